@@ -49,9 +49,8 @@ OUT = Path(__file__).resolve().parents[2] / "core/trainfare_core/data/memory_cal
 LEVELS = (0.5, 0.8, 0.9)
 """Coverages of the intervals, as in every prediction."""
 NOTHING = Corrections(
-    temporary_factor=1.0, quantised_activation_factor=1.0, quantised_bytes=0.0, convolution_bytes=0.0,
-    split_gradient_factor=1.0, cached_share=0.06,
-)  # fmt: skip
+    quantised_bytes=0.0, convolution_bytes=0.0, split_gradient_factor=1.0, cached_share=0.06
+)
 """Where a fit starts: no correction; the allocator's cached blocks are a planning figure."""
 _GIB = 2**30
 _UNITS = {"quantised_bytes": float(_GIB), "convolution_bytes": float(_GIB)}
@@ -96,8 +95,6 @@ class _Table:
     quantised: Array
     convolutions: Array
     split: Array
-    whole: Array
-    """Whether the row's weights are not sharded."""
     cached: Array
     """Whether the row's quantity counts the allocator's cached blocks; `context` is 0 where it does not count it."""
     log_measured: Array
@@ -122,7 +119,6 @@ class _Table:
             quantised=column(lambda r: r.name == "quantised"),
             convolutions=column(lambda r: r.run.convolutions),
             split=column(lambda r: r.name == "model_parallel"),
-            whole=column(lambda r: not r.run.sharded),
             cached=column(lambda r: r.run.quantity != "allocated"),
             log_measured=column(lambda r: math.log(r.measured_gib)),
             weight=column(lambda r: count[r.source] ** -0.5),
@@ -130,11 +126,10 @@ class _Table:
 
     def loss(self, values: Array) -> float:
         """Return the mean loss of corrections with these values, in the order of `Corrections`."""
-        temporary, activations, quantised, convolutions, gradients, cached = values
+        quantised, convolutions, gradients, cached = values
         allocated = (
             self.stored + self.gradients * np.where(self.split > 0, gradients, 1.0)
-            + self.activations * np.where(self.quantised > 0, activations, 1.0)
-            + np.where(self.whole > 0, temporary, 1.0) * self.temporary + quantised * self.quantised
+            + self.activations + self.temporary + quantised * self.quantised
             + convolutions * self.convolutions
         )  # fmt: skip
         predicted = allocated * (1 + cached * self.cached) + self.context
@@ -190,7 +185,7 @@ def fit_rows(rows: Sequence[MemoryRow], *, date: str = "", sha256: str = "") -> 
     residuals = [row.residual(without[row.source]) for row in rows]
     spreads = {name: _spreads(rows, residuals, kinds) for name, kinds in _MEASURED.items()}
     draft = MemoryFit(
-        schema_version=3, fitted_at=date, data_sha256=sha256, fitted_on=dict(Counter(r.source for r in rows)),
+        schema_version=4, fitted_at=date, data_sha256=sha256, fitted_on=dict(Counter(r.source for r in rows)),
         corrections=fit_corrections(rows), allocated=spreads["allocated"], device=spreads["device"],
         corrected=spreads["device"]["one_device"], carried_share=0.0, measured_sigma=MEASURED_SIGMA,
     )  # fmt: skip

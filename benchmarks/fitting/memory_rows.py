@@ -90,8 +90,7 @@ class Predicted:
 
     def gib(self, corrections: Corrections, quantity: Quantity | None = None) -> float:
         """Return the predicted figure, GiB; of another quantity than the row states where it is given."""
-        names, sharded = np.array([self.name]), np.array([self.sharded])
-        held = corrected_parts(self.parts, names, sharded, corrections, convolutions=self.convolutions)
+        held = corrected_parts(self.parts, np.array([self.name]), corrections, convolutions=self.convolutions)
         allocated = float(held.allocated_bytes[0]) / GIB
         quantity = quantity or self.quantity
         if quantity == "allocated":

@@ -14,6 +14,13 @@ from benchmarks.workloads.cache import ProfileCache, profile_of
 from benchmarks.workloads.decoder import Decoder, DecoderStep, Method, Recompute
 from benchmarks.workloads.decoder_names import decoder_of
 from benchmarks.workloads.decoder_profile import DecoderTraces
+from benchmarks.workloads.memory_launches import (
+    UNFUSED,
+    as_launched,
+    with_forward_alone,
+    with_fp32_tables,
+    with_kept_inputs,
+)
 from benchmarks.workloads.memory_stacks import with_loss, with_selected_operations, with_state
 from benchmarks.workloads.registry import resolve
 from benchmarks.workloads.single_device import StepJob
@@ -88,6 +95,8 @@ class MemoryRun:
         parallel: model parallelism; None: there is none.
         passes: forward passes of one optimizer step.
         flat_units: whether FSDP puts frozen and trained weights of a block into one flat parameter.
+        last_stage: whether the figure is of the last stage of a pipeline, not of the fullest.
+        own_buffers: whether the sharded optimizer reduces fp32 gradients in place, without buckets (Megatron).
         whole_gradients: whether gradients stay whole on every device until the last pass of a step (`no_sync` of FSDP).
         assumed: what the row does not state and was assumed.
     """
@@ -100,17 +109,26 @@ class MemoryRun:
     passes: int = 1
     assumed: tuple[str, ...] = ()
     flat_units: bool = False
+    last_stage: bool = False
+    own_buffers: bool = False
     whole_gradients: bool = False
 
     def parts(self) -> MemoryParts:
         """Return the predicted parts of the memory of one device."""
-        parts = memory_parts(
-            self.profile, np.array([self.ratio]), np.array([float(self.world)]), np.array([self.sharded]),
-            self.parallel, np.array([self.passes]), flat_units=self.flat_units,
-        )  # fmt: skip
+        parts = self._parts(self.parallel)
+        if self.own_buffers and self.parallel is not None:
+            plain = self._parts(replace(self.parallel, sharded_optimizer=np.array([False])))
+            return replace(parts, gradients_bytes=plain.gradients_bytes)
         if not self.whole_gradients:
             return parts
         return replace(parts, gradients_bytes=np.array([float(self.profile.memory.gradient_bytes)]))
+
+    def _parts(self, parallel: ModelParallel | None) -> MemoryParts:
+        alone = self.last_stage and parallel is not None and int(parallel.virtual[0]) == 1
+        return memory_parts(
+            self.profile, np.array([self.ratio]), np.array([float(self.world)]), np.array([self.sharded]),
+            parallel, np.array([1 if alone else self.passes]), flat_units=self.flat_units,
+        )  # fmt: skip
 
 
 def memory_run(row: Mapping[str, str], traces: DecoderTraces, cache: ProfileCache) -> MemoryRun | str:
@@ -120,6 +138,7 @@ def memory_run(row: Mapping[str, str], traces: DecoderTraces, cache: ProfileCach
     Raises:
         TraceError: torch cannot run the model on fake tensors.
     """
+    row = as_launched(row)
     text = " ".join(row[k] for k in ("method_detail", "optimizer", "sharding", "other_flags")).lower()
     for phrase, reason in _UNDESCRIBED.items():
         if re.search(phrase, text.replace(row["optimizer"].lower(), "")):
@@ -150,7 +169,7 @@ def _decoder_run(row: Mapping[str, str], text: str, traces: DecoderTraces) -> Me
         micro *= int(mean[1]) / _SHORT_TOKENS
     megatron = bool(_SHAPE.search(text))
     old = (
-        "gbs" in text or "transformer-impl local" in text
+        "gbs" in text or "transformer-impl local" in text or UNFUSED in text
     )  # separate matrix products and softmax, with dropout
     tokens = _tokens(row, text, assumed)
     if isinstance(tokens, str):
@@ -163,21 +182,31 @@ def _decoder_run(row: Mapping[str, str], text: str, traces: DecoderTraces) -> Me
     if step.method != "full":
         rank, everywhere = _rank(row, model, assumed)
         step = replace(step, rank=rank, lora_everywhere=everywhere)
-    profile = with_state(traces.profile(step), row, text)
+    profile = traces.profile(step)
     if step.recompute == "half" and "layer" not in row["act_ckpt"]:  # torchtitan's default: by operation
         profile = with_selected_operations(profile, traces.profile(replace(step, recompute="full")), step)
     few = replace(step, model=replace(model, vocabulary=_FEW_TOKENS))
-    headless = partial(traces.profile, few) if step.method != "full" else None
+    headless = partial(_blocks, few, traces, row, text) if step.method != "full" else None
     profile = with_loss(profile, row, text, step.sequence * model.vocabulary, headless)
-    run = _spread(row, profile, micro, text)
+    run = _spread(row, with_fp32_tables(with_state(profile, row, text), row, step), micro, text)
     if isinstance(run, str):
         return run
     passes = max(passes, run.passes)
     accumulated = re.search(r"gradient accumulation (\d+)", text)
+    several = bool(accumulated and int(accumulated[1]) > 1)
     return replace(
         run, assumed=tuple(assumed), flat_units="litgpt" in row["source_id"], passes=passes,
-        whole_gradients=run.sharded and "hf sfttrainer" in text and bool(accumulated and int(accumulated[1]) > 1),
+        own_buffers=megatron, last_stage=megatron,
+        whole_gradients=run.sharded and "hf sfttrainer" in text and several,
     )  # fmt: skip
+
+
+def _blocks(step: DecoderStep, traces: DecoderTraces, row: Mapping[str, str], text: str) -> JobProfile:
+    """Return the step with few logits, whose instants are those of the blocks."""
+    profile = traces.profile(step)
+    if step.recompute != "full" or "hf sfttrainer" not in text:
+        return profile
+    return with_kept_inputs(profile, step, sharded="fsdp" in row["sharding"].lower() and row["n_gpus"] != "1")
 
 
 def _recipe(text: str) -> tuple[int, int]:
@@ -329,7 +358,8 @@ def _other_run(row: Mapping[str, str], cache: ProfileCache) -> MemoryRun | str:
     found = profile_of(job, cache)
     if isinstance(found, str):
         return found
-    return MemoryRun(with_state(found.profile, row, ""), found.ratio, int(row["n_gpus"] or 1), sharded=False)
+    profile = with_forward_alone(with_state(found.profile, row, ""), row)
+    return MemoryRun(profile, found.ratio, int(row["n_gpus"] or 1), sharded=False)
 
 
 def _recomputing(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:

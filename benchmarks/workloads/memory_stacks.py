@@ -23,20 +23,31 @@ _GRAPH_UPDATE = r"\btf 1"
 _GRAPH_COPIES = 4
 """Copies of the gradients while a TensorFlow 1 graph updates all weights at once (the Adam of BERT's repository): the
 clipped gradients, both new moments, and the update."""
-_SHIFTED_LOSS = r"qwen|fsdp-qlora|^hf-|^fms-"
-"""Sources that train with the causal loss of transformers before 4.46, which copies fp32 logits shifted by a token."""
-_KEPT_LOGITS = r"peft|ms-swift"
-"""Sources with the loss of transformers from 4.46 on, whose output keeps the 16-bit logits through backward."""
-_NO_LOGITS = "seq_cls"
-"""Mark of rows that train a sequence classifier, which has no logits of tokens."""
-_IN_PLACE_LOSS = "fused triton kernels \\(cross-entropy"
-"""Mark of rows whose cross-entropy reads the 16-bit logits and writes their gradients over them."""
-_FUSED_LOSS = r"axolotl"
-"""Sources whose recipes fuse the head with the loss (cut cross-entropy), so that no logits are stored."""
-_CHUNKED_LOSS = r"torchtune(?!-flags)|torchao-ft"
-"""Sources whose recipes compute the loss in eight chunks by default."""
-_LOGITS_BYTES = 10
-"""Of one logit during the loss: 2 in 16 bits, 4 in fp32, 4 of the log-softmax; as many in backward."""
+_TRACED_LOSS = (8.0, 12.0)
+"""
+Bytes of one logit that a traced cross-entropy over fp32 logits holds, at the end of forward and in backward: logits and
+log-softmax; log-softmax and the gradients of both.
+"""
+_SAVED_LOGIT = 4.0
+"""Bytes of them that wait for backward: the log-softmax."""
+_NO_LOSS = (0.0, 0.0)
+_LOSSES: tuple[tuple[str, tuple[float, float]], ...] = (
+    # Chunks of the logits in 16 bits, the log-softmax of each, and one chunk of the rest.
+    ("chunked ce", (6.5, 7.25)), ("torchtune(?!-flags)|torchao-ft", (6.5, 7.25)),
+    # A head fused with its loss, or a classifier of sequences: no logits of tokens.
+    ("axolotl|seq_cls|liger", _NO_LOSS),
+    # Megatron's works in the place of the fp32 logits, beside those in 16 bits.
+    ("transformer-impl|bigscience", (6.0, 6.0)),
+    # Unsloth's kernel under the causal loss of transformers: fp32 logits, and a copy shifted by a token, in whose
+    # place the gradients are written. From 4.46 on the output keeps the logits in 16 bits.
+    (r"transformers 4\.4[0-5]\b.*triton kernels \(cross-entropy", (8.0, 8.0)),
+    (r"triton kernels \(cross-entropy", (10.0, 8.0)),
+    # The causal loss of transformers, before 4.46 and from then on: fp32 logits, their shifted copy, the log-softmax.
+    (r"transformers 4\.4[0-5]\b|qwen|fsdp-qlora|hf-perf", (12.0, 12.0)), ("fms-acceleration", (14.0, 12.0)),
+    # The same with an output that the loop keeps through backward.
+    ("peft-mc|ms-swift", (14.0, 14.0)),
+)  # fmt: skip
+"""Bytes of one logit as in `_TRACED_LOSS`, by a mark of the row's source or notes; the first that is there counts."""
 
 
 def with_state(profile: JobProfile, row: Mapping[str, str], text: str) -> JobProfile:
@@ -115,42 +126,36 @@ def with_loss(
     Return the profile with the loss of the row's framework in place of a cross-entropy over fp32 logits.
 
     Args:
-        profile: of one sample.
+        profile: of one sample, as traced.
         row: of the table.
         text: its notes.
         logits: number of logits of one sample.
         headless: traces the same step with few logits, whose instants are those of the blocks; None: not traced.
     """
-    more = _bytes_of_a_logit(row["source_id"], text) * logits
+    forward, backward = (
+        ours - traced for ours, traced in zip(_loss_of(row, text), _TRACED_LOSS, strict=True)
+    )
     facts = profile.memory
-    kept = max(0, facts.saved_activation_bytes - 4 * logits)
+    kept = max(0, facts.saved_activation_bytes - int(_SAVED_LOGIT * logits))
+    first = min((m.gradient_bytes for m in facts.moments if m.phase == "backward"), default=0)
 
     def at(moment: MemoryMoment) -> dict[str, int]:
         """Change the activations before the first gradient; the saved ones of the blocks stay."""
-        around = moment.phase == "forward" or (moment.phase == "backward" and not moment.gradient_bytes)
-        size = moment.activation_bytes
-        return {"activation_bytes": max(min(kept, size), int(size + more)) if around else size}
+        size, more = moment.activation_bytes, forward if moment.phase == "forward" else backward
+        around = moment.phase == "forward" or (moment.phase == "backward" and moment.gradient_bytes == first)
+        return {"activation_bytes": max(min(kept, size), int(size + more * logits)) if around else size}
 
-    saved = facts.saved_activation_bytes - int(min(max(-more, 0), 4 * logits))
-    memory = changed(facts, at, saved_activation_bytes=saved)
-    if headless is not None and more < 0:  # a smaller loss may not be the peak
+    memory = changed(
+        facts, at, saved_activation_bytes=kept
+    )  # a pipeline's stages share those of the blocks alone
+    if headless is not None:  # the loss may not be the peak
         memory = memory.model_copy(update={"moments": (*memory.moments, *headless().memory.moments)})
     return profile.model_copy(update={"memory": memory})
 
 
-def _bytes_of_a_logit(source: str, text: str) -> float:
-    """Return the bytes of one logit that the loss of a source holds more than a cross-entropy over fp32 logits."""
-    if "chunked ce" in text or re.search(_CHUNKED_LOSS, source):
-        return 4 + 10 / 8 - _LOGITS_BYTES
-    if re.search(_FUSED_LOSS, source) or _NO_LOGITS in text or "liger" in text:
-        return -_LOGITS_BYTES
-    if re.search(_IN_PLACE_LOSS, text):
-        return 2 - _LOGITS_BYTES
-    if "transformer-impl" in text:  # Megatron's works in the place of the fp32 logits
-        return -4
-    if re.search(_SHIFTED_LOSS, source):
-        return 4  # the shifted copy in forward; the logits themselves, which the output keeps, in backward
-    return 2 if re.search(_KEPT_LOGITS, source) else 0
+def _loss_of(row: Mapping[str, str], text: str) -> tuple[float, float]:
+    marks = f"{row['source_id']} {text}"
+    return next((found for mark, found in _LOSSES if re.search(mark, marks)), _TRACED_LOSS)
 
 
 def with_selected_operations(profile: JobProfile, again: JobProfile, step: DecoderStep) -> JobProfile:

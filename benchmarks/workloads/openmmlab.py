@@ -48,7 +48,7 @@ _ONE_STAGE = re.compile(
     r"|solov?2?|decoupled|rpn|pisa|free)"
 )
 _SEGMENTERS = {
-    "fcn": "fcn", "pspnet": "psp", "deeplabv3plus": "aspp", "deeplabv3": "aspp", "upernet": "upernet",
+    "fcn": "fcn", "pspnet": "psp", "deeplabv3plus": "sep-aspp", "deeplabv3": "aspp", "upernet": "upernet",
     "uperhead": "upernet", "fpnhead": "fpn", "fpn": "fpn", "pointrend": "fpn",
 }  # fmt: skip
 _NEAREST = (
@@ -137,6 +137,12 @@ def _unit(wide: int, out: int, kernel: int = 3, dilation: int = 1) -> nn.Sequent
     padding = dilation * (kernel // 2)
     convolution = nn.Conv2d(wide, out, kernel, padding=padding, dilation=dilation, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(out), nn.ReLU(inplace=True))
+
+
+def _separable(wide: int, out: int, dilation: int = 1) -> nn.Sequential:
+    """Return a convolution of each channel and one of all channels of a pixel, as a unit each."""
+    alone = nn.Conv2d(wide, wide, 3, padding=dilation, dilation=dilation, groups=wide, bias=False)
+    return nn.Sequential(alone, nn.BatchNorm2d(wide), nn.ReLU(inplace=True), *_unit(wide, out, 1))
 
 
 class _Neck(nn.Module):
@@ -276,7 +282,7 @@ class _Segmenter(nn.Module):
 
     Args:
         body: the backbone.
-        head: "fcn", "psp", "aspp", "upernet" or "fpn".
+        head: "fcn", "psp", "aspp", "sep-aspp" (DeepLabv3+), "upernet" or "fpn".
         classes: of a pixel.
     """
 
@@ -295,6 +301,13 @@ class _Segmenter(nn.Module):
             self.parts = nn.ModuleList(_unit(top, 512, 1) for _ in range(4))
         elif head == "aspp":
             self.parts = nn.ModuleList(_unit(top, 512, 3 if d > 1 else 1, d) for d in (1, 12, 24, 36))
+        elif head == "sep-aspp":
+            wider = (_separable(top, 512, d) for d in (12, 24, 36))
+            self.parts = nn.ModuleList((_unit(top, 512, 1), *wider))
+            self.low, self.fine = (
+                _unit(widths[0], 48, 1),
+                nn.Sequential(_separable(560, 512), _separable(512, 512)),
+            )
         self.merge = _unit(
             top + 512 if head == "fcn" else top + 2048 if head in ("psp", "upernet") else 2048, 512
         )
@@ -320,13 +333,17 @@ class _Segmenter(nn.Module):
             return self._joined([lateral(y) for lateral, y in zip(self.lateral, maps, strict=True)])
         if self.head == "fcn":
             return self.merge(torch.cat((x, self.parts[1](self.parts[0](x))), 1))  # type: ignore[no-any-return]
-        if self.head == "aspp":
-            return self.merge(torch.cat([part(x) for part in self.parts], 1))  # type: ignore[no-any-return]
+        if self.head.endswith("aspp"):
+            top: torch.Tensor = self.merge(torch.cat([part(x) for part in self.parts], 1))
+            if self.head == "aspp":
+                return top
+            top = functional.interpolate(top, size=maps[0].shape[-2:], mode="bilinear")
+            return self.fine(torch.cat((top, self.low(maps[0])), 1))  # type: ignore[no-any-return]
         pooled = [
             functional.interpolate(part(functional.adaptive_avg_pool2d(x, n)), size=size, mode="bilinear")
             for part, n in zip(self.parts, (1, 2, 3, 6), strict=True)
         ]
-        top: torch.Tensor = self.merge(torch.cat((x, *pooled), 1))
+        top = self.merge(torch.cat((x, *pooled), 1))
         if self.head == "psp":
             return top
         return self._joined([*(lateral(y) for lateral, y in zip(self.lateral, maps[:-1], strict=True)), top])

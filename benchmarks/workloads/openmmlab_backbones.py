@@ -19,6 +19,8 @@ _BLOCKS = {"18": (2, 2, 2, 2), "34": (3, 4, 6, 3), "50": (3, 4, 6, 3), "101": (3
 """Blocks of each stage, by depth."""
 _DILATED = {"d8": (False, True, True), "d16": (False, False, True)}
 """Stages, from the second on, whose stride is replaced by dilation."""
+_LAST_STRIDE = 32
+"""Of a backbone whose strides are all there."""
 _REGNETS = {
     "400mf": "004",
     "800mf": "008",
@@ -69,11 +71,20 @@ class Pyramid(nn.Module):
 
 
 class _Features(nn.Module):
-    """A pyramid of timm: models that put the channels last have them moved to the second place."""
+    """
+    A pyramid of timm: models that put the channels last have them moved to the second place.
 
-    def __init__(self, name: str, pixels: tuple[int, int]) -> None:
+    Args:
+        name: of timm's model.
+        pixels: height and width of the images.
+        stride: of the last map, from which on strides are replaced by dilation; 32: none is.
+    """
+
+    def __init__(self, name: str, pixels: tuple[int, int], stride: int) -> None:
         super().__init__()
         options: dict[str, Any] = {"img_size": pixels} if name.startswith("swin") else {}
+        if stride < _LAST_STRIDE:
+            options["output_stride"] = stride
         body: Any = timm.create_model(name, features_only=True, **options)
         self.body, self.widths = body, tuple(body.feature_info.channels()[-4:])
 
@@ -105,8 +116,11 @@ def backbone_of(name: str, pixels: tuple[int, int], *, frozen: bool) -> Backbone
     matches = ((re.search(pattern, name), timm_name) for pattern, timm_name in _TIMM)
     model = next((timm_name(match) for match, timm_name in matches if match), None)
     if model is not None:
+        dilated = re.search(r"-d(8|16)(?![0-9])", name)
+        stride = int(dilated[1]) if dilated and model.startswith(("mobilenet", "resnest")) else _LAST_STRIDE
+        key = model if stride == _LAST_STRIDE else f"{model}.d{stride}"
         return (
-            Backbone(model, partial(_Features, model, pixels))
+            Backbone(key, partial(_Features, model, pixels, stride))
             if timm.is_model(model)
             else f"{model}: not in timm"
         )

@@ -194,7 +194,7 @@ def test_corrections_start_from_none_and_a_removed_one_stays_there() -> None:
     rows = drawn("a", "quantised", 12.0, 10) + drawn("b", "quantised", 12.0, 10)
     fit = fit_memory.fit_corrections(rows)
     assert fit.quantised_bytes == pytest.approx(2 * 2**30, rel=0.2)
-    assert fit.temporary_factor == 1.0, "no row has temporaries"
+    assert fit.split_gradient_factor == 1.0, "no row has gradients"
     assert fit_memory.fit_corrections(rows, "quantised_bytes").quantised_bytes == 0.0
     losses = fit_memory.losses_without(rows)
     assert losses["none"] < losses["quantised_bytes"], "it earns its place with either source left out"
@@ -355,19 +355,29 @@ def peak(run: MemoryRun) -> float:
 
 
 def test_loss_is_that_of_the_framework_that_ran(tools: Tools) -> None:
-    """Chunked and fused losses take less than a plain cross-entropy; a shifted fp32 copy takes one set of logits more."""
+    """
+    Chunked and fused losses take less than a plain cross-entropy; outputs kept in 16 bits are more, and a kernel that
+    writes gradients over the logits is less.
+    """
     long = {"micro_batch": "16", "source_id": "x", "act_ckpt": "full"}
     plain = described(tools, **long)
     logits = 16 * 1044 * 51_200
-    shifted = described(tools, **{**long, "source_id": "qwen-profile"})
-    assert peak(shifted) - peak(plain) == pytest.approx(4 * logits, rel=0.05)
+    shifted = described(tools, **{**long, "source_id": "fms-acceleration"})
+    assert peak(shifted) - peak(plain) == pytest.approx(2 * logits, rel=0.05), "14 bytes of a logit, not 12"
+    flags = "transformers 4.48.1; fused Triton kernels (cross-entropy, RMSNorm)"
+    kernel = described(tools, **{**long, "source_id": "fms-acceleration", "other_flags": flags})
+    assert peak(shifted) - peak(kernel) == pytest.approx(4 * logits, rel=0.05), "no log-softmax"
+    before = described(
+        tools, **{**long, "source_id": "fms-acceleration", "other_flags": flags.replace("4.48", "4.43")}
+    )
+    assert peak(kernel) > peak(before), "the output kept its logits in fp32 alone"
     chunked, fused = (
         described(tools, **{**long, "other_flags": "chunked CE"}),
         described(tools, **{**long, "source_id": "axolotl-examples"}),
     )
     assert peak(fused) < peak(chunked) < peak(plain) < peak(shifted)
     classifier = described(tools, **{**long, "method_detail": "train/seq_cls/sft.sh"})
-    assert peak(classifier) == pytest.approx(peak(fused), rel=0.02)
+    assert peak(classifier) == pytest.approx(peak(fused), rel=0.1)
 
 
 def test_gradients_are_released_before_forward_unless_torch_is_old(tools: Tools) -> None:

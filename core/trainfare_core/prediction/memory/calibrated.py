@@ -74,13 +74,6 @@ class SpreadFit(Record, allow_inf_nan=False):
 class Corrections(Record, allow_inf_nan=False):
     """What published peaks hold beside the parts of a trace; the same numbers for every job."""
 
-    temporary_factor: NotNegative
-    """
-    Of temporaries, where weights are not sharded: kernels of trainers work in place where a trace of separate
-    operations does not. With sharded weights they are units that are gathered and reduced, which are there in full.
-    """
-    quantised_activation_factor: NotNegative
-    """Of activations that wait for backward, where frozen weights are in 8 or 4 bits: norms and heads kept in fp32."""
     quantised_bytes: NotNegative
     """Of the allocator, where frozen weights are in 8 or 4 bits: workspaces and weights on their way to 16 bits."""
     convolution_bytes: NotNegative
@@ -94,7 +87,7 @@ class Corrections(Record, allow_inf_nan=False):
 class MemoryFit(Record, allow_inf_nan=False):
     """The shipped fit, with date, hash of the data and rows by source."""
 
-    schema_version: Literal[3]
+    schema_version: Literal[4]
     fitted_at: str
     data_sha256: str
     """Of the tables of measurements, one after the other."""
@@ -155,29 +148,23 @@ def has_convolutions(profile: JobProfile) -> bool:
 
 
 def corrected_parts(
-    parts: MemoryParts, classes: NDArray[np.str_], sharded: NDArray[np.bool_], corrections: Corrections,
-    *, convolutions: bool,
-) -> MemoryParts:  # fmt: skip
+    parts: MemoryParts, classes: NDArray[np.str_], corrections: Corrections, *, convolutions: bool
+) -> MemoryParts:
     """
     Return the parts with what published peaks hold beside them.
 
     Args:
         parts: of `memory_parts`.
         classes: of `memory_classes`, shape (columns,).
-        sharded: whether weights are sharded over the devices (FSDP).
         corrections: of the fit.
         convolutions: of `has_convolutions`.
     """
-    quantised = classes == "quantised"
-    activations = np.where(quantised, corrections.quantised_activation_factor, 1.0) * parts.activations_bytes
-    more = np.where(quantised, corrections.quantised_bytes, 0.0)
+    more = np.where(classes == "quantised", corrections.quantised_bytes, 0.0)
     more = more + (corrections.convolution_bytes if convolutions else 0.0)
     split = np.where(classes == "model_parallel", corrections.split_gradient_factor, 1.0)
-    factor = np.where(sharded, 1.0, corrections.temporary_factor)
-    temporary = np.asarray(factor * parts.temporary_bytes + more)
     held = replace(
-        parts, gradients_bytes=np.asarray(split * parts.gradients_bytes), activations_bytes=np.asarray(activations),
-        temporary_bytes=temporary,
+        parts, gradients_bytes=np.asarray(split * parts.gradients_bytes),
+        temporary_bytes=np.asarray(parts.temporary_bytes + more),
     )  # fmt: skip
     overhead = parts.overhead_bytes + corrections.cached_share * held.allocated_bytes
     return replace(held, overhead_bytes=np.asarray(overhead))
@@ -211,9 +198,8 @@ def memory_peak(
     shards = None if shards is None else shards.times(cores)
     classes = memory_classes(profile, world, parallel)
     parts = memory_parts(profile, ratio, world, sharded, parallel, passes, shards=shards)
-    gathered = sharded if shards is None else shards.weights > 1
     convolutions = has_convolutions(profile)
-    parts = corrected_parts(parts, classes, gathered, fit.corrections, convolutions=convolutions)
+    parts = corrected_parts(parts, classes, fit.corrections, convolutions=convolutions)
     allocated, peak = parts.allocated_bytes, parts.total_bytes
     allocated_sigma, sigma = _sigmas(classes, fit.allocated), _sigmas(classes, fit.device)
     if is_in_8_bits(profile):
@@ -225,7 +211,7 @@ def memory_peak(
         one, whole = np.ones(1), np.zeros(1, dtype=np.bool_)
         own_class = memory_classes(profile, one)
         own = memory_parts(profile, one, one, whole)
-        own = corrected_parts(own, own_class, whole, fit.corrections, convolutions=convolutions)
+        own = corrected_parts(own, own_class, fit.corrections, convolutions=convolutions)
         seen = measured.peak_memory_bytes + CONTEXT_BYTES
         corrected = corrected_peak_bytes(peak, seen, float(own.total_bytes[0]), fit)
         same = (world == 1) & (ratio == 1.0)

@@ -285,29 +285,24 @@ def test_the_device_holds_more_than_the_allocator_counts() -> None:
 
 
 def test_corrections_are_added_where_they_belong() -> None:
-    """Weights in few bits and convolutions add an amount, whatever the batch; the other corrections scale a part."""
+    """Weights in few bits and convolutions add an amount, whatever the batch; activations and temporaries stay."""
     size = np.array([8.0 * 2**30])
     parts = MemoryParts(size, 0 * size, 0 * size, size, size, 0 * size)
     numbers = Corrections(
-        temporary_factor=0.5, quantised_activation_factor=1.5, quantised_bytes=3.0, convolution_bytes=5.0,
-        split_gradient_factor=2.0, cached_share=0.25,
-    )  # fmt: skip
-    one, quantised = np.array(["one_device"]), np.array(["quantised"])
-    plain, small = (
-        corrected_parts(parts, name, WHOLE, numbers, convolutions=False) for name in (one, quantised)
+        quantised_bytes=3.0, convolution_bytes=5.0, split_gradient_factor=2.0, cached_share=0.25
     )
-    sharded = corrected_parts(parts, one, SHARDED, numbers, convolutions=True)
-    assert sharded.temporary_bytes[0] == size[0] + 5, "gathered units are whole"
+    one, quantised = np.array(["one_device"]), np.array(["quantised"])
+    plain, small = (corrected_parts(parts, name, numbers, convolutions=False) for name in (one, quantised))
+    assert corrected_parts(parts, one, numbers, convolutions=True).temporary_bytes[0] == size[0] + 5
     gradients = dataclasses.replace(parts, gradients_bytes=size)
     whole, split_over = (
-        corrected_parts(gradients, np.array([name]), WHOLE, numbers, convolutions=False).gradients_bytes[0]
+        corrected_parts(gradients, np.array([name]), numbers, convolutions=False).gradients_bytes[0]
         for name in ("several_devices", "model_parallel")
     )
     assert (whole, split_over) == (size[0], 2 * size[0])
-    assert plain.temporary_bytes[0] == 0.5 * size[0]
-    assert small.activations_bytes[0] == 1.5 * size[0]
-    assert small.temporary_bytes[0] == 0.5 * size[0] + 3
-    assert plain.overhead_bytes[0] == pytest.approx(0.25 * 2.5 * size[0])
+    assert plain.allocated_bytes[0] == parts.allocated_bytes[0]
+    assert small.temporary_bytes[0] == size[0] + 3
+    assert plain.overhead_bytes[0] == pytest.approx(0.25 * 3 * size[0])
 
 
 def test_a_prediction_says_what_its_memory_rests_on() -> None:

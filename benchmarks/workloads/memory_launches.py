@@ -1,0 +1,127 @@
+"""
+Rows of measured peaks as their trainers ran them, where a public script or trainer says what the table does not.
+
+Each fact was read in the repository that it names; what measured peaks say of it is beside it.
+
+- fms-acceleration (foundation-model-stack/fms-acceleration, `scripts/benchmarks`): blocks are recomputed as the Trainer
+  of transformers does by default, with reentrant checkpoints. Where FSDP shards a unit of frozen weights, torch hooks
+  its inputs until backward has ended (`torch/distributed/fsdp/_runtime_utils.py`,
+  `_register_post_backward_reshard_only_hook`), and inputs of a reentrant checkpoint are leaves that own their
+  gradients, so both stay. Adapters of a 7B hold 0.94 GiB a sample of 4,096 tokens more on two and on four devices than
+  on one: 30 of 32 block inputs of 32 MiB, with weights in 16 and in 4 bits alike.
+- The same (`scenarios.yaml`): adapters have dropout, on the inputs of four matrices of a block, of which two differ. A
+  sample on one device takes 2.065 GiB, of full fine-tuning 1.94: each matrix has 3 bytes of a value, each input had 2.
+- The same (`fms_acceleration_foak/kernels/unsloth/cross_entropy_loss.py`): its cross-entropy writes gradients over a
+  shifted fp32 copy of the logits. On one device, runs with it hold 4.3 bytes of a logit less than without.
+- Megatron (NVIDIA/Megatron-LM, `tests/functional_tests/test_cases/gpt` and `moe`, `model_config.yaml`): tests of one
+  run pass `--attention-backend unfused`, those that resume from a checkpoint do not, nor those with context groups or
+  of memory and speed. Twelve blocks hold 1.82 GiB more with it on one stage, 0.90 on two and 0.46 on four: 5 bytes of
+  each score of attention, which are softmax, dropout and its mask. Files of the cluster "dracooci" have the larger
+  figures in both. The logged rank is of the last pipeline stage, and its optimizer reduces fp32 gradients in place.
+- BigScience (bigscience-workshop/Megatron-DeepSpeed, `megatron/mpu/cross_entropy.py`): the loss works in the place of
+  the fp32 logits. Four and eight stages of the 1.3B grow by 0.57 and 0.67 GB a sample: 6 bytes of a logit are 0.58 GiB.
+- Qwen (QwenLM/Qwen, `finetune.py`): LoRA of rank 64 on every matrix of a block. Q-LoRA prepares the model with
+  `prepare_model_for_kbit_training`, which takes what is not in 4 bits to fp32. The 7B has 10.7 GiB at 256 tokens:
+  5.5 are its weights in 4 and 16 bits, and 2.3 the other half of embedding and head.
+- Milabench (mila-iqia/milabench, `benchmate/dataloader.py`): images of `synthetic_fixed` have 244 pixels, and one
+  forward pass in fp32 with gradients makes their labels. It is the peak: 100.5 MiB an image, in steps that train in
+  fp16 and hold 46 MiB an image with a loader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from benchmarks.workloads.decoder import DecoderStep
+from benchmarks.workloads.decoder_moments import changed
+from trainfare_core.job_profile import JobProfile, MemoryMoment
+
+__all__ = ["UNFUSED", "as_launched", "with_forward_alone", "with_fp32_tables", "with_kept_inputs"]
+
+UNFUSED = "unfused attention"
+_FP32_TABLES = "embedding and head in fp32"
+_FORWARD = "its peak is a forward pass in fp32"
+"""Notes of a row."""
+_DROPOUT_BYTES = 4 * 3 - 2 * 2
+"""Of a value of a block's input: dropout and mask of four matrices, less the two inputs that a trace without it has."""
+_FREED_INPUTS = 2
+"""Blocks whose inputs have no gradient, or none that stays, when the first block runs again."""
+
+
+def as_launched(row: Mapping[str, str]) -> dict[str, str]:
+    """Return the row with the sizes and notes that its trainer's script gives."""
+    change = _CHANGES.get(row["source_id"])
+    return {**row, **({} if change is None else change(row))}
+
+
+def _noted(row: Mapping[str, str], *notes: str) -> dict[str, str]:
+    return {"other_flags": "; ".join((row["other_flags"], *notes))}
+
+
+def _of_megatron(row: Mapping[str, str]) -> dict[str, str]:
+    name = row["method_detail"]
+    resumed = "resume" in name and "dracooci" not in row["other_flags"]
+    fused = resumed or "cp" in row["sharding"] or not name.startswith("gpt3") or name.endswith("memory_speed")
+    return {} if fused else _noted(row, UNFUSED)
+
+
+def _of_qwen(row: Mapping[str, str]) -> dict[str, str]:
+    if row["method"] == "full_finetune":
+        return {}
+    return _noted(row, "rank 64", *((_FP32_TABLES,) if row["method"] == "qlora" else ()))
+
+
+def _of_milabench(row: Mapping[str, str]) -> dict[str, str]:
+    if "fixed synthetic batch" not in row["other_flags"]:
+        return {}
+    return {**_noted(row, _FORWARD), "seq_len_or_res": "244", "precision": "fp32"}
+
+
+_CHANGES = {"megatron-golden": _of_megatron, "qwen-profile": _of_qwen, "milabench": _of_milabench}
+"""By the name of a source in the tables."""
+
+
+def with_kept_inputs(profile: JobProfile, step: DecoderStep, *, sharded: bool) -> JobProfile:
+    """
+    Return the profile of adapters of transformers' Trainer while a block runs again.
+
+    Args:
+        profile: of a step with few logits, whose instants are those of the blocks.
+        step: the decoder.
+        sharded: whether the inputs of blocks keep their gradients until backward has ended (FSDP).
+    """
+    kept = _DROPOUT_BYTES + (2 * (step.model.layers - _FREED_INPUTS) if sharded else 0)
+    kept *= step.sequence * step.model.hidden
+    saved = profile.memory.saved_activation_bytes
+
+    def at(moment: MemoryMoment) -> dict[str, int]:
+        size = moment.activation_bytes
+        return {"activation_bytes": size + kept} if moment.phase == "backward" and size > saved else {}
+
+    return profile.model_copy(update={"memory": changed(profile.memory, at)})
+
+
+def with_fp32_tables(profile: JobProfile, row: Mapping[str, str], step: DecoderStep) -> JobProfile:
+    """Return the profile with embedding and head in fp32 where the row notes it."""
+    if _FP32_TABLES not in row["other_flags"]:
+        return profile
+    more = 2 * step.model.hidden * step.model.vocabulary * (1 if step.model.tied else 2)
+    frozen = sum(g.parameter_bytes for g in profile.parameters if not g.trainable)
+    return profile.model_copy(
+        update={
+            "parameters": tuple(
+                g if g.trainable else g.model_copy(
+                    update={"parameter_bytes": int(g.parameter_bytes * (1 + more / frozen))}
+                )
+                for g in profile.parameters
+            )
+        }
+    )  # fmt: skip
+
+
+def with_forward_alone(profile: JobProfile, row: Mapping[str, str]) -> JobProfile:
+    """Return the profile without backward and update where the row notes that its peak is before them."""
+    if _FORWARD not in row["other_flags"]:
+        return profile
+    moments = tuple(m for m in profile.memory.moments if m.phase == "forward")
+    return profile.model_copy(update={"memory": profile.memory.model_copy(update={"moments": moments})})
