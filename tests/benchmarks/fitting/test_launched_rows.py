@@ -61,7 +61,7 @@ def test_a_throughput_of_one_process_is_not_that_of_all() -> None:
     first = LAMBDA | {"model": "SSD300-ResNet50", "devices": "8", "notes": "suite=v0;flag=AMP"}
     assert float(as_launched(first)["throughput"]) == 8000
     assert as_launched(first | {"notes": "suite=v1;flag=AMP"})["throughput"] == "1000"
-    assert "channels_last" not in as_launched(first)["notes"]
+    assert "HOST_BOUND" not in as_launched(first)["notes"]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_devices_without_peer_access_say_nothing_of_their_links(
             "notes",
             "HOST_BOUND",
         ),
-        ({"model": "SSD300-ResNet50"}, "notes", "channels_last"),
+        ({"model": "SSD300-ResNet50", "accelerator": "B200-SXM-180GB"}, "notes", "HOST_BOUND"),
         ({"source_ref": "results/A6000_sonantic_v1/PyTorch_tacotron2_FP16"}, "batch_per_device", "80"),
         (
             {
