@@ -49,6 +49,10 @@ CONSTANT: Final = "1"
 
 _TILE: Final = 128
 """Edge of one thread block's output tile in the large GEMM kernels of cuBLAS and CUTLASS."""
+_SPLIT_DEPTH: Final = 2048
+"""Depth of a reduction from which several thread blocks share one tile of output (split-K), each with so much of it."""
+_GATES: Final = 4
+"""Of an LSTM's unit; a GRU has three."""
 _LAYOUT_KINDS: Final = frozenset(("normalization", "pooling", "activation", "elementwise"))
 _HALF: Final = frozenset(("fp16", "bf16"))
 _BYTES: Final = {"fp64": 8, "fp32": 4, "tf32": 4, "fp8": 1, "mxfp8": 1, "fp4": 0.5, "int8": 1}
@@ -99,7 +103,7 @@ def _batch_axis(group: OperationGroup) -> int | None:
     """
     if group.phase == "optimizer":
         return None
-    if group.kind == "convolution" and len(group.shape) > 11:
+    if group.kind == "recurrent" or (group.kind == "convolution" and len(group.shape) > 11):
         return 0
     if group.kind == "grouped_matmul" and len(group.shape) == 4:
         return 1
@@ -207,15 +211,21 @@ def memory_terms(group: OperationGroup, layout: str) -> Terms:
 
 
 def log2_tiles(group: OperationGroup, ratio: float = 1.0) -> float:
-    """Return log2 of how many 128 x 128 tiles of output one launch has; NaN where that is not known, or none."""
+    """
+    Return log2 of how many 128 x 128 tiles of output one launch has; NaN where that is not known, or none.
+
+    A recurrent layer is a product of the batch with all gates of its hidden units in every step.
+    """
     shape, tiles = shape_at(group, ratio), 0
     if group.kind in ("matmul", "grouped_matmul") and len(shape) == 4:
-        batch, rows, columns, _ = shape
-        tiles = batch * math.ceil(rows / _TILE) * math.ceil(columns / _TILE)
+        batch, rows, columns, depth = shape
+        tiles = batch * math.ceil(rows / _TILE) * math.ceil(columns / _TILE) * max(1, depth // _SPLIT_DEPTH)
     if group.kind == "convolution" and len(shape) > 11 and not group.name.endswith(".weight"):
         images, _, c_out, groups, *_rest = shape
         pixels = images * math.prod(shape[7:10])
         tiles = groups and groups * math.ceil(pixels / _TILE) * math.ceil(c_out / groups / _TILE)
+    if group.kind == "recurrent" and len(shape) > 3:
+        tiles = math.ceil(shape[0] / _TILE) * math.ceil(_GATES * shape[3] / _TILE)
     return math.log2(tiles) if tiles else math.nan
 
 

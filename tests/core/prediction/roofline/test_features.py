@@ -114,9 +114,14 @@ def test_the_shape_of_a_product_grows_where_its_weights_are_not() -> None:
 
 def test_few_tiles_leave_a_large_device_idle() -> None:
     """64 tiles fill an L4 and half of an H100: the H100 gains less on them than on a product that fills both."""
-    small, large = (operation(kind="matmul", dtype="bf16", shape=(1, m, m, 4096)) for m in (1024, 8192))
+    small, large = (operation(kind="matmul", dtype="bf16", shape=(1, m, m, 1024)) for m in (1024, 8192))
     assert log2_tiles(small) == 6.0
     assert log2_tiles(large) == 12.0
+    deep = operation(kind="matmul", dtype="fp16", shape=(1, 256, 256, 1_048_576))
+    assert log2_tiles(deep) == 2 + 9  # 4 tiles, 512 thread blocks on each
+    assert log2_tiles(operation(kind="matmul", dtype="fp16", shape=(1, 256, 256, 2047))) == 2
+    layer = operation(kind="recurrent", dtype="fp16", shape=(128, 32, 1024, 1024, 1, 1))
+    assert (log2_tiles(layer), log2_tiles(layer, 8.0)) == (5, 8)  # 4,096 gates; eight times the batch
     assert math.isnan(log2_tiles(operation(kind="elementwise")))
     for empty in ((0, 8, 8, 8), (1, 0, 8, 8), (1, 8, 0, 8)):
         assert math.isnan(log2_tiles(operation(kind="matmul", shape=empty)))
