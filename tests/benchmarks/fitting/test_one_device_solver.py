@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -16,9 +17,11 @@ from benchmarks.fitting.one_device_solver import GLOBALS, Problem, prior, solve
 from benchmarks.fitting.one_device_tables import kernel_group
 from benchmarks.fitting.table_lines import SUBMISSION, chip_of, timed_a_trainer, torch_of
 from benchmarks.kernels import seconds_of
+from benchmarks.one_device_terms import TERMS, scores_without, without
 from benchmarks.scoring import error_summary
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import OperationGroup
+from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.roofline.operations import Operations
 
 LINE = {"source": "made", "model": "made", "framework": "pytorch 2.0", "measured": ""}
@@ -106,6 +109,37 @@ def test_what_a_fold_lacks_stays_at_its_prior() -> None:
     found = solve(problem, solve(problem), 8, without)
     for name in ("vector|gen:turing", "memory|gen:turing", "shared|silicon:TU104"):
         assert found[index.of[name]] == pytest.approx(prior(name)[0], abs=1e-3)
+
+
+def test_a_term_that_decides_is_missed_where_it_is_left_out() -> None:
+    """One device is far less efficient than its rates say: without the terms of dies and years its rows stay unexplained."""
+    rows, index = _rows(("V100-SXM2-16GB", "T4-16GB", "H100-SXM-80GB", "A100-SXM-80GB"))
+    for i, row in enumerate(rows):
+        row.end_to_end, row.host, row.workload, row.source = True, False, str(i), "ab"[(i // 2) % 2]
+        row.line = LINE | {"measured": "training loop"}
+    problem = Problem(rows, index)
+    truth = np.array(index.mean)
+    truth[index.of["vector|gen:turing"]], truth[index.of["memory|gen:turing"]] = -1.5, -1.5
+    problem.log_measured = problem.predict(truth)
+    less = without(problem, TERMS["generations"])
+    held = [name for name, column in index.of.items() if less.index.sd[column] < problem.index.sd[column]]
+    assert held == [name for name in index.of if "|gen:" in name]
+    assert (problem.index.sd[index.of["vector|gen:turing"]], less.rows) == (
+        prior("vector|gen:turing")[1],
+        problem.rows,
+    )
+    found = {line["terms left out"]: float(line["all_mape_pct"]) for line in scores_without(problem)}
+    assert list(found) == ["(none)", *TERMS]
+    assert found["generations"] > 1.5 * found["(none)"] > 0
+    assert found["batch norm"] == pytest.approx(found["(none)"], abs=0.05)  # no row has it
+
+
+def test_every_term_of_the_fit_has_a_group() -> None:
+    """But for kinds of operations, constants and what a launch costs, which no model goes without."""
+    names = {*calibration().coefficients, *GLOBALS}
+    grouped = {name for name in names for pattern in TERMS.values() if re.search(pattern, name)}
+    assert all("|kind:" in name or name.endswith("|1") or name in GLOBALS for name in names - grouped)
+    assert all(any(re.search(pattern, name) for name in names) for pattern in TERMS.values())
 
 
 def test_the_derivatives_are_those_of_the_prediction() -> None:
