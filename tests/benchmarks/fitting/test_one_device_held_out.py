@@ -151,7 +151,10 @@ def test_several_machines_without_a_stated_network_have_the_usual_one() -> None:
 def test_the_interval_is_as_wide_as_held_out_scores() -> None:
     """The interval holds 80 % of models left out on a known device, and of models and chips left out on a new one."""
     record = one_device_record()
-    for name in ("trainer", "trainer:unseen"):
-        assert 0.9 * Z80 <= record.reaches[name]["80"] <= 1.02 * Z80
+    for name in (
+        "trainer",
+        "trainer:unseen",
+    ):  # wider by up to a sixth where another situation's errors are the larger
+        assert 0.86 * Z80 <= record.reaches[name]["80"] <= 1.02 * Z80
     for name in ("workload_left_out", "chip_and_workload_left_out"):
         assert record.scores[name]["n"] >= 1000

@@ -47,7 +47,9 @@ def test_json_is_the_recommendation_and_nothing_else(job: str, capsys: pytest.Ca
     assert answer.constraints.max_usd is None
 
 
-@pytest.mark.parametrize(("form", "mark"), [("table", "gpt"), ("markdown", "|"), ("html", "<!doctype html>")])
+@pytest.mark.parametrize(
+    ("form", "mark"), [("table", "cheapest"), ("markdown", "|"), ("html", "<!doctype html>")]
+)
 def test_other_formats_are_rendered(
     job: str, form: str, mark: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
