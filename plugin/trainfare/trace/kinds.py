@@ -234,7 +234,7 @@ def compute_dtype(
 
     Full-precision convolutions, recurrent layers and matrix products are "tf32" where torch's switches allow it on a
     CUDA device. Fused attention does not read them: in fp32 its kernel makes each product of several in TF32, and is
-    timed as fp32.
+    timed as fp32. A product in fp8 whose scales are powers of two (e8m0, one for each block of 32 values) is "mxfp8".
     """
     first = (*out, *tensors) if kind == "copy" or not tensors else (*tensors, *out)
     chosen = next((t.dtype for t in first if t.is_floating_point() or t.is_complex()), None)
@@ -243,6 +243,8 @@ def compute_dtype(
     if chosen is None:
         chosen = first[0].dtype if first else torch.float32
     word = dtype_name(chosen)
+    if word == "fp8" and kind == "matmul" and any("e8m0" in str(t.dtype) for t in tensors):
+        return "mxfp8"
     if word == "fp32":
         if kind in ("convolution", "recurrent") and torch_private.tf32_convolution():
             return "tf32"

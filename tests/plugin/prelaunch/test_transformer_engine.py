@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -121,41 +122,48 @@ def test_rows_that_transformer_engine_refuses_are_named() -> None:
 
 
 class _Scaled(torch.autograd.Function):
-    """A product in fp8 with one scale a tensor or a row, as torchao's float8 training runs it."""
+    """A product in fp8 with one scale a tensor, a row or a block of 32, as torchao's float8 and MX training run it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, by_row: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, scaled_by: str) -> Tensor:
         eight = [tensor.to(torch.float8_e4m3fn) for tensor in (x, weight)]
         ctx.save_for_backward(*eight)
-        ctx.by_row = by_row
-        return _scaled(eight[0], eight[1].t(), by_row)
+        ctx.scaled_by = scaled_by
+        return _scaled(eight[0], eight[1].t(), scaled_by)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight = ctx.saved_tensors
         eight = gradient.contiguous().to(torch.float8_e5m2)
         return (
-            _scaled(eight, weight.t().contiguous().t(), ctx.by_row),
-            _scaled(eight.t().contiguous(), x.t().contiguous().t(), ctx.by_row),
+            _scaled(eight, weight.t().contiguous().t(), ctx.scaled_by),
+            _scaled(eight.t().contiguous(), x.t().contiguous().t(), ctx.scaled_by),
             None,
         )
 
 
-def _scaled(left: Tensor, right: Tensor, by_row: bool) -> Tensor:
-    shapes = ((len(left), 1), (1, right.shape[1])) if by_row else ((), ())
-    scales = [torch.ones(shape, dtype=torch.float32, device=left.device) for shape in shapes]
+def _scaled(left: Tensor, right: Tensor, scaled_by: str) -> Tensor:
+    (rows, depth), columns = left.shape, right.shape[1]
+    blocks = 4 * math.ceil(depth / 32 / 4)  # cuBLAS takes scales in tiles of 128 rows and 4 blocks
+    shapes = {
+        "tensor": ((), ()),
+        "row": ((rows, 1), (1, columns)),
+        "block": ((128 * math.ceil(rows / 128) * blocks,), (128 * math.ceil(columns / 128) * blocks,)),
+    }
+    dtype = torch.float8_e8m0fnu if scaled_by == "block" else torch.float32
+    scales = [torch.ones(shape, device=left.device).to(dtype) for shape in shapes[scaled_by]]
     return torch._scaled_mm(left, right, *scales, out_dtype=torch.bfloat16)
 
 
 class ScaledProducts(pl.LightningModule):
-    by_row = False
+    scaled_by = "tensor"
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(64, 32))
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        return _Scaled.apply(batch, self.weight, self.by_row).square().mean()
+        return _Scaled.apply(batch, self.weight, self.scaled_by).square().mean()
 
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -166,7 +174,15 @@ class ScaledProducts(pl.LightningModule):
 
 
 class ScaledRows(ScaledProducts):
-    by_row = True
+    scaled_by = "row"
+
+
+class ScaledBlocks(ScaledProducts):
+    scaled_by = "block"
+
+    @staticmethod
+    def batch() -> Tensor:
+        return torch.zeros(32, 32)
 
 
 @pytest.mark.parametrize(("module", "scales"), [(ScaledProducts, 2), (ScaledRows, 16 + 64)])
@@ -184,6 +200,19 @@ def test_scaled_products_of_the_users_own_are_in_fp8_with_their_bytes(module: An
     assert not [group for group in profile.operations if group.name == CAST_TO_8_BITS]
     assert "no fp8" in predict_one(profile, "A100-SXM-80GB").unknown_because[0]
     assert predict_one(profile, "H100-SXM-80GB").memory_log_sigma[0] > 0.4
+
+
+def test_products_of_the_users_own_with_a_scale_for_each_block_are_in_mxfp8() -> None:
+    """Blackwell has them, Hopper does not; one byte a scale."""
+    profile = traced("bf16-true", ScaledBlocks, batch_size=32)
+    assert not products(profile, "fp8")
+    found = products(profile, "mxfp8")
+    assert sorted((group.phase, group.shape) for group in found) == [
+        ("backward", (1, 32, 32, 64)), ("backward", (1, 64, 32, 32)), ("forward", (1, 32, 64, 32)),
+    ]  # fmt: skip
+    assert found[0].bytes_read == 32 * 32 + 64 * 32 + 2 * 128 * 4
+    assert "no mxfp8" in predict_one(profile, "H100-SXM-80GB").unknown_because[0]
+    assert not predict_one(profile, "B200-SXM-180GB").unknown_because[0]
 
 
 class Stages(pl.LightningModule):
