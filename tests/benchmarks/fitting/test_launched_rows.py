@@ -188,6 +188,8 @@ def test_devices_without_peer_access_say_nothing_of_their_links(
     [
         ({"source": "sia-sosp23"}, "notes", "SUSPECT"),
         ({"source": "inductor-dashboard", "model": "DebertaV2ForMaskedLM"}, "notes", "HOST_BOUND"),
+        ({"source": "algoperf", "model": "U-Net fastMRI"}, "notes", "HOST_BOUND"),
+        ({"source": "algoperf", "model": "GNN ogbg-molpcba (AlgoPerf)"}, "notes", "HOST_BOUND"),
         (
             {"source": "optimum-habana", "model": "vit-base", "accelerator": "Gaudi2-96GB"},
             "notes",
