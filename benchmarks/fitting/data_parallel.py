@@ -19,11 +19,10 @@ from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.network.collectives import link_of
 from trainfare_core.prediction.roofline.coefficients import calibration
+from trainfare_core.prediction.roofline.host import host_bound, host_launch_s
 from trainfare_core.prediction.roofline.operations import (
     Operations,
     Roofline,
-    host_bound,
-    host_launch_s,
     operation_seconds,
 )
 

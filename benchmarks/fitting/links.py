@@ -44,10 +44,10 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.network.coefficients import CommunicationFit, LinkCalibration
 from trainfare_core.prediction.network.collectives import traffic_of
 from trainfare_core.prediction.roofline.coefficients import calibration
+from trainfare_core.prediction.roofline.host import host_launch_s
 from trainfare_core.prediction.roofline.operations import (
     Operations,
     Roofline,
-    host_launch_s,
     operation_seconds,
 )
 

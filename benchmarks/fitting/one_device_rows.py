@@ -14,6 +14,8 @@ from benchmarks.fitting.table_lines import SUBMISSION, Line, chip_of, timed_a_tr
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.prediction.roofline.features import (
+    BRIEF,
+    COMPILED_LOOP,
     WAVES,
     Path,
     compute_terms,
@@ -26,7 +28,9 @@ from trainfare_core.prediction.roofline.operations import (
     WINOGRAD_LEAST,
     Operations,
     Roofline,
+    compiled_loops,
     compiles_graphs,
+    log2_brevity,
     unfilled_waves,
 )
 
@@ -167,7 +171,7 @@ class RowMaker:
             device=device, measured_s=measured_s,
             flop_s=operations.flops_at(ratio) * share * roofline.seconds_per_flop,
             byte_s=operations.bytes_at(ratio) * share * roofline.seconds_per_byte, winograd=roofline.winograd,
-            compute=self._compute(operations, roofline, ratio), memory=self._memory(operations, device),
+            compute=self._compute(operations, roofline, ratio), memory=self._memory(operations, roofline, ratio),
             fused=moved * (np.where(operations.reduction, 2, 1) + 2 * (line.get("measured") == SUBMISSION)),
             launches=operations.by_phase(operations.launches * ~issued),
             fused_launches=operations.by_phase(operations.launches * issued),
@@ -180,7 +184,7 @@ class RowMaker:
     def _compute(self, operations: Operations, roofline: Roofline, ratio: float) -> list[Indexed]:
         device = roofline.device
         tiles = np.array([log2_tiles(group, ratio) for group in operations.groups])
-        waves = unfilled_waves(tiles, device)
+        waves, loops = unfilled_waves(tiles, device), compiled_loops(operations, device)
         of_device: dict[tuple[Path, bool], Indexed] = {}
         found: list[Indexed] = []
         for i, (tensor, flops) in enumerate(zip(roofline.tensor_path, operations.flops, strict=True)):
@@ -193,12 +197,17 @@ class RowMaker:
                 of_device[kind] = self._indexed(device_compute_terms(device, path, convolution=kind[1]))
             own = self._terms(operations, i, path, ratio)
             wave = [(self.index.add(WAVES), float(waves[i]))] if waves[i] else []
-            found.append([*of_device[kind], *own, *wave])
+            loop = [(self.index.add(COMPILED_LOOP), 1.0)] if loops[i] else []
+            found.append([*of_device[kind], *own, *wave, *loop])
         return found
 
-    def _memory(self, operations: Operations, device: Accelerator) -> list[Indexed]:
-        of_device = self._indexed(device_memory_terms(device))
-        return [[*of_device, *self._terms(operations, i, "memory", 1.0)] for i in range(len(operations))]
+    def _memory(self, operations: Operations, roofline: Roofline, ratio: float) -> list[Indexed]:
+        of_device = self._indexed(device_memory_terms(roofline.device))
+        brief = log2_brevity(operations, ratio, [roofline])[0]
+        return [
+            [*of_device, *self._terms(operations, i, "memory", 1.0), *self._indexed(((BRIEF, brief[i]),))]
+            for i in range(len(operations))
+        ]
 
     def _terms(self, operations: Operations, i: int, part: Path | str, ratio: float) -> Indexed:
         key = (id(operations), i, part, ratio)
@@ -227,17 +236,17 @@ def merged(row: Row) -> Row:
     """
     Return a row with operations of the same terms and nearly the same intensity added up: a third is left.
 
-    Only the fit is made of merged rows, for speed: values of terms are rounded to 0.01 and intensities put in steps of
-    2^(2/3), so that a sum is limited by the side that limits each of its parts.
+    Only the fit is made of merged rows, for speed: values of terms are rounded to 0.01, how brief a kernel is to 0.5,
+    and intensities put in steps of 2^(2/3), so that a sum is limited by the side that limits each of its parts.
     """
     same: dict[tuple[object, ...], list[int]] = {}
     for i, (compute, memory) in enumerate(zip(row.compute, row.memory, strict=True)):
         flop_s, byte_s = row.flop_s[i], row.byte_s[i]
         intensity = round(math.log2(flop_s / byte_s) * 1.5) if flop_s and byte_s else None
         terms = tuple((column, round(value, 2)) for column, value in compute)
-        same.setdefault(
-            (terms, tuple(memory), bool(row.winograd[i]), int(row.fused[i]), intensity), []
-        ).append(i)
+        *others, (_, brief) = memory
+        key = terms, tuple(others), round(brief * 2), bool(row.winograd[i]), int(row.fused[i]), intensity
+        same.setdefault(key, []).append(i)
     first = [members[0] for members in same.values()]
     return replace(
         row, flop_s=np.array([row.flop_s[members].sum() for members in same.values()]),

@@ -14,6 +14,8 @@ cell means unknown or not supported; it is never filled with the figure of a sim
   a PCIe card does not count.
 - `silicon` is the die, by its maker's name where that is known, else the first product made of it: the forms of one
   chip (SXM, PCIe, NVL), its memory sizes and its slower bins share it.
+- `consumer` is true of cards made for games: NVIDIA rates a GeForce card at a typical clock, which most cards exceed
+  under load, where a server's or a workstation's peak is at its highest clock.
 - `host_cpu` is arm64 where the part is soldered or bound to such a host (Graviton, Grace), else empty.
 """
 
@@ -45,6 +47,7 @@ _TEXT_COLUMNS: Final = (
     "silicon",
     "link",
     "trains",
+    "consumer",
     "host_cpu",
     "aliases",
     "sources",
@@ -87,6 +90,8 @@ class Accelerator:
     link_bytes_per_s: float | None
     pcie_bytes_per_s: float | None
     trains: bool
+    consumer: bool
+    """Made for games (GeForce)."""
     arm64_host: bool
     """Every machine that has it has an arm64 CPU: x86-64 wheels and containers do not run there."""
     aliases: tuple[str, ...] = field(repr=False)
@@ -203,6 +208,7 @@ def _accelerator(line: int, row: dict[str, str], sources: dict[str, Source]) -> 
         link_bytes_per_s=scaled("link_gb_per_s", _GIGA),
         pcie_bytes_per_s=scaled("pcie_gb_per_s", _GIGA),
         trains=_text(line, row, "trains", ("true", "false")) == "true",
+        consumer=_text(line, row, "consumer", ("true", "false")) == "true",
         arm64_host=bool(row["host_cpu"]) and _text(line, row, "host_cpu", ("arm64",)) == "arm64",
         aliases=tuple(row["aliases"].split("|")) if row["aliases"] else (),
         sources=_sources(line, row, sources),

@@ -22,12 +22,11 @@ from trainfare_core.prediction.columns import (
 )
 from trainfare_core.prediction.network import collectives
 from trainfare_core.prediction.roofline.coefficients import Calibration
+from trainfare_core.prediction.roofline.host import host_bound, host_launch_s
 from trainfare_core.prediction.roofline.operations import (
     DeviceTime,
     Operations,
     Roofline,
-    host_bound,
-    host_launch_s,
     operation_times,
 )
 

@@ -404,6 +404,7 @@ def test_every_number_has_exactly_one_source_that_exists() -> None:
         "silicon",
         "link",
         "trains",
+        "consumer",
         "host_cpu",
         "aliases",
         "sources",
@@ -499,6 +500,14 @@ def test_a_path_that_does_not_exist_is_none() -> None:
         assert device.peak_flops_per_s("int64") is None
 
 
+def test_consumer_cards_are_those_whose_driver_says_geforce() -> None:
+    """A GTX 1060 has one driver string for both of its sizes, so the catalogue holds none for it."""
+    said = {d.name for d in accelerators() if any("GeForce" in alias for alias in d.aliases)}
+    consumer = {d.name for d in accelerators() if d.consumer}
+    assert said < consumer
+    assert {name.rpartition("-")[0] for name in consumer - said} == {"GTX-1060"}
+
+
 def test_sizes_are_plausible_and_grow_with_the_generation() -> None:
     """A slipped unit or digit shows: ranges for every part, and flagships that only grow."""
     for device in accelerators():
@@ -573,7 +582,7 @@ def edited(**cells: str) -> str:
         ),
         ({"sources": "*=nv-a100; *=nv-a100"}, r"column sources: '\*=nv-a100' is repeated"),
         ({"aliases": '"A100'}, r"line 2: unexpected end of data"),
-        ({"aliases": "A100,extra"}, r"line 2: 28 cells under 27 columns"),
+        ({"aliases": "A100,extra"}, r"line 2: 29 cells under 28 columns"),
     ],
 )
 def test_a_bad_row_is_refused_with_its_line_and_column(cells: dict[str, str], message: str) -> None:

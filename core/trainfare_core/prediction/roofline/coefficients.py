@@ -135,7 +135,7 @@ class Calibration(Record):
         Return the devices' part of the logits of one efficiency, shape (devices,).
 
         A device that was not itself measured in this kind of work gets at most the best of those that were, of its
-        maker where there are any: power, peak and age alone would extrapolate beyond every measurement, and a ranking
+        maker where there are any: power and peak alone would extrapolate beyond every measurement, and a ranking
         would then prefer what was never run.
 
         Args:

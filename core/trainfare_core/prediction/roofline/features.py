@@ -11,13 +11,14 @@ micro-batch that is asked for, so a scaled profile and one traced at that size h
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
-from trainfare_core.hardware.accelerators import Accelerator, accelerators
+from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.job_profile import OperationGroup
 
 __all__ = [
+    "BRIEF",
+    "COMPILED_LOOP",
     "CONSTANT",
     "PATHS",
     "TENSOR_KINDS",
@@ -45,6 +46,10 @@ TENSOR_KINDS: Final = frozenset(("matmul", "grouped_matmul", "convolution", "att
 """Kinds that run on matrix units; all others run on vector units at the fp32 rate, whatever their dtype."""
 WAVES: Final = "shared|waves"
 """How far an operation with less than one wave of tiles leaves the device idle."""
+BRIEF: Final = "memory|brief"
+"""How short a kernel is: one of a few microseconds ends before all of the memory's bandwidth is in use."""
+COMPILED_LOOP: Final = "tensor|recurrent:compiled"
+"""A recurrent layer behind a graph compiler: a loop of products, with no kernel that keeps its weights on chip."""
 CONSTANT: Final = "1"
 
 _TILE: Final = 128
@@ -59,8 +64,6 @@ _BYTES: Final = {"fp64": 8, "fp32": 4, "tf32": 4, "fp8": 1, "mxfp8": 1, "fp4": 0
 """Bytes of one element; every other matrix type has 2."""
 _TYPICAL_WATTS: Final = {"tensor": 1.0, "vector": 12.0}
 """Watts per dense TFLOP/s: the zero of `device:watts`, and what a device of unknown power counts as."""
-_TYPICAL_RIDGE: Final = {"tensor": 150.0, "vector": 20.0}
-"""Peak FLOP/s over bytes/s: the zero of `device:ridge`. A chosen scale; the fitted constant takes up any shift."""
 _FULL_WIDTH, _FULL_DEPTH, _FULL_GROUP, _FULL_ROW = 256, 512, 64, 1024
 """
 Sizes from which an operation counts as large: narrower products, shorter reductions, groups and rows have a term that
@@ -234,8 +237,8 @@ def device_compute_terms(device: Accelerator, path: Path, *, convolution: bool =
     Return the device's part of the logit of compute efficiency.
 
     The generation and the die have terms where they were measured. Devices of one die differ by what their rates say,
-    as those of different dies do: a card with too little power for its peak cannot hold its clock, the watts a FLOP
-    needs fall from year to year, and a peak that is high for the bandwidth is harder to reach.
+    as those of different dies do: a card with too little power for its peak cannot hold its clock. A GeForce card runs
+    above the clock that its peak is stated for.
     """
     known = [
         (f"{path}|{CONSTANT}", 1.0),
@@ -248,12 +251,11 @@ def device_compute_terms(device: Accelerator, path: Path, *, convolution: bool =
     peak = next((p for dtype in candidates if (p := device.peak_flops_per_s(dtype))), None)
     if not peak:
         return tuple(known)
-    known.append((f"{path}|device:year", _silicon_years(device.silicon)))
+    if device.consumer:
+        known.append((f"{path}|device:consumer", 1.0))
     if device.power_w:
         watts = device.power_w / (peak / 1e12)
         known.append((f"{path}|device:watts", math.log(watts / _TYPICAL_WATTS[path])))
-    ridge = peak / device.memory_bandwidth_bytes_per_s
-    known.append((f"{path}|device:ridge", math.log2(ridge / _TYPICAL_RIDGE[path])))
     return tuple(known)
 
 
@@ -262,8 +264,8 @@ def device_memory_terms(device: Accelerator) -> Terms:
     return (
         (f"memory|gen:{device.generation}", 1.0),
         (silicon_term(device, "memory"), 1.0),
-        ("memory|device:year", _silicon_years(device.silicon)),
         ("memory|device:bandwidth", math.log2(device.memory_bandwidth_bytes_per_s / 1e12)),
+        *((("memory|device:consumer", 1.0),) if device.consumer else ()),
     )
 
 
@@ -288,17 +290,7 @@ def silicon_term(device: Accelerator, part: Literal["shared", "memory"]) -> str:
 
 def release_years(device: Accelerator) -> float:
     """Return years from 2020 to the release in units of five, so that coefficients are of the size of the others."""
-    return _years(device.release_year)
-
-
-@lru_cache(maxsize=256)
-def _silicon_years(silicon: str) -> float:
-    """Return the same of the first device that was made of a die."""
-    return _years(min(device.release_year for device in accelerators() if device.silicon == silicon))
-
-
-def _years(year: int) -> float:
-    return (year - 2020) / 5.0
+    return (device.release_year - 2020) / 5.0
 
 
 def _short(size: int, full: int) -> float:

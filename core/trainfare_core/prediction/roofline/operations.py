@@ -24,6 +24,8 @@ from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.job_profile import JobProfile, OperationGroup
 from trainfare_core.prediction.roofline.coefficients import Calibration, OverheadFit
 from trainfare_core.prediction.roofline.features import (
+    BRIEF,
+    COMPILED_LOOP,
     PATHS,
     TENSOR_KINDS,
     WAVES,
@@ -32,7 +34,6 @@ from trainfare_core.prediction.roofline.features import (
     layout_of,
     log2_tiles,
     memory_terms,
-    release_years,
     shape_at,
 )
 
@@ -45,9 +46,6 @@ __all__ = [
     "Roofline",
     "blended_s",
     "compiles_graphs",
-    "host_bound",
-    "host_launch_s",
-    "host_phase_s",
     "inverse_efficiency",
     "launch_share",
     "operation_seconds",
@@ -70,6 +68,10 @@ _REDUCTION_KINDS: Final = frozenset(("normalization", "softmax", "reduction", "l
 _POINTWISE_KINDS: Final = frozenset(("elementwise", "activation", "dropout", "copy")) | _REDUCTION_KINDS
 _TYPICAL_SM_COUNT: Final = 100
 """Multiprocessors of a device whose number is not in the catalogue; between a V100 (80) and an H100 (132)."""
+_FULL_KERNEL_S: Final = 32e-6
+"""A kernel that would move its bytes in less than this at the full bandwidth does not reach it. A chosen value."""
+_BRIEFEST: Final = -4.0
+"""Kernels of less than 1/16 of that count as 1/16: their launch is the larger part."""
 _LEAST_FILL: Final = -4.0
 """Less than 1/16 of one wave of tiles counts as 1/16: the term is fitted on hardly anything smaller."""
 _STEEPEST_LOGIT: Final = 20.0
@@ -114,6 +116,9 @@ class Operations:
     """Whether a compiler fuses it with its neighbours; those of `reduction` among them."""
     reduction: Flags
     """Whether it is pointwise but for a reduction of rows."""
+    product: Flags
+    """Whether it is matrix work but no convolution."""
+    recurrent: Flags
     winograd: Flags
     """Whether fewer multiplications may do, on vector units; see `uses_winograd`."""
     unfitted: Flags
@@ -151,6 +156,8 @@ class Operations:
             tensor=tensor,
             pointwise=pointwise,
             reduction=np.array([g.kind in _REDUCTION_KINDS for g in groups], dtype=np.bool_),
+            product=tensor & ~np.array([g.kind == "convolution" for g in groups], dtype=np.bool_),
+            recurrent=np.array([g.kind == "recurrent" for g in groups], dtype=np.bool_),
             winograd=np.array([uses_winograd(g) for g in groups], dtype=np.bool_),
             unfitted=np.array([_is_unfitted(g) for g in groups], dtype=np.bool_),
             fused=compiled,
@@ -291,9 +298,32 @@ def usable_dtype(device: Accelerator, dtype: str) -> tuple[str, float | None]:
 
 
 def unfilled_waves(tiles: Array, device: Accelerator) -> Array:
-    """Return how far less than one wave of tiles fills the device: log2, 0 where it is full or not known."""
+    """
+    Return how far less than one wave of tiles fills the device: log2, 0 where it is full or not known.
+
+    Devices behind a graph compiler have a few large matrix units each, which one tile fills.
+    """
+    if compiles_graphs(device):
+        return np.zeros(len(tiles))
     units = math.log2(device.sm_count or _TYPICAL_SM_COUNT)
     return np.asarray(np.nan_to_num(np.clip(tiles - units, _LEAST_FILL, 0.0)))
+
+
+def log2_brevity(operations: Operations, ratio: float, rooflines: Sequence[Roofline]) -> Array:
+    """
+    Return how far kernels fall short of what uses all bandwidth: log2, 0 where they do not; (devices, operations).
+
+    Products have terms of their shape in place of it.
+    """
+    each = operations.bytes_at(ratio) / np.maximum(operations.launches, 1.0)
+    full_s = np.array([r.seconds_per_byte for r in rooflines]) / _FULL_KERNEL_S
+    short = np.log2(np.maximum(each, 1.0)) + np.log2(full_s)[:, None]
+    return np.asarray(np.clip(short, _BRIEFEST, 0.0) * ~operations.product)
+
+
+def compiled_loops(operations: Operations, device: Accelerator) -> Flags:
+    """Return which operations are recurrent layers that a graph compiler unrolls."""
+    return operations.recurrent & compiles_graphs(device)
 
 
 def inverse_efficiency(logit: Array) -> Array:
@@ -377,7 +407,7 @@ def _seconds(
     flop_s, byte_s = (rates[used] for rates in (logits.seconds_per_flop, logits.seconds_per_byte))
     flops, moved = operations.flops_at(ratio), operations.bytes_at(ratio)
     compute_s = flops * flop_s * inverse_efficiency(logits.compute(ratio, used))
-    memory_s = moved * byte_s * inverse_efficiency(logits.memory[used])
+    memory_s = moved * byte_s * inverse_efficiency(logits.memory(ratio, used))
     time_s = blended_s(compute_s, memory_s)
     limited = compute_s >= memory_s
     return DeviceTime(
@@ -405,10 +435,11 @@ class _Logits:
         )
         own = np.array([fit.logit(memory_terms(g, operations.layout)) for g in operations.groups])
         of_device = fit.device_logits([r.device for r in rooflines], "memory")
-        self.memory = of_device[:, None] + own
-        """Shape (devices, operations)."""
-        self._devices = [r.device for r in rooflines]
+        self._memory = of_device[:, None] + own
+        """Shape (devices, operations), without what depends on the micro-batch."""
+        self._rooflines, self._devices = rooflines, [r.device for r in rooflines]
         self._tensor_path = np.stack([r.tensor_path for r in rooflines])
+        self._loop = np.stack([compiled_loops(operations, device) for device in self._devices])
         convolution = np.array([g.kind == "convolution" for g in operations.groups], dtype=np.bool_)
         self._of_device: dict[Path, Array] = {
             path: np.where(
@@ -428,6 +459,12 @@ class _Logits:
         self._tiles = np.full(len(operations), np.nan)
         self._set(np.ones(len(operations), dtype=np.bool_), 1.0, self._own, self._tiles)
 
+    def memory(self, ratio: float, used: NDArray[np.int64]) -> Array:
+        """Return logits of the share of the bandwidth of the devices `used`, shape (devices, operations)."""
+        weight = self._fit.coefficients.get(BRIEF, 0.0)
+        brief = log2_brevity(self._operations, ratio, [self._rooflines[int(i)] for i in used])
+        return np.asarray(self._memory[used] + weight * brief)
+
     def compute(self, ratio: float, used: NDArray[np.int64]) -> Array:
         """Return logits of compute efficiency of the devices `used`, shape (devices, operations)."""
         own, tiles = self._own, self._tiles
@@ -439,7 +476,8 @@ class _Logits:
         weight = self._fit.coefficients.get(WAVES, 0.0)
         waves = weight * np.stack([unfilled_waves(tiles, self._devices[int(i)]) for i in used])
         tensor, vector = (self._of_device[path][used] + own[path] for path in ("tensor", "vector"))
-        return np.asarray(np.where(self._tensor_path[used], tensor, vector) + waves)
+        loops = self._loop[used] * self._fit.coefficients.get(COMPILED_LOOP, 0.0)
+        return np.asarray(np.where(self._tensor_path[used], tensor, vector) + waves + loops)
 
     def _set(self, chosen: Flags, ratio: float, own: dict[Path, Array], tiles: Array) -> None:
         """Write the operations' own logits and tiles at a micro-batch into `own` and `tiles`."""
@@ -451,46 +489,6 @@ class _Logits:
         for row in np.flatnonzero(chosen & self._operations.tensor):
             i = int(row)
             tiles[i] = log2_tiles(groups[i], ratio)
-
-
-def host_bound(device_s: Array, host_s: Array) -> Array:
-    """
-    Return the step when a host issues its launches while the device works.
-
-    The larger of the two, rounded off where they are close (a 4-norm): launches come in bursts, so a
-    device that is busy just as long as its host waits now and then.
-    """
-    return np.asarray((device_s**4 + host_s**4) ** 0.25)
-
-
-def host_phase_s(launches: Array, old_host: Flags, years: Array, overhead: OverheadFit) -> Array:
-    """
-    Return seconds that a host needs to issue launches, shape (..., 3).
-
-    Backward costs less than forward: its thread runs no Python. Hosts of PyTorch 0.x and 1.x are slower.
-
-    Args:
-        launches: of forward, backward and optimizer, shape (..., 3).
-        old_host: whether PyTorch 0.x or 1.x runs them, shape (...).
-        years: `release_years` of the device, shape (...).
-        overhead: the coefficients.
-    """
-    old = overhead.old_host_factor * np.exp(overhead.old_host_year_slope * years)
-    each_s = overhead.host_launch_s * np.where(old_host, old, 1.0)
-    by_phase = np.array([1.0, overhead.host_backward_share, 1.0])
-    return np.asarray(launches * by_phase * np.expand_dims(each_s, -1))
-
-
-def host_launch_s(operations: Operations, device: Accelerator, fit: Calibration) -> Array:
-    """Return the host's seconds to issue the launches of each phase once, shape (3,); 0 behind a graph compiler."""
-    if compiles_graphs(device):
-        return np.zeros(3)
-    return host_phase_s(
-        operations.by_phase(operations.launches * launch_share(operations, fit.overhead)),
-        np.asarray(operations.old_host),
-        np.asarray(release_years(device)),
-        fit.overhead,
-    )
 
 
 def compiles_graphs(device: Accelerator) -> bool:

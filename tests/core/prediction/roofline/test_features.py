@@ -14,14 +14,22 @@ from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import OperationGroup, ProfileSource
 from trainfare_core.prediction.roofline.coefficients import PATHS, Path, calibration
 from trainfare_core.prediction.roofline.features import (
+    BRIEF,
+    COMPILED_LOOP,
     compute_terms,
     device_compute_terms,
+    device_memory_terms,
     layout_of,
     log2_tiles,
     memory_terms,
     shape_at,
 )
-from trainfare_core.prediction.roofline.operations import Operations, Roofline, operation_seconds
+from trainfare_core.prediction.roofline.operations import (
+    Operations,
+    Roofline,
+    operation_seconds,
+    unfilled_waves,
+)
 
 DENSE = (64, 256, 256, 1, 1, 3, 3, 1, 28, 28, 1, 0)
 
@@ -137,6 +145,73 @@ def test_convolutions_of_a_generation_have_a_term_of_their_own(path: Path) -> No
     assert set(with_term) - set(dict(device_compute_terms(device, path))) == {
         f"{path}|gen-convolution:hopper"
     }
+
+
+def test_one_tile_leaves_most_of_a_gpu_idle_and_fills_the_matrix_unit_of_a_tpu() -> None:
+    tiles = np.array([0.0, 5.0, math.nan])
+    assert unfilled_waves(tiles, accelerator("A100-SXM-80GB")).tolist() == [-4.0, 5 - math.log2(108), 0.0]
+    for name in ("TPU-v4", "Gaudi2", "Trainium1"):
+        assert not unfilled_waves(tiles, accelerator(name)).any()
+
+
+def memory_s(group: OperationGroup, name: str = "A100-SXM-80GB") -> float:
+    operations = Operations.of(profile(operations=(group,)))
+    roofline = Roofline.of(accelerator(name), operations)
+    return float(operation_seconds(operations, [roofline], 1.0, calibration()).memory_s[0, 0])
+
+
+def test_a_kernel_of_a_few_microseconds_does_not_use_all_bandwidth_and_more_bytes_never_take_less_time() -> (
+    None
+):
+    """Below ln 2 a doubling of the bytes costs less efficiency than the bytes gain: seconds grow with bytes."""
+    assert 0.3 < calibration().coefficients[BRIEF] < math.log(2)
+    sizes = [2**power for power in range(12, 30)]
+    found = [memory_s(operation(kind="elementwise", flops=0, bytes_read=n, bytes_written=0)) for n in sizes]
+    assert found == sorted(found)
+    assert found[0] / sizes[0] > 2 * found[-1] / sizes[-1]
+    assert memory_s(
+        operation(kind="elementwise", flops=0, bytes_read=64 * 2**20, bytes_written=0, launches=256)
+    ) > 1.5 * memory_s(operation(kind="elementwise", flops=0, bytes_read=64 * 2**20, bytes_written=0))
+
+
+def test_brief_products_have_terms_of_their_shape_alone() -> None:
+    small, large = (
+        operation(
+            kind="matmul", dtype="bf16", shape=(1, 512, 512, 512), flops=1, bytes_read=n, bytes_written=0
+        )
+        for n in (2**16, 2**28)
+    )
+    assert memory_s(small) / 2**16 == pytest.approx(memory_s(large) / 2**28)
+
+
+def test_a_graph_compiler_unrolls_recurrent_layers() -> None:
+    layer = operation(kind="recurrent", dtype="bf16", shape=(128, 32, 1024, 1024, 1, 1))
+    operations = Operations.of(profile(operations=(layer,)))
+    fit = calibration()
+    assert fit.coefficients[COMPILED_LOOP] < 0
+    plain = fit.model_copy(update={"coefficients": {**fit.coefficients, COMPILED_LOOP: 0.0}})
+    for name, slower in (("TPU-v3", True), ("A100-SXM-80GB", False)):
+        roofline = Roofline.of(accelerator(name), operations)
+        with_loop, without = (
+            operation_seconds(operations, [roofline], 1.0, which).compute_s[0, 0] for which in (fit, plain)
+        )
+        assert bool(with_loop > 1.5 * without) == slower
+        assert bool(with_loop == without) != slower
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_geforce_card_exceeds_the_clock_that_its_peak_is_stated_for(path: Path) -> None:
+    card = accelerator("RTX-3090")
+    plain = replace(card, consumer=False)
+    assert set(device_compute_terms(card, path)) - set(device_compute_terms(plain, path)) == {
+        (f"{path}|device:consumer", 1.0)
+    }
+    assert set(device_memory_terms(card)) - set(device_memory_terms(plain)) == {
+        ("memory|device:consumer", 1.0)
+    }
+    fit = calibration()
+    assert fit.coefficients[f"{path}|device:consumer"] > 0
+    assert fit.coefficients["memory|device:consumer"] > 0
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -15,11 +15,10 @@ from trainfare_core.hardware.accelerators import Accelerator, accelerator, accel
 from trainfare_core.job_profile import JobProfile, ProfileSource
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.roofline.features import TENSOR_KINDS
+from trainfare_core.prediction.roofline.host import host_bound, host_launch_s
 from trainfare_core.prediction.roofline.operations import (
     Operations,
     Roofline,
-    host_bound,
-    host_launch_s,
     operation_seconds,
 )
 

@@ -1,0 +1,56 @@
+"""The host's part of a step: the seconds it needs to issue launches, and the step when it does so beside the device."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.prediction.roofline.coefficients import Calibration, OverheadFit
+from trainfare_core.prediction.roofline.features import release_years
+from trainfare_core.prediction.roofline.operations import Operations, compiles_graphs, launch_share
+
+__all__ = ["host_bound", "host_launch_s", "host_phase_s"]
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+def host_bound(device_s: Array, host_s: Array) -> Array:
+    """
+    Return the step when a host issues its launches while the device works.
+
+    The larger of the two, rounded off where they are close (a 4-norm): launches come in bursts, so a
+    device that is busy just as long as its host waits now and then.
+    """
+    return np.asarray((device_s**4 + host_s**4) ** 0.25)
+
+
+def host_phase_s(launches: Array, old_host: Flags, years: Array, overhead: OverheadFit) -> Array:
+    """
+    Return seconds that a host needs to issue launches, shape (..., 3).
+
+    Backward costs less than forward: its thread runs no Python. Hosts of PyTorch 0.x and 1.x are slower.
+
+    Args:
+        launches: of forward, backward and optimizer, shape (..., 3).
+        old_host: whether PyTorch 0.x or 1.x runs them, shape (...).
+        years: `release_years` of the device, shape (...).
+        overhead: the coefficients.
+    """
+    old = overhead.old_host_factor * np.exp(overhead.old_host_year_slope * years)
+    each_s = overhead.host_launch_s * np.where(old_host, old, 1.0)
+    by_phase = np.array([1.0, overhead.host_backward_share, 1.0])
+    return np.asarray(launches * by_phase * np.expand_dims(each_s, -1))
+
+
+def host_launch_s(operations: Operations, device: Accelerator, fit: Calibration) -> Array:
+    """Return the host's seconds to issue the launches of each phase once, shape (3,); 0 behind a graph compiler."""
+    if compiles_graphs(device):
+        return np.zeros(3)
+    return host_phase_s(
+        operations.by_phase(operations.launches * launch_share(operations, fit.overhead)),
+        np.asarray(operations.old_host),
+        np.asarray(release_years(device)),
+        fit.overhead,
+    )
