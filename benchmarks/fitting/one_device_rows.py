@@ -203,7 +203,9 @@ class RowMaker:
 
     def _memory(self, operations: Operations, roofline: Roofline, ratio: float) -> list[Indexed]:
         of_device = self._indexed(device_memory_terms(roofline.device))
-        brief = log2_brevity(operations, ratio, [roofline])[0]
+        brief = np.zeros(len(operations))
+        short, brevity = log2_brevity(operations, ratio, np.array([roofline.seconds_per_byte]))
+        brief[short] = brevity[0]
         return [
             [*of_device, *self._terms(operations, i, "memory", 1.0), *self._indexed(((BRIEF, brief[i]),))]
             for i in range(len(operations))

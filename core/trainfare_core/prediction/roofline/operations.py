@@ -309,16 +309,14 @@ def unfilled_waves(tiles: Array, device: Accelerator) -> Array:
     return np.asarray(np.nan_to_num(np.clip(tiles - units, _LEAST_FILL, 0.0)))
 
 
-def log2_brevity(operations: Operations, ratio: float, rooflines: Sequence[Roofline]) -> Array:
-    """
-    Return how far kernels fall short of what uses all bandwidth: log2, 0 where they do not; (devices, operations).
-
-    Products have terms of their shape in place of it.
-    """
-    each = operations.bytes_at(ratio) / np.maximum(operations.launches, 1.0)
-    full_s = np.array([r.seconds_per_byte for r in rooflines]) / _FULL_KERNEL_S
-    short = np.log2(np.maximum(each, 1.0)) + np.log2(full_s)[:, None]
-    return np.asarray(np.clip(short, _BRIEFEST, 0.0) * ~operations.product)
+def log2_brevity(
+    operations: Operations, ratio: float, seconds_per_byte: Array
+) -> tuple[NDArray[np.int64], Array]:
+    """Return operations, but for products, that fall short of all bandwidth, and how far: log2, (devices, these)."""
+    each = np.log2(np.maximum(operations.bytes_at(ratio) / np.maximum(operations.launches, 1.0), 1.0))
+    full = np.log2(seconds_per_byte / _FULL_KERNEL_S)
+    short = np.flatnonzero(~operations.product & (each + full.min(initial=0.0) < 0.0))
+    return short, np.clip(each[short] + full[:, None], _BRIEFEST, 0.0)
 
 
 def compiled_loops(operations: Operations, device: Accelerator) -> Flags:
@@ -437,7 +435,8 @@ class _Logits:
         of_device = fit.device_logits([r.device for r in rooflines], "memory")
         self._memory = of_device[:, None] + own
         """Shape (devices, operations), without what depends on the micro-batch."""
-        self._rooflines, self._devices = rooflines, [r.device for r in rooflines]
+        self._devices = [r.device for r in rooflines]
+        self._bandwidth_s = np.array([r.seconds_per_byte for r in rooflines])
         self._tensor_path = np.stack([r.tensor_path for r in rooflines])
         self._loop = np.stack([compiled_loops(operations, device) for device in self._devices])
         convolution = np.array([g.kind == "convolution" for g in operations.groups], dtype=np.bool_)
@@ -461,9 +460,10 @@ class _Logits:
 
     def memory(self, ratio: float, used: NDArray[np.int64]) -> Array:
         """Return logits of the share of the bandwidth of the devices `used`, shape (devices, operations)."""
-        weight = self._fit.coefficients.get(BRIEF, 0.0)
-        brief = log2_brevity(self._operations, ratio, [self._rooflines[int(i)] for i in used])
-        return np.asarray(self._memory[used] + weight * brief)
+        found: Array = self._memory[used]
+        short, brevity = log2_brevity(self._operations, ratio, self._bandwidth_s[used])
+        found[:, short] += self._fit.coefficients.get(BRIEF, 0.0) * brevity
+        return found
 
     def compute(self, ratio: float, used: NDArray[np.int64]) -> Array:
         """Return logits of compute efficiency of the devices `used`, shape (devices, operations)."""
@@ -476,8 +476,10 @@ class _Logits:
         weight = self._fit.coefficients.get(WAVES, 0.0)
         waves = weight * np.stack([unfilled_waves(tiles, self._devices[int(i)]) for i in used])
         tensor, vector = (self._of_device[path][used] + own[path] for path in ("tensor", "vector"))
-        loops = self._loop[used] * self._fit.coefficients.get(COMPILED_LOOP, 0.0)
-        return np.asarray(np.where(self._tensor_path[used], tensor, vector) + waves + loops)
+        found = np.where(self._tensor_path[used], tensor, vector) + waves
+        if self._operations.recurrent.any():
+            found += self._loop[used] * self._fit.coefficients.get(COMPILED_LOOP, 0.0)
+        return np.asarray(found)
 
     def _set(self, chosen: Flags, ratio: float, own: dict[Path, Array], tiles: Array) -> None:
         """Write the operations' own logits and tiles at a micro-batch into `own` and `tiles`."""
