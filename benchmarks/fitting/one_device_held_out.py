@@ -22,10 +22,7 @@ from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.engine import prepare
 from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
 from trainfare_core.prediction.roofline.host import host_bound
-from trainfare_core.prediction.roofline.operations import (
-    Operations,
-    Roofline,
-)
+from trainfare_core.prediction.roofline.operations import Operations, Roofline
 from trainfare_core.prediction.roofline_job import own_device_s
 from trainfare_core.prediction.source import SourceCorrection
 

@@ -74,7 +74,7 @@ _KINDS = {
 _BRIEF = (0.5, 0.01)
 """
 Held: with that of the bandwidth it must stay below ln 2, or a kernel that is brief on both of two devices would be
-slower on the one of more bandwidth. Free, rows take it to 0.66.
+slower on the one of more bandwidth. Left free, rows take it above that bound.
 """
 _POINTWISE = 1.8
 """A plain kernel over large tensors reaches 0.86 of the bandwidth."""

@@ -51,8 +51,8 @@ _STEP_GROUP_WEIGHT, _SUBMISSION_GROUP_WEIGHT, _LOADER_GROUP_WEIGHT = 2.0, 6.0, 0
 """All steps of one (source, workload, precision, chip) together: sources differ by more than their rows. Submissions
 are the most carefully tuned and timed. Chosen among 0.5 to 6 by rows left out (docs/prediction.md)."""
 _TODAYS_SOFTWARE = 5.0
-"""Times the weight of a group under PyTorch 2, or of `_DECODERS`: what jobs run that are predicted, and a fifth of the
-rows. Chosen among 1, 3 and 8, near the middle: 8 serves models left out, 3 chips (docs/prediction.md)."""
+"""Times the weight of a group under PyTorch 2, or of `_DECODERS`: what predicted jobs run. A chosen value: less serves
+models left out less well, and more serves chips left out less well."""
 _MOST_GROUPS = 100
 """Groups of one source that count in full; the weight of each of n more falls with the root of n, so that a thousand
 models on one card do not outweigh all other cards. A chosen value."""

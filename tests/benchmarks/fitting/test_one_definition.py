@@ -27,6 +27,9 @@ JOBS = {
     "ResNet-50 in fp32": profile(batch_size=64, dtype="fp32"),
     "ResNet-50 in bf16": profile(batch_size=64, dtype="bf16"),
     "BERT": gpt_profile(layers=2, attention="math", head=False, dropout=True, dtype="bf16"),
+    "LSTM": profile(
+        operations=(operation(kind="recurrent", dtype="bf16", shape=(128, 32, 1024, 1024, 1, 1)),)
+    ),
     "compiled BERT": gpt_profile(
         layers=2, attention="math", source=profile().source.model_copy(update={"compiled": True})
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 
@@ -22,6 +23,7 @@ from benchmarks.scoring import error_summary
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import OperationGroup
 from trainfare_core.prediction.roofline.coefficients import calibration
+from trainfare_core.prediction.roofline.features import BRIEF
 from trainfare_core.prediction.roofline.operations import Operations
 
 LINE = {"source": "made", "model": "made", "framework": "pytorch 2.0", "measured": ""}
@@ -99,6 +101,27 @@ def test_operations_that_are_alike_are_added_up() -> None:
     theta = np.array(index.mean)
     assert other.predict(theta) == pytest.approx(one.predict(theta), rel=1e-9)
     assert roofline_s(less) == pytest.approx(roofline_s(row))
+
+
+def test_brief_kernels_are_not_merged_with_long_ones() -> None:
+    """The same bytes in one kernel and in 4,096 do not take the same time."""
+    one = OperationGroup(
+        kind="elementwise", name="aten.add", phase="forward", dtype="fp32", shape=(2**26,), launches=1, flops=0,
+        bytes_read=2**29, bytes_written=2**28,
+    )  # fmt: skip
+    many = one.model_copy(update={"launches": 4096})
+    index = Index(prior)
+    row = RowMaker(index, Counter()).row(
+        Operations.of_groups((one, one, many)), accelerator("V100-SXM2-16GB"), 1.0, LINE, source="made", workload="made", precision="fp32",
+    )  # fmt: skip
+    assert row is not None
+    assert len(merged(row).byte_s) == 2
+
+
+def test_more_bandwidth_never_slows_a_brief_kernel_by_its_prior() -> None:
+    """What rows could move it by, five standard deviations, leaves 0.1 below ln 2 for the term of the bandwidth."""
+    mean, sd = prior(BRIEF)
+    assert 0.3 < mean < mean + 5 * sd < math.log(2) - 0.1
 
 
 def test_what_a_fold_lacks_stays_at_its_prior() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,22 @@ def test_many_groups_of_one_source_count_less_each(tmp_path: Path, cache: Profil
     (row,), _ = _rows(tmp_path, cache, ROW)
     assert _group_weight(row, 100) == _group_weight(row, 1)
     assert _group_weight(row, 400) == pytest.approx(_group_weight(row, 100) / 2)
+
+
+def test_steps_of_todays_software_count_five_times_and_submissions_do_not(
+    tmp_path: Path, cache: ProfileCache
+) -> None:
+    """PyTorch 2 and the stacks of language models, beside PyTorch 1 and what a vendor submitted."""
+    (row,), _ = _rows(tmp_path, cache, ROW)
+
+    def weight(source: str, framework: str, measured: str = "") -> float:
+        line = {**row.line, "framework": framework, "measured": measured}
+        return _group_weight(replace(row, source=source, line=line), 1)
+
+    old = weight("lambda-dlbench", "pytorch 1.13.0 (NGC container)")
+    assert weight("lambda-dlbench", "pytorch 2.3.0 (NGC container)") == 5 * old
+    assert weight("llm-foundry", "composer") == 5 * old
+    assert weight("mlperf", "pytorch 2.3.0", SUBMISSION) == weight("mlperf", "mxnet", SUBMISSION)
 
 
 def test_minutes_can_be_scored_by_a_fit_without_the_rows_benchmark(cache: ProfileCache) -> None:
