@@ -1,5 +1,5 @@
 """
-SSD300 on ResNet, Mask R-CNN with a fixed number of proposals, and Detectron2's detectors with a feature pyramid.
+SSD300 on ResNet, and Mask R-CNN with a fixed number of proposals.
 
 SSD: the backbone up to its third stage at stride 8, five extra stages, 8,732 boxes (Liu et al. 2016, as in NVIDIA's
 reference). Mask R-CNN (He et al. 2017): images of 800 x 1,344, 512 box and 128 mask proposals per image, the training
@@ -9,8 +9,6 @@ defaults of the reference implementations.
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,7 +18,7 @@ from torch.nn import functional
 
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["CHANNELS_LAST", "Ssd300", "find", "ssd_inputs"]
+__all__ = ["CHANNELS_LAST", "Ssd300", "crops", "find", "ssd_inputs"]
 
 CHANNELS_LAST = "channels_last"
 """Note of a row whose images and weights have that layout."""
@@ -33,7 +31,6 @@ _IMAGE_DIMS = 4
 _PROPOSALS, _POSITIVE = 512, 128
 """Box and mask proposals of an image in training."""
 _HEIGHT, _WIDTH = 800, 1344
-_DETECTRON2 = re.compile(r"d2/(mask_rcnn|faster_rcnn|fast_rcnn|rpn)_r_(50|101)_fpn")
 
 
 def find(row: Row) -> StepJob | str | None:
@@ -42,26 +39,14 @@ def find(row: Row) -> StepJob | str | None:
         return None
     name = row["model"].lower()
     network: Network | str = f"{row['model']}: no description of this detector"
-    build = MaskRcnn if name.startswith("maskr-cnn") else _detectron2(name)
     if name.startswith("ssd300") and CHANNELS_LAST in row["notes"]:
         network = Network(f"detection.{name}.nhwc", _ssd_channels_last, _ssd_inputs_channels_last)
     elif name.startswith("ssd300"):
         network = Network(f"detection.{name}", Ssd300, ssd_inputs)
-    elif build is not None:
+    elif name.startswith("maskr-cnn"):
         notes = ("images of 800 x 1344 and 512 proposals an image are assumed",)
-        network = Network(f"detection.{name}", build, _mask_inputs, notes=notes)
+        network = Network(f"detection.{name}", MaskRcnn, _mask_inputs, notes=notes)
     return step_job(row, network, optimizer_of(row, "sgd"))
-
-
-def _detectron2(name: str) -> Callable[[], nn.Module] | None:
-    """Return a builder of the Detectron2 model of this lower-case name; None where it has no feature pyramid."""
-    found = _DETECTRON2.fullmatch(name)
-    if found is None:
-        return None
-    kind, depth = found[1], int(found[2])
-    return lambda: MaskRcnn(
-        depth, proposals=kind != "fast_rcnn", boxes=kind != "rpn", masks=kind == "mask_rcnn", from_zero=True
-    )
 
 
 def ssd_inputs(batch: int) -> tuple[torch.Tensor, ...]:
@@ -141,45 +126,29 @@ class Ssd300(nn.Module):
 
 
 class MaskRcnn(nn.Module):
-    """
-    Mask R-CNN on ResNet with a feature pyramid; proposals are fixed in number. Returns its loss.
+    """Mask R-CNN on ResNet-50 with a feature pyramid; proposals are fixed in number. Returns its loss."""
 
-    Args:
-        depth: of the ResNet, 50 or 101.
-        proposals: whether a region proposal network is trained.
-        boxes: whether boxes are classified.
-        masks: whether masks are predicted.
-        from_zero: whether the losses of the parts are added to a zero, because any part may be missing.
-    """
-
-    def __init__(
-        self, depth: int = 50, *, proposals: bool = True, boxes: bool = True, masks: bool = True,
-        from_zero: bool = False,
-    ) -> None:  # fmt: skip
+    def __init__(self) -> None:
         super().__init__()
         frozen = torchvision.ops.FrozenBatchNorm2d
-        trunk = torchvision.models.get_model(f"resnet{depth}", weights=None, norm_layer=frozen)
-        self.proposals, self.boxed, self.masked, self.from_zero = proposals, boxes, masks, from_zero
+        trunk = torchvision.models.get_model("resnet50", weights=None, norm_layer=frozen)
         self.stem = nn.Sequential(trunk.conv1, trunk.bn1, trunk.relu, trunk.maxpool)
         for parameter in (*self.stem.parameters(), *trunk.layer1.parameters()):
             parameter.requires_grad_(False)
         self.stages = nn.ModuleList((trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4))
         self.lateral = nn.ModuleList(nn.Conv2d(w, 256, 1) for w in (256, 512, 1024, 2048))
         self.smooth = nn.ModuleList(nn.Conv2d(256, 256, 3, padding=1) for _ in range(4))
-        if proposals:
-            self.rpn, self.score, self.delta = (
-                nn.Conv2d(256, 256, 3, padding=1), nn.Conv2d(256, 3, 1), nn.Conv2d(256, 12, 1),
-            )  # fmt: skip
-        if boxes:
-            self.head = nn.Sequential(nn.Linear(256 * 49, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU())
-            self.classes, self.boxes = nn.Linear(1024, _CLASSES), nn.Linear(1024, 4 * _CLASSES)
-        if masks:
-            mask: list[nn.Module] = []
-            for _ in range(4):
-                mask += [nn.Conv2d(256, 256, 3, padding=1), nn.ReLU()]
-            self.mask = nn.Sequential(
-                *mask, nn.ConvTranspose2d(256, 256, 2, 2), nn.ReLU(), nn.Conv2d(256, _CLASSES, 1)
-            )
+        self.rpn, self.score, self.delta = (
+            nn.Conv2d(256, 256, 3, padding=1), nn.Conv2d(256, 3, 1), nn.Conv2d(256, 12, 1),
+        )  # fmt: skip
+        self.head = nn.Sequential(nn.Linear(256 * 49, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU())
+        self.classes, self.boxes = nn.Linear(1024, _CLASSES), nn.Linear(1024, 4 * _CLASSES)
+        mask: list[nn.Module] = []
+        for _ in range(4):
+            mask += [nn.Conv2d(256, 256, 3, padding=1), nn.ReLU()]
+        self.mask = nn.Sequential(
+            *mask, nn.ConvTranspose2d(256, 256, 2, 2), nn.ReLU(), nn.Conv2d(256, _CLASSES, 1)
+        )
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         batch, x = images.shape[0], self.stem(images)
@@ -188,18 +157,14 @@ class MaskRcnn(nn.Module):
             x = stage(x)
             maps.append(x)
         levels = self._pyramid(maps)
-        loss: Any = torch.zeros((), device=images.device) if self.from_zero else None
-        if self.proposals:
-            rpn = [functional.relu(self.rpn(level)) for level in levels]
-            terms = (self.score(level).mean() + self.delta(level).mean() for level in rpn)
-            loss = sum(terms) if loss is None else loss + sum(terms)
-        if self.boxed:
-            hidden = self.head(self._pooled(levels[0], batch * _PROPOSALS, 7).flatten(1))
-            loss = loss + functional.cross_entropy(self.classes(hidden), labels) + self.boxes(hidden).mean()
-        if self.masked:
-            masks = self.mask(self._pooled(levels[0], batch * _POSITIVE, 14))
-            loss = loss + functional.binary_cross_entropy_with_logits(masks, torch.zeros_like(masks))
-        total: torch.Tensor = loss
+        rpn = [functional.relu(self.rpn(level)) for level in levels]
+        loss: Any = sum(self.score(level).mean() + self.delta(level).mean() for level in rpn)
+        hidden = self.head(crops(levels[0], batch * _PROPOSALS, 7).flatten(1))
+        loss = loss + functional.cross_entropy(self.classes(hidden), labels) + self.boxes(hidden).mean()
+        masks = self.mask(crops(levels[0], batch * _POSITIVE, 14))
+        total: torch.Tensor = loss + functional.binary_cross_entropy_with_logits(
+            masks, torch.zeros_like(masks)
+        )
         return total
 
     def _pyramid(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -212,9 +177,10 @@ class MaskRcnn(nn.Module):
         levels = [smooth(level) for smooth, level in zip(self.smooth, levels, strict=True)]
         return [*levels, functional.max_pool2d(levels[-1], 1, 2)]
 
-    def _pooled(self, level: torch.Tensor, rois: int, size: int) -> torch.Tensor:
-        """Return `rois` crops, by a gather that writes as many bytes as the RoIAlign that it replaces."""
-        width = level.shape[1]
-        flat = level.flatten(2).transpose(1, 2).reshape(-1, width)
-        where = torch.zeros(rois * size * size, dtype=torch.long, device=level.device)
-        return flat[where].view(rois, size, size, width).permute(0, 3, 1, 2).contiguous()
+
+def crops(level: torch.Tensor, rois: int, size: int) -> torch.Tensor:
+    """Return `rois` crops of a map, by a gather that writes as many bytes as the RoIAlign that it replaces."""
+    width = level.shape[1]
+    flat = level.flatten(2).transpose(1, 2).reshape(-1, width)
+    where = torch.zeros(rois * size * size, dtype=torch.long, device=level.device)
+    return flat[where].view(rois, size, size, width).permute(0, 3, 1, 2).contiguous()

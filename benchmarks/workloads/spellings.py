@@ -25,9 +25,6 @@ _ANY_MODEL = {
 }
 """Tasks of models of every kind, and what is added to the first table's task."""
 
-_DETECTRON2 = re.compile(r"((?:mask|faster)_rcnn_R_(?:50|101)_FPN)_[13]x")
-"""Detectors of Detectron2's model zoo with a feature pyramid on a plain ResNet; "1x" is the length of training."""
-
 
 def normalised_row(row: Row) -> Row:
     """
@@ -39,9 +36,6 @@ def normalised_row(row: Row) -> Row:
         {'task': 'imagenet-classification', 'model': 'resnet50', 'framework': 'pytorch 1.8'}
     """
     row = {**row, "framework": row["framework"].replace("pytorch-", "pytorch ", 1)}
-    zoo = _DETECTRON2.fullmatch(row["model"])
-    if zoo and row["task"].startswith("COCO"):
-        return {**row, "model": f"d2/{zoo[1].lower()}", "task": "detection"}
     if row["task"] not in _ANY_MODEL:
         return row
     name = row["model"]

@@ -194,13 +194,6 @@ def test_pna_keeps_as_much_of_a_molecule_as_two_measured_batches_differ_by(tmp_p
     assert any("scatter_add" in name for name in names), names
 
 
-def test_a_detector_of_the_model_zoo_has_the_first_tables_description() -> None:
-    row = {"task": "COCO-InstanceSegmentation", "notes": "", "batch_per_device": "2"}
-    assert _job(**row, model="mask_rcnn_R_50_FPN_3x").key.startswith("detection.d2/mask_rcnn_r_50_fpn.")
-    found = resolve({**ROW, **row, "model": "mask_rcnn_R_50_DC5_3x"})
-    assert found == "mask_rcnn_R_50_DC5_3x: no description of this model"
-
-
 def test_every_device_of_a_data_parallel_row_runs_the_whole_model(tmp_path: Path) -> None:
     """A row that states no batch at all has the assumed one on every device; one of a whole step says too little."""
     row = {**ROW, "devices": "8", "strategy": "ddp", "accelerator": "V100-SXM2-16GB", "throughput": "2000",
