@@ -23,6 +23,8 @@ Each fact was read in the repository that it names; what measured peaks say of i
 - Qwen (QwenLM/Qwen, `finetune.py`): LoRA of rank 64 on every matrix of a block. Q-LoRA prepares the model with
   `prepare_model_for_kbit_training`, which takes what is not in 4 bits to fp32. The 7B has 10.7 GiB at 256 tokens:
   5.5 are its weights in 4 and 16 bits, and 2.3 the other half of embedding and head.
+- Detectron2 (facebookresearch/detectron2, `configs`): a name without a schedule is of Cityscapes, with one image a
+  device, or of Pascal VOC, and Mask R-CNN on 101 layers has a schedule of 1x for LVIS v0.5 alone.
 - Milabench (mila-iqia/milabench, `benchmate/dataloader.py`): images of `synthetic_fixed` have 244 pixels, and one
   forward pass in fp32 with gradients makes their labels. It is the peak: 100.5 MiB an image, in steps that train in
   fp16 and hold 46 MiB an image with a loader.
@@ -30,6 +32,7 @@ Each fact was read in the repository that it names; what measured peaks say of i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from benchmarks.workloads.decoder import DecoderStep
@@ -44,6 +47,13 @@ _FORWARD = "its peak is a forward pass in fp32"
 """Notes of a row."""
 _DROPOUT_BYTES = 4 * 3 - 2 * 2
 """Of a value of a block's input: dropout and mask of four matrices, less the two inputs that a trace without it has."""
+_CITYSCAPES = "Cityscapes"
+_ZOO_DATA = (
+    (r"mask_rcnn_R_\d+_FPN\.yaml", _CITYSCAPES),
+    (r"faster_rcnn_R_\d+_(?:FPN|C4)\.yaml", "PascalVOC"),
+    (r"mask_rcnn_[RX]_101_\w*FPN_1x\.yaml", "LVISv0.5"),
+)
+"""Data sets of Detectron2's configurations other than COCO, by pattern of the file's name."""
 _FREED_INPUTS = 2
 """Blocks whose inputs have no gradient, or none that stays, when the first block runs again."""
 
@@ -77,7 +87,15 @@ def _of_milabench(row: Mapping[str, str]) -> dict[str, str]:
     return {**_noted(row, _FORWARD), "seq_len_or_res": "244", "precision": "fp32"}
 
 
-_CHANGES = {"megatron-golden": _of_megatron, "qwen-profile": _of_qwen, "milabench": _of_milabench}
+def _of_detectron2(row: Mapping[str, str]) -> dict[str, str]:
+    data = next((data for name, data in _ZOO_DATA if re.fullmatch(name, row["method_detail"])), None)
+    if data is None:
+        return {}
+    return {**_noted(row, data), **({"micro_batch": "1"} if data == _CITYSCAPES else {})}
+
+
+_CHANGES = {"megatron-golden": _of_megatron, "qwen-profile": _of_qwen, "milabench": _of_milabench,
+            "detectron2-zoo": _of_detectron2}  # fmt: skip
 """By the name of a source in the tables."""
 
 

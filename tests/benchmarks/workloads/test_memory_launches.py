@@ -136,3 +136,24 @@ def test_heads_and_strides_of_segmentation_networks_are_theirs(tools: Tools) -> 
     )
     assert allocated(fine) > 1.2 * allocated(coarse)
     assert allocated(coarse) > 1.15 * allocated(small)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "batch"),
+    [
+        ("mask_rcnn_R_50_FPN.yaml", "Cityscapes", "1"), ("faster_rcnn_R_50_C4.yaml", "PascalVOC", "2"),
+        ("mask_rcnn_R_101_FPN_1x.yaml", "LVISv0.5", "2"), ("mask_rcnn_X_101_32x8d_FPN_1x.yaml", "LVISv0.5", "2"),
+        ("mask_rcnn_R_50_FPN_1x.yaml", "", "2"), ("mask_rcnn_R_101_FPN_3x.yaml", "", "2"), ("faster_rcnn_R_50_C4_1x.yaml", "", "2"),
+    ],
+)  # fmt: skip
+def test_names_of_detectrons_configurations_tell_their_data(name: str, data: str, batch: str) -> None:
+    row = {
+        **ROW,
+        "source_id": "detectron2-zoo",
+        "method_detail": name,
+        "other_flags": "x",
+        "micro_batch": "2",
+    }
+    found = as_launched(row)
+    assert found["other_flags"] == (f"x; {data}" if data else "x")
+    assert found["micro_batch"] == batch
