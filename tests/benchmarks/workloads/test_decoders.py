@@ -117,7 +117,9 @@ def test_a_library_casts_each_weight_once_a_step() -> None:
     ("name", "billions"),
     [
         ("Llama 3.1 405b", 405.9), ("LLAMA3_70B", 70.6), ("Mixtral-8x7B", 46.7), ("Qwen3_235B_a22B", 235.1),
-        ("DeepSeekV3", 671.0), ("GPT3-175B", 175.0), ("Gemma3-12B", 11.8), ("MPT-7b", 6.7), ("AFM-4.5B", 4.5),
+        ("DeepSeekV3", 671.0), ("GPT3-175B", 175.0), ("Gemma3-12B", 11.8), ("MPT-7b", 6.7), ("AFM-4.5B", 4.62),
+        ("DeepSeek3-671B", 671.0), ("Voxtral-Mini-3B-2507", 4.01), ("Nemotron-8B", 8.54), ("Nemotron-22B", 21.3),
+        ("gemma4-26b", 25.2), ("moe-7b-1b-active-shared-experts", 25.49 / 4),
     ],
 )  # fmt: skip
 def test_names_have_the_published_number_of_parameters(name: str, billions: float) -> None:
@@ -126,7 +128,34 @@ def test_names_have_the_published_number_of_parameters(name: str, billions: floa
     assert found.parameters / 1e9 == pytest.approx(billions, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("name", "layers", "local", "whole", "ffn"),
+    [
+        ("gemma-4-12b-it", 48, 3840 * 256 * (2 * 16 + 2 * 8), 3840 * 512 * (2 * 16 + 1), 3 * 3840 * 15360),
+        ("Gemma-4-31B-it", 60, 5376 * 256 * (2 * 32 + 2 * 16), 5376 * 512 * (2 * 32 + 4), 3 * 5376 * 21504),
+    ],
+)
+def test_a_gemma_4_of_one_kind_of_block_has_nearly_all_weights(
+    name: str, layers: int, local: int, whole: int, ffn: int
+) -> None:
+    """Five blocks of six have a sliding window; the sixth has heads twice as wide and no values of its own."""
+    found = decoder_of(name, {})
+    assert isinstance(found, Decoder)
+    blocks = layers // 6 * (5 * local + whole + 6 * ffn)
+    assert found.parameters == pytest.approx(blocks + found.hidden * 262_144, rel=0.02)
+
+
+def test_a_cut_model_has_the_layers_of_its_name() -> None:
+    cut = decoder_of("Llama4-Scout 2-layer cut (torchtitan)", {"notes": ""})
+    whole = decoder_of("Llama4-Scout-17B-16E", {})
+    assert isinstance(cut, Decoder)
+    assert isinstance(whole, Decoder)
+    assert (cut.layers, whole.layers, cut.hidden) == (2, 48, whole.hidden)
+
+
 def test_unknown_decoders_have_a_reason() -> None:
+    assert "embeddings of each block" in str(decoder_of("gemma-4-E2B-it", {"params_m": "5141.4"}))
+    assert "not a decoder" in str(decoder_of("wan2.1-14b", {}))
     assert "state-space" in str(decoder_of("Kimi-Linear-48B-A3B", {}))
     assert "not a decoder" in str(decoder_of("BERT-Large Ph1", {}))
     assert "not known" in str(decoder_of("SomethingNew", {}))
