@@ -8,6 +8,7 @@ from dataclasses import replace
 from benchmarks.workloads import (
     algoperf,
     audio,
+    checkpoints,
     detection,
     detectron2,
     gpunet,
@@ -54,6 +55,7 @@ _FINDERS: tuple[Callable[[Row], StepJob | str | None], ...] = (
     graphs.find,
     quartznet.find,
     openmmlab.find,
+    checkpoints.find,
 )
 
 

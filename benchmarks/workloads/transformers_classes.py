@@ -1,8 +1,9 @@
 """
 Models that rows name by a class of Hugging Face's library, or by a configuration with published sizes, on one device.
 
-"AlbertForMaskedLM" is that class with its default configuration. Where a row names a model ("T5-small"), `_MODELS` has
-its class, and the sizes that differ from the default ones. A class of the library needs no line here.
+"AlbertForMaskedLM" is that class with its default configuration. Where a row names a model, `_MODELS` has its class,
+and the sizes that differ from the default ones. A class of the library needs no line here, nor does a family with a
+size (`checkpoints.py`).
 """
 
 from __future__ import annotations
@@ -17,23 +18,27 @@ from torch import nn
 
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
+__all__ = ["find", "job_of_class"]
 
-_MODELS: dict[str, tuple[str, dict[str, int]]] = {
+_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert-base mlm (bertconfig default)": ("BertForMaskedLM", {}),
-    "googlefnet": ("FNetForMaskedLM", {}),
-    "longformer-base": ("LongformerForMaskedLM", {}),
-    "opt-1.3b": (
-        "OPTForCausalLM",
-        {"num_hidden_layers": 24, "hidden_size": 2048, "word_embed_proj_dim": 2048, "ffn_dim": 8192,
-         "num_attention_heads": 32, "max_position_embeddings": 2048},
+    "clip-vit-base-patch32 with roberta-base": (
+        "VisionTextDualEncoderModel",
+        {"vision_config": {"model_type": "clip_vision_model"}, "text_config": {"model_type": "roberta"}},
     ),
-    "t5-small": ("T5ForConditionalGeneration", {}),
-    "t5small": ("T5ForConditionalGeneration", {}),
+    "googlefnet": ("FNetForMaskedLM", {}),
+    "language-perceiver": ("PerceiverForSequenceClassification", {"qk_channels": 256, "v_channels": 1280}),
+    "longformer-base": ("LongformerForMaskedLM", {}),
+    "vision-perceiver-conv": (
+        "PerceiverForImageClassificationConvProcessing",
+        {"num_latents": 512, "d_latents": 1024, "d_model": 322, "num_blocks": 8, "num_self_attends_per_block": 6,
+         "num_self_attention_heads": 8, "num_cross_attention_heads": 1},
+    ),
     "whisper-tiny audio classification": ("WhisperForAudioClassification", {}),
     "yitutechconvbert": ("ConvBertForMaskedLM", {}),
 }  # fmt: skip
-"""Class and sizes by model, in lower case."""
+"""Class and sizes by model, in lower case. The Perceivers are those of deepmind's checkpoints
+(huggingface/transformers, `models/perceiver/convert_perceiver_haiku_to_pytorch.py`)."""
 _TOKENS, _NUMBER = "a target for each token", "one number for each sample"
 _TARGETS = {
     "ForMaskedLM": {"labels": _TOKENS},
@@ -43,6 +48,9 @@ _TARGETS = {
     "ForTokenClassification": {"labels": _TOKENS},
     "ForSequenceClassification": {"labels": _NUMBER},
     "ForAudioClassification": {"labels": _NUMBER},
+    "ForImageClassification": {"labels": _NUMBER},
+    "ForImageClassificationConvProcessing": {"labels": _NUMBER},
+    "VisionTextDualEncoderModel": {},
     "ForQuestionAnswering": {"start_positions": _NUMBER, "end_positions": _NUMBER},
 }
 """What the loss of a class needs, by the end of its name."""
@@ -75,12 +83,18 @@ class _Samples:
 
 def find(row: Row) -> StepJob | str | None:
     """Return the training step, or the forward pass, of a class of the library."""
+    kind, sizes = _MODELS.get(row["model"].lower(), (row["model"], {}))
+    return job_of_class(row, kind, sizes)
+
+
+def job_of_class(row: Row, kind: str, sizes: dict[str, Any]) -> StepJob | str | None:
+    """Return the step of a class of the library with these sizes; None where the library has no such class."""
     name = row["model"].lower()
-    kind, sizes = _MODELS.get(name, (row["model"], {}))
     if not kind.endswith(tuple(_TARGETS)) or not hasattr(transformers, kind):
         return None
     sequence = int(float(row["sequence_length"] or 0))
-    samples = _samples(kind, sequence)
+    pixels = int(float(row["image_size"] or 0))
+    samples = _samples(kind, sequence, pixels)
     if samples is None:
         return f"{row['model']}: samples of unknown length"
     phases = _phases(row)
@@ -92,14 +106,16 @@ def find(row: Row) -> StepJob | str | None:
             out = net(**{key: tensor for key, tensor in made.items() if key not in samples.targets})
             scalar: torch.Tensor = out[0].flatten()[:1].sum()
             return scalar
-        whole: torch.Tensor = net(**made).loss
+        paired = {"return_loss": True} if kind == "VisionTextDualEncoderModel" else {}
+        whole: torch.Tensor = net(**made, **paired).loss
         return whole
 
     def network() -> nn.Module:
         return _build(kind, {**sizes, "attn_implementation": attention}, dropout=phases != ("forward",))
 
     units = sequence if row["throughput_unit"] == "tokens/s" else 1
-    key = f"hf.{name}.{sequence}.{attention}"
+    seen = f"{pixels}px." if "pixel_values" in samples.shapes else ""
+    key = f"hf.{name}.{sequence}.{seen}{attention}"
     return step_job(
         row,
         Network(key, network, samples.batch, loss, units=units),
@@ -109,18 +125,21 @@ def find(row: Row) -> StepJob | str | None:
     )
 
 
-def _samples(kind: str, sequence: int) -> _Samples | None:
-    """Return the inputs of a class for samples of `sequence` tokens; None where the class needs a length."""
+def _samples(kind: str, sequence: int, pixels: int) -> _Samples | None:
+    """Return the inputs of a class for texts of `sequence` tokens and square images; None where a size is missing."""
     targets = next(made for end, made in _TARGETS.items() if kind.endswith(end))
     if kind.startswith("Whisper"):
         return _Samples({"input_features": _WHISPER_INPUT, "labels": ()}, ("labels",), ("input_features",))
-    if not sequence:
+    sees, reads = ("Image" in kind or "Vision" in kind), "Image" not in kind
+    if (sees and not pixels) or (reads and not sequence):
         return None
-    shapes: dict[str, tuple[int, ...]] = {"input_ids": (sequence,)}
+    shapes: dict[str, tuple[int, ...]] = {"pixel_values": (3, pixels, pixels)} if sees else {}
+    if reads:
+        shapes["input_ids"] = (sequence,)
     if getattr(getattr(transformers, kind).config_class(), "is_encoder_decoder", False):
         shapes["decoder_input_ids"] = (sequence,)
     shapes |= {key: (sequence,) if what == _TOKENS else () for key, what in targets.items()}
-    return _Samples(shapes, tuple(targets))
+    return _Samples(shapes, tuple(targets), ("pixel_values",))
 
 
 def _phases(row: Row) -> tuple[str, ...]:
@@ -143,9 +162,12 @@ def _attention(row: Row, kind: str) -> str:
 def _build(kind: str, sizes: dict[str, Any], *, dropout: bool) -> nn.Module:
     made: Any = getattr(transformers, kind)
     config = made.config_class(**sizes)
-    if not getattr(config, "is_encoder_decoder", False):
-        config.pad_token_id = None  # else some classes search the values of the batch for padding
     net: nn.Module = made(config)
+    if getattr(config, "pad_token_id", 0) is None and kind.endswith("ForSequenceClassification"):
+        config.pad_token_id = 0  # a decoder classifies at the last token before it
+    elif not getattr(config, "is_encoder_decoder", False):
+        # Else some classes search the values of the batch for padding. RoBERTa counts its positions by the number.
+        config.pad_token_id = None
     if not dropout:
         for module in net.modules():
             if isinstance(module, nn.Dropout):

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("timm")
 pytest.importorskip("transformers")
 
+import torch
 from torch._subclasses import FakeTensorMode
 
 from benchmarks.fitting.step_work import work_of
@@ -170,6 +171,66 @@ def test_models_built_here_have_the_published_number_of_parameters(model: str, p
     with FakeTensorMode():
         made = sum(parameter.numel() for parameter in job.network().parameters())
     assert made == pytest.approx(parameters, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "millions"),
+    [
+        ("RoBERTa-large", "train", 355.4),
+        ("RoBERTa-large", "finetune-squad", 354.3),
+        ("xlm-roberta-base", "train", 278.0),
+        ("CamemBert", "train", 110.6),
+        ("ELECTRA-base", "train", 109.5),
+        ("google/electra-small-discriminator", "train", 13.5),
+        ("BioBERT", "train", 108.3),
+        ("distilbert-base-uncased", "train", 67.0),
+        ("BigBird", "train", 128.1),
+        ("Reformer", "train", 6.0),
+        ("GPT-2", "train", 124.4),
+        ("DistillGPT2", "train_fwd_bwd", 81.9),
+        ("OPT-350m", "train", 331.2),
+        ("OPT-13B", "train", 12_853.0),
+        ("T5-base", "train", 222.9),
+        ("clip-vit-base-patch32 with roberta-base", "finetune", 87.8 + 124.6),
+        ("language-perceiver", "finetune", 206.1),
+        ("vision-perceiver-conv", "finetune", 6 * 6 * 1024**2 / 1e6 + 2.9 + 6.3 + 1.0),
+    ],
+)
+def test_a_checkpoint_has_the_published_number_of_parameters(model: str, task: str, millions: float) -> None:
+    job = _job(task=task, model=model, sequence_length="512", precision="fp32", notes="")
+    with torch.device("meta"):
+        made = sum(parameter.numel() for parameter in job.network().parameters())
+    assert made / 1e6 == pytest.approx(millions, rel=0.01)
+
+
+def test_a_checkpoint_needs_a_size_that_is_published_and_a_length() -> None:
+    """A trace of another head, or of larger images, is another one."""
+    row = {"task": "train", "sequence_length": "512", "precision": "fp32", "notes": ""}
+    assert resolve({**ROW, **row, "model": "OPT-4B"}) == "OPT-4B: no description of this model"
+    assert "unknown length" in str(resolve({**ROW, **row, "model": "OPT-350m", "sequence_length": ""}))
+    assert "unknown length" in str(
+        resolve({**ROW, **row, "model": "vision-perceiver-conv", "image_size": ""})
+    )
+    assert (
+        _job(**row, model="OPT-1.3B").key
+        != _job(**{**row, "task": "sequence classification"}, model="OPT-1.3B").key
+    )
+    assert (
+        len({_job(**row, model="ViTForImageClassification", image_size=size).key for size in ("224", "384")})
+        == 2
+    )
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["RobertaForMaskedLM", "GPT2ForSequenceClassification", "clip-vit-base-patch32 with roberta-base"],
+)
+def test_a_class_that_reads_its_padding_is_traced(model: str, tmp_path: Path) -> None:
+    found = _trace(
+        ProfileCache(tmp_path), model=model, task="train", sequence_length="32", precision="fp32", notes="",
+        batch_per_device="2",
+    )  # fmt: skip
+    assert found.profile.coverage == 1.0
 
 
 def test_a_graph_network_is_traced_with_its_gathers_and_sums(tmp_path: Path) -> None:
