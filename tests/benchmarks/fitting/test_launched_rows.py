@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.fitting.launched_rows import as_launched
 from benchmarks.fitting.step_work import work_of
-from benchmarks.fitting.table_lines import ZERO_2, accumulation_of, measured_step_s
+from benchmarks.fitting.table_lines import ZERO_2, accumulation_of, is_suspect, measured_step_s
 from benchmarks.workloads import ProfileCache, resolve
 from benchmarks.workloads.decoder import Decoder
 from benchmarks.workloads.decoder_names import decoder_of
@@ -324,6 +324,13 @@ def test_a_sentence_pair_counts_its_tokens_without_padding() -> None:
     assert job.units == 48.5 * job.batch_size
 
 
+NEURON = LAMBDA | {
+    "source": "aws-neuron", "task": "finetune", "accelerator": "Trainium1", "batch_per_device": "80.0",
+    "global_batch": "", "devices": "16", "strategy": "[32xNC(DP)]", "precision": "bf16", "image_size": "",
+    "notes": "strong scaling",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("row", "passes"),
     [
@@ -345,6 +352,26 @@ def test_gradients_of_a_large_batch_are_accumulated(row: dict[str, str], passes:
     job = _job(transformers_model(found))
     once, whole = (measured_step_s(line, job) for line in (neuron, found))
     assert whole == pytest.approx(passes * (once or 0.0))
+
+
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [
+        ("ViT-Base", "timm.vit_base_patch16_224.224."),
+        ("CLIP-Base", "hf.clip-vit-base-patch32 with roberta-base.128.224px."),
+        ("Language-Perveriver", "hf.language-perceiver.2048."),
+        ("Vision-Perceiver-Conv", "hf.vision-perceiver-conv.0.224px."),
+    ],
+)
+def test_aws_encoders_are_those_of_its_notebooks(model: str, key: str) -> None:
+    """Their batch is that of one core, and no row accumulates gradients."""
+    row = as_launched(NEURON | {"model": model, "notes": "weak scaling"})
+    job = resolve(row)
+    assert isinstance(job, StepJob)
+    assert job.key.startswith(key)
+    assert (job.batch_size, accumulation_of(row)) == (160, 1)
+    slow = as_launched(NEURON | {"model": model, "throughput": "140.14"})
+    assert is_suspect(slow) == model.startswith("Language")
 
 
 FMS = LAMBDA | {
