@@ -23,6 +23,8 @@ those of fms-acceleration and AWS Neuron, which follow from other columns.
   four stages of 128 and 256 (`launch.sh`): 34.2 s each.
 - DeepSeek-V3 of Megatron-Bridge and dgxc-benchmarking has one more block, which predicts a second token
   (`deepseek_llm_pretrain.py`): 260 GFLOP a token, 250 in rows without. Its second output head is not described.
+- MaxText's DeepSeek-V3 on v5p (AI-Hypercomputer/tpu-recipes, `training/v5p/DeepSeek3-671B-MaxText/cluster_toolkit`):
+  6 samples of 8,192 tokens a device make the stated tokens of a step, and only inputs of blocks are kept.
 - torchao's B200 are limited in power (`workflows/training.md`): 1.35 times an H100, other sources' 2.1 times.
 - Levanter's 20 B and 65 B state 1.06 and 1.24 times as many FLOPs with recomputation as without, the others 1.33 to
   1.51; all recompute every block, which is 1.33 at least.

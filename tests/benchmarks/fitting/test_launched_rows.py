@@ -374,6 +374,14 @@ def test_aws_encoders_are_those_of_its_notebooks(model: str, key: str) -> None:
     assert is_suspect(slow) == model.startswith("Language")
 
 
+def test_a_recipe_of_a_tpu_says_how_its_tokens_are_split() -> None:
+    row = as_launched(
+        LAMBDA | {"source": "tpu-recipes", "model": "DeepSeek3-671B", "activation_checkpointing": ""}
+    )
+    assert int(row["batch_per_device"]) * int(row["sequence_length"]) * 512 == 25_165_824
+    assert row["activation_checkpointing"] == "full"
+
+
 FMS = LAMBDA | {
     "source": "fms-acceleration", "model": "Mistral-7B-v0.1", "task": "finetune_full", "precision": "fp16_pure", "sequence_length": "",
     "devices": "2", "strategy": "fsdp", "source_ref": "x/y@876e2ed:refs/a100_80gb_pf.csv:10",

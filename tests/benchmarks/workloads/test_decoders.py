@@ -119,6 +119,8 @@ def test_a_library_casts_each_weight_once_a_step() -> None:
         ("Llama 3.1 405b", 405.9), ("LLAMA3_70B", 70.6), ("Mixtral-8x7B", 46.7), ("Qwen3_235B_a22B", 235.1),
         ("DeepSeekV3", 671.0), ("GPT3-175B", 175.0), ("Gemma3-12B", 11.8), ("MPT-7b", 6.7), ("AFM-4.5B", 4.62),
         ("DeepSeek3-671B", 671.0), ("Voxtral-Mini-3B-2507", 4.01), ("Nemotron-8B", 8.54), ("Nemotron-22B", 21.3),
+        ("baichuan2-7b-chat", 7.51), ("baichuan2-13b-chat", 13.9), ("ChatGLM3-6B", 6.24), ("gpt-neox-20b", 20.6),
+        ("openbuddy-zephyr-7b-chat", 7.28), ("Qwen2.5-Coder-7B-Instruct", 7.62), ("CodeLlama-13b-Instruct-hf", 13.0),
         ("gemma4-26b", 25.2), ("moe-7b-1b-active-shared-experts", 25.49 / 4),
     ],
 )  # fmt: skip
