@@ -157,3 +157,9 @@ def test_names_of_detectrons_configurations_tell_their_data(name: str, data: str
     found = as_launched(row)
     assert found["other_flags"] == (f"x; {data}" if data else "x")
     assert found["micro_batch"] == batch
+
+
+def test_batches_of_detectors_are_those_of_their_configurations() -> None:
+    row = {"source_id": "mmdet-zoo", "micro_batch": "2"}
+    models = ("yolov3_d53_320_273e_coco", "retinanet_pvtv2-b4_fpn_1x_coco", "retinanet_pvtv2-b2_fpn_1x_coco")
+    assert [as_launched({**row, "model": model})["micro_batch"] for model in models] == ["8", "1", "2"]
