@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.workloads.openmmlab_backbones import backbone_of
+from benchmarks.workloads.openmmlab_early_torch import pixel_loss
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
 __all__ = ["find"]
@@ -321,9 +322,9 @@ class _Segmenter(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         maps = self.body(images)
-        loss: Any = _pixel_loss(self.classes(self._mixed(maps)), images)
+        loss: Any = pixel_loss(self.classes(self._mixed(maps)), images)
         if self.helper is not None:
-            loss = loss + 0.4 * _pixel_loss(self.helper(maps[2]), images)
+            loss = loss + 0.4 * pixel_loss(self.helper(maps[2]), images)
         total: torch.Tensor = loss
         return total
 
@@ -363,9 +364,3 @@ class _Segmenter(nn.Module):
             return total
         joined: torch.Tensor = self.join(torch.cat(same, 1))
         return joined
-
-
-def _pixel_loss(scores: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    whole = functional.interpolate(scores, size=images.shape[-2:], mode="bilinear")
-    labels = torch.zeros(len(images), *images.shape[-2:], dtype=torch.long, device=images.device)
-    return functional.cross_entropy(whole, labels)

@@ -12,6 +12,10 @@ import timm
 import torch
 import torchvision
 from torch import nn
+from torch.nn import functional
+from torchvision.ops import Conv2dNormActivation
+
+from benchmarks.workloads.openmmlab_early_torch import UnfusedGroupNorm, keeping_scores
 
 __all__ = ["Backbone", "Pyramid", "backbone_of"]
 
@@ -45,8 +49,16 @@ _TIMM: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"(?<![a-z0-9])s50(?![0-9])", lambda _: "resnest50d"),
     (r"(?<![a-z0-9])s101(?![0-9])", lambda _: "resnest101e"),
     (r"twins[-_](pcpvt|svt)[-_](s|b|l)", lambda m: f"twins_{m[1]}_{_TWINS[m[2]]}"),
+    (r"(?<![a-z])mit-b(\d)", lambda m: f"pvt_v2_b{m[1]}"),
 )  # fmt: skip
-"""Pattern of a name, and the name of timm's model."""
+"""Pattern of a name, and the name of timm's model. SegFormer's MiT is PVTv2 with narrower layers (`_OPTIONS`)."""
+_OPTIONS: dict[str, dict[str, Any]] = {"mit": {"mlp_ratios": (4, 4, 4, 4)}}
+"""What a name changes in timm's model."""
+_WITH_ATTENTION = re.compile("swin|pvt|twins")
+_WIDE_WINDOW = re.compile(r"w12|384x384")
+"""Swin trained on images of 384 pixels: its windows have 12 x 12 patches, not 7 x 7."""
+_PLAIN = re.compile(r"vit_deit-(s|b)16|(beit|mae)-base")
+"""Vision transformers of one resolution."""
 
 
 class Pyramid(nn.Module):
@@ -78,14 +90,15 @@ class _Features(nn.Module):
         name: of timm's model.
         pixels: height and width of the images.
         stride: of the last map, from which on strides are replaced by dilation; 32: none is.
+        more: options of the model.
     """
 
-    def __init__(self, name: str, pixels: tuple[int, int], stride: int) -> None:
+    def __init__(self, name: str, pixels: tuple[int, int], stride: int, more: dict[str, Any]) -> None:
         super().__init__()
-        options: dict[str, Any] = {"img_size": pixels} if name.startswith("swin") else {}
+        options: dict[str, Any] = {"img_size": pixels, **more} if name.startswith("swin") else {**more}
         if stride < _LAST_STRIDE:
             options["output_stride"] = stride
-        body: Any = timm.create_model(name, features_only=True, **options)
+        body: Any = keeping_scores(timm.create_model(name, features_only=True, **options))
         self.body, self.widths = body, tuple(body.feature_info.channels()[-4:])
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
@@ -94,6 +107,75 @@ class _Features(nn.Module):
             y if y.shape[1] == width else y.permute(0, 3, 1, 2).contiguous()
             for y, width in zip(maps, self.widths, strict=True)
         ]
+
+
+class _Plain(nn.Module):
+    """
+    Four maps of a vision transformer of 12 blocks and one resolution, one after each third block.
+
+    Args:
+        name: of timm's model.
+        pixels: height and width of the images.
+        neck: what gives the maps the strides 4 to 32: "levels", two convolutions and a change of size between them;
+            "learned", transposed convolutions and a pooling; "": nothing.
+    """
+
+    def __init__(self, name: str, pixels: tuple[int, int], neck: str) -> None:
+        super().__init__()
+        body: Any = keeping_scores(timm.create_model(name, img_size=pixels, num_classes=0))
+        wide = int(body.embed_dim)
+        self.body, self.widths, self.neck = body, (wide,) * 4, neck
+        self.sides = nn.ModuleList(nn.Conv2d(wide, wide, 1) for _ in range(4 if neck == "levels" else 0))
+        self.smooth = nn.ModuleList(nn.Conv2d(wide, wide, 3, padding=1) for _ in self.sides)
+        self.grow = nn.ModuleList(
+            nn.ConvTranspose2d(wide, wide, 2, 2) for _ in range(3 if neck == "learned" else 0)
+        )
+        self.between = nn.Sequential(nn.BatchNorm2d(wide), nn.GELU())
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        maps: list[torch.Tensor] = self.body.forward_intermediates(
+            x, indices=[2, 5, 8, 11], output_fmt="NCHW", intermediates_only=True
+        )
+        if self.neck == "learned":
+            first = self.grow[1](self.between(self.grow[0](maps[0])))
+            return [first, self.grow[2](maps[1]), maps[2], functional.max_pool2d(maps[3], 2)]
+        if self.neck == "levels":
+            sides = [side(y) for side, y in zip(self.sides, maps, strict=True)]
+            same = [
+                functional.interpolate(y, scale_factor=scale, mode="bilinear")
+                for y, scale in zip(sides, (4.0, 2.0, 1.0, 0.5), strict=True)
+            ]
+            return [smooth(y) for smooth, y in zip(self.smooth, same, strict=True)]
+        return maps
+
+
+class _Joined(nn.Module):
+    """
+    A pyramid whose last map is joined from three, at the stride of the second (FastFCN's joint upsampling).
+
+    Args:
+        body: the pyramid.
+    """
+
+    def __init__(self, body: Pyramid) -> None:
+        super().__init__()
+        self.body, self.widths = body, (*body.widths[:3], 4 * 512)
+        self.sides = nn.ModuleList(Conv2dNormActivation(wide, 512) for wide in body.widths[1:])
+        self.parts = nn.ModuleList(
+            nn.Sequential(
+                Conv2dNormActivation(3 * 512, 3 * 512, dilation=dilation, groups=3 * 512),
+                Conv2dNormActivation(3 * 512, 512, 1),
+            )
+            for dilation in (1, 2, 4, 8)
+        )
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        maps = self.body(x)
+        sides = [side(y) for side, y in zip(self.sides, maps[1:], strict=True)]
+        size = sides[0].shape[-2:]
+        same = [sides[0], *(functional.interpolate(y, size=size, mode="bilinear") for y in sides[1:])]
+        joined = torch.cat(same, 1)
+        return [*maps[:3], torch.cat([part(joined) for part in self.parts], 1)]
 
 
 @dataclass(frozen=True)
@@ -115,12 +197,21 @@ def backbone_of(name: str, pixels: tuple[int, int], *, frozen: bool) -> Backbone
     """
     matches = ((re.search(pattern, name), timm_name) for pattern, timm_name in _TIMM)
     model = next((timm_name(match) for match, timm_name in matches if match), None)
+    if model is not None and model.startswith("swin") and _WIDE_WINDOW.search(name):
+        model = model.replace("window7_224", "window12_384")
+    plain = _PLAIN.search(name)
+    if plain is not None:
+        kind = {"beit": "beit_base", "mae": "vit_base"}.get(plain[2] or "") or f"deit_{_SIZES[plain[1]]}"
+        neck = "learned" if plain[2] else "levels" if "mln" in name else ""
+        return Backbone(f"{kind}.{neck}", partial(_Plain, f"{kind}_patch16_224", pixels, neck))
     if model is not None:
+        more = next((options for key, options in _OPTIONS.items() if f"{key}-" in name), {})
         dilated = re.search(r"-d(8|16)(?![0-9])", name)
         stride = int(dilated[1]) if dilated and model.startswith(("mobilenet", "resnest")) else _LAST_STRIDE
         key = model if stride == _LAST_STRIDE else f"{model}.d{stride}"
+        key += ".kept" if _WITH_ATTENTION.search(model) else ""
         return (
-            Backbone(key, partial(_Features, model, pixels, stride))
+            Backbone(f"{key}.mit" if more else key, partial(_Features, model, pixels, stride, more))
             if timm.is_model(model)
             else f"{model}: not in timm"
         )
@@ -133,7 +224,11 @@ def backbone_of(name: str, pixels: tuple[int, int], *, frozen: bool) -> Backbone
         found[1] or found[4], int(found[2] or 1), int(found[3] or 64), degree, deep=deep, frozen=frozen,
         group_norm=bool(re.search(r"gn[-_](?:ws[-_])?all", name)),
     )  # fmt: skip
-    return Backbone(repr(net), net.build)
+    return (
+        Backbone(f"{net!r}.jpu", lambda: _Joined(net.build()))
+        if "_jpu_" in name
+        else Backbone(repr(net), net.build)
+    )
 
 
 @dataclass(frozen=True)
@@ -162,7 +257,7 @@ class _ResNet:
         resnet = torchvision.models.resnet
         net = resnet.ResNet(
             resnet.BasicBlock if small else resnet.Bottleneck, list(_BLOCKS[self.depth]), groups=self.groups,
-            width_per_group=self.width, norm_layer=partial(nn.GroupNorm, 32) if self.group_norm else nn.BatchNorm2d,
+            width_per_group=self.width, norm_layer=UnfusedGroupNorm if self.group_norm else nn.BatchNorm2d,
             replace_stride_with_dilation=None if small else list(_DILATED.get(self.degree, (False,) * 3)),
         )  # fmt: skip
         stem = nn.Sequential(net.conv1, net.bn1, net.relu)

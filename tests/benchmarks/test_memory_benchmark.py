@@ -470,7 +470,7 @@ def test_selective_recomputation_takes_less_than_every_second_block(tools: Tools
         ({"model": "Emu3-Gen", "params_m": ""}, "not known"), ({"sharding": "FSDP2 EP8", "n_gpus": "8"}, "experts"),
         ({"sharding": "DDP/device_map", "n_gpus": "8"}, "device_map"), ({"domain": "nlp", "model": "Stable-Diffusion-v1-4", "precision": "fp32", "optimizer": "AdamW"}, "no description"),
         ({"other_flags": "batch 32 may be accumulated"}, "part of the stated batch"),
-        ({"domain": "vision-det", "model": "mask_rcnn_r50_fpn_gn-all_2x_coco", "precision": "fp32"}, "not described"),
+        ({"domain": "vision-det", "model": "solov2_r101_fpn_3x_coco", "precision": "fp32"}, "not described"),
         ({"domain": "vision", "precision": "int3"}, "precision"), ({"method_detail": "model init only"}, "first step"),
     ],
 )  # fmt: skip
