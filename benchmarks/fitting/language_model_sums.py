@@ -63,6 +63,7 @@ def _positive(x: float) -> float:
 PARAMETERS: dict[str, tuple[float, float, Callable[[float], float]]] = {
     "product_efficiency": (2.0, 0.7, expit),
     "product8_efficiency": (2.0, 0.7, expit),
+    "integer_efficiency": (0.0, 0.7, expit),
     "grouped_efficiency": (0.5, 0.7, expit),
     "attention_efficiency": (0.0, 0.5, expit),
     "batched_efficiency": (-0.5, 0.5, expit),

@@ -64,8 +64,10 @@ def _log_sigma(
     factors = placed.uncertainty(run, step)
     general = uncertainty.step_log_sigma(factors, run.fit.sigma)
     own = decoder_log_sigma(placed.devices.found, placed.row, ledger, spread, run.decoder)
-    # Nine fitted rows have products in 4 bits, of one chip, and none Lightning's layers of Transformer Engine.
-    if float(ledger.product4_flops + ledger.grouped4_flops) or computed_in(run.profile.precision) == "fp8":
+    # Nine fitted rows have products in 4 bits, of one chip, one has products of integers, and none has Lightning's
+    # layers of Transformer Engine.
+    four = ledger.product4_flops + ledger.grouped4_flops
+    if float(four + ledger.integer) or computed_in(run.profile.precision) == "fp8":
         own = np.hypot(own, uncertainty.UNFITTED_SIGMA)
     # The rows behind these widths include compiled runs, and trainers without overlap that their hosts hold up.
     covered = replace(

@@ -51,11 +51,72 @@ def test_plan_follows_from_devices_samples_and_passes(
     assert "fp8" in {group.dtype for group in run.profile.operations}
 
 
+GPT3 = {
+    "benchmark": "gpt3", "nodes": "128", "grad_accum_steps": "", "global_batch_size": "2048",
+    "precision": "INT8 (AQT) / BF16",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "split", "slices", "recomputed"),
+    [
+        ("TPU-v5p", 512, (8, 64), 1, True),
+        ("TPU-v5p", 1024, (8, 128), 1, False),
+        ("TPU-v6e", 1024, (1, 1024), 4, True),
+        ("TPU-v5e", 4096, (16, 256), 16, True),
+    ],
+)
+def test_gpt_3_on_tpu_has_the_mesh_of_googles_scripts_and_products_of_integers(
+    traces: DecoderTraces, device: str, count: int, split: tuple[int, int], slices: int, recomputed: bool
+) -> None:
+    """Weights are sharded over a slice; four samples a device leave no memory for the products of blocks."""
+    run = submitted_decoder(
+        {**ROW, **GPT3, "accelerator": device, "accelerators_total": str(count)}, traces, None
+    )
+    assert isinstance(run, DecoderRun), run
+    plan = run.plan
+    assert (plan.tensor, plan.data) == split
+    assert (plan.machines, plan.sharding) == (slices, "hybrid" if slices > 1 else "fsdp")
+    assert "int8" in {group.dtype for group in run.profile.operations}
+    assert any(group.recomputed for group in run.profile.operations) == recomputed
+    assert run.assumed == ("the split of the model is that of Google's launch scripts",)
+
+
+@pytest.mark.parametrize(
+    ("precision", "passes", "split", "micro", "fused"),
+    [("BF16 mixed", "384", (8, 8, 4), 1, False), ("FP8 mixed", "256", (8, 8, 4), 2, True)],
+)
+def test_gpt_3_on_gaudi_has_eight_stages_of_eight_devices(
+    traces: DecoderTraces, precision: str, passes: str, split: tuple[int, ...], micro: int, fused: bool
+) -> None:
+    """As in the script, from the passes of a log: 1,536 samples in 384 passes, or 2,048 in 256."""
+    samples = "1536" if passes == "384" else "2048"
+    found = submitted_decoder(
+        {**ROW, **GPT3, "accelerator": "Gaudi2", "accelerators_total": "256", "nodes": "32",
+         "global_batch_size": samples, "grad_accum_steps": passes, "precision": precision},
+        traces, None,
+    )  # fmt: skip
+    assert isinstance(found, DecoderRun), found
+    assert (found.plan.tensor, found.plan.pipeline, found.plan.data) == split
+    assert found.micro_batch == micro
+    assert ("attention" in {group.kind for group in found.profile.operations}) == fused
+    assert found.assumed == ("the split of the model is that of Intel's launch scripts",)
+    odd = submitted_decoder(
+        {**ROW, **GPT3, "accelerator": "Gaudi2", "accelerators_total": "256", "grad_accum_steps": "300"},
+        traces, None,
+    )  # fmt: skip
+    assert isinstance(odd, str)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"accelerator": "Abacus-9"}, "not in the catalogue"),
-        ({"precision": "INT8 (AQT) / BF16"}, "precision INT8"),
+        ({"precision": "TF32"}, "precision TF32"),
+        (
+            {"accelerator": "Gaudi2", "global_batch_size": "4", "grad_accum_steps": "1"},
+            "split over devices is not stated",
+        ),
         ({"precision": "FP8 mixed (FP4 configs also shipped)"}, "not known which"),
         ({"accelerator": "TPU-v5p", "precision": "BF16 mixed"}, "split over devices is not stated"),
         ({"global_batch_size": "7"}, "no whole number"),

@@ -46,6 +46,8 @@ class DecoderFit(Record):
     matmul_ceiling: dict[str, dict[str, float]]
     product_efficiency: float
     product8_efficiency: float
+    integer_efficiency: float
+    """Of products of integers of 8 bits."""
     grouped_efficiency: float
     attention_efficiency: float
     batched_efficiency: float
@@ -136,7 +138,8 @@ class DecoderFit(Record):
         return self.model_copy(
             update={
                 "matmul_ceiling": {"bf16": {"any": 1.0}, "fp8": {"any": 1.0}, "fp4": {"any": 1.0}},
-                "product_efficiency": 1.0, "product8_efficiency": 1.0, "grouped_efficiency": 1.0,
+                "product_efficiency": 1.0, "product8_efficiency": 1.0, "integer_efficiency": 1.0,
+                "grouped_efficiency": 1.0,
                 "attention_efficiency": 1.0, "batched_efficiency": 1.0, "vector_efficiency": 1.0,
                 "unpack_efficiency": 1.0, "narrow_slope": 0.0, "expert_slope": 0.0, "host_launch_s": 0.0,
                 "shard_unit_s": 0.0, "kind_factor": {}, "stack_factor": {}, "framework_slope": 0.0,

@@ -56,6 +56,7 @@ class DeviceRows:
     half_per_s: Array
     bfloat_per_s: Array
     eight_per_s: Array
+    integer_per_s: Array
     four_per_s: Array
     attention_per_s: Array
     bfloat_attention_per_s: Array
@@ -71,7 +72,7 @@ class DeviceRows:
     @classmethod
     def of(cls, devices: Sequence[Accelerator], links: Sequence[Links], fit: DecoderFit) -> DeviceRows:
         """Return the ceilings of each device; a type without matrix units runs at the next wider one."""
-        half, brain, eight, four, attention, wide_attention = (list[float]() for _ in range(6))
+        half, brain, eight, integer, four, attention, wide_attention = (list[float]() for _ in range(7))
         for device in devices:
             full = device.peak_flops_per_s("fp32") or np.nan
             bfloat = device.peak_flops_per_s("bf16")
@@ -82,11 +83,13 @@ class DeviceRows:
             brain.append(bfloat * ceiling if bfloat else full)
             narrowest = device.peak_flops_per_s("fp4")
             eight.append(narrow * fit.ceiling(device, "fp8") if narrow else brain[-1])
+            whole = device.peak_flops_per_s("int8")
+            integer.append(whole * ceiling if whole else brain[-1])
             four.append(narrowest * fit.ceiling(device, "fp4") if narrowest else eight[-1])
             attention.append(sixteen or full)
             wide_attention.append(bfloat or full)
         return cls(
-            np.array(half), np.array(brain), np.array(eight), np.array(four),
+            np.array(half), np.array(brain), np.array(eight), np.array(integer), np.array(four),
             np.array(attention), np.array(wide_attention),
             np.array([device.memory_bandwidth_bytes_per_s for device in devices]),
             np.array([link.bytes_per_s for link in links]), np.array([link.latency_s for link in links]),
@@ -243,7 +246,8 @@ def _compute_s(
     peak = np.where(bfloat, devices.bfloat_per_s, devices.half_per_s)
     attention = np.where(bfloat, devices.bfloat_attention_per_s, devices.attention_per_s)
     sixteen = peak * fit.product_efficiency * shape
-    eight = devices.eight_per_s * fit.product8_efficiency * shape
+    integer = devices.integer_per_s * fit.integer_efficiency
+    eight = np.where(ledger.integer > 0, integer, devices.eight_per_s * fit.product8_efficiency) * shape
     four = devices.four_per_s * fit.product8_efficiency * shape
     grouped = fit.grouped_efficiency * expert
     total = (

@@ -37,6 +37,7 @@ _PER_STEP = frozenset(
         "expert_width",
         "fused",
         "library",
+        "integer",
     )
 )
 
@@ -69,6 +70,7 @@ class DecoderLedger:
         fused: 1 where pointwise operations are fused.
         library: 1 where a library of fused kernels runs the blocks (`LIBRARY_PRECISION`).
         bfloat: 1 where the 16-bit type is bf16, which older GPUs have no matrix units for.
+        integer: 1 where the products in 8 bits are of integers.
     """
 
     product_flops: Array
@@ -101,6 +103,7 @@ class DecoderLedger:
     fused: Array
     library: Array
     bfloat: Array
+    integer: Array
 
     @classmethod
     def of(cls, profile: JobProfile) -> DecoderLedger:
@@ -173,6 +176,7 @@ class DecoderLedger:
             "fused": float(profile.source.compiled or library),
             "library": float(library),
             "bfloat": float(any(g.dtype == "bf16" and g.kind in PRODUCTS for g in groups)),
+            "integer": float(any(g.dtype == "int8" and g.kind in PRODUCTS for g in groups)),
         }
         whole = {name: value if name in _PER_STEP else value / passes for name, value in values.items()}
         return cls(**{name: np.asarray(value, dtype=np.float64) for name, value in whole.items()})

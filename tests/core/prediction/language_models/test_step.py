@@ -17,7 +17,7 @@ from trainfare_core.prediction import PredictionTable, predict
 from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.language_models.coefficients import USUAL_CEILING, decoder_calibration
 from trainfare_core.prediction.language_models.sums import LIBRARY_PRECISION, UNPACK_4_BITS, DecoderLedger
-from trainfare_core.variants import is_decoder
+from trainfare_core.variants import in_8_bits, is_decoder, may_be_in_8_bits
 
 A100 = "A100-SXM-80GB"
 
@@ -328,6 +328,24 @@ def test_unpacking_four_bits_is_slow_and_takes_as_long_for_any_batch() -> None:
     assert more_s[0] == pytest.approx(more_s[1], rel=0.1)
     assert more_s[0] > 5 * 4e9 / bandwidth, "a tenth of the bandwidth"
     assert more_s[0] > 3 * (predict_one(copied, A100).step_s[0] - predict_one(job, A100).step_s[0])
+
+
+def test_products_of_integers_run_at_their_own_peak() -> None:
+    """They have an efficiency of their own, which is no matter of floating point in 8 bits."""
+    job = gpt_profile(layers=32, width=4096, heads=32)
+    whole = in_8_bits(job, may_be_in_8_bits(job), "int8")
+    assert float(DecoderLedger.of(whole).integer) == 1
+    assert float(DecoderLedger.of(in_8_bits(job, may_be_in_8_bits(job))).integer) == 0
+    fit = decoder_calibration()
+    fast = fit.model_copy(update={"integer_efficiency": 2 * fit.integer_efficiency})
+    for one_job, changes in ((whole, True), (in_8_bits(job, may_be_in_8_bits(job)), False)):
+        steps = [
+            predict_run(prepare(one_job, decoder=one), shapes("TPU-v6e"), plan()).compute_s[0]
+            for one in (fit, fast)
+        ]
+        assert (steps[1] < 0.8 * steps[0]) == changes
+    wide, narrow = (predict_one(one, "TPU-v6e").log_sigma[0] for one in (whole, job))
+    assert wide > narrow, "one row was measured"
 
 
 def test_an_exchange_that_fits_behind_backward_is_waited_for_in_part() -> None:
