@@ -67,6 +67,7 @@ PARAMETERS: dict[str, tuple[float, float, Callable[[float], float]]] = {
     "grouped_efficiency": (0.5, 0.7, expit),
     "attention_efficiency": (0.0, 0.5, expit),
     "batched_efficiency": (-0.5, 0.5, expit),
+    "misaligned_efficiency": (-1.0, 0.7, expit),
     "vector_efficiency": (1.0, 0.5, expit),
     "fused_bytes_share": (0.2, 0.4, expit),
     "unfused_bytes_share": (0.5, 0.7, expit),

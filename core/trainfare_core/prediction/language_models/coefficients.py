@@ -51,6 +51,8 @@ class DecoderFit(Record):
     grouped_efficiency: float
     attention_efficiency: float
     batched_efficiency: float
+    misaligned_efficiency: float
+    """Of the efficiency of batched products, what those with a side that 8 does not divide reach."""
     vector_efficiency: float
     fused_bytes_share: float
     """Of the bytes of pointwise operations, what a compiled or fused implementation moves."""
@@ -140,7 +142,8 @@ class DecoderFit(Record):
                 "matmul_ceiling": {"bf16": {"any": 1.0}, "fp8": {"any": 1.0}, "fp4": {"any": 1.0}},
                 "product_efficiency": 1.0, "product8_efficiency": 1.0, "integer_efficiency": 1.0,
                 "grouped_efficiency": 1.0,
-                "attention_efficiency": 1.0, "batched_efficiency": 1.0, "vector_efficiency": 1.0,
+                "attention_efficiency": 1.0, "batched_efficiency": 1.0,
+                "misaligned_efficiency": 1.0, "vector_efficiency": 1.0,
                 "unpack_efficiency": 1.0, "narrow_slope": 0.0, "expert_slope": 0.0, "host_launch_s": 0.0,
                 "shard_unit_s": 0.0, "kind_factor": {}, "stack_factor": {}, "framework_slope": 0.0,
             }

@@ -258,6 +258,7 @@ def _compute_s(
         + ledger.grouped8_flops / (eight * grouped)
         + ledger.grouped4_flops / (four * grouped)
         + ledger.batched_flops / (attention * fit.batched_efficiency)
+        + ledger.misaligned_flops / (attention * fit.batched_efficiency * fit.misaligned_efficiency)
         + ledger.attention_flops / (attention * fit.attention_efficiency)
     )
     return np.asarray(total), np.asarray(ledger.head_flops / sixteen)

@@ -27,6 +27,9 @@ Array = NDArray[np.float64]
 
 _BOUNDARIES = 2
 """Sums over a tensor-parallel group in a block, forward: after attention and feed-forward (Shoeybi et al. 2019)."""
+_ALIGNED = 8
+"""Elements of 16 bits that divide every side of a product that runs at full speed (NVIDIA's guide to matrix products:
+16 bytes)."""
 _PER_STEP = frozenset(
     (
         "optimizer_bytes",
@@ -50,7 +53,8 @@ class DecoderLedger:
     Attributes:
         product_flops, product8_flops, product4_flops: matrix products with weights, in 16, 8 and 4 bits.
         grouped_flops, grouped8_flops, grouped4_flops: the same of experts.
-        batched_flops: products without weights, of attention that is not fused.
+        batched_flops: products without weights, of attention that is not fused; `misaligned_flops`: those with a side
+            that matrix units do not take.
         attention_flops: fused attention; half of the square where it is causal.
         head_flops: of `product_flops`, the matrix that turns hidden states into logits.
         vector_bytes: everything else, batch-proportional; `fixed_bytes`: the part that is not.
@@ -80,6 +84,7 @@ class DecoderLedger:
     grouped8_flops: Array
     grouped4_flops: Array
     batched_flops: Array
+    misaligned_flops: Array
     attention_flops: Array
     head_flops: Array
     vector_bytes: Array
@@ -128,6 +133,7 @@ class DecoderLedger:
                 )
             )
 
+        misaligned = float(sum(g.flops for g in groups if _is_misaligned(g)))
         unpacking = [g for g in groups if g.name == UNPACK_4_BITS]
         vector = [
             g for g in groups
@@ -148,7 +154,8 @@ class DecoderLedger:
             "grouped_flops": products("grouped_matmul", 16),
             "grouped8_flops": products("grouped_matmul", 8),
             "grouped4_flops": products("grouped_matmul", 4),
-            "batched_flops": products("matmul", 16, weights=False),
+            "batched_flops": products("matmul", 16, weights=False) - misaligned,
+            "misaligned_flops": misaligned,
             "attention_flops": float(
                 sum(g.flops * _causal_share(g) for g in groups if g.kind == "attention")
             ),
@@ -229,6 +236,12 @@ def _blocks(groups: Sequence[OperationGroup], width: int, passes: float, *, reco
 def _multiplies_weights(group: OperationGroup) -> bool:
     """Return whether a product has a weight: a single one of two activations does not occur in a decoder."""
     return bool(group.bytes_fixed or group.shape[:1] == (1,) or group.kind != "matmul")
+
+
+def _is_misaligned(group: OperationGroup) -> bool:
+    """Return whether a product of two activations in 16 bits has a side that matrix units do not take."""
+    product = group.kind == "matmul" and group.dtype in ("bf16", "fp16") and not _multiplies_weights(group)
+    return product and any(side % _ALIGNED for side in group.shape[1:])
 
 
 def _head_flops(groups: Sequence[OperationGroup], passes: float) -> float:

@@ -348,6 +348,26 @@ def test_products_of_integers_run_at_their_own_peak() -> None:
     assert wide > narrow, "one row was measured"
 
 
+def test_heads_that_8_does_not_divide_multiply_slowly() -> None:
+    """A matrix unit takes 16 bytes at a time: heads of 150 values, which a published run had, lost a quarter of it."""
+    job = gpt_profile(layers=32, width=4096, heads=32)
+
+    def with_heads(size: int, dtype: str = "bf16") -> JobProfile:
+        scores = OperationGroup(
+            kind="matmul", name="aten.bmm", phase="forward", dtype=dtype, shape=(512, 2048, 2048, size),
+            launches=32, flops=10**14, bytes_read=10**9, bytes_written=10**9,
+        )  # fmt: skip
+        return job.model_copy(update={"operations": (*job.operations, scores)})
+
+    more_s = [
+        predict_one(with_heads(size), A100).compute_s[0] - predict_one(job, A100).compute_s[0]
+        for size in (144, 150)
+    ]
+    assert more_s[1] == pytest.approx(more_s[0] / decoder_calibration().misaligned_efficiency, rel=0.01)
+    assert more_s[1] > 2 * more_s[0]
+    assert float(DecoderLedger.of(with_heads(150, "fp32")).misaligned_flops) == 0
+
+
 def test_an_exchange_that_fits_behind_backward_is_waited_for_in_part() -> None:
     """Neither ends exactly when the other does: more than the share of one that nothing holds up, less than all."""
     job = gpt_profile(layers=32, width=4096, heads=32, batch_size=1)
