@@ -37,6 +37,10 @@ __all__ = ["Run", "predict", "predict_run", "prepare"]
 
 Array = NDArray[np.float64]
 _NONE: Final = SHARDINGS.index("none")
+_SPARSE_GRADIENTS: Final = (
+    "several devices cannot add up the sparse gradients of this job (NCCL and FSDP have no sum of them): build its "
+    "embeddings without sparse=True"
+)
 
 
 def predict(profile: JobProfile, shapes: MachineShapes, candidates: CandidateTable) -> PredictionTable:
@@ -159,6 +163,10 @@ def _reasons(run: Run, placed: PlacedPlans, refused: NDArray[np.object_]) -> NDA
         ),
         ((plans.nodes > 1) & ~(network > 0), "the network of this machine is not known"),
         ((count > 1) & (by_link != ""), by_link),
+        (
+            (count > 1) & collectives.has_sparse_gradients(run.profile),
+            _SPARSE_GRADIENTS,
+        ),
         (
             (plans.sharding == _NONE) & (plans.replicas_of(placed.shapes) > 1),
             "several devices need a strategy: ddp or fsdp",

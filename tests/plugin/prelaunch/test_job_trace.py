@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from builders.jobs import BATCH, WIDTH, Cnn, Gan, Lstm, Tiny, Transformer, job, tiny_batch, with_step
+from builders.plans import predict_one
 from trainfare.prelaunch import trace_job
 from trainfare.trace import StepTrace
 from trainfare_core.errors import InputError, TraceError
@@ -40,6 +41,38 @@ def test_batch_norm_is_known_where_it_trains() -> None:
     assert trace_job(job(Normed)).batch.batch_norm is True
     assert trace_job(job(Frozen)).batch.batch_norm is False
     assert trace_job(job(Tiny)).batch.batch_norm is False
+
+
+class Looked(Tiny):
+    """A table of a thousand rows; `sparse` decides the type of its gradient."""
+
+    sparse = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(1000, WIDTH, sparse=self.sparse)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Any:
+        rows = torch.zeros(len(batch), dtype=torch.long, device=batch.device)
+        return self.layer(batch + self.table(rows)).square().mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_sparse_gradients_have_an_answer_on_one_device_alone() -> None:
+    """NCCL adds up no sparse tensors: such a run ends with an error on two GPUs, and a plan for it is none."""
+
+    class Dense(Looked):
+        sparse = False
+
+    sparse, dense = (trace_job(job(module)) for module in (Looked, Dense))
+    assert sparse.memory.gradient_bytes < dense.memory.gradient_bytes / 10
+    assert predict_one(sparse, "A100-SXM-80GB").unknown_because[0] == ""
+    for sharding in ("ddp", "fsdp"):
+        refused = predict_one(sparse, "A100-SXM-80GB", count=2, sharding=sharding).unknown_because[0]
+        assert "without sparse=True" in refused
+        assert predict_one(dense, "A100-SXM-80GB", count=2, sharding=sharding).unknown_because[0] == ""
 
 
 def _real_operations(module: Any, batch: Any) -> tuple[OperationGroup, ...]:

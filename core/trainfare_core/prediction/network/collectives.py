@@ -20,12 +20,25 @@ from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.network.coefficients import CommunicationFit
 
-__all__ = ["LONGEST_RING", "Links", "Traffic", "collective_s", "exposed_s", "link_of", "traffic_of"]
+__all__ = [
+    "LONGEST_RING",
+    "Links",
+    "Traffic",
+    "collective_s",
+    "exposed_s",
+    "has_sparse_gradients",
+    "link_of",
+    "traffic_of",
+]
 
 Array = NDArray[np.float64]
 
 LONGEST_RING: Final = 16
 """Devices of the largest machine that was measured: losses by waiting grow no further beyond it."""
+
+
+_SPARSE_TENSOR: Final = "aten._sparse_coo_tensor"
+"""Start of the names of the operations that make a sparse tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +79,19 @@ def traffic_of(profile: JobProfile) -> Traffic:
     )
     scattered = gradients - min(trainable_wide, gradients) / 2 if half else gradients
     return Traffic(all_reduce_bytes=gradients, gather_bytes=2.0 * gathered, scatter_bytes=scattered)
+
+
+def has_sparse_gradients(profile: JobProfile) -> bool:
+    """
+    Return whether backward makes gradients that are sparse tensors, as those of `nn.Embedding(sparse=True)` are.
+
+    NCCL has no sum of them (`ProcessGroupNCCL::allreduce_sparse` in PyTorch), and FSDP's flat parameters are dense.
+    """
+    made = any(
+        group.phase == "backward" and group.name.startswith(_SPARSE_TENSOR) for group in profile.operations
+    )
+    dense = sum(group.parameter_bytes for group in profile.parameters if group.trainable)
+    return made and profile.memory.gradient_bytes < dense
 
 
 def link_of(device: Accelerator, fit: CommunicationFit) -> Links:
