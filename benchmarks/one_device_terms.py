@@ -46,7 +46,6 @@ TERMS: Final = {
     "unfilled waves": r"shared\|waves",
     "batched products": r"\|matmul:batched",
     "narrow products": r"\|matmul:narrow",
-    "short reductions": r"\|matmul:depth",
     "sizes that are no multiple of 8": r"\|(matmul|conv):misaligned",
     "grouped and depthwise convolutions": r"\|conv:(grouped|depthwise)$",
     "width of groups": r"\|(grouped|depthwise):width",
@@ -63,7 +62,6 @@ TERMS: Final = {
     "memory of convolutions": r"memory\|conv:",
     "batch norm": r"memory\|batchnorm",
     "short rows": r"memory\|(normalization|softmax):short",
-    "strided copies": r"memory\|copy:strided",
     "16-bit elements": r"memory\|half",
     "slope of old hosts": r"^old_host_year$",
 }

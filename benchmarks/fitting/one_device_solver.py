@@ -113,7 +113,7 @@ def prior(name: str) -> tuple[float, float]:
             return known
     if part != "memory" and feature in ("conv:grouped", "conv:depthwise"):
         return (-1.0, 0.5) if feature == "conv:grouped" else (-2.0, 0.7)
-    return (0.1, 0.15) if feature.endswith((":narrow", ":depth", ":width", ":short")) else (0.0, 0.4)
+    return (0.1, 0.15) if feature.endswith((":narrow", ":width", ":short")) else (0.0, 0.4)
 
 
 def overhead_of(index: Index, theta: Array, *, submission: bool = False) -> OverheadFit:
