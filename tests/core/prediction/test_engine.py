@@ -94,6 +94,23 @@ def test_operations_of_no_work_have_no_step_time() -> None:
     )
 
 
+def test_a_sparse_tensor_of_backward_is_no_sparse_gradient_where_all_gradients_are_dense() -> None:
+    """As in a graph network whose backward makes one: its weights have gradients of their own size."""
+    job = profile()
+    made = operation(
+        kind="unknown", name="aten._sparse_coo_tensor_with_dims_and_tensors", phase="backward", flops=0
+    )
+    job = job.model_copy(update={"operations": (*job.operations, made)})
+    dense = sum(group.parameter_bytes for group in job.parameters)
+    for gradients, words in ((dense, ""), (dense // 100, "without sparse=True")):
+        memory = job.memory.model_copy(update={"gradient_bytes": gradients})
+        table = predict_one(
+            job.model_copy(update={"memory": memory}), "A100-SXM-80GB", count=2, sharding="ddp"
+        )
+        assert words in str(table.unknown_because[0])
+        assert math.isnan(table.step_s[0]) == bool(words)
+
+
 def test_no_plans_no_rows() -> None:
     """An empty table in, an empty table out."""
     assert len(predict(gpt_profile(), shapes("A100-SXM-80GB"), plan(rows=0))) == 0

@@ -17,6 +17,7 @@ from trainfare_core.prediction import PredictionTable, predict
 from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.language_models.coefficients import USUAL_CEILING, decoder_calibration
 from trainfare_core.prediction.language_models.sums import LIBRARY_PRECISION, UNPACK_4_BITS, DecoderLedger
+from trainfare_core.prediction.uncertainty import UNFITTED_SIGMA
 from trainfare_core.variants import in_8_bits, is_decoder, may_be_in_8_bits
 
 A100 = "A100-SXM-80GB"
@@ -345,7 +346,7 @@ def test_products_of_integers_run_at_their_own_peak() -> None:
         ]
         assert (steps[1] < 0.8 * steps[0]) == changes
     wide, narrow = (predict_one(one, "TPU-v6e").log_sigma[0] for one in (whole, job))
-    assert wide > narrow, "one row was measured"
+    assert wide == pytest.approx(np.hypot(narrow, UNFITTED_SIGMA), rel=0.02), "one row was measured"
 
 
 def test_heads_that_8_does_not_divide_multiply_slowly() -> None:
