@@ -163,10 +163,7 @@ def _reasons(run: Run, placed: PlacedPlans, refused: NDArray[np.object_]) -> NDA
         ),
         ((plans.nodes > 1) & ~(network > 0), "the network of this machine is not known"),
         ((count > 1) & (by_link != ""), by_link),
-        (
-            (count > 1) & collectives.has_sparse_gradients(run.profile),
-            _SPARSE_GRADIENTS,
-        ),
+        ((count * plans.nodes > 1) & collectives.has_sparse_gradients(run.profile), _SPARSE_GRADIENTS),
         (
             (plans.sharding == _NONE) & (plans.replicas_of(placed.shapes) > 1),
             "several devices need a strategy: ddp or fsdp",

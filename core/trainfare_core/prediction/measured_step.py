@@ -11,9 +11,7 @@ from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.prediction.columns import Run
 from trainfare_core.prediction.language_models.plans import decoder_device_s
 from trainfare_core.prediction.roofline.host import host_bound
-from trainfare_core.prediction.roofline.operations import (
-    Roofline,
-)
+from trainfare_core.prediction.roofline.operations import Roofline
 from trainfare_core.prediction.roofline_job import own_device_s
 from trainfare_core.prediction.source import SourceCorrection, measured_compute_s, source_device
 

@@ -94,6 +94,9 @@ def test_operations_of_no_work_have_no_step_time() -> None:
     )
 
 
+_SPARSE = "without sparse=True"
+
+
 def test_a_sparse_tensor_of_backward_is_no_sparse_gradient_where_all_gradients_are_dense() -> None:
     """As in a graph network whose backward makes one: its weights have gradients of their own size."""
     job = profile()
@@ -102,11 +105,13 @@ def test_a_sparse_tensor_of_backward_is_no_sparse_gradient_where_all_gradients_a
     )
     job = job.model_copy(update={"operations": (*job.operations, made)})
     dense = sum(group.parameter_bytes for group in job.parameters)
-    for gradients, words in ((dense, ""), (dense // 100, "without sparse=True")):
+    cases = ((dense, 2, ""), (dense // 100, 2, _SPARSE), (dense // 100, 1, _SPARSE), (2 * dense, 2, _SPARSE))
+    for gradients, count, words in cases:  # two machines of one device add up gradients too
         memory = job.memory.model_copy(update={"gradient_bytes": gradients})
         table = predict_one(
-            job.model_copy(update={"memory": memory}), "A100-SXM-80GB", count=2, sharding="ddp"
-        )
+            job.model_copy(update={"memory": memory}), "A100-SXM-80GB",
+            count=count, nodes=2 // count, network=100, sharding="ddp",
+        )  # fmt: skip
         assert words in str(table.unknown_because[0])
         assert math.isnan(table.step_s[0]) == bool(words)
 

@@ -52,7 +52,7 @@ class DecoderFit(Record):
     attention_efficiency: float
     batched_efficiency: float
     misaligned_efficiency: float
-    """Of the efficiency of batched products, what those with a side that 8 does not divide reach."""
+    """Of the efficiency of batched products, what those of heads that 8 does not divide reach."""
     vector_efficiency: float
     fused_bytes_share: float
     """Of the bytes of pointwise operations, what a compiled or fused implementation moves."""

@@ -28,8 +28,8 @@ Array = NDArray[np.float64]
 _BOUNDARIES = 2
 """Sums over a tensor-parallel group in a block, forward: after attention and feed-forward (Shoeybi et al. 2019)."""
 _ALIGNED = 8
-"""Elements of 16 bits that divide every side of a product that runs at full speed (NVIDIA's guide to matrix products:
-16 bytes)."""
+"""Elements of 16 bits that divide the sides of a product that runs at full speed (NVIDIA's guide to matrix products: 16
+bytes)."""
 _PER_STEP = frozenset(
     (
         "optimizer_bytes",
@@ -53,8 +53,8 @@ class DecoderLedger:
     Attributes:
         product_flops, product8_flops, product4_flops: matrix products with weights, in 16, 8 and 4 bits.
         grouped_flops, grouped8_flops, grouped4_flops: the same of experts.
-        batched_flops: products without weights, of attention that is not fused; `misaligned_flops`: those with a side
-            that matrix units do not take.
+        batched_flops: products without weights, of attention that is not fused; `misaligned_flops`: those of
+            heads that 8 does not divide.
         attention_flops: fused attention; half of the square where it is causal.
         head_flops: of `product_flops`, the matrix that turns hidden states into logits.
         vector_bytes: everything else, batch-proportional; `fixed_bytes`: the part that is not.
@@ -239,9 +239,13 @@ def _multiplies_weights(group: OperationGroup) -> bool:
 
 
 def _is_misaligned(group: OperationGroup) -> bool:
-    """Return whether a product of two activations in 16 bits has a side that matrix units do not take."""
+    """
+    Return whether a product of two activations in 16 bits is of heads that 8 does not divide.
+
+    The shortest side is the head's. Odd lengths of samples were not measured, and count as even ones.
+    """
     product = group.kind == "matmul" and group.dtype in ("bf16", "fp16") and not _multiplies_weights(group)
-    return product and any(side % _ALIGNED for side in group.shape[1:])
+    return product and bool(min(group.shape[1:]) % _ALIGNED)
 
 
 def _head_flops(groups: Sequence[OperationGroup], passes: float) -> float:

@@ -85,13 +85,14 @@ def has_sparse_gradients(profile: JobProfile) -> bool:
     """
     Return whether backward makes gradients that are sparse tensors, as those of `nn.Embedding(sparse=True)` are.
 
-    NCCL has no sum of them (`ProcessGroupNCCL::allreduce_sparse` in PyTorch), and FSDP's flat parameters are dense.
+    NCCL has no sum of them (`ProcessGroupNCCL::allreduce_sparse` in PyTorch), and FSDP's flat parameters are dense. A
+    sparse gradient has the rows of the batch and their numbers: fewer bytes than its table, or more.
     """
     made = any(
         group.phase == "backward" and group.name.startswith(_SPARSE_TENSOR) for group in profile.operations
     )
     dense = sum(group.parameter_bytes for group in profile.parameters if group.trainable)
-    return made and profile.memory.gradient_bytes < dense
+    return made and profile.memory.gradient_bytes != dense
 
 
 def link_of(device: Accelerator, fit: CommunicationFit) -> Links:
