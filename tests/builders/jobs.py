@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainfare.job import TrainingJob
+from trainfare.trace import StepTrace
+from trainfare_core.job_profile import OperationGroup
 
 BATCH = 4
 WIDTH = 8
@@ -155,3 +157,34 @@ def job(module: Any = Tiny, batch: Any = tiny_batch, batch_size: int = BATCH, **
 def with_step(step: Callable[..., Any], **attributes: Any) -> Callable[[], Tiny]:
     """A builder of `Tiny` with another training_step and further attributes."""
     return lambda: type("Custom", (Tiny,), {"training_step": step, **attributes})()
+
+
+def real_operations(module: Any, batch: Any) -> tuple[OperationGroup, ...]:
+    """Trace the second of two real steps, as FareMeter would."""
+    optimizer = module.configure_optimizers()
+    module.log = lambda *_, **__: None
+    takes_index = not isinstance(module, Lstm)
+
+    def step() -> None:
+        output = module.training_step(batch, 0) if takes_index else module.training_step(batch)
+        optimizer.zero_grad()
+        loss = output["loss"] if isinstance(output, dict) else output
+        (loss / 1).backward()
+
+    step()
+    optimizer.step()
+    trace = StepTrace(module, [optimizer])
+    with trace:
+        step()
+        trace.begin_optimizer()
+        optimizer.step()
+        trace.end_optimizer()
+    return trace.operations()
+
+
+def by_key(operations: tuple[OperationGroup, ...]) -> dict[tuple[Any, ...], tuple[int, ...]]:
+    """Return launches, FLOPs and bytes of every operation."""
+    return {
+        (o.kind, o.name, o.phase, o.dtype, o.shape): (o.launches, o.flops, o.bytes_read, o.bytes_written)
+        for o in operations
+    }

@@ -14,15 +14,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainfare.prelaunch.fake_tensors import with_properties_of
 from trainfare.prelaunch.module_parts import buffers_of, parameters_of, tensor_leaves
+from trainfare.trace import torch_private
 
-__all__ = ["BuildMode", "EagerTypes", "mixed_recurrent_inputs", "movable_fakes", "values_in_transformers"]
+__all__ = ["BuildMode", "EagerKernels", "mixed_recurrent_inputs", "movable_fakes", "values_in_transformers"]
 
 _SMALL_NUMEL = 16_384
 """Elements up to which a tensor is computed for real: a chosen value, 64 KiB in fp32, above the tables of constants
 (drop-path rates, window indices) that models read while being built and far below their weights."""
-_GROUPED = {
-    getattr(torch.ops.aten, name).default for name in ("_grouped_mm",) if hasattr(torch.ops.aten, name)
-}
+_aten: Any = torch.ops.aten
+_GROUPED = {getattr(_aten, name).default for name in ("_grouped_mm",) if hasattr(_aten, name)}
+_KEEPS_ROWS = {_aten.clone.default, _aten._coalesce.default, _aten.sparse_mask.default}  # noqa: SLF001
 _ASKS_FAKE = "is_fake_tensor"
 """transformers' function that tells a fake tensor."""
 _DRAWS = "_no_grad_trunc_normal_"
@@ -129,8 +130,12 @@ def mixed_recurrent_inputs() -> Generator[None, None, None]:
         yield
 
 
-class EagerTypes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Runs a fake kernel in the type that it is written for, where the real one takes others: grouped products."""
+class EagerKernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """
+    Gives fake kernels what the real ones have: grouped products of every type, and sparse tensors with their rows.
+
+    The fake kernels of `_KEEPS_ROWS` return no row at all. Two equal rows that `_coalesce` would add up stay two.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # pyright: ignore[reportUnknownMemberType]
@@ -138,11 +143,23 @@ class EagerTypes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func in _KEEPS_ROWS and args[-1].layout is torch.sparse_coo:
+            return _with_rows_of(args[-1], args[0].dtype)
         left: Tensor | None = args[0] if func in _GROUPED else None
         if left is None or left.dtype == torch.bfloat16 or left.dtype != args[1].dtype:
             return func(*args, **(kwargs or {}))
         narrow = (left.to(torch.bfloat16), args[1].to(torch.bfloat16), *args[2:])
         return func(*narrow, **(kwargs or {})).to(left.dtype)
+
+
+def _with_rows_of(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a new sparse tensor with as many rows."""
+    indices, values = (part.clone() for part in torch_private.stored_parts(tensor))
+    made: Tensor = _aten._sparse_coo_tensor_with_dims_and_tensors(  # noqa: SLF001
+        tensor.sparse_dim(), tensor.dense_dim(), tensor.shape, indices, values.to(dtype), dtype=dtype,
+        layout=torch.sparse_coo, device=tensor.device,
+    )  # fmt: skip
+    return made
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from trainfare.job import describe
 from trainfare.prelaunch.callbacks import is_lightnings
-from trainfare.prelaunch.fake_build import EagerTypes, mixed_recurrent_inputs, values_in_transformers
+from trainfare.prelaunch.fake_build import EagerKernels, mixed_recurrent_inputs, values_in_transformers
 from trainfare.prelaunch.known_values import KnownValues
 from trainfare.prelaunch.later_epochs import LaterEpochs
 from trainfare.prelaunch.step_forms import loss_of, takes_batch_index
@@ -158,7 +158,7 @@ def _conditions(
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         if mode is not None and known is not None:
             stack.enter_context(mode)
-            stack.enter_context(EagerTypes())
+            stack.enter_context(EagerKernels())
             stack.enter_context(known)
             stack.enter_context(values_in_transformers(lambda tensor: known.value_of(tensor) is not None))
         if precision in AUTOCAST_DTYPES:

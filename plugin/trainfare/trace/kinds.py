@@ -88,13 +88,14 @@ _NAMES: Final[dict[OperationKind, str]] = {
         "replication_pad3d roll flip repeat repeat_interleave unfold slice select slice_scatter select_scatter "
         "diagonal split_with_sizes_copy split_copy resize_ as_strided_scatter pixel_shuffle pixel_unshuffle "
         "channel_shuffle native_channel_shuffle arange linspace eye tril triu scalar_tensor _pin_memory "
-        "_chunk_cat _nested_tensor_from_mask _to_dense _to_sparse view_as_complex_copy chunk_cat"
+        "_chunk_cat _nested_tensor_from_mask _to_dense _to_sparse view_as_complex_copy chunk_cat "
+        "_sparse_coo_tensor_with_dims_and_tensors"
     ),
     "indexing": (
         "index index_put index_put_ _index_put_impl_ _unsafe_index _unsafe_index_put index_select index_add "
         "index_add_ index_copy index_copy_ index_fill index_fill_ gather scatter scatter_ scatter_add "
         "scatter_add_ scatter_reduce scatter_reduce_ take take_along_dim masked_select masked_scatter "
-        "masked_scatter_ nonzero one_hot put put_"
+        "masked_scatter_ nonzero one_hot put put_ _coalesce sparse_mask"
     ),
     "other": (
         "_local_scalar_dense item is_nonzero _amp_foreach_non_finite_check_and_unscale_ _amp_update_scale_ "

@@ -23,7 +23,7 @@ from trainfare.trace.ledger import Ledger, Line, OptimizerCall
 from trainfare.trace.memory import MemoryWatch
 from trainfare.trace.module_work import ModuleWatch
 from trainfare.trace.shapes import convolution_shape
-from trainfare.trace.storages import Traffic, looks_up, tensors_in, traffic
+from trainfare.trace.storages import MAKES_SPARSE, Traffic, looks_up, tensors_in, traffic
 from trainfare_core.job_profile import OperationGroup, Phase
 from trainfare_core.variants import cast_of
 
@@ -117,9 +117,12 @@ class Recorder:
         name = str(getattr(packet if packet is not None else func, "__name__", func))
         moved = traffic(name, func, args, operands, results, self.memory.registry)
         call = _Call(name, func, args, kwargs, out, operands, results, moved)
-        if not (call.moved.written or call.moved.read) or _only_a_view(func, call.moved):
+        makes_sparse = name.startswith(MAKES_SPARSE) and torch_private.in_backward()
+        if not (moved.written or moved.read or makes_sparse) or _only_a_view(func, moved):
             return
         backward = self._follow_backward()
+        if backward and name == "clone" and operands[0].layout is torch.sparse_coo:
+            return  # torch takes the gradient itself where no trace holds it
         others = self._written_by_others(moved)
         if self._in_region(call, backward=backward):
             return
@@ -409,6 +412,14 @@ class Recorder:
                 written=moved.bytes_written,
                 fixed=moved.bytes_read + moved.bytes_written,
             )
+            return
+        sparse = [tensor for tensor in call.operands if tensor.layout is torch.sparse_coo]
+        if sparse:  # it touches the rows of a batch, which more samples have more of
+            rows = sum(int(part.numel()) for part in torch_private.stored_parts(sparse[0]))
+            self.ledger.add(
+                Line("indexing", call.qualified_name, "optimizer", dtype, (rows,)),
+                flops=0, read=moved.bytes_read, written=moved.bytes_written, fixed=0,
+            )  # fmt: skip
             return
         lists = [
             found for found in (tensors_in(a) for a in call.args if not isinstance(a, torch.Tensor)) if found

@@ -11,7 +11,19 @@ import torch
 
 from trainfare.trace import torch_private
 
-__all__ = ["StorageRegistry", "Traffic", "looks_up", "storage_bytes", "tensor_bytes", "tensors_in", "traffic"]
+__all__ = [
+    "MAKES_SPARSE",
+    "StorageRegistry",
+    "Traffic",
+    "looks_up",
+    "storage_bytes",
+    "tensor_bytes",
+    "tensors_in",
+    "traffic",
+]
+
+MAKES_SPARSE: Final = "_sparse_coo_tensor"
+"""Start of the names of operations that make a sparse tensor of its parts, which they keep and do not copy."""
 
 _WRITES_ONLY: Final = frozenset({
     "copy_", "fill_", "zero_", "bernoulli_", "normal_", "uniform_", "random_", "exponential_",
@@ -172,7 +184,8 @@ def traffic(
     Return the bytes that an operation reads and writes.
 
     Look-ups read the rows that they return and not the table. Scatters, and the addition of a sparse gradient, read
-    and write the rows that they change. `copy_` and fills do not read what they overwrite.
+    and write the rows that they change. `copy_` and fills do not read what they overwrite. Making a sparse tensor of
+    its parts moves nothing.
 
     Args:
         name: the operation without its namespace.
@@ -182,6 +195,8 @@ def traffic(
         results: all tensors in its result.
         registry: numbers the storages.
     """
+    if name.startswith(MAKES_SPARSE):
+        return Traffic((), ())
     sources = registry.sized(operands)
     sinks = registry.sized(results or _changed(func, args))
     if name in _GATHERS and sinks and sources:

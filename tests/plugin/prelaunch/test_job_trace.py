@@ -12,12 +12,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from builders.jobs import BATCH, WIDTH, Cnn, Gan, Lstm, Tiny, Transformer, job, tiny_batch, with_step
-from builders.plans import predict_one
+from builders.jobs import (
+    BATCH,
+    WIDTH,
+    Cnn,
+    Gan,
+    Lstm,
+    Tiny,
+    Transformer,
+    by_key,
+    job,
+    real_operations,
+    tiny_batch,
+    with_step,
+)
 from trainfare.prelaunch import trace_job
-from trainfare.trace import StepTrace
 from trainfare_core.errors import InputError, TraceError
-from trainfare_core.job_profile import JobProfile, OperationGroup
+from trainfare_core.job_profile import JobProfile
 
 TESTS = Path(__file__).resolve().parents[2]
 
@@ -43,74 +54,12 @@ def test_batch_norm_is_known_where_it_trains() -> None:
     assert trace_job(job(Tiny)).batch.batch_norm is False
 
 
-class Looked(Tiny):
-    """A table of a thousand rows; `sparse` decides the type of its gradient."""
-
-    sparse = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = nn.Embedding(1000, WIDTH, sparse=self.sparse)
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> Any:
-        rows = torch.zeros(len(batch), dtype=torch.long, device=batch.device)
-        return self.layer(batch + self.table(rows)).square().mean()
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-def test_sparse_gradients_have_an_answer_on_one_device_alone() -> None:
-    """NCCL adds up no sparse tensors: such a run ends with an error on two GPUs, and a plan for it is none."""
-
-    class Dense(Looked):
-        sparse = False
-
-    sparse, dense = (trace_job(job(module)) for module in (Looked, Dense))
-    assert sparse.memory.gradient_bytes < dense.memory.gradient_bytes / 10
-    assert predict_one(sparse, "A100-SXM-80GB").unknown_because[0] == ""
-    for sharding in ("ddp", "fsdp"):
-        refused = predict_one(sparse, "A100-SXM-80GB", count=2, sharding=sharding).unknown_because[0]
-        assert "without sparse=True" in refused
-        assert predict_one(dense, "A100-SXM-80GB", count=2, sharding=sharding).unknown_because[0] == ""
-
-
-def _real_operations(module: Any, batch: Any) -> tuple[OperationGroup, ...]:
-    """Trace the second of two real steps, as FareMeter would."""
-    optimizer = module.configure_optimizers()
-    module.log = lambda *_, **__: None
-    takes_index = not isinstance(module, Lstm)
-
-    def step() -> None:
-        output = module.training_step(batch, 0) if takes_index else module.training_step(batch)
-        optimizer.zero_grad()
-        loss = output["loss"] if isinstance(output, dict) else output
-        (loss / 1).backward()
-
-    step()
-    optimizer.step()
-    trace = StepTrace(module, [optimizer])
-    with trace:
-        step()
-        trace.begin_optimizer()
-        optimizer.step()
-        trace.end_optimizer()
-    return trace.operations()
-
-
-def _by_key(operations: tuple[OperationGroup, ...]) -> dict[tuple[Any, ...], tuple[int, ...]]:
-    return {
-        (o.kind, o.name, o.phase, o.dtype, o.shape): (o.launches, o.flops, o.bytes_read, o.bytes_written)
-        for o in operations
-    }
-
-
 @pytest.mark.parametrize("model", [Cnn, Transformer, Lstm])
 def test_fake_and_real_traces_agree_operation_by_operation(model: Any) -> None:
     """The same step on fake and on real tensors has the same operations, FLOPs and bytes."""
     profile = trace_job(job(model, model.batch))
-    real = _by_key(_real_operations(model(), model.batch()))
-    assert _by_key(profile.operations) == real
+    real = by_key(real_operations(model(), model.batch()))
+    assert by_key(profile.operations) == real
     assert profile.step_flops > 0
 
 

@@ -103,6 +103,7 @@ class Operations:
     bytes_batch: Array
     """Bytes that scale with the micro-batch."""
     bytes_fixed: Array
+    """Those of weights, and of an optimizer, but for the rows of a batch that it looks up."""
     launches: Array
     kernels: Array
     """Kernels that run one after another: a recurrent layer waits for every time step in one launch."""
@@ -141,8 +142,9 @@ class Operations:
         """Read operations alone."""
         pointwise = np.array([g.kind in _POINTWISE_KINDS for g in groups], dtype=np.bool_)
         tensor = np.array([g.kind in TENSOR_KINDS for g in groups], dtype=np.bool_)
-        fixed = np.array([g.bytes_fixed for g in groups], dtype=np.float64)
         moved = np.array([g.bytes_moved for g in groups], dtype=np.float64)
+        whole = [g.phase == "optimizer" and g.kind != "indexing" for g in groups]
+        fixed = np.where(whole, moved, np.array([g.bytes_fixed for g in groups], dtype=np.float64))
         return cls(
             groups=groups,
             layout=layout_of(groups),
@@ -173,8 +175,8 @@ class Operations:
         return self.flops * np.where(self.phase < 2, ratio, 1.0)
 
     def bytes_at(self, ratio: float) -> Array:
-        """Return bytes at a micro-batch of `ratio` times the profile's; weights and the optimizer's stay."""
-        return self.bytes_batch * np.where(self.phase < 2, ratio, 1.0) + self.bytes_fixed
+        """Return bytes at a micro-batch of `ratio` times the profile's."""
+        return self.bytes_batch * ratio + self.bytes_fixed
 
     def by_phase(self, values: Array) -> Array:
         """Return sums over the operations of each phase; (..., operations) becomes (..., 3)."""
