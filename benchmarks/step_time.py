@@ -32,6 +32,7 @@ from benchmarks.fitting.language_models_held_out import decoder_answers
 from benchmarks.fitting.launched_rows import launched_rows
 from benchmarks.fitting.one_device_held_out import FitsWithout, one_step_answers, predict_work
 from benchmarks.fitting.one_plan import Answer, predict_plan
+from benchmarks.fitting.split_tables import has_split_tables, predict_split_tables
 from benchmarks.fitting.step_work import Work, work_of
 from benchmarks.fitting.table_lines import ZERO_2, Line, accumulation_of, is_suspect, timed_a_trainer
 from benchmarks.scoring import Scored, print_table, reach, summary
@@ -71,8 +72,13 @@ def predict_row(line: Line, work: Work, fit: Calibration) -> tuple[float, float]
         machines, gbit_per_s = network_of(line, device, devices, nodes, partly_used=True)
     except UnknownNameError as error:
         return str(error)
+    run = prepare(work.job, fit)
+    if has_split_tables(line):
+        return predict_split_tables(
+            run, line["accelerator"], work.ratio, devices=devices, nodes=machines, gbit_per_s=gbit_per_s
+        )
     return predict_plan(
-        prepare(work.job, fit),
+        run,
         line["accelerator"],
         work.ratio,
         devices=devices,

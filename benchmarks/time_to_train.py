@@ -32,6 +32,7 @@ from benchmarks.fits import submission_calibration
 from benchmarks.fitting.language_models_held_out import predict_decoder
 from benchmarks.fitting.one_device_held_out import Fits, FitsWithout
 from benchmarks.fitting.one_plan import predict_plan
+from benchmarks.fitting.split_tables import has_split_tables, predict_split_tables
 from benchmarks.fitting.submission_steps import (
     evaluation_shares,
     machines_of,
@@ -153,9 +154,14 @@ def _step(
         return found
     hosts = int(line["nodes"] or 1) / machines_of(line)
     gbit = network_gbit_per_s(line) or _usual_gbit_per_s(line, devices, nodes) if nodes > 1 else None
+    run, network = prepare(found.profile, fit), gbit * hosts if gbit else None
+    if has_split_tables(line):
+        return predict_split_tables(
+            run, line["accelerator"], micro * found.ratio, devices=devices, nodes=nodes, gbit_per_s=network
+        )
     return predict_plan(
-        prepare(found.profile, fit), line["accelerator"], micro * found.ratio, devices=devices, nodes=nodes,
-        gbit_per_s=gbit * hosts if gbit else None, accumulate=passes,
+        run, line["accelerator"], micro * found.ratio, devices=devices, nodes=nodes, gbit_per_s=network,
+        accumulate=passes,
     )  # fmt: skip
 
 

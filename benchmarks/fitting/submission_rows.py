@@ -3,7 +3,7 @@ Rows of time_to_train.csv as rows of the fit of one device: what each device of 
 
 Convolutions on the newest chips were measured hardly anywhere else. The clock without evaluation, over the steps, is
 the step; what the devices wait for one another and exchange is taken off at the constants of links. Language models
-have a fit of their own, and a sample that several devices share is no measurement of one.
+have a fit of their own; a sample or a table that several devices share is no measurement of one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.fitting.one_device_rows import Row, RowMaker
+from benchmarks.fitting.split_tables import has_split_tables
 from benchmarks.fitting.submission_steps import (
     Submission,
     evaluation_shares,
@@ -73,7 +74,9 @@ def submission_rows(data: Path, cache: ProfileCache, maker: RowMaker) -> Iterato
 
 
 def _row(line: Submission, steps: _Steps, maker: RowMaker, shares: dict[str, float]) -> Row | None:
-    if is_decoder_benchmark(line) or not line["samples_to_converge"] or not _one_machine(line):
+    if is_decoder_benchmark(line) or has_split_tables(line):
+        return None
+    if not line["samples_to_converge"] or not _one_machine(line):
         return None
     whole, (devices, _) = float(line["global_batch_size"]), training_devices(line)
     passes = int(line["grad_accum_steps"] or 1)

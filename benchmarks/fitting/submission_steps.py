@@ -26,8 +26,9 @@ __all__ = [
 Submission = dict[str, str]
 """A row of time_to_train.csv."""
 
-_EVALUATES_IN_PARALLEL = ("maskrcnn", "ssd300", "retinanet")
-"""Detectors: their submissions evaluate while training goes on, and training steps fill 97 to 99 % of the clock."""
+_EVALUATES_ELSEWHERE = ("maskrcnn", "ssd300", "retinanet", "stable_diffusion")
+"""Detectors: their submissions evaluate while training goes on, and training steps fill 97 to 99 % of the clock. Images
+of Stable Diffusion are scored outside the clock, by the rules of its benchmark."""
 
 
 def evaluation_shares(lines: list[Submission]) -> dict[str, float]:
@@ -48,7 +49,7 @@ def training_share(line: Submission, shares: dict[str, float], devices: int) -> 
         shares: of evaluation by benchmark, for rows that do not state theirs.
         devices: that train; where there are more, the others evaluate meanwhile.
     """
-    if line["benchmark"] in _EVALUATES_IN_PARALLEL or devices < int(line["accelerators_total"]):
+    if line["benchmark"] in _EVALUATES_ELSEWHERE or devices < int(line["accelerators_total"]):
         return 1.0
     return 1.0 - float(line["eval_time_fraction"] or shares.get(line["benchmark"], 0.0))
 
@@ -86,12 +87,18 @@ def training_devices(line: Submission) -> tuple[int, int]:
     return (devices, nodes) if training % per_machine else (training, training // per_machine)
 
 
+def _samples_of_a_device(line: Submission) -> int:
+    """Return the samples that one device has in a step: a trace of DLRM stands for its own batch alone."""
+    return round(float(line["global_batch_size"]) / training_devices(line)[0])
+
+
 def submitted_step(line: Submission, cache: ProfileCache, devices_per_machine: int) -> Traced | str:
     """Return the step of one device, with the ratio of one sample to its batch, or why there is none."""
     flux = line["benchmark"] == "flux1"
-    job = flux_job(line, TRACED_BATCH) if flux else mlperf_job(in_16_bits(line))
+    batch = _samples_of_a_device(line) if line["benchmark"] == "dlrm" else TRACED_BATCH
+    job = flux_job(line, batch) if flux else mlperf_job(in_16_bits(line), batch)
     found = profile_of(job, cache)
     if isinstance(found, str):
         return found
     shares = update_shares(line, devices_per_machine)
-    return Traced(in_8_bits(shared_update(found.profile, shares), line), found.ratio / TRACED_BATCH)
+    return Traced(in_8_bits(shared_update(found.profile, shares), line), found.ratio / batch)

@@ -3,8 +3,9 @@ The reference models of MLPerf Training whose result logs `time_to_train.py` sco
 
 ResNet-50, Mask R-CNN and GNMT are those of the other tables. SSD runs on ResNet-34 at 300 pixels, RetinaNet on
 ResNeXt-50 at 800 pixels with the 264 classes of OpenImages, 3D U-Net on crops of 128^3, RNN-T with 5 + 2 LSTM layers.
-BERT's sequences are unpadded: their limit is 512 tokens, their mean about half of that. Lengths of RNN-T are typical of
-LibriSpeech.
+Stable Diffusion 2 trains on encoded images of 512 pixels; captions, 2 % of the multiplications where the trainer
+encodes them (v3.1), count as encoded too. BERT's sequences are unpadded: their limit is 512 tokens, their mean about
+half of that. Lengths of RNN-T are typical of LibriSpeech.
 
 Jobs are described as they were submitted, as far as the public launch scripts of the submissions show: images in
 channels-last layout, half-precision weights and gradients beside fp32 master weights, fused optimizers (Apex), frozen
@@ -31,10 +32,12 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from benchmarks.workloads import stable_diffusion
 from benchmarks.workloads.detection import Ssd300, ssd_inputs
 from benchmarks.workloads.registry import resolve
 from benchmarks.workloads.segmentation import UNet
 from benchmarks.workloads.single_device import Network, Row, StepJob, half_weights, step_job
+from benchmarks.workloads.tabular import clicks_network
 from benchmarks.workloads.tracer_digest import code_digest
 from benchmarks.workloads.transformers_models import PretrainedBert
 from trainfare_core.job_profile import JobProfile
@@ -46,6 +49,8 @@ TRACED_BATCH = 8
 _PRECISIONS = {"FP16 mixed": "amp_fp16", "BF16 mixed": "bf16", "FP32": "fp32"}
 _BERT_TOKENS, _MASKED_TOKENS = 256, 39
 """Mean length of an unpadded sequence, and the 15 % of it that are masked and predicted."""
+_FUSED = ("adam", "sgd")
+"""Optimizers of one kernel; SGD without momentum updates only the rows of a table that a batch looked up."""
 _EARLY_ROUNDS = ("v0.5", "v0.6", "v0.7")
 """Rounds in which PyTorch ran eagerly, and BERT had no fused attention and computed the logits of all tokens."""
 _LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -55,8 +60,19 @@ _OF_OTHER_TABLES = {
     "resnet": {"model": "ResNet-50-v1.5", "task": "imagenet-classification", "notes": "channels_last"},
     "maskrcnn": {"model": "MaskR-CNN-R50-FPN", "task": "detection"},
     "gnmt": {"model": "GNMT", "task": "translation"},
+    "ncf": {"model": "NCF", "task": "recommendation"},
 }
 """Benchmarks whose models `resolve` builds: what a row of such a table says."""
+_BUILDERS = (
+    "detection", "images", "segmentation", "sequences", "stable_diffusion", "tabular", "transformers_models"
+)  # fmt: skip
+"""Modules of this package that build them."""
+_UNDESCRIBED = {
+    "rgat": "rgat: most of a step is the sampling of a graph that lies partly in the host's memory",
+    "minigo": "minigo: most of a step are games that the model plays against itself",
+    "dlrm_dcnv2": "dlrm_dcnv2: how its tables and their frequent rows are spread over devices is not stated",
+}
+"""Why a benchmark has no training step."""
 
 
 def update_shares(row: Row, devices_per_machine: int) -> int:
@@ -115,12 +131,13 @@ class _OneKernelLoss(torch.autograd.Function):
         return scaled
 
 
-def mlperf_job(row: Row) -> StepJob | str:
+def mlperf_job(row: Row, batch: int = TRACED_BATCH) -> StepJob | str:
     """
-    Return the training step of a row of time_to_train.csv on `TRACED_BATCH` samples, or why there is none.
+    Return the training step of a row of time_to_train.csv on `batch` samples, or why there is none.
 
     Args:
         row: `benchmark`, `precision`, `round` and `framework` are read.
+        batch: samples that are traced.
     """
     name, early = row["benchmark"], row["round"] in _EARLY_ROUNDS
     compiled = not (
@@ -132,17 +149,19 @@ def mlperf_job(row: Row) -> StepJob | str:
     if precision is None:
         return f"precision {row['precision']}: not a mode of torch that a trace shows"
     measured = dict.fromkeys(("sequence_length", "image_size", "framework", "optimizer", "notes"), "") | {
-        "source": "mlperf", "batch_per_device": str(TRACED_BATCH), "global_batch": str(TRACED_BATCH),
+        "source": "mlperf", "batch_per_device": str(batch), "global_batch": str(batch),
         "devices": "1", "precision": precision, "throughput_unit": "samples/s",
     }  # fmt: skip
     if name == "bert" and early:
         name = "bert-early"
     if name in _OF_OTHER_TABLES:
         job = resolve(measured | _OF_OTHER_TABLES[name])
+    elif name == "dlrm":
+        job = step_job(measured, clicks_network("mlperf", batch), "sgd-plain")
     elif name in _NETWORKS:
         job = step_job(measured, *_NETWORKS[name])
     else:
-        return f"{name}: no description of this benchmark"
+        return _UNDESCRIBED.get(name, f"{name}: no description of this benchmark")
     return job if isinstance(job, str) else _as_submitted(job, compiled=compiled)
 
 
@@ -175,7 +194,7 @@ def _as_submitted(job: StepJob, *, compiled: bool) -> StepJob:
         network=network,
         batch=batch,
         precision=half_weights(job.precision),
-        optimizer=f"{job.optimizer}-fused",
+        optimizer=f"{job.optimizer}-fused" if job.optimizer in _FUSED else job.optimizer,
         compiled=compiled,
     )
 
@@ -185,7 +204,7 @@ def _builders() -> str:
     """Return a digest of the modules whose networks are submitted: the cache covers only a builder's own file."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.stem in ("detection", "images", "segmentation", "sequences", "transformers_models"):
+        if path.stem in _BUILDERS:
             digest.update(code_digest(path.read_text(encoding="utf-8")))
     return digest.hexdigest()[:8]
 
@@ -286,5 +305,6 @@ _NETWORKS = {
     ),
     "unet3d": (Network("mlperf.unet3d", Unet3d, _unet_inputs), "sgd"),
     "rnnt": (Network("mlperf.rnnt", RnnT, _rnnt_inputs), "adam"),
+    "stable_diffusion": (stable_diffusion.network_of(), "adam"),
 }
 """Networks that only MLPerf's tables name, and their optimizers."""

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
+__all__ = ["find", "network_of"]
 
 _WIDTHS = (320, 640, 1280, 1280)
 _MOMENT, _TOKENS, _TEXT = 1280, 77, 1024
@@ -28,8 +28,13 @@ def find(row: Row) -> StepJob | str | None:
     """Return the training step of Stable Diffusion 2; None for any other model."""
     if row["model"] != "StableDiffusion2-UNet":
         return None
-    side = int(float(row["image_size"])) // _PIXELS
-    network = Network(
+    return step_job(row, network_of(int(float(row["image_size"]))), optimizer_of(row, "adamw"))
+
+
+def network_of(pixels: int = 512) -> Network:
+    """Return the U-Net on encoded images of `pixels` by `pixels`."""
+    side = pixels // _PIXELS
+    return Network(
         f"diffusion.stable-diffusion-2.{side}",
         UNet,
         lambda batch: (
@@ -37,7 +42,6 @@ def find(row: Row) -> StepJob | str | None:
             torch.empty(batch, 4, side, side),
         ),
     )  # fmt: skip
-    return step_job(row, network, optimizer_of(row, "adamw"))
 
 
 class UNet(nn.Module):

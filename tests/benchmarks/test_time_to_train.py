@@ -62,11 +62,40 @@ def test_submissions_run_their_vendors_kernels_and_not_torch_compile(cache: Prof
     assert by_vendor < by_compiler
 
 
-def test_a_detector_is_evaluated_in_parallel_with_training(cache: ProfileCache) -> None:
+@pytest.mark.parametrize("benchmark", ["ssd300", "stable_diffusion"])
+def test_what_is_evaluated_beside_or_after_training_takes_no_share(
+    benchmark: str, cache: ProfileCache
+) -> None:
     apart, beside = _predicted(
-        cache, _line(benchmark="ssd300"), _line(benchmark="ssd300", eval_time_fraction="0.5")
+        cache, _line(benchmark=benchmark), _line(benchmark=benchmark, eval_time_fraction="0.5")
     )
     assert beside == apart
+
+
+def test_stable_diffusion_is_submitted_with_half_precision_weights_in_one_layout() -> None:
+    """The U-Net of 866 million parameters on 64 x 64 latents; NVIDIA's trainer compiles it (sd2_mlperf_train_moments)."""
+    job = mlperf_job(_line(benchmark="stable_diffusion", round="v3.1"))
+    assert isinstance(job, StepJob)
+    assert (job.precision, job.optimizer, job.compiled) == ("16-true", "adam-fused", True)
+    with torch.device("meta"):
+        net = job.network()
+        latents, texts, *_ = job.batch()
+    assert sum(parameter.numel() for parameter in net.parameters()) == 865_910_724
+    assert (latents.shape[1:], texts.shape[1:]) == ((4, 64, 64), (77, 1024))
+    assert latents.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_ncf_trains_on_the_ratings_of_movielens(cache: ProfileCache) -> None:
+    """A million of ratings over eight V100 take some 10 ms, as NVIDIA's trainer states (11 ms, nvidia-dle)."""
+    steps = 1000
+    (minutes,) = _predicted(
+        cache,
+        _line(
+            benchmark="ncf", accelerator="V100-SXM2-16GB", round="v0.5", global_batch_size="1048576",
+            samples_to_converge=str(1_048_576 * steps),
+        ),
+    )  # fmt: skip
+    assert 5e-3 < minutes * 60 / steps < 20e-3
 
 
 def test_bert_of_early_rounds_has_no_fused_attention() -> None:

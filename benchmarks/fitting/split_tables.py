@@ -1,0 +1,90 @@
+"""
+Steps of DLRM whose embedding tables are split over devices, as HugeCTR and NVIDIA's trainer in PyTorch run them.
+
+A device holds some of the tables and looks up their rows for the samples of all devices: as many as it would look up in
+all tables for its own samples. So its work is that of one device, the dense layers are data parallel, and each pass has
+an all-to-all, of the rows found and then of their gradients. Nothing hides these two: the layers above the tables wait
+for the rows, and the update of the tables for the gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from benchmarks.fitting.one_plan import predict_plan
+from benchmarks.workloads import Row
+from benchmarks.workloads.tabular import dense_gradient_bytes, looked_up_bytes
+from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction.engine import Run
+from trainfare_core.prediction.network import collectives
+
+__all__ = ["has_split_tables", "predict_split_tables"]
+
+_SPARSE_TENSOR = "aten._sparse_coo_tensor"
+"""Start of the names of the operations that make the gradient of a table."""
+
+
+def has_split_tables(row: Row) -> bool:
+    """Return whether a row of the step tables, or of time_to_train.csv, spread the tables of DLRM over its devices."""
+    devices = int(row.get("devices") or row.get("accelerators_total") or 1)
+    return devices > 1 and (row.get("model") or row.get("benchmark") or "").lower().startswith("dlrm")
+
+
+def predict_split_tables(
+    run: Run, name: str, ratio: float, *, devices: int, nodes: int = 1, gbit_per_s: float | None = None
+) -> tuple[float, float] | str:
+    """
+    Return predicted seconds and sigma of one optimizer step, or why there are none.
+
+    Args:
+        run: a prepared profile of one device's samples.
+        name: of the accelerator, as a table spells it.
+        ratio: micro-batch over the profile's.
+        devices: of all machines.
+        nodes: machines.
+        gbit_per_s: network of one machine; None where it is not stated.
+    """
+    dense = replace(run, profile=_without_table_gradients(run.profile))
+    answer = predict_plan(dense, name, ratio, devices=devices, nodes=nodes, gbit_per_s=gbit_per_s)
+    if isinstance(answer, str):
+        return answer
+    step_s, log_sigma = answer
+    samples = (run.profile.batch.micro_batch_size or math.nan) * ratio
+    found = looked_up_bytes(samples, run.profile.precision)
+    return step_s + 2 * _all_to_all_s(run, name, found, devices, nodes, gbit_per_s), log_sigma
+
+
+def _all_to_all_s(
+    run: Run, name: str, payload_bytes: float, devices: int, nodes: int, gbit_per_s: float | None
+) -> float:
+    """
+    Return seconds in which every device sends each other one its part of `payload_bytes`.
+
+    A link carries what it carries in a gather; a machine's network the bytes of all its devices.
+    """
+    fit, each = run.fit.communication, devices // nodes
+    link = collectives.link_of(accelerator(name), fit)
+    links = (np.array([link.bytes_per_s]), np.array([link.latency_s]))
+
+    def seconds(payload: float, inside: int, machines: int) -> float:
+        network = np.array([(gbit_per_s or math.nan) / 8 * 1e9])
+        found = collectives.collective_s(
+            np.array([payload]), 1.0, np.array([inside]), np.array([machines]), links, network, fit
+        )
+        return float(found[0])
+
+    within = seconds(payload_bytes / nodes, each, 1)
+    return within + (seconds(payload_bytes * each, 1, nodes) if nodes > 1 else 0.0)
+
+
+def _without_table_gradients(profile: JobProfile) -> JobProfile:
+    """Return a profile whose sparse gradients stay with the devices that hold the tables."""
+    kept = tuple(group for group in profile.operations if not group.name.startswith(_SPARSE_TENSOR))
+    batch = profile.batch.micro_batch_size or 0
+    dense = dense_gradient_bytes(profile.parameter_bytes, batch, profile.precision)
+    memory = profile.memory.model_copy(update={"gradient_bytes": dense})
+    return profile.model_copy(update={"operations": kept, "memory": memory})

@@ -1,0 +1,118 @@
+"""DLRM with its tables split over devices: the step of one device, two all-to-alls, and the dense layers' gradients."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("timm")
+pytest.importorskip("transformers")
+
+from benchmarks.fitting.one_plan import predict_plan
+from benchmarks.fitting.split_tables import has_split_tables, predict_split_tables
+from benchmarks.fitting.step_work import work_of
+from benchmarks.fitting.submission_steps import submitted_step
+from benchmarks.step_time import answer_of
+from benchmarks.time_to_train import minutes_of
+from benchmarks.workloads import ProfileCache, profile_of, resolve
+from benchmarks.workloads.tabular import dense_gradient_bytes
+from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.prediction.engine import Run, prepare
+from trainfare_core.prediction.network.coefficients import link_calibration
+
+BATCH = 512
+ROW = {
+    "source": "own figures: no measured run", "model": "DLRM[large]", "model_family": "dlrm", "task": "recommendation",
+    "sequence_length": "", "batch_per_device": str(BATCH), "global_batch": str(8 * BATCH), "image_size": "",
+    "gradient_checkpointing": "", "precision": "amp_fp16", "accelerator": "A100-SXM-80GB", "devices": "8",
+    "nodes": "1", "strategy": "ddp", "parallelism": "none", "optimizer": "sgd", "throughput": "16500000",
+    "throughput_unit": "samples/s", "step_time_ms": "3.97", "step_time_origin": "derived", "framework": "pytorch (NGC)", "measured": "",
+    "notes": "",
+}  # fmt: skip
+SUBMISSION = {
+    "benchmark": "dlrm", "accelerator": "A100-SXM-80GB", "accelerators_total": "8", "nodes": "1",
+    "host_networking": "", "interconnect": "", "round": "v2.0", "framework": "HugeCTR",
+    "global_batch_size": str(8 * BATCH), "precision": "FP16 mixed", "grad_accum_steps": "1",
+    "samples_to_converge": "4000000000", "eval_time_fraction": "0.0", "init_min_before_clock": "",
+    "time_to_train_min": "2", "source": "own figures: no measured run",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> ProfileCache:
+    return ProfileCache(tmp_path_factory.mktemp("traces"))
+
+
+@pytest.fixture(scope="module")
+def run(cache: ProfileCache) -> Run:
+    found = profile_of(resolve(ROW), cache)
+    assert not isinstance(found, str)
+    return prepare(found.profile)
+
+
+def seconds(answer: tuple[float, float] | str) -> float:
+    """Return the seconds of an answer, which must be one."""
+    assert not isinstance(answer, str), answer
+    return answer[0]
+
+
+def test_tables_are_split_where_several_devices_run_dlrm() -> None:
+    assert has_split_tables(ROW)
+    assert has_split_tables(SUBMISSION)
+    assert not has_split_tables({**ROW, "devices": "1"})
+    assert not has_split_tables({**ROW, "model": "NCF"})
+
+
+@pytest.mark.parametrize(("devices", "nodes", "share"), [(8, 1, 7 / 8), (16, 2, 7 / 16)])
+def test_devices_exchange_what_they_looked_up(run: Run, devices: int, nodes: int, share: float) -> None:
+    """Twice the batch is twice the bytes: 26 embeddings of 128 numbers of 2 bytes a sample, there and back."""
+    name, fast = "A100-SXM-80GB", 1e9
+    assert "sparse" in str(predict_plan(run, name, 1.0, devices=devices, nodes=nodes, gbit_per_s=fast))
+    fit = link_calibration().communication
+    rate = accelerator(name).link_bytes_per_s * fit.link_efficiency["nvlink"]
+    alone = [seconds(predict_plan(run, name, ratio)) for ratio in (64.0, 128.0)]
+    split = [
+        seconds(predict_split_tables(run, name, ratio, devices=devices, nodes=nodes, gbit_per_s=fast))
+        for ratio in (64.0, 128.0)
+    ]
+    waits = 1 + fit.straggler_share * math.log2(8)
+    more_s = split[1] - split[0] - waits * (alone[1] - alone[0])
+    assert more_s == pytest.approx(2 * share * 64 * BATCH * 26 * 128 * 2 / rate, rel=0.02)
+
+
+def test_only_the_dense_layers_are_reduced(run: Run) -> None:
+    """2.4 million parameters: 13 x 512 + 512 x 256 + ... + 256 x 1 with their biases, whatever a table's gradient is."""
+    widths = ((13, 512, 256, 128), (480, 1024, 1024, 512, 256, 1))
+    dense = sum(a * b + b for each in widths for a, b in itertools.pairwise(each))
+    assert dense_gradient_bytes(run.profile.parameter_bytes, BATCH, run.profile.precision) == 4 * dense
+    memory = run.profile.memory.model_copy(update={"gradient_bytes": 10**10})
+    more = replace(run, profile=run.profile.model_copy(update={"memory": memory}))
+    assert predict_split_tables(more, "T4", 1.0, devices=2) == predict_split_tables(run, "T4", 1.0, devices=2)
+
+
+def test_machines_send_the_rows_of_all_their_devices(run: Run) -> None:
+    """A machine's network carries what eight devices look up; without its rate there is no answer."""
+
+    def over(gbit_per_s: float) -> float:
+        answer = predict_split_tables(run, "A100-SXM-80GB", 64.0, devices=16, nodes=2, gbit_per_s=gbit_per_s)
+        return seconds(answer)
+
+    efficiency = link_calibration().communication.network_efficiency
+    bytes_ = 2 * 8 / 2 * 64 * BATCH * 26 * 128 * 2
+    assert over(100.0) - over(200.0) > bytes_ / (efficiency * 25e9)
+    assert isinstance(predict_split_tables(run, "A100-SXM-80GB", 1.0, devices=16, nodes=2), str)
+
+
+def test_rows_and_submissions_of_dlrm_have_an_answer(cache: ProfileCache) -> None:
+    """A submission is traced at its own batch, which its table's update does not scale to from another one."""
+    answer = answer_of(ROW, work_of(ROW, cache), None)
+    assert not isinstance(answer, str), answer
+    step = submitted_step(SUBMISSION, cache, 8)
+    assert not isinstance(step, str), step
+    assert (step.profile.batch.micro_batch_size, step.ratio) == (BATCH, 1 / BATCH)
+    half = {**SUBMISSION, "accelerators_total": "4", "global_batch_size": str(4 * BATCH)}
+    whole, fewer = (seconds(minutes_of(line, cache, {})) for line in (SUBMISSION, half))
+    assert whole < fewer < 2 * whole
