@@ -37,7 +37,7 @@ def find(row: Row) -> StepJob | str | None:
     reference = row["source"] == "nvidia-dle" and row["precision"] == "amp_fp16"
     channels_last = reference or "channels_last" in row["notes"]
     old = bool(re.search(r"pytorch (0|1)\.", row["framework"].lower()))
-    timm_first = row["source"] == "timm" or "memory_format" in row["notes"]
+    timm_first = timm.is_model(name) and (row["source"] == "timm" or "memory_format" in row["notes"])
     zoo = "timm" if timm_first or name not in torchvision.models.list_models() else "torchvision"
 
     def network() -> nn.Module:

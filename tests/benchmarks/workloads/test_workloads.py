@@ -113,6 +113,12 @@ def test_rebuilt_models_have_the_published_number_of_parameters(
         ({"task": "train", "model": "torchvision resnet50"}, 25_557_032, "torchvision.resnet50."),
         ({"task": "train", "model": "ViT-B/16"}, 86_567_656, "torchvision.vit_b_16."),
         ({"task": "train", "model": "MobileNetV2"}, 3_504_872, "torchvision.mobilenet_v2."),
+        # A name that timm lacks, in the table whose names are timm's.
+        (
+            {"task": "imagenet-classification", "source": "timm", "model": "vit_l_16"},
+            304_326_632,
+            "torchvision.vit_l_16.",
+        ),
         (
             {"task": "finetune_full", "model": "swin-base-patch4-window7-224-in22k"},
             87_768_224,
