@@ -3,10 +3,10 @@ Score predicted optimizer steps against measured ones, through the product's own
 
     python -m benchmarks.step_time --truth throughput_train.csv --cache DIR [--json OUT] [--rows OUT.csv]
 
-Rows of one device are traced by trainfare's own tracer (`benchmarks/workloads/`); --cache keeps the traces: a whole
-table takes half an hour once, a second run seconds. Language models of any number of devices are described by
-`workloads/decoder_rows.py`. --leave-out predicts each row from a fit without any row of its accelerator (chip, or for
-language models family), source or model size; the fits are made here, from --data, and take minutes.
+Rows of one device are traced by trainfare's own tracer (`benchmarks/workloads/`); --cache keeps the traces: both
+tables at once take 50 minutes on two cores, a second run seconds. Language models of any number of devices are
+described by `workloads/decoder_rows.py`. --leave-out predicts each row from a fit without any row of its accelerator
+(chip, or for language models family), source or model size; the fits are made here, from --data, and take minutes.
 --one-measured-step predicts each row of one device from a step that another GPU took with the same model, precision
 and software, once for every such step; with --leave-out device, by a fit without the row's own chip.
 
