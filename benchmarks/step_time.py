@@ -73,7 +73,7 @@ def predict_row(line: Line, work: Work, fit: Calibration) -> tuple[float, float]
     except UnknownNameError as error:
         return str(error)
     run = prepare(work.job, fit)
-    if has_split_tables(line):
+    if has_split_tables(line["model"], devices):
         return predict_split_tables(
             run, line["accelerator"], work.ratio, devices=devices, nodes=machines, gbit_per_s=gbit_per_s
         )

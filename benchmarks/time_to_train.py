@@ -155,7 +155,7 @@ def _step(
     hosts = int(line["nodes"] or 1) / machines_of(line)
     gbit = network_gbit_per_s(line) or _usual_gbit_per_s(line, devices, nodes) if nodes > 1 else None
     run, network = prepare(found.profile, fit), gbit * hosts if gbit else None
-    if has_split_tables(line):
+    if has_split_tables(line["benchmark"], devices):
         return predict_split_tables(
             run, line["accelerator"], micro * found.ratio, devices=devices, nodes=nodes, gbit_per_s=network
         )

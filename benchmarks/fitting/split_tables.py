@@ -15,23 +15,18 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.fitting.one_plan import predict_plan
-from benchmarks.workloads import Row
 from benchmarks.workloads.tabular import dense_gradient_bytes, looked_up_bytes
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.job_profile import JobProfile
+from trainfare_core.job_profile import SPARSE_TENSOR, JobProfile
 from trainfare_core.prediction.engine import Run
 from trainfare_core.prediction.network import collectives
 
 __all__ = ["has_split_tables", "predict_split_tables"]
 
-_SPARSE_TENSOR = "aten._sparse_coo_tensor"
-"""Start of the names of the operations that make the gradient of a table."""
 
-
-def has_split_tables(row: Row) -> bool:
-    """Return whether a row of the step tables, or of time_to_train.csv, spread the tables of DLRM over its devices."""
-    devices = int(row.get("devices") or row.get("accelerators_total") or 1)
-    return devices > 1 and (row.get("model") or row.get("benchmark") or "").lower().startswith("dlrm")
+def has_split_tables(name: str, devices: int) -> bool:
+    """Return whether a model or benchmark of a table spreads its embedding tables over so many devices."""
+    return devices > 1 and name.lower().startswith("dlrm")
 
 
 def predict_split_tables(
@@ -83,7 +78,7 @@ def _all_to_all_s(
 
 def _without_table_gradients(profile: JobProfile) -> JobProfile:
     """Return a profile whose sparse gradients stay with the devices that hold the tables."""
-    kept = tuple(group for group in profile.operations if not group.name.startswith(_SPARSE_TENSOR))
+    kept = tuple(group for group in profile.operations if not group.name.startswith(SPARSE_TENSOR))
     batch = profile.batch.micro_batch_size or 0
     dense = dense_gradient_bytes(profile.parameter_bytes, batch, profile.precision)
     memory = profile.memory.model_copy(update={"gradient_bytes": dense})

@@ -74,11 +74,11 @@ def submission_rows(data: Path, cache: ProfileCache, maker: RowMaker) -> Iterato
 
 
 def _row(line: Submission, steps: _Steps, maker: RowMaker, shares: dict[str, float]) -> Row | None:
-    if is_decoder_benchmark(line) or has_split_tables(line):
-        return None
-    if not line["samples_to_converge"] or not _one_machine(line):
+    if is_decoder_benchmark(line) or not line["samples_to_converge"] or not _one_machine(line):
         return None
     whole, (devices, _) = float(line["global_batch_size"]), training_devices(line)
+    if has_split_tables(line["benchmark"], devices):
+        return None
     passes = int(line["grad_accum_steps"] or 1)
     micro = whole / devices / passes
     if micro < 1:

@@ -17,6 +17,7 @@ from trainfare_core.errors import ProfileError
 
 __all__ = [
     "SHAPE_AXES",
+    "SPARSE_TENSOR",
     "BatchFacts",
     "BatchVariation",
     "BlockFacts",
@@ -96,6 +97,9 @@ SHAPE_AXES: dict[str, tuple[str, ...]] = {
 """What the numbers in `OperationGroup.shape` mean, by kind. Kinds that are absent carry `("elements",)`:
 the number of elements of the largest tensor touched by one launch. In a matmul, `batch` products of
 (m x k) @ (k x n); `m` of a `grouped_matmul` is the total over its groups."""
+
+SPARSE_TENSOR: Final = "aten._sparse_coo_tensor"
+"""Start of the names of the operations that make a sparse tensor of its parts, which they keep and do not copy."""
 
 
 class OperationGroup(Record):

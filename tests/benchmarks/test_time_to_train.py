@@ -17,23 +17,13 @@ from benchmarks.workloads import ProfileCache, StepJob, profile_of
 from benchmarks.workloads.flux import flux_job
 from benchmarks.workloads.mlperf import mlperf_job, shared_update, update_shares
 from benchmarks.workloads.transformers_models import PretrainedBert
+from builders.submissions import submission
 from trainfare_core.prediction.roofline.coefficients import calibration
-
-ROW = {
-    "benchmark": "resnet", "accelerator": "A100-SXM-80GB", "accelerators_total": "8", "nodes": "1",
-    "host_networking": "", "interconnect": "", "round": "v2.0", "framework": "PyTorch", "global_batch_size": "1024", "precision": "FP16 mixed", "grad_accum_steps": "1",
-    "samples_to_converge": "40000000", "eval_time_fraction": "0.0", "init_min_before_clock": "",
-    "time_to_train_min": "30", "source": "own figures: no measured run",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> ProfileCache:
     return ProfileCache(tmp_path_factory.mktemp("traces"))
-
-
-def _line(**changes: str) -> dict[str, str]:
-    return {**ROW, **changes}
 
 
 def _predicted(cache: ProfileCache, *lines: dict[str, str]) -> list[float]:
@@ -44,7 +34,7 @@ def _predicted(cache: ProfileCache, *lines: dict[str, str]) -> list[float]:
 
 def test_minutes_follow_the_samples_and_the_share_of_evaluation(cache: ProfileCache) -> None:
     once, twice, tested = _predicted(
-        cache, _line(), _line(samples_to_converge="80000000"), _line(eval_time_fraction="0.2")
+        cache, submission(), submission(samples_to_converge="80000000"), submission(eval_time_fraction="0.2")
     )
     assert 5 < once < 200
     assert twice == pytest.approx(2 * once, rel=1e-4)
@@ -55,7 +45,7 @@ def test_submissions_run_their_vendors_kernels_and_not_torch_compile(cache: Prof
     """Without fits of its own the table has the recorded overhead of submissions, which leaves fewer bytes and launches."""
     assert submission_calibration().overhead == one_device_record().submission_overhead
     assert submission_calibration().coefficients == calibration().coefficients
-    line = _line()
+    line = submission()
     by_compiler = minutes_of(line, cache, {}, SimpleNamespace(of=lambda _: calibration()))
     by_vendor = minutes_of(line, cache, {}, SimpleNamespace(of=lambda _: submission_calibration()))
     assert minutes_of(line, cache, {}) == by_vendor
@@ -67,14 +57,14 @@ def test_what_is_evaluated_beside_or_after_training_takes_no_share(
     benchmark: str, cache: ProfileCache
 ) -> None:
     apart, beside = _predicted(
-        cache, _line(benchmark=benchmark), _line(benchmark=benchmark, eval_time_fraction="0.5")
+        cache, submission(benchmark=benchmark), submission(benchmark=benchmark, eval_time_fraction="0.5")
     )
     assert beside == apart
 
 
 def test_stable_diffusion_is_submitted_with_half_precision_weights_in_one_layout() -> None:
     """The U-Net of 866 million parameters on 64 x 64 latents; NVIDIA's trainer compiles it (sd2_mlperf_train_moments)."""
-    job = mlperf_job(_line(benchmark="stable_diffusion", round="v3.1"))
+    job = mlperf_job(submission(benchmark="stable_diffusion", round="v3.1"))
     assert isinstance(job, StepJob)
     assert (job.precision, job.optimizer, job.compiled) == ("16-true", "adam-fused", True)
     with torch.device("meta"):
@@ -90,7 +80,7 @@ def test_ncf_trains_on_the_ratings_of_movielens(cache: ProfileCache) -> None:
     steps = 1000
     (minutes,) = _predicted(
         cache,
-        _line(
+        submission(
             benchmark="ncf", accelerator="V100-SXM2-16GB", round="v0.5", global_batch_size="1048576",
             samples_to_converge=str(1_048_576 * steps),
         ),
@@ -102,7 +92,7 @@ def test_bert_of_early_rounds_has_no_fused_attention() -> None:
     """From v1.0 on attention is fused, and only masked tokens have logits."""
     found = {}
     for name in ("v0.7", "v1.0"):
-        job = mlperf_job(_line(benchmark="bert", round=name))
+        job = mlperf_job(submission(benchmark="bert", round=name))
         assert isinstance(job, StepJob)
         with torch.device("meta"):
             net = next(part for part in job.network().modules() if isinstance(part, PretrainedBert))
@@ -113,19 +103,19 @@ def test_bert_of_early_rounds_has_no_fused_attention() -> None:
 def test_all_chips_of_a_slice_are_on_one_interconnect(cache: ProfileCache) -> None:
     """The hosts of a TPU slice need no network between them; machines with GPUs do."""
     slice_of = {"accelerator": "TPU-v4", "precision": "BF16 mixed", "accelerators_total": "64"}
-    one, sixteen = _predicted(cache, _line(**slice_of), _line(**slice_of, nodes="16"))
+    one, sixteen = _predicted(cache, submission(**slice_of), submission(**slice_of, nodes="16"))
     assert one == sixteen
 
 
 def test_update_is_sharded_where_the_submissions_sharded_it(cache: ProfileCache) -> None:
     """Over all chips of a TPU slice; for BERT from v1.0 on over a machine's GPUs; elsewhere not."""
     tpu = {"accelerator": "TPU-v3", "benchmark": "gnmt"}
-    assert update_shares(_line(**tpu, round="v0.6"), 512) == 512
-    assert update_shares(_line(**tpu, round="v0.5"), 512) == 1
-    assert update_shares(_line(benchmark="bert", round="v1.0"), 8) == 8
-    assert update_shares(_line(benchmark="bert", round="v0.7"), 8) == 1
-    assert update_shares(_line(), 8) == 1
-    found = profile_of(mlperf_job(_line()), cache)
+    assert update_shares(submission(**tpu, round="v0.6"), 512) == 512
+    assert update_shares(submission(**tpu, round="v0.5"), 512) == 1
+    assert update_shares(submission(benchmark="bert", round="v1.0"), 8) == 8
+    assert update_shares(submission(benchmark="bert", round="v0.7"), 8) == 1
+    assert update_shares(submission(), 8) == 1
+    found = profile_of(mlperf_job(submission()), cache)
     assert not isinstance(found, str)
     whole, part = found.profile, shared_update(found.profile, 8)
     for before, after in zip(whole.operations, part.operations, strict=True):
@@ -135,8 +125,8 @@ def test_update_is_sharded_where_the_submissions_sharded_it(cache: ProfileCache)
 
 
 def test_a_row_without_a_share_gets_the_median_of_its_benchmark(cache: ProfileCache) -> None:
-    stated = [_line(eval_time_fraction=share) for share in ("0.1", "0.2", "0.6")]
-    *_, blank = _predicted(cache, *stated, _line(eval_time_fraction=""))
+    stated = [submission(eval_time_fraction=share) for share in ("0.1", "0.2", "0.6")]
+    *_, blank = _predicted(cache, *stated, submission(eval_time_fraction=""))
     assert blank == pytest.approx(float(stated[1]["predicted"]), rel=1e-4)
 
 
@@ -145,8 +135,8 @@ def test_gpus_in_excess_of_samples_evaluate(cache: ProfileCache) -> None:
     wide = {"host_networking": "8x HDR 200Gb/Sec", "global_batch_size": "16"}
     exact, spare = _predicted(
         cache,
-        _line(**wide, accelerators_total="16", nodes="2"),
-        _line(**wide, accelerators_total="24", nodes="3", eval_time_fraction="0.5"),
+        submission(**wide, accelerators_total="16", nodes="2"),
+        submission(**wide, accelerators_total="24", nodes="3", eval_time_fraction="0.5"),
     )
     assert spare == exact
 
@@ -156,9 +146,9 @@ def test_a_volume_is_split_over_a_power_of_two_of_devices(cache: ProfileCache) -
     wide = {"host_networking": "8x HDR 200Gb/Sec", "global_batch_size": "16", "benchmark": "unet3d"}
     two, four, spare = _predicted(
         cache,
-        _line(**wide, accelerators_total="32", nodes="4"),
-        _line(**wide, accelerators_total="64", nodes="8"),
-        _line(**wide, accelerators_total="88", nodes="11", eval_time_fraction="0.5"),
+        submission(**wide, accelerators_total="32", nodes="4"),
+        submission(**wide, accelerators_total="64", nodes="8"),
+        submission(**wide, accelerators_total="88", nodes="11", eval_time_fraction="0.5"),
     )
     assert spare == four
     assert 0.45 * two < four < two
@@ -166,13 +156,13 @@ def test_a_volume_is_split_over_a_power_of_two_of_devices(cache: ProfileCache) -
 
 def test_fp8_makes_the_blocks_of_bert_faster_on_a_chip_that_has_it(cache: ProfileCache) -> None:
     run = {"benchmark": "bert", "accelerator": "H100-SXM-80GB", "global_batch_size": "384"}
-    half, eight = _predicted(cache, _line(**run), _line(**run, precision="FP8 mixed"))
+    half, eight = _predicted(cache, submission(**run), submission(**run, precision="FP8 mixed"))
     assert 0.5 * half < eight < half
 
 
 def test_interval_comes_from_other_benchmarks(cache: ProfileCache) -> None:
     """The interval of a known benchmark is fitted without it, which the file of half-widths holds."""
-    known = _line()
+    known = submission()
     new = known | {"benchmark": "something new"}
     scored, _ = score_lines([known], cache)
     assert scored[0].reach == submission_reach(known)
@@ -184,7 +174,7 @@ def test_interval_comes_from_other_benchmarks(cache: ProfileCache) -> None:
 
 
 def test_start_up_is_billed_and_not_scored(cache: ProfileCache) -> None:
-    line = _line(init_min_before_clock="7")
+    line = submission(init_min_before_clock="7")
     scored, _ = score_lines([line], cache)
     assert float(line["billed_min"]) == pytest.approx(float(line["predicted"]) + 7, rel=1e-4)
     assert float(line["low_80"]) < float(line["predicted"]) < float(line["high_80"])
@@ -210,7 +200,7 @@ def test_start_up_is_billed_and_not_scored(cache: ProfileCache) -> None:
 def test_rows_without_a_prediction_are_counted_with_their_reason(
     cache: ProfileCache, changes: dict[str, str], reason: str
 ) -> None:
-    line = _line(**changes)
+    line = submission(**changes)
     scored, skipped = score_lines([line], cache)
     assert (scored, sum(skipped.values())) == ([], 1)
     assert reason in line["skip_reason"]
@@ -233,36 +223,40 @@ def test_rows_without_a_prediction_are_counted_with_their_reason(
     ],
 )
 def test_network_is_that_of_training_traffic(text: str, gbit: float | None) -> None:
-    assert network_gbit_per_s(_line(host_networking=text)) == gbit
+    assert network_gbit_per_s(submission(host_networking=text)) == gbit
 
 
 def test_machines_that_state_no_rate_have_the_usual_network_of_their_accelerator(cache: ProfileCache) -> None:
     two = {"accelerator": "H100-SXM-80GB", "accelerators_total": "16", "nodes": "2"}
     stated, unstated, slower = _predicted(
         cache,
-        _line(**two, host_networking="8x 400Gb/s InfiniBand"),
-        _line(**two, host_networking="Ethernet, Infiniband"),
-        _line(**two, host_networking="1x 100Gb/s Ethernet"),
+        submission(**two, host_networking="8x 400Gb/s InfiniBand"),
+        submission(**two, host_networking="Ethernet, Infiniband"),
+        submission(**two, host_networking="1x 100Gb/s Ethernet"),
     )
     assert unstated == stated < slower
-    slow = _line(**two, host_networking="1Gb Ethernet")
-    unlisted = _line(**two | {"accelerator": "L40S-48GB"}, host_networking="Ethernet")
+    slow = submission(**two, host_networking="1Gb Ethernet")
+    unlisted = submission(**two | {"accelerator": "L40S-48GB"}, host_networking="Ethernet")
     for line in (slow, unlisted):
         assert score_lines([line], cache)[0] == [], "a port for logging in, and no usual network"
         assert "network" in line["skip_reason"]
 
 
 def test_an_accelerator_with_ethernet_ports_needs_no_adapter() -> None:
-    line = _line(accelerator="Gaudi1", host_networking="2x ConnectX-6", interconnect="10x 100Gb/s Ethernet")
+    line = submission(
+        accelerator="Gaudi1", host_networking="2x ConnectX-6", interconnect="10x 100Gb/s Ethernet"
+    )
     assert network_gbit_per_s(line) == 1000.0
 
 
 def test_a_rack_of_directly_linked_gpus_is_one_machine(cache: ProfileCache) -> None:
     """NVL72: 72 GPUs in 18 nodes need no network; eight GPUs of an HGX node and those of the next one do."""
     rack = {"accelerator": "GB200", "global_batch_size": "9216", "accelerators_total": "72", "nodes": "18"}
-    (one,) = _predicted(cache, _line(**rack))
+    (one,) = _predicted(cache, submission(**rack))
     assert one > 0
-    hgx = _line(**{**rack, "accelerator": "H100-SXM-80GB", "nodes": "9", "host_networking": "1Gb Ethernet"})
+    hgx = submission(
+        **{**rack, "accelerator": "H100-SXM-80GB", "nodes": "9", "host_networking": "1Gb Ethernet"}
+    )
     assert "network" in next(iter(score_lines([hgx], cache)[1]))
 
 
@@ -280,7 +274,7 @@ def test_flux_has_the_published_number_of_parameters() -> None:
 
 def test_every_benchmark_with_samples_has_a_model() -> None:
     for name in ("resnet", "bert", "maskrcnn", "gnmt", "ssd300", "retinanet", "unet3d", "rnnt"):
-        job = mlperf_job(_line(benchmark=name))
+        job = mlperf_job(submission(benchmark=name))
         assert isinstance(job, StepJob), job
         assert (job.precision, job.compiled) == ("16-true", True)
 
@@ -290,13 +284,13 @@ def test_every_benchmark_with_samples_has_a_model() -> None:
     [("PyTorch 1.6", False), ("MXNet 20.06", True), ("NGC MXNet , NGC PyTorch", True)],
 )
 def test_only_pytorch_of_early_rounds_is_eager(framework: str, *, compiled: bool) -> None:
-    job = mlperf_job(_line(round="v0.7", framework=framework))
+    job = mlperf_job(submission(round="v0.7", framework=framework))
     assert isinstance(job, StepJob)
     assert job.compiled is compiled
 
 
 def test_frozen_normalisation_costs_nothing_and_the_optimizer_is_one_kernel(cache: ProfileCache) -> None:
-    job = mlperf_job(_line(benchmark="retinanet"))
+    job = mlperf_job(submission(benchmark="retinanet"))
     found = profile_of(job, cache)
     assert not isinstance(found, str)
     kinds = {group.kind for group in found.profile.operations}
@@ -307,7 +301,7 @@ def test_frozen_normalisation_costs_nothing_and_the_optimizer_is_one_kernel(cach
 
 
 def test_ssd_has_the_parameters_of_its_reference() -> None:
-    job = mlperf_job(_line(benchmark="ssd300"))
+    job = mlperf_job(submission(benchmark="ssd300"))
     assert isinstance(job, StepJob)
     module = job.network()
     assert sum(p.numel() for p in module.parameters()) == pytest.approx(20.0e6, rel=0.1)

@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 import torch
 
 from trainfare.trace import torch_private
+from trainfare_core.job_profile import SPARSE_TENSOR
 
 __all__ = [
     "MAKES_SPARSE",
@@ -22,8 +23,8 @@ __all__ = [
     "traffic",
 ]
 
-MAKES_SPARSE: Final = "_sparse_coo_tensor"
-"""Start of the names of operations that make a sparse tensor of its parts, which they keep and do not copy."""
+MAKES_SPARSE: Final = SPARSE_TENSOR.removeprefix("aten.")
+"""`SPARSE_TENSOR` without its namespace."""
 
 _WRITES_ONLY: Final = frozenset({
     "copy_", "fill_", "zero_", "bernoulli_", "normal_", "uniform_", "random_", "exponential_",

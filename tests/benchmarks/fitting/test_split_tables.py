@@ -19,6 +19,7 @@ from benchmarks.step_time import answer_of
 from benchmarks.time_to_train import minutes_of
 from benchmarks.workloads import ProfileCache, profile_of, resolve
 from benchmarks.workloads.tabular import dense_gradient_bytes
+from builders.submissions import submission
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.engine import Run, prepare
 from trainfare_core.prediction.network.coefficients import link_calibration
@@ -32,13 +33,9 @@ ROW = {
     "throughput_unit": "samples/s", "step_time_ms": "3.97", "step_time_origin": "derived", "framework": "pytorch (NGC)", "measured": "",
     "notes": "",
 }  # fmt: skip
-SUBMISSION = {
-    "benchmark": "dlrm", "accelerator": "A100-SXM-80GB", "accelerators_total": "8", "nodes": "1",
-    "host_networking": "", "interconnect": "", "round": "v2.0", "framework": "HugeCTR",
-    "global_batch_size": str(8 * BATCH), "precision": "FP16 mixed", "grad_accum_steps": "1",
-    "samples_to_converge": "4000000000", "eval_time_fraction": "0.0", "init_min_before_clock": "",
-    "time_to_train_min": "2", "source": "own figures: no measured run",
-}  # fmt: skip
+SUBMISSION = submission(
+    benchmark="dlrm", framework="HugeCTR", global_batch_size=str(8 * BATCH), samples_to_converge="4000000000"
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +57,10 @@ def seconds(answer: tuple[float, float] | str) -> float:
 
 
 def test_tables_are_split_where_several_devices_run_dlrm() -> None:
-    assert has_split_tables(ROW)
-    assert has_split_tables(SUBMISSION)
-    assert not has_split_tables({**ROW, "devices": "1"})
-    assert not has_split_tables({**ROW, "model": "NCF"})
+    assert has_split_tables("DLRM[large]", 8)
+    assert has_split_tables("dlrm", 2)
+    assert not has_split_tables("DLRM[large]", 1)
+    assert not has_split_tables("NCF", 8)
 
 
 @pytest.mark.parametrize(("devices", "nodes", "share"), [(8, 1, 7 / 8), (16, 2, 7 / 16)])

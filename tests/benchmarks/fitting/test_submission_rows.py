@@ -22,15 +22,14 @@ from benchmarks.fitting.submission_steps import training_share
 from benchmarks.fitting.table_lines import SUBMISSION
 from benchmarks.time_to_train import score_lines
 from benchmarks.workloads import ProfileCache
+from builders.submissions import submission
 from trainfare_core.prediction.network.coefficients import link_calibration
 from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
 
-ROW = {
-    "benchmark": "resnet", "accelerator": "H100-SXM-80GB", "accelerators_total": "8", "nodes": "1",
-    "host_networking": "", "interconnect": "", "round": "v3.0", "framework": "PyTorch", "global_batch_size": "3264", "precision": "FP16 mixed",
-    "grad_accum_steps": "1", "samples_to_converge": "40000000", "eval_time_fraction": "0.1",
-    "init_min_before_clock": "", "time_to_train_min": "13.5", "source": "own figures: no measured run",
-}  # fmt: skip
+ROW = submission(
+    accelerator="H100-SXM-80GB", round="v3.0", global_batch_size="3264", eval_time_fraction="0.1",
+    time_to_train_min="13.5",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.hardware.accelerators import Accelerator
-from trainfare_core.job_profile import JobProfile
+from trainfare_core.job_profile import SPARSE_TENSOR, JobProfile
 from trainfare_core.prediction.network.coefficients import CommunicationFit
 
 __all__ = [
@@ -35,10 +35,6 @@ Array = NDArray[np.float64]
 
 LONGEST_RING: Final = 16
 """Devices of the largest machine that was measured: losses by waiting grow no further beyond it."""
-
-
-_SPARSE_TENSOR: Final = "aten._sparse_coo_tensor"
-"""Start of the names of the operations that make a sparse tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +85,7 @@ def has_sparse_gradients(profile: JobProfile) -> bool:
     sparse gradient has the rows of the batch and their numbers: fewer bytes than its table, or more.
     """
     made = any(
-        group.phase == "backward" and group.name.startswith(_SPARSE_TENSOR) for group in profile.operations
+        group.phase == "backward" and group.name.startswith(SPARSE_TENSOR) for group in profile.operations
     )
     dense = sum(group.parameter_bytes for group in profile.parameters if group.trainable)
     return made and profile.memory.gradient_bytes != dense
