@@ -68,6 +68,8 @@ def test_a_sparse_gradient_is_the_rows_of_a_batch_and_is_not_copied() -> None:
     profile = trace_job(job(Looked))
     layer = WIDTH * WIDTH + WIDTH
     assert profile.memory.gradient_bytes == 4 * layer + BATCH * ROW_BYTES
+    (update,) = (moment for moment in profile.memory.moments if moment.phase == "optimizer")
+    assert update.activation_bytes >= BATCH * WIDTH * 4, "the rows are there until the update"
     (made,) = (group for group in profile.operations if "sparse" in group.name)
     assert (made.phase, made.kind, made.bytes_moved) == ("backward", "copy", 0)
     assert not [group for group in profile.operations if group.name == "aten.clone"]
