@@ -32,6 +32,7 @@ from benchmarks.fits import submission_calibration
 from benchmarks.fitting.language_models_held_out import predict_decoder
 from benchmarks.fitting.one_device_held_out import Fits, FitsWithout
 from benchmarks.fitting.one_plan import predict_plan
+from benchmarks.fitting.sampled_features import has_sampled_features, predict_sampled_graph
 from benchmarks.fitting.split_tables import has_split_tables, predict_split_tables
 from benchmarks.fitting.submission_steps import (
     evaluation_shares,
@@ -158,6 +159,10 @@ def _step(
     if has_split_tables(line["benchmark"], devices):
         return predict_split_tables(
             run, line["accelerator"], micro * found.ratio, devices=devices, nodes=nodes, gbit_per_s=network
+        )
+    if has_sampled_features(line["benchmark"]):
+        return predict_sampled_graph(
+            run, line["accelerator"], round(micro), devices=devices, nodes=nodes, gbit_per_s=network
         )
     return predict_plan(
         run, line["accelerator"], micro * found.ratio, devices=devices, nodes=nodes, gbit_per_s=network,

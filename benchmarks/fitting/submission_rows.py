@@ -3,7 +3,8 @@ Rows of time_to_train.csv as rows of the fit of one device: what each device of 
 
 Convolutions on the newest chips were measured hardly anywhere else. The clock without evaluation, over the steps, is
 the step; what the devices wait for one another and exchange is taken off at the constants of links. Language models
-have a fit of their own; a sample or a table that several devices share is no measurement of one.
+have a fit of their own; a sample or a table that several devices share is no measurement of one, and neither is a step
+that may wait for the features of a sampled graph.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.fitting.one_device_rows import Row, RowMaker
+from benchmarks.fitting.sampled_features import has_sampled_features
 from benchmarks.fitting.split_tables import has_split_tables
 from benchmarks.fitting.submission_steps import (
     Submission,
@@ -77,7 +79,7 @@ def _row(line: Submission, steps: _Steps, maker: RowMaker, shares: dict[str, flo
     if is_decoder_benchmark(line) or not line["samples_to_converge"] or not _one_machine(line):
         return None
     whole, (devices, _) = float(line["global_batch_size"]), training_devices(line)
-    if has_split_tables(line["benchmark"], devices):
+    if has_split_tables(line["benchmark"], devices) or has_sampled_features(line["benchmark"]):
         return None
     passes = int(line["grad_accum_steps"] or 1)
     micro = whole / devices / passes

@@ -26,6 +26,9 @@ __all__ = [
 Submission = dict[str, str]
 """A row of time_to_train.csv."""
 
+_OWN_BATCH = ("dlrm", "rgat")
+"""Benchmarks whose step is not linear in its samples: the rows of a table that an update touches, and the nodes of a
+graph that a batch leads to."""
 _EVALUATES_ELSEWHERE = ("maskrcnn", "ssd300", "retinanet", "stable_diffusion")
 """Detectors: their submissions evaluate while training goes on, and training steps fill 97 to 99 % of the clock. Images
 of Stable Diffusion are scored outside the clock, by the rules of its benchmark."""
@@ -88,14 +91,14 @@ def training_devices(line: Submission) -> tuple[int, int]:
 
 
 def _samples_of_a_device(line: Submission) -> int:
-    """Return the samples that one device has in a step: a trace of DLRM stands for its own batch alone."""
+    """Return the samples that one device has in a step."""
     return round(float(line["global_batch_size"]) / training_devices(line)[0])
 
 
 def submitted_step(line: Submission, cache: ProfileCache, devices_per_machine: int) -> Traced | str:
     """Return the step of one device, with the ratio of one sample to its batch, or why there is none."""
     flux = line["benchmark"] == "flux1"
-    batch = _samples_of_a_device(line) if line["benchmark"] == "dlrm" else TRACED_BATCH
+    batch = _samples_of_a_device(line) if line["benchmark"] in _OWN_BATCH else TRACED_BATCH
     job = flux_job(line, batch) if flux else mlperf_job(in_16_bits(line), batch)
     found = profile_of(job, cache)
     if isinstance(found, str):

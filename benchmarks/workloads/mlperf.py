@@ -35,6 +35,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from benchmarks.workloads import stable_diffusion
 from benchmarks.workloads.detection import Ssd300, ssd_inputs
 from benchmarks.workloads.registry import resolve
+from benchmarks.workloads.sampled_graph import sampled_graph_network
 from benchmarks.workloads.segmentation import UNet
 from benchmarks.workloads.single_device import Network, Row, StepJob, half_weights, step_job
 from benchmarks.workloads.tabular import clicks_network
@@ -64,11 +65,11 @@ _OF_OTHER_TABLES = {
 }
 """Benchmarks whose models `resolve` builds: what a row of such a table says."""
 _BUILDERS = (
-    "detection", "images", "segmentation", "sequences", "stable_diffusion", "tabular", "transformers_models"
+    "detection", "images", "sampled_graph", "segmentation", "sequences", "stable_diffusion", "tabular",
+    "transformers_models",
 )  # fmt: skip
 """Modules of this package that build them."""
 _UNDESCRIBED = {
-    "rgat": "rgat: most of a step is the sampling of a graph that lies partly in the host's memory",
     "minigo": "minigo: most of a step are games that the model plays against itself",
     "dlrm_dcnv2": "dlrm_dcnv2: how its tables and their frequent rows are spread over devices is not stated",
 }
@@ -158,6 +159,8 @@ def mlperf_job(row: Row, batch: int = TRACED_BATCH) -> StepJob | str:
         job = resolve(measured | _OF_OTHER_TABLES[name])
     elif name == "dlrm":
         job = step_job(measured, clicks_network("mlperf", batch), "sgd-plain")
+    elif name == "rgat":
+        job = step_job(measured, sampled_graph_network(batch), "adam")
     elif name in _NETWORKS:
         job = step_job(measured, *_NETWORKS[name])
     else:

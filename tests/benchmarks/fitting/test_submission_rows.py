@@ -66,6 +66,7 @@ def test_a_submission_is_the_step_of_one_of_its_devices(tmp_path: Path, cache: P
         {"accelerator": "Ascend910"},
         {"benchmark": "gpt3"},
         {"benchmark": "dlrm", "global_batch_size": "512"},
+        {"benchmark": "rgat", "global_batch_size": "512"},
     ],
 )
 def test_no_row_is_made_of_what_is_no_step_of_one_device(
