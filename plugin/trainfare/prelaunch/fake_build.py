@@ -24,6 +24,9 @@ _SMALL_NUMEL = 16_384
 _aten: Any = torch.ops.aten
 _GROUPED = {getattr(_aten, name).default for name in ("_grouped_mm",) if hasattr(_aten, name)}
 _KEEPS_ROWS = {_aten.clone.default, _aten._coalesce.default, _aten.sparse_mask.default}  # noqa: SLF001
+_BAGS = _aten._embedding_bag_backward.default  # noqa: SLF001
+_TABLE_ROWS, _SPARSE_BAGS = 6, 9
+"""Places of `num_weights` and `sparse` among its arguments."""
 _ASKS_FAKE = "is_fake_tensor"
 """transformers' function that tells a fake tensor."""
 _DRAWS = "_no_grad_trunc_normal_"
@@ -134,7 +137,7 @@ class EagerKernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
     Gives fake kernels what the real ones have: grouped products of every type, and sparse tensors with their rows.
 
-    The fake kernels of `_KEEPS_ROWS` return no row at all. Two equal rows that `_coalesce` would add up stay two.
+    The fake kernels of `_KEEPS_ROWS` and `_BAGS` return no row. Two equal rows that `_coalesce` would add up stay two.
     """
 
     def __init__(self) -> None:
@@ -145,11 +148,23 @@ class EagerKernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         if func in _KEEPS_ROWS and args[-1].layout is torch.sparse_coo:
             return _with_rows_of(args[-1], args[0].dtype)
+        if func is _BAGS and args[_SPARSE_BAGS]:
+            return _rows_of_bags(*args[:2], table_rows=args[_TABLE_ROWS])
         left: Tensor | None = args[0] if func in _GROUPED else None
         if left is None or left.dtype == torch.bfloat16 or left.dtype != args[1].dtype:
             return func(*args, **(kwargs or {}))
         narrow = (left.to(torch.bfloat16), args[1].to(torch.bfloat16), *args[2:])
         return func(*narrow, **(kwargs or {})).to(left.dtype)
+
+
+def _rows_of_bags(gradient: Tensor, indices: Tensor, *, table_rows: int) -> Tensor:
+    """Return the sparse gradient of an embedding bag's table: a row for each index."""
+    values = gradient.new_empty(indices.numel(), gradient.shape[1])
+    made: Tensor = _aten._sparse_coo_tensor_with_dims_and_tensors(  # noqa: SLF001
+        1, 1, (table_rows, gradient.shape[1]), indices.reshape(1, -1), values, dtype=gradient.dtype,
+        layout=torch.sparse_coo, device=gradient.device,
+    )  # fmt: skip
+    return made
 
 
 def _with_rows_of(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -244,7 +244,11 @@ class MemoryWatch:
     def mark_fixed_results(
         self, node: Any | None, operands: Sequence[torch.Tensor], results: Sequence[torch.Tensor]
     ) -> None:
-        """Mark results that are fixed: computed from fixed storages alone, or gradients of parameters."""
+        """
+        Mark results that are fixed: computed from fixed storages alone, or gradients of parameters.
+
+        A sparse gradient is none: it has a row for each that the batch looked up.
+        """
         sized = [self.registry.key(tensor) for tensor in operands if tensor.numel() > 1]
         if sized and all(key in self.fixed for key in sized):
             self.fixed |= self.registry.keys(results)
@@ -256,7 +260,11 @@ class MemoryWatch:
         for tensor in results:
             shape = _unordered(tensor.shape)
             # With equal shapes: the input's gradient is computed from the weight, the weight's is not.
-            if shape in edges.fixed and (shape not in edges.other or not from_fixed):
+            if (
+                tensor.layout is torch.strided
+                and shape in edges.fixed
+                and (shape not in edges.other or not from_fixed)
+            ):
                 self.fixed.add(self.registry.key(tensor))
 
     def edges(self, node: Any) -> GradientEdges:

@@ -23,8 +23,8 @@ from trainfare.trace.ledger import Ledger, Line, OptimizerCall
 from trainfare.trace.memory import MemoryWatch
 from trainfare.trace.module_work import ModuleWatch
 from trainfare.trace.shapes import convolution_shape
-from trainfare.trace.storages import MAKES_SPARSE, Traffic, looks_up, tensors_in, traffic
-from trainfare_core.job_profile import OperationGroup, Phase
+from trainfare.trace.storages import MAKES_SPARSE, Traffic, looks_up, tensor_bytes, tensors_in, traffic
+from trainfare_core.job_profile import SPARSE_TENSOR, OperationGroup, Phase
 from trainfare_core.variants import cast_of
 
 __all__ = ["Recorder"]
@@ -35,6 +35,7 @@ _MATRIX_KINDS_OR_UNKNOWN: Final = frozenset({
 })  # fmt: skip
 # Operations by which torch's optimizers create their state in the first step.
 _STATE_CREATORS: Final = frozenset({"zeros_like", "zeros", "full_like", "new_zeros"})
+_MADE_SPARSE: Final = f"{SPARSE_TENSOR}_with_dims_and_tensors"
 _OTHER_KERNEL: Final = "kernel that torch did not launch"
 """Name of what wrote memory that torch only allocated: Triton or a library of CUDA kernels, called by user code."""
 
@@ -121,7 +122,7 @@ class Recorder:
         if not (moved.written or moved.read or makes_sparse) or _only_a_view(func, moved):
             return
         backward = self._follow_backward()
-        if backward and name == "clone" and operands[0].layout is torch.sparse_coo:
+        if backward and name == "clone" and _is_sparse(operands):
             return  # torch takes the gradient itself where no trace holds it
         others = self._written_by_others(moved)
         if self._in_region(call, backward=backward):
@@ -135,6 +136,15 @@ class Recorder:
             self._optimizer_operation(call)
         else:
             self._model_operation(call, phase, recomputed=recomputed)
+            if phase == "backward" and not makes_sparse and _is_sparse(results):
+                self._gradient_of_bags(results[0], recomputed=recomputed)
+
+    def _gradient_of_bags(self, gradient: torch.Tensor, *, recomputed: bool) -> None:
+        """Record that a kernel made a sparse tensor of rows of its own, which stay until the update."""
+        values = torch_private.stored_parts(gradient)[1]
+        self.memory.live.enter_extra(self.memory.registry.key(gradient), tensor_bytes(values))
+        made = Line("copy", _MADE_SPARSE, "backward", dtype_name(gradient.dtype), (), recomputed)
+        self._add(made, Traffic((), ()), 0)
 
     def _written_by_others(self, moved: Traffic) -> list[tuple[str, tuple[int, int]]]:
         """Return type, storage and bytes of what an operation reads and no operation has written."""
@@ -441,6 +451,10 @@ class Recorder:
                 parameter_groups=self.parameter_groups,
             )
         )
+
+
+def _is_sparse(results: Sequence[torch.Tensor]) -> bool:
+    return bool(results) and results[0].layout is torch.sparse_coo
 
 
 def _only_a_view(func: Any, moved: Traffic) -> bool:

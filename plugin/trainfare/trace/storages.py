@@ -32,9 +32,9 @@ _WRITES_ONLY: Final = frozenset({
 """Operations that overwrite their first operand without reading it."""
 _GATHERS: Final = frozenset({
     "embedding", "index", "_unsafe_index", "index_select", "gather", "take", "_embedding_bag",
-    "take_along_dim", "masked_select", "sparse_mask",
+    "take_along_dim", "masked_select", "sparse_mask", "_embedding_bag_forward_only",
 })  # fmt: skip
-"""Operations that read from their first operand as many bytes as they return."""
+"""Operations that read from their first operand as many bytes as they return, or a row for each index of a bag."""
 _SCATTERS: Final = frozenset({
     "index_put_", "_index_put_impl_", "index_add_", "index_copy_", "scatter_", "scatter_add_",
     "scatter_reduce_", "index_fill_", "masked_scatter_", "put_",
@@ -184,9 +184,9 @@ def traffic(
     """
     Return the bytes that an operation reads and writes.
 
-    Look-ups read the rows that they return and not the table. Scatters, and the addition of a sparse gradient, read
-    and write the rows that they change. `copy_` and fills do not read what they overwrite. Making a sparse tensor of
-    its parts moves nothing.
+    Look-ups read the rows that they return, or add up, and not the table. Scatters, and the addition of a sparse
+    gradient, read and write the rows that they change. `copy_` and fills do not read what they overwrite. Making a
+    sparse tensor of its parts moves nothing.
 
     Args:
         name: the operation without its namespace.
@@ -201,13 +201,21 @@ def traffic(
     sources = registry.sized(operands)
     sinks = registry.sized(results or _changed(func, args))
     if name in _GATHERS and sinks and sources:
-        return Traffic(_distinct([(sources[0][0], sinks[0][1]), *sources[1:]]), _distinct(sinks))
+        rows = _rows_of_bags(args) if name.startswith("_embedding_bag") else sinks[0][1]
+        return Traffic(_distinct([(sources[0][0], rows), *sources[1:]]), _distinct(sinks))
     if len(sources) > 1 and (name in _SCATTERS or _adds_sparse(name, args)):
         rows = min(max(size for _, size in sources[1:]), sources[0][1])
         return Traffic(_distinct([(sources[0][0], rows), *sources[1:]]), ((sources[0][0], rows),))
     if name in _WRITES_ONLY:
         sources = sources[1:]
     return Traffic(_distinct(sources), _distinct(sinks))
+
+
+def _rows_of_bags(args: Sequence[Any]) -> int:
+    """Return the bytes of the rows that an embedding bag adds up: one for each index."""
+    table: torch.Tensor = args[0]
+    indices: torch.Tensor = args[1]
+    return int(indices.numel()) * int(table.shape[1]) * int(table.element_size())
 
 
 def _adds_sparse(name: str, args: Sequence[Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Gradients of `nn.Embedding(sparse=True)`: sparse tensors with the rows of the batch, on fake tensors too."""
+"""Gradients of `nn.Embedding` and `nn.EmbeddingBag` with `sparse=True`: sparse tensors with the rows of the batch, on fake tensors too."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.roofline.operations import Operations
 
 ROWS = 1000
+BAG = 3
 ROW_BYTES = WIDTH * 4 + 8
 """A row of the gradient, and its number."""
 
@@ -47,6 +48,27 @@ class SparseAdam(Looked):
         return torch.optim.SparseAdam(self.table.parameters(), lr=0.1)
 
 
+class Bags(Looked):
+    """Each sample adds up three rows of the table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table: Any = nn.EmbeddingBag(ROWS, WIDTH, mode="sum", sparse=self.sparse)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Any:
+        rows = torch.arange(BAG * len(batch), device=batch.device)
+        found = self.table(rows, rows[::BAG].contiguous())
+        return self.layer(batch + found).square().mean()
+
+
+class DenseBags(Bags):
+    sparse = False
+
+
+class AdagradBags(Bags):
+    optimizer = torch.optim.Adagrad
+
+
 def updated_bytes(profile: JobProfile, ratio: float) -> float:
     """Return the bytes of the rows that the update changes, at a multiple of the batch."""
     operations = Operations.of(profile)
@@ -55,12 +77,13 @@ def updated_bytes(profile: JobProfile, ratio: float) -> float:
 
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # of Adagrad itself, in any training
-@pytest.mark.parametrize("model", [Looked, Adagrad, SparseAdam])
+@pytest.mark.parametrize("model", [Looked, Adagrad, SparseAdam, Bags, AdagradBags, DenseBags])
 def test_fake_and_real_sparse_gradients_agree_operation_by_operation(model: Any) -> None:
     """The fake kernels of torch lose every row of a sparse tensor that they copy, coalesce or mask."""
     real = by_key(real_operations(model(), tiny_batch()))
     assert by_key(trace_job(job(model)).operations) == real
-    assert any(kind == "indexing" and moved > 0 for (kind, *_), (_, _, moved, _) in real.items())
+    indexed = any(kind == "indexing" and moved > 0 for (kind, *_), (_, _, moved, _) in real.items())
+    assert indexed == model.sparse
 
 
 def test_a_sparse_gradient_is_the_rows_of_a_batch_and_is_not_copied() -> None:
@@ -88,13 +111,37 @@ def test_more_samples_update_more_rows_and_the_same_weights() -> None:
     assert operations.bytes_at(4.0).sum() == operations.bytes_at(1.0).sum() > 0
 
 
-def test_sparse_gradients_have_an_answer_on_one_device_alone() -> None:
+def test_bags_read_a_row_for_each_index_and_their_gradient_has_as_many() -> None:
+    """Three rows a sample are read and updated, whatever the one that is returned."""
+    profile = trace_job(job(Bags))
+    (looked,) = (group for group in profile.operations if group.name == "aten._embedding_bag")
+    rows, indices, starts = BAG * BATCH, 8 * BAG * BATCH, 8 * BATCH
+    assert looked.bytes_read == rows * WIDTH * 4 + indices + starts
+    assert profile.memory.gradient_bytes == 4 * (WIDTH * WIDTH + WIDTH) + rows * ROW_BYTES
+    (update,) = (moment for moment in profile.memory.moments if moment.phase == "optimizer")
+    assert update.activation_bytes >= rows * WIDTH * 4, "the rows are there until the update"
+    assert updated_bytes(profile, 1.0) == 3 * rows * ROW_BYTES
+
+
+@pytest.mark.parametrize("model", [Looked, Bags])
+def test_a_larger_batch_moves_what_its_own_trace_says(model: Any) -> None:
+    def moved(samples: int, ratio: float) -> dict[str, float]:
+        made = job(model, lambda: torch.ones(samples, WIDTH), batch_size=samples)
+        operations = Operations.of(trace_job(made))
+        found = zip(operations.groups, operations.bytes_at(ratio), strict=True)
+        return {f"{group.phase} {group.name}": moved for group, moved in found if "mbedding" in group.name}
+
+    assert moved(BATCH, 4.0) == moved(4 * BATCH, 1.0)
+
+
+@pytest.mark.parametrize("model", [Looked, Bags])
+def test_sparse_gradients_have_an_answer_on_one_device_alone(model: Any) -> None:
     """NCCL adds up no sparse tensors: such a run ends with an error on two GPUs, and a plan for it is none."""
 
-    class Dense(Looked):
+    class Dense(model):
         sparse = False
 
-    sparse, dense = (trace_job(job(module)) for module in (Looked, Dense))
+    sparse, dense = (trace_job(job(module)) for module in (model, Dense))
     assert sparse.memory.gradient_bytes < dense.memory.gradient_bytes / 10
     assert predict_one(sparse, "A100-SXM-80GB").unknown_because[0] == ""
     for sharding in ("ddp", "fsdp"):
