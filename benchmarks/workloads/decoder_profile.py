@@ -29,7 +29,9 @@ from trainfare_core.variants import in_8_bits, multiplies_weights
 __all__ = ["DecoderTraces", "blocks_of", "with_narrow_products", "with_optimizer_bytes"]
 
 _BLOCKS = Path(__file__).with_name("decoder.py")
-_HYBRID_BLOCKS = Path(__file__).with_name("hybrid.py")
+_HYBRID_BLOCKS = tuple(
+    Path(__file__).with_name(f"{name}.py") for name in ("hybrid", "hybrid_parts", "linear_attention")
+)
 
 
 class DecoderTraces:
@@ -79,7 +81,7 @@ class DecoderTraces:
     def _trace(self, step: DecoderStep, kinds: tuple[Any, ...]) -> JobProfile:
         step = replace(step, method="lora") if step.method == "qlora" else step
         hybrid = isinstance(step.model, Hybrid)
-        sources = (_BLOCKS, _HYBRID_BLOCKS) if hybrid else (_BLOCKS,)
+        sources = (_BLOCKS, *_HYBRID_BLOCKS) if hybrid else (_BLOCKS,)
         text = f"{step.key(kinds)}\n{tracer_digest(sources, ('torch',))}"
         name = f"decoder-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
         found = self._store.load(name)

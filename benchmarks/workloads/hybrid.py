@@ -1,16 +1,17 @@
 """
-Decoders whose blocks each hold one mixer (state space, short convolution, attention, feed-forward, experts), as traces.
+Decoders whose blocks each hold one mixer (state space, linear attention, short convolution, attention, feed-forward,
+experts), as traces.
 
 The work of a state-space block is that of Mamba-2's kernels (Dao and Gu 2024, arXiv 2405.21060, section 6): within a
 chunk of tokens the products of attention without softmax, between chunks one state per head. Nothing that the kernels
 keep in registers is written, and backward runs convolution, states and gate again
-(`mamba_split_conv1d_scan_combined` of mamba_ssm).
+(`mamba_split_conv1d_scan_combined` of mamba_ssm). Of linear attention see linear_attention.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import torch
@@ -19,15 +20,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 # Private there, because a trace is kept under a digest of the code of decoder.py: public names would be other traces.
-from benchmarks.workloads.decoder import (
-    Decoder,
-    DecoderStep,
-    _Attention,
-    _Experts,
-    _FeedForward,
-    _Linear,
-    _Model,
-)
+from benchmarks.workloads.decoder import DecoderStep, _Attention, _Experts, _FeedForward, _Linear, _Model
+from benchmarks.workloads.hybrid_parts import Hybrid, adapter_rank, convolved, depthwise, in_chunks
+from benchmarks.workloads.linear_attention import GatedAttention, LatentAttention, LinearAttention
 from trainfare import TrainingJob, trace_job
 from trainfare_core.job_profile import JobProfile
 
@@ -37,79 +32,15 @@ _CHUNK_TOKENS = 128
 """Of the scan: the default of Megatron's mixer, and what the published configurations of Nemotron-H state."""
 
 
-@dataclass(frozen=True)
-class Hybrid(Decoder):
-    """
-    A decoder of blocks with one mixer each, from its published configuration; `layers` is the number of all blocks.
-
-    Attributes:
-        state_blocks, convolution_blocks, attention_blocks, dense_blocks, expert_blocks: how many of each kind.
-        state_heads, state_head: heads of a state-space block, and the width of one.
-        state: values that a head keeps for each of its channels.
-        groups: of heads that share keys and queries.
-        kernel: tokens of the depthwise convolution.
-        expert_latent: width to which tokens are narrowed before they reach the routed experts; 0: they are not.
-        further: tokens after the next that one more attention and expert block, run again for each, predicts.
-    """
-
-    state_blocks: int = 0
-    convolution_blocks: int = 0
-    attention_blocks: int = 0
-    dense_blocks: int = 0
-    expert_blocks: int = 0
-    state_heads: int = 0
-    state_head: int = 0
-    state: int = 0
-    groups: int = 0
-    kernel: int = 0
-    expert_latent: int = 0
-    further: int = 0
-
-    @property
-    def inner(self) -> int:
-        """Width of a state-space block."""
-        return self.state_heads * self.state_head
-
-    @property
-    def mixed(self) -> int:
-        """Channels of its convolution: values, keys and queries."""
-        return self.inner + 2 * self.groups * self.state
-
-    @property
-    def blocks(self) -> tuple[str, ...]:
-        """Kind of each block; their order decides neither time nor memory."""
-        counts = {kind: int(getattr(self, f"{kind}_blocks")) for kind in _MIXERS}
-        return tuple(kind for kind, count in counts.items() for _ in range(count))
-
-    @property
-    def parameters(self) -> int:
-        """Number of weights of all matrices and embeddings, without norms and biases."""
-        three = 3 if self.gated else 2
-        narrow = self.expert_latent or self.hidden
-        experts = three * (self.experts * self.expert_ffn * narrow + self.shared_ffn * self.hidden)
-        experts += self.hidden * self.experts + 2 * self.hidden * self.expert_latent
-        attention = self.hidden * self.head * (2 * self.heads + 2 * self.kv_heads)
-        extra = attention + experts + 2 * self.hidden**2 if self.further else 0
-        return (
-            self.state_blocks * self.hidden * (2 * self.inner + self.mixed + self.state_heads)
-            + self.convolution_blocks * 4 * self.hidden**2
-            + self.attention_blocks * attention
-            + self.dense_blocks * three * self.hidden * self.ffn
-            + self.expert_blocks * experts
-            + self.hidden * self.vocabulary * (1 if self.tied else 2)
-            + extra
-        )
-
-
 class _StateSpace(nn.Module):
     """Mamba-2's mixer: a convolution, a scan over chunks and a gated norm between two projections."""
 
     def __init__(self, step: DecoderStep, model: Hybrid) -> None:
         super().__init__()
         self.model, frozen = model, step.method != "full"
-        rank = _rank(step)
+        rank = adapter_rank(step)
         self.into = _Linear(model.hidden, model.inner + model.mixed + model.state_heads, rank, frozen=frozen)
-        self.convolution = _depthwise(model.mixed, model.kernel).requires_grad_(not frozen)
+        self.convolution = depthwise(model.mixed, model.kernel).requires_grad_(not frozen)
         self.weight = nn.Parameter(torch.ones(model.inner), requires_grad=not frozen)
         self.out = _Linear(model.inner, model.hidden, rank, frozen=frozen)
 
@@ -126,11 +57,14 @@ class _StateSpace(nn.Module):
 
     def _scan(self, mixed: torch.Tensor) -> torch.Tensor:
         model, length = self.model, mixed.shape[1]
-        mixed = functional.silu(_convolved(self.convolution, mixed))
+        mixed = functional.silu(convolved(self.convolution, mixed))
         if length % _CHUNK_TOKENS:
             mixed = functional.pad(mixed, (0, 0, 0, -length % _CHUNK_TOKENS))
         keys = model.groups * model.state
-        x, k, q = (_chunks(t, model.groups) for t in torch.split(mixed, [model.inner, keys, keys], dim=-1))
+        x, k, q = (
+            in_chunks(t, model.groups, _CHUNK_TOKENS)
+            for t in torch.split(mixed, [model.inner, keys, keys], dim=-1)
+        )
         states = (k.transpose(-1, -2) @ x).float()
         carried = (states * states.new_ones(1)).to(x.dtype)  # what the chunks before left, in fp32
         # Last, what the kernels keep: it is not run again in backward.
@@ -139,40 +73,20 @@ class _StateSpace(nn.Module):
         return y.reshape(len(mixed), -1, model.inner)[:, :length]
 
 
-def _chunks(x: torch.Tensor, groups: int) -> torch.Tensor:
-    """Return (batch, tokens, channels) as (batch x chunks x groups, tokens of a chunk, channels of a group)."""
-    x = x.view(len(x), -1, _CHUNK_TOKENS, groups, x.shape[-1] // groups).transpose(2, 3)
-    return x.reshape(-1, _CHUNK_TOKENS, x.shape[-1])
-
-
 class _ShortConvolution(nn.Module):
     """LFM2's mixer: a convolution over a few tokens between two gates (`Lfm2ShortConv` in transformers)."""
 
     def __init__(self, step: DecoderStep, model: Hybrid) -> None:
         super().__init__()
-        frozen, rank = step.method != "full", _rank(step)
+        frozen, rank = step.method != "full", adapter_rank(step)
         self.into = _Linear(model.hidden, 3 * model.hidden, rank, frozen=frozen)
-        self.convolution = _depthwise(model.hidden, model.kernel).requires_grad_(not frozen)
+        self.convolution = depthwise(model.hidden, model.kernel).requires_grad_(not frozen)
         self.out = _Linear(model.hidden, model.hidden, rank, frozen=frozen)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         before, after, x = self.into(x).chunk(3, dim=-1)
-        out: torch.Tensor = self.out(after * _convolved(self.convolution, before * x))
+        out: torch.Tensor = self.out(after * convolved(self.convolution, before * x))
         return out
-
-
-def _depthwise(channels: int, kernel: int) -> nn.Conv1d:
-    return nn.Conv1d(channels, channels, kernel, groups=channels, padding=kernel - 1, bias=False)
-
-
-def _convolved(convolution: nn.Conv1d, x: torch.Tensor) -> torch.Tensor:
-    """Return a causal convolution of (batch, tokens, channels)."""
-    y: torch.Tensor = convolution(x.transpose(1, 2))
-    return y[..., : x.shape[1]].transpose(1, 2)
-
-
-def _rank(step: DecoderStep) -> int:
-    return step.rank if step.method in ("lora", "qlora") and step.lora_everywhere else 0
 
 
 class _NarrowedExperts(nn.Module):
@@ -185,9 +99,9 @@ class _NarrowedExperts(nn.Module):
     def __init__(self, step: DecoderStep, model: Hybrid) -> None:
         super().__init__()
         frozen, latent = step.method != "full", model.expert_latent
-        self.down = _Linear(model.hidden, latent, _rank(step), frozen=frozen)
+        self.down = _Linear(model.hidden, latent, adapter_rank(step), frozen=frozen)
         self.routed = _Experts(replace(step, model=replace(model, hidden=latent, shared_ffn=0)))
-        self.up = _Linear(latent, model.hidden, _rank(step), frozen=frozen)
+        self.up = _Linear(latent, model.hidden, adapter_rank(step), frozen=frozen)
         self.shared = _FeedForward(step, model.shared_ffn)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -199,10 +113,17 @@ def _experts(step: DecoderStep, model: Hybrid) -> nn.Module:
     return _NarrowedExperts(step, model) if model.expert_latent else _Experts(step)
 
 
+def _attention(step: DecoderStep, model: Hybrid) -> nn.Module:
+    if model.kv_latent:
+        return LatentAttention(step, model)
+    return GatedAttention(step, model) if model.gated_attention else _Attention(step)
+
+
 _MIXERS: Final[dict[str, Callable[[DecoderStep, Hybrid], nn.Module]]] = {
     "state": _StateSpace,
+    "linear": LinearAttention,
     "convolution": _ShortConvolution,
-    "attention": lambda step, _: _Attention(step),
+    "attention": _attention,
     "dense": lambda step, model: _FeedForward(step, model.ffn),
     "expert": _experts,
 }
