@@ -40,6 +40,7 @@ from benchmarks.fitting.memory_rows import (
     card_gib,
     described_rows,
     devices_summed,
+    measured_gib,
     memory_rows,
     predicted_gib,
     predicted_of,
@@ -53,6 +54,8 @@ from benchmarks.workloads.decoder_profile import DecoderTraces
 from trainfare_core.figures import percent
 from trainfare_core.prediction.memory.calibrated import MemoryFit, memory_fit
 
+DOUBTFUL = "SUSPECT"
+"""Mark, in the notes of a row, of a label that the table itself doubts."""
 WITHIN = 0.12
 """Relative error whose share of rows is printed: the error that memory predictions should stay under."""
 
@@ -104,6 +107,16 @@ def fit_counts(
         "false_fits_of_called": outcomes["fits", False] / called if called else None,
         "refused_of_ran": outcomes["does not fit", True] / ran if ran else None,
     }
+
+
+def undoubted(lines: list[dict[str, str]], found: list[Predicted | str]) -> dict[str, int]:
+    """Return the number of rows with a figure that the table does not doubt, and of those that are described."""
+    rows = [
+        one
+        for line, one in zip(lines, found, strict=True)
+        if measured_gib(line) is not None and DOUBTFUL not in line["other_flags"]
+    ]
+    return {"rows": len(rows), "described": sum(not isinstance(one, str) for one in rows)}
 
 
 def scored_rows(
@@ -167,12 +180,14 @@ def run(arguments: argparse.Namespace) -> None:
     document = summary(scored, skipped)
     document["fitted_on"] = [] if fits else sorted(memory_fit().fitted_on)
     document["fits"] = fit_counts(lines, found, DecoderTraces(cache), ProfileCache(cache), fits)
+    document["undoubted"] = undoubted(lines, found)
     document["stated_alone"] = score(stated) if stated else None
     print_table(document, ("by_scope", "by_family", "by_source", "by_device"))
     errors = np.array([s.log_error for s in scored])
     print(f"within {percent(WITHIN)}: {percent(float((np.abs(np.exp(errors) - 1) <= WITHIN).mean()))}")
     print(f"rows where nothing is assumed: {document['stated_alone']}")
     print(f"fits: {document['fits']}")
+    print(f"rows with a figure that the table does not doubt: {document['undoubted']}")
     for reason, count in skipped.most_common():
         print(f"{count:6d} {reason}")
     write_json(arguments.json, document)

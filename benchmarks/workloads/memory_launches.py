@@ -22,7 +22,8 @@ Each fact was read in the repository that it names; what measured peaks say of i
   the fp32 logits. Four and eight stages of the 1.3B grow by 0.57 and 0.67 GB a sample: 6 bytes of a logit are 0.58 GiB.
 - Qwen (QwenLM/Qwen, `finetune.py`): LoRA of rank 64 on every matrix of a block. Q-LoRA prepares the model with
   `prepare_model_for_kbit_training`, which takes what is not in 4 bits to fp32. The 7B has 10.7 GiB at 256 tokens:
-  5.5 are its weights in 4 and 16 bits, and 2.3 the other half of embedding and head.
+  5.5 are its weights in 4 and 16 bits, and 2.3 the other half of embedding and head. LoRA of a model that is no chat
+  model ("emb") trains copies of embedding and head beside it (`modules_to_save`).
 - Detectron2 (facebookresearch/detectron2, `configs`): a name without a schedule is of Cityscapes, with one image a
   device, or of Pascal VOC, and Mask R-CNN on 101 layers has a schedule of 1x for LVIS v0.5 alone.
 - Milabench (mila-iqia/milabench, `benchmate/dataloader.py`): images of `synthetic_fixed` have 244 pixels, and one
@@ -30,7 +31,13 @@ Each fact was read in the repository that it names; what measured peaks say of i
   fp16 and hold 46 MiB an image with a loader.
 - MMDetection (open-mmlab/mmdetection, `configs/pvt` and `configs/yolo`, `samples_per_gpu`): a few networks have another
   batch than the default of 2. RetinaNet on PVTv2-b4 has 17.0 GiB, on b2 with half of its blocks 16.2; YOLOv3 has 2.7
-  GiB in a row of 8 images and in one of 2.
+  GiB in a row of 8 images and in one of 2. RepPoints on ResNeXt-101 has 32 groups of 4 channels (`configs/reppoints`).
+  LAD trains in fp16 (`configs/lad`, `loss_scale`).
+- MMSegmentation (open-mmlab/mmsegmentation, `configs/fastfcn/README.md` and `configs/cgnet`): of two figures of FastFCN
+  on street scenes the second is of 4 samples a device, whatever the name beside it says; CGNet on crops of 680 pixels
+  has 8. EMANet is spelt "eemanet" once.
+- MMDetection3D (open-mmlab/mmdetection3d, `configs`): old names have the samples of a device before the devices
+  ("2x8" is "8xb2" in new ones), and the table read some of them the other way round.
 """
 
 from __future__ import annotations
@@ -42,16 +49,29 @@ from benchmarks.workloads.decoder import DecoderStep
 from benchmarks.workloads.decoder_moments import changed
 from trainfare_core.job_profile import JobProfile, MemoryMoment
 
-__all__ = ["UNFUSED", "as_launched", "with_forward_alone", "with_fp32_tables", "with_kept_inputs"]
+__all__ = [
+    "TRAINED_TABLES",
+    "UNFUSED",
+    "as_launched",
+    "with_forward_alone",
+    "with_fp32_tables",
+    "with_kept_inputs",
+    "with_trained_tables",
+]
 
 UNFUSED = "unfused attention"
 _FP32_TABLES = "embedding and head in fp32"
+TRAINED_TABLES = "embedding and head trained"
 _FORWARD = "its peak is a forward pass in fp32"
 """Notes of a row."""
 _MMDET_BATCHES = {
     "retinanet_pvtv2-b4": "1", "retinanet_pvtv2-b5": "1", "yolov3_d53": "8", "yolov3_mobilenetv2": "24",
 }  # fmt: skip
 """Samples of a device, by the beginning of a configuration's name."""
+_MMSEG_BATCHES = {"cgnet_fcn_4xb4-60k_cityscapes-680x680": "8"}
+"""The same of segmentation networks."""
+_FASTFCN_BATCHES = {"OMM1111": "4", "OMM1113": "4", "OMM1115": "4"}
+"""Samples of a device of the rows that share their configuration's name with another."""
 _DROPOUT_BYTES = 4 * 3 - 2 * 2
 """Of a value of a block's input: dropout and mask of four matrices, less the two inputs that a trace without it has."""
 _CITYSCAPES = "Cityscapes"
@@ -85,7 +105,14 @@ def _of_megatron(row: Mapping[str, str]) -> dict[str, str]:
 def _of_qwen(row: Mapping[str, str]) -> dict[str, str]:
     if row["method"] == "full_finetune":
         return {}
-    return _noted(row, "rank 64", *((_FP32_TABLES,) if row["method"] == "qlora" else ()))
+    more = (
+        _FP32_TABLES
+        if row["method"] == "qlora"
+        else TRAINED_TABLES
+        if "(emb)" in row["method_detail"]
+        else ""
+    )
+    return _noted(row, "rank 64", *((more,) if more else ()))
 
 
 def _of_milabench(row: Mapping[str, str]) -> dict[str, str]:
@@ -102,13 +129,29 @@ def _of_detectron2(row: Mapping[str, str]) -> dict[str, str]:
 
 
 def _of_mmdet(row: Mapping[str, str]) -> dict[str, str]:
+    if row["model"].startswith("reppoints_") and "_x101_fpn_" in row["model"]:
+        return {"model": row["model"].replace("_x101_", "_x101-32x4d_")}
+    if row["model"].startswith("lad_"):
+        return {"precision": "fp16 AMP"}
     batch = next((batch for name, batch in _MMDET_BATCHES.items() if row["model"].startswith(name)), None)
     return {} if batch is None else {"micro_batch": batch}
 
 
+def _of_mmseg(row: Mapping[str, str]) -> dict[str, str]:
+    if row["model"].startswith("eemanet"):
+        return {"model": row["model"][1:]}
+    batch = next((batch for name, batch in _MMSEG_BATCHES.items() if row["model"].startswith(name)), None)
+    return {"micro_batch": _FASTFCN_BATCHES.get(row["row_id"], batch or row["micro_batch"])}
+
+
+def _of_mmdet3d(row: Mapping[str, str]) -> dict[str, str]:
+    found = re.search(r"_(\d+)x(\d+)_", row["model"])
+    return {} if found is None else {"micro_batch": found[1], "n_gpus": found[2]}
+
+
 _CHANGES = {
     "megatron-golden": _of_megatron, "qwen-profile": _of_qwen, "milabench": _of_milabench,
-    "detectron2-zoo": _of_detectron2, "mmdet-zoo": _of_mmdet,
+    "detectron2-zoo": _of_detectron2, "mmdet-zoo": _of_mmdet, "mmseg-zoo": _of_mmseg, "mmdet3d-zoo": _of_mmdet3d,
 }  # fmt: skip
 """By the name of a source in the tables."""
 
@@ -147,6 +190,38 @@ def with_fp32_tables(profile: JobProfile, row: Mapping[str, str], step: DecoderS
                 )
                 for g in profile.parameters
             )
+        }
+    )  # fmt: skip
+
+
+def with_trained_tables(profile: JobProfile, row: Mapping[str, str], step: DecoderStep) -> JobProfile:
+    """Return the profile with trained copies of embedding and head, in the precision of the adapters."""
+    if TRAINED_TABLES not in row["other_flags"]:
+        return profile
+    trained = profile.trainable_parameters
+    factor = 1 + step.model.hidden * step.model.vocabulary * (1 if step.model.tied else 2) / trained
+
+    def more(size: int) -> int:
+        return int(size * factor)
+
+    return profile.model_copy(
+        update={
+            "parameters": tuple(
+                g.model_copy(update={"count": more(g.count), "parameter_bytes": more(g.parameter_bytes)})
+                if g.trainable
+                else g
+                for g in profile.parameters
+            ),
+            "memory": changed(
+                profile.memory,
+                lambda m: {
+                    "gradient_bytes": more(m.gradient_bytes), "optimizer_bytes": more(m.optimizer_bytes)
+                },
+                gradient_bytes=more(profile.memory.gradient_bytes),
+            ),
+            "optimizer": profile.optimizer.model_copy(
+                update={"state_bytes": more(profile.optimizer.state_bytes)}
+            ),
         }
     )  # fmt: skip
 

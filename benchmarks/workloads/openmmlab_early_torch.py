@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["UnfusedGroupNorm", "keeping_scores", "pixel_loss"]
+__all__ = ["KeptScores", "UnfusedGroupNorm", "keeping_scores", "pixel_loss"]
 
 
 class _Keeping(torch.autograd.Function):
@@ -38,7 +38,7 @@ def _keeping(x: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
     return apply(x, kept)
 
 
-class _KeptScores(nn.Module):
+class KeptScores(nn.Module):
     """Stands behind a softmax, and keeps as much as its input."""
 
     def forward(self, chances: torch.Tensor) -> torch.Tensor:
@@ -49,7 +49,7 @@ def keeping_scores(body: nn.Module) -> nn.Module:
     """Return a network of timm whose attention keeps its scores before and after their softmax."""
     parts: list[Any] = [part for part in body.modules() if hasattr(part, "fused_attn")]
     for part in parts:
-        part.fused_attn, part.attn_drop = False, _KeptScores()
+        part.fused_attn, part.attn_drop = False, KeptScores()
     return body
 
 

@@ -49,6 +49,7 @@ ROWS = [
         "method_detail": "LoRA trainable 4,194,304", "micro_batch": "4", "peak_gib": "", "status": "OOM",
     },
     {**BASE, "row_id": "offload", "sharding": "FSDP CPU offload"},
+    {**BASE, "row_id": "doubtful", "other_flags": "suspect_seq: SUSPECT_SEQ_UNKNOWN"},
 ]  # fmt: skip
 
 
@@ -86,7 +87,10 @@ def test_published_peaks_are_scored_and_other_rows_have_a_reason(tools: Tools, t
     memory.run(arguments)
     document = json.loads(out.read_text(encoding="utf-8"))
     assert document["n"] == 4
-    assert sum(document["skipped"].values()) == 2
+    assert sum(document["skipped"].values()) == 3
+    assert document["undoubted"] == {"rows": 5, "described": 4}, (
+        "one is offloaded; others are doubted or have no figure"
+    )
     assert "litgpt-resource-2023" in document["fitted_on"], (
         "the shipped fit saw these rows, and the document says so"
     )
@@ -470,7 +474,7 @@ def test_selective_recomputation_takes_less_than_every_second_block(tools: Tools
         ({"model": "Emu3-Gen", "params_m": ""}, "not known"), ({"sharding": "FSDP2 EP8", "n_gpus": "8"}, "experts"),
         ({"sharding": "DDP/device_map", "n_gpus": "8"}, "device_map"), ({"domain": "nlp", "model": "Stable-Diffusion-v1-4", "precision": "fp32", "optimizer": "AdamW"}, "no description"),
         ({"other_flags": "batch 32 may be accumulated"}, "part of the stated batch"),
-        ({"domain": "vision-det", "model": "solov2_r101_fpn_3x_coco", "precision": "fp32"}, "not described"),
+        ({"domain": "vision-det", "model": "solov2_light_r50_fpn_3x_coco", "precision": "fp32"}, "not described"),
         ({"domain": "vision", "precision": "int3"}, "precision"), ({"method_detail": "model init only"}, "first step"),
     ],
 )  # fmt: skip

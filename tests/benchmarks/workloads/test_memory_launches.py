@@ -109,6 +109,16 @@ def test_qwen_trains_rank_64_and_prepares_its_four_bit_model(tools: Tools) -> No
     assert more == pytest.approx(2 * tables, rel=0.02)
 
 
+def test_qwen_trains_copies_of_embedding_and_head_of_a_base_model(tools: Tools) -> None:
+    qwen = {"source_id": "qwen-profile", "model": "Qwen-7B", "params_m": "7721", "other_flags": ""}
+    plain, tables = (described(tools, **qwen, method_detail=how).profile for how in ("LoRA", "LoRA (emb)"))
+    more = 2 * 151_936 * 4096
+    assert tables.trainable_parameters - plain.trainable_parameters == pytest.approx(more, rel=0.001)
+    assert tables.parameter_bytes - plain.parameter_bytes == pytest.approx(2 * more, rel=0.001)
+    assert tables.memory.gradient_bytes - plain.memory.gradient_bytes == pytest.approx(2 * more, rel=0.001)
+    assert tables.optimizer.state_bytes - plain.optimizer.state_bytes == pytest.approx(4 * more, rel=0.001)
+
+
 def test_milabench_labels_its_fixed_batch_in_full_precision(tools: Tools) -> None:
     fixed = {
         "source_id": "milabench", "domain": "vision-cls", "model": "torchvision resnet50", "method": "scratch",
@@ -163,3 +173,33 @@ def test_batches_of_detectors_are_those_of_their_configurations() -> None:
     row = {"source_id": "mmdet-zoo", "micro_batch": "2"}
     models = ("yolov3_d53_320_273e_coco", "retinanet_pvtv2-b4_fpn_1x_coco", "retinanet_pvtv2-b2_fpn_1x_coco")
     assert [as_launched({**row, "model": model})["micro_batch"] for model in models] == ["8", "1", "2"]
+
+
+def test_rows_of_openmmlab_are_those_of_their_configurations() -> None:
+    """Batches, devices, precisions and names that the tables have otherwise than the repositories."""
+
+    def launched(source: str, model: str, *columns: str, **more: str) -> list[str]:
+        row = {
+            "source_id": source,
+            "model": model,
+            "micro_batch": "2",
+            "n_gpus": "8",
+            "precision": "fp32",
+            "row_id": "",
+        }
+        found = as_launched({**row, **more})
+        return [found[name] for name in columns]
+
+    assert launched("mmseg-zoo", "cgnet_fcn_4xb4-60k_cityscapes-680x680", "micro_batch") == ["8"]
+    fastfcn = "fastfcn_r50-d32_jpu_aspp_4xb2-80k_cityscapes-512x1024"
+    batches = [launched("mmseg-zoo", fastfcn, "micro_batch", row_id=one) for one in ("OMM1110", "OMM1111")]
+    assert batches == [["2"], ["4"]], "of two figures under one name the second is of 4"
+    assert launched("mmseg-zoo", "eemanet_r50-d8", "model", "micro_batch") == ["emanet_r50-d8", "2"]
+    lyft = "pointpillars_hv_regnet-400mf_fpn_sbn-all_2x8_2x_lyft-3d"
+    swapped = {"micro_batch": "8", "n_gpus": "2"}
+    assert launched("mmdet3d-zoo", lyft, "micro_batch", "n_gpus", **swapped) == ["2", "8"]
+    kitti = "pointpillars_hv_secfpn_8xb6-160e_kitti-3d-car"
+    assert launched("mmdet3d-zoo", kitti, "micro_batch", "n_gpus", micro_batch="6") == ["6", "8"]
+    assert launched("mmdet-zoo", "lad_r101-paa-r50_fpn_2xb8_coco_1x", "precision") == ["fp16 AMP"]
+    grouped = launched("mmdet-zoo", "reppoints_moment_x101_fpn_dconv_c3-c5_gn-neck+head_2x_coco", "model")
+    assert "_x101-32x4d_fpn_" in grouped[0]
