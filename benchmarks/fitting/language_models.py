@@ -29,7 +29,7 @@ from benchmarks.workloads.decoder_rows import DecoderRun
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.language_models.coefficients import DecoderFit
 from trainfare_core.prediction.language_models.step import doublings_of
-from trainfare_core.prediction.language_models.sums import LIBRARY_PRECISION
+from trainfare_core.prediction.language_models.sums import LIBRARIES
 from trainfare_core.prediction.uncertainty import Z80
 
 Array = NDArray[np.float64]
@@ -258,7 +258,7 @@ def label_of(run: DecoderRun) -> str:
         return "moe"
     if not run.plan.overlap:
         return "unfused"
-    library = run.profile.precision == LIBRARY_PRECISION
+    library = run.profile.precision in LIBRARIES
     if run.device.kind != "gpu" or library:
         return "dense"
     return "framework" if doublings_of(run.device) > 0 else "pytorch"

@@ -12,7 +12,7 @@ from pathlib import Path
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_providers.machine_networks import network_gbit_per_s
 
-__all__ = ["MOST_IN_A_MACHINE", "Plan", "network_of", "plan_of"]
+__all__ = ["MOST_IN_A_MACHINE", "Plan", "is_one_graph", "network_of", "plan_of"]
 
 MOST_IN_A_MACHINE = 8
 """Accelerators of the largest machine whose direct links end at its case; racks (NVL72) and slices reach further."""
@@ -159,6 +159,33 @@ def _by_size(text: str, model: str) -> dict[str, int]:
         if f"{size}b" in model.lower():
             return {"tp": int(tensor), "pp": int(pipeline), "dp": int(data)}
     return {}
+
+
+def is_one_graph(row: Mapping[str, str], device: Accelerator) -> bool:
+    """
+    Return whether the run's host starts every step as one CUDA graph: by decoder_graphs.csv, since no row says so.
+
+    The table has the first release of each recipe that does, by source, model, accelerator and precision.
+    """
+    release = re.search(r"release=([\d.]+)", row["notes"])
+    plain = re.sub(r"[^a-z0-9]", "", row["model"].lower())
+    return release is not None and any(
+        _numbers(release[1]) >= _numbers(one["first_release"])
+        and (row["source"], device.name, row["precision"])
+        == (one["source"], one["accelerator"], one["precision"])
+        and plain.startswith(one["model"])
+        for one in _graphs()
+    )
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.split(".") if part)
+
+
+@lru_cache(maxsize=1)
+def _graphs() -> tuple[dict[str, str], ...]:
+    with Path(__file__).with_name("decoder_graphs.csv").open(newline="", encoding="utf-8") as stream:
+        return tuple(csv.DictReader(stream))
 
 
 @lru_cache(maxsize=1)

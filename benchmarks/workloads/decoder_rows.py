@@ -9,12 +9,12 @@ from typing import Final
 
 from benchmarks.workloads.decoder import Decoder, DecoderStep, Method, Recompute
 from benchmarks.workloads.decoder_names import context_of, decoder_of
-from benchmarks.workloads.decoder_plans import Plan, plan_of
+from benchmarks.workloads.decoder_plans import Plan, is_one_graph, plan_of
 from benchmarks.workloads.decoder_profile import DecoderTraces, with_narrow_products, with_optimizer_bytes
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prediction.language_models.sums import LIBRARY_PRECISION
+from trainfare_core.prediction.language_models.sums import GRAPH_PRECISION, LIBRARY_PRECISION
 from trainfare_core.prediction.memory.peak import usable_memory_bytes
 
 __all__ = ["DecoderRun", "decoder_run", "is_decoder_row", "step_of_memory_row"]
@@ -188,7 +188,8 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
     updated = re.search(r"optimizer bytes a weight=(\d+)", row["notes"])
     profile = with_optimizer_bytes(profile, float(updated[1]) if updated else _UPDATE_BYTES)
     if _LIBRARY.search(row["framework"].lower()):
-        profile = profile.model_copy(update={"precision": LIBRARY_PRECISION})
+        precision = GRAPH_PRECISION if is_one_graph(row, device) else LIBRARY_PRECISION
+        profile = profile.model_copy(update={"precision": precision})
     tokens = micro * passes * plan.data * sequence
     spread = re.search(r"(?<![a-z])ep\s*=?\s*\d", row["strategy"].lower()) or "jax" in row["framework"]
     if model.experts and plan.sharded and not spread:

@@ -12,7 +12,7 @@ pytest.importorskip("lightning")
 from benchmarks.fitting.language_models_held_out import Answer, decoder_answers
 from benchmarks.workloads.decoder import Decoder, DecoderStep, trace_blocks
 from benchmarks.workloads.decoder_names import context_of, decoder_of
-from benchmarks.workloads.decoder_plans import Plan, network_of, plan_of
+from benchmarks.workloads.decoder_plans import Plan, is_one_graph, network_of, plan_of
 from benchmarks.workloads.decoder_profile import DecoderTraces, blocks_of, with_narrow_products
 from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row, step_of_memory_row
 from builders.plans import plan, shapes
@@ -20,7 +20,7 @@ from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
-from trainfare_core.prediction.language_models.sums import LIBRARY_PRECISION, UNPACK_4_BITS
+from trainfare_core.prediction.language_models.sums import GRAPH_PRECISION, LIBRARY_PRECISION, UNPACK_4_BITS
 from trainfare_core.prediction.memory.peak import memory_parts
 from trainfare_core.prediction.uncertainty import UNFITTED_SIGMA
 from trainfare_core.variants import CAST_TO_8_BITS
@@ -192,6 +192,28 @@ def test_plans_are_read_from_every_spelling() -> None:
         "four cards a machine, not eight"
     )
     assert "host" in str(plan_of({**ROW, "notes": "section=Full Offload"}, h100))
+
+
+def test_a_recipe_starts_its_step_as_one_graph_from_the_release_that_says_so(tmp_path: Path) -> None:
+    row = {
+        **ROW, "source": "megatron-bridge", "model": "Qwen3_30B_a3B", "accelerator": "GB200-SXM-186GB", "precision": "mxfp8",
+        "strategy": "TP=1,PP=1,CP=1,EP=8", "sequence_length": "256", "notes": "release=26.06 NeMo Container",
+    }  # fmt: skip
+
+    def captured(**changed: str) -> bool:
+        one = {**row, **changed}
+        return is_one_graph(one, accelerator(one["accelerator"]))
+
+    releases = ("26.02.01", "26.04", "26.04.01", "26.06", "26.06.01", "26.10")
+    assert [captured(notes=f"release={name} NeMo") for name in releases] == [False] * 3 + [True] * 3
+    others = ({"precision": "bf16"}, {"source": "x"}, {"notes": ""}, {"model": "Qwen3_8B"})
+    assert not any(captured(**other) for other in others)
+    b300 = [captured(accelerator="B300-SXM-270GB", notes=f"release={name}") for name in ("26.06", "26.06.01")]
+    assert b300 == [False, True], "that recipe a release later"
+    for notes, precision in ((row["notes"], GRAPH_PRECISION), ("release=26.04", LIBRARY_PRECISION)):
+        run = decoder_run({**row, "notes": notes}, DecoderTraces(tmp_path))
+        assert isinstance(run, DecoderRun)
+        assert run.profile.precision == precision
 
 
 def test_the_network_of_a_named_machine_is_the_published_one() -> None:

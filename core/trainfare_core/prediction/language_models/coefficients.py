@@ -70,7 +70,7 @@ class DecoderFit(Record):
     narrow_slope: float
     """Loss of efficiency for every halving of a product's width below 4,096."""
     expert_slope: float
-    """The same for experts, by their narrowest matrix."""
+    """The same for experts, below 16,384, by the geometric mean of the sides of their larger matrix."""
     kind_factor: dict[str, float]
     stack_factor: dict[str, float]
     """By `STACKS`: time over that of the mean stack on the same GPU."""

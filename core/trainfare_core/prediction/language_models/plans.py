@@ -17,6 +17,7 @@ from trainfare_core.prediction.language_models.step import (
     Spread,
     decoder_times,
     doublings_of,
+    host_launches,
 )
 from trainfare_core.prediction.language_models.sums import DecoderLedger
 from trainfare_core.prediction.network.collectives import Links
@@ -62,7 +63,7 @@ def decoder_device_s(
     times = _alone(ledger, devices, passes, fit)
     device_s = (times.compute_s + times.memory_s) * _slower(ledger, devices, passes, fit)
     has_host = np.array([device.kind == "gpu" for device in devices])
-    return device_s, passes * float(ledger.launches) * fit.host_launch_s * has_host
+    return device_s, passes * float(host_launches(ledger)) * fit.host_launch_s * has_host
 
 
 def _alone(

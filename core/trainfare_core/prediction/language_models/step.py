@@ -26,7 +26,7 @@ from trainfare_core.prediction.language_models.coefficients import STACKS, Decod
 from trainfare_core.prediction.language_models.sums import DecoderLedger
 from trainfare_core.prediction.network.collectives import Links
 
-__all__ = ["DecoderTimes", "DeviceRows", "Spread", "decoder_times", "doublings_of"]
+__all__ = ["DecoderTimes", "DeviceRows", "Spread", "decoder_times", "doublings_of", "host_launches"]
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -35,6 +35,9 @@ DEVICE_LAUNCH_S = 2e-6
 """From the end of one kernel to the start of the next, where the next one already waits."""
 _WIDE = 4096.0
 """Width from which a product counts as wide; narrower ones lose `narrow_slope` a halving. A chosen reference."""
+_WIDE_EXPERT = 16384.0
+"""The same for experts, by the geometric mean of the sides of their larger matrix: 20,000 in the widest that were
+measured (Grok-1). A chosen reference."""
 _BACKWARD_SHARE = 2.0 / 3.0
 """Of a pass: backward runs two products for each one of forward."""
 _KINDS = ("gpu", "tpu", "trainium", "gaudi")
@@ -173,7 +176,7 @@ def decoder_times(
     memory = _memory_s(ledger, devices, spread, fit) * factor
     device_s = compute + memory + ledger.launches * DEVICE_LAUNCH_S
     host_s = (
-        ledger.launches * fit.host_launch_s * (devices.kind == 0)
+        host_launches(ledger, spread.expert) * fit.host_launch_s * (devices.kind == 0)
         * np.where(spread.overlap, 1.0, fit.unfused_host_factor)
     )  # fmt: skip
     held = _hold(device_s, host_s, fit)
@@ -198,6 +201,21 @@ def decoder_times(
         network_s=np.where(spread.machines > 1, network_a * times + network_b, 0.0)
         * np.where(traffic > 0, exposed / np.maximum(traffic, 1e-30), 1.0),
     )  # fmt: skip
+
+
+def host_launches(ledger: DecoderLedger, expert: Array | float = 1.0) -> Array:
+    """
+    Return how many kernels the host starts in one pass.
+
+    A library multiplies the experts of one device one by one, and casts the operands of each by itself (Transformer
+    Engine's grouped linear layer); a profile has one grouped product of all, as PyTorch's own code starts.
+
+    Args:
+        ledger: of the profile.
+        expert: devices among which the experts are spread.
+    """
+    held = np.maximum(ledger.experts / expert, 1.0)
+    return np.asarray(ledger.launches + (ledger.library > 0) * ledger.grouped_launches * (held - 1.0))
 
 
 def _hold(one_s: Array, other_s: Array, fit: DecoderFit) -> Array:
@@ -241,7 +259,9 @@ def _compute_s(
 ) -> tuple[Array, Array]:
     """Return seconds of all products and attention of one whole pass on one device, and of the head alone."""
     shape = _narrow(ledger.width / spread.tensor * 4, fit.narrow_slope)
-    expert = np.where(ledger.expert_width > 0, _narrow(ledger.expert_width, fit.expert_slope), 1.0)
+    expert = np.where(
+        ledger.expert_width > 0, _narrow(ledger.expert_width, fit.expert_slope, _WIDE_EXPERT), 1.0
+    )
     bfloat = ledger.bfloat > 0
     peak = np.where(bfloat, devices.bfloat_per_s, devices.half_per_s)
     attention = np.where(bfloat, devices.bfloat_attention_per_s, devices.attention_per_s)
@@ -264,9 +284,9 @@ def _compute_s(
     return np.asarray(total), np.asarray(ledger.head_flops / sixteen)
 
 
-def _narrow(width: Array, slope: float) -> Array:
+def _narrow(width: Array, slope: float, wide: float = _WIDE) -> Array:
     """Return the efficiency of a product of this width over that of a wide one."""
-    return np.asarray(2.0 ** (slope * np.minimum(np.log2(np.maximum(width, 1.0) / _WIDE), 0.0)))
+    return np.asarray(2.0 ** (slope * np.minimum(np.log2(np.maximum(width, 1.0) / wide), 0.0)))
 
 
 def _model_exchange_s(

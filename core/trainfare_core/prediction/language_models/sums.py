@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Final
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from trainfare_core.job_profile import JobProfile, OperationGroup
 from trainfare_core.variants import CAST_TO_8_BITS, NARROW_TYPES, PRODUCTS, head_width
 
-__all__ = ["LIBRARY_PRECISION", "UNPACK_4_BITS", "DecoderLedger"]
+__all__ = ["GRAPH_PRECISION", "LIBRARIES", "LIBRARY_PRECISION", "UNPACK_4_BITS", "DecoderLedger"]
 
 UNPACK_4_BITS: Final = "trainfare.unpack_4bit"
 """Name of the operations that unpack a weight of 4 bits to the type of its product."""
@@ -22,6 +23,9 @@ Precision of a described run whose blocks a library of fused kernels runs (Megat
 
 No Trainer has it: Lightning's "transformer-engine" replaces single layers of PyTorch code.
 """
+GRAPH_PRECISION: Final = "megatron-graph"
+"""The same where the host starts all kernels of a step at once, as one CUDA graph."""
+LIBRARIES: Final = frozenset((LIBRARY_PRECISION, GRAPH_PRECISION))
 
 Array = NDArray[np.float64]
 
@@ -37,6 +41,7 @@ _PER_STEP = frozenset(
         "gradient_bytes",
         "weight_bytes",
         "width",
+        "experts",
         "expert_width",
         "fused",
         "library",
@@ -61,7 +66,9 @@ class DecoderLedger:
         cast_bytes: of `vector_bytes`, activations cast to 8 or 4 bits; `cast_weight_bytes`: weights, of `fixed_bytes`.
         unpacked_bytes: weights of 4 bits read, and written as the type of their products; whatever the batch.
         optimizer_bytes: once an optimizer step.
-        launches: of one pass.
+        launches: of one pass, by the host; 0 where a step is one CUDA graph.
+        grouped_launches: of them, products of experts and the casts of these.
+        experts: routed experts of a block, 0 without.
         blocks: of a forward pass, by their attention: norms may be kernels of their own or not.
         boundary_bytes: inputs of attention and feed-forward of all blocks, 16 bits: what tensor parallelism exchanges
             once forward and once backward; `recomputed_bytes`: the same for blocks run again.
@@ -70,9 +77,10 @@ class DecoderLedger:
         gradient_bytes, weight_bytes: what data parallelism exchanges, experts apart.
         expert_weight_bytes: of the experts, 16 bits; each device of an expert-parallel group holds its part.
         expert_gradient_bytes: of the experts; 0 where they are frozen.
-        width: of the block (hidden size); `expert_width`: of one expert's narrowest matrix, 0 without experts.
+        width: of the block (hidden size); `expert_width`: of one expert, the geometric mean of the sides of its larger
+            matrix, 0 without experts.
         fused: 1 where pointwise operations are fused.
-        library: 1 where a library of fused kernels runs the blocks (`LIBRARY_PRECISION`).
+        library: 1 where a library of fused kernels runs the blocks (`LIBRARIES`).
         bfloat: 1 where the 16-bit type is bf16, which older GPUs have no matrix units for.
         integer: 1 where the products in 8 bits are of integers.
     """
@@ -94,6 +102,8 @@ class DecoderLedger:
     unpacked_bytes: Array
     optimizer_bytes: Array
     launches: Array
+    grouped_launches: Array
+    experts: Array
     blocks: Array
     boundary_bytes: Array
     recomputed_bytes: Array
@@ -140,7 +150,8 @@ class DecoderLedger:
             if g.kind not in PRODUCTS and g.kind != "attention" and g.name != UNPACK_4_BITS
         ]  # fmt: skip
         casts = [g for g in vector if g.name == CAST_TO_8_BITS]
-        library = profile.precision == LIBRARY_PRECISION
+        library = profile.precision in LIBRARIES
+        by_host = float(profile.precision != GRAPH_PRECISION)
         experts = [g for g in groups if g.kind == "grouped_matmul" and g.phase == "forward"]
         expert_bytes = float(sum(2 * g.shape[0] * g.shape[2] * g.shape[3] * g.launches for g in experts))
         held = expert_bytes / passes
@@ -168,7 +179,9 @@ class DecoderLedger:
                 sum(min(g.bytes_fixed, g.bytes_read) + g.bytes_written for g in unpacking)
             ),
             "optimizer_bytes": float(sum(g.bytes_moved for g in update)),
-            "launches": float(sum(g.launches for g in groups)),
+            "launches": by_host * sum(g.launches for g in groups),
+            "grouped_launches": by_host * _grouped_launches(groups),
+            "experts": float(max((g.shape[0] for g in experts), default=0)),
             "blocks": blocks,
             "boundary_bytes": _BOUNDARIES * blocks * hidden_bytes,
             "recomputed_bytes": _BOUNDARIES * again * hidden_bytes,
@@ -179,7 +192,7 @@ class DecoderLedger:
             "expert_weight_bytes": expert_bytes,
             "expert_gradient_bytes": trained * passes,
             "width": float(width),
-            "expert_width": float(min((min(g.shape[2:]) for g in experts), default=0)),
+            "expert_width": max((math.sqrt(g.shape[2] * g.shape[3]) for g in experts), default=0.0),
             "fused": float(profile.source.compiled or library),
             "library": float(library),
             "bfloat": float(any(g.dtype == "bf16" and g.kind in PRODUCTS for g in groups)),
@@ -231,6 +244,11 @@ def _blocks(groups: Sequence[OperationGroup], width: int, passes: float, *, reco
     attention = sum(g.launches for g in chosen if g.kind == "attention")
     norms = sum(g.launches for g in chosen if g.kind == "normalization" and g.shape[1:] == (width,))
     return max(float(attention), (norms - passes) / 2)
+
+
+def _grouped_launches(groups: Sequence[OperationGroup]) -> int:
+    """Return launches of the products of experts, and of the casts of their operands where these are narrow."""
+    return sum(g.launches * (1 + (g.dtype in NARROW_TYPES)) for g in groups if g.kind == "grouped_matmul")
 
 
 def _multiplies_weights(group: OperationGroup) -> bool:

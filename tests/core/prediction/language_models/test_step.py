@@ -16,7 +16,13 @@ from trainfare_core.job_profile import JobProfile, MeasuredStep, OperationGroup,
 from trainfare_core.prediction import PredictionTable, predict
 from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.language_models.coefficients import USUAL_CEILING, decoder_calibration
-from trainfare_core.prediction.language_models.sums import LIBRARY_PRECISION, UNPACK_4_BITS, DecoderLedger
+from trainfare_core.prediction.language_models.step import host_launches
+from trainfare_core.prediction.language_models.sums import (
+    GRAPH_PRECISION,
+    LIBRARY_PRECISION,
+    UNPACK_4_BITS,
+    DecoderLedger,
+)
 from trainfare_core.prediction.uncertainty import UNFITTED_SIGMA
 from trainfare_core.variants import in_8_bits, is_decoder, may_be_in_8_bits
 
@@ -82,6 +88,39 @@ def test_experts_over_more_devices_than_there_are_replicas_exchange_within_their
     job = _with_experts(4096, 2048)
     none, four, eight = (_split(job, tensor=2, expert=n).communication_s[0] for n in (1, 4, 8))
     assert eight - none == pytest.approx((7 / 8) / (3 / 4) * (four - none))
+
+
+def test_a_library_starts_the_products_of_every_expert_that_a_device_holds() -> None:
+    """Eight experts: on four devices a host starts two of each of 64 products, and their casts; PyTorch one of all."""
+    eager = _with_experts(4096, 2048)
+    library, graph = (
+        eager.model_copy(update={"precision": name}) for name in (LIBRARY_PRECISION, GRAPH_PRECISION)
+    )
+    narrow = in_8_bits(library, lambda group: group.kind == "grouped_matmul")
+    torch, one_by_one, with_casts, at_once = (
+        DecoderLedger.of(job) for job in (eager, library, narrow, graph)
+    )
+    launches = float(torch.launches)
+    for devices, held in ((1.0, 8), (4.0, 2), (8.0, 1), (16.0, 1)):
+        assert float(host_launches(torch, devices)) == launches
+        assert float(host_launches(one_by_one, devices)) == launches + 64 * (held - 1)
+        assert float(host_launches(with_casts, devices)) == launches + 64 + 128 * (held - 1)
+        assert float(host_launches(at_once, devices)) == 0
+    b200 = [predict_one(job, "B200-SXM-180GB").step_s[0] for job in (graph, library)]
+    assert b200[0] < b200[1], "the host of a step that is one graph holds nothing up"
+    spread = [_split(library, expert=devices).launch_s[0] for devices in (1, 8)]
+    assert spread[1] < spread[0]
+
+
+def test_the_wider_an_expert_the_faster_it_multiplies_up_to_the_widest_measured() -> None:
+    """Beyond 4,096, where other products are wide: a quarter more FLOPs take less than a quarter longer."""
+    none = predict_one(gpt_profile(layers=32, width=4096, heads=32), A100).compute_s[0]
+    each = [predict_one(_with_experts(wide, 4096), A100).compute_s[0] - none for wide in (4096, 5120)]
+    assert each[1] < 1.25 * 0.99 * each[0]
+    sides = [
+        float(DecoderLedger.of(_with_experts(*pair)).expert_width) for pair in ((4096, 1024), (1024, 4096))
+    ]
+    assert sides == [2048, 2048]
 
 
 def test_a_split_model_needs_less_memory_and_a_pipeline_keeps_its_micro_batches() -> None:
