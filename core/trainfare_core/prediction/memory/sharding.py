@@ -135,7 +135,8 @@ def shares_of_part(
     those of all stages for each further chunk of its own. Without sequence parallelism block
     inputs, norms and dropout are on every device of a tensor group (Korthikanti et al. 2022). Sharded stages of a
     pipeline keep their weights gathered and their gradients whole over the micro-batches of a step. Devices of an
-    expert group hold different experts; each expert's optimizer state is sharded over the replicas that it has.
+    expert group hold different experts; each expert's optimizer state is sharded over the replicas that it has, and so
+    are its weights and gradients with FSDP: over all devices together, as the other weights are.
     """
     tensor, pipeline = parallel.tensor.astype(np.float64), parallel.pipeline.astype(np.float64)
     staged = pipeline > 1
@@ -148,7 +149,8 @@ def shares_of_part(
     last = (1 + pipeline * (parallel.virtual - 1)) / parallel.virtual
     dense = np.where(staged, _stage_share(profile, pipeline), 1.0) / tensor
     experts = _expert_share(profile)
-    part = dense * (1 - experts + experts / parallel.expert)
+    held = 1 - experts + experts / parallel.expert
+    part = dense * held
     passing = 1.0 / (tensor * parallel.context)
     split = np.ones_like(tensor, dtype=np.bool_)
     if parallel.sequence_parallel is not None:
@@ -157,17 +159,19 @@ def shares_of_part(
     kept = passing * (1 - undivided) + undivided / parallel.context
     unit, compute = _largest_unit_bytes(profile), float(sum(n * size for n, size in _weights(profile)))
     trained = min(1.0, profile.memory.gradient_bytes / max(float(profile.parameter_bytes), 1.0))
-    whole = np.where(staged, compute * part, np.minimum(GATHERED_UNITS * unit, compute) / tensor)
+    whole = np.where(staged, compute * part, np.minimum(GATHERED_UNITS * unit, compute) * held / tensor)
     bucket = np.minimum(profile.memory.gradient_bytes * part, ZERO_BUCKET_BYTES)
     return MemoryShares(
-        stored=np.where(sharded, shard, 1.0) * part,
-        gradients=np.where(sharded, shard, 1.0) * part,
-        state=np.where(sharded, shard * part, np.where(parallel.sharded_optimizer, dense / data, part)),
+        stored=np.where(sharded, shard * dense, part),
+        gradients=np.where(sharded, shard * dense, part),
+        state=np.where(sharded, shard * dense, np.where(parallel.sharded_optimizer, dense / data, part)),
         kept=kept * flight / pipeline,
         kept_last=kept * np.minimum(last, np.maximum(passes, 1)) / pipeline,
         passing=passing,
         gathered_bytes=np.where(sharded, whole, 0.0),
-        unreduced_bytes=np.where(sharded, np.where(staged, compute * part, unit / tensor) * trained, 0.0),
+        unreduced_bytes=np.where(
+            sharded, np.where(staged, compute * part, unit * held / tensor) * trained, 0.0
+        ),
         bucket_bytes=np.where(parallel.sharded_optimizer & ~sharded, 2 * bucket, 0.0),
     )
 

@@ -329,16 +329,32 @@ def test_what_ships_says_where_it_comes_from() -> None:
     assert fit.corrections.quantised_bytes < 2 * 2**30
 
 
-def test_experts_are_spread_over_their_group() -> None:
-    """Each of four devices holds a quarter of the experts, and the rest whole."""
+def with_experts() -> JobProfile:
+    """Return a job whose products are experts'."""
     job = gpt_profile()
     experts = tuple(
         g.model_copy(update={"kind": "grouped_matmul"}) if g.kind == "matmul" and g.bytes_fixed else g
         for g in job.operations
     )
-    moe = job.model_copy(update={"operations": experts})
+    return job.model_copy(update={"operations": experts})
+
+
+def test_fsdp_divides_experts_over_all_devices_once() -> None:
+    """Each of eight devices stores an eighth of all weights, whatever the group; one of a group of four gathers fewer."""
+    moe, eight = with_experts(), 8 * ONE
+    alone, spread = (memory_parts(moe, ONE, eight, SHARDED, split(expert=n)) for n in (1, 4))
+    assert alone.weights_bytes[0] == pytest.approx(moe.parameter_bytes / 8)
+    assert spread.weights_bytes[0] == alone.weights_bytes[0]
+    assert spread.optimizer_bytes[0] == alone.optimizer_bytes[0] == moe.optimizer.state_bytes / 8
+    assert spread.gradients_bytes[0] == alone.gradients_bytes[0]
+    assert spread.temporary_bytes[0] < alone.temporary_bytes[0]
+
+
+def test_experts_are_spread_over_their_group() -> None:
+    """Each of four devices holds a quarter of the experts, and the rest whole."""
+    moe = with_experts()
     whole, spread = (memory_parts(moe, ONE, 4 * ONE, WHOLE, split(expert=n)).weights_bytes[0] for n in (1, 4))
-    assert whole == job.parameter_bytes
+    assert whole == moe.parameter_bytes
     assert whole / 4 <= spread < 0.6 * whole
 
 
