@@ -173,6 +173,16 @@ def _trilinear(args: Sequence[Any], _out: Any) -> int:
     return 2 * whole + 2 * whole // max(first, 1)
 
 
+def _triangular(matrix: int) -> _Formula:
+    """Return the formula of a triangular system (n x n) with some columns: n^2 FLOPs each, by substitution."""
+
+    def formula(args: Sequence[Any], out: Any) -> int:
+        solution = out if isinstance(out, torch.Tensor) else out[0]
+        return int(solution.numel()) * int(args[matrix].shape[-1])
+
+    return formula
+
+
 def _sparse(left: int, right: int) -> _Formula:
     def formula(args: Sequence[Any], _out: Any) -> int:
         sparse = args[left]
@@ -256,6 +266,8 @@ _OWN: dict[str, _Formula] = {
     **dict.fromkeys(("_grouped_mm", "_scaled_grouped_mm", "_scaled_grouped_mm_v2"), _grouped_product),
     **dict.fromkeys(_FUSED_ATTENTION, _attention(0)),
     **dict.fromkeys((f"{name}_backward" for name in _FUSED_ATTENTION), _attention(1, backward=True)),
+    "linalg_solve_triangular": _triangular(0),
+    "triangular_solve": _triangular(1),
     "_native_multi_head_attention": _native_multi_head,
     "_transformer_encoder_layer_fwd": _encoder_layer,
     "_trilinear": _trilinear,

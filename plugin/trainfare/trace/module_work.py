@@ -10,6 +10,7 @@ are of one class that has children itself.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,7 +22,11 @@ from torch import nn
 from trainfare.trace import torch_private
 from trainfare_core.job_profile import Phase
 
-__all__ = ["ModuleWatch", "folded_names"]
+__all__ = ["LOOPED", "ModuleWatch", "folded_names"]
+
+LOOPED: Final = 64
+"""Launches of one operation on one shape in one call of a module, submodules left out, from which it is called a loop.
+Chosen: layers launch a few of a shape, and a loop over chunks of 64 tokens launches 64 for 4,096 tokens."""
 
 _FP8_MULTIPLE: Final = 16
 """Divides both sizes of the linear layers that Transformer Engine runs in fp8 and Lightning replaces by its own."""
@@ -63,6 +68,8 @@ class ModuleWatch:
 
     module: nn.Module
     fp8: bool = False
+    loops: dict[str, int] = field(default_factory=dict[str, int])
+    """Modules by name that launch one operation on one shape `LOOPED` times in a call or more, and how many times."""
     _linears: dict[str, set[tuple[int, int]]] = field(
         default_factory=dict[str, set[tuple[int, int]]], init=False
     )
@@ -70,6 +77,10 @@ class ModuleWatch:
     _names: dict[nn.Module, str] = field(default_factory=dict[nn.Module, str])
     _owners: dict[int, str] = field(default_factory=dict[int, str])
     _running: list[str] = field(default_factory=list[str])
+    _launched: list[Counter[tuple[str, tuple[int, ...]]]] = field(
+        default_factory=list[Counter[tuple[str, tuple[int, ...]]]]
+    )
+    """Launches of each running call by operation and shape."""
     _numbers: list[int] = field(default_factory=list[int])
     _since: list[str] = field(default_factory=list[str])
 
@@ -91,6 +102,7 @@ class ModuleWatch:
         """
         self.find_names()
         self._running, self._numbers, self._since = [], [], []
+        self._launched, self.loops = [Counter()], {}
         # Not by hooks for all modules, of which a compiled module warns.
         original, names, running = nn.Module.__call__, self._names, self._running
 
@@ -100,6 +112,7 @@ class ModuleWatch:
                 return original(module, *args, **kwargs)
             outermost = "*" in name and not (running and "*" in running[-1])
             running.append(name)
+            self._launched.append(Counter())
             self._note()
             entered = outermost and enter_block(module, (args, kwargs))
             try:
@@ -108,6 +121,7 @@ class ModuleWatch:
                 if entered:
                     leave_block()
                 running.pop()
+                self._launched.pop()
                 self._note()
 
         loose: Any = nn.Module
@@ -126,6 +140,15 @@ class ModuleWatch:
             for module, name in self._names.items()
             for parameter in module.parameters(recurse=False)
         }
+
+    def launched(self, operation: str, shape: tuple[int, ...]) -> None:
+        """Count an operation of the forward pass in the call that runs now."""
+        calls = self._launched[-1] if self._launched else Counter[tuple[str, tuple[int, ...]]]()
+        calls[operation, shape] += 1
+        times = calls[operation, shape]
+        if times >= LOOPED:
+            name = self._running[-1] if self._running else ""
+            self.loops[name] = max(times, self.loops.get(name, 0))
 
     def is_in_fp8(self, name: str, sizes: Collection[int]) -> bool:
         """

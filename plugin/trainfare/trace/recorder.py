@@ -199,6 +199,8 @@ class Recorder:
         flops = call.flops()
         kind, shape = classify(call.func, call.args, call.out, has_formula=flops is not None)
         dtype = compute_dtype(kind, call.name, call.operands, call.results)
+        if phase == "forward":
+            self.modules.launched(call.name, shape)
         accumulates = (
             node is not None and call.name in ("add", "add_") and self.memory.edges(node).accumulates
         )

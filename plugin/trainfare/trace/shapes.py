@@ -47,6 +47,11 @@ def largest(value: Any) -> int:
 
 
 def _matmul_shape(name: str, args: Sequence[Any], out: Any) -> tuple[int, ...] | None:
+    if "triangular" in name:
+        solution, size = (
+            (out, args[0].shape[-1]) if isinstance(out, torch.Tensor) else (out[0], args[1].shape[-1])
+        )
+        return math.prod(solution.shape[:-2]), size, solution.shape[-2] * solution.shape[-1] // size, size
     adds = name.startswith(("addmm", "baddbmm", "addbmm", "addmv", "_addmm", "_sparse_addmm", "sspaddmm"))
     if name in ("addr", "ger"):
         return 1, args[-2].numel(), args[-1].numel(), 1

@@ -107,6 +107,14 @@ class StepTrace:
         unknown = self._recorder.ledger.unknown_names()
         if unknown:
             notes.append(f"no FLOP formula, bytes counted: {', '.join(unknown)}"[:500])
+        loops = self._recorder.modules.loops
+        if loops:
+            names = ", ".join(sorted(name or "the step itself" for name in loops))
+            notes.append(
+                f"one call launches an operation up to {max(loops.values()):,} times, as a loop does: where a library "
+                "has one kernel for it (a scan, linear attention), a step takes less time and memory with that library "
+                f"than is predicted here: {names}"[:500]
+            )
         if self.fault is not None:
             notes.append(f"the trace is incomplete: {type(self.fault).__name__}: {self.fault}"[:500])
         return notes
