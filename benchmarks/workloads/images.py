@@ -48,9 +48,8 @@ def find(row: Row) -> StepJob | str | None:
         return net
 
     def inputs(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        x = torch.empty(batch, 3, size, size)
-        if channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        x = torch.empty(batch, 3, size, size, memory_format=layout)
         return x, torch.zeros(batch, dtype=torch.long)
 
     key = f"{zoo}.{name}.{size}.{'nhwc' if channels_last else 'nchw'}.{'math' if old else 'sdpa'}"

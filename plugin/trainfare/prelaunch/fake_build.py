@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import torch
@@ -16,17 +16,20 @@ from trainfare.prelaunch.fake_tensors import with_properties_of
 from trainfare.prelaunch.module_parts import buffers_of, parameters_of, tensor_leaves
 from trainfare.trace import torch_private
 
-__all__ = ["BuildMode", "EagerKernels", "mixed_recurrent_inputs", "movable_fakes", "values_in_transformers"]
+__all__ = ["BuildMode", "mixed_recurrent_inputs", "movable_fakes", "run_fake", "values_in_transformers"]
 
 _SMALL_NUMEL = 16_384
 """Elements up to which a tensor is computed for real: a chosen value, 64 KiB in fp32, above the tables of constants
 (drop-path rates, window indices) that models read while being built and far below their weights."""
 _aten: Any = torch.ops.aten
-_GROUPED = {getattr(_aten, name).default for name in ("_grouped_mm",) if hasattr(_aten, name)}
-_KEEPS_ROWS = {_aten.clone.default, _aten._coalesce.default, _aten.sparse_mask.default}  # noqa: SLF001
+# Tuples: an operation is compared faster than torch hashes it.
+_GROUPED = tuple(getattr(_aten, name).default for name in ("_grouped_mm",) if hasattr(_aten, name))
+_KEEPS_ROWS = (_aten.clone.default, _aten._coalesce.default, _aten.sparse_mask.default)  # noqa: SLF001
 _BAGS = _aten._embedding_bag_backward.default  # noqa: SLF001
 _TABLE_ROWS, _SPARSE_BAGS = 6, 9
 """Places of `num_weights` and `sparse` among its arguments."""
+_FILLS = (_aten.normal_.default, _aten.uniform_.default, _aten.fill_.Scalar, _aten.zero_.default)
+"""Operations that change only the values of their first operand: a fake tensor has none."""
 _ASKS_FAKE = "is_fake_tensor"
 """transformers' function that tells a fake tensor."""
 _DRAWS = "_no_grad_trunc_normal_"
@@ -54,6 +57,10 @@ class BuildMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if torch_private.asks_device(func, args):
+            return args[0].device
+        if func in _FILLS and isinstance(args[0], FakeTensor) and args[0].is_floating_point():
+            return args[0]
         kwargs = kwargs or {}
         tensors = tensor_leaves((args, kwargs))
         real = [tensor for tensor in tensors if not isinstance(tensor, FakeTensor)]
@@ -133,28 +140,21 @@ def mixed_recurrent_inputs() -> Generator[None, None, None]:
         yield
 
 
-class EagerKernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
+def run_fake(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """
-    Gives fake kernels what the real ones have: grouped products of every type, and sparse tensors with their rows.
+    Run an operation with what fake kernels lack: grouped products of every type, and sparse tensors with their rows.
 
     The fake kernels of `_KEEPS_ROWS` and `_BAGS` return no row. Two equal rows that `_coalesce` would add up stay two.
     """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # pyright: ignore[reportUnknownMemberType]
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func in _KEEPS_ROWS and args[-1].layout is torch.sparse_coo:
-            return _with_rows_of(args[-1], args[0].dtype)
-        if func is _BAGS and args[_SPARSE_BAGS]:
-            return _rows_of_bags(*args[:2], table_rows=args[_TABLE_ROWS])
-        left: Tensor | None = args[0] if func in _GROUPED else None
-        if left is None or left.dtype == torch.bfloat16 or left.dtype != args[1].dtype:
-            return func(*args, **(kwargs or {}))
-        narrow = (left.to(torch.bfloat16), args[1].to(torch.bfloat16), *args[2:])
-        return func(*narrow, **(kwargs or {})).to(left.dtype)
+    if func in _KEEPS_ROWS and args[-1].layout is torch.sparse_coo:
+        return _with_rows_of(args[-1], args[0].dtype)
+    if func is _BAGS and args[_SPARSE_BAGS]:
+        return _rows_of_bags(*args[:2], table_rows=args[_TABLE_ROWS])
+    left: Tensor | None = args[0] if func in _GROUPED else None
+    if left is None or left.dtype == torch.bfloat16 or left.dtype != args[1].dtype:
+        return func(*args, **kwargs)
+    narrow = (left.to(torch.bfloat16), args[1].to(torch.bfloat16), *args[2:])
+    return func(*narrow, **kwargs).to(left.dtype)
 
 
 def _rows_of_bags(gradient: Tensor, indices: Tensor, *, table_rows: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from trainfare.job import describe
 from trainfare.prelaunch.callbacks import is_lightnings
-from trainfare.prelaunch.fake_build import EagerKernels, mixed_recurrent_inputs, values_in_transformers
+from trainfare.prelaunch.fake_build import mixed_recurrent_inputs, run_fake, values_in_transformers
 from trainfare.prelaunch.known_values import KnownValues
 from trainfare.prelaunch.later_epochs import LaterEpochs
 from trainfare.prelaunch.step_forms import loss_of, takes_batch_index
@@ -86,7 +86,7 @@ def trace_step(
     Raises:
         TraceError: the step needs values that fake tensors do not have, or the user's code raised.
     """
-    known = None if mode is None else KnownValues(mode)
+    known = None if mode is None else KnownValues(mode, run_fake)
     runner = _Runner(module, optimizers, trainer, precision, known, from_loader=from_loader)
     with _conditions(mode, known, precision) as autocast:
         batches = _Batches(
@@ -141,7 +141,7 @@ def run_forward(
         precision: see `trace_step`.
         log: entered for the forward; it may look at the operations.
     """
-    known = KnownValues(mode)
+    known = KnownValues(mode, run_fake)
     runner = _Runner(module, optimizers, trainer, precision, known, from_loader=True)
     with _conditions(mode, known, precision) as autocast, log:
         runner.forward(StepTrace(module, cuda_autocast_dtype=autocast, recording=False), batch)
@@ -158,7 +158,6 @@ def _conditions(
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         if mode is not None and known is not None:
             stack.enter_context(mode)
-            stack.enter_context(EagerKernels())
             stack.enter_context(known)
             stack.enter_context(values_in_transformers(lambda tensor: known.value_of(tensor) is not None))
         if precision in AUTOCAST_DTYPES:
@@ -201,6 +200,20 @@ def _whole_step(batches: _Batches, runner: _Runner, optimizers: list[torch.optim
         )
     left_out = [type(optimizers[place]).__name__ for place in sorted(everyone - stepped)]
     return mixed_batches(batches.kinds, batches.traced, left_out)
+
+
+@contextlib.contextmanager
+def _all_at_once(optimizer: torch.optim.Optimizer) -> Generator[None, None, None]:
+    """Make an optimizer update all parameters by one call of each operation inside the block, where it can."""
+    groups: list[dict[str, Any]] = optimizer.param_groups
+    looped = [group for group in groups if group.get("foreach", False) is None and not group.get("fused")]
+    for group in looped:
+        group["foreach"] = True
+    try:
+        yield
+    finally:
+        for group in looped:
+            group["foreach"] = None
 
 
 class _Batches:
@@ -320,9 +333,11 @@ class _Runner:
                 parameter.grad = torch.zeros_like(parameter)
         for optimizer, step in zip(self._optimizers, self._plain_steps, strict=True):
             if not optimizer.state:
-                with contextlib.suppress(
-                    Exception
-                ):  # e.g. one whose step needs a closure; its state stays unknown
+                # Suppressed: e.g. one whose step needs a closure; its state stays unknown.
+                with contextlib.suppress(Exception), _all_at_once(optimizer):
+                    step()
+            if not optimizer.state:
+                with contextlib.suppress(Exception):
                     step()
         if not leave_gradients:
             for parameter, grad in zip(parameters, before, strict=True):

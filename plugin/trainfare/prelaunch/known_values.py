@@ -23,12 +23,12 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
     unset_fake_temporarily,
 )
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from trainfare.job import is_of_tracing, place_of_caller
 from trainfare.prelaunch.module_parts import tensor_leaves
 from trainfare.trace import torch_private
+from trainfare.trace.modes import EagerMode
 from trainfare.trace.storages import tensors_in
 from trainfare.trace.torch_private import storage_address
 
@@ -58,17 +58,20 @@ def keep_value(fake: Tensor, real: Tensor, *, of_batch: bool = False) -> None:
         _attach(fake, value, of_batch=of_batch)
 
 
-class KnownValues(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class KnownValues(EagerMode):  # type: ignore[no-untyped-call]
     """
     Computes known values beside the fake tensors, and answers a step that reads one. Enter it inside the fake mode.
 
     Args:
         mode: of the fake tensors.
+        run: runs an operation on fake tensors, given it, its arguments and its keyword arguments.
     """
 
-    def __init__(self, mode: FakeTensorMode) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # pyright: ignore[reportUnknownMemberType]
-        self._mode = mode
+    def __init__(
+        self, mode: FakeTensorMode, run: Callable[[Any, Sequence[Any], dict[str, Any]], Any]
+    ) -> None:
+        super().__init__()
+        self._mode, self._run_fake = mode, run
         self._places: dict[str, None] = {}
         # Storages whose values were overwritten by unknown ones; kept, so that no other gets their address.
         self._lost: dict[int, torch.UntypedStorage] = {}
@@ -111,15 +114,20 @@ class KnownValues(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        if torch_private.asks_device(func, args):
+            return args[0].device
         if any(torch_private.is_wrapper_subclass(kind) for kind in types):
             return NotImplemented
+        with torch_private.without_torch_functions():
+            return self._run(func, args, kwargs or {})
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensors = tensors_in((args, kwargs))
         known = all(self.value_of(tensor) is not None for tensor in tensors)
         if func is _aten._local_scalar_dense.default:  # noqa: SLF001
             return self._scalar(func, args)
         try:
-            out = func(*args, **kwargs)
+            out = self._run_fake(func, args, kwargs)
         except (DynamicOutputShapeException, DataDependentOutputException):
             positional = self._by_positions(func, args)
             if positional is not None:
@@ -131,8 +139,11 @@ class KnownValues(TorchDispatchMode):  # type: ignore[no-untyped-call]
             else:
                 raise
         written = _written(func, args, kwargs)
-        small = all(tensor.numel() <= _MOST_NUMEL for tensor in tensors_in(out))
-        if known and small and all(isinstance(tensor, FakeTensor) for tensor in written):
+        if (
+            known
+            and all(tensor.numel() <= _MOST_NUMEL for tensor in tensors_in(out))
+            and all(isinstance(tensor, FakeTensor) for tensor in written)
+        ):
             self._compute(func, args, kwargs, out)
         else:
             self._lose(written)

@@ -79,6 +79,9 @@ class ScalarReads(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        name = str(getattr(func, "__name__", ""))
+        if name == "__get__":  # an attribute of a tensor, which is no value
+            return func(*args, **kwargs)
         if (
             func in _CONVERSIONS
         ):  # torch would name our line in its warning, which the user's run gives anyway
@@ -93,7 +96,7 @@ class ScalarReads(TorchFunctionMode):
             return format(self.__torch_function__(Tensor.item, types, args[:1]), args[1])
         if func is not Tensor.item:
             out = func(*args, **kwargs)
-            self._known.say_finite(str(getattr(func, "__name__", "")), out)
+            self._known.say_finite(name, out)
             return out
         try:
             return func(*args, **kwargs)

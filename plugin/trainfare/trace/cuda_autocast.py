@@ -105,12 +105,17 @@ class CudaAutocast:
         self._task_nesting: int | None = None
         self.disabled_contexts = 0
 
-    def applies(self, *, optimizing: bool) -> bool:
-        """Return whether autocast would be on for the next call on CUDA."""
+    def follow_backward(self) -> None:
+        """Let go of the casts of the weights where a backward has begun or ended."""
         task = torch_private.graph_task()
         if task != self._task:
             self._task, self._task_nesting = task, None
             self._casts.clear()
+
+    def applies(self, *, optimizing: bool) -> bool:
+        """Return whether autocast would be on for the next call on CUDA."""
+        self.follow_backward()
+        task = self._task
         if optimizing or (task != -1 and not torch_private.recomputing()):
             return False
         nesting = torch_private.autocast_nesting()

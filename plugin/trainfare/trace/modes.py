@@ -20,7 +20,18 @@ _CHECKS: Final = frozenset({
 """Functions by which torch's Python code asks whether a mode is on."""
 
 
-class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class EagerMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A dispatch mode for a step that is not compiled (stance "force_eager"), without torch's check for a compiler."""
+
+    def __init__(self) -> None:
+        cast("Any", super()).__init__()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class OperationMode(EagerMode):  # type: ignore[no-untyped-call]
     """
     Runs every dispatched operation unchanged, then calls `on_operation(func, args, kwargs, out)`.
 
@@ -31,12 +42,14 @@ class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     supports_higher_order_operators = True
 
     def __init__(self, on_operation: Callable[[Any, Sequence[Any], dict[str, Any], Any], None]) -> None:
-        cast("Any", super()).__init__()
+        super().__init__()
         torch_private.enable_higher_order_operators(OperationMode, _run_operator)
         self._on_operation = on_operation
         self.running = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch_private.asks_device(func, args):
+            return args[0].device
         if any(torch_private.is_wrapper_subclass(kind) for kind in types):
             return NotImplemented
         return self.run(func, args, kwargs or {})
@@ -48,7 +61,8 @@ class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             out = func(*args, **kwargs)
         finally:
             self.running = outer
-        self._on_operation(func, args, kwargs, out)
+        with torch_private.without_torch_functions():
+            self._on_operation(func, args, kwargs, out)
         return out
 
 

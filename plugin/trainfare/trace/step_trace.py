@@ -277,6 +277,8 @@ class StepTrace:
     def _dispatched(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
         # Under another fake mode a shape is computed on the side, as DTensor does at its global size.
         if self._recording and torch_private.fake_mode() is self._fake_mode:
+            if self._autocast is not None:
+                self._autocast.follow_backward()
             self._guarded(self._recorder.record, func, args, kwargs, out)
 
     def _guarded(self, record: Callable[..., _T], *args: Any) -> _T | None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, cast
 
 import torch
 from torch import overrides as torch_overrides
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _python_dispatch as torch_dispatch
 from torch.utils import checkpoint as torch_checkpoint
 
@@ -23,6 +24,7 @@ from torch.utils import checkpoint as torch_checkpoint
 _torch = cast("Any", torch)
 _C = _torch._C
 _dispatch = cast("Any", torch_dispatch)
+_DEVICE: Any = _torch.ops.prim.device.default
 
 StopRecomputation: type[Exception] = cast("Any", torch_checkpoint)._StopRecomputationError
 """Raised inside a recomputed block as soon as it has remade every tensor that backward asks for."""
@@ -148,6 +150,16 @@ def autocast_operations() -> frozenset[str]:
 def without_cpu_autocast() -> Any:
     """Return a context in which no autocast kernel of any device casts its arguments."""
     return _C._DisableAutocast()
+
+
+def without_torch_functions() -> Any:
+    """Return a context in which no torch-function mode and no `__torch_function__` of a tensor class is called."""
+    return _C.DisableTorchFunction()
+
+
+def asks_device(func: Any, args: Sequence[Any]) -> bool:
+    """Return whether a call asks a fake tensor for its device, as C++ does more often than it runs an operation."""
+    return func is _DEVICE and isinstance(args[0], FakeTensor)
 
 
 def is_wrapper_subclass(kind: type) -> bool:
