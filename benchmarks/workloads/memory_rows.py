@@ -324,9 +324,6 @@ def _spread(row: Mapping[str, str], profile: JobProfile, micro: float, text: str
     world, how = int(row["n_gpus"] or 1), row["sharding"].lower()
     if "device_map" in how and ("device_map" in row["method_detail"] or "ddp" not in row["method_detail"]):
         return "copies, or layers over devices by device_map: which is not stated"
-    experts = re.search(r"(?<![a-z])ep(\d+)", how)
-    if experts and "fsdp" in how:
-        return "how experts are spread is not described"
     sharded = world > 1 and ("fsdp" in how or "zero3" in how or "zero-3" in how)
     if how == "zero-2/3":
         sharded = row["method"] == "full_finetune"

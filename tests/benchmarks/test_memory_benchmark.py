@@ -294,6 +294,21 @@ def test_what_a_row_does_not_state_is_said_or_refused(tools: Tools) -> None:
     assert packed.ratio == 2.0, "the trace has 256 tokens"
 
 
+def test_experts_beside_sharded_weights_are_of_their_group(tools: tuple[DecoderTraces, ProfileCache]) -> None:
+    """Megatron's proxy of DeepSeek with FSDP and expert groups of two."""
+    row = {
+        **BASE, "model": "moe-L2-H512-E8", "method": "scratch", "method_detail": "", "micro_batch": "4",
+        "seq_len_or_res": "1024", "n_gpus": "4", "act_ckpt": "none", "sharding": "tp1,pp1,ep2,sp,megatron-fsdp",
+        "source_id": "megatron-golden", "other_flags": "mcore moe test; layers 2, hidden 512, heads 8, kv groups 8, "
+        "ffn 2048 swiglu, experts 8 topk 4 expert-ffn 1024, vocab 50304; recompute none",
+    }  # fmt: skip
+    found = memory_run(row, *tools)
+    assert isinstance(found, MemoryRun), found
+    assert found.sharded
+    assert found.parallel is not None
+    assert found.parallel.expert[0] == 2
+
+
 def test_fully_sharded_accumulation_of_accelerate_keeps_whole_gradients(tools: Tools) -> None:
     full = {
         "method": "full_finetune", "method_detail": "", "n_gpus": "4", "sharding": "FSDP", "act_ckpt": "full",
@@ -471,7 +486,7 @@ def test_selective_recomputation_takes_less_than_every_second_block(tools: Tools
     ("change", "reason"),
     [
         ({"method_detail": "train_galore.sh"}, "not described"),
-        ({"model": "Emu3-Gen", "params_m": ""}, "not known"), ({"sharding": "FSDP2 EP8", "n_gpus": "8"}, "experts"),
+        ({"model": "Emu3-Gen", "params_m": ""}, "not known"),
         ({"sharding": "DDP/device_map", "n_gpus": "8"}, "device_map"), ({"domain": "nlp", "model": "Stable-Diffusion-v1-4", "precision": "fp32", "optimizer": "AdamW"}, "no description"),
         ({"other_flags": "batch 32 may be accumulated"}, "part of the stated batch"),
         ({"domain": "vision-det", "model": "solov2_light_r50_fpn_3x_coco", "precision": "fp32"}, "not described"),
