@@ -15,24 +15,23 @@ from torch.nn import functional
 from torchvision.ops import Conv2dNormActivation
 
 from benchmarks.workloads.openmmlab_backbones import backbone_of
+from benchmarks.workloads.openmmlab_crops import classes_of, crop_of
 from benchmarks.workloads.openmmlab_early_torch import pixel_loss
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
 __all__ = ["find"]
 
-_CLASSES = {"ade20k": 150, "cityscapes": 19}
 _CODES, _WIDE = 32, 512
 
 
 def find(row: Row) -> StepJob | str | None:
     """Return the training step of a network with this head; None for others."""
     name = row["model"].lower()
-    sizes = re.search(r"(\d{3,4})x(\d{3,4})$", name)
-    classes = next((count for key, count in _CLASSES.items() if key in name), 0)
+    crop, classes = crop_of(row), classes_of(row)
     mine = re.match("encnet_|fastfcn_.*_enc_", name)
-    if row["task"] != "openmmlab-segmentation" or not mine or not sizes or not classes:
+    if crop is None or not mine or not classes:
         return None
-    height, width = int(sizes[1]), int(sizes[2])
+    height, width = crop
     backbone = backbone_of(name, (height, width), frozen=False)
     if isinstance(backbone, str):
         return backbone

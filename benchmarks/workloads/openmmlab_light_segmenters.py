@@ -7,7 +7,6 @@ train on street scenes, and every head has a loss at the size of the images.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,22 +18,23 @@ from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.ops import Conv2dNormActivation, SqueezeExcitation
 
 from benchmarks.workloads.openmmlab_backbones import backbone_of
+from benchmarks.workloads.openmmlab_crops import CLASSES, crop_of
 from benchmarks.workloads.openmmlab_early_torch import pixel_loss
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
 __all__ = ["find"]
 
-_CLASSES = 19
+_CLASSES = CLASSES["cityscapes"]
 
 
 def find(row: Row) -> StepJob | str | None:
     """Return the training step of one of these networks; None for others."""
     name = row["model"].lower()
-    sizes = re.search(r"(\d{3,4})x(\d{3,4})$", name)
+    crop = crop_of(row)
     start, build = next(((start, build) for start, build in _MAKERS if name.startswith(start)), ("", None))
-    if row["task"] != "openmmlab-segmentation" or not sizes or build is None:
+    if crop is None or build is None:
         return None
-    height, width = int(sizes[1]), int(sizes[2])
+    height, width = crop
     network = Network(
         f"mmseg.light.{start}.{height}x{width}", build,
         lambda batch: (torch.empty(batch, 3, height, width),),

@@ -17,12 +17,12 @@ from torch.nn import functional
 from torchvision.ops import Conv2dNormActivation
 
 from benchmarks.workloads.openmmlab_backbones import backbone_of
+from benchmarks.workloads.openmmlab_crops import classes_of, crop_of
 from benchmarks.workloads.openmmlab_early_torch import keeping_scores, pixel_loss
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
 __all__ = ["find"]
 
-_CLASSES = {"ade20k": 150, "cityscapes": 19}
 _FEWEST_CLASSES = 2
 """Of the data sets of vessels: a vessel or none."""
 _VITS = {"t": "tiny", "s": "small", "b": "base", "l": "large"}
@@ -35,11 +35,9 @@ _DILATIONS = (1, 12, 24, 36)
 def find(row: Row) -> StepJob | str | None:
     """Return the training step of one of these networks; None for others."""
     name = row["model"].lower()
-    sizes = re.search(r"(\d{2,4})x(\d{2,4})$", name)
-    if row["task"] != "openmmlab-segmentation" or not sizes:
+    pixels, classes = crop_of(row), classes_of(row, _FEWEST_CLASSES)
+    if pixels is None:
         return None
-    pixels = int(sizes[1]), int(sizes[2])
-    classes = next((count for key, count in _CLASSES.items() if key in name), _FEWEST_CLASSES)
     network = _network(name, pixels, classes)
     optimizer = optimizer_of(row, "adamw" if name.startswith("segformer") else "sgd")
     return None if network is None else step_job(row, network, optimizer)

@@ -18,12 +18,12 @@ from torch import nn
 from torch.nn import functional
 from torchvision.ops import Conv2dNormActivation, StochasticDepth
 
+from benchmarks.workloads.openmmlab_crops import classes_of, crop_of
 from benchmarks.workloads.openmmlab_early_torch import keeping_scores, pixel_loss
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
 __all__ = ["find"]
 
-_CLASSES = {"ade20k": 150, "cityscapes": 19}
 _HAM_RANK, _HAM_STEPS = 16, 6
 """Columns of the factors that SegNeXt's head finds, and the steps that it takes to find them."""
 
@@ -31,11 +31,9 @@ _HAM_RANK, _HAM_STEPS = 16, 6
 def find(row: Row) -> StepJob | str | None:
     """Return the training step of one of these networks; None for others."""
     name = row["model"].lower()
-    sizes = re.search(r"(\d{3,4})x(\d{3,4})$", name)
-    classes = next((count for key, count in _CLASSES.items() if key in name), 0)
-    if row["task"] != "openmmlab-segmentation" or not sizes or not classes:
+    pixels, classes = crop_of(row), classes_of(row)
+    if pixels is None or not classes:
         return None
-    pixels = int(sizes[1]), int(sizes[2])
     setr = re.match(r"setr_vit-l_(naive|pup|mla)_", name)
     build: Callable[[], nn.Module]
     if setr:
