@@ -75,7 +75,10 @@ def _left_out(
 def predict_decoder(run: DecoderRun, fit: DecoderFit) -> Answer | str:
     """Return the prediction of one row from the engine, or why it has none."""
     plan = run.plan
-    split = ("tensor", "pipeline", "virtual", "context", "expert", "sharded_optimizer", "overlap")
+    split = (
+        "tensor", "pipeline", "virtual", "context", "expert", "sharded_optimizer", "overlap",
+        "sequence_parallel", "blocking",
+    )  # fmt: skip
     parallel = ModelParallel(**{name: np.array([getattr(plan, name)]) for name in split})
     answer = predict_plan(
         prepare(run.profile, decoder=fit), run.device.name, run.micro_batch, devices=plan.devices,

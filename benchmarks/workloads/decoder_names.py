@@ -50,6 +50,8 @@ _GPT_VOCABULARY = 51_200
 _WIDTH_PER_LAYER = 128
 """Hidden size over layers of a model of unknown shape: GPT-3's sizes lie around it, and the loss hardly depends on it
 (Kaplan et al. 2020)."""
+_SIZE_OFF = 0.1
+"""How far a model whose layers the stages of its pipeline must divide may be from its stated size, in ln. Chosen."""
 
 
 def normalised(name: str) -> str:
@@ -106,7 +108,8 @@ def decoder_of(name: str, row: Mapping[str, str]) -> Decoder | str:
     params = _params(name, row)
     if params is None or re.search(r"a\d+b|moe|flash|maverick", plain):
         return f"{name}: the architecture is not known"
-    return _of_size(params, stated.get("heads"))
+    stages = re.search(r"\bpp\s?=?(\d+)", row.get("strategy", "").lower())
+    return _of_size(params, stated.get("heads"), int(stages[1]) if stages else 1)
 
 
 def context_of(name: str) -> int | None:
@@ -166,14 +169,22 @@ def _params(name: str, row: Mapping[str, str]) -> float | None:
     return float(found[1]) * (1e9 if found[2] == "b" else 1e6) if found else None
 
 
-def _of_size(params: float, heads: int | None) -> Decoder:
-    """Return a GPT of so many weights: 12 x layers x width^2 beside its embeddings, in the usual proportions."""
+def _of_size(params: float, heads: int | None, stages: int = 1) -> Decoder:
+    """
+    Return a GPT of so many weights: 12 x layers x width^2 beside its embeddings, in the usual proportions.
+
+    Megatron refuses layers that its pipeline's stages do not divide.
+    """
     vocabulary = _GPT_VOCABULARY
     options = []
     for width in _WIDTHS:
-        layers = round((params - 2 * vocabulary * width) / (12 * width**2))
-        if layers >= 2:
+        beside = 2 * vocabulary * width
+        layers = round((params - beside) / (12 * width**2) / stages) * stages
+        size = layers * 12 * width**2 + beside
+        if layers >= 2 and (stages == 1 or abs(math.log(size / params)) < _SIZE_OFF):
             options.append((abs(math.log(width / layers / _WIDTH_PER_LAYER)), width, layers))
+    if not options and stages > 1:
+        return _of_size(params, heads)
     if not options:
         return Decoder(12, 768, 12, 12, 3072, vocabulary, gated=False, tied=True)
     _, width, layers = min(options)

@@ -18,6 +18,17 @@ MOST_IN_A_MACHINE = 8
 """Accelerators of the largest machine whose direct links end at its case; racks (NVL72) and slices reach further."""
 
 
+_ZERO_3 = "ZeRO (old branch)"
+"""Section of BigScience's notes on GPT-2 whose runs shard their weights: DeepSpeed's Megatron-LM-v1.1.5-ZeRO3."""
+_BLOCKING = {"bigscience-tr11": 320}
+"""
+Devices from which the runs of a source waited for every kernel, by source.
+
+BigScience's chronicle of the runs before BLOOM: without CUDA_LAUNCH_BLOCKING=1 those on 320 A100 and more always hung,
+and with it all of them ran ("dealing with JZ hanging on the large model").
+"""
+
+
 @dataclass(frozen=True)
 class Plan:
     """
@@ -31,6 +42,7 @@ class Plan:
         sharded_optimizer: only the optimizer state is (ZeRO-1, Megatron's distributed Adam).
         overlap: gradients are exchanged while the backward pass runs.
         hybrid: what is sharded is so over the devices of one machine.
+        blocking: the host waits for the end of every kernel (CUDA_LAUNCH_BLOCKING=1).
     """
 
     devices: int
@@ -45,6 +57,12 @@ class Plan:
     sharded_optimizer: bool = False
     overlap: bool = True
     hybrid: bool = False
+    blocking: bool = False
+
+    @property
+    def sequence_parallel(self) -> bool:
+        """Whether a tensor-parallel group shares norms and dropout too: every trainer but those of 2021."""
+        return self.overlap
 
     @property
     def sharding(self) -> str:
@@ -84,7 +102,12 @@ def plan_of(row: Mapping[str, str], device: Accelerator) -> Plan | str:
     machines, gbit = network_of(row, device, devices, nodes)
     hybrid = "hsdp" in text and machines > 1
     sharded = (
-        "fsdp" in text or "hsdp" in text or "zero3" in text or degree.get("fsdp", 0) > 1 or "maxtext" in text
+        _ZERO_3 in notes
+        or "fsdp" in text
+        or "hsdp" in text
+        or "zero3" in text
+        or degree.get("fsdp", 0) > 1
+        or "maxtext" in text
     )
     return Plan(
         devices=devices, machines=machines, gbit_per_s=gbit, tensor=tensor, pipeline=pipeline, context=context,
@@ -92,6 +115,7 @@ def plan_of(row: Mapping[str, str], device: Accelerator) -> Plan | str:
         sharded=sharded and degree.get("fsdp", 2) > 0,
         sharded_optimizer=bool(re.search(r"zero-?1|distributed", text + row["optimizer"])),
         overlap=not re.match(r"megatron(-lm$|-deepspeed$|\()", row["framework"]), hybrid=hybrid,
+        blocking=devices >= _BLOCKING.get(row["source"], devices + 1),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 pytest.importorskip("lightning")
 
-from benchmarks.fitting.language_models_held_out import Answer, decoder_answers
+from benchmarks.fitting.language_models_held_out import Answer, decoder_answers, predict_decoder
 from benchmarks.workloads.decoder import Decoder, DecoderStep, trace_blocks
 from benchmarks.workloads.decoder_names import context_of, decoder_of
 from benchmarks.workloads.decoder_plans import Plan, is_one_graph, network_of, plan_of
@@ -168,6 +169,8 @@ def test_unknown_decoders_have_a_reason() -> None:
     sized = decoder_of("GPT-181B", {"notes": "nheads=128;02-26"})
     assert isinstance(sized, Decoder)
     assert (sized.hidden, sized.heads) == (12288, 128)
+    staged = [decoder_of("GPT2-78B", {"notes": "", "strategy": how}) for how in ("dp1,pp64", "dp64")]
+    assert [one.layers for one in staged if isinstance(one, Decoder)] == [64, 76], "stages divide the blocks"
 
 
 def test_plans_are_read_from_every_spelling() -> None:
@@ -192,6 +195,35 @@ def test_plans_are_read_from_every_spelling() -> None:
         "four cards a machine, not eight"
     )
     assert "host" in str(plan_of({**ROW, "notes": "section=Full Offload"}, h100))
+
+
+def test_runs_of_bigscience_are_described_as_its_notes_say(tmp_path: Path) -> None:
+    row = {
+        **ROW, "source": "bigscience-tr11", "model": "GPT-1B", "accelerator": "A100-SXM4-80GB", "devices": "384",
+        "nodes": "48", "strategy": "dp8,tp4,pp12,zero1", "sequence_length": "256", "framework": "megatron-deepspeed",
+    }  # fmt: skip
+    a100 = accelerator("A100-SXM-80GB")
+
+    def planned(**changed: str) -> Plan:
+        found = plan_of({**row, **changed}, a100)
+        assert isinstance(found, Plan)
+        return found
+
+    assert (planned().blocking, planned().sequence_parallel, planned().sharded) == (True, False, False)
+    assert not planned(devices="48", nodes="6").blocking, "smaller runs did not hang"
+    assert not planned(source="x").blocking
+    assert planned(framework="nemo/megatron").sequence_parallel
+    sharded = planned(notes="section=Megatron + Deepspeed ZeRO (old branch);", strategy="dp96,tp4")
+    assert (sharded.sharded, sharded.sharding) == (True, "fsdp")
+    run = decoder_run(row, DecoderTraces(tmp_path))
+    assert isinstance(run, DecoderRun)
+    answers = [
+        predict_decoder(replace(run, plan=one), decoder_calibration())
+        for one in (run.plan, replace(run.plan, blocking=False), replace(run.plan, tensor=8, pipeline=6))
+    ]
+    steps = [answer.predicted_s for answer in answers if isinstance(answer, Answer)]
+    assert len(steps) == 3
+    assert steps[0] > 1.05 * steps[1], "the product's own path knows it"
 
 
 def test_a_recipe_starts_its_step_as_one_graph_from_the_release_that_says_so(tmp_path: Path) -> None:

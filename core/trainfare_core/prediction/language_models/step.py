@@ -2,8 +2,8 @@
 How long one optimizer step of a large language model takes on many devices.
 
     pass = hold(stack x (products + attention + vectors), host launches) / p + tensor and expert exchanges / p
-    step = passes x pass x (1 + bubble (p - 1) / (passes x v)) + last stage + exposed gradients + update
-         + passes x sharded blocks x unit
+    step = passes x pass x (longest stage / mean + bubble (p - 1) / (passes x v)) + last stage + exposed gradients
+         + update + passes x sharded blocks x unit
 
 Products run at the measured ceiling of their device (the best matrix product that was timed there) times one fitted
 share; t devices of a tensor-parallel group and c of a context-parallel one share a pass; p pipeline stages of v chunks
@@ -35,9 +35,9 @@ DEVICE_LAUNCH_S = 2e-6
 """From the end of one kernel to the start of the next, where the next one already waits."""
 _WIDE = 4096.0
 """Width from which a product counts as wide; narrower ones lose `narrow_slope` a halving. A chosen reference."""
-_WIDE_EXPERT = 16384.0
-"""The same for experts, by the geometric mean of the sides of their larger matrix: 20,000 in the widest that were
-measured (Grok-1). A chosen reference."""
+_WIDE_SIDES = 16384.0
+"""The same for experts, and for products in 8 and 4 bits, by the geometric mean of the sides of the larger matrix that
+one device holds: 20,000 in the widest experts that were measured (Grok-1). A chosen reference."""
 _BACKWARD_SHARE = 2.0 / 3.0
 """Of a pass: backward runs two products for each one of forward."""
 _KINDS = ("gpu", "tpu", "trainium", "gaudi")
@@ -121,6 +121,9 @@ class Spread:
         overlap: gradients travel while backward goes on.
         hybrid: what is sharded is so over the devices of one machine; None: over all in every row.
         every_pass: gradients of weights that are not sharded are reduced after every backward; None: in no row.
+        sequence_parallel: norms, dropout and sums between attention and feed-forward are split over `tensor` too; None:
+            in every row.
+        blocking: the host waits for the end of every kernel; None: in no row.
     """
 
     ratio: Array
@@ -138,6 +141,8 @@ class Spread:
     overlap: Flags
     hybrid: Flags | None = None
     every_pass: Flags | None = None
+    sequence_parallel: Flags | None = None
+    blocking: Flags | None = None
 
     @property
     def data(self) -> Array:
@@ -180,10 +185,16 @@ def decoder_times(
         * np.where(spread.overlap, 1.0, fit.unfused_host_factor)
     )  # fmt: skip
     held = _hold(device_s, host_s, fit)
+    if spread.blocking is not None:  # Neither works while the other does.
+        held = np.where(spread.blocking, device_s + host_s, held)
     exchanged, network_a = _model_exchange_s(ledger, devices, spread, fit)
+    uneven, spare = _uneven(ledger, spread)
     one_pass = (held + exchanged) / spread.pipeline
-    bubble = fit.bubble_factor * one_pass * (spread.pipeline - 1) / spread.virtual
-    last = fit.last_stage_exposed * head_s * share * factor * (1 - 1 / spread.pipeline) * spread.passes
+    bubble = fit.bubble_factor * one_pass * uneven * (spread.pipeline - 1) / spread.virtual
+    block_s = (product_s - head_s) / np.maximum(ledger.blocks, 1.0)
+    waiting = np.maximum(head_s - spare * block_s, 0.0) * (1 - 1 / spread.pipeline)
+    last = fit.last_stage_exposed * waiting * share * factor * spread.passes
+    idle = one_pass * (uneven - 1.0) * spread.passes
     traffic, network_b = _data_traffic_s(ledger, devices, spread, fit)
     window = held / spread.pipeline * np.where(spread.sharded, spread.passes, _BACKWARD_SHARE)
     beyond = np.minimum(_hold(traffic, window, fit) - window, traffic)  # Rounding: also where there is none.
@@ -195,12 +206,26 @@ def decoder_times(
         compute_s=compute * times,
         memory_s=memory * times + update,
         launch_s=(held - compute - memory) * times,
-        bubble_s=bubble + last,
+        bubble_s=bubble + last + idle,
         exposed_s=exchanged * times + exposed + units_s,
         hidden_s=traffic - exposed,
         network_s=np.where(spread.machines > 1, network_a * times + network_b, 0.0)
         * np.where(traffic > 0, exposed / np.maximum(traffic, 1e-30), 1.0),
     )  # fmt: skip
+
+
+def _uneven(ledger: DecoderLedger, spread: Spread) -> tuple[Array, Array]:
+    """
+    Return the blocks of the longest stage over those of the mean one, and how many fewer the last stage has.
+
+    Where blocks do not divide into chunks, the first and the last are the shorter ones: embedding and head count as a
+    block each there.
+    """
+    chunks = spread.pipeline * spread.virtual
+    whole = np.ceil(ledger.blocks / chunks - 1e-6) * chunks
+    several = (spread.pipeline > 1) & (ledger.blocks > 0)
+    uneven = np.where(several, whole / np.maximum(ledger.blocks, 1.0), 1.0)
+    return np.asarray(uneven), np.asarray(np.where(several, (whole - ledger.blocks) / 2, 0.0))
 
 
 def host_launches(ledger: DecoderLedger, expert: Array | float = 1.0) -> Array:
@@ -239,11 +264,15 @@ def _memory_s(ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: D
     Return seconds of pointwise operations and norms of one pass.
 
     Compilers of what is not a GPU fuse always. A library casts a weight to 8 bits once a step, others in every pass.
+    Without sequence parallelism (Korthikanti et al. 2022) each device of a tensor group runs all norms and dropout.
     """
     fused = (ledger.fused > 0) | (devices.kind > 0)
     moved = np.where(fused, fit.fused_bytes_share, np.where(spread.overlap, 1.0, fit.unfused_bytes_share))
     varying = (ledger.vector_bytes - ledger.cast_bytes) * moved
     varying = varying + ledger.cast_bytes * fit.cast_bytes_share
+    if spread.sequence_parallel is not None:
+        again = ledger.replicated_bytes * (spread.tensor - 1)
+        varying = varying + np.where(spread.sequence_parallel, 0.0, again) * moved
     weights = (
         ledger.cast_weight_bytes * fit.cast_bytes_share / np.where(ledger.library > 0, spread.passes, 1.0)
     )
@@ -260,15 +289,16 @@ def _compute_s(
     """Return seconds of all products and attention of one whole pass on one device, and of the head alone."""
     shape = _narrow(ledger.width / spread.tensor * 4, fit.narrow_slope)
     expert = np.where(
-        ledger.expert_width > 0, _narrow(ledger.expert_width, fit.expert_slope, _WIDE_EXPERT), 1.0
+        ledger.expert_width > 0, _narrow(ledger.expert_width, fit.expert_slope, _WIDE_SIDES), 1.0
     )
     bfloat = ledger.bfloat > 0
     peak = np.where(bfloat, devices.bfloat_per_s, devices.half_per_s)
     attention = np.where(bfloat, devices.bfloat_attention_per_s, devices.attention_per_s)
     sixteen = peak * fit.product_efficiency * shape
     integer = devices.integer_per_s * fit.integer_efficiency
-    eight = np.where(ledger.integer > 0, integer, devices.eight_per_s * fit.product8_efficiency) * shape
-    four = devices.four_per_s * fit.product8_efficiency * shape
+    sides = _narrow(ledger.width * (4 / spread.tensor) ** 0.5, fit.narrow_slope, _WIDE_SIDES)
+    eight = np.where(ledger.integer > 0, integer, devices.eight_per_s * fit.product8_efficiency) * sides
+    four = devices.four_per_s * fit.product8_efficiency * sides
     grouped = fit.grouped_efficiency * expert
     total = (
         ledger.product_flops / sixteen
@@ -316,10 +346,20 @@ def _model_exchange_s(
         0.0,
     )
     overlapped = (ledger.library > 0) & spread.overlap
+    # A library gathers in 8 bits what products in 8 or 4 bits read: gathers are half of the exchange.
+    tensor_s = tensor_s * np.where(overlapped, 1.0 - _narrow_share(ledger) / 4, 1.0)
+    # It sends to the next stage while it works on another chunk: as with products, that hides a part.
+    stages = stages * np.where(overlapped & (spread.virtual > 1), fit.tensor_exposed, 1.0)
     tensor_s = tensor_s * np.where(overlapped, fit.tensor_exposed, fit.tensor_exposed_late)
     waiting = tensor_s + fit.expert_exposed * (local_s + remote_s) + stages
     far = tensor_s * across + fit.expert_exposed * remote_s + stages
     return np.asarray(np.nan_to_num(waiting)), np.asarray(np.nan_to_num(far))
+
+
+def _narrow_share(ledger: DecoderLedger) -> Array:
+    """Return the share of the FLOPs of the blocks' products with weights, experts apart, in 8 or 4 bits."""
+    narrow = ledger.product8_flops + ledger.product4_flops
+    return np.asarray(narrow / np.maximum(narrow + ledger.product_flops - ledger.head_flops, 1.0))
 
 
 def _data_traffic_s(

@@ -64,6 +64,8 @@ class DecoderLedger:
         head_flops: of `product_flops`, the matrix that turns hidden states into logits.
         vector_bytes: everything else, batch-proportional; `fixed_bytes`: the part that is not.
         cast_bytes: of `vector_bytes`, activations cast to 8 or 4 bits; `cast_weight_bytes`: weights, of `fixed_bytes`.
+        replicated_bytes: of `vector_bytes`, between attention and feed-forward: norms, dropout and sums of the hidden
+            size, which a tensor-parallel group without sequence parallelism runs on each of its devices.
         unpacked_bytes: weights of 4 bits read, and written as the type of their products; whatever the batch.
         optimizer_bytes: once an optimizer step.
         launches: of one pass, by the host; 0 where a step is one CUDA graph.
@@ -99,6 +101,7 @@ class DecoderLedger:
     cast_bytes: Array
     cast_weight_bytes: Array
     fixed_bytes: Array
+    replicated_bytes: Array
     unpacked_bytes: Array
     optimizer_bytes: Array
     launches: Array
@@ -175,6 +178,7 @@ class DecoderLedger:
             "cast_bytes": float(sum(g.bytes_moved - g.bytes_fixed for g in casts)),
             "cast_weight_bytes": float(sum(g.bytes_fixed for g in casts)),
             "fixed_bytes": float(sum(g.bytes_fixed for g in vector)),
+            "replicated_bytes": _replicated_bytes(vector, _tokens(groups) * width),
             "unpacked_bytes": float(
                 sum(min(g.bytes_fixed, g.bytes_read) + g.bytes_written for g in unpacking)
             ),
@@ -244,6 +248,13 @@ def _blocks(groups: Sequence[OperationGroup], width: int, passes: float, *, reco
     attention = sum(g.launches for g in chosen if g.kind == "attention")
     norms = sum(g.launches for g in chosen if g.kind == "normalization" and g.shape[1:] == (width,))
     return max(float(attention), (norms - passes) / 2)
+
+
+def _replicated_bytes(vector: Sequence[OperationGroup], hidden: int) -> float:
+    """Return bytes of norms, dropout and sums of as many values as one boundary between blocks has."""
+    kinds = ("normalization", "elementwise", "dropout")
+    alike = [g for g in vector if g.kind in kinds and math.prod(g.shape) == hidden]
+    return float(sum(g.bytes_moved - g.bytes_fixed for g in alike))
 
 
 def _grouped_launches(groups: Sequence[OperationGroup]) -> int:
