@@ -31,8 +31,13 @@ def tracer_sources() -> tuple[Path, ...]:
     return tuple(sorted(path for folder in folders for path in folder.rglob("*.py")))
 
 
+@lru_cache(maxsize=256)
 def code_digest(source: str) -> bytes:
-    """Return a digest of what a source file does: its syntax tree without docstrings, comments and layout."""
+    """
+    Return a digest of what a source file does: its syntax tree without docstrings, comments and layout.
+
+    Kept: thousands of rows ask for the digests of a few dozen files, and each takes tens of milliseconds.
+    """
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):

@@ -31,6 +31,12 @@ def test_only_executed_code_changes_the_digest() -> None:
     assert plain != code_digest("def f(x):\n    return 'Text.'\n")
 
 
+def test_a_source_is_parsed_once() -> None:
+    """Thousands of rows ask for the digest of the same builder: the second one gets the same object."""
+    first, second = ("".join(parts) for parts in (("x = ", "1\n"), ("x =", " 1\n")))
+    assert code_digest(first) is code_digest(second)
+
+
 def test_sources_and_versions_change_the_digest(tmp_path: Path) -> None:
     """Another model builder, or another set of libraries, gives another digest."""
     one, two = tmp_path / "one.py", tmp_path / "two.py"
