@@ -207,8 +207,8 @@ class RowMaker:
         short, brevity = log2_brevity(operations, ratio, np.array([roofline.seconds_per_byte]))
         brief[short] = brevity[0]
         return [
-            [*of_device, *self._terms(operations, i, "memory", 1.0), *self._indexed(((BRIEF, brief[i]),))]
-            for i in range(len(operations))
+            [*of_device, *self._terms(operations, i, "memory", 1.0), (self.index.add(BRIEF), value)]
+            for i, value in enumerate(brief.tolist())
         ]
 
     def _terms(self, operations: Operations, i: int, part: Path | str, ratio: float) -> Indexed:
@@ -242,12 +242,13 @@ def merged(row: Row) -> Row:
     and intensities put in steps of 2^(2/3), so that a sum is limited by the side that limits each of its parts.
     """
     same: dict[tuple[object, ...], list[int]] = {}
-    for i, (compute, memory) in enumerate(zip(row.compute, row.memory, strict=True)):
-        flop_s, byte_s = row.flop_s[i], row.byte_s[i]
+    facts = (each.tolist() for each in (row.flop_s, row.byte_s, row.winograd, row.fused))
+    operations = zip(row.compute, row.memory, *facts, strict=True)
+    for i, (compute, memory, flop_s, byte_s, winograd, fused) in enumerate(operations):
         intensity = round(math.log2(flop_s / byte_s) * 1.5) if flop_s and byte_s else None
-        terms = tuple((column, round(value, 2)) for column, value in compute)
+        terms = tuple([(column, round(value, 2)) for column, value in compute])
         *others, (_, brief) = memory
-        key = terms, tuple(others), round(brief * 2), bool(row.winograd[i]), int(row.fused[i]), intensity
+        key = terms, tuple(others), round(brief * 2), winograd, fused, intensity
         same.setdefault(key, []).append(i)
     first = [members[0] for members in same.values()]
     return replace(

@@ -252,8 +252,8 @@ class Problem:
         shares = [theta[self.at[name]] for name in ("fused_launches", "submission_launches")]
         return np.asarray(np.exp(np.where(self.submission, shares[1], shares[0])))
 
-    def slopes(self, theta: Array) -> Array:
-        """Return the derivatives of `fitted`, shape (rows, coefficients)."""
+    def slopes(self, theta: Array) -> sparse.csr_matrix:
+        """Return the derivatives of `fitted`, shape (rows, coefficients); of a row, nearly all are 0."""
         at, times, overhead = self.at, self._times(theta), overhead_of(self.index, theta)
         host_s = times.host_s.sum(axis=1)
         by_device = (times.device_s / times.step_s) ** 3 * times.longer / times.total_s
@@ -262,33 +262,42 @@ class Problem:
         bound = np.where(times.limited, 1.0, BLEND)
         fall_c = (times.compute_s - times.ideal_s) * bound
         fall_m = (times.memory_s - times.byte_s) * (1 + BLEND - bound)
-        jacobian = -(self.compute.summed(fall_c) + self.memory.summed(fall_m)) * by_device[:, None]
         launch = times.launch_s * by_device
-        jacobian[:, at["launch_device"]] = np.where(self.alone, 0.0, launch)
-        jacobian[:, at["launch_timed"]] = np.where(self.alone, launch, 0.0)
-        jacobian[:, at["trainer"]] = self.trainer * times.step_s * times.longer / times.total_s
-        jacobian[:, at["launch_host"]] = host_s * by_host
-        jacobian[:, at["host_backward"]] = times.host_s[:, 1] * by_host
-        jacobian[:, at["old_host"]] = host_s * self.old * by_host
-        jacobian[:, at["old_host_year"]] = host_s * self.old * self.years * by_host
+        own = {
+            "launch_device": np.where(self.alone, 0.0, launch),
+            "launch_timed": np.where(self.alone, launch, 0.0),
+            "trainer": self.trainer * times.step_s * times.longer / times.total_s,
+            "launch_host": host_s * by_host,
+            "host_backward": times.host_s[:, 1] * by_host,
+            "old_host": host_s * self.old * by_host,
+            "old_host_year": host_s * self.old * self.years * by_host,
+        }
         direct_s = np.where(self.winograd, times.compute_s * bound, 0.0)
         moved_s = times.memory_s * (1 + BLEND - bound)
         for which, name in enumerate(_FUSED_BYTES, start=1):
             of_rows = np.add.reduceat(np.where(self.fused == which, moved_s, 0.0), self.starts)
-            jacobian[:, at[name]] = of_rows * by_device
+            own[name] = of_rows * by_device
         left = self._fused_launch_share(theta)
         fused_host_s = host_phase_s(left[:, None] * self.fused_launches, self.old, self.years, overhead).sum(
             axis=1
         )
         fused_launch_s = left * self.fused_kernels * overhead.device_launch_s * ~self.alone
         by_share = fused_host_s * by_host + fused_launch_s * by_device
-        jacobian[:, at["fused_launches"]] = np.where(self.submission, 0.0, by_share)
-        jacobian[:, at["submission_launches"]] = np.where(self.submission, by_share, 0.0)
+        own["fused_launches"] = np.where(self.submission, 0.0, by_share)
+        own["submission_launches"] = np.where(self.submission, by_share, 0.0)
         for name, here in (("winograd", ~self.alone), ("winograd_timed", self.alone)):
             share = _winograd_share(theta[at[name]])
             rise = (share - WINOGRAD_LEAST) * (1 - share) / (1 - WINOGRAD_LEAST)
-            jacobian[:, at[name]] = here * np.add.reduceat(direct_s / share * rise, self.starts) * by_device
-        return np.asarray(jacobian + self.stack.toarray())
+            own[name] = here * np.add.reduceat(direct_s / share * rise, self.starts) * by_device
+        terms = self.compute.summed(fall_c, -by_device) + self.memory.summed(fall_m, -by_device)
+        return terms + self._columns(own) + self.stack
+
+    def _columns(self, of: dict[str, Array]) -> sparse.csr_matrix:
+        """Return a matrix of shape (rows, coefficients) with the columns of these coefficients."""
+        rows = len(self.rows)
+        columns = np.repeat([self.at[name] for name in of], rows)
+        cells = (np.tile(np.arange(rows), len(of)), columns)
+        return sparse.coo_matrix((np.concatenate(list(of.values())), cells), shape=self.stack.shape).tocsr()
 
 
 class _Terms:
@@ -303,19 +312,24 @@ class _Terms:
         pointer = np.concatenate([[0], np.cumsum(sizes)])
         self.matrix = sparse.csr_matrix((self.values, columns, pointer), shape=(len(operations), width))
         self.operation = np.repeat(np.arange(len(operations)), sizes)
-        self.cell = owner[self.operation] * width + columns
+        cells, self.cell = np.unique(owner[self.operation] * width + columns, return_inverse=True)
+        self.row, self.column = np.divmod(cells, width)
+        self.pointer = np.searchsorted(self.row, np.arange(count + 1))
         self.shape = (count, width)
 
     def __matmul__(self, theta: Array) -> Array:
         return np.asarray(self.matrix @ theta)
 
-    def summed(self, part: Array) -> Array:
-        """Return the sum over each row's operations of `part` times their terms, shape (rows, coefficients)."""
-        count, width = self.shape
-        weights = self.values * part[self.operation]
-        return np.asarray(np.bincount(self.cell, weights, count * width), dtype=np.float64).reshape(
-            count, width
-        )
+    def summed(self, part: Array, factor: Array) -> sparse.csr_matrix:
+        """
+        Return the sum over each row's operations of `part` times their terms, shape (rows, coefficients).
+
+        Args:
+            part: of every operation.
+            factor: of every row's sums.
+        """
+        sums = np.bincount(self.cell, self.values * part[self.operation], len(self.row))
+        return sparse.csr_matrix((sums * factor[self.row], self.column, self.pointer), shape=self.shape)
 
 
 def solve(

@@ -27,7 +27,7 @@ class Prior:
 
 def robust_fit(
     errors: Callable[[Array], Array],
-    slopes: Callable[[Array], Array],
+    slopes: Callable[[Array], Array | sparse.csr_matrix],
     prior: Prior,
     weight: Array,
     *,
@@ -64,8 +64,9 @@ def robust_fit(
         return np.concatenate([errors(theta_of(scaled))[kept] / bend, scaled])
 
     def jacobian(scaled: Array) -> sparse.csr_matrix:
-        by_row = slopes(theta_of(scaled))[kept] * (prior.sd / bend)
-        return sparse.vstack([sparse.csr_matrix(by_row), unit], format="csr")
+        by_row = sparse.csr_matrix(slopes(theta_of(scaled)))[kept]
+        by_row.data *= (prior.sd / bend)[by_row.indices]
+        return sparse.vstack([by_row, unit], format="csr")
 
     def loss(squares: Array) -> Array:
         """Return soft-L1 of the measurements and the squares of the priors, with two derivatives, shape (3, rows)."""

@@ -174,7 +174,7 @@ def test_the_derivatives_are_those_of_the_prediction() -> None:
         row.fused_kernels, row.kernels = row.kernels, 0.0
     problem = Problem(rows, index)
     theta = np.array(index.mean)
-    jacobian = problem.slopes(theta)
+    jacobian = problem.slopes(theta).toarray()
     for column in range(len(theta)):
         moved = theta.copy()
         moved[column] += 1e-6
@@ -204,7 +204,7 @@ def test_a_submission_has_shares_of_its_own() -> None:
     problem = Problem([row for row in rows if row is not None], index)
     assert [row.compiled for row in problem.rows] == [True, False]
     theta = np.array(index.mean)
-    slopes = problem.slopes(theta)
+    slopes = problem.slopes(theta).toarray()
     for name in ("bytes", "reduction_bytes", "launches"):
         columns = [index.of[f"{of}_{name}"] for of in ("fused", "submission")]
         assert (slopes[:, columns] > 0).tolist() == [[True, False], [False, True]], name
