@@ -1,16 +1,15 @@
 """
 Score predicted peak memory against measured peaks, through the product's own path.
 
-    python -m benchmarks.memory --truth memory_reference.csv --cache DIR [--leave-one-source-out [--with TABLE.csv]]
-        [--one-measured-step] [--json OUT] [--rows OUT.csv]
+    python -m benchmarks.memory --truth memory_reference.csv [--json OUT] [--rows OUT.csv] [--truth ...] --cache DIR
+        [--leave-one-source-out] [--one-measured-step]
 
 A prediction is compared in the quantity that was measured: the counters of torch's allocator leave out the CUDA context
 and the buffers of the collective library, and "allocated" leaves out fragmentation; `nvidia-smi` and authors' notes
 include everything. Totals over several devices are divided by their number.
 
 --leave-one-source-out: the shipped fit (benchmarks.fitting.memory) was made on these rows, so each is scored by a fit
-on the other sources of the file, and of those given by --with. Rows of sources that are not in the shipped fit need no
-flag.
+on the other sources of all tables. Rows of sources that are not in the shipped fit need no flag.
 
 --one-measured-step: the first measured row of each job (source, model, method, precision, optimizer and software), in
 the order of the file, is taken as a measured step: a calibrated power of measured over predicted corrects the
@@ -48,7 +47,7 @@ from benchmarks.fitting.memory_rows import (
     steps_before,
 )
 from benchmarks.scoring import Scored, print_table, score, summary
-from benchmarks.truth_table import answer_columns, read_rows, truth_parser, write_json, write_rows
+from benchmarks.truth_table import answer_columns, read_rows, truth_parser, truths_of, write_json, write_rows
 from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from trainfare_core.figures import percent
@@ -161,27 +160,36 @@ def _scored(line: dict[str, str], row: MemoryRow, step: MemoryRow | None, fit: M
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Score the table, print the scores and write the files that were asked for."""
-    lines, cache = read_rows(arguments.truth), arguments.cache
-    found = described_rows(lines, cache, only_held=arguments.traced_only)
-    known = [row for row in memory_rows(lines, found) if row is not None]
-    if arguments.leave_one_source_out and len({row.source for row in known}) < 2:
-        sys.exit("--leave-one-source-out needs measured rows of at least two sources")
-    more = [line for path in arguments.more for line in read_rows(path)]
-    others = [
+    """Score the tables, print the scores and write the files that were asked for."""
+    traces = DecoderTraces(arguments.cache)
+    cache = ProfileCache(arguments.cache, only_held=arguments.traced_only)
+    truths = truths_of(arguments)
+    tables = [read_rows(truth.path) for truth in truths]
+    described = [described_rows(lines, traces, cache) for lines in tables]
+    known = [
         row
-        for row in memory_rows(more, described_rows(more, cache, only_held=arguments.traced_only))
+        for lines, found in zip(tables, described, strict=True)
+        for row in memory_rows(lines, found)
         if row is not None
     ]
-    fits = leave_one_source_out([*known, *others]) if arguments.leave_one_source_out else None
-    scored, stated, skipped = scored_rows(lines, found, one_step=arguments.one_measured_step, fits=fits)
-    if not scored:
-        sys.exit(f"no row can be scored: {dict(skipped)}")
-    document = summary(scored, skipped)
-    document["fitted_on"] = [] if fits else sorted(memory_fit().fitted_on)
-    document["fits"] = fit_counts(lines, found, DecoderTraces(cache), ProfileCache(cache), fits)
-    document["undoubted"] = undoubted(lines, found)
-    document["stated_alone"] = score(stated) if stated else None
+    if arguments.leave_one_source_out and len({row.source for row in known}) < 2:
+        sys.exit("--leave-one-source-out needs measured rows of at least two sources")
+    fits = leave_one_source_out(known) if arguments.leave_one_source_out else None
+    for truth, lines, found in zip(truths, tables, described, strict=True):
+        scored, stated, skipped = scored_rows(lines, found, one_step=arguments.one_measured_step, fits=fits)
+        if not scored:
+            sys.exit(f"no row can be scored: {dict(skipped)}")
+        document = summary(scored, skipped)
+        document["fitted_on"] = [] if fits else sorted(memory_fit().fitted_on)
+        document["fits"] = fit_counts(lines, found, traces, cache, fits)
+        document["undoubted"] = undoubted(lines, found)
+        document["stated_alone"] = score(stated) if stated else None
+        _print(document, scored, skipped)
+        write_json(truth.json, document)
+        write_rows(truth.rows, lines)
+
+
+def _print(document: dict[str, Any], scored: list[Scored], skipped: Counter[str]) -> None:
     print_table(document, ("by_scope", "by_family", "by_source", "by_device"))
     errors = np.array([s.log_error for s in scored])
     print(f"within {percent(WITHIN)}: {percent(float((np.abs(np.exp(errors) - 1) <= WITHIN).mean()))}")
@@ -190,19 +198,13 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"rows with a figure that the table does not doubt: {document['undoubted']}")
     for reason, count in skipped.most_common():
         print(f"{count:6d} {reason}")
-    write_json(arguments.json, document)
-    write_rows(arguments.rows, lines)
 
 
 def main() -> None:
     """Run the command line."""
-    parser = truth_parser(__doc__)
+    parser = truth_parser(__doc__, several=True)
     parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
     parser.add_argument("--leave-one-source-out", action="store_true")
-    parser.add_argument(
-        "--with", dest="more", type=Path, action="append", default=[], metavar="TABLE.csv",
-        help="further rows for the fits of --leave-one-source-out",
-    )  # fmt: skip
     parser.add_argument("--one-measured-step", action="store_true")
     parser.add_argument("--traced-only", action="store_true", help="trace no classifiers and detectors anew")
     run(parser.parse_args())

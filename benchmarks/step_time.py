@@ -1,12 +1,13 @@
 """
 Score predicted optimizer steps against measured ones, through the product's own path.
 
-    python -m benchmarks.step_time --truth throughput_train.csv --cache DIR [--json OUT] [--rows OUT.csv]
+    python -m benchmarks.step_time --truth throughput_train.csv [--json OUT] [--rows OUT.csv] [--truth ...] --cache DIR
 
 Rows of one device are traced by trainfare's own tracer (`benchmarks/workloads/`); --cache keeps the traces: both
-tables at once take 50 minutes on two cores, a second run seconds. Language models of any number of devices are
+tables at once take 50 minutes on two cores, a second run a minute of one. Language models of any number of devices are
 described by `workloads/decoder_rows.py`. --leave-out predicts each row from a fit without any row of its accelerator
 (chip, or for language models family), source or model size; the fits are made here, from --data, and take minutes.
+--several scores rows on several devices that are no language models, and makes no fit for any other.
 --one-measured-step predicts each row of one device from a step that another GPU took with the same model, precision
 and software, once for every such step; with --leave-out device, by a fit without the row's own chip.
 
@@ -24,6 +25,7 @@ import argparse
 import math
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,10 +38,11 @@ from benchmarks.fitting.split_tables import has_split_tables, predict_split_tabl
 from benchmarks.fitting.step_work import Work, work_of
 from benchmarks.fitting.table_lines import ZERO_2, Line, accumulation_of, is_suspect, timed_a_trainer
 from benchmarks.scoring import Scored, print_table, reach, summary
-from benchmarks.truth_table import answer_columns, truth_parser, write_json, write_rows
+from benchmarks.truth_table import answer_columns, truth_parser, truths_of, write_json, write_rows
 from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_plans import network_of
 from benchmarks.workloads.decoder_profile import DecoderTraces
+from benchmarks.workloads.decoder_rows import is_decoder_row
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.engine import prepare
@@ -91,7 +94,7 @@ def predict_row(line: Line, work: Work, fit: Calibration) -> tuple[float, float]
 
 def main() -> None:
     """Run the command line."""
-    parser = truth_parser(__doc__)
+    parser = truth_parser(__doc__, several=True)
     parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
     parser.add_argument("--traced-only", action="store_true", help="trace nothing that the cache lacks")
     parser.add_argument(
@@ -105,11 +108,45 @@ def main() -> None:
         action="store_true",
         help="rows of one device: predict each from one step that another GPU took with the same software",
     )
-    arguments = parser.parse_args()
-    lines = launched_rows(arguments.truth)
+    parser.add_argument(
+        "--several", action="store_true", help="score rows on several devices alone, and no language models"
+    )
+    run(parser.parse_args())
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Score the tables, print the scores and write the files that were asked for."""
     cache = ProfileCache(arguments.cache, only_held=arguments.traced_only)
-    fits = _fits(arguments, cache)
-    decoders = decoder_answers(lines, arguments.cache, arguments.leave_out, arguments.data)
+    traces = DecoderTraces(arguments.cache)
+    fits = _fits(arguments, cache, traces)
+    for truth in truths_of(arguments):
+        lines = launched_rows(truth.path)
+        if arguments.several:
+            lines = [line for line in lines if line["devices"] != "1" and not is_decoder_row(line)]
+        document = score_lines(lines, arguments, cache, traces, fits)
+        print_table(document, ("by_scope", "by_source", "by_device"))
+        write_json(truth.json, document)
+        write_rows(truth.rows, lines)
+
+
+def score_lines(
+    lines: list[Line],
+    arguments: argparse.Namespace,
+    cache: ProfileCache,
+    traces: DecoderTraces,
+    fits: FitsWithout | None,
+) -> dict[str, Any]:
+    """
+    Write a prediction into each line, and return the scores.
+
+    Args:
+        lines: of one table.
+        arguments: of the command line: what is left out of fits, and whether one step is measured.
+        cache: traces of models on one device.
+        traces: of language models.
+        fits: that leave a row's group out; None: the shipped one.
+    """
+    decoders = decoder_answers(lines, traces, arguments.leave_out, arguments.data)
     works = {i: work_of(line, cache) for i, line in enumerate(lines) if i not in decoders}
     steps = {i: work for i, work in works.items() if isinstance(work, Work) and lines[i]["devices"] == "1"}
     once = one_step_answers(lines, steps, fits) if arguments.one_measured_step else None
@@ -138,20 +175,17 @@ def main() -> None:
             reaches = answer.reach or reach(situation, answer.log_sigma)
             suspect = is_suspect(line)
             scored.append(Scored(error, answer.log_sigma, *groups, reach=reaches, suspect=suspect))
-    document = summary(scored, skipped)
-    print_table(document, ("by_scope", "by_source", "by_device"))
-    write_json(arguments.json, document)
-    write_rows(arguments.rows, lines)
+    return summary(scored, skipped)
 
 
-def _fits(arguments: argparse.Namespace, cache: ProfileCache) -> FitsWithout | None:
+def _fits(arguments: argparse.Namespace, cache: ProfileCache, traces: DecoderTraces) -> FitsWithout | None:
     """Return the fits that leave a row's group out, where rows of one device have such groups."""
     if arguments.leave_out not in ("device", "source"):
         return None
     if arguments.data is None:
         msg = "--leave-out needs --data: the folder with throughput_train.csv and the other measurements"
         raise SystemExit(msg)
-    return FitsWithout(arguments.data, cache, DecoderTraces(arguments.cache), arguments.leave_out)
+    return FitsWithout(arguments.data, cache, traces, arguments.leave_out)
 
 
 def _situation(line: Line, decoder: bool, arguments: argparse.Namespace) -> str:  # noqa: FBT001 - a column

@@ -1,7 +1,7 @@
 """
 Score predicted minutes to a quality target against MLPerf's result logs, through the product's own path.
 
-    python -m benchmarks.time_to_train --truth time_to_train.csv --cache DIR [--json OUT] [--rows OUT.csv]
+    python -m benchmarks.time_to_train --truth time_to_train.csv [--json OUT] [--rows OUT.csv] [--truth ...] --cache DIR
         [--leave-out benchmark --data DIR]
 
 The number of samples until convergence is taken from the row; it is not predicted. Predicted minutes are the steps of
@@ -21,6 +21,7 @@ several machines is not stated, or there is no prediction.
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import re
@@ -44,7 +45,7 @@ from benchmarks.fitting.submission_steps import (
 from benchmarks.fitting.submissions import group_of
 from benchmarks.scoring import Scored, print_table, summary
 from benchmarks.scoring import reach as usual_reach
-from benchmarks.truth_table import answer_columns, read_rows, truth_parser, write_json, write_rows
+from benchmarks.truth_table import answer_columns, read_rows, truth_parser, truths_of, write_json, write_rows
 from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_plans import network_of
 from benchmarks.workloads.decoder_profile import DecoderTraces
@@ -232,24 +233,31 @@ def score_lines(
 
 def main() -> None:
     """Run the command line."""
-    parser = truth_parser(__doc__)
+    parser = truth_parser(__doc__, several=True)
     parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
     parser.add_argument("--data", type=Path, help="with --leave-out: folder of the measurements to fit on")
     parser.add_argument(
         "--leave-out", choices=("benchmark",), help="predict each row from a fit without its benchmark"
     )
-    arguments = parser.parse_args()
-    lines, cache, fits = read_rows(arguments.truth), ProfileCache(arguments.cache), None
+    run(parser.parse_args())
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Score the tables, print the scores and write the files that were asked for."""
+    cache, fits = ProfileCache(arguments.cache), None
     if arguments.leave_out:
+        # Steps of other tables take an hour to trace and are left to their own runner; submissions are scored here.
         held = ProfileCache(arguments.cache, only_held=True)
-        fits = FitsWithout(arguments.data, held, DecoderTraces(arguments.cache), arguments.leave_out)
-    scored, skipped = score_lines(lines, cache, fits)
-    write_rows(arguments.rows, lines)
-    if not scored:
-        raise SystemExit(f"no row has an answer: {dict(skipped)}")
-    document = summary(scored, skipped)
-    print_table(document, ("by_scope", "by_source", "by_family", "by_device"))
-    write_json(arguments.json, document)
+        fits = FitsWithout(arguments.data, held, DecoderTraces(arguments.cache), arguments.leave_out, cache)
+    for truth in truths_of(arguments):
+        lines = read_rows(truth.path)
+        scored, skipped = score_lines(lines, cache, fits)
+        write_rows(truth.rows, lines)
+        if not scored:
+            raise SystemExit(f"no row has an answer: {dict(skipped)}")
+        document = summary(scored, skipped)
+        print_table(document, ("by_scope", "by_source", "by_family", "by_device"))
+        write_json(truth.json, document)
 
 
 if __name__ == "__main__":

@@ -20,23 +20,22 @@ __all__ = ["decoder_answers", "predict_decoder"]
 
 
 def decoder_answers(
-    lines: list[dict[str, str]], cache: Path | None, leave_out: str | None = None, data: Path | None = None
+    lines: list[dict[str, str]], traces: DecoderTraces, leave_out: str | None = None, data: Path | None = None
 ) -> dict[int, Answer | str]:
     """
     Return, by index of the line, what was predicted or why not; lines of other models are absent.
 
     Args:
         lines: of throughput_train.csv.
-        cache: folder of traces.
+        traces: of decoders.
         leave_out: "device", "source" or "size": the row's group is in no fit that predicts it. The fits are made
             here, from the rows of every table in `data`; None: the shipped coefficients, which most of these rows
             helped to fit.
         data: folder with all tables that are fitted, for fits of one's own.
     """
-    traces = DecoderTraces(cache)
     found = {i: decoder_run(line, traces) for i, line in enumerate(lines) if is_decoder_row(line)}
     runs = {i: run for i, run in found.items() if isinstance(run, DecoderRun)}
-    fits = _left_out(lines, runs, leave_out, data, traces) if leave_out else {}
+    fits = _left_out(lines, runs, leave_out, data, traces) if leave_out and runs else {}
     answers: dict[int, Answer | str] = {i: run for i, run in found.items() if isinstance(run, str)}
     for i, run in runs.items():
         answers[i] = predict_decoder(run, fits.get(i, decoder_calibration()))

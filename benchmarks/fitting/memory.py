@@ -19,7 +19,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -39,6 +39,8 @@ from benchmarks.fitting.memory_rows import (
 )
 from benchmarks.scoring import error_summary, half_width
 from benchmarks.truth_table import read_rows, write_json
+from benchmarks.workloads import ProfileCache
+from benchmarks.workloads.decoder_profile import DecoderTraces
 from trainfare_core.prediction.memory.calibrated import Corrections, MemoryClass, MemoryFit, SpreadFit
 
 __all__ = ["fit_corrections", "fit_rows", "held_out_scores", "leave_one_source_out", "steps_of_groups"]
@@ -124,6 +126,10 @@ class _Table:
             weight=column(lambda r: count[r.source] ** -0.5),
         )
 
+    def only(self, chosen: NDArray[np.bool_]) -> _Table:
+        """Return the chosen rows, each source with all of its rows or with none: their weights stay."""
+        return _Table(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+
     def loss(self, values: Array) -> float:
         """Return the mean loss of corrections with these values, in the order of `Corrections`."""
         quantised, convolutions, gradients, cached = values
@@ -144,7 +150,10 @@ def _kept_gib(row: MemoryRow) -> float:
 
 def fit_corrections(rows: Sequence[MemoryRow], without: str = "") -> Corrections:
     """Return the corrections of these rows, with the correction of the name `without` left as it is in `NOTHING`."""
-    table = _Table.of(rows)
+    return _fit_table(_Table.of(rows), without)
+
+
+def _fit_table(table: _Table, without: str = "") -> Corrections:
     names = list(Corrections.model_fields)
     start = np.array([getattr(NOTHING, name) / _UNITS.get(name, 1.0) for name in names])
     free = np.array([name != without for name in names])
@@ -166,6 +175,29 @@ def fit_corrections(rows: Sequence[MemoryRow], without: str = "") -> Corrections
     )
 
 
+class _SourcesLeftOut:
+    """
+    Corrections of rows without some of their sources, each fitted once.
+
+    The fit without a source leaves every other out in turn, so most pairs of sources are asked for twice.
+
+    Args:
+        rows: of all sources.
+    """
+
+    def __init__(self, rows: Sequence[MemoryRow]) -> None:
+        self._table, self._source = _Table.of(rows), np.array([row.source for row in rows])
+        self._known: dict[frozenset[str], Corrections] = {}
+
+    def corrections(self, *left: str) -> Corrections:
+        """Return the corrections of the rows of all other sources than these."""
+        key = frozenset(left)
+        if key not in self._known:
+            kept = ~np.isin(self._source, list(key)) if key else np.ones(len(self._source), dtype=np.bool_)
+            self._known[key] = _fit_table(self._table.only(kept))
+        return self._known[key]
+
+
 def _corrections_without(
     rows: Sequence[MemoryRow], key: Callable[[MemoryRow], str]
 ) -> dict[str, Corrections]:
@@ -181,12 +213,21 @@ def held_out_residuals(rows: Sequence[MemoryRow], key: Callable[[MemoryRow], str
 
 def fit_rows(rows: Sequence[MemoryRow], *, date: str = "", sha256: str = "") -> MemoryFit:
     """Return the fit on these rows; intervals, and what a measured step says, are of rows whose source was left out."""
-    without = _corrections_without(rows, lambda r: r.source)
+    return _fit_rows(rows, _SourcesLeftOut(rows), date=date, sha256=sha256)
+
+
+def _fit_rows(
+    rows: Sequence[MemoryRow], known: _SourcesLeftOut, *left: str, date: str = "", sha256: str = ""
+) -> MemoryFit:
+    """Return the fit on rows of all sources of `known` but those that are left out."""
+    sources = sorted({row.source for row in rows})
+    # Rows of one source have no others: their own corrections are all there is.
+    without = {name: known.corrections(*left, *([name] if len(sources) > 1 else [])) for name in sources}
     residuals = [row.residual(without[row.source]) for row in rows]
     spreads = {name: _spreads(rows, residuals, kinds) for name, kinds in _MEASURED.items()}
     draft = MemoryFit(
         schema_version=4, fitted_at=date, data_sha256=sha256, fitted_on=dict(Counter(r.source for r in rows)),
-        corrections=fit_corrections(rows), allocated=spreads["allocated"], device=spreads["device"],
+        corrections=known.corrections(*left), allocated=spreads["allocated"], device=spreads["device"],
         corrected=spreads["device"]["one_device"], carried_share=0.0, measured_sigma=MEASURED_SIGMA,
     )  # fmt: skip
     pairs = steps_of_groups(rows)
@@ -249,7 +290,10 @@ def steps_of_groups(rows: Sequence[MemoryRow]) -> list[tuple[MemoryRow, MemoryRo
 
 def leave_one_source_out(rows: Sequence[MemoryRow]) -> dict[str, MemoryFit]:
     """Return for each source the fit on the rows of the others: no part of it sees the source."""
-    return {left: fit_rows(others) for left, others in _others(rows, lambda r: r.source).items()}
+    known = _SourcesLeftOut(rows)
+    return {
+        left: _fit_rows(others, known, left) for left, others in _others(rows, lambda r: r.source).items()
+    }
 
 
 def _others(rows: Sequence[MemoryRow], key: Callable[[MemoryRow], str]) -> dict[str, list[MemoryRow]]:
@@ -312,11 +356,9 @@ def main() -> None:
     parser.add_argument("--date", default=datetime.now(timezone.utc).date().isoformat())
     arguments = parser.parse_args()
     lines = [line for path in arguments.truth for line in read_rows(path)]
-    rows = [
-        row
-        for row in memory_rows(lines, described_rows(lines, arguments.cache, only_held=arguments.traced_only))
-        if row is not None
-    ]
+    cache = ProfileCache(arguments.cache, only_held=arguments.traced_only)
+    found = described_rows(lines, DecoderTraces(arguments.cache), cache)
+    rows = [row for row in memory_rows(lines, found) if row is not None]
     sha256 = hashlib.sha256(b"".join(path.read_bytes() for path in arguments.truth)).hexdigest()
     fit = fit_rows(rows, date=arguments.date, sha256=sha256)
     record = MemoryRecord(

@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
@@ -130,14 +129,13 @@ def quantity_of(kind: str) -> Quantity:
 
 
 def described_rows(
-    lines: list[dict[str, str]], cache: Path, *, only_held: bool = False
+    lines: list[dict[str, str]], traces: DecoderTraces, cache: ProfileCache
 ) -> list[Predicted | str]:
-    """Return the described run of each row, or why it has none; traces are kept in `cache`, or only taken from it."""
-    traces, others = DecoderTraces(cache), ProfileCache(cache, only_held=only_held)
+    """Return the described run of each row of a table, or why it has none."""
     alone = {_same_figure(line) for line in lines if line["n_gpus"] == "1" and line["peak_value"]}
 
     def described(line: dict[str, str]) -> Predicted | str:
-        found = predicted_of(line, traces, others)
+        found = predicted_of(line, traces, cache)
         if not isinstance(found, str) and found.sharded and _same_figure(line) in alone:
             return "the figure of one device, stated again for several that share the weights"
         return found

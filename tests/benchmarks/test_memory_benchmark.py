@@ -75,14 +75,13 @@ def test_published_peaks_are_scored_and_other_rows_have_a_reason(tools: Tools, t
         writer.writeheader()
         writer.writerows(ROWS)
     arguments = argparse.Namespace(
-        truth=truth,
+        truth=[truth],
         cache=tmp_path / "cache",
-        json=out,
-        rows=rows,
+        json=[out],
+        rows=[rows],
         one_measured_step=False,
         leave_one_source_out=False,
         traced_only=False,
-        more=[],
     )
     memory.run(arguments)
     document = json.loads(out.read_text(encoding="utf-8"))
@@ -144,7 +143,8 @@ def test_steps_of_another_precision_or_software_are_of_another_job() -> None:
 
 def test_the_figure_of_one_device_is_no_figure_of_several_that_share_the_weights(tmp_path: Path) -> None:
     one, four = dict(BASE, peak_value="4.8"), {**BASE, "peak_value": "4.8", "n_gpus": "4", "sharding": "FSDP"}
-    found = memory_rows.described_rows([one, four, {**four, "peak_value": "3.1"}], tmp_path)
+    tools = DecoderTraces(tmp_path), ProfileCache(tmp_path)
+    found = memory_rows.described_rows([one, four, {**four, "peak_value": "3.1"}], *tools)
     assert isinstance(found[0], memory_rows.Predicted)
     assert "figure of one device" in str(found[1])
     assert isinstance(found[2], memory_rows.Predicted)
@@ -175,6 +175,26 @@ def test_a_source_is_scored_by_a_fit_without_it() -> None:
     scores = fit_memory.held_out_scores(rows)["source_left_out"]
     assert scores["coverage_80"] > 0.6, "rows of a and b are inside their wide interval, those of c are not"
     assert scores["mape"] > 0.15
+
+
+def test_two_sources_are_left_out_of_one_fit_in_either_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit without a source leaves out each other one: half of these fits are known, and equal those of the rows alone."""
+    rows = [
+        row
+        for source, gib in (("a", 12.0), ("b", 12.5), ("c", 13.0), ("d", 15.0))
+        for row in drawn(source, "quantised", gib, 8)
+    ]
+    alone = {left: fit_memory.fit_rows([row for row in rows if row.source != left]) for left in "abcd"}
+    fitted: list[int] = []
+    fit = fit_memory._fit_table
+
+    def counted(table: Any) -> Any:
+        fitted.append(len(table.weight))
+        return fit(table)
+
+    monkeypatch.setattr(fit_memory, "_fit_table", counted)
+    assert fit_memory.leave_one_source_out(rows) == alone
+    assert sorted(fitted) == [16] * 6 + [24] * 4, "each pair and each source once"
 
 
 def test_workspaces_of_convolutions_and_gradients_of_split_models_are_fitted() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from argparse import Namespace
+from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +14,7 @@ import torch
 pytest.importorskip("timm")
 pytest.importorskip("transformers")
 
+from benchmarks import time_to_train
 from benchmarks.fits import one_device_record, submission_calibration
 from benchmarks.time_to_train import minutes_of, network_gbit_per_s, score_lines, submission_reach
 from benchmarks.workloads import ProfileCache, StepJob, profile_of
@@ -50,6 +54,38 @@ def test_submissions_run_their_vendors_kernels_and_not_torch_compile(cache: Prof
     by_vendor = minutes_of(line, cache, {}, SimpleNamespace(of=lambda _: submission_calibration()))
     assert minutes_of(line, cache, {}) == by_vendor
     assert by_vendor < by_compiler
+
+
+def test_fits_without_a_benchmark_trace_submissions_and_no_other_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Submissions are scored here, so that no other runner has to trace them first; both tables share the fits."""
+    caches: list[list[bool]] = []
+    scored: list[object] = []
+    fits = SimpleNamespace()
+
+    def fits_without(
+        _data: Path, held: ProfileCache, _traces: object, _name: str, submitted: ProfileCache
+    ) -> object:
+        caches.append([cache._only_held for cache in (held, submitted)])
+        return fits
+
+    monkeypatch.setattr(time_to_train, "FitsWithout", fits_without)
+    monkeypatch.setattr(time_to_train, "read_rows", lambda path: [{"table": str(path)}])
+    monkeypatch.setattr(
+        time_to_train,
+        "score_lines",
+        lambda lines, _, known: scored.append((lines, known)) or ([1], Counter()),
+    )
+    for name in ("summary", "print_table", "write_rows", "write_json"):
+        monkeypatch.setattr(time_to_train, name, lambda *_: None)
+    time_to_train.run(
+        Namespace(
+            truth=["a", "b"], json=None, rows=None, cache=tmp_path, data=tmp_path, leave_out="benchmark"
+        )
+    )
+    assert caches == [[True, False]]
+    assert scored == [([{"table": "a"}], fits), ([{"table": "b"}], fits)]
 
 
 @pytest.mark.parametrize("benchmark", ["ssd300", "stable_diffusion"])

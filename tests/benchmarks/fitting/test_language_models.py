@@ -18,6 +18,7 @@ from benchmarks.fitting.one_plan import Answer
 from benchmarks.pages.language_models import document
 from benchmarks.truth_table import STEP_TABLES
 from benchmarks.workloads.decoder_plans import Plan
+from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import DecoderRun
 from builders.profiles import gpt_profile
 from trainfare_core.hardware.accelerators import accelerator
@@ -173,7 +174,7 @@ def test_a_row_left_out_is_predicted_from_every_table(data: Path, tmp_path: Path
         ]
         _write(data / STEP_TABLES[0], mine)
         _write(data / STEP_TABLES[1], others)
-        answer = decoder_answers(mine, tmp_path / "traces", "device", data)[0]
+        answer = decoder_answers(mine, DecoderTraces(tmp_path / "traces"), "device", data)[0]
         assert isinstance(answer, Answer)
         found.append(answer.predicted_s)
     assert found[1] > 1.2 * found[0], "four times as slow in the other table"

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("timm")
 pytest.importorskip("transformers")
 
+from benchmarks import step_time
 from benchmarks.fits import one_device_record
 from benchmarks.fitting.calibration_file import with_coefficients
 from benchmarks.fitting.one_device_held_out import one_step_answers, predict_work
@@ -22,6 +23,8 @@ from benchmarks.fitting.table_lines import ZERO_2
 from benchmarks.scoring import Scored, reach, score
 from benchmarks.step_time import _fits, predict_row
 from benchmarks.workloads import ProfileCache
+from benchmarks.workloads.decoder_profile import DecoderTraces
+from benchmarks.workloads.decoder_rows import is_decoder_row
 from builders.profiles import profile
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.roofline.coefficients import calibration
@@ -105,10 +108,39 @@ def test_intervals_have_the_shape_of_their_situation() -> None:
 
 def test_leaving_out_without_measurements_to_fit_on_is_refused(tmp_path: Path) -> None:
     """Nothing is called left out that the shipped fit contains."""
+    held = ProfileCache(tmp_path), DecoderTraces(tmp_path)
     with pytest.raises(SystemExit, match="--data"):
-        _fits(Namespace(leave_out="device", data=None), ProfileCache(tmp_path))
-    assert _fits(Namespace(leave_out="size", data=None), ProfileCache(tmp_path)) is None
-    assert _fits(Namespace(leave_out=None, data=None), ProfileCache(tmp_path)) is None
+        _fits(Namespace(leave_out="device", data=None), *held)
+    assert _fits(Namespace(leave_out="size", data=None), *held) is None
+    assert _fits(Namespace(leave_out=None, data=None), *held) is None
+
+
+def test_several_devices_alone_are_scored_without_fits_of_language_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody reads the other rows of this run: `make accuracy` leaves them out."""
+    of_all = line("A100-SXM4-80GB") | {
+        "throughput_unit": "samples/s",
+        "nodes": "1",
+        "strategy": "ddp",
+        "task": "imagenet-classification",
+    }
+    decoder = of_all | {"source": "megatron", "model": "gpt-1b", "devices": "8", "task": "pretrain"}
+    assert is_decoder_row(decoder)
+    asked: list[list[str]] = []
+    monkeypatch.setattr(step_time, "launched_rows", lambda _: [of_all, of_all | {"devices": "8"}, decoder])
+    monkeypatch.setattr(step_time, "_fits", lambda *_: None)
+    monkeypatch.setattr(step_time, "print_table", lambda *_: None)
+    monkeypatch.setattr(
+        step_time,
+        "score_lines",
+        lambda lines, *_: asked.append([row["model"] + row["devices"] for row in lines]) or {},
+    )
+    for several in (True, False):
+        step_time.run(
+            Namespace(truth=["a"], json=None, rows=None, cache=tmp_path, traced_only=True, several=several)
+        )
+    assert asked == [["resnet508"], ["resnet501", "resnet508", "gpt-1b8"]]
 
 
 def test_several_devices_are_predicted_by_the_fit_without_theirs() -> None:

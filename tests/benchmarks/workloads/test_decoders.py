@@ -275,7 +275,7 @@ def test_a_row_becomes_a_step_and_a_prediction(tmp_path: Path) -> None:
     four_bits = {**row, "precision": "nvfp4"}
     answers = decoder_answers(
         [row, {**row, "accelerator": "NoSuch-1GB"}, four_bits, {**four_bits, "accelerator": "GB200"}],
-        tmp_path,
+        DecoderTraces(tmp_path),
     )
     assert isinstance(answers[0], Answer)
     assert answers[0].predicted_s > 0
@@ -287,7 +287,9 @@ def test_a_row_becomes_a_step_and_a_prediction(tmp_path: Path) -> None:
     assert isinstance(answers[3], Answer)
     assert answers[3].log_sigma > answers[0].log_sigma
     hybrid, whole = (
-        decoder_answers([{**row, "devices": "16", "nodes": "2", "strategy": name}], tmp_path)[0]
+        decoder_answers([{**row, "devices": "16", "nodes": "2", "strategy": name}], DecoderTraces(tmp_path))[
+            0
+        ]
         for name in ("hsdp", "fsdp")
     )
     assert isinstance(hybrid, Answer)
@@ -438,7 +440,7 @@ def test_chips_without_fp8_use_int8(tmp_path: Path) -> None:
         **ROW, "model": "llama-1b-like", "notes": "hidden=512;layers=4;heads=8", "sequence_length": "256", "strategy": "fsdp8",
         "precision": "int8", "accelerator": "TPU-v6e", "framework": "maxtext/jax",
     }  # fmt: skip
-    answers = decoder_answers([row], tmp_path)
+    answers = decoder_answers([row], DecoderTraces(tmp_path))
     assert isinstance(answers[0], Answer), answers[0]
 
 
