@@ -22,8 +22,7 @@ def find(row: Row) -> StepJob | str | None:
     if row["source"] != "flagperf" or row["model"] != "Transformer-XL base":
         return None
     network = Network(
-        f"sequence.transformer-xl-410-{_TOKENS}", _small, _ids, units=_TOKENS,
-        notes=(f"segments of {_TOKENS} tokens",),
+        f"sequence.transformer-xl-410-{_TOKENS}", _small, _ids, notes=(f"segments of {_TOKENS} tokens",)
     )  # fmt: skip
     return step_job(row, network, optimizer_of(row, "adam"))
 

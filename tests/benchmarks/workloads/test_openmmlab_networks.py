@@ -178,6 +178,8 @@ def test_models_of_flagperf_have_its_sizes() -> None:
     small = _built("Transformer-XL base", "train", "flagperf")
     embeddings = [table.embedding_dim for table in small.modules() if isinstance(table, nn.Embedding)]
     assert embeddings == [410, 102, 25, 6]
+    # Its rates count samples, as those of MoFlow do, and not their tokens.
+    assert _job("Transformer-XL base", "train", "flagperf").units == _job("MoFlow", "train").units == 2
     flows = _built("MoFlow", "train")
     assert sum(isinstance(m, nn.Conv2d) and m.in_channels == 800 for m in flows.modules()) == 10
     assert sum(isinstance(m, nn.Linear) and m.out_features == 1024 for m in flows.modules()) == 38
