@@ -246,9 +246,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Score the tables, print the scores and write the files that were asked for."""
     cache, fits = ProfileCache(arguments.cache), None
     if arguments.leave_out:
-        # Steps of other tables take an hour to trace and are left to their own runner; submissions are scored here.
-        held = ProfileCache(arguments.cache, only_held=True)
-        fits = FitsWithout(arguments.data, held, DecoderTraces(arguments.cache), arguments.leave_out, cache)
+        fits = FitsWithout(arguments.data, cache, DecoderTraces(arguments.cache), arguments.leave_out)
     for truth in truths_of(arguments):
         lines = read_rows(truth.path)
         scored, skipped = score_lines(lines, cache, fits)

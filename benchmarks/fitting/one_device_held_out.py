@@ -49,20 +49,12 @@ class FitsWithout:
         cache: traces of models on one device.
         traces: of language models.
         name: "device", "source" or "benchmark".
-        submitted: traces of submissions; None: they are in `cache` too.
     """
 
-    def __init__(
-        self,
-        data: Path,
-        cache: ProfileCache,
-        traces: DecoderTraces,
-        name: str,
-        submitted: ProfileCache | None = None,
-    ) -> None:
+    def __init__(self, data: Path, cache: ProfileCache, traces: DecoderTraces, name: str) -> None:
         self._name = {"device": "chip"}.get(name, name)
         waiting = calibration().communication.straggler_share
-        self._problem, _ = read_measurements(data, cache, traces, waiting, submitted)
+        self._problem, _ = read_measurements(data, cache, traces, waiting)
         self._groups = np.array([GROUPS[self._name](row) for row in self._problem.rows])
         self._start = solve(self._problem)
         self._known: dict[str, Calibration] = {}

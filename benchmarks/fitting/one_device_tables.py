@@ -68,11 +68,7 @@ _MACHINE = 8
 
 
 def read_measurements(
-    data: Path,
-    cache: ProfileCache,
-    traces: DecoderTraces,
-    waiting_share: float,
-    submitted: ProfileCache | None = None,
+    data: Path, cache: ProfileCache, traces: DecoderTraces, waiting_share: float
 ) -> tuple[Problem, Counter[str]]:
     """
     Return every measurement that has operations as the problem of the fit, and how many lines were skipped by reason.
@@ -82,14 +78,10 @@ def read_measurements(
         cache: traces of models on one device.
         traces: of language models.
         waiting_share: of a step, the loss for every doubling of devices in a machine.
-        submitted: traces of submissions; None: they are in `cache` too.
     """
     index, skipped = Index(prior), Counter[str]()
     maker = RowMaker(index, skipped)
-    rows = [
-        *_steps(data, cache, traces, maker, waiting_share),
-        *submission_rows(data, submitted or cache, maker),
-    ]
+    rows = [*_steps(data, cache, traces, maker, waiting_share), *submission_rows(data, cache, maker)]
     groups = Counter(_group(row) for row in rows)
     of_source = Counter(source for source, *_ in groups)
     for row in rows:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import math
 from argparse import Namespace
-from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +25,12 @@ from benchmarks.workloads.mlperf import mlperf_job, shared_update, update_shares
 from benchmarks.workloads.transformers_models import PretrainedBert
 from builders.submissions import submission
 from trainfare_core.prediction.roofline.coefficients import calibration
+
+STEP_COLUMNS = (
+    "source", "model", "model_family", "task", "params", "batch_per_device", "global_batch", "sequence_length",
+    "image_size", "precision", "accelerator", "devices", "nodes", "strategy", "activation_checkpointing", "optimizer",
+    "throughput", "throughput_unit", "step_time_ms", "step_time_origin", "framework", "measured", "notes", "source_ref",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -56,36 +64,41 @@ def test_submissions_run_their_vendors_kernels_and_not_torch_compile(cache: Prof
     assert by_vendor < by_compiler
 
 
-def test_fits_without_a_benchmark_trace_submissions_and_no_other_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Submissions are scored here, so that no other runner has to trace them first; both tables share the fits."""
-    caches: list[list[bool]] = []
-    scored: list[object] = []
-    fits = SimpleNamespace()
+def _write(path: Path, *lines: dict[str, str], names: Iterable[str] = ()) -> None:
+    with (gzip.open if path.suffix == ".gz" else open)(path, "wt", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=[*names] or list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
 
-    def fits_without(
-        _data: Path, held: ProfileCache, _traces: object, _name: str, submitted: ProfileCache
-    ) -> object:
-        caches.append([cache._only_held for cache in (held, submitted)])
-        return fits
 
-    monkeypatch.setattr(time_to_train, "FitsWithout", fits_without)
-    monkeypatch.setattr(time_to_train, "read_rows", lambda path: [{"table": str(path)}])
-    monkeypatch.setattr(
-        time_to_train,
-        "score_lines",
-        lambda lines, _, known: scored.append((lines, known)) or ([1], Counter()),
-    )
-    for name in ("summary", "print_table", "write_rows", "write_json"):
-        monkeypatch.setattr(time_to_train, name, lambda *_: None)
+def test_a_fit_without_a_benchmark_does_not_depend_on_what_was_traced_before(tmp_path: Path) -> None:
+    """The first run traces the rows of the fit itself; with an empty folder of traces it left them out, and scored so."""
+    data, cache = tmp_path / "data", tmp_path / "traces"
+    data.mkdir()
+    _write(data / "kernels.csv.gz", names=("device", "op", "flag"))
+    _write(data / "microbench_achieved.csv", names=("device", "dtype", "bench"))
+    step = dict.fromkeys(STEP_COLUMNS, "") | {
+        "source": "made", "model": "resnet18", "task": "imagenet-classification", "precision": "amp_fp16",
+        "accelerator": "V100-SXM2-16GB", "devices": "1", "nodes": "1", "batch_per_device": "64", "throughput": "900",
+        "throughput_unit": "samples/s", "framework": "pytorch 1.4.0", "measured": "training iterations",
+    }  # fmt: skip
+    _write(data / "throughput_train.csv", step)
+    _write(data / "throughput_train_2.csv", names=step)
+    table, scores = data / "time_to_train.csv", tmp_path / "scores.csv"
+    _write(table, submission())
+    found = [
+        (_scored(table, scores, cache, data), len(list(cache.iterdir())))
+        for _ in ("with an empty cache", "again")
+    ]
+    assert found[0] == found[1]
+    assert found[0][1] == 2, "the step and the submission"
+
+
+def _scored(table: Path, scores: Path, cache: Path, data: Path) -> str:
     time_to_train.run(
-        Namespace(
-            truth=["a", "b"], json=None, rows=None, cache=tmp_path, data=tmp_path, leave_out="benchmark"
-        )
+        Namespace(truth=[table], json=None, rows=[scores], cache=cache, data=data, leave_out="benchmark")
     )
-    assert caches == [[True, False]]
-    assert scored == [([{"table": "a"}], fits), ([{"table": "b"}], fits)]
+    return scores.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("benchmark", ["ssd300", "stable_diffusion"])
