@@ -6,39 +6,43 @@ set -euo pipefail
 results=$(mktemp -d)
 trap 'kill $(jobs -p) 2> /dev/null; rm -rf "$results"' EXIT
 
-score() { # name of the results, table, flags...; the runner is the name without "_apart"
-    local name=$1 runner=${1%_apart} table=$DATA/$2 release truth files=()
-    shift 2
-    for release in "" _2; do # both releases of a table in one process: they share traces and fits
-        truth=${table/.csv/$release.csv}
-        [ -f "$truth" ] || continue
-        files+=(--truth "$truth" --json "$results/$name$release.json")
-        case $name in step_time | time_to_train | memory) files+=(--rows "$results/$name$release.csv") ;; esac
+score() { # name of the results, releases of the table, its first release, flags...; the runner is the name without "_apart"
+    local name=$1 runner=${1%_apart} table=$DATA/$3 log=$results/$1-${2// /}.log release of files=()
+    for release in $2; do # several in one process share traces and fits
+        of=${release#1}
+        of=${of:+_$of}
+        [ -f "${table/.csv/$of.csv}" ] || continue
+        files+=(--truth "${table/.csv/$of.csv}" --json "$results/$name$of.json")
+        case $name in step_time | time_to_train | memory) files+=(--rows "$results/$name$of.csv") ;; esac
     done
     if [ ! -f "benchmarks/$runner.py" ] || [ ${#files[@]} = 0 ]; then
-        echo "$name: skipped, no runner or no $table"
+        echo "$name: skipped, no runner or no release $2 of $table"
         return
     fi
-    echo "$name ..."
-    "$BIN/python" -m "benchmarks.$runner" "${files[@]}" "$@" > "$results/$name.log" ||
-        { cat "$results/$name.log"; return 1; }
+    echo "$name $2 ..."
+    shift 3
+    "$BIN/python" -m "benchmarks.$runner" "${files[@]}" "$@" > "$log" || { cat "$log"; return 1; }
 }
 
-# Two processes at a time. The traces of a first run take most of it: those of steps in one, those of memory in the other.
-score memory strategy/memory_reference.csv --cache "$CACHE" --leave-one-source-out &
+# The traces of a first run take most of it: three processes make them, so that two cores are busy to the end.
+score memory "1 2" strategy/memory_reference.csv --cache "$CACHE" --leave-one-source-out &
 memory=$!
 # shellcheck disable=SC2086 # STEPS is a list of flags
-score step_time calibration/throughput_train.csv --cache "$CACHE" $STEPS
-score kernels calibration/kernels.csv.gz
-score strategy strategy/transfer_results.csv
-score decline_hindcast cost_decline/technology_curves.csv
+score step_time 1 calibration/throughput_train.csv --cache "$CACHE" $STEPS &
+steps=$!
+# shellcheck disable=SC2086
+score step_time 2 calibration/throughput_train.csv --cache "$CACHE" $STEPS
+wait "$steps"
+score kernels 1 calibration/kernels.csv.gz
+score strategy 1 strategy/transfer_results.csv
+score decline_hindcast 1 cost_decline/technology_curves.csv
 wait "$memory"
 # With the chip of every row left out of the fit of one device: the score of several devices on unseen chips.
 # shellcheck disable=SC2086
-score step_time_apart calibration/throughput_train.csv --cache "$CACHE" --several --leave-out device \
+score step_time_apart "1 2" calibration/throughput_train.csv --cache "$CACHE" --several --leave-out device \
     --data "$DATA/calibration" $STEPS &
 apart=$!
-score time_to_train calibration/time_to_train.csv --cache "$CACHE" --leave-out benchmark --data "$DATA/calibration"
+score time_to_train "1 2" calibration/time_to_train.csv --cache "$CACHE" --leave-out benchmark --data "$DATA/calibration"
 wait "$apart"
 if [ -f "$results/step_time.csv" ]; then
     echo "pick_cheapest ..."
