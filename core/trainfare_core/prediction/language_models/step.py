@@ -295,9 +295,9 @@ def _compute_s(
     peak = np.where(bfloat, devices.bfloat_per_s, devices.half_per_s)
     attention = np.where(bfloat, devices.bfloat_attention_per_s, devices.attention_per_s)
     sixteen = peak * fit.product_efficiency * shape
-    integer = devices.integer_per_s * fit.integer_efficiency
+    integer = devices.integer_per_s * fit.integer_efficiency * shape
     sides = _narrow(ledger.width * (4 / spread.tensor) ** 0.5, fit.narrow_slope, _WIDE_SIDES)
-    eight = np.where(ledger.integer > 0, integer, devices.eight_per_s * fit.product8_efficiency) * sides
+    eight = np.where(ledger.integer > 0, integer, devices.eight_per_s * fit.product8_efficiency * sides)
     four = devices.four_per_s * fit.product8_efficiency * sides
     grouped = fit.grouped_efficiency * expert
     total = (

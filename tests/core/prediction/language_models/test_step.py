@@ -388,6 +388,23 @@ def test_products_of_integers_run_at_their_own_peak() -> None:
     assert wide == pytest.approx(np.hypot(narrow, UNFITTED_SIGMA), rel=0.02), "one row was measured"
 
 
+def test_products_of_integers_lose_what_products_in_16_bits_lose_by_their_width() -> None:
+    """Libraries of GPUs need wider matrices for 8 bits; compilers of TPUs were not seen to."""
+    fit = decoder_calibration()
+    flat = fit.model_copy(update={"narrow_slope": 0.0})
+
+    def lost(dtype: str) -> float:
+        job = gpt_profile(layers=32, width=1024, heads=16)
+        narrow = in_8_bits(job, may_be_in_8_bits(job), dtype) if dtype else job
+        seconds = [
+            predict_run(prepare(narrow, decoder=one), shapes("TPU-v6e"), plan()).compute_s[0]
+            for one in (fit, flat)
+        ]
+        return float(seconds[0] / seconds[1])
+
+    assert lost("int8") == pytest.approx(lost(""), abs=0.01)
+
+
 def test_heads_that_8_does_not_divide_multiply_slowly() -> None:
     """A matrix unit takes 16 bytes at a time. Lengths of samples that it does not divide were not measured."""
     job = gpt_profile(layers=32, width=4096, heads=32)
