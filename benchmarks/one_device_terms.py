@@ -45,7 +45,7 @@ TERMS: Final = {
     "bandwidth of a device": r"memory\|device:bandwidth",
     "unfilled waves": r"shared\|waves",
     "batched products": r"\|matmul:batched",
-    "narrow products": r"\|matmul:narrow",
+    "size of products": r"\|matmul:size",
     "sizes that are no multiple of 8": r"\|(matmul|conv):misaligned",
     "grouped and depthwise convolutions": r"\|conv:(grouped|depthwise)$",
     "width of groups": r"\|(grouped|depthwise):width",

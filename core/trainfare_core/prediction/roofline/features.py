@@ -64,10 +64,11 @@ _BYTES: Final = {"fp64": 8, "fp32": 4, "tf32": 4, "fp8": 1, "mxfp8": 1, "fp4": 0
 """Bytes of one element; every other matrix type has 2."""
 _TYPICAL_WATTS: Final = {"tensor": 1.0, "vector": 12.0}
 """Watts per dense TFLOP/s: the zero of `device:watts`, and what a device of unknown power counts as."""
-_FULL_WIDTH, _FULL_GROUP, _FULL_ROW = 256, 64, 1024
+_FULL_PRODUCT, _FULL_WIDTH, _FULL_GROUP, _FULL_ROW = 4096, 256, 64, 1024
 """
-Sizes from which an operation counts as large: narrower products, groups and rows have a term that grows with every
-halving. Chosen values; the coefficients are fitted around them.
+Sizes from which an operation counts as large: smaller products (geometric mean of the three sides of one), narrower
+convolutions, groups and rows have a term that grows with every halving. Chosen values; the coefficients are fitted
+around them.
 """
 _SHORTEST: Final = -6.0
 """Sizes below 1/64 of the full one count as 1/64, so that no term grows without bound. A chosen value."""
@@ -133,7 +134,7 @@ def compute_terms(group: OperationGroup, path: Path, ratio: float = 1.0) -> Term
         batch, rows, columns, depth = shape
         if batch > 1:
             found.append(("matmul:batched", 1.0))
-        found.append(("matmul:narrow", _short(min(rows, columns), _FULL_WIDTH)))
+        found.append(("matmul:size", _short(round((rows * columns * depth) ** (1 / 3)), _FULL_PRODUCT)))
         if group.dtype in _HALF and any(size % 8 for size in (rows, columns, depth)):
             found.append(("matmul:misaligned", 1.0))
     own += [(f"{path if _differs_by_path(name) else 'shared'}|{name}", value) for name, value in found]

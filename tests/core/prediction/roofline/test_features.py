@@ -65,6 +65,33 @@ def test_tensor_units_like_channels_last_and_whole_eights() -> None:
     assert ("tensor|matmul:misaligned", 1.0) in compute_terms(odd, "tensor")
 
 
+def product(rows: int, columns: int, depth: int) -> OperationGroup:
+    return operation(kind="matmul", dtype="bf16", shape=(1, rows, columns, depth))
+
+
+@pytest.mark.parametrize(
+    ("sides", "halvings"),
+    [
+        ((4096, 4096, 4096), 0.0),
+        ((16384, 16384, 16384), 0.0),
+        ((2048, 2048, 2048), -1.0),
+        ((8192, 1024, 1024), -1.0),
+    ],
+)
+def test_a_product_is_as_large_as_the_geometric_mean_of_its_sides(
+    sides: tuple[int, int, int], halvings: float
+) -> None:
+    """Up to 4,096; below it each halving costs efficiency, and no side alone decides."""
+    terms = dict(compute_terms(product(*sides), "tensor"))
+    assert terms["shared|matmul:size"] == pytest.approx(halvings)
+
+
+def test_a_small_product_uses_less_of_the_peak_than_a_large_one() -> None:
+    """With full waves of tiles both, and a reduction that no library splits."""
+    large, small = (seconds_per_flop(product(16384, side, side)) for side in (1920, 512))
+    assert small > 1.05 * large
+
+
 def test_kernels_above_nine_and_other_dimensions_have_terms_of_their_own() -> None:
     """Of a depthwise convolution of 7 x 7 in channels last, in compute and in memory; of 1 and 3 dimensions; of the weights."""
     wide = convolution((64, 256, 256, 256, 1, 7, 7, 1, 28, 28, 1, 1))
