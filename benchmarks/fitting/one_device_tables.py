@@ -28,7 +28,7 @@ from benchmarks.workloads.decoder_rows import decoder_run
 from trainfare_core.job_profile import JobProfile, OperationGroup, OperationKind
 from trainfare_core.prediction.roofline.operations import Operations
 
-__all__ = ["FILES", "kernel_group", "read_measurements"]
+__all__ = ["FILES", "group_weight", "kernel_group", "read_measurements"]
 
 FILES = ("kernels.csv.gz", "microbench_achieved.csv", *STEP_TABLES, *SUBMISSION_TABLES)
 _KERNEL_KINDS: dict[str, OperationKind] = {
@@ -89,12 +89,12 @@ def read_measurements(
         if fitted and row.measured_s < _LEAST_SHARE_OF_ROOFLINE * roofline_s(row):
             skipped["faster than its roofline: scored, not fitted"] += 1
             fitted = False
-        row.weight = _group_weight(row, of_source[row.source]) / groups[_group(row)] if fitted else 0.0
+        row.weight = group_weight(row, of_source[row.source]) / groups[_group(row)] if fitted else 0.0
     found = [*(merged(row) for row in rows), *_kernels(data, maker), *_ceilings(data, maker)]
     return Problem(found, index), skipped
 
 
-def _group_weight(row: Row, groups: int) -> float:
+def group_weight(row: Row, groups: int) -> float:
     """Return the weight of all steps of a row's group, of a source with so many groups."""
     weight = _LOADER_GROUP_WEIGHT if row.source in _WITH_LOADER else _STEP_GROUP_WEIGHT
     if row.timed == SUBMISSION:

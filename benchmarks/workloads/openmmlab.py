@@ -21,7 +21,7 @@ from benchmarks.workloads.openmmlab_backbones import backbone_of
 from benchmarks.workloads.openmmlab_early_torch import pixel_loss
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
+__all__ = ["Neck", "RCnn", "find"]
 
 _PIXELS = (800, 1344)
 _CLASSES = {
@@ -95,7 +95,7 @@ def _detector(name: str) -> Network | str:
         stages = 3 if re.search("cascade|htc|scnet|detectors", name) else 1
         return Network(
             f"mmdet.{backbone.key}.{stages}.{masks}",
-            lambda: _RCnn(backbone.build(), stages, masks=masks), _images(*_PIXELS), notes=notes,
+            lambda: RCnn(backbone.build(), stages, masks=masks), _images(*_PIXELS), notes=notes,
         )  # fmt: skip
     towers, anchors = 0 if "rpn" in name else 4, 9 if "retinanet" in name else 1
     normal = "gn" in name or not re.search("retinanet|rpn", name)
@@ -146,7 +146,7 @@ def _separable(wide: int, out: int, dilation: int = 1) -> nn.Sequential:
     return nn.Sequential(alone, nn.BatchNorm2d(wide), nn.ReLU(inplace=True), *_unit(wide, out, 1))
 
 
-class _Neck(nn.Module):
+class Neck(nn.Module):
     """A feature pyramid of 256 channels: five maps, strides 4 to 64 or, from the second map on, 8 to 128."""
 
     def __init__(self, widths: tuple[int, ...], *, first: int) -> None:
@@ -170,7 +170,7 @@ class _Neck(nn.Module):
         return levels
 
 
-class _RCnn(nn.Module):
+class RCnn(nn.Module):
     """
     R-CNN with a pyramid: 512 proposals an image, of which 128 have masks; returns its loss.
 
@@ -182,7 +182,7 @@ class _RCnn(nn.Module):
 
     def __init__(self, body: nn.Module, stages: int, *, masks: bool) -> None:
         super().__init__()
-        self.body, self.neck = body, _Neck(body.widths, first=0)  # type: ignore[arg-type]
+        self.body, self.neck = body, Neck(body.widths, first=0)  # type: ignore[arg-type]
         self.rpn, self.score, self.delta = (
             nn.Conv2d(256, 256, 3, padding=1),
             nn.Conv2d(256, 3, 1),
@@ -248,7 +248,7 @@ class _OneStage(nn.Module):
 
     def __init__(self, body: nn.Module, *, towers: int, anchors: int, normal: bool) -> None:
         super().__init__()
-        self.body, self.neck = body, _Neck(body.widths, first=1 if towers else 0)  # type: ignore[arg-type]
+        self.body, self.neck = body, Neck(body.widths, first=1 if towers else 0)  # type: ignore[arg-type]
 
         def tower() -> nn.Sequential:
             layers: list[nn.Module] = []

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.workloads.openmmlab import _Neck as Neck
+from benchmarks.workloads.openmmlab import Neck
 from benchmarks.workloads.openmmlab_backbones import backbone_of
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 

@@ -19,7 +19,7 @@ from benchmarks.workloads.openmmlab_crops import classes_of, crop_of
 from benchmarks.workloads.openmmlab_early_torch import pixel_loss
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
+__all__ = ["Codes", "find"]
 
 _CODES, _WIDE = 32, 512
 
@@ -42,7 +42,7 @@ def find(row: Row) -> StepJob | str | None:
     return step_job(row, network, optimizer_of(row, "sgd"))
 
 
-class _Codes(nn.Module):
+class Codes(nn.Module):
     """What the pixels of a map are beside each of the codes, summed up."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class _EncNet(nn.Module):
         widths: Any = body.widths
         self.body, self.enter = body, Conv2dNormActivation(widths[-1], _WIDE)
         self.project = Conv2dNormActivation(_WIDE, _WIDE, 1)
-        self.codes = nn.Sequential(_Codes(), nn.BatchNorm1d(_CODES), nn.ReLU(inplace=True))
+        self.codes = nn.Sequential(Codes(), nn.BatchNorm1d(_CODES), nn.ReLU(inplace=True))
         self.weigh, self.scenes = nn.Linear(_WIDE, _WIDE), nn.Linear(_WIDE, classes)
         self.classes = nn.Sequential(nn.Dropout2d(0.1), nn.Conv2d(_WIDE, classes, 1))
         self.helper = nn.Sequential(

@@ -21,7 +21,7 @@ from torchvision.ops import Conv2dNormActivation
 
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
+__all__ = ["PillarPoints", "find"]
 
 _ROTATIONS = 2
 """Of each anchor, and directions of a box."""
@@ -105,7 +105,7 @@ def _unit(wide: int, out: int, kernel: int = 3, stride: int = 1) -> nn.Sequentia
     return made
 
 
-class _Points(nn.Module):
+class PillarPoints(nn.Module):
     """A layer over every point and the greatest values of its pillar, which `beside` puts beside each point's own."""
 
     def __init__(self, wide: int, out: int, *, beside: bool) -> None:
@@ -208,7 +208,7 @@ class _Pillars(nn.Module):
         last = len(scenes.layers) - 1
         self.points = nn.Sequential(
             *(
-                _Points(wide if i == 0 else 2 * wide, out, beside=i < last)
+                PillarPoints(wide if i == 0 else 2 * wide, out, beside=i < last)
                 for i, (wide, out) in enumerate(pairwise(widths))
             )
         )

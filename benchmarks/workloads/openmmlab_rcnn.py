@@ -28,7 +28,7 @@ from benchmarks.workloads.openmmlab_backbones import backbone_of
 from benchmarks.workloads.openmmlab_early_torch import UnfusedGroupNorm
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
+__all__ = ["HybridRCnn", "Parts", "Standard", "crops_of", "find"]
 
 _PIXELS, _JITTERED_PIXELS = (800, 1344), (1024, 1024)
 _PROPOSALS, _WITH_MASKS = 512, 128
@@ -40,7 +40,7 @@ _NAMES = re.compile(r"(faster|mask)[-_]rcnn|htc[-_]")
 
 
 @dataclass(frozen=True)
-class _Parts:
+class Parts:
     """
     What a configuration changes.
 
@@ -76,12 +76,12 @@ def find(row: Row) -> StepJob | str | None:
     if isinstance(backbone, str):
         return backbone
     norm = "" if normalised is None else "gn" if normalised[1] == "gn" else "bn"
-    parts = _Parts(
+    parts = Parts(
         norm, bool(normalised and normalised[2]), hybrid or "mask" in name, 2 if "rpn-2conv" in name else 1,
         hybrid, offsets,
     )  # fmt: skip
     network = Network(
-        f"mmdet.{backbone.key}.{parts!r}.{pixels}", lambda: _standardised(_RCnn(backbone.build(), parts), parts),
+        f"mmdet.{backbone.key}.{parts!r}.{pixels}", lambda: _standardised(HybridRCnn(backbone.build(), parts), parts),
         _images(*pixels),
     )  # fmt: skip
     return step_job(row, network, optimizer_of(row, "sgd"))
@@ -91,7 +91,7 @@ def _images(height: int, width: int) -> Callable[[int], tuple[torch.Tensor, ...]
     return lambda batch: (torch.empty(batch, 3, height, width),)
 
 
-class _Standard(nn.Module):
+class Standard(nn.Module):
     """A weight whose filters have mean 0 and deviation 1."""
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
@@ -100,12 +100,12 @@ class _Standard(nn.Module):
         return (centred / (flat.std(1, keepdim=True) + 1e-5)).view_as(weight)
 
 
-def _standardised(net: nn.Module, parts: _Parts) -> nn.Module:
+def _standardised(net: nn.Module, parts: Parts) -> nn.Module:
     """Return the network with standardised weights in every convolution that is followed by a normalisation."""
     if parts.standard:
         for layer in list(net.modules()):
             if isinstance(layer, nn.Conv2d) and layer.bias is None:
-                parametrize.register_parametrization(layer, "weight", _Standard(), unsafe=True)
+                parametrize.register_parametrization(layer, "weight", Standard(), unsafe=True)
     return net
 
 
@@ -125,7 +125,7 @@ class _Offsets(nn.Module):
         return torch.stack([move(crops.flatten(1)).mean() for move in self.moves]).sum()
 
 
-class _RCnn(nn.Module):
+class HybridRCnn(nn.Module):
     """
     R-CNN with a pyramid; returns its loss.
 
@@ -134,7 +134,7 @@ class _RCnn(nn.Module):
         parts: what the configuration changes.
     """
 
-    def __init__(self, body: nn.Module, parts: _Parts) -> None:
+    def __init__(self, body: nn.Module, parts: Parts) -> None:
         super().__init__()
         widths: Any = body.widths
         norms: dict[str, Callable[..., nn.Module]] = {"gn": UnfusedGroupNorm, "bn": nn.BatchNorm2d}
@@ -174,11 +174,11 @@ class _RCnn(nn.Module):
             context = self.context(hidden)
         boxes, masks = len(images) * _PROPOSALS, len(images) * _WITH_MASKS
         for stage, head in enumerate(self.boxes):
-            crops = _crops(levels[0], boxes, 7)
+            crops = crops_of(levels[0], boxes, 7)
             for offsets in self.offsets:
-                loss = loss + offsets(_crops(levels[0], boxes // 4, 7))
+                loss = loss + offsets(crops_of(levels[0], boxes // 4, 7))
             if context is not None:
-                crops = crops + functional.adaptive_avg_pool2d(_crops(context, boxes, 14), 7)
+                crops = crops + functional.adaptive_avg_pool2d(crops_of(context, boxes, 14), 7)
             kinds, deltas = head(crops)
             labels = torch.zeros(len(kinds), dtype=torch.long, device=kinds.device)
             loss = loss + functional.cross_entropy(kinds, labels) + deltas.mean()
@@ -199,9 +199,9 @@ class _RCnn(nn.Module):
     def _mask_loss(
         self, level: torch.Tensor, context: torch.Tensor | None, count: int, stage: int
     ) -> torch.Tensor:
-        crops = _crops(level, count, 14)
+        crops = crops_of(level, count, 14)
         if context is not None:
-            crops = crops + _crops(context, count, 14)
+            crops = crops + crops_of(context, count, 14)
         found = self.masks[0](crops)
         for i in range(stage):  # a stage of the cascade runs those before it again
             found = self.masks[i + 1](crops + self.flow[i](found))
@@ -209,7 +209,7 @@ class _RCnn(nn.Module):
         return functional.binary_cross_entropy_with_logits(shapes, torch.zeros_like(shapes))
 
 
-def _crops(level: torch.Tensor, count: int, size: int) -> torch.Tensor:
+def crops_of(level: torch.Tensor, count: int, size: int) -> torch.Tensor:
     """Return `count` crops of a map, by a gather that writes as many bytes as RoIAlign."""
     flat = level.flatten(2).transpose(1, 2).reshape(-1, level.shape[1])
     where = torch.zeros(count * size * size, dtype=torch.long, device=level.device)

@@ -21,7 +21,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from benchmarks.workloads.openmmlab_backbones import backbone_of
-from benchmarks.workloads.openmmlab_rcnn import _crops as crops_of
+from benchmarks.workloads.openmmlab_rcnn import crops_of
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
 __all__ = ["find"]

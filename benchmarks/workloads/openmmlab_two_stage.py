@@ -18,15 +18,13 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from benchmarks.workloads.openmmlab import _RCnn as RCnn
+from benchmarks.workloads.openmmlab import RCnn
 from benchmarks.workloads.openmmlab_backbones import backbone_of
 from benchmarks.workloads.openmmlab_early_torch import KeptScores
-from benchmarks.workloads.openmmlab_rcnn import _Parts as Parts
-from benchmarks.workloads.openmmlab_rcnn import _RCnn as HybridRCnn
-from benchmarks.workloads.openmmlab_rcnn import _Standard as Standard
+from benchmarks.workloads.openmmlab_rcnn import HybridRCnn, Parts, Standard
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
+__all__ = ["BlockAttention", "find"]
 
 _PIXELS, _ROOM_PIXELS = (800, 1344), (608, 832)
 """Height and width of the images: of COCO, and the greatest of SUN RGB-D."""
@@ -90,12 +88,12 @@ def _attended(*, everything: bool) -> nn.Module:
     for stage in body.stages[2:]:
         for block in stage:
             block.conv3 = nn.Sequential(
-                _Attention(block.conv3.in_channels, everything=everything), block.conv3
+                BlockAttention(block.conv3.in_channels, everything=everything), block.conv3
             )
     return body  # type: ignore[no-any-return]
 
 
-class _Attention(nn.Module):
+class BlockAttention(nn.Module):
     """
     Attention of all pixels to every second one in eight heads.
 

@@ -16,7 +16,7 @@ pytest.importorskip("transformers")
 from benchmarks.fitting.held_out_groups import GROUPS
 from benchmarks.fitting.one_device_rows import Index, Row, RowMaker
 from benchmarks.fitting.one_device_solver import prior
-from benchmarks.fitting.one_device_tables import _group_weight
+from benchmarks.fitting.one_device_tables import group_weight
 from benchmarks.fitting.submission_rows import submission_rows
 from benchmarks.fitting.submission_steps import training_share
 from benchmarks.fitting.table_lines import SUBMISSION
@@ -90,8 +90,8 @@ def test_devices_that_evaluate_take_no_time_from_training() -> None:
 def test_many_groups_of_one_source_count_less_each(tmp_path: Path, cache: ProfileCache) -> None:
     """Four times as many models on one card weigh twice as much together, and up to a hundred groups count in full."""
     (row,), _ = _rows(tmp_path, cache, ROW)
-    assert _group_weight(row, 100) == _group_weight(row, 1)
-    assert _group_weight(row, 400) == pytest.approx(_group_weight(row, 100) / 2)
+    assert group_weight(row, 100) == group_weight(row, 1)
+    assert group_weight(row, 400) == pytest.approx(group_weight(row, 100) / 2)
 
 
 def test_steps_of_todays_software_count_five_times_and_submissions_do_not(
@@ -102,7 +102,7 @@ def test_steps_of_todays_software_count_five_times_and_submissions_do_not(
 
     def weight(source: str, framework: str, measured: str = "") -> float:
         line = {**row.line, "framework": framework, "measured": measured}
-        return _group_weight(replace(row, source=source, line=line), 1)
+        return group_weight(replace(row, source=source, line=line), 1)
 
     old = weight("lambda-dlbench", "pytorch 1.13.0 (NGC container)")
     assert weight("lambda-dlbench", "pytorch 2.3.0 (NGC container)") == 5 * old

@@ -14,9 +14,9 @@ from torch import nn
 
 from benchmarks.workloads import StepJob, resolve
 from benchmarks.workloads.memory_rows import memory_run
-from benchmarks.workloads.openmmlab_encoding import _Codes as Codes
-from benchmarks.workloads.openmmlab_pillars import _Points as Points
-from benchmarks.workloads.openmmlab_two_stage import _Attention as Attention
+from benchmarks.workloads.openmmlab_encoding import Codes
+from benchmarks.workloads.openmmlab_pillars import PillarPoints
+from benchmarks.workloads.openmmlab_two_stage import BlockAttention
 
 ROW = {
     "source": "", "model": "", "task": "", "batch_per_device": "2", "global_batch": "", "devices": "1",
@@ -143,15 +143,15 @@ def test_an_encoding_keeps_each_pixel_beside_each_code_twice() -> None:
 @pytest.mark.parametrize(("everything", "kept"), [(True, 2), (False, 0)])
 def test_attention_keeps_its_scores_before_and_after_their_softmax(everything: bool, kept: int) -> None:
     x = torch.randn(1, 16, 6, 10, requires_grad=True)
-    block = Attention(16, everything=everything)
+    block = BlockAttention(16, everything=everything)
     assert block(x).shape == x.shape
     assert _kept(lambda: block(x), 8 * 60 * 15) == kept
 
 
 def test_points_are_put_beside_the_greatest_of_their_pillar() -> None:
     points = torch.randn(7, 4, 5)
-    assert Points(5, 6, beside=False)(points).shape == (7, 6)
-    both = Points(5, 6, beside=True)(points)
+    assert PillarPoints(5, 6, beside=False)(points).shape == (7, 6)
+    both = PillarPoints(5, 6, beside=True)(points)
     assert both.shape == (7, 4, 12)
     torch.testing.assert_close(both[:, 0, 6:], both[:, :, :6].max(1)[0])
 
