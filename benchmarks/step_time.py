@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Score the tables, print the scores and write the files that were asked for."""
     cache = ProfileCache(arguments.cache, only_held=arguments.traced_only)
     traces = DecoderTraces(arguments.cache)
-    fits = _fits(arguments, cache, traces)
+    fits = fits_of(arguments, cache, traces)
     for truth in truths_of(arguments):
         lines = launched_rows(truth.path)
         if arguments.several:
@@ -178,7 +178,7 @@ def score_lines(
     return summary(scored, skipped)
 
 
-def _fits(arguments: argparse.Namespace, cache: ProfileCache, traces: DecoderTraces) -> FitsWithout | None:
+def fits_of(arguments: argparse.Namespace, cache: ProfileCache, traces: DecoderTraces) -> FitsWithout | None:
     """Return the fits that leave a row's group out, where rows of one device have such groups."""
     if arguments.leave_out not in ("device", "source"):
         return None

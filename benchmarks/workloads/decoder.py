@@ -22,7 +22,9 @@ from torch.utils.checkpoint import checkpoint
 from trainfare import TrainingJob, trace_job
 from trainfare_core.job_profile import JobProfile
 
-__all__ = ["Decoder", "DecoderStep", "trace_blocks"]
+__all__ = [
+    "Attention", "Decoder", "DecoderStep", "Experts", "FeedForward", "Linear", "Model", "rotate", "trace_blocks",
+]  # fmt: skip
 
 Method = Literal["full", "lora", "qlora", "adapter"]
 Recompute = Literal["none", "half", "full"]
@@ -126,7 +128,7 @@ class DecoderStep:
 _NOTHING = Decoder(1, 1, 1, 1, 1, 1)
 
 
-class _Linear(nn.Module):
+class Linear(nn.Module):
     """A linear layer without bias; with a rank, its output gets that of a trained low-rank pair (LoRA) added."""
 
     def __init__(self, wide: int, out: int, rank: int, *, frozen: bool) -> None:
@@ -144,7 +146,9 @@ class _Linear(nn.Module):
         return y if self.low_rank is None else y + self.low_rank(x) * 2.0
 
 
-class _Attention(nn.Module):
+class Attention(nn.Module):
+    """Causal attention of grouped heads, or latent attention; queries and keys are rotated where the model is gated."""
+
     def __init__(self, step: DecoderStep) -> None:
         super().__init__()
         model = step.model
@@ -153,15 +157,15 @@ class _Attention(nn.Module):
         rank = step.rank if step.method in ("lora", "qlora") else 0
         self.latent = model.kv_latent
         if self.latent:
-            self.down = _Linear(model.hidden, 4 * self.latent + 64, 0, frozen=frozen)
-            self.queries = _Linear(3 * self.latent, self.head * self.heads, rank, frozen=frozen)
-            self.pairs = _Linear(self.latent, 2 * self.head * self.heads, rank, frozen=frozen)
+            self.down = Linear(model.hidden, 4 * self.latent + 64, 0, frozen=frozen)
+            self.queries = Linear(3 * self.latent, self.head * self.heads, rank, frozen=frozen)
+            self.pairs = Linear(self.latent, 2 * self.head * self.heads, rank, frozen=frozen)
         elif step.separate:
             widths = (self.head * n for n in (self.heads, self.kv, self.kv))
-            self.each = nn.ModuleList(_Linear(model.hidden, wide, rank, frozen=frozen) for wide in widths)
+            self.each = nn.ModuleList(Linear(model.hidden, wide, rank, frozen=frozen) for wide in widths)
         else:
-            self.qkv = _Linear(model.hidden, self.head * (self.heads + 2 * self.kv), rank, frozen=frozen)
-        self.out = _Linear(self.head * self.heads, model.hidden, rank, frozen=frozen)
+            self.qkv = Linear(model.hidden, self.head * (self.heads + 2 * self.kv), rank, frozen=frozen)
+        self.out = Linear(self.head * self.heads, model.hidden, rank, frozen=frozen)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         batch, length, _ = x.shape
@@ -174,7 +178,7 @@ class _Attention(nn.Module):
             q, k, v = self.qkv(x).split([self.head * n for n in (self.heads, self.kv, self.kv)], dim=-1)
         q, k, v = (t.view(batch, length, -1, self.head).transpose(1, 2) for t in (q, k, v))
         if self.step.model.gated:
-            q, k = _rotate(q), _rotate(k)
+            q, k = rotate(q), rotate(k)
         mixed = self._mix(q, k, v).transpose(1, 2).reshape(batch, length, -1)
         y: torch.Tensor = self.out(mixed)
         return y
@@ -190,23 +194,26 @@ class _Attention(nn.Module):
         return (functional.dropout(scores, 0.1) if self.step.dropout else scores) @ v
 
 
-def _rotate(x: torch.Tensor) -> torch.Tensor:
+def rotate(x: torch.Tensor) -> torch.Tensor:
+    """Return queries or keys with rotary position embeddings, shape (batch, heads, tokens, size of a head)."""
     half = x.shape[-1] // 2
     angle = torch.ones(x.shape[-2], half, dtype=x.dtype, device=x.device)
     a, b = x[..., :half], x[..., half:]
     return torch.cat((a * angle - b * angle, b * angle + a * angle), dim=-1)
 
 
-class _FeedForward(nn.Module):
+class FeedForward(nn.Module):
+    """A feed-forward network, gated where the model's is."""
+
     def __init__(self, step: DecoderStep, width: int) -> None:
         super().__init__()
         hidden = step.model.hidden
         self.gated, frozen = step.model.gated, step.method != "full"
         rank = step.rank if step.method in ("lora", "qlora") and step.lora_everywhere else 0
         self.separate = step.separate and self.gated
-        self.up = _Linear(hidden, width * (2 if self.gated and not self.separate else 1), rank, frozen=frozen)
-        self.gate = _Linear(hidden, width, rank, frozen=frozen) if self.separate else None
-        self.down = _Linear(width, hidden, rank, frozen=frozen)
+        self.up = Linear(hidden, width * (2 if self.gated and not self.separate else 1), rank, frozen=frozen)
+        self.gate = Linear(hidden, width, rank, frozen=frozen) if self.separate else None
+        self.down = Linear(width, hidden, rank, frozen=frozen)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = self.up(x)
@@ -235,7 +242,7 @@ class _SeparateNorm(nn.Module):
         return y
 
 
-class _Experts(nn.Module):
+class Experts(nn.Module):
     """Routed experts that each get the same number of tokens, which a load-balancing loss aims at."""
 
     def __init__(self, step: DecoderStep) -> None:
@@ -249,7 +256,7 @@ class _Experts(nn.Module):
         self.down = nn.Parameter(
             torch.empty(model.experts, model.expert_ffn, model.hidden), requires_grad=trains
         )
-        self.shared = _FeedForward(step, model.shared_ffn) if model.shared_ffn else None
+        self.shared = FeedForward(step, model.shared_ffn) if model.shared_ffn else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         tokens = x.reshape(-1, x.shape[-1])
@@ -277,8 +284,8 @@ class _Block(nn.Module):
         self.first, self.second = make(step.model.hidden), make(step.model.hidden)
         for norm in (self.first, self.second):
             norm.requires_grad_(step.method == "full")
-        self.attention = _Attention(step)
-        self.ffn: nn.Module = _Experts(step) if sparse else _FeedForward(step, step.model.ffn)
+        self.attention = Attention(step)
+        self.ffn: nn.Module = Experts(step) if sparse else FeedForward(step, step.model.ffn)
         self.dropout = 0.1 if step.dropout else 0.0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -289,7 +296,9 @@ class _Block(nn.Module):
         return functional.dropout(x, self.dropout) if self.dropout else x
 
 
-class _Model(pl.LightningModule):
+class Model(pl.LightningModule):
+    """Embeddings, blocks, norm and head of a decoder, with the loss that its trainer takes."""
+
     def __init__(self, step: DecoderStep, kinds: tuple[bool, ...]) -> None:
         super().__init__()
         model = step.model
@@ -327,7 +336,7 @@ def trace_blocks(step: DecoderStep, kinds: tuple[bool, ...]) -> JobProfile:
     """
     return trace_job(
         TrainingJob(
-            module=lambda: _Model(step, kinds),
+            module=lambda: Model(step, kinds),
             batch=lambda: torch.zeros(1, step.sequence, dtype=torch.long),
             batch_size=1, precision=step.precision, max_steps=1, tokens_per_sample=step.sequence,
         )

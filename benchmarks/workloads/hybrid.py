@@ -20,7 +20,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 # Private there, because a trace is kept under a digest of the code of decoder.py: public names would be other traces.
-from benchmarks.workloads.decoder import DecoderStep, _Attention, _Experts, _FeedForward, _Linear, _Model
+from benchmarks.workloads.decoder import Attention, DecoderStep, Experts, FeedForward, Linear, Model
 from benchmarks.workloads.hybrid_parts import Hybrid, adapter_rank, convolved, depthwise, in_chunks
 from benchmarks.workloads.linear_attention import GatedAttention, LatentAttention, LinearAttention
 from trainfare import TrainingJob, trace_job
@@ -39,10 +39,10 @@ class _StateSpace(nn.Module):
         super().__init__()
         self.model, frozen = model, step.method != "full"
         rank = adapter_rank(step)
-        self.into = _Linear(model.hidden, model.inner + model.mixed + model.state_heads, rank, frozen=frozen)
+        self.into = Linear(model.hidden, model.inner + model.mixed + model.state_heads, rank, frozen=frozen)
         self.convolution = depthwise(model.mixed, model.kernel).requires_grad_(not frozen)
         self.weight = nn.Parameter(torch.ones(model.inner), requires_grad=not frozen)
-        self.out = _Linear(model.inner, model.hidden, rank, frozen=frozen)
+        self.out = Linear(model.inner, model.hidden, rank, frozen=frozen)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         model = self.model
@@ -79,9 +79,9 @@ class _ShortConvolution(nn.Module):
     def __init__(self, step: DecoderStep, model: Hybrid) -> None:
         super().__init__()
         frozen, rank = step.method != "full", adapter_rank(step)
-        self.into = _Linear(model.hidden, 3 * model.hidden, rank, frozen=frozen)
+        self.into = Linear(model.hidden, 3 * model.hidden, rank, frozen=frozen)
         self.convolution = depthwise(model.hidden, model.kernel).requires_grad_(not frozen)
-        self.out = _Linear(model.hidden, model.hidden, rank, frozen=frozen)
+        self.out = Linear(model.hidden, model.hidden, rank, frozen=frozen)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         before, after, x = self.into(x).chunk(3, dim=-1)
@@ -99,10 +99,10 @@ class _NarrowedExperts(nn.Module):
     def __init__(self, step: DecoderStep, model: Hybrid) -> None:
         super().__init__()
         frozen, latent = step.method != "full", model.expert_latent
-        self.down = _Linear(model.hidden, latent, adapter_rank(step), frozen=frozen)
-        self.routed = _Experts(replace(step, model=replace(model, hidden=latent, shared_ffn=0)))
-        self.up = _Linear(latent, model.hidden, adapter_rank(step), frozen=frozen)
-        self.shared = _FeedForward(step, model.shared_ffn)
+        self.down = Linear(model.hidden, latent, adapter_rank(step), frozen=frozen)
+        self.routed = Experts(replace(step, model=replace(model, hidden=latent, shared_ffn=0)))
+        self.up = Linear(latent, model.hidden, adapter_rank(step), frozen=frozen)
+        self.shared = FeedForward(step, model.shared_ffn)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.up(self.routed(self.down(x))) + self.shared(x)
@@ -110,13 +110,13 @@ class _NarrowedExperts(nn.Module):
 
 
 def _experts(step: DecoderStep, model: Hybrid) -> nn.Module:
-    return _NarrowedExperts(step, model) if model.expert_latent else _Experts(step)
+    return _NarrowedExperts(step, model) if model.expert_latent else Experts(step)
 
 
 def _attention(step: DecoderStep, model: Hybrid) -> nn.Module:
     if model.kv_latent:
         return LatentAttention(step, model)
-    return GatedAttention(step, model) if model.gated_attention else _Attention(step)
+    return GatedAttention(step, model) if model.gated_attention else Attention(step)
 
 
 _MIXERS: Final[dict[str, Callable[[DecoderStep, Hybrid], nn.Module]]] = {
@@ -124,7 +124,7 @@ _MIXERS: Final[dict[str, Callable[[DecoderStep, Hybrid], nn.Module]]] = {
     "linear": LinearAttention,
     "convolution": _ShortConvolution,
     "attention": _attention,
-    "dense": lambda step, model: _FeedForward(step, model.ffn),
+    "dense": lambda step, model: FeedForward(step, model.ffn),
     "expert": _experts,
 }
 
@@ -140,7 +140,7 @@ class _Block(nn.Module):
         return y
 
 
-class _HybridModel(_Model):
+class _HybridModel(Model):
     def __init__(self, step: DecoderStep, kinds: tuple[str, ...]) -> None:
         super().__init__(step, ())
         model = step.model

@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 # Private there, because a trace is kept under a digest of the code of decoder.py: public names would be other traces.
-from benchmarks.workloads.decoder import DecoderStep, _Linear, _rotate
+from benchmarks.workloads.decoder import DecoderStep, Linear, rotate
 from benchmarks.workloads.hybrid_parts import ROTARY, Hybrid, adapter_rank, convolved, depthwise, in_chunks
 
 __all__ = ["GatedAttention", "LatentAttention", "LinearAttention"]
@@ -41,13 +41,13 @@ class LinearAttention(nn.Module):
         # Queries, keys, values; then the strength of each update beside the gate and decay, or beside their pairs.
         narrow = 2 * model.decay_rank or values + model.linear_heads
         self.widths = [2 * keys + values, narrow, model.linear_heads]
-        self.into = _Linear(model.hidden, sum(self.widths), rank, frozen=frozen)
+        self.into = Linear(model.hidden, sum(self.widths), rank, frozen=frozen)
         if model.decay_rank:
-            self.decays = _Linear(model.decay_rank, values, rank, frozen=frozen)
-            self.gate = _Linear(model.decay_rank, values, rank, frozen=frozen)
+            self.decays = Linear(model.decay_rank, values, rank, frozen=frozen)
+            self.gate = Linear(model.decay_rank, values, rank, frozen=frozen)
         self.convolution = depthwise(2 * keys + values, model.kernel).requires_grad_(not frozen)
         self.weight = nn.Parameter(torch.ones(model.linear_head), requires_grad=not frozen)
-        self.out = _Linear(values, model.hidden, rank, frozen=frozen)
+        self.out = Linear(values, model.hidden, rank, frozen=frozen)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Mix (batch, tokens, hidden)."""
@@ -132,8 +132,8 @@ class GatedAttention(nn.Module):
         frozen, rank = step.method != "full", step.rank if step.method in ("lora", "qlora") else 0
         self.model = model
         self.widths = [model.head * n for n in (model.heads, model.heads, model.kv_heads, model.kv_heads)]
-        self.into = _Linear(model.hidden, sum(self.widths), rank, frozen=frozen)
-        self.out = _Linear(model.head * model.heads, model.hidden, rank, frozen=frozen)
+        self.into = Linear(model.hidden, sum(self.widths), rank, frozen=frozen)
+        self.out = Linear(model.head * model.heads, model.hidden, rank, frozen=frozen)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Mix (batch, tokens, hidden)."""
@@ -141,7 +141,7 @@ class GatedAttention(nn.Module):
         gate, *parts = torch.split(self.into(x), self.widths, dim=-1)
         q, k, v = (_by_heads(part, model.head).transpose(1, 2) for part in parts)
         y = functional.scaled_dot_product_attention(
-            _rotate(q), _rotate(k), v, is_causal=True, enable_gqa=model.kv_heads != model.heads
+            rotate(q), rotate(k), v, is_causal=True, enable_gqa=model.kv_heads != model.heads
         )
         out: torch.Tensor = self.out(y.transpose(1, 2).flatten(2) * torch.sigmoid(gate))
         return out
@@ -155,9 +155,9 @@ class LatentAttention(nn.Module):
         frozen, rank = step.method != "full", step.rank if step.method in ("lora", "qlora") else 0
         self.model = model
         self.widths = [model.heads * (model.head + ROTARY), model.kv_latent, ROTARY]
-        self.into = _Linear(model.hidden, sum(self.widths), rank, frozen=frozen)
-        self.pairs = _Linear(model.kv_latent, 2 * model.head * model.heads, rank, frozen=frozen)
-        self.out = _Linear(model.head * model.heads, model.hidden, rank, frozen=frozen)
+        self.into = Linear(model.hidden, sum(self.widths), rank, frozen=frozen)
+        self.pairs = Linear(model.kv_latent, 2 * model.head * model.heads, rank, frozen=frozen)
+        self.out = Linear(model.head * model.heads, model.hidden, rank, frozen=frozen)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Mix (batch, tokens, hidden)."""

@@ -75,6 +75,26 @@ def test_sources_have_no_forbidden_construct() -> None:
     } == {}
 
 
+def private_imports(source: str) -> list[str]:
+    """Return the private names that a file imports from another one; modules of the standard library have some."""
+    return [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and re.match(r"(trainfare|benchmarks)", node.module or "")
+        for alias in node.names
+        if alias.name.startswith("_") and not alias.name.startswith("__")
+    ]
+
+
+def test_no_source_imports_a_private_name_of_another() -> None:
+    """What several files use is public in its own: it has a name and a docstring that readers can find."""
+    assert private_imports("from trainfare.trace import _Recorder") == ["trainfare.trace._Recorder"]
+    found = {
+        path.name: names for path in SOURCES if (names := private_imports(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+
+
 def test_no_source_file_is_too_long() -> None:
     lengths = {str(p.relative_to(TOP)): len(p.read_text(encoding="utf-8").splitlines()) for p in SOURCES}
     assert {name: n for name, n in lengths.items() if n > LONGEST} == {}

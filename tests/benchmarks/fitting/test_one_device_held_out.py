@@ -21,7 +21,7 @@ from benchmarks.fitting.one_plan import Answer
 from benchmarks.fitting.step_work import Work
 from benchmarks.fitting.table_lines import ZERO_2
 from benchmarks.scoring import Scored, reach, score
-from benchmarks.step_time import _fits, predict_row
+from benchmarks.step_time import fits_of, predict_row
 from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import is_decoder_row
@@ -110,9 +110,9 @@ def test_leaving_out_without_measurements_to_fit_on_is_refused(tmp_path: Path) -
     """Nothing is called left out that the shipped fit contains."""
     held = ProfileCache(tmp_path), DecoderTraces(tmp_path)
     with pytest.raises(SystemExit, match="--data"):
-        _fits(Namespace(leave_out="device", data=None), *held)
-    assert _fits(Namespace(leave_out="size", data=None), *held) is None
-    assert _fits(Namespace(leave_out=None, data=None), *held) is None
+        fits_of(Namespace(leave_out="device", data=None), *held)
+    assert fits_of(Namespace(leave_out="size", data=None), *held) is None
+    assert fits_of(Namespace(leave_out=None, data=None), *held) is None
 
 
 def test_several_devices_alone_are_scored_without_fits_of_language_models(
@@ -129,7 +129,7 @@ def test_several_devices_alone_are_scored_without_fits_of_language_models(
     assert is_decoder_row(decoder)
     asked: list[list[str]] = []
     monkeypatch.setattr(step_time, "launched_rows", lambda _: [of_all, of_all | {"devices": "8"}, decoder])
-    monkeypatch.setattr(step_time, "_fits", lambda *_: None)
+    monkeypatch.setattr(step_time, "fits_of", lambda *_: None)
     monkeypatch.setattr(step_time, "print_table", lambda *_: None)
     monkeypatch.setattr(
         step_time,
