@@ -24,7 +24,7 @@ __all__ = ["document"]
 Score = dict[str, float]
 MANY = " without the largest source, 8 or more devices"
 BARS = (
-    ("accelerator family left out, 8 or more devices*", f"device left out{MANY}", "15 mean, 10 median"),
+    ("accelerator family left out, 8 or more devices*", f"device left out{MANY}", "12 mean, 8 median"),
     ("the same, dense", f"device left out{MANY}, dense", ""),
     ("the same, dense, the trainer's offset known from another GPU",
      "device left out, stack seen on another GPU, dense", "9 mean"),
