@@ -3,8 +3,9 @@ Score predicted optimizer steps against measured ones, through the product's own
 
     python -m benchmarks.step_time --truth throughput_train.csv [--json OUT] [--rows OUT.csv] [--truth ...] --cache DIR
 
-Rows of one device are traced by trainfare's own tracer (`benchmarks/workloads/`); --cache keeps the traces: both
-tables at once take 50 minutes on two cores, a second run a minute of one. Language models of any number of devices are
+Rows of one device are traced by trainfare's own tracer (`benchmarks/workloads/`); --cache keeps the traces: those of
+both tables take most of the 46 minutes of a first `make accuracy` on two cores, and a second run here takes a minute of
+one. Language models of any number of devices are
 described by `workloads/decoder_rows.py`. --leave-out predicts each row from a fit without any row of its accelerator
 (chip, or for language models family), source or model size; the fits are made here, from --data, and take minutes.
 --several scores rows on several devices that are no language models, and makes no fit for any other.

@@ -43,7 +43,9 @@ from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from trainfare_core.prediction.memory.calibrated import Corrections, MemoryClass, MemoryFit, SpreadFit
 
-__all__ = ["fit_corrections", "fit_rows", "held_out_scores", "leave_one_source_out", "steps_of_groups"]
+__all__ = [
+    "SourcesLeftOut", "fit_corrections", "fit_rows", "held_out_scores", "leave_one_source_out", "steps_of_groups",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -175,7 +177,7 @@ def _fit_table(table: _Table, without: str = "") -> Corrections:
     )
 
 
-class _SourcesLeftOut:
+class SourcesLeftOut:
     """
     Corrections of rows without some of their sources, each fitted once.
 
@@ -213,11 +215,11 @@ def held_out_residuals(rows: Sequence[MemoryRow], key: Callable[[MemoryRow], str
 
 def fit_rows(rows: Sequence[MemoryRow], *, date: str = "", sha256: str = "") -> MemoryFit:
     """Return the fit on these rows; intervals, and what a measured step says, are of rows whose source was left out."""
-    return _fit_rows(rows, _SourcesLeftOut(rows), date=date, sha256=sha256)
+    return _fit_rows(rows, SourcesLeftOut(rows), date=date, sha256=sha256)
 
 
 def _fit_rows(
-    rows: Sequence[MemoryRow], known: _SourcesLeftOut, *left: str, date: str = "", sha256: str = ""
+    rows: Sequence[MemoryRow], known: SourcesLeftOut, *left: str, date: str = "", sha256: str = ""
 ) -> MemoryFit:
     """Return the fit on rows of all sources of `known` but those that are left out."""
     sources = sorted({row.source for row in rows})
@@ -290,7 +292,7 @@ def steps_of_groups(rows: Sequence[MemoryRow]) -> list[tuple[MemoryRow, MemoryRo
 
 def leave_one_source_out(rows: Sequence[MemoryRow]) -> dict[str, MemoryFit]:
     """Return for each source the fit on the rows of the others: no part of it sees the source."""
-    known = _SourcesLeftOut(rows)
+    known = SourcesLeftOut(rows)
     return {
         left: _fit_rows(others, known, left) for left, others in _others(rows, lambda r: r.source).items()
     }

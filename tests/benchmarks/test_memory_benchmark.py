@@ -177,24 +177,20 @@ def test_a_source_is_scored_by_a_fit_without_it() -> None:
     assert scores["mape"] > 0.15
 
 
-def test_two_sources_are_left_out_of_one_fit_in_either_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fit without a source leaves out each other one: half of these fits are known, and equal those of the rows alone."""
+def test_fits_without_two_sources_are_those_of_the_rows_alone() -> None:
+    """A fit without a source leaves out each other one; the pairs that two such fits share are made once."""
     rows = [
         row
         for source, gib in (("a", 12.0), ("b", 12.5), ("c", 13.0), ("d", 15.0))
         for row in drawn(source, "quantised", gib, 8)
     ]
     alone = {left: fit_memory.fit_rows([row for row in rows if row.source != left]) for left in "abcd"}
-    fitted: list[int] = []
-    fit = fit_memory._fit_table
-
-    def counted(table: Any) -> Any:
-        fitted.append(len(table.weight))
-        return fit(table)
-
-    monkeypatch.setattr(fit_memory, "_fit_table", counted)
     assert fit_memory.leave_one_source_out(rows) == alone
-    assert sorted(fitted) == [16] * 6 + [24] * 4, "each pair and each source once"
+    known = fit_memory.SourcesLeftOut(rows)
+    assert known.corrections("a", "b") is known.corrections("b", "a")
+    assert known.corrections("a", "b") == fit_memory.fit_corrections(
+        [row for row in rows if row.source in "cd"]
+    )
 
 
 def test_workspaces_of_convolutions_and_gradients_of_split_models_are_fitted() -> None:
