@@ -180,7 +180,7 @@ def spread_of(runs: Sequence[DecoderRun]) -> Spread:
         tensor=column("tensor"), pipeline=column("pipeline"), virtual=column("virtual"), context=column("context"),
         expert=column("expert"), sharded=column("sharded") > 0, sharded_optimizer=column("sharded_optimizer") > 0,
         overlap=column("overlap") > 0, hybrid=column("hybrid") > 0,
-        sequence_parallel=column("sequence_parallel") > 0, blocking=column("blocking") > 0,
+        sequence_parallel=column("sequence_parallel") > 0,
     )  # fmt: skip
 
 

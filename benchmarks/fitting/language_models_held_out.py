@@ -76,7 +76,7 @@ def predict_decoder(run: DecoderRun, fit: DecoderFit) -> Answer | str:
     plan = run.plan
     split = (
         "tensor", "pipeline", "virtual", "context", "expert", "sharded_optimizer", "overlap",
-        "sequence_parallel", "blocking",
+        "sequence_parallel",
     )  # fmt: skip
     parallel = ModelParallel(**{name: np.array([getattr(plan, name)]) for name in split})
     answer = predict_plan(

@@ -20,13 +20,6 @@ MOST_IN_A_MACHINE = 8
 
 _ZERO_3 = "ZeRO (old branch)"
 """Section of BigScience's notes on GPT-2 whose runs shard their weights: DeepSpeed's Megatron-LM-v1.1.5-ZeRO3."""
-_BLOCKING = {"bigscience-tr11": 320}
-"""
-Devices from which the runs of a source waited for every kernel, by source.
-
-BigScience's chronicle of the runs before BLOOM: without CUDA_LAUNCH_BLOCKING=1 those on 320 A100 and more always hung,
-and with it all of them ran ("dealing with JZ hanging on the large model").
-"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +35,6 @@ class Plan:
         sharded_optimizer: only the optimizer state is (ZeRO-1, Megatron's distributed Adam).
         overlap: gradients are exchanged while the backward pass runs.
         hybrid: what is sharded is so over the devices of one machine.
-        blocking: the host waits for the end of every kernel (CUDA_LAUNCH_BLOCKING=1).
     """
 
     devices: int
@@ -57,7 +49,6 @@ class Plan:
     sharded_optimizer: bool = False
     overlap: bool = True
     hybrid: bool = False
-    blocking: bool = False
 
     @property
     def sequence_parallel(self) -> bool:
@@ -115,7 +106,6 @@ def plan_of(row: Mapping[str, str], device: Accelerator) -> Plan | str:
         sharded=sharded and degree.get("fsdp", 2) > 0,
         sharded_optimizer=bool(re.search(r"zero-?1|distributed", text + row["optimizer"])),
         overlap=not re.match(r"megatron(-lm$|-deepspeed$|\()", row["framework"]), hybrid=hybrid,
-        blocking=devices >= _BLOCKING.get(row["source"], devices + 1),
     )  # fmt: skip
 
 

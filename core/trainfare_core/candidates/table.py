@@ -38,7 +38,6 @@ class ModelParallel:
         overlap: gradients travel while backward goes on.
         sequence_parallel: what is between the shared products (block inputs, norms, dropout) is split over `tensor`
             as well (Korthikanti et al. 2022); None: yes, as in every current stack.
-        blocking: the host waits for the end of every kernel (CUDA_LAUNCH_BLOCKING=1); None: in no plan.
     """
 
     tensor: NDArray[np.int64]
@@ -49,7 +48,6 @@ class ModelParallel:
     sharded_optimizer: NDArray[np.bool_]
     overlap: NDArray[np.bool_]
     sequence_parallel: NDArray[np.bool_] | None = None
-    blocking: NDArray[np.bool_] | None = None
 
     @classmethod
     def none(cls, count: int) -> ModelParallel:
@@ -70,8 +68,7 @@ class ModelParallel:
     @property
     def is_none(self) -> NDArray[np.bool_]:
         """Whether a plan is one of `none`, shape (n,)."""
-        usual = ~self.splits & ~self.sharded_optimizer & self.overlap
-        return np.asarray(usual if self.blocking is None else usual & ~self.blocking)
+        return np.asarray(~self.splits & ~self.sharded_optimizer & self.overlap)
 
     @property
     def splits(self) -> NDArray[np.bool_]:

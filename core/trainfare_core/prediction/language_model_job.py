@@ -92,5 +92,5 @@ def _spread(placed: PlacedPlans) -> Spread:
         expert=column(parallel.expert), sharded=placed.sharded,
         sharded_optimizer=parallel.sharded_optimizer | placed.zero, overlap=parallel.overlap,
         hybrid=placed.hybrid, every_pass=placed.zero_2,
-        sequence_parallel=parallel.sequence_parallel, blocking=parallel.blocking,
+        sequence_parallel=parallel.sequence_parallel,
     )  # fmt: skip

@@ -123,7 +123,6 @@ class Spread:
         every_pass: gradients of weights that are not sharded are reduced after every backward; None: in no row.
         sequence_parallel: norms, dropout and sums between attention and feed-forward are split over `tensor` too; None:
             in every row.
-        blocking: the host waits for the end of every kernel; None: in no row.
     """
 
     ratio: Array
@@ -142,7 +141,6 @@ class Spread:
     hybrid: Flags | None = None
     every_pass: Flags | None = None
     sequence_parallel: Flags | None = None
-    blocking: Flags | None = None
 
     @property
     def data(self) -> Array:
@@ -185,8 +183,6 @@ def decoder_times(
         * np.where(spread.overlap, 1.0, fit.unfused_host_factor)
     )  # fmt: skip
     held = _hold(device_s, host_s, fit)
-    if spread.blocking is not None:  # Neither works while the other does.
-        held = np.where(spread.blocking, device_s + host_s, held)
     exchanged, network_a = _model_exchange_s(ledger, devices, spread, fit)
     uneven, spare = _uneven(ledger, spread)
     one_pass = (held + exchanged) / spread.pipeline

@@ -14,7 +14,6 @@ from trainfare_core.candidates import ModelParallel
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import PredictionTable, predict
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
-from trainfare_core.prediction.language_models.step import DEVICE_LAUNCH_S
 from trainfare_core.prediction.language_models.sums import LIBRARY_PRECISION, DecoderLedger
 from trainfare_core.variants import in_8_bits, may_be_in_8_bits
 
@@ -61,16 +60,6 @@ def test_the_longest_stage_decides_where_blocks_do_not_divide_into_chunks() -> N
         for one, other in zip(with_head, without, strict=True)
     ]
     assert waited[0] < 0.5 * waited[1], "the last stage has a block fewer beside the head"
-
-
-def test_a_host_that_waits_for_every_kernel_hides_nothing() -> None:
-    job = gpt_profile(layers=32, width=4096, heads=32)
-    fit, launches = decoder_calibration(), float(DecoderLedger.of(job).launches)
-    usual, blocking = _split(job, accumulate=8), _split(job, accumulate=8, blocking=True)
-    assert blocking.launch_s[0] == pytest.approx(8 * launches * (fit.host_launch_s + DEVICE_LAUNCH_S))
-    more_s = blocking.launch_s[0] - usual.launch_s[0]
-    assert more_s > 0
-    assert blocking.step_s[0] == pytest.approx(usual.step_s[0] + more_s, rel=0.01)
 
 
 def test_without_sequence_parallelism_every_device_of_a_tensor_group_runs_norms_and_sums() -> None:
