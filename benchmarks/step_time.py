@@ -36,7 +36,7 @@ from benchmarks.fitting.launched_rows import launched_rows
 from benchmarks.fitting.one_device_held_out import FitsWithout, one_step_answers, predict_work
 from benchmarks.fitting.one_plan import Answer, predict_plan
 from benchmarks.fitting.split_tables import has_split_tables, predict_split_tables
-from benchmarks.fitting.step_work import Work, work_of
+from benchmarks.fitting.step_work import Work, job_of, work_of
 from benchmarks.fitting.table_lines import ZERO_2, Line, accumulation_of, is_suspect, timed_a_trainer
 from benchmarks.scoring import Scored, print_table, reach, summary
 from benchmarks.truth_table import answer_columns, truth_parser, truths_of, write_json, write_rows
@@ -112,12 +112,21 @@ def main() -> None:
     parser.add_argument(
         "--several", action="store_true", help="score rows on several devices alone, and no language models"
     )
+    parser.add_argument(
+        "--trace-backwards",
+        action="store_true",
+        help="only trace what the cache lacks, from the last row to the first: beside a run from the first to the last",
+    )
     run(parser.parse_args())
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Score the tables, print the scores and write the files that were asked for."""
     cache = ProfileCache(arguments.cache, only_held=arguments.traced_only)
+    if arguments.trace_backwards:
+        for truth in truths_of(arguments):
+            trace_backwards(launched_rows(truth.path), cache)
+        return
     traces = DecoderTraces(arguments.cache)
     fits = fits_of(arguments, cache, traces)
     for truth in truths_of(arguments):
@@ -128,6 +137,14 @@ def run(arguments: argparse.Namespace) -> None:
         print_table(document, ("by_scope", "by_source", "by_device"))
         write_json(truth.json, document)
         write_rows(truth.rows, lines)
+
+
+def trace_backwards(lines: list[Line], cache: ProfileCache) -> None:
+    """Trace the rows that are no language models from the last to the first, but for those that the cache has."""
+    for line in reversed(lines):
+        job = "" if is_decoder_row(line) else job_of(line)
+        if not isinstance(job, str):
+            cache.trace(job)
 
 
 def score_lines(

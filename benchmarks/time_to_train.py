@@ -36,6 +36,7 @@ from benchmarks.fitting.one_plan import predict_plan
 from benchmarks.fitting.sampled_features import has_sampled_features, predict_sampled_graph
 from benchmarks.fitting.split_tables import has_split_tables, predict_split_tables
 from benchmarks.fitting.submission_steps import (
+    as_submitted,
     evaluation_shares,
     machines_of,
     submitted_step,
@@ -156,7 +157,12 @@ def _step(
         return found
     hosts = int(line["nodes"] or 1) / machines_of(line)
     gbit = network_gbit_per_s(line) or _usual_gbit_per_s(line, devices, nodes) if nodes > 1 else None
-    run, network = prepare(found.profile, fit), gbit * hosts if gbit else None
+    try:
+        device = accelerator(line["accelerator"])
+    except UnknownNameError:
+        return f"{line['accelerator']} is not in the catalogue"
+    run = prepare(as_submitted(found.profile, fit.overhead, device), fit)
+    network = gbit * hosts if gbit else None
     if has_split_tables(line["benchmark"], devices):
         return predict_split_tables(
             run, line["accelerator"], micro * found.ratio, devices=devices, nodes=nodes, gbit_per_s=network

@@ -24,7 +24,8 @@ score() { # name of the results, releases of the table, its first release, flags
     "$BIN/python" -m "benchmarks.$runner" "${files[@]}" "$@" > "$log" || { cat "$log"; return 1; }
 }
 
-# The traces of a first run take most of it: three processes make them, so that two cores are busy to the end.
+# The traces of a first run take most of it. Two cores are busy to the end: when the second table is done, its process
+# traces the first one's rows from the last on, until it meets the process that comes from the first.
 score memory "1 2" strategy/memory_reference.csv --cache "$CACHE" --leave-one-source-out &
 memory=$!
 # shellcheck disable=SC2086 # STEPS is a list of flags
@@ -32,6 +33,9 @@ score step_time 1 calibration/throughput_train.csv --cache "$CACHE" $STEPS &
 steps=$!
 # shellcheck disable=SC2086
 score step_time 2 calibration/throughput_train.csv --cache "$CACHE" $STEPS
+# shellcheck disable=SC2086
+[ ! -f "$DATA/calibration/throughput_train.csv" ] || "$BIN/python" -m benchmarks.step_time \
+    --truth "$DATA/calibration/throughput_train.csv" --cache "$CACHE" --trace-backwards $STEPS
 wait "$steps"
 score kernels 1 calibration/kernels.csv.gz
 score strategy 1 strategy/transfer_results.csv

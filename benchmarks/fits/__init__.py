@@ -18,6 +18,7 @@ __all__ = [
     "MemoryRecord",
     "OneDeviceRecord",
     "Scores",
+    "SubmissionOverhead",
     "language_model_record",
     "link_record",
     "memory_record",
@@ -28,6 +29,19 @@ __all__ = [
 
 Scores = dict[str, dict[str, float]]
 """Errors as fractions by what was left out of the fit; see `benchmarks.scoring.error_summary`."""
+
+
+class SubmissionOverhead(OverheadFit):
+    """
+    Overhead of submissions to MLPerf, whose fused kernels are their vendors' own.
+
+    Its shares of bytes take the place of what a trace says of each operation.
+    """
+
+    fused_bytes_share: float
+    """Bytes that pointwise operations still move, over the eager count."""
+    fused_reduction_bytes_share: float
+    """The same of operations that reduce a row: normalization, softmax, sums and losses."""
 
 
 class OneDeviceRecord(Document):
@@ -44,8 +58,8 @@ class OneDeviceRecord(Document):
     """
     timed_launch_s: float
     """Of a kernel timed alone: its launch and the timer's events, which a step hides."""
-    submission_overhead: OverheadFit
-    """Instead of the shipped one for submissions to MLPerf, whose fused kernels are their vendors' own."""
+    submission_overhead: SubmissionOverhead
+    """Instead of the shipped one for submissions."""
     trainer_factor: float
     """A published trainer's loop with its loader over a bare step, for tables that timed one."""
 

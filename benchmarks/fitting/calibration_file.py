@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.fits import OneDeviceRecord, Scores
 from benchmarks.fitting.one_device_rows import Index, Row
-from benchmarks.fitting.one_device_solver import overhead_of
+from benchmarks.fitting.one_device_solver import overhead_of, submission_overhead_of
 from benchmarks.fitting.table_lines import CEILINGS
 from benchmarks.scoring import LEVELS, sigma_80
 from trainfare_core.hardware.accelerators import accelerator
@@ -20,6 +21,7 @@ from trainfare_core.prediction.roofline.coefficients import Calibration, Overhea
 __all__ = ["calibration_of", "measured_devices", "record_of", "sigma_of", "with_coefficients"]
 
 Array = NDArray[np.float64]
+_Overhead = TypeVar("_Overhead", bound=OverheadFit)
 Errors = Mapping[str, Sequence[float]]
 """ln(predicted / measured) of held-out rows by situation, as `OneDeviceRecord.reaches` names them."""
 
@@ -39,16 +41,16 @@ def calibration_of(
     """Return the coefficients as they ship, rounded to what their data can tell."""
     devices, matmul_devices = measured_devices(rows)
     return Calibration(
-        schema_version=5, fitted_at=date, data_sha256=digest, fitted_on=rows_by_source,
+        schema_version=6, fitted_at=date, data_sha256=digest, fitted_on=rows_by_source,
         devices=devices, matmul_devices=matmul_devices,
-        coefficients=_coefficients(index, theta), overhead=_rounded_overhead(index, theta),
+        coefficients=_coefficients(index, theta), overhead=_rounded(overhead_of(index, theta)),
         communication=link_calibration().communication, source=source, sigma=sigma,
     )  # fmt: skip
 
 
-def _rounded_overhead(index: Index, theta: Array, *, submission: bool = False) -> OverheadFit:
-    found = overhead_of(index, theta, submission=submission).model_dump()
-    return OverheadFit.model_validate({name: float(f"{value:.3g}") for name, value in found.items()})
+def _rounded(overhead: _Overhead) -> _Overhead:
+    values = {name: float(f"{value:.3g}") for name, value in overhead.model_dump().items()}
+    return type(overhead).model_validate(values)
 
 
 def _coefficients(index: Index, theta: Array) -> dict[str, float]:
@@ -102,7 +104,7 @@ def with_coefficients(
     return fit.model_copy(
         update={
             "coefficients": own,
-            "overhead": overhead_of(index, theta, submission=submission),
+            "overhead": submission_overhead_of(index, theta) if submission else overhead_of(index, theta),
             "devices": tuple(devices),
             "matmul_devices": tuple(matmul_devices),
         }
@@ -131,7 +133,7 @@ def record_of(
     return OneDeviceRecord(
         fitted_at=date, scores=scores, reaches=reaches,
         timed_launch_s=float(f"{math.exp(theta[index.of['launch_timed']]):.3g}"),
-        submission_overhead=_rounded_overhead(index, theta, submission=True),
+        submission_overhead=_rounded(submission_overhead_of(index, theta)),
         trainer_factor=float(f"{math.exp(theta[index.of['trainer']]):.3g}"),
     )  # fmt: skip
 

@@ -69,8 +69,6 @@ PARAMETERS: dict[str, tuple[float, float, Callable[[float], float]]] = {
     "batched_efficiency": (-0.5, 0.5, expit),
     "misaligned_efficiency": (-1.0, 0.7, expit),
     "vector_efficiency": (1.0, 0.5, expit),
-    "fused_bytes_share": (0.2, 0.4, expit),
-    "unfused_bytes_share": (0.5, 0.7, expit),
     "cast_bytes_share": (0.0, 0.7, expit),
     "unpack_efficiency": (-1.0, 1.0, expit),
     "host_launch_s": (np.log(20e-6), 0.2, np.exp),

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from benchmarks.fitting.table_lines import SUBMISSION, Line, chip_of, timed_a_trainer
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
+from trainfare_core.job_profile import REDUCTION_KINDS
+from trainfare_core.prediction.roofline.caches import held_in_cache, with_cache_as_memory
 from trainfare_core.prediction.roofline.features import (
     BRIEF,
     COMPILED_LOOP,
@@ -23,15 +25,16 @@ from trainfare_core.prediction.roofline.features import (
     device_memory_terms,
     log2_tiles,
     memory_terms,
+    unfilled_waves,
 )
 from trainfare_core.prediction.roofline.operations import (
     WINOGRAD_LEAST,
     Operations,
     Roofline,
+    bytes_share,
     compiled_loops,
     compiles_graphs,
     log2_brevity,
-    unfilled_waves,
 )
 
 __all__ = ["Index", "Row", "RowMaker", "merged", "roofline_s"]
@@ -60,6 +63,10 @@ class Index:
         return self.of[name]
 
 
+_SHORTEST_S = 1e-30
+"""No operation that moves bytes takes less: divides where none moves."""
+
+
 @dataclass
 class Row:
     """One measurement: operations of a step (or one kernel) on one device, and the seconds they took."""
@@ -69,14 +76,20 @@ class Row:
     flop_s: Array
     """At the dense peak, shape (operations,)."""
     byte_s: Array
-    """At the full bandwidth."""
+    """At the full bandwidth, of what a compiler leaves; of all bytes in a submission."""
+    held: Array
+    """Of the bytes, the share that is in a GPU's faster cache."""
+    brief_more: Array
+    """How much briefer a kernel is at the bandwidth of the cache: log2."""
+    cache_doublings: float
+    """Of the memory's bandwidth to that of the cache."""
     winograd: NDArray[np.bool_]
     compute: list[Indexed]
     memory: list[Indexed]
     fused: NDArray[np.int64]
     """
-    By operation, 0: none of its bytes are saved; 1: pointwise and fused; 2: fused, and reduces rows; 3 and 4: the
-    same in a submission, whose kernels are its vendor's own.
+    By operation of a submission, whose kernels are its vendor's own, 1: pointwise and fused; 2: fused, and
+    reduces rows; 0: none of its bytes are saved beyond what `byte_s` counts.
     """
     launches: Array
     """Forward, backward and optimizer, but for those that a compiler fuses."""
@@ -166,13 +179,21 @@ class RowMaker:
             return None
         share = np.where(operations.phase == 2, optimizer_share, 1.0)
         issued = operations.pointwise & operations.fused  # by a compiler in place of a host
+        submitted = line.get("measured") == SUBMISSION
         moved = operations.pointwise & (operations.fused or compiles_graphs(device))
+        left = 1.0 if submitted else bytes_share(operations, device)
+        reduction = np.array([group.kind in REDUCTION_KINDS for group in operations.groups], dtype=np.bool_)
         return Row(
             device=device, measured_s=measured_s,
             flop_s=operations.flops_at(ratio) * share * roofline.seconds_per_flop,
-            byte_s=operations.bytes_at(ratio) * share * roofline.seconds_per_byte, winograd=roofline.winograd,
+            byte_s=operations.bytes_at(ratio) * share * roofline.seconds_per_byte * left, winograd=roofline.winograd,
+            held=held_in_cache(operations.bytes_a_launch(ratio), [device])[0],
+            brief_more=_brevity(operations, ratio, with_cache_as_memory(device)) - _brevity(operations, ratio, device),
+            cache_doublings=math.log2(
+                with_cache_as_memory(device).memory_bandwidth_bytes_per_s / device.memory_bandwidth_bytes_per_s
+            ),
             compute=self._compute(operations, roofline, ratio), memory=self._memory(operations, roofline, ratio),
-            fused=moved * (np.where(operations.reduction, 2, 1) + 2 * (line.get("measured") == SUBMISSION)),
+            fused=np.where(moved & submitted, np.where(reduction, 2, 1), 0),
             launches=operations.by_phase(operations.launches * ~issued),
             fused_launches=operations.by_phase(operations.launches * issued),
             kernels=float(operations.kernels[~issued].sum()), fused_kernels=float(operations.kernels[issued].sum()),
@@ -203,9 +224,7 @@ class RowMaker:
 
     def _memory(self, operations: Operations, roofline: Roofline, ratio: float) -> list[Indexed]:
         of_device = self._indexed(device_memory_terms(roofline.device))
-        brief = np.zeros(len(operations))
-        short, brevity = log2_brevity(operations, ratio, np.array([roofline.seconds_per_byte]))
-        brief[short] = brevity[0]
+        brief = _brevity(operations, ratio, roofline.device)
         return [
             [*of_device, *self._terms(operations, i, "memory", 1.0), (self.index.add(BRIEF), value)]
             for i, value in enumerate(brief.tolist())
@@ -228,6 +247,14 @@ class RowMaker:
         return [(self.index.add(name), value) for name, value in terms]
 
 
+def _brevity(operations: Operations, ratio: float, device: Accelerator) -> Array:
+    """Return how far each operation falls short of all bandwidth: log2, shape (operations,)."""
+    found = np.zeros(len(operations))
+    short, brevity = log2_brevity(operations, ratio, np.array([1.0 / device.memory_bandwidth_bytes_per_s]))
+    found[short] = brevity[0]
+    return found
+
+
 def roofline_s(row: Row) -> float:
     """Return the least seconds of a step, with convolutions that Winograd may shorten at their shortest."""
     flop_s = row.flop_s * np.where(row.winograd, WINOGRAD_LEAST, 1.0)
@@ -239,20 +266,26 @@ def merged(row: Row) -> Row:
     Return a row with operations of the same terms and nearly the same intensity added up: a third is left.
 
     Only the fit is made of merged rows, for speed: values of terms are rounded to 0.01, how brief a kernel is to 0.5,
-    and intensities put in steps of 2^(2/3), so that a sum is limited by the side that limits each of its parts.
+    the share in a cache to 0.1, and intensities put in steps of 2^(2/3), so that a sum is limited by the side that
+    limits each of its parts.
     """
     same: dict[tuple[object, ...], list[int]] = {}
-    facts = (each.tolist() for each in (row.flop_s, row.byte_s, row.winograd, row.fused))
+    facts = (each.tolist() for each in (row.flop_s, row.byte_s, row.winograd, row.fused, row.held.round(1)))
     operations = zip(row.compute, row.memory, *facts, strict=True)
-    for i, (compute, memory, flop_s, byte_s, winograd, fused) in enumerate(operations):
+    for i, (compute, memory, flop_s, byte_s, winograd, fused, held) in enumerate(operations):
         intensity = round(math.log2(flop_s / byte_s) * 1.5) if flop_s and byte_s else None
         terms = tuple([(column, round(value, 2)) for column, value in compute])
         *others, (_, brief) = memory
-        key = terms, tuple(others), round(brief * 2), winograd, fused, intensity
+        key = terms, tuple(others), round(brief * 2), winograd, fused, held, intensity
         same.setdefault(key, []).append(i)
     first = [members[0] for members in same.values()]
+    byte_s, held_s, brief_s = (
+        np.array([each[members].sum() for members in same.values()])
+        for each in (row.byte_s, row.byte_s * row.held, row.byte_s * row.brief_more)
+    )
+    least_s = np.maximum(byte_s, _SHORTEST_S)
     return replace(
-        row, flop_s=np.array([row.flop_s[members].sum() for members in same.values()]),
-        byte_s=np.array([row.byte_s[members].sum() for members in same.values()]), winograd=row.winograd[first],
+        row, flop_s=np.array([row.flop_s[members].sum() for members in same.values()]), byte_s=byte_s,
+        held=held_s / least_s, brief_more=brief_s / least_s, winograd=row.winograd[first],
         fused=row.fused[first], compute=[row.compute[i] for i in first], memory=[row.memory[i] for i in first],
     )  # fmt: skip

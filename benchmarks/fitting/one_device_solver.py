@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from benchmarks.fits import SubmissionOverhead
 from benchmarks.fitting.one_device_rows import Index, Indexed, Row
 from benchmarks.fitting.robust import Prior, robust_fit
 from benchmarks.fitting.table_lines import SUBMISSION
@@ -29,7 +30,7 @@ from trainfare_core.prediction.roofline.operations import (
     inverse_efficiency,
 )
 
-__all__ = ["GLOBALS", "Problem", "overhead_of", "prior", "solve"]
+__all__ = ["GLOBALS", "Problem", "overhead_of", "prior", "solve", "submission_overhead_of"]
 
 Array = NDArray[np.float64]
 
@@ -47,8 +48,6 @@ GLOBALS = {
     "winograd": (0.0, 1.0),
     "winograd_timed": (0.0, 1.0),
     "trainer": (0.1, 0.1),
-    "fused_bytes": (math.log(0.55), 0.1),
-    "fused_reduction_bytes": (math.log(0.55), 0.1),
     "fused_launches": (math.log(0.4), 0.15),
     "submission_bytes": (math.log(0.55), 0.3),
     "submission_reduction_bytes": (math.log(0.55), 0.3),
@@ -57,12 +56,14 @@ GLOBALS = {
 """
 Prior mean and standard deviation; natural logarithms but for the slope and Winograd's logits. A launch of an eager host
 was measured at 12 to 36 us (single kernels), 19 us (language models) and 45 to 77 us (hosts of 2018 to 2020). What a
-compiler leaves of bytes and launches is held near the shares that were assumed before there were rows: with wider
-priors the launches of the few compiled rows take up what hosts differ by (docs/prediction.md). Kernels that a vendor
-wrote for a submission leave other shares, which no other prediction uses.
+compiler leaves of launches is held near the share that was assumed before there were rows: with a wider prior the
+launches of the few compiled rows take up what hosts differ by (docs/prediction.md). What it leaves of bytes, profiles
+say. Kernels that a vendor wrote for a submission leave other shares, which no other prediction uses.
 """
-_FUSED_BYTES = ("fused_bytes", "fused_reduction_bytes", "submission_bytes", "submission_reduction_bytes")
+_FUSED_BYTES = ("submission_bytes", "submission_reduction_bytes")
 """Coefficients of `Row.fused`, from 1 on."""
+_OF_A_CACHE = (BRIEF, "memory|device:bandwidth")
+"""Terms whose values follow the bandwidth: for bytes in a cache, that of the cache."""
 _STACK_SD = 0.1
 """Prior standard deviation of the offset that the steps of one workload of one source share. A chosen value."""
 _KINDS = {
@@ -116,31 +117,33 @@ def prior(name: str) -> tuple[float, float]:
     return (0.1, 0.15) if feature.endswith((":narrow", ":width", ":short")) else (0.0, 0.4)
 
 
-def overhead_of(index: Index, theta: Array, *, submission: bool = False) -> OverheadFit:
-    """
-    Return the costs that do not depend on size, in the product's own terms.
+def overhead_of(index: Index, theta: Array) -> OverheadFit:
+    """Return the costs that do not depend on size, in the product's own terms."""
+    return OverheadFit(**_overhead(index, theta, "fused_launches"))
 
-    Args:
-        index: which coefficient is which.
-        theta: the coefficients.
-        submission: of a submission, where fused operations are kernels of its vendor, and not of torch.compile.
-    """
-    fused = "submission" if submission else "fused"
 
+def submission_overhead_of(index: Index, theta: Array) -> SubmissionOverhead:
+    """Return the same of submissions, where fused operations are kernels of their vendor, and not of torch.compile."""
+    return SubmissionOverhead(
+        **_overhead(index, theta, "submission_launches"),
+        fused_bytes_share=math.exp(theta[index.of["submission_bytes"]]),
+        fused_reduction_bytes_share=math.exp(theta[index.of["submission_reduction_bytes"]]),
+    )
+
+
+def _overhead(index: Index, theta: Array, launches: str) -> dict[str, float]:
     def exp(name: str) -> float:
         return math.exp(theta[index.of[name]])
 
-    return OverheadFit(
-        device_launch_s=exp("launch_device"),
-        host_launch_s=exp("launch_host"),
-        host_backward_share=exp("host_backward"),
-        old_host_factor=exp("old_host"),
-        old_host_year_slope=float(theta[index.of["old_host_year"]]),
-        winograd_flops_share=_winograd_share(theta[index.of["winograd"]]),
-        fused_bytes_share=exp(f"{fused}_bytes"),
-        fused_reduction_bytes_share=exp(f"{fused}_reduction_bytes"),
-        fused_launch_share=exp(f"{fused}_launches"),
-    )
+    return {
+        "device_launch_s": exp("launch_device"),
+        "host_launch_s": exp("launch_host"),
+        "host_backward_share": exp("host_backward"),
+        "old_host_factor": exp("old_host"),
+        "old_host_year_slope": float(theta[index.of["old_host_year"]]),
+        "winograd_flops_share": _winograd_share(theta[index.of["winograd"]]),
+        "fused_launch_share": exp(launches),
+    }
 
 
 def _winograd_share(logit: float) -> float:
@@ -153,10 +156,13 @@ class _Times:
 
     ideal_s: Array
     """Of arithmetic at efficiency 1, Winograd's saving included."""
-    byte_s: Array
-    """Of memory traffic at efficiency 1, a compiler's saving included."""
     compute_s: Array
     memory_s: Array
+    """Of memory traffic, a compiler's and a cache's saving included."""
+    falling_s: Array
+    """Of that, what would be saved at efficiency 1."""
+    cache_falling_s: Array
+    """Of `falling_s`, of what a cache delivers."""
     limited: NDArray[np.bool_]
     """Whether arithmetic limits an operation."""
     launch_s: Array
@@ -174,7 +180,7 @@ class Problem:
 
     def __init__(self, rows: Sequence[Row], index: Index) -> None:
         self.rows, self.index = rows, index
-        self.at = {name: index.add(name) for name in GLOBALS}
+        self.at = {name: index.add(name) for name in (*GLOBALS, *_OF_A_CACHE)}
         self.stack = self._stacks()
         self.log_measured = np.log([row.measured_s for row in rows])
         self.weight = np.array([row.weight for row in rows])
@@ -184,6 +190,9 @@ class Problem:
         self.byte_s = np.concatenate([row.byte_s for row in rows])
         self.winograd = np.concatenate([row.winograd for row in rows])
         self.fused = np.concatenate([row.fused for row in rows])
+        self.held = np.concatenate([row.held for row in rows])
+        self.brief_more = np.concatenate([row.brief_more for row in rows])
+        self.cache_doublings = np.repeat([row.cache_doublings for row in rows], sizes)
         owner = self.owner = np.repeat(np.arange(len(rows)), sizes)
         self.compute = _Terms([row.compute for row in rows], owner, len(rows), len(index.mean))
         self.memory = _Terms([row.memory for row in rows], owner, len(rows), len(index.mean))
@@ -231,7 +240,13 @@ class Problem:
         compute_s = flop_s * inverse_efficiency(self.compute @ theta)
         left = np.exp([0.0, *(theta[at[name]] for name in _FUSED_BYTES)])
         byte_s = self.byte_s * left[self.fused]
-        memory_s = byte_s * inverse_efficiency(self.memory @ theta)
+        logit, (brief, bandwidth) = self.memory @ theta, theta[[at[name] for name in _OF_A_CACHE]]
+        slowness = inverse_efficiency(logit)
+        gain = 2.0**-self.cache_doublings
+        from_cache = inverse_efficiency(logit + brief * self.brief_more + bandwidth * self.cache_doublings)
+        by_cache = self.held * (gain * from_cache < slowness)
+        memory_s = byte_s * (slowness - by_cache * (slowness - gain * from_cache))
+        cache_falling_s = byte_s * by_cache * gain * (from_cache - 1.0)
         # A kernel timed alone carries its launch and the timer's events; inside a step they are hidden.
         each_s = np.where(self.alone, math.exp(theta[at["launch_timed"]]), overhead.device_launch_s)
         fused_share = self._fused_launch_share(theta)
@@ -243,7 +258,8 @@ class Problem:
         step_s = host_bound(device_s, host_s.sum(axis=1))
         longer = np.exp(theta[at["trainer"]] * self.trainer)
         return _Times(
-            flop_s, byte_s, compute_s, memory_s, compute_s >= memory_s, launch_s, device_s, host_s, step_s, longer,
+            flop_s, compute_s, memory_s, byte_s * (slowness - 1.0) * (1.0 - by_cache) + cache_falling_s,
+            cache_falling_s, compute_s >= memory_s, launch_s, device_s, host_s, step_s, longer,
             step_s * longer + self.extra_s,
         )  # fmt: skip
 
@@ -261,7 +277,7 @@ class Problem:
         # d(1 / efficiency) / d(logit) = 1 - 1 / efficiency; the shorter side counts by BLEND.
         bound = np.where(times.limited, 1.0, BLEND)
         fall_c = (times.compute_s - times.ideal_s) * bound
-        fall_m = (times.memory_s - times.byte_s) * (1 + BLEND - bound)
+        fall_m = times.falling_s * (1 + BLEND - bound)
         launch = times.launch_s * by_device
         own = {
             "launch_device": np.where(self.alone, 0.0, launch),
@@ -274,6 +290,9 @@ class Problem:
         }
         direct_s = np.where(self.winograd, times.compute_s * bound, 0.0)
         moved_s = times.memory_s * (1 + BLEND - bound)
+        fall_c_m = times.cache_falling_s * (1 + BLEND - bound)
+        for name, more in zip(_OF_A_CACHE, (self.brief_more, self.cache_doublings), strict=True):
+            own[name] = -np.add.reduceat(fall_c_m * more, self.starts) * by_device
         for which, name in enumerate(_FUSED_BYTES, start=1):
             of_rows = np.add.reduceat(np.where(self.fused == which, moved_s, 0.0), self.starts)
             own[name] = of_rows * by_device

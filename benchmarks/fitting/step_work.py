@@ -9,11 +9,12 @@ from benchmarks.fits import one_device_record
 from benchmarks.fitting.launched_rows import NO_PEER_ACCESS
 from benchmarks.fitting.table_lines import Line, host_copy_s, measured_step_s, timed_a_trainer, torch_of
 from benchmarks.workloads import ProfileCache, profile_of, resolve
+from benchmarks.workloads.single_device import StepJob
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 
-__all__ = ["Work", "work_of"]
+__all__ = ["Work", "job_of", "work_of"]
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,18 @@ class Work:
     """Of the step, for what else the row timed: a trainer's loop with its loader."""
 
 
-def work_of(line: Line, cache: ProfileCache) -> Work | str:
-    """Return the measured step of a row, or why it has no operation list, time of its own or device that we know."""
+def job_of(line: Line) -> StepJob | str:
+    """Return the step of one device of a row, or why none is traced."""
     if NO_PEER_ACCESS in line["notes"]:
         return "its devices exchange through the memory of their host, which no plan does"
     if not _copies_of_one_device(line):
         return "a model split over devices, or the batch of a device is not stated"
-    job = resolve(line)
+    return resolve(line)
+
+
+def work_of(line: Line, cache: ProfileCache) -> Work | str:
+    """Return the measured step of a row, or why it has no operation list, time of its own or device that we know."""
+    job = job_of(line)
     found = profile_of(job, cache)
     if isinstance(found, str) or isinstance(job, str):
         return str(found)

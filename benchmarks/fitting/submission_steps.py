@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 
+from benchmarks.fits import SubmissionOverhead
 from benchmarks.workloads import ProfileCache, profile_of
 from benchmarks.workloads.cache import Traced
 from benchmarks.workloads.decoder_plans import MOST_IN_A_MACHINE, network_of
@@ -12,10 +13,20 @@ from benchmarks.workloads.flux import flux_job
 from benchmarks.workloads.mlperf import TRACED_BATCH, mlperf_job, shared_update, update_shares
 from benchmarks.workloads.mlperf_precisions import in_8_bits, in_16_bits
 from trainfare_core.errors import UnknownNameError
-from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.hardware.accelerators import Accelerator, accelerator
+from trainfare_core.job_profile import (
+    POINTWISE_KINDS,
+    REDUCTION_KINDS,
+    USUAL_FUSED_BYTES_SHARE,
+    JobProfile,
+    OperationGroup,
+)
+from trainfare_core.prediction.roofline.coefficients import OverheadFit
+from trainfare_core.prediction.roofline.operations import compiles_graphs
 
 __all__ = [
     "Submission",
+    "as_submitted",
     "evaluation_shares",
     "machines_of",
     "submitted_step",
@@ -93,6 +104,25 @@ def training_devices(line: Submission) -> tuple[int, int]:
 def _samples_of_a_device(line: Submission) -> int:
     """Return the samples that one device has in a step."""
     return round(float(line["global_batch_size"]) / training_devices(line)[0])
+
+
+def as_submitted(profile: JobProfile, overhead: OverheadFit, device: Accelerator) -> JobProfile:
+    """Return the profile with the bytes that its vendor's kernels leave; as it is where another fit predicts it."""
+    if not isinstance(overhead, SubmissionOverhead):
+        return profile
+
+    def fused(group: OperationGroup) -> OperationGroup:
+        if group.kind not in POINTWISE_KINDS:
+            return group
+        reduces = group.kind in REDUCTION_KINDS
+        share = overhead.fused_reduction_bytes_share if reduces else overhead.fused_bytes_share
+        if not compiles_graphs(device):
+            return group.model_copy(update={"fused_bytes_share": share})
+        names = ("bytes_read", "bytes_written", "bytes_fixed")
+        moved = {name: int(getattr(group, name) * share / USUAL_FUSED_BYTES_SHARE) for name in names}
+        return group.model_copy(update=moved)  # of which the prediction takes the usual share
+
+    return profile.model_copy(update={"operations": tuple(fused(group) for group in profile.operations)})
 
 
 def submitted_step(line: Submission, cache: ProfileCache, devices_per_machine: int) -> Traced | str:

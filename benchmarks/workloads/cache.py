@@ -109,6 +109,12 @@ class ProfileCache:
                 return reason
         return Traced(profile, job.batch_size / (profile.batch.micro_batch_size or job.batch_size))
 
+    def trace(self, job: StepJob) -> None:
+        """Trace a job that the folder does not have."""
+        name = self._name(job)
+        if not any((self._folder / f"{name}{ending}").exists() for ending in (".json.gz", ".txt")):
+            self.get(job)
+
     def _name(self, job: StepJob) -> str:
         builder = code_digest(Path(inspect.getfile(job.network)).read_text(encoding="utf-8"))
         text = f"{job.key}\n{job.phases}\n{job.compiled}\n{tracer_digest((_TRACED,), _LIBRARIES)}".encode()

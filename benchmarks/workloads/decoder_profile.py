@@ -171,7 +171,20 @@ def _added(
         whole, less, more, count, ("launches", "flops", "bytes_read", "bytes_written", "bytes_fixed")
     )
     sizes["bytes_fixed"] = min(sizes["bytes_fixed"], sizes["bytes_read"] + sizes["bytes_written"])
-    return (whole or more).model_copy(update=sizes)
+    share = _fused_bytes_share([(whole, 1), (less, -count), (more, count)])
+    return (whole or more).model_copy(update={**sizes, "fused_bytes_share": share})
+
+
+def _fused_bytes_share(parts: Iterable[tuple[OperationGroup | None, int]]) -> float | None:
+    """Return what a fusing compiler leaves of the bytes of groups, each so many times; None where one does not say."""
+    left = moved = 0.0
+    for group, times in parts:
+        if group is not None and group.bytes_moved:
+            if group.fused_bytes_share is None:
+                return None
+            left += times * group.bytes_moved * group.fused_bytes_share
+            moved += times * group.bytes_moved
+    return min(max(left / moved, 0.0), 1.0) if moved > 0 else None
 
 
 def _grouped(profile: JobProfile, experts: int) -> JobProfile:

@@ -18,12 +18,16 @@ pytest.importorskip("transformers")
 
 from benchmarks import time_to_train
 from benchmarks.fits import one_device_record, submission_calibration
+from benchmarks.fitting.submission_steps import as_submitted
 from benchmarks.time_to_train import minutes_of, network_gbit_per_s, score_lines, submission_reach
 from benchmarks.workloads import ProfileCache, StepJob, profile_of
 from benchmarks.workloads.flux import flux_job
 from benchmarks.workloads.mlperf import mlperf_job, shared_update, update_shares
 from benchmarks.workloads.transformers_models import PretrainedBert
+from builders.profiles import operation, profile
 from builders.submissions import submission
+from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.job_profile import USUAL_FUSED_BYTES_SHARE
 from trainfare_core.prediction.roofline.coefficients import calibration
 
 STEP_COLUMNS = (
@@ -62,6 +66,26 @@ def test_submissions_run_their_vendors_kernels_and_not_torch_compile(cache: Prof
     by_vendor = minutes_of(line, cache, {}, SimpleNamespace(of=lambda _: submission_calibration()))
     assert minutes_of(line, cache, {}) == by_vendor
     assert by_vendor < by_compiler
+
+
+def test_a_vendors_kernels_leave_their_own_shares_of_bytes() -> None:
+    """In place of what a trace says of pointwise operations; torch.compile's overhead changes no profile."""
+    groups = tuple(
+        operation(kind=kind, flops=0, fused_bytes_share=share)
+        for kind, share in (("elementwise", 0.9), ("softmax", None), ("matmul", None))
+    )
+    job = profile(operations=groups)
+    gpu, tpu = accelerator("A100-SXM-80GB"), accelerator("TPU-v4")
+    assert as_submitted(job, calibration().overhead, gpu) == job
+    own = one_device_record().submission_overhead
+    shares = [own.fused_bytes_share, own.fused_reduction_bytes_share]
+    found = [group.fused_bytes_share for group in as_submitted(job, own, gpu).operations]
+    assert found == [*shares, None]
+    moved = [
+        group.bytes_moved * USUAL_FUSED_BYTES_SHARE for group in as_submitted(job, own, tpu).operations[:2]
+    ]
+    whole = [group.bytes_moved * share for group, share in zip(groups, shares, strict=False)]
+    assert moved == pytest.approx(whole, rel=1e-3), "where a graph compiler would leave its usual share"
 
 
 def _write(path: Path, *lines: dict[str, str], names: Iterable[str] = ()) -> None:

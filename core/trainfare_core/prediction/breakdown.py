@@ -12,6 +12,7 @@ from trainfare_core.prediction.engine import Run
 from trainfare_core.prediction.measured_step import correction_factors
 from trainfare_core.prediction.roofline.operations import (
     PHASES,
+    Operations,
     Roofline,
     launch_share,
     operation_seconds,
@@ -83,10 +84,8 @@ def notes_of(run: Run, device: Accelerator) -> tuple[str, ...]:
         notes.append(run.pipeline.note)
     if profile.source.compiled:
         notes.append(
-            "the step runs under torch.compile and was traced eagerly: pointwise operations are counted as "
-            f"fused, with {percent(run.fit.overhead.fused_bytes_share)} of their bytes "
-            f"({percent(run.fit.overhead.fused_reduction_bytes_share)} where they reduce rows), and the interval "
-            "is wider"
+            "the step runs under torch.compile and was traced eagerly: pointwise operations are counted as fused, "
+            f"which leaves {percent(_fused_bytes_share(run.operations))} of their bytes, and the interval is wider"
         )
     if obstacle := Environment.of(profile).obstacle(device):
         wider = "" if device.kind == "gpu" else "; the interval is wider"
@@ -96,3 +95,9 @@ def notes_of(run: Run, device: Accelerator) -> tuple[str, ...]:
             f"{percent(1 - profile.coverage, 1)} of all bytes belong to operations without a FLOP formula"
         )
     return tuple(dict.fromkeys(notes))
+
+
+def _fused_bytes_share(operations: Operations) -> float:
+    """Return the share of the bytes of pointwise operations that still move where a compiler fuses them."""
+    moved = operations.bytes_at(1.0) * operations.pointwise
+    return float(moved @ operations.fused_bytes_share) / max(float(moved.sum()), 1.0)

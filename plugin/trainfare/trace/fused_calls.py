@@ -52,6 +52,7 @@ class Region:
         launched: whether torch dispatched any operation in it.
         entered_in_task: number of the backward pass in which its backward line was added.
         held: numbers of the storages that backward reads.
+        backward_launch: number of the backward in `Fusion`.
         backward_storages: numbers of the storages that the backward has read or made so far.
         backward_read: bytes read by the backward.
         backward_written: bytes written by the backward.
@@ -75,6 +76,7 @@ class Region:
     launched: bool = False
     entered_in_task: int = -1
     held: list[int] = field(default_factory=list[int])
+    backward_launch: int = -1
     backward_storages: set[int] = field(default_factory=set[int])
     backward_read: int = 0
     backward_written: int = 0

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, TypeVar, cast
+from typing import Final, NamedTuple, TypeAlias, TypeVar, cast
 
 from trainfare.trace.repetition import Item, Three, extended, extended_sequence, same
 from trainfare_core.job_profile import ModuleWork, OperationGroup, OperationKind, Phase
 
-__all__ = ["Ledger", "Line", "OptimizerCall", "multi_tensor_launches"]
+__all__ = ["Fused", "Ledger", "Line", "OptimizerCall", "multi_tensor_launches"]
 
 _Key = TypeVar("_Key")
+Fused: TypeAlias = Callable[[int], None]
 
 # Limits of one multi-tensor launch, from `aten/src/ATen/native/cuda/MultiTensorApply.cuh`.
 _CHUNK_ELEMENTS: Final = 65_536
 _CHUNKS_PER_LAUNCH: Final = 320
 _TENSORS_PER_LAUNCH: Final = (110, 64, 48, 36, 30)
 """Tensors in one launch of an operation over 1, 2, 3, 4 and 5 lists."""
+
+
+_DIGITS: Final = 3
+"""Of a share of bytes, so that profiles stay short."""
 
 
 class Line(NamedTuple):
@@ -41,6 +46,9 @@ class _Tally:
     bytes_read: int = 0
     bytes_written: int = 0
     bytes_fixed: int = 0
+    bytes_followed: int = 0
+    """Of launches of which it is known what a fusing compiler leaves of their bytes."""
+    bytes_left: int = 0
 
     def add(self, launches: int, flops: int, read: int, written: int, fixed: int) -> None:
         self.launches += launches
@@ -50,7 +58,10 @@ class _Tally:
         self.bytes_fixed += min(fixed, read + written)
 
     def amounts(self) -> tuple[int, ...]:
-        return self.launches, self.flops, self.bytes_read, self.bytes_written, self.bytes_fixed
+        return tuple(getattr(self, name) for name in self.__slots__)
+
+    def fused_bytes_share(self) -> float | None:
+        return round(self.bytes_left / self.bytes_followed, _DIGITS) if self.bytes_followed else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +136,9 @@ class Ledger:
         fixed: int,
         accumulation: bool = False,
         module: str = "",
-    ) -> None:
+    ) -> Fused:
         """
-        Add one launch.
+        Add one launch, and return what takes the bytes that a fusing compiler leaves of it, once they are known.
 
         Args:
             line: its group.
@@ -142,7 +153,14 @@ class Ledger:
         work[0] += flops
         work[1] += read + written
         tallies = self._accumulations if accumulation else self._tallies
-        tallies[line].add(1, flops, read, written, fixed)
+        tally = tallies[line]
+        tally.add(1, flops, read, written, fixed)
+
+        def fused(left: int) -> None:
+            tally.bytes_followed += read + written
+            tally.bytes_left += min(left, read + written)
+
+        return fused
 
     def add_optimizer(self, call: OptimizerCall) -> None:
         """Add one operation of the optimizer's update."""
@@ -289,7 +307,8 @@ def _accumulation_groups(accumulated: Iterable[tuple[str, int, int]], times: int
 
 def _group(line: Line, tally: _Tally, times: int) -> OperationGroup:
     names = ("launches", "flops", "bytes_read", "bytes_written", "bytes_fixed")
-    return OperationGroup(**line._asdict(), **{name: times * getattr(tally, name) for name in names})
+    sizes = {name: times * getattr(tally, name) for name in names}
+    return OperationGroup(**line._asdict(), **sizes, fused_bytes_share=tally.fused_bytes_share())
 
 
 def _order(group: OperationGroup) -> tuple[int, bool, str, str, str, tuple[int, ...], bool]:

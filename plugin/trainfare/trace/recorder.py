@@ -12,6 +12,7 @@ import torch
 from trainfare.trace import torch_private
 from trainfare.trace.flops import convolution_flops, operation_flops
 from trainfare.trace.fused_calls import Region
+from trainfare.trace.fusion import Fusion
 from trainfare.trace.kinds import (
     SKIPPED_NAMESPACES,
     classify,
@@ -19,7 +20,7 @@ from trainfare.trace.kinds import (
     dtype_name,
     free_of_kernels,
 )
-from trainfare.trace.ledger import Ledger, Line, OptimizerCall
+from trainfare.trace.ledger import Fused, Ledger, Line, OptimizerCall
 from trainfare.trace.memory import MemoryWatch
 from trainfare.trace.module_work import ModuleWatch
 from trainfare.trace.shapes import convolution_shape
@@ -102,6 +103,9 @@ class Recorder:
     _of_block: list[tuple[Line, Callable[[Line], None], int]] = field(
         default_factory=list[tuple[Line, Callable[[Line], None], int]]
     )
+    _fusion: Fusion = field(default_factory=Fusion)
+    _fused: dict[int, Fused] = field(default_factory=dict[int, Fused])
+    """By the number of a launch, what takes the bytes that a fusing compiler leaves of it."""
     _was_in_backward: bool = False
 
     def record(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
@@ -242,15 +246,26 @@ class Recorder:
                 for each in (product, cast_of(product, line.dtype))
             ]  # fmt: skip
         blocks = self.memory.blocks
+        number = self._fusion.add(line, moved, kept_bytes=kept_bytes, alone=accumulation)
         for key, each_flops, each_read, each_written, each_fixed in launches:
             add = functools.partial(
-                self.ledger.add, flops=each_flops, read=each_read, written=each_written, fixed=each_fixed,
+                self._enter_launch, number, flops=each_flops, read=each_read, written=each_written, fixed=each_fixed,
                 accumulation=accumulation, module=module,
             )  # fmt: skip
             if key.phase == "forward" and blocks.inside:
                 self._of_block.append((key, add, blocks.saves))
             else:
                 add(key)
+
+    def _enter_launch(self, number: int, line: Line, **amounts: Any) -> None:
+        self._fused[number] = self.ledger.add(line, **amounts)
+
+    def end(self) -> None:
+        """Enter what a fusing compiler would leave of the bytes of every operation, now that all are known."""
+        for number, left in self._fusion.bytes_left():
+            if number in self._fused:
+                self._fused[number](left)
+        self._fusion, self._fused = Fusion(), {}
 
     def leave_block(self) -> None:
         """End the forward of a block that repeats: what it did up to its last saved tensor would be run again."""
@@ -306,6 +321,7 @@ class Recorder:
             region.entered_in_task = task
             region.backward_storages |= {key for key, _ in call.moved.read}  # the incoming gradient
             self._enter_region_backward(region)
+        self._fusion.extend(region.backward_launch, call.moved)
         return True
 
     def _enter_region_backward(self, region: Region) -> None:
@@ -316,8 +332,11 @@ class Recorder:
             held = recomputed_calls.pop()
             self.memory.read_in_backward(held)
         self.memory.read_in_backward(region.held)
-        self.ledger.add(
-            Line(region.kind, f"{region.name}_backward", "backward", region.dtype, region.shape),
+        line = Line(region.kind, f"{region.name}_backward", "backward", region.dtype, region.shape)
+        region.backward_launch = self._fusion.add_several(line)
+        self._enter_launch(
+            region.backward_launch,
+            line,
             flops=region.backward_flops,
             read=region.backward_read,
             written=region.backward_written,

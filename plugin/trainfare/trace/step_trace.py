@@ -157,6 +157,7 @@ class StepTrace:
 
     def stop(self) -> None:
         """Remove every mode and hook; what was recorded stays available."""
+        self._guarded(self._recorder.end)
         stack, self._stack = self._stack, None
         if stack is not None:
             stack.close()

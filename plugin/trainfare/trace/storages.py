@@ -30,6 +30,11 @@ _WRITES_ONLY: Final = frozenset({
     "copy_", "fill_", "zero_", "bernoulli_", "normal_", "uniform_", "random_", "exponential_",
 })  # fmt: skip
 """Operations that overwrite their first operand without reading it."""
+_SIZES_ONLY: Final = frozenset({
+    "zeros_like", "ones_like", "full_like", "rand_like", "randn_like", "randint_like", "new_zeros", "new_ones",
+    "new_full",
+})  # fmt: skip
+"""Operations that read the sizes of their first operand, and not the operand."""
 _GATHERS: Final = frozenset({
     "embedding", "index", "_unsafe_index", "index_select", "gather", "take", "_embedding_bag",
     "take_along_dim", "masked_select", "sparse_mask", "_embedding_bag_forward_only",
@@ -185,8 +190,8 @@ def traffic(
     Return the bytes that an operation reads and writes.
 
     Look-ups read the rows that they return, or add up, and not the table. Scatters, and the addition of a sparse
-    gradient, read and write the rows that they change. `copy_` and fills do not read what they overwrite. Making a
-    sparse tensor of its parts moves nothing.
+    gradient, read and write the rows that they change. `copy_` and fills do not read what they overwrite, and
+    `zeros_like` not what it is like. Making a sparse tensor of its parts moves nothing.
 
     Args:
         name: the operation without its namespace.
@@ -206,7 +211,7 @@ def traffic(
     if len(sources) > 1 and (name in _SCATTERS or _adds_sparse(name, args)):
         rows = min(max(size for _, size in sources[1:]), sources[0][1])
         return Traffic(_distinct([(sources[0][0], rows), *sources[1:]]), ((sources[0][0], rows),))
-    if name in _WRITES_ONLY:
+    if name in _WRITES_ONLY or name in _SIZES_ONLY:
         sources = sources[1:]
     return Traffic(_distinct(sources), _distinct(sinks))
 

@@ -14,16 +14,18 @@ pytest.importorskip("transformers")
 from benchmarks import step_time
 from benchmarks.fits import one_device_record
 from benchmarks.fitting.calibration_file import with_coefficients
+from benchmarks.fitting.launched_rows import launched_rows
 from benchmarks.fitting.one_device_held_out import one_step_answers, predict_work
 from benchmarks.fitting.one_device_rows import Index
 from benchmarks.fitting.one_device_solver import prior
 from benchmarks.fitting.one_plan import Answer
-from benchmarks.fitting.step_work import Work
+from benchmarks.fitting.step_work import Work, job_of
 from benchmarks.fitting.table_lines import ZERO_2
 from benchmarks.scoring import Scored, reach, score
-from benchmarks.step_time import fits_of, predict_row
+from benchmarks.step_time import fits_of, predict_row, trace_backwards
 from benchmarks.truth_table import read_rows, write_rows
-from benchmarks.workloads import ProfileCache
+from benchmarks.workloads import ProfileCache, StepJob
+from benchmarks.workloads.cache import Traced
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import is_decoder_row
 from builders.profiles import profile
@@ -85,7 +87,7 @@ def test_a_fit_without_a_device_does_not_know_it() -> None:
         "launch_device", "launch_timed", "launch_host", "host_backward", "old_host", "old_host_year", "winograd",
         "trainer", "tensor|1", "vector|1", "tensor|gen:volta", "tensor|gen:ampere", "memory|gen:volta",
         "shared|silicon:GV100", "shared|silicon:GA100", "memory|silicon:GV100", "memory|silicon:GA100",
-        "fused_bytes", "fused_reduction_bytes", "fused_launches",
+        "fused_launches",
     ):  # fmt: skip
         index.add(name)
     theta = np.array(index.mean) + 0.1  # rows moved all terms
@@ -137,12 +139,43 @@ def test_several_devices_alone_are_scored_without_language_models(tmp_path: Path
         step_time.run(
             Namespace(
                 truth=[table], json=None, rows=[scored], cache=tmp_path, traced_only=False, several=alone,
-                leave_out=None, data=None, one_measured_step=False,
+                leave_out=None, data=None, one_measured_step=False, trace_backwards=False,
             )
         )  # fmt: skip
         assert [(row["model"], row["devices"]) for row in read_rows(scored)] == [
             (row["model"], row["devices"]) for row in kept
         ]
+
+
+def test_a_second_process_traces_a_table_from_its_end(tmp_path: Path) -> None:
+    """It stops at nothing that is there, and writes no scores; language models have traces of their own."""
+    one = dict.fromkeys(COLUMNS, "") | line("A100-SXM4-80GB") | {
+        "throughput": "400", "throughput_unit": "samples/s", "nodes": "1", "strategy": "ddp",
+        "task": "imagenet-classification", "batch_per_device": "32",
+    }  # fmt: skip
+    lines = [
+        one | {"source": "timm", "model": name, "precision": precision}
+        for name, precision in (("resnet18", "fp32"), ("resnet18", "amp_fp16"), ("resnet34", "fp32"))
+    ]
+    decoder = one | {"devices": "8", "source": "megatron", "model": "gpt-1b", "task": "pretrain"}
+    table, cache = tmp_path / "table.csv", tmp_path / "cache"
+    write_rows(table, [*lines, decoder])
+    named = {name: job_of(one) for name, one in zip("abc", lines, strict=True)}
+    assert all(isinstance(job, StepJob) for job in named.values())
+    made: list[str] = []
+
+    class Watched(ProfileCache):
+        def get(self, job: StepJob) -> Traced | str:
+            made.extend(
+                name for name, other in named.items() if isinstance(other, StepJob) and other.key == job.key
+            )
+            return super().get(job)
+
+    trace_backwards(launched_rows(table)[1:2], Watched(cache))
+    assert made == ["b"]
+    trace_backwards(launched_rows(table), Watched(cache))
+    assert made == ["b", "c", "a"], "from the last to the first, but for what is there"
+    assert len(list(cache.iterdir())) == 3
 
 
 def test_several_devices_are_predicted_by_the_fit_without_theirs() -> None:

@@ -21,7 +21,7 @@ from benchmarks.kernels import seconds_of
 from benchmarks.one_device_terms import TERMS, scores_without, without
 from benchmarks.scoring import error_summary
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.job_profile import OperationGroup
+from trainfare_core.job_profile import USUAL_FUSED_BYTES_SHARE, OperationGroup
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.roofline.features import BRIEF
 from trainfare_core.prediction.roofline.operations import Operations
@@ -184,7 +184,7 @@ def test_the_derivatives_are_those_of_the_prediction() -> None:
 
 
 def test_a_submission_has_shares_of_its_own() -> None:
-    """The kernels of its vendor: torch.compile's shares move no submission, and the other way round."""
+    """The kernels of its vendor: its shares move no compiled step, of whose bytes the profile says what is left."""
     groups = tuple(
         OperationGroup(
             kind=kind, name="aten.made", phase="forward", dtype="fp32", shape=(2**24,), launches=20, flops=0,
@@ -205,14 +205,39 @@ def test_a_submission_has_shares_of_its_own() -> None:
     assert [row.compiled for row in problem.rows] == [True, False]
     theta = np.array(index.mean)
     slopes = problem.slopes(theta).toarray()
-    for name in ("bytes", "reduction_bytes", "launches"):
-        columns = [index.of[f"{of}_{name}"] for of in ("fused", "submission")]
-        assert (slopes[:, columns] > 0).tolist() == [[True, False], [False, True]], name
-        for column in columns:
-            moved = theta.copy()
-            moved[column] += 1e-6
-            numeric = (problem.fitted(moved) - problem.fitted(theta)) / 1e-6
-            assert slopes[:, column] == pytest.approx(numeric, abs=1e-4), name
+    for name, of_rows in (
+        ("fused_launches", [True, False]), ("submission_launches", [False, True]),
+        ("submission_bytes", [False, True]), ("submission_reduction_bytes", [False, True]),
+    ):  # fmt: skip
+        column = index.of[name]
+        assert (slopes[:, column] > 0).tolist() == of_rows, name
+        moved = theta.copy()
+        moved[column] += 1e-6
+        numeric = (problem.fitted(moved) - problem.fitted(theta)) / 1e-6
+        assert slopes[:, column] == pytest.approx(numeric, abs=1e-4), name
+
+
+def test_a_compiled_step_moves_what_its_profile_says_is_left() -> None:
+    """A graph compiler leaves its usual share; a submission moves all, and has shares of its own for what is less."""
+    group = OperationGroup(
+        kind="softmax", name="aten.made", phase="forward", dtype="fp32", shape=(2**24,), launches=20, flops=0,
+        bytes_read=2**30, bytes_written=2**30, fused_bytes_share=0.25,
+    )  # fmt: skip
+
+    def bytes_of(device: str, *, compiled: bool, measured: str = "") -> float:
+        card = accelerator(device)
+        row = RowMaker(Index(prior), Counter()).row(
+            Operations.of_groups((group,), compiled=compiled), card, 1.0, {**LINE, "measured": measured},
+            source="made", workload="made", precision="fp32",
+        )  # fmt: skip
+        assert row is not None
+        return float(row.byte_s[0]) * card.memory_bandwidth_bytes_per_s / 2**31
+
+    assert bytes_of("V100-SXM2-16GB", compiled=False) == pytest.approx(1.0)
+    assert bytes_of("V100-SXM2-16GB", compiled=True) == pytest.approx(0.25)
+    assert bytes_of("TPU-v4", compiled=False) == pytest.approx(USUAL_FUSED_BYTES_SHARE)
+    assert bytes_of("TPU-v4", compiled=True, measured=SUBMISSION) == pytest.approx(1.0)
+    assert bytes_of("V100-SXM2-16GB", compiled=True, measured=SUBMISSION) == pytest.approx(1.0)
 
 
 def test_one_measured_step_carries_over_what_two_chips_share() -> None:

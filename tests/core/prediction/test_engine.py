@@ -15,6 +15,8 @@ from trainfare_core.candidates import PlanSpace, enumerate_candidates
 from trainfare_core.hardware.accelerators import accelerator, accelerators
 from trainfare_core.job_profile import JobProfile, ParallelFacts, ProfileSource
 from trainfare_core.prediction import PredictionTable, predict, predict_machine
+from trainfare_core.prediction.breakdown import notes_of
+from trainfare_core.prediction.engine import prepare
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.uncertainty import UNFITTED_SIGMA
 
@@ -246,6 +248,49 @@ def test_a_graph_compiler_fuses_pointwise_operations_once() -> None:
         predict_one(compiled, "A100-SXM-80GB").memory_s[0]
         < 0.6 * predict_one(eager, "A100-SXM-80GB").memory_s[0]
     )
+
+
+def test_a_compiler_leaves_the_bytes_that_the_profile_says() -> None:
+    """A long chain keeps more on chip than a short one; older profiles and graph compilers have the usual share."""
+
+    def memory_s(share: float | None, device: str = "A100-SXM-80GB", *, compiled: bool = True) -> float:
+        chain = operation(
+            kind="elementwise",
+            flops=0,
+            bytes_read=10**11,
+            bytes_written=0,
+            launches=1,
+            fused_bytes_share=share,
+        )
+        source = ProfileSource(how="fake", tool_version="0", compiled=compiled)
+        return float(predict_one(profile(operations=(chain,), source=source), device).memory_s[0])
+
+    assert memory_s(0.2) == pytest.approx(memory_s(0.8) / 4, rel=0.01)
+    assert memory_s(0.2, "TPU-v5e") == memory_s(0.8, "TPU-v5e") == memory_s(None, "TPU-v5e")
+    assert memory_s(0.2, compiled=False) == memory_s(0.8, compiled=False) > memory_s(0.8)
+    assert memory_s(0.2) < memory_s(None) < memory_s(0.8)
+
+
+def test_the_note_of_a_compiled_step_says_what_is_left() -> None:
+    """Weighed by bytes: products have no part in it."""
+    groups = tuple(
+        operation(
+            kind="elementwise",
+            shape=(size,),
+            flops=0,
+            bytes_read=size,
+            bytes_written=0,
+            fused_bytes_share=share,
+        )
+        for size, share in ((3 * 10**9, 0.2), (10**9, 0.6))
+    )
+    job = profile(
+        operations=(*groups, operation()), source=ProfileSource(how="fake", tool_version="0", compiled=True)
+    )
+    (note,) = [
+        note for note in notes_of(prepare(job), accelerator("A100-SXM-80GB")) if "torch.compile" in note
+    ]
+    assert "which leaves 30 % of their bytes" in note
 
 
 def test_a_profile_that_accumulates_is_already_a_whole_step() -> None:

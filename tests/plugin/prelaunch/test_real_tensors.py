@@ -39,7 +39,7 @@ def _reading(base: type[Any]) -> type[Any]:
 def _comparable(profile: JobProfile) -> Any:
     facts = profile.model_dump(exclude={"source", "notes", "memory", "operations", "modules"})
     facts["modules"] = [one.model_dump(exclude={"bytes_moved"}) for one in profile.modules]
-    sizes = {"bytes_read", "bytes_written", "bytes_fixed"}
+    sizes = {"bytes_read", "bytes_written", "bytes_fixed", "fused_bytes_share"}
     facts["operations"] = sorted(repr(one.model_dump(exclude=sizes)) for one in profile.operations)
     return facts
 
@@ -60,6 +60,10 @@ def test_real_and_fake_tensors_give_one_profile(model: type[Any], precision: str
         assert getattr(real.memory, size) == pytest.approx(getattr(fake.memory, size), rel=0.002)
     moved = [sum(one.bytes_moved for one in profile.operations) for profile in (real, fake)]
     assert moved[0] == pytest.approx(moved[1], rel=0.002)
+    left = [
+        sum(one.bytes_moved * one.left_where_fused for one in profile.operations) for profile in (real, fake)
+    ]
+    assert left[0] == pytest.approx(left[1], rel=0.005)
 
 
 def _branches(self: Any, batch: Tensor, batch_idx: int) -> Tensor:

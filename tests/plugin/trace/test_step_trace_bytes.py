@@ -51,6 +51,16 @@ def test_bytes_of_elementwise_work_are_operands_and_result() -> None:
     assert (scaled.bytes_read, scaled.bytes_written) == ((128 + 16) * FLOAT, 128 * FLOAT)
 
 
+def test_a_tensor_like_another_one_is_written_and_the_other_is_not_read() -> None:
+    x = torch.randn(8, 16)
+    with StepTrace(nn.Module()) as trace:
+        torch.zeros_like(x)
+        x.new_ones(4, 16)
+    for name, elements in (("aten.zeros_like", 128), ("aten.new_ones", 64)):
+        made = one(trace, name=name)
+        assert (made.bytes_read, made.bytes_written) == (0, elements * FLOAT), name
+
+
 def test_views_and_allocations_move_no_bytes() -> None:
     """No kernel runs for them, so there is no record."""
     x = torch.randn(4, 6)

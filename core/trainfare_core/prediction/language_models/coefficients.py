@@ -54,10 +54,6 @@ class DecoderFit(Record):
     misaligned_efficiency: float
     """Of the efficiency of batched products, what those of heads that 8 does not divide reach."""
     vector_efficiency: float
-    fused_bytes_share: float
-    """Of the bytes of pointwise operations, what a compiled or fused implementation moves."""
-    unfused_bytes_share: float
-    """The same with Megatron's kernels of 2021: bias with GELU, bias with dropout and addition, scaled softmax."""
     cast_bytes_share: float
     """Of the bytes of casts to 8 bits, what is moved: many are fused into the operation before."""
     unpack_efficiency: float

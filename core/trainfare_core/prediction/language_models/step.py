@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.job_profile import USUAL_FUSED_BYTES_SHARE
 from trainfare_core.prediction.language_models.coefficients import STACKS, DecoderFit
 from trainfare_core.prediction.language_models.sums import DecoderLedger
 from trainfare_core.prediction.network.collectives import Links
@@ -259,16 +260,18 @@ def _memory_s(ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: D
     """
     Return seconds of pointwise operations and norms of one pass.
 
-    Compilers of what is not a GPU fuse always. A library casts a weight to 8 bits once a step, others in every pass.
+    A compiler leaves what the profile says of each operation, and so do kernels of a library and those of Megatron in
+    2021 (bias with GELU, bias with dropout and addition, scaled softmax); a graph compiler, of what is not a GPU,
+    leaves its usual share. A library casts a weight to 8 bits once a step, others in every pass.
     Without sequence parallelism (Korthikanti et al. 2022) each device of a tensor group runs all norms and dropout.
     """
-    fused = (ledger.fused > 0) | (devices.kind > 0)
-    moved = np.where(fused, fit.fused_bytes_share, np.where(spread.overlap, 1.0, fit.unfused_bytes_share))
-    varying = (ledger.vector_bytes - ledger.cast_bytes) * moved
+    eager = ledger.vector_bytes - ledger.cast_bytes
+    varying = np.where((ledger.fused > 0) | ~spread.overlap, ledger.fused_bytes, eager)
+    varying = np.where(devices.kind > 0, eager * USUAL_FUSED_BYTES_SHARE, varying)
     varying = varying + ledger.cast_bytes * fit.cast_bytes_share
     if spread.sequence_parallel is not None:
         again = ledger.replicated_bytes * (spread.tensor - 1)
-        varying = varying + np.where(spread.sequence_parallel, 0.0, again) * moved
+        varying = varying + np.where(spread.sequence_parallel, 0.0, again)
     weights = (
         ledger.cast_weight_bytes * fit.cast_bytes_share / np.where(ledger.library > 0, spread.passes, 1.0)
     )

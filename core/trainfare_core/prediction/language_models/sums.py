@@ -63,8 +63,9 @@ class DecoderLedger:
         attention_flops: fused attention; half of the square where it is causal.
         head_flops: of `product_flops`, the matrix that turns hidden states into logits.
         vector_bytes: everything else, batch-proportional; `fixed_bytes`: the part that is not.
+        fused_bytes: what a fusing compiler leaves of `vector_bytes`, without casts to 8 or 4 bits.
         cast_bytes: of `vector_bytes`, activations cast to 8 or 4 bits; `cast_weight_bytes`: weights, of `fixed_bytes`.
-        replicated_bytes: of `vector_bytes`, between attention and feed-forward: norms, dropout and sums of the hidden
+        replicated_bytes: of `fused_bytes`, between attention and feed-forward: norms, dropout and sums of the hidden
             size, which a tensor-parallel group without sequence parallelism runs on each of its devices.
         unpacked_bytes: weights of 4 bits read, and written as the type of their products; whatever the batch.
         optimizer_bytes: once an optimizer step.
@@ -98,6 +99,7 @@ class DecoderLedger:
     attention_flops: Array
     head_flops: Array
     vector_bytes: Array
+    fused_bytes: Array
     cast_bytes: Array
     cast_weight_bytes: Array
     fixed_bytes: Array
@@ -175,6 +177,13 @@ class DecoderLedger:
             ),
             "head_flops": _head_flops(groups, passes),
             "vector_bytes": float(sum(g.bytes_moved - g.bytes_fixed for g in vector)),
+            "fused_bytes": float(
+                sum(
+                    (g.bytes_moved - g.bytes_fixed) * g.left_where_fused
+                    for g in vector
+                    if g.name != CAST_TO_8_BITS
+                )
+            ),
             "cast_bytes": float(sum(g.bytes_moved - g.bytes_fixed for g in casts)),
             "cast_weight_bytes": float(sum(g.bytes_fixed for g in casts)),
             "fixed_bytes": float(sum(g.bytes_fixed for g in vector)),
@@ -254,7 +263,7 @@ def _replicated_bytes(vector: Sequence[OperationGroup], hidden: int) -> float:
     """Return bytes of norms, dropout and sums of as many values as one boundary between blocks has."""
     kinds = ("normalization", "elementwise", "dropout")
     alike = [g for g in vector if g.kind in kinds and math.prod(g.shape) == hidden]
-    return float(sum(g.bytes_moved - g.bytes_fixed for g in alike))
+    return float(sum((g.bytes_moved - g.bytes_fixed) * g.left_where_fused for g in alike))
 
 
 def _grouped_launches(groups: Sequence[OperationGroup]) -> int:

@@ -59,12 +59,8 @@ class OverheadFit(Record):
     """ln of that factor's change from a GPU of one year to a GPU five years newer."""
     winograd_flops_share: float
     """FLOPs of an fp32 3x3 stride-1 convolution that are really executed, over the direct count."""
-    fused_bytes_share: float
-    """Bytes that pointwise operations still move where a compiler fuses them, over the eager count."""
-    fused_reduction_bytes_share: float
-    """The same of operations that reduce a row: normalization, softmax, sums and losses."""
     fused_launch_share: float
-    """Launches left of both, over the eager count."""
+    """Launches of pointwise operations that are left where a compiler fuses them, over the eager count."""
 
 
 class SourceFit(Record):
@@ -107,7 +103,7 @@ class SigmaFit(Record):
 class Calibration(Record):
     """All coefficients with their provenance: date of the fit, hash of the data, rows by source."""
 
-    schema_version: Literal[5]
+    schema_version: Literal[6]
     fitted_at: str
     data_sha256: str
     fitted_on: dict[str, int]

@@ -13,6 +13,9 @@ from __future__ import annotations
 import math
 from typing import Final, Literal, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.job_profile import OperationGroup
 
@@ -34,8 +37,11 @@ __all__ = [
     "log2_tiles",
     "memory_terms",
     "release_years",
+    "serial_kernels",
     "shape_at",
     "silicon_term",
+    "unfilled_waves",
+    "uses_winograd",
 ]
 
 Terms: TypeAlias = tuple[tuple[str, float], ...]
@@ -70,6 +76,10 @@ Sizes from which an operation counts as large: smaller products (geometric mean 
 convolutions, groups and rows have a term that grows with every halving. Chosen values; the coefficients are fitted
 around them.
 """
+_TYPICAL_SM_COUNT: Final = 100
+"""Multiprocessors of a device whose number is not in the catalogue; between a V100 (80) and an H100 (132)."""
+_LEAST_FILL: Final = -4.0
+"""Less than 1/16 of one wave of tiles counts as 1/16: the term is fitted on hardly anything smaller."""
 _SHORTEST: Final = -6.0
 """Sizes below 1/64 of the full one count as 1/64, so that no term grows without bound. A chosen value."""
 
@@ -121,6 +131,34 @@ def _batch_axis(group: OperationGroup) -> int | None:
         axis: abs(math.log(max(size, 1) / weights)) for axis, size in ((1, n * k), (3, m * n), (2, m * k))
     }
     return min(distance, key=distance.__getitem__)
+
+
+def serial_kernels(group: OperationGroup) -> int:
+    """Return kernels of which none can start before the one ahead of it has ended."""
+    if group.kind == "recurrent" and len(group.shape) == 6:
+        _, steps, _, _, layers, _ = group.shape
+        return group.launches * max(steps * layers, 1)
+    return group.launches
+
+
+def uses_winograd(group: OperationGroup) -> bool:
+    """Whether cuDNN may run a convolution with fewer multiplications: 3x3, stride 1, one group, full precision."""
+    if group.kind != "convolution" or group.dtype != "fp32" or len(group.shape) < 11:
+        return False
+    _, _, _, groups, depth, height, width, _, _, _, stride = group.shape[:11]
+    return (groups, depth, height, width, stride) == (1, 1, 3, 3, 1)
+
+
+def unfilled_waves(tiles: NDArray[np.float64], device: Accelerator) -> NDArray[np.float64]:
+    """
+    Return how far less than one wave of tiles fills the device: log2, 0 where it is full or not known.
+
+    Devices behind a graph compiler have a few large matrix units each, which one tile fills.
+    """
+    if device.kind != "gpu":
+        return np.zeros(len(tiles))
+    units = math.log2(device.sm_count or _TYPICAL_SM_COUNT)
+    return np.asarray(np.nan_to_num(np.clip(tiles - units, _LEAST_FILL, 0.0)))
 
 
 def compute_terms(group: OperationGroup, path: Path, ratio: float = 1.0) -> Terms:

@@ -1,13 +1,14 @@
 """
 The definition of the one-device model: how long the operations of a step take, as a calibrated roofline.
 
-    a = FLOPs / (dense peak[dtype] x efficiency)      b = bytes / (bandwidth x efficiency)
+    a = FLOPs / (dense peak[dtype] x efficiency)
+    b = bytes / (bandwidth x efficiency), of the share h at the bandwidth of the cache
     time = kernels x device launch cost + max(a, b) + BLEND x min(a, b)
     step = hold(sum of times, host launches)
 
 Predictions and the fit in `benchmarks/fitting/one_device_rows.py` both use the functions here. They take the
-coefficients as an argument; the efficiencies' terms are named in `features.py`. What does not depend on coefficients
-(sizes at a micro-batch, peaks, which arithmetic runs) is in `Operations` and `Roofline`.
+coefficients as an argument; the efficiencies' terms are named in `features.py`, and h is in `caches.py`. What does not
+depend on coefficients (sizes at a micro-batch, peaks, which arithmetic runs) is in `Operations` and `Roofline`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.hardware.accelerators import Accelerator
-from trainfare_core.job_profile import JobProfile, OperationGroup
+from trainfare_core.job_profile import (
+    POINTWISE_KINDS,
+    USUAL_FUSED_BYTES_SHARE,
+    JobProfile,
+    OperationGroup,
+)
+from trainfare_core.prediction.roofline.caches import held_in_cache, with_cache_as_memory
 from trainfare_core.prediction.roofline.coefficients import Calibration, OverheadFit
 from trainfare_core.prediction.roofline.features import (
     BRIEF,
@@ -34,7 +41,10 @@ from trainfare_core.prediction.roofline.features import (
     layout_of,
     log2_tiles,
     memory_terms,
+    serial_kernels,
     shape_at,
+    unfilled_waves,
+    uses_winograd,
 )
 
 __all__ = [
@@ -45,13 +55,12 @@ __all__ = [
     "Operations",
     "Roofline",
     "blended_s",
+    "bytes_share",
     "compiles_graphs",
     "inverse_efficiency",
     "launch_share",
     "operation_seconds",
     "operation_times",
-    "serial_kernels",
-    "unfilled_waves",
     "usable_dtype",
 ]
 
@@ -64,16 +73,10 @@ WINOGRAD_LEAST: Final = 1 / 4
 """F(4x4, 3x3) multiplies 36 times where the direct sum multiplies 144 times."""
 PHASES: Final = ("forward", "backward", "optimizer")
 
-_REDUCTION_KINDS: Final = frozenset(("normalization", "softmax", "reduction", "loss"))
-_POINTWISE_KINDS: Final = frozenset(("elementwise", "activation", "dropout", "copy")) | _REDUCTION_KINDS
-_TYPICAL_SM_COUNT: Final = 100
-"""Multiprocessors of a device whose number is not in the catalogue; between a V100 (80) and an H100 (132)."""
 _FULL_KERNEL_S: Final = 32e-6
 """A kernel that would move its bytes in less than this at the full bandwidth does not reach it. A chosen value."""
 _BRIEFEST: Final = -4.0
 """Kernels of less than 1/16 of that count as 1/16: their launch is the larger part."""
-_LEAST_FILL: Final = -4.0
-"""Less than 1/16 of one wave of tiles counts as 1/16: the term is fitted on hardly anything smaller."""
 _STEEPEST_LOGIT: Final = 20.0
 """Logits are clipped here, at an efficiency of 2e-9, so that no coefficient makes an exponential overflow."""
 _TENSOR_DTYPES: Final = frozenset(("tf32", "fp16", "bf16", "fp8", "mxfp8", "fp4", "int8"))
@@ -114,14 +117,14 @@ class Operations:
     tensor: Flags
     """Whether it is matrix work."""
     pointwise: Flags
-    """Whether a compiler fuses it with its neighbours; those of `reduction` among them."""
-    reduction: Flags
-    """Whether it is pointwise but for a reduction of rows."""
+    """Whether a compiler fuses it with its neighbours."""
+    fused_bytes_share: Array
+    """Of its bytes, what moves where a compiler fuses it; 1 of what is not pointwise."""
     product: Flags
     """Whether it is matrix work but no convolution."""
     recurrent: Flags
     winograd: Flags
-    """Whether fewer multiplications may do, on vector units; see `uses_winograd`."""
+    """Whether fewer multiplications may do, on vector units."""
     unfitted: Flags
     """Whether hardly any fitted row holds such work."""
     fused: bool
@@ -140,7 +143,7 @@ class Operations:
         cls, groups: tuple[OperationGroup, ...], *, compiled: bool = False, old_host: bool = False
     ) -> Operations:
         """Read operations alone."""
-        pointwise = np.array([g.kind in _POINTWISE_KINDS for g in groups], dtype=np.bool_)
+        pointwise = np.array([g.kind in POINTWISE_KINDS for g in groups], dtype=np.bool_)
         tensor = np.array([g.kind in TENSOR_KINDS for g in groups], dtype=np.bool_)
         moved = np.array([g.bytes_moved for g in groups], dtype=np.float64)
         whole = [g.phase == "optimizer" and g.kind != "indexing" for g in groups]
@@ -157,7 +160,7 @@ class Operations:
             dtypes=np.array([g.dtype if g.kind in TENSOR_KINDS else "fp32" for g in groups], dtype=np.str_),
             tensor=tensor,
             pointwise=pointwise,
-            reduction=np.array([g.kind in _REDUCTION_KINDS for g in groups], dtype=np.bool_),
+            fused_bytes_share=np.array([g.left_where_fused for g in groups], dtype=np.float64),
             product=tensor & ~np.array([g.kind == "convolution" for g in groups], dtype=np.bool_),
             recurrent=np.array([g.kind == "recurrent" for g in groups], dtype=np.bool_),
             winograd=np.array([uses_winograd(g) for g in groups], dtype=np.bool_),
@@ -178,31 +181,19 @@ class Operations:
         """Return bytes at a micro-batch of `ratio` times the profile's."""
         return self.bytes_batch * ratio + self.bytes_fixed
 
+    def bytes_a_launch(self, ratio: float) -> Array:
+        """Return bytes of one kernel at a micro-batch of `ratio` times the profile's."""
+        return self.bytes_at(ratio) / np.maximum(self.launches, 1.0)
+
     def by_phase(self, values: Array) -> Array:
         """Return sums over the operations of each phase; (..., operations) becomes (..., 3)."""
         return np.asarray(values @ (self.phase[:, None] == np.arange(3)).astype(np.float64))
-
-
-def serial_kernels(group: OperationGroup) -> int:
-    """Return kernels of which none can start before the one ahead of it has ended."""
-    if group.kind == "recurrent" and len(group.shape) == 6:
-        _, steps, _, _, layers, _ = group.shape
-        return group.launches * max(steps * layers, 1)
-    return group.launches
 
 
 def _is_unfitted(group: OperationGroup) -> bool:
     return group.kind in _UNFITTED_KINDS or (
         group.kind in TENSOR_KINDS and group.dtype in _UNFITTED_DTYPES and group.flops > 0
     )
-
-
-def uses_winograd(group: OperationGroup) -> bool:
-    """Whether cuDNN may run a convolution with fewer multiplications: 3x3, stride 1, one group, full precision."""
-    if group.kind != "convolution" or group.dtype != "fp32" or len(group.shape) < 11:
-        return False
-    _, _, _, groups, depth, height, width, _, _, _, stride = group.shape[:11]
-    return (groups, depth, height, width, stride) == (1, 1, 3, 3, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,11 +269,11 @@ class Roofline:
         return all(fit.is_measured(self.device, path) for path in self.matrix_paths)
 
 
-def _bytes_share(operations: Operations, overhead: OverheadFit, *, compiles: bool) -> Array:
+def bytes_share(operations: Operations, device: Accelerator) -> Array:
     """Return the share of each operation's eager bytes that a device moves, shape (operations,)."""
-    fused = operations.pointwise & (operations.fused or compiles)
-    share = np.where(operations.reduction, overhead.fused_reduction_bytes_share, overhead.fused_bytes_share)
-    return np.where(fused, share, 1.0)
+    if compiles_graphs(device):
+        return np.where(operations.pointwise, USUAL_FUSED_BYTES_SHARE, 1.0)
+    return operations.fused_bytes_share if operations.fused else np.ones(len(operations))
 
 
 def launch_share(operations: Operations, overhead: OverheadFit) -> Array:
@@ -299,23 +290,11 @@ def usable_dtype(device: Accelerator, dtype: str) -> tuple[str, float | None]:
     return known, None
 
 
-def unfilled_waves(tiles: Array, device: Accelerator) -> Array:
-    """
-    Return how far less than one wave of tiles fills the device: log2, 0 where it is full or not known.
-
-    Devices behind a graph compiler have a few large matrix units each, which one tile fills.
-    """
-    if compiles_graphs(device):
-        return np.zeros(len(tiles))
-    units = math.log2(device.sm_count or _TYPICAL_SM_COUNT)
-    return np.asarray(np.nan_to_num(np.clip(tiles - units, _LEAST_FILL, 0.0)))
-
-
 def log2_brevity(
     operations: Operations, ratio: float, seconds_per_byte: Array
 ) -> tuple[NDArray[np.int64], Array]:
     """Return operations, but for products, that fall short of all bandwidth, and how far: log2, (devices, these)."""
-    each = np.log2(np.maximum(operations.bytes_at(ratio) / np.maximum(operations.launches, 1.0), 1.0))
+    each = np.log2(np.maximum(operations.bytes_a_launch(ratio), 1.0))
     full = np.log2(seconds_per_byte / _FULL_KERNEL_S)
     short = np.flatnonzero(~operations.product & (each + full.min(initial=0.0) < 0.0))
     return short, np.clip(each[short] + full[:, None], _BRIEFEST, 0.0)
@@ -405,16 +384,18 @@ def _seconds(
     operations: Operations, used: NDArray[np.int64], ratio: float, logits: _Logits, fit: Calibration
 ) -> DeviceTime:
     flop_s, byte_s = (rates[used] for rates in (logits.seconds_per_flop, logits.seconds_per_byte))
-    flops, moved = operations.flops_at(ratio), operations.bytes_at(ratio)
+    flops = operations.flops_at(ratio)
+    moved_s = operations.bytes_at(ratio) * byte_s
+    slowness, least = logits.memory(ratio, used)
     compute_s = flops * flop_s * inverse_efficiency(logits.compute(ratio, used))
-    memory_s = moved * byte_s * inverse_efficiency(logits.memory(ratio, used))
+    memory_s = moved_s * slowness
     time_s = blended_s(compute_s, memory_s)
     limited = compute_s >= memory_s
     return DeviceTime(
         compute_s=np.where(limited, time_s, 0.0),
         memory_s=np.where(limited, 0.0, time_s),
         launch_s=operations.kernels * launch_share(operations, fit.overhead) * fit.overhead.device_launch_s,
-        floor_s=np.maximum(flops * flop_s, moved * byte_s),
+        floor_s=np.maximum(flops * flop_s, moved_s * least),
     )
 
 
@@ -427,18 +408,19 @@ class _Logits:
         self.seconds_per_flop = np.stack(
             [r.seconds_per_flop * np.where(r.winograd, share, 1.0) for r in rooflines]
         )
-        left = {
-            compiles: _bytes_share(operations, fit.overhead, compiles=compiles) for compiles in (False, True)
-        }
         self.seconds_per_byte = np.stack(
-            [r.seconds_per_byte * left[compiles_graphs(r.device)] for r in rooflines]
+            [r.seconds_per_byte * bytes_share(operations, r.device) for r in rooflines]
         )
         own = np.array([fit.logit(memory_terms(g, operations.layout)) for g in operations.groups])
         of_device = fit.device_logits([r.device for r in rooflines], "memory")
         self._memory = of_device[:, None] + own
         """Shape (devices, operations), without what depends on the micro-batch."""
-        self._devices = [r.device for r in rooflines]
+        self._devices: list[Accelerator] = [r.device for r in rooflines]
         self._bandwidth_s = np.array([r.seconds_per_byte for r in rooflines])
+        cached = [with_cache_as_memory(device) for device in self._devices]
+        self._cached = fit.device_logits(cached, "memory")[:, None] + own
+        """The same where memory is as fast as a device's cache."""
+        self._cache_s = np.array([1.0 / device.memory_bandwidth_bytes_per_s for device in cached])
         self._tensor_path = np.stack([r.tensor_path for r in rooflines])
         self._loop = np.stack([compiled_loops(operations, device) for device in self._devices])
         convolution = np.array([g.kind == "convolution" for g in operations.groups], dtype=np.bool_)
@@ -460,12 +442,30 @@ class _Logits:
         self._tiles = np.full(len(operations), np.nan)
         self._set(np.ones(len(operations), dtype=np.bool_), 1.0, self._own, self._tiles)
 
-    def memory(self, ratio: float, used: NDArray[np.int64]) -> Array:
-        """Return logits of the share of the bandwidth of the devices `used`, shape (devices, operations)."""
-        found: Array = self._memory[used]
-        short, brevity = log2_brevity(self._operations, ratio, self._bandwidth_s[used])
+    def memory(self, ratio: float, used: NDArray[np.int64]) -> tuple[Array, Array]:
+        """
+        Return the time of bytes over that at the full bandwidth of the devices `used`, shape (devices, operations).
+
+        The second is the least: at efficiency 1. Bytes in a cache take what they would where memory is as fast.
+        """
+        found = self._slowness(ratio, used, self._memory, self._bandwidth_s)
+        least = np.ones(found.shape)
+        for row, of in enumerate(used.tolist()):
+            gain = self._cache_s[of] / self._bandwidth_s[of]
+            if gain < 1.0:
+                held = held_in_cache(self._operations.bytes_a_launch(ratio), [self._devices[int(of)]])[0]
+                cached = gain * self._slowness(ratio, np.array([of]), self._cached, self._cache_s)[0]
+                found[row] -= held * np.maximum(found[row] - cached, 0.0)
+                least[row] -= held * (1.0 - gain)
+        return found, least
+
+    def _slowness(
+        self, ratio: float, used: NDArray[np.int64], logits: Array, seconds_per_byte: Array
+    ) -> Array:
+        found: Array = logits[used]
+        short, brevity = log2_brevity(self._operations, ratio, seconds_per_byte[used])
         found[:, short] += self._fit.coefficients.get(BRIEF, 0.0) * brevity
-        return found
+        return inverse_efficiency(found)
 
     def compute(self, ratio: float, used: NDArray[np.int64]) -> Array:
         """Return logits of compute efficiency of the devices `used`, shape (devices, operations)."""

@@ -10,9 +10,9 @@ import pytest
 
 from builders.plans import plan, predict_one, shapes
 from builders.profiles import gpt_profile, operation, profile
-from trainfare_core.candidates import ModelParallel
+from trainfare_core.candidates import CandidateTable, ModelParallel
 from trainfare_core.hardware.accelerators import accelerator, accelerators
-from trainfare_core.job_profile import JobProfile, MeasuredStep, OperationGroup, Quantiles
+from trainfare_core.job_profile import POINTWISE_KINDS, JobProfile, MeasuredStep, OperationGroup, Quantiles
 from trainfare_core.prediction import PredictionTable, predict
 from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.language_models.coefficients import USUAL_CEILING, decoder_calibration
@@ -37,6 +37,12 @@ def _split(
         parallel = replace(parallel, **{name: np.array([value])})
     plans = replace(plan(nodes=nodes, sharding="ddp", accumulate=accumulate), parallel=parallel)
     return predict(job, shapes(A100, count=count, network=800), plans)
+
+
+def plan_of(*, overlap: bool = True) -> CandidateTable:
+    """Return the plan of one device, whose gradients may wait for backward."""
+    parallel = replace(ModelParallel.none(1), overlap=np.array([overlap]))
+    return replace(plan(), parallel=parallel)
 
 
 def test_a_pipeline_waits_less_with_more_micro_batches_and_with_chunks() -> None:
@@ -159,6 +165,36 @@ def test_what_runs_the_model_decides_how_far_it_falls_behind_the_chip() -> None:
     assert one[0] > one[1] > one[2]
     far = predict_one(eager, "B200-SXM-180GB").step_s[0]
     assert far < one[0], "no further loss is assumed beyond the chips that were measured"
+
+
+def test_fused_kernels_leave_the_bytes_that_the_profile_says() -> None:
+    """A compiler's, a library's and those of Megatron in 2021; eager PyTorch moves all, graph compilers their usual share."""
+
+    def gpt(share: float) -> JobProfile:
+        job = gpt_profile(layers=32, width=4096, heads=32)
+        groups = tuple(
+            group.model_copy(update={"fused_bytes_share": share}) if group.kind in POINTWISE_KINDS else group
+            for group in job.operations
+        )
+        return job.model_copy(update={"operations": groups})
+
+    def saved_s(device: str = A100, *, overlap: bool = True, **changes: Any) -> float:
+        """Return the seconds between half of the bytes and none of them."""
+        half, none = (
+            predict_run(
+                prepare(gpt(share).model_copy(update=changes)), shapes(device), plan_of(overlap=overlap)
+            ).memory_s[0]
+            for share in (0.5, 0.0)
+        )
+        return float(half - none)
+
+    compiled = gpt(1.0).source.model_copy(update={"compiled": True})
+    by_compiler, by_library = saved_s(source=compiled), saved_s(precision=LIBRARY_PRECISION)
+    assert by_compiler > 0.0
+    assert by_library == pytest.approx(by_compiler, rel=0.1), "apart from what either stack costs"
+    assert saved_s(overlap=False) == pytest.approx(by_compiler, rel=0.3)
+    assert saved_s() == 0.0
+    assert saved_s("TPU-v5e", source=compiled) == 0.0
 
 
 def test_a_tensor_exchange_that_nothing_overlaps_is_waited_for() -> None:

@@ -23,12 +23,12 @@ from trainfare_core.prediction.roofline.features import (
     log2_tiles,
     memory_terms,
     shape_at,
+    unfilled_waves,
 )
 from trainfare_core.prediction.roofline.operations import (
     Operations,
     Roofline,
     operation_seconds,
-    unfilled_waves,
 )
 
 DENSE = (64, 256, 256, 1, 1, 3, 3, 1, 28, 28, 1, 0)

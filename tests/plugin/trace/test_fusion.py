@@ -1,0 +1,154 @@
+"""What a compiler leaves of the bytes of pointwise operations that it fuses with their neighbours."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from trainfare.trace import StepTrace
+from trainfare_core.job_profile import POINTWISE_KINDS, OperationGroup
+
+ROWS, WIDTH = 32, 64
+
+
+class Chain(nn.Module):
+    """Two products with three pointwise operations between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(WIDTH, WIDTH, bias=False), nn.Linear(WIDTH, WIDTH, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x).mul(2.0).tanh().add(1.0))
+
+
+def shares(trace: StepTrace, phase: str) -> dict[str, float | None]:
+    """Return the shares of one phase's operations by name."""
+    assert trace.fault is None
+    return {group.name: group.fused_bytes_share for group in trace.operations() if group.phase == phase}
+
+
+def traced(model: nn.Module, *shape: int) -> StepTrace:
+    x = torch.randn(*(shape or (ROWS, WIDTH)))
+    with StepTrace(model) as trace:
+        model(x).sum().backward()
+    return trace
+
+
+def test_a_chain_reads_its_input_and_writes_its_result() -> None:
+    """Six passes over a tensor are two: the product's result is read, the next product's operand written."""
+    forward = shares(traced(Chain()), "forward")
+    assert forward["aten.mul"] == 0.5, "it reads the first product"
+    assert forward["aten.tanh"] == 0.0, "backward computes it again"
+    assert forward["aten.add"] == 0.5, "the second product reads its result"
+    assert forward["aten.mm"] is None, "a product is a kernel of its own"
+
+
+def test_backward_is_a_chain_of_its_own() -> None:
+    backward = shares(traced(Chain()), "backward")
+    assert backward["aten.tanh_backward"] == 0.667, "two tensors are read; the result is of the same kernel"
+    assert backward["aten.mul"] == 0.5, "the product of the weight's gradient reads it"
+
+
+class Residual(nn.Module):
+    """A sum that is read beside a product and after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = nn.Linear(WIDTH, WIDTH, bias=False), nn.Linear(WIDTH, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        stream = x * 2.0
+        return self.head(stream - self.inner(stream))
+
+
+def test_a_value_that_waits_for_a_product_is_written_and_read_again() -> None:
+    """The difference needs the product of the stream, so no kernel makes the stream and the difference."""
+    forward = shares(traced(Residual()), "forward")
+    assert forward["aten.mul"] == 1.0
+    assert forward["aten.sub"] == 1.0
+
+
+class TwoReaders(nn.Module):
+    """Two operations on the result of one product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = nn.Linear(WIDTH, WIDTH, bias=False), nn.Linear(WIDTH, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inner = self.inner(x)
+        return self.head(inner.sigmoid() * inner)
+
+
+def test_one_kernel_reads_a_tensor_once() -> None:
+    """Five passes are two: the second reader has the product's result already."""
+    forward = shares(traced(TwoReaders()), "forward")
+    assert forward["aten.sigmoid"] == 0.5
+    assert forward["aten.mul"] == 0.333, (
+        "of its two operands one is read by the same kernel and one made there"
+    )
+
+
+class Dropped(nn.Module):
+    """Dropout between two products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(WIDTH, WIDTH, bias=False), nn.Linear(WIDTH, WIDTH, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(F.dropout(self.first(x) * 2.0, 0.5))
+
+
+def test_a_mask_of_dropout_is_kept_for_backward() -> None:
+    trace = traced(Dropped())
+    size = ROWS * WIDTH
+    (group,) = [g for g in trace.operations() if g.name == "aten.native_dropout"]
+    assert group.bytes_moved == 9 * size
+    assert group.fused_bytes_share == round(5 / 9, 3), "its result and a byte for each element"
+    backward = shares(trace, "backward")
+    assert backward["aten.native_dropout_backward"] is not None
+    assert 0.5 < backward["aten.native_dropout_backward"] < 1.0, "the next operation is of the same kernel"
+
+
+class Biased(nn.Module):
+    """A bias, whose gradient is a sum over rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.bias = nn.Linear(WIDTH, WIDTH, bias=False), nn.Parameter(torch.zeros(WIDTH))
+        self.second = nn.Linear(WIDTH, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second((self.first(x) + self.bias).tanh())
+
+
+def test_a_sum_over_rows_reads_the_gradient_again() -> None:
+    backward = shares(traced(Biased()), "backward")
+    assert backward["aten.sum"] == 1.0
+
+
+def test_gradients_that_are_added_to_earlier_ones_are_no_part_of_a_kernel() -> None:
+    model = Chain()
+    x = torch.randn(ROWS, WIDTH)
+    model(x).sum().backward()
+    with StepTrace(model) as trace:
+        model(x).sum().backward()
+    added = [g for g in trace.operations() if g.name == "aten.add_" and g.phase == "backward"]
+    assert added
+    assert all(group.fused_bytes_share is None for group in added)
+
+
+def test_every_pointwise_operation_of_a_step_has_a_share() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
+    model(torch.randn(2, 3, 8, 8))
+    trace = traced(model, 2, 3, 8, 8)
+
+    def says(group: OperationGroup) -> bool:
+        return (group.fused_bytes_share is not None) == (group.kind in POINTWISE_KINDS)
+
+    groups = [group for group in trace.operations() if group.phase != "optimizer"]
+    assert {group.kind for group in groups} >= {"convolution", "normalization", "activation"}
+    assert all(says(group) for group in groups)
