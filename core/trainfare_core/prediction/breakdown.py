@@ -14,6 +14,7 @@ from trainfare_core.prediction.roofline.operations import (
     PHASES,
     Operations,
     Roofline,
+    bytes_share,
     launch_share,
     operation_seconds,
 )
@@ -83,9 +84,10 @@ def notes_of(run: Run, device: Accelerator) -> tuple[str, ...]:
     if run.pipeline.note:
         notes.append(run.pipeline.note)
     if profile.source.compiled:
+        left = percent(_fused_bytes_share(run.operations, device))
         notes.append(
             "the step runs under torch.compile and was traced eagerly: pointwise operations are counted as fused, "
-            f"which leaves {percent(_fused_bytes_share(run.operations))} of their bytes, and the interval is wider"
+            f"which leaves {left} of their bytes, and the interval is wider"
         )
     if obstacle := Environment.of(profile).obstacle(device):
         wider = "" if device.kind == "gpu" else "; the interval is wider"
@@ -97,7 +99,7 @@ def notes_of(run: Run, device: Accelerator) -> tuple[str, ...]:
     return tuple(dict.fromkeys(notes))
 
 
-def _fused_bytes_share(operations: Operations) -> float:
-    """Return the share of the bytes of pointwise operations that still move where a compiler fuses them."""
+def _fused_bytes_share(operations: Operations, device: Accelerator) -> float:
+    """Return the share of the bytes of pointwise operations that still move where a device's compiler fuses them."""
     moved = operations.bytes_at(1.0) * operations.pointwise
-    return float(moved @ operations.fused_bytes_share) / max(float(moved.sum()), 1.0)
+    return float(moved @ bytes_share(operations, device)) / max(float(moved.sum()), 1.0)

@@ -1,10 +1,11 @@
 """
 Which bytes a compiler saves that fuses pointwise operations with their neighbours, as torch.compile and XLA do.
 
-A chain of pointwise operations becomes one kernel: it reads what comes from outside once, and writes what is read
-outside. Products, convolutions and attention are kernels of their own, so two operations are of one kernel only where
-neither waits for such a kernel that the other does not wait for. Backward is a program of its own: what it needs of
-forward's results is written, but for pointwise results that it can compute again.
+A chain of pointwise operations becomes one kernel: it reads each tensor from outside once, and writes the results that
+other kernels read. Products, convolutions and attention are kernels of their own, and a pointwise kernel can start when
+those that it waits for have run. So each operation has a level, the number of such kernels that run before it one after
+another, and pointwise operations of one level count as fused. Backward is a program of its own: results of forward that
+it needs are written, except pointwise ones, which it can compute again.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ class _Launch:
     pointwise: bool
     kept_bytes: int = 0
     of_several: bool = False
-    """It stands for several operations, which hand values to each other that nothing else reads."""
+    """It stands for several operations; values that only they read count as neither read nor written."""
     level: int = 0
-    """Kernels of their own that it waits for, one after another."""
+    """Number of products, convolutions and attention kernels that run before it, one after another."""
     reads: list[_Part] = field(default_factory=list[_Part])
     writes: list[_Part] = field(default_factory=list[_Part])
 
@@ -59,7 +60,7 @@ class _Launch:
         return self.line.kind == "reduction" and self.line.phase == "backward"
 
     def writes_to_memory(self, value: _Value) -> bool:
-        """Return whether others read a value of its own from memory; results that nobody reads are written too."""
+        """Return whether one of its results is written: another kernel reads it, or nothing does (the output)."""
         if not value.readers:
             return not self.of_several
         return any(_needs_memory(reader, self) for reader in value.readers)
@@ -67,14 +68,14 @@ class _Launch:
 
 @dataclass(slots=True)
 class Fusion:
-    """Follows the values that the operations of a step hand to each other."""
+    """Records which operation of a step writes each storage and which operations read it."""
 
     _values: dict[int, _Value] = field(default_factory=dict[int, _Value])
     _launches: list[_Launch] = field(default_factory=list[_Launch])
 
     def add(self, line: Line, moved: Traffic, *, kept_bytes: int = 0, alone: bool = False) -> int:
         """
-        Follow one operation of forward or backward, and return its number.
+        Record one operation of forward or backward, and return its number.
 
         Args:
             line: its group.
@@ -87,7 +88,7 @@ class Fusion:
         return len(self._launches) - 1
 
     def add_several(self, line: Line) -> int:
-        """Follow an operation that is seen as several ones, each of which `extend` adds; return its number."""
+        """Record an operation that runs as several, each of which `extend` adds; return its number."""
         self._launches.append(_Launch(line, line.kind in POINTWISE_KINDS, of_several=True))
         return len(self._launches) - 1
 
@@ -125,12 +126,13 @@ class Fusion:
 
 
 def _is_made_beside(value: _Value, reader: _Launch) -> bool:
-    """Return whether the kernel of a reader has made the value itself."""
+    """Return whether the reader's own kernel computes the value."""
     made = value.writer
     return made is not None and made.pointwise and made.program == reader.program
 
 
 def _needs_memory(reader: _Launch, writer: _Launch) -> bool:
+    """Return whether the reader takes the writer's result from memory."""
     if not reader.pointwise:
         return True
     if (reader.line.phase, reader.line.recomputed) != (writer.line.phase, writer.line.recomputed):

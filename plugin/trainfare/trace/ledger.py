@@ -47,8 +47,9 @@ class _Tally:
     bytes_written: int = 0
     bytes_fixed: int = 0
     bytes_followed: int = 0
-    """Of launches of which it is known what a fusing compiler leaves of their bytes."""
+    """Of the launches for which `bytes_left` is known."""
     bytes_left: int = 0
+    """What a fusing compiler leaves of `bytes_followed`."""
 
     def add(self, launches: int, flops: int, read: int, written: int, fixed: int) -> None:
         self.launches += launches
@@ -138,7 +139,7 @@ class Ledger:
         module: str = "",
     ) -> Fused:
         """
-        Add one launch, and return what takes the bytes that a fusing compiler leaves of it, once they are known.
+        Add one launch, and return a function that adds the bytes a fusing compiler leaves of it: known at the end.
 
         Args:
             line: its group.

@@ -37,7 +37,7 @@ JOBS = {
 
 
 @pytest.mark.parametrize("ratio", [1.0, 1 / 16, 4.0])
-@pytest.mark.parametrize("name", ["T4-16GB", "H100-SXM-80GB", "TPU-v4"])
+@pytest.mark.parametrize("name", ["T4-16GB", "L40S-48GB", "H100-SXM-80GB", "TPU-v4"])
 @pytest.mark.parametrize("job", list(JOBS.values()), ids=list(JOBS))
 def test_a_prediction_is_the_fitted_model(job: JobProfile, name: str, ratio: float) -> None:
     """At the profiled micro-batch and at others, whatever the coefficients, on GPUs and behind a graph compiler."""

@@ -37,6 +37,15 @@ ROW = {
 }  # fmt: skip
 
 
+def _bytes_left(job: JobProfile) -> dict[tuple[str, str, bool], float]:
+    """Return what a fusing compiler leaves of the bytes of each operation: by name, phase and whether it runs again."""
+    found = dict[tuple[str, str, bool], float]()
+    for group in job.operations:
+        key = group.name, group.phase, group.recomputed
+        found[key] = found.get(key, 0.0) + group.bytes_moved * group.left_where_fused
+    return found
+
+
 @pytest.mark.parametrize(
     "step",
     [
@@ -50,8 +59,8 @@ def test_an_assembled_decoder_equals_the_trace_of_the_whole(step: DecoderStep, t
     ours, whole = DecoderTraces(tmp_path).profile(step), trace_blocks(step, blocks_of(step.model))
     assert ours.step_flops == whole.step_flops
     assert sum(g.bytes_moved for g in ours.operations) == sum(g.bytes_moved for g in whole.operations)
-    left, of_whole = (sum(g.bytes_moved * g.left_where_fused for g in p.operations) for p in (ours, whole))
-    assert left == pytest.approx(of_whole, rel=2e-3), "shares are weighed by bytes, and rounded"
+    left, of_whole = _bytes_left(ours), _bytes_left(whole)
+    assert left == pytest.approx(of_whole, rel=5e-3), "shares are weighed by bytes, and rounded"
     assert ours.memory.saved_activation_bytes == whole.memory.saved_activation_bytes
     assert [g.count for g in ours.parameters] == [g.count for g in whole.parameters]
     assert ours.optimizer.state_bytes == pytest.approx(whole.optimizer.state_bytes, rel=1e-6)

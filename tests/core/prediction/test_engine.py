@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from builders.plans import plan, predict_one, shapes
 from builders.profiles import gpt_profile, operation, profile
 from trainfare_core.candidates import PlanSpace, enumerate_candidates
+from trainfare_core.figures import percent
 from trainfare_core.hardware.accelerators import accelerator, accelerators
-from trainfare_core.job_profile import JobProfile, ParallelFacts, ProfileSource
+from trainfare_core.job_profile import USUAL_FUSED_BYTES_SHARE, JobProfile, ParallelFacts, ProfileSource
 from trainfare_core.prediction import PredictionTable, predict, predict_machine
 from trainfare_core.prediction.breakdown import notes_of
 from trainfare_core.prediction.engine import prepare
@@ -272,7 +273,7 @@ def test_a_compiler_leaves_the_bytes_that_the_profile_says() -> None:
 
 
 def test_the_note_of_a_compiled_step_says_what_is_left() -> None:
-    """Weighed by bytes: products have no part in it."""
+    """Weighed by bytes, without products; on a TPU, whose own compiler fuses, the usual share as in the prediction."""
     groups = tuple(
         operation(
             kind="elementwise",
@@ -287,10 +288,9 @@ def test_the_note_of_a_compiled_step_says_what_is_left() -> None:
     job = profile(
         operations=(*groups, operation()), source=ProfileSource(how="fake", tool_version="0", compiled=True)
     )
-    (note,) = [
-        note for note in notes_of(prepare(job), accelerator("A100-SXM-80GB")) if "torch.compile" in note
-    ]
-    assert "which leaves 30 % of their bytes" in note
+    for device, left in (("A100-SXM-80GB", "30 %"), ("TPU-v5e", percent(USUAL_FUSED_BYTES_SHARE))):
+        (note,) = [note for note in notes_of(prepare(job), accelerator(device)) if "torch.compile" in note]
+        assert f"which leaves {left} of their bytes" in note, device
 
 
 def test_a_profile_that_accumulates_is_already_a_whole_step() -> None:

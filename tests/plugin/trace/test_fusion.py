@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from trainfare.trace import StepTrace
 from trainfare_core.job_profile import POINTWISE_KINDS, OperationGroup
@@ -70,6 +71,20 @@ def test_a_value_that_waits_for_a_product_is_written_and_read_again() -> None:
     assert forward["aten.sub"] == 1.0
 
 
+class Late(Residual):
+    """The same with the earlier value as the second operand."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        stream = x * 2.0
+        return self.head(self.inner(stream) - stream)
+
+
+def test_the_latest_operand_decides_when_a_kernel_starts() -> None:
+    forward = shares(traced(Late()), "forward")
+    assert forward["aten.mul"] == 1.0
+    assert forward["aten.sub"] == 1.0
+
+
 class TwoReaders(nn.Module):
     """Two operations on the result of one product."""
 
@@ -113,6 +128,41 @@ def test_a_mask_of_dropout_is_kept_for_backward() -> None:
     assert 0.5 < backward["aten.native_dropout_backward"] < 1.0, "the next operation is of the same kernel"
 
 
+class Normalised(nn.Module):
+    """A norm whose result the next operation of its kernel reads, and backward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Linear(WIDTH, WIDTH, bias=False), nn.LayerNorm(WIDTH)
+        self.scale, self.second = nn.Parameter(torch.ones(WIDTH)), nn.Linear(WIDTH, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.norm(self.first(x)) * self.scale)
+
+
+def test_backward_reads_the_result_of_a_norm_and_computes_no_norm_again() -> None:
+    forward = shares(traced(Normalised()), "forward")
+    assert forward["aten.native_layer_norm"] == 1.0
+
+
+class RunAgain(Chain):
+    """The chain between the products under activation checkpointing."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def chain(y: torch.Tensor) -> torch.Tensor:
+            return y.mul(2.0).tanh().add(1.0)
+
+        return self.second(checkpoint(chain, self.first(x), use_reentrant=False))
+
+
+def test_a_chain_that_runs_again_reads_its_input_again() -> None:
+    trace = traced(RunAgain())
+    assert trace.fault is None
+    again = {group.name: group.fused_bytes_share for group in trace.operations() if group.recomputed}
+    assert again["aten.mul"] == 0.5, "it reads the first product, and its result stays in the kernel"
+    assert again["aten.tanh"] == 0.0, "backward computes it again"
+
+
 class Biased(nn.Module):
     """A bias, whose gradient is a sum over rows."""
 
@@ -128,6 +178,22 @@ class Biased(nn.Module):
 def test_a_sum_over_rows_reads_the_gradient_again() -> None:
     backward = shares(traced(Biased()), "backward")
     assert backward["aten.sum"] == 1.0
+
+
+class BiasAlone(nn.Module):
+    """A bias on the input, which has no gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias, self.second = nn.Parameter(torch.zeros(WIDTH)), nn.Linear(WIDTH, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second((x + self.bias).tanh())
+
+
+def test_a_gradient_is_written_for_a_sum_over_rows() -> None:
+    backward = shares(traced(BiasAlone()), "backward")
+    assert backward["aten.tanh_backward"] == 1.0
 
 
 def test_gradients_that_are_added_to_earlier_ones_are_no_part_of_a_kernel() -> None:

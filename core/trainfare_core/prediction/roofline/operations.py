@@ -450,13 +450,13 @@ class _Logits:
         """
         found = self._slowness(ratio, used, self._memory, self._bandwidth_s)
         least = np.ones(found.shape)
-        for row, of in enumerate(used.tolist()):
-            gain = self._cache_s[of] / self._bandwidth_s[of]
-            if gain < 1.0:
-                held = held_in_cache(self._operations.bytes_a_launch(ratio), [self._devices[int(of)]])[0]
-                cached = gain * self._slowness(ratio, np.array([of]), self._cached, self._cache_s)[0]
-                found[row] -= held * np.maximum(found[row] - cached, 0.0)
-                least[row] -= held * (1.0 - gain)
+        gain = (self._cache_s / self._bandwidth_s)[used, None]
+        if gain.min(initial=1.0) < 1.0:
+            devices = [self._devices[int(row)] for row in used]
+            held = held_in_cache(self._operations.bytes_a_launch(ratio), devices)
+            cached = gain * self._slowness(ratio, used, self._cached, self._cache_s)
+            found = found - held * np.maximum(found - cached, 0.0)
+            least = least - held * (1.0 - gain)
         return found, least
 
     def _slowness(

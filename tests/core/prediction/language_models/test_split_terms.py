@@ -11,7 +11,7 @@ import pytest
 from builders.plans import plan, predict_one, shapes
 from builders.profiles import gpt_profile
 from trainfare_core.candidates import ModelParallel
-from trainfare_core.job_profile import JobProfile
+from trainfare_core.job_profile import POINTWISE_KINDS, JobProfile
 from trainfare_core.prediction import PredictionTable, predict
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
 from trainfare_core.prediction.language_models.sums import LIBRARY_PRECISION, DecoderLedger
@@ -110,3 +110,31 @@ def test_a_library_sends_to_the_next_stage_while_it_works_on_another_chunk() -> 
     exposed = decoder_calibration().tensor_exposed
     assert sent_s(library, 2) == pytest.approx(exposed * sent_s(eager, 2), rel=0.02)
     assert sent_s(library, 1) == pytest.approx(sent_s(eager, 1), rel=0.02)
+
+
+def _with_share(job: JobProfile, share: float) -> JobProfile:
+    """Return the job where a fusing compiler leaves this share of the bytes of every pointwise operation."""
+    operations = tuple(
+        group.model_copy(update={"fused_bytes_share": share}) if group.kind in POINTWISE_KINDS else group
+        for group in job.operations
+    )
+    return job.model_copy(update={"operations": operations})
+
+
+def test_fused_software_moves_what_the_profile_says_is_left() -> None:
+    """torch.compile, a library's kernels and those of Megatron in 2021; an eager step and a graph compiler do not."""
+    eager = gpt_profile(layers=8, width=1024, heads=16)
+    compiled = eager.model_copy(update={"source": eager.source.model_copy(update={"compiled": True})})
+    for job, device, overlap, by_share in (
+        (compiled, A100, True, True),
+        (_in_library(layers=8, width=1024, heads=16), A100, True, True),
+        (eager, A100, False, True),
+        (eager, A100, True, False),
+        (compiled, "TPU-v5e", True, False),
+    ):
+        few_s, many_s = (
+            _split(_with_share(job, share), device=device, overlap=overlap, tensor=2).memory_s[0]
+            for share in (0.2, 0.8)
+        )
+        assert bool(few_s < 0.8 * many_s) == by_share, (device, overlap)
+        assert by_share or few_s == many_s
