@@ -28,7 +28,7 @@ from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row, step_of_memory_row
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.prediction.language_models.coefficients import STACKS, DecoderFit
+from trainfare_core.prediction.language_models.coefficients import DecoderFit
 from trainfare_core.prediction.language_models.step import DeviceRows, Spread, decoder_times
 from trainfare_core.prediction.language_models.sums import DecoderLedger
 from trainfare_core.prediction.network.collectives import link_of
@@ -73,21 +73,14 @@ PARAMETERS: dict[str, tuple[float, float, Callable[[float], float]]] = {
     "unpack_efficiency": (-1.0, 1.0, expit),
     "host_launch_s": (np.log(20e-6), 0.2, np.exp),
     "unfused_host_factor": (0.7, 0.7, np.exp),
-    "hold_exponent": (np.log(2.0), 0.15, np.exp),
     "narrow_slope": (0.15, 0.1, _positive),
     "expert_slope": (0.15, 0.15, _positive),
     "tpu": (0.15, 0.5, np.exp),
     "trainium": (0.15, 0.5, np.exp),
     "gaudi": (0.15, 0.5, np.exp),
-    "unfused": (0.2, 0.3, np.exp),
-    "eager": (0.0, 0.1, np.exp),
-    "compiled": (0.0, 0.1, np.exp),
-    "library": (0.0, 0.1, np.exp),
+    "deepspeed_factor": (0.2, 0.3, np.exp),
     "framework_slope": (0.155, 0.07, float),
-    "bubble_factor": (0.0, 0.15, np.exp),
-    "last_stage_exposed": (1.0, 1.0, expit),
     "tensor_exposed": (0.0, 1.0, expit),
-    "tensor_exposed_late": (2.0, 1.0, expit),
     "expert_exposed": (-1.0, 0.7, expit),
     "data_exposed": (-1.0, 0.7, expit),
     "shard_unit_s": (np.log(5e-4), 0.7, np.exp),
@@ -99,8 +92,6 @@ Prior mean and standard deviation of each coefficient on the scale it is fitted 
 framework_slope: PyTorch runs that are not among the rows reach 57 % of an A100's peak and 44 % of an H100's; the
 ceilings of matrix products explain 8 % of that: log2(57 / 44 / 1.08) / 1.67 doublings. Three sources inform it here.
 """
-
-NESTED = {**dict.fromkeys(KINDS, "kind_factor"), **dict.fromkeys(STACKS, "stack_factor")}
 
 
 @dataclass
@@ -185,10 +176,8 @@ def spread_of(runs: Sequence[DecoderRun]) -> Spread:
 def coefficients(theta: Array, fit: DecoderFit) -> DecoderFit:
     """Return `fit` with the coefficients of theta."""
     values = {name: float(make(x)) for x, (name, (_, _, make)) in zip(theta, PARAMETERS.items(), strict=True)}
-    nested: dict[str, dict[str, float]] = {}
-    for name, field in NESTED.items():
-        nested.setdefault(field, {})[name] = values.pop(name)
-    return fit.model_copy(update={**values, **nested})
+    kinds = {kind: values.pop(kind) for kind in KINDS}
+    return fit.model_copy(update={**values, "kind_factor": kinds})
 
 
 def stack_of(line: Mapping[str, str]) -> str:
@@ -319,11 +308,11 @@ def _is_held_up(line: Mapping[str, str]) -> bool:
 def empty_fit(data: Path, date: str) -> DecoderFit:
     """Return a fit with measured ceilings and priors for the rest."""
     base: dict[str, Any] = {
-        name: float(make(mean)) for name, (mean, _, make) in PARAMETERS.items() if name not in NESTED
+        name: float(make(mean)) for name, (mean, _, make) in PARAMETERS.items() if name not in KINDS
     }
     return DecoderFit(
         fitted_at=date, data_sha256=digest([*(data / name for name in FILES), *memory_tables(data)]),
         fitted_on={}, generations=(), vendors=(),
         matmul_ceiling=ceilings(data), kind_factor=dict.fromkeys(KINDS, 1.0),
-        stack_factor=dict.fromkeys(STACKS, 1.0), sigma={}, **base,
+        sigma={}, **base,
     )  # fmt: skip

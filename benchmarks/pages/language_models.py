@@ -38,7 +38,9 @@ BARS = (
     ("source left out, 8 or more devices*", f"source left out{MANY}", ""),
     ("accelerator family and source left out, 8 or more devices*", f"device and source left out{MANY}", ""),
     ("vendor left out (NVIDIA from TPU, Trainium and Gaudi alone), 8 or more devices*", f"vendor left out{MANY}", ""),
-    ("all rows, accelerator family left out", "device left out", ""),
+    ("all rows, accelerator family left out", "device left out", "12 mean, 8 median"),
+    ("all rows, model size left out", "size left out", "12 mean, 8 median"),
+    ("all rows, source left out", "source left out", ""),
 )  # fmt: skip
 """Title, name of the score, and the bar of the specification in %; "": none."""
 LEAST_ROWS = 3
@@ -48,11 +50,7 @@ CLASSES = {
 }  # fmt: skip
 """Title of every class of runs that has an interval of its own."""
 SLOPE_DOUBLINGS = 2.85
-STACK_TITLES = {
-    "eager": "PyTorch eager", "compiled": "`torch.compile`",
-    "library": "fused kernels (Megatron, NeMo)",
-    "unfused": "no fused attention, gradients exchanged after backward (Megatron of 2021)",
-}  # fmt: skip
+"""From an A100's peak to a B200's."""
 
 
 def groups_of(rows: Rows, left_out: dict[str, HeldOut]) -> list[tuple[tuple[str, ...], int, Score, Score]]:
@@ -70,11 +68,12 @@ def groups_of(rows: Rows, left_out: dict[str, HeldOut]) -> list[tuple[tuple[str,
     return sorted(found, key=lambda group: (group[2]["mape"], group[0]))
 
 
-def stacks_of(fit: DecoderFit) -> Iterator[tuple[str, float, float]]:
-    """Yield what the shipped fit says of each stack, on an A100 and on faster chips."""
-    for name, factor in sorted(fit.stack_factor.items(), key=lambda pair: pair[1]):
-        late = 2 ** (fit.framework_slope * SLOPE_DOUBLINGS) if name in ("eager", "compiled") else 1.0
-        yield STACK_TITLES[name], factor, factor * late
+def software_of(fit: DecoderFit) -> Iterator[tuple[str, float, float]]:
+    """Yield what the shipped fit says of each kind of software, on an A100 and on a B200."""
+    late = 2 ** (fit.framework_slope * SLOPE_DOUBLINGS)
+    yield "fused kernels (Megatron-Core, NeMo)", 1.0, 1.0
+    yield "PyTorch, eager or `torch.compile`; Megatron of 2021", 1.0, late
+    yield "Megatron of 2021 under DeepSpeed's engine", fit.deepspeed_factor, fit.deepspeed_factor * late
 
 
 def document(data: Path, cache: Path | None) -> str:
@@ -83,7 +82,8 @@ def document(data: Path, cache: Path | None) -> str:
     study = study_of(data, cache, shipped.fitted_at)
     return render(
         "language_models", shipped=shipped, rows=len(study.rows.runs), bars=BARS, scores=study.scores, covered=COVERED,
-        classes=CLASSES, stacks=stacks_of(shipped), groups=groups_of(study.rows, study.left_out), skipped=study.skipped,
+        classes=CLASSES, software=software_of(shipped), groups=groups_of(study.rows, study.left_out),
+        skipped=study.skipped,
     )  # fmt: skip
 
 

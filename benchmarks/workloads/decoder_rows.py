@@ -14,7 +14,11 @@ from benchmarks.workloads.decoder_profile import DecoderTraces, with_narrow_prod
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prediction.language_models.sums import GRAPH_PRECISION, LIBRARY_PRECISION
+from trainfare_core.prediction.language_models.sums import (
+    DEEPSPEED_SUFFIX,
+    GRAPH_PRECISION,
+    LIBRARY_PRECISION,
+)
 from trainfare_core.prediction.memory.peak import usable_memory_bytes
 
 __all__ = ["DecoderRun", "decoder_run", "is_decoder_row", "step_of_memory_row"]
@@ -190,6 +194,8 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
     if _LIBRARY.search(row["framework"].lower()):
         precision = GRAPH_PRECISION if is_one_graph(row, device) else LIBRARY_PRECISION
         profile = profile.model_copy(update={"precision": precision})
+    elif megatron_2021 and "deepspeed" in row["framework"]:
+        profile = profile.model_copy(update={"precision": profile.precision + DEEPSPEED_SUFFIX})
     tokens = micro * passes * plan.data * sequence
     spread = re.search(r"(?<![a-z])ep\s*=?\s*\d", row["strategy"].lower()) or "jax" in row["framework"]
     if model.experts and plan.sharded and not spread:

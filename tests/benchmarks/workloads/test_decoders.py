@@ -21,7 +21,12 @@ from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
-from trainfare_core.prediction.language_models.sums import GRAPH_PRECISION, LIBRARY_PRECISION, UNPACK_4_BITS
+from trainfare_core.prediction.language_models.sums import (
+    DEEPSPEED_SUFFIX,
+    GRAPH_PRECISION,
+    LIBRARY_PRECISION,
+    UNPACK_4_BITS,
+)
 from trainfare_core.prediction.memory.peak import memory_parts
 from trainfare_core.prediction.uncertainty import UNFITTED_SIGMA
 from trainfare_core.variants import CAST_TO_8_BITS
@@ -115,7 +120,7 @@ def test_a_library_casts_each_weight_once_a_step() -> None:
     eight = with_narrow_products(DecoderTraces().profile(DecoderStep(SMALL, 256)), SMALL.vocabulary)
     compiled = eight.model_copy(update={"source": eight.source.model_copy(update={"compiled": True})})
     library = compiled.model_copy(update={"precision": LIBRARY_PRECISION})
-    fit = decoder_calibration().model_copy(update={"stack_factor": {}, "framework_slope": 0.0})
+    fit = decoder_calibration().model_copy(update={"framework_slope": 0.0})
 
     def memory_s(job: JobProfile, passes: int) -> float:
         plans = plan(accumulate=passes)
@@ -233,6 +238,14 @@ def test_runs_of_bigscience_are_described_as_its_notes_say(tmp_path: Path) -> No
     steps = [answer.predicted_s for answer in answers if isinstance(answer, Answer)]
     assert len(steps) == 2
     assert steps[0] > 1.05 * steps[1], "the product's own path repeats norms, dropout and sums on each device"
+    for framework, engine in (
+        ("megatron-deepspeed", True),
+        ("megatron(-deepspeed)", True),
+        ("megatron-lm", False),
+    ):
+        run = decoder_run({**row, "framework": framework}, DecoderTraces(tmp_path))
+        assert isinstance(run, DecoderRun)
+        assert run.profile.precision.endswith(DEEPSPEED_SUFFIX) == engine, framework
 
 
 def test_a_recipe_starts_its_step_as_one_graph_from_the_release_that_says_so(tmp_path: Path) -> None:

@@ -10,11 +10,7 @@ from typing import Final
 from trainfare_core.documents import Record, data_text
 from trainfare_core.hardware.accelerators import Accelerator, accelerator, accelerators
 
-__all__ = ["STACKS", "USUAL_CEILING", "DecoderFit", "decoder_calibration"]
-
-STACKS: Final = ("unfused", "eager", "compiled", "library")
-"""Software that runs a model: a trainer with neither fused attention nor overlap, as Megatron of
-2021; PyTorch; torch.compile; a library of fused kernels."""
+__all__ = ["USUAL_CEILING", "DecoderFit", "decoder_calibration"]
 
 USUAL_CEILING: Final = 0.8
 """Share of the dense peak that the best matrix product reaches, where it was not measured; near the mean of those
@@ -32,8 +28,7 @@ class DecoderFit(Record):
     `matmul_ceiling` is measured, by accelerator and type ("bf16", "fp8"): the best matrix product over the dense
     peak. The efficiencies multiply it (products) or the datasheet's figure (attention, bandwidth). Products in 4 bits
     have the measured share of 16 bits and the efficiency of those in 8. Everything else holds for all devices;
-    `kind_factor` multiplies the device time of what is not a GPU, `stack_factor` that of a GPU by the software that
-    runs the model there.
+    `kind_factor` multiplies the device time of what is not a GPU.
     """
 
     fitted_at: str
@@ -61,24 +56,17 @@ class DecoderFit(Record):
     host_launch_s: float
     unfused_host_factor: float
     """The same for trainers that issue gradients after backward: they also issue more, smaller operations."""
-    hold_exponent: float
-    """How sharply the slower of device and host decides: step = (device^h + host^h)^(1/h)."""
     narrow_slope: float
     """Loss of efficiency for every halving of a product's width below 4,096."""
     expert_slope: float
     """The same for experts, below 16,384, by the geometric mean of the sides of their larger matrix."""
     kind_factor: dict[str, float]
-    stack_factor: dict[str, float]
-    """By `STACKS`: time over that of the mean stack on the same GPU."""
+    deepspeed_factor: float
+    """Device time of Megatron of 2021 under DeepSpeed's engine over that without it."""
     framework_slope: float
     """Exponent of the bf16 peak over an A100's (up to an H100's) by which eager and compiled PyTorch take longer."""
-    bubble_factor: float
-    last_stage_exposed: float
-    """Of the head's products, which one pipeline stage holds alone, the share that the other stages wait for."""
     tensor_exposed: float
     """Share of the tensor-parallel exchange that the step waits for, where a library overlaps it with products."""
-    tensor_exposed_late: float
-    """The same where nothing overlaps it."""
     expert_exposed: float
     data_exposed: float
     """Share of gradient and weight traffic that is exposed even where there is enough to hide it behind."""
@@ -141,7 +129,7 @@ class DecoderFit(Record):
                 "attention_efficiency": 1.0, "batched_efficiency": 1.0,
                 "misaligned_efficiency": 1.0, "vector_efficiency": 1.0,
                 "unpack_efficiency": 1.0, "narrow_slope": 0.0, "expert_slope": 0.0, "host_launch_s": 0.0,
-                "shard_unit_s": 0.0, "kind_factor": {}, "stack_factor": {}, "framework_slope": 0.0,
+                "shard_unit_s": 0.0, "kind_factor": {}, "deepspeed_factor": 1.0, "framework_slope": 0.0,
             }
         )  # fmt: skip
 

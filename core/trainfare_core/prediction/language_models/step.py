@@ -1,16 +1,17 @@
 """
 How long one optimizer step of a large language model takes on many devices.
 
-    pass = hold(stack x (products + attention + vectors), host launches) / p + tensor and expert exchanges / p
-    step = passes x pass x (longest stage / mean + bubble (p - 1) / (passes x v)) + last stage + exposed gradients
+    pass = hold(software x (products + attention + vectors), host launches) / p + tensor and expert exchanges / p
+    step = passes x pass x (longest stage / mean + (p - 1) / (passes x v)) + last stage + exposed gradients
          + update + passes x sharded blocks x unit
 
 Products run at the measured ceiling of their device (the best matrix product that was timed there) times one fitted
 share; t devices of a tensor-parallel group and c of a context-parallel one share a pass; p pipeline stages of v chunks
-wait for one another (Narayanan et al. 2021), and for the last, which also holds the head. `stack` is the
-software that runs the model on a GPU: PyTorch eager or compiled, which falls behind on faster chips, a library of fused
-kernels, or a trainer of 2021 without either. Collectives are rings inside a machine and hierarchical across. All
-inputs are arrays of one shape, so n plans of one profile and n measured rows of n profiles are the same call.
+wait for one another (Narayanan et al. 2021), and for the last, which also holds the head. hold(a, b) is the root of the
+sum of their squares. `software` is what runs the model on a GPU: 1, but for PyTorch, eager or compiled, which falls
+behind a library of fused kernels on chips faster than an A100, and for Megatron of 2021 under DeepSpeed's engine.
+Collectives are rings inside a machine and hierarchical across. All inputs are arrays of one shape, so n plans of one
+profile and n measured rows of n profiles are the same call.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.job_profile import USUAL_FUSED_BYTES_SHARE
-from trainfare_core.prediction.language_models.coefficients import STACKS, DecoderFit
+from trainfare_core.prediction.language_models.coefficients import DecoderFit
 from trainfare_core.prediction.language_models.sums import DecoderLedger
 from trainfare_core.prediction.network.collectives import Links
 
@@ -174,7 +175,7 @@ def decoder_times(
     """Return the parts of the step of every row; see the module for the formula."""
     share = spread.ratio / (spread.tensor * spread.context)
     factor = np.array([1.0, *(fit.kind_factor.get(kind, 1.0) for kind in _KINDS[1:])])[devices.kind]
-    factor = factor * _stack_factor(ledger, devices, spread, fit) * devices.slower
+    factor = factor * _software_factor(ledger, devices, fit) * devices.slower
     product_s, head_s = _compute_s(ledger, devices, spread, fit)
     compute = product_s * share * factor
     memory = _memory_s(ledger, devices, spread, fit) * factor
@@ -183,18 +184,18 @@ def decoder_times(
         host_launches(ledger, spread.expert) * fit.host_launch_s * (devices.kind == 0)
         * np.where(spread.overlap, 1.0, fit.unfused_host_factor)
     )  # fmt: skip
-    held = _hold(device_s, host_s, fit)
+    held = np.hypot(device_s, host_s)
     exchanged, network_a = _model_exchange_s(ledger, devices, spread, fit)
     uneven, spare = _uneven(ledger, spread)
     one_pass = (held + exchanged) / spread.pipeline
-    bubble = fit.bubble_factor * one_pass * uneven * (spread.pipeline - 1) / spread.virtual
+    bubble = one_pass * uneven * (spread.pipeline - 1) / spread.virtual
     block_s = (product_s - head_s) / np.maximum(ledger.blocks, 1.0)
     waiting = np.maximum(head_s - spare * block_s, 0.0) * (1 - 1 / spread.pipeline)
-    last = fit.last_stage_exposed * waiting * share * factor * spread.passes
+    last = waiting * share * factor * spread.passes
     idle = one_pass * (uneven - 1.0) * spread.passes
     traffic, network_b = _data_traffic_s(ledger, devices, spread, fit)
     window = held / spread.pipeline * np.where(spread.sharded, spread.passes, _BACKWARD_SHARE)
-    beyond = np.minimum(_hold(traffic, window, fit) - window, traffic)  # Rounding: also where there is none.
+    beyond = np.minimum(np.hypot(traffic, window) - window, traffic)  # Rounding: also where there is none.
     exposed = np.where(spread.overlap, np.maximum(fit.data_exposed * traffic, beyond), traffic)
     units_s = np.where(spread.sharded, fit.shard_unit_s * ledger.blocks * spread.passes, 0.0)
     update = _update_s(ledger, devices, spread, fit) * devices.slower
@@ -240,19 +241,10 @@ def host_launches(ledger: DecoderLedger, expert: Array | float = 1.0) -> Array:
     return np.asarray(ledger.launches + (ledger.library > 0) * ledger.grouped_launches * (held - 1.0))
 
 
-def _hold(one_s: Array, other_s: Array, fit: DecoderFit) -> Array:
-    """Return the seconds of two things that run beside each other: of the slower one, and more where both are alike."""
-    h = fit.hold_exponent
-    return np.asarray((one_s**h + other_s**h) ** (1 / h))
-
-
-def _stack_factor(ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: DecoderFit) -> Array:
-    """Return how much longer this stack takes on a GPU than the mean one; 1 elsewhere."""
-    library, fused = ledger.library > 0, ledger.fused > 0
-    unfused = ~spread.overlap
-    of = {name: fit.stack_factor.get(name, 1.0) for name in STACKS}
-    torch = np.where(fused, of["compiled"], of["eager"]) * 2.0 ** (fit.framework_slope * devices.doublings)
-    factor = np.where(unfused, of["unfused"], np.where(library, of["library"], torch))
+def _software_factor(ledger: DecoderLedger, devices: DeviceRows, fit: DecoderFit) -> Array:
+    """Return how much longer a GPU takes under this software than under a library of fused kernels; 1 elsewhere."""
+    factor = np.where(ledger.library > 0, 1.0, 2.0 ** (fit.framework_slope * devices.doublings))
+    factor = factor * np.where(ledger.deepspeed > 0, fit.deepspeed_factor, 1.0)
     return np.where(devices.kind == 0, factor, 1.0)
 
 
@@ -349,7 +341,7 @@ def _model_exchange_s(
     tensor_s = tensor_s * np.where(overlapped, 1.0 - _narrow_share(ledger) / 4, 1.0)
     # It sends to the next stage while it works on another chunk: as with products, that hides a part.
     stages = stages * np.where(overlapped & (spread.virtual > 1), fit.tensor_exposed, 1.0)
-    tensor_s = tensor_s * np.where(overlapped, fit.tensor_exposed, fit.tensor_exposed_late)
+    tensor_s = tensor_s * np.where(overlapped, fit.tensor_exposed, 1.0)
     waiting = tensor_s + fit.expert_exposed * (local_s + remote_s) + stages
     far = tensor_s * across + fit.expert_exposed * remote_s + stages
     return np.asarray(np.nan_to_num(waiting)), np.asarray(np.nan_to_num(far))

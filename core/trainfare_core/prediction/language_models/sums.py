@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from trainfare_core.job_profile import JobProfile, OperationGroup
 from trainfare_core.variants import CAST_TO_8_BITS, NARROW_TYPES, PRODUCTS, head_width
 
-__all__ = ["GRAPH_PRECISION", "LIBRARIES", "LIBRARY_PRECISION", "UNPACK_4_BITS", "DecoderLedger"]
+__all__ = [
+    "DEEPSPEED_SUFFIX",
+    "GRAPH_PRECISION",
+    "LIBRARIES",
+    "LIBRARY_PRECISION",
+    "UNPACK_4_BITS",
+    "DecoderLedger",
+]
 
 UNPACK_4_BITS: Final = "trainfare.unpack_4bit"
 """Name of the operations that unpack a weight of 4 bits to the type of its product."""
@@ -26,6 +33,8 @@ No Trainer has it: Lightning's "transformer-engine" replaces single layers of Py
 GRAPH_PRECISION: Final = "megatron-graph"
 """The same where the host starts all kernels of a step at once, as one CUDA graph."""
 LIBRARIES: Final = frozenset((LIBRARY_PRECISION, GRAPH_PRECISION))
+DEEPSPEED_SUFFIX: Final = "-deepspeed"
+"""Ends the precision of a described run of Megatron of 2021 under DeepSpeed's engine: "bf16-true-deepspeed"."""
 
 Array = NDArray[np.float64]
 
@@ -84,6 +93,7 @@ class DecoderLedger:
             matrix, 0 without experts.
         fused: 1 where pointwise operations are fused.
         library: 1 where a library of fused kernels runs the blocks (`LIBRARIES`).
+        deepspeed: 1 where DeepSpeed's engine runs those of Megatron (`DEEPSPEED_SUFFIX`).
         bfloat: 1 where the 16-bit type is bf16, which older GPUs have no matrix units for.
         integer: 1 where the products in 8 bits are of integers.
     """
@@ -122,6 +132,7 @@ class DecoderLedger:
     expert_width: Array
     fused: Array
     library: Array
+    deepspeed: Array
     bfloat: Array
     integer: Array
 
@@ -208,6 +219,7 @@ class DecoderLedger:
             "expert_width": max((math.sqrt(g.shape[2] * g.shape[3]) for g in experts), default=0.0),
             "fused": float(profile.source.compiled or library),
             "library": float(library),
+            "deepspeed": float(profile.precision.endswith(DEEPSPEED_SUFFIX)),
             "bfloat": float(any(g.dtype == "bf16" and g.kind in PRODUCTS for g in groups)),
             "integer": float(any(g.dtype == "int8" and g.kind in PRODUCTS for g in groups)),
         }
