@@ -450,13 +450,13 @@ class _Logits:
         """
         found = self._slowness(ratio, used, self._memory, self._bandwidth_s)
         least = np.ones(found.shape)
-        gain = (self._cache_s / self._bandwidth_s)[used, None]
-        if gain.min(initial=1.0) < 1.0:
-            devices = [self._devices[int(row)] for row in used]
-            held = held_in_cache(self._operations.bytes_a_launch(ratio), devices)
-            cached = gain * self._slowness(ratio, used, self._cached, self._cache_s)
-            found = found - held * np.maximum(found - cached, 0.0)
-            least = least - held * (1.0 - gain)
+        row = np.flatnonzero(self._cache_s[used] < self._bandwidth_s[used])
+        faster, gain = used[row], (self._cache_s / self._bandwidth_s)[used[row], None]
+        devices = [self._devices[int(one)] for one in faster]
+        held = held_in_cache(self._operations.bytes_a_launch(ratio), devices)
+        cached = gain * self._slowness(ratio, faster, self._cached, self._cache_s)
+        found[row] -= held * np.maximum(found[row] - cached, 0.0)
+        least[row] -= held * (1.0 - gain)
         return found, least
 
     def _slowness(
