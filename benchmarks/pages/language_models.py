@@ -17,7 +17,9 @@ from pathlib import Path
 from benchmarks.fitting.language_model_sums import Rows, stack_of
 from benchmarks.fitting.language_models import COVERED, HeldOut, family_of, scored, study_of
 from benchmarks.pages.markdown import render
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.language_models.coefficients import DecoderFit, decoder_calibration
+from trainfare_core.prediction.language_models.step import doublings_of
 
 __all__ = ["document"]
 
@@ -49,8 +51,6 @@ CLASSES = {
     "moe": "experts", "unfused": "Megatron of 2021",
 }  # fmt: skip
 """Title of every class of runs that has an interval of its own."""
-SLOPE_DOUBLINGS = 2.85
-"""From an A100's peak to a B200's."""
 
 
 def groups_of(rows: Rows, left_out: dict[str, HeldOut]) -> list[tuple[tuple[str, ...], int, Score, Score]]:
@@ -70,7 +70,7 @@ def groups_of(rows: Rows, left_out: dict[str, HeldOut]) -> list[tuple[tuple[str,
 
 def software_of(fit: DecoderFit) -> Iterator[tuple[str, float, float]]:
     """Yield what the shipped fit says of each kind of software, on an A100 and on a B200."""
-    late = 2 ** (fit.framework_slope * SLOPE_DOUBLINGS)
+    late = 2 ** (fit.framework_slope * doublings_of(accelerator("B200-SXM-180GB")))
     yield "fused kernels (Megatron-Core, NeMo)", 1.0, 1.0
     yield "PyTorch, eager or `torch.compile`; Megatron of 2021", 1.0, late
     yield "Megatron of 2021 under DeepSpeed's engine", fit.deepspeed_factor, fit.deepspeed_factor * late

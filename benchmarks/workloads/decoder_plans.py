@@ -33,7 +33,8 @@ class Plan:
         virtual: pipeline stages of one device (interleaved schedule).
         sharded: weights, gradients and optimizer state are sharded over the data-parallel devices.
         sharded_optimizer: only the optimizer state is (ZeRO-1, Megatron's distributed Adam).
-        overlap: gradients are exchanged while the backward pass runs.
+        overlap: gradients are exchanged while the backward pass runs; not in Megatron of 2021 and 2022, which has
+            dropout and no flash attention either.
         hybrid: what is sharded is so over the devices of one machine.
     """
 

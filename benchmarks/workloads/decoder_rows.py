@@ -41,10 +41,8 @@ is recomputed in rows that do not state it."""
 _FUSED = re.compile(r"compile|jax|thunder|nemo|megatron-core|synapse|neuronx")
 """Frameworks with a compiler or fused kernels."""
 _LIBRARY = re.compile(r"nemo[ /]|megatron-core|maxtext|jax|synapse|neuronx")
-"""Those that run libraries of fused kernels (Transformer Engine, XLA, vendors' graph compilers); the fit has
-coefficients of its own for them (`LIBRARY_PRECISION`)."""
-_MEGATRON_2021 = re.compile(r"megatron(-lm$|-deepspeed$|\()")
-"""Megatron of 2021 and 2022: no flash attention, dropout, gradients exchanged after backward."""
+"""Those that run libraries of fused kernels (Transformer Engine, XLA, vendors' graph compilers); the model
+counts their casts, exchanges and launches of experts by rules of their own (`LIBRARY_PRECISION`)."""
 _NARROW_PRODUCTS = {"fp8": "fp8", "mxfp8": "fp8", "int8": "int8", "nvfp4": "fp4"}
 """Type of a block's products by the precision of a row, where they have fewer than 16 bits."""
 RECOMPUTED: Final[dict[Recompute, str]] = {"none": "no", "half": "half of all", "full": "all"}
@@ -172,7 +170,7 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
     if _task(row).startswith("finetune") and row["framework"].startswith("nemo"):
         micro, sequence = micro * sequence / _PACKED_TOKENS, _PACKED_TOKENS
         assumed.append(f"packed samples of {sequence} tokens")
-    megatron_2021 = bool(_MEGATRON_2021.match(row["framework"]))
+    megatron_2021 = not plan.overlap
     method = _method(row)
     step = DecoderStep(
         model, sequence, fused_attention=not (megatron_2021 or "no fused attention" in row["notes"]),
