@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,8 @@ counting groups (-1). A chosen value."""
 _LEAST_MFU = 0.1
 """A test that used less of its device waited for the Python and the logging of its trainer, which no model states. A
 chosen value: all runs of small models are below, all runs of whole machines above."""
+_NO_WIDTH = 1e-6
+"""Prior standard deviation of a coefficient that is held."""
 _STEP = 1e-5
 """Of forward differences."""
 KINDS = ("tpu", "trainium", "gaudi")
@@ -205,7 +208,13 @@ class Fitted:
         return float(np.mean(found)) if found else float("nan")
 
 
-def solve(rows: Rows, fit: DecoderFit, start: Array | None = None, evaluations: int = 40) -> Fitted:
+def solve(
+    rows: Rows,
+    fit: DecoderFit,
+    start: Array | None = None,
+    evaluations: int = 40,
+    held: Mapping[str, float] = MappingProxyType({}),
+) -> Fitted:
     """
     Return the coefficients of the smallest loss.
 
@@ -217,6 +226,7 @@ def solve(rows: Rows, fit: DecoderFit, start: Array | None = None, evaluations: 
         fit: with the matrix ceilings that the rows' devices were read with.
         start: coefficients to begin at; the priors where it is None.
         evaluations: of the loss, at most.
+        held: coefficients that stay where they are told to, on the scale that they are fitted on.
     """
     labels = [
         f"{line['source']} {run.device.kind} {stack_of(line)} {run.experts}"
@@ -224,9 +234,10 @@ def solve(rows: Rows, fit: DecoderFit, start: Array | None = None, evaluations: 
     ]
     names, source = np.unique(labels, return_inverse=True)
     count, sources = len(PARAMETERS), len(names)
+    mean = [held.get(name, p[0]) for name, p in PARAMETERS.items()]
+    sd = [_NO_WIDTH if name in held else p[1] for name, p in PARAMETERS.items()]
     prior = Prior(
-        np.concatenate([[p[0] for p in PARAMETERS.values()], np.zeros(sources)]),
-        np.concatenate([[p[1] for p in PARAMETERS.values()], np.full(sources, _SOURCE_SD)]),
+        np.concatenate([mean, np.zeros(sources)]), np.concatenate([sd, np.full(sources, _SOURCE_SD)])
     )
     of_source = (source[:, None] == np.arange(sources)).astype(np.float64)
 

@@ -11,9 +11,10 @@ model size at a time.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -136,11 +137,13 @@ def folds(
             yield np.logical_and.reduce([key == one for key, one in zip(mine, value, strict=True)]), seen
 
 
-def held_out(rows: Rows, name: str, fit: DecoderFit, start: Array) -> HeldOut:
-    """Return the errors of every row from a fit without any row of its group."""
+def held_out(
+    rows: Rows, name: str, fit: DecoderFit, start: Array, held: Mapping[str, float] = MappingProxyType({})
+) -> HeldOut:
+    """Return the errors of every row from a fit without any row of its group; `held` as for `solve`."""
     errors, with_stack = np.full(len(rows.runs), np.nan), np.full(len(rows.runs), np.nan)
     for inside, seen in folds(rows, name):
-        found = solve(rows.only(seen), fit, start, REFIT_EVALUATIONS)
+        found = solve(rows.only(seen), fit, start, REFIT_EVALUATIONS, held)
         outside = rows.only(inside)
         errors[inside] = outside.errors(coefficients(found.theta, fit))
         offsets = np.array([found.offset_of(stack_of(line)) for line in outside.lines])

@@ -11,10 +11,19 @@ import pytest
 
 pytest.importorskip("lightning")
 
-from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, solve, stack_of
+from benchmarks.fitting.language_model_sums import (
+    KINDS,
+    PARAMETERS,
+    Rows,
+    coefficients,
+    empty_fit,
+    solve,
+    stack_of,
+)
 from benchmarks.fitting.language_models import GROUPS, LEVELS, coverage, folds, held_out
 from benchmarks.fitting.language_models_held_out import decoder_answers
 from benchmarks.fitting.one_plan import Answer
+from benchmarks.language_model_terms import TERMS, scores_without
 from benchmarks.pages.language_models import document
 from benchmarks.truth_table import STEP_TABLES
 from benchmarks.workloads.decoder_plans import Plan
@@ -94,6 +103,28 @@ def test_the_fit_finds_what_made_the_rows(data: Path) -> None:
     times = decoder_times(rows.ledger, rows.devices, rows.spread, found)
     assert np.abs(np.log(times.step_s) - rows.log_measured).max() < 0.1
     assert found.matmul_ceiling["bf16"]["H100-SXM-80GB"] == pytest.approx(794.5 / 989.4, abs=1e-3)
+
+
+def test_a_term_that_made_rows_is_missed_where_it_is_left_out(data: Path) -> None:
+    fit = empty_fit(data, "2026-01-31")
+    terms = {name: TERMS[name] for name in ("PyTorch on faster chips", "products of integers")}
+    whole, slope, integers = scores_without(_rows(fit), fit, terms)
+    assert [line["term left out"] for line in (whole, slope, integers)] == ["(none)", *terms]
+    assert float(slope["source_all_mape_pct"]) > float(whole["source_all_mape_pct"]) + 2
+    assert integers["source_all_mape_pct"] == whole["source_all_mape_pct"], "no row has any"
+    assert whole["source_experts_mape_pct"] == "", "no row has experts"
+
+
+def test_a_term_is_held_where_it_changes_nothing(data: Path) -> None:
+    """Shares and factors are 1, costs and slopes 0: what the roofline of the same coefficients has."""
+    base = empty_fit(data, "2026-01-31")
+    held = {name: value for term in TERMS.values() for name, value in term.items()}
+    theta = np.array([held.get(name, mean) for name, (mean, _, _) in PARAMETERS.items()])
+    found = coefficients(theta, base)
+    assert set(found.kind_factor.values()) == {1.0}
+    for name in held.keys() - set(KINDS):
+        neutral = 0.0 if name in ("shard_unit_s", "data_exposed") or name.endswith("_slope") else 1.0
+        assert getattr(found, name) == pytest.approx(neutral, abs=1e-6), name
 
 
 def test_a_row_left_out_is_not_seen(data: Path) -> None:
