@@ -85,6 +85,19 @@ def test_the_latest_operand_decides_when_a_kernel_starts() -> None:
     assert forward["aten.sub"] == 1.0
 
 
+class Beside(Residual):
+    """The earlier value is no operand of the product: only the later operation reads it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.inner(x) - x * 2.0)
+
+
+def test_a_value_is_written_for_an_operation_that_starts_later() -> None:
+    forward = shares(traced(Beside()), "forward")
+    assert forward["aten.mul"] == 1.0
+    assert forward["aten.sub"] == 1.0
+
+
 class TwoReaders(nn.Module):
     """Two operations on the result of one product."""
 

@@ -129,6 +129,44 @@ def test_the_wider_an_expert_the_faster_it_multiplies_up_to_the_widest_measured(
     assert sides == [2048, 2048]
 
 
+def test_a_pipeline_waits_for_its_stages_and_for_the_head() -> None:
+    """Of p stages, p - 1 wait for a stage's pass once a step, and in every pass for the last stage's head."""
+    with_head, without = (gpt_profile(layers=32, width=4096, heads=32, head=head) for head in (True, False))
+
+    def run(job: JobProfile, passes: int, stages: int = 8) -> PredictionTable:
+        return _split(job, pipeline=stages, accumulate=passes)
+
+    pass_s = (run(without, 16).step_s[0] - run(without, 8).step_s[0]) / 8
+    assert run(without, 8).communication_s[0] == pytest.approx(7 * pass_s, rel=1e-6)
+    head_s = (run(with_head, 8, stages=1).compute_s[0] - run(without, 8, stages=1).compute_s[0]) / 8
+    waited_s = (run(with_head, 16).communication_s[0] - run(with_head, 8).communication_s[0]) / 8
+    assert waited_s == pytest.approx(7 / 8 * head_s, rel=1e-6)
+
+
+def test_device_and_host_are_held_by_the_root_of_the_sum_of_their_squares() -> None:
+    job = gpt_profile(layers=4, width=512, heads=8, batch_size=1)
+    job = job.model_copy(update={"operations": tuple(g for g in job.operations if g.phase != "optimizer")})
+    launches = float(DecoderLedger.of(job).launches)
+
+    def step_s(host_launch_s: float) -> float:
+        fit = decoder_calibration().model_copy(update={"host_launch_s": host_launch_s})
+        return float(predict_run(prepare(job, decoder=fit), shapes(A100), plan()).step_s[0])
+
+    device_s = step_s(0.0)
+    assert step_s(device_s / launches) == pytest.approx(2**0.5 * device_s, rel=1e-6)
+
+
+def test_software_of_gpus_is_no_matter_of_a_tpu() -> None:
+    job = gpt_profile(layers=8, width=2048, heads=16)
+    slow = decoder_calibration().model_copy(update={"framework_slope": 1.0})
+    for device, same in (("TPU-v5p", True), ("H100-SXM-80GB", False)):
+        usual_s, late_s = (
+            float(predict_run(prepare(job, decoder=fit), shapes(device), plan()).step_s[0])
+            for fit in (decoder_calibration(), slow)
+        )
+        assert (usual_s == late_s) == same, device
+
+
 def test_a_split_model_needs_less_memory_and_a_pipeline_keeps_its_micro_batches() -> None:
     job = gpt_profile(layers=32, width=4096, heads=32)
     whole, tensor, pipeline = _split(job), _split(job, tensor=8), _split(job, pipeline=8)
