@@ -54,7 +54,8 @@ def check(tree: Path) -> tuple[int, str]:
     venv, tools = tree.parent / "venv", tree.parent / "tools"
     venv.mkdir()
     tools.mkdir()
-    (venv / "bin").symlink_to(Path(sys.executable).parent)
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (venv / name).symlink_to(Path(sys.executable).parents[1] / name)
     for name in ("bash", "cat", "cp", "dirname", "git"):
         (tools / name).symlink_to(shutil.which(name) or name)
     done = subprocess.run(
