@@ -8,8 +8,9 @@ import pytest
 
 pytest.importorskip("lightning")
 
-from benchmarks.split_plans import split_errors
+from benchmarks.split_plans import context_exchange_s, split_runs
 from benchmarks.workloads.decoder_profile import DecoderTraces
+from benchmarks.workloads.decoder_rows import decoder_run
 
 ROW = {
     "source": "x", "model": "Llama-3.1-8B", "model_family": "llama", "task": "pretrain", "params": "", "batch_per_device": "1",
@@ -28,8 +29,19 @@ def test_only_split_runs_of_the_users_own_kind_of_code_are_scored() -> None:
         {**ROW, "framework": "nemo/megatron"},
         {**ROW, "strategy": "FSDP"},
     ]
-    (first, second) = split_errors(rows, DecoderTraces())
-    assert (first[0], first[1]) == ("x", False)
-    assert second[2] - first[2] == pytest.approx(math.log(2))
-    far = list(split_errors([{**ROW, "throughput": "400"}], DecoderTraces()))
-    assert [held for *_, held in far] == [False]
+    (first, second) = split_runs(rows, DecoderTraces())
+    assert (first.source, first.context, first.exchange_share) == ("x", 1, 0.0)
+    assert second.error - first.error == pytest.approx(math.log(2))
+    far = list(split_runs([{**ROW, "throughput": "400"}], DecoderTraces()))
+    assert [each.held for each in far] == [False]
+
+
+def test_keys_and_values_of_a_context_group_are_counted_by_hand() -> None:
+    """32 blocks of 8 heads of 128 keys and as many values of 8,192 tokens in bf16: 3/4 of them three times, 450 GB/s."""
+    row = {**ROW, "strategy": "FSDP CP=4"}
+    run = decoder_run(row, DecoderTraces())
+    assert not isinstance(run, str)
+    sent_bytes = 3 * 3 / 4 * 32 * 2 * 8 * 128 * 8192 * 2 * run.micro_batch * run.passes
+    assert context_exchange_s(run) == pytest.approx(sent_bytes / 450e9)
+    (split,) = split_runs([row], DecoderTraces())
+    assert (split.context, split.exchange_share) == (4, pytest.approx(context_exchange_s(run) / run.step_s))
