@@ -57,7 +57,6 @@ TERMS: Final = {
     "gradients of weights and inputs": r"\|(weight|input):",
     "channels-last, arithmetic": r"shared\|nhwc:",
     "channels-last, memory": r"memory\|nhwc:",
-    "backward, arithmetic": r"(vector|tensor)\|backward:",
     "backward, memory": r"memory\|backward:",
     "memory of convolutions": r"memory\|conv:",
     "batch norm": r"memory\|batchnorm",

@@ -164,7 +164,6 @@ def unfilled_waves(tiles: NDArray[np.float64], device: Accelerator) -> NDArray[n
 def compute_terms(group: OperationGroup, path: Path, ratio: float = 1.0) -> Terms:
     """Return what decides the share of the peak that an operation with FLOPs reaches, apart from the device."""
     shape = shape_at(group, ratio)
-    own = [(f"{path}|kind:{group.kind}", 1.0)]
     found: list[tuple[str, float]] = []
     if group.kind == "convolution" and len(shape) > 11:
         found = _convolution_terms(group, shape)
@@ -175,10 +174,8 @@ def compute_terms(group: OperationGroup, path: Path, ratio: float = 1.0) -> Term
         found.append(("matmul:size", _short(round((rows * columns * depth) ** (1 / 3)), _FULL_PRODUCT)))
         if group.dtype in _HALF and any(size % 8 for size in (rows, columns, depth)):
             found.append(("matmul:misaligned", 1.0))
-    own += [(f"{path if _differs_by_path(name) else 'shared'}|{name}", value) for name, value in found]
-    if group.phase == "backward":
-        own.append((f"{path}|backward:{group.kind}", 1.0))
-    return tuple(own)
+    of_shape = ((f"{path if _differs_by_path(name) else 'shared'}|{name}", value) for name, value in found)
+    return (f"{path}|kind:{group.kind}", 1.0), *of_shape
 
 
 def _differs_by_path(name: str) -> bool:
