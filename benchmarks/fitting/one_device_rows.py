@@ -269,7 +269,8 @@ def merged(row: Row) -> Row:
     the share in a cache to 0.1, and intensities put in steps of 2^(2/3), so that a sum is limited by the side that
     limits each of its parts.
     """
-    same: dict[tuple[object, ...], list[int]] = {}
+    numbers: dict[tuple[object, ...], int] = {}
+    number, first = np.empty(len(row.flop_s), dtype=np.int64), list[int]()
     facts = (each.tolist() for each in (row.flop_s, row.byte_s, row.winograd, row.fused, row.held.round(1)))
     operations = zip(row.compute, row.memory, *facts, strict=True)
     for i, (compute, memory, flop_s, byte_s, winograd, fused, held) in enumerate(operations):
@@ -277,15 +278,17 @@ def merged(row: Row) -> Row:
         terms = tuple([(column, round(value, 2)) for column, value in compute])
         *others, (_, brief) = memory
         key = terms, tuple(others), round(brief * 2), winograd, fused, held, intensity
-        same.setdefault(key, []).append(i)
-    first = [members[0] for members in same.values()]
-    byte_s, held_s, brief_s = (
-        np.array([each[members].sum() for members in same.values()])
-        for each in (row.byte_s, row.byte_s * row.held, row.byte_s * row.brief_more)
-    )
-    least_s = np.maximum(byte_s, _SHORTEST_S)
+        number[i] = numbers.setdefault(key, len(first))
+        if number[i] == len(first):
+            first.append(i)
+
+    def total(each: Array) -> Array:
+        return np.asarray(np.bincount(number, weights=each), dtype=np.float64)
+
+    all_byte_s = total(row.byte_s)
+    least_s = np.maximum(all_byte_s, _SHORTEST_S)
     return replace(
-        row, flop_s=np.array([row.flop_s[members].sum() for members in same.values()]), byte_s=byte_s,
-        held=held_s / least_s, brief_more=brief_s / least_s, winograd=row.winograd[first],
+        row, flop_s=total(row.flop_s), byte_s=all_byte_s, held=total(row.byte_s * row.held) / least_s,
+        brief_more=total(row.byte_s * row.brief_more) / least_s, winograd=row.winograd[first],
         fused=row.fused[first], compute=[row.compute[i] for i in first], memory=[row.memory[i] for i in first],
     )  # fmt: skip
