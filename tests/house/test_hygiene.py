@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -160,6 +163,35 @@ def test_pre_commit_runs_the_targets_of_make_check() -> None:
         assert hook["language"] == "system"
         assert hook["always_run"] is True
         assert hook["pass_filenames"] is False
+
+
+@pytest.mark.parametrize(
+    ("changed", "halves"),
+    [
+        ("", []),
+        ("docs/prediction.md", []),
+        ("core/trainfare_core/errors.py", ["core", "providers plugin tests/typing"]),
+        ("plugin/trainfare", ["providers plugin tests/typing"]),  # a file of it was taken away
+        ("pyproject.toml", ["core", "providers plugin tests/typing"]),
+    ],
+)
+def test_pyright_runs_again_for_what_changed(tmp_path: Path, changed: str, halves: list[str]) -> None:
+    """A half of the sources that pyright passed as it is, is left out: pyright keeps no cache of its own."""
+    later = time.time() + 60
+    for name in (".installed", ".pyright-core", ".pyright-others"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (later, later))
+    asked = [
+        "make",
+        "--dry-run",
+        f"VENV={tmp_path}",
+        *([f"--what-if={changed}"] if changed else []),
+        "check-pyright",
+    ]
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(asked, cwd=TOP, env=outside, capture_output=True, text=True, check=True)
+    ran = re.findall(r"pyright --warnings ([\w/ ]+?) &&", done.stdout)
+    assert ran == halves
 
 
 def test_every_phony_target_has_a_rule() -> None:
