@@ -10,7 +10,6 @@ without.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,11 +17,11 @@ from typing import Final
 
 import numpy as np
 
+from benchmarks.fitting.command_line import print_table
 from benchmarks.fitting.language_model_sums import KINDS, Rows, empty_fit, read_rows, solve
 from benchmarks.fitting.language_models import LARGEST_SOURCE, held_out
 from benchmarks.fitting.table_lines import Line
 from benchmarks.scoring import error_summary
-from benchmarks.truth_table import write_rows
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from trainfare_core.prediction.language_models.coefficients import DecoderFit
 
@@ -69,22 +68,11 @@ def scores_without(
         yield line
 
 
-def main() -> None:
-    """Score the fit without each of its terms."""
-    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the measurements")
-    parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
-    parser.add_argument("--out", type=Path, help="write the table here as CSV")
-    arguments = parser.parse_args()
-    fit = empty_fit(arguments.data, "")
-    rows, _ = read_rows(arguments.data, DecoderTraces(arguments.cache), fit)
-    lines = []
-    for line in scores_without(rows, fit):
-        lines.append(line)
-        print("  ".join(line.values()), flush=True)
-    if arguments.out:
-        write_rows(arguments.out, lines)
+def _lines(data: Path, cache: Path) -> Iterator[Line]:
+    fit = empty_fit(data, "")
+    rows, _ = read_rows(data, DecoderTraces(cache), fit)
+    yield from scores_without(rows, fit)
 
 
 if __name__ == "__main__":
-    main()
+    print_table(__doc__.strip().splitlines()[0], _lines)

@@ -10,7 +10,6 @@ that the fit could do without.
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Iterator
 from copy import copy
@@ -21,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.fit_calibration import held_out
+from benchmarks.fitting.command_line import print_table
 from benchmarks.fitting.held_out_groups import GROUPS
 from benchmarks.fitting.one_device_rows import Index
 from benchmarks.fitting.one_device_solver import Problem, solve
 from benchmarks.fitting.one_device_tables import read_measurements
 from benchmarks.fitting.table_lines import SUBMISSION, Line
 from benchmarks.scoring import error_summary
-from benchmarks.truth_table import write_rows
 from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from trainfare_core.prediction.network.coefficients import link_calibration
@@ -102,23 +101,11 @@ def _score(problem: Problem, theta: NDArray[np.float64]) -> Line:
     return found
 
 
-def main() -> None:
-    """Score the fit without each group of its terms."""
-    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the measurements")
-    parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
-    parser.add_argument("--out", type=Path, help="write the table here as CSV")
-    arguments = parser.parse_args()
+def _lines(data: Path, cache: Path) -> Iterator[Line]:
     waiting = link_calibration().communication.straggler_share
-    cache = ProfileCache(arguments.cache, only_held=True)
-    problem, _ = read_measurements(arguments.data, cache, DecoderTraces(arguments.cache), waiting)
-    lines = []
-    for line in scores_without(problem):
-        lines.append(line)
-        print("  ".join(line.values()), flush=True)
-    if arguments.out:
-        write_rows(arguments.out, lines)
+    traces = ProfileCache(cache, only_held=True)
+    yield from scores_without(read_measurements(data, traces, DecoderTraces(cache), waiting)[0])
 
 
 if __name__ == "__main__":
-    main()
+    print_table(__doc__.strip().splitlines()[0], _lines)

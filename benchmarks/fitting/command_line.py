@@ -1,18 +1,19 @@
-"""What the commands that fit coefficients do alike: options, the digest of their data, and the files they write."""
+"""What the commands that fit coefficients and score fits do alike: options, digests, and the files they write."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.fits import path_of
-from benchmarks.truth_table import write_json
+from benchmarks.fitting.table_lines import Line
+from benchmarks.truth_table import write_json, write_rows
 from trainfare_core.documents import Document
 
-__all__ = ["digest", "fit_parser", "write_fit"]
+__all__ = ["digest", "fit_parser", "print_table", "write_fit"]
 
 
 def fit_parser(description: str | None, calibration: str, record: str) -> argparse.ArgumentParser:
@@ -46,3 +47,24 @@ def write_fit(arguments: argparse.Namespace, coefficients: dict[str, Any], recor
     write_json(arguments.out, coefficients, sort_keys=True)
     arguments.record.write_text(record.to_json(), encoding="utf-8")
     print(f"wrote {arguments.out} and {arguments.record}")
+
+
+def print_table(description: str, lines_of: Callable[[Path, Path], Iterable[Line]]) -> None:
+    """
+    Run a command that prints a table line by line, and writes it as CSV where `--out` says.
+
+    Args:
+        description: of the command.
+        lines_of: makes the lines of the folder of measurements and the folder of traces.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the measurements")
+    parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
+    parser.add_argument("--out", type=Path, help="write the table here as CSV")
+    arguments = parser.parse_args()
+    lines = []
+    for line in lines_of(arguments.data, arguments.cache):
+        lines.append(line)
+        print("  ".join(line.values()), flush=True)
+    if arguments.out:
+        write_rows(arguments.out, lines)

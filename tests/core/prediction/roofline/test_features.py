@@ -92,6 +92,14 @@ def test_a_small_product_uses_less_of_the_peak_than_a_large_one() -> None:
     assert small > 1.05 * large
 
 
+@pytest.mark.parametrize("kind", ["matmul", "attention"])
+def test_products_of_the_backward_pass_reach_the_share_of_the_peak_of_forward_ones(kind: str) -> None:
+    """No term of their own: most made what was left out of the fit worse."""
+    forward = operation(kind=kind, dtype="bf16", shape=(1, 4096, 1024, 512))
+    backward = forward.model_copy(update={"phase": "backward"})
+    assert compute_terms(backward, "tensor") == compute_terms(forward, "tensor")
+
+
 def test_kernels_above_nine_and_other_dimensions_have_terms_of_their_own() -> None:
     """Of a depthwise convolution of 7 x 7 in channels last, in compute and in memory; of 1 and 3 dimensions; of the weights."""
     wide = convolution((64, 256, 256, 256, 1, 7, 7, 1, 28, 28, 1, 1))
