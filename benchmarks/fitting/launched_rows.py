@@ -14,19 +14,9 @@ Each fact was read in the repository that it names; what measured times say of i
   Lambda's suites v1 and v2 its clock does not wait for the device, and without AMP nothing else does: a log has an
   epoch of 5 ms and the evaluation after it of 213 ms, which takes 21 ms elsewhere. In PyTorch 2.x a step of 10 million
   samples takes 132, 95, 4 and 13 ms on 1, 2, 4 and 8 H100; in 1.13 163, 164, 164 and, of one batch, 111 ms.
-- NVIDIA's BERT (`modeling.py`, `scripts/run_pretraining.sh`): logits of the masked tokens alone; in PyTorch and
-  Paddle the samples of phase 2 (up to 512 tokens) come in bins of 64. Taken as 512 tokens, V100 would exceed its peak.
 - Lambda's runs of the suite v1 in PyTorch 1.13 of late 2022, before H100 and Ada (`benchmark_pytorch.sh`): the GPUs
   of a machine may not reach each other's memory (`NCCL_P2P_DISABLE=1`). GNMT on eight A100 80 GB then reaches 39 to
   51 % of eight times the rate of one, 98 to 100 % in the suite v0.
-- NVIDIA's READMEs (DeepLearningExamples): a column "104@FP16, 48@FP32" or "76,38" holds two batches, and image
-  classifiers have theirs in `configs.yml` (`launched_batches.csv`). Each README names its container, and so its
-  PyTorch. SSD300 runs channels-last. EfficientNet-B4 on one V100 of 32 GB reads 36 and 89 images/s where eight read
-  17 times as many and the card of 16 GB 83 and 204.
-- NVIDIA's TensorFlow examples: the tables of EfficientNet-v1 are of B0 and B4, that of v2 is of S at 300 pixels
-  (headings of the READMEs). XLA is on (`train_benchmark_*.sh`), also for U-Net Industrial (`UNet_trainbench_*.sh`). On
-  V100 B0 waits for its augmentation (README, known issues): AMP is 1.15 times as fast as fp32, 2.85 times on A100.
-  V-Net's optimizer is RMSProp (`utils/model_fn.py`), and a step of two volumes takes 17 ms in both precisions.
 - MosaicML's diffusion (mosaicml/diffusion, `yamls/`): batches of 2,048 in passes of 16 a device
   (`device_train_microbatch_size`), `SHARD_GRAD_OP`, on A100 of 80 GB. The README counts the U-Net alone, on latents
   made beforehand. At 256 pixels 128 devices, with one pass, are 1.36 times as fast as 64 with two.
@@ -51,23 +41,22 @@ Each fact was read in the repository that it names; what measured times say of i
   within 0.5 %; of two of 02-20 they do without the words.
 - AWS Neuron's data-parallel rows (their strategy says "32xNC(DP)"): each of a chip's two NeuronCores trains a copy,
   and the batch of the table is that of one, as its notes say.
-- Language models and the sources with facts of whole models: `launched_models.py`.
+- NVIDIA's other examples: `launched_nvidia.py`. Language models and the sources with facts of whole models:
+  `launched_models.py`.
 """
 
 from __future__ import annotations
 
-import csv
 import math
 from functools import lru_cache
 from pathlib import Path
 
 from benchmarks.fitting.launched_models import of_flagperf, of_fms, of_model, of_neuron
+from benchmarks.fitting.launched_nvidia import of_nvidia
 from benchmarks.fitting.table_lines import HOST_COPY, ZERO_2, Line, torch_of
 from benchmarks.truth_table import STEP_TABLES, read_rows
 from benchmarks.workloads.detection import CHANNELS_LAST
-from benchmarks.workloads.registry import COMPILED
 from benchmarks.workloads.sequences import FULL_SOFTMAX
-from benchmarks.workloads.transformers_models import MASKED_LOGITS
 from trainfare_core.hardware.accelerators import accelerator
 
 __all__ = ["NO_PEER_ACCESS", "as_launched", "launched_rows", "step_rows"]
@@ -83,22 +72,7 @@ _NO_AMP_FROM_BYTES = 80e9
 """Memory of the devices whose configurations lack NCF's `--amp`: theirs run AMP at the rate of TF32."""
 _PEERS_FROM_YEAR = 2022
 """Devices that came out from then on were measured after Lambda had allowed peer access again."""
-_TORCH_OF = {
-    "tacotron2": "1.6", "jasper": "1.7", "efficientnet": "1.9", "quartznet": "1.10", "ssd300": "1.13",
-    "nnu-net": "1.13",
-}  # fmt: skip
-"""PyTorch in the containers 20.06, 20.10, 21.03, 21.07, 22.10 and 22.11, which NVIDIA's READMEs name."""
 _BLOOM_WORDS = 250_880
-_VARIANTS = {
-    "efficientnet_v1/README.md:435": ("EfficientNet[efficientnet-b0]", "224"),
-    "efficientnet_v1/README.md:443": ("EfficientNet[efficientnet-b0]", "224"),
-    "efficientnet_v1/README.md:451": ("EfficientNet[efficientnet-b4]", "380"),
-    "efficientnet_v1/README.md:459": ("EfficientNet[efficientnet-b4]", "380"),
-    "efficientnet_v2/README.md:441": ("EfficientNet[efficientnetv2-s]", "300"),
-}
-"""Network and pixels of the tables of TensorFlow's EfficientNets, which the heading above each table names."""
-_BINNED_TOKENS = 288
-"""Mean length of BERT's samples, 256 of at most 512, and half a bin of padding."""
 _DIFFUSION_BATCH = 16
 """Samples of one pass of MosaicML's diffusion trainer."""
 
@@ -144,48 +118,6 @@ def _of_lambda(line: Line, name: str) -> Line:
     if several and device.release_year < _PEERS_FROM_YEAR:
         changes["notes"] += f";{NO_PEER_ACCESS}"
     return changes
-
-
-def _of_nvidia(line: Line, name: str) -> Line:
-    changes, notes = {}, [line["notes"]]
-    if name.startswith("bert") and line["task"] == "pretrain":
-        notes.append(MASKED_LOGITS)
-        if line["sequence_length"] == "512" and "tensorflow" not in line["framework"]:
-            changes["sequence_length"] = str(_BINNED_TOKENS)
-    in_torch = line["framework"].startswith("pytorch")
-    if in_torch:
-        release = next((version for start, version in _TORCH_OF.items() if name.startswith(start)), None)
-        changes["framework"] = f"pytorch {release} (NGC)" if release else line["framework"]
-    if in_torch and name.startswith("ssd300"):
-        notes.append(CHANNELS_LAST)
-    if name.endswith("b4]") and line["accelerator"] == "V100-SXM2-32GB" and line["devices"] == "1":
-        notes.append("SUSPECT: one of eight such cards is three times as fast")
-    if "tensorflow" in line["framework"]:
-        notes += _tensorflow_notes(line, name)
-        changes |= _of_tensorflow(line, name)
-    batch = _stated_batch(line | changes)
-    if batch:
-        changes["batch_per_device"] = batch
-        changes["global_batch"] = str(int(batch) * int(line["devices"]))
-    return changes | {"notes": ";".join(notes)}
-
-
-def _of_tensorflow(line: Line, name: str) -> Line:
-    model, pixels = _VARIANTS.get(line["source_ref"].partition("ConvNets/")[2], ("", ""))
-    if model:
-        return {"model": model, "image_size": pixels}
-    return {"optimizer": "rmsprop"} if name == "vnet" else {}
-
-
-def _tensorflow_notes(line: Line, name: str) -> list[str]:
-    table = line["source_ref"].partition("ConvNets/")[2]
-    waits = (
-        line["batch_per_device"] == "2.0"
-        if name == "vnet"
-        else table.endswith("v1/README.md:443") and line["precision"] == "amp_fp16"
-    )
-    compiled = table in _VARIANTS or name == "unet-industrial"
-    return [COMPILED] * compiled + ["HOST_BOUND"] * waits
 
 
 def _of_mosaicml(line: Line, _name: str) -> Line:
@@ -245,7 +177,7 @@ def _of_algoperf(line: Line, name: str) -> Line:
 
 _CHANGES = {
     "lambda-dlbench": _of_lambda,
-    "nvidia-dle": _of_nvidia,
+    "nvidia-dle": of_nvidia,
     "mosaicml-diffusion": _of_mosaicml,
     "sia-sosp23": _of_adaptdl,
     "aws-neuron": of_neuron,
@@ -260,31 +192,9 @@ _CHANGES = {
 """By the name of a source in the tables."""
 
 
-def _stated_batch(line: Line) -> str:
-    model = (
-        "WaveGlow" if "column=Number of samples" in line["notes"] else line["model"].replace("widese-", "")
-    )
-    for known in _batches():
-        same = model == known["model"] and line["precision"] == known["precision"]
-        starts = (line[name].startswith(known[name]) for name in ("framework", "accelerator"))
-        if same and line["batch_per_device"] == known["stated"] and all(starts):
-            return known["batch"]
-    return ""
-
-
-@lru_cache(maxsize=1)
-def _batches() -> list[Line]:
-    return _table("launched_batches.csv")
-
-
 @lru_cache(maxsize=1)
 def _shapes() -> list[Line]:
-    return _table("bigscience_shapes.csv")
-
-
-def _table(name: str) -> list[Line]:
-    with Path(__file__).with_name(name).open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return read_rows(Path(__file__).with_name("bigscience_shapes.csv"))
 
 
 def _ran_without_amp(line: Line, name: str, suite: str) -> bool:

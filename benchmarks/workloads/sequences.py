@@ -44,13 +44,14 @@ def find(row: Row) -> StepJob | str | None:
     maker = next((make for key, make in _MAKERS.items() if name.startswith(key)), None)
     if maker is None or row["task"] not in ("translation", "lm", "tts"):
         return None
-    fp32_weights = name.startswith("tacotron2")
+    tacotron = name.startswith("tacotron2")
+    fp32_weights = tacotron or row["framework"].startswith("tensorflow")
     return step_job(
         row,
         maker(row),
         optimizer_of(row, "adam"),
         half=not fp32_weights,
-        unstated_batch=48 if fp32_weights else 0,
+        unstated_batch=48 if tacotron else 0,
     )
 
 

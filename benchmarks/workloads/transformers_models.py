@@ -11,10 +11,12 @@ from torch.nn import functional
 
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["MASKED_LOGITS", "PretrainedBert", "find"]
+__all__ = ["FUSED_ATTENTION", "MASKED_LOGITS", "PretrainedBert", "find"]
 
 MASKED_LOGITS = "logits=masked"
 """Note of a row whose BERT computes logits of the masked tokens alone."""
+FUSED_ATTENTION = "attention=fused"
+"""Note of a row whose BERT has one kernel for softmax and both of its products."""
 
 _SIZES = {
     "bert-base": (12, 768, 12),
@@ -84,7 +86,7 @@ def find(row: Row) -> StepJob | str | None:
             units=sequence if row["throughput_unit"] == "tokens/s" else 1,
         ),
         optimizer_of(row, "adam"),
-        half=name.startswith("bert"),
+        half=name.startswith("bert") and not _casts_weights(row),
         phases=phases,
         compiled="compile" in row["framework"],
     )
@@ -123,32 +125,40 @@ def _masked_bert(row: Row, name: str, sequence: int) -> StepJob | str:
         return ids, ids.clone(), torch.zeros(batch, dtype=torch.long)
 
     predicted = int(_MASKED_SHARE * sequence)
-    network = Network(
-        f"hf.{name}.pretrain-masked.{sequence}", lambda: PretrainedBert(_bert_config(name), predicted), inputs
-    )
-    return step_job(row, network, optimizer_of(row, "adam"), half=True)
+    config, fused = _bert_config(row, name)
+    key = f"hf.{name}.pretrain-masked{fused}.{sequence}"
+    network = Network(key, lambda: PretrainedBert(config, predicted), inputs)
+    return step_job(row, network, optimizer_of(row, "adam"), half=not _casts_weights(row))
 
 
-def _bert_config(name: str) -> transformers.BertConfig:
+def _casts_weights(row: Row) -> bool:
+    """Return whether mixed precision casts fp32 weights at every use, as TensorFlow's does."""
+    return row["framework"].startswith("tensorflow")
+
+
+def _bert_config(row: Row, name: str) -> tuple[transformers.BertConfig, str]:
+    """Return the sizes of BERT, and the part of its key that says how attention is computed."""
+    fused = FUSED_ATTENTION in row["notes"]
     layers, width, heads = _SIZES["bert-large" if "large" in name else "bert-base"]
-    return transformers.BertConfig(
+    config = transformers.BertConfig(
         num_hidden_layers=layers, hidden_size=width, num_attention_heads=heads, intermediate_size=4 * width,
-        vocab_size=30_522, max_position_embeddings=512, attn_implementation="eager",
+        vocab_size=30_522, max_position_embeddings=512, attn_implementation="sdpa" if fused else "eager",
         pad_token_id=None,  # else older versions search the values of the batch for padding
     )  # fmt: skip
+    return config, "-fused" * fused
 
 
 def _bert(row: Row, name: str, sequence: int) -> _Described:
-    config = _bert_config(name)
+    config, fused = _bert_config(row, name)
     lengths = {"input_ids": sequence, "token_type_ids": sequence}
     if row["task"] == "finetune-squad":
         return (
-            f"{name}.squad",
+            f"{name}.squad{fused}",
             lambda: transformers.BertForQuestionAnswering(config),
             {**lengths, "start_positions": 0, "end_positions": 0},
         )
     return (
-        f"{name}.pretrain",
+        f"{name}.pretrain{fused}",
         lambda: transformers.BertForPreTraining(config),
         {**lengths, "labels": sequence, "next_sentence_label": 0},
     )

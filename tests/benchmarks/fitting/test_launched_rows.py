@@ -6,9 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.fitting.launched_rows import as_launched
 from benchmarks.fitting.step_work import work_of
@@ -16,24 +13,12 @@ from benchmarks.fitting.table_lines import ZERO_2, accumulation_of, is_suspect, 
 from benchmarks.workloads import ProfileCache, resolve
 from benchmarks.workloads.decoder import Decoder
 from benchmarks.workloads.decoder_names import decoder_of
-from benchmarks.workloads.detection import find as detector
 from benchmarks.workloads.sequences import TransformerXl
 from benchmarks.workloads.sequences import find as sequence_model
 from benchmarks.workloads.single_device import StepJob
-from benchmarks.workloads.transformers_models import PretrainedBert
 from benchmarks.workloads.transformers_models import find as transformers_model
+from builders.launched import LAMBDA, NVIDIA_BERT, flops_of, job_of
 
-LAMBDA = {
-    "source": "lambda-dlbench", "model": "WaveGlow", "task": "tts", "precision": "amp_fp16", "devices": "1",
-    "accelerator": "A100-SXM4-80GB", "batch_per_device": "48", "global_batch": "48", "sequence_length": "",
-    "framework": "pytorch 1.13.0 (NGC container)", "notes": "suite=v1;flag=FP16", "throughput": "1000",
-    "throughput_unit": "samples/s", "optimizer": "adam", "measured": "training loop", "image_size": "224",
-    "strategy": "single", "source_ref": "scaling/H100.yaml#resnet50",
-}  # fmt: skip
-NVIDIA_BERT = LAMBDA | {
-    "source": "nvidia-dle", "model": "BERT-large", "task": "pretrain", "sequence_length": "512",
-    "framework": "pytorch (NGC)", "notes": "column=Throughput",
-}  # fmt: skip
 EPOCH = 99_308_850
 
 
@@ -90,77 +75,17 @@ def test_transformer_xl_without_the_adaptive_flag_has_a_full_softmax() -> None:
     """The last product has all words for every token."""
     row = LAMBDA | {"model": "Transformer-XL-base", "task": "lm", "throughput_unit": "tokens/s"}
     keys = {
-        name: _job(sequence_model(made)).key for name, made in (("full", as_launched(row)), ("adaptive", row))
+        name: job_of(sequence_model(made)).key
+        for name, made in (("full", as_launched(row)), ("adaptive", row))
     }
     assert keys["full"] != keys["adaptive"]
     full, adaptive = (
-        _flops(TransformerXl(1, 8, 2, 16, 4, sizes), *(torch.zeros(4, 2, dtype=torch.long) for _ in range(2)))
+        flops_of(
+            TransformerXl(1, 8, 2, 16, 4, sizes), *(torch.zeros(4, 2, dtype=torch.long) for _ in range(2))
+        )
         for sizes in ((8,), (8, 8, 8, 8))
     )
     assert full > 2 * 8 * 8 * 267_735 > adaptive
-
-
-def test_logits_of_masked_tokens_alone() -> None:
-    """NVIDIA's pre-training of BERT; phase 2 has samples in bins in PyTorch and Paddle, not in TensorFlow."""
-    assert as_launched(NVIDIA_BERT)["sequence_length"] == "288"
-    assert as_launched(NVIDIA_BERT | {"framework": "tensorflow2 (NGC)"})["sequence_length"] == "512"
-    assert as_launched(NVIDIA_BERT | {"sequence_length": "128"})["sequence_length"] == "128"
-    masked, every = (
-        _job(transformers_model(row)).key
-        for row in (as_launched(NVIDIA_BERT), NVIDIA_BERT | {"sequence_length": "288"})
-    )
-    assert masked != every
-    config = transformers.BertConfig(
-        num_hidden_layers=1, hidden_size=8, num_attention_heads=2, intermediate_size=16, vocab_size=100
-    )
-    ids = torch.zeros(3, 20, dtype=torch.long)
-    some, whole = (
-        _flops(PretrainedBert(config, tokens), ids, ids, torch.zeros(3, dtype=torch.long))
-        for tokens in (3, 20)
-    )
-    assert whole - some == 2 * 3 * 17 * (8 * 8 + 8 * 100)
-
-
-@pytest.mark.parametrize(
-    ("row", "batch"),
-    [
-        ({"model": "Tacotron2", "accelerator": "V100-SXM2-16GB", "batch_per_device": "16.0"}, "104"),
-        (
-            {
-                "model": "Tacotron2",
-                "batch_per_device": "16.0",
-                "notes": "column=Number of samples used per second",
-            },
-            "10",
-        ),
-        ({"model": "BERT-large", "framework": "tensorflow2 (NGC)", "batch_per_device": "7638.0"}, "76"),
-        ({"model": "EfficientNet[efficientnet-widese-b4]", "batch_per_device": ""}, "128"),
-        ({"model": "ResNet-50-v1.5", "batch_per_device": "64"}, "64"),
-    ],
-)
-def test_a_batch_is_that_of_the_readme(row: dict[str, str], batch: str) -> None:
-    """Two batches of one column, and those of a file that no table reads."""
-    nvidia = LAMBDA | {
-        "source": "nvidia-dle",
-        "framework": "pytorch (NGC)",
-        "notes": "heading=Training",
-        "task": "",
-    }
-    found = as_launched(nvidia | {"devices": "8"} | row)
-    assert found["batch_per_device"] == batch
-    if batch != "64":
-        assert found["global_batch"] == str(8 * int(batch))
-
-
-def test_the_containers_of_nvidia_tell_their_pytorch() -> None:
-    """Hosts of PyTorch 1.x are slower; SSD300 runs channels-last."""
-    row = NVIDIA_BERT | {"model": "SSD300-ResNet50", "task": "detection", "image_size": "300"}
-    found = as_launched(row)
-    assert found["framework"] == "pytorch 1.13 (NGC)"
-    nhwc, nchw = (_job(detector(made)) for made in (found, row))
-    assert nhwc.key != nchw.key
-    assert nhwc.batch()[0].is_contiguous(memory_format=torch.channels_last)
-    assert next(nhwc.network().parameters()).is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize(
@@ -228,50 +153,6 @@ def test_what_a_trainer_did_is_in_its_row(row: dict[str, str], column: str, valu
     assert value not in as_launched(LAMBDA | row | {"source": "timm"})[column]
 
 
-@pytest.mark.parametrize(
-    ("readme", "precision", "model", "pixels", "batch"),
-    [
-        ("efficientnet_v1/README.md:435", "amp_fp16", "EfficientNet[efficientnet-b0]", "224", "1024"),
-        ("efficientnet_v1/README.md:451", "tf32", "EfficientNet[efficientnet-b4]", "380", "80"),
-        ("efficientnet_v2/README.md:441", "fp32", "EfficientNet[efficientnetv2-s]", "300", "64"),
-    ],
-)
-def test_tensorflows_efficientnets_are_those_of_their_headings(
-    readme: str, precision: str, model: str, pixels: str, batch: str
-) -> None:
-    """Each is a network of timm, compiled, with the batch of its launch script."""
-    row = LAMBDA | {
-        "source": "nvidia-dle", "model": readme[:15].replace("_", "-"), "framework": "tensorflow2 (NGC)",
-        "precision": precision, "batch_per_device": "", "global_batch": "", "image_size": "", "sequence_length": "",
-        "task": "imagenet-classification", "throughput_unit": "samples/s", "notes": "",
-        "source_ref": f"TensorFlow2/Classification/ConvNets/{readme}",
-        "accelerator": "V100-SXM2-32GB" if precision == "fp32" else "A100-SXM4-80GB",
-    }  # fmt: skip
-    found = as_launched(row)
-    assert (found["model"], found["image_size"], found["batch_per_device"]) == (model, pixels, batch)
-    job = resolve(found)
-    assert isinstance(job, StepJob)
-    assert job.compiled
-    assert f".{pixels}." in job.key
-
-
-def test_rows_that_wait_for_their_host_are_marked() -> None:
-    """B0 on V100 in mixed precision waits for its augmentation, V-Net of two volumes for its host."""
-    row = LAMBDA | {
-        "source": "nvidia-dle",
-        "framework": "tensorflow2 (NGC)",
-        "model": "EfficientNet-v1",
-        "notes": "",
-    }
-    table = "ConvNets/efficientnet_v1/README.md"
-    for line, precision, waits in ((443, "amp_fp16", True), (443, "fp32", False), (435, "amp_fp16", False)):
-        found = as_launched(row | {"source_ref": f"{table}:{line}", "precision": precision})
-        assert ("HOST_BOUND" in found["notes"]) == waits
-    for batch, waits in (("2.0", True), ("8.0", False)):
-        found = as_launched(row | {"model": "VNet", "batch_per_device": batch})
-        assert ("HOST_BOUND" in found["notes"]) == waits
-
-
 def test_a_diffusion_step_has_passes_of_16_images() -> None:
     """2,048 images on 64 devices are two passes, and the time of a step is that of all of them."""
     row = LAMBDA | {
@@ -318,7 +199,7 @@ def test_the_shapes_of_bloom_make_the_stated_sizes() -> None:
 
 def test_a_sentence_pair_counts_its_tokens_without_padding() -> None:
     """GNMT computes 2 x 32 steps of a pair, and its tables count 48.5 tokens."""
-    job = _job(sequence_model(LAMBDA | {"model": "GNMT", "task": "translation", "precision": "fp32"}))
+    job = job_of(sequence_model(LAMBDA | {"model": "GNMT", "task": "translation", "precision": "fp32"}))
     source, target, _ = job.batch()
     assert source.shape[0] + target.shape[0] == 64
     assert job.units == 48.5 * job.batch_size
@@ -349,7 +230,7 @@ def test_gradients_of_a_large_batch_are_accumulated(row: dict[str, str], passes:
     found = as_launched(neuron)
     assert accumulation_of(found) == passes
     assert found["sequence_length"] == ("512" if "Ph2" in neuron["model"] else "128")
-    job = _job(transformers_model(found))
+    job = job_of(transformers_model(found))
     once, whole = (measured_step_s(line, job) for line in (neuron, found))
     assert whole == pytest.approx(passes * (once or 0.0))
 
@@ -437,15 +318,3 @@ def test_other_rows_stay_as_their_table_has_them() -> None:
     """No fact is known of them."""
     for row in (LAMBDA | {"source": "timm"}, NVIDIA_BERT | {"task": "finetune-squad"}):
         assert as_launched(row) == row
-
-
-def _job(found: StepJob | str | None) -> StepJob:
-    assert isinstance(found, StepJob), found
-    return found
-
-
-def _flops(net: nn.Module, *inputs: torch.Tensor) -> int:
-    counter = FlopCounterMode(display=False)
-    with counter:
-        net(*inputs)
-    return counter.get_total_flops()
