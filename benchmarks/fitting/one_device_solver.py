@@ -354,7 +354,7 @@ class _Terms:
 def solve(
     problem: Problem,
     start: Array | None = None,
-    evaluations: int = 25,
+    evaluations: int = 100,
     without: NDArray[np.bool_] | None = None,
 ) -> Array:
     """

@@ -14,6 +14,11 @@ __all__ = ["Prior", "robust_fit"]
 
 Array = NDArray[np.float64]
 
+_TOLERANCE = 1e-8
+"""Relative change of the loss at which a fit ends. At 1e-5 the coefficients of one device were up to 0.01 from those of
+the smallest loss, and what was left out of the fit scored 0.1 points better or worse by where the fit had begun: twice
+what a group of terms must be worth to stay."""
+
 
 @dataclass(frozen=True)
 class Prior:
@@ -33,8 +38,8 @@ def robust_fit(
     *,
     bend: float,
     noise: float,
+    evaluations: int,
     start: Array | None = None,
-    evaluations: int = 25,
 ) -> Array:
     """
     Return the coefficients of the smallest loss.
@@ -79,6 +84,7 @@ def robust_fit(
     low = -np.inf if prior.low is None else (prior.low - prior.mean) / prior.sd
     high = np.inf if prior.high is None else (prior.high - prior.mean) / prior.sd
     found = least_squares(
-        residuals, begin, jacobian, bounds=(low, high), loss=loss, tr_solver="lsmr", ftol=1e-5, max_nfev=evaluations
+        residuals, begin, jacobian, bounds=(low, high), loss=loss, tr_solver="lsmr", ftol=_TOLERANCE,
+        max_nfev=evaluations,
     )  # fmt: skip
     return theta_of(found.x)

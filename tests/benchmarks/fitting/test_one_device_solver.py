@@ -16,6 +16,7 @@ from benchmarks.fit_calibration import carried_over, kernel_errors
 from benchmarks.fitting.one_device_rows import Index, Row, RowMaker, merged, roofline_s
 from benchmarks.fitting.one_device_solver import GLOBALS, Problem, prior, solve
 from benchmarks.fitting.one_device_tables import kernel_group
+from benchmarks.fitting.robust import Prior, robust_fit
 from benchmarks.fitting.table_lines import SUBMISSION, chip_of, timed_a_trainer, torch_of
 from benchmarks.kernels import seconds_of
 from benchmarks.one_device_terms import TERMS, scores_without, without
@@ -197,18 +198,18 @@ def test_a_submission_has_shares_of_its_own() -> None:
     maker = RowMaker(index, Counter())
     rows = [
         maker.row(
-            operations, accelerator("V100-SXM2-16GB"), 1.0, {**LINE, "measured": measured}, source="made",
-            workload="made", precision="fp32", weight=1.0,
+            operations, accelerator("V100-SXM2-16GB"), 1.0, {**LINE, "measured": measured, "framework": framework},
+            source="made", workload="made", precision="fp32", weight=1.0,
         )
-        for measured in ("", SUBMISSION)
+        for measured, framework in (("", "pytorch 2.1 torch.compile"), ("", "pytorch (NGC)"), (SUBMISSION, "pytorch"))
     ]  # fmt: skip
     problem = Problem([row for row in rows if row is not None], index)
-    assert [row.compiled for row in problem.rows] == [True, False]
+    assert [row.compiled for row in problem.rows] == [True, False, False]
     theta = np.array(index.mean)
     slopes = problem.slopes(theta).toarray()
     for name, of_rows in (
-        ("fused_launches", [True, False]), ("submission_launches", [False, True]),
-        ("submission_bytes", [False, True]), ("submission_reduction_bytes", [False, True]),
+        ("fused_launches", [True, True, False]), ("submission_launches", [False, False, True]),
+        ("submission_bytes", [False, False, True]), ("submission_reduction_bytes", [False, False, True]),
     ):  # fmt: skip
         column = index.of[name]
         assert (slopes[:, column] > 0).tolist() == of_rows, name
@@ -293,3 +294,22 @@ def test_a_trainers_loop_is_told_from_bare_steps() -> None:
     assert timed_a_trainer({"measured": "mean optimizer-step wall time incl. data loading"})
     assert not timed_a_trainer({"measured": "fwd+loss+bwd+optimizer on synthetic GPU data"})
     assert not timed_a_trainer({})
+
+
+def test_a_fit_ends_at_the_smallest_loss_wherever_it_begins() -> None:
+    """With coefficients that the measurements hardly tell apart, as those of one device are."""
+    rng, terms, rows, bend, noise = np.random.default_rng(1), 40, 200, 0.1, 0.05
+    slopes = rng.standard_normal((rows, terms)) * np.logspace(0, -3, terms)
+    truth = rng.standard_normal(terms)
+    measured = slopes @ truth + noise * rng.standard_normal(rows)
+    prior_of = Prior(np.zeros(terms), np.full(terms, 3.0))
+    losses = []
+    for start in (np.zeros(terms), truth, -truth):
+        theta = robust_fit(
+            lambda at: slopes @ at - measured, lambda _: slopes, prior_of, np.ones(rows),
+            bend=bend, noise=noise, evaluations=400, start=start,
+        )  # fmt: skip
+        errors = slopes @ theta - measured
+        of_rows = 2 * (bend / noise) ** 2 * (np.sqrt(1 + (errors / bend) ** 2) - 1)
+        losses.append(float(of_rows.sum() + ((theta / 3.0) ** 2).sum()))
+    assert max(losses) == pytest.approx(min(losses), rel=1e-6)
