@@ -35,12 +35,12 @@ those of fms-acceleration and AWS Neuron, which follow from other columns.
 
 from __future__ import annotations
 
-import csv
 import re
 from functools import lru_cache
 from pathlib import Path
 
 from benchmarks.fitting.table_lines import Line
+from benchmarks.truth_table import read_rows
 from trainfare_core.hardware.accelerators import accelerator
 
 __all__ = ["of_flagperf", "of_fms", "of_model", "of_neuron"]
@@ -109,5 +109,4 @@ def of_flagperf(line: Line, name: str) -> Line:
 
 @lru_cache(maxsize=1)
 def _facts() -> list[Line]:
-    with Path(__file__).with_name("launched_models.csv").open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return read_rows(Path(__file__).with_name("launched_models.csv"))

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
+from benchmarks.workloads.transformers_models import casts_weights
 
 __all__ = ["FULL_SOFTMAX", "find"]
 
@@ -45,12 +46,11 @@ def find(row: Row) -> StepJob | str | None:
     if maker is None or row["task"] not in ("translation", "lm", "tts"):
         return None
     tacotron = name.startswith("tacotron2")
-    fp32_weights = tacotron or row["framework"].startswith("tensorflow")
     return step_job(
         row,
         maker(row),
         optimizer_of(row, "adam"),
-        half=not fp32_weights,
+        half=not (tacotron or casts_weights(row)),
         unstated_batch=48 if tacotron else 0,
     )
 

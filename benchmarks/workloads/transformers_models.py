@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["FUSED_ATTENTION", "MASKED_LOGITS", "PretrainedBert", "find"]
+__all__ = ["FUSED_ATTENTION", "MASKED_LOGITS", "PretrainedBert", "casts_weights", "find"]
 
 MASKED_LOGITS = "logits=masked"
 """Note of a row whose BERT computes logits of the masked tokens alone."""
@@ -86,7 +86,7 @@ def find(row: Row) -> StepJob | str | None:
             units=sequence if row["throughput_unit"] == "tokens/s" else 1,
         ),
         optimizer_of(row, "adam"),
-        half=name.startswith("bert") and not _casts_weights(row),
+        half=name.startswith("bert") and not casts_weights(row),
         phases=phases,
         compiled="compile" in row["framework"],
     )
@@ -128,10 +128,10 @@ def _masked_bert(row: Row, name: str, sequence: int) -> StepJob | str:
     config, fused = _bert_config(row, name)
     key = f"hf.{name}.pretrain-masked{fused}.{sequence}"
     network = Network(key, lambda: PretrainedBert(config, predicted), inputs)
-    return step_job(row, network, optimizer_of(row, "adam"), half=not _casts_weights(row))
+    return step_job(row, network, optimizer_of(row, "adam"), half=not casts_weights(row))
 
 
-def _casts_weights(row: Row) -> bool:
+def casts_weights(row: Row) -> bool:
     """Return whether mixed precision casts fp32 weights at every use, as TensorFlow's does."""
     return row["framework"].startswith("tensorflow")
 
