@@ -178,7 +178,7 @@ def test_image_classifiers_are_fused_in_the_precisions_of_their_scripts(
 
 @pytest.mark.parametrize("task", ["pretrain", "finetune-squad"])
 def test_paddles_bert_has_one_kernel_for_attention_with_amp(task: str) -> None:
-    """In TF32 it has three products and a softmax."""
+    """In TF32 attention is two products and a softmax."""
     row = NVIDIA_BERT | {"framework": "paddle (NGC)", "task": task, "sequence_length": "128"}
     half, whole = (
         job_of(transformers_model(as_launched(row | {"precision": precision})))
