@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 
-from benchmarks.fitting.command_line import print_table
+from benchmarks.fitting.command_line import table_command
 from benchmarks.fitting.language_model_sums import KINDS, Rows, empty_fit, read_rows, solve
 from benchmarks.fitting.language_models import LARGEST_SOURCE, held_out
 from benchmarks.fitting.table_lines import Line
@@ -75,4 +75,4 @@ def _lines(data: Path, cache: Path) -> Iterator[Line]:
 
 
 if __name__ == "__main__":
-    print_table(__doc__.strip().splitlines()[0], _lines)
+    table_command(__doc__.strip().splitlines()[0], _lines)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.fit_calibration import held_out
-from benchmarks.fitting.command_line import print_table
+from benchmarks.fitting.command_line import table_command
 from benchmarks.fitting.held_out_groups import GROUPS
 from benchmarks.fitting.one_device_rows import Index
 from benchmarks.fitting.one_device_solver import Problem, solve
@@ -108,4 +108,4 @@ def _lines(data: Path, cache: Path) -> Iterator[Line]:
 
 
 if __name__ == "__main__":
-    print_table(__doc__.strip().splitlines()[0], _lines)
+    table_command(__doc__.strip().splitlines()[0], _lines)

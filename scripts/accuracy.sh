@@ -34,7 +34,7 @@ steps=$!
 # shellcheck disable=SC2086
 score step_time 2 calibration/throughput_train.csv --cache "$CACHE" $STEPS
 backwards=
-if [ "$SECONDS" -gt 300 ] && [ -f "$DATA/calibration/throughput_train.csv" ]; then # a first run: a second is here in one
+if [ "$SECONDS" -gt 300 ] && [ -f "$DATA/calibration/throughput_train.csv" ]; then # a first run: later ones are here within a minute
     # shellcheck disable=SC2086
     "$BIN/python" -m benchmarks.step_time --truth "$DATA/calibration/throughput_train.csv" --cache "$CACHE" \
         --trace-backwards $STEPS &

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from benchmarks.fitting.table_lines import Line
 from benchmarks.truth_table import write_json, write_rows
 from trainfare_core.documents import Document
 
-__all__ = ["digest", "fit_parser", "print_table", "write_fit"]
+__all__ = ["digest", "fit_parser", "table_command", "write_fit"]
 
 
 def fit_parser(description: str | None, calibration: str, record: str) -> argparse.ArgumentParser:
@@ -49,19 +49,22 @@ def write_fit(arguments: argparse.Namespace, coefficients: dict[str, Any], recor
     print(f"wrote {arguments.out} and {arguments.record}")
 
 
-def print_table(description: str, lines_of: Callable[[Path, Path], Iterable[Line]]) -> None:
+def table_command(
+    description: str, lines_of: Callable[[Path, Path], Iterable[Line]], argv: Sequence[str] | None = None
+) -> None:
     """
     Run a command that prints a table line by line, and writes it as CSV where `--out` says.
 
     Args:
         description: of the command.
         lines_of: makes the lines of the folder of measurements and the folder of traces.
+        argv: arguments; those of the process where it is None.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, required=True, help="folder of the measurements")
     parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
     parser.add_argument("--out", type=Path, help="write the table here as CSV")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     lines = []
     for line in lines_of(arguments.data, arguments.cache):
         lines.append(line)

@@ -53,19 +53,24 @@ _VARIANTS = {
 _BINNED_TOKENS = 288
 """Mean length of BERT's samples, 256 of at most 512, and half a bin of padding."""
 _FUSED = (
-    "TensorFlow/Classification/", "TensorFlow/Segmentation/UNet_Industrial/", "TensorFlow2/Classification/",
-    "TensorFlow2/LanguageModeling/", "TensorFlow2/Segmentation/",
+    "TensorFlow/Classification/ConvNets/resnext101-32x4d/", "TensorFlow/Classification/ConvNets/se-resnext101-32x4d/",
+    "TensorFlow/Segmentation/UNet_Industrial/", "TensorFlow2/Classification/ConvNets/efficientnet_",
+    "TensorFlow2/LanguageModeling/BERT/", "TensorFlow2/Segmentation/MaskRCNN/",
+    "TensorFlow2/Segmentation/UNet_Medical/", "TensorFlow2/Segmentation/nnUNet/",
 )  # fmt: skip
-"""Folders of the examples whose pointwise operations are fused in every precision."""
-_FUSED_IN_HALF = ("MxNet/Classification/", "PaddlePaddle/Classification/")
-"""Folders of those that fuse them in half precision alone."""
+"""Paths of the examples whose pointwise operations are fused in every precision."""
+_FUSED_IN_HALF = ("MxNet/Classification/RN50v1.5/", "PaddlePaddle/Classification/RN50v1.5/")
+"""Paths of those that fuse them in half precision alone."""
 
 
 def of_nvidia(line: Line, name: str) -> Line:
     """Return what a row of NVIDIA's examples lacks or has otherwise; `name`: its model in small letters."""
     changes, notes = {}, [line["notes"], *_kernels(line, name)]
-    pretrained = name.startswith("bert") and line["task"] == "pretrain"
-    if pretrained and line["sequence_length"] == "512" and "tensorflow" not in line["framework"]:
+    if (
+        _pretrains_bert(line, name)
+        and line["sequence_length"] == "512"
+        and "tensorflow" not in line["framework"]
+    ):
         changes["sequence_length"] = str(_BINNED_TOKENS)
     if line["framework"].startswith("pytorch"):
         release = next((version for start, version in _TORCH_OF.items() if name.startswith(start)), None)
@@ -86,8 +91,7 @@ def _kernels(line: Line, name: str) -> list[str]:
     """Return the notes on layout, logits, attention and fused operations."""
     notes = []
     path, half = line["source_ref"].partition(":")[2], line["precision"] == "amp_fp16"
-    in_torch = line["framework"].startswith("pytorch")
-    pretrained = name.startswith("bert") and line["task"] == "pretrain"
+    in_torch, pretrained = line["framework"].startswith("pytorch"), _pretrains_bert(line, name)
     if in_torch and name.startswith("ssd300"):
         notes.append(CHANNELS_LAST)
     if pretrained:
@@ -97,6 +101,10 @@ def _kernels(line: Line, name: str) -> list[str]:
     if path.startswith(_FUSED) or (half and path.startswith(_FUSED_IN_HALF)) or (in_torch and pretrained):
         notes.append(COMPILED)
     return notes
+
+
+def _pretrains_bert(line: Line, name: str) -> bool:
+    return name.startswith("bert") and line["task"] == "pretrain"
 
 
 def _waits(line: Line, name: str) -> bool:
