@@ -24,7 +24,8 @@ from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import OperationGroup
 from trainfare_core.prediction.roofline.coefficients import calibration
-from trainfare_core.prediction.roofline.operations import Operations, Roofline, operation_seconds
+from trainfare_core.prediction.roofline.operations import Operations, Roofline
+from trainfare_core.prediction.roofline.times import operation_seconds
 
 __all__ = ["main", "seconds_of"]
 

@@ -20,11 +20,8 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.network.collectives import link_of
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.roofline.host import host_bound, host_launch_s
-from trainfare_core.prediction.roofline.operations import (
-    Operations,
-    Roofline,
-    operation_seconds,
-)
+from trainfare_core.prediction.roofline.operations import Operations, Roofline
+from trainfare_core.prediction.roofline.times import operation_seconds
 
 __all__ = ["data_parallel_s", "is_data_parallel"]
 
@@ -50,7 +47,7 @@ def data_parallel_s(job: JobProfile, name: str, devices: int, ratio: float) -> f
     fit, device = calibration(), accelerator(name)
     operations = Operations.of(job)
     device_s = operation_seconds(operations, [Roofline.of(device, operations)], ratio, fit).total_s.sum()
-    by_phase = host_launch_s(operations, device, fit)
+    by_phase = host_launch_s(operations, [device], fit)[0]
     issued_s = by_phase.sum() + devices * link_record().data_parallel_forward_share * by_phase[0]
     moved_bytes = float(job.parameter_bytes + job.memory.gradient_bytes)
     held_s = host_bound(np.asarray(device_s), np.asarray(issued_s))

@@ -45,11 +45,8 @@ from trainfare_core.prediction.network.coefficients import CommunicationFit, Lin
 from trainfare_core.prediction.network.collectives import traffic_of
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.roofline.host import host_launch_s
-from trainfare_core.prediction.roofline.operations import (
-    Operations,
-    Roofline,
-    operation_seconds,
-)
+from trainfare_core.prediction.roofline.operations import Operations, Roofline
+from trainfare_core.prediction.roofline.times import operation_seconds
 
 __all__ = [
     "AllReduce",
@@ -182,7 +179,7 @@ def _pair(line: Line, job: JobProfile, ratio: float, measured_s: float, alone_s:
         gradient_bytes=traffic_of(job).all_reduce_bytes,
         link_bytes_per_s=device.link_bytes_per_s or device.pcie_bytes_per_s or math.nan,
         backward_share=float(phases[1] / phases.sum()), single_process=is_data_parallel(line),
-        forward_s=float(host_launch_s(operations, device, fit)[0]),
+        forward_s=float(host_launch_s(operations, [device], fit)[0, 0]),
         moved_bytes=float(job.parameter_bytes + job.memory.gradient_bytes),
     )  # fmt: skip
 

@@ -28,14 +28,13 @@ from trainfare_core.prediction.roofline.features import (
     unfilled_waves,
 )
 from trainfare_core.prediction.roofline.operations import (
-    WINOGRAD_LEAST,
     Operations,
     Roofline,
     bytes_share,
     compiled_loops,
     compiles_graphs,
-    log2_brevity,
 )
+from trainfare_core.prediction.roofline.times import WINOGRAD_LEAST, log2_brevity
 
 __all__ = ["Index", "Row", "RowMaker", "merged", "roofline_s"]
 
@@ -205,7 +204,7 @@ class RowMaker:
     def _compute(self, operations: Operations, roofline: Roofline, ratio: float) -> list[Indexed]:
         device = roofline.device
         tiles = np.array([log2_tiles(group, ratio) for group in operations.groups])
-        waves, loops = unfilled_waves(tiles, device), compiled_loops(operations, device)
+        waves, loops = unfilled_waves(tiles, [device])[0], compiled_loops(operations, device)
         of_device: dict[tuple[Path, bool], Indexed] = {}
         found: list[Indexed] = []
         for i, (tensor, flops) in enumerate(zip(roofline.tensor_path, operations.flops, strict=True)):

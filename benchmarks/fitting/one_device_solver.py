@@ -23,12 +23,7 @@ from benchmarks.fitting.table_lines import SUBMISSION
 from trainfare_core.prediction.roofline.coefficients import OverheadFit
 from trainfare_core.prediction.roofline.features import BRIEF, release_years
 from trainfare_core.prediction.roofline.host import host_bound, host_phase_s
-from trainfare_core.prediction.roofline.operations import (
-    BLEND,
-    WINOGRAD_LEAST,
-    blended_s,
-    inverse_efficiency,
-)
+from trainfare_core.prediction.roofline.times import BLEND, WINOGRAD_LEAST, blended_s, inverse_efficiency
 
 __all__ = ["GLOBALS", "Problem", "overhead_of", "prior", "solve", "submission_overhead_of"]
 

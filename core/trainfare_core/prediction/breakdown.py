@@ -16,8 +16,8 @@ from trainfare_core.prediction.roofline.operations import (
     Roofline,
     bytes_share,
     launch_share,
-    operation_seconds,
 )
+from trainfare_core.prediction.roofline.times import operation_seconds
 
 __all__ = ["KindTime", "device_breakdown", "notes_of"]
 

@@ -23,12 +23,8 @@ from trainfare_core.prediction.columns import (
 from trainfare_core.prediction.network import collectives
 from trainfare_core.prediction.roofline.coefficients import Calibration
 from trainfare_core.prediction.roofline.host import host_bound, host_launch_s
-from trainfare_core.prediction.roofline.operations import (
-    DeviceTime,
-    Operations,
-    Roofline,
-    operation_times,
-)
+from trainfare_core.prediction.roofline.operations import Operations, Roofline
+from trainfare_core.prediction.roofline.times import DeviceTime, operation_times
 
 __all__ = ["own_device_s", "roofline_steps"]
 
@@ -84,10 +80,9 @@ def _device_times(run: Run, placed: PlacedPlans) -> DeviceTime:
 
 def _host_s(run: Run, placed: PlacedPlans, passes: Array) -> Array:
     """Return seconds that the host needs to issue the step; the optimizer's launches are issued once."""
-    found = placed.devices.found
-    by_device = np.array(
-        [host_launch_s(run.operations, device, run.fit) for device in found] or [np.zeros(3)]
-    )
+    if not placed.devices.found:
+        return np.zeros(len(placed.row))
+    by_device = host_launch_s(run.operations, placed.devices.found, run.fit)
     forward, backward, update = by_device[placed.row].T
     return np.asarray((forward + backward) * passes + update)
 
@@ -152,5 +147,5 @@ def own_device_s(
     known = np.array([not one.unknown_because for one in rooflines])
     which = np.arange(len(rooflines))
     times = operation_times(operations, rooflines, which, np.full(len(rooflines), ratio), fit)
-    host_s = np.array([host_launch_s(operations, one.device, fit).sum() for one in rooflines])
+    host_s = host_launch_s(operations, [one.device for one in rooflines], fit).sum(axis=1)
     return np.where(known, times.total_s.sum(axis=0), np.nan), host_s

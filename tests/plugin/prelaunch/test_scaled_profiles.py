@@ -15,7 +15,8 @@ from trainfare import TrainingJob, trace_job
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.roofline.coefficients import calibration
-from trainfare_core.prediction.roofline.operations import Operations, Roofline, operation_seconds
+from trainfare_core.prediction.roofline.operations import Operations, Roofline
+from trainfare_core.prediction.roofline.times import operation_seconds
 
 
 class Classifier(LightningModule):

@@ -119,6 +119,10 @@ class Calibration(Record):
     source: SourceFit
     sigma: SigmaFit
 
+    def __hash__(self) -> int:
+        """Return a hash of what a device's part of a logit depends on."""
+        return hash((self.devices, self.matmul_devices, *self.coefficients.values()))
+
     def logit(self, terms: Terms) -> float:
         """Return the sum of coefficient x term; a term without a coefficient counts as zero."""
         known = self.coefficients
@@ -139,43 +143,21 @@ class Calibration(Record):
             part: the arithmetic path, or "memory" for the share of the bandwidth.
             convolution: of convolutions, and not of other operations; no difference to memory.
         """
-        own = np.array(
-            [self._device_logit(device, part, convolution) for device in devices], dtype=np.float64
-        )
-        unmeasured = [i for i, device in enumerate(devices) if not self._measures(device, part, convolution)]
+        own = np.array([self.device_logit(device, part, convolution) for device in devices], dtype=np.float64)
+        unmeasured = [i for i, device in enumerate(devices) if not self.measures(device, part, convolution)]
         if unmeasured:
-            best, every = self._best_measured(part, convolution)
+            best, every = _best_measured(self, part, convolution)
             for i in unmeasured:
                 own[i] = min(own[i], best.get(devices[i].vendor, every))
         return own
 
-    def _best_measured(
-        self,
-        part: Path | Literal["memory"],
-        convolution: bool,  # noqa: FBT001 - handed on
-    ) -> tuple[dict[str, float], float]:
-        """
-        Return the highest logit of the measured devices of each maker, and of all makers.
-
-        Where no convolution of a maker was measured, its devices with measured products on the same path count.
-        """
-        best: dict[str, float] = {}
-        known: dict[str, float] = {}
-        for of_convolutions in (True, False) if convolution else (False,):
-            known = {}
-            for device in accelerators():
-                if self._measures(device, part, of_convolutions):
-                    logit = self._device_logit(device, part, convolution)
-                    known[device.vendor] = max(known.get(device.vendor, -math.inf), logit)
-            best = known | best
-        return best, max(known.values(), default=math.inf)
-
-    def _device_logit(self, device: Accelerator, part: Path | Literal["memory"], convolution: bool) -> float:  # noqa: FBT001 - handed on
+    def device_logit(self, device: Accelerator, part: Path | Literal["memory"], convolution: bool) -> float:  # noqa: FBT001 - handed on
+        """Return the device's own part of a logit, whatever was measured; see `device_logits`."""
         if part == "memory":
             return self.logit(device_memory_terms(device))
         return self.logit(device_compute_terms(device, part, convolution=convolution))
 
-    def _measures(self, device: Accelerator, part: Path | Literal["memory"], convolution: bool) -> bool:  # noqa: FBT001 - handed on
+    def measures(self, device: Accelerator, part: Path | Literal["memory"], convolution: bool) -> bool:  # noqa: FBT001 - handed on
         """Return whether rows of this very device are behind this efficiency."""
         own = self.is_known(device)
         if part == "memory":
@@ -194,6 +176,29 @@ class Calibration(Record):
         The best matrix product of a device moves nothing of its memory: such a device is not known by that alone.
         """
         return device.name in self.devices
+
+
+@lru_cache(maxsize=256)  # of several fits, where some leave rows out
+def _best_measured(
+    fit: Calibration,
+    part: Path | Literal["memory"],
+    convolution: bool,  # noqa: FBT001 - handed on
+) -> tuple[dict[str, float], float]:
+    """
+    Return the highest logit of the measured devices of each maker, and of all makers.
+
+    Where no convolution of a maker was measured, its devices with measured products on the same path count.
+    """
+    best: dict[str, float] = {}
+    known: dict[str, float] = {}
+    for of_convolutions in (True, False) if convolution else (False,):
+        known = {}
+        for device in accelerators():
+            if fit.measures(device, part, of_convolutions):
+                logit = fit.device_logit(device, part, convolution)
+                known[device.vendor] = max(known.get(device.vendor, -math.inf), logit)
+        best = known | best
+    return best, max(known.values(), default=math.inf)
 
 
 @lru_cache(maxsize=1)

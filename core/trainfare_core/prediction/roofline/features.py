@@ -11,6 +11,7 @@ micro-batch that is asked for, so a scaled profile and one traced at that size h
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -149,16 +150,21 @@ def uses_winograd(group: OperationGroup) -> bool:
     return (groups, depth, height, width, stride) == (1, 1, 3, 3, 1)
 
 
-def unfilled_waves(tiles: NDArray[np.float64], device: Accelerator) -> NDArray[np.float64]:
+def unfilled_waves(tiles: NDArray[np.float64], devices: Sequence[Accelerator]) -> NDArray[np.float64]:
     """
-    Return how far less than one wave of tiles fills the device: log2, 0 where it is full or not known.
+    Return how far less than one wave of tiles fills each device: log2, 0 where it is full or not known.
 
     Devices behind a graph compiler have a few large matrix units each, which one tile fills.
+
+    Args:
+        tiles: of `log2_tiles`, shape (operations,).
+        devices: n of them; the result has shape (n, operations).
     """
-    if device.kind != "gpu":
-        return np.zeros(len(tiles))
-    units = math.log2(device.sm_count or _TYPICAL_SM_COUNT)
-    return np.asarray(np.nan_to_num(np.clip(tiles - units, _LEAST_FILL, 0.0)))
+    units = np.array(
+        [math.log2(d.sm_count or _TYPICAL_SM_COUNT) if d.kind == "gpu" else -math.inf for d in devices]
+    )
+    known = np.nan_to_num(tiles, nan=math.inf)
+    return np.asarray(np.clip(known - units[:, None], _LEAST_FILL, 0.0))
 
 
 def compute_terms(group: OperationGroup, path: Path, ratio: float = 1.0) -> Terms:

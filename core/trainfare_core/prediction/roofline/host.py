@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,13 +46,10 @@ def host_phase_s(launches: Array, old_host: Flags, years: Array, overhead: Overh
     return np.asarray(launches * by_phase * np.expand_dims(each_s, -1))
 
 
-def host_launch_s(operations: Operations, device: Accelerator, fit: Calibration) -> Array:
-    """Return the host's seconds to issue the launches of each phase once, shape (3,); 0 behind a graph compiler."""
-    if compiles_graphs(device):
-        return np.zeros(3)
-    return host_phase_s(
-        operations.by_phase(operations.launches * launch_share(operations, fit.overhead)),
-        np.asarray(operations.old_host),
-        np.asarray(release_years(device)),
-        fit.overhead,
-    )
+def host_launch_s(operations: Operations, devices: Sequence[Accelerator], fit: Calibration) -> Array:
+    """Return the host's seconds to issue each phase's launches once, shape (devices, 3); 0 behind a graph compiler."""
+    launches = operations.by_phase(operations.launches * launch_share(operations, fit.overhead))
+    years = np.array([release_years(device) for device in devices])
+    issued = np.array([not compiles_graphs(device) for device in devices], dtype=np.bool_)
+    each_s = host_phase_s(launches, np.asarray(operations.old_host), years, fit.overhead)
+    return np.asarray(each_s * issued[:, None])

@@ -1,22 +1,13 @@
 """
-The definition of the one-device model: how long the operations of a step take, as a calibrated roofline.
+What of a step depends on no coefficient: its operations as arrays, and the most that each device could do for them.
 
-    a = FLOPs / (dense peak[dtype] x efficiency)
-    b = bytes / (bandwidth x efficiency), of the share h at the bandwidth of the cache
-    time = kernels x device launch cost + max(a, b) + BLEND x min(a, b)
-    step = hold(sum of times, host launches)
-
-Predictions and the fit in `benchmarks/fitting/one_device_rows.py` both use the functions here. They take the
-coefficients as an argument; the efficiencies' terms are named in `features.py`, and h is in `caches.py`. What does not
-depend on coefficients (sizes at a micro-batch, peaks, which arithmetic runs) is in `Operations` and `Roofline`.
+`times.py` makes seconds of both; the fit in `benchmarks/fitting/one_device_rows.py` reads the same classes.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,57 +19,32 @@ from trainfare_core.job_profile import (
     JobProfile,
     OperationGroup,
 )
-from trainfare_core.prediction.roofline.caches import held_in_cache, with_cache_as_memory
 from trainfare_core.prediction.roofline.coefficients import Calibration, OverheadFit
 from trainfare_core.prediction.roofline.features import (
-    BRIEF,
-    COMPILED_LOOP,
-    PATHS,
     TENSOR_KINDS,
-    WAVES,
     Path,
-    compute_terms,
     layout_of,
-    log2_tiles,
-    memory_terms,
     serial_kernels,
-    shape_at,
-    unfilled_waves,
     uses_winograd,
 )
 
 __all__ = [
-    "BLEND",
     "PHASES",
-    "WINOGRAD_LEAST",
-    "DeviceTime",
+    "OfType",
     "Operations",
     "Roofline",
-    "blended_s",
     "bytes_share",
+    "compiled_loops",
     "compiles_graphs",
-    "inverse_efficiency",
     "launch_share",
-    "operation_seconds",
-    "operation_times",
     "usable_dtype",
 ]
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-BLEND: Final = 0.3
-"""Share of the smaller of compute and memory time that does not hide behind the larger. Assumed, not fitted."""
-WINOGRAD_LEAST: Final = 1 / 4
-"""F(4x4, 3x3) multiplies 36 times where the direct sum multiplies 144 times."""
 PHASES: Final = ("forward", "backward", "optimizer")
 
-_FULL_KERNEL_S: Final = 32e-6
-"""A kernel that would move its bytes in less than this at the full bandwidth does not reach it. A chosen value."""
-_BRIEFEST: Final = -4.0
-"""Kernels of less than 1/16 of that count as 1/16: their launch is the larger part."""
-_STEEPEST_LOGIT: Final = 20.0
-"""Logits are clipped here, at an efficiency of 2e-9, so that no coefficient makes an exponential overflow."""
 _TENSOR_DTYPES: Final = frozenset(("tf32", "fp16", "bf16", "fp8", "mxfp8", "fp4", "int8"))
 _UNFITTED_DTYPES: Final = frozenset(("fp64", "fp8", "mxfp8", "fp4", "int8"))
 """No fitted step has its products in them; of fp8 only the best product of a few devices was timed."""
@@ -93,6 +59,15 @@ _FALLBACK: Final[dict[str, tuple[str, ...]]] = {
 }
 """What runs instead where a device lacks a type. A GPU without bf16 or fp16 units computes in fp32; TF32 is
 a permission, not a demand; XLA multiplies fp32 in one bf16 pass on devices without fp32 matrix units."""
+
+
+class OfType(NamedTuple):
+    """The operations of one type."""
+
+    dtype: str
+    rows: NDArray[np.int64]
+    matrix_kind: str
+    """Kind of the first one that is matrix work; "" where none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +87,8 @@ class Operations:
     """Kernels that run one after another: a recurrent layer waits for every time step in one launch."""
     phase: NDArray[np.int64]
     """Index of `PHASES`."""
-    dtypes: NDArray[np.str_]
-    """As wanted; "fp32" for kinds that run on vector units."""
+    by_dtype: tuple[OfType, ...]
+    """By the type as wanted; "fp32" for kinds that run on vector units."""
     tensor: Flags
     """Whether it is matrix work."""
     pointwise: Flags
@@ -157,7 +132,7 @@ class Operations:
             launches=np.array([g.launches for g in groups], dtype=np.float64),
             kernels=np.array([serial_kernels(g) for g in groups], dtype=np.float64),
             phase=np.array([PHASES.index(g.phase) for g in groups], dtype=np.int64),
-            dtypes=np.array([g.dtype if g.kind in TENSOR_KINDS else "fp32" for g in groups], dtype=np.str_),
+            by_dtype=_by_dtype(groups),
             tensor=tensor,
             pointwise=pointwise,
             fused_bytes_share=np.array([g.left_where_fused for g in groups], dtype=np.float64),
@@ -188,6 +163,20 @@ class Operations:
     def by_phase(self, values: Array) -> Array:
         """Return sums over the operations of each phase; (..., operations) becomes (..., 3)."""
         return np.asarray(values @ (self.phase[:, None] == np.arange(3)).astype(np.float64))
+
+
+def _by_dtype(groups: tuple[OperationGroup, ...]) -> tuple[OfType, ...]:
+    matrix_kinds, members = dict[str, str](), dict[str, list[int]]()
+    for i, group in enumerate(groups):
+        matrix = group.kind in TENSOR_KINDS
+        dtype = group.dtype if matrix else "fp32"
+        members.setdefault(dtype, []).append(i)
+        if matrix:
+            matrix_kinds.setdefault(dtype, group.kind)
+    return tuple(
+        OfType(dtype, np.array(rows, dtype=np.int64), matrix_kinds.get(dtype, ""))
+        for dtype, rows in members.items()
+    )
 
 
 def _is_unfitted(group: OperationGroup) -> bool:
@@ -229,19 +218,16 @@ class Roofline:
         flop_s, tensor_path = np.zeros(len(operations)), np.zeros(len(operations), dtype=np.bool_)
         paths, notes = set[Path](), list[str]()
         emulated, unknown_because = False, ""
-        for wanted in dict.fromkeys(operations.dtypes.tolist()):
-            chosen = operations.dtypes == wanted
-            matrix = chosen & operations.tensor
+        for wanted, rows, matrix_kind in operations.by_dtype:
             used, peak = usable_dtype(device, wanted)
             if peak is None:
-                if matrix.any():
-                    kind = operations.groups[int(np.flatnonzero(matrix)[0])].kind
-                    lacks = f"{device.name} has no {wanted} arithmetic for {kind}"
+                if matrix_kind:
+                    lacks = f"{device.name} has no {wanted} arithmetic for {matrix_kind}"
                     unknown_because = unknown_because or _PACKED.get(wanted, lacks)
                 continue
-            flop_s[chosen] = 1.0 / peak
-            tensor_path[chosen] = used in _TENSOR_DTYPES
-            if matrix.any():
+            flop_s[rows] = 1.0 / peak
+            tensor_path[rows] = used in _TENSOR_DTYPES
+            if matrix_kind:
                 paths.add("tensor" if used in _TENSOR_DTYPES else "vector")
                 if used != wanted and not (wanted == "tf32" and used == "fp32"):
                     emulated = True
@@ -290,209 +276,9 @@ def usable_dtype(device: Accelerator, dtype: str) -> tuple[str, float | None]:
     return known, None
 
 
-def log2_brevity(
-    operations: Operations, ratio: float, seconds_per_byte: Array
-) -> tuple[NDArray[np.int64], Array]:
-    """Return operations, but for products, that fall short of all bandwidth, and how far: log2, (devices, these)."""
-    each = np.log2(np.maximum(operations.bytes_a_launch(ratio), 1.0))
-    full = np.log2(seconds_per_byte / _FULL_KERNEL_S)
-    short = np.flatnonzero(~operations.product & (each + full.min(initial=0.0) < 0.0))
-    return short, np.clip(each[short] + full[:, None], _BRIEFEST, 0.0)
-
-
 def compiled_loops(operations: Operations, device: Accelerator) -> Flags:
     """Return which operations are recurrent layers that a graph compiler unrolls."""
     return operations.recurrent & compiles_graphs(device)
-
-
-def inverse_efficiency(logit: Array) -> Array:
-    """Return 1 / logistic(logit), at least 1."""
-    return np.asarray(1.0 + np.exp(-np.clip(logit, -_STEEPEST_LOGIT, _STEEPEST_LOGIT)))
-
-
-def blended_s(compute_s: Array, memory_s: Array) -> Array:
-    """Return seconds of operations whose arithmetic and memory traffic overlap, but not fully."""
-    return np.asarray(np.maximum(compute_s, memory_s) + BLEND * np.minimum(compute_s, memory_s))
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceTime:
-    """Device seconds: of single operations, shape (devices, operations), or by phase, shape (3, columns)."""
-
-    compute_s: Array
-    """Of operations that arithmetic limits, 0 of others."""
-    memory_s: Array
-    launch_s: Array
-    """Of single operations shape (operations,): it does not depend on the device."""
-    floor_s: Array
-    """At efficiency 1: the roofline."""
-
-    @property
-    def total_s(self) -> Array:
-        """Seconds of each operation or phase."""
-        return self.compute_s + self.memory_s + self.launch_s
-
-
-def operation_seconds(
-    operations: Operations, rooflines: Sequence[Roofline], ratio: float, fit: Calibration
-) -> DeviceTime:
-    """
-    Return device seconds of every operation.
-
-    Args:
-        operations: of one profile.
-        rooflines: of these operations, one a device.
-        ratio: micro-batch over the profile's.
-        fit: the coefficients.
-    """
-    logits = _Logits(operations, rooflines, fit)
-    return _seconds(operations, np.arange(len(rooflines)), ratio, logits, fit)
-
-
-def operation_times(
-    operations: Operations, rooflines: Sequence[Roofline], device: NDArray[np.int64], ratio: Array, fit: Calibration
-) -> DeviceTime:  # fmt: skip
-    """
-    Return device seconds by phase for every column, a column one (device, micro-batch ratio).
-
-    Args:
-        operations: what runs.
-        rooflines: of these operations, one a device.
-        device: row of `rooflines` of each column, shape (columns,).
-        ratio: micro-batch over the profile's, shape (columns,); NaN gives NaN. Forward and backward FLOPs and batch
-            bytes scale with it; weights' bytes, launches and the optimizer do not.
-        fit: the coefficients.
-    """
-    parts = np.full((4, 3, len(ratio)), np.nan)
-    logits = _Logits(operations, rooflines, fit)
-    values, which = np.unique(ratio, return_inverse=True)
-    for i, value in enumerate(values.tolist()):
-        if math.isnan(value):
-            continue
-        columns = np.flatnonzero(which == i)
-        used, row = np.unique(device[columns], return_inverse=True)
-        seconds = _seconds(operations, used, value, logits, fit)
-        for part, each_s in zip(
-            parts, (seconds.compute_s, seconds.memory_s, seconds.launch_s, seconds.floor_s), strict=True
-        ):
-            by_phase = np.broadcast_to(operations.by_phase(each_s), (len(used), 3))
-            part[:, columns] = by_phase[row].T
-    return DeviceTime(*parts)
-
-
-def _seconds(
-    operations: Operations, used: NDArray[np.int64], ratio: float, logits: _Logits, fit: Calibration
-) -> DeviceTime:
-    flop_s, byte_s = (rates[used] for rates in (logits.seconds_per_flop, logits.seconds_per_byte))
-    flops = operations.flops_at(ratio)
-    moved_s = operations.bytes_at(ratio) * byte_s
-    slowness, least = logits.memory(ratio, used)
-    compute_s = flops * flop_s * inverse_efficiency(logits.compute(ratio, used))
-    memory_s = moved_s * slowness
-    time_s = blended_s(compute_s, memory_s)
-    limited = compute_s >= memory_s
-    return DeviceTime(
-        compute_s=np.where(limited, time_s, 0.0),
-        memory_s=np.where(limited, 0.0, time_s),
-        launch_s=operations.kernels * launch_share(operations, fit.overhead) * fit.overhead.device_launch_s,
-        floor_s=np.maximum(flops * flop_s, moved_s * least),
-    )
-
-
-class _Logits:
-    """Logits of the efficiencies of one profile's operations on several devices."""
-
-    def __init__(self, operations: Operations, rooflines: Sequence[Roofline], fit: Calibration) -> None:
-        self._operations, self._fit = operations, fit
-        share = fit.overhead.winograd_flops_share
-        self.seconds_per_flop = np.stack(
-            [r.seconds_per_flop * np.where(r.winograd, share, 1.0) for r in rooflines]
-        )
-        self.seconds_per_byte = np.stack(
-            [r.seconds_per_byte * bytes_share(operations, r.device) for r in rooflines]
-        )
-        own = np.array([fit.logit(memory_terms(g, operations.layout)) for g in operations.groups])
-        of_device = fit.device_logits([r.device for r in rooflines], "memory")
-        self._memory = of_device[:, None] + own
-        """Shape (devices, operations), without what depends on the micro-batch."""
-        self._devices: list[Accelerator] = [r.device for r in rooflines]
-        self._bandwidth_s = np.array([r.seconds_per_byte for r in rooflines])
-        cached = [with_cache_as_memory(device) for device in self._devices]
-        self._cached = fit.device_logits(cached, "memory")[:, None] + own
-        """The same where memory is as fast as a device's cache."""
-        self._cache_s = np.array([1.0 / device.memory_bandwidth_bytes_per_s for device in cached])
-        self._tensor_path = np.stack([r.tensor_path for r in rooflines])
-        self._loop = np.stack([compiled_loops(operations, device) for device in self._devices])
-        convolution = np.array([g.kind == "convolution" for g in operations.groups], dtype=np.bool_)
-        self._of_device: dict[Path, Array] = {
-            path: np.where(
-                convolution,
-                fit.device_logits(self._devices, path, convolution=True)[:, None],
-                fit.device_logits(self._devices, path)[:, None],
-            )
-            for path in PATHS
-        }
-        """Shape (devices, operations)."""
-        runs = operations.flops > 0
-        self._runs_on: dict[Path, NDArray[np.int64]] = {
-            "tensor": np.flatnonzero(runs & self._tensor_path.any(axis=0)),
-            "vector": np.flatnonzero(runs & ~self._tensor_path.all(axis=0)),
-        }
-        self._own: dict[Path, Array] = {path: np.zeros(len(operations)) for path in PATHS}
-        self._tiles = np.full(len(operations), np.nan)
-        self._set(np.ones(len(operations), dtype=np.bool_), 1.0, self._own, self._tiles)
-
-    def memory(self, ratio: float, used: NDArray[np.int64]) -> tuple[Array, Array]:
-        """
-        Return the time of bytes over that at the full bandwidth of the devices `used`, shape (devices, operations).
-
-        The second is the least: at efficiency 1. Bytes in a cache take what they would where memory is as fast.
-        """
-        found = self._slowness(ratio, used, self._memory, self._bandwidth_s)
-        least = np.ones(found.shape)
-        row = np.flatnonzero(self._cache_s[used] < self._bandwidth_s[used])
-        faster, gain = used[row], (self._cache_s / self._bandwidth_s)[used[row], None]
-        devices = [self._devices[int(one)] for one in faster]
-        held = held_in_cache(self._operations.bytes_a_launch(ratio), devices)
-        cached = gain * self._slowness(ratio, faster, self._cached, self._cache_s)
-        found[row] -= held * np.maximum(found[row] - cached, 0.0)
-        least[row] -= held * (1.0 - gain)
-        return found, least
-
-    def _slowness(
-        self, ratio: float, used: NDArray[np.int64], logits: Array, seconds_per_byte: Array
-    ) -> Array:
-        found: Array = logits[used]
-        short, brevity = log2_brevity(self._operations, ratio, seconds_per_byte[used])
-        found[:, short] += self._fit.coefficients.get(BRIEF, 0.0) * brevity
-        return inverse_efficiency(found)
-
-    def compute(self, ratio: float, used: NDArray[np.int64]) -> Array:
-        """Return logits of compute efficiency of the devices `used`, shape (devices, operations)."""
-        own, tiles = self._own, self._tiles
-        if ratio != 1.0:
-            scaled: dict[Path, Array] = {path: own[path].copy() for path in PATHS}
-            own, tiles = scaled, tiles.copy()
-            moves = np.array([shape_at(g, ratio) != g.shape for g in self._operations.groups], dtype=np.bool_)
-            self._set(moves, ratio, own, tiles)
-        weight = self._fit.coefficients.get(WAVES, 0.0)
-        waves = weight * np.stack([unfilled_waves(tiles, self._devices[int(i)]) for i in used])
-        tensor, vector = (self._of_device[path][used] + own[path] for path in ("tensor", "vector"))
-        found = np.where(self._tensor_path[used], tensor, vector) + waves
-        if self._operations.recurrent.any():
-            found += self._loop[used] * self._fit.coefficients.get(COMPILED_LOOP, 0.0)
-        return np.asarray(found)
-
-    def _set(self, chosen: Flags, ratio: float, own: dict[Path, Array], tiles: Array) -> None:
-        """Write the operations' own logits and tiles at a micro-batch into `own` and `tiles`."""
-        groups = self._operations.groups
-        for path, rows in self._runs_on.items():
-            for row in rows[chosen[rows]]:
-                i = int(row)
-                own[path][i] = self._fit.logit(compute_terms(groups[i], path, ratio))
-        for row in np.flatnonzero(chosen & self._operations.tensor):
-            i = int(row)
-            tiles[i] = log2_tiles(groups[i], ratio)
 
 
 def compiles_graphs(device: Accelerator) -> bool:

@@ -14,7 +14,8 @@ from builders.profiles import operation, profile
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.prediction.roofline.caches import CACHE_READ_S, held_in_cache, with_cache_as_memory
 from trainfare_core.prediction.roofline.coefficients import calibration
-from trainfare_core.prediction.roofline.operations import Operations, Roofline, operation_seconds
+from trainfare_core.prediction.roofline.operations import Operations, Roofline
+from trainfare_core.prediction.roofline.times import operation_seconds
 
 MEBIBYTE = 2**20
 CARD = accelerator("L40S-48GB")

@@ -25,11 +25,8 @@ from trainfare_core.prediction.roofline.features import (
     shape_at,
     unfilled_waves,
 )
-from trainfare_core.prediction.roofline.operations import (
-    Operations,
-    Roofline,
-    operation_seconds,
-)
+from trainfare_core.prediction.roofline.operations import Operations, Roofline
+from trainfare_core.prediction.roofline.times import operation_seconds
 
 DENSE = (64, 256, 256, 1, 1, 3, 3, 1, 28, 28, 1, 0)
 
@@ -184,9 +181,10 @@ def test_convolutions_of_a_generation_have_a_term_of_their_own(path: Path) -> No
 
 def test_one_tile_leaves_most_of_a_gpu_idle_and_fills_the_matrix_unit_of_a_tpu() -> None:
     tiles = np.array([0.0, 5.0, math.nan])
-    assert unfilled_waves(tiles, accelerator("A100-SXM-80GB")).tolist() == [-4.0, 5 - math.log2(108), 0.0]
-    for name in ("TPU-v4", "Gaudi2", "Trainium1"):
-        assert not unfilled_waves(tiles, accelerator(name)).any()
+    devices = [accelerator(name) for name in ("A100-SXM-80GB", "TPU-v4", "Gaudi2", "Trainium1")]
+    gpu, *others = unfilled_waves(tiles, devices)
+    assert gpu.tolist() == [-4.0, 5 - math.log2(108), 0.0]
+    assert not np.any(others)
 
 
 def memory_s(group: OperationGroup, name: str = "A100-SXM-80GB") -> float:

@@ -16,11 +16,8 @@ from trainfare_core.job_profile import JobProfile, ProfileSource
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.roofline.features import TENSOR_KINDS
 from trainfare_core.prediction.roofline.host import host_bound, host_launch_s
-from trainfare_core.prediction.roofline.operations import (
-    Operations,
-    Roofline,
-    operation_seconds,
-)
+from trainfare_core.prediction.roofline.operations import Operations, Roofline
+from trainfare_core.prediction.roofline.times import operation_seconds
 
 GPUS = tuple(device for device in accelerators() if device.kind == "gpu")
 KINDS = (
@@ -194,7 +191,7 @@ def test_a_recurrent_layer_waits_for_every_time_step() -> None:
     waited = device_seconds(long, card) - device_seconds(short, card)
     assert waited == pytest.approx(600 * calibration().overhead.device_launch_s, rel=1e-3)
     fit = calibration()
-    first, second = (float(host_launch_s(Operations.of(job), card, fit).sum()) for job in (short, long))
+    first, second = (float(host_launch_s(Operations.of(job), [card], fit).sum()) for job in (short, long))
     assert first == second
 
 
