@@ -86,21 +86,22 @@ _MEASURED = {"allocated": ("allocated",), "device": ("reserved", "device")}
 @dataclass(frozen=True)
 class _Table:
     """
-    Rows as arrays of shape (rows,), GiB; `stored` has weights and optimizer state.
+    Rows as arrays of shape (rows,), GiB.
 
-    `weight` sums up to the square roots of the numbers of rows of sources.
+    Attributes:
+        plain: the allocator's peak without corrections.
+        split_gradients: gradients of models split over devices, 0 of others.
+        cached: whether the row's quantity counts the allocator's cached blocks; `context` is 0 where it does not count
+            it.
+        weight: adds up to 1.
     """
 
-    stored: Array
-    gradients: Array
-    activations: Array
-    temporary: Array
+    plain: Array
+    split_gradients: Array
     context: Array
     quantised: Array
     convolutions: Array
-    split: Array
     cached: Array
-    """Whether the row's quantity counts the allocator's cached blocks; `context` is 0 where it does not count it."""
     log_measured: Array
     weight: Array
 
@@ -113,41 +114,37 @@ class _Table:
             return np.array([value(row) for row in rows], dtype=np.float64)
 
         return cls(
-            stored=column(lambda r: _kept_gib(r)),
-            gradients=column(lambda r: float(r.run.parts.gradients_bytes[0]) / _GIB),
-            activations=column(lambda r: float(r.run.parts.activations_bytes[0]) / _GIB),
-            temporary=column(lambda r: float(r.run.parts.temporary_bytes[0]) / _GIB),
+            plain=column(lambda r: float(r.run.parts.allocated_bytes[0]) / _GIB),
+            split_gradients=column(
+                lambda r: float(r.run.parts.gradients_bytes[0]) / _GIB if r.name == "model_parallel" else 0.0
+            ),
             context=column(
                 lambda r: float(r.run.parts.overhead_bytes[0]) / _GIB if r.run.quantity == "device" else 0.0
             ),
             quantised=column(lambda r: r.name == "quantised"),
             convolutions=column(lambda r: r.run.convolutions),
-            split=column(lambda r: r.name == "model_parallel"),
             cached=column(lambda r: r.run.quantity != "allocated"),
             log_measured=column(lambda r: math.log(r.measured_gib)),
-            weight=column(lambda r: count[r.source] ** -0.5),
+            weight=_as_shares(column(lambda r: count[r.source] ** -0.5)),
         )
 
     def only(self, chosen: NDArray[np.bool_]) -> _Table:
-        """Return the chosen rows, each source with all of its rows or with none: their weights stay."""
-        return _Table(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+        """Return the chosen rows, each source with all of its rows or with none: their weights keep their ratios."""
+        kept = {field.name: getattr(self, field.name)[chosen] for field in fields(self)}
+        return _Table(**{**kept, "weight": _as_shares(kept["weight"])})
 
     def loss(self, values: Array) -> float:
         """Return the mean loss of corrections with these values, in the order of `Corrections`."""
         quantised, convolutions, gradients, cached = values
-        allocated = (
-            self.stored + self.gradients * np.where(self.split > 0, gradients, 1.0)
-            + self.activations + self.temporary + quantised * self.quantised
-            + convolutions * self.convolutions
-        )  # fmt: skip
+        allocated = self.plain + quantised * self.quantised + convolutions * self.convolutions
+        allocated += (gradients - 1) * self.split_gradients
         predicted = allocated * (1 + cached * self.cached) + self.context
         errors = self.log_measured - np.log(np.maximum(predicted, 1e-6))
-        return float(np.average(np.sqrt(1 + (errors / LINEAR_ERROR) ** 2) - 1, weights=self.weight))
+        return float(self.weight @ (np.sqrt(1 + (errors / LINEAR_ERROR) ** 2) - 1))
 
 
-def _kept_gib(row: MemoryRow) -> float:
-    parts = row.run.parts
-    return float((parts.weights_bytes + parts.optimizer_bytes)[0]) / _GIB
+def _as_shares(weight: Array) -> Array:
+    return np.asarray(weight / weight.sum())
 
 
 def fit_corrections(rows: Sequence[MemoryRow], without: str = "") -> Corrections:
@@ -233,20 +230,22 @@ def _fit_rows(
         corrected=spreads["device"]["one_device"], carried_share=0.0, measured_sigma=MEASURED_SIGMA,
     )  # fmt: skip
     pairs = steps_of_groups(rows)
+    if not pairs:
+        return draft
+    own = {id(row): residual for row, residual in zip(rows, residuals, strict=True)}
+    steps, others = np.array([(own[id(first)], own[id(row)]) for first, row in pairs]).T
 
-    def after(share: float, row: MemoryRow, first: MemoryRow) -> float:
-        fit = draft.model_copy(update={"carried_share": share, "corrections": without[row.source]})
-        return math.log(after_step_gib(first, row, fit) / row.measured_gib)
+    def after(share: float) -> Array:
+        """Return ln(measured / predicted) of the other rows, as `after_step_gib` predicts them."""
+        return np.asarray(others - share * steps)
 
-    def mean_error(share: float) -> float:
-        return float(np.mean([abs(math.expm1(after(share, row, first))) for first, row in pairs]))
-
-    share = min(SHARES, key=mean_error) if pairs else 0.0
-    alike = [(first, row) for first, row in pairs if first.name == row.name]
-    if not alike:
+    share = min(SHARES, key=lambda each: float(np.abs(np.expm1(-after(each))).mean()))
+    alike = np.array([first.name == row.name for first, row in pairs])
+    if not alike.any():
         return draft.model_copy(update={"carried_share": share})
-    halves = _half_widths([after(share, row, first) for first, row in alike])
-    spread = _spread_fit(halves, len(alike), len({row.source for _, row in alike}))
+    halves = _half_widths(after(share)[alike].tolist())
+    there = {row.source for (_, row), same in zip(pairs, alike, strict=True) if same}
+    spread = _spread_fit(halves, int(alike.sum()), len(there))
     return draft.model_copy(update={"carried_share": share, "corrected": spread})
 
 

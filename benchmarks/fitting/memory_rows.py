@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, cast
 
 import numpy as np
@@ -242,11 +242,8 @@ def predicted_gib(row: MemoryRow, fit: MemoryFit) -> float:
 
 def after_step_gib(first: MemoryRow, row: MemoryRow, fit: MemoryFit) -> float:
     """Return the predicted peak of a row, GiB, corrected by the measured step `first` of its group."""
-    # A step's figure in another quantity than the row's is brought to it by the prediction.
-    there = first.run.gib(fit.corrections)
-    asked = replace(first.run, quantity=row.run.quantity).gib(fit.corrections)
-    measured = first.measured_gib * asked / there
-    return float(corrected_peak_bytes(np.array([predicted_gib(row, fit)]), measured, asked, fit)[0])
+    predicted = np.array([predicted_gib(row, fit)])
+    return float(corrected_peak_bytes(predicted, first.measured_gib, predicted_gib(first, fit), fit)[0])
 
 
 def spread_of(row: MemoryRow, first: MemoryRow | None, fit: MemoryFit) -> SpreadFit:
