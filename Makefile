@@ -69,13 +69,13 @@ mutants: $(STAMP)
 	@$(BIN)/python -m scripts.mutants $(ARGS); code=$$?; $(BIN)/python scripts/reliability.py; exit $$code
 
 # Scores every truth table in DATA and writes docs/accuracy.md. The first run makes all traces, which takes most of its time; they are kept in CACHE.
+# RESIDUALS has the held-out errors of one device, which `python -m benchmarks.fit_calibration --residuals` writes; NOTE goes into the page.
 DATA ?= ../shared/data
 CACHE ?= .cache/traces
-STEPS ?=
 NOTE ?=
 RESIDUALS ?=
 accuracy: $(STAMP)
-	@BIN=$(BIN) DATA=$(DATA) CACHE=$(CACHE) STEPS="$(STEPS)" NOTE="$(NOTE)" RESIDUALS="$(RESIDUALS)" bash scripts/accuracy.sh
+	@$(BIN)/python -m benchmarks.all_tables --data $(DATA) --cache $(CACHE) --note "$(NOTE)" $(if $(RESIDUALS),--residuals $(RESIDUALS))
 
 # Feeds every reader of files and answers with inputs that break parsers; FUZZ_S seconds each, FUZZ names some targets.
 FUZZ_S ?= 600

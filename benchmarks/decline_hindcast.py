@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -221,11 +221,11 @@ def next_year(lines: list[dict[str, str]], found: dict[str, Technologies]) -> No
             line[name] = f"{value:.6g}"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = truth_parser(__doc__)
     parser.add_argument("--surrogates", type=int, default=1000, help="simulated data sets a theta")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     started = time.perf_counter()
     lines = read_rows(arguments.truth)
     found = technologies(lines)

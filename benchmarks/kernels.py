@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +39,9 @@ def seconds_of(groups: list[OperationGroup], name: str) -> NDArray[np.float64]:
     return np.asarray(work_s + operations.launches * one_device_record().timed_launch_s)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    arguments = truth_parser(__doc__).parse_args()
+    arguments = truth_parser(__doc__).parse_args(argv)
     lines = read_rows(arguments.truth)
     skipped: Counter[str] = Counter()
     by_device: dict[str, list[int]] = {}

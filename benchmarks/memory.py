@@ -26,6 +26,7 @@ import argparse
 import math
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -200,14 +201,14 @@ def _print(document: dict[str, Any], scored: list[Scored], skipped: Counter[str]
         print(f"{count:6d} {reason}")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = truth_parser(__doc__, several=True)
     parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
     parser.add_argument("--leave-one-source-out", action="store_true")
     parser.add_argument("--one-measured-step", action="store_true")
     parser.add_argument("--traced-only", action="store_true", help="trace no classifiers and detectors anew")
-    run(parser.parse_args())
+    run(parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import argparse
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -237,13 +237,13 @@ def _score(values: list[float]) -> dict[str, float]:
     }
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=Path, required=True, help="file of `step_time.py --rows`")
     parser.add_argument("--residuals", type=Path, help="file of `fit_calibration.py --residuals`")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the scores there")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     lines = read_rows(arguments.rows)
     errors = held_out(arguments.residuals) if arguments.residuals else {}
     found = workloads(lines, device_prices(), errors)

@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def predict_row(line: Line, work: Work, fit: Calibration) -> tuple[float, float]
     )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = truth_parser(__doc__, several=True)
     parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
@@ -117,7 +118,7 @@ def main() -> None:
         action="store_true",
         help="only trace what the cache lacks, from the last row to the first: beside a run from the first to the last",
     )
-    run(parser.parse_args())
+    run(parser.parse_args(argv))
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -128,7 +129,7 @@ def run(arguments: argparse.Namespace) -> None:
             trace_backwards(launched_rows(truth.path), cache)
         return
     traces = DecoderTraces(arguments.cache)
-    fits = fits_of(arguments, cache, traces)
+    fits = fits_of(arguments, cache)
     for truth in truths_of(arguments):
         lines = launched_rows(truth.path)
         if arguments.several:
@@ -196,14 +197,14 @@ def score_lines(
     return summary(scored, skipped)
 
 
-def fits_of(arguments: argparse.Namespace, cache: ProfileCache, traces: DecoderTraces) -> FitsWithout | None:
+def fits_of(arguments: argparse.Namespace, cache: ProfileCache) -> FitsWithout | None:
     """Return the fits that leave a row's group out, where rows of one device have such groups."""
     if arguments.leave_out not in ("device", "source"):
         return None
     if arguments.data is None:
         msg = "--leave-out needs --data: the folder with throughput_train.csv and the other measurements"
         raise SystemExit(msg)
-    return FitsWithout(arguments.data, cache, traces, arguments.leave_out)
+    return FitsWithout(arguments.data, cache, arguments.leave_out)
 
 
 def _situation(line: Line, decoder: bool, arguments: argparse.Namespace) -> str:  # noqa: FBT001 - a column

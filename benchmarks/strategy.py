@@ -17,7 +17,7 @@ import csv
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -241,11 +241,11 @@ def show(out: dict[str, Any]) -> None:
     )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = truth_parser(__doc__)
     parser.add_argument("--leave-out", choices=["source", "study"], default="source")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if strategy_curves.LOSS in arguments.truth.read_text(encoding="utf-8").partition("\n")[0].split(","):
         curves = strategy_curves.score(strategy_curves.read_runs(arguments.truth))
         strategy_curves.show(curves)

@@ -26,6 +26,7 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -237,22 +238,23 @@ def score_lines(
     return scored, skipped
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = truth_parser(__doc__, several=True)
     parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
+    parser.add_argument("--traced-only", action="store_true", help="trace nothing that the cache lacks")
     parser.add_argument("--data", type=Path, help="with --leave-out: folder of the measurements to fit on")
     parser.add_argument(
         "--leave-out", choices=("benchmark",), help="predict each row from a fit without its benchmark"
     )
-    run(parser.parse_args())
+    run(parser.parse_args(argv))
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Score the tables, print the scores and write the files that were asked for."""
-    cache, fits = ProfileCache(arguments.cache), None
+    cache, fits = ProfileCache(arguments.cache, only_held=arguments.traced_only), None
     if arguments.leave_out:
-        fits = FitsWithout(arguments.data, cache, DecoderTraces(arguments.cache), arguments.leave_out)
+        fits = FitsWithout(arguments.data, cache, arguments.leave_out)
     for truth in truths_of(arguments):
         lines = read_rows(truth.path)
         scored, skipped = score_lines(lines, cache, fits)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from itertools import permutations
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.fitting.calibration_file import measured_devices, with_coefficients
 from benchmarks.fitting.held_out_groups import GROUPS
-from benchmarks.fitting.one_device_solver import solve
+from benchmarks.fitting.one_device_solver import Problem, solve
 from benchmarks.fitting.one_device_tables import read_measurements
 from benchmarks.fitting.one_plan import Answer, predict_plan
 from benchmarks.fitting.step_work import Work
@@ -40,23 +42,28 @@ class Fits(Protocol):
         """Return the fit that predicts a row."""
 
 
+@lru_cache(maxsize=1)  # runners in one process leave rows out of the same measurements
+def _measured(data: Path, folder: Path, only_held: bool) -> tuple[Problem, NDArray[np.float64]]:  # noqa: FBT001 - handed on
+    """Return the problem of the fit, and its solution on all rows."""
+    cache, waiting = ProfileCache(folder, only_held=only_held), calibration().communication.straggler_share
+    problem, _ = read_measurements(data, cache, DecoderTraces(folder), waiting)
+    return problem, solve(problem)
+
+
 class FitsWithout:
     """
     Fits of all measurements but those of one chip, one source or one benchmark's submissions, each made once.
 
     Args:
         data: folder of throughput_train.csv and the other files that the fit reads.
-        cache: traces of models on one device.
-        traces: of language models.
+        cache: traces.
         name: "device", "source" or "benchmark".
     """
 
-    def __init__(self, data: Path, cache: ProfileCache, traces: DecoderTraces, name: str) -> None:
+    def __init__(self, data: Path, cache: ProfileCache, name: str) -> None:
         self._name = {"device": "chip"}.get(name, name)
-        waiting = calibration().communication.straggler_share
-        self._problem, _ = read_measurements(data, cache, traces, waiting)
+        self._problem, self._start = _measured(data, cache.folder, cache.only_held)
         self._groups = np.array([GROUPS[self._name](row) for row in self._problem.rows])
-        self._start = solve(self._problem)
         self._known: dict[str, Calibration] = {}
 
     def of(self, line: Line) -> Calibration:

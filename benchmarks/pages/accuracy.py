@@ -268,7 +268,7 @@ def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) 
         writer.writerows(rows)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -279,7 +279,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("docs/accuracy.md"))
     parser.add_argument("--tables", type=Path, default=Path("docs/accuracy"), help="folder of the CSV files")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     arguments.out.write_text(document(arguments.results, arguments.note), encoding="utf-8")
     write_tables(arguments.results, arguments.tables)
 

@@ -84,7 +84,7 @@ class ProfileCache:
 
     def __init__(self, folder: Path, *, only_held: bool = False) -> None:
         self._store = TraceStore(folder)
-        self._folder, self._only_held = folder, only_held
+        self._folder, self.only_held = folder, only_held
 
     @property
     def folder(self) -> Path:
@@ -99,7 +99,7 @@ class ProfileCache:
             failure = self._folder / f"{name}.txt"
             if failure.exists():
                 return failure.read_text(encoding="utf-8")
-            if self._only_held:
+            if self.only_held:
                 return "not traced yet"
             try:
                 profile = self._store.save(name, traced(job))

@@ -120,7 +120,15 @@ def test_a_fit_without_a_benchmark_does_not_depend_on_what_was_traced_before(tmp
 
 def _scored(table: Path, scores: Path, cache: Path, data: Path) -> str:
     time_to_train.run(
-        Namespace(truth=[table], json=None, rows=[scores], cache=cache, data=data, leave_out="benchmark")
+        Namespace(
+            truth=[table],
+            json=None,
+            rows=[scores],
+            cache=cache,
+            data=data,
+            leave_out="benchmark",
+            traced_only=False,
+        )
     )
     return scores.read_text(encoding="utf-8")
 

@@ -26,7 +26,6 @@ from benchmarks.step_time import fits_of, predict_row, trace_backwards
 from benchmarks.truth_table import read_rows, write_rows
 from benchmarks.workloads import ProfileCache, StepJob
 from benchmarks.workloads.cache import Traced
-from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import is_decoder_row
 from builders.profiles import profile
 from trainfare_core.hardware.accelerators import accelerator
@@ -117,11 +116,11 @@ def test_intervals_have_the_shape_of_their_situation() -> None:
 
 def test_leaving_out_without_measurements_to_fit_on_is_refused(tmp_path: Path) -> None:
     """Nothing is called left out that the shipped fit contains."""
-    held = ProfileCache(tmp_path), DecoderTraces(tmp_path)
+    held = ProfileCache(tmp_path)
     with pytest.raises(SystemExit, match="--data"):
-        fits_of(Namespace(leave_out="device", data=None), *held)
-    assert fits_of(Namespace(leave_out="size", data=None), *held) is None
-    assert fits_of(Namespace(leave_out=None, data=None), *held) is None
+        fits_of(Namespace(leave_out="device", data=None), held)
+    assert fits_of(Namespace(leave_out="size", data=None), held) is None
+    assert fits_of(Namespace(leave_out=None, data=None), held) is None
 
 
 def test_several_devices_alone_are_scored_without_language_models(tmp_path: Path) -> None:

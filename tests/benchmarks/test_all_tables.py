@@ -1,0 +1,62 @@
+"""`make accuracy`: every table that is there is scored, by two processes, and the page is written."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.all_tables import main
+
+HEADER = (
+    "device,op,op_class,direction,dtype,batch,m,n,k,rows,cols,c_in,c_out,kernel_size,in_size,stride,padding,flops,"
+    "bytes,latency_ms,kernel,launches,grid_x,grid_y,grid_z,threads_per_block,framework,source_split,flag"
+)
+KERNEL = (
+    "L4-24GB,bmm,gemm,forward,fp32,192,96,196,196,,,,,,,,,1416167424,58404864,{ms},,1,,,,,torch2.1.0,test,"
+)
+
+
+def _measurements(folder: Path, latency_ms: str) -> list[str]:
+    """Write a table of one kernel, and return the command line that scores it."""
+    (folder / "data" / "calibration").mkdir(parents=True)
+    table = f"{HEADER}\n{KERNEL.format(ms=latency_ms)}\n"
+    (folder / "data" / "calibration" / "kernels.csv.gz").write_bytes(gzip.compress(table.encode()))
+    (folder / "docs" / "accuracy").mkdir(parents=True)
+    return [
+        "--data",
+        str(folder / "data"),
+        "--cache",
+        str(folder / "cache"),
+        "--results",
+        str(folder / "kept"),
+    ]
+
+
+def test_the_tables_that_are_there_are_scored_and_the_others_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = _measurements(tmp_path, "0.24")
+    monkeypatch.chdir(tmp_path)
+    main([*command, "--note", "One kernel is scored."])
+    printed = capfd.readouterr().out
+    for name in ("step_time", "memory", "strategy", "decline_hindcast", "step_time_apart", "time_to_train"):
+        assert f"{name}: skipped" in printed
+    assert json.loads((tmp_path / "kept" / "kernels.json").read_text())["n"] == 1
+    assert "L4-24GB" in (tmp_path / "kept" / "kernels.log").read_text()
+    page = (tmp_path / "docs" / "accuracy.md").read_text()
+    assert "One kernel is scored." in page
+    assert "| kernels timed alone | rows of the fit | 1 |" in page
+
+
+def test_what_a_runner_says_is_printed_where_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = _measurements(tmp_path, "soon")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="soon"):
+        main(command)
+    assert "kernels ..." in capfd.readouterr().out
+    assert not (tmp_path / "docs" / "accuracy.md").exists()
