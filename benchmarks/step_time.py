@@ -40,7 +40,7 @@ from benchmarks.fitting.split_tables import has_split_tables, predict_split_tabl
 from benchmarks.fitting.step_work import Work, job_of, work_of
 from benchmarks.fitting.table_lines import ZERO_2, Line, accumulation_of, is_suspect, timed_a_trainer
 from benchmarks.scoring import Scored, print_table, reach, summary
-from benchmarks.truth_table import answer_columns, truth_parser, truths_of, write_json, write_rows
+from benchmarks.truth_table import answer_columns, or_reason, truth_parser, truths_of, write_json, write_rows
 from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_plans import network_of
 from benchmarks.workloads.decoder_profile import DecoderTraces
@@ -143,7 +143,7 @@ def run(arguments: argparse.Namespace) -> None:
 def trace_backwards(lines: list[Line], cache: ProfileCache) -> None:
     """Trace the rows that are no language models from the last to the first, but for those that the cache has."""
     for line in reversed(lines):
-        job = "" if is_decoder_row(line) else job_of(line)
+        job = "" if is_decoder_row(line) else or_reason(job_of, line)
         if not isinstance(job, str):
             cache.trace(job)
 
@@ -166,7 +166,11 @@ def score_lines(
         fits: that leave a row's group out; None: the shipped one.
     """
     decoders = decoder_answers(lines, traces, arguments.leave_out, arguments.data)
-    works = {i: work_of(line, cache) for i, line in enumerate(lines) if i not in decoders}
+    works = {
+        i: line.get("skip_reason", "") or or_reason(work_of, line, cache)
+        for i, line in enumerate(lines)
+        if i not in decoders
+    }
     steps = {i: work for i, work in works.items() if isinstance(work, Work) and lines[i]["devices"] == "1"}
     once = one_step_answers(lines, steps, fits) if arguments.one_measured_step else None
     scored: list[Scored] = []
@@ -179,7 +183,7 @@ def score_lines(
         elif index in decoders:
             found = decoders[index]
         else:
-            found = answer_of(line, works[index], fits)
+            found = or_reason(answer_of, line, works[index], fits)
         if isinstance(found, str):
             line["skip_reason"] = found
             skipped[found] += 1

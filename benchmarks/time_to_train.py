@@ -47,7 +47,15 @@ from benchmarks.fitting.submission_steps import (
 from benchmarks.fitting.submissions import group_of
 from benchmarks.scoring import Scored, print_table, summary
 from benchmarks.scoring import reach as usual_reach
-from benchmarks.truth_table import answer_columns, read_rows, truth_parser, truths_of, write_json, write_rows
+from benchmarks.truth_table import (
+    answer_columns,
+    or_reason,
+    read_rows,
+    truth_parser,
+    truths_of,
+    write_json,
+    write_rows,
+)
 from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_plans import network_of
 from benchmarks.workloads.decoder_profile import DecoderTraces
@@ -220,22 +228,31 @@ def score_lines(
     shares = evaluation_shares(lines)
     for line in lines:
         line.update(dict.fromkeys(_ADDED, ""))
-        answer = minutes_of(line, cache, shares, fits)
-        if isinstance(answer, str):
-            line["skip_reason"] = answer
-            skipped[answer] += 1
-            continue
-        predicted, sigma = answer
-        reach = submission_reach(line)
-        spread = math.exp(reach[1] if reach else usual_reach("trainer", sigma)[1])
-        billed = predicted + float(line["init_min_before_clock"] or 0)
-        line.update(answer_columns(predicted, spread), billed_min=f"{billed:.6g}")
-        scope = "single" if line["accelerators_total"] == "1" else "multi"
-        error = math.log(predicted / float(line["time_to_train_min"]))
-        source = line["source"].partition(":")[0]
-        groups = (line["accelerator"], line["benchmark"], source, scope)
-        scored.append(Scored(error, sigma, *groups, reach=reach))
+        found = or_reason(_scored, line, cache, shares, fits)
+        if isinstance(found, str):
+            line["skip_reason"] = found
+            skipped[found] += 1
+        else:
+            scored.append(found)
     return scored, skipped
+
+
+def _scored(
+    line: dict[str, str], cache: ProfileCache, shares: dict[str, float], fits: Fits | None
+) -> Scored | str:
+    """Write the prediction into a line, and return its score; or why there is none."""
+    answer = minutes_of(line, cache, shares, fits)
+    if isinstance(answer, str):
+        return answer
+    predicted, sigma = answer
+    error = math.log(predicted / float(line["time_to_train_min"]))
+    reach = submission_reach(line)
+    spread = math.exp(reach[1] if reach else usual_reach("trainer", sigma)[1])
+    billed = predicted + float(line["init_min_before_clock"] or 0)
+    line.update(answer_columns(predicted, spread), billed_min=f"{billed:.6g}")
+    scope = "single" if line["accelerators_total"] == "1" else "multi"
+    groups = (line["accelerator"], line["benchmark"], line["source"].partition(":")[0], scope)
+    return Scored(error, sigma, *groups, reach=reach)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -6,10 +6,12 @@ import argparse
 import csv
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+from trainfare_core.errors import TrainfareError
 
 __all__ = [
     "MEMORY_TABLES",
@@ -18,6 +20,7 @@ __all__ = [
     "Truth",
     "answer_columns",
     "memory_tables",
+    "or_reason",
     "read_rows",
     "truth_parser",
     "truths_of",
@@ -31,6 +34,11 @@ SUBMISSION_TABLES = ("time_to_train.csv", "time_to_train_2.csv")
 """Releases of minutes to a quality target."""
 MEMORY_TABLES = ("memory_reference.csv", "memory_reference_2.csv")
 """Releases of measured memory, in the folder `strategy` beside that of the steps; some rows time a step too."""
+T = TypeVar("T")
+P = ParamSpec("P")
+
+_REASON_LENGTH = 120
+"""Characters kept of the first line of an error, so that a table of reasons stays readable."""
 _DIGITS = 6
 """Significant digits of a prediction in `--rows`: well below any measurement error, and the file stays readable."""
 
@@ -107,6 +115,18 @@ def read_rows(path: Path) -> list[dict[str, str]]:
                 raise ValueError(msg)
             found.append(dict(zip(names, row, strict=True)))
         return found
+
+
+def or_reason(answer: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | str:
+    """
+    Return what `answer` says of a row, or why it says nothing: an empty cell, text for a number, an unknown name.
+
+    A row that cannot be read costs its own score and not that of its table.
+    """
+    try:
+        return answer(*args, **kwargs)
+    except (TrainfareError, ArithmeticError, LookupError, RuntimeError, ValueError) as error:
+        return f"cannot be read: {type(error).__name__}: {error}".splitlines()[0][:_REASON_LENGTH]
 
 
 def memory_tables(data: Path) -> list[Path]:

@@ -9,6 +9,7 @@ import numpy as np
 from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, read_rows, solve
 from benchmarks.fitting.language_models import LEVELS, REFIT_EVALUATIONS, folds
 from benchmarks.fitting.one_plan import Answer, predict_plan
+from benchmarks.truth_table import or_reason
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
 from trainfare_core.candidates import ModelParallel
@@ -33,12 +34,16 @@ def decoder_answers(
             helped to fit.
         data: folder with all tables that are fitted, for fits of one's own.
     """
-    found = {i: decoder_run(line, traces) for i, line in enumerate(lines) if is_decoder_row(line)}
+    found = {
+        i: or_reason(decoder_run, line, traces)
+        for i, line in enumerate(lines)
+        if is_decoder_row(line) and not line.get("skip_reason")
+    }
     runs = {i: run for i, run in found.items() if isinstance(run, DecoderRun)}
     fits = _left_out(lines, runs, leave_out, data, traces) if leave_out and runs else {}
     answers: dict[int, Answer | str] = {i: run for i, run in found.items() if isinstance(run, str)}
     for i, run in runs.items():
-        answers[i] = predict_decoder(run, fits.get(i, decoder_calibration()))
+        answers[i] = or_reason(predict_decoder, run, fits.get(i, decoder_calibration()))
     return answers
 
 

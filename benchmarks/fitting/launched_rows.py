@@ -54,7 +54,7 @@ from pathlib import Path
 from benchmarks.fitting.launched_models import of_flagperf, of_fms, of_model, of_neuron
 from benchmarks.fitting.launched_nvidia import of_nvidia
 from benchmarks.fitting.table_lines import HOST_COPY, ZERO_2, Line, torch_of
-from benchmarks.truth_table import STEP_TABLES, read_rows
+from benchmarks.truth_table import STEP_TABLES, or_reason, read_rows
 from benchmarks.workloads.detection import CHANNELS_LAST
 from benchmarks.workloads.sequences import FULL_SOFTMAX
 from trainfare_core.hardware.accelerators import accelerator
@@ -78,13 +78,19 @@ _DIFFUSION_BATCH = 16
 
 
 def launched_rows(path: Path) -> list[Line]:
-    """Return the measured steps of one table."""
-    return [as_launched(line) for line in read_rows(path)]
+    """Return the measured steps of one table; one that cannot be read is as it was, with a `skip_reason`."""
+    lines = read_rows(path)
+    found = [or_reason(as_launched, line) for line in lines]
+    return [
+        {**line, "skip_reason": one} if isinstance(one, str) else one
+        for line, one in zip(lines, found, strict=True)
+    ]
 
 
 def step_rows(data: Path) -> list[Line]:
-    """Return the measured steps of every release of rows, from a folder with `STEP_TABLES`."""
-    return [line for name in STEP_TABLES for line in launched_rows(data / name)]
+    """Return the measured steps of every release that can be read, from a folder with `STEP_TABLES`."""
+    lines = [line for name in STEP_TABLES for line in launched_rows(data / name)]
+    return [line for line in lines if not line.get("skip_reason")]
 
 
 def as_launched(line: Line) -> Line:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import math
+import shutil
 from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ from benchmarks import time_to_train
 from benchmarks.fits import one_device_record, submission_calibration
 from benchmarks.fitting.submission_steps import as_submitted
 from benchmarks.time_to_train import minutes_of, network_gbit_per_s, score_lines, submission_reach
+from benchmarks.truth_table import read_rows
 from benchmarks.workloads import ProfileCache, StepJob, profile_of
 from benchmarks.workloads.flux import flux_job
 from benchmarks.workloads.mlperf import mlperf_job, shared_update, update_shares
@@ -110,12 +112,24 @@ def test_a_fit_without_a_benchmark_does_not_depend_on_what_was_traced_before(tmp
     _write(data / "throughput_train_2.csv", names=step)
     table, scores = data / "time_to_train.csv", tmp_path / "scores.csv"
     _write(table, submission())
-    found = [
-        (_scored(table, scores, cache, data), len(list(cache.iterdir())))
-        for _ in ("with an empty cache", "again")
-    ]
-    assert found[0] == found[1]
-    assert found[0][1] == 2, "the step and the submission"
+    found = _scored(table, scores, cache, data)
+    assert len(list(cache.iterdir())) == 2, "the step and the submission"
+    again = shutil.copytree(
+        cache, tmp_path / "again"
+    )  # what was read from the first folder is not read again
+    assert _scored(table, scores, again, data) == found
+    assert len(list(again.iterdir())) == 2
+
+
+def test_a_row_that_cannot_be_read_costs_its_own_score(tmp_path: Path) -> None:
+    table, scores = tmp_path / "time_to_train.csv", tmp_path / "scores.csv"
+    good = submission()
+    _write(table, good | {"time_to_train_min": ""}, good, good | {"global_batch_size": "many"})
+    time_to_train.main(["--truth", str(table), "--rows", str(scores), "--cache", str(tmp_path / "traces")])
+    first, second, third = read_rows(scores)
+    assert second["predicted"]
+    for row in (first, third):
+        assert row["skip_reason"].startswith("cannot be read: ValueError: could not convert string to float")
 
 
 def _scored(table: Path, scores: Path, cache: Path, data: Path) -> str:

@@ -146,6 +146,29 @@ def test_several_devices_alone_are_scored_without_language_models(tmp_path: Path
         ]
 
 
+def test_a_row_that_cannot_be_read_costs_its_own_score(tmp_path: Path) -> None:
+    """An empty cell, text for a number, a name that the reader of its source does not know."""
+    good = dict.fromkeys(COLUMNS, "") | line("A100-SXM4-80GB") | {
+        "throughput": "400", "throughput_unit": "samples/s", "nodes": "1", "strategy": "ddp",
+        "task": "imagenet-classification", "batch_per_device": "32",
+    }  # fmt: skip
+    table, scored = tmp_path / "table.csv", tmp_path / "scored.csv"
+    strange = [
+        good | {"devices": ""},
+        good | {"throughput": "0"},
+        good | {"source": "lambda-dlbench", "accelerator": "none"},
+        good | {"source": "megatron", "model": "gpt-1b", "task": "pretrain", "devices": "a few"},
+    ]
+    write_rows(table, [*strange, good])
+    step_time.main(["--truth", str(table), "--rows", str(scored), "--cache", str(tmp_path / "traces")])
+    *others, last = read_rows(scored)
+    assert last["predicted"]
+    assert not last["skip_reason"]
+    for row in others:
+        assert row["skip_reason"].startswith("cannot be read: "), row["skip_reason"]
+        assert not row["predicted"]
+
+
 def test_a_second_process_traces_a_table_from_its_end(tmp_path: Path) -> None:
     """It stops at nothing that is there, and writes no scores; language models have traces of their own."""
     one = dict.fromkeys(COLUMNS, "") | line("A100-SXM4-80GB") | {
