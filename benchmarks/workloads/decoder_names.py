@@ -60,8 +60,9 @@ def normalised(name: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return a normalised name without what stands in parentheses."""
-    return normalised(re.sub(r"\(.*?\)", "", name)) or normalised(name)
+    """Return a normalised name without what stands in parentheses, before a slash, or for Meta before its models."""
+    plain = normalised(re.sub(r"\(.*?\)", "", name).rpartition("/")[2]) or normalised(name)
+    return re.sub(r"^meta(?=llama)", "", plain)
 
 
 def decoder_of(name: str, row: Mapping[str, str]) -> Decoder | str:
@@ -123,7 +124,9 @@ def _known(plain: str) -> Decoder | None:
     if found is None:
         return None
     sizes: dict[str, Any] = {
-        key: int(value or 0) for key, value in found.items() if key not in ("names", "context", "source")
+        key: int(value or 0)
+        for key, value in found.items()
+        if key not in ("names", "context", "weights_billions", "source")
     }
     flags = {key: bool(sizes[key]) for key in ("gated", "tied")}
     if "layers" in sizes:

@@ -11,6 +11,8 @@ import pytest
 pytest.importorskip("lightning")
 
 from benchmarks.fitting.language_models_held_out import Answer, decoder_answers, predict_decoder
+from benchmarks.truth_table import read_rows
+from benchmarks.workloads import decoder_names
 from benchmarks.workloads.decoder import Decoder, DecoderStep, trace_blocks
 from benchmarks.workloads.decoder_names import context_of, decoder_of
 from benchmarks.workloads.decoder_plans import Plan, is_one_graph, network_of, plan_of
@@ -138,13 +140,27 @@ def test_a_library_casts_each_weight_once_a_step() -> None:
         ("DeepSeek3-671B", 671.0), ("Voxtral-Mini-3B-2507", 4.01), ("Nemotron-8B", 8.54), ("Nemotron-22B", 21.3),
         ("baichuan2-7b-chat", 7.51), ("baichuan2-13b-chat", 13.9), ("ChatGLM3-6B", 6.24), ("gpt-neox-20b", 20.6),
         ("openbuddy-zephyr-7b-chat", 7.28), ("Qwen2.5-Coder-7B-Instruct", 7.62), ("CodeLlama-13b-Instruct-hf", 13.0),
-        ("gemma4-26b", 25.2), ("moe-7b-1b-active-shared-experts", 25.49 / 4),
+        ("gemma4-26b", 25.2), ("moe-7b-1b-active-shared-experts", 25.49 / 4), ("meta-llama/Meta-Llama-3.1-8B", 8.03),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", 7.62), ("Qwen2-57B-A14B-Instruct", 57.4),
+        ("unsloth/phi-4-bnb-4bit", 14.66), ("Phi-4-multimodal-instruct", 3.84), ("SmolLM2-360M", 0.362),
     ],
 )  # fmt: skip
 def test_names_have_the_published_number_of_parameters(name: str, billions: float) -> None:
     found = decoder_of(name, {})
     assert isinstance(found, Decoder)
     assert found.parameters / 1e9 == pytest.approx(billions, rel=0.01)
+
+
+def test_the_blocks_of_a_described_decoder_add_up_to_its_published_weights() -> None:
+    """Every row that states them; position embeddings, norms and biases are not counted."""
+    table = Path(decoder_names.__file__).with_name("decoders.csv")
+    stated = [row for row in read_rows(table) if row["weights_billions"]]
+    assert len(stated) > 100
+    for row in stated:
+        for name in row["names"].split("|"):
+            found = decoder_of(name, {})
+            assert isinstance(found, Decoder), name
+            assert found.parameters / 1e9 == pytest.approx(float(row["weights_billions"]), rel=0.015), name
 
 
 @pytest.mark.parametrize(
