@@ -31,6 +31,8 @@ class _Family:
     sizes: dict[str, _Size]
     words: int = 0
     """Of the vocabulary; 0: as many as by default."""
+    job: str = ""
+    """What a name must end in: other jobs of the family have no description."""
 
 
 _BERT: dict[str, _Size] = {"base": (12, 768, 12), "large": (24, 1024, 16)}
@@ -43,6 +45,10 @@ _OPT: dict[str, _Size] = {
 _GPT2: dict[str, _Size] = {
     "small": (12, 768, 12), "medium": (24, 1024, 16), "large": (36, 1280, 20), "xl": (48, 1600, 25),
 }  # fmt: skip
+_WHISPER: dict[str, _Size] = {
+    "tiny": (4, 384, 6), "base": (6, 512, 8), "small": (12, 768, 12), "medium": (24, 1024, 16), "large": (32, 1280, 20),
+}  # fmt: skip
+"""Radford et al. 2022, table 1. Rows that transcribe do not say how long their texts are: they have no description."""
 _FAMILIES = {
     "bigbird": _Family("BigBird", "ForMaskedLM", _BERT),
     "biobert": _Family("Bert", "ForMaskedLM", _BERT, 28_996),
@@ -59,6 +65,7 @@ _FAMILIES = {
         "ForConditionalGeneration",
         {"small": (6, 512, 8), "base": (12, 768, 12), "large": (24, 1024, 16)},
     ),
+    "whisper": _Family("Whisper", "ForAudioClassification", _WHISPER, job="audioclassification"),
     "xlmroberta": _Family("XLMRoberta", "ForMaskedLM", _BERT, 250_002),
 }
 _FURTHER: dict[tuple[str, str], dict[str, Any]] = {
@@ -74,12 +81,17 @@ _HEADS = {
 }
 """End of the class of a task, by a part of its name."""
 _OF_A_SIZE = (
-    {"num_hidden_layers", "num_layers", "num_decoder_layers", "n_layer", "n_layers"},
+    {
+        "num_hidden_layers", "num_layers", "num_decoder_layers", "n_layer", "n_layers", "encoder_layers",
+        "decoder_layers",
+    },
     {"hidden_size", "d_model", "n_embd", "dim", "embedding_size", "word_embed_proj_dim"},
-    {"num_attention_heads", "num_heads", "n_head", "n_heads"},
-)
+    {
+        "num_attention_heads", "num_heads", "n_head", "n_heads", "encoder_attention_heads", "decoder_attention_heads",
+    },
+)  # fmt: skip
 """Names that the library's configurations have for the three parts of a size."""
-_FEED_FORWARDS = {"intermediate_size", "d_ff", "hidden_dim", "ffn_dim"}
+_FEED_FORWARDS = {"intermediate_size", "d_ff", "hidden_dim", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim"}
 _OF_THE_WEIGHTS = r"(?:(?:un)?cased|v\d|discriminator|mlm)*"
 """What follows the size in a checkpoint's name and leaves its sizes as they are."""
 
@@ -103,7 +115,7 @@ def _named(model: str) -> tuple[str, str] | None:
     plain = re.sub(r"[^a-z0-9.]", "", model.lower().rpartition("/")[2]).replace("distill", "distil")
     for family, kind in _FAMILIES.items():
         sizes = "|".join(map(re.escape, kind.sizes))
-        found = re.fullmatch(rf"{family}({sizes})?{_OF_THE_WEIGHTS}", plain)
+        found = re.fullmatch(rf"{family}({sizes})?{_OF_THE_WEIGHTS}{kind.job}", plain)
         if found:
             return family, found[1] or next(iter(kind.sizes))
     return None

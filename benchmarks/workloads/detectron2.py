@@ -1,5 +1,5 @@
 """
-Detectors of Detectron2's model zoo and torchvision's RetinaNet, from the names of their configurations.
+Detectors of Detectron2's model zoo and of torchvision on ResNet-50, from the names of their configurations.
 
 A name is a family, a backbone, a neck, a schedule and an option: "cascade_mask_rcnn_R_50_FPN_3x_gn". Sizes are those of
 facebookresearch/detectron2, `configs` and `detectron2/config/defaults.py`: MSRA's ResNets stride in the first
@@ -41,7 +41,11 @@ _ZOO = re.compile(
     r"(?P<family>rpn|(?:fast|faster|mask|cascade_mask|keypoint)_rcnn|panoptic_fpn|retinanet)"
     r"_(?P<body>r_50|r_101|x_101_32x8d)(?:_(?P<neck>fpn|c4|dc5))?(?:_[139]x)?(?:_(?P<option>gn|syncbn|dconv_c3-c5))?"
 )
-_TORCHVISION = "retinanet_resnet50_fpn"
+_TORCHVISION = {
+    "fasterrcnn_resnet50_fpn": "faster_rcnn", "keypointrcnn_resnet50_fpn": "keypoint_rcnn",
+    "maskrcnn_resnet50_fpn": "mask_rcnn", "retinanet_resnet50_fpn": "retinanet",
+}  # fmt: skip
+"""Families by torchvision's names."""
 _CLASSES = {"lvisv0.5": 1230, "cityscapes": 8, "pascalvoc": 20}
 """Of data sets other than COCO, which has 80, without the background."""
 _PIXELS = {"cityscapes": (1024, 2048)}
@@ -56,7 +60,7 @@ _NECK_WIDTHS = {"fpn": 256, "c4": 1024, "dc5": 2048}
 
 
 def find(row: Row) -> StepJob | str | None:
-    """Return the training step of a detector of the zoo, or of torchvision's RetinaNet."""
+    """Return the training step of a detector of the zoo, or of torchvision."""
     plan = _plan(row)
     if plan is None:
         return None
@@ -70,8 +74,8 @@ def find(row: Row) -> StepJob | str | None:
 
 def _plan(row: Row) -> _Plan | None:
     name, text = row["model"].lower(), f"{row['task']} {row['notes']}".lower()
-    if name == _TORCHVISION:
-        return _Plan("retinanet", "r_50", "fpn", torchvision=True)
+    if name in _TORCHVISION:
+        return _Plan(_TORCHVISION[name], "r_50", "fpn", torchvision=True)
     found = _ZOO.fullmatch(name)
     if found is None:
         return None
@@ -111,7 +115,9 @@ class _Plan:
         """Return the number of classes without the background."""
         if self.family == "keypoint_rcnn":
             return 1
-        return 91 if self.torchvision else _CLASSES.get(self.data, 80)
+        if self.torchvision:  # an R-CNN counts the background among the 91
+            return 91 if self.family == "retinanet" else 90
+        return _CLASSES.get(self.data, 80)
 
     @property
     def norm(self) -> Callable[[int], nn.Module] | None:

@@ -24,6 +24,18 @@ _ANY_MODEL = {
     "train_fwd_bwd": "-fwd-bwd",
 }
 """Tasks of models of every kind, and what is added to the first table's task."""
+_USUAL = {
+    "convnextb": "convnext_base", "convnextl": "convnext_large", "convnexts": "convnext_small",
+    "convnextt": "convnext_tiny", "deitbase": "deit_base_patch16_224", "deitsmall": "deit_small_patch16_224",
+    "deittiny": "deit_tiny_patch16_224", "efficientnet": "efficientnet_b0", "mnasnet": "mnasnet1_0",
+    "mobilenetv3": "mobilenet_v3_large", "resnext101": "resnext101_32x8d", "resnext50": "resnext50_32x4d",
+    "shufflenetv2": "shufflenet_v2_x1_0", "squeezenet": "squeezenet1_0", "swinbase": "swin_b",
+    "swinlarge": "swin_large_patch4_window7_224", "swinsmall": "swin_s", "swintiny": "swin_t",
+    "vits16": "vit_small_patch16_224", "vittiny16": "vit_tiny_patch16_224", "wideresnet101": "wide_resnet101_2",
+    "wideresnet50": "wide_resnet50_2",
+}  # fmt: skip
+"""Names of papers that leave a size or a part of it open, by letters and digits: the libraries' own first size."""
+_DETECTORS = {"fasterrcnn": "fasterrcnn_resnet50_fpn", "maskrcnn": "maskrcnn_resnet50_fpn"}
 
 
 def normalised_row(row: Row) -> Row:
@@ -36,11 +48,16 @@ def normalised_row(row: Row) -> Row:
         {'task': 'imagenet-classification', 'model': 'resnet50', 'framework': 'pytorch 1.8'}
     """
     row = {**row, "framework": row["framework"].replace("pytorch-", "pytorch ", 1)}
+    name = row["model"]
+    if row["task"].startswith("imagenet-classification"):
+        return {**row, "model": _of_paper(name) or name}
     if row["task"] not in _ANY_MODEL:
         return row
-    name = row["model"]
-    if re.fullmatch(r"BERT-(base|large)[ -]SQuAD", name):
-        return {**row, "model": name.replace(" ", "-"), "task": "finetune-squad"}
+    squad = re.fullmatch(r"(BERT-(?:base|large))[ -]\(?SQuAD\)?", name)
+    if squad:
+        return {**row, "model": f"{squad[1]}-SQuAD", "task": "finetune-squad"}
+    if _letters(name) in _DETECTORS:
+        return {**row, "model": _DETECTORS[_letters(name)]}
     classifier = _classifier(name)
     if classifier is None:
         return row
@@ -56,7 +73,34 @@ def _classifier(model: str) -> str | None:
         stem = re.sub(r"_in\d+k$", "", spelling)
         if stem in _classifiers():
             return stem
-    return None
+    return _of_paper(model)
+
+
+def _of_paper(model: str) -> str | None:
+    """
+    Return the library's name of a classifier as papers and tables write it: "Inception v3", "ResNet-50 (ImageNet)".
+
+    None where a library has the name as it is, for anything else, and for networks of other data than ImageNet.
+    """
+    if timm.is_model(model.lower()) or model.lower() in _classifiers():
+        return None
+    name = re.sub(r"(-v1(\.5)?)?( \(?imagenet(-1k)?\)?)?( \(algoperf\))?$", "", model.lower())
+    if re.search(r"[(\[]", name):
+        return None
+    letters = _letters(name)
+    known = _by_letters()
+    return _USUAL.get(letters) or known.get(letters) or known.get(letters.replace("patch4", ""))
+
+
+@lru_cache
+def _by_letters() -> dict[str, str]:
+    """Return the names of classifiers by their letters and digits; of two the last in the alphabet."""
+    return {_letters(name): name for name in sorted(_classifiers())}
+
+
+def _letters(name: str) -> str:
+    """Return the letters and digits of a name in lower case, without the library that a row names first."""
+    return re.sub(r"[^a-z0-9]", "", re.sub(r"^(torchvision|timm)[ /]", "", name.lower()))
 
 
 @lru_cache

@@ -47,6 +47,10 @@ def _size(net: nn.Module, *, trained: bool = False) -> int:
     ("model", "parameters"),
     [
         ("retinanet_resnet50_fpn", 34_014_999),
+        # torchvision's boxes, and masks, are of the background too.
+        ("fasterrcnn_resnet50_fpn", 41_755_286 - 4 * 1025),
+        ("maskrcnn_resnet50_fpn", 44_401_393 - 4 * 1025 - 257),
+        ("keypointrcnn_resnet50_fpn", 59_137_258 - 4 * 1025),
         ("mask_rcnn_R_50_FPN_1x", MASK),
         ("keypoint_rcnn_R_50_FPN_3x", 59_137_258 - 4 * 1025),  # torchvision has the boxes of two classes
         ("cascade_mask_rcnn_R_50_FPN_1x", MASK + 2 * BOX_LAYERS + (3 * (81 + 4) - 81 - 320) * 1025),

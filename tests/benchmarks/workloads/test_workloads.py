@@ -124,6 +124,25 @@ def test_rebuilt_models_have_the_published_number_of_parameters(
             87_768_224,
             "timm.swin_base_patch4_window7_224.",
         ),
+        ({"task": "train", "model": "MobileNetV3"}, 5_483_032, "torchvision.mobilenet_v3_large."),
+        ({"task": "train", "model": "ResNeXt50"}, 25_028_904, "torchvision.resnext50_32x4d."),
+        ({"task": "train", "model": "ResNet-50 (ImageNet)"}, 25_557_032, "torchvision.resnet50."),
+        (
+            {"task": "train", "model": "ViT-S/16 ImageNet (AlgoPerf)"},
+            22_050_664,
+            "timm.vit_small_patch16_224.",
+        ),
+        (
+            {"task": "finetune_full", "model": "swinv2-base-patch4-window8-256"},
+            87_922_400,
+            "timm.swinv2_base_window8_256.",
+        ),
+        (
+            {"task": "imagenet-classification", "model": "Wide ResNet-50"},
+            68_883_240,
+            "torchvision.wide_resnet50_2.",
+        ),
+        ({"task": "train", "model": "Faster R-CNN"}, 41_755_286, "detectron2."),
         ({"task": "train", "model": "ResNet-18 (CIFAR variant)"}, 11_173_962, "small.resnet18"),
         (
             {"task": "finetune_full", "model": "BERT-base SQuAD", "sequence_length": "384"},
@@ -139,6 +158,16 @@ def test_rebuilt_models_have_the_published_number_of_parameters(
             {"task": "train", "model": "Whisper-tiny audio classification"},
             8_309_000,
             "hf.whisper-tiny audio classification.0.sdpa",
+        ),
+        (
+            {"task": "train", "model": "Whisper-small audio classification"},
+            88_154_000 + 197_000,  # the encoder of the checkpoint, a projection and two classes
+            "hf.whisper-small audio classification.0.sdpa",
+        ),
+        (
+            {"task": "finetune_full", "model": "BERT-large (SQuAD)", "sequence_length": "384"},
+            334_094_338,
+            "hf.bert-large-squad.squad.384",
         ),
         (
             {"task": "pretrain", "model": "T5-small", "sequence_length": "1024"},
