@@ -3,9 +3,10 @@ Score every table of measurements, and write docs/accuracy.md and the tables beh
 
     python -m benchmarks.all_tables --data DIR --cache DIR [--results DIR] [--residuals R.csv] [--note TEXT]
 
-Two processes share the work: one scores the fits that ship, the other those that leave rows out (several devices of
-unseen chips, MLPerf's benchmarks). Where the cache lacks traces, the second traces the steps from the last row to the
-first until it meets the other: no core waits. A table that DIR lacks is skipped. --results keeps what the runners
+Two processes share the work: one scores the steps, kernels, strategies and declines of the fits that ship, the other
+memory, and the fits that leave rows out (several devices of unseen chips, MLPerf's benchmarks). Where the cache lacks
+traces, the second has those of memory made when it begins to trace the steps, from the last row to the first, until it
+meets the other: no core waits. A table that DIR lacks is skipped. --results keeps what the runners
 wrote: NAME.json, NAME.csv, and what they print in NAME.log. --residuals are held-out errors of one device, of
 `benchmarks.fit_calibration`.
 """
@@ -67,13 +68,13 @@ class _Places:
 
 _SHIPPED = (
     _Runner("step_time", step_time.main, "calibration", STEP_TABLES, rows=True, traced=True),
-    _Runner(
-        "memory", memory.main, "strategy", MEMORY_TABLES, rows=True, traced=True,
-        options=("--leave-one-source-out",),
-    ),
     _Runner("kernels", kernels.main, "calibration", ("kernels.csv.gz",)),
     _Runner("strategy", strategy.main, "strategy", ("transfer_results.csv",)),
     _Runner("decline_hindcast", decline_hindcast.main, "cost_decline", ("technology_curves.csv",)),
+)
+_MEMORY = _Runner(
+    "memory", memory.main, "strategy", MEMORY_TABLES, rows=True, traced=True,
+    options=("--leave-one-source-out",),
 )  # fmt: skip
 _LEFT_OUT = (
     _Runner(
@@ -127,7 +128,8 @@ def _score(runners: Sequence[_Runner], places: _Places) -> None:
 
 
 def _score_left_out(places: _Places) -> None:
-    """Trace what is missing from the last step to the first, then score the fits that leave rows out."""
+    """Score memory, trace what is missing from the last step to the first, then score fits that leave rows out."""
+    _score((_MEMORY,), places)
     steps = [path for name in STEP_TABLES if (path := places.data / "calibration" / name).exists()]
     if steps and "--traced-only" not in places.traced:
         of_tables = [option for path in reversed(steps) for option in ("--truth", str(path))]
