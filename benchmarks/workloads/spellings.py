@@ -24,18 +24,16 @@ _ANY_MODEL = {
     "train_fwd_bwd": "-fwd-bwd",
 }
 """Tasks of models of every kind, and what is added to the first table's task."""
-_USUAL = {
+_SHORT = {
     "convnextb": "convnext_base", "convnextl": "convnext_large", "convnexts": "convnext_small",
     "convnextt": "convnext_tiny", "deitbase": "deit_base_patch16_224", "deitsmall": "deit_small_patch16_224",
-    "deittiny": "deit_tiny_patch16_224", "efficientnet": "efficientnet_b0", "mnasnet": "mnasnet1_0",
-    "mobilenetv3": "mobilenet_v3_large", "resnext101": "resnext101_32x8d", "resnext50": "resnext50_32x4d",
-    "shufflenetv2": "shufflenet_v2_x1_0", "squeezenet": "squeezenet1_0", "swinbase": "swin_b",
+    "deittiny": "deit_tiny_patch16_224", "resnext50": "resnext50_32x4d", "swinbase": "swin_b",
     "swinlarge": "swin_large_patch4_window7_224", "swinsmall": "swin_s", "swintiny": "swin_t",
     "vits16": "vit_small_patch16_224", "vittiny16": "vit_tiny_patch16_224", "wideresnet101": "wide_resnet101_2",
     "wideresnet50": "wide_resnet50_2",
 }  # fmt: skip
-"""Names of papers that leave a size or a part of it open, by letters and digits: the libraries' own first size."""
-_DETECTORS = {"fasterrcnn": "fasterrcnn_resnet50_fpn", "maskrcnn": "maskrcnn_resnet50_fpn"}
+"""Short names of papers, by letters and digits, that only one network of the libraries has. "EfficientNet" and the like
+leave a size open: they have no description."""
 
 
 def normalised_row(row: Row) -> Row:
@@ -56,8 +54,6 @@ def normalised_row(row: Row) -> Row:
     squad = re.fullmatch(r"(BERT-(?:base|large))[ -]\(?SQuAD\)?", name)
     if squad:
         return {**row, "model": f"{squad[1]}-SQuAD", "task": "finetune-squad"}
-    if _letters(name) in _DETECTORS:
-        return {**row, "model": _DETECTORS[_letters(name)]}
     classifier = _classifier(name)
     if classifier is None:
         return row
@@ -89,7 +85,7 @@ def _of_paper(model: str) -> str | None:
         return None
     letters = _letters(name)
     known = _by_letters()
-    return _USUAL.get(letters) or known.get(letters) or known.get(letters.replace("patch4", ""))
+    return _SHORT.get(letters) or known.get(letters) or known.get(letters.replace("patch4", ""))
 
 
 @lru_cache
