@@ -11,10 +11,11 @@ from typing import Literal, cast
 
 import numpy as np
 
+from benchmarks.truth_table import or_reason
 from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.memory_rows import MemoryRun, memory_run
-from trainfare_core.errors import TrainfareError, UnknownNameError
+from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.memory.calibrated import (
     Corrections,
@@ -60,8 +61,6 @@ _JOB = (
     "source_id", "model", "method", "method_detail", "precision", "optimizer", "act_ckpt", "other_flags"
 )  # fmt: skip
 """Columns whose values rows of one job share: they differ by batch, length of samples, devices and sharding."""
-_REASON_LENGTH = 120
-"""Characters kept of the first line of an error, so that a table of reasons stays readable."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +104,7 @@ def predicted_of(
     """Return the described run of a row, with `more` samples than it states, or why it has none."""
     if more:
         line = {**line, "micro_batch": str(int(line["micro_batch"]) + more)}
-    try:
-        run = memory_run(line, traces, cache)
-    except (TrainfareError, RuntimeError, ValueError) as error:
-        return f"cannot be traced: {error}".splitlines()[0][:_REASON_LENGTH]
+    run = or_reason(memory_run, line, traces, cache)
     return run if isinstance(run, str) else _predicted(run, line["mem_kind"])
 
 
