@@ -20,6 +20,7 @@ from trainfare_core.prediction.roofline.features import (
     COMPILED_LOOP,
     WAVES,
     Path,
+    Terms,
     compute_terms,
     device_compute_terms,
     device_memory_terms,
@@ -140,9 +141,7 @@ class RowMaker:
 
     index: Index
     skipped: Counter[str]
-    _own: dict[tuple[int, int, str, float], Indexed] = field(default_factory=dict)
-    _kept: list[Operations] = field(default_factory=list)
-    """Keeps the operations alive whose `id` is in a key of `_own`."""
+    _own: dict[Terms, Indexed] = field(default_factory=dict)
 
     def device(self, name: str) -> Accelerator | None:
         """Return an accelerator of the catalogue; None, and counted as skipped, where it has none."""
@@ -215,7 +214,7 @@ class RowMaker:
             kind = path, operations.groups[i].kind == "convolution"
             if kind not in of_device:
                 of_device[kind] = self._indexed(device_compute_terms(device, path, convolution=kind[1]))
-            own = self._terms(operations, i, path, ratio)
+            own = self._terms(compute_terms(operations.groups[i], path, ratio))
             wave = [(self.index.add(WAVES), float(waves[i]))] if waves[i] else []
             loop = [(self.index.add(COMPILED_LOOP), 1.0)] if loops[i] else []
             found.append([*of_device[kind], *own, *wave, *loop])
@@ -225,24 +224,17 @@ class RowMaker:
         of_device = self._indexed(device_memory_terms(roofline.device))
         brief = _brevity(operations, ratio, roofline.device)
         return [
-            [*of_device, *self._terms(operations, i, "memory", 1.0), (self.index.add(BRIEF), value)]
-            for i, value in enumerate(brief.tolist())
+            [*of_device, *self._terms(memory_terms(group, operations.layout)), (self.index.add(BRIEF), value)]
+            for group, value in zip(operations.groups, brief.tolist(), strict=True)
         ]
 
-    def _terms(self, operations: Operations, i: int, part: Path | str, ratio: float) -> Indexed:
-        key = (id(operations), i, part, ratio)
-        if key not in self._own:
-            self._kept.append(operations)
-            group = operations.groups[i]
-            terms = (
-                compute_terms(group, part, ratio)
-                if part in ("vector", "tensor")
-                else memory_terms(group, operations.layout)
-            )
-            self._own[key] = self._indexed(terms)
-        return self._own[key]
+    def _terms(self, terms: Terms) -> Indexed:
+        """Return an operation's own terms by their coefficients; operations of the same terms share the list."""
+        if terms not in self._own:
+            self._own[terms] = self._indexed(terms)
+        return self._own[terms]
 
-    def _indexed(self, terms: tuple[tuple[str, float], ...]) -> Indexed:
+    def _indexed(self, terms: Terms) -> Indexed:
         return [(self.index.add(name), value) for name, value in terms]
 
 

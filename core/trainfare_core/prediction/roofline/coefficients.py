@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -127,6 +127,12 @@ class Calibration(Record):
         """Return the sum of coefficient x term; a term without a coefficient counts as zero."""
         known = self.coefficients
         return sum(value * known.get(name, 0.0) for name, value in terms)
+
+    def logits(self, operations: Iterable[Terms]) -> NDArray[np.float64]:
+        """Return the sums of n operations, shape (n,), each worked out once for all that share their terms."""
+        terms = list(operations)
+        known = {each: self.logit(each) for each in set(terms)}
+        return np.array([known[each] for each in terms], dtype=np.float64)
 
     def device_logits(
         self, devices: Sequence[Accelerator], part: Path | Literal["memory"], *, convolution: bool = False

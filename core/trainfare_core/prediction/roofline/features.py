@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -83,6 +84,10 @@ _LEAST_FILL: Final = -4.0
 """Less than 1/16 of one wave of tiles counts as 1/16: the term is fitted on hardly anything smaller."""
 _SHORTEST: Final = -6.0
 """Sizes below 1/64 of the full one count as 1/64, so that no term grows without bound. A chosen value."""
+_KEPT: Final = 16_384
+"""Operations whose terms are kept: a step repeats its layers, and the same step is predicted again. Some 10 MB."""
+_WITH_SIZES: Final = frozenset(("convolution", "matmul", "grouped_matmul"))
+_OF_ROWS: Final = frozenset(("normalization", "softmax"))
 
 
 def layout_of(groups: tuple[OperationGroup, ...]) -> str:
@@ -169,19 +174,24 @@ def unfilled_waves(tiles: NDArray[np.float64], devices: Sequence[Accelerator]) -
 
 def compute_terms(group: OperationGroup, path: Path, ratio: float = 1.0) -> Terms:
     """Return what decides the share of the peak that an operation with FLOPs reaches, apart from the device."""
-    shape = shape_at(group, ratio)
+    shape = shape_at(group, ratio) if group.kind in _WITH_SIZES else ()
+    return _compute_terms(group.kind, group.name, group.dtype, shape, path)
+
+
+@lru_cache(maxsize=_KEPT)
+def _compute_terms(kind: str, name: str, dtype: str, shape: tuple[int, ...], path: Path) -> Terms:
     found: list[tuple[str, float]] = []
-    if group.kind == "convolution" and len(shape) > 11:
-        found = _convolution_terms(group, shape)
-    elif group.kind in ("matmul", "grouped_matmul") and len(shape) == 4:
+    if kind == "convolution" and len(shape) > 11:
+        found = _convolution_terms(name, dtype, shape)
+    elif kind in ("matmul", "grouped_matmul") and len(shape) == 4:
         batch, rows, columns, depth = shape
         if batch > 1:
             found.append(("matmul:batched", 1.0))
         found.append(("matmul:size", _short(round((rows * columns * depth) ** (1 / 3)), _FULL_PRODUCT)))
-        if group.dtype in _HALF and any(size % 8 for size in (rows, columns, depth)):
+        if dtype in _HALF and any(size % 8 for size in (rows, columns, depth)):
             found.append(("matmul:misaligned", 1.0))
-    of_shape = ((f"{path if _differs_by_path(name) else 'shared'}|{name}", value) for name, value in found)
-    return (f"{path}|kind:{group.kind}", 1.0), *of_shape
+    of_shape = ((f"{path if _differs_by_path(term) else 'shared'}|{term}", value) for term, value in found)
+    return (f"{path}|kind:{kind}", 1.0), *of_shape
 
 
 def _differs_by_path(name: str) -> bool:
@@ -189,11 +199,11 @@ def _differs_by_path(name: str) -> bool:
     return name.startswith(("conv:1d", "conv:3d")) or name.endswith(":misaligned")
 
 
-def _convolution_terms(group: OperationGroup, shape: tuple[int, ...]) -> list[tuple[str, float]]:
+def _convolution_terms(name: str, dtype: str, shape: tuple[int, ...]) -> list[tuple[str, float]]:
     _, c_in, c_out, groups, depth, height, width = shape[:7]
     last, kernel = bool(shape[11]), depth * height * width
     kind = _convolution_kind(c_in, c_out, groups)
-    half = group.dtype in _HALF
+    half = dtype in _HALF
     found = [(f"conv:{kind}", 1.0)] if kind != "dense" else []
     if last:
         found.append((f"nhwc:{kind}", 1.0))
@@ -212,8 +222,8 @@ def _convolution_terms(group: OperationGroup, shape: tuple[int, ...]) -> list[tu
         found.append(("conv:3d", 1.0))
     elif shape[8] == 1 and height == 1 and width > 1:
         found.append(("conv:1d", 1.0))
-    if group.name.endswith((".weight", ".input")):
-        found.append((f"{group.name.rsplit('.', 1)[1]}:{kind}", 1.0))
+    if name.endswith((".weight", ".input")):
+        found.append((f"{name.rsplit('.', 1)[1]}:{kind}", 1.0))
     return found
 
 
@@ -225,31 +235,39 @@ def _convolution_kind(c_in: int, c_out: int, groups: int) -> str:
 
 def memory_terms(group: OperationGroup, layout: str) -> Terms:
     """Return what decides the share of the bandwidth that an operation reaches, apart from the device."""
-    found: list[tuple[str, float]] = [(f"kind:{group.kind}", 1.0)]
-    if group.kind == "convolution" and len(group.shape) > 11:
-        _, c_in, c_out, groups, depth, height, width = group.shape[:7]
-        kind = _convolution_kind(c_in, c_out, groups)
-        found.append((f"conv:{kind}", 1.0))
+    shape = group.shape if group.kind == "convolution" or group.kind in _OF_ROWS else ()
+    return _memory_terms(group.kind, group.name, group.phase, group.dtype, shape, layout)
+
+
+@lru_cache(maxsize=_KEPT)
+def _memory_terms(
+    kind: str, name: str, phase: str, dtype: str, shape: tuple[int, ...], layout: str
+) -> Terms:  # fmt: skip
+    found: list[tuple[str, float]] = [(f"kind:{kind}", 1.0)]
+    if kind == "convolution" and len(shape) > 11:
+        _, c_in, c_out, groups, depth, height, width = shape[:7]
+        of_groups = _convolution_kind(c_in, c_out, groups)
+        found.append((f"conv:{of_groups}", 1.0))
         if depth * height * width > 1:
-            found.append((f"conv:{kind}-wide", 1.0))
-        if group.shape[11]:
-            found.append((f"nhwc:{kind}", 1.0))
-            if kind != "dense" and depth * height * width > 9:
-                found.append((f"nhwc:{kind}-large", 1.0))
-        if group.name.endswith((".weight", ".input")):
-            found.append((f"{group.name.rsplit('.', 1)[1]}:{kind}", 1.0))
-    elif group.phase == "backward":
-        found.append((f"backward:{group.kind}", 1.0))
-    if group.kind in _LAYOUT_KINDS and layout == "nhwc":
-        found.append((f"nhwc:{group.kind}", 1.0))
-    if group.kind in ("normalization", "softmax") and len(group.shape) == 2:
-        if "batch_norm" in group.name:
+            found.append((f"conv:{of_groups}-wide", 1.0))
+        if shape[11]:
+            found.append((f"nhwc:{of_groups}", 1.0))
+            if of_groups != "dense" and depth * height * width > 9:
+                found.append((f"nhwc:{of_groups}-large", 1.0))
+        if name.endswith((".weight", ".input")):
+            found.append((f"{name.rsplit('.', 1)[1]}:{of_groups}", 1.0))
+    elif phase == "backward":
+        found.append((f"backward:{kind}", 1.0))
+    if kind in _LAYOUT_KINDS and layout == "nhwc":
+        found.append((f"nhwc:{kind}", 1.0))
+    if kind in _OF_ROWS and len(shape) == 2:
+        if "batch_norm" in name:
             found.append(("batchnorm", 1.0))
         else:
-            found.append((f"{group.kind}:short", _short(group.shape[1], _FULL_ROW)))
-    if group.dtype in _HALF and group.kind not in TENSOR_KINDS:
+            found.append((f"{kind}:short", _short(shape[1], _FULL_ROW)))
+    if dtype in _HALF and kind not in TENSOR_KINDS:
         found.append(("half", 1.0))
-    return tuple((f"memory|{name}", value) for name, value in found)
+    return tuple((f"memory|{term}", value) for term, value in found)
 
 
 def log2_tiles(group: OperationGroup, ratio: float = 1.0) -> float:

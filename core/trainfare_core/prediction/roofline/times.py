@@ -13,7 +13,7 @@ coefficients as an argument; the efficiencies' terms are named in `features.py`,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -190,7 +190,7 @@ class _Logits:
         self.seconds_per_byte = np.stack(
             [r.seconds_per_byte * bytes_share(operations, r.device) for r in rooflines]
         )
-        own = np.array([fit.logit(memory_terms(g, operations.layout)) for g in operations.groups])
+        own = fit.logits(memory_terms(g, operations.layout) for g in operations.groups)
         of_device = fit.device_logits(self._devices, "memory")
         self._memory = of_device[:, None] + own
         """Shape (devices, operations), without what depends on the micro-batch."""
@@ -261,11 +261,9 @@ class _Logits:
         of_shape = np.where(self._tensor_path[used], own["tensor"], own["vector"])
         return np.asarray(self._compute[used] + of_shape + waves)
 
-    def _set(self, chosen: Iterable[int], ratio: float, own: dict[Path, Array], tiles: Array) -> None:
+    def _set(self, chosen: Sequence[int], ratio: float, own: dict[Path, Array], tiles: Array) -> None:
         """Write the own logits and tiles of operations with FLOPs at a micro-batch into `own` and `tiles`."""
-        for i in chosen:
-            group = self._groups[i]
-            for path, on_path in self._runs_on.items():
-                if on_path[i]:
-                    own[path][i] = self._fit.logit(compute_terms(group, path, ratio))
-            tiles[i] = log2_tiles(group, ratio)
+        for path, on_path in self._runs_on.items():
+            these = [i for i in chosen if on_path[i]]
+            own[path][these] = self._fit.logits(compute_terms(self._groups[i], path, ratio) for i in these)
+        tiles[chosen] = [log2_tiles(self._groups[i], ratio) for i in chosen]

@@ -51,6 +51,16 @@ def test_a_depthwise_or_grouped_convolution_is_less_efficient_than_a_dense_one()
     assert 1.2 * dense < depthwise
 
 
+def test_the_logits_of_many_operations_are_those_of_each() -> None:
+    fit, groups = (
+        calibration(),
+        (convolution(), operation(kind="matmul"), convolution(), convolution(dtype="bf16")),
+    )
+    terms = [compute_terms(group, "tensor") for group in groups]
+    assert fit.logits(terms).tolist() == [fit.logit(each) for each in terms]
+    assert fit.logits([]).shape == (0,)
+
+
 def test_tensor_units_like_channels_last_and_whole_eights() -> None:
     dense = seconds_per_flop(convolution())
     assert seconds_per_flop(convolution((*DENSE[:-1], 1))) < dense
