@@ -3,12 +3,11 @@ Score every table of measurements, and write docs/accuracy.md and the tables beh
 
     python -m benchmarks.all_tables --data DIR --cache DIR [--results DIR] [--residuals R.csv] [--note TEXT]
 
-Two processes share the work: one scores the steps, kernels, strategies and declines of the fits that ship, the other
-memory, and the fits that leave rows out (several devices of unseen chips, MLPerf's benchmarks). Where the cache lacks
-traces, the second has those of memory made when it begins to trace the steps, from the last row to the first, until it
-meets the other: no core waits. A table that DIR lacks is skipped. --results keeps what the runners
-wrote: NAME.json, NAME.csv, and what they print in NAME.log. --residuals are held-out errors of one device, of
-`benchmarks.fit_calibration`.
+Two processes share the work: one scores the steps of the fit that ships, the other those of fits that leave rows out
+(several devices of unseen chips, MLPerf's benchmarks), and each takes of the rest what the other has not begun. Where
+the cache lacks traces, the second first traces the steps from the last row to the first, until it meets the other. A
+table that DIR lacks is skipped. --results keeps what the runners wrote: NAME.json, NAME.csv, and what they print in
+NAME.log. --residuals are held-out errors of one device, of `benchmarks.fit_calibration`.
 """
 
 from __future__ import annotations
@@ -17,10 +16,12 @@ import argparse
 import contextlib
 import multiprocessing
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 from benchmarks import decline_hindcast, kernels, memory, pick_cheapest, step_time, strategy, time_to_train
@@ -66,16 +67,7 @@ class _Places:
     traced: tuple[str, ...]
 
 
-_SHIPPED = (
-    _Runner("step_time", step_time.main, "calibration", STEP_TABLES, rows=True, traced=True),
-    _Runner("kernels", kernels.main, "calibration", ("kernels.csv.gz",)),
-    _Runner("strategy", strategy.main, "strategy", ("transfer_results.csv",)),
-    _Runner("decline_hindcast", decline_hindcast.main, "cost_decline", ("technology_curves.csv",)),
-)
-_MEMORY = _Runner(
-    "memory", memory.main, "strategy", MEMORY_TABLES, rows=True, traced=True,
-    options=("--leave-one-source-out",),
-)  # fmt: skip
+_STEPS = _Runner("step_time", step_time.main, "calibration", STEP_TABLES, rows=True, traced=True)
 _LEFT_OUT = (
     _Runner(
         "step_time_apart", step_time.main, "calibration", STEP_TABLES, traced=True,
@@ -86,6 +78,16 @@ _LEFT_OUT = (
         options=("--leave-out", "benchmark", "--data", "{data}/calibration"),
     ),
 )  # fmt: skip
+_REST = (
+    _Runner(
+        "memory", memory.main, "strategy", MEMORY_TABLES, rows=True, traced=True,
+        options=("--leave-one-source-out",),
+    ),
+    _Runner("kernels", kernels.main, "calibration", ("kernels.csv.gz",)),
+    _Runner("strategy", strategy.main, "strategy", ("transfer_results.csv",)),
+    _Runner("decline_hindcast", decline_hindcast.main, "cost_decline", ("technology_curves.csv",)),
+)  # fmt: skip
+"""The longest first."""
 
 
 def _options(runner: _Runner, places: _Places) -> list[str]:
@@ -115,26 +117,34 @@ def _run(name: str, main: Main, options: Sequence[str], results: Path) -> None:
         raise
 
 
-def _score(runners: Sequence[_Runner], places: _Places) -> None:
-    """Run the runners one after another; a runner without a table is skipped."""
-    for runner in runners:
-        options = _options(runner, places)
-        if options:
-            _run(runner.name, runner.main, options, places.results)
-        else:
-            print(
-                f"{runner.name}: skipped, none of {', '.join(runner.tables)} in {places.data / runner.folder}"
-            )
+def _score(runner: _Runner, places: _Places) -> None:
+    """Run a runner; it is skipped where none of its tables is there."""
+    options = _options(runner, places)
+    if options:
+        _run(runner.name, runner.main, options, places.results)
+    else:
+        print(f"{runner.name}: skipped, none of {', '.join(runner.tables)} in {places.data / runner.folder}")
 
 
-def _score_left_out(places: _Places) -> None:
-    """Score memory, trace what is missing from the last step to the first, then score fits that leave rows out."""
-    _score((_MEMORY,), places)
+def _score_left_out(places: _Places, begun: Synchronized[int]) -> None:
+    """Trace what is missing from the last step to the first, then score fits that leave rows out, and of the rest."""
     steps = [path for name in STEP_TABLES if (path := places.data / "calibration" / name).exists()]
     if steps and "--traced-only" not in places.traced:
         of_tables = [option for path in reversed(steps) for option in ("--truth", str(path))]
         step_time.main([*of_tables, "--cache", str(places.cache), "--trace-backwards"])
-    _score(_LEFT_OUT, places)
+    for runner in _LEFT_OUT:
+        _score(runner, places)
+    _score_rest(places, begun)
+
+
+def _score_rest(places: _Places, begun: Synchronized[int]) -> None:
+    """Score what no process has begun: one runner of `_REST` after another."""
+    while True:
+        with begun.get_lock():
+            i, begun.value = begun.value, begun.value + 1
+        if i >= len(_REST):
+            return
+        _score(_REST[i], places)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -160,11 +170,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _score_all(places: _Places, residuals: Path | None) -> None:
     # Started anew: a copy of a process with the threads of torch may stand still.
-    left_out = multiprocessing.get_context("spawn").Process(
-        target=_score_left_out, args=(places,), daemon=True
-    )
+    context = multiprocessing.get_context("spawn")
+    begun: Synchronized[int] = context.Value("i", 0)
+    left_out = context.Process(target=_score_left_out, args=(places, begun), daemon=True)
     left_out.start()
-    _score(_SHIPPED, places)
+    _score(_STEPS, places)
+    _score_rest(places, begun)
     left_out.join()
     if left_out.exitcode:
         sys.exit("make accuracy: a score of fits that leave rows out failed, see above")
@@ -178,4 +189,6 @@ def _score_all(places: _Places, residuals: Path | None) -> None:
 
 
 if __name__ == "__main__":
+    # The other process ends with this one, as it does after any exception.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     main()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("lightning")
+
 from benchmarks.all_tables import main
 
 HEADER = (
@@ -17,6 +19,13 @@ HEADER = (
 KERNEL = (
     "L4-24GB,bmm,gemm,forward,fp32,192,96,196,196,,,,,,,,,1416167424,58404864,{ms},,1,,,,,torch2.1.0,test,"
 )
+PEAK = {
+    "row_id": "phi", "model": "Phi-1.5", "params_m": "1420", "domain": "llm", "method": "lora",
+    "method_detail": "LoRA trainable 1572864", "precision": "bf16-true", "optimizer": "AdamW", "micro_batch": "1",
+    "seq_len_or_res": "1044", "n_gpus": "1", "gpu": "A100-40GB", "act_ckpt": "", "sharding": "none", "other_flags": "",
+    "peak_value": "", "peak_unit": "", "peak_gib": "4.489", "unit_note": "", "mem_kind": "max_allocated",
+    "scope": "per_gpu", "throughput": "", "status": "ok", "source_id": "litgpt", "source": "",
+}  # fmt: skip
 
 
 def _measurements(folder: Path, latency_ms: str) -> list[str]:
@@ -49,6 +58,23 @@ def test_the_tables_that_are_there_are_scored_and_the_others_named(
     page = (tmp_path / "docs" / "accuracy.md").read_text()
     assert "One kernel is scored." in page
     assert "| kernels timed alone | rows of the fit | 1 |" in page
+
+
+def test_what_is_written_of_a_second_table_has_its_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Peaks of litgpt (Lightning-AI/litgpt, resource tables), a table of each, left out of the other's fit."""
+    command = _measurements(tmp_path, "0.24")
+    (tmp_path / "data" / "strategy").mkdir()
+    for name, source, samples, peak in (("", "litgpt", "1", "4.489"), ("_2", "litgpt-2", "2", "6.296")):
+        row = PEAK | {"source_id": source, "micro_batch": samples, "peak_gib": peak}
+        table = f"{','.join(row)}\n{','.join(row.values())}\n"
+        (tmp_path / "data" / "strategy" / f"memory_reference{name}.csv").write_text(table, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    main(command)
+    for name, source in (("memory", "litgpt"), ("memory_2", "litgpt-2")):
+        assert list(json.loads((tmp_path / "kept" / f"{name}.json").read_text())["by_source"]) == [source]
+        assert (tmp_path / "kept" / f"{name}.csv").read_text(encoding="utf-8").count("\n") == 2
 
 
 def test_what_a_runner_says_is_printed_where_it_fails(
