@@ -4,8 +4,8 @@ Score predicted optimizer steps against measured ones, through the product's own
     python -m benchmarks.step_time --truth throughput_train.csv [--json OUT] [--rows OUT.csv] [--truth ...] --cache DIR
 
 Rows of one device are traced by trainfare's own tracer (`benchmarks/workloads/`); --cache keeps the traces: those of
-both tables take most of a first `make accuracy`, 46 to some 65 minutes of two cores, and a second run here takes a
-minute of one. Language models of any number of devices are described by `workloads/decoder_rows.py`. --leave-out
+both tables take most of a first `make accuracy`, 46 to some 65 minutes of two cores, and a second run here takes under
+a minute of one. Language models of any number of devices are described by `workloads/decoder_rows.py`. --leave-out
 predicts each row from a fit without any row of its accelerator (chip, or for language models family), source or model
 size; the fits are made here, from --data, and take minutes.
 --several scores rows on several devices that are no language models, and makes no fit for any other.
@@ -25,73 +25,26 @@ from __future__ import annotations
 import argparse
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.fitting.data_parallel import data_parallel_s, is_data_parallel
 from benchmarks.fitting.language_models_held_out import decoder_answers
 from benchmarks.fitting.launched_rows import launched_rows
-from benchmarks.fitting.one_device_held_out import FitsWithout, one_step_answers, predict_work
-from benchmarks.fitting.one_plan import Answer, predict_plan
-from benchmarks.fitting.split_tables import has_split_tables, predict_split_tables
+from benchmarks.fitting.one_device_held_out import FitsWithout, one_step_answers
+from benchmarks.fitting.one_plan import Answer
+from benchmarks.fitting.step_answers import step_answers
 from benchmarks.fitting.step_work import Work, job_of, work_of
-from benchmarks.fitting.table_lines import ZERO_2, Line, accumulation_of, is_suspect, timed_a_trainer
+from benchmarks.fitting.table_lines import Line, is_suspect, timed_a_trainer
 from benchmarks.scoring import Scored, print_table, reach, summary
 from benchmarks.truth_table import answer_columns, or_reason, truth_parser, truths_of, write_json, write_rows
 from benchmarks.workloads import ProfileCache
-from benchmarks.workloads.decoder_plans import network_of
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import is_decoder_row
-from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.prediction.engine import prepare
-from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
-
-
-def answer_of(line: Line, work: Work | str, fits: FitsWithout | None) -> Answer | str:
-    """Return the prediction of a row that is no language model, or why it has none."""
-    if isinstance(work, str):
-        return work
-    if fits is not None and is_data_parallel(line):
-        return "one process on several devices has no fit of its own"
-    fit = calibration() if fits is None else fits.of(line)
-    if line["devices"] == "1":
-        return predict_work(line, work, fit)
-    answer = predict_row(line, work, fit)
-    if isinstance(answer, str):
-        return answer
-    step_s, log_sigma = answer
-    if is_data_parallel(line):
-        step_s = data_parallel_s(work.job, line["accelerator"], int(line["devices"]), work.ratio)
-    return Answer(work.measured_s, step_s * work.factor + work.extra_s, log_sigma)
-
-
-def predict_row(line: Line, work: Work, fit: Calibration) -> tuple[float, float] | str:
-    """Return predicted seconds and sigma of one optimizer step on the row's own machines, or why not."""
-    devices, nodes = int(line["devices"]), int(float(line["nodes"] or 1))
-    try:
-        device = accelerator(line["accelerator"])
-        machines, gbit_per_s = network_of(line, device, devices, nodes, partly_used=True)
-    except UnknownNameError as error:
-        return str(error)
-    run = prepare(work.job, fit)
-    if has_split_tables(line["model"], devices):
-        return predict_split_tables(
-            run, line["accelerator"], work.ratio, devices=devices, nodes=machines, gbit_per_s=gbit_per_s
-        )
-    return predict_plan(
-        run,
-        line["accelerator"],
-        work.ratio,
-        devices=devices,
-        nodes=machines,
-        gbit_per_s=gbit_per_s,
-        sharding="zero2" if line["strategy"] == ZERO_2 else "fsdp" if "fsdp" in line["strategy"] else "ddp",
-        accumulate=accumulation_of(line),
-    )
+from trainfare_core.prediction.roofline.coefficients import calibration
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -171,33 +124,33 @@ def score_lines(
         for i, line in enumerate(lines)
         if i not in decoders
     }
-    steps = {i: work for i, work in works.items() if isinstance(work, Work) and lines[i]["devices"] == "1"}
-    once = one_step_answers(lines, steps, fits) if arguments.one_measured_step else None
+    found: Mapping[int, list[Answer] | Answer | str]
+    if arguments.one_measured_step:
+        steps = {
+            i: work for i, work in works.items() if isinstance(work, Work) and lines[i]["devices"] == "1"
+        }
+        found = one_step_answers(lines, steps, fits)
+    else:
+        found = {**decoders, **step_answers(lines, works, fits)}
     scored: list[Scored] = []
     skipped: Counter[str] = Counter()
     for index, line in enumerate(lines):
         line.update(predicted="", low_80="", high_80="", measured_ms="", skip_reason="")
-        found: list[Answer] | Answer | str
-        if once is not None:
-            found = once.get(index, "no other GPU ran it with the same software")
-        elif index in decoders:
-            found = decoders[index]
-        else:
-            found = or_reason(answer_of, line, works[index], fits)
-        if isinstance(found, str):
-            line["skip_reason"] = found
-            skipped[found] += 1
+        answer = found.get(index, "no other GPU ran it with the same software")
+        if isinstance(answer, str):
+            line["skip_reason"] = answer
+            skipped[answer] += 1
             continue
-        answers = [found] if isinstance(found, Answer) else found
-        situation = "corrected:unseen" if once is not None else _situation(line, index in decoders, arguments)
+        answers = [answer] if isinstance(answer, Answer) else answer
+        situation = _situation(line, index in decoders, arguments)
         _write(line, answers, situation)
         scope = "language model" if index in decoders else "single" if line["devices"] == "1" else "multi"
         groups = (line["accelerator"], line["model_family"], line["source"], scope)
-        for answer in answers:
-            error = math.log(answer.predicted_s / answer.measured_s)
-            reaches = answer.reach or reach(situation, answer.log_sigma)
+        for each in answers:
+            error = math.log(each.predicted_s / each.measured_s)
+            reaches = each.reach or reach(situation, each.log_sigma)
             suspect = is_suspect(line)
-            scored.append(Scored(error, answer.log_sigma, *groups, reach=reaches, suspect=suspect))
+            scored.append(Scored(error, each.log_sigma, *groups, reach=reaches, suspect=suspect))
     return summary(scored, skipped)
 
 
@@ -217,6 +170,8 @@ def _situation(line: Line, decoder: bool, arguments: argparse.Namespace) -> str:
 
     Bare steps of a source that no fit contains come no closer than a trainer's loop.
     """
+    if arguments.one_measured_step:
+        return "corrected:unseen"
     if decoder or line["devices"] != "1":
         return "trainer"
     fitted = line["source"] in calibration().fitted_on and arguments.leave_out != "source"

@@ -27,13 +27,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from benchmarks.fits import submission_calibration
 from benchmarks.fitting.language_models_held_out import predict_decoder
 from benchmarks.fitting.one_device_held_out import Fits, FitsWithout
-from benchmarks.fitting.one_plan import predict_plan
+from benchmarks.fitting.one_plan import Plan, predict_plan
 from benchmarks.fitting.sampled_features import has_sampled_features, predict_sampled_graph
 from benchmarks.fitting.split_tables import has_split_tables, predict_split_tables
 from benchmarks.fitting.submission_steps import (
@@ -171,19 +172,15 @@ def _step(
     except UnknownNameError:
         return f"{line['accelerator']} is not in the catalogue"
     run = prepare(as_submitted(found.profile, fit.overhead, device), fit)
-    network = gbit * hosts if gbit else None
-    if has_split_tables(line["benchmark"], devices):
-        return predict_split_tables(
-            run, line["accelerator"], micro * found.ratio, devices=devices, nodes=nodes, gbit_per_s=network
-        )
-    if has_sampled_features(line["benchmark"]):
-        return predict_sampled_graph(
-            run, line["accelerator"], round(micro), devices=devices, nodes=nodes, gbit_per_s=network
-        )
-    return predict_plan(
-        run, line["accelerator"], micro * found.ratio, devices=devices, nodes=nodes, gbit_per_s=network,
-        accumulate=passes,
+    plan = Plan(
+        line["accelerator"], micro * found.ratio, devices=devices, nodes=nodes,
+        gbit_per_s=gbit * hosts if gbit else None, accumulate=passes,
     )  # fmt: skip
+    if has_split_tables(line["benchmark"], devices):
+        return predict_split_tables(run, plan)
+    if has_sampled_features(line["benchmark"]):
+        return predict_sampled_graph(run, replace(plan, ratio=1.0), round(micro))
+    return predict_plan(run, plan)
 
 
 @lru_cache

@@ -28,7 +28,7 @@ __all__ = ["data_parallel_s", "is_data_parallel"]
 
 def is_data_parallel(line: dict[str, str]) -> bool:
     """Return whether a row ran several devices from one process."""
-    return "single process" in line["strategy"] and line["devices"] != "1"
+    return line["devices"] != "1" and "single process" in line["strategy"]
 
 
 def data_parallel_s(job: JobProfile, name: str, devices: int, ratio: float) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, read_rows, solve
 from benchmarks.fitting.language_models import LEVELS, REFIT_EVALUATIONS, folds
-from benchmarks.fitting.one_plan import Answer, predict_plan
+from benchmarks.fitting.one_plan import Answer, Plan, predict_plan
 from benchmarks.truth_table import or_reason
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
@@ -84,11 +84,11 @@ def predict_decoder(run: DecoderRun, fit: DecoderFit) -> Answer | str:
         "sequence_parallel",
     )  # fmt: skip
     parallel = ModelParallel(**{name: np.array([getattr(plan, name)]) for name in split})
-    answer = predict_plan(
-        prepare(run.profile, decoder=fit), run.device.name, run.micro_batch, devices=plan.devices,
-        nodes=plan.machines, gbit_per_s=plan.gbit_per_s, sharding=plan.sharding,
-        accumulate=run.passes, parallel=parallel,
+    where = Plan(
+        run.device.name, run.micro_batch, devices=plan.devices, nodes=plan.machines, gbit_per_s=plan.gbit_per_s,
+        sharding=plan.sharding, accumulate=run.passes,
     )  # fmt: skip
+    answer = predict_plan(prepare(run.profile, decoder=fit), where, parallel)
     if isinstance(answer, str):
         return answer
     step_s, sigma = answer

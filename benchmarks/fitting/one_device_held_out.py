@@ -15,7 +15,7 @@ from benchmarks.fitting.calibration_file import measured_devices, with_coefficie
 from benchmarks.fitting.held_out_groups import GROUPS
 from benchmarks.fitting.one_device_solver import Problem, solve
 from benchmarks.fitting.one_device_tables import read_measurements
-from benchmarks.fitting.one_plan import Answer, predict_plan
+from benchmarks.fitting.one_plan import Answer, Plan, predict_plan
 from benchmarks.fitting.step_work import Work
 from benchmarks.fitting.table_lines import Line, chip_of
 from benchmarks.workloads import ProfileCache
@@ -28,7 +28,7 @@ from trainfare_core.prediction.roofline.operations import Operations, Roofline
 from trainfare_core.prediction.roofline_job import own_device_s
 from trainfare_core.prediction.source import SourceCorrection
 
-__all__ = ["REFIT_EVALUATIONS", "Fits", "FitsWithout", "one_step_answers", "predict_work"]
+__all__ = ["REFIT_EVALUATIONS", "Fits", "FitsWithout", "one_step_answers"]
 
 REFIT_EVALUATIONS = 8
 """Of the loss, for a fit that starts at the coefficients of all rows. A chosen value: the loss moves by less than a
@@ -80,18 +80,11 @@ class FitsWithout:
         return self._known[value]
 
 
-def predict_work(
-    line: Line, work: Work, fit: Calibration, correction: SourceCorrection | None = None
-) -> Answer | str:
-    """Return the prediction of one step on a row's one device from the engine, or why it has none."""
-    run = prepare(work.job, fit)
-    if correction is not None:
-        run = replace(run, correction=correction)
-    answer = predict_plan(run, line["accelerator"], work.ratio)
-    if isinstance(answer, str):
-        return answer
-    step_s, log_sigma = answer
-    return Answer(work.measured_s, step_s * work.factor + work.extra_s, log_sigma)
+def _predict_work(line: Line, work: Work, fit: Calibration, correction: SourceCorrection) -> Answer | str:
+    """Return the prediction of one step on a row's one device, corrected by another, or why it has none."""
+    run = replace(prepare(work.job, fit), correction=correction)
+    answer = predict_plan(run, Plan(line["accelerator"], work.ratio))
+    return answer if isinstance(answer, str) else work.answer(*answer)
 
 
 def one_step_answers(
@@ -120,7 +113,7 @@ def one_step_answers(
                 continue
             fit = calibration() if fits is None else fits.of(lines[i])
             correction = _measured_elsewhere(lines[j], works[j], fit)
-            answer = predict_work(lines[i], works[i], fit, correction)
+            answer = _predict_work(lines[i], works[i], fit, correction)
             if isinstance(answer, Answer) and correction.device is not None:
                 found.setdefault(i, []).append(answer)
     return found

@@ -1,8 +1,9 @@
-"""The product's prediction of one plan, for rows of tables that state where they ran."""
+"""The product's predictions of single plans, for rows of tables that state where they ran."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.engine import Run, predict_run
 from trainfare_core.prices.book import MachineShapes
 
-__all__ = ["Answer", "predict_plan"]
+__all__ = ["Answer", "Plan", "predict_plan", "predict_plans"]
 
 
 @dataclass(frozen=True)
@@ -30,23 +31,12 @@ class Answer:
     reach: tuple[float, float, float] | None = None
 
 
-def predict_plan(
-    run: Run,
-    name: str,
-    ratio: float,
-    *,
-    devices: int = 1,
-    nodes: int = 1,
-    gbit_per_s: float | None = None,
-    sharding: str = "ddp",
-    accumulate: int = 1,
-    parallel: ModelParallel | None = None,
-) -> tuple[float, float] | str:
+@dataclass(frozen=True)
+class Plan:
     """
-    Return predicted seconds and sigma of one optimizer step, or why there are none.
+    Where and how a row ran.
 
-    Args:
-        run: a prepared profile.
+    Attributes:
         name: of the accelerator, as a table spells it.
         ratio: micro-batch over the profile's.
         devices: of all machines.
@@ -54,32 +44,69 @@ def predict_plan(
         gbit_per_s: network of one machine; None where it is not stated.
         sharding: of `SHARDINGS`, what several devices share.
         accumulate: forward passes of one step.
-        parallel: how the plan splits the model, one row; None: not at all.
     """
+
+    name: str
+    ratio: float
+    devices: int = 1
+    nodes: int = 1
+    gbit_per_s: float | None = None
+    sharding: str = "ddp"
+    accumulate: int = 1
+
+
+def predict_plan(
+    run: Run, plan: Plan, parallel: ModelParallel | None = None
+) -> tuple[float, float] | str:  # fmt: skip
+    """Return predicted seconds and sigma of one optimizer step of one plan, or why there are none."""
+    return predict_plans(run, [plan], parallel)[0]
+
+
+def predict_plans(
+    run: Run, plans: Sequence[Plan], parallel: ModelParallel | None = None
+) -> list[tuple[float, float] | str]:
+    """
+    Return predicted seconds and sigma of one optimizer step of each plan, or why there are none.
+
+    Args:
+        run: a prepared profile.
+        plans: n of them, predicted together: what does not depend on the plan is worked out once.
+        parallel: how each plan splits the model, n rows; None: not at all.
+    """
+    names = [_device_of(plan) for plan in plans]
+    shapes = MachineShapes(
+        accelerator=np.array(names),
+        accelerator_count=np.array([plan.devices / plan.nodes for plan in plans]),
+        vcpus=np.full(len(plans), math.nan),
+        memory_gib=np.full(len(plans), math.nan),
+        network_gbit_per_s=np.array([plan.gbit_per_s or math.nan for plan in plans]),
+    )
+    ratio = np.array([plan.ratio for plan in plans])
+    shardings = [SHARDINGS.index("none" if plan.devices == 1 else plan.sharding) for plan in plans]
+    table = predict_run(
+        run,
+        shapes,
+        CandidateTable(
+            shape=np.arange(len(plans)),
+            nodes=np.array([plan.nodes for plan in plans]),
+            sharding=np.array(shardings),
+            micro_batch=float(run.profile.batch.micro_batch_size or math.nan) * ratio,
+            micro_ratio=ratio,
+            accumulate=np.array([plan.accumulate for plan in plans]),
+            parallel=parallel,
+        ),
+    )
+    uneven = ["devices are no multiple of nodes" if plan.devices % plan.nodes else "" for plan in plans]
+    columns = (table.unknown_because.tolist(), table.step_s.tolist(), table.log_sigma.tolist())
+    return [
+        first or reason or (step_s, log_sigma)
+        for first, reason, step_s, log_sigma in zip(uneven, *columns, strict=True)
+    ]
+
+
+def _device_of(plan: Plan) -> str:
+    """Return the catalogue's name of a plan's accelerator, or as it is: the prediction says that it is not known."""
     try:
-        device = accelerator(name)
+        return accelerator(plan.name).name
     except UnknownNameError:
-        return f"{name} is not in the catalogue"
-    if devices % nodes:
-        return "devices are no multiple of nodes"
-    machines = MachineShapes(
-        accelerator=np.array([device.name]),
-        accelerator_count=np.array([devices / nodes]),
-        vcpus=np.array([math.nan]),
-        memory_gib=np.array([math.nan]),
-        network_gbit_per_s=np.array([gbit_per_s or math.nan]),
-    )
-    kind = SHARDINGS.index("none" if devices == 1 else sharding)
-    plans = CandidateTable(
-        shape=np.zeros(1, dtype=np.int64),
-        nodes=np.array([nodes]),
-        sharding=np.array([kind]),
-        micro_batch=np.array([float(run.profile.batch.micro_batch_size or math.nan) * ratio]),
-        micro_ratio=np.array([ratio]),
-        accumulate=np.array([accumulate]),
-        parallel=parallel,
-    )
-    table = predict_run(run, machines, plans)
-    if table.unknown_because[0]:
-        return str(table.unknown_because[0])
-    return float(table.step_s[0]), float(table.log_sigma[0])
+        return plan.name

@@ -8,9 +8,9 @@ memory, and those of the next batch are read while the network runs (NVIDIA's su
 
 from __future__ import annotations
 
-from benchmarks.fitting.one_plan import predict_plan
+from benchmarks.fitting.one_plan import Plan, predict_plan
 from benchmarks.workloads.sampled_graph import FEATURE_TABLE_BYTES, feature_bytes
-from trainfare_core.hardware.accelerators import Accelerator, accelerator
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.engine import Run
 from trainfare_core.prediction.network import collectives
 from trainfare_core.prediction.network.coefficients import CommunicationFit
@@ -30,36 +30,29 @@ def has_sampled_features(name: str) -> bool:
     return name == "rgat"
 
 
-def predict_sampled_graph(
-    run: Run, name: str, seeds: int, *, devices: int, nodes: int = 1, gbit_per_s: float | None = None
-) -> tuple[float, float] | str:
+def predict_sampled_graph(run: Run, plan: Plan, seeds: int) -> tuple[float, float] | str:
     """
     Return predicted seconds and sigma of one optimizer step, or why there are none.
 
     Args:
         run: a prepared profile of one device's samples.
-        name: of the accelerator, as a table spells it.
+        plan: with the profile's micro-batch.
         seeds: labelled nodes of one device.
-        devices: of all machines.
-        nodes: machines.
-        gbit_per_s: network of one machine; None where it is not stated.
     """
-    answer = predict_plan(run, name, 1.0, devices=devices, nodes=nodes, gbit_per_s=gbit_per_s)
+    answer = predict_plan(run, plan)
     if isinstance(answer, str):
         return answer
     step_s, log_sigma = answer
-    rate = _feature_rate(accelerator(name), devices, nodes, gbit_per_s, run.fit.communication)
-    return max(step_s, feature_bytes(seeds) / rate), log_sigma
+    return max(step_s, feature_bytes(seeds) / _feature_rate(plan, run.fit.communication)), log_sigma
 
 
-def _feature_rate(
-    device: Accelerator, devices: int, nodes: int, gbit_per_s: float | None, fit: CommunicationFit
-) -> float:
+def _feature_rate(plan: Plan, fit: CommunicationFit) -> float:
     """Return the bytes/s at which one device reads features that are spread evenly, of a plan that has an answer."""
+    device, devices, nodes = accelerator(plan.name), plan.devices, plan.nodes
     each, fits = devices // nodes, FEATURE_TABLE_BYTES / (_MOST_FEATURES * device.memory_bytes)
     if fits > devices:
         return (device.pcie_bytes_per_s or _HOST_LINK_BYTES_PER_S) * fit.link_efficiency["pcie"]
     if fits <= each:
         return collectives.link_of(device, fit).bytes_per_s * each / max(each - 1, 1)
-    network = (gbit_per_s or 0.0) / 8 * 1e9 * fit.network_efficiency / each
+    network = (plan.gbit_per_s or 0.0) / 8 * 1e9 * fit.network_efficiency / each
     return network * nodes / (nodes - 1)

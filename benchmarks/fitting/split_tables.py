@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.fitting.one_plan import predict_plan
+from benchmarks.fitting.one_plan import Plan, predict_plan
 from benchmarks.workloads.tabular import dense_gradient_bytes, looked_up_bytes
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import SPARSE_TENSOR, JobProfile
@@ -29,51 +29,36 @@ def has_split_tables(name: str, devices: int) -> bool:
     return devices > 1 and name.lower().startswith("dlrm")
 
 
-def predict_split_tables(
-    run: Run, name: str, ratio: float, *, devices: int, nodes: int = 1, gbit_per_s: float | None = None
-) -> tuple[float, float] | str:
-    """
-    Return predicted seconds and sigma of one optimizer step, or why there are none.
-
-    Args:
-        run: a prepared profile of one device's samples.
-        name: of the accelerator, as a table spells it.
-        ratio: micro-batch over the profile's.
-        devices: of all machines.
-        nodes: machines.
-        gbit_per_s: network of one machine; None where it is not stated.
-    """
+def predict_split_tables(run: Run, plan: Plan) -> tuple[float, float] | str:
+    """Return predicted seconds and sigma of one optimizer step of a profile of one device's samples, or why not."""
     dense = replace(run, profile=_without_table_gradients(run.profile))
-    answer = predict_plan(dense, name, ratio, devices=devices, nodes=nodes, gbit_per_s=gbit_per_s)
+    answer = predict_plan(dense, plan)
     if isinstance(answer, str):
         return answer
     step_s, log_sigma = answer
-    samples = (run.profile.batch.micro_batch_size or math.nan) * ratio
-    found = looked_up_bytes(samples, run.profile.precision)
-    return step_s + 2 * _all_to_all_s(run, name, found, devices, nodes, gbit_per_s), log_sigma
+    samples = (run.profile.batch.micro_batch_size or math.nan) * plan.ratio
+    return step_s + 2 * _all_to_all_s(run, plan, looked_up_bytes(samples, run.profile.precision)), log_sigma
 
 
-def _all_to_all_s(
-    run: Run, name: str, payload_bytes: float, devices: int, nodes: int, gbit_per_s: float | None
-) -> float:
+def _all_to_all_s(run: Run, plan: Plan, payload_bytes: float) -> float:
     """
     Return seconds in which every device sends each other one its part of `payload_bytes`.
 
     A link carries what it carries in a gather; a machine's network the bytes of all its devices.
     """
-    fit, each = run.fit.communication, devices // nodes
-    link = collectives.link_of(accelerator(name), fit)
+    fit, each = run.fit.communication, plan.devices // plan.nodes
+    link = collectives.link_of(accelerator(plan.name), fit)
     links = (np.array([link.bytes_per_s]), np.array([link.latency_s]))
 
     def seconds(payload: float, inside: int, machines: int) -> float:
-        network = np.array([(gbit_per_s or math.nan) / 8 * 1e9])
+        network = np.array([(plan.gbit_per_s or math.nan) / 8 * 1e9])
         found = collectives.collective_s(
             np.array([payload]), 1.0, np.array([inside]), np.array([machines]), links, network, fit
         )
         return float(found[0])
 
-    within = seconds(payload_bytes / nodes, each, 1)
-    return within + (seconds(payload_bytes * each, 1, nodes) if nodes > 1 else 0.0)
+    within = seconds(payload_bytes / plan.nodes, each, 1)
+    return within + (seconds(payload_bytes * each, 1, plan.nodes) if plan.nodes > 1 else 0.0)
 
 
 def _without_table_gradients(profile: JobProfile) -> JobProfile:

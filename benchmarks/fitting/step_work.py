@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks.fits import one_device_record
 from benchmarks.fitting.launched_rows import NO_PEER_ACCESS
+from benchmarks.fitting.one_plan import Answer
 from benchmarks.fitting.table_lines import Line, host_copy_s, measured_step_s, timed_a_trainer, torch_of
 from benchmarks.workloads import ProfileCache, profile_of, resolve
 from benchmarks.workloads.single_device import StepJob
@@ -28,6 +29,10 @@ class Work:
     """Timed with the step though the model does not run it: the copy of the batch to the device."""
     factor: float = 1.0
     """Of the step, for what else the row timed: a trainer's loop with its loader."""
+
+    def answer(self, step_s: float, log_sigma: float) -> Answer:
+        """Return the prediction of what the row timed, from that of its step."""
+        return Answer(self.measured_s, step_s * self.factor + self.extra_s, log_sigma)
 
 
 def job_of(line: Line) -> StepJob | str:

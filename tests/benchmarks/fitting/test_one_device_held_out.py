@@ -15,14 +15,14 @@ from benchmarks import step_time
 from benchmarks.fits import one_device_record
 from benchmarks.fitting.calibration_file import with_coefficients
 from benchmarks.fitting.launched_rows import launched_rows
-from benchmarks.fitting.one_device_held_out import one_step_answers, predict_work
+from benchmarks.fitting.one_device_held_out import one_step_answers
 from benchmarks.fitting.one_device_rows import Index
 from benchmarks.fitting.one_device_solver import prior
 from benchmarks.fitting.one_plan import Answer
+from benchmarks.fitting.step_answers import step_answers
 from benchmarks.fitting.step_work import Work, job_of
-from benchmarks.fitting.table_lines import ZERO_2
 from benchmarks.scoring import Scored, reach, score
-from benchmarks.step_time import fits_of, predict_row, trace_backwards
+from benchmarks.step_time import fits_of, trace_backwards
 from benchmarks.truth_table import read_rows, write_rows
 from benchmarks.workloads import ProfileCache, StepJob
 from benchmarks.workloads.cache import Traced
@@ -49,7 +49,7 @@ def line(name: str, framework: str = "pytorch 2.3.0") -> dict[str, str]:
 
 
 def alone(name: str, work: Work) -> Answer:
-    answer = predict_work(line(name), work, calibration())
+    answer = step_answers([line(name)], {0: work}, None)[0]
     assert isinstance(answer, Answer)
     return answer
 
@@ -198,43 +198,6 @@ def test_a_second_process_traces_a_table_from_its_end(tmp_path: Path) -> None:
     trace_backwards(launched_rows(table), Watched(cache))
     assert made == ["b", "c", "a"], "from the last to the first, but for what is there"
     assert len(list(cache.iterdir())) == 3
-
-
-def test_several_devices_are_predicted_by_the_fit_without_theirs() -> None:
-    row = {**line("V100-SXM2-16GB"), "devices": "4", "nodes": "1", "strategy": "ddp", "notes": ""}
-    fit = calibration()
-    slower = {name: value - name.startswith("memory|kind:") for name, value in fit.coefficients.items()}
-    slow = fit.model_copy(update={"coefficients": slower})
-    shipped, own = (predict_row(row, Work(JOB, 1.0, 0.2), one) for one in (fit, slow))
-    assert isinstance(shipped, tuple)
-    assert isinstance(own, tuple)
-    assert own[0] > 1.1 * shipped[0]
-
-
-def test_gradients_in_parts_are_exchanged_after_every_pass() -> None:
-    """A copy of the whole model exchanges them once a step."""
-    row = {**line("A100-SXM4-40GB"), "devices": "16", "nodes": "2", "notes": "1 Gbps;grad_accum=4"}
-    parts, whole = (
-        predict_row({**row, "strategy": name}, Work(JOB, 1.0, 0.2), calibration()) for name in (ZERO_2, "ddp")
-    )
-    assert isinstance(parts, tuple)
-    assert isinstance(whole, tuple)
-    assert parts[0] > 1.5 * whole[0]
-
-
-def test_several_machines_without_a_stated_network_have_the_usual_one() -> None:
-    row = {**line("A100-SXM4-40GB"), "devices": "4", "nodes": "2", "strategy": "ddp", "notes": ""}
-    work = Work(JOB, 1.0, 0.2)
-    usual, stated, slow = (
-        predict_row({**row, "notes": notes}, work, calibration()) for notes in ("", "400 Gbps", "1 Gbps")
-    )
-    assert usual == stated, "two of a machine's devices at 200 Gbit/s each"
-    assert isinstance(usual, tuple)
-    assert isinstance(slow, tuple)
-    assert slow[0] > usual[0]
-    assert "network" in str(predict_row({**row, "accelerator": "T4-16GB"}, work, calibration()))
-    unknown = predict_row({**row, "accelerator": "NoSuch-1GB"}, work, calibration())
-    assert "NoSuch-1GB" in str(unknown)
 
 
 def test_the_interval_is_as_wide_as_held_out_scores() -> None:

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("timm")
 pytest.importorskip("transformers")
 
-from benchmarks.fitting.one_plan import predict_plan
+from benchmarks.fitting.one_plan import Plan, predict_plan
 from benchmarks.fitting.sampled_features import predict_sampled_graph
 from benchmarks.fitting.submission_steps import submitted_step
 from benchmarks.time_to_train import minutes_of
@@ -89,7 +89,7 @@ def test_features_are_read_where_they_fit(
 ) -> None:
     """In the host beside eight H100, in eight H200, and in eight machines of H100 behind 400 Gbit/s a device."""
     run = unhidden(prepare(profile))
-    answer = predict_sampled_graph(run, name, 2048, devices=devices, nodes=nodes, gbit_per_s=3200.0)
+    answer = predict_sampled_graph(run, Plan(name, 1.0, devices, nodes, gbit_per_s=3200.0), 2048)
     assert not isinstance(answer, str)
     assert answer[0] == pytest.approx(feature_bytes(2048) / rate)
     share = FEATURE_TABLE_BYTES / accelerator(name).memory_bytes
@@ -98,9 +98,9 @@ def test_features_are_read_where_they_fit(
 
 def test_reading_takes_no_time_beside_a_longer_step(profile: JobProfile) -> None:
     run = prepare(profile)
-    network = predict_plan(run, "H200-SXM-141GB", 1.0, devices=8)
-    assert predict_sampled_graph(run, "H200-SXM-141GB", SEEDS, devices=8) == network
-    without = predict_sampled_graph(run, "H100-SXM-80GB", SEEDS, devices=16, nodes=2)
+    plan = Plan("H200-SXM-141GB", 1.0, devices=8)
+    assert predict_sampled_graph(run, plan, SEEDS) == predict_plan(run, plan)
+    without = predict_sampled_graph(run, Plan("H100-SXM-80GB", 1.0, devices=16, nodes=2), SEEDS)
     assert isinstance(without, str)
     assert "network" in without
 

@@ -11,11 +11,11 @@ import pytest
 pytest.importorskip("timm")
 pytest.importorskip("transformers")
 
-from benchmarks.fitting.one_plan import predict_plan
+from benchmarks.fitting.one_plan import Plan, predict_plan
 from benchmarks.fitting.split_tables import has_split_tables, predict_split_tables
+from benchmarks.fitting.step_answers import step_answers
 from benchmarks.fitting.step_work import work_of
 from benchmarks.fitting.submission_steps import submitted_step
-from benchmarks.step_time import answer_of
 from benchmarks.time_to_train import minutes_of
 from benchmarks.workloads import ProfileCache, profile_of, resolve
 from benchmarks.workloads.tabular import dense_gradient_bytes
@@ -66,15 +66,13 @@ def test_tables_are_split_where_several_devices_run_dlrm() -> None:
 @pytest.mark.parametrize(("devices", "nodes", "share"), [(8, 1, 7 / 8), (16, 2, 7 / 16)])
 def test_devices_exchange_what_they_looked_up(run: Run, devices: int, nodes: int, share: float) -> None:
     """Twice the batch is twice the bytes: 26 embeddings of 128 numbers of 2 bytes a sample, there and back."""
-    name, fast = "A100-SXM-80GB", 1e9
-    assert "sparse" in str(predict_plan(run, name, 1.0, devices=devices, nodes=nodes, gbit_per_s=fast))
+    name = "A100-SXM-80GB"
+    plan = Plan(name, 64.0, devices, nodes, gbit_per_s=1e9)
+    assert "sparse" in str(predict_plan(run, plan))
     fit = link_calibration().communication
     rate = accelerator(name).link_bytes_per_s * fit.link_efficiency["nvlink"]
-    alone = [seconds(predict_plan(run, name, ratio)) for ratio in (64.0, 128.0)]
-    split = [
-        seconds(predict_split_tables(run, name, ratio, devices=devices, nodes=nodes, gbit_per_s=fast))
-        for ratio in (64.0, 128.0)
-    ]
+    alone = [seconds(predict_plan(run, Plan(name, ratio))) for ratio in (64.0, 128.0)]
+    split = [seconds(predict_split_tables(run, replace(plan, ratio=ratio))) for ratio in (64.0, 128.0)]
     waits = 1 + fit.straggler_share * math.log2(8)
     more_s = split[1] - split[0] - waits * (alone[1] - alone[0])
     assert more_s == pytest.approx(2 * share * 64 * BATCH * 26 * 128 * 2 / rate, rel=0.02)
@@ -87,26 +85,29 @@ def test_only_the_dense_layers_are_reduced(run: Run) -> None:
     assert dense_gradient_bytes(run.profile.parameter_bytes, BATCH, run.profile.precision) == 4 * dense
     memory = run.profile.memory.model_copy(update={"gradient_bytes": 10**10})
     more = replace(run, profile=run.profile.model_copy(update={"memory": memory}))
-    assert predict_split_tables(more, "T4", 1.0, devices=2) == predict_split_tables(run, "T4", 1.0, devices=2)
+    plan = Plan("T4", 1.0, devices=2)
+    assert predict_split_tables(more, plan) == predict_split_tables(run, plan)
 
 
 def test_machines_send_the_rows_of_all_their_devices(run: Run) -> None:
     """A machine's network carries what eight devices look up; without its rate there is no answer."""
+    plan = Plan("A100-SXM-80GB", 64.0, devices=16, nodes=2)
 
     def over(gbit_per_s: float) -> float:
-        answer = predict_split_tables(run, "A100-SXM-80GB", 64.0, devices=16, nodes=2, gbit_per_s=gbit_per_s)
-        return seconds(answer)
+        return seconds(predict_split_tables(run, replace(plan, gbit_per_s=gbit_per_s)))
 
     efficiency = link_calibration().communication.network_efficiency
     bytes_ = 2 * 8 / 2 * 64 * BATCH * 26 * 128 * 2
     assert over(100.0) - over(200.0) > bytes_ / (efficiency * 25e9)
-    assert isinstance(predict_split_tables(run, "A100-SXM-80GB", 1.0, devices=16, nodes=2), str)
+    assert isinstance(predict_split_tables(run, plan), str)
 
 
 def test_rows_and_submissions_of_dlrm_have_an_answer(cache: ProfileCache) -> None:
     """A submission is traced at its own batch, which its table's update does not scale to from another one."""
-    answer = answer_of(ROW, work_of(ROW, cache), None)
-    assert not isinstance(answer, str), answer
+    work = work_of(ROW, cache)
+    both = step_answers([ROW, {**ROW, "devices": "1"}], {0: work, 1: work}, None)
+    split, alone = (answer.predicted_s for answer in both.values() if not isinstance(answer, str))
+    assert split > alone, "of one trace, which one device runs without an exchange"
     step = submitted_step(SUBMISSION, cache, 8)
     assert not isinstance(step, str), step
     assert (step.profile.batch.micro_batch_size, step.ratio) == (BATCH, 1 / BATCH)
