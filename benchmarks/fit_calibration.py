@@ -49,7 +49,14 @@ _ROWS_A_KERNEL = 10
 """Rows of the table behind each repetition of a sampled kernel's error in the kernels' interval: keeps lists short."""
 
 
-def held_out(problem: Problem, start: Array, group: Callable[[Row], str], *, steps_only: bool) -> Errors:
+def held_out(
+    problem: Problem,
+    start: Array,
+    group: Callable[[Row], str],
+    *,
+    steps_only: bool,
+    evaluations: int = REFIT_EVALUATIONS,
+) -> Errors:
     """
     Return the errors of every step (and kernel, where those are left out too), from fits without any row of its group.
 
@@ -58,6 +65,7 @@ def held_out(problem: Problem, start: Array, group: Callable[[Row], str], *, ste
         start: where the fits begin.
         group: of a row; a chip's kernels leave with its steps.
         steps_only: whether kernels stay in every fit: their groups mean nothing to models and sources.
+        evaluations: the most of each fit.
     """
     found: Errors = {}
     rows = problem.rows
@@ -65,7 +73,7 @@ def held_out(problem: Problem, start: Array, group: Callable[[Row], str], *, ste
     steps = np.array([row.end_to_end for row in rows])
     for value in sorted(set(groups[steps]) - {""}):
         without = groups == value
-        theta = solve(problem, start, REFIT_EVALUATIONS, without)
+        theta = solve(problem, start, evaluations, without)
         errors = problem.predict(theta) - problem.log_measured
         found |= {int(i): float(errors[i]) for i in np.flatnonzero(without)}
     return found
