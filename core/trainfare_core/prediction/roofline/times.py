@@ -65,6 +65,8 @@ _FULL_KERNEL_S: Final = 32e-6
 """A kernel that would move its bytes in less than this at the full bandwidth does not reach it. A chosen value."""
 _BRIEFEST: Final = -4.0
 """Kernels of less than 1/16 of that count as 1/16: their launch is the larger part."""
+_BLOCK_BYTES: Final = 256 * 1024
+"""Of an array of some devices' operations that is worked out at once: several of them fit into a processor's cache."""
 _STEEPEST_LOGIT: Final = 20.0
 """Logits are clipped here, at an efficiency of 2e-9, so that no coefficient makes an exponential overflow."""
 
@@ -145,12 +147,16 @@ def operation_times(
             continue
         columns = np.flatnonzero(which == i)
         used, row = np.unique(device[columns], return_inverse=True)
-        seconds = _seconds(operations, used, value, logits, fit)
-        for part, each_s in zip(
-            parts, (seconds.compute_s, seconds.memory_s, seconds.launch_s, seconds.floor_s), strict=True
-        ):
-            by_phase = np.broadcast_to(operations.by_phase(each_s), (len(used), 3))
-            part[:, columns] = by_phase[row].T
+        by_phase = np.empty((4, len(used), 3))
+        together = max(_BLOCK_BYTES // (8 * max(len(operations), 1)), 1)
+        for first in range(0, len(used), together):
+            some = slice(first, first + together)
+            seconds = _seconds(operations, used[some], value, logits, fit)
+            by_phase[0, some] = operations.by_phase(seconds.compute_s)
+            by_phase[1, some] = operations.by_phase(seconds.memory_s)
+            by_phase[2, some] = operations.by_phase(seconds.launch_s)
+            by_phase[3, some] = operations.by_phase(seconds.floor_s)
+        parts[:, :, columns] = by_phase[:, row].transpose(0, 2, 1)
     return DeviceTime(*parts)
 
 
