@@ -84,8 +84,8 @@ _LEAST_FILL: Final = -4.0
 """Less than 1/16 of one wave of tiles counts as 1/16: the term is fitted on hardly anything smaller."""
 _SHORTEST: Final = -6.0
 """Sizes below 1/64 of the full one count as 1/64, so that no term grows without bound. A chosen value."""
-_KEPT: Final = 16_384
-"""Operations whose terms are kept: a step repeats its layers, and the same step is predicted again. Some 10 MB."""
+_KEPT: Final = 4_096
+"""Operations whose terms are kept: a step repeats its layers, and the same step is predicted again. At most 7 MB."""
 _WITH_SIZES: Final = frozenset(("convolution", "matmul", "grouped_matmul"))
 _OF_ROWS: Final = frozenset(("normalization", "softmax"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.roofline.features import TENSOR_KINDS
 from trainfare_core.prediction.roofline.host import host_bound, host_launch_s
 from trainfare_core.prediction.roofline.operations import Operations, Roofline
-from trainfare_core.prediction.roofline.times import operation_seconds
+from trainfare_core.prediction.roofline.times import operation_seconds, operation_times
 
 GPUS = tuple(device for device in accelerators() if device.kind == "gpu")
 KINDS = (
@@ -46,6 +47,25 @@ def test_no_efficiency_exceeds_one(ratio: float) -> None:
     rooflines = [Roofline.of(device, operations) for device in accelerators()]
     seconds = operation_seconds(operations, rooflines, ratio, calibration())
     assert (seconds.compute_s + seconds.memory_s >= seconds.floor_s).all()
+
+
+def test_a_device_takes_among_all_others_what_it_takes_alone() -> None:
+    """Of 3,000 operations, whose arrays hold ten devices at a time; at two micro-batches, and none of one device."""
+    phases = ("forward", "backward", "optimizer")
+    groups = [operation(shape=(1, 64 + i, 64, 64), phase=phases[i % 3], flops=10**9 + i) for i in range(3000)]
+    operations = Operations.of(profile(operations=tuple(groups)))
+    rooflines = [Roofline.of(device, operations) for device in GPUS]
+    device = np.repeat(np.arange(len(GPUS)), 2)
+    ratio = np.tile([1.0, 2.0], len(GPUS))
+    ratio[-1] = math.nan
+    together = operation_times(operations, rooflines, device, ratio, calibration())
+    assert np.isnan(together.total_s[:, -1]).all()
+    for i in (0, 21, len(ratio) - 2):
+        alone = operation_times(
+            operations, [rooflines[device[i]]], np.zeros(1, dtype=np.int64), ratio[i : i + 1], calibration()
+        )
+        for name in ("compute_s", "memory_s", "launch_s", "floor_s"):
+            assert getattr(together, name)[:, i] == pytest.approx(getattr(alone, name)[:, 0], rel=1e-12), name
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16", "tf32"])
