@@ -11,6 +11,8 @@ import pytest
 pytest.importorskip("lightning")
 
 from benchmarks.all_tables import main
+from benchmarks.truth_table import write_rows
+from builders.peaks import PEAK
 
 HEADER = (
     "device,op,op_class,direction,dtype,batch,m,n,k,rows,cols,c_in,c_out,kernel_size,in_size,stride,padding,flops,"
@@ -19,13 +21,6 @@ HEADER = (
 KERNEL = (
     "L4-24GB,bmm,gemm,forward,fp32,192,96,196,196,,,,,,,,,1416167424,58404864,{ms},,1,,,,,torch2.1.0,test,"
 )
-PEAK = {
-    "row_id": "phi", "model": "Phi-1.5", "params_m": "1420", "domain": "llm", "method": "lora",
-    "method_detail": "LoRA trainable 1572864", "precision": "bf16-true", "optimizer": "AdamW", "micro_batch": "1",
-    "seq_len_or_res": "1044", "n_gpus": "1", "gpu": "A100-40GB", "act_ckpt": "", "sharding": "none", "other_flags": "",
-    "peak_value": "", "peak_unit": "", "peak_gib": "4.489", "unit_note": "", "mem_kind": "max_allocated",
-    "scope": "per_gpu", "throughput": "", "status": "ok", "source_id": "litgpt", "source": "",
-}  # fmt: skip
 
 
 def _measurements(folder: Path, latency_ms: str) -> list[str]:
@@ -63,13 +58,12 @@ def test_the_tables_that_are_there_are_scored_and_the_others_named(
 def test_what_is_written_of_a_second_table_has_its_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Peaks of litgpt (Lightning-AI/litgpt, resource tables), a table of each, left out of the other's fit."""
+    """Two peaks, a table of each, left out of the other's fit."""
     command = _measurements(tmp_path, "0.24")
     (tmp_path / "data" / "strategy").mkdir()
     for name, source, samples, peak in (("", "litgpt", "1", "4.489"), ("_2", "litgpt-2", "2", "6.296")):
         row = PEAK | {"source_id": source, "micro_batch": samples, "peak_gib": peak}
-        table = f"{','.join(row)}\n{','.join(row.values())}\n"
-        (tmp_path / "data" / "strategy" / f"memory_reference{name}.csv").write_text(table, encoding="utf-8")
+        write_rows(tmp_path / "data" / "strategy" / f"memory_reference{name}.csv", [row])
     monkeypatch.chdir(tmp_path)
     main(command)
     for name, source in (("memory", "litgpt"), ("memory_2", "litgpt-2")):

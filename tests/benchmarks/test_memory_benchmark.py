@@ -26,30 +26,24 @@ from benchmarks.fitting import memory_rows
 from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.memory_rows import MemoryRun, memory_run
+from builders.peaks import PEAK
 from trainfare_core.prediction.memory.calibrated import MemoryClass, memory_fit
 from trainfare_core.prediction.memory.peak import MemoryParts
 
-BASE = {
-    "row_id": "", "model": "Phi-1.5", "params_m": "1420", "domain": "llm", "method": "lora",
-    "method_detail": "LoRA trainable 1,572,864", "precision": "bf16-true", "optimizer": "AdamW", "micro_batch": "1",
-    "seq_len_or_res": "1044", "n_gpus": "1", "gpu": "A100-40GB", "act_ckpt": "", "sharding": "none", "other_flags": "",
-    "peak_value": "", "peak_unit": "", "peak_gib": "4.489", "unit_note": "", "mem_kind": "max_allocated",
-    "scope": "per_gpu", "throughput": "", "status": "ok", "source_id": "litgpt-resource-2023", "source": "",
-}  # fmt: skip
 ROWS = [
-    {**BASE, "row_id": "phi"},
-    {**BASE, "row_id": "phi-2", "micro_batch": "2", "peak_gib": "6.296"},
-    {**BASE, "row_id": "phi-4", "micro_batch": "4", "peak_gib": "9.947"},
+    {**PEAK, "row_id": "phi"},
+    {**PEAK, "row_id": "phi-2", "micro_batch": "2", "peak_gib": "6.296"},
+    {**PEAK, "row_id": "phi-4", "micro_batch": "4", "peak_gib": "9.947"},
     {
-        **BASE, "row_id": "llama", "model": "Llama-2-7B", "params_m": "6738", "seq_len_or_res": "1304",
+        **PEAK, "row_id": "llama", "model": "Llama-2-7B", "params_m": "6738", "seq_len_or_res": "1304",
         "method_detail": "LoRA trainable 4,194,304", "peak_gib": "19.837",
     },
     {
-        **BASE, "row_id": "oom", "model": "Llama-2-7B", "params_m": "6738", "seq_len_or_res": "1304",
+        **PEAK, "row_id": "oom", "model": "Llama-2-7B", "params_m": "6738", "seq_len_or_res": "1304",
         "method_detail": "LoRA trainable 4,194,304", "micro_batch": "4", "peak_gib": "", "status": "OOM",
     },
-    {**BASE, "row_id": "offload", "sharding": "FSDP CPU offload"},
-    {**BASE, "row_id": "doubtful", "other_flags": "suspect_seq: SUSPECT_SEQ_UNKNOWN"},
+    {**PEAK, "row_id": "offload", "sharding": "FSDP CPU offload"},
+    {**PEAK, "row_id": "doubtful", "other_flags": "suspect_seq: SUSPECT_SEQ_UNKNOWN"},
 ]  # fmt: skip
 
 
@@ -63,7 +57,7 @@ Tools = tuple[DecoderTraces, ProfileCache]
 
 
 def described(tools: Tools, **row: str) -> MemoryRun:
-    found = memory_run({**BASE, **row}, *tools)
+    found = memory_run({**PEAK, **row}, *tools)
     assert isinstance(found, MemoryRun), found
     return found
 
@@ -71,7 +65,7 @@ def described(tools: Tools, **row: str) -> MemoryRun:
 def test_published_peaks_are_scored_and_other_rows_have_a_reason(tools: Tools, tmp_path: Path) -> None:
     truth, out, rows = (tmp_path / name for name in ("truth.csv", "out.json", "rows.csv"))
     with truth.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(BASE))
+        writer = csv.DictWriter(stream, fieldnames=list(PEAK))
         writer.writeheader()
         writer.writerows(ROWS)
     arguments = argparse.Namespace(
@@ -142,7 +136,7 @@ def test_steps_of_another_precision_or_software_are_of_another_job() -> None:
 
 
 def test_the_figure_of_one_device_is_no_figure_of_several_that_share_the_weights(tmp_path: Path) -> None:
-    one, four = dict(BASE, peak_value="4.8"), {**BASE, "peak_value": "4.8", "n_gpus": "4", "sharding": "FSDP"}
+    one, four = dict(PEAK, peak_value="4.8"), {**PEAK, "peak_value": "4.8", "n_gpus": "4", "sharding": "FSDP"}
     tools = DecoderTraces(tmp_path), ProfileCache(tmp_path)
     found = memory_rows.described_rows([one, four, {**four, "peak_value": "3.1"}], *tools)
     assert isinstance(found[0], memory_rows.Predicted)
@@ -237,29 +231,29 @@ def test_update_of_a_tensorflow_1_graph_is_the_peak_of_a_small_batch(tools: Tool
 def test_a_peak_is_compared_in_the_quantity_that_was_measured(tools: Tools) -> None:
     numbers = memory_fit().corrections
     kinds = ("max_allocated", "max_reserved", "nvidia-smi snapshot (rounded GB)")
-    runs = [memory_rows.predicted_of({**BASE, "mem_kind": kind}, *tools) for kind in kinds]
+    runs = [memory_rows.predicted_of({**PEAK, "mem_kind": kind}, *tools) for kind in kinds]
     allocated, reserved, card = (p.gib(numbers) for p in runs if isinstance(p, memory_rows.Predicted))
     assert reserved == pytest.approx(allocated * (1 + numbers.cached_share))
     assert card == pytest.approx(reserved + 0.75), "the CUDA context"
-    total = {**BASE, "n_gpus": "4", "scope": "total_over_gpus", "peak_gib": "69.57"}
+    total = {**PEAK, "n_gpus": "4", "scope": "total_over_gpus", "peak_gib": "69.57"}
     assert memory_rows.measured_gib(total) == pytest.approx(17.3925)
-    assert memory_rows.measured_gib({**BASE, "status": "OOM"}) is None
+    assert memory_rows.measured_gib({**PEAK, "status": "OOM"}) is None
 
 
 def test_verdicts_are_counted_from_rows_that_name_their_card(tools: Tools) -> None:
     tiny, huge, close = sized(1.0), sized(500.0), sized(30.0)
     lines = [
-        {**BASE, "status": "OOM"},
-        {**BASE, "status": "OOM"},
-        dict(BASE),
-        {**BASE, "gpu": ""},
-        dict(BASE),
+        {**PEAK, "status": "OOM"},
+        {**PEAK, "status": "OOM"},
+        dict(PEAK),
+        {**PEAK, "gpu": ""},
+        dict(PEAK),
     ]
     counts = memory.fit_counts(lines, [tiny, huge, huge, tiny, close], *tools)
     assert (counts["rows"], counts["called_fitting"], counts["false_fits"]) == (4, 1, 1)
     assert (counts["ran_but_refused"], counts["ran_and_may_not_fit"], counts["ran_out"]) == (1, 1, 2)
     assert (counts["false_fits_of_called"], counts["refused_of_ran"]) == (1.0, 0.5)
-    most = {**BASE, "status": "max_batch", "micro_batch": "1"}
+    most = {**PEAK, "status": "max_batch", "micro_batch": "1"}
     counts = memory.fit_counts([most], [tiny], *tools)
     assert (counts["rows"], counts["ran_out"]) == (2, 1), "it ran at one sample, not at two"
     counts = memory.fit_counts([{**most, "micro_batch": "0"}], ["the batch is not stated"], *tools)
@@ -296,12 +290,12 @@ def test_what_a_row_does_not_state_is_said_or_refused(tools: Tools) -> None:
     """A missing LoRA rank is among what was assumed; a length that is only bounded gives no prediction."""
     assert "rank 8" in described(tools, method_detail="lora q,v").assumed
     assert not any("rank" in text for text in described(tools, method_detail="r16 q,v").assumed)
-    assert "greatest length" in str(memory_run({**BASE, "seq_len_or_res": "<=2048"}, *tools))
-    assert "greatest length" in str(memory_run({**BASE, "method_detail": "packing=false rank=8"}, *tools))
-    assert "is not stated" in str(memory_run({**BASE, "seq_len_or_res": ""}, *tools))
-    assert "marks" in str(memory_run({**BASE, "other_flags": "unpacked: SUSPECT_SEQ_UNKNOWN"}, *tools))
+    assert "greatest length" in str(memory_run({**PEAK, "seq_len_or_res": "<=2048"}, *tools))
+    assert "greatest length" in str(memory_run({**PEAK, "method_detail": "packing=false rank=8"}, *tools))
+    assert "is not stated" in str(memory_run({**PEAK, "seq_len_or_res": ""}, *tools))
+    assert "marks" in str(memory_run({**PEAK, "other_flags": "unpacked: SUSPECT_SEQ_UNKNOWN"}, *tools))
     padded = {
-        **BASE,
+        **PEAK,
         "seq_len_or_res": "",
         "other_flags": "unpacked sequences, logged mean 512 tokens per sample",
     }
@@ -313,7 +307,7 @@ def test_what_a_row_does_not_state_is_said_or_refused(tools: Tools) -> None:
 def test_experts_beside_sharded_weights_are_of_their_group(tools: tuple[DecoderTraces, ProfileCache]) -> None:
     """Megatron's proxy of DeepSeek with FSDP and expert groups of two."""
     row = {
-        **BASE, "model": "moe-L2-H512-E8", "method": "scratch", "method_detail": "", "micro_batch": "4",
+        **PEAK, "model": "moe-L2-H512-E8", "method": "scratch", "method_detail": "", "micro_batch": "4",
         "seq_len_or_res": "1024", "n_gpus": "4", "act_ckpt": "none", "sharding": "tp1,pp1,ep2,sp,megatron-fsdp",
         "source_id": "megatron-golden", "other_flags": "mcore moe test; layers 2, hidden 512, heads 8, kv groups 8, "
         "ffn 2048 swiglu, experts 8 topk 4 expert-ffn 1024, vocab 50304; recompute none",
@@ -456,7 +450,7 @@ def test_attention_is_that_of_the_release_that_the_row_names(tools: Tools) -> No
         for release in ("1.13.1", "2.5.1+cu121")
     )
     assert peak(now) < 0.8 * peak(old)
-    found = memory_rows.predicted_of({**BASE, **row}, *tools)
+    found = memory_rows.predicted_of({**PEAK, **row}, *tools)
     assert isinstance(found, memory_rows.Predicted)
     assert not found.convolutions
 
@@ -473,7 +467,7 @@ def test_detectors_differ_by_their_heads(tools: Tools) -> None:
     assert peaks == sorted(peaks)
     assert weights == sorted(weights)
     assert weights[1] / 4e6 == pytest.approx(41.5, rel=0.03), "million, as published"
-    assert "no description" in str(memory_run({**BASE, **row, "model": "d2/faster_rcnn_R_50_C3"}, *tools))
+    assert "no description" in str(memory_run({**PEAK, **row, "model": "d2/faster_rcnn_R_50_C3"}, *tools))
 
 
 def test_an_update_on_the_host_leaves_weights_and_gradients_on_the_device(tools: Tools) -> None:
@@ -486,7 +480,7 @@ def test_an_update_on_the_host_leaves_weights_and_gradients_on_the_device(tools:
     assert host.profile.optimizer.state_bytes == both.profile.optimizer.state_bytes == 0
     assert peak(here) - peak(host) >= 7.5 * trained
     assert both.profile.memory.gradient_bytes == 0 < host.profile.memory.gradient_bytes
-    assert isinstance(memory_run({**BASE, **BERT, "sharding": "FSDP CPU offload"}, *tools), str)
+    assert isinstance(memory_run({**PEAK, **BERT, "sharding": "FSDP CPU offload"}, *tools), str)
 
 
 def test_selective_recomputation_takes_less_than_every_second_block(tools: Tools) -> None:
@@ -510,7 +504,7 @@ def test_selective_recomputation_takes_less_than_every_second_block(tools: Tools
     ],
 )  # fmt: skip
 def test_rows_without_a_prediction_have_a_reason(tools: Tools, change: dict[str, str], reason: str) -> None:
-    assert reason in str(memory_run({**BASE, **change}, *tools))
+    assert reason in str(memory_run({**PEAK, **change}, *tools))
 
 
 def test_usable_memory_of_a_card_is_that_of_the_prediction(tools: Tools) -> None:

@@ -75,7 +75,7 @@ def test_devices_that_machines_cannot_share_evenly_have_no_answer() -> None:
 
 
 class WithoutVoltas(Calibration):
-    """A fit that fails for one device, as a table in its range does for a size outside of it."""
+    """A fit that cannot predict one device."""
 
     def device_logit(self, device: Accelerator, part: Path | Literal["memory"], convolution: bool) -> float:
         if device.name.startswith("V100"):

@@ -12,13 +12,12 @@ from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.memory_launches import UNFUSED, as_launched
 from benchmarks.workloads.memory_rows import MemoryRun, memory_run
+from builders.peaks import PEAK
 
 ROW = {
-    "row_id": "", "model": "Phi-1.5", "params_m": "1420", "domain": "llm", "method": "lora", "method_detail": "r16 q,k,v,o",
-    "precision": "bf16 (pure)", "optimizer": "AdamW", "micro_batch": "8", "seq_len_or_res": "512", "n_gpus": "1",
-    "gpu": "A100-80GB", "act_ckpt": "full", "sharding": "none", "other_flags": "transformers 4.48.1; HF SFTTrainer",
-    "peak_value": "", "peak_unit": "", "peak_gib": "", "unit_note": "", "mem_kind": "max_allocated", "scope": "per_gpu",
-    "throughput": "", "status": "ok", "source_id": "fms-acceleration", "source": "",
+    **PEAK, "method_detail": "r16 q,k,v,o", "precision": "bf16 (pure)", "micro_batch": "8", "seq_len_or_res": "512",
+    "gpu": "A100-80GB", "act_ckpt": "full", "other_flags": "transformers 4.48.1; HF SFTTrainer", "peak_gib": "",
+    "source_id": "fms-acceleration",
 }  # fmt: skip
 MEGATRON = {
     "model": "gpt-L12-H512", "params_m": "63.504", "method": "scratch", "method_detail": "gpt3_mcore_te_tp1_pp4",
