@@ -55,9 +55,7 @@ class Plan:
     accumulate: int = 1
 
 
-def predict_plan(
-    run: Run, plan: Plan, parallel: ModelParallel | None = None
-) -> tuple[float, float] | str:  # fmt: skip
+def predict_plan(run: Run, plan: Plan, parallel: ModelParallel | None = None) -> tuple[float, float] | str:
     """Return predicted seconds and sigma of one optimizer step of one plan, or why there are none."""
     return predict_plans(run, [plan], parallel)[0]
 

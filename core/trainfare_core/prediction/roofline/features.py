@@ -86,8 +86,9 @@ _SHORTEST: Final = -6.0
 """Sizes below 1/64 of the full one count as 1/64, so that no term grows without bound. A chosen value."""
 _KEPT: Final = 4_096
 """Operations whose terms are kept: a step repeats its layers, and the same step is predicted again. At most 7 MB."""
-_WITH_SIZES: Final = frozenset(("convolution", "matmul", "grouped_matmul"))
+_PRODUCTS: Final = frozenset(("matmul", "grouped_matmul"))
 _OF_ROWS: Final = frozenset(("normalization", "softmax"))
+"""Kinds whose shape, where it has two sizes, is that of rows and of the elements of one."""
 
 
 def layout_of(groups: tuple[OperationGroup, ...]) -> str:
@@ -174,7 +175,8 @@ def unfilled_waves(tiles: NDArray[np.float64], devices: Sequence[Accelerator]) -
 
 def compute_terms(group: OperationGroup, path: Path, ratio: float = 1.0) -> Terms:
     """Return what decides the share of the peak that an operation with FLOPs reaches, apart from the device."""
-    shape = shape_at(group, ratio) if group.kind in _WITH_SIZES else ()
+    sized = group.kind == "convolution" or group.kind in _PRODUCTS
+    shape = shape_at(group, ratio) if sized else ()
     return _compute_terms(group.kind, group.name, group.dtype, shape, path)
 
 
@@ -183,7 +185,7 @@ def _compute_terms(kind: str, name: str, dtype: str, shape: tuple[int, ...], pat
     found: list[tuple[str, float]] = []
     if kind == "convolution" and len(shape) > 11:
         found = _convolution_terms(name, dtype, shape)
-    elif kind in ("matmul", "grouped_matmul") and len(shape) == 4:
+    elif kind in _PRODUCTS and len(shape) == 4:
         batch, rows, columns, depth = shape
         if batch > 1:
             found.append(("matmul:batched", 1.0))
@@ -240,9 +242,7 @@ def memory_terms(group: OperationGroup, layout: str) -> Terms:
 
 
 @lru_cache(maxsize=_KEPT)
-def _memory_terms(
-    kind: str, name: str, phase: str, dtype: str, shape: tuple[int, ...], layout: str
-) -> Terms:  # fmt: skip
+def _memory_terms(kind: str, name: str, phase: str, dtype: str, shape: tuple[int, ...], layout: str) -> Terms:
     found: list[tuple[str, float]] = [(f"kind:{kind}", 1.0)]
     if kind == "convolution" and len(shape) > 11:
         _, c_in, c_out, groups, depth, height, width = shape[:7]
@@ -277,7 +277,7 @@ def log2_tiles(group: OperationGroup, ratio: float = 1.0) -> float:
     A recurrent layer is a product of the batch with all gates of its hidden units in every step.
     """
     shape, tiles = shape_at(group, ratio), 0
-    if group.kind in ("matmul", "grouped_matmul") and len(shape) == 4:
+    if group.kind in _PRODUCTS and len(shape) == 4:
         batch, rows, columns, depth = shape
         tiles = batch * math.ceil(rows / _TILE) * math.ceil(columns / _TILE) * max(1, depth // _SPLIT_DEPTH)
     if group.kind == "convolution" and len(shape) > 11 and not group.name.endswith(".weight"):
