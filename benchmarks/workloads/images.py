@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any, cast
 
@@ -39,6 +40,8 @@ def find(row: Row) -> StepJob | str | None:
     old = bool(re.search(r"pytorch (0|1)\.", row["framework"].lower()))
     timm_first = timm.is_model(name) and (row["source"] == "timm" or "memory_format" in row["notes"])
     zoo = "timm" if timm_first or name not in torchvision.models.list_models() else "torchvision"
+    if zoo == "timm":
+        name = _without_weights(name)
 
     def network() -> nn.Module:
         set_fused_attn(not old)
@@ -101,6 +104,23 @@ def _name(model: str) -> str | None:
         if timm.is_model(stem):
             return stem if re.fullmatch(_WEIGHT_TAGS, tag) else None
     return None
+
+
+@functools.cache
+def _without_weights(name: str) -> str:
+    """
+    Return timm's name of the same network without that of its weights, so that rows of both share a trace.
+
+    timm 1 knows "deit3_base_patch16_224_in21ft1k" as "deit3_base_patch16_224.fb_in22k_ft_in1k". Weights for
+    another number of classes bring another last layer: then the network keeps its name.
+    """
+    tagged = timm.models.get_deprecated_models().get(name) or name
+    plain = timm.models.get_arch_name(tagged)
+    try:
+        own, usual = (timm.models.get_pretrained_cfg(each) for each in (tagged, plain))
+    except RuntimeError:  # weights that this timm has not
+        return name
+    return plain if own and usual and own.num_classes == usual.num_classes else name
 
 
 def _size(model: str) -> int:

@@ -241,6 +241,14 @@ def test_a_checkpoint_has_the_published_number_of_parameters(model: str, task: s
     assert made / 1e6 == pytest.approx(millions, rel=0.01)
 
 
+def test_names_of_the_same_network_with_other_weights_share_a_trace() -> None:
+    """Those of ImageNet-21k have another number of classes, and so another last layer."""
+    assert _job(model="gluon_resnet50_v1d").key == _job(model="resnet50d").key
+    assert _job(model="deit3_base_patch16_224_in21ft1k").key == _job(model="deit3_base_patch16_224").key
+    assert _job(model="convnext_tiny_in22k").key != _job(model="convnext_tiny").key
+    assert _job(model="tf_efficientnet_b0").key != _job(model="efficientnet_b0").key
+
+
 @pytest.mark.parametrize("model", ["EfficientNet", "MobileNetV3", "ResNeXt101", "Faster R-CNN"])
 def test_a_name_that_leaves_the_size_or_the_backbone_open_has_no_description(model: str) -> None:
     assert resolve({**ROW, "task": "train", "model": model}) == f"{model}: no description of this model"
