@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from trainfare.prelaunch.fake_results import known_result
 from trainfare.prelaunch.fake_tensors import with_properties_of
 from trainfare.prelaunch.module_parts import buffers_of, parameters_of, tensor_leaves
 from trainfare.trace import torch_private
@@ -25,11 +27,16 @@ _aten: Any = torch.ops.aten
 # Tuples: an operation is compared faster than torch hashes it.
 _GROUPED = tuple(getattr(_aten, name).default for name in ("_grouped_mm",) if hasattr(_aten, name))
 _KEEPS_ROWS = (_aten.clone.default, _aten._coalesce.default, _aten.sparse_mask.default)  # noqa: SLF001
+_SHARES_GRADIENTS = tuple(
+    getattr(_aten, name).default for name in ("mkldnn_rnn_layer_backward",) if hasattr(_aten, name)
+)
 _BAGS = _aten._embedding_bag_backward.default  # noqa: SLF001
 _TABLE_ROWS, _SPARSE_BAGS = 6, 9
 """Places of `num_weights` and `sparse` among its arguments."""
 _FILLS = (_aten.normal_.default, _aten.uniform_.default, _aten.fill_.Scalar, _aten.zero_.default)
 """Operations that change only the values of their first operand: a fake tensor has none."""
+_EMPTY = _aten.empty.memory_format
+_CPU = torch.device("cpu")
 _ASKS_FAKE = "is_fake_tensor"
 """transformers' function that tells a fake tensor."""
 _DRAWS = "_no_grad_trunc_normal_"
@@ -62,6 +69,8 @@ class BuildMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func in _FILLS and isinstance(args[0], FakeTensor) and args[0].is_floating_point():
             return args[0]
         kwargs = kwargs or {}
+        if func is _EMPTY and kwargs.get("device") == _CPU and math.prod(args[0]) <= _SMALL_NUMEL:
+            return _run_real(func, args, kwargs)
         tensors = tensor_leaves((args, kwargs))
         real = [tensor for tensor in tensors if not isinstance(tensor, FakeTensor)]
         if len(real) < len(tensors) or any(_storage(tensor) in self._without_value for tensor in real):
@@ -145,16 +154,29 @@ def run_fake(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     Run an operation with what fake kernels lack: grouped products of every type, and sparse tensors with their rows.
 
     The fake kernels of `_KEEPS_ROWS` and `_BAGS` return no row. Two equal rows that `_coalesce` would add up stay two.
+    Those of `_SHARES_GRADIENTS` give both biases one gradient when they first meet a size, and later two.
     """
     if func in _KEEPS_ROWS and args[-1].layout is torch.sparse_coo:
         return _with_rows_of(args[-1], args[0].dtype)
     if func is _BAGS and args[_SPARSE_BAGS]:
         return _rows_of_bags(*args[:2], table_rows=args[_TABLE_ROWS])
+    made = known_result(func, args, kwargs)
+    if made is not NotImplemented:
+        return made
+    if func in _SHARES_GRADIENTS:
+        gradients = func(*args, **kwargs)
+        return tuple(
+            each.clone() if _is_among(each, gradients[:i]) else each for i, each in enumerate(gradients)
+        )
     left: Tensor | None = args[0] if func in _GROUPED else None
     if left is None or left.dtype == torch.bfloat16 or left.dtype != args[1].dtype:
         return func(*args, **kwargs)
     narrow = (left.to(torch.bfloat16), args[1].to(torch.bfloat16), *args[2:])
     return func(*narrow, **kwargs).to(left.dtype)
+
+
+def _is_among(tensor: Tensor, others: Sequence[Tensor]) -> bool:
+    return any(tensor is other for other in others)
 
 
 def _rows_of_bags(gradient: Tensor, indices: Tensor, *, table_rows: int) -> Tensor:
