@@ -21,7 +21,7 @@ from trainfare.trace.kinds import compute_dtype, dtype_name
 from trainfare.trace.storages import tensors_in
 from trainfare_core.job_profile import OperationKind
 
-__all__ = ["Region", "open_region"]
+__all__ = ["Region", "open_region", "run_call"]
 
 _SAME_VALUES: Final = frozenset(
     f"{name}Backward0" for name in ("Clone", "Permute", "ToCopy", "Transpose", "UnsafeView", "View")
@@ -119,6 +119,32 @@ def open_region(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Regio
     return region
 
 
+def run_call(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """
+    Call a torch function. On fake tensors, a recurrent layer runs for its first time step alone.
+
+    Its results have the sizes that they have with all steps, whose operations torch would dispatch one by one, minutes
+    for hundreds of steps, though none is recorded.
+
+    Args:
+        name: of the function, e.g. "lstm".
+        func: the function.
+        args: of the call.
+        kwargs: of the call.
+    """
+    if name not in RECURRENT_GATES or torch_private.fake_mode() is None or _is_packed(args):
+        return func(*args, **kwargs)
+    axis = _time_axis(args)
+    steps = int(args[0].shape[axis])
+    if steps < 2:
+        return func(*args, **kwargs)
+    out, *states = func(args[0].narrow(axis, 0, 1), *args[1:], **kwargs)
+    # Time comes first in memory, also where the batch comes first. Backward, the parts of `cat` are views.
+    first = out.transpose(0, axis)
+    others = first.new_empty(steps - 1, *first.shape[1:])
+    return torch.cat([first, others]).transpose(0, axis), *states
+
+
 def _is_plain(tensor: torch.Tensor) -> bool:
     return tensor.layout is torch.strided and not torch_private.is_wrapper_subclass(type(tensor))
 
@@ -187,7 +213,7 @@ def _recurrent(name: str, args: Sequence[Any], _kwargs: dict[str, Any]) -> Regio
     The arguments are (input, hx, weights, has_biases, layers, dropout, train, bidirectional, batch_first), or
     (rows, batch_sizes, hx, weights, ...) for packed sequences.
     """
-    packed = isinstance(args[3], (list, tuple))
+    packed = _is_packed(args)
     plain = [args[0], *args[2:]] if packed else args
     source, states, weights, _, layers, _, train, both = plain[:8]
     return _recurrent_region(
@@ -200,6 +226,14 @@ def _recurrent(name: str, args: Sequence[Any], _kwargs: dict[str, Any]) -> Regio
         directions=2 if both else 1,
         train=bool(train),
     )
+
+
+def _is_packed(args: Sequence[Any]) -> bool:
+    return isinstance(args[3], (list, tuple))
+
+
+def _time_axis(args: Sequence[Any]) -> int:
+    return 1 if args[0].dim() == 3 and len(args) > 8 and args[8] else 0
 
 
 def _recurrent_region(
@@ -233,9 +267,8 @@ def _steps_and_batch(source: torch.Tensor, args: Sequence[Any], *, packed: bool)
         return steps, math.ceil(int(source.shape[0]) / max(steps, 1))
     if source.dim() == 2:
         return int(source.shape[0]), 1
-    batch_first = bool(args[8]) if len(args) > 8 else False
-    first, second = int(source.shape[0]), int(source.shape[1])
-    return (second, first) if batch_first else (first, second)
+    axis = _time_axis(args)
+    return int(source.shape[axis]), int(source.shape[1 - axis])
 
 
 def _recurrent_cell(name: str, args: Sequence[Any], _kwargs: dict[str, Any]) -> Region | None:

@@ -21,7 +21,7 @@ from torch.optim.optimizer import (
 
 from trainfare.trace import module_facts, torch_private
 from trainfare.trace.cuda_autocast import CudaAutocast
-from trainfare.trace.fused_calls import open_region
+from trainfare.trace.fused_calls import open_region, run_call
 from trainfare.trace.ledger import Ledger
 from trainfare.trace.live_memory import MemoryChange
 from trainfare.trace.memory import MemoryWatch
@@ -312,7 +312,7 @@ class StepTrace:
                 self._saved_tensor_hooks(),
                 torch_private.without_cpu_autocast() if casting else nullcontext(),
             ):
-                out = func(*args, **kwargs)
+                out = run_call(name, func, args, kwargs)
         except torch_private.StopRecomputation:
             if region is not None:
                 self._guarded(recorder.stop_region, region)

@@ -12,10 +12,26 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from trainfare import TrainingJob, trace_job
 from trainfare.prelaunch.fake_build import BuildMode
+from trainfare.trace import StepTrace
 from trainfare.trace.modes import OperationMode
 
 pl = pytest.importorskip("lightning.pytorch")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+class _Recurrent(pl.LightningModule):
+    def __init__(self, *, both: bool = False, batch_first: bool = True) -> None:
+        cast("Any", super()).__init__()
+        self.layers = nn.LSTM(
+            8, 16, num_layers=2, bidirectional=both, batch_first=batch_first, proj_size=0 if both else 4
+        )
+
+    def training_step(self, batch: torch.Tensor, _index: int) -> torch.Tensor:
+        out, (hidden, cell) = self.layers(batch)
+        return out.contiguous().square().sum() + hidden.sum() + cell.sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 class _Layers(pl.LightningModule):
@@ -101,3 +117,53 @@ def test_the_state_is_made_by_one_call_of_each_operation(monkeypatch: pytest.Mon
     profile = trace_changed(_job("32-true"), None, first_batch=False)
     assert steps == [True, None]
     assert profile.optimizer.state_bytes == 4 * sum(p.numel() for p in _Layers().parameters())
+
+
+def _recurrent_job(steps: int, **options: bool) -> TrainingJob:
+    return TrainingJob(
+        module=lambda: _Recurrent(**options), batch=lambda: torch.zeros(4, steps, 8), batch_size=4, max_steps=1,
+        precision="32-true",
+    )  # fmt: skip
+
+
+def test_a_recurrent_layer_dispatches_no_more_operations_for_more_time_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Hundreds of steps took minutes, for operations of which none is recorded."""
+    ran: list[Any] = []
+    dispatch = cast("Any", FakeTensorMode.dispatch)
+
+    def counted(self: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        ran.append(func)
+        return dispatch(self, func, types, args, kwargs or {})
+
+    monkeypatch.setattr(FakeTensorMode, "dispatch", counted)
+    counts: list[int] = []
+    for steps in (3, 60):
+        # Before the first use of a size, torch dispatches more operations to find its results.
+        trace_job(_recurrent_job(steps))
+        ran.clear()
+        trace_job(_recurrent_job(steps))
+        counts.append(len(ran))
+    assert counts[1] <= counts[0]
+
+
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_recurrent_layer_on_fake_tensors_is_that_on_real_ones(*, both: bool, batch_first: bool) -> None:
+    job = _recurrent_job(30, both=both, batch_first=batch_first)
+    fake = trace_job(job)
+    module = _Recurrent(both=both, batch_first=batch_first)
+    with StepTrace(module) as trace:
+        module.training_step(torch.zeros(4, 30, 8), 0).backward()
+    of_fake, of_real = (
+        [
+            (o.name, o.phase, o.shape, o.flops, o.launches, o.bytes_moved)
+            for o in operations
+            if o.kind == "recurrent" or o.name == "aten.clone"
+        ]
+        for operations in (fake.operations, trace.operations())
+    )
+    assert len(of_fake) == 2 + batch_first
+    assert of_fake == of_real
+    assert not [one for one in fake.operations if one.phase == "backward" and one.name == "aten.copy_"]
