@@ -5,9 +5,10 @@ Score every table of measurements, and write docs/accuracy.md and the tables beh
 
 Two processes share the work: one scores the steps of the fit that ships, the other those of fits that leave rows out
 (several devices of unseen chips, MLPerf's benchmarks), and each takes of the rest what the other has not begun. Where
-the cache lacks traces, the second first traces the steps from the last row to the first, until it meets the other. A
-table that DIR lacks is skipped. --results keeps what the runners wrote: NAME.json, NAME.csv, and what they print in
-NAME.log. --residuals are held-out errors of one device, of `benchmarks.fit_calibration`.
+the cache lacks traces, the second first traces the steps from the last row to the first, until it meets the other, and
+at its end those of memory. A table that DIR lacks is skipped. --results keeps what the runners wrote: NAME.json,
+NAME.csv, and what they print in NAME.log. --residuals are held-out errors of one device, of
+`benchmarks.fit_calibration`.
 """
 
 from __future__ import annotations
@@ -128,13 +129,26 @@ def _score(runner: _Runner, places: _Places) -> None:
 
 def _score_left_out(places: _Places, begun: Synchronized[int]) -> None:
     """Trace what is missing from the last step to the first, then score fits that leave rows out, and of the rest."""
-    steps = [path for name in STEP_TABLES if (path := places.data / "calibration" / name).exists()]
-    if steps and "--traced-only" not in places.traced:
-        of_tables = [option for path in reversed(steps) for option in ("--truth", str(path))]
-        step_time.main([*of_tables, "--cache", str(places.cache), "--trace-backwards"])
+    held = _files(places.cache)
+    _trace_backwards(step_time.main, "calibration", STEP_TABLES, places)
+    first_run = _files(places.cache) > held
     for runner in _LEFT_OUT:
         _score(runner, places)
     _score_rest(places, begun)
+    if first_run:
+        # The other process is tracing what memory's rows ran, or has done so.
+        _trace_backwards(memory.main, "strategy", MEMORY_TABLES, places)
+
+
+def _files(folder: Path) -> int:
+    return sum(1 for _ in folder.iterdir()) if folder.exists() else 0
+
+
+def _trace_backwards(main: Main, folder: str, tables: Sequence[str], places: _Places) -> None:
+    found = [path for name in reversed(tables) if (path := places.data / folder / name).exists()]
+    if found and "--traced-only" not in places.traced:
+        of_tables = [option for path in found for option in ("--truth", str(path))]
+        main([*of_tables, "--cache", str(places.cache), "--trace-backwards"])
 
 
 def _score_rest(places: _Places, begun: Synchronized[int]) -> None:

@@ -48,9 +48,18 @@ from benchmarks.fitting.memory_rows import (
     steps_before,
 )
 from benchmarks.scoring import Scored, print_table, score, summary
-from benchmarks.truth_table import answer_columns, read_rows, truth_parser, truths_of, write_json, write_rows
+from benchmarks.truth_table import (
+    answer_columns,
+    or_reason,
+    read_rows,
+    truth_parser,
+    truths_of,
+    write_json,
+    write_rows,
+)
 from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_profile import DecoderTraces
+from benchmarks.workloads.memory_rows import trace_memory_row
 from trainfare_core.figures import percent
 from trainfare_core.prediction.memory.calibrated import MemoryFit, memory_fit
 
@@ -162,9 +171,13 @@ def _scored(line: dict[str, str], row: MemoryRow, step: MemoryRow | None, fit: M
 
 def run(arguments: argparse.Namespace) -> None:
     """Score the tables, print the scores and write the files that were asked for."""
-    traces = DecoderTraces(arguments.cache)
     cache = ProfileCache(arguments.cache, only_held=arguments.traced_only)
     truths = truths_of(arguments)
+    if arguments.trace_backwards:
+        for truth in truths:
+            trace_backwards(read_rows(truth.path), cache)
+        return
+    traces = DecoderTraces(arguments.cache)
     tables = [read_rows(truth.path) for truth in truths]
     described = [described_rows(lines, traces, cache) for lines in tables]
     known = [
@@ -190,6 +203,12 @@ def run(arguments: argparse.Namespace) -> None:
         write_rows(truth.rows, lines)
 
 
+def trace_backwards(lines: list[dict[str, str]], cache: ProfileCache) -> None:
+    """Trace the rows that are no language models from the last to the first, but for those that the cache has."""
+    for line in reversed(lines):
+        or_reason(trace_memory_row, line, cache)
+
+
 def _print(document: dict[str, Any], scored: list[Scored], skipped: Counter[str]) -> None:
     print_table(document, ("by_scope", "by_family", "by_source", "by_device"))
     errors = np.array([s.log_error for s in scored])
@@ -208,6 +227,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--leave-one-source-out", action="store_true")
     parser.add_argument("--one-measured-step", action="store_true")
     parser.add_argument("--traced-only", action="store_true", help="trace no classifiers and detectors anew")
+    parser.add_argument(
+        "--trace-backwards",
+        action="store_true",
+        help="only trace what the cache lacks, from the last row to the first: beside a run from the first to the last",
+    )
     run(parser.parse_args(argv))
 
 

@@ -31,7 +31,7 @@ from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.memory.peak import MemoryParts, memory_parts
 
-__all__ = ["MemoryRun", "memory_run"]
+__all__ = ["MemoryRun", "memory_run", "trace_memory_row"]
 
 _FEW_TOKENS = 256
 """Vocabulary of the model that is traced to see the instants that the logits hide."""
@@ -147,13 +147,29 @@ def memory_run(row: Mapping[str, str], traces: DecoderTraces, cache: ProfileCach
         TraceError: torch cannot run the model on fake tensors.
     """
     row = as_launched(row)
-    text = " ".join(row[k] for k in ("method_detail", "optimizer", "sharding", "other_flags")).lower()
+    text = _all_text(row)
     for phrase, reason in _UNDESCRIBED.items():
         if re.search(phrase, text.replace(row["optimizer"].lower(), "")):
             return reason
-    if row["domain"] in ("llm", "vlm") or _SHAPE.search(text):
-        return _decoder_run(row, text, traces)
-    return _other_run(row, cache)
+    return _decoder_run(row, text, traces) if _is_decoder(row, text) else _other_run(row, cache)
+
+
+def trace_memory_row(row: Mapping[str, str], cache: ProfileCache) -> str:
+    """Trace the image classifier, BERT or detector of a row, where the cache lacks it; return why it cannot be."""
+    row = as_launched(row)
+    job = "" if _is_decoder(row, _all_text(row)) else _other_job(row)
+    if isinstance(job, str):
+        return job
+    cache.trace(job)
+    return ""
+
+
+def _all_text(row: Mapping[str, str]) -> str:
+    return " ".join(row[k] for k in ("method_detail", "optimizer", "sharding", "other_flags")).lower()
+
+
+def _is_decoder(row: Mapping[str, str], text: str) -> bool:
+    return row["domain"] in ("llm", "vlm") or bool(_SHAPE.search(text))
 
 
 def _decoder_run(row: Mapping[str, str], text: str, traces: DecoderTraces) -> MemoryRun | str:
@@ -358,14 +374,18 @@ def _chunks(degree: Mapping[str, int], text: str) -> int:
 
 def _other_run(row: Mapping[str, str], cache: ProfileCache) -> MemoryRun | str:
     """Return the run of an image classifier, a BERT or a detector, which `resolve` builds."""
-    job = _step_job(row)
-    if isinstance(job, StepJob) and row["act_ckpt"].lower() in ("full", "yes"):
-        job = replace(job, network=_recomputing(job.network), key=f"{job.key}.recompute")
-    found = profile_of(job, cache)
+    found = profile_of(_other_job(row), cache)
     if isinstance(found, str):
         return found
     profile = with_forward_alone(with_state(found.profile, row, ""), row)
     return MemoryRun(profile, found.ratio, int(row["n_gpus"] or 1), sharded=False)
+
+
+def _other_job(row: Mapping[str, str]) -> StepJob | str:
+    job = _step_job(row)
+    if isinstance(job, StepJob) and row["act_ckpt"].lower() in ("full", "yes"):
+        return replace(job, network=_recomputing(job.network), key=f"{job.key}.recompute")
+    return job
 
 
 def _recomputing(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:

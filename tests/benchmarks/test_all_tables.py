@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("lightning")
 
+from benchmarks import memory
 from benchmarks.all_tables import main
 from benchmarks.truth_table import write_rows
 from builders.peaks import PEAK
@@ -69,6 +70,28 @@ def test_what_is_written_of_a_second_table_has_its_number(
     for name, source in (("memory", "litgpt"), ("memory_2", "litgpt-2")):
         assert list(json.loads((tmp_path / "kept" / f"{name}.json").read_text())["by_source"]) == [source]
         assert (tmp_path / "kept" / f"{name}.csv").read_text(encoding="utf-8").count("\n") == 2
+
+
+def test_rows_of_memory_are_traced_from_the_last_to_the_first(tmp_path: Path) -> None:
+    """By the second process, beside the one that scores them; language models have small traces of their own."""
+    bert = {
+        "domain": "nlp", "method": "full_finetune", "method_detail": "", "precision": "fp32", "seq_len_or_res": "16",
+        "params_m": "", "source_id": "bert",
+    }  # fmt: skip
+    rows = [PEAK | bert | {"model": name} for name in ("BERT-base", "BERT-large")]
+    table, cache = tmp_path / "memory.csv", tmp_path / "cache"
+    write_rows(table, [*rows[:1], PEAK, *rows[1:]])
+    command = ["--truth", str(table), "--cache", str(cache), "--trace-backwards"]
+    memory.main(command)
+    made = sorted(cache.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    sizes = [
+        sum(group["count"] for group in json.loads(gzip.decompress(path.read_bytes()))["parameters"])
+        for path in made
+    ]
+    assert len(sizes) == 2
+    assert sizes[0] > sizes[1]
+    memory.main(command)
+    assert sorted(cache.iterdir()) == sorted(made)
 
 
 def test_what_a_runner_says_is_printed_where_it_fails(

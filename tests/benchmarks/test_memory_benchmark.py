@@ -76,6 +76,7 @@ def test_published_peaks_are_scored_and_other_rows_have_a_reason(tools: Tools, t
         one_measured_step=False,
         leave_one_source_out=False,
         traced_only=False,
+        trace_backwards=False,
     )
     memory.run(arguments)
     document = json.loads(out.read_text(encoding="utf-8"))
