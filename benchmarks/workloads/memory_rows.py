@@ -148,20 +148,31 @@ def memory_run(row: Mapping[str, str], traces: DecoderTraces, cache: ProfileCach
     """
     row = as_launched(row)
     text = _all_text(row)
-    for phrase, reason in _UNDESCRIBED.items():
-        if re.search(phrase, text.replace(row["optimizer"].lower(), "")):
-            return reason
+    reason = _undescribed(row, text)
+    if reason:
+        return reason
     return _decoder_run(row, text, traces) if _is_decoder(row, text) else _other_run(row, cache)
 
 
-def trace_memory_row(row: Mapping[str, str], cache: ProfileCache) -> str:
-    """Trace the image classifier, BERT or detector of a row, where the cache lacks it; return why it cannot be."""
+def trace_memory_row(row: Mapping[str, str], cache: ProfileCache) -> None:
+    """
+    Trace the image classifier, BERT or detector of a row that can be described, where the cache lacks it.
+
+    Raises:
+        TraceError: torch cannot run the model on fake tensors.
+    """
     row = as_launched(row)
-    job = "" if _is_decoder(row, _all_text(row)) else _other_job(row)
-    if isinstance(job, str):
-        return job
-    cache.trace(job)
-    return ""
+    text = _all_text(row)
+    if not _undescribed(row, text) and not _is_decoder(row, text):
+        job = _other_job(row)
+        if isinstance(job, StepJob):
+            cache.trace(job)
+
+
+def _undescribed(row: Mapping[str, str], text: str) -> str:
+    """Return why a row cannot be described by what it says; empty where it can."""
+    plain = text.replace(row["optimizer"].lower(), "")
+    return next((reason for phrase, reason in _UNDESCRIBED.items() if re.search(phrase, plain)), "")
 
 
 def _all_text(row: Mapping[str, str]) -> str:
