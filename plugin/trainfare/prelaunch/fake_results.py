@@ -1,9 +1,9 @@
 """
 Results of common operations on fake tensors, made from the sizes of their operands alone.
 
-torch finds the result of most operations on fake tensors by running Python code for their shapes, and keeps it under
-all that it may depend on: 0.2 ms where it has it and up to 30 ms where it has not. Here operations whose results have
-the sizes of an operand, views of one and what writes to one in place take a tenth of that. Any other call is torch's.
+torch finds the result of most operations on fake tensors by running Python code for their shapes, which was most of the
+time of a trace. Results that have the sizes of an operand, views of one, products, norms and what writes to an operand
+in place are made here. Any other call, and every call that torch may refuse, is torch's.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, in_kernel_invocation_manager
 
-__all__ = ["known_result"]
+__all__ = ["MAKERS", "known_result"]
 
 _aten: Any = torch.ops.aten
 _UNSAFE_VIEW: Final = _aten._unsafe_view.default  # noqa: SLF001
 _Maker = Callable[[Any, Sequence[Any], dict[str, Any]], Any]
-_NO_VALUE = (float, int, bool, str, torch.dtype, torch.memory_format, type(None))
+_PLAIN_TYPES = (float, int, bool, str, torch.dtype, torch.memory_format, type(None))
+"""Of arguments on which no size of a result depends."""
 
 
 def known_result(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -40,12 +41,12 @@ def known_result(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         torch.Size([4, 8])
     """
     # By number: torch hashes an operation in Python.
-    maker = _MAKERS.get(id(func))
+    maker = MAKERS.get(id(func))
     return NotImplemented if maker is None else maker(func, args, kwargs)
 
 
 def _plain(operands: Sequence[Any]) -> bool:
-    """Return whether all are fake tensors of one mode and device that no value is kept of, and of real numbers."""
+    """Return whether all are strided fake tensors of real numbers, of one mode and device, without a kept value."""
     first = operands[0]
     return all(
         type(each) is FakeTensor
@@ -89,7 +90,7 @@ def _same_strides(source: FakeTensor, dtype: torch.dtype | None = None) -> FakeT
 
 
 def _view(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """Views have kernels of C++ for their sizes."""
+    """Return a view of the first operand; torch has kernels in C++ for the sizes of views."""
     source = args[0]
     if not _plain(args[:1]):
         return NotImplemented
@@ -101,20 +102,20 @@ def _view(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 
 def _in_place(_func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """What writes tensors of its size to the first operand, or numbers, returns that."""
+    """Return the first operand, to which tensors of its size and numbers are written."""
     operands = [each for each in args if isinstance(each, Tensor)]
     if not operands[0].is_floating_point() or _overlaps(operands[0]):
         return NotImplemented  # torch may refuse it
     equal = all(each.shape == operands[0].shape and each.dtype is operands[0].dtype for each in operands)
-    plain = all(isinstance(each, (Tensor, *_NO_VALUE)) for each in args)
-    return args[0] if equal and plain and _are_numbers(kwargs) and _plain(operands) else NotImplemented
+    plain = all(isinstance(each, (Tensor, *_PLAIN_TYPES)) for each in args)
+    return args[0] if equal and plain and _are_plain(kwargs) and _plain(operands) else NotImplemented
 
 
 def _in_place_lists(_func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """What writes to a list of tensors in place returns nothing."""
+    """Return None, as an operation does that writes to a list of tensors in place."""
     lists = [cast("list[Any]", each) for each in args if isinstance(each, (list, tuple))]
-    numbers = all(isinstance(each, (list, tuple, *_NO_VALUE)) for each in args)
-    if not lists or not numbers or not _are_numbers(kwargs) or len({len(each) for each in lists}) != 1:
+    numbers = all(isinstance(each, (list, tuple, *_PLAIN_TYPES)) for each in args)
+    if not lists or not numbers or not _are_plain(kwargs) or len({len(each) for each in lists}) != 1:
         return NotImplemented
     first = lists[0]
     if not all(isinstance(each, Tensor) and each.is_floating_point() for each in first):
@@ -129,15 +130,15 @@ def _in_place_lists(_func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> 
 
 
 def _elementwise(_func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """What computes one element of each of tensors of one size has a result of that size, in their order in memory."""
+    """Return the result of an elementwise operation on tensors of one size, type and order in memory."""
     operands = [each for each in args if isinstance(each, Tensor)]
     first = operands[0] if operands else None
-    if first is None or not _plain(operands) or not first.is_floating_point() or not _are_numbers(kwargs):
+    if first is None or not _plain(operands) or not first.is_floating_point() or not _are_plain(kwargs):
         return NotImplemented
     for other in operands[1:]:
         if other.shape != first.shape or other.dtype is not first.dtype or other.stride() != first.stride():
             return NotImplemented
-    if not all(isinstance(each, (Tensor, *_NO_VALUE)) for each in args):
+    if not all(isinstance(each, (Tensor, *_PLAIN_TYPES)) for each in args):
         return NotImplemented
     return _ordered_as(cast("FakeTensor", first))
 
@@ -150,7 +151,7 @@ def _ordered_as(source: FakeTensor) -> Any:
 
 
 def _copy(_func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """A copy, or zeros of the same size, of a type and a memory format that may be given."""
+    """Return a copy, or a new tensor of the same size, in the type and memory format that may be given."""
     source = args[0]
     given = {name: value for name, value in kwargs.items() if value is not None}
     dtype, memory_format = given.pop("dtype", None), given.pop("memory_format", torch.preserve_format)
@@ -168,15 +169,17 @@ def _copy(_func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 
 def _biased_product(_func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Operands: bias, left and right matrix."""
     bias, left, right = args[:3]
     same = _plain((left, right, bias)) and left.dtype is right.dtype and left.dtype is bias.dtype
     shaped = same and left.dim() == 2 and right.dim() == 2 and left.shape[1] == right.shape[0]
-    if not shaped or bias.shape != right.shape[1:] or not _are_numbers(kwargs):
+    if not shaped or bias.shape != right.shape[1:] or not _are_plain(kwargs):
         return NotImplemented
     return _new(left, (left.shape[0], right.shape[1]))
 
 
 def _product(_func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Operands: left and right matrix, or batches of as many."""
     left, right = args
     if kwargs or not _plain(args) or left.dtype is not right.dtype or left.dim() != right.dim():
         return NotImplemented
@@ -243,23 +246,17 @@ def _batch_norm_backward(_func: Any, args: Sequence[Any], _kwargs: dict[str, Any
     return out, *of_weights
 
 
-def _are_numbers(kwargs: dict[str, Any]) -> bool:
-    return all(isinstance(each, _NO_VALUE) for each in kwargs.values())
+def _are_plain(kwargs: dict[str, Any]) -> bool:
+    return all(isinstance(each, _PLAIN_TYPES) for each in kwargs.values())
 
 
 def _named(names: str, maker: _Maker) -> dict[int, _Maker]:
-    """Return a maker by the number of each operation that this torch has: `name.overload`, "default" is left out."""
-    found: dict[int, _Maker] = {}
-    for name in names.split():
-        packet, _, overload = name.partition(".")
-        if hasattr(_aten, packet):
-            func = getattr(getattr(_aten, packet), overload or "default", None)
-            if func is not None:
-                found[id(func)] = maker
-    return found
+    """Return a maker by the number of each operation: `name.overload`, "default" is left out."""
+    parts = (name.partition(".") for name in names.split())
+    return {id(getattr(getattr(_aten, name), overload or "default")): maker for name, _, overload in parts}
 
 
-_MAKERS: Final[dict[int, _Maker]] = {
+MAKERS: Final[dict[int, _Maker]] = {
     **_named("detach view _unsafe_view t transpose.int permute expand slice.Tensor select.int unsqueeze", _view),
     **_named("add_.Tensor sub_.Tensor mul_.Tensor div_.Tensor add_.Scalar mul_.Scalar relu_ silu_", _in_place),
     **_named("addcmul_ addcdiv_ sqrt_ lerp_.Scalar zero_ fill_.Scalar hardtanh_ hardswish_", _in_place),
@@ -281,3 +278,4 @@ _MAKERS: Final[dict[int, _Maker]] = {
     **_named("native_batch_norm", _batch_norm),
     **_named("native_batch_norm_backward", _batch_norm_backward),
 }  # fmt: skip
+"""What makes the result of an operation, by the number of the operation."""

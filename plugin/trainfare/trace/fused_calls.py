@@ -28,6 +28,9 @@ _SAME_VALUES: Final = frozenset(
 )
 """Autograd nodes of operations that give the values of a tensor another place, type or shape."""
 
+_RECURRENT_ARGUMENTS: Final = 9
+"""Of `torch.lstm` and its kind, as torch's layers call it, with a batch that is not packed."""
+
 
 @dataclass(slots=True)
 class Region:
@@ -123,8 +126,8 @@ def run_call(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) 
     """
     Call a torch function. On fake tensors, a recurrent layer runs for its first time step alone.
 
-    Its results have the sizes that they have with all steps, whose operations torch would dispatch one by one, minutes
-    for hundreds of steps, though none is recorded.
+    Its results have the sizes that they have with all steps. torch would dispatch the operations of each step one by
+    one, though the call is recorded as one.
 
     Args:
         name: of the function, e.g. "lstm".
@@ -132,7 +135,8 @@ def run_call(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) 
         args: of the call.
         kwargs: of the call.
     """
-    if name not in RECURRENT_GATES or torch_private.fake_mode() is None or _is_packed(args):
+    recurrent = name in RECURRENT_GATES and torch_private.fake_mode() is not None
+    if not recurrent or len(args) < _RECURRENT_ARGUMENTS or _is_packed(args):
         return func(*args, **kwargs)
     axis = _time_axis(args)
     steps = int(args[0].shape[axis])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from trainfare.prelaunch.fake_results import known_result
+from trainfare.prelaunch.fake_results import MAKERS, known_result
 
 _aten: Any = torch.ops.aten
 _Calls = Callable[[torch.dtype], tuple[Any, ...]]
@@ -41,17 +41,20 @@ _VIEWS: dict[str, _Calls] = {
     "select.int": lambda dtype: (_rows(dtype), 1, 3),
     "unsqueeze.default": lambda dtype: (_rows(dtype), 1),
 }
+_ONE = "neg relu sigmoid silu gelu tanh hardswish hardsigmoid hardtanh leaky_relu elu"
+_TWO = "silu_backward gelu_backward sigmoid_backward tanh_backward hardswish_backward hardsigmoid_backward"
 _OTHERS: dict[str, _Calls] = {
-    "add.Tensor": lambda dtype: (_images(dtype), _images(dtype)),
-    "mul.Tensor": lambda dtype: (_rows(dtype).t(), _rows(dtype).t()),
-    "mul.Scalar": lambda dtype: (_rows(dtype), 2.0),
-    "relu.default": lambda dtype: (_images(dtype),),
-    "gelu.default": lambda dtype: (_images(dtype, torch.contiguous_format),),
-    "silu_backward.default": lambda dtype: (_images(dtype), _images(dtype)),
+    **{f"{name}.default": lambda dtype: (_images(dtype),) for name in _ONE.split()},
+    **{f"{name}.default": lambda dtype: (_images(dtype), _images(dtype)) for name in _TWO.split()},
+    **{f"{name}.Tensor": lambda dtype: (_rows(dtype).t(), _rows(dtype).t()) for name in ("add", "sub", "mul", "div")},
+    **{f"{name}.Scalar": lambda dtype: (_rows(dtype), 2.0) for name in ("mul", "div")},
     "threshold_backward.default": lambda dtype: (_rows(dtype), _rows(dtype), 0),
-    "hardtanh_backward.default": lambda dtype: (_rows(dtype), _rows(dtype), -1.0, 1.0),
+    "hardtanh_backward.default": lambda dtype: (_images(dtype), _images(dtype), -1.0, 1.0),
+    "leaky_relu_backward.default": lambda dtype: (_rows(dtype), _rows(dtype), 0.01, False),
     "clone.default": lambda dtype: (_images(dtype),),
+    "_to_copy.default": lambda dtype: (_images(dtype),),
     "zeros_like.default": lambda dtype: (_rows(dtype).t(),),
+    "ones_like.default": lambda dtype: (_rows(dtype),),
     "empty_like.default": lambda dtype: (_images(dtype)[:1],),
     "mm.default": lambda dtype: (_rows(dtype), _rows(dtype).t()),
     "bmm.default": lambda dtype: (_rows(dtype)[None], _rows(dtype).t()[None]),
@@ -71,12 +74,28 @@ _OTHERS: dict[str, _Calls] = {
         True, 1e-5, [True, True, False],
     ),
 }  # fmt: skip
+_IN_PLACE = "relu_ silu_ sqrt_ zero_ hardtanh_ hardswish_"
 _WRITING: dict[str, _Calls] = {
-    "add_.Tensor": lambda dtype: (_images(dtype), _images(dtype)),
-    "mul_.Tensor": lambda dtype: (_rows(dtype), 0.9),
-    "addcdiv_.default": lambda dtype: (_rows(dtype), _rows(dtype), _rows(dtype)),
-    "relu_.default": lambda dtype: (_images(dtype),),
-}
+    **{f"{name}_.Tensor": lambda dtype: (_images(dtype), _images(dtype)) for name in ("add", "sub", "mul", "div")},
+    **{f"{name}_.Scalar": lambda dtype: (_rows(dtype), 0.9) for name in ("add", "mul", "fill")},
+    **{f"{name}.default": lambda dtype: (_images(dtype),) for name in _IN_PLACE.split()},
+    **{f"{name}.default": lambda dtype: tuple(_rows(dtype) for _ in range(3)) for name in ("addcmul_", "addcdiv_")},
+    "lerp_.Scalar": lambda dtype: (_rows(dtype), _rows(dtype), 0.1),
+}  # fmt: skip
+
+
+def _lists(dtype: torch.dtype, count: int) -> tuple[list[Tensor], ...]:
+    return tuple([_rows(dtype), _channel(dtype)] for _ in range(count))
+
+
+_WRITING_LISTS: dict[str, _Calls] = {
+    **{f"_foreach_{name}_.List": lambda dtype: _lists(dtype, 2) for name in ("add", "mul", "div")},
+    **{f"_foreach_{name}_.Scalar": lambda dtype: (*_lists(dtype, 1), 2.0) for name in ("add", "mul")},
+    **{f"_foreach_{name}_.Scalar": lambda dtype: (*_lists(dtype, 3), 1.0) for name in ("addcmul", "addcdiv")},
+    "_foreach_sqrt_.default": lambda dtype: _lists(dtype, 1),
+    "_foreach_lerp_.Scalar": lambda dtype: (*_lists(dtype, 2), 0.1),
+}  # fmt: skip
+_ALL = {**_VIEWS, **_OTHERS, **_WRITING, **_WRITING_LISTS}
 
 
 def _described(result: Any) -> Any:
@@ -88,19 +107,27 @@ def _described(result: Any) -> Any:
     return tuple(result.shape), result.stride(), result.dtype, result.device, result.storage_offset()
 
 
+def _operation(name: str) -> Any:
+    packet, _, overload = name.partition(".")
+    return getattr(getattr(_aten, packet), overload)
+
+
 def _both(name: str, calls: _Calls, dtype: torch.dtype) -> tuple[Any, Any, tuple[Any, ...]]:
     """Return what is known of a call, what torch finds, and its arguments."""
-    packet, _, overload = name.partition(".")
-    func = getattr(getattr(_aten, packet), overload)
+    func = _operation(name)
     with FakeTensorMode():
         args = calls(dtype)
         return known_result(func, args, {}), func(*args), args
 
 
+def test_every_known_operation_is_compared() -> None:
+    assert {id(_operation(name)) for name in _ALL} == set(MAKERS)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", [*_VIEWS, *_OTHERS, *_WRITING])
+@pytest.mark.parametrize("name", _ALL)
 def test_a_known_result_is_that_of_torch(name: str, dtype: torch.dtype) -> None:
-    known, found, _ = _both(name, {**_VIEWS, **_OTHERS, **_WRITING}[name], dtype)
+    known, found, _ = _both(name, _ALL[name], dtype)
     assert known is not NotImplemented
     assert _described(known) == _described(found)
 
@@ -138,9 +165,9 @@ def test_a_copy_has_the_type_and_the_memory_format_that_are_asked_for() -> None:
     assert moved is NotImplemented
 
 
-def test_lists_are_written_in_place_all_at_once() -> None:
+def test_lists_of_tensors_of_other_sizes_are_left_to_torch() -> None:
     with FakeTensorMode():
-        weights, gradients = ([_rows(torch.float32), _channel(torch.float32)] for _ in range(2))
+        weights, gradients = _lists(torch.float32, 2)
         assert known_result(_aten._foreach_add_.List, (weights, gradients), {"alpha": -0.1}) is None
         swapped = known_result(_aten._foreach_add_.List, (weights, gradients[::-1]), {})
     assert swapped is NotImplemented
