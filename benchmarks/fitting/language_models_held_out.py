@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, read_rows, solve
 from benchmarks.fitting.language_models import LEVELS, REFIT_EVALUATIONS, folds
-from benchmarks.fitting.one_plan import Answer, Plan, predict_plan
+from benchmarks.fitting.one_plan import Answer, Plan, predict_plans
 from benchmarks.truth_table import or_reason
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
@@ -18,6 +18,11 @@ from trainfare_core.prediction.language_models.coefficients import DecoderFit, d
 from trainfare_core.prediction.roofline.coefficients import calibration
 
 __all__ = ["decoder_answers", "predict_decoder"]
+
+_SPLIT = (
+    "tensor", "pipeline", "virtual", "context", "expert", "sharded_optimizer", "overlap", "sequence_parallel",
+)  # fmt: skip
+"""Columns of `ModelParallel` that a row's plan states."""
 
 
 def decoder_answers(
@@ -42,9 +47,21 @@ def decoder_answers(
     runs = {i: run for i, run in found.items() if isinstance(run, DecoderRun)}
     fits = _left_out(lines, runs, leave_out, data, traces) if leave_out and runs else {}
     answers: dict[int, Answer | str] = {i: run for i, run in found.items() if isinstance(run, str)}
+    together: dict[tuple[int, int], list[int]] = {}
     for i, run in runs.items():
-        answers[i] = or_reason(predict_decoder, run, fits.get(i, decoder_calibration()))
+        together.setdefault((id(run.profile), id(fits.get(i, decoder_calibration()))), []).append(i)
+    for group in together.values():
+        fit = fits.get(group[0], decoder_calibration())
+        answers |= dict(zip(group, _answers([runs[i] for i in group], fit), strict=True))
     return answers
+
+
+def _answers(group: list[DecoderRun], fit: DecoderFit) -> list[Answer | str]:
+    """Return the answer of each row of one profile; one that cannot be predicted costs its own alone."""
+    answers = or_reason(_predicted, group, fit)
+    if not isinstance(answers, str):
+        return answers
+    return [answers] if len(group) == 1 else [one for run in group for one in _answers([run], fit)]
 
 
 def _left_out(
@@ -78,19 +95,25 @@ def _left_out(
 
 def predict_decoder(run: DecoderRun, fit: DecoderFit) -> Answer | str:
     """Return the prediction of one row from the engine, or why it has none."""
-    plan = run.plan
-    split = (
-        "tensor", "pipeline", "virtual", "context", "expert", "sharded_optimizer", "overlap",
-        "sequence_parallel",
-    )  # fmt: skip
-    parallel = ModelParallel(**{name: np.array([getattr(plan, name)]) for name in split})
-    where = Plan(
-        run.device.name, run.micro_batch, devices=plan.devices, nodes=plan.machines, gbit_per_s=plan.gbit_per_s,
-        sharding=plan.sharding, accumulate=run.passes,
-    )  # fmt: skip
-    answer = predict_plan(prepare(run.profile, decoder=fit), where, parallel)
-    if isinstance(answer, str):
-        return answer
-    step_s, sigma = answer
+    return _predicted([run], fit)[0]
+
+
+def _predicted(group: list[DecoderRun], fit: DecoderFit) -> list[Answer | str]:
+    plans = [run.plan for run in group]
+    parallel = ModelParallel(**{name: np.array([getattr(plan, name) for plan in plans]) for name in _SPLIT})
+    where = [
+        Plan(
+            run.device.name, run.micro_batch, devices=plan.devices, nodes=plan.machines, gbit_per_s=plan.gbit_per_s,
+            sharding=plan.sharding, accumulate=run.passes,
+        )
+        for run, plan in zip(group, plans, strict=True)
+    ]  # fmt: skip
+    found = predict_plans(prepare(group[0].profile, decoder=fit), where, parallel)
+    return [
+        step if isinstance(step, str) else _answer(run, *step) for run, step in zip(group, found, strict=True)
+    ]
+
+
+def _answer(run: DecoderRun, step_s: float, sigma: float) -> Answer:
     half, most, nearly = (z * sigma for z in LEVELS.values())
     return Answer(run.step_s, step_s, sigma, (half, most, nearly))
