@@ -145,7 +145,7 @@ def _files(folder: Path) -> int:
 
 
 def _trace_backwards(main: Main, folder: str, tables: Sequence[str], places: _Places) -> None:
-    found = [path for name in reversed(tables) if (path := places.data / folder / name).exists()]
+    found = [path for name in tables if (path := places.data / folder / name).exists()]
     if found and "--traced-only" not in places.traced:
         of_tables = [option for path in found for option in ("--truth", str(path))]
         main([*of_tables, "--cache", str(places.cache), "--trace-backwards"])

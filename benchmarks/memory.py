@@ -59,7 +59,7 @@ from benchmarks.truth_table import (
 )
 from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_profile import DecoderTraces
-from benchmarks.workloads.memory_rows import trace_memory_row
+from benchmarks.workloads.memory_rows import traced_job
 from trainfare_core.figures import percent
 from trainfare_core.prediction.memory.calibrated import MemoryFit, memory_fit
 
@@ -174,8 +174,7 @@ def run(arguments: argparse.Namespace) -> None:
     cache = ProfileCache(arguments.cache, only_held=arguments.traced_only)
     truths = truths_of(arguments)
     if arguments.trace_backwards:
-        for truth in truths:
-            trace_backwards(read_rows(truth.path), cache)
+        trace_backwards([line for truth in truths for line in read_rows(truth.path)], cache)
         return
     traces = DecoderTraces(arguments.cache)
     tables = [read_rows(truth.path) for truth in truths]
@@ -205,8 +204,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def trace_backwards(lines: list[dict[str, str]], cache: ProfileCache) -> None:
     """Trace the rows that are no language models from the last to the first, but for those that the cache has."""
-    for line in reversed(lines):
-        or_reason(trace_memory_row, line, cache)
+    jobs = [or_reason(traced_job, line) for line in lines]
+    cache.trace_backwards(job for job in jobs if not isinstance(job, str))
 
 
 def _print(document: dict[str, Any], scored: list[Scored], skipped: Counter[str]) -> None:

@@ -78,8 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Score the tables, print the scores and write the files that were asked for."""
     cache = ProfileCache(arguments.cache, only_held=arguments.traced_only)
     if arguments.trace_backwards:
-        for truth in truths_of(arguments):
-            trace_backwards(launched_rows(truth.path), cache)
+        trace_backwards([line for truth in truths_of(arguments) for line in launched_rows(truth.path)], cache)
         return
     traces = DecoderTraces(arguments.cache)
     fits = fits_of(arguments, cache)
@@ -95,10 +94,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def trace_backwards(lines: list[Line], cache: ProfileCache) -> None:
     """Trace the rows that are no language models from the last to the first, but for those that the cache has."""
-    for line in reversed(lines):
-        job = "" if is_decoder_row(line) else or_reason(job_of, line)
-        if not isinstance(job, str):
-            cache.trace(job)
+    jobs = [or_reason(job_of, line) for line in lines if not is_decoder_row(line)]
+    cache.trace_backwards(job for job in jobs if not isinstance(job, str))
 
 
 def score_lines(

@@ -1,9 +1,9 @@
 """
 Traces kept on disk under a digest of everything that decides them: model, builder, tracer and library versions.
 
-A trace is made at one batch size, and rows that differ only in batch size share it. FLOPs and bytes of a step are
-linear in the batch except for the part that the profile marks as fixed, so scaling by `micro_ratio` is exact (a test
-compares it with a new trace).
+A trace is made at one batch size, that of the first row that needs it, and rows that differ only in batch size share
+it. FLOPs and bytes of a step are linear in the batch except for the part that the profile marks as fixed, so scaling by
+`micro_ratio` is exact (a test compares it with a new trace).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import inspect
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,11 +110,19 @@ class ProfileCache:
                 return reason
         return Traced(profile, job.batch_size / (profile.batch.micro_batch_size or job.batch_size))
 
-    def trace(self, job: StepJob) -> None:
-        """Trace a job that the folder does not have."""
-        name = self._name(job)
-        if not any((self._folder / f"{name}{ending}").exists() for ending in (".json.gz", ".txt")):
-            self.get(job)
+    def trace_backwards(self, jobs: Iterable[StepJob]) -> None:
+        """
+        Trace what the folder does not have, from the last job to the first, beside a run from the first to the last.
+
+        Each trace is made of the first job that shares it, as the other run makes it: neither its batch nor any score
+        depends on which of the two comes first.
+        """
+        first: dict[str, StepJob] = {}
+        for job in jobs:
+            first.setdefault(self._name(job), job)
+        for name, job in reversed(first.items()):
+            if not any((self._folder / f"{name}{ending}").exists() for ending in (".json.gz", ".txt")):
+                self.get(job)
 
     def _name(self, job: StepJob) -> str:
         builder = code_digest(Path(inspect.getfile(job.network)).read_text(encoding="utf-8"))

@@ -31,7 +31,7 @@ from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.memory.peak import MemoryParts, memory_parts
 
-__all__ = ["MemoryRun", "memory_run", "trace_memory_row"]
+__all__ = ["MemoryRun", "memory_run", "traced_job"]
 
 _FEW_TOKENS = 256
 """Vocabulary of the model that is traced to see the instants that the logits hide."""
@@ -154,19 +154,11 @@ def memory_run(row: Mapping[str, str], traces: DecoderTraces, cache: ProfileCach
     return _decoder_run(row, text, traces) if _is_decoder(row, text) else _other_run(row, cache)
 
 
-def trace_memory_row(row: Mapping[str, str], cache: ProfileCache) -> None:
-    """
-    Trace the image classifier, BERT or detector of a row that can be described, where the cache lacks it.
-
-    Raises:
-        TraceError: torch cannot run the model on fake tensors.
-    """
+def traced_job(row: Mapping[str, str]) -> StepJob | str:
+    """Return the job of a row whose trace the cache keeps, or why there is none: language models have their own."""
     row = as_launched(row)
     text = _all_text(row)
-    if not _undescribed(row, text) and not _is_decoder(row, text):
-        job = _other_job(row)
-        if isinstance(job, StepJob):
-            cache.trace(job)
+    return _undescribed(row, text) or ("a language model" if _is_decoder(row, text) else _other_job(row))
 
 
 def _undescribed(row: Mapping[str, str], text: str) -> str:

@@ -175,13 +175,14 @@ def test_a_second_process_traces_a_table_from_its_end(tmp_path: Path) -> None:
         "throughput": "400", "throughput_unit": "samples/s", "nodes": "1", "strategy": "ddp",
         "task": "imagenet-classification", "batch_per_device": "32",
     }  # fmt: skip
-    lines = [
+    small, half, large = [
         one | {"source": "timm", "model": name, "precision": precision}
         for name, precision in (("resnet18", "fp32"), ("resnet18", "amp_fp16"), ("resnet34", "fp32"))
     ]
+    lines = [small, half, large]
     decoder = one | {"devices": "8", "source": "megatron", "model": "gpt-1b", "task": "pretrain"}
     table, cache = tmp_path / "table.csv", tmp_path / "cache"
-    write_rows(table, [*lines, decoder])
+    write_rows(table, [*lines, decoder, large | {"batch_per_device": "64"}])
     named = {name: job_of(one) for name, one in zip("abc", lines, strict=True)}
     assert all(isinstance(job, StepJob) for job in named.values())
     made: list[str] = []
@@ -198,6 +199,9 @@ def test_a_second_process_traces_a_table_from_its_end(tmp_path: Path) -> None:
     trace_backwards(launched_rows(table), Watched(cache))
     assert made == ["b", "c", "a"], "from the last to the first, but for what is there"
     assert len(list(cache.iterdir())) == 3
+    kept = ProfileCache(cache, only_held=True).get(named["c"])
+    assert isinstance(kept, Traced)
+    assert kept.ratio == 1, "at the batch of the first row that shares it, as a run from the first makes it"
 
 
 def test_the_interval_is_as_wide_as_held_out_scores() -> None:
