@@ -39,6 +39,7 @@ __all__ = [
     "Quantiles",
     "RunPlan",
     "StepInPrecision",
+    "SynchronizedNorms",
 ]
 
 SCHEMA_VERSION: Final = 1
@@ -264,6 +265,13 @@ class BatchVariation(Record):
     )
 
 
+class SynchronizedNorms(Record):
+    """Modules that normalise over the samples of all devices (SyncBatchNorm): each pass exchanges their moments."""
+
+    modules: Annotated[int, Field(ge=1, le=1_000_000)]
+    channels: Annotated[int, Field(ge=1, le=2**40, description="of all of them together")]
+
+
 class BatchFacts(Record):
     """Samples and tokens that one device consumes."""
 
@@ -278,6 +286,7 @@ class BatchFacts(Record):
         description="modules normalise over the samples of one device's micro-batch (BatchNorm, not SyncBatchNorm); "
         "None: not known",
     )
+    synchronized_norms: SynchronizedNorms | None = Field(default=None, description="None: there are none")
     variation: BatchVariation | None = Field(default=None, description="None: all batches do the same work")
 
 

@@ -107,8 +107,8 @@ def recommend(
         no_porting: rank only machines that run the script as it is.
         max_run_hours: leave out runs that take longer; None: 1,440, 60 days.
         keep_plan: only the script's own strategy, micro-batch and accumulation.
-        allow: "plan": a faster strategy or micro-batch also where the script's own fit; "batch-norm": fewer samples a
-            device under BatchNorm; "batch": another global batch where all accelerators cannot share the script's.
+        allow: "plan": a faster strategy or micro-batch also where the script's own fit; "batch-norm": fewer samples
+            under BatchNorm; "batch": another global batch where all accelerators cannot share the script's.
             These two change what is trained. "checkpointing": activation checkpointing where nothing else fits, or with
             "plan" where it is faster. "precision": another precision where it is faster, which changes rounding, and
             weights in fewer bits where nothing else fits; a TrainingJob is traced in all of them. "model-parallel": a

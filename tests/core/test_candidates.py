@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from builders.toy_market import shapes, small_job
 from trainfare_core.candidates import SHARDINGS, PlanSpace, enumerate_candidates, plan_gaps
 from trainfare_core.candidates.divisors import divisors
-from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts
+from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts, SynchronizedNorms
 
 A100, TPU = "A100-SXM-80GB", "TPU-v5e"
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -254,6 +254,26 @@ def test_batch_norm_keeps_its_samples_unless_allowed() -> None:
         False,
     ]
     assert plan_gaps(job, machines, free).tolist() == ["", "", ""]
+
+
+def test_synchronized_norms_keep_the_samples_of_all_devices_unless_allowed() -> None:
+    """Eight devices of 4 see 32 samples together: one device takes 32 at once and 16 devices 2, none with less."""
+    job = job_of(4, devices=8)
+    batch = job.batch.model_copy(update={"synchronized_norms": SynchronizedNorms(modules=1, channels=8)})
+    job = job.model_copy(update={"batch": batch})
+    machines = shapes((A100, 1), (A100, 16))
+    kept = enumerate_candidates(job, machines, PlanSpace(1))
+    together = kept.micro_batch * kept.devices_of(machines) * kept.nodes
+    assert together.tolist() == [32] * len(together)
+    assert set(kept.devices_of(machines).tolist()) == {1, 2, 4, 8, 16}
+    free = enumerate_candidates(job, machines, PlanSpace(1, lower_batch_norm=True))
+    assert free.micro_batch[free.devices_of(machines) == 1].min() == 1
+    own = PlanSpace(1, keep_plan=True)
+    assert set(enumerate_candidates(job, machines, own).devices_of(machines).tolist()) == {8, 16}
+    alone, _ = plan_gaps(job, machines, own).tolist()
+    assert alone.startswith(
+        "SyncBatchNorm sees 32 samples of all devices together and would see fewer on 1 devices"
+    )
 
 
 def test_the_job_s_own_number_of_machines_is_tried_and_allowed() -> None:

@@ -136,11 +136,12 @@ def _splits(
         accumulate = np.full(len(world), profile.parallel.accumulate_grad_batches, dtype=np.int64)
         return rows, np.full(len(world), np.nan), np.ones(len(world)), accumulate
     share = batch // world
-    own, least = own_micro_batch(profile), space.least_micro_batch(profile)
-    options = {int(value): _accumulations(int(value), own, least) for value in np.unique(share)}
-    counts = np.array([len(options[int(value)]) for value in share], dtype=np.int64)
+    own = own_micro_batch(profile)
+    wanted = list(zip(share.tolist(), space.least_micro_batch(profile, world).tolist(), strict=True))
+    options = {(value, least): _accumulations(value, own, least) for value, least in set(wanted)}
+    counts = np.array([len(options[each]) for each in wanted], dtype=np.int64)
     rows = np.repeat(np.arange(len(world)), counts)
-    accumulate = np.fromiter(chain.from_iterable(options[int(value)] for value in share), np.int64)
+    accumulate = np.fromiter(chain.from_iterable(options[each] for each in wanted), np.int64)
     micro = (share[rows] // accumulate).astype(np.float64)
     return rows, micro, micro / own, accumulate
 

@@ -56,11 +56,15 @@ def _gap(profile: JobProfile, count: float, *, is_whole: bool) -> str:
 
 def _kept(profile: JobProfile, count: float, space: PlanSpace) -> str:
     """Say why no way to split a device's share is allowed."""
-    own = f"{own_micro_batch(profile):g}"
-    if profile.batch.batch_norm and not space.lower_batch_norm:
+    own, batch = f"{own_micro_batch(profile):g}", profile.batch
+    if (batch.batch_norm or batch.synchronized_norms is not None) and not space.lower_batch_norm:
+        sees = f"BatchNorm sees {own} samples of a device"
+        if not batch.batch_norm:
+            together = own_micro_batch(profile) * profile.parallel.data_parallel_size
+            sees = f"SyncBatchNorm sees {together:g} samples of all devices together"
         return (
-            f"BatchNorm sees {own} samples of a device and would see fewer on {count:.0f} devices, which changes "
-            "what is trained: --allow batch-norm permits it"
+            f"{sees} and would see fewer on {count:.0f} devices, which changes what is trained: "
+            "--allow batch-norm permits it"
         )
     return f"the script's micro-batch of {own} does not divide the samples of each of {count:.0f} devices"
 
@@ -132,7 +136,7 @@ def chosen_layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace)
     if space.other_batch and own is not None and not space.keep_plan:
         first = np.ones(len(world), dtype=np.bool_)  # all accelerators
         first[1:] = (np.diff(layouts.shape) != 0) | (np.diff(layouts.nodes) != 0)
-        near = _nearest_batch(own, world, space.least_micro_batch(profile))
+        near = _nearest_batch(own, world, space.least_micro_batch(profile, world))
         change = np.maximum(near / own, own / near)
         changed = first & ~keep & (change <= MOST_BATCH_CHANGE)
         batch, keep = np.where(changed, near, batch), keep | changed
@@ -151,7 +155,7 @@ def chosen_layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace)
     return Layouts(shape[most], nodes[most], devices[most], batch[most])
 
 
-def _nearest_batch(own: int, world: NDArray[np.int64], least: float) -> NDArray[np.int64]:
+def _nearest_batch(own: int, world: NDArray[np.int64], least: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the global batch with the ratio nearest to the script's that gives each device `least` samples or more."""
     share = own / world
     low, high = np.floor(share), np.ceil(share)
@@ -178,8 +182,8 @@ def has_split(profile: JobProfile, world: NDArray[np.int64], space: PlanSpace) -
     batch = global_batch(profile)
     if batch is None:
         return np.ones(len(world), dtype=np.bool_)
-    share, own = batch // world, own_micro_batch(profile)
-    enough: NDArray[np.bool_] = share >= space.least_micro_batch(profile)
+    share, own, least = batch // world, own_micro_batch(profile), space.least_micro_batch(profile, world)
+    enough: NDArray[np.bool_] = share >= least
     if space.keep_plan:
-        enough &= (share < own) | (share % own == 0)
+        enough &= ((share < own) | (share % own == 0)) & (np.minimum(share, own) >= least)
     return enough

@@ -47,8 +47,8 @@ class PlanSpace:
     Attributes:
         max_nodes: largest number of machines in one plan; None: `DEFAULT_MAX_NODES`, or the job's own number if larger.
         keep_plan: only the script's own strategy, micro-batch and accumulation.
-        lower_batch_norm: a device's batch may become smaller than the script's although BatchNorm then sees fewer
-            samples, which changes what is trained.
+        lower_batch_norm: BatchNorm may see fewer samples of a device than in the script, and SyncBatchNorm of all
+            devices, which changes what is trained.
         other_batch: where the script's global batch cannot be shared by all accelerators, the nearest one that can is
             planned, which changes what is trained.
         checkpointing: every plan is tried with activation checkpointing of the blocks that repeat too, where the
@@ -84,10 +84,23 @@ class PlanSpace:
         """Return whether plans may split a job's model."""
         return self.model_parallel and not self.keep_plan and not why_not_split(profile)
 
-    def least_micro_batch(self, profile: JobProfile) -> float:
-        """Return the smallest micro-batch that a device may have."""
-        fixed = profile.batch.batch_norm and not self.lower_batch_norm
-        return own_micro_batch(profile) if fixed else 1.0
+    def least_micro_batch(self, profile: JobProfile, world: NDArray[np.int64]) -> NDArray[np.float64]:
+        """
+        Return the smallest micro-batch that a device may have.
+
+        BatchNorm never sees fewer samples than in the script: of one device, or of all where it is synchronized.
+
+        Args:
+            profile: the job.
+            world: devices that share its global batch, shape (n,).
+        """
+        least = np.ones(len(world))
+        if self.lower_batch_norm:
+            return least
+        own = own_micro_batch(profile)
+        if profile.batch.synchronized_norms is not None:
+            least = np.maximum(least, own * profile.parallel.data_parallel_size / world)
+        return np.maximum(least, own) if profile.batch.batch_norm else least
 
 
 USUAL: Final = PlanSpace()

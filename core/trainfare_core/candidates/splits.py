@@ -109,7 +109,8 @@ def _plans(
     """Return the plans of one tensor x pipeline x context on some layouts, by micro-batch, sharding and experts."""
     tensor, pipeline, context = degrees
     replicas = devices * nodes // (tensor * pipeline * context)
-    batch, own, least = global_batch(profile) or 1, own_micro_batch(profile), space.least_micro_batch(profile)
+    batch, own = global_batch(profile) or 1, own_micro_batch(profile)
+    least = space.least_micro_batch(profile, np.maximum(replicas, 1))
     share = np.where(batch % np.maximum(replicas, 1) == 0, batch // np.maximum(replicas, 1), 0)
     only_tensor = pipeline * context == 1
     rows, micros, shardings, experts = (list[Rows]() for _ in range(4))

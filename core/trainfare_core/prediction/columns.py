@@ -152,6 +152,7 @@ class PlacedPlans:
             launch_share=step.host_share,
             communication_share=np.nan_to_num(step.communication_s / safe_s),
             network_share=np.nan_to_num(np.minimum(step.network_s, step.communication_s) / safe_s),
+            synchronized_share=np.nan_to_num(step.synchronized_s / safe_s),
             several_devices=self.world > 1,
             several_nodes=self.plans.nodes > 1,
             compiled=run.profile.source.compiled,
@@ -175,6 +176,8 @@ class StepColumns:
     input_s: Array
     network_s: Array
     """Of `communication_s`, the part between machines."""
+    synchronized_s: Array
+    """Of `communication_s`, what SyncBatchNorm adds."""
     host_share: Array
     """How far the step is held up by the host that issues its launches, 0 to 1."""
 

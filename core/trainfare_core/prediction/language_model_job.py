@@ -48,6 +48,7 @@ def language_model_steps(run: Run, placed: PlacedPlans) -> tuple[StepColumns, Ar
         hidden_s=times.hidden_s,
         input_s=input_s(run.pipeline, placed.vcpus_per_device, samples, held_s + waiting_s),
         network_s=times.network_s,
+        synchronized_s=np.zeros_like(device_s),
         host_share=np.clip(launch_s / np.maximum(held_s, SMALLEST_S), 0.0, 1.0),
     )
     return step, _log_sigma(run, ledger, placed, spread, step)

@@ -22,7 +22,7 @@ from trainfare_core.prediction.columns import (
 )
 from trainfare_core.prediction.network import collectives
 from trainfare_core.prediction.roofline.coefficients import Calibration
-from trainfare_core.prediction.roofline.host import host_bound, host_launch_s
+from trainfare_core.prediction.roofline.host import host_bound, host_launch_s, synchronized_forward_s
 from trainfare_core.prediction.roofline.operations import Operations, Roofline
 from trainfare_core.prediction.roofline.times import DeviceTime, operation_times
 
@@ -50,6 +50,8 @@ def roofline_steps(run: Run, placed: PlacedPlans) -> StepColumns:
         np.minimum(placed.per_machine, collectives.LONGEST_RING)
     ) * held_s  # fmt: skip
     exposed_s = collectives.exposed_s(moved_s, window_s, run.fit.communication)
+    norms_s, between_s = _synchronized(run, placed)
+    waiting_s = waiting_s + norms_s
     samples = placed.plans.micro_ratio * passes
     return StepColumns(
         compute_s=compute_s,
@@ -58,7 +60,8 @@ def roofline_steps(run: Run, placed: PlacedPlans) -> StepColumns:
         communication_s=exposed_s + waiting_s,
         hidden_s=moved_s - exposed_s,
         input_s=input_s(run.pipeline, placed.vcpus_per_device, samples, held_s + exposed_s + waiting_s),
-        network_s=network_s,
+        network_s=network_s + between_s,
+        synchronized_s=norms_s,
         host_share=np.clip(host_s / np.maximum(held_s, SMALLEST_S), 0.0, 1.0),
     )
 
@@ -91,11 +94,7 @@ def _communication(
     run: Run, placed: PlacedPlans, phase_s: Array, passes: Array
 ) -> tuple[Array, Array, Array]:
     """Return seconds of all communication, of its part between machines, and of the compute it can hide behind."""
-    fit, traffic = run.fit.communication, collectives.traffic_of(run.profile)
-    links = (
-        placed.devices.column([link.bytes_per_s for link in placed.devices.links], placed.row),
-        placed.devices.column([link.latency_s for link in placed.devices.links], placed.row),
-    )
+    fit, traffic, links = run.fit.communication, collectives.traffic_of(run.profile), _links(placed)
     accumulate = placed.plans.accumulate
     one = np.ones_like(placed.per_machine)
 
@@ -128,6 +127,35 @@ def _communication(
     all_passes_s: Array = (phase_s[0] + phase_s[1]) * passes
     window_s: Array = np.where(placed.sharded, all_passes_s, last_backward_s)
     return all_kinds(placed.per_machine), all_kinds(one), window_s
+
+
+def _links(placed: PlacedPlans) -> tuple[Array, Array]:
+    """Return bytes/s and seconds a message of the links inside each plan's machine."""
+    links = placed.devices.links
+    return (
+        placed.devices.column([link.bytes_per_s for link in links], placed.row),
+        placed.devices.column([link.latency_s for link in links], placed.row),
+    )
+
+
+def _synchronized(run: Run, placed: PlacedPlans) -> tuple[Array, Array]:
+    """Return seconds that SyncBatchNorm adds to each plan's step, and the part of them between machines."""
+    norms = run.profile.batch.synchronized_norms
+    nothing = np.zeros(len(placed.row))
+    if norms is None or not placed.devices.found:
+        return nothing, nothing
+    fit, links, network = run.fit.communication, _links(placed), placed.network_bytes_per_s
+    machine, machines = placed.per_machine, placed.nodes
+    exchanged_s = collectives.moments_s(norms, machine, machines, links, network, fit)
+    between_s = collectives.moments_s(norms, np.ones_like(machine), machines, links, network, fit)
+    waited_s = (
+        norms.modules * synchronized_forward_s(run.operations, placed.devices.found, run.fit)[placed.row]
+    )
+    # A single device exchanges nothing, and neither its links nor its network need be known.
+    passes = placed.plans.accumulate.astype(np.float64)
+    added_s: Array = np.where(placed.world > 1, exchanged_s + waited_s, 0.0) * passes
+    far_s: Array = np.where(machines > 1, between_s, 0.0) * passes
+    return added_s, far_s
 
 
 def own_device_s(

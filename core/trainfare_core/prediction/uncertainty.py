@@ -26,6 +26,11 @@ UNFITTED_SIGMA = 0.3
 operation. A factor of 1.5 either way at 80 %; a chosen value."""
 
 
+SYNCHRONIZED_SIGMA = 0.7
+"""Of what SyncBatchNorm adds to a step: no run with it was measured beside the same without. A factor of 2.5 either way
+at 80 %; a chosen value."""
+
+
 @dataclass(frozen=True, slots=True)
 class UncertaintyFactors:
     """Causes of uncertainty of each column; arrays of shape (columns,), shares between 0 and 1."""
@@ -44,6 +49,8 @@ class UncertaintyFactors:
     communication_share: Array
     network_share: Array
     """Share of the step that depends on the network between machines."""
+    synchronized_share: Array
+    """Share of the step that SyncBatchNorm adds."""
     several_devices: NDArray[np.bool_]
     several_nodes: NDArray[np.bool_]
     compiled: bool
@@ -66,6 +73,7 @@ def step_log_sigma(known: UncertaintyFactors, fit: SigmaFit) -> Array:
     variance += np.where(known.several_nodes, fit.several_nodes**2, 0.0)
     variance += (known.communication_share * fit.several_devices * 2) ** 2
     variance += (known.network_share * fit.several_nodes * 2) ** 2
+    variance += (known.synchronized_share * SYNCHRONIZED_SIGMA) ** 2
     variance += (known.launch_share * fit.launch_bound) ** 2
     variance += (known.unknown_bytes_share * fit.unknown_share) ** 2
     variance += (known.unfitted_share * UNFITTED_SIGMA) ** 2

@@ -25,12 +25,14 @@ def _plan_assumption(profile: JobProfile, asked: Constraints) -> str:
         return (
             f"{kept}; whether the model has BatchNorm, which sees fewer samples on more devices, is not known"
         )
-    if not profile.batch.batch_norm:
+    sees, changes = ("may see", "changes") if "batch-norm" in asked.allow else ("never sees", "would change")
+    norms = [
+        *(["BatchNorm {sees} fewer samples of a device"] if profile.batch.batch_norm else []),
+        *([] if profile.batch.synchronized_norms is None else ["SyncBatchNorm {sees} fewer of all devices"]),
+    ]
+    if not norms:
         return kept
-    lowered = "may have fewer samples than in the script, which changes what is trained"
-    return f"{kept}; under BatchNorm a device " + (
-        lowered if "batch-norm" in asked.allow else f"never {lowered[4:]}"
-    )
+    return f"{kept}; {', '.join(norms)} than in the script, which {changes} what is trained".format(sees=sees)
 
 
 def assumptions_of(profile: JobProfile, request: Request, notes: tuple[str, ...]) -> tuple[str, ...]:

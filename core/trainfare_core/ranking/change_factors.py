@@ -8,7 +8,7 @@ What can differ between two profiles of a job, one factor at a time, and profile
 | global_batch | samples per optimizer step over all devices |
 | strategy | devices, nodes, accumulation and Lightning's strategy of the profile |
 | precision | Lightning's precision |
-| model | operations, parameters, optimizer: FLOPs and bytes of a sample |
+| model | operations, parameters, optimizer, synchronized norms: FLOPs and bytes of a sample |
 | memory_fit | peak memory of a device, and so which machines and plans fit |
 | validation | validation samples in the whole run |
 | checkpoints | size and interval |
@@ -204,7 +204,7 @@ def sample_flops(profile: JobProfile) -> dict[tuple[OperationKind, Phase], float
 
 
 def _same_model(base: JobProfile, head: JobProfile) -> bool:
-    """Whether parameters, optimizer, and FLOPs and bytes of a sample agree."""
+    """Whether parameters, optimizer, synchronized norms, and FLOPs and bytes of a sample agree."""
 
     def batch_part(profile: JobProfile, amount: Callable[[OperationGroup], int]) -> float:
         groups = (group for group in profile.operations if group.phase != "optimizer")
@@ -218,6 +218,7 @@ def _same_model(base: JobProfile, head: JobProfile) -> bool:
     return (
         parameters(base) == parameters(head)
         and base.optimizer.names == head.optimizer.names
+        and base.batch.synchronized_norms == head.batch.synchronized_norms
         and math.isclose(*flops, rel_tol=SAME_FLOPS)
         and (base.precision != head.precision or math.isclose(*moved, rel_tol=SAME_BYTES))
     )

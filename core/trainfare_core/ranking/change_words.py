@@ -123,6 +123,9 @@ def _model(base: JobProfile, head: JobProfile) -> str:
     parts = [f"{' and '.join(amounts)} a {unit}"]
     if parameters[0] != parameters[1]:
         parts.append(f"{parameters[0]:,} -> {parameters[1]:,} parameters")
+    norms = [each.modules if each else 0 for each in (side.batch.synchronized_norms for side in (base, head))]
+    if norms[0] != norms[1]:
+        parts.append(f"SyncBatchNorm in {norms[0]} -> {norms[1]} layers")
     if base.optimizer.names != head.optimizer.names:
         parts.append(f"{', '.join(base.optimizer.names)} -> {', '.join(head.optimizer.names)}")
     return ", ".join(parts)

@@ -173,7 +173,9 @@ def variant_changes(
         )
     if variant.checkpointing:
         same = _figures(candidates, prediction, plan, replace(variant, checkpointing=False))
-        twice = "; BatchNorm updates its running statistics twice a step" if profile.batch.batch_norm else ""
+        batch = profile.batch
+        norms = batch.batch_norm or batch.synchronized_norms is not None
+        twice = "; BatchNorm updates its running statistics twice a step" if norms else ""
         found.append(f"activation checkpointing on: {same}".rstrip(": ") + twice)
     return tuple(found)
 

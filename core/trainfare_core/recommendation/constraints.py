@@ -12,8 +12,8 @@ from trainfare_core.documents import Finite, Record
 __all__ = ["DEFAULT_MAX_RUN_HOURS", "Allowed", "Constraints", "QuotaLimit"]
 
 Allowed: TypeAlias = Literal["plan", "batch-norm", "batch", "checkpointing", "precision", "model-parallel"]
-"""Changes of a script that a user may allow: a faster strategy or micro-batch where its own fits; fewer samples on a
-device under BatchNorm; another global batch where all accelerators cannot share the script's; activation checkpointing
+"""Changes of a script that a user may allow: a faster strategy or micro-batch where its own fits; fewer samples
+under BatchNorm; another global batch where all accelerators cannot share the script's; activation checkpointing
 where nothing fits without it, or with "plan" where it is faster; another precision where it is faster, one with
 narrower weights where nothing fits without, or with "plan" where it is faster; a decoder split over devices (tensor,
 pipeline, context and expert parallelism) where nothing fits without or it is faster, which the script must be written
@@ -99,7 +99,7 @@ class Constraints(Record):
     allow: tuple[Allowed, ...] = Field(
         default=(),
         description="plan: the fastest strategy and micro-batch also where the script's own fit; batch-norm: fewer "
-        "samples a device under BatchNorm, batch: another global batch where all accelerators cannot share the "
+        "samples under BatchNorm, batch: another global batch where all accelerators cannot share the "
         "script's, both of which change what is trained; checkpointing: activation checkpointing where nothing else "
         "fits; precision: other precisions where they are faster, which changes rounding; weights in fewer bits, which "
         "changes what is trained, where nothing else fits; model-parallel: a decoder split over devices where nothing "

@@ -175,7 +175,7 @@ Allow = Annotated[
     list[str] | None,
     typer.Option(
         help="plan: a faster strategy (also DeepSpeed's ZeRO) or micro-batch also where the script's own fit; "
-        "batch-norm: fewer samples a device under BatchNorm; batch: another global batch where all accelerators cannot "
+        "batch-norm: fewer samples under BatchNorm; batch: another global batch where all accelerators cannot "
         "share the script's, both of which change what is trained; checkpointing: activation checkpointing where "
         "nothing else fits; precision: another one where it is faster, which changes rounding, and weights in fewer "
         "bits where nothing else fits; model-parallel: a language model split over devices (tensor, pipeline, context, "

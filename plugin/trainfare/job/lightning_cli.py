@@ -72,6 +72,7 @@ def job_from_config(path: Path) -> TrainingJob:
                 devices=_devices(path, trainer.get("devices")),
                 num_nodes=trainer.get("num_nodes") or 1,
                 strategy=_strategy(path, trainer.get("strategy")),
+                sync_batchnorm=trainer.get("sync_batchnorm") or False,
             )
         )
 

@@ -174,6 +174,7 @@ class TrainingJob:
         devices: accelerators per node.
         num_nodes: machines.
         strategy: one of `STRATEGIES`.
+        sync_batchnorm: several devices share the moments of BatchNorm, as under `Trainer(sync_batchnorm=True)`.
         checkpoint_every_n_steps: optimizer steps between two checkpoints.
         val_batches: batches of one validation run, per device.
         val_every_n_steps: optimizer steps between two validation runs; None means once an epoch.
@@ -207,6 +208,7 @@ class TrainingJob:
     devices: _Devices = 1
     num_nodes: _Devices = 1
     strategy: _Strategy = "auto"
+    sync_batchnorm: bool = False
     checkpoint_every_n_steps: _Steps | None = None
     val_batches: _Batches = 0
     val_every_n_steps: _Steps | None = None

@@ -31,6 +31,7 @@ def measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> 
     """
     facts, plan, sizes = run.facts, run.plan(), run.sizes()
     micro, work = sizes.micro_batch_size, step.mean_work(run.spread)
+    norms = step.batch_norms.synchronized(asked=facts.sync_batchnorm)
     weights_bytes = sum(group.parameter_bytes for group in step.parameters) + step.memory.buffer_bytes
     every_note = [*notes, *step.notes, *plan.notes, *sizes.notes]
     if facts.replicas is None:
@@ -60,7 +61,8 @@ def measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> 
             if micro is None or facts.replicas is None
             else round(micro * run.batches_per_step),
             tokens_per_step=None if sizes.tokens is None else round(sizes.tokens * run.batches_per_step),
-            batch_norm=step.batch_norm,
+            batch_norm=bool(norms.of_device),
+            synchronized_norms=norms.synchronized_norms,
             variation=None if work is None else work.variation,
         ),
         parallel=facts.parallel.model_copy(

@@ -48,6 +48,8 @@ class RunFacts:
     software: str
     loader_batch_size: int | None
     loader_workers: int | None
+    sync_batchnorm: bool
+    """Several devices share the moments of BatchNorm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,9 @@ def read_run(trainer: Any, module: nn.Module) -> RunFacts:
         software=f"torch {torch.__version__}, {package} {version}"[:500],
         loader_batch_size=loader_batch_size(trainer),
         loader_workers=loader_workers(trainer),
+        # On one device no strategy makes SyncBatchNorm of BatchNorm; the same Trainer on several does.
+        sync_batchnorm=getattr(getattr(trainer, "_accelerator_connector", None), "_layer_sync", None)
+        is not None,
     )
 
 

@@ -92,7 +92,7 @@ class StepProbe:
             modules=trace.modules(micro_batches=micro_batches),
             parameters=tuple(trace.parameters()),
             optimizer=trace.optimizer_facts(),
-            batch_norm=trace.normalises_over_batch(),
+            batch_norms=trace.batch_norms(),
             memory=trace.memory(),
             elements=self._elements,
             notes=tuple(trace.notes),

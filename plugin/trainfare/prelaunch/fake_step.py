@@ -258,7 +258,7 @@ class _Batches:
             modules=trace.modules(micro_batches=passes),
             parameters=trace.parameters(),
             optimizer=trace.optimizer_facts(),
-            batch_norm=trace.normalises_over_batch(),
+            batch_norms=trace.batch_norms(),
             memory=memory,
             notes=tuple(trace.notes),
         )

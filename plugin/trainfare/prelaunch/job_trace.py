@@ -317,6 +317,7 @@ def _profile_of(
         notes.append(_fp8_note(job.precision, step.operations))
     samples = round(job.samples_per_step * step.batches_per_step)
     tokens = None if job.tokens_per_sample is None else job.tokens_per_sample * samples
+    norms = step.batch_norms.synchronized(asked=job.sync_batchnorm)
     try:
         return JobProfile(
             name=type(module).__name__[:200],
@@ -336,7 +337,8 @@ def _profile_of(
                 micro_batch_size=job.batch_size if counted else None,
                 samples_per_step=samples if counted else None,
                 tokens_per_step=tokens,
-                batch_norm=step.batch_norm,
+                batch_norm=bool(norms.of_device),
+                synchronized_norms=norms.synchronized_norms,
             ),
             parallel=ParallelFacts(
                 strategy=job.strategy,

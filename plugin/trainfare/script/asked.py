@@ -39,6 +39,7 @@ class Asked:
         precision: Lightning's long form.
         notes: what had to be assumed, for the profile.
         fp8: what a plugin for fp8 was given; None: there is none.
+        sync_batchnorm: several devices share the moments of BatchNorm.
     """
 
     devices: int
@@ -47,6 +48,7 @@ class Asked:
     precision: str
     notes: tuple[str, ...]
     fp8: Fp8Plugin | None = None
+    sync_batchnorm: bool = False
 
 
 def asked_of(trainer: Any) -> Asked:
@@ -155,11 +157,13 @@ def _asked(given: dict[str, Any]) -> Asked:
     stage = _deepspeed_stage(strategy)
     if stage is not None:
         word = f"deepspeed_stage_{stage}"
-    precision, fp8 = given["precision"], None
+    precision, fp8, layer_sync = given["precision"], None, bool(given["sync_batchnorm"])
     for plugin in (*_listed(given["plugins"]), getattr(strategy, "_precision_plugin", None)):
         fp8 = Fp8Plugin.of(plugin, getattr(plugin, _ARGUMENTS, {})) or fp8
         precision = getattr(plugin, "precision", precision) if fp8 is None else fp8.precision
-    return Asked(devices, num_nodes, word, canonical_precision(precision or "32-true"), tuple(notes), fp8)
+        layer_sync |= "LayerSync" in {base.__name__ for base in type(plugin).__mro__}
+    precision = canonical_precision(precision or "32-true")
+    return Asked(devices, num_nodes, word, precision, tuple(notes), fp8, layer_sync)
 
 
 def _devices(value: Any, notes: list[str]) -> int:

@@ -154,6 +154,7 @@ def _job(
         devices=asked.devices,
         num_nodes=asked.num_nodes,
         strategy=asked.strategy,
+        sync_batchnorm=asked.sync_batchnorm,
         live=LiveRun(
             trainer,
             facts,

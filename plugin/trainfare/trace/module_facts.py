@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import torch
 from torch.optim.optimizer import Optimizer
@@ -13,21 +14,47 @@ from trainfare.trace.kinds import dtype_name
 from trainfare.trace.live_memory import moments_of
 from trainfare.trace.recorder import Recorder
 from trainfare.trace.storages import StorageRegistry, tensor_bytes, tensors_in
-from trainfare_core.job_profile import MemoryFacts, OptimizerFacts, ParameterGroup
+from trainfare_core.job_profile import MemoryFacts, OptimizerFacts, ParameterGroup, SynchronizedNorms
 
 __all__ = [
+    "BatchNorms",
     "accumulated_gradients",
+    "batch_norms",
     "buffer_bytes",
     "gradient_owners",
     "implementation",
     "looped_parameters",
     "memory_facts",
-    "normalises_over_batch",
     "optimizer_facts",
     "parameter_groups",
 ]
 
 Implementation = Literal["fused", "foreach", "for_loop", "mixed", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNorms:
+    """
+    Channels of each submodule that trains and normalises over samples.
+
+    Attributes:
+        of_device: over those of one device's micro-batch (BatchNorm).
+        of_all: over those of all devices (SyncBatchNorm).
+    """
+
+    of_device: tuple[int, ...] = ()
+    of_all: tuple[int, ...] = ()
+
+    def synchronized(self, *, asked: bool) -> BatchNorms:
+        """Return them as `Trainer(sync_batchnorm=asked)` makes them on several devices."""
+        return BatchNorms((), (*self.of_all, *self.of_device)) if asked else self
+
+    @property
+    def synchronized_norms(self) -> SynchronizedNorms | None:
+        """Those that devices share, as the profile has them; None where there are none."""
+        if not self.of_all:
+            return None
+        return SynchronizedNorms(modules=len(self.of_all), channels=sum(self.of_all))
 
 
 def parameter_groups(module: torch.nn.Module) -> tuple[ParameterGroup, ...]:
@@ -43,10 +70,18 @@ def parameter_groups(module: torch.nn.Module) -> tuple[ParameterGroup, ...]:
     )
 
 
-def normalises_over_batch(module: torch.nn.Module) -> bool:
-    """Return whether a module that trains normalises over the samples of one device's micro-batch (BatchNorm)."""
-    kinds = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
-    return any(isinstance(each, kinds) and each.training for each in module.modules())
+def batch_norms(module: torch.nn.Module) -> BatchNorms:
+    """Return the submodules that train and normalise over samples."""
+    own = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
+
+    def channels(kinds: type[torch.nn.Module] | tuple[type[torch.nn.Module], ...]) -> tuple[int, ...]:
+        return tuple(
+            int(cast("Any", each).num_features)
+            for each in module.modules()
+            if isinstance(each, kinds) and each.training
+        )
+
+    return BatchNorms(of_device=channels(own), of_all=channels(torch.nn.SyncBatchNorm))
 
 
 def accumulated_gradients(parameters: Iterable[torch.Tensor]) -> list[tuple[str, int, int]]:

@@ -28,7 +28,7 @@ class StepFacts:
         parameters: by dtype and by whether they train.
         optimizer: names, state and implementation.
         memory: of one micro-batch, in bytes.
-        batch_norm: the module normalises over the samples of one device's micro-batch.
+        batch_norms: submodules that normalise over samples.
         optimizer_calls: how often an optimizer steps in one step; not 1 under manual optimization only.
         batches_per_step: under manual optimization, the batches up to one in which an optimizer steps; else 1.
         differs: what a step is, where steps differ from each other; for the place of its FLOPs in a report.
@@ -44,7 +44,7 @@ class StepFacts:
     parameters: tuple[ParameterGroup, ...]
     optimizer: OptimizerFacts
     memory: MemoryFacts
-    batch_norm: bool = False
+    batch_norms: module_facts.BatchNorms = module_facts.BatchNorms()  # noqa: RUF009 - it is frozen
     optimizer_calls: float = 1
     batches_per_step: float = 1.0
     differs: str = ""

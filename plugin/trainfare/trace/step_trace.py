@@ -214,9 +214,9 @@ class StepTrace:
         """Return the module's parameters by dtype and whether they train; a shared weight counts once."""
         return module_facts.parameter_groups(self._module)
 
-    def normalises_over_batch(self) -> bool:
-        """Return whether the module has BatchNorm that trains."""
-        return module_facts.normalises_over_batch(self._module)
+    def batch_norms(self) -> module_facts.BatchNorms:
+        """Return the submodules that train and normalise over samples."""
+        return module_facts.batch_norms(self._module)
 
     def optimizer_facts(self) -> OptimizerFacts:
         """Return what the optimizers keep between steps; call it after a step, which creates the state."""

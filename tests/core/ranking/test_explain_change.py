@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from builders.profiles import gpt_profile, profile
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
-from trainfare_core.job_profile import JobProfile, MeasuredStep, ParallelFacts, Quantiles
+from trainfare_core.job_profile import JobProfile, MeasuredStep, ParallelFacts, Quantiles, SynchronizedNorms
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.change_words import _model, _numbers
 from trainfare_core.ranking.cost_change import CostChange
@@ -120,6 +120,18 @@ def test_a_larger_model_names_its_operations() -> None:
     grown = [each.head_flops - each.base_flops for each in model.flops]
     assert grown == sorted(grown, reverse=True)
     assert parts(change)["checkpoints"] > 0
+    added_up(change)
+
+
+def test_norms_that_are_synchronized_are_named() -> None:
+    """`sync_batchnorm=True` changes no operation: its exchange on eight devices is the model's part, in words."""
+    job = profile(batch_size=64)
+    norms = SynchronizedNorms(modules=53, channels=26_560)
+    synced = job.model_copy(update={"batch": job.batch.model_copy(update={"synchronized_norms": norms})})
+    eight = book(offer_row(accelerator_count=8, usd_per_hour=30.0))
+    change = change_of(job, synced, before=eight, after=eight)
+    assert parts(change)["model"] > 0
+    assert change.causes[0].detail.endswith("SyncBatchNorm in 0 -> 53 layers")
     added_up(change)
 
 

@@ -186,7 +186,8 @@ class Data(pl.LightningDataModule):
 """
 _CONFIG = """
 seed_everything: 1
-trainer: {max_epochs: 4, max_steps: -1, precision: bf16-true, devices: 2, strategy: ddp, accumulate_grad_batches: 1}
+trainer: {max_epochs: 4, max_steps: -1, precision: bf16-true, devices: 2, strategy: ddp, accumulate_grad_batches: 1,
+          sync_batchnorm: true}
 model: {class_path: cli_classes.Net, init_args: {width: 6}}
 data: {class_path: cli_classes.Data, init_args: {batch_size: 5}}
 """
@@ -205,7 +206,9 @@ def test_a_lightning_cli_config_is_a_job(tmp_path: Path, nested: bool) -> None:
     text = (
         _CONFIG if not nested else "fit:\n" + "".join(f"  {line}\n" for line in _CONFIG.strip().splitlines())
     )
-    profile = trace_job(load_job(str(_config(tmp_path, text))))
+    job = load_job(str(_config(tmp_path, text)))
+    assert job.sync_batchnorm is True
+    profile = trace_job(job)
     assert profile.name == "Net"
     assert profile.precision == "bf16-true"
     assert (profile.batch.micro_batch_size, profile.parallel.devices, profile.parallel.strategy) == (

@@ -31,6 +31,7 @@ def test_fields_and_defaults_are_the_published_ones() -> None:
         ("devices", 1),
         ("num_nodes", 1),
         ("strategy", "auto"),
+        ("sync_batchnorm", False),
         ("checkpoint_every_n_steps", None),
         ("val_batches", 0),
         ("val_every_n_steps", None),

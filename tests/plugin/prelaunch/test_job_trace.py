@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from builders.jobs import (
 )
 from trainfare.prelaunch import trace_job
 from trainfare_core.errors import InputError, TraceError
-from trainfare_core.job_profile import JobProfile
+from trainfare_core.job_profile import JobProfile, SynchronizedNorms
 
 TESTS = Path(__file__).resolve().parents[2]
 
@@ -52,6 +53,13 @@ def test_batch_norm_is_known_where_it_trains() -> None:
     assert trace_job(job(Normed)).batch.batch_norm is True
     assert trace_job(job(Frozen)).batch.batch_norm is False
     assert trace_job(job(Tiny)).batch.batch_norm is False
+
+    shared = trace_job(replace(job(Normed), sync_batchnorm=True)).batch
+    assert shared.batch_norm is False
+    assert shared.synchronized_norms == SynchronizedNorms(modules=1, channels=WIDTH)
+    converted = trace_job(job(lambda: nn.SyncBatchNorm.convert_sync_batchnorm(Normed()))).batch
+    assert (converted.batch_norm, converted.synchronized_norms) == (False, shared.synchronized_norms)
+    assert trace_job(replace(job(Frozen), sync_batchnorm=True)).batch.synchronized_norms is None
 
 
 @pytest.mark.parametrize("model", [Cnn, Transformer, Lstm])

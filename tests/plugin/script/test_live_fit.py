@@ -228,6 +228,7 @@ def test_what_is_not_there_is_replaced_and_recorded(
     monkeypatch.chdir(tmp_path)
     job = job_of("lightning.pytorch", max_epochs=1, **arguments)
     assert (job.devices, job.num_nodes, job.strategy) == words
+    assert job.sync_batchnorm is arguments.get("sync_batchnorm", False)
     assert job.precision == {"bf16": "bf16-mixed"}.get(
         arguments.get("precision", ""), arguments.get("precision", "32-true")
     )

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.hardware.accelerators import Accelerator
-from trainfare_core.job_profile import SPARSE_TENSOR, JobProfile
+from trainfare_core.job_profile import SPARSE_TENSOR, JobProfile, SynchronizedNorms
 from trainfare_core.prediction.network.coefficients import CommunicationFit
 
 __all__ = [
@@ -28,11 +28,13 @@ __all__ = [
     "exposed_s",
     "has_sparse_gradients",
     "link_of",
+    "moments_s",
     "traffic_of",
 ]
 
 Array = NDArray[np.float64]
 
+_MOMENT_BYTES: Final = 4
 LONGEST_RING: Final = 16
 """Devices of the largest machine that was measured: losses by waiting grow no further beyond it."""
 
@@ -136,6 +138,33 @@ def collective_s(
         0.0,
     )
     return np.asarray(inside + across)
+
+
+def moments_s(
+    norms: SynchronizedNorms, devices: Array, nodes: Array, links: tuple[Array, Array], network: Array,
+    fit: CommunicationFit,
+) -> Array:  # fmt: skip
+    """
+    Return seconds of the exchanges of SyncBatchNorm in one forward and backward, shape (columns,).
+
+    Forward gathers mean, deviation and count of every device, backward adds up two gradients a channel, all fp32
+    (`torch/nn/modules/_functions.py` of PyTorch); the layer goes on after them, so nothing hides them.
+
+    Args:
+        norms: the modules.
+        devices: devices in one machine.
+        nodes: machines.
+        links: see `collective_s`.
+        network: see `collective_s`.
+        fit: the coefficients.
+    """
+    channels = norms.channels / norms.modules
+    gathered = (2.0 * channels + 1.0) * _MOMENT_BYTES * devices * nodes
+    added = np.full(len(devices), 2.0 * channels * _MOMENT_BYTES)
+    return norms.modules * (
+        collective_s(gathered, 1.0, devices, nodes, links, network, fit)
+        + collective_s(added, 2.0, devices, nodes, links, network, fit)
+    )
 
 
 def _hops(devices: Array) -> Array:

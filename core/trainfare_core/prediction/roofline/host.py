@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,14 @@ from trainfare_core.prediction.roofline.coefficients import Calibration, Overhea
 from trainfare_core.prediction.roofline.features import release_years
 from trainfare_core.prediction.roofline.operations import Operations, compiles_graphs, launch_share
 
-__all__ = ["host_bound", "host_launch_s", "host_phase_s"]
+__all__ = ["host_bound", "host_launch_s", "host_phase_s", "synchronized_forward_s"]
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+
+_WAITED_LAUNCHES: Final = 20
+"""Launches of one forward of SyncBatchNorm that nothing hides: it selects the devices that have samples by a mask,
+three times, and the host waits for each result's size. Counted in `torch/nn/modules/_functions.py` of PyTorch 2."""
 
 
 def host_bound(device_s: Array, host_s: Array) -> Array:
@@ -53,3 +58,12 @@ def host_launch_s(operations: Operations, devices: Sequence[Accelerator], fit: C
     issued = np.array([not compiles_graphs(device) for device in devices], dtype=np.bool_)
     each_s = host_phase_s(launches, np.asarray(operations.old_host), years, fit.overhead)
     return np.asarray(each_s * issued[:, None])
+
+
+def synchronized_forward_s(operations: Operations, devices: Sequence[Accelerator], fit: Calibration) -> Array:
+    """Return what one forward of a SyncBatchNorm waits for its host, shape (devices,); 0 behind a graph compiler."""
+    launches = np.array([_WAITED_LAUNCHES, 0.0, 0.0])
+    years = np.array([release_years(device) for device in devices])
+    issued = np.array([not compiles_graphs(device) for device in devices], dtype=np.bool_)
+    waited_s = host_phase_s(launches, np.asarray(operations.old_host), years, fit.overhead)[..., 0]
+    return np.asarray(waited_s * issued)

@@ -11,7 +11,14 @@ import pytest
 from builders.plans import predict_one
 from builders.profiles import gpt_profile, profile
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.prediction.network.collectives import collective_s, exposed_s, link_of, traffic_of
+from trainfare_core.job_profile import SynchronizedNorms
+from trainfare_core.prediction.network.collectives import (
+    collective_s,
+    exposed_s,
+    link_of,
+    moments_s,
+    traffic_of,
+)
 from trainfare_core.prediction.roofline.coefficients import CommunicationFit, calibration
 
 FIT = CommunicationFit(
@@ -63,6 +70,16 @@ def test_devices_without_a_link_of_their_own_use_pcie(
     links = link_of(device, FIT)
     assert (links.bytes_per_s, links.latency_s) == pytest.approx((sustained, latency_s), nan_ok=True)
     assert ("is not known" in links.unknown_because) == math.isnan(sustained)
+
+
+def test_synchronized_norms_gather_moments_and_add_up_their_gradients() -> None:
+    """Ten modules of 50 channels, 8 devices: 808 values of fp32 gathered by 7 messages, 100 reduced by 14, each."""
+    norms, one = SynchronizedNorms(modules=10, channels=500), np.array([1.0])
+    links = (np.array([100e9]), np.array([1e-5]))
+    gather_s = 7 / 8 * 808 * 4 / 100e9 + 7e-5
+    reduce_s = 14 / 8 * 100 * 4 / 100e9 + 14e-5
+    exchange_s = moments_s(norms, 8 * one, one, links, np.nan * one, FIT)
+    assert float(exchange_s[0]) == pytest.approx(10 * (gather_s + reduce_s))
 
 
 def test_gather_is_half_of_an_all_reduce() -> None:
@@ -133,6 +150,27 @@ def test_devices_of_one_machine_wait_for_one_another() -> None:
     assert one == 0
     assert two > share * step_s
     assert eight > 3 * share * step_s
+
+
+def test_synchronized_norms_are_waited_for_in_every_micro_batch() -> None:
+    """Several devices exchange moments once a pass and the host waits; one device does not, nor does plain BatchNorm."""
+    job = profile(batch_size=64)
+    norms = SynchronizedNorms(modules=50, channels=20_000)
+    synced = job.model_copy(update={"batch": job.batch.model_copy(update={"synchronized_norms": norms})})
+
+    def added_s(**plan: int) -> float:
+        with_them, without = (predict_one(each, "H100-SXM-80GB", **plan) for each in (synced, job))
+        assert (with_them.log_sigma[0] > without.log_sigma[0]) == (plan["count"] > 1)
+        assert with_them.communication_hidden_s[0] == without.communication_hidden_s[0]
+        return float(with_them.step_s[0] - without.step_s[0])
+
+    assert added_s(count=1) == 0
+    once_s = added_s(count=8)
+    assert once_s > 50 * 20 * calibration().overhead.host_launch_s, (
+        "twenty launches of each wait for the host"
+    )
+    assert added_s(count=8, accumulate=4) == pytest.approx(4 * once_s)
+    assert added_s(count=8, nodes=2, network=100) > once_s
 
 
 def test_a_faster_network_is_never_slower() -> None:
