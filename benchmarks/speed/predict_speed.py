@@ -117,11 +117,11 @@ def built_in() -> dict[str, JobProfile]:
     """Return the profiles that the limit is stated for: a small one, a large one and a language model."""
     images = StepJob(
         key="resnet50", network=resnet50, loss=_image_loss, batch_size=256, precision="bf16-mixed",
-        batch=lambda: (torch.zeros(256, 3, 224, 224), torch.zeros(256, dtype=torch.long)),
+        inputs=lambda n: (torch.zeros(n, 3, 224, 224), torch.zeros(n, dtype=torch.long)),
     )  # fmt: skip
     widths = StepJob(
         key="36 widths", network=_Widths, loss=lambda net, batch: net(batch), optimizer="adamw", batch_size=8,
-        precision="bf16-mixed", batch=lambda: torch.zeros(8, 1024, dtype=torch.long),
+        precision="bf16-mixed", inputs=lambda n: torch.zeros(n, 1024, dtype=torch.long),
     )  # fmt: skip
     decoder = Decoder(layers=32, hidden=4096, heads=32, kv_heads=32, ffn=11_008, vocabulary=32_000)
     return {

@@ -1,9 +1,9 @@
 """
 Traces kept on disk under a digest of everything that decides them: model, builder, tracer and library versions.
 
-A trace is made at one batch size, that of the first row that needs it, and rows that differ only in batch size share
-it. FLOPs and bytes of a step are linear in the batch except for the part that the profile marks as fixed, so scaling by
-`micro_ratio` is exact (a test compares it with a new trace).
+A trace is made at one batch size, that of the first row that needs it (two samples at least), and rows that differ only
+in batch size share it. FLOPs and bytes of a step are linear in the batch except for the part that the profile marks as
+fixed, so scaling by `micro_ratio` is exact (a test compares it with a new trace).
 """
 
 from __future__ import annotations

@@ -183,19 +183,19 @@ def _as_submitted(job: StepJob, *, compiled: bool) -> StepJob:
                 parameter.data = parameter.data.contiguous(memory_format=_LAYOUTS[parameter.dim()])
         return made
 
-    def batch() -> Any:
+    def inputs(samples: int) -> Any:
         return tuple(
             x.contiguous(memory_format=_LAYOUTS[x.dim()])
             if x.dim() in _LAYOUTS and x.is_floating_point()
             else x
-            for x in job.batch()
+            for x in job.inputs(samples)
         )
 
     return replace(
         job,
         key=f"{job.key}.submitted.{_builders()}",
         network=network,
-        batch=batch,
+        inputs=inputs,
         precision=half_weights(job.precision),
         optimizer=f"{job.optimizer}-fused" if job.optimizer in _FUSED else job.optimizer,
         compiled=compiled,

@@ -53,6 +53,8 @@ _OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "adam-fused": lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
 }
 
+_LEAST_SAMPLES = 2
+"""Of a trace: with one, an operand that all samples share has the size of one that each has, and grows with them."""
 _STEP_BATCH = 1024
 """From this many samples on, the batch column of a table with gradient accumulation is that of a whole step: in
 those tables micro-batches are at most 256, and steps have at least 2,048 samples."""
@@ -88,7 +90,8 @@ class StepJob:
     """Everything that decides the trace: network, sizes, precision, layout, optimizer."""
     network: Callable[[], nn.Module]
     loss: Callable[[nn.Module, Any], torch.Tensor]
-    batch: Callable[[], Any]
+    inputs: Callable[[int], Any]
+    """Makes a batch of so many samples."""
     batch_size: int
     precision: str
     optimizer: str = "sgd"
@@ -102,6 +105,10 @@ class StepJob:
     """Whether pointwise operations are fused by a compiler."""
     notes: tuple[str, ...] = ()
     """What was assumed, for the notes of the profile."""
+
+    def batch(self) -> Any:
+        """Return a batch of the row's size."""
+        return self.inputs(self.batch_size)
 
 
 class Supervised(pl.LightningModule):
@@ -160,7 +167,7 @@ def step_job(
     precision = half_weights(precision) if half else precision
     return StepJob(
         key=f"{network.key}.{precision}.{'tf32' if tf32 else ''}.{optimizer}",
-        network=network.build, loss=network.loss, batch=lambda: network.inputs(batch), batch_size=batch,
+        network=network.build, loss=network.loss, inputs=network.inputs, batch_size=batch,
         precision=precision, optimizer=optimizer, tf32=tf32, phases=phases, units=batch * network.units,
         compiled=compiled, notes=network.notes,
     )  # fmt: skip
@@ -229,10 +236,11 @@ def traced(job: StepJob) -> JobProfile:
 def _traced(job: StepJob, *, first_batch: bool) -> tuple[JobProfile, bool]:
     """Return the trace of a job, and whether its step left every attribute of the network as it was."""
     changes: list[None] = []
+    samples = max(job.batch_size, _LEAST_SAMPLES)
     described = TrainingJob(
         module=lambda: Supervised(job, lambda: changes.append(None)),
-        batch=job.batch,
-        batch_size=job.batch_size,
+        batch=lambda: job.inputs(samples),
+        batch_size=samples,
         precision=job.precision,
         max_steps=1,
     )
