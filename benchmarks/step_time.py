@@ -4,7 +4,7 @@ Score predicted optimizer steps against measured ones, through the product's own
     python -m benchmarks.step_time --truth throughput_train.csv [--json OUT] [--rows OUT.csv] [--truth ...] --cache DIR
 
 Rows of one device are traced by trainfare's own tracer (`benchmarks/workloads/`); --cache keeps the traces: those of
-both tables take most of a first `make accuracy`, 46 to some 65 minutes of two cores, and a second run here takes under
+both tables take 40 of the 55 minutes that a first `make accuracy` takes of two cores, and a second run here takes under
 a minute of one. Language models of any number of devices are described by `workloads/decoder_rows.py`. --leave-out
 predicts each row from a fit without any row of its accelerator (chip, or for language models family), source or model
 size; the fits are made here, from --data, and take minutes.

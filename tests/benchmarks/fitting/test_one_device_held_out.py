@@ -210,7 +210,7 @@ def test_the_interval_is_as_wide_as_held_out_scores() -> None:
     for name in (
         "trainer",
         "trainer:unseen",
-    ):  # wider by up to a sixth where another situation's errors are the larger
-        assert Z80 * 6 / 7 <= record.reaches[name]["80"] <= 1.02 * Z80
+    ):  # wider by up to a fifth where another situation's errors are the larger
+        assert Z80 * 5 / 6 <= record.reaches[name]["80"] <= 1.02 * Z80
     for name in ("workload_left_out", "chip_and_workload_left_out"):
         assert record.scores[name]["n"] >= 1000
