@@ -26,13 +26,14 @@ def _plan_assumption(profile: JobProfile, asked: Constraints) -> str:
             f"{kept}; whether the model has BatchNorm, which sees fewer samples on more devices, is not known"
         )
     sees, changes = ("may see", "changes") if "batch-norm" in asked.allow else ("never sees", "would change")
-    norms = [
-        *(["BatchNorm {sees} fewer samples of a device"] if profile.batch.batch_norm else []),
-        *([] if profile.batch.synchronized_norms is None else ["SyncBatchNorm {sees} fewer of all devices"]),
-    ]
-    if not norms:
-        return kept
-    return f"{kept}; {', '.join(norms)} than in the script, which {changes} what is trained".format(sees=sees)
+    norms: list[str] = []
+    if profile.batch.batch_norm:
+        norms.append(f"BatchNorm {sees} fewer samples of a device")
+    if profile.batch.synchronized_norms is not None:
+        norms.append(f"SyncBatchNorm {sees} fewer samples of all devices")
+    return (
+        f"{kept}; {', '.join(norms)} than in the script, which {changes} what is trained" if norms else kept
+    )
 
 
 def assumptions_of(profile: JobProfile, request: Request, notes: tuple[str, ...]) -> tuple[str, ...]:
