@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from torch import distributed
 from torch.utils.data import DataLoader
 
@@ -202,6 +203,16 @@ def test_numbers_are_those_of_the_run_itself(
     got = {name: getattr(job.live.facts, name) for name in TrainerFacts.__slots__ if name not in later}
     assert got == {name: getattr(run, name) for name in got}
     assert run.max_time_s is None or job.live.facts.max_time_s == pytest.approx(run.max_time_s, abs=60)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_plugin_that_synchronizes_layers_is_recorded(
+    listed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning makes it of `sync_batchnorm=True` itself; a script may give it, alone or in a list."""
+    monkeypatch.chdir(tmp_path)
+    plugin = TorchSyncBatchNorm()
+    assert job_of("lightning.pytorch", max_epochs=1, plugins=[plugin] if listed else plugin).sync_batchnorm
 
 
 @pytest.mark.parametrize(
