@@ -19,6 +19,7 @@ __all__ = [
     "SUBMISSION_TABLES",
     "Truth",
     "answer_columns",
+    "answers_together",
     "memory_tables",
     "or_reason",
     "read_rows",
@@ -35,6 +36,7 @@ SUBMISSION_TABLES = ("time_to_train.csv", "time_to_train_2.csv")
 MEMORY_TABLES = ("memory_reference.csv", "memory_reference_2.csv")
 """Releases of measured memory, in the folder `strategy` beside that of the steps; some rows time a step too."""
 T = TypeVar("T")
+R = TypeVar("R")
 P = ParamSpec("P")
 
 _REASON_LENGTH = 120
@@ -127,6 +129,16 @@ def or_reason(answer: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | 
         return answer(*args, **kwargs)
     except (TrainfareError, ArithmeticError, LookupError, RuntimeError, ValueError) as error:
         return f"cannot be read: {type(error).__name__}: {error}".splitlines()[0][:_REASON_LENGTH]
+
+
+def answers_together(predicted: Callable[[list[R]], list[T | str]], rows: list[R]) -> list[T | str]:
+    """Return what `predicted` says of rows that it predicts together; one that it cannot costs its own answer alone."""
+    answers = or_reason(predicted, rows)
+    if not isinstance(answers, str):
+        return answers
+    return (
+        [answers] if len(rows) == 1 else [one for row in rows for one in answers_together(predicted, [row])]
+    )
 
 
 def memory_tables(data: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, read_rows, solve
 from benchmarks.fitting.language_models import LEVELS, REFIT_EVALUATIONS, folds
 from benchmarks.fitting.one_plan import Answer, Plan, predict_plans
-from benchmarks.truth_table import or_reason
+from benchmarks.truth_table import answers_together, or_reason
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
 from trainfare_core.candidates import ModelParallel
@@ -51,17 +52,9 @@ def decoder_answers(
     for i, run in runs.items():
         together.setdefault((id(run.profile), id(fits.get(i, decoder_calibration()))), []).append(i)
     for group in together.values():
-        fit = fits.get(group[0], decoder_calibration())
-        answers |= dict(zip(group, _answers([runs[i] for i in group], fit), strict=True))
+        predicted = partial(_predicted, fit=fits.get(group[0], decoder_calibration()))
+        answers |= dict(zip(group, answers_together(predicted, [runs[i] for i in group]), strict=True))
     return answers
-
-
-def _answers(group: list[DecoderRun], fit: DecoderFit) -> list[Answer | str]:
-    """Return the answer of each row of one profile; one that cannot be predicted costs its own alone."""
-    answers = or_reason(_predicted, group, fit)
-    if not isinstance(answers, str):
-        return answers
-    return [answers] if len(group) == 1 else [one for run in group for one in _answers([run], fit)]
 
 
 def _left_out(
@@ -99,6 +92,7 @@ def predict_decoder(run: DecoderRun, fit: DecoderFit) -> Answer | str:
 
 
 def _predicted(group: list[DecoderRun], fit: DecoderFit) -> list[Answer | str]:
+    """Return the answers of rows of one profile."""
     plans = [run.plan for run in group]
     parallel = ModelParallel(**{name: np.array([getattr(plan, name) for plan in plans]) for name in _SPLIT})
     where = [

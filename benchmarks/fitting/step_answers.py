@@ -11,7 +11,7 @@ from benchmarks.fitting.one_plan import Answer, Plan, predict_plans
 from benchmarks.fitting.split_tables import has_split_tables, predict_split_tables
 from benchmarks.fitting.step_work import Work
 from benchmarks.fitting.table_lines import ZERO_2, Line, accumulation_of
-from benchmarks.truth_table import or_reason
+from benchmarks.truth_table import answers_together, or_reason
 from benchmarks.workloads.decoder_plans import network_of
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
@@ -63,7 +63,10 @@ def step_answers(
         else:
             groups.setdefault(asked.together, []).append(asked)
     for group in groups.values():
-        found |= {asked.index: answer for asked, answer in zip(group, _answers(group), strict=True)}
+        found |= {
+            asked.index: answer
+            for asked, answer in zip(group, answers_together(_predicted, group), strict=True)
+        }
     return found
 
 
@@ -95,14 +98,6 @@ def plan_of(line: Line, work: Work) -> Plan:
         line["accelerator"], work.ratio, devices=devices, nodes=machines, gbit_per_s=gbit_per_s, sharding=sharding,
         accumulate=accumulation_of(line),
     )  # fmt: skip
-
-
-def _answers(group: list[_Asked]) -> list[Answer | str]:
-    """Return the answer of each row; one that cannot be predicted costs its own alone."""
-    answers = or_reason(_predicted, group)
-    if not isinstance(answers, str):
-        return answers
-    return [answers] if len(group) == 1 else [one for asked in group for one in _answers([asked])]
 
 
 def _predicted(group: list[_Asked]) -> list[Answer | str]:

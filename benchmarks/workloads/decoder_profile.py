@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,32 @@ from trainfare_core.job_profile import JobProfile, MemoryFacts, OperationGroup
 from trainfare_core.prediction.language_models.sums import UNPACK_4_BITS
 from trainfare_core.variants import in_8_bits, multiplies_weights
 
-__all__ = ["DecoderTraces", "blocks_of", "with_narrow_products", "with_optimizer_bytes"]
+__all__ = ["DecoderTraces", "Software", "blocks_of", "with_narrow_products"]
 
 _BLOCKS = Path(__file__).with_name("decoder.py")
 _HYBRID_BLOCKS = tuple(
     Path(__file__).with_name(f"{name}.py") for name in ("hybrid", "hybrid_parts", "linear_attention")
 )
+
+
+@dataclass(frozen=True)
+class Software:
+    """
+    What a row's software makes of a trace.
+
+    Attributes:
+        narrow: type of the products of its blocks; "": that of the trace.
+        compiled: whether a compiler fuses its pointwise operations.
+        optimizer_bytes: that the update moves of each trained weight.
+        precision: of the profile, which names the library; "": that of the trace.
+        suffix: of the precision, which names the engine.
+    """
+
+    narrow: str
+    compiled: bool
+    optimizer_bytes: float
+    precision: str = ""
+    suffix: str = ""
 
 
 class DecoderTraces:
@@ -45,6 +65,7 @@ class DecoderTraces:
     def __init__(self, folder: Path | None = None) -> None:
         self._store = TraceStore(folder)
         self._whole: dict[DecoderStep, JobProfile] = {}
+        self._run: dict[tuple[DecoderStep, Software], JobProfile] = {}
 
     def profile(self, step: DecoderStep) -> JobProfile:
         """
@@ -56,6 +77,23 @@ class DecoderTraces:
         if step not in self._whole:
             self._whole[step] = self._assemble(step)
         return self._whole[step]
+
+    def run_by(self, software: Software, step: DecoderStep) -> JobProfile:
+        """
+        Return the profile of one step as some software runs it; the same one for the same step and software.
+
+        Raises:
+            TraceError: torch cannot run it on fake tensors.
+        """
+        if (step, software) not in self._run:
+            profile = self.profile(step)
+            if software.narrow:
+                profile = with_narrow_products(profile, step.model.vocabulary, software.narrow)
+            source = profile.source.model_copy(update={"compiled": software.compiled})
+            precision = (software.precision or profile.precision) + software.suffix
+            profile = profile.model_copy(update={"source": source, "precision": precision})
+            self._run[step, software] = _with_optimizer_bytes(profile, software.optimizer_bytes)
+        return self._run[step, software]
 
     def _assemble(self, step: DecoderStep) -> JobProfile:
         if step.recompute == "half":
@@ -255,7 +293,7 @@ def with_narrow_products(profile: JobProfile, vocabulary: int, dtype: str = "fp8
     return in_8_bits(profile, lambda group: multiplies_weights(group, vocabulary), dtype)
 
 
-def with_optimizer_bytes(profile: JobProfile, bytes_a_weight: float) -> JobProfile:
+def _with_optimizer_bytes(profile: JobProfile, bytes_a_weight: float) -> JobProfile:
     """Return the profile with an optimizer step that moves so many bytes of each trained weight."""
     traced = sum(group.bytes_moved for group in profile.operations if group.phase == "optimizer")
     factor = bytes_a_weight * profile.trainable_parameters / max(traced, 1)

@@ -10,7 +10,7 @@ from typing import Final
 from benchmarks.workloads.decoder import Decoder, DecoderStep, Method, Recompute
 from benchmarks.workloads.decoder_names import context_of, decoder_of
 from benchmarks.workloads.decoder_plans import Plan, is_one_graph, plan_of
-from benchmarks.workloads.decoder_profile import DecoderTraces, with_narrow_products, with_optimizer_bytes
+from benchmarks.workloads.decoder_profile import DecoderTraces, Software
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.job_profile import JobProfile
@@ -181,19 +181,19 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
         precision="16-true" if "fp16" in row["precision"] else "bf16-true",
     )  # fmt: skip
     step = _recomputing(row, step, plan, micro, device, traces, assumed)
-    profile = traces.profile(step)
-    if dtype := _NARROW_PRODUCTS.get(row["precision"]):
-        profile = with_narrow_products(profile, model.vocabulary, dtype)
     fused = _FUSED.search(row["framework"].lower()) and "eager" not in row["framework"].lower()
     compiled = bool(fused or re.search(r"fused Triton kernels|; torch\.compile", row["notes"]))
-    profile = profile.model_copy(update={"source": profile.source.model_copy(update={"compiled": compiled})})
     updated = re.search(r"optimizer bytes a weight=(\d+)", row["notes"])
-    profile = with_optimizer_bytes(profile, float(updated[1]) if updated else _UPDATE_BYTES)
+    precision = suffix = ""
     if _LIBRARY.search(row["framework"].lower()):
         precision = GRAPH_PRECISION if is_one_graph(row, device) else LIBRARY_PRECISION
-        profile = profile.model_copy(update={"precision": precision})
     elif megatron_2021 and "deepspeed" in row["framework"]:
-        profile = profile.model_copy(update={"precision": profile.precision + DEEPSPEED_SUFFIX})
+        suffix = DEEPSPEED_SUFFIX
+    software = Software(
+        _NARROW_PRODUCTS.get(row["precision"], ""), compiled, float(updated[1]) if updated else _UPDATE_BYTES,
+        precision, suffix,
+    )  # fmt: skip
+    profile = traces.run_by(software, step)
     tokens = micro * passes * plan.data * sequence
     spread = re.search(r"(?<![a-z])ep\s*=?\s*\d", row["strategy"].lower()) or "jax" in row["framework"]
     if model.experts and plan.sharded and not spread:

@@ -289,6 +289,11 @@ class BatchFacts(Record):
     synchronized_norms: SynchronizedNorms | None = Field(default=None, description="None: there are none")
     variation: BatchVariation | None = Field(default=None, description="None: all batches do the same work")
 
+    @property
+    def normalises(self) -> bool:
+        """Whether BatchNorm of either kind trains."""
+        return bool(self.batch_norm) or self.synchronized_norms is not None
+
 
 class ParallelFacts(Record):
     """Distribution of the run over devices."""

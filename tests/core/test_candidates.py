@@ -57,13 +57,28 @@ def test_every_plan_keeps_the_global_batch(
 @given(
     counts=st.lists(COUNTS, min_size=1, max_size=6),
     micro=st.one_of(st.none(), st.integers(1, 300)),
+    accumulate=st.integers(1, 4),
     devices=st.integers(1, 8),
+    own=st.booleans(),
+    synchronized=st.booleans(),
+    keep_plan=st.booleans(),
 )
-def test_a_shape_has_a_plan_or_a_reason(counts: list[float], micro: int | None, devices: int) -> None:
-    """Exactly the shapes without a plan have a text."""
-    job, machines = job_of(micro, devices=devices), shapes(*((A100, count) for count in counts))
-    planned = set(enumerate_candidates(job, machines).shape.tolist())
-    assert [gap == "" for gap in plan_gaps(job, machines)] == [row in planned for row in range(len(counts))]
+def test_a_shape_has_a_plan_or_a_reason(
+    counts: list[float], micro: int | None, accumulate: int, devices: int, own: bool, synchronized: bool, keep_plan: bool
+) -> None:  # fmt: skip
+    """Exactly the shapes without a plan have a text, and norms see as many samples as in the script."""
+    job, machines = job_of(micro, accumulate, devices), shapes(*((A100, count) for count in counts))
+    norms = SynchronizedNorms(modules=1, channels=8) if synchronized else None
+    batch = job.batch.model_copy(update={"batch_norm": own, "synchronized_norms": norms})
+    job, space = job.model_copy(update={"batch": batch}), PlanSpace(keep_plan=keep_plan)
+    plans = enumerate_candidates(job, machines, space)
+    planned = set(plans.shape.tolist())
+    gaps = plan_gaps(job, machines, space)
+    assert [gap == "" for gap in gaps] == [row in planned for row in range(len(counts))]
+    if micro is not None and own:
+        assert np.all(plans.micro_batch >= micro)
+    if micro is not None and synchronized:
+        assert np.all(plans.micro_batch * plans.devices_of(machines) * plans.nodes >= micro * devices)
 
 
 def test_one_device_needs_no_sharding_and_more_try_both() -> None:
@@ -272,7 +287,7 @@ def test_synchronized_norms_keep_the_samples_of_all_devices_unless_allowed() -> 
     assert set(enumerate_candidates(job, machines, own).devices_of(machines).tolist()) == {8, 16}
     alone, _ = plan_gaps(job, machines, own).tolist()
     assert alone.startswith(
-        "SyncBatchNorm sees 32 samples of all devices together and would see fewer on 1 devices"
+        "SyncBatchNorm sees 32 samples of all devices together and would see fewer on 1 device, which"
     )
 
 

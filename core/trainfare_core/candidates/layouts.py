@@ -8,7 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.candidates.divisors import divisors
-from trainfare_core.candidates.space import USUAL, PlanSpace, global_batch, own_micro_batch
+from trainfare_core.candidates.space import (
+    USUAL,
+    PlanSpace,
+    global_batch,
+    own_micro_batch,
+    synchronized_samples,
+)
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import MachineShapes
@@ -56,15 +62,16 @@ def _gap(profile: JobProfile, count: float, *, is_whole: bool) -> str:
 
 def _kept(profile: JobProfile, count: float, space: PlanSpace) -> str:
     """Say why no way to split a device's share is allowed."""
-    own, batch = f"{own_micro_batch(profile):g}", profile.batch
-    if (batch.batch_norm or batch.synchronized_norms is not None) and not space.lower_batch_norm:
-        sees = f"BatchNorm sees {own} samples of a device"
-        if not batch.batch_norm:
-            together = own_micro_batch(profile) * profile.parallel.data_parallel_size
-            sees = f"SyncBatchNorm sees {together:g} samples of all devices together"
+    own = f"{own_micro_batch(profile):g}"
+    if profile.batch.normalises and not space.lower_batch_norm:
+        sees = (
+            f"BatchNorm sees {own} samples of a device"
+            if profile.batch.batch_norm
+            else f"SyncBatchNorm sees {synchronized_samples(profile):g} samples of all devices together"
+        )
         return (
-            f"{sees} and would see fewer on {count:.0f} devices, which changes what is trained: "
-            "--allow batch-norm permits it"
+            f"{sees} and would see fewer on {count:.0f} device{'' if count == 1 else 's'}, which changes what is "
+            "trained: --allow batch-norm permits it"
         )
     return f"the script's micro-batch of {own} does not divide the samples of each of {count:.0f} devices"
 

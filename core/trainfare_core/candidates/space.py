@@ -20,6 +20,7 @@ __all__ = [
     "global_batch",
     "own_micro_batch",
     "own_sharding",
+    "synchronized_samples",
 ]
 
 NODE_COUNTS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -99,7 +100,7 @@ class PlanSpace:
             return least
         own = own_micro_batch(profile)
         if profile.batch.synchronized_norms is not None:
-            least = np.maximum(least, own * profile.parallel.data_parallel_size / world)
+            least = np.maximum(least, synchronized_samples(profile) / world)
         return np.maximum(least, own) if profile.batch.batch_norm else least
 
 
@@ -134,3 +135,8 @@ def own_micro_batch(profile: JobProfile) -> float:
         profile.batch.micro_batch_size
         or (_samples_per_step(profile) or 0) / profile.parallel.accumulate_grad_batches
     )
+
+
+def synchronized_samples(profile: JobProfile) -> float:
+    """Return the samples of all devices in one forward pass of the script: what SyncBatchNorm sees."""
+    return own_micro_batch(profile) * profile.parallel.data_parallel_size

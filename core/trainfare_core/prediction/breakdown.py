@@ -7,6 +7,7 @@ import numpy as np
 from trainfare_core.documents import Record
 from trainfare_core.figures import percent
 from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.job_profile import SynchronizedNorms
 from trainfare_core.porting import Environment
 from trainfare_core.prediction.engine import Run
 from trainfare_core.prediction.measured_step import correction_factors
@@ -19,7 +20,7 @@ from trainfare_core.prediction.roofline.operations import (
 )
 from trainfare_core.prediction.roofline.times import operation_seconds
 
-__all__ = ["KindTime", "device_breakdown", "notes_of"]
+__all__ = ["KindTime", "device_breakdown", "notes_of", "synchronized_note"]
 
 
 class KindTime(Record):
@@ -83,6 +84,8 @@ def notes_of(run: Run, device: Accelerator) -> tuple[str, ...]:
         )
     if run.pipeline.note:
         notes.append(run.pipeline.note)
+    if profile.batch.synchronized_norms is not None:
+        notes.append(synchronized_note(profile.batch.synchronized_norms))
     if profile.source.compiled:
         left = percent(_fused_bytes_share(run.operations, device))
         notes.append(
@@ -97,6 +100,14 @@ def notes_of(run: Run, device: Accelerator) -> tuple[str, ...]:
             f"{percent(1 - profile.coverage, 1)} of all bytes belong to operations without a FLOP formula"
         )
     return tuple(dict.fromkeys(notes))
+
+
+def synchronized_note(norms: SynchronizedNorms) -> str:
+    """Return what is counted for SyncBatchNorm, as a sentence."""
+    return (
+        f"on several devices {norms.modules:,} layers of SyncBatchNorm exchange their moments in every pass and wait "
+        "for them, which counts as communication: planning figures, so the interval is wider"
+    )
 
 
 def _fused_bytes_share(operations: Operations, device: Accelerator) -> float:

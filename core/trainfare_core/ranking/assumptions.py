@@ -5,6 +5,7 @@ from __future__ import annotations
 from trainfare_core.candidates import own_sharding
 from trainfare_core.figures import percent
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction.breakdown import synchronized_note
 from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Constraints
 from trainfare_core.run_cost import cost_assumptions
@@ -73,5 +74,7 @@ def assumptions_of(profile: JobProfile, request: Request, notes: tuple[str, ...]
     if asked.any_precision and (because := why_no_precision(profile)):
         lines.append(because)
     lines += cost_assumptions(profile, asked.run_cost, asked.data_gb)
+    if profile.batch.synchronized_norms is not None:
+        lines.append(synchronized_note(profile.batch.synchronized_norms))
     lines += [f"profile: {note}" for note in profile.notes]
     return (*lines, *notes)

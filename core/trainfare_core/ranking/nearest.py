@@ -83,8 +83,7 @@ class _Search:
             )
         if asked.keep_plan:
             found.append(self._try("cheapest with a changed plan", "leave out --keep-plan", keep_plan=False))
-        batch = self._profile.batch
-        if (batch.batch_norm or batch.synchronized_norms is not None) and "batch-norm" not in asked.allow:
+        if self._profile.batch.normalises and "batch-norm" not in asked.allow:
             change = "cheapest with fewer samples under BatchNorm"
             found.append(self._try(change, "--allow batch-norm", allow=(*asked.allow, "batch-norm")))
         if not asked.keep_plan and "batch" not in asked.allow:

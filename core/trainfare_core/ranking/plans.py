@@ -173,9 +173,7 @@ def variant_changes(
         )
     if variant.checkpointing:
         same = _figures(candidates, prediction, plan, replace(variant, checkpointing=False))
-        batch = profile.batch
-        norms = batch.batch_norm or batch.synchronized_norms is not None
-        twice = "; BatchNorm updates its running statistics twice a step" if norms else ""
+        twice = "; BatchNorm updates its running statistics twice a step" if profile.batch.normalises else ""
         found.append(f"activation checkpointing on: {same}".rstrip(": ") + twice)
     return tuple(found)
 

@@ -338,6 +338,25 @@ def test_a_row_becomes_a_step_and_a_prediction(tmp_path: Path) -> None:
     )
 
 
+def test_rows_of_one_trace_are_answered_together_as_each_alone(tmp_path: Path) -> None:
+    """Other chips, plans and batches, and one whose devices have no units for the precision."""
+    row = {**ROW, "model": "llama-1b-like", "notes": "hidden=512;layers=4;heads=8", "sequence_length": "256"}
+    changes: list[dict[str, str]] = [
+        {},
+        {"accelerator": "V100-SXM2-16GB"},
+        {"strategy": "TP=4", "global_batch": "64"},
+        {"accelerator": "A100-SXM4-80GB", "devices": "16", "nodes": "2", "strategy": "fsdp"},
+    ]
+    traces = DecoderTraces(tmp_path)
+    lines = [{**row, **changed} for changed in changes]
+    runs = [decoder_run(line, traces) for line in lines]
+    alone = [predict_decoder(run, decoder_calibration()) for run in runs if isinstance(run, DecoderRun)]
+    assert len(alone) == len(lines)
+    assert len({id(run.profile) for run in runs if isinstance(run, DecoderRun)}) < len(lines)
+    answers = decoder_answers(lines, traces)
+    assert [answers[i] for i in range(len(lines))] == alone
+
+
 def test_unstated_recomputation_is_the_least_that_fits(tmp_path: Path) -> None:
     """A row that states none: the larger its micro-batch, the more blocks; MaxText recomputes all or nothing."""
     traces = DecoderTraces(tmp_path)

@@ -32,3 +32,4 @@ def test_whose_samples_batch_norm_sees_is_said(
     for allow, words in (((), "never sees"), (("batch-norm",), "may see")):
         text = " ".join(assumptions_of(job, Request(Constraints(allow=allow)), ()))
         assert (says.format(words) in text) if says else ("BatchNorm" not in text)
+        assert ("2 layers of SyncBatchNorm exchange their moments" in text) == (synchronized is not None)
