@@ -94,7 +94,7 @@ def job_of_class(row: Row, kind: str, sizes: dict[str, Any]) -> StepJob | str | 
         return None
     sequence = int(float(row["sequence_length"] or 0))
     pixels = int(float(row["image_size"] or 0))
-    samples = _samples(kind, sequence, pixels)
+    samples = _samples(kind, sizes, sequence, pixels)
     if samples is None:
         return f"{row['model']}: samples of unknown length"
     phases = _phases(row)
@@ -125,7 +125,7 @@ def job_of_class(row: Row, kind: str, sizes: dict[str, Any]) -> StepJob | str | 
     )
 
 
-def _samples(kind: str, sequence: int, pixels: int) -> _Samples | None:
+def _samples(kind: str, sizes: dict[str, Any], sequence: int, pixels: int) -> _Samples | None:
     """Return the inputs of a class for texts of `sequence` tokens and square images; None where a size is missing."""
     targets = next(made for end, made in _TARGETS.items() if kind.endswith(end))
     if kind.startswith("Whisper"):
@@ -136,7 +136,7 @@ def _samples(kind: str, sequence: int, pixels: int) -> _Samples | None:
     shapes: dict[str, tuple[int, ...]] = {"pixel_values": (3, pixels, pixels)} if sees else {}
     if reads:
         shapes["input_ids"] = (sequence,)
-    if getattr(getattr(transformers, kind).config_class(), "is_encoder_decoder", False):
+    if getattr(getattr(transformers, kind).config_class(**sizes), "is_encoder_decoder", False):
         shapes["decoder_input_ids"] = (sequence,)
     shapes |= {key: (sequence,) if what == _TOKENS else () for key, what in targets.items()}
     return _Samples(shapes, tuple(targets), ("pixel_values",))

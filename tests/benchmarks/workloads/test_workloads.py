@@ -137,7 +137,7 @@ def test_rebuilt_models_have_the_published_number_of_parameters(
             "timm.vit_small_patch16_224.",
         ),
         (
-            {"task": "finetune_full", "model": "swinv2-base-patch4-window8-256"},
+            {"task": "finetune_full", "model": "swinv2-base-patch4-window8-256", "image_size": "256"},
             87_922_400,
             "timm.swinv2_base_window8_256.",
         ),
