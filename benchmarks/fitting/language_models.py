@@ -47,6 +47,8 @@ PYTORCH = ("pytorch", "framework")
 """Eager and compiled programs without a library of kernels, on chips up to an A100 and on faster ones: each source is a
 program of its own, as a new job is, and most rows are of one."""
 COVERED = ("source", "device", "device and source")
+COUNTED_ONCE = ("device", "size", "source")
+"""Groups whose scores are also given with repeated timings counted once."""
 LARGEST_SOURCE = "vtrain"
 """More than half of all rows, from one machine: scores are given without it too."""
 REFIT_EVALUATIONS = 15
@@ -311,6 +313,8 @@ def scores_of(rows: Rows, fitted: Array, left_out: dict[str, HeldOut]) -> Scores
             inside = chosen & np.isfinite(values)
             if inside.any():
                 found[f"{name} left out{label}"] = scored(values[inside])
+        if name in COUNTED_ONCE and np.isfinite(values).any():
+            found[f"{name} left out, repeated once"] = scored(repeats_once(rows, values))
     stack = left_out["device"].with_stack
     chosen = ~vtrain & many & ~experts & (kind == "gpu") & np.isfinite(stack)
     if chosen.any():
@@ -323,6 +327,28 @@ def scores_of(rows: Rows, fitted: Array, left_out: dict[str, HeldOut]) -> Scores
     for name in COVERED:
         found[f"coverage, {name} left out"] = coverage(rows, errors, name)
     return found
+
+
+def repeats_of(rows: Rows) -> Array:
+    """
+    Return the combination that each row repeats, as an index, shape (n,); -1 for a row that repeats none.
+
+    On one machine the largest source crosses few widths, tensor-parallel groups and micro-batches with many numbers of
+    blocks, pipeline stages and replicas. How far a prediction is off depends on the former.
+    """
+    repeated = (rows.source == LARGEST_SOURCE) & (rows.spread.machines == 1)
+    keys = np.stack([rows.ledger.width, rows.spread.tensor, rows.spread.ratio], axis=1)
+    found = np.full(len(repeated), -1)
+    found[repeated] = np.unique(keys[repeated], axis=0, return_inverse=True)[1].ravel()
+    return found
+
+
+def repeats_once(rows: Rows, errors: Array) -> Array:
+    """Return the errors of all rows that have one, but of those that repeat a combination only their median."""
+    known = np.isfinite(errors)
+    combination = np.where(known, repeats_of(rows), -1)
+    once = [float(np.median(errors[combination == one])) for one in np.unique(combination[combination >= 0])]
+    return np.concatenate([errors[known & (combination < 0)], once])
 
 
 def rounded(value: Any) -> Any:

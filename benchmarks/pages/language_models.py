@@ -10,12 +10,12 @@ DIR holds the tables of measured steps and microbench_achieved.csv. The fits are
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.fitting.language_model_sums import Rows, stack_of
-from benchmarks.fitting.language_models import COVERED, HeldOut, family_of, scored, study_of
+from benchmarks.fitting.language_models import COVERED, HeldOut, family_of, repeats_of, scored, study_of
 from benchmarks.pages.markdown import render
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.language_models.coefficients import DecoderFit, decoder_calibration
@@ -41,8 +41,11 @@ BARS = (
     ("accelerator family and source left out, 8 or more devices*", f"device and source left out{MANY}", ""),
     ("vendor left out (NVIDIA from TPU, Trainium and Gaudi alone), 8 or more devices*", f"vendor left out{MANY}", ""),
     ("all rows, accelerator family left out", "device left out", "12 mean, 8 median"),
+    ("the same, each combination of vTrain's once†", "device left out, repeated once", ""),
     ("all rows, model size left out", "size left out", "12 mean, 8 median"),
+    ("the same, each combination of vTrain's once†", "size left out, repeated once", ""),
     ("all rows, source left out", "source left out", ""),
+    ("the same, each combination of vTrain's once†", "source left out, repeated once", ""),
 )  # fmt: skip
 """Title, name of the score, and the bar of the specification in %; "": none."""
 LEAST_ROWS = 3
@@ -83,7 +86,7 @@ def document(data: Path, cache: Path | None) -> str:
     return render(
         "language_models", shipped=shipped, rows=len(study.rows.runs), bars=BARS, scores=study.scores, covered=COVERED,
         classes=CLASSES, software=software_of(shipped), groups=groups_of(study.rows, study.left_out),
-        skipped=study.skipped,
+        skipped=study.skipped, repeated=Counter(repeats_of(study.rows).tolist()),
     )  # fmt: skip
 
 

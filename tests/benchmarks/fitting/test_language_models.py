@@ -20,7 +20,16 @@ from benchmarks.fitting.language_model_sums import (
     solve,
     stack_of,
 )
-from benchmarks.fitting.language_models import GROUPS, LEVELS, coverage, folds, held_out
+from benchmarks.fitting.language_models import (
+    GROUPS,
+    LARGEST_SOURCE,
+    LEVELS,
+    coverage,
+    folds,
+    held_out,
+    repeats_of,
+    repeats_once,
+)
 from benchmarks.fitting.language_models_held_out import decoder_answers
 from benchmarks.fitting.one_plan import Answer
 from benchmarks.language_model_terms import TERMS, scores_without
@@ -125,6 +134,25 @@ def test_a_term_is_held_where_it_changes_nothing(data: Path) -> None:
     for name in held.keys() - set(KINDS):
         neutral = 0.0 if name in ("shard_unit_s", "data_exposed") or name.endswith("_slope") else 1.0
         assert getattr(found, name) == pytest.approx(neutral, abs=1e-6), name
+
+
+def test_a_combination_that_a_source_repeats_counts_once(data: Path) -> None:
+    """Its stages and blocks make many rows of few timings; rows on several machines and of others all count."""
+    rows = _rows(empty_fit(data, "2026-01-31"), copies=2)
+    mine = np.array([line["source"] == "a" for line in rows.lines])
+    lines = [{**line, "source": LARGEST_SOURCE} if line["source"] == "a" else line for line in rows.lines]
+    far = np.arange(len(mine)) == int(np.flatnonzero(mine)[0])
+    machines = np.where(far, 2.0, rows.spread.machines)
+    rows = replace(rows, lines=lines, spread=replace(rows.spread, machines=machines))
+    found = repeats_of(rows)
+    assert set(found[mine & ~far].tolist()) == {0, 1, 2}, "three widths, each with one micro-batch"
+    assert (found[far | ~mine] == -1).all()
+    errors = np.where(mine, 1.0 + np.arange(len(mine)), 0.0)
+    errors[~mine] = np.nan
+    errors[far] = -5.0
+    once = repeats_once(rows, errors)
+    expected = [float(np.median(errors[found == one])) for one in range(3)]
+    assert once.tolist() == [-5.0, *expected]
 
 
 def test_a_row_left_out_is_not_seen(data: Path) -> None:
