@@ -108,8 +108,8 @@ _ERRORS: Final = {
     "worst": "worst_ape",
     "bias": "bias",
 }
-_PLACE: Final = re.compile(r" at /\S+ in \w+(, called from \S+ in \w+)?")
-"""Where an error was raised: a path of the machine that ran it."""
+_PLACE: Final = re.compile(r" at \S+:\d+ in \w+(, called from \S+ in \w+)?")
+"""Where an error was raised: a path that depends on the machine and on the folder that the command ran in."""
 _DIGITS: Final = 4
 """Decimals of an error in the tables: hundredths of a percent."""
 

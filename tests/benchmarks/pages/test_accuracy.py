@@ -22,7 +22,10 @@ def _write(folder: Path) -> None:
     groups = {f"by_{name}": {f"some {name}": SCORE} for name in ("device", "family", "source", "scope")}
     found = {
         "n": 41,
-        "skipped": {"a | reason at /tmp/lib/a.py:4 in get, called from b.py:8 in _net": 3},
+        "skipped": {
+            "a | reason at lib/a.py:4 in get, called from b.py:8 in _net": 2,
+            "b at /tmp/b.py:8 in _net": 1,
+        },
         "fitted_on": [],
         "overall": SCORE,
         **groups,
@@ -95,7 +98,8 @@ def test_groups_reasons_and_named_rows_are_in_the_tables(tmp_path: Path) -> None
         {"table": "time_to_train", "error": "1.5000", "row": "far, resnet, 8 x A30"},
     ]
     assert rows_of(tmp_path / "tables" / "unanswered.csv") == [
-        {"table": "time_to_train", "rows": "3", "reason": "a / reason"}
+        {"table": "time_to_train", "rows": "2", "reason": "a / reason"},
+        {"table": "time_to_train", "rows": "1", "reason": "b"},
     ]
 
 
