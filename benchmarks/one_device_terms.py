@@ -45,7 +45,7 @@ TERMS: Final = {
     "unfilled waves": r"shared\|waves",
     "batched products": r"\|matmul:batched",
     "size of products": r"\|matmul:size",
-    "sizes that are no multiple of 8": r"\|(matmul|conv):misaligned",
+    "channels that are no multiple of 8": r"\|conv:misaligned",
     "grouped and depthwise convolutions": r"\|conv:(grouped|depthwise)$",
     "width of groups": r"\|(grouped|depthwise):width",
     "kernels above 3 x 3 of grouped and depthwise ones": r"\|(nhwc:)?(grouped|depthwise)[:-]large",

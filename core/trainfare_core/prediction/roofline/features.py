@@ -184,35 +184,33 @@ def compute_terms(group: OperationGroup, path: Path, ratio: float = 1.0) -> Term
 def _compute_terms(kind: str, name: str, dtype: str, shape: tuple[int, ...], path: Path) -> Terms:
     found: list[tuple[str, float]] = []
     if kind == "convolution" and len(shape) > 11:
-        found = _convolution_terms(name, dtype, shape)
+        found = _convolution_terms(name, shape, narrow=dtype in _HALF and path == "tensor")
     elif kind in _PRODUCTS and len(shape) == 4:
         batch, rows, columns, depth = shape
         if batch > 1:
             found.append(("matmul:batched", 1.0))
         found.append(("matmul:size", _short(round((rows * columns * depth) ** (1 / 3)), _FULL_PRODUCT)))
-        if dtype in _HALF and any(size % 8 for size in (rows, columns, depth)):
-            found.append(("matmul:misaligned", 1.0))
     of_shape = ((f"{path if _differs_by_path(term) else 'shared'}|{term}", value) for term, value in found)
     return (f"{path}|kind:{kind}", 1.0), *of_shape
 
 
 def _differs_by_path(name: str) -> bool:
     """Return whether a term of the shape has a coefficient of its own on each arithmetic path."""
-    return name.startswith(("conv:1d", "conv:3d")) or name.endswith(":misaligned")
+    return name.startswith(("conv:1d", "conv:3d", "conv:misaligned"))
 
 
-def _convolution_terms(name: str, dtype: str, shape: tuple[int, ...]) -> list[tuple[str, float]]:
+def _convolution_terms(name: str, shape: tuple[int, ...], *, narrow: bool) -> list[tuple[str, float]]:
+    """Return the terms of a convolution; `narrow`: of 16 bits on matrix units, which take channels by eights."""
     _, c_in, c_out, groups, depth, height, width = shape[:7]
     last, kernel = bool(shape[11]), depth * height * width
     kind = _convolution_kind(c_in, c_out, groups)
-    half = dtype in _HALF
     found = [(f"conv:{kind}", 1.0)] if kind != "dense" else []
     if last:
         found.append((f"nhwc:{kind}", 1.0))
     if kind == "dense":
         found.append(("conv:1x1" if kernel == 1 else "conv:3x3" if kernel == 9 else "conv:large", 1.0))
         found.append(("conv:narrow", _short(min(c_in, c_out), _FULL_WIDTH)))
-        if half and (c_in % 8 or c_out % 8):
+        if narrow and (c_in % 8 or c_out % 8):
             found.append(("conv:misaligned", 1.0))
     else:
         found.append((f"{kind}:width", _short(c_in // groups, _FULL_GROUP)))
@@ -224,7 +222,7 @@ def _convolution_terms(name: str, dtype: str, shape: tuple[int, ...]) -> list[tu
         found.append(("conv:3d", 1.0))
     elif shape[8] == 1 and height == 1 and width > 1:
         found.append(("conv:1d", 1.0))
-    if name.endswith((".weight", ".input")):
+    if kind != "depthwise" and name.endswith((".weight", ".input")):
         found.append((f"{name.rsplit('.', 1)[1]}:{kind}", 1.0))
     return found
 
@@ -254,7 +252,7 @@ def _memory_terms(kind: str, name: str, phase: str, dtype: str, shape: tuple[int
             found.append((f"nhwc:{of_groups}", 1.0))
             if of_groups != "dense" and depth * height * width > 9:
                 found.append((f"nhwc:{of_groups}-large", 1.0))
-        if name.endswith((".weight", ".input")):
+        if of_groups != "depthwise" and name.endswith((".weight", ".input")):
             found.append((f"{name.rsplit('.', 1)[1]}:{of_groups}", 1.0))
     elif phase == "backward":
         found.append((f"backward:{kind}", 1.0))

@@ -65,11 +65,14 @@ def test_tensor_units_like_channels_last_and_whole_eights() -> None:
     dense = seconds_per_flop(convolution())
     assert seconds_per_flop(convolution((*DENSE[:-1], 1))) < dense
     assert ("tensor|conv:misaligned", 1.0) in compute_terms(convolution((64, 256, 250, *DENSE[3:])), "tensor")
-    assert not any(
-        name.endswith("conv:misaligned") for name, _ in compute_terms(convolution(dtype="fp32"), "tensor")
-    )
-    odd = operation(kind="matmul", dtype="bf16", shape=(1, 4096, 4096, 1001))
-    assert ("tensor|matmul:misaligned", 1.0) in compute_terms(odd, "tensor")
+    odd = (64, 256, 250, *DENSE[3:])
+    for other in (
+        compute_terms(convolution(odd, dtype="fp32"), "tensor"),
+        compute_terms(convolution(odd), "vector"),
+    ):
+        assert not any(name.endswith("conv:misaligned") for name, _ in other), (
+            "of matrix units in 16 bits alone"
+        )
 
 
 def product(rows: int, columns: int, depth: int) -> OperationGroup:
@@ -108,7 +111,7 @@ def test_products_of_the_backward_pass_reach_the_share_of_the_peak_of_forward_on
 
 
 def test_kernels_above_nine_and_other_dimensions_have_terms_of_their_own() -> None:
-    """Of a depthwise convolution of 7 x 7 in channels last, in compute and in memory; of 1 and 3 dimensions; of the weights."""
+    """Of a depthwise convolution of 7 x 7 in channels last, in compute and in memory; of 1 and 3 dimensions; of gradients."""
     wide = convolution((64, 256, 256, 256, 1, 7, 7, 1, 28, 28, 1, 1))
     large = math.log2(49 / 9)
     assert {("shared|depthwise:large", large), ("shared|nhwc:depthwise-large", large)} <= set(
@@ -122,11 +125,13 @@ def test_kernels_above_nine_and_other_dimensions_have_terms_of_their_own() -> No
         ((8, 64, 64, 1, 1, 1, 3, 1, 1, 512, 1, 0), "conv:1d"),
     ):
         assert (f"tensor|{name}", 1.0) in compute_terms(convolution(shape), "tensor")
-    weights = convolution().model_copy(
-        update={"name": "aten.convolution_backward.weight", "phase": "backward"}
-    )
-    assert ("shared|weight:dense", 1.0) in compute_terms(weights, "tensor")
-    assert ("memory|weight:dense", 1.0) in memory_terms(weights, "nchw")
+    for groups, kind in ((1, "dense"), (32, "grouped"), (256, "depthwise")):
+        weights = convolution((64, 256, 256, groups, *DENSE[4:])).model_copy(
+            update={"name": "aten.convolution_backward.weight", "phase": "backward"}
+        )
+        terms = {*compute_terms(weights, "tensor"), *memory_terms(weights, "nchw")}
+        of_weights = {(f"shared|weight:{kind}", 1.0), (f"memory|weight:{kind}", 1.0)}
+        assert terms & of_weights == (of_weights if kind != "depthwise" else set())
 
 
 def test_the_layout_is_that_of_most_convolution_flops() -> None:
