@@ -338,10 +338,14 @@ def losses_without(rows: Sequence[MemoryRow]) -> dict[str, float]:
 
 def _scores(answers: Sequence[tuple[MemoryRow, float, SpreadFit]]) -> dict[str, float]:
     errors = np.array([math.log(peak / row.measured_gib) for row, peak, _ in answers])
-    scores = error_summary(errors)
+    scores, source = error_summary(errors), np.array([row.source for row, _, _ in answers])
     for level in LEVELS:
         reach = np.array([getattr(spread, f"half_{level * 100:.0f}") for _, _, spread in answers])
-        scores[f"coverage_{level * 100:.0f}"] = float((np.abs(errors) <= reach).mean())
+        inside = np.abs(errors) <= reach
+        scores[f"coverage_{level * 100:.0f}"] = float(inside.mean())
+        scores[f"coverage_{level * 100:.0f}_by_source"] = float(
+            np.mean([inside[source == name].mean() for name in set(source)])
+        )
     return {name: round(float(value), 4) for name, value in scores.items()}
 
 

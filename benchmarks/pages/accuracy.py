@@ -164,6 +164,16 @@ def _several(results: dict[str, Any]) -> dict[str, Any]:
     return scores
 
 
+def _together(results: dict[str, Any]) -> list[float]:
+    """Return the shares inside of both tables on several devices, suspect rows left out; none where one was not run."""
+    scores = [found.get("multi_not_suspect") for name in SEVERAL if (found := results[name])]
+    known = [score for score in scores if score]
+    if len(known) < len(SEVERAL):
+        return []
+    rows = sum(score["n"] for score in known)
+    return [sum(score["n"] * score["coverage"][level] for score in known) / rows for level in LEVELS]
+
+
 def _residuals(results: Path) -> list[dict[str, str]]:
     path = results / "residuals.csv"
     return read_rows(path) if path.exists() else []
@@ -191,6 +201,9 @@ def _covered(results: dict[str, Any], lines: list[dict[str, str]]) -> list[Cover
             )
             for title, score in _several(results).items()
         ),
+        Covered(
+            "several devices, both tables, without readings marked as suspect", "chip", _together(results)
+        ),
         Covered("language models", "source", [many[level] for level in LEVELS]),
         *(
             Covered(
@@ -203,6 +216,11 @@ def _covered(results: dict[str, Any], lines: list[dict[str, str]]) -> list[Cover
             for found in [results[truth.runner]]
         ),
         Covered("peak memory without a run", "source", [memory[f"coverage_{level}"] for level in LEVELS]),
+        Covered(
+            "peak memory without a run, each source counted the same",
+            "source",
+            [memory[f"coverage_{level}_by_source"] for level in LEVELS],
+        ),
     ]
 
 

@@ -172,6 +172,17 @@ def test_a_source_is_scored_by_a_fit_without_it() -> None:
     assert scores["mape"] > 0.15
 
 
+def test_a_source_of_few_rows_counts_as_much_as_one_of_many_where_sources_count_the_same() -> None:
+    rows = [
+        row
+        for source, gib, count in (("a", 12.0, 20), ("b", 12.0, 20), ("c", 30.0, 4))
+        for row in drawn(source, "quantised", gib, count)
+    ]
+    scores = fit_memory.held_out_scores(rows)["source_left_out"]
+    assert scores["coverage_90"] == pytest.approx(40 / 44, abs=1e-4)
+    assert scores["coverage_90_by_source"] == pytest.approx(2 / 3, abs=1e-4)
+
+
 def test_fits_without_two_sources_are_those_of_the_rows_alone() -> None:
     """A fit without a source leaves out each other one; the pairs that two such fits share are made once."""
     rows = [

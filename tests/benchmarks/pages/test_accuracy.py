@@ -80,6 +80,12 @@ def test_several_devices_are_scored_with_their_chip_left_out(tmp_path: Path) -> 
     assert f"| several devices, unseen chip, {sound} | {bar} | **missed** | 41 | 25.0 % | 8.0 % |" in page
     assert f"| several devices, unseen chip, second table | {bar} | not scored |" in page
     assert "| several devices, first table | chip | 51 % | 83 % | 94 % | met |" in page
+    both = "| several devices, both tables, without readings marked as suspect | chip |"
+    assert f"{both} - | - | - | not scored |" in page
+    inside = {"50": 0.2, "80": 0.43, "90": 0.69}
+    second = {**found, "multi_not_suspect": {**SCORE, "n": 123, "coverage": inside}}
+    (tmp_path / "step_time_apart_2.json").write_text(json.dumps(second), encoding="utf-8")
+    assert f"{both} 28 % | 53 % | 75 % | **missed** |" in document(tmp_path), "three times as many rows"
 
 
 def test_groups_reasons_and_named_rows_are_in_the_tables(tmp_path: Path) -> None:
