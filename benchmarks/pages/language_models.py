@@ -10,7 +10,7 @@ DIR holds the tables of measured steps and microbench_achieved.csv. The fits are
 from __future__ import annotations
 
 import argparse
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,10 +83,11 @@ def document(data: Path, cache: Path | None) -> str:
     """Return the page; traces what the cache lacks."""
     shipped = decoder_calibration()
     study = study_of(data, cache, shipped.fitted_at)
+    combination = repeats_of(study.rows)
     return render(
         "language_models", shipped=shipped, rows=len(study.rows.runs), bars=BARS, scores=study.scores, covered=COVERED,
         classes=CLASSES, software=software_of(shipped), groups=groups_of(study.rows, study.left_out),
-        skipped=study.skipped, repeated=Counter(repeats_of(study.rows).tolist()),
+        skipped=study.skipped, repeated=int((combination >= 0).sum()), combinations=int(combination.max()) + 1,
     )  # fmt: skip
 
 
