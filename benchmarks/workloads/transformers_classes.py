@@ -9,6 +9,7 @@ size (`checkpoints.py`).
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,7 +137,7 @@ def _samples(kind: str, sizes: dict[str, Any], sequence: int, pixels: int) -> _S
     shapes: dict[str, tuple[int, ...]] = {"pixel_values": (3, pixels, pixels)} if sees else {}
     if reads:
         shapes["input_ids"] = (sequence,)
-    if getattr(getattr(transformers, kind).config_class(**sizes), "is_encoder_decoder", False):
+    if getattr(_config(kind, sizes), "is_encoder_decoder", False):
         shapes["decoder_input_ids"] = (sequence,)
     shapes |= {key: (sequence,) if what == _TOKENS else () for key, what in targets.items()}
     return _Samples(shapes, tuple(targets), ("pixel_values",))
@@ -159,9 +160,14 @@ def _attention(row: Row, kind: str) -> str:
     return "sdpa" if recent and supported else "eager"
 
 
+def _config(kind: str, sizes: dict[str, Any]) -> Any:
+    """Return the configuration of a class; Transformers 4 takes names out of the mappings that it is given."""
+    return getattr(transformers, kind).config_class(**deepcopy(sizes))
+
+
 def _build(kind: str, sizes: dict[str, Any], *, dropout: bool) -> nn.Module:
     made: Any = getattr(transformers, kind)
-    config = made.config_class(**sizes)
+    config = _config(kind, sizes)
     net: nn.Module = made(config)
     if getattr(config, "pad_token_id", 0) is None and kind.endswith("ForSequenceClassification"):
         config.pad_token_id = 0  # a decoder classifies at the last token before it
