@@ -71,7 +71,7 @@ class _Places:
 _STEPS = _Runner("step_time", step_time.main, "calibration", STEP_TABLES, rows=True, traced=True)
 _LEFT_OUT = (
     _Runner(
-        "step_time_apart", step_time.main, "calibration", STEP_TABLES, traced=True,
+        "step_time_apart", step_time.main, "calibration", STEP_TABLES, rows=True, traced=True,
         options=("--several", "--leave-out", "device", "--data", "{data}/calibration"),
     ),
     _Runner(

@@ -30,7 +30,7 @@ from typing import Any
 
 import polars as pl
 
-from benchmarks.truth_table import read_rows, write_json
+from benchmarks.truth_table import ROW_OF_RESIDUAL, read_rows, write_json
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.prediction.network.coefficients import link_calibration
@@ -38,7 +38,6 @@ from trainfare_providers.snapshot import SnapshotProvider
 
 __all__ = ["Choice", "consistent", "device_prices", "regrets", "summary", "workloads"]
 
-_ROW_OF_RESIDUAL = ("source", "model", "precision", "accelerator", "batch_per_device", "framework")
 _SAME = ("source", "model", "precision", "task", "framework")
 _HELD_OUT = "chip_and_workload_left_out"
 _RUN = (
@@ -82,7 +81,7 @@ def device_prices() -> dict[str, float]:
 def held_out(path: Path) -> dict[tuple[str, ...], float]:
     """Return ln(predicted / measured) of rows of one device, from fits without their chip and model."""
     lines = read_rows(path)
-    found = {tuple(line[name] for name in _ROW_OF_RESIDUAL): float(line[_HELD_OUT]) for line in lines}
+    found = {tuple(line[name] for name in ROW_OF_RESIDUAL): float(line[_HELD_OUT]) for line in lines}
     return {key: value for key, value in found.items() if math.isfinite(value)}
 
 
@@ -147,7 +146,7 @@ def workloads(
             continue
         own = math.log(float(line["predicted"]) / float(line["measured_ms"]))
         error = (
-            errors.get(tuple(line[key] for key in _ROW_OF_RESIDUAL), own) if line["devices"] == "1" else own
+            errors.get(tuple(line[key] for key in ROW_OF_RESIDUAL), own) if line["devices"] == "1" else own
         )
         unit_s = math.log(float(line["devices"]) / float(line["throughput"]))
         words = (*(line[key] for key in _SAME), f"{line['devices']} devices")

@@ -15,6 +15,7 @@ from trainfare_core.errors import TrainfareError
 
 __all__ = [
     "MEMORY_TABLES",
+    "ROW_OF_RESIDUAL",
     "STEP_TABLES",
     "SUBMISSION_TABLES",
     "Truth",
@@ -35,6 +36,8 @@ SUBMISSION_TABLES = ("time_to_train.csv", "time_to_train_2.csv")
 """Releases of minutes to a quality target."""
 MEMORY_TABLES = ("memory_reference.csv", "memory_reference_2.csv")
 """Releases of measured memory, in the folder `strategy` beside that of the steps; some rows time a step too."""
+ROW_OF_RESIDUAL = ("source", "model", "precision", "accelerator", "batch_per_device", "framework")
+"""Columns that tell the held-out errors of one device, of `benchmarks.fit_calibration`, from each other."""
 T = TypeVar("T")
 R = TypeVar("R")
 P = ParamSpec("P")

@@ -16,17 +16,19 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final
 
 from benchmarks.fits import language_model_record, memory_record, one_device_record
 from benchmarks.pages import one_device
 from benchmarks.pages.markdown import plain, render
 from benchmarks.scoring import LEVELS
-from benchmarks.truth_table import read_rows
+from benchmarks.truth_table import ROW_OF_RESIDUAL, read_rows
 from trainfare_core import figures
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
 from trainfare_core.prediction.roofline.coefficients import calibration
@@ -149,7 +151,7 @@ def document(results: Path, note: str = "") -> str:
                 for name in ("workload", "chip_and_workload")
             },
         },
-        covered=_covered(found, lines), several=_several(found),
+        covered=_covered(found, lines), several=_several(found), beside=_beside_one(results, lines),
     )  # fmt: skip
 
 
@@ -172,6 +174,42 @@ def _together(results: dict[str, Any]) -> list[float]:
         return []
     rows = sum(score["n"] for score in known)
     return [sum(score["n"] * score["coverage"][level] for score in known) / rows for level in LEVELS]
+
+
+@dataclass(frozen=True)
+class BesideOne:
+    """
+    Runs on several devices beside the same runs on one, the chip left out of the fit of both; mean errors as fractions.
+
+    Attributes:
+        rows: runs that were measured on both.
+        several, alone: mean error of either.
+        between: mean error of the ratio of both: what exchange is wrong by.
+    """
+
+    rows: int
+    several: float
+    alone: float
+    between: float
+
+
+def _beside_one(results: Path, lines: Sequence[dict[str, str]]) -> BesideOne | None:
+    """Return how the first table's errors on several devices come about; None where no run was measured on one too."""
+    path = results / f"{next(iter(SEVERAL))}.csv"
+    alone = {
+        tuple(line.get(name, "") for name in ROW_OF_RESIDUAL): float(line["chip_left_out"]) for line in lines
+    }
+    pairs = [
+        (math.log(float(line["predicted"]) / float(line["measured_ms"])), error)
+        for line in (read_rows(path) if path.exists() else [])
+        if line["predicted"]
+        and (error := alone.get(tuple(line[name] for name in ROW_OF_RESIDUAL))) is not None
+    ]
+    known = [(several, one) for several, one in pairs if math.isfinite(one)]
+    if not known:
+        return None
+    columns = ([a for a, _ in known], [b for _, b in known], [a - b for a, b in known])
+    return BesideOne(len(known), *(fmean(abs(math.expm1(error)) for error in column) for column in columns))
 
 
 def _residuals(results: Path) -> list[dict[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import pytest
 pytest.importorskip("timm")
 
 from benchmarks.pages.accuracy import document, write_tables
+from benchmarks.truth_table import write_rows
 
+LEFT_OUT = ("workload", "chip_and_workload", "chip", "generation", "source")
 SCORE = {
     "n": 41, "mape": 0.1234, "median_ape": 0.08, "p90_ape": 0.3, "worst_ape": 0.777, "bias": -0.05,
     "coverage": {"50": 0.51, "80": 0.83, "90": 0.94},
@@ -40,7 +43,7 @@ def _write(folder: Path) -> None:
 
 def _write_residuals(folder: Path) -> None:
     """Errors of 0.08 (0.2 without their chip) in two sources, one in each of AMP in PyTorch 2."""
-    names = ("workload", "chip_and_workload", "chip", "generation", "source")
+    names = LEFT_OUT
     with (folder / "residuals.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(
@@ -86,6 +89,33 @@ def test_several_devices_are_scored_with_their_chip_left_out(tmp_path: Path) -> 
     second = {**found, "multi_not_suspect": {**SCORE, "n": 123, "coverage": inside}}
     (tmp_path / "step_time_apart_2.json").write_text(json.dumps(second), encoding="utf-8")
     assert f"{both} 28 % | 53 % | 75 % | **missed** |" in document(tmp_path), "three times as many rows"
+
+
+def test_errors_on_several_devices_are_set_beside_those_of_the_same_runs_on_one(tmp_path: Path) -> None:
+    """A run of another model, one without a prediction and one without a held-out error count for nothing."""
+    run = {
+        "source": "near", "precision": "bf16", "accelerator": "A30", "batch_per_device": "8.0", "framework": "PyTorch 2.4",
+    }  # fmt: skip
+    errors = {"a": math.log(1.1), "b": math.log(0.8), "c": math.nan, "d": 0.0}
+    others = {f"{left}_left_out": "0.1" for left in LEFT_OUT}
+    lines = [
+        {**run, "model": name, "timed": "trainer", **others, "chip_left_out": str(error)}
+        for name, error in errors.items()
+    ]
+    lines += [
+        {**run, "model": "of no table", "source": source, "timed": timed, **others}
+        for source in ("near", "far") for timed in ("trainer", "steps")
+    ]  # fmt: skip
+    write_rows(tmp_path / "residuals.csv", lines)
+    several = [
+        {**run, "model": name, "predicted": predicted, "measured_ms": "100"}
+        for name, predicted in (("a", "132"), ("b", "80"), ("c", "500"), ("d", ""), ("e", "500"))
+    ]
+    write_rows(tmp_path / "step_time_apart.csv", several)
+    page = " ".join(document(tmp_path).split())
+    assert "Several devices: 2 runs of the first table were measured on one device too." in page
+    assert "They are 26.0 % off on several and 15.0 % on one" in page
+    assert "what several take over one is 10.0 % off." in page
 
 
 def test_groups_reasons_and_named_rows_are_in_the_tables(tmp_path: Path) -> None:
