@@ -30,7 +30,7 @@ from typing import Any
 
 import polars as pl
 
-from benchmarks.truth_table import ROW_OF_RESIDUAL, read_rows, write_json
+from benchmarks.truth_table import ROW_OF_RESIDUAL, held_out_errors, read_rows, write_json
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.prediction.network.coefficients import link_calibration
@@ -80,9 +80,7 @@ def device_prices() -> dict[str, float]:
 
 def held_out(path: Path) -> dict[tuple[str, ...], float]:
     """Return ln(predicted / measured) of rows of one device, from fits without their chip and model."""
-    lines = read_rows(path)
-    found = {tuple(line[name] for name in ROW_OF_RESIDUAL): float(line[_HELD_OUT]) for line in lines}
-    return {key: value for key, value in found.items() if math.isfinite(value)}
+    return held_out_errors(read_rows(path), _HELD_OUT)
 
 
 def consistent(lines: list[dict[str, str]]) -> list[dict[str, str]]:

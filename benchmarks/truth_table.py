@@ -6,6 +6,7 @@ import argparse
 import csv
 import gzip
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = [
     "Truth",
     "answer_columns",
     "answers_together",
+    "held_out_errors",
     "memory_tables",
     "or_reason",
     "read_rows",
@@ -170,6 +172,12 @@ def write_rows(path: Path | None, rows: Sequence[dict[str, str]]) -> None:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def held_out_errors(residuals: Sequence[dict[str, str]], column: str) -> dict[tuple[str, ...], float]:
+    """Return the ln(predicted / measured) in a column of residuals that have one, by `ROW_OF_RESIDUAL`."""
+    found = {tuple(line[name] for name in ROW_OF_RESIDUAL): float(line[column]) for line in residuals}
+    return {row: error for row, error in found.items() if math.isfinite(error)}
 
 
 def write_json(path: Path | None, document: dict[str, Any], *, sort_keys: bool = False) -> None:

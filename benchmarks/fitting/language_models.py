@@ -50,7 +50,7 @@ COVERED = ("source", "device", "device and source")
 COUNTED_ONCE = ("device", "size", "source")
 """Groups whose scores are also given with repeated timings counted once."""
 LARGEST_SOURCE = "vtrain"
-"""More than half of all rows, from one machine: scores are given without it too."""
+"""Nearly half of all rows, most of them of one machine: scores are given without it too."""
 REFIT_EVALUATIONS = 15
 """Of the loss, for a fit that starts at the coefficients of all rows. A chosen value."""
 LEVELS = {50: 0.6745, 80: Z80, 90: 1.6449}

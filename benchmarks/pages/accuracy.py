@@ -28,7 +28,7 @@ from benchmarks.fits import language_model_record, memory_record, one_device_rec
 from benchmarks.pages import one_device
 from benchmarks.pages.markdown import plain, render
 from benchmarks.scoring import LEVELS
-from benchmarks.truth_table import ROW_OF_RESIDUAL, read_rows
+from benchmarks.truth_table import ROW_OF_RESIDUAL, held_out_errors, read_rows
 from trainfare_core import figures
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
 from trainfare_core.prediction.roofline.coefficients import calibration
@@ -196,16 +196,13 @@ class BesideOne:
 def _beside_one(results: Path, lines: Sequence[dict[str, str]]) -> BesideOne | None:
     """Return how the first table's errors on several devices come about; None where no run was measured on one too."""
     path = results / f"{next(iter(SEVERAL))}.csv"
-    alone = {
-        tuple(line.get(name, "") for name in ROW_OF_RESIDUAL): float(line["chip_left_out"]) for line in lines
-    }
-    pairs = [
+    alone = held_out_errors(lines, "chip_left_out")
+    known = [
         (math.log(float(line["predicted"]) / float(line["measured_ms"])), error)
         for line in (read_rows(path) if path.exists() else [])
         if line["predicted"]
         and (error := alone.get(tuple(line[name] for name in ROW_OF_RESIDUAL))) is not None
     ]
-    known = [(several, one) for several, one in pairs if math.isfinite(one)]
     if not known:
         return None
     columns = ([a for a, _ in known], [b for _, b in known], [a - b for a, b in known])

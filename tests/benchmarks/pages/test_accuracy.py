@@ -14,6 +14,10 @@ pytest.importorskip("timm")
 from benchmarks.pages.accuracy import document, write_tables
 from benchmarks.truth_table import write_rows
 
+RUN = {
+    "source": "near", "precision": "bf16", "accelerator": "A30", "batch_per_device": "8.0", "framework": "PyTorch 2.4",
+}  # fmt: skip
+"""What a row of residuals and the same run on several devices share, but for its model."""
 LEFT_OUT = ("workload", "chip_and_workload", "chip", "generation", "source")
 SCORE = {
     "n": 41, "mape": 0.1234, "median_ape": 0.08, "p90_ape": 0.3, "worst_ape": 0.777, "bias": -0.05,
@@ -43,15 +47,14 @@ def _write(folder: Path) -> None:
 
 def _write_residuals(folder: Path) -> None:
     """Errors of 0.08 (0.2 without their chip) in two sources, one in each of AMP in PyTorch 2."""
-    names = LEFT_OUT
-    with (folder / "residuals.csv").open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(
-            ["source", "precision", "framework", "timed", *(f"{name}_left_out" for name in names)]
-        )
-        for source in ("near", "far"):
-            for precision, timed in (("bf16", "trainer"), ("fp32", "trainer"), ("fp32", "steps")):
-                writer.writerow([source, precision, "PyTorch 2.4", timed, 0.08, 0.2, 0.2, 0.2, 0.08])
+    errors = {f"{name}_left_out": "0.2" for name in LEFT_OUT}
+    errors |= {"workload_left_out": "0.08", "source_left_out": "0.08"}
+    lines = [
+        {**RUN, "model": "any", "source": source, "precision": precision, "timed": timed, **errors}
+        for source in ("near", "far")
+        for precision, timed in (("bf16", "trainer"), ("fp32", "trainer"), ("fp32", "steps"))
+    ]
+    write_rows(folder / "residuals.csv", lines)
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
@@ -93,22 +96,19 @@ def test_several_devices_are_scored_with_their_chip_left_out(tmp_path: Path) -> 
 
 def test_errors_on_several_devices_are_set_beside_those_of_the_same_runs_on_one(tmp_path: Path) -> None:
     """A run of another model, one without a prediction and one without a held-out error count for nothing."""
-    run = {
-        "source": "near", "precision": "bf16", "accelerator": "A30", "batch_per_device": "8.0", "framework": "PyTorch 2.4",
-    }  # fmt: skip
     errors = {"a": math.log(1.1), "b": math.log(0.8), "c": math.nan, "d": 0.0}
     others = {f"{left}_left_out": "0.1" for left in LEFT_OUT}
     lines = [
-        {**run, "model": name, "timed": "trainer", **others, "chip_left_out": str(error)}
+        {**RUN, "model": name, "timed": "trainer", **others, "chip_left_out": str(error)}
         for name, error in errors.items()
     ]
     lines += [
-        {**run, "model": "of no table", "source": source, "timed": timed, **others}
+        {**RUN, "model": "of no table", "source": source, "timed": timed, **others}
         for source in ("near", "far") for timed in ("trainer", "steps")
     ]  # fmt: skip
     write_rows(tmp_path / "residuals.csv", lines)
     several = [
-        {**run, "model": name, "predicted": predicted, "measured_ms": "100"}
+        {**RUN, "model": name, "predicted": predicted, "measured_ms": "100"}
         for name, predicted in (("a", "132"), ("b", "80"), ("c", "500"), ("d", ""), ("e", "500"))
     ]
     write_rows(tmp_path / "step_time_apart.csv", several)
