@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from .hazard import HAZARDS, PRIOR, Hazard, hazard_of_band, hazard_of_range, known_hazards
-from .process import FinishTimes, SpotProcess
+from trainfare_core.interruptions.hazard import (
+    HAZARDS,
+    PRIOR,
+    Hazard,
+    hazard_of_band,
+    hazard_of_range,
+    known_hazards,
+)
+from trainfare_core.interruptions.process import FinishTimes, SpotProcess
 
 __all__ = [
     "HAZARDS",

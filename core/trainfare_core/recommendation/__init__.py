@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from trainfare_core.documents import Interval
 from trainfare_core.prices.facts import PriceBookFacts
-
-from .answer import (
+from trainfare_core.recommendation.answer import (
     Alternative,
     AssumedNumber,
     JobSummary,
@@ -20,8 +19,8 @@ from .answer import (
     RejectionReason,
     RunnerUp,
 )
-from .constraints import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints, QuotaLimit
-from .option import (
+from trainfare_core.recommendation.constraints import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints, QuotaLimit
+from trainfare_core.recommendation.option import (
     Cause,
     CostParts,
     ModelSplit,
@@ -31,7 +30,7 @@ from .option import (
     StepParts,
     TrainerArguments,
 )
-from .outlook import CostOutlook, FutureCost, OutlookPart, WaitingValue
+from trainfare_core.recommendation.outlook import CostOutlook, FutureCost, OutlookPart, WaitingValue
 
 __all__ = [
     "DEFAULT_MAX_RUN_HOURS",

@@ -9,8 +9,8 @@ listed in the assumptions of the report.
 
 from __future__ import annotations
 
-from .billing import BillingClock
-from .disks import (
+from trainfare_core.run_cost.billing import BillingClock
+from trainfare_core.run_cost.disks import (
     PLANNED_USD_PER_GIB_MONTH,
     disk_gib,
     disk_usd_per_gib_month,
@@ -19,12 +19,12 @@ from .disks import (
     regions_of_disk_prices,
     system_disk_gib,
 )
-from .interrupted import SPOT_WAIT_S, USUAL_CONFIDENCE, spot_process
-from .model import checkpoint_bytes, trained_model_gb
-from .sentences import cost_assumptions
-from .sourced import STATED, Sourced, sourced, text_of
-from .table import NOT_SPOT, RunTable
-from .timing import UNKNOWN_LENGTH_STEPS, Rentals, RunTimer, forward_share, steps_of
+from trainfare_core.run_cost.interrupted import SPOT_WAIT_S, USUAL_CONFIDENCE, spot_process
+from trainfare_core.run_cost.model import checkpoint_bytes, trained_model_gb
+from trainfare_core.run_cost.sentences import cost_assumptions
+from trainfare_core.run_cost.sourced import STATED, Sourced, sourced, text_of
+from trainfare_core.run_cost.table import NOT_SPOT, RunTable
+from trainfare_core.run_cost.timing import UNKNOWN_LENGTH_STEPS, Rentals, RunTimer, forward_share, steps_of
 
 __all__ = [
     "NOT_SPOT",
