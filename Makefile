@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-wild check check-style check-mypy check-workflows check-pyright coverage fuzz mutants accuracy install test-wheel test-lowest dist audit clean
+.PHONY: demo test test-research test-wild check check-style check-mypy check-workflows check-pyright coverage fuzz mutants accuracy install test-wheel test-lowest dist audit clean
 
 install: $(STAMP)
 
@@ -26,6 +26,16 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest --quiet --numprocesses=3 --dist=worksteal --junitxml=$(VENV)/test-results.xml
 	@echo "make test: passed; results in $(VENV)/test-results.xml"
 
+# The research stands beside the product, with settings and tests of its own; the product's venv has both.
+RESEARCH := $(VENV)/.research
+$(RESEARCH): research/pyproject.toml $(STAMP)
+	@$(BIN)/python -m pip install --quiet --editable research
+	@touch $@
+
+test-research: $(RESEARCH)
+	@cd research && ../$(BIN)/python -m pytest --quiet --numprocesses=3 --dist=worksteal --junitxml=../$(VENV)/test-research-results.xml
+	@echo "make test-research: passed; results in $(VENV)/test-research-results.xml"
+
 # Lines and branches that tests run, by file with what is left, in their subprocesses too. TESTS="tests/core" ONLY="core/*" for the core by its own tests.
 TESTS ?= tests
 ONLY ?= *
@@ -34,7 +44,7 @@ coverage: $(STAMP)
 	@$(BIN)/coverage run -m pytest --quiet --numprocesses=3 --dist=worksteal $(TESTS); code=$$?; $(BIN)/coverage combine --quiet; \
 		$(BIN)/coverage report --include="$(ONLY)"; exit $$code
 
-check: $(STAMP)
+check: $(STAMP) $(RESEARCH)
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check-pyright check-mypy check-style check-workflows
 	@echo "make check: ruff, import-linter, mypy, pyright, zizmor and the schemas of CI systems found nothing; nothing was written"
 
@@ -42,9 +52,11 @@ check-style:
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/lint-imports > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+	@$(BIN)/lint-imports research/pyproject.toml > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 
 check-mypy:
 	@$(BIN)/mypy
+	@$(BIN)/mypy --config-file research/pyproject.toml
 
 check-workflows:
 	@bash scripts/check_workflows.sh $(VENV)
@@ -69,13 +81,13 @@ mutants: $(STAMP)
 	@$(BIN)/python -m scripts.mutants $(ARGS); code=$$?; $(BIN)/python scripts/reliability.py; exit $$code
 
 # Scores every truth table in DATA and writes docs/accuracy.md. The first run makes all traces, which takes most of its time; they are kept in CACHE.
-# RESIDUALS has the held-out errors of one device, which `python -m benchmarks.fit_calibration --residuals` writes; NOTE goes into the page.
+# RESIDUALS has the held-out errors of one device, which `python -m trainfare_research.runners.fit_calibration --residuals` writes; NOTE goes into the page.
 DATA ?= ../shared/data
 CACHE ?= .cache/traces
 NOTE ?=
 RESIDUALS ?=
-accuracy: $(STAMP)
-	@$(BIN)/python -m benchmarks.all_tables --data $(DATA) --cache $(CACHE) --note "$(NOTE)" $(if $(RESIDUALS),--residuals $(RESIDUALS))
+accuracy: $(RESEARCH)
+	@$(BIN)/python -m trainfare_research.runners.all_tables --data $(DATA) --cache $(CACHE) --note "$(NOTE)" $(if $(RESIDUALS),--residuals $(RESIDUALS))
 
 # Feeds every reader of files and answers with inputs that break parsers; FUZZ_S seconds each, FUZZ names some targets.
 FUZZ_S ?= 600

@@ -1,1 +1,1 @@
-"""Runners that score predictions against measured tables, and the scripts that fit and document them."""
+"""Runners that measure the speed, the memory and the overhead of the product."""

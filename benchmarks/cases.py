@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmarks.truth_table import write_json
-
-__all__ = ["Case", "case_parser", "write_cases"]
+__all__ = ["Case", "case_parser", "write_cases", "write_json"]
 
 
 @dataclass(frozen=True)
@@ -34,3 +34,9 @@ def case_parser(description: str | None) -> argparse.ArgumentParser:
 def write_cases(path: Path | None, cases: Mapping[str, Case]) -> None:
     """Write the cases by name; nothing where no path was given."""
     write_json(path, {"cases": {name: asdict(case) for name, case in cases.items()}})
+
+
+def write_json(path: Path | None, document: dict[str, Any]) -> None:
+    """Write a document; nothing where no path was given."""
+    if path is not None:
+        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -17,9 +17,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.cases import case_parser
+from benchmarks.cases import case_parser, write_json
 from benchmarks.speed.resident_memory import in_a_fresh_process, peak_resident_bytes
-from benchmarks.truth_table import write_json
 
 DEFAULT = str(Path(__file__).resolve().parents[2] / "examples" / "llama_7b.py") + ":job"
 

@@ -33,7 +33,8 @@ pytestmark = pytest.mark.sources
 VIOLATIONS = [
     ("rooms", "core/trainfare_core/errors.py", "import trainfare_providers"),
     ("rooms", "providers/trainfare_providers/__init__.py", "import trainfare.cli"),
-    ("rooms", "plugin/trainfare/recommendation.py", "import benchmarks.scoring"),
+    ("rooms", "plugin/trainfare/recommendation.py", "import benchmarks.cases"),
+    ("product", "plugin/trainfare/recommendation.py", "import trainfare_research.scoring"),
     ("stages", "core/trainfare_core/job_profile.py", "import trainfare_core.ranking"),
     ("stages", "core/trainfare_core/prediction/table.py", "import trainfare_core.run_cost"),
     ("stages", "core/trainfare_core/decline/rates.py", "import trainfare_core.errors"),
@@ -46,7 +47,7 @@ VIOLATIONS = [
     ("plugin", "plugin/trainfare/trace/step_facts.py", "import trainfare.meter"),
     ("plugin", "plugin/trainfare/report/escape.py", "import trainfare.cli"),
     ("plugin", "plugin/trainfare/prices/lock.py", "import trainfare.prelaunch"),
-    ("benchmarks", "benchmarks/workloads/cache.py", "import benchmarks.fitting"),
+    ("benchmarks", "benchmarks/cases.py", "import benchmarks.speed"),
     ("core-pure", "core/trainfare_core/hardware/accelerators.py", "import torch"),
     ("core-pure", "core/trainfare_core/prices/book.py", "import time"),
     ("core-pure", "core/trainfare_core/run_cost/timing.py", "import socket"),
@@ -131,7 +132,12 @@ def test_planted_circle_is_found_in_every_package(sources: Path) -> None:
     assert result.returncode == 1, result.stdout + result.stderr
     reported = " ".join(result.stdout.split())
     assert {name for name in planted if f"allowed in {name}." not in reported} == set()
-    assert {"trainfare.meter", "trainfare.cli", "trainfare_core.prices", "benchmarks.fitting"} <= planted
+    assert {
+        "trainfare.meter",
+        "trainfare.cli",
+        "trainfare_core.prices",
+        "benchmarks.speed",
+    } <= planted
 
 
 def test_no_module_imports_the_package_it_is_in() -> None:

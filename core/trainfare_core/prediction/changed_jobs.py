@@ -25,7 +25,8 @@ __all__ = ["predict"]
 SPLIT_STEP_SIGMA: Final = 0.1
 """Of ln(step time), added where the model is split: a script that splits its model is another one than was traced, and
 the exchange of a context group is not counted. A chosen value: 54 published runs of PyTorch code that splits its model
-take 7 % longer than predicted in the mean, those with context groups up to 38 % (`benchmarks/split_plans.py`)."""
+take 7 % longer than predicted in the mean, those with context groups up to 38 %
+(`research/trainfare_research/runners/split_plans.py`)."""
 
 
 def predict(profile: JobProfile, shapes: MachineShapes, candidates: CandidateTable) -> PredictionTable:

@@ -5,7 +5,8 @@ A price that was last seen `age` days ago has changed since with chance p = 1 - 
 if it has, ln(price now / price seen) follows a Laplace distribution around 0 with mean size
 b = size sqrt(1 - exp(-age / settle_days)). The central interval of level c then reaches b ln(p / (1 - c)) to either
 side in ln, and is the price itself where p <= 1 - c. The median is always the last price seen. The four numbers of a
-class were fitted to pairs of readings by `benchmarks/price_age.py`, which also scores them on sources left out.
+class were fitted to pairs of readings by `research/trainfare_research/runners/price_age.py`, which also scores
+them on sources left out.
 """
 
 from __future__ import annotations

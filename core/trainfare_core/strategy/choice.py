@@ -27,7 +27,8 @@ __all__ = ["Advantage", "StrategyChoice", "advantage", "choose"]
 Column = NDArray[np.float64]
 
 # The similarity weights below are chosen values, relative to 1 for a comparison just like the situation: larger values
-# use more comparisons, smaller ones only those that are alike. `benchmarks/strategy.py` scores them together.
+# use more comparisons, smaller ones only those that are alike.
+# `research/trainfare_research/runners/strategy.py` scores them together.
 SAME_TASK: Final = 0.35
 """Another domain of the same kind of task."""
 SAME_MODALITY: Final = 0.12
@@ -58,8 +59,8 @@ NEAR: Final = 0.1
 """Comparisons of at least this weight count as similar, in the number shown to the user."""
 
 WIDENING: Final = 1.67
-"""Factor on the half-widths of the intervals: fitted by `benchmarks/fitting/strategy.py` so that 80 % intervals
-contain 80 % of the outcomes of sources left out."""
+"""Factor on the half-widths of the intervals: fitted by `research/trainfare_research/fitting/strategy.py` so
+that 80 % intervals contain 80 % of the outcomes of sources left out."""
 
 _QUANTILES: Final = np.array([-1.64, -1.04, -0.67, -0.39, -0.13, 0.13, 0.39, 0.67, 1.04, 1.64])
 """Ten equally likely values of a standard normal."""

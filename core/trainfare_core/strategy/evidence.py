@@ -3,8 +3,8 @@ Published comparisons of strategies that differ in nothing else.
 
 `data/strategy_evidence.csv` holds one row a comparison: its source, model and data set, and for each strategy tried its
 advantage over full fine-tuning (or, where that was not tried, over LoRA) as 100 ln(ratio) of the metric, so that
-positive is better and advantages subtract. It is written by `benchmarks/fitting/strategy.py`; of several runs of a
-strategy the best counts.
+positive is better and advantages subtract. It is written by `research/trainfare_research/fitting/strategy.py`;
+of several runs of a strategy the best counts.
 """
 
 from __future__ import annotations

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,9 +23,6 @@ from trainfare_core.strategy.pilots import (
     steps_to,
 )
 from trainfare_core.strategy.question import Question
-
-TOP = Path(__file__).parents[3]
-PUBLISHED = TOP.parent / "shared" / "data" / "strategy" / "learning_curves.csv"
 
 
 def curve(values: dict[int, float], metric: str = "val_loss", **fields: Any) -> LearningCurve:
@@ -203,42 +196,3 @@ def test_a_curve_reads_back_and_a_broken_one_is_refused() -> None:
             LearningCurve.from_json(json.dumps({**data, **change}))
     with pytest.raises(ProfileError):
         LearningCurve.from_json(made.to_json().replace("0.5", "NaN"))
-
-
-@pytest.mark.sources
-def test_the_runner_scores_learning_curves(tmp_path: Path) -> None:
-    """Runs of one family, each answered from the others: the order holds and the intervals cover."""
-    rows = ["run,step,train_loss_window250"]
-    random = np.random.default_rng(3)
-    for run in range(20):
-        floor, scale = 0.3 + 0.05 * run, 0.5 + 0.1 * random.random()
-        rows += [f"r{run},{step},{floor + scale * step**-0.5:.5f}" for step in range(50, 1001, 50)]
-    truth, out = tmp_path / "curves.csv", tmp_path / "out.json"
-    truth.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.strategy",
-        "--truth",
-        str(truth),
-        "--json",
-        str(out),
-    ]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=TOP)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(out.read_text(encoding="utf-8"))
-    assert found["n"] == 20
-    for seen in ("20", "30", "50", "70"):
-        one = found["by_seen"][seen]
-        assert one["pairs_in_order"] > 0.95
-        assert one["mae_usual_drop"] < one["mae_last_value"]
-        assert 0.5 <= one["coverage"]["80"] <= 1.0
-
-
-@pytest.mark.sources
-@pytest.mark.skipif(not PUBLISHED.is_file(), reason="the published curves are not part of the repository")
-def test_the_shipped_drops_are_what_the_curves_give() -> None:
-    """Written by the fit, and not edited since."""
-    command = [sys.executable, "-m", "benchmarks.fitting.strategy_curves", str(PUBLISHED), "--check"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=TOP)
-    assert done.returncode == 0, done.stderr

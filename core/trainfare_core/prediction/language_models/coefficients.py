@@ -1,4 +1,4 @@
-"""Fitted coefficients of language models; `benchmarks/fitting/language_models.py` writes the file."""
+"""Fitted coefficients of language models; `research/trainfare_research/fitting/language_models.py` writes the file."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-The fitted constants of links between devices; `benchmarks/fitting/links.py` writes the file.
+The fitted constants of links between devices; `research/trainfare_research/fitting/links.py` writes the file.
 
 An alpha-beta model: a message costs a latency, a byte a share of the link's nominal rate. `link_efficiency` and
 `link_latency_s` are keyed by a link of the catalogue ("pcie3") or by its family ("nvlink"); any other link is

@@ -4,7 +4,8 @@ The fitted coefficients of the one-device model: the shares of its peaks that a 
 An efficiency is logistic(sum of coefficient x term), so it stays between 0 and 1 and no prediction beats the roofline;
 `features.py` names the terms. A generation, device or class that was never measured has no coefficient: the device's
 power, peak, bandwidth and age and the operation's kind stand in for it, and the interval is wider (`SigmaFit`).
-`benchmarks/fit_calibration.py` writes the file; the constants of links have one of their own (`network/`).
+`research/trainfare_research/runners/fit_calibration.py` writes the file; the constants of links have one of
+their own (`network/`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """
 What of a step depends on no coefficient: its operations as arrays, and the most that each device could do for them.
 
-`times.py` makes seconds of both; the fit in `benchmarks/fitting/one_device_rows.py` reads the same classes.
+`times.py` makes seconds of both; the fit in `research/trainfare_research/fitting/one_device_rows.py` reads the
+same classes.
 """
 
 from __future__ import annotations

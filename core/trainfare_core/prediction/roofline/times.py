@@ -6,8 +6,8 @@ The definition of the one-device model: how long the operations of a step take, 
     time = kernels x device launch cost + max(a, b) + BLEND x min(a, b)
     step = hold(sum of times, host launches)
 
-Predictions and the fit in `benchmarks/fitting/one_device_rows.py` both use the functions here. They take the
-coefficients as an argument; the efficiencies' terms are named in `features.py`, and h is in `caches.py`.
+Predictions and the fit in `research/trainfare_research/fitting/one_device_rows.py` both use the functions here.
+They take the coefficients as an argument; the efficiencies' terms are named in `features.py`, and h is in `caches.py`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,266 @@
+"""
+Score the choice of a strategy on published comparisons left out of its evidence.
+
+    python -m trainfare_research.runners.strategy --truth transfer_results.csv [--json OUT] [--rows OUT.csv]
+    python -m trainfare_research.runners.strategy --truth learning_curves.csv [--json OUT]
+
+Every comparison is answered with its whole source left out of the shipped evidence, of the interval's width
+and of the threshold to answer at; only the rules of `strategy/prior.py` are not refitted. `--leave-out study` leaves
+out all sources of the same group of authors. Baselines: always full fine-tuning; LoRA when offered; `fixed_rules` by
+domain and size, which were tuned on these rows; and "prior", the strategy that won most of the other sources'
+comparisons in any domain. Learning curves are scored by `strategy_curves.py`.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainfare_core.figures import percent
+from trainfare_core.strategy.choice import StrategyChoice, choose
+from trainfare_core.strategy.evidence import Evidence, comparisons
+from trainfare_core.strategy.prior import FEW_SAMPLES
+from trainfare_core.strategy.strategies import STRATEGY_NAMES, Strategy
+from trainfare_research.fitting import strategy_curves
+from trainfare_research.fitting.strategy import constants, judged
+from trainfare_research.fitting.strategy_rows import ComparisonCase, read_cases, reference_of
+from trainfare_research.truth_table import truth_parser, write_json
+
+SHARES = {"50": (0.25, 0.75), "80": (0.1, 0.9), "90": (0.05, 0.95)}
+RISK_AT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+_STUDY = re.compile(r"^(he2019|qlora|vpetl|automodel|tllib|nanogpt|simclr)")
+
+
+@dataclass(frozen=True)
+class AdvantageBand:
+    """The interval of one strategy's advantage over the reference, 100 ln(ratio)."""
+
+    strategy: Strategy
+    low_80: float
+    high_80: float
+    inside: dict[str, bool]
+
+
+@dataclass(frozen=True)
+class ScoredComparison:
+    """One comparison with its answer."""
+
+    case: ComparisonCase
+    choice: StrategyChoice
+    answered: bool
+    bands: tuple[AdvantageBand, ...]
+
+
+def study_of(source: str) -> str:
+    """Return the group of authors of a source."""
+    found = _STUDY.match(source)
+    return found[1] if found else source
+
+
+def answer(cases: list[ComparisonCase], group: Callable[[str], str]) -> list[ScoredComparison]:
+    """Answer every case from the other groups' shipped comparisons."""
+    shipped = list(comparisons())
+    scored: dict[int, ScoredComparison] = {}
+    for left_out in sorted({group(case.comparison.source) for case in cases}):
+        rows = [row for row in shipped if group(row.source) != left_out]
+        known = Evidence.of(rows)
+        factor, bar = constants(rows, known)
+        for index, case in enumerate(cases):
+            if group(case.comparison.source) == left_out:
+                scored[index] = _scored(case, known, factor, bar)
+    return [scored[index] for index in range(len(cases))]
+
+
+def _scored(case: ComparisonCase, known: Evidence, factor: float, bar: float) -> ScoredComparison:
+    choice = choose(case.comparison.situation, known)
+    bands = []
+    for name, edge, actual in judged(case.comparison, known):
+        limits = {
+            key: (edge.quantile_pct(low, widening=factor), edge.quantile_pct(high, widening=factor))
+            for key, (low, high) in SHARES.items()
+        }
+        inside = {key: low - 1e-9 <= actual <= high + 1e-9 for key, (low, high) in limits.items()}
+        low_80, high_80 = limits["80"]
+        bands.append(AdvantageBand(name, low_80, high_80, inside))
+    return ScoredComparison(case, choice, choice.p_best > bar, tuple(bands))
+
+
+def baselines(known: Evidence) -> dict[str, Callable[[ComparisonCase], Strategy]]:
+    """Return the four baselines; only the last uses `known`."""
+    return {
+        "always_full_finetune": lambda case: first_of(case, "full_finetune"),
+        "lora_when_offered": lambda case: first_of(case, "lora"),
+        "rule_r": fixed_rules,
+        "prior": lambda case: most_wins(case, known.without(case.comparison.source)),
+    }
+
+
+def first_of(case: ComparisonCase, wanted: Strategy) -> Strategy:
+    """Return a strategy where it is offered, else the one most like full fine-tuning."""
+    order: tuple[Strategy, ...] = (wanted, "full_finetune", "lora", "scratch", "linear_probe", "qlora")
+    return next(name for name in order if name in case.values)
+
+
+def fixed_rules(case: ComparisonCase) -> Strategy:
+    """Return the pick of fixed rules by domain, size and metric, which were tuned on these rows."""
+    row = case.comparison
+    if row.domain in ("llm-cpt", "llm-pt"):
+        return first_of(case, "full_finetune")
+    few = row.samples is not None and row.samples <= FEW_SAMPLES
+    if few or row.domain in ("llm-ift", "nlp-glue", "nlp-nlg"):
+        return first_of(case, "lora")
+    return first_of(case, "linear_probe" if "OOD" in row.metric else "full_finetune")
+
+
+def most_wins(case: ComparisonCase, known: Evidence) -> Strategy:
+    """Return the offered strategy that won the largest share of its pairs, in any domain."""
+
+    def share(one: Strategy) -> float:
+        others = [known.advantage_of(one, other) for other in case.values if other != one]
+        tried = np.concatenate([values[~np.isnan(values)] for values in others])
+        return float(((tried > 0) + 0.5 * (tried == 0)).mean()) if len(tried) else 0.5
+
+    return max((name for name in STRATEGY_NAMES if name in case.values), key=share)
+
+
+def figures(picks: list[tuple[ComparisonCase, Strategy]]) -> dict[str, Any]:
+    """Return how good picks were, as fractions; macro figures are means over sources."""
+    regrets = np.array([case.regret(pick) for case, pick in picks])
+    wins = np.array([case.values[pick] == case.best for case, pick in picks])
+    sources = np.array([case.comparison.source for case, _ in picks])
+    by_source = [sources == name for name in sorted(set(sources.tolist()))]
+    return {
+        "n": len(picks),
+        "winner": float(wins.mean()),
+        "within_1pct": float((regrets <= 0.01).mean()),
+        "mean_regret": float(regrets.mean()),
+        "macro_winner": float(np.mean([wins[mine].mean() for mine in by_source])),
+        "macro_regret": float(np.mean([regrets[mine].mean() for mine in by_source])),
+    }
+
+
+def score(scored: list[ScoredComparison]) -> dict[str, Any]:
+    """Return the figures of the picks over all cases and over the answered ones, and the intervals' coverage."""
+    out = figures([(row.case, row.choice.strategy) for row in scored])
+    answered = [(row.case, row.choice.strategy) for row in scored if row.answered]
+    bands = [band for row in scored for band in row.bands]
+    out["answered"] = len(answered)
+    out["of_answered"] = figures(answered) if answered else None
+    out["coverage"] = {
+        key: float(np.mean([band.inside[key] for band in bands])) if bands else None for key in SHARES
+    }
+    return out
+
+
+def risk_coverage(scored: list[ScoredComparison]) -> list[dict[str, float]]:
+    """Return the share of right winners among the most certain cases, for several shares answered."""
+    order = sorted(scored, key=lambda row: -row.choice.p_best)
+    out = []
+    for share in RISK_AT:
+        kept = order[: max(1, round(share * len(order)))]
+        made = figures([(row.case, row.choice.strategy) for row in kept])
+        out.append({"answered": share, "winner": made["winner"], "mean_regret": made["mean_regret"]})
+    return out
+
+
+def report(scored: list[ScoredComparison], skipped: dict[str, int]) -> dict[str, Any]:
+    """Return everything as JSON-able data."""
+    shipped = list(comparisons())
+    known = Evidence.of(shipped)
+    rivals = baselines(known)
+
+    def rivals_on(rows: list[ScoredComparison]) -> dict[str, Any]:
+        return {name: figures([(row.case, pick(row.case)) for row in rows]) for name, pick in rivals.items()}
+
+    by_domain: dict[str, list[ScoredComparison]] = defaultdict(list)
+    by_source: dict[str, list[ScoredComparison]] = defaultdict(list)
+    for row in scored:
+        by_domain[row.case.comparison.domain].append(row)
+        by_source[row.case.comparison.source].append(row)
+    return {
+        **score(scored),
+        "skipped": skipped,
+        "fitted_on": sorted({row.source for row in shipped}),
+        "left_out": "the source of each scored row",
+        "risk_coverage": risk_coverage(scored),
+        "baselines": rivals_on(scored),
+        "by_domain": {
+            name: {**score(rows), "baselines": rivals_on(rows)} for name, rows in sorted(by_domain.items())
+        },
+        "by_source": {name: score(rows) for name, rows in sorted(by_source.items())},
+    }
+
+
+def write_rows(path: Path, scored: list[ScoredComparison]) -> None:
+    """Write one line a comparison and strategy, without the reference."""
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(
+            ["source", "domain", "dataset", "model", "metric", "samples", "best", "picked", "p_best",
+             "answered", "regret", "strategy", "advantage_pct", "low_80", "high_80"]
+        )  # fmt: skip
+        for row in scored:
+            what, pick = row.case.comparison, row.choice.strategy
+            best = next(name for name in STRATEGY_NAMES if row.case.values.get(name) == row.case.best)
+            head = [what.source, what.domain, what.dataset, what.model, what.metric, what.samples, best, pick]
+            head += [f"{row.choice.p_best:.3f}", row.answered, f"{row.case.regret(pick):.4f}"]
+            reference = what.advantage_pct[reference_of(what.advantage_pct)]
+            for band in row.bands:
+                actual = what.advantage_pct[band.strategy] - reference
+                writer.writerow([*head, band.strategy, f"{actual:.3f}", band.low_80, band.high_80])
+
+
+def show(out: dict[str, Any]) -> None:
+    """Print the table."""
+    print(f"{'':24}{'n':>5}{'winner':>8}{'<=1 %':>8}{'regret':>8}{'macro win':>11}{'macro regret':>14}")
+
+    def line(name: str, one: dict[str, Any]) -> None:
+        print(
+            f"{name:24}{one['n']:5}{one['winner']:8.3f}{one['within_1pct']:8.3f}{one['mean_regret']:8.4f}"
+            f"{one['macro_winner']:11.3f}{one['macro_regret']:14.4f}"
+        )
+
+    line("trainfare strategy", out)
+    line("  of the answered", out["of_answered"])
+    for name, one in out["baselines"].items():
+        line(name, one)
+    for name, one in out["by_domain"].items():
+        line(f"  {name}", one)
+    print("coverage of the intervals:", {key: round(value, 3) for key, value in out["coverage"].items()})
+    print(
+        "answered: winner",
+        {percent(row["answered"]): round(row["winner"], 3) for row in out["risk_coverage"]},
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = truth_parser(__doc__)
+    parser.add_argument("--leave-out", choices=["source", "study"], default="source")
+    arguments = parser.parse_args(argv)
+    if strategy_curves.LOSS in arguments.truth.read_text(encoding="utf-8").partition("\n")[0].split(","):
+        curves = strategy_curves.score(strategy_curves.read_runs(arguments.truth))
+        strategy_curves.show(curves)
+        write_json(arguments.json, curves)
+        return
+    cases, skipped = read_cases(arguments.truth)
+    if not cases:
+        sys.exit(f"{arguments.truth.name}: no comparison of two strategies in it: {dict(skipped)}")
+    scored = answer(cases, study_of if arguments.leave_out == "study" else str)
+    out = report(scored, dict(skipped))
+    show(out)
+    write_json(arguments.json, out)
+    if arguments.rows:
+        write_rows(arguments.rows, scored)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Sound, graphs, tables and other workloads of the measured tables."""

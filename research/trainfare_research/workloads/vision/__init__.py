@@ -1,0 +1,1 @@
+"""Networks for images of the measured tables."""
