@@ -33,10 +33,10 @@ def job() -> TrainingJob:
 
 def main() -> None:
     """Print the trained parameters and the cost of each strategy."""
+    from trainfare.methods.module_changes import tracer_of
+    from trainfare.methods.plan import strategy_answer
+    from trainfare.methods.request import StrategyRequest
     from trainfare.prices.sources import load_prices
-    from trainfare.strategy.module_changes import tracer_of
-    from trainfare.strategy.plan import strategy_answer
-    from trainfare.strategy.request import StrategyRequest
 
     request = StrategyRequest(domain="llm-ift", metric="val_loss", within_pct=3.0)
     described = job()

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from trainfare_core.cost_assumptions import CostAssumptions
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.prices.book import PriceBook
-    from trainfare_core.ranking.request import Request
-    from trainfare_core.ranking.why_not import WhyNot
+    from trainfare_core.ranking.alternatives.why_not import WhyNot
+    from trainfare_core.ranking.pricing.request import Request
     from trainfare_core.recommendation import Objective, Recommendation
 
     Job: TypeAlias = JobProfile | TrainingJob | str | Path
@@ -135,7 +135,7 @@ def recommend(
         ProfileError: the profile file is invalid.
         TraceError: a training step that cannot be traced without hardware.
     """
-    from trainfare_core.ranking.request import Request, objective_of
+    from trainfare_core.ranking.pricing.request import Request, objective_of
 
     if price_book is not None and not (lock is None and own_prices is None):
         raise InputError("price_book: with lock or own_prices it would not be used; give one of them")
@@ -207,7 +207,7 @@ def why_not(job: Job, request: Request, choice: PriceChoice, machine: str) -> Ex
     Raises:
         UnknownNameError: the prices do not have the machine.
     """
-    from trainfare_core.ranking.why_not import why_not as explain
+    from trainfare_core.ranking.alternatives.why_not import why_not as explain
 
     loaded, asked, warnings = asked_prices(request.constraints, choice)
     request = replace(request, constraints=asked, as_of=loaded.as_of)
@@ -254,7 +254,7 @@ def ranked(job: Job, request: Request, choice: PriceChoice, *, price_book: Price
         warnings = (*warnings, missing)
     answer = rank(profile, loaded.book, request, notes=(*loaded.problems, *loaded.notes))
     if answer.cheapest_rank is None:
-        from trainfare_core.ranking.nearest import with_alternatives
+        from trainfare_core.ranking.alternatives.nearest import with_alternatives
 
         answer = with_alternatives(answer, profile, loaded.book, request)
     return Ranked(with_outlook(answer), loaded.as_of, warnings)

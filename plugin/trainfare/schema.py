@@ -18,18 +18,18 @@ from trainfare.prices.verify import PricesVerification
 from trainfare_core.decline_documents import ClaimsAnswer, DecompositionAnswer, ForecastAnswer, WaitAnswer
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.methods.answer import StrategyAnswer
+from trainfare_core.methods.curves import LearningCurve
+from trainfare_core.methods.pilots import PilotReport
+from trainfare_core.policy.budget_check import BudgetCheck
+from trainfare_core.policy.check import PolicyCheck
+from trainfare_core.policy.policy import Policy
 from trainfare_core.prediction import MachinePrediction
 from trainfare_core.prices.explain import PriceExplanation
 from trainfare_core.prices.listing import OffersReport
 from trainfare_core.prices.status import PricesStatus
-from trainfare_core.ranking.budget_check import BudgetCheck
-from trainfare_core.ranking.policy import Policy
-from trainfare_core.ranking.policy_check import PolicyCheck
-from trainfare_core.ranking.why_not import WhyNot
+from trainfare_core.ranking.alternatives.why_not import WhyNot
 from trainfare_core.recommendation import Recommendation
-from trainfare_core.strategy.answer import StrategyAnswer
-from trainfare_core.strategy.curves import LearningCurve
-from trainfare_core.strategy.pilots import PilotReport
 from trainfare_providers.disk.files import make_folder, write_text
 from trainfare_providers.update import PricesUpdate
 

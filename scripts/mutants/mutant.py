@@ -45,13 +45,13 @@ PACKAGES: Final = {
             "tests/plugin/test_recommendation.py",
             "tests/plugin/report/test_cost_change.py",
         ),
-        ("tests/core/ranking/test_explain_change.py", "tests/core/ranking/test_rank.py"),
+        ("tests/core/changes/test_explain_change.py", "tests/core/ranking/test_rank.py"),
     ),
     "plans": Package(
         ("core/trainfare_core/candidates", "core/trainfare_core/variants"),
         (
             *("tests/core/test_candidates.py", "tests/core/test_splits.py", "tests/core/variants"),
-            *("tests/core/ranking/test_plans.py", "tests/core/ranking/test_split_plans.py"),
+            *("tests/core/ranking/options/test_plans.py", "tests/core/ranking/test_split_plans.py"),
         ),
         ("tests/core/test_candidates.py", "tests/core/test_splits.py", "tests/core/variants"),
     ),

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from trainfare_core.prices.book import PriceBook
+from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
-from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Option, Recommendation
 
 __all__ = ["EVERYTHING", "MACHINES", "TOY", "Row", "books", "key", "offer_key", "ranked", "unhurried"]

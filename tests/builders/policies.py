@@ -6,9 +6,8 @@ from datetime import date
 from typing import Any
 
 from builders.toy_market import book, offer_row, small_job
-from trainfare_core.ranking.explain_change import PricedJob
-from trainfare_core.ranking.policy import Policy, PolicyJob, Waiver
-from trainfare_core.ranking.policy_check import (
+from trainfare_core.changes.explain_change import PricedJob
+from trainfare_core.policy.check import (
     JobCheck,
     JobInputs,
     PolicyCheck,
@@ -17,6 +16,7 @@ from trainfare_core.ranking.policy_check import (
     policy_check,
     unchecked_job,
 )
+from trainfare_core.policy.policy import Policy, PolicyJob, Waiver
 from trainfare_core.recommendation import Constraints
 
 DAY = date(2026, 11, 24)

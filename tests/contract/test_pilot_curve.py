@@ -16,7 +16,7 @@ from builders.contract import Tiny
 from trainfare.meter.curve_recorder import CurveRecorder
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.services import MeterServices
-from trainfare_core.strategy.curves import MOST_POINTS, LearningCurve
+from trainfare_core.methods.curves import MOST_POINTS, LearningCurve
 
 
 class Learning(Tiny):

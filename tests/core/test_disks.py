@@ -9,9 +9,9 @@ import pytest
 from builders.toy_market import GIB, ToyPredictor, book, offer_row, small_job
 from trainfare_core.clouds import CLOUDS
 from trainfare_core.cost_assumptions import CostAssumptions
+from trainfare_core.ranking.pricing.request import Request
+from trainfare_core.ranking.pricing.service_columns import ServiceColumns, disk_prices_of
 from trainfare_core.ranking.rank import rank
-from trainfare_core.ranking.request import Request
-from trainfare_core.ranking.service_columns import ServiceColumns, disk_prices_of
 from trainfare_core.recommendation import AssumedNumber, Constraints, Recommendation
 from trainfare_core.run_cost import (
     PLANNED_USD_PER_GIB_MONTH,

@@ -18,6 +18,7 @@ from builders.recommendations import no_answer, recommendation
 from fuzz.market import NOW, ranking_of, small_job
 from fuzz.target import Target, file_of
 from trainfare.cli.profile import summary_of
+from trainfare.methods.pilot_files import read_curves
 from trainfare.prelaunch import read_profile
 from trainfare.pull_request.azure_devops import AzureDevOps
 from trainfare.pull_request.ci_job import CodeHost
@@ -28,7 +29,6 @@ from trainfare.report.html import render_html
 from trainfare.report.markdown import render_markdown
 from trainfare.report.terminal import render_terminal
 from trainfare.script.notebook import code_cells
-from trainfare.strategy.pilot_files import read_curves
 from trainfare.user_process.messages import JobFacts, Reply, read_replies
 from trainfare.user_process.places import Places
 from trainfare.user_process.trace_inputs import States, TraceInputs, variables_digest
@@ -36,10 +36,10 @@ from trainfare.user_process.trace_store import StoredTrace, TraceStore
 from trainfare_core.documents import Document
 from trainfare_core.errors import FetchError
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.methods.curves import CurvePoint, LearningCurve, Metric
+from trainfare_core.methods.pilots import common_metric, reached_by, read_pilots, sentences
+from trainfare_core.methods.question import Question
 from trainfare_core.recommendation import Recommendation
-from trainfare_core.strategy.curves import CurvePoint, LearningCurve, Metric
-from trainfare_core.strategy.pilots import common_metric, reached_by, read_pilots, sentences
-from trainfare_core.strategy.question import Question
 from trainfare_providers.http.answer import Reply as HttpReply
 from trainfare_providers.http.client import HttpClient
 
@@ -332,7 +332,7 @@ TARGETS = (
         _curve,
         _curves,
         "json",
-        ("trainfare_core/strategy/curves.py", "trainfare/strategy/pilot_files.py"),
+        ("trainfare_core/methods/curves.py", "trainfare/methods/pilot_files.py"),
     ),
     Target(
         "child_reply",

@@ -11,7 +11,7 @@ from trainfare.prices.sources import PriceChoice
 from trainfare.recommendation import Ranked, ranked
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import PriceBook
-from trainfare_core.ranking.request import Request
+from trainfare_core.ranking.pricing.request import Request
 
 __all__ = ["NOW", "TODAY", "book", "choice", "ranking_of", "small_job"]
 

@@ -17,6 +17,7 @@ from trainfare.cli.decline_tables import forecast_table
 from trainfare.cli.series_file import read_series
 from trainfare.estimate.models import model_named
 from trainfare.job.lightning_cli import job_from_config, read_config
+from trainfare.methods.request import read_strategy_file, request_of
 from trainfare.policy import Pricing, check_jobs, place_of, read_policy
 from trainfare.prices.constraints import with_book_names
 from trainfare.prices.own_prices_file import read_own_prices
@@ -24,11 +25,10 @@ from trainfare.prices.quota_file import read_quotas
 from trainfare.prices.run_cost_table import read_run_cost
 from trainfare.prices.sources import LoadedPrices
 from trainfare.report.policy import github_annotations, junit_xml, policy_markdown, policy_table, sarif_log
-from trainfare.strategy.request import read_strategy_file, request_of
 from trainfare_core.decline_documents import forecast_from_series
+from trainfare_core.policy.check import policy_check
 from trainfare_core.prices.own_prices import apply_own
-from trainfare_core.ranking.policy_check import policy_check
-from trainfare_core.ranking.quotas import machines_allowed
+from trainfare_core.ranking.pricing.quotas import machines_allowed
 from trainfare_core.recommendation import Constraints
 
 __all__ = ["TARGETS"]
@@ -279,7 +279,7 @@ TARGETS = (
         ("trainfare/prices/run_cost_table.py",),
     ),
     Target("model_config", _model_config, lambda: [_MODEL_CONFIG], "json", ("trainfare/estimate/models.py",)),
-    Target("strategy_file", _strategy, lambda: [_STRATEGY], "text", ("trainfare/strategy/request.py",)),
+    Target("strategy_file", _strategy, lambda: [_STRATEGY], "text", ("trainfare/methods/request.py",)),
     Target(
         "dependencies", _dependencies, lambda: [_PROJECT], "text", ("trainfare/base_commit/dependencies.py",)
     ),

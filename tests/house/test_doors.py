@@ -38,6 +38,7 @@ VIOLATIONS = [
     ("stages", "core/trainfare_core/job_profile.py", "import trainfare_core.ranking"),
     ("stages", "core/trainfare_core/prediction/table.py", "import trainfare_core.run_cost"),
     ("stages", "core/trainfare_core/decline/rates.py", "import trainfare_core.errors"),
+    ("ranking", "core/trainfare_core/ranking/pricing/spot.py", "import trainfare_core.ranking.entries"),
     ("clouds", "providers/trainfare_providers/aws/quotas.py", "import trainfare_providers.gcp"),
     (
         "prediction",

@@ -170,7 +170,7 @@ def test_a_caught_mutant_is_run_again_when_its_test_has_changed(tmp_path: Path) 
 def test_the_tests_of_a_module_come_first() -> None:
     """Those named after it or importing it, then what reaches the line and the file; a person's mutant names its own."""
     copy = Copy(TOP)
-    (mutant, *_) = sample("core/trainfare_core/ranking/chances.py", seed=0)
+    (mutant, *_) = sample("core/trainfare_core/ranking/pricing/chances.py", seed=0)
     (line, *_) = mutant.lines(copy.source(mutant.file))
     reach = Reach(
         {
@@ -188,7 +188,7 @@ def test_the_tests_of_a_module_come_first() -> None:
     )
     near = nearest_tests(mutant)
     of_line, of_file = reaching_tests(copy, mutant, {"ranking": reach})
-    assert near[0] == "tests/core/ranking/test_chances.py"
+    assert near[0] == "tests/core/ranking/pricing/test_chances.py"
     assert "tests/core/ranking/test_rank.py" in near
     assert (of_line, of_file) == (["tests/x.py::b"], ["tests/x.py::d"])
     (written, *_) = written_mutants()

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.prices.age_doubt import Z_80
-from trainfare_core.ranking.chances import chances_of_both
 from trainfare_core.ranking.entries import Entries
-from trainfare_core.ranking.limits import Limits
-from trainfare_core.ranking.priced_runs import PricedRuns
+from trainfare_core.ranking.pricing.chances import chances_of_both
+from trainfare_core.ranking.pricing.limits import Limits
+from trainfare_core.ranking.pricing.priced_runs import PricedRuns
 
 __all__ = ["CHANCE_DIGITS", "front", "median_front", "on_front"]
 

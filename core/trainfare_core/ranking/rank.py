@@ -19,8 +19,6 @@ from trainfare_core.candidates import take
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
-from trainfare_core.ranking.assumed_numbers import assumed_numbers
-from trainfare_core.ranking.assumptions import assumptions_of
 from trainfare_core.ranking.entries import (
     Entries,
     best_entries,
@@ -32,15 +30,17 @@ from trainfare_core.ranking.entries import (
 )
 from trainfare_core.ranking.fold import folded
 from trainfare_core.ranking.front import median_front, on_front
-from trainfare_core.ranking.job_summary import job_summary
-from trainfare_core.ranking.limits import Limits
-from trainfare_core.ranking.options import OptionMaker
-from trainfare_core.ranking.price_doubt import usable_offers
-from trainfare_core.ranking.priced_request import applied, priced_for
-from trainfare_core.ranking.priced_runs import Predictor
-from trainfare_core.ranking.rejections import rejections_of, why_nothing
-from trainfare_core.ranking.request import DEFAULT_PURCHASE, Request
-from trainfare_core.ranking.runner_up import runner_up_of, worth_usd
+from trainfare_core.ranking.options.assumed_numbers import assumed_numbers
+from trainfare_core.ranking.options.assumptions import assumptions_of
+from trainfare_core.ranking.options.job_summary import job_summary
+from trainfare_core.ranking.options.options import OptionMaker
+from trainfare_core.ranking.options.rejections import rejections_of, why_nothing
+from trainfare_core.ranking.options.runner_up import runner_up_of, worth_usd
+from trainfare_core.ranking.pricing.limits import Limits
+from trainfare_core.ranking.pricing.price_doubt import usable_offers
+from trainfare_core.ranking.pricing.priced_request import applied, priced_for
+from trainfare_core.ranking.pricing.priced_runs import Predictor
+from trainfare_core.ranking.pricing.request import DEFAULT_PURCHASE, Request
 from trainfare_core.recommendation import (
     Constraints,
     Interval,

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from trainfare_core.candidates import take
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import PriceBook
-from trainfare_core.ranking.chances import probability_of_both
 from trainfare_core.ranking.entries import Entries, every_offer
-from trainfare_core.ranking.limits import Limits
-from trainfare_core.ranking.options import OptionMaker
-from trainfare_core.ranking.price_doubt import usable_offers
-from trainfare_core.ranking.priced_request import applied, priced_for
-from trainfare_core.ranking.priced_runs import Predictor, PricedRuns
-from trainfare_core.ranking.request import Request
+from trainfare_core.ranking.options.options import OptionMaker
+from trainfare_core.ranking.pricing.chances import probability_of_both
+from trainfare_core.ranking.pricing.limits import Limits
+from trainfare_core.ranking.pricing.price_doubt import usable_offers
+from trainfare_core.ranking.pricing.priced_request import applied, priced_for
+from trainfare_core.ranking.pricing.priced_runs import Predictor, PricedRuns
+from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.recommendation import Constraints, Option
 
 __all__ = ["Quantity", "SureRun", "surest"]

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from trainfare.base_commit import Commit, Repository
     from trainfare.prices.sources import LoadedPrices
     from trainfare.user_process import CopiedFolder
+    from trainfare_core.changes.explain_change import PricedJob, UnknownJob
     from trainfare_core.prices.book import PriceBook
-    from trainfare_core.ranking.explain_change import PricedJob, UnknownJob
 
 __all__ = ["BaseOf", "BaseOptions", "base_of", "of_file"]
 
@@ -114,7 +114,7 @@ def of_file(file: Path) -> BaseOf:
         InputError: it is code, which is never run here.
     """
     from trainfare.prelaunch import is_target, read_profile
-    from trainfare_core.ranking.explain_change import PricedJob
+    from trainfare_core.changes.explain_change import PricedJob
 
     if is_target(str(file)):
         msg = f"--base {file}: give the profile of the job before the change, not its code"
@@ -129,7 +129,7 @@ def _of_commit(
 ) -> Generator[BaseOf, None, None]:
     from trainfare.base_commit import Repository, changed_dependencies
     from trainfare.user_process import CopiedFolder
-    from trainfare_core.ranking.explain_change import PricedJob, UnknownJob
+    from trainfare_core.changes.explain_change import PricedJob, UnknownJob
 
     place = _place_of(job)
     repository = Repository.around(Path.cwd() if place is None else place.parent)

@@ -16,8 +16,8 @@ from trainfare.cli.target import TargetOptions, profile_of
 
 if TYPE_CHECKING:
     from trainfare.prices.sources import LoadedPrices
+    from trainfare_core.changes.explain_change import PricedJob, UnknownJob
     from trainfare_core.job_profile import JobProfile
-    from trainfare_core.ranking.explain_change import PricedJob, UnknownJob
     from trainfare_core.recommendation import Constraints
 
 __all__ = ["check"]
@@ -50,7 +50,7 @@ def check(
     Of several jobs the worst code counts: 4, 2, 1, 3, 0.
     """
     from trainfare.cli.check_answers import policy_answer, target_answer
-    from trainfare_core.ranking.explain_change import PricedJob
+    from trainfare_core.changes.explain_change import PricedJob
 
     outputs = outputs_of(output, out)
     job = target.named(job)

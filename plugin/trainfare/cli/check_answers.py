@@ -24,14 +24,14 @@ from trainfare.report.policy import (
     sarif_log,
 )
 from trainfare_core.errors import InputError
-from trainfare_core.ranking.policy import AllowList, Policy, PolicyJob
-from trainfare_core.ranking.policy_check import PolicyCheck, policy_check
-from trainfare_core.ranking.rules import OnUnknown
+from trainfare_core.policy.check import PolicyCheck, policy_check
+from trainfare_core.policy.policy import AllowList, Policy, PolicyJob
+from trainfare_core.policy.rules import OnUnknown
 from trainfare_providers.disk.toml_file import key_hint
 
 if TYPE_CHECKING:
+    from trainfare_core.changes.explain_change import PricedJob, UnknownJob
     from trainfare_core.job_profile import JobProfile
-    from trainfare_core.ranking.explain_change import PricedJob, UnknownJob
     from trainfare_core.recommendation import Constraints
 
 __all__ = ["CheckAnswer", "policy_answer", "target_answer"]

@@ -11,7 +11,7 @@ import typer
 
 from trainfare.cli.options import LoaderOptions, RunLimits
 from trainfare_core.errors import InputError
-from trainfare_core.ranking.rules import OnUnknown
+from trainfare_core.policy.rules import OnUnknown
 
 __all__ = ["PolicyOptions"]
 

@@ -70,7 +70,7 @@ class RankingOptions:
             NothingFitsError: no machine is left; the answer, which says why, is written.
         """
         from trainfare.recommendation import ranked
-        from trainfare_core.ranking.request import DEFAULT_LIMIT, Request, objective_of
+        from trainfare_core.ranking.pricing.request import DEFAULT_LIMIT, Request, objective_of
 
         constraints = limits.constraints(
             value_usd_per_month=self.value_per_month, value_usd_per_hour=self.value_per_hour

@@ -32,15 +32,15 @@ from trainfare.cli.output import check_writable, warn, write_answer
 from trainfare.cli.target import TargetOptions
 from trainfare.job import script_of
 from trainfare_core.errors import CannotTellError, InputError
-from trainfare_core.strategy.question import Question
+from trainfare_core.methods.question import Question
 
 if TYPE_CHECKING:
+    from trainfare.methods.request import StrategyRequest
     from trainfare.prices.sources import PriceChoice
-    from trainfare.strategy.request import StrategyRequest
-    from trainfare_core.strategy.answer import StrategyAnswer
-    from trainfare_core.strategy.draws import ReachedBy
-    from trainfare_core.strategy.pilots import PilotReport
-    from trainfare_core.strategy.strategies import Strategy
+    from trainfare_core.methods.answer import StrategyAnswer
+    from trainfare_core.methods.draws import ReachedBy
+    from trainfare_core.methods.methods import Strategy
+    from trainfare_core.methods.pilots import PilotReport
 
 __all__ = ["strategy"]
 
@@ -85,8 +85,8 @@ def strategy(
     **fields: Any,
 ) -> None:
     """Compare training strategies, from a linear probe to training from scratch, by cost to the target."""
+    from trainfare.methods.request import read_strategy_file, request_of
     from trainfare.report.strategy.pilots import render_pilots
-    from trainfare.strategy.request import read_strategy_file, request_of
 
     check_writable(out)
     job, curves = _split(targets or [], pilot or [], target)
@@ -138,9 +138,9 @@ def _split(targets: list[str], pilots: list[str], target: TargetOptions) -> tupl
 
 
 def _pilots(curves: list[str], question: Question) -> PilotReport:
-    from trainfare.strategy.pilot_files import read_curves
+    from trainfare.methods.pilot_files import read_curves
     from trainfare_core._version import __version__
-    from trainfare_core.strategy.pilots import common_metric, read_pilots
+    from trainfare_core.methods.pilots import common_metric, read_pilots
 
     by_strategy = read_curves(curves)
     named = question.metric if "metric" in question.model_fields_set else common_metric(by_strategy)
@@ -151,10 +151,10 @@ def _pilots(curves: list[str], question: Question) -> PilotReport:
 def _answer(
     target: str, request: StrategyRequest, choice: PriceChoice, curves: list[str], limits: TargetOptions
 ) -> tuple[StrategyAnswer, date]:
+    from trainfare.methods.plan import prices_of, strategy_answer
     from trainfare.prices.sources import age_warnings, load_prices
     from trainfare.report.strategy.pilots import render_pilots
-    from trainfare.strategy.plan import prices_of, strategy_answer
-    from trainfare_core.strategy.pilots import reached_by, sentences
+    from trainfare_core.methods.pilots import reached_by, sentences
 
     reached: dict[Strategy, ReachedBy] = {}
     notes: tuple[str, ...] = ()

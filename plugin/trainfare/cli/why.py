@@ -46,7 +46,7 @@ def why(
     """Say why a machine is not the answer: what rejects it, with figures, or by how much it loses."""
     from trainfare.recommendation import why_not
     from trainfare.report.why import why_text
-    from trainfare_core.ranking.request import Request, objective_of
+    from trainfare_core.ranking.pricing.request import Request, objective_of
 
     constraints = limits.constraints(value_usd_per_hour=value_per_hour)
     request = Request(constraints, objective_of(objective, constraints), max_nodes=limits.max_nodes)

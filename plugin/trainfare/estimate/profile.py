@@ -11,11 +11,11 @@ from torch.nn import functional
 from trainfare.estimate.models import FoundModel, Task, model_named
 from trainfare.estimate.request import EstimateRequest
 from trainfare.job import TrainingJob
-from trainfare.strategy.module_changes import tracer_of
-from trainfare.strategy.step_change import StepChange
+from trainfare.methods.module_changes import tracer_of
+from trainfare.methods.step_change import StepChange
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.strategy.strategies import Strategy
+from trainfare_core.methods.methods import Strategy
 
 __all__ = ["estimated_profile"]
 

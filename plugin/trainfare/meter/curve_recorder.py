@@ -16,8 +16,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from trainfare_core.strategy.curves import MOST_POINTS, CurvePoint, LearningCurve, Metric
-from trainfare_core.strategy.strategies import STRATEGY_NAMES, Strategy
+from trainfare_core.methods.curves import MOST_POINTS, CurvePoint, LearningCurve, Metric
+from trainfare_core.methods.methods import STRATEGY_NAMES, Strategy
 
 __all__ = ["CurveRecorder"]
 

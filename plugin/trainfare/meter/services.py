@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from trainfare.meter.settings import MeterSettings
     from trainfare.trace import StepTrace
     from trainfare_core.job_profile import JobProfile
+    from trainfare_core.methods.curves import LearningCurve
     from trainfare_core.recommendation import Recommendation
-    from trainfare_core.strategy.curves import LearningCurve
 
 __all__ = ["MeterServices"]
 

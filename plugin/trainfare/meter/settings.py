@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from trainfare_core.errors import InputError
-from trainfare_core.strategy.strategies import STRATEGY_NAMES, Strategy
+from trainfare_core.methods.methods import STRATEGY_NAMES, Strategy
 
 __all__ = ["MeterSettings"]
 

@@ -12,12 +12,12 @@ from trainfare.policy.target_place import place_of
 from trainfare.prices.constraints import used_prices, with_book_names
 from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings
 from trainfare_core.errors import PricesUnavailableError, TrainfareError
-from trainfare_core.ranking.policy import Policy
-from trainfare_core.ranking.policy_check import JobCheck, JobInputs, checked_job, unchecked_job
+from trainfare_core.policy.check import JobCheck, JobInputs, checked_job, unchecked_job
+from trainfare_core.policy.policy import Policy
 
 if TYPE_CHECKING:
+    from trainfare_core.changes.explain_change import PricedJob, UnknownJob
     from trainfare_core.job_profile import JobProfile
-    from trainfare_core.ranking.explain_change import PricedJob, UnknownJob
 
 __all__ = ["Pricing", "check_jobs", "check_one"]
 

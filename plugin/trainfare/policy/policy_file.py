@@ -21,7 +21,7 @@ from trainfare.job import script_of, target_of
 from trainfare.prices.run_cost_table import OWN_FILE, PROJECT_FILE, PROJECT_TABLE
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.errors import InputError
-from trainfare_core.ranking.policy import AllowList, Policy, PolicyJob, Waiver
+from trainfare_core.policy.policy import AllowList, Policy, PolicyJob, Waiver
 from trainfare_providers.disk.files import read_input
 from trainfare_providers.disk.toml_file import key_hint, line_of_key, parse_toml
 

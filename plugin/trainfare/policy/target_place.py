@@ -11,7 +11,7 @@ from typing import Final
 
 from trainfare.job import script_of
 from trainfare_core.errors import InputError
-from trainfare_core.ranking.policy_check import SourcePlace
+from trainfare_core.policy.check import SourcePlace
 from trainfare_providers.disk.files import read_input
 
 __all__ = ["place_of"]

@@ -25,7 +25,7 @@ Names: TypeAlias = "str | Sequence[str] | None"
 
 def used_prices(book: PriceBook, asked: Constraints) -> PriceBook:
     """Return the prices within the constraints, whose names are spelled as in the book."""
-    from trainfare_core.ranking.price_doubt import offers_asked_for
+    from trainfare_core.ranking.pricing.price_doubt import offers_asked_for
 
     return offers_asked_for(book, asked)
 
@@ -128,7 +128,7 @@ def with_book_names(asked: Constraints, book: PriceBook) -> Constraints:
         NoOffersError: all names are known, and no price has all of them.
     """
     from trainfare_core.prices.residency import located
-    from trainfare_core.ranking.request import DEFAULT_PURCHASE
+    from trainfare_core.ranking.pricing.request import DEFAULT_PURCHASE
 
     clouds = book.resolve("provider", asked.providers)
     there = book.filter(
@@ -184,7 +184,7 @@ def _quotas_with_names(quotas: Iterable[QuotaLimit], book: PriceBook) -> Iterato
         UnknownNameError: the book has a quota's cloud, and there neither its service, its region nor a machine of its
             names.
     """
-    from trainfare_core.ranking.quotas import machines_of_family
+    from trainfare_core.ranking.pricing.quotas import machines_of_family
 
     @cache
     def clouds(name: str) -> list[str]:

@@ -102,7 +102,7 @@ def _unlimited(prices: PriceBook, quotas: Sequence[QuotaLimit]) -> Iterator[str]
     """Yield a sentence for each cloud service with prices that none of the quotas is about."""
     import polars as pl
 
-    from trainfare_core.ranking.quotas import machines_allowed
+    from trainfare_core.ranking.pricing.quotas import machines_allowed
 
     free = prices.frame.filter(pl.Series(machines_allowed(prices.frame, quotas)) == inf)
     for rows in free.partition_by("provider", "service"):

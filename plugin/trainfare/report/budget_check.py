@@ -9,7 +9,7 @@ from trainfare.report.escape import markdown_text, terminal_text
 from trainfare.report.tables import UNLIMITED_WIDTH
 from trainfare.report.wording import plan_changes_text
 from trainfare_core.figures import hours_range, hours_text
-from trainfare_core.ranking.budget_check import BudgetCheck
+from trainfare_core.policy.budget_check import BudgetCheck
 from trainfare_core.recommendation import Constraints, Option
 
 __all__ = ["check_markdown", "check_table"]

@@ -10,9 +10,9 @@ from decimal import Decimal
 
 from trainfare.report.escape import markdown_text, terminal_text
 from trainfare.report.tables import table_text
+from trainfare_core.changes.cost_change import CostCause, CostChange, CostSide, ModuleChange
 from trainfare_core.documents import Interval
 from trainfare_core.figures import hours_range, percent
-from trainfare_core.ranking.cost_change import CostCause, CostChange, CostSide, ModuleChange
 
 __all__ = ["change_headline", "change_markdown", "change_notes", "change_table"]
 

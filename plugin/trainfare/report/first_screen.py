@@ -22,8 +22,8 @@ from trainfare.report.rows import ranking_row
 from trainfare.report.wording import batch_text, machine_label, plan_changes_text, script_lines, usd
 from trainfare_core.figures import percent
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.ranking.quotas import QUOTA_NOTE
-from trainfare_core.ranking.rejections import REASON_WORDS
+from trainfare_core.ranking.options.rejections import REASON_WORDS
+from trainfare_core.ranking.pricing.quotas import QUOTA_NOTE
 from trainfare_core.recommendation import Alternative, Option, Recommendation
 
 __all__ = ["MAX_LINES", "ScreenLine", "first_screen"]

@@ -7,7 +7,7 @@ from datetime import date
 
 from trainfare.report.price_age import price_ages, price_date_of
 from trainfare.report.rows import RankingRow, ranking_row
-from trainfare_core.ranking.runner_up import worth_usd
+from trainfare_core.ranking.options.runner_up import worth_usd
 from trainfare_core.recommendation import Option, Recommendation
 
 __all__ = ["BestOption", "best_options", "headline", "picks"]

@@ -35,7 +35,7 @@ from trainfare.report.rows import (
 from trainfare.report.wording import batch_text, plan_changes_text, script_lines, usd
 from trainfare_core.figures import figures, percent
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.ranking.rejections import REASON_WORDS
+from trainfare_core.ranking.options.rejections import REASON_WORDS
 from trainfare_core.recommendation import AssumedNumber, Option, Recommendation
 
 __all__ = [

@@ -6,8 +6,8 @@ import textwrap
 
 from trainfare.report.escape import terminal_text
 from trainfare.report.wording import plan_changes_text, script_lines
-from trainfare_core.ranking.rejections import REASON_WORDS
-from trainfare_core.ranking.why_not import WhyNot, run_text
+from trainfare_core.ranking.alternatives.why_not import WhyNot, run_text
+from trainfare_core.ranking.options.rejections import REASON_WORDS
 
 __all__ = ["why_text"]
 

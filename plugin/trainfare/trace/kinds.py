@@ -195,7 +195,7 @@ def classify(
 
 def _kind(func: Any, name: str, *, has_formula: bool) -> OperationKind:
     if getattr(func, "namespace", "") == "trainfare":
-        return "elementwise"  # unpacks 4-bit weights (`trainfare.strategy.four_bit_layer`)
+        return "elementwise"  # unpacks 4-bit weights (`trainfare.methods.four_bit_layer`)
     if getattr(func, "namespace", "") not in ("aten", "prims", "higher_order"):
         return "matmul" if has_formula else "unknown"
     known = _KINDS.get(name)

@@ -171,7 +171,7 @@ def _traced(job: TrainingJob, trace: Trace) -> JobProfile:
         chosen = job if trace.precision is None else replace(job, precision=trace.precision)
         profile = trace_job(chosen, real=trace.real)
     else:
-        from trainfare.strategy.module_changes import tracer_of
+        from trainfare.methods.module_changes import tracer_of
 
         profile = tracer_of(job, trace.real)(trace.change)
     if isinstance(job, LiveJob) and job.live.narrow != "fp8" and computed_in(profile.precision) == "fp8":

@@ -18,7 +18,7 @@ from typing import IO, Annotated, Final, Literal
 from pydantic import Field, ValidationError
 
 from trainfare.job import RealLimits
-from trainfare.strategy.step_change import StepChange
+from trainfare.methods.step_change import StepChange
 from trainfare.user_process.places import Places
 from trainfare.user_process.trace_inputs import TraceInputs
 from trainfare_core import errors

@@ -16,7 +16,7 @@ from typing import IO, Final, final
 
 from pydantic import ValidationError
 
-from trainfare.strategy.step_change import StepChange
+from trainfare.methods.step_change import StepChange
 from trainfare.user_process.copied_folder import CopiedFolder
 from trainfare.user_process.limits import ProcessLimits, machine_memory_gib
 from trainfare.user_process.messages import Answer, JobFacts, Start, Trace, error_of, read_replies

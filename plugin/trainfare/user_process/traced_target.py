@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import final
 
 from trainfare.job import REAL_LIMITS, script_of
-from trainfare.strategy.step_change import StepChange
+from trainfare.methods.step_change import StepChange
 from trainfare.user_process.copied_folder import CopiedFolder
 from trainfare.user_process.limits import ProcessLimits
 from trainfare.user_process.messages import JobFacts, Trace

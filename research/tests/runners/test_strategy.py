@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainfare_core.strategy.choice import WIDENING
-from trainfare_core.strategy.evidence import comparisons
+from trainfare_core.methods.choice import WIDENING
+from trainfare_core.methods.evidence import comparisons
 
 pytestmark = pytest.mark.sources
 

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from trainfare_core.strategy.pilot_ends import Drop, drop_at
-from trainfare_core.strategy.pilots import value_at
+from trainfare_core.methods.pilot_ends import Drop, drop_at
+from trainfare_core.methods.pilots import value_at
 from trainfare_research.fitting.strategy import ship
 from trainfare_research.truth_table import read_rows
 

@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainfare_core.strategy.evidence import Comparison
-from trainfare_core.strategy.situation import task_of
-from trainfare_core.strategy.strategies import STRATEGY_NAMES, Strategy
+from trainfare_core.methods.evidence import Comparison
+from trainfare_core.methods.methods import STRATEGY_NAMES, Strategy
+from trainfare_core.methods.situation import task_of
 from trainfare_research.truth_table import read_rows
 
 Line = dict[str, str]

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from trainfare_core.figures import percent
-from trainfare_core.strategy.choice import StrategyChoice, choose
-from trainfare_core.strategy.evidence import Evidence, comparisons
-from trainfare_core.strategy.prior import FEW_SAMPLES
-from trainfare_core.strategy.strategies import STRATEGY_NAMES, Strategy
+from trainfare_core.methods.choice import StrategyChoice, choose
+from trainfare_core.methods.evidence import Evidence, comparisons
+from trainfare_core.methods.methods import STRATEGY_NAMES, Strategy
+from trainfare_core.methods.prior import FEW_SAMPLES
 from trainfare_research.fitting import strategy_curves
 from trainfare_research.fitting.strategy import constants, judged
 from trainfare_research.fitting.strategy_rows import ComparisonCase, read_cases, reference_of

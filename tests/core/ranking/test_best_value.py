@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from builders.drawn_markets import Row, books, ranked, unhurried
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from trainfare_core.errors import InputError
+from trainfare_core.ranking.alternatives.why_not import why_not
+from trainfare_core.ranking.pricing.request import Request, objective_of
 from trainfare_core.ranking.rank import rank
-from trainfare_core.ranking.request import Request, objective_of
-from trainfare_core.ranking.why_not import why_not
 from trainfare_core.recommendation import Constraints, Option, Recommendation
 
 A100, H100, T4 = "A100-SXM-80GB", "H100-SXM-80GB", "T4-16GB"

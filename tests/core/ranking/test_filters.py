@@ -8,8 +8,8 @@ import pytest
 
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from trainfare_core.errors import UnknownNameError
+from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
-from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Constraints, Recommendation
 
 BOOK = book(

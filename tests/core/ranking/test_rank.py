@@ -27,10 +27,10 @@ from trainfare_core.job_profile import (
 )
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes, PriceBook
-from trainfare_core.ranking.chances import probability
 from trainfare_core.ranking.front import front
+from trainfare_core.ranking.pricing.chances import probability
+from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import best_chance, rank
-from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Constraints, Option, Recommendation
 from trainfare_core.run_cost import PLANNED_USD_PER_GIB_MONTH
 

@@ -16,9 +16,9 @@ from builders.toy_market import GIB, ToyPredictor, block_job, book, in_precision
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import BatchFacts, ParallelFacts
 from trainfare_core.prices.book import PriceBook
+from trainfare_core.ranking.alternatives.why_not import why_not
+from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
-from trainfare_core.ranking.request import Request
-from trainfare_core.ranking.why_not import why_not
 from trainfare_core.recommendation import Constraints, Objective, Option
 
 OBJECTIVES = st.sampled_from(["cheapest", "fastest"])

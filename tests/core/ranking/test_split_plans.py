@@ -12,11 +12,11 @@ from builders.drawn_markets import TOY, Row, books, ranked, unhurried
 from builders.toy_market import ToyPredictor, book, decoder_job, offer_row, shapes, small_job
 from trainfare_core.candidates import PlanSpace, enumerate_candidates
 from trainfare_core.job_profile import BatchFacts, ParallelFacts
-from trainfare_core.ranking.nearest import with_alternatives
-from trainfare_core.ranking.plans import plan_changes, plan_text, trainer_arguments
+from trainfare_core.ranking.alternatives.nearest import with_alternatives
+from trainfare_core.ranking.options.plans import plan_changes, plan_text, trainer_arguments
+from trainfare_core.ranking.options.split_words import split_of
+from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
-from trainfare_core.ranking.request import Request
-from trainfare_core.ranking.split_words import split_of
 from trainfare_core.recommendation import Allowed, Constraints, ModelSplit, Objective, Option, Recommendation
 
 EIGHT = offer_row(instance_type="a100.8x", accelerator_count=8.0)

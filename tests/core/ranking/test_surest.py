@@ -17,9 +17,9 @@ from trainfare_core.candidates import CandidateTable
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes
-from trainfare_core.ranking.nearest import with_alternatives
+from trainfare_core.ranking.alternatives.nearest import with_alternatives
+from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
-from trainfare_core.ranking.request import Request
 from trainfare_core.ranking.surest import Quantity, surest
 from trainfare_core.recommendation import Constraints, Option, Recommendation
 

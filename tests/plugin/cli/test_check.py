@@ -12,8 +12,8 @@ from builders.toy_market import book, in_precisions, offer_row, small_job
 from trainfare.cli import main
 from trainfare.report.budget_check import check_markdown, check_table
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.ranking.budget_check import BudgetCheck, judge
-from trainfare_core.ranking.request import Request
+from trainfare_core.policy.budget_check import BudgetCheck, judge
+from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.recommendation import Constraints
 
 DAY = date(2026, 11, 24)

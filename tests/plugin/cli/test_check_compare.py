@@ -15,8 +15,8 @@ from builders.git_repository import GitRepository
 from builders.toy_market import book, offer_row
 from trainfare.cli import main
 from trainfare.prices.lock import LockHeader, lock_text
-from trainfare_core.ranking.budget_check import BudgetCheck
-from trainfare_core.ranking.policy_check import PolicyCheck
+from trainfare_core.policy.budget_check import BudgetCheck
+from trainfare_core.policy.check import PolicyCheck
 
 SCRIPT = """
 import sys

@@ -21,7 +21,7 @@ from trainfare.cli.check_answers import policy_answer
 from trainfare.cli.policy_options import PolicyOptions
 from trainfare.prices.sources import PriceChoice
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.ranking.policy_check import PolicyCheck
+from trainfare_core.policy.check import PolicyCheck
 from trainfare_core.recommendation import Constraints
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "schema" / "policy-check-1.json"

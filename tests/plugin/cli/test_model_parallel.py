@@ -8,8 +8,8 @@ import pytest
 
 from builders.profiles import gpt_profile
 from trainfare.cli import main
-from trainfare_core.ranking.budget_check import BudgetCheck
-from trainfare_core.ranking.why_not import WhyNot
+from trainfare_core.policy.budget_check import BudgetCheck
+from trainfare_core.ranking.alternatives.why_not import WhyNot
 from trainfare_core.recommendation import ModelSplit, Recommendation
 
 MACHINE = ("--instance-type", "g6.48xlarge", "--max-nodes", "1")

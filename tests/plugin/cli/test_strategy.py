@@ -11,12 +11,12 @@ import pytest
 
 from trainfare.cli import main
 from trainfare.job import TrainingJob
-from trainfare.strategy.request import filled_from, read_strategy_file, request_of
+from trainfare.methods.request import filled_from, read_strategy_file, request_of
 from trainfare_core.errors import InputError
-from trainfare_core.strategy.answer import StrategyAnswer
-from trainfare_core.strategy.curves import CurvePoint, LearningCurve, Metric
-from trainfare_core.strategy.pilots import PilotReport
-from trainfare_core.strategy.strategies import STRATEGY_NAMES
+from trainfare_core.methods.answer import StrategyAnswer
+from trainfare_core.methods.curves import CurvePoint, LearningCurve, Metric
+from trainfare_core.methods.methods import STRATEGY_NAMES
+from trainfare_core.methods.pilots import PilotReport
 
 SCRIPT = '''
 import torch

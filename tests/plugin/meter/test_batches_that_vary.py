@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from builders.lightning_modules import MeterHarness, quiet, trainer
 from trainfare.report.facts import job_facts
-from trainfare_core.ranking.job_summary import job_summary
+from trainfare_core.ranking.options.job_summary import job_summary
 
 pytestmark = [*quiet, pytest.mark.filterwarnings("ignore:.*enable_nested_tensor")]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainfare.policy import place_of
-from trainfare_core.ranking.policy_check import SourcePlace
+from trainfare_core.policy.check import SourcePlace
 
 SOURCE = '''\
 raise SystemExit("never run")

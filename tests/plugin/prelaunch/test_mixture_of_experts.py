@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from trainfare.job import TrainingJob
+from trainfare.methods.module_changes import tracer_of
+from trainfare.methods.step_change import StepChange
 from trainfare.prelaunch import trace_job
-from trainfare.strategy.module_changes import tracer_of
-from trainfare.strategy.step_change import StepChange
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.variants import DecoderShape, why_not_split
 

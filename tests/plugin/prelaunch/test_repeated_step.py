@@ -12,9 +12,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from trainfare.job import TrainingJob
+from trainfare.methods.module_changes import ModuleChange
 from trainfare.prelaunch import trace_changed, trace_job
 from trainfare.prelaunch.equal_blocks import EqualBlocks, equal_blocks
-from trainfare.strategy.module_changes import ModuleChange
 from trainfare.trace.repetition import Item, NotRepeatedError, Three, extended, extended_sequence
 
 WIDTH, BLOCKS, WORDS, TOKENS = 16, 8, 24, 6

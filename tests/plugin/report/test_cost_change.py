@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainfare.report.cost_change import change_headline, change_markdown, change_table
-from trainfare_core.documents import Interval
-from trainfare_core.ranking.cost_change import (
+from trainfare_core.changes.cost_change import (
     CauseName,
     CostCause,
     CostChange,
@@ -19,6 +18,7 @@ from trainfare_core.ranking.cost_change import (
     FlopsChange,
     ModuleChange,
 )
+from trainfare_core.documents import Interval
 
 COLUMNS = 80
 

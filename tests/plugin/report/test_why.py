@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from builders.recommendations import option
 from trainfare.report.why import why_text
-from trainfare_core.ranking.why_not import WhyNot
+from trainfare_core.ranking.alternatives.why_not import WhyNot
 from trainfare_core.recommendation import Alternative
 
 

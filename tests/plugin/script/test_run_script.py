@@ -13,9 +13,9 @@ from builders.environments import lean_python
 from builders.lightning_modules import NAMESPACES
 from builders.processes import HANG_S
 from trainfare.job import Script
+from trainfare.methods.step_change import StepChange
 from trainfare.script.notebook import run_notebook
 from trainfare.script.run import run_script
-from trainfare.strategy.step_change import StepChange
 from trainfare.user_process import ProcessLimits, UserProcess
 from trainfare_core.errors import TargetError
 from trainfare_core.job_profile import JobProfile

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from builders.target_files import JOB, TWO_LAYERS
-from trainfare.strategy.step_change import StepChange
+from trainfare.methods.step_change import StepChange
 from trainfare.user_process import ProcessLimits, TracedTarget, TraceStore
 from trainfare.user_process.messages import JobFacts
 from trainfare.user_process.places import Places, places_of

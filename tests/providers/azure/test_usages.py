@@ -20,7 +20,7 @@ from builders.patient_client import patient_client
 from faults.server import FaultServer, Script, json_script
 from trainfare_core.errors import CannotTellError, FetchError
 from trainfare_core.prices.book import PURCHASE_OPTIONS
-from trainfare_core.ranking.quotas import machines_allowed
+from trainfare_core.ranking.pricing.quotas import machines_allowed
 from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.azure import AzurePrices
 from trainfare_providers.azure.meters import machines

@@ -17,7 +17,7 @@ from builders.patient_client import patient_client
 from faults.server import FaultServer, Script, json_script
 from trainfare_core.errors import CannotTellError, FetchError
 from trainfare_core.prices.book import PriceBook
-from trainfare_core.ranking.quotas import machines_allowed
+from trainfare_core.ranking.pricing.quotas import machines_allowed
 from trainfare_providers.gcp import GcpPrices
 from trainfare_providers.gcp.machines import machines
 from trainfare_providers.gcp.quotas import QuotaSites, family_quota

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from trainfare.report.escape import terminal_text
-from trainfare_core.ranking.policy_check import Finding, JobCheck, PolicyCheck
-from trainfare_core.ranking.rules import RULES
+from trainfare_core.policy.check import Finding, JobCheck, PolicyCheck
+from trainfare_core.policy.rules import RULES
 
 __all__ = ["github_annotations"]
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from trainfare.report.escape import terminal_text
-from trainfare_core.ranking.policy_check import Finding, JobCheck, PolicyCheck, SourcePlace
-from trainfare_core.ranking.rules import RULES
+from trainfare_core.policy.check import Finding, JobCheck, PolicyCheck, SourcePlace
+from trainfare_core.policy.rules import RULES
 
 __all__ = ["sarif_log"]
 

@@ -10,8 +10,8 @@ from trainfare.report.escape import markdown_text, terminal_text
 from trainfare.report.tables import UNLIMITED_WIDTH, table_text
 from trainfare.report.wording import plan_changes_text, unused_text
 from trainfare_core.figures import hours_range, hours_text
-from trainfare_core.ranking.policy_check import Finding, JobCheck, PolicyCheck
-from trainfare_core.ranking.rules import LIMIT_RULES, RULES
+from trainfare_core.policy.check import Finding, JobCheck, PolicyCheck
+from trainfare_core.policy.rules import LIMIT_RULES, RULES
 
 __all__ = ["policy_markdown", "policy_table"]
 

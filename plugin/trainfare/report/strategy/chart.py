@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from trainfare.report.charts.svg import COLOURS, Figure, draw
 from trainfare.report.wording import usd
-from trainfare_core.strategy.answer import StrategyLine
-from trainfare_core.strategy.strategies import STRATEGIES
+from trainfare_core.methods.answer import StrategyLine
+from trainfare_core.methods.methods import STRATEGIES
 
 __all__ = ["strategy_chart"]
 

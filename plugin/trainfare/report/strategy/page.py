@@ -7,7 +7,7 @@ from datetime import date
 from trainfare.report.html import chart_of, environment
 from trainfare.report.strategy.chart import strategy_chart
 from trainfare.report.strategy.rows import strategy_text
-from trainfare_core.strategy.answer import StrategyAnswer
+from trainfare_core.methods.answer import StrategyAnswer
 
 __all__ = ["render_strategy_html"]
 

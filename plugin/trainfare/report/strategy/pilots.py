@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from trainfare.report.escape import terminal_text
-from trainfare_core.strategy.pilots import PilotLine, PilotReport, sentences
-from trainfare_core.strategy.strategies import STRATEGIES
+from trainfare_core.methods.methods import STRATEGIES
+from trainfare_core.methods.pilots import PilotLine, PilotReport, sentences
 
 __all__ = ["render_pilots"]
 

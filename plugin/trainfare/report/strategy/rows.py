@@ -18,9 +18,9 @@ from trainfare.report.wording import (
     usd,
 )
 from trainfare_core.figures import percent
+from trainfare_core.methods.answer import StrategyAnswer, StrategyLine
+from trainfare_core.methods.methods import STRATEGIES
 from trainfare_core.recommendation import Interval, Option
-from trainfare_core.strategy.answer import StrategyAnswer, StrategyLine
-from trainfare_core.strategy.strategies import STRATEGIES
 
 __all__ = ["StrategyRow", "StrategyText", "strategy_text"]
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from trainfare.report.escape import terminal_text
 from trainfare.report.strategy.rows import StrategyRow, StrategyText, strategy_text
-from trainfare_core.strategy.answer import StrategyAnswer
+from trainfare_core.methods.answer import StrategyAnswer
 
 __all__ = ["print_strategy", "render_strategy"]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from builders.policies import checked, mixed_answer
 from trainfare.report.escape import terminal_text
 from trainfare.report.policy import github_annotations
-from trainfare_core.ranking.policy_check import SourcePlace, policy_check
+from trainfare_core.policy.check import SourcePlace, policy_check
 
 OVER = checked(max_usd=0.01)
 LINE = re.compile(r"::(error|warning|notice) ([^:]*)::(.*)")

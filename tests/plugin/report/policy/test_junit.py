@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from builders.policies import checked, mixed_answer
 from trainfare.report.policy import junit_xml
-from trainfare_core.ranking.policy_check import policy_check
+from trainfare_core.policy.check import policy_check
 
 junitparser: Any = pytest.importorskip("junitparser", reason="the extra trainfare[ci] is not installed")
 

@@ -16,8 +16,8 @@ from builders.policies import checked, mixed_answer, waiver
 from builders.sarif import SARIF_SCHEMA
 from trainfare.report.escape import terminal_text
 from trainfare.report.policy import sarif_log
-from trainfare_core.ranking.policy_check import PolicyCheck, SourcePlace, policy_check
-from trainfare_core.ranking.rules import RULES
+from trainfare_core.policy.check import PolicyCheck, SourcePlace, policy_check
+from trainfare_core.policy.rules import RULES
 
 OVER = checked(max_usd=0.01)
 VALIDATOR = Draft202012Validator(SARIF_SCHEMA, format_checker=FormatChecker())

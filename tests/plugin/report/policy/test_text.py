@@ -11,7 +11,7 @@ from builders.policies import checked, mixed_answer, priced
 from builders.toy_market import offer_row, small_job
 from trainfare.report.escape import markdown_text
 from trainfare.report.policy import policy_markdown, policy_table
-from trainfare_core.ranking.policy_check import policy_check
+from trainfare_core.policy.check import policy_check
 
 
 def test_the_table_has_a_row_for_each_job_and_a_line_for_each_rule_that_is_not_kept() -> None:

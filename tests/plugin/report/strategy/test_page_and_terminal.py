@@ -18,12 +18,12 @@ from trainfare.report.strategy.chart import strategy_chart
 from trainfare.report.strategy.page import render_strategy_html
 from trainfare.report.strategy.rows import strategy_text
 from trainfare.report.strategy.terminal import print_strategy, render_strategy
-from trainfare_core.strategy.amounts import amount_of
-from trainfare_core.strategy.answer import StrategyAnswer
-from trainfare_core.strategy.draws import Found, Priced
-from trainfare_core.strategy.lines import answer_of
-from trainfare_core.strategy.question import Question
-from trainfare_core.strategy.strategies import STRATEGIES
+from trainfare_core.methods.amounts import amount_of
+from trainfare_core.methods.answer import StrategyAnswer
+from trainfare_core.methods.draws import Found, Priced
+from trainfare_core.methods.lines import answer_of
+from trainfare_core.methods.methods import STRATEGIES
+from trainfare_core.methods.question import Question
 
 TODAY = date(2026, 11, 24)
 HOSTILE = "</style><script>alert(1)</script>\x1b[31m\u202e"

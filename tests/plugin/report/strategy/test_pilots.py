@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainfare.report.strategy.pilots import render_pilots
 from trainfare_core.documents import Interval
-from trainfare_core.strategy.pilots import PilotLine, PilotReport
+from trainfare_core.methods.pilots import PilotLine, PilotReport
 
 
 def report(*lines: PilotLine, common_step: int | None) -> PilotReport:

@@ -1,0 +1,150 @@
+"""What differs between base and head, in words: the details of the causes of a `CostChange`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from trainfare_core.changes.change_factors import Factor, MixedProfiles, sample_flops
+from trainfare_core.changes.cost_change import CauseName, FlopsChange
+from trainfare_core.figures import percent
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.recommendation import Option
+
+__all__ = ["factor_text", "flops_changes"]
+
+LISTED: Final = 3
+"""Kinds of operations to list: what fits on a line. A chosen value."""
+
+_GIB: Final = 2.0**30
+
+
+def factor_text(factor: Factor, cause: CauseName, mixed: MixedProfiles, before: Option, after: Option) -> str:
+    """
+    Say what differs in one factor.
+
+    Args:
+        factor: the factor.
+        cause: the cause that its part is counted in.
+        mixed: base and head.
+        before: best option without the change of this factor.
+        after: best option with it.
+    """
+    base, head = mixed.base, mixed.head
+    if factor == "prices":
+        return f"{_price(before)} -> {_price(after)}"
+    if factor == "memory_fit":
+        return _memory(cause, before, after)
+    texts: dict[Factor, str] = {
+        "steps": _numbers(base.plan.optimizer_steps, head.plan.optimizer_steps, "optimizer steps"),
+        "global_batch": _numbers(
+            base.global_samples_per_step, head.global_samples_per_step, "samples per step"
+        ),
+        "strategy": f"{_layout(base)} -> {_layout(head)}",
+        "precision": f"{base.precision} -> {head.precision}",
+        "model": _model(base, head),
+        "validation": _numbers(
+            base.plan.validation_batches * base.parallel.data_parallel_size,
+            head.plan.validation_batches * head.parallel.data_parallel_size,
+            "validation batches in the whole run",
+        ),
+        "checkpoints": f"{_saves(base)} -> {_saves(head)}",
+        "compilation": f"torch.compile {_switch(base)} -> {_switch(head)}",
+        "trace": "the traces differ in details that change neither FLOPs, bytes nor parameters of a sample",
+        "base_measurement": f"the base's step was {_measured(base)}, which corrects its prediction",
+        "head_measurement": f"the head's step was {_measured(head)}, which corrects its prediction",
+    }
+    return texts[factor]
+
+
+def flops_changes(base: JobProfile, head: JobProfile) -> tuple[FlopsChange, ...]:
+    """Return the kinds of operations whose FLOPs changed most, largest change first."""
+    before, after = sample_flops(base), sample_flops(head)
+    changes = [
+        FlopsChange(
+            part=f"{key[0]} {key[1]}",
+            base_flops=before.get(key, 0.0),
+            head_flops=after.get(key, 0.0),
+        )
+        for key in sorted(before.keys() | after.keys())
+    ]
+    changed = [change for change in changes if change.base_flops != change.head_flops]
+    changed.sort(key=lambda change: -abs(change.head_flops - change.base_flops))
+    return tuple(changed[:LISTED])
+
+
+def _numbers(base: int | None, head: int | None, unit: str) -> str:
+    texts = ("unknown" if value is None else f"{value:,}" for value in (base, head))
+    return f"{' -> '.join(texts)} {unit}"
+
+
+def _price(option: Option) -> str:
+    return f"{option.usd_per_hour:,.4g} USD per hour ({_machine(option)})"
+
+
+def _machine(option: Option) -> str:
+    return f"{option.nodes} x {option.machine}" if option.nodes > 1 else option.machine
+
+
+def _memory(cause: CauseName, before: Option, after: Option) -> str:
+    peak = f"peak of a device {before.memory_gib.mid:.3g} -> {after.memory_gib.mid:.3g} GiB"
+    if cause == "memory_fit":
+        return f"{_machine(before)} -> {_machine(after)}, {peak}"
+    return f"{_plan(before)} -> {_plan(after)} on {_machine(after)}, {peak}"
+
+
+def _plan(option: Option) -> str:
+    split = option.model_split
+    sharding: str = "one device" if option.sharding == "none" else option.sharding
+    if split is not None:
+        degrees = f"tensor {split.tensor} x pipeline {split.pipeline} x context {split.context}"
+        sharding = f"{degrees} on {split.replicas} replicas"
+    return f"{sharding}, micro-batch {option.micro_batch_size} x {option.accumulate_grad_batches}"
+
+
+def _layout(profile: JobProfile) -> str:
+    parallel = profile.parallel
+    return (
+        f"{parallel.strategy} on {parallel.devices} x {parallel.num_nodes} devices, "
+        f"micro-batch {profile.batch.micro_batch_size} x {parallel.accumulate_grad_batches}"
+    )
+
+
+def _model(base: JobProfile, head: JobProfile) -> str:
+    unit = "sample" if base.batch.samples_per_step and head.batch.samples_per_step else "step"
+    flops = [sum(sample_flops(side).values()) for side in (base, head)]
+    parameters = [sum(group.count for group in side.parameters) for side in (base, head)]
+    amounts = [f"{_relative(*flops)} FLOPs"]
+    if base.precision == head.precision:  # else bytes differ by the precision, too
+        moved = [
+            sum(group.bytes_moved for group in side.operations) / (side.batch.samples_per_step or 1)
+            for side in (base, head)
+        ]
+        amounts.append(f"{_relative(*moved)} bytes")
+    parts = [f"{' and '.join(amounts)} a {unit}"]
+    if parameters[0] != parameters[1]:
+        parts.append(f"{parameters[0]:,} -> {parameters[1]:,} parameters")
+    norms = [each.modules if each else 0 for each in (side.batch.synchronized_norms for side in (base, head))]
+    if norms[0] != norms[1]:
+        parts.append(f"SyncBatchNorm in {norms[0]} -> {norms[1]} layers")
+    if base.optimizer.names != head.optimizer.names:
+        parts.append(f"{', '.join(base.optimizer.names)} -> {', '.join(head.optimizer.names)}")
+    return ", ".join(parts)
+
+
+def _relative(base: float, head: float) -> str:
+    return percent(head / base - 1, 1, sign=True) if base else f"{head:.3g} more"
+
+
+def _saves(profile: JobProfile) -> str:
+    plan = profile.plan
+    every = plan.checkpoint_every_n_steps
+    interval = f"every {every:,} steps" if every else "once, at the end"
+    return f"{plan.checkpoint_bytes / _GIB:.3g} GiB {interval}"
+
+
+def _switch(profile: JobProfile) -> str:
+    return "on" if profile.source.compiled else "off"
+
+
+def _measured(profile: JobProfile) -> str:
+    return f"measured on {profile.measured.device_name}" if profile.measured is not None else "not measured"

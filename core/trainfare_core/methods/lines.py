@@ -1,0 +1,197 @@
+"""Lines of the answer, sorted, and its sentence, from traces, prices and draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.figures import percent
+from trainfare_core.methods.answer import Change, StrategyAnswer, StrategyLine, TracedFacts
+from trainfare_core.methods.decision import Standing, StrategyDecision, decide
+from trainfare_core.methods.draws import Found, Priced, ReachedBy, Sizes, outcomes
+from trainfare_core.methods.methods import STRATEGIES, STRATEGY_NAMES, Strategy
+from trainfare_core.methods.question import Question
+from trainfare_core.prices.facts import PriceBookFacts
+from trainfare_core.recommendation import Interval
+
+__all__ = ["answer_of"]
+
+Column = NDArray[np.float64]
+
+
+def answer_of(
+    question: Question,
+    found: Sequence[Found],
+    *,
+    name: str,
+    tool_version: str,
+    pilots: Mapping[Strategy, ReachedBy] | None = None,
+    pilot_notes: Sequence[str] = (),
+    price_books: tuple[PriceBookFacts, ...] = (),
+    assumptions: Sequence[str] = (),
+) -> StrategyAnswer:
+    """
+    Answer a question.
+
+    Args:
+        question: the question.
+        found: one entry a strategy.
+        name: of the job.
+        tool_version: of trainfare.
+        pilots: final values predicted from pilots.
+        pilot_notes: limits of the pilots, in sentences.
+        price_books: facts of the prices used.
+        assumptions: in addition to those of the question.
+    """
+    priced = [one for one in found if isinstance(one, Priced)]
+    lines = [_unpriced_line(one) for one in found if not isinstance(one, Priced)]
+    if priced:
+        reference, sizes = _reference(question, priced), _sizes(found)
+        drawn = outcomes(question, priced, reference=reference, sizes=sizes, pilots=pilots or {})
+        decision = decide(question, drawn, parameters=sizes.parameters)
+        sentence = _sentence(question, decision)
+        lines += [_priced_line(standing) for standing in decision.standings.values()]
+        lines.sort(key=lambda line: _place(line, decision))
+    else:
+        reference, decision = None, StrategyDecision("none", None, None, {}, (), None, None)
+        reasons = (f"{one.strategy}: {one.unknown_because or one.impossible_because}" for one in found)
+        sentence = f"No strategy has a price: {'; '.join(reasons)}."
+    return StrategyAnswer(
+        tool_version=tool_version,
+        name=name,
+        question=question,
+        kind=decision.kind,
+        strategy=decision.pick,
+        runner_up=decision.runner_up,
+        sentence=sentence,
+        doubts=decision.doubts,
+        pilot=decision.pilot,
+        reference=reference,
+        lines=tuple(lines),
+        assumptions=(*question.assumed(), *assumptions, *pilot_notes),
+        price_books=price_books,
+    )
+
+
+def _reference(question: Question, priced: Sequence[Priced]) -> Strategy:
+    """Return the strategy that quality is relative to: full fine-tuning, else the known one, else the first."""
+    there = [one.strategy for one in priced]
+    wanted: tuple[Strategy, ...] = ("full_finetune", question.known_strategy, *reversed(STRATEGY_NAMES))
+    return next(name for name in wanted if name in there)
+
+
+def _sizes(found: Sequence[Found]) -> Sizes:
+    """Return the parameters of the model and of its adapters from the first traces that have them."""
+    traced = [(STRATEGIES[one.strategy].trains, one.profile) for one in found if one.profile is not None]
+    model = [
+        sum(g.count for g in profile.parameters) for trains, profile in traced if trains == "all weights"
+    ]
+    adapters = [profile.trainable_parameters for trains, profile in traced if trains == "adapters"]
+    return Sizes(
+        parameters=next((float(count) for count in model), None),
+        lora_parameters=next((float(count) for count in adapters if count), None),
+    )
+
+
+def _unpriced_line(one: Found) -> StrategyLine:
+    unknown = one.unknown_because
+    if unknown is None:
+        unknown = "how long to train is not known: give the number of samples, or the job's own plan"
+    return StrategyLine(
+        strategy=one.strategy,
+        impossible_because=one.impossible_because,
+        unknown_because=unknown if one.impossible_because is None else None,
+        traced=_traced(one),
+        knobs=one.knobs,
+        notes=one.notes,
+    )
+
+
+def _priced_line(standing: Standing) -> StrategyLine:
+    outcome = standing.outcome
+    one, edge = outcome.priced, outcome.edge
+    step = None if one.profile is None else one.profile.global_samples_per_step
+    samples = _interval(outcome.samples)
+    return StrategyLine(
+        strategy=one.strategy,
+        traced=_traced(one),
+        knobs=one.knobs,
+        samples=samples,
+        samples_because=one.amount.because,
+        optimizer_steps=None if not step else math.ceil(samples.mid / step),
+        machine=one.option,
+        usd=_interval(outcome.usd),
+        hours=_interval(outcome.hours),
+        quality=None if outcome.quality_pct is None else Change(**_quantiles(outcome.quality_pct)),
+        quality_value=None if outcome.value is None else _interval(outcome.value),
+        p_reach=outcome.p_reach,
+        p_within=standing.p_within,
+        p_cheapest=standing.p_cheapest,
+        expected_usd=standing.expected_usd,
+        falls_back_to=standing.falls_back_to,
+        analogs=0 if edge is None else edge.analogs,
+        analog_sources=() if edge is None else edge.sources,
+        notes=one.notes,
+    )
+
+
+def _traced(one: Found) -> TracedFacts | None:
+    profile = one.profile
+    if profile is None:
+        return None
+    samples = profile.batch.samples_per_step
+    packed = 2 if STRATEGIES[one.strategy].packs_weights else 1
+    return TracedFacts(
+        parameters=sum(
+            group.count * (packed if group.dtype == "int8" else 1) for group in profile.parameters
+        ),
+        trainable_parameters=profile.trainable_parameters,
+        flops_per_sample=profile.step_flops / samples if samples else 0.0,
+        optimizer_state_bytes=profile.optimizer.state_bytes,
+        saved_activation_bytes=profile.memory.saved_activation_bytes,
+        weights_bytes=profile.parameter_bytes,
+    )
+
+
+def _quantiles(values: Column) -> dict[str, float]:
+    """Return the 10, 50 and 90 % quantiles of the finite values; zeros where there are none."""
+    finite = values[np.isfinite(values)]
+    low, mid, high = np.quantile(finite, (0.1, 0.5, 0.9)).tolist() if len(finite) else (0.0, 0.0, 0.0)
+    return {"low_80": low, "mid": mid, "high_80": high}
+
+
+def _interval(values: Column) -> Interval:
+    return Interval(**_quantiles(values))
+
+
+def _place(line: StrategyLine, decision: StrategyDecision) -> tuple[int, float, int]:
+    best = (decision.pick, decision.runner_up)
+    if line.strategy in best:
+        level = best.index(line.strategy)
+    else:
+        level = 2 if line.usd is not None else 3 if line.unknown_because is not None else 4
+    usd = line.expected_usd if line.expected_usd is not None else math.inf
+    return level, usd, STRATEGY_NAMES.index(line.strategy)
+
+
+def _sentence(question: Question, decision: StrategyDecision) -> str:
+    target = (
+        f"within {question.within_pct:g} % of full fine-tuning"
+        if question.target_value is None
+        else f"{question.metric} {question.target_value:g}"
+    )
+    if decision.pick is None:
+        return f"No strategy reaches the target ({target}), because {decision.binding}."
+    outcome = decision.standings[decision.pick].outcome
+    usd, option = _interval(outcome.usd), outcome.priced.option
+    chance = "an unknown chance" if outcome.p_reach is None else f"a chance of {percent(outcome.p_reach)}"
+    run = (
+        f"{decision.pick}: ${usd.mid:,.2f} (80 %: ${usd.low_80:,.2f} to ${usd.high_80:,.2f})"
+        f" on {option.nodes} x {option.machine}, with {chance} to reach {target}."
+    )
+    if decision.kind == "pilot" and decision.pilot is not None:
+        return f"Unknown: run a pilot of ${decision.pilot.usd:,.2f}. The best guess so far is {run}"
+    return f"Train with {run}"

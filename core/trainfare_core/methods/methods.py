@@ -1,0 +1,117 @@
+"""
+The training strategies: one table with everything that the rest of trainfare has to know of each.
+
+A new strategy is one more name in `Strategy` and one more entry in `STRATEGIES`; where it changes a module as no other
+does, also a branch in `trainfare.methods.module_changes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias
+
+from trainfare_core.errors import UnknownNameError
+
+__all__ = ["STRATEGIES", "STRATEGY_NAMES", "Strategy", "StrategyFacts", "Trained", "strategy_named"]
+
+Strategy: TypeAlias = Literal["linear_probe", "lora", "qlora", "full_finetune", "scratch"]
+Trained: TypeAlias = Literal["all weights", "adapters", "output layer"]
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyFacts:
+    """
+    One training strategy.
+
+    Attributes:
+        label: its name in tables, charts and sentences.
+        colour: of its mark in charts, a name of the report's palette.
+        trains: which weights are trained.
+        log_samples_sigma: standard deviation of ln(samples to the target) without a pilot. A chosen value for every
+            strategy (a factor of 2 either way is 0.7), not a measurement.
+        weight_change: how far it moves the checkpoint's weights, on a scale where LoRA is 1. Only differences count: a
+            rule in `prior` expects that what is changed less forgets less.
+        needs_checkpoint: whether it starts from pre-trained weights.
+        generates_text: whether it can teach a language model to generate; training the output layer alone cannot.
+        packs_weights: whether frozen weights are packed in 4 bits, by kernels that only NVIDIA GPUs have.
+        traced_as: the strategy whose trace it shares; None is its own.
+        compared_through: the strategy through which it is compared with the others, because most published
+            comparisons of it are with that one; None is directly.
+        crosses_late: whether its curve crosses those of the others late, so that the rank after a short pilot says
+            little (scratch against fine-tuning on COCO, He et al. 2019).
+    """
+
+    label: str
+    colour: str
+    trains: Trained
+    log_samples_sigma: float
+    weight_change: float
+    needs_checkpoint: bool = True
+    generates_text: bool = True
+    packs_weights: bool = False
+    traced_as: Strategy | None = None
+    compared_through: Strategy | None = None
+    crosses_late: bool = False
+
+
+STRATEGIES: Final[Mapping[Strategy, StrategyFacts]] = MappingProxyType(
+    {
+        "linear_probe": StrategyFacts(
+            label="linear probe",
+            colour="cloud-1",
+            trains="output layer",
+            log_samples_sigma=0.5,
+            weight_change=0.0,
+            generates_text=False,
+        ),
+        "lora": StrategyFacts(
+            label="LoRA", colour="cloud-3", trains="adapters", log_samples_sigma=0.7, weight_change=1.0
+        ),
+        "qlora": StrategyFacts(
+            label="QLoRA",
+            colour="cloud-4",
+            trains="adapters",
+            log_samples_sigma=0.7,
+            weight_change=0.8,
+            packs_weights=True,
+            compared_through="lora",
+        ),
+        "full_finetune": StrategyFacts(
+            label="full fine-tuning",
+            colour="cloud-2",
+            trains="all weights",
+            log_samples_sigma=0.7,
+            weight_change=2.0,
+        ),
+        "scratch": StrategyFacts(
+            label="from scratch",
+            colour="cloud-6",
+            trains="all weights",
+            log_samples_sigma=1.2,
+            weight_change=3.0,
+            needs_checkpoint=False,
+            traced_as="full_finetune",
+            crosses_late=True,
+        ),
+    }
+)
+"""From the least to the most change of the checkpoint's weights; ties are decided in this order."""
+
+STRATEGY_NAMES: Final[tuple[Strategy, ...]] = tuple(STRATEGIES)
+
+
+def strategy_named(name: str) -> Strategy:
+    """
+    Return the strategy of a name; capitals and dashes do not matter.
+
+    Raises:
+        UnknownNameError: no strategy has that name.
+    """
+    wanted = name.strip().lower().replace("-", "_")
+    for strategy in STRATEGY_NAMES:
+        if strategy == wanted:
+            return strategy
+    msg = f"strategy {name!r}: unknown; the strategies are {', '.join(STRATEGY_NAMES)}"
+    raise UnknownNameError(msg)

@@ -1,0 +1,1 @@
+"""What a policy allows: its rules, the limits of each job, and the judgement."""

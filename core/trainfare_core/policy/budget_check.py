@@ -1,0 +1,131 @@
+"""Check a run against its budget and deadline, with a probability: the verdict of `trainfare check`."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
+
+from pydantic import Field
+
+from trainfare_core.changes.cost_change import CostChange
+from trainfare_core.documents import Document
+from trainfare_core.figures import hours_range, hours_text, percent
+from trainfare_core.recommendation import Constraints, JobSummary, Option
+
+if TYPE_CHECKING:
+    from trainfare_core.changes.explain_change import PricedJob, UnknownJob
+    from trainfare_core.job_profile import JobProfile
+    from trainfare_core.prices.book import PriceBook
+    from trainfare_core.ranking.pricing.request import Request
+
+__all__ = ["EXIT_CODES", "BudgetCheck", "BudgetVerdict", "judge", "verdict_of"]
+
+BudgetVerdict: TypeAlias = Literal["within", "over", "cannot_tell"]
+EXIT_CODES: Final[dict[BudgetVerdict, int]] = {"within": 0, "over": 1, "cannot_tell": 3}
+
+
+class BudgetCheck(Document):
+    """Result of a check: `within` or `over` holds with the asked confidence, anything between is `cannot_tell`."""
+
+    schema_version: Literal[1] = 1
+    tool_version: str
+    job: JobSummary
+    verdict: BudgetVerdict
+    reason: str = Field(description="the verdict in a sentence, with its numbers")
+    constraints: Constraints
+    probability_within: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        description="chance that the best option keeps every limit; None where nothing can be priced"
+    )
+    best: Option | None = Field(
+        description="the cheapest drop-in that keeps them with the asked confidence, else the likeliest"
+    )
+    change: CostChange | None = Field(
+        default=None, description="what changed since the base, and why; None where no base was given"
+    )
+    notes: tuple[str, ...] = ()
+
+
+def judge(
+    profile: JobProfile,
+    book: PriceBook,
+    request: Request,
+    *,
+    base: PricedJob | UnknownJob | None = None,
+    label: str = "head",
+    notes: tuple[str, ...] = (),
+) -> BudgetCheck:
+    """
+    Compare the best machine for a job with a budget and a deadline.
+
+    The best machine is the cheapest drop-in that keeps both with the asked confidence, else the likeliest;
+    machines that need porting do not count. The run is `within` when that chance is at least the confidence,
+    `over` when it is at most 1 - confidence.
+
+    Args:
+        profile: the job.
+        book: all offers.
+        request: budget, deadline, confidence, exact names, and the largest number of machines in one run.
+        base: the job before a change, to say what the change does to the cost; None: no comparison.
+        label: what to call the job in that comparison.
+        notes: sentences for the reader, such as a price source that failed.
+    """
+    from trainfare_core._version import __version__
+    from trainfare_core.changes.explain_change import PricedJob, explain_change
+    from trainfare_core.ranking.options.job_summary import job_summary
+    from trainfare_core.ranking.rank import best_chance
+
+    asked = request.constraints
+    found = best_chance(profile, book, request)
+    best, chance = (None, None) if isinstance(found, str) else (found, _chance(found))
+    verdict = verdict_of(chance, asked.confidence)
+    return BudgetCheck(
+        tool_version=__version__,
+        job=job_summary(profile),
+        verdict=verdict,
+        reason=f"cannot tell: {found}" if isinstance(found, str) else _reason(verdict, found, asked),
+        constraints=asked,
+        probability_within=chance,
+        best=best,
+        change=None if base is None else explain_change(base, PricedJob(profile, book, label), request),
+        notes=notes,
+    )
+
+
+def _chance(best: Option) -> float:
+    return 1.0 if best.probability_within is None else best.probability_within
+
+
+def verdict_of(chance: float | None, confidence: float) -> BudgetVerdict:
+    """
+    Return what a chance of keeping a limit means.
+
+    >>> [verdict_of(chance, 0.9) for chance in (0.95, 0.5, 0.1, None)]
+    ['within', 'cannot_tell', 'over', 'cannot_tell']
+    """
+    if chance is None:
+        return "cannot_tell"
+    if chance >= confidence:
+        return "within"
+    # The slack makes confidence 0.9 and a chance of 0.1 meet in floating point: 1 - 0.9 is not 0.1 there.
+    return "over" if chance <= 1 - confidence + 1e-9 else "cannot_tell"
+
+
+def _reason(verdict: BudgetVerdict, best: Option, asked: Constraints) -> str:
+    cost = f"{best.run_usd.mid:,.2f} USD ({best.run_usd.low_80:,.2f} to {best.run_usd.high_80:,.2f})"
+    hours = best.run_hours
+    time = hours_range(hours.mid, hours.low_80, hours.high_80, "()")
+    given = (
+        ("{:,.2f} USD".format, asked.max_usd),
+        (functools.partial(hours_text, digits=4), asked.deadline_hours),
+        ("{:,.2f} USD an hour".format, asked.max_usd_per_hour),
+    )
+    limits = " and ".join(text(value) for text, value in given if value is not None)
+    words = {"within": "within", "over": "over", "cannot_tell": "cannot tell if within"}[verdict]
+    count = f"{best.nodes} x " if best.nodes > 1 else ""
+    run = f"{count}{best.machine} ({best.purchase_option}) takes {time} and costs {cost}"
+    if not limits:
+        return f"no limit on the run itself: {run}"
+    return (
+        f"{words} {limits}: {run}; "
+        f"the chance to keep the limits is {percent(_chance(best), 1)}, asked for {percent(asked.confidence)}"
+    )

@@ -1,0 +1,301 @@
+"""Check one job against a policy, and the answer for all of its jobs: what `trainfare check` without TARGET returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
+
+from pydantic import Field
+
+from trainfare_core.documents import Document, Record
+from trainfare_core.policy.budget_check import BudgetCheck, judge
+from trainfare_core.policy.limit_findings import Finding, increase_findings, run_findings
+from trainfare_core.policy.policy import JobLimits, Policy, PolicyJob, Waiver
+from trainfare_core.policy.rules import OnUnknown, RuleName
+from trainfare_core.ranking.pricing.request import Request
+
+if TYPE_CHECKING:
+    from trainfare_core.changes.explain_change import PricedJob, UnknownJob
+    from trainfare_core.job_profile import JobProfile
+    from trainfare_core.prices.book import PriceBook
+    from trainfare_core.recommendation import Constraints
+
+__all__ = [
+    "Finding",
+    "JobCheck",
+    "JobInputs",
+    "JobVerdict",
+    "PolicyCheck",
+    "SourcePlace",
+    "checked_job",
+    "policy_check",
+    "unchecked_job",
+    "worst_exit_code",
+]
+
+JobVerdict: TypeAlias = Literal["within", "waived", "over", "cannot_tell", "not_checked"]
+
+_WORST_FIRST: Final = (4, 2, 1, 3, 0)
+"""A defect or bad input means that the gate does not work; a limit that is broken is surer than one that may be."""
+
+_LEVEL: Final[dict[OnUnknown, Literal["note", "warning", "error"]]] = {
+    "pass": "note",
+    "warn": "warning",
+    "fail": "error",
+}
+
+
+class SourcePlace(Record):
+    """A line of a file."""
+
+    path: str = Field(description="relative to the repository, with forward slashes")
+    line: Annotated[int, Field(ge=1)]
+
+
+class JobCheck(Record):
+    """What a check found about one job."""
+
+    name: str
+    target: str
+    verdict: JobVerdict = Field(
+        description="waived: a limit is broken, or may be, and a waiver holds; not_checked: it could not be"
+    )
+    exit_code: Annotated[int, Field(ge=0, le=4)] = Field(description="0 passes")
+    limits: JobLimits
+    findings: tuple[Finding, ...]
+    place: SourcePlace | None = Field(description="where the job is defined; None: not a file")
+    check: BudgetCheck | None = Field(
+        description="the priced run, its constraints without what a waiver covers; None: it could not be checked"
+    )
+
+
+class PolicyCheck(Document):
+    """What a check found about every job of a policy."""
+
+    schema_version: Literal[1] = 1
+    tool_version: str
+    policy: str | None = Field(
+        description="the file of the policy, relative to the repository; None: limits of the command line"
+    )
+    exit_code: Annotated[int, Field(ge=0, le=4)] = Field(description="the worst of the jobs': 4, 2, 1, 3, 0")
+    jobs: tuple[JobCheck, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobInputs:
+    """
+    A job with what it is priced with.
+
+    Attributes:
+        profile: what the target's training does.
+        book: all offers.
+        asked: the policy's constraints of the job, names spelled as in the book.
+        as_of: an aware moment to which ages of prices are counted; None takes every price as of now.
+        base: the job before a change; None where no base is given.
+        price_warnings: sentences on prices past their age.
+        notes: sentences for the reader.
+    """
+
+    profile: JobProfile
+    book: PriceBook
+    asked: Constraints
+    as_of: datetime | None = None
+    base: PricedJob | UnknownJob | None = None
+    price_warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def worst_exit_code(codes: Iterable[int]) -> int:
+    """
+    Return the exit code of several checks.
+
+    >>> worst_exit_code([0, 3, 1])
+    1
+    """
+    given = set(codes)
+    return next((code for code in _WORST_FIRST if code in given), 0)
+
+
+def policy_check(
+    jobs: Iterable[JobCheck], *, policy: str | None = None, notes: tuple[str, ...] = ()
+) -> PolicyCheck:
+    """Return the answer for some jobs; arguments are fields of `PolicyCheck`."""
+    from trainfare_core._version import __version__
+
+    found = tuple(jobs)
+    code = worst_exit_code(job.exit_code for job in found)
+    return PolicyCheck(tool_version=__version__, policy=policy, exit_code=code, jobs=found, notes=notes)
+
+
+def checked_job(
+    policy: Policy, name: str, inputs: JobInputs, *, day: date, place: SourcePlace | None = None
+) -> JobCheck:
+    """
+    Check one job of a policy.
+
+    A limit with a waiver that holds does not count: the other limits are then compared with the machine that is
+    best without it.
+
+    Args:
+        policy: limits and waivers.
+        name: of the job in it.
+        inputs: the job's profile and its prices.
+        day: on which waivers must hold.
+        place: where the job is defined.
+    """
+    job, waivers = policy.jobs[name], policy.waivers_of(name)
+    holding: dict[RuleName, Waiver] = {each.rule: each for each in waivers if not each.expired(day)}
+    found = _Checking(policy, job, inputs).findings(frozenset(holding))
+    limits = [_waived(finding, holding.get(finding.rule)) for finding in found.findings]
+    limits = [_unless_known(finding, policy.on_unknown_of(job)) for finding in limits]
+    stale = [
+        Finding(rule="max_price_age_days", status="broken", message=text, level="warning")
+        for text in inputs.price_warnings
+    ]
+    stale = [_waived(finding, holding.get("max_price_age_days")) for finding in stale]
+    old = [_expired(waiver, (*limits, *stale)) for waiver in waivers if waiver.expired(day)]
+    findings = (*limits, *stale, *old)
+    return JobCheck(
+        name=name,
+        target=job.target,
+        limits=_limits_of(job),
+        verdict=_verdict(findings),
+        exit_code=_exit_code(findings),
+        findings=findings,
+        place=place,
+        check=found.check,
+    )
+
+
+def unchecked_job(
+    policy: Policy,
+    name: str,
+    *,
+    rule: RuleName,
+    message: str,
+    exit_code: int,
+    day: date,
+    place: SourcePlace | None = None,
+) -> JobCheck:
+    """
+    Return the answer for a job that could not be checked.
+
+    Args:
+        policy: limits and waivers.
+        name: of the job in it.
+        rule: what it is reported under: `not_checked`, or the rule of price ages.
+        message: of the error.
+        exit_code: of the error.
+        day: on which waivers must hold.
+        place: where the job is defined.
+    """
+    finding = Finding(rule=rule, status="cannot_tell", message=message, level="error")
+    old = [each for each in policy.waivers_of(name) if each.rule == rule and each.expired(day)]
+    return JobCheck(
+        name=name,
+        target=policy.jobs[name].target,
+        limits=_limits_of(policy.jobs[name]),
+        verdict="not_checked",
+        exit_code=exit_code,
+        findings=(finding, *(_expired(waiver, (finding,)) for waiver in old)),
+        place=place,
+        check=None,
+    )
+
+
+def _limits_of(job: PolicyJob) -> JobLimits:
+    return JobLimits(**{rule: getattr(job, rule) for rule in job.given()})
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    check: BudgetCheck
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Checking:
+    policy: Policy
+    job: PolicyJob
+    inputs: JobInputs
+
+    def findings(self, waived: frozenset[RuleName]) -> _Found:
+        """Return what is found about each limit; those in `waived` do not decide on the machine of the others."""
+        base, confidence = self.inputs.base, self.inputs.asked.confidence
+        # What changed is explained for the machine that counts in the end.
+        check = self._judged(frozenset(), None if waived else base)
+        if check.best is None:
+            every = waived.issuperset(self.job.given())
+            level: Literal["note", "error"] = "note" if every else "error"
+            status: Literal["waived", "cannot_tell"] = "waived" if every else "cannot_tell"
+            nothing = Finding(rule="no_answer", status=status, message=check.reason, level=level)
+            return _Found(check, (nothing,))
+        found = run_findings(self.job, check.best, confidence)
+        needed = any(finding.rule in waived and finding.status != "kept" for finding in found)
+        if needed or (waived and base is not None):
+            without: frozenset[RuleName] = waived if needed else frozenset()
+            check = self._judged(without, base)
+            found = found if check.best is None else run_findings(self.job, check.best, confidence, without)
+        usd = 0.0 if check.best is None else check.best.run_usd.mid
+        return _Found(check, (*found, *self._increases(check, usd)))
+
+    def _increases(self, check: BudgetCheck, usd: float) -> tuple[Finding, ...]:
+        change = check.change
+        if change is None or change.change_usd is None:
+            return increase_findings(self.job, usd, None, None if change is None else change.unknown_because)
+        return increase_findings(self.job, usd, None if change.base.usd is None else change.base.usd.mid)
+
+    def _judged(self, without: frozenset[RuleName], base: PricedJob | UnknownJob | None) -> BudgetCheck:
+        inputs = self.inputs
+        limits = self.policy.constraints_of(self.job, without)
+        update = {name: getattr(limits, name) for name in ("max_usd", "deadline_hours", "max_usd_per_hour")}
+        request = Request(
+            inputs.asked.model_copy(update=update),
+            max_nodes=self.job.max_nodes or self.policy.max_nodes,
+            as_of=inputs.as_of,
+        )
+        return judge(inputs.profile, inputs.book, request, base=base, notes=inputs.notes)
+
+
+def _waived(finding: Finding, waiver: Waiver | None) -> Finding:
+    if waiver is None or finding.status not in ("broken", "cannot_tell"):
+        return finding
+    text = f"{finding.message}; waived by {waiver.owner} until {waiver.expires.isoformat()}: {waiver.reason}"
+    return Finding(rule=finding.rule, status="waived", message=text, level="note")
+
+
+def _unless_known(finding: Finding, on_unknown: OnUnknown) -> Finding:
+    if finding.status != "cannot_tell":
+        return finding
+    return finding.model_copy(update={"level": _LEVEL[on_unknown]})
+
+
+def _expired(waiver: Waiver, findings: Sequence[Finding]) -> Finding:
+    """Return what an expired waiver does: what the rule that it covered does now, and a warning where that is kept."""
+    text = (
+        f"the waiver of {waiver.rule} by {waiver.owner} expired after {waiver.expires.isoformat()}"
+        f" ({waiver.reason})"
+    )
+    for finding in findings:
+        if finding.rule == waiver.rule and finding.status in ("broken", "cannot_tell"):
+            return Finding(rule="waiver", status=finding.status, message=text, level=finding.level)
+    if any(finding.rule == waiver.rule for finding in findings):
+        text += "; it is not needed now: remove it"
+    return Finding(rule="waiver", status="not_applied", message=text, level="warning")
+
+
+def _verdict(findings: Iterable[Finding]) -> JobVerdict:
+    found = {finding.status for finding in findings if finding.rule != "max_price_age_days"}
+    if "broken" in found:
+        return "over"
+    if "cannot_tell" in found:
+        return "cannot_tell"
+    return "waived" if "waived" in found else "within"
+
+
+def _exit_code(findings: Iterable[Finding]) -> int:
+    errors = {finding.status for finding in findings if finding.level == "error"}
+    return 1 if "broken" in errors else 3 if "cannot_tell" in errors else 0

@@ -1,0 +1,144 @@
+"""What a check finds about each limit of a job: kept, broken, waived, or not known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Final, Literal, TypeAlias
+
+from pydantic import Field
+
+from trainfare_core.documents import Record
+from trainfare_core.figures import hours_text, percent
+from trainfare_core.policy.budget_check import BudgetVerdict, verdict_of
+from trainfare_core.policy.policy import JobLimits
+from trainfare_core.policy.rules import LimitRule, RuleName
+from trainfare_core.prices.age_doubt import Z_80
+from trainfare_core.ranking.options.options import rounded
+from trainfare_core.ranking.pricing.chances import probability
+from trainfare_core.recommendation import Interval, Option
+
+__all__ = ["Finding", "FindingStatus", "increase_findings", "run_findings"]
+
+FindingStatus: TypeAlias = Literal["kept", "broken", "cannot_tell", "waived", "not_applied"]
+
+_CENT: Final = 0.005
+"""USD: a difference that rounds to 0.00 is no increase."""
+
+_STATUS: Final[dict[BudgetVerdict, FindingStatus]] = {
+    "within": "kept",
+    "over": "broken",
+    "cannot_tell": "cannot_tell",
+}
+
+
+class Finding(Record):
+    """What a check found about one rule."""
+
+    rule: RuleName
+    status: FindingStatus
+    message: str = Field(description="in a sentence, with its numbers")
+    level: Literal["none", "note", "warning", "error"] = Field(
+        description="what it does: an error fails the check, a warning does not, none is a rule that is kept"
+    )
+
+
+def run_findings(
+    limits: JobLimits, best: Option, confidence: float, without: Collection[RuleName] = ()
+) -> tuple[Finding, ...]:
+    """
+    Compare the run on its best machine with the limits on dollars, hours and dollars per hour.
+
+    Args:
+        limits: of the job.
+        best: the machine that was chosen with these limits.
+        confidence: probability with which dollars and hours must be kept.
+        without: limits that were left out when it was chosen.
+    """
+    hourly = limits.max_usd_per_hour
+    over_hourly = hourly is not None and best.usd_per_hour > hourly
+    chances: dict[LimitRule, float] = {}
+    if limits.max_usd is not None:
+        chances["max_usd"] = _chance(limits.max_usd, best.run_usd)
+    if limits.max_hours is not None:
+        chances["max_hours"] = _chance(limits.max_hours, best.run_hours)
+    together: list[LimitRule] = [rule for rule in chances if rule not in without]
+    tighter: LimitRule | None = None
+    if together and not over_hourly and best.probability_within is not None:
+        # Where both are kept less often than either, the tighter one says so. Else the two are the same number.
+        weakest = min(together, key=lambda rule: chances[rule])
+        chances[weakest] = best.probability_within
+        tighter = weakest
+    found: list[Finding] = []
+    for rule, chance in chances.items():
+        other = [name for name in together if name != rule] if rule == tighter else []
+        text = f"{_amounts(rule, limits, best)}, kept{''.join(f' together with {name}' for name in other)}"
+        text = f"{text} with a chance of {percent(chance, 1)}, asked for {percent(confidence)}"
+        found.append(_finding(rule, _STATUS[verdict_of(chance, confidence)], text))
+    if hourly is not None:
+        text = f"{best.usd_per_hour:,.2f} USD an hour, limit {hourly:,.2f} USD an hour"
+        found.append(_finding("max_usd_per_hour", "broken" if over_hourly else "kept", text))
+    return tuple(found)
+
+
+def increase_findings(
+    limits: JobLimits, usd: float, base_usd: float | None, unknown_because: str | None = None
+) -> tuple[Finding, ...]:
+    """
+    Compare the run's cost with the base's.
+
+    Both costs are medians: what makes the one too high makes the other too high as well, so their difference is
+    surer than either.
+
+    >>> increase_findings(JobLimits(max_increase_percent=10), 130.0, 100.0)[0].message
+    'from 100.00 to 130.00 USD: +30.0 %, limit +10 %'
+
+    Args:
+        limits: of the job.
+        usd: cost of the run, USD.
+        base_usd: cost of the base's run with the same prices, USD; None where no base is given.
+        unknown_because: why the base that was given has no cost.
+    """
+    if unknown_because is not None:
+        text = f"the base: {unknown_because}"
+        return tuple(
+            _finding(rule, "cannot_tell", text) for rule in limits.given() if rule.startswith("max_increase")
+        )
+    found: list[Finding] = []
+    if limits.max_increase_usd is not None:
+        found.append(_increase("max_increase_usd", limits.max_increase_usd, usd, base_usd))
+    if limits.max_increase_percent is not None:
+        found.append(_increase("max_increase_percent", limits.max_increase_percent, usd, base_usd))
+    return tuple(found)
+
+
+def _increase(rule: LimitRule, limit: float, usd: float, base_usd: float | None) -> Finding:
+    relative_limit = rule == "max_increase_percent"
+    shown = f"+{limit:g} %" if relative_limit else f"+{limit:,.2f} USD"
+    if base_usd is None:
+        return _finding(rule, "not_applied", f"limit {shown}: no base was given to compare with")
+    change = usd - base_usd
+    if abs(change) < _CENT:
+        return _finding(rule, "kept", f"no change in cost, limit {shown}")
+    relative = change / base_usd * 100 if base_usd > 0 else math.inf
+    difference = f"{relative:+,.1f} %" if relative_limit else f"{change:+,.2f} USD"
+    text = f"from {base_usd:,.2f} to {usd:,.2f} USD: {difference}, limit {shown}"
+    return _finding(rule, "broken" if (relative if relative_limit else change) > limit else "kept", text)
+
+
+def _chance(limit: float, value: Interval) -> float:
+    log_sigma = math.log(value.high_80 / value.mid) / Z_80 if value.mid > 0 else 0.0
+    return rounded(probability(limit, value.mid, log_sigma))
+
+
+def _amounts(rule: LimitRule, limits: JobLimits, best: Option) -> str:
+    if rule == "max_usd":
+        return f"{best.run_usd.mid:,.2f} USD, limit {limits.max_usd or 0:,.2f} USD"
+    return f"{hours_text(best.run_hours.mid)}, limit {hours_text(limits.max_hours or 0, 4)}"
+
+
+def _finding(rule: RuleName, status: FindingStatus, text: str) -> Finding:
+    level: Literal["none", "note", "error"] = (
+        "none" if status == "kept" else "note" if status == "not_applied" else "error"
+    )
+    return Finding(rule=rule, status=status, message=text, level=level)

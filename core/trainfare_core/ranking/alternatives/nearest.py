@@ -1,0 +1,163 @@
+"""Where nothing is feasible: the nearest runs, one for each limit that could be changed (after stage 6)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from trainfare_core.candidates import MAX_NODES
+from trainfare_core.figures import percent
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction import predict as predict_plans
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.ranking.pricing.priced_runs import Predictor
+from trainfare_core.ranking.pricing.request import Request
+from trainfare_core.ranking.rank import rank
+from trainfare_core.ranking.surest import Quantity, surest
+from trainfare_core.recommendation import (
+    Alternative,
+    Constraints,
+    Option,
+    Recommendation,
+)
+from trainfare_core.variants import variants_of, why_not_split
+
+__all__ = ["with_alternatives"]
+
+
+def with_alternatives(
+    answer: Recommendation,
+    profile: JobProfile,
+    book: PriceBook,
+    request: Request,
+    *,
+    predict: Predictor = predict_plans,
+) -> Recommendation:
+    """
+    Return an answer without a machine that runs the script as it is, with what would give one; others as they are.
+
+    Args:
+        answer: the result of `rank` for the same arguments.
+        profile: the job.
+        book: all offers.
+        request: what was asked for.
+        predict: the predictor.
+    """
+    if answer.cheapest_rank is not None:
+        return answer
+    alternatives = _Search(profile, book, request, predict).alternatives()
+    splits = request.plan_space.may_split(profile)
+    limit = "" if splits else _batch_limit(profile, alternatives)
+    because = None if answer.options else f"{answer.unknown_because}{limit}"
+    return answer.model_copy(update={"alternatives": alternatives, "unknown_because": because})
+
+
+def _batch_limit(profile: JobProfile, alternatives: tuple[Alternative, ...]) -> str:
+    """Say that the global batch is what keeps a run from more devices, where it is."""
+    batch = profile.global_samples_per_step
+    whole = [each.option for each in alternatives if each.option.model_split is None]
+    most = max((each.nodes * each.accelerator_count for each in whole), default=0)
+    # Chosen: a usual machine has eight devices, and four times as many devices as the nearest run's are worth a try.
+    if batch is None or batch > max(8, 4 * most):
+        return ""
+    return f"; a global batch of {batch} can be shared by at most {batch} devices"
+
+
+class _Search:
+    def __init__(self, profile: JobProfile, book: PriceBook, request: Request, predict: Predictor) -> None:
+        self._profile, self._book, self._request, self._predict = profile, book, request, predict
+
+    def alternatives(self) -> tuple[Alternative, ...]:
+        """Return the nearest runs: those that change one limit, then those that change what may be rented."""
+        asked = self._request.constraints
+        found = [*self._other_limits(asked), self._more_machines()]
+        if asked.purchase is None:
+            found.append(self._try("cheapest at spot prices", "--purchase spot", purchase=("spot",)))
+        if asked.quotas:
+            found.append(self._try("cheapest above your quota", "leave out --quota", quotas=()))
+        if asked.no_porting:
+            found.append(self._try("cheapest with porting", "leave out --no-porting", no_porting=False))
+        if not asked.keep_plan and "plan" not in asked.allow:
+            found.append(
+                self._try("cheapest with the fastest plan", "--allow plan", allow=(*asked.allow, "plan"))
+            )
+        if asked.keep_plan:
+            found.append(self._try("cheapest with a changed plan", "leave out --keep-plan", keep_plan=False))
+        if self._profile.batch.normalises and "batch-norm" not in asked.allow:
+            change = "cheapest with fewer samples under BatchNorm"
+            found.append(self._try(change, "--allow batch-norm", allow=(*asked.allow, "batch-norm")))
+        if not asked.keep_plan and "batch" not in asked.allow:
+            change = "cheapest with another global batch"
+            found.append(self._try(change, "--allow batch", allow=(*asked.allow, "batch")))
+        if not asked.keep_plan and "checkpointing" not in asked.allow:
+            change = "cheapest with activation checkpointing"
+            found.append(self._try(change, "--allow checkpointing", allow=(*asked.allow, "checkpointing")))
+        if (
+            not asked.keep_plan
+            and "precision" not in asked.allow
+            and variants_of(self._profile, precision=True)[1:]
+        ):
+            change = "cheapest in another precision"
+            found.append(self._try(change, "--allow precision", allow=(*asked.allow, "precision")))
+        if not (asked.keep_plan or "model-parallel" in asked.allow or why_not_split(self._profile)):
+            change = "cheapest with the model split over devices"
+            found.append(self._try(change, "--allow model-parallel", allow=(*asked.allow, "model-parallel")))
+        return tuple(dict.fromkeys(each for each in found if each is not None))
+
+    def _other_limits(self, asked: Constraints) -> list[Alternative | None]:
+        budget, deadline = asked.max_usd is not None, asked.deadline_hours is not None
+        sure = f"kept with {percent(asked.confidence)}"
+        found: list[Alternative | None] = []
+        if deadline:
+            change = f"earliest end {sure}{' within the budget' if budget else ''}"
+            found.append(self._surest(change, "hours", deadline_hours=None))
+        if budget:
+            change = f"lowest cost {sure}{' by the deadline' if deadline else ''}"
+            found.append(self._surest(change, "usd", max_usd=None))
+        if budget and deadline and not any(found):
+            each: tuple[tuple[str, Quantity], ...] = (("lowest cost", "usd"), ("earliest end", "hours"))
+            for change, least in each:
+                found.append(
+                    self._surest(
+                        f"{change} {sure}", least, limit_both=True, max_usd=None, deadline_hours=None
+                    )
+                )
+        return found
+
+    def _surest(
+        self, change: str, least: Quantity, *, limit_both: bool = False, **update: object
+    ) -> Alternative | None:
+        constraints = self._request.constraints.model_copy(update=update)
+        request = replace(self._request, constraints=constraints)
+        found = surest(self._profile, self._book, request, least, self._predict, limit_both=limit_both)
+        if found is None:
+            return None
+        flags = [
+            *([] if found.max_usd is None else [f"--max-usd {_upwards(found.max_usd)}"]),
+            *([] if found.deadline_hours is None else [f"--deadline {_upwards(found.deadline_hours)}h"]),
+        ]
+        return Alternative(change=change, flag=" ".join(flags), option=found.option)
+
+    def _more_machines(self) -> Alternative | None:
+        if int(self._request.plan_space.node_counts(self._profile)[-1]) >= MAX_NODES:
+            return None
+        option = self._best(replace(self._request, objective="cheapest", max_nodes=MAX_NODES))
+        if option is None:
+            return None
+        change = f"cheapest on {option.nodes} machines"
+        return Alternative(change=change, flag=f"--max-nodes {option.nodes}", option=option)
+
+    def _try(self, change: str, flag: str, **update: object) -> Alternative | None:
+        constraints = self._request.constraints.model_copy(update=update)
+        option = self._best(replace(self._request, constraints=constraints, objective="cheapest"))
+        return None if option is None else Alternative(change=change, flag=flag, option=option)
+
+    def _best(self, request: Request) -> Option | None:
+        answer = rank(self._profile, self._book, replace(request, limit=1), predict=self._predict)
+        return answer.best(request.objective)
+
+
+def _upwards(value: float) -> str:
+    """Return a number rounded up to three significant digits, so that a limit of it is kept."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 2) if value > 0 else 1.0
+    return f"{math.ceil(value / step - 1e-9) * step:.10g}"

@@ -1,0 +1,1 @@
+"""Options in words: plans, assumptions, rejections and the next best."""

@@ -1,0 +1,110 @@
+"""The figures assumed for the answer's run, each with its source and its part of the cost (part of stage 6)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trainfare_core.cost_assumptions import CostAssumptions
+from trainfare_core.hardware.accelerators import resolve_device
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.ranking.pricing.model_place import model_usd
+from trainfare_core.ranking.pricing.object_storage import ObjectStorage
+from trainfare_core.recommendation import AssumedNumber, Constraints, Option
+from trainfare_core.run_cost import (
+    BillingClock,
+    disk_gib,
+    disk_usd_per_gib_month,
+    system_disk_gib,
+    trained_model_gb,
+)
+from trainfare_core.variants import saved_in
+
+__all__ = ["assumed_numbers"]
+
+_S_PER_HOUR = 3600.0
+
+
+def assumed_numbers(profile: JobProfile, asked: Constraints, option: Option) -> tuple[AssumedNumber, ...]:
+    """
+    Return the figures of `CostAssumptions` that the cost of an option rests on, as they hold for it.
+
+    Args:
+        profile: the job.
+        asked: what is stated of them, and the data.
+        option: the answer.
+    """
+    assumed, parts = asked.run_cost, option.cost_parts
+    if option.trainer is not None:
+        profile = saved_in(profile, option.trainer.precision)
+    device = resolve_device(option.accelerator)
+    compile_s = assumed.compile_of(None if device is None else device.kind, compiled=profile.source.compiled)
+    compile_usd = min(parts.startup_usd, compile_s / _S_PER_HOUR * option.usd_per_hour)
+    gb = asked.data_gb or 0.0
+    same_cloud = (asked.data_in or "").startswith(f"{option.provider}:")
+    transfer = "inter_region_usd_per_gb" if same_cloud else "egress_usd_per_gb"
+    clock = BillingClock.of(assumed, option.provider, option.service)
+    minimum_s = clock.minimum_s.or_zero
+    least = minimum_s > 0 and option.run_hours.mid * _S_PER_HOUR < minimum_s
+    system_gib = system_disk_gib(assumed, option.provider, option.service, option.instance_type)
+    disk_usd = disk_usd_per_gib_month(
+        assumed, option.provider, option.service, option.region, option.instance_type
+    )
+    sources = {
+        "billing_step_s": clock.step_s,
+        "billing_minimum_s": clock.minimum_s,
+        "disk_usd_per_gib_month": disk_usd,
+        "system_disk_gib": system_gib,
+    }
+    stored = ObjectStorage.of(profile, asked)
+    if gb or assumed.storage_months:
+        sources["object_storage_usd_per_gb_month"] = stored.usd_per_gb_month
+    if assumed.data_objects:
+        sources["read_request_usd"] = stored.usd_per_read
+    model_gb = trained_model_gb(profile)
+    if model_gb and (asked.data_in is not None or assumed.model_downloads):
+        sources["model_usd_per_gb"] = model_usd(profile, asked, option.provider, option.region)
+    reads_usd = option.nodes * stored.read_usd
+    months = stored.kept_usd if assumed.storage_months else 0.0
+    nodes = np.array([option.nodes])
+    all_gib, without_gib = (
+        float(
+            disk_gib(np.array([float(profile.plan.checkpoint_bytes)]), assumed, nodes, np.array([each]), gb)[
+                0
+            ]
+        )
+        for each in (system_gib.or_zero, 0.0)
+    )
+    system_usd = parts.storage_usd * (1 - without_gib / all_gib) if all_gib > 0 else 0.0
+    found = [
+        ("startup_s", assumed.startup_of(option.service), parts.startup_usd - compile_usd),
+        ("compile_s", compile_s, compile_usd),
+        ("stage_gb_per_s", assumed.stage_gb_per_s, parts.staging_usd),
+        ("disk_gb_per_s", assumed.disk_gb_per_s, parts.checkpoint_usd),
+        ("disk_usd_per_gib_month", disk_usd.value, parts.storage_usd - system_usd),
+        ("system_disk_gib", system_gib.value, system_usd),
+        (
+            "object_storage_usd_per_gb_month",
+            stored.usd_per_gb_month.value,
+            parts.object_storage_usd - months - reads_usd,
+        ),
+        ("storage_months", assumed.storage_months, months),
+        ("read_request_usd", stored.usd_per_read.value, reads_usd),
+        ("model_usd_per_gb", parts.model_usd / model_gb if model_gb else 0.0, parts.model_usd),
+        ("billing_step_s", clock.step_s.value, 0.0 if least else parts.rounding_usd),
+        ("billing_minimum_s", clock.minimum_s.value, parts.rounding_usd if least else 0.0),
+        (transfer, parts.transfer_usd / gb if gb else 0.0, parts.transfer_usd),
+    ]
+    total_usd = option.run_usd.mid
+    return tuple(
+        AssumedNumber(
+            name=name,
+            value=value,
+            source=sources[name].source if name in sources else None,
+            meaning=CostAssumptions.model_fields[name].description or "",
+            stated=name in assumed.model_fields_set,
+            run_usd=max(0.0, usd),
+            share=max(0.0, usd) / total_usd if total_usd > 0 else 0.0,
+        )
+        for name, value, usd in found
+        if usd > 0 or name in assumed.model_fields_set or name in sources
+    )

@@ -1,0 +1,342 @@
+"""Make the `Option` of reports and JSON out of one priced run on one offer (part of stage 6)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from trainfare_core.candidates import SHARDINGS, take
+from trainfare_core.figures import duration, percent
+from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.porting import Environment
+from trainfare_core.prediction.source import input_pipeline
+from trainfare_core.prices.age_doubt import Z_80
+from trainfare_core.prices.precedence import OWN_RATES
+from trainfare_core.ranking.options.plans import (
+    fp8_notes,
+    plan_changes,
+    plan_text,
+    trainer_arguments,
+    unused_notes,
+    variant_changes,
+)
+from trainfare_core.ranking.options.split_words import split_of
+from trainfare_core.ranking.pricing.chances import probability_of_both
+from trainfare_core.ranking.pricing.priced_runs import PricedRuns
+from trainfare_core.ranking.pricing.quotas import covered, quota_notes
+from trainfare_core.ranking.pricing.spot import spot_notes, spot_outlook
+from trainfare_core.recommendation import (
+    Constraints,
+    CostParts,
+    Interval,
+    Option,
+    SpotOutlook,
+    StepParts,
+)
+from trainfare_core.run_cost import NOT_SPOT
+
+__all__ = ["OptionMaker", "rounded"]
+
+OLD_PRICE_MONTHS: Final = 12
+"""A price so much older than the newest in its book gets a note. A chosen value."""
+
+NOTED_LOADER_RATE: Final = 100.0
+"""Samples a second on each vCPU from which an input pipeline that was not measured is a note: a core decodes and crops
+about a hundred JPEGs of ImageNet a second. A planning figure."""
+
+NOTED_SIGMA: Final = 0.04
+"""Of ln(price): from an 80 % interval of about 5 % to either side an option says so. A chosen value."""
+
+_SIGNIFICANT: Final = 10
+"""Digits kept: cents of ten million dollars; the last bits of exp() differ between processors."""
+
+_S_PER_HOUR: Final = 3600.0
+_GIB: Final = 2.0**30
+_OFFER_FIELDS: Final = ("provider", "service", "instance_type", "region", "zone", "purchase_option")
+"""Columns of an offer that an option has under the same name."""
+_SAME_MACHINE: Final = ("provider", "service", "instance_type", "region")
+
+
+def rounded(value: float) -> float:
+    """Round to ten significant digits, so that every processor gives the same text."""
+    return float(f"{value:.{_SIGNIFICANT}g}")
+
+
+@dataclass(frozen=True, slots=True)
+class OptionMaker:
+    """
+    Maker of options out of rows of `PricedRuns`.
+
+    Attributes:
+        profile: the job.
+        priced: the runs and their offers.
+        constraints: the limits to keep.
+        newest: latest price date of the book.
+        prices: offers with those on demand that a run on spot machines can change to.
+    """
+
+    profile: JobProfile
+    priced: PricedRuns
+    constraints: Constraints
+    newest: str
+    prices: pl.DataFrame
+
+    def make(self, run: int, offer: dict[str, Any], *, rank: int, on_front: bool) -> Option:
+        """
+        Return one option.
+
+        Args:
+            run: row of `priced.runs`.
+            offer: the offer's columns by name, a row of `priced.offers`.
+            rank: place in the list, from 1.
+            on_front: see `Option.on_front`.
+        """
+        priced, plan = self.priced, int(self.priced.runs.plan[run])
+        nodes = int(priced.nodes[run])
+        usd_per_hour, price_sigma = float(offer["usd_per_hour"]) * nodes, float(offer["price_log_sigma"])
+        hours, billed_hours = float(priced.runs.hours[run]), float(priced.runs.billed_hours[run])
+        log_sigma = float(priced.runs.log_sigma[run])
+        spot = self._spot(run, offer)
+        step_s = _interval(float(priced.prediction.step_s[plan]), float(priced.prediction.log_sigma[plan]))
+        micro = float(priced.candidates.micro_batch[plan])
+        devices = int(priced.candidates.devices_of(priced.shapes)[plan])
+        shape = int(priced.candidates.shape[plan])
+        seconds = {name: float(getattr(priced.prediction, name)[plan]) for name in StepParts.model_fields}
+        parts = StepParts(**{name: rounded(value) for name, value in seconds.items()})
+        return Option(
+            rank=rank,
+            **{name: offer[name] for name in _OFFER_FIELDS},
+            accelerator=str(priced.shapes.accelerator[shape]),
+            accelerator_count=float(priced.shapes.accelerator_count[shape]),
+            nodes=nodes,
+            sharding=SHARDINGS[int(priced.candidates.sharding[plan])],
+            micro_batch_size=None if math.isnan(micro) else int(micro),
+            accumulate_grad_batches=int(priced.candidates.accumulate[plan]),
+            plan_changes=(
+                *plan_changes(self.profile, priced.candidates, plan, devices),
+                *variant_changes(self.profile, priced.candidates, priced.prediction, plan),
+            ),
+            model_split=split_of(priced.candidates, plan, devices * nodes),
+            trainer=trainer_arguments(self.profile, priced.candidates, plan, devices),
+            step_s=step_s,
+            samples_per_s=_throughput(self._samples_per_step(plan), step_s),
+            loader_samples_per_s_per_vcpu=self._loader_rate(plan, step_s),
+            run_hours=_interval(hours, log_sigma),
+            run_usd=_interval(
+                billed_hours * (usd_per_hour + float(priced.beside_usd_per_hour[run])),
+                math.hypot(log_sigma, price_sigma),
+                sure=float(priced.once_usd[run]),
+            ),
+            expected_usd=rounded(self._expected_usd(run, float(offer["usd_per_hour"]), price_sigma)),
+            usd_per_hour=rounded(usd_per_hour),
+            usd_per_hour_now=_interval(usd_per_hour, price_sigma),
+            memory_gib=_interval(
+                float(priced.prediction.memory_bytes[plan]) / _GIB,
+                float(priced.prediction.memory_log_sigma[plan]),
+            ),
+            device_memory_gib=rounded(accelerator(str(priced.shapes.accelerator[shape])).memory_bytes / _GIB),
+            bound_by=max(parts.seconds().items(), key=itemgetter(1))[0],
+            step_parts=parts,
+            cost_parts=self._cost_parts(run, usd_per_hour, billed_hours),
+            probability_within=self.probability_within(run, float(offer["usd_per_hour"]), price_sigma),
+            needs_porting=bool(priced.needs_porting[run]),
+            arm64_host=accelerator(str(offer["accelerator"])).arm64_host,
+            spot=spot,
+            on_front=on_front,
+            price_observed_on=offer["observed_on"],
+            price_source=offer["source"],
+            price_source_class=offer["source_class"],
+            price_fetched_at=offer["fetched_at"],
+            price_by_contract=offer["origin"] == OWN_RATES,
+            notes=self._notes(run, offer, spot),
+        )
+
+    def probability_within(self, run: int, usd_per_hour: float, price_sigma: float) -> float | None:
+        """
+        Chance that a run keeps every limit; None where there is no limit.
+
+        The price of an hour is taken as it is listed: a limit on it is kept or not.
+
+        Args:
+            run: row of `priced.runs`.
+            usd_per_hour: price of one machine.
+            price_sigma: standard deviation of its logarithm.
+        """
+        limits = self.constraints
+        if (limits.max_usd, limits.deadline_hours, limits.max_usd_per_hour) == (None, None, None):
+            return None
+        if self.hourly_excess(run, usd_per_hour) > 1:
+            return 0.0
+        runs = self.priced.runs
+        hours, log_sigma = float(runs.hours[run]), float(runs.log_sigma[run])
+        usd = float(runs.billed_hours[run]) * self._run_usd_per_hour(run, usd_per_hour)
+        chance = probability_of_both(
+            _margin(limits.deadline_hours, hours), _margin(self._budget(run), usd), log_sigma, price_sigma
+        )
+        return rounded(chance)
+
+    def _expected_usd(self, run: int, usd_per_hour: float, price_sigma: float) -> float:
+        rows, price, doubt = np.array([run]), np.array([usd_per_hour]), np.array([price_sigma])
+        return float(self.priced.expected_usd(rows, price, doubt)[0])
+
+    def limit_hours(self, run: int, usd_per_hour: float) -> float:
+        """Hours at which the first of budget and deadline is broken; inf where there is no limit."""
+        limits = self.constraints
+        rate = self._run_usd_per_hour(run, usd_per_hour)
+        runs = self.priced.runs
+        unbilled = float(runs.hours[run] / runs.billed_hours[run])
+        budget = self._budget(run)
+        by_budget = math.inf if budget is None else budget / rate * unbilled
+        by_deadline = math.inf if limits.deadline_hours is None else limits.deadline_hours
+        return min(by_budget, by_deadline)
+
+    def hourly_excess(self, run: int, usd_per_hour: float) -> float:
+        """Price of an hour of all nodes, as a multiple of the limit on it; 0 where there is none."""
+        limit = self.constraints.max_usd_per_hour
+        price = rounded(usd_per_hour * int(self.priced.nodes[run]))
+        return 0.0 if limit is None else price / limit if limit > 0 else math.inf
+
+    def _run_usd_per_hour(self, run: int, usd_per_hour: float) -> float:
+        return usd_per_hour * int(self.priced.nodes[run]) + float(self.priced.beside_usd_per_hour[run])
+
+    def _budget(self, run: int) -> float | None:
+        """Return what the budget leaves for the hours of a run; None where there is none."""
+        limit = self.constraints.max_usd
+        return None if limit is None else max(0.0, limit - float(self.priced.once_usd[run]))
+
+    def _loader_rate(self, plan: int, step_s: Interval) -> float | None:
+        """Return the samples that each vCPU must load a second for the step, None where something is not known."""
+        candidates = self.priced.candidates
+        samples = self._samples_per_step(plan)
+        vcpus = float(self.priced.shapes.vcpus[candidates.shape[plan]]) * int(candidates.nodes[plan])
+        if samples is None or not vcpus > 0:
+            return None
+        return rounded(samples / step_s.mid / vcpus)
+
+    def _samples_per_step(self, plan: int) -> int | None:
+        samples, factor = self.profile.global_samples_per_step, self.priced.candidates.batch_factor
+        return samples if samples is None or factor is None else round(samples * float(factor[plan]))
+
+    def _cost_parts(self, run: int, usd_per_hour: float, hours: float) -> CostParts:
+        parts = ("training", "startup", "staging", "validation", "checkpoint", "interruption", "rounding")
+        seconds = {part: float(getattr(self.priced.runs, f"{part}_s")[run]) for part in parts}
+        seconds["interruption"] -= float(self.priced.runs.waiting_s[run])
+        usd_per_s = usd_per_hour / _S_PER_HOUR
+        return CostParts(
+            **{f"{part}_usd": rounded(part_s * usd_per_s) for part, part_s in seconds.items()},
+            storage_usd=rounded(hours * float(self.priced.disks_usd_per_hour[run])),
+            transfer_usd=rounded(float(self.priced.transfer_usd[run])),
+            object_storage_usd=rounded(
+                hours * self.priced.object_usd_per_hour + float(self.priced.kept_usd[run])
+            ),
+            model_usd=rounded(float(self.priced.model_usd[run])),
+        )
+
+    def _notes(self, run: int, offer: dict[str, Any], spot: SpotOutlook | None) -> tuple[str, ...]:
+        priced = self.priced
+        notes: list[str] = []
+        if priced.needs_porting[run]:
+            device = accelerator(str(offer["accelerator"]))
+            notes.append(f"needs porting: {Environment.of(self.profile).obstacle(device)}")
+        if spot is not None:
+            notes.extend(spot_notes(spot, self.profile.plan.checkpoint_every_n_steps))
+        faster = int(priced.faster_plan[run])
+        own_s, best_s = (float(priced.prediction.step_s[row]) for row in (priced.runs.plan[run], faster))
+        if best_s < own_s:
+            notes.append(
+                f"{plan_text(priced.candidates, faster)} would take {percent(1 - best_s / own_s)} less time a step and "
+                "fit: --allow plan"
+            )
+        rate = self._loader_rate(int(priced.runs.plan[run]), _interval(own_s, 0.0))
+        if rate is not None and rate > NOTED_LOADER_RATE and input_pipeline(self.profile).worker_s is None:
+            notes.append(
+                f"each vCPU must load {rate:,.0f} samples a second; the input pipeline was not measured, and about "
+                f"{NOTED_LOADER_RATE:g} decoded JPEGs are usual"
+            )
+        notes += unused_notes(priced.candidates, priced.prediction, priced.shapes, int(priced.runs.plan[run]))
+        notes += fp8_notes(priced.candidates, priced.prediction, int(priced.runs.plan[run]))
+        if not covered(offer, self.constraints.quotas):
+            notes += quota_notes(offer)
+        if priced.nodes[run] > 1:
+            notes.append(f"{int(priced.nodes[run])} machines are needed together, in one zone")
+        price_sigma = float(offer["price_log_sigma"])
+        if price_sigma > NOTED_SIGMA:
+            now = _interval(float(offer["usd_per_hour"]), price_sigma)
+            notes.append(
+                f"the price of {offer['observed_on']} may have moved: 80 % interval "
+                f"{now.low_80:,.2f} to {now.high_80:,.2f} USD an hour for one machine"
+            )
+        if offer["observed_on_estimated"]:
+            notes.append("the date of the price is an estimate of its source's age")
+        if _months(self.newest) - _months(str(offer["observed_on"])) >= OLD_PRICE_MONTHS:
+            notes.append(
+                f"old price: of {offer['observed_on']}, while the newest in the book is of {self.newest}"
+            )
+        if offer["caveat"]:
+            notes.append(f"price: {offer['caveat']}")
+        if offer["currency"] != "USD":
+            notes.append(f"price converted from {offer['currency']}")
+        stop_s = self.profile.plan.max_time_s
+        needs_s = float(priced.runs.training_s[run] + priced.runs.validation_s[run])
+        if stop_s is not None and self.profile.plan.optimizer_steps is not None and needs_s > stop_s:
+            notes.append(
+                f"the Trainer's max_time of {duration(stop_s)} stops this run early; "
+                "it is priced to its last step"
+            )
+        return tuple(notes)
+
+    def _spot(self, run: int, offer: dict[str, Any]) -> SpotOutlook | None:
+        """Return what interruptions mean for the run; None where the machine is not taken back."""
+        priced, limits = self.priced, self.constraints
+        if priced.runs.hazard[run] == NOT_SPOT:
+            return None
+        same = [pl.col(name) == str(offer[name]) for name in _SAME_MACHINE]
+        sure = self.prices.filter(pl.col("purchase_option") == "on_demand", *same)["usd_per_hour"].min()
+        nodes = int(priced.nodes[run])
+        return spot_outlook(
+            self.profile,
+            take(priced.runs, np.array([run])),
+            nodes,
+            deadline_hours=limits.deadline_hours,
+            usd_per_hour=float(offer["usd_per_hour"]) * nodes,
+            on_demand_usd_per_hour=float(sure) * nodes if isinstance(sure, float) else None,
+            storage_usd_per_hour=float(priced.beside_usd_per_hour[run]),
+        )
+
+
+def _months(date: str) -> int:
+    """Return months since year 0 of a date as precise as its source; a year alone counts as its January."""
+    year, _, rest = date.partition("-")
+    month = rest[:2]
+    return 12 * int(year) + (int(month) if month.isdigit() else 1) if year.isdigit() else 0
+
+
+def _margin(limit: float | None, median: float) -> float:
+    """Return ln(limit / median): inf where there is no limit, -inf where it is 0."""
+    if limit is None or median <= 0:
+        return math.inf
+    return math.log(limit / median) if limit > 0 else -math.inf
+
+
+def _interval(mid: float, log_sigma: float, *, sure: float = 0.0) -> Interval:
+    """Return the interval of a log-normal quantity and a sure one added to it."""
+    spread = math.exp(Z_80 * log_sigma)
+    return Interval(
+        mid=rounded(mid + sure), low_80=rounded(mid / spread + sure), high_80=rounded(mid * spread + sure)
+    )
+
+
+def _throughput(samples: int | None, step_s: Interval) -> Interval | None:
+    if samples is None or step_s.low_80 <= 0:
+        return None
+    return Interval(
+        mid=rounded(samples / step_s.mid),
+        low_80=rounded(samples / step_s.high_80),
+        high_80=rounded(samples / step_s.low_80),
+    )

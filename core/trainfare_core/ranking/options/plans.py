@@ -1,0 +1,302 @@
+"""A plan in the terms of Lightning's Trainer, and what it changes of the script's own (part of stage 6)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from trainfare_core.candidates import SHARDINGS, CandidateTable, own_sharding, sharding_label
+from trainfare_core.figures import percent
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction.table import PredictionTable
+from trainfare_core.prediction.uncertainty import Z80
+from trainfare_core.prices.book import MachineShapes
+from trainfare_core.ranking.options.split_words import (
+    by_megatron,
+    split_changes,
+    split_needs,
+    split_of,
+    split_strategy,
+    split_text,
+)
+from trainfare_core.recommendation import ModelSplit, TrainerArguments
+from trainfare_core.variants import PUBLISHED, JobVariant, computed_in
+
+__all__ = ["fp8_notes", "plan_changes", "plan_text", "trainer_arguments", "unused_notes", "variant_changes"]
+
+_STRATEGIES: Final = {
+    "none": "auto",
+    "ddp": "ddp",
+    "fsdp": "fsdp",
+    "zero1": "deepspeed_stage_1",
+    "zero2": "deepspeed_stage_2",
+    "hybrid": "FSDPStrategy(sharding_strategy='HYBRID_SHARD')",
+}
+_FSDP_ARGUMENTS: Final = {"fsdp": "", "hybrid": "sharding_strategy='HYBRID_SHARD', "}
+"""What Lightning's FSDPStrategy is given besides a policy of activation checkpointing."""
+
+
+def trainer_arguments(
+    profile: JobProfile, candidates: CandidateTable, plan: int, devices: int
+) -> TrainerArguments:
+    """
+    Return what to give Lightning's Trainer so that the script runs as planned.
+
+    Args:
+        profile: the job.
+        candidates: plans.
+        plan: row of `candidates`.
+        devices: that the plan uses of one machine.
+    """
+    split = split_of(candidates, plan, devices * int(candidates.nodes[plan]))
+    if split is not None:
+        return _split_arguments(profile, candidates, plan, devices, split)
+    sharding, micro = SHARDINGS[int(candidates.sharding[plan])], float(candidates.micro_batch[plan])
+    own = profile.parallel.strategy
+    blocks = _checkpointed_blocks(profile, candidates, plan)
+    keeps = (
+        sharding != "none"
+        and own_sharding(profile) == sharding
+        and own.startswith(("ddp", "fsdp", "deepspeed"))
+    )
+    return TrainerArguments(
+        devices=devices,
+        num_nodes=int(candidates.nodes[plan]),
+        strategy=_checkpointing_strategy(sharding, blocks)
+        if blocks and sharding in _FSDP_ARGUMENTS
+        else own
+        if keeps
+        else _STRATEGIES[sharding],
+        precision=candidates.variant_of(plan).precision or profile.precision,
+        accumulate_grad_batches=int(candidates.accumulate[plan]),
+        batch_size=None if math.isnan(micro) else int(micro),
+        configure_model=_checkpointing_code(blocks) if sharding not in _FSDP_ARGUMENTS else "",
+    )
+
+
+def _split_arguments(
+    profile: JobProfile, candidates: CandidateTable, plan: int, devices: int, split: ModelSplit
+) -> TrainerArguments:
+    """Return the arguments of a plan that splits the model: Lightning's own strategy, or NeMo's."""
+    sharding, micro = SHARDINGS[int(candidates.sharding[plan])], int(candidates.micro_batch[plan])
+    accumulate, blocks = int(candidates.accumulate[plan]), _checkpointed_blocks(profile, candidates, plan)
+    megatron = by_megatron(split, sharding)
+    return TrainerArguments(
+        devices=devices,
+        num_nodes=int(candidates.nodes[plan]),
+        strategy=split_strategy(split, sharding),
+        precision=profile.precision,
+        accumulate_grad_batches=1 if megatron else accumulate,
+        batch_size=micro,
+        global_batch_size=micro * accumulate * split.replicas if megatron else None,
+        configure_model="" if megatron else _checkpointing_code(blocks),
+        script_needs=split_needs(split, sharding, profile.precision, checkpointing=bool(blocks)),
+    )
+
+
+def _checkpointed_blocks(profile: JobProfile, candidates: CandidateTable, plan: int) -> str:
+    """Return the classes of the blocks that a plan checkpoints, separated by commas; "" where it does not."""
+    blocks = profile.memory.blocks
+    return (
+        ", ".join(blocks.classes) if blocks is not None and candidates.variant_of(plan).checkpointing else ""
+    )
+
+
+def _checkpointing_code(blocks: str) -> str:
+    """Return the line that checkpoints these classes in `configure_model`; "" for none."""
+    return (
+        f"apply_activation_checkpointing(self, check_fn=lambda m: isinstance(m, ({blocks},)))"
+        if blocks
+        else ""
+    )
+
+
+def _checkpointing_strategy(sharding: str, blocks: str) -> str:
+    """Return Lightning's FSDP with activation checkpointing of these classes."""
+    return f"FSDPStrategy({_FSDP_ARGUMENTS[sharding]}activation_checkpointing_policy={{{blocks}}})"
+
+
+def plan_changes(profile: JobProfile, candidates: CandidateTable, plan: int, devices: int) -> tuple[str, ...]:
+    """
+    Return what a plan changes besides the number of devices, in words; empty where it is the script's own.
+
+    Args:
+        profile: the job.
+        candidates: plans.
+        plan: row of `candidates`.
+        devices: that the plan uses of one machine.
+    """
+    sharding = SHARDINGS[int(candidates.sharding[plan])]
+    found = list(split_changes(candidates, plan, devices * int(candidates.nodes[plan])))
+    if sharding not in ("none", own_sharding(profile)):
+        found.append(f"{sharding_label(sharding)} instead of {sharding_label(own_sharding(profile))}")
+    factor = 1.0 if candidates.batch_factor is None else float(candidates.batch_factor[plan])
+    if factor != 1 and profile.global_samples_per_step:
+        batch, steps = profile.global_samples_per_step, profile.plan.optimizer_steps
+        found.append(
+            f"global batch {round(batch * factor)} instead of {batch}, which changes what is trained"
+            + (
+                ""
+                if steps is None
+                else f": {math.ceil(steps / factor * (1 - 1e-12)):,} steps see the same samples"
+            )
+        )
+    own, micro = profile.batch.micro_batch_size, float(candidates.micro_batch[plan])
+    if own is not None and not math.isnan(micro) and int(micro) != own:
+        found.append(f"micro-batch {int(micro)} instead of {own}")
+    return tuple(found)
+
+
+def variant_changes(
+    profile: JobProfile, candidates: CandidateTable, prediction: PredictionTable, plan: int
+) -> tuple[str, ...]:
+    """
+    Return how a plan changes the job, with its price in time and what it saves of memory, in words.
+
+    Args:
+        profile: the job.
+        candidates: plans.
+        prediction: of the plans.
+        plan: row of both.
+    """
+    variant = candidates.variant_of(plan)
+    found: list[str] = []
+    if variant.precision:
+        same = _figures(candidates, prediction, plan, replace(variant, precision="", narrows_weights=False))
+        found.append(
+            f"precision {variant.precision} instead of {profile.precision}: {_meaning(variant)}; {same}".rstrip(
+                "; "
+            )
+        )
+    if variant.checkpointing:
+        same = _figures(candidates, prediction, plan, replace(variant, checkpointing=False))
+        twice = "; BatchNorm updates its running statistics twice a step" if profile.batch.normalises else ""
+        found.append(f"activation checkpointing on: {same}".rstrip(": ") + twice)
+    return tuple(found)
+
+
+def fp8_notes(candidates: CandidateTable, prediction: PredictionTable, plan: int) -> tuple[str, ...]:
+    """
+    Return what fp8 would change of a plan that is in another precision; empty where it was not tried.
+
+    Args:
+        candidates: plans.
+        prediction: of the plans.
+        plan: row of both.
+    """
+    own = candidates.variant_of(plan)
+    notes: list[str] = []
+    for other in candidates.variants:
+        if computed_in(other.precision) != "fp8" or own == other or own.checkpointing != other.checkpointing:
+            continue
+        row = _same_plan(candidates, prediction, plan, other)
+        if row is not None:
+            pair = [row, plan]
+            latest = prediction.step_s[pair] * np.exp(Z80 * prediction.log_sigma[pair])
+            notes.append(
+                f"precision {other.precision} is not taken: {_compared(prediction, row, plan)}, "
+                f"{_longer(*latest)} at the upper ends of the intervals"
+                f"{'' if prediction.fits[row] else ', may not fit'}; {_meaning(other)}"
+            )
+    return tuple(notes)
+
+
+def _meaning(variant: JobVariant) -> str:
+    """Return what another precision does to the training, in words."""
+    meaning = "weights and optimizer state in 16 bits, which changes what is trained"
+    if computed_in(variant.precision) == "fp8":
+        fp8 = f"linear layers in fp8, whose effect on the loss is not predicted; {PUBLISHED}"
+        return f"{meaning}; {fp8}" if variant.narrows_weights else fp8
+    if variant.narrows_weights:
+        return meaning
+    scaled = " and a scaled loss" if variant.precision == "16-mixed" else ""
+    return f"other rounding{scaled}, so that losses may differ"
+
+
+def _figures(candidates: CandidateTable, prediction: PredictionTable, plan: int, variant: JobVariant) -> str:
+    """Return time and memory of a plan beside those of the same plan of another variant; "" where it has none."""
+    row = _same_plan(candidates, prediction, plan, variant)
+    return "" if row is None else _compared(prediction, plan, row)
+
+
+def _compared(prediction: PredictionTable, plan: int, other: int) -> str:
+    """Return time and memory of a plan beside those of another."""
+    memory_gib, other_gib = (prediction.memory_bytes[row] / 2**30 for row in (plan, other))
+    before = "" if f"{memory_gib:.3g}" == f"{other_gib:.3g}" else f" instead of {other_gib:.3g}"
+    change = _longer(prediction.step_s[plan], prediction.step_s[other])
+    return f"{change} time a step, {memory_gib:.3g} GiB a device{before}"
+
+
+def _longer(time_s: float, other_s: float) -> str:
+    return f"{100 * (time_s / other_s - 1):+.0f} %"
+
+
+def _same_plan(
+    candidates: CandidateTable, prediction: PredictionTable, plan: int, variant: JobVariant
+) -> int | None:
+    """Return the row of a plan in another variant; None where it has no time."""
+    if candidates.variant is None or variant not in candidates.variants:
+        return None
+    same = [
+        np.equal(column, column[plan])
+        for column in (
+            candidates.shape, candidates.nodes, candidates.sharding, candidates.micro_batch,
+            candidates.accumulate, candidates.devices_or_all,
+        )
+    ]  # fmt: skip
+    if candidates.parallel is not None:
+        degrees = candidates.parallel.degrees
+        same.append(np.all(degrees == degrees[:, plan : plan + 1], axis=0))
+    of_variant = candidates.variant == candidates.variants.index(variant)
+    without = np.flatnonzero(np.all(same, axis=0) & of_variant & np.isfinite(prediction.step_s))
+    return int(without[0]) if len(without) else None
+
+
+def unused_notes(
+    candidates: CandidateTable, prediction: PredictionTable, shapes: MachineShapes, plan: int
+) -> tuple[str, ...]:
+    """
+    Return why a plan leaves accelerators of its machine unused; empty where it uses all.
+
+    Args:
+        candidates: plans.
+        prediction: of the plans.
+        shapes: machines, as the plans index them.
+        plan: row of `candidates`.
+    """
+    devices = candidates.devices_of(shapes)
+    used, rented = int(devices[plan]), int(shapes.accelerator_count[candidates.shape[plan]])
+    if used >= rented:
+        return ()
+    more = (candidates.shape == candidates.shape[plan]) & (candidates.nodes == candidates.nodes[plan])
+    more &= prediction.fits & (devices > used)
+    if candidates.parallel is not None:
+        more &= candidates.parallel.splits == candidates.parallel.splits[plan]
+    because = "the batch cannot be shared by all"
+    if more.any():
+        because = "more are slower"
+        for column in (candidates.variant, candidates.as_scripted):
+            more &= True if column is None else column == column[plan]
+        more &= devices == devices[more].max(initial=0)
+        longer = prediction.step_s[more].min(initial=np.inf) / prediction.step_s[plan] - 1
+        if 0 < longer < np.inf:
+            because = f"a step on {devices[more][0]:.0f} takes {percent(longer)} longer"
+    return (f"uses {used} of {rented} accelerators of a machine that is paid whole: {because}",)
+
+
+def plan_text(candidates: CandidateTable, plan: int) -> str:
+    """Return a plan in words, e.g. "FSDP, micro-batch 4, accumulate 2"."""
+    sharding, micro = SHARDINGS[int(candidates.sharding[plan])], float(candidates.micro_batch[plan])
+    accumulate, variant = int(candidates.accumulate[plan]), candidates.variant_of(plan)
+    parts = [
+        *split_text(candidates, plan),
+        *([] if sharding == "none" else [sharding_label(sharding)]),
+        *([] if math.isnan(micro) else [f"micro-batch {int(micro)}"]),
+        *([f"accumulate {accumulate}"] if accumulate > 1 else []),
+        *([f"precision {variant.precision}"] if variant.precision else []),
+        *(["activation checkpointing"] if variant.checkpointing else []),
+    ]
+    return ", ".join(parts)

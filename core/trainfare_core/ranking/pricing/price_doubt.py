@@ -1,0 +1,209 @@
+"""Offers that a request can use, and how far their prices may have moved since they were seen (part of stage 6)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Final, TypeAlias
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from trainfare_core.prices.age_doubt import TOO_OLD_FACTOR, Z_80, price_log_sigma, too_old_to_rank
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.freshness import end_of_day, with_ages
+from trainfare_core.prices.residency import located
+from trainfare_core.prices.shapes import distinct_numbers
+from trainfare_core.ranking.pricing.data_place import transfer_unknown_because, transfer_usd_of
+from trainfare_core.ranking.pricing.request import DEFAULT_PURCHASE
+from trainfare_core.recommendation import Constraints
+
+__all__ = [
+    "MACHINE_TYPE",
+    "LeftOut",
+    "Machines",
+    "Usable",
+    "machine_types",
+    "offers_asked_for",
+    "usable_offers",
+]
+
+MACHINE_TYPE: Final = ("provider", "service", "instance_type")
+"""Columns that name a machine type."""
+
+Machines: TypeAlias = frozenset[tuple[str, str, str]]
+"""Machine types: provider, service and instance type."""
+
+_NAMED: Final = 3
+"""Groups of prices that are too old, named in one line of a report. A chosen value."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """
+    What the filters of a request leave out.
+
+    Attributes:
+        count: offers.
+        filters: what the filters are, in words.
+        whole: the book before the filters.
+        other_clouds: those of them that pass every filter but are quotes of other clouds.
+    """
+
+    count: int
+    filters: str
+    whole: PriceBook
+    other_clouds: PriceBook
+
+    @property
+    def machines(self) -> Machines:
+        """Machine types of the whole book; those that the filters keep have other reasons or are ranked."""
+        return machine_types(self.whole.frame)
+
+
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """
+    The offers to rank, and the counts of the others.
+
+    Attributes:
+        book: the offers to rank.
+        log_sigma: standard deviation of ln(price now / price seen) of each, shape (offers,).
+        transfer_usd: dollars of bringing the data to each, shape (offers,).
+        left_out: what the filters leave out.
+        too_old: spot offers whose price is too old to rank.
+        too_old_detail: which they are, in words.
+        too_old_machines: machine types that have an offer among them.
+    """
+
+    book: PriceBook
+    log_sigma: NDArray[np.float64]
+    transfer_usd: NDArray[np.float64]
+    left_out: LeftOut
+    too_old: int = 0
+    too_old_detail: str = ""
+    too_old_machines: Machines = frozenset()
+
+
+def machine_types(offers: pl.DataFrame) -> Machines:
+    """Return the distinct machine types of some rows of a price book."""
+    _, first = distinct_numbers(offers["machine_id"].to_numpy().astype(np.int64))
+    return frozenset(offers.select(MACHINE_TYPE)[first].rows())
+
+
+def offers_asked_for(book: PriceBook, asked: Constraints) -> PriceBook:
+    """
+    Return the offers that the constraints leave: the one definition, for the ranking and for the ages of its prices.
+
+    Args:
+        book: all offers.
+        asked: names as the book spells them; quotes of other clouds count where a provider or `all_clouds` is named.
+    """
+    return _of_clouds(_filtered(book, asked), asked)
+
+
+def _of_clouds(book: PriceBook, asked: Constraints) -> PriceBook:
+    return book if asked.all_clouds or asked.providers is not None else book.without_other_clouds()
+
+
+def _filtered(book: PriceBook, asked: Constraints) -> PriceBook:
+    if asked.residency is not None:
+        book = located(book, asked.residency)
+    return book.filter(
+        providers=asked.providers,
+        regions=asked.regions,
+        purchase=asked.purchase or DEFAULT_PURCHASE,
+        accelerators=asked.accelerators,
+        services=asked.services,
+        instance_types=asked.instance_types,
+        excluded=asked.excluded,
+        max_accelerators=asked.max_accelerators,
+        min_network_gbit_per_s=asked.min_network_gbit_per_s,
+    )
+
+
+def usable_offers(book: PriceBook, asked: Constraints, as_of: datetime | None) -> Usable:
+    """
+    Filter a book, and count the ages of its prices.
+
+    Args:
+        book: all offers.
+        asked: names of providers, regions and purchase options, as the book spells them.
+        as_of: an aware moment; ages are counted to the end of its day in UTC. None takes every price as of now.
+    """
+    passed = _filtered(book, asked)
+    kept = _of_clouds(passed, asked)
+    other = PriceBook.empty() if kept is passed else passed.of_other_clouds()
+    named = (
+        ("purchase option", asked.purchase or DEFAULT_PURCHASE),
+        ("provider", asked.providers),
+        ("service", asked.services),
+        ("region", asked.regions),
+        ("instance type", asked.instance_types),
+        ("accelerator", asked.accelerators),
+    )
+    filters = [f"{what} other than {' or '.join(names)}" for what, names in named if names is not None]
+    if asked.residency is not None:
+        filters.append(f"not known to lie in {' or '.join(asked.residency)}")
+    if asked.max_accelerators is not None:
+        filters.append(f"more than {asked.max_accelerators} accelerators")
+    if asked.min_network_gbit_per_s is not None:
+        filters.append(f"a network below {asked.min_network_gbit_per_s:g} Gbit/s, or not published")
+    if asked.excluded:
+        filters.append(f"excluded: {', '.join(asked.excluded)}")
+    if len(other):
+        filters.append("quotes of other clouds, ranked with --all-clouds")
+    left_out = LeftOut(len(book) - len(kept), ", ".join(filters), book, other)
+    transfer_usd = transfer_usd_of(kept.frame, asked)
+    known = ~np.isnan(transfer_usd)
+    if not known.all():
+        reasons = ", ".join([*filters, transfer_unknown_because(asked)])
+        left_out = replace(left_out, count=left_out.count + int((~known).sum()), filters=reasons)
+        kept, transfer_usd = kept.where(known), transfer_usd[known]
+    if as_of is None:
+        return Usable(kept, np.zeros(len(kept)), transfer_usd, left_out)
+    # Ages count to the end of the day, so that a request gives the same answer all day.
+    aged = with_ages(kept.frame, end_of_day(as_of.astimezone(timezone.utc).date()))
+    log_sigma = price_log_sigma(aged)
+    old = too_old_to_rank(aged["purchase_option"].to_numpy().astype(np.str_), log_sigma)
+    if not old.any():
+        return Usable(kept, log_sigma, transfer_usd, left_out)
+    aged = aged.filter(pl.Series(old))
+    detail = _too_old_detail(aged, log_sigma[old])
+    return Usable(
+        kept.where(~old),
+        log_sigma[~old],
+        transfer_usd[~old],
+        left_out,
+        int(old.sum()),
+        detail,
+        too_old_machines=machine_types(aged),
+    )
+
+
+def _too_old_detail(old: pl.DataFrame, log_sigma: NDArray[np.float64]) -> str:
+    """Name the largest groups of prices that are too old."""
+    factors = pl.Series("factor", np.exp(2 * Z_80 * log_sigma))
+    groups = (
+        old.with_columns(factors)
+        .group_by("provider", "service", "purchase_option")
+        .agg(pl.len().alias("rows"), pl.col("observed_on").max(), pl.col("factor").min())
+        .sort("rows", "provider", "service", descending=[True, False, False])
+    )
+    named = [
+        f"{row['provider']}/{row['service']} {row['purchase_option']} of {row['observed_on']} and before: "
+        f"the 80 % interval spans a factor of {_factor(row['factor'])}"
+        for row in groups.head(_NAMED).iter_rows(named=True)
+    ]
+    more = [f"and {groups.height - _NAMED} more services"] if groups.height > _NAMED else []
+    return (
+        "; ".join([*named, *more])
+        + f" (limit {TOO_OLD_FACTOR:g}); `trainfare prices update` fetches today's, "
+        "`trainfare offers --purchase spot` lists them"
+    )
+
+
+def _factor(value: float) -> str:
+    return f"{value:.1f}" if math.isfinite(value) else "more than any number"

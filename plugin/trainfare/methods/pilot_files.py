@@ -1,0 +1,43 @@
+"""Read the learning curves of pilots from files, by strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainfare_core.errors import InputError, ProfileError
+from trainfare_core.methods.curves import LearningCurve
+from trainfare_core.methods.methods import Strategy, strategy_named
+from trainfare_providers.disk.files import read_input
+
+__all__ = ["read_curves"]
+
+MAX_CURVE_BYTES = 4 * 2**20
+
+
+def read_curves(names: Sequence[str]) -> dict[Strategy, list[LearningCurve]]:
+    """
+    Read curves by strategy.
+
+    Args:
+        names: paths, or strategy=path where the file names no strategy or the wrong one.
+
+    Raises:
+        ProfileError: a file that is absent, too large or not a curve.
+        InputError: a curve without a strategy.
+        UnknownNameError: a strategy that does not exist.
+    """
+    out: dict[Strategy, list[LearningCurve]] = {}
+    for name in names:
+        named, separator, path = name.partition("=")
+        if not separator or Path(name).is_file():
+            named, path = "", name
+        text = read_input(Path(path), MAX_CURVE_BYTES, kind="a learning curve", error=ProfileError)
+        curve = LearningCurve.from_json(text, where=path)
+        strategy = strategy_named(named) if named else curve.strategy
+        if strategy is None:
+            raise InputError(
+                f"{path}: full fine-tuning and scratch look alike: name one, e.g. --pilot full_finetune={path}"
+            )
+        out.setdefault(strategy, []).append(curve)
+    return out

@@ -1,0 +1,308 @@
+"""
+`strategy_answer`: trace the user's module under every strategy, price each, and decide.
+
+For each strategy and setting: trace -> plan (samples to target) -> candidates -> prediction -> run cost -> ranking,
+as for any other job; the cheapest machine for that strategy counts. A strategy that cannot be traced is unknown, with
+the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TypeAlias
+
+from trainfare.methods.request import StrategyRequest, filled_from
+from trainfare.methods.step_change import DescribedJob, StepChange, Tracer
+from trainfare.prices.constraints import constraints_of, used_prices, with_book_names
+from trainfare_core.errors import CannotTellError, InputError, InternalError, TargetError, TrainfareError
+from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.methods.amounts import Amount, amount_of
+from trainfare_core.methods.answer import StrategyAnswer
+from trainfare_core.methods.draws import Found, Priced, ReachedBy
+from trainfare_core.methods.knobs import Variant, best_variant, eight_bit_adam, knob_lines
+from trainfare_core.methods.lines import answer_of
+from trainfare_core.methods.methods import STRATEGIES, STRATEGY_NAMES, Strategy
+from trainfare_core.methods.question import Question
+from trainfare_core.methods.situation import task_of
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.facts import PriceBookFacts
+from trainfare_core.ranking.pricing.request import Request
+from trainfare_core.ranking.rank import rank
+from trainfare_core.recommendation import Constraints, Option
+
+__all__ = ["prices_of", "strategy_answer"]
+
+ACTIVATIONS_WORTH_RECOMPUTING = 0.2
+"""Recomputation is tried where saved activations are at least this part of a device's memory use. Chosen: below it the
+memory saved cannot change which machines fit by much, and each try costs a trace."""
+_Step: TypeAlias = tuple[Strategy, str, bool]
+"""What makes two traces differ: strategy, precision, and whether blocks are recomputed."""
+_ENDS_ALL = (TargetError, InternalError)
+"""Errors after which no other strategy can be traced either: the process of the user's code has ended."""
+_MOST_STEPS = 10**15
+"""Largest number of optimizer steps that a job profile accepts."""
+
+
+def prices_of(request: StrategyRequest, book: PriceBook) -> PriceBook:
+    """
+    Return the prices that a request is about.
+
+    Raises:
+        UnknownNameError, NoOffersError: see `with_book_names`.
+    """
+    return used_prices(book, _limits(request, book))
+
+
+def _limits(request: StrategyRequest, book: PriceBook) -> Constraints:
+    asked = constraints_of(
+        max_usd=request.max_usd,
+        deadline_hours=request.deadline_hours,
+        confidence=request.confidence,
+        providers=request.providers,
+        regions=request.regions,
+        purchase=request.purchase,
+        services=request.services,
+        instance_types=request.instance_types,
+        accelerators=request.accelerators,
+        exclude=request.exclude,
+        no_porting=request.no_porting,
+        keep_plan=request.keep_plan,
+        allow=request.allow,
+    )
+    return with_book_names(asked, book)
+
+
+def strategy_answer(
+    job: DescribedJob,
+    request: StrategyRequest,
+    book: PriceBook,
+    *,
+    trace: Tracer,
+    notes: Sequence[str] = (),
+    as_of: datetime | None = None,
+    pilots: Mapping[Strategy, ReachedBy] | None = None,
+    pilot_notes: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _text: None,
+) -> StrategyAnswer:
+    """
+    Answer how to train a job.
+
+    Args:
+        job: the user's job; its own plan is taken as full fine-tuning's.
+        request: the question, and the machines that may be rented.
+        book: prices.
+        trace: traces a step of the job: `tracer_of(job)` in this process, or a process of the user's code.
+        notes: remarks on the prices, shown with the answer.
+        as_of: an aware moment to which the ages of prices are counted; None takes every price as of now.
+        pilots: final values predicted from pilots, by strategy.
+        pilot_notes: limits of the pilots, in sentences.
+        say: called with progress messages.
+
+    Raises:
+        InputError: a name that no price has, or a number out of range.
+        NoOffersError: no price matches the filters.
+        TargetError: the user's code ended its process, or exceeded a limit.
+    """
+    from trainfare_core._version import __version__
+
+    question, assumed = filled_from(request.question, job)
+    search = _Search(job, trace, question, book, _limits(request, book), request.max_nodes, as_of, say)
+    impossible = question.impossible()
+    found: list[Found] = []
+    for strategy in reversed(STRATEGY_NAMES):
+        if strategy in impossible:
+            found.append(Found(strategy, impossible_because=impossible[strategy]))
+            continue
+        try:
+            found.append(search.found(strategy))
+        except _ENDS_ALL:
+            raise
+        except TrainfareError as error:
+            found.append(Found(strategy, unknown_because=str(error)))
+    return answer_of(
+        question,
+        found,
+        name=search.name,
+        tool_version=__version__,
+        pilots=pilots,
+        pilot_notes=pilot_notes,
+        price_books=search.books,
+        assumptions=(*assumed, *notes),
+    )
+
+
+@dataclass
+class _Search:
+    """
+    Traces and machines of one job; each trace is made once and shared by strategies with the same step.
+
+    Args:
+        job: the job.
+        trace: traces a step of it.
+        question: the question, completed from the job.
+        book: prices.
+        limits: of all learning-rate trials together.
+        max_nodes: machines in one run.
+        as_of: the moment to which the ages of prices are counted.
+        say: called with progress messages.
+    """
+
+    job: DescribedJob
+    trace: Tracer
+    question: Question
+    book: PriceBook
+    limits: Constraints
+    max_nodes: int | None
+    as_of: datetime | None
+    say: Callable[[str], None]
+    name: str = "job"
+    books: tuple[PriceBookFacts, ...] = ()
+    _known: dict[_Step, JobProfile | TrainfareError] = field(
+        default_factory=dict[_Step, "JobProfile | TrainfareError"]
+    )
+
+    def found(self, strategy: Strategy) -> Found:
+        """
+        Return the cheapest machine and settings for a strategy, or why there is none.
+
+        Raises:
+            TrainfareError: the strategy cannot be traced as the job stands.
+        """
+        variants = self._variants(strategy)
+        plain = variants[0].profile
+        amount = amount_of(self.question, strategy, _planned(plain))
+        if amount is None:
+            return Found(strategy, profile=plain, notes=plain.notes)
+        options: list[tuple[Variant, Option]] = []
+        why = "no machine can hold it"
+        for variant in variants:
+            planned = replace_plan(variant, amount, self.question)
+            option = self._cheapest(planned)
+            if isinstance(option, Option):
+                options.append((planned, option))
+            else:
+                why = option or why
+        best = best_variant(options)
+        if best is None:
+            return Found(strategy, profile=plain, unknown_because=why)
+        variant, option = best
+        nvidia_only = ("bitsandbytes' kernels: NVIDIA GPUs only",) if variant.needs_nvidia else ()
+        return Priced(
+            strategy,
+            profile=variant.profile,
+            option=option,
+            amount=amount,
+            knobs=knob_lines(variant, option),
+            notes=(*variant.profile.notes, *nvidia_only),
+        )
+
+    def _cheapest(self, variant: Variant) -> Option | str | None:
+        """
+        Return the cheapest machine within the limits, else without them, else the reason for which there is none.
+
+        The budget covers all learning-rate trials, so that one run may cost its share; the answer states the chance to
+        keep the limits.
+        """
+        trials, limits = self.question.learning_rate_trials, self.limits
+        one_run = {
+            "max_usd": None if limits.max_usd is None else limits.max_usd / trials,
+            "deadline_hours": None if limits.deadline_hours is None else limits.deadline_hours / trials,
+        }
+        reason: str | None = None
+        for update in (one_run, dict.fromkeys(one_run)):
+            asked = limits.model_copy(update=update)
+            request = Request(asked, limit=200, max_nodes=self.max_nodes, as_of=self.as_of)
+            answer = rank(variant.profile, self.book, request)
+            self.books = self.books or answer.price_books
+            for option in answer.options:
+                runs = not variant.needs_nvidia or accelerator(option.accelerator).vendor == "nvidia"
+                if runs and not option.needs_porting:
+                    return option
+            reason = answer.unknown_because or "only machines that its kernels do not run on can hold it"
+        return reason
+
+    def _variants(self, strategy: Strategy) -> list[Variant]:
+        """Return the variants to try, those with the fewest settings first."""
+        made: list[Variant] = []
+        packs = STRATEGIES[strategy].packs_weights
+        own = self.job.precision
+        for precision in (own, "bf16-mixed") if own == "32-true" else (own,):
+            knobs = () if precision == own else (f"precision {precision}",)
+            plain = self._profile(strategy, precision, recompute=False)
+            made.append(Variant(plain, knobs, needs_nvidia=packs))
+            if _worth_recomputing(plain):
+                try:
+                    again = self._profile(strategy, precision, recompute=True)
+                except _ENDS_ALL:
+                    raise
+                except (InputError, CannotTellError):
+                    continue  # Without repeated blocks there is nothing to recompute.
+                knobs = (*knobs, "recompute the blocks in backward")
+                made.append(Variant(again, knobs, needs_nvidia=packs))
+        return made + [smaller for variant in made if (smaller := eight_bit_adam(variant)) is not None]
+
+    def _profile(self, strategy: Strategy, precision: str, *, recompute: bool) -> JobProfile:
+        key = (STRATEGIES[strategy].traced_as or strategy, precision, recompute)
+        if key not in self._known:
+            self.say(f"tracing {key[0]}, {precision}{', blocks recomputed' if recompute else ''}")
+            try:
+                self._known[key] = self._traced(*key)
+            except TrainfareError as error:
+                self._known[key] = error
+        known = self._known[key]
+        if isinstance(known, TrainfareError):
+            raise known
+        return known
+
+    def _traced(self, strategy: Strategy, precision: str, recompute: bool) -> JobProfile:  # noqa: FBT001 - a key
+        writes = task_of(self.question.domain) in ("instruction", "pretraining", "text-generation")
+        change = StepChange(
+            strategy,
+            precision,
+            lora_rank=self.question.lora_rank,
+            head=self.question.head,
+            trains_head=not writes,
+            recompute=recompute,
+        )
+        profile = self.trace(change)
+        self.name = profile.name
+        return profile
+
+
+def _worth_recomputing(profile: JobProfile) -> bool:
+    memory = profile.memory
+    rest = profile.parameter_bytes + memory.gradient_bytes + profile.optimizer.state_bytes
+    held = memory.saved_activation_bytes
+    return held > ACTIVATIONS_WORTH_RECOMPUTING * (rest + held)
+
+
+def _planned(profile: JobProfile) -> float | None:
+    """Return the samples that the user's own plan trains on."""
+    steps, each = profile.plan.optimizer_steps, profile.global_samples_per_step
+    return None if steps is None or not each else float(steps * each)
+
+
+def replace_plan(variant: Variant, amount: Amount, question: Question) -> Variant:
+    """Return the variant with the number of steps for its samples to target, and validation in proportion."""
+    profile = variant.profile
+    each = profile.global_samples_per_step
+    if not each:
+        raise CannotTellError(
+            "samples in one optimizer step are not known, so their number to the target is not"
+        )
+    steps = min(_MOST_STEPS, max(1, math.ceil(amount.samples / each)))
+    own = profile.plan.optimizer_steps
+    plan = profile.plan.model_copy(
+        update={
+            "optimizer_steps": steps,
+            "unknown_because": None,
+            "epochs": None if question.samples is None else amount.samples / question.samples,
+            "validation_batches": round(profile.plan.validation_batches * (steps / own if own else 1.0)),
+            "max_time_s": None,
+        }
+    )
+    return replace(variant, profile=profile.model_copy(update={"plan": plan}))

@@ -1,0 +1,105 @@
+"""A request to `trainfare strategy`: the question, the job and the market, from flags and one TOML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from trainfare.methods.step_change import DescribedJob
+from trainfare_core.errors import InputError
+from trainfare_core.methods.question import Question
+from trainfare_providers.disk.files import read_input
+from trainfare_providers.disk.toml_file import parse_toml
+
+__all__ = ["StrategyRequest", "filled_from", "read_strategy_file", "request_of"]
+
+MAX_FILE_BYTES = 2**20
+"""A request has a few lines; a larger file is another one, named by mistake."""
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...] | None, BeforeValidator(_listed)]
+
+
+class StrategyRequest(Question):
+    """A question with the job that it is about and the machines that may be rented."""
+
+    target: str | None = Field(default=None, description='the job, e.g. "train.py:job"')
+    providers: Names = Field(default=None, description="clouds; None: all")
+    regions: Names = Field(default=None, description="None: all")
+    services: Names = Field(default=None, description="None: all")
+    instance_types: Names = Field(default=None, description="None: all")
+    accelerators: Names = Field(default=None, description="None: all")
+    exclude: Names = Field(
+        default=None, description="clouds, services, regions, instance types and accelerators to leave out"
+    )
+    no_porting: bool = Field(default=False, description="only machines that run the script as it is")
+    purchase: Names = Field(default=None, description="None: on_demand; any: all")
+    keep_plan: bool = Field(
+        default=False, description="only the script's own strategy, micro-batch and accumulation"
+    )
+    allow: Names = Field(default=None, description="changes of the script's plan: plan, batch-norm, batch")
+    max_nodes: Annotated[int, Field(strict=True, ge=1, le=64)] | None = Field(
+        default=None, description="machines in one run; None: 4, or the job's own number if larger"
+    )
+
+    @property
+    def question(self) -> Question:
+        """The question alone; a field that was not given stays not given."""
+        given = self.model_fields_set & Question.model_fields.keys()
+        return Question.model_validate({name: getattr(self, name) for name in given})
+
+
+def read_strategy_file(path: Path) -> dict[str, Any]:
+    """
+    Return the keys of a TOML file, dashes as underscores; `request_of` checks them.
+
+    Raises:
+        InputError: no such file, too large, or not TOML.
+    """
+    text = read_input(path, MAX_FILE_BYTES, kind="a strategy file")
+    data = parse_toml(text, where=str(path))
+    return {key.replace("-", "_"): value for key, value in data.items()}
+
+
+def request_of(values: Mapping[str, Any], where: str) -> StrategyRequest:
+    """
+    Return the request; values that are None are left at their defaults.
+
+    Args:
+        values: fields of `StrategyRequest`.
+        where: what to call them in an error.
+
+    Raises:
+        InputError: a field that does not exist, or a value of the wrong type or out of range.
+    """
+    given = {key: value for key, value in values.items() if value is not None}
+    try:
+        return StrategyRequest.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the question"
+        if first["type"] == "extra_forbidden":
+            names = ", ".join(sorted(StrategyRequest.model_fields))
+            raise InputError(f"{where}: there is no {place}; there are {names}") from error
+        raise InputError(f"{where}: {place}: {first['msg']}") from error
+
+
+def filled_from(question: Question, job: DescribedJob) -> tuple[Question, tuple[str, ...]]:
+    """Return the question completed from the job's own fields, and the assumptions made."""
+    update: dict[str, Any] = {}
+    assumed: list[str] = []
+    if question.samples is None and job.train_samples is not None:
+        update["samples"] = float(job.train_samples)
+    if question.tokens_per_sample is None and job.tokens_per_sample is not None:
+        update["tokens_per_sample"] = float(job.tokens_per_sample)
+    if "domain" not in question.model_fields_set:
+        update["domain"] = "llm-ift" if job.tokens_per_sample is not None else "vision-cls"
+        assumed.append(f"the data is {update['domain']}: say --domain where it is not")
+    return question.model_copy(update=update), tuple(assumed)

@@ -1,0 +1,158 @@
+"""Which strategy reaches the better quality: the rules, the published comparisons and their uncertainty."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainfare_core.errors import InputError
+from trainfare_core.methods.choice import advantage, choose
+from trainfare_core.methods.evidence import Evidence, comparisons, evidence
+from trainfare_core.methods.methods import STRATEGY_NAMES
+from trainfare_core.methods.prior import lora_over_capacity, prior
+from trainfare_core.methods.situation import DOMAINS, Situation, metric_kind, task_of, tokens_seen
+
+SITUATIONS = st.builds(
+    Situation,
+    domain=st.sampled_from([*DOMAINS, "audio-tagging"]),
+    offered=st.sets(st.sampled_from(STRATEGY_NAMES), min_size=2).map(tuple),
+    samples=st.none() | st.floats(1, 1e10),
+    metric=st.sampled_from(["task", "loss", "conserve"]),
+    scratch_epochs=st.none() | st.floats(1, 1000),
+    scratch_step_ratio=st.none() | st.floats(0.1, 20),
+)
+
+
+@pytest.mark.parametrize(
+    ("domain", "samples", "metric", "offered", "expected"),
+    [
+        ("vision-cls", 1e3, "task", ("full_finetune", "scratch"), "full_finetune"),
+        ("vision-cls", 1e3, "task", ("full_finetune", "lora", "linear_probe"), "lora"),
+        ("vision-cls", 1.3e6, "task", ("full_finetune", "linear_probe", "scratch"), "full_finetune"),
+        ("llm-cpt", 8e9, "task", ("full_finetune", "lora"), "full_finetune"),
+        ("llm-cpt", 8e9, "conserve", ("full_finetune", "lora"), "lora"),
+        ("llm-ift", 2e3, "loss", ("full_finetune", "lora", "qlora"), "lora"),
+        ("vision-shift", 5e4, "conserve", ("full_finetune", "linear_probe"), "linear_probe"),
+    ],
+)
+def test_picks_agree_with_most_publications(
+    domain: str, samples: float, metric: str, offered: tuple, expected: str
+) -> None:
+    """The picks that most published comparisons of their kind agree on."""
+    made = choose(Situation(domain, offered, samples=samples, metric=metric))
+    assert made.strategy == expected
+    assert made.p_best > 0.5
+
+
+def test_a_long_detection_schedule_turns_the_sign() -> None:
+    """He et al. 2019: fine-tuning leads at 24 epochs from scratch, scratch is level or ahead at 110."""
+    offered = ("full_finetune", "scratch")
+    short, long = (
+        Situation("vision-det", offered, samples=118e3, scratch_epochs=epochs, scratch_step_ratio=ratio)
+        for epochs, ratio in ((24.0, 1.0), (110.0, 3.0))
+    )
+    assert choose(short).strategy == "full_finetune"
+    assert choose(long).strategy == "scratch"
+
+
+@settings(max_examples=25, deadline=None)
+@given(SITUATIONS)
+def test_advantages_are_antisymmetric(situation: Situation) -> None:
+    """Quantiles and chances mirror; the pick is offered and its chance is a chance."""
+    for one, other in itertools.combinations(situation.offered, 2):
+        here, there = advantage(situation, one, other), advantage(situation, other, one)
+        assert math.isclose(here.p_better, 1 - there.p_better, abs_tol=1e-9)
+        assert math.isclose(here.quantile_pct(0.1), -there.quantile_pct(0.9), abs_tol=1e-6)
+        assert here.quantile_pct(0.1) <= here.quantile_pct(0.5) <= here.quantile_pct(0.9)
+    made = choose(situation)
+    assert made.strategy in situation.offered
+    assert 0 <= made.p_best <= 1
+
+
+def test_order_of_the_offered_changes_nothing() -> None:
+    """The same question in another order has the same answer."""
+    one = choose(Situation("llm-ift", ("lora", "full_finetune", "qlora"), samples=2e3))
+    other = choose(Situation("llm-ift", ("qlora", "full_finetune", "lora"), samples=2e3))
+    assert (one.strategy, one.p_best) == (other.strategy, other.p_best)
+
+
+def test_no_comparison_at_all_leaves_the_rules() -> None:
+    """With no evidence only the rule counts, and it is named."""
+    nothing = Evidence.of([])
+    edge = advantage(Situation("llm-cpt", ("lora", "full_finetune")), "lora", "full_finetune", nothing)
+    assert edge.p_better < 0.5
+    assert edge.analogs == 0
+    assert "adapters hold" in edge.because
+
+
+def test_adapters_are_over_capacity_by_their_bits() -> None:
+    """Two bits a trained parameter against one bit a token."""
+    few = Situation("llm-ift", ("lora", "full_finetune"), tokens=1e7, lora_parameters=6e6)
+    many = Situation("llm-ift", ("lora", "full_finetune"), tokens=1e7, lora_parameters=4e6)
+    assert not lora_over_capacity(few)
+    assert lora_over_capacity(many)
+    assert not lora_over_capacity(Situation("vision-cls", ("lora", "full_finetune"), samples=1e9))
+
+
+@settings(max_examples=60, deadline=None)
+@given(SITUATIONS)
+def test_rules_are_antisymmetric(situation: Situation) -> None:
+    """What a rule expects of a against b is the negative of b against a."""
+    for one, other in itertools.combinations(STRATEGY_NAMES, 2):
+        here, there = prior(situation, one, other), prior(situation, other, one)
+        assert here.mean_pct == -there.mean_pct
+        assert here.weight == there.weight
+
+
+def test_metrics_are_read_from_their_names() -> None:
+    """Loss, task score, or keeping what was known."""
+    assert metric_kind("val_loss") == metric_kind("perplexity") == "loss"
+    assert metric_kind("top1_OOD_on_STL") == metric_kind("forgetting_avg") == "conserve"
+    assert metric_kind("accuracy") == metric_kind("mask_AP") == "task"
+
+
+def test_domains_are_placed_by_their_first_word() -> None:
+    """A domain that is not in the list is placed by what those like it are."""
+    assert task_of("vision-satellite") == "vision-classification"
+    assert task_of("llm-dpo") == "instruction"
+    assert task_of("weather") == "unknown"
+    assert tokens_seen(Situation("llm-ift", STRATEGY_NAMES, samples=1000.0)) == 250_000
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"offered": ("lora",)},
+        {"offered": ("lora", "lora")},
+        {"offered": STRATEGY_NAMES, "samples": 0.0},
+        {"offered": STRATEGY_NAMES, "samples": float("nan")},
+        {"offered": STRATEGY_NAMES, "lora_parameters": -1.0},
+    ],
+)
+def test_an_invalid_question_is_refused(wrong: dict) -> None:
+    """Fewer than two strategies, one twice, a number that is no amount."""
+    with pytest.raises(InputError):
+        Situation("llm-ift", **wrong)
+
+
+def test_the_shipped_table_is_complete() -> None:
+    """Every comparison has two strategies, a zero reference, a place it was published in and a known domain."""
+    rows = comparisons()
+    assert len(rows) == len(evidence()) >= 200
+    for row in rows:
+        assert len(row.advantage_pct) >= 2
+        assert row.published_in
+        assert row.domain in DOMAINS
+        assert 0.0 in row.advantage_pct.values()
+
+
+def test_a_source_can_be_left_out() -> None:
+    """A scored row must not be in the evidence."""
+    rest = evidence().without("biderman2024")
+    assert "biderman2024" not in rest.source
+    assert len(rest) == int(np.sum(evidence().source != "biderman2024"))

@@ -1,0 +1,17 @@
+"""What stands beside the count of the machines that are not ranked."""
+
+from __future__ import annotations
+
+from builders.toy_market import ToyPredictor, book, offer_row, small_job
+from trainfare_core.ranking.pricing.request import Request
+from trainfare_core.ranking.rank import rank
+from trainfare_core.recommendation import Constraints
+
+
+def test_the_nearest_miss_names_how_many_machines_it_is() -> None:
+    """Two machines by their number, one by its name alone."""
+    for most, name in ((1, "aws:a100.1x"), (2, "2 x aws:a100.1x")):
+        request = Request(Constraints(deadline_hours=0.1), max_nodes=most)
+        (found,) = rank(small_job(), book(offer_row()), request, predict=ToyPredictor()).rejections
+        assert found.reason == "past_deadline"
+        assert found.detail.startswith(f"{name} (on_demand): ")
