@@ -24,7 +24,7 @@ COUNTED_TO = re.compile(r"[Aa]ges (?:are )?counted to (\d{4}-\d{2}-\d{2})")
 def block(as_of: str) -> str:
     """Return the command and its output, ages counted to `as_of` (YYYY-MM-DD)."""
     from trainfare import recommend
-    from trainfare.prelaunch import read_profile
+    from trainfare.fake_step import read_profile
     from trainfare.report.terminal import render_terminal
 
     profile = read_profile(str(TOP / "docs" / "examples" / "llama-7b.json"))

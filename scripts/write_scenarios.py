@@ -218,7 +218,7 @@ def answered(scenario: Scenario, as_of: str) -> tuple[str, str, str]:
 
 def checked(answer: Recommendation, path: Path) -> str:
     """Return the check by hand of the first option, or of the first alternative where there is none."""
-    from trainfare.prelaunch import read_profile
+    from trainfare.fake_step import read_profile
     from trainfare.report.wording import usd
     from trainfare_core.hardware.accelerators import resolve_device
     from trainfare_core.variants import computed_in

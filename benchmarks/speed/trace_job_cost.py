@@ -52,10 +52,10 @@ def measure(asked: Traced) -> dict[str, float]:
 
     from trainfare.estimate import EstimateRequest
     from trainfare.estimate.profile import estimated_profile
+    from trainfare.fake_step import trace_changed
+    from trainfare.fake_step.equal_blocks import WORTHWHILE
     from trainfare.job.target import load_job
     from trainfare.methods.module_changes import ModuleChange
-    from trainfare.prelaunch import trace_changed
-    from trainfare.prelaunch.equal_blocks import WORTHWHILE
 
     torch.set_num_threads(1)
     imported = time.process_time()

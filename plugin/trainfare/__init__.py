@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 from trainfare_core._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from trainfare.fake_step import trace_job
     from trainfare.job import RealLimits, TrainingJob
-    from trainfare.meter import FareMeter
-    from trainfare.prelaunch import trace_job
+    from trainfare.lightning import FareMeter
     from trainfare.recommendation import recommend
 
 __all__ = ["FareMeter", "RealLimits", "TrainingJob", "recommend", "trace_job"]
 
 _HOMES = {
-    "FareMeter": "trainfare.meter",
+    "FareMeter": "trainfare.lightning",
     "RealLimits": "trainfare.job",
     "TrainingJob": "trainfare.job",
     "recommend": "trainfare.recommendation",
-    "trace_job": "trainfare.prelaunch",
+    "trace_job": "trainfare.fake_step",
 }
 
 

@@ -1,3 +1,3 @@
-"""Alias of `trainfare.meter`, kept until 0.2 for scripts and checkpoints that name the old module."""
+"""Alias of `trainfare.lightning`, kept until 0.2 for scripts and checkpoints that name the old module."""
 
-from trainfare.meter import FareMeter as FareMeter
+from trainfare.lightning import FareMeter as FareMeter

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from trainfare.meter import FareMeter
+from trainfare.lightning import FareMeter
 
 __all__ = ["DigitsClassifier", "digits_loader", "train_and_meter"]
 

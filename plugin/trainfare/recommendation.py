@@ -266,7 +266,7 @@ def _in_precisions(job: Job) -> Job:
 
     if not isinstance(job, TrainingJob):
         return job
-    from trainfare.prelaunch import trace_job
+    from trainfare.fake_step import trace_job
     from trainfare_core.variants import with_precisions
 
     return with_precisions(trace_job(job), lambda precision: trace_job(replace(job, precision=precision)))
@@ -285,13 +285,13 @@ def profile_of(job: object) -> JobProfile:
     if isinstance(job, JobProfile):
         return job
     if isinstance(job, (str, Path)):
-        from trainfare.prelaunch import read_profile
+        from trainfare.fake_step import read_profile
 
         return read_profile(str(job))
     from trainfare.job import TrainingJob
 
     if isinstance(job, TrainingJob):
-        from trainfare.prelaunch import trace_job
+        from trainfare.fake_step import trace_job
 
         return trace_job(job)
     msg = f"job: expected a JobProfile, a TrainingJob or a path, got {type(job).__name__}"

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from builders.recommendations import recommendation
-from trainfare.meter import FareMeter
+from trainfare.lightning import FareMeter
 from trainfare.meter.services import MeterServices
 from trainfare_core.job_profile import JobProfile
 

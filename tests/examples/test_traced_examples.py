@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trainfare.prelaunch import load_profile
+from trainfare.fake_step import load_profile
 from trainfare_core.job_profile import JobProfile
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

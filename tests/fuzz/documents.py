@@ -18,8 +18,8 @@ from builders.recommendations import no_answer, recommendation
 from fuzz.market import NOW, ranking_of, small_job
 from fuzz.target import Target, file_of
 from trainfare.cli.profile import summary_of
+from trainfare.fake_step import read_profile
 from trainfare.methods.pilot_files import read_curves
-from trainfare.prelaunch import read_profile
 from trainfare.pull_request.azure_devops import AzureDevOps
 from trainfare.pull_request.ci_job import CodeHost
 from trainfare.pull_request.github import GitHub, github_job
@@ -316,7 +316,7 @@ TARGETS = (
         _profile,
         _profiles,
         "json",
-        ("trainfare_core/job_profile.py", "trainfare/prelaunch/profile_input.py"),
+        ("trainfare_core/job_profile.py", "trainfare/fake_step/profile_input.py"),
     ),
     Target("ranked_profile", _ranked_profile, _profiles, "json", ("trainfare_core/job_profile.py",)),
     Target(

@@ -20,8 +20,8 @@ MODULES = (
     "trainfare_core.run_cost_facts.storage",
     "trainfare_core.run_cost_facts.transfer",
     "trainfare.job.training_job",
-    "trainfare.prelaunch.job_trace",
-    "trainfare.meter.callback",
+    "trainfare.fake_step.job_trace",
+    "trainfare.lightning.callback",
 )
 """Modules of the public API."""
 

@@ -47,7 +47,7 @@ VIOLATIONS = [
     ),
     ("plugin", "plugin/trainfare/trace/step_facts.py", "import trainfare.meter"),
     ("plugin", "plugin/trainfare/report/escape.py", "import trainfare.cli"),
-    ("plugin", "plugin/trainfare/prices/lock.py", "import trainfare.prelaunch"),
+    ("plugin", "plugin/trainfare/prices/lock.py", "import trainfare.fake_step"),
     ("benchmarks", "benchmarks/cases.py", "import benchmarks.speed"),
     ("core-pure", "core/trainfare_core/hardware/accelerators.py", "import torch"),
     ("core-pure", "core/trainfare_core/prices/book.py", "import time"),

@@ -19,9 +19,9 @@ from typing import Any, NoReturn
 
 from builders.processes import HANG_S
 from trainfare import FareMeter
+from trainfare.fake_step import trace_job
 from trainfare.job import TrainingJob, script_of
 from trainfare.meter.services import MeterServices
-from trainfare.prelaunch import trace_job
 from trainfare.script import run_script
 from trainfare_core.job_profile import JobProfile
 

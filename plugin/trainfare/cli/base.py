@@ -113,7 +113,7 @@ def of_file(file: Path) -> BaseOf:
         ProfileError: it is no profile.
         InputError: it is code, which is never run here.
     """
-    from trainfare.prelaunch import is_target, read_profile
+    from trainfare.fake_step import is_target, read_profile
     from trainfare_core.changes.explain_change import PricedJob
 
     if is_target(str(file)):
@@ -166,7 +166,7 @@ def _of_commit(
 
 def _place_of(job: str) -> Path | None:
     """Return the file of a job, resolved; None for `package.module:callable`, which Python looks for."""
-    from trainfare.prelaunch import is_target
+    from trainfare.fake_step import is_target
 
     if job == "-":
         raise InputError("--compare-to: a profile on standard input is of no other commit; give --base FILE")

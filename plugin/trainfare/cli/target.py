@@ -230,7 +230,7 @@ def profile_of(
         ProfileError: a file that is no profile.
         TargetError, TraceError: see `UserProcess.profile`.
     """
-    from trainfare.prelaunch import is_target, read_profile
+    from trainfare.fake_step import is_target, read_profile
 
     if is_target(job):
         with target.traced(job, copied) as traced:

@@ -26,7 +26,7 @@ _PACKAGES = tuple({sysconfig.get_paths()[name] for name in ("purelib", "platlib"
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 """Names of the folders of installed packages."""
 _FOLDERS = (
-    Path(__file__).parents[1],  # of the packages `job`, `trace` and `prelaunch`
+    Path(__file__).parents[1],  # of the packages `job`, `trace` and `fake_step`
     *(Path(package.__path__[0]) for package in (trainfare_core, trainfare_providers)),
 )
 _OURS = tuple({str(each) for folder in _FOLDERS for each in (folder, folder.resolve())})

@@ -123,7 +123,7 @@ def _markdown(recommendation: Recommendation, profile: JobProfile, as_of: date) 
 
 
 def _prepare() -> None:
-    import_module("trainfare.prelaunch.job_trace")
+    import_module("trainfare.fake_step.job_trace")
 
 
 def _step_trace(module: Any, optimizers: Any) -> StepTrace:
@@ -133,13 +133,13 @@ def _step_trace(module: Any, optimizers: Any) -> StepTrace:
 
 
 def _describe_batch(batch: Any) -> Any:
-    from trainfare.prelaunch import describe_batch
+    from trainfare.fake_step import describe_batch
 
     return describe_batch(batch)
 
 
 def _fake_copy(module: Any, batch: Any, trainer: Any, micro_batches: int) -> StepFacts:
-    from trainfare.prelaunch import trace_fake_copy
+    from trainfare.fake_step import trace_fake_copy
 
     return _traced_by(trace_fake_copy, module, batch, trainer, micro_batches)
 
@@ -155,13 +155,13 @@ def _traced_by(
 
 
 def _keep_batch(batch: Any) -> Any | None:
-    from trainfare.prelaunch import kept_batch
+    from trainfare.fake_step import kept_batch
 
     return kept_batch(batch)
 
 
 def _live_step(module: Any, batch: Any, trainer: Any, micro_batches: int) -> StepFacts:
-    from trainfare.prelaunch import trace_live_step
+    from trainfare.fake_step import trace_live_step
 
     return _traced_by(trace_live_step, module, batch, trainer, micro_batches)
 

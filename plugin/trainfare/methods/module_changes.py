@@ -19,10 +19,10 @@ import torch
 from torch import nn
 from torch.utils import checkpoint as torch_checkpoint
 
+from trainfare.fake_step import AUTOCAST_DTYPES, trace_changed
 from trainfare.job import RealLimits, TrainingJob
 from trainfare.methods.four_bit_layer import FourBitLinear
 from trainfare.methods.step_change import StepChange, Tracer
-from trainfare.prelaunch import AUTOCAST_DTYPES, trace_changed
 from trainfare_core.errors import InputError, MissingExtraError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.methods.methods import STRATEGIES

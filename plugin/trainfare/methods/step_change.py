@@ -36,7 +36,7 @@ class StepChange:
 
 
 Tracer: TypeAlias = Callable[[StepChange], JobProfile]
-"""Traces the job's step with one change; see `trainfare.prelaunch.trace_changed` for its errors."""
+"""Traces the job's step with one change; see `trainfare.fake_step.trace_changed` for its errors."""
 
 
 class DescribedJob(Protocol):

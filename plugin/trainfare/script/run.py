@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from trainfare.job import LiveJob, Script, TrainingJob, load_job, raised
-from trainfare.script.interception import FitCall, Recorder, fit_call, intercepted
-from trainfare.script.live_fit import live_job
+from trainfare.lightning.script.interception import FitCall, Recorder, fit_call, intercepted
+from trainfare.lightning.script.live_fit import live_job
 from trainfare.script.notebook import run_notebook
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
 

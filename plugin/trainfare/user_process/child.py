@@ -94,7 +94,7 @@ def _loaded(start: Start, serve: Callable[[Callable[[], TrainingJob]], NoReturn]
 
 
 def _with_tokens(job: TrainingJob) -> TrainingJob:
-    from trainfare.prelaunch import with_tokens
+    from trainfare.fake_step import with_tokens
 
     return with_tokens(job)
 
@@ -163,7 +163,7 @@ def _lower(what: int, soft: int, hard: int) -> None:
 
 
 def _traced(job: TrainingJob, trace: Trace) -> JobProfile:
-    from trainfare.prelaunch import trace_job
+    from trainfare.fake_step import trace_job
 
     # Torch logs the traceback of an operation that fails on fake tensors; the error's one line says it all.
     logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)

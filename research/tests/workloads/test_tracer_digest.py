@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import trainfare.prelaunch
+import trainfare.fake_step
 import trainfare.trace
 from trainfare_research.workloads.tracer_digest import code_digest, tracer_digest, tracer_sources
 
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.sources
 
 
 def test_the_digest_covers_every_file_of_the_tracer() -> None:
-    """All of `trace` and `prelaunch`; a package that moves away must not silently drop out of the digest."""
-    folders = [Path(module.__path__[0]) for module in (trainfare.trace, trainfare.prelaunch)]
+    """All of `trace` and `fake_step`; a package that moves away must not silently drop out of the digest."""
+    folders = [Path(module.__path__[0]) for module in (trainfare.trace, trainfare.fake_step)]
     assert set(tracer_sources()) == {path for folder in folders for path in folder.rglob("*.py")}
     assert len(tracer_sources()) >= 25
     names = {path.stem for path in tracer_sources()}

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from trainfare import TrainingJob
-from trainfare.prelaunch import trace_changed
+from trainfare.fake_step import trace_changed
 from trainfare_core.job_profile import JobProfile
 
 __all__ = [

@@ -15,7 +15,7 @@ from pathlib import Path
 
 __all__ = ["TRACER_PACKAGES", "code_digest", "tracer_digest", "tracer_sources"]
 
-TRACER_PACKAGES = ("trainfare.trace", "trainfare.prelaunch")
+TRACER_PACKAGES = ("trainfare.trace", "trainfare.fake_step")
 """Packages whose code decides the operations, bytes and memory of a traced step."""
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from builders.profiles import gpt_profile
 from trainfare.cli.predict import predict
-from trainfare.prelaunch.profile_input import MAX_PROFILE_BYTES, read_profile
+from trainfare.fake_step.profile_input import MAX_PROFILE_BYTES, read_profile
 from trainfare_core.errors import CannotTellError, ProfileError, UnknownNameError
 
 app = typer.Typer()

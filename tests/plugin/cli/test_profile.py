@@ -13,8 +13,8 @@ from builders.jobs import Cnn, job
 from builders.profiles import profile as made
 from trainfare.cli import app_of
 from trainfare.cli.profile import summary_of
+from trainfare.fake_step import trace_job
 from trainfare.job import load_job
-from trainfare.prelaunch import trace_job
 from trainfare_core.errors import InputError, TargetError, TraceError
 from trainfare_core.job_profile import BatchVariation, JobProfile, RunPlan
 

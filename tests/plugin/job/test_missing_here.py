@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from builders.processes import HANG_S
+from trainfare.fake_step import trace_job
 from trainfare.job import TrainingJob, load_job, missing_here
 from trainfare.job.missing_here import raised
-from trainfare.prelaunch import trace_job
 from trainfare_core.errors import TargetError, TraceError
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from trainfare.fake_step import load_profile, trace_job
 from trainfare.job.target import load_job
-from trainfare.prelaunch import load_profile, trace_job
 from trainfare_core.errors import InputError, TargetError, TraceError
 
 _JOB = """

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from builders.lightning_modules import NAMESPACES, module_class, quiet
-from trainfare.meter import FareMeter
+from trainfare.lightning import FareMeter
 from trainfare.meter.settings import MeterSettings
 from trainfare_core.errors import InputError
 

@@ -13,8 +13,8 @@ from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from builders.lightning_modules import MeterHarness, Tiny, is_restored, loader, quiet, trainer
+from trainfare.fake_step.live_step import MAX_KEPT_BYTES, kept_batch
 from trainfare.meter.run_facts import tracing_method
-from trainfare.prelaunch.live_step import MAX_KEPT_BYTES, kept_batch
 
 pytestmark = quiet
 

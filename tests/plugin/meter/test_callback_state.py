@@ -21,7 +21,7 @@ from builders.lightning_modules import (
     quiet,
     trainer,
 )
-from trainfare.meter import FareMeter
+from trainfare.lightning import FareMeter
 
 pytestmark = quiet
 

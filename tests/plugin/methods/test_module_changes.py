@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainfare.fake_step import trace_changed, trace_job
 from trainfare.job import TrainingJob
 from trainfare.methods.four_bit_layer import FourBitLinear, unpack
 from trainfare.methods.module_changes import ModuleChange
-from trainfare.prelaunch import trace_changed, trace_job
 from trainfare_core.errors import InputError, MissingExtraError, TraceError
 from trainfare_core.job_profile import JobProfile
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from builders.target_files import JOB, TWO_LAYERS
+from trainfare.fake_step import load_profile
 from trainfare.methods.step_change import StepChange
-from trainfare.prelaunch import load_profile
 from trainfare.user_process import ProcessLimits, UserProcess
 from trainfare.user_process.limits import ANSWER_LIMIT_S, CPU_LIMIT_S, OUTPUT_LIMIT_KIB
 from trainfare.user_process.messages import Reply, error_of, reply_of

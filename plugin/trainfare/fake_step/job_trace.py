@@ -1,0 +1,413 @@
+"""
+Turn a `TrainingJob` into a `JobProfile` before launch, without an accelerator and with almost no memory.
+
+The module's own `training_step`, backward, `configure_optimizers` and optimizer step run on fake tensors; where the
+step reads values that these do not have, on real ones, within limits. FareMeter uses the same code on a fake copy of
+a live module where the real step cannot be recorded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from trainfare.fake_step.callbacks import untraced_work
+from trainfare.fake_step.configured_step import (
+    bytes_of,
+    callbacks_of,
+    configured_step,
+    making_fake,
+    running_fake,
+)
+from trainfare.fake_step.equal_blocks import WORTHWHILE
+from trainfare.fake_step.fake_step import trace_step, true_dtype
+from trainfare.fake_step.fake_tensors import Faker, describe_batch, new_mode, rng_untouched
+from trainfare.fake_step.later_epochs import joined
+from trainfare.fake_step.module_parts import attributes_kept
+from trainfare.fake_step.real_tensors import RealTensors, check_size, restored
+from trainfare.fake_step.several_batches import batches_of, trace_batches, with_tokens
+from trainfare.fake_step.trainer_stub import TrainerStub, attach
+from trainfare.fake_step.user_errors import ADVICE, FakeTraceError, user_errors
+from trainfare.job import (
+    REAL_LIMITS,
+    ChosenBatch,
+    LiveJob,
+    RealLimits,
+    TrainingJob,
+    built,
+    canonical_precision,
+    is_builder,
+    plan_of,
+)
+from trainfare.trace import StepFacts
+from trainfare.trace.repetition import NotRepeatedError
+from trainfare_core.errors import InputError, TraceError
+from trainfare_core.figures import percent
+from trainfare_core.job_profile import BatchFacts, JobProfile, OperationGroup, ParallelFacts, ProfileSource
+from trainfare_core.variants import computed_in
+
+__all__ = ["describe_batch", "trace_changed", "trace_fake_copy", "trace_job"]
+
+_FP8_ROWS = 8
+"""Divides the rows of every input of a layer that Transformer Engine runs in fp8."""
+_LONGEST_NOTE = 500
+"""Characters; a job profile allows no more."""
+
+
+def trace_job(job: TrainingJob, *, real: RealLimits | None = REAL_LIMITS) -> JobProfile:
+    """
+    Trace one optimizer step of a job without hardware.
+
+    Args:
+        job: the run; its `module` and `batch` are built here when they are callables. A module that exists
+            already is copied onto fake tensors and stays bitwise unchanged.
+        real: limits of a second attempt on real tensors, for a step that reads a value which depends on the weights;
+            None forbids it.
+
+    Returns:
+        Operations of one optimizer step on one device, parameters, memory, batch and plan.
+
+    Raises:
+        InputError: the batch and `batch_size` contradict each other, or a number is beyond what a profile can hold.
+        TraceError: the step cannot be traced; the message names the operation, the line and what to do.
+
+    >>> import torch
+    >>> from pytorch_lightning.demos.boring_classes import BoringModel
+    >>> from trainfare import TrainingJob, trace_job
+    >>> job = TrainingJob(module=BoringModel, batch=lambda: torch.zeros(8, 32), batch_size=8, max_steps=100)
+    >>> profile = trace_job(job)
+    >>> profile.name, sum(group.count for group in profile.parameters), profile.plan.optimizer_steps
+    ('BoringModel', 66, 100)
+    >>> sorted({group.kind for group in profile.operations if group.flops})
+    ['matmul']
+    """
+    return trace_changed(job, None, real=real)
+
+
+def trace_changed(
+    job: TrainingJob,
+    change: Callable[[nn.Module], Sequence[str]] | None,
+    *,
+    real: RealLimits | None = REAL_LIMITS,
+    worthwhile: float = WORTHWHILE,
+    first_batch: bool = True,
+) -> JobProfile:
+    """
+    Trace one optimizer step of a job whose module is changed before its optimizers are made.
+
+    Args:
+        job: the run; its module stays unchanged, the change is made to a copy on fake tensors.
+        change: called with the module, built and set up; returns notes for the profile.
+        real: see `trace_job`.
+        worthwhile: see `equal_blocks`; 0 traces every block.
+        first_batch: False where a module's first batch is known to be like every other one; see `trace_step`.
+
+    Raises:
+        InputError, TraceError: see `trace_job`; an exception in `change` becomes a TraceError.
+    """
+    job = with_tokens(job)
+    several = batches_of(job.batch)
+    if several is not None:
+        return trace_batches(
+            job,
+            several,
+            lambda one: trace_changed(one, change, real=real, worthwhile=worthwhile, first_batch=first_batch),
+        )
+    faker = _faker(job)
+    try:
+        try:
+            with rng_untouched():
+                return _traced(job, change, faker, worthwhile=worthwhile, first_batch=first_batch)
+        except NotRepeatedError:
+            faker = _faker(job)
+            with rng_untouched():
+                return _traced(job, change, faker, first_batch=first_batch)
+    except FakeTraceError as error:
+        if real is None:
+            raise TraceError(str(error)) from error
+        reason = error
+    return _traced_on_real_tensors(job, change, real, faker, reason)
+
+
+def _faker(job: TrainingJob) -> Faker:
+    return Faker(new_mode(), true_dtype(job.precision, real=False))
+
+
+def _traced_on_real_tensors(
+    job: TrainingJob,
+    change: Callable[[nn.Module], Sequence[str]] | None,
+    limits: RealLimits,
+    faker: Faker,
+    reason: FakeTraceError,
+) -> JobProfile:
+    """Trace a step that fake tensors do not carry to its end, if the module is not too large."""
+    live = job.module if isinstance(job.module, nn.Module) else None
+    if live is not None and change is not None:
+        with user_errors("copying the module", fake=False):
+            job, live = replace(job, module=copy.deepcopy(live)), None
+    try:
+        parameters = faker.parameters if live is None else list(live.parameters())
+        check_size([(bytes_of([each]), each.requires_grad) for each in parameters], limits)
+        with rng_untouched(), contextlib.nullcontext() if live is None else restored(live):
+            tensors = RealTensors(limits, true_dtype(job.precision, real=True))
+            tensors.notes.append(f"traced on real tensors, because {reason.because}")
+            with tensors:
+                return _traced(job, change, tensors)
+    except TraceError as error:
+        if not reason.needs_value:
+            raise
+        first = str(reason).removesuffix(f" {ADVICE}")
+        raise TraceError(f"{first} On real tensors: {error}") from error
+
+
+def _traced(
+    job: TrainingJob,
+    change: Callable[[nn.Module], Sequence[str]] | None,
+    tensors: Faker | RealTensors,
+    *,
+    worthwhile: float = 0,
+    first_batch: bool = True,
+) -> JobProfile:
+    module = _module_of(job, tensors)
+    batch = _batch_of(job, tensors, _device_of(module))
+    if not isinstance(job, LiveJob):
+        _check_batch_size(job, tensors.batch_tensors)
+    with _grads_untouched(job.module) if isinstance(tensors, Faker) else contextlib.nullcontext():
+        with attributes_kept(callbacks_of(job)):
+            step = configured_step(
+                job, module, batch, tensors, change, worthwhile=worthwhile, first_batch=first_batch
+            )
+        step = replace(step, differs=joined(step.differs, untraced_work(callbacks_of(job))))
+    return _profile_of(job, module, step, tensors)
+
+
+def trace_fake_copy(
+    module: nn.Module,
+    batch: Any,
+    optimizers: Sequence[torch.optim.Optimizer],
+    *,
+    precision: str,
+    micro_batches: int = 1,
+    trainer: object | None = None,
+) -> StepFacts:
+    """
+    Trace one step of a live module on an uncompiled fake copy; the module and random states stay untouched.
+
+    Args:
+        module: the live LightningModule.
+        batch: result of `describe_batch` for one micro-batch, as `training_step` receives it.
+        optimizers: the live optimizers, in the order of `trainer.optimizers`.
+        precision: of the run, e.g. `trainer.precision`.
+        micro_batches: forward and backward passes in one optimizer step.
+        trainer: the live Trainer; the attributes that a module commonly reads are copied from it.
+
+    Raises:
+        TraceError: the copy cannot be traced; the message says why.
+    """
+    with rng_untouched(), _grads_untouched(module):
+        faker = Faker(new_mode())
+        with user_errors("copying the module onto fake tensors"):
+            twin = faker.copy_module(module)
+            twins = [faker.copy_optimizer(optimizer) for optimizer in optimizers]
+            fake_batch = faker.batch(batch, _device_of(twin))
+        stub = TrainerStub(twin, {}, live=trainer)
+        stub.accumulate_grad_batches = micro_batches
+        stub.optimizers.extend(twins)
+        attach(twin, stub)
+        step = trace_step(
+            twin,
+            fake_batch,
+            twins,
+            stub,
+            faker.mode,
+            precision=canonical_precision(precision),
+            batch_bytes=bytes_of(faker.batch_tensors),
+            from_loader=False,
+        )
+    return replace(step, compiled=faker.compiled, notes=_notes([*step.notes, *faker.notes]))
+
+
+def _module_of(job: TrainingJob, tensors: Faker | RealTensors) -> nn.Module:
+    fake = isinstance(tensors, Faker)
+    if is_builder(job.module):
+        with user_errors("building the module", fake=fake), making_fake(tensors):
+            made = built(job.module)
+    else:
+        made = job.module
+    if not isinstance(made, nn.Module) or not callable(getattr(made, "training_step", None)):
+        msg = f"TrainingJob.module gave a {type(made).__name__}"
+        raise InputError(
+            f"{msg}: it must be a LightningModule, or a function without arguments that returns one"
+        )
+    if is_builder(job.module):
+        return tensors.convert_module(made)
+    with user_errors("copying the module onto fake tensors", fake=fake):
+        return tensors.copy_module(made)
+
+
+def _device_of(module: nn.Module) -> torch.device | None:
+    """Return the device that the Trainer would move a batch to."""
+    first = next(module.parameters(), None)
+    return None if first is None else first.device
+
+
+def _batch_of(job: TrainingJob, tensors: Faker | RealTensors, device: torch.device | None) -> Any:
+    with user_errors("making the batch", fake=isinstance(tensors, Faker)):
+        made = _made_batch(job.batch, tensors)
+    return tensors.batch(made, device)
+
+
+def _made_batch(batch: Any, tensors: Faker | RealTensors) -> Any:
+    """Make the batch of real tensors, whose values a step may read; where that fails, of fake ones."""
+    try:
+        return built(batch)
+    except Exception as error:  # noqa: BLE001 - e.g. too little memory, or a device that is not here
+        try:
+            with running_fake(tensors):
+                return built(batch)
+        except Exception:  # noqa: BLE001 - the first error is the one that the user's run would raise
+            raise error from None
+
+
+def _check_batch_size(job: TrainingJob, tensors: Sequence[Tensor]) -> None:
+    """Refuse a batch whose tensors all have another first size than `batch_size`, and that size nowhere."""
+    if isinstance(job.batch, ChosenBatch):
+        return
+    shapes = [tuple(tensor.shape) for tensor in tensors if tensor.ndim > 0]
+    if not shapes or any(job.batch_size in shape for shape in shapes):
+        return
+    if len({shape[0] for shape in shapes}) == 1:
+        msg = f"TrainingJob.batch_size is {job.batch_size}, and the batch holds {shapes[0][0]} samples"
+        raise InputError(f"{msg}: give the micro-batch of one device, and its number of samples")
+
+
+def _profile_of(
+    job: TrainingJob, module: nn.Module, step: StepFacts, tensors: Faker | RealTensors
+) -> JobProfile:
+    from trainfare_core._version import __version__
+
+    parameter_bytes = sum(group.parameter_bytes for group in step.parameters)
+    checkpoint_bytes = parameter_bytes + step.memory.buffer_bytes + step.optimizer.state_bytes
+    plan, plan_notes = plan_of(
+        job,
+        checkpoint_bytes=checkpoint_bytes,
+        optimizer_calls_per_step=max(1, step.optimizer_calls),
+        batches_per_step=step.batches_per_step,
+        weights_bytes=parameter_bytes + step.memory.buffer_bytes,
+    )
+    live = job.live if isinstance(job, LiveJob) else None
+    notes = [*(() if live is None else live.notes), *step.notes, *tensors.notes, *plan_notes]
+    counted = live is None or live.batch_size_known
+    if step.optimizer.names == ():
+        notes.append("configure_optimizers returned no optimizer: nothing is updated")
+    if tensors.compiled:
+        notes.append(
+            "the step runs under torch.compile; the trace is eager, an upper bound of bytes and launches"
+        )
+    if job.precision in ("32-true", "16-mixed", "bf16-mixed"):
+        notes.append("TF32 is not assumed: fp32 products are counted as fp32")
+    if computed_in(job.precision) == "fp8":
+        notes.append(_fp8_note(job.precision, step.operations))
+    samples = round(job.samples_per_step * step.batches_per_step)
+    tokens = None if job.tokens_per_sample is None else job.tokens_per_sample * samples
+    norms = step.batch_norms.synchronized(asked=job.sync_batchnorm)
+    try:
+        return JobProfile(
+            name=type(module).__name__[:200],
+            source=ProfileSource(
+                how=step.how,
+                tool_version=__version__,
+                torch_version=str(torch.__version__),
+                compiled=tensors.compiled,
+            ),
+            precision=job.precision,
+            operations=step.operations,
+            modules=step.modules,
+            parameters=step.parameters,
+            optimizer=step.optimizer,
+            memory=step.memory,
+            batch=BatchFacts(
+                micro_batch_size=job.batch_size if counted else None,
+                samples_per_step=samples if counted else None,
+                tokens_per_step=tokens,
+                batch_norm=bool(norms.of_device),
+                synchronized_norms=norms.synchronized_norms,
+            ),
+            parallel=ParallelFacts(
+                strategy=job.strategy,
+                devices=job.devices,
+                num_nodes=job.num_nodes,
+                accumulate_grad_batches=max(1, round(job.accumulate_grad_batches * step.batches_per_step)),
+            ),
+            plan=plan,
+            work_note=step.differs or None,
+            notes=_notes(notes),
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"the job is beyond what a profile can hold: {place}: {first['msg']}") from error
+
+
+def _fp8_note(precision: str, operations: Sequence[OperationGroup]) -> str:
+    """
+    Return what was assumed of a step in fp8.
+
+    Raises:
+        TraceError: nothing runs in fp8.
+    """
+    products = [group for group in operations if group.kind == "matmul" and group.flops]
+    eight = [group for group in products if group.dtype == "fp8"]
+    if not eight:
+        raise TraceError(
+            f"precision {precision}: the step has no product of a torch.nn.Linear of which 16 divides both sizes, so "
+            "nothing runs in fp8: use bf16-true or 16-true, which take the same time"
+        )
+    share = sum(group.flops for group in eight) / sum(group.flops for group in products)
+    odd = any(group.phase == "forward" and group.shape[1] % _FP8_ROWS for group in eight)
+    return (
+        f"{percent(share)} of the FLOPs of matrix products are in fp8, in linear layers whose sizes 16 divides, "
+        "and the casts of their operands are counted; activations are counted in 16 bits"
+        + (
+            f"; Transformer Engine refuses inputs with a number of rows (samples x tokens) that {_FP8_ROWS} does not "
+            "divide, and this batch has such"
+            if odd
+            else ""
+        )
+    )
+
+
+def _notes(notes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(note[:_LONGEST_NOTE] for note in notes))
+
+
+@contextlib.contextmanager
+def _grads_untouched(module: object) -> Generator[None, None, None]:
+    """
+    Restore every gradient afterwards, and refuse a trace that wrote gradients to the real parameters.
+
+    A function of the module that refers to the original module (`self.f = lambda x: self.layer(x)`) still does so in
+    the copy, and then the trace trains the original.
+    """
+    real = list(module.parameters()) if isinstance(module, nn.Module) else []
+    before = [parameter.grad for parameter in real]
+    leaked = False
+    try:
+        yield
+    finally:
+        for parameter, grad in zip(real, before, strict=True):
+            if parameter.grad is not grad:
+                leaked = True
+                parameter.grad = grad
+    if leaked:
+        msg = "a function in the module is bound to the original module, so a fake copy would train the original"
+        raise FakeTraceError(
+            f"{msg}: give TrainingJob a function that builds the module, or measure with FareMeter", msg
+        )

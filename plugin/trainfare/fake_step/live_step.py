@@ -1,0 +1,102 @@
+"""
+One step of a live module on its own tensors, once its training has ended.
+
+FareMeter takes it where the step cannot be recorded while it trains, and reads a value that a fake copy does not have.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final, cast
+
+import torch
+from torch import Tensor, nn
+
+from trainfare.fake_step.fake_step import trace_step
+from trainfare.fake_step.fake_tensors import copied, rng_untouched
+from trainfare.fake_step.module_parts import tensor_leaves
+from trainfare.fake_step.real_tensors import RealTensors, check_size, restored
+from trainfare.fake_step.trainer_stub import TrainerStub, attach
+from trainfare.job import REAL_LIMITS, RealLimits, canonical_precision
+from trainfare.trace import StepFacts
+
+__all__ = ["kept_batch", "trace_live_step"]
+
+MAX_KEPT_BYTES: Final = 64 * 2**20
+"""Size up to which a batch is kept until training has ended: a chosen value, above a hundred images of 224 x 224
+pixels in fp32, and far below what an accelerator leaves free."""
+
+
+def kept_batch(batch: Any) -> Any | None:
+    """Return a copy of a batch, or None where it is too large to be kept while a model trains."""
+    bytes_ = sum(tensor.numel() * tensor.element_size() for tensor in tensor_leaves(batch))
+    return None if bytes_ > MAX_KEPT_BYTES else copied(batch, lambda tensor: tensor.detach().clone())
+
+
+def trace_live_step(
+    module: nn.Module,
+    batch: Any,
+    optimizers: Sequence[torch.optim.Optimizer],
+    *,
+    precision: str,
+    micro_batches: int = 1,
+    trainer: object | None = None,
+    limits: RealLimits = REAL_LIMITS,
+) -> StepFacts:
+    """
+    Trace one step of a live module on its own tensors, uncompiled; all that the step changes is put back.
+
+    Args:
+        module: the live LightningModule, of a run in one process.
+        batch: one micro-batch, as `training_step` receives it.
+        optimizers: the live optimizers, in the order of `trainer.optimizers`; copies of them step.
+        precision: of the run, e.g. `trainer.precision`.
+        micro_batches: forward and backward passes in one optimizer step.
+        trainer: the live Trainer; the attributes that a module commonly reads are copied from it.
+        limits: of memory and CPU time.
+
+    Raises:
+        TraceError: the step is beyond the limits, or raised.
+    """
+    check_size(
+        [(each.numel() * each.element_size(), each.requires_grad) for each in module.parameters()], limits
+    )
+    with rng_untouched(), restored(module):
+        stub = TrainerStub(module, {"accumulate_grad_batches": micro_batches}, live=trainer)
+        stub.optimizers.extend(_copied(each) for each in optimizers)
+        attach(module, stub)
+        with RealTensors(limits) as tensors:
+            given = tensors.batch(batch)
+            step = trace_step(
+                module,
+                given,
+                stub.optimizers,
+                stub,
+                None,
+                precision=canonical_precision(precision),
+                batch_bytes=sum(each.numel() * each.element_size() for each in tensors.batch_tensors),
+                from_loader=False,
+            )
+    return replace(step, notes=(*step.notes, *tensors.notes))
+
+
+def _copied(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Copy an optimizer with its state; it is bound to the same parameters, and has none of its hooks."""
+    original: Any = getattr(optimizer, "_optimizer", optimizer)
+    twin: torch.optim.Optimizer = original.__class__.__new__(original.__class__)
+    for name, value in cast("dict[str, Any]", vars(original)).items():
+        if name != "step":  # that of the class, where a scheduler has wrapped it
+            hooks = name.startswith("_optimizer_") and isinstance(value, OrderedDict)
+            vars(twin)[name] = OrderedDict[int, Any]() if hooks else value
+    loose: Any = twin
+    loose.param_groups = [dict(group) for group in original.param_groups]
+    loose.state = defaultdict(dict, {key: _cloned(state) for key, state in original.state.items()})
+    return twin
+
+
+def _cloned(state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.detach().clone() if isinstance(value, Tensor) else value for name, value in state.items()
+    }

@@ -1,0 +1,160 @@
+"""
+Trace the step of a module that has many equal blocks by versions of it that have few.
+
+Versions with 2, 3 and 4 pieces of equal blocks are traced, and the step of the whole module follows from them. Its own
+forward runs once, on fake tensors, to compare its operations with those that follow for it: where a later block does
+anything else, where amounts do not grow linearly, or where the short versions do not run, every block is traced.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainfare.fake_step.equal_blocks import SHORTEST, EqualBlocks, equal_blocks, shortened
+from trainfare.fake_step.fake_step import run_forward, trace_step
+from trainfare.fake_step.fake_tensors import Faker
+from trainfare.fake_step.forward_log import ForwardLog
+from trainfare.fake_step.trainer_stub import TrainerStub
+from trainfare.trace import StepFacts, StepTrace
+from trainfare.trace.longer_step import ShortStep, ThreeSteps, longer_step
+from trainfare.trace.repetition import Item, NotRepeatedError, extended_sequence
+
+__all__ = ["Optimized", "repeated_step"]
+
+
+@dataclass(frozen=True, slots=True)
+class Optimized:
+    """A module with the optimizers that its `configure_optimizers` made, and the stub that it reads as its Trainer."""
+
+    module: nn.Module
+    optimizers: list[torch.optim.Optimizer]
+    trainer: TrainerStub
+
+
+def repeated_step(
+    module: nn.Module,
+    batch: Any,
+    tensors: Faker,
+    optimized: Callable[[nn.Module], Optimized],
+    *,
+    precision: str,
+    micro_batches: int,
+    batch_bytes: int,
+    worthwhile: float,
+    first_batch: bool,
+) -> StepFacts | None:
+    """
+    Return the step of a module from those of its short versions; None where it has too few equal blocks.
+
+    Args:
+        module: set up on fake tensors. Its own forward runs, so that another step needs another module.
+        batch: one micro-batch on fake tensors.
+        tensors: made both.
+        optimized: makes optimizers for a module.
+        precision: see `trace_step`.
+        micro_batches: see `trace_step`.
+        batch_bytes: see `trace_step`.
+        worthwhile: see `equal_blocks`.
+        first_batch: see `trace_step`.
+
+    Raises:
+        NotRepeatedError: it does not grow in the same way with each piece of equal blocks.
+        TraceError: see `trace_step`.
+    """
+    blocks = equal_blocks(module, worthwhile) if getattr(module, "automatic_optimization", True) else None
+    if blocks is None:
+        return None
+    versions = _Versions(module, batch, tensors, blocks, optimized, precision, first_batch)
+    with _no_collection():
+        versions.compare_forward()
+        steps = ThreeSteps(*(versions.step(SHORTEST + more, batch_bytes) for more in range(3)))
+    return longer_step(steps, blocks.pieces - SHORTEST, module, micro_batches)
+
+
+@dataclass(frozen=True, slots=True)
+class _Versions:
+    module: nn.Module
+    batch: Any
+    tensors: Faker
+    blocks: EqualBlocks
+    optimized: Callable[[nn.Module], Optimized]
+    precision: str
+    first_batch: bool
+
+    def compare_forward(self) -> None:
+        """Check that the forward of the whole module is what follows for it from two short versions."""
+        log = ForwardLog()
+        first, second, actual = (
+            self._forward(log, self._version(pieces)) if pieces else self._forward(log, self.module)
+            for pieces in (SHORTEST, SHORTEST + 1, 0)
+        )
+        if extended_sequence(first, second, None, self.blocks.pieces - SHORTEST) != actual:
+            raise NotRepeatedError("the whole module's forward is not that of its equal blocks")
+
+    def step(self, pieces: int, batch_bytes: int) -> ShortStep:
+        """Trace the step of a version."""
+        version = self.optimized(self._version(pieces))
+        kept: list[StepTrace] = []
+        facts = trace_step(
+            version.module,
+            self._copied_batch(),
+            version.optimizers,
+            version.trainer,
+            self.tensors.mode,
+            precision=self.precision,
+            batch_bytes=batch_bytes,
+            first_batch=self.first_batch,
+            keep=kept.append,
+        )
+        step = ShortStep(facts, kept[-1].ledger(), kept[-1].memory_changes())
+        self._forget_gradients()
+        return step
+
+    def _forward(self, log: ForwardLog, module: nn.Module) -> list[Item]:
+        version = self.optimized(module)
+        found: list[Item] = []
+        run_forward(
+            version.module,
+            self._copied_batch(),
+            version.optimizers,
+            version.trainer,
+            self.tensors.mode,
+            self.precision,
+            log.into(found),
+        )
+        return found
+
+    def _version(self, pieces: int) -> nn.Module:
+        """Copy the module with fewer pieces; the copy has the same fake tensors, and objects of its own."""
+        faker = Faker(self.tensors.mode)
+        with shortened(self.module, self.blocks, pieces):
+            made = faker.copy_module(self.module)
+        if faker.notes:
+            raise NotRepeatedError("; ".join(faker.notes))
+        return made
+
+    def _copied_batch(self) -> Any:
+        return Faker(self.tensors.mode).batch(self.batch)
+
+    def _forget_gradients(self) -> None:
+        for parameter in self.module.parameters():
+            parameter.grad = None
+
+
+@contextmanager
+def _no_collection() -> Generator[None, None, None]:
+    """Keep Python from collecting garbage: memory in cycles would be released at another place of each step."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

@@ -1,0 +1,134 @@
+"""Trace a job for several batches: one of median size, one of another, and the mean of all."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from statistics import mean
+from typing import Any, cast
+
+from torch.utils.data import DataLoader
+
+from trainfare.fake_step.fake_tensors import rng_untouched
+from trainfare.fake_step.user_errors import user_errors
+from trainfare.job import Batches, ChosenBatch, TrainingJob, built, is_builder
+from trainfare.trace import BatchSpread, batch_elements, count_samples, count_tokens
+from trainfare.trace.batch_spread import TracedBatch, choose_sizes, mean_work
+from trainfare.trace.module_totals import adding_up
+from trainfare_core.errors import InputError
+from trainfare_core.job_profile import JobProfile
+
+__all__ = ["batches_of", "trace_batches", "whole_batches", "with_tokens"]
+
+READ_BATCHES = 16
+"""Batches that are read of a DataLoader: enough to know the mean of padded text to about a tenth, few enough to load in
+seconds. A chosen value."""
+
+
+def batches_of(batch: Any) -> tuple[Any, ...] | None:
+    """
+    Return the batches that a job gives instead of one: those of `Batches`, or the first of a DataLoader.
+
+    Raises:
+        InputError: there is none.
+        TraceError: the user's data set raised.
+    """
+    if isinstance(batch, DataLoader):
+        with user_errors("reading the DataLoader", fake=False), rng_untouched():
+            loose = cast("Any", batch)
+            batch = Batches(whole_batches(itertools.islice(loose, READ_BATCHES), loose.batch_size))
+    if not isinstance(batch, Batches):
+        return None
+    if not batch.found:
+        raise InputError("TrainingJob.batch has no batch: give one, or a DataLoader that yields some")
+    return batch.found
+
+
+def whole_batches(batches: Iterable[Any], size: int | None) -> tuple[Any, ...]:
+    """
+    Return batches without the incomplete last one of an epoch, as FareMeter counts them.
+
+    Args:
+        batches: from the start of an epoch.
+        size: samples of a whole batch; None: not known.
+    """
+    found = tuple(batches)
+    if size is None or len(found) < 2 or count_samples(found[0]) != size:
+        return found
+    return found[:-1] if (count_samples(found[-1]) or size) < size else found
+
+
+def with_tokens(job: TrainingJob) -> TrainingJob:
+    """
+    Return the job with its batch made, and with the tokens of a sample where the batch shows them.
+
+    A job that states its tokens is returned as it is, as is one whose batch cannot be made of real tensors.
+
+    Raises:
+        InputError, TraceError: see `batches_of`.
+    """
+    if job.tokens_per_sample is not None or isinstance(job.batch, ChosenBatch):
+        return job
+    batch = job.batch
+    if is_builder(batch):
+        try:
+            with rng_untouched():
+                batch = built(batch)
+        except (Exception, SystemExit):  # noqa: BLE001 - the trace tries it, too, and reports it with its line
+            return job
+    several = batches_of(batch)
+    found = (batch,) if several is None else several
+    counts = [count for count in map(count_tokens, found) if count]
+    tokens = max(1, round(mean(counts) / job.batch_size)) if counts else None
+    return replace(job, batch=batch if several is None else Batches(several), tokens_per_sample=tokens)
+
+
+def trace_batches(
+    job: TrainingJob, batches: Sequence[Any], trace: Callable[[TrainingJob], JobProfile]
+) -> JobProfile:
+    """
+    Trace the step for the batch of median size and, where sizes vary, for another; return the mean of all batches.
+
+    Args:
+        job: the run; its `batch` is not used.
+        batches: micro-batches as the training DataLoader yields them.
+        trace: traces a job whose batch is one of them.
+
+    Returns:
+        The profile of the mean step; its memory is that of the largest batch.
+    """
+    sizes = [batch_elements(batch) for batch in batches]
+    spread = BatchSpread.of(sizes)
+    first, second = choose_sizes(sizes, spread)
+    profile = trace(replace(job, batch=ChosenBatch.of(batches[first])))
+    if not spread.varies:
+        return profile
+    other = None
+    if second is not None:
+        larger = trace(replace(job, batch=ChosenBatch.of(batches[second])))
+        other = TracedBatch(float(sizes[second]), larger.operations, larger.memory)
+    work = mean_work(TracedBatch(float(sizes[first]), profile.operations, profile.memory), spread, other)
+    return profile.model_copy(
+        update={
+            "operations": work.operations,
+            "modules": adding_up(((each, 1.0) for each in profile.modules), work.operations),
+            "memory": work.memory,
+            "batch": profile.batch.model_copy(
+                update={"variation": work.variation, **_samples(profile, batches)}
+            ),
+        }
+    )
+
+
+def _samples(profile: JobProfile, batches: Sequence[Any]) -> dict[str, int]:
+    """Return the mean samples of the batches, where they differ in them."""
+    counts = [count_samples(batch) for batch in batches]
+    known = [count for count in counts if count]
+    if len(known) < len(counts) or min(known) == max(known):
+        return {}
+    micro = round(mean(known))
+    return {
+        "micro_batch_size": micro,
+        "samples_per_step": micro * profile.parallel.accumulate_grad_batches,
+    }

@@ -1,0 +1,309 @@
+"""
+The `FareMeter` callback.
+
+    Trainer(callbacks=[FareMeter()])
+
+The class inherits from the `Callback` of every installed namespace, so the same object works under
+`pytorch_lightning` and `lightning.pytorch`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+# Imported first: without Lightning it raises an error that names the extra, where torch would raise its own.
+from trainfare.lightning.callback_base import LightningCallback  # isort: skip
+
+from trainfare.meter.fare_log import first_line, warn_user
+from trainfare.meter.fit_meter import FitMeter
+from trainfare.meter.other_rank_meter import OtherRankMeter
+from trainfare.meter.services import MeterServices
+from trainfare.meter.settings import MeterSettings
+
+__all__ = ["FareMeter"]
+
+MAX_ELAPSED_S = 1e10
+"""Longest training time that is accepted from a checkpoint: about 317 years, so only a damaged value is above it."""
+
+_Hook = TypeVar("_Hook", bound=Callable[..., Any])
+
+
+def _of_a_trainer(hook: _Hook) -> _Hook:
+    """
+    Return a hook that warns where it is called with other arguments than a Trainer gives, as Fabric's loops do.
+
+    A hook raises no TypeError of its own: what it does is guarded.
+    """
+
+    @functools.wraps(hook)
+    def called(self: FareMeter, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return hook(self, *args, **kwargs)
+        except TypeError:
+            return self.warn_of_fabric()
+
+    return cast("_Hook", called)
+
+
+class FareMeter(LightningCallback):
+    """
+    Measure a few training steps and report what the whole run costs on every machine that can be rented.
+
+    After the warm-up it traces one step and measures the next `measure_steps` optimizer steps; where batches or steps
+    differ, it traces one more of each kind. At the end of the run
+    rank 0 prints the best machines and writes `trainfare-profile.json`, `trainfare-report.html` and
+    `trainfare-report.json`. The results of the training are bitwise those of a run without it, and a fault inside
+    it disables it with one warning.
+
+    The step is traced in the precision of the run alone, so the ranking plans no other: a trace in another would run
+    the step once more. `trainfare recommend TARGET --allow precision` traces them all before launch.
+
+    Under DDP and FSDP every rank measures its own steps, without collective calls, and rank 0 names a rank that the
+    others wait for.
+
+    It logs the known ones of `fare/step_s`, `fare/step_p10_s`, `fare/step_p90_s`, `fare/samples_per_s`,
+    `fare/data_wait_share`, `fare/hours_left`, `fare/usd_so_far` and `fare/usd_total_estimate`: after the measured
+    steps, at the end, and where a price, budget or deadline is known once a minute in between.
+
+    Args:
+        warmup_steps: optimizer steps before the measurement; the first step is left out even with 0. The default of
+            3 skips steps that allocate memory, select kernels and start data workers.
+        measure_steps: optimizer steps to measure. The default of 10 gives a median and percentiles in seconds to
+            minutes; more steps narrow them.
+        machine: what this run is on, e.g. `aws:p4d.24xlarge@us-east-1`, to log dollars during the run.
+        usd_per_hour: price of one machine (node) of this run per hour, instead of the list price of `machine`.
+        budget_usd: warn when the run is expected to cost more; also the limit of the ranking.
+        deadline_hours: warn when the run is expected to take longer; also the limit of the ranking.
+        value_usd_per_month: value of having the model a month earlier; the report then says train now or wait.
+        value_usd_per_hour: what an hour is worth by which the run ends earlier; the best value is then ranked first.
+        report_dir: folder for the files; default is the logger's folder, or the Trainer's root folder.
+        total_samples: samples in one epoch over all devices, for a training set without a length.
+        batch_size: samples of one batch on one device, where the DataLoader has no batch size.
+        trace: trace one step; without a trace there are times but no ranking.
+        report: print and write the report at the end; False only logs metrics.
+        log_metrics: log `fare/*` metrics through the Trainer's loggers.
+        providers: clouds to rank, e.g. aws; default is all.
+        regions: regions to rank, e.g. us-east-1; default is all.
+        purchase: purchase options to rank, e.g. spot, or any; default is on_demand.
+        price_lock: a `trainfare.lock` to take all prices from.
+        own_prices: a TOML file of your discounts and rates; default is the one that TRAINFARE_OWN_PRICES names.
+        quota: a TOML file of what your accounts may rent; `trainfare prices quotas` writes one.
+        pilot: record the learning curve into `trainfare-curve.json` for `trainfare strategy --pilot`, as a run of
+            this strategy: scratch, full_finetune, lora, qlora, linear_probe, or auto to infer it from the module.
+
+    Raises:
+        InputError: an argument that cannot be used; the message names it.
+
+    Example:
+        >>> import torch
+        >>> from pytorch_lightning import Trainer
+        >>> from pytorch_lightning.demos.boring_classes import BoringModel
+        >>> from trainfare import FareMeter
+        >>> meter = FareMeter(warmup_steps=1, measure_steps=3, report=False)
+        >>> trainer = Trainer(
+        ...     accelerator="cpu", devices=1, max_steps=8, limit_val_batches=0, logger=False, callbacks=[meter],
+        ...     enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        ... )
+        >>> trainer.fit(BoringModel(), torch.ones(8, 2, 32))  # 8 batches of 2 samples
+        >>> meter.state_dict()["elapsed_s"] > 0.0
+        True
+    """
+
+    services = MeterServices()
+    """Clock, prices, tracing, files and console; tests replace it on a subclass."""
+
+    def __init__(
+        self,
+        *,
+        warmup_steps: int = 3,
+        measure_steps: int = 10,
+        machine: str | None = None,
+        usd_per_hour: float | None = None,
+        budget_usd: float | None = None,
+        deadline_hours: float | None = None,
+        value_usd_per_month: float | None = None,
+        value_usd_per_hour: float | None = None,
+        report_dir: str | None = None,
+        total_samples: int | None = None,
+        batch_size: int | None = None,
+        trace: bool = True,
+        report: bool = True,
+        log_metrics: bool = True,
+        providers: list[str] | None = None,
+        regions: list[str] | None = None,
+        purchase: list[str] | None = None,
+        price_lock: str | None = None,
+        own_prices: str | None = None,
+        quota: str | None = None,
+        pilot: str | None = None,
+    ) -> None:
+        arguments = dict(locals())  # first, while every local name but `self` is an argument
+        super().__init__()
+        self._settings = MeterSettings.checked(
+            **{name: arguments[name] for name in MeterSettings.model_fields}
+        )
+        self._meter: FitMeter | None = None
+        self._trainer: Any = None
+        self._warned_of_fabric = False
+        self._earlier_sessions_s = 0.0
+        self._elapsed_s = 0.0
+
+    def make_meter(self) -> FitMeter:
+        """Return the meter of the next `Trainer.fit` on rank 0; a subclass may return another."""
+        return FitMeter(self._settings, self.services, self._disable, self._earlier_sessions_s)
+
+    def _make_other_rank_meter(self) -> FitMeter:
+        return OtherRankMeter(self._settings, self.services, self._disable, self._earlier_sessions_s)
+
+    def _guarded(self, call: Callable[[FitMeter], None]) -> None:
+        """Call the meter; an Exception disables the meter and does not reach the training."""
+        if self._meter is None:
+            return
+        try:
+            call(self._meter)
+        except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
+            self._disable(error)
+
+    def _disable(self, error: Exception) -> None:
+        meter, self._meter = self._meter, None
+        if meter is None:
+            return
+        with contextlib.suppress(Exception):
+            meter.release(self._trainer)
+        if isinstance(meter, OtherRankMeter):
+            return
+        what = "FareMeter had a fault and is off; training continues without it"
+        warn_user(f"{what}. {first_line(error)}")
+
+    def warn_of_fabric(self) -> None:
+        """Say once that a loop of Lightning Fabric cannot be metered."""
+        if not self._warned_of_fabric:
+            self._warned_of_fabric = True
+            what = (
+                "FareMeter needs a Trainer and is off: Lightning Fabric has no run whose length could be read"
+            )
+            warn_user(f"{what}. Trace the step before launch with `trainfare profile TARGET`")
+
+    # Lightning's hooks.
+
+    @_of_a_trainer
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Make the meter of this `fit`."""
+        del pl_module
+        if stage != "fit":
+            return
+        self._meter = None
+        if trainer.fast_dev_run:
+            if trainer.is_global_zero:
+                warn_user("FareMeter: fast_dev_run measures nothing and writes nothing")
+            return
+        self._trainer = trainer
+        try:
+            self._meter = self.make_meter() if trainer.is_global_zero else self._make_other_rank_meter()
+        except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
+            warn_user(f"FareMeter could not start and is off ({first_line(error)})")
+        self._guarded(lambda meter: meter.setup(trainer))
+
+    @_of_a_trainer
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Read the plan of the run and start to measure."""
+        self._guarded(lambda meter: meter.on_train_start(trainer, pl_module))
+
+    @_of_a_trainer
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Look at the batch's size, and trace a batch after the warm-up."""
+        del pl_module, batch_idx
+        self._guarded(lambda meter: meter.on_train_batch_start(trainer, batch))
+
+    @_of_a_trainer
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        """Mark the start of the optimizer's part in the trace."""
+        del pl_module
+        self._guarded(lambda meter: meter.on_before_optimizer_step(trainer, optimizer))
+
+    @_of_a_trainer
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the batch; of a pilot run, record its loss."""
+        del pl_module, batch, batch_idx
+        self._guarded(lambda meter: meter.on_train_batch_end(trainer))
+        if self._settings.pilot is not None:
+            self._guarded(lambda meter: meter.record_loss(trainer, outputs))
+
+    @_of_a_trainer
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Look at the module again: callbacks may unfreeze or prune it at the start of an epoch."""
+        del trainer, pl_module
+        self._guarded(lambda meter: meter.on_train_epoch_start())
+
+    @_of_a_trainer
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Stop a trace that the end of the epoch has cut off."""
+        del trainer, pl_module
+        self._guarded(lambda meter: meter.on_train_epoch_end())
+
+    @_of_a_trainer
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """Pause the step timer: validation is not part of a step."""
+        del pl_module
+        self._guarded(lambda meter: meter.on_validation_start(trainer))
+
+    @_of_a_trainer
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Resume the step timer."""
+        del pl_module
+        self._guarded(lambda meter: meter.on_validation_end(trainer))
+
+    @_of_a_trainer
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Write the profile and the report."""
+        self._guarded(lambda meter: meter.on_train_end(trainer, pl_module))
+
+    @_of_a_trainer
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Undo every change and save what was measured before the exception."""
+        # A second Ctrl-C ends the report, and must not replace the exception under way.
+        with contextlib.suppress(BaseException):
+            self._guarded(lambda meter: meter.on_exception(trainer, pl_module, exception))
+        self._forget()
+
+    @_of_a_trainer
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Undo every change and release the Trainer."""
+        del pl_module
+        if stage == "fit":
+            self._guarded(lambda meter: meter.teardown(trainer))
+            self._forget()
+
+    def _forget(self) -> None:
+        self._elapsed_s = self.state_dict()["elapsed_s"]
+        self._meter = None
+        self._trainer = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seconds trained so far, which a resumed run adds to its own."""
+        meter = self._meter
+        try:
+            elapsed_s = self._elapsed_s if meter is None else float(meter.elapsed_s)
+        except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
+            self._disable(error)
+            elapsed_s = self._elapsed_s
+        return {"version": 1, "elapsed_s": elapsed_s}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Add the seconds of earlier sessions; a state of another form is ignored."""
+        try:
+            elapsed_s = state_dict["elapsed_s"]
+            usable = isinstance(elapsed_s, int | float) and not isinstance(elapsed_s, bool)
+            if not usable or not math.isfinite(elapsed_s) or not 0.0 <= elapsed_s <= MAX_ELAPSED_S:
+                return
+            self._earlier_sessions_s = self._elapsed_s = float(elapsed_s)
+            if self._meter is not None:
+                self._meter.earlier_sessions_s = self._earlier_sessions_s
+        except Exception:  # noqa: BLE001, S110 - a damaged state only loses the earlier seconds
+            pass

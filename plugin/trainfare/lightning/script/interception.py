@@ -1,0 +1,338 @@
+"""
+What is replaced in Lightning, torch and the environment while a script runs up to its call of `Trainer.fit`.
+
+docs/scripts.md lists it for users. Everything else that the script does is done for real.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType, SimpleNamespace
+from typing import Any, Final, cast, final
+
+import torch
+
+from trainfare.fake_step.trainer_stub import NullLogger
+from trainfare.job import place_of_caller
+from trainfare.lightning.script.silent_logger import silent
+from trainfare.lightning.script.trainer_arguments import replacing_connector, tolerant
+from trainfare_core.errors import TargetError
+
+__all__ = ["FitCall", "Recorder", "fit_call", "intercepted"]
+
+NAMESPACES: Final = ("pytorch_lightning", "lightning.pytorch")
+_ABSENT: Final = object()
+_SKIPPED: Final = ("validate", "test", "predict")
+"""Methods of a Trainer that run a loop which is not training; they return no metrics."""
+_MAY_BE_MISSING: Final = (
+    ("strategies", "DeepSpeedStrategy", "ParallelStrategy"),
+    ("strategies", "XLAStrategy", "ParallelStrategy"),
+    ("strategies", "SingleDeviceXLAStrategy", "Strategy"),
+    ("accelerators", "XLAAccelerator", "Accelerator"),
+    ("plugins", "TransformerEnginePrecision", "Precision"),
+)
+"""Module, class, and the class whose `__init__` is enough for it where its package is not installed."""
+_RANK: Final[Mapping[str, str]] = {
+    "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0", "NODE_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
+    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500",
+}  # fmt: skip
+"""What `os.environ["RANK"]` gives where torchrun has not set it."""
+_LEARNING_RATE: Final = 1e-3
+"""Chosen: what `lr_find` suggests here; no cost depends on it."""
+
+
+class FitCall:
+    """
+    One call of `Trainer.fit`.
+
+    Attributes:
+        trainer: the Trainer.
+        arguments: of the call, by Lightning's names.
+        namespace: the package of the Trainer.
+        place: line of the script.
+    """
+
+    def __init__(self, trainer: Any, arguments: dict[str, Any], namespace: str, place: str) -> None:
+        self.trainer, self.arguments, self.namespace, self.place = trainer, arguments, namespace, place
+
+
+class Recorder:
+    """
+    Counts the calls of `fit` and keeps what was skipped before the one that is wanted.
+
+    Args:
+        wanted: number of the call to stop at, from 1.
+        on_fit: called with that call; what it returns, `fit` returns.
+    """
+
+    def __init__(self, wanted: int, on_fit: Callable[[FitCall], None]) -> None:
+        self._wanted, self._on_fit = wanted, on_fit
+        self.places: list[str] = []
+        self.skipped: list[str] = []
+
+    def fit(self, trainer: Any, arguments: dict[str, Any], namespace: str) -> None:
+        """Record a call of `Trainer.fit`."""
+        place = place_of_caller() or "a place that is not in the script"
+        self.places.append(place)
+        if len(self.places) == self._wanted:
+            self._on_fit(FitCall(trainer, arguments, namespace, place))
+
+    def skip(self, name: str) -> None:
+        """Record a call that does nothing here."""
+        self.skipped.append(f"{name} at {place_of_caller()}")
+
+
+@contextlib.contextmanager
+def intercepted(recorder: Recorder | None) -> Generator[None, None, None]:
+    """
+    Replace what a Trainer of any installed namespace would start, write or need a device for.
+
+    Args:
+        recorder: takes the calls of `fit`; None: its loops run as they always do.
+    """
+    with contextlib.ExitStack() as stack:
+        for namespace in NAMESPACES:
+            if namespace in sys.modules:
+                _intercept(namespace, recorder, stack)
+            else:
+                stack.enter_context(_on_import(namespace, partial(_intercept, namespace, recorder, stack)))
+        stack.enter_context(_replaced(torch.distributed, "init_process_group", _one_process_group))
+        if not torch.cuda.is_available():
+            stack.enter_context(_replaced(torch.cuda, "set_device", _nothing))
+        stack.enter_context(_environment())
+        yield
+
+
+def _intercept(namespace: str, recorder: Recorder | None, stack: contextlib.ExitStack) -> None:
+    stack.enter_context(_quiet(namespace))
+
+    def part(name: str) -> ModuleType:
+        return import_module(f"{namespace}.{name}")
+
+    def replace(home: Any, name: str, value: object) -> None:
+        stack.enter_context(_replaced(home, name, value))
+
+    if recorder is not None:
+        trainer: Any = part("trainer.trainer").Trainer
+        _intercept_loops(trainer, part("tuner.tuning").Tuner, namespace, recorder, replace)
+    connector: Any = part("trainer.connectors.accelerator_connector")._AcceleratorConnector  # noqa: SLF001
+    replace(connector, "__init__", replacing_connector(namespace, connector.__init__))
+    stack.enter_context(silent(part("loggers.logger").Logger))
+    for home, name, base in _MAY_BE_MISSING:
+        loose: Any = part(home)
+        cls: Any = getattr(loose, name, None)
+        if cls is not None:
+            replace(cls, "__init__", tolerant(cls.__init__, getattr(loose, base)))
+
+
+def _intercept_loops(
+    trainer: Any, tuner: Any, namespace: str, recorder: Recorder, replace: Callable[[Any, str, object], None]
+) -> None:
+    replace(trainer, "fit", _recorded_fit(trainer.fit, namespace, recorder))
+    for name in _SKIPPED:
+        replace(trainer, name, _skipped(getattr(trainer, name), f"Trainer.{name}", recorder, list))
+    replace(
+        trainer, "save_checkpoint", _skipped(trainer.save_checkpoint, "save_checkpoint", recorder, _nothing)
+    )
+    replace(tuner, "lr_find", _skipped(tuner.lr_find, "Tuner.lr_find", recorder, _suggestion))
+    replace(tuner, "scale_batch_size", _unscaled(tuner.scale_batch_size, recorder))
+
+
+def _recorded_fit(original: Callable[..., None], namespace: str, recorder: Recorder) -> Callable[..., None]:
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def fit(self: Any, *args: Any, **kwargs: Any) -> None:
+        arguments = dict(signature.bind(self, *args, **kwargs).arguments)
+        arguments.pop("self", None)
+        recorder.fit(self, arguments, namespace)
+
+    return fit
+
+
+def _skipped(
+    original: Callable[..., Any], name: str, recorder: Recorder, result: Callable[[], Any]
+) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def skipped(*_: object, **__: object) -> Any:
+        recorder.skip(name)
+        return result()
+
+    return skipped
+
+
+def _unscaled(original: Callable[..., Any], recorder: Recorder) -> Callable[..., Any]:
+    """Return a `scale_batch_size` that returns the batch size that the module or datamodule has."""
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def unscaled(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        recorder.skip("Tuner.scale_batch_size")
+        name = bound.arguments.get("batch_arg_name", "batch_size")
+        for owner in (bound.arguments.get("model"), bound.arguments.get("datamodule")):
+            for holder in (owner, getattr(owner, "hparams", None)):
+                if getattr(holder, name, None) is not None:
+                    return getattr(holder, name)
+        return None
+
+    return unscaled
+
+
+def _suggestion() -> SimpleNamespace:
+    def suggested(*_: object, **__: object) -> float:
+        return _LEARNING_RATE
+
+    return SimpleNamespace(suggestion=suggested, results={"lr": [], "loss": []}, plot=NullLogger())
+
+
+def fit_call(trainer: Any, arguments: tuple[Any, ...], place: str) -> FitCall:
+    """
+    Return a call of `fit` that was not made.
+
+    Args:
+        trainer: made inside `intercepted`.
+        arguments: of `fit`.
+        place: where the Trainer comes from.
+
+    Raises:
+        TargetError: it is no Trainer of Lightning, or it takes no such arguments.
+    """
+    homes = [base.__module__.removesuffix(".trainer.trainer") for base in type(trainer).__mro__]
+    namespace = next((home for home in homes if home in NAMESPACES), None)
+    if namespace is None:
+        msg = f"{place}: a {type(trainer).__name__} is no Trainer of lightning.pytorch or pytorch_lightning"
+        raise TargetError(msg)
+    try:
+        bound = inspect.signature(trainer.fit).bind(*arguments)
+    except TypeError as error:
+        raise TargetError(f"{place}: its tuple is a Trainer and the arguments of its fit: {error}") from error
+    return FitCall(trainer, dict(bound.arguments), namespace, place)
+
+
+def _one_process_group(*_: object, **__: object) -> None:
+    """Make the process group of one process, in memory, whatever backend and world size were asked for."""
+    loose: Any = torch.distributed
+    if not loose.is_initialized():
+        loose.distributed_c10d.init_process_group("gloo", store=loose.HashStore(), rank=0, world_size=1)
+
+
+class _Ranked(os._Environ[str]):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - its only class
+    """An environment whose `[]` knows the rank; `in` and `get` see what is really set."""
+
+    def __getitem__(self, key: str) -> str:
+        try:
+            return super().__getitem__(key)
+        except KeyError:
+            if key not in _RANK:
+                raise
+            return _RANK[key]
+
+    def __contains__(self, key: object) -> bool:
+        try:
+            super().__getitem__(cast("str", key))
+        except KeyError:
+            return False
+        return True
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return super().__getitem__(key) if key in self else default
+
+
+@final
+class _OnImport(MetaPathFinder):
+    """A finder that lets the others find a module, and calls a function once it is imported."""
+
+    def __init__(self, name: str, then: Callable[[], None]) -> None:
+        self._name, self._then = name, then
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != self._name:
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            if spec is not None and spec.loader is not None:
+                loader: Any = spec.loader
+                loader.exec_module = partial(self._executed, loader.exec_module)
+                return spec
+        return None
+
+    def _executed(self, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+        execute(module)
+        self._then()
+
+
+@contextlib.contextmanager
+def _on_import(name: str, then: Callable[[], None]) -> Generator[None, None, None]:
+    """Call a function when a module is imported for the first time: importing it before would cost seconds."""
+    finder = _OnImport(name, then)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+@contextlib.contextmanager
+def _quiet(namespace: str) -> Generator[None, None, None]:
+    """Leave out what Lightning says about devices that were replaced, such as "GPU available: False"."""
+    log = logging.getLogger(namespace)
+    before = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+@contextlib.contextmanager
+def _environment() -> Generator[None, None, None]:
+    """Give the variables of torchrun to code that cannot do without them, and switch off `wandb.init`."""
+    given = {"WANDB_MODE": "disabled"}
+    before = {name: os.environ.get(name) for name in given}
+    environment: Any = os.environ
+    plain = type(os.environ)
+    environment.update(given)
+    # Whatever its class is: that of a trace whose inputs are noted, too.
+    environment.__class__ = type("Ranked", (_Ranked, plain), {})
+    try:
+        yield
+    finally:
+        environment.__class__ = plain
+        for name, value in before.items():
+            if value is None:
+                environment.pop(name, None)
+            else:
+                environment[name] = value
+
+
+@contextlib.contextmanager
+def _replaced(home: Any, name: str, value: object) -> Generator[None, None, None]:
+    """Give an attribute another value inside the block; one that is inherited is inherited again afterwards."""
+    owned = cast("Mapping[str, object]", vars(home))
+    before = owned.get(name, _ABSENT)
+    setattr(home, name, value)
+    try:
+        yield
+    finally:
+        if before is _ABSENT:
+            delattr(home, name)
+        else:
+            setattr(home, name, before)
+
+
+def _nothing(*_: object, **__: object) -> None:
+    pass

@@ -1,0 +1,219 @@
+"""
+Turn a call of `Trainer.fit` into a `LiveJob`: what Lightning does up to the first step, without what starts or writes.
+
+The order is Lightning's: attach the data and the callbacks of the module, `prepare_data`, `setup` of datamodule,
+callbacks and module, the loaders. `configure_model` and `configure_optimizers` are left to the trace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Sequence
+from importlib import import_module
+from typing import Any, Final
+
+from torch.utils.data import DataLoader
+
+from trainfare.fake_step.callbacks import set_up_callbacks
+from trainfare.fake_step.several_batches import whole_batches
+from trainfare.job import Batches, LiveJob, LiveRun, raised
+from trainfare.job.run_plan import TrainerFacts, read_trainer
+from trainfare.job.training_job import STRATEGIES
+from trainfare.lightning.script.interception import FitCall
+from trainfare.lightning.script.trainer_arguments import Asked, asked_of
+from trainfare.meter.batch_facts import BatchSizes, loader_batch_size, size_that_shows
+from trainfare.trace import count_samples, count_tokens
+from trainfare_core.errors import TargetError, TrainfareError
+
+__all__ = ["live_job"]
+
+_BATCHES: Final = 8
+"""Chosen: enough to see how far batches differ in size, and few enough to load in seconds."""
+
+
+def live_job(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
+    """
+    Set up the data of a call of `fit` and return its job.
+
+    Args:
+        call: the Trainer and the arguments of its `fit`.
+        notes: on the script, for the profile.
+
+    Raises:
+        TargetError: the data cannot be set up, there is no batch, the strategy is not one of Lightning's words, or the
+            plugin for fp8 was given what cannot be traced.
+    """
+    trainer, asked = call.trainer, asked_of(call.trainer)
+    if asked.strategy not in STRATEGIES:
+        msg = f"{call.place}: the strategy {asked.strategy!r} is not one whose devices each do the whole model's maths"
+        raise TargetError(f"{msg}: those that can be priced are {', '.join(STRATEGIES)}")
+    if asked.fp8 is not None and asked.fp8.refused:
+        raise TargetError(f"{call.place}: {asked.fp8.refused}")
+    module = _attached(call)
+    with _loaded_here():
+        data = "setting up the data"
+        with _reported(data):
+            trainer._data_connector.prepare_data()  # noqa: SLF001
+            if trainer.datamodule is not None:
+                trainer.datamodule.setup("fit")
+        set_up_callbacks(trainer.callbacks, trainer, module)
+        with _reported("setup"):
+            module.setup("fit")
+        with _reported(data):
+            facts = _facts(trainer)
+            batches = _first_batches(trainer)
+    if not batches:
+        raise TargetError(f"{call.place}: the training loader gave no batch")
+    return _job(module, trainer, asked, facts, batches, (*notes, *asked.notes, *_resumed(call)))
+
+
+def _attached(call: FitCall) -> Any:
+    """Do what Lightning does before it touches the data, and return the module."""
+    trainer, given, namespace = call.trainer, call.arguments, call.namespace
+
+    def part(name: str) -> Any:
+        return import_module(f"{namespace}.{name}")
+
+    module = part("utilities.compile")._maybe_unwrap_optimized(given["model"])  # noqa: SLF001
+    loaders, datamodule = given.get("train_dataloaders"), given.get("datamodule")
+    if isinstance(loaders, part("core.datamodule").LightningDataModule):
+        loaders, datamodule = None, loaders
+    states = part("trainer.states")
+    trainer.strategy._lightning_module = module  # noqa: SLF001
+    trainer.state.fn = states.TrainerFn.FITTING
+    trainer.state.status = states.TrainerStatus.RUNNING
+    trainer.training = True
+    trainer.profiler = part("profilers").PassThroughProfiler()
+    with _reported("Trainer.fit"):
+        trainer._data_connector.attach_data(  # noqa: SLF001
+            module,
+            train_dataloaders=loaders,
+            val_dataloaders=given.get("val_dataloaders"),
+            datamodule=datamodule,
+        )
+        loop = trainer.fit_loop
+        loop.min_epochs, loop.max_epochs = part("loops.utilities")._parse_loop_limits(  # noqa: SLF001
+            trainer.min_steps, trainer.max_steps, trainer.min_epochs, trainer.max_epochs, trainer
+        )
+        trainer.strategy.connect(module)
+        trainer._callback_connector._attach_model_callbacks()  # noqa: SLF001
+        part("trainer.configuration_validator")._verify_loop_configurations(trainer)  # noqa: SLF001
+    return module
+
+
+def _facts(trainer: Any) -> TrainerFacts:
+    """Set up the loaders as the fit loop does, and read the length of the run."""
+    trainer.fit_loop.setup_data()
+    if trainer.enable_validation and _validates(trainer):
+        trainer.validating = True
+        trainer.fit_loop.epoch_loop.val_loop.setup_data()
+        trainer.training = True
+    return read_trainer(trainer)
+
+
+def _validates(trainer: Any) -> bool:
+    """Return whether the run comes to a validation; libraries ask for none by a great interval, and have no loader."""
+    every, epochs = trainer.check_val_every_n_epoch, trainer.fit_loop.max_epochs
+    return every is None or epochs in (None, -1) or every <= epochs
+
+
+def _first_batches(trainer: Any) -> Sequence[Any]:
+    fetcher = getattr(trainer.fit_loop, "_data_fetcher", None)
+    if fetcher is None:
+        return ()
+    if type(fetcher).__name__ == "_DataLoaderIterDataFetcher":  # it hands out the iterator, not batches
+        fetcher = iter(fetcher.combined_loader)
+    batches: list[Any] = []
+    while len(batches) < _BATCHES:
+        try:
+            batch, _, _ = next(fetcher)
+        except StopIteration:
+            break
+        batches.append(batch)
+    return whole_batches(batches, loader_batch_size(trainer))
+
+
+def _job(
+    module: Any,
+    trainer: Any,
+    asked: Asked,
+    facts: TrainerFacts,
+    batches: Sequence[Any],
+    notes: tuple[str, ...],
+) -> LiveJob:
+    sizes = _sizes(trainer, batches)
+    size, tokens = sizes.micro_batch_size, sizes.tokens
+    return LiveJob(
+        module=module,
+        batch=Batches(tuple(batches)),
+        batch_size=size or 1,
+        train_samples=_samples(trainer, facts, size),
+        tokens_per_sample=None if tokens is None or not size else max(1, round(tokens / size)),
+        precision=asked.precision,
+        accumulate_grad_batches=facts.accumulate_grad_batches,
+        devices=asked.devices,
+        num_nodes=asked.num_nodes,
+        strategy=asked.strategy,
+        sync_batchnorm=asked.sync_batchnorm,
+        live=LiveRun(
+            trainer,
+            facts,
+            batch_size_known=size is not None,
+            notes=(*notes, *sizes.notes),
+            narrow="fp8" if asked.fp8 is None else asked.fp8.narrow,
+        ),
+    )
+
+
+def _sizes(trainer: Any, batches: Sequence[Any]) -> BatchSizes:
+    """Return the samples of a batch: the loader's number, unless the tensors show another one, whose mean is taken."""
+    loader, by_shape = (
+        size_that_shows(loader_batch_size(trainer), batches),
+        [count_samples(x) for x in batches],
+    )
+    tokens = [count_tokens(batch) for batch in batches]
+    return BatchSizes.of(argument=None, loader=loader, by_shape=by_shape, tokens=tokens)
+
+
+def _samples(trainer: Any, facts: TrainerFacts, size: int | None) -> int | None:
+    """Return the samples of an epoch over all devices: of the data set where all of it is used."""
+    loaders = list(trainer.fit_loop._combined_loader.flattened)  # noqa: SLF001
+    if len(loaders) == 1 and trainer.limit_train_batches == 1.0:
+        with contextlib.suppress(TypeError, AttributeError):  # a data set without a length
+            return len(loaders[0].dataset) or None
+    if size is None or facts.batches_per_epoch is None or facts.replicas is None:
+        return None
+    return size * facts.batches_per_epoch * facts.replicas or None
+
+
+def _resumed(call: FitCall) -> tuple[str, ...]:
+    if not call.arguments.get("ckpt_path"):
+        return ()
+    return ("fit(ckpt_path=...) resumes a run: the plan is that of the whole run",)
+
+
+@contextlib.contextmanager
+def _loaded_here() -> Generator[None, None, None]:
+    """Load batches in this process: a few batches do not repay the start of workers."""
+    loose: Any = DataLoader
+    original = loose.__iter__
+
+    def here(self: Any) -> Any:
+        self.num_workers = self.timeout = 0
+        return original(self)
+
+    loose.__iter__ = here
+    try:
+        yield
+    finally:
+        loose.__iter__ = original
+
+
+@contextlib.contextmanager
+def _reported(doing: str) -> Generator[None, None, None]:
+    try:
+        yield
+    except TrainfareError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise TargetError(raised(doing, error)) from error

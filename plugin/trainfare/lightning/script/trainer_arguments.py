@@ -1,0 +1,199 @@
+"""
+Devices, strategy and precision that a Trainer is asked for, kept apart from those it is built with: one CPU.
+
+A Trainer checks for GPUs and for the packages of a strategy when it is made. Here it gets a strategy that starts
+nothing and says that the world has as many devices as was asked for, so that Lightning itself shares the data between
+them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, cast
+
+import torch
+
+from trainfare.job import canonical_precision
+from trainfare.lightning.script.fp8_plugin import Fp8Plugin
+from trainfare.meter.run_facts import strategy_word
+
+__all__ = ["Asked", "asked_of", "replacing_connector", "tolerant"]
+
+_ATTRIBUTE = "trainfare_asked"
+_ARGUMENTS = "trainfare_arguments"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """
+    What a Trainer was asked for.
+
+    Attributes:
+        devices: accelerators per node.
+        num_nodes: machines.
+        strategy: Lightning's word for it.
+        precision: Lightning's long form.
+        notes: what had to be assumed, for the profile.
+        fp8: what a plugin for fp8 was given; None: there is none.
+        sync_batchnorm: several devices share the moments of BatchNorm.
+    """
+
+    devices: int
+    num_nodes: int
+    strategy: str
+    precision: str
+    notes: tuple[str, ...]
+    fp8: Fp8Plugin | None = None
+    sync_batchnorm: bool = False
+
+
+def asked_of(trainer: Any) -> Asked:
+    """Return what a Trainer was asked for when it was made."""
+    asked: Asked = getattr(trainer._accelerator_connector, _ATTRIBUTE)  # noqa: SLF001
+    return asked
+
+
+def replacing_connector(namespace: str, original: Callable[..., None]) -> Callable[..., None]:
+    """Return an `__init__` of Lightning's accelerator connector that takes one CPU, whatever was asked for."""
+    signature = inspect.signature(original)
+    strategy_class: Any = type(
+        "AskedStrategy", (_OneProcess, import_module(f"{namespace}.strategies").ParallelStrategy), {}
+    )
+
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        given = bound.arguments
+        asked = _asked(given)
+        cpus = [torch.device("cpu")] * asked.devices
+        strategy = strategy_class(parallel_devices=cpus)
+        strategy.num_nodes = asked.num_nodes
+        given.update(accelerator="cpu", devices=1, num_nodes=asked.num_nodes, strategy=strategy)
+        given.update(plugins=None, precision=None, sync_batchnorm=False, deterministic=None)
+        original(*bound.args, **bound.kwargs)
+        # What the module reads as `trainer.precision`.
+        self.precision_plugin.precision = asked.precision
+        setattr(self, _ATTRIBUTE, asked)
+
+    return init
+
+
+def tolerant(original: Callable[..., None], base: type) -> Callable[..., None]:
+    """
+    Return an `__init__` for a strategy or plugin whose package is missing here: then it keeps its arguments alone.
+
+    Args:
+        original: its own `__init__`.
+        base: the class of Lightning whose `__init__` it needs all the same.
+    """
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            original(self, *args, **kwargs)
+        except Exception:  # noqa: BLE001 - each has its own way to say that a package or device is missing
+            loose: Any = base
+            loose.__init__(self)
+            setattr(self, _ARGUMENTS, signature.bind(self, *args, **kwargs).arguments)
+
+    return init
+
+
+class _OneProcess:
+    """The part of a strategy that is the same in both namespaces: one process of a world of any size."""
+
+    global_rank = local_rank = node_rank = 0
+    is_global_zero = True
+    num_nodes = 1
+    parallel_devices: list[torch.device]
+
+    @property
+    def root_device(self) -> torch.device:
+        return torch.device("cpu")
+
+    @property
+    def world_size(self) -> int:
+        return len(self.parallel_devices) * self.num_nodes
+
+    @property
+    def is_distributed(self) -> bool:
+        return self.world_size > 1
+
+    @property
+    def distributed_sampler_kwargs(self) -> dict[str, int]:
+        return {"num_replicas": self.world_size, "rank": 0}
+
+    def reduce(self, tensor: Any, *_: object, **__: object) -> Any:
+        return tensor
+
+    def reduce_boolean_decision(self, decision: bool, *_: object, **__: object) -> bool:  # noqa: FBT001 - Lightning's
+        return decision
+
+    def broadcast(self, obj: Any, *_: object, **__: object) -> Any:
+        return obj
+
+    def barrier(self, *_: object, **__: object) -> None:
+        """Do nothing: there is one process."""
+
+    def model_to_device(self) -> None:
+        """Do nothing: the module stays on the CPU."""
+
+
+def _asked(given: dict[str, Any]) -> Asked:
+    notes: list[str] = []
+    devices = _devices(given["devices"], notes)
+    num_nodes = given["num_nodes"]
+    num_nodes = num_nodes if isinstance(num_nodes, int) and num_nodes > 0 else 1
+    strategy = given["strategy"]
+    if strategy in (None, "auto"):
+        strategy = "ddp" if devices * num_nodes > 1 else "single_device"
+    word = strategy.lower() if isinstance(strategy, str) else strategy_word(strategy)
+    stage = _deepspeed_stage(strategy)
+    if stage is not None:
+        word = f"deepspeed_stage_{stage}"
+    precision, fp8, layer_sync = given["precision"], None, bool(given["sync_batchnorm"])
+    for plugin in (*_listed(given["plugins"]), getattr(strategy, "_precision_plugin", None)):
+        fp8 = Fp8Plugin.of(plugin, getattr(plugin, _ARGUMENTS, {})) or fp8
+        precision = getattr(plugin, "precision", precision) if fp8 is None else fp8.precision
+        layer_sync |= "LayerSync" in {base.__name__ for base in type(plugin).__mro__}
+    precision = canonical_precision(precision or "32-true")
+    return Asked(devices, num_nodes, word, precision, tuple(notes), fp8, layer_sync)
+
+
+def _devices(value: Any, notes: list[str]) -> int:
+    """Return how many devices `Trainer(devices=...)` asks for."""
+    if isinstance(value, str) and value.strip().lstrip("-").isdigit():
+        value = int(value)
+    if isinstance(value, str) and "," in value:
+        return sum(bool(part.strip()) for part in value.split(","))
+    if isinstance(value, (list, tuple)):
+        chosen = list(cast("Iterable[object]", value))
+        if chosen and chosen != [-1]:
+            return len(chosen)
+    if isinstance(value, int) and value > 0:
+        return value
+    notes.append(f"Trainer(devices={value!r}) depends on the machine: one device with this batch is assumed")
+    return 1
+
+
+def _deepspeed_stage(strategy: Any) -> int | None:
+    """Return the stage of a DeepSpeedStrategy, 2 by default as in Lightning; None for another strategy."""
+    if "DeepSpeedStrategy" not in {base.__name__ for base in type(strategy).__mro__}:
+        return None
+    arguments: dict[str, Any] = getattr(strategy, _ARGUMENTS, {})
+    config = getattr(strategy, "config", None) or arguments.get("config")
+    if isinstance(config, dict):
+        return int(cast("dict[str, Any]", config).get("zero_optimization", {}).get("stage", 2))
+    return int(arguments.get("stage", 2))
+
+
+def _listed(plugins: Any) -> Iterable[Any]:
+    if plugins is None:
+        return ()
+    return plugins if hasattr(plugins, "__iter__") else (plugins,)
