@@ -34,13 +34,13 @@ def job() -> TrainingJob:
 def main() -> None:
     """Print the trained parameters and the cost of each strategy."""
     from trainfare.methods.module_changes import tracer_of
-    from trainfare.methods.plan import strategy_answer
-    from trainfare.methods.request import StrategyRequest
+    from trainfare.methods.plan import answer_methods
+    from trainfare.methods.request import MethodsRequest
     from trainfare.prices.sources import load_prices
 
-    request = StrategyRequest(domain="llm-ift", metric="val_loss", within_pct=3.0)
+    request = MethodsRequest(domain="llm-ift", metric="val_loss", within_pct=3.0)
     described = job()
-    answer = strategy_answer(described, request, load_prices().book, trace=tracer_of(described))
+    answer = answer_methods(described, request, load_prices().book, trace=tracer_of(described))
     for line in answer.lines:
         if line.traced is not None and line.usd is not None:
             trained = line.traced.trainable_parameters

@@ -18,7 +18,7 @@ from trainfare.prices.verify import PricesVerification
 from trainfare_core.decline_documents import ClaimsAnswer, DecompositionAnswer, ForecastAnswer, WaitAnswer
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.methods.answer import StrategyAnswer
+from trainfare_core.methods.answer import MethodsAnswer
 from trainfare_core.methods.curves import LearningCurve
 from trainfare_core.methods.pilots import PilotReport
 from trainfare_core.policy.budget_check import BudgetCheck
@@ -59,7 +59,7 @@ _MODELS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("prices-update", PricesUpdate),
     ("prices-verification", PricesVerification),
     ("recommendation", Recommendation),
-    ("strategy-answer", StrategyAnswer),
+    ("strategy-answer", MethodsAnswer),
     ("why-not", WhyNot),
 )
 

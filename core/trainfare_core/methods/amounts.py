@@ -1,9 +1,9 @@
 """
-Samples that each strategy trains on until it reaches the target, as a distribution.
+Samples that each method trains on until it reaches the target, as a distribution.
 
 Sources of the median, best first: the user's plan; published rules (BiT's steps, epochs of instruction tuning, step
 ratios of training from scratch). The spreads are chosen values, not measurements. The part of the spread that all
-strategies share (how hard the task is) is drawn once for all of them.
+methods share (how hard the task is) is drawn once for all of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from trainfare_core.methods.laws import bit_steps
-from trainfare_core.methods.methods import STRATEGIES, STRATEGY_NAMES, Strategy
+from trainfare_core.methods.methods import METHOD_NAMES, METHODS, Method
 from trainfare_core.methods.prior import lora_over_capacity, needed_step_ratio
 from trainfare_core.methods.question import Question
 from trainfare_core.methods.situation import task_of
@@ -21,8 +21,8 @@ from trainfare_core.methods.situation import task_of
 __all__ = ["Amount", "amount_of"]
 
 SHARED: Final = 0.6
-"""Part of ln(samples)'s standard deviation that all strategies have in common. Chosen: most of the 0.7 of
-fine-tuning, since a hard task takes longer by every strategy; it cancels when strategies are compared."""
+"""Part of ln(samples)'s standard deviation that all methods have in common. Chosen: most of the 0.7 of
+fine-tuning, since a hard task takes longer by every method; it cancels when methods are compared."""
 OVER_CAPACITY: Final = 4.0
 """
 Times the samples of full fine-tuning for adapters beyond their capacity: in the middle of 2 to 6. One published case:
@@ -41,12 +41,12 @@ BIT_BATCH: Final = 512
 @dataclass(frozen=True, slots=True)
 class Amount:
     """
-    Samples that one strategy trains on until the target.
+    Samples that one method trains on until the target.
 
     Attributes:
         samples: the median.
-        shared: standard deviation of ln(samples), the part that all strategies have in common.
-        own: the part that is independent between strategies.
+        shared: standard deviation of ln(samples), the part that all methods have in common.
+        own: the part that is independent between methods.
         because: source of the median.
     """
 
@@ -56,21 +56,21 @@ class Amount:
     because: str
 
 
-def amount_of(question: Question, strategy: Strategy, planned_samples: float | None = None) -> Amount | None:
+def amount_of(question: Question, method: Method, planned_samples: float | None = None) -> Amount | None:
     """
-    Return the samples to target of a strategy; None where neither a plan nor the data set's size is known.
+    Return the samples to target of a method; None where neither a plan nor the data set's size is known.
 
     Args:
         question: the question.
-        strategy: the strategy.
+        method: the method.
         planned_samples: samples of the user's own plan, taken as full fine-tuning's.
     """
     found = _full_finetune(question, planned_samples)
     if found is None:
         return None
     samples, because = found
-    factor, why = _factor(question, strategy)
-    facts = STRATEGIES[strategy]
+    factor, why = _factor(question, method)
+    facts = METHODS[method]
     if facts.trains == "output layer" and question.cache_features and question.samples is not None:
         samples, factor, why = (
             question.samples,
@@ -105,8 +105,8 @@ def _full_finetune(question: Question, planned: float | None) -> tuple[float, st
     return epochs * question.samples, f"{epochs:g} epochs, the usual for {question.domain}"
 
 
-def _factor(question: Question, strategy: Strategy) -> tuple[float, str]:
-    situation, facts = question.situation(STRATEGY_NAMES), STRATEGIES[strategy]
+def _factor(question: Question, method: Method) -> tuple[float, str]:
+    situation, facts = question.situation(METHOD_NAMES), METHODS[method]
     if not facts.needs_checkpoint:
         if question.checkpoint == "none":
             return 1.0, ""

@@ -1,4 +1,4 @@
-"""Result of `trainfare strategy`: one line a strategy and the decision; its JSON has a published schema."""
+"""Result of `trainfare strategy`: one line a method and the decision; its JSON has a published schema."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from trainfare_core.documents import Document, Finite, Record
-from trainfare_core.methods.methods import Strategy
+from trainfare_core.methods.methods import Method
 from trainfare_core.methods.question import Question
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation import Interval, Option
 
-__all__ = ["Chance", "Change", "PilotPlan", "StrategyAnswer", "StrategyLine", "TracedFacts"]
+__all__ = ["Chance", "Change", "MethodLine", "MethodsAnswer", "PilotPlan", "TracedFacts"]
 
 Chance: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
@@ -26,7 +26,7 @@ class Change(Record):
 
 
 class TracedFacts(Record):
-    """Amounts of one training step under one strategy, from the trace of the user's module."""
+    """Amounts of one training step under one method, from the trace of the user's module."""
 
     parameters: int = Field(description="scalars; weights packed in 4 bits are counted as they are used")
     trainable_parameters: int
@@ -36,10 +36,10 @@ class TracedFacts(Record):
     weights_bytes: int
 
 
-class StrategyLine(Record):
-    """One strategy: its work, machine, cost and chance to reach the target."""
+class MethodLine(Record):
+    """One method: its work, machine, cost and chance to reach the target."""
 
-    strategy: Strategy
+    strategy: Method
     impossible_because: str | None = Field(
         default=None, description="reason for which it was excluded before pricing"
     )
@@ -69,26 +69,26 @@ class StrategyLine(Record):
         default=None,
         description="with the cost of falling back to another strategy where it misses the target",
     )
-    falls_back_to: Strategy | None = None
+    falls_back_to: Method | None = None
     analogs: int = Field(default=0, description="number of similar published comparisons")
     analog_sources: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 class PilotPlan(Record):
-    """A pilot: short runs that measure which strategy is best."""
+    """A pilot: short runs that measure which method is best."""
 
     usd: Finite
     saves_usd: Finite = Field(description="expected saving from knowing the best strategy")
     worth_it: bool
-    strategies: tuple[Strategy, ...]
+    strategies: tuple[Method, ...]
     data_share: Annotated[float, Field(gt=0, le=1)] = Field(
         description="largest part of the data it trains on"
     )
     design: str
 
 
-class StrategyAnswer(Document):
+class MethodsAnswer(Document):
     """How to train; `lines` is sorted by preference."""
 
     schema_version: Literal[1] = 1
@@ -96,14 +96,14 @@ class StrategyAnswer(Document):
     name: str
     question: Question
     kind: Literal["train", "pilot", "none"]
-    strategy: Strategy | None = Field(
+    strategy: Method | None = Field(
         description="recommended; where kind is `pilot`, the best guess before it"
     )
-    runner_up: Strategy | None
+    runner_up: Method | None
     sentence: str
     doubts: tuple[str, ...]
     pilot: PilotPlan | None
-    reference: Strategy | None = Field(description="the strategy that `quality` is relative to")
-    lines: tuple[StrategyLine, ...]
+    reference: Method | None = Field(description="the strategy that `quality` is relative to")
+    lines: tuple[MethodLine, ...]
     assumptions: tuple[str, ...]
     price_books: tuple[PriceBookFacts, ...]

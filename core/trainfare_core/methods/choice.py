@@ -1,7 +1,7 @@
 """
-Which strategy reaches the better quality, from published comparisons weighted by similarity and the rules of `prior`.
+Which method reaches the better quality, from published comparisons weighted by similarity and the rules of `prior`.
 
-For each pair of strategies the advantages of all comparisons that tried both form a weighted sample. A comparison
+For each pair of methods the advantages of all comparisons that tried both form a weighted sample. A comparison
 weighs less the further its domain, size, metric and schedule are from the situation, and comparisons of one source
 weigh less together than apart, because they are correlated. The rule's expectation joins as a few pseudo-comparisons.
 The share of weight above zero is P(better); the quantiles give the interval.
@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.methods.evidence import Evidence, evidence
-from trainfare_core.methods.methods import STRATEGIES, STRATEGY_NAMES, Strategy
+from trainfare_core.methods.methods import METHOD_NAMES, METHODS, Method
 from trainfare_core.methods.prior import FEW_SAMPLES, prior
 from trainfare_core.methods.situation import Situation, modality_of, task_of
 
-__all__ = ["Advantage", "StrategyChoice", "advantage", "choose"]
+__all__ = ["Advantage", "MethodChoice", "advantage", "choose"]
 
 Column = NDArray[np.float64]
 
@@ -69,7 +69,7 @@ _QUANTILES: Final = np.array([-1.64, -1.04, -0.67, -0.39, -0.13, 0.13, 0.39, 0.6
 @dataclass(frozen=True, slots=True, eq=False)
 class Advantage:
     """
-    Distribution of the advantage of one strategy over another.
+    Distribution of the advantage of one method over another.
 
     Attributes:
         values_pct: 100 ln(ratio) of the metrics, distinct and ascending, shape (n,).
@@ -87,7 +87,7 @@ class Advantage:
 
     @property
     def p_better(self) -> float:
-        """Chance that the strategy is better; a tie counts half to each."""
+        """Chance that the method is better; a tie counts half to each."""
         above = float(self.weights[self.values_pct > _TIE_PCT].sum())
         tied = float(self.weights[np.abs(self.values_pct) <= _TIE_PCT].sum())
         return above + 0.5 * tied
@@ -107,61 +107,59 @@ _TIE_PCT: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StrategyChoice:
+class MethodChoice:
     """
-    The strategy with the best expected quality.
+    The method with the best expected quality.
 
     Attributes:
-        strategy: the pick; ties are decided in the order of `STRATEGIES`.
-        p_best: product of the probabilities that it is better than each other offered strategy.
+        strategy: the pick; ties are decided in the order of `METHODS`.
+        p_best: product of the probabilities that it is better than each other offered method.
     """
 
-    strategy: Strategy
+    strategy: Method
     p_best: float
 
 
-def choose(situation: Situation, known: Evidence | None = None) -> StrategyChoice:
+def choose(situation: Situation, known: Evidence | None = None) -> MethodChoice:
     """
-    Return the strategy of the best expected quality.
+    Return the method of the best expected quality.
 
     Args:
         situation: the question.
         known: comparisons; None takes the shipped ones.
     """
     rows = evidence() if known is None else known
-    offered: list[Strategy] = [strategy for strategy in STRATEGY_NAMES if strategy in situation.offered]
-    p_better: dict[tuple[Strategy, Strategy], float] = {}
+    offered: list[Method] = [method for method in METHOD_NAMES if method in situation.offered]
+    p_better: dict[tuple[Method, Method], float] = {}
     for first, second in itertools.combinations(offered, 2):
         p_better[first, second] = advantage(situation, first, second, rows).p_better
         p_better[second, first] = 1.0 - p_better[first, second]
     p_best = {one: [p_better[one, other] for other in offered if other != one] for one in offered}
     pick = max(offered, key=lambda one: min(p_best[one]))
-    return StrategyChoice(pick, math.prod(p_best[pick]))
+    return MethodChoice(pick, math.prod(p_best[pick]))
 
 
-def advantage(
-    situation: Situation, strategy: Strategy, over: Strategy, known: Evidence | None = None
-) -> Advantage:
+def advantage(situation: Situation, method: Method, over: Method, known: Evidence | None = None) -> Advantage:
     """
     Return the advantage of `strategy` over `over`, as 100 ln(ratio) of the metric; positive is better.
 
     Args:
         situation: the question.
-        strategy: the strategy that is judged.
-        over: the strategy that it is compared with.
+        method: the method that is judged.
+        over: the method that it is compared with.
         known: comparisons; None takes the shipped ones.
     """
     rows = evidence() if known is None else known
-    values = rows.advantage_of(strategy, over)
+    values = rows.advantage_of(method, over)
     tried = ~np.isnan(values)
     rows, values = rows.where(tried), values[tried]
-    near = _nearness(situation, rows, {strategy, over})
+    near = _nearness(situation, rows, {method, over})
     weights = near.copy()
     for source in np.unique(rows.source):
         mine = rows.source == source
         total = float(weights[mine].sum())
         weights[mine] *= total ** (SOURCE_POWER - 1.0) if total > 0 else 0.0
-    rule = prior(situation, strategy, over)
+    rule = prior(situation, method, over)
     values = np.concatenate([values, rule.mean_pct + _QUANTILES * rule.deviation_pct])
     weights = np.concatenate([weights, np.full(len(_QUANTILES), rule.weight / len(_QUANTILES))])
     distinct, place = np.unique(values, return_inverse=True)
@@ -175,15 +173,15 @@ def advantage(
     )
 
 
-def _nearness(situation: Situation, rows: Evidence, pair: set[Strategy]) -> Column:
+def _nearness(situation: Situation, rows: Evidence, pair: set[Method]) -> Column:
     """Return the similarity weight of each comparison, 0..1, shape (n,)."""
     near = _domain_nearness(situation, rows) * _metric_nearness(situation, rows)
     if situation.metric == "conserve":
         near = np.where(rows.kind == "conserve", np.maximum(near, BOTH_CONSERVE), near)
-    adapters = [STRATEGIES[one].trains == "adapters" for one in pair]
+    adapters = [METHODS[one].trains == "adapters" for one in pair]
     if not all(adapters):
         near = near * _size_nearness(situation, rows, adapters=any(adapters))
-    if not all(STRATEGIES[one].needs_checkpoint for one in pair):
+    if not all(METHODS[one].needs_checkpoint for one in pair):
         near = near * _schedule_nearness(situation.scratch_epochs, rows.scratch_epochs)
     return near
 

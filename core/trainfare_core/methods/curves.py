@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from trainfare_core.documents import Document, Record, first_problem
 from trainfare_core.errors import ProfileError
-from trainfare_core.methods.methods import Strategy
+from trainfare_core.methods.methods import Method
 
 __all__ = ["MOST_POINTS", "CurvePoint", "LearningCurve", "Metric"]
 
@@ -47,7 +47,7 @@ class LearningCurve(Document):
     schema_version: Literal[1] = 1
     tool_version: Name
     name: Name
-    strategy: Strategy | None = Field(
+    strategy: Method | None = Field(
         default=None, description="as given or recognised; None: full fine-tuning and scratch look alike"
     )
     trainable_parameters: Count

@@ -15,30 +15,30 @@ from trainfare_core.methods.choice import Advantage
 from trainfare_core.methods.draws import Outcome, law_applies
 from trainfare_core.methods.evidence import evidence
 from trainfare_core.methods.laws import chinchilla_draws
-from trainfare_core.methods.methods import STRATEGIES, STRATEGY_NAMES, Strategy
+from trainfare_core.methods.methods import METHOD_NAMES, METHODS, Method
 from trainfare_core.methods.question import Question
 from trainfare_core.methods.situation import task_of
 
-__all__ = ["Standing", "StrategyDecision", "decide"]
+__all__ = ["MethodDecision", "Standing", "decide"]
 
 Column = NDArray[np.float64]
 
 REACH_BAR: Final = 0.8
 """
-Strategies that reach the target with at least this chance come first, by cost. Chosen: the level of the intervals.
+Methods that reach the target with at least this chance come first, by cost. Chosen: the level of the intervals.
 """
 HOPELESS: Final = 0.5
-"""Where every strategy has a lower chance, none is recommended: it would more likely miss than reach the target."""
+"""Where every method has a lower chance, none is recommended: it would more likely miss than reach the target."""
 SURE: Final = 0.8
 """P(the pick is the cheapest that reaches the target) below which a pilot is considered. Chosen, as `REACH_BAR`."""
 FEW_ANALOGS: Final = 5
 """With fewer similar comparisons the evidence is called thin. Chosen."""
 IN_PLAY: Final = 0.05
-"""P(cheapest that reaches the target) from which a strategy takes part in a pilot. Chosen."""
+"""P(cheapest that reaches the target) from which a method takes part in a pilot. Chosen."""
 PILOT_SHARES: Final = (0.01, 0.03, 0.10)
 """Nested parts of the data in a pilot: three sizes, a factor of ten, for the fit of err = c + a n^-b. Chosen."""
 PILOT_RATES: Final = 2
-"""Learning rates tried in a pilot: with one, a strategy may lose by its rate alone."""
+"""Learning rates tried in a pilot: with one, a method may lose by its rate alone."""
 PILOT_CAP: Final = 0.10
 """A pilot costs at most this part of the cheapest plan. Chosen: pilots that take more compete with the run itself."""
 LEAST_CUT: Final = 0.02
@@ -47,10 +47,10 @@ Least factor by which a pilot is shortened to meet its cap. Chosen: a fiftieth o
 compare.
 """
 RESOLVES: Final = 0.95
-"""Chance that a pilot names the better strategy: pairs of 45 public fine-tuning curves of one schedule were in the
+"""Chance that a pilot names the better method: pairs of 45 public fine-tuning curves of one schedule were in the
 right order in 95-99 % from their last common step."""
 RESOLVES_LATE: Final = 0.6
-"""The same where a strategy crosses the others late, as scratch does. Chosen: little above even."""
+"""The same where a method crosses the others late, as scratch does. Chosen: little above even."""
 OSSIFIED_PARAMETERS: Final = 1e7
 OSSIFIED_TOKENS: Final = 3e7
 """Models of about 1e6 parameters did better from scratch with more than 1e8 characters, some 3e7 tokens (Hernandez et
@@ -59,47 +59,47 @@ al. 2021, "ossification"); the parameters are a chosen margin above."""
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Chances and expected cost of one strategy from its draws; the other fields are those of `StrategyLine`."""
+    """Chances and expected cost of one method from its draws; the other fields are those of `MethodLine`."""
 
     outcome: Outcome
     p_cheapest: float | None
     expected_usd: float | None
-    falls_back_to: Strategy | None
+    falls_back_to: Method | None
     p_within: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class StrategyDecision:
+class MethodDecision:
     """
     The decision.
 
     Attributes:
         kind: train, pilot or none.
-        pick, runner_up: strategies; None where no strategy can be recommended.
-        standings: of every strategy that has a cost.
+        pick, runner_up: methods; None where no method can be recommended.
+        standings: of every method that has a cost.
         doubts: reasons for which the pick may be wrong.
         pilot: the pilot that would settle it.
-        binding: why no strategy reaches the target.
+        binding: why no method reaches the target.
     """
 
     kind: Literal["train", "pilot", "none"]
-    pick: Strategy | None
-    runner_up: Strategy | None
-    standings: dict[Strategy, Standing]
+    pick: Method | None
+    runner_up: Method | None
+    standings: dict[Method, Standing]
     doubts: tuple[str, ...]
     pilot: PilotPlan | None
     binding: str | None
 
 
 def decide(
-    question: Question, drawn: Mapping[Strategy, Outcome], *, parameters: float | None
-) -> StrategyDecision:
+    question: Question, drawn: Mapping[Method, Outcome], *, parameters: float | None
+) -> MethodDecision:
     """
-    Choose a strategy, a pilot or neither.
+    Choose a method, a pilot or neither.
 
     Args:
         question: the question.
-        drawn: the draws of each strategy that has a cost, at least one.
+        drawn: the draws of each method that has a cost, at least one.
         parameters: of the model; None where not known.
     """
     standings = _standings(question, drawn)
@@ -107,17 +107,17 @@ def decide(
     chances = [one.p_reach for one in drawn.values()]
     if all(chance is not None and chance < HOPELESS for chance in chances):
         binding = _binding(question, standings, parameters)
-        return StrategyDecision("none", None, None, standings, (), None, binding)
+        return MethodDecision("none", None, None, standings, (), None, binding)
     pick, runner_up = ranked[0], ranked[1] if len(ranked) > 1 else None
     doubts = _doubts(question, standings, pick, runner_up, parameters)
     pilot = _pilot(standings, pick) if doubts else None
     needed = pilot is not None and (pilot.worth_it or standings[pick].outcome.p_reach is None)
-    return StrategyDecision("pilot" if needed else "train", pick, runner_up, standings, doubts, pilot, None)
+    return MethodDecision("pilot" if needed else "train", pick, runner_up, standings, doubts, pilot, None)
 
 
-def _standings(question: Question, drawn: Mapping[Strategy, Outcome]) -> dict[Strategy, Standing]:
+def _standings(question: Question, drawn: Mapping[Method, Outcome]) -> dict[Method, Standing]:
     cheapest = _cheapest(drawn)
-    out: dict[Strategy, Standing] = {}
+    out: dict[Method, Standing] = {}
     for name, one in drawn.items():
         chance, fallback, expected = one.p_reach, _fallback(one, drawn), None
         if one.reached is not None:
@@ -125,7 +125,7 @@ def _standings(question: Question, drawn: Mapping[Strategy, Outcome]) -> dict[St
             expected = one.mean_usd + rest
         out[name] = Standing(
             outcome=one,
-            p_cheapest=None if cheapest is None else float((cheapest == STRATEGY_NAMES.index(name)).mean()),
+            p_cheapest=None if cheapest is None else float((cheapest == METHOD_NAMES.index(name)).mean()),
             expected_usd=expected,
             falls_back_to=fallback if chance is not None and chance < 1 else None,
             p_within=_p_within(question, one),
@@ -133,19 +133,19 @@ def _standings(question: Question, drawn: Mapping[Strategy, Outcome]) -> dict[St
     return out
 
 
-def _cheapest(drawn: Mapping[Strategy, Outcome]) -> NDArray[np.int64] | None:
-    """Return for every draw the cheapest strategy that reaches the target, as an index; -1 where none does."""
+def _cheapest(drawn: Mapping[Method, Outcome]) -> NDArray[np.int64] | None:
+    """Return for every draw the cheapest method that reaches the target, as an index; -1 where none does."""
     costs = [np.where(one.reached, one.usd, np.inf) for one in drawn.values() if one.reached is not None]
     if len(costs) < len(drawn):
         return None
     usd = np.stack(costs)
-    index = np.array([STRATEGY_NAMES.index(name) for name in drawn])[usd.argmin(axis=0)]
+    index = np.array([METHOD_NAMES.index(name) for name in drawn])[usd.argmin(axis=0)]
     return np.where(np.isfinite(usd.min(axis=0)), index, -1)
 
 
-def _fallback(one: Outcome, drawn: Mapping[Strategy, Outcome]) -> Strategy | None:
-    """Return the strategy to try next: the cheapest of those with a higher chance to reach the target."""
-    likelier: list[Strategy] = [name for name in drawn if (drawn[name].p_reach or 0.0) > (one.p_reach or 0.0)]
+def _fallback(one: Outcome, drawn: Mapping[Method, Outcome]) -> Method | None:
+    """Return the method to try next: the cheapest of those with a higher chance to reach the target."""
+    likelier: list[Method] = [name for name in drawn if (drawn[name].p_reach or 0.0) > (one.p_reach or 0.0)]
     return min(likelier, key=lambda name: drawn[name].mean_usd, default=None)
 
 
@@ -160,20 +160,20 @@ def _p_within(question: Question, one: Outcome) -> float | None:
     return float(kept.mean())
 
 
-def _order(question: Question, standing: Standing, name: Strategy) -> tuple[int, int, float, int]:
+def _order(question: Question, standing: Standing, name: Method) -> tuple[int, int, float, int]:
     """Sort by limits kept, then level of the chance to reach the target, then expected dollars."""
     within = standing.p_within is None or standing.p_within >= question.confidence
     reach = standing.outcome.p_reach
     level = 0 if reach is None or reach >= REACH_BAR else 1 if reach >= HOPELESS else 2
     usd = standing.expected_usd if standing.expected_usd is not None else np.inf
-    return (0 if within else 1, level, float(usd), STRATEGY_NAMES.index(name))
+    return (0 if within else 1, level, float(usd), METHOD_NAMES.index(name))
 
 
 def _doubts(
     question: Question,
-    standings: Mapping[Strategy, Standing],
-    pick: Strategy,
-    runner_up: Strategy | None,
+    standings: Mapping[Method, Standing],
+    pick: Method,
+    runner_up: Method | None,
     parameters: float | None,
 ) -> tuple[str, ...]:
     out: list[str] = []
@@ -210,7 +210,7 @@ def _thin_evidence(question: Question, edges: Sequence[Advantage | None]) -> lis
             break
     rows = evidence()
     sizes = rows.samples[(rows.domain == question.domain) & ~np.isnan(rows.samples)]
-    size = question.situation(STRATEGY_NAMES).samples
+    size = question.situation(METHOD_NAMES).samples
     if size is not None and len(sizes) and not 0.1 * sizes.min() <= size <= 10 * sizes.max():
         out.append(
             f"{size:,.0f} samples are more than ten times outside what was published for {question.domain}"
@@ -218,13 +218,13 @@ def _thin_evidence(question: Question, edges: Sequence[Advantage | None]) -> lis
     return out
 
 
-def _pilot(standings: Mapping[Strategy, Standing], pick: Strategy) -> PilotPlan | None:
+def _pilot(standings: Mapping[Method, Standing], pick: Method) -> PilotPlan | None:
     """Return the pilot, shortened to a tenth of the cheapest plan, and its expected saving."""
     if len(standings) < 2 and standings[pick].outcome.p_reach is not None:
         return None
-    in_play: tuple[Strategy, ...] = tuple(
+    in_play: tuple[Method, ...] = tuple(
         name
-        for name in STRATEGY_NAMES
+        for name in METHOD_NAMES
         if name in standings
         and (standings[name].p_cheapest is None or (standings[name].p_cheapest or 0) >= IN_PLAY)
     ) or (pick,)
@@ -239,7 +239,7 @@ def _pilot(standings: Mapping[Strategy, Standing], pick: Strategy) -> PilotPlan 
     usd = startup_usd + cut * wanted_usd
     largest = cut * max(PILOT_SHARES)
     saves = _saving_usd(standings, pick)
-    late = any(STRATEGIES[name].crosses_late for name in in_play)
+    late = any(METHODS[name].crosses_late for name in in_play)
     worth = saves * (RESOLVES_LATE if late else RESOLVES)
     return PilotPlan(
         usd=usd,
@@ -255,7 +255,7 @@ def _pilot(standings: Mapping[Strategy, Standing], pick: Strategy) -> PilotPlan 
     )
 
 
-def _saving_usd(standings: Mapping[Strategy, Standing], pick: Strategy) -> float:
+def _saving_usd(standings: Mapping[Method, Standing], pick: Method) -> float:
     """Return E[cost of the pick, with fallback] - E[cost of the cheapest that reaches the target]."""
     mine, fallback = standings[pick].outcome, standings[pick].falls_back_to
     best_usd = np.full(len(mine.usd), np.inf)
@@ -271,9 +271,9 @@ def _saving_usd(standings: Mapping[Strategy, Standing], pick: Strategy) -> float
     return float(max(0.0, (spent[known] - best_usd[known]).sum() / len(spent)))
 
 
-def _binding(question: Question, standings: Mapping[Strategy, Standing], parameters: float | None) -> str:
+def _binding(question: Question, standings: Mapping[Method, Standing], parameters: float | None) -> str:
     """Name the limit that keeps the target out of reach."""
-    best: Strategy = max(standings, key=lambda name: standings[name].outcome.p_reach or 0.0)
+    best: Method = max(standings, key=lambda name: standings[name].outcome.p_reach or 0.0)
     chance = standings[best].outcome.p_reach or 0.0
     if law_applies(question, best) and parameters and question.target_value is not None:
         term = chinchilla_draws(np.zeros((1, 3))).binding_term(question.target_value, parameters)

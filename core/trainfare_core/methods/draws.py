@@ -1,7 +1,7 @@
 """
-Monte Carlo draws of quality, samples, dollars and hours of all strategies jointly.
+Monte Carlo draws of quality, samples, dollars and hours of all methods jointly.
 
-The same question gives the same draws. Uncertainty that the strategies share (how hard the task is, the error of the
+The same question gives the same draws. Uncertainty that the methods share (how hard the task is, the error of the
 predictor) is drawn once for all of them, so that it cancels where they are compared.
 """
 
@@ -21,7 +21,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.methods.amounts import Amount
 from trainfare_core.methods.choice import WIDENING, Advantage, advantage
 from trainfare_core.methods.laws import chinchilla_draws, distinct_tokens, tokens_for_repeats
-from trainfare_core.methods.methods import STRATEGIES, STRATEGY_NAMES, Strategy
+from trainfare_core.methods.methods import METHOD_NAMES, METHODS, Method
 from trainfare_core.methods.question import Question
 from trainfare_core.methods.situation import metric_kind, task_of
 from trainfare_core.recommendation import Option
@@ -37,7 +37,7 @@ SEED_NOISE_PCT: Final = 1.0
 """Standard deviation of a known value between training seeds, percent of the value. Chosen: most published rows are
 of one seed and print no deviation."""
 SHARED_COST: Final = 0.7
-"""Part of the predictor's variance in ln(cost) that is common to all strategies: they run the same model on the same
+"""Part of the predictor's variance in ln(cost) that is common to all methods: they run the same model on the same
 kinds of machine. Chosen."""
 MOST_PASSES: Final = 40
 """Over the same data: the marginal value of another pass is 7 % there (Muennighoff et al. 2023), so that longer runs
@@ -53,16 +53,16 @@ _Z80: Final = _NORMAL.inv_cdf(0.9)
 @dataclass(frozen=True, slots=True)
 class Found:
     """
-    What was found about one strategy, without a price.
+    What was found about one method, without a price.
 
     Attributes:
-        strategy: the strategy.
+        strategy: the method.
         profile: as traced, with the settings chosen; None where there is none.
         knobs, notes: settings and remarks in words.
         impossible_because, unknown_because: reason for which there is no cost.
     """
 
-    strategy: Strategy
+    strategy: Method
     _: KW_ONLY
     profile: JobProfile | None = None
     knobs: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ class Found:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Priced(Found):
     """
-    A strategy with its cost.
+    A method with its cost.
 
     Attributes:
         option: the cheapest machine, at the median samples.
@@ -104,10 +104,10 @@ class Sizes:
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
     """
-    Draws of one strategy, shape (DRAWS,).
+    Draws of one method, shape (DRAWS,).
 
     Attributes:
-        priced: the strategy and its cheapest machine.
+        priced: the method and its cheapest machine.
         quality_pct: advantage over the reference, percent, positive is better; None where unknown.
         value: of the metric; None where unknown.
         reached: whether the target is reached; None where unknown.
@@ -132,7 +132,7 @@ class Outcome:
 
     @property
     def mean_usd(self) -> float:
-        """Expected cost, without that of falling back to another strategy."""
+        """Expected cost, without that of falling back to another method."""
         return float(self.usd.mean())
 
     @property
@@ -145,17 +145,17 @@ def outcomes(
     question: Question,
     priced: Sequence[Priced],
     *,
-    reference: Strategy,
+    reference: Method,
     sizes: Sizes,
-    pilots: Mapping[Strategy, ReachedBy],
-) -> dict[Strategy, Outcome]:
+    pilots: Mapping[Method, ReachedBy],
+) -> dict[Method, Outcome]:
     """
-    Draw the outcome of each strategy.
+    Draw the outcome of each method.
 
     Args:
         question: the question.
-        priced: strategies that have a cost.
-        reference: the strategy that quality is relative to.
+        priced: methods that have a cost.
+        reference: the method that quality is relative to.
         sizes: parameters of the model, for its scaling law, and of the adapters, for their capacity.
         pilots: final values predicted from pilots.
     """
@@ -163,14 +163,14 @@ def outcomes(
     shared_task, shared_cost = random.standard_normal((2, DRAWS))
     constants = random.standard_normal((DRAWS, 3))
     quality = _Quality(question, reference, sizes, pilots, random.standard_normal(DRAWS))
-    own = {name: random.random((4, DRAWS)) for name in STRATEGY_NAMES}
-    out: dict[Strategy, Outcome] = {}
+    own = {name: random.random((4, DRAWS)) for name in METHOD_NAMES}
+    out: dict[Method, Outcome] = {}
     for one in priced:
         uniforms = own[one.strategy]
         normal = _normal(uniforms[0])
         log_samples = math.log(one.amount.samples) + one.amount.shared * shared_task + one.amount.own * normal
         samples = np.exp(log_samples)
-        shared = own[STRATEGIES[one.strategy].compared_through or one.strategy][1]
+        shared = own[METHODS[one.strategy].compared_through or one.strategy][1]
         edge, relative, value = quality.drawn(one.strategy, shared, uniforms[3])
         reached = _reached(question, value, relative)
         if law_applies(question, one.strategy) and sizes.parameters:
@@ -184,10 +184,10 @@ def outcomes(
     return out
 
 
-def law_applies(question: Question, strategy: Strategy) -> bool:
+def law_applies(question: Question, method: Method) -> bool:
     """Whether the scaling law L(N, D) answers: a language model from scratch, to a loss."""
     return (
-        not STRATEGIES[strategy].needs_checkpoint
+        not METHODS[method].needs_checkpoint
         and task_of(question.domain) == "pretraining"
         and metric_kind(question.metric) == "loss"
         and question.target_value is not None
@@ -209,52 +209,52 @@ def _by_law(question: Question, parameters: float, normals: Column) -> tuple[Col
 
 @dataclass(frozen=True, slots=True)
 class _Quality:
-    """Draws of the quality of strategies relative to a reference; the fields are those of `outcomes`."""
+    """Draws of the quality of methods relative to a reference; the fields are those of `outcomes`."""
 
     question: Question
-    reference: Strategy
+    reference: Method
     sizes: Sizes
-    pilots: Mapping[Strategy, ReachedBy]
+    pilots: Mapping[Method, ReachedBy]
     known_noise: Column
 
     def drawn(
-        self, strategy: Strategy, shared: Column, own: Column
+        self, method: Method, shared: Column, own: Column
     ) -> tuple[Advantage | None, Column | None, Column | None]:
         """
         Return the comparisons behind a strategy's quality, its advantage over the reference, and the metric itself.
 
         Args:
-            strategy: the strategy.
-            shared: uniforms that it has in common with the strategy that it is compared through.
+            method: the method.
+            shared: uniforms that it has in common with the method that it is compared through.
             own: uniforms of its own.
         """
         sign = 1.0 if self.question.higher_is_better else -1.0
         base = self.pilots.get(self.reference)
-        if strategy in self.pilots:
-            predicted = self.pilots[strategy]
+        if method in self.pilots:
+            predicted = self.pilots[method]
             log_value = predicted.log_value + predicted.log_sigma * _normal(own)
             ahead = None if base is None else 100 * sign * (log_value - base.log_value)
             return None, ahead, np.exp(log_value)
         edge, relative = None, np.zeros(DRAWS)
-        if strategy != self.reference:
-            edge, middle = self._edge(strategy, self.reference), STRATEGIES[strategy].compared_through
+        if method != self.reference:
+            edge, middle = self._edge(method, self.reference), METHODS[method].compared_through
             if middle is None or middle == self.reference:
                 relative = _drawn(edge, shared)
             else:
-                # Both steps from comparisons of just those two: most published comparisons of this strategy are with
+                # Both steps from comparisons of just those two: most published comparisons of this method are with
                 # `middle`.
                 relative = _drawn(self._edge(middle, self.reference), shared)
-                relative = relative + _drawn(self._edge(strategy, middle), own)
+                relative = relative + _drawn(self._edge(method, middle), own)
         if base is not None:
             return edge, relative, np.exp(base.log_value + sign * relative / 100)
-        return edge, relative, self._from_known(strategy, relative, sign)
+        return edge, relative, self._from_known(method, relative, sign)
 
-    def _from_known(self, strategy: Strategy, relative: Column, sign: float) -> Column | None:
-        """Return the metric where the user knows its value for one strategy."""
+    def _from_known(self, method: Method, relative: Column, sign: float) -> Column | None:
+        """Return the metric where the user knows its value for one method."""
         question = self.question
         if question.known_value is None:
             return None
-        if strategy == question.known_strategy:
+        if method == question.known_strategy:
             relative = np.zeros(DRAWS)
         elif question.known_strategy != self.reference:
             relative = relative - self._edge(question.known_strategy, self.reference).quantile_pct(0.5)
@@ -262,11 +262,9 @@ class _Quality:
         value = question.known_value * np.exp(sign * (relative + noise) / 100)
         return np.minimum(value, _most(question))
 
-    def _edge(self, strategy: Strategy, over: Strategy) -> Advantage:
-        situation = self.question.situation(
-            (strategy, over), self.sizes.lora_parameters, self.sizes.parameters
-        )
-        return advantage(situation, strategy, over)
+    def _edge(self, method: Method, over: Method) -> Advantage:
+        situation = self.question.situation((method, over), self.sizes.lora_parameters, self.sizes.parameters)
+        return advantage(situation, method, over)
 
 
 def _most(question: Question) -> float:

@@ -1,10 +1,10 @@
 """
-Published comparisons of strategies that differ in nothing else.
+Published comparisons of methods that differ in nothing else.
 
-`data/strategy_evidence.csv` holds one row a comparison: its source, model and data set, and for each strategy tried its
+`data/strategy_evidence.csv` holds one row a comparison: its source, model and data set, and for each method tried its
 advantage over full fine-tuning (or, where that was not tried, over LoRA) as 100 ln(ratio) of the metric, so that
 positive is better and advantages subtract. It is written by `research/trainfare_research/fitting/strategy.py`;
-of several runs of a strategy the best counts.
+of several runs of a method the best counts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.methods.methods import STRATEGY_NAMES, Strategy
+from trainfare_core.methods.methods import METHOD_NAMES, Method
 from trainfare_core.methods.situation import Situation, metric_kind
 
 __all__ = ["COLUMNS", "Comparison", "Evidence", "evidence"]
@@ -29,7 +29,7 @@ Column = NDArray[np.float64]
 _TEXTS: Final = ("source", "domain", "dataset", "model", "metric")
 _NUMBERS: Final = ("samples", "scratch_epochs", "scratch_step_ratio")
 COLUMNS: Final = (*_TEXTS, *_NUMBERS)
-"""Of the table, before one column a strategy and `published_in`. A strategy without a column was never compared."""
+"""Of the table, before one column a method and `published_in`. A method without a column was never compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Comparison:
         samples: training samples, None where not stated.
         scratch_epochs: passes of the run from scratch, None where not stated or not tried.
         scratch_step_ratio: steps from scratch over steps of full fine-tuning, None where not stated.
-        advantage_pct: of each strategy over the reference, 100 ln(ratio), positive is better.
+        advantage_pct: of each method over the reference, 100 ln(ratio), positive is better.
         published_in: reference of the source.
     """
 
@@ -55,7 +55,7 @@ class Comparison:
     samples: float | None
     scratch_epochs: float | None
     scratch_step_ratio: float | None
-    advantage_pct: dict[Strategy, float]
+    advantage_pct: dict[Method, float]
     published_in: str
 
     @property
@@ -63,7 +63,7 @@ class Comparison:
         """The facts that were known before the comparison."""
         return Situation(
             domain=self.domain,
-            offered=tuple(name for name in STRATEGY_NAMES if name in self.advantage_pct),
+            offered=tuple(name for name in METHOD_NAMES if name in self.advantage_pct),
             samples=self.samples,
             metric=metric_kind(self.metric),
             scratch_epochs=self.scratch_epochs,
@@ -81,7 +81,7 @@ class Evidence:
     samples: Column
     scratch_epochs: Column
     advantage_pct: Column
-    """Shape (n, strategies), in the order of `STRATEGY_NAMES`."""
+    """Shape (n, methods), in the order of `METHOD_NAMES`."""
 
     def __len__(self) -> int:
         """Return the number of comparisons."""
@@ -91,7 +91,7 @@ class Evidence:
     def of(cls, comparisons: Sequence[Comparison]) -> Evidence:
         """Put comparisons into columns."""
         advantage = [
-            [row.advantage_pct.get(strategy, np.nan) for strategy in STRATEGY_NAMES] for row in comparisons
+            [row.advantage_pct.get(method, np.nan) for method in METHOD_NAMES] for row in comparisons
         ]
         return cls(
             source=np.array([row.source for row in comparisons], dtype=np.str_),
@@ -99,7 +99,7 @@ class Evidence:
             kind=np.array([metric_kind(row.metric) for row in comparisons], dtype=np.str_),
             samples=np.array([row.samples for row in comparisons], dtype=np.float64),
             scratch_epochs=np.array([row.scratch_epochs for row in comparisons], dtype=np.float64),
-            advantage_pct=np.array(advantage, dtype=np.float64).reshape(-1, len(STRATEGY_NAMES)),
+            advantage_pct=np.array(advantage, dtype=np.float64).reshape(-1, len(METHOD_NAMES)),
         )
 
     def without(self, source: str) -> Evidence:
@@ -110,9 +110,9 @@ class Evidence:
         """Return the comparisons marked in `keep`, shape (n,)."""
         return Evidence(*(getattr(self, column.name)[keep] for column in fields(self)))
 
-    def advantage_of(self, strategy: Strategy, over: Strategy) -> Column:
-        """Return 100 ln(ratio) of one strategy over another, shape (n,); NaN where either was not tried."""
-        first, second = STRATEGY_NAMES.index(strategy), STRATEGY_NAMES.index(over)
+    def advantage_of(self, method: Method, over: Method) -> Column:
+        """Return 100 ln(ratio) of one method over another, shape (n,); NaN where either was not tried."""
+        first, second = METHOD_NAMES.index(method), METHOD_NAMES.index(over)
         return self.advantage_pct[:, first] - self.advantage_pct[:, second]
 
 
@@ -132,5 +132,5 @@ def evidence() -> Evidence:
 def _comparison(row: dict[str, str]) -> Comparison:
     cells: dict[str, Any] = {name: row[name] for name in (*_TEXTS, "published_in")}
     cells |= {name: float(row[name]) if row[name] else None for name in _NUMBERS}
-    advantages: dict[Strategy, str] = {name: row.get(f"{name}_pct", "") for name in STRATEGY_NAMES}
+    advantages: dict[Method, str] = {name: row.get(f"{name}_pct", "") for name in METHOD_NAMES}
     return Comparison(**cells, advantage_pct={name: float(cell) for name, cell in advantages.items() if cell})

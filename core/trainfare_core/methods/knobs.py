@@ -1,5 +1,5 @@
 """
-Settings beside the strategy, in the order to try them: precision, micro-batch, 8-bit optimizer, recomputation.
+Settings beside the method, in the order to try them: precision, micro-batch, 8-bit optimizer, recomputation.
 
 Each setting is a variant of the traced profile that is priced like any other. The variant with the fewest settings wins
 unless another is clearly cheaper.

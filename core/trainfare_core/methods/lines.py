@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.figures import percent
-from trainfare_core.methods.answer import Change, StrategyAnswer, StrategyLine, TracedFacts
-from trainfare_core.methods.decision import Standing, StrategyDecision, decide
+from trainfare_core.methods.answer import Change, MethodLine, MethodsAnswer, TracedFacts
+from trainfare_core.methods.decision import MethodDecision, Standing, decide
 from trainfare_core.methods.draws import Found, Priced, ReachedBy, Sizes, outcomes
-from trainfare_core.methods.methods import STRATEGIES, STRATEGY_NAMES, Strategy
+from trainfare_core.methods.methods import METHOD_NAMES, METHODS, Method
 from trainfare_core.methods.question import Question
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation import Interval
@@ -28,17 +28,17 @@ def answer_of(
     *,
     name: str,
     tool_version: str,
-    pilots: Mapping[Strategy, ReachedBy] | None = None,
+    pilots: Mapping[Method, ReachedBy] | None = None,
     pilot_notes: Sequence[str] = (),
     price_books: tuple[PriceBookFacts, ...] = (),
     assumptions: Sequence[str] = (),
-) -> StrategyAnswer:
+) -> MethodsAnswer:
     """
     Answer a question.
 
     Args:
         question: the question.
-        found: one entry a strategy.
+        found: one entry a method.
         name: of the job.
         tool_version: of trainfare.
         pilots: final values predicted from pilots.
@@ -56,10 +56,10 @@ def answer_of(
         lines += [_priced_line(standing) for standing in decision.standings.values()]
         lines.sort(key=lambda line: _place(line, decision))
     else:
-        reference, decision = None, StrategyDecision("none", None, None, {}, (), None, None)
+        reference, decision = None, MethodDecision("none", None, None, {}, (), None, None)
         reasons = (f"{one.strategy}: {one.unknown_because or one.impossible_because}" for one in found)
         sentence = f"No strategy has a price: {'; '.join(reasons)}."
-    return StrategyAnswer(
+    return MethodsAnswer(
         tool_version=tool_version,
         name=name,
         question=question,
@@ -76,16 +76,16 @@ def answer_of(
     )
 
 
-def _reference(question: Question, priced: Sequence[Priced]) -> Strategy:
-    """Return the strategy that quality is relative to: full fine-tuning, else the known one, else the first."""
+def _reference(question: Question, priced: Sequence[Priced]) -> Method:
+    """Return the method that quality is relative to: full fine-tuning, else the known one, else the first."""
     there = [one.strategy for one in priced]
-    wanted: tuple[Strategy, ...] = ("full_finetune", question.known_strategy, *reversed(STRATEGY_NAMES))
+    wanted: tuple[Method, ...] = ("full_finetune", question.known_strategy, *reversed(METHOD_NAMES))
     return next(name for name in wanted if name in there)
 
 
 def _sizes(found: Sequence[Found]) -> Sizes:
     """Return the parameters of the model and of its adapters from the first traces that have them."""
-    traced = [(STRATEGIES[one.strategy].trains, one.profile) for one in found if one.profile is not None]
+    traced = [(METHODS[one.strategy].trains, one.profile) for one in found if one.profile is not None]
     model = [
         sum(g.count for g in profile.parameters) for trains, profile in traced if trains == "all weights"
     ]
@@ -96,11 +96,11 @@ def _sizes(found: Sequence[Found]) -> Sizes:
     )
 
 
-def _unpriced_line(one: Found) -> StrategyLine:
+def _unpriced_line(one: Found) -> MethodLine:
     unknown = one.unknown_because
     if unknown is None:
         unknown = "how long to train is not known: give the number of samples, or the job's own plan"
-    return StrategyLine(
+    return MethodLine(
         strategy=one.strategy,
         impossible_because=one.impossible_because,
         unknown_because=unknown if one.impossible_because is None else None,
@@ -110,12 +110,12 @@ def _unpriced_line(one: Found) -> StrategyLine:
     )
 
 
-def _priced_line(standing: Standing) -> StrategyLine:
+def _priced_line(standing: Standing) -> MethodLine:
     outcome = standing.outcome
     one, edge = outcome.priced, outcome.edge
     step = None if one.profile is None else one.profile.global_samples_per_step
     samples = _interval(outcome.samples)
-    return StrategyLine(
+    return MethodLine(
         strategy=one.strategy,
         traced=_traced(one),
         knobs=one.knobs,
@@ -143,7 +143,7 @@ def _traced(one: Found) -> TracedFacts | None:
     if profile is None:
         return None
     samples = profile.batch.samples_per_step
-    packed = 2 if STRATEGIES[one.strategy].packs_weights else 1
+    packed = 2 if METHODS[one.strategy].packs_weights else 1
     return TracedFacts(
         parameters=sum(
             group.count * (packed if group.dtype == "int8" else 1) for group in profile.parameters
@@ -167,17 +167,17 @@ def _interval(values: Column) -> Interval:
     return Interval(**_quantiles(values))
 
 
-def _place(line: StrategyLine, decision: StrategyDecision) -> tuple[int, float, int]:
+def _place(line: MethodLine, decision: MethodDecision) -> tuple[int, float, int]:
     best = (decision.pick, decision.runner_up)
     if line.strategy in best:
         level = best.index(line.strategy)
     else:
         level = 2 if line.usd is not None else 3 if line.unknown_because is not None else 4
     usd = line.expected_usd if line.expected_usd is not None else math.inf
-    return level, usd, STRATEGY_NAMES.index(line.strategy)
+    return level, usd, METHOD_NAMES.index(line.strategy)
 
 
-def _sentence(question: Question, decision: StrategyDecision) -> str:
+def _sentence(question: Question, decision: MethodDecision) -> str:
     target = (
         f"within {question.within_pct:g} % of full fine-tuning"
         if question.target_value is None

@@ -1,7 +1,7 @@
 """
-The training strategies: one table with everything that the rest of trainfare has to know of each.
+The training methods: one table with everything that the rest of trainfare has to know of each.
 
-A new strategy is one more name in `Strategy` and one more entry in `STRATEGIES`; where it changes a module as no other
+A new method is one more name in `Method` and one more entry in `METHODS`; where it changes a module as no other
 does, also a branch in `trainfare.methods.module_changes`.
 """
 
@@ -14,30 +14,30 @@ from typing import Final, Literal, TypeAlias
 
 from trainfare_core.errors import UnknownNameError
 
-__all__ = ["STRATEGIES", "STRATEGY_NAMES", "Strategy", "StrategyFacts", "Trained", "strategy_named"]
+__all__ = ["METHODS", "METHOD_NAMES", "Method", "MethodFacts", "Trained", "find_method"]
 
-Strategy: TypeAlias = Literal["linear_probe", "lora", "qlora", "full_finetune", "scratch"]
+Method: TypeAlias = Literal["linear_probe", "lora", "qlora", "full_finetune", "scratch"]
 Trained: TypeAlias = Literal["all weights", "adapters", "output layer"]
 
 
 @dataclass(frozen=True, slots=True)
-class StrategyFacts:
+class MethodFacts:
     """
-    One training strategy.
+    One training method.
 
     Attributes:
         label: its name in tables, charts and sentences.
         colour: of its mark in charts, a name of the report's palette.
         trains: which weights are trained.
         log_samples_sigma: standard deviation of ln(samples to the target) without a pilot. A chosen value for every
-            strategy (a factor of 2 either way is 0.7), not a measurement.
+            method (a factor of 2 either way is 0.7), not a measurement.
         weight_change: how far it moves the checkpoint's weights, on a scale where LoRA is 1. Only differences count: a
             rule in `prior` expects that what is changed less forgets less.
         needs_checkpoint: whether it starts from pre-trained weights.
         generates_text: whether it can teach a language model to generate; training the output layer alone cannot.
         packs_weights: whether frozen weights are packed in 4 bits, by kernels that only NVIDIA GPUs have.
-        traced_as: the strategy whose trace it shares; None is its own.
-        compared_through: the strategy through which it is compared with the others, because most published
+        traced_as: the method whose trace it shares; None is its own.
+        compared_through: the method through which it is compared with the others, because most published
             comparisons of it are with that one; None is directly.
         crosses_late: whether its curve crosses those of the others late, so that the rank after a short pilot says
             little (scratch against fine-tuning on COCO, He et al. 2019).
@@ -51,14 +51,14 @@ class StrategyFacts:
     needs_checkpoint: bool = True
     generates_text: bool = True
     packs_weights: bool = False
-    traced_as: Strategy | None = None
-    compared_through: Strategy | None = None
+    traced_as: Method | None = None
+    compared_through: Method | None = None
     crosses_late: bool = False
 
 
-STRATEGIES: Final[Mapping[Strategy, StrategyFacts]] = MappingProxyType(
+METHODS: Final[Mapping[Method, MethodFacts]] = MappingProxyType(
     {
-        "linear_probe": StrategyFacts(
+        "linear_probe": MethodFacts(
             label="linear probe",
             colour="cloud-1",
             trains="output layer",
@@ -66,10 +66,10 @@ STRATEGIES: Final[Mapping[Strategy, StrategyFacts]] = MappingProxyType(
             weight_change=0.0,
             generates_text=False,
         ),
-        "lora": StrategyFacts(
+        "lora": MethodFacts(
             label="LoRA", colour="cloud-3", trains="adapters", log_samples_sigma=0.7, weight_change=1.0
         ),
-        "qlora": StrategyFacts(
+        "qlora": MethodFacts(
             label="QLoRA",
             colour="cloud-4",
             trains="adapters",
@@ -78,14 +78,14 @@ STRATEGIES: Final[Mapping[Strategy, StrategyFacts]] = MappingProxyType(
             packs_weights=True,
             compared_through="lora",
         ),
-        "full_finetune": StrategyFacts(
+        "full_finetune": MethodFacts(
             label="full fine-tuning",
             colour="cloud-2",
             trains="all weights",
             log_samples_sigma=0.7,
             weight_change=2.0,
         ),
-        "scratch": StrategyFacts(
+        "scratch": MethodFacts(
             label="from scratch",
             colour="cloud-6",
             trains="all weights",
@@ -99,19 +99,19 @@ STRATEGIES: Final[Mapping[Strategy, StrategyFacts]] = MappingProxyType(
 )
 """From the least to the most change of the checkpoint's weights; ties are decided in this order."""
 
-STRATEGY_NAMES: Final[tuple[Strategy, ...]] = tuple(STRATEGIES)
+METHOD_NAMES: Final[tuple[Method, ...]] = tuple(METHODS)
 
 
-def strategy_named(name: str) -> Strategy:
+def find_method(name: str) -> Method:
     """
-    Return the strategy of a name; capitals and dashes do not matter.
+    Return the method of a name; capitals and dashes do not matter.
 
     Raises:
-        UnknownNameError: no strategy has that name.
+        UnknownNameError: no method has that name.
     """
     wanted = name.strip().lower().replace("-", "_")
-    for strategy in STRATEGY_NAMES:
-        if strategy == wanted:
-            return strategy
-    msg = f"strategy {name!r}: unknown; the strategies are {', '.join(STRATEGY_NAMES)}"
+    for method in METHOD_NAMES:
+        if method == wanted:
+            return method
+    msg = f"strategy {name!r}: unknown; the strategies are {', '.join(METHOD_NAMES)}"
     raise UnknownNameError(msg)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from trainfare_core.documents import Interval
 from trainfare_core.figures import percent
 from trainfare_core.methods.curves import LearningCurve
-from trainfare_core.methods.methods import STRATEGIES, Strategy
+from trainfare_core.methods.methods import METHODS, Method
 from trainfare_core.methods.question import Question
 
 __all__ = [
@@ -39,9 +39,9 @@ __all__ = [
 Column = NDArray[np.float64]
 
 EARLIEST: Final = 0.2
-"""Part of its schedule before which a run is not extrapolated: the scores of docs/strategy.md begin there."""
+"""Part of its schedule before which a run is not extrapolated: the scores of docs/method.md begin there."""
 LATE_EARLIEST: Final = 0.5
-"""The same, and before which it is not ranked, for a strategy that crosses the others late. Chosen."""
+"""The same, and before which it is not ranked, for a method that crosses the others late. Chosen."""
 COMPLETE: Final = 0.98
 """Part of its schedule from which a run counts as complete: the last logged step is seldom the very last."""
 SEED_LOG_SIGMA: Final = 0.01
@@ -87,21 +87,21 @@ def drop_at(seen: float, table: Sequence[Drop]) -> Drop:
     return Drop(seen, *(float(np.interp(seen, [*seens, 1.0], [*values, 0.0])) for values in logs))
 
 
-def too_early(strategy: Strategy, curve: LearningCurve) -> bool:
-    """Whether a run of a strategy that crosses the others late is too short to be ranked."""
-    return STRATEGIES[strategy].crosses_late and (curve.seen is None or curve.seen < LATE_EARLIEST)
+def too_early(method: Method, curve: LearningCurve) -> bool:
+    """Whether a run of a method that crosses the others late is too short to be ranked."""
+    return METHODS[method].crosses_late and (curve.seen is None or curve.seen < LATE_EARLIEST)
 
 
 def final_value(
-    strategy: Strategy, runs: Sequence[LearningCurve], chosen: LearningCurve, question: Question
+    method: Method, runs: Sequence[LearningCurve], chosen: LearningCurve, question: Question
 ) -> tuple[Interval | None, str | None]:
     """
     Return the final value on the whole data, or the reason for which there is no prediction.
 
     Args:
-        strategy: of the runs.
-        runs: all pilots of the strategy.
-        chosen: the run that stands for the strategy, one of `runs`.
+        method: of the runs.
+        runs: all pilots of the method.
+        chosen: the run that stands for the method, one of `runs`.
         question: metric, as recorded, and size of the whole data.
     """
     series, seen = chosen.series(question.metric), chosen.seen
@@ -109,7 +109,7 @@ def final_value(
         return None, f"{question.metric} was not recorded"
     if seen is None:
         return None, "the length of its schedule is not known"
-    if seen < EARLIEST or too_early(strategy, chosen):
+    if seen < EARLIEST or too_early(method, chosen):
         return None, f"it ran {percent(seen)} of its schedule: too early to predict its end"
     last = series[-1][1]
     final, reason = _ended(last, seen, higher=question.higher_is_better), None

@@ -1,5 +1,5 @@
 """
-Pilots: strategies ranked by their values at the same step, with the final values that `pilot_ends` predicts.
+Pilots: methods ranked by their values at the same step, with the final values that `pilot_ends` predicts.
 
 On 45 public fine-tuning curves of one task and schedule, the order at the last common step was right in 95-99 % of
 pairs.
@@ -18,7 +18,7 @@ from trainfare_core.documents import Document, Interval, Record
 from trainfare_core.errors import InputError
 from trainfare_core.methods.curves import LearningCurve
 from trainfare_core.methods.draws import ReachedBy
-from trainfare_core.methods.methods import STRATEGY_NAMES, Strategy
+from trainfare_core.methods.methods import METHOD_NAMES, Method
 from trainfare_core.methods.pilot_ends import SEED_LOG_SIGMA, Z80, final_value, ill_behaved, too_early
 from trainfare_core.methods.question import Question
 
@@ -35,7 +35,7 @@ __all__ = [
 class PilotLine(Record):
     """Result of one strategy's pilots."""
 
-    strategy: Strategy
+    strategy: Method
     runs: int
     value_at_common_step: float | None
     rank: int | None
@@ -58,13 +58,13 @@ class PilotReport(Document):
 
 
 def read_pilots(
-    curves: Mapping[Strategy, Sequence[LearningCurve]], question: Question, *, tool_version: str
+    curves: Mapping[Method, Sequence[LearningCurve]], question: Question, *, tool_version: str
 ) -> PilotReport:
     """
-    Rank strategies by their pilots and predict their final values.
+    Rank methods by their pilots and predict their final values.
 
     Args:
-        curves: by strategy.
+        curves: by method.
         question: the metric as recorded, its direction, the target whose first step is reported, and the size of the
             whole data set, where the pilots used parts of it.
         tool_version: of trainfare.
@@ -76,15 +76,15 @@ def read_pilots(
     if name not in counts:
         there = ", ".join(sorted(counts)) or "none"
         raise InputError(f"no pilot recorded {name!r}; the metrics there are: {there}")
-    best: dict[Strategy, LearningCurve] = {
-        strategy: _chosen(several, question) for strategy, several in curves.items()
+    best: dict[Method, LearningCurve] = {
+        method: _chosen(several, question) for method, several in curves.items()
     }
     common = _common_step(list(best.values()), name)
     order = _order(best, question, common)
     lines = [
-        _line(strategy, curves[strategy], best[strategy], question, order)
-        for strategy in STRATEGY_NAMES
-        if strategy in best
+        _line(method, curves[method], best[method], question, order)
+        for method in METHOD_NAMES
+        if method in best
     ]
     lines.sort(key=lambda line: (line.rank is None, line.rank or 0))
     return PilotReport(
@@ -97,9 +97,9 @@ def read_pilots(
     )
 
 
-def reached_by(report: PilotReport) -> dict[Strategy, ReachedBy]:
-    """Return the predicted final values in the form of `draws`, without strategies that have none."""
-    out: dict[Strategy, ReachedBy] = {}
+def reached_by(report: PilotReport) -> dict[Method, ReachedBy]:
+    """Return the predicted final values in the form of `draws`, without methods that have none."""
+    out: dict[Method, ReachedBy] = {}
     for line in report.lines:
         final = line.final
         if final is not None and final.mid > 0 and final.low_80 > 0:
@@ -117,7 +117,7 @@ def sentences(report: PilotReport) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def common_metric(curves: Mapping[Strategy, Sequence[LearningCurve]]) -> str:
+def common_metric(curves: Mapping[Method, Sequence[LearningCurve]]) -> str:
     """
     Return the metric that most curves recorded, validation before training loss.
 
@@ -130,7 +130,7 @@ def common_metric(curves: Mapping[Strategy, Sequence[LearningCurve]]) -> str:
     return min(counts, key=lambda name: (-counts[name], name == "train_loss", "loss" not in name, name))
 
 
-def _metric_counts(curves: Mapping[Strategy, Sequence[LearningCurve]]) -> Counter[str]:
+def _metric_counts(curves: Mapping[Method, Sequence[LearningCurve]]) -> Counter[str]:
     """Return how many curves recorded each metric."""
     if not curves:
         raise InputError("there is no pilot: give the curves that FareMeter wrote")
@@ -138,7 +138,7 @@ def _metric_counts(curves: Mapping[Strategy, Sequence[LearningCurve]]) -> Counte
 
 
 def _chosen(runs: Sequence[LearningCurve], question: Question) -> LearningCurve:
-    """Return the run that stands for a strategy: most data, then most steps, then best value (its best rate)."""
+    """Return the run that stands for a method: most data, then most steps, then best value (its best rate)."""
     sign = 1 if question.higher_is_better else -1
 
     def key(curve: LearningCurve) -> tuple[float, float, float]:
@@ -166,19 +166,19 @@ def value_at(series: Sequence[tuple[int, float]], step: int) -> float | None:
 
 
 def _order(
-    best: Mapping[Strategy, LearningCurve], question: Question, common: int | None
-) -> dict[Strategy, tuple[int, float]]:
+    best: Mapping[Method, LearningCurve], question: Question, common: int | None
+) -> dict[Method, tuple[int, float]]:
     """Return each strategy's rank and value at the last common step; rank 0 is too early to rank."""
     if common is None:
         return {}
-    values: dict[Strategy, float] = {}
-    for strategy, curve in best.items():
+    values: dict[Method, float] = {}
+    for method, curve in best.items():
         value = value_at(curve.series(question.metric), common)
         if value is not None:
-            values[strategy] = value
-    ranked: list[Strategy] = [one for one in values if not too_early(one, best[one])]
+            values[method] = value
+    ranked: list[Method] = [one for one in values if not too_early(one, best[one])]
     sign = -1 if question.higher_is_better else 1
-    ranked.sort(key=lambda one: (sign * values[one], STRATEGY_NAMES.index(one)))
+    ranked.sort(key=lambda one: (sign * values[one], METHOD_NAMES.index(one)))
     return {one: (ranked.index(one) + 1 if one in ranked else 0, value) for one, value in values.items()}
 
 
@@ -188,26 +188,26 @@ def _rate(curve: LearningCurve) -> float | None:
 
 
 def _line(
-    strategy: Strategy,
+    method: Method,
     runs: Sequence[LearningCurve],
     chosen: LearningCurve,
     question: Question,
-    order: Mapping[Strategy, tuple[int, float]],
+    order: Mapping[Method, tuple[int, float]],
 ) -> PilotLine:
     series, target = chosen.series(question.metric), question.target_value
-    final, cannot_tell = final_value(strategy, runs, chosen, question)
-    rank, value = order.get(strategy, (0, None))
+    final, cannot_tell = final_value(method, runs, chosen, question)
+    rank, value = order.get(method, (0, None))
     notes = (
         "the curve has a peak or a dip: its interval is twice as wide" if ill_behaved(series) else "",
         "its curve crosses those of the others late: it is not ranked before half of its schedule"
-        if strategy in order and not rank
+        if method in order and not rank
         else "",
         "one learning rate was tried: a strategy may do better at another"
         if len({_rate(one) for one in runs}) < 2
         else "",
     )
     return PilotLine(
-        strategy=strategy,
+        strategy=method,
         runs=len(runs),
         value_at_common_step=value,
         rank=rank or None,
@@ -246,7 +246,7 @@ def steps_to(series: Sequence[tuple[int, float]], target: float, *, higher_is_be
     return math.ceil(math.exp(math.log(before) + share * (math.log(step) - math.log(before))))
 
 
-def _notes(best: Mapping[Strategy, LearningCurve], name: str, common: int | None) -> tuple[str, ...]:
+def _notes(best: Mapping[Method, LearningCurve], name: str, common: int | None) -> tuple[str, ...]:
     lines: list[str] = []
     plans = {curve.planned_steps for curve in best.values()}
     if common is None:

@@ -1,5 +1,5 @@
 """
-Expected advantage of one strategy over another from rules and scaling laws alone, worth a few comparisons each.
+Expected advantage of one method over another from rules and scaling laws alone, worth a few comparisons each.
 
 The rules were written with most of the published comparisons known: leaving a source out of the evidence does not leave
 it out of the rules. Means, deviations and weights of the rules are chosen values that follow the medians of the
@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from trainfare_core.methods.methods import STRATEGIES, Strategy
+from trainfare_core.methods.methods import METHODS, Method
 from trainfare_core.methods.situation import Situation, tokens_seen
 
 __all__ = ["TYPICAL_LORA_PARAMETERS", "ExpectedAdvantage", "lora_over_capacity", "needed_step_ratio", "prior"]
@@ -57,7 +57,7 @@ NEEDED_OTHER: Final = 4.0
 @dataclass(frozen=True, slots=True)
 class ExpectedAdvantage:
     """
-    Advantage of one strategy over another that a rule expects.
+    Advantage of one method over another that a rule expects.
 
     Attributes:
         mean_pct: expected advantage, 100 ln(ratio).
@@ -72,12 +72,12 @@ class ExpectedAdvantage:
     because: str
 
 
-def prior(situation: Situation, strategy: Strategy, over: Strategy) -> ExpectedAdvantage:
+def prior(situation: Situation, method: Method, over: Method) -> ExpectedAdvantage:
     """Return the advantage of `strategy` over `over` by the rules; exactly antisymmetric."""
-    found = _prior(situation, strategy, over)
+    found = _prior(situation, method, over)
     if found is not None:
         return found
-    other = _prior(situation, over, strategy)
+    other = _prior(situation, over, method)
     if other is None:
         return ExpectedAdvantage(0.0, 5.0, 1.0, "no rule")
     return replace(other, mean_pct=-other.mean_pct)
@@ -110,10 +110,10 @@ def needed_step_ratio(situation: Situation) -> float:
     return NEEDED_OTHER
 
 
-def _prior(situation: Situation, strategy: Strategy, over: Strategy) -> ExpectedAdvantage | None:
+def _prior(situation: Situation, method: Method, over: Method) -> ExpectedAdvantage | None:
     if situation.metric == "conserve":
-        return _conserve(strategy, over)
-    facts, other = STRATEGIES[strategy], STRATEGIES[over]
+        return _conserve(method, over)
+    facts, other = METHODS[method], METHODS[over]
     if not facts.needs_checkpoint:
         return _scratch(situation, over)
     if facts.trains == "output layer" and other.needs_checkpoint:
@@ -125,16 +125,16 @@ def _prior(situation: Situation, strategy: Strategy, over: Strategy) -> Expected
     return None
 
 
-def _conserve(strategy: Strategy, over: Strategy) -> ExpectedAdvantage | None:
-    less = STRATEGIES[over].weight_change - STRATEGIES[strategy].weight_change
+def _conserve(method: Method, over: Method) -> ExpectedAdvantage | None:
+    less = METHODS[over].weight_change - METHODS[method].weight_change
     if less < 0:
         return None
     mean_pct = 4.0 * less
     return ExpectedAdvantage(mean_pct, 5.0, 3.0, "weights that change less forget less")
 
 
-def _scratch(situation: Situation, over: Strategy) -> ExpectedAdvantage:
-    if STRATEGIES[over].trains == "output layer":
+def _scratch(situation: Situation, over: Method) -> ExpectedAdvantage:
+    if METHODS[over].trains == "output layer":
         few = situation.samples is not None and situation.samples <= FEW_SAMPLES
         return ExpectedAdvantage(
             -10.0 if few else 3.0, 8.0, 1.5, "a whole network needs more than a few thousand samples"

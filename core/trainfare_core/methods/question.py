@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 from pydantic import ConfigDict, Field
 
 from trainfare_core.documents import Record
-from trainfare_core.methods.methods import STRATEGIES, STRATEGY_NAMES, Strategy
+from trainfare_core.methods.methods import METHOD_NAMES, METHODS, Method
 from trainfare_core.methods.situation import Situation, metric_kind, task_of
 
 __all__ = ["Checkpoint", "Question"]
@@ -52,9 +52,9 @@ class Question(Record):
         default=1.0, description="accepted loss of quality against full fine-tuning, percent"
     )
     known_value: Positive | None = Field(default=None, description="what `known_strategy` is known to reach")
-    known_strategy: Strategy = Field(default="full_finetune", description="strategy of the known value")
-    strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)] = Field(
-        default=STRATEGY_NAMES, description="to compare, by default all"
+    known_strategy: Method = Field(default="full_finetune", description="strategy of the known value")
+    strategies: Annotated[tuple[Method, ...], Field(min_length=1)] = Field(
+        default=METHOD_NAMES, description="to compare, by default all"
     )
     epochs: Positive | None = Field(
         default=None, description="passes that full fine-tuning would get; None: the job's plan"
@@ -98,24 +98,24 @@ class Question(Record):
             return None
         return self.samples * self.tokens_per_sample
 
-    def impossible(self) -> dict[Strategy, str]:
-        """Return the strategies that this question excludes, each with the reason."""
-        reasons: dict[Strategy, str] = {}
+    def impossible(self) -> dict[Method, str]:
+        """Return the methods that this question excludes, each with the reason."""
+        reasons: dict[Method, str] = {}
         generates = task_of(self.domain) in ("instruction", "pretraining")
-        for strategy, facts in STRATEGIES.items():
-            if strategy not in self.strategies:
-                reasons[strategy] = "not asked for"
+        for method, facts in METHODS.items():
+            if method not in self.strategies:
+                reasons[method] = "not asked for"
             elif self.checkpoint == "none" and facts.needs_checkpoint:
-                reasons[strategy] = "there is no checkpoint to start from"
+                reasons[method] = "there is no checkpoint to start from"
             elif generates and not facts.generates_text:
-                reasons[strategy] = (
+                reasons[method] = (
                     f"training the {facts.trains} alone cannot teach a language model to generate text"
                 )
         return reasons
 
     def situation(
         self,
-        offered: tuple[Strategy, ...],
+        offered: tuple[Method, ...],
         lora_parameters: float | None = None,
         parameters: float | None = None,
     ) -> Situation:

@@ -1,5 +1,5 @@
 """
-`Situation`: data, size, metric and possible strategies, the facts that a user's job shares with published comparisons.
+`Situation`: data, size, metric and possible methods, the facts that a user's job shares with published comparisons.
 
 It holds nothing that is only known after training, so that `choice` can be scored on published comparisons.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Final, Literal, TypeAlias
 
 from trainfare_core.errors import InputError
-from trainfare_core.methods.methods import Strategy
+from trainfare_core.methods.methods import Method
 
 __all__ = [
     "DOMAINS",
@@ -73,7 +73,7 @@ class Situation:
     Args:
         domain: one of `DOMAINS`; another name with the same first word ("vision-...") takes the usual task of that
         word.
-        offered: strategies that are possible, two or more, without repetition.
+        offered: methods that are possible, two or more, without repetition.
         samples: training samples (images, examples); for pre-training corpora tokens. None is unknown.
         metric: kind of metric.
         tokens: training tokens in one pass; None is estimated from the samples.
@@ -83,11 +83,11 @@ class Situation:
         parameters: of the model; None is unknown.
 
     Raises:
-        InputError: fewer than two strategies, one twice, or a number that is not positive.
+        InputError: fewer than two methods, one twice, or a number that is not positive.
     """
 
     domain: str
-    offered: tuple[Strategy, ...]
+    offered: tuple[Method, ...]
     samples: float | None = None
     metric: MetricKind = "task"
     tokens: float | None = None

@@ -35,11 +35,11 @@ from trainfare_core.errors import CannotTellError, InputError
 from trainfare_core.methods.question import Question
 
 if TYPE_CHECKING:
-    from trainfare.methods.request import StrategyRequest
+    from trainfare.methods.request import MethodsRequest
     from trainfare.prices.sources import PriceChoice
-    from trainfare_core.methods.answer import StrategyAnswer
+    from trainfare_core.methods.answer import MethodsAnswer
     from trainfare_core.methods.draws import ReachedBy
-    from trainfare_core.methods.methods import Strategy
+    from trainfare_core.methods.methods import Method
     from trainfare_core.methods.pilots import PilotReport
 
 __all__ = ["strategy"]
@@ -142,21 +142,21 @@ def _pilots(curves: list[str], question: Question) -> PilotReport:
     from trainfare_core._version import __version__
     from trainfare_core.methods.pilots import common_metric, read_pilots
 
-    by_strategy = read_curves(curves)
-    named = question.metric if "metric" in question.model_fields_set else common_metric(by_strategy)
+    by_method = read_curves(curves)
+    named = question.metric if "metric" in question.model_fields_set else common_metric(by_method)
     question = question.model_copy(update={"metric": named})
-    return read_pilots(by_strategy, question, tool_version=__version__)
+    return read_pilots(by_method, question, tool_version=__version__)
 
 
 def _answer(
-    target: str, request: StrategyRequest, choice: PriceChoice, curves: list[str], limits: TargetOptions
-) -> tuple[StrategyAnswer, date]:
-    from trainfare.methods.plan import prices_of, strategy_answer
+    target: str, request: MethodsRequest, choice: PriceChoice, curves: list[str], limits: TargetOptions
+) -> tuple[MethodsAnswer, date]:
+    from trainfare.methods.plan import answer_methods, prices_of
     from trainfare.prices.sources import age_warnings, load_prices
     from trainfare.report.strategy.pilots import render_pilots
     from trainfare_core.methods.pilots import reached_by, sentences
 
-    reached: dict[Strategy, ReachedBy] = {}
+    reached: dict[Method, ReachedBy] = {}
     notes: tuple[str, ...] = ()
     if curves:
         pilots = _pilots(curves, request.question)
@@ -168,7 +168,7 @@ def _answer(
     with limits.traced(target) as process:
         loaded = load_prices(choice=choice)
         warn(age_warnings(loaded, prices_of(request, loaded.book), choice))
-        found = strategy_answer(
+        found = answer_methods(
             process.job,
             request,
             loaded.book,
@@ -182,7 +182,7 @@ def _answer(
         return found, loaded.as_of
 
 
-def _rendered(answer: StrategyAnswer, output: StrategyFormat, as_of: date, *, to_file: bool) -> str:
+def _rendered(answer: MethodsAnswer, output: StrategyFormat, as_of: date, *, to_file: bool) -> str:
     if output == "json":
         return answer.to_json()
     if output == "html":

@@ -15,11 +15,11 @@ from trainfare.methods.module_changes import tracer_of
 from trainfare.methods.step_change import StepChange
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.methods.methods import Strategy
+from trainfare_core.methods.methods import Method
 
 __all__ = ["estimated_profile"]
 
-_STRATEGIES: Final[dict[str, Strategy]] = {"full": "full_finetune", "lora": "lora", "qlora": "qlora"}
+_METHODS: Final[dict[str, Method]] = {"full": "full_finetune", "lora": "lora", "qlora": "qlora"}
 
 
 class _Step(nn.Module):
@@ -77,7 +77,7 @@ def estimated_profile(request: EstimateRequest) -> JobProfile:
         accumulate_grad_batches=request.batch // micro_batch,
     )
     change = StepChange(
-        _STRATEGIES[request.method],
+        _METHODS[request.method],
         job.precision,
         lora_rank=request.lora_rank,
         trains_head=found.task != "text",

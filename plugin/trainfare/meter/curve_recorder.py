@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from trainfare_core.methods.curves import MOST_POINTS, CurvePoint, LearningCurve, Metric
-from trainfare_core.methods.methods import STRATEGY_NAMES, Strategy
+from trainfare_core.methods.methods import METHOD_NAMES, Method
 
 __all__ = ["CurveRecorder"]
 
@@ -49,7 +49,7 @@ class CurveRecorder:
     Records the learning curve of one run.
 
     Args:
-        strategy: one of `STRATEGY_NAMES`, or `auto` to infer it from the module: from adapters, packed weights and the
+        strategy: one of `METHOD_NAMES`, or `auto` to infer it from the module: from adapters, packed weights and the
             share of trained parameters.
         now: seconds from any origin.
     """
@@ -64,7 +64,7 @@ class CurveRecorder:
         self._began_s = now()
         self._name = "run"
         self._parameters = self._trained = 0
-        self._recorded_strategy: Strategy | None = None
+        self._recorded_strategy: Method | None = None
 
     def start(self, trainer: Any, module: nn.Module) -> None:
         """Read parameters and strategy of the module; called once, before the first step."""
@@ -74,7 +74,7 @@ class CurveRecorder:
         self._name = type(module).__name__[:200]
         self._parameters = sum(_count(parameter) for parameter in module.parameters())
         self._trained = sum(_count(one) for one in module.parameters() if one.requires_grad)
-        self._recorded_strategy = self._strategy_of(module)
+        self._recorded_strategy = self._method_of(module)
 
     def batch_end(self, trainer: Any, outputs: Any) -> None:
         """Keep a reference to the loss, and add a point where one is due."""
@@ -159,8 +159,8 @@ class CurveRecorder:
             notes=self._notes(),
         )
 
-    def _strategy_of(self, module: nn.Module) -> Strategy | None:
-        for strategy in STRATEGY_NAMES:
+    def _method_of(self, module: nn.Module) -> Method | None:
+        for strategy in METHOD_NAMES:
             if strategy == self._strategy:
                 return strategy
         names: list[str] = [name for name, _ in module.named_parameters()]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from trainfare_core.errors import InputError
-from trainfare_core.methods.methods import STRATEGY_NAMES, Strategy
+from trainfare_core.methods.methods import METHOD_NAMES, Method
 
 __all__ = ["MeterSettings"]
 
@@ -36,7 +36,7 @@ _Machine = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*:[^\s:@]+@[A-Za-z0-9_
 _Path = Annotated[str, BeforeValidator(_path_text), Field(pattern=r"^[^\x00]+$")]
 _Name = Annotated[str, Field(min_length=1)]
 _Names = Annotated[tuple[_Name, ...], BeforeValidator(_tuple_of_list), Field(min_length=1)]
-_Pilot = Strategy | Literal["auto"]
+_Pilot = Method | Literal["auto"]
 
 _AMOUNT = "be a finite number above 0, or None"
 _SWITCH = "be True or False"
@@ -79,7 +79,7 @@ class MeterSettings(BaseModel):
     price_lock: _Path | None = Field(None, description=_FILE)
     own_prices: _Path | None = Field(None, description=_FILE)
     quota: _Path | None = Field(None, description=_FILE)
-    pilot: _Pilot | None = Field(None, description=f"be one of auto, {', '.join(STRATEGY_NAMES)}, or None")
+    pilot: _Pilot | None = Field(None, description=f"be one of auto, {', '.join(METHOD_NAMES)}, or None")
 
     @classmethod
     def checked(cls, **arguments: Any) -> MeterSettings:

@@ -1,1 +1,1 @@
-"""Training strategies of a real module: request, plan, module changes, pilot curves."""
+"""Training methods of a real module: request, plan, module changes, pilot curves."""

@@ -1,5 +1,5 @@
 """
-Changes that a strategy makes to a module: which weights train, which are frozen and in which type, where adapters are
+Changes that a method makes to a module: which weights train, which are frozen and in which type, where adapters are
 added, what is packed in 4 bits, which blocks are recomputed.
 
 They are made to a copy of the user's module on fake tensors, never to the module itself.
@@ -25,7 +25,7 @@ from trainfare.methods.four_bit_layer import FourBitLinear
 from trainfare.methods.step_change import StepChange, Tracer
 from trainfare_core.errors import InputError, MissingExtraError
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.methods.methods import STRATEGIES
+from trainfare_core.methods.methods import METHODS
 
 __all__ = ["ModuleChange", "tracer_of"]
 
@@ -46,7 +46,7 @@ class ModuleChange(StepChange):
             InputError: no such output layer, nothing to adapt, no repeated blocks.
             MissingExtraError: LoRA without peft.
         """
-        trains = STRATEGIES[self.strategy].trains
+        trains = METHODS[self.strategy].trains
         if trains == "all weights":
             notes = _unfreeze(module)
         elif trains == "output layer":
@@ -77,7 +77,7 @@ class ModuleChange(StepChange):
             raise InputError(f"{msg}: adapters need one")
         module.requires_grad_(requires_grad=False)
         notes = [f"{self.strategy}: rank {self.lora_rank} on {len(targets)} linear layers"]
-        if STRATEGIES[self.strategy].packs_weights:
+        if METHODS[self.strategy].packs_weights:
             for name in targets:
                 parent, _, last = name.rpartition(".")
                 layer = cast("nn.Linear", module.get_submodule(name))

@@ -1,4 +1,4 @@
-"""Read the learning curves of pilots from files, by strategy."""
+"""Read the learning curves of pilots from files, by method."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trainfare_core.errors import InputError, ProfileError
 from trainfare_core.methods.curves import LearningCurve
-from trainfare_core.methods.methods import Strategy, strategy_named
+from trainfare_core.methods.methods import Method, find_method
 from trainfare_providers.disk.files import read_input
 
 __all__ = ["read_curves"]
@@ -15,29 +15,29 @@ __all__ = ["read_curves"]
 MAX_CURVE_BYTES = 4 * 2**20
 
 
-def read_curves(names: Sequence[str]) -> dict[Strategy, list[LearningCurve]]:
+def read_curves(names: Sequence[str]) -> dict[Method, list[LearningCurve]]:
     """
-    Read curves by strategy.
+    Read curves by method.
 
     Args:
-        names: paths, or strategy=path where the file names no strategy or the wrong one.
+        names: paths, or strategy=path where the file names no method or the wrong one.
 
     Raises:
         ProfileError: a file that is absent, too large or not a curve.
-        InputError: a curve without a strategy.
-        UnknownNameError: a strategy that does not exist.
+        InputError: a curve without a method.
+        UnknownNameError: a method that does not exist.
     """
-    out: dict[Strategy, list[LearningCurve]] = {}
+    out: dict[Method, list[LearningCurve]] = {}
     for name in names:
         named, separator, path = name.partition("=")
         if not separator or Path(name).is_file():
             named, path = "", name
         text = read_input(Path(path), MAX_CURVE_BYTES, kind="a learning curve", error=ProfileError)
         curve = LearningCurve.from_json(text, where=path)
-        strategy = strategy_named(named) if named else curve.strategy
-        if strategy is None:
+        method = find_method(named) if named else curve.strategy
+        if method is None:
             raise InputError(
                 f"{path}: full fine-tuning and scratch look alike: name one, e.g. --pilot full_finetune={path}"
             )
-        out.setdefault(strategy, []).append(curve)
+        out.setdefault(method, []).append(curve)
     return out

@@ -1,8 +1,8 @@
 """
-`strategy_answer`: trace the user's module under every strategy, price each, and decide.
+`answer_methods`: trace the user's module under every method, price each, and decide.
 
-For each strategy and setting: trace -> plan (samples to target) -> candidates -> prediction -> run cost -> ranking,
-as for any other job; the cheapest machine for that strategy counts. A strategy that cannot be traced is unknown, with
+For each method and setting: trace -> plan (samples to target) -> candidates -> prediction -> run cost -> ranking,
+as for any other job; the cheapest machine for that method counts. A method that cannot be traced is unknown, with
 the reason.
 """
 
@@ -14,18 +14,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeAlias
 
-from trainfare.methods.request import StrategyRequest, filled_from
+from trainfare.methods.request import MethodsRequest, filled_from
 from trainfare.methods.step_change import DescribedJob, StepChange, Tracer
 from trainfare.prices.constraints import constraints_of, used_prices, with_book_names
 from trainfare_core.errors import CannotTellError, InputError, InternalError, TargetError, TrainfareError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.methods.amounts import Amount, amount_of
-from trainfare_core.methods.answer import StrategyAnswer
+from trainfare_core.methods.answer import MethodsAnswer
 from trainfare_core.methods.draws import Found, Priced, ReachedBy
 from trainfare_core.methods.knobs import Variant, best_variant, eight_bit_adam, knob_lines
 from trainfare_core.methods.lines import answer_of
-from trainfare_core.methods.methods import STRATEGIES, STRATEGY_NAMES, Strategy
+from trainfare_core.methods.methods import METHOD_NAMES, METHODS, Method
 from trainfare_core.methods.question import Question
 from trainfare_core.methods.situation import task_of
 from trainfare_core.prices.book import PriceBook
@@ -34,20 +34,20 @@ from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Constraints, Option
 
-__all__ = ["prices_of", "strategy_answer"]
+__all__ = ["answer_methods", "prices_of"]
 
 ACTIVATIONS_WORTH_RECOMPUTING = 0.2
 """Recomputation is tried where saved activations are at least this part of a device's memory use. Chosen: below it the
 memory saved cannot change which machines fit by much, and each try costs a trace."""
-_Step: TypeAlias = tuple[Strategy, str, bool]
-"""What makes two traces differ: strategy, precision, and whether blocks are recomputed."""
+_Step: TypeAlias = tuple[Method, str, bool]
+"""What makes two traces differ: method, precision, and whether blocks are recomputed."""
 _ENDS_ALL = (TargetError, InternalError)
-"""Errors after which no other strategy can be traced either: the process of the user's code has ended."""
+"""Errors after which no other method can be traced either: the process of the user's code has ended."""
 _MOST_STEPS = 10**15
 """Largest number of optimizer steps that a job profile accepts."""
 
 
-def prices_of(request: StrategyRequest, book: PriceBook) -> PriceBook:
+def prices_of(request: MethodsRequest, book: PriceBook) -> PriceBook:
     """
     Return the prices that a request is about.
 
@@ -57,7 +57,7 @@ def prices_of(request: StrategyRequest, book: PriceBook) -> PriceBook:
     return used_prices(book, _limits(request, book))
 
 
-def _limits(request: StrategyRequest, book: PriceBook) -> Constraints:
+def _limits(request: MethodsRequest, book: PriceBook) -> Constraints:
     asked = constraints_of(
         max_usd=request.max_usd,
         deadline_hours=request.deadline_hours,
@@ -76,18 +76,18 @@ def _limits(request: StrategyRequest, book: PriceBook) -> Constraints:
     return with_book_names(asked, book)
 
 
-def strategy_answer(
+def answer_methods(
     job: DescribedJob,
-    request: StrategyRequest,
+    request: MethodsRequest,
     book: PriceBook,
     *,
     trace: Tracer,
     notes: Sequence[str] = (),
     as_of: datetime | None = None,
-    pilots: Mapping[Strategy, ReachedBy] | None = None,
+    pilots: Mapping[Method, ReachedBy] | None = None,
     pilot_notes: Sequence[str] = (),
     say: Callable[[str], None] = lambda _text: None,
-) -> StrategyAnswer:
+) -> MethodsAnswer:
     """
     Answer how to train a job.
 
@@ -98,7 +98,7 @@ def strategy_answer(
         trace: traces a step of the job: `tracer_of(job)` in this process, or a process of the user's code.
         notes: remarks on the prices, shown with the answer.
         as_of: an aware moment to which the ages of prices are counted; None takes every price as of now.
-        pilots: final values predicted from pilots, by strategy.
+        pilots: final values predicted from pilots, by method.
         pilot_notes: limits of the pilots, in sentences.
         say: called with progress messages.
 
@@ -113,16 +113,16 @@ def strategy_answer(
     search = _Search(job, trace, question, book, _limits(request, book), request.max_nodes, as_of, say)
     impossible = question.impossible()
     found: list[Found] = []
-    for strategy in reversed(STRATEGY_NAMES):
-        if strategy in impossible:
-            found.append(Found(strategy, impossible_because=impossible[strategy]))
+    for method in reversed(METHOD_NAMES):
+        if method in impossible:
+            found.append(Found(method, impossible_because=impossible[method]))
             continue
         try:
-            found.append(search.found(strategy))
+            found.append(search.found(method))
         except _ENDS_ALL:
             raise
         except TrainfareError as error:
-            found.append(Found(strategy, unknown_because=str(error)))
+            found.append(Found(method, unknown_because=str(error)))
     return answer_of(
         question,
         found,
@@ -138,7 +138,7 @@ def strategy_answer(
 @dataclass
 class _Search:
     """
-    Traces and machines of one job; each trace is made once and shared by strategies with the same step.
+    Traces and machines of one job; each trace is made once and shared by methods with the same step.
 
     Args:
         job: the job.
@@ -165,18 +165,18 @@ class _Search:
         default_factory=dict[_Step, "JobProfile | TrainfareError"]
     )
 
-    def found(self, strategy: Strategy) -> Found:
+    def found(self, method: Method) -> Found:
         """
-        Return the cheapest machine and settings for a strategy, or why there is none.
+        Return the cheapest machine and settings for a method, or why there is none.
 
         Raises:
-            TrainfareError: the strategy cannot be traced as the job stands.
+            TrainfareError: the method cannot be traced as the job stands.
         """
-        variants = self._variants(strategy)
+        variants = self._variants(method)
         plain = variants[0].profile
-        amount = amount_of(self.question, strategy, _planned(plain))
+        amount = amount_of(self.question, method, _planned(plain))
         if amount is None:
-            return Found(strategy, profile=plain, notes=plain.notes)
+            return Found(method, profile=plain, notes=plain.notes)
         options: list[tuple[Variant, Option]] = []
         why = "no machine can hold it"
         for variant in variants:
@@ -188,11 +188,11 @@ class _Search:
                 why = option or why
         best = best_variant(options)
         if best is None:
-            return Found(strategy, profile=plain, unknown_because=why)
+            return Found(method, profile=plain, unknown_because=why)
         variant, option = best
         nvidia_only = ("bitsandbytes' kernels: NVIDIA GPUs only",) if variant.needs_nvidia else ()
         return Priced(
-            strategy,
+            method,
             profile=variant.profile,
             option=option,
             amount=amount,
@@ -225,18 +225,18 @@ class _Search:
             reason = answer.unknown_because or "only machines that its kernels do not run on can hold it"
         return reason
 
-    def _variants(self, strategy: Strategy) -> list[Variant]:
+    def _variants(self, method: Method) -> list[Variant]:
         """Return the variants to try, those with the fewest settings first."""
         made: list[Variant] = []
-        packs = STRATEGIES[strategy].packs_weights
+        packs = METHODS[method].packs_weights
         own = self.job.precision
         for precision in (own, "bf16-mixed") if own == "32-true" else (own,):
             knobs = () if precision == own else (f"precision {precision}",)
-            plain = self._profile(strategy, precision, recompute=False)
+            plain = self._profile(method, precision, recompute=False)
             made.append(Variant(plain, knobs, needs_nvidia=packs))
             if _worth_recomputing(plain):
                 try:
-                    again = self._profile(strategy, precision, recompute=True)
+                    again = self._profile(method, precision, recompute=True)
                 except _ENDS_ALL:
                     raise
                 except (InputError, CannotTellError):
@@ -245,8 +245,8 @@ class _Search:
                 made.append(Variant(again, knobs, needs_nvidia=packs))
         return made + [smaller for variant in made if (smaller := eight_bit_adam(variant)) is not None]
 
-    def _profile(self, strategy: Strategy, precision: str, *, recompute: bool) -> JobProfile:
-        key = (STRATEGIES[strategy].traced_as or strategy, precision, recompute)
+    def _profile(self, method: Method, precision: str, *, recompute: bool) -> JobProfile:
+        key = (METHODS[method].traced_as or method, precision, recompute)
         if key not in self._known:
             self.say(f"tracing {key[0]}, {precision}{', blocks recomputed' if recompute else ''}")
             try:
@@ -258,10 +258,10 @@ class _Search:
             raise known
         return known
 
-    def _traced(self, strategy: Strategy, precision: str, recompute: bool) -> JobProfile:  # noqa: FBT001 - a key
+    def _traced(self, method: Method, precision: str, recompute: bool) -> JobProfile:  # noqa: FBT001 - a key
         writes = task_of(self.question.domain) in ("instruction", "pretraining", "text-generation")
         change = StepChange(
-            strategy,
+            method,
             precision,
             lora_rank=self.question.lora_rank,
             head=self.question.head,

@@ -14,7 +14,7 @@ from trainfare_core.methods.question import Question
 from trainfare_providers.disk.files import read_input
 from trainfare_providers.disk.toml_file import parse_toml
 
-__all__ = ["StrategyRequest", "filled_from", "read_strategy_file", "request_of"]
+__all__ = ["MethodsRequest", "filled_from", "read_strategy_file", "request_of"]
 
 MAX_FILE_BYTES = 2**20
 """A request has a few lines; a larger file is another one, named by mistake."""
@@ -27,7 +27,7 @@ def _listed(value: object) -> object:
 Names = Annotated[tuple[str, ...] | None, BeforeValidator(_listed)]
 
 
-class StrategyRequest(Question):
+class MethodsRequest(Question):
     """A question with the job that it is about and the machines that may be rented."""
 
     target: str | None = Field(default=None, description='the job, e.g. "train.py:job"')
@@ -68,12 +68,12 @@ def read_strategy_file(path: Path) -> dict[str, Any]:
     return {key.replace("-", "_"): value for key, value in data.items()}
 
 
-def request_of(values: Mapping[str, Any], where: str) -> StrategyRequest:
+def request_of(values: Mapping[str, Any], where: str) -> MethodsRequest:
     """
     Return the request; values that are None are left at their defaults.
 
     Args:
-        values: fields of `StrategyRequest`.
+        values: fields of `MethodsRequest`.
         where: what to call them in an error.
 
     Raises:
@@ -81,12 +81,12 @@ def request_of(values: Mapping[str, Any], where: str) -> StrategyRequest:
     """
     given = {key: value for key, value in values.items() if value is not None}
     try:
-        return StrategyRequest.model_validate(given)
+        return MethodsRequest.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the question"
         if first["type"] == "extra_forbidden":
-            names = ", ".join(sorted(StrategyRequest.model_fields))
+            names = ", ".join(sorted(MethodsRequest.model_fields))
             raise InputError(f"{where}: there is no {place}; there are {names}") from error
         raise InputError(f"{where}: {place}: {first['msg']}") from error
 

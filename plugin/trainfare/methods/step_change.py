@@ -1,4 +1,4 @@
-"""A change of the training step that one strategy makes, as plain values: what is asked of a trace. Loads no torch."""
+"""A change of the training step that one method makes, as plain values: what is asked of a trace. Loads no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.methods.methods import Strategy
+from trainfare_core.methods.methods import Method
 
 __all__ = ["DescribedJob", "StepChange", "Tracer"]
 
@@ -15,10 +15,10 @@ __all__ = ["DescribedJob", "StepChange", "Tracer"]
 @dataclass(frozen=True)
 class StepChange:
     """
-    Change of a step for one strategy.
+    Change of a step for one method.
 
     Args:
-        strategy: the strategy.
+        strategy: the method.
         precision: of the run, in Lightning's terms.
         lora_rank: of the adapters; alpha is twice the rank.
         head: dotted name of the output layer; None takes the last linear layer.
@@ -27,7 +27,7 @@ class StepChange:
         recompute: whether the repeated blocks are recomputed in backward.
     """
 
-    strategy: Strategy
+    strategy: Method
     precision: str
     lora_rank: int = 16
     head: str | None = None
@@ -40,7 +40,7 @@ Tracer: TypeAlias = Callable[[StepChange], JobProfile]
 
 
 class DescribedJob(Protocol):
-    """What a strategy needs to know of a job besides its traces; a `TrainingJob` is one."""
+    """What a method needs to know of a job besides its traces; a `TrainingJob` is one."""
 
     @property
     def precision(self) -> str:

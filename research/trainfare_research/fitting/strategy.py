@@ -22,7 +22,7 @@ import numpy as np
 
 from trainfare_core.methods.choice import Advantage, advantage, choose
 from trainfare_core.methods.evidence import COLUMNS, Comparison, Evidence, comparisons
-from trainfare_core.methods.methods import STRATEGY_NAMES, Strategy
+from trainfare_core.methods.methods import METHOD_NAMES, Method
 from trainfare_research.fitting.strategy_rows import read_cases, reference_of
 
 TABLE = Path(__file__).parents[3] / "core/trainfare_core/data/strategy_evidence.csv"
@@ -34,7 +34,7 @@ ANSWERED = 0.82
 
 def table_text(rows: list[Comparison]) -> str:
     """Return the table as it is shipped, with a column for every strategy that was compared."""
-    tried = [name for name in STRATEGY_NAMES if any(name in row.advantage_pct for row in rows)]
+    tried = [name for name in METHOD_NAMES if any(name in row.advantage_pct for row in rows)]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*COLUMNS, *(f"{name}_pct" for name in tried), "published_in"])
@@ -48,7 +48,7 @@ def table_text(rows: list[Comparison]) -> str:
     return out.getvalue()
 
 
-def judged(row: Comparison, known: Evidence) -> list[tuple[Strategy, Advantage, float]]:
+def judged(row: Comparison, known: Evidence) -> list[tuple[Method, Advantage, float]]:
     """Return each strategy but the reference, with its predicted advantage over that and the published one."""
     reference = reference_of(row.advantage_pct)
     return [

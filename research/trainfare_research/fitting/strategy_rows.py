@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainfare_core.methods.evidence import Comparison
-from trainfare_core.methods.methods import STRATEGY_NAMES, Strategy
+from trainfare_core.methods.methods import METHOD_NAMES, Method
 from trainfare_core.methods.situation import task_of
 from trainfare_research.truth_table import read_rows
 
@@ -31,14 +31,14 @@ class ComparisonCase:
     """One comparison with its published values and advantages."""
 
     comparison: Comparison
-    values: dict[Strategy, float]
+    values: dict[Method, float]
     higher_is_better: bool
 
     @property
     def best(self) -> float:
         return (max if self.higher_is_better else min)(self.values.values())
 
-    def regret(self, strategy: Strategy) -> float:
+    def regret(self, strategy: Method) -> float:
         """Relative difference from the best value."""
         if self.best == 0:
             return 0.0 if self.values[strategy] == 0 else 1.0
@@ -66,7 +66,7 @@ def read_cases(path: Path) -> tuple[list[ComparisonCase], Counter[str]]:
 
 
 def _reason(line: Line) -> str:
-    if line["method"] not in STRATEGY_NAMES:
+    if line["method"] not in METHOD_NAMES:
         return f"method {line['method']}"
     if not line["comparison_id"]:
         return "no comparison_id"
@@ -75,7 +75,7 @@ def _reason(line: Line) -> str:
 
 def case_of(lines: list[Line]) -> ComparisonCase | str:
     """Return one comparison from its rows, or the reason for which there is none."""
-    names = [name for name in STRATEGY_NAMES if any(line["method"] == name for line in lines)]
+    names = [name for name in METHOD_NAMES if any(line["method"] == name for line in lines)]
     if len(names) < 2:
         return "only one strategy in its comparison"
     first = lines[0]
@@ -83,7 +83,7 @@ def case_of(lines: list[Line]) -> ComparisonCase | str:
         return f"direction {first['direction']!r}"
     higher = first["direction"] == "max"
     pick = max if higher else min
-    values: dict[Strategy, float] = {
+    values: dict[Method, float] = {
         name: pick(float(line["value"]) for line in lines if line["method"] == name) for name in names
     }
     samples = number(first["train_size"].split("-")[0])
@@ -105,7 +105,7 @@ def case_of(lines: list[Line]) -> ComparisonCase | str:
     )
 
 
-def _advantages(values: dict[Strategy, float], *, higher: bool) -> dict[Strategy, float]:
+def _advantages(values: dict[Method, float], *, higher: bool) -> dict[Method, float]:
     reference = values[reference_of(values)]
     sign = 1.0 if higher else -1.0
     return {
@@ -114,7 +114,7 @@ def _advantages(values: dict[Strategy, float], *, higher: bool) -> dict[Strategy
     }
 
 
-def reference_of(names: Iterable[Strategy]) -> Strategy:
+def reference_of(names: Iterable[Method]) -> Method:
     """Return the strategy that the others are compared with: full fine-tuning, else LoRA, else the first."""
     tried = list(names)
     return next((name for name in ("full_finetune", "lora") if name in tried), tried[0])

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from trainfare_core.figures import percent
-from trainfare_core.methods.choice import StrategyChoice, choose
+from trainfare_core.methods.choice import MethodChoice, choose
 from trainfare_core.methods.evidence import Evidence, comparisons
-from trainfare_core.methods.methods import STRATEGY_NAMES, Strategy
+from trainfare_core.methods.methods import METHOD_NAMES, Method
 from trainfare_core.methods.prior import FEW_SAMPLES
 from trainfare_research.fitting import strategy_curves
 from trainfare_research.fitting.strategy import constants, judged
@@ -43,7 +43,7 @@ _STUDY = re.compile(r"^(he2019|qlora|vpetl|automodel|tllib|nanogpt|simclr)")
 class AdvantageBand:
     """The interval of one strategy's advantage over the reference, 100 ln(ratio)."""
 
-    strategy: Strategy
+    strategy: Method
     low_80: float
     high_80: float
     inside: dict[str, bool]
@@ -54,7 +54,7 @@ class ScoredComparison:
     """One comparison with its answer."""
 
     case: ComparisonCase
-    choice: StrategyChoice
+    choice: MethodChoice
     answered: bool
     bands: tuple[AdvantageBand, ...]
 
@@ -93,7 +93,7 @@ def _scored(case: ComparisonCase, known: Evidence, factor: float, bar: float) ->
     return ScoredComparison(case, choice, choice.p_best > bar, tuple(bands))
 
 
-def baselines(known: Evidence) -> dict[str, Callable[[ComparisonCase], Strategy]]:
+def baselines(known: Evidence) -> dict[str, Callable[[ComparisonCase], Method]]:
     """Return the four baselines; only the last uses `known`."""
     return {
         "always_full_finetune": lambda case: first_of(case, "full_finetune"),
@@ -103,13 +103,13 @@ def baselines(known: Evidence) -> dict[str, Callable[[ComparisonCase], Strategy]
     }
 
 
-def first_of(case: ComparisonCase, wanted: Strategy) -> Strategy:
+def first_of(case: ComparisonCase, wanted: Method) -> Method:
     """Return a strategy where it is offered, else the one most like full fine-tuning."""
-    order: tuple[Strategy, ...] = (wanted, "full_finetune", "lora", "scratch", "linear_probe", "qlora")
+    order: tuple[Method, ...] = (wanted, "full_finetune", "lora", "scratch", "linear_probe", "qlora")
     return next(name for name in order if name in case.values)
 
 
-def fixed_rules(case: ComparisonCase) -> Strategy:
+def fixed_rules(case: ComparisonCase) -> Method:
     """Return the pick of fixed rules by domain, size and metric, which were tuned on these rows."""
     row = case.comparison
     if row.domain in ("llm-cpt", "llm-pt"):
@@ -120,18 +120,18 @@ def fixed_rules(case: ComparisonCase) -> Strategy:
     return first_of(case, "linear_probe" if "OOD" in row.metric else "full_finetune")
 
 
-def most_wins(case: ComparisonCase, known: Evidence) -> Strategy:
+def most_wins(case: ComparisonCase, known: Evidence) -> Method:
     """Return the offered strategy that won the largest share of its pairs, in any domain."""
 
-    def share(one: Strategy) -> float:
+    def share(one: Method) -> float:
         others = [known.advantage_of(one, other) for other in case.values if other != one]
         tried = np.concatenate([values[~np.isnan(values)] for values in others])
         return float(((tried > 0) + 0.5 * (tried == 0)).mean()) if len(tried) else 0.5
 
-    return max((name for name in STRATEGY_NAMES if name in case.values), key=share)
+    return max((name for name in METHOD_NAMES if name in case.values), key=share)
 
 
-def figures(picks: list[tuple[ComparisonCase, Strategy]]) -> dict[str, Any]:
+def figures(picks: list[tuple[ComparisonCase, Method]]) -> dict[str, Any]:
     """Return how good picks were, as fractions; macro figures are means over sources."""
     regrets = np.array([case.regret(pick) for case, pick in picks])
     wins = np.array([case.values[pick] == case.best for case, pick in picks])
@@ -209,7 +209,7 @@ def write_rows(path: Path, scored: list[ScoredComparison]) -> None:
         )  # fmt: skip
         for row in scored:
             what, pick = row.case.comparison, row.choice.strategy
-            best = next(name for name in STRATEGY_NAMES if row.case.values.get(name) == row.case.best)
+            best = next(name for name in METHOD_NAMES if row.case.values.get(name) == row.case.best)
             head = [what.source, what.domain, what.dataset, what.model, what.metric, what.samples, best, pick]
             head += [f"{row.choice.p_best:.3f}", row.answered, f"{row.case.regret(pick):.4f}"]
             reference = what.advantage_pct[reference_of(what.advantage_pct)]

@@ -14,7 +14,7 @@ from builders.profiles import gpt_profile
 from builders.recommendations import costs, option
 from trainfare_core.errors import InputError
 from trainfare_core.methods.amounts import amount_of
-from trainfare_core.methods.answer import StrategyAnswer, StrategyLine
+from trainfare_core.methods.answer import MethodLine, MethodsAnswer
 from trainfare_core.methods.draws import Found, Priced, ReachedBy
 from trainfare_core.methods.knobs import Variant, best_variant, eight_bit_adam, knob_lines
 from trainfare_core.methods.laws import (
@@ -24,7 +24,7 @@ from trainfare_core.methods.laws import (
     tokens_for_repeats,
 )
 from trainfare_core.methods.lines import answer_of
-from trainfare_core.methods.methods import STRATEGIES, STRATEGY_NAMES, Strategy
+from trainfare_core.methods.methods import METHOD_NAMES, METHODS, Method
 from trainfare_core.methods.question import Question
 
 EXACT = chinchilla_draws(np.zeros((1, 3)))
@@ -36,7 +36,7 @@ def found(
 ) -> list[Found]:
     """Strategies with a price, and the others ruled out."""
     out: list[Found] = []
-    for strategy in STRATEGY_NAMES:
+    for strategy in METHOD_NAMES:
         if strategy not in usd:
             out.append(Found(strategy, impossible_because="not asked for"))
             continue
@@ -53,13 +53,13 @@ def found(
     return out
 
 
-def ask(usd: dict[str, float] | None = None, **fields: Any) -> StrategyAnswer:
+def ask(usd: dict[str, float] | None = None, **fields: Any) -> MethodsAnswer:
     question = Question(**{"domain": "vision-cls", "samples": 50_000.0, **fields})
     pilots = fields.pop("pilots", None)
     return answer_of(question, found(usd or VISION, question), name="job", tool_version="0", pilots=pilots)
 
 
-def line(answer: StrategyAnswer, strategy: Strategy) -> StrategyLine:
+def line(answer: MethodsAnswer, strategy: Method) -> MethodLine:
     return next(one for one in answer.lines if one.strategy == strategy)
 
 
@@ -135,11 +135,11 @@ class TestAmounts:
         assert amount_of(cached, "linear_probe").samples == 1000
         assert amount_of(cached, "full_finetune").samples == 30_000
 
-    @pytest.mark.parametrize("strategy", STRATEGY_NAMES)
-    def test_spreads_are_those_of_the_table(self, strategy: Strategy) -> None:
+    @pytest.mark.parametrize("strategy", METHOD_NAMES)
+    def test_spreads_are_those_of_the_table(self, strategy: Method) -> None:
         """Shared and own parts make up the stated spread."""
         amount = amount_of(Question(samples=1e4), strategy)
-        assert math.hypot(amount.shared, amount.own) == pytest.approx(STRATEGIES[strategy].log_samples_sigma)
+        assert math.hypot(amount.shared, amount.own) == pytest.approx(METHODS[strategy].log_samples_sigma)
 
 
 class TestAnswers:
@@ -266,12 +266,12 @@ class TestAnswers:
     def test_the_same_question_has_the_same_bytes(self) -> None:
         """And reads back."""
         assert ask().to_json() == ask().to_json()
-        assert StrategyAnswer.model_validate_json(ask().to_json()) == ask()
+        assert MethodsAnswer.model_validate_json(ask().to_json()) == ask()
 
     def test_no_price_at_all_is_no_answer(self) -> None:
         """Every reason is in the sentence."""
         question = Question()
-        nothing = [Found(strategy, unknown_because="no kernel") for strategy in STRATEGY_NAMES]
+        nothing = [Found(strategy, unknown_because="no kernel") for strategy in METHOD_NAMES]
         answer = answer_of(question, nothing, name="job", tool_version="0")
         assert answer.kind == "none"
         assert "no kernel" in answer.sentence
@@ -332,9 +332,9 @@ class TestKnobs:
 
 def test_impossible_strategies_have_a_reason() -> None:
     """No checkpoint leaves only scratch; a language model has no linear probe."""
-    assert set(Question(checkpoint="none").impossible()) == set(STRATEGY_NAMES) - {"scratch"}
+    assert set(Question(checkpoint="none").impossible()) == set(METHOD_NAMES) - {"scratch"}
     assert set(Question(domain="llm-ift").impossible()) == {"linear_probe"}
-    assert set(Question(strategies=("lora", "full_finetune")).impossible()) == set(STRATEGY_NAMES) - {
+    assert set(Question(strategies=("lora", "full_finetune")).impossible()) == set(METHOD_NAMES) - {
         "lora",
         "full_finetune",
     }

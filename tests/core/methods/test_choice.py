@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from trainfare_core.errors import InputError
 from trainfare_core.methods.choice import advantage, choose
 from trainfare_core.methods.evidence import Evidence, comparisons, evidence
-from trainfare_core.methods.methods import STRATEGY_NAMES
+from trainfare_core.methods.methods import METHOD_NAMES
 from trainfare_core.methods.prior import lora_over_capacity, prior
 from trainfare_core.methods.situation import DOMAINS, Situation, metric_kind, task_of, tokens_seen
 
 SITUATIONS = st.builds(
     Situation,
     domain=st.sampled_from([*DOMAINS, "audio-tagging"]),
-    offered=st.sets(st.sampled_from(STRATEGY_NAMES), min_size=2).map(tuple),
+    offered=st.sets(st.sampled_from(METHOD_NAMES), min_size=2).map(tuple),
     samples=st.none() | st.floats(1, 1e10),
     metric=st.sampled_from(["task", "loss", "conserve"]),
     scratch_epochs=st.none() | st.floats(1, 1000),
@@ -103,7 +103,7 @@ def test_adapters_are_over_capacity_by_their_bits() -> None:
 @given(SITUATIONS)
 def test_rules_are_antisymmetric(situation: Situation) -> None:
     """What a rule expects of a against b is the negative of b against a."""
-    for one, other in itertools.combinations(STRATEGY_NAMES, 2):
+    for one, other in itertools.combinations(METHOD_NAMES, 2):
         here, there = prior(situation, one, other), prior(situation, other, one)
         assert here.mean_pct == -there.mean_pct
         assert here.weight == there.weight
@@ -121,7 +121,7 @@ def test_domains_are_placed_by_their_first_word() -> None:
     assert task_of("vision-satellite") == "vision-classification"
     assert task_of("llm-dpo") == "instruction"
     assert task_of("weather") == "unknown"
-    assert tokens_seen(Situation("llm-ift", STRATEGY_NAMES, samples=1000.0)) == 250_000
+    assert tokens_seen(Situation("llm-ift", METHOD_NAMES, samples=1000.0)) == 250_000
 
 
 @pytest.mark.parametrize(
@@ -129,9 +129,9 @@ def test_domains_are_placed_by_their_first_word() -> None:
     [
         {"offered": ("lora",)},
         {"offered": ("lora", "lora")},
-        {"offered": STRATEGY_NAMES, "samples": 0.0},
-        {"offered": STRATEGY_NAMES, "samples": float("nan")},
-        {"offered": STRATEGY_NAMES, "lora_parameters": -1.0},
+        {"offered": METHOD_NAMES, "samples": 0.0},
+        {"offered": METHOD_NAMES, "samples": float("nan")},
+        {"offered": METHOD_NAMES, "lora_parameters": -1.0},
     ],
 )
 def test_an_invalid_question_is_refused(wrong: dict) -> None:

@@ -13,9 +13,9 @@ from trainfare.cli import main
 from trainfare.job import TrainingJob
 from trainfare.methods.request import filled_from, read_strategy_file, request_of
 from trainfare_core.errors import InputError
-from trainfare_core.methods.answer import StrategyAnswer
+from trainfare_core.methods.answer import MethodsAnswer
 from trainfare_core.methods.curves import CurvePoint, LearningCurve, Metric
-from trainfare_core.methods.methods import STRATEGY_NAMES
+from trainfare_core.methods.methods import METHOD_NAMES
 from trainfare_core.methods.pilots import PilotReport
 
 SCRIPT = '''
@@ -68,7 +68,7 @@ def test_one_toml_holds_everything(script: Path, capsys: pytest.CaptureFixture[s
         encoding="utf-8",
     )
     assert run(toml, "--format", "json", "--target-value", 0.5) == 0
-    answer = StrategyAnswer.model_validate_json(capsys.readouterr().out)
+    answer = MethodsAnswer.model_validate_json(capsys.readouterr().out)
     assert (answer.kind, answer.question.target_value, answer.question.known_value) == ("train", 0.5, 0.9)
     assert answer.question.samples == 40_000
     priced = {line.strategy: line for line in answer.lines if line.usd is not None}
@@ -78,7 +78,7 @@ def test_one_toml_holds_everything(script: Path, capsys: pytest.CaptureFixture[s
     assert steps["full_finetune"] == pytest.approx(30 * 2500, rel=0.1)
     assert steps["scratch"] == pytest.approx(17 * steps["full_finetune"], rel=0.1)
     left_out = {line.strategy: line.impossible_because for line in answer.lines if line.usd is None}
-    assert left_out == dict.fromkeys(set(STRATEGY_NAMES) - set(priced), "not asked for")
+    assert left_out == dict.fromkeys(set(METHOD_NAMES) - set(priced), "not asked for")
 
 
 def test_no_recommendation_exits_with_3_and_its_sentence(
@@ -243,7 +243,7 @@ def test_pilots_answer_a_target(script: Path, tmp_path: Path, capsys: pytest.Cap
         f"{script}:sized", *FAST, "--pilot", probe, "--pilot", f"full_finetune={full}", "--target-value", 0.88,
         "--format", "json",
     )  # fmt: skip
-    answer = StrategyAnswer.model_validate_json(capsys.readouterr().out)
+    answer = MethodsAnswer.model_validate_json(capsys.readouterr().out)
     lines = {line.strategy: line for line in answer.lines}
     assert code in (0, 3)
     assert answer.strategy == "linear_probe"

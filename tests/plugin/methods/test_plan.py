@@ -9,8 +9,8 @@ import pytest
 from builders.jobs import job
 from builders.offers import book_of, offer_row
 from builders.profiles import gpt_profile, operation
-from trainfare.methods.plan import strategy_answer
-from trainfare.methods.request import StrategyRequest
+from trainfare.methods.plan import answer_methods
+from trainfare.methods.request import MethodsRequest
 from trainfare.methods.step_change import StepChange
 from trainfare_core.job_profile import JobProfile, OptimizerFacts, ParameterGroup
 from trainfare_core.prediction.language_models.sums import UNPACK_4_BITS
@@ -59,10 +59,10 @@ def test_what_unpacking_costs_decides_between_lora_and_qlora(*, unpacks: bool, c
         instance_type="large", accelerator="A100-SXM-80GB", accelerator_count=1.0,
         accelerator_memory_gib=80.0, usd_per_hour=5.5,
     )  # fmt: skip
-    request = StrategyRequest(
+    request = MethodsRequest(
         domain="llm-ift", samples=20_000, strategies=("lora", "qlora"), within_pct=50, metric="accuracy"
     )
-    answer = strategy_answer(
+    answer = answer_methods(
         job(precision="bf16-true", train_samples=20_000, tokens_per_sample=1024),
         request,
         book_of(small, large),

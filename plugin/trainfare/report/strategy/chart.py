@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from trainfare.report.charts.svg import COLOURS, Figure, draw
 from trainfare.report.wording import usd
-from trainfare_core.methods.answer import StrategyLine
-from trainfare_core.methods.methods import STRATEGIES
+from trainfare_core.methods.answer import MethodLine
+from trainfare_core.methods.methods import METHODS
 
 __all__ = ["strategy_chart"]
 
 
-def strategy_chart(lines: Sequence[StrategyLine], *, against: str) -> str:
+def strategy_chart(lines: Sequence[MethodLine], *, against: str) -> str:
     """
     Return the chart.
 
@@ -24,7 +24,7 @@ def strategy_chart(lines: Sequence[StrategyLine], *, against: str) -> str:
         ImportError: matplotlib is not installed.
     """
     drawn = [
-        (STRATEGIES[line.strategy], line.usd, line.quality, line.quality_value)
+        (METHODS[line.strategy], line.usd, line.quality, line.quality_value)
         for line in lines
         if line.usd is not None and line.quality is not None
     ]

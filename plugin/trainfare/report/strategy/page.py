@@ -7,12 +7,12 @@ from datetime import date
 from trainfare.report.html import chart_of, environment
 from trainfare.report.strategy.chart import strategy_chart
 from trainfare.report.strategy.rows import strategy_text
-from trainfare_core.methods.answer import StrategyAnswer
+from trainfare_core.methods.answer import MethodsAnswer
 
 __all__ = ["render_strategy_html"]
 
 
-def render_strategy_html(answer: StrategyAnswer, *, as_of: date) -> str:
+def render_strategy_html(answer: MethodsAnswer, *, as_of: date) -> str:
     """
     Return the page. Without matplotlib the chart is left out and the page says how to get it.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainfare.report.escape import terminal_text
-from trainfare_core.methods.methods import STRATEGIES
+from trainfare_core.methods.methods import METHODS
 from trainfare_core.methods.pilots import PilotLine, PilotReport, sentences
 
 __all__ = ["render_pilots"]
@@ -29,4 +29,4 @@ def _line(line: PilotLine) -> str:
         else f"end: {final.mid:.4g} [{final.low_80:.4g} - {final.high_80:.4g}]"
     )
     steps = "" if line.steps_to_target is None else f", target reached after {line.steps_to_target:,} steps"
-    return f"  {rank:3} {STRATEGIES[line.strategy].label:18} {value:>9}   {end}{steps}"
+    return f"  {rank:3} {METHODS[line.strategy].label:18} {value:>9}   {end}{steps}"

@@ -18,16 +18,16 @@ from trainfare.report.wording import (
     usd,
 )
 from trainfare_core.figures import percent
-from trainfare_core.methods.answer import StrategyAnswer, StrategyLine
-from trainfare_core.methods.methods import STRATEGIES
+from trainfare_core.methods.answer import MethodLine, MethodsAnswer
+from trainfare_core.methods.methods import METHODS
 from trainfare_core.recommendation import Interval, Option
 
 __all__ = ["StrategyRow", "StrategyText", "strategy_text"]
 
 _IDENTIFIERS: Final = re.compile(
-    r"\b(?:" + "|".join(name for name, facts in STRATEGIES.items() if name not in facts.label) + r")\b"
+    r"\b(?:" + "|".join(name for name, facts in METHODS.items() if name not in facts.label) + r")\b"
 )
-_LABELS: Final[dict[str, str]] = {name: facts.label for name, facts in STRATEGIES.items()}
+_LABELS: Final[dict[str, str]] = {name: facts.label for name, facts in METHODS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class StrategyText:
     reference: str
 
 
-def strategy_text(answer: StrategyAnswer, as_of: date) -> StrategyText:
+def strategy_text(answer: MethodsAnswer, as_of: date) -> StrategyText:
     """
     Return the answer as text.
 
@@ -95,7 +95,7 @@ def strategy_text(answer: StrategyAnswer, as_of: date) -> StrategyText:
         assumptions=tuple(_named(text) for text in answer.assumptions),
         books=tuple(_book(book_line(book, as_of)) for book in answer.price_books),
         shows_within=any(row.within for row in rows),
-        reference="" if answer.reference is None else STRATEGIES[answer.reference].label,
+        reference="" if answer.reference is None else METHODS[answer.reference].label,
     )
 
 
@@ -109,12 +109,12 @@ def _named(text: str) -> str:
 
 
 def _row(
-    line: StrategyLine, cost: Interval, hours: Interval, machine: Option, answer: StrategyAnswer
+    line: MethodLine, cost: Interval, hours: Interval, machine: Option, answer: MethodsAnswer
 ) -> StrategyRow:
     traced = line.traced
     place = f"{place_label(machine)}, {purchase_label(machine.purchase_option)}"
     return StrategyRow(
-        name=STRATEGIES[line.strategy].label,
+        name=METHODS[line.strategy].label,
         picked=line.strategy == answer.strategy,
         cost=interval(cost, "usd"),
         time=interval(hours, "h:auto"),
@@ -139,10 +139,10 @@ def _row(
     )
 
 
-def _expected(line: StrategyLine) -> str:
+def _expected(line: MethodLine) -> str:
     if line.expected_usd is None:
         return "unknown"
-    back = "" if line.falls_back_to is None else f", else {STRATEGIES[line.falls_back_to].label}"
+    back = "" if line.falls_back_to is None else f", else {METHODS[line.falls_back_to].label}"
     return f"{usd(line.expected_usd)}{back}"
 
 
@@ -150,7 +150,7 @@ def _chance(chance: float | None) -> str:
     return "unknown" if chance is None else percent(chance)
 
 
-def _quality(line: StrategyLine, answer: StrategyAnswer) -> str:
+def _quality(line: MethodLine, answer: MethodsAnswer) -> str:
     if line.quality_value is not None:
         value = line.quality_value
         return f"{value.mid:.4g} [{value.low_80:.4g} – {value.high_80:.4g}]"
@@ -162,7 +162,7 @@ def _quality(line: StrategyLine, answer: StrategyAnswer) -> str:
     return f"{change.mid:+.1f} % [{change.low_80:+.1f} – {change.high_80:+.1f}]"
 
 
-def _samples(line: StrategyLine) -> str:
+def _samples(line: MethodLine) -> str:
     if line.samples is None:
         return "unknown"
     value = line.samples
@@ -172,7 +172,7 @@ def _samples(line: StrategyLine) -> str:
     )
 
 
-def _evidence(line: StrategyLine, answer: StrategyAnswer) -> str:
+def _evidence(line: MethodLine, answer: MethodsAnswer) -> str:
     if line.strategy == answer.reference:
         return "the others are compared with it"
     if not line.analogs:
@@ -180,13 +180,13 @@ def _evidence(line: StrategyLine, answer: StrategyAnswer) -> str:
     return f"{line.analogs} similar published comparisons of {len(line.analog_sources)} source(s)"
 
 
-def _left_out(line: StrategyLine) -> str:
+def _left_out(line: MethodLine) -> str:
     if line.impossible_because:
-        return f"{STRATEGIES[line.strategy].label}: not possible: {line.impossible_because}"
-    return f"{STRATEGIES[line.strategy].label}: unknown, because {line.unknown_because}"
+        return f"{METHODS[line.strategy].label}: not possible: {line.impossible_because}"
+    return f"{METHODS[line.strategy].label}: unknown, because {line.unknown_because}"
 
 
-def _pilot(answer: StrategyAnswer) -> tuple[str, ...]:
+def _pilot(answer: MethodsAnswer) -> tuple[str, ...]:
     pilot = answer.pilot
     if pilot is None:
         return ()

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from trainfare.report.escape import terminal_text
 from trainfare.report.strategy.rows import StrategyRow, StrategyText, strategy_text
-from trainfare_core.methods.answer import StrategyAnswer
+from trainfare_core.methods.answer import MethodsAnswer
 
 __all__ = ["print_strategy", "render_strategy"]
 
@@ -23,7 +23,7 @@ _ASCII = str.maketrans({"×": "x", "–": "-"})
 _RULE: Final = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 
 
-def render_strategy(answer: StrategyAnswer, *, as_of: date, width: int | None = None) -> str:
+def render_strategy(answer: MethodsAnswer, *, as_of: date, width: int | None = None) -> str:
     """
     Return the answer as plain text: no colour, no control bytes, the same bytes for the same input.
 
@@ -41,7 +41,7 @@ def render_strategy(answer: StrategyAnswer, *, as_of: date, width: int | None = 
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
 
 
-def print_strategy(answer: StrategyAnswer, *, as_of: date, file: IO[str] | None = None) -> None:
+def print_strategy(answer: MethodsAnswer, *, as_of: date, file: IO[str] | None = None) -> None:
     """
     Print the answer; a terminal gets colour (unless NO_COLOR is set) and its own width.
 

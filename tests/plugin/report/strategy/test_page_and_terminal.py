@@ -19,17 +19,17 @@ from trainfare.report.strategy.page import render_strategy_html
 from trainfare.report.strategy.rows import strategy_text
 from trainfare.report.strategy.terminal import print_strategy, render_strategy
 from trainfare_core.methods.amounts import amount_of
-from trainfare_core.methods.answer import StrategyAnswer
+from trainfare_core.methods.answer import MethodsAnswer
 from trainfare_core.methods.draws import Found, Priced
 from trainfare_core.methods.lines import answer_of
-from trainfare_core.methods.methods import STRATEGIES
+from trainfare_core.methods.methods import METHODS
 from trainfare_core.methods.question import Question
 
 TODAY = date(2026, 11, 24)
 HOSTILE = "</style><script>alert(1)</script>\x1b[31m\u202e"
 
 
-def answer(name: str = "Net", *, instance: str = "g5.2xlarge", **fields: Any) -> StrategyAnswer:
+def answer(name: str = "Net", *, instance: str = "g5.2xlarge", **fields: Any) -> MethodsAnswer:
     question = Question(**{"domain": "vision-cls", "samples": 50_000.0, **fields})
     priced = {"full_finetune": 10.0, "lora": 9.0, "linear_probe": 3.0}
     found: list[Found] = [
@@ -82,7 +82,7 @@ def test_the_page_holds_every_strategy_and_loads_nothing() -> None:
     assert "full_finetune" not in shown
     chart = text[text.index("<svg") : text.index("</svg>")]
     for name in ("full_finetune", "lora", "linear_probe"):
-        assert STRATEGIES[name].label in chart
+        assert METHODS[name].label in chart
     assert "cost to the target, USD" in chart
 
 
@@ -151,7 +151,7 @@ def test_no_answer_has_its_page(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_strategy_has_a_colour_of_the_palette() -> None:
     """The chart can draw whatever the table of strategies holds."""
-    assert all(facts.colour in COLOURS for facts in STRATEGIES.values())
+    assert all(facts.colour in COLOURS for facts in METHODS.values())
 
 
 def test_a_cross_has_bars_of_one_width_in_a_frame_that_is_open() -> None:
