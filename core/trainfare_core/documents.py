@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
 from importlib import resources
 from typing import Annotated, Final, TypeAlias, cast
 
@@ -15,9 +16,12 @@ __all__ = [
     "Finite",
     "Flops",
     "Interval",
+    "KeptDocument",
     "Record",
     "data_text",
     "first_problem",
+    "format_records",
+    "is_flat",
     "is_too_deep",
 ]
 
@@ -31,6 +35,10 @@ Count: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
 """A number of things: below it fits a 64-bit integer."""
 Flops: TypeAlias = Annotated[int, Field(ge=0, le=10**24)]
 """Floating-point operations of a step."""
+
+LONGEST_LIST: Final = 120
+"""Characters of a list of plain values that stays on one line. Chosen: the numbers of a shape do, sentences do not."""
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
 
 
 class Record(BaseModel):
@@ -47,12 +55,73 @@ class Document(Record):
         return self.model_dump_json(indent=1) + "\n"
 
 
+class KeptDocument(Document):
+    """A document that people keep beside their code: its text has one record a line, so that changes are readable."""
+
+    def to_json(self) -> str:
+        """Return JSON text with one record a line; equal documents give equal bytes."""
+        return format_records(json.loads(self.model_dump_json()))
+
+
 class Interval(Record):
     """Median and central 80 % of a quantity: 10 % below `low_80`, 10 % above `high_80`."""
 
     mid: Finite
     low_80: Finite
     high_80: Finite
+
+
+def is_flat(value: object) -> bool:
+    """Return whether a dict holds only plain values and lists of them, or whether a list of plain values is short."""
+    if isinstance(value, dict):
+        entries = cast("dict[object, object]", value).values()
+        return all(_is_plain(entry) or (isinstance(entry, list) and _holds_plain(entry)) for entry in entries)
+    return isinstance(value, list) and _holds_plain(value) and len(_ENCODER.encode(value)) <= LONGEST_LIST
+
+
+def _holds_plain(values: list[object]) -> bool:
+    return all(map(_is_plain, values))
+
+
+def _is_plain(value: object) -> bool:
+    return not isinstance(value, dict | list)
+
+
+def format_records(value: object, *, is_record: Callable[[object], bool] = is_flat) -> str:
+    """
+    Return JSON text with one record a line; what holds several records has one entry a line.
+
+    Example:
+        >>> job = {"name": "gpt", "operations": [{"kind": "matmul", "shape": [1, 8]}, {"kind": "copy", "shape": [8]}]}
+        >>> print(format_records(job), end="")
+        {
+         "name": "gpt",
+         "operations": [
+          {"kind": "matmul", "shape": [1, 8]},
+          {"kind": "copy", "shape": [8]}
+         ]
+        }
+
+    Args:
+        value: what `json.loads` returns.
+        is_record: whether a dict or list stays on one line.
+    """
+    return _format_entry(value, "\n", is_record) + "\n"
+
+
+def _format_entry(value: object, line_break: str, is_record: Callable[[object], bool]) -> str:
+    """Return the text of a value, of which each line but the first begins with `line_break`."""
+    if not isinstance(value, dict | list) or not value or is_record(value):
+        return _ENCODER.encode(value)
+    inner = f"{line_break} "
+    if isinstance(value, dict):
+        entries = [
+            f"{_ENCODER.encode(key)}: {_format_entry(entry, inner, is_record)}"
+            for key, entry in cast("dict[object, object]", value).items()
+        ]
+        return f"{{{inner}{f',{inner}'.join(entries)}{line_break}}}"
+    entries = [_format_entry(entry, inner, is_record) for entry in cast("list[object]", value)]
+    return f"[{inner}{f',{inner}'.join(entries)}{line_break}]"
 
 
 def first_problem(error: ValidationError) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, ValidationError, model_validator
 
-from trainfare_core.documents import Count, Document, Flops, Record, first_problem
+from trainfare_core.documents import Count, Flops, KeptDocument, Record, first_problem
 from trainfare_core.errors import ProfileError
 
 __all__ = [
@@ -390,7 +390,7 @@ class StepInPrecision(Record):
     memory: MemoryFacts
 
 
-class JobProfile(Document):
+class JobProfile(KeptDocument):
     """One training job: operations, memory, batch, plan, and measured times where there are any."""
 
     schema_version: Literal[1] = SCHEMA_VERSION

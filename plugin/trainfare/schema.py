@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from trainfare.prices.verify import PricesVerification
 from trainfare_core.decline_documents import ClaimsAnswer, DecompositionAnswer, ForecastAnswer, WaitAnswer
+from trainfare_core.documents import format_records
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.methods.answer import MethodsAnswer
@@ -96,8 +97,22 @@ def _published(name: str, model: type[BaseModel]) -> PublishedSchema:
     # What users write may leave out what has a default; what trainfare writes leaves out nothing.
     body = model.model_json_schema(mode="validation" if model in _READ else "serialization")
     identity = {"$schema": _DIALECT, "$id": f"urn:trainfare:schema:{name}:{version}"}
-    text = json.dumps(identity | body, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    schema = json.loads(json.dumps(identity | body, sort_keys=True))
+    text = format_records(schema, is_record=_is_record)
     return PublishedSchema(f"{name}-{version}.json", text)
+
+
+def _is_record(part: object) -> bool:
+    """Return whether a part of a schema is no table of properties or definitions, and holds none."""
+    if isinstance(part, dict) and all(isinstance(entry, dict) for entry in part.values()):
+        return False
+    return not _holds_properties(part)
+
+
+def _holds_properties(part: object) -> bool:
+    if isinstance(part, dict):
+        return "properties" in part or any(map(_holds_properties, part.values()))
+    return isinstance(part, list) and any(map(_holds_properties, part))
 
 
 def _main(arguments: list[str]) -> int:

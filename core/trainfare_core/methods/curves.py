@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, ValidationError
 
-from trainfare_core.documents import Document, Record, first_problem
+from trainfare_core.documents import KeptDocument, Record, first_problem
 from trainfare_core.errors import ProfileError
 from trainfare_core.methods.methods import Method
 
@@ -41,7 +41,7 @@ class CurvePoint(Record):
     elapsed_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
-class LearningCurve(Document):
+class LearningCurve(KeptDocument):
     """Learning curve of one run."""
 
     schema_version: Literal[1] = 1
