@@ -4,7 +4,7 @@ Write docs/reliability.md: each promise with its tests, the mutants they caught,
     python scripts/reliability.py            # writes the page
     python scripts/reliability.py --check    # exits with 1 where the committed page is out of date
 
-The promises and their tests stand in docs/reliability/promises.toml. Beside it lie the outcomes: `tests.json` from
+The promises and their tests stand in tests/evidence/promises.toml. Beside it lie the outcomes: `tests.json` from
 `scripts/repeat_under_load.py --record`, `mutants.json` from `make mutants`, `fuzz.json` from `make fuzz`.
 """
 
@@ -33,7 +33,7 @@ else:
     import tomli as tomllib
 
 TOP: Final = Path(__file__).resolve().parents[1]
-FOLDER: Final = TOP / "docs" / "reliability"
+FOLDER: Final = TOP / "tests" / "evidence"
 PAGE: Final = TOP / "docs" / "reliability.md"
 INTRODUCTION: Final = """\
 Each promise has tests that fail without it. Mutants are deliberate faults in the sources (`make mutants`): one counts
@@ -139,7 +139,7 @@ class Repeat:
 
 
 def promises() -> Promises:
-    """Read docs/reliability/promises.toml."""
+    """Read tests/evidence/promises.toml."""
     return Promises.model_validate(
         tomllib.loads((FOLDER / "promises.toml").read_text(encoding="utf-8")), strict=False
     )

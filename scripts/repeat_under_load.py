@@ -6,7 +6,7 @@ Repeat tests in random order beside processes that keep the processors busy, and
     python scripts/repeat_under_load.py --all --repeats 1   # the whole suite
     python scripts/repeat_under_load.py tests/contract      # these
 
-`--record` notes the outcome in docs/reliability/tests.json and writes docs/reliability.md anew. The exit status
+`--record` notes the outcome in tests/evidence/tests.json and writes docs/reliability.md anew. The exit status
 is 1 where a test failed.
 """
 
@@ -118,9 +118,7 @@ def main() -> int:
     parser.add_argument("--busy", type=int, default=8, help="processes that keep the processors busy (8)")
     parser.add_argument("--processes", type=int, default=2, help="of pytest (2)")
     parser.add_argument("--seed", type=int, help="of the first repeat; each has one more than the last")
-    parser.add_argument(
-        "--record", action="store_true", help="note the outcome in docs/reliability/tests.json"
-    )
+    parser.add_argument("--record", action="store_true", help="note the outcome in tests/evidence/tests.json")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends what it has started
     chosen = selected()

@@ -60,7 +60,7 @@ class KeptDocument(Document):
 
     def to_json(self) -> str:
         """Return JSON text with one record a line; equal documents give equal bytes."""
-        return format_records(json.loads(self.model_dump_json()))
+        return format_records(self.model_dump(mode="json"))
 
 
 class Interval(Record):
@@ -103,7 +103,7 @@ def format_records(value: object, *, is_record: Callable[[object], bool] = is_fl
         }
 
     Args:
-        value: what `json.loads` returns.
+        value: of plain values, dicts and lists, as JSON has them.
         is_record: whether a dict or list stays on one line.
     """
     return _format_entry(value, "\n", is_record) + "\n"

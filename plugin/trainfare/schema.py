@@ -6,11 +6,10 @@ A file's name carries the `schema_version` of the documents it describes.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel
 
@@ -97,9 +96,14 @@ def _published(name: str, model: type[BaseModel]) -> PublishedSchema:
     # What users write may leave out what has a default; what trainfare writes leaves out nothing.
     body = model.model_json_schema(mode="validation" if model in _READ else "serialization")
     identity = {"$schema": _DIALECT, "$id": f"urn:trainfare:schema:{name}:{version}"}
-    schema = json.loads(json.dumps(identity | body, sort_keys=True))
-    text = format_records(schema, is_record=_is_record)
+    text = format_records(_sort_keys(identity | body), is_record=_is_record)
     return PublishedSchema(f"{name}-{version}.json", text)
+
+
+def _sort_keys(part: Any) -> Any:
+    if isinstance(part, dict):
+        return {key: _sort_keys(part[key]) for key in sorted(part)}
+    return [_sort_keys(entry) for entry in part] if isinstance(part, list) else part
 
 
 def _is_record(part: object) -> bool:

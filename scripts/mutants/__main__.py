@@ -7,7 +7,7 @@ WORD keeps the mutants whose name contains one of them. A mutant that a test has
 and that test's file are the same, unless `--again` is given: a change elsewhere may hide it.
 
 Mutants that people wrote stand in `written/*.toml`; others are made by rule, one to four of every file of `PACKAGES`.
-With seed 0 the results are put into `docs/reliability/mutants.json` as the run goes, in the place of earlier results of
+With seed 0 the results are put into `tests/evidence/mutants.json` as the run goes, in the place of earlier results of
 the same mutants. The exit status is 1 if a mutant that a person wrote survives, or if a package's score is below 95 %.
 """
 

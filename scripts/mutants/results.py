@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from scripts.mutants.mutant import PACKAGES, TOP, Mutant
+from trainfare_core.documents import format_records
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,7 +21,7 @@ __all__ = [
     *("results_text", "scores", "scores_table", "write_results"),
 ]
 
-RESULTS: Final = TOP / "docs" / "reliability" / "mutants.json"
+RESULTS: Final = TOP / "tests" / "evidence" / "mutants.json"
 EQUIVALENT: Final = Path(__file__).with_name("equivalent.toml")
 
 
@@ -146,7 +147,7 @@ def merged(now: list[Result], before: list[Result], names: list[str]) -> list[Re
 
 def results_text(results: list[Result], *, command: str, not_run: int) -> str:
     """
-    Return the JSON document, one mutant a line.
+    Return the JSON document, one score or mutant a line.
 
     Args:
         results: of the mutants that were run.
@@ -159,9 +160,7 @@ def results_text(results: list[Result], *, command: str, not_run: int) -> str:
         "not_run": not_run,
         "scores": [{**asdict(one), "score": round(one.share, 4)} for one in scores(results)],
     }
-    text = json.dumps(head, indent=1, ensure_ascii=False)[:-2]
-    rows = ",\n".join(json.dumps(asdict(one), ensure_ascii=False) for one in results)
-    return f'{text},\n "mutants": [\n{rows}\n ]\n}}\n'
+    return format_records({**head, "mutants": [asdict(result) for result in results]})
 
 
 def write_results(now: list[Result], names: list[str], file: Path = RESULTS) -> None:

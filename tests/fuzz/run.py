@@ -3,7 +3,7 @@ Fuzz the readers one after the other: `python -m fuzz.run [--seconds 600] [--kee
 
 Each target runs in a process of its own (`fuzz.worker`). What it found lies in `.cache/fuzz/TARGET/findings`, what it
 learned in `.cache/fuzz/TARGET/corpus`, from where the next run goes on; `--keep` writes the smallest inputs that reach the
-same, and those of findings, into the corpus in the repository. The outcome goes to `docs/reliability/fuzz.json`; the exit code is 1 after a finding.
+same, and those of findings, into the corpus in the repository. The outcome goes to `tests/evidence/fuzz.json`; the exit code is 1 after a finding.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fuzz.targets import TARGETS, corpus_of
 __all__ = ["Outcome", "main", "with_outcomes"]
 
 TOP: Final = Path(__file__).parents[2]
-RESULTS: Final = TOP / "docs" / "reliability" / "fuzz.json"
+RESULTS: Final = TOP / "tests" / "evidence" / "fuzz.json"
 WORK: Final = TOP / ".cache" / "fuzz"
 INPUT_S: Final = 20
 """An input that takes longer is a finding: chosen, many times the slowest seed under instrumentation on a busy machine."""

@@ -142,7 +142,7 @@ def test_every_parser_has_a_target() -> None:
 
 @pytest.mark.sources
 def test_published_runs_are_of_targets_that_exist() -> None:
-    """What `docs/reliability/fuzz.json` says, the runner wrote."""
+    """What `tests/evidence/fuzz.json` says, the runner wrote."""
     published = json.loads(RESULTS.read_text(encoding="utf-8"))
     assert published == sorted(published, key=lambda one: one["target"])
     assert {one["target"] for one in published} <= set(TARGETS)
