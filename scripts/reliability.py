@@ -15,6 +15,7 @@ import json
 import platform
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -40,6 +41,8 @@ Each promise has tests that fail without it. Mutants are deliberate faults in th
 for a promise where a test of that promise failed for it. Runs are those that
 `python scripts/repeat_under_load.py --record` has noted: in random order, beside processes that keep the processors
 busy. What the tests count they recorded in that run, each number beside what is promised."""
+WIDTH: Final = 140
+"""Characters of a line of prose."""
 NAMED_MUTANTS: Final = 4
 """Mutants named with a promise; the rest are counted, so that a promise stays on one screen."""
 CASES: Final = "{} cases passed"
@@ -230,11 +233,17 @@ def page() -> str:
         if one.group != group:
             group = one.group
             parts += [f"## {group}", ""]
-        parts += [*_section(one), ""]
+        parts += [*map(_wrap, _section(one)), ""]
     parts += ["## Mutants and fuzzing", "", *_mutants(), *_fuzzing(), ""]
     parts += ["## Repeats under load", "", *_repeats(), ""]
-    parts += ["## Not promised", "", *(f"- {one.says}" for one in table.not_promised), ""]
+    parts += ["## Not promised", "", *(_wrap(f"- {one.says}") for one in table.not_promised), ""]
     return "\n".join(parts)
+
+
+def _wrap(text: str) -> str:
+    """Return a paragraph or an entry of a list in lines."""
+    inner = "  " if text.startswith("- ") else ""
+    return textwrap.fill(text, WIDTH, subsequent_indent=inner, break_long_words=False, break_on_hyphens=False)
 
 
 def _section(one: Promise) -> Iterable[str]:

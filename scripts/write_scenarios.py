@@ -18,6 +18,7 @@ import os
 import re
 import shlex
 import sys
+import textwrap
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -33,6 +34,8 @@ TOP = Path(__file__).resolve().parents[1]
 PAGE = TOP / "docs" / "scenarios.md"
 COUNTED_TO = re.compile(r"Ages are counted to (\d{4}-\d{2}-\d{2})")
 
+WIDTH = 140
+"""Characters of a line of prose."""
 AGREEMENT = 0.005
 """Relative difference at which a check by hand is an error: its figures are rounded to three digits. A "
 "chosen value."""
@@ -177,23 +180,28 @@ def page(as_of: str) -> str:
     """Return the page, ages counted to `as_of` (YYYY-MM-DD)."""
     parts = [
         "# Worked scenarios\n",
-        (
+        _wrap(
             "Written by `python scripts/write_scenarios.py`, which runs each command on the shipped prices and "
             "checks the answer by hand: "
             "steps x time of a step, start-up and the rest, times the price of an hour, and how much of the "
             "accelerators' peak the "
             "predicted step would use. The profiles are traced from `examples/llama_7b.py` and "
-            "`examples/scenario_jobs.py`.\n"
+            "`examples/scenario_jobs.py`."
         ),
+        "",
         f"Ages are counted to {as_of}.\n",
     ]
     for number, scenario in enumerate(SCENARIOS, start=1):
         command, printed, by_hand = answered(scenario, as_of)
         parts.append(
-            f"## {number}. {scenario.title}\n\n{scenario.notice}\n\n```console\n$ "
-            f"{command}\n{printed}```\n\nBy hand: {by_hand}\n"
+            f"## {number}. {scenario.title}\n\n{_wrap(scenario.notice)}\n\n```console\n$ "
+            f"{command}\n{printed}```\n\n{_wrap(f'By hand: {by_hand}')}\n"
         )
     return "\n".join(parts)
+
+
+def _wrap(text: str) -> str:
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def answered(scenario: Scenario, as_of: str) -> tuple[str, str, str]:
