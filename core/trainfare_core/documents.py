@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from importlib import resources
 from typing import Annotated, Final, TypeAlias, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 __all__ = [
     "MAX_DEPTH",
@@ -71,23 +71,24 @@ class Interval(Record):
     high_80: Finite
 
 
-def is_flat(value: object) -> bool:
+def is_flat(value: JsonValue) -> bool:
     """Return whether a dict holds only plain values and lists of them, or whether a list of plain values is short."""
     if isinstance(value, dict):
-        entries = cast("dict[object, object]", value).values()
-        return all(_is_plain(entry) or (isinstance(entry, list) and _holds_plain(entry)) for entry in entries)
+        return all(
+            _is_plain(entry) or (isinstance(entry, list) and _holds_plain(entry)) for entry in value.values()
+        )
     return isinstance(value, list) and _holds_plain(value) and len(_ENCODER.encode(value)) <= LONGEST_LIST
 
 
-def _holds_plain(values: list[object]) -> bool:
+def _holds_plain(values: list[JsonValue]) -> bool:
     return all(map(_is_plain, values))
 
 
-def _is_plain(value: object) -> bool:
+def _is_plain(value: JsonValue) -> bool:
     return not isinstance(value, dict | list)
 
 
-def format_records(value: object, *, is_record: Callable[[object], bool] = is_flat) -> str:
+def format_records(value: JsonValue, *, is_record: Callable[[JsonValue], bool] = is_flat) -> str:
     """
     Return JSON text with one record a line; what holds several records has one entry a line.
 
@@ -109,7 +110,7 @@ def format_records(value: object, *, is_record: Callable[[object], bool] = is_fl
     return _format_entry(value, "\n", is_record) + "\n"
 
 
-def _format_entry(value: object, line_break: str, is_record: Callable[[object], bool]) -> str:
+def _format_entry(value: JsonValue, line_break: str, is_record: Callable[[JsonValue], bool]) -> str:
     """Return the text of a value, of which each line but the first begins with `line_break`."""
     if not isinstance(value, dict | list) or not value or is_record(value):
         return _ENCODER.encode(value)
@@ -117,10 +118,10 @@ def _format_entry(value: object, line_break: str, is_record: Callable[[object], 
     if isinstance(value, dict):
         entries = [
             f"{_ENCODER.encode(key)}: {_format_entry(entry, inner, is_record)}"
-            for key, entry in cast("dict[object, object]", value).items()
+            for key, entry in value.items()
         ]
         return f"{{{inner}{f',{inner}'.join(entries)}{line_break}}}"
-    entries = [_format_entry(entry, inner, is_record) for entry in cast("list[object]", value)]
+    entries = [_format_entry(entry, inner, is_record) for entry in value]
     return f"[{inner}{f',{inner}'.join(entries)}{line_break}]"
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from trainfare.prices.verify import PricesVerification
 from trainfare_core.decline_documents import ClaimsAnswer, DecompositionAnswer, ForecastAnswer, WaitAnswer
@@ -100,20 +100,20 @@ def _published(name: str, model: type[BaseModel]) -> PublishedSchema:
     return PublishedSchema(f"{name}-{version}.json", text)
 
 
-def _sort_keys(part: Any) -> Any:
+def _sort_keys(part: JsonValue) -> JsonValue:
     if isinstance(part, dict):
         return {key: _sort_keys(part[key]) for key in sorted(part)}
     return [_sort_keys(entry) for entry in part] if isinstance(part, list) else part
 
 
-def _is_record(part: object) -> bool:
+def _is_record(part: JsonValue) -> bool:
     """Return whether a part of a schema is no table of properties or definitions, and holds none."""
     if isinstance(part, dict) and all(isinstance(entry, dict) for entry in part.values()):
         return False
     return not _holds_properties(part)
 
 
-def _holds_properties(part: object) -> bool:
+def _holds_properties(part: JsonValue) -> bool:
     if isinstance(part, dict):
         return "properties" in part or any(map(_holds_properties, part.values()))
     return isinstance(part, list) and any(map(_holds_properties, part))
