@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from builders.profiles import operation, profile
 from trainfare_core.documents import format_records
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.strategy.curves import CurvePoint, LearningCurve, Metric
+from trainfare_core.methods.curves import CurvePoint, LearningCurve, Metric
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "docs" / "examples").glob("*.json"))
 PLAIN = (
