@@ -1,6 +1,7 @@
 """One optimizer step as operations with FLOPs, bytes and memory: `StepTrace` records it, `StepFacts` holds it."""
 
-from trainfare.trace.batch_spread import BatchSpread, batch_elements, count_samples, count_tokens
+from trainfare.trace.batch_counts import batch_elements, count_samples, count_tokens
+from trainfare.trace.batch_spread import BatchSpread
 from trainfare.trace.step_facts import StepFacts, untraced_facts
 from trainfare.trace.step_trace import StepTrace
 

@@ -8,13 +8,10 @@ what is done to weights is constant, what is done for each token proportional, a
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
-
-import torch
+from typing import TypeAlias
 
 from trainfare_core.job_profile import BatchVariation, MemoryFacts, OperationGroup
 
@@ -23,15 +20,10 @@ __all__ = [
     "Growth",
     "MeanWork",
     "TracedBatch",
-    "batch_elements",
     "choose_sizes",
-    "count_samples",
-    "count_tokens",
     "mean_work",
 ]
 
-MAX_ITEMS = 64
-"""Items of a nested batch that are visited; a chosen value that bounds the time spent on one batch."""
 SAME_SIZE = 0.01
 """Sizes are counted in steps of 1 %, which bounds the memory of a long run: a factor of a million has 1,400 steps."""
 VARIES_FROM = 0.01
@@ -49,9 +41,6 @@ ONE_TRACE_DOUBT = 0.5
 
 _Key: TypeAlias = tuple[str, str, str]
 """Phase, kind and name of an operation."""
-
-
-TOKEN_KEY = "input_ids"  # noqa: S105 - a dictionary key: the usual name of a (samples, tokens) tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,78 +217,6 @@ class MeanWork:
     def over_mean(self, elements: float) -> float:
         """Return the work of a step with batches of a size, over that of the mean step."""
         return self.growth.at(elements / self.elements) / self.mean
-
-
-def batch_elements(batch: Any) -> int:
-    """
-    Return the number of elements of all tensors in a batch of any form, 0 where there is none.
-
-    Args:
-        batch: what the training DataLoader yields: tensors inside mappings, sequences, dataclasses or other objects.
-
-    >>> batch_elements({"ids": torch.zeros(4, 7), "masks": [torch.zeros(4, 7), None]})
-    56
-    """
-    elements, pending, seen = 0, [batch], set[int]()
-    while pending and len(seen) < MAX_ITEMS:
-        item = pending.pop()
-        if id(item) in seen or isinstance(item, (str, bytes, int, float, type(None))):
-            continue
-        seen.add(id(item))
-        if isinstance(item, torch.Tensor):
-            elements += _numel(item)
-        elif isinstance(item, Mapping):
-            pending.extend(cast("Any", item).values())
-        elif isinstance(item, list | tuple | set):
-            pending.extend(cast("Any", item))
-        elif dataclasses.is_dataclass(item) and not isinstance(item, type):
-            pending.extend(getattr(item, each.name, None) for each in dataclasses.fields(item))
-        else:
-            pending.extend(getattr(item, "__dict__", {}).values())
-    return elements
-
-
-def count_samples(batch: Any) -> int | None:
-    """
-    Return the common length of the first axis of all tensors in a batch.
-
-    Args:
-        batch: what the training DataLoader yields.
-
-    Returns:
-        Samples; None where there is no tensor or the lengths differ.
-    """
-    if isinstance(batch, torch.Tensor):
-        return int(batch.shape[0]) if batch.ndim else None
-    lengths: set[int] = set()
-    pending = [batch]
-    visited = 0
-    while pending and visited < MAX_ITEMS:
-        item = pending.pop()
-        visited += 1
-        if isinstance(item, torch.Tensor):
-            if item.ndim:
-                lengths.add(int(item.shape[0]))
-        elif isinstance(item, Mapping):
-            pending.extend(cast("Any", item).values())
-        elif isinstance(item, list | tuple):
-            pending.extend(cast("Any", item))
-    return lengths.pop() if len(lengths) == 1 else None
-
-
-def count_tokens(batch: Any) -> int | None:
-    """Return the number of elements of a two-axis `input_ids`, padding included; None for any other batch."""
-    if not isinstance(batch, Mapping):
-        return None
-    ids = cast("Any", batch).get(TOKEN_KEY)
-    return int(ids.numel()) if isinstance(ids, torch.Tensor) and ids.ndim == 2 else None
-
-
-def _numel(tensor: torch.Tensor) -> int:
-    try:
-        return int(tensor.numel())
-    except Exception:  # noqa: BLE001 - a nested tensor has no number of elements in some layouts
-        return 0
 
 
 def choose_sizes(sizes: Sequence[int], spread: BatchSpread) -> tuple[int, int | None]:
