@@ -15,7 +15,6 @@ from trainfare.fake_step.user_errors import user_errors
 from trainfare.job import Batches, ChosenBatch, TrainingJob, built, is_builder
 from trainfare.trace import BatchSpread, batch_elements, count_samples, count_tokens
 from trainfare.trace.batch_spread import TracedBatch, choose_sizes, mean_work
-from trainfare.trace.module_totals import adding_up
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 
@@ -107,12 +106,12 @@ def trace_batches(
     other = None
     if second is not None:
         larger = trace(replace(job, batch=ChosenBatch.of(batches[second])))
-        other = TracedBatch(float(sizes[second]), larger.operations, larger.memory)
-    work = mean_work(TracedBatch(float(sizes[first]), profile.operations, profile.memory), spread, other)
+        other = TracedBatch(float(sizes[second]), larger)
+    work = mean_work(TracedBatch(float(sizes[first]), profile), spread, other)
     return profile.model_copy(
         update={
             "operations": work.operations,
-            "modules": adding_up(((each, 1.0) for each in profile.modules), work.operations),
+            "modules": work.modules,
             "memory": work.memory,
             "batch": profile.batch.model_copy(
                 update={"variation": work.variation, **_samples(profile, batches)}

@@ -9,8 +9,7 @@ import torch
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.timing.step_timer import StepTimes
 from trainfare.trace import StepFacts
-from trainfare.trace.batch_spread import MeanWork
-from trainfare.trace.module_totals import adding_up
+from trainfare.trace.batch_spread import MeanWork, Work
 from trainfare_core._version import __version__
 from trainfare_core.job_profile import BatchFacts, JobProfile, MeasuredStep, ProfileSource
 
@@ -31,6 +30,7 @@ def measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> 
     """
     facts, plan, sizes = run.facts, run.plan(), run.sizes()
     micro, work = sizes.micro_batch_size, step.mean_work(run.spread)
+    mean: Work = work or step
     norms = step.batch_norms.synchronized(asked=facts.sync_batchnorm)
     weights_bytes = sum(group.parameter_bytes for group in step.parameters) + step.memory.buffer_bytes
     every_note = [*notes, *step.notes, *plan.notes, *sizes.notes]
@@ -48,13 +48,11 @@ def measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> 
             compiled=run.tracing.compiled or step.compiled,
         ),
         precision=facts.precision,
-        operations=step.operations if work is None else work.operations,
-        modules=step.modules
-        if work is None
-        else adding_up(((each, 1.0) for each in step.modules), work.operations),
+        operations=mean.operations,
+        modules=mean.modules,
         parameters=step.parameters,
         optimizer=step.optimizer,
-        memory=step.memory if work is None else work.memory,
+        memory=mean.memory,
         batch=BatchFacts(
             micro_batch_size=micro,
             samples_per_step=None

@@ -9,11 +9,13 @@ what is done to weights is constant, what is done for each token proportional, a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
-from trainfare_core.job_profile import BatchVariation, MemoryFacts, OperationGroup
+from trainfare.trace.weighted_sum import add_modules, add_rows, amounts_of, with_amounts
+from trainfare_core.job_profile import BatchVariation, MemoryFacts, ModuleWork, OperationGroup
 
 __all__ = [
     "BatchSpread",
@@ -172,6 +174,25 @@ class BatchSpread:
         return max((size for size, _ in self.sizes()), default=0.0)
 
 
+class Work(Protocol):
+    """The work of one optimizer step, as `StepFacts` and `JobProfile` have it."""
+
+    @property
+    def operations(self) -> tuple[OperationGroup, ...]:
+        """Of the whole step."""
+        ...
+
+    @property
+    def modules(self) -> tuple[ModuleWork, ...]:
+        """The same work by submodule."""
+        ...
+
+    @property
+    def memory(self) -> MemoryFacts:
+        """Of one micro-batch."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class TracedBatch:
     """
@@ -179,18 +200,11 @@ class TracedBatch:
 
     Attributes:
         elements: of one micro-batch.
-        operations: of one optimizer step.
-        memory: of one micro-batch.
+        step: its work.
     """
 
     elements: float
-    operations: tuple[OperationGroup, ...]
-    memory: MemoryFacts
-
-    @property
-    def flops(self) -> int:
-        """FLOPs of the step."""
-        return sum(group.flops for group in self.operations)
+    step: Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +214,7 @@ class MeanWork:
 
     Attributes:
         operations: of the mean step; shapes are those of the traced batch.
+        modules: the same work by submodule.
         memory: of the largest batch.
         variation: how far the batches vary.
         growth: of the whole step's work with the size.
@@ -208,6 +223,7 @@ class MeanWork:
     """
 
     operations: tuple[OperationGroup, ...]
+    modules: tuple[ModuleWork, ...]
     memory: MemoryFacts
     variation: BatchVariation
     growth: Growth
@@ -250,20 +266,32 @@ def mean_work(traced: TracedBatch, spread: BatchSpread, other: TracedBatch | Non
         spread: sizes of the run's batches.
         other: the same step for a batch of another size; None: what is done for a batch is proportional to its size.
     """
-    found, at = _growths(traced, other), traced.elements
-    whole = _growth(_total(traced), None if other is None else (_total(other), other.elements / at))
+
+    def growth_of(amount: Callable[[Work], int]) -> Growth:
+        if other is None:
+            return Growth()
+        return Growth.between(amount(traced.step), amount(other.step), other.elements / traced.elements)
+
+    step, at = traced.step, traced.elements
+    growths = {} if other is None else _growths(traced, other)
+    whole = growth_of(_total)
     mean, deviation = spread.mean_of(at, whole)
     assumed = ONE_TRACE_DOUBT * abs(math.log(mean)) if other is None else 0.0
     sizes = spread.sizes() or [(at, 1)]
     smallest, largest = (
-        sum(round(each.flops * _growths_of(each, found)[0].at(size / at)) for each in traced.operations)
+        sum(round(group.flops * _growths_of(group, growths)[0].at(size / at)) for group in step.operations)
         for size in (sizes[0][0], sizes[-1][0])
     )
+    operations = tuple(
+        _scale(group, *(spread.mean_of(at, growth)[0] for growth in _growths_of(group, growths)))
+        for group in step.operations
+    )
     return MeanWork(
-        operations=tuple(
-            _scaled(group, spread, at, _growths_of(group, found)) for group in traced.operations
+        operations=operations,
+        modules=add_modules([(step.modules, 1.0)], operations),
+        memory=_memory_of(
+            step.memory, growth_of(lambda work: work.memory.saved_activation_bytes), sizes[-1][0] / at
         ),
-        memory=_memory_of(traced, other, sizes[-1][0] / at),
         variation=BatchVariation(
             batches=spread.batches,
             smallest_flops=smallest,
@@ -276,13 +304,10 @@ def mean_work(traced: TracedBatch, spread: BatchSpread, other: TracedBatch | Non
     )
 
 
-def _total(traced: TracedBatch) -> int:
+def _total(step: Work) -> int:
     """Return the FLOPs of a step, or its bytes where it has none."""
-    return traced.flops or sum(group.bytes_moved for group in traced.operations)
-
-
-def _growth(here: int, there: tuple[int, float] | None) -> Growth:
-    return Growth() if there is None else Growth.between(here, *there)
+    flops = sum(group.flops for group in step.operations)
+    return flops or sum(group.bytes_moved for group in step.operations)
 
 
 def _variable_bytes(group: OperationGroup) -> int:
@@ -293,77 +318,48 @@ def _key(group: OperationGroup) -> _Key:
     return group.phase, group.kind, group.name
 
 
-def _growths(traced: TracedBatch, other: TracedBatch | None) -> _Growths:
-    """Return how FLOPs and variable bytes of every operation grow, by name; nothing where one size was traced."""
-    if other is None:
-        return {}
-    here, there = _sums(traced.operations), _sums(other.operations)
+def _growths(traced: TracedBatch, other: TracedBatch) -> _Growths:
+    """Return how FLOPs and variable bytes of every operation grow, by name."""
+    here, there = (
+        add_rows((_key(group), (group.flops, _variable_bytes(group)), 1) for group in batch.step.operations)
+        for batch in (traced, other)
+    )
     ratio = other.elements / traced.elements
-    return {
-        key: (
-            Growth.between(flops, there.get(key, (0, 0))[0], ratio),
-            Growth.between(moved, there.get(key, (0, 0))[1], ratio),
-        )
-        for key, (flops, moved) in here.items()
-    }
+    growths: _Growths = {}
+    for key, amounts in here.items():
+        pairs = zip(amounts, there.get(key, (0, 0)), strict=True)
+        by_flops, by_bytes = (Growth.between(*pair, ratio) for pair in pairs)
+        growths[key] = (by_flops, by_bytes)
+    return growths
 
 
-def _sums(operations: Sequence[OperationGroup]) -> dict[_Key, tuple[int, int]]:
-    sums: dict[_Key, tuple[int, int]] = {}
-    for group in operations:
-        flops, moved = sums.get(_key(group), (0, 0))
-        sums[_key(group)] = (flops + group.flops, moved + _variable_bytes(group))
-    return sums
-
-
-def _growths_of(group: OperationGroup, found: _Growths) -> tuple[Growth, Growth]:
+def _growths_of(group: OperationGroup, growths: _Growths) -> tuple[Growth, Growth]:
     """Return how a group's FLOPs and bytes grow; the update, and what moves weights alone, do not."""
     if group.phase == "optimizer":
         return _CONSTANT, _CONSTANT
     usual = Growth() if _variable_bytes(group) else _CONSTANT
-    return found.get(_key(group), (usual, usual))
+    return growths.get(_key(group), (usual, usual))
 
 
-def _scaled(
-    group: OperationGroup, spread: BatchSpread, at: float, growths: tuple[Growth, Growth]
-) -> OperationGroup:
-    """Return a group with the work of the mean batch."""
-    by_flops, by_bytes = (spread.mean_of(at, growth)[0] for growth in growths)
+def _scale(group: OperationGroup, by_flops: float, by_bytes: float) -> OperationGroup:
+    """Return a group with more FLOPs and more variable bytes by these factors."""
     moved = group.bytes_moved
     factor = 1.0 + _variable_bytes(group) * (by_bytes - 1.0) / moved if moved else 1.0
-    read, written = round(group.bytes_read * factor), round(group.bytes_written * factor)
-    return group.model_copy(
-        update={
-            "flops": round(group.flops * by_flops),
-            "bytes_read": read,
-            "bytes_written": written,
-            "bytes_fixed": min(group.bytes_fixed, read + written),
-        }
-    )
+    weights = (1, by_flops, factor, factor, 1)
+    return with_amounts(group, map(operator.mul, amounts_of(group), weights))
 
 
-def _memory_of(traced: TracedBatch, other: TracedBatch | None, ratio: float) -> MemoryFacts:
+def _memory_of(memory: MemoryFacts, growth: Growth, ratio: float) -> MemoryFacts:
     """Return the memory of a batch of another size: whether a run fits is decided by its largest batch."""
-    memory = traced.memory
-    there = None if other is None else other.memory
-    growth = _growth(
-        memory.saved_activation_bytes,
-        None if there is None or other is None
-        else (there.saved_activation_bytes, other.elements / traced.elements),
-    )  # fmt: skip
-
-    def grown(size: int, by: Growth = growth) -> int:
-        return round(size * by.at(ratio))
-
-    return memory.model_copy(
-        update={
-            "saved_activation_bytes": grown(memory.saved_activation_bytes),
-            "input_bytes": grown(memory.input_bytes, Growth()),
-            "largest_temporary_bytes": grown(memory.largest_temporary_bytes),
-            "moments": tuple(
-                moment.model_copy(update={"activation_bytes": grown(moment.activation_bytes)})
-                for moment in memory.moments
-            ),
-            "blocks": None if memory.blocks is None else memory.blocks.scaled(growth.at(ratio)),
-        }
+    factor = growth.at(ratio)
+    grown = {
+        name: round(getattr(memory, name) * factor)
+        for name in ("saved_activation_bytes", "largest_temporary_bytes")
+    }
+    moments = tuple(
+        moment.model_copy(update={"activation_bytes": round(moment.activation_bytes * factor)})
+        for moment in memory.moments
     )
+    blocks = None if memory.blocks is None else memory.blocks.scaled(factor)
+    inputs = round(memory.input_bytes * ratio)
+    return memory.model_copy(update={**grown, "input_bytes": inputs, "moments": moments, "blocks": blocks})

@@ -9,25 +9,22 @@ many of them an optimizer step has.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final, TypeAlias
 
-from trainfare.trace.module_totals import adding_up
-from trainfare.trace.step_facts import StepFacts
+from trainfare.trace.step_facts import StepFacts, add_steps
 from trainfare_core.figures import percent
-from trainfare_core.job_profile import MemoryFacts, MemoryMoment, OperationGroup
 
-__all__ = ["BatchKind", "KindsOfBatches", "mixed_batches", "mixed_step"]
+__all__ = ["BatchKind", "KindsOfBatches", "mixed_batches"]
 
 BatchKind: TypeAlias = tuple[int, ...]
 """The places of the optimizers that step in a batch, in their order; empty where none does."""
 
 MAX_SEQUENCE: Final = 4096
 """Batches whose kind is kept; a chosen value that bounds memory, above any period of optimizers."""
-MAX_MOMENTS: Final = 64
 MAX_CHARACTERS: Final = 500
-"""Both are what a profile holds."""
+"""What a profile holds."""
 
 
 class KindsOfBatches:
@@ -87,37 +84,6 @@ class KindsOfBatches:
         return sum(len(kind) * count for kind, count in self.per_step().items()) or 1.0
 
 
-@dataclass(slots=True)
-class _Sum:
-    launches: float = 0.0
-    flops: float = 0.0
-    bytes_read: float = 0.0
-    bytes_written: float = 0.0
-    bytes_fixed: float = 0.0
-
-
-def mixed_step(parts: Sequence[tuple[StepFacts, float]]) -> StepFacts:
-    """
-    Return the sum of steps, each times its weight.
-
-    Memory is that of the step that needs most; parameters and optimizer are those of the last part.
-
-    Args:
-        parts: at least one step, and how many of it the mean step has.
-    """
-    if len(parts) == 1 and parts[0][1] == 1.0:
-        return parts[0][0]
-    last, operations = parts[-1][0], _operations(parts)
-    return replace(
-        last,
-        operations=operations,
-        modules=adding_up(((each, weight) for step, weight in parts for each in step.modules), operations),
-        memory=_memory([step.memory for step, weight in parts if weight > 0]),
-        optimizer_calls=max(step.optimizer_calls for step, _ in parts),
-        notes=tuple(dict.fromkeys(note for step, _ in parts for note in step.notes)),
-    )
-
-
 def mixed_batches(
     kinds: KindsOfBatches, traced: Mapping[BatchKind, StepFacts], left_out: Sequence[str]
 ) -> StepFacts:
@@ -133,7 +99,7 @@ def mixed_batches(
     last = list(traced.values())[-1]
     parts = [(traced[kind], count) for kind, count in per_step.items() if kind in traced]
     missing = sum(count for kind, count in per_step.items() if kind not in traced)
-    step = mixed_step([*parts, (last, 0.0)])
+    step = add_steps([*parts, (last, 0.0)])
     said: list[str] = []
     stepping = {kind: count for kind, count in per_step.items() if kind}
     if len(stepping) > 1:
@@ -156,56 +122,3 @@ def _names(kind: BatchKind) -> str:
     counts = Counter(kind)
     shown = (f"{place + 1}" + (f" ({times} times)" if times > 1 else "") for place, times in counts.items())
     return f"optimizer{'s' if len(counts) > 1 else ''} {' and '.join(shown)}"
-
-
-def _operations(parts: Sequence[tuple[StepFacts, float]]) -> tuple[OperationGroup, ...]:
-    sums: dict[OperationGroup, _Sum] = {}
-    for step, weight in parts:
-        for group in step.operations:
-            # The key is the group without its amounts.
-            key = group.model_copy(update=dict.fromkeys(_AMOUNTS, 0))
-            total = sums.setdefault(key, _Sum())
-            for name in _AMOUNTS:
-                setattr(total, name, getattr(total, name) + weight * getattr(group, name))
-    return tuple(_rounded(sums.items()))
-
-
-_AMOUNTS: Final = ("launches", "flops", "bytes_read", "bytes_written", "bytes_fixed")
-
-
-def _rounded(sums: Iterable[tuple[OperationGroup, _Sum]]) -> Iterable[OperationGroup]:
-    """Round the amounts; what is cut off from the launches of one group is added to the next, so that none is lost."""
-    carried = 0.0
-    for key, total in sums:
-        launches = max(0, round(total.launches + carried))
-        carried += total.launches - launches
-        read, written = round(total.bytes_read), round(total.bytes_written)
-        amounts = {
-            "launches": launches,
-            "flops": round(total.flops),
-            "bytes_read": read,
-            "bytes_written": written,
-            "bytes_fixed": min(round(total.bytes_fixed), read + written),
-        }
-        if any(amounts.values()):
-            yield key.model_copy(update=amounts)
-
-
-def _memory(all_parts: Sequence[MemoryFacts]) -> MemoryFacts:
-    moments = dict.fromkeys(moment for part in all_parts for moment in part.moments)
-    sizes = (
-        "saved_activation_bytes",
-        "gradient_bytes",
-        "buffer_bytes",
-        "input_bytes",
-        "largest_temporary_bytes",
-    )
-    return MemoryFacts(
-        **{name: max(getattr(part, name) for part in all_parts) for name in sizes},
-        moments=tuple(sorted(moments, key=_all_bytes, reverse=True)[:MAX_MOMENTS]),
-        blocks=max(all_parts, key=lambda part: part.saved_activation_bytes).blocks,
-    )
-
-
-def _all_bytes(moment: MemoryMoment) -> int:
-    return moment.activation_bytes + moment.fixed_bytes + moment.gradient_bytes + moment.optimizer_bytes

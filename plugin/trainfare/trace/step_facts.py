@@ -11,9 +11,10 @@ from torch.optim.optimizer import Optimizer
 
 from trainfare.trace import module_facts
 from trainfare.trace.batch_spread import BatchSpread, MeanWork, TracedBatch, mean_work
+from trainfare.trace.weighted_sum import add_modules, add_operations, largest_memory
 from trainfare_core.job_profile import MemoryFacts, ModuleWork, OperationGroup, OptimizerFacts, ParameterGroup
 
-__all__ = ["StepFacts", "untraced_facts"]
+__all__ = ["StepFacts", "add_steps", "untraced_facts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class StepFacts:
     @property
     def batch(self) -> TracedBatch:
         """The work of this step, with the size of its micro-batch."""
-        return TracedBatch(float(self.elements), self.operations, self.memory)
+        return TracedBatch(float(self.elements), self)
 
     @property
     def flops(self) -> int:
@@ -77,6 +78,29 @@ class StepFacts:
     def with_note(self, note: str) -> StepFacts:
         """Return the same facts with one more note."""
         return replace(self, notes=(*self.notes, note))
+
+
+def add_steps(parts: Sequence[tuple[StepFacts, float]]) -> StepFacts:
+    """
+    Return the sum of steps, each times its weight.
+
+    Operations and the work of submodules are added by key, memory is that of the step that needs most, notes are those
+    of all steps, and what else is known of a step is that of the last part.
+
+    Args:
+        parts: at least one step, and how many of it the sum has.
+    """
+    if len(parts) == 1 and parts[0][1] == 1.0:
+        return parts[0][0]
+    operations = add_operations((step.operations, weight) for step, weight in parts)
+    return replace(
+        parts[-1][0],
+        operations=operations,
+        modules=add_modules(((step.modules, weight) for step, weight in parts), operations),
+        memory=largest_memory([step.memory for step, weight in parts if weight > 0]),
+        optimizer_calls=max(step.optimizer_calls for step, _ in parts),
+        notes=tuple(dict.fromkeys(note for step, _ in parts for note in step.notes)),
+    )
 
 
 def untraced_facts(module: torch.nn.Module, optimizers: Sequence[Optimizer]) -> StepFacts:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from trainfare.trace.mixture import MAX_CHARACTERS, mixed_step
-from trainfare.trace.step_facts import StepFacts
+from trainfare.trace.mixture import MAX_CHARACTERS
+from trainfare.trace.step_facts import StepFacts, add_steps
 
 __all__ = ["PhaseSignature", "TrainingPhases"]
 
@@ -115,7 +115,7 @@ class TrainingPhases:
             parts.append((step, length / total))
         # Of the last part parameters and optimizer are taken: the most state decides whether a run fits.
         parts.sort(key=lambda part: part[0].optimizer.state_bytes)
-        return mixed_step(parts), self._sentence(lengths)
+        return add_steps(parts), self._sentence(lengths)
 
     def _nearest(self, place: int) -> StepFacts:
         found = [(abs(other - place), phase.step) for other, phase in enumerate(self._phases) if phase.step]
