@@ -23,7 +23,7 @@ from trainfare.fake_step.fake_tensors import Faker
 from trainfare.fake_step.forward_log import ForwardLog
 from trainfare.fake_step.trainer_stub import TrainerStub
 from trainfare.trace import StepFacts, StepTrace
-from trainfare.trace.longer_step import ShortStep, ThreeSteps, longer_step
+from trainfare.trace.longer_step import ShortStep, longer_step
 from trainfare.trace.repetition import Item, NotRepeatedError, extended_sequence
 
 __all__ = ["Optimized", "repeated_step"]
@@ -74,7 +74,7 @@ def repeated_step(
     versions = _Versions(module, batch, tensors, blocks, optimized, precision, first_batch)
     with _no_collection():
         versions.compare_forward()
-        steps = ThreeSteps(*(versions.step(SHORTEST + more, batch_bytes) for more in range(3)))
+        steps = [versions.step(SHORTEST + more, batch_bytes) for more in range(3)]
     return longer_step(steps, blocks.pieces - SHORTEST, module, micro_batches)
 
 

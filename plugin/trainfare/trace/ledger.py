@@ -6,14 +6,13 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Final, NamedTuple, TypeAlias, cast
 
-from trainfare.trace.repetition import Item, Three, extended, extended_sequence, same
+from trainfare.trace.repetition import Item, extend_rows, extended_sequence, same
 from trainfare_core.job_profile import ModuleWork, OperationGroup, OperationKind, Phase
 
 __all__ = ["Fused", "Ledger", "Line", "OptimizerCall", "multi_tensor_launches"]
 
-_Key = TypeVar("_Key")
 Fused: TypeAlias = Callable[[int], None]
 
 # Limits of one multi-tensor launch, from `aten/src/ATen/native/cuda/MultiTensorApply.cuh`.
@@ -93,9 +92,13 @@ class OptimizerCall:
     loop: int = 0
     parameter_groups: int = 1
 
-    def amounts(self) -> tuple[int, int, int, int]:
+    def of_tensors(self) -> tuple[int, ...]:
         """Return what grows with the tensors: lists, and bytes read, written and of new tensors."""
         return self.lists, self.bytes_read, self.bytes_written, self.new_bytes
+
+    def of_loop(self) -> tuple[int, ...]:
+        """Return what is the same in all operations of an update: parameters and their groups."""
+        return self.loop, self.parameter_groups
 
 
 def multi_tensor_launches(sizes: Sequence[int], lists: int) -> int:
@@ -179,20 +182,16 @@ class Ledger:
         Raises:
             NotRepeatedError: the operations do not grow in the same way with each piece.
         """
-        made = Ledger()
-        for tallies, target in (
-            ((self._tallies, second._tallies, third._tallies), made._tallies),
-            ((self._accumulations, second._accumulations, third._accumulations), made._accumulations),
-        ):
-            a, b, c = ({line: tally.amounts() for line, tally in each.items()} for each in tallies)
-            target.update((line, _Tally(*amounts)) for line, amounts in _longer_rows(a, b, c, more).items())
-        mine, one, two = (
-            {key: tuple(work) for key, work in rows.items()}
-            for rows in (self._modules, second._modules, third._modules)
+        tallies, accumulations = (
+            {line: _Tally(*amounts) for line, amounts in extend_rows(map(_rows, tables), more).items()}
+            for tables in (
+                (self._tallies, second._tallies, third._tallies),
+                (self._accumulations, second._accumulations, third._accumulations),
+            )
         )
-        made._modules.update((key, list(work)) for key, work in _longer_rows(mine, one, two, more).items())
-        made._optimizer = _longer_updates(self._optimizer, second._optimizer, third._optimizer, more)
-        return made
+        updates = _longer_updates((self._optimizer, second._optimizer, third._optimizer), more)
+        modules = extend_rows((self._modules, second._modules, third._modules), more)
+        return Ledger(tallies, accumulations, updates, modules)
 
     def unknown_names(self) -> list[str]:
         """Return the names of operations whose FLOPs are unknown, sorted."""
@@ -317,47 +316,26 @@ def _order(group: OperationGroup) -> tuple[int, bool, str, str, str, tuple[int, 
     return phase, group.recomputed, group.kind, group.name, group.dtype, group.shape, group.in_block
 
 
-def _longer_rows(
-    first: Mapping[_Key, tuple[int, ...]],
-    second: Mapping[_Key, tuple[int, ...]],
-    third: Mapping[_Key, tuple[int, ...]],
-    more: int,
-) -> dict[_Key, tuple[int, ...]]:
-    same(first.keys(), second.keys(), third.keys())
-    return {
-        key: tuple(
-            extended(Three(*each), more) for each in zip(amounts, second[key], third[key], strict=True)
-        )
-        for key, amounts in first.items()
-    }
+def _rows(tallies: Mapping[Line, _Tally]) -> dict[Line, tuple[int, ...]]:
+    return {line: tally.amounts() for line, tally in tallies.items()}
 
 
-def _longer_updates(
-    first: Sequence[OptimizerCall], second: Sequence[OptimizerCall], third: Sequence[OptimizerCall], more: int
-) -> list[OptimizerCall]:
+def _longer_updates(updates: Sequence[Sequence[OptimizerCall]], more: int) -> list[OptimizerCall]:
     """Return the operations of a longer module's update: more of them, or over more tensors."""
-    a, b, c = (_by_operation(calls) for calls in (first, second, third))
-    same(list(a), list(b), list(c))
+    by_operation = [_by_operation(calls) for calls in updates]
+    same(*(list(calls) for calls in by_operation))
     made: list[OptimizerCall] = []
-    for key, calls in a.items():
-        if len(calls) == len(b[key]) == len(c[key]):
-            made += [_larger(*each, more) for each in zip(calls, b[key], c[key], strict=True)]
+    for key in by_operation[0]:
+        first, second, third = (calls[key] for calls in by_operation)
+        if len(first) == len(second) == len(third):
+            made += [_larger(calls, more) for calls in zip(first, second, third, strict=True)]
             continue
         # One size may be the number of all parameters; those of a list are paired with themselves alone.
-        loop, parameter_groups = (
-            extended(Three(*(getattr(each[key][0], name) for each in (a, b, c))), more)
-            for name in ("loop", "parameter_groups")
-        )
-        name, dtype, _ = key
-        items = extended_sequence(_items(calls), _items(b[key]), _items(c[key]), more)
+        shared = _extend([calls[0].of_loop() for calls in (first, second, third)], more)
+        items = extended_sequence(_items(first), _items(second), _items(third), more)
         made += [
             OptimizerCall(
-                name,
-                dtype,
-                (item.amounts[0], *cast("tuple[int, ...]", item.key)),
-                *_four(item.amounts[1:]),
-                loop,
-                parameter_groups,
+                *key[:2], (item.amounts[0], *cast("tuple[int, ...]", item.key)), *item.amounts[1:], *shared
             )
             for item in items
         ]
@@ -365,28 +343,23 @@ def _longer_updates(
 
 
 def _items(calls: Iterable[OptimizerCall]) -> list[Item]:
-    return [Item(call.sizes[1:], (call.sizes[0], *call.amounts())) for call in calls]
+    return [Item(call.sizes[1:], (call.sizes[0], *call.of_tensors())) for call in calls]
 
 
-def _four(amounts: Sequence[int]) -> tuple[int, int, int, int]:
-    lists, read, written, new = amounts
-    return lists, read, written, new
-
-
-def _larger(first: OptimizerCall, second: OptimizerCall, third: OptimizerCall, more: int) -> OptimizerCall:
+def _larger(calls: Sequence[OptimizerCall], more: int) -> OptimizerCall:
     """Return one operation of the update, which may be over the tensors of all blocks."""
-    calls = (first, second, third)
-    if len(first.sizes) == len(second.sizes) == len(third.sizes):
-        sizes = [extended(Three(*each), more) for each in zip(*(call.sizes for call in calls), strict=True)]
+    sizes = [call.sizes for call in calls]
+    if len(set(map(len, sizes))) == 1:
+        all_sizes = _extend(sizes, more)
     else:
-        one, two, three = ([Item((), (size,)) for size in call.sizes] for call in calls)
-        sizes = [item.amounts[0] for item in extended_sequence(one, two, three, more)]
-    amounts = [extended(Three(*each), more) for each in zip(*(call.amounts() for call in calls), strict=True)]
-    loop, parameter_groups = (
-        extended(Three(*(getattr(call, name) for call in calls)), more)
-        for name in ("loop", "parameter_groups")
-    )
-    return OptimizerCall(first.name, first.dtype, tuple(sizes), *_four(amounts), loop, parameter_groups)
+        one, two, three = ([Item((), (size,)) for size in each] for each in sizes)
+        all_sizes = [item.amounts[0] for item in extended_sequence(one, two, three, more)]
+    amounts = _extend([(*call.of_tensors(), *call.of_loop()) for call in calls], more)
+    return OptimizerCall(calls[0].name, calls[0].dtype, tuple(all_sizes), *amounts)
+
+
+def _extend(steps: Iterable[Sequence[int]], more: int) -> list[int]:
+    return extend_rows(({"": amounts} for amounts in steps), more)[""]
 
 
 def _by_operation(calls: Iterable[OptimizerCall]) -> dict[tuple[str, str, bool], list[OptimizerCall]]:

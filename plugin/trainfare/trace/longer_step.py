@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, TypeVar, cast
 
 import torch
 
@@ -13,11 +13,14 @@ from trainfare.trace import module_facts
 from trainfare.trace.ledger import Ledger
 from trainfare.trace.live_memory import MemoryChange, moments_of
 from trainfare.trace.module_work import ModuleWatch
-from trainfare.trace.repetition import Item, NotRepeatedError, Three, extended, extended_sequence, same
+from trainfare.trace.repetition import Item, NotRepeatedError, extend_rows, extended_sequence, same
 from trainfare.trace.step_facts import StepFacts
+from trainfare_core.documents import Record
 from trainfare_core.job_profile import BlockFacts, MemoryFacts, OptimizerFacts, ParameterGroup
 
-__all__ = ["ShortStep", "ThreeSteps", "longer_step"]
+__all__ = ["ShortStep", "longer_step"]
+
+_Record = TypeVar("_Record", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +39,9 @@ class ShortStep:
     changes: Sequence[MemoryChange]
 
 
-class ThreeSteps(NamedTuple):
-    """
-    The steps of three versions.
-
-    Attributes:
-        first: of the shortest.
-        second: with one more piece of equal blocks.
-        third: with two more.
-    """
-
-    first: ShortStep
-    second: ShortStep
-    third: ShortStep
-
-
-def longer_step(steps: ThreeSteps, more: int, module: torch.nn.Module, micro_batches: int) -> StepFacts:
+def longer_step(
+    steps: Sequence[ShortStep], more: int, module: torch.nn.Module, micro_batches: int
+) -> StepFacts:
     """
     Return the step of a module of which three short versions were traced.
 
@@ -59,7 +49,7 @@ def longer_step(steps: ThreeSteps, more: int, module: torch.nn.Module, micro_bat
     the whole module must be those that it has.
 
     Args:
-        steps: of the versions.
+        steps: of the versions: the shortest, with one more piece of equal blocks, and with two more.
         more: pieces of equal blocks that the module has beyond the shortest version.
         module: the whole module.
         micro_batches: forward and backward passes in one optimizer step.
@@ -69,23 +59,22 @@ def longer_step(steps: ThreeSteps, more: int, module: torch.nn.Module, micro_bat
     """
     facts = [step.facts for step in steps]
     parameters = module_facts.parameter_groups(module)
-    _check_parameters(
-        [{_kind(group): group for group in each.parameters} for each in facts], parameters, more
-    )
-    whole = same(*(replace(each, **_DIFFERENT) for each in facts))
-    optimizer = same(*(each.optimizer.model_copy(update={"state_bytes": 0}) for each in facts))
-    state_bytes = extended(Three(*(each.optimizer.state_bytes for each in facts)), more)
-    ledger = steps.first.ledger.longer(steps.second.ledger, steps.third.ledger, more)
+    expected = extend_rows((_bytes_by_kind(each.parameters) for each in facts), more)
+    actual = _bytes_by_kind(parameters)
+    if expected != actual:
+        raise NotRepeatedError(f"parameters would be {expected}, and are {actual}")
+    first, second, third = (step.ledger for step in steps)
+    ledger = first.longer(second, third, more)
     operations = ledger.groups(micro_batches, module_facts.accumulated_gradients(module.parameters()))
     names = ModuleWatch(module)
     names.find_names()
     gradients = module_facts.gradient_owners(module.parameters(), names.owner)
     return replace(
-        whole,
+        same(*(replace(each, **_DIFFERENT) for each in facts)),
         operations=operations,
         modules=ledger.modules(micro_batches, gradients, operations),
         parameters=parameters,
-        optimizer=optimizer.model_copy(update={"state_bytes": state_bytes}),
+        optimizer=_extend_record([each.optimizer for each in facts], ("state_bytes",), more),
         memory=_memory(steps, ledger, more),
     )
 
@@ -96,43 +85,32 @@ _DIFFERENT: Final[dict[str, Any]] = {
     "operations": (), "modules": (), "parameters": (), "optimizer": _NO_OPTIMIZER, "memory": _NO_MEMORY,
 }  # fmt: skip
 """The fields that differ with the length of a module; all others must be the same."""
+_LINEAR: Final = ("saved_activation_bytes", "gradient_bytes", "buffer_bytes", "input_bytes")
+_LINEAR_OF_BLOCKS: Final = ("count", "saved_activation_bytes", "input_bytes")
 
 
-def _kind(group: ParameterGroup) -> tuple[str, bool]:
-    return group.dtype, group.trainable
+def _bytes_by_kind(parameters: Sequence[ParameterGroup]) -> dict[tuple[str, bool], list[int]]:
+    return {(group.dtype, group.trainable): [group.parameter_bytes] for group in parameters}
 
 
-def _check_parameters(
-    short: Sequence[dict[tuple[str, bool], ParameterGroup]], whole: Sequence[ParameterGroup], more: int
-) -> None:
-    """Check that the parameters that follow for the whole module are those that it has."""
-    same(*(set(each) for each in short))
-    expected = {
-        kind: extended(Three(*(each[kind].parameter_bytes for each in short)), more) for kind in short[0]
-    }
-    actual = {_kind(group): group.parameter_bytes for group in whole}
-    if expected != actual:
-        raise NotRepeatedError(f"parameters would be {expected}, and are {actual}")
+def _extend_fields(records: Sequence[Record], names: Sequence[str], more: int) -> dict[str, int]:
+    rows = extend_rows(({name: (getattr(record, name),) for name in names} for record in records), more)
+    return {name: amount for name, (amount,) in rows.items()}
 
 
-def _blocks(
-    first: BlockFacts | None, second: BlockFacts | None, third: BlockFacts | None, more: int
-) -> BlockFacts | None:
-    if first is None or second is None or third is None:
-        return same(first, second, third)
-    counts = ("count", "saved_activation_bytes", "input_bytes")
-    linear = {
-        name: extended(Three(*(getattr(each, name) for each in (first, second, third))), more)
-        for name in counts
-    }
-    zero: dict[str, Any] = dict.fromkeys(counts, 0)
-    return same(*(each.model_copy(update=zero) for each in (first, second, third))).model_copy(update=linear)
+def _extend_record(records: Sequence[_Record], names: Sequence[str], more: int) -> _Record:
+    """Return the record of a longer module: these fields grow, all others must be the same."""
+    others = same(*(record.model_copy(update=dict.fromkeys(names, 0)) for record in records))
+    return others.model_copy(update=_extend_fields(records, names, more))
 
 
-def _memory(steps: ThreeSteps, ledger: Ledger, more: int) -> MemoryFacts:
+def _blocks(blocks: Sequence[BlockFacts | None], more: int) -> BlockFacts | None:
+    known = [each for each in blocks if each is not None]
+    return same(*blocks) if len(known) < len(blocks) else _extend_record(known, _LINEAR_OF_BLOCKS, more)
+
+
+def _memory(steps: Sequence[ShortStep], ledger: Ledger, more: int) -> MemoryFacts:
     facts = [step.facts.memory for step in steps]
-    linear = ("saved_activation_bytes", "gradient_bytes", "buffer_bytes", "input_bytes")
-    sizes = {name: extended(Three(*(getattr(each, name) for each in facts)), more) for name in linear}
     stretches = [
         [list(stretch) for _, stretch in groupby(step.changes, key=lambda change: change.phase)]
         for step in steps
@@ -146,8 +124,8 @@ def _memory(steps: ThreeSteps, ledger: Ledger, more: int) -> MemoryFacts:
             for item in extended_sequence(first, second, third, more)
         ]
     return MemoryFacts(
-        **sizes,
-        blocks=_blocks(facts[0].blocks, facts[1].blocks, facts[2].blocks, more),
+        **_extend_fields(facts, _LINEAR, more),
+        blocks=_blocks([each.blocks for each in facts], more),
         largest_temporary_bytes=same(*(each.largest_temporary_bytes for each in facts)),
         moments=moments_of(changes, ledger.largest_optimizer_temporary_bytes()),
     )

@@ -6,33 +6,21 @@ Two lengths give the growth, the third one checks it; where it does not fit, not
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import NamedTuple, TypeVar
 
-__all__ = ["Item", "NotRepeatedError", "Three", "extended", "extended_sequence", "same"]
+from trainfare.trace.weighted_sum import add_rows
+
+__all__ = ["Item", "NotRepeatedError", "extend_rows", "extended_sequence", "same"]
 
 _T = TypeVar("_T")
+_Key = TypeVar("_Key")
 
 
 class NotRepeatedError(Exception):
     """The step does not grow in the same way with each further block."""
-
-
-class Three(NamedTuple):
-    """
-    A number of one step with three lengths of its module, e.g. FLOPs with 2, 3 and 4 blocks.
-
-    Attributes:
-        first: of the shortest.
-        second: with one more piece of equal blocks.
-        third: with two more.
-    """
-
-    first: int
-    second: int
-    third: int
 
 
 class Item(NamedTuple):
@@ -48,25 +36,34 @@ class Item(NamedTuple):
     amounts: tuple[int, ...] = ()
 
 
-def extended(numbers: Three, more: int) -> int:
+def extend_rows(steps: Iterable[Mapping[_Key, Sequence[int]]], more: int) -> dict[_Key, list[int]]:
     """
-    Return the number of a step with more pieces than the shortest.
+    Return the amounts of a step with more pieces than the shortest, by key.
 
-    >>> extended(Three(10, 13, 16), 100)
-    310
+    They are a weighted sum of those of two lengths, the straight line through both, on which the third must lie.
 
     Args:
-        numbers: of the three lengths.
+        steps: amounts with three lengths of the module: the shortest, with one more piece, and with two more.
         more: pieces beyond the shortest.
 
     Raises:
-        NotRepeatedError: it does not grow linearly.
+        NotRepeatedError: keys differ, or an amount does not grow linearly.
+
+    >>> extend_rows([{"mm": (10, 1)}, {"mm": (13, 1)}, {"mm": (16, 1)}], 100)
+    {'mm': [310, 1]}
     """
-    step = numbers.second - numbers.first
-    if numbers.third - numbers.second != step:
-        msg = f"{numbers.first}, {numbers.second}, {numbers.third} do not grow linearly"
-        raise NotRepeatedError(msg)
-    return numbers.first + more * step
+    first, second, third = steps
+    same(first.keys(), second.keys(), third.keys())
+
+    def line(pieces: int) -> dict[_Key, list[int]]:
+        weights = ((first, 1 - pieces), (second, pieces))
+        return add_rows((key, amounts, weight) for rows, weight in weights for key, amounts in rows.items())
+
+    for key, amounts in line(2).items():
+        if amounts != list(third[key]):
+            msg = f"{key}: {first[key]}, {second[key]}, {third[key]} do not grow linearly"
+            raise NotRepeatedError(msg[:500])
+    return line(more)
 
 
 def same(first: _T, second: _T, third: _T) -> _T:

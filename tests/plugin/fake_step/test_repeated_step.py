@@ -15,7 +15,7 @@ from trainfare.fake_step import trace_changed, trace_job
 from trainfare.fake_step.equal_blocks import EqualBlocks, equal_blocks
 from trainfare.job import TrainingJob
 from trainfare.methods.module_changes import ModuleChange
-from trainfare.trace.repetition import Item, NotRepeatedError, Three, extended, extended_sequence
+from trainfare.trace.repetition import Item, NotRepeatedError, extend_rows, extended_sequence
 
 WIDTH, BLOCKS, WORDS, TOKENS = 16, 8, 24, 6
 LATER = 5
@@ -298,9 +298,11 @@ def test_equal_blocks_are_found_with_their_period() -> None:
 
 def test_amounts_that_do_not_grow_linearly_are_refused() -> None:
     """Three lengths are needed to see it."""
-    assert extended(Three(3, 5, 7), 10) == 23
+    assert extend_rows([{"mm": [3]}, {"mm": [5]}, {"mm": [7]}], 10) == {"mm": [23]}
     with pytest.raises(NotRepeatedError):
-        extended(Three(3, 5, 8), 10)
+        extend_rows([{"mm": [3]}, {"mm": [5]}, {"mm": [8]}], 10)
+    with pytest.raises(NotRepeatedError):
+        extend_rows([{"mm": [3]}, {"mm": [5]}, {"mm": [7], "relu": [0]}], 10)
 
 
 def test_sequences_grow_by_the_same_entries() -> None:
