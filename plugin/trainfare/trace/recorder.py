@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -12,7 +11,6 @@ import torch
 from trainfare.trace import torch_private
 from trainfare.trace.flops import convolution_flops, operation_flops
 from trainfare.trace.fused_calls import Region
-from trainfare.trace.fusion import Fusion
 from trainfare.trace.kinds import (
     SKIPPED_NAMESPACES,
     classify,
@@ -20,13 +18,14 @@ from trainfare.trace.kinds import (
     dtype_name,
     free_of_kernels,
 )
-from trainfare.trace.ledger import Fused, Ledger, Line, OptimizerCall
+from trainfare.trace.launch_recorder import LaunchRecorder
+from trainfare.trace.ledger import Ledger, Line, OptimizerCall
 from trainfare.trace.memory import MemoryWatch
 from trainfare.trace.module_work import ModuleWatch
+from trainfare.trace.region_recorder import RegionRecorder
 from trainfare.trace.shapes import convolution_shape
 from trainfare.trace.storages import MAKES_SPARSE, Traffic, looks_up, tensor_bytes, tensors_in, traffic
-from trainfare_core.job_profile import SPARSE_TENSOR, OperationGroup, Phase
-from trainfare_core.variants import cast_of
+from trainfare_core.job_profile import SPARSE_TENSOR, Phase
 
 __all__ = ["Recorder"]
 
@@ -80,6 +79,8 @@ class Recorder:
         user_call: whether Python code of the user called torch while autograd was running.
         region: the fused call that is running, if any.
         real: whether tensors have values, so that what no operation wrote and one reads, another kernel wrote.
+        launches: enters what the model launches.
+        regions: records fused calls.
     """
 
     memory: MemoryWatch
@@ -92,21 +93,15 @@ class Recorder:
     user_call: bool = False
     region: Region | None = None
     real: bool = False
+    launches: LaunchRecorder = field(init=False)
+    regions: RegionRecorder = field(init=False)
     _unwritten: dict[int, str] = field(default_factory=dict[int, str])
-    _regions: dict[tuple[int, str], Region] = field(default_factory=dict[tuple[int, str], Region])
-    _recomputed_calls: dict[tuple[str, tuple[int, ...]], list[list[int]]] = field(
-        default_factory=dict[tuple[str, tuple[int, ...]], list[list[int]]]
-    )
-    _region_results: dict[tuple[str, str, tuple[int, ...]], int] = field(
-        default_factory=dict[tuple[str, str, tuple[int, ...]], int]
-    )
-    _of_block: list[tuple[Line, Callable[[Line], None], int]] = field(
-        default_factory=list[tuple[Line, Callable[[Line], None], int]]
-    )
-    _fusion: Fusion = field(default_factory=Fusion)
-    _fused: dict[int, Fused] = field(default_factory=dict[int, Fused])
-    """By the number of a launch, what takes the bytes that a fusing compiler leaves of it."""
     _was_in_backward: bool = False
+
+    def __post_init__(self) -> None:
+        """Make the recorders of launches and of fused calls."""
+        self.launches = LaunchRecorder(self.memory, self.modules, self.ledger)
+        self.regions = RegionRecorder(self.memory, self.launches)
 
     def record(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
         """Record one dispatched operation: an `OpOverload` or a higher-order operator."""
@@ -129,12 +124,12 @@ class Recorder:
         if backward and name == "clone" and _is_sparse(operands):
             return  # torch takes the gradient itself where no trace holds it
         others = self._written_by_others(moved)
-        if self._in_region(call, backward=backward):
+        if self._is_in_region(call, backward=backward):
             return
         phase, recomputed = self._phase(call.moved, backward=backward)
         for dtype, part in others:
             line = Line("unknown", _OTHER_KERNEL, phase, dtype, (), recomputed)
-            self._add(line, Traffic((), (part,)), 0)
+            self.launches.add(line, Traffic((), (part,)), 0)
         self._enter_memory(call, phase)
         if phase == "optimizer":
             self._optimizer_operation(call)
@@ -148,7 +143,7 @@ class Recorder:
         values = torch_private.stored_parts(gradient)[1]
         self.memory.live.enter_extra(self.memory.registry.key(gradient), tensor_bytes(values))
         made = Line("copy", _MADE_SPARSE, "backward", dtype_name(gradient.dtype), (), recomputed)
-        self._add(made, Traffic((), ()), 0)
+        self.launches.add(made, Traffic((), ()), 0)
 
     def _written_by_others(self, moved: Traffic) -> list[tuple[str, tuple[int, int]]]:
         """Return type, storage and bytes of what an operation reads and no operation has written."""
@@ -188,6 +183,24 @@ class Recorder:
     def _recomputing(self) -> bool:
         return self.user_call and torch_private.recomputing()
 
+    # ---- fused regions
+
+    def _is_in_region(self, call: _Call, *, backward: bool) -> bool:
+        if self.region is not None:
+            self.region.launched = True
+            return True
+        if not backward or not self.regions.by_node or self.optimizing or self._recomputing():
+            # A block that ends in a fused call is recomputed under the node of that call, which asks for its tensors.
+            return False
+        return self.regions.take_backward(call.name, call.moved)
+
+    def close_region(self, region: Region, out: Any) -> None:
+        """Record a fused call that has returned."""
+        if region.launched:
+            backward = self._follow_backward()
+            phase: Phase = "optimizer" if self.optimizing else "backward" if backward else "forward"
+            self.regions.close(region, out, phase)
+
     # ---- forward and backward
 
     def _model_operation(self, call: _Call, phase: Phase, *, recomputed: bool) -> None:
@@ -208,72 +221,13 @@ class Recorder:
         accumulates = (
             node is not None and call.name in ("add", "add_") and self.memory.edges(node).accumulates
         )
-        self._add(
+        self.launches.add(
             Line(kind, call.qualified_name, phase, dtype, shape, recomputed),
             call.moved,
             flops or 0,
             only_rows=looks_up(call.name),
             accumulation=accumulates,
         )
-
-    def _add(
-        self,
-        line: Line,
-        moved: Traffic,
-        flops: int,
-        *,
-        only_rows: bool = False,
-        kept_bytes: int = 0,
-        accumulation: bool = False,
-    ) -> None:
-        """
-        Add one launch of the model to the ledger, and the casts of a product in fp8.
-
-        `kept_bytes` are written besides its results.
-        """
-        module = self.modules.running(line.phase, recomputed=line.recomputed)
-        read, written = moved.bytes_read, moved.bytes_written + kept_bytes
-        fixed = self.memory.fixed_bytes(moved, looks_up=only_rows)
-        launches = [(line, flops, read, written, fixed)]
-        if line.kind == "matmul" and self.modules.is_in_fp8(module, line.shape):
-            product = OperationGroup(
-                **line._replace(dtype="fp8")._asdict(), launches=1, flops=flops, bytes_read=read,
-                bytes_written=written, bytes_fixed=min(fixed, read + written),
-            )  # fmt: skip
-            launches = [
-                (Line(*(getattr(each, name) for name in Line._fields)), each.flops, each.bytes_read,
-                 each.bytes_written, each.bytes_fixed)
-                for each in (product, cast_of(product, line.dtype))
-            ]  # fmt: skip
-        blocks = self.memory.blocks
-        number = self._fusion.add(line, moved, kept_bytes=kept_bytes, alone=accumulation)
-        for key, each_flops, each_read, each_written, each_fixed in launches:
-            add = functools.partial(
-                self._enter_launch, number, flops=each_flops, read=each_read, written=each_written, fixed=each_fixed,
-                accumulation=accumulation, module=module,
-            )  # fmt: skip
-            if key.phase == "forward" and blocks.inside:
-                self._of_block.append((key, add, blocks.saves))
-            else:
-                add(key)
-
-    def _enter_launch(self, number: int, line: Line, **amounts: Any) -> None:
-        self._fused[number] = self.ledger.add(line, **amounts)
-
-    def end(self) -> None:
-        """Enter what a fusing compiler would leave of the bytes of every operation, now that all are known."""
-        for number, left in self._fusion.bytes_left():
-            if number in self._fused:
-                self._fused[number](left)
-        self._fusion, self._fused = Fusion(), {}
-
-    def leave_block(self) -> None:
-        """End the forward of a block that repeats: what it did up to its last saved tensor would be run again."""
-        blocks = self.memory.blocks
-        blocks.leave()
-        for line, add, saves in self._of_block:
-            add(line._replace(in_block=saves < blocks.saves))
-        self._of_block.clear()
 
     def _convolution_backward(self, call: _Call, phase: Phase, *, recomputed: bool) -> None:
         """Record input gradient and weight gradient separately: a frozen input or weight has none."""
@@ -291,134 +245,11 @@ class Recorder:
         ):
             if wanted:
                 results = registry.sized(t for t in made if t is not None)
-                self._add(
+                self.launches.add(
                     Line("convolution", f"{call.qualified_name}.{which}", phase, dtype, axes, recomputed),
                     Traffic(registry.sized((grad, other)), results),
                     flops,
                 )
-
-    # ---- fused regions
-
-    def _in_region(self, call: _Call, *, backward: bool) -> bool:
-        """Return whether the operation is part of a fused call; record the call's backward on its first operation."""
-        if self.region is not None:
-            self.region.launched = True
-            return True
-        if not backward or not self._regions or self.optimizing or self._recomputing():
-            # A block that ends in a fused call is recomputed under the node of that call, which asks for its tensors.
-            return False
-        node = torch_private.current_node()
-        region = None if node is None else self._regions.get(torch_private.node_key(node))
-        if region is None:
-            return False
-        task = torch_private.graph_task()
-        foreign = any(key not in region.backward_storages for key, _ in call.moved.read)
-        if call.name == "add" and region.entered_in_task == task and foreign:
-            # Autograd sums the gradients of a tensor with several uses under the node that ran last.
-            return False
-        region.backward_storages |= {key for key, _ in call.moved.written}
-        if region.entered_in_task != task:
-            region.entered_in_task = task
-            region.backward_storages |= {key for key, _ in call.moved.read}  # the incoming gradient
-            self._enter_region_backward(region)
-        self._fusion.extend(region.backward_launch, call.moved)
-        return True
-
-    def _enter_region_backward(self, region: Region) -> None:
-        recomputed_calls = self._recomputed_calls.get((region.name, region.shape))
-        held = region.held
-        if recomputed_calls and not region.autograd_keeps:
-            # Checkpointing hands the recomputed tensors to the autograd nodes of the first forward.
-            held = recomputed_calls.pop()
-            self.memory.read_in_backward(held)
-        self.memory.read_in_backward(region.held)
-        line = Line(region.kind, f"{region.name}_backward", "backward", region.dtype, region.shape)
-        region.backward_launch = self._fusion.add_several(line)
-        self._enter_launch(
-            region.backward_launch,
-            line,
-            flops=region.backward_flops,
-            read=region.backward_read,
-            written=region.backward_written,
-            fixed=region.backward_fixed,
-            module=self.modules.running("backward", recomputed=False),
-        )
-        self.memory.live.enter_transient(region.backward_made)
-        self.memory.live.unpin(held)
-
-    def close_region(self, region: Region, out: Any) -> None:
-        """Record a fused call that has returned, and store which autograd nodes are its backward."""
-        if not region.launched:
-            return
-        backward = self._follow_backward()
-        recomputed = torch_private.recomputing()
-        phase: Phase = "optimizer" if self.optimizing else "backward" if backward else "forward"
-        results = tensors_in(out)
-        registry = self.memory.registry
-        moved = Traffic(registry.sized(region.operands), registry.sized(results))
-        self.memory.live.enter((*region.operands, *results), phase)
-        if phase == "forward":
-            self.memory.enter_forward(region.operands, moved)
-        elif phase == "backward":
-            self.memory.enter_backward(region.operands, moved, recomputed=recomputed)
-        self._add(
-            Line(region.kind, region.name, phase, region.dtype, region.shape, recomputed),
-            moved,
-            region.flops,
-            kept_bytes=region.extra_kept_bytes if region.wanted else 0,
-        )
-        if region.wanted and phase != "optimizer":
-            self._prepare_region_backward(region, moved, results)
-            for key in region.node_keys(out):
-                self._regions[key] = region
-            if recomputed:
-                self._recomputed_calls.setdefault((region.name, region.shape), []).append(region.held)
-        self._region_results[region.name, region.dtype, region.shape] = moved.bytes_written
-        region.operands, region.wanted = [], []  # the trace keeps no tensor alive that the step releases
-
-    def stop_region(self, region: Region) -> None:
-        """
-        Record a recomputed fused call that checkpointing has ended, having the tensors that it needs.
-
-        CUDA's kernel runs to its end: what its backward reads is among its results. Those are of the size that the
-        same call had in forward.
-        """
-        if not region.launched or not torch_private.recomputing():
-            return
-        made = (
-            self._region_results.get((region.name, region.dtype, region.shape), 0) + region.extra_kept_bytes
-        )
-        moved = Traffic(self.memory.registry.sized(region.operands), ())
-        self.memory.enter_backward(region.operands, moved, recomputed=True)
-        self._add(
-            Line(region.kind, region.name, "backward", region.dtype, region.shape, recomputed=True),
-            moved,
-            region.flops,
-            kept_bytes=made,
-        )
-        self.memory.live.enter_transient(made)
-
-    def _prepare_region_backward(self, region: Region, moved: Traffic, results: list[torch.Tensor]) -> None:
-        fixed = self.memory.fixed
-        wanted = self.memory.registry.sized(region.wanted)
-        region.backward_read = moved.bytes_written + region.extra_kept_bytes
-        region.backward_written = sum(size for _, size in wanted)
-        region.backward_fixed = sum(size for key, size in wanted if key in fixed)
-        region.backward_made = region.backward_written - region.backward_fixed
-        held: list[torch.Tensor] = []
-        if region.backward_reads_operands:
-            region.backward_read += moved.bytes_read
-            region.backward_fixed += sum(size for key, size in moved.read if key in fixed)
-            held += region.operands
-        if region.backward_reads_results:
-            region.backward_read += moved.bytes_written
-            held += results
-        region.held = [self.memory.registry.key(tensor) for tensor in held]
-        if region.autograd_keeps or torch_private.in_backward():
-            self.memory.live.pin(region.held)
-            for tensor in held:
-                self.memory.save(tensor)
-            region.held.append(self.memory.save_extra(region.extra_kept_bytes))
 
     # ---- the optimizer
 

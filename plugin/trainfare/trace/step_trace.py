@@ -157,7 +157,7 @@ class StepTrace:
 
     def stop(self) -> None:
         """Remove every mode and hook; what was recorded stays available."""
-        self._guarded(self._recorder.end)
+        self._guarded(self._recorder.launches.end)
         stack, self._stack = self._stack, None
         if stack is not None:
             stack.close()
@@ -270,7 +270,7 @@ class StepTrace:
     # ---- callbacks of the modes and modules
 
     def _leave_block(self) -> None:
-        self._guarded(self._recorder.leave_block)
+        self._guarded(self._recorder.launches.leave_block)
 
     def _enter_block(self, block: torch.nn.Module, arguments: Any) -> bool:
         return self._recording and bool(self._guarded(self._recorder.memory.enter_block, block, arguments))
@@ -315,7 +315,7 @@ class StepTrace:
                 out = run_call(name, func, args, kwargs)
         except torch_private.StopRecomputation:
             if region is not None:
-                self._guarded(recorder.stop_region, region)
+                self._guarded(recorder.regions.stop, region)
             raise
         finally:
             recorder.user_call, recorder.region = outer_call, outer_region
