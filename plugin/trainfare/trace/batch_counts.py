@@ -36,7 +36,7 @@ def batch_elements(batch: Any) -> int:
         elif isinstance(item, list | tuple | set):
             pending.extend(cast("Any", item))
         elif dataclasses.is_dataclass(item) and not isinstance(item, type):
-            pending.extend(getattr(item, each.name, None) for each in dataclasses.fields(item))
+            pending.extend(getattr(item, field.name, None) for field in dataclasses.fields(item))
         else:
             pending.extend(getattr(item, "__dict__", {}).values())
     return elements

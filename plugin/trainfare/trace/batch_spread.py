@@ -115,15 +115,16 @@ class BatchSpread:
         """Count one batch; one without elements is left out."""
         if elements <= 0:
             return
-        place = round(math.log(elements) / SAME_SIZE)
-        self._counts[place] = self._counts.get(place, 0) + 1
-        self._sums[place] = self._sums.get(place, 0) + elements
+        size_class = round(math.log(elements) / SAME_SIZE)
+        self._counts[size_class] = self._counts.get(size_class, 0) + 1
+        self._sums[size_class] = self._sums.get(size_class, 0) + elements
         self.batches += 1
 
     def sizes(self) -> list[tuple[float, int]]:
         """Return (elements, batches) of every size, the smallest first."""
         return [
-            (self._sums[place] / self._counts[place], self._counts[place]) for place in sorted(self._counts)
+            (self._sums[size_class] / self._counts[size_class], self._counts[size_class])
+            for size_class in sorted(self._counts)
         ]
 
     @property
@@ -149,10 +150,10 @@ class BatchSpread:
         if self.batches == 0:
             return 1.0, 0.0
         work = [(growth.at(size / base), count) for size, count in self.sizes()]
-        mean = sum(count * each for each, count in work) / self.batches
+        mean = sum(count * ratio for ratio, count in work) / self.batches
         if mean <= 0:
             return 1.0, 0.0
-        variance = sum(count * (each - mean) ** 2 for each, count in work) / self.batches
+        variance = sum(count * (ratio - mean) ** 2 for ratio, count in work) / self.batches
         return mean, math.sqrt(variance) / mean
 
     def median(self) -> float:
@@ -247,10 +248,10 @@ def choose_sizes(sizes: Sequence[int], spread: BatchSpread) -> tuple[int, int | 
         Two places in `sizes`; None for the second where sizes do not vary or none differs by `OTHER_FACTOR`.
     """
     median = spread.median()
-    first = min(range(len(sizes)), key=lambda place: abs(sizes[place] - median))
+    first = min(range(len(sizes)), key=lambda index: abs(sizes[index] - median))
 
-    def factor(place: int) -> float:
-        low, high = sorted((max(1, sizes[place]), max(1, sizes[first])))
+    def factor(index: int) -> float:
+        low, high = sorted((max(1, sizes[index]), max(1, sizes[first])))
         return high / low
 
     second = max(range(len(sizes)), key=factor)

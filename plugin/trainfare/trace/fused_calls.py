@@ -89,15 +89,15 @@ class Region:
     def node_keys(self, out: Any) -> list[tuple[int, str]]:
         """Return the keys of the autograd nodes that this call made, by walking back from its results."""
         pending = [t.grad_fn for t in tensors_in(out) if t.grad_fn is not None]
-        found: dict[tuple[int, str], None] = {}
+        keys: dict[tuple[int, str], None] = {}
         while pending:
             node: Any = pending.pop()
             key = torch_private.node_key(node)
-            if key in found or not self.first_node <= key[0] < 2**63:
+            if key in keys or not self.first_node <= key[0] < 2**63:
                 continue
-            found[key] = None
+            keys[key] = None
             pending += [following for following, _ in node.next_functions if following is not None]
-        return list(found)
+        return list(keys)
 
 
 def open_region(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Region | None:

@@ -127,8 +127,8 @@ class Fusion:
 
 def _is_made_beside(value: _Value, reader: _Launch) -> bool:
     """Return whether the reader's own kernel computes the value."""
-    made = value.writer
-    return made is not None and made.pointwise and made.program == reader.program
+    writer = value.writer
+    return writer is not None and writer.pointwise and writer.program == reader.program
 
 
 def _needs_memory(reader: _Launch, writer: _Launch) -> bool:

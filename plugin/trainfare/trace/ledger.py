@@ -220,15 +220,15 @@ class Ledger:
                 gradients of all but the first are added to the existing ones.
             accumulated: (dtype, elements, bytes) of every gradient.
         """
-        found: list[OperationGroup] = []
+        groups: list[OperationGroup] = []
         for line, tally in self._tallies.items():
-            found.append(_group(line, tally, 1 if line.phase == "optimizer" else micro_batches))
+            groups.append(_group(line, tally, 1 if line.phase == "optimizer" else micro_batches))
         if micro_batches == 1:
-            found += [_group(line, tally, 1) for line, tally in self._accumulations.items()]
+            groups += [_group(line, tally, 1) for line, tally in self._accumulations.items()]
         else:
-            found += _accumulation_groups(accumulated, micro_batches - 1)
-        found += self._optimizer_groups()
-        return tuple(sorted(found, key=_order))
+            groups += _accumulation_groups(accumulated, micro_batches - 1)
+        groups += self._optimizer_groups()
+        return tuple(sorted(groups, key=_order))
 
     def modules(
         self, micro_batches: int, accumulated: Iterable[tuple[str, int]], operations: Iterable[OperationGroup]
@@ -241,10 +241,10 @@ class Ledger:
             accumulated: (module, bytes) of every gradient.
             operations: the result of `groups`. The optimizer's update belongs to no submodule.
         """
-        found: dict[tuple[str, Phase], list[int]] = defaultdict(lambda: [0, 0])
+        totals: dict[tuple[str, Phase], list[int]] = defaultdict(lambda: [0, 0])
 
         def add(module: str, phase: Phase, flops: int, moved: int) -> None:
-            entry = found[module, phase]
+            entry = totals[module, phase]
             entry[0] += flops
             entry[1] += moved
 
@@ -260,7 +260,7 @@ class Ledger:
                 add("", "optimizer", group.flops, group.bytes_moved)
         return tuple(
             ModuleWork(module=module, phase=phase, flops=flops, bytes_moved=moved)
-            for (module, phase), (flops, moved) in sorted(found.items())
+            for (module, phase), (flops, moved) in sorted(totals.items())
             if flops or moved
         )
 
@@ -324,22 +324,22 @@ def _longer_updates(updates: Sequence[Sequence[OptimizerCall]], more: int) -> li
     """Return the operations of a longer module's update: more of them, or over more tensors."""
     by_operation = [_by_operation(calls) for calls in updates]
     same(*(list(calls) for calls in by_operation))
-    made: list[OptimizerCall] = []
+    longer: list[OptimizerCall] = []
     for key in by_operation[0]:
         first, second, third = (calls[key] for calls in by_operation)
         if len(first) == len(second) == len(third):
-            made += [_larger(calls, more) for calls in zip(first, second, third, strict=True)]
+            longer += [_larger(calls, more) for calls in zip(first, second, third, strict=True)]
             continue
         # One size may be the number of all parameters; those of a list are paired with themselves alone.
         shared = _extend([calls[0].of_loop() for calls in (first, second, third)], more)
         items = extended_sequence(_items(first), _items(second), _items(third), more)
-        made += [
+        longer += [
             OptimizerCall(
                 *key[:2], (item.amounts[0], *cast("tuple[int, ...]", item.key)), *item.amounts[1:], *shared
             )
             for item in items
         ]
-    return made
+    return longer
 
 
 def _items(calls: Iterable[OptimizerCall]) -> list[Item]:
@@ -352,8 +352,8 @@ def _larger(calls: Sequence[OptimizerCall], more: int) -> OptimizerCall:
     if len(set(map(len, sizes))) == 1:
         all_sizes = _extend(sizes, more)
     else:
-        one, two, three = ([Item((), (size,)) for size in each] for each in sizes)
-        all_sizes = [item.amounts[0] for item in extended_sequence(one, two, three, more)]
+        first, second, third = ([Item((), (size,)) for size in numbers] for numbers in sizes)
+        all_sizes = [item.amounts[0] for item in extended_sequence(first, second, third, more)]
     amounts = _extend([(*call.of_tensors(), *call.of_loop()) for call in calls], more)
     return OptimizerCall(calls[0].name, calls[0].dtype, tuple(all_sizes), *amounts)
 
@@ -363,7 +363,7 @@ def _extend(steps: Iterable[Sequence[int]], more: int) -> list[int]:
 
 
 def _by_operation(calls: Iterable[OptimizerCall]) -> dict[tuple[str, str, bool], list[OptimizerCall]]:
-    found: dict[tuple[str, str, bool], list[OptimizerCall]] = defaultdict(list)
+    by_operation: dict[tuple[str, str, bool], list[OptimizerCall]] = defaultdict(list)
     for call in calls:
-        found[call.name, call.dtype, call.loop > 0].append(call)
-    return found
+        by_operation[call.name, call.dtype, call.loop > 0].append(call)
+    return by_operation

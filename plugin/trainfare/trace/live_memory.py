@@ -186,7 +186,7 @@ def moments_of(changes: Sequence[MemoryChange], optimizer_bytes: int) -> tuple[M
     curve, phases = _curve(changes)
     if not len(phases):
         return ()
-    found: dict[MemoryMoment, None] = {}
+    moments: dict[MemoryMoment, None] = {}
     for phase, name in enumerate(_PHASES):
         rows = curve[phases == phase]
         if not len(rows):
@@ -202,8 +202,8 @@ def moments_of(changes: Sequence[MemoryChange], optimizer_bytes: int) -> tuple[M
                     phase=name, activation_bytes=scaling, fixed_bytes=constant, gradient_bytes=held,
                     optimizer_bytes=update,
                 )  # fmt: skip
-                found[moment] = None
-    return _pareto_front(tuple(found))
+                moments[moment] = None
+    return _pareto_front(tuple(moments))
 
 
 def _curve(changes: Sequence[MemoryChange]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -222,8 +222,8 @@ def _pareto_front(moments: tuple[MemoryMoment, ...]) -> tuple[MemoryMoment, ...]
     """Return the moments that no other moment of the same phase exceeds in all four sizes."""
     sizes = ("activation_bytes", "fixed_bytes", "gradient_bytes", "optimizer_bytes")
 
-    def under(one: MemoryMoment, other: MemoryMoment) -> bool:
-        same_phase = one is not other and one.phase == other.phase
-        return same_phase and all(getattr(one, name) <= getattr(other, name) for name in sizes)
+    def under(moment: MemoryMoment, other: MemoryMoment) -> bool:
+        same_phase = moment is not other and moment.phase == other.phase
+        return same_phase and all(getattr(moment, name) <= getattr(other, name) for name in sizes)
 
-    return tuple(one for one in moments if not any(under(one, other) for other in moments))
+    return tuple(moment for moment in moments if not any(under(moment, other) for other in moments))

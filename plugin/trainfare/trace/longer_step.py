@@ -59,7 +59,7 @@ def longer_step(
     """
     facts = [step.facts for step in steps]
     parameters = module_facts.parameter_groups(module)
-    expected = extend_rows((_bytes_by_kind(each.parameters) for each in facts), more)
+    expected = extend_rows((_bytes_by_kind(step_facts.parameters) for step_facts in facts), more)
     actual = _bytes_by_kind(parameters)
     if expected != actual:
         raise NotRepeatedError(f"parameters would be {expected}, and are {actual}")
@@ -70,11 +70,11 @@ def longer_step(
     names.find_names()
     gradients = module_facts.gradient_owners(module.parameters(), names.owner)
     return replace(
-        same(*(replace(each, **_DIFFERENT) for each in facts)),
+        same(*(replace(step_facts, **_DIFFERENT) for step_facts in facts)),
         operations=operations,
         modules=ledger.modules(micro_batches, gradients, operations),
         parameters=parameters,
-        optimizer=_extend_record([each.optimizer for each in facts], ("state_bytes",), more),
+        optimizer=_extend_record([step_facts.optimizer for step_facts in facts], ("state_bytes",), more),
         memory=_memory(steps, ledger, more),
     )
 
@@ -105,7 +105,7 @@ def _extend_record(records: Sequence[_Record], names: Sequence[str], more: int) 
 
 
 def _blocks(blocks: Sequence[BlockFacts | None], more: int) -> BlockFacts | None:
-    known = [each for each in blocks if each is not None]
+    known = [block for block in blocks if block is not None]
     return same(*blocks) if len(known) < len(blocks) else _extend_record(known, _LINEAR_OF_BLOCKS, more)
 
 
@@ -116,7 +116,7 @@ def _memory(steps: Sequence[ShortStep], ledger: Ledger, more: int) -> MemoryFact
         for step in steps
     ]
     changes: list[MemoryChange] = []
-    same(*(len(each) for each in stretches))
+    same(*(len(memory) for memory in stretches))
     for parts in zip(*stretches, strict=True):
         first, second, third = ([Item(change[:-1], change[-1:]) for change in part] for part in parts)
         changes += [
@@ -125,7 +125,7 @@ def _memory(steps: Sequence[ShortStep], ledger: Ledger, more: int) -> MemoryFact
         ]
     return MemoryFacts(
         **_extend_fields(facts, _LINEAR, more),
-        blocks=_blocks([each.blocks for each in facts], more),
-        largest_temporary_bytes=same(*(each.largest_temporary_bytes for each in facts)),
+        blocks=_blocks([memory.blocks for memory in facts], more),
+        largest_temporary_bytes=same(*(memory.largest_temporary_bytes for memory in facts)),
         moments=moments_of(changes, ledger.largest_optimizer_temporary_bytes()),
     )

@@ -60,14 +60,14 @@ class KindsOfBatches:
         if not counts:
             return ()
         rarest = min(counts, key=lambda optimizer: (counts[optimizer], -self._first(optimizer)))
-        places = [place for place, kind in enumerate(self._sequence) if rarest in kind]
-        if len(places) == 1:
-            last = max(place for place, kind in enumerate(self._sequence) if kind)
+        indexes = [index for index, kind in enumerate(self._sequence) if rarest in kind]
+        if len(indexes) == 1:
+            last = max(index for index, kind in enumerate(self._sequence) if kind)
             return self._sequence[: last + 1]
-        return self._sequence[places[0] + 1 : places[-1] + 1]
+        return self._sequence[indexes[0] + 1 : indexes[-1] + 1]
 
     def _first(self, optimizer: int) -> int:
-        return next(place for place, kind in enumerate(self._sequence) if optimizer in kind)
+        return next(index for index, kind in enumerate(self._sequence) if optimizer in kind)
 
     def per_step(self) -> dict[BatchKind, float]:
         """Return how many batches of each kind one optimizer step has; empty before the first step."""
@@ -100,25 +100,27 @@ def mixed_batches(
     parts = [(traced[kind], count) for kind, count in per_step.items() if kind in traced]
     missing = sum(count for kind, count in per_step.items() if kind not in traced)
     step = add_steps([*parts, (last, 0.0)])
-    said: list[str] = []
+    sentences: list[str] = []
     stepping = {kind: count for kind, count in per_step.items() if kind}
     if len(stepping) > 1:
         shares = ", ".join(f"{_names(kind)} in {percent(count)}" for kind, count in sorted(stepping.items()))
-        said.append(f"mean of steps in which not all optimizers step: {shares}")
+        sentences.append(f"mean of steps in which not all optimizers step: {shares}")
     if missing:
-        said.append(
+        sentences.append(
             f"{percent(missing / sum(per_step.values()))} of the batches are left out: none like them was traced"
         )
-    said += [f"{name} never stepped in the traced batches: its part is left out" for name in left_out]
+    sentences += [f"{name} never stepped in the traced batches: its part is left out" for name in left_out]
     return replace(
         step,
         optimizer_calls=kinds.calls_per_step(),
         batches_per_step=kinds.batches_per_step(),
-        differs="; ".join(said)[:MAX_CHARACTERS],
+        differs="; ".join(sentences)[:MAX_CHARACTERS],
     )
 
 
 def _names(kind: BatchKind) -> str:
     counts = Counter(kind)
-    shown = (f"{place + 1}" + (f" ({times} times)" if times > 1 else "") for place, times in counts.items())
+    shown = (
+        f"{optimizer + 1}" + (f" ({times} times)" if times > 1 else "") for optimizer, times in counts.items()
+    )
     return f"optimizer{'s' if len(counts) > 1 else ''} {' and '.join(shown)}"

@@ -76,9 +76,9 @@ def batch_norms(module: torch.nn.Module) -> BatchNorms:
 
     def channels(kinds: type[torch.nn.Module] | tuple[type[torch.nn.Module], ...]) -> tuple[int, ...]:
         return tuple(
-            int(cast("Any", each).num_features)
-            for each in module.modules()
-            if isinstance(each, kinds) and each.training
+            int(cast("Any", norm).num_features)
+            for norm in module.modules()
+            if isinstance(norm, kinds) and norm.training
         )
 
     return BatchNorms(of_device=channels(own), of_all=channels(torch.nn.SyncBatchNorm))
@@ -173,11 +173,11 @@ def _one_of(kinds: set[Implementation]) -> Implementation:
 
 def _distinct(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
     """Return the tensors without those that share memory, offset and shape with an earlier one."""
-    registry, seen, found = StorageRegistry(), set[tuple[Any, ...]](), list[torch.Tensor]()
+    registry, seen, distinct = StorageRegistry(), set[tuple[Any, ...]](), list[torch.Tensor]()
     for tensor in tensors:
         strided = tensor.layout is torch.strided
-        place = (registry.key(tensor), tensor.storage_offset() if strided else 0, tuple(tensor.shape))
-        if place not in seen:
-            seen.add(place)
-            found.append(tensor)
-    return found
+        view = (registry.key(tensor), tensor.storage_offset() if strided else 0, tuple(tensor.shape))
+        if view not in seen:
+            seen.add(view)
+            distinct.append(tensor)
+    return distinct

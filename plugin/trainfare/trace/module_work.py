@@ -132,9 +132,9 @@ class ModuleWatch:
         """Find the names of all submodules and parameters."""
         self._names = folded_names(self.module)
         self._linears = {}
-        for each, name in self._names.items():
-            if self.fp8 and isinstance(each, nn.Linear):
-                self._linears.setdefault(name, set()).add((each.out_features, each.in_features))
+        for module, name in self._names.items():
+            if self.fp8 and isinstance(module, nn.Linear):
+                self._linears.setdefault(name, set()).add((module.out_features, module.in_features))
         self._owners = {
             id(parameter): name
             for module, name in self._names.items()
@@ -188,5 +188,5 @@ class ModuleWatch:
         variable = getattr(node, "variable", None)
         if variable is not None:  # adds a gradient
             return self.owner(variable)
-        place = bisect_right(self._numbers, torch_private.node_key(node)[0]) - 1
-        return self._since[place] if place >= 0 else ""
+        index = bisect_right(self._numbers, torch_private.node_key(node)[0]) - 1
+        return self._since[index] if index >= 0 else ""

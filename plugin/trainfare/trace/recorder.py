@@ -142,16 +142,16 @@ class Recorder:
         """Record that a kernel made a sparse tensor of rows of its own, which stay until the update."""
         values = torch_private.stored_parts(gradient)[1]
         self.memory.live.enter_extra(self.memory.registry.key(gradient), tensor_bytes(values))
-        made = Line("copy", _MADE_SPARSE, "backward", dtype_name(gradient.dtype), (), recomputed)
-        self.launches.add(made, Traffic((), ()), 0)
+        line = Line("copy", _MADE_SPARSE, "backward", dtype_name(gradient.dtype), (), recomputed)
+        self.launches.add(line, Traffic((), ()), 0)
 
     def _written_by_others(self, moved: Traffic) -> list[tuple[str, tuple[int, int]]]:
         """Return type, storage and bytes of what an operation reads and no operation has written."""
         written = {key for key, _ in moved.written}
         for key in written:
             self._unwritten.pop(key, None)
-        found = [(self._unwritten.pop(part[0]), part) for part in moved.read if part[0] in self._unwritten]
-        return [(dtype, part) for dtype, part in found if part[1]]
+        parts = [(self._unwritten.pop(part[0]), part) for part in moved.read if part[0] in self._unwritten]
+        return [(dtype, part) for dtype, part in parts if part[1]]
 
     def _enter_memory(self, call: _Call, phase: Phase) -> None:
         if self.optimizing:
@@ -239,12 +239,12 @@ class Recorder:
         flops = convolution_flops(source.shape if transposed else grad.shape, weight.shape)
         dtype = compute_dtype("convolution", call.name, [grad], [])
         registry = self.memory.registry
-        for which, wanted, other, made in (
+        for which, wanted, other, gradients in (
             ("input", mask[0], weight, call.out[:1]),
             ("weight", mask[1], source, call.out[1:]),
         ):
             if wanted:
-                results = registry.sized(t for t in made if t is not None)
+                results = registry.sized(t for t in gradients if t is not None)
                 self.launches.add(
                     Line("convolution", f"{call.qualified_name}.{which}", phase, dtype, axes, recomputed),
                     Traffic(registry.sized((grad, other)), results),
@@ -284,7 +284,9 @@ class Recorder:
             )  # fmt: skip
             return
         lists = [
-            found for found in (tensors_in(a) for a in call.args if not isinstance(a, torch.Tensor)) if found
+            tensors
+            for tensors in (tensors_in(a) for a in call.args if not isinstance(a, torch.Tensor))
+            if tensors
         ]
         multi = bool(lists) and call.name.startswith(("_foreach", "_fused", "_amp_foreach"))
         existing = self.memory.registry.keys(call.operands)

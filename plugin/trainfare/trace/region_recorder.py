@@ -119,16 +119,18 @@ class RegionRecorder:
         """
         if not region.launched or not torch_private.recomputing():
             return
-        made = self._results.get((region.name, region.dtype, region.shape), 0) + region.extra_kept_bytes
+        result_bytes = (
+            self._results.get((region.name, region.dtype, region.shape), 0) + region.extra_kept_bytes
+        )
         moved = Traffic(self.memory.registry.sized(region.operands), ())
         self.memory.enter_backward(region.operands, moved, recomputed=True)
         self.launches.add(
             Line(region.kind, region.name, "backward", region.dtype, region.shape, recomputed=True),
             moved,
             region.flops,
-            kept_bytes=made,
+            kept_bytes=result_bytes,
         )
-        self.memory.live.enter_transient(made)
+        self.memory.live.enter_transient(result_bytes)
 
     def _prepare_backward(self, region: Region, moved: Traffic, results: list[torch.Tensor]) -> None:
         fixed = self.memory.fixed

@@ -111,43 +111,43 @@ class _Edit:
     What one more piece changes.
 
     Attributes:
-        place: index in the shortest sequence before which entries are added.
+        index: in the shortest sequence before which entries are added.
         added: the entries.
         growth: of the amounts of the entry at that index; empty for none.
     """
 
-    place: int
+    index: int
     added: tuple[Item, ...] = ()
     growth: tuple[int, ...] = ()
 
 
 def _grown(items: Sequence[Item], edits: Sequence[_Edit], times: int) -> list[Item]:
-    made: list[Item] = []
+    grown: list[Item] = []
     done = 0
     for edit in edits:
-        made += items[done : edit.place]
-        done = edit.place
-        made += edit.added * times
+        grown += items[done : edit.index]
+        done = edit.index
+        grown += edit.added * times
         if edit.growth:
             key, amounts = items[done]
-            made.append(Item(key, tuple(a + times * g for a, g in zip(amounts, edit.growth, strict=True))))
+            grown.append(Item(key, tuple(a + times * g for a, g in zip(amounts, edit.growth, strict=True))))
             done += 1
-    return [*made, *items[done:]]
+    return [*grown, *items[done:]]
 
 
 def _edits(shorter: Sequence[Item], longer: Sequence[Item]) -> list[_Edit]:
     """Return the edits that make the longer sequence of the shorter one, in their order."""
     old, new = _growing(shorter, longer), _growing(longer, shorter)
-    if [shorter[place].key for place in old] != [longer[place].key for place in new]:
+    if [shorter[index].key for index in old] != [longer[index].key for index in new]:
         raise NotRepeatedError("one more block changes what the others do")
     edits: list[_Edit] = []
-    for place, other in zip(old, new, strict=True):
-        amounts = zip(shorter[place].amounts, longer[other].amounts, strict=True)
-        edits.append(_Edit(place, growth=tuple(after - before for before, after in amounts)))
+    for index, other in zip(old, new, strict=True):
+        amounts = zip(shorter[index].amounts, longer[other].amounts, strict=True)
+        edits.append(_Edit(index, growth=tuple(after - before for before, after in amounts)))
     # Entries that only grow are the same entry in both.
-    pairs: dict[Item, Hashable] = {shorter[place]: number for number, place in enumerate(old)}
-    pairs |= {longer[place]: number for number, place in enumerate(new)}
-    inner, outer = ([pairs.get(item, item) for item in each] for each in (shorter, longer))
+    pairs: dict[Item, Hashable] = {shorter[index]: number for number, index in enumerate(old)}
+    pairs |= {longer[index]: number for number, index in enumerate(new)}
+    inner, outer = ([pairs.get(item, item) for item in items] for items in (shorter, longer))
     begin, most = 0, min(len(inner), len(outer))
     while begin < most and inner[begin] == outer[begin]:
         begin += 1
@@ -160,9 +160,9 @@ def _edits(shorter: Sequence[Item], longer: Sequence[Item]) -> list[_Edit]:
     middle = SequenceMatcher(
         None, inner[begin : len(inner) - end], outer[begin : len(outer) - end], autojunk=False
     )
-    for kind, place, _, first, last in middle.get_opcodes():
+    for kind, index, _, first, last in middle.get_opcodes():
         if kind == "insert":
-            edits.append(_Edit(begin + place, tuple(longer[begin + first : begin + last])))
+            edits.append(_Edit(begin + index, tuple(longer[begin + first : begin + last])))
         elif kind != "equal":
             raise NotRepeatedError("one more block does not only add to what the others do")
     return sorted(edits, key=_order)
@@ -170,27 +170,27 @@ def _edits(shorter: Sequence[Item], longer: Sequence[Item]) -> list[_Edit]:
 
 def _separated(edits: Sequence[_Edit], third: Sequence[Item]) -> list[_Edit]:
     """Take apart what one more piece adds side by side, but not in turns: a list of keys, then one of values."""
-    made: list[_Edit] = []
+    separated: list[_Edit] = []
     done = 0
     for edit in edits:
-        begin, added = edit.place + 2 * done, edit.added
+        begin, added = edit.index + 2 * done, edit.added
         done += len(added)
         if edit.growth:
-            made.append(edit)
+            separated.append(edit)
         while added:
             twice = tuple(third[begin : begin + 2 * len(added)])
             size = next((n for n in range(len(added), 0, -1) if twice[: 2 * n] == added[:n] * 2), len(added))
-            made.append(_Edit(edit.place, added[:size]))
+            separated.append(_Edit(edit.index, added[:size]))
             begin, added = begin + 2 * size, added[size:]
-    return made
+    return separated
 
 
 def _growing(items: Sequence[Item], others: Sequence[Item]) -> list[int]:
     """Return the places of entries that the other sequence does not have, such as one over all parameters."""
     known = set(others)
-    return [place for place, item in enumerate(items) if item not in known]
+    return [index for index, item in enumerate(items) if item not in known]
 
 
 def _order(edit: _Edit) -> tuple[int, bool]:
     """Put what is added before the entry at a place in front of the growth of that entry."""
-    return edit.place, not edit.added
+    return edit.index, not edit.added

@@ -51,14 +51,14 @@ def tensors_in(value: Any) -> list[torch.Tensor]:
     """Return the tensors inside nested lists, tuples and dicts, in order."""
     if isinstance(value, torch.Tensor):
         return [value]
-    found: list[torch.Tensor] = []
+    tensors: list[torch.Tensor] = []
     if isinstance(value, (list, tuple)):
         for item in cast("Iterable[Any]", value):
-            found += tensors_in(item)
+            tensors += tensors_in(item)
     elif isinstance(value, dict):
         for item in cast("Any", value).values():
-            found += tensors_in(item)
-    return found
+            tensors += tensors_in(item)
+    return tensors
 
 
 def tensor_bytes(tensor: torch.Tensor) -> int:

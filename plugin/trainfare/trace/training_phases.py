@@ -71,7 +71,9 @@ class TrainingPhases:
         """
         if self._phases and (self._phases[-1].signature == signature or len(self._phases) >= MAX_PHASES):
             return
-        known = next((each.step for each in self._phases if each.signature == signature and each.step), None)
+        known = next(
+            (phase.step for phase in self._phases if phase.signature == signature and phase.step), None
+        )
         self._phases.append(_Phase(signature, steps, known))
 
     def __len__(self) -> int:
@@ -110,35 +112,37 @@ class TrainingPhases:
         if total <= 0:
             return None
         parts: list[tuple[StepFacts, float]] = []
-        for place, (phase, length) in enumerate(zip(self._phases, lengths, strict=True)):
-            step = phase.step or self._nearest(place)
+        for index, (phase, length) in enumerate(zip(self._phases, lengths, strict=True)):
+            step = phase.step or self._nearest(index)
             parts.append((step, length / total))
         # Of the last part parameters and optimizer are taken: the most state decides whether a run fits.
         parts.sort(key=lambda part: part[0].optimizer.state_bytes)
         return add_steps(parts), self._sentence(lengths)
 
-    def _nearest(self, place: int) -> StepFacts:
-        found = [(abs(other - place), phase.step) for other, phase in enumerate(self._phases) if phase.step]
-        return min(found, key=lambda each: each[0])[1]
+    def _nearest(self, index: int) -> StepFacts:
+        distances = [
+            (abs(other - index), phase.step) for other, phase in enumerate(self._phases) if phase.step
+        ]
+        return min(distances, key=lambda pair: pair[0])[1]
 
     def _sentence(self, lengths: list[int]) -> str:
-        said = [
+        parts = [
             f"{length:,} steps with {self._difference(phase)}"
             + ("" if phase.step is not None else " (not traced: taken as the nearest phase)")
             for phase, length in zip(self._phases, lengths, strict=True)
         ]
-        more = f" and {len(said) - SHOWN_PHASES} more phases" if len(said) > SHOWN_PHASES else ""
-        return f"mean of {', '.join(said[:SHOWN_PHASES])}{more}"[:MAX_CHARACTERS]
+        more = f" and {len(parts) - SHOWN_PHASES} more phases" if len(parts) > SHOWN_PHASES else ""
+        return f"mean of {', '.join(parts[:SHOWN_PHASES])}{more}"[:MAX_CHARACTERS]
 
     def _difference(self, phase: _Phase) -> str:
         """Return what tells a phase from the others, in words."""
-        signatures = [each.signature for each in self._phases]
-        said: list[str] = []
-        if len({each.trained for each in signatures}) > 1:
-            said.append(f"{phase.signature.trained:,} trained parameters")
-        if len({each.accumulated for each in signatures}) > 1:
+        signatures = [other.signature for other in self._phases]
+        parts: list[str] = []
+        if len({signature.trained for signature in signatures}) > 1:
+            parts.append(f"{phase.signature.trained:,} trained parameters")
+        if len({signature.accumulated for signature in signatures}) > 1:
             batches = phase.signature.accumulated
-            said.append(f"{batches} batch{'' if batches == 1 else 'es'} each")
-        if not said:
-            said.append(f"{phase.signature.parameters + phase.signature.buffers:,} parameters and buffers")
-        return " and ".join(said)
+            parts.append(f"{batches} batch{'' if batches == 1 else 'es'} each")
+        if not parts:
+            parts.append(f"{phase.signature.parameters + phase.signature.buffers:,} parameters and buffers")
+        return " and ".join(parts)
