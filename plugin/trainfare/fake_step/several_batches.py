@@ -106,8 +106,9 @@ def trace_batches(
     other = None
     if second is not None:
         larger = trace(replace(job, batch=ChosenBatch.of(batches[second])))
-        other = TracedBatch(float(sizes[second]), larger)
-    work = mean_work(TracedBatch(float(sizes[first]), profile), spread, other)
+        other = TracedBatch(float(sizes[second]), larger.operations, larger.modules, larger.memory)
+    traced = TracedBatch(float(sizes[first]), profile.operations, profile.modules, profile.memory)
+    work = mean_work(traced, spread, other)
     return profile.model_copy(
         update={
             "operations": work.operations,

@@ -9,7 +9,7 @@ import torch
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.timing.step_timer import StepTimes
 from trainfare.trace import StepFacts
-from trainfare.trace.batch_spread import MeanWork, Work
+from trainfare.trace.batch_spread import MeanWork
 from trainfare_core._version import __version__
 from trainfare_core.job_profile import BatchFacts, JobProfile, MeasuredStep, ProfileSource
 
@@ -30,7 +30,7 @@ def measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> 
     """
     facts, plan, sizes = run.facts, run.plan(), run.sizes()
     micro, work = sizes.micro_batch_size, step.mean_work(run.spread)
-    mean: Work = work or step
+    mean = work or step
     norms = step.batch_norms.synchronized(asked=facts.sync_batchnorm)
     weights_bytes = sum(group.parameter_bytes for group in step.parameters) + step.memory.buffer_bytes
     every_note = [*notes, *step.notes, *plan.notes, *sizes.notes]

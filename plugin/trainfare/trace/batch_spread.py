@@ -12,7 +12,7 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from trainfare.trace.weighted_sum import add_modules, add_rows, amounts_of, with_amounts
 from trainfare_core.job_profile import BatchVariation, MemoryFacts, ModuleWork, OperationGroup
@@ -170,29 +170,6 @@ class BatchSpread:
         median = self.median()
         return median <= 0 or abs(elements - median) <= TYPICAL * median
 
-    def largest(self) -> float:
-        """Return the largest size; 0 before the first batch."""
-        return max((size for size, _ in self.sizes()), default=0.0)
-
-
-class Work(Protocol):
-    """The work of one optimizer step, as `StepFacts` and `JobProfile` have it."""
-
-    @property
-    def operations(self) -> tuple[OperationGroup, ...]:
-        """Of the whole step."""
-        ...
-
-    @property
-    def modules(self) -> tuple[ModuleWork, ...]:
-        """The same work by submodule."""
-        ...
-
-    @property
-    def memory(self) -> MemoryFacts:
-        """Of one micro-batch."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class TracedBatch:
@@ -201,34 +178,30 @@ class TracedBatch:
 
     Attributes:
         elements: of one micro-batch.
-        step: its work.
+        operations: of one optimizer step.
+        modules: the same work by submodule.
+        memory: of one micro-batch.
     """
 
     elements: float
-    step: Work
-
-
-@dataclass(frozen=True, slots=True)
-class MeanWork:
-    """
-    What the mean step of a run does.
-
-    Attributes:
-        operations: of the mean step; shapes are those of the traced batch.
-        modules: the same work by submodule.
-        memory: of the largest batch.
-        variation: how far the batches vary.
-        growth: of the whole step's work with the size.
-        elements: of the traced batch.
-        mean: work of the mean step over that of the traced one.
-    """
-
     operations: tuple[OperationGroup, ...]
     modules: tuple[ModuleWork, ...]
     memory: MemoryFacts
+
+
+@dataclass(frozen=True, slots=True)
+class MeanWork(TracedBatch):
+    """
+    What the mean step of a run does; elements and shapes are those of the traced batch, memory of the largest.
+
+    Attributes:
+        variation: how far the batches vary.
+        growth: of the whole step's work with the size.
+        mean: work of the mean step over that of the traced one.
+    """
+
     variation: BatchVariation
     growth: Growth
-    elements: float
     mean: float
 
     def over_mean(self, elements: float) -> float:
@@ -268,30 +241,31 @@ def mean_work(traced: TracedBatch, spread: BatchSpread, other: TracedBatch | Non
         other: the same step for a batch of another size; None: what is done for a batch is proportional to its size.
     """
 
-    def growth_of(amount: Callable[[Work], int]) -> Growth:
+    def growth_of(amount: Callable[[TracedBatch], int]) -> Growth:
         if other is None:
             return Growth()
-        return Growth.between(amount(traced.step), amount(other.step), other.elements / traced.elements)
+        return Growth.between(amount(traced), amount(other), other.elements / traced.elements)
 
-    step, at = traced.step, traced.elements
+    at = traced.elements
     growths = {} if other is None else _growths(traced, other)
     whole = growth_of(_total)
     mean, deviation = spread.mean_of(at, whole)
     assumed = ONE_TRACE_DOUBT * abs(math.log(mean)) if other is None else 0.0
     sizes = spread.sizes() or [(at, 1)]
     smallest, largest = (
-        sum(round(group.flops * _growths_of(group, growths)[0].at(size / at)) for group in step.operations)
+        sum(round(group.flops * _growths_of(group, growths)[0].at(size / at)) for group in traced.operations)
         for size in (sizes[0][0], sizes[-1][0])
     )
     operations = tuple(
         _scale(group, *(spread.mean_of(at, growth)[0] for growth in _growths_of(group, growths)))
-        for group in step.operations
+        for group in traced.operations
     )
     return MeanWork(
+        elements=at,
         operations=operations,
-        modules=add_modules([(step.modules, 1.0)], operations),
+        modules=add_modules([(traced.modules, 1.0)], operations),
         memory=_memory_of(
-            step.memory, growth_of(lambda work: work.memory.saved_activation_bytes), sizes[-1][0] / at
+            traced.memory, growth_of(lambda batch: batch.memory.saved_activation_bytes), sizes[-1][0] / at
         ),
         variation=BatchVariation(
             batches=spread.batches,
@@ -300,15 +274,14 @@ def mean_work(traced: TracedBatch, spread: BatchSpread, other: TracedBatch | Non
             work_log_sigma=math.hypot(deviation / math.sqrt(max(1, spread.batches)), assumed),
         ),
         growth=whole,
-        elements=at,
         mean=mean,
     )
 
 
-def _total(step: Work) -> int:
+def _total(batch: TracedBatch) -> int:
     """Return the FLOPs of a step, or its bytes where it has none."""
-    flops = sum(group.flops for group in step.operations)
-    return flops or sum(group.bytes_moved for group in step.operations)
+    flops = sum(group.flops for group in batch.operations)
+    return flops or sum(group.bytes_moved for group in batch.operations)
 
 
 def _variable_bytes(group: OperationGroup) -> int:
@@ -322,7 +295,7 @@ def _key(group: OperationGroup) -> _Key:
 def _growths(traced: TracedBatch, other: TracedBatch) -> _Growths:
     """Return how FLOPs and variable bytes of every operation grow, by name."""
     here, there = (
-        add_rows((_key(group), (group.flops, _variable_bytes(group)), 1) for group in batch.step.operations)
+        add_rows((_key(group), (group.flops, _variable_bytes(group)), 1) for group in batch.operations)
         for batch in (traced, other)
     )
     ratio = other.elements / traced.elements

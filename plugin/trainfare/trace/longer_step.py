@@ -15,6 +15,7 @@ from trainfare.trace.live_memory import MemoryChange, moments_of
 from trainfare.trace.module_work import ModuleWatch
 from trainfare.trace.repetition import Item, NotRepeatedError, extend_rows, extended_sequence, same
 from trainfare.trace.step_facts import StepFacts
+from trainfare.trace.weighted_sum import MEMORY_SIZES
 from trainfare_core.documents import Record
 from trainfare_core.job_profile import BlockFacts, MemoryFacts, OptimizerFacts, ParameterGroup
 
@@ -85,7 +86,6 @@ _DIFFERENT: Final[dict[str, Any]] = {
     "operations": (), "modules": (), "parameters": (), "optimizer": _NO_OPTIMIZER, "memory": _NO_MEMORY,
 }  # fmt: skip
 """The fields that differ with the length of a module; all others must be the same."""
-_LINEAR: Final = ("saved_activation_bytes", "gradient_bytes", "buffer_bytes", "input_bytes")
 _LINEAR_OF_BLOCKS: Final = ("count", "saved_activation_bytes", "input_bytes")
 
 
@@ -124,7 +124,7 @@ def _memory(steps: Sequence[ShortStep], ledger: Ledger, more: int) -> MemoryFact
             for item in extended_sequence(first, second, third, more)
         ]
     return MemoryFacts(
-        **_extend_fields(facts, _LINEAR, more),
+        **_extend_fields(facts, MEMORY_SIZES, more),
         blocks=_blocks([memory.blocks for memory in facts], more),
         largest_temporary_bytes=same(*(memory.largest_temporary_bytes for memory in facts)),
         moments=moments_of(changes, ledger.largest_optimizer_temporary_bytes()),

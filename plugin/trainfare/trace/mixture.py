@@ -59,15 +59,15 @@ class KindsOfBatches:
         counts = Counter(optimizer for kind in self._sequence for optimizer in set(kind))
         if not counts:
             return ()
-        rarest = min(counts, key=lambda optimizer: (counts[optimizer], -self._first(optimizer)))
-        indexes = [index for index, kind in enumerate(self._sequence) if rarest in kind]
+        rarest = min(counts, key=lambda optimizer: (counts[optimizer], -self._indexes(optimizer)[0]))
+        indexes = self._indexes(rarest)
         if len(indexes) == 1:
             last = max(index for index, kind in enumerate(self._sequence) if kind)
             return self._sequence[: last + 1]
         return self._sequence[indexes[0] + 1 : indexes[-1] + 1]
 
-    def _first(self, optimizer: int) -> int:
-        return next(index for index, kind in enumerate(self._sequence) if optimizer in kind)
+    def _indexes(self, optimizer: int) -> list[int]:
+        return [index for index, kind in enumerate(self._sequence) if optimizer in kind]
 
     def per_step(self) -> dict[BatchKind, float]:
         """Return how many batches of each kind one optimizer step has; empty before the first step."""

@@ -57,7 +57,7 @@ class StepFacts:
     @property
     def batch(self) -> TracedBatch:
         """The work of this step, with the size of its micro-batch."""
-        return TracedBatch(float(self.elements), self)
+        return TracedBatch(float(self.elements), self.operations, self.modules, self.memory)
 
     @property
     def flops(self) -> int:

@@ -103,7 +103,7 @@ class TrainingPhases:
         Args:
             steps: of the whole run: the last phase goes on to its end.
         """
-        traced = [phase for phase in self._phases if phase.step is not None]
+        traced = [(index, phase.step) for index, phase in enumerate(self._phases) if phase.step is not None]
         if len(self._phases) < 2 or not traced:
             return None
         ends = [phase.first_step for phase in self._phases[1:]] + [max(steps, self._phases[-1].first_step)]
@@ -111,19 +111,13 @@ class TrainingPhases:
         total = sum(lengths)
         if total <= 0:
             return None
-        parts: list[tuple[StepFacts, float]] = []
-        for index, (phase, length) in enumerate(zip(self._phases, lengths, strict=True)):
-            step = phase.step or self._nearest(index)
-            parts.append((step, length / total))
+        parts = [
+            (min(traced, key=lambda pair: abs(pair[0] - index))[1], length / total)
+            for index, length in enumerate(lengths)
+        ]
         # Of the last part parameters and optimizer are taken: the most state decides whether a run fits.
         parts.sort(key=lambda part: part[0].optimizer.state_bytes)
         return add_steps(parts), self._sentence(lengths)
-
-    def _nearest(self, index: int) -> StepFacts:
-        distances = [
-            (abs(other - index), phase.step) for other, phase in enumerate(self._phases) if phase.step
-        ]
-        return min(distances, key=lambda pair: pair[0])[1]
 
     def _sentence(self, lengths: list[int]) -> str:
         parts = [

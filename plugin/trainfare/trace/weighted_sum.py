@@ -18,13 +18,7 @@ _Number = TypeVar("_Number", int, float)
 MAX_MOMENTS: Final = 64
 """What a profile holds."""
 _AMOUNTS: Final = ("launches", "flops", "bytes_read", "bytes_written", "bytes_fixed")
-_PEAKS: Final = (
-    "saved_activation_bytes",
-    "gradient_bytes",
-    "buffer_bytes",
-    "input_bytes",
-    "largest_temporary_bytes",
-)
+MEMORY_SIZES: Final = ("saved_activation_bytes", "gradient_bytes", "buffer_bytes", "input_bytes")
 
 
 def add_rows(rows: Iterable[tuple[_Key, Sequence[_Number], _Number]]) -> dict[_Key, list[_Number]]:
@@ -131,7 +125,10 @@ def largest_memory(memories: Sequence[MemoryFacts]) -> MemoryFacts:
     """Return the memory that suffices for each of several steps: they run one after the other, so peaks do not add."""
     moments = dict.fromkeys(moment for memory in memories for moment in memory.moments)
     return MemoryFacts(
-        **{name: max(getattr(memory, name) for memory in memories) for name in _PEAKS},
+        **{
+            name: max(getattr(memory, name) for memory in memories)
+            for name in (*MEMORY_SIZES, "largest_temporary_bytes")
+        },
         moments=tuple(sorted(moments, key=_all_bytes, reverse=True)[:MAX_MOMENTS]),
         blocks=max(memories, key=lambda memory: memory.saved_activation_bytes).blocks,
     )
