@@ -23,13 +23,13 @@ from pathlib import Path
 from trainfare_core.run_cost_facts.facts import (
     FACT_COLUMNS,
     SOURCE_COLUMNS,
-    UNITS_OF_KIND,
     Fact,
     SourceClass,
     Weakness,
     read_facts,
     read_sources,
 )
+from trainfare_core.run_cost_facts.kinds import KINDS
 
 DATA = Path(__file__).parents[1] / "core/trainfare_core/data"
 COLLECTED_COLUMNS = ("name", "value", "unit", "cloud", "service", "region", "as_of", "source")
@@ -362,7 +362,7 @@ def row_of(collected: dict[str, str]) -> dict[str, str]:
 def order(row: dict[str, str]) -> tuple[object, ...]:
     """Return the sort key of a row: kinds in the order of the core, then by what the fact is about."""
     tier = float(row["from_gb"] or 0)
-    kinds = list(UNITS_OF_KIND)
+    kinds = list(KINDS)
     names = [row[column] for column in ("cloud", "service", "machine", "region", "item")]
     return (kinds.index(row["kind"]), *names, tier, row["as_of"], row["source"], row["value"])
 

@@ -34,7 +34,7 @@ end of a hazard takes the lower end of the band over the month, the upper end th
 
 _PRIOR_PER_HOUR: Final = (0.001, 0.1)
 """Where nothing is published of a machine: once in six weeks to once in ten hours. Google's range for all of its types
-(5 to 15 % in a day or in a week, `run_cost_facts.spot_preemption_share_per_day`) and the upper ends of all bands lie
+(5 to 15 % in a day or in a week, `spot_preemption` of the run-cost facts) and the upper ends of all bands lie
 between or near these ends."""
 
 CHANCES: Final = (0.1, 0.3, 0.5, 0.7, 0.9)

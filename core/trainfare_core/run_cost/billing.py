@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.run_cost.sourced import Sourced, sourced
 from trainfare_core.run_cost.table import Column, RunTable
-from trainfare_core.run_cost_facts import billing_minimum_s, billing_step_s
+from trainfare_core.run_cost_facts import find_fact
 
 __all__ = ["BillingClock", "rounding_s"]
 
@@ -50,8 +50,8 @@ class BillingClock:
             60.0
         """
         return cls(
-            sourced(assumed.billing_step_s, billing_step_s(cloud, service)),
-            sourced(assumed.billing_minimum_s, billing_minimum_s(cloud, service)),
+            sourced(assumed.billing_step_s, find_fact("billing_step", cloud, service=service)),
+            sourced(assumed.billing_minimum_s, find_fact("billing_minimum", cloud, service=service)),
         )
 
 

@@ -11,7 +11,7 @@ from trainfare_core.clouds import HOURS_PER_MONTH, SERVICES, service_label
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.run_cost.sourced import STATED, Sourced, text_of
 from trainfare_core.run_cost.table import Column
-from trainfare_core.run_cost_facts import Unknown, disk_price, local_disk, machines_without_local_disk
+from trainfare_core.run_cost_facts import Unknown, find_fact, local_disk, machines_without_local_disk
 
 __all__ = [
     "PLANNED_USD_PER_GIB_MONTH",
@@ -55,7 +55,7 @@ def disk_usd_per_gib_month(
     if because:
         return Sourced(0.0, because)
     known = SERVICES.get(service)
-    price = disk_price(cloud, region, "" if known is None else known.disk)
+    price = find_fact("disk", cloud, region, item="" if known is None else known.disk)
     usd = None if isinstance(price, Unknown) else price.usd_per_month(1.0)
     if usd is None or isinstance(price, Unknown):
         none = f"no price of {cloud} in {region} is known"
@@ -71,7 +71,7 @@ def disk_usd_per_gib_month(
 def regions_of_disk_prices(cloud: str, service: str) -> tuple[str, ...]:
     """Return the regions whose `disk_usd_per_gib_month` is published, by the clouds' own names."""
     known = SERVICES.get(service)
-    asked = disk_price(cloud, "", "" if known is None else known.disk)
+    asked = find_fact("disk", cloud, "", item="" if known is None else known.disk)
     return asked.known_in if isinstance(asked, Unknown) else ()
 
 

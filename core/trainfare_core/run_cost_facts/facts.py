@@ -26,12 +26,12 @@ from typing import Final, Literal, TypeAlias, cast, get_args
 
 from trainfare_core.clouds import INTERRUPTION_BANDS
 from trainfare_core.errors import InputError
+from trainfare_core.run_cost_facts.kinds import KINDS
 
 __all__ = [
     "EVERYWHERE",
     "FACT_COLUMNS",
     "SOURCE_COLUMNS",
-    "UNITS_OF_KIND",
     "Fact",
     "FactSource",
     "SourceClass",
@@ -60,41 +60,6 @@ seen but cannot be cited; its cloud announced another value since; told by a thi
 WORD_UNITS: Final = ("band", "month", "text", "utc_time")
 """Units of values that are words: one of `INTERRUPTION_BANDS`, 2026-11, free text, 11:30."""
 
-UNITS_OF_KIND: Final[Mapping[str, tuple[str, ...]]] = {
-    "egress_internet": ("usd_per_gb",),
-    "egress_inter_region": ("usd_per_gb",),
-    "egress_inter_zone": ("usd_per_gb",),
-    "object_storage": ("usd_per_gb_month",),
-    "object_storage_request": ("usd_per_request",),
-    "object_storage_retrieval": ("usd_per_gb",),
-    "disk": ("usd_per_gb_month", "usd_per_gib_hour", "usd_per_month"),
-    "local_ssd": ("usd_per_hour",),
-    "billing_step": ("s",),
-    "billing_minimum": ("s",),
-    "warm_pool_max": ("s",),
-    "managed_spot_discount": ("text",),
-    "capacity_block_payment": ("text",),
-    "capacity_block_start": ("utc_time",),
-    "spot_notice": ("s",),
-    "spot_interruption_band": ("band",),
-    "spot_savings": ("share",),
-    "spot_preemption": ("share_per_day",),
-    "spot_price_ratio": ("ratio",),
-    "spot_price_ratio_median": ("ratio",),
-    "spot_price_floor": ("ratio",),
-    "spot_zones_at_on_demand_price": ("share",),
-    "spot_zone_spread_median": ("ratio",),
-    "spot_price_move_9_days": ("share",),
-    "startup_to_running": ("s",),
-    "startup_to_ready": ("s",),
-    "default_quota": ("gpu", "instance", "vcpu"),
-    "quota_vcpus": ("vcpu",),
-    "flex_start_price": ("usd_per_hour", "usd_per_chip_hour"),
-    "flex_start_max_run": ("s",),
-    "flex_start_price_change": ("month",),
-}
-"""Kinds of facts in the order of the table, each with the units that its values may have."""
-
 FACT_COLUMNS: Final = (
     "kind", "cloud", "service", "region", "machine", "item", "from_gb", "value", "unit", "as_of", "source", "weak",
     "weak_because",
@@ -120,7 +85,7 @@ class Fact:
     One row of the table.
 
     Attributes:
-        kind: a key of `UNITS_OF_KIND`.
+        kind: a key of `KINDS`.
         cloud, service: as in the price book's `provider` and `service`, where the book has them.
         region: the cloud's name of a region, or `EVERYWHERE`.
         machine: machine type, family or accelerator; empty where the fact is not about one.
@@ -218,7 +183,7 @@ def _fact(line: int, row: dict[str, str], sources: Mapping[str, FactSource]) -> 
     for column in ("cloud", "service", "region", "value"):
         if not row[column]:
             raise _bad(line, column, "is empty")
-    if unit not in UNITS_OF_KIND.get(row["kind"], ()):
+    if row["kind"] not in KINDS or unit not in KINDS[row["kind"]].units:
         raise _bad(line, "unit", f"{unit!r} is no unit of the kind {row['kind']!r}")
     if unit == "band" and row["value"] not in INTERRUPTION_BANDS:
         raise _bad(line, "value", f"{row['value']!r} is not one of {', '.join(INTERRUPTION_BANDS)}")

@@ -1,38 +1,18 @@
-"""Start-up times and default quotas."""
+"""Default quotas."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-from trainfare_core.run_cost_facts.answers import Amount, Quota, Span, Unknown
+from trainfare_core.run_cost_facts.answers import Quota, Unknown
 from trainfare_core.run_cost_facts.facts import EVERYWHERE
-from trainfare_core.run_cost_facts.spans import span
-from trainfare_core.run_cost_facts.table import amount, choose, group, matching
+from trainfare_core.run_cost_facts.table import choose, group
 
-__all__ = ["default_quota", "quota_vcpus", "startup_s"]
+__all__ = ["default_quota"]
 
 _FAMILY: Final = re.compile(r"[a-z]+(?=\d)")
 _SPOT_WORDS: Final = ("Spot", "Preemptible")
-
-
-def startup_s(cloud: str, service: str) -> Span | Unknown:
-    """
-    Return the time from the request to a machine that runs.
-
-    Args:
-        cloud: as in the price book.
-        service: as in the price book.
-
-    Returns:
-        Seconds until the machine runs, or, where only that is known, until it is ready to use: the kind of the rows
-        says which.
-    """
-    for kind in ("startup_to_running", "startup_to_ready"):
-        rows = [row for end in ("low", "high") for row in matching(kind, cloud, service=service, item=end)]
-        if rows:
-            return span(rows, f"the start-up of {cloud} {service}")
-    return Unknown(f"the start-up of {cloud} {service} is not known")
 
 
 def default_quota(cloud: str, service: str, machine: str, *, spot: bool = False) -> Quota | Unknown:
@@ -65,26 +45,4 @@ def default_quota(cloud: str, service: str, machine: str, *, spot: bool = False)
     chosen = choose(rows, EVERYWHERE, f"the default {'spot ' if spot else ''}quota of {cloud}'s {machine}")
     if isinstance(chosen, Unknown):
         return chosen
-    return Quota(
-        name=chosen.row.item,
-        value=chosen.row.value,
-        unit=chosen.row.unit,
-        region_match=chosen.region_match,
-        rows=(chosen.row,),
-        unused=chosen.unused,
-    )
-
-
-def quota_vcpus(cloud: str, machine: str) -> Amount | Unknown:
-    """
-    Return how many vCPUs of a quota one machine takes.
-
-    Args:
-        cloud: as in the price book.
-        machine: machine type.
-
-    Returns:
-        vCPUs.
-    """
-    rows = matching("quota_vcpus", cloud, machine=machine)
-    return amount(rows, EVERYWHERE, f"how much of a quota {cloud}'s {machine} takes")
+    return Quota(name=chosen.row.item, value=chosen.row.value, **chosen.fields())

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import get_args
+from typing import TypedDict, get_args
 
 from trainfare_core.documents import data_text
-from trainfare_core.run_cost_facts.answers import Amount, RegionMatch, Statement, Unknown
+from trainfare_core.run_cost_facts.answers import RegionMatch, Unknown
 from trainfare_core.run_cost_facts.facts import EVERYWHERE, Fact, SourceClass, read_facts, read_sources
 
-__all__ = ["Choice", "all_facts", "amount", "choose", "group", "matching", "no_row", "statement"]
+__all__ = ["Choice", "ChoiceFields", "all_facts", "choose", "group", "matching", "no_row"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,24 @@ class Choice:
 
     row: Fact
     region_match: RegionMatch
+    unused: tuple[Fact, ...]
+
+    def fields(self) -> ChoiceFields:
+        """Return what every `Answer` of this one row says."""
+        return {
+            "unit": self.row.unit,
+            "region_match": self.region_match,
+            "rows": (self.row,),
+            "unused": self.unused,
+        }
+
+
+class ChoiceFields(TypedDict):
+    """The fields of `Answer`."""
+
+    unit: str
+    region_match: RegionMatch
+    rows: tuple[Fact, ...]
     unused: tuple[Fact, ...]
 
 
@@ -88,34 +106,6 @@ def choose(rows: Sequence[Fact], region: str, what: str) -> Choice | Unknown:
     exact = bool(here) and region != EVERYWHERE
     unused = tuple(row for row in (*here, *everywhere) if row is not best)
     return Choice(best, "exact" if exact else "everywhere", unused)
-
-
-def amount(rows: Sequence[Fact], region: str, what: str) -> Amount | Unknown:
-    """Return the number of the row that `choose` takes."""
-    chosen = choose(rows, region, what)
-    if isinstance(chosen, Unknown):
-        return chosen
-    return Amount(
-        value=chosen.row.value,
-        unit=chosen.row.unit,
-        region_match=chosen.region_match,
-        rows=(chosen.row,),
-        unused=chosen.unused,
-    )
-
-
-def statement(rows: Sequence[Fact], what: str) -> Statement | Unknown:
-    """Return the words of the row that `choose` takes for every region."""
-    chosen = choose(rows, EVERYWHERE, what)
-    if isinstance(chosen, Unknown):
-        return chosen
-    return Statement(
-        value=chosen.row.words,
-        unit=chosen.row.unit,
-        region_match=chosen.region_match,
-        rows=(chosen.row,),
-        unused=chosen.unused,
-    )
 
 
 def _preference(row: Fact) -> tuple[bool, int, str]:

@@ -10,18 +10,8 @@ from trainfare_core.run_cost_facts import (
     Span,
     Statement,
     Unknown,
-    billing_minimum_s,
-    billing_step_s,
-    capacity_block_payment,
-    capacity_block_start_utc,
     default_quota,
-    flex_start_max_run_s,
-    flex_start_price,
-    flex_start_price_change,
-    managed_spot_discount,
-    quota_vcpus,
-    startup_s,
-    warm_pool_max_s,
+    find_fact,
 )
 
 
@@ -37,31 +27,39 @@ from trainfare_core.run_cost_facts import (
 )
 def test_billing_step_and_minimum(cloud: str, service: str, step_s: float, minimum_s: float | None) -> None:
     """In seconds, whatever the source has; a minimum that no source names is unknown, not 0."""
-    step, minimum = billing_step_s(cloud, service), billing_minimum_s(cloud, service)
+    step, minimum = (
+        find_fact("billing_step", cloud, service=service),
+        find_fact("billing_minimum", cloud, service=service),
+    )
     assert isinstance(step, Amount)
     assert (step.value, step.unit) == (step_s, "s")
     assert (minimum.value if isinstance(minimum, Amount) else None) == minimum_s
 
 
 def test_sagemaker_s_missing_minimum_is_marked() -> None:
-    minimum = billing_minimum_s("aws", "sagemaker")
+    minimum = find_fact("billing_minimum", "aws", service="sagemaker")
     assert isinstance(minimum, Amount)
     assert minimum.weak_because == "no source states that there is no minimum"
 
 
 def test_a_service_without_rows_is_unknown() -> None:
-    assert billing_step_s("gcp", "tpu") == Unknown("the billing step of gcp tpu is not known")
+    assert find_fact("billing_step", "gcp", service="tpu") == Unknown(
+        "the billing step of gcp tpu is not known"
+    )
 
 
 def test_warm_pools_and_managed_spot_of_sagemaker() -> None:
-    longest, discount = warm_pool_max_s("aws", "sagemaker"), managed_spot_discount("aws", "sagemaker")
+    longest, discount = (
+        find_fact("warm_pool_max", "aws", service="sagemaker"),
+        find_fact("managed_spot_discount", "aws", service="sagemaker"),
+    )
     assert isinstance(longest, Amount)
     assert isinstance(discount, Statement)
     assert (longest.value, discount.value) == (3600, "BillableTimeInSeconds")
 
 
 def test_terms_of_capacity_blocks() -> None:
-    payment, start = capacity_block_payment("aws"), capacity_block_start_utc("aws")
+    payment, start = find_fact("capacity_block_payment", "aws"), find_fact("capacity_block_start", "aws")
     assert isinstance(payment, Statement)
     assert isinstance(start, Statement)
     assert (payment.value, start.value, start.unit) == ("upfront, whole block", "11:30", "utc_time")
@@ -70,7 +68,7 @@ def test_terms_of_capacity_blocks() -> None:
 def test_flex_start_prices_are_per_machine_or_per_chip_and_outdated() -> None:
     """Each price is marked: a change in November 2026 is announced, and the new prices are not known."""
     machine, chip = (
-        flex_start_price("gcp", name, region)
+        find_fact("flex_start_price", "gcp", region, machine=name)
         for name, region in (("a3-highgpu-8g", "us-central1"), ("v6e", "us-east5"))
     )
     assert isinstance(machine, Amount)
@@ -78,21 +76,21 @@ def test_flex_start_prices_are_per_machine_or_per_chip_and_outdated() -> None:
     assert (machine.value, machine.unit) == (38.32, "usd_per_hour")
     assert (chip.value, chip.unit) == (1.35, "usd_per_chip_hour")
     assert machine.rows[0].weak == chip.rows[0].weak == "outdated"
-    change = flex_start_price_change("gcp")
+    change = find_fact("flex_start_price_change", "gcp")
     assert isinstance(change, Statement)
     assert change.value == "2026-11"
-    assert isinstance(flex_start_price("gcp", "a3-highgpu-8g", "europe-west4"), Unknown)
+    assert isinstance(find_fact("flex_start_price", "gcp", "europe-west4", machine="a3-highgpu-8g"), Unknown)
 
 
 def test_longest_flex_start_run() -> None:
-    longest = flex_start_max_run_s("gcp", "gce")
+    longest = find_fact("flex_start_max_run", "gcp", service="gce")
     assert isinstance(longest, Amount)
     assert longest.value == 7 * 86_400
 
 
 def test_start_up_is_a_range_of_a_rival_s_figures() -> None:
     aws, gcp, runpod = (
-        startup_s(cloud, service)
+        find_fact("startup_to_running", cloud, service=service)
         for cloud, service in (("aws", "ec2"), ("gcp", "gce"), ("runpod", "gpu_cloud"))
     )
     assert isinstance(aws, Span)
@@ -101,7 +99,7 @@ def test_start_up_is_a_range_of_a_rival_s_figures() -> None:
     assert [(span.low, span.high) for span in (aws, gcp, runpod)] == [(300, 900), (600, 1200), (None, 120)]
     assert {row.weak for row in (*aws.rows, *gcp.rows)} == {"marketing"}
     assert runpod.rows[0].kind == "startup_to_ready"
-    assert isinstance(startup_s("azure", "azure_vm"), Unknown)
+    assert isinstance(find_fact("startup_to_running", "azure", service="azure_vm"), Unknown)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +137,6 @@ def test_a_quota_that_no_source_names_is_unknown(
 
 
 def test_vcpus_that_a_machine_takes_of_its_quota() -> None:
-    taken = quota_vcpus("aws", "p5.48xlarge")
+    taken = find_fact("quota_vcpus", "aws", machine="p5.48xlarge")
     assert isinstance(taken, Amount)
     assert (taken.value, taken.unit) == (192, "vcpu")

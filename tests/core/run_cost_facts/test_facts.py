@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 
-from trainfare_core import run_cost_facts as facts
 from trainfare_core.clouds import CLOUDS
 from trainfare_core.errors import InputError
-from trainfare_core.run_cost_facts import UNITS_OF_KIND, Answer, Fact, Weakness, all_facts
+from trainfare_core.run_cost_facts import (
+    KINDS,
+    Answer,
+    Fact,
+    Weakness,
+    all_facts,
+    default_quota,
+    find_fact,
+    interruption_band,
+    kinds,
+)
 from trainfare_core.run_cost_facts.facts import FACT_COLUMNS, SOURCE_COLUMNS, read_facts, read_sources
 
 COUNTS = {
@@ -25,61 +33,37 @@ COUNTS = {
     "flex_start_max_run": 1, "flex_start_price_change": 1,
 }  # fmt: skip
 
-LOOKUPS: Mapping[str, Callable[[Any], object]] = {
-    "egress_internet": lambda row: facts.egress_price(row.cloud, row.region),
-    "egress_inter_region": lambda row: facts.inter_region_usd_per_gb(row.cloud, row.region),
-    "egress_inter_zone": lambda row: facts.inter_zone_usd_per_gb(row.cloud, row.region),
-    "object_storage": lambda row: facts.object_storage_usd_per_gb_month(row.cloud, row.region, row.item),
-    "object_storage_request": lambda row: facts.object_storage_request_usd(row.cloud, row.region, row.item),
-    "object_storage_retrieval": lambda row: facts.object_storage_retrieval_usd_per_gb(row.cloud, row.region),
-    "disk": lambda row: facts.disk_price(row.cloud, row.region, row.item),
-    "local_ssd": lambda row: facts.local_ssd_usd_per_hour(row.cloud, row.machine, row.region),
-    "billing_step": lambda row: facts.billing_step_s(row.cloud, row.service),
-    "billing_minimum": lambda row: facts.billing_minimum_s(row.cloud, row.service),
-    "warm_pool_max": lambda row: facts.warm_pool_max_s(row.cloud, row.service),
-    "managed_spot_discount": lambda row: facts.managed_spot_discount(row.cloud, row.service),
-    "capacity_block_payment": lambda row: facts.capacity_block_payment(row.cloud),
-    "capacity_block_start": lambda row: facts.capacity_block_start_utc(row.cloud),
-    "spot_notice": lambda row: facts.spot_notice_s(row.cloud, row.service),
-    "spot_interruption_band": lambda row: facts.interruption_band(row.cloud, row.machine, row.region),
-    "spot_savings": lambda row: facts.spot_savings(row.cloud, row.machine, row.region),
-    "spot_preemption": lambda row: facts.spot_preemption_share_per_day(row.cloud, row.service),
-    "spot_price_ratio": lambda row: facts.spot_price_ratio(row.cloud, row.machine, row.region),
-    "spot_price_ratio_median": lambda row: facts.spot_price_ratio(
-        row.cloud, f"{row.machine}.xlarge", "any-1"
-    ),
-    "spot_price_floor": lambda row: facts.spot_price_floor_ratio(row.cloud),
-    "spot_zones_at_on_demand_price": lambda row: facts.spot_zones_at_on_demand_price(row.cloud, row.machine),
-    "spot_zone_spread_median": lambda row: facts.spot_zone_spread_ratio(row.cloud, row.machine),
-    "spot_price_move_9_days": lambda row: facts.spot_price_move_in_9_days(row.cloud, row.machine),
-    "startup_to_running": lambda row: facts.startup_s(row.cloud, row.service),
-    "startup_to_ready": lambda row: facts.startup_s(row.cloud, row.service),
-    "default_quota": lambda row: facts.default_quota(
-        row.cloud,
-        row.service,
-        f"{row.machine.split('|')[0]}5.xlarge" if row.service == "ec2" else row.machine,
-        spot="Spot" in row.item or "Preemptible" in row.item,
-    ),
-    "quota_vcpus": lambda row: facts.quota_vcpus(row.cloud, row.machine),
-    "flex_start_price": lambda row: facts.flex_start_price(row.cloud, row.machine, row.region),
-    "flex_start_max_run": lambda row: facts.flex_start_max_run_s(row.cloud, row.service),
-    "flex_start_price_change": lambda row: facts.flex_start_price_change(row.cloud),
-}
+
+def look_up(row: Fact) -> object:
+    """Return what the lookup of a row's kind says to the row's own keys."""
+    if row.kind == "spot_interruption_band":
+        return interruption_band(row.cloud, row.machine, row.region)
+    if row.kind == "default_quota":
+        machine = f"{row.machine.split('|')[0]}5.xlarge" if row.service == "ec2" else row.machine
+        spot = "Spot" in row.item or "Preemptible" in row.item
+        return default_quota(row.cloud, row.service, machine, spot=spot)
+    if row.kind == "spot_price_ratio_median":
+        return find_fact("spot_price_ratio", row.cloud, "any-1", machine=f"{row.machine}.xlarge")
+    if row.kind == "startup_to_ready":
+        return find_fact("startup_to_running", row.cloud, service=row.service)
+    keys = ("service", "machine", "item")
+    about = {key: getattr(row, key) for key in keys if f"{{{key}}}" in KINDS[row.kind].subject}
+    return find_fact(row.kind, row.cloud, row.region, **about)  # type: ignore[call-overload]
 
 
 def test_no_row_is_lost() -> None:
     """1,491 rows, so many of each kind."""
     assert Counter(row.kind for row in all_facts()) == COUNTS
     assert sum(COUNTS.values()) == 1491
-    assert list(UNITS_OF_KIND) == list(COUNTS)
+    assert list(KINDS) == list(COUNTS)
 
 
-@pytest.mark.parametrize("kind", UNITS_OF_KIND)
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_row_is_within_reach_of_a_lookup(kind: str) -> None:
     """The lookup of each row's own keys returns it, as used or as not used."""
     for row in all_facts():
         if row.kind == kind:
-            answer = LOOKUPS[kind](row)
+            answer = look_up(row)
             assert isinstance(answer, Answer), row
             assert any(row is one for one in (*answer.rows, *answer.unused)), row
 
@@ -87,9 +71,20 @@ def test_every_row_is_within_reach_of_a_lookup(kind: str) -> None:
 def test_every_unmarked_row_is_used() -> None:
     """No row without a mark stands back behind another one."""
     for row in all_facts():
-        answer = LOOKUPS[row.kind](row)
+        answer = look_up(row)
         assert isinstance(answer, Answer)
         assert row.weak or any(row is one for one in answer.rows), row
+
+
+def test_values_have_the_form_of_their_kind() -> None:
+    """Words where the answer is in words, a tier where it has tiers, a number elsewhere; no kind has two forms."""
+    worded = {"spot_interruption_band", *get_args(kinds.StatementKind)}
+    numbers = (kinds.AmountKind, kinds.TierKind, kinds.SpanKind, kinds.DiskKind)
+    names = [name for group in numbers for name in get_args(group)]
+    assert sorted([*names, *worded, "default_quota"]) == sorted(KINDS)
+    for row in all_facts():
+        assert bool(row.words) == (row.kind in worded), row
+        assert row.kind in get_args(kinds.TierKind) or not row.from_gb, row
 
 
 def test_rows_are_unique() -> None:
@@ -104,9 +99,7 @@ def test_rows_are_unique() -> None:
 
 def test_services_are_those_of_the_price_book() -> None:
     """A fact about machines of a cloud that we read ourselves has a service that its prices have."""
-    about_machines = {
-        kind for kind in UNITS_OF_KIND if kind.startswith(("billing", "spot", "startup", "quota"))
-    }
+    about_machines = {kind for kind in KINDS if kind.startswith(("billing", "spot", "startup", "quota"))}
     for row in all_facts():
         if row.cloud in CLOUDS and row.kind in about_machines:
             assert row.service in {service.name for service in CLOUDS[row.cloud].services}, row

@@ -16,15 +16,8 @@ from trainfare_core.run_cost_facts import (
     Span,
     Unknown,
     all_facts,
+    find_fact,
     interruption_band,
-    spot_notice_s,
-    spot_preemption_share_per_day,
-    spot_price_floor_ratio,
-    spot_price_move_in_9_days,
-    spot_price_ratio,
-    spot_savings,
-    spot_zone_spread_ratio,
-    spot_zones_at_on_demand_price,
 )
 
 
@@ -41,8 +34,8 @@ def band(instance_type: str, region: str) -> InterruptionBand:
 
 def test_notice() -> None:
     for cloud, service, seconds in (("aws", "ec2", 120), ("azure", "azure_vm", 30), ("gcp", "gce", 30)):
-        assert value(spot_notice_s(cloud, service)) == seconds
-    assert isinstance(spot_notice_s("aws", "sagemaker"), Unknown)
+        assert value(find_fact("spot_notice", cloud, service=service)) == seconds
+    assert isinstance(find_fact("spot_notice", "aws", service="sagemaker"), Unknown)
 
 
 def test_a_region_s_own_band_is_used_before_one_without_a_region() -> None:
@@ -70,7 +63,7 @@ def test_without_either_the_range_of_the_other_regions_is_the_answer() -> None:
         ("aws", "p6-b200.48xlarge", "no region of aws has one"),
         ("aws", "ml.p4d.24xlarge", "no region of aws has one"),
         ("azure", "Standard_ND96isr_H100_v5", "eviction rates to accounts only"),
-        ("gcp", "a3-highgpu-8g", "spot_preemption_share_per_day"),
+        ("gcp", "a3-highgpu-8g", "`spot_preemption` is its range for all"),
     ],
 )
 def test_a_machine_without_bands_is_unknown_and_says_why(cloud: str, machine: str, why: str) -> None:
@@ -119,42 +112,45 @@ def test_one_region_says_little_about_another() -> None:
 
 
 def test_savings_are_a_share_and_can_be_negative() -> None:
-    assert value(spot_savings("aws", "g4dn.12xlarge", "af-south-1")) == 0.87
-    dearer = spot_savings("aws", "p5.48xlarge", "ca-central-1")
+    assert value(find_fact("spot_savings", "aws", "af-south-1", machine="g4dn.12xlarge")) == 0.87
+    dearer = find_fact("spot_savings", "aws", "ca-central-1", machine="p5.48xlarge")
     assert value(dearer) == -0.62
     assert isinstance(dearer, Amount)
     assert dearer.weak_because == "says that spot cost more than on-demand"
-    assert isinstance(spot_savings("aws", "p5.48xlarge", "eu-west-3"), Unknown)
+    assert isinstance(find_fact("spot_savings", "aws", "eu-west-3", machine="p5.48xlarge"), Unknown)
 
 
 def test_price_ratio_of_a_machine_or_else_of_its_family() -> None:
-    assert value(spot_price_ratio("azure", "Standard_NC24ads_A100_v4", "westeurope")) == 0.2298
-    family = spot_price_ratio("aws", "g5.xlarge", "us-east-1")
+    assert (
+        value(find_fact("spot_price_ratio", "azure", "westeurope", machine="Standard_NC24ads_A100_v4"))
+        == 0.2298
+    )
+    family = find_fact("spot_price_ratio", "aws", "us-east-1", machine="g5.xlarge")
     assert value(family) == 0.389
     assert isinstance(family, Amount)
     assert (family.region_match, family.rows[0].kind) == ("everywhere", "spot_price_ratio_median")
-    unknown = spot_price_ratio("azure", "Standard_NC24ads_A100_v4", "eastus")
+    unknown = find_fact("spot_price_ratio", "azure", "eastus", machine="Standard_NC24ads_A100_v4")
     assert isinstance(unknown, Unknown)
     assert "westeurope" in unknown.known_in
 
 
 def test_a_spot_price_that_equals_on_demand_is_marked() -> None:
-    ratio = spot_price_ratio("azure", "Standard_ND96isr_H200_v5", "northeurope")
+    ratio = find_fact("spot_price_ratio", "azure", "northeurope", machine="Standard_ND96isr_H200_v5")
     assert value(ratio) == 1
     assert isinstance(ratio, Amount)
     assert ratio.weak
 
 
 def test_the_other_figures_of_spot_markets() -> None:
-    assert value(spot_zones_at_on_demand_price("aws", "g6.12xlarge")) == 0.031
-    assert value(spot_zone_spread_ratio("aws", "g6e.xlarge")) == 1.28
-    assert value(spot_price_floor_ratio("aws")) == 0.1
-    assert value(spot_price_move_in_9_days("vast", "H100-SXM")) == 0.77
+    assert value(find_fact("spot_zones_at_on_demand_price", "aws", machine="g6.12xlarge")) == 0.031
+    assert value(find_fact("spot_zone_spread_median", "aws", machine="g6e.xlarge")) == 1.28
+    assert value(find_fact("spot_price_floor", "aws")) == 0.1
+    assert value(find_fact("spot_price_move_9_days", "vast", machine="H100-SXM")) == 0.77
 
 
 def test_google_s_daily_share_is_a_range_and_contradicted() -> None:
-    share = spot_preemption_share_per_day("gcp", "gce")
+    share = find_fact("spot_preemption", "gcp", service="gce")
     assert isinstance(share, Span)
     assert (share.low, share.high, share.unit) == (0.05, 0.15, "share_per_day")
     assert share.weak_because == "a third copy of Google's text says per seven days, not per day"
-    assert isinstance(spot_preemption_share_per_day("aws", "ec2"), Unknown)
+    assert isinstance(find_fact("spot_preemption", "aws", service="ec2"), Unknown)

@@ -10,25 +10,20 @@ from trainfare_core.run_cost_facts import (
     DiskPrice,
     TieredPrice,
     Unknown,
-    disk_price,
-    disk_prices,
-    local_ssd_usd_per_hour,
-    object_storage_request_usd,
-    object_storage_retrieval_usd_per_gb,
-    object_storage_usd_per_gb_month,
+    find_fact,
 )
 
 
 def test_a_month_of_s3_to_the_cent() -> None:
     """51,200 GB x 0.023 + 8,800 GB x 0.022."""
-    price = object_storage_usd_per_gb_month("aws", "us-east-1")
+    price = find_fact("object_storage", "aws", "us-east-1", item="standard")
     assert isinstance(price, TieredPrice)
     assert f"{price.usd(60_000):.2f}" == "1371.20"
     assert price.as_of == "2026-09", "the older of its two rows"
 
 
 def test_the_meter_of_the_price_api_is_used_and_its_contradicted_copy_is_shown() -> None:
-    price = object_storage_usd_per_gb_month("azure", "eastus")
+    price = find_fact("object_storage", "azure", "eastus", item="standard")
     assert isinstance(price, TieredPrice)
     assert [tier.usd_per_gb for tier in price.tiers] == [0.0208, 0.019968, 0.019136]
     assert not price.weak
@@ -38,7 +33,7 @@ def test_the_meter_of_the_price_api_is_used_and_its_contradicted_copy_is_shown()
 
 
 def test_a_derived_tier_makes_the_price_weak() -> None:
-    price = object_storage_usd_per_gb_month("azure", "westeurope")
+    price = find_fact("object_storage", "azure", "westeurope", item="standard")
     assert isinstance(price, TieredPrice)
     assert [(tier.from_gb, tier.usd_per_gb) for tier in price.tiers] == [(0, 0.0196), (512_000, 0.018032)]
     assert price.weak_because == "last tier over 0.92, the ratio of eastus; the tier between is missing"
@@ -56,20 +51,22 @@ def test_a_derived_tier_makes_the_price_weak() -> None:
     ],
 )
 def test_other_classes(cloud: str, region: str, storage_class: str, usd: float) -> None:
-    price = object_storage_usd_per_gb_month(cloud, region, storage_class)  # type: ignore[arg-type]
+    price = find_fact("object_storage", cloud, region, item=storage_class)
     assert isinstance(price, TieredPrice)
     assert price.usd(1) == usd
 
 
 def test_requests_and_retrieval() -> None:
-    read, write = (object_storage_request_usd("aws", "us-east-1", one) for one in ("read", "write"))
+    read, write = (
+        find_fact("object_storage_request", "aws", "us-east-1", item=one) for one in ("read", "write")
+    )
     assert isinstance(read, Amount)
     assert isinstance(write, Amount)
     assert (read.value, write.value, read.unit) == (4e-7, 5e-6, "usd_per_request")
-    cool = object_storage_retrieval_usd_per_gb("azure", "eastus")
+    cool = find_fact("object_storage_retrieval", "azure", "eastus", item="infrequent")
     assert isinstance(cool, Amount)
     assert cool.value == 0.01
-    assert isinstance(object_storage_retrieval_usd_per_gb("aws", "us-east-1"), Unknown)
+    assert isinstance(find_fact("object_storage_retrieval", "aws", "us-east-1", item="infrequent"), Unknown)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +78,7 @@ def test_requests_and_retrieval() -> None:
     ],
 )
 def test_a_month_of_a_disk_to_the_cent(cloud: str, region: str, disk: str, size: float, usd: str) -> None:
-    price = disk_price(cloud, region, disk)
+    price = find_fact("disk", cloud, region, item=disk)
     assert isinstance(price, DiskPrice)
     month = price.usd_per_month(size)
     assert month is not None
@@ -89,20 +86,13 @@ def test_a_month_of_a_disk_to_the_cent(cloud: str, region: str, disk: str, size:
 
 
 def test_a_disk_of_one_size_has_no_price_for_another() -> None:
-    price = disk_price("azure", "westeurope", "premium-ssd-1tib")
+    price = find_fact("disk", "azure", "westeurope", item="premium-ssd-1tib")
     assert isinstance(price, DiskPrice)
     assert price.usd_per_month(500) is None
 
 
-def test_all_disks_of_a_region() -> None:
-    assert {price.disk for price in disk_prices("aws", "us-east-1")} == {
-        "gp3", "st1", "snapshot", "notebook-volume", "studio-space",
-    }  # fmt: skip
-    assert disk_prices("aws", "eu-central-1") == ()
-
-
 def test_local_ssd_is_marked_as_derived() -> None:
-    price = local_ssd_usd_per_hour("gcp", "a3-ultragpu-8g", "us-central1")
+    price = find_fact("local_ssd", "gcp", "us-central1", machine="a3-ultragpu-8g")
     assert isinstance(price, Amount)
     assert (price.value, price.unit, price.rows[0].weak) == (1.316, "usd_per_hour", "derived")
 
@@ -114,7 +104,7 @@ def test_the_checkpoints_disk_price_lies_among_those_of_the_table() -> None:
         ("gcp", "us-central1", "pd-balanced"),
         ("azure", "westeurope", "premium-ssd-v2"),
     )
-    prices = [disk_price(*disk) for disk in disks]
+    prices = [find_fact("disk", cloud, region, item=disk) for cloud, region, disk in disks]
     usd = [price.usd_per_month(1) for price in prices if isinstance(price, DiskPrice)]
     assert len(usd) == 3
     known = [one for one in usd if one is not None]

@@ -9,7 +9,7 @@ import pytest
 
 from builders.facts import fact
 from trainfare_core.run_cost_facts import Amount, Fact, Unknown
-from trainfare_core.run_cost_facts.table import amount, choose
+from trainfare_core.run_cost_facts.table import choose
 
 
 def chosen(*rows: Fact, region: str = "north") -> Fact:
@@ -65,14 +65,15 @@ def test_a_row_of_another_region_is_not_used() -> None:
 def test_the_region_match_says_how_the_row_fits() -> None:
     rows = [fact(1, region="north"), fact(2)]
     for region, match, value in (("north", "exact", 1), ("south", "everywhere", 2), ("*", "everywhere", 2)):
-        answer = amount(rows, region, "the step")
-        assert isinstance(answer, Amount)
-        assert (answer.region_match, answer.value) == (match, value)
+        choice = choose(rows, region, "the step")
+        assert not isinstance(choice, Unknown)
+        assert (choice.region_match, choice.row.value) == (match, value)
 
 
 def test_doubt_is_carried_into_the_answer() -> None:
-    answer = amount([fact(1, weak="marketing")], "*", "the step")
-    assert isinstance(answer, Amount)
+    choice = choose([fact(1, weak="marketing")], "*", "the step")
+    assert not isinstance(choice, Unknown)
+    answer = Amount(value=choice.row.value, **choice.fields())
     assert (answer.weak, answer.weak_because) == (True, "it is marketing")
 
 
@@ -86,8 +87,8 @@ def test_the_table_is_read_once_on_the_first_lookup() -> None:
         "from trainfare_core import run_cost_facts as facts\n"
         "info = facts.all_facts.cache_info\n"
         "assert info().misses == 0\n"
-        "facts.spot_notice_s('aws', 'ec2')\n"
-        "facts.egress_usd('aws', 'us-east-1', 1)\n"
+        "facts.find_fact('spot_notice', 'aws', service='ec2')\n"
+        "facts.find_fact('egress_internet', 'aws', 'us-east-1')\n"
         "assert info().misses == 1"
     )
 

@@ -14,21 +14,16 @@ from trainfare_core.run_cost_facts import (
     Amount,
     TieredPrice,
     Unknown,
-    egress_price,
-    egress_usd,
-    inter_region_usd_per_gb,
-    inter_zone_usd_per_gb,
-    object_storage_usd_per_gb_month,
+    find_fact,
 )
 from trainfare_core.run_cost_facts.tiers import tiered_price
 
 
 def dollars(cloud: str, region: str, gb: float, gb_before: float | None = None) -> str:
     sent = {} if gb_before is None else {"gb_before": gb_before}
-    cost = egress_usd(cloud, region, gb, **sent)
-    assert isinstance(cost, Amount)
-    assert cost.unit == "usd"
-    return f"{cost.value:.2f}"
+    price = find_fact("egress_internet", cloud, region)
+    assert isinstance(price, TieredPrice)
+    return f"{price.usd(gb, **sent):.2f}"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +51,7 @@ def test_what_the_account_has_sent_uses_up_the_first_tiers() -> None:
 
 
 def test_an_answer_carries_unit_source_date_and_region() -> None:
-    price = egress_price("aws", "us-east-1")
+    price = find_fact("egress_internet", "aws", "us-east-1")
     assert isinstance(price, TieredPrice)
     assert (price.unit, price.region_match, price.as_of) == ("usd_per_gb", "exact", "2026-09-23")
     assert "aws.amazon.com/ec2/pricing/on-demand" in price.source
@@ -64,32 +59,35 @@ def test_an_answer_carries_unit_source_date_and_region() -> None:
 
 
 def test_another_region_is_unknown_and_its_price_is_not_borrowed() -> None:
-    unknown = egress_usd("aws", "eu-west-1", 100)
+    unknown = find_fact("egress_internet", "aws", "eu-west-1")
     assert isinstance(unknown, Unknown)
     assert unknown.known_in == ("us-east-1",)
     assert "in eu-west-1 is not known; it is known in us-east-1" in unknown.because
 
 
 def test_a_cloud_without_rows_is_unknown() -> None:
-    assert egress_usd("nimbus", "north", 1) == Unknown("the price of nimbus's egress is not known")
+    unknown = find_fact("egress_internet", "nimbus", "north")
+    assert unknown == Unknown("the price of nimbus's egress is not known")
 
 
 @pytest.mark.parametrize(("gb", "before"), [(-1.0, 0.0), (math.nan, 0.0), (math.inf, 0.0), (1.0, -1.0)])
 def test_an_impossible_amount_is_an_error(gb: float, before: float) -> None:
+    price = find_fact("egress_internet", "aws", "us-east-1")
+    assert isinstance(price, TieredPrice)
     with pytest.raises(InputError, match="give amounts from 0 up"):
-        egress_usd("aws", "us-east-1", gb, gb_before=before)
+        price.usd(gb, gb_before=before)
 
 
 def test_transfer_within_a_cloud() -> None:
     """Between regions on three clouds, between zones on AWS."""
     for cloud, region in (("aws", "us-east-1"), ("azure", "eastus"), ("gcp", "us-east1")):
-        price = inter_region_usd_per_gb(cloud, region)
+        price = find_fact("egress_inter_region", cloud, region)
         assert isinstance(price, Amount)
         assert (price.value, price.unit) == (0.02, "usd_per_gb")
-    zone = inter_zone_usd_per_gb("aws", "us-east-1")
+    zone = find_fact("egress_inter_zone", "aws", "us-east-1")
     assert isinstance(zone, Amount)
     assert zone.value == 0.01
-    assert isinstance(inter_zone_usd_per_gb("gcp", "us-east1"), Unknown)
+    assert isinstance(find_fact("egress_inter_zone", "gcp", "us-east1"), Unknown)
 
 
 def test_tiers_of_a_region_are_not_mixed_with_those_for_every_region() -> None:
@@ -113,13 +111,13 @@ def test_tiers_whose_sources_differ_leave_the_price_unknown() -> None:
 
 def prices() -> list[TieredPrice]:
     answers = [
-        egress_price("aws", "us-east-1"),
-        egress_price("azure", "eastus"),
-        egress_price("gcp", "us-east1"),
-        egress_price("oracle", "*"),
-        object_storage_usd_per_gb_month("aws", "us-east-1"),
-        object_storage_usd_per_gb_month("azure", "eastus"),
-        object_storage_usd_per_gb_month("azure", "westeurope"),
+        find_fact("egress_internet", "aws", "us-east-1"),
+        find_fact("egress_internet", "azure", "eastus"),
+        find_fact("egress_internet", "gcp", "us-east1"),
+        find_fact("egress_internet", "oracle"),
+        find_fact("object_storage", "aws", "us-east-1", item="standard"),
+        find_fact("object_storage", "azure", "eastus", item="standard"),
+        find_fact("object_storage", "azure", "westeurope", item="standard"),
     ]
     return [answer for answer in answers if isinstance(answer, TieredPrice)]
 

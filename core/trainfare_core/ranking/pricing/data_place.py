@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trainfare_core.recommendation import Constraints
-from trainfare_core.run_cost_facts import Unknown, egress_usd, inter_region_usd_per_gb
+from trainfare_core.run_cost_facts import Unknown, find_fact
 
 __all__ = ["transfer_unknown_because", "transfer_usd_of"]
 
@@ -58,7 +58,7 @@ def _between_regions_usd(cloud: str, region: str, asked: Constraints) -> float:
     own, gb = asked.run_cost.inter_region_usd_per_gb, asked.data_gb or 0.0
     if own is not None:
         return own * gb
-    price = inter_region_usd_per_gb(cloud, region)
+    price = find_fact("egress_inter_region", cloud, region)
     return math.nan if isinstance(price, Unknown) else price.value * gb
 
 
@@ -66,5 +66,5 @@ def _egress_usd(cloud: str, region: str, asked: Constraints) -> float:
     own, gb = asked.run_cost.egress_usd_per_gb, asked.data_gb or 0.0
     if own is not None:
         return own * gb
-    cost = egress_usd(cloud, region, gb)
-    return math.nan if isinstance(cost, Unknown) else cost.value
+    price = find_fact("egress_internet", cloud, region)
+    return math.nan if isinstance(price, Unknown) else price.usd(gb)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Constraints
 from trainfare_core.run_cost import STATED, Sourced, text_of, trained_model_gb
-from trainfare_core.run_cost_facts import Unknown, egress_price, inter_region_usd_per_gb
+from trainfare_core.run_cost_facts import Unknown, find_fact
 
 __all__ = ["ModelRoutes", "model_usd"]
 
@@ -92,7 +92,7 @@ def model_usd(profile: JobProfile, asked: Constraints, cloud: str, region: str) 
 
 
 def _between(cloud: str, region: str, gb: float) -> Sourced:
-    price = inter_region_usd_per_gb(cloud, region)
+    price = find_fact("egress_inter_region", cloud, region)
     if isinstance(price, Unknown):
         return Sourced(
             PLANNED_INTER_REGION_USD_PER_GB * gb,
@@ -103,7 +103,7 @@ def _between(cloud: str, region: str, gb: float) -> Sourced:
 
 
 def _out(cloud: str, region: str, gb: float) -> Sourced:
-    price = egress_price(cloud, region)
+    price = find_fact("egress_internet", cloud, region)
     if isinstance(price, Unknown):
         return Sourced(
             PLANNED_EGRESS_USD_PER_GB * gb,

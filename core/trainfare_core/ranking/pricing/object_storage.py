@@ -8,7 +8,7 @@ from trainfare_core.clouds import HOURS_PER_MONTH
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Constraints
 from trainfare_core.run_cost import STATED, Sourced, sourced, text_of, trained_model_gb
-from trainfare_core.run_cost_facts import Unknown, object_storage_request_usd, object_storage_usd_per_gb_month
+from trainfare_core.run_cost_facts import Unknown, find_fact
 
 __all__ = ["ObjectStorage"]
 
@@ -49,7 +49,8 @@ class ObjectStorage:
             stored.source,
         )
         cloud, _, region = (asked.data_in or "").partition(":")
-        reading = sourced(assumed.read_request_usd, object_storage_request_usd(cloud, region, "read"))
+        request_usd = find_fact("object_storage_request", cloud, region, item="read")
+        reading = sourced(assumed.read_request_usd, request_usd)
         ends = profile.plan.optimizer_steps is not None
         return cls(
             usd_per_hour=stored.or_zero / HOURS_PER_MONTH,
@@ -68,7 +69,7 @@ def _month_usd(asked: Constraints, gb: float) -> Sourced:
     if asked.data_in is None:
         return Sourced(None, "where the data lie is not stated: --data-in names it")
     cloud, _, region = asked.data_in.partition(":")
-    price = object_storage_usd_per_gb_month(cloud, region)
+    price = find_fact("object_storage", cloud, region, item="standard")
     return (
         Sourced(None, price.because) if isinstance(price, Unknown) else Sourced(price.usd(gb), text_of(price))
     )

@@ -1,0 +1,112 @@
+"""The one lookup: a kind and its keys give an answer of the kind's form."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import get_args, overload
+
+from trainfare_core.run_cost_facts.answers import Amount, DiskPrice, Span, Statement, TieredPrice, Unknown
+from trainfare_core.run_cost_facts.facts import EVERYWHERE
+from trainfare_core.run_cost_facts.kinds import (
+    KINDS,
+    AmountKind,
+    DiskKind,
+    SpanKind,
+    StatementKind,
+    TierKind,
+)
+from trainfare_core.run_cost_facts.spans import span
+from trainfare_core.run_cost_facts.table import choose, matching
+from trainfare_core.run_cost_facts.tiers import tiered_price
+
+
+@overload
+def find_fact(
+    kind: AmountKind,
+    cloud: str,
+    region: str = ...,
+    *,
+    service: str | None = ...,
+    machine: str = ...,
+    item: str = ...,
+) -> Amount | Unknown: ...
+@overload
+def find_fact(
+    kind: StatementKind, cloud: str, region: str = ..., *, service: str | None = ...
+) -> Statement | Unknown: ...
+@overload
+def find_fact(
+    kind: TierKind, cloud: str, region: str = ..., *, service: str | None = ..., item: str = ...
+) -> TieredPrice | Unknown: ...
+@overload
+def find_fact(
+    kind: SpanKind, cloud: str, region: str = ..., *, service: str | None = ...
+) -> Span | Unknown: ...
+@overload
+def find_fact(
+    kind: DiskKind, cloud: str, region: str = ..., *, service: str | None = ..., item: str = ...
+) -> DiskPrice | Unknown: ...
+def find_fact(
+    kind: AmountKind | StatementKind | TierKind | SpanKind | DiskKind,
+    cloud: str,
+    region: str = EVERYWHERE,
+    *,
+    service: str | None = None,
+    machine: str = "",
+    item: str = "",
+) -> Amount | Statement | TieredPrice | Span | DiskPrice | Unknown:
+    """
+    Return what is published about one thing.
+
+    Args:
+        kind: a name of `KINDS`, which says what it is of and in which units.
+        cloud: as in the price book.
+        region: the cloud's own name; left out, what holds everywhere.
+        service: as in the price book; None is any.
+        machine: machine type, where the kind is about one.
+        item: disk, storage class or kind of request, where the kind has several.
+
+    Returns:
+        The answer of the region itself, or else the one for every region; where there is neither, that of the kind's
+        fallback, or else `Unknown` with the reason. The figure of another region is never used.
+
+    Example:
+        >>> find_fact("billing_minimum", "aws", service="ec2").value
+        60.0
+        >>> price = find_fact("egress_internet", "aws", "us-east-1")
+        >>> f"{price.usd(1_100):.2f} usd, {price.as_of}"
+        '90.00 usd, 2026-09-23'
+        >>> price = find_fact("object_storage", "azure", "eastus", item="standard")
+        >>> price.tiers[0].usd_per_gb, [row.value for row in price.unused]
+        (0.0208, [0.018])
+    """
+    find = partial(_find, cloud=cloud, region=region, service=service, machine=machine, item=item)
+    answer, fallback = find(kind), KINDS[kind].fallback
+    if fallback and isinstance(answer, Unknown):
+        other = find(fallback)
+        return answer if isinstance(other, Unknown) else other
+    return answer
+
+
+def _find(
+    kind: str, *, cloud: str, region: str, service: str | None, machine: str, item: str
+) -> Amount | Statement | TieredPrice | Span | DiskPrice | Unknown:
+    """Return the answer of a kind without its fallback, in the form of the kind."""
+    about = KINDS[kind]
+    if about.by_family:
+        machine, region = machine.partition(".")[0], EVERYWHERE
+    what = about.subject.format(cloud=cloud, service=service, machine=machine, item=item)
+    if kind in get_args(SpanKind):
+        ends = [row for end in ("low", "high") for row in matching(kind, cloud, service=service, item=end)]
+        return span(ends, what)
+    rows = matching(kind, cloud, service=service, machine=machine, item=item)
+    if kind in get_args(TierKind):
+        return tiered_price(rows, region, what)
+    choice = choose(rows, region, what)
+    if isinstance(choice, Unknown):
+        return choice
+    if kind in get_args(StatementKind):
+        return Statement(value=choice.row.words, **choice.fields())
+    if kind in get_args(DiskKind):
+        return DiskPrice(disk=item, value=choice.row.value, **choice.fields())
+    return Amount(value=choice.row.value, **choice.fields())
