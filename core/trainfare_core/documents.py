@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from importlib import resources
-from typing import Annotated, Final, TypeAlias, cast
+from typing import Annotated, Final, Literal, TypeAlias, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from trainfare_core._version import __version__
+
 __all__ = [
     "MAX_DEPTH",
+    "Answer",
     "Count",
     "Document",
     "Finite",
@@ -61,6 +64,13 @@ class KeptDocument(Document):
     def to_json(self) -> str:
         """Return JSON text with one record a line; equal documents give equal bytes."""
         return format_records(self.model_dump(mode="json"))
+
+
+class Answer(Document):
+    """A document that trainfare writes, with the version of its schema and of trainfare."""
+
+    schema_version: Literal[1] = 1
+    tool_version: str = __version__
 
 
 class Interval(Record):

@@ -14,7 +14,7 @@ from typing import Final
 from pydantic import BaseModel, JsonValue
 
 from trainfare.prices.verify import PricesVerification
-from trainfare_core.decline_documents import ClaimsAnswer, DecompositionAnswer, ForecastAnswer, WaitAnswer
+from trainfare_core.decline import ClaimsAnswer, DecompositionAnswer, ForecastAnswer, WaitAnswer
 from trainfare_core.documents import format_records
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile

@@ -13,6 +13,7 @@ import yaml
 from fuzz.market import NOW, book, choice, small_job
 from fuzz.target import Target, file_of
 from trainfare.base_commit.dependencies import changed_dependencies
+from trainfare.cli.decline_errors import decline_errors_as_input
 from trainfare.cli.decline_tables import forecast_table
 from trainfare.cli.series_file import read_series
 from trainfare.estimate.models import model_named
@@ -25,7 +26,7 @@ from trainfare.prices.quota_file import read_quotas
 from trainfare.prices.run_cost_table import read_run_cost
 from trainfare.prices.sources import LoadedPrices
 from trainfare.report.policy import github_annotations, junit_xml, policy_markdown, policy_table, sarif_log
-from trainfare_core.decline_documents import forecast_from_series
+from trainfare_core.decline import forecast_from_series
 from trainfare_core.policy.check import policy_check
 from trainfare_core.prices.own_prices import apply_own
 from trainfare_core.ranking.pricing.quotas import machines_allowed
@@ -253,7 +254,10 @@ def _all_series() -> Sequence[bytes]:
 def _series(data: bytes) -> None:
     with file_of(data, "costs.csv") as path:
         series = read_series(path)
-    answer = forecast_from_series(series, series.times[-1] + 5, "wright" if series.production else "moore")
+    with decline_errors_as_input():
+        answer = forecast_from_series(
+            series, series.times[-1] + 5, "wright" if series.production else "moore"
+        )
     answer.to_json()
     forecast_table(answer)
 

@@ -1,20 +1,28 @@
 """
 How the cost of the same training run changes over time, with uncertainty.
 
-The package needs only the standard library and imports nothing else of trainfare, so that the folder can be copied into
-another project. Costs are in nominal USD unless stated otherwise, dates are decimal years, rates are log-rates a year
-and shown as percent. Each module states its formulas and their sources; docs/decline.md describes the model and its
-backtest.
+The package needs only the standard library and the records of trainfare (`trainfare_core.documents`, with pydantic):
+its answers are records, whose schemas are published. It imports nothing else of ours. Costs are in nominal USD unless
+stated otherwise, dates are decimal years, rates are log-rates a year and shown as percent. Each module states its
+formulas and their sources; docs/decline.md describes the model and its backtest.
 """
 
 from __future__ import annotations
 
-from .claims import CheckedClaim, Triple, check_claims, consistent_triples
-from .cost_in_year import CostQuestion, Rates, cost_in_year
-from .decomposition import RunState, decompose, run_cost
-from .errors import DeclineError, TooLittleDataError
-from .forecast import Forecast, forecast
-from .moore import (
+from trainfare_core.decline.claims import (
+    ClaimLine,
+    ClaimsAnswer,
+    TripleLine,
+    check_claims,
+    claims_answer,
+    consistent_triples,
+)
+from trainfare_core.decline.cost_in_year import CostQuestion, Rates, cost_in_year
+from trainfare_core.decline.decomposition import DecompositionAnswer, RunState, decompose, run_cost
+from trainfare_core.decline.errors import DeclineError, TooLittleDataError
+from trainfare_core.decline.forecast import Forecast, forecast
+from trainfare_core.decline.later_years import ForecastAnswer, forecast_from_priors, forecast_from_series
+from trainfare_core.decline.moore import (
     MooreFit,
     fit_moore,
     is_improving,
@@ -23,32 +31,39 @@ from .moore import (
     prior_k,
     probability_cheaper,
 )
-from .outlook import DatedCost, Outlook, outlook
-from .priors import AlgorithmDomain, algorithms, hardware, published_rates
-from .rates import LogRate, compose
-from .series import Series, decimal_year
-from .uncertain_rate import UncertainRate
-from .wait import wait
-from .wright import experience, fit_wright, sahal_rate, wright_variance
+from trainfare_core.decline.outlook import DatedCost, Outlook, outlook
+from trainfare_core.decline.priors import AlgorithmDomain, algorithms, hardware, published_rates
+from trainfare_core.decline.rates import LogRate, compose
+from trainfare_core.decline.records import QuantileLine
+from trainfare_core.decline.series import Series, decimal_year
+from trainfare_core.decline.uncertain_rate import UncertainRate
+from trainfare_core.decline.wait import WaitAnswer, wait
+from trainfare_core.decline.wright import experience, fit_wright, sahal_rate, wright_variance
 
 __all__ = [
     "AlgorithmDomain",
-    "CheckedClaim",
+    "ClaimLine",
+    "ClaimsAnswer",
     "CostQuestion",
     "DatedCost",
     "DeclineError",
+    "DecompositionAnswer",
     "Forecast",
+    "ForecastAnswer",
     "LogRate",
     "MooreFit",
     "Outlook",
+    "QuantileLine",
     "Rates",
     "RunState",
     "Series",
     "TooLittleDataError",
-    "Triple",
+    "TripleLine",
     "UncertainRate",
+    "WaitAnswer",
     "algorithms",
     "check_claims",
+    "claims_answer",
     "compose",
     "consistent_triples",
     "cost_in_year",
@@ -58,6 +73,8 @@ __all__ = [
     "fit_moore",
     "fit_wright",
     "forecast",
+    "forecast_from_priors",
+    "forecast_from_series",
     "hardware",
     "is_improving",
     "mean_square_error",

@@ -10,15 +10,27 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from .decomposition import run_cost
-from .errors import DeclineError
-from .rates import LogRate, compose
+from pydantic import Field
 
-__all__ = ["CLAIMS_FILE", "CheckedClaim", "ClaimVerdict", "Triple", "check_claims", "consistent_triples"]
+from trainfare_core.decline.decomposition import run_cost
+from trainfare_core.decline.errors import DeclineError
+from trainfare_core.decline.rates import LogRate, compose
+from trainfare_core.decline.records import Finite
+from trainfare_core.documents import Answer, Record
+
+__all__ = [
+    "CLAIMS_FILE",
+    "ClaimLine",
+    "ClaimVerdict",
+    "ClaimsAnswer",
+    "TripleLine",
+    "check_claims",
+    "claims_answer",
+    "consistent_triples",
+]
 
 ClaimVerdict: TypeAlias = Literal["consistent", "off", "impossible", "derived"]
 
@@ -30,51 +42,67 @@ published headlines are rounded to one or two digits.
 """
 PERCENT_A_YEAR = "percent a year"
 """The unit whose figures are compared as log-rates."""
+IMPOSSIBLE: Final = (57.0, 47.0, 70.0)
+"""
+Hardware, software and total as published in the article that `claims.csv` reviews, percent a year: they contradict each
+other.
+"""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedClaim:
-    """
-    A stated figure and the one computed from its own inputs.
-
-    Attributes:
-        id: short name.
-        figure: what is claimed.
-        stated: the figure as stated; None where only the inputs are, and the figure is derived.
-        computed: from the inputs, in the same unit.
-        unit: of both.
-        off_by: computed / stated, of log-rates for percentages a year; None where nothing was stated.
-        verdict: "consistent"; "off"; "impossible" where parts do not make the total; "derived": none stated.
-        source: of the figure or its inputs.
-        note: explanation; may be empty.
-    """
+class ClaimLine(Record):
+    """One published figure and its recomputation."""
 
     id: str
     figure: str
-    stated: float | None
-    computed: float
+    stated: Finite | None
+    """None where only the inputs are stated, and the figure is derived from them."""
+    computed: Finite
     unit: str
-    off_by: float | None
+    off_by: Finite | None = Field(description="computed / stated, of log-rates for percent a year")
     verdict: ClaimVerdict
+    """"impossible": the parts do not make the total; "derived": nothing was stated."""
     source: str
     note: str
+    """May be empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class Triple:
-    """Stated declines in percent a year: two components and their total."""
+class TripleLine(Record):
+    """Declines in percent a year: two components and their stated total."""
 
-    hardware: float
-    software: float
-    total: float
+    hardware: Finite
+    software: Finite
+    total: Finite
+    residual: Finite = Field(description="total minus that of the two components, percentage points")
 
-    @property
-    def residual(self) -> float:
-        """Stated total minus the total computed from the components, percentage points a year."""
-        return self.total - _combined(self.hardware, self.software)
+    @classmethod
+    def of(cls, hardware: float, software: float, total: float) -> TripleLine:
+        """
+        Take two components and their total, and compute the residual.
+
+        Raises:
+            DeclineError: a percentage of 100 or more.
+        """
+        residual = total - _combined(hardware, software)
+        return cls(hardware=hardware, software=software, total=total, residual=residual)
 
 
-def consistent_triples(stated: Triple) -> tuple[Triple, Triple, Triple]:
+class ClaimsAnswer(Answer):
+    """Every published figure with its verdict."""
+
+    claims: tuple[ClaimLine, ...]
+    impossible_triple: TripleLine
+    consistent_triples: tuple[TripleLine, ...]
+
+
+def claims_answer() -> ClaimsAnswer:
+    """Return the claims table with its verdicts."""
+    stated = TripleLine.of(*IMPOSSIBLE)
+    return ClaimsAnswer(
+        claims=check_claims(), impossible_triple=stated, consistent_triples=consistent_triples(stated)
+    )
+
+
+def consistent_triples(stated: TripleLine) -> tuple[TripleLine, TripleLine, TripleLine]:
     """
     Return three consistent triples for one that is not, each keeping two of its figures, in whole percent.
 
@@ -85,13 +113,13 @@ def consistent_triples(stated: Triple) -> tuple[Triple, Triple, Triple]:
     parts = [LogRate.from_decline(value / 100) for value in (stated.hardware, stated.software)]
     other = [round(100 * LogRate(total.log_per_year - part.log_per_year).decline) for part in reversed(parts)]
     return (
-        Triple(other[0], stated.software, stated.total),
-        Triple(stated.hardware, other[1], stated.total),
-        Triple(stated.hardware, stated.software, round(100 * compose(*parts).decline)),
+        TripleLine.of(other[0], stated.software, stated.total),
+        TripleLine.of(stated.hardware, other[1], stated.total),
+        TripleLine.of(stated.hardware, stated.software, round(100 * compose(*parts).decline)),
     )
 
 
-def check_claims(path: Path = CLAIMS_FILE) -> tuple[CheckedClaim, ...]:
+def check_claims(path: Path = CLAIMS_FILE) -> tuple[ClaimLine, ...]:
     """
     Recompute every claim of a table.
 
@@ -103,10 +131,10 @@ def check_claims(path: Path = CLAIMS_FILE) -> tuple[CheckedClaim, ...]:
         OSError: the file cannot be read.
     """
     with path.open(newline="", encoding="utf-8") as stream:
-        return tuple(_checked(row) for row in csv.DictReader(stream))
+        return tuple(_check_row(row) for row in csv.DictReader(stream))
 
 
-def _checked(row: dict[str, str]) -> CheckedClaim:
+def _check_row(row: dict[str, str]) -> ClaimLine:
     try:
         check = _CHECKS[row["check"]]
         computed = check(*(float(text) for text in row["inputs"].split(";")))
@@ -122,16 +150,16 @@ def _checked(row: dict[str, str]) -> CheckedClaim:
         verdict = "derived"
     elif 1 / (1 + TOLERANCE) <= off_by <= 1 + TOLERANCE:
         verdict = "consistent"
-    return CheckedClaim(
-        row["id"],
-        row["figure"],
-        stated,
-        computed,
-        row["unit"],
-        off_by,
-        verdict,
-        row["source"],
-        row["note"],
+    return ClaimLine(
+        id=row["id"],
+        figure=row["figure"],
+        stated=stated,
+        computed=computed,
+        unit=row["unit"],
+        off_by=off_by,
+        verdict=verdict,
+        source=row["source"],
+        note=row["note"],
     )
 
 

@@ -11,10 +11,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from .errors import DeclineError
-from .forecast import Basis, Forecast, LogSpread
-from .priors import DIFFUSION_PER_SQRT_YEAR, AlgorithmDomain, algorithms, hardware
-from .uncertain_rate import UncertainRate
+from trainfare_core.decline.errors import DeclineError
+from trainfare_core.decline.forecast import Basis, Forecast, LogSpread
+from trainfare_core.decline.priors import DIFFUSION_PER_SQRT_YEAR, AlgorithmDomain, algorithms, hardware
+from trainfare_core.decline.uncertain_rate import UncertainRate
 
 __all__ = ["CostQuestion", "Rates", "cost_in_year"]
 

@@ -12,10 +12,14 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from .errors import DeclineError
-from .rates import LogRate
+from pydantic import Field
 
-__all__ = ["Cause", "CostCause", "Decomposition", "RunState", "decompose", "run_cost"]
+from trainfare_core.decline.errors import DeclineError
+from trainfare_core.decline.rates import LogRate
+from trainfare_core.decline.records import Finite
+from trainfare_core.documents import Answer, Record
+
+__all__ = ["Cause", "DecompositionAnswer", "PartLine", "RunState", "decompose", "run_cost"]
 
 Cause: TypeAlias = Literal["total", "algorithm", "price", "hardware", "utilisation", "price_performance"]
 
@@ -86,52 +90,29 @@ def run_cost(flop: float, peak_flop_per_s: float, mfu: float, usd_per_device_hou
     return RunState(0.0, flop, usd_per_device_hour, peak_flop_per_s, mfu).cost_usd
 
 
-@dataclass(frozen=True, slots=True)
-class CostCause:
-    """
-    One cause of a change of cost.
-
-    Attributes:
-        cause: its name; "price_performance" is price and hardware together, since p and Pi change together.
-        log: ln of the factor by which it made the run cheaper; below 0: more expensive.
-        share: of the whole log change; those of the four factors add up to 1, and may be negative.
-        rate: constant rate with the same effect.
-    """
+class PartLine(Record):
+    """One cause of a change in cost."""
 
     cause: Cause
-    log: float
-    share: float
-    rate: LogRate
-
-    @property
-    def factor(self) -> float:
-        """Factor by which it made the run cheaper; below 1: more expensive."""
-        return 1 / LogRate(self.log).factor
-
-    @property
-    def decline_per_year(self) -> float:
-        """Decline of the constant rate, as a fraction."""
-        return self.rate.decline
+    """"price_performance" is price and hardware together, since p and Pi change together."""
+    factor: Finite = Field(description="by which it made the run cheaper; below 1: more expensive")
+    share: Finite = Field(description="of the log change; may be negative")
+    """Those of the four factors add up to 1."""
+    decline_per_year: Finite
+    """Of the constant rate with the same effect, as a fraction."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decomposition:
-    """
-    A change of cost, split exactly.
+class DecompositionAnswer(Answer):
+    """How much of a change in cost each cause explains."""
 
-    Attributes:
-        cost_from_usd, cost_to_usd: of the two runs.
-        years: between them.
-        parts: the causes, the total last.
-    """
-
-    cost_from_usd: float
-    cost_to_usd: float
-    years: float
-    parts: tuple[CostCause, ...]
+    cost_from_usd: Finite
+    cost_to_usd: Finite
+    years: Finite
+    parts: tuple[PartLine, ...]
+    """The total last."""
 
 
-def decompose(earlier: RunState, later: RunState) -> Decomposition:
+def decompose(earlier: RunState, later: RunState) -> DecompositionAnswer:
     """
     Split the change of cost between two runs of the same quality.
 
@@ -158,5 +139,15 @@ def decompose(earlier: RunState, later: RunState) -> Decomposition:
         "utilisation": utilisation,
         "total": total,
     }
-    parts = tuple(CostCause(cause, log, log / total, LogRate(-log / years)) for cause, log in logs.items())
-    return Decomposition(earlier.cost_usd, later.cost_usd, years, parts)
+    parts = tuple(
+        PartLine(
+            cause=cause,
+            factor=1 / LogRate(log).factor,
+            share=log / total,
+            decline_per_year=LogRate(-log / years).decline,
+        )
+        for cause, log in logs.items()
+    )
+    return DecompositionAnswer(
+        cost_from_usd=earlier.cost_usd, cost_to_usd=later.cost_usd, years=years, parts=parts
+    )

@@ -1,4 +1,4 @@
-"""Errors of this package; independent of trainfare's, so that the folder can be copied into another project."""
+"""Errors of this package; independent of trainfare's, which the command line makes of them."""
 
 from __future__ import annotations
 

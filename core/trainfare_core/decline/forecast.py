@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from statistics import NormalDist, fmean
 from typing import Literal, NamedTuple, TypeAlias
 
-from .errors import DeclineError
-from .moore import MooreFit, log_variance
-from .student_t import StudentT
-from .uncertain_rate import STANDARD_NORMAL, mixture_quantile
-from .wright import WrightFit, wright_variance
+from trainfare_core.decline.errors import DeclineError
+from trainfare_core.decline.moore import MooreFit, log_variance
+from trainfare_core.decline.records import Band
+from trainfare_core.decline.student_t import StudentT
+from trainfare_core.decline.uncertain_rate import STANDARD_NORMAL, mixture_quantile
+from trainfare_core.decline.wright import WrightFit, wright_variance
 
 __all__ = [
     "RHO",
     "THETA",
     "UNINFORMATIVE_FACTOR",
     "Basis",
-    "CostInterval",
     "Forecast",
     "LogSpread",
     "forecast",
@@ -41,14 +41,6 @@ UNINFORMATIVE_FACTOR = 1e4
 """A 95 % interval whose ends differ by more than this factor is reported as uninformative. Chosen."""
 
 Distribution: TypeAlias = Literal["t", "normal"]
-
-
-@dataclass(frozen=True, slots=True)
-class CostInterval:
-    """A central interval of a cost, in the unit of the cost."""
-
-    low: float
-    high: float
 
 
 class LogSpread(NamedTuple):
@@ -113,14 +105,14 @@ class Forecast:
         """
         return math.exp(mixture_quantile(self.parts, p, self._unit))
 
-    def interval(self, level: float) -> CostInterval:
+    def interval(self, level: float) -> Band:
         """
         Return the central interval that contains the cost with probability `level`, e.g. 0.9.
 
         Raises:
             DeclineError: level is not strictly between 0 and 1.
         """
-        return CostInterval(self.quantile((1 - level) / 2), self.quantile((1 + level) / 2))
+        return Band(low=self.quantile((1 - level) / 2), high=self.quantile((1 + level) / 2))
 
     def prob_below(self, cost: float) -> float:
         """

@@ -12,11 +12,11 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .errors import DeclineError, TooLittleDataError
-from .rates import LogRate
-from .series import Series
-from .student_t import StudentT
-from .uncertain_rate import STANDARD_NORMAL
+from trainfare_core.decline.errors import DeclineError, TooLittleDataError
+from trainfare_core.decline.rates import LogRate
+from trainfare_core.decline.series import Series
+from trainfare_core.decline.student_t import StudentT
+from trainfare_core.decline.uncertain_rate import STANDARD_NORMAL
 
 __all__ = [
     "MIN_DIFFERENCES",

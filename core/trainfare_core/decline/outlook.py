@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from .cost_in_year import CostQuestion, Rates, cost_in_year
-from .errors import DeclineError
-from .forecast import CostInterval, Forecast
-from .waiting_rules import Terms
+from trainfare_core.decline.cost_in_year import CostQuestion, Rates, cost_in_year
+from trainfare_core.decline.errors import DeclineError
+from trainfare_core.decline.forecast import Forecast
+from trainfare_core.decline.records import Band
+from trainfare_core.decline.waiting_rules import Terms
 
 __all__ = ["MONTHS", "BreakEvenValue", "DatedCost", "Outlook", "WaitVerdict", "outlook"]
 
@@ -43,9 +44,9 @@ class DatedCost:
 
     months: int
     median: float
-    within_50: CostInterval
-    within_80: CostInterval
-    within_90: CostInterval
+    within_50: Band
+    within_80: Band
+    within_90: Band
     chance_cheaper: float
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from .rates import LogRate
-from .uncertain_rate import UncertainRate
+from trainfare_core.decline.rates import LogRate
+from trainfare_core.decline.uncertain_rate import UncertainRate
 
 __all__ = ["AlgorithmDomain", "PublishedRate", "algorithms", "hardware", "published_rates"]
 

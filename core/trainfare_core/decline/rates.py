@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .errors import DeclineError
+from trainfare_core.decline.errors import DeclineError
 
 __all__ = ["LogRate", "compose"]
 

@@ -11,7 +11,7 @@ from datetime import date
 from itertools import accumulate, pairwise
 from typing import Literal, TypeAlias
 
-from .errors import DeclineError
+from trainfare_core.decline.errors import DeclineError
 
 __all__ = ["Kind", "Series", "decimal_year"]
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .errors import DeclineError
+from trainfare_core.decline.errors import DeclineError
 
 __all__ = ["StudentT", "check_probability", "solve"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from operator import mul
 from statistics import NormalDist, fmean
 
-from .errors import DeclineError
-from .rates import LN2, LogRate
-from .student_t import StudentT, check_probability, solve
+from trainfare_core.decline.errors import DeclineError
+from trainfare_core.decline.rates import LN2, LogRate
+from trainfare_core.decline.student_t import StudentT, check_probability, solve
 
 __all__ = ["ATOMS", "STANDARD_NORMAL", "UncertainRate", "mixture_quantile"]
 

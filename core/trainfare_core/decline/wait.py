@@ -8,75 +8,58 @@ Gives the best start t* at the 5, 50 and 95 % quantiles of the decline, and the 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from .errors import DeclineError
-from .rates import LogRate
-from .uncertain_rate import UncertainRate
-from .waiting_rules import Terms
+from pydantic import Field
 
-__all__ = ["DatedValue", "DeclineQuantiles", "Regret", "WaitDecision", "Waiting", "wait"]
+from trainfare_core.decline.errors import DeclineError
+from trainfare_core.decline.rates import LogRate
+from trainfare_core.decline.records import Finite, QuantileLine
+from trainfare_core.decline.uncertain_rate import UncertainRate
+from trainfare_core.decline.waiting_rules import Terms
+from trainfare_core.documents import Answer, Record
+
+__all__ = ["NpvLine", "RegretLine", "WaitAnswer", "WaitDecision", "wait"]
 
 WaitDecision: TypeAlias = Literal["train now", "wait", "cannot tell", "do not train"]
 
 
-@dataclass(frozen=True, slots=True)
-class DeclineQuantiles:
-    """A quantity at the 5, 50 and 95 % quantiles of the decline; the values may fall in that order."""
+class NpvLine(Record):
+    """Net present value of starting after some years, at the median decline."""
 
-    at_5: float
-    at_50: float
-    at_95: float
+    start_in_years: Finite
+    npv_usd: Finite
 
 
-@dataclass(frozen=True, slots=True)
-class DatedValue:
-    """Net present value in USD of starting after some years, at the median decline."""
+class RegretLine(Record):
+    """Loss of a start against the best one."""
 
-    start_in_years: float
-    npv_usd: float
-
-
-@dataclass(frozen=True, slots=True)
-class Regret:
-    """Loss of a choice against the best start, USD of net present value."""
-
-    start_in_years: float
-    loss_usd: DeclineQuantiles
+    start_in_years: Finite
+    loss_usd: QuantileLine
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """
-    Result of `wait`.
+class WaitAnswer(Answer):
+    """Whether to train now or wait."""
 
-    Attributes:
-        cost_usd, value_usd_per_year: as given.
-        decline_per_year: fraction a year.
-        decision: "train now" or "wait" where it holds with the confidence asked for; "do not train" where no start has
-            a positive value at any of the three declines.
-        best_start_years: t*, at most the last start that ends before the model is obsolete.
-        npv_now_usd: of starting now.
-        npv_best_usd: of starting at t*.
-        npv_at: of starting at fixed dates, at the median decline.
-        break_even_usd_per_year: v at which it no longer pays to wait.
-        probability_waiting_is_right: probability, over the decline, that t* is above 0.
-        regrets: of starting now and at t* of the median.
-        assumptions: in sentences.
-    """
-
-    cost_usd: float
-    value_usd_per_year: float
-    decline_per_year: DeclineQuantiles
     decision: WaitDecision
-    best_start_years: DeclineQuantiles
-    npv_now_usd: float
-    npv_best_usd: DeclineQuantiles
-    npv_at: tuple[DatedValue, ...]
-    break_even_usd_per_year: DeclineQuantiles
-    probability_waiting_is_right: float
-    regrets: tuple[Regret, ...]
+    """"train now" or "wait" where it holds with the confidence asked for; "do not train" where no start has a positive
+    value at any of the three declines."""
+    cost_usd: Finite
+    value_usd_per_year: Finite
+    decline_per_year: QuantileLine = Field(description="fraction a year")
+    best_start_years: QuantileLine
+    """t*, at most the last start that ends before the model is obsolete."""
+    npv_now_usd: Finite
+    npv_best_usd: QuantileLine
+    """Of starting at t*."""
+    npv_at: tuple[NpvLine, ...]
+    """Of starting at fixed dates, at the median decline."""
+    break_even_usd_per_year: QuantileLine
+    """v at which it no longer pays to wait."""
+    probability_waiting_is_right: Annotated[float, Field(ge=0, le=1)]
+    """Probability, over the decline, that t* is above 0."""
+    regrets: tuple[RegretLine, ...]
+    """Of starting now and at t* of the median."""
     assumptions: tuple[str, ...]
 
 
@@ -90,7 +73,7 @@ def wait(
     obsolete_in_years: float = 10.0,
     fixed_dates_years: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 3.0),
     confidence: float = 0.9,
-) -> Waiting:
+) -> WaitAnswer:
     """
     Compare a cheaper run later with having the model sooner.
 
@@ -108,6 +91,7 @@ def wait(
     Raises:
         DeclineError: a cost or discount that is not above 0, a run that cannot end before it is obsolete, or a
             confidence out of range.
+        ValidationError: a result that is not finite.
     """
     if not (0.5 < confidence < 1 and run_years < obsolete_in_years):
         msg = f"wait: confidence {confidence}, run {run_years} years, obsolete in {obsolete_in_years}"
@@ -121,27 +105,29 @@ def wait(
     # t* > 0 exactly where lambda is above the rate at which v is the break-even value.
     turning = value_usd_per_year * math.exp(-discount_per_year * run_years) / cost_usd - discount_per_year
     chance = decline.chance_above(turning)
-    return Waiting(
-        cost_usd,
-        value_usd_per_year,
-        DeclineQuantiles(*(LogRate(-rate).decline for rate in rates)),
-        _decision(chance, confidence, worthwhile=max(values) > 0),
-        DeclineQuantiles(*starts),
-        terms.npv(0.0, rates[1]),
-        DeclineQuantiles(*values),
-        tuple(DatedValue(at, terms.npv(at, rates[1])) for at in fixed_dates_years),
-        DeclineQuantiles(*(terms.break_even(rate) for rate in rates)),
-        chance,
-        tuple(
-            Regret(
-                start,
-                DeclineQuantiles(
-                    *(value - terms.npv(start, rate) for value, rate in zip(values, rates, strict=True))
+    return WaitAnswer(
+        decision=_decision(chance, confidence, worthwhile=max(values) > 0),
+        cost_usd=cost_usd,
+        value_usd_per_year=value_usd_per_year,
+        decline_per_year=QuantileLine.of(tuple(LogRate(-rate).decline for rate in rates)),
+        best_start_years=QuantileLine.of(starts),
+        npv_now_usd=terms.npv(0.0, rates[1]),
+        npv_best_usd=QuantileLine.of(values),
+        npv_at=tuple(
+            NpvLine(start_in_years=start, npv_usd=terms.npv(start, rates[1])) for start in fixed_dates_years
+        ),
+        break_even_usd_per_year=QuantileLine.of(tuple(terms.break_even(rate) for rate in rates)),
+        probability_waiting_is_right=chance,
+        regrets=tuple(
+            RegretLine(
+                start_in_years=start,
+                loss_usd=QuantileLine.of(
+                    tuple(value - terms.npv(start, rate) for value, rate in zip(values, rates, strict=True))
                 ),
             )
             for start in (0.0, starts[1])
         ),
-        (
+        assumptions=(
             f"having the model is worth {value_usd_per_year:,.0f} USD a year, for {obsolete_in_years:g} years",
             f"money is discounted at {100 * discount_per_year:g} % a year",
             f"the decline is {rates[0]:.2f} to {rates[2]:.2f} a year in log, 5 to 95 %",

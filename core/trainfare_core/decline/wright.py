@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from .errors import DeclineError, TooLittleDataError
-from .rates import LogRate
-from .series import Series
+from trainfare_core.decline.errors import DeclineError, TooLittleDataError
+from trainfare_core.decline.rates import LogRate
+from trainfare_core.decline.series import Series
 
 __all__ = ["WrightFit", "experience", "fit_wright", "sahal_rate", "wright_variance"]
 

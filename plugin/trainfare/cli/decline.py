@@ -42,7 +42,7 @@ def decline() -> None:
 def claims(output: TableOrJson = "table") -> None:
     """Recompute published claims: consistent, off by how much, or impossible."""
     from trainfare.cli.decline_tables import claims_table
-    from trainfare_core.decline_documents import claims_answer
+    from trainfare_core.decline import claims_answer
 
     answer = claims_answer()
     _write(answer, claims_table(answer), output)
@@ -64,14 +64,10 @@ def forecast(
     output: TableOrJson = "table",
 ) -> None:
     """Forecast the cost of a run: median, 50 and 90 % intervals, and the chance that it is cheaper."""
+    from trainfare.cli.decline_errors import decline_errors_as_input
     from trainfare.cli.decline_tables import forecast_table
     from trainfare.cli.series_file import read_series
-    from trainfare_core.decline import decimal_year
-    from trainfare_core.decline_documents import (
-        decline_errors_as_input,
-        forecast_from_priors,
-        forecast_from_series,
-    )
+    from trainfare_core.decline import decimal_year, forecast_from_priors, forecast_from_series
 
     with decline_errors_as_input():
         last = decimal_year(until)
@@ -100,9 +96,9 @@ def wait(
     output: TableOrJson = "table",
 ) -> None:
     """Train now or wait: best start, break-even value and regret, over the uncertainty of the decline."""
+    from trainfare.cli.decline_errors import decline_errors_as_input
     from trainfare.cli.decline_tables import wait_table
     from trainfare_core import decline
-    from trainfare_core.decline_documents import WaitAnswer, decline_errors_as_input
 
     with decline_errors_as_input():
         rates = (
@@ -110,7 +106,7 @@ def wait(
             if yearly_decline is None
             else decline.UncertainRate.certain(decline.LogRate.from_decline(yearly_decline / 100))
         )
-        found = decline.wait(
+        answer = decline.wait(
             cost,
             rates,
             value_usd_per_year=12 * value_per_month,
@@ -119,7 +115,6 @@ def wait(
             obsolete_in_years=obsolete_years,
             confidence=confidence,
         )
-        answer = WaitAnswer.model_validate(found)
     _write(answer, wait_table(answer), output)
 
 
@@ -139,19 +134,19 @@ def decompose(
     output: TableOrJson = "table",
 ) -> None:
     """Split a change in cost exactly between algorithm, price, hardware and utilisation."""
+    from trainfare.cli.decline_errors import decline_errors_as_input
     from trainfare.cli.decline_tables import decomposition_table
     from trainfare_core import decline
-    from trainfare_core.decline_documents import DecompositionAnswer, decline_errors_as_input
 
     runs = _state("--from", earlier), _state("--to", later)
     with decline_errors_as_input():
-        answer = DecompositionAnswer.model_validate(decline.decompose(*runs))
+        answer = decline.decompose(*runs)
     _write(answer, decomposition_table(answer), output)
 
 
 def _state(option: str, text: str) -> RunState:
+    from trainfare.cli.decline_errors import decline_errors_as_input
     from trainfare_core.decline import RunState, decimal_year
-    from trainfare_core.decline_documents import decline_errors_as_input
 
     parts = text.split(",")
     try:

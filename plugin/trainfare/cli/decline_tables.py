@@ -8,7 +8,7 @@ from trainfare.cli.output import output_width
 from trainfare.report.escape import terminal_text
 from trainfare.report.tables import table_text
 from trainfare.report.wording import short_count, usd
-from trainfare_core.decline_documents import (
+from trainfare_core.decline import (
     ClaimLine,
     ClaimsAnswer,
     DecompositionAnswer,

@@ -6,8 +6,8 @@ import csv
 import io
 from pathlib import Path
 
+from trainfare.cli.decline_errors import decline_errors_as_input
 from trainfare_core.decline import Series
-from trainfare_core.decline_documents import decline_errors_as_input
 from trainfare_core.errors import InputError
 from trainfare_providers.disk.files import read_input
 

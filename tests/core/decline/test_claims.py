@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainfare_core.decline import CheckedClaim, DeclineError, Triple, check_claims, consistent_triples
+from trainfare_core.decline import ClaimLine, DeclineError, TripleLine, check_claims, consistent_triples
 
 CLAIMS = {claim.id: claim for claim in check_claims()}
 
@@ -72,14 +72,14 @@ def test_all_published_figures_are_in_the_table() -> None:
 
 def test_consistent_triples() -> None:
     """(57, 47, 70) is not one; (43, 47, 70), (57, 30, 70) and (57, 47, 77) are, and so is the deck of 2024."""
-    stated = Triple(57, 47, 70)
+    stated = TripleLine.of(57, 47, 70)
     assert stated.residual == pytest.approx(-7.2, abs=0.05)
     ways = consistent_triples(stated)
-    assert ways == (Triple(43, 47, 70), Triple(57, 30, 70), Triple(57, 47, 77))
-    assert all(abs(triple.residual) < 0.5 for triple in (*ways, Triple(53, 47, 75)))
+    assert ways == (TripleLine.of(43, 47, 70), TripleLine.of(57, 30, 70), TripleLine.of(57, 47, 77))
+    assert all(abs(triple.residual) < 0.5 for triple in (*ways, TripleLine.of(53, 47, 75)))
 
 
-def checked(path: Path, line: str) -> tuple[CheckedClaim, ...]:
+def checked(path: Path, line: str) -> tuple[ClaimLine, ...]:
     table = path / "claims.csv"
     table.write_text(f"id,figure,stated,unit,check,inputs,source,note\n{line}\n", encoding="utf-8")
     return check_claims(table)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from trainfare_core.decline import DeclineError, LogRate, RunState, decimal_year, decompose, run_cost
-from trainfare_core.decline.decomposition import CostCause
+from trainfare_core.decline.decomposition import PartLine
 
 GPT2 = (
     RunState(decimal_year("2019-02-14"), 1.92e21, 8.0, 4.92e14, 0.2016, 43_008),
@@ -21,7 +21,7 @@ GPT3_QUALITY = (
 """V100 against A100 at an assumed $2 an hour; Lambda Labs and MosaicML."""
 
 
-def causes(earlier: RunState, later: RunState) -> dict[str, CostCause]:
+def causes(earlier: RunState, later: RunState) -> dict[str, PartLine]:
     return {part.cause: part for part in decompose(earlier, later).parts}
 
 
@@ -39,7 +39,9 @@ def test_worked_cases(
     parts = [split[name] for name in ("algorithm", "price", "hardware", "utilisation")]
     assert tuple(part.share for part in parts) == pytest.approx(shares, abs=0.0006)
     assert math.fsum(part.share for part in parts) == pytest.approx(1, abs=1e-12)
-    assert split["price_performance"].log == pytest.approx(split["price"].log + split["hardware"].log)
+    assert split["price_performance"].factor == pytest.approx(
+        split["price"].factor * split["hardware"].factor
+    )
 
 
 def test_rates_of_the_parts_compose_to_the_total() -> None:
@@ -47,7 +49,8 @@ def test_rates_of_the_parts_compose_to_the_total() -> None:
     split = causes(*GPT3_QUALITY)
     assert split["price"].decline_per_year < 0
     years = GPT3_QUALITY[1].year - GPT3_QUALITY[0].year
-    assert split["total"].rate.log_per_year == pytest.approx(-split["total"].log / years)
+    total = LogRate.from_decline(split["total"].decline_per_year)
+    assert total.log_per_year == pytest.approx(-math.log(split["total"].factor) / years)
 
 
 def test_ark_split_by_log_share() -> None:
