@@ -21,7 +21,6 @@ from trainfare_providers.http.progress import Step
 from trainfare_providers.plugins import ProviderEntry, provider_entries
 
 if TYPE_CHECKING:
-    from trainfare_core.prices.book import Intake
     from trainfare_providers.disk.cache import BookCache
     from trainfare_providers.http.client import HttpClient
     from trainfare_providers.refresh import LiveSource
@@ -256,7 +255,10 @@ class _Run:
             failed=result.problem is not None,
             rows=result.rows,
             fetched_at=result.fetched_at,
-            services=tuple(_service(intake) for intake in result.intakes),
+            services=tuple(
+                ServiceUpdate.model_validate({"service": intake.service, **intake.counts()})
+                for intake in result.intakes
+            ),
             notes=result.notes,
             problem=result.problem,
             snapshot_of=_snapshot_of(self.name),
@@ -277,14 +279,3 @@ def _snapshot_dates() -> dict[str, str]:
 
 def _snapshot_of(name: str) -> str | None:
     return _snapshot_dates().get(name)
-
-
-def _service(intake: Intake) -> ServiceUpdate:
-    return ServiceUpdate(
-        service=intake.service,
-        rows_read=intake.rows_read,
-        accepted=intake.accepted,
-        filtered=intake.filtered_rows,
-        quarantined=intake.quarantined_rows,
-        degraded=intake.degraded,
-    )

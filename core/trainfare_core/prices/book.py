@@ -1,5 +1,5 @@
 """
-Stage 2: `Offer` and `PriceBook`, the hourly price of each machine with its source and date.
+Stage 2: `PriceBook`, the hourly price of each machine with its source and date.
 
 A price book is columns: a million offers share a few hundred machine shapes, so predictions are made once a
 shape (`PriceBook.shapes`) and joined to prices by `shape_id`. Rows enter through `intake`,
@@ -9,7 +9,6 @@ which rejects what is not a price. Nothing here depends on the order of the rows
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, Protocol, TypeAlias, runtime_checkable
@@ -19,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trainfare_core.errors import NoOffersError, PricesUnavailableError, UnknownNameError
-from trainfare_core.prices.facts import PriceBookFacts
+from trainfare_core.prices.facts import PriceBookFacts, facts_by_service
 from trainfare_core.prices.intake import (
     BOOK_SCHEMA,
     KEY_COLUMNS,
@@ -31,6 +30,7 @@ from trainfare_core.prices.intake import (
     judge_rows,
     settle_overlaps,
 )
+from trainfare_core.prices.offer import OfferRow
 from trainfare_core.prices.parquet import read_table
 from trainfare_core.prices.precedence import OTHER_CLOUDS, replace_snapshot
 from trainfare_core.prices.shapes import (
@@ -49,7 +49,6 @@ __all__ = [
     "SOURCE_CLASSES",
     "Intake",
     "MachineShapes",
-    "Offer",
     "PriceBook",
     "PriceProvider",
     "SortKey",
@@ -61,45 +60,6 @@ EXCLUDABLE: Final = ("provider", "service", "region", "instance_type", "accelera
 """Columns whose names can be excluded."""
 
 SortKey: TypeAlias = Literal["price", "price-per-accelerator", "memory"]
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """Row of a price book. `usd_per_hour` is for the whole machine; None is 'not known'."""
-
-    provider: str
-    service: str
-    instance_type: str
-    region: str
-    zone: str | None
-    accelerator: str
-    accelerator_count: float
-    accelerator_memory_gib: float
-    vcpus: float | None
-    memory_gib: float | None
-    network_gbit_per_s: float | None
-    usd_per_hour: float
-    purchase_option: str
-    observed_on: str
-    observed_on_estimated: bool
-    source: str
-    source_class: str
-    sku: str | None
-    currency: str
-    fetched_at: str | None
-    origin: str
-    caveat: str | None
-    interruption_band: str | None
-
-    @property
-    def machine(self) -> str:
-        """The name `PriceBook.find` takes, e.g. aws:p4d.24xlarge@us-east-1."""
-        return f"{self.provider}:{self.instance_type}@{self.region}"
-
-    @property
-    def usd_per_accelerator_hour(self) -> float:
-        """Price of one accelerator-hour; for a shared device, of the whole device."""
-        return self.usd_per_hour / self.accelerator_count
 
 
 def _is_of_family(column: str, known: str, wanted: str) -> bool:
@@ -354,7 +314,7 @@ class PriceBook:
             found.extend(hits)
         return tuple(dict.fromkeys(found))
 
-    def find(self, machine: str) -> Offer:
+    def find(self, machine: str) -> OfferRow:
         """
         Return the on-demand offer of a machine named like aws:p4d.24xlarge@us-east-1.
 
@@ -381,22 +341,17 @@ class PriceBook:
 
     def facts(self) -> tuple[PriceBookFacts, ...]:
         """Return rows, price dates and first fetch of every cloud service and origin, sorted by name."""
-        groups = self._frame.group_by("provider", "service", "origin").agg(
-            pl.len().alias("rows"),
-            pl.col("observed_on").min().alias("oldest"),
-            pl.col("observed_on").max().alias("newest"),
-            pl.col("fetched_at").min(),
-        )
+        groups = facts_by_service(self._frame)
         counts = {(one.provider, one.service, one.origin): one for one in self._intakes}
         return tuple(
             _facts(row, counts.get((row["provider"], row["service"], row["origin"])))
             for row in groups.sort("provider", "service", "origin").iter_rows(named=True)
         )
 
-    def offers(self) -> Iterator[Offer]:
+    def offers(self) -> Iterator[OfferRow]:
         """Yield the rows as objects, in the book's order: for people and JSON, not for a million rows."""
         for row in self.rows.iter_rows(named=True):
-            yield Offer(**row)
+            yield OfferRow.of(row)
 
     @classmethod
     def concat(cls, books: Sequence[PriceBook]) -> PriceBook:
@@ -423,21 +378,10 @@ class PriceBook:
 
 def _facts(row: dict[str, Any], intake: Intake | None) -> PriceBookFacts:
     """Join the facts of one service in the book with the counts of the rows read for it."""
-    facts = PriceBookFacts.model_validate(row)
-    if intake is None:
-        return facts
-    return facts.model_copy(
-        update={
-            "rows_read": intake.rows_read,
-            "accepted": intake.accepted,
-            "filtered": intake.filtered_rows,
-            "quarantined": intake.quarantined_rows,
-            "degraded": intake.degraded,
-        }
-    )
+    return PriceBookFacts.model_validate(row if intake is None else {**row, **intake.counts()})
 
 
-def _one_on_demand(machine: str, there: pl.DataFrame) -> Offer:
+def _one_on_demand(machine: str, there: pl.DataFrame) -> OfferRow:
     """Choose the on-demand row: the region's own before a zone's, and only if there is one price."""
     on_demand = there.filter(pl.col("purchase_option") == "on_demand")
     if on_demand.is_empty():

@@ -129,6 +129,16 @@ class Intake:
         """Rows that are not a usable price."""
         return sum(tally.rows for tally in self.quarantined)
 
+    def counts(self) -> dict[str, int | bool]:
+        """Return the counts by name, without their reasons."""
+        return {
+            "rows_read": self.rows_read,
+            "accepted": self.accepted,
+            "filtered": self.filtered_rows,
+            "quarantined": self.quarantined_rows,
+            "degraded": self.degraded,
+        }
+
     @property
     def degraded(self) -> bool:
         """

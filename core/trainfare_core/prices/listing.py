@@ -11,11 +11,12 @@ from pydantic import Field
 from trainfare_core._version import __version__
 from trainfare_core.documents import Document, Record
 from trainfare_core.errors import InputError, NoOffersError
+from trainfare_core.prices.offer import OfferRow
 
 if TYPE_CHECKING:
-    from trainfare_core.prices.book import Offer, PriceBook
+    from trainfare_core.prices.book import PriceBook
 
-__all__ = ["OfferRow", "OffersReport", "Query", "Sort", "matching", "select"]
+__all__ = ["OffersReport", "Query", "Sort", "matching", "select"]
 
 
 class Sort(str, enum.Enum):
@@ -40,37 +41,6 @@ class Query(Record):
         description="list the quotes of other clouds too; naming a provider does so for that one",
     )
     sort: Literal["price", "price-per-accelerator", "memory"] = "price"
-
-
-class OfferRow(Record):
-    """One offer; prices in USD, memory in GiB, None is 'not known'."""
-
-    machine: str
-    provider: str
-    service: str
-    instance_type: str
-    region: str
-    zone: str | None
-    accelerator: str
-    accelerator_count: float
-    accelerator_memory_gib: float
-    vcpus: float | None
-    memory_gib: float | None
-    network_gbit_per_s: float | None
-    purchase_option: str
-    usd_per_hour: float
-    usd_per_accelerator_hour: float
-    observed_on: str
-    observed_on_estimated: bool
-    source: str
-    source_class: str
-    sku: str | None
-    fetched_at: str | None
-    origin: str
-    caveat: str | None
-    interruption_band: str | None = Field(
-        description="spot: capacity taken back in the last month, by the cloud's own word; None: not known"
-    )
 
 
 class OffersReport(Document):
@@ -130,7 +100,7 @@ def select(
         hint = f"{others} quotes of other clouds do: add --all-clouds" if others else "drop a filter"
         raise NoOffersError(f"none of {len(book)} known prices matches {_words(query)}; {hint}")
     best = found.sorted_by(query.sort)
-    rows = tuple(_row(offer) for offer in (best.head(limit) if limit else best).offers())
+    rows = tuple((best.head(limit) if limit else best).offers())
     dates = [(facts.oldest, facts.newest) for facts in found.facts()]
     return OffersReport(
         tool_version=__version__,
@@ -170,8 +140,3 @@ def _words(query: Query) -> str:
     if query.max_usd_per_hour is not None:
         words.append(f"at most {query.max_usd_per_hour:g} USD per hour")
     return ", ".join(words) or "an empty price book"
-
-
-def _row(offer: Offer) -> OfferRow:
-    fields = {name: getattr(offer, name) for name in OfferRow.model_fields}
-    return OfferRow.model_validate(fields)

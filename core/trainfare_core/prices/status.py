@@ -10,6 +10,7 @@ from pydantic import Field
 
 from trainfare_core._version import __version__
 from trainfare_core.documents import Document, Record
+from trainfare_core.prices.facts import ServiceFacts, facts_by_service
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,15 +41,9 @@ class ReasonCount(Record):
     rows: int
 
 
-class ServiceStatus(Record):
+class ServiceStatus(ServiceFacts):
     """The prices of one cloud service from one origin."""
 
-    provider: str
-    service: str
-    origin: str
-    rows: int
-    oldest: str
-    newest: str
     fetched_at: str | None = Field(
         description="when the first of them was fetched; None: shipped, not fetched"
     )
@@ -92,22 +87,15 @@ def price_status(
 
     days = (pl.col("age_hours") / 24).floor().fill_null(0).cast(pl.Int64)
     past = ~(pl.col("age_hours") < (USABLE_DAYS + 1) * 24).fill_null(value=False)
-    by_service = (
-        with_ages(book.frame, as_of)
-        .group_by("provider", "service", "origin")
-        .agg(
-            pl.len().alias("rows"),
-            pl.col("observed_on").min().alias("oldest"),
-            pl.col("observed_on").max().alias("newest"),
-            pl.col("fetched_at").min(),
-            days.min().alias("age_days"),
-            days.max().alias("oldest_age_days"),
-            pl.col("fresh").sum().alias("fresh_rows"),
-            past.sum().alias("old_rows"),
-            pl.col("ahead").sum().alias("rows_after_as_of"),
-            pl.col("observed_on_estimated").sum().alias("estimated_dates"),
-            pl.col("caveat").is_not_null().sum().alias("caveats"),
-        )
+    by_service = facts_by_service(
+        with_ages(book.frame, as_of),
+        days.min().alias("age_days"),
+        days.max().alias("oldest_age_days"),
+        pl.col("fresh").sum().alias("fresh_rows"),
+        past.sum().alias("old_rows"),
+        pl.col("ahead").sum().alias("rows_after_as_of"),
+        pl.col("observed_on_estimated").sum().alias("estimated_dates"),
+        pl.col("caveat").is_not_null().sum().alias("caveats"),
     )
     return PricesStatus(
         tool_version=__version__,
@@ -130,11 +118,9 @@ def _services(book: PriceBook, held: pl.DataFrame) -> tuple[ServiceStatus, ...]:
                 "provider": intake.provider,
                 "service": intake.service,
                 "origin": intake.origin,
-                "rows_read": intake.rows_read,
-                "accepted": intake.accepted,
+                **intake.counts(),
                 "filtered": _reasons(intake.filtered),
                 "quarantined": _reasons(intake.quarantined),
-                "degraded": intake.degraded,
             }
         )
         for intake in book.intakes

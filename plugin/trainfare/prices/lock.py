@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError
 
 from trainfare_core.documents import Record
 from trainfare_core.errors import PriceLockError
+from trainfare_core.prices.facts import ServiceFacts
 from trainfare_providers.disk.files import read_input
 
 if TYPE_CHECKING:
@@ -60,15 +61,9 @@ class LockHeader(Record):
     rows: Annotated[int, Field(ge=1)]
 
 
-class _ServiceLine(Record):
+class _ServiceLine(ServiceFacts):
     """Line of one cloud service: source, dates, count and hash of its prices."""
 
-    provider: str
-    service: str
-    origin: str
-    rows: int
-    oldest: str
-    newest: str
     fetched_at: str | None = None
     sha256: _Sha256
 

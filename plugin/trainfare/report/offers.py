@@ -11,7 +11,8 @@ from trainfare.report.price_age import PriceDate, price_age
 from trainfare.report.tables import UNLIMITED_WIDTH, table_text
 from trainfare_core.figures import percent
 from trainfare_core.prices.explain import PriceExplanation, PriceReading
-from trainfare_core.prices.listing import OfferRow, OffersReport
+from trainfare_core.prices.listing import OffersReport
+from trainfare_core.prices.offer import OfferRow
 
 __all__ = ["offers_csv", "offers_table", "why_table"]
 
