@@ -26,6 +26,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Rows
 from trainfare_core.candidates.divisors import divisors
 from trainfare_core.candidates.layouts import whole_machines
 from trainfare_core.candidates.space import PlanSpace, global_batch, own_micro_batch
@@ -42,7 +43,6 @@ guides split samples."""
 MOST_STAGES: Final = 64
 """Of a pipeline: the deepest one published for a model of known layout (1T parameters, Narayanan et al. 2021)."""
 
-Rows = NDArray[np.int64]
 _NONE, _FSDP, _ZERO_1 = (SHARDINGS.index(name) for name in ("none", "fsdp", "zero1"))
 
 

@@ -20,11 +20,11 @@ from statistics import NormalDist
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+
+from trainfare_core.arrays import Array
 
 __all__ = ["FinishTimes", "SpotProcess"]
 
-Array = NDArray[np.float64]
 
 _EXACT_COUNTS: Final = 24
 """Numbers of interruptions, from 0, that are parts of the distribution by themselves; more are one part together, by

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Array, Flags
 from trainfare_core.candidates import SHARDINGS, CandidateTable
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.job_profile import JobProfile
@@ -32,8 +33,6 @@ __all__ = [
     "never_faster_than_roofline",
 ]
 
-Array = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 BYTES_PER_GBIT: Final = 1e9 / 8
 _FSDP, _HYBRID = SHARDINGS.index("fsdp"), SHARDINGS.index("hybrid")

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Array
 from trainfare_core.candidates import SHARDINGS, CandidateTable
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
@@ -35,7 +36,6 @@ from trainfare_core.variants import is_decoder
 
 __all__ = ["Run", "predict", "predict_run", "prepare"]
 
-Array = NDArray[np.float64]
 _NONE: Final = SHARDINGS.index("none")
 _SPARSE_GRADIENTS: Final = (
     "several devices cannot add up the sparse gradients of this job (NCCL and FSDP have no sum of them): build its "

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Array
 from trainfare_core.candidates import ModelParallel
 from trainfare_core.prediction import uncertainty
 from trainfare_core.prediction.columns import (
@@ -23,8 +24,6 @@ from trainfare_core.prediction.language_models.sums import DecoderLedger
 from trainfare_core.variants import computed_in
 
 __all__ = ["language_model_steps"]
-
-Array = NDArray[np.float64]
 
 
 def language_model_steps(run: Run, placed: PlacedPlans) -> tuple[StepColumns, Array]:

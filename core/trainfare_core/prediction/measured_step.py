@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from trainfare_core.arrays import Array
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.prediction.columns import Run
 from trainfare_core.prediction.language_models.plans import decoder_device_s
@@ -16,8 +16,6 @@ from trainfare_core.prediction.roofline_job import own_device_s
 from trainfare_core.prediction.source import SourceCorrection, measured_compute_s, source_device
 
 __all__ = ["correction_factors", "correction_of", "own_steps_s"]
-
-Array = NDArray[np.float64]
 
 
 def own_steps_s(run: Run, devices: Sequence[Accelerator]) -> Array:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from trainfare_core.arrays import Array
 from trainfare_core.prediction.columns import (
     SMALLEST_S,
     PlacedPlans,
@@ -27,8 +27,6 @@ from trainfare_core.prediction.roofline.operations import Operations, Roofline
 from trainfare_core.prediction.roofline.times import DeviceTime, operation_times
 
 __all__ = ["own_device_s", "roofline_steps"]
-
-Array = NDArray[np.float64]
 
 
 def roofline_steps(run: Run, placed: PlacedPlans) -> StepColumns:

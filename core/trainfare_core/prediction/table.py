@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PredictionTable"]
+from trainfare_core.arrays import Column
 
-Column = NDArray[np.float64]
+__all__ = ["PredictionTable"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Array
 from trainfare_core.prediction.roofline.coefficients import SigmaFit
 
 __all__ = ["UNFITTED_SIGMA", "Z80", "UncertaintyFactors", "step_log_sigma", "widened"]
 
-Array = NDArray[np.float64]
 
 Z80 = 1.2816
 """Standard deviations from the median to either end of the central 80 % of a normal distribution."""

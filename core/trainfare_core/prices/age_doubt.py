@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from trainfare_core.arrays import Column
 from trainfare_core.documents import Record
 from trainfare_core.prices.precedence import OWN_RATES
 
@@ -39,7 +40,6 @@ __all__ = [
     "too_old_to_rank",
 ]
 
-Column = NDArray[np.float64]
 
 ANY: Final = "*"
 """Stands for every provider and service in the class of a purchase option without readings of its own."""

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Column, Rows
+
 __all__ = [
     "MACHINE_KEYS",
     "SHAPE_COLUMNS",
-    "Column",
     "MachineShapes",
     "distinct_numbers",
     "renumbered",
     "with_ids",
 ]
 
-Column: TypeAlias = NDArray[np.float64]
-Rows: TypeAlias = NDArray[np.int64]
 
 MACHINE_KEYS: Final = ("provider", "service", "instance_type", "purchase_option")
 """Offers that agree in these and in shape rent the same machine: its region, zone and price do not matter."""

@@ -11,9 +11,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Column
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.run_cost.sourced import Sourced, sourced
-from trainfare_core.run_cost.table import Column, RunTable
+from trainfare_core.run_cost.table import RunTable
 from trainfare_core.run_cost_facts import find_fact
 
 __all__ = ["BillingClock", "rounding_s"]

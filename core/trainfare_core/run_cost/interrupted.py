@@ -9,10 +9,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Column
 from trainfare_core.candidates import take
 from trainfare_core.interruptions import HAZARDS, SpotProcess
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.run_cost.table import NOT_SPOT, S_PER_HOUR, Column, RunTable
+from trainfare_core.run_cost.table import NOT_SPOT, S_PER_HOUR, RunTable
 
 __all__ = ["SPOT_WAIT_S", "USUAL_CONFIDENCE", "interrupted", "interruption_rates", "spot_process"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from trainfare_core.arrays import Column
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.run_cost.table import Column
 
 __all__ = ["checkpoint_bytes", "trained_model_gb"]
 

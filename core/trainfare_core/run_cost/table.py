@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NOT_SPOT", "S_PER_HOUR", "Column", "RunTable"]
+from trainfare_core.arrays import Column
 
-Column: TypeAlias = NDArray[np.float64]
+__all__ = ["NOT_SPOT", "S_PER_HOUR", "RunTable"]
+
 
 HOPELESS_SLOWDOWN: Final = 10.0
 """A spot run expected to take ten times its uninterrupted hours is not offered: it may never end. A chosen value."""

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Column
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.hardware.accelerators import resolve_device
@@ -18,7 +19,7 @@ from trainfare_core.prices.book import MachineShapes
 from trainfare_core.run_cost.billing import rounding_s
 from trainfare_core.run_cost.interrupted import USUAL_CONFIDENCE, interrupted, interruption_rates
 from trainfare_core.run_cost.model import checkpoint_bytes
-from trainfare_core.run_cost.table import NOT_SPOT, S_PER_HOUR, Column, RunTable
+from trainfare_core.run_cost.table import NOT_SPOT, S_PER_HOUR, RunTable
 
 __all__ = [
     "UNKNOWN_LENGTH_STEPS",

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Array
 from trainfare_core.hardware.accelerators import Accelerator, accelerators
 from trainfare_core.prediction.language_models.coefficients import DecoderFit
 from trainfare_core.prediction.language_models.step import (
@@ -24,7 +25,6 @@ from trainfare_core.prediction.network.collectives import Links
 
 __all__ = ["decoder_device_s", "decoder_log_sigma", "decoder_plan_times"]
 
-Array = NDArray[np.float64]
 
 PORTING_SIGMA = 0.05
 """Added where a script must be ported (TPU, Trainium, Gaudi). A chosen value."""

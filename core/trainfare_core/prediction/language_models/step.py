@@ -22,6 +22,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Array, Flags
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.job_profile import USUAL_FUSED_BYTES_SHARE
 from trainfare_core.prediction.language_models.coefficients import DecoderFit
@@ -30,8 +31,6 @@ from trainfare_core.prediction.network.collectives import Links
 
 __all__ = ["DecoderTimes", "DeviceRows", "Spread", "decoder_times", "doublings_of", "host_launches"]
 
-Array = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 DEVICE_LAUNCH_S = 2e-6
 """From the end of one kernel to the start of the next, where the next one already waits."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from trainfare_core.arrays import Array
 from trainfare_core.job_profile import JobProfile, OperationGroup
 from trainfare_core.variants import CAST_TO_8_BITS, NARROW_TYPES, PRODUCTS, head_width
 
@@ -36,7 +36,6 @@ LIBRARIES: Final = frozenset((LIBRARY_PRECISION, GRAPH_PRECISION))
 DEEPSPEED_SUFFIX: Final = "-deepspeed"
 """Ends the precision of a described run of Megatron of 2021 under DeepSpeed's engine: "bf16-true-deepspeed"."""
 
-Array = NDArray[np.float64]
 
 _BOUNDARIES = 2
 """Sums over a tensor-parallel group in a block, forward: after attention and feed-forward (Shoeybi et al. 2019)."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from trainfare_core.arrays import Array
 from trainfare_core.candidates import ModelParallel
 from trainfare_core.documents import Record, data_text
 from trainfare_core.job_profile import JobProfile
@@ -40,7 +41,6 @@ __all__ = [
     "memory_peak",
 ]
 
-Array = NDArray[np.float64]
 
 MemoryClass = Literal["one_device", "one_device_adapters", "several_devices", "model_parallel", "quantised"]
 _WORDS: dict[str, str] = {

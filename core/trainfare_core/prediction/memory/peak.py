@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Array
 from trainfare_core.candidates import ModelParallel
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.job_profile import JobProfile, MemoryMoment
@@ -24,7 +25,6 @@ from trainfare_core.prediction.memory.sharding import MemoryShares, Shards, shar
 
 __all__ = ["MemoryParts", "memory_parts", "usable_memory_bytes"]
 
-Array = NDArray[np.float64]
 
 GIB: Final = 2**30
 CONTEXT_BYTES: Final = 0.75 * GIB

@@ -8,13 +8,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Array, Flags
 from trainfare_core.candidates import SHARDINGS, ModelParallel
 from trainfare_core.job_profile import JobProfile
 
 __all__ = ["MemoryShares", "Shards", "shares_of_part", "shares_of_whole"]
 
-Array = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 GATHERED_UNITS: Final = 2
 """FSDP holds one unit gathered for compute while it prefetches the next."""

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from trainfare_core.arrays import Array
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.job_profile import SPARSE_TENSOR, JobProfile, SynchronizedNorms
 from trainfare_core.prediction.network.coefficients import CommunicationFit
@@ -32,7 +32,6 @@ __all__ = [
     "traffic_of",
 ]
 
-Array = NDArray[np.float64]
 
 _MOMENT_BYTES: Final = 4
 LONGEST_RING: Final = 16

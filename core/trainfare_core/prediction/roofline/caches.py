@@ -13,13 +13,12 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from trainfare_core.arrays import Array
 from trainfare_core.hardware.accelerators import Accelerator
 
 __all__ = ["CACHE_READ_S", "held_in_cache", "with_cache_as_memory"]
 
-Array = NDArray[np.float64]
 
 CACHE_READ_S: Final = 27e-6
 """In which a cache delivers all that it holds: 96 MiB at 3.7 TB/s. Chosen among values by rows left out

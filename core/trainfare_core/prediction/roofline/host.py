@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from trainfare_core.arrays import Array, Flags
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.prediction.roofline.coefficients import Calibration, OverheadFit
 from trainfare_core.prediction.roofline.features import release_years
@@ -15,8 +15,6 @@ from trainfare_core.prediction.roofline.operations import Operations, compiles_g
 
 __all__ = ["host_bound", "host_launch_s", "host_phase_s", "synchronized_forward_s"]
 
-Array = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 _WAITED_LAUNCHES: Final = 20
 """Launches of one forward of SyncBatchNorm that nothing hides: it selects the devices that have samples by a mask,

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Array, Flags
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.job_profile import (
     POINTWISE_KINDS,
@@ -41,8 +42,6 @@ __all__ = [
     "usable_dtype",
 ]
 
-Array = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 PHASES: Final = ("forward", "backward", "optimizer")
 

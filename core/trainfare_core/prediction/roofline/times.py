@@ -20,6 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Array, Flags
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.prediction.roofline.caches import held_in_cache, with_cache_as_memory
 from trainfare_core.prediction.roofline.coefficients import Calibration
@@ -53,8 +54,6 @@ __all__ = [
     "operation_times",
 ]
 
-Array = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 BLEND: Final = 0.3
 """Share of the smaller of compute and memory time that does not hide behind the larger. Assumed, not fitted."""
