@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from trainfare_core.arrays import Column
 from trainfare_core.methods.evidence import Evidence, evidence
 from trainfare_core.methods.methods import METHOD_NAMES, METHODS, Method
 from trainfare_core.methods.prior import FEW_SAMPLES, prior
@@ -24,7 +24,6 @@ from trainfare_core.methods.situation import Situation, modality_of, task_of
 
 __all__ = ["Advantage", "MethodChoice", "advantage", "choose"]
 
-Column = NDArray[np.float64]
 
 # The similarity weights below are chosen values, relative to 1 for a comparison just like the situation: larger values
 # use more comparisons, smaller ones only those that are alike.

@@ -21,7 +21,6 @@ from trainfare_core.methods.situation import task_of
 
 __all__ = ["MethodDecision", "Standing", "decide"]
 
-Column = NDArray[np.float64]
 
 REACH_BAR: Final = 0.8
 """

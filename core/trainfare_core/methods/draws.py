@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Column
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.methods.amounts import Amount
 from trainfare_core.methods.choice import WIDENING, Advantage, advantage
@@ -28,7 +29,6 @@ from trainfare_core.recommendation import Option
 
 __all__ = ["DRAWS", "Found", "Outcome", "Priced", "ReachedBy", "Sizes", "law_applies", "outcomes"]
 
-Column = NDArray[np.float64]
 DRAWS: Final = 4096
 """Chances have a standard error of at most 0.8 percentage points."""
 SEED: Final = 20_261_124

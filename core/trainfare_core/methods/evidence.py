@@ -19,12 +19,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Column
 from trainfare_core.methods.methods import METHOD_NAMES, Method
 from trainfare_core.methods.situation import Situation, metric_kind
 
 __all__ = ["COLUMNS", "Comparison", "Evidence", "evidence"]
 
-Column = NDArray[np.float64]
 
 _TEXTS: Final = ("source", "domain", "dataset", "model", "metric")
 _NUMBERS: Final = ("samples", "scratch_epochs", "scratch_step_ratio")

@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Column
 from trainfare_core.errors import InputError
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "tokens_for_repeats",
 ]
 
-Column = NDArray[np.float64]
 Term: TypeAlias = Literal["E", "A/N", "B/D"]
 
 E_NATS: Final = 1.8169

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from trainfare_core.arrays import Column
 from trainfare_core.figures import percent
 from trainfare_core.methods.answer import Change, MethodLine, MethodsAnswer, TracedFacts
 from trainfare_core.methods.decision import MethodDecision, Standing, decide
@@ -18,8 +18,6 @@ from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation import Interval
 
 __all__ = ["answer_of"]
-
-Column = NDArray[np.float64]
 
 
 def answer_of(

@@ -17,8 +17,8 @@ from statistics import NormalDist
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from trainfare_core.arrays import Column
 from trainfare_core.documents import Interval
 from trainfare_core.figures import percent
 from trainfare_core.methods.curves import LearningCurve
@@ -36,7 +36,6 @@ __all__ = [
     "too_early",
 ]
 
-Column = NDArray[np.float64]
 
 EARLIEST: Final = 0.2
 """Part of its schedule before which a run is not extrapolated: the scores of docs/method.md begin there."""

@@ -14,17 +14,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from trainfare_core.arrays import Column, Rows
 from trainfare_core.candidates import take
 from trainfare_core.ranking.pricing.limits import Limits
 from trainfare_core.ranking.pricing.priced_runs import PricedRuns, pairs, sort_offers
 from trainfare_core.recommendation import Objective
 
 __all__ = ["Entries", "best_entries", "best_of_each", "every_offer", "in_order", "looked_up", "lowest_offers"]
-
-Column = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from trainfare_core.arrays import Column, Flags
 from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.ranking.entries import Entries
 from trainfare_core.ranking.pricing.chances import chances_of_both
@@ -22,14 +22,12 @@ from trainfare_core.ranking.pricing.priced_runs import PricedRuns
 
 __all__ = ["CHANCE_DIGITS", "front", "median_front", "on_front"]
 
-Column = NDArray[np.float64]
-Marks = NDArray[np.bool_]
 
 CHANCE_DIGITS: Final = 3
 """Chances that agree in so many digits are the same: a prediction does not know the next one. A chosen value."""
 
 
-def on_front(priced: PricedRuns, limits: Limits, entries: Entries) -> Marks:
+def on_front(priced: PricedRuns, limits: Limits, entries: Entries) -> Flags:
     """Mark the entries on the front, shape (k,)."""
     hours_sigma = priced.runs.log_sigma[entries.run]
     late_hours = priced.runs.hours[entries.run] * np.exp(Z_80 * hours_sigma)
@@ -37,12 +35,12 @@ def on_front(priced: PricedRuns, limits: Limits, entries: Entries) -> Marks:
     return _apart_from_porting(priced, entries, expected_usd, late_hours, -_chances(priced, limits, entries))
 
 
-def median_front(priced: PricedRuns, entries: Entries) -> Marks:
+def median_front(priced: PricedRuns, entries: Entries) -> Flags:
     """Mark the entries that no other one beats in the medians of dollars and hours: every objective's best is one."""
     return _apart_from_porting(priced, entries, entries.usd, entries.hours)
 
 
-def _apart_from_porting(priced: PricedRuns, entries: Entries, *costs: Column) -> Marks:
+def _apart_from_porting(priced: PricedRuns, entries: Entries, *costs: Column) -> Flags:
     porting = priced.needs_porting[entries.run]
     marks = front(*costs)
     marks[~porting] = front(*(cost[~porting] for cost in costs))
@@ -64,7 +62,7 @@ def _chances(priced: PricedRuns, limits: Limits, entries: Entries) -> Column:
     return np.round(chances, CHANCE_DIGITS)
 
 
-def front(*costs: Column) -> Marks:
+def front(*costs: Column) -> Flags:
     """
     Mark the points that no other one dominates; equal ones stand together.
 

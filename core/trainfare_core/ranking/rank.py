@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core._version import __version__
+from trainfare_core.arrays import Rows
 from trainfare_core.candidates import take
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
@@ -51,8 +52,6 @@ from trainfare_core.recommendation import (
 
 __all__ = ["best_chance", "rank"]
 
-Column = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 _BEST_TYPES: Final = 3
 """Machine types whose best options are always listed, so that a runner-up is, whatever `limit` is: the second can be

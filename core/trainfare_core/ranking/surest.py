@@ -13,8 +13,8 @@ from statistics import NormalDist
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from trainfare_core.arrays import Column
 from trainfare_core.candidates import take
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import PriceBook
@@ -30,7 +30,6 @@ from trainfare_core.recommendation import Constraints, Option
 
 __all__ = ["Quantity", "SureRun", "surest"]
 
-Column = NDArray[np.float64]
 
 Quantity: TypeAlias = Literal["usd", "hours"]
 

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Column, Rows
 from trainfare_core.candidates import CandidateTable, take
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
@@ -14,8 +15,6 @@ from trainfare_core.run_cost import Rentals, RunTimer
 
 __all__ = ["PlanChoice", "best_plans", "quantised", "worth_changing"]
 
-Column = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 _WORTH_CHANGING: Final = 0.9
 """Part of a run's hours, or of its billed hours, that one with another plan must not exceed to be worth a change: below

@@ -11,11 +11,11 @@ import math
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+
+from trainfare_core.arrays import Column
 
 __all__ = ["chances_of_both", "probability", "probability_of_both"]
 
-Column = NDArray[np.float64]
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
 """Of Gauss-Legendre quadrature over sixteen standard deviations: 40 nodes give a chance to 1e-6."""

@@ -7,17 +7,13 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
+from trainfare_core.arrays import Column, Flags, Rows
 from trainfare_core.ranking.pricing.chances import chances_of_both
 from trainfare_core.ranking.pricing.priced_runs import PricedRuns
 from trainfare_core.recommendation import Constraints
 
 __all__ = ["Limits"]
-
-Column = NDArray[np.float64]
-Rows = NDArray[np.int64]
-Marks = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +36,8 @@ class Limits:
     asked: Constraints
     z: float
     sure_hours: Column
-    short_enough: Marks
-    in_time: Marks
+    short_enough: Flags
+    in_time: Flags
     highest_usd_per_hour: Column
 
     @classmethod
@@ -65,7 +61,7 @@ class Limits:
             priced, asked, z, sure_hours, short_enough, short_enough & (sure_hours <= deadline), highest
         )
 
-    def affordable(self, run: Rows, usd_per_hour: Column, price_sigma: Column) -> Marks:
+    def affordable(self, run: Rows, usd_per_hour: Column, price_sigma: Column) -> Flags:
         """
         Mark the pairs of run and price that keep the budget, and the deadline with it, with the asked confidence.
 
@@ -74,7 +70,7 @@ class Limits:
             usd_per_hour: price of one machine, shape (k,).
             price_sigma: standard deviation of its logarithm, shape (k,); doubt only narrows what is affordable.
         """
-        kept: Marks = usd_per_hour <= self.highest_usd_per_hour[run]
+        kept: Flags = usd_per_hour <= self.highest_usd_per_hour[run]
         if self.asked.max_usd is None:
             return kept
         doubtful = np.flatnonzero(kept & (price_sigma > 0))
@@ -82,14 +78,14 @@ class Limits:
             kept[doubtful] = self._kept_in_doubt(run[doubtful], usd_per_hour[doubtful], price_sigma[doubtful])
         return kept
 
-    def _kept_in_doubt(self, run: Rows, usd_per_hour: Column, price_sigma: Column) -> Marks:
+    def _kept_in_doubt(self, run: Rows, usd_per_hour: Column, price_sigma: Column) -> Flags:
         hours, hours_sigma = self.priced.runs.hours[run], self.priced.runs.log_sigma[run]
         # What is paid once has one price; what is left of the budget is for the hours.
         budget = np.maximum((self.asked.max_usd or 0.0) - self.priced.once_usd[run], 0.0)
         with np.errstate(divide="ignore"):
             billed_hours = self.priced.runs.billed_hours[run]
             usd_margin = np.log(budget / (billed_hours * self.priced.run_usd_per_hour(run, usd_per_hour)))
-        kept: Marks = usd_margin >= self.z * np.hypot(hours_sigma, price_sigma)
+        kept: Flags = usd_margin >= self.z * np.hypot(hours_sigma, price_sigma)
         if self.asked.deadline_hours is not None:
             # Each limit is kept by itself; the chance of both may be smaller.
             each = np.flatnonzero(kept)
@@ -98,7 +94,7 @@ class Limits:
             kept[each] = both >= self.asked.confidence
         return kept
 
-    def affordable_offers(self) -> Iterator[Marks]:
+    def affordable_offers(self) -> Iterator[Flags]:
         """Yield, for each number of machines, which offers a run of so many keeps the limits on, shape (offers,)."""
         priced = self.priced
         for nodes in np.unique(priced.nodes):

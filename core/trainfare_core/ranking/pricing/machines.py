@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Rows
 from trainfare_core.prices.shapes import MACHINE_KEYS, MachineShapes, distinct_numbers
 
 __all__ = ["SPLIT_KEYS", "machines_of"]
 
-Rows = NDArray[np.int64]
 
 SPLIT_KEYS: Final = ("hazard", "transfer_usd", "model_route", "disk_usd_per_gib_month", "quota_machines")
 """How often a machine is taken back, what it costs to send the data there, the way of the model back, what its disks

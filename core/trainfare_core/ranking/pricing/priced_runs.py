@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Column, Rows
 from trainfare_core.candidates import (
     MAX_NODES,
     CandidateTable,
@@ -48,9 +49,6 @@ from trainfare_core.run_cost import (
 )
 
 __all__ = ["Predictor", "PricedRuns", "marked", "pairs", "price_runs", "sort_offers"]
-
-Column = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 
 class Predictor(Protocol):

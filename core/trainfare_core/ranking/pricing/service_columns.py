@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Column
 from trainfare_core.clouds import CLOUDS
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.run_cost import (
@@ -21,8 +22,6 @@ from trainfare_core.run_cost import (
 )
 
 __all__ = ["ServiceColumns", "disk_prices_of"]
-
-Column = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import Column, Rows
 from trainfare_core.candidates import CandidateTable, PlanSpace, plan_gaps
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
@@ -17,9 +18,6 @@ from trainfare_core.prices.book import MachineShapes
 from trainfare_core.recommendation import RejectionReason
 
 __all__ = ["Fitness", "ShapeVerdicts", "fitness_of", "verdicts_of"]
-
-Column = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
