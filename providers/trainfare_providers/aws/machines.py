@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from trainfare_providers.answer_values import amount_at, items_of, text_at, value_at
 from trainfare_providers.machine_networks import network_gbit_per_s
@@ -18,32 +18,17 @@ from trainfare_providers.source_rows import Refused
 
 __all__ = ["Machines", "known_machines", "parse_instance_types"]
 
-# The API's name of a chip -> our name and its nominal GiB. Every A100, H100, H200, B200 and V100 that AWS
-# rents is an SXM board, which the API does not say.
-_CHIPS: Final[Mapping[str, tuple[tuple[str, float], ...]]] = {
-    "A10G": (("A10G-24GB", 24.0),),
-    "A100": (("A100-SXM-40GB", 40.0), ("A100-SXM-80GB", 80.0)),
-    "B200": (("B200-SXM-180GB", 179.06),),
-    "B300": (("B300-SXM-288GB", 268.59),),
-    "Gaudi HL-205": (("Gaudi1-32GB", 32.0),),
-    "H100": (("H100-SXM-80GB", 80.0),),
-    "H200": (("H200-SXM-141GB", 141.0),),
-    "Inferentia2": (("Inferentia2", 32.0),),
-    "K80": (("K80-12GB", 12.0),),
-    "L4": (("L4-24GB", 24.0),),
-    "L40S": (("L40S-48GB", 48.0),),
-    "RTX PRO 4500": (("RTXPRO4500-32GB", 32.0),),
-    "RTX PRO Server 6000": (("RTXPRO6000-96GB", 96.0),),
-    "T4": (("T4-16GB", 16.0),),
-    "T4g": (("T4G-16GB", 16.0),),
-    "Trainium": (("Trainium1", 32.0),),
-    "Trainium2": (("Trainium2", 96.0),),
-    "V100": (("V100-SXM2-16GB", 16.0), ("V100-SXM2-32GB", 32.0)),
-}
-_MISSTATED_GIB: Final[Mapping[str, float]] = {"Trainium2": 512.0}
 # Reported over nominal memory. A10G and L4 report 22,888 of 24,576 MiB (0.931), less what error correction takes.
 _LEAST_SHARE, _MOST_SHARE = 0.92, 1.01
 _CONTRADICTS: Final = "DescribeInstanceTypes and the table of machines disagree on what is in the machine"
+
+
+class _Chip(NamedTuple):
+    """An accelerator, its nominal memory, and what the API states instead; None: the API is right."""
+
+    accelerator: str
+    memory_gib: float
+    misstated_gib: float | None
 
 
 class Machines:
@@ -112,6 +97,21 @@ def known_machines() -> Machines:
     return Machines({row["instance_type"]: machine_of("aws", row) for row in table_rows("aws_machines.csv")})
 
 
+@cache
+def _chips() -> Mapping[str, tuple[_Chip, ...]]:
+    """
+    Return what the API's name of a chip can mean, from `data/aws_chips.csv`.
+
+    Every A100, H100, H200, B200 and V100 that AWS rents is an SXM board, which the API does not say.
+    """
+    chips: dict[str, tuple[_Chip, ...]] = {}
+    for row in table_rows("aws_chips.csv"):
+        misstated = float(row["misstated_gib"]) if row["misstated_gib"] else None
+        chip = _Chip(row["accelerator"], float(row["memory_gib"]), misstated)
+        chips[row["chip"]] = (*chips.get(row["chip"], ()), chip)
+    return chips
+
+
 def parse_instance_types(items: Iterable[object]) -> Machines:
     """
     Read the `InstanceTypes` of `DescribeInstanceTypes`; a type without a known accelerator is left out.
@@ -141,7 +141,7 @@ def _machine(name: str, item: object, chip: object) -> Machine | str | None:
     label = text_at(chip, "Name")
     # boto3 before 2026 does not read partition sizes: a slice then has 0 GPUs and no size, which tells nothing.
     sliced = amount_at(chip, "Count") == 0 and value_at(chip, "GpuPartitionSize") is None
-    if label not in _CHIPS or sliced:
+    if label not in _chips() or sliced:
         return label
     share = amount_at(chip, "GpuPartitionSize") or 1.0
     slices = (amount_at(chip, "LogicalGpuCount") or 0.0) * share if share < 1 else 0.0
@@ -155,19 +155,18 @@ def _machine(name: str, item: object, chip: object) -> Machine | str | None:
         return None
     memory_gib = memory_mib / 1024 / share
     known = [
-        (ours, nominal)
-        for ours, nominal in _CHIPS[label]
-        if _LEAST_SHARE * nominal <= memory_gib <= _MOST_SHARE * nominal
-        or _MISSTATED_GIB.get(label) == memory_gib
+        chip
+        for chip in _chips()[label]
+        if _LEAST_SHARE * chip.memory_gib <= memory_gib <= _MOST_SHARE * chip.memory_gib
+        or chip.misstated_gib == memory_gib
     ]
     if len(known) != 1:
         return None
-    accelerator, nominal_gib = known[0]
     return Machine(
         name,
-        accelerator,
+        known[0].accelerator,
         count,
-        nominal_gib,
+        known[0].memory_gib,
         vcpus,
         host_mib / 1024,
         network_gbit_per_s("aws", name),

@@ -12,9 +12,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import Final
 
 from trainfare_providers.answer_values import day_of, items_of, name_of, number_of, object_of, text_of
+from trainfare_providers.machine_types import table_rows
 from trainfare_providers.source_rows import Refused
 
 __all__ = ["HOURS_A_MONTH", "Part", "read_sku"]
@@ -24,50 +26,6 @@ HOURS_A_MONTH: Final = 730
 
 _CHIPS_PER_OLD_DEVICE: Final = 4  # a SKU of TPU v2 to v4 prices eight cores, which are four chips
 
-_HOSTS: Final[Mapping[str, str]] = {
-    "A2 Instance": "A2",
-    "A3 Instance": "A3",
-    "A3Plus Instance": "A3Plus",
-    "A3Ultra Instance": "A3Ultra",
-    "G2 Instance": "G2",
-    "G4 Instance": "G4",
-    "N1 Predefined Instance": "N1",
-}
-_GPUS: Final[Mapping[str, str]] = {
-    "Nvidia Tesla T4 GPU": "T4",
-    "Nvidia Tesla V100 GPU": "V100",
-    "Nvidia Tesla A100 GPU": "A100-40",
-    "Nvidia Tesla A100 80GB GPU": "A100-80",
-    "Nvidia L4 GPU": "L4",
-    "Nvidia H100 80GB GPU": "H100",
-    # One card under three names, depending on the region.
-    "Nvidia H100 80GB Mega GPU": "H100-MEGA",
-    "Nvidia H100 80GB Plus GPU": "H100-MEGA",
-    "Nvidia H100 Mega 80GB GPU": "H100-MEGA",
-    "H200 141GB GPU": "H200",
-    "Nvidia H200 141GB GPU": "H200",
-    "A4 Nvidia B200 (1 gpu slice)": "A4-SLICE",
-    "RTX 6000 96GB": "RTX6000",
-}
-_TPUS: Final[Mapping[str, str]] = {"TpuV5e": "v5e", "TpuV5p": "v5p", "TpuV6e": "v6e", "TPU7x": "tpu7x"}
-
-# (kind, of) of a part by the name in its description; commitments use other names.
-_NAMES: Final[Mapping[str, tuple[str, str]]] = {
-    **{f"{name} Core": ("core", host) for name, host in _HOSTS.items()},
-    **{f"{name} Ram": ("ram", host) for name, host in _HOSTS.items()},
-    **{name: ("gpu", gpu) for name, gpu in _GPUS.items()},
-    **{name: ("tpu", tpu) for name, tpu in _TPUS.items()},
-    "SSD backed Local Storage": ("ssd", ""),
-}
-_COMMITTED: Final[Mapping[str, tuple[str, str]]] = {
-    **{f"{host} Cpu": ("core", host) for host in _HOSTS.values() if host != "N1"},
-    **{f"{host} Ram": ("ram", host) for host in _HOSTS.values() if host != "N1"},
-    **{name: ("gpu", gpu) for name, gpu in _GPUS.items()},
-    **{name: ("tpu", tpu) for name, tpu in _TPUS.items()},
-    "Cpu": ("core", "N1"),
-    "Ram": ("ram", "N1"),
-    "Local SSD": ("ssd", ""),
-}
 _DESCRIPTION: Final = re.compile(
     r"(?P<before>Spot Preemptible |Commitment v1: )?(?P<name>.+?)(?P<attached> attached to Spot Preemptible VMs)?"
     r"(?: running)?(?: in [^:]+?)?(?: for (?P<years>[0-9]) Years?)?"
@@ -107,6 +65,26 @@ _USAGE: Final[Mapping[str, tuple[str, ...]]] = {
     "reserved_1y": ("Commit1Yr",),
     "reserved_3y": ("Commit3Yr",),
 }
+
+
+@cache
+def _names(*, committed: bool) -> Mapping[str, tuple[str, str]]:
+    """
+    Return kind and host family, GPU or TPU of a part by the name in its description, from `data/gcp_sku_names.csv`.
+
+    One card has several names, depending on the region, and the parts of a host have other names in commitments.
+    """
+    names = {"Local SSD" if committed else "SSD backed Local Storage": ("ssd", "")}
+    for row in table_rows("gcp_sku_names.csv"):
+        kind, name, of = row["kind"], row["name"], row["of"]
+        if kind != "host":
+            names[name] = (kind, of)
+        elif committed:
+            short = "" if of == "N1" else f"{of} "
+            names |= {f"{short}Cpu": ("core", of), f"{short}Ram": ("ram", of)}
+        else:
+            names |= {f"{name} Core": ("core", of), f"{name} Ram": ("ram", of)}
+    return names
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +153,7 @@ def _named(text: str) -> tuple[str, str, str, int] | Refused:
         return "tpu", old["version"].lower() + ("-pod" if old["pod"] else ""), option, _CHIPS_PER_OLD_DEVICE
     match = _DESCRIPTION.fullmatch(text)
     before = (match["before"] or "").strip() if match else ""
-    names = _COMMITTED if before == "Commitment v1:" else _NAMES
+    names = _names(committed=before == "Commitment v1:")
     part = names.get(match["name"]) if match else None
     if match is None or part is None:
         return Refused("not a part of a machine with accelerators")

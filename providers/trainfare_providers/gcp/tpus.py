@@ -18,7 +18,7 @@ from trainfare_providers.gcp.skus import Part
 from trainfare_providers.machine_types import Machine, table_rows
 from trainfare_providers.source_rows import Refused, SourceRow
 
-__all__ = ["GENERATIONS", "slice_rows"]
+__all__ = ["known_generations", "slice_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,6 @@ class Generation:
     single: str | None = None
 
 
-_HALF, _ONE = Decimal("0.5"), Decimal(1)
-GENERATIONS: Final[Mapping[str, Generation]] = {
-    "v2": Generation("TPU-v2", 16, _HALF, Decimal("1.125"), "v2-pod", "v2"),
-    "v3": Generation("TPU-v3", 32, _HALF, Decimal(2), "v3-pod", "v3"),
-    "v4": Generation("TPU-v4", 32, _HALF, Decimal("3.22"), "v4-pod"),
-    "v5litepod": Generation("TPU-v5e", 16, _ONE, Decimal("1.2"), "v5e"),
-    "v5p": Generation("TPU-v5p", 95, _HALF, Decimal("4.2"), "v5p"),
-    "v6e": Generation("TPU-v6e", 32, _ONE, Decimal("2.7"), "v6e"),
-    "tpu7x": Generation("TPU-v7", 192, _HALF, Decimal(12), "tpu7x"),
-}
 _SMALLEST: Final = 8  # number in the name of a slice that is a single device and not a pod
 
 # Accepted range, as shares of the published price: regions differ by up to 1.6 times, spot by up to 8. The factor 4 of
@@ -65,9 +55,25 @@ _ACCEPTED: Final[Mapping[str, tuple[Decimal, Decimal]]] = {
 
 
 @cache
+def known_generations() -> Mapping[str, Generation]:
+    """Return the generations by the first part of a slice's name, from `data/gcp_tpu_generations.csv`."""
+    return {
+        row["slices"]: Generation(
+            row["accelerator"],
+            float(row["memory_gib"]),
+            Decimal(row["chips_per_number"]),
+            Decimal(row["published_usd"]),
+            row["part"],
+            row["single"] or None,
+        )
+        for row in table_rows("gcp_tpu_generations.csv")
+    }
+
+
+@cache
 def _zones() -> Mapping[str, tuple[tuple[str, tuple[int, ...]], ...]]:
     """Return zones and the sizes offered there, by the first part of a slice's name."""
-    found: dict[str, list[tuple[str, tuple[int, ...]]]] = {name: [] for name in GENERATIONS}
+    found: dict[str, list[tuple[str, tuple[int, ...]]]] = {name: [] for name in known_generations()}
     for row in table_rows("gcp_tpu_zones.csv"):
         found[row["slices"]].append((row["zone"], tuple(int(size) for size in row["sizes"].split())))
     return {name: tuple(zones) for name, zones in found.items()}
@@ -75,7 +81,7 @@ def _zones() -> Mapping[str, tuple[tuple[str, tuple[int, ...]], ...]]:
 
 def slice_rows(parts: PartIndex, *, source: str) -> Iterator[SourceRow | Refused]:
     """Yield a row, or why there is none, for each slice, zone and purchase option whose chip has a price."""
-    for name, generation in GENERATIONS.items():
+    for name, generation in known_generations().items():
         zones = _zones()[name]
         known = {_region(zone) for zone, _ in zones}
         for option in OPTIONS:
@@ -93,7 +99,7 @@ def slice_rows(parts: PartIndex, *, source: str) -> Iterator[SourceRow | Refused
 def _row(
     parts: PartIndex, name: str, size: int, zone: str, option: str, source: str
 ) -> SourceRow | Refused | None:
-    generation = GENERATIONS[name]
+    generation = known_generations()[name]
     of = generation.single if generation.single and size == _SMALLEST else generation.part
     part = parts.price("tpu", of, option, _region(zone))
     if part is None or isinstance(part, Refused):

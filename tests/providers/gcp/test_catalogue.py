@@ -18,7 +18,7 @@ from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.gcp import catalogue_rows
 from trainfare_providers.gcp.machines import PartIndex, machine_rows, machines
 from trainfare_providers.gcp.skus import Part, read_sku
-from trainfare_providers.gcp.tpus import GENERATIONS, slice_rows
+from trainfare_providers.gcp.tpus import known_generations, slice_rows
 from trainfare_providers.http.strict_json import parse_json
 from trainfare_providers.refresh import FetchedRows
 from trainfare_providers.sanity import judge
@@ -357,7 +357,7 @@ def test_tables_agree_with_each_other_and_with_the_accelerators() -> None:
         assert accelerator(machine.machine.accelerator).memory_bytes / 2**30 == pytest.approx(
             machine.machine.accelerator_memory_gib, rel=0.08
         )
-    for generation in GENERATIONS.values():
+    for generation in known_generations().values():
         known = accelerator(generation.accelerator)
         assert known.memory_bytes / 2**30 == pytest.approx(generation.memory_gib, rel=0.08)
 
