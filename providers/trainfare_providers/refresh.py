@@ -16,7 +16,7 @@ import polars as pl
 from trainfare_core._version import __version__
 from trainfare_core.errors import FetchError, PricesUnavailableError
 from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
-from trainfare_core.prices.intake import Intake, Tally
+from trainfare_core.prices.facts import Intake, ReasonCount
 from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.disk.cache import BookCache, BookFacts, CachedBook
 from trainfare_providers.http.client import HttpClient
@@ -55,8 +55,8 @@ class FetchedRows:
     provider: str
     service: str
     rows: pl.DataFrame
-    filtered: tuple[Tally, ...] = ()
-    quarantined: tuple[Tally, ...] = ()
+    filtered: tuple[ReasonCount, ...] = ()
+    quarantined: tuple[ReasonCount, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -273,9 +273,7 @@ def _merged(
         replaced = True
         left = stored.join(here, on=_PART, how="anti")
         rows += [fresh, left]
-        counts.append(
-            replace(intake, rows_read=intake.rows_read + left.height, accepted=intake.accepted + left.height)
-        )
+        counts.append(intake.add(accepted=left.height))
         if left.height:
             notes.append(
                 f"{'/'.join(key)}: {left.height:,} prices were not asked for now and keep their date"
@@ -320,11 +318,5 @@ def _with_parser_counts(
     for part in parts:
         key = (part.provider, part.service)
         was = found.get(key, Intake(name, *key, 0, 0))
-        more = sum(tally.rows for tally in (*part.filtered, *part.quarantined))
-        found[key] = replace(
-            was,
-            rows_read=was.rows_read + more,
-            filtered=(*was.filtered, *part.filtered),
-            quarantined=(*was.quarantined, *part.quarantined),
-        )
+        found[key] = was.add(part.filtered, part.quarantined)
     return tuple(found[key] for key in sorted(found))

@@ -7,16 +7,16 @@ smaller machines of the same accelerator, with the maker's data sheet, and with 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
 
 from trainfare_core.figures import percent
 from trainfare_core.hardware.accelerators import accelerators
-from trainfare_core.prices.intake import KEY_COLUMNS, Intake, Tally, accept_rows
+from trainfare_core.prices.facts import Intake
+from trainfare_core.prices.intake import KEY_COLUMNS, accept_rows, counts_by_reason
 
 __all__ = ["MAX_JUMP", "Judged", "judge", "why_not_replaced"]
 
@@ -247,15 +247,5 @@ def _more_for_less(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _moved(intakes: Sequence[Intake], refused: pl.DataFrame) -> tuple[Intake, ...]:
     """Return the counts with the refused rows as quarantined instead of accepted."""
-    tallies: dict[tuple[str, str], list[Tally]] = defaultdict(list)
-    groups = refused.group_by("provider", "service", _WHY).len().sort("provider", "service", _WHY)
-    for provider, service, why, rows in groups.iter_rows():
-        tallies[provider, service].append(Tally(why, rows))
-    return tuple(
-        replace(
-            one,
-            accepted=one.accepted - sum(tally.rows for tally in tallies[one.provider, one.service]),
-            quarantined=(*one.quarantined, *tallies[one.provider, one.service]),
-        )
-        for one in intakes
-    )
+    counts = counts_by_reason(refused, _WHY)
+    return tuple(intake.drop((), counts.get((intake.provider, intake.service), ())) for intake in intakes)

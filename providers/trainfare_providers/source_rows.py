@@ -10,7 +10,8 @@ from typing import Final, TypeVar
 
 import polars as pl
 
-from trainfare_core.prices.intake import BOOK_SCHEMA, Tally
+from trainfare_core.prices.facts import ReasonCount
+from trainfare_core.prices.intake import BOOK_SCHEMA
 from trainfare_providers.machine_types import Machine
 from trainfare_providers.refresh import FetchedRows
 
@@ -144,5 +145,5 @@ class RowSink:
         )
 
 
-def _tallies(counts: Counter[str]) -> tuple[Tally, ...]:
-    return tuple(Tally(reason, counts[reason]) for reason in sorted(counts))
+def _tallies(counts: Counter[str]) -> tuple[ReasonCount, ...]:
+    return tuple(ReasonCount(reason, counts[reason]) for reason in sorted(counts))

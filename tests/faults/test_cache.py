@@ -18,7 +18,7 @@ import pytest
 
 from builders.offers import book_of, offer_row, small_market
 from trainfare_core.errors import InputError
-from trainfare_core.prices.intake import Intake, Tally
+from trainfare_core.prices.facts import Intake, ReasonCount
 from trainfare_providers.disk import checked_parquet
 from trainfare_providers.disk.cache import CACHE_VARIABLE, BookCache, BookFacts, default_folder
 from trainfare_providers.refresh import load_last_good
@@ -62,7 +62,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     """Rows, counts, notes and the time of the fetch come back, and the file is plain Parquet for others."""
     book = small_market()
     intakes = tuple(
-        Intake("aws", one.provider, one.service, one.rows_read + 3, one.accepted, (Tally("Windows", 3),))
+        Intake(
+            "aws", one.provider, one.service, one.rows_read + 3, one.accepted, (ReasonCount("Windows", 3),)
+        )
         for one in book.intakes
     )
     facts = BookFacts(fetched_at=NOW, tool_version="1", intakes=intakes, notes=("no spot",))

@@ -17,7 +17,8 @@ from fuzz.market import book
 from fuzz.target import Target, file_of
 from trainfare.prices.lock import LockHeader, lock_text, read_lock
 from trainfare_core.errors import PriceLockError, PricesUnavailableError
-from trainfare_core.prices.book import Intake, PriceBook
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.facts import Intake
 from trainfare_core.prices.parquet import read_table
 from trainfare_providers.disk.cache import BookCache
 from trainfare_providers.disk.checked_parquet import BookFacts, with_checksum

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from builders.azure_ml import size, usage
 from builders.azure_wire import ITEMS, page
 from builders.junk import damaged
-from trainfare_core.prices.intake import Tally, accept_rows
+from trainfare_core.prices.facts import ReasonCount
+from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.azure import vm_rows
 from trainfare_providers.azure.ml_rows import ml_rows
 from trainfare_providers.azure.workspace import WorkspaceOffer, parse_offer
@@ -25,7 +26,7 @@ many = settings(max_examples=8 * settings().max_examples)
 """Eight times the examples of the profile: an example is one or two objects, read in a millisecond."""
 
 
-def rows_of(tallies: tuple[Tally, ...]) -> int:
+def rows_of(tallies: tuple[ReasonCount, ...]) -> int:
     return sum(tally.rows for tally in tallies)
 
 

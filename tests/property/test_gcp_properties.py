@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from builders.gcp_wire import COMPUTE, TPU, page
 from builders.junk import damaged
-from trainfare_core.prices.intake import Tally, accept_rows
+from trainfare_core.prices.facts import ReasonCount
+from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.gcp import catalogue_rows
 from trainfare_providers.gcp.machines import PartIndex, machine_rows
 from trainfare_providers.gcp.skus import Part, read_sku
@@ -26,7 +27,7 @@ many = settings(max_examples=8 * settings().max_examples)
 """Eight times the examples of the profile: an example is one or two objects, read in a millisecond."""
 
 
-def rows_of(tallies: tuple[Tally, ...]) -> int:
+def rows_of(tallies: tuple[ReasonCount, ...]) -> int:
     return sum(tally.rows for tally in tallies)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from builders import aws_wire, azure_wire, gcp_wire
 from builders.mislabelled import AWS_EC2, AWS_PLANS, AWS_SAGEMAKER, AZURE, GCP, Mislabelled
-from trainfare_core.prices.intake import Tally
+from trainfare_core.prices.facts import ReasonCount
 from trainfare_providers.answer_values import items_of
 from trainfare_providers.aws.bulk_csv import read_offer_csv
 from trainfare_providers.aws.machines import known_machines
@@ -27,7 +27,7 @@ CONTEXT = SourceContext("us-east-1", known_machines(), "https://aws.invalid", "2
 
 def refused(found: FetchedRows, *, kept: int = 0) -> list[str]:
     """Return the reasons of the parser and of the checks; all other rows of the list are prices."""
-    tallies: list[Tally] = [*found.filtered, *found.quarantined]
+    tallies: list[ReasonCount] = [*found.filtered, *found.quarantined]
     judged = judge(found.rows, last_good=None, origin="x")
     tallies += [tally for one in judged.intakes for tally in (*one.filtered, *one.quarantined)]
     assert judged.rows.height == kept

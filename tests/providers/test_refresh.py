@@ -12,7 +12,7 @@ from builders.offers import offer_row, table
 from builders.patient_client import patient_client
 from trainfare_core.errors import FetchError
 from trainfare_core.prices.book import PriceBook
-from trainfare_core.prices.intake import Tally
+from trainfare_core.prices.facts import ReasonCount
 from trainfare_providers.disk.cache import BookCache
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import FetchedRows, LiveSource, RefreshResult, load_last_good, refresh
@@ -58,8 +58,8 @@ def test_first_refresh_is_stored_with_its_counts_and_dates(tmp_path: Path) -> No
             gave(
                 offer_row(sku="ABC", source_class="price_api"),
                 offer_row(region="x", usd_per_hour=-1.0),
-                filtered=(Tally("Windows", 7),),
-                quarantined=(Tally("no unit", 2),),
+                filtered=(ReasonCount("Windows", 7),),
+                quarantined=(ReasonCount("no unit", 2),),
                 notes=("spot prices need credentials: left out",),
             )
         ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from trainfare_core.prices.intake import Tally
+from trainfare_core.prices.facts import ReasonCount
 from trainfare_providers.machine_types import Machine
 from trainfare_providers.source_rows import Refused, RowSink, SourceRow
 
@@ -29,7 +29,7 @@ def test_sink_counts_every_row_and_keeps_the_digits_of_a_price() -> None:
     assert kept is row
     sink.rows.append(kept)
     found = sink.fetched(["a note"])
-    assert (found.filtered, found.quarantined) == ((Tally("Windows", 2),), (Tally("unit", 1),))
+    assert (found.filtered, found.quarantined) == ((ReasonCount("Windows", 2),), (ReasonCount("unit", 1),))
     assert found.notes == ("a note",)
     assert sink.rows_read == 4
     assert found.rows.row(0, named=True)["usd_per_hour"] == "3.6730"

@@ -18,14 +18,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trainfare_core.errors import NoOffersError, PricesUnavailableError, UnknownNameError
-from trainfare_core.prices.facts import PriceBookFacts, facts_by_service
+from trainfare_core.prices.facts import Intake, PriceBookFacts, facts_by_service
 from trainfare_core.prices.intake import (
     BOOK_SCHEMA,
     KEY_COLUMNS,
     PURCHASE_OPTIONS,
     SOURCE_CLASSES,
-    Intake,
-    Tally,
     first_day,
     judge_rows,
     settle_overlaps,
@@ -47,12 +45,10 @@ __all__ = [
     "MACHINE_KEYS",
     "PURCHASE_OPTIONS",
     "SOURCE_CLASSES",
-    "Intake",
     "MachineShapes",
     "PriceBook",
     "PriceProvider",
     "SortKey",
-    "Tally",
     "first_day",
 ]
 

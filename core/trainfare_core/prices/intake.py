@@ -9,21 +9,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Final
 
 import polars as pl
 
 from trainfare_core.clouds import INTERRUPTION_BANDS
 from trainfare_core.errors import PricesUnavailableError
+from trainfare_core.prices.facts import Intake, ReasonCount
 
 __all__ = [
     "BOOK_SCHEMA",
     "KEY_COLUMNS",
     "PURCHASE_OPTIONS",
     "SOURCE_CLASSES",
-    "Intake",
-    "Tally",
     "accept_rows",
     "check_columns",
     "first_day",
@@ -85,68 +83,6 @@ _DECIMAL: Final = r"^[+-]?[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?$"
 _MAX_NAME_BYTES: Final = 200
 # The most expensive slice sold, 2,048 TPU v4 chips, is under 10,000 USD an hour: more is a placeholder or another unit.
 _MAX_USD_PER_HOUR: Final = 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Number of rows filtered or quarantined for one reason."""
-
-    reason: str
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class Intake:
-    """
-    Counts of the rows that were read for one cloud service.
-
-    Raises:
-        ValueError: accepted + filtered + quarantined is not rows_read: a row was lost.
-    """
-
-    origin: str
-    provider: str
-    service: str
-    rows_read: int
-    accepted: int
-    filtered: tuple[Tally, ...] = ()
-    quarantined: tuple[Tally, ...] = ()
-
-    def __post_init__(self) -> None:
-        ended = self.accepted + self.filtered_rows + self.quarantined_rows
-        if ended != self.rows_read or self.accepted < 0:
-            where = f"{self.origin}/{self.provider}/{self.service}"
-            msg = f"{where}: read {self.rows_read} rows, {ended} accounted for"
-            raise ValueError(msg)
-
-    @property
-    def filtered_rows(self) -> int:
-        """Rows left out by rule."""
-        return sum(tally.rows for tally in self.filtered)
-
-    @property
-    def quarantined_rows(self) -> int:
-        """Rows that are not a usable price."""
-        return sum(tally.rows for tally in self.quarantined)
-
-    def counts(self) -> dict[str, int | bool]:
-        """Return the counts by name, without their reasons."""
-        return {
-            "rows_read": self.rows_read,
-            "accepted": self.accepted,
-            "filtered": self.filtered_rows,
-            "quarantined": self.quarantined_rows,
-            "degraded": self.degraded,
-        }
-
-    @property
-    def degraded(self) -> bool:
-        """
-        Whether more than 5 % of the rows in scope are quarantined; a chosen value, see docs/prices.md.
-
-        Filtered rows do not count: in a list of 30,000 SKUs with 500 in scope they would hide any fault in those.
-        """
-        return self.quarantined_rows > 0.05 * (self.accepted + self.quarantined_rows)
 
 
 def first_day(column: str = "observed_on") -> pl.Expr:
@@ -325,12 +261,13 @@ def _judge_repeats(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _counts(frame: pl.DataFrame, column: str) -> dict[tuple[str, str], tuple[Tally, ...]]:
+def counts_by_reason(frame: pl.DataFrame, column: str) -> dict[tuple[str, str], tuple[ReasonCount, ...]]:
+    """Return the number of rows for each reason in a column, by provider and service."""
     groups = frame.filter(pl.col(column).is_not_null()).group_by("provider", "service", column).len()
-    found: dict[tuple[str, str], list[Tally]] = defaultdict(list)
+    found: dict[tuple[str, str], list[ReasonCount]] = defaultdict(list)
     for provider, service, reason, rows in groups.sort("provider", "service", column).iter_rows():
-        found[provider, service].append(Tally(reason, rows))
-    return {key: tuple(tallies) for key, tallies in found.items()}
+        found[provider, service].append(ReasonCount(reason, rows))
+    return {key: tuple(counts) for key, counts in found.items()}
 
 
 def _intakes(kept: pl.DataFrame, refused: pl.DataFrame, origin: str) -> tuple[Intake, ...]:
@@ -338,15 +275,14 @@ def _intakes(kept: pl.DataFrame, refused: pl.DataFrame, origin: str) -> tuple[In
     refused = refused.with_columns(named)
     totals = kept.group_by("provider", "service").len().iter_rows()
     accepted: dict[tuple[str, str], int] = {(provider, service): rows for provider, service, rows in totals}
-    quarantined = _counts(refused, "_quarantine")
-    filtered = _counts(refused.filter(pl.col("_quarantine").is_null()), "_filter")
-    found: list[Intake] = []
-    for key in sorted({*accepted, *quarantined, *filtered}):
-        outside, rejected = filtered.get(key, ()), quarantined.get(key, ())
-        kept_rows = accepted.get(key, 0)
-        rows_read = kept_rows + sum(tally.rows for tally in (*outside, *rejected))
-        found.append(Intake(origin, *key, rows_read, kept_rows, outside, rejected))
-    return tuple(found)
+    quarantined = counts_by_reason(refused, "_quarantine")
+    filtered = counts_by_reason(refused.filter(pl.col("_quarantine").is_null()), "_filter")
+    return tuple(
+        Intake(origin, *key, 0, 0).add(
+            filtered.get(key, ()), quarantined.get(key, ()), accepted=accepted.get(key, 0)
+        )
+        for key in sorted({*accepted, *quarantined, *filtered})
+    )
 
 
 def settle_overlaps(
@@ -404,16 +340,8 @@ def _merged(intakes: tuple[Intake, ...]) -> tuple[Intake, ...]:
     found: dict[tuple[str, str, str], Intake] = {}
     for one in intakes:
         key = (one.origin, one.provider, one.service)
-        if key in found:
-            was = found[key]
-            one = replace(
-                was,
-                rows_read=was.rows_read + one.rows_read,
-                accepted=was.accepted + one.accepted,
-                filtered=(*was.filtered, *one.filtered),
-                quarantined=(*was.quarantined, *one.quarantined),
-            )
-        found[key] = one
+        was = found.get(key)
+        found[key] = one if was is None else was.add(one.filtered, one.quarantined, accepted=one.accepted)
     return tuple(found.values())
 
 
@@ -421,11 +349,6 @@ def _moved(intake: Intake, dropped: pl.DataFrame) -> Intake:
     """Return the intake with the rows that an overlap dropped counted as filtered or quarantined."""
     ours = dropped.filter(pl.col("origin") == intake.origin)
     key = (intake.provider, intake.service)
-    quarantined = _counts(ours, "_quarantine").get(key, ())
-    filtered = _counts(ours.filter(pl.col("_quarantine").is_null()), "_filter").get(key, ())
-    return replace(
-        intake,
-        accepted=intake.accepted - sum(tally.rows for tally in (*quarantined, *filtered)),
-        quarantined=(*intake.quarantined, *quarantined),
-        filtered=(*intake.filtered, *filtered),
-    )
+    quarantined = counts_by_reason(ours, "_quarantine").get(key, ())
+    filtered = counts_by_reason(ours.filter(pl.col("_quarantine").is_null()), "_filter").get(key, ())
+    return intake.drop(filtered, quarantined)

@@ -13,7 +13,8 @@ from typing import Final
 
 import polars as pl
 
-from trainfare_core.prices.intake import Intake, first_day, moved_out, set_aside
+from trainfare_core.prices.facts import Intake
+from trainfare_core.prices.intake import first_day, moved_out, set_aside
 
 __all__ = ["OTHER_CLOUDS", "OWN_RATES", "SNAPSHOT", "replace_snapshot"]
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from trainfare_core._version import __version__
-from trainfare_core.documents import Document, Record
-from trainfare_core.prices.facts import ServiceFacts, facts_by_service
+from trainfare_core.documents import Document
+from trainfare_core.prices.facts import ReasonCount, ServiceFacts, facts_by_service
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from trainfare_core.prices.book import PriceBook, Tally
+    from trainfare_core.prices.book import PriceBook
 
-__all__ = ["PricesStatus", "ReasonCount", "ServiceStatus", "price_status"]
+__all__ = ["PricesStatus", "ServiceStatus", "price_status"]
 
 _NOTHING_HELD = {
     "rows": 0,
@@ -32,13 +31,6 @@ _NOTHING_HELD = {
     "estimated_dates": 0,
     "caveats": 0,
 }
-
-
-class ReasonCount(Record):
-    """Number of rows filtered or quarantined for one reason."""
-
-    reason: str
-    rows: int
 
 
 class ServiceStatus(ServiceFacts):
@@ -119,14 +111,10 @@ def _services(book: PriceBook, held: pl.DataFrame) -> tuple[ServiceStatus, ...]:
                 "service": intake.service,
                 "origin": intake.origin,
                 **intake.counts(),
-                "filtered": _reasons(intake.filtered),
-                "quarantined": _reasons(intake.quarantined),
+                "filtered": intake.filtered,
+                "quarantined": intake.quarantined,
             }
         )
         for intake in book.intakes
     ]
     return tuple(sorted(services, key=lambda one: (one.provider, one.service, one.origin)))
-
-
-def _reasons(tallies: Iterable[Tally]) -> tuple[ReasonCount, ...]:
-    return tuple(ReasonCount(reason=tally.reason, rows=tally.rows) for tally in tallies)

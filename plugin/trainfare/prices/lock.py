@@ -250,7 +250,8 @@ def _book(path: Path, rows: list[dict[str, Any]]) -> PriceBook:
 
 def _with_origins(frame: pl.DataFrame) -> PriceBook:
     """Return a book with the origin of each price, as in the book that was locked."""
-    from trainfare_core.prices.book import Intake, PriceBook
+    from trainfare_core.prices.book import PriceBook
+    from trainfare_core.prices.facts import Intake
 
     shares = frame.group_by("origin", "provider", "service").len().sort("origin", "provider", "service")
     intakes = tuple(

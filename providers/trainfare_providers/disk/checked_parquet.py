@@ -16,7 +16,7 @@ from typing import Final
 from pydantic import AwareDatetime, ValidationError
 
 from trainfare_core.documents import Record
-from trainfare_core.prices.intake import Intake
+from trainfare_core.prices.facts import Intake
 
 __all__ = ["BookFacts", "CheckedFile", "DamagedFileError", "checked", "with_checksum"]
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from builders.offers import book_of, offer_row, small_market, table
 from trainfare_core.errors import NoOffersError, PricesUnavailableError, UnknownNameError
-from trainfare_core.prices.book import PURCHASE_OPTIONS, Intake, PriceBook, SortKey, Tally
-from trainfare_core.prices.facts import PriceBookFacts
+from trainfare_core.prices.book import PURCHASE_OPTIONS, PriceBook, SortKey
+from trainfare_core.prices.facts import Intake, PriceBookFacts, ReasonCount
 
 SORTS: tuple[SortKey, ...] = ("price", "price-per-accelerator", "memory")
 
@@ -290,7 +290,7 @@ def test_newer_price_wins_where_books_overlap() -> None:
             "new": (1, 1),
         }
     counted = {intake.origin: intake.filtered for intake in PriceBook.concat([old, new]).intakes}
-    assert counted["old"] == (Tally("an older price than another source's", 1),)
+    assert counted["old"] == (ReasonCount("an older price than another source's", 1),)
 
 
 def test_equally_old_sources_that_disagree_cancel_out() -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from builders.offers import book_of, offer_row, table
 from trainfare_core.errors import PricesUnavailableError
-from trainfare_core.prices.book import BOOK_SCHEMA, KEY_COLUMNS, PURCHASE_OPTIONS, Intake, PriceBook, Tally
+from trainfare_core.prices.book import BOOK_SCHEMA, KEY_COLUMNS, PURCHASE_OPTIONS, PriceBook
+from trainfare_core.prices.facts import Intake, ReasonCount
 from trainfare_core.prices.intake import first_day
 
 NOT_PRICES = [
@@ -108,7 +109,7 @@ def test_machine_without_accelerator_is_filtered() -> None:
         offer_row(accelerator=None, accelerator_count=None, accelerator_memory_gib=None), offer_row()
     )
     assert [(i.accepted, i.filtered, i.degraded) for i in book.intakes] == [
-        (1, (Tally("machine without an accelerator", 1),), False)
+        (1, (ReasonCount("machine without an accelerator", 1),), False)
     ]
 
 
@@ -126,7 +127,9 @@ def test_the_same_price_again_is_taken_once_with_its_newest_date() -> None:
     dates = ("2025-02", "2026-07-20", "2026-07")
     book = book_of(*(offer_row(observed_on=date) for date in dates))
     assert book.frame["observed_on"].to_list() == ["2026-07-20"]
-    assert book.intakes == (Intake("test", "aws", "ec2", 3, 1, (Tally("the same price again", 2),), ()),)
+    assert book.intakes == (
+        Intake("test", "aws", "ec2", 3, 1, (ReasonCount("the same price again", 2),), ()),
+    )
 
 
 @pytest.mark.parametrize("column", KEY_COLUMNS)
@@ -167,7 +170,7 @@ def test_counts_are_kept_per_cloud_service() -> None:
 def test_a_lost_row_is_an_error() -> None:
     """Counts that do not add up cannot be made."""
     with pytest.raises(ValueError, match="read 3 rows, 2 accounted for"):
-        Intake("test", "aws", "ec2", 3, 1, (), (Tally("why", 1),))
+        Intake("test", "aws", "ec2", 3, 1, (), (ReasonCount("why", 1),))
 
 
 @pytest.mark.parametrize(

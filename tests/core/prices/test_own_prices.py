@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from builders.offers import book_of, offer_row, small_market
 from trainfare_core.errors import InputError, UnknownNameError
-from trainfare_core.prices.book import PriceBook, Tally
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.facts import ReasonCount
 from trainfare_core.prices.own_prices import Discount, OwnPrices, Rate, apply_own
 
 DAY = date(2026, 11, 24)
@@ -87,7 +88,7 @@ def test_a_rate_takes_the_place_of_the_list_price() -> None:
     )
     assert len(found.book) == len(small_market())
     counts = {(i.origin, i.service): (i.rows_read, i.accepted, i.filtered) for i in found.book.intakes}
-    assert counts["test", "ec2"] == (5, 4, (Tally("replaced by an own rate", 1),))
+    assert counts["test", "ec2"] == (5, 4, (ReasonCount("replaced by an own rate", 1),))
     assert counts["own", "ec2"] == (1, 1, ())
 
 

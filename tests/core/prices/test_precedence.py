@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from builders.offers import book_of, offer_row
-from trainfare_core.prices.book import PriceBook, Tally
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.facts import ReasonCount
 
 FETCHED = {"fetched_at": "2026-11-20T10:00:00Z", "observed_on": "2025-06-05", "source_class": "price_api"}
 SHIPPED = book_of(
@@ -35,7 +36,7 @@ def test_a_live_list_replaces_the_snapshot_s_of_that_service_and_option() -> Non
             ("snapshot", "gce", "on_demand", "us-east-1"),
         }
         counts = {(i.origin, i.service): (i.rows_read, i.accepted, i.filtered) for i in both.intakes}
-        assert counts["snapshot", "ec2"] == (4, 2, (Tally("replaced by newer live prices", 2),))
+        assert counts["snapshot", "ec2"] == (4, 2, (ReasonCount("replaced by newer live prices", 2),))
         assert counts["aws", "ec2"] == (1, 1, ())
         assert sum(i.accepted for i in both.intakes) == len(both)
 
@@ -47,7 +48,10 @@ def test_a_list_from_before_the_snapshot_gives_way() -> None:
     both = PriceBook.concat([SHIPPED, live])
     assert {row[0] for row in prices(both)} == {"snapshot"}
     (taken,) = (i for i in both.intakes if i.origin == "aws")
-    assert (taken.accepted, taken.filtered) == (0, (Tally("fetched before the shipped snapshot's date", 1),))
+    assert (taken.accepted, taken.filtered) == (
+        0,
+        (ReasonCount("fetched before the shipped snapshot's date", 1),),
+    )
 
 
 def test_what_was_fetched_is_as_new_as_its_fetch() -> None:

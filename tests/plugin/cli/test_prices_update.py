@@ -19,7 +19,7 @@ from trainfare.prices.lock import LockHeader, lock_text
 from trainfare.prices.verify import PricesVerification, verify_prices
 from trainfare_core.errors import FetchError, InputError, MissingExtraError, UnknownNameError
 from trainfare_core.prices.book import PriceBook
-from trainfare_core.prices.intake import Tally
+from trainfare_core.prices.facts import ReasonCount
 from trainfare_providers.disk.cache import BookCache
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.http.progress import Step
@@ -61,7 +61,7 @@ class Entry:
 def gave(provider: str, **fields: Any) -> Callable[[], tuple[FetchedRows, ...]]:
     row = offer_row(provider=provider, source_class="price_api", **fields)
     notes = ("spot prices need credentials: left out",)
-    return lambda: (FetchedRows(provider, "ec2", table(row), (Tally("Windows", 3),), (), notes),)
+    return lambda: (FetchedRows(provider, "ec2", table(row), (ReasonCount("Windows", 3),), (), notes),)
 
 
 def failing(error: Exception) -> Callable[[], tuple[FetchedRows, ...]]:
