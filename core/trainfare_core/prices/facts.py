@@ -52,12 +52,12 @@ class Intake:
     @property
     def filtered_rows(self) -> int:
         """Rows left out by rule."""
-        return sum(tally.rows for tally in self.filtered)
+        return sum(count.rows for count in self.filtered)
 
     @property
     def quarantined_rows(self) -> int:
         """Rows that are not a usable price."""
-        return sum(tally.rows for tally in self.quarantined)
+        return sum(count.rows for count in self.quarantined)
 
     def counts(self) -> dict[str, int | bool]:
         """Return the counts by name, without their reasons."""

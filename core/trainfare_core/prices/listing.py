@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field
 
@@ -14,9 +14,11 @@ from trainfare_core.errors import InputError, NoOffersError
 from trainfare_core.prices.offer import OfferRow
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from trainfare_core.prices.book import PriceBook
 
-__all__ = ["OffersReport", "Query", "Sort", "matching", "select"]
+__all__ = ["OfferFilters", "OffersReport", "Query", "Sort", "matching", "select"]
 
 
 class Sort(str, enum.Enum):
@@ -27,14 +29,48 @@ class Sort(str, enum.Enum):
     memory = "memory"
 
 
-class Query(Record):
-    """Filters and order of a list, in the spelling of the book; None is 'any'."""
+class OfferFilters(Record):
+    """Names of the offers to keep; None is 'any'."""
 
     providers: tuple[str, ...] | None = None
     services: tuple[str, ...] | None = None
     regions: tuple[str, ...] | None = None
     accelerators: tuple[str, ...] | None = None
     purchase: tuple[str, ...] | None = None
+
+    def names(self) -> dict[str, tuple[str, ...] | None]:
+        """Return the names by field."""
+        return {field: getattr(self, field) for field in _COLUMNS}
+
+    def resolve(self, book: PriceBook) -> Self:
+        """
+        Return the filters with the names as the book spells them.
+
+        Raises:
+            UnknownNameError: a name that the book does not have.
+        """
+        names = self.names().items()
+        return self.model_copy(update={field: book.resolve(_COLUMNS[field], texts) for field, texts in names})
+
+    def apply(self, book: PriceBook) -> PriceBook:
+        """Return the offers that match filters whose names are the book's own."""
+        names: dict[str, Any] = {**self.names()}
+        return book.filter(**names)
+
+
+_COLUMNS: Final = {
+    "providers": "provider",
+    "services": "service",
+    "regions": "region",
+    "accelerators": "accelerator",
+    "purchase": "purchase_option",
+}
+"""Column of the book that each filter is about."""
+
+
+class Query(OfferFilters):
+    """Filters and order of a list, in the spelling of the book; None is 'any'."""
+
     max_usd_per_hour: float | None = None
     all_clouds: bool = Field(
         default=False,
@@ -84,16 +120,7 @@ def select(
     limit_usd = asked.max_usd_per_hour
     if limit_usd is not None and not (math.isfinite(limit_usd) and limit_usd > 0):
         raise InputError(f"--max-usd-per-hour {limit_usd}: give a number above 0")
-    query = Query(
-        providers=book.resolve("provider", asked.providers),
-        services=book.resolve("service", asked.services),
-        regions=book.resolve("region", asked.regions),
-        accelerators=book.resolve("accelerator", asked.accelerators),
-        purchase=book.resolve("purchase_option", asked.purchase),
-        max_usd_per_hour=limit_usd,
-        all_clouds=asked.all_clouds,
-        sort=asked.sort,
-    )
+    query = asked.resolve(book)
     found = matching(book, query)
     if not len(found):
         others = len(matching(book, query.model_copy(update={"all_clouds": True})))
@@ -117,26 +144,16 @@ def select(
 
 def matching(book: PriceBook, query: Query) -> PriceBook:
     """Return the offers that match a query whose names are the book's own."""
-    found = book.filter(
-        providers=query.providers,
-        services=query.services,
-        regions=query.regions,
-        accelerators=query.accelerators,
-        purchase=query.purchase,
-        max_usd_per_hour=query.max_usd_per_hour,
-    )
+    found = query.apply(book).filter(max_usd_per_hour=query.max_usd_per_hour)
     return found if query.all_clouds or query.providers is not None else found.without_other_clouds()
 
 
 def _words(query: Query) -> str:
-    parts = {
-        "provider": query.providers,
-        "service": query.services,
-        "region": query.regions,
-        "accelerator": query.accelerators,
-        "purchase option": query.purchase,
-    }
-    words = [f"{name} {' or '.join(values)}" for name, values in parts.items() if values]
+    words = [
+        f"{_COLUMNS[field].replace('_', ' ')} {' or '.join(texts)}"
+        for field, texts in query.names().items()
+        if texts
+    ]
     if query.max_usd_per_hour is not None:
         words.append(f"at most {query.max_usd_per_hour:g} USD per hour")
     return ", ".join(words) or "an empty price book"

@@ -20,7 +20,7 @@ from trainfare.cli.options import (
     moment,
 )
 from trainfare.cli.output import warn
-from trainfare.prices.lock import LOCK_FILE, LockFilters, LockHeader, lock_text, read_lock
+from trainfare.prices.lock import LOCK_FILE, LockHeader, lock_text, read_lock
 from trainfare.prices.sources import OnStale, PriceChoice
 from trainfare_core._version import __version__
 from trainfare_core.errors import InputError, PriceLockError
@@ -48,22 +48,21 @@ def lock(
 ) -> None:
     """Write the prices that match, with their sources, dates and hashes, to a file for version control."""
     from trainfare.prices.sources import age_warnings, load_prices
+    from trainfare_core.prices.listing import OfferFilters
     from trainfare_providers.disk.files import write_text
 
     _check_place(out, replace=replace)
     choice = PriceChoice(own_prices=own_prices, allow_stale=allow_stale, now=moment(as_of))
     loaded = load_prices(choice=choice)
-    asked = {
-        "providers": ("provider", provider),
-        "services": ("service", service),
-        "regions": ("region", region),
-        "accelerators": ("accelerator", accelerator),
-        "purchase": ("purchase_option", purchase),
-    }
     names: dict[str, Any] = {
-        name: loaded.book.resolve(column, typed or None) for name, (column, typed) in asked.items()
+        "providers": provider or None,
+        "services": service or None,
+        "regions": region or None,
+        "accelerators": accelerator or None,
+        "purchase": purchase or None,
     }
-    filters, book = LockFilters(**names), loaded.book.filter(**names)
+    filters = OfferFilters(**names).resolve(loaded.book)
+    book = filters.apply(loaded.book)
     warn((*loaded.problems, *age_warnings(loaded, book, choice)))
     header = LockHeader(
         tool_version=__version__,

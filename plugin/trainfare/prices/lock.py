@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 from trainfare_core.documents import Record
 from trainfare_core.errors import PriceLockError
 from trainfare_core.prices.facts import ServiceFacts
+from trainfare_core.prices.listing import OfferFilters
 from trainfare_providers.disk.files import read_input
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from trainfare_core.prices.book import PriceBook
 
-__all__ = ["LOCK_FILE", "LockFilters", "LockHeader", "PriceLock", "lock_text", "read_lock"]
+__all__ = ["LOCK_FILE", "LockHeader", "PriceLock", "lock_text", "read_lock"]
 
 LOCK_FILE: Final = "trainfare.lock"
 MAX_BYTES: Final = 512 * 2**20
@@ -38,23 +39,14 @@ _SERVICE_FACTS: Final = {"provider", "service", "origin", "rows", "oldest", "new
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class LockFilters(Record):
-    """Filters that the lock was made with, in the spelling of the book; None is 'any'."""
-
-    providers: tuple[str, ...] | None = None
-    services: tuple[str, ...] | None = None
-    regions: tuple[str, ...] | None = None
-    accelerators: tuple[str, ...] | None = None
-    purchase: tuple[str, ...] | None = None
-
-
 class LockHeader(Record):
     """First line: date, version, filters, and the age that the prices may reach."""
 
     trainfare_lock: Literal[1] = 1
     tool_version: str
     locked_on: date
-    filters: LockFilters = LockFilters()
+    filters: OfferFilters = OfferFilters()
+    """In the spelling of the book."""
     max_price_age_days: Annotated[int, Field(ge=0, le=100_000)] = 30
     on_stale: Literal["warn", "fail"] = "warn"
     own_prices_sha256: _Sha256 | None = None
