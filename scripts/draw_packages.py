@@ -1,5 +1,5 @@
 """
-Draw the packages of the four roots into ARCHITECTURE.md, from the imports in the sources.
+Draw the packages of the four roots into docs/packages.md, from the imports in the sources.
 
     python scripts/draw_packages.py            # writes the picture
     python scripts/draw_packages.py --check    # exits with 1 where the committed picture is out of date
@@ -23,7 +23,7 @@ else:
     import tomli as tomllib
 
 TOP = Path(__file__).resolve().parents[1]
-PAGE = TOP / "ARCHITECTURE.md"
+PAGE = TOP / "docs" / "packages.md"
 BEGIN, END = "<!-- packages: python scripts/draw_packages.py -->\n", "<!-- end -->\n"
 WIDTH = 118
 """Characters of a line: as wide as a code block is shown without scrolling."""
@@ -71,7 +71,7 @@ def drawing() -> Iterator[str]:
 
 
 def page() -> str:
-    """Return ARCHITECTURE.md with the picture drawn anew."""
+    """Return docs/packages.md with the picture drawn anew."""
     before, marker, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not marker or not end:

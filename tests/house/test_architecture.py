@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md: the picture of the packages is drawn from the imports."""
+"""docs/packages.md: the picture of the packages is drawn from the imports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_picture_of_the_packages_is_current() -> None:
 
 def test_picture_has_every_package_on_a_level() -> None:
     """Each package and each module directly under a root is in the picture."""
-    page = (TOP / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    page = (TOP / "docs" / "packages.md").read_text(encoding="utf-8")
     picture = page.partition("<!-- packages:")[2].partition("<!-- end -->")[0]
     roots = ("core/trainfare_core", "providers/trainfare_providers", "plugin/trainfare", "benchmarks")
     for root in roots:
