@@ -15,7 +15,7 @@ from trainfare_research.pages import first_sight
 SECTIONS = {
     "Second tables, collected 2026-11-25": "5b3613c87edc122179cbd3534fc66bb23b5a8f762b66c7cfe7960ea697fcc3ab",
 }
-"""SHA-256 of every section of docs/accuracy-first-sight.md: one that is added gets its line here, and none is changed."""
+"""SHA-256 of every section of research/docs/accuracy-first-sight.md: one that is added gets its line here, and none is changed."""
 
 
 def scores(**counts: int) -> dict[str, Any]:

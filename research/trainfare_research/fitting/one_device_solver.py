@@ -52,8 +52,8 @@ GLOBALS = {
 Prior mean and standard deviation; natural logarithms but for the slope and Winograd's logits. A launch of an eager host
 was measured at 12 to 36 us (single kernels), 19 us (language models) and 45 to 77 us (hosts of 2018 to 2020). What a
 compiler leaves of launches is held near the share that was assumed before there were rows: with a wider prior the
-launches of the few compiled rows take up what hosts differ by (docs/prediction-choices.md). What it leaves of bytes,
-profiles say. Kernels that a vendor wrote for a submission leave other shares, which no other prediction uses.
+launches of the few compiled rows take up what hosts differ by (research/docs/prediction-choices.md). What it leaves of
+bytes, profiles say. Kernels that a vendor wrote for a submission leave other shares, which no other prediction uses.
 """
 _FUSED_BYTES = ("submission_bytes", "submission_reduction_bytes")
 """Coefficients of `Row.fused`, from 1 on."""

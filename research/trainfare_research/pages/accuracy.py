@@ -2,7 +2,7 @@
 Write docs/accuracy.md, and the tables behind it, from what the runners of the truth tables wrote.
 
     python -m trainfare_research.pages.accuracy --results DIR [--note TEXT] [--out docs/accuracy.md] [--tables
-        docs/accuracy]
+        research/results]
 
 DIR holds NAME.json, and NAME.csv of `--rows`, of each runner that was run, and residuals.csv, the held-out errors of
 `trainfare_research.runners.fit_calibration`: `make accuracy` fills one. What has no file has no figures, and
@@ -332,7 +332,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--note", default="", help="what the page must say about this run, as a subset of rows"
     )
     parser.add_argument("--out", type=Path, default=Path("docs/accuracy.md"))
-    parser.add_argument("--tables", type=Path, default=Path("docs/accuracy"), help="folder of the CSV files")
+    parser.add_argument(
+        "--tables", type=Path, default=Path("research/results"), help="folder of the CSV files"
+    )
     arguments = parser.parse_args(argv)
     arguments.out.write_text(document(arguments.results, arguments.note), encoding="utf-8")
     write_tables(arguments.results, arguments.tables)

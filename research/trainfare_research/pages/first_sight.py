@@ -1,5 +1,5 @@
 """
-Add the first-sight scores of new tables of measurements to docs/accuracy-first-sight.md.
+Add the first-sight scores of new tables of measurements to research/docs/accuracy-first-sight.md.
 
     python -m trainfare_research.pages.first_sight --release NAME --date 2026-01-31 \
         --table "step time" STEPS.json --table "time to train" TIMES.json --table "peak memory" MEMORY.json
@@ -21,7 +21,7 @@ from trainfare_core import figures
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_research.pages.markdown import percent, plain, render
 
-OUT = Path(__file__).resolve().parents[3] / "docs" / "accuracy-first-sight.md"
+OUT = Path(__file__).resolve().parents[2] / "docs" / "accuracy-first-sight.md"
 FEWEST = 5
 """Rows from which a group has a line of its own: fewer say little about a chip or a model."""
 MOST_REASONS = 12

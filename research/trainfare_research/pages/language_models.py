@@ -1,7 +1,8 @@
 """
-Write docs/accuracy-language-models.md: how far predictions of language models are off on rows left out of the fit.
+Write accuracy-language-models.md: how far predictions of language models are off on rows left out of the fit.
 
-    python -m trainfare_research.pages.language_models --data DIR --cache DIR [--out docs/accuracy-language-models.md]
+    python -m trainfare_research.pages.language_models --data DIR --cache DIR
+        [--out research/docs/accuracy-language-models.md]
 
 DIR holds the tables of measured steps and microbench_achieved.csv. The fits are made here, as
 `fitting/language_models.py` makes them; what ships is read only for its date and its factors.
@@ -17,6 +18,7 @@ from pathlib import Path
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.language_models.coefficients import DecoderFit, decoder_calibration
 from trainfare_core.prediction.language_models.step import doublings_of
+from trainfare_research.fitting.command_line import MEASUREMENTS
 from trainfare_research.fitting.language_model_sums import Rows, stack_of
 from trainfare_research.fitting.language_models import (
     COVERED,
@@ -100,9 +102,9 @@ def document(data: Path, cache: Path | None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=MEASUREMENTS)
     parser.add_argument("--cache", type=Path, help="folder of traces")
-    parser.add_argument("--out", type=Path, default=Path("docs/accuracy-language-models.md"))
+    parser.add_argument("--out", type=Path, default=Path("research/docs/accuracy-language-models.md"))
     arguments = parser.parse_args()
     arguments.out.write_text(document(arguments.data, arguments.cache), encoding="utf-8")
     print(f"wrote {arguments.out}")

@@ -1,5 +1,5 @@
 """
-Write docs/accuracy-one-device.md from what the fit and the runners measured.
+Write research/docs/accuracy-one-device.md from what the fit and the runners measured.
 
     python -m trainfare_research.pages.one_device --residuals R.csv --steps STEPS.json --kernels KERNELS.json
 
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--residuals", type=Path, required=True)
     parser.add_argument("--steps", type=Path, required=True)
     parser.add_argument("--kernels", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("docs/accuracy-one-device.md"))
+    parser.add_argument("--out", type=Path, default=Path("research/docs/accuracy-one-device.md"))
     arguments = parser.parse_args()
     lines = read_rows(arguments.residuals)
     steps, kernels = (json.loads(p.read_text(encoding="utf-8")) for p in (arguments.steps, arguments.kernels))

@@ -22,7 +22,7 @@ __all__ = ["CACHE_READ_S", "held_in_cache", "with_cache_as_memory"]
 
 CACHE_READ_S: Final = 27e-6
 """In which a cache delivers all that it holds: 96 MiB at 3.7 TB/s. Chosen among values by rows left out
-(docs/prediction-choices.md)."""
+(research/docs/prediction-choices.md)."""
 
 
 def held_in_cache(bytes_a_launch: Array, devices: Sequence[Accelerator]) -> Array:
@@ -30,7 +30,7 @@ def held_in_cache(bytes_a_launch: Array, devices: Sequence[Accelerator]) -> Arra
     Return the share of each operation's bytes that is in a faster cache, shape (devices, operations).
 
     It is 1 / (1 + (bytes / cache)^2): half where a kernel moves as much as the cache holds. Compared with the first
-    power by rows left out (docs/prediction-choices.md).
+    power by rows left out (research/docs/prediction-choices.md).
 
     >>> from trainfare_core.hardware.accelerators import accelerator
     >>> mebibyte, cards = 2**20, [accelerator("L40S-48GB"), accelerator("H100-SXM-80GB")]
