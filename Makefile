@@ -80,14 +80,15 @@ ARGS ?=
 mutants: $(STAMP)
 	@$(BIN)/python -m scripts.mutants $(ARGS); code=$$?; $(BIN)/python scripts/reliability.py; exit $$code
 
-# Scores every truth table in DATA and writes docs/accuracy.md. The first run makes all traces, which takes most of its time; they are kept in CACHE.
+# Scores every table of measurements (the repository's own, else those in DATA) and writes docs/accuracy.md. The first run makes all traces, which takes
+# most of its time; they are kept in CACHE.
 # RESIDUALS has the held-out errors of one device, which `python -m trainfare_research.runners.fit_calibration --residuals` writes; NOTE goes into the page.
-DATA ?= ../shared/data
+DATA ?=
 CACHE ?= .cache/traces
 NOTE ?=
 RESIDUALS ?=
 accuracy: $(RESEARCH)
-	@$(BIN)/python -m trainfare_research.runners.all_tables --data $(DATA) --cache $(CACHE) --note "$(NOTE)" $(if $(RESIDUALS),--residuals $(RESIDUALS))
+	@$(BIN)/python -m trainfare_research.runners.all_tables $(if $(DATA),--data $(DATA)) --cache $(CACHE) --note "$(NOTE)" $(if $(RESIDUALS),--residuals $(RESIDUALS))
 
 # Feeds every reader of files and answers with inputs that break parsers; FUZZ_S seconds each, FUZZ names some targets.
 FUZZ_S ?= 600

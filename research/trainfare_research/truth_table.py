@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+import polars as pl
+
 from trainfare_core.errors import TrainfareError
 
 __all__ = [
@@ -22,6 +24,8 @@ __all__ = [
     "Truth",
     "answer_columns",
     "answers_together",
+    "find_table",
+    "has_table",
     "held_out_errors",
     "memory_tables",
     "or_reason",
@@ -33,7 +37,7 @@ __all__ = [
 ]
 
 STEP_TABLES = ("throughput_train.csv", "throughput_train_2.csv")
-"""Releases of measured steps. Each was scored before any fit saw it (docs/accuracy-first-sight.md)."""
+"""Releases of measured steps. Each was scored before any fit saw it (research/docs/accuracy-first-sight.md)."""
 SUBMISSION_TABLES = ("time_to_train.csv", "time_to_train_2.csv")
 """Releases of minutes to a quality target."""
 MEMORY_TABLES = ("memory_reference.csv", "memory_reference_2.csv")
@@ -73,7 +77,11 @@ def truth_parser(description: str | None, *, several: bool = False) -> argparse.
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--truth", type=Path, required=True, action=action, help="table of measurements (.csv or .csv.gz)"
+        "--truth",
+        type=Path,
+        required=True,
+        action=action,
+        help="table of measurements (.csv, .csv.gz or .parquet)",
     )
     parser.add_argument("--json", type=Path, metavar="OUT", action=action, help="write the scores there")
     parser.add_argument(
@@ -101,13 +109,26 @@ def truths_of(arguments: argparse.Namespace) -> list[Truth]:
     return [Truth(*of_one) for of_one in zip(arguments.truth, *files, strict=True)]
 
 
+def find_table(path: Path) -> Path:
+    """Return the file of a table: the CSV that a path names, or the Parquet file beside where it would be."""
+    return path if path.exists() else path.with_name(f"{path.name.partition('.csv')[0]}.parquet")
+
+
+def has_table(path: Path) -> bool:
+    """Return whether a table is there, as CSV or as Parquet."""
+    return find_table(path).exists()
+
+
 def read_rows(path: Path) -> list[dict[str, str]]:
     """
-    Return the rows of a CSV file, which may be gzipped (`.gz`).
+    Return the rows of a table as text: a CSV file, which may be gzipped (`.gz`), or its Parquet twin.
 
     Raises:
         ValueError: a row has more or fewer cells than the header.
     """
+    path = find_table(path)
+    if path.suffix == ".parquet":
+        return pl.read_parquet(path).cast(pl.String).fill_null("").to_dicts()
     with (
         gzip.open(path, "rt", newline="", encoding="utf-8")
         if path.suffix == ".gz"
@@ -149,7 +170,7 @@ def answers_together(predicted: Callable[[list[R]], list[T | str]], rows: list[R
 
 def memory_tables(data: Path) -> list[Path]:
     """Return the tables of measured memory that lie beside a folder of measured steps; none where there are none."""
-    return [path for name in MEMORY_TABLES if (path := data.parent / "strategy" / name).exists()]
+    return [path for name in MEMORY_TABLES if has_table(path := data.parent / "strategy" / name)]
 
 
 def answer_columns(predicted: float, reach_80: float, *, scale: float = 1.0) -> dict[str, str]:

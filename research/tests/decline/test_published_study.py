@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
-
 import pytest
 
 from trainfare_core.decline import Series, fit_moore, fit_wright, is_improving
+from trainfare_research.data import TABLES
 from trainfare_research.decline.hindcast import Hindcast, hindcast
 from trainfare_research.decline.surrogates import surrogate_bands
 from trainfare_research.runners import decline_hindcast
 from trainfare_research.truth_table import read_rows
 
-TOP = Path(__file__).resolve().parents[3]
-DATA = TOP.parent / "shared" / "data" / "cost_decline"
-
-pytestmark = [
-    pytest.mark.sources,
-    pytest.mark.skipif(not DATA.is_dir(), reason="the 66 technologies lie in ../shared/data/cost_decline"),
-]
+DATA = TABLES / "cost_decline"
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +31,7 @@ def percents(done: Hindcast) -> list[int]:
 
 def test_every_drift_and_noise(studied: dict[str, dict[str, Series]]) -> None:
     """Mu and K of all 66 technologies to four digits; 53 improve."""
-    with (DATA / "technology_summary.csv").open(newline="", encoding="utf-8") as stream:
-        summary = list(csv.DictReader(stream))
+    summary = read_rows(DATA / "technology_summary.csv")
     assert len(summary) == len(studied["all"]) == 66
     for row in summary:
         series = studied["all"][row["technology"]]

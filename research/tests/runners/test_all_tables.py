@@ -29,7 +29,8 @@ def _measurements(folder: Path, latency_ms: str) -> list[str]:
     (folder / "data" / "calibration").mkdir(parents=True)
     table = f"{HEADER}\n{KERNEL.format(ms=latency_ms)}\n"
     (folder / "data" / "calibration" / "kernels.csv.gz").write_bytes(gzip.compress(table.encode()))
-    (folder / "docs" / "accuracy").mkdir(parents=True)
+    (folder / "docs").mkdir()
+    (folder / "research" / "results").mkdir(parents=True)
     return [
         "--data",
         str(folder / "data"),

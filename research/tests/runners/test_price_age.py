@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from trainfare_core.prices.age_doubt import ANY, price_moves
+from trainfare_research.data import TABLES
 from trainfare_research.runners.price_age import Pairs, fit, read_pairs, scored
 
 HISTORY = ("provider", "instance_type", "accelerator", "accelerator_count", "date", "price_usd_per_hour")
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "prices"
+PRICES = TABLES / "prices"
 
 
 def drawn(option: str, *, size: float, change_days: float, seed: int) -> Pairs:
@@ -96,9 +97,6 @@ def test_the_shipped_classes_cover_every_option() -> None:
     ].log_half_width(90.0)
 
 
-@pytest.mark.skipif(
-    not SHARED.exists(), reason="the price tables that the classes were fitted to are not here"
-)
 def test_the_shipped_classes_are_the_fit() -> None:
     """What ships is what the command writes from the tables."""
     numbers = ("change_days", "change_power", "size", "settle_days")
@@ -107,7 +105,7 @@ def test_the_shipped_classes_are_the_fit() -> None:
             (one.provider, one.service, one.purchase_option): [getattr(one, name) for name in numbers]
             for one in classes
         }
-        for classes in (fit(read_pairs(SHARED)), price_moves())
+        for classes in (fit(read_pairs(PRICES)), price_moves())
     )
     assert fitted.keys() == shipped.keys()
     for key, values in fitted.items():

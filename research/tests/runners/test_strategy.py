@@ -15,12 +15,13 @@ import pytest
 
 from trainfare_core.methods.choice import WIDENING
 from trainfare_core.methods.evidence import comparisons
+from trainfare_research.data import TABLES
 
 pytestmark = pytest.mark.sources
 
 TOP = Path(__file__).parents[3]
-PUBLISHED = TOP.parent / "shared" / "data" / "strategy" / "transfer_results.csv"
-CURVES = PUBLISHED.with_name("learning_curves.csv")
+PUBLISHED = TABLES / "strategy" / "transfer_results.parquet"
+CURVES = PUBLISHED.with_name("learning_curves.parquet")
 FIELDS = (
     "row_id", "comparison_id", "domain", "dataset", "train_size", "train_unit", "model", "params_m",
     "pretrain_source", "method", "method_detail", "metric", "direction", "value", "value_sd", "n_seeds",
@@ -134,7 +135,6 @@ def test_a_file_without_comparisons_is_said(tmp_path: Path) -> None:
     assert "no comparison of two strategies" in done.stderr
 
 
-@pytest.mark.skipif(not PUBLISHED.is_file(), reason="the published rows are not part of the repository")
 def test_the_shipped_table_and_constants_are_what_the_rows_give() -> None:
     """Written by the fit, and not edited since."""
     done = run("fitting.strategy", PUBLISHED, "--check")
@@ -171,7 +171,6 @@ def test_the_runner_scores_learning_curves(tmp_path: Path) -> None:
         assert 0.5 <= one["coverage"]["80"] <= 1.0
 
 
-@pytest.mark.skipif(not CURVES.is_file(), reason="the published curves are not part of the repository")
 def test_the_shipped_drops_are_what_the_curves_give() -> None:
     """Written by the fit, and not edited since."""
     command = [sys.executable, "-m", "trainfare_research.fitting.strategy_curves", str(CURVES), "--check"]

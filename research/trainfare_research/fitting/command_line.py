@@ -6,14 +6,18 @@ import argparse
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from trainfare_core.documents import Document
+from trainfare_research.data import TABLES
 from trainfare_research.fits import path_of
 from trainfare_research.fitting.table_lines import Line
-from trainfare_research.truth_table import write_json, write_rows
+from trainfare_research.truth_table import find_table, write_json, write_rows
 
-__all__ = ["digest", "fit_parser", "table_command", "write_fit"]
+__all__ = ["MEASUREMENTS", "digest", "fit_parser", "table_command", "write_fit"]
+
+MEASUREMENTS: Final = TABLES / "calibration"
+"""Our own tables of steps, kernels and links."""
 
 
 def fit_parser(description: str | None, calibration: str, record: str) -> argparse.ArgumentParser:
@@ -27,7 +31,9 @@ def fit_parser(description: str | None, calibration: str, record: str) -> argpar
     """
     shipped = Path(f"core/trainfare_core/data/{calibration}.json")
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the measurements")
+    parser.add_argument(
+        "--data", type=Path, default=MEASUREMENTS, help="folder of the measurements; else our own"
+    )
     parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
     parser.add_argument("--date", required=True, help="written into the file; the fit itself reads no clock")
     parser.add_argument("--out", type=Path, default=shipped, help="the coefficients")
@@ -39,7 +45,7 @@ def fit_parser(description: str | None, calibration: str, record: str) -> argpar
 
 def digest(files: Iterable[Path]) -> str:
     """Return one SHA-256 over files, in this order."""
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    return hashlib.sha256(b"".join(find_table(path).read_bytes() for path in files)).hexdigest()
 
 
 def write_fit(arguments: argparse.Namespace, coefficients: dict[str, Any], record: Document) -> None:
@@ -61,7 +67,9 @@ def table_command(
         argv: arguments; those of the process where it is None.
     """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the measurements")
+    parser.add_argument(
+        "--data", type=Path, default=MEASUREMENTS, help="folder of the measurements; else our own"
+    )
     parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
     parser.add_argument("--out", type=Path, help="write the table here as CSV")
     arguments = parser.parse_args(argv)

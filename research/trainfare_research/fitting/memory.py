@@ -9,7 +9,7 @@ row is weighted by one over the square root of its source's rows, and large erro
 differ more than the rows of one. The intervals reach as far as the errors of rows whose source the corrections did
 not see. Scores are of rows whose source is left out of everything, of the corrections and of the intervals, and of rows
 whose family of models is. --write puts the fit on all rows into the package, and the scores beside it
-(benchmarks/fits).
+(`trainfare_research.fits`).
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ _LEAST_SHARE_OF_ROOFLINE = 0.9
 the tenth allows for rounding in the tables and clocks above the rated ones."""
 _STEP_GROUP_WEIGHT, _SUBMISSION_GROUP_WEIGHT, _LOADER_GROUP_WEIGHT = 2.0, 6.0, 0.5
 """All steps of one (source, workload, precision, chip) together: sources differ by more than their rows. Submissions
-are the most carefully tuned and timed. Chosen among 0.5 to 6 by rows left out (docs/prediction-choices.md)."""
+are the most carefully tuned and timed. Chosen among 0.5 to 6 by rows left out (research/docs/prediction-choices.md)."""
 _TODAYS_SOFTWARE = 5.0
 """Times the weight of a group under PyTorch 2, or of `_DECODERS`: what predicted jobs run. A chosen value: less serves
 models left out less well, and more serves chips left out less well."""

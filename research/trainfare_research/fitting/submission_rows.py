@@ -33,7 +33,7 @@ from trainfare_research.fitting.submission_steps import (
 )
 from trainfare_research.fitting.submissions import group_of
 from trainfare_research.fitting.table_lines import SUBMISSION, Line
-from trainfare_research.truth_table import SUBMISSION_TABLES, read_rows
+from trainfare_research.truth_table import SUBMISSION_TABLES, has_table, read_rows
 from trainfare_research.workloads import ProfileCache
 from trainfare_research.workloads.cache import Traced
 from trainfare_research.workloads.language.mlperf_decoders import is_decoder_benchmark
@@ -67,7 +67,7 @@ def submission_rows(data: Path, cache: ProfileCache, maker: RowMaker) -> Iterato
     """Yield the steps of one machine from `SUBMISSION_TABLES` in a folder; tables that it lacks have none."""
     steps = _Steps(cache)
     for path in (data / name for name in SUBMISSION_TABLES):
-        lines = read_rows(path) if path.exists() else []
+        lines = read_rows(path) if has_table(path) else []
         shares = evaluation_shares(lines)
         for line in lines:
             row = _row(line, steps, maker, shares)

@@ -1,7 +1,7 @@
 """
 Score every table of measurements, and write docs/accuracy.md and the tables behind it: `make accuracy`.
 
-    python -m trainfare_research.runners.all_tables --data DIR --cache DIR [--results DIR] [--residuals R.csv]
+    python -m trainfare_research.runners.all_tables --cache DIR [--data DIR] [--results DIR] [--residuals R.csv]
         [--note TEXT]
 
 Two processes share the work: one scores the steps of the fit that ships, the other those of fits that leave rows out
@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
+from trainfare_research.data import TABLES
 from trainfare_research.pages import accuracy
 from trainfare_research.runners import (
     decline_hindcast,
@@ -36,7 +37,7 @@ from trainfare_research.runners import (
     strategy,
     time_to_train,
 )
-from trainfare_research.truth_table import MEMORY_TABLES, STEP_TABLES, SUBMISSION_TABLES
+from trainfare_research.truth_table import MEMORY_TABLES, STEP_TABLES, SUBMISSION_TABLES, has_table
 
 __all__ = ["main"]
 
@@ -105,7 +106,7 @@ def _options(runner: _Runner, places: _Places) -> list[str]:
     found: list[str] = []
     for i, table in enumerate(runner.tables, start=1):
         path = places.data / runner.folder / table
-        if path.exists():
+        if has_table(path):
             written = places.results / (runner.name if i == 1 else f"{runner.name}_{i}")
             found += ["--truth", str(path), "--json", f"{written}.json"]
             found += ["--rows", f"{written}.csv"] if runner.rows else []
@@ -154,7 +155,7 @@ def _files(folder: Path) -> int:
 
 
 def _trace_backwards(main: Main, folder: str, tables: Sequence[str], places: _Places) -> None:
-    found = [path for name in tables if (path := places.data / folder / name).exists()]
+    found = [path for name in tables if has_table(path := places.data / folder / name)]
     if found and "--traced-only" not in places.traced:
         of_tables = [option for path in found for option in ("--truth", str(path))]
         main([*of_tables, "--cache", str(places.cache), "--trace-backwards"])
@@ -175,7 +176,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of all tables of measurements")
+    parser.add_argument(
+        "--data", type=Path, default=TABLES, help="folder of all tables of measurements; else our own"
+    )
     parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
     parser.add_argument("--results", type=Path, help="keep what the runners write in this folder")
     parser.add_argument("--residuals", type=Path, help="file of `fit_calibration.py --residuals`")

@@ -1,7 +1,7 @@
 """
 Fit how far prices move with age, and score the intervals on sources and machines left out.
 
-    python -m trainfare_research.runners.price_age --data ../shared/data/prices [--write] [--json OUT]
+    python -m trainfare_research.runners.price_age [--data DIR] [--write]
 
 Pairs of readings of one machine, region and purchase option come from price_history.csv and from the rows that
 offers.csv and offers_2026-11.csv share. A history that was kept at every change is read once a month, since its dates
@@ -31,6 +31,7 @@ from scipy.optimize import minimize
 
 from trainfare_core.figures import percent
 from trainfare_core.prices.age_doubt import ANY, PriceMoves, log_half_width
+from trainfare_research.data import TABLES
 from trainfare_research.truth_table import read_rows
 
 __all__ = ["Pairs", "fit", "main", "read_pairs"]
@@ -326,7 +327,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of the price tables")
+    parser.add_argument(
+        "--data", type=Path, default=TABLES / "prices", help="folder of the price tables; else our own"
+    )
     parser.add_argument("--write", action="store_true", help=f"write {OUT.name} of trainfare_core")
     arguments = parser.parse_args()
     pairs = read_pairs(arguments.data)

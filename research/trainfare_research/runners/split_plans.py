@@ -1,7 +1,7 @@
 """
 Score predictions of published runs of PyTorch code that splits a language model over devices.
 
-    python -m trainfare_research.runners.split_plans --data ../shared/data/calibration --cache DIR
+    python -m trainfare_research.runners.split_plans --cache DIR [--data DIR]
 
 The rows are those of the step tables whose plan has tensor, pipeline or context groups and whose trainer is neither
 Megatron nor one of its kin, since `--allow model-parallel` is for a user's own script. The shipped coefficients saw
@@ -25,6 +25,7 @@ from trainfare_core.figures import percent
 from trainfare_core.prediction.changed_jobs import SPLIT_STEP_SIGMA
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
 from trainfare_core.prediction.uncertainty import Z80
+from trainfare_research.fitting.command_line import MEASUREMENTS
 from trainfare_research.fitting.language_models_held_out import predict_decoder
 from trainfare_research.fitting.launched_rows import step_rows
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
@@ -103,7 +104,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder with the step tables")
+    parser.add_argument(
+        "--data", type=Path, default=MEASUREMENTS, help="folder with the step tables; else our own"
+    )
     parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
     arguments = parser.parse_args()
     runs = list(split_runs(step_rows(arguments.data), DecoderTraces(arguments.cache)))

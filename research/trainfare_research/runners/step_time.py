@@ -14,8 +14,8 @@ size; the fits are made here, from --data, and take minutes.
 and software, once for every such step; with --leave-out device, by a fit without the row's own chip.
 
 Scores the shipped coefficients. `fitted_on` names the sources they were fitted on: rows of those are not held
-out, the held-out scores are in `benchmarks/fits` (one chip, generation or workload left out at a time). A row is
-skipped, with its reason, where its model is not described here. The network of several machines is that of the row's
+out, the held-out scores are in `trainfare_research/fits` (one chip, generation or workload left out at a time). A row
+is skipped, with its reason, where its model is not described here. The network of several machines is that of the row's
 notes or of the machine type they name, else the usual one of its accelerator (`workloads/decoder_networks.csv`), else
 unknown: those rows are skipped. --rows adds `measured_ms`, the step that a prediction is compared with,
 where a table states a throughput alone.

@@ -32,7 +32,7 @@ from trainfare_core.methods.prior import FEW_SAMPLES
 from trainfare_research.fitting import strategy_curves
 from trainfare_research.fitting.strategy import constants, judged
 from trainfare_research.fitting.strategy_rows import ComparisonCase, read_cases, reference_of
-from trainfare_research.truth_table import truth_parser, write_json
+from trainfare_research.truth_table import read_rows, truth_parser, write_json
 
 SHARES = {"50": (0.25, 0.75), "80": (0.1, 0.9), "90": (0.05, 0.95)}
 RISK_AT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
@@ -246,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = truth_parser(__doc__)
     parser.add_argument("--leave-out", choices=["source", "study"], default="source")
     arguments = parser.parse_args(argv)
-    if strategy_curves.LOSS in arguments.truth.read_text(encoding="utf-8").partition("\n")[0].split(","):
+    if strategy_curves.LOSS in read_rows(arguments.truth)[0]:
         curves = strategy_curves.score(strategy_curves.read_runs(arguments.truth))
         strategy_curves.show(curves)
         write_json(arguments.json, curves)
