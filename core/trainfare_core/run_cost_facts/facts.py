@@ -2,7 +2,7 @@
 One row of `data/run_cost_facts.csv`: what its columns mean, and the strict reader.
 
 The table has what a run costs beside the hours of its machine: data transfer, storage, how time is billed, spot,
-start-up, quotas and flex-start prices. `scripts/build_run_cost_facts.py` writes it.
+start-up, quotas and flex-start prices. `research/trainfare_research/data/build_run_cost_facts.py` writes it.
 
 - `region` is the cloud's own name, or `*` for every region.
 - `machine` is a machine type; for medians of spot prices its family (g5), for a quota the families or the accelerator

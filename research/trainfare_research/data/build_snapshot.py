@@ -1,7 +1,7 @@
 """
-Make the price snapshot of the wheel from tables of offers.
+Make the price snapshot of the wheel from tables of offers (CSV or Parquet).
 
-    python scripts/build_snapshot.py path/to/offers.csv path/to/offers_2026-11.csv [-o FOLDER]
+    python -m trainfare_research.data.build_snapshot [path/to/offers.csv path/to/offers_2026-11.csv] [-o FOLDER]
 
 A row replaces the row of the same machine, region, zone and purchase option in the tables before it. Rows known to be
 wrong (`DROPPED`) are left out. What CLOUDS lists goes into offers.parquet, the other clouds into other_clouds.parquet.
@@ -20,13 +20,15 @@ import polars as pl
 from trainfare_core.clouds import CLOUDS
 from trainfare_core.prices.book import BOOK_SCHEMA, KEY_COLUMNS, PriceBook
 from trainfare_providers.machine_networks import network_gbit_per_s
+from trainfare_research.data import TABLES
 
-DEFAULT_OUT = Path(__file__).parents[1] / "providers/trainfare_providers/snapshot"
+DEFAULT_OUT = Path(__file__).parents[3] / "providers/trainfare_providers/snapshot"
 SOURCES = pl.read_csv(Path(__file__).with_name("snapshot_sources.csv"))
 """
 Facts about the sources whose name contains `mark`: `source_class`, `date_estimated` where the source has no date, and
 `caveat`. The first mark that matches decides: "SUM of " names two of the others.
 """
+OFFERS = [TABLES / "prices" / "offers.parquet", TABLES / "prices" / "offers_2026-11.parquet"]
 NOT_STORED = ("origin", "sku", "fetched_at", "interruption_band")
 
 
@@ -69,9 +71,16 @@ DROPPED: tuple[tuple[str, pl.Expr], ...] = (
 )
 
 
+def read_text(table: Path) -> pl.DataFrame:
+    """Return a table of offers as text, from CSV or Parquet."""
+    if table.suffix == ".parquet":
+        return pl.read_parquet(table).cast(pl.String)
+    return pl.read_csv(table, infer_schema_length=0)
+
+
 def merged(tables: list[Path]) -> pl.DataFrame:
     """Return the rows of all tables as text, the last of each key, without those that are known to be wrong."""
-    rows = pl.concat([pl.read_csv(table, infer_schema_length=0) for table in tables])
+    rows = pl.concat([read_text(table) for table in tables])
     rows = rows.rename({"price_usd_per_hour": "usd_per_hour"})
     keys = [pl.col(name).fill_null("") for name in KEY_COLUMNS]
     latest = rows.filter(pl.struct(keys).is_last_distinct())
@@ -137,7 +146,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("tables", type=Path, nargs="+", help="offers as CSV, the newest table last")
+    parser.add_argument(
+        "tables", type=Path, nargs="*", default=OFFERS, help="offers, the newest table last; else our own"
+    )
     parser.add_argument("-o", "--out", type=Path, default=DEFAULT_OUT, help="folder of the two files")
     arguments = parser.parse_args()
     rows = merged(arguments.tables)

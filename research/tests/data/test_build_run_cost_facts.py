@@ -1,36 +1,20 @@
-"""The script that makes the table of run-cost facts, and the page that counts its rows."""
+"""The command that makes the table of run-cost facts, and the page that counts its rows."""
 
 from __future__ import annotations
 
 import csv
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from trainfare_core.run_cost_facts import all_facts
 from trainfare_core.run_cost_facts.facts import read_facts, read_sources
+from trainfare_research.data import build_run_cost_facts as script
 
 TOP = Path(__file__).resolve().parents[3]
-DATA = TOP / "core" / "trainfare_core" / "data"
+DATA = script.DATA
 COLLECTED = TOP.parent / "shared" / "data" / "prices" / "run_cost_facts.csv"
-
-pytestmark = pytest.mark.sources
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    path = TOP / "scripts" / "build_run_cost_facts.py"
-    spec = importlib.util.spec_from_file_location("build_run_cost_facts", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "build_run_cost_facts", module)
-    spec.loader.exec_module(module)
-    return module
-
 
 ROWS = [
     ("egress_internet_per_gb_from_gb:10240", "0.085", "usd_per_gb", "aws", "data_transfer", "us-east-1",
@@ -54,15 +38,15 @@ ROWS = [
 ]  # fmt: skip
 
 
-def collected(path: Path, rows: list[tuple[str, ...]], script: ModuleType) -> Path:
+def collected(path: Path, rows: list[tuple[str, ...]]) -> Path:
     with path.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([script.COLLECTED_COLUMNS, *rows])
     return path
 
 
-def test_names_units_and_marks(tmp_path: Path, script: ModuleType) -> None:
+def test_names_units_and_marks(tmp_path: Path) -> None:
     """Suffixes become columns, units become equal, bands become AWS's words, words of a source become marks."""
-    facts, sources = script.build(collected(tmp_path / "facts.csv", ROWS, script))
+    facts, sources = script.build(collected(tmp_path / "facts.csv", ROWS))
     rows = read_facts(facts, read_sources(sources))
     got = [(row.kind, row.machine, row.item, row.from_gb, row.says, row.unit, row.weak) for row in rows]
     assert got == [
@@ -81,17 +65,17 @@ def test_names_units_and_marks(tmp_path: Path, script: ModuleType) -> None:
     assert len({row.source.id for row in rows if row.kind == "spot_preemption"}) == 1
 
 
-def test_numbers_are_written_plainly(tmp_path: Path, script: ModuleType) -> None:
+def test_numbers_are_written_plainly(tmp_path: Path) -> None:
     """No exponents and no zeros at the end, so that a review shows what changed."""
-    facts, _ = script.build(collected(tmp_path / "facts.csv", ROWS, script))
+    facts, _ = script.build(collected(tmp_path / "facts.csv", ROWS))
     assert ",0.0000004,usd_per_request," in facts
     assert ",1.35,usd_per_chip_hour," in facts
     assert script.value_in_unit("10", "minute") == ("600", "s")
 
 
-def test_any_order_of_rows_gives_the_same_bytes(tmp_path: Path, script: ModuleType) -> None:
-    one = script.build(collected(tmp_path / "one.csv", ROWS, script))
-    assert script.build(collected(tmp_path / "other.csv", ROWS[::-1], script)) == one
+def test_any_order_of_rows_gives_the_same_bytes(tmp_path: Path) -> None:
+    one = script.build(collected(tmp_path / "one.csv", ROWS))
+    assert script.build(collected(tmp_path / "other.csv", ROWS[::-1])) == one
 
 
 @pytest.mark.parametrize(
@@ -103,16 +87,14 @@ def test_any_order_of_rows_gives_the_same_bytes(tmp_path: Path, script: ModuleTy
         (0, "object_storage_read_request:p5", "'object_storage_read_request:p5' has a suffix"),
     ],
 )
-def test_what_is_not_listed_stops_the_build(
-    column: int, text: str, message: str, tmp_path: Path, script: ModuleType
-) -> None:
+def test_what_is_not_listed_stops_the_build(column: int, text: str, message: str, tmp_path: Path) -> None:
     row = list(ROWS[2])
     row[column] = text
     with pytest.raises(SystemExit, match=message):
-        script.build(collected(tmp_path / "facts.csv", [tuple(row)], script))
+        script.build(collected(tmp_path / "facts.csv", [tuple(row)]))
 
 
-def test_another_table_is_refused(tmp_path: Path, script: ModuleType) -> None:
+def test_another_table_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "facts.csv"
     path.write_text("name,value\n", encoding="utf-8")
     with pytest.raises(SystemExit, match="the columns must be name,value,unit"):
@@ -120,9 +102,9 @@ def test_another_table_is_refused(tmp_path: Path, script: ModuleType) -> None:
 
 
 def test_the_command_writes_both_files_and_prints_the_counts(
-    tmp_path: Path, script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = collected(tmp_path / "facts.csv", ROWS, script)
+    table = collected(tmp_path / "facts.csv", ROWS)
     monkeypatch.setattr(sys, "argv", ["build_run_cost_facts.py", str(table), "-o", str(tmp_path)])
     script.main()
     assert (tmp_path / "run_cost_facts.csv").read_text(encoding="utf-8") == script.build(table)[0]
@@ -130,7 +112,7 @@ def test_the_command_writes_both_files_and_prints_the_counts(
     assert "| `spot_preemption` | 2 | share_per_day | 2024 | 2 contradicted |" in capsys.readouterr().out
 
 
-def test_every_entry_of_the_script_is_used(script: ModuleType) -> None:
+def test_every_entry_of_the_script_is_used() -> None:
     """A source or a kind that no row of our table has is a left-over."""
     rows = all_facts()
     assert {one.id for one in script.ORIGINS} == {row.source.id for row in rows}
@@ -141,7 +123,7 @@ def test_every_entry_of_the_script_is_used(script: ModuleType) -> None:
 
 
 @pytest.mark.skipif(not COLLECTED.exists(), reason="needs ../shared/data/prices/run_cost_facts.csv")
-def test_our_table_is_what_the_script_makes(script: ModuleType) -> None:
+def test_our_table_is_what_the_script_makes() -> None:
     facts, sources = script.build(COLLECTED)
     assert facts == (DATA / "run_cost_facts.csv").read_text(encoding="utf-8")
     assert sources == (DATA / "run_cost_fact_sources.csv").read_text(encoding="utf-8")
@@ -149,12 +131,12 @@ def test_our_table_is_what_the_script_makes(script: ModuleType) -> None:
         assert len(facts.splitlines()) - 1 == len(list(csv.DictReader(stream))) == 1491
 
 
-def test_the_page_counts_the_rows_of_the_table(script: ModuleType) -> None:
+def test_the_page_counts_the_rows_of_the_table() -> None:
     page = (TOP / "docs" / "run-cost-facts.md").read_text(encoding="utf-8")
     assert script.counts(all_facts()) in page
 
 
-def test_the_page_names_every_mark(script: ModuleType) -> None:
+def test_the_page_names_every_mark() -> None:
     page = (TOP / "docs" / "run-cost-facts.md").read_text(encoding="utf-8")
     for row in all_facts():
         assert row.weak is None or f"| `{row.weak}` |" in page

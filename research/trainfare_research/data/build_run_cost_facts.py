@@ -1,7 +1,7 @@
 """
 Make the table of run-cost facts in the core from a table of collected facts.
 
-    python scripts/build_run_cost_facts.py path/to/run_cost_facts.csv [-o FOLDER]
+    python -m trainfare_research.data.build_run_cost_facts path/to/run_cost_facts.csv [-o FOLDER]
 
 The collected table has `name,value,unit,cloud,service,region,as_of,source`. One row of it is one row of ours: names are
 split into kind, item, machine and tier, units are made equal, and what a source says against a value becomes
@@ -31,7 +31,7 @@ from trainfare_core.run_cost_facts.facts import (
 )
 from trainfare_core.run_cost_facts.kinds import KINDS
 
-DATA = Path(__file__).parents[1] / "core/trainfare_core/data"
+DATA = Path(__file__).parents[3] / "core/trainfare_core/data"
 COLLECTED_COLUMNS = ("name", "value", "unit", "cloud", "service", "region", "as_of", "source")
 
 
