@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from builders.profiles import profile
 from trainfare_research.runners.pick_cheapest import (
     RULES,
     consistent,
@@ -17,7 +16,6 @@ from trainfare_research.runners.pick_cheapest import (
     summary,
     workloads,
 )
-from trainfare_research.runners.predict_speed import time_profile
 
 PRICES = {"T4-16GB": 1.0, "A100-SXM-40GB": 4.0}
 
@@ -119,11 +117,3 @@ def test_held_out_errors_replace_fitted_ones_of_one_device(tmp_path: Path) -> No
 def test_prices_are_of_one_device() -> None:
     prices = device_prices()
     assert 0 < prices["T4-16GB"] < prices["A100-SXM-80GB"] < prices["H100-SXM-80GB"] < 20
-
-
-def test_a_prediction_of_everything_counts_its_columns() -> None:
-    case = time_profile(profile(), 2)
-    assert case.columns == case.answered
-    assert case.columns > 2000
-    assert case.columns % (4 * 5) == 0
-    assert 0 < case.ours <= case.p90

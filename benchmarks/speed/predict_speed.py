@@ -1,12 +1,12 @@
 """
 Time one prediction of a profile on every accelerator, device count and number of machines.
 
-    python -m trainfare_research.runners.predict_speed [--job job.json ...] [--repeat 50] [--json OUT]
+    python -m benchmarks.speed.predict_speed [--job job.json ...] [--repeat 50] [--json OUT]
 
 Every accelerator of the catalogue that trains, times 1, 2, 4, 8 devices, times 1, 2, 4, 8, 16 machines, in one call of
-`predict`, with the time to prepare the profile. The profiles are traced: a small one (ResNet-50), a large one (36
-transformer layers that share no shape) and a language model; --job adds profiles of your own. Times are wall-clock,
-milliseconds. The limit is 100 ms.
+`predict`, with the time to prepare the profile. The profiles: a small one (ResNet-50) and a language model of
+docs/examples, and a large one that is traced here (36 transformer layers that share no shape); --job adds your own.
+Times are wall-clock, milliseconds. The limit is 100 ms.
 """
 
 from __future__ import annotations
@@ -20,24 +20,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks.cases import Case, case_parser, write_cases
+from pytorch_lightning import LightningModule
 from torch import nn
-from torch.nn import functional
-from torchvision.models import resnet50
 
+from benchmarks.cases import Case, case_parser, write_cases
+from trainfare import TrainingJob
+from trainfare.fake_step import trace_job
 from trainfare_core.candidates import SHARDINGS, CandidateTable
 from trainfare_core.hardware.accelerators import accelerators
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict
 from trainfare_core.prices.book import MachineShapes
-from trainfare_research.workloads.language.decoder import Decoder, DecoderStep
-from trainfare_research.workloads.language.decoder_profile import DecoderTraces
-from trainfare_research.workloads.single_device import StepJob, traced
 
 __all__ = ["PredictCase", "everything", "time_profile"]
 
 DEVICES, MACHINES = (1, 2, 4, 8), (1, 2, 4, 8, 16)
 LIMIT_MS = 100.0
+_EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 _NETWORK_GBIT_PER_S = 400.0
 """Of each machine. The time does not depend on it, but without a network most columns would have no prediction."""
 
@@ -96,7 +95,7 @@ def time_profile(profile: JobProfile, repeat: int) -> PredictCase:
     )  # fmt: skip
 
 
-class _Widths(nn.Module):
+class _Widths(LightningModule):
     """Transformer layers of 36 widths, each with an input of its own."""
 
     def __init__(self) -> None:
@@ -106,33 +105,30 @@ class _Widths(nn.Module):
             for i in range(36)
         )
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def training_step(self, tokens: torch.Tensor) -> torch.Tensor:
         widest = tokens[..., None].float().expand(-1, -1, 64 * 48)
         return torch.stack(
             [layer(widest[..., : 64 * (12 + i)]).square().mean() for i, layer in enumerate(self.layers)]
         ).sum()
 
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters())
+
 
 def built_in() -> dict[str, JobProfile]:
     """Return the profiles that the limit is stated for: a small one, a large one and a language model."""
-    images = StepJob(
-        key="resnet50", network=resnet50, loss=_image_loss, batch_size=256, precision="bf16-mixed",
-        inputs=lambda n: (torch.zeros(n, 3, 224, 224), torch.zeros(n, dtype=torch.long)),
+    widths = TrainingJob(
+        module=_Widths, batch=lambda: torch.zeros(8, 1024, dtype=torch.long), batch_size=8, precision="bf16-mixed",
+        max_steps=1,
     )  # fmt: skip
-    widths = StepJob(
-        key="36 widths", network=_Widths, loss=lambda net, batch: net(batch), optimizer="adamw", batch_size=8,
-        precision="bf16-mixed", inputs=lambda n: torch.zeros(n, 1024, dtype=torch.long),
-    )  # fmt: skip
-    decoder = Decoder(layers=32, hidden=4096, heads=32, kv_heads=32, ffn=11_008, vocabulary=32_000)
+    small, language_model = (
+        JobProfile.from_json((_EXAMPLES / f"{name}.json").read_bytes()) for name in ("resnet50", "llama-7b")
+    )
     return {
-        "predict_everything_small": traced(images),
-        "predict_everything_large": traced(widths),
-        "predict_everything_language_model": DecoderTraces().profile(DecoderStep(decoder, 2048)),
+        "predict_everything_small": small,
+        "predict_everything_large": trace_job(widths),
+        "predict_everything_language_model": language_model,
     }
-
-
-def _image_loss(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    return functional.cross_entropy(net(batch[0]), batch[1])
 
 
 def main() -> None:
