@@ -7,18 +7,27 @@ from pathlib import Path
 import pytest
 
 import trainfare.fake_step
+import trainfare.lightning
 import trainfare.trace
-from trainfare_research.workloads.tracer_digest import code_digest, tracer_digest, tracer_sources
+from trainfare_research.workloads.tracer_digest import (
+    TRACER_MODULES,
+    code_digest,
+    tracer_digest,
+    tracer_sources,
+)
 
 pytestmark = pytest.mark.sources
 
 
 def test_the_digest_covers_every_file_of_the_tracer() -> None:
-    """All of `trace` and `fake_step`; a package that moves away must not silently drop out of the digest."""
+    """All of `trace` and `fake_step`, and what of Lightning's loop decides a trace; a package that moves away must not silently drop out of the digest."""
     folders = [Path(module.__path__[0]) for module in (trainfare.trace, trainfare.fake_step)]
-    assert set(tracer_sources()) == {path for folder in folders for path in folder.rglob("*.py")}
+    loop = Path(trainfare.lightning.__path__[0])
+    of_loop = {path for name in TRACER_MODULES if (path := loop / f"{name.rpartition('.')[2]}.py").exists()}
+    assert set(tracer_sources()) == of_loop.union(path for folder in folders for path in folder.rglob("*.py"))
     assert len(tracer_sources()) >= 25
     names = {path.stem for path in tracer_sources()}
+    assert {name.rpartition(".")[2] for name in TRACER_MODULES} - names <= {"loop_kind", "training_step"}
     assert {"step_trace", "recorder", "live_memory", "flops", "kinds", "job_trace", "fake_tensors"} <= names
 
 

@@ -13,14 +13,19 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
-__all__ = ["TRACER_PACKAGES", "code_digest", "tracer_digest", "tracer_sources"]
+__all__ = ["TRACER_MODULES", "TRACER_PACKAGES", "code_digest", "tracer_digest", "tracer_sources"]
 
 TRACER_PACKAGES = ("trainfare.trace", "trainfare.fake_step")
 """Packages whose code decides the operations, bytes and memory of a traced step."""
+TRACER_MODULES = tuple(
+    f"trainfare.lightning.{name}"
+    for name in ("callbacks", "later_epochs", "loop_kind", "step_forms", "trainer_stub", "training_step")
+)
+"""The same of the training loop that runs jobs before launch; modules that are in `trainfare.fake_step` count there."""
 
 
 def tracer_sources() -> tuple[Path, ...]:
-    """Return every source file of the tracer's packages, at any depth, in a fixed order."""
+    """Return every source file of the tracer's packages, at any depth, and of its modules elsewhere, in order."""
     folders: list[Path] = []
     for package in TRACER_PACKAGES:
         spec = importlib.util.find_spec(package)
@@ -28,7 +33,9 @@ def tracer_sources() -> tuple[Path, ...]:
             msg = f"{package}: no such package, so that stale traces could not be recognised"
             raise ModuleNotFoundError(msg)
         folders += map(Path, spec.submodule_search_locations)
-    return tuple(sorted(path for folder in folders for path in folder.rglob("*.py")))
+    specs = [importlib.util.find_spec(name) for name in TRACER_MODULES]
+    modules = {Path(spec.origin) for spec in specs if spec and spec.origin}
+    return tuple(sorted(modules.union(path for folder in folders for path in folder.rglob("*.py"))))
 
 
 @lru_cache(maxsize=256)
