@@ -6,7 +6,8 @@ import pytest
 
 pytest.importorskip("pytorch_lightning")
 
-from benchmarks.speed.predict_speed import time_profile
+from trainfare_research.runners.predict_speed import time_profile
+
 from builders.profiles import profile
 
 pytestmark = pytest.mark.sources

@@ -83,7 +83,7 @@ def test_any_order_of_rows_gives_the_same_bytes(tmp_path: Path) -> None:
     [
         (0, "colour", "names or units that are not listed here: colour"),
         (2, "furlong", "names or units that are not listed here: furlong"),
-        (7, "hearsay", "no entry of ORIGINS recognizes the source 'hearsay'"),
+        (7, "hearsay", "no line of run_cost_fact_origins.csv recognizes the source 'hearsay'"),
         (0, "object_storage_read_request:p5", "'object_storage_read_request:p5' has a suffix"),
     ],
 )

