@@ -20,6 +20,7 @@ from torchvision.ops import Conv2dNormActivation, SqueezeExcitation
 from trainfare_research.workloads.openmmlab.backbones import backbone_of
 from trainfare_research.workloads.openmmlab.crops import CLASSES, crop_of
 from trainfare_research.workloads.openmmlab.early_torch import pixel_loss
+from trainfare_research.workloads.openmmlab.units import build_plain_unit, build_unit
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
 __all__ = ["find"]
@@ -42,25 +43,12 @@ def find(row: Row) -> StepJob | str | None:
     return step_job(row, network, optimizer_of(row, "sgd"))
 
 
-def _unit(wide: int, out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    made: nn.Sequential = Conv2dNormActivation(wide, out, kernel, stride)
-    return made
-
-
-def _plain(wide: int, out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Return a convolution and its normalisation, without activation."""
-    made: nn.Sequential = Conv2dNormActivation(
-        wide, out, kernel, stride, groups=groups, activation_layer=None
-    )
-    return made
-
-
 def _separable(wide: int, out: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(Conv2dNormActivation(wide, wide, 3, stride, groups=wide), _unit(wide, out, 1))
+    return nn.Sequential(Conv2dNormActivation(wide, wide, 3, stride, groups=wide), build_unit(wide, out, 1))
 
 
 def _head(wide: int, out: int, convolutions: int) -> nn.Sequential:
-    layers = [_unit(wide if i == 0 else out, out) for i in range(convolutions)]
+    layers = [build_unit(wide if i == 0 else out, out) for i in range(convolutions)]
     return nn.Sequential(*layers, nn.Dropout2d(0.1), nn.Conv2d(out, _CLASSES, 1))
 
 
@@ -92,7 +80,7 @@ class _Weighted(nn.Module):
 
     def __init__(self, wide: int, *, act: bool = False) -> None:
         super().__init__()
-        self.layer = _unit(wide, wide, 1) if act else _plain(wide, wide)
+        self.layer = build_unit(wide, wide, 1) if act else build_plain_unit(wide, wide)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weights: torch.Tensor = self.layer(functional.adaptive_avg_pool2d(x, 1)).sigmoid()
@@ -109,12 +97,17 @@ class _BiSeNetV1(nn.Module):
             raise TypeError(backbone)
         self.body = backbone.build()
         self.details = nn.Sequential(
-            _unit(3, 64, 7, 2), _unit(64, 64, 3, 2), _unit(64, 64, 3, 2), _unit(64, 128, 1)
+            build_unit(3, 64, 7, 2),
+            build_unit(64, 64, 3, 2),
+            build_unit(64, 64, 3, 2),
+            build_unit(64, 128, 1),
         )
-        self.mean = _unit(512, 128, 1)
-        self.refine = nn.ModuleList(nn.Sequential(_unit(wide, 128), _Weighted(128)) for wide in (512, 256))
-        self.smooth = nn.ModuleList(_unit(128, 128) for _ in range(2))
-        self.join, self.weigh = _unit(256, 256, 1), _Weighted(256, act=True)
+        self.mean = build_unit(512, 128, 1)
+        self.refine = nn.ModuleList(
+            nn.Sequential(build_unit(wide, 128), _Weighted(128)) for wide in (512, 256)
+        )
+        self.smooth = nn.ModuleList(build_unit(128, 128) for _ in range(2))
+        self.join, self.weigh = build_unit(256, 256, 1), _Weighted(256, act=True)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         _, x8, x16, x32 = self.body(images)
@@ -131,16 +124,16 @@ class _Expanded(nn.Module):
     def __init__(self, wide: int, out: int, stride: int) -> None:
         super().__init__()
         middle, alone = 6 * wide, Conv2dNormActivation
-        self.enter = _unit(wide, wide)
+        self.enter = build_unit(wide, wide)
         if stride == 1:
             self.between: nn.Module = alone(wide, middle, 3, groups=wide)
             self.short: nn.Module = nn.Identity()
         else:
             self.between = nn.Sequential(
-                _plain(wide, middle, 3, 2, wide), alone(middle, middle, 3, groups=middle)
+                build_plain_unit(wide, middle, 3, 2, wide), alone(middle, middle, 3, groups=middle)
             )
-            self.short = nn.Sequential(_plain(wide, wide, 3, 2, wide), _plain(wide, out))
-        self.last = _plain(middle, out)
+            self.short = nn.Sequential(build_plain_unit(wide, wide, 3, 2, wide), build_plain_unit(wide, out))
+        self.last = build_plain_unit(middle, out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return functional.relu(self.last(self.between(self.enter(x))) + self.short(x))
@@ -152,22 +145,23 @@ class _BiSeNetV2(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.details = nn.Sequential(
-            _unit(3, 64, 3, 2), _unit(64, 64), _unit(64, 64, 3, 2), _unit(64, 64), _unit(64, 64),
-            _unit(64, 128, 3, 2), _unit(128, 128), _unit(128, 128),
+            build_unit(3, 64, 3, 2), build_unit(64, 64), build_unit(64, 64, 3, 2), build_unit(64, 64),
+            build_unit(64, 64), build_unit(64, 128, 3, 2), build_unit(128, 128), build_unit(128, 128),
         )  # fmt: skip
-        self.stem, self.fuse = _unit(3, 16, 3, 2), _unit(32, 16)
-        self.side = nn.Sequential(_unit(16, 8, 1), _unit(8, 16, 3, 2))
+        self.stem, self.fuse = build_unit(3, 16, 3, 2), build_unit(32, 16)
+        self.side = nn.Sequential(build_unit(16, 8, 1), build_unit(8, 16, 3, 2))
         self.stages = nn.ModuleList(
             nn.Sequential(_Expanded(wide, out, 2), *(_Expanded(out, out, 1) for _ in range(count)))
             for wide, out, count in ((16, 32, 1), (32, 64, 1), (64, 128, 3))
         )
-        self.mean = nn.Sequential(nn.BatchNorm2d(128), _unit(128, 128, 1))
-        self.context = _unit(128, 128)
+        self.mean = nn.Sequential(nn.BatchNorm2d(128), build_unit(128, 128, 1))
+        self.context = build_unit(128, 128)
         self.fine, self.grown = (
-            nn.Sequential(_plain(128, 128, 3, 1, 128), nn.Conv2d(128, 128, 1, bias=False)) for _ in range(2)
+            nn.Sequential(build_plain_unit(128, 128, 3, 1, 128), nn.Conv2d(128, 128, 1, bias=False))
+            for _ in range(2)
         )
-        self.down = nn.Sequential(_plain(128, 128, 3, 2), nn.AvgPool2d(3, 2, 1))
-        self.up, self.last = _plain(128, 128, 3), _plain(128, 128, 3)
+        self.down = nn.Sequential(build_plain_unit(128, 128, 3, 2), nn.AvgPool2d(3, 2, 1))
+        self.up, self.last = build_plain_unit(128, 128, 3), build_plain_unit(128, 128, 3)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         details, x = self.details(images), self.stem(images)
@@ -188,7 +182,9 @@ class _Guided(nn.Module):
     def __init__(self, wide: int, out: int, dilation: int, reduction: int, *, down: bool) -> None:
         super().__init__()
         half = out if down else out // 2
-        self.enter = nn.Sequential(_plain(wide, half, 3, 2) if down else _plain(wide, half), nn.PReLU(half))
+        self.enter = nn.Sequential(
+            build_plain_unit(wide, half, 3, 2) if down else build_plain_unit(wide, half), nn.PReLU(half)
+        )
         self.near = nn.Conv2d(half, half, 3, padding=1, groups=half, bias=False)
         self.far = nn.Conv2d(half, half, 3, padding=dilation, dilation=dilation, groups=half, bias=False)
         self.norm = nn.Sequential(nn.BatchNorm2d(2 * half), nn.PReLU(2 * half))
@@ -208,7 +204,10 @@ class _CgNet(nn.Module):
         super().__init__()
         sizes = ((3, 32, 2), (32, 32, 1), (32, 32, 1))
         self.stem = nn.Sequential(
-            *(nn.Sequential(_plain(wide, out, 3, stride), nn.PReLU(out)) for wide, out, stride in sizes)
+            *(
+                nn.Sequential(build_plain_unit(wide, out, 3, stride), nn.PReLU(out))
+                for wide, out, stride in sizes
+            )
         )
         self.norms = nn.ModuleList(
             nn.Sequential(nn.BatchNorm2d(wide), nn.PReLU(wide)) for wide in (35, 131, 256)
@@ -285,8 +284,8 @@ class _Pools(nn.Module):
 
     def __init__(self, wide: int, each: int, out: int, kernel: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(_unit(wide, each, 1) for _ in range(4))
-        self.last = _unit(wide + 4 * each, out, kernel)
+        self.layers = nn.ModuleList(build_unit(wide, each, 1) for _ in range(4))
+        self.last = build_unit(wide + 4 * each, out, kernel)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         means = [
@@ -302,7 +301,7 @@ class _FastScnn(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.down = nn.Sequential(_unit(3, 32, 3, 2), _separable(32, 48, 2), _separable(48, 64, 2))
+        self.down = nn.Sequential(build_unit(3, 32, 3, 2), _separable(32, 48, 2), _separable(48, 64, 2))
         widths, strides = (64, 64, 96, 128), (2, 2, 1)
         blocks = [
             InvertedResidual(wide if i == 0 else out, out, stride if i == 0 else 1, 6)
@@ -310,7 +309,10 @@ class _FastScnn(nn.Module):
             for i in range(3)
         ]
         self.blocks, self.pools = nn.Sequential(*blocks), _Pools(128, 32, 128, 1)
-        self.low, self.high = nn.Sequential(_unit(128, 128, 1), _plain(128, 128)), _plain(64, 128)
+        self.low, self.high = (
+            nn.Sequential(build_unit(128, 128, 1), build_plain_unit(128, 128)),
+            build_plain_unit(64, 128),
+        )
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         high = self.down(images)
@@ -328,11 +330,13 @@ class _IcNet(nn.Module):
             raise TypeError(backbone)
         body: Any = backbone.build()
         self.stages = body.stages
-        self.large = nn.Sequential(_unit(3, 32, 3, 2), _unit(32, 32, 3, 2), _unit(32, 64, 3, 2))
-        self.second, self.third = _unit(512, 256, 1), _unit(512, 256, 1)
+        self.large = nn.Sequential(
+            build_unit(3, 32, 3, 2), build_unit(32, 32, 3, 2), build_unit(32, 64, 3, 2)
+        )
+        self.second, self.third = build_unit(512, 256, 1), build_unit(512, 256, 1)
         self.pools = _Pools(2048, 512, 512, 3)
         self.lows = nn.ModuleList(Conv2dNormActivation(wide, 128, dilation=2) for wide in (256, 128))
-        self.highs = nn.ModuleList(_unit(wide, 128, 1) for wide in (256, 64))
+        self.highs = nn.ModuleList(build_unit(wide, 128, 1) for wide in (256, 64))
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         half = self.stages[1](
@@ -361,12 +365,12 @@ class _LrAspp(nn.Module):
         super().__init__()
         self.body = timm.create_model(f"mobilenetv3_{size}_100", features_only=True, output_stride=8)
         first, second, top = widths
-        self.main, self.enter = _unit(top, 128, 1), nn.Conv2d(128, 128, 1)
+        self.main, self.enter = build_unit(top, 128, 1), nn.Conv2d(128, 128, 1)
         self.weigh = nn.Sequential(nn.AvgPool2d(49, (16, 20)), nn.Conv2d(top, 128, 1), nn.Sigmoid())
         self.sides = nn.ModuleList(
             nn.Conv2d(wide, out, 1, bias=False) for wide, out in ((first, 32), (second, 64))
         )
-        self.joins = nn.ModuleList(_unit(128 + out, 128, 1) for out in (32, 64))
+        self.joins = nn.ModuleList(build_unit(128 + out, 128, 1) for out in (32, 64))
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         maps = self.body(images)

@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional
 from torchvision.ops import Conv2dNormActivation
 
+from trainfare_research.workloads.openmmlab.units import build_unit
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
 __all__ = ["PillarPoints", "find"]
@@ -100,11 +101,6 @@ def find(row: Row) -> StepJob | str | None:
     return step_job(row, network, optimizer_of(row, "adamw"))
 
 
-def _unit(wide: int, out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    made: nn.Sequential = Conv2dNormActivation(wide, out, kernel, stride)
-    return made
-
-
 class PillarPoints(nn.Module):
     """A layer over every point and the greatest values of its pillar, which `beside` puts beside each point's own."""
 
@@ -128,7 +124,7 @@ class _Grouped(nn.Module):
         super().__init__()
         middle = Conv2dNormActivation(out, out, 3, stride, groups=out // group)
         last = Conv2dNormActivation(out, out, 1, activation_layer=None)
-        self.layers = nn.Sequential(_unit(wide, out, 1), middle, last)
+        self.layers = nn.Sequential(build_unit(wide, out, 1), middle, last)
         same = wide == out and stride == 1
         self.short = (
             nn.Identity() if same else Conv2dNormActivation(wide, out, 1, stride, activation_layer=None)
@@ -144,8 +140,8 @@ def _stages(scenes: _Scenes, body: str) -> tuple[list[nn.Module], list[int]]:
     wide = scenes.layers[-1]
     if not body:
         for i, (out, count) in enumerate(_SECOND):
-            first = _unit(wide, out, 3, scenes.stride if i == 0 else 2)
-            stages.append(nn.Sequential(first, *(_unit(out, out) for _ in range(count - 1))))
+            first = build_unit(wide, out, 3, scenes.stride if i == 0 else 2)
+            stages.append(nn.Sequential(first, *(build_unit(out, out) for _ in range(count - 1))))
             wide = out
         return stages, [out for out, _ in _SECOND]
     group, sizes = _REGNETS[body]

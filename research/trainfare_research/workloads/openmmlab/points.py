@@ -18,6 +18,7 @@ from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation
 
 from trainfare_research.workloads.openmmlab.backbones import backbone_of
+from trainfare_research.workloads.openmmlab.units import build_plain_unit
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
 __all__ = ["find"]
@@ -46,11 +47,6 @@ def find(row: Row) -> StepJob | str | None:
         f"mmdet.points.{found[1] or found[2]}", build, lambda batch: (torch.empty(batch, 3, pixels, pixels),)
     )
     return step_job(row, network, optimizer_of(row, "adam" if found[1] else "sgd"))
-
-
-def _plain(wide: int, out: int, kernel: int = 3) -> nn.Sequential:
-    made: nn.Sequential = Conv2dNormActivation(wide, out, kernel, activation_layer=None)
-    return made
 
 
 def _branch(out: int, wide: int = 256, hidden: int = 256) -> nn.Sequential:
@@ -110,8 +106,8 @@ class _Corner(nn.Module):
         super().__init__()
         self.sides = nn.ModuleList(Conv2dNormActivation(256, 128) for _ in range(2))
         self.after, self.short, self.last = (
-            _plain(128, 256),
-            _plain(256, 256, 1),
+            build_plain_unit(128, 256, 3),
+            build_plain_unit(256, 256, 1),
             Conv2dNormActivation(256, 256),
         )
 
@@ -134,7 +130,7 @@ class _CornerNet(nn.Module):
         self.stem = nn.Sequential(Conv2dNormActivation(3, 128, 7, 2), _residual(128, 256, 1, 2))
         self.glasses = nn.ModuleList(_Hourglass() for _ in range(2))
         self.outs = nn.ModuleList(Conv2dNormActivation(256, 256) for _ in range(2))
-        self.between = nn.ModuleList(_plain(256, 256, 1) for _ in range(2))
+        self.between = nn.ModuleList(build_plain_unit(256, 256, 1) for _ in range(2))
         self.next = _residual(256, 256, 1)
         self.corners = nn.ModuleList(_Corner() for _ in range(4))
         self.heats = nn.ModuleList(_branch(_CLASSES) for _ in range(4))

@@ -16,10 +16,11 @@ import timm
 import torch
 from torch import nn
 from torch.nn import functional
-from torchvision.ops import Conv2dNormActivation, StochasticDepth
+from torchvision.ops import StochasticDepth
 
 from trainfare_research.workloads.openmmlab.crops import classes_of, crop_of
 from trainfare_research.workloads.openmmlab.early_torch import keeping_scores, pixel_loss
+from trainfare_research.workloads.openmmlab.units import build_unit
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
 __all__ = ["find"]
@@ -59,11 +60,6 @@ def find(row: Row) -> StepJob | str | None:
     return step_job(row, network, optimizer_of(row, "sgd" if setr else "adamw"))
 
 
-def _unit(wide: int, out: int, kernel: int = 3) -> nn.Sequential:
-    made: nn.Sequential = Conv2dNormActivation(wide, out, kernel)
-    return made
-
-
 def _maps(body: Any, images: torch.Tensor, after: list[int]) -> list[torch.Tensor]:
     """Return the maps of a vision transformer after some of its blocks."""
     maps: list[torch.Tensor] = body.forward_intermediates(
@@ -78,7 +74,7 @@ class _Up(nn.Module):
     def __init__(self, classes: int, count: int, scale: int, kernel: int) -> None:
         super().__init__()
         self.norm, self.scale = nn.LayerNorm(1024), float(scale)
-        self.layers = nn.ModuleList(_unit(1024 if i == 0 else 256, 256, kernel) for i in range(count))
+        self.layers = nn.ModuleList(build_unit(1024 if i == 0 else 256, 256, kernel) for i in range(count))
         self.classes = nn.Conv2d(256, classes, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -96,10 +92,12 @@ class _Levels(nn.Module):
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(1024) for _ in range(4))
         self.enter, self.smooth = (
-            nn.ModuleList(_unit(wide, 256, kernel) for _ in range(4))
+            nn.ModuleList(build_unit(wide, 256, kernel) for _ in range(4))
             for wide, kernel in ((1024, 1), (256, 3))
         )
-        self.sides = nn.ModuleList(nn.Sequential(_unit(256, 128), _unit(128, 128)) for _ in range(4))
+        self.sides = nn.ModuleList(
+            nn.Sequential(build_unit(256, 128), build_unit(128, 128)) for _ in range(4)
+        )
         self.classes = nn.Conv2d(512, classes, 1)
         self.helpers = nn.ModuleList(nn.Conv2d(256, classes, 1) for _ in range(4))
 
@@ -165,13 +163,13 @@ class _UperNet(nn.Module):
         self.between = nn.Sequential(nn.BatchNorm2d(wide), nn.GELU())
         # A normalisation over the devices has more than the one value of a channel that a mean of one image has here.
         alone = nn.Sequential(nn.Conv2d(wide, wide, 1, bias=False), nn.ReLU(inplace=True))
-        self.pools = nn.ModuleList((alone, *(_unit(wide, wide, 1) for _ in range(3))))
+        self.pools = nn.ModuleList((alone, *(build_unit(wide, wide, 1) for _ in range(3))))
         self.lateral, self.smooth = (
-            nn.ModuleList(_unit(wide, wide, kernel) for _ in range(3)) for kernel in (1, 3)
+            nn.ModuleList(build_unit(wide, wide, kernel) for _ in range(3)) for kernel in (1, 3)
         )
-        self.merge, self.join = _unit(5 * wide, wide), _unit(4 * wide, wide)
+        self.merge, self.join = build_unit(5 * wide, wide), build_unit(4 * wide, wide)
         self.classes = nn.Sequential(nn.Dropout2d(0.1), nn.Conv2d(wide, classes, 1))
-        self.helper = nn.Sequential(_unit(wide, side), nn.Dropout2d(0.1), nn.Conv2d(side, classes, 1))
+        self.helper = nn.Sequential(build_unit(wide, side), nn.Dropout2d(0.1), nn.Conv2d(side, classes, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         first, second, third, last = _maps(self.body, images, [7, 11, 15, 23])
