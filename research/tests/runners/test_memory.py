@@ -28,7 +28,7 @@ from trainfare_research.fitting import memory_rows
 from trainfare_research.runners import memory
 from trainfare_research.workloads import ProfileCache
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
-from trainfare_research.workloads.memory_rows import MemoryRun, memory_run
+from trainfare_research.workloads.memory_runs import MemoryRun, memory_run
 
 ROWS = [
     {**PEAK, "row_id": "phi"},

@@ -12,7 +12,7 @@ from builders.peaks import PEAK
 from trainfare_research.workloads import ProfileCache
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
 from trainfare_research.workloads.memory_launches import UNFUSED, as_launched
-from trainfare_research.workloads.memory_rows import MemoryRun, memory_run
+from trainfare_research.workloads.memory_runs import MemoryRun, memory_run
 
 ROW = {
     **PEAK, "method_detail": "r16 q,k,v,o", "precision": "bf16 (pure)", "micro_batch": "8", "seq_len_or_res": "512",

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from trainfare_research.workloads import StepJob, resolve
-from trainfare_research.workloads.memory_rows import memory_run
+from trainfare_research.workloads.memory_runs import memory_run
 from trainfare_research.workloads.openmmlab.encoding import Codes
 from trainfare_research.workloads.openmmlab.pillars import PillarPoints
 from trainfare_research.workloads.openmmlab.two_stage import BlockAttention

@@ -27,7 +27,7 @@ from trainfare_core.prediction.memory.peak import MemoryParts, usable_memory_byt
 from trainfare_research.truth_table import or_reason
 from trainfare_research.workloads import ProfileCache
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
-from trainfare_research.workloads.memory_rows import MemoryRun, memory_run
+from trainfare_research.workloads.memory_runs import MemoryRun, memory_run
 
 __all__ = [
     "GIB",

@@ -62,7 +62,7 @@ from trainfare_research.truth_table import (
 )
 from trainfare_research.workloads import ProfileCache
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
-from trainfare_research.workloads.memory_rows import traced_job
+from trainfare_research.workloads.memory_runs import traced_job
 
 DOUBTFUL = "SUSPECT"
 """Mark, in the notes of a row, of a label that the table itself doubts."""
