@@ -136,3 +136,10 @@ def test_every_cell_but_remarks_is_that_of_the_collected_table() -> None:
                 if name in SHORTENED:
                     cells = cells.map_elements(SHORTENED[name], return_dtype=pl.String)
                 assert cells.equals(ours[name].fill_null("")), f"{file}: {name}"
+
+
+def test_every_fact_of_a_launch_names_where_it_was_read_and_who_applies_it() -> None:
+    facts = read_rows(TABLES / "launched_facts.csv")
+    modules = {path.stem for path in TABLES.parent.rglob("*.py")}
+    assert len(facts) >= 38
+    assert all(fact["source"] and fact["fact"] and fact["read_by"] in modules for fact in facts)

@@ -1,27 +1,8 @@
 """
 Runs of NVIDIA's public examples (NVIDIA/DeepLearningExamples) as their launch scripts and trainers ran them.
 
-- BERT (`modeling.py`, `scripts/run_pretraining.sh`): logits of the masked tokens alone; in PyTorch and Paddle the
-  samples of phase 2 (up to 512 tokens) come in bins of 64. Taken as 512 tokens, V100 would exceed its peak.
-- A column "104@FP16, 48@FP32" or "76,38" of the READMEs holds two batches, and image classifiers have theirs in
-  `configs.yml` (`launched_batches.csv`). Each README names its container, and so its PyTorch. SSD300 runs
-  channels-last. EfficientNet-B4 on one V100 of 32 GB reads 36 and 89 images/s where eight read 17 times as many and the
-  card of 16 GB 83 and 204.
-- Fused pointwise operations. PyTorch's pre-training of BERT is a TorchScript that nvFuser compiles
-  (`run_pretraining.py`: `torch.jit.script`, unless `--disable_jit_fusions`); its fine-tuning is not. In TensorFlow XLA
-  is on in both precisions: `train_benchmark_*.sh` of EfficientNet, `run_pretraining_lamb.sh` and `run_squad.sh` of
-  BERT, `scripts/benchmark_training.py` of Mask R-CNN, `unet_TRAIN_BENCHMARK_*.sh` of U-Net Medical, every command of
-  nnU-Net's tables, the columns "+ XLA" of ResNeXt and SE-ResNeXt (ResNeXt's on V100 do not say it; its times to train
-  do), `UNet_trainbench_*.sh` of U-Net Industrial. It is off for SSD320 (`allow_xla`), for Transformer-XL but for its
-  optimizer, and probably for V-Net. ResNet-50 of MXNet (`runner`: `--fuse-bn-relu`, `--fuse-bn-add-relu`) and of Paddle
-  (`program.py`: `fuse_bn_act_ops`, `fuse_bn_add_act_ops`) fuses batch norm with what follows it, in half precision
-  alone.
-- Paddle's BERT has one kernel for attention with AMP (`program.py`: `fuse_dot_product_attention`; the README's
-  benchmark passes `fuse_mha`).
-- TensorFlow's AMP casts fp32 weights at every use; PyTorch's BERT and Transformer-XL keep fp16 weights (Apex level O2).
-- TensorFlow's tables of EfficientNet-v1 are of B0 and B4, that of v2 is of S at 300 pixels (headings of the READMEs).
-  On V100 B0 waits for its augmentation (README, known issues): AMP is 1.15 times as fast as fp32, 2.85 times on A100.
-  V-Net's optimizer is RMSProp (`utils/model_fn.py`), and a step of two volumes takes 17 ms in both precisions.
+Each fact is a row of `data/launched_facts.csv`, with the repository and file where it was read and what measured
+times say of it.
 """
 
 from __future__ import annotations

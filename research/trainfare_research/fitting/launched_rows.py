@@ -1,48 +1,10 @@
 """
 Measured steps as their trainers ran them, where a public launch script, trainer or log says what the table does not.
 
-Each fact was read in the repository that it names; what measured times say of it is beside it.
-
-- Lambda's benchmark (lambdal/deeplearning-benchmark, `pytorch/scripts/config_*` and `pytorch/results`): Transformer-XL
-  runs without `--adaptive`, so its softmax has all 267,735 words. Tacotron 2 and WaveGlow get `--amp-run`, which
-  NVIDIA's trainers of PyTorch 1.7 and later do not know: their logs say `amp : False`, and both flags run equally fast.
-  NCF of the suites v1 and v2 has no `--amp` on devices of 80 GB and more. The throughput of SSD in the suite v0 is of
-  one process: eight devices report that of one. On B200 it is that of its loader: 1,016 to 1,043 images/s a device with
-  AMP and with TF32, on one to eight devices. Runs named "sonantic" state their batches in their configuration.
-- NVIDIA's NCF (DeepLearningExamples, `ncf.py` and `dataloading.py`): a throughput counts all samples of the epoch,
-  though each process drops its last batch. With a batch as large as its share of the epoch nothing is trained. In
-  Lambda's suites v1 and v2 its clock does not wait for the device, and without AMP nothing else does: a log has an
-  epoch of 5 ms and the evaluation after it of 213 ms, which takes 21 ms elsewhere. In PyTorch 2.x a step of 10 million
-  samples takes 132, 95, 4 and 13 ms on 1, 2, 4 and 8 H100; in 1.13 163, 164, 164 and, of one batch, 111 ms.
-- Lambda's runs of the suite v1 in PyTorch 1.13 of late 2022, before H100 and Ada (`benchmark_pytorch.sh`): the GPUs
-  of a machine may not reach each other's memory (`NCCL_P2P_DISABLE=1`). GNMT on eight A100 80 GB then reaches 39 to
-  51 % of eight times the rate of one, 98 to 100 % in the suite v0.
-- MosaicML's diffusion (mosaicml/diffusion, `yamls/`): batches of 2,048 in passes of 16 a device
-  (`device_train_microbatch_size`), `SHARD_GRAD_OP`, on A100 of 80 GB. The README counts the U-Net alone, on latents
-  made beforehand. At 256 pixels 128 devices, with one pass, are 1.36 times as fast as 64 with two.
-- AdaptDL (petuum/adaptdl, `torch/data.py` and `torch/gradient_noise_scale.py`): the time has no loader in it, but
-  statistics of every gradient, in float64 and with a wait for the device: 35 to 118 ms of each step of ResNet-18,
-  whatever the batch.
-- Milabench (mila-iqia/milabench): images of `synthetic_fixed` have 244 pixels (`benchmate/dataloader.py`; 100.3 MiB of
-  saved fp32 tensors an image are measured, 224 pixels make 81.9). ResNet-50 with a loader and Whisper copy their batch
-  to the device inside the step, from memory that is not pinned (`torchvision/main.py`, `huggingface/bench`). ResNet-152
-  on several devices computes in bf16, whatever its precision is called (`torchvision_ddp/main.py`; its rates are those
-  of the bf16 rows within 0.3 %). On A100 it is from before the channels-last option of ResNet-50 (`config/base.yaml`).
-- The dashboard of torch.compile (transformers of 2022, `modeling_deberta_v2.py`): dropout and softmax of DeBERTa-v2 are
-  functions in Python, which hold the device up: fp16 and TF32 take 127.7 and 128.2 ms.
-- AlgoPerf times the selection of data with the update (the table's `measured`). Its U-Net takes 122 to 125 images a
-  second with 16 and with 32 of them a step, and its graph network about 340 ms with nearly every optimizer: the host
-  decides.
-- Optimum for Gaudi (`vit_base_patch16_224_in21k.json`): one worker loads the images, and ViT is 1.07 times as fast as
-  Swin on Gaudi 2, 1.69 times on Gaudi 1.
-- BLOOM's runs before its training (bigscience-workshop/bigscience, `chronicles-prequel.md`): hidden size and layers
-  stand above the tables (`bigscience_shapes.csv`), heads are 64 where a row states none and 96 in the tables of 02-20,
-  and the vocabulary has 250,880 padded words. 12 x layers x hidden^2 and those words make the stated size of every row
-  within 0.5 %; of two of 02-20 they do without the words.
-- AWS Neuron's data-parallel rows (their strategy says "32xNC(DP)"): each of a chip's two NeuronCores trains a copy,
-  and the batch of the table is that of one, as its notes say.
-- NVIDIA's other examples: `launched_nvidia.py`. Language models and the sources with facts of whole models:
-  `launched_models.py`.
+Each fact is a row of `data/launched_facts.csv`, with the repository and file where it was read and what measured
+times say of it.
+NVIDIA's other examples: `launched_nvidia.py`. Language models and the sources with facts of whole models:
+`launched_models.py`.
 """
 
 from __future__ import annotations

@@ -1,43 +1,8 @@
 """
 Rows of measured peaks as their trainers ran them, where a public script or trainer says what the table does not.
 
-Each fact was read in the repository that it names; what measured peaks say of it is beside it.
-
-- fms-acceleration (foundation-model-stack/fms-acceleration, `scripts/benchmarks`): blocks are recomputed as the Trainer
-  of transformers does by default, with reentrant checkpoints. Where FSDP shards a unit of frozen weights, torch hooks
-  its inputs until backward has ended (`torch/distributed/fsdp/_runtime_utils.py`,
-  `_register_post_backward_reshard_only_hook`), and inputs of a reentrant checkpoint are leaves that own their
-  gradients, so both stay. Adapters of a 7B hold 0.94 GiB a sample of 4,096 tokens more on two and on four devices than
-  on one: 30 of 32 block inputs of 32 MiB, with weights in 16 and in 4 bits alike.
-- The same (`scenarios.yaml`): adapters have dropout, on the inputs of four matrices of a block, of which two differ. A
-  sample on one device takes 2.065 GiB, of full fine-tuning 1.94: each matrix has 3 bytes of a value, each input had 2.
-- The same (`fms_acceleration_foak/kernels/unsloth/cross_entropy_loss.py`): its cross-entropy writes gradients over a
-  shifted fp32 copy of the logits. On one device, runs with it hold 4.3 bytes of a logit less than without.
-- Megatron (NVIDIA/Megatron-LM, `tests/functional_tests/test_cases/gpt` and `moe`, `model_config.yaml`): tests of one
-  run pass `--attention-backend unfused`, those that resume from a checkpoint do not, nor those with context groups or
-  of memory and speed. Twelve blocks hold 1.82 GiB more with it on one stage, 0.90 on two and 0.46 on four: 5 bytes of
-  each score of attention, which are softmax, dropout and its mask. Files of the cluster "dracooci" have the larger
-  figures in both. The logged rank is of the last pipeline stage, and its optimizer reduces fp32 gradients in place.
-- BigScience (bigscience-workshop/Megatron-DeepSpeed, `megatron/mpu/cross_entropy.py`): the loss works in the place of
-  the fp32 logits. Four and eight stages of the 1.3B grow by 0.57 and 0.67 GB a sample: 6 bytes of a logit are 0.58 GiB.
-- Qwen (QwenLM/Qwen, `finetune.py`): LoRA of rank 64 on every matrix of a block. Q-LoRA prepares the model with
-  `prepare_model_for_kbit_training`, which takes what is not in 4 bits to fp32. The 7B has 10.7 GiB at 256 tokens:
-  5.5 are its weights in 4 and 16 bits, and 2.3 the other half of embedding and head. LoRA of a model that is no chat
-  model ("emb") trains copies of embedding and head beside it (`modules_to_save`).
-- Detectron2 (facebookresearch/detectron2, `configs`): a name without a schedule is of Cityscapes, with one image a
-  device, or of Pascal VOC, and Mask R-CNN on 101 layers has a schedule of 1x for LVIS v0.5 alone.
-- Milabench (mila-iqia/milabench, `benchmate/dataloader.py`): images of `synthetic_fixed` have 244 pixels, and one
-  forward pass in fp32 with gradients makes their labels. It is the peak: 100.5 MiB an image, in steps that train in
-  fp16 and hold 46 MiB an image with a loader.
-- MMDetection (open-mmlab/mmdetection, `configs/pvt` and `configs/yolo`, `samples_per_gpu`): a few networks have another
-  batch than the default of 2. RetinaNet on PVTv2-b4 has 17.0 GiB, on b2 with half of its blocks 16.2; YOLOv3 has 2.7
-  GiB in a row of 8 images and in one of 2. RepPoints on ResNeXt-101 has 32 groups of 4 channels (`configs/reppoints`).
-  LAD trains in fp16 (`configs/lad`, `loss_scale`).
-- MMSegmentation (open-mmlab/mmsegmentation, `configs/fastfcn/README.md` and `configs/cgnet`): of two figures of FastFCN
-  on street scenes the second is of 4 samples a device, whatever the name beside it says; CGNet on crops of 680 pixels
-  has 8. EMANet is spelt "eemanet" once.
-- MMDetection3D (open-mmlab/mmdetection3d, `configs`): old names have the samples of a device before the devices
-  ("2x8" is "8xb2" in new ones), and the table read some of them the other way round.
+Each fact is a row of `data/launched_facts.csv`, with the repository and file where it was read and what measured
+peaks say of it.
 """
 
 from __future__ import annotations
