@@ -70,7 +70,7 @@ def test_numbers_are_written_plainly(tmp_path: Path) -> None:
     facts, _ = script.build(collected(tmp_path / "facts.csv", ROWS))
     assert ",0.0000004,usd_per_request," in facts
     assert ",1.35,usd_per_chip_hour," in facts
-    assert script.value_in_unit("10", "minute") == ("600", "s")
+    assert script.convert_value("10", "minute") == ("600", "s")
 
 
 def test_any_order_of_rows_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_our_table_is_what_the_script_makes() -> None:
 
 def test_the_page_counts_the_rows_of_the_table() -> None:
     page = (TOP / "docs" / "run-cost-facts.md").read_text(encoding="utf-8")
-    assert script.counts(all_facts()) in page
+    assert script.count_table(all_facts()) in page
 
 
 def test_the_page_names_every_mark() -> None:

@@ -49,7 +49,7 @@ def test_build_gives_the_same_bytes_in_any_order(tmp_path: Path) -> None:
     write_table(tmp_path / "a.csv")
     write_table(tmp_path / "b.csv", random.Random(7).shuffle)
     for name in "ab":
-        rows = build_snapshot.merged([tmp_path / f"{name}.csv"])
+        rows = build_snapshot.merge_tables([tmp_path / f"{name}.csv"])
         assert len(build_snapshot.build(rows, tmp_path / f"{name}.parquet")) == 200
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
@@ -60,7 +60,7 @@ def test_build_gives_the_same_bytes_in_any_order(tmp_path: Path) -> None:
 def test_build_refuses_a_table_with_a_bad_row(tmp_path: Path, change: dict[str, object]) -> None:
     """One invalid price, or one of an undescribed source, stops the build."""
     write_table(tmp_path / "bad.csv", lambda table: table[3].update(change))
-    table = build_snapshot.merged([tmp_path / "bad.csv"])
+    table = build_snapshot.merge_tables([tmp_path / "bad.csv"])
     with pytest.raises(SystemExit, match="1 rows are no prices"):
         build_snapshot.build(table, tmp_path / "bad.parquet")
 
@@ -75,7 +75,7 @@ def test_a_later_table_replaces_rows_of_the_same_key(tmp_path: Path) -> None:
         writer = csv.DictWriter(file, CSV_COLUMNS)
         writer.writeheader()
         writer.writerows([{**first, "price_usd_per_hour": "1.25"}, wrong])
-    rows = build_snapshot.merged([tmp_path / "old.csv", tmp_path / "new.csv"])
+    rows = build_snapshot.merge_tables([tmp_path / "old.csv", tmp_path / "new.csv"])
     assert rows.height == 200
     key = [pl.col(name) == first[name] for name in ("provider", "instance_type", "region", "purchase_option")]
     assert rows.filter(*key, pl.col("zone").is_null())["usd_per_hour"].to_list() == ["1.25"]

@@ -140,7 +140,7 @@ FLAT_RATIO = Mark("", "unverified", "its spot price equals the on-demand price i
 DEARER_SPOT = Mark("", "unverified", "says that spot cost more than on-demand")
 
 
-def mark_of(kind: str, value: str, source: str) -> Mark | None:
+def find_mark(kind: str, value: str, source: str) -> Mark | None:
     """Return what speaks against a value, by its source and its kind."""
     if kind == "flex_start_price":
         return FLEX_START_CHANGE
@@ -152,7 +152,7 @@ def mark_of(kind: str, value: str, source: str) -> Mark | None:
     return EXACT_MARKS.get(source) or next(found, None)
 
 
-def source_id(source: str) -> str:
+def find_source_id(source: str) -> str:
     """
     Return the id of a collected source.
 
@@ -163,7 +163,7 @@ def source_id(source: str) -> str:
     return found or sys.exit(f"no line of run_cost_fact_origins.csv recognizes the source {source!r}")
 
 
-def value_in_unit(value: str, unit: str) -> tuple[str, str]:
+def convert_value(value: str, unit: str) -> tuple[str, str]:
     """Return value and unit as our table has them; numbers in decimal notation without trailing zeros."""
     if unit in WORDED_UNITS:
         return (BANDS[value] if WORDED_UNITS[unit] == "band" else value), WORDED_UNITS[unit]
@@ -172,12 +172,12 @@ def value_in_unit(value: str, unit: str) -> tuple[str, str]:
     return (number.rstrip("0").rstrip(".") if "." in number else number), name
 
 
-def row_of(collected: dict[str, str]) -> dict[str, str]:
+def translate_row(collected: dict[str, str]) -> dict[str, str]:
     """Return our row of a collected one."""
     stem, _, suffix = collected["name"].partition(":")
     name = NAMES[stem]
-    value, unit = value_in_unit(collected["value"], collected["unit"])
-    mark = mark_of(name.kind, value, collected["source"])
+    value, unit = convert_value(collected["value"], collected["unit"])
+    mark = find_mark(name.kind, value, collected["source"])
     row = {
         "kind": name.kind,
         "cloud": collected["cloud"],
@@ -189,7 +189,7 @@ def row_of(collected: dict[str, str]) -> dict[str, str]:
         "value": value,
         "unit": unit,
         "as_of": collected["as_of"],
-        "source": source_id(collected["source"]),
+        "source": find_source_id(collected["source"]),
         "weak": mark.weak if mark else "",
         "weak_because": mark.because if mark else "",
     }
@@ -202,7 +202,7 @@ def row_of(collected: dict[str, str]) -> dict[str, str]:
     return row
 
 
-def order(row: dict[str, str]) -> tuple[object, ...]:
+def sort_key(row: dict[str, str]) -> tuple[object, ...]:
     """Return the sort key of a row: kinds in the order of the core, then by what the fact is about."""
     tier = float(row["from_gb"] or 0)
     kinds = list(KINDS)
@@ -236,7 +236,7 @@ def build(table: Path) -> tuple[str, str]:
     unlisted |= {row["unit"] for row in collected} - UNITS.keys() - WORDED_UNITS.keys()
     if unlisted:
         sys.exit(f"{table}: names or units that are not listed here: {', '.join(sorted(unlisted))}")
-    rows = sorted((row_of(row) for row in collected), key=order)
+    rows = sorted((translate_row(row) for row in collected), key=sort_key)
     used = {row["source"] for row in rows}
     origins = {
         one.id: {"id": one.id, "source_class": one.source_class, "title": one.title}
@@ -249,7 +249,7 @@ def build(table: Path) -> tuple[str, str]:
     return facts, sources
 
 
-def counts(facts: Iterable[Fact]) -> str:
+def count_table(facts: Iterable[Fact]) -> str:
     """Return rows by kind, with dates and weak rows, as the table of docs/run-cost-facts.md."""
     by_kind: dict[str, list[Fact]] = {}
     for fact in facts:
@@ -276,7 +276,7 @@ def main() -> None:
     facts, sources = build(arguments.table)
     (arguments.out / "run_cost_facts.csv").write_text(facts, encoding="utf-8", newline="\n")
     (arguments.out / "run_cost_fact_sources.csv").write_text(sources, encoding="utf-8", newline="\n")
-    sys.stdout.write(counts(read_facts(facts, read_sources(sources))))
+    sys.stdout.write(count_table(read_facts(facts, read_sources(sources))))
 
 
 if __name__ == "__main__":

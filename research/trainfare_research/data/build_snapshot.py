@@ -78,7 +78,7 @@ def read_text(table: Path) -> pl.DataFrame:
     return pl.read_csv(table, infer_schema_length=0)
 
 
-def merged(tables: list[Path]) -> pl.DataFrame:
+def merge_tables(tables: list[Path]) -> pl.DataFrame:
     """Return the rows of all tables as text, the last of each key, without those that are known to be wrong."""
     rows = pl.concat([read_text(table) for table in tables])
     rows = rows.rename({"price_usd_per_hour": "usd_per_hour"})
@@ -90,7 +90,7 @@ def merged(tables: list[Path]) -> pl.DataFrame:
     return latest.filter(~pl.any_horizontal(wrong for _, wrong in DROPPED))
 
 
-def enriched(rows: pl.DataFrame) -> pl.DataFrame:
+def add_facts(rows: pl.DataFrame) -> pl.DataFrame:
     """Add the network, the source class, the estimated dates and the caveats to a table of text."""
     marked = [(_SOURCE.str.contains(facts["mark"], literal=True), facts) for facts in SOURCES.to_dicts()]
 
@@ -128,7 +128,7 @@ def build(rows: pl.DataFrame, out: Path) -> PriceBook:
     Raises:
         SystemExit: a row has an unknown source or is quarantined.
     """
-    book = PriceBook.from_rows(enriched(rows), origin="snapshot")
+    book = PriceBook.from_rows(add_facts(rows), origin="snapshot")
     bad = [tally for intake in book.intakes for tally in intake.quarantined]
     if bad:
         sys.exit(f"{sum(tally.rows for tally in bad)} rows are no prices: {bad}")
@@ -151,7 +151,7 @@ def main() -> None:
     )
     parser.add_argument("-o", "--out", type=Path, default=DEFAULT_OUT, help="folder of the two files")
     arguments = parser.parse_args()
-    rows = merged(arguments.tables)
+    rows = merge_tables(arguments.tables)
     listed = pl.col("provider").is_in(list(CLOUDS))
     build(rows.filter(listed), arguments.out / "offers.parquet")
     build(rows.filter(~listed), arguments.out / "other_clouds.parquet")
