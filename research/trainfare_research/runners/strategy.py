@@ -246,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = truth_parser(__doc__)
     parser.add_argument("--leave-out", choices=["source", "study"], default="source")
     arguments = parser.parse_args(argv)
-    if strategy_curves.LOSS in read_rows(arguments.truth)[0]:
+    if strategy_curves.LOSS in next(iter(read_rows(arguments.truth)), {}):
         curves = strategy_curves.score(strategy_curves.read_runs(arguments.truth))
         strategy_curves.show(curves)
         write_json(arguments.json, curves)
