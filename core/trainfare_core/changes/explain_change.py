@@ -26,7 +26,7 @@ from trainfare_core.errors import CannotTellError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
-from trainfare_core.ranking.pricing.priced_runs import Predictor
+from trainfare_core.ranking.pricing.plan_search import Predictor
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import best_chance
 from trainfare_core.recommendation import Option

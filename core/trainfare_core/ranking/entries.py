@@ -17,8 +17,10 @@ import polars as pl
 
 from trainfare_core.arrays import Column, Rows
 from trainfare_core.candidates import take
+from trainfare_core.ranking.pricing.columns import find_least, pair_rows
 from trainfare_core.ranking.pricing.limits import Limits
-from trainfare_core.ranking.pricing.priced_runs import PricedRuns, pairs, sort_offers
+from trainfare_core.ranking.pricing.machines import sort_offers
+from trainfare_core.ranking.pricing.priced_runs import PricedRuns
 from trainfare_core.recommendation import Objective
 
 __all__ = ["Entries", "best_entries", "best_of_each", "every_offer", "in_order", "looked_up", "lowest_offers"]
@@ -57,17 +59,21 @@ def lowest_offers(priced: PricedRuns, limits: Limits) -> Entries:
     """Return every feasible run at its machine's lowest price, with that offer still to be looked up."""
     run = np.flatnonzero(limits.in_time)
     machine = priced.machine_of_run[run]
-    run = run[limits.affordable(run, priced.lowest_usd_per_hour[machine], priced.lowest_log_sigma[machine])]
+    run = run[
+        limits.affordable(
+            run, priced.machines.lowest_usd_per_hour[machine], priced.machines.lowest_log_sigma[machine]
+        )
+    ]
     run = run[_cheapest_of_kinds(priced, run)]
     machine = priced.machine_of_run[run]
-    price, doubt = priced.lowest_usd_per_hour[machine], priced.lowest_log_sigma[machine]
+    price, doubt = priced.machines.lowest_usd_per_hour[machine], priced.machines.lowest_log_sigma[machine]
     return _entries(priced, limits, run, np.full(len(run), -1), price, doubt)
 
 
 def _cheapest_of_kinds(priced: PricedRuns, run: Rows) -> Rows:
     """Return the places of the cheapest runs of machines that differ only in how often they are taken back."""
     kind, nodes, usd = (
-        priced.kind_of_machine[priced.machine_of_run[run]],
+        priced.machines.kind[priced.machine_of_run[run]],
         priced.nodes[run],
         priced.lowest_usd[run],
     )
@@ -79,13 +85,13 @@ def _cheapest_of_kinds(priced: PricedRuns, run: Rows) -> Rows:
 
 def every_offer(priced: PricedRuns, limits: Limits) -> Entries:
     """Return every feasible run on every offer."""
-    order = np.argsort(priced.machine_of_offer, kind="stable")
-    run, place = pairs(priced.machine_of_run, priced.machine_of_offer[order])
+    order = np.argsort(priced.offers.machine, kind="stable")
+    run, place = pair_rows(priced.machine_of_run, priced.offers.machine[order])
     offer = order[place]
-    price = priced.usd_per_hour[offer]
-    keep = limits.in_time[run] & limits.affordable(run, price, priced.price_log_sigma[offer])
+    price = priced.offers.usd_per_hour[offer]
+    keep = limits.in_time[run] & limits.affordable(run, price, priced.offers.log_sigma[offer])
     run, offer, price = run[keep], offer[keep], price[keep]
-    return _entries(priced, limits, run, offer, price, priced.price_log_sigma[offer])
+    return _entries(priced, limits, run, offer, price, priced.offers.log_sigma[offer])
 
 
 def _entries(
@@ -108,12 +114,11 @@ def best_entries(priced: PricedRuns, entries: Entries, objective: Objective, lim
 
 def best_of_each(priced: PricedRuns, entries: Entries, objective: Objective, group: tuple[str, ...]) -> Rows:
     """Return the best entry of every group of offers, drop-in and needs porting apart, in order, drop-ins first."""
-    keys = priced.machines.select(pl.concat_str(group, separator="\0").rank("dense"))
+    keys = priced.machines.frame.select(pl.concat_str(group, separator="\0").rank("dense"))
     porting = priced.needs_porting[entries.run]
     group_of = 2 * keys.to_series().to_numpy().astype(np.int64)[priced.machine_of_run[entries.run]] + porting
     lead, _ = entries.leads(objective)
-    lowest = np.full(int(group_of.max(initial=0)) + 1, np.inf)
-    np.minimum.at(lowest, group_of, lead)
+    lowest = find_least(lead, group_of, int(group_of.max(initial=0)) + 1)
     rows = np.flatnonzero(lead == lowest[group_of])
     rows = rows[in_order(priced, take(entries, rows), objective)]
     rows = rows[np.argsort(porting[rows], kind="stable")]
@@ -141,7 +146,7 @@ def _places(priced: PricedRuns, offer: Rows) -> Rows:
     rows, inverse = np.unique(offer, return_inverse=True)
     if not len(rows) or rows[0] < 0:
         return np.zeros(len(offer), dtype=np.int64)
-    ordered = sort_offers(priced.offers[rows].with_columns(pl.Series("place", np.arange(len(rows)))))
+    ordered = sort_offers(priced.offers.frame[rows].with_columns(pl.Series("place", np.arange(len(rows)))))
     places = np.empty(len(rows), dtype=np.int64)
     places[ordered["place"].to_numpy()] = np.arange(len(rows))
     return places[inverse]

@@ -53,9 +53,13 @@ def _chances(priced: PricedRuns, limits: Limits, entries: Entries) -> Column:
     if (asked.max_usd, asked.deadline_hours) == (None, None):
         return np.ones(len(run))
     hours = priced.runs.hours[run]
-    hourly_usd = entries.usd - priced.once_usd[run]
+    hourly_usd = entries.usd - priced.side_costs.once_usd[run]
     with np.errstate(divide="ignore", invalid="ignore"):
-        budget = np.inf if asked.max_usd is None else np.maximum(asked.max_usd - priced.once_usd[run], 0)
+        budget = (
+            np.inf
+            if asked.max_usd is None
+            else np.maximum(asked.max_usd - priced.side_costs.once_usd[run], 0)
+        )
         usd_margin = np.where(hourly_usd > 0, np.log(budget / hourly_usd), np.inf)
         hours_margin = np.log((np.inf if asked.deadline_hours is None else asked.deadline_hours) / hours)
     chances = chances_of_both(hours_margin, usd_margin, priced.runs.log_sigma[run], entries.price_log_sigma)

@@ -38,10 +38,10 @@ from trainfare_core.ranking.options.options import OptionMaker
 from trainfare_core.ranking.options.rejections import rejections_of, why_nothing
 from trainfare_core.ranking.options.runner_up import runner_up_of, worth_usd
 from trainfare_core.ranking.pricing.limits import Limits
+from trainfare_core.ranking.pricing.plan_search import Predictor
 from trainfare_core.ranking.pricing.price_doubt import usable_offers
-from trainfare_core.ranking.pricing.priced_request import applied, priced_for
-from trainfare_core.ranking.pricing.priced_runs import Predictor
 from trainfare_core.ranking.pricing.request import DEFAULT_PURCHASE, Request
+from trainfare_core.ranking.pricing.run_pricer import RunPricer
 from trainfare_core.recommendation import (
     Constraints,
     Interval,
@@ -85,11 +85,12 @@ def rank(
     # Before the others, so that its offers and theirs are never in memory together: 100 MB at a million offers.
     best_spot, no_spot_because = _best_spot(profile, book, request, predict)
     usable = usable_offers(book, asked, request.as_of)
-    priced = priced_for(profile, usable, request, predict)
-    limits = Limits.of(priced, applied(profile, asked))
+    pricer = RunPricer(profile, request, predict)
+    priced = pricer.price(usable)
+    limits = Limits.of(priced, pricer.applied_limits)
     entries = every_offer(priced, limits) if request.all_regions else lowest_offers(priced, limits)
     marks = on_front(priced, limits, entries)
-    maker = OptionMaker(profile, priced, applied(profile, asked), book.newest_date, book.frame)
+    maker = OptionMaker(profile, priced, limits.asked, book.newest_date, book.frame)
     options = _options(maker, entries, marks, request)
     ranks = {objective: _best(options, objective, asked) for objective in get_args(Objective)}
     answer = next((option for option in options if option.rank == ranks[request.objective]), None)
@@ -113,7 +114,7 @@ def rank(
             answer or next(iter(options), None),
             request.objective,
             asked,
-            object_usd_per_hour=priced.object_usd_per_hour,
+            object_usd_per_hour=priced.side_costs.object_usd_per_hour,
         ),
         rejections=rejected,
         price_books=usable.book.facts(),
@@ -121,7 +122,7 @@ def rank(
         assumed_numbers=() if answer is None else assumed_numbers(profile, asked, answer),
         unknown_because=None if options else why_nothing(rejected),
         best_spot=best_spot,
-        no_spot_because=priced.no_spot_because or no_spot_because,
+        no_spot_because=priced.machines.no_spot_because or no_spot_because,
         other_clouds=_cheapest(
             profile,
             usable.left_out.other_clouds,
@@ -157,16 +158,17 @@ def _cheapest(
     usable = usable_offers(book, constraints, request.as_of)
     if not len(usable.book):
         return None, None
-    priced = priced_for(profile, usable, replace(request, constraints=constraints), predict)
-    limited = applied(profile, constraints)
-    entries = lowest_offers(priced, Limits.of(priced, limited))
+    pricer = RunPricer(profile, replace(request, constraints=constraints), predict)
+    priced = pricer.price(usable)
+    limits = Limits.of(priced, pricer.applied_limits)
+    entries = lowest_offers(priced, limits)
     entries = take(entries, ~priced.needs_porting[entries.run])
     if not len(entries.run):
-        return None, priced.no_spot_because or None
+        return None, priced.machines.no_spot_because or None
     first = take(entries, in_order(priced, entries, "cheapest")[:1])
-    maker = OptionMaker(profile, priced, limited, book.newest_date, on_demand.frame)
+    maker = OptionMaker(profile, priced, limits.asked, book.newest_date, on_demand.frame)
     chosen = looked_up(priced, first)
-    offer = priced.offers.row(int(chosen.offer[0]), named=True)
+    offer = priced.offers.frame.row(int(chosen.offer[0]), named=True)
     return maker.make(int(chosen.run[0]), offer, rank=1, on_front=True), None
 
 
@@ -188,7 +190,7 @@ def best_chance(
         return f"the length of the run is not known: {profile.plan.unknown_because}"
     constraints = request.constraints
     usable = usable_offers(book, constraints, request.as_of)
-    priced = priced_for(profile, usable, request, predict)
+    priced = RunPricer(profile, request, predict).price(usable)
     runs = np.flatnonzero(~priced.needs_porting)
     if len(priced.runs) and not len(runs):
         return "only machines that need porting could run it"
@@ -204,7 +206,7 @@ def _likeliest(maker: OptionMaker, runs: Rows) -> int:
     """Return the cheapest run with the asked confidence, else the likeliest, else the nearest miss."""
     priced = maker.priced
     machine = priced.machine_of_run[runs]
-    price, doubt = priced.lowest_usd_per_hour[machine], priced.lowest_log_sigma[machine]
+    price, doubt = priced.machines.lowest_usd_per_hour[machine], priced.machines.lowest_log_sigma[machine]
     each = list(zip(runs.tolist(), price.tolist(), doubt.tolist(), strict=True))
     chances = [maker.probability_within(run, usd, sigma) for run, usd, sigma in each]
     chance = np.array([1.0 if one is None else one for one in chances])  # without a limit, all are kept
@@ -235,7 +237,7 @@ def _options(
     )
     listed = listed[in_order(priced, take(entries, listed), objective)]
     chosen = looked_up(priced, take(entries, listed))
-    rows = priced.offers[chosen.offer].iter_rows(named=True)
+    rows = priced.offers.frame[chosen.offer].iter_rows(named=True)
     return folded(
         maker.make(int(chosen.run[place]), row, rank=place + 1, on_front=bool(on_front[listed[place]]))
         for place, row in enumerate(rows)

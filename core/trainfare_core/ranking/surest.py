@@ -22,10 +22,11 @@ from trainfare_core.ranking.entries import Entries, every_offer
 from trainfare_core.ranking.options.options import OptionMaker
 from trainfare_core.ranking.pricing.chances import probability_of_both
 from trainfare_core.ranking.pricing.limits import Limits
+from trainfare_core.ranking.pricing.plan_search import Predictor
 from trainfare_core.ranking.pricing.price_doubt import usable_offers
-from trainfare_core.ranking.pricing.priced_request import applied, priced_for
-from trainfare_core.ranking.pricing.priced_runs import Predictor, PricedRuns
+from trainfare_core.ranking.pricing.priced_runs import PricedRuns
 from trainfare_core.ranking.pricing.request import Request
+from trainfare_core.ranking.pricing.run_pricer import RunPricer
 from trainfare_core.recommendation import Constraints, Option
 
 __all__ = ["Quantity", "SureRun", "surest"]
@@ -71,9 +72,9 @@ def surest(
     Returns:
         None where no drop-in keeps what is asked for.
     """
-    asked = applied(profile, request.constraints)
-    usable = usable_offers(book, asked, request.as_of)
-    priced = priced_for(profile, usable, request, predict)
+    pricer = RunPricer(profile, request, predict)
+    asked = pricer.applied_limits
+    priced = pricer.price(usable_offers(book, asked, request.as_of))
     entries = every_offer(priced, Limits.of(priced, asked))
     entries = take(entries, ~priced.needs_porting[entries.run])
     # Two limits that each break with half of the doubt break together with no more than all of it.
@@ -91,7 +92,7 @@ def surest(
     if best < 0:
         return None
     maker = OptionMaker(profile, priced, asked, book.newest_date, book.frame)
-    offer = priced.offers.row(int(entries.offer[best]), named=True)
+    offer = priced.offers.frame.row(int(entries.offer[best]), named=True)
     option = maker.make(int(entries.run[best]), offer, rank=1, on_front=False)
     other = float((hours if least == "usd" else usd)[best]) if limit_both else None
     return SureRun(option, *((limit, other) if least == "usd" else (other, limit)))
@@ -99,7 +100,7 @@ def surest(
 
 def _alone(priced: PricedRuns, entries: Entries, z: float) -> tuple[Column, Column]:
     """Return the dollars and the hours that each entry keeps, whatever becomes of the other, shape (k,)."""
-    sigma, once = priced.runs.log_sigma[entries.run], priced.once_usd[entries.run]
+    sigma, once = priced.runs.log_sigma[entries.run], priced.side_costs.once_usd[entries.run]
     usd = once + (entries.usd - once) * np.exp(z * np.hypot(sigma, entries.price_log_sigma))
     return usd, entries.hours * np.exp(z * sigma)
 
@@ -109,7 +110,7 @@ def _together(
 ) -> float:
     """Return the smallest limit that an entry keeps together with the other limit; inf where none does."""
     run = int(entries.run[row])
-    hours, once = float(entries.hours[row]), float(priced.once_usd[run])
+    hours, once = float(entries.hours[row]), float(priced.side_costs.once_usd[run])
     hourly_usd = float(entries.usd[row]) - once
     sigma, price_sigma = float(priced.runs.log_sigma[run]), float(entries.price_log_sigma[row])
     if least == "usd":

@@ -10,7 +10,7 @@ from trainfare_core.figures import percent
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
-from trainfare_core.ranking.pricing.priced_runs import Predictor
+from trainfare_core.ranking.pricing.plan_search import Predictor
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.ranking.surest import Quantity, surest

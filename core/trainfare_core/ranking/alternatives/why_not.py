@@ -16,7 +16,7 @@ from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.alternatives.nearest import with_alternatives
 from trainfare_core.ranking.options.rejections import REASON_WORDS
-from trainfare_core.ranking.pricing.priced_runs import Predictor
+from trainfare_core.ranking.pricing.plan_search import Predictor
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Alternative, Objective, Option, Recommendation, Rejection

@@ -7,8 +7,7 @@ import numpy as np
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.ranking.pricing.model_place import model_usd
-from trainfare_core.ranking.pricing.object_storage import ObjectStorage
+from trainfare_core.ranking.pricing.data_costs import ObjectStorage, price_model
 from trainfare_core.recommendation import AssumedNumber, Constraints, Option
 from trainfare_core.run_cost import (
     BillingClock,
@@ -62,7 +61,7 @@ def assumed_numbers(profile: JobProfile, asked: Constraints, option: Option) -> 
         sources["read_request_usd"] = stored.usd_per_read
     model_gb = trained_model_gb(profile)
     if model_gb and (asked.data_in is not None or assumed.model_downloads):
-        sources["model_usd_per_gb"] = model_usd(profile, asked, option.provider, option.region)
+        sources["model_usd_per_gb"] = price_model(profile, asked, option.provider, option.region)
     reads_usd = option.nodes * stored.read_usd
     months = stored.kept_usd if assumed.storage_months else 0.0
     nodes = np.array([option.nodes])

@@ -93,54 +93,55 @@ class OptionMaker:
 
         Args:
             run: row of `priced.runs`.
-            offer: the offer's columns by name, a row of `priced.offers`.
+            offer: the offer's columns by name, a row of `priced.offers.frame`.
             rank: place in the list, from 1.
             on_front: see `Option.on_front`.
         """
-        priced, plan = self.priced, int(self.priced.runs.plan[run])
+        priced, search, side = self.priced, self.priced.search, self.priced.side_costs
+        candidates, prediction, plan = search.candidates, search.prediction, int(priced.runs.plan[run])
         nodes = int(priced.nodes[run])
         usd_per_hour, price_sigma = float(offer["usd_per_hour"]) * nodes, float(offer["price_log_sigma"])
         hours, billed_hours = float(priced.runs.hours[run]), float(priced.runs.billed_hours[run])
         log_sigma = float(priced.runs.log_sigma[run])
         spot = self._spot(run, offer)
-        step_s = _interval(float(priced.prediction.step_s[plan]), float(priced.prediction.log_sigma[plan]))
-        micro = float(priced.candidates.micro_batch[plan])
-        devices = int(priced.candidates.devices_of(priced.shapes)[plan])
-        shape = int(priced.candidates.shape[plan])
-        seconds = {name: float(getattr(priced.prediction, name)[plan]) for name in StepParts.model_fields}
+        step_s = _interval(float(prediction.step_s[plan]), float(prediction.log_sigma[plan]))
+        micro = float(candidates.micro_batch[plan])
+        devices = int(candidates.devices_of(search.shapes)[plan])
+        shape = int(candidates.shape[plan])
+        seconds = {name: float(getattr(prediction, name)[plan]) for name in StepParts.model_fields}
         parts = StepParts(**{name: rounded(value) for name, value in seconds.items()})
         return Option(
             rank=rank,
             **{name: offer[name] for name in _OFFER_FIELDS},
-            accelerator=str(priced.shapes.accelerator[shape]),
-            accelerator_count=float(priced.shapes.accelerator_count[shape]),
+            accelerator=str(search.shapes.accelerator[shape]),
+            accelerator_count=float(search.shapes.accelerator_count[shape]),
             nodes=nodes,
-            sharding=SHARDINGS[int(priced.candidates.sharding[plan])],
+            sharding=SHARDINGS[int(candidates.sharding[plan])],
             micro_batch_size=None if math.isnan(micro) else int(micro),
-            accumulate_grad_batches=int(priced.candidates.accumulate[plan]),
+            accumulate_grad_batches=int(candidates.accumulate[plan]),
             plan_changes=(
-                *plan_changes(self.profile, priced.candidates, plan, devices),
-                *variant_changes(self.profile, priced.candidates, priced.prediction, plan),
+                *plan_changes(self.profile, candidates, plan, devices),
+                *variant_changes(self.profile, candidates, prediction, plan),
             ),
-            model_split=split_of(priced.candidates, plan, devices * nodes),
-            trainer=trainer_arguments(self.profile, priced.candidates, plan, devices),
+            model_split=split_of(candidates, plan, devices * nodes),
+            trainer=trainer_arguments(self.profile, candidates, plan, devices),
             step_s=step_s,
             samples_per_s=_throughput(self._samples_per_step(plan), step_s),
             loader_samples_per_s_per_vcpu=self._loader_rate(plan, step_s),
             run_hours=_interval(hours, log_sigma),
             run_usd=_interval(
-                billed_hours * (usd_per_hour + float(priced.beside_usd_per_hour[run])),
+                billed_hours * (usd_per_hour + float(side.usd_per_hour[run])),
                 math.hypot(log_sigma, price_sigma),
-                sure=float(priced.once_usd[run]),
+                sure=float(side.once_usd[run]),
             ),
             expected_usd=rounded(self._expected_usd(run, float(offer["usd_per_hour"]), price_sigma)),
             usd_per_hour=rounded(usd_per_hour),
             usd_per_hour_now=_interval(usd_per_hour, price_sigma),
             memory_gib=_interval(
-                float(priced.prediction.memory_bytes[plan]) / _GIB,
-                float(priced.prediction.memory_log_sigma[plan]),
+                float(prediction.memory_bytes[plan]) / _GIB,
+                float(prediction.memory_log_sigma[plan]),
             ),
-            device_memory_gib=rounded(accelerator(str(priced.shapes.accelerator[shape])).memory_bytes / _GIB),
+            device_memory_gib=rounded(accelerator(str(search.shapes.accelerator[shape])).memory_bytes / _GIB),
             bound_by=max(parts.seconds().items(), key=itemgetter(1))[0],
             step_parts=parts,
             cost_parts=self._cost_parts(run, usd_per_hour, billed_hours),
@@ -203,43 +204,41 @@ class OptionMaker:
         return 0.0 if limit is None else price / limit if limit > 0 else math.inf
 
     def _run_usd_per_hour(self, run: int, usd_per_hour: float) -> float:
-        return usd_per_hour * int(self.priced.nodes[run]) + float(self.priced.beside_usd_per_hour[run])
+        return usd_per_hour * int(self.priced.nodes[run]) + float(self.priced.side_costs.usd_per_hour[run])
 
     def _budget(self, run: int) -> float | None:
         """Return what the budget leaves for the hours of a run; None where there is none."""
         limit = self.constraints.max_usd
-        return None if limit is None else max(0.0, limit - float(self.priced.once_usd[run]))
+        return None if limit is None else max(0.0, limit - float(self.priced.side_costs.once_usd[run]))
 
     def _loader_rate(self, plan: int, step_s: Interval) -> float | None:
         """Return the samples that each vCPU must load a second for the step, None where something is not known."""
-        candidates = self.priced.candidates
+        candidates = self.priced.search.candidates
         samples = self._samples_per_step(plan)
-        vcpus = float(self.priced.shapes.vcpus[candidates.shape[plan]]) * int(candidates.nodes[plan])
+        vcpus = float(self.priced.search.shapes.vcpus[candidates.shape[plan]]) * int(candidates.nodes[plan])
         if samples is None or not vcpus > 0:
             return None
         return rounded(samples / step_s.mid / vcpus)
 
     def _samples_per_step(self, plan: int) -> int | None:
-        samples, factor = self.profile.global_samples_per_step, self.priced.candidates.batch_factor
+        samples, factor = self.profile.global_samples_per_step, self.priced.search.candidates.batch_factor
         return samples if samples is None or factor is None else round(samples * float(factor[plan]))
 
     def _cost_parts(self, run: int, usd_per_hour: float, hours: float) -> CostParts:
         parts = ("training", "startup", "staging", "validation", "checkpoint", "interruption", "rounding")
         seconds = {part: float(getattr(self.priced.runs, f"{part}_s")[run]) for part in parts}
         seconds["interruption"] -= float(self.priced.runs.waiting_s[run])
-        usd_per_s = usd_per_hour / _S_PER_HOUR
+        side, usd_per_s = self.priced.side_costs, usd_per_hour / _S_PER_HOUR
         return CostParts(
             **{f"{part}_usd": rounded(part_s * usd_per_s) for part, part_s in seconds.items()},
-            storage_usd=rounded(hours * float(self.priced.disks_usd_per_hour[run])),
-            transfer_usd=rounded(float(self.priced.transfer_usd[run])),
-            object_storage_usd=rounded(
-                hours * self.priced.object_usd_per_hour + float(self.priced.kept_usd[run])
-            ),
-            model_usd=rounded(float(self.priced.model_usd[run])),
+            storage_usd=rounded(hours * float(side.disks_usd_per_hour[run])),
+            transfer_usd=rounded(float(side.transfer_usd[run])),
+            object_storage_usd=rounded(hours * side.object_usd_per_hour + float(side.kept_usd[run])),
+            model_usd=rounded(float(side.model_usd[run])),
         )
 
     def _notes(self, run: int, offer: dict[str, Any], spot: SpotOutlook | None) -> tuple[str, ...]:
-        priced = self.priced
+        priced, search, plan = self.priced, self.priced.search, int(self.priced.runs.plan[run])
         notes: list[str] = []
         if priced.needs_porting[run]:
             device = accelerator(str(offer["accelerator"]))
@@ -247,20 +246,20 @@ class OptionMaker:
         if spot is not None:
             notes.extend(spot_notes(spot, self.profile.plan.checkpoint_every_n_steps))
         faster = int(priced.faster_plan[run])
-        own_s, best_s = (float(priced.prediction.step_s[row]) for row in (priced.runs.plan[run], faster))
+        own_s, best_s = (float(search.prediction.step_s[row]) for row in (plan, faster))
         if best_s < own_s:
             notes.append(
-                f"{plan_text(priced.candidates, faster)} would take {percent(1 - best_s / own_s)} less time a step and "
+                f"{plan_text(search.candidates, faster)} would take {percent(1 - best_s / own_s)} less time a step and "
                 "fit: --allow plan"
             )
-        rate = self._loader_rate(int(priced.runs.plan[run]), _interval(own_s, 0.0))
+        rate = self._loader_rate(plan, _interval(own_s, 0.0))
         if rate is not None and rate > NOTED_LOADER_RATE and input_pipeline(self.profile).worker_s is None:
             notes.append(
                 f"each vCPU must load {rate:,.0f} samples a second; the input pipeline was not measured, and about "
                 f"{NOTED_LOADER_RATE:g} decoded JPEGs are usual"
             )
-        notes += unused_notes(priced.candidates, priced.prediction, priced.shapes, int(priced.runs.plan[run]))
-        notes += fp8_notes(priced.candidates, priced.prediction, int(priced.runs.plan[run]))
+        notes += unused_notes(search.candidates, search.prediction, search.shapes, plan)
+        notes += fp8_notes(search.candidates, search.prediction, plan)
         if not covered(offer, self.constraints.quotas):
             notes += quota_notes(offer)
         if priced.nodes[run] > 1:
@@ -306,7 +305,7 @@ class OptionMaker:
             deadline_hours=limits.deadline_hours,
             usd_per_hour=float(offer["usd_per_hour"]) * nodes,
             on_demand_usd_per_hour=float(sure) * nodes if isinstance(sure, float) else None,
-            storage_usd_per_hour=float(priced.beside_usd_per_hour[run]),
+            storage_usd_per_hour=float(priced.side_costs.usd_per_hour[run]),
         )
 
 

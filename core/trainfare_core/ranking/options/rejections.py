@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.figures import hours_text, percent
+from trainfare_core.ranking.pricing.columns import find_least, mark_rows
 from trainfare_core.ranking.pricing.limits import Limits
 from trainfare_core.ranking.pricing.price_doubt import MACHINE_TYPE, Machines, Usable
-from trainfare_core.ranking.pricing.priced_runs import PricedRuns, marked
+from trainfare_core.ranking.pricing.priced_runs import PricedRuns
 from trainfare_core.ranking.pricing.quotas import machines_allowed, shortage
 from trainfare_core.recommendation import Constraints, Rejection, RejectionReason
 
@@ -55,26 +56,26 @@ def rejections_of(
     counts = dict.fromkeys(_ORDER, 0)
     details: dict[RejectionReason, str] = {}
     marks: dict[RejectionReason, NDArray[np.bool_]] = {}
-    offers_of = np.bincount(priced.machine_of_offer, minlength=len(priced.machines))
-    machine_shape = priced.machines["shape_id"].to_numpy()
-    reason_of = priced.verdicts.reason[machine_shape]
+    offers_of = np.bincount(priced.offers.machine, minlength=len(priced.machines))
+    machine_shape = priced.machines.frame["shape_id"].to_numpy()
+    reason_of = priced.search.verdicts.reason[machine_shape]
     for reason in _ORDER[:6]:
         machines = reason_of == reason
         marks[reason] = machines
         counts[reason] = int(offers_of[machines].sum())
         details[reason] = _shape_detail(priced, reason, np.unique(machine_shape[machines]))
-    over_quota = priced.over_quota > 0
+    over_quota = priced.machines.over_quota > 0
     marks["over_quota"], counts["over_quota"] = over_quota, int(offers_of[over_quota].sum())
     details["over_quota"] = _over_quota_detail(priced, constraints)
     ranked = _count_limits(priced, limits, constraints, offers_of, counts, details, marks)
-    refused = int(offers_of[priced.spot_refused].sum())
+    refused = int(offers_of[priced.machines.spot_refused].sum())
     counts["price_too_old"], details["price_too_old"] = usable.too_old, usable.too_old_detail
     counts["filtered"] = usable.left_out.count + refused
-    spot = f"{refused} spot offers: {priced.no_spot_because}"
+    spot = f"{refused} spot offers: {priced.machines.no_spot_because}"
     dropped, filters = usable.left_out.count, usable.left_out.filters
     filters = f"{dropped} offers: {filters}" if refused else filters
     details["filtered"] = "; ".join([*([filters] if dropped else []), *([spot] if refused else [])])
-    named = list(priced.machines.select(MACHINE_TYPE).iter_rows())
+    named = list(priced.machines.frame.select(MACHINE_TYPE).iter_rows())
     types: dict[RejectionReason, Machines] = {
         reason: _types(named, machines) for reason, machines in marks.items()
     }
@@ -118,9 +119,9 @@ def _counted(item: Rejection) -> str:
 def _shape_detail(priced: PricedRuns, reason: RejectionReason, shapes: NDArray[np.int64]) -> str:
     if not len(shapes):
         return ""
-    texts = [str(text) for text in priced.verdicts.detail[shapes]]
+    texts = [str(text) for text in priced.search.verdicts.detail[shapes]]
     if reason in ("does_not_fit", "may_not_fit"):
-        return min(zip(priced.verdicts.miss_bytes[shapes].tolist(), texts, strict=True))[1]
+        return min(zip(priced.search.verdicts.miss_bytes[shapes].tolist(), texts, strict=True))[1]
     distinct = sorted(set(texts))
     more = len(distinct) - _DETAILS_SHOWN
     return "; ".join(distinct[:_DETAILS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
@@ -142,34 +143,34 @@ def _count_limits(
         Which machines have a ranked offer, shape (machines,).
     """
     machines = len(priced.machines)
-    in_time = marked(machines, priced.machine_of_run[limits.in_time])
-    short_enough = marked(machines, priced.machine_of_run[limits.short_enough])
-    long = marked(machines, priced.machine_of_run) & ~short_enough
+    in_time = mark_rows(machines, priced.machine_of_run[limits.in_time])
+    short_enough = mark_rows(machines, priced.machine_of_run[limits.short_enough])
+    long = mark_rows(machines, priced.machine_of_run) & ~short_enough
     late = short_enough & ~in_time
     counts["too_long"] = int(offers_of[long].sum())
     details["too_long"] = _too_long_detail(priced, constraints, long)
     counts["past_deadline"] = int(offers_of[late].sum())
-    affordable = np.zeros(len(priced.usd_per_hour), dtype=np.bool_)
+    affordable = np.zeros(len(priced.offers.usd_per_hour), dtype=np.bool_)
     for kept in limits.affordable_offers():
         affordable |= kept
-    too_expensive = in_time[priced.machine_of_offer] & ~affordable
+    too_expensive = in_time[priced.offers.machine] & ~affordable
     counts["over_budget"] = int(too_expensive.sum())
     details["past_deadline"] = _past_deadline_detail(priced, limits, constraints, late)
     details["over_budget"] = _over_budget_detail(priced, limits, constraints, too_expensive)
     marks["too_long"], marks["past_deadline"] = long, late
-    marks["over_budget"] = marked(machines, priced.machine_of_offer[too_expensive])
-    return marked(machines, priced.machine_of_offer[affordable])
+    marks["over_budget"] = mark_rows(machines, priced.offers.machine[too_expensive])
+    return mark_rows(machines, priced.offers.machine[affordable])
 
 
 def _over_quota_detail(priced: PricedRuns, constraints: Constraints) -> str:
     """Name the offer that misses its quota by least."""
-    fewest = priced.over_quota[priced.machine_of_offer]
+    fewest = priced.machines.over_quota[priced.offers.machine]
     rows = np.flatnonzero(fewest > 0)
     if not len(rows):
         return ""
-    share = machines_allowed(priced.offers[rows], constraints.quotas) / fewest[rows]
+    share = machines_allowed(priced.offers.frame[rows], constraints.quotas) / fewest[rows]
     nearest = int(rows[np.argmax(share)])
-    return shortage(priced.offers.row(nearest, named=True), int(fewest[nearest]), constraints.quotas)
+    return shortage(priced.offers.frame.row(nearest, named=True), int(fewest[nearest]), constraints.quotas)
 
 
 def _past_deadline_detail(
@@ -207,16 +208,15 @@ def _over_budget_detail(
     if constraints.max_usd is None:
         return _over_hourly_detail(priced, limits, constraints.max_usd_per_hour, refused)
     # At the price that is kept with the asked confidence: enough to name the nearest miss.
-    sure_usd = priced.usd_per_hour[refused] * np.exp(limits.z * priced.price_log_sigma[refused])
-    lowest = np.full(len(priced.machines), np.inf)
-    np.minimum.at(lowest, priced.machine_of_offer[refused], sure_usd)
+    sure_usd = priced.offers.usd_per_hour[refused] * np.exp(limits.z * priced.offers.log_sigma[refused])
+    lowest = find_least(sure_usd, priced.offers.machine[refused], len(priced.machines))
     lowest_of_run = lowest[priced.machine_of_run]
     runs = np.flatnonzero(np.isfinite(lowest_of_run) & limits.in_time)
     usd = (
         limits.sure_hours[runs]
         * (priced.runs.billed_hours[runs] / priced.runs.hours[runs])
         * priced.run_usd_per_hour(runs, lowest_of_run[runs])
-        + priced.once_usd[runs]
+        + priced.side_costs.once_usd[runs]
     )
     nearest = int(np.argmin(usd))
     cost = float(usd[nearest])
@@ -234,8 +234,8 @@ def _over_hourly_detail(
     """Name the run whose price of an hour misses its limit by least."""
     if limit is None:
         return ""
-    lowest = np.full(len(priced.machines), np.inf)
-    np.minimum.at(lowest, priced.machine_of_offer[refused], priced.usd_per_hour[refused])
+    offers = priced.offers
+    lowest = find_least(offers.usd_per_hour[refused], offers.machine[refused], len(priced.machines))
     prices = np.where(limits.in_time, lowest[priced.machine_of_run] * priced.nodes, np.inf)
     nearest = int(np.argmin(prices))
     price = float(prices[nearest])
@@ -243,7 +243,7 @@ def _over_hourly_detail(
 
 
 def _name(priced: PricedRuns, run: int) -> str:
-    row = priced.machines.row(int(priced.machine_of_run[run]), named=True)
+    row = priced.machines.frame.row(int(priced.machine_of_run[run]), named=True)
     nodes = int(priced.nodes[run])
     count = f"{nodes} x " if nodes > 1 else ""
     porting = ", needs porting" if priced.needs_porting[run] else ""

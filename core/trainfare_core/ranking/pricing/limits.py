@@ -51,8 +51,8 @@ class Limits:
         else:
             with np.errstate(divide="ignore", invalid="ignore"):
                 billed = priced.runs.billed_hours / priced.runs.hours
-                rate = (asked.max_usd - priced.once_usd) / (sure_hours * billed)
-                highest = (rate - priced.beside_usd_per_hour) / priced.nodes
+                rate = (asked.max_usd - priced.side_costs.once_usd) / (sure_hours * billed)
+                highest = (rate - priced.side_costs.usd_per_hour) / priced.nodes
         if asked.max_usd_per_hour is not None:
             # The slack lets three machines of 0.1 USD keep a limit of 0.3, whose third is less than 0.1 in binary.
             highest = np.minimum(highest, asked.max_usd_per_hour * (1 + 1e-9) / priced.nodes)
@@ -81,7 +81,7 @@ class Limits:
     def _kept_in_doubt(self, run: Rows, usd_per_hour: Column, price_sigma: Column) -> Flags:
         hours, hours_sigma = self.priced.runs.hours[run], self.priced.runs.log_sigma[run]
         # What is paid once has one price; what is left of the budget is for the hours.
-        budget = np.maximum((self.asked.max_usd or 0.0) - self.priced.once_usd[run], 0.0)
+        budget = np.maximum((self.asked.max_usd or 0.0) - self.priced.side_costs.once_usd[run], 0.0)
         with np.errstate(divide="ignore"):
             billed_hours = self.priced.runs.billed_hours[run]
             usd_margin = np.log(budget / (billed_hours * self.priced.run_usd_per_hour(run, usd_per_hour)))
@@ -101,10 +101,10 @@ class Limits:
             runs = np.flatnonzero((priced.nodes == nodes) & self.in_time)
             run_of_machine = np.full(len(priced.machines), -1)
             run_of_machine[priced.machine_of_run[runs]] = runs
-            run = run_of_machine[priced.machine_of_offer]
+            run = run_of_machine[priced.offers.machine]
             offers = np.flatnonzero(run >= 0)
             marks = np.zeros(len(run), dtype=np.bool_)
             marks[offers] = self.affordable(
-                run[offers], priced.usd_per_hour[offers], priced.price_log_sigma[offers]
+                run[offers], priced.offers.usd_per_hour[offers], priced.offers.log_sigma[offers]
             )
             yield marks

@@ -16,7 +16,7 @@ from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.freshness import end_of_day, with_ages
 from trainfare_core.prices.residency import located
 from trainfare_core.prices.shapes import distinct_numbers
-from trainfare_core.ranking.pricing.data_place import transfer_unknown_because, transfer_usd_of
+from trainfare_core.ranking.pricing.data_costs import explain_unknown_transfer, price_transfer
 from trainfare_core.ranking.pricing.request import DEFAULT_PURCHASE
 from trainfare_core.recommendation import Constraints
 
@@ -156,10 +156,10 @@ def usable_offers(book: PriceBook, asked: Constraints, as_of: datetime | None) -
     if len(other):
         filters.append("quotes of other clouds, ranked with --all-clouds")
     left_out = LeftOut(len(book) - len(kept), ", ".join(filters), book, other)
-    transfer_usd = transfer_usd_of(kept.frame, asked)
+    transfer_usd = price_transfer(kept.frame, asked)
     known = ~np.isnan(transfer_usd)
     if not known.all():
-        reasons = ", ".join([*filters, transfer_unknown_because(asked)])
+        reasons = ", ".join([*filters, explain_unknown_transfer(asked)])
         left_out = replace(left_out, count=left_out.count + int((~known).sum()), filters=reasons)
         kept, transfer_usd = kept.where(known), transfer_usd[known]
     if as_of is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from builders.toy_market import shapes
-from trainfare_core.ranking.pricing.machines import SPLIT_KEYS, machines_of
+from trainfare_core.ranking.pricing.machines import SPLIT_KEYS, group_machines
 
 NAMES = [f"V{number:02}-16GB" for number in range(40, 0, -1)]
 
@@ -26,7 +26,7 @@ def test_machines_that_differ_in_the_accelerator_alone_are_in_the_order_of_its_n
     """Google Cloud sells one instance type with several accelerators; of each the cheaper transfer comes first."""
     there = shapes(*((name, 1.0) for name in NAMES))
     for given in (offers(), offers().sample(fraction=1.0, shuffle=True, seed=1)):
-        machines, machine_of_offer = machines_of(given, there)
+        machines, machine_of_offer = group_machines(given, there)
         assert machines["shape_id"].to_list() == [row for row in range(39, -1, -1) for _ in range(2)]
         assert machines["transfer_usd"].to_list() == [0.0, 9.0] * 40
         for key in ("shape_id", "transfer_usd"):
@@ -34,5 +34,5 @@ def test_machines_that_differ_in_the_accelerator_alone_are_in_the_order_of_its_n
 
 
 def test_one_offer_is_one_machine() -> None:
-    machines, machine_of_offer = machines_of(offers().head(1), shapes((NAMES[0], 1.0)))
+    machines, machine_of_offer = group_machines(offers().head(1), shapes((NAMES[0], 1.0)))
     assert (len(machines), machine_of_offer.tolist()) == (1, [0])

@@ -15,7 +15,7 @@ from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import JobProfile, ParallelFacts
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes
-from trainfare_core.ranking.pricing.priced_runs import sort_offers
+from trainfare_core.ranking.pricing.machines import sort_offers
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Constraints

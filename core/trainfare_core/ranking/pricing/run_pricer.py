@@ -1,0 +1,209 @@
+"""`RunPricer`: the runs of a request, timed and priced (between stages 5 and 6)."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from trainfare_core.arrays import Column, Rows
+from trainfare_core.candidates import MAX_NODES, take
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.ranking.pricing.best_plans import quantised, worth_changing
+from trainfare_core.ranking.pricing.columns import find_least, mark_rows, pair_rows
+from trainfare_core.ranking.pricing.data_costs import ModelRoutes
+from trainfare_core.ranking.pricing.machines import PricedMachines, PricedOffers, group_machines
+from trainfare_core.ranking.pricing.plan_search import PlanSearch, Predictor
+from trainfare_core.ranking.pricing.price_doubt import Usable
+from trainfare_core.ranking.pricing.priced_runs import PricedRuns
+from trainfare_core.ranking.pricing.quotas import machines_allowed
+from trainfare_core.ranking.pricing.request import Request
+from trainfare_core.ranking.pricing.service_columns import ServiceColumns, disk_prices_of
+from trainfare_core.ranking.pricing.side_costs import SidePrices
+from trainfare_core.ranking.pricing.spot import hazards_of_offers, why_no_spot
+from trainfare_core.recommendation import Constraints
+from trainfare_core.run_cost import (
+    NOT_SPOT,
+    Rentals,
+    RunTable,
+    RunTimer,
+    checkpoint_bytes,
+    disk_gib,
+    disks_usd_per_hour,
+)
+
+
+class _TimedRuns(NamedTuple):
+    """
+    Every run that the quotas allow.
+
+    Attributes:
+        runs: r of them.
+        machine: row of the machines of each, shape (r,).
+        faster_plan: see `PricedRuns`, shape (r,).
+        over_quota: see `PricedMachines`.
+    """
+
+    runs: RunTable
+    machine: Rows
+    faster_plan: Rows
+    over_quota: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class RunPricer:
+    """
+    Prices the runs of a request: every machine of the book is predicted once per number of nodes.
+
+    Attributes:
+        profile: the job.
+        request: what is asked for.
+        predict: the predictor.
+    """
+
+    profile: JobProfile
+    request: Request
+    predict: Predictor
+
+    @property
+    def applied_limits(self) -> Constraints:
+        """The constraints that can be applied: a run of unknown length has no total to limit."""
+        asked = self.request.constraints
+        if self.profile.plan.optimizer_steps is not None:
+            return asked
+        unlimited = {"max_usd": None, "deadline_hours": None, "max_run_hours": sys.float_info.max}
+        return asked.model_copy(update=unlimited)
+
+    def price(self, usable: Usable) -> PricedRuns:
+        """Price every run on the offers to rank."""
+        asked, profile = self.request.constraints, self.profile
+        jobs = tuple(variant.saved(profile) for variant in self.request.plan_space.variants(profile))
+        side_prices = SidePrices.of(jobs, usable.book.frame, asked)
+        shapes = usable.book.shapes()
+        frame = self._add_columns(usable, side_prices.routes)
+        machines, machine_of_offer = group_machines(frame, shapes)
+        offers = PricedOffers.of(frame, machine_of_offer)
+        offered = mark_rows(len(shapes), machines["shape_id"].to_numpy())
+        search = PlanSearch.of(profile, shapes, offered, self.request, self.predict)
+        services = ServiceColumns.of(machines, asked.run_cost)
+        timed = self._time_runs(search, machines, services)
+        possible = self._find_possible(timed.runs)
+        priced = self._price_machines(machines, offers, timed, possible)
+        runs, machine = _round_times(take(timed.runs, possible)), timed.machine[possible]
+        nodes = search.candidates.nodes[runs.plan]
+        return PricedRuns(
+            offers=offers,
+            machines=priced,
+            search=search,
+            runs=runs,
+            side_costs=side_prices.cost_runs(
+                machines[machine],
+                nodes,
+                search.candidates.variant_or_none[runs.plan],
+                self._price_disks(search, runs, machines[machine], services.system_disk_gib[machine]),
+            ),
+            machine_of_run=machine,
+            nodes=nodes,
+            needs_porting=search.verdicts.needs_porting[search.candidates.shape[runs.plan]],
+            faster_plan=timed.faster_plan[possible],
+        )
+
+    def _add_columns(self, usable: Usable, routes: ModelRoutes) -> pl.DataFrame:
+        """Return the offers with what a region changes of a run; see `SPLIT_KEYS`."""
+        frame, asked = usable.book.frame, self.request.constraints
+        # The slack keeps quotients that are whole in decimal whole in binary.
+        allowed = np.floor(np.minimum(machines_allowed(frame, asked.quotas), MAX_NODES) + 1e-9)
+        return frame.with_columns(
+            pl.Series("price_log_sigma", usable.log_sigma),
+            pl.Series("hazard", hazards_of_offers(frame)),
+            pl.Series("transfer_usd", usable.transfer_usd),
+            pl.Series("model_route", routes.route),
+            pl.Series("disk_usd_per_gib_month", disk_prices_of(frame, asked.run_cost)),
+            pl.Series("quota_machines", allowed.astype(np.int64)),
+        )
+
+    def _time_runs(self, search: PlanSearch, machines: pl.DataFrame, services: ServiceColumns) -> _TimedRuns:
+        """Time a run of each machine and number of nodes that the quotas allow, with the better of its plans."""
+        asked, candidates = self.request.constraints, search.candidates
+        fastest = search.choose_plans(self.profile, scripted_first=False)
+        plans = fastest if "plan" in asked.allow else search.choose_plans(self.profile, scripted_first=True)
+        machine, choice = pair_rows(machines["shape_id"].to_numpy(), candidates.shape[plans.usual])
+        nodes = candidates.nodes[plans.usual[choice]]
+        allowed = nodes <= machines["quota_machines"].to_numpy()[machine]
+        over_quota = find_least(nodes[~allowed], machine[~allowed], len(machines))
+        over_quota[machine[allowed]] = 0
+        machine, choice = machine[allowed], choice[allowed]
+        rentals = take(
+            Rentals(
+                service=machines["service"].cast(pl.String).to_numpy().astype(np.str_),
+                hazard=machines["hazard"].to_numpy().astype(np.int64),
+                billing_step_s=services.billing_step_s,
+                billing_minimum_s=services.billing_minimum_s,
+            ),
+            machine,
+        )
+        timer = RunTimer(
+            self.profile,
+            search.shapes,
+            candidates,
+            search.prediction,
+            asked.run_cost,
+            asked.data_gb or 0.0,
+        )
+        plan, faster = (
+            worth_changing(option.usual[choice], option.changed[choice], timer, rentals)
+            for option in (plans, fastest)
+        )
+        return _TimedRuns(
+            timer.runs(plan, rentals, confidence=asked.confidence),
+            machine,
+            worth_changing(plan, faster, timer, rentals),
+            np.where(np.isinf(over_quota), 0, over_quota).astype(np.int64),
+        )
+
+    def _find_possible(self, runs: RunTable) -> Rows:
+        """Return the runs that end: on spot machines those that save checkpoints and get on between interruptions."""
+        saves = self.profile.plan.checkpoint_every_n_steps is not None
+        return np.flatnonzero(runs.gets_on & ((runs.hazard == NOT_SPOT) | saves))
+
+    def _price_machines(
+        self, machines: pl.DataFrame, offers: PricedOffers, timed: _TimedRuns, possible: Rows
+    ) -> PricedMachines:
+        """Return the machines with their lowest prices, and what keeps the others from a run."""
+        count = len(machines)
+        lowest = find_least(offers.usd_per_hour, offers.machine, count)
+        at_lowest = offers.usd_per_hour == lowest[offers.machine]
+        impossible = ~mark_rows(len(timed.runs), possible)
+        fitting, running = mark_rows(count, timed.machine), mark_rows(count, timed.machine[possible])
+        refused = take(timed.runs, impossible & (timed.runs.hazard != NOT_SPOT))
+        return PricedMachines(
+            frame=machines,
+            lowest_usd_per_hour=lowest,
+            lowest_log_sigma=find_least(offers.log_sigma[at_lowest], offers.machine[at_lowest], count),
+            over_quota=timed.over_quota,
+            spot_refused=fitting & ~running,
+            no_spot_because=why_no_spot(self.profile, refused),
+        )
+
+    def _price_disks(
+        self, search: PlanSearch, runs: RunTable, machines: pl.DataFrame, system_disk_gib: Column
+    ) -> Column:
+        """Return dollars an hour of the disks of each run, whose machines have one row each, shape (r,)."""
+        asked, plan = self.request.constraints, runs.plan
+        saved_bytes = checkpoint_bytes(self.profile, search.candidates)[plan]
+        nodes, data_gb = search.candidates.nodes[plan], asked.data_gb or 0.0
+        gib = disk_gib(saved_bytes, asked.run_cost, nodes, system_disk_gib, data_gb)
+        return disks_usd_per_hour(gib, machines["disk_usd_per_gib_month"].to_numpy())
+
+
+def _round_times(runs: RunTable) -> RunTable:
+    """Return the runs with times whose last bits are the same on every processor."""
+    return replace(
+        runs,
+        hours=quantised(runs.hours),
+        waiting_s=quantised(runs.waiting_s),
+        rounding_s=quantised(runs.rounding_s),
+    )
