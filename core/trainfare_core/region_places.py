@@ -1,9 +1,8 @@
 """
 In which country the regions of the large clouds lie, and which countries a name such as `eu` stands for.
 
-The countries are those that AWS, Azure and Google state on their pages of regions (read 2026-11). Regions of other
-clouds are not known: their quotes name no place. `eu` are the member states of the European Union, so that London,
-Zurich and Oslo are in `europe` and not in `eu`.
+The countries are those of `Cloud.country_of_region`. Regions of other clouds are not known: their quotes name no place.
+`eu` are the member states of the European Union, so that London, Zurich and Oslo are in `europe` and not in `eu`.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Final
 
+from trainfare_core.clouds import CLOUDS
 from trainfare_core.errors import UnknownNameError
 
 __all__ = ["country_of", "known_places", "lies_in"]
@@ -27,43 +27,9 @@ _PLACES: Final = {
 }
 """Countries (ISO 3166) of a place, as far as one of the clouds has a region there. Asia includes the Middle East."""
 
-_COUNTRIES: Final = {
-    "aws": (
-        "af-south-1=za ap-east-1=hk ap-east-2=tw ap-northeast-1=jp ap-northeast-2=kr ap-northeast-3=jp ap-south-1=in "
-        "ap-south-2=in ap-southeast-1=sg ap-southeast-2=au ap-southeast-3=id ap-southeast-4=au ap-southeast-5=my "
-        "ca-central-1=ca ca-west-1=ca eu-central-1=de eu-central-2=ch eu-north-1=se eu-south-1=it eu-south-2=es "
-        "eu-west-1=ie eu-west-2=gb eu-west-3=fr il-central-1=il me-central-1=ae me-south-1=bh mx-central-1=mx "
-        "sa-east-1=br us-east-1=us us-east-2=us us-gov-east-1=us us-gov-west-1=us us-west-1=us us-west-2=us"
-    ),
-    "azure": (
-        "australiacentral=au australiacentral2=au australiaeast=au australiasoutheast=au austriaeast=at "
-        "belgiumcentral=be brazilsouth=br brazilsoutheast=br canadacentral=ca canadaeast=ca centralindia=in "
-        "centralus=us chilecentral=cl eastasia=hk eastus=us eastus2=us francecentral=fr francesouth=fr "
-        "germanynorth=de germanywestcentral=de indonesiacentral=id israelcentral=il italynorth=it japaneast=jp "
-        "japanwest=jp jioindiacentral=in jioindiawest=in koreacentral=kr koreasouth=kr malaysiawest=my "
-        "mexicocentral=mx newzealandnorth=nz northcentralus=us northeurope=ie norwayeast=no norwaywest=no "
-        "polandcentral=pl qatarcentral=qa southafricanorth=za southafricawest=za southcentralus=us "
-        "southeastasia=sg southindia=in spaincentral=es swedencentral=se swedensouth=se switzerlandnorth=ch "
-        "switzerlandwest=ch uaecentral=ae uaenorth=ae uksouth=gb ukwest=gb westcentralus=us westeurope=nl "
-        "westindia=in westus=us westus2=us westus3=us"
-    ),
-    "gcp": (
-        "africa-south1=za asia-east1=tw asia-east2=hk asia-northeast1=jp asia-northeast2=jp asia-northeast3=kr "
-        "asia-south1=in asia-south2=in asia-southeast1=sg asia-southeast2=id australia-southeast1=au "
-        "australia-southeast2=au europe-central2=pl europe-north1=fi europe-north2=se europe-southwest1=es "
-        "europe-west1=be europe-west10=de europe-west12=it europe-west2=gb europe-west3=de europe-west4=nl "
-        "europe-west6=ch europe-west8=it europe-west9=fr me-central1=qa me-central2=sa me-west1=il "
-        "northamerica-northeast1=ca northamerica-northeast2=ca northamerica-south1=mx southamerica-east1=br "
-        "southamerica-west1=cl us-central1=us us-central2=us us-east1=us us-east4=us us-east5=us us-south1=us "
-        "us-west1=us us-west2=us us-west3=us us-west4=us"
-    ),
-}
-_COUNTRY_OF: Final = {
-    (cloud, region): country
-    for cloud, text in _COUNTRIES.items()
-    for region, _, country in (pair.partition("=") for pair in text.split())
-}
-_KNOWN: Final = frozenset(_COUNTRY_OF.values())
+_KNOWN: Final = frozenset(
+    country for cloud in CLOUDS.values() for country in cloud.country_of_region.values()
+)
 
 
 def country_of(cloud: str, region: str) -> str | None:
@@ -74,7 +40,8 @@ def country_of(cloud: str, region: str) -> str | None:
         cloud: as in the price book.
         region: the cloud's own name.
     """
-    return _COUNTRY_OF.get((cloud, region))
+    known = CLOUDS.get(cloud)
+    return None if known is None else known.country_of_region.get(region)
 
 
 def known_places() -> tuple[str, ...]:

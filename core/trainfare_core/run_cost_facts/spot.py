@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from trainfare_core.clouds import INTERRUPTION_BANDS
+from trainfare_core.clouds import CLOUDS, INTERRUPTION_BANDS
 from trainfare_core.run_cost_facts.answers import InterruptionBand, RegionMatch, Unknown
 from trainfare_core.run_cost_facts.facts import EVERYWHERE, Fact
 from trainfare_core.run_cost_facts.kinds import KINDS
 from trainfare_core.run_cost_facts.table import choose, matching
 
 __all__ = ["interruption_band"]
-
-_NO_BANDS: Final = {
-    "azure": "Azure shows eviction rates to accounts only",
-    "gcp": "Google publishes no rate of a machine; `spot_preemption` is its range for all",
-}
-"""Why a cloud has no bands, where that is known."""
 
 
 def interruption_band(cloud: str, instance_type: str, region: str) -> InterruptionBand | Unknown:
@@ -42,7 +34,8 @@ def interruption_band(cloud: str, instance_type: str, region: str) -> Interrupti
     rows = matching("spot_interruption_band", cloud, machine=instance_type)
     what = KINDS["spot_interruption_band"].subject.format(machine=instance_type)
     if not rows:
-        why = _NO_BANDS.get(cloud, f"no region of {cloud} has one")
+        why = CLOUDS[cloud].no_bands_because if cloud in CLOUDS else ""
+        why = why or f"no region of {cloud} has one"
         return Unknown(f"{what} is not known: {why}")
     chosen = choose(rows, region, what)
     if not isinstance(chosen, Unknown):

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from trainfare_core.clouds import CLOUDS
 from trainfare_core.recommendation import QuotaLimit
 from trainfare_core.run_cost_facts import Unknown, default_quota
 
@@ -162,8 +163,9 @@ def quota_notes(offer: Mapping[str, Any]) -> tuple[str, ...]:
     """
     if offer["purchase_option"] not in _COUNTED:
         return ()
-    # Google counts by accelerator: H100 for H100-SXM-80GB.
-    name = offer["accelerator"].partition("-")[0] if offer["provider"] == "gcp" else offer["instance_type"]
+    cloud = CLOUDS.get(offer["provider"])
+    by_accelerator = cloud is not None and cloud.quota_by_accelerator  # H100 for H100-SXM-80GB
+    name = offer["accelerator"].partition("-")[0] if by_accelerator else offer["instance_type"]
     quota = default_quota(offer["provider"], offer["service"], name, spot=offer["purchase_option"] == "spot")
     if isinstance(quota, Unknown) or quota.value > 0:
         return ()
