@@ -22,7 +22,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.methods.amounts import Amount
 from trainfare_core.methods.choice import WIDENING, Advantage, advantage
 from trainfare_core.methods.laws import chinchilla_draws, distinct_tokens, tokens_for_repeats
-from trainfare_core.methods.methods import METHOD_NAMES, METHODS, Method
+from trainfare_core.methods.methods import METHODS, Method, MethodFacts
 from trainfare_core.methods.question import Question
 from trainfare_core.methods.situation import metric_kind, task_of
 from trainfare_core.recommendation import Option
@@ -163,7 +163,7 @@ def outcomes(
     shared_task, shared_cost = random.standard_normal((2, DRAWS))
     constants = random.standard_normal((DRAWS, 3))
     quality = _Quality(question, reference, sizes, pilots, random.standard_normal(DRAWS))
-    own = {name: random.random((4, DRAWS)) for name in METHOD_NAMES}
+    own = draw_uniforms(random, METHODS)
     out: dict[Method, Outcome] = {}
     for one in priced:
         uniforms = own[one.strategy]
@@ -182,6 +182,12 @@ def outcomes(
             one, relative, value, reached, samples, trials * usd, trials * hours, edge
         )
     return out
+
+
+def draw_uniforms(random: np.random.Generator, methods: Mapping[Method, MethodFacts]) -> dict[Method, Column]:
+    """Return uniforms of its own for each method, shape (4, DRAWS), drawn in the order of `MethodFacts.draw`."""
+    order = sorted(methods, key=lambda name: methods[name].draw)
+    return {name: random.random((4, DRAWS)) for name in order}
 
 
 def law_applies(question: Question, method: Method) -> bool:

@@ -29,6 +29,8 @@ class MethodFacts:
         label: its name in tables, charts and sentences.
         colour: of its mark in charts, a name of the report's palette.
         trains: which weights are trained.
+        draw: place of its random draws among those of all methods, a new one's after all others: what is drawn for the
+            others then stays as it is, wherever its entry stands.
         log_samples_sigma: standard deviation of ln(samples to the target) without a pilot. A chosen value for every
             method (a factor of 2 either way is 0.7), not a measurement.
         weight_change: how far it moves the checkpoint's weights, on a scale where LoRA is 1. Only differences count: a
@@ -45,6 +47,7 @@ class MethodFacts:
 
     label: str
     colour: str
+    draw: int
     trains: Trained
     log_samples_sigma: float
     weight_change: float
@@ -61,17 +64,24 @@ METHODS: Final[Mapping[Method, MethodFacts]] = MappingProxyType(
         "linear_probe": MethodFacts(
             label="linear probe",
             colour="cloud-1",
+            draw=0,
             trains="output layer",
             log_samples_sigma=0.5,
             weight_change=0.0,
             generates_text=False,
         ),
         "lora": MethodFacts(
-            label="LoRA", colour="cloud-3", trains="adapters", log_samples_sigma=0.7, weight_change=1.0
+            label="LoRA",
+            colour="cloud-3",
+            draw=1,
+            trains="adapters",
+            log_samples_sigma=0.7,
+            weight_change=1.0,
         ),
         "qlora": MethodFacts(
             label="QLoRA",
             colour="cloud-4",
+            draw=2,
             trains="adapters",
             log_samples_sigma=0.7,
             weight_change=0.8,
@@ -81,6 +91,7 @@ METHODS: Final[Mapping[Method, MethodFacts]] = MappingProxyType(
         "full_finetune": MethodFacts(
             label="full fine-tuning",
             colour="cloud-2",
+            draw=3,
             trains="all weights",
             log_samples_sigma=0.7,
             weight_change=2.0,
@@ -88,6 +99,7 @@ METHODS: Final[Mapping[Method, MethodFacts]] = MappingProxyType(
         "scratch": MethodFacts(
             label="from scratch",
             colour="cloud-6",
+            draw=4,
             trains="all weights",
             log_samples_sigma=1.2,
             weight_change=3.0,

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from dataclasses import replace
+from typing import Any, get_args
 
+import numpy as np
 import pytest
 
 from trainfare_core.errors import UnknownNameError
-from trainfare_core.methods.methods import METHOD_NAMES, METHODS, Method, Trained, find_method
+from trainfare_core.methods.draws import SEED, draw_uniforms
+from trainfare_core.methods.methods import (
+    METHOD_NAMES,
+    METHODS,
+    Method,
+    MethodFacts,
+    Trained,
+    find_method,
+)
 
 
 def test_every_name_has_an_entry() -> None:
@@ -30,6 +40,18 @@ def test_every_entry_is_complete(name: Method) -> None:
             assert other != name
             assert METHODS[other].traced_as is None
             assert METHODS[other].compared_through is None
+
+
+def test_a_new_method_keeps_the_draws_of_the_others() -> None:
+    """Its entry may stand anywhere, since methods draw in the order in which they were added."""
+    assert sorted(facts.draw for facts in METHODS.values()) == list(range(len(METHODS)))
+    entries: list[tuple[Any, MethodFacts]] = list(METHODS.items())
+    entries.insert(2, ("dora", replace(METHODS["lora"], label="DoRA", draw=len(METHODS))))
+    before, after = (
+        draw_uniforms(np.random.default_rng(SEED), methods) for methods in (METHODS, dict(entries))
+    )
+    assert all(np.array_equal(before[name], after[name]) for name in METHODS)
+    assert len({uniforms[0, 0] for uniforms in after.values()}) == len(METHODS) + 1
 
 
 def test_a_strategy_is_known_by_its_name() -> None:
