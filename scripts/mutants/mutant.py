@@ -12,6 +12,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from trainfare_core.clouds import CLOUDS
+
 __all__ = ["PACKAGES", "TOP", "Mutant", "Package", "files_of", "package_of", "written_mutants"]
 
 TOP: Final = Path(__file__).resolve().parents[2]
@@ -80,7 +82,7 @@ PACKAGES: Final = {
         tuple(
             f"{_PROVIDERS}/{name}"
             for name in (
-                *("aws", "azure", "gcp", "snapshot", "shared_book.py", "answer_values.py"),
+                *(*CLOUDS, "snapshot", "shared_book.py", "answer_values.py"),
                 *("machine_networks.py", "machine_types.py", "sanity.py", "source_rows.py"),
             )
         ),
