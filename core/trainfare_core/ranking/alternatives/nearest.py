@@ -69,40 +69,39 @@ class _Search:
 
     def alternatives(self) -> tuple[Alternative, ...]:
         """Return the nearest runs: those that change one limit, then those that change what may be rented."""
-        asked = self._request.constraints
-        found = [*self._other_limits(asked), self._more_machines()]
+        asked, profile = self._request.constraints, self._profile
+        tried = [*self._other_limits(asked), self._more_machines()]
         if asked.purchase is None:
-            found.append(self._try("cheapest at spot prices", "--purchase spot", purchase=("spot",)))
+            tried.append(self._try("cheapest at spot prices", "--purchase spot", purchase=("spot",)))
         if asked.quotas:
-            found.append(self._try("cheapest above your quota", "leave out --quota", quotas=()))
+            tried.append(self._try("cheapest above your quota", "leave out --quota", quotas=()))
         if asked.no_porting:
-            found.append(self._try("cheapest with porting", "leave out --no-porting", no_porting=False))
-        if not asked.keep_plan and "plan" not in asked.allow:
-            found.append(
-                self._try("cheapest with the fastest plan", "--allow plan", allow=(*asked.allow, "plan"))
-            )
+            tried.append(self._try("cheapest with porting", "leave out --no-porting", no_porting=False))
         if asked.keep_plan:
-            found.append(self._try("cheapest with a changed plan", "leave out --keep-plan", keep_plan=False))
-        if self._profile.batch.normalises and "batch-norm" not in asked.allow:
-            change = "cheapest with fewer samples under BatchNorm"
-            found.append(self._try(change, "--allow batch-norm", allow=(*asked.allow, "batch-norm")))
-        if not asked.keep_plan and "batch" not in asked.allow:
-            change = "cheapest with another global batch"
-            found.append(self._try(change, "--allow batch", allow=(*asked.allow, "batch")))
-        if not asked.keep_plan and "checkpointing" not in asked.allow:
-            change = "cheapest with activation checkpointing"
-            found.append(self._try(change, "--allow checkpointing", allow=(*asked.allow, "checkpointing")))
-        if (
-            not asked.keep_plan
-            and "precision" not in asked.allow
-            and variants_of(self._profile, precision=True)[1:]
-        ):
-            change = "cheapest in another precision"
-            found.append(self._try(change, "--allow precision", allow=(*asked.allow, "precision")))
-        if not (asked.keep_plan or "model-parallel" in asked.allow or why_not_split(self._profile)):
-            change = "cheapest with the model split over devices"
-            found.append(self._try(change, "--allow model-parallel", allow=(*asked.allow, "model-parallel")))
-        return tuple(dict.fromkeys(each for each in found if each is not None))
+            tried.append(self._try("cheapest with a changed plan", "leave out --keep-plan", keep_plan=False))
+        may_change = not asked.keep_plan
+        allowances = (
+            ("plan", "with the fastest plan", may_change),
+            ("batch-norm", "with fewer samples under BatchNorm", profile.batch.normalises),
+            ("batch", "with another global batch", may_change),
+            ("checkpointing", "with activation checkpointing", may_change),
+            (
+                "precision",
+                "in another precision",
+                may_change and len(variants_of(profile, precision=True)) > 1,
+            ),
+            (
+                "model-parallel",
+                "with the model split over devices",
+                may_change and not why_not_split(profile),
+            ),
+        )
+        tried += [
+            self._try(f"cheapest {change}", f"--allow {name}", allow=(*asked.allow, name))
+            for name, change, possible in allowances
+            if possible and name not in asked.allow
+        ]
+        return tuple(dict.fromkeys(run for run in tried if run is not None))
 
     def _other_limits(self, asked: Constraints) -> list[Alternative | None]:
         budget, deadline = asked.max_usd is not None, asked.deadline_hours is not None

@@ -75,11 +75,6 @@ class PricedMachines:
         """Number of machines that differ only in `SPLIT_KEYS`, shape (m,)."""
         return self.frame["machine_id"].to_numpy().astype(np.int64)
 
-    @property
-    def shape(self) -> Rows:
-        """Row of `MachineShapes` of each machine, shape (m,)."""
-        return self.frame["shape_id"].to_numpy().astype(np.int64)
-
 
 def group_machines(offers: pl.DataFrame, shapes: MachineShapes) -> tuple[pl.DataFrame, Rows]:
     """
