@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from builders.toy_market import shapes
-from trainfare_core.ranking.pricing.machines import SPLIT_KEYS, group_machines
+from trainfare_core.ranking.pricing.machines import SPLIT_KEYS, group_machines, sort_offers
 
 NAMES = [f"V{number:02}-16GB" for number in range(40, 0, -1)]
 
@@ -36,3 +36,22 @@ def test_machines_that_differ_in_the_accelerator_alone_are_in_the_order_of_its_n
 def test_one_offer_is_one_machine() -> None:
     machines, machine_of_offer = group_machines(offers().head(1), shapes((NAMES[0], 1.0)))
     assert (len(machines), machine_of_offer.tolist()) == (1, [0])
+
+
+def test_offers_of_equal_price_have_one_order() -> None:
+    """The surest first, then by region, zone, the newer date, source and SKU; what has none of them first."""
+    columns = ("price_log_sigma", "region", "zone", "observed_on", "source", "sku")
+    rows: list[tuple[float, str, str | None, str, str, str | None]] = [
+        (0.1, "z", "c", "2026-01-01", "z", "z"),
+        (0.2, "a", None, "2026-01-01", "z", "z"),
+        (0.2, "a", "a", "2026-02-01", "z", "z"),
+        (0.2, "a", "a", "2026-01-01", "a", "z"),
+        (0.2, "a", "a", "2026-01-01", "b", None),
+        (0.2, "a", "a", "2026-01-01", "b", "a"),
+        (0.2, "a", "a", "2026-01-01", "b", "b"),
+        (0.2, "a", "b", "2026-02-01", "a", "a"),
+        (0.2, "b", "a", "2026-02-01", "a", "a"),
+    ]
+    frame = pl.DataFrame(rows, schema=list(columns), orient="row")
+    for seed in range(3):
+        assert sort_offers(frame.sample(fraction=1.0, shuffle=True, seed=seed)).rows() == rows

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import polars as pl
 import pytest
 
 from builders.toy_market import ToyPredictor, book, in_precisions, offer_row, small_job
@@ -15,7 +14,6 @@ from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import JobProfile, ParallelFacts
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes
-from trainfare_core.ranking.pricing.machines import sort_offers
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Constraints
@@ -119,22 +117,3 @@ def test_fewer_steps_of_a_larger_batch_are_weighed_with_their_time() -> None:
     assert option.trainer is not None
     assert option.trainer.devices == 8
     assert option.run_hours.mid == pytest.approx((18_000 * 0.95 + service_startup_s("ec2")) / 3600)
-
-
-def test_offers_of_equal_price_have_one_order() -> None:
-    """The surest first, then by region, zone, the newer date, source and SKU; what has none of them first."""
-    columns = ("price_log_sigma", "region", "zone", "observed_on", "source", "sku")
-    rows: list[tuple[float, str, str | None, str, str, str | None]] = [
-        (0.1, "z", "c", "2026-01-01", "z", "z"),
-        (0.2, "a", None, "2026-01-01", "z", "z"),
-        (0.2, "a", "a", "2026-02-01", "z", "z"),
-        (0.2, "a", "a", "2026-01-01", "a", "z"),
-        (0.2, "a", "a", "2026-01-01", "b", None),
-        (0.2, "a", "a", "2026-01-01", "b", "a"),
-        (0.2, "a", "a", "2026-01-01", "b", "b"),
-        (0.2, "a", "b", "2026-02-01", "a", "a"),
-        (0.2, "b", "a", "2026-02-01", "a", "a"),
-    ]
-    frame = pl.DataFrame(rows, schema=list(columns), orient="row")
-    for seed in range(3):
-        assert sort_offers(frame.sample(fraction=1.0, shuffle=True, seed=seed)).rows() == rows
