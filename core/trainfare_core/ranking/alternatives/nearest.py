@@ -80,21 +80,15 @@ class _Search:
         if asked.keep_plan:
             tried.append(self._try("cheapest with a changed plan", "leave out --keep-plan", keep_plan=False))
         may_change = not asked.keep_plan
+        has_precisions = may_change and len(variants_of(profile, precision=True)) > 1
+        may_split = may_change and not why_not_split(profile)
         allowances = (
             ("plan", "with the fastest plan", may_change),
             ("batch-norm", "with fewer samples under BatchNorm", profile.batch.normalises),
             ("batch", "with another global batch", may_change),
             ("checkpointing", "with activation checkpointing", may_change),
-            (
-                "precision",
-                "in another precision",
-                may_change and len(variants_of(profile, precision=True)) > 1,
-            ),
-            (
-                "model-parallel",
-                "with the model split over devices",
-                may_change and not why_not_split(profile),
-            ),
+            ("precision", "in another precision", has_precisions),
+            ("model-parallel", "with the model split over devices", may_split),
         )
         tried += [
             self._try(f"cheapest {change}", f"--allow {name}", allow=(*asked.allow, name))
