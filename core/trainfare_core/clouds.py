@@ -86,7 +86,7 @@ class Cloud:
     label: str
     extra: str
     services: tuple[CloudService, ...]
-    country_of_region: Mapping[str, str] = field(default_factory=dict)
+    country_of_region: Mapping[str, str] = field(default_factory=dict[str, str])
     no_bands_because: str = ""
     quota_by_accelerator: bool = False
 
