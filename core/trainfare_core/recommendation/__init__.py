@@ -7,6 +7,7 @@ The doubt about a price grows with its age, which is counted to the day `priced_
 
 from __future__ import annotations
 
+from trainfare_core.constraints import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints, QuotaLimit
 from trainfare_core.documents import Interval
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation.answer import (
@@ -19,7 +20,6 @@ from trainfare_core.recommendation.answer import (
     RejectionReason,
     RunnerUp,
 )
-from trainfare_core.recommendation.constraints import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints, QuotaLimit
 from trainfare_core.recommendation.option import (
     Cause,
     CostParts,
