@@ -1,15 +1,35 @@
-"""`Constraints`: the limits and filters of a request."""
+"""
+`Constraints`: the limits and filters of a request, each with the names, the texts and the check that belong to it.
+
+From its fields are made the keywords of `recommend`, the options of the command line, the keys of a policy and of a
+strategy file, and what a report says of them.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, TypeAlias
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeAlias, TypedDict, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.documents import Finite, Record
+from trainfare_core.limit_fields import Command, Limit, list_names
 
-__all__ = ["DEFAULT_MAX_RUN_HOURS", "Allowed", "Constraints", "QuotaLimit"]
+__all__ = [
+    "DEFAULT_MAX_RUN_HOURS",
+    "Allowed",
+    "Constraints",
+    "LimitKeywords",
+    "NameList",
+    "Names",
+    "QuotaLimit",
+]
+
+Names: TypeAlias = "str | Sequence[str] | None"
+"""What a user gives for names: one, several, or None for all."""
 
 Allowed: TypeAlias = Literal["plan", "batch-norm", "batch", "checkpointing", "precision", "model-parallel"]
 """Changes of a script that a user may allow: a faster strategy or micro-batch where its own fits; fewer samples
@@ -59,44 +79,229 @@ class QuotaLimit(Record):
         return "machines", self.machines or 0.0
 
 
+_PLACE: Final = re.compile(r"[a-z0-9_-]+:[A-Za-z0-9_-]+")
+"""A cloud and a region."""
+
+
+def _check_place(place: str) -> str:
+    if _PLACE.fullmatch(place) is None:
+        raise ValueError("a cloud and a region")
+    return place
+
+
+def _drop_repeated(names: tuple[Allowed, ...]) -> tuple[Allowed, ...]:
+    return tuple(dict.fromkeys(names))
+
+
+NameList: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(list_names)]
+_Place: TypeAlias = Annotated[str, AfterValidator(_check_place)]
+_Changes: TypeAlias = Annotated[
+    tuple[Allowed, ...], BeforeValidator(list_names), AfterValidator(_drop_repeated)
+]
+_BOTH: Final[tuple[Command, ...]] = ("run", "strategy")
+
+
 class Constraints(Record):
     """Limits and filters that the user gave."""
 
-    max_usd: Finite | None = None
-    deadline_hours: Finite | None = None
-    value_usd_per_month: Finite | None = Field(
-        default=None, description="what having the trained model a month earlier is worth"
-    )
-    value_usd_per_hour: Finite | None = Field(
-        default=None, description="what each hour is worth by which the run ends earlier"
-    )
-    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.9
-    providers: tuple[str, ...] | None = None
-    regions: tuple[str, ...] | None = None
-    purchase: tuple[str, ...] | None = None
-    accelerators: tuple[str, ...] | None = None
-    services: tuple[str, ...] | None = None
-    instance_types: tuple[str, ...] | None = None
-    excluded: tuple[str, ...] = Field(
+    max_usd: Annotated[
+        Finite | None,
+        Limit(
+            help="budget of the whole run, USD",
+            said="at most {usd}",
+            policy="job",
+            policy_help="cost of the whole run, USD",
+        ),
+    ] = None
+    deadline_hours: Annotated[
+        Finite | None,
+        Limit(
+            help="time in which the run must end: 12, 12h, 1d12h, 2w or 90m",
+            option="deadline",
+            typed=str,
+            said="within {hours}",
+            policy="job",
+            policy_key="max_hours",
+            policy_help="duration of the whole run, hours",
+        ),
+    ] = None
+    value_usd_per_month: Annotated[
+        Finite | None,
+        Limit(
+            help="value of having the model one month earlier, USD; decides whether to train now or wait",
+            commands=("value",),
+            option="value_per_month",
+            said="having the model a month earlier is worth {usd}",
+        ),
+    ] = Field(default=None, description="what having the trained model a month earlier is worth")
+    value_usd_per_hour: Annotated[
+        Finite | None,
+        Limit(
+            help="what an hour is worth by which the run ends earlier, USD; best_value adds it to the cost",
+            commands=("value",),
+            option="value_per_hour",
+            said="each hour less is worth {usd}",
+        ),
+    ] = Field(default=None, description="what each hour is worth by which the run ends earlier")
+    confidence: Annotated[
+        float,
+        Field(ge=0.5, lt=1),
+        Limit(
+            help="probability with which budget and deadline must be kept, 0.5 to 1",
+            wrong="{name}: {value} is not between 0.5 and 1; 0.9 means nine runs in ten",
+            said="kept with a probability of at least {percent}",
+            policy="policy",
+            policy_help="probability with which max_usd and max_hours must be kept",
+        ),
+    ] = 0.9
+    providers: Annotated[
+        NameList | None,
+        Limit(
+            help="cloud, e.g. aws",
+            commands=_BOTH,
+            said="cloud: {names}",
+            policy="allow",
+            policy_help='clouds, e.g. ["aws"]',
+        ),
+    ] = None
+    regions: Annotated[
+        NameList | None,
+        Limit(
+            help="e.g. us-east-1",
+            commands=_BOTH,
+            said="region: {names}",
+            policy="allow",
+            policy_help='e.g. ["us-east-1"]',
+        ),
+    ] = None
+    purchase: Annotated[
+        NameList | None,
+        Limit(
+            help="on_demand, spot, reserved_1y, ..., or any",
+            unset="on_demand",
+            commands=_BOTH,
+            said="purchase: {purchase}",
+            policy="allow",
+            policy_help='purchase options, e.g. ["on_demand", "spot"]; not given: on_demand',
+        ),
+    ] = None
+    accelerators: Annotated[
+        NameList | None,
+        Limit(
+            help="e.g. H100-SXM-80GB, or H100 for every variant",
+            commands=_BOTH,
+            said="accelerator: {names}",
+            policy="allow",
+            policy_help='e.g. ["H100-SXM-80GB"], or "H100" for every variant',
+        ),
+    ] = None
+    services: Annotated[
+        NameList | None,
+        Limit(
+            help="e.g. sagemaker",
+            commands=_BOTH,
+            said="service: {names}",
+            policy="allow",
+            policy_help='e.g. ["ec2", "sagemaker"]',
+        ),
+    ] = None
+    instance_types: Annotated[
+        NameList | None,
+        Limit(
+            help="e.g. p5.48xlarge, or p5 for every size of the family",
+            commands=_BOTH,
+            said="instance type: {names}",
+            policy="allow",
+            policy_help='e.g. ["p5.48xlarge"], or "p5" for every size of the family',
+        ),
+    ] = None
+    excluded: Annotated[
+        NameList,
+        Limit(
+            help="cloud, service, region, instance type or accelerator to leave out",
+            commands=_BOTH,
+            keyword="exclude",
+            metavar="NAME",
+            said="without: {names}",
+            policy="allow",
+            policy_help="clouds, services, regions, instance types and accelerators to leave out",
+        ),
+    ] = Field(
         default=(), description="providers, services, regions, instance types and accelerators to leave out"
     )
-    residency: tuple[str, ...] | None = Field(
+    residency: Annotated[
+        NameList | None,
+        Limit(
+            help="where the region must lie: eu, europe, north-america, us, ...", said="residency: {names}"
+        ),
+    ] = Field(
         default=None, description="where the region must lie: continents, eu, or ISO 3166 country codes"
     )
-    max_accelerators: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="of all machines of a run together"
-    )
-    quotas: tuple[QuotaLimit, ...] = Field(
+    max_accelerators: Annotated[
+        Annotated[int, Field(ge=1)] | None,
+        Limit(
+            help="most accelerators rented for one run, of all its machines together, used or not",
+            wrong="{name}: {value} is not a limit; give 1 or more",
+            said="at most {value} accelerators",
+        ),
+    ] = Field(default=None, description="of all machines of a run together")
+    quotas: Annotated[
+        tuple[QuotaLimit, ...],
+        Limit(
+            help="TOML file of what your accounts may rent (docs/choosing.md)",
+            keyword="quota",
+            typed=Path,
+            metavar="FILE",
+            said="{quotas} of your accounts",
+        ),
+    ] = Field(
         default=(), description="what the accounts may rent; machines that none is about are not limited"
     )
-    min_network_gbit_per_s: Finite | None = Field(
+    min_network_gbit_per_s: Annotated[
+        Finite | None,
+        Limit(
+            help="least network between machines, Gbit/s of one machine",
+            option="min_network_gbit",
+            said="a network of at least {value:g} Gbit/s",
+        ),
+    ] = Field(
         default=None, description="of one machine; machines whose network is not published are left out"
     )
-    no_porting: bool = Field(default=False, description="only machines that run the script unchanged")
-    keep_plan: bool = Field(
-        default=False, description="only the script's own strategy, micro-batch and accumulation"
-    )
-    allow: tuple[Allowed, ...] = Field(
+    no_porting: Annotated[
+        bool,
+        Limit(
+            help="only machines that run the script as it is",
+            commands=_BOTH,
+            said="only machines that run the script as it is",
+            policy="allow",
+            policy_help="only machines that run the script as it is; not given: false",
+        ),
+    ] = Field(default=False, description="only machines that run the script unchanged")
+    keep_plan: Annotated[
+        bool,
+        Limit(
+            commands=_BOTH,
+            policy="policy",
+            policy_help="only each script's own strategy, micro-batch and accumulation",
+        ),
+    ] = Field(default=False, description="only the script's own strategy, micro-batch and accumulation")
+    allow: Annotated[
+        _Changes,
+        Limit(
+            help="plan: a faster strategy (also DeepSpeed's ZeRO) or micro-batch also where the script's own fit; "
+            "batch-norm: fewer samples under BatchNorm; batch: another global batch where all accelerators cannot "
+            "share the script's, both of which change what is trained; checkpointing: activation checkpointing where "
+            "nothing else fits; precision: another one where it is faster, which changes rounding, and weights in "
+            "fewer bits where nothing else fits; model-parallel: a language model split over devices (tensor, "
+            "pipeline, context, expert) where nothing else fits or it is faster, for which the script must be written",
+            commands=_BOTH,
+            wrong=f"{{name}}: {{value!r}} is not one of {', '.join(get_args(Allowed))}",
+            policy="policy",
+            policy_key="allow_changes",
+            policy_help="changes of a script's plan that may be priced, as in --allow: plan, batch-norm, batch, "
+            "checkpointing, precision, model-parallel",
+        ),
+    ] = Field(
         default=(),
         description="plan: the fastest strategy and micro-batch also where the script's own fit; batch-norm: fewer "
         "samples under BatchNorm, batch: another global batch where all accelerators cannot share the "
@@ -105,22 +310,70 @@ class Constraints(Record):
         "changes what is trained, where nothing else fits; model-parallel: a decoder split over devices where nothing "
         "else fits or it is faster, which the script must be written for",
     )
-    max_run_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        default=DEFAULT_MAX_RUN_HOURS, description="runs that take longer are not ranked"
-    )
-    max_usd_per_hour: Finite | None = Field(
-        default=None, description="limit on the price of all nodes together"
-    )
-    data_in: str | None = Field(
+    max_run_hours: Annotated[
+        float,
+        Field(gt=0, allow_inf_nan=False),
+        Limit(
+            help="leave out runs that take longer, hours",
+            unset="1440, 60 days",
+            option="max_hours",
+            wrong="max_hours: {value} is not a limit; give a finite number above 0",
+            policy="policy",
+            policy_help="runs that take longer are not considered, hours",
+        ),
+    ] = Field(default=DEFAULT_MAX_RUN_HOURS, description="runs that take longer are not ranked")
+    max_usd_per_hour: Annotated[
+        Finite | None,
+        Limit(
+            commands=(),
+            policy="job",
+            policy_help="price of all machines of the run together, USD per hour",
+        ),
+    ] = Field(default=None, description="limit on the price of all nodes together")
+    data_in: Annotated[
+        _Place | None,
+        Limit(
+            help="where the training data lie, e.g. aws:us-east-1",
+            metavar="CLOUD:REGION",
+            wrong="{name}: {value!r} is no place; give a cloud and a region, such as aws:us-east-1",
+        ),
+    ] = Field(
         default=None,
         description="where the training data lie, e.g. aws:us-east-1; None: transfer costs nothing",
     )
-    data_gb: Finite | None = Field(default=None, description="of training data; None: no copy is counted")
-    run_cost: CostAssumptions = Field(default_factory=CostAssumptions, description="what is assumed")
-    all_clouds: bool = Field(
+    data_gb: Annotated[
+        Finite | None,
+        Limit(
+            help="size of the training data, GB; each machine copies them before it starts",
+            said="{value:g} GB of data{place}",
+        ),
+    ] = Field(default=None, description="of training data; None: no copy is counted")
+    run_cost: Annotated[
+        CostAssumptions,
+        Limit(
+            commands=(),
+            said="stated: {stated}",
+            policy="policy",
+            policy_help="your own figures for what is assumed of a run's cost",
+        ),
+    ] = Field(default_factory=CostAssumptions, description="what is assumed")
+    all_clouds: Annotated[
+        bool,
+        Limit(
+            help="also the quotes of clouds such as Lambda, RunPod and Oracle",
+            policy="policy",
+            policy_help="rank the quotes of other clouds too; allowing a provider does so for it",
+        ),
+    ] = Field(
         default=False,
         description="rank the quotes of other clouds too; naming a provider does so for that one",
     )
+
+    @model_validator(mode="after")
+    def _data_have_a_size(self) -> Constraints:
+        if self.data_in is not None and self.data_gb is None:
+            raise ValueError(f"data_in: {self.data_in}: give data_gb too, the size of the data in GB")
+        return self
 
     @property
     def any_precision(self) -> bool:
@@ -131,3 +384,33 @@ class Constraints(Record):
     def any_split(self) -> bool:
         """Whether plans may split the model over devices."""
         return "model-parallel" in self.allow and not self.keep_plan
+
+
+class LimitKeywords(TypedDict, total=False):
+    """The fields of `Constraints` as keywords of `recommend`; None is the field's default."""
+
+    max_usd: float | None
+    deadline_hours: float | None
+    value_usd_per_month: float | None
+    value_usd_per_hour: float | None
+    confidence: float | None
+    providers: Names
+    regions: Names
+    purchase: Names
+    accelerators: Names
+    services: Names
+    instance_types: Names
+    exclude: Names
+    residency: Names
+    max_accelerators: int | None
+    quota: str | Path | None
+    min_network_gbit_per_s: float | None
+    no_porting: bool
+    keep_plan: bool
+    allow: Names
+    max_run_hours: float | None
+    max_usd_per_hour: float | None
+    data_in: str | None
+    data_gb: float | None
+    run_cost: CostAssumptions | None
+    all_clouds: bool

@@ -5,21 +5,25 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_type_hints
 
 from trainfare.prices.asked import asked_prices
-from trainfare.prices.constraints import Names, constraints_of
-from trainfare.prices.quota_file import read_quotas
+from trainfare.prices.constraints import read_constraints
 from trainfare.prices.sources import PriceChoice
+from trainfare_core.constraints import Constraints, LimitKeywords
 from trainfare_core.errors import CannotTellError, InputError
+from trainfare_core.limit_fields import limits_of
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from trainfare.job import TrainingJob
-    from trainfare_core.cost_assumptions import CostAssumptions
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.prices.book import PriceBook
     from trainfare_core.ranking.alternatives.why_not import WhyNot
@@ -32,43 +36,43 @@ __all__ = ["Explained", "Ranked", "profile_of", "ranked", "recommend", "why_not"
 
 _log = logging.getLogger("trainfare")
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
+
+def with_limit_keywords(function: _Function) -> _Function:
+    """Let a function's signature and docstring name each keyword of `**limits`, for `help` and notebooks."""
+    own = inspect.signature(function)
+    limits = limits_of(Constraints)
+    *others, _ = own.parameters.values()
+    types = get_type_hints(LimitKeywords)
+    keywords = [
+        inspect.Parameter(
+            limit.keyword, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=types[limit.keyword]
+        )
+        for limit in limits
+    ]
+    function.__signature__ = own.replace(parameters=[*others, *keywords])  # type: ignore[attr-defined]
+    lines = [f"            {limit.keyword}: {limit.text}" for limit in limits]
+    text, after, rest = (function.__doc__ or "").partition("\n\n    Returns:")
+    function.__doc__ = "\n".join([text, *lines]) + after + rest
+    return function
+
+
+@with_limit_keywords
 def recommend(
     job: Job,
-    providers: Names = None,
-    regions: Names = None,
-    purchase: Names = None,
-    max_usd: float | None = None,
-    deadline_hours: float | None = None,
-    objective: Objective | None = None,
+    constraints: Constraints | None = None,
     *,
-    value_usd_per_month: float | None = None,
-    value_usd_per_hour: float | None = None,
-    confidence: float = 0.9,
+    objective: Objective | None = None,
     limit: int = 30,
     max_nodes: int | None = None,
     all_regions: bool = False,
-    all_clouds: bool = False,
-    services: Names = None,
-    instance_types: Names = None,
-    accelerators: Names = None,
-    exclude: Names = None,
-    residency: Names = None,
-    max_accelerators: int | None = None,
-    quota: str | Path | None = None,
-    min_network_gbit_per_s: float | None = None,
-    no_porting: bool = False,
-    max_run_hours: float | None = None,
-    keep_plan: bool = False,
-    allow: Names = None,
-    data_in: str | None = None,
-    data_gb: float | None = None,
-    run_cost: CostAssumptions | None = None,
     price_book: PriceBook | None = None,
     lock: str | Path | None = None,
     own_prices: str | Path | None = None,
     allow_stale: bool = False,
     now: datetime | None = None,
+    **limits: Unpack[LimitKeywords],
 ) -> Recommendation:
     """
     Rank every machine that could run a job, with dollars and hours and their intervals.
@@ -82,45 +86,18 @@ def recommend(
 
     Args:
         job: a profile, a `TrainingJob` (traced now), a profile file, or a TARGET such as `train.py:job`.
-        providers: clouds; None is all.
-        regions: regions; None is all.
-        purchase: purchase options; None is on_demand, with the best spot price beside the ranking; "any" is all.
-        max_usd: budget of the whole run, USD.
-        deadline_hours: hours within which it must end.
+        constraints: the limits; None is none.
         objective: "cheapest", "fastest" or "best_value": the order of the options; None: "best_value" where
             `value_usd_per_hour` is given, else "cheapest".
-        value_usd_per_month: what having the model a month earlier is worth, USD, to say train now or wait.
-        value_usd_per_hour: what an hour is worth by which the run ends earlier, USD: "best_value" adds it to the cost.
-        confidence: chance with which budget and deadline must be kept together, 0.5 <= c < 1.
         limit: options to list, besides the cost-time front and the first of every cloud service.
         max_nodes: largest number of machines in one run, 1 to 64; None: 4, or the job's own number if larger.
         all_regions: list every region; else each machine once, at its cheapest.
-        all_clouds: rank the quotes of other clouds too, such as Lambda, RunPod and Oracle.
-        services: e.g. "sagemaker"; None is all.
-        instance_types: e.g. "p5.48xlarge", or "p5" for every size; None is all.
-        accelerators: e.g. "H100-SXM-80GB", or "H100" for every variant; None is all.
-        exclude: clouds, services, regions, instance types and accelerators to leave out.
-        residency: where the region must lie, e.g. "eu", "europe", "us"; see `region_places.lies_in`.
-        max_accelerators: of all machines of a run together.
-        quota: a TOML file of what your accounts may rent; see docs/choosing.md.
-        min_network_gbit_per_s: of one machine; unpublished networks are left out.
-        no_porting: rank only machines that run the script as it is.
-        max_run_hours: leave out runs that take longer; None: 1,440, 60 days.
-        keep_plan: only the script's own strategy, micro-batch and accumulation.
-        allow: "plan": a faster strategy or micro-batch also where the script's own fit; "batch-norm": fewer samples
-            under BatchNorm; "batch": another global batch where all accelerators cannot share the script's.
-            These two change what is trained. "checkpointing": activation checkpointing where nothing else fits, or with
-            "plan" where it is faster. "precision": another precision where it is faster, which changes rounding, and
-            weights in fewer bits where nothing else fits; a TrainingJob is traced in all of them. "model-parallel": a
-            language model split over devices where nothing else fits or it is faster; the script must be written so.
-        data_in: where the training data lie, e.g. "aws:us-east-1"; None: their transfer costs nothing.
-        data_gb: their size, GB, which each machine copies before the first step; None: not counted.
-        run_cost: what is assumed of the cost of a run; None: nothing is stated.
         price_book: prices; None loads the plug-ins.
         lock: a `trainfare.lock`: rank its prices and no others.
         own_prices: a TOML file of discounts and rates; None takes the one that TRAINFARE_OWN_PRICES names.
         allow_stale: rank also with live prices that were fetched more than 30 days ago.
         now: an aware moment to count the age of prices to; None is now.
+        limits: the limits by keyword, over those of `constraints`; names are one text or several, None is all of them.
 
     Returns:
         The ranked answer. Where nothing is feasible `options` is empty and `unknown_because` says why.
@@ -139,45 +116,27 @@ def recommend(
 
     if price_book is not None and not (lock is None and own_prices is None):
         raise InputError("price_book: with lock or own_prices it would not be used; give one of them")
-    constraints = constraints_of(
-        max_usd=max_usd,
-        deadline_hours=deadline_hours,
-        value_usd_per_month=value_usd_per_month,
-        value_usd_per_hour=value_usd_per_hour,
-        confidence=confidence,
-        providers=providers,
-        regions=regions,
-        purchase=purchase,
-        all_clouds=all_clouds,
-        services=services,
-        instance_types=instance_types,
-        accelerators=accelerators,
-        exclude=exclude,
-        residency=residency,
-        max_accelerators=max_accelerators,
-        quotas=() if quota is None else read_quotas(Path(quota)),
-        min_network_gbit_per_s=min_network_gbit_per_s,
-        no_porting=no_porting,
-        max_run_hours=max_run_hours,
-        keep_plan=keep_plan,
-        allow=allow,
-        data_in=data_in,
-        data_gb=data_gb,
-        run_cost=run_cost,
-    )
-    request = Request(constraints, objective_of(objective, constraints), limit, max_nodes, all_regions)
+    _check_is_constraints(constraints)
+    asked = read_constraints(limits, constraints)
+    request = Request(asked, objective_of(objective, asked), limit, max_nodes, all_regions)
     choice = PriceChoice(
         lock=None if lock is None else Path(lock),
         own_prices=None if own_prices is None else Path(own_prices),
         allow_stale=allow_stale,
         now=now or datetime.now(tz=timezone.utc),
     )
-    if constraints.any_precision:
+    if asked.any_precision:
         job = _in_precisions(job)
     found = ranked(job, request, choice, price_book=price_book)
     for warning in found.warnings:
         _log.warning("%s", warning)
     return found.answer
+
+
+def _check_is_constraints(given: object) -> None:
+    if not isinstance(given, Constraints | None):
+        what = f"constraints: expected Constraints, got {type(given).__name__}"
+        raise InputError(f"{what}; give a limit by its keyword, such as providers or max_usd")
 
 
 @dataclass(frozen=True, slots=True)

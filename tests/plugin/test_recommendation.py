@@ -154,7 +154,7 @@ def test_recommend_reads_a_file(tmp_path: Path) -> None:
 
 def test_names_are_taken_as_the_book_spells_them() -> None:
     """Case does not matter, one name needs no list, and filters are recorded."""
-    answer = recommend(gpt_profile(batch_size=32), "GCP", purchase="reserved_1y", price_book=PRICES)
+    answer = recommend(gpt_profile(batch_size=32), providers="GCP", purchase="reserved_1y", price_book=PRICES)
     assert {option.purchase_option for option in answer.options} == {"reserved_1y"}
     assert (answer.constraints.providers, answer.constraints.purchase) == (("gcp",), ("reserved_1y",))
 
@@ -177,7 +177,7 @@ def test_unknown_names_are_refused_with_near_ones(options: dict[str, Any], words
 def test_filters_that_leave_nothing_say_what_there_is() -> None:
     """Known names without a common price are 'no offers', and name the purchase options that exist."""
     with pytest.raises(NoOffersError, match=r"on_demand, reserved_1y"):
-        recommend(small_job(), "gcp", purchase="spot", price_book=PRICES)
+        recommend(small_job(), providers="gcp", purchase="spot", price_book=PRICES)
 
 
 @pytest.mark.parametrize(

@@ -6,18 +6,19 @@ The models are the file's format: `docs/schema/policy-1.json` is made from them.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import date
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, get_args
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from trainfare_core.candidates import MAX_NODES
+from trainfare_core.constraints import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.documents import Document, Finite, Record
+from trainfare_core.limit_fields import LimitField, PolicyTable, add_limits, limits_of
 from trainfare_core.policy.rules import LIMIT_RULES, LimitRule, OnUnknown, WaivableRule
-from trainfare_core.recommendation import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints
 
 __all__ = ["AllowList", "JobLimits", "Policy", "PolicyJob", "Waiver"]
 
@@ -29,41 +30,55 @@ JobName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0
 """Letters, digits, `_`, `.` and `-`: the name goes into file formats that give other characters a meaning."""
 
 
-class AllowList(Record):
+_LIMITS: Final = limits_of(Constraints)
+_BY_TABLE: Final = {
+    table: {limit.policy_key: limit for limit in _LIMITS if limit.limit.policy == table}
+    for table in get_args(PolicyTable)
+}
+
+
+def allow_list_base(limits: Iterable[LimitField]) -> type[Record]:
+    """Return a record with the limits of the tables `allow`; a list of names there has one at least."""
+    allowed = [limit for limit in limits if limit.limit.policy == "allow"]
+    # In the order of an error that names all keys.
+    allowed.sort(key=lambda limit: limit.policy_key == "purchase")
+    return add_limits(
+        Record,
+        allowed,
+        lambda limit: limit.policy_key,
+        lambda limit: Names if limit.takes_names else limit.info.annotation,
+    )
+
+
+if TYPE_CHECKING:
+    _AllowedLimits = Record
+else:
+    _AllowedLimits = allow_list_base(_LIMITS)
+
+
+class AllowList(_AllowedLimits):
     """Where a job may run; a list that is not given allows everything."""
 
-    providers: Names | None = Field(default=None, description='clouds, e.g. ["aws"]')
-    regions: Names | None = Field(default=None, description='e.g. ["us-east-1"]')
-    accelerators: Names | None = Field(
-        default=None, description='e.g. ["H100-SXM-80GB"], or "H100" for every variant'
-    )
-    services: Names | None = Field(default=None, description='e.g. ["ec2", "sagemaker"]')
-    instance_types: Names | None = Field(
-        default=None, description='e.g. ["p5.48xlarge"], or "p5" for every size of the family'
-    )
-    exclude: Names | None = Field(
-        default=None, description="clouds, services, regions, instance types and accelerators to leave out"
-    )
-    no_porting: bool | None = Field(
-        default=None, description="only machines that run the script as it is; not given: false"
-    )
-    purchase: Names | None = Field(
-        default=None, description='purchase options, e.g. ["on_demand", "spot"]; not given: on_demand'
-    )
+    if TYPE_CHECKING:
+
+        def __init__(self, **limits: Any) -> None: ...
 
     def over(self, general: AllowList) -> AllowList:
         """Return this list with what it does not say taken from `general`."""
         return general.model_copy(update=self.model_dump(exclude_none=True))
 
 
+def _described(table: PolicyTable, key: str, **more: Any) -> Any:
+    """Return a field with the text that `Constraints` has for a key of a policy."""
+    return Field(description=_BY_TABLE[table][key].policy_help, **more)
+
+
 class JobLimits(Record):
     """Limits of one run; at least one is given in a policy."""
 
-    max_usd: Finite | None = Field(default=None, description="cost of the whole run, USD")
-    max_hours: Finite | None = Field(default=None, description="duration of the whole run, hours")
-    max_usd_per_hour: Finite | None = Field(
-        default=None, description="price of all machines of the run together, USD per hour"
-    )
+    max_usd: Finite | None = _described("job", "max_usd", default=None)
+    max_hours: Finite | None = _described("job", "max_hours", default=None)
+    max_usd_per_hour: Finite | None = _described("job", "max_usd_per_hour", default=None)
     max_increase_usd: Finite | None = Field(
         default=None, description="increase of the cost over the base's, USD; applied where a base is given"
     )
@@ -121,9 +136,7 @@ class Policy(Document):
     """
 
     schema_version: Literal[1] = Field(default=1, description="of this format")
-    confidence: Confidence = Field(
-        default=0.9, description="probability with which max_usd and max_hours must be kept"
-    )
+    confidence: Confidence = _described("policy", "confidence", default=0.9)
     on_unknown: OnUnknown = Field(
         default="fail", description="what a check that cannot tell does: pass, warn, or fail with exit code 3"
     )
@@ -141,24 +154,14 @@ class Policy(Document):
     own_prices: Text | None = Field(
         default=None, description="TOML file of your discounts and rates, relative to the file"
     )
-    all_clouds: bool = Field(
-        default=False, description="rank the quotes of other clouds too; allowing a provider does so for it"
-    )
+    all_clouds: bool = _described("policy", "all_clouds", default=False)
     allow: AllowList = Field(default_factory=AllowList, description="where every job may run")
-    keep_plan: bool = Field(
-        default=False, description="only each script's own strategy, micro-batch and accumulation"
+    keep_plan: bool = _described("policy", "keep_plan", default=False)
+    allow_changes: tuple[Allowed, ...] = _described("policy", "allow_changes", default=())
+    max_run_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = _described(
+        "policy", "max_run_hours", default=DEFAULT_MAX_RUN_HOURS
     )
-    allow_changes: tuple[Allowed, ...] = Field(
-        default=(),
-        description="changes of a script's plan that may be priced, as in --allow: plan, batch-norm, batch, "
-        "checkpointing, precision, model-parallel",
-    )
-    max_run_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        default=DEFAULT_MAX_RUN_HOURS, description="runs that take longer are not considered, hours"
-    )
-    run_cost: CostAssumptions = Field(
-        default_factory=CostAssumptions, description="your own figures for what is assumed of a run's cost"
-    )
+    run_cost: CostAssumptions = _described("policy", "run_cost", default_factory=CostAssumptions)
     jobs: Annotated[dict[JobName, PolicyJob], Field(min_length=1)] = Field(
         description="the jobs, by name", json_schema_extra={"additionalProperties": False}
     )
@@ -174,26 +177,15 @@ class Policy(Document):
 
     def constraints_of(self, job: PolicyJob, without: Collection[str] = ()) -> Constraints:
         """Return the job's limits and allow-lists as the ranking takes them, some limits left out."""
-        allowed = job.allow.over(self.allow)
-        return Constraints(
-            max_usd=None if "max_usd" in without else job.max_usd,
-            deadline_hours=None if "max_hours" in without else job.max_hours,
-            max_usd_per_hour=None if "max_usd_per_hour" in without else job.max_usd_per_hour,
-            confidence=self.confidence_of(job),
-            providers=allowed.providers,
-            regions=allowed.regions,
-            accelerators=allowed.accelerators,
-            purchase=allowed.purchase,
-            services=allowed.services,
-            instance_types=allowed.instance_types,
-            excluded=allowed.exclude or (),
-            no_porting=bool(allowed.no_porting),
-            keep_plan=self.keep_plan,
-            allow=self.allow_changes,
-            max_run_hours=self.max_run_hours,
-            all_clouds=self.all_clouds,
-            run_cost=self.run_cost,
-        )
+        tables = {"job": job, "allow": job.allow.over(self.allow), "policy": self}
+        values = {
+            limit.name: getattr(tables[table], key)
+            for table, limits in _BY_TABLE.items()
+            for key, limit in limits.items()
+            if key not in without
+        }
+        given = {name: value for name, value in values.items() if value is not None}
+        return Constraints.model_validate({**given, "confidence": self.confidence_of(job)})
 
     def waivers_of(self, name: str) -> tuple[Waiver, ...]:
         """Return the waivers of one job."""

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainfare.cli.base import BaseOf, BaseOptions, base_of
-from trainfare.cli.check_outputs import CheckFormatOption, CheckOutputs, outputs_of, write_outputs
-from trainfare.cli.options import DecisionPriceOptions, LoaderOptions, RunLimits, grouped
+from trainfare.cli.check_outputs import CheckOutputs, outputs_of, write_outputs
+from trainfare.cli.limit_options import RunLimits
+from trainfare.cli.option_groups import Format, grouped
+from trainfare.cli.options import DecisionPriceOptions, LoaderOptions
 from trainfare.cli.policy_options import PolicyOptions
 from trainfare.cli.target import TargetOptions, profile_of
 
@@ -41,7 +43,7 @@ def check(
     target: TargetOptions,
     loader: LoaderOptions,
     base: BaseOptions,
-    output: CheckFormatOption = "table",
+    output: Format = "table",
     out: CheckOutputs = None,
 ) -> None:
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainfare.cli.base import BaseOf, of_file
 from trainfare.cli.check_outputs import Renderers
-from trainfare.cli.options import RunLimits
+from trainfare.cli.limit_options import RunLimits
 from trainfare.cli.output import output_width, warn
 from trainfare.cli.policy_options import PolicyOptions
 from trainfare.policy import PolicyFile, Pricing, check_jobs, check_one, place_of, read_policy

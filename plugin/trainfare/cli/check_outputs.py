@@ -7,17 +7,16 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias, cast, get_args
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
+from trainfare.cli.option_groups import FORMATS, Format
 from trainfare.cli.output import check_writable, write_answer
 from trainfare_core.errors import InputError, MissingExtraError
 from trainfare_providers.disk.toml_file import key_hint
 
 __all__ = [
-    "CheckFormat",
-    "CheckFormatOption",
     "CheckOutputs",
     "Output",
     "Renderers",
@@ -25,10 +24,6 @@ __all__ = [
     "write_outputs",
 ]
 
-CheckFormat: TypeAlias = Literal["table", "json", "markdown", "sarif", "junit", "github"]
-CheckFormatOption = Annotated[
-    CheckFormat, typer.Option("--format", help="output format; github: annotations of GitHub Actions")
-]
 CheckOutputs = Annotated[
     list[str] | None,
     typer.Option(
@@ -38,7 +33,7 @@ CheckOutputs = Annotated[
         help="new file to write instead of printing; with FORMAT= besides printing, may be repeated",
     ),
 ]
-Renderers: TypeAlias = Mapping[CheckFormat, Callable[[], str]]
+Renderers: TypeAlias = Mapping[Format, Callable[[], str]]
 
 _NAMED: Final = re.compile(r"([A-Za-z]+)=(.*)", re.DOTALL)
 
@@ -47,11 +42,11 @@ _NAMED: Final = re.compile(r"([A-Za-z]+)=(.*)", re.DOTALL)
 class Output:
     """One format and the file that it goes to; None is standard output."""
 
-    form: CheckFormat
+    form: Format
     path: Path | None
 
 
-def outputs_of(form: CheckFormat, given: Sequence[str] | None) -> tuple[Output, ...]:
+def outputs_of(form: Format, given: Sequence[str] | None) -> tuple[Output, ...]:
     """
     Return what to write, after checking that all of it can be; called before the work is done.
 
@@ -94,7 +89,7 @@ def write_outputs(outputs: Sequence[Output], renderers: Renderers) -> None:
 
 def _named(found: re.Match[str]) -> Output:
     form, path = found[1], found[2]
-    known = get_args(CheckFormat)
+    known = FORMATS["check"]
     if form not in known:
         raise InputError(
             f"--output {found[0]}: {form!r} is no format; {key_hint(form, known)}; write ./{found[0]} for a file "
@@ -102,4 +97,4 @@ def _named(found: re.Match[str]) -> Output:
         )
     if not path:
         raise InputError(f"--output {found[0]}: name a file after the =")
-    return Output(cast("CheckFormat", form), Path(path))
+    return Output(form, Path(path))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from trainfare.cli.options import TableOrJson
+from trainfare.cli.option_groups import Format, grouped
 from trainfare_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def decline() -> None:
 
 
 @app.command("claims")
-def claims(output: TableOrJson = "table") -> None:
+@grouped
+def claims(output: Format = "table") -> None:
     """Recompute published claims: consistent, off by how much, or impossible."""
     from trainfare.cli.decline_tables import claims_table
     from trainfare_core.decline import claims_answer
@@ -49,6 +50,7 @@ def claims(output: TableOrJson = "table") -> None:
 
 
 @app.command("forecast")
+@grouped
 def forecast(
     until: Annotated[str, typer.Option(metavar="DATE", help="last date to forecast, e.g. 2030 or 2027-06")],
     cost: Annotated[float | None, typer.Option(help="cost now, USD; forecast from published rates")] = None,
@@ -61,7 +63,7 @@ def forecast(
     law: Annotated[Literal["moore", "wright"], typer.Option(help="law to fit to --series")] = "moore",
     question: QuestionOption = "compute",
     domain: DomainOption = "language",
-    output: TableOrJson = "table",
+    output: Format = "table",
 ) -> None:
     """Forecast the cost of a run: median, 50 and 90 % intervals, and the chance that it is cheaper."""
     from trainfare.cli.decline_errors import decline_errors_as_input
@@ -81,6 +83,7 @@ def forecast(
 
 
 @app.command("wait")
+@grouped
 def wait(
     cost: Annotated[float, typer.Option(help="cost of the run now, USD")],
     value_per_month: Annotated[float, typer.Option(help="value of having the model, USD a month")],
@@ -93,7 +96,7 @@ def wait(
     run_days: Annotated[float, typer.Option(help="length of the run, days")] = 0.0,
     obsolete_years: Annotated[float, typer.Option(help="years until the model is obsolete")] = 5.0,
     confidence: Annotated[float, typer.Option(help="chance with which the decision must hold")] = 0.9,
-    output: TableOrJson = "table",
+    output: Format = "table",
 ) -> None:
     """Train now or wait: best start, break-even value and regret, over the uncertainty of the decline."""
     from trainfare.cli.decline_errors import decline_errors_as_input
@@ -119,6 +122,7 @@ def wait(
 
 
 @app.command("decompose")
+@grouped
 def decompose(
     earlier: Annotated[
         str,
@@ -131,7 +135,7 @@ def decompose(
     later: Annotated[
         str, typer.Option("--to", metavar="DATE,FLOP,USD/h,TFLOP/s,MFU[,USD]", help="the same, later")
     ],
-    output: TableOrJson = "table",
+    output: Format = "table",
 ) -> None:
     """Split a change in cost exactly between algorithm, price, hardware and utilisation."""
     from trainfare.cli.decline_errors import decline_errors_as_input
@@ -160,5 +164,5 @@ def _state(option: str, text: str) -> RunState:
         return RunState(decimal_year(parts[0]), flop, usd_per_hour, tflops * 1e12, utilisation, *stated)
 
 
-def _write(answer: Document, table: str, output: Literal["table", "json"]) -> None:
+def _write(answer: Document, table: str, output: Format) -> None:
     sys.stdout.write(answer.to_json() if output == "json" else table)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from trainfare.cli.options import DecisionPriceOptions, LoaderOptions, RunLimits, grouped
+from trainfare.cli.limit_options import RunLimits
+from trainfare.cli.option_groups import grouped
+from trainfare.cli.options import DecisionPriceOptions, LoaderOptions
 from trainfare.cli.ranking import RankingOptions
 from trainfare.estimate import EstimateRequest, Method, counted
 

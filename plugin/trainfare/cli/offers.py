@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from trainfare.cli.options import (
-    Accelerators,
-    AgedPriceOptions,
-    AllClouds,
-    Providers,
-    Purchase,
-    Regions,
-    Services,
-    grouped,
-)
+from trainfare.cli.limit_options import OfferFilters
+from trainfare.cli.option_groups import Format, grouped
+from trainfare.cli.options import AgedPriceOptions
 from trainfare.cli.output import output_width, warn
 from trainfare_core.errors import InputError
 from trainfare_core.prices.listing import Sort
@@ -27,12 +20,7 @@ __all__ = ["offers"]
 @grouped
 def offers(
     *,
-    provider: Providers = None,
-    region: Regions = None,
-    accelerator: Accelerators = None,
-    purchase: Purchase = None,
-    service: Services = None,
-    all_clouds: AllClouds = False,
+    filters: OfferFilters,
     max_usd_per_hour: Annotated[
         float | None, typer.Option(help="highest price of one machine, USD per hour")
     ] = None,
@@ -46,9 +34,7 @@ def offers(
     sort: Annotated[Sort, typer.Option(help="order of the list")] = Sort.price,
     limit: Annotated[int, typer.Option(min=0, help="offers to show; 0: all")] = 20,
     prices: AgedPriceOptions,
-    output: Annotated[
-        Literal["table", "json", "csv"], typer.Option("--format", help="output format")
-    ] = "table",
+    output: Format = "table",
 ) -> None:
     """List machines and their prices, with the date and the source of each price."""
     from trainfare.prices.sources import age_warnings, load_prices
@@ -67,13 +53,8 @@ def offers(
         sys.stdout.write(why_table(explanation, width=output_width()) if as_table else explanation.to_json())
         return
     query = Query(
-        providers=_names(provider),
-        services=_names(service),
-        regions=_names(region),
-        accelerators=_names(accelerator),
-        purchase=_names(purchase),
+        **filters.keywords(),
         max_usd_per_hour=max_usd_per_hour,
-        all_clouds=all_clouds,
         sort=sort.value,
     )
     report = select(loaded.book, query, limit=limit, problems=loaded.problems, notes=loaded.notes)
@@ -84,7 +65,3 @@ def offers(
         sys.stdout.write(offers_csv(report))
     else:
         sys.stdout.write(offers_table(report, as_of=loaded.as_of, width=output_width()))
-
-
-def _names(names: list[str] | None) -> tuple[str, ...] | None:
-    return tuple(names) if names else None

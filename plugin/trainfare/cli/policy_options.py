@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trainfare.cli.options import LoaderOptions, RunLimits
+from trainfare.cli.limit_options import RunLimits
+from trainfare.cli.options import LoaderOptions
 from trainfare_core.errors import InputError
 from trainfare_core.policy.rules import OnUnknown
 
@@ -42,10 +43,11 @@ class PolicyOptions:
         Raises:
             InputError: such an option is given.
         """
-        for each in (*dataclasses.fields(RunLimits), *dataclasses.fields(LoaderOptions)):
-            source = context.get_parameter_source(each.name)
+        names = [*RunLimits.__signature__.parameters, *inspect.signature(LoaderOptions).parameters]
+        for name in names:
+            source = context.get_parameter_source(name)
             if source is not None and source.name == "COMMANDLINE":
-                option = f"--{each.name.replace('_', '-')}"
+                option = f"--{name.replace('_', '-')}"
                 raise InputError(
                     f"nothing to check: {option} without TARGET; name a TARGET such as train.py:job, or leave "
                     f"{option} to the policy"

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from trainfare.cli.options import JobArgument, LoaderOptions, TableOrJson, grouped
+from trainfare.cli.option_groups import Format, grouped
+from trainfare.cli.options import JobArgument, LoaderOptions
 from trainfare.cli.target import TargetOptions, profile_of
 
 __all__ = ["predict"]
@@ -36,7 +37,7 @@ def predict(
     ] = "auto",
     target: TargetOptions,
     loader: LoaderOptions,
-    output: TableOrJson = "table",
+    output: Format = "table",
 ) -> None:
     """Predict one optimizer step of a job on a machine: time, throughput and memory with 80 % intervals."""
     from trainfare.report.prediction import prediction_text

@@ -6,7 +6,8 @@ import sys
 
 import typer
 
-from trainfare.cli.options import PriceOptions, TableOrJson, grouped
+from trainfare.cli.option_groups import Format, grouped
+from trainfare.cli.options import PriceOptions
 from trainfare.cli.output import output_width
 from trainfare.cli.prices_lock import lock
 from trainfare.cli.prices_quotas import quotas
@@ -31,7 +32,7 @@ def prices() -> None:
 
 @app.command("status")
 @grouped
-def status(*, prices: PriceOptions, output: TableOrJson = "table") -> None:
+def status(*, prices: PriceOptions, output: Format = "table") -> None:
     """Show rows, dates, ages and rejected rows of every cloud service: live, shipped or locked prices."""
     from trainfare.prices.sources import load_prices
     from trainfare.report.price_status import status_table

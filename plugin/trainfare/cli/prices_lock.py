@@ -8,17 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from trainfare.cli.options import (
-    Accelerators,
-    AllowStale,
-    AsOf,
-    OwnPrices,
-    Providers,
-    Purchase,
-    Regions,
-    Services,
-    moment,
-)
+from trainfare.cli.limit_options import LockFilterOptions
+from trainfare.cli.option_groups import grouped
+from trainfare.cli.options import AllowStale, AsOf, OwnPrices, moment
 from trainfare.cli.output import warn
 from trainfare.prices.lock import LOCK_FILE, LockHeader, lock_text, read_lock
 from trainfare.prices.sources import OnStale, PriceChoice
@@ -27,24 +19,19 @@ from trainfare_core.errors import InputError, PriceLockError
 
 __all__ = ["lock"]
 
-
+@grouped
 def lock(
-    provider: Providers = None,
-    service: Services = None,
-    region: Regions = None,
-    accelerator: Accelerators = None,
-    purchase: Purchase = None,
+    *,
+    only: LockFilterOptions,
     own_prices: OwnPrices = None,
-    allow_stale: AllowStale = False,  # noqa: FBT002 - typer makes a flag of it
+    allow_stale: AllowStale = False,
     max_price_age_days: Annotated[
         int, typer.Option(min=0, help="commands that use the lock warn or fail once its prices are older")
     ] = 30,
     on_stale: Annotated[OnStale, typer.Option(help="what they do then")] = "warn",
     as_of: AsOf = None,
     out: Annotated[Path, typer.Option("--output", "-o", help="lock file to write")] = Path(LOCK_FILE),
-    replace: Annotated[  # noqa: FBT002 - typer makes a flag of it
-        bool, typer.Option("--replace", help="overwrite an existing lock")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="overwrite an existing lock")] = False,
 ) -> None:
     """Write the prices that match, with their sources, dates and hashes, to a file for version control."""
     from trainfare.prices.sources import age_warnings, load_prices
@@ -54,13 +41,8 @@ def lock(
     _check_place(out, replace=replace)
     choice = PriceChoice(own_prices=own_prices, allow_stale=allow_stale, now=moment(as_of))
     loaded = load_prices(choice=choice)
-    names: dict[str, Any] = {
-        "providers": provider or None,
-        "services": service or None,
-        "regions": region or None,
-        "accelerators": accelerator or None,
-        "purchase": purchase or None,
-    }
+    asked = only.keywords()
+    names: dict[str, Any] = {name: asked.get(name) for name in OfferFilters.model_fields}
     filters = OfferFilters(**names).resolve(loaded.book)
     book = filters.apply(loaded.book)
     warn((*loaded.problems, *age_warnings(loaded, book, choice)))

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from trainfare.cli.options import Providers
+from trainfare.cli.limit_options import option_of
 from trainfare.cli.output import check_writable, warn, write_answer
 
 __all__ = ["quotas"]
 
 
 def quotas(
-    provider: Providers = None,
+    provider: Annotated[list[str] | None, option_of("providers")] = None,
     out: Annotated[
         Path | None, typer.Option("--output", "-o", help="file to write; default: standard output")
     ] = None,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
-from trainfare.cli.options import CacheFolder, Providers, TableOrJson
+from trainfare.cli.limit_options import option_of
+from trainfare.cli.option_groups import Format, grouped
+from trainfare.cli.options import CacheFolder
 from trainfare.cli.update_progress import update_progress
 from trainfare.report.escape import terminal_text
 from trainfare_core.errors import PricesUnavailableError
@@ -17,7 +20,12 @@ __all__ = ["update", "update_table"]
 FAILED_EXIT = PricesUnavailableError.exit_code
 
 
-def update(provider: Providers = None, cache: CacheFolder = None, output: TableOrJson = "table") -> None:
+@grouped
+def update(
+    provider: Annotated[list[str] | None, option_of("providers")] = None,
+    cache: CacheFolder = None,
+    output: Format = "table",
+) -> None:
     """Fetch today's prices; a cloud that fails keeps its last good prices and their age, and the exit code is 3."""
     from trainfare_providers.disk.cache import BookCache
 

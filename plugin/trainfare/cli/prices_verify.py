@@ -6,7 +6,8 @@ import sys
 
 import typer
 
-from trainfare.cli.options import CacheFolder, LockFile, TableOrJson
+from trainfare.cli.option_groups import Format, grouped
+from trainfare.cli.options import CacheFolder, LockFile
 from trainfare.prices.verify import PricesVerification, verify_prices
 from trainfare.report.escape import terminal_text
 from trainfare_core.errors import PricesUnavailableError
@@ -16,7 +17,8 @@ __all__ = ["verify", "verify_table"]
 FAILED_EXIT = PricesUnavailableError.exit_code
 
 
-def verify(lock: LockFile = None, cache: CacheFolder = None, output: TableOrJson = "table") -> None:
+@grouped
+def verify(lock: LockFile = None, cache: CacheFolder = None, output: Format = "table") -> None:
     """Check hashes, schema, row counts and plausibility of every price list on disk; exit 3 if one fails."""
     from trainfare_providers.disk.cache import BookCache
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from trainfare.cli.options import grouped
+from trainfare.cli.option_groups import grouped
 from trainfare.cli.target import TargetOptions
 from trainfare.report.escape import terminal_text
 from trainfare.report.wording import of_the_work, short_count

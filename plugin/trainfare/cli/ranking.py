@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trainfare.cli.options import DecisionPriceOptions, Objectives, OutputFile, RunLimits, ValuePerHour
+from trainfare.cli.limit_options import RunLimits, option_of
+from trainfare.cli.option_groups import Format
+from trainfare.cli.options import DecisionPriceOptions, Objectives, OutputFile
 from trainfare.cli.output import check_writable, warn, write_answer
 from trainfare_core.errors import NothingFitsError
 
@@ -28,13 +30,8 @@ class RankingOptions:
         Objectives | None,
         typer.Option(help="order of the ranking; default: best_value with --value-per-hour, else cheapest"),
     ] = None
-    value_per_hour: ValuePerHour = None
-    value_per_month: Annotated[
-        float | None,
-        typer.Option(
-            help="value of having the model one month earlier, USD; decides whether to train now or wait"
-        ),
-    ] = None
+    value_per_hour: Annotated[float | None, option_of("value_usd_per_hour")] = None
+    value_per_month: Annotated[float | None, option_of("value_usd_per_month")] = None
     limit: Annotated[
         int | None,
         typer.Option(
@@ -50,9 +47,7 @@ class RankingOptions:
     details: Annotated[
         bool, typer.Option("--details", help="show the whole report, not only its first screen")
     ] = False
-    output: Annotated[
-        Literal["table", "json", "markdown", "html"], typer.Option("--format", help="output format")
-    ] = "table"
+    output: Format = "table"
     out: OutputFile = None
 
     def answer(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainfare.cli.options import DecisionPriceOptions, JobArgument, LoaderOptions, RunLimits, grouped
+from trainfare.cli.limit_options import RunLimits
+from trainfare.cli.option_groups import grouped
+from trainfare.cli.options import DecisionPriceOptions, JobArgument, LoaderOptions
 from trainfare.cli.ranking import RankingOptions
 from trainfare.cli.target import TargetOptions, profile_of
 

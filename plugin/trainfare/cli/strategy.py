@@ -5,29 +5,14 @@ from __future__ import annotations
 import sys
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trainfare.cli.limit_options import StrategyLimits, hours_of, option_of
 from trainfare.cli.model_options import with_options_of
-from trainfare.cli.options import (
-    Accelerators,
-    Allow,
-    Deadline,
-    DecisionPriceOptions,
-    Excluded,
-    InstanceTypes,
-    KeepPlan,
-    MaxNodes,
-    NoPorting,
-    OutputFile,
-    Providers,
-    RankedPurchase,
-    Regions,
-    Services,
-    grouped,
-    hours_of,
-)
+from trainfare.cli.option_groups import Format, grouped
+from trainfare.cli.options import DecisionPriceOptions, OutputFile
 from trainfare.cli.output import check_writable, warn, write_answer
 from trainfare.cli.target import TargetOptions
 from trainfare.job import script_of
@@ -44,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["strategy"]
 
-StrategyFormat: TypeAlias = Literal["table", "json", "html"]
-
 
 @grouped
 @with_options_of(Question, leave_out=("deadline_hours",))
@@ -59,7 +42,7 @@ def strategy(
         ),
     ] = None,
     *,
-    deadline: Deadline = None,
+    deadline: Annotated[str | None, option_of("deadline_hours")] = None,
     pilot: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,20 +50,10 @@ def strategy(
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML with the same names as the flags")] = None,
-    provider: Providers = None,
-    service: Services = None,
-    region: Regions = None,
-    instance_type: InstanceTypes = None,
-    accelerator: Accelerators = None,
-    exclude: Excluded = None,
-    no_porting: NoPorting = False,
-    purchase: RankedPurchase = None,
-    max_nodes: MaxNodes = None,
-    keep_plan: KeepPlan = False,
-    allow: Allow = None,
+    limits: StrategyLimits,
     prices: DecisionPriceOptions,
     target: TargetOptions,
-    output: Annotated[StrategyFormat, typer.Option("--format", help="output format")] = "table",
+    output: Format = "table",
     out: OutputFile = None,
     **fields: Any,
 ) -> None:
@@ -100,11 +73,11 @@ def strategy(
     choice = prices.choice()
     path = Path(job) if is_toml else config
     flags = {
-        **fields, "deadline_hours": hours_of(deadline), "providers": provider, "regions": region,
-        "services": service, "instance_types": instance_type, "accelerators": accelerator, "exclude": exclude,
-        "no_porting": no_porting or None, "keep_plan": keep_plan or None, "allow": allow,
-        "purchase": purchase, "max_nodes": max_nodes,
-    }  # fmt: skip
+        **fields,
+        **limits.keywords(),
+        "deadline_hours": hours_of(deadline),
+        "max_nodes": limits.max_nodes,
+    }
     given = {name: value for name, value in flags.items() if value is not None}
     base = {} if path is None else read_strategy_file(path)
     request = request_of({**base, **given}, "the flags" if path is None else str(path))
@@ -182,7 +155,7 @@ def _answer(
         return found, loaded.as_of
 
 
-def _rendered(answer: MethodsAnswer, output: StrategyFormat, as_of: date, *, to_file: bool) -> str:
+def _rendered(answer: MethodsAnswer, output: Format, as_of: date, *, to_file: bool) -> str:
     if output == "json":
         return answer.to_json()
     if output == "html":

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from trainfare.cli.options import (
-    DecisionPriceOptions,
-    JobArgument,
-    LoaderOptions,
-    Objectives,
-    RunLimits,
-    ValuePerHour,
-    grouped,
-)
+from trainfare.cli.limit_options import RunLimits, option_of
+from trainfare.cli.option_groups import Format, grouped
+from trainfare.cli.options import DecisionPriceOptions, JobArgument, LoaderOptions, Objectives
 from trainfare.cli.output import output_width, warn
 from trainfare.cli.target import TargetOptions, profile_of
 
@@ -37,11 +31,11 @@ def why(
         Objectives | None,
         typer.Option(help="what the machine is compared with; default: as in recommend"),
     ] = None,
-    value_per_hour: ValuePerHour = None,
+    value_per_hour: Annotated[float | None, option_of("value_usd_per_hour")] = None,
     prices: DecisionPriceOptions,
     target: TargetOptions,
     loader: LoaderOptions,
-    output: Annotated[Literal["table", "json"], typer.Option("--format", help="output format")] = "table",
+    output: Format = "table",
 ) -> None:
     """Say why a machine is not the answer: what rejects it, with figures, or by how much it loses."""
     from trainfare.recommendation import why_not

@@ -64,18 +64,14 @@ def _check_prices(settings: MeterSettings, limit_s: float) -> None:
 
 def _recommend(profile: JobProfile, settings: MeterSettings) -> Recommendation:
     _import_polars()
+    from trainfare.prices.constraints import read_constraints
     from trainfare.recommendation import recommend
+    from trainfare_core.constraints import Constraints
+    from trainfare_core.limit_fields import take_limits
 
     return recommend(
         profile,
-        providers=settings.providers,
-        regions=settings.regions,
-        purchase=settings.purchase,
-        max_usd=settings.budget_usd,
-        deadline_hours=settings.deadline_hours,
-        value_usd_per_month=settings.value_usd_per_month,
-        value_usd_per_hour=settings.value_usd_per_hour,
-        quota=settings.quota,
+        read_constraints({**take_limits(Constraints, settings), "max_usd": settings.budget_usd}),
         lock=settings.price_lock,
         own_prices=settings.own_prices,
         # The end of a run is no place for a question; the report marks stale prices and states their age.

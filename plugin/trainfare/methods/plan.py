@@ -16,10 +16,12 @@ from typing import TypeAlias
 
 from trainfare.methods.request import MethodsRequest, filled_from
 from trainfare.methods.step_change import DescribedJob, StepChange, Tracer
-from trainfare.prices.constraints import constraints_of, used_prices, with_book_names
+from trainfare.prices.constraints import read_constraints, used_prices, with_book_names
+from trainfare_core.constraints import Constraints
 from trainfare_core.errors import CannotTellError, InputError, InternalError, TargetError, TrainfareError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.limit_fields import take_limits
 from trainfare_core.methods.amounts import Amount, amount_of
 from trainfare_core.methods.answer import MethodsAnswer
 from trainfare_core.methods.draws import Found, Priced, ReachedBy
@@ -32,7 +34,7 @@ from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
-from trainfare_core.recommendation import Constraints, Option
+from trainfare_core.recommendation import Option
 
 __all__ = ["answer_methods", "prices_of"]
 
@@ -58,22 +60,7 @@ def prices_of(request: MethodsRequest, book: PriceBook) -> PriceBook:
 
 
 def _limits(request: MethodsRequest, book: PriceBook) -> Constraints:
-    asked = constraints_of(
-        max_usd=request.max_usd,
-        deadline_hours=request.deadline_hours,
-        confidence=request.confidence,
-        providers=request.providers,
-        regions=request.regions,
-        purchase=request.purchase,
-        services=request.services,
-        instance_types=request.instance_types,
-        accelerators=request.accelerators,
-        exclude=request.exclude,
-        no_porting=request.no_porting,
-        keep_plan=request.keep_plan,
-        allow=request.allow,
-    )
-    return with_book_names(asked, book)
+    return with_book_names(read_constraints(take_limits(Constraints, request)), book)
 
 
 def answer_methods(

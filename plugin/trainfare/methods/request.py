@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from trainfare.methods.step_change import DescribedJob
+from trainfare_core.constraints import Constraints, NameList
 from trainfare_core.errors import InputError
+from trainfare_core.limit_fields import LimitField, add_limits, limits_of
 from trainfare_core.methods.question import Question
 from trainfare_providers.disk.files import read_input
 from trainfare_providers.disk.toml_file import parse_toml
@@ -20,31 +22,30 @@ MAX_FILE_BYTES = 2**20
 """A request has a few lines; a larger file is another one, named by mistake."""
 
 
-def _listed(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
+def strategy_request_base(limits: Iterable[LimitField]) -> type[Question]:
+    """Return a question with the limits that `trainfare strategy` knows; changes of the plan are checked later."""
+    return add_limits(
+        Question,
+        (limit for limit in limits if "strategy" in limit.limit.commands),
+        lambda limit: limit.keyword,
+        lambda limit: NameList if limit.takes_names else limit.info.annotation,
+    )
 
 
-Names = Annotated[tuple[str, ...] | None, BeforeValidator(_listed)]
+if TYPE_CHECKING:
+    _QuestionWithLimits = Question
+else:
+    _QuestionWithLimits = strategy_request_base(limits_of(Constraints))
 
 
-class MethodsRequest(Question):
+class MethodsRequest(_QuestionWithLimits):
     """A question with the job that it is about and the machines that may be rented."""
 
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Any) -> None: ...
+
     target: str | None = Field(default=None, description='the job, e.g. "train.py:job"')
-    providers: Names = Field(default=None, description="clouds; None: all")
-    regions: Names = Field(default=None, description="None: all")
-    services: Names = Field(default=None, description="None: all")
-    instance_types: Names = Field(default=None, description="None: all")
-    accelerators: Names = Field(default=None, description="None: all")
-    exclude: Names = Field(
-        default=None, description="clouds, services, regions, instance types and accelerators to leave out"
-    )
-    no_porting: bool = Field(default=False, description="only machines that run the script as it is")
-    purchase: Names = Field(default=None, description="None: on_demand; any: all")
-    keep_plan: bool = Field(
-        default=False, description="only the script's own strategy, micro-batch and accumulation"
-    )
-    allow: Names = Field(default=None, description="changes of the script's plan: plan, batch-norm, batch")
     max_nodes: Annotated[int, Field(strict=True, ge=1, le=64)] | None = Field(
         default=None, description="machines in one run; None: 4, or the job's own number if larger"
     )

@@ -98,22 +98,14 @@ def main() -> None:
 
 def _answer(question: PriceQuestion) -> float | None:
     from trainfare.prices.asked import asked_prices
-    from trainfare.prices.constraints import constraints_of
-    from trainfare.prices.quota_file import read_quotas
+    from trainfare.prices.constraints import read_constraints
     from trainfare.prices.sources import PriceChoice, load_prices
+    from trainfare_core.constraints import Constraints
+    from trainfare_core.limit_fields import take_limits
 
     lock, own_prices = (None if name is None else Path(name) for name in (question.lock, question.own_prices))
     choice = PriceChoice(lock=lock, own_prices=own_prices, allow_stale=True)
     if question.machine is not None:
         return float(load_prices(choice=choice).book.find(question.machine).usd_per_hour)
-    constraints = constraints_of(
-        max_usd=None,
-        deadline_hours=None,
-        confidence=0.9,
-        providers=question.providers,
-        regions=question.regions,
-        purchase=question.purchase,
-        quotas=() if question.quota is None else read_quotas(Path(question.quota)),
-    )
-    asked_prices(constraints, choice)
+    asked_prices(read_constraints(take_limits(Constraints, question)), choice)
     return None

@@ -1,26 +1,19 @@
-"""Check the constraints of a request, and spell its names as the price book does."""
+"""Read the constraints of a request, and spell its names as the price book does."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Final, TypeAlias, cast, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from trainfare_core.errors import InputError, NoOffersError
+from trainfare_core.errors import NoOffersError
 
 if TYPE_CHECKING:
-    from trainfare_core.cost_assumptions import CostAssumptions
+    from trainfare_core.constraints import Constraints, QuotaLimit
     from trainfare_core.prices.book import PriceBook
-    from trainfare_core.recommendation import Allowed, Constraints, QuotaLimit
 
-__all__ = ["Names", "constraints_of", "used_prices", "with_book_names"]
-
-_PLACE: Final = re.compile(r"[a-z0-9_-]+:[A-Za-z0-9_-]+")
-"""A cloud and a region."""
-
-Names: TypeAlias = "str | Sequence[str] | None"
+__all__ = ["read_constraints", "used_prices", "with_book_names"]
 
 
 def used_prices(book: PriceBook, asked: Constraints) -> PriceBook:
@@ -30,93 +23,26 @@ def used_prices(book: PriceBook, asked: Constraints) -> PriceBook:
     return offers_asked_for(book, asked)
 
 
-def constraints_of(
-    *,
-    max_usd: float | None,
-    deadline_hours: float | None,
-    confidence: float,
-    value_usd_per_month: float | None = None,
-    value_usd_per_hour: float | None = None,
-    providers: Names = None,
-    regions: Names = None,
-    purchase: Names = None,
-    all_clouds: bool = False,
-    services: Names = None,
-    instance_types: Names = None,
-    accelerators: Names = None,
-    exclude: Names = None,
-    residency: Names = None,
-    max_accelerators: int | None = None,
-    quotas: Sequence[QuotaLimit] = (),
-    min_network_gbit_per_s: float | None = None,
-    no_porting: bool = False,
-    max_run_hours: float | None = None,
-    keep_plan: bool = False,
-    allow: Names = None,
-    data_in: str | None = None,
-    data_gb: float | None = None,
-    run_cost: CostAssumptions | None = None,
-) -> Constraints:
+def read_constraints(keywords: Mapping[str, Any], base: Constraints | None = None) -> Constraints:
     """
-    Check the numbers a user gave; names are kept as typed, for `with_book_names`.
+    Check the limits that a user gave, and read the file of quotas that they name; names are kept as typed.
+
+    Args:
+        keywords: as `recommend` takes them, see `LimitKeywords`; None is not given.
+        base: has what is not given; None takes the defaults.
 
     Raises:
-        InputError: not finite, negative, or a confidence outside [0.5, 1).
+        InputError: a value that cannot be used, or the file of quotas cannot be read.
+        TypeError: a keyword that there is none of.
     """
-    from trainfare_core.cost_assumptions import CostAssumptions
-    from trainfare_core.recommendation import DEFAULT_MAX_RUN_HOURS, Constraints
+    from trainfare.prices.quota_file import read_quotas
+    from trainfare_core.constraints import Constraints
+    from trainfare_core.limit_fields import parse_limits
 
-    given = (
-        ("max_usd", max_usd),
-        ("deadline_hours", deadline_hours),
-        ("value_usd_per_month", value_usd_per_month),
-        ("value_usd_per_hour", value_usd_per_hour),
-        ("min_network_gbit_per_s", min_network_gbit_per_s),
-        ("data_gb", data_gb),
-    )
-    for name, value in given:
-        if value is not None and not (math.isfinite(value) and value >= 0):
-            msg = f"{name}: {value} is not a limit; give a finite number that is not negative"
-            raise InputError(msg)
-    if max_run_hours is not None and not (math.isfinite(max_run_hours) and max_run_hours > 0):
-        raise InputError(f"max_hours: {max_run_hours} is not a limit; give a finite number above 0")
-    if max_accelerators is not None and max_accelerators < 1:
-        raise InputError(f"max_accelerators: {max_accelerators} is not a limit; give 1 or more")
-    if data_in is not None and _PLACE.fullmatch(data_in) is None:
-        raise InputError(
-            f"data_in: {data_in!r} is no place; give a cloud and a region, such as aws:us-east-1"
-        )
-    if data_in is not None and data_gb is None:
-        raise InputError(f"data_in: {data_in}: give data_gb too, the size of the data in GB")
-    if not 0.5 <= confidence < 1:
-        msg = f"confidence: {confidence} is not between 0.5 and 1; 0.9 means nine runs in ten"
-        raise InputError(msg)
-    return Constraints(
-        max_usd=max_usd,
-        deadline_hours=deadline_hours,
-        value_usd_per_month=value_usd_per_month,
-        value_usd_per_hour=value_usd_per_hour,
-        confidence=confidence,
-        providers=_several(providers),
-        regions=_several(regions),
-        purchase=_several(purchase),
-        all_clouds=all_clouds,
-        services=_several(services),
-        instance_types=_several(instance_types),
-        accelerators=_several(accelerators),
-        excluded=_several(exclude) or (),
-        residency=_several(residency),
-        max_accelerators=max_accelerators,
-        quotas=tuple(quotas),
-        min_network_gbit_per_s=min_network_gbit_per_s,
-        no_porting=no_porting,
-        max_run_hours=DEFAULT_MAX_RUN_HOURS if max_run_hours is None else max_run_hours,
-        keep_plan=keep_plan,
-        allow=_allowed(allow),
-        data_in=data_in,
-        data_gb=data_gb,
-        run_cost=run_cost or CostAssumptions(),
-    )
+    given = dict(keywords)
+    if given.get("quota") is not None:
+        given["quota"] = read_quotas(Path(given["quota"]))
+    return parse_limits(Constraints, given, base)
 
 
 def with_book_names(asked: Constraints, book: PriceBook) -> Constraints:
@@ -223,20 +149,3 @@ def _quotas_with_names(quotas: Iterable[QuotaLimit], book: PriceBook) -> Iterato
                 "purchase": purchase,
             }
         )
-
-
-def _allowed(names: Names) -> tuple[Allowed, ...]:
-    from trainfare_core.recommendation import Allowed
-
-    known = get_args(Allowed)
-    found = tuple(dict.fromkeys(_several(names) or ()))
-    for name in found:
-        if name not in known:
-            raise InputError(f"allow: {name!r} is not one of {', '.join(known)}")
-    return cast("tuple[Allowed, ...]", found)
-
-
-def _several(names: Names) -> tuple[str, ...] | None:
-    if names is None:
-        return None
-    return (names,) if isinstance(names, str) else tuple(names)

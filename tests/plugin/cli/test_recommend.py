@@ -15,7 +15,7 @@ import pytest
 from builders.profiles import gpt_profile
 from builders.toy_market import small_job
 from trainfare.cli import main
-from trainfare.cli.options import hours_of
+from trainfare.cli.limit_options import hours_of
 from trainfare_core.errors import InputError
 from trainfare_core.ranking.alternatives.why_not import WhyNot
 from trainfare_core.recommendation import Recommendation

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from builders.offers import small_market
-from trainfare.prices.constraints import constraints_of, with_book_names
+from trainfare.prices.constraints import read_constraints, with_book_names
 from trainfare_core.errors import InputError, NoOffersError
 from trainfare_core.recommendation import Constraints
 
 
 def asked_for(**names: Any) -> Constraints:
-    return constraints_of(**{"max_usd": None, "deadline_hours": None, "confidence": 0.9, **names})
+    return read_constraints(names)
 
 
 def test_names_become_those_of_the_book() -> None:

@@ -141,10 +141,10 @@ def test_own_prices_reach_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     path = tmp_path / "own.toml"
     path.write_text('[[discount]]\nname = "half"\nprovider = "gcp"\npercent = 50\n', encoding="utf-8")
-    listed = recommend(small_job(), "gcp", purchase="on_demand", now=NOW)
-    mine = recommend(small_job(), "gcp", purchase="on_demand", now=NOW, own_prices=path)
+    listed = recommend(small_job(), providers="gcp", purchase="on_demand", now=NOW)
+    mine = recommend(small_job(), providers="gcp", purchase="on_demand", now=NOW, own_prices=path)
     monkeypatch.setenv("TRAINFARE_OWN_PRICES", str(path))
-    assert recommend(small_job(), "gcp", purchase="on_demand", now=NOW) == mine
+    assert recommend(small_job(), providers="gcp", purchase="on_demand", now=NOW) == mine
     assert mine.options[0].price_source_class == "own"
     assert min(o.usd_per_hour for o in mine.options) == pytest.approx(
         min(o.usd_per_hour for o in listed.options) / 2
