@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from string import Formatter
+from typing import Any, Final
 
 from trainfare.report.price_age import PriceDate, price_age
 from trainfare.report.wording import (
@@ -15,11 +18,13 @@ from trainfare.report.wording import (
     usd,
 )
 from trainfare_core.clouds import service_label
+from trainfare_core.constraints import Constraints
 from trainfare_core.figures import counted, hours_text, percent
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles
+from trainfare_core.limit_fields import LimitField, limits_of
 from trainfare_core.prediction.roofline.coefficients import PATHS, calibration
-from trainfare_core.recommendation import Constraints, JobSummary, Option, PriceBookFacts, Recommendation
+from trainfare_core.recommendation import JobSummary, Option, PriceBookFacts, Recommendation
 
 __all__ = [
     "BookLine",
@@ -108,43 +113,52 @@ def basis_note(recommendation: Recommendation, profile: JobProfile | None) -> st
 
 
 def constraints_text(asked: Constraints) -> str:
-    """Return the constraints as one line, empty where there are none."""
-    parts = [f"at most {usd(asked.max_usd)}"] if asked.max_usd is not None else []
-    if asked.deadline_hours is not None:
-        parts.append(f"within {hours_text(asked.deadline_hours, 4)}")
-    if parts:
-        parts.append(f"kept with a probability of at least {percent(asked.confidence)}")
-    if asked.value_usd_per_hour is not None:
-        parts.append(f"each hour less is worth {usd(asked.value_usd_per_hour)}")
-    if asked.value_usd_per_month is not None:
-        parts.append(f"having the model a month earlier is worth {usd(asked.value_usd_per_month)}")
-    purchase = None if asked.purchase is None else tuple(purchase_label(value) for value in asked.purchase)
-    named = (
-        ("cloud", asked.providers),
-        ("service", asked.services),
-        ("region", asked.regions),
-        ("residency", asked.residency),
-        ("instance type", asked.instance_types),
-        ("accelerator", asked.accelerators),
-        ("without", asked.excluded or None),
-        ("purchase", purchase),
-    )
-    parts += [f"{name}: {', '.join(values) or 'none'}" for name, values in named if values is not None]
-    if asked.data_gb is not None:
-        where = "" if asked.data_in is None else f" in {asked.data_in}"
-        parts.append(f"{asked.data_gb:g} GB of data{where}")
-    if asked.run_cost.model_dump(exclude_unset=True, exclude_none=True):
-        stated = asked.run_cost.model_dump(exclude_unset=True, exclude_none=True)
-        parts.append(f"stated: {', '.join(f'{name} = {value:g}' for name, value in stated.items())}")
-    if asked.max_accelerators is not None:
-        parts.append(f"at most {asked.max_accelerators} accelerators")
-    if asked.quotas:
-        parts.append(f"{len(asked.quotas)} quota{'' if len(asked.quotas) == 1 else 's'} of your accounts")
-    if asked.min_network_gbit_per_s is not None:
-        parts.append(f"a network of at least {asked.min_network_gbit_per_s:g} Gbit/s")
-    if asked.no_porting:
-        parts.append("only machines that run the script as it is")
-    return "; ".join(parts)
+    """Return the constraints as one line, empty where there are none; each in the words beside its field."""
+    limits = [limit for limit in limits_of(Constraints) if limit.limit.said and _is_said(limit, asked)]
+    limits.sort(key=lambda limit: _ORDER.index(limit.name) if limit.name in _ORDER else len(_ORDER))
+    return "; ".join(_say(limit, asked) for limit in limits)
+
+
+_ORDER: Final = (
+    "max_usd", "deadline_hours", "confidence", "value_usd_per_hour", "value_usd_per_month", "providers", "services",
+    "regions", "residency", "instance_types", "accelerators", "excluded", "purchase", "data_gb", "run_cost",
+    "max_accelerators", "quotas", "min_network_gbit_per_s", "no_porting",
+)  # fmt: skip
+"""Of the constraints in their line; others follow."""
+
+
+def _is_said(limit: LimitField, asked: Constraints) -> bool:
+    """Return whether a limit was given; the probability is about budget and deadline."""
+    if limit.name == "confidence":
+        return asked.max_usd is not None or asked.deadline_hours is not None
+    if limit.name == "run_cost":
+        return bool(_stated(asked))
+    return bool(getattr(asked, limit.name) != limit.info.default)
+
+
+def _stated(asked: Constraints) -> dict[str, float]:
+    stated: dict[str, float] = asked.run_cost.model_dump(exclude_unset=True, exclude_none=True)
+    return stated
+
+
+_FORMS: Final[Mapping[str, Callable[[Any, Constraints], object]]] = {
+    "value": lambda value, _: value,
+    "usd": lambda value, _: usd(value),
+    "hours": lambda value, _: hours_text(value, 4),
+    "percent": lambda value, _: percent(value),
+    "names": lambda value, _: ", ".join(value) or "none",
+    "purchase": lambda value, _: ", ".join(purchase_label(name) for name in value) or "none",
+    "quotas": lambda value, _: f"{len(value)} quota{'' if len(value) == 1 else 's'}",
+    "place": lambda _, asked: "" if asked.data_in is None else f" in {asked.data_in}",
+    "stated": lambda _, asked: ", ".join(f"{name} = {value:g}" for name, value in _stated(asked).items()),
+}
+"""The forms of a limit's value that its words may name."""
+
+
+def _say(limit: LimitField, asked: Constraints) -> str:
+    value, words = getattr(asked, limit.name), limit.limit.said
+    names = [name for _, name, _, _ in Formatter().parse(words) if name]
+    return words.format(**{name: _FORMS[name](value, asked) for name in names})
 
 
 def measured_phases(measured: MeasuredStep) -> tuple[tuple[str, Quantiles | None], ...]:
