@@ -25,7 +25,7 @@ from trainfare.report.policy import (
 )
 from trainfare_core.errors import InputError
 from trainfare_core.policy.check import PolicyCheck, policy_check
-from trainfare_core.policy.policy import AllowList, Policy, PolicyJob
+from trainfare_core.policy.policy import Policy, PolicyJob
 from trainfare_core.policy.rules import OnUnknown
 from trainfare_providers.disk.toml_file import key_hint
 
@@ -72,34 +72,16 @@ def target_answer(
         TrainfareError: it cannot be checked.
     """
     asked = limits.constraints()
-    job = PolicyJob(
-        target=target,
-        max_usd=asked.max_usd,
-        max_hours=asked.deadline_hours,
-        allow=AllowList(
-            providers=asked.providers,
-            services=asked.services,
-            regions=asked.regions,
-            instance_types=asked.instance_types,
-            accelerators=asked.accelerators,
-            exclude=asked.excluded or None,
-            no_porting=asked.no_porting,
-            purchase=asked.purchase,
-        ),
-    )
+    job = PolicyJob(target=target, max_usd=asked.max_usd, max_hours=asked.deadline_hours)
     policy = Policy(
         confidence=asked.confidence,
         on_unknown=on_unknown,
         max_nodes=limits.max_nodes,
-        all_clouds=asked.all_clouds,
-        keep_plan=asked.keep_plan,
-        allow_changes=asked.allow,
-        max_run_hours=asked.max_run_hours,
         jobs={_NAME: job},
     )
     loaded = load_prices(choice=choice)
     pricing = Pricing(loaded, choice, lambda _target: profile(), lambda _name, prices: base(prices))
-    found = check_one(policy, _NAME, pricing, target)
+    found = check_one(policy, _NAME, pricing, target, asked)
     warn(finding.message for finding in found.findings if finding.level == "warning")
     checked = found.check
     if checked is None:  # only a job of a policy can be reported as not checked

@@ -17,6 +17,7 @@ from trainfare_core.policy.policy import Policy
 
 if TYPE_CHECKING:
     from trainfare_core.changes.explain_change import PricedJob, UnknownJob
+    from trainfare_core.constraints import Constraints
     from trainfare_core.job_profile import JobProfile
 
 __all__ = ["Pricing", "check_jobs", "check_one"]
@@ -55,7 +56,9 @@ def check_jobs(
     return tuple(_checked(policy, name, pricing, target_of(name)) for name in names)
 
 
-def check_one(policy: Policy, name: str, pricing: Pricing, target: str) -> JobCheck:
+def check_one(
+    policy: Policy, name: str, pricing: Pricing, target: str, constraints: Constraints | None = None
+) -> JobCheck:
     """
     Check one job.
 
@@ -64,13 +67,14 @@ def check_one(policy: Policy, name: str, pricing: Pricing, target: str) -> JobCh
         name: of the job.
         pricing: how to trace and price.
         target: of the job, as seen from the current folder.
+        constraints: of the job; None takes what the policy says.
 
     Raises:
         TrainfareError: it cannot be checked: the target cannot be loaded or traced, a name has no price, or the prices
             are too old.
     """
     loaded, choice = pricing.loaded, pricing.choice
-    constraints = policy.constraints_of(policy.jobs[name])
+    constraints = constraints or policy.constraints_of(policy.jobs[name])
     default = constraints.purchase is None
     asked = with_book_names(constraints, loaded.book)
     day = choice.now.date()

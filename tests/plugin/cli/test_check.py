@@ -75,6 +75,27 @@ def test_filters_and_plans_reach_the_check(job: str, capsys: pytest.CaptureFixtu
     assert asked.excluded == ("p5.48xlarge",)
 
 
+def test_limits_that_a_policy_has_no_key_for_reach_the_check(
+    job: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A limit of the command line is never ignored."""
+    code = run(
+        job, "--max-usd", "100000", "--residency", "eu", "--max-accelerators", "8", "--min-network-gbit", "10",
+        "--data-gb", "1", "--format", "json",
+    )  # fmt: skip
+    assert code == 0
+    answer = answer_of(capsys)
+    asked = answer.constraints
+    assert (asked.residency, asked.max_accelerators, asked.min_network_gbit_per_s, asked.data_gb) == (
+        ("eu",),
+        8,
+        10.0,
+        1.0,
+    )
+    assert answer.best is not None
+    assert answer.best.region.startswith(("eu-", "europe-"))
+
+
 def test_over_ends_with_one(job: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A cent is not enough on any machine, and the nearest miss is shown."""
     assert run(job, "--max-usd", "0.01", "--format", "json") == 1
