@@ -98,6 +98,7 @@ _Place: TypeAlias = Annotated[str, AfterValidator(_check_place)]
 _Changes: TypeAlias = Annotated[
     tuple[Allowed, ...], BeforeValidator(list_names), AfterValidator(_drop_repeated)
 ]
+_AS_IT_IS: Final = "only machines that run the script as it is"
 _BOTH: Final[tuple[Command, ...]] = ("run", "strategy")
 
 
@@ -106,29 +107,23 @@ class Constraints(Record):
 
     max_usd: Annotated[
         Finite | None,
-        Limit(
-            help="budget of the whole run, USD",
-            said="at most {usd}",
-            policy="job",
-            policy_help="cost of the whole run, USD",
-        ),
+        Limit("budget of the whole run, USD", said="at most {usd}", job="cost of the whole run, USD"),
     ] = None
     deadline_hours: Annotated[
         Finite | None,
         Limit(
-            help="time in which the run must end: 12, 12h, 1d12h, 2w or 90m",
+            "time in which the run must end: 12, 12h, 1d12h, 2w or 90m",
             option="deadline",
             typed=str,
             said="within {hours}",
-            policy="job",
+            job="duration of the whole run, hours",
             policy_key="max_hours",
-            policy_help="duration of the whole run, hours",
         ),
     ] = None
     value_usd_per_month: Annotated[
         Finite | None,
         Limit(
-            help="value of having the model one month earlier, USD; decides whether to train now or wait",
+            "value of having the model one month earlier, USD; decides whether to train now or wait",
             commands=("value",),
             option="value_per_month",
             said="having the model a month earlier is worth {usd}",
@@ -137,7 +132,7 @@ class Constraints(Record):
     value_usd_per_hour: Annotated[
         Finite | None,
         Limit(
-            help="what an hour is worth by which the run ends earlier, USD; best_value adds it to the cost",
+            "what an hour is worth by which the run ends earlier, USD; best_value adds it to the cost",
             commands=("value",),
             option="value_per_hour",
             said="each hour less is worth {usd}",
@@ -147,100 +142,75 @@ class Constraints(Record):
         float,
         Field(ge=0.5, lt=1),
         Limit(
-            help="probability with which budget and deadline must be kept, 0.5 to 1",
+            "probability with which budget and deadline must be kept, 0.5 to 1",
             wrong="{name}: {value} is not between 0.5 and 1; 0.9 means nine runs in ten",
             said="kept with a probability of at least {percent}",
-            policy="policy",
-            policy_help="probability with which max_usd and max_hours must be kept",
+            policy="probability with which max_usd and max_hours must be kept",
         ),
     ] = 0.9
     providers: Annotated[
         NameList | None,
-        Limit(
-            help="cloud, e.g. aws",
-            commands=_BOTH,
-            said="cloud: {names}",
-            policy="allow",
-            policy_help='clouds, e.g. ["aws"]',
-        ),
+        Limit("cloud, e.g. aws", commands=_BOTH, said="cloud: {names}", allow='clouds, e.g. ["aws"]'),
     ] = None
     regions: Annotated[
         NameList | None,
-        Limit(
-            help="e.g. us-east-1",
-            commands=_BOTH,
-            said="region: {names}",
-            policy="allow",
-            policy_help='e.g. ["us-east-1"]',
-        ),
+        Limit("e.g. us-east-1", commands=_BOTH, said="region: {names}", allow='e.g. ["us-east-1"]'),
     ] = None
     purchase: Annotated[
         NameList | None,
         Limit(
-            help="on_demand, spot, reserved_1y, ..., or any",
+            "on_demand, spot, reserved_1y, ..., or any",
             unset="on_demand",
             commands=_BOTH,
             said="purchase: {purchase}",
-            policy="allow",
-            policy_help='purchase options, e.g. ["on_demand", "spot"]; not given: on_demand',
+            allow='purchase options, e.g. ["on_demand", "spot"]; not given: on_demand',
         ),
     ] = None
     accelerators: Annotated[
         NameList | None,
         Limit(
-            help="e.g. H100-SXM-80GB, or H100 for every variant",
+            "e.g. H100-SXM-80GB, or H100 for every variant",
             commands=_BOTH,
             said="accelerator: {names}",
-            policy="allow",
-            policy_help='e.g. ["H100-SXM-80GB"], or "H100" for every variant',
+            allow='e.g. ["H100-SXM-80GB"], or "H100" for every variant',
         ),
     ] = None
     services: Annotated[
         NameList | None,
-        Limit(
-            help="e.g. sagemaker",
-            commands=_BOTH,
-            said="service: {names}",
-            policy="allow",
-            policy_help='e.g. ["ec2", "sagemaker"]',
-        ),
+        Limit("e.g. sagemaker", commands=_BOTH, said="service: {names}", allow='e.g. ["ec2", "sagemaker"]'),
     ] = None
     instance_types: Annotated[
         NameList | None,
         Limit(
-            help="e.g. p5.48xlarge, or p5 for every size of the family",
+            "e.g. p5.48xlarge, or p5 for every size of the family",
             commands=_BOTH,
             said="instance type: {names}",
-            policy="allow",
-            policy_help='e.g. ["p5.48xlarge"], or "p5" for every size of the family',
+            allow='e.g. ["p5.48xlarge"], or "p5" for every size of the family',
         ),
     ] = None
     excluded: Annotated[
         NameList,
         Limit(
-            help="cloud, service, region, instance type or accelerator to leave out",
+            "cloud, service, region, instance type or accelerator to leave out",
             commands=_BOTH,
             keyword="exclude",
             metavar="NAME",
             said="without: {names}",
-            policy="allow",
-            policy_help="clouds, services, regions, instance types and accelerators to leave out",
+            allow="clouds, services, regions, instance types and accelerators to leave out",
         ),
     ] = Field(
         default=(), description="providers, services, regions, instance types and accelerators to leave out"
     )
     residency: Annotated[
         NameList | None,
-        Limit(
-            help="where the region must lie: eu, europe, north-america, us, ...", said="residency: {names}"
-        ),
+        Limit("where the region must lie: eu, europe, north-america, us, ...", said="residency: {names}"),
     ] = Field(
         default=None, description="where the region must lie: continents, eu, or ISO 3166 country codes"
     )
     max_accelerators: Annotated[
         Annotated[int, Field(ge=1)] | None,
         Limit(
-            help="most accelerators rented for one run, of all its machines together, used or not",
+            "most accelerators rented for one run, of all its machines together, used or not",
             wrong="{name}: {value} is not a limit; give 1 or more",
             said="at most {value} accelerators",
         ),
@@ -248,7 +218,7 @@ class Constraints(Record):
     quotas: Annotated[
         tuple[QuotaLimit, ...],
         Limit(
-            help="TOML file of what your accounts may rent (docs/choosing.md)",
+            "TOML file of what your accounts may rent (docs/choosing.md)",
             keyword="quota",
             typed=Path,
             metavar="FILE",
@@ -260,7 +230,7 @@ class Constraints(Record):
     min_network_gbit_per_s: Annotated[
         Finite | None,
         Limit(
-            help="least network between machines, Gbit/s of one machine",
+            "least network between machines, Gbit/s of one machine",
             option="min_network_gbit",
             said="a network of at least {value:g} Gbit/s",
         ),
@@ -268,27 +238,15 @@ class Constraints(Record):
         default=None, description="of one machine; machines whose network is not published are left out"
     )
     no_porting: Annotated[
-        bool,
-        Limit(
-            help="only machines that run the script as it is",
-            commands=_BOTH,
-            said="only machines that run the script as it is",
-            policy="allow",
-            policy_help="only machines that run the script as it is; not given: false",
-        ),
+        bool, Limit(_AS_IT_IS, commands=_BOTH, said=_AS_IT_IS, allow=f"{_AS_IT_IS}; not given: false")
     ] = Field(default=False, description="only machines that run the script unchanged")
     keep_plan: Annotated[
-        bool,
-        Limit(
-            commands=_BOTH,
-            policy="policy",
-            policy_help="only each script's own strategy, micro-batch and accumulation",
-        ),
+        bool, Limit(commands=_BOTH, policy="only each script's own strategy, micro-batch and accumulation")
     ] = Field(default=False, description="only the script's own strategy, micro-batch and accumulation")
     allow: Annotated[
         _Changes,
         Limit(
-            help="plan: a faster strategy (also DeepSpeed's ZeRO) or micro-batch also where the script's own fit; "
+            "plan: a faster strategy (also DeepSpeed's ZeRO) or micro-batch also where the script's own fit; "
             "batch-norm: fewer samples under BatchNorm; batch: another global batch where all accelerators cannot "
             "share the script's, both of which change what is trained; checkpointing: activation checkpointing where "
             "nothing else fits; precision: another one where it is faster, which changes rounding, and weights in "
@@ -296,10 +254,9 @@ class Constraints(Record):
             "pipeline, context, expert) where nothing else fits or it is faster, for which the script must be written",
             commands=_BOTH,
             wrong=f"{{name}}: {{value!r}} is not one of {', '.join(get_args(Allowed))}",
-            policy="policy",
+            policy="changes of a script's plan that may be priced, as in --allow: "
+            f"{', '.join(get_args(Allowed))}",
             policy_key="allow_changes",
-            policy_help="changes of a script's plan that may be priced, as in --allow: plan, batch-norm, batch, "
-            "checkpointing, precision, model-parallel",
         ),
     ] = Field(
         default=(),
@@ -314,26 +271,20 @@ class Constraints(Record):
         float,
         Field(gt=0, allow_inf_nan=False),
         Limit(
-            help="leave out runs that take longer, hours",
+            "leave out runs that take longer, hours",
             unset="1440, 60 days",
             option="max_hours",
             wrong="max_hours: {value} is not a limit; give a finite number above 0",
-            policy="policy",
-            policy_help="runs that take longer are not considered, hours",
+            policy="runs that take longer are not considered, hours",
         ),
     ] = Field(default=DEFAULT_MAX_RUN_HOURS, description="runs that take longer are not ranked")
     max_usd_per_hour: Annotated[
-        Finite | None,
-        Limit(
-            commands=(),
-            policy="job",
-            policy_help="price of all machines of the run together, USD per hour",
-        ),
+        Finite | None, Limit(commands=(), job="price of all machines of the run together, USD per hour")
     ] = Field(default=None, description="limit on the price of all nodes together")
     data_in: Annotated[
         _Place | None,
         Limit(
-            help="where the training data lie, e.g. aws:us-east-1",
+            "where the training data lie, e.g. aws:us-east-1",
             metavar="CLOUD:REGION",
             wrong="{name}: {value!r} is no place; give a cloud and a region, such as aws:us-east-1",
         ),
@@ -344,7 +295,7 @@ class Constraints(Record):
     data_gb: Annotated[
         Finite | None,
         Limit(
-            help="size of the training data, GB; each machine copies them before it starts",
+            "size of the training data, GB; each machine copies them before it starts",
             said="{value:g} GB of data{place}",
         ),
     ] = Field(default=None, description="of training data; None: no copy is counted")
@@ -353,16 +304,14 @@ class Constraints(Record):
         Limit(
             commands=(),
             said="stated: {stated}",
-            policy="policy",
-            policy_help="your own figures for what is assumed of a run's cost",
+            policy="your own figures for what is assumed of a run's cost",
         ),
     ] = Field(default_factory=CostAssumptions, description="what is assumed")
     all_clouds: Annotated[
         bool,
         Limit(
-            help="also the quotes of clouds such as Lambda, RunPod and Oracle",
-            policy="policy",
-            policy_help="rank the quotes of other clouds too; allowing a provider does so for it",
+            "also the quotes of clouds such as Lambda, RunPod and Oracle",
+            policy="rank the quotes of other clouds too; allowing a provider does so for it",
         ),
     ] = Field(
         default=False,

@@ -6,7 +6,7 @@ The keywords of `recommend`, options, keys of a policy and words of a report are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import UnionType
@@ -20,8 +20,6 @@ from trainfare_core.errors import InputError
 Command: TypeAlias = Literal["run", "strategy", "value"]
 """run: the commands that rank machines or check a run; strategy: `trainfare strategy` and its file; value: an option
 that the command names itself."""
-PolicyTable: TypeAlias = Literal["job", "allow", "policy"]
-"""Where a policy has the limit: beside a job's target, in the tables `allow`, or at its top."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -33,7 +31,7 @@ _WRONG: Final[Mapping[type[object], str]] = {
 """What is said of a value that cannot be used, by the kind of limit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Limit:
     """
     How a limit is asked for and said; what is left out follows from its field's name, type and description.
@@ -48,9 +46,9 @@ class Limit:
         metavar: what the help shows for the option's value.
         wrong: message about a value that cannot be used, with places for its `name` and `value`.
         said: how a report says it, with a place for its value; "": not at all.
-        policy: where a policy has it; None: nowhere.
-        policy_key: its key there; "": the keyword.
-        policy_help: description of that key; "": the text of the option.
+        job, allow, policy: description of its key in a policy, beside a job's target, in the tables `allow` or at the
+            top; "": it has none there.
+        policy_key: that key; "": the keyword.
     """
 
     help: str | None = None
@@ -62,9 +60,10 @@ class Limit:
     metavar: str | None = None
     wrong: str = ""
     said: str = ""
-    policy: PolicyTable | None = None
+    job: str = ""
+    allow: str = ""
+    policy: str = ""
     policy_key: str = ""
-    policy_help: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +93,10 @@ class LimitField:
         return kind
 
     @property
-    def bounds(self) -> tuple[int | None, int | None]:
-        """Smallest and largest whole number, None where there is none."""
+    def least(self) -> int | None:
+        """Smallest value of a limit that counts things, where its type has one."""
         marks = [mark for info in _field_infos(self.info.annotation) for mark in info.metadata]
-        lowest = next((mark.ge for mark in marks if hasattr(mark, "ge")), None)
-        return lowest, next((mark.le for mark in marks if hasattr(mark, "le")), None)
+        return next((mark.ge for mark in marks if hasattr(mark, "ge")), None) if self.kind is int else None
 
     @property
     def takes_names(self) -> bool:
@@ -115,11 +113,6 @@ class LimitField:
         """Key in a policy."""
         return self.limit.policy_key or self.keyword
 
-    @property
-    def policy_help(self) -> str:
-        """Description of that key."""
-        return self.limit.policy_help or self.text
-
 
 @cache
 def limits_of(model: type[BaseModel]) -> tuple[LimitField, ...]:
@@ -127,9 +120,9 @@ def limits_of(model: type[BaseModel]) -> tuple[LimitField, ...]:
     Return the fields of a model that have a `Limit`, in their order.
 
     >>> class Wishes(BaseModel):
-    ...     names: Annotated[tuple[str, ...], Limit(help="e.g. ann")] = ()
-    >>> [(limit.option, limit.help) for limit in limits_of(Wishes)]
-    [('name', 'e.g. ann; several with commas')]
+    ...     names: Annotated[tuple[str, ...], Limit("e.g. ann")] = ()
+    >>> [(limit.option, limit.text) for limit in limits_of(Wishes)]
+    [('name', 'e.g. ann')]
     """
     return tuple(
         LimitField(name, limit, info)
@@ -198,26 +191,18 @@ def take_limits(model: type[BaseModel], source: BaseModel) -> dict[str, Any]:
     return {keyword: getattr(source, keyword) for keyword in keywords if keyword in known}
 
 
-def add_limits(
-    base: type[Model],
-    limits: Iterable[LimitField],
-    key_of: Callable[[LimitField], str],
-    type_of: Callable[[LimitField], Any],
-) -> type[Model]:
+def add_limits(base: type[Model], fields: Mapping[str, tuple[Any, str]]) -> type[Model]:
     """
-    Return a model like `base` that has a key for each limit besides; a key that is not given is None.
+    Return a model like `base` that has other fields besides; one that is not given is None.
 
     Args:
         base: the model.
-        limits: of which keys are made.
-        key_of: gives the key of a limit.
-        type_of: gives the type of a limit that is given.
+        fields: type and description of each.
     """
-    fields: dict[str, Any] = {
-        key_of(limit): (type_of(limit) | None, Field(default=None, description=limit.policy_help))
-        for limit in limits
+    made: dict[str, Any] = {
+        name: (kind | None, Field(default=None, description=text)) for name, (kind, text) in fields.items()
     }
-    return create_model(base.__name__, __base__=base, __module__=base.__module__, **fields)
+    return create_model(base.__name__, __base__=base, __module__=base.__module__, **made)
 
 
 def plain_type(annotation: Any) -> Any:

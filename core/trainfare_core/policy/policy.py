@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import date
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -17,7 +17,7 @@ from trainfare_core.candidates import MAX_NODES
 from trainfare_core.constraints import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.documents import Document, Finite, Record
-from trainfare_core.limit_fields import LimitField, PolicyTable, add_limits, limits_of
+from trainfare_core.limit_fields import LimitField, add_limits, limits_of
 from trainfare_core.policy.rules import LIMIT_RULES, LimitRule, OnUnknown, WaivableRule
 
 __all__ = ["AllowList", "JobLimits", "Policy", "PolicyJob", "Waiver"]
@@ -30,23 +30,25 @@ JobName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0
 """Letters, digits, `_`, `.` and `-`: the name goes into file formats that give other characters a meaning."""
 
 
+_Table: TypeAlias = Literal["job", "allow", "policy"]
 _LIMITS: Final = limits_of(Constraints)
-_BY_TABLE: Final = {
-    table: {limit.policy_key: limit for limit in _LIMITS if limit.limit.policy == table}
-    for table in get_args(PolicyTable)
-}
+
+
+def _keys_of(table: _Table, limits: Iterable[LimitField] = _LIMITS) -> dict[str, LimitField]:
+    """Return the limits that a policy has beside a job's target, in its tables `allow` or at its top, by their keys."""
+    return {limit.policy_key: limit for limit in limits if getattr(limit.limit, table)}
 
 
 def allow_list_base(limits: Iterable[LimitField]) -> type[Record]:
     """Return a record with the limits of the tables `allow`; a list of names there has one at least."""
-    allowed = [limit for limit in limits if limit.limit.policy == "allow"]
-    # In the order of an error that names all keys.
-    allowed.sort(key=lambda limit: limit.policy_key == "purchase")
+    # An error that names all keys has `purchase` last.
+    keys = sorted(_keys_of("allow", limits).items(), key=lambda item: item[0] == "purchase")
     return add_limits(
         Record,
-        allowed,
-        lambda limit: limit.policy_key,
-        lambda limit: Names if limit.takes_names else limit.info.annotation,
+        {
+            key: (Names if limit.takes_names else limit.info.annotation, limit.limit.allow)
+            for key, limit in keys
+        },
     )
 
 
@@ -68,9 +70,9 @@ class AllowList(_AllowedLimits):
         return general.model_copy(update=self.model_dump(exclude_none=True))
 
 
-def _described(table: PolicyTable, key: str, **more: Any) -> Any:
+def _described(table: _Table, key: str, **more: Any) -> Any:
     """Return a field with the text that `Constraints` has for a key of a policy."""
-    return Field(description=_BY_TABLE[table][key].policy_help, **more)
+    return Field(description=getattr(_keys_of(table)[key].limit, table), **more)
 
 
 class JobLimits(Record):
@@ -177,11 +179,11 @@ class Policy(Document):
 
     def constraints_of(self, job: PolicyJob, without: Collection[str] = ()) -> Constraints:
         """Return the job's limits and allow-lists as the ranking takes them, some limits left out."""
-        tables = {"job": job, "allow": job.allow.over(self.allow), "policy": self}
+        tables: dict[_Table, Record] = {"job": job, "allow": job.allow.over(self.allow), "policy": self}
         values = {
-            limit.name: getattr(tables[table], key)
-            for table, limits in _BY_TABLE.items()
-            for key, limit in limits.items()
+            limit.name: getattr(record, key)
+            for table, record in tables.items()
+            for key, limit in _keys_of(table).items()
             if key not in without
         }
         given = {name: value for name, value in values.items() if value is not None}

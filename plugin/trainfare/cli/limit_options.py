@@ -44,19 +44,19 @@ def separate(names: list[str] | None) -> list[str] | None:
     return None if names is None else [part.strip() for name in names for part in name.split(",")]
 
 
-def option_of(name: str, *, ranks: bool = True) -> Any:
-    """
-    Return the option of one limit, to annotate a parameter with.
-
-    Args:
-        name: field of `Constraints`.
-        ranks: the command ranks, so that what holds without the option belongs to its help text.
-    """
-    return _option(next(limit for limit in _LIMITS if limit.name == name), ranks=ranks)
+def option_of(name: str) -> Any:
+    """Return the option of one field of `Constraints`, to annotate a parameter with."""
+    return _option(next(limit for limit in _LIMITS if limit.name == name), ranks=True)
 
 
 def make_options(limits: Iterable[LimitField], *, ranks: bool = True) -> list[inspect.Parameter]:
-    """Return a parameter for Typer for each limit, by the name of its option; see `option_of`."""
+    """
+    Return a parameter for Typer for each limit, by the name of its option.
+
+    Args:
+        limits: of which options are made.
+        ranks: the command ranks, so that what holds without an option belongs to its help text.
+    """
     return [
         inspect.Parameter(
             limit.option,
@@ -71,13 +71,11 @@ def make_options(limits: Iterable[LimitField], *, ranks: bool = True) -> list[in
 def _option(limit: LimitField, *, ranks: bool) -> Any:
     several = "; several with commas" if limit.takes_names else ""
     unset = f"; default: {limit.limit.unset}" if ranks and limit.limit.unset else ""
-    lowest, highest = limit.bounds if limit.kind is int else (None, None)
     return typer.Option(
         f"--{limit.option.replace('_', '-')}",  # of a switch too: without its --no- twin
         help=f"{limit.text}{several}{unset}",
         metavar=limit.limit.metavar,
-        min=lowest,
-        max=highest,
+        min=limit.least,
         callback=separate if limit.takes_names else None,
     )
 

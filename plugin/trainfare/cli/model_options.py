@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection
-from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Literal, TypeVar
 
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from trainfare_core.limit_fields import plain_type
 
 __all__ = ["with_options_of"]
 
@@ -48,9 +49,11 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
             if isinstance(field.default, float)
             else f"; default: {field.default}"
         )
-    kind = _value_type(field.annotation)
-    if get_origin(kind) is list:
+    kind = plain_type(field.annotation)
+    if kind is tuple:
         text += "; may be repeated"
+    # Choices are text: the model checks them.
+    kind = list[str] if kind is tuple else str if kind is Literal else kind
     flag = (f"--{name.replace('_', '-')}",) if kind is bool else ()  # without its --no- twin
     return inspect.Parameter(
         name,
@@ -58,15 +61,3 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
         default=None,
         annotation=Annotated[kind | None, typer.Option(*flag, help=text)],
     )
-
-
-def _value_type(annotation: Any) -> Any:
-    """Return what the command line parses a value as: text for choices, a list for tuples."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _value_type(arguments[0])
-    if origin in (Union, UnionType):
-        return _value_type(next(one for one in arguments if one is not type(None)))
-    if origin is tuple:
-        return list[str]
-    return str if origin is Literal else annotation

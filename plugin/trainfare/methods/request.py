@@ -26,9 +26,11 @@ def strategy_request_base(limits: Iterable[LimitField]) -> type[Question]:
     """Return a question with the limits that `trainfare strategy` knows; changes of the plan are checked later."""
     return add_limits(
         Question,
-        (limit for limit in limits if "strategy" in limit.limit.commands),
-        lambda limit: limit.keyword,
-        lambda limit: NameList if limit.takes_names else limit.info.annotation,
+        {
+            limit.keyword: (NameList if limit.takes_names else limit.info.annotation, limit.text)
+            for limit in limits
+            if "strategy" in limit.limit.commands
+        },
     )
 
 

@@ -29,10 +29,10 @@ class MoreConstraints(Constraints):
     max_vcpus: Annotated[
         Annotated[int, Field(ge=1)] | None,
         Limit(
-            help="most vCPUs of one machine",
+            "most vCPUs of one machine",
             commands=("run", "strategy"),
             wrong="{name}: {value} is not a limit; give 1 or more",
-            policy="allow",
+            allow="most vCPUs of one machine",
         ),
     ] = None
 
