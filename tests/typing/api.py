@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainfare import FareMeter, TrainingJob, recommend, trace_job
+from trainfare_core.constraints import Constraints
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation
 
@@ -21,6 +22,11 @@ def before_launch() -> Recommendation:
         value_usd_per_month=500,
         objective="fastest",
     )
+
+
+def before_launch_within(limits: Constraints) -> Recommendation:
+    """The limits as one object, some of them over it by keyword."""
+    return recommend("job.json", limits, exclude="H100", max_accelerators=8, quota="quotas.toml", limit=5)
 
 
 def while_training() -> FareMeter:
