@@ -19,6 +19,7 @@ from trainfare_core.errors import InputError, PriceLockError
 
 __all__ = ["lock"]
 
+
 @grouped
 def lock(
     *,
