@@ -25,7 +25,7 @@ def block(as_of: str) -> str:
     """Return the command and its output, ages counted to `as_of` (YYYY-MM-DD)."""
     from trainfare import recommend
     from trainfare.fake_step import read_profile
-    from trainfare.report.terminal import render_terminal
+    from trainfare.report import render_terminal
 
     profile = read_profile(str(TOP / "docs" / "examples" / "llama-7b.json"))
     day = datetime.strptime(as_of, "%Y-%m-%d").replace(tzinfo=timezone.utc).date()

@@ -25,9 +25,7 @@ from trainfare.pull_request.ci_job import CodeHost
 from trainfare.pull_request.github import GitHub, github_job
 from trainfare.pull_request.gitlab import GitLab
 from trainfare.pull_request.upsert import upsert
-from trainfare.report.html import render_html
-from trainfare.report.markdown import render_markdown
-from trainfare.report.terminal import render_terminal
+from trainfare.report import render_html, render_markdown, render_terminal
 from trainfare.script.notebook import code_cells
 from trainfare.user_process.messages import JobFacts, Reply, read_replies
 from trainfare.user_process.places import Places

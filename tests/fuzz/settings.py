@@ -13,7 +13,6 @@ import yaml
 from fuzz.market import NOW, book, choice, small_job
 from fuzz.target import Target, file_of
 from trainfare.base_commit.dependencies import changed_dependencies
-from trainfare.cli.decline_errors import decline_errors_as_input
 from trainfare.cli.decline_tables import forecast_table
 from trainfare.cli.series_file import read_series
 from trainfare.estimate.models import model_named
@@ -25,7 +24,9 @@ from trainfare.prices.own_prices_file import read_own_prices
 from trainfare.prices.quota_file import read_quotas
 from trainfare.prices.run_cost_table import read_run_cost
 from trainfare.prices.sources import LoadedPrices
-from trainfare.report.policy import github_annotations, junit_xml, policy_markdown, policy_table, sarif_log
+from trainfare.report.policy import build_policy_check, github_annotations, junit_xml, sarif_log
+from trainfare.report.render.lines import format_lines
+from trainfare.report.render.markdown import format_markdown
 from trainfare_core.decline import forecast_from_series
 from trainfare_core.policy.check import policy_check
 from trainfare_core.prices.own_prices import apply_own
@@ -165,8 +166,10 @@ def _checked(path: Path) -> None:
     names = islice(file.policy.jobs, _SHOWN_JOBS)
     answer = policy_check(check_jobs(file.policy, pricing, target_of=file.target_of, names=names))
     answer.to_json()
-    for write in (github_annotations, junit_xml, policy_markdown, policy_table, sarif_log):
+    for write in (github_annotations, junit_xml, sarif_log):
         write(answer)
+    for show in (format_lines, format_markdown):
+        show(build_policy_check(answer))
 
 
 def _target_source(data: bytes) -> None:
@@ -254,10 +257,7 @@ def _all_series() -> Sequence[bytes]:
 def _series(data: bytes) -> None:
     with file_of(data, "costs.csv") as path:
         series = read_series(path)
-    with decline_errors_as_input():
-        answer = forecast_from_series(
-            series, series.times[-1] + 5, "wright" if series.production else "moore"
-        )
+    answer = forecast_from_series(series, series.times[-1] + 5, "wright" if series.production else "moore")
     answer.to_json()
     forecast_table(answer)
 

@@ -15,14 +15,10 @@ from trainfare.cli.output import output_width, warn
 from trainfare.cli.policy_options import PolicyOptions
 from trainfare.policy import PolicyFile, Pricing, check_jobs, check_one, place_of, read_policy
 from trainfare.prices.sources import LoadedPrices, PriceChoice, load_prices
-from trainfare.report.budget_check import check_markdown, check_table
-from trainfare.report.policy import (
-    github_annotations,
-    junit_xml,
-    policy_markdown,
-    policy_table,
-    sarif_log,
-)
+from trainfare.report.budget_check import build_check
+from trainfare.report.policy import build_policy_check, github_annotations, junit_xml, sarif_log
+from trainfare.report.render.lines import format_lines
+from trainfare.report.render.markdown import format_markdown
 from trainfare_core.errors import InputError
 from trainfare_core.policy.check import PolicyCheck, policy_check
 from trainfare_core.policy.policy import Policy, PolicyJob
@@ -30,6 +26,7 @@ from trainfare_core.policy.rules import OnUnknown
 from trainfare_providers.disk.toml_file import key_hint
 
 if TYPE_CHECKING:
+    from trainfare.report.blocks import Block
     from trainfare_core.changes.explain_change import PricedJob, UnknownJob
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.recommendation import Constraints
@@ -91,9 +88,8 @@ def target_answer(
         answer.exit_code,
         {
             **_renderers(answer),
-            "table": lambda: check_table(checked, as_of=loaded.as_of, width=output_width()),
             "json": checked.to_json,
-            "markdown": lambda: check_markdown(checked, as_of=loaded.as_of),
+            **_shown(lambda: build_check(checked, as_of=loaded.as_of)),
         },
     )
 
@@ -144,12 +140,19 @@ def policy_answer(
 
 def _renderers(answer: PolicyCheck) -> Renderers:
     return {
-        "table": lambda: policy_table(answer, width=output_width()),
+        **_shown(lambda: build_policy_check(answer)),
         "json": answer.to_json,
-        "markdown": lambda: policy_markdown(answer),
         "sarif": lambda: sarif_log(answer),
         "junit": lambda: junit_xml(answer),
         "github": lambda: github_annotations(answer),
+    }
+
+
+def _shown(build: Callable[[], list[Block]]) -> Renderers:
+    """Return the formats that show blocks."""
+    return {
+        "table": lambda: format_lines(build(), width=output_width()),
+        "markdown": lambda: format_markdown(build()),
     }
 
 

@@ -86,21 +86,21 @@ class RankingOptions:
         if self.output == "json":
             write_answer(found.answer.to_json(), self.out)
         elif self.output == "table" and self.out is None and sys.stdout.isatty():
-            from trainfare.report.terminal import print_terminal
+            from trainfare.report import print_terminal
 
             print_terminal(found.answer, profile=profile, as_of=found.as_of, rows=self.limit, details=whole)
         elif self.output == "html":
-            from trainfare.report.html import render_html
+            from trainfare.report import render_html
 
             page = render_html(found.answer, profile=profile, as_of=found.as_of)
             write_answer(page, self.out, references=True)
         else:
             if self.output == "markdown":
-                from trainfare.report.markdown import render_markdown
+                from trainfare.report import render_markdown
 
                 page = render_markdown(found.answer, profile=profile, as_of=found.as_of, rows=self.limit)
             else:
-                from trainfare.report.terminal import render_terminal
+                from trainfare.report import render_terminal
 
                 page = render_terminal(
                     found.answer, profile=profile, as_of=found.as_of, rows=self.limit, details=whole

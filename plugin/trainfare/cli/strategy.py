@@ -59,7 +59,7 @@ def strategy(
 ) -> None:
     """Compare training strategies, from a linear probe to training from scratch, by cost to the target."""
     from trainfare.methods.request import read_strategy_file, request_of
-    from trainfare.report.strategy.pilots import render_pilots
+    from trainfare.report.strategy import render_pilots
 
     check_writable(out)
     job, curves = _split(targets or [], pilot or [], target)
@@ -126,7 +126,7 @@ def _answer(
 ) -> tuple[MethodsAnswer, date]:
     from trainfare.methods.plan import answer_methods, prices_of
     from trainfare.prices.sources import age_warnings, load_prices
-    from trainfare.report.strategy.pilots import render_pilots
+    from trainfare.report.strategy import render_pilots
     from trainfare_core.methods.pilots import reached_by, sentences
 
     reached: dict[Method, ReachedBy] = {}
@@ -159,10 +159,10 @@ def _rendered(answer: MethodsAnswer, output: Format, as_of: date, *, to_file: bo
     if output == "json":
         return answer.to_json()
     if output == "html":
-        from trainfare.report.strategy.page import render_strategy_html
+        from trainfare.report.strategy import render_strategy_html
 
         return render_strategy_html(answer, as_of=as_of)
-    from trainfare.report.strategy.terminal import print_strategy, render_strategy
+    from trainfare.report.strategy import print_strategy, render_strategy
 
     if to_file or not sys.stdout.isatty():
         return render_strategy(answer, as_of=as_of)

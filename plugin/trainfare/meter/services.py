@@ -113,7 +113,7 @@ def _show(recommendation: Recommendation, profile: JobProfile, as_of: date, file
 
 
 def _markdown(recommendation: Recommendation, profile: JobProfile, as_of: date) -> str:
-    from trainfare.report.markdown import render_markdown
+    from trainfare.report import render_markdown
 
     return render_markdown(recommendation, profile=profile, as_of=as_of)
 

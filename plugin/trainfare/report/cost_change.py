@@ -1,4 +1,4 @@
-"""What a change does to the cost of a run, and why, as text for a terminal and as Markdown."""
+"""What a change does to the cost of a run, and why."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from trainfare.report.escape import markdown_text, terminal_text
-from trainfare.report.tables import table_text
+from trainfare.report.blocks import Block, Column, Heading, Table, Text, Where, build_notes
 from trainfare_core.changes.cost_change import CostCause, CostChange, CostSide, ModuleChange
 from trainfare_core.documents import Interval
 from trainfare_core.figures import hours_range, percent
 
-__all__ = ["change_headline", "change_markdown", "change_notes", "change_table"]
+__all__ = ["build_change_section", "change_headline", "change_notes"]
 
 
 def change_headline(change: CostChange) -> str:
@@ -34,44 +33,29 @@ def change_headline(change: CostChange) -> str:
     return f"${rounded.base:,f} -> ${rounded.head:,f} per run: {total}{share}"
 
 
-def change_table(change: CostChange, *, width: int, job: str = "") -> str:
+def build_change_section(change: CostChange, *, job: str = "") -> list[Block]:
     """
-    Return the change as plain text: the sentence, both sides, and the causes, whose rounded dollars add up exactly.
+    Return the change: the sentence, both sides, and the causes, whose rounded dollars add up exactly.
 
     Args:
         change: the change.
-        width: columns of the terminal.
         job: its name, where there are several: a job without causes is one line then, and the notes are left out.
     """
-    lines = [terminal_text(f"CHANGE  {job}{': ' if job else ''}{change_headline(change)}")]
-    if job and not change.causes:
-        return f"{lines[0]}\n"
-    lines.append(table_text(("", "base", "head"), _sides(change), width=width))
-    rows = _cause_rows(change)
-    if rows:
-        lines.append(table_text(("cause", "USD", "what differs"), rows, right=("USD",), width=width))
-    lines += [terminal_text(f"  note: {note}") for note in (() if job else change_notes(change))]
-    return "\n".join(lines) + "\n"
-
-
-def change_markdown(change: CostChange, *, job: str = "") -> str:
-    """Return the change as blocks of Markdown: the sentence, both sides, and the causes; `job` as in `change_table`."""
-    blocks = [
-        f"### Change in cost{f' of {markdown_text(job)}' if job else ''}",
-        f"**{markdown_text(change_headline(change))}**",
+    sentence = change_headline(change)
+    blocks: list[Block] = [
+        Text(f"CHANGE  {job}{': ' if job else ''}{sentence}", where=Where.TERMINAL),
+        Heading(("Change in cost", *((" of ", job) if job else ())), where=Where.TITLED),
+        Text(sentence, "answer", where=Where.TITLED),
     ]
     if job and not change.causes:
-        return "\n\n".join(blocks)
-    blocks.append("\n".join(["| | base | head |", "|---|---|---|", *map(_markdown_row, _sides(change))]))
+        return blocks
+    blocks.append(Table((Column(""), Column("base"), Column("head")), tuple(_sides(change))))
     rows = _cause_rows(change)
     if rows:
-        blocks.append(
-            "\n".join(["| cause | USD | what differs |", "|---|---:|---|", *map(_markdown_row, rows)])
-        )
+        columns = (Column("cause"), Column("USD", right=True), Column("what differs"))
+        blocks.append(Table(columns, tuple(rows)))
     notes = () if job else change_notes(change)
-    if notes:
-        blocks.append("\n".join(f"- {markdown_text(note)}" for note in notes))
-    return "\n\n".join(blocks)
+    return [*blocks, *build_notes(notes)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +158,6 @@ def _scaled(amount: float, unit: str) -> str:
     """Return a difference with its sign in the largest decimal unit in which it is at least 1."""
     power = next((power for power in (4, 3, 2, 1) if abs(amount) >= 1000**power), 0)
     return f"{amount / 1000**power:+,.3g} {('', 'k', 'M', 'G', 'T')[power]}{unit}"
-
-
-def _markdown_row(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(markdown_text(cell) for cell in cells)} |"
 
 
 def change_notes(change: CostChange) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ def write_reports(
     Raises:
         InputError: the folder cannot be written to, or holds a file of that name that is not a report.
     """
-    from trainfare.report.html import render_html
+    from trainfare.report import render_html
     from trainfare_providers.disk.files import make_folder, write_text
 
     make_folder(directory)

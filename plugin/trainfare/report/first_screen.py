@@ -9,24 +9,33 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
+from trainfare.report.blocks import Block, Text, Tone
 from trainfare.report.facts import basis_note, constraints_text, interruptions_text, job_facts
 from trainfare.report.later_years import outlook_summary
-from trainfare.report.named import NamedOption, named_options, runner_up_option
+from trainfare.report.named import NamedOption, named_options
 from trainfare.report.price_age import price_age, price_ages, price_date_of
 from trainfare.report.rows import ranking_row
-from trainfare.report.wording import batch_text, machine_label, plan_changes_text, script_lines, usd
+from trainfare.report.runner_up import compare_runner_up, tell_sensitivity
+from trainfare.report.wording import (
+    batch_text,
+    machine_label,
+    plan_changes_text,
+    script_lines,
+    trainer_line,
+    usd,
+)
 from trainfare_core.figures import percent
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.options.rejections import REASON_WORDS
 from trainfare_core.ranking.pricing.quotas import QUOTA_NOTE
-from trainfare_core.recommendation import Alternative, Option, Recommendation
+from trainfare_core.recommendation import Alternative, Recommendation
 
-__all__ = ["MAX_LINES", "ScreenLine", "first_screen"]
+__all__ = ["MAX_LINES", "build_first_screen"]
 
 MAX_LINES: Final = 24
 """A terminal's height since the VT100, so that nothing of the answer scrolls away."""
@@ -35,44 +44,32 @@ _MORE: Final = (
     "--details shows every option, cost, rejection and assumption; --format html or json keeps them."
 )
 
-_LARGEST_CHANGE: Final = 1.0
-"""A price or a time that has to more than double is no doubt that a reader has: it is left to the JSON. Chosen."""
 _UNBROKEN: Final = re.compile(r"[0-9] [%×x] ?")
 """Where no line is broken: before a percent sign, and around the sign of multiplication."""
 
-Emphasis: TypeAlias = Literal["", "strong", "dim", "warning"]
-
 
 @dataclass(frozen=True, slots=True)
-class ScreenLine:
-    """One line of the screen and how it is shown where colours are."""
-
-    text: str
-    emphasis: Emphasis = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
+class _Paragraph:
     """
     A paragraph.
 
     Attributes:
         text: what is said; nothing is printed for an empty one.
-        give_way: 0: always shown; the block with the highest number gives way first.
+        give_way: 0: always shown; the paragraph with the highest number gives way first.
         indent: blanks before its further lines.
         max_lines: what is longer is cut; None: never.
-        emphasis: of its lines.
+        tone: of its lines.
     """
 
     text: str
     give_way: int = 0
     indent: int = 2
     max_lines: int | None = 2
-    emphasis: Emphasis = ""
+    tone: Tone = ""
     first_line: str = field(default="")
 
-    def lines(self, width: int) -> list[ScreenLine]:
-        head = [ScreenLine(self.first_line, "strong")] if self.first_line else []
+    def lines(self, width: int) -> list[Block]:
+        head: list[Block] = [Text(self.first_line, "answer")] if self.first_line else []
         indent = " " * self.indent
         text = _UNBROKEN.sub(lambda found: found[0].replace(" ", "\xa0"), " ".join(self.text.split()))
         wrapped = textwrap.wrap(
@@ -84,14 +81,14 @@ class _Block:
             placeholder=" ...",
             break_on_hyphens=False,
         )
-        return head + [ScreenLine(line.replace("\xa0", " "), self.emphasis) for line in wrapped]
+        return head + [Text(line.replace("\xa0", " "), self.tone) for line in wrapped]
 
 
-def first_screen(
+def build_first_screen(
     recommendation: Recommendation, *, profile: JobProfile | None, as_of: date, width: int
-) -> tuple[ScreenLine, ...]:
+) -> list[Block]:
     """
-    Return the lines of the first screen, not escaped.
+    Return the first screen, a paragraph for each line.
 
     Args:
         recommendation: the ranked answer.
@@ -100,42 +97,42 @@ def first_screen(
         width: columns; at 100 and more there are at most `MAX_LINES` lines.
     """
     named = named_options(recommendation)
-    blocks = [
+    paragraphs = [
         *(_options(named, as_of, width) if named else _no_answer(recommendation, as_of)),
-        _Block(_comparison(recommendation), give_way=2),
-        _Block(_sensitivity(recommendation), give_way=4),
+        _Paragraph(compare_runner_up(recommendation), give_way=2),
+        _Paragraph(tell_sensitivity(recommendation), give_way=4),
         *_plan(named),
-        _Block(_quota(named), give_way=5, emphasis="warning"),
-        _Block(_spot(recommendation), give_way=5),
-        _Block(_outlook(recommendation), give_way=8),
-        _Block(basis_note(recommendation, profile), emphasis="warning"),
-        _Block(f"Job {recommendation.job.name}: {', '.join(job_facts(recommendation.job))}.", give_way=6),
-        _Block(_constraints(recommendation), give_way=3),
-        _Block(_certainty(recommendation, named, as_of), max_lines=3),
-        _Block(_rejected(recommendation), give_way=7),
-        _Block(_MORE, emphasis="dim"),
+        _Paragraph(_quota(named), give_way=5, tone="warning"),
+        _Paragraph(_spot(recommendation), give_way=5),
+        _Paragraph(_outlook(recommendation), give_way=8),
+        _Paragraph(basis_note(recommendation, profile), tone="warning"),
+        _Paragraph(f"Job {recommendation.job.name}: {', '.join(job_facts(recommendation.job))}.", give_way=6),
+        _Paragraph(_constraints(recommendation), give_way=3),
+        _Paragraph(_certainty(recommendation, named, as_of), max_lines=3),
+        _Paragraph(_rejected(recommendation), give_way=7),
+        _Paragraph(_MORE, tone="dim"),
     ]
-    return tuple(_fitted([block for block in blocks if block.text], width))
+    return _fit([paragraph for paragraph in paragraphs if paragraph.text], width)
 
 
-def _fitted(blocks: Sequence[_Block], width: int) -> Iterable[ScreenLine]:
-    """Return the lines of the blocks, less those that give way where there are too many."""
-    kept = list(blocks)
-    while sum(len(block.lines(width)) for block in kept) > MAX_LINES:
-        weakest = max(kept, key=lambda block: block.give_way)
+def _fit(paragraphs: Sequence[_Paragraph], width: int) -> list[Block]:
+    """Return the lines of the paragraphs, less those that give way where there are too many."""
+    kept = list(paragraphs)
+    while sum(len(paragraph.lines(width)) for paragraph in kept) > MAX_LINES:
+        weakest = max(kept, key=lambda paragraph: paragraph.give_way)
         if not weakest.give_way:
             break
         kept.remove(weakest)
-    return [line for block in kept for line in block.lines(width)]
+    return [line for paragraph in kept for line in paragraph.lines(width)]
 
 
-def _options(named: Sequence[NamedOption], as_of: date, width: int) -> list[_Block]:
+def _options(named: Sequence[NamedOption], as_of: date, width: int) -> list[_Paragraph]:
     titles = [each.title[:1].upper() + each.title[1:] for each in named]
     rows = [ranking_row(each.option, as_of) for each in named]
     dollars = [f"{row.run_usd[0]} [{row.run_usd[1]}]" for row in rows]
     times = [f"{row.run_time[0]} [{row.run_time[1]}]" for row in rows]
     widths = [max(map(len, column)) for column in (titles, dollars, times)]
-    blocks: list[_Block] = []
+    blocks: list[_Paragraph] = []
     for place, (row, each) in enumerate(zip(rows, named, strict=True)):
         cells = (titles[place], dollars[place], times[place])
         first = "   ".join(cell.ljust(room) for cell, room in zip(cells, widths, strict=True))
@@ -149,18 +146,18 @@ def _options(named: Sequence[NamedOption], as_of: date, width: int) -> list[_Blo
             f"{row.usd_per_hour}/h{'' if beside or not chance else f', {chance}'}"
         )
         porting = place > 0 and each.option.needs_porting
-        blocks.append(_Block(where, first_line=first, give_way=1 if porting else 0, indent=4))
+        blocks.append(_Paragraph(where, first_line=first, give_way=1 if porting else 0, indent=4))
     return blocks
 
 
-def _no_answer(recommendation: Recommendation, as_of: date) -> list[_Block]:
+def _no_answer(recommendation: Recommendation, as_of: date) -> list[_Paragraph]:
     because = (recommendation.unknown_because or "nothing is left to rank").rstrip(". ")
     because = because[:1].lower() + because[1:] if because[1:2].islower() else because
     return [
-        _Block(f"No answer, because {because}.", max_lines=4, emphasis="strong"),
+        _Paragraph(f"No answer, because {because}.", max_lines=4, tone="answer"),
         *(
             # The first changes one limit only; further ones give way before them.
-            _Block(_alternative(each, as_of), give_way=0 if place < 2 else 9 + place)
+            _Paragraph(_alternative(each, as_of), give_way=0 if place < 2 else 9 + place)
             for place, each in enumerate(recommendation.alternatives)
         ),
     ]
@@ -175,73 +172,15 @@ def _alternative(each: Alternative, as_of: date) -> str:
     )
 
 
-def _answer_and_runner_up(recommendation: Recommendation) -> tuple[Option, Option] | None:
-    named = named_options(recommendation)
-    runner_up = runner_up_option(recommendation)
-    return None if runner_up is None or not named else (named[0].option, runner_up)
-
-
-def _comparison(recommendation: Recommendation) -> str:
-    """Explain by what the runner-up differs from the answer: dollars and hours, and what these consist of."""
-    both = _answer_and_runner_up(recommendation)
-    if both is None:
-        return ""
-    answer, other = both
-    cost = _difference(other.run_usd.mid, answer.run_usd.mid)
-    time = _difference(other.run_hours.mid, answer.run_hours.mid, more="longer")
-    hourly = _difference(other.usd_per_hour, answer.usd_per_hour)
-    step = _difference(other.step_s.mid, answer.step_s.mid, more="longer")
-    lead = (
-        (answer.run_hours, other.run_hours)
-        if recommendation.objective == "fastest"
-        else (answer.run_usd, other.run_usd)
-    )
-    tie = (
-        " Their 80 % intervals overlap: either may be better."
-        if lead[1].low_80 <= lead[0].high_80 and lead[0].low_80 <= lead[1].high_80
-        else ""
-    )
-    return f"The runner-up costs {cost} and takes {time}: an hour costs {hourly}, a step takes {step}.{tie}"
-
-
-def _sensitivity(recommendation: Recommendation) -> str:
-    """Say what change of a price or a step time would make the runner-up the answer."""
-    found, both = recommendation.runner_up, _answer_and_runner_up(recommendation)
-    if found is None or both is None:
-        return ""
-    answer, other = both
-    changes = [
-        f"{machine_label(option)} gets {' or '.join(how)}"
-        for option, how in (
-            (answer, _changes((found.price_higher, "more expensive"), (found.step_slower, "slower"))),
-            (
-                other,
-                _changes((found.runner_up_price_cheaper, "cheaper"), (found.runner_up_step_faster, "faster")),
-            ),
-        )
-        if how
-    ]
-    return f"The runner-up wins if {', or if '.join(changes)}." if changes else ""
-
-
-def _changes(*changes: tuple[float | None, str]) -> list[str]:
-    """Return the changes that may come about in words, those of the same size under one number."""
-    words: dict[str, list[str]] = {}
-    for change, how in changes:
-        if change is not None and change <= _LARGEST_CHANGE:
-            words.setdefault(_change(change), []).append(how)
-    return [f"{change} {' or '.join(how)}" for change, how in words.items()]
-
-
-def _plan(named: Sequence[NamedOption]) -> list[_Block]:
+def _plan(named: Sequence[NamedOption]) -> list[_Paragraph]:
     if not named or named[0].option.trainer is None:
         return []
     option, trainer = named[0].option, named[0].option.trainer
     return [
         # Arguments to paste are never cut.
-        _Block(f"Plan{batch_text(trainer)}: {trainer.code}", max_lines=None),
-        *(_Block(line, max_lines=None) for line in script_lines(trainer)),
-        _Block(plan_changes_text(option), emphasis="warning"),
+        _Paragraph(f"Plan{batch_text(trainer)}: {trainer_line(trainer)}", max_lines=None),
+        *(_Paragraph(line, max_lines=None) for line in script_lines(trainer)),
+        _Paragraph(plan_changes_text(option), tone="warning"),
     ]
 
 
@@ -305,18 +244,3 @@ def _rejected(recommendation: Recommendation) -> str:
     total = sum(each.machines or 0 for each in counted)
     reasons = ", ".join(f"{REASON_WORDS[each.reason]} {each.machines:,}" for each in counted)
     return f"{total:,} machine types are not ranked: {reasons}."
-
-
-def _difference(value: float, other: float, *, more: str = "more") -> str:
-    """Return by how much a value is more or less than another, in percent of that."""
-    change = value / other - 1 if other > 0 else 0.0
-    if abs(change) < 0.0005:
-        return "the same"
-    return f"{_change(abs(change))} {more if change > 0 else 'less'}"
-
-
-def _change(share: float) -> str:
-    """Return a relative change; a tenth of a percent matters below 10 %, and from 1000 % on it is a multiple."""
-    if share < 0.0995:
-        return percent(max(share, 0.001), 1)
-    return percent(share) if share < 10 else f"{share:,.0f} times"

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from trainfare.report.blocks import Block, Bullets, Chart, Column, Heading, Table, Text, Where
+from trainfare.report.charts.fan import fan_chart
 from trainfare.report.wording import span, usd
 from trainfare_core.figures import percent
 from trainfare_core.recommendation import CostOutlook, FutureCost, OutlookPart, Recommendation
 
-__all__ = ["OUTLOOK_COLUMNS", "OutlookSummary", "outlook_summary"]
+__all__ = ["OutlookSummary", "build_outlook_section", "outlook_summary"]
 
-OUTLOOK_COLUMNS: Final = (
+_COLUMNS: Final = (
     "in",
     "the same run",
     "50 % interval",
@@ -32,7 +34,7 @@ class OutlookSummary:
         verdict: 'Train now', 'Wait' or 'Train now or wait: cannot tell'.
         sentence: costs now and later, break-even value of waiting, and the advice.
         caption: of the table.
-        rows: of the table, one text for each of `OUTLOOK_COLUMNS`; the last is empty where it was not computed.
+        rows: of the table, one text for each of `_COLUMNS`; the last is empty where it was not computed.
         notes: what the change consists of, counted and not, and the assumptions.
     """
 
@@ -67,6 +69,30 @@ def outlook_summary(recommendation: Recommendation) -> OutlookSummary | None:
         rows=tuple(_row(found, cost) for cost in found.same_compute if cost.months in _SHOWN_MONTHS),
         notes=(*(_part(found, part) for part in found.parts), *found.assumptions),
     )
+
+
+def build_outlook_section(recommendation: Recommendation) -> list[Block]:
+    """Return the costs in later years and what they consist of; empty where there is no outlook."""
+    found, outlook = recommendation.outlook, outlook_summary(recommendation)
+    if found is None or outlook is None:
+        return []
+    title = "What it costs later"
+    caption = (
+        "The flat line is today's list price, which one machine type mostly keeps. Below it are the savings of newer "
+        "machines, and below those the savings of new methods for the same quality. The bands show the uncertainty of "
+        "the same computation on newer machines."
+    )
+    months, *amounts = _COLUMNS
+    columns = (Column(months, names_row=True), *(Column(name, right=True) for name in amounts))
+    per_1000_steps = recommendation.basis == "per_1000_steps"
+    return [
+        Heading(title),
+        Chart(lambda: fan_chart(found, per_1000_steps=per_1000_steps), title, caption),
+        Text(outlook.caption, "dim", Where.TERMINAL),
+        Table(columns, outlook.rows, outlook.caption),
+        Text(outlook.caption, where=Where.TEXT),
+        Bullets(outlook.notes),
+    ]
 
 
 def _advice(found: CostOutlook, value_usd_per_month: float | None) -> str:

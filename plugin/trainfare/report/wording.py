@@ -21,6 +21,7 @@ __all__ = [
     "script_lines",
     "short_count",
     "span",
+    "trainer_line",
     "unused_text",
     "usd",
 ]
@@ -172,6 +173,11 @@ def unused_text(option: Option) -> str:
     if option.trainer is None or option.trainer.devices >= option.accelerator_count:
         return ""
     return f"It uses {option.trainer.devices} of {option.accelerator_count:,g} accelerators of each machine."
+
+
+def trainer_line(trainer: TrainerArguments) -> str:
+    """Return the line of code that runs a plan."""
+    return trainer.code
 
 
 def batch_text(trainer: TrainerArguments) -> str:

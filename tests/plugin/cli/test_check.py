@@ -10,7 +10,9 @@ import pytest
 from builders.profiles import gpt_profile
 from builders.toy_market import book, in_precisions, offer_row, small_job
 from trainfare.cli import main
-from trainfare.report.budget_check import check_markdown, check_table
+from trainfare.report.budget_check import build_check
+from trainfare.report.render.lines import format_lines
+from trainfare.report.render.markdown import format_markdown
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.policy.budget_check import BudgetCheck, judge
 from trainfare_core.ranking.pricing.request import Request
@@ -203,7 +205,10 @@ def test_hostile_names_stay_text(name: str) -> None:
     """Control bytes, table breaks, links and elements of a job's name do not reach terminal or Markdown."""
     prices = book(offer_row(instance_type=name))
     answer = judge(small_job(name=name), prices, Request(Constraints(max_usd=1e6)))
-    table, markdown = check_table(answer, as_of=DAY), check_markdown(answer, as_of=DAY)
+    table, markdown = (
+        format_lines(build_check(answer, as_of=DAY)),
+        format_markdown(build_check(answer, as_of=DAY)),
+    )
     assert "\x1b" not in table + markdown
     assert "<script>" not in markdown
     assert "](javascript" not in markdown
@@ -214,7 +219,10 @@ def test_hostile_names_stay_text(name: str) -> None:
 def test_the_age_stands_beside_the_total() -> None:
     """The verdict shows the age of its price, in the terminal and in Markdown."""
     answer = judge(small_job(), book(offer_row(observed_on="2026-07-20")), Request(Constraints(max_usd=1e6)))
-    for text in (check_table(answer, as_of=DAY), check_markdown(answer, as_of=DAY)):
+    for text in (
+        format_lines(build_check(answer, as_of=DAY)),
+        format_markdown(build_check(answer, as_of=DAY)),
+    ):
         assert "2026-07-20 (127 days old, stale)" in text.replace("\\", "")
 
 
@@ -225,7 +233,10 @@ def test_what_the_plan_changes_is_said() -> None:
     job = mixed.model_copy(update={"precision": "32-true", "operations": full})
     for allow, said in (((), False), (("precision",), True)):
         answer = judge(job, book(offer_row()), Request(Constraints(max_usd=1e6, allow=allow)))
-        for text in (check_table(answer, as_of=DAY), check_markdown(answer, as_of=DAY)):
+        for text in (
+            format_lines(build_check(answer, as_of=DAY)),
+            format_markdown(build_check(answer, as_of=DAY)),
+        ):
             assert ("It changes the script's plan: precision bf16" in text.replace("\\", "")) == said
 
 

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainfare.report.cost_change import change_headline, change_markdown, change_table
+from trainfare.report.cost_change import build_change_section, change_headline
+from trainfare.report.render.lines import format_lines
+from trainfare.report.render.markdown import format_markdown
 from trainfare_core.changes.cost_change import (
     CauseName,
     CostCause,
@@ -65,7 +67,10 @@ def test_the_headline(base: float | None, head: float | None, text: str) -> None
 
 def test_no_zero_increase_in_any_format() -> None:
     """A change of zero is 'no change in cost' everywhere, and has no causes."""
-    for text in (change_table(change(5.0, 5.0), width=COLUMNS), change_markdown(change(5.0, 5.0))):
+    for text in (
+        format_lines(build_change_section(change(5.0, 5.0)), width=COLUMNS),
+        format_markdown(build_change_section(change(5.0, 5.0))),
+    ):
         assert "no change in cost" in text
         assert "cause" not in text
         assert not re.search(r"[+-]\$?0\.0", text)
@@ -73,7 +78,7 @@ def test_no_zero_increase_in_any_format() -> None:
 
 def test_an_unknown_side_keeps_the_other() -> None:
     """The known side's dollars are shown beside the reason of the other."""
-    text = change_table(change(None, 5.0), width=COLUMNS)
+    text = format_lines(build_change_section(change(None, 5.0)), width=COLUMNS)
     assert "unknown, because base.json: nothing fits" in text
     assert "5.00 [2.50 to 10.00]" in text
 
@@ -113,7 +118,7 @@ def test_shown_causes_add_up_to_the_shown_total(base: float, parts: list[float])
     if head < 0:
         return
     found = change(base, head, **causes)
-    total = sum(shown_usd(row[1]) for row in rows_of(change_markdown(found)))
+    total = sum(shown_usd(row[1]) for row in rows_of(format_markdown(build_change_section(found))))
     headline = change_headline(found)
     if headline.startswith("no change"):
         assert total == 0
@@ -128,7 +133,8 @@ def test_eighty_columns_hold_every_line() -> None:
     found = change(412.0, 688.0, steps=300.0, model=-24.0)
     flops = (FlopsChange(part="matmul forward", base_flops=1e9, head_flops=2e9),)
     model = found.causes[1].model_copy(update={"detail": "word " * 40, "flops": flops})
-    text = change_table(found.model_copy(update={"causes": (found.causes[0], model)}), width=COLUMNS)
+    long = found.model_copy(update={"causes": (found.causes[0], model)})
+    text = format_lines(build_change_section(long), width=COLUMNS)
     lines = text.splitlines()
     assert all(len(line) <= COLUMNS for line in lines if not line.startswith("  note"))
     assert text.count("word") == 40
@@ -142,8 +148,8 @@ def test_hostile_labels_stay_text() -> None:
     """The name of a branch or machine neither controls the terminal nor breaks the Markdown table."""
     evil = side("a|b`<script>\x1b[31m](javascript:x)", 5.0, machine="m|<img>")
     found = change(4.0, 5.0, steps=1.0).model_copy(update={"base": evil})
-    markdown = change_markdown(found)
-    assert "\x1b" not in markdown + change_table(found, width=COLUMNS)
+    markdown = format_markdown(build_change_section(found))
+    assert "\x1b" not in markdown + format_lines(build_change_section(found), width=COLUMNS)
     assert "<script>" not in markdown
     assert "](javascript" not in markdown
     assert {line.count("|") for line in markdown.splitlines() if line.startswith("|")} == {4}
@@ -161,7 +167,7 @@ def test_modules_are_named_with_what_they_add() -> None:
     flops = (FlopsChange(part="matmul backward", base_flops=1e9, head_flops=2e9),)
     cause = CostCause(cause="model", usd=1, detail="more FLOPs", flops=flops, modules=modules)
     one = change(412.0, 413.0).model_copy(update={"causes": (cause,)})
-    text = " ".join(change_table(one, width=200).split())
+    text = " ".join(format_lines(build_change_section(one), width=200).split())
     assert (
         "more FLOPs; encoder.layers: +3.1 TFLOP and +2 GB; outside of modules: -1.5 kB; other modules: +1 FLOP"
         in text

@@ -8,9 +8,10 @@ import pytest
 
 from builders.profiles import profile
 from builders.recommendations import hostile_recommendation, no_answer, option, recommendation
-from trainfare.report.first_screen import MAX_LINES, first_screen
+from trainfare.report import render_terminal
+from trainfare.report.blocks import Text
+from trainfare.report.first_screen import MAX_LINES, build_first_screen
 from trainfare.report.named import named_options
-from trainfare.report.terminal import render_terminal
 from trainfare_core.recommendation import Alternative, Option, Recommendation, RunnerUp, TrainerArguments
 
 TODAY = date(2026, 11, 24)
@@ -206,7 +207,8 @@ def test_machines_that_need_porting_give_way_last() -> None:
             fastest_rank=2 if others else 1,
             runner_up=RunnerUp(rank=2) if others else None,
         )
-        said = [line.text for line in first_screen(answer, profile=None, as_of=TODAY, width=100)]
+        screen = build_first_screen(answer, profile=None, as_of=TODAY, width=100)
+        said = [line.line for line in screen if isinstance(line, Text) and isinstance(line.line, str)]
         ported = sum("after porting" in line for line in said)
         return sum("runner-up costs" in line for line in said), ported, said[0].startswith("Cheapest ")
 

@@ -6,10 +6,20 @@ from datetime import date
 
 from builders.profiles import profile
 from builders.recommendations import costs, job, measured_step, no_answer, option, parts, recommendation
-from trainfare.report.facts import calibration_notes, constraints_text
+from trainfare.report import render_html, render_markdown, render_terminal
+from trainfare.report.facts import (
+    basis_note,
+    calibration_notes,
+    constraints_text,
+    job_facts,
+    phase_lines,
+    profile_notes,
+)
 from trainfare.report.headline import best_options, headline
 from trainfare.report.rows import marks, ranking_row, step_line
-from trainfare.report.summary import summarize
+from trainfare.report.sections.beside import texts_beside
+from trainfare.report.sections.breakdowns import detailed_options
+from trainfare.report.sections.ranking import best_rows, order_text, ranking_rows
 from trainfare_core.job_profile import ProfileSource, RunPlan
 from trainfare_core.recommendation import Alternative, Constraints, TrainerArguments
 
@@ -71,16 +81,17 @@ def test_a_slow_expensive_machine_that_needs_porting_is_not_named() -> None:
 def test_the_options_of_the_headline_are_marked_and_broken_down() -> None:
     """Their rows carry the title, and their step is among those broken down, whatever their rank."""
     options = tuple(option(rank=rank, usd=float(rank), hours=30.0 - rank) for rank in range(1, 21))
-    summary = summarize(recommendation(options=options, cheapest_rank=1, fastest_rank=20), None, TODAY)
-    assert [row.marks[0] for row in summary.rows if row.in_headline] == ["cheapest", "fastest"]
-    assert [line.rank for line in summary.steps] == ["1", "2", "3", "4", "5", "20"]
+    found = recommendation(options=options, cheapest_rank=1, fastest_rank=20)
+    rows = ranking_rows(found, TODAY)
+    assert [row.marks[0] for row in rows if row.in_headline] == ["cheapest", "fastest"]
+    assert [option.rank for option in detailed_options(found)] == [1, 2, 3, 4, 5, 20]
 
 
 def test_a_zone_is_named_with_its_region() -> None:
     """A zone id that does not hold its region gets it; one that does stands alone."""
-    rows = summarize(
-        recommendation(options=(option(zone="use1-az5"), option(rank=2, zone="us-east-1c"))), None, TODAY
-    ).rows
+    rows = ranking_rows(
+        recommendation(options=(option(zone="use1-az5"), option(rank=2, zone="us-east-1c"))), TODAY
+    )
     assert [row.region for row in rows] == ["us-east-1 use1-az5", "us-east-1c"]
 
 
@@ -97,16 +108,16 @@ def test_an_unknown_length_is_in_every_title() -> None:
     """Hours and dollars of 1,000 steps are labelled as such everywhere."""
     found = recommendation(basis="per_1000_steps", job=job(optimizer_steps=None))
     plan = RunPlan(optimizer_steps=None, unknown_because="the dataset has no length")
-    summary = summarize(found, profile(plan=plan), TODAY)
-    assert all(each.title.endswith("per 1,000 steps") for each in summary.best_options)
-    assert summary.headline.startswith("Cheapest per 1,000 steps:")
-    assert "unknown (the dataset has no length)" in summary.basis_note
-    assert "not for the whole run" in summary.basis_note
+    assert all(best.title.endswith("per 1,000 steps") for best in best_options(found, TODAY))
+    assert headline(found, TODAY).startswith("Cheapest per 1,000 steps:")
+    note = basis_note(found, profile(plan=plan))
+    assert "unknown (the dataset has no length)" in note
+    assert "not for the whole run" in note
 
 
 def test_marks() -> None:
     """On front, spot, needs porting, own price and stale, each only where it holds."""
-    rows = summarize(recommendation(), None, TODAY).rows
+    rows = ranking_rows(recommendation(), TODAY)
     assert rows[0].marks == ("cheapest", "on front", "spot", "stale")
     assert rows[1].marks == ("on front", "needs porting", "stale")
     (fetched,) = (row for row in rows if row.price_age == "14 hours old")
@@ -119,35 +130,36 @@ def test_constraints_are_shown() -> None:
     """Budget, deadline, confidence and filters as text; probabilities only where there are limits."""
     asked = Constraints(max_usd=500, deadline_hours=24, providers=("aws",), purchase=("on_demand",))
     options = (option(probability_within=0.97),)
-    summary = summarize(recommendation(constraints=asked, options=options), None, TODAY)
-    assert summary.constraints == (
+    assert constraints_text(asked) == (
         "at most $500; within 24 h; kept with a probability of at least 90 %; cloud: aws; purchase: on demand"
     )
-    assert summary.shows_chance
-    assert summary.rows[0].chance == "97 %"
-    assert not summarize(recommendation(), None, TODAY).shows_chance
+    found = recommendation(constraints=asked, options=options)
+    assert ranking_rows(found, TODAY)[0].chance == "97 %"
+    for answer, said in ((found, True), (recommendation(), False)):
+        for render in (render_markdown, render_html):
+            assert ("within limits" in render(answer, as_of=TODAY)) is said
 
 
 def test_limits_of_the_profile_are_listed() -> None:
     """Coverage, unmeasured phases, compilation, and the profile's own notes."""
     compiled = ProfileSource(how="real", tool_version="0", compiled=True)
-    summary = summarize(
-        recommendation(), profile(measured=measured_step(), source=compiled, notes=("a note",)), TODAY
+    notes = profile_notes(
+        recommendation(), profile(measured=measured_step(), source=compiled, notes=("a note",))
     )
-    listed = tuple(note for note in summary.notes if not note.startswith("Calibration of"))
+    listed = tuple(note for note in notes if not note.startswith("Calibration of"))
     assert listed == (
         "Trace coverage: 99.9 % of the bytes moved belong to operations whose FLOPs are known.",
         "The step runs under torch.compile; the trace is of the uncompiled step.",
         "Not measured: transfer to the device, validation.",
         "a note",
     )
-    unmeasured = summarize(recommendation(job=job(measured_on=None, measured_step_s=None)), None, TODAY)
-    assert any(note.startswith("No step was measured") for note in unmeasured.notes)
+    unmeasured = profile_notes(recommendation(job=job(measured_on=None, measured_step_s=None)), None)
+    assert any(note.startswith("No step was measured") for note in unmeasured)
 
 
 def test_the_number_of_feasible_options_is_shown() -> None:
     """A shortened list gives the number of all feasible options."""
-    assert summarize(recommendation(), None, TODAY).order == "9 of 412 feasible options, cheapest first"
+    assert order_text(recommendation()) == "9 of 412 feasible options, cheapest first"
 
 
 def test_calibration_of_the_ranked_devices() -> None:
@@ -182,16 +194,13 @@ def test_a_run_that_is_mostly_start_up_says_so() -> None:
     half = costs(2.0).model_copy(update={"startup_usd": 1.0, "training_usd": 0.9})
     for spent, said in ((half, True), (costs(2.0), False)):
         answer = recommendation(options=(option(usd=2.0, cost_parts=spent),))
-        text = " ".join(summarize(answer, None, TODAY).beside)
+        text = " ".join(texts_beside(answer, TODAY))
         assert ("50 % of the cost of #1 is its start-up" in text) is said
 
 
 def test_what_is_not_known_of_a_job_is_not_said() -> None:
     """Samples and the measured step of the job are named where they are known."""
-    known, unknown = (
-        summarize(recommendation(job=each), None, TODAY).job
-        for each in (job(), job(global_batch_size=None, measured_on=None))
-    )
+    known, unknown = (job_facts(each) for each in (job(), job(global_batch_size=None, measured_on=None)))
     assert known[-2:] == ("8 samples per step", "measured on NVIDIA RTX A4000: 612 ms per step")
     assert unknown == known[:-2]
 
@@ -208,9 +217,7 @@ def test_only_what_there_is_to_say_stands_beside_the_answer() -> None:
     )
     for changes in ((), ("strategy ddp instead of fsdp",)):
         one = option(trainer=trainer, plan_changes=changes)
-        beside = summarize(
-            recommendation(options=(one,), cheapest_rank=1, fastest_rank=1), None, TODAY
-        ).beside
+        beside = texts_beside(recommendation(options=(one,), cheapest_rank=1, fastest_rank=1), TODAY)
         assert all(beside)
         (plan,) = [line for line in beside if line.startswith("Plan of #1, batch size 8 per device")]
         assert ("It changes the script's plan: strategy ddp instead of fsdp." in plan) == bool(changes)
@@ -219,8 +226,8 @@ def test_only_what_there_is_to_say_stands_beside_the_answer() -> None:
 def test_a_long_list_shows_as_many_rows_as_are_usual_and_the_headline_s() -> None:
     """The options of the headline that rank below are added to the usual rows."""
     options = tuple(option(rank=rank, usd=float(rank), hours=20.0 - rank) for rank in range(1, 10))
-    shown = summarize(recommendation(options=options, cheapest_rank=1, fastest_rank=9), None, TODAY)
-    assert [row.rank for row in shown.best_rows(3)] == ["1", "2", "3", "9"]
+    rows = ranking_rows(recommendation(options=options, cheapest_rank=1, fastest_rank=9), TODAY)
+    assert [row.rank for row in best_rows(rows, 3)] == ["1", "2", "3", "9"]
 
 
 def test_short_runs_are_shown_in_seconds_and_parts_that_are_hidden_by_name() -> None:
@@ -252,10 +259,12 @@ def test_an_hour_that_is_worth_nothing_leaves_the_cheapest_the_best() -> None:
 
 def test_measured_phases_are_in_the_report() -> None:
     """Those that were measured, under their caption; none without a measurement."""
-    summary = summarize(recommendation(), profile(measured=measured_step()), TODAY)
-    assert ("forward", "188 ms") in [(each.name, each.median) for each in summary.phases]
-    assert summary.phases_caption == "10 optimizer steps measured on NVIDIA RTX A4000"
-    assert summarize(recommendation(), profile(), TODAY).phases == ()
+    measured = profile(measured=measured_step())
+    assert ("forward", "188 ms") in [(line.name, line.median) for line in phase_lines(measured)]
+    assert "10 optimizer steps measured on NVIDIA RTX A4000\n" in render_terminal(
+        recommendation(), profile=measured, as_of=TODAY
+    )
+    assert phase_lines(profile()) == ()
 
 
 def test_spot_is_named_once() -> None:
@@ -266,7 +275,7 @@ def test_spot_is_named_once() -> None:
             change="cheapest", flag="--purchase", option=option(rank=1, purchase_option=purchase)
         )
         found = recommendation(best_spot=best, alternatives=(near,))
-        beside = " ".join(summarize(found, None, TODAY).beside)
+        beside = " ".join(texts_beside(found, TODAY))
         assert ("Spot is not ranked." in beside) is said, purchase
 
 
@@ -280,6 +289,6 @@ def test_what_spot_would_save_is_told_of_cheap_runs_too() -> None:
                 fastest_rank=1,
                 best_spot=option(usd=part * usd, purchase_option="spot"),
             )
-            beside = " ".join(summarize(found, None, TODAY).beside)
+            beside = " ".join(texts_beside(found, TODAY))
             assert "Spot is not ranked." in beside
             assert ("50 % less than the cheapest above" in beside) is said

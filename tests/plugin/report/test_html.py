@@ -19,8 +19,8 @@ from builders.recommendations import (
     no_answer,
     recommendation,
 )
+from trainfare.report import render_html
 from trainfare.report.escape import terminal_text
-from trainfare.report.html import render_html
 
 TODAY = date(2026, 11, 24)
 _MEASURED = profile(measured=measured_step())

@@ -13,11 +13,9 @@ from builders.toy_market import book, offer_row, small_job
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.recommendation import recommend
+from trainfare.report import render_html, render_markdown, render_terminal
 from trainfare.report.charts.fan import fan_chart
-from trainfare.report.html import render_html
 from trainfare.report.later_years import OutlookSummary, outlook_summary
-from trainfare.report.markdown import render_markdown
-from trainfare.report.terminal import render_terminal
 from trainfare_core.recommendation import Constraints, Recommendation
 
 TODAY = date(2026, 11, 24)

@@ -10,8 +10,8 @@ from markdown_it.token import Token
 
 from builders.profiles import profile
 from builders.recommendations import hostile_recommendation, measured_step, no_answer, option, recommendation
+from trainfare.report import render_markdown
 from trainfare.report.escape import terminal_text
-from trainfare.report.markdown import render_markdown
 
 TODAY = date(2026, 11, 24)
 _PARSER = MarkdownIt("gfm-like", {"html": True})

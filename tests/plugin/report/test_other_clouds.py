@@ -9,9 +9,7 @@ from typing import TypeAlias
 import pytest
 
 from builders.recommendations import recommendation
-from trainfare.report.html import render_html
-from trainfare.report.markdown import render_markdown
-from trainfare.report.terminal import render_terminal
+from trainfare.report import render_html, render_markdown, render_terminal
 from trainfare_core.recommendation import Interval, Recommendation
 
 AS_OF = date(2026, 11, 24)

@@ -10,9 +10,8 @@ import pytest
 
 from builders.profiles import profile
 from builders.recommendations import hostile_recommendation, measured_step, option, recommendation
-from trainfare.report.markdown import render_markdown
+from trainfare.report import print_terminal, render_markdown, render_terminal
 from trainfare.report.rows import PART_NAMES
-from trainfare.report.terminal import print_terminal, render_terminal
 
 TODAY = date(2026, 11, 24)
 

@@ -3,6 +3,6 @@
 from trainfare.report.policy.annotations import github_annotations
 from trainfare.report.policy.junit import junit_xml
 from trainfare.report.policy.sarif import sarif_log
-from trainfare.report.policy.text import policy_markdown, policy_table
+from trainfare.report.policy.text import build_policy_check
 
-__all__ = ["github_annotations", "junit_xml", "policy_markdown", "policy_table", "sarif_log"]
+__all__ = ["build_policy_check", "github_annotations", "junit_xml", "sarif_log"]

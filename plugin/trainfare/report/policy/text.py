@@ -1,63 +1,42 @@
-"""The answer of `trainfare check` for every job of a policy, as a table for a terminal and as Markdown."""
+"""The answer of `trainfare check` for every job of a policy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
 
-from trainfare.report.cost_change import change_markdown, change_notes, change_table
-from trainfare.report.escape import markdown_text, terminal_text
-from trainfare.report.tables import UNLIMITED_WIDTH, table_text
+from trainfare.report.blocks import Block, Bullets, Column, Heading, Span, Table, Text, Where, build_notes
+from trainfare.report.cost_change import build_change_section, change_notes
 from trainfare.report.wording import plan_changes_text, unused_text
 from trainfare_core.figures import hours_range, hours_text
 from trainfare_core.policy.check import Finding, JobCheck, PolicyCheck
 from trainfare_core.policy.rules import LIMIT_RULES, RULES
 
-__all__ = ["policy_markdown", "policy_table"]
+__all__ = ["build_policy_check"]
 
 _COLUMNS: Final = ("job", "verdict", "USD", "limit", "time", "limit", "machine")
 _NUMBERS: Final = ("USD", "limit", "time")
 
 
-def policy_table(answer: PolicyCheck, *, width: int = UNLIMITED_WIDTH) -> str:
-    """
-    Return one row for each job, rules not kept, changes of scripts and of costs, and the result, as plain text.
-
-    Args:
-        answer: the answer.
-        width: of the table, in columns.
-    """
-    lines = [table_text(_COLUMNS, (_cells(job) for job in answer.jobs), right=_NUMBERS, width=width)]
-    lines += [terminal_text(f"{job.name}: {_sentence(finding)}") for job, finding in _told(answer)]
-    lines += [terminal_text(f"{job.name}: {text}") for job, text in _plans(answer)]
-    lines += [
-        change_table(check.change, width=width, job=job.name).removesuffix("\n")
-        for job in answer.jobs
-        if (check := job.check) is not None and check.change is not None
+def build_policy_check(answer: PolicyCheck) -> list[Block]:
+    """Return one row for each job, rules not kept, changes of scripts and of costs, and the result."""
+    columns = tuple(Column(name, right=name in _NUMBERS) for name in _COLUMNS)
+    told = [(job.name, _sentence(finding)) for job, finding in _told(answer)]
+    told += [(job.name, text) for job, text in _plans(answer)]
+    items = tuple((Span(name, "strong"), ": ", text) for name, text in told)
+    return [
+        Heading(("trainfare check: ", _outcome(answer)), level=1, where=Where.TITLED),
+        Table(columns, tuple(_cells(job) for job in answer.jobs)),
+        *([Bullets(items)] if items else []),
+        *(
+            block
+            for job in answer.jobs
+            if (check := job.check) is not None and check.change is not None
+            for block in build_change_section(check.change, job=job.name)
+        ),
+        *build_notes(_notes(answer), "note: "),
+        Text(_result(answer)),
     ]
-    lines += [terminal_text(f"note: {note}") for note in _notes(answer)]
-    lines.append(_result(answer))
-    return "\n".join(lines) + "\n"
-
-
-def policy_markdown(answer: PolicyCheck) -> str:
-    """Return one row for each job, rules not kept, changes of scripts and of costs, and the result, as Markdown."""
-    rows = ["| " + " | ".join(_COLUMNS) + " |", "|---|---|---:|---:|---:|---:|---|"]
-    rows += ["| " + " | ".join(markdown_text(cell) for cell in _cells(job)) + " |" for job in answer.jobs]
-    blocks = [f"## trainfare check: {_outcome(answer)}", "\n".join(rows)]
-    told = [
-        f"- **{markdown_text(job.name)}**: {markdown_text(_sentence(each))}" for job, each in _told(answer)
-    ]
-    told += [f"- **{markdown_text(job.name)}**: {markdown_text(text)}" for job, text in _plans(answer)]
-    blocks += ["\n".join(told)] if told else []
-    blocks += [
-        change_markdown(check.change, job=job.name)
-        for job in answer.jobs
-        if (check := job.check) is not None and check.change is not None
-    ]
-    notes = [f"- {markdown_text(note)}" for note in _notes(answer)]
-    blocks += ["\n".join(notes)] if notes else []
-    return "\n\n".join([*blocks, _result(answer)]) + "\n"
 
 
 def _cells(job: JobCheck) -> tuple[str, ...]:

@@ -1,13 +1,11 @@
-"""A strategy answer as text, the same for the terminal and the page; each renderer escapes what it prints."""
+"""Strategies as rows of text."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date
 from typing import Final
 
-from trainfare.report.facts import BookLine, book_line
 from trainfare.report.wording import (
     hardware_label,
     interval,
@@ -22,7 +20,7 @@ from trainfare_core.methods.answer import MethodLine, MethodsAnswer
 from trainfare_core.methods.methods import METHODS
 from trainfare_core.recommendation import Interval, Option
 
-__all__ = ["StrategyRow", "StrategyText", "strategy_text"]
+__all__ = ["StrategyRow", "left_out_texts", "pilot_texts", "strategy_rows", "use_labels"]
 
 _IDENTIFIERS: Final = re.compile(
     r"\b(?:" + "|".join(name for name, facts in METHODS.items() if name not in facts.label) + r")\b"
@@ -54,56 +52,35 @@ class StrategyRow:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class StrategyText:
-    """A whole answer as text."""
-
-    name: str
-    headline: str
-    kind: str
-    rows: tuple[StrategyRow, ...]
-    left_out: tuple[str, ...]
-    doubts: tuple[str, ...]
-    pilot: tuple[str, ...]
-    assumptions: tuple[str, ...]
-    books: tuple[str, ...]
-    shows_within: bool
-    reference: str
-
-
-def strategy_text(answer: MethodsAnswer, as_of: date) -> StrategyText:
-    """
-    Return the answer as text.
-
-    Args:
-        answer: the answer.
-        as_of: the day of the report, against which the prices' age is counted.
-    """
-    rows = tuple(
+def strategy_rows(answer: MethodsAnswer) -> tuple[StrategyRow, ...]:
+    """Return every strategy that has a price, best first."""
+    return tuple(
         _row(line, line.usd, line.hours, line.machine, answer)
         for line in answer.lines
         if line.usd is not None and line.hours is not None and line.machine is not None
     )
-    return StrategyText(
-        name=answer.name,
-        headline=_named(answer.sentence),
-        kind=answer.kind,
-        rows=rows,
-        left_out=tuple(_left_out(line) for line in answer.lines if line.usd is None),
-        doubts=tuple(_named(text) for text in answer.doubts),
-        pilot=_pilot(answer),
-        assumptions=tuple(_named(text) for text in answer.assumptions),
-        books=tuple(_book(book_line(book, as_of)) for book in answer.price_books),
-        shows_within=any(row.within for row in rows),
-        reference="" if answer.reference is None else METHODS[answer.reference].label,
-    )
 
 
-def _book(book: BookLine) -> str:
-    return f"{book.cloud}: {book.rows} prices of {book.dates}, {book.age}{', STALE' if book.stale else ''}"
+def left_out_texts(answer: MethodsAnswer) -> tuple[str, ...]:
+    """Return every strategy without a price, and why it has none."""
+    return tuple(_left_out(line) for line in answer.lines if line.usd is None)
 
 
-def _named(text: str) -> str:
+def pilot_texts(answer: MethodsAnswer) -> tuple[str, ...]:
+    """Return what a pilot costs and saves, and its design; empty where none is proposed."""
+    pilot = answer.pilot
+    if pilot is None:
+        return ()
+    pays = "it does not pay"
+    if pilot.worth_it:
+        pays = "it pays"
+    elif pilot.saves_usd > pilot.usd:
+        pays = "it costs more than a tenth of the cheapest plan, which is too much for a pilot"
+    sums = f"{usd(pilot.usd)} for a pilot, {usd(pilot.saves_usd)} expected to be saved"
+    return f"{sums}: {pays}", use_labels(pilot.design)
+
+
+def use_labels(text: str) -> str:
     """Replace the strategies' identifiers by their labels, except one that is a word of its label ("scratch")."""
     return _IDENTIFIERS.sub(lambda found: _LABELS[found[0]], text)
 
@@ -184,16 +161,3 @@ def _left_out(line: MethodLine) -> str:
     if line.impossible_because:
         return f"{METHODS[line.strategy].label}: not possible: {line.impossible_because}"
     return f"{METHODS[line.strategy].label}: unknown, because {line.unknown_because}"
-
-
-def _pilot(answer: MethodsAnswer) -> tuple[str, ...]:
-    pilot = answer.pilot
-    if pilot is None:
-        return ()
-    pays = "it does not pay"
-    if pilot.worth_it:
-        pays = "it pays"
-    elif pilot.saves_usd > pilot.usd:
-        pays = "it costs more than a tenth of the cheapest plan, which is too much for a pilot"
-    sums = f"{usd(pilot.usd)} for a pilot, {usd(pilot.saves_usd)} expected to be saved"
-    return f"{sums}: {pays}", _named(pilot.design)

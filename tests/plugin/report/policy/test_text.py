@@ -10,13 +10,15 @@ import pytest
 from builders.policies import checked, mixed_answer, priced
 from builders.toy_market import offer_row, small_job
 from trainfare.report.escape import markdown_text
-from trainfare.report.policy import policy_markdown, policy_table
+from trainfare.report.policy import build_policy_check
+from trainfare.report.render.lines import format_lines
+from trainfare.report.render.markdown import format_markdown
 from trainfare_core.policy.check import policy_check
 
 
 def test_the_table_has_a_row_for_each_job_and_a_line_for_each_rule_that_is_not_kept() -> None:
     """Verdict, dollars, hours and limits of each job; level, id, rule and numbers of what is not kept; the result."""
-    text = policy_table(mixed_answer())
+    text = format_lines(build_policy_check(mixed_answer()))
     rows = [line for line in text.splitlines() if line.startswith(" small ")]
     assert [row.split("  ")[1].strip() or row.split()[1] for row in rows]
     for row, verdict in zip(rows, ("within", "over", "waived", "not checked"), strict=True):
@@ -30,11 +32,13 @@ def test_the_table_has_a_row_for_each_job_and_a_line_for_each_rule_that_is_not_k
 
 def test_markdown_has_the_same_facts() -> None:
     """A heading with the outcome, the table, the rules that are not kept, and the result."""
-    text = policy_markdown(mixed_answer())
+    text = format_markdown(build_policy_check(mixed_answer()))
     assert text.startswith("## trainfare check: failed\n")
     assert "- **small**: error: TF001 max\\_usd: broken: " in text
     assert text.endswith("failed: 2 of 4 jobs pass; exit code 2\n")
-    assert policy_markdown(policy_check([checked(max_usd=1e6)])).startswith("## trainfare check: passed\n")
+    assert format_markdown(build_policy_check(policy_check([checked(max_usd=1e6)]))).startswith(
+        "## trainfare check: passed\n"
+    )
 
 
 def test_notes_are_said_once() -> None:
@@ -42,7 +46,9 @@ def test_notes_are_said_once() -> None:
     job = checked(job=priced(notes=("prices are old",)), max_usd=1e6)
     answer = policy_check([job, job.model_copy(update={"name": "other"})])
     assert (
-        policy_table(answer).count("prices are old") == policy_markdown(answer).count("prices are old") == 1
+        format_lines(build_policy_check(answer)).count("prices are old")
+        == format_markdown(build_policy_check(answer)).count("prices are old")
+        == 1
     )
 
 
@@ -50,7 +56,7 @@ def test_notes_are_said_once() -> None:
 def test_hostile_messages_stay_text(words: str) -> None:
     """Control bytes, table breaks, links and elements do not reach terminal or Markdown."""
     answer = mixed_answer(message=words)
-    table, markdown = policy_table(answer), policy_markdown(answer)
+    table, markdown = format_lines(build_policy_check(answer)), format_markdown(build_policy_check(answer))
     assert "\x1b" not in table + markdown
     assert "<script>" not in markdown
     assert "](javascript" not in markdown
@@ -62,7 +68,10 @@ def test_each_job_says_what_a_change_does_to_its_cost() -> None:
     """With a base: both sides and the causes of each job that changed, one sentence for the others, notes once."""
     jobs = {name: checked(job=priced(base_steps=steps), max_usd=1e6) for name, steps in JOBS_BEFORE.items()}
     answer = policy_check(job.model_copy(update={"name": name}) for name, job in jobs.items())
-    table, markdown = policy_table(answer, width=80), policy_markdown(answer)
+    table, markdown = (
+        format_lines(build_policy_check(answer), width=80),
+        format_markdown(build_policy_check(answer)),
+    )
     found = re.search(
         r"\nCHANGE  longer: (\$0\.\d+) -> (\$0\.\d+) per run: \+\$0\.\d+ \(\+1\d\.\d %\)\n", table
     )
@@ -89,7 +98,7 @@ def test_each_job_says_what_its_plan_changes_of_the_script() -> None:
         job.model_copy(update={"name": name}) for job, name in zip(jobs, ("shared", "own"), strict=True)
     )
     text = "It changes the script's plan: micro-batch 1 instead of 4. It uses 4 of 8 accelerators of each machine."
-    table, markdown = policy_table(answer), policy_markdown(answer)
+    table, markdown = format_lines(build_policy_check(answer)), format_markdown(build_policy_check(answer))
     assert f"\nshared: {text}\n" in table
     assert f"- **shared**: {markdown_text(text)}\n" in markdown
     for output in (table, markdown):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainfare.report.strategy.pilots import render_pilots
+from trainfare.report.strategy import render_pilots
 from trainfare_core.documents import Interval
 from trainfare_core.methods.pilots import PilotLine, PilotReport
 

@@ -1,0 +1,80 @@
+"""Blocks as one self-contained HTML page without scripts or remote resources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from trainfare.report.blocks import Block, Chart, Heading, Table, Text, lines_of, select_blocks, spans_of
+from trainfare.report.escape import terminal_text
+
+
+@dataclass(slots=True)
+class _Section:
+    """A heading and what stands under it."""
+
+    heading: Heading
+    blocks: list[Block] = field(default_factory=list)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it holds a table that does not fit on one printed page."""
+        return any(isinstance(block, Table) and block.key for block in self.blocks)
+
+
+def format_page(blocks: Iterable[Block], *, title: str) -> str:
+    """
+    Return the blocks as an HTML page: those before the first heading as its header, then a section for each heading.
+
+    Without matplotlib the charts are left out, and the page says how to install it.
+
+    Args:
+        blocks: of the report.
+        title: of the browser's window.
+    """
+    header: list[Block] = []
+    footer: list[Text] = []
+    sections: list[_Section] = []
+    for block in select_blocks(blocks, "page"):
+        if isinstance(block, Heading) and block.level > 1:
+            sections.append(_Section(block))
+        elif isinstance(block, Text) and block.tone == "footer":
+            footer.append(block)
+        else:
+            (sections[-1].blocks if sections else header).append(block)
+    page = _environment().get_template("page.html.j2")
+    return page.render(title=title, header=header, sections=sections, footer=footer)
+
+
+def _environment() -> Environment:
+    """Return the jinja2 environment: values are cleaned of control and bidirectional characters, then escaped."""
+    environment = Environment(
+        loader=PackageLoader("trainfare.report.render"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_clean,
+        keep_trailing_newline=True,
+    )
+    environment.globals.clear()
+    environment.filters.update(
+        kind=lambda block: type(block).__name__, lines=lines_of, spans=spans_of, draw=_draw
+    )
+    return environment
+
+
+def _draw(chart: Chart) -> Markup | None:
+    """Return a chart as markup, None without matplotlib."""
+    try:
+        return Markup(chart.draw())  # noqa: S704 - SVG made by svg.draw, whose texts are escaped by ElementTree
+    except ImportError:
+        return None
+
+
+def _clean(value: Any) -> Any:
+    return terminal_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,0 +1,57 @@
+"""The sections of the report of a ranking, each built once as blocks."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from trainfare.report.blocks import Block, Text
+from trainfare.report.later_years import build_outlook_section
+from trainfare.report.price_age import day_text
+from trainfare.report.sections.answer import build_answer_section
+from trainfare.report.sections.breakdowns import (
+    build_cost_section,
+    build_front_section,
+    build_phases_list,
+    build_phases_section,
+    build_step_section,
+)
+from trainfare.report.sections.ranking import build_ranking_section
+from trainfare.report.sections.reasons import (
+    build_assumptions_section,
+    build_prices_section,
+    build_profile_section,
+    build_rejections_section,
+)
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.recommendation import Recommendation
+
+__all__ = ["build_report"]
+
+
+def build_report(
+    recommendation: Recommendation, profile: JobProfile | None, as_of: date, *, rows: int | None = None
+) -> list[Block]:
+    """
+    Return the whole report.
+
+    Args:
+        recommendation: the ranked answer.
+        profile: the profile of the job, if available: adds measured phases and limits of the trace.
+        as_of: the day of the report, to which ages are counted.
+        rows: of the ranking; None: the best, and those of the headline.
+    """
+    return [
+        *build_answer_section(recommendation, profile, as_of),
+        *build_ranking_section(recommendation, as_of, rows=rows),
+        *build_outlook_section(recommendation),
+        *build_step_section(recommendation),
+        *build_phases_section(profile),
+        *build_cost_section(recommendation),
+        *build_front_section(recommendation),
+        *build_rejections_section(recommendation),
+        *build_phases_list(profile),
+        *build_assumptions_section(recommendation),
+        *build_prices_section(recommendation, as_of),
+        *build_profile_section(recommendation, profile),
+        Text(f"trainfare {recommendation.tool_version}, ages counted to {day_text(as_of)}", "footer"),
+    ]

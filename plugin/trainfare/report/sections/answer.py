@@ -1,0 +1,54 @@
+"""The top of the report: the headline, the best options, whether to wait, and the job with its constraints."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from trainfare.report.blocks import Block, Card, Cards, Heading, Span, Text, Where
+from trainfare.report.facts import basis_note, constraints_text, job_facts
+from trainfare.report.headline import best_options, headline
+from trainfare.report.later_years import outlook_summary
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.recommendation import Recommendation
+
+
+def build_answer_section(
+    recommendation: Recommendation, profile: JobProfile | None, as_of: date
+) -> list[Block]:
+    """
+    Return what stands above the ranking.
+
+    Args:
+        recommendation: the ranked answer.
+        profile: the profile of the job, if available: says why a length is not known.
+        as_of: the day of the report, to which ages are counted.
+    """
+    name, facts = recommendation.job.name, ", ".join(job_facts(recommendation.job))
+    outlook = outlook_summary(recommendation)
+    note, asked = basis_note(recommendation, profile), constraints_text(recommendation.constraints)
+    cards = tuple(
+        Card(
+            option.title,
+            option.row.run_usd,
+            option.row.run_time,
+            option.row.machine,
+            option.place,
+            tuple(mark for mark in option.row.marks if mark != "on front"),
+        )
+        for option in best_options(recommendation, as_of)
+    )
+    blocks: list[Block] = [
+        Heading(("What it costs to train ", name), level=1, where=Where.TITLED),
+        Text(headline(recommendation, as_of), "answer" if recommendation.options else "no answer"),
+    ]
+    if cards:
+        blocks.append(Cards(cards))
+    if outlook is not None:
+        blocks.append(Text((Span(f"{outlook.verdict}.", "strong"), f" {outlook.sentence}"), "outlook"))
+    if note:
+        blocks.append(Text(note, "warning"))
+    blocks += [Text(f"Job {name}: {facts}.", "dim", Where.TERMINAL), Text(f"{facts}.", where=Where.TEXT)]
+    if asked:
+        blocks.append(Text(f"Constraints: {asked}.", "dim", Where.RUNNING))
+    asked_parts = (" Constraints: ", asked, ".") if asked else ()
+    return [*blocks, Text(("Job: ", facts, ".", *asked_parts), "facts", Where.PAGE)]
