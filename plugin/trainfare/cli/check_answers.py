@@ -89,7 +89,7 @@ def target_answer(
         {
             **_renderers(answer),
             "json": checked.to_json,
-            **_shown(lambda: build_check(checked, as_of=loaded.as_of)),
+            **_show_blocks(lambda: build_check(checked, as_of=loaded.as_of)),
         },
     )
 
@@ -140,7 +140,7 @@ def policy_answer(
 
 def _renderers(answer: PolicyCheck) -> Renderers:
     return {
-        **_shown(lambda: build_policy_check(answer)),
+        **_show_blocks(lambda: build_policy_check(answer)),
         "json": answer.to_json,
         "sarif": lambda: sarif_log(answer),
         "junit": lambda: junit_xml(answer),
@@ -148,7 +148,7 @@ def _renderers(answer: PolicyCheck) -> Renderers:
     }
 
 
-def _shown(build: Callable[[], list[Block]]) -> Renderers:
+def _show_blocks(build: Callable[[], list[Block]]) -> Renderers:
     """Return the formats that show blocks."""
     return {
         "table": lambda: format_lines(build(), width=output_width()),

@@ -204,33 +204,17 @@ def select_blocks(blocks: Iterable[Block], view: View, width: int | None = None)
     return (block for block in blocks if block.where.shows(view, width))
 
 
-def spans_of(line: Line) -> tuple[Span, ...]:
+def split_line(line: Line) -> tuple[Span, ...]:
     """Return the pieces of a line."""
     parts = line if isinstance(line, tuple) else (line,)
     return tuple(Span(part) if isinstance(part, str) else part for part in parts)
 
 
-def lines_of(cell: Cell) -> tuple[tuple[Span, ...], ...]:
+def split_cell(cell: Cell) -> tuple[tuple[Span, ...], ...]:
     """Return the lines of a cell."""
-    return (spans_of(cell),) if isinstance(cell, str) else tuple(map(spans_of, cell))
+    return (split_line(cell),) if isinstance(cell, str) else tuple(map(split_line, cell))
 
 
-def plain_text(cell: Cell) -> str:
+def join_lines(cell: Cell) -> str:
     """Return the text of a cell, its lines joined by blanks."""
-    return " ".join("".join(span.text for span in line) for line in lines_of(cell))
-
-
-def build_list(
-    title: str, items: Iterable[Line], where: Where = Where.EVERYWHERE, *, hanging: bool = True
-) -> list[Block]:
-    """Return a section with a list; empty where it has no item."""
-    bullets = Bullets(tuple(items), hanging=hanging, where=where)
-    return [Heading(title, where=where), bullets] if bullets.items else []
-
-
-def build_notes(
-    notes: Iterable[Line], lead: str = "  note: ", where: Where = Where.EVERYWHERE
-) -> list[Block]:
-    """Return a list without a title; empty where it has no item."""
-    bullets = Bullets(tuple(notes), lead, where=where)
-    return [bullets] if bullets.items else []
+    return " ".join("".join(span.text for span in line) for line in split_cell(cell))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import date
 
-from trainfare.report.blocks import Block, Column, Heading, Span, Table, Text, Where, build_notes
+from trainfare.report.block_builders import build_notes
+from trainfare.report.blocks import Block, Column, Heading, Span, Table, Text, Where
 from trainfare.report.cost_change import build_change_section
 from trainfare.report.price_age import price_age, price_date_of
 from trainfare.report.wording import plan_changes_text
@@ -24,7 +25,7 @@ def build_check(answer: BudgetCheck, *, as_of: date) -> list[Block]:
         Text(f"  {answer.reason}", where=Where.TERMINAL),
         Heading(("trainfare check: ", verdict), level=1, where=Where.TITLED),
         Text((Span(answer.job.name, "strong"), ": ", answer.reason), where=Where.TITLED),
-        *([] if best is None else _best(best, answer.constraints, as_of)),
+        *([] if best is None else _build_best(best, answer.constraints, as_of)),
         *build_notes(notes, where=Where.TERMINAL),
         *(
             []
@@ -35,19 +36,19 @@ def build_check(answer: BudgetCheck, *, as_of: date) -> list[Block]:
     ]
 
 
-def _best(best: Option, asked: Constraints, as_of: date) -> list[Block]:
+def _build_best(best: Option, asked: Constraints, as_of: date) -> list[Block]:
     age = price_age(price_date_of(best), as_of)
     stale = ", stale" if age.stale else ""
     price = f"{price_date_of(best).text} ({age.text}{stale}) from {best.price_source}"
     changes = plan_changes_text(best)
     return [
         Text(f"  price dated {price}", where=Where.TERMINAL),
-        _best_table(best, asked, price),
+        _build_best_table(best, asked, price),
         *([Text(f"  {changes}", where=Where.TERMINAL), Text(changes, where=Where.TITLED)] if changes else []),
     ]
 
 
-def _best_table(best: Option, asked: Constraints, price: str) -> Table:
+def _build_best_table(best: Option, asked: Constraints, price: str) -> Table:
     usd, time = best.run_usd, best.run_hours
     columns = (Column(""), Column("best machine", right=True), Column("limit", right=True))
     rows = (

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from trainfare.report.blocks import Block, Column, Heading, Table, Text, Where, build_notes
+from trainfare.report.block_builders import build_notes
+from trainfare.report.blocks import Block, Column, Heading, Table, Text, Where
 from trainfare_core.changes.cost_change import CostCause, CostChange, CostSide, ModuleChange
 from trainfare_core.documents import Interval
 from trainfare_core.figures import hours_range, percent

@@ -13,7 +13,7 @@ _LARGEST_CHANGE: Final = 1.0
 """A price or a time that has to more than double is no doubt that a reader has: it is left to the JSON. Chosen."""
 
 
-def _answer_and_runner_up(recommendation: Recommendation) -> tuple[Option, Option] | None:
+def _find_both(recommendation: Recommendation) -> tuple[Option, Option] | None:
     named = named_options(recommendation)
     runner_up = runner_up_option(recommendation)
     return None if runner_up is None or not named else (named[0].option, runner_up)
@@ -21,14 +21,14 @@ def _answer_and_runner_up(recommendation: Recommendation) -> tuple[Option, Optio
 
 def compare_runner_up(recommendation: Recommendation) -> str:
     """Explain by what the runner-up differs from the answer: dollars and hours, and what these consist of."""
-    both = _answer_and_runner_up(recommendation)
+    both = _find_both(recommendation)
     if both is None:
         return ""
     answer, other = both
-    cost = _difference(other.run_usd.mid, answer.run_usd.mid)
-    time = _difference(other.run_hours.mid, answer.run_hours.mid, more="longer")
-    hourly = _difference(other.usd_per_hour, answer.usd_per_hour)
-    step = _difference(other.step_s.mid, answer.step_s.mid, more="longer")
+    cost = _describe_difference(other.run_usd.mid, answer.run_usd.mid)
+    time = _describe_difference(other.run_hours.mid, answer.run_hours.mid, more="longer")
+    hourly = _describe_difference(other.usd_per_hour, answer.usd_per_hour)
+    step = _describe_difference(other.step_s.mid, answer.step_s.mid, more="longer")
     lead = (
         (answer.run_hours, other.run_hours)
         if recommendation.objective == "fastest"
@@ -42,19 +42,21 @@ def compare_runner_up(recommendation: Recommendation) -> str:
     return f"The runner-up costs {cost} and takes {time}: an hour costs {hourly}, a step takes {step}.{tie}"
 
 
-def tell_sensitivity(recommendation: Recommendation) -> str:
+def describe_sensitivity(recommendation: Recommendation) -> str:
     """Say what change of a price or a step time would make the runner-up the answer."""
-    found, both = recommendation.runner_up, _answer_and_runner_up(recommendation)
+    found, both = recommendation.runner_up, _find_both(recommendation)
     if found is None or both is None:
         return ""
     answer, other = both
     changes = [
         f"{machine_label(option)} gets {' or '.join(how)}"
         for option, how in (
-            (answer, _changes((found.price_higher, "more expensive"), (found.step_slower, "slower"))),
+            (answer, _list_changes((found.price_higher, "more expensive"), (found.step_slower, "slower"))),
             (
                 other,
-                _changes((found.runner_up_price_cheaper, "cheaper"), (found.runner_up_step_faster, "faster")),
+                _list_changes(
+                    (found.runner_up_price_cheaper, "cheaper"), (found.runner_up_step_faster, "faster")
+                ),
             ),
         )
         if how
@@ -62,24 +64,24 @@ def tell_sensitivity(recommendation: Recommendation) -> str:
     return f"The runner-up wins if {', or if '.join(changes)}." if changes else ""
 
 
-def _changes(*changes: tuple[float | None, str]) -> list[str]:
+def _list_changes(*changes: tuple[float | None, str]) -> list[str]:
     """Return the changes that may come about in words, those of the same size under one number."""
     words: dict[str, list[str]] = {}
     for change, how in changes:
         if change is not None and change <= _LARGEST_CHANGE:
-            words.setdefault(_change(change), []).append(how)
+            words.setdefault(_describe_change(change), []).append(how)
     return [f"{change} {' or '.join(how)}" for change, how in words.items()]
 
 
-def _difference(value: float, other: float, *, more: str = "more") -> str:
+def _describe_difference(value: float, other: float, *, more: str = "more") -> str:
     """Return by how much a value is more or less than another, in percent of that."""
     change = value / other - 1 if other > 0 else 0.0
     if abs(change) < 0.0005:
         return "the same"
-    return f"{_change(abs(change))} {more if change > 0 else 'less'}"
+    return f"{_describe_change(abs(change))} {more if change > 0 else 'less'}"
 
 
-def _change(share: float) -> str:
+def _describe_change(share: float) -> str:
     """Return a relative change; a tenth of a percent matters below 10 %, and from 1000 % on it is a multiple."""
     if share < 0.0995:
         return percent(max(share, 0.001), 1)

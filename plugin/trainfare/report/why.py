@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from trainfare.report.escape import terminal_text
-from trainfare.report.wording import plan_changes_text, script_lines, trainer_line
+from trainfare.report.wording import format_plan, plan_changes_text, script_lines
 from trainfare_core.ranking.alternatives.why_not import WhyNot, run_text
 from trainfare_core.ranking.options.rejections import REASON_WORDS
 
@@ -23,7 +23,7 @@ def why_text(answer: WhyNot, *, width: int) -> str:
     lines = [f"{answer.sentence}."]  # it begins with the name of a machine or a number
     if answer.option is not None:
         if answer.option.trainer is not None:
-            lines.append(f"Plan: {trainer_line(answer.option.trainer)}.")
+            lines.append(f"Plan: {format_plan(answer.option.trainer)}.")
             lines += [f"{line}." for line in script_lines(answer.option.trainer)]
         if answer.option.plan_changes:
             lines.append(plan_changes_text(answer.option))

@@ -11,6 +11,7 @@ __all__ = [
     "batch_text",
     "bound_label",
     "duration",
+    "format_plan",
     "hardware_label",
     "interval",
     "machine_label",
@@ -21,7 +22,6 @@ __all__ = [
     "script_lines",
     "short_count",
     "span",
-    "trainer_line",
     "unused_text",
     "usd",
 ]
@@ -175,7 +175,7 @@ def unused_text(option: Option) -> str:
     return f"It uses {option.trainer.devices} of {option.accelerator_count:,g} accelerators of each machine."
 
 
-def trainer_line(trainer: TrainerArguments) -> str:
+def format_plan(trainer: TrainerArguments) -> str:
     """Return the line of code that runs a plan."""
     return trainer.code
 

@@ -7,19 +7,13 @@ from datetime import date
 from builders.profiles import profile
 from builders.recommendations import costs, job, measured_step, no_answer, option, parts, recommendation
 from trainfare.report import render_html, render_markdown, render_terminal
-from trainfare.report.facts import (
-    basis_note,
-    calibration_notes,
-    constraints_text,
-    job_facts,
-    phase_lines,
-    profile_notes,
-)
+from trainfare.report.facts import basis_note, constraints_text, job_facts, phase_lines
 from trainfare.report.headline import best_options, headline
+from trainfare.report.profile_notes import calibration_notes, profile_notes
 from trainfare.report.rows import marks, ranking_row, step_line
-from trainfare.report.sections.beside import texts_beside
-from trainfare.report.sections.breakdowns import detailed_options
-from trainfare.report.sections.ranking import best_rows, order_text, ranking_rows
+from trainfare.report.sections.beside import write_texts_beside
+from trainfare.report.sections.breakdowns import select_detailed_options
+from trainfare.report.sections.ranking import build_ranking_rows, describe_order, select_rows
 from trainfare_core.job_profile import ProfileSource, RunPlan
 from trainfare_core.recommendation import Alternative, Constraints, TrainerArguments
 
@@ -82,14 +76,14 @@ def test_the_options_of_the_headline_are_marked_and_broken_down() -> None:
     """Their rows carry the title, and their step is among those broken down, whatever their rank."""
     options = tuple(option(rank=rank, usd=float(rank), hours=30.0 - rank) for rank in range(1, 21))
     found = recommendation(options=options, cheapest_rank=1, fastest_rank=20)
-    rows = ranking_rows(found, TODAY)
+    rows = build_ranking_rows(found, TODAY)
     assert [row.marks[0] for row in rows if row.in_headline] == ["cheapest", "fastest"]
-    assert [option.rank for option in detailed_options(found)] == [1, 2, 3, 4, 5, 20]
+    assert [option.rank for option in select_detailed_options(found)] == [1, 2, 3, 4, 5, 20]
 
 
 def test_a_zone_is_named_with_its_region() -> None:
     """A zone id that does not hold its region gets it; one that does stands alone."""
-    rows = ranking_rows(
+    rows = build_ranking_rows(
         recommendation(options=(option(zone="use1-az5"), option(rank=2, zone="us-east-1c"))), TODAY
     )
     assert [row.region for row in rows] == ["us-east-1 use1-az5", "us-east-1c"]
@@ -117,7 +111,7 @@ def test_an_unknown_length_is_in_every_title() -> None:
 
 def test_marks() -> None:
     """On front, spot, needs porting, own price and stale, each only where it holds."""
-    rows = ranking_rows(recommendation(), TODAY)
+    rows = build_ranking_rows(recommendation(), TODAY)
     assert rows[0].marks == ("cheapest", "on front", "spot", "stale")
     assert rows[1].marks == ("on front", "needs porting", "stale")
     (fetched,) = (row for row in rows if row.price_age == "14 hours old")
@@ -134,7 +128,7 @@ def test_constraints_are_shown() -> None:
         "at most $500; within 24 h; kept with a probability of at least 90 %; cloud: aws; purchase: on demand"
     )
     found = recommendation(constraints=asked, options=options)
-    assert ranking_rows(found, TODAY)[0].chance == "97 %"
+    assert build_ranking_rows(found, TODAY)[0].chance == "97 %"
     for answer, said in ((found, True), (recommendation(), False)):
         for render in (render_markdown, render_html):
             assert ("within limits" in render(answer, as_of=TODAY)) is said
@@ -159,7 +153,7 @@ def test_limits_of_the_profile_are_listed() -> None:
 
 def test_the_number_of_feasible_options_is_shown() -> None:
     """A shortened list gives the number of all feasible options."""
-    assert order_text(recommendation()) == "9 of 412 feasible options, cheapest first"
+    assert describe_order(recommendation()) == "9 of 412 feasible options, cheapest first"
 
 
 def test_calibration_of_the_ranked_devices() -> None:
@@ -194,7 +188,7 @@ def test_a_run_that_is_mostly_start_up_says_so() -> None:
     half = costs(2.0).model_copy(update={"startup_usd": 1.0, "training_usd": 0.9})
     for spent, said in ((half, True), (costs(2.0), False)):
         answer = recommendation(options=(option(usd=2.0, cost_parts=spent),))
-        text = " ".join(texts_beside(answer, TODAY))
+        text = " ".join(write_texts_beside(answer, TODAY))
         assert ("50 % of the cost of #1 is its start-up" in text) is said
 
 
@@ -217,7 +211,7 @@ def test_only_what_there_is_to_say_stands_beside_the_answer() -> None:
     )
     for changes in ((), ("strategy ddp instead of fsdp",)):
         one = option(trainer=trainer, plan_changes=changes)
-        beside = texts_beside(recommendation(options=(one,), cheapest_rank=1, fastest_rank=1), TODAY)
+        beside = write_texts_beside(recommendation(options=(one,), cheapest_rank=1, fastest_rank=1), TODAY)
         assert all(beside)
         (plan,) = [line for line in beside if line.startswith("Plan of #1, batch size 8 per device")]
         assert ("It changes the script's plan: strategy ddp instead of fsdp." in plan) == bool(changes)
@@ -226,8 +220,8 @@ def test_only_what_there_is_to_say_stands_beside_the_answer() -> None:
 def test_a_long_list_shows_as_many_rows_as_are_usual_and_the_headline_s() -> None:
     """The options of the headline that rank below are added to the usual rows."""
     options = tuple(option(rank=rank, usd=float(rank), hours=20.0 - rank) for rank in range(1, 10))
-    rows = ranking_rows(recommendation(options=options, cheapest_rank=1, fastest_rank=9), TODAY)
-    assert [row.rank for row in best_rows(rows, 3)] == ["1", "2", "3", "9"]
+    rows = build_ranking_rows(recommendation(options=options, cheapest_rank=1, fastest_rank=9), TODAY)
+    assert [row.rank for row in select_rows(rows, 3)] == ["1", "2", "3", "9"]
 
 
 def test_short_runs_are_shown_in_seconds_and_parts_that_are_hidden_by_name() -> None:
@@ -275,7 +269,7 @@ def test_spot_is_named_once() -> None:
             change="cheapest", flag="--purchase", option=option(rank=1, purchase_option=purchase)
         )
         found = recommendation(best_spot=best, alternatives=(near,))
-        beside = " ".join(texts_beside(found, TODAY))
+        beside = " ".join(write_texts_beside(found, TODAY))
         assert ("Spot is not ranked." in beside) is said, purchase
 
 
@@ -289,6 +283,6 @@ def test_what_spot_would_save_is_told_of_cheap_runs_too() -> None:
                 fastest_rank=1,
                 best_spot=option(usd=part * usd, purchase_option="spot"),
             )
-            beside = " ".join(texts_beside(found, TODAY))
+            beside = " ".join(write_texts_beside(found, TODAY))
             assert "Spot is not ranked." in beside
             assert ("50 % less than the cheapest above" in beside) is said

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from trainfare.report.blocks import Block, Bullets, Column, Heading, Span, Table, Text, Where, build_notes
+from trainfare.report.block_builders import build_notes
+from trainfare.report.blocks import Block, Bullets, Column, Heading, Span, Table, Text, Where
 from trainfare.report.cost_change import build_change_section, change_notes
 from trainfare.report.wording import plan_changes_text, unused_text
 from trainfare_core.figures import hours_range, hours_text
@@ -21,12 +22,12 @@ _NUMBERS: Final = ("USD", "limit", "time")
 def build_policy_check(answer: PolicyCheck) -> list[Block]:
     """Return one row for each job, rules not kept, changes of scripts and of costs, and the result."""
     columns = tuple(Column(name, right=name in _NUMBERS) for name in _COLUMNS)
-    told = [(job.name, _sentence(finding)) for job, finding in _told(answer)]
-    told += [(job.name, text) for job, text in _plans(answer)]
+    told = [(job.name, _describe_finding(finding)) for job, finding in _list_findings(answer)]
+    told += [(job.name, text) for job, text in _list_plans(answer)]
     items = tuple((Span(name, "strong"), ": ", text) for name, text in told)
     return [
-        Heading(("trainfare check: ", _outcome(answer)), level=1, where=Where.TITLED),
-        Table(columns, tuple(_cells(job) for job in answer.jobs)),
+        Heading(("trainfare check: ", _name_outcome(answer)), level=1, where=Where.TITLED),
+        Table(columns, tuple(_build_cells(job) for job in answer.jobs)),
         *([Bullets(items)] if items else []),
         *(
             block
@@ -34,12 +35,12 @@ def build_policy_check(answer: PolicyCheck) -> list[Block]:
             if (check := job.check) is not None and check.change is not None
             for block in build_change_section(check.change, job=job.name)
         ),
-        *build_notes(_notes(answer), "note: "),
-        Text(_result(answer)),
+        *build_notes(_list_notes(answer), "note: "),
+        Text(_describe_result(answer)),
     ]
 
 
-def _cells(job: JobCheck) -> tuple[str, ...]:
+def _build_cells(job: JobCheck) -> tuple[str, ...]:
     verdict = job.verdict.replace("_", " ")
     if job.check is None or job.check.best is None:
         return (job.name, verdict, *[""] * (len(_COLUMNS) - 2))
@@ -56,14 +57,14 @@ def _cells(job: JobCheck) -> tuple[str, ...]:
     )
 
 
-def _told(answer: PolicyCheck) -> Iterator[tuple[JobCheck, Finding]]:
+def _list_findings(answer: PolicyCheck) -> Iterator[tuple[JobCheck, Finding]]:
     for job in answer.jobs:
         for finding in job.findings:
             if finding.level != "none":
                 yield job, finding
 
 
-def _plans(answer: PolicyCheck) -> Iterator[tuple[JobCheck, str]]:
+def _list_plans(answer: PolicyCheck) -> Iterator[tuple[JobCheck, str]]:
     """Yield what the priced plan of a job changes of its script, and which accelerators it leaves unused."""
     for job in answer.jobs:
         if job.check is not None and job.check.best is not None:
@@ -73,12 +74,12 @@ def _plans(answer: PolicyCheck) -> Iterator[tuple[JobCheck, str]]:
                 yield job, text
 
 
-def _sentence(finding: Finding) -> str:
+def _describe_finding(finding: Finding) -> str:
     status = f"{finding.status.replace('_', ' ')}: " if finding.rule in LIMIT_RULES else ""
     return f"{finding.level}: {RULES[finding.rule].id} {finding.rule}: {status}{finding.message}"
 
 
-def _notes(answer: PolicyCheck) -> tuple[str, ...]:
+def _list_notes(answer: PolicyCheck) -> tuple[str, ...]:
     """Return the notes of the answer and of its jobs, each once."""
     checks = [job.check for job in answer.jobs if job.check is not None]
     of_jobs = [note for check in checks for note in (*(check.best.notes if check.best else ()), *check.notes)]
@@ -91,11 +92,11 @@ def _notes(answer: PolicyCheck) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*answer.notes, *of_jobs]))
 
 
-def _outcome(answer: PolicyCheck) -> str:
+def _name_outcome(answer: PolicyCheck) -> str:
     return "passed" if answer.exit_code == 0 else "failed"
 
 
-def _result(answer: PolicyCheck) -> str:
+def _describe_result(answer: PolicyCheck) -> str:
     failed = sum(job.exit_code != 0 for job in answer.jobs)
     passing = f"{len(answer.jobs) - failed} of {len(answer.jobs)} jobs pass"
-    return f"{_outcome(answer)}: {passing}; exit code {answer.exit_code}"
+    return f"{_name_outcome(answer)}: {passing}; exit code {answer.exit_code}"

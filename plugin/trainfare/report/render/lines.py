@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trainfare.report.blocks import Block, Bullets, Line, Table, Text, plain_text, select_blocks
+from trainfare.report.blocks import Block, Bullets, Line, Table, Text, join_lines, select_blocks
 from trainfare.report.escape import terminal_text
 from trainfare.report.tables import UNLIMITED_WIDTH, table_text
 
@@ -28,11 +28,11 @@ def format_lines(blocks: Iterable[Block], *, width: int = UNLIMITED_WIDTH) -> st
             names = [column.name for column in block.columns]
             lines.append(
                 table_text(
-                    names, [list(map(plain_text, row)) for row in block.rows], right=right, width=width
+                    names, [list(map(join_lines, row)) for row in block.rows], right=right, width=width
                 )
             )
     return "".join(f"{line}\n" for line in lines)
 
 
 def _escape_line(line: Line) -> str:
-    return terminal_text(plain_text((line,)))
+    return terminal_text(join_lines((line,)))

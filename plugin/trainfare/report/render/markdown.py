@@ -13,9 +13,9 @@ from trainfare.report.blocks import (
     Span,
     Table,
     Text,
-    plain_text,
+    join_lines,
     select_blocks,
-    spans_of,
+    split_line,
 )
 from trainfare.report.escape import markdown_text
 
@@ -54,7 +54,7 @@ def _escape_span(span: Span) -> str:
 
 
 def _escape_line(line: Line) -> str:
-    return "".join(map(_escape_span, spans_of(line)))
+    return "".join(map(_escape_span, split_line(line)))
 
 
 def _show_table(table: Table) -> str:
@@ -64,4 +64,4 @@ def _show_table(table: Table) -> str:
 
 
 def _show_row(cells: Iterable[Cell]) -> str:
-    return f"| {' | '.join(_escape_line(plain_text(cell)) for cell in cells)} |"
+    return f"| {' | '.join(_escape_line(join_lines(cell)) for cell in cells)} |"

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from trainfare.report.blocks import Block, Chart, Heading, Table, Text, lines_of, select_blocks, spans_of
+from trainfare.report.blocks import Block, Chart, Heading, Table, Text, select_blocks, split_cell, split_line
 from trainfare.report.escape import terminal_text
 
 
@@ -46,11 +46,11 @@ def format_page(blocks: Iterable[Block], *, title: str) -> str:
             footer.append(block)
         else:
             (sections[-1].blocks if sections else header).append(block)
-    page = _environment().get_template("page.html.j2")
+    page = _make_environment().get_template("page.html.j2")
     return page.render(title=title, header=header, sections=sections, footer=footer)
 
 
-def _environment() -> Environment:
+def _make_environment() -> Environment:
     """Return the jinja2 environment: values are cleaned of control and bidirectional characters, then escaped."""
     environment = Environment(
         loader=PackageLoader("trainfare.report.render"),
@@ -63,7 +63,7 @@ def _environment() -> Environment:
     )
     environment.globals.clear()
     environment.filters.update(
-        kind=lambda block: type(block).__name__, lines=lines_of, spans=spans_of, draw=_draw
+        kind=lambda block: type(block).__name__, lines=split_cell, spans=split_line, draw=_draw
     )
     return environment
 

@@ -25,9 +25,9 @@ from trainfare.report.blocks import (
     Table,
     Text,
     Tone,
-    lines_of,
     select_blocks,
-    spans_of,
+    split_cell,
+    split_line,
 )
 from trainfare.report.escape import terminal_text
 
@@ -135,7 +135,7 @@ def _escape_span(span: Span) -> RichText:
 
 
 def _escape_line(line: Line, style: str = "") -> RichText:
-    return RichText(style=style).join(map(_escape_span, spans_of(line)))
+    return RichText(style=style).join(map(_escape_span, split_line(line)))
 
 
 def _hang(items: Sequence[RichText], console: Console, width: int) -> RichText:
@@ -160,4 +160,4 @@ def _show_table(block: Table) -> RichTable:
 
 
 def _show_cell(cell: Cell) -> RichText:
-    return RichText("\n").join(map(_escape_line, lines_of(cell)))
+    return RichText("\n").join(map(_escape_line, split_cell(cell)))

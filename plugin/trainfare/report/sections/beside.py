@@ -8,7 +8,7 @@ from typing import Final
 from trainfare.report.facts import interruptions_text
 from trainfare.report.headline import picks
 from trainfare.report.rows import ranking_row
-from trainfare.report.wording import batch_text, plan_changes_text, script_lines, trainer_line
+from trainfare.report.wording import batch_text, format_plan, plan_changes_text, script_lines
 from trainfare_core.figures import figures, percent
 from trainfare_core.recommendation import Recommendation
 
@@ -16,7 +16,7 @@ _MOSTLY: Final = 0.5
 """A run whose start-up is at least this part of its cost is dominated by it. A chosen value."""
 
 
-def texts_beside(recommendation: Recommendation, as_of: date) -> tuple[str, ...]:
+def write_texts_beside(recommendation: Recommendation, as_of: date) -> tuple[str, ...]:
     """
     Return what there is to say, a paragraph each.
 
@@ -25,17 +25,17 @@ def texts_beside(recommendation: Recommendation, as_of: date) -> tuple[str, ...]
         as_of: the day of the report, to which the ages of prices are counted.
     """
     texts = (
-        *_alternatives(recommendation, as_of),
-        _plan_of_best(recommendation),
-        _startup(recommendation),
-        _loader(recommendation),
-        _best_spot(recommendation, as_of),
-        _other_clouds(recommendation, as_of),
+        *_list_alternatives(recommendation, as_of),
+        _describe_plan(recommendation),
+        _describe_startup(recommendation),
+        _describe_loader(recommendation),
+        _describe_spot(recommendation, as_of),
+        _describe_other_clouds(recommendation, as_of),
     )
     return tuple(text for text in texts if text)
 
 
-def _alternatives(recommendation: Recommendation, as_of: date) -> list[str]:
+def _list_alternatives(recommendation: Recommendation, as_of: date) -> list[str]:
     """Return what would give an answer, where there is none."""
     lines: list[str] = []
     for each in recommendation.alternatives:
@@ -48,7 +48,7 @@ def _alternatives(recommendation: Recommendation, as_of: date) -> list[str]:
     return lines
 
 
-def _plan_of_best(recommendation: Recommendation) -> str:
+def _describe_plan(recommendation: Recommendation) -> str:
     """Return the Trainer's arguments for the first option of the headline, and what they change of the script."""
     _, option = next(iter(picks(recommendation)), (None, None))
     if option is None or option.trainer is None:
@@ -56,11 +56,11 @@ def _plan_of_best(recommendation: Recommendation) -> str:
     changes = f" {plan_changes_text(option)}".rstrip()
     lines = "".join(f" {line}." for line in script_lines(option.trainer))
     return (
-        f"Plan of #{option.rank}{batch_text(option.trainer)}: {trainer_line(option.trainer)}.{lines}{changes}"
+        f"Plan of #{option.rank}{batch_text(option.trainer)}: {format_plan(option.trainer)}.{lines}{changes}"
     )
 
 
-def _startup(recommendation: Recommendation) -> str:
+def _describe_startup(recommendation: Recommendation) -> str:
     """Say that the run of the headline is mostly start-up, where it is."""
     _, option = next(iter(picks(recommendation)), (None, None))
     if option is None or option.run_usd.mid <= 0:
@@ -74,7 +74,7 @@ def _startup(recommendation: Recommendation) -> str:
     )
 
 
-def _loader(recommendation: Recommendation) -> str:
+def _describe_loader(recommendation: Recommendation) -> str:
     """Say what an input pipeline that was not measured must do for the first option of the headline."""
     _, option = next(iter(picks(recommendation)), (None, None))
     if recommendation.job.input_known or option is None or option.loader_samples_per_s_per_vcpu is None:
@@ -86,7 +86,7 @@ def _loader(recommendation: Recommendation) -> str:
     )
 
 
-def _best_spot(recommendation: Recommendation, as_of: date) -> str:
+def _describe_spot(recommendation: Recommendation, as_of: date) -> str:
     """Say what the cheapest spot machine would cost, and by how much that is less than the cheapest ranked one."""
     option = recommendation.best_spot
     named = any(each.option.purchase_option == "spot" for each in recommendation.alternatives)
@@ -106,7 +106,7 @@ def _best_spot(recommendation: Recommendation, as_of: date) -> str:
     )
 
 
-def _other_clouds(recommendation: Recommendation, as_of: date) -> str:
+def _describe_other_clouds(recommendation: Recommendation, as_of: date) -> str:
     """Say what the cheapest quote of the clouds that were not ranked would cost."""
     option = recommendation.other_clouds
     if option is None:

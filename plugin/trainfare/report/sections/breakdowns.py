@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from trainfare.report.blocks import Block, Cell, Chart, Column, Heading, Span, Table, Where, build_list
+from trainfare.report.block_builders import build_list
+from trainfare.report.blocks import Block, Cell, Chart, Column, Heading, Span, Table, Where
 from trainfare.report.charts.bars import phases_chart, step_chart
 from trainfare.report.facts import phase_lines
 from trainfare.report.headline import picks
@@ -25,7 +26,7 @@ _MACHINE: Final = Column("machine", names_row=True)
 
 def build_step_section(recommendation: Recommendation) -> list[Block]:
     """Return the parts of the predicted step of the best options."""
-    options = detailed_options(recommendation)
+    options = select_detailed_options(recommendation)
     if not options:
         return []
     title = "Where the step's time goes"
@@ -52,7 +53,7 @@ def build_step_section(recommendation: Recommendation) -> list[Block]:
         Heading(title),
         Chart(lambda: step_chart(options), title),
         Table(columns, rows, caption, where=Where.TITLED),
-        _turned(
+        _transpose(
             "share of the step",
             (*PART_NAMES, "whole step"),
             [(line.rank, line.machine, *line.shares, line.step[0]) for line in lines],
@@ -62,14 +63,14 @@ def build_step_section(recommendation: Recommendation) -> list[Block]:
 
 def build_cost_section(recommendation: Recommendation) -> list[Block]:
     """Return the parts of the cost of the best options."""
-    rows = tuple(cost_cells(option) for option in detailed_options(recommendation))
+    rows = tuple(cost_cells(option) for option in select_detailed_options(recommendation))
     if not rows:
         return []
     columns = (_RANK, _MACHINE, *(Column(name, right=True) for name in COST_COLUMNS[2:]))
     return [
         Heading("What the cost consists of"),
         Table(columns, rows, "Median cost of the best options by component.", where=Where.TITLED),
-        _turned("USD", COST_COLUMNS[2:], rows),
+        _transpose("USD", COST_COLUMNS[2:], rows),
     ]
 
 
@@ -99,7 +100,7 @@ def build_phases_section(profile: JobProfile | None) -> list[Block]:
         return []
     measured = profile.measured
     columns = (Column("phase", names_row=True), Column("median", right=True), Column("range", right=True))
-    caption = f"{_phases_caption(profile)}: median, and the range from the 10th to the 90th percentile."
+    caption = f"{_describe_phases(profile)}: median, and the range from the 10th to the 90th percentile."
     rows = tuple((line.name, line.median, line.spread) for line in phase_lines(profile))
     return [
         Heading("Where the measured step's time went", where=Where.PAGE),
@@ -111,23 +112,23 @@ def build_phases_section(profile: JobProfile | None) -> list[Block]:
 def build_phases_list(profile: JobProfile | None) -> list[Block]:
     """Return the measured phases of the step as a list."""
     texts = (f"{line.name}: {line.median} [{line.spread}]" for line in phase_lines(profile))
-    return build_list(_phases_caption(profile), texts, Where.RUNNING)
+    return build_list(_describe_phases(profile), texts, Where.RUNNING)
 
 
-def detailed_options(recommendation: Recommendation) -> tuple[Option, ...]:
+def select_detailed_options(recommendation: Recommendation) -> tuple[Option, ...]:
     """Return the options of the headline and the best others, `_DETAILED_OPTIONS` in all, by rank."""
     headlined = [option for _, option in picks(recommendation)]
     others = [option for option in recommendation.options if option not in headlined]
     return tuple(sorted([*headlined, *others][:_DETAILED_OPTIONS], key=lambda option: option.rank))
 
 
-def _phases_caption(profile: JobProfile | None) -> str:
+def _describe_phases(profile: JobProfile | None) -> str:
     if profile is None or profile.measured is None:
         return ""
     return f"{profile.measured.steps:,} optimizer steps measured on {profile.measured.device_name}"
 
 
-def _turned(title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def _transpose(title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Return a table for a terminal with a column for each of the first options, and their parts below each other."""
     shown = rows[:_TERMINAL_OPTIONS]
     columns = (

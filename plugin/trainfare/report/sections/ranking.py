@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
-from typing import Final
+from typing import Final, TypeAlias
 
+from trainfare.report.block_builders import build_table
 from trainfare.report.blocks import Block, Cell, Chart, Column, Heading, Line, Span, Table, Text, Where
 from trainfare.report.charts.cost_time import cost_time_chart
 from trainfare.report.headline import picks
 from trainfare.report.price_age import STALE_MEANING
 from trainfare.report.rows import RankingRow, ranking_row
-from trainfare.report.sections.beside import texts_beside
+from trainfare.report.sections.beside import write_texts_beside
 from trainfare_core.recommendation import Recommendation
 
 _TERMINAL_ROWS: Final = 10
@@ -38,16 +39,16 @@ def build_ranking_section(
         as_of: the day of the report, to which the ages of prices are counted.
         rows: exactly so many in a terminal and in Markdown; None: the usual ones, and those of the headline.
     """
-    beside = texts_beside(recommendation, as_of)
-    ranked = ranking_rows(recommendation, as_of)
+    beside = write_texts_beside(recommendation, as_of)
+    ranked = build_ranking_rows(recommendation, as_of)
     if not ranked:
         return [Text(text, where=Where.RUNNING) for text in beside]
-    in_terminal, in_text = (best_rows(ranked, usual, rows) for usual in (_TERMINAL_ROWS, _TEXT_ROWS))
+    in_terminal, in_text = (select_rows(ranked, usual, rows) for usual in (_TERMINAL_ROWS, _TEXT_ROWS))
 
     def legend(shown: Sequence[RankingRow], elsewhere: str) -> str:
         more = len(ranked) - len(shown)
         rest = f" {more:,} more are in the {elsewhere}." if more else ""
-        return f"{order_text(recommendation)}.{rest} {_LEGEND}"
+        return f"{describe_order(recommendation)}.{rest} {_LEGEND}"
 
     terminal_legend = legend(in_terminal, "HTML page and the JSON output")
     narrow_note = " Memory and the step's bottleneck are shown from 100 columns on."
@@ -65,7 +66,7 @@ def build_ranking_section(
     ]
 
 
-def ranking_rows(recommendation: Recommendation, as_of: date) -> tuple[RankingRow, ...]:
+def build_ranking_rows(recommendation: Recommendation, as_of: date) -> tuple[RankingRow, ...]:
     """Return every ranked option as a row, with its titles in the headline as its first marks."""
     titles: dict[int, tuple[str, ...]] = {}
     for title, option in picks(recommendation):
@@ -74,7 +75,7 @@ def ranking_rows(recommendation: Recommendation, as_of: date) -> tuple[RankingRo
     return tuple(ranking_row(option, as_of, titles.get(option.rank, ())) for option in recommendation.options)
 
 
-def best_rows(rows: Sequence[RankingRow], usual: int, asked: int | None = None) -> list[RankingRow]:
+def select_rows(rows: Sequence[RankingRow], usual: int, asked: int | None = None) -> list[RankingRow]:
     """
     Return the first rows of the ranking.
 
@@ -88,7 +89,7 @@ def best_rows(rows: Sequence[RankingRow], usual: int, asked: int | None = None) 
     return [row for index, row in enumerate(rows) if index < usual or row.in_headline]
 
 
-def order_text(recommendation: Recommendation) -> str:
+def describe_order(recommendation: Recommendation) -> str:
     """Return how many options are listed of how many, and in what order."""
     shown, total = len(recommendation.options), recommendation.options_total
     by = f"{recommendation.objective.replace('_', ' ')} first"
@@ -114,79 +115,96 @@ def _build_chart(recommendation: Recommendation) -> list[Block]:
     return [Heading(title, where=Where.PAGE), Chart(draw, title, caption)]
 
 
-def _strong(value: tuple[str, str]) -> tuple[Span, Span]:
+def _stack_interval(value: tuple[str, str]) -> tuple[Span, Span]:
     """Return the median, and below it the interval."""
     return Span(value[0], "strong"), Span(f"[{value[1]}]", "range")
 
 
+def _stack_machine(row: RankingRow) -> Cell:
+    marks = tuple(part for mark in row.marks for part in (", ", Span(mark, "mark")))[1:]
+    return Span(row.machine, "strong"), row.hardware, marks, ()
+
+
+def _stack_price(row: RankingRow) -> Cell:
+    price = Span(f"{row.price_date}, {row.price_age}", "dim")
+    return f"{row.cloud} {row.region}", f"{row.purchase}, {row.usd_per_hour}/h", price
+
+
+def _list_chance(row: RankingRow) -> tuple[Line, ...]:
+    return (Span(f"within limits: {row.chance}", "dim"),) if row.chance else ()
+
+
+def _stack_both(row: RankingRow) -> Cell:
+    (usd, usd_range), (time, time_range) = _stack_interval(row.run_usd), _stack_interval(row.run_time)
+    return (usd, " in ", time), usd_range, time_range, *_list_chance(row)
+
+
+_Field: TypeAlias = tuple[Column, Callable[[RankingRow], Cell]] | None
+
+_FIRST_FIELDS: Final[tuple[_Field, ...]] = (
+    (Column("#", right=True, folds=False), lambda row: row.rank),
+    (Column("machine, accelerators"), _stack_machine),
+    (Column("cloud, purchase, price"), _stack_price),
+)
+
+
 def _build_terminal_tables(rows: Sequence[RankingRow]) -> tuple[Table, Table]:
     """Return the ranking for a wide and for a narrow terminal."""
-    wide: list[Sequence[Cell]] = []
-    narrow: list[Sequence[Cell]] = []
-    for row in rows:
-        (usd, usd_range), (time, time_range) = _strong(row.run_usd), _strong(row.run_time)
-        marks = tuple(part for mark in row.marks for part in (", ", Span(mark, "mark")))[1:]
-        price = Span(f"{row.price_date}, {row.price_age}", "dim")
-        where = (f"{row.cloud} {row.region}", f"{row.purchase}, {row.usd_per_hour}/h", price)
-        chance: tuple[Line, ...] = (Span(f"within limits: {row.chance}", "dim"),) if row.chance else ()
-        memory = (*_strong(row.memory), row.bound_by, Span(row.plan, "dim"))
-        first = (row.rank, (Span(row.machine, "strong"), row.hardware, marks, ()), where)
-        wide.append((*first, (usd, usd_range, *chance), (time, time_range), memory))
-        narrow.append((*first, ((usd, " in ", time), usd_range, time_range, *chance)))
-    columns = (
-        Column("#", right=True, folds=False),
-        *(Column("machine, accelerators"), Column("cloud, purchase, price")),
+    wide: tuple[_Field, ...] = (
+        *_FIRST_FIELDS,
+        (Column("run $", right=True), lambda row: (*_stack_interval(row.run_usd), *_list_chance(row))),
+        (Column("run time", right=True), lambda row: _stack_interval(row.run_time)),
+        (
+            Column("memory, bound by"),
+            lambda row: (*_stack_interval(row.memory), row.bound_by, Span(row.plan, "dim")),
+        ),
     )
-    run = (Column("run $", right=True), Column("run time", right=True), Column("memory, bound by"))
+    narrow: tuple[_Field, ...] = (*_FIRST_FIELDS, (Column("run $ and time", right=True), _stack_both))
     return (
-        Table((*columns, *run), wide, where=Where.WIDE_TERMINAL),
-        Table((*columns, Column("run $ and time", right=True)), narrow, where=Where.NARROW_TERMINAL),
+        build_table(rows, wide, where=Where.WIDE_TERMINAL),
+        build_table(rows, narrow, where=Where.NARROW_TERMINAL),
     )
 
 
 def _build_text_table(rows: Sequence[RankingRow], *, has_chance: bool) -> Table:
-    columns = (
-        Column("#", right=True),
-        *map(Column, ("machine", "accelerators", "cloud", "region", "purchase")),
-        *(Column(name, right=True) for name in ("run time", "run cost", "per hour")),
-        *map(Column, ("memory", "bound by", "price date")),
-        *([Column("within limits")] if has_chance else []),
-        Column("marks"),
+    fields: tuple[_Field, ...] = (
+        (Column("#", right=True), lambda row: row.rank),
+        (Column("machine"), lambda row: row.machine),
+        (Column("accelerators"), lambda row: row.hardware),
+        (Column("cloud"), lambda row: row.cloud),
+        (Column("region"), lambda row: row.region),
+        (Column("purchase"), lambda row: row.purchase),
+        (Column("run time", right=True), lambda row: _stack_interval(row.run_time)),
+        (Column("run cost", right=True), lambda row: _stack_interval(row.run_usd)),
+        (Column("per hour", right=True), lambda row: row.usd_per_hour),
+        (Column("memory"), lambda row: _stack_interval(row.memory)),
+        (Column("bound by"), lambda row: row.bound_by),
+        (Column("price date"), lambda row: f"{row.price_date}, {row.price_age}"),
+        (Column("within limits"), lambda row: row.chance) if has_chance else None,
+        (Column("marks"), lambda row: ", ".join(row.marks)),
     )
-    cells: list[list[Cell]] = [
-        [
-            *(row.rank, row.machine, row.hardware, row.cloud, row.region, row.purchase),
-            *(_strong(row.run_time), _strong(row.run_usd), row.usd_per_hour, _strong(row.memory)),
-            *(row.bound_by, f"{row.price_date}, {row.price_age}"),
-            *([row.chance] if has_chance else []),
-            ", ".join(row.marks),
-        ]
-        for row in rows
-    ]
-    return Table(columns, cells, where=Where.TEXT)
+    return build_table(rows, fields, where=Where.TEXT)
 
 
 def _build_page_table(rows: Sequence[RankingRow], caption: str, *, has_chance: bool) -> Table:
-    columns = (
-        Column("#", right=True, label="rank"),
-        *(Column("machine", names_row=True), Column("where")),
-        *(Column(name, right=True) for name in ("run cost", "run time", "per hour")),
-        *([Column("within limits", right=True)] if has_chance else []),
-        *map(Column, ("memory", "bound by", "price date", "marks")),
+    fields: tuple[_Field, ...] = (
+        (Column("#", right=True, label="rank"), lambda row: row.rank),
+        (Column("machine", names_row=True), lambda row: (row.machine, row.hardware, row.plan)),
+        (Column("where"), lambda row: (row.cloud, row.region, row.purchase)),
+        (Column("run cost", right=True), lambda row: _stack_interval(row.run_usd)),
+        (Column("run time", right=True), lambda row: _stack_interval(row.run_time)),
+        (Column("per hour", right=True), lambda row: row.usd_per_hour),
+        (Column("within limits", right=True), lambda row: row.chance) if has_chance else None,
+        (Column("memory"), lambda row: (Span(row.memory[0], "exact"), _stack_interval(row.memory)[1])),
+        (Column("bound by"), lambda row: row.bound_by),
+        (Column("price date"), lambda row: (Span(row.price_date, "exact"), row.price_age)),
+        (Column("marks"), lambda row: (tuple(Span(mark, "mark") for mark in row.marks),)),
     )
-    cells: list[list[Cell]] = [
-        [
-            row.rank,
-            (row.machine, row.hardware, row.plan),
-            (row.cloud, row.region, row.purchase),
-            *(_strong(row.run_usd), _strong(row.run_time), row.usd_per_hour),
-            *([row.chance] if has_chance else []),
-            (Span(row.memory[0], "exact"), Span(f"[{row.memory[1]}]", "range")),
-            row.bound_by,
-            (Span(row.price_date, "exact"), row.price_age),
-            (tuple(Span(mark, "mark") for mark in row.marks),),
-        ]
-        for row in rows
-    ]
-    picked = frozenset(index for index, row in enumerate(rows) if row.in_headline)
-    return Table(columns, cells, caption, picked, "ranking", Where.PAGE)
+    return build_table(
+        rows,
+        fields,
+        caption=caption,
+        picked=lambda row: row.in_headline,
+        key="ranking",
+        where=Where.PAGE,
+    )

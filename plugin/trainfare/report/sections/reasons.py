@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import date
 
-from trainfare.report.blocks import Block, Cell, Column, Heading, Span, Table, Where, build_list
-from trainfare.report.facts import BookLine, book_line, profile_notes
+from trainfare.report.block_builders import build_list
+from trainfare.report.blocks import Block, Cell, Column, Heading, Span, Table, Where
+from trainfare.report.facts import BookLine, book_line
+from trainfare.report.profile_notes import profile_notes
 from trainfare.report.wording import usd
 from trainfare_core.figures import percent
 from trainfare_core.job_profile import JobProfile
@@ -39,7 +41,7 @@ def build_rejections_section(recommendation: Recommendation) -> list[Block]:
 
 def build_assumptions_section(recommendation: Recommendation) -> list[Block]:
     """Return the figures that the cost of the first option of the headline rests on, and the assumptions."""
-    return build_list("Assumptions", (*_assumed_numbers(recommendation), *recommendation.assumptions))
+    return build_list("Assumptions", (*_describe_numbers(recommendation), *recommendation.assumptions))
 
 
 def build_prices_section(recommendation: Recommendation, as_of: date) -> list[Block]:
@@ -58,7 +60,7 @@ def build_prices_section(recommendation: Recommendation, as_of: date) -> list[Bl
         *(Column("dates"), Column("age")),
     )
     rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (book.cloud, book.origin, book.rows, book.dates, _page_age(book)) for book in books
+        (book.cloud, book.origin, book.rows, book.dates, _mark_age(book)) for book in books
     )
     caption = "One row for each cloud service. Ages are counted to the day of this report."
     texts = [f"{book.cloud} ({book.origin}): {book.rows} prices, {book.dates}, {book.age}" for book in books]
@@ -80,24 +82,24 @@ def build_profile_section(recommendation: Recommendation, profile: JobProfile | 
     return build_list("About the profile", profile_notes(recommendation, profile))
 
 
-def _page_age(book: BookLine) -> Cell:
+def _mark_age(book: BookLine) -> Cell:
     return ((book.age, *((" ", Span("stale", "mark")) if book.stale else ())),)
 
 
-def _assumed_numbers(recommendation: Recommendation) -> list[str]:
+def _describe_numbers(recommendation: Recommendation) -> list[str]:
     """Return the figures that the cost of the first option of the headline rests on, largest share first."""
     best = recommendation.best(recommendation.objective)
     if best is None:
         return []
     return [
-        f"{_value(each)}: {percent(each.share)} of the cost of "
+        f"{_name_value(each)}: {percent(each.share)} of the cost of "
         f"#{best.rank} ({usd(each.run_usd)}). {each.meaning[:1].upper()}{each.meaning[1:]}"
         + ("" if each.stated or each.source is None else f". Source: {each.source}")
         for each in sorted(recommendation.assumed_numbers, key=lambda each: -each.share)
     ]
 
 
-def _value(number: AssumedNumber) -> str:
+def _name_value(number: AssumedNumber) -> str:
     """Return the name and the value of a figure, e.g. "startup_s = 90, as stated"."""
     if number.value is None:
         return f"{number.name} is not known"

@@ -20,7 +20,7 @@ from trainfare_core.methods.answer import MethodLine, MethodsAnswer
 from trainfare_core.methods.methods import METHODS
 from trainfare_core.recommendation import Interval, Option
 
-__all__ = ["StrategyRow", "left_out_texts", "pilot_texts", "strategy_rows", "use_labels"]
+__all__ = ["StrategyRow", "build_strategy_rows", "describe_pilot", "explain_left_out", "use_labels"]
 
 _IDENTIFIERS: Final = re.compile(
     r"\b(?:" + "|".join(name for name, facts in METHODS.items() if name not in facts.label) + r")\b"
@@ -52,7 +52,7 @@ class StrategyRow:
     notes: tuple[str, ...]
 
 
-def strategy_rows(answer: MethodsAnswer) -> tuple[StrategyRow, ...]:
+def build_strategy_rows(answer: MethodsAnswer) -> tuple[StrategyRow, ...]:
     """Return every strategy that has a price, best first."""
     return tuple(
         _row(line, line.usd, line.hours, line.machine, answer)
@@ -61,12 +61,12 @@ def strategy_rows(answer: MethodsAnswer) -> tuple[StrategyRow, ...]:
     )
 
 
-def left_out_texts(answer: MethodsAnswer) -> tuple[str, ...]:
+def explain_left_out(answer: MethodsAnswer) -> tuple[str, ...]:
     """Return every strategy without a price, and why it has none."""
     return tuple(_left_out(line) for line in answer.lines if line.usd is None)
 
 
-def pilot_texts(answer: MethodsAnswer) -> tuple[str, ...]:
+def describe_pilot(answer: MethodsAnswer) -> tuple[str, ...]:
     """Return what a pilot costs and saves, and its design; empty where none is proposed."""
     pilot = answer.pilot
     if pilot is None:

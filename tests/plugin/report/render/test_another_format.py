@@ -20,7 +20,7 @@ from trainfare.report.blocks import (
     Table,
     Text,
     View,
-    plain_text,
+    join_lines,
     select_blocks,
 )
 from trainfare.report.escape import csv_cell, terminal_text
@@ -37,7 +37,7 @@ def format_csv(blocks: Iterable[Block], view: View = "text") -> str:
     writer = csv.writer(text, lineterminator="\n")
 
     def write(kind: str, *cells: Line) -> None:
-        writer.writerow([kind, *(csv_cell(plain_text((cell,))) for cell in cells)])
+        writer.writerow([kind, *(csv_cell(join_lines((cell,))) for cell in cells)])
 
     for block in select_blocks(blocks, view):
         if isinstance(block, Heading | Text):
@@ -48,7 +48,7 @@ def format_csv(blocks: Iterable[Block], view: View = "text") -> str:
         elif isinstance(block, Table):
             write("columns", *(column.name for column in block.columns))
             for row in block.rows:
-                write("row", *map(plain_text, row))
+                write("row", *map(join_lines, row))
     return text.getvalue()
 
 
@@ -105,9 +105,9 @@ def test_blocks_are_not_escaped() -> None:
     blocks = build_report(hostile, _MEASURED, TODAY)
     (table, *_) = (block for block in select_blocks(blocks, "text") if isinstance(block, Table))
     shown = [row[1] for row in rows_of(hostile) if row[0] == "row"][: len(table.rows)]
-    assert [plain_text(row[1]) for row in table.rows] == [
+    assert [join_lines(row[1]) for row in table.rows] == [
         f"1 × {each.instance_type}" for each in hostile.options
     ]
-    assert shown == [plain_text(row[0]) for row in table.rows]
+    assert shown == [join_lines(row[0]) for row in table.rows]
     names = [row[2] for row in rows_of(hostile) if row[0] == "row"][: len(table.rows)]
-    assert names == [csv_cell(terminal_text(plain_text(row[1]))) for row in table.rows]
+    assert names == [csv_cell(terminal_text(join_lines(row[1]))) for row in table.rows]

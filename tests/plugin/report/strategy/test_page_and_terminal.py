@@ -16,7 +16,7 @@ from builders.recommendations import costs, option
 from trainfare.report.charts.svg import COLOURS
 from trainfare.report.strategy import print_strategy, render_strategy, render_strategy_html
 from trainfare.report.strategy.chart import strategy_chart
-from trainfare.report.strategy.rows import left_out_texts, strategy_rows
+from trainfare.report.strategy.rows import build_strategy_rows, explain_left_out
 from trainfare_core.methods.amounts import amount_of
 from trainfare_core.methods.answer import MethodsAnswer
 from trainfare_core.methods.draws import Found, Priced
@@ -90,7 +90,7 @@ def test_the_table_begins_at_the_first_column() -> None:
     lines = render_strategy(answer(), as_of=TODAY).splitlines()
     assert len([line for line in lines if line.startswith("strategy ")]) == 1
     assert [line for line in lines if line.startswith(" strategy")] == []
-    assert left_out_texts(answer()) == (
+    assert explain_left_out(answer()) == (
         "QLoRA: unknown, because no kernel",
         "from scratch: not possible: not asked for",
     )
@@ -179,5 +179,5 @@ def test_a_cross_has_bars_of_one_width_in_a_frame_that_is_open() -> None:
 def test_without_a_trace_nothing_is_said_of_its_work() -> None:
     """A price alone does not say how many weights are trained."""
     lines = tuple(line.model_copy(update={"traced": None}) for line in answer().lines)
-    rows = strategy_rows(answer().model_copy(update={"lines": lines}))
+    rows = build_strategy_rows(answer().model_copy(update={"lines": lines}))
     assert {(row.trained, row.work) for row in rows} == {("", "")}

@@ -1,0 +1,52 @@
+"""Blocks that several sections build alike: tables of rows, lists with and without a title."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from trainfare.report.blocks import Block, Bullets, Cell, Column, Heading, Line, Table, Where
+
+Row = TypeVar("Row")
+
+
+def build_table(
+    rows: Sequence[Row],
+    fields: Iterable[tuple[Column, Callable[[Row], Cell]] | None],
+    *,
+    caption: str = "",
+    picked: Callable[[Row], bool] | None = None,
+    key: str = "",
+    where: Where = Where.EVERYWHERE,
+) -> Table:
+    """
+    Return a table of rows of one kind.
+
+    Args:
+        rows: what each row is about.
+        fields: columns, each with the function that returns its cell; None: no column.
+        caption: on top of the table, in a page.
+        picked: whether the headline names a row.
+        key: of a long table.
+        where: it is shown.
+    """
+    shown = [field for field in fields if field is not None]
+    cells = [[read(row) for _, read in shown] for row in rows]
+    named = frozenset(index for index, row in enumerate(rows) if picked is not None and picked(row))
+    return Table(tuple(column for column, _ in shown), cells, caption, named, key, where)
+
+
+def build_list(
+    title: str, items: Iterable[Line], where: Where = Where.EVERYWHERE, *, hanging: bool = True
+) -> list[Block]:
+    """Return a section with a list; empty where it has no item."""
+    bullets = Bullets(tuple(items), hanging=hanging, where=where)
+    return [Heading(title, where=where), bullets] if bullets.items else []
+
+
+def build_notes(
+    notes: Iterable[Line], lead: str = "  note: ", where: Where = Where.EVERYWHERE
+) -> list[Block]:
+    """Return a list without a title; empty where it has no item."""
+    bullets = Bullets(tuple(notes), lead, where=where)
+    return [bullets] if bullets.items else []

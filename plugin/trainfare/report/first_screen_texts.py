@@ -1,0 +1,81 @@
+"""Sentences of the first screen: quota, spot, later years, constraints, how sure the answer is, what is not ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+from trainfare.report.facts import constraints_text, interruptions_text
+from trainfare.report.later_years import outlook_summary
+from trainfare.report.named import NamedOption
+from trainfare.report.price_age import price_age, price_ages, price_date_of
+from trainfare.report.wording import machine_label, usd
+from trainfare_core.figures import percent
+from trainfare_core.ranking.options.rejections import REASON_WORDS
+from trainfare_core.ranking.pricing.quotas import QUOTA_NOTE
+from trainfare_core.recommendation import Recommendation
+
+
+def describe_quota(named: Sequence[NamedOption]) -> str:
+    """Say that a new account cannot start the answer's machine, where that is known."""
+    notes = named[0].option.notes if named else ()
+    note = next((each for each in notes if each.startswith(QUOTA_NOTE)), "")
+    return f"{note[:1].upper()}{note[1:].partition('. Source')[0]}." if note else ""
+
+
+def describe_spot(recommendation: Recommendation) -> str:
+    """Say what the cheapest spot machine saves, or why there is none."""
+    spot = recommendation.best_spot
+    because = recommendation.no_spot_because
+    if any(option.purchase_option == "spot" for option in recommendation.options):
+        return ""
+    if spot is None and because:
+        return f"No spot machine: {because}."
+    if spot is None or not recommendation.options:
+        return ""
+    ranked = [option.run_usd.mid for option in recommendation.options if not option.needs_porting]
+    saving = 1 - spot.run_usd.mid / min(ranked) if ranked and min(ranked) > 0 else 0.0
+    if saving <= 0:
+        return ""
+    low, high = usd(spot.run_usd.low_80), usd(spot.run_usd.high_80)
+    return (
+        f"Spot could cost {percent(saving)} less: {usd(spot.run_usd.mid)} [{low} – {high}] on {machine_label(spot)} at "
+        f"its price of {price_date_of(spot).text}, with {interruptions_text(spot)}: --purchase spot."
+    )
+
+
+def describe_outlook(recommendation: Recommendation) -> str:
+    """Return whether to wait; empty where there is no outlook."""
+    outlook = outlook_summary(recommendation)
+    return "" if outlook is None else f"{outlook.verdict}: --details says what it costs later."
+
+
+def describe_constraints(recommendation: Recommendation) -> str:
+    """Return what was asked for; empty where nothing was."""
+    asked = constraints_text(recommendation.constraints)
+    return f"Asked for: {asked}." if asked else ""
+
+
+def describe_certainty(recommendation: Recommendation, named: Sequence[NamedOption], as_of: date) -> str:
+    """Say what the brackets are, how old the prices are, and what is not known."""
+    if not named:
+        return ""
+    dates = frozenset(price_date_of(each.option) for each in named)
+    stale = any(price_age(each, as_of).stale for each in dates)
+    old = ", not confirmed since: `trainfare prices update`" if stale else ""
+    measured = "no step was measured" if recommendation.job.measured_on is None else "with your measured step"
+    known = (
+        "" if recommendation.job.input_known else "; the input pipeline is not known and counted as nothing"
+    )
+    ages = price_ages(dates, as_of)
+    return f"Brackets: 80 % intervals, {measured}{known}. {ages[:1].upper()}{ages[1:]}{old}."
+
+
+def count_rejected(recommendation: Recommendation) -> str:
+    """Count the machine types that are not ranked, by reason."""
+    counted = [each for each in recommendation.rejections if each.machines]
+    if not counted or not recommendation.options:
+        return ""
+    total = sum(each.machines or 0 for each in counted)
+    reasons = ", ".join(f"{REASON_WORDS[each.reason]} {each.machines:,}" for each in counted)
+    return f"{total:,} machine types are not ranked: {reasons}."
