@@ -112,10 +112,9 @@ def render_html(recommendation: Recommendation, *, profile: JobProfile | None = 
         as_of: the day of the report, to which the ages of prices are counted.
     """
     from trainfare.report.render.page import format_page
-    from trainfare.report.sections import build_report
+    from trainfare.report.sections import build_report, name_page
 
-    title = f"{recommendation.job.name}: what it costs to train"
-    return format_page(build_report(recommendation, profile, as_of), title=title)
+    return format_page(build_report(recommendation, profile, as_of), title=name_page(recommendation))
 
 
 def _build(

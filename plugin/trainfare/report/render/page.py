@@ -18,7 +18,7 @@ class _Section:
     """A heading and what stands under it."""
 
     heading: Heading
-    blocks: list[Block] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list[Block])
 
     @property
     def is_long(self) -> bool:
@@ -62,10 +62,13 @@ def _make_environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.globals.clear()
-    environment.filters.update(
-        kind=lambda block: type(block).__name__, lines=split_cell, spans=split_line, draw=_draw
-    )
+    filters: dict[str, Any] = {"kind": _name_kind, "lines": split_cell, "spans": split_line, "draw": _draw}
+    environment.filters.update(filters)
     return environment
+
+
+def _name_kind(block: Block) -> str:
+    return type(block).__name__
 
 
 def _draw(chart: Chart) -> Markup | None:
