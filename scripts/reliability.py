@@ -26,7 +26,7 @@ from xml.etree import ElementTree as ET
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trainfare_core.figures import percent
+from trainfare_core.number_format import percent
 
 if sys.version_info >= (3, 11):
     import tomllib

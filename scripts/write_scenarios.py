@@ -24,7 +24,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainfare_core.figures import percent
+from trainfare_core.number_format import percent
 
 if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile

@@ -13,8 +13,8 @@ from typing import Final
 
 import polars as pl
 
-from trainfare_core.figures import percent
 from trainfare_core.hardware.accelerators import accelerators
+from trainfare_core.number_format import percent
 from trainfare_core.prices.facts import Intake
 from trainfare_core.prices.intake import KEY_COLUMNS, accept_rows, counts_by_reason
 

@@ -214,4 +214,4 @@ def test_percentages_are_written_by_one_function() -> None:
     found = [
         str(path.relative_to(TOP)) for path in SHIPPED if PERCENTAGE.search(path.read_text(encoding="utf-8"))
     ]
-    assert not found, f"use trainfare_core.figures.percent: {', '.join(found)}"
+    assert not found, f"use trainfare_core.number_format.percent: {', '.join(found)}"

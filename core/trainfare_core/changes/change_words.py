@@ -6,8 +6,8 @@ from typing import Final
 
 from trainfare_core.changes.change_factors import Factor, MixedProfiles, sample_flops
 from trainfare_core.changes.cost_change import CauseName, FlopsChange
-from trainfare_core.figures import percent
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.number_format import percent
 from trainfare_core.recommendation import Option
 
 __all__ = ["factor_text", "flops_changes"]

@@ -9,7 +9,6 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.figures import percent
 from trainfare_core.methods.answer import PilotPlan
 from trainfare_core.methods.choice import Advantage
 from trainfare_core.methods.draws import Outcome, law_applies
@@ -18,6 +17,7 @@ from trainfare_core.methods.laws import chinchilla_draws
 from trainfare_core.methods.methods import METHOD_NAMES, METHODS, Method
 from trainfare_core.methods.question import Question
 from trainfare_core.methods.situation import task_of
+from trainfare_core.number_format import percent
 
 __all__ = ["MethodDecision", "Standing", "decide"]
 

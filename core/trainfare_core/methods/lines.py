@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from trainfare_core.arrays import Column
-from trainfare_core.figures import percent
 from trainfare_core.methods.answer import Change, MethodLine, MethodsAnswer, TracedFacts
 from trainfare_core.methods.decision import MethodDecision, Standing, decide
 from trainfare_core.methods.draws import Found, Priced, ReachedBy, Sizes, outcomes
 from trainfare_core.methods.methods import METHOD_NAMES, METHODS, Method
 from trainfare_core.methods.question import Question
+from trainfare_core.number_format import percent
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation import Interval
 

@@ -20,10 +20,10 @@ import numpy as np
 
 from trainfare_core.arrays import Column
 from trainfare_core.documents import Interval
-from trainfare_core.figures import percent
 from trainfare_core.methods.curves import LearningCurve
 from trainfare_core.methods.methods import METHODS, Method
 from trainfare_core.methods.question import Question
+from trainfare_core.number_format import percent
 
 __all__ = [
     "SEED_LOG_SIGMA",

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from trainfare_core.changes.cost_change import CostChange
 from trainfare_core.documents import Document
-from trainfare_core.figures import hours_range, hours_text, percent
+from trainfare_core.number_format import hours_range, hours_text, percent
 from trainfare_core.recommendation import Constraints, JobSummary, Option
 
 if TYPE_CHECKING:

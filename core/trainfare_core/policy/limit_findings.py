@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 from pydantic import Field
 
 from trainfare_core.documents import Record
-from trainfare_core.figures import hours_text, percent
+from trainfare_core.number_format import hours_text, percent
 from trainfare_core.policy.budget_check import BudgetVerdict, verdict_of
 from trainfare_core.policy.policy import JobLimits
 from trainfare_core.policy.rules import LimitRule, RuleName

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from trainfare_core.documents import Record
-from trainfare_core.figures import percent
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.job_profile import SynchronizedNorms
+from trainfare_core.number_format import percent
 from trainfare_core.porting import Environment
 from trainfare_core.prediction.engine import Run
 from trainfare_core.prediction.measured_step import correction_factors

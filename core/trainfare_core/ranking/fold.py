@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from trainfare_core.figures import percent
+from trainfare_core.number_format import percent
 from trainfare_core.recommendation import Option
 
 __all__ = ["folded"]

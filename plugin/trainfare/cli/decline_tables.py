@@ -16,7 +16,7 @@ from trainfare_core.decline import (
     QuantileLine,
     WaitAnswer,
 )
-from trainfare_core.figures import percent
+from trainfare_core.number_format import percent
 
 __all__ = ["claims_table", "decomposition_table", "forecast_table", "wait_table"]
 

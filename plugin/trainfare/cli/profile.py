@@ -13,8 +13,8 @@ from trainfare.cli.target import TargetOptions
 from trainfare.report.escape import terminal_text
 from trainfare.report.wording import of_the_work, short_count
 from trainfare_core.errors import InputError
-from trainfare_core.figures import percent
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.number_format import percent
 from trainfare_core.variants import PRECISIONS
 from trainfare_providers.disk.files import write_text
 

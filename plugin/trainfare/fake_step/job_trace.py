@@ -49,8 +49,8 @@ from trainfare.job import (
 from trainfare.trace import StepFacts
 from trainfare.trace.repetition import NotRepeatedError
 from trainfare_core.errors import InputError, TraceError
-from trainfare_core.figures import percent
 from trainfare_core.job_profile import BatchFacts, JobProfile, OperationGroup, ParallelFacts, ProfileSource
+from trainfare_core.number_format import percent
 from trainfare_core.variants import computed_in
 
 __all__ = ["describe_batch", "trace_changed", "trace_fake_copy", "trace_job"]

@@ -13,7 +13,7 @@ from trainfare.job.run_plan import PlannedRun
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.timing.step_timer import StepTimes
 from trainfare_core.errors import TrainfareError
-from trainfare_core.figures import duration, hours_text, percent
+from trainfare_core.number_format import duration, hours_text, percent
 
 __all__ = ["FareLog", "RunEstimate", "estimate_run", "first_line", "progress_line", "warn_user"]
 

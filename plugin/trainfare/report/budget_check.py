@@ -9,7 +9,7 @@ from trainfare.report.blocks import Block, Column, Heading, Span, Table, Text, W
 from trainfare.report.cost_change import build_change_section
 from trainfare.report.price_age import price_age, price_date_of
 from trainfare.report.wording import plan_changes_text
-from trainfare_core.figures import hours_range, hours_text
+from trainfare_core.number_format import hours_range, hours_text
 from trainfare_core.policy.budget_check import BudgetCheck
 from trainfare_core.recommendation import Constraints, Option
 

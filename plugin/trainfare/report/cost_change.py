@@ -12,7 +12,7 @@ from trainfare.report.block_builders import build_notes
 from trainfare.report.blocks import Block, Column, Heading, Table, Text, Where
 from trainfare_core.changes.cost_change import CostCause, CostChange, CostSide, ModuleChange
 from trainfare_core.documents import Interval
-from trainfare_core.figures import hours_range, percent
+from trainfare_core.number_format import hours_range, percent
 
 __all__ = ["build_change_section", "change_headline", "change_notes"]
 

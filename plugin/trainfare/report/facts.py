@@ -19,9 +19,9 @@ from trainfare.report.wording import (
 )
 from trainfare_core.clouds import service_label
 from trainfare_core.constraints import Constraints
-from trainfare_core.figures import counted, hours_text, percent
 from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles
 from trainfare_core.limit_fields import LimitField, limits_of
+from trainfare_core.number_format import counted, hours_text, percent
 from trainfare_core.recommendation import JobSummary, Option, PriceBookFacts, Recommendation
 
 __all__ = [

@@ -10,7 +10,7 @@ from trainfare.report.later_years import outlook_summary
 from trainfare.report.named import NamedOption
 from trainfare.report.price_age import price_age, price_ages, price_date_of
 from trainfare.report.wording import machine_label, usd
-from trainfare_core.figures import percent
+from trainfare_core.number_format import percent
 from trainfare_core.ranking.options.rejections import REASON_WORDS
 from trainfare_core.ranking.pricing.quotas import QUOTA_NOTE
 from trainfare_core.recommendation import Recommendation

@@ -8,7 +8,7 @@ from typing import Final
 from trainfare.report.blocks import Block, Bullets, Chart, Column, Heading, Table, Text, Where
 from trainfare.report.charts.fan import fan_chart
 from trainfare.report.wording import span, usd
-from trainfare_core.figures import percent
+from trainfare_core.number_format import percent
 from trainfare_core.recommendation import CostOutlook, FutureCost, OutlookPart, Recommendation
 
 __all__ = ["OutlookSummary", "build_outlook_section", "outlook_summary"]

@@ -9,7 +9,7 @@ from datetime import date
 from trainfare.report.escape import csv_cell, terminal_text
 from trainfare.report.price_age import PriceDate, price_age
 from trainfare.report.tables import UNLIMITED_WIDTH, table_text
-from trainfare_core.figures import percent
+from trainfare_core.number_format import percent
 from trainfare_core.prices.explain import PriceExplanation, PriceReading
 from trainfare_core.prices.listing import OffersReport
 from trainfare_core.prices.offer import OfferRow

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from trainfare.report.escape import terminal_text
-from trainfare_core.figures import percent
+from trainfare_core.number_format import percent
 
 if TYPE_CHECKING:
     from trainfare_core.documents import Interval

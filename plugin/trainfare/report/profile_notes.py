@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from trainfare.report.facts import measured_phases
-from trainfare_core.figures import percent
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.number_format import percent
 from trainfare_core.prediction.roofline.coefficients import PATHS, calibration
 from trainfare_core.recommendation import Recommendation
 

@@ -19,7 +19,7 @@ from trainfare.report.wording import (
 )
 from trainfare_core.candidates import sharding_label
 from trainfare_core.clouds import service_label
-from trainfare_core.figures import percent
+from trainfare_core.number_format import percent
 from trainfare_core.recommendation import Cause, CostParts, Option
 
 __all__ = [

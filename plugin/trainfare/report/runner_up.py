@@ -6,7 +6,7 @@ from typing import Final
 
 from trainfare.report.named import named_options, runner_up_option
 from trainfare.report.wording import machine_label
-from trainfare_core.figures import percent
+from trainfare_core.number_format import percent
 from trainfare_core.recommendation import Option, Recommendation
 
 _LARGEST_CHANGE: Final = 1.0

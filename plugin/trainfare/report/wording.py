@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from trainfare_core.figures import TIME_UNITS, time_unit
+from trainfare_core.number_format import TIME_UNITS, time_unit
 from trainfare_core.recommendation import Interval, Option, TrainerArguments
 
 __all__ = [

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from trainfare.trace.step_facts import StepFacts, add_steps
-from trainfare_core.figures import percent
+from trainfare_core.number_format import percent
 
 __all__ = ["BatchKind", "KindsOfBatches", "mixed_batches"]
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
-from trainfare_core import figures
+from trainfare_core import number_format as figures
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_research.fits import language_model_record, memory_record, one_device_record

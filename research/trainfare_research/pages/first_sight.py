@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trainfare_core import figures
+from trainfare_core import number_format as figures
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_research.pages.markdown import percent, plain, render
 

@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from trainfare_core.figures import percent
+from trainfare_core.number_format import percent
 from trainfare_core.prediction.memory.calibrated import MemoryFit, memory_fit
 from trainfare_research.fitting.memory import leave_one_source_out
 from trainfare_research.fitting.memory_rows import (

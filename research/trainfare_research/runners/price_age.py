@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from trainfare_core.figures import percent
+from trainfare_core.number_format import percent
 from trainfare_core.prices.age_doubt import ANY, PriceMoves, log_half_width
 from trainfare_research.data import TABLES
 from trainfare_research.truth_table import read_rows

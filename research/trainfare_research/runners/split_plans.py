@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Final
 
-from trainfare_core.figures import percent
+from trainfare_core.number_format import percent
 from trainfare_core.prediction.changed_jobs import SPLIT_STEP_SIGMA
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
 from trainfare_core.prediction.uncertainty import Z80

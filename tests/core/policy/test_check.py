@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from builders.policies import DAY, checked, mixed_answer, policy_of, priced, waiver
 from builders.toy_market import offer_row
-from trainfare_core.figures import percent
+from trainfare_core.number_format import percent
 from trainfare_core.policy.check import JobCheck, unchecked_job, worst_exit_code
 from trainfare_core.policy.limit_findings import increase_findings
 from trainfare_core.policy.policy import JobLimits

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from builders.plans import plan, predict_one, shapes
 from builders.profiles import gpt_profile, operation, profile
 from trainfare_core.candidates import PlanSpace, enumerate_candidates
-from trainfare_core.figures import percent
 from trainfare_core.hardware.accelerators import accelerator, accelerators
 from trainfare_core.job_profile import USUAL_FUSED_BYTES_SHARE, JobProfile, ParallelFacts, ProfileSource
+from trainfare_core.number_format import percent
 from trainfare_core.prediction import PredictionTable, predict, predict_machine
 from trainfare_core.prediction.breakdown import notes_of
 from trainfare_core.prediction.engine import prepare

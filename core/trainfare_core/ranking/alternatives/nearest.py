@@ -6,8 +6,8 @@ import math
 from dataclasses import replace
 
 from trainfare_core.candidates import MAX_NODES
-from trainfare_core.figures import percent
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.number_format import percent
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.pricing.plan_search import Predictor

@@ -10,8 +10,8 @@ from pydantic import Field
 from trainfare_core._version import __version__
 from trainfare_core.documents import Document
 from trainfare_core.errors import UnknownNameError
-from trainfare_core.figures import hours_range, percent
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.number_format import hours_range, percent
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.alternatives.nearest import with_alternatives

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from trainfare_core.candidates import own_sharding
-from trainfare_core.figures import percent
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.number_format import percent
 from trainfare_core.prediction.breakdown import synchronized_note
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.recommendation import Constraints

@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 
 from trainfare_core.candidates import SHARDINGS, take
-from trainfare_core.figures import duration, percent
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.number_format import duration, percent
 from trainfare_core.porting import Environment
 from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.prices.age_doubt import Z_80

@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 
 from trainfare_core.candidates import SHARDINGS, CandidateTable, own_sharding, sharding_label
-from trainfare_core.figures import percent
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.number_format import percent
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
 from trainfare_core.prices.book import MachineShapes

@@ -8,7 +8,7 @@ from typing import Final, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.figures import hours_text, percent
+from trainfare_core.number_format import hours_text, percent
 from trainfare_core.ranking.pricing.columns import find_least, mark_rows
 from trainfare_core.ranking.pricing.limits import Limits
 from trainfare_core.ranking.pricing.price_doubt import MACHINE_TYPE, Machines, Usable

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trainfare_core.figures import counted, hours_text, percent
 from trainfare_core.interruptions import HAZARDS, hazard_of_band, known_hazards
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.number_format import counted, hours_text, percent
 from trainfare_core.prices.shapes import distinct_numbers
 from trainfare_core.recommendation import Interval, SpotFallback, SpotOutlook
 from trainfare_core.run_cost import NOT_SPOT, RunTable, spot_process

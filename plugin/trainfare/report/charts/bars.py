@@ -10,8 +10,8 @@ from trainfare.report.charts.svg import COLOURS, Figure, draw
 from trainfare.report.facts import measured_phases
 from trainfare.report.rows import PART_NAMES
 from trainfare.report.wording import duration
-from trainfare_core.figures import percent
 from trainfare_core.job_profile import MeasuredStep
+from trainfare_core.number_format import percent
 from trainfare_core.recommendation import Option
 
 __all__ = ["phases_chart", "step_chart"]

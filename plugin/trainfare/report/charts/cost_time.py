@@ -19,7 +19,7 @@ from trainfare.report.charts.svg import (
 from trainfare.report.escape import terminal_text
 from trainfare.report.wording import duration, machine_label
 from trainfare_core.clouds import CLOUDS
-from trainfare_core.figures import time_unit
+from trainfare_core.number_format import time_unit
 from trainfare_core.recommendation import Interval, Option
 
 __all__ = ["cost_time_chart", "option_label"]

@@ -9,7 +9,7 @@ from trainfare.report.block_builders import build_notes
 from trainfare.report.blocks import Block, Bullets, Column, Heading, Span, Table, Text, Where
 from trainfare.report.cost_change import build_change_section, change_notes
 from trainfare.report.wording import plan_changes_text, unused_text
-from trainfare_core.figures import hours_range, hours_text
+from trainfare_core.number_format import hours_range, hours_text
 from trainfare_core.policy.check import Finding, JobCheck, PolicyCheck
 from trainfare_core.policy.rules import LIMIT_RULES, RULES
 

@@ -9,7 +9,7 @@ from trainfare.report.facts import interruptions_text
 from trainfare.report.headline import picks
 from trainfare.report.rows import ranking_row
 from trainfare.report.wording import batch_text, format_plan, plan_changes_text, script_lines
-from trainfare_core.figures import figures, percent
+from trainfare_core.number_format import figures, percent
 from trainfare_core.recommendation import Recommendation
 
 _MOSTLY: Final = 0.5

@@ -9,8 +9,8 @@ from trainfare.report.blocks import Block, Cell, Column, Heading, Span, Table, W
 from trainfare.report.facts import BookLine, book_line
 from trainfare.report.profile_notes import profile_notes
 from trainfare.report.wording import usd
-from trainfare_core.figures import percent
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.number_format import percent
 from trainfare_core.ranking.options.rejections import REASON_WORDS
 from trainfare_core.recommendation import AssumedNumber, Recommendation
 

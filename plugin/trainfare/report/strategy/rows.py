@@ -15,9 +15,9 @@ from trainfare.report.wording import (
     short_count,
     usd,
 )
-from trainfare_core.figures import percent
 from trainfare_core.methods.answer import MethodLine, MethodsAnswer
 from trainfare_core.methods.methods import METHODS
+from trainfare_core.number_format import percent
 from trainfare_core.recommendation import Interval, Option
 
 __all__ = ["StrategyRow", "build_strategy_rows", "describe_pilot", "explain_left_out", "use_labels"]

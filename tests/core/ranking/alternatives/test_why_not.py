@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.errors import UnknownNameError
-from trainfare_core.figures import hours_range, percent
 from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts
+from trainfare_core.number_format import hours_range, percent
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes
 from trainfare_core.ranking.alternatives.nearest import with_alternatives

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainfare_core.figures import counted, duration, figures, hours_range, hours_text, percent
+from trainfare_core.number_format import counted, duration, figures, hours_range, hours_text, percent
 
 
 def test_large_numbers_are_written_in_full() -> None:
