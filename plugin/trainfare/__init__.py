@@ -11,6 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from trainfare.loops import register_loop
 from trainfare_core._version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ _HOMES = {
     "recommend": "trainfare.recommendation",
     "trace_job": "trainfare.fake_step",
 }
+
+register_loop("trainfare.lightning.loop_kind")
 
 
 def __getattr__(name: str) -> Any:

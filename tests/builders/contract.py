@@ -263,6 +263,23 @@ def meter(services: MeterServices | None = None, **arguments: Any) -> FareMeter:
     return kind(**{"warmup_steps": 1, "measure_steps": 3, **arguments})
 
 
+METER_METHODS = {
+    "setup": "prepare",
+    "on_train_start": "start",
+    "on_train_batch_start": "batch_start",
+    "on_before_optimizer_step": "before_step",
+    "on_train_batch_end": "batch_end",
+    "on_train_epoch_start": "epoch_start",
+    "on_train_epoch_end": "epoch_end",
+    "on_validation_start": "validation_start",
+    "on_validation_end": "validation_end",
+    "on_train_end": "end",
+    "on_exception": "end",
+    "teardown": "close",
+}
+"""Lightning's hooks, and what FareMeter calls of its meter in each."""
+
+
 class FailingMeter:
     """A meter whose member `name` raises `error` and counts its uses in `hits`; other members are the real meter's."""
 
@@ -289,8 +306,15 @@ class FailingMeter:
 
 
 def failing_meter(member: str, error: Callable[[], BaseException]) -> tuple[FareMeter, list[str]]:
-    """Return a FareMeter whose inner meter fails at one member, and the list with one entry for each failure."""
+    """
+    Return a FareMeter whose inner meter fails at one member, and the list with one entry for each failure.
+
+    Args:
+        member: of the meter, or the hook of Lightning's that calls it.
+        error: makes what it raises.
+    """
     hits: list[str] = []
+    member = METER_METHODS.get(member, member)
 
     class FailingFareMeter(FareMeter):
         # Lightning uses the name in the key of the callback's state.

@@ -16,7 +16,7 @@ from trainfare.base_commit.dependencies import changed_dependencies
 from trainfare.cli.decline_tables import forecast_table
 from trainfare.cli.series_file import read_series
 from trainfare.estimate.models import model_named
-from trainfare.job.lightning_cli import job_from_config, read_config
+from trainfare.lightning.cli_config import job_from_config, read_config
 from trainfare.methods.request import read_strategy_file, request_of
 from trainfare.policy import Pricing, check_jobs, place_of, read_policy
 from trainfare.prices.constraints import with_book_names

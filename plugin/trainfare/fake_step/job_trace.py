@@ -18,10 +18,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from trainfare.fake_step.callbacks import untraced_work
 from trainfare.fake_step.configured_step import (
     bytes_of,
-    callbacks_of,
     configured_step,
     making_fake,
     running_fake,
@@ -29,11 +27,10 @@ from trainfare.fake_step.configured_step import (
 from trainfare.fake_step.equal_blocks import WORTHWHILE
 from trainfare.fake_step.fake_step import trace_step, true_dtype
 from trainfare.fake_step.fake_tensors import Faker, describe_batch, new_mode, rng_untouched
-from trainfare.fake_step.later_epochs import joined
+from trainfare.fake_step.loop_kind import LoopKind, kind_of
 from trainfare.fake_step.module_parts import attributes_kept
 from trainfare.fake_step.real_tensors import RealTensors, check_size, restored
 from trainfare.fake_step.several_batches import batches_of, trace_batches, with_tokens
-from trainfare.fake_step.trainer_stub import TrainerStub, attach
 from trainfare.fake_step.user_errors import ADVICE, FakeTraceError, user_errors
 from trainfare.job import (
     REAL_LIMITS,
@@ -46,6 +43,7 @@ from trainfare.job import (
     is_builder,
     plan_of,
 )
+from trainfare.job.loop import TrainingStep
 from trainfare.trace import StepFacts
 from trainfare.trace.repetition import NotRepeatedError
 from trainfare_core.errors import InputError, TraceError
@@ -75,7 +73,8 @@ def trace_job(job: TrainingJob, *, real: RealLimits | None = REAL_LIMITS) -> Job
         Operations of one optimizer step on one device, parameters, memory, batch and plan.
 
     Raises:
-        InputError: the batch and `batch_size` contradict each other, or a number is beyond what a profile can hold.
+        InputError: no loop trains the module, the batch and `batch_size` contradict each other, or a number is beyond
+            what a profile can hold.
         TraceError: the step cannot be traced; the message names the operation, the line and what to do.
 
     >>> import torch
@@ -175,16 +174,15 @@ def _traced(
     worthwhile: float = 0,
     first_batch: bool = True,
 ) -> JobProfile:
-    module = _module_of(job, tensors)
+    module, kind = _module_of(job, tensors)
     batch = _batch_of(job, tensors, _device_of(module))
     if not isinstance(job, LiveJob):
         _check_batch_size(job, tensors.batch_tensors)
-    with _grads_untouched(job.module) if isinstance(tensors, Faker) else contextlib.nullcontext():
-        with attributes_kept(callbacks_of(job)):
-            step = configured_step(
-                job, module, batch, tensors, change, worthwhile=worthwhile, first_batch=first_batch
-            )
-        step = replace(step, differs=joined(step.differs, untraced_work(callbacks_of(job))))
+    untouched = _grads_untouched(job.module) if isinstance(tensors, Faker) else contextlib.nullcontext()
+    with untouched, attributes_kept(kind.kept_objects(job)):
+        step = configured_step(
+            job, module, batch, tensors, change, kind, worthwhile=worthwhile, first_batch=first_batch
+        )
     return _profile_of(job, module, step, tensors)
 
 
@@ -192,21 +190,19 @@ def trace_fake_copy(
     module: nn.Module,
     batch: Any,
     optimizers: Sequence[torch.optim.Optimizer],
+    make_step: Callable[[nn.Module, Sequence[torch.optim.Optimizer]], TrainingStep],
     *,
     precision: str,
-    micro_batches: int = 1,
-    trainer: object | None = None,
 ) -> StepFacts:
     """
     Trace one step of a live module on an uncompiled fake copy; the module and random states stay untouched.
 
     Args:
-        module: the live LightningModule.
-        batch: result of `describe_batch` for one micro-batch, as `training_step` receives it.
-        optimizers: the live optimizers, in the order of `trainer.optimizers`.
+        module: the live module.
+        batch: result of `describe_batch` for one micro-batch, as the step receives it.
+        optimizers: the live optimizers, in their order.
+        make_step: returns the step of a copy of the module with copies of the optimizers; see `Loop.training_step`.
         precision: of the run, e.g. `trainer.precision`.
-        micro_batches: forward and backward passes in one optimizer step.
-        trainer: the live Trainer; the attributes that a module commonly reads are copied from it.
 
     Raises:
         TraceError: the copy cannot be traced; the message says why.
@@ -217,39 +213,30 @@ def trace_fake_copy(
             twin = faker.copy_module(module)
             twins = [faker.copy_optimizer(optimizer) for optimizer in optimizers]
             fake_batch = faker.batch(batch, _device_of(twin))
-        stub = TrainerStub(twin, {}, live=trainer)
-        stub.accumulate_grad_batches = micro_batches
-        stub.optimizers.extend(twins)
-        attach(twin, stub)
         step = trace_step(
             twin,
             fake_batch,
-            twins,
-            stub,
+            make_step(twin, twins),
             faker.mode,
             precision=canonical_precision(precision),
             batch_bytes=bytes_of(faker.batch_tensors),
-            from_loader=False,
         )
     return replace(step, compiled=faker.compiled, notes=_notes([*step.notes, *faker.notes]))
 
 
-def _module_of(job: TrainingJob, tensors: Faker | RealTensors) -> nn.Module:
+def _module_of(job: TrainingJob, tensors: Faker | RealTensors) -> tuple[nn.Module, LoopKind]:
+    """Return the module of a job on the tensors of the trace, and the kind of loop that trains it."""
     fake = isinstance(tensors, Faker)
     if is_builder(job.module):
         with user_errors("building the module", fake=fake), making_fake(tensors):
             made = built(job.module)
     else:
         made = job.module
-    if not isinstance(made, nn.Module) or not callable(getattr(made, "training_step", None)):
-        msg = f"TrainingJob.module gave a {type(made).__name__}"
-        raise InputError(
-            f"{msg}: it must be a LightningModule, or a function without arguments that returns one"
-        )
+    kind = kind_of(made)
     if is_builder(job.module):
-        return tensors.convert_module(made)
+        return tensors.convert_module(made), kind
     with user_errors("copying the module onto fake tensors", fake=fake):
-        return tensors.copy_module(made)
+        return tensors.copy_module(made), kind
 
 
 def _device_of(module: nn.Module) -> torch.device | None:

@@ -7,7 +7,7 @@ FareMeter takes it where the step cannot be recorded while it trains, and reads 
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, cast
 
@@ -18,8 +18,8 @@ from trainfare.fake_step.fake_step import trace_step
 from trainfare.fake_step.fake_tensors import copied, rng_untouched
 from trainfare.fake_step.module_parts import tensor_leaves
 from trainfare.fake_step.real_tensors import RealTensors, check_size, restored
-from trainfare.fake_step.trainer_stub import TrainerStub, attach
 from trainfare.job import REAL_LIMITS, RealLimits, canonical_precision
+from trainfare.job.loop import TrainingStep
 from trainfare.trace import StepFacts
 
 __all__ = ["kept_batch", "trace_live_step"]
@@ -39,22 +39,20 @@ def trace_live_step(
     module: nn.Module,
     batch: Any,
     optimizers: Sequence[torch.optim.Optimizer],
+    make_step: Callable[[nn.Module, Sequence[torch.optim.Optimizer]], TrainingStep],
     *,
     precision: str,
-    micro_batches: int = 1,
-    trainer: object | None = None,
     limits: RealLimits = REAL_LIMITS,
 ) -> StepFacts:
     """
     Trace one step of a live module on its own tensors, uncompiled; all that the step changes is put back.
 
     Args:
-        module: the live LightningModule, of a run in one process.
-        batch: one micro-batch, as `training_step` receives it.
-        optimizers: the live optimizers, in the order of `trainer.optimizers`; copies of them step.
+        module: the live module, of a run in one process.
+        batch: one micro-batch, as the step receives it.
+        optimizers: the live optimizers, in their order; copies of them step.
+        make_step: returns the step of the module with copies of the optimizers; see `Loop.training_step`.
         precision: of the run, e.g. `trainer.precision`.
-        micro_batches: forward and backward passes in one optimizer step.
-        trainer: the live Trainer; the attributes that a module commonly reads are copied from it.
         limits: of memory and CPU time.
 
     Raises:
@@ -64,20 +62,16 @@ def trace_live_step(
         [(each.numel() * each.element_size(), each.requires_grad) for each in module.parameters()], limits
     )
     with rng_untouched(), restored(module):
-        stub = TrainerStub(module, {"accumulate_grad_batches": micro_batches}, live=trainer)
-        stub.optimizers.extend(_copied(each) for each in optimizers)
-        attach(module, stub)
+        training = make_step(module, [_copied(each) for each in optimizers])
         with RealTensors(limits) as tensors:
             given = tensors.batch(batch)
             step = trace_step(
                 module,
                 given,
-                stub.optimizers,
-                stub,
+                training,
                 None,
                 precision=canonical_precision(precision),
                 batch_bytes=sum(each.numel() * each.element_size() for each in tensors.batch_tensors),
-                from_loader=False,
             )
     return replace(step, notes=(*step.notes, *tensors.notes))
 

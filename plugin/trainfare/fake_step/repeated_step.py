@@ -14,35 +14,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from trainfare.fake_step.equal_blocks import SHORTEST, EqualBlocks, equal_blocks, shortened
 from trainfare.fake_step.fake_step import run_forward, trace_step
 from trainfare.fake_step.fake_tensors import Faker
 from trainfare.fake_step.forward_log import ForwardLog
-from trainfare.fake_step.trainer_stub import TrainerStub
+from trainfare.job.loop import TrainingStep
 from trainfare.trace import StepFacts, StepTrace
 from trainfare.trace.longer_step import ShortStep, longer_step
 from trainfare.trace.repetition import Item, NotRepeatedError, extended_sequence
 
-__all__ = ["Optimized", "repeated_step"]
-
-
-@dataclass(frozen=True, slots=True)
-class Optimized:
-    """A module with the optimizers that its `configure_optimizers` made, and the stub that it reads as its Trainer."""
-
-    module: nn.Module
-    optimizers: list[torch.optim.Optimizer]
-    trainer: TrainerStub
+__all__ = ["repeated_step"]
 
 
 def repeated_step(
     module: nn.Module,
     batch: Any,
     tensors: Faker,
-    optimized: Callable[[nn.Module], Optimized],
+    make_step: Callable[[nn.Module], TrainingStep],
     *,
     precision: str,
     micro_batches: int,
@@ -57,7 +47,7 @@ def repeated_step(
         module: set up on fake tensors. Its own forward runs, so that another step needs another module.
         batch: one micro-batch on fake tensors.
         tensors: made both.
-        optimized: makes optimizers for a module.
+        make_step: makes optimizers for a version of the module, and returns its step.
         precision: see `trace_step`.
         micro_batches: see `trace_step`.
         batch_bytes: see `trace_step`.
@@ -68,10 +58,10 @@ def repeated_step(
         NotRepeatedError: it does not grow in the same way with each piece of equal blocks.
         TraceError: see `trace_step`.
     """
-    blocks = equal_blocks(module, worthwhile) if getattr(module, "automatic_optimization", True) else None
+    blocks = equal_blocks(module, worthwhile)
     if blocks is None:
         return None
-    versions = _Versions(module, batch, tensors, blocks, optimized, precision, first_batch)
+    versions = _Versions(module, batch, tensors, blocks, make_step, precision, first_batch)
     with _no_collection():
         versions.compare_forward()
         steps = [versions.step(SHORTEST + more, batch_bytes) for more in range(3)]
@@ -84,7 +74,7 @@ class _Versions:
     batch: Any
     tensors: Faker
     blocks: EqualBlocks
-    optimized: Callable[[nn.Module], Optimized]
+    make_step: Callable[[nn.Module], TrainingStep]
     precision: str
     first_batch: bool
 
@@ -100,13 +90,12 @@ class _Versions:
 
     def step(self, pieces: int, batch_bytes: int) -> ShortStep:
         """Trace the step of a version."""
-        version = self.optimized(self._version(pieces))
+        version = self._version(pieces)
         kept: list[StepTrace] = []
         facts = trace_step(
-            version.module,
+            version,
             self._copied_batch(),
-            version.optimizers,
-            version.trainer,
+            self.make_step(version),
             self.tensors.mode,
             precision=self.precision,
             batch_bytes=batch_bytes,
@@ -118,13 +107,11 @@ class _Versions:
         return step
 
     def _forward(self, log: ForwardLog, module: nn.Module) -> list[Item]:
-        version = self.optimized(module)
         found: list[Item] = []
         run_forward(
-            version.module,
+            module,
             self._copied_batch(),
-            version.optimizers,
-            version.trainer,
+            self.make_step(module),
             self.tensors.mode,
             self.precision,
             log.into(found),

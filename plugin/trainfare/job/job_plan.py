@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from trainfare.job.callback_schedules import accumulation_of, trigger_of
 from trainfare.job.live_job import LiveJob
-from trainfare.job.run_plan import RunPlanner, StepComposition, TrainerFacts, accumulation_of, trigger_of
+from trainfare.job.run_plan import LoopLength, RunPlanner, StepComposition
 from trainfare.job.training_job import TrainingJob
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import RunPlan
 
-__all__ = ["plan_of", "steps_per_epoch", "trainer_facts"]
+__all__ = ["loop_length", "plan_of", "steps_per_epoch"]
 
 _MOST = 10**18
 """Upper limit of every count in a job profile, so that it fits a 64-bit integer."""
@@ -55,7 +56,7 @@ def plan_of(
         InputError: a product of the job's numbers is beyond what a profile can hold.
     """
     composition = StepComposition(float(batches_per_step), float(optimizer_calls_per_step))
-    facts = trainer_facts(job)
+    facts = loop_length(job)
     if isinstance(job, LiveJob):
         planned = RunPlanner(facts, composition=composition).plan()
         state_bytes = checkpoint_bytes - weights_bytes
@@ -113,7 +114,7 @@ def _batches_per_epoch(job: TrainingJob) -> int | None:
     return math.ceil(math.ceil(job.train_samples / job.world_size) / job.batch_size)
 
 
-def trainer_facts(job: TrainingJob) -> TrainerFacts:
+def loop_length(job: TrainingJob) -> LoopLength:
     """Return the settings of a Trainer that decide how long it runs and when it validates and saves."""
     if isinstance(job, LiveJob):
         return job.live.facts
@@ -121,7 +122,7 @@ def trainer_facts(job: TrainingJob) -> TrainerFacts:
     every = job.val_check_interval
     if isinstance(every, float):
         every = None if batches is None else max(1, int(batches * every))
-    return TrainerFacts(
+    return LoopLength(
         batches_per_epoch=batches,
         estimated_steps=None,
         max_epochs=job.max_epochs,

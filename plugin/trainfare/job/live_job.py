@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ConfigDict, SkipValidation
 from pydantic.dataclasses import dataclass
 
-from trainfare.job.run_plan import TrainerFacts
+from trainfare.job.run_plan import LoopLength
 from trainfare.job.training_job import TrainingJob
 
 __all__ = ["LiveJob", "LiveRun"]
@@ -28,7 +28,7 @@ class LiveRun:
     """
 
     trainer: Any
-    facts: TrainerFacts
+    facts: LoopLength
     batch_size_known: bool = True
     notes: tuple[str, ...] = ()
     narrow: str = "fp8"

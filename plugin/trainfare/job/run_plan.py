@@ -1,7 +1,7 @@
 """
-Length of a run in optimizer steps, validation batches and checkpoints, read from a Trainer in `on_train_start`.
+Length of a run in optimizer steps, validation batches and checkpoints, from what its loop is told.
 
-One optimizer step is what one JobProfile describes. Under automatic optimization it is Lightning's own step. Under
+One optimizer step is what one JobProfile describes. Under automatic optimization it is the loop's own step. Under
 manual optimization it ends with a batch in which any optimizer steps, however many of them do, and includes the
 batches since the last such batch.
 """
@@ -9,24 +9,17 @@ batches since the last such batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
-from trainfare.job.replicas import replicas_of
 from trainfare_core.job_profile import RunPlan
 
 __all__ = [
     "CheckpointTrigger",
+    "LoopLength",
     "PlannedRun",
     "RunEnd",
     "RunPlanner",
     "StepComposition",
-    "TrainerFacts",
-    "accumulation_of",
-    "batches_of",
-    "read_trainer",
-    "trigger_of",
 ]
 
 
@@ -55,29 +48,32 @@ class CheckpointTrigger:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainerFacts:
-    """The settings of a Trainer that decide the length of its run; None means no limit, or not known."""
+class LoopLength:
+    """The settings of a training loop that decide the length of its run; None means no limit, or not known."""
 
     batches_per_epoch: int | None
-    estimated_steps: int | None
     max_epochs: int | None
     max_steps: int | None
-    max_time_s: float | None
-    time_is_up: bool
-    accumulate_grad_batches: int
-    accumulation: tuple[tuple[int, int], ...]
+    estimated_steps: int | None = None
+    """Steps of the run as the loop itself has counted them."""
+    max_time_s: float | None = None
+    time_is_up: bool = False
+    accumulate_grad_batches: int = 1
+    accumulation: tuple[tuple[int, int], ...] = ()
     """(first epoch, batches per step) where accumulation changes by epoch; empty where it does not."""
-    automatic: bool
-    optimizers: int
-    replicas: int | None
+    automatic: bool = True
+    """The loop steps the optimizer; False: the user's code does, and each step counts against `max_steps`."""
+    optimizers: int = 1
+    replicas: int | None = 1
     """Copies of the model that share the samples; None where the strategy does not say it."""
-    calls_done: int
-    validates: bool
-    validation_batches: int | None
-    validate_every_n_batches: int | None
-    validate_by_time: bool
-    validate_every_n_epochs: int | None
-    checkpoints: tuple[CheckpointTrigger, ...]
+    calls_done: int = 0
+    """Of `max_steps`, by earlier sessions of a resumed run."""
+    validates: bool = False
+    validation_batches: int | None = None
+    validate_every_n_batches: int | None = None
+    validate_by_time: bool = False
+    validate_every_n_epochs: int | None = 1
+    checkpoints: tuple[CheckpointTrigger, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,43 +134,12 @@ class PlannedRun:
         )
 
 
-def read_trainer(trainer: Any) -> TrainerFacts:
-    """
-    Read a Trainer of either namespace once its loaders exist.
-
-    Args:
-        trainer: in `on_train_start` or later; before that, the number of batches is not known.
-    """
-    loop = trainer.fit_loop.epoch_loop
-    automatic = bool(trainer.lightning_module.automatic_optimization)
-    return TrainerFacts(
-        batches_per_epoch=_whole(trainer.num_training_batches),
-        estimated_steps=_whole(trainer.estimated_stepping_batches) if automatic else None,
-        max_epochs=_whole(trainer.max_epochs),
-        max_steps=_whole(trainer.max_steps),
-        max_time_s=_max_time_s(trainer)[0],
-        time_is_up=_max_time_s(trainer)[1],
-        accumulate_grad_batches=max(1, int(trainer.accumulate_grad_batches)),
-        accumulation=accumulation_of(trainer.callbacks, int(trainer.accumulate_grad_batches)),
-        automatic=automatic,
-        optimizers=max(1, len(trainer.optimizers)),
-        replicas=replicas_of(trainer),
-        calls_done=int(trainer.global_step),
-        validates=bool(trainer.enable_validation),
-        validation_batches=batches_of(getattr(loop.val_loop, "_max_batches", None)),
-        validate_every_n_batches=_whole(getattr(trainer, "val_check_batch", None)),
-        validate_by_time=getattr(trainer, "_val_check_time_interval", None) is not None,
-        validate_every_n_epochs=trainer.check_val_every_n_epoch,
-        checkpoints=tuple(trigger_of(callback) for callback in trainer.checkpoint_callbacks),
-    )
-
-
 class RunPlanner:
     """
     Computes one `PlannedRun`.
 
     Args:
-        facts: from `read_trainer`.
+        facts: from the loop.
         composition: as counted so far under manual optimization; None: every optimizer steps in every batch.
         total_samples: samples in one epoch over all devices, for a training set without a length.
         micro_batch_size: samples of one batch on one device, needed with `total_samples`.
@@ -183,7 +148,7 @@ class RunPlanner:
 
     def __init__(
         self,
-        facts: TrainerFacts,
+        facts: LoopLength,
         *,
         composition: StepComposition | None = None,
         total_samples: int | None = None,
@@ -373,55 +338,3 @@ class RunPlanner:
             if trigger.by_time:
                 self.notes.append("checkpoints saved by time are left out of the cost")
         return min(intervals) if intervals else None
-
-
-def batches_of(limits: Sequence[float] | None) -> int | None:
-    """Return the batches of one validation run over all its loaders; None where a loader has no length."""
-    if not limits or any(math.isinf(limit) for limit in limits):
-        return None
-    return int(sum(limits))
-
-
-def _whole(value: Any) -> int | None:
-    """Return a whole number; None for the values by which Lightning says "no limit": None, -1 and inf."""
-    if value is None or not math.isfinite(value) or value < 0:
-        return None
-    return int(value)
-
-
-def accumulation_of(callbacks: Iterable[Any], accumulated: int) -> tuple[tuple[int, int], ...]:
-    """
-    Return the schedule of a `GradientAccumulationScheduler` by its attribute, which both namespaces have.
-
-    Args:
-        callbacks: of a Trainer.
-        accumulated: batches per step that the Trainer was made with; a schedule of that alone is none.
-    """
-    for callback in callbacks:
-        scheduling = getattr(callback, "scheduling", None)
-        if isinstance(scheduling, dict) and set(cast("dict[int, int]", scheduling).values()) - {accumulated}:
-            return tuple(sorted(cast("dict[int, int]", scheduling).items()))
-    return ()
-
-
-def _max_time_s(trainer: Any) -> tuple[float | None, bool]:
-    """Return the time limit of a Trainer, None where it has none, and whether it is up."""
-    for callback in trainer.callbacks:
-        remaining: Any = getattr(callback, "time_remaining", None)
-        elapsed: Any = getattr(callback, "time_elapsed", None)
-        if callable(remaining) and callable(elapsed):
-            left_s = remaining()
-            if isinstance(left_s, int | float):
-                return float(left_s) + float(cast("Any", elapsed)()), left_s <= 0
-    return None, False
-
-
-def trigger_of(callback: Any) -> CheckpointTrigger:
-    """Return when a checkpoint callback of Lightning saves."""
-    saves = getattr(callback, "save_top_k", 1) != 0
-    return CheckpointTrigger(
-        every_n_steps=int(getattr(callback, "_every_n_train_steps", 0) or 0) if saves else 0,
-        every_n_epochs=int(getattr(callback, "_every_n_epochs", 0) or 0) if saves else 0,
-        by_time=saves and getattr(callback, "_train_time_interval", None) is not None,
-        weights_only=bool(getattr(callback, "save_weights_only", False)),
-    )

@@ -22,6 +22,7 @@ from trainfare.job.scope import TARGET_MODULE, Scope
 from trainfare.job.script_target import script_of
 from trainfare.job.training_job import TrainingJob
 from trainfare.job.user_code import place_in_user_code
+from trainfare.loops import loop_kinds
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
 
 __all__ = ["load_job"]
@@ -47,9 +48,7 @@ def load_job(target: str, from_trainer: FromTrainer | None = None) -> TrainingJo
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("torch", "lightning")
     if Path(target).suffix in (".yaml", ".yml"):
-        from trainfare.job.lightning_cli import job_from_config
-
-        return job_from_config(Path(target))
+        return _from_config(Path(target))
     if script_of(target) is not None:
         msg = f"{target} is a script, which only the command line runs"
         raise TargetError(f"{msg}: give {target}:callable that returns a TrainingJob, e.g. {target}:job")
@@ -61,6 +60,15 @@ def load_job(target: str, from_trainer: FromTrainer | None = None) -> TrainingJo
         module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
         job = _call(_named(module, name, place), target, from_trainer)
     return scope.bind(job)
+
+
+def _from_config(path: Path) -> TrainingJob:
+    """Read a configuration file by the first kind of loop that has such files."""
+    for kind in loop_kinds():
+        job: TrainingJob | None = kind.job_from_config(path)
+        if job is not None:
+            return job
+    raise TargetError(f"{path}: no training loop is known that reads such a file; {_EXPECTED}")
 
 
 def _load_file(path: Path) -> ModuleType:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 # Imported first: without Lightning it raises an error that names the extra, where torch would raise its own.
 from trainfare.lightning.callback_base import LightningCallback  # isort: skip
 
+from trainfare.lightning.loop import LightningLoop
 from trainfare.meter.fare_log import first_line, warn_user
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.other_rank_meter import OtherRankMeter
@@ -147,7 +148,6 @@ class FareMeter(LightningCallback):
             **{name: arguments[name] for name in MeterSettings.model_fields}
         )
         self._meter: FitMeter | None = None
-        self._trainer: Any = None
         self._warned_of_fabric = False
         self._earlier_sessions_s = 0.0
         self._elapsed_s = 0.0
@@ -173,7 +173,7 @@ class FareMeter(LightningCallback):
         if meter is None:
             return
         with contextlib.suppress(Exception):
-            meter.release(self._trainer)
+            meter.release()
         if isinstance(meter, OtherRankMeter):
             return
         what = "FareMeter had a fault and is off; training continues without it"
@@ -201,89 +201,87 @@ class FareMeter(LightningCallback):
             if trainer.is_global_zero:
                 warn_user("FareMeter: fast_dev_run measures nothing and writes nothing")
             return
-        self._trainer = trainer
         try:
             self._meter = self.make_meter() if trainer.is_global_zero else self._make_other_rank_meter()
         except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
             warn_user(f"FareMeter could not start and is off ({first_line(error)})")
-        self._guarded(lambda meter: meter.setup(trainer))
+        self._guarded(lambda meter: meter.prepare(int(trainer.num_nodes)))
 
     @_of_a_trainer
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Read the plan of the run and start to measure."""
-        self._guarded(lambda meter: meter.on_train_start(trainer, pl_module))
+        self._guarded(lambda meter: meter.start(LightningLoop(trainer, pl_module)))
 
     @_of_a_trainer
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Look at the batch's size, and trace a batch after the warm-up."""
-        del pl_module, batch_idx
-        self._guarded(lambda meter: meter.on_train_batch_start(trainer, batch))
+        del trainer, pl_module, batch_idx
+        self._guarded(lambda meter: meter.batch_start(batch))
 
     @_of_a_trainer
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Mark the start of the optimizer's part in the trace."""
-        del pl_module
-        self._guarded(lambda meter: meter.on_before_optimizer_step(trainer, optimizer))
+        del trainer, pl_module
+        self._guarded(lambda meter: meter.before_step(optimizer))
 
     @_of_a_trainer
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the batch; of a pilot run, record its loss."""
-        del pl_module, batch, batch_idx
-        self._guarded(lambda meter: meter.on_train_batch_end(trainer))
-        if self._settings.pilot is not None:
-            self._guarded(lambda meter: meter.record_loss(trainer, outputs))
+        del trainer, pl_module, batch, batch_idx
+        self._guarded(lambda meter: meter.batch_end(outputs))
 
     @_of_a_trainer
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Look at the module again: callbacks may unfreeze or prune it at the start of an epoch."""
         del trainer, pl_module
-        self._guarded(lambda meter: meter.on_train_epoch_start())
+        self._guarded(lambda meter: meter.epoch_start())
 
     @_of_a_trainer
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Stop a trace that the end of the epoch has cut off."""
         del trainer, pl_module
-        self._guarded(lambda meter: meter.on_train_epoch_end())
+        self._guarded(lambda meter: meter.epoch_end())
 
     @_of_a_trainer
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """Pause the step timer: validation is not part of a step."""
         del pl_module
-        self._guarded(lambda meter: meter.on_validation_start(trainer))
+        self._guarded(lambda meter: None if trainer.sanity_checking else meter.validation_start())
 
     @_of_a_trainer
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Resume the step timer."""
         del pl_module
-        self._guarded(lambda meter: meter.on_validation_end(trainer))
+        self._guarded(lambda meter: None if trainer.sanity_checking else meter.validation_end())
 
     @_of_a_trainer
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Write the profile and the report."""
-        self._guarded(lambda meter: meter.on_train_end(trainer, pl_module))
+        del trainer, pl_module
+        self._guarded(lambda meter: meter.end())
 
     @_of_a_trainer
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Undo every change and save what was measured before the exception."""
+        del trainer, pl_module
         # A second Ctrl-C ends the report, and must not replace the exception under way.
         with contextlib.suppress(BaseException):
-            self._guarded(lambda meter: meter.on_exception(trainer, pl_module, exception))
+            self._guarded(lambda meter: meter.end(exception))
         self._forget()
 
     @_of_a_trainer
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Undo every change and release the Trainer."""
-        del pl_module
+        del trainer, pl_module
         if stage == "fit":
-            self._guarded(lambda meter: meter.teardown(trainer))
+            self._guarded(lambda meter: meter.close())
             self._forget()
 
     def _forget(self) -> None:
         self._elapsed_s = self.state_dict()["elapsed_s"]
         self._meter = None
-        self._trainer = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the seconds trained so far, which a resumed run adds to its own."""

@@ -1,4 +1,4 @@
-"""Samples and tokens in a batch, read from its tensors' shapes and the DataLoaders, never from the values."""
+"""Samples and tokens in a batch, read from its tensors' shapes, never from the values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from trainfare.trace import count_samples
 
-__all__ = ["BatchSizes", "loader_batch_size", "loader_workers", "size_that_shows"]
+__all__ = ["BatchSizes", "size_that_shows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,27 +77,3 @@ def size_that_shows(loader: int | None, batches: Sequence[Any]) -> int | None:
     shapes = {size for leaf in leaves if isinstance(leaf, torch.Tensor) for size in leaf.shape}
     counted = all(count_samples(batch) is not None for batch in batches)
     return None if counted and loader not in shapes else loader
-
-
-def _loaders(trainer: Any) -> list[Any]:
-    combined = getattr(trainer.fit_loop, "_combined_loader", None)
-    return list(getattr(combined, "flattened", ()))
-
-
-def loader_batch_size(trainer: Any) -> int | None:
-    """Return the batch size of the only training DataLoader; None for several, or one without a batch size."""
-    loaders = _loaders(trainer)
-    if len(loaders) != 1:
-        return None
-    for owner in (loaders[0], getattr(loaders[0], "batch_sampler", None)):
-        size = getattr(owner, "batch_size", None)
-        if isinstance(size, int) and not isinstance(size, bool) and size > 0:
-            return size
-    return None
-
-
-def loader_workers(trainer: Any) -> int | None:
-    """Return the worker processes of all training DataLoaders; None where one does not give its number."""
-    counts = [getattr(loader, "num_workers", None) for loader in _loaders(trainer)]
-    known = [count for count in counts if isinstance(count, int)]
-    return sum(known) if known and len(known) == len(counts) else None

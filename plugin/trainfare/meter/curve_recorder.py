@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from trainfare.job.loop import Loop
 from trainfare_core.methods.curves import MOST_POINTS, CurvePoint, LearningCurve, Metric
 from trainfare_core.methods.methods import METHOD_NAMES, Method
 
@@ -56,6 +57,7 @@ class CurveRecorder:
 
     def __init__(self, strategy: str, now: Callable[[], float]) -> None:
         self._strategy, self._now = strategy, now
+        self._loop: Loop
         self._points: list[_RecordedPoint] = []
         self._recent: deque[Any] = deque(maxlen=AVERAGED_LOSSES)
         self._every = 1
@@ -66,9 +68,10 @@ class CurveRecorder:
         self._parameters = self._trained = 0
         self._recorded_strategy: Method | None = None
 
-    def start(self, trainer: Any, module: nn.Module) -> None:
+    def start(self, loop: Loop) -> None:
         """Read parameters and strategy of the module; called once, before the first step."""
-        self._step = int(trainer.global_step)
+        self._loop, module = loop, loop.module
+        self._step = loop.updates
         self._next = self._step + 1
         self._began_s = self._now()
         self._name = type(module).__name__[:200]
@@ -76,36 +79,36 @@ class CurveRecorder:
         self._trained = sum(_count(one) for one in module.parameters() if one.requires_grad)
         self._recorded_strategy = self._method_of(module)
 
-    def batch_end(self, trainer: Any, outputs: Any) -> None:
-        """Keep a reference to the loss, and add a point where one is due."""
-        step = int(trainer.global_step)
-        loss = _loss(outputs)
+    def batch_end(self, output: Any) -> None:
+        """Keep a reference to the loss, or to that of a mapping with one, and add a point where one is due."""
+        step = self._loop.updates
+        loss = _loss(output)
         if loss is not None:
             self._recent.append(loss)
         if step == self._step:
             return
         self._step = step
         if step >= self._next:
-            self._keep(trainer, {})
+            self._keep({})
             self._next = step + self._every
 
-    def validation_end(self, trainer: Any) -> None:
+    def validation_end(self) -> None:
         """Add the metrics of a validation run to the point of this step."""
         if self._step < 1:
             return
         metrics = {
             str(name): value
-            for name, value in list(trainer.callback_metrics.items())[:MAX_METRICS]
+            for name, value in list(self._loop.metrics().items())[:MAX_METRICS]
             if not str(name).startswith("fare/")
         }
         if self._points and self._points[-1].step == self._step:
             self._points[-1].metrics.update(metrics)
         else:
-            self._keep(trainer, metrics)
+            self._keep(metrics)
 
-    def _keep(self, trainer: Any, metrics: dict[str, Any]) -> None:
+    def _keep(self, metrics: dict[str, Any]) -> None:
         point = _RecordedPoint(
-            self._step, tuple(self._recent), dict(metrics), _rate(trainer), self._now() - self._began_s
+            self._step, tuple(self._recent), dict(metrics), _rate(self._loop), self._now() - self._began_s
         )
         self._points.append(point)
         if len(self._points) >= MOST_POINTS:
@@ -190,8 +193,8 @@ def _loss(outputs: Any) -> Any:
     return found.detach() if isinstance(found, torch.Tensor) and found.numel() == 1 else None
 
 
-def _rate(trainer: Any) -> float | None:
-    for optimizer in trainer.optimizers[:1]:
+def _rate(loop: Loop) -> float | None:
+    for optimizer in loop.optimizers[:1]:
         rate = optimizer.param_groups[0].get("lr")
         return float(rate) if isinstance(rate, (int, float)) else None
     return None

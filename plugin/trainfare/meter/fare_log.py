@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from trainfare.job.loop import LoopLog
 from trainfare.job.run_plan import PlannedRun
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.timing.step_timer import StepTimes
@@ -133,7 +133,7 @@ def warn_user(message: str) -> None:
 
 class FareLog:
     """
-    Logs metrics through the Trainer's loggers and gives each warning once.
+    Logs metrics through the loop's loggers and gives each warning once.
 
     Args:
         settings: the arguments of FareMeter.
@@ -144,19 +144,22 @@ class FareLog:
         self._warned: set[str] = set()
 
     def send(
-        self, trainer: Any, estimate: RunEstimate, times: StepTimes | None, samples_per_step: int | None
+        self,
+        logs: Sequence[LoopLog],
+        estimate: RunEstimate,
+        times: StepTimes | None,
+        samples_per_step: int | None,
     ) -> None:
-        """Log through every logger of the Trainer; a logger that raises is left out from then on."""
+        """Log through every logger of the loop; a logger that raises is left out from then on."""
         if not self._settings.log_metrics:
             return
         values = metrics_of(estimate, times, samples_per_step)
-        step = getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", trainer.global_step)
-        for logger in trainer.loggers:
-            self.guarded(logger, lambda one: one.log_metrics(dict(values), step=step))
+        for log in logs:
+            self.guarded(log, lambda one: one.log_metrics(values))
 
-    def guarded(self, logger: Any, use: Callable[[Any], None]) -> None:
+    def guarded(self, logger: LoopLog, use: Callable[[LoopLog], None]) -> None:
         """Use a logger; its first error gives one warning, after which the logger is not used again."""
-        name = type(logger).__name__
+        name = logger.name
         if f"logger {name}" in self._warned:
             return
         try:

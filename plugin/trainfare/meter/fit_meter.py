@@ -1,8 +1,9 @@
 """
-The meter behind `FareMeter`: one `Trainer.fit`, from setup to report.
+The meter of one training run, from setup to report, whatever loop it runs in.
 
-Its methods have the names of Lightning's hooks. FareMeter calls them inside a guard: an error in this module ends
-the measurement and does not reach the training.
+A loop calls `prepare` where it sets up, `start` before the first batch, `batch_start`, `before_step` and `batch_end` in
+each batch, and `end` and `close` at its end. It calls them inside a guard: an error in this module ends the measurement
+and must not reach the training.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from trainfare_core.errors import PricesUnavailableError
 from trainfare_providers.time_limit import call_within
 
 if TYPE_CHECKING:
+    from trainfare.job.loop import Loop
     from trainfare.meter.curve_recorder import CurveRecorder
 
 __all__ = ["FitMeter"]
@@ -32,12 +34,12 @@ and within it even a large cluster spends a small part of its budget."""
 
 class FitMeter:
     """
-    Measures one `Trainer.fit`.
+    Measures one training run.
 
     Args:
         settings: the arguments of FareMeter.
         services: clock, prices, tracing, files and console.
-        on_fault: called with an error that happens outside Lightning's hooks, in the handling of a profiler action.
+        on_fault: called with an error that happens outside these methods, where the loop tells of a phase.
         earlier_sessions_s: seconds that earlier sessions of a resumed run have trained.
     """
 
@@ -67,14 +69,19 @@ class FitMeter:
         this_session_s = 0.0 if self._began_s is None else self.services.now() - self._began_s
         return self.earlier_sessions_s + this_session_s
 
-    def setup(self, trainer: Any) -> None:
-        """Start the clock, look up the price of a machine given by name, and check what the ranking will read."""
+    def prepare(self, nodes: int) -> None:
+        """
+        Start the clock, look up the price of a machine given by name, and check what the ranking will read.
+
+        Args:
+            nodes: machines of the run.
+        """
         self._began_s = self.services.now()
         price = self.settings.usd_per_hour
         if price is None and self.settings.machine is not None:
             price = self._price_of(self.settings.machine)
         if price is not None:
-            self._usd_per_hour = price * max(1, int(trainer.num_nodes))
+            self._usd_per_hour = price * max(1, nodes)
         if self.settings.report and self.settings.trace:
             self._check_prices()
 
@@ -97,111 +104,120 @@ class FitMeter:
             self._log.once("price", f"FareMeter: no price for machine {machine!r}: {first_line(error)}")
             return None
 
-    def on_train_start(self, trainer: Any, module: Any) -> None:
-        """Read the plan of the run and start to measure."""
-        self._run = MeteredRun(trainer, module, self.settings, self.services, self._on_fault)
-        self._run.attach(trainer)
+    def start(self, loop: Loop) -> None:
+        """Read the plan of the run and start to measure; called before the first batch."""
+        self._run = MeteredRun(loop, self.settings, self.services, self._on_fault)
+        self._run.attach()
         if self._curve is not None:
-            self._curve.start(trainer, module)
+            self._curve.start(loop)
 
-    def record_loss(self, trainer: Any, outputs: Any) -> None:
-        """Add a step to the learning curve of a pilot run."""
-        if self._curve is not None:
-            self._curve.batch_end(trainer, outputs)
-
-    def on_train_batch_start(self, trainer: Any, batch: Any) -> None:
+    def batch_start(self, batch: Any) -> None:
         """Start the trace if this batch is to be traced."""
         if self._run is not None and self._run.watches_batches:
-            self._run.batch_start(trainer, batch)
+            self._run.batch_start(batch)
 
-    def on_before_optimizer_step(self, trainer: Any, optimizer: Any) -> None:
+    def before_step(self, optimizer: Any) -> None:
         """Mark the start of the optimizer's part in the trace."""
         if self._run is not None:
-            self._run.before_optimizer_step(trainer, optimizer)
+            self._run.before_step(optimizer)
 
-    def on_train_batch_end(self, trainer: Any) -> None:
-        """Count the batch; log when the window closes, and every `LOG_EVERY_S` after that."""
+    def batch_end(self, loss: Any = None) -> None:
+        """
+        Count the batch; log when the window closes, and every `LOG_EVERY_S` after that.
+
+        Args:
+            loss: of the batch, or a mapping with the key "loss"; only the curve of a pilot run needs it.
+        """
         run = self._run
         if run is None:
             return
         if run.done:
             if run.traces_phase:
-                run.end_phase_trace(trainer)
+                run.end_phase_trace()
             if self._log_again_at_s < math.inf and self.services.now() >= self._log_again_at_s:
-                self._log_estimate(trainer, run)
-        elif run.batch_end(trainer):
-            self._window_closed(trainer, run)
+                self._log_estimate(run)
+        elif run.batch_end():
+            self._window_closed(run)
+        if self._curve is not None:
+            self._curve.batch_end(loss)
 
-    def _window_closed(self, trainer: Any, run: MeteredRun) -> None:
-        estimate = self._log_estimate(trainer, run)
+    def _window_closed(self, run: MeteredRun) -> None:
+        estimate = self._log_estimate(run)
         if run.times is not None and self.settings.report:
             line = progress_line(estimate, run.times, run.samples_per_step())
-            bar = getattr(trainer, "progress_bar_callback", None)
-            say = bar.print if bar is not None and getattr(bar, "is_enabled", False) else self.services.say
-            say(line)
-        logs_dollars = bool(trainer.loggers) and self.settings.log_metrics and self._usd_per_hour is not None
+            if not run.loop.show(line):
+                self.services.say(line)
+        logs_dollars = bool(run.loop.logs()) and self.settings.log_metrics and self._usd_per_hour is not None
         if not (logs_dollars or self.settings.budget_usd or self.settings.deadline_hours):
             self._log_again_at_s = math.inf
 
-    def _log_estimate(self, trainer: Any, run: MeteredRun) -> RunEstimate:
+    def _log_estimate(self, run: MeteredRun) -> RunEstimate:
         """Log time and dollars and check them against budget and deadline."""
         self._log_again_at_s = self.services.now() + LOG_EVERY_S
         validation = run.validation.batch_quantiles()
         estimate = estimate_run(
             run.plan(),
             run.times,
-            steps_done=run.steps_done(trainer),
+            steps_done=run.steps_done(),
             elapsed_s=self.elapsed_s,
             usd_per_hour=self._usd_per_hour,
             validation_batch_s=None if validation is None else validation.median_s,
         )
-        self._log.send(trainer, estimate, run.times, run.samples_per_step())
+        self._log.send(run.loop.logs(), estimate, run.times, run.samples_per_step())
         self._log.check_limits(estimate)
         return estimate
 
-    def on_train_epoch_start(self) -> None:
+    def epoch_start(self) -> None:
         """Look at the module again: callbacks may unfreeze or prune it at the start of an epoch."""
         if self._run is not None:
             self._run.epoch_start()
 
-    def on_train_epoch_end(self) -> None:
+    def epoch_end(self) -> None:
         """Discard the trace of a batch that the end of the epoch has cut off."""
         if self._run is not None:
             self._run.drop_trace()
 
-    def on_validation_start(self, trainer: Any) -> None:
+    def validation_start(self) -> None:
         """Pause the step timer: validation is not part of a step."""
-        if self._run is not None and not trainer.sanity_checking:
+        if self._run is not None:
             self._run.drop_trace()
             self._run.validation.start()
 
-    def on_validation_end(self, trainer: Any) -> None:
+    def validation_end(self) -> None:
         """Resume the step timer."""
-        if self._run is not None and not trainer.sanity_checking:
-            self._run.validation_end(trainer)
+        if self._run is not None:
+            self._run.validation_end()
             if self._curve is not None:
-                self._curve.validation_end(trainer)
+                self._curve.validation_end()
 
-    def on_train_end(self, trainer: Any, module: Any) -> None:
-        """Write the profile and the report."""
-        self.release(trainer)
+    def end(self, error: BaseException | None = None) -> None:
+        """
+        Undo every change, and write the profile and the report.
+
+        Args:
+            error: what ended the run; None: it came to its end. After an exception, only what was measured before it
+                is saved; after a Ctrl-C, it is reported as well.
+        """
+        if error is not None:
+            failed = not isinstance(error, KeyboardInterrupt)
+            self._end((f"the run ended early ({type(error).__name__})",), failed=failed)
+            return
+        self.release()
         if self._run is not None and not self._ended:
-            self._run.end(trainer)
-        self._end(trainer, module, () if self._ended else self._rank_notes(trainer))
+            self._run.end()
+        self._end(() if self._ended else self._rank_notes())
 
-    def _rank_notes(self, trainer: Any) -> tuple[str, ...]:
+    def _rank_notes(self) -> tuple[str, ...]:
         """Compare the ranks. Called only at the end of training, which every rank has then reached."""
         run = self._run
-        if run is None or int(trainer.world_size) < 2:
+        if run is None or run.loop.world_size < 2:
             return ()
         run.close_window()
         if run.times is None:
             return ()
         try:
             wait_s = self.services.rank_times_limit_s
-            note = rank_note(
-                collect_times(int(trainer.world_size), self._fit_number, run.times, wait_s=wait_s)
-            )
+            note = rank_note(collect_times(run.loop.world_size, self._fit_number, run.times, wait_s=wait_s))
         except Exception as error:  # noqa: BLE001 - torch's store may raise anything; the other ranks are left out
             note = f"the times of the other ranks could not be read ({first_line(error)})"
         if note is None:
@@ -210,44 +226,39 @@ class FitMeter:
             self.services.say(f"trainfare: {note}")
         return (note,)
 
-    def on_exception(self, trainer: Any, module: Any, error: BaseException) -> None:
-        """Undo every change and save what was measured before the exception; after a Ctrl-C, report it as well."""
-        failed = not isinstance(error, KeyboardInterrupt)
-        self._end(trainer, module, (f"the run ended early ({type(error).__name__})",), failed=failed)
-
-    def teardown(self, trainer: Any) -> None:
+    def close(self) -> None:
         """Undo every change; where training never began, say that there were not enough steps."""
-        self.release(trainer)
+        self.release()
         if self._run is None and not self._ended and self.settings.report:
             self._ended = True
             self.services.say(self._too_few(0))
 
-    def release(self, trainer: Any) -> None:
-        """Undo every change to the Trainer and to torch; does nothing the second time."""
+    def release(self) -> None:
+        """Undo every change to the loop and to torch; does nothing the second time."""
         if self._run is not None:
-            self._run.release(trainer)
+            self._run.release()
 
     def _too_few(self, steps: int) -> str:
         return f"trainfare: not enough steps (have {steps}, need {self.settings.steps_needed})"
 
-    def _end(self, trainer: Any, module: Any, notes: tuple[str, ...], *, failed: bool = False) -> None:
-        self.release(trainer)
+    def _end(self, notes: tuple[str, ...], *, failed: bool = False) -> None:
+        self.release()
         if self._ended:
             return
         self._ended = True
         run = self._run
         if run is not None:
             run.close_window()
-            self._log_estimate(trainer, run)
+            self._log_estimate(run)
         if not self.settings.report:
             return
         if run is not None and self._curve is not None:
             recorder, self._curve = self._curve, None
-            write_curve(trainer, run, recorder, ended_early=bool(notes))
+            write_curve(run, recorder, ended_early=bool(notes))
         if run is None or run.times is None:
             self.services.say(self._too_few(0 if run is None else run.steps))
         if run is not None and run.steps > 0 and self.settings.trace:
-            report_run(trainer, module, run, self._log, (*notes, *self._window_notes(run)), failed=failed)
+            report_run(run, self._log, (*notes, *self._window_notes(run)), failed=failed)
 
     def _window_notes(self, run: MeteredRun) -> tuple[str, ...]:
         if run.times is None:

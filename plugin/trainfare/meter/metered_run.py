@@ -1,5 +1,5 @@
 """
-State of one metered `Trainer.fit`: the warm-up, one traced step, then a window of measured steps.
+State of one metered run: the warm-up, one traced step, then a window of measured steps.
 
 While training runs, this module draws no random number, does not wait for the device, calls no collective and
 opens no file.
@@ -14,17 +14,19 @@ from typing import Any
 
 import torch
 
-from trainfare.job.run_plan import PlannedRun, RunEnd, RunPlanner, StepComposition, batches_of, read_trainer
+from trainfare.job.loop import Loop
+from trainfare.job.run_facts import RunFacts
+from trainfare.job.run_plan import PlannedRun, RunEnd, RunPlanner, StepComposition
 from trainfare.meter.batch_facts import BatchSizes, size_that_shows
 from trainfare.meter.fare_log import first_line
-from trainfare.meter.run_facts import TracingMethod, read_run, tracing_method
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.step_probe import StepProbe
 from trainfare.meter.timing.cuda_clock import CudaClock
-from trainfare.meter.timing.profiler_tap import Action, TeeProfiler
-from trainfare.meter.timing.step_timer import HostClock, PhaseKind, StepTimer, StepTimes
+from trainfare.meter.timing.phase_marks import PhaseMarks
+from trainfare.meter.timing.step_timer import HostClock, StepTimer, StepTimes
 from trainfare.meter.timing.validation_clock import ValidationClock
+from trainfare.meter.tracing_method import TracingMethod, tracing_method
 from trainfare.trace import BatchSpread, StepFacts, batch_elements, count_samples, count_tokens
 from trainfare.trace.batch_spread import OTHER_FACTOR, TYPICAL
 from trainfare.trace.mixture import BatchKind, KindsOfBatches, mixed_batches
@@ -60,11 +62,10 @@ class _Stage(IntEnum):
 
 class MeteredRun:
     """
-    State of one metered `Trainer.fit`.
+    State of one metered run.
 
     Args:
-        trainer: of either namespace, in `on_train_start`.
-        module: the LightningModule.
+        loop: before its first step.
         settings: the arguments of FareMeter.
         services: clock and tracing.
         on_fault: called with an error in the handling of a profiler action.
@@ -72,17 +73,17 @@ class MeteredRun:
 
     def __init__(
         self,
-        trainer: Any,
-        module: Any,
+        loop: Loop,
         settings: MeterSettings,
         services: MeterServices,
         on_fault: Callable[[Exception], None],
     ) -> None:
         self.settings = settings
         self.services = services
-        self.facts = read_run(trainer, module)
-        self.trainer_facts = read_trainer(trainer)
-        self.tracing = _tracing_method(trainer, module, settings, services)
+        self.loop = loop
+        self.facts = loop.run_facts()
+        self.length = loop.length()
+        self.tracing = _tracing_method(self.facts, loop, settings, services)
         self.step_facts: StepFacts | None = None
         self.shapes: list[tuple[int, Any]] = []
         """(elements, shapes) of batches that differ in size, for a trace at the end."""
@@ -113,15 +114,15 @@ class MeteredRun:
         clock = CudaClock(self.facts.device) if self.facts.device_kind == "cuda" else HostClock(services.now)
         self._timer = StepTimer(clock, settings.measure_steps)
         self.validation = ValidationClock(self._timer, services.now)
-        self._probe = StepProbe(lambda: services.step_trace(module, trainer.optimizers))
+        self._probe = StepProbe(lambda: services.step_trace(loop.module, loop.optimizers))
         self._waited = 0
-        self._optimizer_names = [type(optimizer).__name__ for optimizer in trainer.optimizers]
+        self._optimizer_names = [type(optimizer).__name__ for optimizer in loop.optimizers]
         self._traces_left = MAX_TRACED_BATCHES if self.tracing.how == "real_step" else 0
         self._trace_after_steps = self._steps_before_trace()
         self._on_fault = on_fault
-        self._tee: TeeProfiler | None = None
+        self._unwatch: Callable[[], None] | None = None
         self._stage = _Stage.WARM_UP
-        self._calls: int = self.trainer_facts.calls_done
+        self._calls: int = self.length.calls_done
         self._batches: int = 0
         self._batches_of_steps: int = 0
         self._calls_of_steps: int = 0
@@ -142,7 +143,7 @@ class MeteredRun:
     @property
     def batches_per_step(self) -> float:
         """Micro-batches in one optimizer step."""
-        if self.trainer_facts.automatic:
+        if self.length.automatic:
             return self._planner().step.batches_per_step
         composition = self.composition
         return 1.0 if composition is None else composition.batches_per_step
@@ -152,7 +153,7 @@ class MeteredRun:
         """Batches and optimizer calls of one step, the mean so far; None before the end of the first step."""
         if self.steps == 0:
             return None
-        if not self.trainer_facts.automatic and self.kinds.per_step():
+        if not self.length.automatic and self.kinds.per_step():
             return StepComposition(self.kinds.batches_per_step(), self.kinds.calls_per_step())
         return StepComposition(
             self._batches_of_steps / self.steps, max(1.0, self._calls_of_steps / self.steps)
@@ -168,28 +169,28 @@ class MeteredRun:
 
     def _planner(self, ended: RunEnd | None = None) -> RunPlanner:
         return RunPlanner(
-            self.trainer_facts,
+            self.length,
             composition=self.composition,
             total_samples=self.settings.total_samples,
             micro_batch_size=self.sizes().micro_batch_size,
             ended=ended,
         )
 
-    def end(self, trainer: Any) -> None:
+    def end(self) -> None:
         """Record how far the run came; called where it ended by itself, and not by an exception."""
-        resumed = self.trainer_facts.calls_done > 0
+        resumed = self.length.calls_done > 0
         self.ended = RunEnd(
-            steps=self.steps_done(trainer),
-            epochs=int(trainer.current_epoch),
+            steps=self.steps_done(),
+            epochs=self.loop.epochs,
             validation_batches=None if resumed else self.validation.batches,
-            by_time=read_trainer(trainer).time_is_up,
+            by_time=self.loop.length().time_is_up,
         )
 
-    def steps_done(self, trainer: Any) -> int:
+    def steps_done(self) -> int:
         """Return the optimizer steps of the whole run that are done now, earlier sessions included."""
         composition = self.composition
-        calls = 1.0 if self.trainer_facts.automatic or composition is None else composition.calls_per_step
-        return int(int(trainer.global_step) / calls)
+        calls = 1.0 if self.length.automatic or composition is None else composition.calls_per_step
+        return int(self.loop.updates / calls)
 
     def sizes(self) -> BatchSizes:
         """Return the samples of a micro-batch, by the batches counted so far."""
@@ -209,7 +210,7 @@ class MeteredRun:
         """Return the samples of an epoch over all devices; an incomplete last batch counts as complete."""
         if self.settings.total_samples is not None:
             return self.settings.total_samples
-        micro, batches = self.sizes().micro_batch_size, self.trainer_facts.batches_per_epoch
+        micro, batches = self.sizes().micro_batch_size, self.length.batches_per_epoch
         replicas = self.facts.replicas
         return None if micro is None or batches is None or replicas is None else micro * batches * replicas
 
@@ -218,42 +219,39 @@ class MeteredRun:
         """Why no real step was traced."""
         return self._probe.problem or "the run ended before a step could be traced"
 
-    # Called from Lightning's hooks.
+    # Called while training runs.
 
-    def attach(self, trainer: Any) -> None:
-        """Replace the Trainer's profiler by one that also reports actions to this run."""
-        self._tee = TeeProfiler(trainer.profiler, self._on_action, self._on_fault)
-        trainer.profiler = self._tee
+    def attach(self) -> None:
+        """Be told of the loop's phases from now on."""
+        marks = PhaseMarks(self._timer, self.validation, self._probe)
+        self._unwatch = self.loop.watch(marks, self._on_fault)
 
-    def detach(self, trainer: Any) -> None:
-        """Put the Trainer's own profiler back. A profiler that wraps ours stays; ours then only passes calls on."""
-        tee, self._tee = self._tee, None
-        if tee is None:
-            return
-        tee.silence()
-        if trainer.profiler is tee:
-            trainer.profiler = tee.inner
+    def detach(self) -> None:
+        """Be told no more."""
+        unwatch, self._unwatch = self._unwatch, None
+        if unwatch is not None:
+            unwatch()
 
-    def release(self, trainer: Any) -> None:
-        """Undo every change: leave the dispatch mode, put the profiler back, end the window."""
+    def release(self) -> None:
+        """Undo every change: leave the dispatch mode, leave the loop's phases, end the window."""
         try:
             self._probe.drop()
         finally:
-            self.detach(trainer)
+            self.detach()
             self._timer.end()
 
-    def batch_start(self, trainer: Any, batch: Any) -> None:
+    def batch_start(self, batch: Any) -> None:
         """Look at the batch's size, and start the trace if this batch is to be traced."""
         if self._new_epoch:
             self._new_epoch = False
-            self._see_phase(trainer)
-        elements = self._count(trainer, batch)
+            self._see_phase()
+        elements = self._count(batch)
         if self.done:
-            if self._wants_phase and self._ends_in_step(trainer):
+            if self._wants_phase and self._ends_in_step:
                 self.traces_phase = True
                 self._probe.start(elements)
             return
-        if self._stage != _Stage.TRACING or self._traces_left <= 0 or not self._ends_in_step(trainer):
+        if self._stage != _Stage.TRACING or self._traces_left <= 0 or not self._ends_in_step:
             return
         if self._is_suitable(elements) or not self._may_wait():
             self._probe.start(elements)
@@ -264,10 +262,10 @@ class MeteredRun:
         """Look at the module again with the next batch: callbacks may change it at the start of an epoch."""
         self._new_epoch = self.watches_batches = True
 
-    def _see_phase(self, trainer: Any) -> None:
+    def _see_phase(self) -> None:
         before = len(self.phases)
-        if self.trainer_facts.automatic:
-            self.phases.see(PhaseSignature.of(trainer), self.steps_done(trainer))
+        if self.length.automatic:
+            self.phases.see(PhaseSignature.of(self.loop.module, self.loop.passes), self.steps_done())
         if len(self.phases) > before:
             self._phase_traces = MAX_PHASE_TRACES
 
@@ -277,13 +275,13 @@ class MeteredRun:
         later = len(self.phases) > 1 and self.phases.untraced
         return later and self._phase_traces > 0 and self.tracing.how == "real_step"
 
-    def end_phase_trace(self, trainer: Any) -> None:
+    def end_phase_trace(self) -> None:
         """Keep the trace of a step of a later phase."""
         self.traces_phase = False
         self._phase_traces -= 1
         if not self._probe.running:
             return
-        found = self._probe.finish(micro_batches=max(1, int(trainer.accumulate_grad_batches)))
+        found = self._probe.finish(micro_batches=self.loop.passes)
         if found is not None:
             self.phases.trace(found)
 
@@ -315,7 +313,7 @@ class MeteredRun:
             return 1.0
         return measured.flops / step.flops
 
-    def _count(self, trainer: Any, batch: Any) -> int:
+    def _count(self, batch: Any) -> int:
         """Count the size of a batch; the incomplete last one of an epoch is left out."""
         elements = batch_elements(batch)
         if not self._sees_batch:
@@ -323,7 +321,7 @@ class MeteredRun:
         usual = self.facts.loader_batch_size
         more_sizes = self.spread.differs and self.spread.batches < MAX_COUNTED_BATCHES
         self.watches_batches = not self.done or more_sizes or self._wants_phase
-        if usual is not None and trainer.is_last_batch and (count_samples(batch) or 0) < usual:
+        if usual is not None and self.loop.is_last_batch and (count_samples(batch) or 0) < usual:
             return elements
         self.spread.add(elements)
         if self._stage == _Stage.MEASURING:
@@ -361,18 +359,18 @@ class MeteredRun:
     @property
     def _wants_another_size(self) -> bool:
         step = self.step_facts
-        if step is None or step.other is not None or not self.trainer_facts.automatic:
+        if step is None or step.other is not None or not self.length.automatic:
             return False
         return self.spread.varies and self._may_wait()
 
-    def _ends_in_step(self, trainer: Any) -> bool:
-        accumulates = getattr(trainer.fit_loop.epoch_loop, "_should_accumulate", None)
-        return not (self.trainer_facts.automatic and callable(accumulates) and accumulates())
+    @property
+    def _ends_in_step(self) -> bool:
+        return not self.length.automatic or self.loop.ends_in_step
 
-    def before_optimizer_step(self, trainer: Any, optimizer: Any) -> None:
+    def before_step(self, optimizer: Any) -> None:
         """Mark the start of the optimizer's part in the trace; under manual optimization, note which one steps."""
-        if not self.trainer_facts.automatic and not self.done:
-            places = (place for place, one in enumerate(trainer.optimizers) if one is optimizer)
+        if not self.length.automatic and not self.done:
+            places = (place for place, one in enumerate(self.loop.optimizers) if one is optimizer)
             self._kind.extend(places)
         self._probe.begin_optimizer()
 
@@ -383,7 +381,7 @@ class MeteredRun:
             self._traces_left -= 1
             self.traces_phase = False
 
-    def batch_end(self, trainer: Any) -> bool:
+    def batch_end(self) -> bool:
         """
         Count one batch.
 
@@ -392,11 +390,11 @@ class MeteredRun:
         """
         kind = tuple(self._kind)
         self._kind.clear()
-        if not self.trainer_facts.automatic:
+        if not self.length.automatic:
             self.kinds.add(kind)
         if self._probe.running:
-            self._end_trace(trainer, kind)
-        calls = int(trainer.global_step)
+            self._end_trace(kind)
+        calls = self.loop.updates
         stepped = calls != self._calls
         self._batches += 1
         if stepped:
@@ -405,14 +403,14 @@ class MeteredRun:
             self._calls_of_steps += calls - self._calls
             self._calls = calls
         if self._stage >= _Stage.MEASURING:
-            return self._measure(trainer, stepped=stepped)
+            return self._measure(stepped=stepped)
         if stepped:
             self._advance()
         return False
 
-    def _end_trace(self, trainer: Any, kind: BatchKind) -> None:
-        automatic = self.trainer_facts.automatic
-        passes = max(1, int(trainer.accumulate_grad_batches)) if automatic else 1
+    def _end_trace(self, kind: BatchKind) -> None:
+        automatic = self.length.automatic
+        passes = self.loop.passes if automatic else 1
         found = self._probe.finish(micro_batches=passes, whole=automatic)
         self._traces_left = 0 if self._probe.fault else self._traces_left - 1
         if self.step_facts is not None:
@@ -437,14 +435,14 @@ class MeteredRun:
         else:
             self._stage = _Stage.WARM_UP
 
-    def _measure(self, trainer: Any, *, stepped: bool) -> bool:
+    def _measure(self, *, stepped: bool) -> bool:
         if self._stage == _Stage.MEASURING:
             self.validation.close()
             self._timer.batch_end(stepped=stepped)
             if not self._timer.full:
                 return False
             self._stage = _Stage.WINDOW_FULL
-            self.detach(trainer)
+            self.detach()
         if self._stage == _Stage.WINDOW_FULL:
             self._lag_batches += 1
             if self._timer.ready or self._lag_batches > MAX_LAG_BATCHES:
@@ -463,31 +461,16 @@ class MeteredRun:
             if self.facts.device_kind == "cuda":
                 self.peak_memory_bytes = int(torch.cuda.max_memory_reserved(self.facts.device))
 
-    def validation_end(self, trainer: Any) -> None:
+    def validation_end(self) -> None:
         """Record the end of a validation run, whose number of batches may not have been known before it."""
-        batches = batches_of(trainer.num_val_batches)
+        batches = self.loop.validation_batches()
         self.validation.end(batches)
-        if self.trainer_facts.validation_batches is None:
-            self.trainer_facts = replace(self.trainer_facts, validation_batches=batches)
-
-    def _on_action(self, action: Action, starting: bool) -> None:  # noqa: FBT001 - the profiler's signature
-        if starting:
-            if action.ends_validation:
-                self.validation.close()
-            elif action.starts_validation:
-                self.validation.expect()
-        opens = action.opens if starting else action.opens_after
-        closes = action.closes_before if starting else action.closes
-        if closes is not None:
-            self._timer.stop(closes)
-            if closes is PhaseKind.OPTIMIZER and self._probe.running:
-                self._probe.end_optimizer()
-        if opens is not None:
-            self._timer.start(opens)
+        if self.length.validation_batches is None:
+            self.length = replace(self.length, validation_batches=batches)
 
 
 def _tracing_method(
-    trainer: Any, module: Any, settings: MeterSettings, services: MeterServices
+    facts: RunFacts, loop: Loop, settings: MeterSettings, services: MeterServices
 ) -> TracingMethod:
     if not settings.trace:
         return TracingMethod("none", "FareMeter(trace=False) traces nothing")
@@ -495,4 +478,4 @@ def _tracing_method(
         services.prepare()
     except Exception as error:  # noqa: BLE001 - without the tracer, times can still be measured
         return TracingMethod("none", f"the tracer cannot be loaded ({first_line(error)})")
-    return tracing_method(trainer, module)
+    return tracing_method(facts, loop.module)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from trainfare.job.loop import Loop
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.timing.rank_times import publish_times
@@ -14,35 +13,29 @@ __all__ = ["OtherRankMeter"]
 class OtherRankMeter(FitMeter):
     """Measures the steps of this rank and publishes them for rank 0. It traces, logs, prints and writes nothing."""
 
-    def setup(self, trainer: Any) -> None:
+    def prepare(self, nodes: int) -> None:
         """Start the clock."""
-        del trainer
+        del nodes
         self._began_s = self.services.now()
 
-    def on_train_start(self, trainer: Any, module: Any) -> None:
+    def start(self, loop: Loop) -> None:
         """Start to measure, without a trace."""
         settings = self.settings.model_copy(update={"trace": False})
-        self._run = MeteredRun(trainer, module, settings, self.services, self._on_fault)
-        self._run.attach(trainer)
+        self._run = MeteredRun(loop, settings, self.services, self._on_fault)
+        self._run.attach()
 
-    def _window_closed(self, trainer: Any, run: MeteredRun) -> None:
+    def _window_closed(self, run: MeteredRun) -> None:
         """Do nothing: only rank 0 prints and logs."""
 
-    def on_train_end(self, trainer: Any, module: Any) -> None:
-        """Publish this rank's times."""
-        del module
-        self.release(trainer)
+    def end(self, error: BaseException | None = None) -> None:
+        """Publish this rank's times; rank 0 does not read them after an exception."""
+        self.release()
         run = self._run
-        if run is not None:
+        if run is not None and error is None:
             run.close_window()
             if run.times is not None:
-                publish_times(int(trainer.global_rank), self._fit_number, run.times)
+                publish_times(run.loop.rank, self._fit_number, run.times)
 
-    def on_exception(self, trainer: Any, module: Any, error: BaseException) -> None:
-        """Undo every change; rank 0 does not read times after an exception."""
-        del module, error
-        self.release(trainer)
-
-    def teardown(self, trainer: Any) -> None:
+    def close(self) -> None:
         """Undo every change."""
-        self.release(trainer)
+        self.release()

@@ -16,6 +16,7 @@ from trainfare.prices.apart import PriceQuestion, ask_apart
 from trainfare.trace import StepFacts
 
 if TYPE_CHECKING:
+    from trainfare.job.loop import Loop
     from trainfare.meter.settings import MeterSettings
     from trainfare.trace import StepTrace
     from trainfare_core.job_profile import JobProfile
@@ -134,19 +135,15 @@ def _describe_batch(batch: Any) -> Any:
     return describe_batch(batch)
 
 
-def _fake_copy(module: Any, batch: Any, trainer: Any, micro_batches: int) -> StepFacts:
+def _fake_copy(loop: Loop, batch: Any, precision: str, micro_batches: int) -> StepFacts:
     from trainfare.fake_step import trace_fake_copy
 
-    return _traced_by(trace_fake_copy, module, batch, trainer, micro_batches)
-
-
-def _traced_by(
-    trace: Callable[..., StepFacts], module: Any, batch: Any, trainer: Any, micro_batches: int
-) -> StepFacts:
-    """Trace a step of the live module with what the Trainer says of it."""
-    precision = str(trainer.precision)
-    return trace(
-        module, batch, trainer.optimizers, precision=precision, micro_batches=micro_batches, trainer=trainer
+    return trace_fake_copy(
+        loop.module,
+        batch,
+        loop.optimizers,
+        lambda module, optimizers: loop.training_step(module, optimizers, micro_batches),
+        precision=precision,
     )
 
 
@@ -156,10 +153,16 @@ def _keep_batch(batch: Any) -> Any | None:
     return kept_batch(batch)
 
 
-def _live_step(module: Any, batch: Any, trainer: Any, micro_batches: int) -> StepFacts:
+def _live_step(loop: Loop, batch: Any, precision: str, micro_batches: int) -> StepFacts:
     from trainfare.fake_step import trace_live_step
 
-    return _traced_by(trace_live_step, module, batch, trainer, micro_batches)
+    return trace_live_step(
+        loop.module,
+        batch,
+        loop.optimizers,
+        lambda module, optimizers: loop.training_step(module, optimizers, micro_batches),
+        precision=precision,
+    )
 
 
 @dataclass(frozen=True)
@@ -182,7 +185,8 @@ class MeterServices:
         prepare: imports the modules that tracing needs, before the first step.
         step_trace: makes the trace of a real step, from module and optimizers.
         describe_batch: keeps a batch's shapes without its data.
-        fake_copy: traces an uncompiled copy of the module on fake tensors.
+        fake_copy: traces an uncompiled copy of the module on fake tensors, in a precision and with so many passes in
+            one optimizer step.
         keep_batch: keeps a batch with its data, unless it is large.
         live_step: traces a step of the module on its own tensors, where a fake copy does not do.
         price_lookup_limit_s: time-out of `usd_per_hour` and `check_prices` together, which delay the first step.
@@ -207,9 +211,9 @@ class MeterServices:
     prepare: Callable[[], None] = _prepare
     step_trace: Callable[[Any, Any], StepTrace] = _step_trace
     describe_batch: Callable[[Any], Any] = _describe_batch
-    fake_copy: Callable[[Any, Any, Any, int], StepFacts] = _fake_copy
+    fake_copy: Callable[[Loop, Any, str, int], StepFacts] = _fake_copy
     keep_batch: Callable[[Any], Any | None] = _keep_batch
-    live_step: Callable[[Any, Any, Any, int], StepFacts] = _live_step
+    live_step: Callable[[Loop, Any, str, int], StepFacts] = _live_step
     price_lookup_limit_s: float = 10.0
     pricing_limit_s: float = 20.0
     rank_times_limit_s: float = 1.0

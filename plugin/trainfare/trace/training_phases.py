@@ -32,15 +32,20 @@ class PhaseSignature:
     accumulated: int
 
     @classmethod
-    def of(cls, trainer: Any) -> PhaseSignature:
-        """Read the module and the accumulation of a Trainer."""
-        module = trainer.lightning_module
+    def of(cls, module: Any, accumulated: int) -> PhaseSignature:
+        """
+        Read a module.
+
+        Args:
+            module: that is trained.
+            accumulated: batches in one optimizer step.
+        """
         parameters = list(module.parameters())
         return cls(
             trained=_numel(parameter for parameter in parameters if parameter.requires_grad),
             parameters=_numel(parameters),
             buffers=_numel(module.buffers()),
-            accumulated=max(1, int(trainer.accumulate_grad_batches)),
+            accumulated=accumulated,
         )
 
 

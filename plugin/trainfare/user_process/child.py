@@ -25,7 +25,7 @@ from dataclasses import replace
 from typing import IO, Final, NoReturn
 
 from trainfare.job import LiveJob, TrainingJob, describe, is_of_user_code, place_in_user_code, script_of
-from trainfare.job.lightning_cli import script_of_config
+from trainfare.lightning.cli_config import script_of_config
 from trainfare.user_process.copied_folder import refuse_modules_of
 from trainfare.user_process.messages import JobFacts, Reply, Start, Trace, reply_of
 from trainfare.user_process.observer import Observer

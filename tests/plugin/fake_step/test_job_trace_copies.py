@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from builders.jobs import BATCH, WIDTH, Cnn, Gan, Lstm, Tiny, Transformer, job, tiny_batch
 from trainfare.fake_step import describe_batch, trace_fake_copy, trace_job
+from trainfare.lightning.loop import LightningLoop
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile
 
@@ -212,8 +213,13 @@ class _Watch(pl.Callback):
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         before = _state(pl_module, trainer)
+        loop = LightningLoop(trainer, pl_module)
         self.trace = trace_fake_copy(
-            pl_module, self.batch, trainer.optimizers, precision=str(trainer.precision), trainer=trainer
+            pl_module,
+            self.batch,
+            trainer.optimizers,
+            lambda module, optimizers: loop.training_step(module, optimizers, 1),
+            precision=str(trainer.precision),
         )
         after = _state(pl_module, trainer)
         self.same = repr(before) == repr(after)

@@ -15,19 +15,19 @@ from pytorch_lightning.callbacks import EarlyStopping, GradientAccumulationSched
 from builders.lightning_modules import MeterHarness, Tiny, loader, quiet, stream, trainer
 from trainfare.job.run_plan import (
     CheckpointTrigger,
+    LoopLength,
     PlannedRun,
     RunEnd,
     RunPlanner,
     StepComposition,
-    TrainerFacts,
-    read_trainer,
 )
+from trainfare.lightning.run_length import read_trainer
 from trainfare.report.facts import job_facts
 from trainfare_core.ranking.options.job_summary import job_summary
 
 pytestmark = quiet
 
-FACTS = TrainerFacts(
+FACTS = LoopLength(
     batches_per_epoch=100,
     estimated_steps=1000,
     max_epochs=10,
@@ -52,7 +52,7 @@ FACTS = TrainerFacts(
 class Reader(pl.Callback):
     """Reads the plan in the hook in which FareMeter reads it."""
 
-    facts: TrainerFacts
+    facts: LoopLength
     plan: PlannedRun
     ran: int = 0
 

@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from builders.lightning_modules import MeterHarness, Tiny, is_restored, loader, quiet, trainer
 from trainfare.fake_step.live_step import MAX_KEPT_BYTES, kept_batch
-from trainfare.meter.run_facts import tracing_method
+from trainfare.lightning.run_facts import read_run
+from trainfare.meter.tracing_method import TracingMethod, tracing_method
 
 pytestmark = quiet
 
@@ -123,9 +124,14 @@ def test_manual_optimization_is_traced_in_a_batch_that_steps(tmp_path: Path, man
 
 
 def fake_trainer(strategy: str, device: str = "cuda", precision: str = "32-true") -> Any:
-    """The attributes of a Trainer that `tracing_method` reads."""
+    """The attributes of a Trainer by which a way of tracing is chosen."""
     made = type(strategy, (), {"root_device": torch.device(device)})()
-    return SimpleNamespace(strategy=made, precision=precision, world_size=1)
+    numbers = {"num_devices": 1, "num_nodes": 1, "accumulate_grad_batches": 1, "fit_loop": None}
+    return SimpleNamespace(strategy=made, precision=precision, world_size=1, **numbers)
+
+
+def chosen_method(trainer: Any, module: nn.Module) -> TracingMethod:
+    return tracing_method(read_run(trainer, module), module)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +150,7 @@ def fake_trainer(strategy: str, device: str = "cuda", precision: str = "32-true"
 )
 def test_tracing_method_by_strategy_and_device(strategy: str, device: str, precision: str, how: str) -> None:
     """One shard of the weights is never reported as the whole model."""
-    method = tracing_method(fake_trainer(strategy, device, precision), nn.Linear(2, 2))
+    method = chosen_method(fake_trainer(strategy, device, precision), nn.Linear(2, 2))
     assert method.how == how
     assert bool(method.reason) == (how != "real_step")
 
@@ -154,7 +160,7 @@ def test_a_model_that_is_split_over_devices_is_not_traced(sampler: dict[str, int
     """By what the strategy tells the sampler; where it tells nothing, the model may be split."""
     trainer = fake_trainer("ModelParallelStrategy")
     trainer.world_size, trainer.strategy.distributed_sampler_kwargs = 8, sampler
-    method = tracing_method(trainer, nn.Linear(2, 2))
+    method = chosen_method(trainer, nn.Linear(2, 2))
     assert method.how == "none"
     assert f"ModelParallelStrategy {said} the model over devices" in method.reason
 
@@ -170,7 +176,7 @@ def test_a_module_with_cuda_graphs_is_traced_as_a_fake_copy() -> None:
 
     module = nn.Sequential(nn.Linear(2, 2))
     module[0].forward = make_graphed_callables()
-    method = tracing_method(fake_trainer("SingleDeviceStrategy"), module)
+    method = chosen_method(fake_trainer("SingleDeviceStrategy"), module)
     assert method.how == "fake_copy"
     assert "CUDA graphs" in method.reason
 

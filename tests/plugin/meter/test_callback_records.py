@@ -261,13 +261,11 @@ def test_the_window_prints_one_line(tmp_path: Path) -> None:
 
 def test_all_nodes_are_paid_for(tmp_path: Path) -> None:
     """usd_per_hour is the price of one machine, so a run on two nodes costs twice as much."""
-    from types import SimpleNamespace
-
     from trainfare.meter.fit_meter import FitMeter
     from trainfare.meter.settings import MeterSettings
 
     meter = FitMeter(MeterSettings(usd_per_hour=3.0), MeterHarness().services, lambda _: None)
-    meter.setup(SimpleNamespace(num_nodes=2))
+    meter.prepare(2)
     assert meter._usd_per_hour == 6.0
 
 

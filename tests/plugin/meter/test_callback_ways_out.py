@@ -22,6 +22,7 @@ from builders.lightning_modules import (
     stream,
     trainer,
 )
+from trainfare.lightning.loop import LightningLoop
 from trainfare.meter.other_rank_meter import OtherRankMeter
 from trainfare.meter.settings import MeterSettings
 from trainfare.recommendation import recommend
@@ -330,12 +331,12 @@ def test_another_rank_puts_the_profiler_back_at_the_end_of_training(tmp_path: Pa
         restored = False
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-            meter.setup(trainer)
-            meter.on_train_start(trainer, pl_module)
+            meter.prepare(1)
+            meter.start(LightningLoop(trainer, pl_module))
             assert not is_restored(trainer)
 
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-            meter.on_train_end(trainer, pl_module)
+            meter.end()
             self.restored = is_restored(trainer)
 
     watch = Elsewhere()

@@ -22,10 +22,10 @@ from typing import Any, Final, cast, final
 
 import torch
 
-from trainfare.fake_step.trainer_stub import NullLogger
 from trainfare.job import place_of_caller
 from trainfare.lightning.script.silent_logger import silent
 from trainfare.lightning.script.trainer_arguments import replacing_connector, tolerant
+from trainfare.lightning.trainer_stub import NullLogger
 from trainfare_core.errors import TargetError
 
 __all__ = ["FitCall", "Recorder", "fit_call", "intercepted"]

@@ -14,14 +14,16 @@ from typing import Any, Final
 
 from torch.utils.data import DataLoader
 
-from trainfare.fake_step.callbacks import set_up_callbacks
 from trainfare.fake_step.several_batches import whole_batches
 from trainfare.job import Batches, LiveJob, LiveRun, raised
-from trainfare.job.run_plan import TrainerFacts, read_trainer
+from trainfare.job.run_plan import LoopLength
 from trainfare.job.training_job import STRATEGIES
+from trainfare.lightning.callbacks import set_up_callbacks
+from trainfare.lightning.loaders import loader_batch_size
+from trainfare.lightning.run_length import read_trainer
 from trainfare.lightning.script.interception import FitCall
 from trainfare.lightning.script.trainer_arguments import Asked, asked_of
-from trainfare.meter.batch_facts import BatchSizes, loader_batch_size, size_that_shows
+from trainfare.meter.batch_facts import BatchSizes, size_that_shows
 from trainfare.trace import count_samples, count_tokens
 from trainfare_core.errors import TargetError, TrainfareError
 
@@ -101,7 +103,7 @@ def _attached(call: FitCall) -> Any:
     return module
 
 
-def _facts(trainer: Any) -> TrainerFacts:
+def _facts(trainer: Any) -> LoopLength:
     """Set up the loaders as the fit loop does, and read the length of the run."""
     trainer.fit_loop.setup_data()
     if trainer.enable_validation and _validates(trainer):
@@ -137,7 +139,7 @@ def _job(
     module: Any,
     trainer: Any,
     asked: Asked,
-    facts: TrainerFacts,
+    facts: LoopLength,
     batches: Sequence[Any],
     notes: tuple[str, ...],
 ) -> LiveJob:
@@ -175,7 +177,7 @@ def _sizes(trainer: Any, batches: Sequence[Any]) -> BatchSizes:
     return BatchSizes.of(argument=None, loader=loader, by_shape=by_shape, tokens=tokens)
 
 
-def _samples(trainer: Any, facts: TrainerFacts, size: int | None) -> int | None:
+def _samples(trainer: Any, facts: LoopLength, size: int | None) -> int | None:
     """Return the samples of an epoch over all devices: of the data set where all of it is used."""
     loaders = list(trainer.fit_loop._combined_loader.flattened)  # noqa: SLF001
     if len(loaders) == 1 and trainer.limit_train_batches == 1.0:

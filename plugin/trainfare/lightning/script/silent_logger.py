@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from trainfare.fake_step.trainer_stub import NullLogger
+from trainfare.lightning.trainer_stub import NullLogger
 
 __all__ = ["silent"]
 

@@ -18,8 +18,8 @@ from typing import Any, cast
 import torch
 
 from trainfare.job import canonical_precision
+from trainfare.lightning.run_facts import strategy_word
 from trainfare.lightning.script.fp8_plugin import Fp8Plugin
-from trainfare.meter.run_facts import strategy_word
 
 __all__ = ["Asked", "asked_of", "replacing_connector", "tolerant"]
 

@@ -10,29 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any, Protocol
 
 import numpy as np
 
+from trainfare.job.loop import Phase
 from trainfare_core.job_profile import Quantiles
 
-__all__ = ["HostClock", "MarkClock", "PhaseKind", "StepTimer", "StepTimes", "quantiles"]
+__all__ = ["HostClock", "MarkClock", "StepTimer", "StepTimes", "quantiles"]
 
 MAX_MARKS = 200_000
 """Marks after which a window ends without its steps, so that the memory of a run that never steps an optimizer is
 bounded. A chosen value: with about 12 marks a batch it is reached after some 16,000 batches."""
-
-
-class PhaseKind(IntEnum):
-    """Kind of a marked interval. `PAUSE` is not part of the step: validation, or the saving of a checkpoint."""
-
-    DATA_WAIT = 1
-    TRANSFER = 2
-    FORWARD = 3
-    BACKWARD = 4
-    OPTIMIZER = 5
-    PAUSE = 6
 
 
 _BATCH_END = 100
@@ -134,20 +123,20 @@ class StepTimer:
         self._recording = True
         self._add(_STEP_END)
 
-    def start(self, kind: PhaseKind) -> None:
+    def start(self, phase: Phase) -> None:
         """Mark the start of a phase; inside a pause, nothing is marked."""
         if self._recording:
             if not self._paused:
-                self._add(kind)
-            self._paused += kind == PhaseKind.PAUSE
+                self._add(phase)
+            self._paused += phase == Phase.PAUSE
 
-    def stop(self, kind: PhaseKind) -> None:
+    def stop(self, phase: Phase) -> None:
         """Mark the end of a phase; an end without its start is ignored."""
-        if not self._recording or (kind == PhaseKind.PAUSE and not self._paused):
+        if not self._recording or (phase == Phase.PAUSE and not self._paused):
             return
-        self._paused -= kind == PhaseKind.PAUSE
+        self._paused -= phase == Phase.PAUSE
         if not self._paused:
-            self._add(-kind)
+            self._add(-phase)
 
     def batch_end(self, *, stepped: bool) -> None:
         """
@@ -159,7 +148,7 @@ class StepTimer:
         if not self._recording:
             return
         while self._paused:
-            self.stop(PhaseKind.PAUSE)
+            self.stop(Phase.PAUSE)
         self._add(_STEP_END if stepped else _BATCH_END)
         self.steps += int(stepped)
         if self.full:
@@ -220,7 +209,7 @@ class _PhaseSums:
         while phase.kind != kind:
             phase = self._open.pop()
         whole_s = second - phase.since_s
-        if kind == PhaseKind.PAUSE:
+        if kind == Phase.PAUSE:
             self._paused_s += whole_s
         else:
             self._phases[kind] = self._phases.get(kind, 0.0) + max(0.0, whole_s - phase.inside_s)
@@ -239,7 +228,7 @@ class _PhaseSums:
             return None
         occurred = {kind for _, phases in self._rows for kind in phases}
 
-        def of(kind: PhaseKind) -> Quantiles | None:
+        def of(kind: Phase) -> Quantiles | None:
             return (
                 quantiles([phases.get(kind, 0.0) for _, phases in self._rows]) if kind in occurred else None
             )
@@ -247,11 +236,11 @@ class _PhaseSums:
         return StepTimes(
             steps=len(self._rows),
             step=quantiles([step_s for step_s, _ in self._rows]),
-            data_wait=of(PhaseKind.DATA_WAIT),
-            transfer=of(PhaseKind.TRANSFER),
-            forward=of(PhaseKind.FORWARD),
-            backward=of(PhaseKind.BACKWARD),
-            optimizer=of(PhaseKind.OPTIMIZER),
+            data_wait=of(Phase.DATA_WAIT),
+            transfer=of(Phase.TRANSFER),
+            forward=of(Phase.FORWARD),
+            backward=of(Phase.BACKWARD),
+            optimizer=of(Phase.OPTIMIZER),
         )
 
 

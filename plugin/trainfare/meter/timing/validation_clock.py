@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from trainfare.meter.timing.step_timer import PhaseKind, StepTimer, quantiles
+from trainfare.job.loop import Phase
+from trainfare.meter.timing.step_timer import StepTimer, quantiles
 from trainfare_core.job_profile import Quantiles
 
 __all__ = ["ValidationClock"]
@@ -33,10 +34,10 @@ class ValidationClock:
         self._batch_s: deque[float] = deque(maxlen=KEPT_RUNS)
 
     def expect(self) -> None:
-        """Pause the step timer: Lightning begins to set up validation."""
+        """Pause the step timer: the loop begins to set up validation."""
         if self._since_s is None:
             self._since_s = self._now()
-            self._timer.start(PhaseKind.PAUSE)
+            self._timer.start(Phase.PAUSE)
 
     def start(self) -> None:
         """Record that validation runs."""
@@ -60,7 +61,7 @@ class ValidationClock:
         if self._since_s is not None:
             self._since_s = None
             self._runs = False
-            self._timer.stop(PhaseKind.PAUSE)
+            self._timer.stop(Phase.PAUSE)
 
     def batch_quantiles(self) -> Quantiles | None:
         """Return the seconds of one validation batch; None where no validation run was timed."""

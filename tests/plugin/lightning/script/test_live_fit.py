@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader
 from builders.lightning_modules import NAMESPACES, Rows, Stream, quiet
 from trainfare.fake_step import trace_job
 from trainfare.job import LiveJob
-from trainfare.job.run_plan import TrainerFacts, read_trainer
+from trainfare.job.run_plan import LoopLength
+from trainfare.lightning.run_length import read_trainer
 from trainfare.lightning.script.interception import FitCall, Recorder, intercepted
 from trainfare.lightning.script.live_fit import live_job
 from trainfare.script.run import run_callable
@@ -145,12 +146,12 @@ class Stop(Exception):
     """Ends a real run before its first step."""
 
 
-def facts_of_a_run(namespace: str, fit: dict[str, Any], arguments: dict[str, Any]) -> TrainerFacts:
+def facts_of_a_run(namespace: str, fit: dict[str, Any], arguments: dict[str, Any]) -> LoopLength:
     """Return what FareMeter would read in a real run."""
     pl = importlib.import_module(namespace)
 
     class Reader(pl.Callback):
-        facts: TrainerFacts
+        facts: LoopLength
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             self.facts = read_trainer(trainer)
@@ -200,7 +201,7 @@ def test_numbers_are_those_of_the_run_itself(
     run = facts_of_a_run("pytorch_lightning", fit, dict(arguments))
     # A real run sets up validation later where the first epoch has none.
     later = ("max_time_s", *(("validation_batches",) if run.validation_batches is None else ()))
-    got = {name: getattr(job.live.facts, name) for name in TrainerFacts.__slots__ if name not in later}
+    got = {name: getattr(job.live.facts, name) for name in LoopLength.__slots__ if name not in later}
     assert got == {name: getattr(run, name) for name in got}
     assert run.max_time_s is None or job.live.facts.max_time_s == pytest.approx(run.max_time_s, abs=60)
 

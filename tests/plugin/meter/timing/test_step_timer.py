@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders.lightning_modules import Clock
+from trainfare.job.loop import Phase
+from trainfare.lightning.profiler_tap import Action, TeeProfiler, action_of
 from trainfare.meter.timing.cuda_clock import CudaClock
-from trainfare.meter.timing.profiler_tap import Action, TeeProfiler, action_of
-from trainfare.meter.timing.step_timer import MAX_MARKS, HostClock, PhaseKind, StepTimer, quantiles
+from trainfare.meter.timing.step_timer import MAX_MARKS, HostClock, StepTimer, quantiles
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50))
@@ -33,7 +34,7 @@ def timer(steps: int = 2) -> tuple[StepTimer, Clock]:
     return StepTimer(HostClock(clock), steps), clock
 
 
-def spend(step_timer: StepTimer, clock: Clock, kind: PhaseKind, seconds: float) -> None:
+def spend(step_timer: StepTimer, clock: Clock, kind: Phase, seconds: float) -> None:
     step_timer.start(kind)
     clock.advance(seconds)
     step_timer.stop(kind)
@@ -43,11 +44,11 @@ def test_a_nested_phase_is_counted_once() -> None:
     """The time of the optimizer phase excludes forward and backward inside it."""
     step_timer, clock = timer(1)
     step_timer.begin()
-    step_timer.start(PhaseKind.OPTIMIZER)
-    spend(step_timer, clock, PhaseKind.FORWARD, 3.0)
-    spend(step_timer, clock, PhaseKind.BACKWARD, 5.0)
+    step_timer.start(Phase.OPTIMIZER)
+    spend(step_timer, clock, Phase.FORWARD, 3.0)
+    spend(step_timer, clock, Phase.BACKWARD, 5.0)
     clock.advance(2.0)
-    step_timer.stop(PhaseKind.OPTIMIZER)
+    step_timer.stop(Phase.OPTIMIZER)
     step_timer.batch_end(stepped=True)
     times = step_timer.times()
     assert times is not None
@@ -62,16 +63,16 @@ def test_a_pause_is_not_part_of_step_or_phase(depth: int) -> None:
     """A pause inside a phase, or inside another pause, is subtracted once from step and phase."""
     step_timer, clock = timer(1)
     step_timer.begin()
-    step_timer.start(PhaseKind.FORWARD)
+    step_timer.start(Phase.FORWARD)
     clock.advance(1.0)
     for _ in range(depth):
-        step_timer.start(PhaseKind.PAUSE)
+        step_timer.start(Phase.PAUSE)
         clock.advance(10.0)
-    spend(step_timer, clock, PhaseKind.TRANSFER, 7.0)
+    spend(step_timer, clock, Phase.TRANSFER, 7.0)
     for _ in range(depth):
-        step_timer.stop(PhaseKind.PAUSE)
+        step_timer.stop(Phase.PAUSE)
     clock.advance(1.0)
-    step_timer.stop(PhaseKind.FORWARD)
+    step_timer.stop(Phase.FORWARD)
     step_timer.batch_end(stepped=True)
     times = step_timer.times()
     assert times is not None
@@ -83,7 +84,7 @@ def test_a_pause_left_open_ends_with_the_batch() -> None:
     """A pause without an end does not extend over the next step."""
     step_timer, clock = timer(2)
     step_timer.begin()
-    step_timer.start(PhaseKind.PAUSE)
+    step_timer.start(Phase.PAUSE)
     clock.advance(5.0)
     step_timer.batch_end(stepped=True)
     clock.advance(1.0)
@@ -97,11 +98,11 @@ def test_a_phase_without_an_end_is_discarded() -> None:
     """A start without a stop loses that phase and not the step; a stop without a start is ignored."""
     step_timer, clock = timer(2)
     step_timer.begin()
-    step_timer.start(PhaseKind.FORWARD)
+    step_timer.start(Phase.FORWARD)
     clock.advance(1.0)
     step_timer.batch_end(stepped=True)
-    step_timer.stop(PhaseKind.FORWARD)
-    step_timer.stop(PhaseKind.PAUSE)
+    step_timer.stop(Phase.FORWARD)
+    step_timer.stop(Phase.PAUSE)
     clock.advance(1.0)
     step_timer.batch_end(stepped=True)
     times = step_timer.times()
@@ -114,7 +115,7 @@ def test_batches_without_a_step_add_up() -> None:
     step_timer, clock = timer(1)
     step_timer.begin()
     for stepped in (False, False, True):
-        spend(step_timer, clock, PhaseKind.DATA_WAIT, 1.0)
+        spend(step_timer, clock, Phase.DATA_WAIT, 1.0)
         step_timer.batch_end(stepped=stepped)
     times = step_timer.times()
     assert times is not None
@@ -130,14 +131,14 @@ def test_nothing_is_recorded_before_or_after_the_window() -> None:
         return float(len(reads))
 
     step_timer = StepTimer(HostClock(now), 1)
-    step_timer.start(PhaseKind.FORWARD)
+    step_timer.start(Phase.FORWARD)
     step_timer.batch_end(stepped=True)
     assert not reads
     assert step_timer.times() is None
     step_timer.begin()
     step_timer.batch_end(stepped=True)
     count = len(reads)
-    step_timer.start(PhaseKind.FORWARD)
+    step_timer.start(Phase.FORWARD)
     step_timer.batch_end(stepped=True)
     assert (step_timer.full, len(reads)) == (True, count)
 
@@ -183,8 +184,8 @@ def test_the_device_is_synchronized_at_most_once_in_a_window(done: bool) -> None
     step_timer = StepTimer(clock, 20)
     step_timer.begin()
     for _ in range(20):
-        step_timer.start(PhaseKind.FORWARD)
-        step_timer.stop(PhaseKind.FORWARD)
+        step_timer.start(Phase.FORWARD)
+        step_timer.stop(Phase.FORWARD)
         step_timer.batch_end(stepped=True)
     assert (waits, step_timer.ready) == ([], done)
     times = step_timer.times()
@@ -232,10 +233,10 @@ def test_the_profiler_forwards_every_call() -> None:
         pass
     assert [call[0] for call in inner.calls] == ["start", "stop", "start"]
     assert [(action.opens, starting) for action, starting in reported] == [
-        (PhaseKind.FORWARD, True),
-        (PhaseKind.FORWARD, False),
-        (PhaseKind.PAUSE, True),
-        (PhaseKind.PAUSE, False),
+        (Phase.FORWARD, True),
+        (Phase.FORWARD, False),
+        (Phase.PAUSE, True),
+        (Phase.PAUSE, False),
     ]
     assert isinstance(tee, Profiler)
     assert inner.mine == 3  # type: ignore[attr-defined]
@@ -272,18 +273,18 @@ def test_an_error_of_the_users_profiler_is_passed_on() -> None:
 @pytest.mark.parametrize(
     ("name", "opens"),
     [
-        ("[_TrainingEpochLoop].train_dataloader_next", PhaseKind.DATA_WAIT),
-        ("[Strategy]SingleDeviceStrategy.batch_to_device", PhaseKind.TRANSFER),
-        ("[LightningModule]M.optimizer_step", PhaseKind.OPTIMIZER),
-        ("optimizer_step", PhaseKind.OPTIMIZER),
-        ("save_checkpoint", PhaseKind.PAUSE),
+        ("[_TrainingEpochLoop].train_dataloader_next", Phase.DATA_WAIT),
+        ("[Strategy]SingleDeviceStrategy.batch_to_device", Phase.TRANSFER),
+        ("[LightningModule]M.optimizer_step", Phase.OPTIMIZER),
+        ("optimizer_step", Phase.OPTIMIZER),
+        ("save_checkpoint", Phase.PAUSE),
         ("[Callback]training_step", None),
         ("[Callback]Mine.optimizer_step", None),
         ("run_training_batch", None),
         ("[_EvaluationLoop].val_next", None),
     ],
 )
-def test_phases_of_lightnings_action_names(name: str, opens: PhaseKind | None) -> None:
+def test_phases_of_lightnings_action_names(name: str, opens: Phase | None) -> None:
     """Only Lightning's own actions are phases; callbacks and unknown actions are not."""
     action = action_of(name)
     assert (None if action is None else action.opens) == opens

@@ -17,15 +17,15 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 
-from trainfare.fake_step.callbacks import changes_at_start, is_lightnings, prune, prunes
-from trainfare.fake_step.trainer_stub import TrainerStub
+from trainfare.fake_step.fake_step import LaterSteps, join_sentences
 from trainfare.job import describe, place_in_user_code
+from trainfare.lightning.callbacks import changes_at_start, is_lightnings, prune, prunes
+from trainfare.lightning.trainer_stub import TrainerStub
 from trainfare.trace import StepFacts
-from trainfare.trace.mixture import MAX_CHARACTERS
 from trainfare.trace.training_phases import PhaseSignature, TrainingPhases
 from trainfare_core.errors import TraceError
 
-__all__ = ["LaterEpochs", "RunLength", "joined"]
+__all__ = ["LaterEpochs", "RunLength"]
 
 MAX_EPOCHS: Final = 1_000
 """Epochs whose hooks are called; a chosen value, above every schedule that unfreezes by epochs. Later ones count as the
@@ -75,7 +75,7 @@ class _Done:
         return taken < most
 
 
-class LaterEpochs:
+class LaterEpochs(LaterSteps):
     """
     The callbacks, and the hook of a module, that may change its step from one epoch to the next.
 
@@ -124,7 +124,7 @@ class LaterEpochs:
         if not (self._at_start or self._pruning):
             return step
         problem = "of the first epoch; later ones are not followed under manual optimization"
-        return replace(step, differs=joined(step.differs, problem))
+        return replace(step, differs=join_sentences(step.differs, problem))
 
     def mean_step(self, first: StepFacts, micro_batches: int, retrace: Callable[[], StepFacts]) -> StepFacts:
         """
@@ -138,7 +138,7 @@ class LaterEpochs:
         if not self.change_step:
             return first
         length, done, phases = self._length, _Done(self._length), TrainingPhases()
-        phases.see(PhaseSignature.of(self._trainer), 0)
+        phases.see(PhaseSignature.of(self._module, self._accumulated), 0)
         phases.trace(first)
         at_first, problem, traced = self._accumulated, "", 0
         epochs = MAX_EPOCHS if length.max_epochs is None else min(MAX_EPOCHS, length.max_epochs)
@@ -147,7 +147,7 @@ class LaterEpochs:
             problem = next(self._next(epoch), "") if goes_on else ""
             if problem or not goes_on:
                 break
-            phases.see(PhaseSignature.of(self._trainer), done.steps)
+            phases.see(PhaseSignature.of(self._module, self._accumulated), done.steps)
             if phases.untraced and traced < MAX_TRACED:
                 traced += 1
                 phases.trace(retrace())
@@ -158,7 +158,7 @@ class LaterEpochs:
             phases, problem = TrainingPhases(), f"later ones differ, and {length.unknown} is not known"
         step, said = phases.mean_step(done.steps) or (first, "of the first epoch" if problem else "")
         per_step = done.batches / done.steps if len(phases) > 1 else at_first
-        return replace(step, differs=joined(said, problem), batches_per_step=per_step / micro_batches)
+        return replace(step, differs=join_sentences(said, problem), batches_per_step=per_step / micro_batches)
 
     @property
     def _accumulated(self) -> int:
@@ -198,8 +198,3 @@ class _SameTensors(TorchFunctionMode):
         if func is torch.equal and any(isinstance(each, FakeTensor) for each in args):
             return args[0] is args[1]
         return func(*args, **(kwargs or {}))
-
-
-def joined(*said: str) -> str:
-    """Return what is said of a step as one sentence that a profile can hold."""
-    return "; ".join(filter(None, said))[:MAX_CHARACTERS]

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from trainfare.meter.timing.step_timer import PhaseKind
+from trainfare.job.loop import Phase, PhaseListener
 
-__all__ = ["Action", "TeeProfiler", "action_of"]
+__all__ = ["Action", "TeeProfiler", "action_of", "tell_phases"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,34 +30,34 @@ class Action:
         ends_validation: training has resumed by the action's start.
     """
 
-    opens: PhaseKind | None = None
-    closes: PhaseKind | None = None
-    opens_after: PhaseKind | None = None
-    closes_before: PhaseKind | None = None
+    opens: Phase | None = None
+    closes: Phase | None = None
+    opens_after: Phase | None = None
+    closes_before: Phase | None = None
     starts_validation: bool = False
     ends_validation: bool = False
 
     @classmethod
-    def of(cls, phase: PhaseKind, *, ends_validation: bool = False) -> Action:
+    def of(cls, phase: Phase, *, ends_validation: bool = False) -> Action:
         """Return an action that is itself the phase."""
         return cls(opens=phase, closes=phase, ends_validation=ends_validation)
 
 
 _BY_ENDING = {
-    ("", "train_dataloader_next"): Action.of(PhaseKind.DATA_WAIT, ends_validation=True),
-    ("[Strategy]", "batch_to_device"): Action.of(PhaseKind.TRANSFER),
-    ("[LightningModule]", "on_before_batch_transfer"): Action.of(PhaseKind.TRANSFER),
-    ("[LightningDataModule]", "on_before_batch_transfer"): Action.of(PhaseKind.TRANSFER),
-    ("[Strategy]", "training_step"): Action.of(PhaseKind.FORWARD),
+    ("", "train_dataloader_next"): Action.of(Phase.DATA_WAIT, ends_validation=True),
+    ("[Strategy]", "batch_to_device"): Action.of(Phase.TRANSFER),
+    ("[LightningModule]", "on_before_batch_transfer"): Action.of(Phase.TRANSFER),
+    ("[LightningDataModule]", "on_before_batch_transfer"): Action.of(Phase.TRANSFER),
+    ("[Strategy]", "training_step"): Action.of(Phase.FORWARD),
     # Not `[Strategy].backward`, which Lightning does not report under manual optimization.
-    ("[LightningModule]", "on_before_backward"): Action(opens_after=PhaseKind.BACKWARD),
-    ("[LightningModule]", "on_after_backward"): Action(closes_before=PhaseKind.BACKWARD),
-    ("[LightningModule]", "optimizer_step"): Action.of(PhaseKind.OPTIMIZER),
+    ("[LightningModule]", "on_before_backward"): Action(opens_after=Phase.BACKWARD),
+    ("[LightningModule]", "on_after_backward"): Action(closes_before=Phase.BACKWARD),
+    ("[LightningModule]", "optimizer_step"): Action.of(Phase.OPTIMIZER),
     ("[LightningModule]", "on_validation_model_zero_grad"): Action(starts_validation=True),
 }
 _BY_NAME = {
-    "optimizer_step": Action.of(PhaseKind.OPTIMIZER),
-    "save_checkpoint": Action.of(PhaseKind.PAUSE),
+    "optimizer_step": Action.of(Phase.OPTIMIZER),
+    "save_checkpoint": Action.of(Phase.PAUSE),
 }
 
 
@@ -75,6 +75,26 @@ def action_of(name: str) -> Action | None:
         if hook == ending and owner.startswith(prefix):
             return action
     return None
+
+
+def tell_phases(listener: PhaseListener) -> Callable[[Action, bool], None]:
+    """Return what tells a listener of the phases that begin and end with an action."""
+    begin, end = listener.begin, listener.end
+
+    def tell(action: Action, starting: bool) -> None:  # noqa: FBT001 - the profiler's signature
+        if starting:
+            if action.ends_validation:
+                listener.leave_validation()
+            elif action.starts_validation:
+                listener.expect_validation()
+        opens = action.opens if starting else action.opens_after
+        closes = action.closes_before if starting else action.closes
+        if closes is not None:
+            end(closes)
+        if opens is not None:
+            begin(opens)
+
+    return tell
 
 
 class _ActionContext:

@@ -10,7 +10,7 @@ from shutil import copy
 import pytest
 
 from trainfare.job import Script
-from trainfare.job.lightning_cli import script_of_config
+from trainfare.lightning.cli_config import script_of_config
 from trainfare.user_process import ProcessLimits, UserProcess
 from trainfare_core.errors import TargetError
 

@@ -1,0 +1,36 @@
+"""What the attributes of a run's callbacks say of its length: accumulation by epoch, and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+from trainfare.job.run_plan import CheckpointTrigger
+
+__all__ = ["accumulation_of", "trigger_of"]
+
+
+def accumulation_of(callbacks: Iterable[Any], accumulated: int) -> tuple[tuple[int, int], ...]:
+    """
+    Return the schedule of a `GradientAccumulationScheduler` by its attribute, which both namespaces have.
+
+    Args:
+        callbacks: of a Trainer.
+        accumulated: batches per step that the Trainer was made with; a schedule of that alone is none.
+    """
+    for callback in callbacks:
+        scheduling = getattr(callback, "scheduling", None)
+        if isinstance(scheduling, dict) and set(cast("dict[int, int]", scheduling).values()) - {accumulated}:
+            return tuple(sorted(cast("dict[int, int]", scheduling).items()))
+    return ()
+
+
+def trigger_of(callback: Any) -> CheckpointTrigger:
+    """Return when a checkpoint callback of Lightning saves."""
+    saves = getattr(callback, "save_top_k", 1) != 0
+    return CheckpointTrigger(
+        every_n_steps=int(getattr(callback, "_every_n_train_steps", 0) or 0) if saves else 0,
+        every_n_epochs=int(getattr(callback, "_every_n_epochs", 0) or 0) if saves else 0,
+        by_time=saves and getattr(callback, "_train_time_interval", None) is not None,
+        weights_only=bool(getattr(callback, "save_weights_only", False)),
+    )

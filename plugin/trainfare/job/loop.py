@@ -1,0 +1,256 @@
+"""
+The two doors between trainfare and a training loop. No framework is named here.
+
+`Loop` is a loop that trains, as FareMeter sees it; `TrainingStep` is the step of a module, as it is run on fake
+tensors. A loop derives from both and defines what they leave open; the rest has a value that is right for a loop
+without the feature. `trainfare.lightning` implements them over a Trainer.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from trainfare.job.run_facts import RunFacts
+    from trainfare.job.run_plan import LoopLength
+    from trainfare_core.recommendation import Recommendation
+
+__all__ = ["Loop", "LoopLog", "Phase", "PhaseListener", "RunReport", "TrainingStep"]
+
+
+class Phase(IntEnum):
+    """A part of a training step. `PAUSE` is not part of it: validation, or the saving of a checkpoint."""
+
+    DATA_WAIT = 1
+    TRANSFER = 2
+    FORWARD = 3
+    BACKWARD = 4
+    OPTIMIZER = 5
+    PAUSE = 6
+
+
+class PhaseListener(Protocol):
+    """What a loop tells of its phases, which may nest."""
+
+    def begin(self, phase: Phase) -> None:
+        """Note that a phase begins."""
+        ...
+
+    def end(self, phase: Phase) -> None:
+        """Note that a phase ends."""
+        ...
+
+    def expect_validation(self) -> None:
+        """Note that validation is being set up."""
+        ...
+
+    def leave_validation(self) -> None:
+        """Note that training goes on, whether the validation that was set up has run or not."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """
+    The report of a run, for the loggers of its loop.
+
+    Attributes:
+        answer: the ranking.
+        markdown: the same as a page of text.
+        page: the HTML report; None where none was written.
+        updates: see `Loop.updates`.
+    """
+
+    answer: Recommendation
+    markdown: str
+    page: Path | None
+    updates: int
+
+
+class LoopLog(Protocol):
+    """One logger of a loop; whatever it raises, FareMeter warns of once and then leaves it out."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in a warning."""
+        ...
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Log numbers at the present step."""
+        ...
+
+    def log_report(self, report: RunReport) -> None:
+        """Log the report at the end of the run, in the logger's own way."""
+        ...
+
+
+class TrainingStep(Protocol):
+    """The step of one module, whose optimizers exist: forward, backward and update of one micro-batch after another."""
+
+    name: str = "the training step"
+    """What to call it in an error."""
+    manual: bool = False
+    """The user's code calls the optimizers itself, so that a step ends with a batch in which one of them steps."""
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes in one optimizer step, of which one is traced."""
+        return 1
+
+    @property
+    @abstractmethod
+    def optimizers(self) -> list[Optimizer]:
+        """Bound to the module's parameters; empty where nothing is updated."""
+        ...
+
+    @abstractmethod
+    def run(self, batch: Any, index: int) -> None:
+        """
+        Run one micro-batch: forward, backward and `step` of an optimizer.
+
+        Args:
+            batch: on fake or real tensors.
+            index: number of the batch, from 0.
+        """
+        ...
+
+    @abstractmethod
+    def forward(self, batch: Any) -> None:
+        """Run what comes before the backward of `run`."""
+        ...
+
+    def before_update(self, optimizer: Optimizer) -> None:
+        """Do what belongs to an optimizer's update and comes before it, such as clipping of gradients."""
+
+    def count_update(self) -> None:
+        """Take note that an optimizer has stepped."""
+
+
+class Loop(Protocol):
+    """
+    A training loop that runs in this process, on one of its ranks.
+
+    What is asked in every batch (`updates`, `is_last_batch`) must neither wait for the device nor call a collective.
+    """
+
+    @property
+    @abstractmethod
+    def module(self) -> nn.Module:
+        """What is trained."""
+        ...
+
+    @property
+    @abstractmethod
+    def optimizers(self) -> Sequence[Optimizer]:
+        """In a fixed order."""
+        ...
+
+    @abstractmethod
+    def run_facts(self) -> RunFacts:
+        """Read device, precision, parallelism and loader; called once, before the first step."""
+        ...
+
+    @abstractmethod
+    def length(self) -> LoopLength:
+        """Read what decides how many steps the run has; called before the first step and after the last."""
+        ...
+
+    @property
+    @abstractmethod
+    def updates(self) -> int:
+        """Optimizer steps so far, earlier sessions of a resumed run included, as `LoopLength.max_steps` counts them."""
+        ...
+
+    @abstractmethod
+    def folder(self) -> Path:
+        """Return the folder for files, without a collective call."""
+        ...
+
+    @abstractmethod
+    def training_step(self, module: nn.Module, optimizers: Sequence[Optimizer], passes: int) -> TrainingStep:
+        """
+        Return the step of the module, or of a copy of it, for a trace beside the training.
+
+        Args:
+            module: the loop's own, or a copy on fake tensors.
+            optimizers: bound to its parameters.
+            passes: see `TrainingStep.passes`.
+        """
+        ...
+
+    @property
+    def rank(self) -> int:
+        """Number of this process among those that train together."""
+        return 0
+
+    @property
+    def world_size(self) -> int:
+        """How many processes train together."""
+        return 1
+
+    @property
+    def epochs(self) -> int:
+        """Complete epochs so far."""
+        return 0
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes in one optimizer step, as of now."""
+        return 1
+
+    @property
+    def is_last_batch(self) -> bool:
+        """The batch is the last of its epoch, which may be smaller than the others."""
+        return False
+
+    @property
+    def ends_in_step(self) -> bool:
+        """The next batch ends in an optimizer step; not where gradients of several are added up first."""
+        return True
+
+    def validation_batches(self) -> int | None:
+        """Return the batches of the validation that has run last; None where not known."""
+        return None
+
+    def metrics(self) -> Mapping[str, Any]:
+        """Return the newest validation metrics by their names; values may be tensors."""
+        return {}
+
+    def watch(
+        self,
+        listener: PhaseListener,
+        on_fault: Callable[[Exception], None],  # noqa: ARG002 - of a loop with marks
+    ) -> Callable[[], None]:
+        """
+        Tell a listener of the phases of each step from now on; a loop that knows none leaves its times unknown.
+
+        Args:
+            listener: told of each phase.
+            on_fault: called with an error of the listener, which is then told nothing more.
+
+        Returns:
+            What undoes it; called at most once.
+        """
+        del listener
+        return _do_nothing
+
+    def logs(self) -> Sequence[LoopLog]:
+        """Return the loggers."""
+        return ()
+
+    def show(self, line: str) -> bool:
+        """Print a line without breaking the loop's own output; return False where it has none to break."""
+        del line
+        return False
+
+
+def _do_nothing() -> None:
+    pass

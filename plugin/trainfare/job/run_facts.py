@@ -1,0 +1,46 @@
+"""Device, precision, parallelism and loader of a training run, as its loop gives them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from trainfare_core.job_profile import ParallelFacts
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["DeviceKind", "RunFacts", "device_kind_of"]
+
+DeviceKind = Literal["cpu", "cuda", "xla", "mps", "other"]
+_KINDS: Final[dict[str, DeviceKind]] = {"cpu": "cpu", "cuda": "cuda", "xla": "xla", "mps": "mps"}
+ONE_DEVICE: Final = ParallelFacts()
+"""The parallelism of a loop that has none."""
+
+
+def device_kind_of(device: torch.device) -> DeviceKind:
+    """Return the kind of a device, as a profile names it."""
+    return _KINDS.get(device.type, "other")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """
+    Name, precision, parallelism, device and loader of a run, as the profile states them.
+
+    `replicas` is the number of copies of the model that share the samples; None where the strategy does not say it.
+    """
+
+    name: str
+    precision: str
+    device: torch.device
+    device_kind: DeviceKind
+    software: str
+    parallel: ParallelFacts = ONE_DEVICE
+    replicas: int | None = 1
+    loader_batch_size: int | None = None
+    loader_workers: int | None = None
+    sync_batchnorm: bool = False
+    """Several devices share the moments of BatchNorm."""
+    split_because: str = ""
+    """Why no single rank runs the whole step, a sentence; empty where each does."""

@@ -1,0 +1,82 @@
+"""Device, precision and strategy of a live Trainer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainfare.job.run_facts import RunFacts, device_kind_of
+from trainfare.lightning.loaders import loader_batch_size, loader_workers
+from trainfare.lightning.replicas import replicas_of
+from trainfare_core.job_profile import ParallelFacts
+
+__all__ = ["read_run", "strategy_word"]
+
+_STRATEGIES = {
+    "SingleDeviceStrategy": "single_device",
+    "SingleDeviceXLAStrategy": "single_xla",
+    "DDPStrategy": "ddp",
+    "FSDPStrategy": "fsdp",
+    "DeepSpeedStrategy": "deepspeed",
+    "ModelParallelStrategy": "model_parallel",
+    "XLAStrategy": "xla",
+    "XLAFSDPStrategy": "xla_fsdp",
+}
+_SHARDED = ("fsdp", "deepspeed", "modelparallel")
+"""Parts of the lower-case class names of strategies that shard the weights over devices."""
+
+
+def strategy_word(strategy: object) -> str:
+    """Return Lightning's word for a strategy or one derived from it; the name of a class that it does not know."""
+    names = [base.__name__ for base in type(strategy).__mro__]
+    return next((_STRATEGIES[name] for name in names if name in _STRATEGIES), names[0])
+
+
+def read_run(trainer: Any, module: nn.Module) -> RunFacts:
+    """
+    Read a run before its first step.
+
+    Args:
+        trainer: of either namespace, in `on_train_start`.
+        module: the LightningModule.
+    """
+    device = torch.device(trainer.strategy.root_device)
+    package = type(trainer).__module__.partition(".trainer")[0]
+    replicas, world = replicas_of(trainer), max(1, int(trainer.world_size))
+    version = getattr(__import__(package, fromlist=["__version__"]), "__version__", "")
+    return RunFacts(
+        name=type(module).__name__[:200],
+        precision=str(trainer.precision),
+        parallel=ParallelFacts(
+            strategy=strategy_word(trainer.strategy),
+            devices=max(1, int(trainer.num_devices)),
+            num_nodes=max(1, int(trainer.num_nodes)),
+            accumulate_grad_batches=max(1, int(trainer.accumulate_grad_batches)),
+            replicas=None if replicas == world else replicas,
+        ),
+        replicas=replicas,
+        device=device,
+        device_kind=device_kind_of(device),
+        software=f"torch {torch.__version__}, {package} {version}"[:500],
+        loader_batch_size=loader_batch_size(trainer),
+        loader_workers=loader_workers(trainer),
+        # On one device no strategy makes SyncBatchNorm of BatchNorm; the same Trainer on several does.
+        sync_batchnorm=getattr(getattr(trainer, "_accelerator_connector", None), "_layer_sync", None)
+        is not None,
+        split_because=_split_because(trainer, replicas, world),
+    )
+
+
+def _split_because(trainer: Any, replicas: int | None, world_size: int) -> str:
+    """Return why no single rank runs the whole step."""
+    strategy = type(trainer.strategy).__name__
+    if replicas != world_size:
+        what = "may split" if replicas is None else "splits"
+        reason = f"{strategy} {what} the model over devices, so no single rank runs the whole step"
+        return f"{reason}: `trainfare estimate` prices a language model by its sizes"
+    if any(word in strategy.lower() for word in _SHARDED):
+        reason = f"{strategy} shards the weights over devices, so no single rank runs the whole step"
+        return f"{reason}: trace it before launch with `trainfare profile`"
+    return ""
