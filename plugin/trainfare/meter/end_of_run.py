@@ -39,10 +39,10 @@ def write_curve(run: MeteredRun, recorder: CurveRecorder, *, ended_early: bool) 
     try:
         curve = recorder.curve(
             tool_version=__version__,
-            planned_steps=run.planned_steps(),
-            samples_per_step=run.samples_per_step(),
-            train_samples=run.samples_in_epoch(),
-            peak_memory_bytes=run.peak_memory_bytes,
+            planned_steps=run.progress.planned_steps(),
+            samples_per_step=run.progress.samples_per_step(),
+            train_samples=run.progress.samples_in_epoch(),
+            peak_memory_bytes=run.window.peak_memory_bytes,
             ended_early=ended_early,
         )
         path = run.services.write_curve(curve, _folder(run))
@@ -66,11 +66,12 @@ def report_run(run: MeteredRun, log: FareLog, notes: tuple[str, ...], *, failed:
     """
     services, settings = run.services, run.settings
     step, problem = _step_facts(run, failed=failed)
-    if len(run.phases) > 1 and not step.differs and not problem:
+    if len(run.traced.phases) > 1 and not step.differs and not problem:
         step = replace(
-            step, differs=f"of the last of {len(run.phases)} phases: the step of the others was not traced"
+            step,
+            differs=f"of the last of {len(run.traced.phases)} phases: the step of the others was not traced",
         )
-    if problem and run.times is None:
+    if problem and run.window.times is None:
         if not failed:
             services.say(f"trainfare: no ranking: unknown, because {problem}")
         return
@@ -106,29 +107,29 @@ def _step_facts(run: MeteredRun, *, failed: bool) -> tuple[StepFacts, str]:
 
     Where neither is there, the facts have no operations, and the second value says why.
     """
-    traced = run.final_step(run.plan().steps or run.steps_done())
+    traced = run.traced.final_step(run.progress.plan().steps or run.progress.steps_done())
     if traced is not None:
         return traced, ""
-    reason = run.tracing.reason or f"{run.trace_problem}: a copy on fake tensors was traced"
-    if run.tracing.how == "none" or not run.shapes:
+    reason = run.traced.method.reason or f"{run.traced.problem}: a copy on fake tensors was traced"
+    if run.traced.method.how == "none" or not run.traced.shapes:
         return untraced_facts(
             run.loop.module, run.loop.optimizers
-        ), run.tracing.reason or "no batch was trained"
+        ), run.traced.method.reason or "no batch was trained"
     if failed:
         return untraced_facts(
             run.loop.module, run.loop.optimizers
         ), "an exception ended the run before they were traced"
-    micro_batches, precision = max(1, round(run.batches_per_step)), run.facts.precision
-    sizes = [elements for elements, _ in run.shapes]
-    first, second = choose_sizes(sizes, run.spread)
+    micro_batches, precision = max(1, round(run.progress.batches_per_step)), run.progress.facts.precision
+    sizes = [elements for elements, _ in run.traced.shapes]
+    first, second = choose_sizes(sizes, run.traced.spread)
     try:
-        step = run.services.fake_copy(run.loop, run.shapes[first][1], precision, micro_batches)
+        step = run.services.fake_copy(run.loop, run.traced.shapes[first][1], precision, micro_batches)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a fake copy runs the user's code
         return _live_step(run, error)
     step = replace(step.with_note(reason), elements=sizes[first])
     with contextlib.suppress(Exception, SystemExit):  # a copy for a second size that fails leaves one size
         if second is not None:
-            other = run.services.fake_copy(run.loop, run.shapes[second][1], precision, micro_batches)
+            other = run.services.fake_copy(run.loop, run.traced.shapes[second][1], precision, micro_batches)
             step = replace(step, other=replace(other, elements=sizes[second]))
     return step, ""
 
@@ -137,16 +138,16 @@ def _live_step(run: MeteredRun, error: BaseException) -> tuple[StepFacts, str]:
     """Return the facts of a step on the run's own tensors, where a fake copy has raised; see `_step_facts`."""
     # A trace's message ends with the advice to use FareMeter, which is in use here.
     problem = first_line(error).partition(" Measure one step with FareMeter")[0].rstrip(".")
-    if run.real_batch is not None:
-        elements, batch = run.real_batch
+    if run.traced.real_batch is not None:
+        elements, batch = run.traced.real_batch
         try:
             step = run.services.live_step(
-                run.loop, batch, run.facts.precision, max(1, round(run.batches_per_step))
+                run.loop, batch, run.progress.facts.precision, max(1, round(run.progress.batches_per_step))
             )
         except (Exception, SystemExit) as other:  # noqa: BLE001 - it runs the user's code
             problem = f"{problem}. On real tensors: {first_line(other).rstrip('.')}"
         else:
             because = getattr(error, "because", problem)
             note = f"traced on real tensors after the training, because {because}"
-            return replace(step.with_note(note), elements=elements, compiled=run.tracing.compiled), ""
+            return replace(step.with_note(note), elements=elements, compiled=run.traced.method.compiled), ""
     return untraced_facts(run.loop.module, run.loop.optimizers), problem

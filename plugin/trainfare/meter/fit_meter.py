@@ -132,8 +132,8 @@ class FitMeter:
         if run is None:
             return
         if run.done:
-            if run.traces_phase:
-                run.end_phase_trace()
+            if run.traced.traces_phase:
+                run.traced.end_phase()
             if self._log_again_at_s < math.inf and self.services.now() >= self._log_again_at_s:
                 self._log_estimate(run)
         elif run.batch_end():
@@ -143,8 +143,8 @@ class FitMeter:
 
     def _window_closed(self, run: MeteredRun) -> None:
         estimate = self._log_estimate(run)
-        if run.times is not None and self.settings.report:
-            line = progress_line(estimate, run.times, run.samples_per_step())
+        if run.window.times is not None and self.settings.report:
+            line = progress_line(estimate, run.window.times, run.progress.samples_per_step())
             if not run.loop.show(line):
                 self.services.say(line)
         logs_dollars = bool(run.loop.logs()) and self.settings.log_metrics and self._usd_per_hour is not None
@@ -154,16 +154,16 @@ class FitMeter:
     def _log_estimate(self, run: MeteredRun) -> RunEstimate:
         """Log time and dollars and check them against budget and deadline."""
         self._log_again_at_s = self.services.now() + LOG_EVERY_S
-        validation = run.validation.batch_quantiles()
+        validation = run.window.validation.batch_quantiles()
         estimate = estimate_run(
-            run.plan(),
-            run.times,
-            steps_done=run.steps_done(),
+            run.progress.plan(),
+            run.window.times,
+            steps_done=run.progress.steps_done(),
             elapsed_s=self.elapsed_s,
             usd_per_hour=self._usd_per_hour,
             validation_batch_s=None if validation is None else validation.median_s,
         )
-        self._log.send(run.loop.logs(), estimate, run.times, run.samples_per_step())
+        self._log.send(run.loop.logs(), estimate, run.window.times, run.progress.samples_per_step())
         self._log.check_limits(estimate)
         return estimate
 
@@ -175,13 +175,13 @@ class FitMeter:
     def epoch_end(self) -> None:
         """Discard the trace of a batch that the end of the epoch has cut off."""
         if self._run is not None:
-            self._run.drop_trace()
+            self._run.traced.drop()
 
     def validation_start(self) -> None:
         """Pause the step timer: validation is not part of a step."""
         if self._run is not None:
-            self._run.drop_trace()
-            self._run.validation.start()
+            self._run.traced.drop()
+            self._run.window.validation.start()
 
     def validation_end(self) -> None:
         """Resume the step timer."""
@@ -213,11 +213,13 @@ class FitMeter:
         if run is None or run.loop.world_size < 2:
             return ()
         run.close_window()
-        if run.times is None:
+        if run.window.times is None:
             return ()
         try:
             wait_s = self.services.rank_times_limit_s
-            note = rank_note(collect_times(run.loop.world_size, self._fit_number, run.times, wait_s=wait_s))
+            note = rank_note(
+                collect_times(run.loop.world_size, self._fit_number, run.window.times, wait_s=wait_s)
+            )
         except Exception as error:  # noqa: BLE001 - torch's store may raise anything; the other ranks are left out
             note = f"the times of the other ranks could not be read ({first_line(error)})"
         if note is None:
@@ -255,17 +257,19 @@ class FitMeter:
         if run is not None and self._curve is not None:
             recorder, self._curve = self._curve, None
             write_curve(run, recorder, ended_early=bool(notes))
-        if run is None or run.times is None:
-            self.services.say(self._too_few(0 if run is None else run.steps))
-        if run is not None and run.steps > 0 and self.settings.trace:
+        if run is None or run.window.times is None:
+            self.services.say(self._too_few(0 if run is None else run.progress.steps))
+        if run is not None and run.progress.steps > 0 and self.settings.trace:
             report_run(run, self._log, (*notes, *self._window_notes(run)), failed=failed)
 
     def _window_notes(self, run: MeteredRun) -> tuple[str, ...]:
-        if run.times is None:
-            have, need = run.steps, self.settings.steps_needed
+        if run.window.times is None:
+            have, need = run.progress.steps, self.settings.steps_needed
             return (f"not enough steps (have {have}, need {need}): nothing is measured",)
-        if run.times.steps < self.settings.measure_steps:
-            return (f"{run.times.steps} of {self.settings.measure_steps} steps were measured: the run ended",)
+        if run.window.times.steps < self.settings.measure_steps:
+            return (
+                f"{run.window.times.steps} of {self.settings.measure_steps} steps were measured: the run ended",
+            )
         return ()
 
 

@@ -28,8 +28,9 @@ def measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> 
         step: operations, parameters and memory of one optimizer step.
         notes: what was assumed or could not be measured.
     """
-    facts, plan, sizes = run.facts, run.plan(), run.sizes()
-    micro, work = sizes.micro_batch_size, step.mean_work(run.spread)
+    progress = run.progress
+    facts, plan, sizes = progress.facts, progress.plan(), progress.sizes()
+    micro, work = sizes.micro_batch_size, step.mean_work(run.traced.spread)
     mean = work or step
     norms = step.batch_norms.synchronized(asked=facts.sync_batchnorm)
     weights_bytes = sum(group.parameter_bytes for group in step.parameters) + step.memory.buffer_bytes
@@ -45,7 +46,7 @@ def measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> 
             how=step.how,
             tool_version=__version__,
             torch_version=str(torch.__version__),
-            compiled=run.tracing.compiled or step.compiled,
+            compiled=run.traced.method.compiled or step.compiled,
         ),
         precision=facts.precision,
         operations=mean.operations,
@@ -57,27 +58,27 @@ def measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> 
             micro_batch_size=micro,
             samples_per_step=None
             if micro is None or facts.replicas is None
-            else round(micro * run.batches_per_step),
-            tokens_per_step=None if sizes.tokens is None else round(sizes.tokens * run.batches_per_step),
+            else round(micro * progress.batches_per_step),
+            tokens_per_step=None if sizes.tokens is None else round(sizes.tokens * progress.batches_per_step),
             batch_norm=bool(norms.of_device),
             synchronized_norms=norms.synchronized_norms,
             variation=None if work is None else work.variation,
         ),
         parallel=facts.parallel.model_copy(
-            update={"accumulate_grad_batches": max(1, round(run.batches_per_step))}
+            update={"accumulate_grad_batches": max(1, round(progress.batches_per_step))}
         ),
         plan=plan.run_plan(weights_bytes=weights_bytes, state_bytes=step.optimizer.state_bytes),
-        measured=None if run.times is None else _measured_step(run, run.times, step, work),
+        measured=None if run.window.times is None else _measured_step(run, run.window.times, step, work),
         work_note=step.differs or None,
         notes=tuple(dict.fromkeys(note[:MAX_NOTE_CHARACTERS] for note in every_note)),
     )
 
 
 def _measured_step(run: MeteredRun, times: StepTimes, step: StepFacts, work: MeanWork | None) -> MeasuredStep:
-    facts = run.facts
-    ratio = run.work_of_the_window(step)
-    if work is not None and run.window_spread.batches:
-        ratio *= work.over_mean(run.window_spread.median())
+    facts, window = run.progress.facts, run.window
+    ratio = run.traced.work_of_the_window(step)
+    if work is not None and window.spread.batches:
+        ratio *= work.over_mean(window.spread.median())
     # On other devices an operation runs later than the host's call of it, so host marks do not time the phases.
     phases = facts.device_kind in ("cpu", "cuda")
     name = torch.cuda.get_device_name(facts.device) if facts.device_kind == "cuda" else facts.device.type
@@ -91,9 +92,9 @@ def _measured_step(run: MeteredRun, times: StepTimes, step: StepFacts, work: Mea
         forward=times.forward if phases else None,
         backward=times.backward if phases else None,
         optimizer=times.optimizer if phases else None,
-        validation_batch=run.validation.batch_quantiles(),
+        validation_batch=window.validation.batch_quantiles(),
         work_ratio=ratio,
-        peak_memory_bytes=run.peak_memory_bytes,
+        peak_memory_bytes=window.peak_memory_bytes,
         loader_workers=facts.loader_workers,
         software=facts.software,
     )

@@ -33,8 +33,8 @@ class OtherRankMeter(FitMeter):
         run = self._run
         if run is not None and error is None:
             run.close_window()
-            if run.times is not None:
-                publish_times(run.loop.rank, self._fit_number, run.times)
+            if run.window.times is not None:
+                publish_times(run.loop.rank, self._fit_number, run.window.times)
 
     def close(self) -> None:
         """Undo every change."""
