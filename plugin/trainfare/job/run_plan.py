@@ -71,9 +71,15 @@ class LoopLength:
     validates: bool = False
     validation_batches: int | None = None
     validate_every_n_batches: int | None = None
+    validate_every_n_steps: int | None = None
+    """Optimizer steps between two validation runs, where the loop counts them and neither batches nor epochs."""
     validate_by_time: bool = False
     validate_every_n_epochs: int | None = 1
     checkpoints: tuple[CheckpointTrigger, ...] = ()
+    no_length: str = (
+        "the training set has no length: give FareMeter(total_samples=...) or Trainer(max_steps=...)"
+    )
+    """Why the run has no end where only `max_epochs` is given, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,8 +292,7 @@ class RunPlanner:
         if limits:
             return min(limits), None
         if facts.max_epochs is not None:
-            advice = "give FareMeter(total_samples=...) or Trainer(max_steps=...)"
-            return None, f"the training set has no length: {advice}"
+            return None, facts.no_length
         if facts.max_time_s is not None:
             what = f"only max_time ({facts.max_time_s:g} s) ends the run"
             return None, f"{what}: how many steps fit depends on the machine"
@@ -312,6 +317,8 @@ class RunPlanner:
         every_batches, every_epochs = self.facts.validate_every_n_batches, self.facts.validate_every_n_epochs
         if steps is None or self.facts.validate_by_time:
             return None
+        if self.facts.validate_every_n_steps is not None:
+            return steps // self.facts.validate_every_n_steps
         if every_epochs is None or self.steps_in_epoch is None or self.batches_in_epoch is None:
             batches = math.floor(steps * self.step.batches_per_step)
             return None if every_batches is None else batches // every_batches
