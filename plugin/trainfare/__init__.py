@@ -30,7 +30,7 @@ _HOMES = {
     "trace_job": "trainfare.fake_step",
 }
 
-register_loop("trainfare.lightning.loop_kind")
+register_loop("trainfare.lightning.loop_kind", plan_code="trainfare.lightning.plan_code")
 
 
 def __getattr__(name: str) -> Any:

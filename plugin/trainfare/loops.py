@@ -11,23 +11,41 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
-__all__ = ["loop_kinds", "register_loop"]
+__all__ = ["format_plan", "loop_kinds", "register_loop"]
 
 _HOMES: list[str] = []
+_PLAN_HOMES: list[str] = []
 
 
-def register_loop(home: str) -> None:
+def register_loop(home: str, plan_code: str | None = None) -> None:
     """
     Make a kind of loop known; it is asked before those that are known.
 
     Args:
         home: dotted name of a module whose `KIND` is a `trainfare.fake_step.loop_kind.LoopKind`.
+        plan_code: dotted name of a module, without torch, whose `format_plan` writes a plan as the loop's line of code.
     """
     if home not in _HOMES:
         _HOMES.insert(0, home)
+        _PLAN_HOMES.extend([] if plan_code is None else [plan_code])
 
 
 def loop_kinds() -> Iterator[Any]:
     """Yield the kinds, the one that was registered last first, each loaded when it is asked."""
     for home in tuple(_HOMES):
         yield import_module(home).KIND
+
+
+def format_plan(plan: Any) -> str:
+    """
+    Return a plan as a line of code.
+
+    A profile does not say which loop it comes from: the loop that was registered first writes the line.
+
+    Args:
+        plan: a `trainfare_core.recommendation.TrainerArguments`.
+    """
+    for home in _PLAN_HOMES:
+        line: str = import_module(home).format_plan(plan)
+        return line
+    return ""

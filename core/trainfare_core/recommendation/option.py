@@ -103,21 +103,6 @@ class TrainerArguments(Record):
         default="", description="what the script must have besides, in one sentence; empty: nothing"
     )
 
-    @property
-    def code(self) -> str:
-        """The arguments as Python, to paste."""
-        given = self.model_dump(
-            exclude={"batch_size", "global_batch_size", "configure_model", "script_needs"}
-        )
-        texts = {name: repr(value) for name, value in given.items()}
-        if self.strategy.endswith(")"):  # a strategy's object, which has no name in Lightning's registry
-            texts["strategy"] = self.strategy
-        if self.global_batch_size is not None and self.precision.endswith(
-            "mixed"
-        ):  # NeMo's is a plugin of its own
-            texts["plugins"] = f"MegatronMixedPrecision(precision={texts.pop('precision')})"
-        return f"Trainer({', '.join(f'{name}={text}' for name, text in texts.items())})"
-
 
 Chance: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from trainfare.loops import format_plan as write_plan
 from trainfare_core.number_format import TIME_UNITS, time_unit
 from trainfare_core.recommendation import Interval, Option, TrainerArguments
 
@@ -177,7 +178,7 @@ def unused_text(option: Option) -> str:
 
 def format_plan(trainer: TrainerArguments) -> str:
     """Return the line of code that runs a plan."""
-    return trainer.code
+    return write_plan(trainer)
 
 
 def batch_text(trainer: TrainerArguments) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from builders.profiles import gpt_profile
 from builders.toy_market import GIB, ToyPredictor, book, names_of, offer_row, small_job
+from trainfare.lightning.plan_code import format_plan
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.clouds import service_startup_s
 from trainfare_core.cost_assumptions import CostAssumptions
@@ -161,7 +162,7 @@ def test_the_script_s_plan_is_kept_where_it_fits_and_a_faster_one_is_named() -> 
     )
     assert kept.trainer is not None
     assert kept.trainer.batch_size == 8
-    assert kept.trainer.code == (
+    assert format_plan(kept.trainer) == (
         "Trainer(devices=4, num_nodes=1, strategy='ddp_spawn', precision='bf16-mixed', accumulate_grad_batches=1)"
     )
     assert any("FSDP, micro-batch 8 would take 50 % less time a step" in note for note in kept.notes)

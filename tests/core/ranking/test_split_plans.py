@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from builders.drawn_markets import TOY, Row, books, ranked, unhurried
 from builders.toy_market import ToyPredictor, book, decoder_job, offer_row, shapes, small_job
+from trainfare.lightning.plan_code import format_plan
 from trainfare_core.candidates import PlanSpace, enumerate_candidates
 from trainfare_core.job_profile import BatchFacts, ParallelFacts
 from trainfare_core.ranking.alternatives.nearest import with_alternatives
@@ -60,7 +61,9 @@ def test_the_arguments_of_a_split_plan_reproduce_the_global_batch(
         )
         if block.global_batch_size is None:
             assert split.pipeline * split.context * split.expert == 1
-            assert f"data_parallel_size={split.replicas}, tensor_parallel_size={split.tensor}" in block.code
+            assert f"data_parallel_size={split.replicas}, tensor_parallel_size={split.tensor}" in format_plan(
+                block
+            )
             samples = block.batch_size * block.accumulate_grad_batches * split.replicas
         else:
             assert block.accumulate_grad_batches == 1, "NeMo's data module accumulates"
@@ -80,7 +83,7 @@ def test_a_split_plan_is_taken_where_allowed_and_nothing_else_fits() -> None:
         "tensor parallelism over 8 devices (1 replica of the model): needs a script that splits its layers",
     )
     assert option.trainer is not None
-    assert option.trainer.code == (
+    assert format_plan(option.trainer) == (
         "Trainer(devices=8, num_nodes=1, strategy=ModelParallelStrategy(data_parallel_size=1, tensor_parallel_size=8), "
         "precision='bf16-mixed', accumulate_grad_batches=1)"
     )
@@ -123,7 +126,7 @@ def test_what_runs_a_split_plan_is_named_with_its_arguments() -> None:
             block = trainer_arguments(job, plans, plan, 4)
             if block.script_needs:
                 texts.setdefault(precision, set()).add(
-                    f"{plan_text(plans, plan)}|{block.code}|{block.script_needs}|{plan_changes(job, plans, plan, 4)}"
+                    f"{plan_text(plans, plan)}|{format_plan(block)}|{block.script_needs}|{plan_changes(job, plans, plan, 4)}"
                 )
     mixed, true = "\n".join(texts["bf16-mixed"]), "\n".join(texts["bf16-true"])
     for part in (

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders.toy_market import ToyPredictor, block_job, book, in_precisions, offer_row, shapes, small_job
+from trainfare.lightning.plan_code import format_plan
 from trainfare_core.candidates import SHARDINGS, PlanSpace, enumerate_candidates
 from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts
 from trainfare_core.ranking.alternatives.nearest import with_alternatives
@@ -109,7 +110,7 @@ def test_every_sharding_has_the_trainer_s_word_for_it() -> None:
     job, machines = small_job(), shapes(("A100-SXM-80GB", 4.0))
     plans = enumerate_candidates(job, machines, PlanSpace(2, deepspeed=True))
     code = {
-        SHARDINGS[plans.sharding[plan]]: trainer_arguments(job, plans, plan, 4).code
+        SHARDINGS[plans.sharding[plan]]: format_plan(trainer_arguments(job, plans, plan, 4))
         for plan in range(len(plans))
     }
     words = {name: text.partition("strategy=")[2].partition(", precision")[0] for name, text in code.items()}
@@ -158,7 +159,7 @@ def test_a_sharded_plan_checkpoints_by_lightning_s_own_argument() -> None:
     request = Request(Constraints(allow=("checkpointing",)), max_nodes=1)
     (option,) = rank(job, machine, request, predict=toy).options
     assert option.trainer is not None
-    assert "FSDPStrategy(activation_checkpointing_policy={Block})" in option.trainer.code
+    assert "FSDPStrategy(activation_checkpointing_policy={Block})" in format_plan(option.trainer)
     assert option.trainer.configure_model == ""
     kept = Request(Constraints(allow=("checkpointing",), keep_plan=True), max_nodes=1)
     assert rank(job, machine, kept, predict=toy).options == ()
@@ -207,7 +208,7 @@ def test_another_precision_is_planned_where_allowed_and_faster() -> None:
     )
     for option, precision in ((found["A100-SXM-80GB"], "bf16-mixed"), (found["T4-16GB"], "16-mixed")):
         assert option.trainer is not None
-        assert f"precision='{precision}'" in option.trainer.code
+        assert f"precision='{precision}'" in format_plan(option.trainer)
     mixed = options_in(in_precisions(small_job(batch=1), "32-true"), "precision")
     assert mixed["A100-SXM-80GB"].plan_changes == ()  # 16-mixed is slower, and no reason to change
 
