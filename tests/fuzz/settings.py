@@ -288,7 +288,11 @@ TARGETS = (
         "dependencies", _dependencies, lambda: [_PROJECT], "text", ("trainfare/base_commit/dependencies.py",)
     ),
     Target(
-        "lightning_config", _lightning_config, lambda: [_CONFIG], "text", ("trainfare/job/lightning_cli.py",)
+        "lightning_config",
+        _lightning_config,
+        lambda: [_CONFIG],
+        "text",
+        ("trainfare/lightning/cli_config.py",),
     ),
     Target("cost_series", _series, _all_series, "csv", ("trainfare/cli/series_file.py",)),
 )

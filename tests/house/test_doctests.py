@@ -21,6 +21,7 @@ MODULES = (
     "trainfare.job.training_job",
     "trainfare.fake_step.job_trace",
     "trainfare.lightning.callback",
+    "trainfare.lightning.plan_code",
 )
 """Modules of the public API."""
 

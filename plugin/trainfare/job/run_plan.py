@@ -76,9 +76,7 @@ class LoopLength:
     validate_by_time: bool = False
     validate_every_n_epochs: int | None = 1
     checkpoints: tuple[CheckpointTrigger, ...] = ()
-    no_length: str = (
-        "the training set has no length: give FareMeter(total_samples=...) or Trainer(max_steps=...)"
-    )
+    no_length: str = "the training set has no length: give the samples of an epoch, or a number of steps"
     """Why the run has no end where only `max_epochs` is given, and what to do."""
 
 

@@ -41,6 +41,7 @@ def read_trainer(trainer: Any) -> LoopLength:
         validate_by_time=getattr(trainer, "_val_check_time_interval", None) is not None,
         validate_every_n_epochs=trainer.check_val_every_n_epoch,
         checkpoints=tuple(trigger_of(callback) for callback in trainer.checkpoint_callbacks),
+        no_length="the training set has no length: give FareMeter(total_samples=...) or Trainer(max_steps=...)",
     )
 
 
