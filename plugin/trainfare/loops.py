@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
-__all__ = ["format_plan", "loop_kinds", "register_loop"]
+__all__ = ["format_plan", "load_kinds", "register_loop"]
 
 _HOMES: list[str] = []
 _PLAN_HOMES: list[str] = []
@@ -30,7 +30,7 @@ def register_loop(home: str, plan_code: str | None = None) -> None:
         _PLAN_HOMES.extend([] if plan_code is None else [plan_code])
 
 
-def loop_kinds() -> Iterator[Any]:
+def load_kinds() -> Iterator[Any]:
     """Yield the kinds, the one that was registered last first, each loaded when it is asked."""
     for home in tuple(_HOMES):
         yield import_module(home).KIND

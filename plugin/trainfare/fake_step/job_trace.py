@@ -27,7 +27,7 @@ from trainfare.fake_step.configured_step import (
 from trainfare.fake_step.equal_blocks import WORTHWHILE
 from trainfare.fake_step.fake_step import trace_step, true_dtype
 from trainfare.fake_step.fake_tensors import Faker, describe_batch, new_mode, rng_untouched
-from trainfare.fake_step.loop_kind import LoopKind, kind_of
+from trainfare.fake_step.loop_kind import LoopKind, find_kind
 from trainfare.fake_step.module_parts import attributes_kept
 from trainfare.fake_step.real_tensors import RealTensors, check_size, restored
 from trainfare.fake_step.several_batches import batches_of, trace_batches, with_tokens
@@ -232,7 +232,7 @@ def _module_of(job: TrainingJob, tensors: Faker | RealTensors) -> tuple[nn.Modul
             made = built(job.module)
     else:
         made = job.module
-    kind = kind_of(made)
+    kind = find_kind(made)
     if is_builder(job.module):
         return tensors.convert_module(made), kind
     with user_errors("copying the module onto fake tensors", fake=fake):

@@ -17,10 +17,10 @@ from trainfare.fake_step.fake_tensors import Faker
 from trainfare.fake_step.real_tensors import RealTensors
 from trainfare.job import TrainingJob
 from trainfare.job.loop import TrainingStep
-from trainfare.loops import loop_kinds
+from trainfare.loops import load_kinds
 from trainfare_core.errors import InputError
 
-__all__ = ["LoopKind", "PreparedModule", "kind_of"]
+__all__ = ["LoopKind", "PreparedModule", "find_kind"]
 
 
 class PreparedModule(Protocol):
@@ -89,7 +89,7 @@ class LoopKind(Protocol):
         return None
 
 
-def kind_of(made: object) -> LoopKind:
+def find_kind(made: object) -> LoopKind:
     """
     Return the kind of loop that trains a module.
 
@@ -100,7 +100,7 @@ def kind_of(made: object) -> LoopKind:
         InputError: no kind of loop takes it.
     """
     wanted: list[str] = []
-    for kind in loop_kinds():
+    for kind in load_kinds():
         if isinstance(made, nn.Module) and kind.takes(made):
             return kind  # type: ignore[no-any-return]
         wanted.append(kind.modules)

@@ -16,7 +16,7 @@ from trainfare.job.user_code import (
 
 if TYPE_CHECKING:
     from trainfare.job.batches import Batches, ChosenBatch
-    from trainfare.job.job_plan import loop_length, plan_of, steps_per_epoch
+    from trainfare.job.job_plan import describe_length, plan_of, steps_per_epoch
     from trainfare.job.live_job import LiveJob, LiveRun
     from trainfare.job.target import load_job
     from trainfare.job.training_job import TrainingJob, built, canonical_precision, is_builder
@@ -34,11 +34,11 @@ __all__ = [
     "built",
     "canonical_precision",
     "describe",
+    "describe_length",
     "is_builder",
     "is_of_tracing",
     "is_of_user_code",
     "load_job",
-    "loop_length",
     "missing_here",
     "place_in_user_code",
     "place_of_caller",
@@ -51,7 +51,7 @@ __all__ = [
 
 _HOMES = {
     "batches": ("Batches", "ChosenBatch"),
-    "job_plan": ("plan_of", "steps_per_epoch", "loop_length"),
+    "job_plan": ("plan_of", "steps_per_epoch", "describe_length"),
     "live_job": ("LiveJob", "LiveRun"),
     "target": ("load_job",),
     "training_job": ("TrainingJob", "built", "canonical_precision", "is_builder"),

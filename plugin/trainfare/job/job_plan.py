@@ -13,7 +13,7 @@ from trainfare.job.training_job import TrainingJob
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import RunPlan
 
-__all__ = ["loop_length", "plan_of", "steps_per_epoch"]
+__all__ = ["describe_length", "plan_of", "steps_per_epoch"]
 
 _MOST = 10**18
 """Upper limit of every count in a job profile, so that it fits a 64-bit integer."""
@@ -58,7 +58,7 @@ def plan_of(
         InputError: a product of the job's numbers is beyond what a profile can hold.
     """
     composition = StepComposition(float(batches_per_step), float(optimizer_calls_per_step))
-    facts = loop_length(job)
+    facts = describe_length(job)
     if isinstance(job, LiveJob):
         planned = RunPlanner(facts, composition=composition).plan()
         state_bytes = checkpoint_bytes - weights_bytes
@@ -96,7 +96,7 @@ def _batches_per_epoch(job: TrainingJob) -> int | None:
     return math.ceil(math.ceil(job.train_samples / job.world_size) / job.batch_size)
 
 
-def loop_length(job: TrainingJob) -> LoopLength:
+def describe_length(job: TrainingJob) -> LoopLength:
     """Return what decides how long a job runs and when it validates and saves."""
     if isinstance(job, LiveJob):
         return job.live.facts

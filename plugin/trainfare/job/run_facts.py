@@ -10,7 +10,7 @@ from trainfare_core.job_profile import ParallelFacts
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DeviceKind", "RunFacts", "device_kind_of"]
+__all__ = ["DeviceKind", "RunFacts", "name_device_kind"]
 
 DeviceKind = Literal["cpu", "cuda", "xla", "mps", "other"]
 _KINDS: Final[dict[str, DeviceKind]] = {"cpu": "cpu", "cuda": "cuda", "xla": "xla", "mps": "mps"}
@@ -18,7 +18,7 @@ ONE_DEVICE: Final = ParallelFacts()
 """The parallelism of a loop that has none."""
 
 
-def device_kind_of(device: torch.device) -> DeviceKind:
+def name_device_kind(device: torch.device) -> DeviceKind:
     """Return the kind of a device, as a profile names it."""
     return _KINDS.get(device.type, "other")
 

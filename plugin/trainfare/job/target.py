@@ -22,7 +22,7 @@ from trainfare.job.scope import TARGET_MODULE, Scope
 from trainfare.job.script_target import script_of
 from trainfare.job.training_job import TrainingJob
 from trainfare.job.user_code import place_in_user_code
-from trainfare.loops import loop_kinds
+from trainfare.loops import load_kinds
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
 
 __all__ = ["load_job"]
@@ -64,7 +64,7 @@ def load_job(target: str, from_trainer: FromTrainer | None = None) -> TrainingJo
 
 def _from_config(path: Path) -> TrainingJob:
     """Read a configuration file by the first kind of loop that has such files."""
-    for kind in loop_kinds():
+    for kind in load_kinds():
         job: TrainingJob | None = kind.job_from_config(path)
         if job is not None:
             return job

@@ -12,7 +12,7 @@ from trainfare.fake_step.fake_tensors import Faker
 from trainfare.fake_step.loop_kind import LoopKind, PreparedModule
 from trainfare.fake_step.real_tensors import RealTensors
 from trainfare.fake_step.user_errors import user_errors
-from trainfare.job import LiveJob, TrainingJob, describe, loop_length, plan_of, steps_per_epoch
+from trainfare.job import LiveJob, TrainingJob, describe, describe_length, plan_of, steps_per_epoch
 from trainfare.lightning.callbacks import set_up_callbacks, untraced_work
 from trainfare.lightning.later_epochs import LaterEpochs, RunLength
 from trainfare.lightning.step_forms import optimizers_of
@@ -160,7 +160,7 @@ def _callbacks_of(job: TrainingJob) -> tuple[Any, ...]:
 
 
 def _length_of(job: TrainingJob) -> RunLength:
-    length = loop_length(job)
+    length = describe_length(job)
     return RunLength(length.batches_per_epoch, length.max_epochs, length.max_steps)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainfare.job.run_facts import RunFacts, device_kind_of
+from trainfare.job.run_facts import RunFacts, name_device_kind
 from trainfare.lightning.loaders import loader_batch_size, loader_workers
 from trainfare.lightning.replicas import replicas_of
 from trainfare_core.job_profile import ParallelFacts
@@ -58,18 +58,18 @@ def read_run(trainer: Any, module: nn.Module) -> RunFacts:
         ),
         replicas=replicas,
         device=device,
-        device_kind=device_kind_of(device),
+        device_kind=name_device_kind(device),
         software=f"torch {torch.__version__}, {package} {version}"[:500],
         loader_batch_size=loader_batch_size(trainer),
         loader_workers=loader_workers(trainer),
         # On one device no strategy makes SyncBatchNorm of BatchNorm; the same Trainer on several does.
         sync_batchnorm=getattr(getattr(trainer, "_accelerator_connector", None), "_layer_sync", None)
         is not None,
-        split_because=_split_because(trainer, replicas, world),
+        split_because=_explain_split(trainer, replicas, world),
     )
 
 
-def _split_because(trainer: Any, replicas: int | None, world_size: int) -> str:
+def _explain_split(trainer: Any, replicas: int | None, world_size: int) -> str:
     """Return why no single rank runs the whole step."""
     strategy = type(trainer.strategy).__name__
     if replicas != world_size:

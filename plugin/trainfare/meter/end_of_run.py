@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["report_run", "write_curve"]
 
 
-def _folder(run: MeteredRun) -> Path:
+def _find_folder(run: MeteredRun) -> Path:
     """Return the folder of the files: `report_dir`, else the loop's."""
     return run.loop.folder() if run.settings.report_dir is None else Path(run.settings.report_dir)
 
@@ -45,7 +45,7 @@ def write_curve(run: MeteredRun, recorder: CurveRecorder, *, ended_early: bool) 
             peak_memory_bytes=run.window.peak_memory_bytes,
             ended_early=ended_early,
         )
-        path = run.services.write_curve(curve, _folder(run))
+        path = run.services.write_curve(curve, _find_folder(run))
     except Exception as error:  # noqa: BLE001 - without the curve the rest of the report is still written
         warn_user(f"FareMeter: the pilot's learning curve is lost: {first_line(error)}")
         return
@@ -77,7 +77,7 @@ def report_run(run: MeteredRun, log: FareLog, notes: tuple[str, ...], *, failed:
         return
     unknown = (f"the operations of the step are unknown: {problem}",) if problem else ()
     profile = measured_profile(run, step, (*notes, *unknown))
-    folder = _folder(run)
+    folder = _find_folder(run)
     path = services.write_profile(profile, folder)
     if problem:
         what = "trainfare: no ranking: the operations of the step are unknown, because"
