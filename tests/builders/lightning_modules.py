@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.flop_counter import FlopCounterMode
 
 from builders.recommendations import recommendation
 from trainfare.lightning import FareMeter
@@ -168,6 +170,93 @@ def module_class(namespace: str = "pytorch_lightning") -> type:
 
 
 Tiny: Any = module_class()
+
+
+def update_by(
+    kind: Callable[..., Any], *, only_trained: bool = False, **settings: Any
+) -> Callable[[Any], Any]:
+    """Return a `configure_optimizers` of one optimizer, of all parameters or of those that require gradients."""
+
+    def configure_optimizers(self: Any) -> Any:
+        parameters = self.parameters()
+        return kind([p for p in parameters if p.requires_grad] if only_trained else parameters, **settings)
+
+    return configure_optimizers
+
+
+def lightning_module(
+    step: Callable[..., Any] | None = None,
+    optimizers: Callable[[Any], Any] | None = None,
+    layers: Callable[..., dict[str, Any]] = dict,
+    *,
+    base: Any = None,
+    name: str = "Module",
+    **members: Any,
+) -> Any:
+    """
+    Return a class of modules that differs from others by its step, optimizers or layers only.
+
+    Args:
+        step: the training_step; without one the base's.
+        optimizers: the configure_optimizers; without one the base's, and SGD where no base is given.
+        layers: returns the attributes of an instance by name, of the arguments that the class is called with.
+        base: the class to derive from; a LightningModule of `pytorch_lightning` by default.
+        name: the name of the class, for the ids of tests.
+        members: further members of the class, such as hooks and `forward`.
+
+    """
+    parent = base or LightningModule
+    if base is None and optimizers is None:
+        optimizers = update_by(torch.optim.SGD, lr=0.1)
+
+    def build(self: Any, *arguments: Any, **named: Any) -> None:
+        parent.__init__(self)
+        for attribute, layer in layers(*arguments, **named).items():
+            setattr(self, attribute, layer)
+
+    given = {"training_step": step, "configure_optimizers": optimizers}
+    methods = {method: function for method, function in given.items() if function is not None}
+    return type(name, (parent,), {"__init__": build, **methods, **members})
+
+
+class Critic(LightningModule):
+    """A critic that steps in every batch, and a generator that steps in some."""
+
+    def __init__(self, every: int = 5, offset: int = 0, width: int = 16, generated: int = 16) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.critic, self.generator = nn.Linear(width, width), nn.Linear(width, generated)
+        self.every, self.offset = every, offset
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> None:
+        generator, critic = self.optimizers()
+        self.update(critic, self.critic(batch))
+        if batch_idx % self.every == self.offset:
+            self.update(generator, self.generator(batch))
+
+    def update(self, optimizer: Any, output: Tensor) -> None:
+        """Step one of the optimizers."""
+        optimizer.zero_grad()
+        self.manual_backward(output.square().mean())
+        optimizer.step()
+
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.Adam(self.generator.parameters()), torch.optim.Adam(self.critic.parameters())]
+
+
+class FlopCounter(Callback):
+    """Counts the FLOPs of every batch of a run without FareMeter."""
+
+    def __init__(self) -> None:
+        self.flops: list[int] = []
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.counter = FlopCounterMode(display=False)
+        self.counter.__enter__()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.counter.__exit__(None, None, None)
+        self.flops.append(self.counter.get_total_flops())
 
 
 class RecordingLogger(Logger):

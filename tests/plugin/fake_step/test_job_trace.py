@@ -27,6 +27,7 @@ from builders.jobs import (
     tiny_batch,
     with_step,
 )
+from builders.lightning_modules import lightning_module, update_by
 from trainfare.fake_step import trace_job
 from trainfare_core.errors import InputError, TraceError
 from trainfare_core.job_profile import JobProfile, SynchronizedNorms
@@ -36,19 +37,13 @@ TESTS = Path(__file__).resolve().parents[2]
 
 def test_batch_norm_is_known_where_it_trains() -> None:
     """BatchNorm that trains is recorded; frozen or synchronised over devices it is not of one device's batch."""
+    Normed = lightning_module(
+        lambda self, batch, index: self.norm(self.layer(batch)).square().mean(),
+        layers=lambda: {"norm": nn.BatchNorm1d(WIDTH)},
+        base=Tiny,
+    )
 
-    class Normed(Tiny):
-        def __init__(self) -> None:
-            super().__init__()
-            self.norm = nn.BatchNorm1d(WIDTH)
-
-        def training_step(self, batch: Tensor, batch_idx: int) -> Any:
-            return self.norm(self.layer(batch)).square().mean()
-
-    class Frozen(Normed):
-        def __init__(self) -> None:
-            super().__init__()
-            self.norm.eval()
+    Frozen = lightning_module(layers=lambda: {"norm": nn.BatchNorm1d(WIDTH).eval()}, base=Normed)
 
     assert trace_job(job(Normed)).batch.batch_norm is True
     assert trace_job(job(Frozen)).batch.batch_norm is False
@@ -352,17 +347,13 @@ def test_something_else_than_a_lightning_module_is_refused(module: Any) -> None:
 
 def test_a_plain_module_with_a_training_step_will_do() -> None:
     """The trace needs no Lightning base class, only the methods."""
-
-    class Plain(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(WIDTH, 1)
-
-        def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-            return self.layer(batch).mean()
-
-        def configure_optimizers(self) -> Any:
-            return torch.optim.SGD(self.parameters(), lr=0.1)
+    Plain = lightning_module(
+        lambda self, batch, index: self.layer(batch).mean(),
+        update_by(torch.optim.SGD, lr=0.1),
+        lambda: {"layer": nn.Linear(WIDTH, 1)},
+        base=nn.Module,
+        name="Plain",
+    )
 
     profile = trace_job(job(Plain))
     assert profile.name == "Plain"
@@ -415,15 +406,12 @@ def test_the_public_name_can_be_called_whatever_was_imported_first(first: str) -
     assert done.stdout == f"{['trace_job'] * 3}\n", done.stderr
 
 
-class _StackedLstm(Tiny):
-    """A recurrent layer that is fed by another one: under autocast its input is fp16 and its weights fp32."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.LSTM(WIDTH, WIDTH), nn.LSTM(WIDTH, WIDTH)
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> Any:
-        return self.second(self.first(batch)[0])[0].float().square().mean()
+_StackedLstm = lightning_module(
+    lambda self, batch, index: self.second(self.first(batch)[0])[0].float().square().mean(),
+    layers=lambda: {"first": nn.LSTM(WIDTH, WIDTH), "second": nn.LSTM(WIDTH, WIDTH)},
+    base=Tiny,
+)
+"""A recurrent layer that is fed by another one: under autocast its input is fp16 and its weights fp32."""
 
 
 def test_recurrent_layers_in_a_row_are_traced_under_mixed_precision() -> None:
@@ -436,13 +424,11 @@ def test_recurrent_layers_in_a_row_are_traced_under_mixed_precision() -> None:
 
 def test_layers_that_torch_copies_while_a_module_is_built() -> None:
     """`nn.TransformerEncoder` copies its layer; on fake tensors torch would call that a bug in the user's code."""
-
-    class Encoder(Tiny):
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder = torch.nn.TransformerEncoder(
-                torch.nn.TransformerEncoderLayer(16, 2, 32), 2, enable_nested_tensor=False
-            )
+    block = torch.nn.TransformerEncoderLayer
+    Encoder = lightning_module(
+        layers=lambda: {"encoder": nn.TransformerEncoder(block(16, 2, 32), 2, enable_nested_tensor=False)},
+        base=Tiny,
+    )
 
     always = torch.is_warn_always_enabled()
     torch.set_warn_always(True)

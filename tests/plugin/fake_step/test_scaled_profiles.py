@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 from torch.nn import functional
 
+from builders.lightning_modules import lightning_module, update_by
 from trainfare import TrainingJob, trace_job
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
@@ -18,29 +19,25 @@ from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.roofline.operations import Operations, Roofline
 from trainfare_core.prediction.roofline.times import operation_seconds
 
-
-class Classifier(LightningModule):
-    """Cross-entropy of a network's logits."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _index: int) -> torch.Tensor:
-        return functional.cross_entropy(self.net(batch[0]).flatten(0, -2), batch[1].flatten())
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
+Classifier = lightning_module(
+    lambda self, batch, _index: functional.cross_entropy(
+        self.net(batch[0]).flatten(0, -2), batch[1].flatten()
+    ),
+    update_by(torch.optim.SGD, lr=0.1),
+    lambda net: {"net": net},
+    base=LightningModule,
+)
+"""Cross-entropy of a network's logits."""
 
 
-def convolutions() -> Classifier:
+def convolutions() -> nn.Module:
     layers: list[nn.Module] = []
     for before, after in ((3, 64), (64, 128), (128, 256)):
         layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
     return Classifier(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 100)))
 
 
-def encoder() -> Classifier:
+def encoder() -> nn.Module:
     blocks = [nn.TransformerEncoderLayer(256, 4, 1024, batch_first=True) for _ in range(2)]
     return Classifier(nn.Sequential(nn.Embedding(1000, 256), *blocks, nn.Linear(256, 1000)))
 
@@ -62,7 +59,7 @@ def device_seconds(job: JobProfile, name: str, ratio: float) -> float:
 @pytest.mark.parametrize("precision", ["32-true", "16-mixed"])
 @pytest.mark.parametrize(("module", "batch"), [(convolutions, images), (encoder, tokens)])
 def test_a_scaled_profile_takes_as_long_as_a_new_trace(
-    module: Callable[[], Classifier], batch: Callable[[int], Any], precision: str
+    module: Callable[[], nn.Module], batch: Callable[[int], Any], precision: str
 ) -> None:
     """From 64 samples to 4 and to 256, on a small and on a large GPU, within 1 %."""
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from builders.lightning_modules import lightning_module, update_by
 from trainfare import TrainingJob, trace_job
 from trainfare.fake_step import with_tokens
 from trainfare.job import Batches
@@ -167,18 +168,13 @@ def test_elements_of_batches_in_any_form() -> None:
     assert batch_elements([torch.ones(1) for _ in range(1000)]) <= 64
 
 
-class Words(nn.Module):
-    """A step on token ids."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = nn.Embedding(50, 8)
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        return self.table(batch["input_ids"]).square().mean()
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
+Words = lightning_module(
+    lambda self, batch, index: self.table(batch["input_ids"]).square().mean(),
+    update_by(torch.optim.SGD, lr=0.1),
+    lambda: {"table": nn.Embedding(50, 8)},
+    base=nn.Module,
+)
+"""A step on token ids."""
 
 
 def ids(samples: int = 4, length: int = 12) -> dict[str, Tensor]:

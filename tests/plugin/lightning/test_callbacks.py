@@ -10,24 +10,22 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import BaseFinetuning, ModelCheckpoint
 
+from builders.lightning_modules import lightning_module, update_by
 from trainfare import TrainingJob, trace_job
 from trainfare_core.errors import TraceError
 
 
-class Net(pl.LightningModule):
-    def __init__(self) -> None:
-        super().__init__()
-        self.body, self.head = torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)
+def setup(self: Any, stage: str) -> None:
+    assert self.trainer.datamodule.classes == 2
+    assert len(self.trainer.callbacks) == 3
 
-    def setup(self, stage: str) -> None:
-        assert self.trainer.datamodule.classes == 2
-        assert len(self.trainer.callbacks) == 3
 
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        return self.head(self.body(batch)).sum()
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.SGD([each for each in self.parameters() if each.requires_grad], lr=0.1)
+Net = lightning_module(
+    lambda self, batch, index: self.head(self.body(batch)).sum(),
+    update_by(torch.optim.SGD, only_trained=True, lr=0.1),
+    lambda: {"body": torch.nn.Linear(4, 8), "head": torch.nn.Linear(8, 2)},
+    setup=setup,
+)
 
 
 class Freeze(BaseFinetuning):

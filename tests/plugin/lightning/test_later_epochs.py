@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import (
 )
 from torch import Tensor, nn
 
-from builders.lightning_modules import quiet
+from builders.lightning_modules import lightning_module, quiet, update_by
 from trainfare import TrainingJob, trace_job
 from trainfare_core.job_profile import JobProfile
 
@@ -27,18 +27,12 @@ HEAD = 3
 EPOCHS, BATCHES = 4, 16
 
 
-class Net(pl.LightningModule):
-    """A backbone of one layer, and a head."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, HEAD)
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        return self.head(self.backbone(batch)).square().mean()
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.AdamW([each for each in self.parameters() if each.requires_grad])
+Net = lightning_module(
+    lambda self, batch, index: self.head(self.backbone(batch)).square().mean(),
+    update_by(torch.optim.AdamW, only_trained=True),
+    lambda: {"backbone": nn.Linear(WIDTH, WIDTH), "head": nn.Linear(WIDTH, HEAD)},
+)
+"""A backbone of one layer, and a head."""
 
 
 FORWARD = 2 * SAMPLES * WIDTH * (WIDTH + HEAD)
@@ -206,14 +200,14 @@ class EveryEpoch(BaseFinetuning):
             self.unfreeze_and_add_param_group(pl_module.layers[-epoch], optimizer)
 
 
-class Deep(Net):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(12)))
-        self.backbone = nn.Identity()
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        return self.head(self.layers(batch)).square().mean()
+Deep = lightning_module(
+    lambda self, batch, index: self.head(self.layers(batch)).square().mean(),
+    layers=lambda: {
+        "layers": nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(12))),
+        "backbone": nn.Identity(),
+    },
+    base=Net,
+)
 
 
 def test_phases_beyond_those_that_are_traced_count_as_the_nearest() -> None:

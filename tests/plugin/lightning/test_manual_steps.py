@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from builders.lightning_modules import Critic
 from trainfare import TrainingJob, trace_job
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile
@@ -35,30 +36,6 @@ class Accumulates(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         return torch.optim.AdamW(self.parameters())
-
-
-class Critic(pl.LightningModule):
-    """A critic that steps in every batch, and a generator that steps in some."""
-
-    def __init__(self, every: int = 5, offset: int = 0) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.critic, self.generator = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.every, self.offset = every, offset
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> None:
-        generator, critic = self.optimizers()  # type: ignore[misc]
-        self._step(critic, self.critic(batch))
-        if batch_idx % self.every == self.offset:
-            self._step(generator, self.generator(batch))
-
-    def _step(self, optimizer: Any, output: Tensor) -> None:
-        optimizer.zero_grad()
-        self.manual_backward(output.square().mean())
-        optimizer.step()
-
-    def configure_optimizers(self) -> Any:
-        return [torch.optim.Adam(self.generator.parameters()), torch.optim.Adam(self.critic.parameters())]
 
 
 def traced(module: Any, **changes: Any) -> JobProfile:
@@ -91,7 +68,7 @@ def test_a_generator_that_steps_rarely_is_added_by_its_share(offset: int) -> Non
     assert profile.step_flops == pytest.approx((1 + 1 / 5) * 2 * LINEAR, abs=2)
     parameters = WIDTH * WIDTH + WIDTH
     assert profile.optimizer.state_bytes == 2 * (2 * 4 * parameters + 2 * 4)
-    both = traced(lambda: Critic(1, 0))
+    both = traced(lambda: Critic(1))
     assert updated_bytes(profile) == pytest.approx(
         0.8 * updated_bytes(both) / 2 + 0.2 * updated_bytes(both), rel=1e-3
     )
@@ -124,9 +101,9 @@ class Alternates(Critic):
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
         generator, critic = self.optimizers()  # type: ignore[misc]
         if batch_idx % 2:
-            self._step(critic, self.critic(batch))
+            self.update(critic, self.critic(batch))
         else:
-            self._step(generator, self.generator(batch).relu() @ batch.T)
+            self.update(generator, self.generator(batch).relu() @ batch.T)
 
 
 def test_optimizers_that_take_turns_have_halves() -> None:
