@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from functools import partial
 
 import pytest
 
+from builders.cli import run_python
 from builders.facts import fact
 from trainfare_core.run_cost_facts import Amount, Fact, Unknown
 from trainfare_core.run_cost_facts.table import choose
@@ -77,9 +77,7 @@ def test_doubt_is_carried_into_the_answer() -> None:
     assert (answer.weak, answer.weak_because) == (True, "it is marketing")
 
 
-def run(code: str) -> None:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+run = partial(run_python, "-c", check=True)
 
 
 def test_the_table_is_read_once_on_the_first_lookup() -> None:
