@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from trainfare_core.job_profile import (
@@ -132,6 +133,13 @@ def gpt_profile(**overrides: Any) -> JobProfile:
         "plan": RunPlan(optimizer_steps=100_000, checkpoint_bytes=12 * parameters),
     }
     return JobProfile(**{**fields, **overrides})
+
+
+def write_profile(folder: Path, profile: JobProfile, name: str = "job.json") -> str:
+    """Write a profile as a file of a folder and return its path."""
+    path = folder / name
+    path.write_text(profile.to_json(), encoding="utf-8")
+    return str(path)
 
 
 def _resnet50(batch: int, dtype: str) -> tuple[tuple[OperationGroup, ...], int, int]:

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 
+from builders.cli import CliResult, capture_main, run_cli, run_python
 from builders.profiles import profile
-from trainfare.cli import app_of, main
+from trainfare.cli import app_of
 from trainfare_core.errors import NothingFitsError
 
 SCHEMAS = Path(__file__).parents[3] / "docs" / "schema"
-
-
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "trainfare", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -31,29 +25,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended in this process: its exit code, and what it wrote to stdout and stderr."""
-
-    code: object
-    output: str
-    errors: str
-
-
 @pytest.fixture
 def end_of(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Ended]:
+) -> Callable[..., CliResult]:
     """Run a command in the folder and return how it ended."""
-
-    def end(*arguments: str) -> Ended:
-        monkeypatch.chdir(folder)
-        with pytest.raises(SystemExit) as stop:
-            main(list(arguments))
-        captured = capsys.readouterr()
-        return Ended(stop.value.code, captured.out, captured.err)
-
-    return end
+    monkeypatch.chdir(folder)
+    return partial(capture_main, capsys)
 
 
 @pytest.mark.parametrize(
@@ -79,19 +57,19 @@ def end_of(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
-def test_exit_code(arguments: list[str], code: int, end_of: Callable[..., Ended]) -> None:
+def test_exit_code(arguments: list[str], code: int, end_of: Callable[..., CliResult]) -> None:
     """Each way to end has its code, and an error is one line on stderr without a traceback."""
     ended = end_of(*arguments)
-    assert ended.code == code, ended.output + ended.errors
-    assert "Traceback" not in ended.errors
+    assert ended.exit_code == code, ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3])
 def test_a_process_ends_with_the_code(code: int, folder: Path) -> None:
     """What `main` raises is what a shell sees."""
     usd = {0: "100000", 1: "0.01", 2: "-1", 3: "0.000001"}[code]
-    done = run("recommend" if code == 3 else "check", "job.json", "--max-usd", usd, cwd=folder)
-    assert done.returncode == code, done.stdout + done.stderr
+    done = run_cli("recommend" if code == 3 else "check", "job.json", "--max-usd", usd, cwd=folder)
+    assert done.exit_code == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -105,8 +83,8 @@ main()
 
 def test_a_process_ends_without_collecting_what_it_imported(folder: Path) -> None:
     """The interpreter's last collections pass over nearly all objects: they take a seventh of a short command."""
-    command = [sys.executable, "-c", OBJECTS_AT_EXIT, "predict", "job.json", "--on", "H100-SXM-80GB"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    arguments = ("predict", "job.json", "--on", "H100-SXM-80GB")
+    done = run_python("-c", OBJECTS_AT_EXIT, *arguments, cwd=folder, check=True)
     collected, passed_over = map(int, done.stdout.splitlines()[-1].split())
     assert collected < passed_over
 
@@ -122,13 +100,13 @@ def test_a_process_ends_without_collecting_what_it_imported(folder: Path) -> Non
     ],
 )
 def test_json_satisfies_its_published_schema(
-    arguments: list[str], schema: str, end_of: Callable[..., Ended]
+    arguments: list[str], schema: str, end_of: Callable[..., CliResult]
 ) -> None:
     """What a command prints with --format json is one document of the schema in docs/schema."""
     ended = end_of(*arguments, "--format", "json")
-    assert ended.code == 0, ended.errors
+    assert ended.exit_code == 0, ended.stderr
     published = json.loads((SCHEMAS / schema).read_text(encoding="utf-8"))
-    Draft202012Validator(published).validate(json.loads(ended.output))
+    Draft202012Validator(published).validate(json.loads(ended.stdout))
 
 
 def test_nothing_within_the_budget_is_a_typed_error(folder: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from builders.profiles import gpt_profile
-from trainfare.cli import main
+from builders.cli import run_main
+from builders.profiles import gpt_profile, write_profile
 from trainfare_core.policy.budget_check import BudgetCheck
 from trainfare_core.ranking.alternatives.why_not import WhyNot
 from trainfare_core.recommendation import ModelSplit, Recommendation
@@ -20,17 +20,13 @@ CHANGE = "It changes the script's plan: "
 @pytest.fixture
 def job(tmp_path: Path) -> str:
     """A profile of a decoder of 5 billion parameters, a batch of one: sharding it over devices needs more samples."""
-    path = tmp_path / "job.json"
     one = gpt_profile(layers=24, width=4096, heads=32, sequence=2048, batch_size=1, checkpointing=True)
-    path.write_text(one.to_json(), encoding="utf-8")
-    return str(path)
+    return write_profile(tmp_path, one)
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
     """Return what a command prints; of text for people, with lines joined and Markdown's escapes removed."""
-    with pytest.raises(SystemExit) as stop:
-        main([*arguments])
-    assert (stop.value.code or 0) == code
+    assert run_main(*arguments) == code
     printed = capsys.readouterr().out
     return printed if "json" in arguments else " ".join(printed.split()).replace("\\", "")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from builders.aws_server import AwsServer, aws_environment, aws_server
-from trainfare.cli import main
+from builders.cli import run_main
 from trainfare.prices.quota_file import read_quotas
 
 pytest.importorskip("boto3", reason="AWS accounts are asked by boto3")
@@ -23,19 +23,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsServer]:
         yield one
 
 
-def code_of(*arguments: str) -> object:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    return ended.value.code
-
-
 def test_the_file_is_one_that_a_ranking_takes(
     server: AwsServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The quotas of the account, those of regions without prices left out; machines above them are rejected."""
     monkeypatch.setenv("TRAINFARE_AWS_REGIONS", "us-east-1,mx-central-1")
     out = tmp_path / "quotas.toml"
-    assert code_of("prices", "quotas", "--provider", "aws", "--provider", "azure", "-o", str(out)) == 0
+    assert run_main("prices", "quotas", "--provider", "aws", "--provider", "azure", "-o", str(out)) == 0
     said = capsys.readouterr().err
     assert "azure: set AZURE_SUBSCRIPTION_ID" in said  # one cloud without an account does not end the others
     assert "no price of aws:mx-central-1 is known: its quotas are left out" in said
@@ -56,7 +50,7 @@ def test_the_file_is_one_that_a_ranking_takes(
         "--accelerator",
         "A100-SXM-40GB",
     )
-    assert code_of("recommend", str(job), *asked, "--purchase", "spot") == 3
+    assert run_main("recommend", str(job), *asked, "--purchase", "spot") == 3
     shown = " ".join(capsys.readouterr().out.split())
     assert re.search(r"1 machine takes 96 vCPUs, your quota of \S*p4d.* in us-east-1 is 0", shown)
 
@@ -70,10 +64,10 @@ def test_without_an_account_it_says_what_is_missing(
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    assert code_of("prices", "quotas", "--provider", "aws") == 3
+    assert run_main("prices", "quotas", "--provider", "aws") == 3
     assert "aws: there are no AWS credentials, and quotas belong to an account" in capsys.readouterr().err
     monkeypatch.delenv("AZURE_SUBSCRIPTION_ID", raising=False)
-    assert code_of("prices", "quotas", "--provider", "azure") == 3
+    assert run_main("prices", "quotas", "--provider", "azure") == 3
     assert (
         "azure: set AZURE_SUBSCRIPTION_ID to read the quotas of virtual machines" in capsys.readouterr().err
     )
@@ -81,5 +75,5 @@ def test_without_an_account_it_says_what_is_missing(
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", "/nonexistent")
     monkeypatch.setenv("NO_GCE_CHECK", "true")
-    assert code_of("prices", "quotas", "--provider", "gcp") == 3
+    assert run_main("prices", "quotas", "--provider", "gcp") == 3
     assert "gcp: there is no sign-in to Google Cloud" in capsys.readouterr().err

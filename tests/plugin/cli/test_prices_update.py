@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from builders.cli import run_main
 from builders.offers import book_of, offer_row, shipped_on, table
-from trainfare.cli import main
 from trainfare.cli.prices_update import update_table
 from trainfare.cli.prices_verify import verify_table
 from trainfare.prices.lock import LockHeader, lock_text
@@ -167,9 +167,7 @@ def test_plugins_that_cannot_be_fetched_are_left_out_and_unknown_ones_named(tmp_
 
 def test_the_command_refuses_unknown_clouds(capsys: pytest.CaptureFixture[str]) -> None:
     """The error comes before any request is sent."""
-    with pytest.raises(SystemExit) as end:
-        main(["prices", "update", "--provider", "narnia"])
-    assert end.value.code == 2
+    assert run_main("prices", "update", "--provider", "narnia") == 2
     assert "its prices cannot be fetched" in capsys.readouterr().err
 
 
@@ -180,9 +178,8 @@ def test_progress_is_on_standard_error_and_not_with_json(
     monkeypatch.delenv("TRAINFARE_GCP_API_KEY", raising=False)
     told: dict[str, tuple[str, str]] = {}
     for form in ("table", "json"):
-        with pytest.raises(SystemExit) as end:
-            main(["prices", "update", "--provider", "gcp", "--cache", str(tmp_path), "--format", form])
-        assert not end.value.code
+        asked = ("--provider", "gcp", "--cache", tmp_path, "--format", form)
+        assert run_main("prices", "update", *asked) == 0
         told[form] = capsys.readouterr()
     assert told["table"][1].splitlines() == ["gcp: asking for prices", "gcp: checking them", "gcp: done"]
     assert told["table"][0].startswith("gcp: not asked: prices need an API key: set TRAINFARE_GCP_API_KEY")
@@ -242,17 +239,13 @@ def test_the_commands_end_with_the_documented_codes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """0 where all is sound, 3 where something is not; JSON stands alone on standard output."""
-    with pytest.raises(SystemExit) as end:
-        main(["prices", "verify", "--cache", str(tmp_path), "--format", "json"])
-    assert not end.value.code
+    assert run_main("prices", "verify", "--cache", tmp_path, "--format", "json") == 0
     answer = PricesVerification.model_validate_json(capsys.readouterr().out)
     assert {"snapshot": 6474, "other_clouds": 148}.items() <= {
         one.name: one.rows for one in answer.lists
     }.items()
     (tmp_path / "aws.parquet").write_bytes(b"PAR1")
-    with pytest.raises(SystemExit) as end:
-        main(["prices", "verify", "--cache", str(tmp_path)])
-    assert end.value.code == 3
+    assert run_main("prices", "verify", "--cache", tmp_path) == 3
     assert "aws: NOT SOUND" in capsys.readouterr().out
 
 
