@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from builders.lightning_modules import MeterHarness, quiet, trainer
-from trainfare import TrainingJob, trace_job
+from builders.jobs import job
+from builders.lightning_modules import MeterHarness, lightning_module, quiet, trainer, update_by
+from trainfare import trace_job
 from trainfare_core.job_profile import OperationGroup
 
 pytestmark = quiet
@@ -22,19 +21,15 @@ pytestmark = quiet
 BATCH, TOKENS, WIDTH, STEPS = 2, 16, 32, 4
 
 
-class Block(pl.LightningModule):
-    """An encoder block with a head: attention, normalisation, products and AdamW."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.block = nn.TransformerEncoderLayer(WIDTH, 4, 64, batch_first=True, dropout=0.0)
-        self.head = nn.Linear(WIDTH, 10)
-
-    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
-        return self.head(self.block(batch)).square().mean()
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.AdamW(self.parameters(), foreach=False)
+Block = lightning_module(
+    lambda self, batch, index: self.head(self.block(batch)).square().mean(),
+    update_by(torch.optim.AdamW, foreach=False),
+    lambda: {
+        "block": nn.TransformerEncoderLayer(WIDTH, 4, 64, batch_first=True, dropout=0.0),
+        "head": nn.Linear(WIDTH, 10),
+    },
+)
+"""An encoder block with a head: attention, normalisation, products and AdamW."""
 
 
 class FakeWeightsStay(SingleDeviceStrategy):
@@ -71,15 +66,9 @@ def test_a_fake_fit_runs_the_traced_operations(tmp_path: Path, accumulate: int) 
             tmp_path, meter, max_epochs=1, strategy=FakeWeightsStay("cpu"), accumulate_grad_batches=accumulate
         )
         fit.fit(Block(), FakeBatches())
-    job = TrainingJob(
-        module=Block,
-        batch=lambda: torch.randn(BATCH, TOKENS, WIDTH),
-        batch_size=BATCH,
-        max_steps=STEPS,
-        precision="32-true",
-        accumulate_grad_batches=accumulate,
-    )
-    fitted, traced = harness.profile, trace_job(job)
+    batch = lambda: torch.randn(BATCH, TOKENS, WIDTH)  # noqa: E731
+    described = job(Block, batch, BATCH, max_steps=STEPS, accumulate_grad_batches=accumulate)
+    fitted, traced = harness.profile, trace_job(described)
     assert fit.global_step == STEPS // accumulate
     # Lightning copies the loss, one number a micro-batch, for its own records; so the loss is read.
     ours, theirs = ([_without_share(one) for one in each.operations] for each in (traced, fitted))

@@ -12,6 +12,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from builders.lightning_modules import lightning_module, update_by
 from trainfare import TrainingJob, trace_job
 from trainfare.fake_step.fake_build import BuildMode
 from trainfare.trace import StepTrace
@@ -36,16 +37,12 @@ class _Recurrent(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-class _Layers(pl.LightningModule):
-    def __init__(self) -> None:
-        cast("Any", super()).__init__()
-        self.layers = nn.Sequential(nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 64))
-
-    def training_step(self, batch: torch.Tensor, _index: int) -> torch.Tensor:
-        return self.layers(batch).sum()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+_Layers = lightning_module(
+    lambda self, batch, index: self.layers(batch).sum(),
+    update_by(torch.optim.SGD, lr=0.1, momentum=0.9),
+    lambda: {"layers": nn.Sequential(nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 64))},
+    base=pl.LightningModule,
+)
 
 
 def _job(precision: str) -> TrainingJob:
