@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builders.cli import run_main
 from builders.offers import book_of, offer_row, small_market
 from builders.processes import HANG_S
-from builders.profiles import gpt_profile
-from trainfare.cli import main
+from builders.profiles import gpt_profile, write_profile
 from trainfare.prices.lock import LockHeader, lock_text, read_lock
 from trainfare_core.errors import PriceLockError
 from trainfare_core.prices.book import PriceBook
@@ -30,12 +30,6 @@ def write(folder: Path, text: str) -> Path:
     path = folder / "trainfare.lock"
     path.write_bytes(text.encode())
     return path
-
-
-def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as end:
-        main(arguments)
-    return 0 if end.value.code is None else int(str(end.value.code))
 
 
 def test_a_lock_gives_its_prices_back(tmp_path: Path) -> None:
@@ -163,9 +157,7 @@ def test_no_file_and_no_prices_are_said(tmp_path: Path) -> None:
 
 @pytest.fixture
 def job(tmp_path: Path) -> str:
-    path = tmp_path / "job.json"
-    path.write_text(gpt_profile(batch_size=32).to_json(), encoding="utf-8")
-    return str(path)
+    return write_profile(tmp_path, gpt_profile(batch_size=32))
 
 
 def test_a_repository_decides_with_its_lock_alone(
@@ -174,26 +166,26 @@ def test_a_repository_decides_with_its_lock_alone(
     """Lock, then recommend, check and offers with it: only what was locked is known, and the answer names the lock."""
     lock = str(tmp_path / "trainfare.lock")
     wanted = ("--provider", "aws", "--purchase", "on_demand", "--region", "us-east-1")
-    assert run("prices", "lock", *wanted, "--as-of", "2026-11-24", "-o", lock) == 0
+    assert run_main("prices", "lock", *wanted, "--as-of", "2026-11-24", "-o", lock) == 0
     assert "commit it" in capsys.readouterr().out
-    assert run("recommend", job, "--lock", lock, "--format", "json") == 0
+    assert run_main("recommend", job, "--lock", lock, "--format", "json") == 0
     answer = json.loads(capsys.readouterr().out)
     assert {option["provider"] for option in answer["options"]} == {"aws"}
     assert {option["region"] for option in answer["options"]} == {"us-east-1"}
     assert any("locked on 2026-11-24" in line for line in answer["assumptions"])
-    assert run("recommend", job, "--format", "json", *wanted) == 0
+    assert run_main("recommend", job, "--format", "json", *wanted) == 0
     unlocked = json.loads(capsys.readouterr().out)
     facts = ("instance_type", "run_usd", "run_hours", "price_observed_on", "price_source")
     first, second = (
         [[option[name] for name in facts] for option in one["options"]] for one in (answer, unlocked)
     )
     assert first == second
-    assert run("check", job, "--max-usd", "100000", "--lock", lock) == 0
+    assert run_main("check", job, "--max-usd", "100000", "--lock", lock) == 0
     assert "locked on 2026-11-24" in capsys.readouterr().out
-    assert run("offers", "--lock", lock, "--format", "json") == 0
+    assert run_main("offers", "--lock", lock, "--format", "json") == 0
     capsys.readouterr()
-    assert run("offers", "--lock", lock, "--provider", "azure") == 2
-    assert run("prices", "status", "--lock", lock) == 0
+    assert run_main("offers", "--lock", lock, "--provider", "azure") == 2
+    assert run_main("prices", "status", "--lock", lock) == 0
 
 
 def test_a_damaged_lock_stops_every_command(
@@ -207,7 +199,7 @@ def test_a_damaged_lock_stops_every_command(
         ("offers",),
         ("prices", "status"),
     ):
-        assert run(*command, "--lock", lock) == 2
+        assert run_main(*command, "--lock", lock) == 2
         captured = capsys.readouterr()
         assert captured.out == ""
         assert "damaged or was edited" in captured.err
@@ -234,9 +226,9 @@ def test_past_the_limit_it_warns_or_fails_as_configured(
     """The limit in the lock decides unless the command names another; a warning leaves the answer alone."""
     lock = str(tmp_path / "trainfare.lock")
     narrow = ("--accelerator", "B300-SXM-288GB", "--purchase", "on_demand")  # of 2026-07-20
-    assert run("prices", "lock", *narrow, *locked, "-o", lock) == 0
+    assert run_main("prices", "lock", *narrow, *locked, "-o", lock) == 0
     capsys.readouterr()
-    assert run("offers", "--lock", lock, "--as-of", "2026-11-24", *asked) == code
+    assert run_main("offers", "--lock", lock, "--as-of", "2026-11-24", *asked) == code
     captured = capsys.readouterr()
     if code:
         assert captured.out == ""
@@ -251,17 +243,17 @@ def test_an_existing_file_is_not_overwritten_unasked(
     """--replace writes over a lock, whole or damaged, and never over something else."""
     path = tmp_path / "trainfare.lock"
     one = ("prices", "lock", "--accelerator", "TPU-v5p", "-o", str(path))
-    assert run(*one) == 0
-    assert run(*one) == 2
-    assert run(*one, "--replace") == 0
+    assert run_main(*one) == 0
+    assert run_main(*one) == 2
+    assert run_main(*one, "--replace") == 0
     write(tmp_path, path.read_text()[:-5])
-    assert run(*one, "--replace") == 0
+    assert run_main(*one, "--replace") == 0
     path.write_text("my notes")
-    assert run(*one, "--replace") == 2
+    assert run_main(*one, "--replace") == 2
     assert path.read_text() == "my notes"
     assert "is not a price lock" in capsys.readouterr().err
-    assert run("prices", "lock", "-o", str(tmp_path / "no" / "trainfare.lock")) == 2
-    assert run("prices", "lock", "--provider", "awz", "-o", str(tmp_path / "x.lock")) == 2
+    assert run_main("prices", "lock", "-o", str(tmp_path / "no" / "trainfare.lock")) == 2
+    assert run_main("prices", "lock", "--provider", "awz", "-o", str(tmp_path / "x.lock")) == 2
 
 
 def test_same_commit_and_lock_same_bytes_anywhere(

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from builders.cli import run_main
 from builders.offers import book_of, offer_row
-from builders.profiles import gpt_profile
-from trainfare.cli import main
+from builders.profiles import gpt_profile, write_profile
 from trainfare.cli.options import moment
 from trainfare.prices.lock import LockHeader
 from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings, load_prices
@@ -189,15 +189,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     )
     book = book_of(row, origin="aws")
     assert BookCache().write("aws", book.frame, BookFacts(fetched_at=NOW, intakes=book.intakes))
-    path = tmp_path / "job.json"
-    path.write_text(gpt_profile(batch_size=32).to_json(), encoding="utf-8")
-    return str(path)
-
-
-def ended(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as end:
-        main(arguments)
-    return 0 if end.value.code is None else int(str(end.value.code))
+    return write_profile(tmp_path, gpt_profile(batch_size=32))
 
 
 AWS = ("--provider", "aws", "--region", "us-east-1", "--purchase", "on_demand")
@@ -224,13 +216,13 @@ def test_commands_hold_old_live_prices_back(
 ) -> None:
     """Fresh, stale, and not ranked: by the hour, with the age beside the total, and whatever the clock says."""
     for command in (("recommend", kept, "--details"), ("check", kept, "--max-usd", "1000000")):
-        assert ended(*command, *AWS, "--as-of", as_of) == code
+        assert run_main(*command, *AWS, "--as-of", as_of) == code
         captured = capsys.readouterr()
         if code:
             assert captured.out == ""
             assert "aws/ec2" in captured.err
             assert "--allow-stale" in captured.err
-            assert ended(*command, *AWS, "--as-of", as_of, "--allow-stale") == 0
+            assert run_main(*command, *AWS, "--as-of", as_of, "--allow-stale") == 0
             assert "warning: live prices of aws/ec2" in capsys.readouterr().err
             record_property("{} answers refused for the age of a price until --allow-stale", 1)
         else:
@@ -244,10 +236,10 @@ def test_an_old_list_stops_only_the_cloud_that_it_is_of(
 ) -> None:
     """Azure is ranked from the snapshot, and the prices of AWS can be read, with their age."""
     late = ("--as-of", "2027-11-24")
-    assert ended("recommend", kept, "--provider", "azure", *late) == 0
+    assert run_main("recommend", kept, "--provider", "azure", *late) == 0
     capsys.readouterr()
-    assert ended("offers", *AWS, "--service", "ec2", *late) == 0
+    assert run_main("offers", *AWS, "--service", "ec2", *late) == 0
     assert "365 days" in capsys.readouterr().out
-    assert ended("prices", "status", *late) == 0
+    assert run_main("prices", "status", *late) == 0
     assert "aws, fetched 2026-11-24T12:00:00Z" in capsys.readouterr().out
-    assert ended("prices", "verify") == 0
+    assert run_main("prices", "verify") == 0
