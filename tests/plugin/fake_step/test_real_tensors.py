@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
 from builders.jobs import BATCH, WIDTH, Cnn, Lstm, Tiny, Transformer, job, tiny_batch, with_step
+from builders.lightning_modules import lightning_module
 from trainfare.fake_step import trace_job
 from trainfare.fake_step.real_tensors import RealTensors
 from trainfare.job import RealLimits
@@ -144,10 +145,7 @@ def test_lbfgs_runs_as_often_as_it_does() -> None:
 
 def test_packed_sequences() -> None:
     """An LSTM over packed rows counts the rows that are there."""
-
-    class Packed(Lstm):
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            return self.rnn(batch)[0].data.mean()  # type: ignore[no-any-return]
+    Packed = lightning_module(lambda self, batch, index: self.rnn(batch)[0].data.mean(), base=Lstm)
 
     rows = Lstm().rnn.input_size if hasattr(Lstm(), "rnn") else 0
     assert rows
