@@ -10,8 +10,8 @@ from datetime import date, datetime, timezone
 
 import pytest
 
+from builders.cli import capture_main
 from builders.offers import book_of, offer_row, small_market
-from trainfare.cli import main
 from trainfare.cli.options import moment
 from trainfare.report.offers import offers_csv, offers_table
 from trainfare.report.price_status import status_table
@@ -27,10 +27,8 @@ HOSTILE = "p4d\x1b[31m.evil\x07\u202e\nrow [bold]x[/bold] \x9b2J"
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     """Run the real command line and return its exit code, standard output and standard error."""
-    with pytest.raises(SystemExit) as end:
-        main(arguments)
-    out, err = capsys.readouterr()
-    return (0 if end.value.code is None else int(str(end.value.code))), out, err
+    result = capture_main(capsys, *arguments)
+    return result.exit_code, result.stdout, result.stderr
 
 
 def test_table_shows_price_date_source_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
