@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -17,7 +16,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from trainfare import TrainingJob, trace_job
+from builders.jobs import job
+from builders.lightning_modules import lightning_module, update_by
+from trainfare import trace_job
 from trainfare.trace import StepTrace
 from trainfare_core.job_profile import MemoryFacts, MemoryMoment
 from trainfare_core.prediction.memory.peak import MemoryParts, memory_parts
@@ -81,26 +82,18 @@ def images() -> torch.Tensor:
     return torch.randn(16, 3, 64, 64)
 
 
-class Encoder(pl.LightningModule):
-    """The encoder blocks as a job."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = blocks()
-
-    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
-        return self.net(batch).square().mean()
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.AdamW(self.parameters(), foreach=False)
+Encoder = lightning_module(
+    lambda self, batch, index: self.net(batch).square().mean(),
+    update_by(torch.optim.AdamW, foreach=False),
+    lambda: {"net": blocks()},
+)
+"""The encoder blocks as a job."""
 
 
 def ours(world: int, batch: int = BATCH) -> MemoryParts:
     """Return the plan for this number of devices, sharded where there are several."""
-    job = TrainingJob(
-        module=Encoder, batch=lambda: words(batch), batch_size=batch, max_steps=10, precision="32-true"
-    )
-    return memory_parts(trace_job(job), np.ones(1), np.array([float(world)]), np.array([world > 1]))
+    profile = trace_job(job(Encoder, lambda: words(batch), batch))
+    return memory_parts(profile, np.ones(1), np.array([float(world)]), np.array([world > 1]))
 
 
 def tensors_bytes(parts: MemoryParts) -> float:
@@ -235,8 +228,7 @@ def test_a_rank_of_fsdp_holds_what_the_tracker_measures(ranks: Any) -> None:
 
 def test_a_larger_batch_scales_activations_and_not_gradients() -> None:
     """The profile of one batch, at 16 times its micro-batch, holds what a trace of 16 times as many samples holds."""
-    job = TrainingJob(module=Encoder, batch=words, batch_size=BATCH, max_steps=10, precision="32-true")
-    scaled = memory_parts(trace_job(job), np.array([16.0]), np.ones(1), np.array([False]))
+    scaled = memory_parts(trace_job(job(Encoder, words)), np.array([16.0]), np.ones(1), np.array([False]))
     assert tensors_bytes(scaled) == pytest.approx(tensors_bytes(ours(1, 16 * BATCH)), rel=0.001)
 
 
