@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trainfare.cli import main
+from builders.cli import capture_main, run_python
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def ask(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     """Run the command in this process; exit codes 0 and 3 are valid."""
-    code = 0
-    try:
-        main(["strategy", *arguments, "--format", "json"])
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    assert code in (0, 3)
-    return json.loads(capsys.readouterr().out)
+    result = capture_main(capsys, "strategy", *arguments, "--format", "json")
+    assert result.exit_code in (0, 3)
+    return json.loads(result.stdout)
 
 
 def test_the_vision_example_gives_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,14 +43,7 @@ def test_the_vision_pilots_are_recorded_and_ranked(
 ) -> None:
     """Two real runs on digits: the whole network is ahead of a head on random features."""
     code = "import sys, warnings; warnings.simplefilter('ignore'); sys.path.insert(0, sys.argv[1]); import strategy_vision as e; e.main(1, 'runs')"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(EXAMPLES)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_python("-c", code, EXAMPLES, cwd=tmp_path, check=True)
     curves = sorted(str(path) for path in tmp_path.glob("runs/*/trainfare-curve.json"))
     assert len(curves) == 2
     report = ask(capsys, "--pilot", *curves, "--metric", "val_accuracy")

@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from builders.cli import run_python
 from builders.offers import book_of, offer_row, small_market
 from trainfare_core.errors import InputError
 from trainfare_core.prices.facts import Intake, ReasonCount
@@ -36,16 +37,9 @@ def fill(cache: BookCache, name: str = "aws", **row: Any) -> pl.DataFrame:
 
 
 def run(*words: str) -> dict[str, Any]:
-    result = subprocess.run(
-        [sys.executable, str(WORKER), *words],
-        env={**os.environ, "PYTHONPATH": WORKER_PATH, "PYTHONWARNINGS": "error"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    found: dict[str, Any] = json.loads(result.stdout)
-    return {**found, "stderr": result.stderr}
+    environment = {"PYTHONPATH": WORKER_PATH, "PYTHONWARNINGS": "error"}
+    result = run_python(WORKER, *words, environment=environment, check=True)
+    return {**json.loads(result.stdout), "stderr": result.stderr}
 
 
 @pytest.fixture
