@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from builders.cli import CliResult, run_cli, run_python
 from builders.target_files import JOB, TWO_LAYERS
 from trainfare.methods.step_change import StepChange
 from trainfare.user_process import ProcessLimits, TracedTarget, TraceStore
@@ -44,14 +44,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
-def trainfare(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "trainfare", *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+def trainfare(*arguments: str) -> CliResult:
+    return run_cli(*arguments, environment={"PYTHONPATH": os.pathsep.join(sys.path)}, check=True)
 
 
 def test_a_second_command_traces_nothing(project: Path) -> None:
@@ -61,13 +55,7 @@ def test_a_second_command_traces_nothing(project: Path) -> None:
     second = trainfare("profile", f"{project / 't.py'}:job")
     assert "traced now" not in second.stderr
     assert second.stdout == first.stdout
-    done = subprocess.run(
-        [sys.executable, "-c", NO_TORCH],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_python("-c", NO_TORCH, environment={"PYTHONPATH": os.pathsep.join(sys.path)}, check=True)
     assert done.stdout.splitlines()[-1] == "False False"
     assert "traced now" not in done.stderr
     assert "traced now" in trainfare("profile", "t.py:job", "--no-cache").stderr
