@@ -7,21 +7,23 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from builders.lightning_modules import lightning_module
 from trainfare.trace import StepTrace
 from trainfare_core.job_profile import POINTWISE_KINDS, OperationGroup
 
 ROWS, WIDTH = 32, 64
 
 
-class Chain(nn.Module):
-    """Two products with three pointwise operations between them."""
+def product(out: int = WIDTH) -> nn.Linear:
+    return nn.Linear(WIDTH, out, bias=False)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(WIDTH, WIDTH, bias=False), nn.Linear(WIDTH, WIDTH, bias=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.second(self.first(x).mul(2.0).tanh().add(1.0))
+Chain = lightning_module(
+    layers=lambda: {"first": product(), "second": product()},
+    base=nn.Module,
+    forward=lambda self, x: self.second(self.first(x).mul(2.0).tanh().add(1.0)),
+)
+"""Two products with three pointwise operations between them."""
 
 
 def shares(trace: StepTrace, phase: str) -> dict[str, float | None]:
@@ -52,16 +54,12 @@ def test_backward_is_a_chain_of_its_own() -> None:
     assert backward["aten.mul"] == 0.5, "the product of the weight's gradient reads it"
 
 
-class Residual(nn.Module):
-    """A sum that is read beside a product and after it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner, self.head = nn.Linear(WIDTH, WIDTH, bias=False), nn.Linear(WIDTH, 1, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        stream = x * 2.0
-        return self.head(stream - self.inner(stream))
+Residual = lightning_module(
+    layers=lambda: {"inner": product(), "head": product(1)},
+    base=nn.Module,
+    forward=lambda self, x: self.head((stream := x * 2.0) - self.inner(stream)),
+)
+"""A sum that is read beside a product and after it."""
 
 
 def test_a_value_that_waits_for_a_product_is_written_and_read_again() -> None:
@@ -71,12 +69,10 @@ def test_a_value_that_waits_for_a_product_is_written_and_read_again() -> None:
     assert forward["aten.sub"] == 1.0
 
 
-class Late(Residual):
-    """The same with the earlier value as the second operand."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        stream = x * 2.0
-        return self.head(self.inner(stream) - stream)
+Late = lightning_module(
+    base=Residual, forward=lambda self, x: self.head(self.inner(stream := x * 2.0) - stream)
+)
+"""The same with the earlier value as the second operand."""
 
 
 def test_the_latest_operand_decides_when_a_kernel_starts() -> None:
@@ -85,11 +81,8 @@ def test_the_latest_operand_decides_when_a_kernel_starts() -> None:
     assert forward["aten.sub"] == 1.0
 
 
-class Beside(Residual):
-    """The earlier value is no operand of the product: only the later operation reads it."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.inner(x) - x * 2.0)
+Beside = lightning_module(base=Residual, forward=lambda self, x: self.head(self.inner(x) - x * 2.0))
+"""The earlier value is no operand of the product: only the later operation reads it."""
 
 
 def test_a_value_is_written_for_an_operation_that_starts_later() -> None:
@@ -98,16 +91,12 @@ def test_a_value_is_written_for_an_operation_that_starts_later() -> None:
     assert forward["aten.sub"] == 1.0
 
 
-class TwoReaders(nn.Module):
-    """Two operations on the result of one product."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner, self.head = nn.Linear(WIDTH, WIDTH, bias=False), nn.Linear(WIDTH, 1, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        inner = self.inner(x)
-        return self.head(inner.sigmoid() * inner)
+TwoReaders = lightning_module(
+    layers=lambda: {"inner": product(), "head": product(1)},
+    base=nn.Module,
+    forward=lambda self, x: self.head((inner := self.inner(x)).sigmoid() * inner),
+)
+"""Two operations on the result of one product."""
 
 
 def test_one_kernel_reads_a_tensor_once() -> None:
@@ -119,15 +108,12 @@ def test_one_kernel_reads_a_tensor_once() -> None:
     )
 
 
-class Dropped(nn.Module):
-    """Dropout between two products."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(WIDTH, WIDTH, bias=False), nn.Linear(WIDTH, WIDTH, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.second(F.dropout(self.first(x) * 2.0, 0.5))
+Dropped = lightning_module(
+    layers=lambda: {"first": product(), "second": product()},
+    base=nn.Module,
+    forward=lambda self, x: self.second(F.dropout(self.first(x) * 2.0, 0.5)),
+)
+"""Dropout between two products."""
 
 
 def test_a_mask_of_dropout_is_kept_for_backward() -> None:
@@ -141,16 +127,17 @@ def test_a_mask_of_dropout_is_kept_for_backward() -> None:
     assert 0.5 < backward["aten.native_dropout_backward"] < 1.0, "the next operation is of the same kernel"
 
 
-class Normalised(nn.Module):
-    """A norm whose result the next operation of its kernel reads, and backward."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.norm = nn.Linear(WIDTH, WIDTH, bias=False), nn.LayerNorm(WIDTH)
-        self.scale, self.second = nn.Parameter(torch.ones(WIDTH)), nn.Linear(WIDTH, 1, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.second(self.norm(self.first(x)) * self.scale)
+Normalised = lightning_module(
+    layers=lambda: {
+        "first": product(),
+        "norm": nn.LayerNorm(WIDTH),
+        "scale": nn.Parameter(torch.ones(WIDTH)),
+        "second": product(1),
+    },
+    base=nn.Module,
+    forward=lambda self, x: self.second(self.norm(self.first(x)) * self.scale),
+)
+"""A norm whose result the next operation of its kernel reads, and backward."""
 
 
 def test_backward_reads_the_result_of_a_norm_and_computes_no_norm_again() -> None:
@@ -176,16 +163,12 @@ def test_a_chain_that_runs_again_reads_its_input_again() -> None:
     assert again["aten.tanh"] == 0.0, "backward computes it again"
 
 
-class Biased(nn.Module):
-    """A bias, whose gradient is a sum over rows."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.bias = nn.Linear(WIDTH, WIDTH, bias=False), nn.Parameter(torch.zeros(WIDTH))
-        self.second = nn.Linear(WIDTH, 1, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.second((self.first(x) + self.bias).tanh())
+Biased = lightning_module(
+    layers=lambda: {"first": product(), "bias": nn.Parameter(torch.zeros(WIDTH)), "second": product(1)},
+    base=nn.Module,
+    forward=lambda self, x: self.second((self.first(x) + self.bias).tanh()),
+)
+"""A bias, whose gradient is a sum over rows."""
 
 
 def test_a_sum_over_rows_reads_the_gradient_again() -> None:
@@ -193,15 +176,12 @@ def test_a_sum_over_rows_reads_the_gradient_again() -> None:
     assert backward["aten.sum"] == 1.0
 
 
-class BiasAlone(nn.Module):
-    """A bias on the input, which has no gradient."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bias, self.second = nn.Parameter(torch.zeros(WIDTH)), nn.Linear(WIDTH, 1, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.second((x + self.bias).tanh())
+BiasAlone = lightning_module(
+    layers=lambda: {"bias": nn.Parameter(torch.zeros(WIDTH)), "second": product(1)},
+    base=nn.Module,
+    forward=lambda self, x: self.second((x + self.bias).tanh()),
+)
+"""A bias on the input, which has no gradient."""
 
 
 def test_a_gradient_is_written_for_a_sum_over_rows() -> None:
