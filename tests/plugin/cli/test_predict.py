@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from builders.profiles import gpt_profile
+from builders.profiles import gpt_profile, write_profile
 from trainfare.cli.predict import predict
 from trainfare.fake_step.profile_input import MAX_PROFILE_BYTES, read_profile
 from trainfare_core.errors import CannotTellError, ProfileError, UnknownNameError
@@ -21,9 +21,7 @@ app.command()(predict)
 @pytest.fixture
 def job_file(tmp_path: Path) -> str:
     """Return the path of a GPT's profile."""
-    path = tmp_path / "job.json"
-    path.write_text(gpt_profile(batch_size=64).to_json(), encoding="utf-8")
-    return str(path)
+    return write_profile(tmp_path, gpt_profile(batch_size=64))
 
 
 def test_the_table_has_every_part(job_file: str) -> None:
