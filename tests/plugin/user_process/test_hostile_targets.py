@@ -9,14 +9,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from builders.cli import CliResult, capture_main, run_cli
 from builders.processes import ends
 from builders.profiles import profile
-from trainfare.cli import main
 from trainfare.job import load_job
 from trainfare_core.errors import TargetError
 
@@ -41,42 +40,23 @@ OVER = ("--max-usd", "0.000001")
 """A budget that the honest job exceeds: the verdict is 1."""
 
 
-def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str, **settings: str) -> CliResult:
     """Run a command on real pipes, as a CI job does."""
-    return subprocess.run(
-        [sys.executable, "-m", "trainfare", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **settings},
-    )
+    return run_cli(*arguments, cwd=folder, environment=settings)
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended in this process."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Ended]
+Command = Callable[..., CliResult]
 
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run a command in this process; the code of its TARGET runs in one of its own all the same."""
 
-    def ran(folder: Path, *arguments: str) -> Ended:
+    def run_in(folder: Path, *arguments: str) -> CliResult:
         monkeypatch.chdir(folder)
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main(arguments)
-        return Ended(int(stop.value.code or 0), *capsys.readouterr())
+        return capture_main(capsys, *arguments)
 
-    return ran
+    return run_in
 
 
 def script(folder: Path, text: str) -> Path:
@@ -144,7 +124,7 @@ def test_code_that_gives_no_job_is_one_line_and_2(name: str, command: Command, t
     """It ends its process, or raises anything at all, while it is imported."""
     text, message = BEFORE_A_JOB[name]
     done = command(script(tmp_path, text), "check", "t.py:job", *OVER)
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert (done.exit_code, done.stdout) == (2, ""), done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [
@@ -172,7 +152,7 @@ def test_code_that_replaces_ours_is_no_verdict(
     """What is replaced is replaced in the process of the code alone: one line, bad input or a defect."""
     folder = script(tmp_path, f"{REPLACES_OURS[name]}\njob = lambda: 5\n")
     done = command(folder, arguments[0], "t.py:job", *arguments[1:])
-    assert done.returncode in (2, 4), done.stderr
+    assert done.exit_code in (2, 4), done.stderr
     assert done.stdout == ""
     assert "error: " in done.stderr
     assert "Traceback" not in done.stderr
@@ -193,7 +173,7 @@ def test_code_that_never_ends_is_stopped(
 ) -> None:
     """The limits are options, and the message names the one to raise."""
     done = command(script(tmp_path, text), "check", "t.py:job", *OVER, *settings)
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert (done.exit_code, done.stdout) == (2, ""), done.stderr
     assert message in done.stderr
     assert settings[0] in done.stderr
     assert len(done.stderr) < 2**20 + 2000
@@ -204,7 +184,7 @@ def test_code_that_never_ends_is_stopped(
 def test_a_limit_that_is_none_is_bad_usage(option: str, limit: str, command: Command, tmp_path: Path) -> None:
     """NaN would be no limit at all."""
     done = command(script(tmp_path, "raise KeyError"), "profile", "t.py:job", option, limit)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert option in done.stderr
     assert "KeyError" not in done.stderr
 
@@ -219,7 +199,7 @@ def test_memory_is_limited(tmp_path: Path) -> None:
         *OVER,
         TRAINFARE_TARGET_MEMORY_GIB="2",
     )
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert (done.exit_code, done.stdout) == (2, ""), done.stderr
     assert "raised MemoryError at t.py:1" in done.stderr
 
 
@@ -232,7 +212,7 @@ def test_a_torch_that_cannot_be_loaded_is_no_defect_of_trainfare(error: str, tmp
     (tmp_path / "torch" / "__init__.py").write_text(f"raise {error}", encoding="utf-8")
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = run(script(tmp_path, HONEST), "check", "t.py:job", *OVER, PYTHONPATH=path)
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert (done.exit_code, done.stdout) == (2, ""), done.stderr
     assert f"error: torch cannot be loaded: {error[:11]}" in done.stderr
     assert "--target-memory-gib" in done.stderr
 
@@ -252,7 +232,7 @@ open("pid", "w").write(str(sleeper.pid))
 def test_the_honest_verdict_stands_whatever_runs_beside_it(tmp_path: Path) -> None:
     """Exit handlers, threads, children and forged output change nothing: 1, one JSON document, and no process left."""
     done = run(script(tmp_path, HONEST + AFTER_A_JOB), "check", "t.py:job", *OVER, "--format", "json")
-    assert done.returncode == 1, done.stderr
+    assert done.exit_code == 1, done.stderr
     assert json.loads(done.stdout)["verdict"] == "over"
     for printed in ('{"verdict": "within"}', "a grandchild", "\ufffdred\n"):
         assert printed in done.stderr
@@ -276,7 +256,7 @@ def test_json_on_standard_output_is_one_document(command: tuple[str, ...], tmp_p
         "        return self.layer", "        print('{\"step\": 1}')\n        return self.layer"
     )
     done = run(script(tmp_path, noisy + AFTER_A_JOB), *command)
-    assert done.returncode in (0, 3), done.stderr
+    assert done.exit_code in (0, 3), done.stderr
     assert isinstance(json.loads(done.stdout), dict)
     assert done.stderr.count('{"step": 1}') >= 1
     assert "a grandchild" in done.stderr
@@ -291,7 +271,7 @@ def test_an_error_inside_torch_is_one_message(
     """A shape error in the step is exit 3, without the traceback that torch logs."""
     text = HONEST.replace("torch.zeros(4, 8)", "torch.zeros(4, 9)")
     done = command(script(tmp_path, text), arguments[0], "t.py:job", *arguments[1:])
-    assert done.returncode == 3, done.stderr
+    assert done.exit_code == 3, done.stderr
     assert bool(done.stdout) == ("strategy" in arguments)  # which says it of each strategy
     assert "Traceback" not in done.stderr
     assert "t.py:10 in training_step" in done.stderr
@@ -305,7 +285,7 @@ def test_every_command_runs_the_code_elsewhere(
 ) -> None:
     """`os._exit(0)` in a TARGET is 2 and one line in each of them."""
     done = command(script(tmp_path, "import os; os._exit(0)"), *arguments, "t.py:job")
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert (done.exit_code, done.stdout) == (2, ""), done.stderr
     assert done.stderr.endswith("error: t.py:job gave no job: it ended its process with exit code 0\n")
 
 
@@ -332,7 +312,7 @@ def test_every_command_survives_the_code(
     """What `check` is tested with above, in the commands that take their job in the same way."""
     text, message, limit = IN_EVERY_COMMAND[name]
     done = command(script(tmp_path, text), subcommand, "t.py:job", *limit)
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert (done.exit_code, done.stdout) == (2, ""), done.stderr
     assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
@@ -342,7 +322,7 @@ def test_the_base_of_a_check_is_never_run(command: Command, tmp_path: Path) -> N
     (tmp_path / "job.json").write_text(profile().to_json(), encoding="utf-8")
     folder = script(tmp_path, "import os; os._exit(0)")
     done = command(folder, "check", "job.json", "--max-usd", "1e9", "--base", "t.py:job")
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert (done.exit_code, done.stdout) == (2, ""), done.stderr
     assert "not its code: write it with: trainfare profile TARGET -o base.json" in done.stderr
 
 
@@ -372,7 +352,7 @@ def late():
     return job(Late)
 """
     done = command(script(tmp_path, HONEST + late), "strategy", "t.py:late")
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert (done.exit_code, done.stdout) == (2, ""), done.stderr
     assert "traced as it is" in done.stderr
     assert (
         done.stderr.splitlines()[-1] == "error: t.py:late gave no job: it ended its process with exit code 0"
