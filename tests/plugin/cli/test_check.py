@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from builders.profiles import gpt_profile
+from builders.cli import run_main
+from builders.profiles import gpt_profile, write_profile
 from builders.toy_market import book, in_precisions, offer_row, small_job
 from trainfare.cli import main
 from trainfare.report.budget_check import build_check
 from trainfare.report.render.lines import format_lines
 from trainfare.report.render.markdown import format_markdown
 from trainfare_core.job_profile import JobProfile
+from trainfare.report.budget_check import check_markdown, check_table
 from trainfare_core.policy.budget_check import BudgetCheck, judge
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.recommendation import Constraints
@@ -21,25 +24,13 @@ from trainfare_core.recommendation import Constraints
 DAY = date(2026, 11, 24)
 
 
-def file_of(profile: JobProfile, folder: Path) -> str:
-    path = folder / "job.json"
-    path.write_text(profile.to_json(), encoding="utf-8")
-    return str(path)
-
-
 @pytest.fixture
 def job(tmp_path: Path) -> str:
     """A profile of a small GPT on disk."""
-    return file_of(gpt_profile(batch_size=32), tmp_path)
+    return write_profile(tmp_path, gpt_profile(batch_size=32))
 
 
-def run(*arguments: str) -> int:
-    """Run the command line in this process and return its exit code."""
-    try:
-        main(["check", *arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+run = partial(run_main, "check")
 
 
 def answer_of(capsys: pytest.CaptureFixture[str]) -> BudgetCheck:
@@ -122,14 +113,14 @@ def test_between_ends_with_three(job: str, capsys: pytest.CaptureFixture[str]) -
 
 def test_an_unknown_length_ends_with_three(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a number of steps there is no total cost to compare."""
-    assert run(file_of(small_job(steps=None), tmp_path), "--max-usd", "1000") == 3
+    assert run(write_profile(tmp_path, small_job(steps=None)), "--max-usd", "1000") == 3
     assert "the data has no length" in capsys.readouterr().out
 
 
 def test_a_job_that_fits_nowhere_ends_with_three(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """'Cannot tell' names the nearest miss in GiB."""
     huge = gpt_profile(layers=400, width=20_480, heads=160, batch_size=1)
-    assert run(file_of(huge, tmp_path), "--max-usd", "1e9", "--max-nodes", "1") == 3
+    assert run(write_profile(tmp_path, huge), "--max-usd", "1e9", "--max-nodes", "1") == 3
     assert "GiB" in capsys.readouterr().out
 
 
@@ -172,7 +163,7 @@ def test_spot_counts_only_when_named(job: str, capsys: pytest.CaptureFixture[str
 
 def test_spot_is_judged_when_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A run that saves checkpoints may be judged on spot machines."""
-    path = file_of(small_job(), tmp_path)
+    path = write_profile(tmp_path, small_job())
     assert run(path, "--max-usd", "100000", "--purchase", "spot", "--format", "json") == 0
     best = answer_of(capsys).best
     assert best is not None
@@ -264,10 +255,9 @@ def test_a_base_profile_shows_the_change(
     job: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """--base FILE prices the other profile with the same prices and names what changed."""
-    base = tmp_path / "base.json"
     plan = gpt_profile().plan.model_copy(update={"optimizer_steps": 50_000})
-    base.write_text(gpt_profile(batch_size=32, plan=plan).to_json(), encoding="utf-8")
-    assert run(job, "--max-usd", "100000", "--base", str(base), "--format", "json") == 0
+    base = write_profile(tmp_path, gpt_profile(batch_size=32, plan=plan), "base.json")
+    assert run(job, "--max-usd", "100000", "--base", base, "--format", "json") == 0
     answer = answer_of(capsys)
     assert answer.change is not None
     assert answer.best is not None
@@ -289,8 +279,7 @@ def test_a_base_of_unknown_length_says_so(
     job: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What the base costs is not known: the head is still judged."""
-    base = str(tmp_path / "unknown.json")
-    Path(base).write_text(small_job(steps=None).to_json(), encoding="utf-8")
+    base = write_profile(tmp_path, small_job(steps=None), "unknown.json")
     assert run(job, "--max-usd", "100000", "--base", base) == 0
     assert f"unknown, because {base}: the length of the run is not known" in capsys.readouterr().out
 

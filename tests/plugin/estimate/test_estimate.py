@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from trainfare.cli import main
+from builders.cli import run_main
 from trainfare.estimate import EstimateRequest, counted
 from trainfare.estimate.known_models import KNOWN_MODELS
 from trainfare.estimate.models import model_named
@@ -42,13 +43,7 @@ def config(tmp_path: Path) -> Callable[..., str]:
     return write
 
 
-def run(*arguments: str) -> int:
-    """Run the command in this process and return its exit code."""
-    try:
-        main(["estimate", *arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+run = partial(run_main, "estimate")
 
 
 def test_a_configuration_is_ranked(config: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
