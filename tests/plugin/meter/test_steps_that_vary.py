@@ -8,14 +8,20 @@ from statistics import mean
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import BackboneFinetuning, GradientAccumulationScheduler, ModelPruning
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
 
-from builders.lightning_modules import MeterHarness, quiet, trainer
+from builders.lightning_modules import (
+    Critic,
+    FlopCounter,
+    MeterHarness,
+    lightning_module,
+    quiet,
+    trainer,
+    update_by,
+)
 from trainfare.report.facts import job_facts
 from trainfare.trace.mixture import KindsOfBatches
 from trainfare_core.job_profile import JobProfile
@@ -23,21 +29,6 @@ from trainfare_core.ranking.options.job_summary import job_summary
 
 pytestmark = [*quiet, pytest.mark.filterwarnings("ignore:.*The provided params to be frozen")]
 WIDTH = 16
-
-
-class Counter(pl.Callback):
-    """Counts the FLOPs of every batch of a run without FareMeter."""
-
-    def __init__(self) -> None:
-        self.flops: list[int] = []
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        self.counter = FlopCounterMode(display=False)
-        self.counter.__enter__()
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        self.counter.__exit__(None, None, None)
-        self.flops.append(self.counter.get_total_flops())
 
 
 def rows(count: int = 64) -> DataLoader[Any]:
@@ -48,7 +39,7 @@ def both(
     folder: Path, make: Callable[[], Any], callbacks: Callable[[], list[Any]] = list, **options: Any
 ) -> tuple[list[int], int, JobProfile]:
     """Run without FareMeter and with it: FLOPs of each batch by torch's counter, steps, and the profile."""
-    counter = Counter()
+    counter = FlopCounter()
     plain = trainer(folder, *callbacks(), counter, **options)
     plain.fit(make(), rows())
     harness = MeterHarness()
@@ -58,33 +49,9 @@ def both(
     return counter.flops, plain.global_step, harness.profile
 
 
-class Critic(pl.LightningModule):
-    """A critic that steps in every batch, and a generator that steps in each fifth."""
-
-    def __init__(self, every: int = 5) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.critic, self.generator = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 4 * WIDTH)
-        self.every = every
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> None:
-        generator, critic = self.optimizers()  # type: ignore[misc]
-        self._step(critic, self.critic(batch))
-        if (batch_idx + 1) % self.every == 0:
-            self._step(generator, self.generator(batch))
-
-    def _step(self, optimizer: Any, output: Tensor) -> None:
-        optimizer.zero_grad()
-        self.manual_backward(output.square().mean())
-        optimizer.step()
-
-    def configure_optimizers(self) -> Any:
-        return [torch.optim.Adam(self.generator.parameters()), torch.optim.Adam(self.critic.parameters())]
-
-
 def test_optimizers_of_different_frequency_are_added_by_their_share(tmp_path: Path) -> None:
     """FLOPs and updates of critic and generator, with the generator in a fifth of the steps."""
-    _, _, profile = both(tmp_path, Critic, max_epochs=3)
+    _, _, profile = both(tmp_path, lambda: Critic(5, 4, generated=4 * WIDTH), max_epochs=3)
     critic, generator = 2 * 2 * 4 * WIDTH * WIDTH, 2 * 2 * 4 * WIDTH * 4 * WIDTH
     assert profile.source.how == "real"
     assert profile.step_flops == pytest.approx(critic + generator / 5, abs=4)
@@ -97,24 +64,20 @@ def test_optimizers_of_different_frequency_are_added_by_their_share(tmp_path: Pa
 
 def test_an_optimizer_that_is_never_traced_is_named(tmp_path: Path) -> None:
     """One that steps more rarely than the traced batches reach is said to be left out."""
-    _, _, profile = both(tmp_path, lambda: Critic(64), max_epochs=3)
+    _, _, profile = both(tmp_path, lambda: Critic(64, 63, generated=4 * WIDTH), max_epochs=3)
     assert profile.step_flops == 2 * 2 * 4 * WIDTH * WIDTH
     assert "Adam never stepped in the traced batches" in str(profile.work_note)
 
 
-class Frozen(pl.LightningModule):
-    """A backbone that a callback freezes, and a head."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone = nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH), nn.ReLU(), nn.Linear(4 * WIDTH, WIDTH))
-        self.head = nn.Linear(WIDTH, 3)
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        return self.head(self.backbone(batch)).square().mean()
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.AdamW([p for p in self.parameters() if p.requires_grad])
+Frozen = lightning_module(
+    lambda self, batch, index: self.head(self.backbone(batch)).square().mean(),
+    update_by(torch.optim.AdamW, only_trained=True),
+    lambda: {
+        "backbone": nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH), nn.ReLU(), nn.Linear(4 * WIDTH, WIDTH)),
+        "head": nn.Linear(WIDTH, 3),
+    },
+)
+"""A backbone that a callback freezes, and a head."""
 
 
 def test_progressive_unfreezing_is_priced_by_its_phases(tmp_path: Path) -> None:
