@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from builders.cli import run_main
 from builders.git_repository import GitRepository
 from builders.toy_market import book, offer_row
-from trainfare.cli import main
 from trainfare.prices.lock import LockHeader, lock_text
 from trainfare_core.policy.budget_check import BudgetCheck
 from trainfare_core.policy.check import PolicyCheck
@@ -57,11 +57,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GitRepository
 
 def check(*arguments: str, target: str = TARGET) -> int:
     """Run the command line in this process and return its exit code."""
-    try:
-        main(["check", target, "--max-usd", "100000", *arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+    return run_main("check", target, "--max-usd", "100000", *arguments)
 
 
 def compared(capsys: pytest.CaptureFixture[str], *arguments: str, target: str = TARGET) -> BudgetCheck:
@@ -295,9 +291,7 @@ def test_every_job_of_a_policy_is_compared(
     repository.commit("a policy")
     repository.put("train.py", script(steps=4_000_000))
     capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main(["check", "--compare-to", "HEAD", "--format", "json"])
-    assert stop.value.code == 1
+    assert run_main("check", "--compare-to", "HEAD", "--format", "json") == 1
     answer = PolicyCheck.model_validate_json(capsys.readouterr().out)
     found = answer.jobs[0].check
     assert found is not None
@@ -357,17 +351,11 @@ def test_a_committed_profile_is_compared_with_its_own_past(
     """A profile file in the repository is read in both commits, without a trace."""
     for steps in (1_000_000, 2_000_000):  # fewer cost the same: a machine is billed for a while at least
         repository.put("train.py", script(steps=steps))
-        main_profile(repository.root)
+        assert run_main("profile", TARGET, "-o", repository.root / "job.json", "--force") == 0
         repository.commit()
     change = compared(capsys, "--compare-to", "HEAD~1", target="job.json").change
     assert change is not None
     assert [cause.detail for cause in change.causes] == ["1,000,000 -> 2,000,000 optimizer steps"]
-
-
-def main_profile(root: Path) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["profile", TARGET, "-o", str(root / "job.json"), "--force"])
-    assert not stop.value.code
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

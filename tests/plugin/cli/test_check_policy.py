@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -12,10 +13,10 @@ from xml.etree import ElementTree as ET
 import pytest
 from jsonschema import Draft202012Validator
 
+from builders.cli import run_main
 from builders.profiles import gpt_profile
 from builders.sarif import SARIF_SCHEMA
 from builders.toy_market import small_job
-from trainfare.cli import main
 from trainfare.cli.base import BaseOf
 from trainfare.cli.check_answers import policy_answer
 from trainfare.cli.policy_options import PolicyOptions
@@ -75,13 +76,7 @@ def policy(text: str, name: str = "trainfare.toml") -> None:
     Path(name).write_text(text, encoding="utf-8")
 
 
-def run(*arguments: str) -> int:
-    """Run the command line in this process and return its exit code."""
-    try:
-        main(["check", *arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+run = partial(run_main, "check")
 
 
 def line_of(function: str) -> int:

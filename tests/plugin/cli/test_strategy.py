@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trainfare.cli import main
+from builders.cli import run_main
 from trainfare.job import TrainingJob
 from trainfare.methods.request import filled_from, read_strategy_file, request_of
 from trainfare_core.errors import InputError
@@ -48,12 +49,7 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
-def run(*arguments: object) -> int:
-    try:
-        main(["strategy", *map(str, arguments)])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+run = partial(run_main, "strategy")
 
 
 FAST = ("--strategies", "full_finetune", "--strategies", "scratch", "--strategies", "linear_probe")
