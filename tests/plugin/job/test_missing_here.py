@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from builders.lightning_modules import lightning_module, update_by
 from builders.processes import HANG_S
 from trainfare.fake_step import trace_job
 from trainfare.job import TrainingJob, load_job, missing_here
@@ -81,19 +82,13 @@ def test_any_other_exception_is_told_as_it_is() -> None:
     assert raised("loading", error, "it must load").endswith(": it must load")
 
 
-class Reads(torch.nn.Module):
-    """Reads what only a real Trainer has."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = torch.nn.Linear(4, 4)
-        self.trainer: Any = None
-
-    def training_step(self, batch: Any) -> Any:
-        return self.layer(batch).mean() * self.trainer.datamodule.classes
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
+Reads = lightning_module(
+    lambda self, batch: self.layer(batch).mean() * self.trainer.datamodule.classes,
+    update_by(torch.optim.SGD, lr=0.1),
+    lambda: {"layer": torch.nn.Linear(4, 4), "trainer": None},
+    base=torch.nn.Module,
+)
+"""Reads what only a real Trainer has."""
 
 
 def test_a_step_that_reads_the_datamodule() -> None:

@@ -18,6 +18,7 @@ from builders.lightning_modules import (
     RecordingLogger,
     Tiny,
     fare_meter_warnings,
+    lightning_module,
     loader,
     quiet,
     trainer,
@@ -37,18 +38,11 @@ class Broken(RecordingLogger):
         raise ConnectionError("tracking server is not reachable")
 
 
-class Reader(pl.LightningModule):
-    """A module whose batches hold no tensor."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = torch.nn.Linear(8, 2)
-
-    def training_step(self, batch: str, batch_idx: int) -> torch.Tensor:
-        return self.layer(torch.ones(len(batch), 8)).square().mean()
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), lr=0.01)
+Reader = lightning_module(
+    lambda self, batch, index: self.layer(torch.ones(len(batch), 8)).square().mean(),
+    layers=lambda: {"layer": torch.nn.Linear(8, 2)},
+)
+"""A module whose batches hold no tensor."""
 
 
 def run(folder: Path, harness: MeterHarness, clock: Clock, meter: dict[str, Any], **options: Any) -> Any:

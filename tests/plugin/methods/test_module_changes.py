@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from builders import jobs
+from builders.lightning_modules import lightning_module, update_by
 from trainfare.fake_step import trace_changed, trace_job
 from trainfare.job import TrainingJob
 from trainfare.methods.four_bit_layer import FourBitLinear, unpack
@@ -52,13 +54,8 @@ class Net(pl.LightningModule):
 
 
 def job(module: Any = Net, precision: str = "bf16-mixed") -> TrainingJob:
-    return TrainingJob(
-        module=module,
-        batch=lambda: (torch.zeros(BATCH, TOKENS, WIDTH), torch.zeros(BATCH, dtype=torch.long)),
-        batch_size=BATCH,
-        max_steps=10,
-        precision=precision,
-    )
+    batch = lambda: (torch.zeros(BATCH, TOKENS, WIDTH), torch.zeros(BATCH, dtype=torch.long))  # noqa: E731
+    return jobs.job(module, batch, BATCH, precision=precision)
 
 
 def traced(strategy: str, **settings: Any) -> JobProfile:
@@ -232,19 +229,14 @@ def test_an_absent_head_is_named(strategy: str, settings: dict[str, Any], word: 
         traced(strategy, **settings)
 
 
-class Conv(pl.LightningModule):
-    """No linear layer but the output."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm, self.head = nn.Conv1d(TOKENS, 4, 3), nn.BatchNorm1d(4), nn.Linear(4, CLASSES)
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        x, labels = batch
-        return functional.cross_entropy(self.head(self.norm(self.conv(x)).mean(2)), labels)
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), 0.1, foreach=False)
+Conv = lightning_module(
+    lambda self, batch, index: functional.cross_entropy(
+        self.head(self.norm(self.conv(batch[0])).mean(2)), batch[1]
+    ),
+    update_by(torch.optim.SGD, lr=0.1, foreach=False),
+    lambda: {"conv": nn.Conv1d(TOKENS, 4, 3), "norm": nn.BatchNorm1d(4), "head": nn.Linear(4, CLASSES)},
+)
+"""No linear layer but the output."""
 
 
 def test_nothing_to_adapt_and_nothing_to_recompute_are_errors() -> None:
