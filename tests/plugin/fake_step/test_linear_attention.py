@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainfare import TrainingJob, trace_job
+from builders.jobs import job
+from trainfare import trace_job
 from trainfare.trace import StepTrace
 from trainfare.trace.module_work import LOOPED
 from trainfare_core.job_profile import JobProfile, OperationGroup
@@ -107,10 +108,7 @@ def _batch(build: Callable[[], nn.Module], tokens: int) -> torch.Tensor:
 
 
 def before_launch(build: Callable[[], nn.Module], tokens: int) -> JobProfile:
-    job = TrainingJob(
-        module=build, batch=lambda: _batch(build, tokens), batch_size=BATCH, max_steps=1, precision="32-true",
-    )  # fmt: skip
-    return trace_job(job, real=None)
+    return trace_job(job(build, lambda: _batch(build, tokens), BATCH, max_steps=1), real=None)
 
 
 def in_a_run(module: nn.Module, batch: torch.Tensor) -> StepTrace:

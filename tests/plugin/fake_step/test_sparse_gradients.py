@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from builders.jobs import BATCH, WIDTH, Tiny, by_key, job, real_operations, tiny_batch
+from builders.lightning_modules import update_by
 from builders.plans import predict_one
 from trainfare.fake_step import trace_job
 from trainfare_core.job_profile import JobProfile
@@ -24,7 +25,7 @@ class Looked(Tiny):
     """A table of a thousand rows; `sparse` decides the type of its gradient."""
 
     sparse = True
-    optimizer: Any = torch.optim.SGD
+    configure_optimizers = update_by(torch.optim.SGD, lr=0.1)
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,12 +35,9 @@ class Looked(Tiny):
         rows = torch.arange(len(batch), device=batch.device)
         return self.layer(batch + self.table(rows)).square().mean()
 
-    def configure_optimizers(self) -> Any:
-        return self.optimizer(self.parameters(), lr=0.1)
-
 
 class Adagrad(Looked):
-    optimizer = torch.optim.Adagrad
+    configure_optimizers = update_by(torch.optim.Adagrad, lr=0.1)
 
 
 class SparseAdam(Looked):
@@ -66,7 +64,7 @@ class DenseBags(Bags):
 
 
 class AdagradBags(Bags):
-    optimizer = torch.optim.Adagrad
+    configure_optimizers = update_by(torch.optim.Adagrad, lr=0.1)
 
 
 def updated_bytes(profile: JobProfile, ratio: float) -> float:
