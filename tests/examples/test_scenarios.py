@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from builders.cli import run_python
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -15,9 +15,7 @@ pytestmark = pytest.mark.sources
 
 def test_the_page_is_what_the_commands_print() -> None:
     """Each command prints the screen that the page shows, and each answer agrees with its check by hand."""
-    command = [sys.executable, str(TOP / "scripts" / "write_scenarios.py"), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_python(TOP / "scripts" / "write_scenarios.py", "--check", check=True)
 
 
 def test_there_are_enough_scenarios() -> None:
