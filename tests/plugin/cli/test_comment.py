@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from builders.ci_jobs import CI_VARIABLES, ci_environment, github_environment
+from builders.cli import run_main
 from builders.code_hosts import (
     TOKEN,
     Answer,
@@ -19,7 +20,6 @@ from builders.code_hosts import (
     GitLabServer,
     running,
 )
-from trainfare.cli import main
 
 REPORT = "## trainfare check: passed\n\n| job | USD |\n|---|---:|\n| small | 1.00 |\n"
 MARK = "<!-- trainfare comment: check -->"
@@ -61,11 +61,7 @@ def in_job(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None
 
 
 def comment(*arguments: str, report: str = "comment.md") -> int:
-    try:
-        main(["comment", report, *arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+    return run_main("comment", report, *arguments)
 
 
 def test_the_first_run_writes_and_later_ones_replace(host: CodeHostServer, folder: Path) -> None:

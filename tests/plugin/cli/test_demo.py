@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from builders.cli import run_cli
 from trainfare.cli.demo import demo
 from trainfare_core.errors import MissingExtraError
 
 
 def test_demo_prints_the_table_and_writes_the_report(tmp_path: Path) -> None:
     """The demo ranks AWS, Azure and Google machines, marks TPUs, and its last line says what was written where."""
-    command = [sys.executable, "-m", "trainfare", "demo"]
-    narrow = {**os.environ, "PYTHONIOENCODING": "ascii"}  # what it prints fits into any encoding
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=narrow)
-    assert done.returncode == 0, done.stdout + done.stderr
+    narrow = {"PYTHONIOENCODING": "ascii"}  # what it prints fits into any encoding
+    done = run_cli("demo", cwd=tmp_path, environment=narrow, check=True)
     assert (done.stdout + done.stderr).isascii()
     answer = json.loads((tmp_path / "trainfare-report.json").read_text(encoding="utf-8"))
     assert {option["provider"] for option in answer["options"]} == {"aws", "azure", "gcp"}
@@ -42,9 +39,8 @@ def test_demo_prints_the_table_and_writes_the_report(tmp_path: Path) -> None:
 
 def test_demo_refuses_a_folder_that_is_not_there(tmp_path: Path) -> None:
     """A missing folder is an InputError with exit code 2, before anything is trained."""
-    command = [sys.executable, "-m", "trainfare", "demo", "-d", "nowhere"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
+    done = run_cli("demo", "-d", "nowhere", cwd=tmp_path)
+    assert done.exit_code == 2
     assert done.stderr.startswith("error: --directory nowhere: no such folder")
 
 
