@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from builders import bitwise, contract
+from builders.cli import run_python
 from builders.environments import lean_python
 
 SCENARIOS = tuple(name for name in bitwise.SCENARIOS if name != "ddp")
@@ -63,8 +63,8 @@ def test_the_fingerprint_detects_one_random_draw(tmp_path: Path) -> None:
         "bitwise.callbacks_for = lambda meter, folder: [Draw()]\n"
         "run()\n"
     )
-    command = [lean_python(), "-W", "ignore", "-c", code, str(Path(bitwise.__file__).parents[1])]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    arguments = ("-W", "ignore", "-c", code, Path(bitwise.__file__).parents[1])
+    done = run_python(*arguments, cwd=tmp_path, python=lean_python(), check=True)
     plain, again, drawn = map(json.loads, done.stdout.splitlines()[-3:])
     assert plain == again
     assert plain["rng_torch"] != drawn["rng_torch"]

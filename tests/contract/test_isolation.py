@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import subprocess
 import sys
 import tracemalloc
 from collections import Counter
@@ -15,6 +14,7 @@ import pytest
 import torch
 
 from builders import audited, contract
+from builders.cli import run_python
 from builders.contract import NO_MODES, Tiny
 from builders.environments import lean_python
 
@@ -22,8 +22,7 @@ from builders.environments import lean_python
 @pytest.fixture(scope="module")
 def arms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("audited")
-    command = [lean_python(), audited.__file__, str(folder)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = run_python(audited.__file__, folder, cwd=folder, python=lean_python())
     lines = [line for line in done.stdout.splitlines() if line.startswith(audited.MARK)]
     assert lines, done.stderr
     result = json.loads(lines[-1].removeprefix(audited.MARK))
