@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import struct
-import subprocess
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from builders.cli import run_python
 from builders.environments import lean_python
 
 SCRIPT = """
@@ -67,15 +66,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "WANDB_ERROR_REPORTING": "false",
     }
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [lean_python(), "-c", SCRIPT, str(folder), str(Path(__file__).parents[1])],
-        env={**os.environ, **settings, **quiet},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    arguments = ("-c", SCRIPT, folder, Path(__file__).parents[1])
+    environment = {**settings, **quiet}
+    done = run_python(*arguments, cwd=folder, environment=environment, python=lean_python(), check=True)
     assert "took no fare metrics" not in done.stderr
     return folder
 

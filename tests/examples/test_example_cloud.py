@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from builders.cli import CliResult, run_python
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "example_cloud"
 
@@ -23,31 +24,22 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("example_cloud")
     source = folder / "source"
     shutil.copytree(EXAMPLE, source)
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        cwd=source, check=True, capture_output=True,
-    )  # fmt: skip
+    run_python("-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=source, check=True)
     site = folder / "site"
     zipfile.ZipFile(next(folder.glob("*.whl"))).extractall(site)
     return site
 
 
-def run(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(site: Path, *arguments: str) -> CliResult:
     """Run Python with the folder on its path."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *filter(None, sys.path)])}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    path = os.pathsep.join([str(site), *filter(None, sys.path)])
+    return run_python(*arguments, environment={"PYTHONPATH": path})
 
 
 def test_its_offers_are_listed(installed: Path) -> None:
     """Installing it is all: `trainfare offers` knows the cloud, a whole-year price is divided by its hours."""
     done = run(installed, "-m", "trainfare", "offers", "--provider", "example", "--format", "json")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     offers = {
         (o["instance_type"], o["purchase_option"]): o["usd_per_hour"]
         for o in json.loads(done.stdout)["offers"]
@@ -71,10 +63,10 @@ def test_its_rows_are_counted(installed: Path) -> None:
 def test_it_conforms(installed: Path) -> None:
     """The kit that CONTRIBUTING.md names, as its author would run it."""
     done = run(installed, "-m", "trainfare_providers.conformance", "example_cloud_prices:ExampleCloud")
-    assert (done.returncode, done.stdout) == (0, "conforms\n"), done.stderr
+    assert (done.exit_code, done.stdout) == (0, "conforms\n"), done.stderr
 
 
 def test_without_it_the_cloud_is_unknown() -> None:
     """The test above would pass for the wrong reason if the example were installed already."""
     done = run(EXAMPLE.parent, "-m", "trainfare", "offers", "--provider", "example")
-    assert done.returncode == 2
+    assert done.exit_code == 2

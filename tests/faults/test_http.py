@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builders.cli import run_python
 from builders.processes import HANG_S
 from faults.server import FaultServer, Script, gzipped, json_script, tls_twin
 from faults.table import Steps, Waits
@@ -437,8 +438,7 @@ def test_bulk_file_is_streamed_in_constant_memory(
         "    size = out.read(sys.argv[1], lambda file: sum(map(len, file.chunks())), limits=BULK_LIMITS)\n"
         "print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
-    command = [sys.executable, "-c", code, server.url("/p"), str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = run_python("-c", code, server.url("/p"), tmp_path, check=True)
     size, grown_kib = map(int, result.stdout.split())
     assert size == 12 * 87_000 * 400
     record_property("at most {} MiB more memory for a file of 400 MB, 60 allowed", grown_kib / 1024)
@@ -567,8 +567,8 @@ def test_importing_the_client_loads_no_http_library() -> None:
         "import sys; import trainfare_providers.refresh; "
         "sys.exit(' '.join({'httpx', 'tenacity', 'filelock', 'platformdirs'} & set(sys.modules)) or 0)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stderr) == (0, "")
+    result = run_python("-c", code)
+    assert (result.exit_code, result.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("cloud", "extra"), [("gcp", "gcp"), ("example", "all")])
@@ -580,7 +580,7 @@ def test_missing_package_is_named_with_its_extra(cloud: str, extra: str, package
         "from trainfare_providers.http.client import HttpClient\n"
         f"try:\n    HttpClient({cloud!r})\nexcept MissingExtraError as error:\n    print(error)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = run_python("-c", code, check=True)
     assert f"{package} is not installed" in result.stdout
     assert f"trainfare[{extra}]" in result.stdout
 
