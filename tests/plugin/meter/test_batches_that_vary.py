@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
-from torch.utils.flop_counter import FlopCounterMode
 
-from builders.lightning_modules import MeterHarness, quiet, trainer
+from builders.lightning_modules import FlopCounter, MeterHarness, quiet, trainer
 from trainfare.report.facts import job_facts
 from trainfare_core.ranking.options.job_summary import job_summary
 
@@ -63,24 +62,9 @@ class Reader(pl.LightningModule):
         return torch.optim.AdamW(self.parameters())
 
 
-class Counter(pl.Callback):
-    """Counts the FLOPs of every step of a run without FareMeter."""
-
-    def __init__(self) -> None:
-        self.flops: list[int] = []
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        self.counter = FlopCounterMode(display=False)
-        self.counter.__enter__()
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        self.counter.__exit__(None, None, None)
-        self.flops.append(self.counter.get_total_flops())
-
-
 def counted(folder: Path, data: Callable[[], Any], module: Callable[[], Any] = Reader) -> list[int]:
     """Return the FLOPs of every step by torch's own counter."""
-    counter = Counter()
+    counter = FlopCounter()
     trainer(folder, counter, max_epochs=1).fit(module(), data())
     return counter.flops
 
