@@ -19,6 +19,7 @@ import pytest
 
 from builders.aws_server import aws_environment
 from builders.ci_jobs import CI_VARIABLES, github_environment
+from builders.cli import run_python
 from builders.processes import HANG_S, ends
 from builders.profiles import profile
 from builders.target_files import JOB, TWO_LAYERS
@@ -231,7 +232,7 @@ def test_xml_names_what_it_cannot_encode(monkeypatch: pytest.MonkeyPatch) -> Non
 
 INTERNAL = """
 import sys
-from trainfare_core.ranking import budget_check
+from trainfare_core.policy import budget_check
 def broken(*_, **__):
     raise {error}
 budget_check.judge = broken
@@ -245,15 +246,14 @@ main()
 )
 def test_a_defect_of_ours_is_one_line_and_4(error: str, folder: Path) -> None:
     """Also one that a command-line library would end with 1; the traceback is shown where it is asked for."""
-    command = [sys.executable, "-c", INTERNAL.format(error=error), *WITHIN]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    command = ("-c", INTERNAL.format(error=error), *WITHIN)
+    done = run_python(*command, cwd=folder)
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
-    assert (done.returncode, done.stdout) == (4, "")
+    assert (done.exit_code, done.stdout) == (4, "")
     assert line.startswith("error: trainfare failed: ")
     assert "TRAINFARE_DEBUG=1 shows where" in line
-    debug = {**os.environ, "TRAINFARE_DEBUG": "1"}
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=debug)
-    assert done.returncode == 4
+    done = run_python(*command, cwd=folder, environment={"TRAINFARE_DEBUG": "1"})
+    assert done.exit_code == 4
     assert ("in broken" in done.stderr) == ("SystemExit" not in error)
 
 
