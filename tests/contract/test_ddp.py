@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-import subprocess
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from builders import ranks
+from builders.cli import run_python
 from builders.contract import NO_MODES, record_compared
 from builders.environments import lean_python
 from trainfare import FareMeter
@@ -24,8 +24,7 @@ TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
 
 def start(folder: Path, *options: str, before: tuple[str, ...] = ()) -> tuple[str, dict[int, Any]]:
     """Run both ranks; return the standard output and the JSON of each rank."""
-    command = [lean_python(), *before, ranks.__file__, str(folder), *options]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = run_python(*before, ranks.__file__, folder, *options, cwd=folder, python=lean_python())
     written = {int(path.stem[-1]): json.loads(path.read_text()) for path in folder.glob("rank-*.json")}
     assert written, done.stderr
     return done.stdout, written
