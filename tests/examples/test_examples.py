@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from builders.cli import run_cli, run_python
 from trainfare_core.job_profile import JobProfile
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-
-
-def run(arguments: list[str], cwd: Path, **world: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1", **world}
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
+QUIET = {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
 
 
 def profile_in(folder: Path) -> JobProfile:
@@ -35,7 +21,7 @@ def profile_in(folder: Path) -> JobProfile:
 def test_image_classifier(tmp_path: Path) -> None:
     """The classifier trains, is metered, and leaves a profile and a report of the whole run."""
     code = "import sys; sys.path.insert(0, sys.argv[1]); import image_classifier as e; e.main(1, '.')"
-    run(["-c", code, str(EXAMPLES)], tmp_path)
+    run_python("-c", code, EXAMPLES, cwd=tmp_path, environment=QUIET, check=True)
     profile = profile_in(tmp_path)
     assert profile.plan.optimizer_steps == 47
     assert profile.measured is not None
@@ -55,8 +41,11 @@ def test_the_same_target_gives_the_same_bytes(
         {"PYTHONHASHSEED": "0", "TZ": "Pacific/Auckland", "LC_ALL": "C"},
         {"PYTHONHASHSEED": "1", "TZ": "America/Los_Angeles", "LC_ALL": "C.UTF-8"},
     ]
-    command = ["-m", "trainfare", "recommend", target, "--format", "json"]
-    outputs = [run(command, tmp_path, **world).stdout for world in worlds]
+    run = partial(run_cli, cwd=tmp_path, check=True)
+    outputs = [
+        run("recommend", target, "--format", "json", environment={**QUIET, **world}).stdout
+        for world in worlds
+    ]
     first, second = outputs
     assert first == second
     record_property("{} processes compared in pairs", len(outputs))
@@ -66,14 +55,14 @@ def test_the_same_target_gives_the_same_bytes(
     answer = json.loads(first)
     assert answer["job"]["optimizer_steps"] == 47 * 20
     assert {option["provider"] for option in answer["options"]} >= {"aws"}
-    run(["-m", "trainfare", "check", target, "--max-usd", "1000"], tmp_path, **worlds[-1])
+    run("check", target, "--max-usd", "1000", environment={**QUIET, **worlds[-1]})
 
 
 def test_lightning_cli(tmp_path: Path) -> None:
     """LightningCLI takes FareMeter from YAML and its arguments from flags."""
     folder = EXAMPLES / "lightning_cli"
     arguments = ["fit", "--config", str(folder / "config.yaml"), "--trainer.callbacks.measure_steps=5"]
-    run([str(folder / "train.py"), *arguments], tmp_path)
+    run_python(folder / "train.py", *arguments, cwd=tmp_path, environment=QUIET, check=True)
     measured = profile_in(tmp_path).measured
     assert measured is not None
     assert measured.steps == 5
@@ -81,7 +70,7 @@ def test_lightning_cli(tmp_path: Path) -> None:
 
 def test_ddp_on_two_processes(tmp_path: Path) -> None:
     """Two gloo processes train, rank 0 alone writes one profile of a run with two devices."""
-    run([str(EXAMPLES / "ddp_two_processes.py"), "."], tmp_path)
+    run_python(EXAMPLES / "ddp_two_processes.py", ".", cwd=tmp_path, environment=QUIET, check=True)
     profile = profile_in(tmp_path)
     assert profile.parallel.world_size == 2
     assert profile.plan.optimizer_steps == 24  # 1,500 images, 32 on each of two devices

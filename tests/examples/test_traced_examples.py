@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from builders.cli import run_python
 from trainfare.fake_step import load_profile
 from trainfare_core.job_profile import JobProfile
 
@@ -44,9 +43,7 @@ def test_the_gpt_example_really_trains(tmp_path: Path) -> None:
         "trainer = small_gpt.main(max_epochs=2, report_dir=sys.argv[2]);"
         "loss = float(trainer.callback_metrics['train_loss']); assert trainer.global_step > 20 and loss < math.log(256) - 0.5, loss"
     )
-    command = [sys.executable, "-c", code, str(EXAMPLES), str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_python("-c", code, EXAMPLES, tmp_path, cwd=tmp_path, check=True)
     profile = JobProfile.from_json((tmp_path / "trainfare-profile.json").read_text(encoding="utf-8"))
     assert profile.measured is not None
 
