@@ -11,12 +11,9 @@ import pytest
 from builders.cli import run_main
 from builders.profiles import gpt_profile, write_profile
 from builders.toy_market import book, in_precisions, offer_row, small_job
-from trainfare.cli import main
 from trainfare.report.budget_check import build_check
 from trainfare.report.render.lines import format_lines
 from trainfare.report.render.markdown import format_markdown
-from trainfare_core.job_profile import JobProfile
-from trainfare.report.budget_check import check_markdown, check_table
 from trainfare_core.policy.budget_check import BudgetCheck, judge
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.recommendation import Constraints
