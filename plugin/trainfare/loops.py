@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["format_plan", "load_kinds", "register_loop"]
+if TYPE_CHECKING:
+    from trainfare_core.recommendation import PlanWriter
+
+__all__ = ["format_plan", "load_kinds", "load_plan_writer", "register_loop"]
 
 _HOMES: list[str] = []
 _PLAN_HOMES: list[str] = []
@@ -23,7 +26,8 @@ def register_loop(home: str, plan_code: str | None = None) -> None:
 
     Args:
         home: dotted name of a module whose `KIND` is a `trainfare.fake_step.loop_kind.LoopKind`.
-        plan_code: dotted name of a module, without torch, whose `format_plan` writes a plan as the loop's line of code.
+        plan_code: dotted name of a module, without torch, whose `WRITER` is a `PlanWriter` of
+            `trainfare_core.recommendation`, and whose `format_plan` writes its arguments as the loop's line of code.
     """
     if home not in _HOMES:
         _HOMES.insert(0, home)
@@ -34,6 +38,20 @@ def load_kinds() -> Iterator[Any]:
     """Yield the kinds, the one that was registered last first, each loaded when it is asked."""
     for home in tuple(_HOMES):
         yield import_module(home).KIND
+
+
+def load_plan_writer() -> PlanWriter:
+    """
+    Return the writer of plans that a ranking is asked with.
+
+    A profile does not say which loop it comes from: the loop that was registered first writes.
+    """
+    from trainfare_core.recommendation import NEUTRAL
+
+    for home in _PLAN_HOMES:
+        writer: PlanWriter = import_module(home).WRITER
+        return writer
+    return NEUTRAL
 
 
 def format_plan(plan: Any) -> str:

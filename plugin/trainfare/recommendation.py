@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_type_hints
 
+from trainfare.loops import load_plan_writer
 from trainfare.prices.asked import asked_prices
 from trainfare.prices.constraints import read_constraints
 from trainfare.prices.sources import PriceChoice
@@ -169,7 +170,7 @@ def why_not(job: Job, request: Request, choice: PriceChoice, machine: str) -> Ex
     from trainfare_core.ranking.alternatives.why_not import why_not as explain
 
     loaded, asked, warnings = asked_prices(request.constraints, choice)
-    request = replace(request, constraints=asked, as_of=loaded.as_of)
+    request = replace(request, constraints=asked, as_of=loaded.as_of, writer=load_plan_writer())
     return Explained(explain(profile_of(job), loaded.book, request, machine), warnings)
 
 
@@ -204,7 +205,8 @@ def ranked(job: Job, request: Request, choice: PriceChoice, *, price_book: Price
     from trainfare_core.variants import why_no_precision
 
     loaded, asked, warnings = asked_prices(request.constraints, choice, price_book)
-    profile, request = profile_of(job), replace(request, constraints=asked, as_of=loaded.as_of)
+    profile = profile_of(job)
+    request = replace(request, constraints=asked, as_of=loaded.as_of, writer=load_plan_writer())
     if not profile.operations:
         why = next((note for note in profile.notes if note.startswith("the operations")), "")
         what = "the profile has no operations, so nothing can be predicted from it"

@@ -15,6 +15,7 @@ from trainfare_core.policy.limit_findings import Finding, increase_findings, run
 from trainfare_core.policy.policy import JobLimits, Policy, PolicyJob, Waiver
 from trainfare_core.policy.rules import OnUnknown, RuleName
 from trainfare_core.ranking.pricing.request import Request
+from trainfare_core.recommendation import NEUTRAL, PlanWriter
 
 if TYPE_CHECKING:
     from trainfare_core.changes.explain_change import PricedJob, UnknownJob
@@ -94,6 +95,7 @@ class JobInputs:
         book: all offers.
         asked: the policy's constraints of the job, names spelled as in the book.
         as_of: an aware moment to which ages of prices are counted; None takes every price as of now.
+        writer: of plans, in the words of the loop that trains the script.
         base: the job before a change; None where no base is given.
         price_warnings: sentences on prices past their age.
         notes: sentences for the reader.
@@ -103,6 +105,7 @@ class JobInputs:
     book: PriceBook
     asked: Constraints
     as_of: datetime | None = None
+    writer: PlanWriter = NEUTRAL
     base: PricedJob | UnknownJob | None = None
     price_warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -256,6 +259,7 @@ class _Checking:
             inputs.asked.model_copy(update=update),
             max_nodes=self.job.max_nodes or self.policy.max_nodes,
             as_of=inputs.as_of,
+            writer=inputs.writer,
         )
         return judge(inputs.profile, inputs.book, request, base=base, notes=inputs.notes)
 

@@ -90,7 +90,7 @@ def rank(
     limits = Limits.of(priced, pricer.applied_limits)
     entries = every_offer(priced, limits) if request.all_regions else lowest_offers(priced, limits)
     marks = on_front(priced, limits, entries)
-    maker = OptionMaker(profile, priced, limits.asked, book.newest_date, book.frame)
+    maker = OptionMaker(profile, priced, limits.asked, book.newest_date, book.frame, request.writer)
     options = _options(maker, entries, marks, request)
     ranks = {objective: _best(options, objective, asked) for objective in get_args(Objective)}
     answer = next((option for option in options if option.rank == ranks[request.objective]), None)
@@ -166,7 +166,7 @@ def _cheapest(
     if not len(entries.run):
         return None, priced.machines.no_spot_because or None
     first = take(entries, in_order(priced, entries, "cheapest")[:1])
-    maker = OptionMaker(profile, priced, limits.asked, book.newest_date, on_demand.frame)
+    maker = OptionMaker(profile, priced, limits.asked, book.newest_date, on_demand.frame, request.writer)
     chosen = looked_up(priced, first)
     offer = priced.offers.frame.row(int(chosen.offer[0]), named=True)
     return maker.make(int(chosen.run[0]), offer, rank=1, on_front=True), None
@@ -196,7 +196,7 @@ def best_chance(
         return "only machines that need porting could run it"
     if not len(runs):
         return why_nothing(rejections_of(priced, Limits.of(priced, Constraints()), constraints, usable))
-    maker = OptionMaker(profile, priced, constraints, book.newest_date, book.frame)
+    maker = OptionMaker(profile, priced, constraints, book.newest_date, book.frame, request.writer)
     run = _likeliest(maker, runs)
     offer = priced.cheapest_offers(priced.machine_of_run[[run]]).row(0, named=True)
     return maker.make(run, offer, rank=1, on_front=False)

@@ -91,7 +91,7 @@ def surest(
             best, limit = row, found
     if best < 0:
         return None
-    maker = OptionMaker(profile, priced, asked, book.newest_date, book.frame)
+    maker = OptionMaker(profile, priced, asked, book.newest_date, book.frame, request.writer)
     offer = priced.offers.frame.row(int(entries.offer[best]), named=True)
     option = maker.make(int(entries.run[best]), offer, rank=1, on_front=False)
     other = float((hours if least == "usd" else usd)[best]) if limit_both else None

@@ -25,15 +25,18 @@ from trainfare_core.recommendation.option import (
     CostParts,
     ModelSplit,
     Option,
+    Sharding,
     SpotFallback,
     SpotOutlook,
     StepParts,
     TrainerArguments,
 )
 from trainfare_core.recommendation.outlook import CostOutlook, FutureCost, OutlookPart, WaitingValue
+from trainfare_core.recommendation.plan_facts import NEUTRAL, PlanFacts, PlanWriter
 
 __all__ = [
     "DEFAULT_MAX_RUN_HOURS",
+    "NEUTRAL",
     "Allowed",
     "Alternative",
     "AssumedNumber",
@@ -48,12 +51,15 @@ __all__ = [
     "Objective",
     "Option",
     "OutlookPart",
+    "PlanFacts",
+    "PlanWriter",
     "PriceBookFacts",
     "QuotaLimit",
     "Recommendation",
     "Rejection",
     "RejectionReason",
     "RunnerUp",
+    "Sharding",
     "SpotFallback",
     "SpotOutlook",
     "StepParts",

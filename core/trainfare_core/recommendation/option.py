@@ -13,12 +13,14 @@ __all__ = [
     "CostParts",
     "ModelSplit",
     "Option",
+    "Sharding",
     "SpotFallback",
     "SpotOutlook",
     "StepParts",
     "TrainerArguments",
 ]
 
+Sharding: TypeAlias = Literal["none", "ddp", "fsdp", "zero1", "zero2", "hybrid"]
 Cause: TypeAlias = Literal["compute", "memory", "launch", "communication", "input"]
 
 
@@ -151,7 +153,7 @@ class Option(Record):
     accelerator: str
     accelerator_count: Annotated[float, Field(gt=0)] = Field(description="per machine")
     nodes: Annotated[int, Field(ge=1)]
-    sharding: Literal["none", "ddp", "fsdp", "zero1", "zero2", "hybrid"]
+    sharding: Sharding
     micro_batch_size: int | None
     accumulate_grad_batches: int = Field(
         description="micro-batches of a step on one device, or of one replica where the model is split"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeAlias
 
+from trainfare.loops import load_plan_writer
 from trainfare.methods.request import MethodsRequest, filled_from
 from trainfare.methods.step_change import DescribedJob, StepChange, Tracer
 from trainfare.prices.constraints import read_constraints, used_prices, with_book_names
@@ -202,7 +203,9 @@ class _Search:
         reason: str | None = None
         for update in (one_run, dict.fromkeys(one_run)):
             asked = limits.model_copy(update=update)
-            request = Request(asked, limit=200, max_nodes=self.max_nodes, as_of=self.as_of)
+            request = Request(
+                asked, limit=200, max_nodes=self.max_nodes, as_of=self.as_of, writer=load_plan_writer()
+            )
             answer = rank(variant.profile, self.book, request)
             self.books = self.books or answer.price_books
             for option in answer.options:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainfare.loops import load_plan_writer
 from trainfare.policy.target_place import place_of
 from trainfare.prices.constraints import used_prices, with_book_names
 from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings
@@ -86,6 +87,7 @@ def check_one(
         book=loaded.book,
         asked=asked,
         as_of=loaded.as_of,
+        writer=load_plan_writer(),
         base=pricing.base_of(name, loaded),
         price_warnings=old,
         notes=(*((_ON_DEMAND,) if default else ()), *loaded.problems, *loaded.notes),

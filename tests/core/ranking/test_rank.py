@@ -12,7 +12,7 @@ import pytest
 
 from builders.profiles import gpt_profile
 from builders.toy_market import GIB, ToyPredictor, book, names_of, offer_row, small_job
-from trainfare.lightning.plan_code import format_plan
+from trainfare.lightning.plan_code import WRITER, format_plan
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.clouds import service_startup_s
 from trainfare_core.cost_assumptions import CostAssumptions
@@ -154,7 +154,7 @@ def test_the_script_s_plan_is_kept_where_it_fits_and_a_faster_one_is_named() -> 
     """FSDP would be faster by a half here; it is priced only with leave."""
     prices = book(offer_row(accelerator_count=4.0))
     job = small_job(parallel=ParallelFacts(strategy="ddp_spawn", accumulate_grad_batches=1))
-    kept = ranked(prices, job=job, predict=FasterSharded(seconds=SPEEDS)).options[0]
+    kept = ranked(prices, job=job, predict=FasterSharded(seconds=SPEEDS), writer=WRITER).options[0]
     assert (kept.sharding, kept.micro_batch_size, kept.plan_changes) == (
         "ddp",
         8,

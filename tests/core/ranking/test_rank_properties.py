@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from builders.drawn_markets import EVERYTHING, MACHINES, TOY, Row, books, key, offer_key, ranked, unhurried
 from builders.toy_market import GIB, ToyPredictor, block_job, book, in_precisions, offer_row, small_job
+from trainfare.lightning.plan_code import WRITER
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import BatchFacts, ParallelFacts
 from trainfare_core.prices.book import PriceBook
@@ -39,9 +40,8 @@ def test_the_trainer_s_arguments_reproduce_the_global_batch(
     parallel = ParallelFacts(strategy=strategy, accumulate_grad_batches=accumulate)
     batch = BatchFacts(micro_batch_size=micro, samples_per_step=micro * accumulate)
     job = small_job(parallel=parallel).model_copy(update={"batch": batch})
-    for option in ranked(
-        rows, job=job, constraints=Constraints(allow=allow, purchase=("on_demand", "spot"))
-    ).options:
+    constraints = Constraints(allow=allow, purchase=("on_demand", "spot"))
+    for option in ranked(rows, job=job, constraints=constraints, writer=WRITER).options:
         trainer = option.trainer
         assert trainer is not None
         assert trainer.batch_size is not None

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from builders.drawn_markets import TOY, Row, books, ranked, unhurried
 from builders.toy_market import ToyPredictor, book, decoder_job, offer_row, shapes, small_job
-from trainfare.lightning.plan_code import format_plan
+from trainfare.lightning.plan_code import WRITER, format_plan
 from trainfare_core.candidates import PlanSpace, enumerate_candidates
 from trainfare_core.job_profile import BatchFacts, ParallelFacts
 from trainfare_core.ranking.alternatives.nearest import with_alternatives
-from trainfare_core.ranking.options.plans import plan_changes, plan_text, trainer_arguments
+from trainfare_core.ranking.options.plans import collect_plan_facts, plan_changes, plan_text
 from trainfare_core.ranking.options.split_words import split_of
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
@@ -26,7 +26,7 @@ TIGHT = ToyPredictor(activation_gib=100.0, fixed_gib=400.0)
 
 
 def asked(*allow: Allowed, nodes: int = 1, **limits: object) -> Request:
-    return Request(Constraints(allow=allow, **limits), max_nodes=nodes)  # type: ignore[arg-type]
+    return Request(Constraints(allow=allow, **limits), max_nodes=nodes, writer=WRITER)  # type: ignore[arg-type]
 
 
 @unhurried
@@ -50,7 +50,8 @@ def test_the_arguments_of_a_split_plan_reproduce_the_global_batch(
         job, machines, PlanSpace(nodes, model_parallel=True, checkpointing=checkpointing)
     )
     for plan in range(len(plans)):
-        block = trainer_arguments(job, plans, plan, int(plans.devices_of(machines)[plan]))
+        facts = collect_plan_facts(job, plans, plan, int(plans.devices_of(machines)[plan]))
+        block = WRITER.write_arguments(facts)
         split = split_of(plans, plan, block.devices * block.num_nodes)
         assert bool(block.script_needs) == (split is not None)
         if split is None:
@@ -123,10 +124,11 @@ def test_what_runs_a_split_plan_is_named_with_its_arguments() -> None:
         job = decoder_job(batch=64, tokens=16_384, precision=precision)
         plans = enumerate_candidates(job, machines, PlanSpace(2, model_parallel=True, checkpointing=True))
         for plan in range(len(plans)):
-            block = trainer_arguments(job, plans, plan, 4)
+            facts = collect_plan_facts(job, plans, plan, 4)
+            block = WRITER.write_arguments(facts)
             if block.script_needs:
                 texts.setdefault(precision, set()).add(
-                    f"{plan_text(plans, plan)}|{format_plan(block)}|{block.script_needs}|{plan_changes(job, plans, plan, 4)}"
+                    f"{plan_text(plans, plan)}|{format_plan(block)}|{block.script_needs}|{plan_changes(job, plans, plan, facts, WRITER)}"
                 )
     mixed, true = "\n".join(texts["bf16-mixed"]), "\n".join(texts["bf16-true"])
     for part in (

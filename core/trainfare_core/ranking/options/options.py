@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from trainfare_core.candidates import SHARDINGS, take
+from trainfare_core.candidates import take
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import duration, percent
@@ -19,14 +19,13 @@ from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.prices.precedence import OWN_RATES
 from trainfare_core.ranking.options.plans import (
+    collect_plan_facts,
     fp8_notes,
     plan_changes,
     plan_text,
-    trainer_arguments,
     unused_notes,
     variant_changes,
 )
-from trainfare_core.ranking.options.split_words import split_of
 from trainfare_core.ranking.pricing.chances import probability_of_both
 from trainfare_core.ranking.pricing.priced_runs import PricedRuns
 from trainfare_core.ranking.pricing.quotas import covered, quota_notes
@@ -36,6 +35,7 @@ from trainfare_core.recommendation import (
     CostParts,
     Interval,
     Option,
+    PlanWriter,
     SpotOutlook,
     StepParts,
 )
@@ -79,6 +79,7 @@ class OptionMaker:
         constraints: the limits to keep.
         newest: latest price date of the book.
         prices: offers with those on demand that a run on spot machines can change to.
+        writer: of plans, in the words of the script's loop.
     """
 
     profile: JobProfile
@@ -86,6 +87,7 @@ class OptionMaker:
     constraints: Constraints
     newest: str
     prices: pl.DataFrame
+    writer: PlanWriter
 
     def make(self, run: int, offer: dict[str, Any], *, rank: int, on_front: bool) -> Option:
         """
@@ -105,8 +107,9 @@ class OptionMaker:
         log_sigma = float(priced.runs.log_sigma[run])
         spot = self._spot(run, offer)
         step_s = _interval(float(prediction.step_s[plan]), float(prediction.log_sigma[plan]))
-        micro = float(candidates.micro_batch[plan])
-        devices = int(candidates.devices_of(search.shapes)[plan])
+        facts = collect_plan_facts(
+            self.profile, candidates, plan, int(candidates.devices_of(search.shapes)[plan])
+        )
         shape = int(candidates.shape[plan])
         seconds = {name: float(getattr(prediction, name)[plan]) for name in StepParts.model_fields}
         parts = StepParts(**{name: rounded(value) for name, value in seconds.items()})
@@ -116,15 +119,15 @@ class OptionMaker:
             accelerator=str(search.shapes.accelerator[shape]),
             accelerator_count=float(search.shapes.accelerator_count[shape]),
             nodes=nodes,
-            sharding=SHARDINGS[int(candidates.sharding[plan])],
-            micro_batch_size=None if math.isnan(micro) else int(micro),
-            accumulate_grad_batches=int(candidates.accumulate[plan]),
+            sharding=facts.sharding,
+            micro_batch_size=facts.micro_batch,
+            accumulate_grad_batches=facts.accumulate,
             plan_changes=(
-                *plan_changes(self.profile, candidates, plan, devices),
+                *plan_changes(self.profile, candidates, plan, facts, self.writer),
                 *variant_changes(self.profile, candidates, prediction, plan),
             ),
-            model_split=split_of(candidates, plan, devices * nodes),
-            trainer=trainer_arguments(self.profile, candidates, plan, devices),
+            model_split=facts.split,
+            trainer=self.writer.write_arguments(facts),
             step_s=step_s,
             samples_per_s=_throughput(self._samples_per_step(plan), step_s),
             loader_samples_per_s_per_vcpu=self._loader_rate(plan, step_s),

@@ -1,10 +1,9 @@
-"""A plan in the terms of Lightning's Trainer, and what it changes of the script's own (part of stage 6)."""
+"""A plan in facts that no loop knows better, and what it changes of the script's own (part of stage 6)."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 
@@ -14,36 +13,23 @@ from trainfare_core.number_format import percent
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
 from trainfare_core.prices.book import MachineShapes
-from trainfare_core.ranking.options.split_words import (
-    by_megatron,
-    split_changes,
-    split_needs,
-    split_of,
-    split_strategy,
-    split_text,
-)
-from trainfare_core.recommendation import ModelSplit, TrainerArguments
+from trainfare_core.ranking.options.split_words import split_changes, split_of, split_text
+from trainfare_core.recommendation import PlanFacts, PlanWriter, Sharding
 from trainfare_core.variants import PUBLISHED, JobVariant, computed_in
 
-__all__ = ["fp8_notes", "plan_changes", "plan_text", "trainer_arguments", "unused_notes", "variant_changes"]
-
-_STRATEGIES: Final = {
-    "none": "auto",
-    "ddp": "ddp",
-    "fsdp": "fsdp",
-    "zero1": "deepspeed_stage_1",
-    "zero2": "deepspeed_stage_2",
-    "hybrid": "FSDPStrategy(sharding_strategy='HYBRID_SHARD')",
-}
-_FSDP_ARGUMENTS: Final = {"fsdp": "", "hybrid": "sharding_strategy='HYBRID_SHARD', "}
-"""What Lightning's FSDPStrategy is given besides a policy of activation checkpointing."""
+__all__ = [
+    "collect_plan_facts",
+    "fp8_notes",
+    "plan_changes",
+    "plan_text",
+    "unused_notes",
+    "variant_changes",
+]
 
 
-def trainer_arguments(
-    profile: JobProfile, candidates: CandidateTable, plan: int, devices: int
-) -> TrainerArguments:
+def collect_plan_facts(profile: JobProfile, candidates: CandidateTable, plan: int, devices: int) -> PlanFacts:
     """
-    Return what to give Lightning's Trainer so that the script runs as planned.
+    Return what a plan is, for the loop's writer.
 
     Args:
         profile: the job.
@@ -51,75 +37,29 @@ def trainer_arguments(
         plan: row of `candidates`.
         devices: that the plan uses of one machine.
     """
-    split = split_of(candidates, plan, devices * int(candidates.nodes[plan]))
-    if split is not None:
-        return _split_arguments(profile, candidates, plan, devices, split)
-    sharding, micro = SHARDINGS[int(candidates.sharding[plan])], float(candidates.micro_batch[plan])
-    own = profile.parallel.strategy
-    blocks = _checkpointed_blocks(profile, candidates, plan)
-    keeps = (
-        sharding != "none"
-        and own_sharding(profile) == sharding
-        and own.startswith(("ddp", "fsdp", "deepspeed"))
-    )
-    return TrainerArguments(
+    sharding: Sharding = SHARDINGS[int(candidates.sharding[plan])]
+    micro = float(candidates.micro_batch[plan])
+    nodes, blocks = int(candidates.nodes[plan]), profile.memory.blocks
+    variant = candidates.variant_of(plan)
+    split = split_of(candidates, plan, devices * nodes)
+    return PlanFacts(
+        sharding=sharding,
         devices=devices,
-        num_nodes=int(candidates.nodes[plan]),
-        strategy=_checkpointing_strategy(sharding, blocks)
-        if blocks and sharding in _FSDP_ARGUMENTS
-        else own
-        if keeps
-        else _STRATEGIES[sharding],
-        precision=candidates.variant_of(plan).precision or profile.precision,
-        accumulate_grad_batches=int(candidates.accumulate[plan]),
-        batch_size=None if math.isnan(micro) else int(micro),
-        configure_model=_checkpointing_code(blocks) if sharding not in _FSDP_ARGUMENTS else "",
+        nodes=nodes,
+        micro_batch=None if math.isnan(micro) else int(micro),
+        accumulate=int(candidates.accumulate[plan]),
+        precision=(variant.precision if split is None else "") or profile.precision,
+        recomputed_blocks=tuple(blocks.classes) if blocks is not None and variant.checkpointing else (),
+        split=split,
+        own_strategy=profile.parallel.strategy
+        if sharding != "none" and own_sharding(profile) == sharding
+        else "",
     )
 
 
-def _split_arguments(
-    profile: JobProfile, candidates: CandidateTable, plan: int, devices: int, split: ModelSplit
-) -> TrainerArguments:
-    """Return the arguments of a plan that splits the model: Lightning's own strategy, or NeMo's."""
-    sharding, micro = SHARDINGS[int(candidates.sharding[plan])], int(candidates.micro_batch[plan])
-    accumulate, blocks = int(candidates.accumulate[plan]), _checkpointed_blocks(profile, candidates, plan)
-    megatron = by_megatron(split, sharding)
-    return TrainerArguments(
-        devices=devices,
-        num_nodes=int(candidates.nodes[plan]),
-        strategy=split_strategy(split, sharding),
-        precision=profile.precision,
-        accumulate_grad_batches=1 if megatron else accumulate,
-        batch_size=micro,
-        global_batch_size=micro * accumulate * split.replicas if megatron else None,
-        configure_model="" if megatron else _checkpointing_code(blocks),
-        script_needs=split_needs(split, sharding, profile.precision, checkpointing=bool(blocks)),
-    )
-
-
-def _checkpointed_blocks(profile: JobProfile, candidates: CandidateTable, plan: int) -> str:
-    """Return the classes of the blocks that a plan checkpoints, separated by commas; "" where it does not."""
-    blocks = profile.memory.blocks
-    return (
-        ", ".join(blocks.classes) if blocks is not None and candidates.variant_of(plan).checkpointing else ""
-    )
-
-
-def _checkpointing_code(blocks: str) -> str:
-    """Return the line that checkpoints these classes in `configure_model`; "" for none."""
-    return (
-        f"apply_activation_checkpointing(self, check_fn=lambda m: isinstance(m, ({blocks},)))"
-        if blocks
-        else ""
-    )
-
-
-def _checkpointing_strategy(sharding: str, blocks: str) -> str:
-    """Return Lightning's FSDP with activation checkpointing of these classes."""
-    return f"FSDPStrategy({_FSDP_ARGUMENTS[sharding]}activation_checkpointing_policy={{{blocks}}})"
-
-
-def plan_changes(profile: JobProfile, candidates: CandidateTable, plan: int, devices: int) -> tuple[str, ...]:
+def plan_changes(
+    profile: JobProfile, candidates: CandidateTable, plan: int, facts: PlanFacts, writer: PlanWriter
+) -> tuple[str, ...]:
     """
     Return what a plan changes besides the number of devices, in words; empty where it is the script's own.
 
@@ -127,10 +67,11 @@ def plan_changes(profile: JobProfile, candidates: CandidateTable, plan: int, dev
         profile: the job.
         candidates: plans.
         plan: row of `candidates`.
-        devices: that the plan uses of one machine.
+        facts: of the plan.
+        writer: of the script's loop.
     """
-    sharding = SHARDINGS[int(candidates.sharding[plan])]
-    found = list(split_changes(candidates, plan, devices * int(candidates.nodes[plan])))
+    sharding = facts.sharding
+    found = list(split_changes(facts, writer))
     if sharding not in ("none", own_sharding(profile)):
         found.append(f"{sharding_label(sharding)} instead of {sharding_label(own_sharding(profile))}")
     factor = 1.0 if candidates.batch_factor is None else float(candidates.batch_factor[plan])

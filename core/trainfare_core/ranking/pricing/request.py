@@ -9,7 +9,7 @@ from typing import Final, get_args
 
 from trainfare_core.candidates import MAX_NODES, PlanSpace
 from trainfare_core.errors import InputError
-from trainfare_core.recommendation import Constraints, Objective
+from trainfare_core.recommendation import NEUTRAL, Constraints, Objective, PlanWriter
 
 __all__ = ["DEFAULT_LIMIT", "DEFAULT_PURCHASE", "Request", "objective_of"]
 
@@ -49,6 +49,7 @@ class Request:
         max_nodes: largest number of machines in one run, 1 to 64; None: 4, or the job's own number if larger.
         all_regions: list every region and zone; else each machine once, at its cheapest.
         as_of: an aware moment; ages of prices count to the end of its day in UTC. None takes every price as of now.
+        writer: of plans, in the words of the loop that trains the script.
 
     Raises:
         InputError: a number out of range, or an objective that is none of the three, or lacks its value of an hour.
@@ -60,6 +61,7 @@ class Request:
     max_nodes: int | None = None
     all_regions: bool = False
     as_of: datetime | None = None
+    writer: PlanWriter = NEUTRAL
 
     @property
     def plan_space(self) -> PlanSpace:

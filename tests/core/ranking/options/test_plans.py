@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders.toy_market import ToyPredictor, block_job, book, in_precisions, offer_row, shapes, small_job
-from trainfare.lightning.plan_code import format_plan
+from trainfare.lightning.plan_code import WRITER, format_plan
 from trainfare_core.candidates import SHARDINGS, PlanSpace, enumerate_candidates
 from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts
 from trainfare_core.ranking.alternatives.nearest import with_alternatives
-from trainfare_core.ranking.options.plans import plan_changes, trainer_arguments
+from trainfare_core.ranking.options.plans import collect_plan_facts, plan_changes
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Allowed, Constraints, Option
@@ -60,14 +60,15 @@ def test_trainer_arguments_reproduce_the_global_batch_exactly(
     machines = shapes(("A100-SXM-80GB", count))
     plans = enumerate_candidates(job, machines, space)
     for plan in range(len(plans)):
-        block = trainer_arguments(job, plans, plan, int(plans.devices_of(machines)[plan]))
+        facts = collect_plan_facts(job, plans, plan, int(plans.devices_of(machines)[plan]))
+        block = WRITER.write_arguments(facts)
         assert block.batch_size is not None
         samples = block.devices * block.num_nodes * block.batch_size * block.accumulate_grad_batches
         own = job.global_samples_per_step
         assert own is not None
         assert plans.batch_factor is not None
         assert samples == round(own * float(plans.batch_factor[plan]))
-        changes = plan_changes(job, plans, plan, block.devices)
+        changes = plan_changes(job, plans, plan, facts, WRITER)
         assert any(f"global batch {samples} instead of {own}" in change for change in changes) == (
             samples != own
         )
@@ -110,7 +111,9 @@ def test_every_sharding_has_the_trainer_s_word_for_it() -> None:
     job, machines = small_job(), shapes(("A100-SXM-80GB", 4.0))
     plans = enumerate_candidates(job, machines, PlanSpace(2, deepspeed=True))
     code = {
-        SHARDINGS[plans.sharding[plan]]: format_plan(trainer_arguments(job, plans, plan, 4))
+        SHARDINGS[plans.sharding[plan]]: format_plan(
+            WRITER.write_arguments(collect_plan_facts(job, plans, plan, 4))
+        )
         for plan in range(len(plans))
     }
     words = {name: text.partition("strategy=")[2].partition(", precision")[0] for name, text in code.items()}
@@ -134,7 +137,8 @@ def test_checkpointing_is_planned_where_allowed_and_nothing_else_fits() -> None:
     toy = replace(ON_TIGHT, capacity_gib={"H200-SXM-141GB": 141.0})
     job = block_job(batch=1)
     for allow in ((), ("checkpointing",)):
-        options = rank(job, machine, Request(Constraints(allow=allow), max_nodes=1), predict=toy).options
+        request = Request(Constraints(allow=allow), max_nodes=1, writer=WRITER)
+        options = rank(job, machine, request, predict=toy).options
         assert len(options) == 1 + len(allow)
         for option in options:
             trainer = option.trainer
@@ -156,7 +160,7 @@ def test_a_sharded_plan_checkpoints_by_lightning_s_own_argument() -> None:
     machine = book(offer_row(instance_type="a100.2x", accelerator_count=2.0))
     job = block_job(batch=2, parallel=ParallelFacts(strategy="fsdp"))
     toy = replace(ON_TIGHT, activation_gib=200.0)
-    request = Request(Constraints(allow=("checkpointing",)), max_nodes=1)
+    request = Request(Constraints(allow=("checkpointing",)), max_nodes=1, writer=WRITER)
     (option,) = rank(job, machine, request, predict=toy).options
     assert option.trainer is not None
     assert "FSDPStrategy(activation_checkpointing_policy={Block})" in format_plan(option.trainer)
@@ -185,7 +189,8 @@ EASY = ToyPredictor()
 def options_in(job: JobProfile, *allow: Allowed, toy: ToyPredictor = EASY) -> dict[str, Option]:
     """Return the options on one A100 and one T4, by the accelerator."""
     machines = book(offer_row(), offer_row(instance_type="t4.1x", accelerator="T4-16GB"))
-    found = rank(job, machines, Request(Constraints(allow=allow), max_nodes=1), predict=toy).options
+    request = Request(Constraints(allow=allow), max_nodes=1, writer=WRITER)
+    found = rank(job, machines, request, predict=toy).options
     return {option.accelerator: option for option in found}
 
 
