@@ -25,11 +25,11 @@ def block(as_of: str) -> str:
     """Return the command and its output, ages counted to `as_of` (YYYY-MM-DD)."""
     from trainfare import recommend
     from trainfare.fake_step import read_profile
-    from trainfare.report import render_terminal
+    from trainfare.report import report_ranking
 
     profile = read_profile(str(TOP / "docs" / "examples" / "llama-7b.json"))
     day = datetime.strptime(as_of, "%Y-%m-%d").replace(tzinfo=timezone.utc).date()
-    printed = render_terminal(recommend(profile), profile=profile, as_of=day, details=False)
+    printed = report_ranking(recommend(profile), profile, day, details=False).as_terminal()
     return f"```console\n$ {COMMAND}\n{printed}```\n\nAges are counted to {as_of}.\n"
 
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from builders.profiles import operation
 from builders.recommendations import no_answer, recommendation
+from builders.reports import render_html, render_markdown, render_terminal
 from fuzz.market import NOW, ranking_of, small_job
 from fuzz.target import Target, file_of
 from trainfare.cli.profile import summary_of
@@ -25,7 +26,6 @@ from trainfare.pull_request.ci_job import CodeHost
 from trainfare.pull_request.github import GitHub, github_job
 from trainfare.pull_request.gitlab import GitLab
 from trainfare.pull_request.upsert import upsert
-from trainfare.report import render_html, render_markdown, render_terminal
 from trainfare.script.notebook import code_cells
 from trainfare.user_process.messages import JobFacts, Reply, read_replies
 from trainfare.user_process.places import Places

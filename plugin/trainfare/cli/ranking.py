@@ -85,27 +85,19 @@ class RankingOptions:
         whole = self.details or self.limit is not None
         if self.output == "json":
             write_answer(found.answer.to_json(), self.out)
-        elif self.output == "table" and self.out is None and sys.stdout.isatty():
-            from trainfare.report import print_terminal
-
-            print_terminal(found.answer, profile=profile, as_of=found.as_of, rows=self.limit, details=whole)
-        elif self.output == "html":
-            from trainfare.report import render_html
-
-            page = render_html(found.answer, profile=profile, as_of=found.as_of)
-            write_answer(page, self.out, references=True)
         else:
-            if self.output == "markdown":
-                from trainfare.report import render_markdown
+            from trainfare.report import report_ranking
 
-                page = render_markdown(found.answer, profile=profile, as_of=found.as_of, rows=self.limit)
+            details = whole or self.output != "table"
+            report = report_ranking(found.answer, profile, found.as_of, rows=self.limit, details=details)
+            if self.output == "html":
+                write_answer(report.as_page(), self.out, references=True)
+            elif self.output == "markdown":
+                write_answer(report.as_markdown(), self.out, references=True)
+            elif self.out is None and sys.stdout.isatty():
+                report.print_terminal()
             else:
-                from trainfare.report import render_terminal
-
-                page = render_terminal(
-                    found.answer, profile=profile, as_of=found.as_of, rows=self.limit, details=whole
-                )
-            write_answer(page, self.out, references=self.output != "table")
+                write_answer(report.as_terminal(), self.out)
         if not found.answer.options:
             because = found.answer.unknown_because or "no machine is left"
             # Every format but JSON begins with the reason: said once, it is read.

@@ -158,13 +158,12 @@ def _answer(
 def _rendered(answer: MethodsAnswer, output: Format, as_of: date, *, to_file: bool) -> str:
     if output == "json":
         return answer.to_json()
+    from trainfare.report.strategy import report_strategy
+
+    report = report_strategy(answer, as_of)
     if output == "html":
-        from trainfare.report.strategy import render_strategy_html
-
-        return render_strategy_html(answer, as_of=as_of)
-    from trainfare.report.strategy import print_strategy, render_strategy
-
+        return report.as_page()
     if to_file or not sys.stdout.isatty():
-        return render_strategy(answer, as_of=as_of)
-    print_strategy(answer, as_of=as_of)
+        return report.as_terminal()
+    report.print_terminal()
     return ""

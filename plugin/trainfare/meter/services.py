@@ -114,9 +114,9 @@ def _show(recommendation: Recommendation, profile: JobProfile, as_of: date, file
 
 
 def _markdown(recommendation: Recommendation, profile: JobProfile, as_of: date) -> str:
-    from trainfare.report import render_markdown
+    from trainfare.report import report_ranking
 
-    return render_markdown(recommendation, profile=profile, as_of=as_of)
+    return report_ranking(recommendation, profile, as_of).as_markdown()
 
 
 def _prepare() -> None:

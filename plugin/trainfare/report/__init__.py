@@ -7,6 +7,8 @@ loaded where they are used, so that the command line starts without rich and jin
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date
 from typing import IO, TYPE_CHECKING, Final
 
@@ -15,121 +17,87 @@ if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.recommendation import Recommendation
 
-__all__ = ["print_terminal", "render_html", "render_markdown", "render_terminal"]
+__all__ = ["Report", "report_ranking"]
 
 _SCREEN_WIDTH: Final = 100
 """Columns of the first screen at most: longer lines are hard to read."""
 
 
-def render_terminal(
-    recommendation: Recommendation,
-    *,
-    profile: JobProfile | None = None,
-    as_of: date,
-    width: int | None = None,
-    rows: int | None = None,
-    details: bool = True,
-) -> str:
+@dataclass(frozen=True, slots=True)
+class Report:
     """
-    Return the report as plain text without colour or control bytes.
+    An answer that can be shown in every format.
 
-    Args:
-        recommendation: the ranked answer.
-        profile: the profile of the job, if available.
-        as_of: the day of the report, to which the ages of prices are counted.
-        width: columns; None is 120, and 100 for the first screen. Below 100 some columns of the table are left out,
-            with a note.
-        rows: of the ranking; None: the best, and those of the headline.
-        details: the whole report, not its first screen alone.
+    Attributes:
+        build: returns its blocks for so many columns of a terminal.
+        title: of its page.
+        width: columns where the output is not a terminal, fixed so that the same input gives the same bytes.
     """
-    from trainfare.report.render.terminal import DEFAULT_WIDTH, format_terminal
 
-    columns = width or (DEFAULT_WIDTH if details else _SCREEN_WIDTH)
-    blocks = _build(recommendation, profile, as_of, columns, rows, details=details)
-    return format_terminal(blocks, width=columns)
+    build: Callable[[int], list[Block]]
+    title: str
+    width: int = 120
 
+    def as_terminal(self, width: int | None = None) -> str:
+        """Return plain text without colour or control bytes; below 100 columns a table may leave some out."""
+        from trainfare.report.render.terminal import format_terminal
 
-def print_terminal(
-    recommendation: Recommendation,
-    *,
-    profile: JobProfile | None = None,
-    as_of: date,
-    file: IO[str] | None = None,
-    rows: int | None = None,
-    details: bool = True,
-) -> None:
-    """
-    Print the report, with colour and the terminal's width where `file` is a terminal (NO_COLOR is honoured).
+        columns = width or self.width
+        return format_terminal(self.build(columns), width=columns)
 
-    Args:
-        recommendation: the ranked answer.
-        profile: the profile of the job, if available.
-        as_of: the day of the report, to which the ages of prices are counted.
-        file: where to; None is standard output. Characters it cannot encode are replaced, never an error.
-        rows: of the ranking; None: the best, and those of the headline.
-        details: the whole report, not its first screen alone.
-    """
-    from trainfare.report.render.terminal import DEFAULT_WIDTH, print_blocks
+    def print_terminal(self, file: IO[str] | None = None) -> None:
+        """
+        Print the report, with colour and the terminal's width where `file` is a terminal (NO_COLOR is honoured).
 
-    print_blocks(
-        lambda width: _build(recommendation, profile, as_of, width, rows, details=details),
-        file=file,
-        usual_width=DEFAULT_WIDTH if details else _SCREEN_WIDTH,
-    )
+        Args:
+            file: where to; None is standard output. Characters it cannot encode are replaced, never an error.
+        """
+        from trainfare.report.render.terminal import print_blocks
 
+        print_blocks(self.build, file=file, usual_width=self.width)
 
-def render_markdown(
-    recommendation: Recommendation,
-    *,
-    profile: JobProfile | None = None,
-    as_of: date,
-    rows: int | None = None,
-) -> str:
-    """
-    Return the report as GitHub-flavoured Markdown.
+    def as_markdown(self) -> str:
+        """Return GitHub-flavoured Markdown."""
+        from trainfare.report.render.markdown import format_markdown
 
-    Args:
-        recommendation: the ranked answer.
-        profile: the profile of the job, if available.
-        as_of: the day of the report, to which the ages of prices are counted.
-        rows: of the ranking; None: the best, and those of the headline.
-    """
-    from trainfare.report.render.markdown import format_markdown
-    from trainfare.report.sections import build_report
+        return format_markdown(self.build(self.width))
 
-    return format_markdown(build_report(recommendation, profile, as_of, rows=rows))
+    def as_page(self) -> str:
+        """Return an HTML page; without matplotlib the charts are left out, and it says how to install it."""
+        from trainfare.report.render.page import format_page
+
+        return format_page(self.build(self.width), title=self.title)
 
 
-def render_html(recommendation: Recommendation, *, profile: JobProfile | None = None, as_of: date) -> str:
-    """
-    Return the report as an HTML page.
-
-    Without matplotlib the charts are left out, and the page says how to install it.
-
-    Args:
-        recommendation: the ranked answer.
-        profile: the profile of the job, if available.
-        as_of: the day of the report, to which the ages of prices are counted.
-    """
-    from trainfare.report.render.page import format_page
-    from trainfare.report.sections import build_report, name_page
-
-    return format_page(build_report(recommendation, profile, as_of), title=name_page(recommendation))
-
-
-def _build(
+def report_ranking(
     recommendation: Recommendation,
     profile: JobProfile | None,
     as_of: date,
-    width: int,
-    rows: int | None,
     *,
-    details: bool,
-) -> list[Block]:
+    rows: int | None = None,
+    details: bool = True,
+) -> Report:
+    """
+    Return the report of a ranking.
+
+    Args:
+        recommendation: the ranked answer.
+        profile: the profile of the job, if available.
+        as_of: the day of the report, to which the ages of prices are counted.
+        rows: of the ranking, but in a page; None: the best, and those of the headline.
+        details: the whole report, not its first screen alone, which is for a terminal.
+    """
+    title = f"{recommendation.job.name}: what it costs to train"
     if details:
         from trainfare.report.sections import build_report
 
-        return build_report(recommendation, profile, as_of, rows=rows)
+        return Report(lambda _width: build_report(recommendation, profile, as_of, rows=rows), title)
     from trainfare.report.first_screen import build_first_screen
 
-    return build_first_screen(recommendation, profile=profile, as_of=as_of, width=min(width, _SCREEN_WIDTH))
+    return Report(
+        lambda width: build_first_screen(
+            recommendation, profile=profile, as_of=as_of, width=min(width, _SCREEN_WIDTH)
+        ),
+        title,
+        _SCREEN_WIDTH,
+    )

@@ -26,24 +26,15 @@ from trainfare_core.recommendation import JobSummary, Option, PriceBookFacts, Re
 
 __all__ = [
     "BookLine",
-    "PhaseLine",
     "basis_note",
     "book_line",
+    "compare_spot",
     "constraints_text",
     "interruptions_text",
     "job_facts",
     "measured_phases",
     "phase_lines",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class PhaseLine:
-    """One measured phase of the optimizer step: median, and the range from the 10th to the 90th percentile."""
-
-    name: str
-    median: str
-    spread: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +56,12 @@ def interruptions_text(option: Option) -> str:
         return "interruptions at any time"
     expected = counted(spot.interruptions, "interruption")
     return f"{expected} expected (nine of ten runs end within {hours_text(spot.p90_hours)})"
+
+
+def compare_spot(recommendation: Recommendation, spot: Option) -> float:
+    """Return by what part a spot machine is cheaper than the cheapest ranked one that runs the script unchanged."""
+    ranked = [option.run_usd.mid for option in recommendation.options if not option.needs_porting]
+    return 1 - spot.run_usd.mid / min(ranked) if ranked and min(ranked) > 0 else 0.0
 
 
 def job_facts(job: JobSummary) -> tuple[str, ...]:
@@ -166,13 +163,13 @@ def measured_phases(measured: MeasuredStep) -> tuple[tuple[str, Quantiles | None
     )
 
 
-def phase_lines(profile: JobProfile | None) -> tuple[PhaseLine, ...]:
-    """Return the measured phases, the whole step first; empty where no step was measured."""
+def phase_lines(profile: JobProfile | None) -> tuple[tuple[str, str, str], ...]:
+    """Return name, median and range (10th to 90th percentile) of measured phases, the whole step first."""
     if profile is None or profile.measured is None:
         return ()
     named = (("whole step", profile.measured.step), *measured_phases(profile.measured))
     return tuple(
-        PhaseLine(
+        (
             name,
             duration(times.median_s, "auto"),
             span(duration(times.p10_s, "auto"), duration(times.p90_s, "auto")),

@@ -44,14 +44,12 @@ def write_reports(
     Raises:
         InputError: the folder cannot be written to, or holds a file of that name that is not a report.
     """
-    from trainfare.report.render.page import format_page
-    from trainfare.report.sections import build_report, name_page
+    from trainfare.report import report_ranking
     from trainfare_providers.disk.files import make_folder, write_text
 
     make_folder(directory)
     page, data = _free_paths(directory, stem)
-    blocks = build_report(recommendation, profile, as_of)
-    write_text(page, format_page(blocks, title=name_page(recommendation)))
+    write_text(page, report_ranking(recommendation, profile, as_of).as_page())
     write_text(data, recommendation.to_json())
     return page, data
 

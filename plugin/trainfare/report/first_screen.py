@@ -24,14 +24,25 @@ from trainfare.report.first_screen_texts import (
     describe_quota,
     describe_spot,
 )
+from trainfare.report.headline import explain_no_answer
 from trainfare.report.named import NamedOption, named_options
-from trainfare.report.rows import ranking_row
+from trainfare.report.price_age import price_date_of
 from trainfare.report.runner_up import compare_runner_up, describe_sensitivity
 from trainfare.report.wording import (
     batch_text,
+    chance_text,
+    cloud_label,
+    describe_interval,
+    describe_machine_place,
+    describe_run,
     format_plan,
+    hardware_label,
+    machine_label,
+    place_label,
     plan_changes_text,
+    purchase_label,
     script_lines,
+    usd,
 )
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Alternative, Recommendation
@@ -99,7 +110,7 @@ def build_first_screen(
     """
     named = named_options(recommendation)
     paragraphs = [
-        *(_describe_options(named, as_of, width) if named else _explain_no_answer(recommendation, as_of)),
+        *(_describe_options(named, width) if named else _explain_no_answer(recommendation)),
         _Paragraph(compare_runner_up(recommendation), give_way=2),
         _Paragraph(describe_sensitivity(recommendation), give_way=4),
         *_describe_plan(named),
@@ -127,56 +138,54 @@ def _fit(paragraphs: Sequence[_Paragraph], width: int) -> list[Block]:
     return [line for paragraph in kept for line in paragraph.lines(width)]
 
 
-def _describe_options(named: Sequence[NamedOption], as_of: date, width: int) -> list[_Paragraph]:
-    titles = [each.title[:1].upper() + each.title[1:] for each in named]
-    rows = [ranking_row(each.option, as_of) for each in named]
-    dollars = [f"{row.run_usd[0]} [{row.run_usd[1]}]" for row in rows]
-    times = [f"{row.run_time[0]} [{row.run_time[1]}]" for row in rows]
+def _describe_options(named: Sequence[NamedOption], width: int) -> list[_Paragraph]:
+    titles = [", ".join(titles).capitalize() for titles, _ in named]
+    dollars = [describe_interval(option.run_usd, "usd") for _, option in named]
+    times = [describe_interval(option.run_hours, "h:auto") for _, option in named]
     widths = [max(map(len, column)) for column in (titles, dollars, times)]
     blocks: list[_Paragraph] = []
-    for place, (row, each) in enumerate(zip(rows, named, strict=True)):
-        cells = (titles[place], dollars[place], times[place])
+    for index, (_, option) in enumerate(named):
+        cells = (titles[index], dollars[index], times[index])
         first = "   ".join(cell.ljust(room) for cell, room in zip(cells, widths, strict=True))
-        chance = f"limits kept: {row.chance}" if row.chance else ""
+        kept = chance_text(option.probability_within)
+        chance = f"limits kept: {kept}" if kept else ""
         # Large amounts leave no room for the chance behind them.
         beside = chance and len(first) + 3 + len(chance) <= width
         first = (f"{first}   {chance}" if beside else first).rstrip()
-        arm64 = ", arm64 host" if each.option.arm64_host else ""
+        arm64 = ", arm64 host" if option.arm64_host else ""
         where = (
-            f"{row.machine}: {row.hardware}{arm64}, {row.cloud} {row.region}, {row.purchase} at "
-            f"{row.usd_per_hour}/h{'' if beside or not chance else f', {chance}'}"
+            f"{machine_label(option)}: {hardware_label(option)}{arm64}, {cloud_label(option)} {place_label(option)}, "
+            f"{purchase_label(option.purchase_option)} at {usd(option.usd_per_hour)}/h"
+            f"{'' if beside or not chance else f', {chance}'}"
         )
-        porting = place > 0 and each.option.needs_porting
+        porting = index > 0 and option.needs_porting
         blocks.append(_Paragraph(where, first_line=first, give_way=1 if porting else 0, indent=4))
     return blocks
 
 
-def _explain_no_answer(recommendation: Recommendation, as_of: date) -> list[_Paragraph]:
-    because = (recommendation.unknown_because or "nothing is left to rank").rstrip(". ")
-    because = because[:1].lower() + because[1:] if because[1:2].islower() else because
+def _explain_no_answer(recommendation: Recommendation) -> list[_Paragraph]:
     return [
-        _Paragraph(f"No answer, because {because}.", max_lines=4, tone="answer"),
+        _Paragraph(explain_no_answer(recommendation), max_lines=4, tone="answer"),
         *(
             # The first changes one limit only; further ones give way before them.
-            _Paragraph(_describe_alternative(each, as_of), give_way=0 if place < 2 else 9 + place)
+            _Paragraph(_describe_alternative(each), give_way=0 if place < 2 else 9 + place)
             for place, each in enumerate(recommendation.alternatives)
         ),
     ]
 
 
-def _describe_alternative(each: Alternative, as_of: date) -> str:
-    row = ranking_row(each.option, as_of)
-    (dollars, dollar_range), (time, time_range) = row.run_usd, row.run_time
+def _describe_alternative(each: Alternative) -> str:
+    option = each.option
     return (
-        f"{each.flag}: {each.change}, {dollars} [{dollar_range}] in {time} [{time_range}] on {row.machine} "
-        f"({row.cloud}, {row.hardware}, {row.region}) at its price of {row.price_date}"
+        f"{each.flag}: {each.change}, {describe_run(option)} on {machine_label(option)} "
+        f"({describe_machine_place(option)}) at its price of {price_date_of(option).text}"
     )
 
 
 def _describe_plan(named: Sequence[NamedOption]) -> list[_Paragraph]:
-    if not named or named[0].option.trainer is None:
+    if not named or named[0][1].trainer is None:
         return []
-    option, trainer = named[0].option, named[0].option.trainer
+    option, trainer = named[0][1], named[0][1].trainer
     return [
         # Arguments to paste are never cut.
         _Paragraph(f"Plan{batch_text(trainer)}: {format_plan(trainer)}", max_lines=None),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 
-from trainfare.report.facts import constraints_text, interruptions_text
+from trainfare.report.facts import compare_spot, constraints_text, interruptions_text
 from trainfare.report.later_years import outlook_summary
 from trainfare.report.named import NamedOption
 from trainfare.report.price_age import price_age, price_ages, price_date_of
-from trainfare.report.wording import machine_label, usd
+from trainfare.report.wording import describe_interval, machine_label
 from trainfare_core.number_format import percent
 from trainfare_core.ranking.options.rejections import REASON_WORDS
 from trainfare_core.ranking.pricing.quotas import QUOTA_NOTE
@@ -18,7 +18,7 @@ from trainfare_core.recommendation import Recommendation
 
 def describe_quota(named: Sequence[NamedOption]) -> str:
     """Say that a new account cannot start the answer's machine, where that is known."""
-    notes = named[0].option.notes if named else ()
+    notes = named[0][1].notes if named else ()
     note = next((each for each in notes if each.startswith(QUOTA_NOTE)), "")
     return f"{note[:1].upper()}{note[1:].partition('. Source')[0]}." if note else ""
 
@@ -33,13 +33,11 @@ def describe_spot(recommendation: Recommendation) -> str:
         return f"No spot machine: {because}."
     if spot is None or not recommendation.options:
         return ""
-    ranked = [option.run_usd.mid for option in recommendation.options if not option.needs_porting]
-    saving = 1 - spot.run_usd.mid / min(ranked) if ranked and min(ranked) > 0 else 0.0
+    saving = compare_spot(recommendation, spot)
     if saving <= 0:
         return ""
-    low, high = usd(spot.run_usd.low_80), usd(spot.run_usd.high_80)
     return (
-        f"Spot could cost {percent(saving)} less: {usd(spot.run_usd.mid)} [{low} – {high}] on {machine_label(spot)} at "
+        f"Spot could cost {percent(saving)} less: {describe_interval(spot.run_usd, 'usd')} on {machine_label(spot)} at "
         f"its price of {price_date_of(spot).text}, with {interruptions_text(spot)}: --purchase spot."
     )
 
@@ -60,7 +58,7 @@ def describe_certainty(recommendation: Recommendation, named: Sequence[NamedOpti
     """Say what the brackets are, how old the prices are, and what is not known."""
     if not named:
         return ""
-    dates = frozenset(price_date_of(each.option) for each in named)
+    dates = frozenset(price_date_of(option) for _, option in named)
     stale = any(price_age(each, as_of).stale for each in dates)
     old = ", not confirmed since: `trainfare prices update`" if stale else ""
     measured = "no step was measured" if recommendation.job.measured_on is None else "with your measured step"

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date
 
 from trainfare.report.price_age import price_ages, price_date_of
-from trainfare.report.rows import RankingRow, ranking_row
+from trainfare.report.wording import (
+    cloud_label,
+    describe_basis,
+    describe_run,
+    hardware_label,
+    machine_label,
+    place_label,
+    purchase_label,
+)
 from trainfare_core.ranking.options.runner_up import worth_usd
 from trainfare_core.recommendation import Option, Recommendation
 
-__all__ = ["BestOption", "best_options", "headline", "picks"]
-
-
-@dataclass(frozen=True, slots=True)
-class BestOption:
-    """The best option of one objective as text: its row, what it is best at, and its place in a sentence."""
-
-    title: str
-    place: str
-    row: RankingRow
+__all__ = ["explain_no_answer", "headline", "locate_option", "picks"]
 
 
 def headline(recommendation: Recommendation, as_of: date) -> str:
@@ -31,16 +29,18 @@ def headline(recommendation: Recommendation, as_of: date) -> str:
         as_of: the day of the report, to which the ages of prices are counted.
     """
     if not recommendation.options:
-        reason = (recommendation.unknown_because or "nothing is left to rank").rstrip(". ")
-        return f"No answer, because {reason[:1].lower() + reason[1:] if reason[1:2].islower() else reason}."
+        return explain_no_answer(recommendation)
     named = picks(recommendation)
     ready = [pick for pick in named if not pick[1].needs_porting]
     ported = [pick for pick in named if pick[1].needs_porting]
     shown = [*ready, *ported[:1]] if ready else ported
-    found = [_answer(recommendation, title, option, as_of) for title, option in shown]
-    clauses = "; ".join(_clause(each, first=index == 0) for index, each in enumerate(found))
+    basis = describe_basis(recommendation)
+    clauses = "; ".join(
+        f"{title}{basis}: {machine_label(option)} ({locate_option(option)}): {describe_run(option)}"
+        for title, option in shown
+    )
     price_dates = frozenset(price_date_of(option) for _, option in shown)
-    return f"{clauses}; {price_ages(price_dates, as_of)}."
+    return f"{clauses[:1].upper()}{clauses[1:]}; {price_ages(price_dates, as_of)}."
 
 
 def picks(recommendation: Recommendation) -> tuple[tuple[str, Option], ...]:
@@ -79,11 +79,6 @@ def picks(recommendation: Recommendation) -> tuple[tuple[str, Option], ...]:
     return tuple(found)
 
 
-def best_options(recommendation: Recommendation, as_of: date) -> tuple[BestOption, ...]:
-    """Return the picks as text, in the same order."""
-    return tuple(_answer(recommendation, title, option, as_of) for title, option in picks(recommendation))
-
-
 def _usd(option: Option) -> tuple[float, int]:
     return option.run_usd.mid, option.rank
 
@@ -96,20 +91,14 @@ def _by_rank(options: tuple[Option, ...], rank: int | None) -> Option | None:
     return next((option for option in options if option.rank == rank), None)
 
 
-def _answer(recommendation: Recommendation, title: str, option: Option, as_of: date) -> BestOption:
-    basis = " per 1,000 steps" if recommendation.basis == "per_1000_steps" else ""
-    row = ranking_row(option, as_of)
-    hardware = row.hardware + (", arm64 host" if option.arm64_host else "")
-    return BestOption(
-        title=f"{title[:1].upper()}{title[1:]}{basis}",
-        place=f"{row.cloud}, {hardware}, {row.region}, {row.purchase}",
-        row=row,
-    )
+def locate_option(option: Option) -> str:
+    """Return cloud, accelerators, place and purchase of an option, as they stand behind its machine."""
+    arm64 = ", arm64 host" if option.arm64_host else ""
+    purchase = purchase_label(option.purchase_option)
+    return f"{cloud_label(option)}, {hardware_label(option)}{arm64}, {place_label(option)}, {purchase}"
 
 
-def _clause(found: BestOption, *, first: bool) -> str:
-    title = found.title if first else found.title[:1].lower() + found.title[1:]
-    (dollars, dollar_range), (time, time_range) = found.row.run_usd, found.row.run_time
-    return (
-        f"{title}: {found.row.machine} ({found.place}): {dollars} [{dollar_range}] in {time} [{time_range}]"
-    )
+def explain_no_answer(recommendation: Recommendation) -> str:
+    """Return the reason why nothing is ranked, as a sentence."""
+    reason = (recommendation.unknown_because or "nothing is left to rank").rstrip(". ")
+    return f"No answer, because {reason[:1].lower() + reason[1:] if reason[1:2].islower() else reason}."

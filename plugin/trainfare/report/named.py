@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TypeAlias
 
 from trainfare.report.headline import picks
 from trainfare_core.recommendation import Option, Recommendation
 
-__all__ = ["NamedOption", "named_options", "runner_up_option"]
-
-
-@dataclass(frozen=True, slots=True)
-class NamedOption:
-    """An option and what it is best at, e.g. "cheapest" or "runner-up, fastest"."""
-
-    titles: tuple[str, ...]
-    option: Option
-
-    @property
-    def title(self) -> str:
-        """The titles as one text."""
-        return ", ".join(self.titles)
+NamedOption: TypeAlias = tuple[tuple[str, ...], Option]
+"""What an option is best at, e.g. "runner-up" and "fastest", and the option."""
 
 
 def named_options(recommendation: Recommendation) -> tuple[NamedOption, ...]:
@@ -42,7 +30,7 @@ def named_options(recommendation: Recommendation) -> tuple[NamedOption, ...]:
     for title, option in found:
         titles[option.rank] = (*titles.get(option.rank, ()), title)
     options = {option.rank: option for _, option in found}
-    return tuple(NamedOption(titles[rank], option) for rank, option in options.items())
+    return tuple((titles[rank], option) for rank, option in options.items())
 
 
 def runner_up_option(recommendation: Recommendation) -> Option | None:

@@ -12,7 +12,14 @@ from trainfare.report.escape import terminal_text
 from trainfare.report.facts import basis_note, job_facts
 from trainfare.report.named import named_options
 from trainfare.report.price_age import price_ages, price_date_of
-from trainfare.report.rows import ranking_row
+from trainfare.report.wording import (
+    chance_text,
+    describe_basis,
+    describe_machine_place,
+    describe_run,
+    machine_label,
+    purchase_label,
+)
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Option, Recommendation
 
@@ -42,8 +49,8 @@ def render_run_end(
     """
     lines: list[str] = []
     named = named_options(recommendation)[:MAX_OPTIONS]
-    for each in named:
-        lines += _option_lines(" and ".join(each.titles), each.option, recommendation, as_of)
+    for titles, option in named:
+        lines += _option_lines(" and ".join(titles), option, recommendation)
     if not recommendation.options:
         lines += _cut(
             f"trainfare: no answer, because {recommendation.unknown_because or 'nothing is left to rank'}"
@@ -53,22 +60,20 @@ def render_run_end(
     if note:
         lines += _cut(note)
     if recommendation.options:
-        dates = frozenset(price_date_of(each.option) for each in named)
+        dates = frozenset(price_date_of(option) for _, option in named)
         lines += _cut(f"Brackets are 80 % intervals; {price_ages(dates, as_of)}.")
     lines += _files(written)
     return "".join(terminal_text(line).translate(_ASCII) + "\n" for line in lines)
 
 
-def _option_lines(title: str, option: Option, recommendation: Recommendation, as_of: date) -> list[str]:
-    row = ranking_row(option, as_of)
-    (dollars, dollar_range), (time, time_range) = row.run_usd, row.run_time
-    basis = " per 1,000 steps" if recommendation.basis == "per_1000_steps" else ""
-    chance = f", within the limits with {row.chance}" if row.chance else ""
-    text = (
-        f"{title}{basis}: {dollars} [{dollar_range}] in {time} [{time_range}]{chance}: {row.machine} "
-        f"({row.cloud}, {row.hardware}, {row.region}, {row.purchase})"
+def _option_lines(title: str, option: Option, recommendation: Recommendation) -> list[str]:
+    kept = chance_text(option.probability_within)
+    chance = f", within the limits with {kept}" if kept else ""
+    place = f"{describe_machine_place(option)}, {purchase_label(option.purchase_option)}"
+    return _cut(
+        f"trainfare: {title}{describe_basis(recommendation)}: {describe_run(option)}{chance}: {machine_label(option)} "
+        f"({place})"
     )
-    return _cut(f"trainfare: {text}")
 
 
 def _files(written: Sequence[Path]) -> list[str]:

@@ -16,7 +16,7 @@ _LARGEST_CHANGE: Final = 1.0
 def _find_both(recommendation: Recommendation) -> tuple[Option, Option] | None:
     named = named_options(recommendation)
     runner_up = runner_up_option(recommendation)
-    return None if runner_up is None or not named else (named[0].option, runner_up)
+    return None if runner_up is None or not named else (named[0][1], runner_up)
 
 
 def compare_runner_up(recommendation: Recommendation) -> str:

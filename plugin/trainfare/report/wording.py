@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import Final, get_args
 
 from trainfare.loops import format_plan as write_plan
-from trainfare_core.number_format import TIME_UNITS, time_unit
-from trainfare_core.recommendation import Interval, Option, TrainerArguments
+from trainfare_core.clouds import service_label
+from trainfare_core.number_format import TIME_UNITS, percent, time_unit
+from trainfare_core.recommendation import Cause, Interval, Option, Recommendation, TrainerArguments
 
 __all__ = [
+    "PART_NAMES",
     "batch_text",
     "bound_label",
+    "chance_text",
+    "cloud_label",
+    "describe_basis",
+    "describe_interval",
+    "describe_machine_place",
+    "describe_run",
     "duration",
     "format_plan",
     "hardware_label",
@@ -54,6 +63,9 @@ def purchase_label(purchase_option: str) -> str:
 def bound_label(bound_by: str) -> str:
     """Return what limits the step as text, e.g. 'memory bandwidth'."""
     return _BOUND.get(bound_by, bound_by)
+
+
+PART_NAMES: Final = tuple(bound_label(part) for part in get_args(Cause))
 
 
 def machine_label(option: Option) -> str:
@@ -126,6 +138,37 @@ def interval(value: Interval, unit: str) -> tuple[str, str]:
         return _three_figures(number) if source == "gib" else duration(number * scale, shown or "auto")
 
     return text(value.mid), span(text(value.low_80), text(value.high_80))
+
+
+def describe_interval(value: Interval, unit: str) -> str:
+    """Return the median and the 80 % interval as one text, e.g. '$12.40 [$8.10 – $19.00]'; units as of `interval`."""
+    median, both_ends = interval(value, unit)
+    return f"{median} [{both_ends}]"
+
+
+def describe_run(option: Option) -> str:
+    """Return what a run costs and takes, e.g. '$5.15 [$3.60 – $7.37] in 13.2 h [10.2 – 17.1 h]'."""
+    return f"{describe_interval(option.run_usd, 'usd')} in {describe_interval(option.run_hours, 'h:auto')}"
+
+
+def chance_text(probability: float | None) -> str:
+    """Return the chance to keep the limits; empty where there are none."""
+    return "" if probability is None else percent(probability)
+
+
+def describe_machine_place(option: Option) -> str:
+    """Return cloud, accelerators and place of an option."""
+    return f"{cloud_label(option)}, {hardware_label(option)}, {place_label(option)}"
+
+
+def describe_basis(recommendation: Recommendation) -> str:
+    """Return what is added to a title where costs are for 1,000 steps, not for the whole run."""
+    return " per 1,000 steps" if recommendation.basis == "per_1000_steps" else ""
+
+
+def cloud_label(option: Option) -> str:
+    """Return the cloud service that an option is rented from."""
+    return service_label(option.provider, option.service)
 
 
 def span(low: str, high: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from builders.profiles import profile
 from builders.recommendations import hostile_recommendation, no_answer, option, recommendation
-from trainfare.report import render_terminal
+from builders.reports import render_terminal
 from trainfare.report.blocks import Text
 from trainfare.report.first_screen import MAX_LINES, build_first_screen
 from trainfare.report.named import named_options
@@ -88,7 +88,7 @@ def test_it_names_answer_runner_up_cheapest_on_demand_and_fastest() -> None:
         fastest_rank=4,
         runner_up=RunnerUp(rank=2, price_higher=0.2, step_slower=0.2, runner_up_step_faster=0.167),
     )
-    assert [(each.title, each.option.rank) for each in named_options(answer)] == [
+    assert [(", ".join(titles), option.rank) for titles, option in named_options(answer)] == [
         ("cheapest", 1),
         ("runner-up", 2),
         ("cheapest on demand", 3),
@@ -116,7 +116,7 @@ def test_it_names_answer_runner_up_cheapest_on_demand_and_fastest() -> None:
     assert "of 2026-07-20, 127 days old" in said
     assert "80 % intervals" in said
     twice = answer.model_copy(update={"runner_up": RunnerUp(rank=4)})
-    assert [each.title for each in named_options(twice)] == [
+    assert [", ".join(titles) for titles, _ in named_options(twice)] == [
         "cheapest",
         "runner-up, fastest",
         "cheapest on demand",

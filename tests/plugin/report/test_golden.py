@@ -18,7 +18,7 @@ import pytest
 
 from builders.profiles import profile
 from builders.recommendations import job, measured_step, no_answer, option, recommendation
-from trainfare.report import render_html, render_markdown, render_terminal
+from builders.reports import render_html, render_markdown, render_terminal
 from trainfare_core.job_profile import RunPlan
 from trainfare_core.recommendation import Constraints
 
@@ -76,9 +76,9 @@ import hashlib
 from datetime import date
 from builders.profiles import profile
 from builders.recommendations import hostile_recommendation, measured_step, recommendation
-from trainfare.report import render_html
-from trainfare.report import render_markdown
-from trainfare.report import render_terminal
+from builders.reports import render_html
+from builders.reports import render_markdown
+from builders.reports import render_terminal
 for answer in (recommendation(), hostile_recommendation()):
     for render in (render_html, render_markdown, render_terminal):
         for _ in range(2):

@@ -6,14 +6,18 @@ from datetime import date
 
 from builders.profiles import profile
 from builders.recommendations import costs, job, measured_step, no_answer, option, parts, recommendation
-from trainfare.report import render_html, render_markdown, render_terminal
+from builders.reports import render_html, render_markdown, render_terminal
+from trainfare.report.blocks import Cards
 from trainfare.report.facts import basis_note, constraints_text, job_facts, phase_lines
-from trainfare.report.headline import best_options, headline
+from trainfare.report.headline import headline, picks
+from trainfare.report.price_age import price_date_of
 from trainfare.report.profile_notes import calibration_notes, profile_notes
-from trainfare.report.rows import marks, ranking_row, step_line
+from trainfare.report.rows import marks
+from trainfare.report.sections.answer import build_answer_section
 from trainfare.report.sections.beside import write_texts_beside
-from trainfare.report.sections.breakdowns import select_detailed_options
+from trainfare.report.sections.breakdowns import describe_hidden, select_detailed_options
 from trainfare.report.sections.ranking import build_ranking_rows, describe_order, select_rows
+from trainfare.report.wording import interval, place_label
 from trainfare_core.job_profile import ProfileSource, RunPlan
 from trainfare_core.recommendation import Alternative, Constraints, TrainerArguments
 
@@ -38,7 +42,7 @@ def test_one_machine_can_be_both() -> None:
     """The same option is not named twice."""
     only = recommendation(options=(option(),), options_total=1, cheapest_rank=1, fastest_rank=1)
     assert headline(only, TODAY).startswith("Cheapest and fastest: 1 × g6.2xlarge")
-    assert len(best_options(only, TODAY)) == 1
+    assert len(picks(only)) == 1
 
 
 def test_machines_that_need_porting_have_titles_of_their_own() -> None:
@@ -47,11 +51,11 @@ def test_machines_that_need_porting_have_titles_of_their_own() -> None:
     gpu, fast = option(rank=2, usd=9.0, hours=10.0), option(rank=3, usd=50.0, hours=1.0)
     faster = option(rank=4, accelerator="TPU-v5e", needs_porting=True, usd=60.0, hours=0.5)
     found = recommendation(options=(tpu, gpu, fast, faster), cheapest_rank=2, fastest_rank=3)
-    assert [(each.title, each.row.rank) for each in best_options(found, TODAY)] == [
-        ("Cheapest", "2"),
-        ("Fastest", "3"),
-        ("Cheapest after porting", "1"),
-        ("Fastest after porting", "4"),
+    assert [(title, option.rank) for title, option in picks(found)] == [
+        ("cheapest", 2),
+        ("fastest", 3),
+        ("cheapest after porting", 1),
+        ("fastest after porting", 4),
     ]
     assert headline(found, TODAY).count(";") == 3
     assert (
@@ -69,7 +73,7 @@ def test_only_machines_that_need_porting() -> None:
 
 def test_a_slow_expensive_machine_that_needs_porting_is_not_named() -> None:
     """A machine that needs porting is in the headline only where it is cheaper or faster."""
-    assert [each.title for each in best_options(recommendation(), TODAY)] == ["Cheapest", "Fastest"]
+    assert [title for title, _ in picks(recommendation())] == ["cheapest", "fastest"]
 
 
 def test_the_options_of_the_headline_are_marked_and_broken_down() -> None:
@@ -77,16 +81,14 @@ def test_the_options_of_the_headline_are_marked_and_broken_down() -> None:
     options = tuple(option(rank=rank, usd=float(rank), hours=30.0 - rank) for rank in range(1, 21))
     found = recommendation(options=options, cheapest_rank=1, fastest_rank=20)
     rows = build_ranking_rows(found, TODAY)
-    assert [row.marks[0] for row in rows if row.in_headline] == ["cheapest", "fastest"]
+    assert [row.marks[0] for row in rows if row.titles] == ["cheapest", "fastest"]
     assert [option.rank for option in select_detailed_options(found)] == [1, 2, 3, 4, 5, 20]
 
 
 def test_a_zone_is_named_with_its_region() -> None:
     """A zone id that does not hold its region gets it; one that does stands alone."""
-    rows = build_ranking_rows(
-        recommendation(options=(option(zone="use1-az5"), option(rank=2, zone="us-east-1c"))), TODAY
-    )
-    assert [row.region for row in rows] == ["us-east-1 use1-az5", "us-east-1c"]
+    zones = ("use1-az5", "us-east-1c")
+    assert [place_label(option(zone=zone)) for zone in zones] == ["us-east-1 use1-az5", "us-east-1c"]
 
 
 def test_no_options_is_no_answer_with_its_reason() -> None:
@@ -102,7 +104,8 @@ def test_an_unknown_length_is_in_every_title() -> None:
     """Hours and dollars of 1,000 steps are labelled as such everywhere."""
     found = recommendation(basis="per_1000_steps", job=job(optimizer_steps=None))
     plan = RunPlan(optimizer_steps=None, unknown_because="the dataset has no length")
-    assert all(best.title.endswith("per 1,000 steps") for best in best_options(found, TODAY))
+    (cards,) = (block for block in build_answer_section(found, None, TODAY) if isinstance(block, Cards))
+    assert [card.title for card in cards.cards] == ["Cheapest per 1,000 steps", "Fastest per 1,000 steps"]
     assert headline(found, TODAY).startswith("Cheapest per 1,000 steps:")
     note = basis_note(found, profile(plan=plan))
     assert "unknown (the dataset has no length)" in note
@@ -116,7 +119,7 @@ def test_marks() -> None:
     assert rows[1].marks == ("on front", "needs porting", "stale")
     (fetched,) = (row for row in rows if row.price_age == "14 hours old")
     assert fetched.marks == ("on front",)
-    assert fetched.price_date == "2026-11-24"
+    assert price_date_of(fetched.option).text == "2026-11-24"
     assert any("own price" in row.marks for row in rows)
 
 
@@ -128,7 +131,7 @@ def test_constraints_are_shown() -> None:
         "at most $500; within 24 h; kept with a probability of at least 90 %; cloud: aws; purchase: on demand"
     )
     found = recommendation(constraints=asked, options=options)
-    assert build_ranking_rows(found, TODAY)[0].chance == "97 %"
+    assert "limits kept: 97 %" in render_terminal(found, as_of=TODAY, details=False)
     for answer, said in ((found, True), (recommendation(), False)):
         for render in (render_markdown, render_html):
             assert ("within limits" in render(answer, as_of=TODAY)) is said
@@ -188,7 +191,7 @@ def test_a_run_that_is_mostly_start_up_says_so() -> None:
     half = costs(2.0).model_copy(update={"startup_usd": 1.0, "training_usd": 0.9})
     for spent, said in ((half, True), (costs(2.0), False)):
         answer = recommendation(options=(option(usd=2.0, cost_parts=spent),))
-        text = " ".join(write_texts_beside(answer, TODAY))
+        text = " ".join(write_texts_beside(answer))
         assert ("50 % of the cost of #1 is its start-up" in text) is said
 
 
@@ -211,7 +214,7 @@ def test_only_what_there_is_to_say_stands_beside_the_answer() -> None:
     )
     for changes in ((), ("strategy ddp instead of fsdp",)):
         one = option(trainer=trainer, plan_changes=changes)
-        beside = write_texts_beside(recommendation(options=(one,), cheapest_rank=1, fastest_rank=1), TODAY)
+        beside = write_texts_beside(recommendation(options=(one,), cheapest_rank=1, fastest_rank=1))
         assert all(beside)
         (plan,) = [line for line in beside if line.startswith("Plan of #1, batch size 8 per device")]
         assert ("It changes the script's plan: strategy ddp instead of fsdp." in plan) == bool(changes)
@@ -221,16 +224,15 @@ def test_a_long_list_shows_as_many_rows_as_are_usual_and_the_headline_s() -> Non
     """The options of the headline that rank below are added to the usual rows."""
     options = tuple(option(rank=rank, usd=float(rank), hours=20.0 - rank) for rank in range(1, 10))
     rows = build_ranking_rows(recommendation(options=options, cheapest_rank=1, fastest_rank=9), TODAY)
-    assert [row.rank for row in select_rows(rows, 3)] == ["1", "2", "3", "9"]
+    assert [row.option.rank for row in select_rows(rows, 3)] == [1, 2, 3, 9]
 
 
 def test_short_runs_are_shown_in_seconds_and_parts_that_are_hidden_by_name() -> None:
     """Minutes below an hour and seconds below a minute, beside hours; no hidden communication is "none"."""
-    shown = [ranking_row(option(hours=hours), TODAY).run_time[0] for hours in (13.2, 1.0, 0.4, 0.015)]
+    shown = [interval(option(hours=hours).run_hours, "h:auto")[0] for hours in (13.2, 1.0, 0.4, 0.015)]
     assert shown == ["13.2 h", "1.00 h", "24.0 min", "54.0 s"]
     alone, several = (
-        step_line(option(step_parts=parts(0.5, 0.5, 0.2, 0.1, share, 0.1)), input_known=True).hidden
-        for share in (0.0, 0.3)
+        describe_hidden(option(step_parts=parts(0.5, 0.5, 0.2, 0.1, share, 0.1))) for share in (0.0, 0.3)
     )
     assert (alone, several) == ("none", "50.0 ms")
 
@@ -245,16 +247,16 @@ def test_an_hour_that_is_worth_nothing_leaves_the_cheapest_the_best() -> None:
     found = recommendation(
         options=tuple(tpus), objective="best_value", constraints=asked, cheapest_rank=None, fastest_rank=None
     )
-    assert [(each.title, each.row.rank) for each in best_options(found, TODAY)] == [
-        ("Best value and cheapest after porting", "1"),
-        ("Fastest after porting", "2"),
+    assert [(title, option.rank) for title, option in picks(found)] == [
+        ("best value and cheapest after porting", 1),
+        ("fastest after porting", 2),
     ]
 
 
 def test_measured_phases_are_in_the_report() -> None:
     """Those that were measured, under their caption; none without a measurement."""
     measured = profile(measured=measured_step())
-    assert ("forward", "188 ms") in [(line.name, line.median) for line in phase_lines(measured)]
+    assert ("forward", "188 ms") in [(name, median) for name, median, _ in phase_lines(measured)]
     assert "10 optimizer steps measured on NVIDIA RTX A4000\n" in render_terminal(
         recommendation(), profile=measured, as_of=TODAY
     )
@@ -269,7 +271,7 @@ def test_spot_is_named_once() -> None:
             change="cheapest", flag="--purchase", option=option(rank=1, purchase_option=purchase)
         )
         found = recommendation(best_spot=best, alternatives=(near,))
-        beside = " ".join(write_texts_beside(found, TODAY))
+        beside = " ".join(write_texts_beside(found))
         assert ("Spot is not ranked." in beside) is said, purchase
 
 
@@ -283,6 +285,6 @@ def test_what_spot_would_save_is_told_of_cheap_runs_too() -> None:
                 fastest_rank=1,
                 best_spot=option(usd=part * usd, purchase_option="spot"),
             )
-            beside = " ".join(write_texts_beside(found, TODAY))
+            beside = " ".join(write_texts_beside(found))
             assert "Spot is not ranked." in beside
             assert ("50 % less than the cheapest above" in beside) is said

@@ -19,7 +19,7 @@ from builders.recommendations import (
     no_answer,
     recommendation,
 )
-from trainfare.report import render_html
+from builders.reports import render_html
 from trainfare.report.escape import terminal_text
 
 TODAY = date(2026, 11, 24)

@@ -9,11 +9,11 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from builders.recommendations import no_answer, option, recommendation
+from builders.reports import render_html, render_markdown, render_terminal
 from builders.toy_market import book, offer_row, small_job
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.recommendation import recommend
-from trainfare.report import render_html, render_markdown, render_terminal
 from trainfare.report.charts.fan import fan_chart
 from trainfare.report.later_years import OutlookSummary, outlook_summary
 from trainfare_core.recommendation import Constraints, Recommendation

@@ -10,7 +10,7 @@ from markdown_it.token import Token
 
 from builders.profiles import profile
 from builders.recommendations import hostile_recommendation, measured_step, no_answer, option, recommendation
-from trainfare.report import render_markdown
+from builders.reports import render_markdown
 from trainfare.report.escape import terminal_text
 
 TODAY = date(2026, 11, 24)

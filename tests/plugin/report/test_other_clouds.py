@@ -9,7 +9,7 @@ from typing import TypeAlias
 import pytest
 
 from builders.recommendations import recommendation
-from trainfare.report import render_html, render_markdown, render_terminal
+from builders.reports import render_html, render_markdown, render_terminal
 from trainfare_core.recommendation import Interval, Recommendation
 
 AS_OF = date(2026, 11, 24)

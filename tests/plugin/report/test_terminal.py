@@ -10,8 +10,9 @@ import pytest
 
 from builders.profiles import profile
 from builders.recommendations import hostile_recommendation, measured_step, option, recommendation
-from trainfare.report import print_terminal, render_markdown, render_terminal
-from trainfare.report.rows import PART_NAMES
+from builders.reports import render_markdown, render_terminal
+from trainfare.report import report_ranking
+from trainfare.report.wording import PART_NAMES
 
 TODAY = date(2026, 11, 24)
 
@@ -72,7 +73,7 @@ def _categories() -> set[str]:
 def test_a_pipe_gets_plain_text() -> None:
     """Where the output is no terminal it is exactly the plain report."""
     out = io.StringIO()
-    print_terminal(recommendation(), as_of=TODAY, file=out)
+    report_ranking(recommendation(), None, TODAY).print_terminal(out)
     assert out.getvalue() == render_terminal(recommendation(), as_of=TODAY)
     assert "\x1b" not in out.getvalue()
 
@@ -92,7 +93,7 @@ def test_a_terminal_gets_colour_unless_told_not_to(monkeypatch: pytest.MonkeyPat
 
 def _printed() -> str:
     out = _Terminal()
-    print_terminal(recommendation(), as_of=TODAY, file=out)
+    report_ranking(recommendation(), None, TODAY).print_terminal(out)
     return out.getvalue()
 
 
@@ -100,7 +101,7 @@ def test_an_ascii_terminal_gets_replacements_not_an_error() -> None:
     """Characters that the stream cannot encode are replaced; our own text is ASCII."""
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="ascii")
-    print_terminal(recommendation(options=(option(instance_type="名前"),)), as_of=TODAY, file=out)
+    report_ranking(recommendation(options=(option(instance_type="名前"),)), None, TODAY).print_terminal(out)
     out.flush()
     assert b"1 x ??" in raw.getvalue()
     assert render_terminal(recommendation(), profile=profile(measured=measured_step()), as_of=TODAY).isascii()

@@ -8,8 +8,7 @@ from typing import Final
 from trainfare.report.charts.cost_time import option_label
 from trainfare.report.charts.svg import COLOURS, Figure, draw
 from trainfare.report.facts import measured_phases
-from trainfare.report.rows import PART_NAMES
-from trainfare.report.wording import duration
+from trainfare.report.wording import PART_NAMES, duration
 from trainfare_core.job_profile import MeasuredStep
 from trainfare_core.number_format import percent
 from trainfare_core.recommendation import Option

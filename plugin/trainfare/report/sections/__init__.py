@@ -25,7 +25,7 @@ from trainfare.report.sections.reasons import (
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation
 
-__all__ = ["build_report", "name_page"]
+__all__ = ["build_report"]
 
 
 def build_report(
@@ -55,8 +55,3 @@ def build_report(
         *build_profile_section(recommendation, profile),
         Text(f"trainfare {recommendation.tool_version}, ages counted to {day_text(as_of)}", "footer"),
     ]
-
-
-def name_page(recommendation: Recommendation) -> str:
-    """Return the title of the report's page."""
-    return f"{recommendation.job.name}: what it costs to train"

@@ -6,8 +6,10 @@ from datetime import date
 
 from trainfare.report.blocks import Block, Card, Cards, Heading, Span, Text, Where
 from trainfare.report.facts import basis_note, constraints_text, job_facts
-from trainfare.report.headline import best_options, headline
+from trainfare.report.headline import headline, locate_option, picks
 from trainfare.report.later_years import outlook_summary
+from trainfare.report.rows import marks
+from trainfare.report.wording import describe_basis, interval, machine_label
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation
 
@@ -28,14 +30,14 @@ def build_answer_section(
     note, asked = basis_note(recommendation, profile), constraints_text(recommendation.constraints)
     cards = tuple(
         Card(
-            option.title,
-            option.row.run_usd,
-            option.row.run_time,
-            option.row.machine,
-            option.place,
-            tuple(mark for mark in option.row.marks if mark != "on front"),
+            f"{title[:1].upper()}{title[1:]}{describe_basis(recommendation)}",
+            interval(option.run_usd, "usd"),
+            interval(option.run_hours, "h:auto"),
+            machine_label(option),
+            locate_option(option),
+            tuple(mark for mark in marks(option, as_of) if mark != "on front"),
         )
-        for option in best_options(recommendation, as_of)
+        for title, option in picks(recommendation)
     )
     blocks: list[Block] = [
         Heading(("What it costs to train ", name), level=1, where=Where.TITLED),

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Final
 
-from trainfare.report.facts import interruptions_text
+from trainfare.report.facts import compare_spot, interruptions_text
 from trainfare.report.headline import picks
-from trainfare.report.rows import ranking_row
-from trainfare.report.wording import batch_text, format_plan, plan_changes_text, script_lines
+from trainfare.report.price_age import price_date_of
+from trainfare.report.wording import (
+    batch_text,
+    cloud_label,
+    describe_machine_place,
+    describe_run,
+    format_plan,
+    hardware_label,
+    machine_label,
+    plan_changes_text,
+    purchase_label,
+    script_lines,
+)
 from trainfare_core.number_format import figures, percent
 from trainfare_core.recommendation import Recommendation
 
@@ -16,36 +26,27 @@ _MOSTLY: Final = 0.5
 """A run whose start-up is at least this part of its cost is dominated by it. A chosen value."""
 
 
-def write_texts_beside(recommendation: Recommendation, as_of: date) -> tuple[str, ...]:
-    """
-    Return what there is to say, a paragraph each.
-
-    Args:
-        recommendation: the ranked answer.
-        as_of: the day of the report, to which the ages of prices are counted.
-    """
+def write_texts_beside(recommendation: Recommendation) -> tuple[str, ...]:
+    """Return what there is to say, a paragraph each."""
     texts = (
-        *_list_alternatives(recommendation, as_of),
+        *_list_alternatives(recommendation),
         _describe_plan(recommendation),
         _describe_startup(recommendation),
         _describe_loader(recommendation),
-        _describe_spot(recommendation, as_of),
-        _describe_other_clouds(recommendation, as_of),
+        _describe_spot(recommendation),
+        _describe_other_clouds(recommendation),
     )
     return tuple(text for text in texts if text)
 
 
-def _list_alternatives(recommendation: Recommendation, as_of: date) -> list[str]:
+def _list_alternatives(recommendation: Recommendation) -> list[str]:
     """Return what would give an answer, where there is none."""
-    lines: list[str] = []
-    for each in recommendation.alternatives:
-        row = ranking_row(each.option, as_of)
-        (dollars, dollar_range), (time, time_range) = row.run_usd, row.run_time
-        lines.append(
-            f"{each.change[:1].upper()}{each.change[1:]}: {row.machine} ({row.cloud}, {row.hardware}, {row.region}), "
-            f"{dollars} [{dollar_range}] in {time} [{time_range}] at its price of {row.price_date}: {each.flag}"
-        )
-    return lines
+    return [
+        f"{each.change[:1].upper()}{each.change[1:]}: {machine_label(each.option)} "
+        f"({describe_machine_place(each.option)}), {describe_run(each.option)} "
+        f"at its price of {price_date_of(each.option).text}: {each.flag}"
+        for each in recommendation.alternatives
+    ]
 
 
 def _describe_plan(recommendation: Recommendation) -> str:
@@ -86,7 +87,7 @@ def _describe_loader(recommendation: Recommendation) -> str:
     )
 
 
-def _describe_spot(recommendation: Recommendation, as_of: date) -> str:
+def _describe_spot(recommendation: Recommendation) -> str:
     """Say what the cheapest spot machine would cost, and by how much that is less than the cheapest ranked one."""
     option = recommendation.best_spot
     named = any(each.option.purchase_option == "spot" for each in recommendation.alternatives)
@@ -94,27 +95,24 @@ def _describe_spot(recommendation: Recommendation, as_of: date) -> str:
         return f"No spot machine is offered: {recommendation.no_spot_because}."
     if option is None or named:
         return ""
-    row = ranking_row(option, as_of)
-    (dollars, dollar_range), (time, time_range) = row.run_usd, row.run_time
-    ranked = [one.run_usd.mid for one in recommendation.options if not one.needs_porting]
-    saving = 1 - option.run_usd.mid / min(ranked) if ranked and min(ranked) > 0 else 0.0
+    saving = compare_spot(recommendation, option)
     less = f", {percent(saving)} less than the cheapest above" if saving > 0 else ""
     return (
-        f"Spot is not ranked. The cheapest, {row.machine} ({row.cloud}, {row.hardware}, {row.region}), would cost "
-        f"{dollars} [{dollar_range}] in {time} [{time_range}] at its price of {row.price_date}{less}, with "
+        f"Spot is not ranked. The cheapest, {machine_label(option)} ({describe_machine_place(option)}), would cost "
+        f"{describe_run(option)} at its price of {price_date_of(option).text}{less}, with "
         f"{interruptions_text(option)}. --purchase spot ranks them."
     )
 
 
-def _describe_other_clouds(recommendation: Recommendation, as_of: date) -> str:
+def _describe_other_clouds(recommendation: Recommendation) -> str:
     """Say what the cheapest quote of the clouds that were not ranked would cost."""
     option = recommendation.other_clouds
     if option is None:
         return ""
-    row = ranking_row(option, as_of)
-    (dollars, dollar_range), (time, time_range) = row.run_usd, row.run_time
+    purchase = purchase_label(option.purchase_option)
     return (
-        f"Not ranked: quotes of other clouds. The cheapest, {row.cloud} {row.machine} ({row.hardware}, "
-        f"{row.purchase}), would cost {dollars} [{dollar_range}] in {time} [{time_range}] at its quote of "
-        f"{row.price_date}; its host's network, disks and availability are not known. --all-clouds ranks them."
+        f"Not ranked: quotes of other clouds. The cheapest, {cloud_label(option)} {machine_label(option)} "
+        f"({hardware_label(option)}, {purchase}), would cost {describe_run(option)} at its quote of "
+        f"{price_date_of(option).text}; its host's network, disks and availability are not known. "
+        "--all-clouds ranks them."
     )

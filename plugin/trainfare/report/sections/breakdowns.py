@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from trainfare.report.block_builders import build_list
+from trainfare.report.block_builders import build_list, build_table
 from trainfare.report.blocks import Block, Cell, Chart, Column, Heading, Span, Table, Where
 from trainfare.report.charts.bars import phases_chart, step_chart
 from trainfare.report.facts import phase_lines
 from trainfare.report.headline import picks
-from trainfare.report.rows import COST_COLUMNS, FRONT_COLUMNS, PART_NAMES, cost_cells, front_cells, step_line
+from trainfare.report.wording import PART_NAMES, duration, interval, machine_label, place_label, usd
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.recommendation import Option, Recommendation
+from trainfare_core.number_format import percent
+from trainfare_core.recommendation import CostParts, Option, Recommendation
 
 _DETAILED_OPTIONS: Final = 6
 """Options with a breakdown of step and cost: as many bars as one chart shows without scrolling."""
@@ -22,6 +23,40 @@ _TERMINAL_OPTIONS: Final = 3
 
 _RANK: Final = Column("#", right=True, label="rank")
 _MACHINE: Final = Column("machine", names_row=True)
+_COST_PARTS: Final = (
+    *(
+        "training",
+        "start-up",
+        "validation",
+        "checkpoints",
+        "interruptions",
+        "disks",
+        "data copy",
+        "data transfer",
+    ),
+    *("rounding", "object storage", "model transfer"),
+)
+"""In the order of the fields of `CostParts`."""
+
+_FRONT_FIELDS: Final[tuple[tuple[Column, Callable[[Option], Cell]], ...]] = (
+    (Column("#", right=True), lambda option: str(option.rank)),
+    (_MACHINE, lambda option: machine_label(option) + (" (needs porting)" if option.needs_porting else "")),
+    (Column("region"), place_label),
+    (
+        Column("mean cost", right=True),
+        lambda option: "unknown" if option.expected_usd is None else usd(option.expected_usd),
+    ),
+    (
+        Column("nine of ten runs end within", right=True),
+        lambda option: duration(option.run_hours.high_80 * 3600.0, "auto"),
+    ),
+    (
+        Column("limits kept", right=True),
+        lambda option: (
+            "no limit" if option.probability_within is None else percent(option.probability_within, 1)
+        ),
+    ),
+)
 
 
 def build_step_section(recommendation: Recommendation) -> list[Block]:
@@ -34,43 +69,57 @@ def build_step_section(recommendation: Recommendation) -> list[Block]:
         "Predicted optimizer step of the best options. Hidden communication overlaps with the backward pass and adds "
         "no time."
     )
-    lines = [step_line(option, input_known=recommendation.job.input_known) for option in options]
-    columns = (
-        *(_RANK, _MACHINE, Column("step", right=True)),
-        *(Column(name, right=True) for name in (*PART_NAMES, "hidden communication")),
-    )
-    rows: list[list[Cell]] = [
-        [
-            line.rank,
-            line.machine,
-            (line.step[0], Span(f"[{line.step[1]}]", "range")),
-            *line.shares,
-            line.hidden,
-        ]
-        for line in lines
-    ]
+    names = (*PART_NAMES, "hidden communication")
+    columns = (_RANK, _MACHINE, Column("step", right=True), *(Column(name, right=True) for name in names))
+    rows: list[list[Cell]] = []
+    in_terminal: list[list[str]] = []
+    for option in options:
+        step, both_ends = interval(option.step_s, "s")
+        head = [str(option.rank), machine_label(option)]
+        shares = share_step(option, input_known=recommendation.job.input_known)
+        rows.append([*head, (step, Span(f"[{both_ends}]", "range")), *shares, describe_hidden(option)])
+        in_terminal.append([*head, *shares, step])
     return [
         Heading(title),
         Chart(lambda: step_chart(options), title),
         Table(columns, rows, caption, where=Where.TITLED),
-        _transpose(
-            "share of the step",
-            (*PART_NAMES, "whole step"),
-            [(line.rank, line.machine, *line.shares, line.step[0]) for line in lines],
-        ),
+        _transpose("share of the step", (*PART_NAMES, "whole step"), in_terminal),
     ]
+
+
+def share_step(option: Option, *, input_known: bool) -> tuple[str, ...]:
+    """Return the parts of an optimizer step in the order of `PART_NAMES`; an unknown one is "unknown"."""
+    seconds = option.step_parts.seconds()
+    total_s = sum(seconds.values())
+    return tuple(
+        "unknown" if name == "input" and not input_known else percent(part_s / total_s) if total_s else "0 %"
+        for name, part_s in seconds.items()
+    )
+
+
+def describe_hidden(option: Option) -> str:
+    """Return the communication that overlaps with the backward pass."""
+    hidden_s = option.step_parts.communication_hidden_s
+    return duration(hidden_s, "auto") if hidden_s else "none"
 
 
 def build_cost_section(recommendation: Recommendation) -> list[Block]:
     """Return the parts of the cost of the best options."""
-    rows = tuple(cost_cells(option) for option in select_detailed_options(recommendation))
+    rows = tuple(
+        (
+            str(option.rank),
+            machine_label(option),
+            *(usd(getattr(option.cost_parts, name)) for name in CostParts.model_fields),
+        )
+        for option in select_detailed_options(recommendation)
+    )
     if not rows:
         return []
-    columns = (_RANK, _MACHINE, *(Column(name, right=True) for name in COST_COLUMNS[2:]))
+    columns = (_RANK, _MACHINE, *(Column(name, right=True) for name in _COST_PARTS))
     return [
         Heading("What the cost consists of"),
         Table(columns, rows, "Median cost of the best options by component.", where=Where.TITLED),
-        _transpose("USD", COST_COLUMNS[2:], rows),
+        _transpose("USD", _COST_PARTS, rows),
     ]
 
 
@@ -80,18 +129,11 @@ def build_front_section(recommendation: Recommendation) -> list[Block]:
     if not on_front:
         return []
     on_front.sort(key=lambda option: (option.expected_usd or 0.0, option.rank))
-    number, machine, region, *amounts = FRONT_COLUMNS
-    columns = (
-        *(Column(number, right=True), Column(machine, names_row=True), Column(region)),
-        *(Column(name, right=True) for name in amounts),
-    )
     caption = (
         "No option that runs the script unchanged is as good as one of these in all three, and better in one."
     )
-    return [
-        Heading("The front: mean cost, time and chance"),
-        Table(columns, tuple(map(front_cells, on_front)), caption),
-    ]
+    table = build_table(on_front, _FRONT_FIELDS, caption=caption)
+    return [Heading("The front: mean cost, time and chance"), table]
 
 
 def build_phases_section(profile: JobProfile | None) -> list[Block]:
@@ -101,17 +143,16 @@ def build_phases_section(profile: JobProfile | None) -> list[Block]:
     measured = profile.measured
     columns = (Column("phase", names_row=True), Column("median", right=True), Column("range", right=True))
     caption = f"{_describe_phases(profile)}: median, and the range from the 10th to the 90th percentile."
-    rows = tuple((line.name, line.median, line.spread) for line in phase_lines(profile))
     return [
         Heading("Where the measured step's time went", where=Where.PAGE),
         Chart(lambda: phases_chart(measured), "Measured phases"),
-        Table(columns, rows, caption, where=Where.PAGE),
+        Table(columns, phase_lines(profile), caption, where=Where.PAGE),
     ]
 
 
 def build_phases_list(profile: JobProfile | None) -> list[Block]:
     """Return the measured phases of the step as a list."""
-    texts = (f"{line.name}: {line.median} [{line.spread}]" for line in phase_lines(profile))
+    texts = (f"{name}: {median} [{spread}]" for name, median, spread in phase_lines(profile))
     return build_list(_describe_phases(profile), texts, Where.RUNNING)
 
 

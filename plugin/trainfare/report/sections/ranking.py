@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Final, TypeAlias
 
@@ -10,9 +11,20 @@ from trainfare.report.block_builders import build_table
 from trainfare.report.blocks import Block, Cell, Chart, Column, Heading, Line, Span, Table, Text, Where
 from trainfare.report.charts.cost_time import cost_time_chart
 from trainfare.report.headline import picks
-from trainfare.report.price_age import STALE_MEANING
-from trainfare.report.rows import RankingRow, ranking_row
+from trainfare.report.price_age import STALE_MEANING, price_date_of
+from trainfare.report.rows import RankingRow, plan_label, ranking_row
 from trainfare.report.sections.beside import write_texts_beside
+from trainfare.report.wording import (
+    bound_label,
+    chance_text,
+    cloud_label,
+    hardware_label,
+    interval,
+    machine_label,
+    place_label,
+    purchase_label,
+    usd,
+)
 from trainfare_core.recommendation import Recommendation
 
 _TERMINAL_ROWS: Final = 10
@@ -39,7 +51,7 @@ def build_ranking_section(
         as_of: the day of the report, to which the ages of prices are counted.
         rows: exactly so many in a terminal and in Markdown; None: the usual ones, and those of the headline.
     """
-    beside = write_texts_beside(recommendation, as_of)
+    beside = write_texts_beside(recommendation)
     ranked = build_ranking_rows(recommendation, as_of)
     if not ranked:
         return [Text(text, where=Where.RUNNING) for text in beside]
@@ -52,14 +64,11 @@ def build_ranking_section(
 
     terminal_legend = legend(in_terminal, "HTML page and the JSON output")
     narrow_note = " Memory and the step's bottleneck are shown from 100 columns on."
-    has_chance = any(option.probability_within is not None for option in recommendation.options)
     return [
         Heading("Ranked machines", where=Where.PAGE),
-        _build_page_table(ranked, legend(ranked, ""), has_chance=has_chance),
-        *_build_terminal_tables(in_terminal),
+        *_build_tables(ranked, in_terminal, in_text, legend(ranked, "")),
         Text(terminal_legend, "dim", Where.WIDE_TERMINAL),
         Text(terminal_legend + narrow_note, "dim", Where.NARROW_TERMINAL),
-        _build_text_table(in_text, has_chance=has_chance),
         Text(legend(in_text, "JSON output"), where=Where.TEXT),
         *map(Text, beside),
         *_build_chart(recommendation),
@@ -86,7 +95,7 @@ def select_rows(rows: Sequence[RankingRow], usual: int, asked: int | None = None
     """
     if asked is not None:
         return list(rows[:asked])
-    return [row for index, row in enumerate(rows) if index < usual or row.in_headline]
+    return [row for index, row in enumerate(rows) if index < usual or bool(row.titles)]
 
 
 def describe_order(recommendation: Recommendation) -> str:
@@ -120,91 +129,131 @@ def _stack_interval(value: tuple[str, str]) -> tuple[Span, Span]:
     return Span(value[0], "strong"), Span(f"[{value[1]}]", "range")
 
 
+def _stack_cost(row: RankingRow) -> tuple[Span, Span]:
+    return _stack_interval(interval(row.option.run_usd, "usd"))
+
+
+def _stack_time(row: RankingRow) -> tuple[Span, Span]:
+    return _stack_interval(interval(row.option.run_hours, "h:auto"))
+
+
+def _stack_memory(row: RankingRow) -> tuple[Span, Span]:
+    needed, both_ends = interval(row.option.memory_gib, "gib")
+    return _stack_interval((f"{needed} of {row.option.device_memory_gib:.3g} GiB", both_ends))
+
+
 def _stack_machine(row: RankingRow) -> Cell:
     marks = tuple(part for mark in row.marks for part in (", ", Span(mark, "mark")))[1:]
-    return Span(row.machine, "strong"), row.hardware, marks, ()
+    return Span(machine_label(row.option), "strong"), hardware_label(row.option), marks, ()
 
 
 def _stack_price(row: RankingRow) -> Cell:
-    price = Span(f"{row.price_date}, {row.price_age}", "dim")
-    return f"{row.cloud} {row.region}", f"{row.purchase}, {row.usd_per_hour}/h", price
+    option = row.option
+    return (
+        f"{cloud_label(option)} {place_label(option)}",
+        f"{purchase_label(option.purchase_option)}, {usd(option.usd_per_hour)}/h",
+        Span(f"{price_date_of(option).text}, {row.price_age}", "dim"),
+    )
+
+
+def _show_chance(row: RankingRow) -> str:
+    return chance_text(row.option.probability_within)
 
 
 def _list_chance(row: RankingRow) -> tuple[Line, ...]:
-    return (Span(f"within limits: {row.chance}", "dim"),) if row.chance else ()
+    chance = _show_chance(row)
+    return (Span(f"within limits: {chance}", "dim"),) if chance else ()
 
 
 def _stack_both(row: RankingRow) -> Cell:
-    (usd, usd_range), (time, time_range) = _stack_interval(row.run_usd), _stack_interval(row.run_time)
-    return (usd, " in ", time), usd_range, time_range, *_list_chance(row)
+    cost, cost_range = _stack_cost(row)
+    time, time_range = _stack_time(row)
+    return (cost, " in ", time), cost_range, time_range, *_list_chance(row)
 
 
-_Field: TypeAlias = tuple[Column, Callable[[RankingRow], Cell]] | None
+_Field: TypeAlias = tuple[Column, Callable[[RankingRow], Cell]]
 
 _FIRST_FIELDS: Final[tuple[_Field, ...]] = (
-    (Column("#", right=True, folds=False), lambda row: row.rank),
+    (Column("#", right=True, folds=False), lambda row: str(row.option.rank)),
     (Column("machine, accelerators"), _stack_machine),
     (Column("cloud, purchase, price"), _stack_price),
 )
-
-
-def _build_terminal_tables(rows: Sequence[RankingRow]) -> tuple[Table, Table]:
-    """Return the ranking for a wide and for a narrow terminal."""
-    wide: tuple[_Field, ...] = (
-        *_FIRST_FIELDS,
-        (Column("run $", right=True), lambda row: (*_stack_interval(row.run_usd), *_list_chance(row))),
-        (Column("run time", right=True), lambda row: _stack_interval(row.run_time)),
-        (
-            Column("memory, bound by"),
-            lambda row: (*_stack_interval(row.memory), row.bound_by, Span(row.plan, "dim")),
+_NARROW_FIELDS: Final[tuple[_Field, ...]] = (
+    *_FIRST_FIELDS,
+    (Column("run $ and time", right=True), _stack_both),
+)
+_TIME: Final[_Field] = Column("run time", right=True), _stack_time
+_COST: Final[_Field] = Column("run cost", right=True), _stack_cost
+_HOURLY: Final[_Field] = Column("per hour", right=True), lambda row: usd(row.option.usd_per_hour)
+_BOUND: Final[_Field] = Column("bound by"), lambda row: bound_label(row.option.bound_by)
+_WIDE_FIELDS: Final[tuple[_Field, ...]] = (
+    *_FIRST_FIELDS,
+    (Column("run $", right=True), lambda row: (*_stack_cost(row), *_list_chance(row))),
+    _TIME,
+    (
+        Column("memory, bound by"),
+        lambda row: (
+            *_stack_memory(row),
+            bound_label(row.option.bound_by),
+            Span(plan_label(row.option), "dim"),
         ),
-    )
-    narrow: tuple[_Field, ...] = (*_FIRST_FIELDS, (Column("run $ and time", right=True), _stack_both))
-    return (
-        build_table(rows, wide, where=Where.WIDE_TERMINAL),
-        build_table(rows, narrow, where=Where.NARROW_TERMINAL),
-    )
+    ),
+)
 
 
-def _build_text_table(rows: Sequence[RankingRow], *, has_chance: bool) -> Table:
-    fields: tuple[_Field, ...] = (
-        (Column("#", right=True), lambda row: row.rank),
-        (Column("machine"), lambda row: row.machine),
-        (Column("accelerators"), lambda row: row.hardware),
-        (Column("cloud"), lambda row: row.cloud),
-        (Column("region"), lambda row: row.region),
-        (Column("purchase"), lambda row: row.purchase),
-        (Column("run time", right=True), lambda row: _stack_interval(row.run_time)),
-        (Column("run cost", right=True), lambda row: _stack_interval(row.run_usd)),
-        (Column("per hour", right=True), lambda row: row.usd_per_hour),
-        (Column("memory"), lambda row: _stack_interval(row.memory)),
-        (Column("bound by"), lambda row: row.bound_by),
-        (Column("price date"), lambda row: f"{row.price_date}, {row.price_age}"),
-        (Column("within limits"), lambda row: row.chance) if has_chance else None,
-        (Column("marks"), lambda row: ", ".join(row.marks)),
-    )
-    return build_table(rows, fields, where=Where.TEXT)
-
-
-def _build_page_table(rows: Sequence[RankingRow], caption: str, *, has_chance: bool) -> Table:
-    fields: tuple[_Field, ...] = (
-        (Column("#", right=True, label="rank"), lambda row: row.rank),
-        (Column("machine", names_row=True), lambda row: (row.machine, row.hardware, row.plan)),
-        (Column("where"), lambda row: (row.cloud, row.region, row.purchase)),
-        (Column("run cost", right=True), lambda row: _stack_interval(row.run_usd)),
-        (Column("run time", right=True), lambda row: _stack_interval(row.run_time)),
-        (Column("per hour", right=True), lambda row: row.usd_per_hour),
-        (Column("within limits", right=True), lambda row: row.chance) if has_chance else None,
-        (Column("memory"), lambda row: (Span(row.memory[0], "exact"), _stack_interval(row.memory)[1])),
-        (Column("bound by"), lambda row: row.bound_by),
-        (Column("price date"), lambda row: (Span(row.price_date, "exact"), row.price_age)),
+def _build_tables(
+    ranked: Sequence[RankingRow],
+    in_terminal: Sequence[RankingRow],
+    in_text: Sequence[RankingRow],
+    caption: str,
+) -> tuple[Table, Table, Table, Table]:
+    """Return the ranking for a page, a wide and a narrow terminal, and running text."""
+    has_chance = any(row.option.probability_within is not None for row in ranked)
+    in_page: tuple[_Field | None, ...] = (
+        (Column("#", right=True, label="rank"), lambda row: str(row.option.rank)),
+        (
+            Column("machine", names_row=True),
+            lambda row: (machine_label(row.option), hardware_label(row.option), plan_label(row.option)),
+        ),
+        (
+            Column("where"),
+            lambda row: (
+                cloud_label(row.option),
+                place_label(row.option),
+                purchase_label(row.option.purchase_option),
+            ),
+        ),
+        *(_COST, _TIME, _HOURLY),
+        (Column("within limits", right=True), _show_chance) if has_chance else None,
+        (Column("memory"), lambda row: (replace(_stack_memory(row)[0], role="exact"), _stack_memory(row)[1])),
+        _BOUND,
+        (Column("price date"), lambda row: (Span(price_date_of(row.option).text, "exact"), row.price_age)),
         (Column("marks"), lambda row: (tuple(Span(mark, "mark") for mark in row.marks),)),
     )
-    return build_table(
-        rows,
-        fields,
-        caption=caption,
-        picked=lambda row: row.in_headline,
-        key="ranking",
-        where=Where.PAGE,
+    running: tuple[_Field | None, ...] = (
+        (Column("#", right=True), lambda row: str(row.option.rank)),
+        (Column("machine"), lambda row: machine_label(row.option)),
+        (Column("accelerators"), lambda row: hardware_label(row.option)),
+        (Column("cloud"), lambda row: cloud_label(row.option)),
+        (Column("region"), lambda row: place_label(row.option)),
+        (Column("purchase"), lambda row: purchase_label(row.option.purchase_option)),
+        *(_TIME, _COST, _HOURLY),
+        (Column("memory"), _stack_memory),
+        _BOUND,
+        (Column("price date"), lambda row: f"{price_date_of(row.option).text}, {row.price_age}"),
+        (Column("within limits"), _show_chance) if has_chance else None,
+        (Column("marks"), lambda row: ", ".join(row.marks)),
+    )
+    return (
+        build_table(
+            ranked,
+            in_page,
+            caption=caption,
+            picked=lambda row: bool(row.titles),
+            key="ranking",
+            where=Where.PAGE,
+        ),
+        build_table(in_terminal, _WIDE_FIELDS, where=Where.WIDE_TERMINAL),
+        build_table(in_terminal, _NARROW_FIELDS, where=Where.NARROW_TERMINAL),
+        build_table(in_text, running, where=Where.TEXT),
     )

@@ -11,7 +11,7 @@ import pytest
 
 from builders.profiles import profile
 from builders.recommendations import hostile_recommendation, measured_step, no_answer, recommendation
-from trainfare.report import render_markdown
+from builders.reports import render_markdown
 from trainfare.report.blocks import (
     Block,
     Bullets,

@@ -14,7 +14,7 @@ import pytest
 from builders.profiles import gpt_profile
 from builders.recommendations import costs, option
 from trainfare.report.charts.svg import COLOURS
-from trainfare.report.strategy import print_strategy, render_strategy, render_strategy_html
+from trainfare.report.strategy import report_strategy
 from trainfare.report.strategy.chart import strategy_chart
 from trainfare.report.strategy.rows import build_strategy_rows, explain_left_out
 from trainfare_core.methods.amounts import amount_of
@@ -67,7 +67,7 @@ class Page(HTMLParser):
 
 def test_the_page_holds_every_strategy_and_loads_nothing() -> None:
     """One row a priced strategy, the chart with all of them, what is left out and why, what was assumed."""
-    text = render_strategy_html(answer(), as_of=TODAY)
+    text = report_strategy(answer(), TODAY).as_page()
     page = Page(text)
     shown = " ".join(" ".join(page.texts).split())
     assert "script" not in page.tags
@@ -87,7 +87,7 @@ def test_the_page_holds_every_strategy_and_loads_nothing() -> None:
 
 def test_the_table_begins_at_the_first_column() -> None:
     """No column is lost to padding, and only what has no price is listed as left out."""
-    lines = render_strategy(answer(), as_of=TODAY).splitlines()
+    lines = report_strategy(answer(), TODAY).as_terminal().splitlines()
     assert len([line for line in lines if line.startswith("strategy ")]) == 1
     assert [line for line in lines if line.startswith(" strategy")] == []
     assert explain_left_out(answer()) == (
@@ -98,22 +98,22 @@ def test_the_table_begins_at_the_first_column() -> None:
 
 def test_the_same_answer_gives_the_same_bytes() -> None:
     """Page and table."""
-    assert render_strategy_html(answer(), as_of=TODAY) == render_strategy_html(answer(), as_of=TODAY)
-    assert render_strategy(answer(), as_of=TODAY) == render_strategy(answer(), as_of=TODAY)
+    assert report_strategy(answer(), TODAY).as_page() == report_strategy(answer(), TODAY).as_page()
+    assert report_strategy(answer(), TODAY).as_terminal() == report_strategy(answer(), TODAY).as_terminal()
 
 
 def test_foreign_names_are_harmless() -> None:
     """A name that closes tags or moves the cursor is text, on the page and in the terminal."""
     hostile = answer(HOSTILE, instance=HOSTILE)
-    assert "script" not in Page(render_strategy_html(hostile, as_of=TODAY)).tags
-    table = render_strategy(hostile, as_of=TODAY)
+    assert "script" not in Page(report_strategy(hostile, TODAY).as_page()).tags
+    table = report_strategy(hostile, TODAY).as_terminal()
     assert "\x1b" not in table
     assert "\u202e" not in table
 
 
 def test_known_values_are_drawn_as_values() -> None:
     """With one value known the chart's axis is the metric, not a difference."""
-    text = render_strategy_html(answer(metric="accuracy", known_value=0.9, target_value=0.8), as_of=TODAY)
+    text = report_strategy(answer(metric="accuracy", known_value=0.9, target_value=0.8), TODAY).as_page()
     assert "quality against" not in text[text.index("<svg") : text.index("</svg>")]
     assert "0.9" in text
 
@@ -123,13 +123,13 @@ def test_a_pilot_that_is_too_dear_says_so() -> None:
     made = answer(metric="accuracy", known_value=0.93, target_value=0.85)
     assert made.pilot.saves_usd > made.pilot.usd
     assert not made.pilot.worth_it
-    assert "more than a tenth of the cheapest plan" in render_strategy_html(made, as_of=TODAY)
+    assert "more than a tenth of the cheapest plan" in report_strategy(made, TODAY).as_page()
 
 
 def test_without_matplotlib_the_page_says_how_to_get_the_chart(monkeypatch: pytest.MonkeyPatch) -> None:
     """The table holds the same numbers."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    text = render_strategy_html(answer(), as_of=TODAY)
+    text = report_strategy(answer(), TODAY).as_page()
     assert "<svg" not in text
     assert "trainfare[report]" in text
 
@@ -142,12 +142,12 @@ def test_no_answer_has_its_page(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         made = answer(**asked)
         assert made.kind in ("none", "pilot")
-        assert made.sentence[:10] in render_strategy_html(made, as_of=TODAY)
-        print_strategy(made, as_of=TODAY)
+        assert made.sentence[:10] in report_strategy(made, TODAY).as_page()
+        report_strategy(made, TODAY).print_terminal()
         assert made.sentence[:10] in capsys.readouterr().out
     question = Question()
     nothing = answer_of(question, [Found("lora", unknown_because="no kernel")], name="x", tool_version="0")
-    assert "no kernel" in render_strategy_html(nothing, as_of=TODAY)
+    assert "no kernel" in report_strategy(nothing, TODAY).as_page()
 
 
 def test_every_strategy_has_a_colour_of_the_palette() -> None:
