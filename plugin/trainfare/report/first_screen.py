@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
+from trainfare.loops import format_plan
 from trainfare.report.blocks import Block, Text, Tone
 from trainfare.report.facts import basis_note, job_facts
 from trainfare.report.first_screen_texts import (
@@ -35,7 +36,6 @@ from trainfare.report.wording import (
     describe_interval,
     describe_machine_place,
     describe_run,
-    format_plan,
     hardware_label,
     machine_label,
     place_label,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import date
 
 from trainfare.report.facts import compare_spot, constraints_text, interruptions_text
-from trainfare.report.later_years import outlook_summary
+from trainfare.report.later_years import advise_waiting
 from trainfare.report.named import NamedOption
 from trainfare.report.price_age import price_age, price_ages, price_date_of
 from trainfare.report.wording import describe_interval, machine_label
@@ -44,8 +44,8 @@ def describe_spot(recommendation: Recommendation) -> str:
 
 def describe_outlook(recommendation: Recommendation) -> str:
     """Return whether to wait; empty where there is no outlook."""
-    outlook = outlook_summary(recommendation)
-    return "" if outlook is None else f"{outlook.verdict}: --details says what it costs later."
+    verdict, _ = advise_waiting(recommendation)
+    return f"{verdict}: --details says what it costs later." if verdict else ""
 
 
 def describe_constraints(recommendation: Recommendation) -> str:

@@ -2,58 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final
 
-from trainfare.report.blocks import Block, Bullets, Chart, Column, Heading, Table, Text, Where
+from trainfare.report.block_builders import build_table
+from trainfare.report.blocks import Block, Bullets, Chart, Column, Heading, Text, Where
 from trainfare.report.charts.fan import fan_chart
 from trainfare.report.wording import span, usd
 from trainfare_core.number_format import percent
 from trainfare_core.recommendation import CostOutlook, FutureCost, OutlookPart, Recommendation
 
-__all__ = ["OutlookSummary", "build_outlook_section", "outlook_summary"]
+__all__ = ["advise_waiting", "build_outlook_section"]
 
-_COLUMNS: Final = (
-    "in",
-    "the same run",
-    "50 % interval",
-    "90 % interval",
-    "chance it is cheaper",
-    "same quality, new methods",
-)
 _SHOWN_MONTHS: Final = (6, 12, 24, 36)
 """Months of the table: half a year, then each year to the end of the outlook; the chart has every month."""
 
 
-@dataclass(frozen=True, slots=True)
-class OutlookSummary:
+def advise_waiting(recommendation: Recommendation) -> tuple[str, str]:
     """
-    The cost outlook as text.
+    Return the verdict, e.g. 'Train now', and the sentence behind it; empty where there is no outlook.
 
-    Attributes:
-        verdict: 'Train now', 'Wait' or 'Train now or wait: cannot tell'.
-        sentence: costs now and later, break-even value of waiting, and the advice.
-        caption: of the table.
-        rows: of the table, one text for each of `_COLUMNS`; the last is empty where it was not computed.
-        notes: what the change consists of, counted and not, and the assumptions.
+    The sentence has the costs now and later, the break-even value of waiting, and the advice.
     """
-
-    verdict: str
-    sentence: str
-    caption: str
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...]
-
-
-def outlook_summary(recommendation: Recommendation) -> OutlookSummary | None:
-    """Return the outlook as text; None where the recommendation has none."""
     found = recommendation.outlook
     if found is None:
-        return None
-    verdict = {"train now": "Train now", "wait": "Wait", "cannot tell": "Train now or wait: cannot tell"}
+        return "", ""
+    verdict = (
+        "Train now or wait: cannot tell" if found.verdict == "cannot tell" else found.verdict.capitalize()
+    )
     run = "1,000 steps cost" if recommendation.basis == "per_1000_steps" else "This run costs"
     now, then = found.at(0), found.at(found.horizon_months)
-    sentence = (
+    return verdict, (
         f"{run} {usd(now.median)} now; in {found.horizon_months} months "
         f"{usd(then.median)} [{span(usd(then.low_80), usd(then.high_80))}], with a chance of "
         f"{percent(then.chance_cheaper)} that it is cheaper than now. Waiting breaks even at a value of "
@@ -61,20 +40,12 @@ def outlook_summary(recommendation: Recommendation) -> OutlookSummary | None:
         f"[{span(_signed(found.waiting.low), _signed(found.waiting.high))}]. "
         f"{_advice(found, recommendation.constraints.value_usd_per_month)}."
     )
-    return OutlookSummary(
-        verdict=verdict[found.verdict],
-        sentence=sentence,
-        caption=f"Option #{found.rank}, starting from its price of {found.price_observed_on}: the same computation on "
-        "the machines that can be rented then.",
-        rows=tuple(_row(found, cost) for cost in found.same_compute if cost.months in _SHOWN_MONTHS),
-        notes=(*(_part(found, part) for part in found.parts), *found.assumptions),
-    )
 
 
 def build_outlook_section(recommendation: Recommendation) -> list[Block]:
     """Return the costs in later years and what they consist of; empty where there is no outlook."""
-    found, outlook = recommendation.outlook, outlook_summary(recommendation)
-    if found is None or outlook is None:
+    found = recommendation.outlook
+    if found is None:
         return []
     title = "What it costs later"
     caption = (
@@ -82,16 +53,31 @@ def build_outlook_section(recommendation: Recommendation) -> list[Block]:
         "machines, and below those the savings of new methods for the same quality. The bands show the uncertainty of "
         "the same computation on newer machines."
     )
-    months, *amounts = _COLUMNS
-    columns = (Column(months, names_row=True), *(Column(name, right=True) for name in amounts))
+    basis = (
+        f"Option #{found.rank}, starting from its price of {found.price_observed_on}: the same computation on the "
+        "machines that can be rented then."
+    )
+    shown = [cost for cost in found.same_compute if cost.months in _SHOWN_MONTHS]
+    quality = {
+        cost.months: f"{usd(cost.median)} [{span(usd(cost.low_80), usd(cost.high_80))}]"
+        for cost in found.same_quality
+    }
+    fields: tuple[tuple[Column, Callable[[FutureCost], str]], ...] = (
+        (Column("in", names_row=True), lambda cost: f"{cost.months} months"),
+        (Column("the same run", right=True), lambda cost: usd(cost.median)),
+        (Column("50 % interval", right=True), lambda cost: span(usd(cost.low_50), usd(cost.high_50))),
+        (Column("90 % interval", right=True), lambda cost: span(usd(cost.low_90), usd(cost.high_90))),
+        (Column("chance it is cheaper", right=True), lambda cost: percent(cost.chance_cheaper)),
+        (Column("same quality, new methods", right=True), lambda cost: quality.get(cost.months, "")),
+    )
     per_1000_steps = recommendation.basis == "per_1000_steps"
     return [
         Heading(title),
         Chart(lambda: fan_chart(found, per_1000_steps=per_1000_steps), title, caption),
-        Text(outlook.caption, "dim", Where.TERMINAL),
-        Table(columns, outlook.rows, outlook.caption),
-        Text(outlook.caption, where=Where.TEXT),
-        Bullets(outlook.notes),
+        Text(basis, "dim", Where.TERMINAL),
+        build_table(shown, fields, caption=basis),
+        Text(basis, where=Where.TEXT),
+        Bullets((*(_part(found, part) for part in found.parts), *found.assumptions)),
     ]
 
 
@@ -103,20 +89,6 @@ def _advice(found: CostOutlook, value_usd_per_month: float | None) -> str:
             f"to you{below}"
         )
     return f"{found.because[:1].upper()}{found.because[1:]}"
-
-
-def _row(found: CostOutlook, cost: FutureCost) -> tuple[str, ...]:
-    quality = next((other for other in found.same_quality if other.months == cost.months), None)
-    return (
-        f"{cost.months} months",
-        usd(cost.median),
-        span(usd(cost.low_50), usd(cost.high_50)),
-        span(usd(cost.low_90), usd(cost.high_90)),
-        percent(cost.chance_cheaper),
-        ""
-        if quality is None
-        else f"{usd(quality.median)} [{span(usd(quality.low_80), usd(quality.high_80))}]",
-    )
 
 
 def _part(found: CostOutlook, part: OutlookPart) -> str:

@@ -28,19 +28,6 @@ class RankingRow:
     price_age: str
 
 
-def ranking_row(option: Option, as_of: date, titles: tuple[str, ...] = ()) -> RankingRow:
-    """
-    Return an option as a row.
-
-    Args:
-        option: the ranked option.
-        as_of: the day of the report, to which the age of the price is counted.
-        titles: of the option in the headline; they become its first marks.
-    """
-    age = price_age(price_date_of(option), as_of).text
-    return RankingRow(option, titles, (*titles, *marks(option, as_of)), age)
-
-
 def marks(option: Option, as_of: date) -> tuple[str, ...]:
     """Return the option's marks in the order they are shown."""
     shown = (

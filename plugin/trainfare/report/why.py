@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import textwrap
 
+from trainfare.loops import format_plan
 from trainfare.report.escape import terminal_text
-from trainfare.report.wording import format_plan, plan_changes_text, script_lines
+from trainfare.report.wording import plan_changes_text, script_lines
 from trainfare_core.ranking.alternatives.why_not import WhyNot, run_text
 from trainfare_core.ranking.options.rejections import REASON_WORDS
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Final, get_args
 
-from trainfare.loops import format_plan as write_plan
 from trainfare_core.clouds import service_label
 from trainfare_core.number_format import TIME_UNITS, percent, time_unit
 from trainfare_core.recommendation import Cause, Interval, Option, Recommendation, TrainerArguments
@@ -21,7 +20,6 @@ __all__ = [
     "describe_machine_place",
     "describe_run",
     "duration",
-    "format_plan",
     "hardware_label",
     "interval",
     "machine_label",
@@ -217,11 +215,6 @@ def unused_text(option: Option) -> str:
     if option.trainer is None or option.trainer.devices >= option.accelerator_count:
         return ""
     return f"It uses {option.trainer.devices} of {option.accelerator_count:,g} accelerators of each machine."
-
-
-def format_plan(trainer: TrainerArguments) -> str:
-    """Return the line of code that runs a plan."""
-    return write_plan(trainer)
 
 
 def batch_text(trainer: TrainerArguments) -> str:

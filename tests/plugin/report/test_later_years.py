@@ -14,8 +14,9 @@ from builders.toy_market import book, offer_row, small_job
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.recommendation import recommend
+from trainfare.report.blocks import Bullets
 from trainfare.report.charts.fan import fan_chart
-from trainfare.report.later_years import OutlookSummary, outlook_summary
+from trainfare.report.later_years import advise_waiting, build_outlook_section
 from trainfare_core.recommendation import Constraints, Recommendation
 
 TODAY = date(2026, 11, 24)
@@ -25,12 +26,6 @@ def large_run(**asked: Any) -> Recommendation:
     return recommendation(
         options=(option(usd=2000.0, hours=40.0),), fastest_rank=1, constraints=Constraints(**asked)
     )
-
-
-def summary_of(answer: Recommendation) -> OutlookSummary:
-    found = outlook_summary(answer)
-    assert found is not None
-    return found
 
 
 @pytest.mark.parametrize(
@@ -57,31 +52,31 @@ def summary_of(answer: Recommendation) -> OutlookSummary:
 )
 def test_the_sentence(asked: dict[str, Any], verdict: str, words: str) -> None:
     """Costs now and in a year and the break-even value, each with its interval, and the advice."""
-    found = summary_of(large_run(**asked))
-    assert found.verdict == verdict
-    assert words in found.sentence
-    assert "This run costs $2,000 now; in 12 months $1,482 [" in found.sentence
-    assert "Waiting breaks even at a value of $58 a month [" in found.sentence
+    found, sentence = advise_waiting(large_run(**asked))
+    assert found == verdict
+    assert words in sentence
+    assert "This run costs $2,000 now; in 12 months $1,482 [" in sentence
+    assert "Waiting breaks even at a value of $58 a month [" in sentence
 
 
 def test_both_thresholds_are_given_where_waiting_surely_saves() -> None:
     """With a break-even value above 0 there are two thresholds."""
     sure = large_run(confidence=0.5)
     assert sure.outlook is not None
-    assert ", wait if less than $" in summary_of(sure).sentence
+    assert ", wait if less than $" in advise_waiting(sure)[1]
 
 
 def test_costs_per_1000_steps() -> None:
     """A run of unknown length is forecast for 1,000 steps."""
-    assert "1,000 steps cost $" in summary_of(recommendation(basis="per_1000_steps")).sentence
+    assert "1,000 steps cost $" in advise_waiting(recommendation(basis="per_1000_steps"))[1]
 
 
 def test_parts_are_named_counted_or_not() -> None:
     """Hardware, price and software; software with what it would bring."""
-    notes = summary_of(large_run()).notes
-    assert "26 % less each year (90 % interval 18 to 33 %). Counted." in notes[0]
-    assert "56 % down and 128 % up" in notes[1]
-    assert "Not counted, because they need new code" in notes[2]
+    (notes,) = (block.items for block in build_outlook_section(large_run()) if isinstance(block, Bullets))
+    assert "26 % less each year (90 % interval 18 to 33 %). Counted." in str(notes[0])
+    assert "56 % down and 128 % up" in str(notes[1])
+    assert "Not counted, because they need new code" in str(notes[2])
 
 
 def test_every_format_has_the_verdict_on_top() -> None:
@@ -100,7 +95,7 @@ def test_every_format_has_the_verdict_on_top() -> None:
 
 def test_without_an_outlook_the_report_has_no_such_section() -> None:
     """No ranked option: neither a verdict nor the table."""
-    assert outlook_summary(no_answer()) is None
+    assert advise_waiting(no_answer()) == ("", "")
     for render in (render_terminal, render_markdown, render_html):
         assert "costs later" not in render(no_answer(), as_of=TODAY)
         assert "Train now" not in render(no_answer(), as_of=TODAY)

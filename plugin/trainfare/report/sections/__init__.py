@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import date
 
+from trainfare.report.block_builders import build_list
 from trainfare.report.blocks import Block, Text
 from trainfare.report.later_years import build_outlook_section
 from trainfare.report.price_age import day_text
+from trainfare.report.profile_notes import profile_notes
 from trainfare.report.sections.answer import build_answer_section
 from trainfare.report.sections.breakdowns import (
     build_cost_section,
@@ -19,7 +21,6 @@ from trainfare.report.sections.ranking import build_ranking_section
 from trainfare.report.sections.reasons import (
     build_assumptions_section,
     build_prices_section,
-    build_profile_section,
     build_rejections_section,
 )
 from trainfare_core.job_profile import JobProfile
@@ -52,6 +53,6 @@ def build_report(
         *build_phases_list(profile),
         *build_assumptions_section(recommendation),
         *build_prices_section(recommendation, as_of),
-        *build_profile_section(recommendation, profile),
+        *build_list("About the profile", profile_notes(recommendation, profile)),
         Text(f"trainfare {recommendation.tool_version}, ages counted to {day_text(as_of)}", "footer"),
     ]

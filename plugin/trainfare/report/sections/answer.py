@@ -7,7 +7,7 @@ from datetime import date
 from trainfare.report.blocks import Block, Card, Cards, Heading, Span, Text, Where
 from trainfare.report.facts import basis_note, constraints_text, job_facts
 from trainfare.report.headline import headline, locate_option, picks
-from trainfare.report.later_years import outlook_summary
+from trainfare.report.later_years import advise_waiting
 from trainfare.report.rows import marks
 from trainfare.report.wording import describe_basis, interval, machine_label
 from trainfare_core.job_profile import JobProfile
@@ -26,7 +26,7 @@ def build_answer_section(
         as_of: the day of the report, to which ages are counted.
     """
     name, facts = recommendation.job.name, ", ".join(job_facts(recommendation.job))
-    outlook = outlook_summary(recommendation)
+    verdict, sentence = advise_waiting(recommendation)
     note, asked = basis_note(recommendation, profile), constraints_text(recommendation.constraints)
     cards = tuple(
         Card(
@@ -45,8 +45,8 @@ def build_answer_section(
     ]
     if cards:
         blocks.append(Cards(cards))
-    if outlook is not None:
-        blocks.append(Text((Span(f"{outlook.verdict}.", "strong"), f" {outlook.sentence}"), "outlook"))
+    if verdict:
+        blocks.append(Text((Span(f"{verdict}.", "strong"), f" {sentence}"), "outlook"))
     if note:
         blocks.append(Text(note, "warning"))
     blocks += [Text(f"Job {name}: {facts}.", "dim", Where.TERMINAL), Text(f"{facts}.", where=Where.TEXT)]

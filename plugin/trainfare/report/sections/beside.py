@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from trainfare.loops import format_plan
 from trainfare.report.facts import compare_spot, interruptions_text
 from trainfare.report.headline import picks
 from trainfare.report.price_age import price_date_of
@@ -12,7 +13,6 @@ from trainfare.report.wording import (
     cloud_label,
     describe_machine_place,
     describe_run,
-    format_plan,
     hardware_label,
     machine_label,
     plan_changes_text,

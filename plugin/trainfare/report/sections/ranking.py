@@ -11,8 +11,8 @@ from trainfare.report.block_builders import build_table
 from trainfare.report.blocks import Block, Cell, Chart, Column, Heading, Line, Span, Table, Text, Where
 from trainfare.report.charts.cost_time import cost_time_chart
 from trainfare.report.headline import picks
-from trainfare.report.price_age import STALE_MEANING, price_date_of
-from trainfare.report.rows import RankingRow, plan_label, ranking_row
+from trainfare.report.price_age import STALE_MEANING, price_age, price_date_of
+from trainfare.report.rows import RankingRow, marks, plan_label
 from trainfare.report.sections.beside import write_texts_beside
 from trainfare.report.wording import (
     bound_label,
@@ -81,7 +81,15 @@ def build_ranking_rows(recommendation: Recommendation, as_of: date) -> tuple[Ran
     for title, option in picks(recommendation):
         words = title.removesuffix(" after porting").split(" and ")
         titles[option.rank] = (*titles.get(option.rank, ()), *(() if option.needs_porting else words))
-    return tuple(ranking_row(option, as_of, titles.get(option.rank, ())) for option in recommendation.options)
+    return tuple(
+        RankingRow(
+            option,
+            found := titles.get(option.rank, ()),
+            (*found, *marks(option, as_of)),
+            price_age(price_date_of(option), as_of).text,
+        )
+        for option in recommendation.options
+    )
 
 
 def select_rows(rows: Sequence[RankingRow], usual: int, asked: int | None = None) -> list[RankingRow]:
@@ -143,8 +151,8 @@ def _stack_memory(row: RankingRow) -> tuple[Span, Span]:
 
 
 def _stack_machine(row: RankingRow) -> Cell:
-    marks = tuple(part for mark in row.marks for part in (", ", Span(mark, "mark")))[1:]
-    return Span(machine_label(row.option), "strong"), hardware_label(row.option), marks, ()
+    marked = tuple(part for mark in row.marks for part in (", ", Span(mark, "mark")))[1:]
+    return Span(machine_label(row.option), "strong"), hardware_label(row.option), marked, ()
 
 
 def _stack_price(row: RankingRow) -> Cell:

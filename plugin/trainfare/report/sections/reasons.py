@@ -7,9 +7,7 @@ from datetime import date
 from trainfare.report.block_builders import build_list
 from trainfare.report.blocks import Block, Cell, Column, Heading, Span, Table, Where
 from trainfare.report.facts import BookLine, book_line
-from trainfare.report.profile_notes import profile_notes
 from trainfare.report.wording import usd
-from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import percent
 from trainfare_core.ranking.options.rejections import REASON_WORDS
 from trainfare_core.recommendation import AssumedNumber, Recommendation
@@ -69,17 +67,6 @@ def build_prices_section(recommendation: Recommendation, as_of: date) -> list[Bl
         Table(columns, rows, caption, where=Where.PAGE),
         *build_list("Prices", texts, Where.RUNNING),
     ]
-
-
-def build_profile_section(recommendation: Recommendation, profile: JobProfile | None) -> list[Block]:
-    """
-    Return the limits of the trace and of the calibration.
-
-    Args:
-        recommendation: the ranked answer.
-        profile: the profile of the job, if available.
-    """
-    return build_list("About the profile", profile_notes(recommendation, profile))
 
 
 def _mark_age(book: BookLine) -> Cell:
