@@ -7,12 +7,17 @@ import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainfare.report.escape import terminal_text
 from trainfare.report.tables import UNLIMITED_WIDTH
 from trainfare_core.errors import InputError
 
-__all__ = ["check_writable", "output_width", "warn", "write_answer"]
+if TYPE_CHECKING:
+    from trainfare.cli.option_groups import Format
+    from trainfare.report import Report
+
+__all__ = ["check_writable", "output_width", "warn", "write_answer", "write_report"]
 
 
 def check_writable(out: Path | None) -> None:
@@ -52,6 +57,25 @@ def write_answer(text: str, out: Path | None, *, references: bool = False) -> No
 
     write_text(out, text)
     sys.stderr.write(f"wrote {out}\n")
+
+
+def write_report(report: Report, output: Format, out: Path | None) -> None:
+    """
+    Write a report as `write_answer` does; a table on a terminal has colour.
+
+    Args:
+        report: the report.
+        output: its format: "html", "markdown" or "table".
+        out: the file.
+    """
+    if output == "html":
+        write_answer(report.as_page(), out, references=True)
+    elif output == "markdown":
+        write_answer(report.as_markdown(), out, references=True)
+    elif out is None and sys.stdout.isatty():
+        report.print_terminal()
+    else:
+        write_answer(report.as_terminal(), out)
 
 
 def warn(lines: Iterable[str]) -> None:

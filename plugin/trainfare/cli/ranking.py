@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 from trainfare.cli.limit_options import RunLimits, option_of
 from trainfare.cli.option_groups import Format
 from trainfare.cli.options import DecisionPriceOptions, Objectives, OutputFile
-from trainfare.cli.output import check_writable, warn, write_answer
+from trainfare.cli.output import check_writable, warn, write_answer, write_report
 from trainfare_core.errors import NothingFitsError
 
 if TYPE_CHECKING:
@@ -90,14 +89,7 @@ class RankingOptions:
 
             details = whole or self.output != "table"
             report = report_ranking(found.answer, profile, found.as_of, rows=self.limit, details=details)
-            if self.output == "html":
-                write_answer(report.as_page(), self.out, references=True)
-            elif self.output == "markdown":
-                write_answer(report.as_markdown(), self.out, references=True)
-            elif self.out is None and sys.stdout.isatty():
-                report.print_terminal()
-            else:
-                write_answer(report.as_terminal(), self.out)
+            write_report(report, self.output, self.out)
         if not found.answer.options:
             because = found.answer.unknown_because or "no machine is left"
             # Every format but JSON begins with the reason: said once, it is read.

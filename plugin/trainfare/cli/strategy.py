@@ -13,7 +13,7 @@ from trainfare.cli.limit_options import StrategyLimits, hours_of, option_of
 from trainfare.cli.model_options import with_options_of
 from trainfare.cli.option_groups import Format, grouped
 from trainfare.cli.options import DecisionPriceOptions, OutputFile
-from trainfare.cli.output import check_writable, warn, write_answer
+from trainfare.cli.output import check_writable, warn, write_answer, write_report
 from trainfare.cli.target import TargetOptions
 from trainfare.job import script_of
 from trainfare_core.errors import CannotTellError, InputError
@@ -86,7 +86,12 @@ def strategy(
             raise InputError(f'{job}: names no job: add target = "train.py:job"')
         job = _beside(path, request.target)
     answer, day = _answer(job, request, choice, curves, target)
-    write_answer(_rendered(answer, output, day, to_file=out is not None), out, references=output == "html")
+    if output == "json":
+        write_answer(answer.to_json(), out)
+    else:
+        from trainfare.report.strategy import report_strategy
+
+        write_report(report_strategy(answer, day), output, out)
     if answer.kind != "train":
         raise CannotTellError(answer.sentence)
 
@@ -153,17 +158,3 @@ def _answer(
             say=lambda text: typer.echo(text, err=True),
         )
         return found, loaded.as_of
-
-
-def _rendered(answer: MethodsAnswer, output: Format, as_of: date, *, to_file: bool) -> str:
-    if output == "json":
-        return answer.to_json()
-    from trainfare.report.strategy import report_strategy
-
-    report = report_strategy(answer, as_of)
-    if output == "html":
-        return report.as_page()
-    if to_file or not sys.stdout.isatty():
-        return report.as_terminal()
-    report.print_terminal()
-    return ""

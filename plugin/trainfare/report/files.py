@@ -42,29 +42,13 @@ def write_reports(
         The paths of the page and the JSON.
 
     Raises:
-        InputError: the folder cannot be written to, or holds a file of that name that is not a report.
+        InputError: the folder cannot be written to, `stem` is not a plain file name, or a file of that name exists
+            that is not a report of trainfare.
     """
     from trainfare.report import report_ranking
     from trainfare_providers.disk.files import make_folder, write_text
 
     make_folder(directory)
-    page, data = _free_paths(directory, stem)
-    write_text(page, report_ranking(recommendation, profile, as_of).as_page())
-    write_text(data, recommendation.to_json())
-    return page, data
-
-
-def _free_paths(directory: Path, stem: str) -> tuple[Path, Path]:
-    """
-    Return the paths of the page and the JSON, after checking that they may be written.
-
-    Args:
-        directory: an existing folder, or one to be created.
-        stem: file name without extension.
-
-    Raises:
-        InputError: `stem` is not a plain file name, or a file of that name exists that is not a report of trainfare.
-    """
     if not stem or stem in {".", ".."} or set(stem) & set('\\/:*?"<>|\0'):
         msg = f"report name {stem!r}: must be a plain file name without folders or special characters"
         raise InputError(msg)
@@ -73,6 +57,8 @@ def _free_paths(directory: Path, stem: str) -> tuple[Path, Path]:
         if not _may_replace(path, mark):
             msg = f"{path}: exists and is not a trainfare report; move it away or write the report elsewhere"
             raise InputError(msg)
+    write_text(page, report_ranking(recommendation, profile, as_of).as_page())
+    write_text(data, recommendation.to_json())
     return page, data
 
 

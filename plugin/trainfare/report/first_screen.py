@@ -25,8 +25,7 @@ from trainfare.report.first_screen_texts import (
     describe_quota,
     describe_spot,
 )
-from trainfare.report.headline import explain_no_answer
-from trainfare.report.named import NamedOption, named_options
+from trainfare.report.headline import NamedOption, explain_no_answer, named_options
 from trainfare.report.price_age import price_date_of
 from trainfare.report.runner_up import compare_runner_up, describe_sensitivity
 from trainfare.report.wording import (

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import date
 
 from trainfare.report.facts import compare_spot, constraints_text, interruptions_text
+from trainfare.report.headline import NamedOption
 from trainfare.report.later_years import advise_waiting
-from trainfare.report.named import NamedOption
 from trainfare.report.price_age import price_age, price_ages, price_date_of
 from trainfare.report.wording import describe_interval, machine_label
 from trainfare_core.number_format import percent

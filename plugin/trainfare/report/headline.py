@@ -1,8 +1,9 @@
-"""The sentence on top of every report: the best options with their intervals, and the age of the prices."""
+"""The options that a text names, and the sentence of the best ones on top of every report."""
 
 from __future__ import annotations
 
 from datetime import date
+from typing import TypeAlias
 
 from trainfare.report.price_age import price_ages, price_date_of
 from trainfare.report.wording import (
@@ -17,7 +18,19 @@ from trainfare.report.wording import (
 from trainfare_core.ranking.options.runner_up import worth_usd
 from trainfare_core.recommendation import Option, Recommendation
 
-__all__ = ["explain_no_answer", "headline", "locate_option", "picks"]
+__all__ = [
+    "NamedOption",
+    "explain_no_answer",
+    "headline",
+    "locate_option",
+    "named_options",
+    "picks",
+    "runner_up_option",
+]
+
+
+NamedOption: TypeAlias = tuple[tuple[str, ...], Option]
+"""What an option is best at, e.g. "runner-up" and "fastest", and the option."""
 
 
 def headline(recommendation: Recommendation, as_of: date) -> str:
@@ -102,3 +115,33 @@ def explain_no_answer(recommendation: Recommendation) -> str:
     """Return the reason why nothing is ranked, as a sentence."""
     reason = (recommendation.unknown_because or "nothing is left to rank").rstrip(". ")
     return f"No answer, because {reason[:1].lower() + reason[1:] if reason[1:2].islower() else reason}."
+
+
+def named_options(recommendation: Recommendation) -> tuple[NamedOption, ...]:
+    """Return the answer, the runner-up, the cheapest on demand, the fastest and what porting would gain; each once."""
+    best = list(picks(recommendation))
+    if not best:
+        return ()
+    found = best[:1]
+    runner_up = runner_up_option(recommendation)
+    if runner_up is not None:
+        found.append(("runner-up", runner_up))
+    ready = [option for option in recommendation.options if not option.needs_porting]
+    on_demand = [option for option in ready if option.purchase_option == "on_demand"]
+    if len(on_demand) < len(ready) and on_demand:
+        cheapest = min(on_demand, key=lambda option: (option.run_usd.mid, option.rank))
+        found.append(("cheapest on demand", cheapest))
+    found += best[1:]
+    titles: dict[int, tuple[str, ...]] = {}
+    for title, option in found:
+        titles[option.rank] = (*titles.get(option.rank, ()), title)
+    options = {option.rank: option for _, option in found}
+    return tuple((titles[rank], option) for rank, option in options.items())
+
+
+def runner_up_option(recommendation: Recommendation) -> Option | None:
+    """Return the option that `Recommendation.runner_up` is about."""
+    found = recommendation.runner_up
+    if found is None:
+        return None
+    return next((option for option in recommendation.options if option.rank == found.rank), None)

@@ -26,8 +26,7 @@ def calibration_notes(recommendation: Recommendation) -> list[str]:
     )
     never = sorted(set(devices) - set(known) - set(related))
     return [
-        f"Calibration of {fit.fitted_at}, accelerators {what}: {', '.join(names[:_NAMES_SHOWN])}"
-        + (f" and {len(names) - _NAMES_SHOWN} more." if len(names) > _NAMES_SHOWN else ".")
+        f"Calibration of {fit.fitted_at}, accelerators {what}: {_list_names(names)}."
         for what, names in (
             ("that were measured", known),
             ("not measured, but others of their generation were", related),
@@ -35,6 +34,11 @@ def calibration_notes(recommendation: Recommendation) -> list[str]:
         )
         if names
     ]
+
+
+def _list_names(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more
 
 
 def profile_notes(recommendation: Recommendation, profile: JobProfile | None) -> tuple[str, ...]:
@@ -48,8 +52,7 @@ def profile_notes(recommendation: Recommendation, profile: JobProfile | None) ->
         return tuple(notes)
     unknown = sorted({group.name for group in profile.unknown_operations})
     if unknown:
-        more = f" and {len(unknown) - _NAMES_SHOWN} more" if len(unknown) > _NAMES_SHOWN else ""
-        notes.append(f"Operations with unknown FLOPs: {', '.join(unknown[:_NAMES_SHOWN])}{more}.")
+        notes.append(f"Operations with unknown FLOPs: {_list_names(unknown)}.")
     if profile.source.compiled:
         notes.append("The step runs under torch.compile; the trace is of the uncompiled step.")
     if profile.measured is not None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from trainfare.report.escape import terminal_text
 from trainfare.report.facts import basis_note, job_facts
-from trainfare.report.named import named_options
+from trainfare.report.headline import named_options
 from trainfare.report.price_age import price_ages, price_date_of
 from trainfare.report.wording import (
     chance_text,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from trainfare.report.named import named_options, runner_up_option
+from trainfare.report.headline import named_options, runner_up_option
 from trainfare.report.wording import machine_label
 from trainfare_core.number_format import percent
 from trainfare_core.recommendation import Option, Recommendation

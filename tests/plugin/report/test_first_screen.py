@@ -11,7 +11,7 @@ from builders.recommendations import hostile_recommendation, no_answer, option, 
 from builders.reports import render_terminal
 from trainfare.report.blocks import Text
 from trainfare.report.first_screen import MAX_LINES, build_first_screen
-from trainfare.report.named import named_options
+from trainfare.report.headline import named_options
 from trainfare_core.recommendation import Alternative, Option, Recommendation, RunnerUp, TrainerArguments
 
 TODAY = date(2026, 11, 24)

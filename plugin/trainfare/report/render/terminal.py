@@ -31,9 +31,6 @@ from trainfare.report.blocks import (
 )
 from trainfare.report.escape import terminal_text
 
-DEFAULT_WIDTH: Final = 120
-"""Columns where the output is not a terminal, fixed so that the same input gives the same bytes."""
-
 _ASCII: Final = str.maketrans({"×": "x", "–": "-"})
 _TONES: Final[dict[Tone, str]] = {
     "dim": "dim",
@@ -60,7 +57,7 @@ _INDENT: Final = 2
 """Blanks before what stands under a heading."""
 
 
-def format_terminal(blocks: Iterable[Block], *, width: int = DEFAULT_WIDTH) -> str:
+def format_terminal(blocks: Iterable[Block], *, width: int) -> str:
     """
     Return the blocks as plain text without colour or control bytes.
 
@@ -72,9 +69,7 @@ def format_terminal(blocks: Iterable[Block], *, width: int = DEFAULT_WIDTH) -> s
     return _print(console, blocks)
 
 
-def print_blocks(
-    build: Callable[[int], Sequence[Block]], *, file: IO[str] | None = None, usual_width: int = DEFAULT_WIDTH
-) -> None:
+def print_blocks(build: Callable[[int], Sequence[Block]], *, file: IO[str] | None, usual_width: int) -> None:
     """
     Print blocks, with colour and the terminal's width where `file` is a terminal (NO_COLOR is honoured).
 
@@ -87,7 +82,7 @@ def print_blocks(
     if not stream.isatty():
         text = format_terminal(build(usual_width), width=usual_width)
     else:
-        width = shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns
+        width = shutil.get_terminal_size((120, 24)).columns
         console = Console(file=io.StringIO(), force_terminal=True, width=width, legacy_windows=False)
         text = _print(console, build(width))
     encoding = getattr(stream, "encoding", None) or "utf-8"

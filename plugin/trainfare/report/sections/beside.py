@@ -20,7 +20,7 @@ from trainfare.report.wording import (
     script_lines,
 )
 from trainfare_core.number_format import figures, percent
-from trainfare_core.recommendation import Recommendation
+from trainfare_core.recommendation import Option, Recommendation
 
 _MOSTLY: Final = 0.5
 """A run whose start-up is at least this part of its cost is dominated by it. A chosen value."""
@@ -28,11 +28,12 @@ _MOSTLY: Final = 0.5
 
 def write_texts_beside(recommendation: Recommendation) -> tuple[str, ...]:
     """Return what there is to say, a paragraph each."""
+    _, option = next(iter(picks(recommendation)), (None, None))
     texts = (
         *_list_alternatives(recommendation),
-        _describe_plan(recommendation),
-        _describe_startup(recommendation),
-        _describe_loader(recommendation),
+        "" if option is None else _describe_plan(option),
+        "" if option is None else _describe_startup(option),
+        "" if option is None or recommendation.job.input_known else _describe_loader(option),
         _describe_spot(recommendation),
         _describe_other_clouds(recommendation),
     )
@@ -49,10 +50,9 @@ def _list_alternatives(recommendation: Recommendation) -> list[str]:
     ]
 
 
-def _describe_plan(recommendation: Recommendation) -> str:
+def _describe_plan(option: Option) -> str:
     """Return the Trainer's arguments for the first option of the headline, and what they change of the script."""
-    _, option = next(iter(picks(recommendation)), (None, None))
-    if option is None or option.trainer is None:
+    if option.trainer is None:
         return ""
     changes = f" {plan_changes_text(option)}".rstrip()
     lines = "".join(f" {line}." for line in script_lines(option.trainer))
@@ -61,10 +61,9 @@ def _describe_plan(recommendation: Recommendation) -> str:
     )
 
 
-def _describe_startup(recommendation: Recommendation) -> str:
+def _describe_startup(option: Option) -> str:
     """Say that the run of the headline is mostly start-up, where it is."""
-    _, option = next(iter(picks(recommendation)), (None, None))
-    if option is None or option.run_usd.mid <= 0:
+    if option.run_usd.mid <= 0:
         return ""
     share = option.cost_parts.startup_usd / option.run_usd.mid
     if share < _MOSTLY:
@@ -75,10 +74,9 @@ def _describe_startup(recommendation: Recommendation) -> str:
     )
 
 
-def _describe_loader(recommendation: Recommendation) -> str:
+def _describe_loader(option: Option) -> str:
     """Say what an input pipeline that was not measured must do for the first option of the headline."""
-    _, option = next(iter(picks(recommendation)), (None, None))
-    if recommendation.job.input_known or option is None or option.loader_samples_per_s_per_vcpu is None:
+    if option.loader_samples_per_s_per_vcpu is None:
         return ""
     return (
         f"The input pipeline was not measured, and no time is counted for it: #{option.rank} needs "
