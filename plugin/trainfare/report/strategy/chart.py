@@ -42,8 +42,8 @@ def strategy_chart(lines: Sequence[MethodLine], *, against: str) -> str:
                 label=f"{facts.label}, {usd(cost.mid)}",
             )  # fmt: skip
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda value, _place: usd(float(value)))
-        axes.xaxis.set_minor_formatter(lambda _value, _place: "")
+        axes.xaxis.set_major_formatter(_dollars)
+        axes.xaxis.set_minor_formatter("")  # no labels
         figure.legend(loc="outside upper left", ncols=3, fontsize=9, columnspacing=1.2)
         axes.set_xlabel("cost to the target, USD")
         axes.set_ylabel("metric" if known else f"quality against {against}, %")
@@ -58,3 +58,7 @@ def strategy_chart(lines: Sequence[MethodLine], *, against: str) -> str:
         ),
         size_inches=(8.0, 4.4),
     )
+
+
+def _dollars(value: float, _place: int) -> str:
+    return usd(float(value))
