@@ -26,10 +26,8 @@ from trainfare_core.decline.moore import (
     MooreFit,
     fit_moore,
     is_improving,
-    mean_square_error,
     moore_variance,
     prior_k,
-    probability_cheaper,
 )
 from trainfare_core.decline.outlook import DatedCost, Outlook, outlook
 from trainfare_core.decline.priors import AlgorithmDomain, algorithms, hardware, published_rates
@@ -38,7 +36,7 @@ from trainfare_core.decline.records import QuantileLine
 from trainfare_core.decline.series import Series, decimal_year
 from trainfare_core.decline.uncertain_rate import UncertainRate
 from trainfare_core.decline.wait import WaitAnswer, wait
-from trainfare_core.decline.wright import experience, fit_wright, sahal_rate, wright_variance
+from trainfare_core.decline.wright import experience, fit_wright, wright_variance
 
 __all__ = [
     "AlgorithmDomain",
@@ -77,14 +75,11 @@ __all__ = [
     "forecast_from_series",
     "hardware",
     "is_improving",
-    "mean_square_error",
     "moore_variance",
     "outlook",
     "prior_k",
-    "probability_cheaper",
     "published_rates",
     "run_cost",
-    "sahal_rate",
     "wait",
     "wright_variance",
 ]

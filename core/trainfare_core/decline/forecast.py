@@ -130,18 +130,6 @@ class Forecast:
             for part in self.parts
         )
 
-    def mean_if_k_known(self) -> float:
-        """
-        Return the mean, exp(centre + scale^2 / 2) averaged over the parts.
-
-        Raises:
-            DeclineError: the distribution is a Student t, whose exponential has no mean.
-        """
-        if self.dof is not None:
-            msg = "mean: exp of a Student t has none; use the median, or forecast with dist='normal'"
-            raise DeclineError(msg)
-        return fmean(math.exp(part.centre + part.scale**2 / 2) for part in self.parts)
-
     @property
     def informative(self) -> bool:
         """Whether the 95 % interval spans less than UNINFORMATIVE_FACTOR."""

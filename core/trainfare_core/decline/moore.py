@@ -16,7 +16,6 @@ from trainfare_core.decline.errors import DeclineError, TooLittleDataError
 from trainfare_core.decline.rates import LogRate
 from trainfare_core.decline.series import Series
 from trainfare_core.decline.student_t import StudentT
-from trainfare_core.decline.uncertain_rate import STANDARD_NORMAL
 
 __all__ = [
     "MIN_DIFFERENCES",
@@ -24,10 +23,8 @@ __all__ = [
     "fit_moore",
     "improvement_p_value",
     "is_improving",
-    "mean_square_error",
     "moore_variance",
     "prior_k",
-    "probability_cheaper",
 ]
 
 MIN_DIFFERENCES = 4
@@ -126,39 +123,6 @@ def moore_variance(tau: float, m: int, theta: float = 0.0) -> float:
     spread = tau + tau * tau / m
     starred = -2 * theta + (1 + 2 * (m - 1) * theta / m + theta * theta) * spread
     return starred / (1 + theta * theta)
-
-
-def mean_square_error(tau: float, m: int, theta: float = 0.0) -> float:
-    """
-    Return Xi, the expected squared forecast error over Khat^2: (m-1) / (m-3) times the variance.
-
-    Raises:
-        DeclineError: m is below 4: a Student t with 2 degrees of freedom or fewer has no variance.
-    """
-    if m < 4:
-        msg = f"mean square error: m = {m} gives infinite variance; 4 differences at least"
-        raise DeclineError(msg)
-    return (m - 1) / (m - 3) * moore_variance(tau, m, theta)
-
-
-def probability_cheaper(one: MooreFit, other: MooreFit, year: float, theta: float = 0.0) -> float:
-    """
-    Return the probability that `one` is cheaper than `other` at a later date, both K taken as known.
-
-    mu_Z = (y_B - y_A) + tau (mu_B - mu_A); var_Z = sum of both variances; Phi(mu_Z / sd_Z).
-
-    Raises:
-        DeclineError: the year is not after both series.
-    """
-    if not year > max(one.last_year, other.last_year):
-        msg = f"year: {year} is not after the last points, {one.last_year} and {other.last_year}"
-        raise DeclineError(msg)
-    gap, variance = 0.0, 0.0
-    for fit, sign in ((other, 1), (one, -1)):
-        tau = year - fit.last_year
-        gap += sign * (math.log(fit.last_cost) + fit.rate.log_per_year * tau)
-        variance += log_variance(fit, tau, theta)
-    return STANDARD_NORMAL.cdf(gap / math.sqrt(variance)) if variance else float(gap > 0)
 
 
 def log_variance(fit: MooreFit, tau_years: float, theta: float) -> float:

@@ -59,19 +59,6 @@ class LogRate:
         return cls(-12 * LN2 / months)
 
     @classmethod
-    def from_factor(cls, factor: float) -> LogRate:
-        """
-        Take the factor by which the cost falls in a year: 10 is a tenth each year. mu = -ln f.
-
-        Raises:
-            DeclineError: a factor that is not above 0.
-        """
-        if not factor > 0:
-            msg = f"factor: {factor} a year is not above 0"
-            raise DeclineError(msg)
-        return cls(-math.log(factor))
-
-    @classmethod
     def from_points(cls, year_0: float, cost_0: float, year_1: float, cost_1: float) -> LogRate:
         """
         Take the constant rate between two costs; d = 1 - (C1 / C0)^(1 / dt).
@@ -104,11 +91,6 @@ class LogRate:
     def halving_months(self) -> float:
         """Months in which the cost halves, 12 ln 2 / -mu; negative: it doubles in so many; inf: constant."""
         return math.inf if self.log_per_year == 0 else -12 * LN2 / self.log_per_year
-
-    @property
-    def moore_ratio(self) -> float:
-        """Improvement factor of two years over that of Moore's law (2), f^2 / 2."""
-        return self.factor**2 / 2
 
     def after(self, years: float) -> float:
         """Return cost after so many years as a fraction of the cost now, exp(mu t)."""

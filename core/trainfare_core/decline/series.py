@@ -132,22 +132,6 @@ class Series:
         kept = [index for index, mark in enumerate(self.is_record) if mark]
         return replace(self._only(kept), kind="record")
 
-    def deflated(self, price_index: Sequence[float]) -> Series:
-        """
-        Return the series in constant money: each cost over the price index of its date.
-
-        Args:
-            price_index: above 0, one a point; 1 at the date whose money the result is in.
-
-        Raises:
-            DeclineError: another number of values, or one that is not above 0.
-        """
-        if len(price_index) != len(self.costs) or any(not index > 0 for index in price_index):
-            msg = f"deflator: {len(price_index)} values for {len(self.costs)} costs, each must be above 0"
-            raise DeclineError(msg)
-        real = tuple(cost / index for cost, index in zip(self.costs, price_index, strict=True))
-        return replace(self, costs=real)
-
     def last(self, points: int) -> Series:
         """Return the last `points` points (at least 2, at most all)."""
         return self._only(range(len(self.times) - points, len(self.times)))

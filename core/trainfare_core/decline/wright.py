@@ -16,10 +16,9 @@ from itertools import pairwise
 from typing import Literal
 
 from trainfare_core.decline.errors import DeclineError, TooLittleDataError
-from trainfare_core.decline.rates import LogRate
 from trainfare_core.decline.series import Series
 
-__all__ = ["WrightFit", "experience", "fit_wright", "sahal_rate", "wright_variance"]
+__all__ = ["WrightFit", "experience", "fit_wright", "wright_variance"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +156,3 @@ def wright_variance(tau: float, log_growth: float, growth: Sequence[float], rho:
     total = rho**2 * h[0] ** 2 + math.fsum((a + rho * b) ** 2 for a, b in pairwise(h))
     total += (rho + h[-1]) ** 2 + (tau - 1) * (1 + rho) ** 2 + 1
     return total / (1 + rho**2)
-
-
-def sahal_rate(exponent: float, production_growth_log_per_year: float) -> LogRate:
-    """Return the drift that Wright's law gives where production grows steadily: mu = omega g (Sahal 1979)."""
-    return LogRate(exponent * production_growth_log_per_year)

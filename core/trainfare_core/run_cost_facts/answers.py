@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from trainfare_core.clouds import HOURS_PER_MONTH, INTERRUPTION_BANDS
+from trainfare_core.clouds import HOURS_PER_MONTH
 from trainfare_core.errors import InputError
 from trainfare_core.run_cost_facts.facts import Fact
 
@@ -26,9 +26,6 @@ __all__ = [
 
 RegionMatch: TypeAlias = Literal["exact", "everywhere", "other_regions"]
 """exact: a row of the region itself; everywhere: a row for all regions; other_regions: what the other regions have."""
-
-_SHARES: Final = ((0.0, 0.05), (0.05, 0.10), (0.10, 0.15), (0.15, 0.20), (0.20, None))
-"""Share of machines that each band of `INTERRUPTION_BANDS` means, from and to; None is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,28 +191,3 @@ class InterruptionBand(Answer):
 
     lowest: str
     highest: str
-
-    @property
-    def share_low(self) -> float:
-        """The least share of the machines, 0..1."""
-        return _SHARES[INTERRUPTION_BANDS.index(self.lowest)][0]
-
-    @property
-    def share_high(self) -> float | None:
-        """The largest share of the machines, 0..1; None in the worst band, which is open."""
-        return _SHARES[INTERRUPTION_BANDS.index(self.highest)][1]
-
-    @property
-    def per_machine_hour_low(self) -> float:
-        """
-        The least rate per machine and hour that the band allows.
-
-        A share p of machines lost within a month at a constant rate is a rate of -ln(1 - p) / 730 an hour. The Advisor
-        counts machines that ran for less than the month, too, so that the rate of a machine in use can be higher.
-        """
-        return -math.log1p(-self.share_low) / HOURS_PER_MONTH
-
-    @property
-    def per_machine_hour_high(self) -> float | None:
-        """The largest rate per machine and hour, by the same formula; None in the worst band, which is open."""
-        return None if self.share_high is None else -math.log1p(-self.share_high) / HOURS_PER_MONTH

@@ -31,15 +31,6 @@ def test_moore_quantiles_are_student_t_about_the_median() -> None:
     assert then.informative
 
 
-def test_a_mean_exists_only_where_k_is_known() -> None:
-    """The exponential of a Student t has no mean; of a normal it is exp(mu + sigma^2 / 2)."""
-    fit = fit_moore(DISKS)
-    with pytest.raises(DeclineError, match="mean"):
-        forecast(fit, 2010).mean_if_k_known()
-    then = forecast(fit, 2010, dist="normal")
-    assert then.mean_if_k_known() == pytest.approx(then.median * math.exp(then.parts[0].scale ** 2 / 2))
-
-
 def test_wright_with_production_given_is_conditional_and_says_so() -> None:
     """The median follows omega D, rho 0.19 and no inflation; the basis names the condition."""
     fit = fit_wright(DISKS)

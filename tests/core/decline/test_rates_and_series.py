@@ -19,7 +19,6 @@ def test_seventy_percent_a_year_is_6_9_months() -> None:
     assert rate.halving_months == pytest.approx(12 * math.log(2) / -math.log(0.3), abs=1e-12)
     assert rate.halving_months == pytest.approx(6.9, abs=0.05)
     assert rate.factor == pytest.approx(1 / 0.3, abs=1e-12)
-    assert rate.moore_ratio == pytest.approx((1 / 0.3) ** 2 / 2, abs=1e-12)
     assert rate.after(2) == pytest.approx(0.09, abs=1e-12)
 
 
@@ -30,7 +29,6 @@ def test_halving_times(months: float, percent: float) -> None:
     assert round(100 * rate.decline, 1) == percent
     assert rate.halving_months == pytest.approx(months, abs=1e-12)
     assert LogRate.from_decline(rate.decline).log_per_year == pytest.approx(rate.log_per_year, abs=1e-12)
-    assert LogRate.from_factor(rate.factor).log_per_year == pytest.approx(rate.log_per_year, abs=1e-12)
 
 
 def test_two_points() -> None:
@@ -62,7 +60,6 @@ def test_a_rising_cost_is_a_negative_decline() -> None:
         lambda: LogRate.from_decline(1.0),
         lambda: LogRate.from_decline(math.nan),
         lambda: LogRate.from_halving(0),
-        lambda: LogRate.from_factor(0),
         lambda: LogRate.from_points(2020, 1, 2020, 2),
         lambda: LogRate.from_points(2020, 0, 2021, 2),
     ],
@@ -138,17 +135,6 @@ def test_records_keep_their_production_and_say_what_they_are() -> None:
     assert (kept.costs, kept.production, kept.kind, kept.quality) == ((3, 2), (1, 3), "record", "a level")
     assert series.step_years == pytest.approx(1)
     assert Series.of(["2020", "2021", "2023"], [3, 4, 2]).step_years is None
-
-
-def test_deflated_costs_are_real() -> None:
-    """3 % inflation turns a flat nominal price into a real decline of 3 % a year."""
-    nominal = Series.of(["2020", "2021", "2022"], [5, 5, 5], production=[1, 2, 3])
-    real = nominal.deflated([1, 1.03, 1.03**2])
-    assert LogRate.from_points(2020, real.costs[0], 2022, real.costs[2]).factor == pytest.approx(1.03)
-    assert (real.times, real.production) == (nominal.times, nominal.production)
-    for wrong in ([1, 1], [1, 1, 0]):
-        with pytest.raises(DeclineError, match="deflator"):
-            nominal.deflated(wrong)
 
 
 def test_a_quantile_of_a_mixture_has_its_chance_below_it() -> None:

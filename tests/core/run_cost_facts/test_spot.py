@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
-import re
-from dataclasses import replace
 
 import pytest
 
@@ -70,29 +67,6 @@ def test_a_machine_without_bands_is_unknown_and_says_why(cloud: str, machine: st
     found = interruption_band(cloud, machine, "somewhere")
     assert isinstance(found, Unknown)
     assert why in found.because
-
-
-def test_what_a_band_means_an_hour() -> None:
-    """A rate r takes 1 - e^(-730 r) of the machines within a month; the worst band has no upper end."""
-    found = band("p4d.24xlarge", "us-east-1")
-    assert (found.share_low, found.share_high) == (0.10, 0.15)
-    high = found.per_machine_hour_high
-    assert high is not None
-    assert math.isclose(1 - math.exp(-730 * found.per_machine_hour_low), 0.10)
-    assert math.isclose(1 - math.exp(-730 * high), 0.15)
-    worst = band("p4d.24xlarge", "us-west-2")
-    assert (worst.lowest, worst.share_high, worst.per_machine_hour_high) == (">20%", None, None)
-    assert math.isclose(worst.per_machine_hour_low, 0.000306, rel_tol=0.01)
-    assert band("g4dn.12xlarge", "af-south-1").per_machine_hour_low == 0
-
-
-@pytest.mark.parametrize("words", INTERRUPTION_BANDS)
-def test_the_ends_of_a_band_are_those_of_its_words(words: str) -> None:
-    """Below 5 % begins at 0, above 20 % has no end, and the others name both."""
-    found = replace(band("p4d.24xlarge", "us-east-1"), lowest=words, highest=words)
-    ends = [int(number) / 100 for number in re.findall(r"\d+", words)]
-    assert found.share_low == (0.0 if words.startswith("<") else ends[0])
-    assert found.share_high == (None if words.startswith(">") else ends[-1])
 
 
 def test_bands_are_in_aws_s_words_and_ascending() -> None:
