@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from trainfare_core.prices.book import PriceBook
     from trainfare_core.ranking.pricing.request import Request
 
-__all__ = ["EXIT_CODES", "BudgetCheck", "BudgetVerdict", "judge", "verdict_of"]
+__all__ = ["BudgetCheck", "BudgetVerdict", "judge", "verdict_of"]
 
 BudgetVerdict: TypeAlias = Literal["within", "over", "cannot_tell"]
-EXIT_CODES: Final[dict[BudgetVerdict, int]] = {"within": 0, "over": 1, "cannot_tell": 3}
 
 
 class BudgetCheck(Document):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,70 +31,44 @@ def _after_dashes(context: typer.Context) -> list[str] | None:
     return list(context.obj) if context.obj else None
 
 
+def _limit(variable: str, least: float, most: float, text: str) -> Any:
+    """Return an option of the panel of limits, which an environment variable sets too."""
+    return typer.Option(
+        min=least, max=most, envvar=f"TRAINFARE_{variable}", rich_help_panel=_PANEL, help=text
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetOptions:
     """What the code of a TARGET may use."""
 
     target_seconds: Annotated[
-        float,
-        typer.Option(
-            min=0.001,
-            max=1e7,
-            envvar="TRAINFARE_TARGET_SECONDS",
-            rich_help_panel=_PANEL,
-            help="seconds to load it, and for each trace",
-        ),
+        float, _limit("TARGET_SECONDS", 0.001, 1e7, "seconds to load it, and for each trace")
     ] = ANSWER_LIMIT_S
-    target_cpu_seconds: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=10**7,
-            envvar="TRAINFARE_TARGET_CPU_SECONDS",
-            rich_help_panel=_PANEL,
-            help="CPU seconds in all",
-        ),
-    ] = CPU_LIMIT_S
+    target_cpu_seconds: Annotated[int, _limit("TARGET_CPU_SECONDS", 1, 10**7, "CPU seconds in all")] = (
+        CPU_LIMIT_S
+    )
     target_memory_gib: Annotated[
         float | None,
-        typer.Option(
-            min=0.001,
-            max=1e6,
-            envvar="TRAINFARE_TARGET_MEMORY_GIB",
-            rich_help_panel=_PANEL,
-            help="GiB of memory, on Linux; default: the memory of this machine",
+        _limit(
+            "TARGET_MEMORY_GIB", 0.001, 1e6, "GiB of memory, on Linux; default: the memory of this machine"
         ),
     ] = None
     target_output_kib: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=10**6,
-            envvar="TRAINFARE_TARGET_OUTPUT_KIB",
-            rich_help_panel=_PANEL,
-            help="KiB of what it prints that are shown",
-        ),
+        int, _limit("TARGET_OUTPUT_KIB", 0, 10**6, "KiB of what it prints that are shown")
     ] = OUTPUT_LIMIT_KIB
     real_gib: Annotated[
         float,
-        typer.Option(
-            min=0.001,
-            max=1e6,
-            envvar="TRAINFARE_REAL_GIB",
-            rich_help_panel=_PANEL,
-            help="GiB of memory for a trace on real tensors, made where the step reads values that fake ones lack",
+        _limit(
+            "REAL_GIB",
+            0.001,
+            1e6,
+            "GiB of memory for a trace on real tensors, made where the step reads values that fake ones lack",
         ),
     ] = REAL_GIB
-    real_cpu_seconds: Annotated[
-        float,
-        typer.Option(
-            min=0.001,
-            max=1e7,
-            envvar="TRAINFARE_REAL_CPU_SECONDS",
-            rich_help_panel=_PANEL,
-            help="CPU seconds for it",
-        ),
-    ] = REAL_CPU_S
+    real_cpu_seconds: Annotated[float, _limit("REAL_CPU_SECONDS", 0.001, 1e7, "CPU seconds for it")] = (
+        REAL_CPU_S
+    )
     no_real: Annotated[
         bool, typer.Option("--no-real", rich_help_panel=_PANEL, help="never trace on real tensors")
     ] = False
