@@ -30,7 +30,7 @@ from trainfare_core.decline.moore import (
     prior_k,
 )
 from trainfare_core.decline.outlook import DatedCost, Outlook, outlook
-from trainfare_core.decline.priors import AlgorithmDomain, algorithms, hardware, published_rates
+from trainfare_core.decline.priors import AlgorithmDomain, algorithms, hardware
 from trainfare_core.decline.rates import LogRate, compose
 from trainfare_core.decline.records import QuantileLine
 from trainfare_core.decline.series import Series, decimal_year
@@ -78,7 +78,6 @@ __all__ = [
     "moore_variance",
     "outlook",
     "prior_k",
-    "published_rates",
     "run_cost",
     "wait",
     "wright_variance",

@@ -55,7 +55,6 @@ def cost_in_year(
     *,
     question: CostQuestion,
     rates: Rates | None = None,
-    uncertain: bool = True,
     log_sigma_now: float = 0.0,
 ) -> Forecast:
     """
@@ -67,7 +66,6 @@ def cost_in_year(
         year: decimal year, not before `year_now`.
         question: "compute" (FLOP stay the same) or "quality" (FLOP fall as methods improve).
         rates: None takes the shipped rates for language.
-        uncertain: False gives the median trend alone, without any uncertainty.
         log_sigma_now: standard deviation of ln(cost now), where that is itself an estimate.
 
     Raises:
@@ -86,11 +84,8 @@ def cost_in_year(
         else "the same quality, with the methods of that year: needs new code"
     )
     basis = Basis("priors", None, 0.0, 1.0, "prior", None, (note, f"rates: {chosen.source}"))
-    if uncertain:
-        swing = chosen.diffusion_per_sqrt_year**2 * tau
-        scale = math.sqrt((rate.std * tau) ** 2 + swing + log_sigma_now**2)
-        declines = rate.centres if tau else (0.0,)
-    else:
-        scale, declines = 0.0, (rate.quantile(0.5),)
+    swing = chosen.diffusion_per_sqrt_year**2 * tau
+    scale = math.sqrt((rate.std * tau) ** 2 + swing + log_sigma_now**2)
+    declines = rate.centres if tau else (0.0,)
     parts = tuple(LogSpread(start - decline * tau, scale) for decline in declines)
     return Forecast(year, parts, None, basis)

@@ -7,19 +7,14 @@ quality needs. The list price of one machine type mostly does not change at all.
 
 from __future__ import annotations
 
-import csv
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from trainfare_core.decline.rates import LogRate
 from trainfare_core.decline.uncertain_rate import UncertainRate
 
-__all__ = ["AlgorithmDomain", "PublishedRate", "algorithms", "hardware", "published_rates"]
+__all__ = ["AlgorithmDomain", "algorithms", "hardware"]
 
 AlgorithmDomain: TypeAlias = Literal["language", "vision"]
 
-RATES_FILE: Final = Path(__file__).with_name("published_rates.csv")
 HARDWARE_LOG_PER_YEAR = 0.30
 HARDWARE_STD = 0.06
 """Chosen to cover the hardware rows of the table, which fall by 0.23 to 0.34 a year in log."""
@@ -28,28 +23,6 @@ DIFFUSION_PER_SQRT_YEAR = 0.5
 Standard deviation of ln(price) about the trend after one year. Chosen: a one-year H100 contract rose from $1.70 to
 $2.65 in eight months (October 2025 to June 2026), 1.6 such deviations off the trend.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedRate:
-    """
-    A published or computed rate.
-
-    Attributes:
-        component: "hardware", "price", "algorithms" or "frontier".
-        what: the quantity.
-        rate: as a log-rate a year; below 0 falls.
-        period: years of the observations.
-        source: publication, or how it was computed.
-        caution: limits; may be empty.
-    """
-
-    component: str
-    what: str
-    rate: LogRate
-    period: str
-    source: str
-    caution: str
 
 
 def hardware() -> UncertainRate:
@@ -69,21 +42,3 @@ def algorithms(domain: AlgorithmDomain) -> UncertainRate:
         if domain == "language"
         else UncertainRate.halving(9, 4, 25, 0.95)
     )
-
-
-def published_rates() -> tuple[PublishedRate, ...]:
-    """Return the rows of `published_rates.csv`; a doubling of what a dollar buys is a halving of the cost."""
-    with RATES_FILE.open(newline="", encoding="utf-8") as stream:
-        return tuple(
-            PublishedRate(
-                row["component"],
-                row["what"],
-                LogRate.from_halving(float(row["halving_months"]))
-                if row["halving_months"]
-                else LogRate.from_decline(float(row["decline_percent"]) / 100),
-                row["period"],
-                row["source"],
-                row["caution"],
-            )
-            for row in csv.DictReader(stream)
-        )

@@ -46,19 +46,6 @@ class LogRate:
         return cls(math.log1p(-decline))
 
     @classmethod
-    def from_halving(cls, months: float) -> LogRate:
-        """
-        Take the months in which the cost halves; negative: it doubles in so many. mu = -12 ln 2 / months.
-
-        Raises:
-            DeclineError: 0 months.
-        """
-        if months == 0:
-            msg = "halving time: 0 months"
-            raise DeclineError(msg)
-        return cls(-12 * LN2 / months)
-
-    @classmethod
     def from_points(cls, year_0: float, cost_0: float, year_1: float, cost_1: float) -> LogRate:
         """
         Take the constant rate between two costs; d = 1 - (C1 / C0)^(1 / dt).
@@ -86,11 +73,6 @@ class LogRate:
     def factor(self) -> float:
         """Factor by which the cost falls in a year, f = exp(-mu); below 1 where it rises."""
         return math.exp(-self.log_per_year)
-
-    @property
-    def halving_months(self) -> float:
-        """Months in which the cost halves, 12 ln 2 / -mu; negative: it doubles in so many; inf: constant."""
-        return math.inf if self.log_per_year == 0 else -12 * LN2 / self.log_per_year
 
     def after(self, years: float) -> float:
         """Return cost after so many years as a fraction of the cost now, exp(mu t)."""

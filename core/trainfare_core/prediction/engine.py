@@ -34,28 +34,13 @@ from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes
 from trainfare_core.variants import is_decoder
 
-__all__ = ["Run", "predict", "predict_run", "prepare"]
+__all__ = ["Run", "predict_run", "prepare"]
 
 _NONE: Final = SHARDINGS.index("none")
 _SPARSE_GRADIENTS: Final = (
     "several devices cannot add up the sparse gradients of this job (NCCL and FSDP have no sum of them): build its "
     "embeddings without sparse=True"
 )
-
-
-def predict(profile: JobProfile, shapes: MachineShapes, candidates: CandidateTable) -> PredictionTable:
-    """
-    Predict step time and memory of every plan.
-
-    Args:
-        profile: the job.
-        shapes: machines, as the plans index them.
-        candidates: plans, n rows.
-
-    Returns:
-        n rows; rows without an answer have NaN and a reason.
-    """
-    return predict_run(prepare(profile), shapes, candidates)
 
 
 def prepare(profile: JobProfile, fit: Calibration | None = None, decoder: DecoderFit | None = None) -> Run:
@@ -74,7 +59,7 @@ def prepare(profile: JobProfile, fit: Calibration | None = None, decoder: Decode
 
 
 def predict_run(run: Run, shapes: MachineShapes, plans: CandidateTable) -> PredictionTable:
-    """Predict every plan of a prepared profile; see `predict`."""
+    """Predict every plan of a prepared profile; see `changed_jobs.predict`."""
     names, inverse = np.unique(np.asarray(shapes.accelerator)[plans.shape], return_inverse=True)
     devices = Devices([], [], [])
     row, refused = np.zeros(len(names), dtype=np.int64), np.full(len(names), "", dtype=object)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import get_args, overload
 
-from trainfare_core.run_cost_facts.answers import Amount, DiskPrice, Span, Statement, TieredPrice, Unknown
-from trainfare_core.run_cost_facts.facts import EVERYWHERE
+from trainfare_core.run_cost_facts.answers import (
+    Amount,
+    DiskPrice,
+    PriceTier,
+    Span,
+    Statement,
+    TieredPrice,
+    Unknown,
+)
+from trainfare_core.run_cost_facts.facts import EVERYWHERE, Fact
 from trainfare_core.run_cost_facts.kinds import (
     KINDS,
     AmountKind,
@@ -15,9 +24,7 @@ from trainfare_core.run_cost_facts.kinds import (
     StatementKind,
     TierKind,
 )
-from trainfare_core.run_cost_facts.spans import span
-from trainfare_core.run_cost_facts.table import choose, matching
-from trainfare_core.run_cost_facts.tiers import tiered_price
+from trainfare_core.run_cost_facts.table import Choice, choose, matching, no_row
 
 
 @overload
@@ -110,3 +117,65 @@ def _find(
     if kind in get_args(DiskKind):
         return DiskPrice(disk=item, value=choice.row.value, **choice.fields())
     return Amount(value=choice.row.value, **choice.fields())
+
+
+def tiered_price(rows: Sequence[Fact], region: str, what: str) -> TieredPrice | Unknown:
+    """
+    Return the price whose tiers are rows.
+
+    All tiers are of the region, or all for every region: those are not mixed.
+
+    Args:
+        rows: rows of one price in all regions, each with `from_gb`.
+        region: the cloud's own name of the region.
+        what: what the price is of, for the reason.
+
+    Returns:
+        The price; `Unknown` where no row fits, or the first tier is missing.
+    """
+    fitting = [row for row in rows if row.region == region] or [r for r in rows if r.region == EVERYWHERE]
+    if not fitting:
+        return no_row(rows, region, what)
+    starts = sorted({row.from_gb or 0.0 for row in fitting})
+    if starts[0] > 0:
+        return Unknown(f"{what} in {region} is not known for the first {starts[0]:g} GB")
+    chosen: list[Choice] = []
+    for start in starts:
+        choice = choose([row for row in fitting if (row.from_gb or 0.0) == start], region, what)
+        if isinstance(choice, Unknown):
+            return choice
+        chosen.append(choice)
+    return TieredPrice(
+        tiers=tuple(PriceTier(one.row.from_gb or 0.0, one.row.value) for one in chosen),
+        unit=chosen[0].row.unit,
+        region_match=chosen[0].region_match,
+        rows=tuple(one.row for one in chosen),
+        unused=tuple(row for one in chosen for row in one.unused),
+    )
+
+
+def span(rows: Sequence[Fact], what: str) -> Span | Unknown:
+    """
+    Return the range whose ends are rows for every region.
+
+    Args:
+        rows: rows with the item `low` or `high`.
+        what: what the range is of, for the reason.
+
+    Returns:
+        The range, an end that has no row being None; `Unknown` where neither end is known.
+    """
+    low, high = (
+        choose([row for row in rows if row.item == end], EVERYWHERE, what) for end in ("low", "high")
+    )
+    known = [end for end in (low, high) if isinstance(end, Choice)]
+    if not known:
+        return Unknown(f"{what} is not known")
+    return Span(
+        low=low.row.value if isinstance(low, Choice) else None,
+        high=high.row.value if isinstance(high, Choice) else None,
+        unit=known[0].row.unit,
+        region_match=known[0].region_match,
+        rows=tuple(end.row for end in known),
+        unused=tuple(row for end in known for row in end.unused),
+    )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import math
+from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +20,7 @@ from trainfare_core.decline import (
     cost_in_year,
     hardware,
     outlook,
-    published_rates,
+    priors,
 )
 
 
@@ -58,7 +61,8 @@ def test_no_monotone_decline_is_forced() -> None:
 
 def test_certain_is_one_number() -> None:
     """Without doubt: the median trend alone."""
-    then = cost_in_year(100, 2026, 2027, question="compute", uncertain=False)
+    certain = Rates(hardware=UncertainRate.certain(LogRate(-0.30)), diffusion_per_sqrt_year=0.0)
+    then = cost_in_year(100, 2026, 2027, question="compute", rates=certain)
     assert then.interval(0.9).low == pytest.approx(then.interval(0.9).high)
     assert then.median == pytest.approx(74.08, abs=0.01)
     assert cost_in_year(100, 2026, 2026, question="compute").median == pytest.approx(100)
@@ -68,8 +72,8 @@ def test_uncertain_rates_are_equally_likely_values() -> None:
     """Medians and intervals come back; sums of log-rates are sums; chances count."""
     assert hardware().quantile(0.5) == pytest.approx(0.30)
     assert hardware().quantile(0.95) == pytest.approx(0.30 + 1.645 * 0.06, abs=1e-4)
-    assert LogRate(-algorithms("language").quantile(0.5)).halving_months == pytest.approx(8)
-    assert LogRate(-algorithms("vision").quantile(0.5)).halving_months == pytest.approx(9)
+    assert 12 * math.log(2) / algorithms("language").quantile(0.5) == pytest.approx(8)
+    assert 12 * math.log(2) / algorithms("vision").quantile(0.5) == pytest.approx(9)
     both = hardware().plus(algorithms("language"))
     assert len(both.centres) == 201
     assert both.chance_above(0) > 0.999
@@ -88,12 +92,18 @@ def test_uncertain_rates_are_equally_likely_values() -> None:
 
 def test_priors_have_sources() -> None:
     """Section 4: hardware falls by 21 to 29 % a year, list prices do not, the frontier rises."""
-    rates = published_rates()
-    assert all(each.source and each.period for each in rates)
-    declines = [each.rate.decline for each in rates if each.component == "hardware"]
-    assert 0.20 < min(declines) < max(declines) < 0.30
-    assert [each.rate.decline for each in rates if each.component == "price"] == [0]
-    assert next(each for each in rates if each.component == "frontier").rate.decline == pytest.approx(-1.4)
+    text = Path(priors.__file__).with_name("published_rates.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
+    assert all(row["source"] and row["period"] for row in rows)
+    declines: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        halving, percent = row["halving_months"], row["decline_percent"]
+        # A doubling of what a dollar buys is a halving of the cost.
+        decline = 1 - 2 ** (-12 / float(halving)) if halving else float(percent) / 100
+        declines[row["component"]].append(decline)
+    assert 0.20 < min(declines["hardware"]) < max(declines["hardware"]) < 0.30
+    assert declines["price"] == [0]
+    assert declines["frontier"][0] == pytest.approx(-1.4)
 
 
 def test_the_answer_in_a_sentence() -> None:

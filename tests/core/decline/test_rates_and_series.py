@@ -16,8 +16,7 @@ def test_seventy_percent_a_year_is_6_9_months() -> None:
     """D, mu, factor and halving time convert into each other."""
     rate = LogRate.from_decline(0.7)
     assert rate.log_per_year == pytest.approx(math.log(0.3), abs=1e-12)
-    assert rate.halving_months == pytest.approx(12 * math.log(2) / -math.log(0.3), abs=1e-12)
-    assert rate.halving_months == pytest.approx(6.9, abs=0.05)
+    assert rate.after(6.9 / 12) == pytest.approx(0.5, abs=0.005)
     assert rate.factor == pytest.approx(1 / 0.3, abs=1e-12)
     assert rate.after(2) == pytest.approx(0.09, abs=1e-12)
 
@@ -25,9 +24,9 @@ def test_seventy_percent_a_year_is_6_9_months() -> None:
 @pytest.mark.parametrize(("months", "percent"), [(16, 40.5), (9, 60.3), (8, 64.6)])
 def test_halving_times(months: float, percent: float) -> None:
     """16, 9 and 8 months are 40.5, 60.3 and 64.6 % a year, and come back to 1e-12."""
-    rate = LogRate.from_halving(months)
+    rate = LogRate(-12 * math.log(2) / months)
     assert round(100 * rate.decline, 1) == percent
-    assert rate.halving_months == pytest.approx(months, abs=1e-12)
+    assert rate.after(months / 12) == pytest.approx(0.5, abs=1e-12)
     assert LogRate.from_decline(rate.decline).log_per_year == pytest.approx(rate.log_per_year, abs=1e-12)
 
 
@@ -49,8 +48,6 @@ def test_a_rising_cost_is_a_negative_decline() -> None:
     rate = LogRate.from_points(2025.75, 1.70, 2026.4167, 2.65)
     assert rate.decline < 0
     assert rate.factor < 1
-    assert rate.halving_months < 0
-    assert LogRate(0.0).halving_months == math.inf
 
 
 @pytest.mark.parametrize(
@@ -59,7 +56,6 @@ def test_a_rising_cost_is_a_negative_decline() -> None:
         lambda: LogRate(math.nan),
         lambda: LogRate.from_decline(1.0),
         lambda: LogRate.from_decline(math.nan),
-        lambda: LogRate.from_halving(0),
         lambda: LogRate.from_points(2020, 1, 2020, 2),
         lambda: LogRate.from_points(2020, 0, 2021, 2),
     ],

@@ -16,7 +16,7 @@ from trainfare_core.run_cost_facts import (
     Unknown,
     find_fact,
 )
-from trainfare_core.run_cost_facts.tiers import tiered_price
+from trainfare_core.run_cost_facts.lookup import tiered_price
 
 
 def dollars(cloud: str, region: str, gb: float, gb_before: float | None = None) -> str:
