@@ -50,7 +50,6 @@ def judge(
     request: Request,
     *,
     base: PricedJob | UnknownJob | None = None,
-    label: str = "head",
     notes: tuple[str, ...] = (),
 ) -> BudgetCheck:
     """
@@ -65,7 +64,6 @@ def judge(
         book: all offers.
         request: budget, deadline, confidence, exact names, and the largest number of machines in one run.
         base: the job before a change, to say what the change does to the cost; None: no comparison.
-        label: what to call the job in that comparison.
         notes: sentences for the reader, such as a price source that failed.
     """
     from trainfare_core._version import __version__
@@ -85,7 +83,7 @@ def judge(
         constraints=asked,
         probability_within=chance,
         best=best,
-        change=None if base is None else explain_change(base, PricedJob(profile, book, label), request),
+        change=None if base is None else explain_change(base, PricedJob(profile, book, "head"), request),
         notes=notes,
     )
 

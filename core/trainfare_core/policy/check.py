@@ -122,15 +122,13 @@ def worst_exit_code(codes: Iterable[int]) -> int:
     return next((code for code in _WORST_FIRST if code in given), 0)
 
 
-def policy_check(
-    jobs: Iterable[JobCheck], *, policy: str | None = None, notes: tuple[str, ...] = ()
-) -> PolicyCheck:
+def policy_check(jobs: Iterable[JobCheck], *, policy: str | None = None) -> PolicyCheck:
     """Return the answer for some jobs; arguments are fields of `PolicyCheck`."""
     from trainfare_core._version import __version__
 
     found = tuple(jobs)
     code = worst_exit_code(job.exit_code for job in found)
-    return PolicyCheck(tool_version=__version__, policy=policy, exit_code=code, jobs=found, notes=notes)
+    return PolicyCheck(tool_version=__version__, policy=policy, exit_code=code, jobs=found)
 
 
 def checked_job(

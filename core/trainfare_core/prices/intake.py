@@ -85,13 +85,13 @@ _MAX_NAME_BYTES: Final = 200
 _MAX_USD_PER_HOUR: Final = 1e6
 
 
-def first_day(column: str = "observed_on") -> pl.Expr:
+def first_day() -> pl.Expr:
     """
     Return the first day that a date such as 2026, 2026-03 or 2026-03-05 can mean; null where it is no date.
 
     An age counted from that day is an upper bound.
     """
-    text = pl.col(column)
+    text = pl.col("observed_on")
     day = (
         pl.when(text.str.contains(r"^[0-9]{4}$"))
         .then(text + "-01-01")

@@ -172,7 +172,7 @@ def corrected_parts(
 
 def memory_peak(
     profile: JobProfile, ratio: Array, world: Array, sharded: NDArray[np.bool_],
-    parallel: ModelParallel | None = None, passes: NDArray[np.int64] | None = None, fit: MemoryFit | None = None,
+    parallel: ModelParallel | None = None, passes: NDArray[np.int64] | None = None,
     shards: Shards | None = None, cores: Array | None = None,
 ) -> MemoryPeak:  # fmt: skip
     """
@@ -185,12 +185,11 @@ def memory_peak(
         sharded: whether weights, gradients and optimizer state are sharded over them.
         parallel: how plans split the model; None: none does.
         passes: forward passes of one optimizer step; None: the profile's own.
-        fit: None: the shipped one.
         shards: see `memory_parts`.
         cores: of a device, each with its own share of the memory and of the samples: a replica, or a shard, on each.
             The peak is the sum over them. None: one. Plans that split the model use a device as a whole.
     """
-    fit = fit or memory_fit()
+    fit = memory_fit()
     cores = np.ones_like(ratio) if cores is None or parallel is not None else cores
     # A core has whole samples: a device's micro-batch of one on two cores holds one on each.
     fewest = np.minimum(ratio, 1.0 / (profile.batch.micro_batch_size or math.inf))
@@ -232,11 +231,10 @@ def memory_peak(
     )
 
 
-def memory_note(profile: JobProfile, world: int, fit: MemoryFit | None = None) -> str:
+def memory_note(profile: JobProfile, world: int) -> str:
     """Return a sentence on the measurements behind the interval of a device's use."""
-    fit = fit or memory_fit()
     name = str(memory_classes(profile, np.array([float(world)]))[0])
-    spread = fit.device[cast("MemoryClass", name)]
+    spread = memory_fit().device[cast("MemoryClass", name)]
     measured = profile.measured
     own = measured is not None and bool(measured.peak_memory_bytes) and profile.parallel.world_size == 1
     return (
