@@ -20,9 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from trainfare_core.methods.choice import Advantage, advantage, choose
+from trainfare_core.methods.choice import Advantage, advantage
 from trainfare_core.methods.evidence import COLUMNS, Comparison, Evidence, comparisons
 from trainfare_core.methods.methods import METHOD_NAMES, Method
+from trainfare_research.fitting.strategy_choice import choose
 from trainfare_research.fitting.strategy_rows import read_cases, reference_of
 
 TABLE = Path(__file__).parents[3] / "core/trainfare_core/data/strategy_evidence.csv"

@@ -24,13 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from trainfare_core.methods.choice import MethodChoice, choose
 from trainfare_core.methods.evidence import Evidence, comparisons
 from trainfare_core.methods.methods import METHOD_NAMES, Method
 from trainfare_core.methods.prior import FEW_SAMPLES
 from trainfare_core.number_format import percent
 from trainfare_research.fitting import strategy_curves
 from trainfare_research.fitting.strategy import constants, judged
+from trainfare_research.fitting.strategy_choice import MethodChoice, choose
 from trainfare_research.fitting.strategy_rows import ComparisonCase, read_cases, reference_of
 from trainfare_research.truth_table import read_rows, truth_parser, write_json
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainfare_core.errors import InputError
-from trainfare_core.methods.choice import advantage, choose
+from trainfare_core.methods.choice import advantage
 from trainfare_core.methods.evidence import Evidence, comparisons, evidence
 from trainfare_core.methods.methods import METHOD_NAMES
 from trainfare_core.methods.prior import lora_over_capacity, prior
@@ -28,57 +28,15 @@ SITUATIONS = st.builds(
 )
 
 
-@pytest.mark.parametrize(
-    ("domain", "samples", "metric", "offered", "expected"),
-    [
-        ("vision-cls", 1e3, "task", ("full_finetune", "scratch"), "full_finetune"),
-        ("vision-cls", 1e3, "task", ("full_finetune", "lora", "linear_probe"), "lora"),
-        ("vision-cls", 1.3e6, "task", ("full_finetune", "linear_probe", "scratch"), "full_finetune"),
-        ("llm-cpt", 8e9, "task", ("full_finetune", "lora"), "full_finetune"),
-        ("llm-cpt", 8e9, "conserve", ("full_finetune", "lora"), "lora"),
-        ("llm-ift", 2e3, "loss", ("full_finetune", "lora", "qlora"), "lora"),
-        ("vision-shift", 5e4, "conserve", ("full_finetune", "linear_probe"), "linear_probe"),
-    ],
-)
-def test_picks_agree_with_most_publications(
-    domain: str, samples: float, metric: str, offered: tuple, expected: str
-) -> None:
-    """The picks that most published comparisons of their kind agree on."""
-    made = choose(Situation(domain, offered, samples=samples, metric=metric))
-    assert made.strategy == expected
-    assert made.p_best > 0.5
-
-
-def test_a_long_detection_schedule_turns_the_sign() -> None:
-    """He et al. 2019: fine-tuning leads at 24 epochs from scratch, scratch is level or ahead at 110."""
-    offered = ("full_finetune", "scratch")
-    short, long = (
-        Situation("vision-det", offered, samples=118e3, scratch_epochs=epochs, scratch_step_ratio=ratio)
-        for epochs, ratio in ((24.0, 1.0), (110.0, 3.0))
-    )
-    assert choose(short).strategy == "full_finetune"
-    assert choose(long).strategy == "scratch"
-
-
 @settings(max_examples=25, deadline=None)
 @given(SITUATIONS)
 def test_advantages_are_antisymmetric(situation: Situation) -> None:
-    """Quantiles and chances mirror; the pick is offered and its chance is a chance."""
+    """Quantiles and chances mirror."""
     for one, other in itertools.combinations(situation.offered, 2):
         here, there = advantage(situation, one, other), advantage(situation, other, one)
         assert math.isclose(here.p_better, 1 - there.p_better, abs_tol=1e-9)
         assert math.isclose(here.quantile_pct(0.1), -there.quantile_pct(0.9), abs_tol=1e-6)
         assert here.quantile_pct(0.1) <= here.quantile_pct(0.5) <= here.quantile_pct(0.9)
-    made = choose(situation)
-    assert made.strategy in situation.offered
-    assert 0 <= made.p_best <= 1
-
-
-def test_order_of_the_offered_changes_nothing() -> None:
-    """The same question in another order has the same answer."""
-    one = choose(Situation("llm-ift", ("lora", "full_finetune", "qlora"), samples=2e3))
-    other = choose(Situation("llm-ift", ("qlora", "full_finetune", "lora"), samples=2e3))
-    assert (one.strategy, one.p_best) == (other.strategy, other.p_best)
 
 
 def test_no_comparison_at_all_leaves_the_rules() -> None:
