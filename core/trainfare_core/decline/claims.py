@@ -174,17 +174,46 @@ def _combined(*percents: float) -> float:
     return 100 * compose(*(LogRate.from_decline(value / 100) for value in percents)).decline
 
 
+def _product(*factors: float) -> float:
+    return math.prod(factors)
+
+
+def _ratio(one: float, other: float) -> float:
+    return one / other
+
+
+def _log_ratio(one: float, other: float) -> float:
+    return math.log(one) / math.log(other)
+
+
+def _two_points(cost_0: float, cost_1: float, years: float) -> float:
+    return 100 * LogRate.from_points(0, cost_0, years, cost_1).decline
+
+
+def _projected(cost: float, percent_a_year: float, years: float, units: float) -> float:
+    return cost * LogRate.from_decline(percent_a_year / 100).after(years) * units
+
+
+def _yearly_factor(total: float, years: float) -> float:
+    return math.pow(total, 1 / years)
+
+
+def _halving(factor: float, months: float) -> float:
+    return months / math.log2(factor)
+
+
+def _cloud_cost(flop: float, flop_per_s: float, usd_per_hour: float) -> float:
+    return run_cost(flop, flop_per_s, 1.0, usd_per_hour)
+
+
 _CHECKS: Final[dict[str, Callable[..., float]]] = {
-    "product": lambda *factors: math.prod(factors),
-    "ratio": lambda part, whole: part / whole,
-    "log_ratio": lambda part, whole: math.log(part) / math.log(whole),
-    "two_points": lambda cost, later, years: 100 * LogRate.from_points(0, cost, years, later).decline,
-    "projected": lambda cost, percent, years, units: (
-        cost * LogRate.from_decline(percent / 100).after(years) * units
-    ),
-    "yearly_factor": lambda total, years: math.pow(total, 1 / years),
-    "halving": lambda factor, months: months / math.log2(factor),
-    "cloud_cost": lambda flop, flop_per_s, usd_per_hour: run_cost(flop, flop_per_s, 1.0, usd_per_hour),
+    "product": _product,
+    "ratio": _ratio,
+    "log_ratio": _log_ratio,
+    "two_points": _two_points,
+    "projected": _projected,
+    "yearly_factor": _yearly_factor,
+    "halving": _halving,
+    "cloud_cost": _cloud_cost,
     "combined": _combined,
 }
-"""How the figures of a claim give the one that it states, by the word in the column `check`."""
