@@ -26,6 +26,11 @@ from typing import TYPE_CHECKING
 
 from trainfare_core.number_format import percent
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.recommendation import Option, Recommendation
@@ -50,129 +55,11 @@ class Scenario:
     notice: str
 
 
-SCENARIOS = (
-    Scenario(
-        "A tiny job",
-        "docs/examples/tiny.json",
-        "Ten epochs of a small network on 60,000 digits. Nearly all of the cost is the start of the machine, "
-        "so that the cheapest "
-        "hour wins and a faster machine gains nothing.",
-    ),
-    Scenario(
-        "ResNet-50 on ImageNet",
-        "docs/examples/resnet50.json",
-        "90 epochs in bf16. The model has BatchNorm, so that the batch of a device is not lowered unless "
-        "`--allow batch-norm` "
-        "is given; the input pipeline was not measured and is counted as nothing.",
-    ),
-    Scenario(
-        "The same job with a slow input pipeline",
-        "docs/examples/resnet50.json --loader-samples-per-s-per-vcpu 30",
-        "Each vCPU decodes 30 images a second: now the vCPUs of a machine decide, and many accelerators wait.",
-    ),
-    Scenario(
-        "LoRA on 7 billion parameters",
-        "docs/examples/lora-7b.json",
-        "Three epochs of 52,000 instructions of 512 tokens. Only the low-rank updates have gradients and "
-        "optimizer state, so "
-        "that one accelerator is enough.",
-    ),
-    Scenario(
-        "The same job where activation checkpointing is allowed",
-        "docs/examples/lora-7b.json --accelerator L4-24GB --allow checkpointing --max-nodes 1",
-        "Without `--allow checkpointing` one L4 is too small and four are rented. With it the 32 blocks keep only "
-        "their inputs and run their forward once more: of two forwards' worth of work (frozen weights need no "
-        "gradient) they make about three.",
-    ),
-    Scenario(
-        "All 7 billion parameters",
-        "docs/examples/llama-7b.json",
-        "Continued training on ten billion tokens with AdamW: weights, gradients and optimizer state no "
-        "longer fit on one "
-        "accelerator and are sharded.",
-    ),
-    Scenario(
-        "The same job where an hour is worth $20",
-        "docs/examples/llama-7b.json --value-per-hour 20",
-        "The cheapest takes twice as long as the next: half the time for a few percent more is the best value.",
-    ),
-    Scenario(
-        "LoRA on 70 billion parameters",
-        "docs/examples/lora-70b.json",
-        "The frozen weights alone are 141 GB in bf16: they are sharded over the machine.",
-    ),
-    Scenario(
-        "All 70 billion parameters, split over machines",
-        "docs/examples/full-70b.json --accelerator H100-SXM-80GB --deadline 4h --max-nodes 16 --allow model-parallel",
-        "Without `--allow model-parallel` there is no answer: a sample's activations alone are 102 GiB, and 64 samples "
-        "a step are too few for 128 accelerators. Split, eight of them hold one replica of the model and share its "
-        "samples: products within a machine, layers over a pipeline.",
-    ),
-    Scenario(
-        "Pre-training 8 billion parameters on 64 machines",
-        "docs/examples/pretrain-8b.json --max-nodes 64 --objective fastest",
-        "A trillion tokens, 4.2 million a step, on 512 accelerators as the script asks for.",
-    ),
-    Scenario(
-        "Training a diffusion transformer",
-        "docs/examples/diffusion.json",
-        "50,000 steps of a model of the size of DiT-XL/2.",
-    ),
-    Scenario(
-        "The same job on T4s, where another precision is allowed",
-        "docs/examples/diffusion.json --accelerator T4-16GB --allow precision --max-nodes 1",
-        "A T4 has no units for bf16, and the script's bf16-mixed runs there in fp32 at 8.1 TFLOP/s: $80 and 153 h. Its "
-        "fp16 units make 65. What is cast is the same; the loss is scaled, and one more pass over the gradients looks "
-        "for inf.",
-    ),
-    Scenario(
-        "A deadline that no single machine meets",
-        "docs/examples/pretrain-8b.json --deadline 30d --max-nodes 64",
-        "More machines are rented until the deadline is kept with a chance of 90 %.",
-    ),
-    Scenario(
-        "A budget that nothing meets",
-        "docs/examples/llama-7b.json --max-usd 500",
-        "There is no answer; the lines below it say what would give one, with the flag that admits it.",
-    ),
-    Scenario(
-        "Spot machines with checkpoints",
-        "docs/examples/llama-7b.json --purchase spot",
-        "The script saves every 5,000 steps, so that an interruption costs a part of the run and not all of it.",
-    ),
-    Scenario(
-        "Spot machines without checkpoints",
-        "docs/examples/tiny.json --purchase spot",
-        "The job writes no checkpoint: spot plans are refused, with the reason.",
-    ),
-    Scenario(
-        "Only in the European Union",
-        "docs/examples/llama-7b.json --residency eu",
-        "London and Zurich are not in the Union; machines of clouds that name no place are left out.",
-    ),
-    Scenario(
-        "TPUs allowed",
-        "docs/examples/llama-7b.json --accelerator TPU-v5p --accelerator TPU-v6e",
-        "A script for CUDA does not run on them as it is: they are ranked after porting and never called cheapest.",
-    ),
-    Scenario(
-        "A new account",
-        "docs/examples/llama-7b.json --provider aws --service ec2",
-        "A new AWS account may start none of the machines that it would need: the answer says which quota to "
-        "raise first.",
-    ),
-    Scenario(
-        "A discount of 40 % of your own",
-        "docs/examples/llama-7b.json --own-prices docs/examples/discount.toml",
-        "The contract takes 40 % off AWS's on-demand prices; the rest of the book stays as it is.",
-    ),
-    Scenario(
-        "Data in another cloud",
-        "docs/examples/llama-7b.json --data-in gcp:us-east1 --data-gb 5000",
-        "Five terabytes lie in Google's us-east1: elsewhere their transfer is paid, and each machine copies "
-        "them before it starts. They are stored at 0.02 USD per GB and month while the run lasts, and the trained "
-        "model is sent back to them.",
-    ),
+SCENARIOS = tuple(
+    Scenario(**row)
+    for row in tomllib.loads(Path(__file__).with_name("scenarios.toml").read_text(encoding="utf-8"))[
+        "scenario"
+    ]
 )
 
 

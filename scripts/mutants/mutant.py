@@ -12,14 +12,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-from trainfare_core.clouds import CLOUDS
-
-__all__ = ["PACKAGES", "TOP", "Mutant", "Package", "files_of", "package_of", "written_mutants"]
+__all__ = ["LIBRARIES", "PACKAGES", "TOP", "Mutant", "Package", "files_of", "package_of", "written_mutants"]
 
 TOP: Final = Path(__file__).resolve().parents[2]
 WRITTEN: Final = Path(__file__).with_name("written")
-
-_PROVIDERS: Final = "providers/trainfare_providers"
 
 
 @dataclass(frozen=True)
@@ -39,81 +35,12 @@ class Package:
     first: tuple[str, ...]
 
 
+_TABLE: Final = tomllib.loads(Path(__file__).with_name("packages.toml").read_text(encoding="utf-8"))
+LIBRARIES: Final = tuple(map(str, _TABLE["libraries"]))
+"""Modules of others that the tests import."""
 PACKAGES: Final = {
-    "ranking": Package(
-        ("core/trainfare_core/ranking",),
-        (
-            "tests/core/ranking",
-            "tests/plugin/test_recommendation.py",
-            "tests/plugin/report/test_cost_change.py",
-        ),
-        ("tests/core/changes/test_explain_change.py", "tests/core/ranking/test_rank.py"),
-    ),
-    "plans": Package(
-        ("core/trainfare_core/candidates", "core/trainfare_core/variants"),
-        (
-            *("tests/core/test_candidates.py", "tests/core/test_splits.py", "tests/core/variants"),
-            *("tests/core/ranking/options/test_plans.py", "tests/core/ranking/test_split_plans.py"),
-        ),
-        ("tests/core/test_candidates.py", "tests/core/test_splits.py", "tests/core/variants"),
-    ),
-    "run cost": Package(
-        (
-            *("core/trainfare_core/run_cost", "core/trainfare_core/run_cost_facts"),
-            "core/trainfare_core/cost_assumptions.py",
-        ),
-        (
-            *("tests/core/test_run_cost.py", "tests/core/test_disks.py", "tests/core/test_billed_time.py"),
-            *("tests/core/run_cost_facts", "tests/core/ranking"),
-        ),
-        ("tests/core/test_run_cost.py", "tests/core/test_disks.py", "tests/core/run_cost_facts"),
-    ),
-    "interruptions": Package(
-        ("core/trainfare_core/interruptions",),
-        ("tests/core/interruptions", "tests/core/test_run_cost.py"),
-        ("tests/core/interruptions",),
-    ),
-    "prices": Package(
-        ("core/trainfare_core/prices",),
-        ("tests/core/prices", "tests/providers/test_snapshot.py", "tests/plugin/prices/test_sources.py"),
-        ("tests/plugin/cli/test_offers.py", "tests/core/prices"),
-    ),
-    "parsers": Package(
-        tuple(
-            f"{_PROVIDERS}/{name}"
-            for name in (
-                *(*CLOUDS, "snapshot", "shared_book.py", "answer_values.py"),
-                *("machine_networks.py", "machine_types.py", "sanity.py", "source_rows.py"),
-            )
-        ),
-        ("tests/providers", "tests/property"),
-        ("tests/providers/aws/test_prices.py", "tests/providers/aws/test_parsers.py"),
-    ),
-    "meter": Package(
-        ("plugin/trainfare/meter",),
-        (
-            "tests/plugin/meter",
-            *(f"tests/contract/test_{name}.py" for name in ("pilot_curve", "tracking_services", "faults")),
-        ),
-        ("tests/plugin/meter/test_callback_records.py", "tests/plugin/meter/test_callback_ways_out.py"),
-    ),
-    "report": Package(
-        ("plugin/trainfare/report",),
-        (
-            "tests/plugin/report",
-            *(f"tests/plugin/cli/test_{name}.py" for name in ("offers", "check", "predict")),
-        ),
-        (
-            "tests/plugin/report/test_golden.py",
-            "tests/plugin/report/strategy",
-            "tests/plugin/report/test_headline.py",
-        ),
-    ),
-    "price lock": Package(
-        ("plugin/trainfare/prices",),
-        ("tests/plugin/prices", "tests/plugin/cli/test_prices_quotas.py"),
-        ("tests/plugin/prices", "tests/plugin/cli/test_prices_quotas.py"),
-    ),
+    name: Package(**{part: tuple(names) for part, names in row.items()})
+    for name, row in _TABLE["package"].items()
 }
 
 

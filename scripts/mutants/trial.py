@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
-from scripts.mutants.mutant import TOP, Mutant
+from scripts.mutants.mutant import LIBRARIES, TOP, Mutant
 
 __all__ = [
     "Copy",
@@ -40,30 +40,6 @@ __all__ = [
 ]
 
 ROOTS: Final = ("core", "providers", "plugin")
-_LIBRARIES: Final = (
-    *(
-        "pytest",
-        "numpy",
-        "pydantic",
-        "polars",
-        "hypothesis",
-        "rich.console",
-        "typer.testing",
-        "jinja2",
-        "jsonschema",
-    ),
-    *(
-        "httpx",
-        "tenacity",
-        "boto3",
-        "filelock",
-        "torch",
-        "torchvision",
-        "pytorch_lightning",
-        "lightning.pytorch",
-    ),
-    *("matplotlib.figure", "markdown_it", "trustme", "junitparser"),
-)
 _PROFILE: Final = "mutants"
 _ARGUMENTS: Final = (
     *("-q", "-p", "no:cacheprovider", "-p", "no:randomly"),
@@ -173,7 +149,7 @@ def load_libraries() -> None:
     Raises:
         RuntimeError: a module of ours was imported with it: the children would test that one.
     """
-    for name in _LIBRARIES:
+    for name in LIBRARIES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     from hypothesis import HealthCheck, Phase, settings

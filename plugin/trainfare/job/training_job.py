@@ -48,18 +48,11 @@ _PRECISION_ALIASES = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16"
 STRATEGIES = (
     "auto",
     "single_device",
-    "ddp",
-    "ddp_find_unused_parameters_false",
-    "ddp_find_unused_parameters_true",
-    "ddp_fork",
-    "ddp_fork_find_unused_parameters_false",
-    "ddp_fork_find_unused_parameters_true",
-    "ddp_notebook",
-    "ddp_notebook_find_unused_parameters_false",
-    "ddp_notebook_find_unused_parameters_true",
-    "ddp_spawn",
-    "ddp_spawn_find_unused_parameters_false",
-    "ddp_spawn_find_unused_parameters_true",
+    *(
+        f"{launch}{unused}"
+        for launch in ("ddp", "ddp_fork", "ddp_notebook", "ddp_spawn")
+        for unused in ("", "_find_unused_parameters_false", "_find_unused_parameters_true")
+    ),
     "deepspeed",
     "deepspeed_stage_1",
     "deepspeed_stage_1_offload",

@@ -1,13 +1,15 @@
 """
 The kind of an operation, its shape with the axes of `SHAPE_AXES`, and its compute type.
 
-To give a new operation of torch a kind, add its name to the list of that kind below.
+To give a new operation of torch a kind, add a row to `operator_kinds.csv`.
 """
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, cast
 
 import torch
 
@@ -22,121 +24,32 @@ SKIPPED_NAMESPACES: Final = frozenset({
 })  # fmt: skip
 """Not kernels of the model: metadata, profiler marks, and collectives, whose time the prediction adds per plan."""
 
-# Names of aten operations by kind, without the endings `_`, `_backward`, `_backward_data` and `_forward`.
-_NAMES: Final[dict[OperationKind, str]] = {
-    "matmul": (
-        "mm addmm bmm matmul baddbmm mv addmv dot vdot addr ger addbmm linear _int_mm _scaled_mm _scaled_mm_v2 "
-        "_addmm_activation _weight_int8pack_mm _weight_int4pack_mm _weight_int4pack_mm_for_cpu "
-        "_dyn_quant_matmul_4bit _trilinear _sparse_addmm _sparse_mm sspaddmm hspmm _cdist_forward "
-        "_cdist_backward"
-    ),
-    "grouped_matmul": "_grouped_mm _scaled_grouped_mm _scaled_grouped_mm_v2",
-    "convolution": (
-        "convolution _convolution convolution_backward cudnn_convolution _slow_conv2d_forward "
-        "convolution_overrideable"
-    ),
-    "attention": (
-        "_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention "
-        "_scaled_dot_product_cudnn_attention _scaled_dot_product_fused_attention_overrideable "
-        "_scaled_dot_product_flash_attention_for_cpu _flash_attention_forward _efficient_attention_forward "
-        "_native_multi_head_attention _transformer_encoder_layer_fwd flex_attention"
-    ),
-    "recurrent": (
-        "_cudnn_rnn mkldnn_rnn_layer miopen_rnn _thnn_fused_lstm_cell _thnn_fused_lstm_cell_backward_impl "
-        "_thnn_fused_gru_cell"
-    ),
-    "normalization": (
-        "native_layer_norm native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_functional "
-        "_native_batch_norm_legit_no_training _batch_norm_with_update _batch_norm_no_update batch_norm "
-        "cudnn_batch_norm native_group_norm _fused_rms_norm miopen_batch_norm batch_norm_stats "
-        "batch_norm_gather_stats batch_norm_gather_stats_with_counts batch_norm_elemt batch_norm_reduce "
-        "_weight_norm_interface"
-    ),
-    "softmax": (
-        "_softmax _log_softmax _safe_softmax _masked_softmax _softmax_backward_data _log_softmax_backward_data"
-    ),
-    "activation": (
-        "relu gelu silu sigmoid tanh hardtanh hardswish hardsigmoid leaky_relu elu celu softplus mish threshold "
-        "log_sigmoid_forward log_sigmoid glu prelu _prelu_kernel rrelu_with_noise softshrink hardshrink"
-    ),
-    "reduction": (
-        "sum mean amax amin max min argmax argmin prod var std var_mean std_mean logsumexp norm "
-        "linalg_vector_norm any all count_nonzero cumsum cumprod logcumsumexp cummax cummin nansum median "
-        "nanmedian mode aminmax equal _foreach_norm _foreach_max isin sort topk kthvalue unique_dim _unique2 "
-        "bincount histc searchsorted bucketize"
-    ),
-    "embedding": "embedding _embedding_bag _embedding_bag_forward_only embedding_dense embedding_renorm_",
-    "pooling": (
-        "max_pool2d_with_indices max_pool3d_with_indices max_pool2d avg_pool2d avg_pool3d avg_pool1d "
-        "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d "
-        "fractional_max_pool2d fractional_max_pool3d max_unpool2d max_unpool3d upsample_nearest1d "
-        "upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d "
-        "_upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d _upsample_bilinear2d_aa "
-        "upsample_trilinear3d upsample_bicubic2d _upsample_bicubic2d_aa grid_sampler_2d grid_sampler_3d im2col "
-        "col2im affine_grid_generator"
-    ),
-    "loss": (
-        "nll_loss nll_loss_forward nll_loss2d_forward nll_loss2d mse_loss l1_loss smooth_l1_loss huber_loss "
-        "binary_cross_entropy binary_cross_entropy_with_logits soft_margin_loss multi_margin_loss "
-        "multilabel_margin_loss_forward multilabel_margin_loss _ctc_loss _cudnn_ctc_loss kl_div"
-    ),
-    "dropout": "native_dropout _fused_dropout bernoulli bernoulli_",
-    "copy": (
-        "_to_copy copy_ copy clone contiguous _copy_from fill fill_ zero_ zero zeros ones full zeros_like "
-        "ones_like full_like new_zeros new_ones new_full cat stack _foreach_copy_ _foreach_zero_ "
-        "constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d "
-        "replication_pad3d roll flip repeat repeat_interleave unfold slice select slice_scatter select_scatter "
-        "diagonal split_with_sizes_copy split_copy resize_ as_strided_scatter pixel_shuffle pixel_unshuffle "
-        "channel_shuffle native_channel_shuffle arange linspace eye tril triu scalar_tensor _pin_memory "
-        "_chunk_cat _nested_tensor_from_mask _to_dense _to_sparse view_as_complex_copy chunk_cat "
-        "_sparse_coo_tensor_with_dims_and_tensors"
-    ),
-    "indexing": (
-        "index index_put index_put_ _index_put_impl_ _unsafe_index _unsafe_index_put index_select index_add "
-        "index_add_ index_copy index_copy_ index_fill index_fill_ gather scatter scatter_ scatter_add "
-        "scatter_add_ scatter_reduce scatter_reduce_ take take_along_dim masked_select masked_scatter "
-        "masked_scatter_ nonzero one_hot put put_ _coalesce sparse_mask"
-    ),
-    "other": (
-        "_local_scalar_dense item is_nonzero _amp_foreach_non_finite_check_and_unscale_ _amp_update_scale_ "
-        "lift_fresh_copy _assert_async rand randn randint randperm normal normal_ uniform uniform_ exponential_ "
-        "random_ multinomial rand_like randn_like randint_like empty_like polar complex real imag "
-        "_conj_physical"
-    ),
+_KINDS: Final = {
+    name: cast("OperationKind", kind)
+    for name, kind in csv.reader(
+        Path(__file__).with_name("operator_kinds.csv").read_text(encoding="utf-8").splitlines()[1:]
+    )
 }
+"""By the name of an aten operation without the endings `_`, `_backward`, `_backward_data` and `_forward`."""
 # Kinds whose time is decided by FLOPs: without a formula such an operation is "unknown".
 _NEEDS_FORMULA: Final = frozenset(
     {"matmul", "grouped_matmul", "convolution", "attention", "recurrent", "fft"}
 )
 
-_KINDS: Final[dict[str, OperationKind]] = {
-    name: kind for kind, names in _NAMES.items() for name in names.split()
+_DTYPES: Final = {
+    "float64": "fp64",
+    "float32": "fp32",
+    "float16": "fp16",
+    "bfloat16": "bf16",
+    "uint8": "int8",
 }
-
-_DTYPES: Final[dict[torch.dtype, str]] = {
-    torch.float64: "fp64",
-    torch.float32: "fp32",
-    torch.float16: "fp16",
-    torch.bfloat16: "bf16",
-    torch.int8: "int8",
-    torch.uint8: "int8",
-    torch.int16: "int16",
-    torch.int32: "int32",
-    torch.int64: "int64",
-    torch.bool: "bool",
-    torch.complex32: "complex32",
-    torch.complex64: "complex64",
-    torch.complex128: "complex128",
-}
+"""Torch's names that a profile abbreviates, besides those of fp8."""
 
 
 def dtype_name(dtype: torch.dtype) -> str:
     """Return the name of a dtype in a profile: fp32, bf16, fp8, int8, ..."""
-    known = _DTYPES.get(dtype)
-    if known is not None:
-        return known
     word = str(dtype).removeprefix("torch.")
-    return "fp8" if word.startswith("float8") else word
+    return "fp8" if word.startswith("float8") else _DTYPES.get(word, word)
 
 
 def free_of_kernels(func: Any) -> bool:
