@@ -1,7 +1,7 @@
 """
 The casts of CUDA's autocast, applied to torch functions on any device.
 
-For fake tensors only, because casts change the computation. The lists are those of torch (`ATen/autocast_mode.h`; a
+For fake tensors only, because casts change the computation. The tables are those of torch (`ATen/autocast_mode.h`; a
 test compares them with the installed torch), under the names by which Python calls reach torch.
 """
 
@@ -14,72 +14,19 @@ import torch
 
 from trainfare.trace import torch_private
 from trainfare.trace.storages import tensors_in
+from trainfare.trace.tables import read_pairs
 from trainfare_core.errors import TraceError
 
-__all__ = ["FP32", "FP32_DTYPE_ARGUMENT", "LOWER_PRECISION", "WIDEST", "CudaAutocast"]
+__all__ = ["CASTS", "CudaAutocast"]
 
-LOWER_PRECISION: Final = frozenset({
-    "_convolution", "convolution", "conv1d", "conv2d", "conv3d", "conv_tbc", "conv_transpose1d",
-    "conv_transpose2d", "conv_transpose3d", "prelu", "addmm", "addmv", "addr", "matmul", "einsum", "mm", "mv",
-    "linalg_vecdot", "linear", "addbmm", "baddbmm", "bmm", "chain_matmul", "linalg_multi_dot",
-    "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "lstm_cell", "gru_cell", "rnn_tanh_cell",
-    "rnn_relu_cell", "_scaled_dot_product_flash_attention", "scaled_dot_product_attention",
-})  # fmt: skip
-"""Floating operands are cast to the autocast dtype."""
+CASTS: Final = read_pairs("autocast_casts.csv")
+"""
+How CUDA's autocast casts the floating operands of an operation: to the autocast dtype ("lower precision"), to "fp32",
+or to the "widest" of their types. "fp32 result": `dtype=torch.float32` is passed where the call names none. "refused":
+the operation is an error.
+"""
 
-FP32: Final = frozenset({
-    "acos", "asin", "cosh", "erfinv", "exp", "expm1", "log", "log10", "log2", "log1p", "reciprocal", "rsqrt",
-    "sinh", "tan", "pow", "softplus", "layer_norm", "native_layer_norm", "rms_norm", "group_norm",
-    "frobenius_norm", "nuclear_norm", "cosine_similarity", "poisson_nll_loss", "cosine_embedding_loss",
-    "nll_loss", "nll_loss2d", "hinge_embedding_loss", "kl_div", "l1_loss", "smooth_l1_loss", "huber_loss",
-    "mse_loss", "margin_ranking_loss", "multilabel_margin_loss", "soft_margin_loss", "triplet_margin_loss",
-    "multi_margin_loss", "binary_cross_entropy_with_logits", "dist", "pdist", "cdist", "renorm", "logsumexp",
-    "linalg_matrix_sqrth", "upsample_nearest1d", "_upsample_nearest_exact1d", "upsample_nearest2d",
-    "_upsample_nearest_exact2d",
-    "upsample_nearest3d", "_upsample_nearest_exact3d", "upsample_linear1d", "upsample_bilinear2d",
-    "_upsample_bilinear2d_aa", "upsample_trilinear3d", "upsample_bicubic2d", "_upsample_bicubic2d_aa",
-})  # fmt: skip
-"""Floating operands are cast to fp32."""
-
-FP32_DTYPE_ARGUMENT: Final = frozenset({
-    "prod", "softmax", "log_softmax", "cumprod", "cumsum", "linalg_vector_norm", "linalg_matrix_norm", "sum",
-    "norm",
-})  # fmt: skip
-"""The result is fp32: `dtype=torch.float32` is passed where the call names none."""
-
-WIDEST: Final = frozenset({
-    "addcdiv", "addcmul", "atan2", "bilinear", "cross", "dot", "vdot", "grid_sampler", "index_put",
-    "tensordot", "scatter_add",
-})  # fmt: skip
-"""Floating operands are cast to the widest of their types."""
-
-_BANNED: Final = frozenset({"binary_cross_entropy"})
-"""Operations that CUDA's autocast refuses."""
-
-_SAME_AS: Final = {
-    "__matmul__": "matmul",
-    "__rmatmul__": "matmul",
-    "linalg_matmul": "matmul",
-    "inner": "tensordot",
-    "lstm": "lstm_cell",
-    "gru": "gru_cell",
-    "rnn_tanh": "rnn_tanh_cell",
-    "rnn_relu": "rnn_relu_cell",
-    "__pow__": "pow",
-    "__ipow__": "",
-    "cross_entropy_loss": "nll_loss",
-    "nll_loss_nd": "nll_loss",
-    "arccos": "acos",
-    "arcsin": "asin",
-    "special_expm1": "expm1",
-    "special_erfinv": "erfinv",
-    "special_log1p": "log1p",
-    "special_logsumexp": "logsumexp",
-    "special_softmax": "softmax",
-    "special_log_softmax": "log_softmax",
-    "linalg_norm": "linalg_vector_norm",
-    "linalg_cross": "cross",
-}
+_SAME_AS: Final = read_pairs("autocast_aliases.csv")
 """Names that torch's lists contain under an alias, or as a part of a composite operation."""
 
 
@@ -144,7 +91,8 @@ class CudaAutocast:
         name = _SAME_AS.get(name, name)
         if kwargs.get("out") is not None:
             return args, kwargs
-        if name in _BANNED:
+        how = CASTS.get(name)
+        if how == "refused":
             msg = (
                 f"the step calls {name} under mixed precision, which CUDA's autocast refuses. Use "
                 "binary_cross_entropy_with_logits, or compute the loss outside autocast."
@@ -152,13 +100,13 @@ class CudaAutocast:
             raise TraceError(msg)
         if name not in self._listed:
             return args, kwargs
-        if name in LOWER_PRECISION:
+        if how == "lower precision":
             return self._each(args, kwargs, self._lower)
-        if name in FP32:
+        if how == "fp32":
             return self._each(args, kwargs, _full)
-        if name in FP32_DTYPE_ARGUMENT:
+        if how == "fp32 result":
             return args, _with_dtype(name, args, kwargs)
-        if name in WIDEST:
+        if how == "widest":
             wide = any(_eligible(t) and t.dtype == torch.float32 for t in tensors_in((args, kwargs)))
             return self._each(args, kwargs, _full if wide else self._lower)
         return args, kwargs

@@ -6,15 +6,14 @@ To give a new operation of torch a kind, add a row to `operator_kinds.csv`.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final, cast
 
 import torch
 
 from trainfare.trace import torch_private
 from trainfare.trace.shapes import operation_shape
+from trainfare.trace.tables import read_pairs
 from trainfare_core.job_profile import OperationKind
 
 __all__ = ["SKIPPED_NAMESPACES", "classify", "compute_dtype", "dtype_name", "free_of_kernels"]
@@ -24,12 +23,7 @@ SKIPPED_NAMESPACES: Final = frozenset({
 })  # fmt: skip
 """Not kernels of the model: metadata, profiler marks, and collectives, whose time the prediction adds per plan."""
 
-_KINDS: Final = {
-    name: cast("OperationKind", kind)
-    for name, kind in csv.reader(
-        Path(__file__).with_name("operator_kinds.csv").read_text(encoding="utf-8").splitlines()[1:]
-    )
-}
+_KINDS: Final = cast("dict[str, OperationKind]", read_pairs("operator_kinds.csv"))
 """By the name of an aten operation without the endings `_`, `_backward`, `_backward_data` and `_forward`."""
 # Kinds whose time is decided by FLOPs: without a formula such an operation is "unknown".
 _NEEDS_FORMULA: Final = frozenset(

@@ -20,6 +20,7 @@ from trainfare_core.errors import FetchError
 from trainfare_providers.answer_values import items_of, object_of, text_at
 from trainfare_providers.http.addresses import shown_url
 from trainfare_providers.http.client import HttpClient
+from trainfare_providers.machine_types import table_rows
 
 if TYPE_CHECKING:
     from trainfare_providers.http.client import Reply
@@ -27,42 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Account", "Call", "NotAllowedError", "NotOfferedError", "find_account"]
 
 _FOREIGN: Final = ("boto3", "botocore", "urllib3")
-_DENIED: Final = frozenset(
-    {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "OptInRequired"}
-)
-_NOT_OFFERED: Final = frozenset(
-    {
-        "InvalidInstanceType",
-        "InvalidParameterValue",
-        "InvalidParameterCombination",
-        "InvalidParameterException",
-        "NotFoundException",
-        "Unsupported",
-        "UnsupportedOperation",
-        "ValidationException",
-    }
-)
-_REFUSED: Final = frozenset(
-    {
-        "AuthFailure",
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "IncompleteSignature",
-        "InvalidClientTokenId",
-        "InvalidSignatureException",
-        "MissingAuthenticationToken",
-        "RequestExpired",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClientException",
-    }
-)
-_THROTTLED: Final = frozenset(
-    {"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown"}
-)
-# What boto3 raises when it asks for credentials by itself; all other requests are sent by our client.
-_NO_ANSWER: Final = frozenset(
-    {"ConnectTimeoutError", "ConnectionClosedError", "EndpointConnectionError", "ReadTimeoutError"}
-)
+_CODES: Final = {row["code"]: row["meaning"] for row in table_rows("aws_error_codes.csv")}
+# "no answer": what boto3 raises when it asks for credentials by itself; all other requests are sent by our client.
 _CREDENTIAL_ATTEMPTS: Final = 2
 """A second, in case the first is lost: with connect timeouts 8 s, under the 15 s of `update.FIRST_ANSWER_S`."""
 
@@ -215,24 +182,25 @@ class Account:
             if self._last is not None:
                 return self._last
             kind = type(foreign).__name__
-            if kind in _NO_ANSWER:
+            if _CODES.get(kind) == "no answer":
                 advice = "check the network, the proxy settings and any firewall"
                 return FetchError(
                     cloud, f"{where}: the login of the credentials had no answer ({kind}); {advice}"
                 )
             return FetchError(cloud, f"{where}: the answer or the settings cannot be read ({kind})")
         code = text_at(response, "Error", "Code")
-        if code in _DENIED:
+        meaning = _CODES.get(code)
+        if meaning == "denied":
             return NotAllowedError(cloud, f"these credentials may not call {where.split(' ')[0]} ({code})")
-        if code in _REFUSED:
+        if meaning == "refused":
             msg = (
                 f"{where}: the credentials are refused ({code}): renew them, unset them to read public prices only, "
                 "or leave out a region that the account has not enabled"
             )
             return FetchError(cloud, msg)
-        if code in _NOT_OFFERED:
+        if meaning == "not offered":
             return NotOfferedError(cloud, f"{where}: not offered there ({code})")
-        what = code if code in _THROTTLED else "an error"
+        what = code if meaning == "throttled" else "an error"
         return FetchError(cloud, f"{where}: AWS answered {what}; try again later", retryable=True)
 
     def _send(self, request: _Prepared, **_: object) -> object:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Any, Final, cast
 
 from trainfare_providers.answer_values import amount_at, day_of, items_of, text_at
 from trainfare_providers.aws.bulk_csv import read_rows
 from trainfare_providers.aws.price_list import training_type
 from trainfare_providers.aws.rows import NOT_BEGUN, UNREADABLE, Service, SourceContext, machine_row
+from trainfare_providers.machine_types import table_rows
 from trainfare_providers.source_rows import Refused, SourceRow
 
 __all__ = ["PLANS", "PlanFile", "plan_file_rows", "plan_rate_row"]
@@ -53,24 +54,7 @@ class PlanFile:
     service_code: str
 
 
-PLANS: Final = (
-    PlanFile(
-        "ec2",
-        "AWSComputeSavingsPlan",
-        "AmazonComputeSavingsPlan",
-        "ComputeSavingsPlans",
-        "Compute",
-        "AmazonEC2",
-    ),
-    PlanFile(
-        "sagemaker",
-        "AWSMachineLearningSavingsPlans",
-        "AWSMachineLearningSavingsPlans",
-        "MachineLearningSavingsPlans",
-        "SageMaker",
-        "AmazonSageMaker",
-    ),
-)
+PLANS: Final = tuple(PlanFile(**cast("dict[str, Any]", row)) for row in table_rows("aws_savings_plans.csv"))
 
 
 @dataclass(frozen=True, slots=True)

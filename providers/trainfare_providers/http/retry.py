@@ -6,11 +6,12 @@ A status 4xx means that the request is wrong, so it is not repeated; 408 and 429
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Final
 
 __all__ = [
@@ -52,46 +53,9 @@ class FaultRule:
     answered: bool = True
 
 
-_LATER: Final = "try again later"
-_NETWORK: Final = "check the network, the proxy settings and any firewall"
-
-FAULTS: Final[Mapping[str, FaultRule]] = {
-    "no such host": FaultRule("the host's name is not known", retry=False, advice=_NETWORK, answered=False),
-    "name lookup failed": FaultRule(
-        "the host's name could not be looked up", retry=True, advice=_NETWORK, answered=False
-    ),
-    "refused": FaultRule("the connection was refused", retry=True, advice=_NETWORK, answered=False),
-    "unreachable": FaultRule("the host cannot be reached", retry=True, advice=_NETWORK, answered=False),
-    "connect timeout": FaultRule("no connection in time", retry=True, advice=_NETWORK, answered=False),
-    "read timeout": FaultRule("the server went silent", retry=True, advice=_LATER),
-    "reset": FaultRule("the connection was cut", retry=True, advice=_LATER),
-    "cut short": FaultRule("the answer ended early", retry=True, advice=_LATER),
-    "too slow": FaultRule("the answer was not complete within the time allowed", retry=False, advice=_LATER),
-    "certificate": FaultRule(
-        "the server's certificate cannot be trusted",
-        retry=False,
-        advice="check this machine's clock and CA certificates (SSL_CERT_FILE); do not switch checking off",
-        answered=False,
-    ),
-    "tls": FaultRule(
-        "no secure connection could be made",
-        retry=False,
-        advice="check the proxy settings and any firewall",
-        answered=False,
-    ),
-    "proxy": FaultRule("the proxy refused", retry=False, advice="check the proxy settings", answered=False),
-    "protocol": FaultRule("the answer is not valid HTTP", retry=False, advice=_LATER),
-    "changed": FaultRule("the file changed while it was read", retry=False, advice=_LATER),
-    "encoding": FaultRule("the answer cannot be unpacked", retry=False, advice=_LATER),
-    "too large": FaultRule("the answer is larger than allowed", retry=False, advice=_LATER),
-    "no declared end": FaultRule("the answer does not say where it ends", retry=False, advice=_LATER),
-    "redirect": FaultRule(
-        "it redirects to an address that may not be used", retry=False, advice="update trainfare"
-    ),
-    "not JSON": FaultRule("the answer is not the JSON asked for", retry=False, advice=_LATER),
-    "error object": FaultRule("the answer is an error message with status 200", retry=False, advice=_LATER),
-    "paging": FaultRule("the pages do not come to an end", retry=False, advice=_LATER),
-    "address": FaultRule("the address may not be used", retry=False, advice="give an https address"),
+FAULTS: Final = {
+    row["fault"]: FaultRule(row["message"], row["retry"] == "yes", row["advice"], row["answered"] == "yes")
+    for row in csv.DictReader(Path(__file__).with_name("faults.csv").read_text(encoding="utf-8").splitlines())
 }
 
 
@@ -108,7 +72,7 @@ def status_words(status: int) -> str:
         return "check the user and password of the proxy"
     if status in (404, 410):
         return "the address is gone: update trainfare"
-    return _LATER if is_retried(status) else "update trainfare, or report this"
+    return "try again later" if is_retried(status) else "update trainfare, or report this"
 
 
 def wait_ceiling_s(attempt: int) -> float:
