@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,13 +139,8 @@ def _describe_batch(batch: Any) -> Any:
 def _fake_copy(loop: Loop, batch: Any, precision: str, micro_batches: int) -> StepFacts:
     from trainfare.fake_step import trace_fake_copy
 
-    return trace_fake_copy(
-        loop.module,
-        batch,
-        loop.optimizers,
-        lambda module, optimizers: loop.training_step(module, optimizers, micro_batches),
-        precision=precision,
-    )
+    step = partial(loop.training_step, passes=micro_batches)
+    return trace_fake_copy(loop.module, batch, loop.optimizers, step, precision=precision)
 
 
 def _keep_batch(batch: Any) -> Any | None:
@@ -156,13 +152,8 @@ def _keep_batch(batch: Any) -> Any | None:
 def _live_step(loop: Loop, batch: Any, precision: str, micro_batches: int) -> StepFacts:
     from trainfare.fake_step import trace_live_step
 
-    return trace_live_step(
-        loop.module,
-        batch,
-        loop.optimizers,
-        lambda module, optimizers: loop.training_step(module, optimizers, micro_batches),
-        precision=precision,
-    )
+    step = partial(loop.training_step, passes=micro_batches)
+    return trace_live_step(loop.module, batch, loop.optimizers, step, precision=precision)
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
+from itertools import chain
 from typing import Final
 
 from trainfare_core.errors import CannotTellError, MissingExtraError, PricesUnavailableError, TrainfareError
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.recommendation import QuotaLimit
-from trainfare_providers.answer_values import items_of, object_of
 from trainfare_providers.azure.meters import LOW_PRIORITY, Meter, caveat_of, read_item
 from trainfare_providers.azure.ml_rows import ml_rows
 from trainfare_providers.azure.sign_in import manager_token
 from trainfare_providers.azure.usages import MANAGER, read_limits
 from trainfare_providers.azure.workspace import NEEDS, Workspace, WorkspaceOffer, quota_limits, read_workspace
 from trainfare_providers.http.client import HttpClient, Secret
+from trainfare_providers.http.listing import read_pages
 from trainfare_providers.refresh import FetchedQuotas, FetchedRows, load_last_good
 from trainfare_providers.source_rows import Refused, RowSink
 
@@ -126,24 +127,11 @@ class AzurePrices:
         return read_limits(http, self._manager, subscription_id, token, machines.iter_rows())
 
     def _items(self, http: HttpClient) -> Iterator[object]:
-        """Yield the items of all pages; a page with another number of items than it states is an error."""
-        guard = http.pages(self._endpoint)
-        url: str = self._endpoint
-        query: dict[str, str] | None = {"api-version": API_VERSION, "$filter": _FILTER}
-        while True:
-            page = object_of(http.get_json(url, params=query, must_have=("Items",))) or {}
-            items, count = items_of(page["Items"]), page.get("Count")
-            if not isinstance(page["Items"], list):
-                raise http.refusal("not JSON", url, " (Items is no list)")
-            if count is not None and count != len(items):
-                raise http.refusal("cut short", url, " (it has not as many items as it says)")
-            yield from items
-            link = page.get("NextPageLink")
-            if not link:
-                return
-            if not isinstance(link, str):
-                raise http.refusal("paging", url, " (the next page has no address)")
-            url, query = guard.link(link), None
+        """Return the items of all pages; a page with another number of items than it states is an error."""
+        query = {"api-version": API_VERSION, "$filter": _FILTER}
+        return chain.from_iterable(
+            read_pages(http, self._endpoint, "Items", "NextPageLink", query, count="Count")
+        )
 
 
 def vm_rows(items: Sequence[object], *, source: str, today: str) -> tuple[RowSink, tuple[Meter, ...]]:

@@ -18,9 +18,10 @@ from urllib.parse import quote
 from trainfare_core.errors import FetchError
 from trainfare_core.prices.book import PURCHASE_OPTIONS
 from trainfare_core.recommendation import QuotaLimit
-from trainfare_providers.answer_values import amount_at, items_of, object_of, text_at
+from trainfare_providers.answer_values import amount_at, text_at
 from trainfare_providers.azure.workspace import short_family
 from trainfare_providers.http.client import HttpClient, Secret
+from trainfare_providers.http.listing import read_pages
 from trainfare_providers.machine_types import table_rows
 from trainfare_providers.refresh import FetchedQuotas
 
@@ -75,7 +76,9 @@ def read_limits(
     unreadable = 0
     for region, names in machines.items():
         path = f"/subscriptions/{quote(subscription_id, safe='')}/providers/Microsoft.Compute/locations/{region}/usages"
-        pages = _pages(http, f"{manager}{path}", token)
+        headers = {"Authorization": Secret(f"Bearer {token}")}
+        query = {"api-version": API_VERSION}
+        pages = read_pages(http, f"{manager}{path}", "value", "nextLink", query, headers=headers)
         try:
             entries = list(next(pages))
         except FetchError as error:
@@ -145,20 +148,3 @@ def _families() -> Mapping[str, str]:
         for row in table_rows("azure_vm_families.csv")
         for name in row["instance_types"].split()
     }
-
-
-def _pages(http: HttpClient, url: str, token: Secret) -> Iterator[Sequence[object]]:
-    """Yield the usages of each page."""
-    guard, query = http.pages(url), {"api-version": API_VERSION}
-    headers = {"Authorization": Secret(f"Bearer {token}")}
-    while True:
-        page = object_of(http.get_json(url, params=query, headers=headers, must_have=("value",))) or {}
-        entries, link = items_of(page["value"]), page.get("nextLink")
-        if not isinstance(page["value"], list):
-            raise http.refusal("not JSON", url, " (value is no list)")
-        yield entries
-        if not link:
-            return
-        if not isinstance(link, str):
-            raise http.refusal("paging", url, " (the next page has no address)")
-        url, query = guard.link(link), {}

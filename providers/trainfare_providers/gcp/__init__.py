@@ -11,17 +11,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
+from itertools import chain
 from typing import Final
 
 from trainfare_core.errors import CannotTellError
 from trainfare_core.prices.book import PriceBook
-from trainfare_providers.answer_values import items_of, object_of
 from trainfare_providers.gcp.machines import PartIndex, machine_rows
 from trainfare_providers.gcp.quotas import QuotaSites, read_limits
 from trainfare_providers.gcp.sign_in import SignIn, sign_in
 from trainfare_providers.gcp.skus import Part, read_sku
 from trainfare_providers.gcp.tpus import slice_rows
 from trainfare_providers.http.client import HttpClient, Secret
+from trainfare_providers.http.listing import read_pages
 from trainfare_providers.refresh import FetchedQuotas, FetchedRows, load_last_good
 from trainfare_providers.source_rows import Refused, RowSink
 
@@ -113,24 +114,14 @@ class GcpPrices:
         return f"{self._endpoint}/v1/services/{service}/skus"
 
     def _skus(self, http: HttpClient, service: str, key: Secret) -> Iterator[object]:
-        url = self._address(service)
-        guard = http.pages(url)
         query = {
             "currencyCode": "USD",
             "pageSize": "2000",
         }  # the answer must stay under 16 MiB, `Limits.max_body_bytes`
-        while True:
-            answer = http.get_json(url, params=query, headers={"X-Goog-Api-Key": key}, must_have=("skus",))
-            page = object_of(answer) or {}
-            skus, token = page.get("skus"), page.get("nextPageToken")
-            if not isinstance(skus, list):
-                raise http.refusal("not JSON", url, " (skus is no list)")
-            yield from items_of(page["skus"])
-            if not token:
-                return
-            if not isinstance(token, str):
-                raise http.refusal("paging", url, " (the next page has no token)")
-            query["pageToken"] = guard.token(token)
+        headers = {"X-Goog-Api-Key": key}
+        url, link = self._address(service), "nextPageToken"
+        pages = read_pages(http, url, "skus", link, query, headers=headers, parameter="pageToken")
+        return chain.from_iterable(pages)
 
 
 def catalogue_rows(

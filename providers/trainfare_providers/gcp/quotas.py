@@ -24,6 +24,7 @@ from trainfare_providers.answer_values import amount_at, items_of, object_of, te
 from trainfare_providers.gcp.machines import machines
 from trainfare_providers.gcp.sign_in import SignIn
 from trainfare_providers.http.client import HttpClient
+from trainfare_providers.http.listing import read_pages
 from trainfare_providers.machine_types import table_rows
 from trainfare_providers.refresh import FetchedQuotas
 
@@ -79,7 +80,10 @@ def read_limits(
     """
     project = quote(signed.project, safe="")
     root = f"{sites.compute}/compute/v1/projects/{project}"
-    found = [parse_region(entry) for entry in _regions(http, f"{root}/regions", signed)]
+    pages = read_pages(
+        http, f"{root}/regions", "items", "nextPageToken", {}, headers=signed.headers, parameter="pageToken"
+    )
+    found = [parse_region(entry) for entry in chain.from_iterable(pages)]
     whole = http.get_json(root, headers=signed.headers, must_have=("quotas",))
     info = f"/locations/global/services/compute.googleapis.com/quotaInfos/{_FAMILIES}"
     notes: list[str] = []
@@ -205,20 +209,3 @@ def _accelerators(names: Iterable[str]) -> list[str]:
 def _gpu_names() -> Mapping[str, str]:
     """Return how quotas name the GPUs of `data/gcp_machines.csv`."""
     return {row["gpu"]: row["quota"] for row in table_rows("gcp_gpu_quotas.csv")}
-
-
-def _regions(http: HttpClient, url: str, signed: SignIn) -> Iterator[object]:
-    """Yield the regions of all pages."""
-    guard, query = http.pages(url), dict[str, str]()
-    while True:
-        answer = http.get_json(url, params=query, headers=signed.headers, must_have=("items",))
-        page = object_of(answer) or {}
-        entries, token = items_of(page["items"]), page.get("nextPageToken")
-        if not isinstance(page["items"], list):
-            raise http.refusal("not JSON", url, " (items is no list)")
-        yield from entries
-        if not token:
-            return
-        if not isinstance(token, str):
-            raise http.refusal("paging", url, " (the next page has no token)")
-        query["pageToken"] = guard.token(token)

@@ -35,19 +35,7 @@ _OLD_TPU: Final = re.compile(
 )
 
 # Other purchase models, by a word of the description.
-_OTHER_WAYS: Final[Mapping[str, str]] = {
-    "reserved": "reserved capacity",
-    "calendar mode": "DWS calendar mode",
-    "defined duration": "DWS defined duration (flex-start)",
-    "dws": "DWS",
-    "flex start": "DWS flex-start",
-    "sole tenancy": "sole tenancy",
-    "custom": "custom machine",
-    "premium": "premium upon another price",
-    "upgrade": "premium upon another price",
-    "capacity optimized": "capacity optimized",
-    "suspended": "suspended machine",
-}
+_OTHER_WAYS: Final = {row["word"]: row["way"] for row in table_rows("gcp_other_ways.csv")}
 _UNITS: Final[Mapping[str, Mapping[str, int]]] = {
     "core": {"h": 1},
     "gpu": {"h": 1},
