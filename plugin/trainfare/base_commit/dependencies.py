@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from collections.abc import Iterable
 from fnmatch import fnmatch
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from trainfare.base_commit.repository import Commit, Repository
@@ -17,24 +18,11 @@ else:
 
 __all__ = ["changed_dependencies"]
 
-_NAMES: Final = (
-    "requirements*.txt",
-    "requirements*.in",
-    "constraints*.txt",
-    "setup.py",
-    "setup.cfg",
-    "Pipfile",
-    "Pipfile.lock",
-    "poetry.lock",
-    "pdm.lock",
-    "uv.lock",
-    "pixi.lock",
-    "pixi.toml",
-    "pylock*.toml",
-    "environment*.yml",
-    "environment*.yaml",
-    "conda-lock*.yml",
-    ".python-version",
+_NAMES: Final = tuple(
+    row["pattern"]
+    for row in csv.DictReader(
+        Path(__file__).with_name("dependency_files.csv").read_text(encoding="utf-8").splitlines()
+    )
 )
 """Files of pip, setuptools, pipenv, Poetry, PDM, uv, pixi and conda that pin or list packages."""
 
