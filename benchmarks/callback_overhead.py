@@ -109,22 +109,22 @@ def resident_mib() -> float:
     return pages * 4096 / 2**20
 
 
-def timed(callback: pl.Callback, spent_ns: list[int]) -> pl.Callback:
+def time_hooks(callback: pl.Callback, spent_ns: list[int]) -> pl.Callback:
     """Measure the CPU time of a callback's hooks; appends one entry to `spent_ns` for each step."""
     running = [0]
 
     def around(hook: Callable[..., Any], *, last: bool) -> Callable[..., Any]:
-        def clocked(*arguments: Any, **named: Any) -> Any:
+        def run_clocked(*arguments: Any, **keywords: Any) -> Any:
             start = time.thread_time_ns()
             try:
-                return hook(*arguments, **named)
+                return hook(*arguments, **keywords)
             finally:
                 running[0] += time.thread_time_ns() - start
                 if last:
                     spent_ns.append(running[0])
                     running[0] = 0
 
-        return clocked
+        return run_clocked
 
     for name in PER_STEP:
         setattr(callback, name, around(getattr(callback, name), last=name == PER_STEP[-1]))
@@ -162,10 +162,10 @@ ends after 14 steps, and Lightning's ThroughputMonitor as its documentation uses
 def hooks_us(arm: str, steps: int) -> float:
     """Return the median CPU time of an arm's hooks in one step, minus that of the measurement itself."""
     spent: list[int] = []
-    train([timed(ARMS[arm](steps), spent)], steps)
+    train([time_hooks(ARMS[arm](steps), spent)], steps)
     empty: list[int] = []
     # 2,000 steps are enough for the median of the empty hooks.
-    train([timed(pl.Callback(), empty)], min(steps, 2000))
+    train([time_hooks(pl.Callback(), empty)], min(steps, 2000))
     skip = min(SKIPPED_STEPS, steps // 10)
     return (statistics.median(spent[skip:]) - statistics.median(empty[skip:])) / 1e3
 
@@ -188,7 +188,7 @@ class Interleaved:
     plain_us: Array
 
 
-def interleaved(steps: int, rounds: int) -> Interleaved:
+def run_interleaved(steps: int, rounds: int) -> Interleaved:
     """Run without a callback, then each arm, then without again; `rounds` times, each on its share of the steps."""
     share = max(200, steps // rounds)  # with fewer than 200 steps the median would rest on the warm-up
     added: dict[str, list[Array]] = {name: [] for name in ARMS}
@@ -224,7 +224,7 @@ def measure(steps: int, growth_steps: int, rounds: int) -> dict[str, Case]:
     """Run all measurements and return the cases in the order of the table."""
     train([ARMS["after"](200)], 200)  # imports and first allocations happen here, outside the measurement
     hooks = {name: hooks_us(name, steps) for name in ARMS}
-    over = interleaved(steps, rounds)
+    over = run_interleaved(steps, rounds)
     growth = growth_mib("after", growth_steps), growth_mib("peer", growth_steps)
     cases = {
         "hooks in the window": case(hooks["window"], hooks["peer"]),

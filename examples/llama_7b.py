@@ -31,7 +31,7 @@ class Attention(nn.Module):
             layer(x).view(batch, tokens, HEADS, width // HEADS).transpose(1, 2)
             for layer in (self.q, self.k, self.v)
         )
-        q, k = rotated(q, cos, sin), rotated(k, cos, sin)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.out(attended.transpose(1, 2).reshape(batch, tokens, width))
 
@@ -80,7 +80,7 @@ class Llama7B(pl.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1)
 
 
-def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate pairs of channels by their position's angle; x is (batch, heads, tokens, head_dim)."""
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-second, first), dim=-1) * sin

@@ -99,7 +99,9 @@ class Llama(pl.LightningModule):
         return functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW([each for each in self.parameters() if each.requires_grad], lr=1e-4)
+        return torch.optim.AdamW(
+            [parameter for parameter in self.parameters() if parameter.requires_grad], lr=1e-4
+        )
 
 
 class ImageNet(pl.LightningModule):

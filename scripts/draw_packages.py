@@ -44,10 +44,12 @@ def levels() -> dict[str, list[list[str]]]:
 
 def packages_imported(graph: grimp.ImportGraph, package: str) -> set[str]:
     """Return the packages on the second level of names ("trainfare.cli") that a package imports directly."""
-    found: set[str] = set()
+    packages: set[str] = set()
     for module in {package, *graph.find_descendants(package)}:
-        found |= {".".join(name.split(".")[:2]) for name in graph.find_modules_directly_imported_by(module)}
-    return found - {package}
+        packages |= {
+            ".".join(name.split(".")[:2]) for name in graph.find_modules_directly_imported_by(module)
+        }
+    return packages - {package}
 
 
 def drawing() -> Iterator[str]:
@@ -58,13 +60,13 @@ def drawing() -> Iterator[str]:
         yield root
         width = max(len(name) for level in inside for name in level)
         for number, level in zip(range(len(inside), 0, -1), inside, strict=True):
-            for place, name in enumerate(level):
+            for index, name in enumerate(level):
                 imported = packages_imported(graph, f"{root}.{name}")
                 names = [other for lower in inside for other in lower if f"{root}.{other}" in imported]
                 names += [
                     f"[{other}]" for other in roots if other in {n.split(".")[0] for n in imported} - {root}
                 ]
-                head = f"{number if place == 0 else '':>4}  {name:<{width}}"
+                head = f"{number if index == 0 else '':>4}  {name:<{width}}"
                 text = f"{head} -> {', '.join(names)}" if names else head
                 yield from textwrap.wrap(text, WIDTH, subsequent_indent=" " * (len(head) + 4))
         yield ""
@@ -90,14 +92,14 @@ def main() -> None:
         "--check", action="store_true", help="write nothing; exit with 1 where it would change"
     )
     arguments = parser.parse_args()
-    wanted = page()
-    if wanted == PAGE.read_text(encoding="utf-8"):
+    text = page()
+    if text == PAGE.read_text(encoding="utf-8"):
         return
     if arguments.check:
         raise SystemExit(
             f"{PAGE.name} does not show the packages as they are: run python scripts/draw_packages.py"
         )
-    PAGE.write_text(wanted, encoding="utf-8")
+    PAGE.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ def file_outcomes(xml: str) -> dict[str, FileOutcome]:
     skipped: dict[str, int] = {}
     failed: dict[str, list[str]] = {}
     figures: dict[str, dict[tuple[str, str], Figure]] = {}
-    named = {test for one in promises().promise for test in one.tests}
+    tests = {test for promise in promises().promise for test in promise.tests}
     for case in ET.fromstring(xml).iter("testcase"):  # noqa: S314 - written by pytest a moment ago
         file = case.get("classname", "").replace(".", "/") + ".py"
         passed.setdefault(file, 0)
@@ -165,9 +165,9 @@ def file_outcomes(xml: str) -> dict[str, FileOutcome]:
         else:
             passed[file] += 1
             test = f"{file}::{case.get('name', '').partition('[')[0]}"
-            found = [(one.get("name", ""), one.get("value", "")) for one in case.iter("property")]
-            found += [(CASES, "1")] if test in named else []
-            for says, value in found:
+            properties = [(entry.get("name", ""), entry.get("value", "")) for entry in case.iter("property")]
+            properties += [(CASES, "1")] if test in tests else []
+            for says, value in properties:
                 if "{}" in says:
                     _add(figures.setdefault(file, {}), Figure(test, says, float(value)))
     return {
@@ -178,9 +178,9 @@ def file_outcomes(xml: str) -> dict[str, FileOutcome]:
     }
 
 
-def _add(known: dict[tuple[str, str], Figure], one: Figure) -> None:
-    key = one.test, one.says
-    known[key] = known[key].with_value(one.value) if key in known else one
+def _add(known: dict[tuple[str, str], Figure], figure: Figure) -> None:
+    key = figure.test, figure.says
+    known[key] = known[key].with_value(figure.value) if key in known else figure
 
 
 def record(outcomes: dict[str, FileOutcome], repeat: Repeat, *, what: str, busy: int) -> None:
@@ -194,19 +194,19 @@ def record(outcomes: dict[str, FileOutcome], repeat: Repeat, *, what: str, busy:
         ).stdout.strip(),
         "python": platform.python_version(),
     }  # fmt: skip
-    files = {**known["files"], **{f: {**run, **_as_row(one)} for f, one in outcomes.items()}}
+    files = {**known["files"], **{f: {**run, **_as_row(outcome)} for f, outcome in outcomes.items()}}
     files = {name: files[name] for name in sorted(files) if (TOP / name).is_file()}
     more = {**run, "torch": version("torch"), "what": what, "busy": busy, **asdict(repeat)}
     repeats = [*known["repeats"], more][-KEPT_REPEATS:]
-    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(one)}" for name, one in files.items())
-    rows = ",\n".join(f"  {json.dumps(one)}" for one in repeats)
+    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(outcome)}" for name, outcome in files.items())
+    rows = ",\n".join(f"  {json.dumps(repeat)}" for repeat in repeats)
     text = f'{{\n "files": {{\n{lines}\n }},\n "repeats": [\n{rows}\n ]\n}}\n'
     (FOLDER / "tests.json").write_text(text, encoding="utf-8")
 
 
-def _as_row(one: FileOutcome) -> dict[str, Any]:
-    row = asdict(one)
-    return row if one.figures else {name: value for name, value in row.items() if name != "figures"}
+def _as_row(outcome: FileOutcome) -> dict[str, Any]:
+    row = asdict(outcome)
+    return row if outcome.figures else {name: value for name, value in row.items() if name != "figures"}
 
 
 def page() -> str:
@@ -222,21 +222,21 @@ def page() -> str:
         "| | promise | mutants caught | last recorded run |",
         "|---|---|---|---|",
         *(
-            f"| [{one.number}](#{_anchor(one)}) | {one.title} | {len(mutants_of(one)) or '-'} | "
-            f"{_last_run(one)} |"
-            for one in table.promise
+            f"| [{promise.number}](#{_anchor(promise)}) | {promise.title} | {len(mutants_of(promise)) or '-'} | "
+            f"{_last_run(promise)} |"
+            for promise in table.promise
         ),
         "",
     ]
     group = ""
-    for one in table.promise:
-        if one.group != group:
-            group = one.group
+    for promise in table.promise:
+        if promise.group != group:
+            group = promise.group
             parts += [f"## {group}", ""]
-        parts += [*map(_wrap, _section(one)), ""]
+        parts += [*map(_wrap, _write_section(promise)), ""]
     parts += ["## Mutants and fuzzing", "", *_mutants(), *_fuzzing(), ""]
     parts += ["## Repeats under load", "", *_repeats(), ""]
-    parts += ["## Not promised", "", *(_wrap(f"- {one.says}") for one in table.not_promised), ""]
+    parts += ["## Not promised", "", *(_wrap(f"- {gap.says}") for gap in table.not_promised), ""]
     return "\n".join(parts)
 
 
@@ -246,49 +246,49 @@ def _wrap(text: str) -> str:
     return textwrap.fill(text, WIDTH, subsequent_indent=inner, break_long_words=False, break_on_hyphens=False)
 
 
-def _section(one: Promise) -> Iterable[str]:
-    yield f"### {one.number}. {one.title}"
+def _write_section(promise: Promise) -> Iterable[str]:
+    yield f"### {promise.number}. {promise.title}"
     yield ""
-    yield one.says
+    yield promise.says
     yield ""
-    yield "- Tests: " + ", ".join(f"`{name.removeprefix('tests/')}`" for name in one.tests) + "."
-    if names := mutants_of(one):
+    yield "- Tests: " + ", ".join(f"`{name.removeprefix('tests/')}`" for name in promise.tests) + "."
+    if names := mutants_of(promise):
         rest = f", and {len(names) - NAMED_MUTANTS} more" if len(names) > NAMED_MUTANTS else ""
         yield "- Mutants caught: " + "; ".join(names[:NAMED_MUTANTS]) + rest + "."
-    if one.fuzz:
-        yield f"- Fuzzed: {', '.join(one.fuzz)}."
-    if one.measured:
-        yield f"- Measured: {one.measured}"
-    cases, figures = _figures(one)
+    if promise.fuzz:
+        yield f"- Fuzzed: {', '.join(promise.fuzz)}."
+    if promise.measured:
+        yield f"- Measured: {promise.measured}"
+    cases, figures = _collect_figures(promise)
     if figures:
         yield f"- Counted by the tests: {'; '.join(map(str, figures))}."
-    yield f"- Last recorded run: {_last_run(one)}{f', {cases:,} cases passed' if cases else ''}."
-    if one.missing:
-        yield f"- Not shown: {one.missing}"
+    yield f"- Last recorded run: {_last_run(promise)}{f', {cases:,} cases passed' if cases else ''}."
+    if promise.missing:
+        yield f"- Not shown: {promise.missing}"
 
 
-def _figures(one: Promise) -> tuple[int, list[Figure]]:
+def _collect_figures(promise: Promise) -> tuple[int, list[Figure]]:
     """Return the cases of a promise that passed, 0 where a file of it was not recorded, and what its tests counted."""
     files = (_outcomes("tests") or {"files": {}})["files"]
     joined: dict[str, Figure] = {}
-    cases = [files[name]["passed"] if name in files else 0 for name in one.tests if "::" not in name]
-    for file in one.files:
+    cases = [files[name]["passed"] if name in files else 0 for name in promise.tests if "::" not in name]
+    for file in promise.files:
         for row in files.get(file, {}).get("figures", ()):
             figure = Figure(**row)
-            if figure.says == CASES and figure.test in one.tests:
+            if figure.says == CASES and figure.test in promise.tests:
                 cases.append(int(figure.value))
-            elif figure.says != CASES and one.has(figure.test):
+            elif figure.says != CASES and promise.has(figure.test):
                 same = joined.get(figure.says)
                 joined[figure.says] = same.with_value(figure.value) if same else figure
-    known = len(cases) == len(one.tests) and 0 not in cases
+    known = len(cases) == len(promise.tests) and 0 not in cases
     return sum(cases) if known else 0, list(joined.values())
 
 
-def mutants_of(one: Promise) -> list[str]:
+def mutants_of(promise: Promise) -> list[str]:
     """Return the mutants that a test of a promise caught, those that people wrote first."""
     outcome = _outcomes("mutants")
-    found = outcome["mutants"] if outcome else []
-    mine = [m for m in found if m["caught"] and (m["promise"] == one.number or one.has(m["by"]))]
+    mutants = outcome["mutants"] if outcome else []
+    mine = [m for m in mutants if m["caught"] and (m["promise"] == promise.number or promise.has(m["by"]))]
     return [m["name"].replace("|", "/") for m in sorted(mine, key=lambda m: not m["written"])]
 
 
@@ -300,7 +300,7 @@ def _mutants() -> list[str]:
     counted = f"{whole['caught']} of {whole['made']} caught ({percent(whole['score'], 1)})"
     uncounted = f"{whole['equivalent']} that no test can tell apart are not counted"
     not_run = f"; {outcome['not_run']} more were not run yet" if outcome["not_run"] else ""
-    early = sum(one["nearest_only"] and not one["equivalent"] for one in outcome["mutants"])
+    early = sum(row["nearest_only"] and not row["equivalent"] for row in outcome["mutants"])
     missed = whole["made"] - whole["caught"]
     sentence = f" Of the {missed} not caught, {early} were tried with their nearest tests alone, so far."
     return [
@@ -309,23 +309,23 @@ def _mutants() -> list[str]:
         "| package | files | mutants | caught | score |",
         "|---|---|---|---|---|",
         *(
-            f"| {one['package']} | {one['files']} | {one['made']} | {one['caught']} | {percent(one['score'], 1)} |"
-            for one in outcome["scores"]
+            f"| {row['package']} | {row['files']} | {row['made']} | {row['caught']} | {percent(row['score'], 1)} |"
+            for row in outcome["scores"]
         ),
         "",
     ]
 
 
 def _fuzzing() -> list[str]:
-    found = _outcomes("fuzz")
-    if not found:
+    runs = _outcomes("fuzz")
+    if not runs:
         return ["Fuzzing: no run is recorded yet (`make fuzz`)."]
     return [
         "| fuzz target | seconds | inputs | findings | last run |",
         "|---|---|---|---|---|",
         *(
-            f"| `{one['target']}` | {one['seconds']} | {one['executions']:,} | {len(one['findings'])} | {one['date']} |"
-            for one in found
+            f"| `{run['target']}` | {run['seconds']} | {run['executions']:,} | {len(run['findings'])} | {run['date']} |"
+            for run in runs
         ),
     ]
 
@@ -335,12 +335,12 @@ def _repeats() -> list[str]:
     if outcome is None:
         return ["No run is recorded yet."]
     rows = []
-    for one in outcome["repeats"]:
-        failed = ", ".join(f"`{name}`" for name in one["failed"]) or "0"
+    for row in outcome["repeats"]:
+        failed = ", ".join(f"`{name}`" for name in row["failed"]) or "0"
         cells = (
-            one["date"], one["commit"], one["python"], one.get("torch", ""), one["what"], one["busy"],
-            f"{one['load_min']} to {one['load_max']}", one["seed"], one["passed"], failed, one["skipped"],
-            one["minutes"],
+            row["date"], row["commit"], row["python"], row.get("torch", ""), row["what"], row["busy"],
+            f"{row['load_min']} to {row['load_max']}", row["seed"], row["passed"], failed, row["skipped"],
+            row["minutes"],
         )  # fmt: skip
         rows.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return [
@@ -350,19 +350,19 @@ def _repeats() -> list[str]:
     ]
 
 
-def _last_run(one: Promise) -> str:
+def _last_run(promise: Promise) -> str:
     outcome = _outcomes("tests")
-    files = [outcome["files"].get(name) for name in one.files] if outcome else []
-    known = [found for found in files if found]
-    if len(known) < len(one.files):
-        return f"{len(known)} of {len(one.files)} files recorded" if known else "not recorded"
-    failed = sum(one.has(name) for found in known for name in found["failed"])
-    return f"{min(found['date'] for found in known)}, {failed} failed" + (" **!**" if failed else "")
+    files = [outcome["files"].get(name) for name in promise.files] if outcome else []
+    known = [outcome for outcome in files if outcome]
+    if len(known) < len(promise.files):
+        return f"{len(known)} of {len(promise.files)} files recorded" if known else "not recorded"
+    failed = sum(promise.has(name) for outcome in known for name in outcome["failed"])
+    return f"{min(outcome['date'] for outcome in known)}, {failed} failed" + (" **!**" if failed else "")
 
 
-def _anchor(one: Promise) -> str:
+def _anchor(promise: Promise) -> str:
     """Return the anchor that a heading has on GitHub."""
-    text = f"{one.number}. {one.title}".lower()
+    text = f"{promise.number}. {promise.title}".lower()
     return "".join(c for c in text if c.isalnum() or c in " -").replace(" ", "-")
 
 
@@ -380,9 +380,9 @@ def main() -> int:
     parser.add_argument(
         "--check", action="store_true", help="write nothing, exit with 1 where it would change"
     )
-    asked = parser.parse_args()
+    options = parser.parse_args()
     text = page()
-    if asked.check:
+    if options.check:
         return int(PAGE.read_text(encoding="utf-8") != text)
     PAGE.write_text(text, encoding="utf-8")
     sys.stdout.write(f"wrote {PAGE.relative_to(TOP)}\n")

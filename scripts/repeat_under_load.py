@@ -40,14 +40,14 @@ REASONS: Final = {
 """Why a test may depend on how busy the machine is, and what its source then holds."""
 
 
-def selected() -> dict[Path, list[str]]:
+def select_tests() -> dict[Path, list[str]]:
     """Return the test files that a busy machine might make fail, and the reasons."""
-    found = {}
+    reasons_by_file = {}
     for path in sorted((TOP / "tests").rglob("test_*.py")):
         text = path.read_text(encoding="utf-8")
         if reasons := [reason for reason, pattern in REASONS.items() if re.search(pattern, text)]:
-            found[path] = reasons
-    return found
+            reasons_by_file[path] = reasons
+    return reasons_by_file
 
 
 def tell(line: str) -> None:
@@ -94,16 +94,16 @@ def repeat(seed: int, tests: Sequence[str], processes: int, results: Path) -> tu
         finally:
             running.kill()
     outcomes = file_outcomes(results.read_text(encoding="utf-8")) if results.is_file() else {}
-    found = Repeat(
+    result = Repeat(
         seed=seed,
-        passed=sum(one.passed for one in outcomes.values()),
-        skipped=sum(one.skipped for one in outcomes.values()),
-        failed=tuple(name for one in outcomes.values() for name in one.failed),
+        passed=sum(outcome.passed for outcome in outcomes.values()),
+        skipped=sum(outcome.skipped for outcome in outcomes.values()),
+        failed=tuple(name for outcome in outcomes.values() for name in outcome.failed),
         minutes=round((time.monotonic() - began) / 60, 1),
         load_min=round(min(loads), 1),
         load_max=round(max(loads), 1),
     )
-    return found, running.returncode
+    return result, running.returncode
 
 
 def main() -> int:
@@ -119,35 +119,35 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2, help="of pytest (2)")
     parser.add_argument("--seed", type=int, help="of the first repeat; each has one more than the last")
     parser.add_argument("--record", action="store_true", help="note the outcome in tests/evidence/tests.json")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends what it has started
-    chosen = selected()
-    if asked.list:
+    chosen = select_tests()
+    if options.list:
         for path, reasons in chosen.items():
             tell(f"{path.relative_to(TOP)}: {', '.join(reasons)}")
         return 0
-    tests = asked.tests or (["tests"] if asked.all else [str(path.relative_to(TOP)) for path in chosen])
-    named = ", ".join(name.removeprefix("tests/") for name in asked.tests)
-    what = named or ("the whole suite" if asked.all else f"{len(chosen)} files by --list")
-    first = asked.seed if asked.seed is not None else random.SystemRandom().randrange(10**6)
+    tests = options.tests or (["tests"] if options.all else [str(path.relative_to(TOP)) for path in chosen])
+    names = ", ".join(name.removeprefix("tests/") for name in options.tests)
+    what = names or ("the whole suite" if options.all else f"{len(chosen)} files by --list")
+    first = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     worst = 0
-    with busy(asked.busy), tempfile.TemporaryDirectory() as scratch:
-        for seed in range(first, first + asked.repeats):
+    with busy(options.busy), tempfile.TemporaryDirectory() as scratch:
+        for seed in range(first, first + options.repeats):
             results = Path(scratch) / f"{seed}.xml"
-            found, code = repeat(seed, tests, asked.processes, results)
+            result, code = repeat(seed, tests, options.processes, results)
             worst = max(worst, code)
             tell(
-                f"seed {seed}: {found.passed} passed, {len(found.failed)} failed, {found.skipped} skipped in "
-                f"{found.minutes} minutes, load {found.load_min} to {found.load_max}, exit code {code}",
+                f"seed {seed}: {result.passed} passed, {len(result.failed)} failed, {result.skipped} skipped in "
+                f"{result.minutes} minutes, load {result.load_min} to {result.load_max}, exit code {code}",
             )
-            for name in found.failed:
+            for name in result.failed:
                 tell(f"  {name}: pytest -p randomly --randomly-seed={seed} '{name}'")
-            if code and not found.failed:
+            if code and not result.failed:
                 tell(results.with_suffix(".log").read_text(encoding="utf-8")[-2000:])
-            if asked.record and results.is_file():
-                whole = not any("::" in name for name in asked.tests)  # else the files were not run whole
+            if options.record and results.is_file():
+                whole = not any("::" in name for name in options.tests)  # else the files were not run whole
                 outcomes = file_outcomes(results.read_text(encoding="utf-8")) if whole else {}
-                record(outcomes, found, what=what, busy=asked.busy)
+                record(outcomes, result, what=what, busy=options.busy)
                 PAGE.write_text(page(), encoding="utf-8")  # a test compares them
     return int(worst != 0)
 

@@ -34,9 +34,9 @@ def runtime_dependencies() -> set[str]:
     lines = [*project["dependencies"], *(line for extra in everything.extras for line in extras[extra])]
     needed = [Requirement(line) for line in lines]
     return {
-        canonicalize_name(one.name)
-        for one in needed
-        if one.marker is None or one.marker.evaluate({"extra": ""})
+        canonicalize_name(requirement.name)
+        for requirement in needed
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
     }
 
 
@@ -47,20 +47,22 @@ def main() -> int:
     )
     parser.add_argument("environment", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     subprocess.run(  # noqa: S603 - this interpreter
         [
-            sys.executable, "-m", "cyclonedx_py", "environment", str(asked.environment), "--mc-type", "library",
-            "--pyproject", str(TOP / "pyproject.toml"), "--output-reproducible", "--validate", "-o", str(asked.output),
+            sys.executable, "-m", "cyclonedx_py", "environment", str(args.environment), "--mc-type", "library",
+            "--pyproject", str(TOP / "pyproject.toml"), "--output-reproducible", "--validate", "-o", str(args.output),
         ],
         check=True,
     )  # fmt: skip
-    components = json.loads(asked.output.read_text(encoding="utf-8"))["components"]
-    missing = sorted(runtime_dependencies() - {canonicalize_name(one["name"]) for one in components})
+    components = json.loads(args.output.read_text(encoding="utf-8"))["components"]
+    missing = sorted(
+        runtime_dependencies() - {canonicalize_name(component["name"]) for component in components}
+    )
     if missing:
-        sys.stderr.write(f"{asked.output}: without {', '.join(missing)}: not in {asked.environment}\n")
+        sys.stderr.write(f"{args.output}: without {', '.join(missing)}: not in {args.environment}\n")
         return 1
-    sys.stdout.write(f"wrote {asked.output}: {len(components)} components\n")
+    sys.stdout.write(f"wrote {args.output}: {len(components)} components\n")
     return 0
 
 

@@ -45,7 +45,7 @@ def main() -> None:
     dated = COUNTED_TO.search(text)
     today = datetime.now(tz=timezone.utc).date().isoformat()
     as_of = dated[1] if arguments.check and dated else today
-    fresh = BLOCK.sub(lambda found: found[1] + block(as_of) + found[2], text)
+    fresh = BLOCK.sub(lambda match: match[1] + block(as_of) + match[2], text)
     if not arguments.check:
         path.write_text(fresh, encoding="utf-8")
     elif fresh != text:

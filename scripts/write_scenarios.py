@@ -79,7 +79,7 @@ def page(as_of: str) -> str:
         f"Ages are counted to {as_of}.\n",
     ]
     for number, scenario in enumerate(SCENARIOS, start=1):
-        command, printed, by_hand = answered(scenario, as_of)
+        command, printed, by_hand = answer_scenario(scenario, as_of)
         parts.append(
             f"## {number}. {scenario.title}\n\n{_wrap(scenario.notice)}\n\n```console\n$ "
             f"{command}\n{printed}```\n\n{_wrap(f'By hand: {by_hand}')}\n"
@@ -91,7 +91,7 @@ def _wrap(text: str) -> str:
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def answered(scenario: Scenario, as_of: str) -> tuple[str, str, str]:
+def answer_scenario(scenario: Scenario, as_of: str) -> tuple[str, str, str]:
     """Return the command, what it prints, and the check by hand."""
     from trainfare.cli import main
     from trainfare_core.recommendation import Recommendation
@@ -107,16 +107,16 @@ def answered(scenario: Scenario, as_of: str) -> tuple[str, str, str]:
         ):
             main([*arguments, "--as-of", as_of, "--format", output])
         texts.append(text.getvalue())
-    by_hand = checked(Recommendation.from_json(texts[1]), TOP / arguments[1])
+    by_hand = check_by_hand(Recommendation.from_json(texts[1]), TOP / arguments[1])
     return f"trainfare {' '.join(arguments)}", texts[0], by_hand
 
 
-def checked(answer: Recommendation, path: Path) -> str:
+def check_by_hand(answer: Recommendation, path: Path) -> str:
     """Return the check by hand of the first option, or of the first alternative where there is none."""
     from trainfare.fake_step import read_profile
     from trainfare.report.wording import usd
     from trainfare_core.hardware.accelerators import resolve_device
-    from trainfare_core.variants import computed_in
+    from trainfare_core.variants import find_compute_type
 
     profile = read_profile(str(path))
     steps = profile.plan.optimizer_steps
@@ -149,7 +149,7 @@ def checked(answer: Recommendation, path: Path) -> str:
     flops = profile.step_flops * profile.parallel.world_size
     device = resolve_device(option.accelerator)
     per_device = flops / step_s / devices
-    dtype = computed_in(profile.precision if trainer is None else trainer.precision) or "fp32"
+    dtype = find_compute_type(profile.precision if trainer is None else trainer.precision) or "fp32"
     peak = None if device is None else device.peak_flops_per_s(dtype)
     used = f", {percent(per_device / peak)} of its dense {dtype} peak" if peak else ""
     which = "" if answer.options else "of the first run below the reason, "

@@ -121,7 +121,8 @@ def read(url: str) -> dict[str, float]:
             http
         )
     rows = sum(
-        one.rows.height + sum(tally.rows for tally in (*one.filtered, *one.quarantined)) for one in fetched
+        fetch.rows.height + sum(tally.rows for tally in (*fetch.filtered, *fetch.quarantined))
+        for fetch in fetched
     )
     return {
         "resident_mib": peak_resident_bytes() / 2**20,
@@ -129,7 +130,7 @@ def read(url: str) -> dict[str, float]:
         "wall_s": time.perf_counter() - began,
         "cpu_s": time.process_time() - cpu_began,
         "rows": rows,
-        "priced": sum(one.rows.height for one in fetched),
+        "priced": sum(fetch.rows.height for fetch in fetched),
     }
 
 

@@ -54,7 +54,7 @@ def send(connection: socket.socket, data: bytes, *, packed: bool) -> None:
         connection.sendall(b"%x\r\n%s\r\n" % (len(data), data) if packed else data)
 
 
-def counted(file: Download) -> tuple[int, int]:
+def count_lines(file: Download) -> tuple[int, int]:
     """Return the lines and bytes of a file."""
     lines = size = 0
     for chunk in file.chunks():
@@ -68,12 +68,12 @@ def main() -> None:
     parser = case_parser(__doc__)
     parser.add_argument("--gigabytes", type=float, default=3.0, help="size of the body, unpacked, 10^9 bytes")
     parser.add_argument("--packed", action="store_true", help="send the body gzipped")
-    wanted = parser.parse_args()
-    blocks = round(wanted.gigabytes * 1e9 / len(BLOCK))
+    options = parser.parse_args()
+    blocks = round(options.gigabytes * 1e9 / len(BLOCK))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         context = multiprocessing.get_context("fork")
-        server = context.Process(target=serve, args=(listener, blocks), kwargs={"packed": wanted.packed})
+        server = context.Process(target=serve, args=(listener, blocks), kwargs={"packed": options.packed})
         server.start()
         before, began = peak_resident_bytes(), time.perf_counter()
         with (
@@ -82,7 +82,7 @@ def main() -> None:
                 "aws", budget_s=BULK_LIMITS.total_s, part_of=lambda url: part_file(Path(folder), url)
             ) as http,
         ):
-            lines, size = http.read(f"http://127.0.0.1:{port}/offers.csv", counted, limits=BULK_LIMITS)
+            lines, size = http.read(f"http://127.0.0.1:{port}/offers.csv", count_lines, limits=BULK_LIMITS)
         seconds = time.perf_counter() - began
         server.join()
     assert (lines, size) == (blocks * len(BLOCK) // len(ROW), blocks * len(BLOCK))
@@ -96,7 +96,7 @@ def main() -> None:
         "peak resident memory": Case(peak_mb, None, None, "MB"),
         "seconds": Case(seconds, None, None, "s"),
     }
-    write_cases(wanted.json, cases)
+    write_cases(options.json, cases)
     sys.exit(peak_resident_bytes() > LIMIT_BYTES)
 
 

@@ -55,16 +55,16 @@ def one_round() -> dict[str, float]:
         _commit(repository, "a job")
         (repository / "README.md").write_text("one\n", encoding="utf-8")
         _commit(repository, "words")
-        found = {"first": cpu_s(TOP, GATE, repository)}
+        seconds = {"first": cpu_s(TOP, GATE, repository)}
         (repository / "README.md").write_text("two\n", encoding="utf-8")
         _commit(repository, "other words")
-        found["untouched"] = cpu_s(TOP, GATE, repository)
+        seconds["untouched"] = cpu_s(TOP, GATE, repository)
         job.write_text(
             job.read_text(encoding="utf-8").replace("width: int = 64", "width: int = 96"), encoding="utf-8"
         )
         _commit(repository, "a wider network")
-        found["touched"] = cpu_s(TOP, GATE, repository)
-        return found
+        seconds["touched"] = cpu_s(TOP, GATE, repository)
+        return seconds
 
 
 def _commit(repository: Path, message: str) -> None:

@@ -115,7 +115,7 @@ class _Widths(LightningModule):
         return torch.optim.AdamW(self.parameters())
 
 
-def built_in() -> dict[str, JobProfile]:
+def load_built_in() -> dict[str, JobProfile]:
     """Return the profiles that the limit is stated for: a small one, a large one and a language model."""
     widths = TrainingJob(
         module=_Widths, batch=lambda: torch.zeros(8, 1024, dtype=torch.long), batch_size=8, precision="bf16-mixed",
@@ -139,7 +139,9 @@ def main() -> None:
     )
     parser.add_argument("--repeat", type=int, default=50)
     arguments = parser.parse_args()
-    profiles = built_in() | {path.stem: JobProfile.from_json(path.read_bytes()) for path in arguments.job}
+    profiles = load_built_in() | {
+        path.stem: JobProfile.from_json(path.read_bytes()) for path in arguments.job
+    }
     cases = {name: time_profile(profile, arguments.repeat) for name, profile in profiles.items()}
     print(f"{'profile':36s}{'operations':>11s}{'columns':>9s}{'answered':>10s}{'median':>11s}{'p90':>11s}")
     for name, case in cases.items():

@@ -73,13 +73,13 @@ def median_s(work: Callable[[], object], repeat: int) -> float:
 
 def our_query(book: PriceBook) -> PriceBook:
     """Filter by cloud, accelerator, purchase option and price, and sort by price."""
-    found = book.filter(
+    offers = book.filter(
         providers=["aws", "gcp"],
         accelerators=WANTED,
         purchase=["on_demand"],
         max_usd_per_hour=MAX_USD_PER_HOUR,
     )
-    return found.sorted_by("price")
+    return offers.sort_by("price")
 
 
 def time_ours(table: pl.DataFrame, folder: Path, repeat: int) -> tuple[dict[str, float], int]:
@@ -120,8 +120,8 @@ def write_gpuhunt_catalogue(table: pl.DataFrame, folder: Path) -> None:
                 row["accelerator_memory_gib"],
             )
             spot = row["purchase_option"] != "on_demand"
-            place = (row["instance_type"], row["region"], row["usd_per_hour"])
-            writer.writerow([*place, cpu, memory, *gpus, spot, "", "nvidia"])
+            offer_key = (row["instance_type"], row["region"], row["usd_per_hour"])
+            writer.writerow([*offer_key, cpu, memory, *gpus, spot, "", "nvidia"])
         (folder / provider / "1").mkdir(parents=True)
         (folder / provider / "version").write_text("1", encoding="ascii")
         with zipfile.ZipFile(folder / provider / "1" / "catalog.zip", "w", zipfile.ZIP_DEFLATED) as file:
@@ -190,10 +190,10 @@ def _write_book(work: tuple[int, Path]) -> None:
 
 def sizes(most: int) -> list[int]:
     """Return the sizes up to `most`, each ten times the last."""
-    found = [most]
-    while found[0] >= 10 * _FEWEST_OFFERS:
-        found.insert(0, found[0] // 10)
-    return found
+    sizes_asked = [most]
+    while sizes_asked[0] >= 10 * _FEWEST_OFFERS:
+        sizes_asked.insert(0, sizes_asked[0] // 10)
+    return sizes_asked
 
 
 def run(offers: int, repeat: int) -> tuple[dict[str, Case], list[str]]:
@@ -203,9 +203,9 @@ def run(offers: int, repeat: int) -> tuple[dict[str, Case], list[str]]:
         f"{len(table):,} offers, {len(BOOK_SCHEMA)} columns; {os.cpu_count()} cores; polars {pl.__version__}"
     ]
     with tempfile.TemporaryDirectory() as name:
-        ours, found = time_ours(table, Path(name), repeat)
+        ours, their_run = time_ours(table, Path(name), repeat)
         peer = time_gpuhunt(table, Path(name) / "gpuhunt")
-    notes.append(f"query: {found:,} offers of ours")
+    notes.append(f"query: {their_run:,} offers of ours")
     if peer is None:
         notes.append("gpuhunt is not installed: no peer figures (pip install gpuhunt)")
     else:
@@ -228,13 +228,13 @@ def main() -> None:
     print(f"{'offers':>10}{'load':>10}{'search, cold':>14}{'again':>10}{'resident':>12}")
     searches: dict[str, Case] = {}
     for size in sizes(arguments.offers):
-        one = in_a_fresh_process(time_search, size)
+        result = in_a_fresh_process(time_search, size)
         print(
-            f"{one.offers:>10,}{one.load_s:>8.3f} s{one.cold_s:>12.3f} s{one.warm_s:>8.3f} s"
-            f"{one.resident_bytes / 2**20:>8,.0f} MiB"
+            f"{result.offers:>10,}{result.load_s:>8.3f} s{result.cold_s:>12.3f} s{result.warm_s:>8.3f} s"
+            f"{result.resident_bytes / 2**20:>8,.0f} MiB"
         )
-        searches[f"search_{size}_cold"] = Case(one.cold_s, None, None, "s")
-        searches[f"search_{size}_again"] = Case(one.warm_s, None, None, "s")
+        searches[f"search_{size}_cold"] = Case(result.cold_s, None, None, "s")
+        searches[f"search_{size}_again"] = Case(result.warm_s, None, None, "s")
     cases, notes = run(arguments.offers, arguments.repeat)
     print(f"\n{'case':<20}{'ours':>12}{'gpuhunt':>12}{'ratio':>9}")
     for name, case in cases.items():

@@ -41,7 +41,7 @@ class Traced:
     strategies: bool
 
 
-def measure(asked: Traced) -> dict[str, float]:
+def measure(question: Traced) -> dict[str, float]:
     """Trace in this process; return CPU seconds, peak resident bytes, and the size of the last traced step."""
     gc.set_threshold(200_000)
     started = time.process_time()
@@ -51,7 +51,7 @@ def measure(asked: Traced) -> dict[str, float]:
     from transformers import LlamaForCausalLM  # noqa: F401
 
     from trainfare.estimate import EstimateRequest
-    from trainfare.estimate.profile import estimated_profile
+    from trainfare.estimate.profile import estimate_profile
     from trainfare.fake_step import trace_changed
     from trainfare.fake_step.equal_blocks import WORTHWHILE
     from trainfare.job.target import load_job
@@ -60,18 +60,18 @@ def measure(asked: Traced) -> dict[str, float]:
     torch.set_num_threads(1)
     imported = time.process_time()
     traces = 1
-    if asked.model is not None:
-        profile = estimated_profile(EstimateRequest(model=asked.model, tokens=10**9, seq=8192))
+    if question.model is not None:
+        profile = estimate_profile(EstimateRequest(model=question.model, tokens=10**9, seq=8192))
     else:
-        job = load_job(asked.target)
+        job = load_job(question.target)
         changes: list[ModuleChange | None] = [None]
-        if asked.strategies:
+        if question.strategies:
             changes = [
                 ModuleChange(strategy, job.precision, trains_head=False, recompute=recompute)
                 for strategy in ("linear_probe", "lora", "qlora", "full_finetune")
                 for recompute in (False, True)
             ]
-        worthwhile = 0 if asked.every_block else WORTHWHILE
+        worthwhile = 0 if question.every_block else WORTHWHILE
         profiles = [trace_changed(job, change, worthwhile=worthwhile) for change in changes]
         traces, profile = len(profiles), profiles[-1]
     done = time.process_time()
@@ -96,8 +96,8 @@ def main() -> None:
     parser.add_argument("--every-block", action="store_true", help="trace every block")
     parser.add_argument("--strategies", action="store_true", help="trace the step of each strategy")
     arguments = parser.parse_args()
-    asked = Traced(arguments.target, arguments.model, arguments.every_block, arguments.strategies)
-    figures = in_a_fresh_process(measure, asked)
+    question = Traced(arguments.target, arguments.model, arguments.every_block, arguments.strategies)
+    figures = in_a_fresh_process(measure, question)
     print(
         f"{figures['parameters']:,.0f} parameters, {figures['launches']:,.0f} launches a step: "
         f"{figures['trace_s']:.1f} s of CPU for {figures['traces']:.0f} trace(s) "

@@ -96,11 +96,11 @@ def _read_countries(text: str) -> Mapping[str, str]:
     return dict(pair.split("=") for pair in text.split())
 
 
-def _table(*clouds: Cloud) -> Mapping[str, Cloud]:
+def _index_clouds(*clouds: Cloud) -> Mapping[str, Cloud]:
     return {cloud.name: cloud for cloud in clouds}
 
 
-CLOUDS: Final = _table(
+CLOUDS: Final = _index_clouds(
     Cloud(
         name="aws",
         label="AWS",

@@ -145,19 +145,19 @@ def is_too_deep(value: object) -> bool:
     """Return whether lists and dicts are nested deeper than `MAX_DEPTH`; without recursion."""
     level = _inside([value])
     for _ in range(MAX_DEPTH):
-        level = _inside(inner for one in level for inner in one)
+        level = _inside(inner for value in level for inner in value)
     return bool(level)
 
 
 def _inside(values: Iterable[object]) -> list[Iterable[object]]:
     """Return the values of each list and dict among some values."""
-    found: list[Iterable[object]] = []
+    inner_values: list[Iterable[object]] = []
     for value in values:
         if isinstance(value, dict):
-            found.append(cast("dict[object, object]", value).values())
+            inner_values.append(cast("dict[object, object]", value).values())
         elif isinstance(value, list):
-            found.append(cast("list[object]", value))
-    return found
+            inner_values.append(cast("list[object]", value))
+    return inner_values
 
 
 def data_text(name: str) -> str:

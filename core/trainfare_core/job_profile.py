@@ -164,7 +164,7 @@ class OperationGroup(Record):
         return USUAL_FUSED_BYTES_SHARE if self.fused_bytes_share is None else self.fused_bytes_share
 
     @model_validator(mode="after")
-    def _fixed_is_a_part(self) -> OperationGroup:
+    def _check_fixed(self) -> OperationGroup:
         if self.bytes_fixed > self.bytes_moved:
             msg = f"bytes_fixed ({self.bytes_fixed}) exceeds bytes_read + bytes_written ({self.bytes_moved})"
             raise ValueError(msg)
@@ -226,7 +226,7 @@ class BlockFacts(Record):
         description="most that one block saves, and the gradients of its largest operation"
     )
 
-    def scaled(self, factor: float) -> BlockFacts:
+    def scale(self, factor: float) -> BlockFacts:
         """Return the facts of a micro-batch of another size."""
         names = ("saved_activation_bytes", "input_bytes", "largest_bytes")
         return self.model_copy(update={name: round(factor * getattr(self, name)) for name in names})
@@ -333,7 +333,7 @@ class RunPlan(Record):
     max_time_s: Seconds | None = Field(default=None, description="the Trainer stops itself after this long")
 
     @model_validator(mode="after")
-    def _unknown_has_a_reason(self) -> RunPlan:
+    def _check_reason(self) -> RunPlan:
         if self.optimizer_steps is None and not self.unknown_because:
             msg = "optimizer_steps is None and unknown_because is empty: say why"
             raise ValueError(msg)

@@ -7,12 +7,12 @@ from typing import Final
 
 __all__ = [
     "TIME_UNITS",
-    "counted",
     "duration",
     "figures",
     "hours_range",
     "hours_text",
     "percent",
+    "quantify",
     "time_unit",
 ]
 
@@ -97,11 +97,11 @@ def hours_range(mid: float, low: float, high: float, brackets: str = "[]") -> st
     ('30 min [24 to 37.2]', '12 h (10 to 14.5)')
     """
     unit, unit_s = time_unit(3600.0 * mid)
-    low_text, mid_text, high_text = (figures(3600.0 * each / unit_s) for each in (low, mid, high))
+    low_text, mid_text, high_text = (figures(3600.0 * seconds / unit_s) for seconds in (low, mid, high))
     return f"{mid_text} {unit} {brackets[0]}{low_text} to {high_text}{brackets[1]}"
 
 
-def counted(value: float, noun: str) -> str:
+def quantify(value: float, noun: str) -> str:
     """
     Return a number with two significant digits and its noun.
 
@@ -109,7 +109,7 @@ def counted(value: float, noun: str) -> str:
         value: the number.
         noun: in the singular, with a regular plural.
 
-    >>> counted(1.02, "interruption"), counted(0.27, "interruption")
+    >>> quantify(1.02, "interruption"), quantify(0.27, "interruption")
     ('1 interruption', '0.27 interruptions')
     """
     number = figures(value, 2)

@@ -62,8 +62,8 @@ class Environment:
         """Return the environment that a profile tells of."""
         measured = profile.measured
         device = None if measured is None else resolve_device(measured.device_name)
-        found = re.match(r"(\d+)\.(\d+)", profile.source.torch_version)
-        torch = (int(found[1]), int(found[2])) if found else None
+        match = re.match(r"(\d+)\.(\d+)", profile.source.torch_version)
+        torch = (int(match[1]), int(match[2])) if match else None
         if device is None:
             return cls(torch=torch)
         return cls(device.vendor, device.arm64_host, torch, device.kind)
@@ -81,7 +81,7 @@ class Environment:
             return f"its host is an {theirs} CPU: {ours} wheels and containers do not run there"
         if self._has_left(_LEFT_DEFAULT_WHEEL, device) or self._has_left(_LEFT_ALL_WHEELS, device):
             return (
-                f"PyTorch's default wheels of version {self._version()} hold no kernels for {device.generation}: "
+                f"PyTorch's default wheels of version {self._join_version()} hold no kernels for {device.generation}: "
                 "it needs the CUDA 12.6 build or an older PyTorch"
             )
         return ""
@@ -90,11 +90,11 @@ class Environment:
         """Return why no build of the script's PyTorch runs on a device, "" where one does."""
         if not self._has_left(_LEFT_ALL_WHEELS, device):
             return ""
-        return f"{device.name}: no wheel of PyTorch {self._version()} runs on {device.generation}"
+        return f"{device.name}: no wheel of PyTorch {self._join_version()} runs on {device.generation}"
 
     def _has_left(self, first_without: dict[str, Version], device: Accelerator) -> bool:
         first = first_without.get(device.generation)
         return first is not None and self.torch is not None and self.torch >= first
 
-    def _version(self) -> str:
+    def _join_version(self) -> str:
         return "" if self.torch is None else f"{self.torch[0]}.{self.torch[1]}"

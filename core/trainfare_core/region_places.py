@@ -14,7 +14,7 @@ from typing import Final
 from trainfare_core.clouds import CLOUDS
 from trainfare_core.errors import UnknownNameError
 
-__all__ = ["country_of", "known_places", "lies_in"]
+__all__ = ["country_of", "lies_in", "list_places"]
 
 _PLACES: Final = {
     "eu": "at be de es fi fr ie it nl pl se",
@@ -44,7 +44,7 @@ def country_of(cloud: str, region: str) -> str | None:
     return None if known is None else known.country_of_region.get(region)
 
 
-def known_places() -> tuple[str, ...]:
+def list_places() -> tuple[str, ...]:
     """Return what `lies_in` takes: continents, `eu`, and the countries that have a region."""
     return (*_PLACES, *sorted(_KNOWN))
 
@@ -56,7 +56,7 @@ def lies_in(cloud: str, region: str, places: Iterable[str]) -> bool:
     Args:
         cloud: as in the price book.
         region: the cloud's own name.
-        places: names of `known_places`, in any case.
+        places: names of `list_places`, in any case.
 
     Raises:
         UnknownNameError: another name, with the nearest.
@@ -73,7 +73,7 @@ def lies_in(cloud: str, region: str, places: Iterable[str]) -> bool:
         elif name in _KNOWN:
             countries.add(name)
         else:
-            known = known_places()
+            known = list_places()
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
             raise UnknownNameError(f"residency: no region is known to lie in {place!r}{hint}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_type_hints
 
 from trainfare.loops import load_plan_writer
-from trainfare.prices.asked import asked_prices
+from trainfare.prices.asked import load_requested_prices
 from trainfare.prices.constraints import read_constraints
 from trainfare.prices.sources import PriceChoice
 from trainfare_core.constraints import Constraints, LimitKeywords
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Job: TypeAlias = JobProfile | TrainingJob | str | Path
 
-__all__ = ["Explained", "Ranked", "profile_of", "ranked", "recommend", "why_not"]
+__all__ = ["Explained", "Ranked", "profile_of", "rank_job", "recommend", "why_not"]
 
 _log = logging.getLogger("trainfare")
 
@@ -128,10 +128,10 @@ def recommend(
     )
     if asked.any_precision:
         job = _in_precisions(job)
-    found = ranked(job, request, choice, price_book=price_book)
-    for warning in found.warnings:
+    ranking = rank_job(job, request, choice, price_book=price_book)
+    for warning in ranking.warnings:
         _log.warning("%s", warning)
-    return found.answer
+    return ranking.answer
 
 
 def _check_is_constraints(given: object) -> None:
@@ -169,8 +169,8 @@ def why_not(job: Job, request: Request, choice: PriceChoice, machine: str) -> Ex
     """
     from trainfare_core.ranking.alternatives.why_not import why_not as explain
 
-    loaded, asked, warnings = asked_prices(request.constraints, choice)
-    request = replace(request, constraints=asked, as_of=loaded.as_of, writer=load_plan_writer())
+    loaded, constraints, warnings = load_requested_prices(request.constraints, choice)
+    request = replace(request, constraints=constraints, as_of=loaded.as_of, writer=load_plan_writer())
     return Explained(explain(profile_of(job), loaded.book, request, machine), warnings)
 
 
@@ -190,7 +190,9 @@ class Ranked:
     warnings: tuple[str, ...]
 
 
-def ranked(job: Job, request: Request, choice: PriceChoice, *, price_book: PriceBook | None = None) -> Ranked:
+def rank_job(
+    job: Job, request: Request, choice: PriceChoice, *, price_book: PriceBook | None = None
+) -> Ranked:
     """
     Rank as `recommend` does, and keep what a report needs besides.
 
@@ -204,14 +206,14 @@ def ranked(job: Job, request: Request, choice: PriceChoice, *, price_book: Price
     from trainfare_core.ranking.rank import rank
     from trainfare_core.variants import why_no_precision
 
-    loaded, asked, warnings = asked_prices(request.constraints, choice, price_book)
+    loaded, constraints, warnings = load_requested_prices(request.constraints, choice, price_book)
     profile = profile_of(job)
-    request = replace(request, constraints=asked, as_of=loaded.as_of, writer=load_plan_writer())
+    request = replace(request, constraints=constraints, as_of=loaded.as_of, writer=load_plan_writer())
     if not profile.operations:
         why = next((note for note in profile.notes if note.startswith("the operations")), "")
         what = "the profile has no operations, so nothing can be predicted from it"
         raise CannotTellError(f"{what}: {why}" if why else f"{what}: trace the step with `trainfare profile`")
-    if asked.any_precision and (missing := why_no_precision(profile)):
+    if constraints.any_precision and (missing := why_no_precision(profile)):
         warnings = (*warnings, missing)
     answer = rank(profile, loaded.book, request, notes=(*loaded.problems, *loaded.notes))
     if answer.cheapest_rank is None:

@@ -33,7 +33,7 @@ from trainfare_core.recommendation import Recommendation
 from trainfare_providers.disk.files import make_folder, write_text
 from trainfare_providers.update import PricesUpdate
 
-__all__ = ["PublishedSchema", "published_schemas", "write_schemas"]
+__all__ = ["PublishedSchema", "list_published_schemas", "write_schemas"]
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -72,9 +72,9 @@ class PublishedSchema:
     text: str
 
 
-def published_schemas() -> tuple[PublishedSchema, ...]:
+def list_published_schemas() -> tuple[PublishedSchema, ...]:
     """Return the schema of every published JSON document, ordered by name."""
-    return tuple(_published(name, model) for name, model in _MODELS)
+    return tuple(_build_schema(name, model) for name, model in _MODELS)
 
 
 def write_schemas(directory: Path) -> tuple[Path, ...]:
@@ -85,13 +85,13 @@ def write_schemas(directory: Path) -> tuple[Path, ...]:
         InputError: the folder cannot be written to.
     """
     make_folder(directory)
-    schemas = published_schemas()
+    schemas = list_published_schemas()
     for schema in schemas:
         write_text(directory / schema.file_name, schema.text)
     return tuple(directory / schema.file_name for schema in schemas)
 
 
-def _published(name: str, model: type[BaseModel]) -> PublishedSchema:
+def _build_schema(name: str, model: type[BaseModel]) -> PublishedSchema:
     version = model.model_fields["schema_version"].default
     # What users write may leave out what has a default; what trainfare writes leaves out nothing.
     body = model.model_json_schema(mode="validation" if model in _READ else "serialization")
@@ -119,7 +119,7 @@ def _holds_properties(part: JsonValue) -> bool:
     return isinstance(part, list) and any(map(_holds_properties, part))
 
 
-def _main(arguments: list[str]) -> int:
+def _run_main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m trainfare.schema DIRECTORY\n")
         return 2
@@ -133,4 +133,4 @@ def _main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:]))
+    sys.exit(_run_main(sys.argv[1:]))

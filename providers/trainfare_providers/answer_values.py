@@ -39,14 +39,14 @@ def value_at(value: object, *path: str) -> object:
 
 def object_of(value: object, *path: str) -> Mapping[str, object] | None:
     """Return the JSON object at a path of keys, or None where it is something else."""
-    found = value_at(value, *path) if path else value
-    return cast("dict[str, object]", found) if isinstance(found, dict) else None
+    entry = value_at(value, *path) if path else value
+    return cast("dict[str, object]", entry) if isinstance(entry, dict) else None
 
 
 def items_of(value: object, *path: str) -> Sequence[object]:
     """Return the items of the JSON list at a path of keys; none where it is something else."""
-    found = value_at(value, *path)
-    return cast("list[object]", found) if isinstance(found, list) else ()
+    entries = value_at(value, *path)
+    return cast("list[object]", entries) if isinstance(entries, list) else ()
 
 
 def text_of(value: object) -> str | None:
@@ -80,12 +80,12 @@ def number_of(value: object) -> Decimal | None:
 
 def amount_at(value: object, *path: str) -> float | None:
     """Return the count or size at a path of keys, of at least 0 and below 1e12, or None."""
-    found = value_at(value, *path)
-    if isinstance(found, bool) or not isinstance(found, int | float | Decimal):
+    amount = value_at(value, *path)
+    if isinstance(amount, bool) or not isinstance(amount, int | float | Decimal):
         return None
-    if isinstance(found, Decimal) and not found.is_finite():
+    if isinstance(amount, Decimal) and not amount.is_finite():
         return None
-    return float(found) if 0 <= found < _MAX_AMOUNT else None
+    return float(amount) if 0 <= amount < _MAX_AMOUNT else None
 
 
 def day_of(value: object) -> str | None:

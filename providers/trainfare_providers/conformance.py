@@ -61,25 +61,25 @@ def check_provider(make: Callable[[], Any]) -> tuple[Finding, ...]:
     Returns:
         the findings, in the order of the rules; none where it conforms.
     """
-    made, first = _made(make)
+    provider, first = _make_provider(make)
     if isinstance(first, Finding):
         return (first,)
-    found: list[Finding] = []
-    name = made.name
+    findings: list[Finding] = []
+    name = provider.name
     if not (isinstance(name, str) and name and name == name.strip().lower()):
-        found.append(Finding("name", f"{name!r} is no lower-case name"))
+        findings.append(Finding("name", f"{name!r} is no lower-case name"))
     origins = first.names("origin")
     if len(first) and origins != (name,):
-        found.append(Finding("origin", f"rows say they are of {', '.join(origins)}, and not of {name}"))
-    _, again = _made(make)
-    if isinstance(again, Finding) or not first.sorted_by().frame.equals(again.sorted_by().frame):
-        found.append(Finding("same twice", "loading twice gave two different books"))
-    if not len(first) and not hasattr(made, "fetch"):
-        found.append(Finding("no prices", "the book is empty: raise PricesUnavailableError and say why"))
-    return (*found, *check_book(first))
+        findings.append(Finding("origin", f"rows say they are of {', '.join(origins)}, and not of {name}"))
+    _, again = _make_provider(make)
+    if isinstance(again, Finding) or not first.sort_by().frame.equals(again.sort_by().frame):
+        findings.append(Finding("same twice", "loading twice gave two different books"))
+    if not len(first) and not hasattr(provider, "fetch"):
+        findings.append(Finding("no prices", "the book is empty: raise PricesUnavailableError and say why"))
+    return (*findings, *check_book(first))
 
 
-def _made(make: Callable[[], Any]) -> tuple[Any, PriceBook | Finding]:
+def _make_provider(make: Callable[[], Any]) -> tuple[Any, PriceBook | Finding]:
     """Make the provider and load it."""
     try:
         provider = make()
@@ -145,20 +145,25 @@ def check_book(book: PriceBook) -> tuple[Finding, ...]:
     never cheaper; accepted + filtered + quarantined = read, and no service is degraded.
     """
     frame = book.frame
-    found = [*_counts(book), *_provenance(frame), *_sizes(frame), *_unknown_accelerators(frame)]
+    findings = [
+        *_check_counts(book),
+        *_provenance(frame),
+        *_check_sizes(frame),
+        *_unknown_accelerators(frame),
+    ]
     repeated = frame.height - frame.select(pl.struct(KEY_COLUMNS).n_unique()).item() if frame.height else 0
     if repeated:
-        found.append(
+        findings.append(
             Finding("one price a key", f"{repeated:,} rows repeat a machine, region, zone and option")
         )
     pairs, above = spot_above_on_demand(book)
     if pairs and 1 - above / pairs < MIN_SPOT_SHARE:
-        found.append(Finding("spot", f"{above:,} of {pairs:,} spot prices are above the on-demand price"))
+        findings.append(Finding("spot", f"{above:,} of {pairs:,} spot prices are above the on-demand price"))
     judged = judge(book.rows, last_good=None, origin="conformance")
-    refused = [tally for one in judged.intakes for tally in one.quarantined]
+    refused = [tally for intake in judged.intakes for tally in intake.quarantined]
     if sum(tally.rows for tally in refused) > 0.01 * frame.height:
-        found += [Finding("sanity", f"{tally.rows:,} rows: {tally.reason}") for tally in refused]
-    return tuple(found)
+        findings += [Finding("sanity", f"{tally.rows:,} rows: {tally.reason}") for tally in refused]
+    return tuple(findings)
 
 
 def spot_above_on_demand(book: PriceBook) -> tuple[int, int]:
@@ -171,19 +176,22 @@ def spot_above_on_demand(book: PriceBook) -> tuple[int, int]:
     return both.height, above.height
 
 
-def _counts(book: PriceBook) -> list[Finding]:
-    found = [
+def _check_counts(book: PriceBook) -> list[Finding]:
+    findings = [
         Finding(
-            "degraded", f"{one.provider}/{one.service}: {one.quarantined_rows:,} rows are quarantined: {why}"
+            "degraded",
+            f"{intake.provider}/{intake.service}: {intake.quarantined_rows:,} rows are quarantined: {why}",
         )
-        for one in book.intakes
-        if one.degraded
-        for why in ["; ".join(tally.reason for tally in one.quarantined)]
+        for intake in book.intakes
+        if intake.degraded
+        for why in ["; ".join(tally.reason for tally in intake.quarantined)]
     ]
-    accepted = sum(one.accepted for one in book.intakes)
+    accepted = sum(intake.accepted for intake in book.intakes)
     if accepted != len(book):
-        found.append(Finding("counts", f"{accepted:,} rows were accepted and {len(book):,} are in the book"))
-    return found
+        findings.append(
+            Finding("counts", f"{accepted:,} rows were accepted and {len(book):,} are in the book")
+        )
+    return findings
 
 
 def _provenance(frame: pl.DataFrame) -> list[Finding]:
@@ -196,10 +204,10 @@ def _provenance(frame: pl.DataFrame) -> list[Finding]:
     return [Finding("provenance", f"{rows:,} rows {what}") for rows, what in counted if rows]
 
 
-def _sizes(frame: pl.DataFrame) -> list[Finding]:
-    each = pl.col("usd_per_hour") / pl.col("accelerator_count")
+def _check_sizes(frame: pl.DataFrame) -> list[Finding]:
+    usd_each = pl.col("usd_per_hour") / pl.col("accelerator_count")
     low, high = USD_PER_ACCELERATOR_HOUR
-    odd = frame.filter(~(each.is_finite() & each.is_between(low, high)).fill_null(value=False))
+    odd = frame.filter(~(usd_each.is_finite() & usd_each.is_between(low, high)).fill_null(value=False))
     if odd.is_empty():
         return []
     row = odd.row(0, named=True)
@@ -227,20 +235,20 @@ def assert_conforms(make: Callable[[], Any]) -> None:
     Raises:
         AssertionError: the plug-in does not conform.
     """
-    found = check_provider(make)
-    if found:
-        raise AssertionError("\n".join(f"{one.rule}: {one.detail}" for one in found))
+    findings = check_provider(make)
+    if findings:
+        raise AssertionError("\n".join(f"{finding.rule}: {finding.detail}" for finding in findings))
 
 
-def _main(arguments: list[str]) -> int:
+def _run_main(arguments: list[str]) -> int:
     module, _, name = arguments[0].partition(":") if len(arguments) == 1 else ("", "", "")
     if not (module and name):
         sys.stderr.write("usage: python -m trainfare_providers.conformance package.module:Class\n")
         return 2
-    found = check_provider(getattr(importlib.import_module(module), name))
-    sys.stdout.write("".join(f"{one.rule}: {one.detail}\n" for one in found) or "conforms\n")
-    return 1 if found else 0
+    findings = check_provider(getattr(importlib.import_module(module), name))
+    sys.stdout.write("".join(f"{finding.rule}: {finding.detail}\n" for finding in findings) or "conforms\n")
+    return 1 if findings else 0
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:]))
+    sys.exit(_run_main(sys.argv[1:]))

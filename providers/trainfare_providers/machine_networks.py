@@ -11,7 +11,7 @@ __all__ = ["network_gbit_per_s"]
 
 
 @cache
-def _published() -> dict[tuple[str, str], float]:
+def _read_published_networks() -> dict[tuple[str, str], float]:
     return {
         (row["provider"], row["instance_type"]): float(row["network_gbit_per_s"])
         for row in csv.DictReader(data_text("networks.csv").splitlines())
@@ -26,4 +26,4 @@ def network_gbit_per_s(provider: str, instance_type: str) -> float | None:
     publish no other. Where some cards are for accelerators alone, only those count. SageMaker's ml.x is the
     EC2 machine x. None: not published, or sources disagree.
     """
-    return _published().get((provider, instance_type.removeprefix("ml.")))
+    return _read_published_networks().get((provider, instance_type.removeprefix("ml.")))

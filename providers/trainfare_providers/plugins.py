@@ -32,8 +32,8 @@ class ProviderEntry(Protocol):
 
 def provider_entries(entries: Iterable[ProviderEntry] | None = None) -> list[ProviderEntry]:
     """Return the plug-ins by name; None takes the installed ones."""
-    found = entry_points(group=PROVIDER_GROUP) if entries is None else entries
-    return sorted(found, key=lambda entry: entry.name)
+    points = entry_points(group=PROVIDER_GROUP) if entries is None else entries
+    return sorted(points, key=lambda entry: entry.name)
 
 
 def entries_with_prices(entries: Iterable[ProviderEntry] | None = None) -> list[ProviderEntry]:

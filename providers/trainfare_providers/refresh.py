@@ -178,24 +178,24 @@ def refresh(
         try:
             parts = source.fetch(http)
             progress("checking them")
-            rows, result = _checked(source.name, parts, last, cache, now)
+            rows, result = _check_fetched_rows(source.name, parts, last, cache, now)
         except PricesUnavailableError as error:
-            return _kept(RefreshResult(False, 0, None, problem=str(error)), last)
+            return _keep_last_prices(RefreshResult(False, 0, None, problem=str(error)), last)
         if not result.refreshed:
             # A source that was not asked because a key is missing says so in its notes; that is no failure.
             nothing = None if result.notes else f"{source.name}: no price list came"
-            return _kept(replace(result, problem=result.problem or nothing), last)
+            return _keep_last_prices(replace(result, problem=result.problem or nothing), last)
         progress("storing them")
         facts = BookFacts(
             fetched_at=now, tool_version=__version__, intakes=result.intakes, notes=result.notes
         )
         if not cache.write(source.name, rows, facts):
             problem = f"{source.name}: the new prices could not be written to {cache.folder}"
-            return _kept(replace(result, problem=problem), last)
+            return _keep_last_prices(replace(result, problem=problem), last)
         return result
 
 
-def _kept(result: RefreshResult, last: CachedBook | None) -> RefreshResult:
+def _keep_last_prices(result: RefreshResult, last: CachedBook | None) -> RefreshResult:
     """Return the outcome where the last good prices stay."""
     if last is None:
         return replace(result, refreshed=False, rows=0, fetched_at=None)
@@ -209,7 +209,7 @@ def _kept(result: RefreshResult, last: CachedBook | None) -> RefreshResult:
     )
 
 
-def _checked(
+def _check_fetched_rows(
     name: str, parts: tuple[FetchedRows, ...], last: CachedBook | None, cache: BookCache, now: datetime
 ) -> tuple[pl.DataFrame, RefreshResult]:
     """Return what to store, new rows and old ones where new ones are missing or may not replace them."""
@@ -225,9 +225,9 @@ def _checked(
     )
     _store_unconfirmed(cache, f"{name}{_UNCONFIRMED}", judged.unconfirmed, now)
     intakes = _with_parser_counts(name, judged.intakes, parts)
-    asked = read.select("provider", "service", *_PART).unique()
-    rows, result = _merged(judged.rows, asked, intakes, last, now)
-    notes = (*(note for one in parts for note in one.notes), *result.notes)
+    parts_read = read.select("provider", "service", *_PART).unique()
+    rows, result = _merge_services(judged.rows, parts_read, intakes, last, now)
+    notes = (*(note for part in parts for note in part.notes), *result.notes)
     return rows, replace(result, notes=tuple(dict.fromkeys(notes)))
 
 
@@ -240,9 +240,9 @@ def _store_unconfirmed(cache: BookCache, name: str, unconfirmed: pl.DataFrame, n
     cache.write(name, book.frame, BookFacts(fetched_at=now, intakes=book.intakes))
 
 
-def _merged(
+def _merge_services(
     new: pl.DataFrame,
-    asked: pl.DataFrame,
+    parts_read: pl.DataFrame,
     intakes: tuple[Intake, ...],
     last: CachedBook | None,
     now: datetime,
@@ -253,7 +253,9 @@ def _merged(
     A part (service, purchase option, region) that was not asked for this time keeps its old prices and their date.
     """
     old = new.head(0) if last is None else last.book.frame.select(new.columns)
-    before = {} if last is None else {(one.provider, one.service): one for one in last.facts.intakes}
+    before = (
+        {} if last is None else {(intake.provider, intake.service): intake for intake in last.facts.intakes}
+    )
     rows: list[pl.DataFrame] = []
     counts: list[Intake] = []
     problems: list[str] = []
@@ -263,7 +265,7 @@ def _merged(
         if not intake.rows_read:
             continue
         key = (intake.provider, intake.service)
-        fresh, stored, here = (_of_service(frame, *key) for frame in (new, old, asked))
+        fresh, stored, here = (_of_service(frame, *key) for frame in (new, old, parts_read))
         why = why_not_replaced(fresh, stored.join(here, on=_PART, how="semi"))
         if why is not None:
             problems.append(f"{'/'.join(key)}: {why}; the last good prices stay")
@@ -278,11 +280,11 @@ def _merged(
             notes.append(
                 f"{'/'.join(key)}: {left.height:,} prices were not asked for now and keep their date"
             )
-    read = {(one.provider, one.service) for one in intakes if one.rows_read}
-    for key, one in sorted(before.items()):
+    read = {(intake.provider, intake.service) for intake in intakes if intake.rows_read}
+    for key, intake in sorted(before.items()):
         if key not in read:
             rows.append(_of_service(old, *key))
-            counts.append(one)
+            counts.append(intake)
             notes.append(f"{'/'.join(key)}: was not asked for now and keeps its prices and their date")
     together = pl.concat(rows) if rows else new
     problem = "; ".join(problems) or None
@@ -314,9 +316,9 @@ def _with_parser_counts(
     name: str, intakes: tuple[Intake, ...], parts: tuple[FetchedRows, ...]
 ) -> tuple[Intake, ...]:
     """Add the parsers' own counts of filtered and quarantined rows to the counts of the checks."""
-    found = {(one.provider, one.service): one for one in intakes}
+    intakes_by_service = {(intake.provider, intake.service): intake for intake in intakes}
     for part in parts:
         key = (part.provider, part.service)
-        was = found.get(key, Intake(name, *key, 0, 0))
-        found[key] = was.add(part.filtered, part.quarantined)
-    return tuple(found[key] for key in sorted(found))
+        was = intakes_by_service.get(key, Intake(name, *key, 0, 0))
+        intakes_by_service[key] = was.add(part.filtered, part.quarantined)
+    return tuple(intakes_by_service[key] for key in sorted(intakes_by_service))

@@ -104,14 +104,14 @@ def judge(
     previous = accepted.head(0) if unconfirmed is None else unconfirmed.select(accepted.columns)
     judged = accepted.with_columns(pl.lit(None, dtype=pl.String).alias(_WHY))
     judged = _two_shapes(_wrong_count(_wrong_memory(judged)))
-    judged = _changed(judged, known, previous)
+    judged = _refuse_changed_prices(judged, known, previous)
     # These two compare rows with each other, so rows that are refused already are left out of them.
     judged = _more_for_less(_beside_on_demand(judged, known))
     judged = judged.sort(list(KEY_COLUMNS))
     refused = judged.filter(pl.col(_WHY).is_not_null())
     return Judged(
         judged.filter(pl.col(_WHY).is_null()).drop(_WHY),
-        _moved(intakes, refused),
+        _quarantine_rows(intakes, refused),
         refused.filter(pl.col(_WHY).is_in([JUMPED, RESHAPED])).drop(_WHY),
     )
 
@@ -148,8 +148,8 @@ def _mark(rows: pl.DataFrame, wrong: pl.Expr, why: str) -> pl.DataFrame:
 def _wrong_memory(rows: pl.DataFrame) -> pl.DataFrame:
     stated = pl.DataFrame(
         {
-            "accelerator": [one.name for one in accelerators()],
-            "_stated": [one.memory_bytes / 2**30 for one in accelerators()],
+            "accelerator": [accelerator.name for accelerator in accelerators()],
+            "_stated": [accelerator.memory_bytes / 2**30 for accelerator in accelerators()],
         }
     )
     off = (pl.col("accelerator_memory_gib") / pl.col("_stated") - 1).abs() > _MEMORY_TOLERANCE
@@ -173,7 +173,7 @@ def _two_shapes(rows: pl.DataFrame) -> pl.DataFrame:
     return _mark(marked, pl.col("_right").is_null(), TWO_SHAPES).drop("_right")
 
 
-def _changed(rows: pl.DataFrame, known: pl.DataFrame, previous: pl.DataFrame) -> pl.DataFrame:
+def _refuse_changed_prices(rows: pl.DataFrame, known: pl.DataFrame, previous: pl.DataFrame) -> pl.DataFrame:
     """Refuse a price too far from the last good one, unless the previous fetch confirms it."""
     shape = ["accelerator", "accelerator_count"]
     beside = rows
@@ -203,16 +203,16 @@ def _beside_on_demand(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
 
     Nobody sells a reservation or spot capacity above the on-demand price of the same machine.
     """
-    found: list[pl.DataFrame] = []
+    refused: list[pl.DataFrame] = []
     for frame in (rows.filter(pl.col(_WHY).is_null()), known):
         on_demand = frame.filter(pl.col("purchase_option") == "on_demand")
-        found.append(on_demand.group_by(_MACHINE).agg(pl.col("usd_per_hour").max().alias("_on_demand")))
-    ours, theirs = found
-    asked = pl.concat([ours, theirs.join(ours, on=list(_MACHINE), how="anti")])
+        refused.append(on_demand.group_by(_MACHINE).agg(pl.col("usd_per_hour").max().alias("_on_demand")))
+    ours, theirs = refused
+    compared = pl.concat([ours, theirs.join(ours, on=list(_MACHINE), how="anti")])
     above = pl.col("usd_per_hour") > pl.col("_on_demand") * (1 + _ROUNDING)
     below = pl.col("usd_per_hour") < pl.col("_on_demand") * _LEAST_COMMITTED
     committed = pl.col("purchase_option").str.contains("^(reserved|savings)_")
-    marked = rows.join(asked, on=list(_MACHINE), how="left")
+    marked = rows.join(compared, on=list(_MACHINE), how="left")
     marked = _mark(marked, (pl.col("purchase_option") == "spot") & above, ABOVE_ON_DEMAND)
     marked = _mark(marked, committed & above, COMMITTED_ABOVE)
     return _mark(marked, committed & below, COMMITTED_BELOW).drop("_on_demand")
@@ -225,11 +225,11 @@ def _more_for_less(rows: pl.DataFrame) -> pl.DataFrame:
     Spot is left out: its markets are independent. One of the two prices is wrong, and nothing says which, so both
     are refused.
     """
-    place = ["provider", "service", "region", "zone", "purchase_option", "accelerator"]
+    machine_columns = ["provider", "service", "region", "zone", "purchase_option", "accelerator"]
     size = ["accelerator_count", "vcpus", "memory_gib", "usd_per_hour"]
     firm = rows.filter(pl.col(_WHY).is_null() & (pl.col("purchase_option") != "spot"))
-    some = firm.select(*place, *size).unique()
-    pairs = some.join(some, on=place, how="inner", nulls_equal=True, suffix="_more")
+    some = firm.select(*machine_columns, *size).unique()
+    pairs = some.join(some, on=machine_columns, how="inner", nulls_equal=True, suffix="_more")
     host = pl.all_horizontal(
         (pl.col(f"{name}_more") >= pl.col(name)).fill_null(value=True) for name in ("vcpus", "memory_gib")
     )
@@ -238,14 +238,14 @@ def _more_for_less(rows: pl.DataFrame) -> pl.DataFrame:
         & (pl.col("usd_per_hour_more") < pl.col("usd_per_hour") * (1 - _ROUNDING))
         & host
     )
-    smaller = odd.select(*place, *size)
-    larger = odd.select(*place, *(pl.col(f"{name}_more").alias(name) for name in size))
+    smaller = odd.select(*machine_columns, *size)
+    larger = odd.select(*machine_columns, *(pl.col(f"{name}_more").alias(name) for name in size))
     both = pl.concat([smaller, larger]).unique().with_columns(pl.lit(value=True).alias("_odd"))
-    marked = rows.join(both, on=[*place, *size], how="left", nulls_equal=True)
+    marked = rows.join(both, on=[*machine_columns, *size], how="left", nulls_equal=True)
     return _mark(marked, pl.col("_odd"), MORE_FOR_LESS).drop("_odd")
 
 
-def _moved(intakes: Sequence[Intake], refused: pl.DataFrame) -> tuple[Intake, ...]:
+def _quarantine_rows(intakes: Sequence[Intake], refused: pl.DataFrame) -> tuple[Intake, ...]:
     """Return the counts with the refused rows as quarantined instead of accepted."""
     counts = counts_by_reason(refused, _WHY)
     return tuple(intake.drop((), counts.get((intake.provider, intake.service), ())) for intake in intakes)

@@ -23,7 +23,7 @@ from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
 from trainfare_core.prices.intake import check_columns
 from trainfare_providers.disk.cache import BookCache, BookFacts
 from trainfare_providers.disk.foreign_parquet import read_foreign_table
-from trainfare_providers.http.addresses import shown_url
+from trainfare_providers.http.addresses import redact_url
 from trainfare_providers.plugins import BOOK_VARIABLE
 
 __all__ = ["BOOK_VARIABLE", "SharedBook"]
@@ -75,24 +75,26 @@ class SharedBook:
             return PriceBook.empty()
         where, remote = _address(self._url)
         if not remote:
-            return _book(self._rows(where, None, shown=where))
+            return _book(self._read_rows(where, None, shown=where))
         cache = self._cache or BookCache()
-        shown = shown_url(self._url)
+        shown = redact_url(self._url)
         try:
-            book = _book(self._rows(where, self._limit_s, shown=shown))
+            book = _book(self._read_rows(where, self._limit_s, shown=shown))
         except PricesUnavailableError as error:
             copy = cache.read(_COPY)
             if copy is None or copy.facts.notes != (shown,):
                 raise
             _log.warning("%s; the copy of %s is used", error, copy.facts.fetched_at.date())
             return _book(copy.book.frame)
-        kept = PriceBook.from_rows(book.frame, origin=_COPY)
+        book_kept = PriceBook.from_rows(book.frame, origin=_COPY)
         cache.write(
-            _COPY, kept.frame, BookFacts(fetched_at=self._now(), intakes=kept.intakes, notes=(shown,))
+            _COPY,
+            book_kept.frame,
+            BookFacts(fetched_at=self._now(), intakes=book_kept.intakes, notes=(shown,)),
         )
         return book
 
-    def _rows(self, where: str, limit_s: float | None, *, shown: str) -> pl.DataFrame:
+    def _read_rows(self, where: str, limit_s: float | None, *, shown: str) -> pl.DataFrame:
         try:
             return self._read(where, limit_s)
         except PricesUnavailableError as error:

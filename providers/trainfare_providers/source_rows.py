@@ -85,7 +85,7 @@ class RowSink:
     def add(self, reads: Iterable[SourceRow | Refused]) -> None:
         """Keep the rows and count the refused entries."""
         for read in reads:
-            row = self.kept(read)
+            row = self.keep(read)
             if row is not None:
                 self.rows.append(row)
 
@@ -102,14 +102,14 @@ class RowSink:
         if refused.unknown_machine and len(self._unknown) < _MAX_REMEMBERED:
             self._unknown.add(refused.unknown_machine)
 
-    def kept(self, read: Kept | Refused) -> Kept | None:
+    def keep(self, read: Kept | Refused) -> Kept | None:
         """Return what was read, or count it and return None where it is refused."""
         if isinstance(read, Refused):
             self.refuse(read)
             return None
         return read
 
-    def fetched(self, notes: Sequence[str] = ()) -> FetchedRows:
+    def finish(self, notes: Sequence[str] = ()) -> FetchedRows:
         """Return the rows, the counts and the notes."""
         columns: dict[str, list[object]] = {
             field.name: [getattr(row.machine, field.name) for row in self.rows] for field in fields(Machine)

@@ -77,13 +77,13 @@ class PricesUpdate(Document):
 
 
 def live_sources(
-    wanted: Iterable[str] | None, entries: Iterable[ProviderEntry] | None = None
+    names_wanted: Iterable[str] | None, entries: Iterable[ProviderEntry] | None = None
 ) -> list[tuple[str, LiveSource | str]]:
     """
     Return the plug-ins whose prices can be fetched, by name; for one that cannot be loaded, a sentence that says why.
 
     Args:
-        wanted: names; None is all.
+        names_wanted: names; None is all.
         entries: the plug-ins; None takes the installed ones.
 
     Raises:
@@ -92,24 +92,24 @@ def live_sources(
     """
     from trainfare_providers.refresh import LiveSource
 
-    found: list[tuple[str, LiveSource | str]] = []
+    sources: list[tuple[str, LiveSource | str]] = []
     for entry in provider_entries(entries):
-        made = _made(entry)
-        if isinstance(made, str | LiveSource):
-            found.append((entry.name, made))
-    names = [name for name, _ in found]
-    chosen = None if wanted is None else [name.casefold() for name in wanted]
+        provider = _make_provider(entry)
+        if isinstance(provider, str | LiveSource):
+            sources.append((entry.name, provider))
+    names = [name for name, _ in sources]
+    chosen = None if names_wanted is None else [name.casefold() for name in names_wanted]
     for name in chosen or ():
         if name not in names:
             raise UnknownNameError(
                 f"--provider {name!r}: its prices cannot be fetched; those of {', '.join(names) or 'no plug-in'} can"
             )
-    if not found:
+    if not sources:
         raise InputError("no installed price source can be refreshed: install trainfare[aws,azure,gcp]")
-    return [(name, source) for name, source in found if chosen is None or name in chosen]
+    return [(name, source) for name, source in sources if chosen is None or name in chosen]
 
 
-def _made(entry: ProviderEntry) -> object:
+def _make_provider(entry: ProviderEntry) -> object:
     """Return the provider that a plug-in makes, or a sentence that says why there is none."""
     try:
         return entry.load()()
@@ -144,7 +144,7 @@ def update_clouds(
     """
     done: queue.Queue[tuple[int, CloudUpdate]] = queue.Queue()
     runs = [_Run(name, source, cache, monotonic(), sleep) for name, source in sources]
-    found: dict[int, CloudUpdate] = {}
+    updates: dict[int, CloudUpdate] = {}
 
     def work(index: int, run: _Run) -> None:
         outcome = run.outcome(clock(), lambda step: say(run.name, step))
@@ -161,14 +161,16 @@ def update_clouds(
     try:
         for thread in threads:
             thread.start()
-        while len(found) < len(runs):
+        while len(updates) < len(runs):
             with contextlib.suppress(queue.Empty):
                 index, outcome = done.get(timeout=_POLL_S)
-                found.setdefault(index, outcome)
+                updates.setdefault(index, outcome)
             for index, run in enumerate(runs):
-                if index not in found and run.is_silent(monotonic()):
+                if index not in updates and run.is_silent(monotonic()):
                     run.stop.set()
-                    found[index] = run.failed(f"nothing came within {FIRST_ANSWER_S:g} s; check the network")
+                    updates[index] = run.report_failure(
+                        f"nothing came within {FIRST_ANSWER_S:g} s; check the network"
+                    )
     except BaseException:
         for run in runs:
             run.stop.set()
@@ -176,7 +178,7 @@ def update_clouds(
         for thread in threads:
             thread.join(max(0.0, until_s - time.monotonic()))
         raise
-    return PricesUpdate(tool_version=__version__, clouds=tuple(found[index] for index in range(len(runs))))
+    return PricesUpdate(tool_version=__version__, clouds=tuple(updates[index] for index in range(len(runs))))
 
 
 @dataclass(slots=True)
@@ -206,15 +208,15 @@ class _Run:
     def outcome(self, now: datetime, tell: Callable[[Step], None]) -> CloudUpdate:
         """Refresh the cloud; whatever fails is in the outcome."""
         if isinstance(self.source, str):
-            return self.failed(self.source)
+            return self.report_failure(self.source)
         try:
-            return self._refreshed(self.source, now, tell)
+            return self._refresh(self.source, now, tell)
         except TrainfareError as error:
-            return self.failed(str(error))
+            return self.report_failure(str(error))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code; its message may hold a URL with a key
-            return self.failed(f"the plug-in is broken ({type(error).__name__}): update or remove it")
+            return self.report_failure(f"the plug-in is broken ({type(error).__name__}): update or remove it")
 
-    def failed(self, problem: str) -> CloudUpdate:
+    def report_failure(self, problem: str) -> CloudUpdate:
         """Return the outcome of a cloud that keeps what it has."""
         last = None
         with contextlib.suppress(
@@ -231,7 +233,7 @@ class _Run:
             snapshot_of=_snapshot_of(self.name),
         )
 
-    def _refreshed(self, source: LiveSource, now: datetime, tell: Callable[[Step], None]) -> CloudUpdate:
+    def _refresh(self, source: LiveSource, now: datetime, tell: Callable[[Step], None]) -> CloudUpdate:
         from trainfare_providers.disk.part_files import part_file
         from trainfare_providers.http.client import HttpClient
         from trainfare_providers.refresh import refresh

@@ -20,11 +20,11 @@ __all__ = [
     "error_summary",
     "evenly_held",
     "half_width",
-    "held_out_summary",
     "print_table",
     "reach",
     "score",
     "sigma_80",
+    "summarize_held_out",
     "summary",
 ]
 
@@ -120,7 +120,7 @@ def half_width(log_errors: Sequence[float] | Array, level: float) -> float:
     return float(np.quantile(np.abs(np.asarray(log_errors, dtype=np.float64)), level))
 
 
-def held_out_summary(log_errors: Sequence[float] | Array) -> dict[str, float]:
+def summarize_held_out(log_errors: Sequence[float] | Array) -> dict[str, float]:
     """Return what a fit records of its errors: `error_summary` and `sigma_80`."""
     return {**error_summary(log_errors), "sigma_80": sigma_80(log_errors)}
 
@@ -141,7 +141,7 @@ def summary(scored: list[Scored], skipped: Counter[str]) -> dict[str, Any]:
         "fitted_on": sorted({*calibration().fitted_on, *link_calibration().fitted_on}),
         "overall": score(scored),
         **_without_suspects(scored),
-        **{f"by_{name}": _grouped(scored, name) for name in ("device", "family", "source", "scope")},
+        **{f"by_{name}": _score_groups(scored, name) for name in ("device", "family", "source", "scope")},
     }
 
 
@@ -172,6 +172,6 @@ def print_table(document: dict[str, Any], groups: tuple[str, ...]) -> None:
     print(f"coverage {document['overall']['coverage']}")
 
 
-def _grouped(rows: list[Scored], name: str) -> dict[str, Any]:
+def _score_groups(rows: list[Scored], name: str) -> dict[str, Any]:
     values = sorted({getattr(row, name) for row in rows})
     return {value: score([row for row in rows if getattr(row, name) == value]) for value in values}

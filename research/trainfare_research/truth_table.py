@@ -26,9 +26,9 @@ __all__ = [
     "answers_together",
     "find_table",
     "has_table",
-    "held_out_errors",
     "memory_tables",
     "or_reason",
+    "read_held_out_errors",
     "read_rows",
     "truth_parser",
     "truths_of",
@@ -102,8 +102,8 @@ def truths_of(arguments: argparse.Namespace) -> list[Truth]:
         SystemExit: neither as many files as tables are given, nor none.
     """
     count = len(arguments.truth)
-    files = [found or [None] * count for found in (arguments.json, arguments.rows)]
-    if any(len(found) != count for found in files):
+    files = [file or [None] * count for file in (arguments.json, arguments.rows)]
+    if any(len(file) != count for file in files):
         msg = "give --json and --rows once for every --truth, or not at all"
         raise SystemExit(msg)
     return [Truth(*of_one) for of_one in zip(arguments.truth, *files, strict=True)]
@@ -136,14 +136,14 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     ) as stream:
         rows = csv.reader(stream)
         names = next(rows, [])
-        found: list[dict[str, str]] = []
+        rows_read: list[dict[str, str]] = []
         # Not by csv.DictReader, which takes twice as long over the 340,000 kernels.
         for row in filter(None, rows):
             if len(row) != len(names):
                 msg = f"{path}, line {rows.line_num}: {len(row)} cells, but {len(names)} in the header"
                 raise ValueError(msg)
-            found.append(dict(zip(names, row, strict=True)))
-        return found
+            rows_read.append(dict(zip(names, row, strict=True)))
+        return rows_read
 
 
 def or_reason(answer: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | str:
@@ -164,7 +164,9 @@ def answers_together(predicted: Callable[[list[R]], list[T | str]], rows: list[R
     if not isinstance(answers, str):
         return answers
     return (
-        [answers] if len(rows) == 1 else [one for row in rows for one in answers_together(predicted, [row])]
+        [answers]
+        if len(rows) == 1
+        else [answer for row in rows for answer in answers_together(predicted, [row])]
     )
 
 
@@ -196,10 +198,10 @@ def write_rows(path: Path | None, rows: Sequence[dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
-def held_out_errors(residuals: Sequence[dict[str, str]], column: str) -> dict[tuple[str, ...], float]:
+def read_held_out_errors(residuals: Sequence[dict[str, str]], column: str) -> dict[tuple[str, ...], float]:
     """Return the ln(predicted / measured) in a column of residuals that have one, by `ROW_OF_RESIDUAL`."""
-    found = {tuple(line[name] for name in ROW_OF_RESIDUAL): float(line[column]) for line in residuals}
-    return {row: error for row, error in found.items() if math.isfinite(error)}
+    errors = {tuple(line[name] for name in ROW_OF_RESIDUAL): float(line[column]) for line in residuals}
+    return {row: error for row, error in errors.items() if math.isfinite(error)}
 
 
 def write_json(path: Path | None, document: dict[str, Any], *, sort_keys: bool = False) -> None:

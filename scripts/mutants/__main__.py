@@ -24,7 +24,7 @@ from typing import Final
 
 from scripts.mutants.caught import STOPPED, Caught
 from scripts.mutants.generate import sample
-from scripts.mutants.mutant import PACKAGES, TOP, Mutant, files_of, written_mutants
+from scripts.mutants.mutant import PACKAGES, TOP, Mutant, files_of, read_written_mutants
 from scripts.mutants.reach import Reach, reach_of, tests_of_module
 from scripts.mutants.results import (
     Result,
@@ -62,48 +62,48 @@ def main() -> None:
     parser.add_argument(
         "--again", action="store_true", help="also those that were caught before the last change"
     )
-    asked = parser.parse_args()
-    wanted = [
+    options = parser.parse_args()
+    mutants = [
         mutant
-        for mutant in _mutants(asked.only, asked.seed)
-        if asked.package in (None, mutant.package)
-        if not asked.words or any(word in mutant.name for word in asked.words)
+        for mutant in _mutants(options.only, options.seed)
+        if options.package in (None, mutant.package)
+        if not options.words or any(word in mutant.name for word in options.words)
     ]
-    if not wanted:
+    if not mutants:
         parser.error("no mutant is named so")
     sys.stderr.write(
-        f"{len(wanted)} mutants: 2 s of one processor each, and up to 10 minutes to learn what the tests reach\n"
+        f"{len(mutants)} mutants: 2 s of one processor each, and up to 10 minutes to learn what the tests reach\n"
     )
     began = time.monotonic()
     reasons, names = equivalents(), [mutant.name for mutant in _mutants(None, 0)]
-    found: dict[str, Result] = {}
-    kept = Caught(_CACHE / "caught.json", use=not asked.again)
+    results_by_name: dict[str, Result] = {}
+    caught = Caught(_CACHE / "caught.json", use=not options.again)
     load_libraries()
     with sources_copied() as copy:
-        for tries, (mutant, source, by, final) in enumerate(_tried(copy, wanted, kept), 1):
+        for tries, (mutant, source, by, final) in enumerate(_try_mutants(copy, mutants, caught), 1):
             result = result_of(
                 mutant, source, caught=bool(by), by=by, reasons=reasons, nearest_only=not final
             )
-            found[mutant.name] = result
-            sys.stdout.write(_line(result) if final else f"later   {result.name}\n")
+            results_by_name[mutant.name] = result
+            sys.stdout.write(_format_line(result) if final else f"later   {result.name}\n")
             sys.stdout.flush()
-            if asked.seed == 0 and tries % _WRITTEN_EVERY == 0:
-                write_results(list(found.values()), names)
-    results = list(found.values())
-    if asked.seed == 0:
+            if options.seed == 0 and tries % _WRITTEN_EVERY == 0:
+                write_results(list(results_by_name.values()), names)
+    results = list(results_by_name.values())
+    if options.seed == 0:
         write_results(results, names)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    cpu_s = sum(one.ru_utime + one.ru_stime for one in used)
+    cpu_s = sum(usage.ru_utime + usage.ru_stime for usage in used)
     sys.stdout.write(scores_table(results))
     sys.stdout.write(
         f"{cpu_s / 60:.0f} minutes of processor, {(time.monotonic() - began) / 60:.0f} on the clock\n"
     )
-    survived = any(one.written and not one.caught for one in results)
-    sys.exit(survived or any(one.share < PASS_SCORE for one in scores(results)))
+    survived = any(result.written and not result.caught for result in results)
+    sys.exit(survived or any(score.share < PASS_SCORE for score in scores(results)))
 
 
 def _mutants(only: str | None, seed: int) -> list[Mutant]:
-    written = [] if only == "generated" else written_mutants()
+    written = [] if only == "generated" else read_written_mutants()
     generated = (
         []
         if only == "written"
@@ -112,7 +112,9 @@ def _mutants(only: str | None, seed: int) -> list[Mutant]:
     return written + generated
 
 
-def _tried(copy: Copy, mutants: list[Mutant], kept: Caught) -> Iterator[tuple[Mutant, str, str, bool]]:
+def _try_mutants(
+    copy: Copy, mutants: list[Mutant], caught: Caught
+) -> Iterator[tuple[Mutant, str, str, bool]]:
     """
     Yield each mutant with the source of its file, the test that caught it or "", and whether that is final.
 
@@ -123,8 +125,8 @@ def _tried(copy: Copy, mutants: list[Mutant], kept: Caught) -> Iterator[tuple[Mu
     left: list[Mutant] = []
     for mutant in mutants:
         source = copy.source(mutant.file)
-        by = kept.by(mutant, source) or try_mutant(copy, mutant, [nearest_tests(mutant)])
-        kept.add(mutant, source, by)
+        by = caught.by(mutant, source) or try_mutant(copy, mutant, [nearest_tests(mutant)])
+        caught.add(mutant, source, by)
         final = bool(by or mutant.tests)
         yield mutant, source, by, final
         if not final:
@@ -132,7 +134,7 @@ def _tried(copy: Copy, mutants: list[Mutant], kept: Caught) -> Iterator[tuple[Mu
     for mutant in left:
         source = copy.source(mutant.file)
         by = try_mutant(copy, mutant, reaching_tests(copy, mutant, reaches))
-        kept.add(mutant, source, by)
+        caught.add(mutant, source, by)
         yield mutant, source, by, True
 
 
@@ -194,7 +196,7 @@ def reaching_tests(copy: Copy, mutant: Mutant, reaches: dict[str, Reach]) -> Ite
     yield from (tests for tests in (of_lines, of_file) if tests)
 
 
-def _line(result: Result) -> str:
+def _format_line(result: Result) -> str:
     if result.caught:
         return f"caught  {result.name}\n"
     if result.equivalent:

@@ -30,30 +30,30 @@ class Caught:
 
     def by(self, mutant: Mutant, source: str) -> str:
         """Return the test that caught a mutant, "" where none has or its file or the test's file is another now."""
-        test = self._tests.get(_key(mutant, source), "") if self._use else ""
+        test = self._tests.get(_make_key(mutant, source), "") if self._use else ""
         digest, _, name = test.partition(" ")
         return name if digest == _digest_of_test(name) else ""
 
     def add(self, mutant: Mutant, source: str, test: str) -> None:
         """Keep what a run has found; "" that no test caught the mutant."""
         self._tests = self._read()  # another run may have added to it
-        self._tests.pop(_key(mutant, source), None)
+        self._tests.pop(_make_key(mutant, source), None)
         if test:
-            self._tests[_key(mutant, source)] = f"{_digest_of_test(test)} {test}"
+            self._tests[_make_key(mutant, source)] = f"{_digest_of_test(test)} {test}"
         self._file.parent.mkdir(parents=True, exist_ok=True)
         whole = self._file.with_suffix(".new")
         whole.write_text(json.dumps(self._tests, indent=0), encoding="utf-8")
         whole.replace(self._file)
 
     def _read(self) -> dict[str, str]:
-        found: dict[str, str] = (
+        caught: dict[str, str] = (
             json.loads(self._file.read_text(encoding="utf-8")) if self._file.is_file() else {}
         )
-        return found
+        return caught
 
 
-def _key(mutant: Mutant, source: str) -> str:
-    text = f"{mutant.name}\0{mutant.tests}\0{mutant.applied(source)}"
+def _make_key(mutant: Mutant, source: str) -> str:
+    text = f"{mutant.name}\0{mutant.tests}\0{mutant.apply(source)}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -52,17 +52,17 @@ def sample(file: str, seed: int) -> list[Mutant]:
         seed: another one gives others.
     """
     source = (TOP / file).read_text(encoding="utf-8")
-    wanted = min(_MOST, max(_FEWEST, round(source.count("\n") / _LINES_A_MUTANT)))
+    count = min(_MOST, max(_FEWEST, round(source.count("\n") / _LINES_A_MUTANT)))
     taken: set[int] = set()
     chosen: list[Mutant] = []
     for mutant in sorted(
-        all_mutants(file, source), key=lambda one: (one.operator in _EASY, _draw(one, seed))
+        all_mutants(file, source), key=lambda mutant: (mutant.operator in _EASY, _draw(mutant, seed))
     ):
         lines = set(mutant.lines(source))
         if not lines & taken:
             taken |= lines
             chosen.append(mutant)
-        if len(chosen) == wanted:
+        if len(chosen) == count:
             break
     return chosen
 
@@ -76,19 +76,21 @@ def all_mutants(file: str, source: str) -> list[Mutant]:
     starts = [0]
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
-    found: list[Mutant] = []
+    mutants: list[Mutant] = []
     counts: dict[str, int] = {}
-    for node, place in _nodes(ast.parse(source), _Place(in_function=False, names="")):
-        for operator, new in _changes(node, place):
+    for node, position in _nodes(ast.parse(source), _Place(in_function=False, names="")):
+        for operator, new in _changes(node, position):
             start = _offset(source, starts, node.lineno, node.col_offset)
             end = _offset(source, starts, node.end_lineno or 0, node.end_col_offset or 0)
             old = source[start:end]
-            name = f"{file}: {place.names or 'module'}: {operator}: `{_short(old)}` becomes `{_short(new)}`"
+            name = (
+                f"{file}: {position.names or 'module'}: {operator}: `{_short(old)}` becomes `{_short(new)}`"
+            )
             counts[name] = counts.get(name, 0) + 1
             if counts[name] > 1:
                 name += f" ({counts[name]})"
-            found.append(Mutant(name, file, start, old, new, operator=operator))
-    return found
+            mutants.append(Mutant(name, file, start, old, new, operator=operator))
+    return mutants
 
 
 def _short(code: str) -> str:
@@ -103,7 +105,7 @@ def _offset(source: str, starts: list[int], line: int, column_bytes: int) -> int
     return begin + len(text.decode())
 
 
-def _nodes(node: ast.AST, place: _Place) -> Iterator[tuple[ast.expr | ast.stmt, _Place]]:
+def _nodes(node: ast.AST, position: _Place) -> Iterator[tuple[ast.expr | ast.stmt, _Place]]:
     """Yield what may be changed, and where it stands: no types, decorators, texts or documentation."""
     for field, value in ast.iter_fields(node):
         if field in {"annotation", "returns", "decorator_list", "bases", "type_params"}:
@@ -111,12 +113,12 @@ def _nodes(node: ast.AST, place: _Place) -> Iterator[tuple[ast.expr | ast.stmt, 
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or isinstance(child, ast.JoinedStr) or _is_for_types(child):
                 continue
-            below = place
+            below = position
             if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
-                inside = place.in_function or isinstance(child, ast.FunctionDef)
-                below = _Place(inside, f"{place.names}.{child.name}" if place.names else child.name)
+                inside = position.in_function or isinstance(child, ast.FunctionDef)
+                below = _Place(inside, f"{position.names}.{child.name}" if position.names else child.name)
             if isinstance(child, (ast.expr, ast.stmt)):
-                yield child, replace(place, is_test=field == "test" and isinstance(node, ast.If))
+                yield child, replace(position, is_test=field == "test" and isinstance(node, ast.If))
             yield from _nodes(child, below)
 
 
@@ -127,10 +129,10 @@ def _is_for_types(node: ast.AST) -> bool:
     return isinstance(target, ast.Name) and target.id in {"__all__", "__slots__"}
 
 
-def _changes(node: ast.expr | ast.stmt, place: _Place) -> Iterator[tuple[str, str]]:
+def _changes(node: ast.expr | ast.stmt, position: _Place) -> Iterator[tuple[str, str]]:
     """Yield the kinds of change of a node and what it becomes."""
     if isinstance(node, ast.stmt):
-        yield from _statement(node, place)
+        yield from _statement(node, position)
     elif isinstance(node, ast.Compare):
         operators: list[ast.cmpop] = list(node.ops)
         swapped = _COMPARED[type(operators[0])]
@@ -141,11 +143,11 @@ def _changes(node: ast.expr | ast.stmt, place: _Place) -> Iterator[tuple[str, st
         )
         yield (
             "comparison",
-            f"({_nested(node.left, left)} {swapped} {_nested(node.comparators[0], right)}{rest})",
+            f"({_parenthesize(node.left, left)} {swapped} {_parenthesize(node.comparators[0], right)}{rest})",
         )
     elif isinstance(node, ast.BinOp):
         mark = _COUNTED.get(type(node.op))
-        if mark and place.in_function and not _has_text(node):
+        if mark and position.in_function and not _has_text(node):
             yield "arithmetic", f"(({ast.unparse(node.left)}) {mark} ({ast.unparse(node.right)}))"
     elif isinstance(node, ast.BoolOp):
         mark = "or" if isinstance(node.op, ast.And) else "and"
@@ -157,17 +159,17 @@ def _changes(node: ast.expr | ast.stmt, place: _Place) -> Iterator[tuple[str, st
         yield "branch", f"({ast.unparse(node.orelse)})"
     elif isinstance(node, (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)):
         if any(part.ifs for part in node.generators):
-            kept = ast.parse(ast.unparse(node), mode="eval").body
-            for part in getattr(kept, "generators", ()):
+            expression = ast.parse(ast.unparse(node), mode="eval").body
+            for part in getattr(expression, "generators", ()):
                 part.ifs = []
-            yield "filter", ast.unparse(kept)
+            yield "filter", ast.unparse(expression)
     elif isinstance(node, ast.Constant):
         yield from _constant(node.value)
-    if place.is_test and isinstance(node, (ast.Name, ast.Attribute, ast.Call, ast.Subscript)):
+    if position.is_test and isinstance(node, (ast.Name, ast.Attribute, ast.Call, ast.Subscript)):
         yield "negation", f"(not {ast.unparse(node)})"
 
 
-def _nested(node: ast.expr, text: str) -> str:
+def _parenthesize(node: ast.expr, text: str) -> str:
     return (
         f"({text})"
         if isinstance(node, (ast.Compare, ast.BoolOp, ast.Lambda, ast.IfExp, ast.UnaryOp))
@@ -184,8 +186,8 @@ def _constant(value: object) -> Iterator[tuple[str, str]]:
         yield "number", repr(value * 2 if value else 1.0)
 
 
-def _statement(node: ast.stmt, place: _Place) -> Iterator[tuple[str, str]]:
-    if not place.in_function:
+def _statement(node: ast.stmt, position: _Place) -> Iterator[tuple[str, str]]:
+    if not position.in_function:
         return
     if isinstance(node, ast.Expr) and isinstance(node.value, (ast.Call, ast.Yield, ast.YieldFrom)):
         yield "dropped call", "pass"

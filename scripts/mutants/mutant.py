@@ -12,7 +12,16 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["LIBRARIES", "PACKAGES", "TOP", "Mutant", "Package", "files_of", "package_of", "written_mutants"]
+__all__ = [
+    "LIBRARIES",
+    "PACKAGES",
+    "TOP",
+    "Mutant",
+    "Package",
+    "files_of",
+    "package_of",
+    "read_written_mutants",
+]
 
 TOP: Final = Path(__file__).resolve().parents[2]
 WRITTEN: Final = Path(__file__).with_name("written")
@@ -74,7 +83,7 @@ class Mutant:
         """The package of `PACKAGES` that holds the file, or its folder."""
         return package_of(self.file)
 
-    def applied(self, source: str) -> str:
+    def apply(self, source: str) -> str:
         """
         Return the changed text of the file.
 
@@ -95,7 +104,7 @@ class Mutant:
         """The lines that the change touches, before and after it, without indentation."""
         begin = source.rfind("\n", 0, self.start) + 1
         end = source.find("\n", self.start + len(self.old))
-        after = self.applied(source)
+        after = self.apply(source)
         tail = len(source) - (end if end >= 0 else len(source))
         return source[begin : len(source) - tail].strip(), after[begin : len(after) - tail].strip()
 
@@ -103,7 +112,7 @@ class Mutant:
 def package_of(file: str) -> str:
     """Return the package of `PACKAGES` that holds a file, or else its folder."""
     for package, parts in PACKAGES.items():
-        if any(file == place or file.startswith(f"{place}/") for place in parts.files):
+        if any(file == path or file.startswith(f"{path}/") for path in parts.files):
             return package
     return Path(file).parent.name
 
@@ -112,12 +121,12 @@ def files_of(package: str) -> list[str]:
     """Return every source file of a package."""
     return sorted(
         file.relative_to(TOP).as_posix()
-        for place in PACKAGES[package].files
-        for file in ([TOP / place] if place.endswith(".py") else (TOP / place).rglob("*.py"))
+        for path in PACKAGES[package].files
+        for file in ([TOP / path] if path.endswith(".py") else (TOP / path).rglob("*.py"))
     )
 
 
-def written_mutants() -> list[Mutant]:
+def read_written_mutants() -> list[Mutant]:
     """
     Return the mutants that people wrote.
 

@@ -48,10 +48,10 @@ class Reach:
             most_s: tests are added while they take less together; always at least one.
         """
         of_file = self.tests_of_line.get(file, {})
-        found = {test for line in (of_file if lines is None else lines) for test in of_file.get(line, ())}
+        tests = {test for line in (of_file if lines is None else lines) for test in of_file.get(line, ())}
         chosen: list[str] = []
         total_s = 0.0
-        for test in sorted(found, key=lambda one: (self.seconds.get(one, 0.0), one)):
+        for test in sorted(tests, key=lambda test: (self.seconds.get(test, 0.0), test)):
             total_s += self.seconds.get(test, 0.0)
             if chosen and total_s > most_s:
                 break
@@ -70,14 +70,14 @@ def tests_of_module(file: str, tests: Iterable[str]) -> list[str]:
     parts = Path(file).with_suffix("").parts[1:]
     module = ".".join(part for part in parts if part != "__init__")
     imports = re.compile(rf"(?:from|import) {re.escape(module)}\b(?!\.)")
-    named = f"test_{parts[-1]}.py"
-    found = [
-        (test.name != named, len(text), test.relative_to(TOP).as_posix())
+    file_name = f"test_{parts[-1]}.py"
+    candidates = [
+        (test.name != file_name, len(text), test.relative_to(TOP).as_posix())
         for test in _test_files(tests)
         for text in [test.read_text(encoding="utf-8")]
-        if test.name == named or imports.search(text)
+        if test.name == file_name or imports.search(text)
     ]
-    return [name for *_, name in sorted(found)[:_NEAREST]]
+    return [name for *_, name in sorted(candidates)[:_NEAREST]]
 
 
 def _test_files(tests: Iterable[str]) -> list[Path]:
@@ -103,21 +103,27 @@ def reach_of(copy: Copy, cache: Path, tests: Iterable[str]) -> Reach:
     reach = Reach()
     for file in _test_files(tests):
         ours = shared + _digest([file])
-        kept = cache / f"{hashlib.sha256(file.relative_to(TOP).as_posix().encode()).hexdigest()[:16]}.json"
-        found = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-        if not found or found["tests_are"] != ours or found["sources_are"] != _digests(found["lines"]):
-            found = _measured(copy, file)
-            found |= {"tests_are": ours, "sources_are": _digests(found["lines"])}
-            kept.write_text(json.dumps(found), encoding="utf-8")
-        reach.seconds.update(found["seconds"])
-        for source, lines in found["lines"].items():
+        cached_file = (
+            cache / f"{hashlib.sha256(file.relative_to(TOP).as_posix().encode()).hexdigest()[:16]}.json"
+        )
+        reach_facts = json.loads(cached_file.read_text(encoding="utf-8")) if cached_file.is_file() else {}
+        if (
+            not reach_facts
+            or reach_facts["tests_are"] != ours
+            or reach_facts["sources_are"] != _digests(reach_facts["lines"])
+        ):
+            reach_facts = _measure_tests(copy, file)
+            reach_facts |= {"tests_are": ours, "sources_are": _digests(reach_facts["lines"])}
+            cached_file.write_text(json.dumps(reach_facts), encoding="utf-8")
+        reach.seconds.update(reach_facts["seconds"])
+        for source, lines in reach_facts["lines"].items():
             of_file = reach.tests_of_line.setdefault(source, {})
             for line, tests in lines.items():
                 of_file.setdefault(int(line), set()).update(tests)
     return reach
 
 
-def _measured(copy: Copy, file: Path) -> dict[str, Any]:
+def _measure_tests(copy: Copy, file: Path) -> dict[str, Any]:
     """Return the seconds of the tests of a file that pass, and what they reach."""
     name = file.relative_to(TOP).as_posix()
     sys.stderr.write(f"what {name} reaches: ")
@@ -128,7 +134,7 @@ def _measured(copy: Copy, file: Path) -> dict[str, Any]:
             copy,
             [name, "-m", "not sources"],
             cpu_limit_s=_CPU_LIMIT_S,
-            around=lambda: _covered(copy, answer),
+            around=lambda: _record_coverage(copy, answer),
         )
         lines = json.loads(answer.read_text(encoding="utf-8")) if answer.is_file() else {}
     failed = {without_parameters(test) for test in outcome.failed}
@@ -150,7 +156,7 @@ def _measured(copy: Copy, file: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _covered(copy: Copy, answer: Path) -> Generator[Callable[[str], None]]:
+def _record_coverage(copy: Copy, answer: Path) -> Generator[Callable[[str], None]]:
     """Write which tests reach which lines; in the child that runs the tests."""
     import coverage
 
@@ -183,8 +189,8 @@ def _digests(files: Iterable[str]) -> dict[str, str]:
 def _digest(places: Iterable[Path]) -> str:
     """Return the SHA-256 of files and of all files in folders."""
     total = hashlib.sha256()
-    for place in places:
-        for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
+    for path in places:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file() and "__pycache__" not in file.parts:
                 total.update(file.relative_to(TOP).as_posix().encode() + b"\0" + file.read_bytes())
     return total.hexdigest()

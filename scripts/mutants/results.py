@@ -16,7 +16,7 @@ else:
     import tomli as tomllib
 
 __all__ = [
-    *("RESULTS", "Result", "Score", "equivalents", "merged", "recorded", "result_of"),
+    *("RESULTS", "Result", "Score", "equivalents", "merge_tables", "read_results", "result_of"),
     *("results_text", "scores", "scores_table", "write_results"),
 ]
 
@@ -104,19 +104,19 @@ def result_of(
 
 def scores(results: list[Result]) -> list[Score]:
     """Return the score of each package, then of all."""
-    names = sorted({one.package for one in results}, key=lambda name: (name not in PACKAGES, name))
-    return [_score(name, [one for one in results if one.package == name]) for name in names] + [
+    names = sorted({result.package for result in results}, key=lambda name: (name not in PACKAGES, name))
+    return [_score(name, [result for result in results if result.package == name]) for name in names] + [
         _score("all", results)
     ]
 
 
 def _score(package: str, results: list[Result]) -> Score:
-    counted = [one for one in results if one.equivalent is None]
+    counted = [result for result in results if result.equivalent is None]
     return Score(
         package,
-        len({one.file for one in results}),
+        len({result.file for result in results}),
         len(counted),
-        sum(one.caught for one in counted),
+        sum(result.caught for result in counted),
         len(results) - len(counted),
     )
 
@@ -125,23 +125,23 @@ def scores_table(results: list[Result]) -> str:
     """Return the scores as a table of 80 columns."""
     lines = [f"{'package':20} {'files':>6} {'mutants':>8} {'caught':>7} {'score':>7} {'equivalent':>11}"]
     lines += [
-        f"{one.package:20} {one.files:6} {one.made:8} {one.caught:7} {one.share:7.1%} {one.equivalent:11}"
-        for one in scores(results)
+        f"{score.package:20} {score.files:6} {score.made:8} {score.caught:7} {score.share:7.1%} {score.equivalent:11}"
+        for score in scores(results)
     ]
     return "\n".join(lines) + "\n"
 
 
-def recorded(file: Path = RESULTS) -> list[Result]:
+def read_results(file: Path = RESULTS) -> list[Result]:
     """Return the results of earlier runs that a file holds."""
     if not file.is_file():
         return []
     return [Result(**row) for row in json.loads(file.read_text(encoding="utf-8"))["mutants"]]
 
 
-def merged(now: list[Result], before: list[Result], names: list[str]) -> list[Result]:
+def merge_tables(now: list[Result], before: list[Result], names: list[str]) -> list[Result]:
     """Return the results of a run, and of earlier ones those of other mutants in `names`, in the order of `names`."""
-    found = {one.name: one for one in (*before, *now)}
-    return [found[name] for name in names if name in found]
+    results_by_name = {result.name: result for result in (*before, *now)}
+    return [results_by_name[name] for name in names if name in results_by_name]
 
 
 def results_text(results: list[Result], *, command: str, not_run: int) -> str:
@@ -174,7 +174,7 @@ def write_results(now: list[Result], names: list[str], file: Path = RESULTS) -> 
         names: of all mutants, in their order.
         file: is replaced whole, so that a run that is stopped leaves a document.
     """
-    whole = merged(now, recorded(file), names)
+    whole = merge_tables(now, read_results(file), names)
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_suffix(".new")
     text = results_text(whole, command="make mutants", not_run=len(names) - len(whole))

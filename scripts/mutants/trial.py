@@ -122,7 +122,7 @@ class Copy:
         for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*.pyc"):
             compiled.unlink()
         try:
-            file.write_text(mutant.applied(source), encoding="utf-8")
+            file.write_text(mutant.apply(source), encoding="utf-8")
             yield
         finally:
             file.write_text(source, encoding="utf-8")
@@ -204,9 +204,11 @@ def fork_pytest(
             os.killpg(child, signal.SIGKILL)  # what its tests left behind
         end_processes_in(folder)
         output = (folder / "output").read_text(encoding="utf-8", errors="replace")[-3000:]
-        found = folder / "outcome.json"
+        outcome_file = folder / "outcome.json"
         outcome = (
-            Outcome(**json.loads(found.read_text(encoding="utf-8"))) if found.is_file() else Outcome(None)
+            Outcome(**json.loads(outcome_file.read_text(encoding="utf-8")))
+            if outcome_file.is_file()
+            else Outcome(None)
         )
     if not os.WIFEXITED(status):
         outcome.code = None
@@ -243,10 +245,10 @@ def wait_for(child: int, until: float, *, stall_s: float = _STALL_S) -> int:
 def end_processes_in(folder: Path) -> None:
     """Kill the processes with this folder in an argument or a variable, which killing the process group can miss."""
     name = os.fsencode(folder)
-    for place in Path("/proc").glob("[0-9]*"):
+    for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended since, or is another user's
-            if any(name in (place / file).read_bytes() for file in ("environ", "cmdline")):
-                os.kill(int(place.name), signal.SIGKILL)
+            if any(name in (entry / file).read_bytes() for file in ("environ", "cmdline")):
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 def cpu_s_of(process: int) -> float | None:

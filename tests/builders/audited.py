@@ -46,11 +46,11 @@ class AuditLog:
         # Python raises no audit event for a new thread before 3.13.
         start = threading.Thread.start
 
-        def started(thread: threading.Thread) -> None:
+        def start_arm(thread: threading.Thread) -> None:
             self.count("_thread.start", (type(thread).__name__,))
             start(thread)
 
-        threading.Thread.start = started  # type: ignore[method-assign]
+        threading.Thread.start = start_arm  # type: ignore[method-assign]
 
     def count(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self.listening and event.startswith(WATCHED):

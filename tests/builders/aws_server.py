@@ -98,7 +98,7 @@ class AwsServer:
         if fault is not None:
             return fault
         if action in self.denied:
-            return self._denied(service, action)
+            return self._deny(service, action)
         if service == "ec2":
             return self._ec2(operation, query, region)
         return self._json(operation, json.loads(body or "{}"), region)
@@ -107,7 +107,7 @@ class AwsServer:
         queue = self.faults.get(name, [])
         return (queue.pop(0) if len(queue) > 1 else queue[0]) if queue else None
 
-    def _denied(self, service: str, action: str) -> Answer:
+    def _deny(self, service: str, action: str) -> Answer:
         if service == "ec2":
             return ec2_error("UnauthorizedOperation", 403)
         kind = (("x-amzn-errortype", "AccessDeniedException"),)
@@ -120,20 +120,24 @@ class AwsServer:
         here = region == "us-east-1"
         wanted = [values[0] for name, values in query.items() if name.startswith("Filter.1.Value.")]
         if operation == "DescribeInstanceTypes":
-            names = [str(one["InstanceType"]) for one in self.instance_types]
+            names = [str(fields["InstanceType"]) for fields in self.instance_types]
             entries = [
-                one
-                for name, one in zip(names, self.instance_types, strict=True)
+                fields
+                for name, fields in zip(names, self.instance_types, strict=True)
                 if any(fnmatch(name, pattern) for pattern in wanted)
             ]
             result = "InstanceTypes"
         elif operation == "DescribeSpotPriceHistory":
             entries = [
-                one for one in self.spot if here and (one["InstanceType"] in wanted or not self.filtering)
+                fields
+                for fields in self.spot
+                if here and (fields["InstanceType"] in wanted or not self.filtering)
             ]
             if self.filtering:
                 entries = [
-                    one for one in entries if one["ProductDescription"] == query["ProductDescription.1"][0]
+                    entry
+                    for entry in entries
+                    if entry["ProductDescription"] == query["ProductDescription.1"][0]
                 ]
             result = "SpotPriceHistory"
         elif operation == "DescribeAvailabilityZones":
@@ -141,7 +145,7 @@ class AwsServer:
         else:
             if not here:
                 return ec2_error("InvalidParameterValue", 400)
-            entries = [one for one in self.blocks if one["InstanceType"] == query["InstanceType"][0]]
+            entries = [block for block in self.blocks if block["InstanceType"] == query["InstanceType"][0]]
             result = "CapacityBlockOfferings"
         start = int(query.get("NextToken", ["0"])[0])
         page, more = entries[start : start + self.page_size], len(entries) > start + self.page_size
@@ -172,10 +176,12 @@ class AwsServer:
             return [{"Value": name} for name in self.regions], "AttributeValues"
         if operation == "GetProducts":
             return [
-                wire.product_json(one) for one in self.products[offer] if self._matches(one, asked)
+                wire.product_json(product)
+                for product in self.products[offer]
+                if self._matches(product, asked)
             ], "PriceList"
         if operation == "SearchTrainingPlanOfferings":
-            kept = [one for one in wire.TRAINING_PLANS if str(asked["InstanceType"]) in json.dumps(one)]
+            kept = [plan for plan in wire.TRAINING_PLANS if str(asked["InstanceType"]) in json.dumps(plan)]
             return list(kept), "TrainingPlanOfferings"
         if operation == "DescribeSavingsPlansOfferingRates":
             return [
@@ -187,7 +193,7 @@ class AwsServer:
         known = {**product.attributes, "productFamily": product.family}
         filters = asked["Filters"]
         assert isinstance(filters, list)
-        return not self.filtering or all(known.get(one["Field"]) == one["Value"] for one in filters)
+        return not self.filtering or all(known.get(item["Field"]) == item["Value"] for item in filters)
 
     def _rate_matches(self, rate: wire.PlanRate, asked: dict[str, object]) -> bool:
         if not self.filtering:
@@ -222,20 +228,24 @@ class AwsServer:
         region = path.split("/")[-2]
         if path.startswith("/offers/"):
             here = tuple(
-                one
-                for one in self.products[offer]
-                if region in ("us-east-1", one.attributes.get("regionCode"))
+                product
+                for product in self.products[offer]
+                if region in ("us-east-1", product.attributes.get("regionCode"))
             )
             return Answer(
-                200, wire.offer_csv(here if region == "us-east-1" else moved(here, region), offer), "text/csv"
+                200,
+                wire.offer_csv(here if region == "us-east-1" else move_products(here, region), offer),
+                "text/csv",
             )
         code = {"AWSComputeSavingsPlan": "AmazonComputeSavingsPlan"}.get(offer, offer)
         return Answer(200, wire.plan_csv(self.rates if region == "us-east-1" else (), code), "text/csv")
 
 
-def moved(products: tuple[wire.Product, ...], region: str) -> tuple[wire.Product, ...]:
+def move_products(products: tuple[wire.Product, ...], region: str) -> tuple[wire.Product, ...]:
     """The same products, of another region."""
-    return tuple(replace(one, attributes={**one.attributes, "regionCode": region}) for one in products)
+    return tuple(
+        replace(product, attributes={**product.attributes, "regionCode": region}) for product in products
+    )
 
 
 def product_type(rate: wire.PlanRate) -> str:

@@ -106,7 +106,7 @@ def training(sku: str, instance_type: str, price: str, **changes: str) -> Produc
     return Product(sku, "ML Instance", {**attributes, **changes}, (term,))
 
 
-def reserved(
+def make_reserved(
     price: str, lease: str = "1yr", upfront: str = "No Upfront", kind: str = "standard", **changes: str
 ) -> Term:
     return Term(price, "Reserved", lease=lease, upfront=upfront, offering_class=kind, **changes)  # type: ignore[arg-type]
@@ -118,11 +118,11 @@ EC2_PRODUCTS = (
         "H7NGEAC6UEHNTKSJ",
         P4D,
         Term("21.9576420000"),
-        reserved("13.9210940000"),
-        reserved("9.1700000000", "3yr"),
-        reserved("6.5503000000", upfront="Partial Upfront"),
-        reserved("57401", upfront="Partial Upfront", unit="Quantity"),
-        reserved("15.0100000000", kind="convertible"),
+        make_reserved("13.9210940000"),
+        make_reserved("9.1700000000", "3yr"),
+        make_reserved("6.5503000000", upfront="Partial Upfront"),
+        make_reserved("57401", upfront="Partial Upfront", unit="Quantity"),
+        make_reserved("15.0100000000", kind="convertible"),
     ),
     # Without the filter on marketoption this row says that a p4d is free.
     machine(
@@ -159,7 +159,7 @@ EC2_PRODUCTS = (
         regionCode="us-east-1-atl-1",
         location="US East (Atlanta)",
     ),
-    machine("G5XLUSE100000001", "g5.xlarge", Term("1.0060000000"), reserved("0.6337800000"), gpu="1"),
+    machine("G5XLUSE100000001", "g5.xlarge", Term("1.0060000000"), make_reserved("0.6337800000"), gpu="1"),
     machine("G6FXLUSE10000001", "g6f.xlarge", Term("0.2421000000"), gpu="1"),
     machine(
         "TRN1USE100000001",
@@ -169,7 +169,7 @@ EC2_PRODUCTS = (
         instanceFamily="Machine Learning ASIC Instances",
     ),
     machine("G99UNKNOWN000001", "g99.xlarge", Term("3.1400000000")),
-    machine("M5LARGEUSE100001", "m5.large", Term("0.0960000000"), reserved("0.0600000000")),
+    machine("M5LARGEUSE100001", "m5.large", Term("0.0960000000"), make_reserved("0.0600000000")),
     machine("P3CNY00000000001", "p3.2xlarge", Term("21.0000000000", currency="CNY")),
     machine("P3DNQUANTITY0001", "p3dn.24xlarge", Term("31.2120000000", unit="Quantity")),
     Product(
@@ -479,7 +479,7 @@ def plan_csv(rates: tuple[PlanRate, ...], offer: str) -> bytes:
     return out.getvalue().encode()
 
 
-def described(
+def describe_row(
     name: str, vcpus: int, memory_gib: float, uses: tuple[str, ...] = ("on-demand", "spot"), **chips: object
 ) -> dict[str, object]:
     """An entry of `InstanceTypes`, by the API's names."""
@@ -504,19 +504,19 @@ def neuron(name: str, count: int, mib: int) -> dict[str, object]:
 
 BLOCK = ("on-demand", "spot", "capacity-block")
 INSTANCE_TYPES = (
-    described(P4D, 96, 1152, BLOCK, GpuInfo=gpu("A100", 8, 40960)),
-    described("p5.48xlarge", 192, 2048, BLOCK, GpuInfo=gpu("H100", 8, 81920)),
-    described("g5.xlarge", 4, 16, GpuInfo=gpu("A10G", 1, 22888)),
-    described("g6f.xlarge", 4, 16, GpuInfo=gpu("L4", 0, 2861, 0.125)),
-    described("g4dn.xlarge", 4, 16, GpuInfo=gpu("T4", 1, 16384)),
-    described("p3.2xlarge", 8, 61, GpuInfo=gpu("V100", 1, 16384)),
-    described("p3dn.24xlarge", 96, 768, GpuInfo=gpu("V100", 8, 32768)),
-    described("trn1.32xlarge", 128, 512, NeuronInfo=neuron("Trainium", 16, 32768)),
-    described(
+    describe_row(P4D, 96, 1152, BLOCK, GpuInfo=gpu("A100", 8, 40960)),
+    describe_row("p5.48xlarge", 192, 2048, BLOCK, GpuInfo=gpu("H100", 8, 81920)),
+    describe_row("g5.xlarge", 4, 16, GpuInfo=gpu("A10G", 1, 22888)),
+    describe_row("g6f.xlarge", 4, 16, GpuInfo=gpu("L4", 0, 2861, 0.125)),
+    describe_row("g4dn.xlarge", 4, 16, GpuInfo=gpu("T4", 1, 16384)),
+    describe_row("p3.2xlarge", 8, 61, GpuInfo=gpu("V100", 1, 16384)),
+    describe_row("p3dn.24xlarge", 96, 768, GpuInfo=gpu("V100", 8, 32768)),
+    describe_row("trn1.32xlarge", 128, 512, NeuronInfo=neuron("Trainium", 16, 32768)),
+    describe_row(
         "trn2.48xlarge", 192, 2048, ("spot", "capacity-block"), NeuronInfo=neuron("Trainium2", 16, 524288)
     ),
-    described("trn2u.48xlarge", 192, 2048, ("on-demand", "capacity-block")),
-    described("g4ad.xlarge", 4, 16, GpuInfo=gpu("Radeon Pro V520", 1, 8192)),
+    describe_row("trn2u.48xlarge", 192, 2048, ("on-demand", "capacity-block")),
+    describe_row("g4ad.xlarge", 4, 16, GpuInfo=gpu("Radeon Pro V520", 1, 8192)),
 )
 
 ZONES = (

@@ -21,7 +21,7 @@ START = "2023-06-01T00:00:00Z"
 def item(arm: str, price: float, *, region: str = "eastus", **changes: Any) -> dict[str, Any]:
     """One meter: Linux, on demand."""
     words = arm.removeprefix("Standard_").replace("_", " ")
-    made: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "currencyCode": "USD",
         "tierMinimumUnits": 0.0,
         "retailPrice": price,
@@ -43,9 +43,9 @@ def item(arm: str, price: float, *, region: str = "eastus", **changes: Any) -> d
         "isPrimaryMeterRegion": True,
         "armSkuName": arm,
     }
-    made["meterName"] += changes.get("suffix", "")
-    made["skuName"] += changes.pop("suffix", "")
-    return {**made, **changes}
+    fields["meterName"] += changes.get("suffix", "")
+    fields["skuName"] += changes.pop("suffix", "")
+    return {**fields, **changes}
 
 
 def reservation(arm: str, whole_term: float, term: str, **changes: Any) -> dict[str, Any]:

@@ -208,11 +208,11 @@ def callbacks_for(meter: bool, folder: Path) -> list[pl.Callback]:
 
 def arm(scenarios: Sequence[str], folder: Path, *, meter: bool) -> dict[str, dict[str, Any]]:
     """Run one arm in a process of its own; return the fingerprint of its rank 0 for every scenario."""
-    with started(scenarios, folder, meter=meter) as process:
+    with start_arm(scenarios, folder, meter=meter) as process:
         return fingerprints(process, scenarios)
 
 
-def started(scenarios: Sequence[str], folder: Path, *, meter: bool) -> subprocess.Popen[str]:
+def start_arm(scenarios: Sequence[str], folder: Path, *, meter: bool) -> subprocess.Popen[str]:
     """Start one arm in a process of its own."""
     from builders.environments import lean_python
 

@@ -83,16 +83,18 @@ class CodeHostServer(ABC):
 
     def put(self, text: str, *, author: str | None = None) -> Written:
         """Add a comment that somebody has written."""
-        made = Written(1 + max((each.id for each in self.comments), default=0), author or self.me, text)
-        self.comments.append(made)
-        return made
+        comment = Written(
+            1 + max((comment.id for comment in self.comments), default=0), author or self.me, text
+        )
+        self.comments.append(comment)
+        return comment
 
     def texts(self) -> list[str]:
-        return [each.text for each in self.comments]
+        return [comment.text for comment in self.comments]
 
-    def found(self, path: str) -> Written | None:
+    def find_by_path(self, path: str) -> Written | None:
         number = int(re.findall(r"/(\d+)", path)[-1])
-        return next((each for each in self.comments if each.id == number), None)
+        return next((comment for comment in self.comments if comment.id == number), None)
 
     def answer(self, call: Call) -> Answer:
         self.calls.append(call)
@@ -148,21 +150,25 @@ class GitHubServer(CodeHostServer):
             return Answer(422, {"message": "Validation Failed", "errors": [error]})
         if call.path == "/repos/octo/models/issues/7/comments":
             if call.method == "GET":
-                return self.page(call, [self._shown(each) for each in self.comments])
-            return Answer(201, self._shown(self.put(call.body["body"])))
-        found = self.found(call.path) if call.path.startswith("/repos/octo/models/issues/comments/") else None
-        if found is None:
+                return self.page(call, [self._show(comment) for comment in self.comments])
+            return Answer(201, self._show(self.put(call.body["body"])))
+        comment = (
+            self.find_by_path(call.path)
+            if call.path.startswith("/repos/octo/models/issues/comments/")
+            else None
+        )
+        if comment is None:
             return Answer(404, {"message": "Not Found"})
         if call.method == "DELETE":
-            self.comments.remove(found)
+            self.comments.remove(comment)
             return Answer(204)
-        found.text = call.body["body"]
-        return Answer(200, self._shown(found))
+        comment.text = call.body["body"]
+        return Answer(200, self._show(comment))
 
     def _refusal(self) -> Answer:
         return Answer(403, {"message": "Resource not accessible by integration", "status": "403"})
 
-    def _shown(self, each: Written) -> dict[str, Any]:
+    def _show(self, each: Written) -> dict[str, Any]:
         user = {"login": each.author, "type": "Bot" if each.author.endswith("[bot]") else "User"}
         page = f"https://github.example/octo/models/pull/7#issuecomment-{each.id}"
         return {"id": each.id, "html_url": page, "body": each.text, "user": user, "node_id": "x"}
@@ -189,18 +195,18 @@ class GitLabServer(CodeHostServer):
         if call.path == notes:
             if call.method == "GET":
                 system = {"id": 1_000_000, "body": "added 1 commit", "author": {"id": 1}, "system": True}
-                return self.page(call, [system, *(self._shown(each) for each in self.comments)])
-            return Answer(201, self._shown(self.put(call.body["body"])))
-        found = self.found(call.path)
-        if found is None:
+                return self.page(call, [system, *(self._show(comment) for comment in self.comments)])
+            return Answer(201, self._show(self.put(call.body["body"])))
+        comment = self.find_by_path(call.path)
+        if comment is None:
             return Answer(404, {"message": "404 Note Not Found"})
         if call.method == "DELETE":
-            self.comments.remove(found)
+            self.comments.remove(comment)
             return Answer(204)
-        found.text = call.body["body"]
-        return Answer(200, self._shown(found))
+        comment.text = call.body["body"]
+        return Answer(200, self._show(comment))
 
-    def _shown(self, each: Written) -> dict[str, Any]:
+    def _show(self, each: Written) -> dict[str, Any]:
         return {"id": each.id, "body": each.text, "author": {"id": int(each.author)}, "system": False}
 
 
@@ -228,20 +234,20 @@ class AzureServer(CodeHostServer):
         if call.path == threads:
             if call.method == "GET":
                 gone = {"id": 0, "isDeleted": True, "comments": [{"id": 1, "isDeleted": True}]}
-                value = [gone, *(self._shown(each) for each in reversed(self.comments))]
+                value = [gone, *(self._show(comment) for comment in reversed(self.comments))]
                 return Answer(200, {"value": value, "count": len(value)})
-            made = self.put(call.body["comments"][0]["content"])
-            self.statuses[made.id] = call.body["status"]
-            return Answer(200, self._shown(made))
+            result = self.put(call.body["comments"][0]["content"])
+            self.statuses[result.id] = call.body["status"]
+            return Answer(200, self._show(result))
         thread = int(call.path.removeprefix(f"{threads}/").partition("/")[0])
-        found = next(each for each in self.comments if each.id == thread)
+        comment = next(comment for comment in self.comments if comment.id == thread)
         if call.method == "DELETE":
-            self.comments.remove(found)
+            self.comments.remove(comment)
             return Answer(200)
-        found.text = call.body["content"]
-        return Answer(200, self._shown(found)["comments"][0])
+        comment.text = call.body["content"]
+        return Answer(200, self._show(comment)["comments"][0])
 
-    def _shown(self, each: Written) -> dict[str, Any]:
+    def _show(self, each: Written) -> dict[str, Any]:
         first = {"id": 1, "content": each.text, "author": {"id": each.author}, "commentType": "text"}
         reply = {"id": 2, "content": each.text, "author": {"id": self.me}, "commentType": "text"}
         return {"id": each.id, "comments": [first, reply], "status": self.statuses.get(each.id, "active")}

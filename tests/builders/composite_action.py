@@ -124,27 +124,27 @@ class _Context:
 
     def text(self, template: str) -> str:
         """Return a text with its expressions replaced."""
-        return self._filled(self._filled(template))  # a default of an input may be an expression
+        return self._fill(self._fill(template))  # a default of an input may be an expression
 
-    def _filled(self, template: str) -> str:
-        return _EXPRESSION.sub(lambda found: self._value(found[1]), template)
+    def _fill(self, template: str) -> str:
+        return _EXPRESSION.sub(lambda match: self._value(match[1]), template)
 
     def holds(self, condition: str) -> bool:
         """Return whether an `if` is true."""
-        return all(self._compared(part.strip()) for part in condition.split("&&"))
+        return all(self._compare(part.strip()) for part in condition.split("&&"))
 
-    def _compared(self, part: str) -> bool:
-        found = re.fullmatch(r"(\S+) (==|!=) '([^']*)'", part)
-        assert found, f"the test does not know the condition {part}"
-        return (self.text(self._value(found[1])) == found[3]) == (found[2] == "==")
+    def _compare(self, part: str) -> bool:
+        match = re.fullmatch(r"(\S+) (==|!=) '([^']*)'", part)
+        assert match, f"the test does not know the condition {part}"
+        return (self.text(self._value(match[1])) == match[3]) == (match[2] == "==")
 
     def _value(self, name: str) -> str:
         if name == "github.token":
             return self.token
-        if found := re.fullmatch(r"inputs\.([\w-]+)", name):
-            return self.inputs[found[1]]
-        if found := re.fullmatch(r"steps\.([\w-]+)\.outputs\.([\w-]+)", name):
-            return self.steps.get(found[1], {}).get(found[2], "")
+        if match := re.fullmatch(r"inputs\.([\w-]+)", name):
+            return self.inputs[match[1]]
+        if match := re.fullmatch(r"steps\.([\w-]+)\.outputs\.([\w-]+)", name):
+            return self.steps.get(match[1], {}).get(match[2], "")
         raise AssertionError(f"the test does not know the expression {name}")
 
 

@@ -375,7 +375,7 @@ def process_state() -> dict[str, Any]:
 
 
 @contextmanager
-def unchanged() -> Iterator[None]:
+def assert_unchanged() -> Iterator[None]:
     """Assert that the process-wide state is the same at the end of a block as at its start."""
     before = process_state()
     yield
@@ -385,11 +385,11 @@ def unchanged() -> Iterator[None]:
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str]:
     """Return the differences of two states; of a mapping only the entries that differ."""
 
-    def shown(name: str) -> str:
+    def show_change(name: str) -> str:
         old, new = before[name], after[name]
         if isinstance(old, dict):
             keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
             return repr({key: (old.get(key), new.get(key)) for key in keys})
         return repr((old, new))
 
-    return {name: shown(name) for name in before if before[name] != after[name]}
+    return {name: show_change(name) for name in before if before[name] != after[name]}

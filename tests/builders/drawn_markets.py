@@ -14,7 +14,7 @@ from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Option, Recommendation
 
-__all__ = ["EVERYTHING", "MACHINES", "TOY", "Row", "books", "key", "offer_key", "ranked", "unhurried"]
+__all__ = ["EVERYTHING", "MACHINES", "TOY", "Row", "books", "key", "offer_key", "rank_rows", "unhurried"]
 
 MACHINES: tuple[dict[str, Any], ...] = (
     {"instance_type": "t4.1x", "accelerator": "T4-16GB"},
@@ -67,7 +67,7 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 """A loaded machine is no counter-example."""
 
 
-def ranked(
+def rank_rows(
     rows: Sequence[Row] | PriceBook, *, job: Any = None, every: bool = True, **options: Any
 ) -> Recommendation:
     """Return the whole ranking of a small job, or as the options of `Request` say."""

@@ -63,8 +63,8 @@ def lean_python() -> str:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     site = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     python, script = folder / "bin" / "python", folder / "bin" / "trainfare"
-    for each in (site, python.parent):
-        each.mkdir(parents=True)
+    for path in (site, python.parent):
+        path.mkdir(parents=True)
     overlay(site, ())
     base = Path(sys.executable).resolve()
     python.symlink_to(base)

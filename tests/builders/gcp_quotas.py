@@ -96,14 +96,14 @@ def gcp_prices(*regions: str) -> PriceBook:
                 provider="gcp",
                 service="gce",
                 instance_type=name,
-                region=place,
+                region=region,
                 accelerator=accelerator,
                 accelerator_count=count,
                 accelerator_memory_gib=memory_gib,
                 purchase_option=option,
             )
             for name, (accelerator, count, memory_gib) in machines.items()
-            for place in regions
+            for region in regions
             for option in ("on_demand", "spot", "reserved_1y")
         )
     )

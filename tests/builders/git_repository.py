@@ -32,9 +32,9 @@ class GitRepository:
     def new(cls, root: Path) -> GitRepository:
         """Make an empty one in a new folder."""
         root.mkdir()
-        made = cls(root)
-        made.git("init", "--quiet", "--initial-branch=main")
-        return made
+        repository = cls(root)
+        repository.git("init", "--quiet", "--initial-branch=main")
+        return repository
 
     def git(self, *arguments: str) -> str:
         """Run git and return what it prints."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-__all__ = ["damaged", "junk"]
+__all__ = ["draw_damaged", "junk"]
 
 _NUMBERS = st.sampled_from(
     (
@@ -36,7 +36,7 @@ junk: st.SearchStrategy[Any] = (
 
 
 @st.composite
-def damaged(draw: st.DrawFn, originals: Sequence[dict[str, Any]]) -> Any:
+def draw_damaged(draw: st.DrawFn, originals: Sequence[dict[str, Any]]) -> Any:
     """A real object with up to three of its values, at any depth, replaced or removed; sometimes no object."""
     if draw(st.integers(0, 19)) == 0:
         return draw(junk)

@@ -161,10 +161,10 @@ def module_class(namespace: str = "pytorch_lightning") -> type:
             self._loss(batch)
 
         def configure_optimizers(self) -> Any:
-            made = [ClockedSGD(self.parameters(), lr=0.01) for _ in range(self.how_many)]
-            for optimizer in made:
+            sgds = [ClockedSGD(self.parameters(), lr=0.01) for _ in range(self.how_many)]
+            for optimizer in sgds:
                 optimizer.clock = self.clock
-            return made if self.how_many > 1 else made[0]
+            return sgds if self.how_many > 1 else sgds[0]
 
     return Tiny
 

@@ -65,11 +65,11 @@ AWS_EC2: tuple[Mislabelled, ...] = (
     ec2("on demand with a term of a year", TERMED, aws.Term("30.0", lease="1yr")),
     ec2("on demand without upfront payment", TERMED, aws.Term("30.0", upfront="No Upfront")),
     ec2("not begun", "a price that has not begun", aws.Term("30.0", effective="2026-08-03T00:00:00Z")),
-    ec2("of five years", "a reservation of a term that is neither 1 nor 3 years", aws.reserved("9.0", "5yr")),
-    ec2("of no length", "a reservation of a term that is neither 1 nor 3 years", aws.reserved("9.0", "")),
-    ec2("paid upfront", UPFRONT, aws.reserved("9.0", upfront="All Upfront")),
-    ec2("convertible", UPFRONT, aws.reserved("9.0", kind="convertible")),
-    ec2("of no class", UPFRONT, aws.reserved("9.0", kind="")),
+    ec2("of five years", "a reservation of a term that is neither 1 nor 3 years", aws.make_reserved("9.0", "5yr")),
+    ec2("of no length", "a reservation of a term that is neither 1 nor 3 years", aws.make_reserved("9.0", "")),
+    ec2("paid upfront", UPFRONT, aws.make_reserved("9.0", upfront="All Upfront")),
+    ec2("convertible", UPFRONT, aws.make_reserved("9.0", kind="convertible")),
+    ec2("of no class", UPFRONT, aws.make_reserved("9.0", kind="")),
     ec2("another kind of term", "a product without an on-demand or reserved price", aws.Term("30.0", "FlatRate")),
     ec2("Windows", "not Linux", aws.Term("60.0"), operatingSystem="Windows"),
     ec2("RHEL", "not Linux", aws.Term("60.0"), operatingSystem="RHEL"),
@@ -115,7 +115,7 @@ def vm(name: str, reason: str, usd: float = 50.0, **changes: Any) -> Mislabelled
     return Mislabelled(name, azure.item(H100, usd, **changes), reason)
 
 
-def planned(name: str, reason: str, usd: float) -> Mislabelled:
+def plan_row(name: str, reason: str, usd: float) -> Mislabelled:
     plans = [{"term": "1 Year", "retailPrice": usd, "unitPrice": usd}]
     return Mislabelled(name, azure.item(H100, 98.32, savingsPlan=plans), reason)
 
@@ -144,8 +144,8 @@ AZURE: tuple[Mislabelled, ...] = (
     vm("not begun", "price that has not begun", effectiveStartDate="2026-11-25T00:00:00Z"),
     Mislabelled("reservation by the hour", azure.reservation(H100, 63.9, "1 Year"), BELOW, (TRUE,)),
     Mislabelled("three years called one", azure.reservation(H100, 1_200_000, "1 Year"), ABOVE, (TRUE,)),
-    planned("savings plan by the whole term", ABOVE, 560_000.0),
-    planned("savings plan divided by its hours", BELOW, 0.0073),
+    plan_row("savings plan by the whole term", ABOVE, 560_000.0),
+    plan_row("savings plan divided by its hours", BELOW, 0.0073),
 )  # fmt: skip
 
 
@@ -156,10 +156,10 @@ def rate(usd: str, start: float = 0.0, currency: str = "USD") -> dict[str, objec
 
 
 def part(name: str, reason: str, description: str = "Nvidia L4 GPU running in Americas", usage: str = "OnDemand", **expression: Any) -> Mislabelled:  # fmt: skip
-    made = gcp.sku(description, "0.56004026", usage)
-    info: Mapping[str, Any] = made["pricingInfo"][0]
+    fields = gcp.sku(description, "0.56004026", usage)
+    info: Mapping[str, Any] = fields["pricingInfo"][0]
     changed = {**info, "pricingExpression": {**info["pricingExpression"], **expression}}
-    return Mislabelled(name, {**made, "pricingInfo": [changed]}, reason)
+    return Mislabelled(name, {**fields, "pricingInfo": [changed]}, reason)
 
 
 NO_PART = "not a part of a machine with accelerators"

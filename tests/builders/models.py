@@ -49,7 +49,7 @@ class Attention(nn.Module):
         k = self.key(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
         v = self.value(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
         if self.rotary:
-            q, k = _rotated(q), _rotated(k)
+            q, k = _rotate_half(q), _rotate_half(k)
         if self.how == "sdpa":
             y = F.scaled_dot_product_attention(
                 q, k, v, is_causal=True, enable_gqa=self.kv_heads != self.heads
@@ -61,7 +61,7 @@ class Attention(nn.Module):
         return self.out(y.transpose(1, 2).reshape(batch, length, width))
 
 
-def _rotated(x: torch.Tensor) -> torch.Tensor:
+def _rotate_half(x: torch.Tensor) -> torch.Tensor:
     length, half = x.shape[-2], x.shape[-1] // 2
     angles = torch.arange(length, device=x.device)[:, None] / 10_000 ** (
         torch.arange(half, device=x.device) / half

@@ -95,6 +95,6 @@ def small_market() -> PriceBook:
     )
 
 
-def shipped_on(provider: str) -> str:
+def get_shipped_date(provider: str) -> str:
     """Return the newest date of a cloud's prices in the shipped snapshot."""
-    return max(one.newest for one in SnapshotProvider().load().facts() if one.provider == provider)
+    return max(facts.newest for facts in SnapshotProvider().load().facts() if facts.provider == provider)

@@ -36,7 +36,7 @@ def run_gitlab_job(template: Path, job: str, environment: Mapping[str, str], che
     found = document[job]
     variables = {**document["variables"], **found["variables"], **environment}
     script = "\n".join([*found["before_script"], *found["script"]])
-    code, log = _bash(f"set -eo pipefail\n{script}\n", _expanded(variables), checkout)
+    code, log = _bash(f"set -eo pipefail\n{script}\n", _expand_variables(variables), checkout)
     return PipelineRun(code, log)
 
 
@@ -54,7 +54,7 @@ def run_azure_pipeline(
     """
     document = yaml.safe_load(template.read_text(encoding="utf-8"))
     macros = {"Pipeline.Workspace": str(checkout.parent / "workspace"), **secrets}
-    variables = {name: _filled(value, macros) for name, value in document["variables"].items()} | dict(
+    variables = {name: _fill(value, macros) for name, value in document["variables"].items()} | dict(
         environment
     )
     done = PipelineRun()
@@ -63,7 +63,7 @@ def run_azure_pipeline(
             kind = step.get("task") or f"checkout {step['checkout']}"
             done.not_run[kind] = "the agent's own; the test has made the checkout"
             continue
-        own = {name: _filled(value, macros) for name, value in step.get("env", {}).items()}
+        own = {name: _fill(value, macros) for name, value in step.get("env", {}).items()}
         code, log = _bash(f"set -e\n{step['bash']}\n", {**variables, **own}, checkout)
         done.log += log
         variables |= dict(_SET_VARIABLE.findall(log))
@@ -87,13 +87,13 @@ def _bash(script: str, environment: Mapping[str, str], checkout: Path) -> tuple[
     return done.returncode, done.stdout
 
 
-def _expanded(variables: Mapping[str, str]) -> dict[str, str]:
+def _expand_variables(variables: Mapping[str, str]) -> dict[str, str]:
     """Return variables in which those of GitLab are replaced by their values."""
     return {
-        name: re.sub(r"\$(CI_\w+)", lambda found: variables[found[1]], value)
+        name: re.sub(r"\$(CI_\w+)", lambda match: variables[match[1]], value)
         for name, value in variables.items()
     }
 
 
-def _filled(text: str, macros: Mapping[str, str]) -> str:
-    return re.sub(r"\$\(([\w.]+)\)", lambda found: macros[found[1]], text)
+def _fill(text: str, macros: Mapping[str, str]) -> str:
+    return re.sub(r"\$\(([\w.]+)\)", lambda match: macros[match[1]], text)

@@ -74,11 +74,11 @@ def count_collectives() -> None:
 
 
 def _counting(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-    def wrapped(*arguments: Any, **named: Any) -> Any:
+    def call_counted(*arguments: Any, **named: Any) -> Any:
         counted[name] += 1
         return call(*arguments, **named)
 
-    return wrapped
+    return call_counted
 
 
 def main() -> None:

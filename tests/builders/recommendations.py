@@ -205,9 +205,9 @@ _outlook_of = functools.cache(cost_outlook)
 
 
 def _with_outlook(answer: Recommendation) -> Recommendation:
-    best = next((each for each in answer.options if each.rank == answer.cheapest_rank), None)
-    found = None if best is None else _outlook_of(best, answer.constraints)
-    return answer.model_copy(update={"outlook": found})
+    best = next((option for option in answer.options if option.rank == answer.cheapest_rank), None)
+    outlook = None if best is None else _outlook_of(best, answer.constraints)
+    return answer.model_copy(update={"outlook": outlook})
 
 
 def job(**overrides: Any) -> JobSummary:
@@ -227,7 +227,7 @@ def job(**overrides: Any) -> JobSummary:
     return JobSummary(**{**fields, **overrides})
 
 
-def measured_step(**overrides: Any) -> MeasuredStep:
+def make_measured_step(**overrides: Any) -> MeasuredStep:
     """Return measured phases of one step on a workstation card; transfer was not measured."""
     fields: dict[str, Any] = {
         "device_name": "NVIDIA RTX A4000",

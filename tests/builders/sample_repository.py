@@ -29,15 +29,15 @@ expires = {day}
 
 def sample_repository(root: Path) -> GitRepository:
     """Return the sample with its files and a lock of prices in the first commit."""
-    made = GitRepository.new(root)
+    repository = GitRepository.new(root)
     for file in sorted(SAMPLE.iterdir()):
         if file.is_file():
-            made.put(file.name, file.read_text(encoding="utf-8"))
+            repository.put(file.name, file.read_text(encoding="utf-8"))
     header = LockHeader.model_validate({"tool_version": "0", "locked_on": "2026-11-20", "rows": 1})
-    made.put("trainfare.lock", lock_text(header, book(offer_row(observed_on="2026-11-20"))))
-    made.put(".gitignore", "__pycache__/\n")
-    made.commit("the job")
-    return made
+    repository.put("trainfare.lock", lock_text(header, book(offer_row(observed_on="2026-11-20"))))
+    repository.put(".gitignore", "__pycache__/\n")
+    repository.commit("the job")
+    return repository
 
 
 def pull_request(repository: GitRepository, files: dict[str, str]) -> None:

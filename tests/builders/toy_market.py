@@ -134,7 +134,8 @@ def in_precisions(job: JobProfile, *precisions: str) -> JobProfile:
     """Return a job with traces in other precisions, each the same as its own."""
     names = [name for name in StepInPrecision.model_fields if name != "precision"]
     steps = [
-        StepInPrecision(precision=each, **{name: getattr(job, name) for name in names}) for each in precisions
+        StepInPrecision(precision=precision, **{name: getattr(job, name) for name in names})
+        for precision in precisions
     ]
     return job.model_copy(update={"precisions": tuple(steps)})
 
@@ -182,10 +183,16 @@ class ToyPredictor:
         zero = np.zeros(len(names))
         variants = [candidates.variant_of(plan) for plan in range(len(names))]
         own = profile.precision
-        part = np.array([PRECISION_PARTS[each.precision or own] / PRECISION_PARTS[own] for each in variants])
-        compute_s = compute_s * part * np.array([1.3 if each.checkpointing else 1.0 for each in variants])
+        part = np.array(
+            [PRECISION_PARTS[variant.precision or own] / PRECISION_PARTS[own] for variant in variants]
+        )
+        compute_s = (
+            compute_s * part * np.array([1.3 if variant.checkpointing else 1.0 for variant in variants])
+        )
         activation = (
-            self.activation_gib * part * np.array([0.25 if each.checkpointing else 1.0 for each in variants])
+            self.activation_gib
+            * part
+            * np.array([0.25 if variant.checkpointing else 1.0 for variant in variants])
         )
         whole = ModelParallel.none(len(names))
         shared = (candidates.parallel or whole).devices

@@ -22,8 +22,8 @@ def arms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any, 
     """Return each scenario's two fingerprints and folders; one process for each arm."""
     plain_dir, metered_dir = tmp_path_factory.mktemp("plain"), tmp_path_factory.mktemp("metered")
     with (
-        bitwise.started(SCENARIOS, plain_dir, meter=False) as plain_arm,
-        bitwise.started(SCENARIOS, metered_dir, meter=True) as metered_arm,
+        bitwise.start_arm(SCENARIOS, plain_dir, meter=False) as plain_arm,
+        bitwise.start_arm(SCENARIOS, metered_dir, meter=True) as metered_arm,
     ):
         plain = bitwise.fingerprints(plain_arm, SCENARIOS)
         metered = bitwise.fingerprints(metered_arm, SCENARIOS)

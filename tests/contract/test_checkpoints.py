@@ -48,13 +48,13 @@ def test_a_checkpoint_loads_with_and_without_the_meter(
 ) -> None:
     """Resumed training is bitwise that of a run without FareMeter, whether it saved, resumed, both or neither."""
 
-    def resumed(path: Path, *, save: bool, resume: bool) -> contract.Outcome:
+    def resume_run(path: Path, *, save: bool, resume: bool) -> contract.Outcome:
         first = contract.fit([contract.meter()] if save else [], saving(path, at))
         assert first.error is None
         return contract.fit([contract.meter()] if resume else [], max_epochs=3, ckpt_path=path)
 
-    mixed = resumed(tmp_path / "mixed.ckpt", save=save_with, resume=resume_with)
-    plain = resumed(tmp_path / "plain.ckpt", save=False, resume=False)
+    mixed = resume_run(tmp_path / "mixed.ckpt", save=save_with, resume=resume_with)
+    plain = resume_run(tmp_path / "plain.ckpt", save=False, resume=False)
     assert plain.status == "TrainerStatus.FINISHED"
     assert mixed.comparable == plain.comparable
     assert mixed.warned == ()

@@ -45,7 +45,7 @@ class CompiledPart(Tiny):
         return loss
 
 
-def compiled_child(backend: Backend) -> Tiny:
+def make_compiled_child(backend: Backend) -> Tiny:
     module = Tiny()
     module.net = torch.compile(module.net, backend=backend)  # type: ignore[assignment]
     return module
@@ -62,7 +62,7 @@ class Part(torch.nn.Module):
         return self.net(batch)
 
 
-def compiled_in_place(backend: Backend) -> Tiny:
+def make_compiled_in_place(backend: Backend) -> Tiny:
     module = Tiny()
     part = Part(module.net)
     part.compile(backend=backend)
@@ -70,15 +70,15 @@ def compiled_in_place(backend: Backend) -> Tiny:
     return module
 
 
-def compiled_whole(backend: Backend) -> Any:
+def make_compiled_whole(backend: Backend) -> Any:
     return torch.compile(Tiny(), backend=backend)
 
 
 WAYS = {
     "function": CompiledPart,
-    "child": compiled_child,
-    "in_place": compiled_in_place,
-    "whole": compiled_whole,
+    "child": make_compiled_child,
+    "in_place": make_compiled_in_place,
+    "whole": make_compiled_whole,
 }
 
 

@@ -74,7 +74,7 @@ def test_the_process_state_is_unchanged_after_a_fault() -> None:
     contract.fit([])
     for member in ("on_train_batch_end", "on_train_end"):
         callback, hits = contract.failing_meter(member, lambda: RuntimeError("a fault of ours"))
-        with contract.unchanged():
+        with contract.assert_unchanged():
             contract.fit([callback])
         assert hits
 
@@ -100,7 +100,7 @@ def test_nothing_global_is_changed_while_training_runs() -> None:
 def test_the_constructor_has_no_side_effects() -> None:
     """The constructor reads no clock and changes no process-wide state."""
     reads: list[int] = []
-    with contract.unchanged():
+    with contract.assert_unchanged():
         contract.meter(contract.fake_services(now=lambda: reads.append(1) or 0.0), machine="aws:x@y")
     assert reads == []
 
@@ -167,7 +167,7 @@ def test_after_the_window_a_step_is_a_few_calls(record_property: Callable[[str, 
 
 def test_after_the_window_memory_does_not_grow(record_property: Callable[[str, object], None]) -> None:
     """A thousand steps add at most 1 KiB of memory allocated in trainfare's files."""
-    found: dict[str, int] = {}
+    numbers_by_key: dict[str, int] = {}
 
     class Long(Tiny):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
@@ -176,7 +176,7 @@ def test_after_the_window_memory_does_not_grow(record_property: Callable[[str, o
                 snapshot = tracemalloc.take_snapshot().filter_traces(
                     [tracemalloc.Filter(True, "*trainfare/*")]
                 )
-                found[str(batch_idx)] = sum(item.size for item in snapshot.statistics("filename"))
+                numbers_by_key[str(batch_idx)] = sum(item.size for item in snapshot.statistics("filename"))
             return self.net(batch).square().mean()
 
     tracemalloc.start(1)
@@ -185,8 +185,8 @@ def test_after_the_window_memory_does_not_grow(record_property: Callable[[str, o
         contract.fit([callback], Long, max_epochs=1, validate=False, train=contract.RepeatedBatch(1100))
     finally:
         tracemalloc.stop()
-    assert found["50"] > 0
-    grown = max(0, found["1050"] - found["50"])
+    assert numbers_by_key["50"] > 0
+    grown = max(0, numbers_by_key["1050"] - numbers_by_key["50"])
     record_property("at most {} bytes more after 1,000 steps, 1,024 allowed", grown)
     assert grown <= 1024
 

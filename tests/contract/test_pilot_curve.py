@@ -26,7 +26,7 @@ class Learning(Tiny):
         self.log("val_loss", self.net(batch).square().mean())
 
 
-def recorded(folder: Path, pilot: str = "lora", **fit: Any) -> tuple[LearningCurve, contract.Outcome]:
+def record_curve(folder: Path, pilot: str = "lora", **fit: Any) -> tuple[LearningCurve, contract.Outcome]:
     services = contract.fake_services(write_curve=MeterServices().write_curve)
     outcome = contract.fit([contract.meter(services, pilot=pilot, report_dir=str(folder))], Learning, **fit)
     return LearningCurve.from_json((folder / "trainfare-curve.json").read_text(encoding="utf-8")), outcome
@@ -34,7 +34,7 @@ def recorded(folder: Path, pilot: str = "lora", **fit: Any) -> tuple[LearningCur
 
 def test_a_pilot_is_recorded_from_the_first_step_to_the_last(tmp_path: Path) -> None:
     """The curve has losses, validation metrics, learning rate, time, sizes and the length of the schedule."""
-    curve, outcome = recorded(tmp_path)
+    curve, outcome = record_curve(tmp_path)
     assert outcome.error is None
     assert outcome.warned == ()
     assert (curve.strategy, curve.last_step, curve.planned_steps) == ("lora", outcome.steps, outcome.steps)
@@ -53,7 +53,7 @@ def test_a_pilot_is_recorded_from_the_first_step_to_the_last(tmp_path: Path) -> 
 def test_training_is_bitwise_the_same(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """Losses, weights and random states are equal with and without the recorder."""
     plain = contract.fit([], Learning)
-    assert recorded(tmp_path)[1].comparable == plain.comparable
+    assert record_curve(tmp_path)[1].comparable == plain.comparable
     contract.record_compared(record_property, plain.compared)
 
 
@@ -188,13 +188,13 @@ def test_a_diverged_loss_is_left_out() -> None:
 
 
 def module(*, trained: bool, adapters: bool = False, packed: bool = False) -> torch.nn.Module:
-    made = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 1))
-    made[0].requires_grad_(trained)
+    sequential = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 1))
+    sequential[0].requires_grad_(trained)
     if adapters:
-        made.lora_A = torch.nn.Linear(2, 2)
+        sequential.lora_A = torch.nn.Linear(2, 2)
     if packed:
-        made.weight = torch.nn.Parameter(torch.zeros(4, dtype=torch.uint8), requires_grad=False)
-    return made
+        sequential.weight = torch.nn.Parameter(torch.zeros(4, dtype=torch.uint8), requires_grad=False)
+    return sequential
 
 
 @pytest.mark.parametrize(

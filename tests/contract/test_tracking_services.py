@@ -122,8 +122,9 @@ def test_mlflow_gets_metrics_tag_and_page(run: Path) -> None:
     assert {"fare/step_s", "fare/usd_so_far"} <= metrics
     assert best(run)["instance_type"] in tags["fare/best_machine"]
     assert float(tags["fare/best_run_usd"]) == pytest.approx(best(run)["run_usd"]["mid"], abs=0.006)
-    kept = {file.name: file for file in (run / "artifacts").rglob("trainfare-report.*")}
+    paths_by_key = {file.name: file for file in (run / "artifacts").rglob("trainfare-report.*")}
     assert (
-        kept["trainfare-report.html"].read_bytes() == (run / "report" / "trainfare-report.html").read_bytes()
+        paths_by_key["trainfare-report.html"].read_bytes()
+        == (run / "report" / "trainfare-report.html").read_bytes()
     )
-    assert "| " in kept["trainfare-report.md"].read_text()
+    assert "| " in paths_by_key["trainfare-report.md"].read_text()

@@ -30,7 +30,7 @@ def runs(hours: float, *, hazard: int = NOT_SPOT, interruptions: float = 0.0) ->
     return RunTable(**columns)  # type: ignore[arg-type] # hazard and plan are whole numbers
 
 
-def billed_s(hours: float, step_s: float, minimum_s: float) -> float:
+def compute_billed_s(hours: float, step_s: float, minimum_s: float) -> float:
     """Return what a run without interruptions is billed."""
     calm = runs(hours)
     rates = interruption_rates(calm.hazard, np.ones(1, dtype=np.int64))
@@ -51,7 +51,7 @@ def billed_s(hours: float, step_s: float, minimum_s: float) -> float:
 )
 def test_time_is_rounded_up(seconds: float, step_s: float, minimum_s: float, billed: float) -> None:
     """To whole steps and to the least billed time; a whole number of steps is not rounded, whatever its last bit."""
-    assert billed_s(seconds / 3600, step_s, minimum_s) == pytest.approx(billed)
+    assert compute_billed_s(seconds / 3600, step_s, minimum_s) == pytest.approx(billed)
 
 
 def test_the_mean_is_above_the_median_by_the_doubt() -> None:
@@ -98,20 +98,20 @@ def test_clocks_of_services() -> None:
     assert (own.step_s.value, own.step_s.or_zero, own.minimum_s.or_zero) == (3_600, 3_600, 0.0)
 
 
-def ranked(steps: int, **asked: Any) -> Recommendation:
+def rank_rows(steps: int, **asked: Any) -> Recommendation:
     own = asked.pop("run_cost", CostAssumptions()).model_copy(update={"system_disk_gib": 0.0})
     request = Request(Constraints(**asked, run_cost=own), max_nodes=1)
     return rank(small_job(steps=steps), book(offer_row()), request, predict=TOY)
 
 
 def numbers(answer: Recommendation) -> dict[str, AssumedNumber]:
-    return {each.name: each for each in answer.assumed_numbers}
+    return {number.name: number for number in answer.assumed_numbers}
 
 
 def test_a_step_is_charged_and_named_with_its_share() -> None:
     """10 s of work after 240 s of start-up are billed as an hour where hours are billed: 3,350 s more at 4 USD."""
     own = CostAssumptions(billing_step_s=3_600)
-    answer = ranked(100, run_cost=own)
+    answer = rank_rows(100, run_cost=own)
     (option,) = answer.options
     assert option.cost_parts.rounding_usd == pytest.approx(3_350 / 3600 * 4.0)
     assert option.run_usd.mid == pytest.approx(4.0)
@@ -122,7 +122,7 @@ def test_a_step_is_charged_and_named_with_its_share() -> None:
     least = numbers(answer)["billing_minimum_s"]
     assert (least.value, least.share) == (60.0, 0.0)
     assert least.source is not None
-    dearer = ranked(100, run_cost=CostAssumptions(billing_minimum_s=3_600))
+    dearer = rank_rows(100, run_cost=CostAssumptions(billing_minimum_s=3_600))
     assert numbers(dearer)["billing_minimum_s"].share == pytest.approx(3_350 / 3_600)
     assert numbers(dearer)["billing_step_s"].run_usd == 0
 
@@ -141,14 +141,16 @@ def test_what_is_not_published_is_said_and_not_charged() -> None:
 
 def test_a_budget_is_kept_with_what_is_billed() -> None:
     """Within the budget by the second, over it by the hour: in the ranking and in the check."""
-    asked: dict[str, Any] = {"max_usd": 2.0, "purchase": ("on_demand",)}
+    fields: dict[str, Any] = {"max_usd": 2.0, "purchase": ("on_demand",)}
     hourly = CostAssumptions(billing_step_s=3_600)
-    assert ranked(100, **asked).options
-    assert [each.reason for each in ranked(100, **asked, run_cost=hourly).rejections] == ["over_budget"]
+    assert rank_rows(100, **fields).options
+    assert [rejection.reason for rejection in rank_rows(100, **fields, run_cost=hourly).rejections] == [
+        "over_budget"
+    ]
     option = best_chance(
         small_job(steps=100),
         book(offer_row()),
-        Request(Constraints(**asked, run_cost=hourly), max_nodes=1),
+        Request(Constraints(**fields, run_cost=hourly), max_nodes=1),
         predict=TOY,
     )
     assert isinstance(option, Option)

@@ -198,12 +198,12 @@ def test_no_shapes_no_plans() -> None:
     assert len(plan_gaps(job_of(8), empty)) == 0
 
 
-def marked(job: JobProfile, *machines: tuple[str, float]) -> list[str]:
+def list_marked(job: JobProfile, *machines: tuple[str, float]) -> list[str]:
     """Return the plans of whole machines marked as the script's own, as text."""
-    found = shapes(*machines)
-    plans = enumerate_candidates(job, found, PlanSpace(1))
+    machine_shapes = shapes(*machines)
+    plans = enumerate_candidates(job, machine_shapes, PlanSpace(1))
     assert plans.as_scripted is not None
-    whole = plans.devices_or_all == found.accelerator_count[plans.shape]
+    whole = plans.devices_or_all == machine_shapes.accelerator_count[plans.shape]
     return [
         f"{SHARDINGS[plans.sharding[row]]} {plans.micro_batch[row]:g}x{plans.accumulate[row]}"
         for row in np.flatnonzero(plans.as_scripted & whole)
@@ -213,10 +213,12 @@ def marked(job: JobProfile, *machines: tuple[str, float]) -> list[str]:
 def test_the_script_s_own_plan_is_tried_on_every_machine_and_marked() -> None:
     """Its micro-batch, accumulated as often as the share asks for; a smaller share is run whole."""
     job = job_of(12, accumulate=8)
-    assert marked(job, (A100, 1)) == ["none 12x8"]
-    assert marked(job, (A100, 4)) == ["ddp 12x2"]
-    assert marked(job, (A100, 16)) == ["ddp 6x1"]
-    assert marked(job_of(5, accumulate=3), (A100, 1)) == ["none 5x3"]  # halving 15 samples does not find 5
+    assert list_marked(job, (A100, 1)) == ["none 12x8"]
+    assert list_marked(job, (A100, 4)) == ["ddp 12x2"]
+    assert list_marked(job, (A100, 16)) == ["ddp 6x1"]
+    assert list_marked(job_of(5, accumulate=3), (A100, 1)) == [
+        "none 5x3"
+    ]  # halving 15 samples does not find 5
 
 
 @pytest.mark.parametrize(
@@ -235,7 +237,7 @@ def test_the_script_s_own_plan_is_tried_on_every_machine_and_marked() -> None:
 def test_auto_is_ddp_on_several_devices(strategy: str, sharding: str) -> None:
     """As in Lightning; a strategy that shards the weights stays one."""
     job = small_job(batch=32, parallel=ParallelFacts(strategy=strategy))
-    assert marked(job, (A100, 4)) == [f"{sharding} 8x1"]
+    assert list_marked(job, (A100, 4)) == [f"{sharding} 8x1"]
 
 
 def test_keep_plan_tries_nothing_else_and_says_where_that_is_impossible() -> None:
@@ -259,9 +261,9 @@ def test_batch_norm_keeps_its_samples_unless_allowed() -> None:
     )
     machines = shapes((A100, 1), (TPU, 4), (A100, 4))
     strict, free = PlanSpace(1), PlanSpace(1, lower_batch_norm=True)
-    kept = enumerate_candidates(job, machines, strict)
-    assert kept.micro_batch.tolist() == [32, 32]
-    assert kept.devices_of(machines).tolist() == [1, 1]
+    table = enumerate_candidates(job, machines, strict)
+    assert table.micro_batch.tolist() == [32, 32]
+    assert table.devices_of(machines).tolist() == [1, 1]
     assert enumerate_candidates(job, machines, free).micro_batch.min() == 1
     assert ["--allow batch-norm" in gap for gap in plan_gaps(job, machines, strict)] == [
         False,
@@ -277,10 +279,10 @@ def test_synchronized_norms_keep_the_samples_of_all_devices_unless_allowed() -> 
     batch = job.batch.model_copy(update={"synchronized_norms": SynchronizedNorms(modules=1, channels=8)})
     job = job.model_copy(update={"batch": batch})
     machines = shapes((A100, 1), (A100, 16))
-    kept = enumerate_candidates(job, machines, PlanSpace(1))
-    together = kept.micro_batch * kept.devices_of(machines) * kept.nodes
+    table = enumerate_candidates(job, machines, PlanSpace(1))
+    together = table.micro_batch * table.devices_of(machines) * table.nodes
     assert together.tolist() == [32] * len(together)
-    assert set(kept.devices_of(machines).tolist()) == {1, 2, 4, 8, 16}
+    assert set(table.devices_of(machines).tolist()) == {1, 2, 4, 8, 16}
     free = enumerate_candidates(job, machines, PlanSpace(1, lower_batch_norm=True))
     assert free.micro_batch[free.devices_of(machines) == 1].min() == 1
     own = PlanSpace(1, keep_plan=True)

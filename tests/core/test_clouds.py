@@ -51,7 +51,9 @@ def test_the_snapshot_names_only_listed_services() -> None:
 
     rows = SnapshotProvider().load().frame.select("provider", "service").unique().rows()
     assert rows
-    assert all(service in {one.name for one in CLOUDS[provider].services} for provider, service in rows)
+    assert all(
+        service in {service.name for service in CLOUDS[provider].services} for provider, service in rows
+    )
 
 
 def test_an_unlisted_cloud_keeps_its_own_name_and_gets_cautious_figures() -> None:

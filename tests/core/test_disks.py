@@ -39,9 +39,9 @@ NONE = CostAssumptions()
 )
 def test_disks_cost_what_is_published(cloud: str, service: str, region: str, usd: float, source: str) -> None:
     """The region's own price, else a planning figure that says so; nothing where machines bring their disks."""
-    found = disk_usd_per_gib_month(NONE, cloud, service, region)
-    assert found.value == pytest.approx(usd)
-    assert source in found.source
+    sourced = disk_usd_per_gib_month(NONE, cloud, service, region)
+    assert sourced.value == pytest.approx(usd)
+    assert source in sourced.source
     assert (
         disk_usd_per_gib_month(CostAssumptions(disk_usd_per_gib_month=0.3), cloud, service, region).value
         == 0.3
@@ -99,9 +99,9 @@ def test_a_managed_machine_without_local_disks_pays_its_volume(
     ).frame
     assert disk_prices_of(offers, NONE)[0] == usd
     assert ServiceColumns.of(offers, NONE).system_disk_gib.tolist() == [gib, 100.0]
-    answer = ranked(offer_row(service="sagemaker", instance_type=machine, region=region))
+    answer = rank_rows(offer_row(service="sagemaker", instance_type=machine, region=region))
     assert (answer.options[0].cost_parts.storage_usd > 0) == (usd > 0)
-    said = {each.name: each for each in answer.assumed_numbers}["disk_usd_per_gib_month"]
+    said = {number.name: number for number in answer.assumed_numbers}["disk_usd_per_gib_month"]
     assert said.source is not None
     assert source in said.source
     own = CostAssumptions(system_disk_gib=50.0, disk_usd_per_gib_month=0.2)
@@ -115,23 +115,23 @@ def test_every_machine_type_of_the_table_has_a_source() -> None:
     assert {"inf2.xlarge", "p3.2xlarge"} <= set(bare)
     assert not {"p4d.24xlarge", "g5.xlarge", "p3dn.24xlarge"} & set(bare)
     assert isinstance(local_disk("azure", "nothing"), Unknown)
-    found = local_disk("aws", "p4d.24xlarge")
-    assert isinstance(found, LocalDisk)
-    assert (found.gb, found.source[:25]) == (8_000.0, "EC2 DescribeInstanceTypes")
+    disk = local_disk("aws", "p4d.24xlarge")
+    assert isinstance(disk, LocalDisk)
+    assert (disk.gb, disk.source[:25]) == (8_000.0, "EC2 DescribeInstanceTypes")
 
 
-def ranked(*rows: dict[str, Any], run_cost: CostAssumptions = NONE) -> Recommendation:
+def rank_rows(*rows: dict[str, Any], run_cost: CostAssumptions = NONE) -> Recommendation:
     request = Request(Constraints(run_cost=run_cost), max_nodes=1)
     return rank(small_job(checkpoint_bytes=73 * GIB), book(*rows), request, predict=TOY)
 
 
 def numbers(answer: Recommendation) -> dict[str, AssumedNumber]:
-    return {each.name: each for each in answer.assumed_numbers}
+    return {number.name: number for number in answer.assumed_numbers}
 
 
 def test_disks_are_charged_and_named_with_their_share() -> None:
     """146 GiB of checkpoints and 100 of the system at 8 cents a month in us-east-1, for the billed hours."""
-    answer = ranked(offer_row())
+    answer = rank_rows(offer_row())
     (option,) = answer.options
     billed_hours = option.run_hours.mid + option.cost_parts.rounding_usd / 4.0
     assert option.cost_parts.storage_usd == pytest.approx(246 * 0.08 / 730 * billed_hours)
@@ -148,7 +148,7 @@ def test_a_cheaper_disk_never_costs_more() -> None:
     sizes = [0.0, 100.0, 1_000.0]
     costs = [
         [
-            ranked(offer_row(), run_cost=CostAssumptions(disk_usd_per_gib_month=usd, system_disk_gib=gib))
+            rank_rows(offer_row(), run_cost=CostAssumptions(disk_usd_per_gib_month=usd, system_disk_gib=gib))
             .options[0]
             .run_usd.mid
             for usd in (0.0, 0.08, 0.2)
@@ -161,5 +161,5 @@ def test_a_cheaper_disk_never_costs_more() -> None:
 
 def test_the_region_with_the_cheaper_disk_wins_where_the_hour_costs_the_same() -> None:
     """gp3 costs 0.08 in us-east-1 and 0.096 in us-west-1."""
-    answer = ranked(offer_row(region="us-west-1"), offer_row())
+    answer = rank_rows(offer_row(region="us-west-1"), offer_row())
     assert [option.region for option in answer.options] == ["us-east-1"]

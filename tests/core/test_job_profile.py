@@ -15,7 +15,7 @@ from trainfare_core.errors import ProfileError
 from trainfare_core.job_profile import SHAPE_AXES, JobProfile, ParallelFacts, RunPlan
 
 
-def changed(path: str, value: Any) -> str:
+def change_field(path: str, value: Any) -> str:
     """JSON text of a good profile with one value replaced; `path` is dotted, numbers are list positions."""
     document = json.loads(profile().to_json())
     place = document
@@ -57,7 +57,7 @@ def test_nonsense_is_refused_with_its_field(path: str, value: Any) -> None:
     """A value out of range is an error of ours that names the field and the file."""
     field = path.split(".")[-1]
     with pytest.raises(ProfileError, match=rf"job\.json: .*{field}"):
-        JobProfile.from_json(changed(path, value), where="job.json")
+        JobProfile.from_json(change_field(path, value), where="job.json")
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"schema_version": 1', "\x00", "[" * 5000])

@@ -6,19 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainfare_core.number_format import counted, duration, figures, hours_range, hours_text, percent
+from trainfare_core.number_format import duration, figures, hours_range, hours_text, percent, quantify
 
 
 def test_large_numbers_are_written_in_full() -> None:
     assert figures(1548.2) == "1,548"
     assert figures(61_500.0) == "61,500"
     assert figures(999.7) == "1,000"
-    assert counted(123.4, "interruption") == "123 interruptions"
+    assert quantify(123.4, "interruption") == "123 interruptions"
 
 
 def test_one_has_no_plural() -> None:
-    assert counted(0.996, "interruption") == "1 interruption"
-    assert counted(1.1, "interruption") == "1.1 interruptions"
+    assert quantify(0.996, "interruption") == "1 interruption"
+    assert quantify(1.1, "interruption") == "1.1 interruptions"
 
 
 @given(st.floats(1e-3, 1e12), st.integers(1, 5))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from builders.profiles import profile
-from builders.recommendations import measured_step
+from builders.recommendations import make_measured_step
 from trainfare_core.hardware.accelerators import accelerator, accelerators
 from trainfare_core.job_profile import ProfileSource
 from trainfare_core.porting import Environment
@@ -74,6 +74,8 @@ def test_the_device_of_the_measurement_is_the_environment(
     measured_on: str, kind: str, ready: str, not_ready: str
 ) -> None:
     """A script that ran on an AMD GPU, a TPU or an arm64 host stays there without porting."""
-    environment = Environment.of(profile(measured=measured_step(device_name=measured_on, device_kind=kind)))
+    environment = Environment.of(
+        profile(measured=make_measured_step(device_name=measured_on, device_kind=kind))
+    )
     assert environment.obstacle(accelerator(ready)) == ""
     assert environment.obstacle(accelerator(not_ready)) != ""

@@ -192,9 +192,9 @@ def test_a_spot_run_that_cannot_get_on_is_told_apart() -> None:
 
 def test_more_machines_are_interrupted_more_often() -> None:
     """One loss stops all: four machines lose four times as often for the same hours."""
-    one = one_run(small_job(), spot=True, toy=ToyPredictor(default_s=0.1))
+    table = one_run(small_job(), spot=True, toy=ToyPredictor(default_s=0.1))
     four = one_run(small_job(), spot=True, nodes=4, toy=ToyPredictor(default_s=0.4))
-    assert four.interruptions[0] == pytest.approx(4 * one.interruptions[0], rel=0.1)
+    assert four.interruptions[0] == pytest.approx(4 * table.interruptions[0], rel=0.1)
 
 
 def test_the_advised_interval_loses_least() -> None:
@@ -252,13 +252,13 @@ def test_start_up_depends_on_service_and_compiler(
 
 def test_storage_is_the_checkpoints_kept_and_each_machine_s_disk() -> None:
     """Two checkpoints of 73 GiB at ten cents a GiB and month are two cents an hour; three machines have their own."""
-    one, three, nothing = np.array([1]), np.array([3]), np.zeros(1)
+    item, three, nothing = np.array([1]), np.array([3]), np.zeros(1)
     price, assumed = np.full(1, 0.1), CostAssumptions()
-    kept = disk_gib(np.full(1, 73.0 * GIB), assumed, one, nothing, 0.0)
+    kept = disk_gib(np.full(1, 73.0 * GIB), assumed, item, nothing, 0.0)
     assert disks_usd_per_hour(kept, price)[0] == pytest.approx(0.02)
-    assert disk_gib(np.zeros(1), assumed, one, nothing, 0.0)[0] == 0
-    each = disk_gib(np.full(1, 73.0 * GIB), assumed, three, np.full(1, 100.0), GIB / 1e9)
-    assert each[0] == pytest.approx(146 + 3 * 101)
+    assert disk_gib(np.zeros(1), assumed, item, nothing, 0.0)[0] == 0
+    values = disk_gib(np.full(1, 73.0 * GIB), assumed, three, np.full(1, 100.0), GIB / 1e9)
+    assert values[0] == pytest.approx(146 + 3 * 101)
 
 
 def test_every_assumption_is_told() -> None:
@@ -306,10 +306,13 @@ def test_validation_is_interrupted_as_training_is() -> None:
 
 def test_how_validation_was_timed_is_told() -> None:
     """By the trace, or by its own measurement where there is one."""
-    each = Quantiles(median_s=0.5, p10_s=0.5, p90_s=0.5)
-    measured = MeasuredStep(device_name="cpu", device_kind="cpu", steps=10, step=each, validation_batch=each)
+    quantiles = Quantiles(median_s=0.5, p10_s=0.5, p90_s=0.5)
+    measured = MeasuredStep(
+        device_name="cpu", device_kind="cpu", steps=10, step=quantiles, validation_batch=quantiles
+    )
     traced, timed = (
-        " ".join(cost_assumptions(small_job(validation_batches=3, measured=one))) for one in (None, measured)
+        " ".join(cost_assumptions(small_job(validation_batches=3, measured=step)))
+        for step in (None, measured)
     )
     assert "validation costs the forward part of the step (33 % by the trace)" in traced
     assert "validation costs the measured validation batch" in timed

@@ -86,8 +86,8 @@ def test_plans_that_split_nothing_are_those_of_before(
     for name in ("shape", "nodes", "sharding", "micro_batch", "accumulate", "devices", "as_scripted"):
         assert np.array_equal(getattr(own, name), getattr(same, name)), name
     assert set(more.shape[more.parallel.splits]) <= {0, 2}, "frameworks that split models run on GPUs"
-    kept = PlanSpace(4, keep_plan=True, model_parallel=True)
-    assert enumerate_candidates(job, machines, kept).parallel is None
+    space = PlanSpace(4, keep_plan=True, model_parallel=True)
+    assert enumerate_candidates(job, machines, space).parallel is None
 
 
 def test_the_shape_of_a_decoder_is_read_from_its_attention() -> None:
@@ -117,9 +117,9 @@ def test_what_cannot_be_split_has_a_reason_and_no_plans() -> None:
         "puts in cannot be split": job.model_copy(update={"precision": "transformer-engine"}),
     }
     assert why_not_split(job) == ""
-    for because, one in cases.items():
-        assert because in why_not_split(one)
-        assert enumerate_candidates(one, shapes(("A100-SXM-80GB", 8.0)), SPLIT).parallel is None
+    for because, job_profile in cases.items():
+        assert because in why_not_split(job_profile)
+        assert enumerate_candidates(job_profile, shapes(("A100-SXM-80GB", 8.0)), SPLIT).parallel is None
 
 
 @pytest.mark.parametrize(("batch", "planned"), [(4, True), (3, False)])

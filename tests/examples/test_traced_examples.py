@@ -13,7 +13,7 @@ from trainfare_core.job_profile import JobProfile
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def traced(target: str) -> JobProfile:
+def trace_module(target: str) -> JobProfile:
     """Trace an example without hardware; the profile must be complete."""
     profile = load_profile(str(EXAMPLES / target))
     assert profile.coverage > 0.99
@@ -24,7 +24,7 @@ def traced(target: str) -> JobProfile:
 
 def test_the_gpt_example_describes_a_gpt_2() -> None:
     """124M parameters, half a million tokens a step over eight devices, mixed precision."""
-    profile = traced("small_gpt.py:job")
+    profile = trace_module("small_gpt.py:job")
     assert sum(group.count for group in profile.parameters) == 124_439_808
     assert profile.batch.tokens_per_step is not None
     assert profile.batch.tokens_per_step * profile.parallel.world_size == 2**19
@@ -50,9 +50,9 @@ def test_the_gpt_example_really_trains(tmp_path: Path) -> None:
 
 def test_the_7b_example_shards_over_eight_devices() -> None:
     """The same run on eight devices: a step of one micro-batch each, and the same number of steps."""
-    one = traced("llama_7b.py:job")
-    eight = traced("llama_7b.py:job_on_eight")
+    profile = trace_module("llama_7b.py:job")
+    eight = trace_module("llama_7b.py:job_on_eight")
     assert (eight.parallel.strategy, eight.parallel.world_size) == ("fsdp", 8)
-    assert one.plan.optimizer_steps == eight.plan.optimizer_steps
-    assert one.global_samples_per_step == eight.global_samples_per_step == 8
-    assert one.step_flops == pytest.approx(8 * eight.step_flops, rel=1e-3)
+    assert profile.plan.optimizer_steps == eight.plan.optimizer_steps
+    assert profile.global_samples_per_step == eight.global_samples_per_step == 8
+    assert profile.step_flops == pytest.approx(8 * eight.step_flops, rel=1e-3)

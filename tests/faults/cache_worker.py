@@ -23,7 +23,7 @@ from pathlib import Path
 from builders.offers import book_of, offer_row
 from trainfare_core.prices.book import PriceBook
 from trainfare_providers.disk.cache import BookCache, BookFacts
-from trainfare_providers.disk.checked_parquet import DamagedFileError, checked, with_checksum
+from trainfare_providers.disk.checked_parquet import DamagedFileError, check_content, with_checksum
 from trainfare_providers.disk.files import read_own_file, replace_file
 
 NOW = datetime(2026, 11, 24, tzinfo=timezone.utc)
@@ -73,7 +73,7 @@ def kill(folder: Path) -> dict[str, int]:
         os.close(hears)
         os.close(says)
         try:
-            checked(read_own_file(path, 10**7))
+            check_content(read_own_file(path, 10**7))
         except (DamagedFileError, OSError):
             damaged += 1
     return {"kills": kills, "damaged": damaged, "left": len(list(folder.glob("*.tmp")))}
@@ -95,9 +95,9 @@ def stress(folder: Path, rounds: int) -> dict[str, int]:
         cache, reads = BookCache(folder), 0
         while reads < 2 * rounds or any(writer.is_alive() for writer in writers):
             reads += 1
-            found = cache.read("aws")
+            book = cache.read("aws")
             whole = ((1.0, 20), (2.0, 2000))
-            torn.append(found is None or (found.book.frame["usd_per_hour"][0], len(found.book)) not in whole)
+            torn.append(book is None or (book.book.frame["usd_per_hour"][0], len(book.book)) not in whole)
 
     writers = [threading.Thread(target=write) for _ in range(4)]
     workers = [worker for writer in writers for worker in (writer, threading.Thread(target=read))]
@@ -114,20 +114,20 @@ def limit(folder: Path) -> dict[str, list[int]]:
     cache.write("aws", new.frame, facts(new))
     size = (folder / "aws.parquet").stat().st_size
     cache.write("aws", old.frame, facts(old))
-    found: dict[str, list[int]] = {"kept old": [], "took new": [], "else": []}
+    fields: dict[str, list[int]] = {"kept old": [], "took new": [], "else": []}
     for most in (*range(0, size + 200, 211), size - 1, size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
         took = cache.write("aws", new.frame, facts(new))
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        kept = cache.read("aws")
-        price = None if kept is None else kept.book.frame["usd_per_hour"][0]
+        cached_book = cache.read("aws")
+        price = None if cached_book is None else cached_book.book.frame["usd_per_hour"][0]
         fits = most >= size
         what = {(False, 1.0, False): "kept old", (True, 2.0, True): "took new"}.get(
             (took, price, fits), "else"
         )
-        found[what].append(most)
+        fields[what].append(most)
         cache.write("aws", old.frame, facts(old))
-    return {**found, "files": [len(list(folder.iterdir()))]}
+    return {**fields, "files": [len(list(folder.iterdir()))]}
 
 
 def readonly(folder: Path) -> dict[str, object]:
@@ -142,10 +142,10 @@ def readonly(folder: Path) -> dict[str, object]:
     if os.geteuid() == 0:
         os.seteuid(65534)
     took = cache.write("aws", new.frame, facts(new))
-    kept = cache.read("aws")
+    cached_book = cache.read("aws")
     with cache.lock("aws"):
         pass
-    return {"took": took, "price": None if kept is None else kept.book.frame["usd_per_hour"][0]}
+    return {"took": took, "price": None if cached_book is None else cached_book.book.frame["usd_per_hour"][0]}
 
 
 if __name__ == "__main__":

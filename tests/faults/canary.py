@@ -21,7 +21,7 @@ import pytest
 
 from trainfare_providers.plugins import provider_entries
 
-__all__ = ["CANARY", "Witness", "told_by", "witness"]
+__all__ = ["CANARY", "Witness", "format_told", "witness"]
 
 CANARY = "c4n4ryS3cretDoNotTell"
 
@@ -51,7 +51,7 @@ class Witness:
         for thing in things:
             self.texts += [str(thing), repr(thing)]
             if isinstance(thing, BaseException):
-                self.texts.append(told_by(thing))
+                self.texts.append(format_told(thing))
 
     def check(self) -> None:
         """Check that no text, file or file name contains the secret."""
@@ -70,18 +70,20 @@ class Witness:
         record("{} messages, tracebacks, logs and files searched, none with a secret", self.searched)
 
 
-def told_by(error: BaseException) -> str:
+def format_told(error: BaseException) -> str:
     """A traceback with local variables, causes and contexts, without the frames of tests."""
-    told = traceback.TracebackException.from_exception(error, capture_locals=True)
+    traceback_exception = traceback.TracebackException.from_exception(error, capture_locals=True)
     seen: list[str] = []
-    chain: list[traceback.TracebackException | None] = [told]
+    chain: list[traceback.TracebackException | None] = [traceback_exception]
     while chain:
-        one = chain.pop()
-        if one is None:
+        exception = chain.pop()
+        if exception is None:
             continue
-        chain += [one.__cause__, one.__context__]
-        one.stack = traceback.StackSummary.from_list([f for f in one.stack if "/tests/" not in f.filename])
-        seen += list(one.format(chain=False))
+        chain += [exception.__cause__, exception.__context__]
+        exception.stack = traceback.StackSummary.from_list(
+            [f for f in exception.stack if "/tests/" not in f.filename]
+        )
+        seen += list(exception.format(chain=False))
     return "".join(seen)
 
 

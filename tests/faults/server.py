@@ -25,7 +25,7 @@ from typing import Literal
 
 import trustme
 
-__all__ = ["FaultServer", "Request", "Script", "gzipped", "json_script", "tls_twin"]
+__all__ = ["FaultServer", "Request", "Script", "json_script", "make_gzipped", "tls_twin"]
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class FaultServer:
     def everywhere(self, *scripts: Script) -> None:
         self._others = list(scripts)
 
-    def asked(self, path: str) -> int:
+    def make_request(self, path: str) -> int:
         """Return how often a path was requested."""
         return sum(request.path == path for request in self.requests)
 
@@ -213,7 +213,7 @@ def json_script(value: object, **changes: object) -> Script:
     return Script(headers=(("Content-Type", "application/json"),), body=body, **changes)  # type: ignore[arg-type]
 
 
-def gzipped(body: bytes, **changes: object) -> Script:
+def make_gzipped(body: bytes, **changes: object) -> Script:
     """An honest compressed answer."""
     headers = (("Content-Type", "application/json"), ("Content-Encoding", "gzip"))
     return Script(headers=headers, body=gzip.compress(body), **changes)  # type: ignore[arg-type]

@@ -271,7 +271,7 @@ def faulty_client(
         "clock": Steps(0.3 if case.is_endless else 0.0),
         **changes,
     }
-    with _met(case) as (url, server, more):
+    with _meet_case(case) as (url, server, more):
         if server is not None and case.script is not None:
             server.everywhere(case.script)
         with HttpClient(cloud, **{**settings, **more}) as out:
@@ -279,7 +279,7 @@ def faulty_client(
 
 
 @contextmanager
-def _met(case: FaultCase) -> Iterator[tuple[str, FaultServer | None, dict[str, Any]]]:
+def _meet_case(case: FaultCase) -> Iterator[tuple[str, FaultServer | None, dict[str, Any]]]:
     if case.via == "transport":
         assert case.transport is not None
         yield "https://prices.example", None, {"transport": httpx.MockTransport(case.transport)}
@@ -337,8 +337,8 @@ def put_through(
     assert result.problem
     assert result.problem.startswith(source.name)
     assert (result.rows, result.fetched_at) == (1, NOW)
-    kept = cache.read(source.name)
-    assert kept is not None
-    assert kept.book.frame.equals(last.frame)
-    assert kept.facts.fetched_at == NOW
+    book = cache.read(source.name)
+    assert book is not None
+    assert book.book.frame.equals(last.frame)
+    assert book.facts.fetched_at == NOW
     return result

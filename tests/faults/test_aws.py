@@ -80,7 +80,7 @@ def test_fault_within_the_streamed_file_is_an_error(name: str) -> None:
         case = replace(case, script=replace(case.script, body=whole))
     servers: list[FaultServer] = []
     # The file's own limits are long: the client's budget ends it, once the file is asked for.
-    clock = Steps(0.3, lambda: any(one.asked(FILE) for one in servers))
+    clock = Steps(0.3, lambda: any(server.make_request(FILE) for server in servers))
     limits = replace(case.limits, max_attempts=2)
     with faulty_client(case, limits=limits, budget_s=1.0, clock=clock) as (http, url, server, waits):
         assert server is not None
@@ -91,7 +91,7 @@ def test_fault_within_the_streamed_file_is_an_error(name: str) -> None:
         server.script(INDEX, json_script({"regions": listed}))
         with pytest.raises(PricesUnavailableError, match="aws: "):
             public(url).fetch(http)
-        assert server.asked(FILE) >= 1
+        assert server.make_request(FILE) >= 1
     assert clock.now + sum(waits.all) < 15.0
 
 

@@ -57,20 +57,25 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     book = small_market()
     intakes = tuple(
         Intake(
-            "aws", one.provider, one.service, one.rows_read + 3, one.accepted, (ReasonCount("Windows", 3),)
+            "aws",
+            intake.provider,
+            intake.service,
+            intake.rows_read + 3,
+            intake.accepted,
+            (ReasonCount("Windows", 3),),
         )
-        for one in book.intakes
+        for intake in book.intakes
     )
     facts = BookFacts(fetched_at=NOW, tool_version="1", intakes=intakes, notes=("no spot",))
     cache = BookCache(tmp_path)
     assert cache.write("aws", book.frame, facts)
-    found = cache.read("aws")
-    assert found is not None
-    assert found.facts == facts
-    assert found.book.intakes == intakes
-    assert found.book.frame.drop("origin").equals(book.frame.drop("origin"))
-    assert set(found.book.frame["origin"]) == {"aws"}
-    assert len(found.sha256) == 64
+    cached_book = cache.read("aws")
+    assert cached_book is not None
+    assert cached_book.facts == facts
+    assert cached_book.book.intakes == intakes
+    assert cached_book.book.frame.drop("origin").equals(book.frame.drop("origin"))
+    assert set(cached_book.book.frame["origin"]) == {"aws"}
+    assert len(cached_book.sha256) == 64
     assert pl.read_parquet(tmp_path / "aws.parquet").height == len(book)
     assert pl.scan_parquet(tmp_path / "*.parquet").select(pl.len()).collect().item() == len(book)
 
@@ -103,16 +108,16 @@ def test_name_cannot_leave_the_folder(
     assert list(tmp_path.iterdir()) == []
 
 
-def damaged(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+def draw_damaged(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
     return lambda path: path.write_bytes(change(path.read_bytes())) and None
 
 
-def flipped(where: float) -> Callable[[Path], None]:
+def has_flipped(where: float) -> Callable[[Path], None]:
     def flip(content: bytes) -> bytes:
         at = min(len(content) - 1, int(where * len(content)))
         return content[:at] + bytes([content[at] ^ 16]) + content[at + 1 :]
 
-    return damaged(flip)
+    return draw_damaged(flip)
 
 
 def other_schema(version: int) -> Callable[[Path], None]:
@@ -171,15 +176,15 @@ def unreadable(path: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "zero bytes": (damaged(lambda _: b""), "not a whole Parquet file"),
-    "truncated": (damaged(lambda content: content[: len(content) // 2]), "not a whole Parquet file"),
-    "short of a byte": (damaged(lambda content: content[:-1]), "not a whole Parquet file"),
-    "bytes after it": (damaged(lambda content: content + b"x"), "not a whole Parquet file"),
-    "hole of zeros": (damaged(lambda c: c[:99] + bytes(200) + c[299:]), "checksum is wrong"),
-    "text": (damaged(lambda _: b"<html>not found</html>"), "not a whole Parquet file"),
+    "zero bytes": (draw_damaged(lambda _: b""), "not a whole Parquet file"),
+    "truncated": (draw_damaged(lambda content: content[: len(content) // 2]), "not a whole Parquet file"),
+    "short of a byte": (draw_damaged(lambda content: content[:-1]), "not a whole Parquet file"),
+    "bytes after it": (draw_damaged(lambda content: content + b"x"), "not a whole Parquet file"),
+    "hole of zeros": (draw_damaged(lambda c: c[:99] + bytes(200) + c[299:]), "checksum is wrong"),
+    "text": (draw_damaged(lambda _: b"<html>not found</html>"), "not a whole Parquet file"),
     "no checksum": (lambda path: pl.DataFrame({"a": [1]}).write_parquet(path), "not written by trainfare"),
     **{
-        f"bit flipped at {part}": (flipped(part), "")
+        f"bit flipped at {part}": (has_flipped(part), "")
         for part in (0.0, 0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     },
     "older schema": (other_schema(0), "schema version is 0"),
@@ -227,7 +232,9 @@ def test_every_flipped_bit_is_detected(
     record_property("{} bits flipped one at a time, each found", len(flipped))
     for at in flipped:
         with pytest.raises(checked_parquet.DamagedFileError):
-            checked_parquet.checked(content[:at] + bytes([content[at] ^ (1 << at % 8)]) + content[at + 1 :])
+            checked_parquet.check_content(
+                content[:at] + bytes([content[at] ^ (1 << at % 8)]) + content[at + 1 :]
+            )
 
 
 def test_folder_that_is_a_file_and_path_that_is_too_long(
@@ -249,36 +256,36 @@ def test_folder_that_is_a_file_and_path_that_is_too_long(
 
 def test_read_only_folder_still_answers(open_folder: Path) -> None:
     """What cannot be written can be read, and no lock is needed for it."""
-    found = run("readonly", str(open_folder))
-    assert (found["took"], found["price"]) == (False, 1.0)
-    assert "could not be stored" in found["stderr"]
+    fields = run("readonly", str(open_folder))
+    assert (fields["took"], fields["price"]) == (False, 1.0)
+    assert "could not be stored" in fields["stderr"]
 
 
 def test_full_disk_keeps_the_old_prices_at_every_byte(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """Wherever the disk is full, the old file stays and no scrap is left."""
-    found = run("limit", str(tmp_path))
-    assert found["else"] == []
-    record_property("a disk full at {} places of a file, the old prices kept", len(found["kept old"]))
-    assert len(found["kept old"]) > 20
-    assert found["took new"] != []
-    assert found["files"] == [1]
+    fields = run("limit", str(tmp_path))
+    assert fields["else"] == []
+    record_property("a disk full at {} places of a file, the old prices kept", len(fields["kept old"]))
+    assert len(fields["kept old"]) > 20
+    assert fields["took new"] != []
+    assert fields["files"] == [1]
 
 
 def test_kill_at_200_moments_damages_nothing(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """A writer that is killed leaves the old file or the new one, and at worst a scrap that is swept later."""
-    found = run("kill", str(tmp_path))
-    record_property("{} writers killed, 200 promised", found["kills"])
-    record_property("{} damaged files after it", found["damaged"])
-    assert found["damaged"] == 0
-    assert found["left"] > 0, "no kill hit a write: the test checked nothing"
+    fields = run("kill", str(tmp_path))
+    record_property("{} writers killed, 200 promised", fields["kills"])
+    record_property("{} damaged files after it", fields["damaged"])
+    assert fields["damaged"] == 0
+    assert fields["left"] > 0, "no kill hit a write: the test checked nothing"
     written_s = [path.stat().st_mtime for path in tmp_path.glob("*.tmp")]
     cache = BookCache(tmp_path, clock=lambda: min(written_s) + 3000)
     fill(cache)
-    assert len(list(tmp_path.iterdir())) == 1 + found["left"], (
+    assert len(list(tmp_path.iterdir())) == 1 + fields["left"], (
         "younger than an hour: another process may be writing it"
     )
     fill(BookCache(tmp_path, clock=lambda: max(written_s) + 4000))
@@ -295,7 +302,7 @@ def test_eight_writers_and_eight_readers_never_see_a_torn_file(
     command = [sys.executable, str(WORKER), "stress", str(tmp_path), STRESS_ROUNDS]
     environment = {**os.environ, "PYTHONPATH": WORKER_PATH, "POLARS_MAX_THREADS": "1"}
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    found = [json.loads(one.communicate()[0]) for one in both]
+    found = [json.loads(process.communicate()[0]) for process in both]
     record_property("{} reads beside 8 writers", sum(one["reads"] for one in found))
     record_property("{} torn reads", sum(one["torn"] for one in found))
     assert [one["torn"] for one in found] == [0, 0]
@@ -356,10 +363,10 @@ def test_reading_does_not_make_prices_younger(
     fill(BookCache(tmp_path))
     for years in (-1, 1):
         later = NOW + timedelta(days=365 * years)
-        found = BookCache(tmp_path, clock=later.timestamp).read("aws")
-        assert found is not None
+        book = BookCache(tmp_path, clock=later.timestamp).read("aws")
+        assert book is not None
         record_property(
             "at most {} s by which a failed refresh or a read makes prices younger, 0 allowed",
-            (found.facts.fetched_at - NOW).total_seconds(),
+            (book.facts.fetched_at - NOW).total_seconds(),
         )
-        assert found.facts.fetched_at == NOW
+        assert book.facts.fetched_at == NOW

@@ -46,8 +46,8 @@ def rest(start: int = HALF, said: str = "", body: bytes = BODY, tag: str = '"v1"
 
 @pytest.fixture
 def server() -> Iterator[FaultServer]:
-    with FaultServer() as one:
-        yield one
+    with FaultServer() as server:
+        yield server
 
 
 def http(folder: Path | None = None, **changes: Any) -> HttpClient:
@@ -61,9 +61,11 @@ def read(server: FaultServer, client: HttpClient) -> bytes:
         return out.read(server.url("/f.csv"), lambda file: b"".join(file.chunks()))
 
 
-def asked(server: FaultServer) -> list[tuple[str, str]]:
+def make_request(server: FaultServer) -> list[tuple[str, str]]:
     """Range and If-Range of every request."""
-    return [(one.headers.get("range", ""), one.headers.get("if-range", "")) for one in server.requests]
+    return [
+        (request.headers.get("range", ""), request.headers.get("if-range", "")) for request in server.requests
+    ]
 
 
 AGAIN = ("", "")
@@ -81,8 +83,13 @@ def test_cut_connection_goes_on_where_it_stopped(server: FaultServer) -> None:
         rest(HALF),
     )
     assert read(server, http()) == BODY
-    assert asked(server) == [AGAIN, (f"bytes={third}-", '"v1"'), (f"bytes={third + 1000}-", '"v1"'), ON]
-    assert all(one.headers["accept-encoding"] == "identity" for one in server.requests[1:])
+    assert make_request(server) == [
+        AGAIN,
+        (f"bytes={third}-", '"v1"'),
+        (f"bytes={third + 1000}-", '"v1"'),
+        ON,
+    ]
+    assert all(request.headers["accept-encoding"] == "identity" for request in server.requests[1:])
 
 
 def test_packed_file_goes_on_in_its_packed_form(server: FaultServer) -> None:
@@ -110,7 +117,7 @@ def test_settled_date_does_for_a_version(server: FaultServer) -> None:
         Script(status=206, headers=on, body=BODY[HALF:]),
     )
     assert read(server, http()) == BODY
-    assert asked(server)[1] == (f"bytes={HALF}-", OLD)
+    assert make_request(server)[1] == (f"bytes={HALF}-", OLD)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +180,7 @@ def test_any_other_answer_than_the_rest_starts_the_file_anew(
     """Never half of one version and half of another: what comes out is one whole file."""
     server.script("/f.csv", CUT, second, *later)
     assert read(server, http()) == OTHER
-    assert asked(server) == [AGAIN, ON, AGAIN]
+    assert make_request(server) == [AGAIN, ON, AGAIN]
 
 
 def test_server_that_ignores_ranges_is_read_from_the_beginning(server: FaultServer) -> None:
@@ -188,7 +195,7 @@ def test_server_that_ignores_ranges_is_read_from_the_beginning(server: FaultServ
     with http() as out:
         assert out.read(server.url("/f.csv"), parse) == BODY
     assert parses == [1]
-    assert asked(server) == [AGAIN, ON, ON]
+    assert make_request(server) == [AGAIN, ON, ON]
 
 
 def test_file_that_changes_again_and_again_is_given_up(server: FaultServer) -> None:
@@ -215,11 +222,11 @@ def test_seconds_without_a_byte_count_and_those_of_a_good_download_do_not(server
     now = [0.0]
 
     def parse(file: Download) -> bytes:
-        found = b""
+        content = b""
         for chunk in file.chunks():
-            found += chunk
+            content += chunk
             now[0] = 600.0
-        return found
+        return content
 
     server.script("/f.csv", CUT, Script(status=503), rest())
     with http(clock=lambda: now[0]) as out:
@@ -245,7 +252,7 @@ def test_update_that_is_cut_off_goes_on_in_the_next_one(server: FaultServer, tmp
     server.script("/f.csv", rest(cut_at=500), rest(HALF + 500))
     steps: list[Step] = []
     assert read(server, http(tmp_path, tell=steps.append)) == BODY
-    assert asked(server)[2:] == [ON, (f"bytes={HALF + 500}-", '"v1"')]
+    assert make_request(server)[2:] == [ON, (f"bytes={HALF + 500}-", '"v1"')]
     assert list(tmp_path.iterdir()) == []
     assert steps[-1].bytes_read == steps[-1].bytes_total == len(BODY)
 
@@ -287,7 +294,7 @@ def test_damaged_part_is_not_used(server: FaultServer, tmp_path: Path) -> None:
     part.write_bytes(bytes(damaged))
     server.script("/f.csv", WHOLE)
     assert read(server, http(tmp_path)) == BODY
-    assert asked(server)[-1] == AGAIN
+    assert make_request(server)[-1] == AGAIN
 
 
 def test_cancelled_download_keeps_what_it_has(server: FaultServer, tmp_path: Path) -> None:
@@ -305,9 +312,9 @@ def test_cancelled_download_keeps_what_it_has(server: FaultServer, tmp_path: Pat
 
     with http(tmp_path, cancelled=stop.is_set) as out, pytest.raises(FetchCancelledError):
         out.read(server.url("/f.csv"), parse)
-    kept = part_file(tmp_path, server.url("/f.csv")).kept()
-    assert kept is not None
-    assert (kept.size_bytes, kept.total_bytes) == (len(BODY), 2 * len(BODY))
+    facts = part_file(tmp_path, server.url("/f.csv")).read_kept()
+    assert facts is not None
+    assert (facts.size_bytes, facts.total_bytes) == (len(BODY), 2 * len(BODY))
 
 
 def test_file_that_is_none_of_ours_is_not_kept(server: FaultServer, tmp_path: Path) -> None:
@@ -330,7 +337,7 @@ def test_progress_has_bytes_rows_and_region(server: FaultServer) -> None:
 
     def parse(file: Download) -> int:
         lines = b"".join(file.chunks()).splitlines()
-        return sum(1 for _ in file.counted(lines))
+        return sum(1 for _ in file.count_items(lines))
 
     with http(tell=steps.append) as out:
         assert out.read(server.url("/f.csv"), parse, what="reading AmazonEC2", region="us-east-1") == 20_000
@@ -358,7 +365,7 @@ def test_part_file_without_room_or_disk_keeps_nothing(tmp_path: Path) -> None:
     nowhere.begin('"v1"', 10, "")
     nowhere.append(b"1")
     nowhere.keep()
-    assert nowhere.kept() is None
+    assert nowhere.read_kept() is None
 
 
 def test_part_file_that_is_a_link_is_not_read(tmp_path: Path) -> None:
@@ -368,13 +375,13 @@ def test_part_file_that_is_a_link_is_not_read(tmp_path: Path) -> None:
     part.append(b"12345")
     part.keep()
     again = PartFile(tmp_path / "a.part")
-    assert again.kept() is not None
+    assert again.read_kept() is not None
     (tmp_path / "a.part").rename(tmp_path / "b")
     (tmp_path / "a.part").symlink_to(tmp_path / "b")
-    assert PartFile(tmp_path / "a.part").kept() is None
+    assert PartFile(tmp_path / "a.part").read_kept() is None
     (tmp_path / "a.part").unlink()
     (tmp_path / "a.part").write_bytes(b"1234")
-    assert PartFile(tmp_path / "a.part").kept() is None
+    assert PartFile(tmp_path / "a.part").read_kept() is None
 
 
 def test_old_parts_are_deleted(tmp_path: Path) -> None:

@@ -23,17 +23,17 @@ from hypothesis import strategies as st
 
 from builders.cli import run_python
 from builders.processes import HANG_S
-from faults.server import FaultServer, Script, gzipped, json_script, tls_twin
+from faults.server import FaultServer, Script, json_script, make_gzipped, tls_twin
 from faults.table import Steps, Waits
 from trainfare_core.errors import FetchCancelledError, FetchError, InputError
 from trainfare_providers.http.client import BULK_LIMITS, Download, HttpClient, Limits
-from trainfare_providers.http.exchange import UnpackError, unpacked
+from trainfare_providers.http.exchange import UnpackError, unpack_gzip
 
 
 @pytest.fixture
 def server() -> Iterator[FaultServer]:
-    with FaultServer() as one:
-        yield one
+    with FaultServer() as server:
+        yield server
 
 
 def body(file: Download) -> bytes:
@@ -61,7 +61,7 @@ def http(**changes: Any) -> HttpClient:
     )
 
 
-def timed(
+def make_timed_client(
     time: Time, answer: Callable[[httpx.Request], tuple[float, httpx.Response | Exception]], **more: Any
 ) -> HttpClient:
     """An http whose answers take the seconds they say, at most the read timeout."""
@@ -87,7 +87,7 @@ def test_json_comes_with_its_numbers_as_they_are_written(server: FaultServer) ->
     text = b'{"price": 21.957642000, "rows": 2}'
     for script in (
         json_script(text),
-        gzipped(text),
+        make_gzipped(text),
         json_script(text, length="chunked"),
         json_script(text, length="none"),
     ):
@@ -226,7 +226,7 @@ def test_dead_cloud_costs_at_most_ten_seconds(record_property: Callable[[str, ob
         return 3600.0, AssertionError
 
     with (
-        timed(time, silent, budget_s=900.0) as out,
+        make_timed_client(time, silent, budget_s=900.0) as out,
         pytest.raises(FetchError, match=r"went silent|within the time"),
     ):  # type: ignore[arg-type]
         out.get_json(URL)
@@ -246,7 +246,7 @@ def test_cloud_that_answered_once_is_given_fifteen_seconds(
         tries.append(request.extensions["timeout"]["read"])
         return 0.0 if len(tries) == 1 else 3600.0, httpx.Response(200, stream=httpx.ByteStream(b"{}"))
 
-    with timed(time, falls_silent, budget_s=900.0) as out:
+    with make_timed_client(time, falls_silent, budget_s=900.0) as out:
         out.get_json(URL)
         with pytest.raises(FetchError, match=r"went silent|within the time"):
             out.get_json(URL)
@@ -288,11 +288,11 @@ def test_black_hole_ends_by_our_own_clock() -> None:
 
 def test_socket_whose_queue_is_full_is_a_black_hole() -> None:
     """A real one: Linux drops what would connect to it, without a word."""
-    with socket.socket() as full, contextlib.ExitStack() as held:
+    with socket.socket() as full, contextlib.ExitStack() as stack:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
         for _ in range(4):
-            waiting = held.enter_context(socket.socket())
+            waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
         host = f"127.0.0.1:{full.getsockname()[1]}"
@@ -319,7 +319,7 @@ def test_server_that_accepts_and_never_answers_ends_by_our_own_clock(server: Fau
 def test_time_on_a_connection_that_is_used_again_is_no_time_of_connecting(server: FaultServer) -> None:
     """The connect timeout is over long before the body is."""
     server.script("/p", json_script({"a": 1}, drip_s=0.02))
-    clock = Steps(0.02, lambda: server.asked("/p") > 0)
+    clock = Steps(0.02, lambda: server.make_request("/p") > 0)
     with http(limits=Limits(connect_s=0.01, total_s=HANG_S), clock=clock) as out:
         assert out.get_json(server.url("/p")) == {"a": 1}
 
@@ -327,18 +327,21 @@ def test_time_on_a_connection_that_is_used_again_is_no_time_of_connecting(server
 def test_failed_attempts_add_up_over_the_requests_of_a_cloud() -> None:
     """A cloud that limps at every page is given up after 15 s of failed tries and waits, though each page would come."""
     time = Time()
-    asked: list[str] = []
+    texts: list[str] = []
 
     def limping(request: httpx.Request) -> tuple[float, httpx.Response]:
-        asked.append(str(request.url))
+        texts.append(str(request.url))
         return 3.0, httpx.Response(
-            503 if asked.count(str(request.url)) == 1 else 200, stream=httpx.ByteStream(b"{}")
+            503 if texts.count(str(request.url)) == 1 else 200, stream=httpx.ByteStream(b"{}")
         )
 
-    with timed(time, limping, budget_s=900.0) as out, pytest.raises(FetchError, match="went silent"):
+    with (
+        make_timed_client(time, limping, budget_s=900.0) as out,
+        pytest.raises(FetchError, match="went silent"),
+    ):
         all(out.get_json(f"{URL}/{page}") == {} for page in range(100))
     assert (
-        len(set(asked)) == 4
+        len(set(texts)) == 4
     )  # after 4 x (3 s failed + 0.5 s waited), 1 s of silence is the most there is left
     assert time.now < 30
 
@@ -346,16 +349,19 @@ def test_failed_attempts_add_up_over_the_requests_of_a_cloud() -> None:
 def test_waits_add_up_over_the_requests_of_a_cloud() -> None:
     """A cloud that asks for 7 s before every page gets two such waits, not a hundred."""
     time = Time()
-    asked: list[str] = []
+    texts: list[str] = []
 
-    def tired(request: httpx.Request) -> tuple[float, httpx.Response]:
-        asked.append(str(request.url))
-        again = asked.count(str(request.url)) > 1
+    def answer_tired(request: httpx.Request) -> tuple[float, httpx.Response]:
+        texts.append(str(request.url))
+        again = texts.count(str(request.url)) > 1
         headers = {} if again else {"Retry-After": "7"}
         body = httpx.ByteStream(b"{}")
         return 0.0, httpx.Response(200 if again else 503, headers=headers, stream=body)
 
-    with timed(time, tired, budget_s=900.0) as out, pytest.raises(FetchError, match="answered 503"):
+    with (
+        make_timed_client(time, answer_tired, budget_s=900.0) as out,
+        pytest.raises(FetchError, match="answered 503"),
+    ):
         all(out.get_json(f"{URL}/{page}") == {} for page in range(100))
     assert time.now == 14.0
 
@@ -363,7 +369,7 @@ def test_waits_add_up_over_the_requests_of_a_cloud() -> None:
 def test_one_budget_for_all_requests_of_a_cloud() -> None:
     """Pages that come slowly but surely end with the budget."""
     time = Time()
-    with timed(
+    with make_timed_client(
         time, lambda _: (9.0, httpx.Response(200, stream=httpx.ByteStream(b"{}"))), budget_s=25.0
     ) as out:
         assert out.remaining_s == 25.0
@@ -463,7 +469,7 @@ def test_hung_lookup_does_not_affect_the_next_request(server: FaultServer) -> No
     ended: list[
         bool
     ] = []  # the clock stands still during the second request, however long it waits for a processor
-    clock = Steps(1.0, lambda: server.asked("/slow") > 0 and not ended)
+    clock = Steps(1.0, lambda: server.make_request("/slow") > 0 and not ended)
     with http(max_failed_s=900.0, budget_s=900.0, clock=clock) as out:
         # whether the limit or the read timeout of the same length is noticed first depends on the load of the machine
         with pytest.raises(FetchError, match=r"went silent|within the time"):
@@ -477,11 +483,11 @@ def test_cancelling_ends_a_hanging_request(server: FaultServer) -> None:
     server.script("/p", Script(before_head_s=HANG_S))
     asked: list[bool] = []
 
-    def cancelled() -> bool:
+    def is_cancelled() -> bool:
         asked.append(True)
         return len(asked) > 2
 
-    with http(cancelled=cancelled) as out, pytest.raises(FetchCancelledError, match="stopped on request"):
+    with http(cancelled=is_cancelled) as out, pytest.raises(FetchCancelledError, match="stopped on request"):
         out.get_json(server.url("/p"))
 
 
@@ -506,7 +512,7 @@ def test_ctrl_c_ends_a_hanging_request(server: FaultServer) -> None:
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "asking\n"
-    while not server.asked("/p"):
+    while not server.make_request("/p"):
         threading.Event().wait(0.01)
     os.kill(child.pid, signal.SIGINT)
     _, error = child.communicate()
@@ -520,7 +526,7 @@ def test_send_gives_an_sdk_whatever_status_comes(server: FaultServer) -> None:
     )
     with http() as out:
         reply = out.send("POST", server.url("/p"), headers={"X-Amz-Target": "Pricing.Get"}, content=b"asked")
-        server.script("/p", gzipped(b"packed"))
+        server.script("/p", make_gzipped(b"packed"))
         unpacked = out.send("GET", server.url("/p"))
     assert (reply.status, reply.body) == (400, b"{}")
     assert dict(reply.headers)["x-amzn-errortype"] == "ThrottlingException"
@@ -538,7 +544,7 @@ def test_send_follows_no_redirect_and_tries_once(server: FaultServer) -> None:
         with pytest.raises(FetchError) as caught:
             out.send("POST", server.url("/p"))
     assert caught.value.retryable
-    assert (server.asked("/p"), server.asked("/q")) == (2, 0)
+    assert (server.make_request("/p"), server.make_request("/q")) == (2, 0)
 
 
 def test_send_stops_the_sdks_retries_when_the_failure_budget_is_spent(server: FaultServer) -> None:
@@ -594,9 +600,9 @@ def test_gzip_unpacks_however_it_is_cut_into_chunks(body: bytes, members: int, c
     packed = gzip.compress(body) * members
     edges = sorted({0, len(packed), *(cut % (len(packed) + 1) for cut in cuts)})
     chunks = [packed[start:end] for start, end in pairwise(edges)]
-    assert b"".join(unpacked(chunks)) == body * members
+    assert b"".join(unpack_gzip(chunks)) == body * members
     with pytest.raises(UnpackError):
-        list(unpacked([packed[:-1]]))
+        list(unpack_gzip([packed[:-1]]))
 
 
 @settings(max_examples=300, deadline=None)
@@ -604,7 +610,7 @@ def test_gzip_unpacks_however_it_is_cut_into_chunks(body: bytes, members: int, c
 def test_what_is_not_gzip_is_named_so(body: bytes) -> None:
     """Any bytes are unpacked, or give a typed error."""
     if not body:
-        assert list(unpacked([body])) == []
+        assert list(unpack_gzip([body])) == []
         return
     with pytest.raises(UnpackError, match=r"encoding|cut short"):
-        list(unpacked([b"\x1f\x8b\x08" + body if len(body) % 2 else body]))
+        list(unpack_gzip([b"\x1f\x8b\x08" + body if len(body) % 2 else body]))

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from builders.offers import offer_row, table
-from faults.canary import CANARY, told_by, witness
+from faults.canary import CANARY, format_told, witness
 from faults.server import FaultServer, Script
 from faults.table import FAULT_CASES, FaultCase, faulty_client
 from trainfare_core.errors import FetchError
@@ -172,4 +172,4 @@ def test_witness_finds_a_planted_secret(monkeypatch: pytest.MonkeyPatch, tmp_pat
             seen.check()
     with HttpClient("aws") as out, pytest.raises(FetchError) as caught:
         out.get_json("ftp://h.example.com/", headers={"X": "y"})
-    assert "request = " in told_by(caught.value) or "url = " in told_by(caught.value)
+    assert "request = " in format_told(caught.value) or "url = " in format_told(caught.value)

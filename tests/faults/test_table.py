@@ -35,12 +35,12 @@ class Plain:
 @pytest.mark.parametrize("case", FAULT_CASES, ids=str)
 def test_fault_is_named_and_tried_again_only_where_that_helps(case: FaultCase) -> None:
     """A typed error that says what and where; as many tries and waits as the table says, and no more."""
-    error, asked, waits = error_of(case, lambda out, url: out.get_json(f"{url}/prices"))
+    error, number, waits = error_of(case, lambda out, url: out.get_json(f"{url}/prices"))
     assert case.says in str(error)
     assert str(error).startswith(("aws: http", "aws: 127.0.0.1:", "aws: prices.example: "))
     assert "; " in str(error)
     if case.tries is not None:
-        assert asked == case.tries
+        assert number == case.tries
     if case.waits is not None:
         assert tuple(waits.all) == case.waits
 

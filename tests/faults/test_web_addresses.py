@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from trainfare_providers.http.addresses import (
     Secret,
+    redact_url,
     same_origin,
     same_site,
-    shown_url,
     target_of,
     why_refused,
 )
@@ -124,9 +124,9 @@ def test_address_is_shown_without_its_secrets(
     url: str, shown: str, record_property: Callable[[str, object], None]
 ) -> None:
     """No user, password, key, signature, token, fragment or control byte."""
-    assert shown_url(url) == shown
+    assert redact_url(url) == shown
     record_property("{} secrets in addresses", url.count("S3CRET"))
-    record_property("{} of them shown, 0 allowed", shown_url(url).count("S3CRET"))
+    record_property("{} of them shown, 0 allowed", redact_url(url).count("S3CRET"))
 
 
 @settings(max_examples=300, deadline=None)
@@ -134,7 +134,7 @@ def test_address_is_shown_without_its_secrets(
 def test_any_text_is_shown_on_one_short_line(text: str) -> None:
     """An address from a server cannot paint the terminal."""
     for url in (text, "https://h.com/" + text, "https://h.com/?a=" + text):
-        shown = shown_url(url)
+        shown = redact_url(url)
         assert len(shown) <= 300
         assert shown.replace("…", "").isascii()
         assert shown.isprintable()

@@ -17,7 +17,7 @@ from trainfare_core.errors import FetchError
 from trainfare_providers.answer_values import items_of, object_of
 from trainfare_providers.aws.blocks import capacity_block_row, training_plan_row
 from trainfare_providers.aws.bulk_csv import read_offer_csv
-from trainfare_providers.aws.machines import known_machines, parse_instance_types
+from trainfare_providers.aws.machines import parse_instance_types, read_known_machines
 from trainfare_providers.aws.price_list import ec2_row, read_products, sagemaker_row
 from trainfare_providers.aws.quotas import quota_note, read_quotas, read_training_quotas
 from trainfare_providers.aws.rows import UNREADABLE, Service, SourceContext
@@ -51,14 +51,14 @@ def _check(sink: RowSink, data: bytes) -> None:
     assert len(sink.rows) + counted == sink.rows_read
     if sum(data) % _INPUTS_PER_TABLE:
         return
-    found = sink.fetched()
-    judged = judge(found.rows, last_good=None, origin=sink.provider)
-    assert sum(one.rows_read for one in judged.intakes) == found.rows.height
+    rows = sink.finish()
+    judged = judge(rows.rows, last_good=None, origin=sink.provider)
+    assert sum(intake.rows_read for intake in judged.intakes) == rows.rows.height
     prices = judged.rows["usd_per_hour"]
     assert (prices.is_finite() & (prices > 0)).all()
 
 
-def _parsed(data: bytes) -> Any:
+def _parse_json(data: bytes) -> Any:
     """Return JSON as the HTTP client does; what is refused there no parser sees."""
     try:
         return parse_json(data)
@@ -67,34 +67,34 @@ def _parsed(data: bytes) -> Any:
 
 
 def _context(zones: dict[str, str] | None = None) -> SourceContext:
-    return SourceContext("us-east-1", known_machines(), "https://aws.invalid", TODAY, zones or {})
+    return SourceContext("us-east-1", read_known_machines(), "https://aws.invalid", TODAY, zones or {})
 
 
-def _dated(value: Any) -> Any:
+def _date_answer(value: Any) -> Any:
     """Return boto3's form of an answer: floats for numbers, datetimes in some fields."""
     if isinstance(value, list):
-        return [_dated(one) for one in value]
+        return [_date_answer(one) for one in value]
     if not isinstance(value, dict):
         return value
-    return {name: _moment(one) if name in _MOMENTS else _dated(one) for name, one in value.items()}
+    return {name: _moment(one) if name in _MOMENTS else _date_answer(one) for name, one in value.items()}
 
 
 def _moment(value: Any) -> Any:
     try:
         return datetime.fromisoformat(value.replace("Z", "+00:00"))
     except (AttributeError, ValueError, TypeError):
-        return _dated(value)
+        return _date_answer(value)
 
 
 def _aws_answers(data: bytes) -> None:
-    _parsed(data)
-    answer = object_of(_dated(json.loads(data))) or {}
+    _parse_json(data)
+    answer = object_of(_date_answer(json.loads(data))) or {}
     zones = read_zone_ids(items_of(answer, "zones"))
     context, bands = _context(zones), read_bands(answer.get("advisor"))
     quota_note(read_quotas(items_of(answer, "quotas"), region="us-east-1"), region="us-east-1")
     read_training_quotas(items_of(answer, "quotas"), region="us-east-1")
     machines = parse_instance_types(items_of(answer, "machines"))
-    known_machines().joined(machines).blocks()
+    read_known_machines().join(machines).blocks()
     assert {bands.get("us-east-1", name) for name in machines.names()} <= {"", *INTERRUPTION_BANDS}
     for service in get_args(Service):
         sink = RowSink("aws", service)
@@ -118,8 +118,8 @@ def _text(product: object) -> object:
 def _aws_documents() -> Sequence[bytes]:
     def of(products: Any, at: int) -> bytes:
         whole = {
-            "products": [json.loads(aws_wire.product_json(one)) for one in products],
-            "rates": [aws_server.rate_json(one) for one in aws_wire.PLAN_RATES[at : at + 1]],
+            "products": [json.loads(aws_wire.product_json(product)) for product in products],
+            "rates": [aws_server.rate_json(rate) for rate in aws_wire.PLAN_RATES[at : at + 1]],
             "spot": aws_wire.SPOT[at : at + 2],
             "blocks": aws_wire.CAPACITY_BLOCKS[:1],
             "plans": aws_wire.TRAINING_PLANS[:1],
@@ -147,7 +147,7 @@ def _aws_plan_file(data: bytes) -> None:
 
 
 def _azure_answers(data: bytes) -> None:
-    answer = _parsed(data)
+    answer = _parse_json(data)
     sink, meters = vm_rows(items_of(answer, "Items"), source="https://azure.invalid", today=TODAY)
     _check(sink, data)
     sizes, usages = (
@@ -156,8 +156,8 @@ def _azure_answers(data: bytes) -> None:
     )
     workspace, _ = ml_rows(parse_offer("eastus", sizes, usages), meters, source="https://azure.invalid")
     _check(workspace, data)
-    usages = [one for one in parse_usages(items_of(answer, "value"), "eastus") if one is not None]
-    assert {limit.vcpus for limit in vm_limits(usages, _AZURE_MACHINES)} <= {one.vcpus for one in usages}
+    usages = [usage for usage in parse_usages(items_of(answer, "value"), "eastus") if usage is not None]
+    assert {limit.vcpus for limit in vm_limits(usages, _AZURE_MACHINES)} <= {usage.vcpus for usage in usages}
 
 
 def _azure_documents() -> Sequence[bytes]:
@@ -179,7 +179,7 @@ def _azure_documents() -> Sequence[bytes]:
 
 
 def _gcp_answers(data: bytes) -> None:
-    answer = _parsed(data)
+    answer = _parse_json(data)
     skus = [items_of(answer, name) for name in ("compute", "tpu")]
     for sink in catalogue_rows(*skus, source="https://gcp.invalid", today=TODAY):
         _check(sink, data)
@@ -195,7 +195,11 @@ def _gcp_answers(data: bytes) -> None:
 def _gcp_documents() -> Sequence[bytes]:
     a2, l4 = (
         gcp_wire.COMPUTE[:4],
-        [one for one in gcp_wire.COMPUTE if "G2" in one["description"] or "L4" in one["description"]],
+        [
+            fields
+            for fields in gcp_wire.COMPUTE
+            if "G2" in fields["description"] or "L4" in fields["description"]
+        ],
     )
     quotas = {"items": gcp_quotas.REGIONS, **gcp_quotas.FAMILIES}
     return [

@@ -35,7 +35,7 @@ from trainfare_core.documents import Document
 from trainfare_core.errors import FetchError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.methods.curves import CurvePoint, LearningCurve, Metric
-from trainfare_core.methods.pilots import common_metric, reached_by, read_pilots, sentences
+from trainfare_core.methods.pilots import common_metric, predict_reached, read_pilots, sentences
 from trainfare_core.methods.question import Question
 from trainfare_core.recommendation import Recommendation
 from trainfare_providers.http.answer import Reply as HttpReply
@@ -66,12 +66,12 @@ def _profiles() -> Sequence[bytes]:
     ]
 
 
-def _ranked_profile(data: bytes) -> None:
+def _rank_profile(data: bytes) -> None:
     profile = JobProfile.from_json(data)
-    found = ranking_of(profile)
-    assert Recommendation.from_json(found.answer.to_json()) == found.answer
-    render_terminal(found.answer, profile=profile, as_of=found.as_of)
-    render_markdown(found.answer, profile=profile, as_of=found.as_of)
+    ranked = ranking_of(profile)
+    assert Recommendation.from_json(ranked.answer.to_json()) == ranked.answer
+    render_terminal(ranked.answer, profile=profile, as_of=ranked.as_of)
+    render_markdown(ranked.answer, profile=profile, as_of=ranked.as_of)
 
 
 def _recommendation(data: bytes) -> None:
@@ -93,13 +93,13 @@ def _curve(data: bytes) -> None:
     with file_of(data, "curve.json") as path:
         curves = read_curves([f"lora={path}", str(path)])
     for runs in curves.values():
-        assert all(LearningCurve.from_json(one.to_json()) == one for one in runs)
+        assert all(LearningCurve.from_json(run.to_json()) == run for run in runs)
     metric = common_metric(curves)
     for direction in ("max", "min"):
         question = Question(metric=metric, direction=direction, target_value=0.5, samples=1e5)
         report = read_pilots(curves, question, tool_version="0")
         report.to_json()
-        reached_by(report)
+        predict_reached(report)
         sentences(report)
 
 
@@ -151,7 +151,7 @@ def _reply_streams() -> Sequence[bytes]:
     return [b"".join(header.model_dump_json().encode() + b"\n" + body for header, body in replies)]
 
 
-def _stored_trace(data: bytes) -> None:
+def _store_trace(data: bytes) -> None:
     """A file of a kept trace as it is, and one with these inputs and this profile whose checksum is right."""
     key, change = "0" * 32, "{}"
     places = Places(folders=())
@@ -159,11 +159,11 @@ def _stored_trace(data: bytes) -> None:
         store = TraceStore(path.parent / "traces")
         store.keep(key, change, _trace())
         (kept,) = (path.parent / "traces").iterdir()
-        for content in (data, _resealed(data)):
+        for content in (data, _reseal(data)):
             kept.write_bytes(content)
-            found = store.find(key, change, places, States(), {})
-            assert found is None or JobProfile.from_json(found.profile)
-            assert kept.exists() or found is None
+            trace = store.find(key, change, places, States(), {})
+            assert trace is None or JobProfile.from_json(trace.profile)
+            assert kept.exists() or trace is None
 
 
 def _trace() -> StoredTrace:
@@ -174,7 +174,7 @@ def _trace() -> StoredTrace:
     return StoredTrace(job, inputs, _compact(small_job()))
 
 
-def _resealed(data: bytes) -> bytes:
+def _reseal(data: bytes) -> bytes:
     """Return a file with the header and the inputs of these lines, whose checksum is right."""
     header, _, rest = data.partition(b"\n")
     inputs, _, profile = rest.partition(b"\n")
@@ -187,7 +187,7 @@ def _resealed(data: bytes) -> bytes:
         return data
 
 
-def _stored_traces() -> Sequence[bytes]:
+def _make_stored_traces() -> Sequence[bytes]:
     trace = _trace()
     header = {"format": 1, "sha256": "", "inputs_bytes": 0, "job": trace.job.model_dump()}
     file = {
@@ -198,8 +198,8 @@ def _stored_traces() -> Sequence[bytes]:
     }
     inputs = {**trace.inputs.model_dump(), "files": [file]}
     return [
-        b"\n".join([json.dumps(header).encode(), json.dumps(one).encode(), trace.profile])
-        for one in (trace.inputs.model_dump(), inputs)
+        b"\n".join([json.dumps(header).encode(), json.dumps(fields).encode(), trace.profile])
+        for fields in (trace.inputs.model_dump(), inputs)
     ]
 
 
@@ -316,7 +316,7 @@ TARGETS = (
         "json",
         ("trainfare_core/job_profile.py", "trainfare/fake_step/profile_input.py"),
     ),
-    Target("ranked_profile", _ranked_profile, _profiles, "json", ("trainfare_core/job_profile.py",)),
+    Target("ranked_profile", _rank_profile, _profiles, "json", ("trainfare_core/job_profile.py",)),
     Target(
         "recommendation",
         _recommendation,
@@ -341,8 +341,8 @@ TARGETS = (
     ),
     Target(
         "stored_trace",
-        _stored_trace,
-        _stored_traces,
+        _store_trace,
+        _make_stored_traces,
         "json lines",
         ("trainfare/user_process/trace_store.py",),
     ),

@@ -8,7 +8,7 @@ from functools import cache
 from builders.offers import small_market
 from builders.toy_market import small_job
 from trainfare.prices.sources import PriceChoice
-from trainfare.recommendation import Ranked, ranked
+from trainfare.recommendation import Ranked, rank_job
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.pricing.request import Request
@@ -32,4 +32,4 @@ def choice() -> PriceChoice:
 
 def ranking_of(profile: JobProfile) -> Ranked:
     """Rank the machines of the small market for a job."""
-    return ranked(profile, Request(limit=3, max_nodes=2), choice(), price_book=book())
+    return rank_job(profile, Request(limit=3, max_nodes=2), choice(), price_book=book())

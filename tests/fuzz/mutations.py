@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from fuzz.target import Form
 
-__all__ = ["mutated"]
+__all__ = ["mutate"]
 
 ByteMutator: TypeAlias = Callable[[bytes, int], bytes]
 """Takes bytes and the greatest length of what it returns: libFuzzer's own mutations."""
@@ -33,7 +33,7 @@ _WORDS: Final = (
 )  # fmt: skip
 
 
-def mutated(form: Form, data: bytes, max_bytes: int, dice: Random, by_bytes: ByteMutator) -> bytes:
+def mutate(form: Form, data: bytes, max_bytes: int, dice: Random, by_bytes: ByteMutator) -> bytes:
     """
     Return a changed input of at most `max_bytes`.
 
@@ -46,9 +46,9 @@ def mutated(form: Form, data: bytes, max_bytes: int, dice: Random, by_bytes: Byt
     """
     change = {"json": _json, "json lines": _json_lines, "csv": _csv, "text": _text, "bytes": None}[form]
     if change is not None and dice.random() > 1 / 8:
-        made = change(data, dice)
-        if made is not None and len(made) <= max_bytes:
-            return made
+        content = change(data, dice)
+        if content is not None and len(content) <= max_bytes:
+            return content
     return by_bytes(data, max_bytes)
 
 
@@ -58,7 +58,7 @@ def _json(data: bytes, dice: Random) -> bytes | None:
     except (ValueError, RecursionError):
         return None
     for _ in range(dice.choice((1, 1, 2, 4))):
-        value = _changed(value, dice)
+        value = _change_value(value, dice)
     try:
         text = json.dumps(value, ensure_ascii=dice.random() < 0.9, separators=(",", ":"))
     except (ValueError, RecursionError):
@@ -73,14 +73,20 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
     found: list[tuple[Any, Any]] = []
     left = [value]
     while left:
-        one = left.pop()
-        keys = list(one) if isinstance(one, dict) else range(len(one)) if isinstance(one, list) else ()
-        found += [(one, key) for key in keys]
-        left += [one[key] for key in keys]
+        fields = left.pop()
+        keys = (
+            list(fields)
+            if isinstance(fields, dict)
+            else range(len(fields))
+            if isinstance(fields, list)
+            else ()
+        )
+        found += [(fields, key) for key in keys]
+        left += [fields[key] for key in keys]
     return found
 
 
-def _changed(value: Any, dice: Random) -> Any:
+def _change_value(value: Any, dice: Random) -> Any:
     places = _places(value)
     if not places:
         return copy.deepcopy(dice.choice(_JUNK))
@@ -115,10 +121,10 @@ def _json_lines(data: bytes, dice: Random) -> bytes | None:
     elif way == 1:
         del lines[at]
     else:
-        made = _json(lines[at], dice)
-        if made is None:
+        content = _json(lines[at], dice)
+        if content is None:
             return None
-        lines[at] = made.replace(b"\n", b" ")
+        lines[at] = content.replace(b"\n", b" ")
     return b"\n".join(lines)
 
 
@@ -157,8 +163,8 @@ def _text(data: bytes, dice: Random) -> bytes | None:
     elif way == 4:
         del lines[at]
     elif way == 5:
-        place = dice.randint(0, len(line))
-        lines[at] = line[:place] + dice.choice(_WORDS) + line[place:]
+        index = dice.randint(0, len(line))
+        lines[at] = line[:index] + dice.choice(_WORDS) + line[index:]
     elif way == 6:
         lines[at] = dice.choice((f"  {line}", line.lstrip(), f"{line} #", line[: dice.randint(0, len(line))]))
     else:

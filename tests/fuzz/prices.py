@@ -55,9 +55,9 @@ def _rows(data: bytes) -> None:
     with file_of(b"", "empty") as path:
         cache = BookCache(path.parent)
         assert cache.write("other", rows.frame, BookFacts(fetched_at=_FETCHED, intakes=rows.intakes))
-        kept = cache.read("other")
-    assert kept is not None
-    assert len(kept.book) == len(rows)
+        cached_book = cache.read("other")
+    assert cached_book is not None
+    assert len(cached_book.book) == len(rows)
 
 
 def _table(data: bytes) -> pl.DataFrame:
@@ -97,7 +97,7 @@ def _read_here(where: str, limit_s: float | None) -> pl.DataFrame:
         raise PricesUnavailableError("it cannot be read") from None
 
 
-def _shared_book(data: bytes) -> None:
+def _read_shared_book(data: bytes) -> None:
     """
     Rows that any other program may have written.
 
@@ -109,22 +109,22 @@ def _shared_book(data: bytes) -> None:
             table.write_parquet(path)
         except (pl.exceptions.PolarsError, OSError, ValueError, TypeError):
             raise PricesUnavailableError("no table") from None
-        found = SharedBook(str(path), read=_read_here).load()
-    found.facts()
-    found.shapes()
+        book = SharedBook(str(path), read=_read_here).load()
+    book.facts()
+    book.shapes()
 
 
 def _price_file(data: bytes) -> None:
     """A price file as it is, and one with these facts whose checksum is right: at most no prices, never an error."""
-    for content in (data, _sealed(data)):
+    for content in (data, _seal_file(data)):
         with file_of(b"", "empty") as empty:
             path = price_file("aws", empty.parent)
             path.write_bytes(content)
-            kept = BookCache(empty.parent).read("aws")
-            assert kept is not None or not path.exists(), "neither read nor set aside"
+            book = BookCache(empty.parent).read("aws")
+            assert book is not None or not path.exists(), "neither read nor set aside"
 
 
-def _sealed(facts: bytes) -> bytes:
+def _seal_file(facts: bytes) -> bytes:
     """
     Return a price file with any bytes for its facts.
 
@@ -146,12 +146,12 @@ def _price_files() -> Sequence[bytes]:
 
 
 def _price_lock(data: bytes) -> None:
-    with file_of(_signed(data), "trainfare.lock") as path:
+    with file_of(_sign_lock(data), "trainfare.lock") as path:
         lock = read_lock(path)
         assert lock_text(lock.header, lock.book).encode() == path.read_bytes()
 
 
-def _signed(data: bytes) -> bytes:
+def _sign_lock(data: bytes) -> bytes:
     """Return a lock whose hashes are right, so that what stands behind them is read too."""
     lines = data.decode("ascii", "replace").replace("\ufffd", "?").split("\n")
     try:
@@ -188,7 +188,7 @@ def _part(data: bytes) -> None:
     with file_of(_PART, "x.part") as path:
         path.with_name("x.part.json").write_bytes(data)
         part = PartFile(path)
-        facts = part.kept()
+        facts = part.read_kept()
         assert b"".join(part.chunks()) == (b"" if facts is None else _PART[: facts.size_bytes])
         part.discard()
 
@@ -214,7 +214,7 @@ TARGETS = (
     ),
     Target(
         "shared_book",
-        _shared_book,
+        _read_shared_book,
         _row_tables,
         "json",
         ("trainfare_providers/shared_book.py", "trainfare_core/prices/parquet.py"),

@@ -72,32 +72,32 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=int, default=600, help="for each target (600)")
     parser.add_argument("--keep", action="store_true", help="write the corpus in the repository")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file to write the outcome to")
-    asked = parser.parse_args(arguments)
-    unknown = sorted(set(asked.targets) - set(TARGETS))
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.targets) - set(TARGETS))
     if unknown:
         parser.error(f"no target {', '.join(unknown)}; there are {', '.join(TARGETS)}")
-    found = 0
-    for name in asked.targets or TARGETS:
-        outcome = fuzz(TARGETS[name], asked.seconds)
+    number = 0
+    for name in options.targets or TARGETS:
+        outcome = fuzz(TARGETS[name], options.seconds)
         print(
             f"{name}: {outcome.executions:,} inputs in {outcome.seconds} s, {len(outcome.findings)} findings",
             flush=True,
         )
         for finding in outcome.findings:
             print(f"  {finding} (see {WORK / name / 'findings'})", flush=True)
-        found += len(outcome.findings)
-        asked.results.parent.mkdir(parents=True, exist_ok=True)
-        before = asked.results.read_text(encoding="utf-8") if asked.results.is_file() else "[]"
-        asked.results.write_text(with_outcomes(before, [outcome]), encoding="utf-8")
-        if asked.keep:
+        number += len(outcome.findings)
+        options.results.parent.mkdir(parents=True, exist_ok=True)
+        before = options.results.read_text(encoding="utf-8") if options.results.is_file() else "[]"
+        options.results.write_text(with_outcomes(before, [outcome]), encoding="utf-8")
+        if options.keep:
             keep(TARGETS[name])
-    return int(found > 0)
+    return int(number > 0)
 
 
 def with_outcomes(before: str, outcomes: list[Outcome]) -> str:
     """Return the JSON of all outcomes, sorted by target, a new one in place of the last of its target."""
-    known = {one["target"]: one for one in json.loads(before)}
-    known |= {one.target: asdict(one) for one in outcomes}
+    known = {load["target"]: load for load in json.loads(before)}
+    known |= {outcome.target: asdict(outcome) for outcome in outcomes}
     lines = ",\n".join(json.dumps(known[name]) for name in sorted(known) if name in TARGETS)
     return f"[\n{lines}\n]\n"
 
@@ -128,7 +128,7 @@ def fuzz(target: Target, seconds: int) -> Outcome:
         target.name,
         _seconds_since(began),
         executions,
-        _found(findings),
+        _find_job(findings),
         began.date().isoformat(),
         platform.python_version(),
         importlib.metadata.version("atheris"),
@@ -176,7 +176,7 @@ def _worker(target: Target, findings: Path, *options: str) -> str:
     return log.read_text(encoding="utf-8", errors="replace")
 
 
-def _found(findings: Path) -> tuple[str, ...]:
+def _find_job(findings: Path) -> tuple[str, ...]:
     """Return a line for each finding: what was raised, and the inputs that ended the process."""
     raised = [
         path.read_text(encoding="utf-8").splitlines()[0] for path in sorted(findings.glob("found-*.txt"))

@@ -12,7 +12,7 @@ import yaml
 
 from fuzz.market import NOW, book, choice, small_job
 from fuzz.target import Target, file_of
-from trainfare.base_commit.dependencies import changed_dependencies
+from trainfare.base_commit.dependencies import list_changed_dependencies
 from trainfare.cli.decline_tables import forecast_table
 from trainfare.cli.series_file import read_series
 from trainfare.estimate.models import model_named
@@ -147,7 +147,7 @@ _SHOWN_JOBS: Final = 2
 
 def _policy(data: bytes) -> None:
     with file_of(data, "pyproject.toml" if b"tool.trainfare" in data else "trainfare.toml") as path:
-        _checked(path)
+        _check_policy_file(path)
 
 
 def _policies() -> Sequence[bytes]:
@@ -157,12 +157,12 @@ def _policies() -> Sequence[bytes]:
     return [_POLICY, b"[tool.trainfare]\n" + inside]
 
 
-def _checked(path: Path) -> None:
+def _check_policy_file(path: Path) -> None:
     file = read_policy(path)
-    asked = choice()
+    price_choice = choice()
     if file.policy.max_price_age_days is not None:
-        asked = dataclasses.replace(asked, max_price_age_days=file.policy.max_price_age_days)
-    pricing = Pricing(LoadedPrices(book(), (), as_of=NOW), asked, lambda _target: small_job())
+        price_choice = dataclasses.replace(price_choice, max_price_age_days=file.policy.max_price_age_days)
+    pricing = Pricing(LoadedPrices(book(), (), as_of=NOW), price_choice, lambda _target: small_job())
     names = islice(file.policy.jobs, _SHOWN_JOBS)
     answer = policy_check(check_jobs(file.policy, pricing, target_of=file.target_of, names=names))
     answer.to_json()
@@ -175,9 +175,9 @@ def _checked(path: Path) -> None:
 def _target_source(data: bytes) -> None:
     with file_of(data, "train.py") as path:
         for name in ("job", "Jobs.job"):
-            place = place_of(f"train.py:{name}", path.parent)
-            assert place is not None
-            assert 1 <= place.line <= data.count(b"\n") + data.count(b"\r") + 1
+            source_place = place_of(f"train.py:{name}", path.parent)
+            assert source_place is not None
+            assert 1 <= source_place.line <= data.count(b"\n") + data.count(b"\r") + 1
 
 
 def _own_prices(data: bytes) -> None:
@@ -192,8 +192,8 @@ def _own_prices(data: bytes) -> None:
 def _quotas(data: bytes) -> None:
     with file_of(data, "quota.toml") as path:
         quotas = read_quotas(path)
-    asked = with_book_names(Constraints(quotas=quotas, purchase=("on_demand", "spot")), book())
-    assert (machines_allowed(book().frame, asked.quotas) >= 0).all()
+    constraints = with_book_names(Constraints(quotas=quotas, purchase=("on_demand", "spot")), book())
+    assert (machines_allowed(book().frame, constraints.quotas) >= 0).all()
 
 
 def _run_cost(data: bytes) -> None:
@@ -205,8 +205,8 @@ def _run_cost(data: bytes) -> None:
 
 def _model_config(data: bytes) -> None:
     with file_of(data, "config.json") as path:
-        found = model_named(str(path))
-    assert found.name
+        model = model_named(str(path))
+    assert model.name
 
 
 def _strategy(data: bytes) -> None:
@@ -232,7 +232,7 @@ class _Repository:
 def _dependencies(data: bytes) -> None:
     with file_of(data, "pyproject.toml") as path:
         repository: Any = _Repository(path.parent)
-        changed_dependencies(repository, repository, [PurePosixPath()])
+        list_changed_dependencies(repository, repository, [PurePosixPath()])
 
 
 def _lightning_config(data: bytes) -> None:

@@ -15,7 +15,7 @@ from trainfare_core.errors import InternalError, TrainfareError
 __all__ = ["Form", "Target", "file_of", "refusal"]
 
 Form: TypeAlias = Literal["json", "json lines", "csv", "text", "bytes"]
-"""How `mutations.mutated` changes an input, so that much of what it makes is still a document."""
+"""How `mutations.mutate` changes an input, so that much of what it makes is still a document."""
 
 _MEMORY: Final = Path("/dev/shm")  # a disk takes longer than most readers
 

@@ -81,7 +81,7 @@ def readers(module: Path) -> set[tuple[str, str]]:
 
 
 @contextmanager
-def called() -> Generator[set[tuple[str, str]], None, None]:
+def collect_called() -> Generator[set[tuple[str, str]], None, None]:
     """Collect the functions that run: file and name."""
     found: set[tuple[str, str]] = set()
 
@@ -105,7 +105,7 @@ def test_known_inputs_are_read_or_refused(name: str) -> None:
     They reach every reader of the target's modules.
     """
     target = TARGETS[name]
-    with called() as functions:
+    with collect_called() as functions:
         read = {label: refusal(target, data) is None for label, data in inputs_of(target)}
     assert any(read.values()), "no input is a document: the target tests nothing"
     for module in target.modules:
@@ -149,7 +149,7 @@ def test_published_runs_are_of_targets_that_exist() -> None:
     assert all(set(one) == {field.name for field in fields(Outcome)} for one in published)
 
 
-def planted(error: BaseException) -> Target:
+def plant_error(error: BaseException) -> Target:
     def read(_data: bytes) -> None:
         raise error
 
@@ -158,12 +158,12 @@ def planted(error: BaseException) -> Target:
 
 def test_what_is_no_error_of_ours_is_a_finding() -> None:
     """Other exceptions, our own "this is a defect", warnings, and errors that say nothing."""
-    assert str(refusal(planted(InputError("no such thing")), b"")) == "no such thing"
+    assert str(refusal(plant_error(InputError("no such thing")), b"")) == "no such thing"
     for error in (KeyError("x"), InternalError("x"), RecursionError(), SystemExit(0), MemoryError()):
         with pytest.raises(type(error)):
-            refusal(planted(error), b"")
+            refusal(plant_error(error), b"")
     with pytest.raises(AssertionError, match="without a message"):
-        refusal(planted(InputError("")), b"")
+        refusal(plant_error(InputError("")), b"")
 
     def warns(_data: bytes) -> None:
         warnings.warn("overflow", RuntimeWarning, stacklevel=1)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzz.mutations import mutated
+from fuzz.mutations import mutate
 from fuzz.run import INPUT_S, Outcome, keep_findings, keep_inputs, launcher, limits_of, main, with_outcomes
 from fuzz.target import Form
 from fuzz.targets import TARGETS
@@ -30,7 +30,7 @@ FORMS: tuple[Form, ...] = get_args(Form)
 )
 def test_any_bytes_can_be_changed(form: Form, data: bytes, seed: int, most: int) -> None:
     """A fuzzer may hand over anything, and asks for a length."""
-    assert len(mutated(form, data, most, Random(seed), lambda old, size: old[:size])) <= max(most, 60)
+    assert len(mutate(form, data, most, Random(seed), lambda old, size: old[:size])) <= max(most, 60)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -38,12 +38,12 @@ def test_changes_keep_the_form_and_change(name: str) -> None:
     """Of a hundred changes of a seed most are new, and most changes of JSON are JSON still."""
     target = TARGETS[name]
     seed = target.seeds()[0]
-    made = [
-        mutated(target.form, seed, 10**6, Random(number), lambda old, _: old + b"x") for number in range(100)
+    contents = [
+        mutate(target.form, seed, 10**6, Random(number), lambda old, _: old + b"x") for number in range(100)
     ]
-    assert len(set(made)) > (0 if target.form == "bytes" else 50)
+    assert len(set(contents)) > (0 if target.form == "bytes" else 50)
     if target.form == "json":
-        assert sum(is_json(one) for one in made) > 70
+        assert sum(is_json(content) for content in contents) > 70
 
 
 def is_json(data: bytes) -> bool:
@@ -65,7 +65,7 @@ def test_a_run_replaces_the_results_of_its_targets_alone() -> None:
     """One line a target, sorted; a target that is gone goes from the results too."""
     first = with_outcomes("[]", [outcome("policy"), outcome("aws_answers"), outcome("no longer there")])
     again = with_outcomes(first, [outcome("policy", executions=7, findings=("KeyError at x.py:1",))])
-    assert [(one["target"], one["executions"]) for one in json.loads(again)] == [
+    assert [(load["target"], load["executions"]) for load in json.loads(again)] == [
         ("aws_answers", 5),
         ("policy", 7),
     ]
@@ -105,8 +105,8 @@ def test_a_stopped_merge_leaves_the_corpus_alone(tmp_path: Path) -> None:
     (merged / "a").write_bytes(b"longer")
     (merged / "b").write_bytes(b"new")
     keep_inputs(merged, corpus)
-    found = {path.name: path.read_bytes() for path in corpus.iterdir()}
-    assert found == {"00": b"new", "01": b"longer", "found-1": b"once"}
+    contents_by_key = {path.name: path.read_bytes() for path in corpus.iterdir()}
+    assert contents_by_key == {"00": b"new", "01": b"longer", "found-1": b"once"}
 
 
 def test_an_input_is_slow_from_the_time_at_which_it_is_a_finding() -> None:

@@ -26,7 +26,7 @@ _OURS: Final = ("trainfare_core", "trainfare_providers", "trainfare")
 with atheris.instrument_imports(
     include=[*_OURS, "yaml", "tomllib", "csv", "json"], enable_loader_override=False
 ):
-    from fuzz.mutations import mutated
+    from fuzz.mutations import mutate
     from fuzz.run import launcher
     from fuzz.target import refusal
     from fuzz.targets import TARGETS, inputs_of
@@ -50,7 +50,7 @@ def main() -> None:
                 _keep(findings, data, where, error)
 
     def change(data: bytes, max_bytes: int, seed: int) -> bytes:
-        return mutated(target.form, data, max_bytes, Random(seed), atheris.Mutate)
+        return mutate(target.form, data, max_bytes, Random(seed), atheris.Mutate)
 
     # Once without the fuzzer: what is imported late is imported before the memory and the time are watched.
     for _, data in inputs_of(target):

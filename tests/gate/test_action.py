@@ -43,10 +43,10 @@ def github() -> Iterator[GitHubServer]:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> GitRepository:
-    made = sample_repository(tmp_path / "checkout")
-    made.put("small.json", small_job().to_json())
-    made.commit("a profile")
-    return made
+    repository = sample_repository(tmp_path / "checkout")
+    repository.put("small.json", small_job().to_json())
+    repository.commit("a profile")
+    return repository
 
 
 def act(

@@ -27,7 +27,7 @@ PLANTED = {
     "a step of no kind": ("examples/ci/azure-pipelines.yml", "- checkout: self", "- checkuot: self", "checkuot"),
     "a hook without a command": (".pre-commit-hooks.yaml", "  entry: trainfare check\n", "", "entry"),
 }  # fmt: skip
-OTHERS = [each for each in PLANTED if each != "a misspelt key of an action"]
+OTHERS = [text for text in PLANTED if text != "a misspelt key of an action"]
 """Rules are not applied to an action that cannot be read."""
 
 pytestmark = pytest.mark.sources
@@ -85,7 +85,7 @@ def test_planted_mistakes_are_found(tree: Path, planted: list[str]) -> None:
         (tree / name).write_text(text.replace(good, bad, 1))
     code, said = check(tree)
     assert code == 1
-    assert [each for each in planted if PLANTED[each][-1] not in said] == [], said
+    assert [text for text in planted if PLANTED[text][-1] not in said] == [], said
 
 
 def test_the_hook_checks_the_policy_before_a_commit(tmp_path: Path) -> None:

@@ -54,14 +54,14 @@ def host(system: str) -> Iterator[CodeHostServer]:
 @pytest.fixture
 def repository(tmp_path: Path) -> GitRepository:
     """The sample with a job that is a profile, which no test has to trace; a lock keeps the prices."""
-    made = sample_repository(tmp_path / "checkout")
-    policy = (made.root / "trainfare.toml").read_text()
-    made.put("trainfare.toml", policy.replace("train.py:job", "small.json"))
-    made.put("small.json", small_job(steps=36_000).to_json())
-    made.put(".gitignore", "*\n")  # the reports and caches of the job
-    made.git("add", "--force", "small.json", ".gitignore")
-    made.git("commit", "--quiet", "--all", "--message", "a profile")
-    return made
+    repository = sample_repository(tmp_path / "checkout")
+    policy = (repository.root / "trainfare.toml").read_text()
+    repository.put("trainfare.toml", policy.replace("train.py:job", "small.json"))
+    repository.put("small.json", small_job(steps=36_000).to_json())
+    repository.put(".gitignore", "*\n")  # the reports and caches of the job
+    repository.git("add", "--force", "small.json", ".gitignore")
+    repository.git("commit", "--quiet", "--all", "--message", "a profile")
+    return repository
 
 
 def run(system: str, host: CodeHostServer, repository: GitRepository) -> PipelineRun:

@@ -33,14 +33,14 @@ def calls(tree: ast.AST) -> list[ast.Call]:
 def forbidden(source: str) -> list[str]:
     """Return the forbidden constructs of one file: what runs text as code, unpickles, or skips TLS verification."""
     tree = ast.parse(source)
-    found = [f"{name}()" for call in calls(tree) if (name := getattr(call.func, "id", "")) in FORBIDDEN_CALLS]
+    texts = [f"{name}()" for call in calls(tree) if (name := getattr(call.func, "id", "")) in FORBIDDEN_CALLS]
     for call in calls(tree):
-        found += [
+        texts += [
             f"{k.arg}=..."
             for k in call.keywords
             if k.arg == "shell" and getattr(k.value, "value", None) is True
         ]
-        found += [
+        texts += [
             f"{k.arg}=..."
             for k in call.keywords
             if k.arg == "verify" and getattr(k.value, "value", None) is False
@@ -49,12 +49,12 @@ def forbidden(source: str) -> list[str]:
             "yaml.load",
             "yaml.unsafe_load",
         }:
-            found.append(ast.unparse(call.func))
+            texts.append(ast.unparse(call.func))
     for node in ast.walk(tree):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        found += [f"import {name}" for name in names if name.split(".")[0] in FORBIDDEN_MODULES]
-    return found
+        texts += [f"import {name}" for name in names if name.split(".")[0] in FORBIDDEN_MODULES]
+    return texts
 
 
 @pytest.mark.parametrize(
@@ -94,10 +94,10 @@ def private_imports(source: str) -> list[str]:
 def test_no_source_imports_a_private_name_of_another() -> None:
     """What several files use is public in its own: it has a name and a docstring that readers can find."""
     assert private_imports("from trainfare.trace import _Recorder") == ["trainfare.trace._Recorder"]
-    found = {
+    fields = {
         path.name: names for path in SOURCES if (names := private_imports(path.read_text(encoding="utf-8")))
     }
-    assert found == {}
+    assert fields == {}
 
 
 def test_no_source_file_is_too_long() -> None:
@@ -183,7 +183,7 @@ def test_pyright_runs_again_for_what_changed(tmp_path: Path, changed: str, halve
     for name in (".installed", ".pyright-core", ".pyright-others"):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (later, later))
-    asked = [
+    texts = [
         "make",
         "--dry-run",
         f"VENV={tmp_path}",
@@ -191,7 +191,7 @@ def test_pyright_runs_again_for_what_changed(tmp_path: Path, changed: str, halve
         "check-pyright",
     ]
     outside = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    done = subprocess.run(asked, cwd=TOP, env=outside, capture_output=True, text=True, check=True)
+    done = subprocess.run(texts, cwd=TOP, env=outside, capture_output=True, text=True, check=True)
     ran = re.findall(r"pyright --warnings ([\w/ ]+?) &&", done.stdout)
     assert ran == halves
 
@@ -211,7 +211,7 @@ PERCENTAGE = re.compile(r":[^{}:]*\.[0-9]%\}")
 def test_percentages_are_written_by_one_function() -> None:
     """Python's own has no space before the sign, and shows shares near 0 and 1 as all or nothing."""
     assert PERCENTAGE.search('f"{share:>7.1%}"')
-    found = [
+    match = [
         str(path.relative_to(TOP)) for path in SHIPPED if PERCENTAGE.search(path.read_text(encoding="utf-8"))
     ]
-    assert not found, f"use trainfare_core.number_format.percent: {', '.join(found)}"
+    assert not match, f"use trainfare_core.number_format.percent: {', '.join(match)}"

@@ -18,13 +18,13 @@ import pytest
 from scripts.mutants.__main__ import nearest_tests, reaching_tests
 from scripts.mutants.caught import Caught
 from scripts.mutants.generate import all_mutants, sample
-from scripts.mutants.mutant import PACKAGES, TOP, Mutant, files_of, written_mutants
+from scripts.mutants.mutant import PACKAGES, TOP, Mutant, files_of, read_written_mutants
 from scripts.mutants.reach import Reach
 from scripts.mutants.results import (
     Result,
     equivalents,
-    merged,
-    recorded,
+    merge_tables,
+    read_results,
     result_of,
     results_text,
     scores,
@@ -36,8 +36,8 @@ pytestmark = pytest.mark.sources
 
 
 def test_each_written_mutant_applies_once_and_names_its_tests() -> None:
-    """`written_mutants` refuses a text that does not occur once; the tests to run are there."""
-    mutants = written_mutants()
+    """`read_written_mutants` refuses a text that does not occur once; the tests to run are there."""
+    mutants = read_written_mutants()
     assert len({mutant.name for mutant in mutants}) == len(mutants)
     for mutant in mutants:
         files = [word for word in shlex.split(mutant.tests) if word.endswith(".py")]
@@ -50,9 +50,9 @@ def test_mutants_compile() -> None:
     generated = [
         mutant for package in PACKAGES for file in files_of(package) for mutant in sample(file, seed=0)
     ]
-    for mutant in (*written_mutants(), *generated):
+    for mutant in (*read_written_mutants(), *generated):
         source = (TOP / mutant.file).read_text(encoding="utf-8")
-        changed = mutant.applied(source)
+        changed = mutant.apply(source)
         if mutant.file.endswith(".py"):
             compile(changed, mutant.file, "exec")
 
@@ -68,7 +68,7 @@ def only_imports(file: str) -> bool:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_file_of_a_package_has_mutants(package: str) -> None:
     """By rule, or where a file holds no code that a rule changes, by a person."""
-    written = {mutant.file for mutant in written_mutants()}
+    written = {mutant.file for mutant in read_written_mutants()}
     files = files_of(package)
     assert files
     for file in files:
@@ -87,7 +87,7 @@ def test_a_mutant_names_its_lines() -> None:
     last = mutants["a.py: module: comparison: `x <= 4` becomes `(x < 4)`"]
     assert last.lines_before_and_after(source) == ("y = 'é'; z = x <= 4", "y = 'é'; z = (x < 4)")
     with pytest.raises(ValueError, match="has changed"):
-        last.applied(source.replace("4", "5"))
+        last.apply(source.replace("4", "5"))
 
 
 def test_the_same_seed_draws_the_same_mutants() -> None:
@@ -129,11 +129,11 @@ def test_results_are_written_as_the_run_goes(tmp_path: Path) -> None:
     )
     document = tmp_path / "new" / "mutants.json"
     write_results([second], ["first", "second", "third"], document)
-    assert recorded(document) == [second]
+    assert read_results(document) == [second]
     write_results([first], ["first", "second", "third"], document)
-    assert recorded(document) == [first, second]
+    assert read_results(document) == [first, second]
     assert json.loads(document.read_text(encoding="utf-8"))["not_run"] == 1
-    assert [one.name for one in document.parent.iterdir()] == ["mutants.json"]
+    assert [path.name for path in document.parent.iterdir()] == ["mutants.json"]
 
 
 def test_results_of_a_part_take_the_place_of_earlier_ones() -> None:
@@ -145,17 +145,17 @@ def test_results_of_a_part_take_the_place_of_earlier_ones() -> None:
         return result_of(Mutant(name, file, 0, '"', "'"), source, caught=caught, by="", reasons={})
 
     before = [result("gone", caught=True), result("first", caught=False), result("second", caught=False)]
-    found = merged([result("second", caught=True)], before, ["second", "new", "first"])
-    assert [(one.name, one.caught) for one in found] == [("second", True), ("first", False)]
+    results = merge_tables([result("second", caught=True)], before, ["second", "new", "first"])
+    assert [(item.name, item.caught) for item in results] == [("second", True), ("first", False)]
 
 
 def test_a_caught_mutant_is_run_again_when_its_test_has_changed(tmp_path: Path) -> None:
     """Also when its file has changed, and whenever that is asked for."""
     file, test = "core/trainfare_core/ranking/rank.py", "tests/house/test_mutants.py::test_mutants_compile"
     mutant, source = Mutant("one", file, 0, '"', "'"), '"'
-    kept = Caught(tmp_path / "new" / "caught.json", use=True)
-    assert kept.by(mutant, source) == ""
-    kept.add(mutant, source, test)
+    caught = Caught(tmp_path / "new" / "caught.json", use=True)
+    assert caught.by(mutant, source) == ""
+    caught.add(mutant, source, test)
     again = Caught(tmp_path / "new" / "caught.json", use=True)
     assert again.by(mutant, source) == test
     assert again.by(mutant, '"""') == ""
@@ -191,15 +191,15 @@ def test_the_tests_of_a_module_come_first() -> None:
     assert near[0] == "tests/core/ranking/pricing/test_chances.py"
     assert "tests/core/ranking/test_rank.py" in near
     assert (of_line, of_file) == (["tests/x.py::b"], ["tests/x.py::d"])
-    (written, *_) = written_mutants()
+    (written, *_) = read_written_mutants()
     assert nearest_tests(written) == shlex.split(written.tests)
 
 
 def test_the_recorded_results_are_of_today_s_files() -> None:
     """Each names a file that is there, and no mutant of a person survived."""
-    for one in recorded():
-        assert (TOP / one.file).is_file(), one.file
-        assert one.caught or not one.written, one.name
+    for item in read_results():
+        assert (TOP / item.file).is_file(), item.file
+        assert item.caught or not item.written, item.name
 
 
 def test_the_reasons_of_equivalent_mutants_name_lines_that_are_there() -> None:
@@ -233,8 +233,8 @@ def test_the_work_of_what_a_mutant_starts_counts() -> None:
     child = subprocess.Popen([sys.executable, "-c", starts], start_new_session=True)
     while (cpu_s_of(child.pid) or 0.0) < 1.0:
         assert child.poll() is None
-    for found in Path("/proc").glob(f"{child.pid}/task/*/children"):
-        os.kill(int(found.read_text().split()[0]), signal.SIGKILL)
+    for path in Path("/proc").glob(f"{child.pid}/task/*/children"):
+        os.kill(int(path.read_text().split()[0]), signal.SIGKILL)
     assert child.wait() == 0
 
 

@@ -18,7 +18,7 @@ TOP = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.sources
 
 
-def fetched_clouds() -> list[str]:
+def list_fetched_clouds() -> list[str]:
     """Return the clouds that trainfare itself registers and can fetch, without those of other distributions."""
     return [
         entry.name
@@ -35,10 +35,10 @@ def golden_rows(name: str, tests: Path) -> bool:
 
 def test_list_of_clouds_is_not_empty() -> None:
     """The tests below would pass on an empty list."""
-    assert "aws" in fetched_clouds()
+    assert "aws" in list_fetched_clouds()
 
 
-@pytest.mark.parametrize("name", fetched_clouds())
+@pytest.mark.parametrize("name", list_fetched_clouds())
 def test_registered_cloud_is_tested(name: str) -> None:
     """Network faults, of its quotas too, integrity of the prices, golden rows of the parsers."""
     assert name == "aws" or name in FAULT_SOURCES
@@ -53,17 +53,17 @@ def test_missing_golden_rows_are_found(tmp_path: Path) -> None:
     assert not golden_rows("narnia", tmp_path)
 
 
-@pytest.mark.parametrize("name", fetched_clouds())
+@pytest.mark.parametrize("name", list_fetched_clouds())
 def test_cloud_that_was_never_fetched_has_an_empty_book(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`load()` with no file on disk returns an empty book, without a warning and without the network."""
     monkeypatch.setenv("TRAINFARE_PRICE_CACHE", str(tmp_path / "nothing"))
     (entry,) = (entry for entry in provider_entries() if entry.name == name)
-    made = entry.load()()
-    assert isinstance(made, PriceProvider)
-    assert made.name == name
-    assert len(made.load()) == 0
+    provider = entry.load()()
+    assert isinstance(provider, PriceProvider)
+    assert provider.name == name
+    assert len(provider.load()) == 0
     assert not (tmp_path / "nothing").exists()
 
 
@@ -71,11 +71,11 @@ def names_with_prices() -> list[str]:
     return [
         entry.name
         for entry in entries_with_prices()
-        if entry.name in {"shared", "snapshot", *fetched_clouds()}
+        if entry.name in {"shared", "snapshot", *list_fetched_clouds()}
     ]
 
 
-@pytest.mark.parametrize("name", fetched_clouds())
+@pytest.mark.parametrize("name", list_fetched_clouds())
 def test_a_cloud_is_loaded_once_it_has_a_file(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

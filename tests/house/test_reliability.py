@@ -86,7 +86,7 @@ def test_every_recorded_figure_belongs_to_a_promise(reliability: ModuleType) -> 
         for node in ast.parse(text).body if "record_property" in text or "@given" in text else []:
             if isinstance(node, ast.FunctionDef):
                 test = f"{path.relative_to(TOP).as_posix()}::{node.name}"
-                if "record_property" in [one.arg for one in node.args.args]:
+                if "record_property" in [arg.arg for arg in node.args.args]:
                     recording.append(test)
                 if any(ast.unparse(one).startswith("given(") for one in node.decorator_list):
                     properties.append(test)

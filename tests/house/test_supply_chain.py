@@ -33,8 +33,8 @@ def workflow(name: str) -> dict[str, Any]:
 
 def pythons() -> list[str]:
     """Return the versions of the classifiers."""
-    found = (re.search(r":: (3\.\d+)$", line) for line in PROJECT["project"]["classifiers"])
-    return [match[1] for match in found if match]
+    match = (re.search(r":: (3\.\d+)$", line) for line in PROJECT["project"]["classifiers"])
+    return [match[1] for match in match if match]
 
 
 def test_every_version_that_is_claimed_is_tested() -> None:

@@ -22,24 +22,24 @@ GUARD = "HANG_S"
 
 def wall_time(source: str) -> list[str]:
     """Return what measures wall time or is cut off by it; a limit of `HANG_S` is one that nothing but a hang reaches."""
-    found = []
+    texts = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and node.attr in CLOCKS and ast.unparse(node.value) == "time":
-            found.append(f"time.{node.attr}")
+            texts.append(f"time.{node.attr}")
         if isinstance(node, ast.ImportFrom) and node.module == "time":
-            found += [f"from time import {one.name}" for one in node.names if one.name in CLOCKS]
+            texts += [f"from time import {name.name}" for name in node.names if name.name in CLOCKS]
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in WAITS:
             seconds = [
-                one.value
-                for one in node.args[:1]
-                if isinstance(one, ast.Constant) and isinstance(one.value, (int, float))
+                arg.value
+                for arg in node.args[:1]
+                if isinstance(arg, ast.Constant) and isinstance(arg.value, (int, float))
             ]
-            found += [f"{node.func.attr}({value})" for value in seconds if value > LOOKS_AGAIN_S]
+            texts += [f"{node.func.attr}({value})" for value in seconds if value > LOOKS_AGAIN_S]
         if isinstance(node, ast.keyword) and node.arg in LIMITS:
             value = ast.unparse(node.value)
             if value != "None" and GUARD not in value:
-                found.append(f"{node.arg}={value}")
-    return found
+                texts.append(f"{node.arg}={value}")
+    return texts
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,12 @@ def test_planted_wall_time_is_found(line: str) -> None:
 
 def test_no_test_depends_on_wall_time() -> None:
     """Neither a measured time nor a time-out that a busy machine could reach."""
-    found = {
+    fields = {
         str(path.relative_to(TESTS)): lines
         for path in sorted(TESTS.rglob("*.py"))
         if (lines := wall_time(path.read_text(encoding="utf-8")))
     }
-    assert found == {}
+    assert fields == {}
 
 
 def test_a_test_that_hangs_is_stopped_in_one_place(pytestconfig: pytest.Config) -> None:

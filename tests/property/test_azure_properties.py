@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from builders.azure_ml import size, usage
 from builders.azure_wire import ITEMS, page
-from builders.junk import damaged
+from builders.junk import draw_damaged
 from trainfare_core.prices.facts import ReasonCount
 from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.azure import vm_rows
@@ -36,31 +36,31 @@ def plans_of(item: Any) -> int:
 
 
 @many
-@given(st.lists(damaged(WHOLE["Items"]), max_size=6))
+@given(st.lists(draw_damaged(WHOLE["Items"]), max_size=6))
 def test_every_meter_is_counted_once(items: list[Any]) -> None:
     """Items and entries of savings plans read = rows + left out + unreadable, whatever they are."""
     sink, _ = vm_rows(items, source="x", today="2026-11-24")
-    found = sink.fetched()
+    rows = sink.finish()
     read = len(items) + sum(map(plans_of, items))
-    assert found.rows.height + rows_of(found.filtered) + rows_of(found.quarantined) == read == sink.rows_read
-    accepted, intakes = accept_rows(found.rows, origin="azure")
-    assert sum(intake.rows_read for intake in intakes) == found.rows.height
+    assert rows.rows.height + rows_of(rows.filtered) + rows_of(rows.quarantined) == read == sink.rows_read
+    accepted, intakes = accept_rows(rows.rows, origin="azure")
+    assert sum(intake.rows_read for intake in intakes) == rows.rows.height
     prices = accepted["usd_per_hour"]
     assert (prices.is_finite() & (prices > 0)).all()
 
 
 @many
-@given(st.lists(damaged(SIZES), max_size=4), st.lists(damaged(USAGES), max_size=2))
+@given(st.lists(draw_damaged(SIZES), max_size=4), st.lists(draw_damaged(USAGES), max_size=2))
 def test_every_size_of_a_workspace_is_counted(sizes: list[Any], usages: list[Any]) -> None:
     """What the client gives is an object with any attributes; every one of them is checked."""
     offer = parse_offer(
         "eastus",
-        [SimpleNamespace(**one) for one in sizes if isinstance(one, dict)],
-        [SimpleNamespace(**one) for one in usages if isinstance(one, dict)],
+        [SimpleNamespace(**size) for size in sizes if isinstance(size, dict)],
+        [SimpleNamespace(**usage) for usage in usages if isinstance(usage, dict)],
     )
     assert isinstance(offer, WorkspaceOffer)
     sink, _ = ml_rows(offer, METERS, source="x")
-    objects = sum(isinstance(one, dict) for one in sizes)
+    objects = sum(isinstance(size, dict) for size in sizes)
     assert len(offer.sizes) + offer.unreadable == objects <= sink.rows_read <= 2 * objects
     for row in sink.rows:
         assert row.machine.instance_type == "Standard_NC24ads_A100_v4"

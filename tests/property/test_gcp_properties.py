@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders.gcp_wire import COMPUTE, TPU, page
-from builders.junk import damaged
+from builders.junk import draw_damaged
 from trainfare_core.prices.facts import ReasonCount
 from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.gcp import catalogue_rows
@@ -32,7 +32,9 @@ def rows_of(tallies: tuple[ReasonCount, ...]) -> int:
 
 
 @many
-@given(st.lists(damaged(WHOLE["skus"]), max_size=8), st.lists(damaged(WHOLE["skus"][-7:]), max_size=3))
+@given(
+    st.lists(draw_damaged(WHOLE["skus"]), max_size=8), st.lists(draw_damaged(WHOLE["skus"][-7:]), max_size=3)
+)
 def test_every_sku_and_sum_is_counted_once(compute: list[Any], tpu: list[Any]) -> None:
     """SKUs and sums read = rows + left out + unreadable; a row's price is a finite number above 0."""
     sinks = catalogue_rows(compute, tpu, source="x", today=TODAY)
@@ -44,11 +46,11 @@ def test_every_sku_and_sum_is_counted_once(compute: list[Any], tpu: list[Any]) -
     read = len(compute) + len(tpu) + len(sums)
     ended = 0
     for sink in sinks:
-        found = sink.fetched()
-        ended += found.rows.height + rows_of(found.filtered) + rows_of(found.quarantined)
-        if found.rows.height:
-            accepted, (intake,) = accept_rows(found.rows, origin="gcp")
-            assert intake.rows_read == found.rows.height
+        rows = sink.finish()
+        ended += rows.rows.height + rows_of(rows.filtered) + rows_of(rows.quarantined)
+        if rows.rows.height:
+            accepted, (intake,) = accept_rows(rows.rows, origin="gcp")
+            assert intake.rows_read == rows.rows.height
             assert (accepted["usd_per_hour"].is_finite() & (accepted["usd_per_hour"] > 0)).all()
     assert ended == read
 
@@ -59,7 +61,7 @@ def test_damaged_part_never_makes_a_cheaper_machine(data: st.DataObject) -> None
     """Whatever happens to one of the four SKUs, an A3 costs what its four parts say, or nothing is said."""
     skus = list(A3)
     place = data.draw(st.integers(0, len(skus) - 1))
-    skus[place] = data.draw(damaged([skus[place]]))
+    skus[place] = data.draw(draw_damaged([skus[place]]))
     part = read_sku(skus[place], today=TODAY)
     assert isinstance(part, (Part, Refused))
     machines, _ = catalogue_rows(skus, [], source="x", today=TODAY)

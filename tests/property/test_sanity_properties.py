@@ -68,14 +68,14 @@ def test_every_row_is_counted_once(
     last = judge(rows_of(old), last_good=None, origin="x")
     frame = rows_of(new)
     result = judge(frame, last_good=last.rows, origin="x", unconfirmed=last.rows if seen else None)
-    assert sum(one.rows_read for one in result.intakes) == frame.height
-    assert sum(one.accepted for one in result.intakes) == result.rows.height
+    assert sum(intake.rows_read for intake in result.intakes) == frame.height
+    assert sum(intake.accepted for intake in result.intakes) == result.rows.height
     assert all(math.isfinite(price) and price > 0 for price in result.rows["usd_per_hour"])
     assert not any(
         result.rows[name].is_nan().any() for name, kind in BOOK_SCHEMA.items() if kind is pl.Float64
     )
     assert result.rows.select(KEY_COLUMNS).is_unique().all()
-    assert result.unconfirmed.height <= sum(one.quarantined_rows for one in result.intakes)
+    assert result.unconfirmed.height <= sum(intake.quarantined_rows for intake in result.intakes)
     shuffled = judge(
         frame.sample(fraction=1.0, shuffle=True, seed=seed),
         last_good=last.rows.reverse(),

@@ -37,9 +37,9 @@ def record_permissions(record: Callable[[str, object], None], documented: set[st
 
 def section(cloud: str) -> str:
     text = PAGE.read_text(encoding="utf-8")
-    found = re.search(rf"^## {cloud}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    assert found is not None
-    return found[1]
+    match = re.search(rf"^## {cloud}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert match is not None
+    return match[1]
 
 
 def action_of(path: str) -> str:
@@ -58,14 +58,14 @@ def test_azure_role_and_calls_are_the_same_set(
     with arm(tmp_path, sizes=[size("Standard_NC24ads_A100_v4", 1, 24, 3.67)]) as (server, bundle):
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
         offer_of(ml_client(WORKSPACE, FakeCredential(), cloud_of(server.url())), WORKSPACE, lambda _: None)
-        made = [action_of(request.path) for request in server.requests]
+        texts = [action_of(request.path) for request in server.requests]
     with FaultServer() as server, patient_client("azure") as http:
         server.script(usages_path("eastus"), json_script(usages_page(USAGES)))
         prices = azure_prices("eastus").frame.select("instance_type", "region").rows()
         read_limits(http, server.url(), SUBSCRIPTION, Secret("a-token"), prices)
-        made += [action_of(request.path) for request in server.requests]
-    record_permissions(record_property, set(role["Actions"]), made)
-    assert set(made) == set(role["Actions"])
+        texts += [action_of(request.path) for request in server.requests]
+    record_permissions(record_property, set(role["Actions"]), texts)
+    assert set(texts) == set(role["Actions"])
     assert role["NotActions"] == []
 
 
@@ -99,11 +99,11 @@ def test_role_of_google_and_calls_are_the_same_set(record_property: Callable[[st
         machines = gcp_prices("us-east5").frame.select("instance_type", "region").rows()
         quota_limits(http, sites, SignIn(PROJECT, {}), machines)
         named = {path: permissions[name] for name, path in PATHS.items()}
-        made = [named[request.path] for request in server.requests]
+        texts = [named[request.path] for request in server.requests]
     text = section("Google Cloud")
     (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     documented = set(re.findall(r"^  - (\S+)$", block, re.MULTILINE))
-    record_permissions(record_property, documented, made)
-    assert documented == set(made) == set(permissions.values())
+    record_permissions(record_property, documented, texts)
+    assert documented == set(texts) == set(permissions.values())
     hosts = [address.removeprefix("https://") for address in astuple(QuotaSites())]
     assert f"gcloud services enable {' '.join(hosts)}\n" in text

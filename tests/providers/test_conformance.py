@@ -101,8 +101,8 @@ def test_impossible_rows_are_reported(rows: list[dict[str, Any]], rule: str) -> 
 def test_rows_that_bypass_the_checks_are_reported() -> None:
     """A book made by hand, with a key twice and no counts."""
     frame = small_market().frame
-    found = [finding.rule for finding in check_book(PriceBook(frame.vstack(frame)))]
-    assert {"one price a key", "counts"} <= set(found)
+    texts = [finding.rule for finding in check_book(PriceBook(frame.vstack(frame)))]
+    assert {"one price a key", "counts"} <= set(texts)
 
 
 def test_assertion_names_every_finding() -> None:

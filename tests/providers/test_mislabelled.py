@@ -11,7 +11,7 @@ from builders.mislabelled import AWS_EC2, AWS_PLANS, AWS_SAGEMAKER, AZURE, GCP, 
 from trainfare_core.prices.facts import ReasonCount
 from trainfare_providers.answer_values import items_of
 from trainfare_providers.aws.bulk_csv import read_offer_csv
-from trainfare_providers.aws.machines import known_machines
+from trainfare_providers.aws.machines import read_known_machines
 from trainfare_providers.aws.price_list import ec2_row, read_products, sagemaker_row
 from trainfare_providers.aws.rows import SourceContext
 from trainfare_providers.aws.savings import PLANS, plan_file_rows
@@ -22,14 +22,14 @@ from trainfare_providers.refresh import FetchedRows
 from trainfare_providers.sanity import judge
 from trainfare_providers.source_rows import Refused, RowSink
 
-CONTEXT = SourceContext("us-east-1", known_machines(), "https://aws.invalid", "2026-08-02")
+CONTEXT = SourceContext("us-east-1", read_known_machines(), "https://aws.invalid", "2026-08-02")
 
 
-def refused(found: FetchedRows, *, kept: int = 0) -> list[str]:
+def ask_closed_port(found: FetchedRows, *, kept: int = 0) -> list[str]:
     """Return the reasons of the parser and of the checks; all other rows of the list are prices."""
     tallies: list[ReasonCount] = [*found.filtered, *found.quarantined]
     judged = judge(found.rows, last_good=None, origin="x")
-    tallies += [tally for one in judged.intakes for tally in (*one.filtered, *one.quarantined)]
+    tallies += [tally for intake in judged.intakes for tally in (*intake.filtered, *intake.quarantined)]
     assert judged.rows.height == kept
     return [tally.reason for tally in tallies for _ in range(tally.rows)]
 
@@ -44,7 +44,7 @@ def test_mislabelled_entry_of_the_ec2_offer(case: Mislabelled) -> None:
     for record in read_offer_csv([aws_wire.offer_csv((case.entry,), "AmazonEC2")], offer="AmazonEC2"):
         assert record is not None
         by_file.add([ec2_row(record, CONTEXT)])
-    assert refused(by_api.fetched()) == refused(by_file.fetched()) == [case.reason]
+    assert ask_closed_port(by_api.finish()) == ask_closed_port(by_file.finish()) == [case.reason]
 
 
 @pytest.mark.parametrize("case", AWS_SAGEMAKER, ids=str)
@@ -54,7 +54,7 @@ def test_mislabelled_entry_of_the_sagemaker_offer(case: Mislabelled) -> None:
     for record in read_products([aws_wire.product_json(case.entry)]):
         assert record is not None
         sink.add([sagemaker_row(record, CONTEXT)])
-    assert refused(sink.fetched()) == [case.reason]
+    assert ask_closed_port(sink.finish()) == [case.reason]
 
 
 @pytest.mark.parametrize("case", AWS_PLANS, ids=str)
@@ -63,19 +63,19 @@ def test_mislabelled_rate_of_a_savings_plan(case: Mislabelled) -> None:
     sink.add(
         plan_file_rows([aws_wire.plan_csv((case.entry,), "AmazonComputeSavingsPlan")], PLANS[0], CONTEXT)
     )
-    assert refused(sink.fetched()) == [case.reason]
+    assert ask_closed_port(sink.finish()) == [case.reason]
 
 
 def test_rate_that_has_not_begun() -> None:
     """The file's rates are of 2026-06-05: the day before, they are none."""
-    early = SourceContext("us-east-1", known_machines(), "https://aws.invalid", "2026-06-04")
+    early = SourceContext("us-east-1", read_known_machines(), "https://aws.invalid", "2026-06-04")
     sink = RowSink("aws", "ec2")
     sink.add(
         plan_file_rows(
             [aws_wire.plan_csv(aws_wire.PLAN_RATES[:1], "AmazonComputeSavingsPlan")], PLANS[0], early
         )
     )
-    assert refused(sink.fetched()) == ["a price that has not begun"]
+    assert ask_closed_port(sink.finish()) == ["a price that has not begun"]
 
 
 @pytest.mark.parametrize("case", AZURE, ids=str)
@@ -84,15 +84,15 @@ def test_mislabelled_item_of_azure(case: Mislabelled) -> None:
     items = items_of(parse_json(azure_wire.page([case.entry, *case.beside])), "Items")
     sink, _ = vm_rows(items, source="https://prices.azure.com/x", today="2026-11-24")
     own = len(case.entry.get("savingsPlan", ()))  # the plan is mislabelled, its item is not
-    assert refused(sink.fetched(), kept=len(case.beside) + own) == [case.reason]
+    assert ask_closed_port(sink.finish(), kept=len(case.beside) + own) == [case.reason]
 
 
 @pytest.mark.parametrize("case", GCP, ids=str)
 def test_mislabelled_sku_of_google(case: Mislabelled) -> None:
     (sku,) = items_of(parse_json(gcp_wire.page([case.entry])), "skus")
-    found = read_sku(sku, today="2026-11-24")
-    assert isinstance(found, Refused)
-    assert found.reason == case.reason
+    part = read_sku(sku, today="2026-11-24")
+    assert isinstance(part, Refused)
+    assert part.reason == case.reason
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_true_entries_beside_them_are_prices() -> None:
     """What the cases were made from passes, so that no case is refused for another fault."""
     ec2, sagemaker = RowSink("aws", "ec2"), RowSink("aws", "sagemaker")
     machine = aws_wire.machine(
-        "TRUE000000000001", "p5.48xlarge", aws_wire.Term("55.04"), aws_wire.reserved("30.0")
+        "TRUE000000000001", "p5.48xlarge", aws_wire.Term("55.04"), aws_wire.make_reserved("30.0")
     )
     for record in read_products([aws_wire.product_json(machine)]):
         assert record is not None
@@ -118,13 +118,13 @@ def test_true_entries_beside_them_are_prices() -> None:
     ):
         assert record is not None
         sagemaker.add([sagemaker_row(record, CONTEXT)])
-    assert refused(ec2.fetched(), kept=2) == refused(sagemaker.fetched(), kept=1) == []
+    assert ask_closed_port(ec2.finish(), kept=2) == ask_closed_port(sagemaker.finish(), kept=1) == []
     whole = azure_wire.reservation("Standard_ND96isr_H100_v5", 560_000, "1 Year")
     items = items_of(
         parse_json(azure_wire.page([azure_wire.item("Standard_ND96isr_H100_v5", 98.32), whole])), "Items"
     )
     sink, _ = vm_rows(items, source="x", today="2026-11-24")
-    assert refused(sink.fetched(), kept=2) == []
+    assert ask_closed_port(sink.finish(), kept=2) == []
     (sku,) = items_of(
         parse_json(gcp_wire.page([gcp_wire.sku("Nvidia L4 GPU running in Americas", "0.56")])), "skus"
     )

@@ -114,15 +114,15 @@ def test_part_that_was_not_asked_keeps_its_prices_and_their_age(tmp_path: Path) 
     result = once(cloud, NOW + timedelta(days=1))
     assert (result.refreshed, result.rows, result.problem) == (True, 3, None)
     assert result.notes == ("aws/ec2: 2 prices were not asked for now and keep their date",)
-    kept = {
+    texts_by_key = {
         (o.region, o.purchase_option): (o.usd_per_hour, str(o.fetched_at)[:10]) for o in cloud.load().offers()
     }
-    assert kept == {
+    assert texts_by_key == {
         ("us-east-1", "on_demand"): (20.0, "2026-11-25"),
         ("us-east-1", "spot"): (9.5, "2026-11-24"),
         ("x", "on_demand"): (21.957642, "2026-11-24"),
     }
-    assert [(one.rows_read, one.accepted) for one in result.intakes] == [(3, 3)]
+    assert [(intake.rows_read, intake.accepted) for intake in result.intakes] == [(3, 3)]
 
 
 def test_machine_that_is_no_longer_listed_is_removed(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_service_that_shrinks_too_much_keeps_its_last_good_prices(tmp_path: Path
     assert result.problem == "aws/sagemaker: only 1 prices came, 4 were there; the last good prices stay"
     days = {(o.service, str(o.fetched_at)[:10]) for o in cloud.load().offers()}
     assert days == {("ec2", "2026-11-25"), ("sagemaker", "2026-11-24")}
-    assert sum(one.accepted for one in result.intakes) == 8
+    assert sum(intake.accepted for intake in result.intakes) == 8
 
 
 def test_prices_that_all_move_too_far_replace_nothing(tmp_path: Path) -> None:

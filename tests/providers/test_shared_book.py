@@ -75,7 +75,7 @@ def test_book_at_a_path(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert book.names("provider") == (("aws",) if what == "file" else ("aws", "gcp"))
     assert all(offer.origin == offer.provider for offer in book.offers())
     assert {offer.fetched_at for offer in book.offers()} == {"2026-11-20T00:00:00Z"}
-    assert [(one.origin, one.rows_read) for one in book.intakes] == [
+    assert [(intake.origin, intake.rows_read) for intake in book.intakes] == [
         (name, 1) for name in book.names("provider")
     ]
 
@@ -134,8 +134,8 @@ def test_book_in_s3(storage: str, tmp_path: Path) -> None:
     for url in ("s3://team/prices", "s3://team/prices/", "s3://team/prices/*.parquet"):
         book = SharedBook(url, cache=cache, limit_s=HANG_S, now=lambda: NOW)
         assert book.load().names("provider") == ("aws", "gcp")
-    one = SharedBook("s3://team/prices/gcp.parquet", cache=cache, limit_s=HANG_S)
-    assert one.load().names("provider") == ("gcp",)
+    shared_book = SharedBook("s3://team/prices/gcp.parquet", cache=cache, limit_s=HANG_S)
+    assert shared_book.load().names("provider") == ("gcp",)
     with pytest.raises(PricesUnavailableError, match=r"nothing|cannot") as caught:
         SharedBook("s3://team/elsewhere/aws.parquet", cache=cache, limit_s=HANG_S).load()
     assert CANARY not in str(caught.value)

@@ -137,9 +137,9 @@ def test_trainium2_has_its_nominal_memory() -> None:
 )
 def test_known_uncertainties_are_caveats(wanted: dict[str, str], words: str) -> None:
     """A price that is known to be stale or doubtful says so in its row."""
-    found = rows(**wanted)
-    assert not found.is_empty()
-    assert found["caveat"].str.contains(words, literal=True).all()
+    frame = rows(**wanted)
+    assert not frame.is_empty()
+    assert frame["caveat"].str.contains(words, literal=True).all()
 
 
 def test_sound_prices_have_no_caveat() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from builders.offers import book_of, offer_row, shipped_on
+from builders.offers import book_of, get_shipped_date, offer_row
 from builders.processes import HANG_S
 from faults.server import FaultServer, Script
 from trainfare.cli.prices_update import update_table
@@ -75,7 +75,7 @@ class LaterAtEveryLook:
         return self.now_s
 
 
-def kept(folder: Path, name: str) -> bytes:
+def compute_kept(folder: Path, name: str) -> bytes:
     """Keep a last good price of a cloud on disk; return its file."""
     book = book_of(offer_row(provider=name), origin=name)
     assert BookCache(folder).write(name, book.frame, BookFacts(fetched_at=NOW, intakes=book.intakes))
@@ -84,7 +84,7 @@ def kept(folder: Path, name: str) -> bytes:
 
 def test_clouds_that_refuse_have_one_line_each(closed_port: str, tmp_path: Path) -> None:
     """Real sockets: what failed, where, what to do, and the prices that are used; those on disk where there are some."""
-    kept(tmp_path, "azure")
+    compute_kept(tmp_path, "azure")
     sites = Sites(closed_port, f"{closed_port}/advisor.json")
     answer = update_clouds(
         [
@@ -97,7 +97,7 @@ def test_clouds_that_refuse_have_one_line_each(closed_port: str, tmp_path: Path)
     host = closed_port.removeprefix("http://")
     why = f"{host}: the connection was refused; check the network, the proxy settings and any firewall"
     assert update_table(answer).splitlines() == [
-        f"aws: failed: {why}; prices of the snapshot of {shipped_on('aws')} are used",
+        f"aws: failed: {why}; prices of the snapshot of {get_shipped_date('aws')} are used",
         f"azure: failed: {why}; its 1 prices, fetched 2026-11-24 12:00 UTC, are used",
     ]
     assert all(cloud.failed for cloud in answer.clouds)
@@ -163,14 +163,14 @@ update_clouds([("azure", AzurePrices(endpoint=sys.argv[1])), ("slow", Hanging())
 
 def test_ctrl_c_ends_it_and_leaves_every_price_file_as_it_was(tmp_path: Path) -> None:
     """One cloud is silent, another hangs for ever in foreign code: the process ends at once all the same."""
-    before = kept(tmp_path, "azure")
+    before = compute_kept(tmp_path, "azure")
     with FaultServer() as server:
         server.everywhere(Script(before_head_s=HANG_S))
         command = [sys.executable, "-c", STOPPED, server.url("/p"), str(tmp_path)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
             assert child.stdout.readline() == "hanging\n"
-            while not server.asked("/p"):
+            while not server.make_request("/p"):
                 threading.Event().wait(0.01)
             os.kill(child.pid, signal.SIGINT)
             # A command that waited for the cloud that hangs would never end.

@@ -48,14 +48,14 @@ class BothPaths:
     def row(self, name: str) -> str:
         """Return the line of a table."""
         word = "equal" if self.equal else "DIFFERENT"
-        return f"{name:26} {word:10} {_shown(self.metered)} | before launch {_shown(self.before)}"
+        return f"{name:26} {word:10} {_show(self.metered)} | before launch {_show(self.before)}"
 
 
 def _work(profile: JobProfile) -> tuple[Any, ...]:
     return profile.step_flops, profile.parameters
 
 
-def _shown(path: JobProfile | str) -> str:
+def _show(path: JobProfile | str) -> str:
     if isinstance(path, str):
         return path
     note = f" ({path.work_note})" if path.work_note else ""
@@ -91,10 +91,12 @@ def of_model(fit: Callable[[FareMeter], None], job: Callable[[], TrainingJob], f
 
 def both_paths(run: Callable[[], None], trace: Callable[[], None], folder: Path) -> BothPaths:
     """Call both functions, each in a forked process in the folder, and read the profiles that they wrote."""
-    return BothPaths(_forked(run, folder, "trainfare-profile.json"), _forked(trace, folder, "before.json"))
+    return BothPaths(
+        _fork_trace(run, folder, "trainfare-profile.json"), _fork_trace(trace, folder, "before.json")
+    )
 
 
-def _forked(function: Callable[[], None], folder: Path, name: str) -> JobProfile | str:
+def _fork_trace(function: Callable[[], None], folder: Path, name: str) -> JobProfile | str:
     process = multiprocessing.get_context("fork").Process(target=_quietly, args=(function, folder, name))
     process.start()
     process.join(HANG_S)

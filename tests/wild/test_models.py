@@ -45,7 +45,7 @@ def _classes() -> dict[str, Any]:
     return _words(labels=torch.randint(0, 2, (BATCH,)))
 
 
-def _masked() -> dict[str, Any]:
+def _make_masked() -> dict[str, Any]:
     labels = torch.randint(4, VOCABULARY, (BATCH, LENGTH))
     labels[:, ::2] = -100
     return _words(labels=labels)
@@ -59,7 +59,7 @@ def _images(**more: Any) -> dict[str, Any]:
     return {"pixel_values": torch.randn(BATCH, 3, 32, 32), **more}
 
 
-def _labelled_images() -> dict[str, Any]:
+def _make_labelled_images() -> dict[str, Any]:
     return _images(labels=torch.randint(0, 2, (BATCH,)))
 
 
@@ -93,11 +93,11 @@ _KV = {**_DIMENSIONS, "num_key_value_heads": 2}
 _EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 
 MODELS: dict[str, tuple[str, str, dict[str, Any], Callable[[], dict[str, Any]]]] = {
-    "bert": ("Bert", "ForMaskedLM", _DIMENSIONS, _masked),
+    "bert": ("Bert", "ForMaskedLM", _DIMENSIONS, _make_masked),
     "distilbert": ("DistilBert", "ForSequenceClassification", {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "vocab_size": VOCABULARY}, _classes),
     "roberta-qa": ("Roberta", "ForQuestionAnswering", {**_DIMENSIONS, "max_position_embeddings": 40}, _spans),
-    "modernbert": ("ModernBert", "ForMaskedLM", {**_DIMENSIONS, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}, _masked),
-    "deberta-v2": ("DebertaV2", "ForMaskedLM", _DIMENSIONS, _masked),
+    "modernbert": ("ModernBert", "ForMaskedLM", {**_DIMENSIONS, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}, _make_masked),
+    "deberta-v2": ("DebertaV2", "ForMaskedLM", _DIMENSIONS, _make_masked),
     "electra": ("Electra", "ForSequenceClassification", {**_DIMENSIONS, "embedding_size": 32}, _classes),
     "albert": ("Albert", "ForSequenceClassification", {**_DIMENSIONS, "embedding_size": 16}, _classes),
     "longformer": ("Longformer", "ForSequenceClassification", {**_DIMENSIONS, "attention_window": 8, "max_position_embeddings": 40}, _classes),
@@ -118,16 +118,16 @@ MODELS: dict[str, tuple[str, str, dict[str, Any], Callable[[], dict[str, Any]]]]
     "bart": ("Bart", "ForConditionalGeneration", {**_HEADS, "vocab_size": VOCABULARY}, _causal),
     "whisper": ("Whisper", "ForConditionalGeneration", {**_HEADS, "vocab_size": VOCABULARY, "num_mel_bins": 8, "max_source_positions": 20, "max_target_positions": 20, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}, lambda: {"input_features": torch.randn(BATCH, 8, 40), "labels": torch.randint(4, VOCABULARY, (BATCH, 8))}),
     "wav2vec2": ("Wav2Vec2", "ForCTC", {**_DIMENSIONS, "conv_dim": (16, 16), "conv_kernel": (10, 3), "conv_stride": (5, 2), "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}, _speech),
-    "vit": ("ViT", "ForImageClassification", _VIT, _labelled_images),
+    "vit": ("ViT", "ForImageClassification", _VIT, _make_labelled_images),
     "vit-mae": ("ViTMAE", "ForPreTraining", {**_VIT, "decoder_hidden_size": 32, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 4, "decoder_intermediate_size": 64}, _images),
-    "deit": ("DeiT", "ForImageClassification", _VIT, _labelled_images),
-    "swin": ("Swin", "ForImageClassification", {"image_size": 32, "patch_size": 2, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4}, _labelled_images),
-    "convnext": ("ConvNext", "ForImageClassification", {"hidden_sizes": [16, 32, 32, 32], "depths": [1, 1, 1, 1]}, _labelled_images),
+    "deit": ("DeiT", "ForImageClassification", _VIT, _make_labelled_images),
+    "swin": ("Swin", "ForImageClassification", {"image_size": 32, "patch_size": 2, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4}, _make_labelled_images),
+    "convnext": ("ConvNext", "ForImageClassification", {"hidden_sizes": [16, 32, 32, 32], "depths": [1, 1, 1, 1]}, _make_labelled_images),
     "segformer": ("Segformer", "ForSemanticSegmentation", {"hidden_sizes": [16, 16, 32, 32], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 2, 2, 4], "decoder_hidden_size": 32}, lambda: _images(labels=torch.randint(0, 2, (BATCH, 32, 32)))),
     "clip": ("CLIP", "Model", {"text_config": {**_DIMENSIONS, "eos_token_id": 2}, "vision_config": _VIT, "projection_dim": 16}, lambda: _images(**_words(), return_loss=True)),
     "detr": ("Detr", "ForObjectDetection", {**_HEADS, "num_queries": 5, "use_timm_backbone": False, "use_pretrained_backbone": False, "backbone_config": {"model_type": "resnet", "embedding_size": 16, "hidden_sizes": [16, 16, 16, 32], "depths": [1, 1, 1, 1], "layer_type": "basic", "out_features": ["stage4"]}, "backbone": None}, _boxes),
     "patchtst": ("PatchTST", "ForPrediction", {"d_model": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 64, "context_length": 32, "patch_length": 8, "patch_stride": 8, "num_input_channels": 2, "prediction_length": 4}, lambda: {"past_values": torch.randn(BATCH, 32, 2), "future_values": torch.randn(BATCH, 4, 2)}),
-    "esm": ("Esm", "ForMaskedLM", {**_DIMENSIONS, "pad_token_id": 1, "mask_token_id": 3, "max_position_embeddings": 40}, _masked),
+    "esm": ("Esm", "ForMaskedLM", {**_DIMENSIONS, "pad_token_id": 1, "mask_token_id": 3, "max_position_embeddings": 40}, _make_masked),
 }  # fmt: skip
 """Prefix of the classes, suffix of the model's, settings of its configuration, and what makes a batch."""
 

@@ -12,7 +12,7 @@ from trainfare_core.candidates.table import (
     SHARDINGS,
     CandidateTable,
     ModelParallel,
-    joined,
+    join_tables,
     sharding_label,
     take,
 )
@@ -26,7 +26,7 @@ __all__ = [
     "ModelParallel",
     "PlanSpace",
     "enumerate_candidates",
-    "joined",
+    "join_tables",
     "own_sharding",
     "plan_gaps",
     "sharding_label",

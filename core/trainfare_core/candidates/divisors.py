@@ -7,23 +7,23 @@ __all__ = ["divisors"]
 
 def divisors(number: int) -> list[int]:
     """Return the divisors in rising order, by factoring: a profile may have a batch of up to 10^18 samples."""
-    found = [1]
+    products = [1]
     for prime, power in _factors(number):
-        found = [d * prime**exponent for d in found for exponent in range(power + 1)]
-    return sorted(found)
+        products = [d * prime**exponent for d in products for exponent in range(power + 1)]
+    return sorted(products)
 
 
 def _factors(number: int) -> list[tuple[int, int]]:
     """Return prime factors found up to 10^6; what is left above counts as one factor."""
-    found: list[tuple[int, int]] = []
+    factors: list[tuple[int, int]] = []
     prime = 2
     while prime * prime <= number and prime <= 1_000_000:
         power = 0
         while number % prime == 0:
             number, power = number // prime, power + 1
         if power:
-            found.append((prime, power))
+            factors.append((prime, power))
         prime += 1 if prime == 2 else 2
     if number > 1:
-        found.append((number, 1))
-    return found
+        factors.append((number, 1))
+    return factors

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.candidates.divisors import divisors
-from trainfare_core.candidates.layouts import chosen_layouts
+from trainfare_core.candidates.layouts import choose_layouts
 from trainfare_core.candidates.space import USUAL, PlanSpace, global_batch, own_micro_batch, own_sharding
 from trainfare_core.candidates.splits import split_plans
-from trainfare_core.candidates.table import SHARDINGS, CandidateTable, ModelParallel, joined, take
+from trainfare_core.candidates.table import SHARDINGS, CandidateTable, ModelParallel, join_tables, take
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import MachineShapes
-from trainfare_core.variants import JobVariant, computed_in
+from trainfare_core.variants import JobVariant, find_compute_type
 
 __all__ = ["enumerate_candidates"]
 
@@ -47,7 +47,7 @@ def enumerate_candidates(
         Plans ordered by shape, nodes, most accelerators first, sharding, accumulation, changes of the job. Shapes
         without a plan: see `plan_gaps`.
     """
-    shape, nodes, devices, batch = chosen_layouts(profile, shapes, space)
+    shape, nodes, devices, batch = choose_layouts(profile, shapes, space)
     world = devices * nodes
     layout, micro, ratio, accumulate = _splits(profile, world, batch, space)
     # Columns: the codes of SHARDINGS that each layout can have.
@@ -72,7 +72,7 @@ def enumerate_candidates(
         plans = take(plans, scripted)
     if space.may_split(profile):
         plans = replace(plans, parallel=ModelParallel.none(len(plans)))
-        plans = joined(plans, split_plans(profile, shapes, space))
+        plans = join_tables(plans, split_plans(profile, shapes, space))
     plans = _with_variants(plans, space.variants(profile), shapes)
     order = (plans.accumulate, plans.sharding, -plans.devices_or_all, plans.nodes, plans.shape)
     variant = () if plans.variant is None else (plans.variant,)
@@ -91,10 +91,12 @@ def _with_variants(
     if len(variants) == 1:
         return plans
     names, device = np.unique(shapes.accelerator, return_inverse=True)
-    computes = np.array([[_computes(str(name), each) for name in names] for each in variants], dtype=np.bool_)
+    computes = np.array(
+        [[_computes(str(name), variant) for name in names] for variant in variants], dtype=np.bool_
+    )
     tried = computes[:, device[plans.shape]]
     if plans.parallel is not None:
-        own_precision = np.array([not each.precision for each in variants], dtype=np.bool_)
+        own_precision = np.array([not variant.precision for variant in variants], dtype=np.bool_)
         tried &= own_precision[:, None] | ~plans.parallel.splits
     code, rows = np.nonzero(tried)
     return replace(take(plans, rows), variant=code, variants=variants)
@@ -106,7 +108,7 @@ def _computes(name: str, variant: JobVariant) -> bool:
     if not variant.precision or device is None:
         return not variant.precision
     # Transformer Engine, which fp8 needs, is made for GPUs alone.
-    computed = computed_in(variant.precision)
+    computed = find_compute_type(variant.precision)
     return device.peak_flops_per_s(computed) is not None and (computed != "fp8" or device.kind == "gpu")
 
 
@@ -136,17 +138,17 @@ def _splits(
         accumulate = np.full(len(world), profile.parallel.accumulate_grad_batches, dtype=np.int64)
         return rows, np.full(len(world), np.nan), np.ones(len(world)), accumulate
     share = batch // world
-    own = own_micro_batch(profile)
-    wanted = list(zip(share.tolist(), space.least_micro_batch(profile, world).tolist(), strict=True))
-    options = {(value, least): _accumulations(value, own, least) for value, least in set(wanted)}
-    counts = np.array([len(options[each]) for each in wanted], dtype=np.int64)
+    own_micro = own_micro_batch(profile)
+    pairs = list(zip(share.tolist(), space.least_micro_batch(profile, world).tolist(), strict=True))
+    options = {(value, least): _accumulations(value, own_micro, least) for value, least in set(pairs)}
+    counts = np.array([len(options[pair]) for pair in pairs], dtype=np.int64)
     rows = np.repeat(np.arange(len(world)), counts)
-    accumulate = np.fromiter(chain.from_iterable(options[each] for each in wanted), np.int64)
+    accumulate = np.fromiter(chain.from_iterable(options[pair] for pair in pairs), np.int64)
     micro = (share[rows] // accumulate).astype(np.float64)
-    return rows, micro, micro / own, accumulate
+    return rows, micro, micro / own_micro, accumulate
 
 
-def _accumulations(share: int, own: float, least: float) -> tuple[int, ...]:
+def _accumulations(share: int, own_micro: float, least: float) -> tuple[int, ...]:
     """
     Return divisors of `share`, each the smallest one at least twice the one before, from 1 to `share`.
 
@@ -156,6 +158,6 @@ def _accumulations(share: int, own: float, least: float) -> tuple[int, ...]:
     for divisor in divisors(share):
         if divisor >= 2 * chosen[-1]:
             chosen.append(divisor)
-    if share > own and share % own == 0:
-        chosen.append(int(share // own))
-    return tuple(sorted({each for each in chosen if share / each >= least}))
+    if share > own_micro and share % own_micro == 0:
+        chosen.append(int(share // own_micro))
+    return tuple(sorted({accumulate for accumulate in chosen if share / accumulate >= least}))

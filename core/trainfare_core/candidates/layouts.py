@@ -11,15 +11,15 @@ from trainfare_core.candidates.divisors import divisors
 from trainfare_core.candidates.space import (
     USUAL,
     PlanSpace,
+    count_synchronized_samples,
     global_batch,
     own_micro_batch,
-    synchronized_samples,
 )
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import MachineShapes
 
-__all__ = ["Layouts", "chosen_layouts", "plan_gaps", "whole_machines"]
+__all__ = ["Layouts", "choose_layouts", "plan_gaps", "whole_machines"]
 
 MOST_BATCH_CHANGE: Final = 8
 """Factor up to which another global batch is planned: the same run with its learning rate set anew. A chosen value."""
@@ -36,13 +36,13 @@ def plan_gaps(profile: JobProfile, shapes: MachineShapes, space: PlanSpace = USU
     even = shares_evenly(profile, layouts.nodes * layouts.devices)
     shared, planned = np.zeros((2, len(shapes)), dtype=np.bool_)
     shared[layouts.shape[even]] = True
-    planned[chosen_layouts(profile, shapes, space).shape] = True
+    planned[choose_layouts(profile, shapes, space).shape] = True
     count = shapes.accelerator_count
     whole = _whole_devices(count)
     texts = [
         ""
         if planned[row]
-        else _kept(profile, float(count[row]), space)
+        else _explain_missing_splits(profile, float(count[row]), space)
         if shared[row]
         else _gap(profile, float(count[row]), is_whole=bool(whole[row]))
         for row in range(len(shapes))
@@ -60,20 +60,22 @@ def _gap(profile: JobProfile, count: float, *, is_whole: bool) -> str:
     return f"a global batch of {batch} cannot be shared evenly by {count:.0f} devices: --allow batch tries others"
 
 
-def _kept(profile: JobProfile, count: float, space: PlanSpace) -> str:
+def _explain_missing_splits(profile: JobProfile, count: float, space: PlanSpace) -> str:
     """Say why no way to split a device's share is allowed."""
-    own = f"{own_micro_batch(profile):g}"
+    own_micro = f"{own_micro_batch(profile):g}"
     if profile.batch.normalises and not space.lower_batch_norm:
         sees = (
-            f"BatchNorm sees {own} samples of a device"
+            f"BatchNorm sees {own_micro} samples of a device"
             if profile.batch.batch_norm
-            else f"SyncBatchNorm sees {synchronized_samples(profile):g} samples of all devices together"
+            else f"SyncBatchNorm sees {count_synchronized_samples(profile):g} samples of all devices together"
         )
         return (
             f"{sees} and would see fewer on {count:.0f} device{'' if count == 1 else 's'}, which changes what is "
             "trained: --allow batch-norm permits it"
         )
-    return f"the script's micro-batch of {own} does not divide the samples of each of {count:.0f} devices"
+    return (
+        f"the script's micro-batch of {own_micro} does not divide the samples of each of {count:.0f} devices"
+    )
 
 
 def _whole_devices(count: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -106,7 +108,7 @@ def _layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace) -> La
         for number in np.unique(count[~tpu])
     }
     used = [count[row : row + 1] if tpu[row] else parts[int(count[row])] for row in shape]
-    row = np.repeat(np.arange(len(shape)), [len(each) for each in used])
+    row = np.repeat(np.arange(len(shape)), [len(batch) for batch in used])
     devices = np.concatenate(used) if used else np.zeros(0, dtype=np.int64)
     shape, nodes = shape[row].astype(np.int64), nodes[row]
     # What fewer machines have room for needs no more of them.
@@ -128,7 +130,7 @@ def whole_machines(
     return shape[several].astype(np.int64), nodes[several], devices[several]
 
 
-def chosen_layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace) -> Layouts:
+def choose_layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace) -> Layouts:
     """
     Return the layouts to plan, with their global batches.
 
@@ -136,15 +138,15 @@ def chosen_layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace)
     as it is, every one with fewer: several machines that each use a part are more than the job needs.
     """
     layouts = _layouts(profile, shapes, space)
-    own = global_batch(profile)
+    script_batch = global_batch(profile)
     world = layouts.nodes * layouts.devices
     keep = shares_evenly(profile, world) & has_split(profile, world, space)
     batch = layouts.batch
-    if space.other_batch and own is not None and not space.keep_plan:
+    if space.other_batch and script_batch is not None and not space.keep_plan:
         first = np.ones(len(world), dtype=np.bool_)  # all accelerators
         first[1:] = (np.diff(layouts.shape) != 0) | (np.diff(layouts.nodes) != 0)
-        near = _nearest_batch(own, world, space.least_micro_batch(profile, world))
-        change = np.maximum(near / own, own / near)
+        near = _nearest_batch(script_batch, world, space.least_micro_batch(profile, world))
+        change = np.maximum(near / script_batch, script_batch / near)
         changed = first & ~keep & (change <= MOST_BATCH_CHANGE)
         batch, keep = np.where(changed, near, batch), keep | changed
     shape, nodes, devices, batch = (
@@ -157,14 +159,14 @@ def chosen_layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace)
     most[1:] = (np.diff(shape) != 0) | (np.diff(nodes) != 0)
     own_batch = np.zeros(len(shape), dtype=np.bool_)
     if len(shape):
-        own_batch = (batch == (own or 1))[np.flatnonzero(most)[np.cumsum(most) - 1]]
+        own_batch = (batch == (script_batch or 1))[np.flatnonzero(most)[np.cumsum(most) - 1]]
     most |= (nodes == 1) & own_batch
     return Layouts(shape[most], nodes[most], devices[most], batch[most])
 
 
-def _nearest_batch(own: int, world: NDArray[np.int64], least: NDArray[np.float64]) -> NDArray[np.int64]:
+def _nearest_batch(own_batch: int, world: NDArray[np.int64], least: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the global batch with the ratio nearest to the script's that gives each device `least` samples or more."""
-    share = own / world
+    share = own_batch / world
     low, high = np.floor(share), np.ceil(share)
     near = np.where((low > 0) & (share * share < low * high), low, high)
     return (np.maximum(near, np.ceil(least)) * world).astype(np.int64)
@@ -189,8 +191,12 @@ def has_split(profile: JobProfile, world: NDArray[np.int64], space: PlanSpace) -
     batch = global_batch(profile)
     if batch is None:
         return np.ones(len(world), dtype=np.bool_)
-    share, own, least = batch // world, own_micro_batch(profile), space.least_micro_batch(profile, world)
+    share, own_micro, least = (
+        batch // world,
+        own_micro_batch(profile),
+        space.least_micro_batch(profile, world),
+    )
     enough: NDArray[np.bool_] = share >= least
     if space.keep_plan:
-        enough &= ((share < own) | (share % own == 0)) & (np.minimum(share, own) >= least)
+        enough &= ((share < own_micro) | (share % own_micro == 0)) & (np.minimum(share, own_micro) >= least)
     return enough

@@ -17,10 +17,10 @@ __all__ = [
     "NODE_COUNTS",
     "USUAL",
     "PlanSpace",
+    "count_synchronized_samples",
     "global_batch",
     "own_micro_batch",
     "own_sharding",
-    "synchronized_samples",
 ]
 
 NODE_COUNTS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -71,9 +71,9 @@ class PlanSpace:
 
     def node_counts(self, profile: JobProfile) -> NDArray[np.int64]:
         """Return the numbers of machines to try for a job, rising."""
-        own = profile.parallel.num_nodes
-        most = max(DEFAULT_MAX_NODES, own) if self.max_nodes is None else self.max_nodes
-        return np.array([n for n in sorted({*NODE_COUNTS, own}) if n <= most], dtype=np.int64)
+        own_nodes = profile.parallel.num_nodes
+        most = max(DEFAULT_MAX_NODES, own_nodes) if self.max_nodes is None else self.max_nodes
+        return np.array([n for n in sorted({*NODE_COUNTS, own_nodes}) if n <= most], dtype=np.int64)
 
     def variants(self, profile: JobProfile) -> tuple[JobVariant, ...]:
         """Return the changes of a job that plans may make, none first."""
@@ -98,10 +98,10 @@ class PlanSpace:
         least = np.ones(len(world))
         if self.lower_batch_norm:
             return least
-        own = own_micro_batch(profile)
+        own_micro = own_micro_batch(profile)
         if profile.batch.synchronized_norms is not None:
-            least = np.maximum(least, synchronized_samples(profile) / world)
-        return np.maximum(least, own) if profile.batch.batch_norm else least
+            least = np.maximum(least, count_synchronized_samples(profile) / world)
+        return np.maximum(least, own_micro) if profile.batch.batch_norm else least
 
 
 USUAL: Final = PlanSpace()
@@ -137,6 +137,6 @@ def own_micro_batch(profile: JobProfile) -> float:
     )
 
 
-def synchronized_samples(profile: JobProfile) -> float:
+def count_synchronized_samples(profile: JobProfile) -> float:
     """Return the samples of all devices in one forward pass of the script: what SyncBatchNorm sees."""
     return own_micro_batch(profile) * profile.parallel.data_parallel_size

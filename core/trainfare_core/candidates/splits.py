@@ -30,7 +30,7 @@ from trainfare_core.arrays import Rows
 from trainfare_core.candidates.divisors import divisors
 from trainfare_core.candidates.layouts import whole_machines
 from trainfare_core.candidates.space import PlanSpace, global_batch, own_micro_batch
-from trainfare_core.candidates.table import SHARDINGS, CandidateTable, ModelParallel, joined
+from trainfare_core.candidates.table import SHARDINGS, CandidateTable, ModelParallel, join_tables
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import MachineShapes
 from trainfare_core.variants import DecoderShape
@@ -66,12 +66,16 @@ def split_plans(profile: JobProfile, shapes: MachineShapes, space: PlanSpace) ->
         possible &= model.tokens % (tensor * context) == 0
         if tensor * context * pipeline > 1 and possible.any():
             rows = np.flatnonzero(possible)
-            found = _plans(
+            fitting_plans = _list_plans(
                 profile, space, shape[rows], nodes[rows], devices[rows], (tensor, pipeline, context), model
             )
-            plans = found if plans is None else joined(plans, found)
+            plans = fitting_plans if plans is None else join_tables(plans, fitting_plans)
     nothing = np.zeros(0, dtype=np.int64)
-    return plans if plans is not None else _plans(profile, space, nothing, nothing, nothing, (1, 1, 1), model)
+    return (
+        plans
+        if plans is not None
+        else _list_plans(profile, space, nothing, nothing, nothing, (1, 1, 1), model)
+    )
 
 
 def _powers(number: int) -> list[int]:
@@ -81,11 +85,11 @@ def _powers(number: int) -> list[int]:
 
 def _contexts(model: DecoderShape) -> list[int]:
     """Return numbers of devices that share a sample; each has two equal parts of it, for causal attention."""
-    return [each for each in _powers(model.tokens // 2) if each == 1 or model.tokens >= each * LEAST_TOKENS]
+    return [size for size in _powers(model.tokens // 2) if size == 1 or model.tokens >= size * LEAST_TOKENS]
 
 
 def _stages(model: DecoderShape) -> list[int]:
-    return [each for each in divisors(max(model.layers, 1)) if each <= MOST_STAGES]
+    return [stages for stages in divisors(max(model.layers, 1)) if stages <= MOST_STAGES]
 
 
 def _possible(nodes: Rows, devices: Rows, inside: int, pipeline: int) -> NDArray[np.bool_]:
@@ -97,7 +101,7 @@ def _possible(nodes: Rows, devices: Rows, inside: int, pipeline: int) -> NDArray
     return np.asarray((devices % inside == 0) & even)
 
 
-def _plans(
+def _list_plans(
     profile: JobProfile,
     space: PlanSpace,
     shape: Rows,
@@ -109,25 +113,25 @@ def _plans(
     """Return the plans of one tensor x pipeline x context on some layouts, by micro-batch, sharding and experts."""
     tensor, pipeline, context = degrees
     replicas = devices * nodes // (tensor * pipeline * context)
-    batch, own = global_batch(profile) or 1, own_micro_batch(profile)
+    batch, own_micro = global_batch(profile) or 1, own_micro_batch(profile)
     least = space.least_micro_batch(profile, np.maximum(replicas, 1))
     share = np.where(batch % np.maximum(replicas, 1) == 0, batch // np.maximum(replicas, 1), 0)
     only_tensor = pipeline * context == 1
     rows, micros, shardings, experts = (list[Rows]() for _ in range(4))
-    for micro in dict.fromkeys((max(int(own), 1), 1)):
+    for micro in dict.fromkeys((max(int(own_micro), 1), 1)):
         fits = (share >= micro) & (share % micro == 0) & (share >= pipeline * micro) & (micro >= least)
         for expert in _powers(model.experts):
-            held = fits & (replicas * context % expert == 0)
+            holds = fits & (replicas * context % expert == 0)
             several = replicas * context > 1
             kinds = [(_NONE, ~several), (_ZERO_1, several)]
             if only_tensor and expert == 1:
                 kinds.append((_FSDP, several))
             for kind, where in kinds:
-                found = np.flatnonzero(held & where)
-                rows.append(found)
+                rows_held = np.flatnonzero(holds & where)
+                rows.append(rows_held)
                 for column, value in ((micros, micro), (shardings, kind), (experts, expert)):
-                    column.append(np.full(len(found), value, dtype=np.int64))
-    row, micro_batch, sharding = (np.concatenate(each) for each in (rows, micros, shardings))
+                    column.append(np.full(len(rows_held), value, dtype=np.int64))
+    row, micro_batch, sharding = (np.concatenate(parts) for parts in (rows, micros, shardings))
     count = len(row)
 
     def all_of(value: int) -> Rows:
@@ -138,7 +142,7 @@ def _plans(
         nodes=nodes[row],
         sharding=sharding,
         micro_batch=micro_batch.astype(np.float64),
-        micro_ratio=micro_batch / own,
+        micro_ratio=micro_batch / own_micro,
         accumulate=share[row] // micro_batch,
         devices=devices[row],
         batch_factor=np.ones(count),

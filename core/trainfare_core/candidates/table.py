@@ -14,7 +14,7 @@ from trainfare_core.variants import JobVariant
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["SHARDINGS", "CandidateTable", "ModelParallel", "joined", "sharding_label", "take"]
+__all__ = ["SHARDINGS", "CandidateTable", "ModelParallel", "join_tables", "sharding_label", "take"]
 
 Table = TypeVar("Table", bound="DataclassInstance")
 
@@ -52,8 +52,10 @@ class ModelParallel:
     @classmethod
     def none(cls, count: int) -> ModelParallel:
         """Return `count` plans that split nothing."""
-        one = np.ones(count, dtype=np.int64)
-        return cls(one, one, one, one, one, np.zeros(count, dtype=np.bool_), np.ones(count, dtype=np.bool_))
+        ones = np.ones(count, dtype=np.int64)
+        return cls(
+            ones, ones, ones, ones, ones, np.zeros(count, dtype=np.bool_), np.ones(count, dtype=np.bool_)
+        )
 
     @property
     def devices(self) -> NDArray[np.int64]:
@@ -144,25 +146,25 @@ class CandidateTable:
 def take(table: Table, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Table:
     """Return the given rows of a dataclass of columns, in the given order."""
     taken: dict[str, object] = {}
-    for each in fields(table):
-        column = getattr(table, each.name)
+    for field in fields(table):
+        column = getattr(table, field.name)
         if isinstance(column, np.ndarray):
-            taken[each.name] = column[rows]
+            taken[field.name] = column[rows]
         elif isinstance(column, ModelParallel):
-            taken[each.name] = take(column, rows)
+            taken[field.name] = take(column, rows)
     return replace(table, **taken)
 
 
-def joined(first: Table, second: Table) -> Table:
+def join_tables(first: Table, second: Table) -> Table:
     """Return the rows of one dataclass of columns and then those of another; what is None stays so."""
     both: dict[str, object] = {}
-    for each in fields(first):
-        one, other = getattr(first, each.name), getattr(second, each.name)
-        if isinstance(one, np.ndarray):
-            columns: list[NDArray[Any]] = [getattr(table, each.name) for table in (first, second)]
-            both[each.name] = np.concatenate(columns)
-        elif isinstance(one, ModelParallel):
-            both[each.name] = joined(one, other)
+    for field in fields(first):
+        left, other = getattr(first, field.name), getattr(second, field.name)
+        if isinstance(left, np.ndarray):
+            columns: list[NDArray[Any]] = [getattr(table, field.name) for table in (first, second)]
+            both[field.name] = np.concatenate(columns)
+        elif isinstance(left, ModelParallel):
+            both[field.name] = join_tables(left, other)
     return replace(first, **both)
 
 

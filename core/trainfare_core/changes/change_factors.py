@@ -90,7 +90,7 @@ class MixedProfiles:
             "validation": _validation(base) != _validation(head),
             "checkpoints": _checkpoints(base) != _checkpoints(head),
             "compilation": base.source.compiled != head.source.compiled,
-            "trace": _traced(base) != _traced(head),
+            "trace": _drop_other_factors(base) != _drop_other_factors(head),
             "base_measurement": base.measured != head.measured,
             "head_measurement": base.measured != head.measured,
         }
@@ -119,21 +119,21 @@ class MixedProfiles:
                 return name
         return "trace"
 
-    def timed(self, taken: frozenset[Factor]) -> JobProfile | str:
+    def mix(self, taken: frozenset[Factor]) -> JobProfile | str:
         """Return the profile with the given factors of head and the others of base, or why there is none."""
-        own = self._side(self.owner, taken)
-        other = self.head if own is self.base else self.base
-        operations = own.operations
-        precision = own.precision
+        side = self._side(self.owner, taken)
+        other = self.head if side is self.base else self.base
+        operations = side.operations
+        precision = side.precision
         if self.owner != "precision" and self._side("precision", taken).precision != precision:
-            operations, precision = _with_precision(own.operations, other.operations), other.precision
-        batch, parallel = own.batch, own.parallel
+            operations, precision = _with_precision(side.operations, other.operations), other.precision
+        batch, parallel = side.batch, side.parallel
         if self.shared_batch:
             samples = self._side("global_batch", taken).global_samples_per_step or 0
-            share, left = divmod(samples, own.parallel.data_parallel_size)
+            share, left = divmod(samples, side.parallel.data_parallel_size)
             if left or not share:
                 return (
-                    f"a global batch of {samples:,} cannot be shared by the {own.parallel.data_parallel_size} devices "
+                    f"a global batch of {samples:,} cannot be shared by the {side.parallel.data_parallel_size} devices "
                     "of the profile"
                 )
             batch = batch.model_copy(update={"samples_per_step": share})
@@ -145,41 +145,43 @@ class MixedProfiles:
                 }
             )
         steps, saves = self._side("steps", taken).plan, self._side("checkpoints", taken).plan
-        plan = own.plan.model_copy(
+        plan = side.plan.model_copy(
             update={
                 "optimizer_steps": steps.optimizer_steps,
                 "unknown_because": steps.unknown_because,
                 "max_time_s": steps.max_time_s,
-                "validation_batches": _validation_batches(self._side("validation", taken), own),
+                "validation_batches": _validation_batches(self._side("validation", taken), side),
                 "checkpoint_bytes": saves.checkpoint_bytes,
                 "checkpoint_every_n_steps": saves.checkpoint_every_n_steps,
             }
         )
         compiled = self._side("compilation", taken).source.compiled
-        measured = None if "base_measurement" in self.changed else own.measured
-        return own.model_copy(
+        measured = None if "base_measurement" in self.changed else side.measured
+        return side.model_copy(
             update={
                 "operations": operations,
                 "precision": precision,
                 "batch": batch,
                 "parallel": parallel,
                 "plan": plan,
-                "source": own.source.model_copy(update={"compiled": compiled}),
+                "source": side.source.model_copy(update={"compiled": compiled}),
                 "measured": measured,
             }
         )
 
     def predictor(self, taken: frozenset[Factor], predict: Predictor) -> Predictor:
         """Return the predictor of that profile's time with the memory of the side that `memory_fit` names."""
-        held = self._side("memory_fit", taken)
-        if "memory_fit" not in self.changed or held is self._side(self.owner, taken):
+        fit_profile = self._side("memory_fit", taken)
+        if "memory_fit" not in self.changed or fit_profile is self._side(self.owner, taken):
             return predict
 
-        def mixed(profile: JobProfile, shapes: MachineShapes, candidates: CandidateTable) -> PredictionTable:
+        def predict_mixed(
+            profile: JobProfile, shapes: MachineShapes, candidates: CandidateTable
+        ) -> PredictionTable:
             timed = predict(profile, shapes, candidates)
-            micro = held.batch.micro_batch_size
+            micro = fit_profile.batch.micro_batch_size
             ratio = candidates.micro_batch / micro if micro and self.shared_batch else candidates.micro_ratio
-            memory = predict(held, shapes, replace(candidates, micro_ratio=ratio))
+            memory = predict(fit_profile, shapes, replace(candidates, micro_ratio=ratio))
             return replace(
                 timed,
                 memory_bytes=memory.memory_bytes,
@@ -188,7 +190,7 @@ class MixedProfiles:
                 fits=memory.fits & np.isfinite(timed.step_s),
             )
 
-        return mixed
+        return predict_mixed
 
     def _side(self, factor: Factor, taken: frozenset[Factor]) -> JobProfile:
         return self.head if factor in taken else self.base
@@ -196,11 +198,11 @@ class MixedProfiles:
 
 def sample_flops(profile: JobProfile) -> dict[tuple[OperationKind, Phase], float]:
     """Return FLOPs by kind and phase, per sample of a device where the batch is known, else per optimizer step."""
-    found: dict[tuple[OperationKind, Phase], float] = {}
+    flops: dict[tuple[OperationKind, Phase], float] = {}
     for group in profile.operations:
         key = (group.kind, group.phase)
-        found[key] = found.get(key, 0.0) + group.flops / (profile.batch.samples_per_step or 1)
-    return found
+        flops[key] = flops.get(key, 0.0) + group.flops / (profile.batch.samples_per_step or 1)
+    return flops
 
 
 def _same_model(base: JobProfile, head: JobProfile) -> bool:
@@ -228,11 +230,11 @@ def _resident(profile: JobProfile) -> tuple[object, ...]:
     return profile.memory, profile.parameters, profile.optimizer
 
 
-def _traced(profile: JobProfile) -> JobProfile:
+def _drop_other_factors(profile: JobProfile) -> JobProfile:
     """Return a profile without what other factors are about, and without what no price depends on."""
     source = profile.source.model_copy(update={"tool_version": "", "compiled": False})
-    kept = {"name": "", "notes": (), "plan": RunPlan(optimizer_steps=0), "measured": None, "source": source}
-    return profile.model_copy(update=kept)
+    reset = {"name": "", "notes": (), "plan": RunPlan(optimizer_steps=0), "measured": None, "source": source}
+    return profile.model_copy(update=reset)
 
 
 def _checkpoints(profile: JobProfile) -> tuple[int, int | None]:
@@ -245,11 +247,13 @@ def _validation(profile: JobProfile) -> int:
     return batches * (profile.batch.micro_batch_size or 1)
 
 
-def _validation_batches(source: JobProfile, own: JobProfile) -> int:
+def _validation_batches(source: JobProfile, own_profile: JobProfile) -> int:
     """Return one side's validation in batches per device of the other, to the nearest batch."""
-    if not (source.batch.micro_batch_size and own.batch.micro_batch_size):
+    if not (source.batch.micro_batch_size and own_profile.batch.micro_batch_size):
         return source.plan.validation_batches
-    return round(_validation(source) / (own.batch.micro_batch_size * own.parallel.data_parallel_size))
+    return round(
+        _validation(source) / (own_profile.batch.micro_batch_size * own_profile.parallel.data_parallel_size)
+    )
 
 
 def _with_precision(
@@ -262,7 +266,7 @@ def _with_precision(
             types = moved.setdefault((group.kind, group.phase), {})
             types[group.dtype] = types.get(group.dtype, 0) + group.bytes_moved
 
-    def changed(group: OperationGroup) -> OperationGroup:
+    def change_precision(group: OperationGroup) -> OperationGroup:
         types = moved.get((group.kind, group.phase))
         if not types or group.dtype not in _BYTES:
             return group
@@ -280,4 +284,4 @@ def _with_precision(
             }
         )
 
-    return tuple(changed(group) for group in operations)
+    return tuple(change_precision(group) for group in operations)

@@ -33,16 +33,16 @@ def factor_text(factor: Factor, cause: CauseName, mixed: MixedProfiles, before: 
     if factor == "prices":
         return f"{_price(before)} -> {_price(after)}"
     if factor == "memory_fit":
-        return _memory(cause, before, after)
+        return _describe_memory(cause, before, after)
     texts: dict[Factor, str] = {
-        "steps": _numbers(base.plan.optimizer_steps, head.plan.optimizer_steps, "optimizer steps"),
-        "global_batch": _numbers(
+        "steps": _format_numbers(base.plan.optimizer_steps, head.plan.optimizer_steps, "optimizer steps"),
+        "global_batch": _format_numbers(
             base.global_samples_per_step, head.global_samples_per_step, "samples per step"
         ),
         "strategy": f"{_layout(base)} -> {_layout(head)}",
         "precision": f"{base.precision} -> {head.precision}",
         "model": _model(base, head),
-        "validation": _numbers(
+        "validation": _format_numbers(
             base.plan.validation_batches * base.parallel.data_parallel_size,
             head.plan.validation_batches * head.parallel.data_parallel_size,
             "validation batches in the whole run",
@@ -50,8 +50,8 @@ def factor_text(factor: Factor, cause: CauseName, mixed: MixedProfiles, before: 
         "checkpoints": f"{_saves(base)} -> {_saves(head)}",
         "compilation": f"torch.compile {_switch(base)} -> {_switch(head)}",
         "trace": "the traces differ in details that change neither FLOPs, bytes nor parameters of a sample",
-        "base_measurement": f"the base's step was {_measured(base)}, which corrects its prediction",
-        "head_measurement": f"the head's step was {_measured(head)}, which corrects its prediction",
+        "base_measurement": f"the base's step was {_describe_measurement(base)}, which corrects its prediction",
+        "head_measurement": f"the head's step was {_describe_measurement(head)}, which corrects its prediction",
     }
     return texts[factor]
 
@@ -72,24 +72,24 @@ def flops_changes(base: JobProfile, head: JobProfile) -> tuple[FlopsChange, ...]
     return tuple(changed[:LISTED])
 
 
-def _numbers(base: int | None, head: int | None, unit: str) -> str:
+def _format_numbers(base: int | None, head: int | None, unit: str) -> str:
     texts = ("unknown" if value is None else f"{value:,}" for value in (base, head))
     return f"{' -> '.join(texts)} {unit}"
 
 
 def _price(option: Option) -> str:
-    return f"{option.usd_per_hour:,.4g} USD per hour ({_machine(option)})"
+    return f"{option.usd_per_hour:,.4g} USD per hour ({_describe_machine(option)})"
 
 
-def _machine(option: Option) -> str:
+def _describe_machine(option: Option) -> str:
     return f"{option.nodes} x {option.machine}" if option.nodes > 1 else option.machine
 
 
-def _memory(cause: CauseName, before: Option, after: Option) -> str:
+def _describe_memory(cause: CauseName, before: Option, after: Option) -> str:
     peak = f"peak of a device {before.memory_gib.mid:.3g} -> {after.memory_gib.mid:.3g} GiB"
     if cause == "memory_fit":
-        return f"{_machine(before)} -> {_machine(after)}, {peak}"
-    return f"{_plan(before)} -> {_plan(after)} on {_machine(after)}, {peak}"
+        return f"{_describe_machine(before)} -> {_describe_machine(after)}, {peak}"
+    return f"{_plan(before)} -> {_plan(after)} on {_describe_machine(after)}, {peak}"
 
 
 def _plan(option: Option) -> str:
@@ -123,7 +123,9 @@ def _model(base: JobProfile, head: JobProfile) -> str:
     parts = [f"{' and '.join(amounts)} a {unit}"]
     if parameters[0] != parameters[1]:
         parts.append(f"{parameters[0]:,} -> {parameters[1]:,} parameters")
-    norms = [each.modules if each else 0 for each in (side.batch.synchronized_norms for side in (base, head))]
+    norms = [
+        norms.modules if norms else 0 for norms in (side.batch.synchronized_norms for side in (base, head))
+    ]
     if norms[0] != norms[1]:
         parts.append(f"SyncBatchNorm in {norms[0]} -> {norms[1]} layers")
     if base.optimizer.names != head.optimizer.names:
@@ -146,5 +148,5 @@ def _switch(profile: JobProfile) -> str:
     return "on" if profile.source.compiled else "off"
 
 
-def _measured(profile: JobProfile) -> str:
+def _describe_measurement(profile: JobProfile) -> str:
     return f"measured on {profile.measured.device_name}" if profile.measured is not None else "not measured"

@@ -80,15 +80,17 @@ def explain_change(
         The change. Where one of the two has no cost, `change_usd` is None and `unknown_because` says why.
     """
     if isinstance(base, UnknownJob):
-        last = _best(head, request, predict)
-        return _unknown(_side(base.label, base.because), _side(head.label, last), (*base.notes, *head.notes))
+        last = _find_best(head, request, predict)
+        return _report_unknown(
+            _side(base.label, base.because), _side(head.label, last), (*base.notes, *head.notes)
+        )
     walk = _Walk(base, head, request, predict)
     everything = frozenset(walk.changed)
-    first, last = walk.priced(frozenset()), walk.priced(everything)
+    first, last = walk.price(frozenset()), walk.price(everything)
     notes = (*base.notes, *head.notes)
     sides = _side(base.label, first), _side(head.label, last)
     if isinstance(first, str) or isinstance(last, str):
-        return _unknown(*sides, notes)
+        return _report_unknown(*sides, notes)
     change_usd = round(last.run_usd.mid - first.run_usd.mid, _DIGITS)
     causes = _Causes(walk)
     for order in walk.orders:
@@ -103,7 +105,7 @@ def explain_change(
     )
 
 
-def _unknown(base: CostSide, head: CostSide, notes: tuple[str, ...]) -> CostChange:
+def _report_unknown(base: CostSide, head: CostSide, notes: tuple[str, ...]) -> CostChange:
     reasons = (f"{side.label}: {side.unknown_because}" for side in (base, head) if side.unknown_because)
     return CostChange(
         base=base,
@@ -116,7 +118,7 @@ def _unknown(base: CostSide, head: CostSide, notes: tuple[str, ...]) -> CostChan
     )
 
 
-def _best(job: PricedJob, request: Request, predict: Predictor) -> Option | str:
+def _find_best(job: PricedJob, request: Request, predict: Predictor) -> Option | str:
     """Return the best option; a filter that the prices of one side do not know is a reason, too."""
     try:
         return best_chance(job.profile, job.book, request, predict=predict)
@@ -149,23 +151,26 @@ class _Walk:
         middle = self.changed[len(first) : len(self.changed) - len(last)]
         return (*first, *middle, *last), (*first, *reversed(middle), *last)
 
-    def priced(self, taken: frozenset[Factor]) -> Option | str:
+    def price(self, taken: frozenset[Factor]) -> Option | str:
         """Return the best option of the job with these factors of head, or why there is none."""
         if taken not in self._found:
-            self._found[taken] = self._priced(taken)
+            self._found[taken] = self._price_anew(taken)
         return self._found[taken]
 
-    def _priced(self, taken: frozenset[Factor]) -> Option | str:
+    def _price_anew(self, taken: frozenset[Factor]) -> Option | str:
         book = self._head.book if "prices" in taken else self._base.book
-        own = frozenset(self.mixed.changed)
-        if taken & own in (frozenset(), own):  # the profiles themselves, as `judge` prices them
-            profile = self.mixed.head if own and taken >= own else self.mixed.base
-            return _best(PricedJob(profile, book, ""), self._request, self._predict)
-        profile_or_reason = self.mixed.timed(taken)
+        own_factors = frozenset(self.mixed.changed)
+        if taken & own_factors in (
+            frozenset(),
+            own_factors,
+        ):  # the profiles themselves, as `judge` prices them
+            profile = self.mixed.head if own_factors and taken >= own_factors else self.mixed.base
+            return _find_best(PricedJob(profile, book, ""), self._request, self._predict)
+        profile_or_reason = self.mixed.mix(taken)
         if isinstance(profile_or_reason, str):
             return profile_or_reason
         predict = self.mixed.predictor(taken, self._predict)
-        return _best(PricedJob(profile_or_reason, book, ""), self._request, predict)
+        return _find_best(PricedJob(profile_or_reason, book, ""), self._request, predict)
 
 
 class _Causes:
@@ -179,13 +184,13 @@ class _Causes:
     def add(self, order: Iterable[Factor]) -> None:
         """Walk one path from base to head and add half of each difference to its cause."""
         taken: frozenset[Factor] = frozenset()
-        before = self._walk.priced(taken)
+        before = self._walk.price(taken)
         since: list[Factor] = []
         reason = ""
         for factor in order:
             taken = taken.union((factor,))
             since.append(factor)
-            after = self._walk.priced(taken)
+            after = self._walk.price(taken)
             if isinstance(after, str):
                 reason = after
                 continue
@@ -238,13 +243,13 @@ def _cause_of(factor: Factor, before: Option, after: Option) -> CauseName:
     return "other"
 
 
-def _side(label: str, found: Option | str) -> CostSide:
-    if isinstance(found, str):
-        return CostSide(label=label, machine=None, usd=None, hours=None, unknown_because=found)
-    count = f"{found.nodes} x " if found.nodes > 1 else ""
+def _side(label: str, option: Option | str) -> CostSide:
+    if isinstance(option, str):
+        return CostSide(label=label, machine=None, usd=None, hours=None, unknown_because=option)
+    count = f"{option.nodes} x " if option.nodes > 1 else ""
     return CostSide(
         label=label,
-        machine=f"{count}{found.machine} ({found.purchase_option})",
-        usd=found.run_usd,
-        hours=found.run_hours,
+        machine=f"{count}{option.machine} ({option.purchase_option})",
+        usd=option.run_usd,
+        hours=option.run_hours,
     )

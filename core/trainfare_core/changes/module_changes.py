@@ -47,18 +47,20 @@ def module_changes(base: JobProfile, head: JobProfile) -> tuple[ModuleChange, ..
             parts = [root]
             for name in work.module.split(".") if work.module else ():
                 parts.append(parts[-1].children.setdefault(name, _Part()))
-            for place, amount in ((side, work.flops / samples), (side + 2, work.bytes_moved / samples)):
-                parts[-1].own[place] += amount
+            for index, amount in ((side, work.flops / samples), (side + 2, work.bytes_moved / samples)):
+                parts[-1].own[index] += amount
                 for part in parts:
-                    part.total[place] += amount
-    found = [(name, amounts) for name, amounts in _split("", root) if _size(amounts, root.total) > 0]
-    found.sort(key=lambda one: (-_size(one[1], root.total), one[0]))
+                    part.total[index] += amount
+    changed_modules = [
+        (name, amounts) for name, amounts in _split("", root) if _size(amounts, root.total) > 0
+    ]
+    changed_modules.sort(key=lambda change: (-_size(change[1], root.total), change[0]))
     # One more is named rather than called "others".
-    listed = found if len(found) <= LISTED + 1 else found[:LISTED]
+    listed = changed_modules if len(changed_modules) <= LISTED + 1 else changed_modules[:LISTED]
     changes = [_change(name, amounts) for name, amounts in listed]
-    rest = [amounts for _, amounts in found[len(listed) :]]
+    rest = [amounts for _, amounts in changed_modules[len(listed) :]]
     if rest:
-        changes.append(_change(None, [sum(each) for each in zip(*rest, strict=True)]))
+        changes.append(_change(None, [sum(amounts_each) for amounts_each in zip(*rest, strict=True)]))
     return tuple(changes)
 
 
@@ -66,15 +68,15 @@ def _split(name: str, part: _Part) -> list[tuple[str, list[float]]]:
     """Return the largest modules within a part that changed as one, with their amounts."""
     if not part.children or (name and _is_alike(part, part.total)):
         return [(name, part.total)]
-    found = [(name, part.own)]
+    changes = [(name, part.own)]
     for child, inner in part.children.items():
-        found += _split(f"{name}.{child}" if name else child, inner)
-    return found
+        changes += _split(f"{name}.{child}" if name else child, inner)
+    return changes
 
 
 def _is_alike(part: _Part, like: list[float]) -> bool:
     """Whether a module and all its submodules grew by the same factors."""
-    same = all(_factor_is(part.own[place : place + 2], like[place : place + 2]) for place in (0, 2))
+    same = all(_factor_is(part.own[start : start + 2], like[start : start + 2]) for start in (0, 2))
     return same and all(_is_alike(child, like) for child in part.children.values())
 
 
@@ -89,7 +91,7 @@ def _factor_is(amounts: list[float], like: list[float]) -> bool:
 def _size(amounts: list[float], total: list[float]) -> float:
     """Return how large a change is: FLOPs and bytes each as a share of the larger side's."""
     return sum(
-        abs(amounts[place + 1] - amounts[place]) / max(*total[place : place + 2], 1.0) for place in (0, 2)
+        abs(amounts[index + 1] - amounts[index]) / max(*total[index : index + 2], 1.0) for index in (0, 2)
     )
 
 

@@ -82,7 +82,7 @@ class TripleLine(Record):
         Raises:
             DeclineError: a percentage of 100 or more.
         """
-        residual = total - _combined(hardware, software)
+        residual = total - _combine_declines(hardware, software)
         return cls(hardware=hardware, software=software, total=total, residual=residual)
 
 
@@ -170,27 +170,27 @@ def _off_by(stated: float, computed: float, unit: str) -> float:
     return computed / stated
 
 
-def _combined(*percents: float) -> float:
+def _combine_declines(*percents: float) -> float:
     return 100 * compose(*(LogRate.from_decline(value / 100) for value in percents)).decline
 
 
-def _product(*factors: float) -> float:
+def _multiply(*factors: float) -> float:
     return math.prod(factors)
 
 
-def _ratio(one: float, other: float) -> float:
-    return one / other
+def _ratio(per_period: float, other: float) -> float:
+    return per_period / other
 
 
-def _log_ratio(one: float, other: float) -> float:
-    return math.log(one) / math.log(other)
+def _log_ratio(decline: float, other: float) -> float:
+    return math.log(decline) / math.log(other)
 
 
 def _two_points(cost_0: float, cost_1: float, years: float) -> float:
     return 100 * LogRate.from_points(0, cost_0, years, cost_1).decline
 
 
-def _projected(cost: float, percent_a_year: float, years: float, units: float) -> float:
+def _project_cost(cost: float, percent_a_year: float, years: float, units: float) -> float:
     return cost * LogRate.from_decline(percent_a_year / 100).after(years) * units
 
 
@@ -207,13 +207,13 @@ def _cloud_cost(flop: float, flop_per_s: float, usd_per_hour: float) -> float:
 
 
 _CHECKS: Final[dict[str, Callable[..., float]]] = {
-    "product": _product,
+    "product": _multiply,
     "ratio": _ratio,
     "log_ratio": _log_ratio,
     "two_points": _two_points,
-    "projected": _projected,
+    "projected": _project_cost,
     "yearly_factor": _yearly_factor,
     "halving": _halving,
     "cloud_cost": _cloud_cost,
-    "combined": _combined,
+    "combined": _combine_declines,
 }

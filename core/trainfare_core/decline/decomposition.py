@@ -58,9 +58,9 @@ class RunState:
         if any(not (math.isfinite(factor) and factor > 0) for factor in factors) or self.utilisation > 1:
             msg = f"run: FLOP, price, peak and utilisation must be above 0, and utilisation at most 1: {factors}"
             raise DeclineError(msg)
-        stated, made = self.stated_cost_usd, self.cost_usd
-        if stated is not None and not abs(stated - made) <= TOLERANCE * made:
-            msg = f"run: the cost given, {stated:,.2f} USD, is not FLOP x price / (peak x utilisation) = {made:,.2f}"
+        stated, actual = self.stated_cost_usd, self.cost_usd
+        if stated is not None and not abs(stated - actual) <= TOLERANCE * actual:
+            msg = f"run: the cost given, {stated:,.2f} USD, is not FLOP x price / (peak x utilisation) = {actual:,.2f}"
             raise DeclineError(msg)
 
     @property

@@ -128,15 +128,17 @@ def outlook(
     change = at(horizon_months, 0.0)
     terms = Terms(cost_usd, 0.0, discount_per_year, run_months / 12)
 
-    def saved(chance: float) -> float:
+    def months_to_break_even(chance: float) -> float:
         return terms.break_even_after(horizon_months / 12, change.quantile(chance)) / 12
 
-    waiting = BreakEvenValue(saved(0.5), saved(confidence), saved(1 - confidence))
+    waiting = BreakEvenValue(
+        months_to_break_even(0.5), months_to_break_even(confidence), months_to_break_even(1 - confidence)
+    )
     verdict: WaitVerdict
     if time_left_months is not None and time_left_months - run_months < 1:
         verdict, because = "train now", "the deadline leaves less than a month to wait"
     else:
-        verdict, because = _verdict(waiting, value_usd_per_month, confidence)
+        verdict, because = _judge_waiting(waiting, value_usd_per_month, confidence)
     costs: list[DatedCost] = []
     for after in sorted({*months, horizon_months}):
         cost, cheaper = at(after, log_sigma), at(after, 0.0).prob_below(cost_usd) if after else 0.0
@@ -146,7 +148,9 @@ def outlook(
     return Outlook(tuple(costs), waiting, verdict, because)
 
 
-def _verdict(waiting: BreakEvenValue, value: float | None, confidence: float) -> tuple[WaitVerdict, str]:
+def _judge_waiting(
+    waiting: BreakEvenValue, value: float | None, confidence: float
+) -> tuple[WaitVerdict, str]:
     if value is None and waiting.high < TRIFLE_USD_PER_MONTH:
         return "train now", f"waiting saves less than ${TRIFLE_USD_PER_MONTH:.0f} a month"
     if value is None:

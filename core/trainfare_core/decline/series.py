@@ -38,9 +38,9 @@ def decimal_year(when: float | str) -> float:
         raise DeclineError(msg)
     if _DECIMAL.fullmatch(when.strip()):
         return float(when)
-    found = _DATE.fullmatch(when.strip())
+    match = _DATE.fullmatch(when.strip())
     try:
-        day = date(int(found[1]), int(found[2] or 1), int(found[3] or 1)) if found else None
+        day = date(int(match[1]), int(match[2] or 1), int(match[3] or 1)) if match else None
     except ValueError:
         day = None
     if day is None:
@@ -74,14 +74,14 @@ class Series:
     quality: str = ""
 
     def __post_init__(self) -> None:
-        made = self.production if self.production is not None else self.costs
-        if not len(self.times) == len(self.costs) == len(made) or len(self.times) < 2:
-            msg = f"series: {len(self.times)} times, {len(self.costs)} costs, {len(made)} amounts; at least 2 each"
+        counts = self.production if self.production is not None else self.costs
+        if not len(self.times) == len(self.costs) == len(counts) or len(self.times) < 2:
+            msg = f"series: {len(self.times)} times, {len(self.costs)} costs, {len(counts)} amounts; at least 2 each"
             raise DeclineError(msg)
         if any(not later > earlier for earlier, later in pairwise(self.times)):
             msg = "series: the times do not rise strictly"
             raise DeclineError(msg)
-        if any(not (math.isfinite(value) and value > 0) for value in (*self.costs, *made)):
+        if any(not (math.isfinite(value) and value > 0) for value in (*self.costs, *counts)):
             msg = "series: every cost and amount must be a finite number above 0"
             raise DeclineError(msg)
 
@@ -101,8 +101,8 @@ class Series:
         Raises:
             DeclineError: an invalid date, or values that the class refuses.
         """
-        made = None if production is None else tuple(production)
-        return cls(tuple(decimal_year(when) for when in times), tuple(costs), made, kind, quality)
+        amounts = None if production is None else tuple(production)
+        return cls(tuple(decimal_year(when) for when in times), tuple(costs), amounts, kind, quality)
 
     @property
     def logs(self) -> tuple[float, ...]:
@@ -129,14 +129,14 @@ class Series:
         Raises:
             DeclineError: fewer than two records.
         """
-        kept = [index for index, mark in enumerate(self.is_record) if mark]
-        return replace(self._only(kept), kind="record")
+        indices = [index for index, mark in enumerate(self.is_record) if mark]
+        return replace(self._only(indices), kind="record")
 
     def last(self, points: int) -> Series:
         """Return the last `points` points (at least 2, at most all)."""
         return self._only(range(len(self.times) - points, len(self.times)))
 
-    def _only(self, kept: Sequence[int]) -> Series:
-        times, costs = (tuple(values[index] for index in kept) for values in (self.times, self.costs))
-        made = None if self.production is None else tuple(self.production[index] for index in kept)
-        return replace(self, times=times, costs=costs, production=made)
+    def _only(self, indices: Sequence[int]) -> Series:
+        times, costs = (tuple(values[index] for index in indices) for values in (self.times, self.costs))
+        amounts = None if self.production is None else tuple(self.production[index] for index in indices)
+        return replace(self, times=times, costs=costs, production=amounts)

@@ -79,7 +79,7 @@ class UncertainRate:
 
     def plus(self, other: UncertainRate) -> UncertainRate:
         """Return the sum of two independent rates (log-rates add), its centres thinned to ATOMS."""
-        sums = sorted(one + two for one in self.centres for two in other.centres)
+        sums = sorted(centre + two for centre in self.centres for two in other.centres)
         if len(sums) > ATOMS:
             sums = [sums[int((i + 0.5) / ATOMS * len(sums))] for i in range(ATOMS)]
         return UncertainRate(tuple(sums), math.hypot(self.std, other.std))
@@ -129,7 +129,7 @@ def mixture_quantile(
     def chance_and_density(x: float) -> tuple[float, float]:
         zs = [(x - centre) * inverse for centre, inverse in zip(centres, inverses, strict=True)]
         chances, densities = (
-            _normal(zs) if unit is STANDARD_NORMAL else (map(unit.cdf, zs), map(unit.pdf, zs))
+            _compute_normal(zs) if unit is STANDARD_NORMAL else (map(unit.cdf, zs), map(unit.pdf, zs))
         )
         below = sum(chances) + sum(x >= centre for centre in certain)
         return below / len(parts), sum(map(mul, densities, inverses)) / len(parts)
@@ -137,7 +137,7 @@ def mixture_quantile(
     return solve(chance_and_density, p, min(quantiles), max(quantiles))
 
 
-def _normal(zs: list[float]) -> tuple[list[float], list[float]]:
+def _compute_normal(zs: list[float]) -> tuple[list[float], list[float]]:
     """Return P(Z <= z) and the density at every z, standard normal; `NormalDist` does one at a time, 4 x slower."""
     chances = [0.5 + 0.5 * value for value in map(math.erf, [z * _SQRT_HALF for z in zs])]
     return chances, list(map(math.exp, [-0.5 * z * z - _LOG_SQRT_2_PI for z in zs]))

@@ -14,7 +14,7 @@ from trainfare_core.decline.errors import DeclineError
 
 __all__ = [
     "Terms",
-    "fixed_job_wait",
+    "compute_fixed_job_wait",
     "longest_run",
     "option_exponent",
     "option_trigger",
@@ -102,7 +102,7 @@ class Terms:
         return grown * saved / -math.expm1(-self.discount * wait_years)
 
 
-def fixed_job_wait(job_years: float, growth: float) -> float:
+def compute_fixed_job_wait(job_years: float, growth: float) -> float:
     """
     Return the wait after which a fixed job at fixed yearly spend ends earliest: S* = ln(g W) / g, or 0.
 

@@ -79,8 +79,8 @@ def experience(production: Sequence[float], z0: Literal["growth"] | float = "gro
         msg = "experience: production did not grow, so that earlier production cannot be inferred; give z0"
         raise DeclineError(msg)
     total = [start]
-    for made in production[:-1]:
-        total.append(total[-1] + made)
+    for amount in production[:-1]:
+        total.append(total[-1] + amount)
     return tuple(total)
 
 

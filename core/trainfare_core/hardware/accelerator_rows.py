@@ -111,7 +111,9 @@ def read_sources(text: str) -> dict[str, Source]:
     Raises:
         InputError: a line is not as the header says; the message names file and line.
     """
-    return {row["id"]: Source(**row) for _, row in _rows(text, "accelerator_sources.csv", _SOURCE_COLUMNS)}
+    return {
+        row["id"]: Source(**row) for _, row in _read_rows(text, "accelerator_sources.csv", _SOURCE_COLUMNS)
+    }
 
 
 def read_accelerators(text: str, sources: dict[str, Source]) -> tuple[Accelerator, ...]:
@@ -121,11 +123,11 @@ def read_accelerators(text: str, sources: dict[str, Source]) -> tuple[Accelerato
     Raises:
         InputError: a cell is not what its column needs, or a number has no source; names line and column.
     """
-    rows = _rows(text, "accelerators.csv", (*_TEXT_COLUMNS, *_NUMBER_COLUMNS))
+    rows = _read_rows(text, "accelerators.csv", (*_TEXT_COLUMNS, *_NUMBER_COLUMNS))
     return tuple(_accelerator(line, row, sources) for line, row in rows)
 
 
-def _rows(text: str, file: str, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+def _read_rows(text: str, file: str, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     reader = csv.reader(text.splitlines(), strict=True)
     try:
         header, *rows = [(reader.line_num, cells) for cells in reader] or [(1, [])]
@@ -158,7 +160,7 @@ def _number(line: int, row: dict[str, str], column: str) -> float:
     return value
 
 
-def _text(line: int, row: dict[str, str], column: str, allowed: tuple[str, ...] = ()) -> str:
+def _read_text(line: int, row: dict[str, str], column: str, allowed: tuple[str, ...] = ()) -> str:
     value = row[column]
     if not value or value != value.strip() or (allowed and value not in allowed):
         raise _bad(
@@ -172,44 +174,44 @@ def _text(line: int, row: dict[str, str], column: str, allowed: tuple[str, ...] 
 def _sources(line: int, row: dict[str, str], known: dict[str, Source]) -> tuple[tuple[str, Source], ...]:
     """Return (column, source) of every number, from "*=id; column=id" where * is the source of the others."""
     filled = [column for column in _NUMBER_COLUMNS if row[column]]
-    named: dict[str, str] = {}
+    sources_by_key: dict[str, str] = {}
     for item in row["sources"].split("; "):
         column, _, source_id = item.partition("=")
         if source_id not in known:
             raise _bad(line, "sources", f"{item!r} names no source of accelerator_sources.csv")
-        if column in named or column not in ("*", *filled):
+        if column in sources_by_key or column not in ("*", *filled):
             raise _bad(line, "sources", f"{item!r} is repeated, or its column holds no number")
-        named[column] = source_id
+        sources_by_key[column] = source_id
     for column in filled:
-        if named.get(column, named.get("*")) is None:
+        if sources_by_key.get(column, sources_by_key.get("*")) is None:
             raise _bad(line, "sources", f"the number in {column} has no source")
-    return tuple((column, known[named.get(column) or named["*"]]) for column in filled)
+    return tuple((column, known[sources_by_key.get(column) or sources_by_key["*"]]) for column in filled)
 
 
 def _accelerator(line: int, row: dict[str, str], sources: dict[str, Source]) -> Accelerator:
-    def scaled(column: str, unit: float = 1.0) -> float | None:
+    def read_scaled(column: str, unit: float = 1.0) -> float | None:
         return _number(line, row, column) * unit if row[column] else None
 
     return Accelerator(
-        name=_text(line, row, "name"),
-        vendor=_text(line, row, "vendor", _VENDORS),
-        kind=cast("AcceleratorKind", _text(line, row, "kind", get_args(AcceleratorKind))),
-        generation=_text(line, row, "generation"),
-        silicon=_text(line, row, "silicon"),
+        name=_read_text(line, row, "name"),
+        vendor=_read_text(line, row, "vendor", _VENDORS),
+        kind=cast("AcceleratorKind", _read_text(line, row, "kind", get_args(AcceleratorKind))),
+        generation=_read_text(line, row, "generation"),
+        silicon=_read_text(line, row, "silicon"),
         release_year=int(_number(line, row, "release_year")),
         memory_bytes=int(_number(line, row, "memory_gib") * _GIB),
         memory_bandwidth_bytes_per_s=_number(line, row, "bandwidth_gb_per_s") * _GIGA,
-        peaks_flops_per_s=tuple(scaled(column, _TERA) for column in _PEAK_COLUMNS),
-        l2_bytes=scaled("l2_mib", _MIB),
-        power_w=scaled("power_w"),
+        peaks_flops_per_s=tuple(read_scaled(column, _TERA) for column in _PEAK_COLUMNS),
+        l2_bytes=read_scaled("l2_mib", _MIB),
+        power_w=read_scaled("power_w"),
         sm_count=int(_number(line, row, "sm_count")) if row["sm_count"] else None,
         cores=int(_number(line, row, "cores")) if row["cores"] else 1,
-        link=_text(line, row, "link"),
-        link_bytes_per_s=scaled("link_gb_per_s", _GIGA),
-        pcie_bytes_per_s=scaled("pcie_gb_per_s", _GIGA),
-        trains=_text(line, row, "trains", ("true", "false")) == "true",
-        consumer=_text(line, row, "consumer", ("true", "false")) == "true",
-        arm64_host=bool(row["host_cpu"]) and _text(line, row, "host_cpu", ("arm64",)) == "arm64",
+        link=_read_text(line, row, "link"),
+        link_bytes_per_s=read_scaled("link_gb_per_s", _GIGA),
+        pcie_bytes_per_s=read_scaled("pcie_gb_per_s", _GIGA),
+        trains=_read_text(line, row, "trains", ("true", "false")) == "true",
+        consumer=_read_text(line, row, "consumer", ("true", "false")) == "true",
+        arm64_host=bool(row["host_cpu"]) and _read_text(line, row, "host_cpu", ("arm64",)) == "arm64",
         aliases=tuple(row["aliases"].split("|")) if row["aliases"] else (),
         sources=_sources(line, row, sources),
     )

@@ -62,7 +62,7 @@ class Catalogue:
         self.devices = read_accelerators(accelerators_csv, self.sources)
         self._by_key: dict[str, list[Accelerator]] = {}
         for device in self.devices:
-            for key in dict.fromkeys(_key(name) for name in (device.name, *device.aliases)):
+            for key in dict.fromkeys(_normalise_name(name) for name in (device.name, *device.aliases)):
                 self._by_key.setdefault(key, []).append(device)
         self._refuse_ambiguity()
 
@@ -72,22 +72,26 @@ class Catalogue:
             apart = all(
                 low * _MOST_REPORTED_SHARE < high * _LEAST_REPORTED_SHARE for low, high in pairwise(sizes)
             )
-            if not apart or (len(devices) > 1 and any(_key(device.name) == key for device in devices)):
+            if not apart or (
+                len(devices) > 1 and any(_normalise_name(device.name) == key for device in devices)
+            ):
                 names = " and ".join(device.name for device in devices)
                 raise InputError(
                     f"accelerators.csv: {names} share the name {key!r}, and memory cannot tell them apart; "
                     "a name may be shared only as an alias, by devices of clearly different memory"
                 )
 
-    def named(self, name: str) -> tuple[Accelerator, ...]:
+    def find_by_name(self, name: str) -> tuple[Accelerator, ...]:
         """Return the devices that go by `name`: none, one, or the memory variants of one driver string."""
         vendors = {_VENDOR_OF_WORD[word] for word in _words(name) if word in _VENDOR_OF_WORD}
-        return tuple(d for d in self._by_key.get(_key(name), ()) if vendors <= {d.vendor})
+        return tuple(d for d in self._by_key.get(_normalise_name(name), ()) if vendors <= {d.vendor})
 
     def near(self, name: str) -> list[str]:
         """Return up to six canonical names that begin like `name`, or else resemble it."""
-        begun = [key for key in self._by_key if _key(name) and key.startswith(_key(name))]
-        keys = begun or difflib.get_close_matches(_key(name), self._by_key, n=6, cutoff=0.6)
+        begun = [
+            key for key in self._by_key if _normalise_name(name) and key.startswith(_normalise_name(name))
+        ]
+        keys = begun or difflib.get_close_matches(_normalise_name(name), self._by_key, n=6, cutoff=0.6)
         return list(dict.fromkeys(device.name for key in keys for device in self._by_key[key]))[:6]
 
 
@@ -103,11 +107,11 @@ def accelerator(name: str) -> Accelerator:
     Raises:
         UnknownNameError: nothing goes by that name, or several memory variants do; the message names them.
     """
-    found = _named(name)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UnknownNameError(f"{name!r} is one of {', '.join(d.name for d in found)}: say which")
+    devices = _find_by_name(name)
+    if len(devices) == 1:
+        return devices[0]
+    if devices:
+        raise UnknownNameError(f"{name!r} is one of {', '.join(d.name for d in devices)}: say which")
     near = _catalogue().near(name)
     hint = f"did you mean {', '.join(near)}?" if near else "its name is spelled as in `trainfare offers`"
     raise UnknownNameError(f"{name!r} is no accelerator that trainfare knows: {hint}")
@@ -125,14 +129,14 @@ def resolve_device(driver_string: str, memory_bytes: float | None = None) -> Acc
         memory_bytes: total memory that the driver reports. It picks between the variants of one string, and
             refuses a device of another size; without it a string of several variants is unknown.
     """
-    found = _named(driver_string)
+    devices = _find_by_name(driver_string)
     if memory_bytes is not None:
-        found = tuple(
+        devices = tuple(
             d
-            for d in found
+            for d in devices
             if _LEAST_REPORTED_SHARE * d.memory_bytes <= memory_bytes <= _MOST_REPORTED_SHARE * d.memory_bytes
         )
-    return found[0] if len(found) == 1 else None
+    return devices[0] if len(devices) == 1 else None
 
 
 @lru_cache(maxsize=1)
@@ -141,14 +145,14 @@ def _catalogue() -> Catalogue:
 
 
 @lru_cache(maxsize=4096)
-def _named(name: str) -> tuple[Accelerator, ...]:
+def _find_by_name(name: str) -> tuple[Accelerator, ...]:
     """Return what goes by a name; a search asks for the same few names hundreds of times."""
-    return _catalogue().named(name)
+    return _catalogue().find_by_name(name)
 
 
 def _words(name: str) -> list[str]:
     return [word for word in _SEPARATORS.split(name.casefold()) if word]
 
 
-def _key(name: str) -> str:
+def _normalise_name(name: str) -> str:
     return "".join(word for word in _words(name) if word not in _VENDOR_OF_WORD)

@@ -6,9 +6,9 @@ from trainfare_core.interruptions.hazard import (
     HAZARDS,
     PRIOR,
     Hazard,
+    find_hazards,
     hazard_of_band,
     hazard_of_range,
-    known_hazards,
 )
 from trainfare_core.interruptions.process import FinishTimes, SpotProcess
 
@@ -18,7 +18,7 @@ __all__ = [
     "FinishTimes",
     "Hazard",
     "SpotProcess",
+    "find_hazards",
     "hazard_of_band",
     "hazard_of_range",
-    "known_hazards",
 ]

@@ -21,7 +21,7 @@ from trainfare_core.clouds import HOURS_PER_MONTH, INTERRUPTION_BANDS
 from trainfare_core.run_cost_facts import Unknown, interruption_band
 from trainfare_core.run_cost_facts.table import matching
 
-__all__ = ["HAZARDS", "PRIOR", "Hazard", "hazard_of_band", "hazard_of_range", "known_hazards"]
+__all__ = ["HAZARDS", "PRIOR", "Hazard", "find_hazards", "hazard_of_band", "hazard_of_range"]
 
 _BAND_SHARES: Final = ((0.01, 0.05), (0.05, 0.10), (0.10, 0.15), (0.15, 0.20), (0.20, 0.90))
 """Both ends of each of `INTERRUPTION_BANDS`. The lowest band has no lower end and the highest no upper end: 1 % and
@@ -110,7 +110,7 @@ def hazard_of_band(band: str) -> int:
 
 
 @lru_cache(maxsize=4096)
-def known_hazards(cloud: str, instance_type: str) -> tuple[Mapping[str, int], int]:
+def find_hazards(cloud: str, instance_type: str) -> tuple[Mapping[str, int], int]:
     """
     Return what is published of a machine type.
 
@@ -122,11 +122,11 @@ def known_hazards(cloud: str, instance_type: str) -> tuple[Mapping[str, int], in
         The row of `HAZARDS` by region, and the row for every other region: the range of the known ones, or `PRIOR`.
     """
     regions = {row.region for row in matching("spot_interruption_band", cloud, machine=instance_type)}
-    found: dict[str, int] = {}
+    hazards: dict[str, int] = {}
     for region in sorted(regions):
         band = interruption_band(cloud, instance_type, region)
         if not isinstance(band, Unknown):
-            found[region] = hazard_of_range(band.lowest, band.highest)
+            hazards[region] = hazard_of_range(band.lowest, band.highest)
     elsewhere = interruption_band(cloud, instance_type, "")
     other = PRIOR if isinstance(elsewhere, Unknown) else hazard_of_range(elsewhere.lowest, elsewhere.highest)
-    return found, other
+    return hazards, other

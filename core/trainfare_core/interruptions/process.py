@@ -155,17 +155,17 @@ class SpotProcess:
         number = self.intervals[:, None]
         b, r = q - p, 1 - q
         with np.errstate(under="ignore"):
-            found = [p**number]
-        before = np.zeros_like(found[0])
+            powers = [p**number]
+        before = np.zeros_like(powers[0])
         for k in range(most):
-            last = found[-1]
+            last = powers[-1]
             with np.errstate(divide="ignore", invalid="ignore", under="ignore"):
                 following = ((number * (b + p * r) - (b - p * r) * k) * last + b * r * (k - 1) * before) / (
                     p * (k + 1)
                 )
             before = last
-            found.append(np.clip(np.nan_to_num(following), 0.0, 1.0))
-        return np.stack(found, axis=2)
+            powers.append(np.clip(np.nan_to_num(following), 0.0, 1.0))
+        return np.stack(powers, axis=2)
 
     def finish(self, startup_s: Array, log_sigma: Array, fallback_after: int | None = None) -> FinishTimes:
         """
@@ -176,12 +176,12 @@ class SpotProcess:
             log_sigma: standard deviation of ln(time) of the run that is never interrupted, shape (n,).
             fallback_after: interruptions after which the rest runs on machines that are not taken back; None: never.
         """
-        one = self._of_interval
+        interval = self._of_interval
         exact = _EXACT_COUNTS if fallback_after is None else fallback_after
         weights = self.counts(exact - 1)
         k = np.arange(exact, dtype=np.float64)
         number = self.intervals[:, None]
-        mean_count, var_count = number * one.count, number * one.count_variance
+        mean_count, var_count = number * interval.count, number * interval.count_variance
         rest = np.maximum(1.0 - weights.sum(axis=2), 0.0)
         if fallback_after is None:
             many = mean_count > _EXACT_COUNTS / 2  # one part for all numbers is nearer than a cut at so many
@@ -193,9 +193,9 @@ class SpotProcess:
             rest_var = np.where(rest > 1e-9, np.maximum(square - rest_count**2, 0.0), 0.0)
         else:
             rest_count, rest_var = np.full_like(rest, float(exact)), np.zeros_like(rest)
-        count = np.maximum(one.count, _NO_COUNT)
-        each_s = (one.mean_s - one.length_s) / count
-        each_var = np.maximum(one.variance_s2 - one.count_variance * each_s**2, 0.0) / count
+        count = np.maximum(interval.count, _NO_COUNT)
+        each_s = (interval.mean_s - interval.length_s) / count
+        each_var = np.maximum(interval.variance_s2 - interval.count_variance * each_s**2, 0.0) / count
         counts = np.concatenate([np.broadcast_to(k, weights.shape), rest_count[:, :, None]], axis=2)
         count_var = np.concatenate([np.zeros_like(weights), rest_var[:, :, None]], axis=2)
         base_s = (startup_s + self.undisturbed_s)[:, None, None]
@@ -223,29 +223,31 @@ class SpotProcess:
 
         The intervals done before the n-th interruption have the mean sum over j of P(fewer than n in j intervals).
         """
-        one = self._of_interval
+        interval = self._of_interval
         number = self.intervals[:, None]
         chances = self.counts(after - 1)
         fewer = chances.sum(axis=2)
         done = np.zeros_like(fewer)
         for row in range(len(self.intervals)):
-            done[row] = _done_on_spot(self._row(row), after)
+            done[row] = _count_intervals_on_spot(self._select_row(row), after)
         counted = (chances * np.arange(after)).sum(axis=2) + after * (1 - fewer)
         retried = np.maximum(counted - (1 - fewer), 0.0)
-        loss_s = one.again * one.first_loss_s + (1 - one.again) * one.again_loss_s
-        spot_s = done * one.length_s + counted * loss_s + retried * one.again * self.restart_s[:, None]
-        sure_s = (number - done) * one.length_s + (1 - fewer) * self.restart_s[:, None]
+        loss_s = interval.again * interval.first_loss_s + (1 - interval.again) * interval.again_loss_s
+        spot_s = (
+            done * interval.length_s + counted * loss_s + retried * interval.again * self.restart_s[:, None]
+        )
+        sure_s = (number - done) * interval.length_s + (1 - fewer) * self.restart_s[:, None]
         return Fallback(
             chance=np.asarray((1 - fewer).mean(axis=1)),
             spot_s=np.asarray(spot_s.mean(axis=1)),
             sure_s=np.asarray(sure_s.mean(axis=1)),
         )
 
-    def _row(self, row: int) -> SpotProcess:
-        one = slice(row, row + 1)
+    def _select_row(self, row: int) -> SpotProcess:
+        rows = slice(row, row + 1)
         return SpotProcess(
-            self.rate_per_s[one], self.interval_s[one], self.write_s[one], self.restart_s[one], self.wait_s,
-            self.intervals[one],
+            self.rate_per_s[rows], self.interval_s[rows], self.write_s[rows], self.restart_s[rows], self.wait_s,
+            self.intervals[rows],
         )  # fmt: skip
 
 
@@ -280,8 +282,8 @@ class _IntervalMoments:
         again_s = restart_s + length_s
         with np.errstate(over="ignore", divide="ignore", invalid="ignore", under="ignore"):
             p, q = np.exp(-rate * length_s), np.exp(-rate * again_s)
-            first_loss, first_square = _lost(rate, length_s)
-            again_loss, again_square = _lost(rate, again_s)
+            first_loss, first_square = _sum_lost_time(rate, length_s)
+            again_loss, again_square = _sum_lost_time(rate, again_s)
             fail, again_fail = -np.expm1(-rate * length_s), -np.expm1(-rate * again_s)
             after = (wait_s + q * again_s + again_fail * again_loss) / q
             tried = q * again_s + again_fail * again_loss
@@ -298,7 +300,7 @@ class _IntervalMoments:
         )  # fmt: skip
 
 
-def _done_on_spot(run: SpotProcess, after: int) -> Array:
+def _count_intervals_on_spot(run: SpotProcess, after: int) -> Array:
     """Return the mean number of intervals done before the n-th interruption, of one run, shape (rates,)."""
     whole = int(run.intervals[0])
     # Between thousands of intervals the chance changes little: an integral over this many points replaces the sum.
@@ -322,7 +324,7 @@ def _done_on_spot(run: SpotProcess, after: int) -> Array:
     return np.asarray(summed + left * run.counts(after - 1).sum(axis=2)[0])
 
 
-def _lost(rate: Array, length_s: Array) -> tuple[Array, Array]:
+def _sum_lost_time(rate: Array, length_s: Array) -> tuple[Array, Array]:
     """Return mean and mean square of the time of an attempt that is interrupted: exponential, cut at its length."""
     x = rate * length_s
     tail = np.exp(-x) / -np.expm1(-x)

@@ -14,7 +14,7 @@ from typing import Final
 
 from trainfare_core.methods.laws import bit_steps
 from trainfare_core.methods.methods import METHOD_NAMES, METHODS, Method
-from trainfare_core.methods.prior import lora_over_capacity, needed_step_ratio
+from trainfare_core.methods.prior import find_needed_step_ratio, lora_over_capacity
 from trainfare_core.methods.question import Question
 from trainfare_core.methods.situation import task_of
 
@@ -65,10 +65,10 @@ def amount_of(question: Question, method: Method, planned_samples: float | None 
         method: the method.
         planned_samples: samples of the user's own plan, taken as full fine-tuning's.
     """
-    found = _full_finetune(question, planned_samples)
-    if found is None:
+    amount = _full_finetune(question, planned_samples)
+    if amount is None:
         return None
-    samples, because = found
+    samples, because = amount
     factor, why = _factor(question, method)
     facts = METHODS[method]
     if facts.trains == "output layer" and question.cache_features and question.samples is not None:
@@ -110,7 +110,7 @@ def _factor(question: Question, method: Method) -> tuple[float, str]:
     if not facts.needs_checkpoint:
         if question.checkpoint == "none":
             return 1.0, ""
-        ratio = needed_step_ratio(situation)
+        ratio = find_needed_step_ratio(situation)
         return ratio, f"{ratio:g} times as long from scratch, as published"
     if facts.trains == "adapters":
         if lora_over_capacity(situation):

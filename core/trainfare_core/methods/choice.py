@@ -126,11 +126,11 @@ def advantage(situation: Situation, method: Method, over: Method, known: Evidenc
     rule = prior(situation, method, over)
     values = np.concatenate([values, rule.mean_pct + _QUANTILES * rule.deviation_pct])
     weights = np.concatenate([weights, np.full(len(_QUANTILES), rule.weight / len(_QUANTILES))])
-    distinct, place = np.unique(values, return_inverse=True)
+    distinct, position = np.unique(values, return_inverse=True)
     analogs = near >= NEAR
     return Advantage(
         values_pct=distinct,
-        weights=np.bincount(place, weights=weights) / weights.sum(),
+        weights=np.bincount(position, weights=weights) / weights.sum(),
         analogs=int(analogs.sum()),
         sources=tuple(sorted({str(name) for name in rows.source[analogs]})),
         because=rule.because,
@@ -142,10 +142,10 @@ def _nearness(situation: Situation, rows: Evidence, pair: set[Method]) -> Column
     near = _domain_nearness(situation, rows) * _metric_nearness(situation, rows)
     if situation.metric == "conserve":
         near = np.where(rows.kind == "conserve", np.maximum(near, BOTH_CONSERVE), near)
-    adapters = [METHODS[one].trains == "adapters" for one in pair]
+    adapters = [METHODS[strategy].trains == "adapters" for strategy in pair]
     if not all(adapters):
         near = near * _size_nearness(situation, rows, adapters=any(adapters))
-    if not all(METHODS[one].needs_checkpoint for one in pair):
+    if not all(METHODS[strategy].needs_checkpoint for strategy in pair):
         near = near * _schedule_nearness(situation.scratch_epochs, rows.scratch_epochs)
     return near
 

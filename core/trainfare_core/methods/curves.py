@@ -79,7 +79,9 @@ class LearningCurve(KeptDocument):
     def series(self, name: str) -> tuple[tuple[int, float], ...]:
         """Return (step, value) of one metric, by step; empty where it was not recorded."""
         if name == "train_loss":
-            return tuple((one.step, one.train_loss) for one in self.points if one.train_loss is not None)
+            return tuple(
+                (point.step, point.train_loss) for point in self.points if point.train_loss is not None
+            )
         return tuple(
             (point.step, metric.value)
             for point in self.points

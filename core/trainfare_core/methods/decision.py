@@ -103,7 +103,7 @@ def decide(
     """
     standings = _standings(question, drawn)
     ranked = sorted(standings, key=lambda name: _order(question, standings[name], name))
-    chances = [one.p_reach for one in drawn.values()]
+    chances = [outcome.p_reach for outcome in drawn.values()]
     if all(chance is not None and chance < HOPELESS for chance in chances):
         binding = _binding(question, standings, parameters)
         return MethodDecision("none", None, None, standings, (), None, binding)
@@ -117,24 +117,28 @@ def decide(
 def _standings(question: Question, drawn: Mapping[Method, Outcome]) -> dict[Method, Standing]:
     cheapest = _cheapest(drawn)
     out: dict[Method, Standing] = {}
-    for name, one in drawn.items():
-        chance, fallback, expected = one.p_reach, _fallback(one, drawn), None
-        if one.reached is not None:
-            rest = 0.0 if fallback is None else float((drawn[fallback].usd * ~one.reached).mean())
-            expected = one.mean_usd + rest
+    for name, outcome in drawn.items():
+        chance, fallback, expected = outcome.p_reach, _fallback(outcome, drawn), None
+        if outcome.reached is not None:
+            rest = 0.0 if fallback is None else float((drawn[fallback].usd * ~outcome.reached).mean())
+            expected = outcome.mean_usd + rest
         out[name] = Standing(
-            outcome=one,
+            outcome=outcome,
             p_cheapest=None if cheapest is None else float((cheapest == METHOD_NAMES.index(name)).mean()),
             expected_usd=expected,
             falls_back_to=fallback if chance is not None and chance < 1 else None,
-            p_within=_p_within(question, one),
+            p_within=_p_within(question, outcome),
         )
     return out
 
 
 def _cheapest(drawn: Mapping[Method, Outcome]) -> NDArray[np.int64] | None:
     """Return for every draw the cheapest method that reaches the target, as an index; -1 where none does."""
-    costs = [np.where(one.reached, one.usd, np.inf) for one in drawn.values() if one.reached is not None]
+    costs = [
+        np.where(outcome.reached, outcome.usd, np.inf)
+        for outcome in drawn.values()
+        if outcome.reached is not None
+    ]
     if len(costs) < len(drawn):
         return None
     usd = np.stack(costs)
@@ -142,21 +146,23 @@ def _cheapest(drawn: Mapping[Method, Outcome]) -> NDArray[np.int64] | None:
     return np.where(np.isfinite(usd.min(axis=0)), index, -1)
 
 
-def _fallback(one: Outcome, drawn: Mapping[Method, Outcome]) -> Method | None:
+def _fallback(outcome: Outcome, drawn: Mapping[Method, Outcome]) -> Method | None:
     """Return the method to try next: the cheapest of those with a higher chance to reach the target."""
-    likelier: list[Method] = [name for name in drawn if (drawn[name].p_reach or 0.0) > (one.p_reach or 0.0)]
+    likelier: list[Method] = [
+        name for name in drawn if (drawn[name].p_reach or 0.0) > (outcome.p_reach or 0.0)
+    ]
     return min(likelier, key=lambda name: drawn[name].mean_usd, default=None)
 
 
-def _p_within(question: Question, one: Outcome) -> float | None:
+def _p_within(question: Question, outcome: Outcome) -> float | None:
     if question.max_usd is None and question.deadline_hours is None:
         return None
-    kept = np.ones(len(one.usd), dtype=np.bool_)
+    within = np.ones(len(outcome.usd), dtype=np.bool_)
     if question.max_usd is not None:
-        kept &= one.usd <= question.max_usd
+        within &= outcome.usd <= question.max_usd
     if question.deadline_hours is not None:
-        kept &= one.hours <= question.deadline_hours
-    return float(kept.mean())
+        within &= outcome.hours <= question.deadline_hours
+    return float(within.mean())
 
 
 def _order(question: Question, standing: Standing, name: Method) -> tuple[int, int, float, int]:
@@ -259,10 +265,10 @@ def _saving_usd(standings: Mapping[Method, Standing], pick: Method) -> float:
     mine, fallback = standings[pick].outcome, standings[pick].falls_back_to
     best_usd = np.full(len(mine.usd), np.inf)
     for standing in standings.values():
-        one = standing.outcome
-        if one.reached is None:
+        outcome = standing.outcome
+        if outcome.reached is None:
             return mine.mean_usd
-        best_usd = np.minimum(best_usd, np.where(one.reached, one.usd, np.inf))
+        best_usd = np.minimum(best_usd, np.where(outcome.reached, outcome.usd, np.inf))
     spent = mine.usd
     if fallback is not None and mine.reached is not None:
         spent = spent + standings[fallback].outcome.usd * ~mine.reached

@@ -163,23 +163,31 @@ def outcomes(
     shared_task, shared_cost = random.standard_normal((2, DRAWS))
     constants = random.standard_normal((DRAWS, 3))
     quality = _Quality(question, reference, sizes, pilots, random.standard_normal(DRAWS))
-    own = draw_uniforms(random, METHODS)
+    own_uniforms = draw_uniforms(random, METHODS)
     out: dict[Method, Outcome] = {}
-    for one in priced:
-        uniforms = own[one.strategy]
-        normal = _normal(uniforms[0])
-        log_samples = math.log(one.amount.samples) + one.amount.shared * shared_task + one.amount.own * normal
+    for priced_strategy in priced:
+        uniforms = own_uniforms[priced_strategy.strategy]
+        normal = _draw_normal(uniforms[0])
+        log_samples = (
+            math.log(priced_strategy.amount.samples)
+            + priced_strategy.amount.shared * shared_task
+            + priced_strategy.amount.own * normal
+        )
         samples = np.exp(log_samples)
-        shared = own[METHODS[one.strategy].compared_through or one.strategy][1]
-        edge, relative, value = quality.drawn(one.strategy, shared, uniforms[3])
-        reached = _reached(question, value, relative)
-        if law_applies(question, one.strategy) and sizes.parameters:
+        shared = own_uniforms[METHODS[priced_strategy.strategy].compared_through or priced_strategy.strategy][
+            1
+        ]
+        edge, relative, value = quality.draw(priced_strategy.strategy, shared, uniforms[3])
+        reached = _mark_reached(question, value, relative)
+        if law_applies(question, priced_strategy.strategy) and sizes.parameters:
             samples, reached = _by_law(question, sizes.parameters, constants)
-        cost_z = math.sqrt(SHARED_COST) * shared_cost + math.sqrt(1 - SHARED_COST) * _normal(uniforms[2])
-        usd, hours = _costs(one, np.where(np.isfinite(samples), samples, one.amount.samples), cost_z)
+        cost_z = math.sqrt(SHARED_COST) * shared_cost + math.sqrt(1 - SHARED_COST) * _draw_normal(uniforms[2])
+        usd, hours = _draw_costs(
+            priced_strategy, np.where(np.isfinite(samples), samples, priced_strategy.amount.samples), cost_z
+        )
         trials = question.learning_rate_trials
-        out[one.strategy] = Outcome(
-            one, relative, value, reached, samples, trials * usd, trials * hours, edge
+        out[priced_strategy.strategy] = Outcome(
+            priced_strategy, relative, value, reached, samples, trials * usd, trials * hours, edge
         )
     return out
 
@@ -203,14 +211,14 @@ def law_applies(question: Question, method: Method) -> bool:
 
 def _by_law(question: Question, parameters: float, normals: Column) -> tuple[Column, NDArray[np.bool_]]:
     """Return the samples that reach a loss by the scaling law, with data repeated as needed, and whether any do."""
-    target, unique, each = question.target_value, question.tokens, question.tokens_per_sample
-    if target is None or unique is None or each is None:
+    target, unique, tokens_each = question.target_value, question.tokens, question.tokens_per_sample
+    if target is None or unique is None or tokens_each is None:
         msg = "the scaling law needs a target, the number of tokens and the tokens per sample"
         raise ValueError(msg)
     needed = chinchilla_draws(normals).tokens_to(target, parameters)
     tokens = tokens_for_repeats(unique, needed)
     most_useful = distinct_tokens(unique, MOST_PASSES * unique)
-    return tokens / each, np.asarray(np.isfinite(tokens) & (needed <= most_useful))
+    return tokens / tokens_each, np.asarray(np.isfinite(tokens) & (needed <= most_useful))
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +231,8 @@ class _Quality:
     pilots: Mapping[Method, ReachedBy]
     known_noise: Column
 
-    def drawn(
-        self, method: Method, shared: Column, own: Column
+    def draw(
+        self, method: Method, shared: Column, own_uniforms: Column
     ) -> tuple[Advantage | None, Column | None, Column | None]:
         """
         Return the comparisons behind a strategy's quality, its advantage over the reference, and the metric itself.
@@ -232,25 +240,25 @@ class _Quality:
         Args:
             method: the method.
             shared: uniforms that it has in common with the method that it is compared through.
-            own: uniforms of its own.
+            own_uniforms: uniforms of its own.
         """
         sign = 1.0 if self.question.higher_is_better else -1.0
         base = self.pilots.get(self.reference)
         if method in self.pilots:
             predicted = self.pilots[method]
-            log_value = predicted.log_value + predicted.log_sigma * _normal(own)
+            log_value = predicted.log_value + predicted.log_sigma * _draw_normal(own_uniforms)
             ahead = None if base is None else 100 * sign * (log_value - base.log_value)
             return None, ahead, np.exp(log_value)
         edge, relative = None, np.zeros(DRAWS)
         if method != self.reference:
             edge, middle = self._edge(method, self.reference), METHODS[method].compared_through
             if middle is None or middle == self.reference:
-                relative = _drawn(edge, shared)
+                relative = _draw_advantage(edge, shared)
             else:
                 # Both steps from comparisons of just those two: most published comparisons of this method are with
                 # `middle`.
-                relative = _drawn(self._edge(middle, self.reference), shared)
-                relative = relative + _drawn(self._edge(method, middle), own)
+                relative = _draw_advantage(self._edge(middle, self.reference), shared)
+                relative = relative + _draw_advantage(self._edge(method, middle), own_uniforms)
         if base is not None:
             return edge, relative, np.exp(base.log_value + sign * relative / 100)
         return edge, relative, self._from_known(method, relative, sign)
@@ -281,7 +289,9 @@ def _most(question: Question) -> float:
     return 1.0 if known <= 1 else 100.0 if known <= 100 else math.inf
 
 
-def _reached(question: Question, value: Column | None, relative: Column | None) -> NDArray[np.bool_] | None:
+def _mark_reached(
+    question: Question, value: Column | None, relative: Column | None
+) -> NDArray[np.bool_] | None:
     if question.target_value is None:
         return None if relative is None else np.asarray(relative >= -question.within_pct - 1e-9)
     if value is None:
@@ -291,7 +301,7 @@ def _reached(question: Question, value: Column | None, relative: Column | None) 
     return np.asarray(value <= question.target_value)
 
 
-def _drawn(edge: Advantage, uniforms: Column) -> Column:
+def _draw_advantage(edge: Advantage, uniforms: Column) -> Column:
     """Draw from an advantage, with its spread about the median widened like its intervals."""
     at = np.cumsum(edge.weights) - 0.5 * edge.weights
     narrow = np.interp(uniforms, at, edge.values_pct)
@@ -299,16 +309,16 @@ def _drawn(edge: Advantage, uniforms: Column) -> Column:
     return np.asarray(middle + WIDENING * (narrow - middle))
 
 
-def _costs(one: Priced, samples: Column, cost_z: Column) -> tuple[Column, Column]:
+def _draw_costs(priced_strategy: Priced, samples: Column, cost_z: Column) -> tuple[Column, Column]:
     """Return dollars and hours for a number of samples: start-up is fixed, all else is proportional."""
-    run_usd, more = one.option.run_usd, samples / one.amount.samples
-    fixed = one.option.cost_parts.startup_usd / run_usd.mid if run_usd.mid > 0 else 0.0
+    run_usd, more = priced_strategy.option.run_usd, samples / priced_strategy.amount.samples
+    fixed = priced_strategy.option.cost_parts.startup_usd / run_usd.mid if run_usd.mid > 0 else 0.0
     sigma = math.log(run_usd.high_80 / run_usd.mid) / _Z80 if run_usd.high_80 > run_usd.mid > 0 else 0.0
     scale = fixed + (1 - fixed) * more * np.exp(sigma * cost_z)
-    return run_usd.mid * scale, one.option.run_hours.mid * scale
+    return run_usd.mid * scale, priced_strategy.option.run_hours.mid * scale
 
 
-def _normal(uniforms: Column) -> Column:
+def _draw_normal(uniforms: Column) -> Column:
     """Return standard normals from uniforms, by a table of the distribution function."""
     return np.interp(uniforms, _TABLE_P, _TABLE_Z)
 

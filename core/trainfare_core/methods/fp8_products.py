@@ -48,15 +48,15 @@ def fp8_line(profile: JobProfile, option: Option) -> str:
         or not any(map(chosen, profile.operations))
     ):
         return ""
-    own = prepare(profile)
-    changed = replace(prepare(in_8_bits(profile, chosen)), correction=own.correction)
-    before_s, after_s = (_on_one_device_s(run, option) for run in (own, changed))
+    own_run = prepare(profile)
+    changed = replace(prepare(in_8_bits(profile, chosen)), correction=own_run.correction)
+    before_s, after_s = (_on_one_device_s(run, option) for run in (own_run, changed))
     if not math.isfinite(after_s):
         return ""
     # What devices exchange stays what it is.
     ratio = 1 - (before_s - after_s) / max(option.step_s.mid, before_s)
     spread = math.exp(Z80 * UNFITTED_SIGMA)
-    low, mid, high = (_change(each) for each in (ratio / spread, ratio, ratio * spread))
+    low, mid, high = (_change(factor) for factor in (ratio / spread, ratio, ratio * spread))
     return (
         f"fp8 products of linear layers (torchao): a step is predicted to take {mid} time (80 %: {low} to {high}); "
         f"{PUBLISHED}"
@@ -65,7 +65,7 @@ def fp8_line(profile: JobProfile, option: Option) -> str:
 
 def _on_one_device_s(run: Run, option: Option) -> float:
     """Return the seconds of the passes of an option's step on one of its devices."""
-    own, micro = run.profile.batch.micro_batch_size, option.micro_batch_size
+    own_micro, micro = run.profile.batch.micro_batch_size, option.micro_batch_size
     shapes = MachineShapes(
         accelerator=np.array([option.accelerator]), accelerator_count=np.ones(1), vcpus=np.full(1, np.nan),
         memory_gib=np.full(1, np.nan), network_gbit_per_s=np.full(1, np.nan),
@@ -73,7 +73,7 @@ def _on_one_device_s(run: Run, option: Option) -> float:
     plan = CandidateTable(
         shape=np.zeros(1, dtype=np.int64), nodes=np.ones(1, dtype=np.int64),
         sharding=np.full(1, SHARDINGS.index("none")), micro_batch=np.full(1, micro or np.nan, dtype=np.float64),
-        micro_ratio=np.full(1, micro / own if micro and own else 1.0),
+        micro_ratio=np.full(1, micro / own_micro if micro and own_micro else 1.0),
         accumulate=np.full(1, option.accumulate_grad_batches),
     )  # fmt: skip
     return float(predict_run(run, shapes, plan).step_s[0])

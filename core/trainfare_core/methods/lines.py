@@ -22,7 +22,7 @@ __all__ = ["answer_of"]
 
 def answer_of(
     question: Question,
-    found: Sequence[Found],
+    strategy_outcomes: Sequence[Found],
     *,
     name: str,
     tool_version: str,
@@ -36,7 +36,7 @@ def answer_of(
 
     Args:
         question: the question.
-        found: one entry a method.
+        strategy_outcomes: one entry a method.
         name: of the job.
         tool_version: of trainfare.
         pilots: final values predicted from pilots.
@@ -44,18 +44,23 @@ def answer_of(
         price_books: facts of the prices used.
         assumptions: in addition to those of the question.
     """
-    priced = [one for one in found if isinstance(one, Priced)]
-    lines = [_unpriced_line(one) for one in found if not isinstance(one, Priced)]
+    priced = [outcome for outcome in strategy_outcomes if isinstance(outcome, Priced)]
+    lines = [
+        _write_unpriced_line(outcome) for outcome in strategy_outcomes if not isinstance(outcome, Priced)
+    ]
     if priced:
-        reference, sizes = _reference(question, priced), _sizes(found)
+        reference, sizes = _reference(question, priced), _find_sizes(strategy_outcomes)
         drawn = outcomes(question, priced, reference=reference, sizes=sizes, pilots=pilots or {})
         decision = decide(question, drawn, parameters=sizes.parameters)
-        sentence = _sentence(question, decision)
-        lines += [_priced_line(standing) for standing in decision.standings.values()]
+        sentence = _write_sentence(question, decision)
+        lines += [_write_priced_line(standing) for standing in decision.standings.values()]
         lines.sort(key=lambda line: _place(line, decision))
     else:
         reference, decision = None, MethodDecision("none", None, None, {}, (), None, None)
-        reasons = (f"{one.strategy}: {one.unknown_because or one.impossible_because}" for one in found)
+        reasons = (
+            f"{outcome.strategy}: {outcome.unknown_because or outcome.impossible_because}"
+            for outcome in strategy_outcomes
+        )
         sentence = f"No strategy has a price: {'; '.join(reasons)}."
     return MethodsAnswer(
         tool_version=tool_version,
@@ -69,21 +74,25 @@ def answer_of(
         pilot=decision.pilot,
         reference=reference,
         lines=tuple(lines),
-        assumptions=(*question.assumed(), *assumptions, *pilot_notes),
+        assumptions=(*question.list_assumptions(), *assumptions, *pilot_notes),
         price_books=price_books,
     )
 
 
 def _reference(question: Question, priced: Sequence[Priced]) -> Method:
     """Return the method that quality is relative to: full fine-tuning, else the known one, else the first."""
-    there = [one.strategy for one in priced]
-    wanted: tuple[Method, ...] = ("full_finetune", question.known_strategy, *reversed(METHOD_NAMES))
-    return next(name for name in wanted if name in there)
+    there = [priced_strategy.strategy for priced_strategy in priced]
+    candidates: tuple[Method, ...] = ("full_finetune", question.known_strategy, *reversed(METHOD_NAMES))
+    return next(name for name in candidates if name in there)
 
 
-def _sizes(found: Sequence[Found]) -> Sizes:
+def _find_sizes(outcomes: Sequence[Found]) -> Sizes:
     """Return the parameters of the model and of its adapters from the first traces that have them."""
-    traced = [(METHODS[one.strategy].trains, one.profile) for one in found if one.profile is not None]
+    traced = [
+        (METHODS[outcome.strategy].trains, outcome.profile)
+        for outcome in outcomes
+        if outcome.profile is not None
+    ]
     model = [
         sum(g.count for g in profile.parameters) for trains, profile in traced if trains == "all weights"
     ]
@@ -94,37 +103,37 @@ def _sizes(found: Sequence[Found]) -> Sizes:
     )
 
 
-def _unpriced_line(one: Found) -> MethodLine:
-    unknown = one.unknown_because
+def _write_unpriced_line(outcome: Found) -> MethodLine:
+    unknown = outcome.unknown_because
     if unknown is None:
         unknown = "how long to train is not known: give the number of samples, or the job's own plan"
     return MethodLine(
-        strategy=one.strategy,
-        impossible_because=one.impossible_because,
-        unknown_because=unknown if one.impossible_because is None else None,
-        traced=_traced(one),
-        knobs=one.knobs,
-        notes=one.notes,
+        strategy=outcome.strategy,
+        impossible_because=outcome.impossible_because,
+        unknown_because=unknown if outcome.impossible_because is None else None,
+        traced=_collect_traced_facts(outcome),
+        knobs=outcome.knobs,
+        notes=outcome.notes,
     )
 
 
-def _priced_line(standing: Standing) -> MethodLine:
+def _write_priced_line(standing: Standing) -> MethodLine:
     outcome = standing.outcome
-    one, edge = outcome.priced, outcome.edge
-    step = None if one.profile is None else one.profile.global_samples_per_step
-    samples = _interval(outcome.samples)
+    priced_strategy, edge = outcome.priced, outcome.edge
+    step = None if priced_strategy.profile is None else priced_strategy.profile.global_samples_per_step
+    samples = _make_interval(outcome.samples)
     return MethodLine(
-        strategy=one.strategy,
-        traced=_traced(one),
-        knobs=one.knobs,
+        strategy=priced_strategy.strategy,
+        traced=_collect_traced_facts(priced_strategy),
+        knobs=priced_strategy.knobs,
         samples=samples,
-        samples_because=one.amount.because,
+        samples_because=priced_strategy.amount.because,
         optimizer_steps=None if not step else math.ceil(samples.mid / step),
-        machine=one.option,
-        usd=_interval(outcome.usd),
-        hours=_interval(outcome.hours),
+        machine=priced_strategy.option,
+        usd=_make_interval(outcome.usd),
+        hours=_make_interval(outcome.hours),
         quality=None if outcome.quality_pct is None else Change(**_quantiles(outcome.quality_pct)),
-        quality_value=None if outcome.value is None else _interval(outcome.value),
+        quality_value=None if outcome.value is None else _make_interval(outcome.value),
         p_reach=outcome.p_reach,
         p_within=standing.p_within,
         p_cheapest=standing.p_cheapest,
@@ -132,16 +141,16 @@ def _priced_line(standing: Standing) -> MethodLine:
         falls_back_to=standing.falls_back_to,
         analogs=0 if edge is None else edge.analogs,
         analog_sources=() if edge is None else edge.sources,
-        notes=one.notes,
+        notes=priced_strategy.notes,
     )
 
 
-def _traced(one: Found) -> TracedFacts | None:
-    profile = one.profile
+def _collect_traced_facts(outcome: Found) -> TracedFacts | None:
+    profile = outcome.profile
     if profile is None:
         return None
     samples = profile.batch.samples_per_step
-    packed = 2 if METHODS[one.strategy].packs_weights else 1
+    packed = 2 if METHODS[outcome.strategy].packs_weights else 1
     return TracedFacts(
         parameters=sum(
             group.count * (packed if group.dtype == "int8" else 1) for group in profile.parameters
@@ -161,7 +170,7 @@ def _quantiles(values: Column) -> dict[str, float]:
     return {"low_80": low, "mid": mid, "high_80": high}
 
 
-def _interval(values: Column) -> Interval:
+def _make_interval(values: Column) -> Interval:
     return Interval(**_quantiles(values))
 
 
@@ -175,7 +184,7 @@ def _place(line: MethodLine, decision: MethodDecision) -> tuple[int, float, int]
     return level, usd, METHOD_NAMES.index(line.strategy)
 
 
-def _sentence(question: Question, decision: MethodDecision) -> str:
+def _write_sentence(question: Question, decision: MethodDecision) -> str:
     target = (
         f"within {question.within_pct:g} % of full fine-tuning"
         if question.target_value is None
@@ -184,7 +193,7 @@ def _sentence(question: Question, decision: MethodDecision) -> str:
     if decision.pick is None:
         return f"No strategy reaches the target ({target}), because {decision.binding}."
     outcome = decision.standings[decision.pick].outcome
-    usd, option = _interval(outcome.usd), outcome.priced.option
+    usd, option = _make_interval(outcome.usd), outcome.priced.option
     chance = "an unknown chance" if outcome.p_reach is None else f"a chance of {percent(outcome.p_reach)}"
     run = (
         f"{decision.pick}: ${usd.mid:,.2f} (80 %: ${usd.low_80:,.2f} to ${usd.high_80:,.2f})"

@@ -111,7 +111,7 @@ def final_value(
     if seen < EARLIEST or too_early(method, chosen):
         return None, f"it ran {percent(seen)} of its schedule: too early to predict its end"
     last = series[-1][1]
-    final, reason = _ended(last, seen, higher=question.higher_is_better), None
+    final, reason = _estimate_end(last, seen, higher=question.higher_is_better), None
     if final is None:
         return None, f"{question.metric} is {last:.4g}: neither a positive loss nor a score between 0 and 1"
     if question.samples is not None and chosen.train_samples:
@@ -125,7 +125,7 @@ def final_value(
     return final, reason
 
 
-def _ended(last: float, seen: float, *, higher: bool) -> Interval | None:
+def _estimate_end(last: float, seen: float, *, higher: bool) -> Interval | None:
     """Return the final value of a run: a loss by the usual drop, a score by its error without a drop."""
     half_width = Z80 * SEED_LOG_SIGMA
     drop = Drop(seen, 0.0, -half_width, half_width) if seen >= COMPLETE else drop_at(seen, drops())

@@ -26,7 +26,7 @@ __all__ = [
     "PilotLine",
     "PilotReport",
     "common_metric",
-    "reached_by",
+    "predict_reached",
     "read_pilots",
     "sentences",
 ]
@@ -77,12 +77,12 @@ def read_pilots(
         there = ", ".join(sorted(counts)) or "none"
         raise InputError(f"no pilot recorded {name!r}; the metrics there are: {there}")
     best: dict[Method, LearningCurve] = {
-        method: _chosen(several, question) for method, several in curves.items()
+        method: _choose_run(several, question) for method, several in curves.items()
     }
     common = _common_step(list(best.values()), name)
     order = _order(best, question, common)
     lines = [
-        _line(method, curves[method], best[method], question, order)
+        _build_line(method, curves[method], best[method], question, order)
         for method in METHOD_NAMES
         if method in best
     ]
@@ -93,11 +93,11 @@ def read_pilots(
         higher_is_better=question.higher_is_better,
         common_step=common,
         lines=tuple(lines),
-        notes=_notes(best, name, common),
+        notes=_write_notes(best, name, common),
     )
 
 
-def reached_by(report: PilotReport) -> dict[Method, ReachedBy]:
+def predict_reached(report: PilotReport) -> dict[Method, ReachedBy]:
     """Return the predicted final values in the form of `draws`, without methods that have none."""
     out: dict[Method, ReachedBy] = {}
     for line in report.lines:
@@ -137,7 +137,7 @@ def _metric_counts(curves: Mapping[Method, Sequence[LearningCurve]]) -> Counter[
     return Counter(name for several in curves.values() for curve in several for name in curve.metric_names())
 
 
-def _chosen(runs: Sequence[LearningCurve], question: Question) -> LearningCurve:
+def _choose_run(runs: Sequence[LearningCurve], question: Question) -> LearningCurve:
     """Return the run that stands for a method: most data, then most steps, then best value (its best rate)."""
     sign = 1 if question.higher_is_better else -1
 
@@ -176,18 +176,23 @@ def _order(
         value = value_at(curve.series(question.metric), common)
         if value is not None:
             values[method] = value
-    ranked: list[Method] = [one for one in values if not too_early(one, best[one])]
+    ranked: list[Method] = [strategy for strategy in values if not too_early(strategy, best[strategy])]
     sign = -1 if question.higher_is_better else 1
-    ranked.sort(key=lambda one: (sign * values[one], METHOD_NAMES.index(one)))
-    return {one: (ranked.index(one) + 1 if one in ranked else 0, value) for one, value in values.items()}
+    ranked.sort(key=lambda strategy: (sign * values[strategy], METHOD_NAMES.index(strategy)))
+    return {
+        strategy: (ranked.index(strategy) + 1 if strategy in ranked else 0, value)
+        for strategy, value in values.items()
+    }
 
 
 def _rate(curve: LearningCurve) -> float | None:
     """Return the peak of a run's learning rate."""
-    return max((one.learning_rate for one in curve.points if one.learning_rate is not None), default=None)
+    return max(
+        (point.learning_rate for point in curve.points if point.learning_rate is not None), default=None
+    )
 
 
-def _line(
+def _build_line(
     method: Method,
     runs: Sequence[LearningCurve],
     chosen: LearningCurve,
@@ -203,7 +208,7 @@ def _line(
         if method in order and not rank
         else "",
         "one learning rate was tried: a strategy may do better at another"
-        if len({_rate(one) for one in runs}) < 2
+        if len({_rate(run) for run in runs}) < 2
         else "",
     )
     return PilotLine(
@@ -246,7 +251,7 @@ def steps_to(series: Sequence[tuple[int, float]], target: float, *, higher_is_be
     return math.ceil(math.exp(math.log(before) + share * (math.log(step) - math.log(before))))
 
 
-def _notes(best: Mapping[Method, LearningCurve], name: str, common: int | None) -> tuple[str, ...]:
+def _write_notes(best: Mapping[Method, LearningCurve], name: str, common: int | None) -> tuple[str, ...]:
     lines: list[str] = []
     plans = {curve.planned_steps for curve in best.values()}
     if common is None:

@@ -15,7 +15,13 @@ from typing import Final
 from trainfare_core.methods.methods import METHODS, Method
 from trainfare_core.methods.situation import Situation, tokens_seen
 
-__all__ = ["TYPICAL_LORA_PARAMETERS", "ExpectedAdvantage", "lora_over_capacity", "needed_step_ratio", "prior"]
+__all__ = [
+    "TYPICAL_LORA_PARAMETERS",
+    "ExpectedAdvantage",
+    "find_needed_step_ratio",
+    "lora_over_capacity",
+    "prior",
+]
 
 LORA_BITS_PER_PARAMETER: Final = 2.0
 BITS_PER_TOKEN: Final = 1.0
@@ -74,9 +80,9 @@ class ExpectedAdvantage:
 
 def prior(situation: Situation, method: Method, over: Method) -> ExpectedAdvantage:
     """Return the advantage of `strategy` over `over` by the rules; exactly antisymmetric."""
-    found = _prior(situation, method, over)
-    if found is not None:
-        return found
+    advantage = _prior(situation, method, over)
+    if advantage is not None:
+        return advantage
     other = _prior(situation, over, method)
     if other is None:
         return ExpectedAdvantage(0.0, 5.0, 1.0, "no rule")
@@ -92,7 +98,7 @@ def lora_over_capacity(situation: Situation) -> bool:
     return tokens * BITS_PER_TOKEN > parameters * LORA_BITS_PER_PARAMETER
 
 
-def starved(situation: Situation) -> bool:
+def is_starved(situation: Situation) -> bool:
     """Whether a language model from scratch would train on far too little text; False where unknown."""
     tokens = tokens_seen(situation)
     if tokens is None or situation.parameters is None or situation.modality != "text":
@@ -100,7 +106,7 @@ def starved(situation: Situation) -> bool:
     return tokens < STARVED_TOKENS_PER_PARAMETER * situation.parameters
 
 
-def needed_step_ratio(situation: Situation) -> float:
+def find_needed_step_ratio(situation: Situation) -> float:
     """Return the published ratio of steps from scratch to steps of fine-tuning at equal quality."""
     if situation.task == "vision-dense":
         small = situation.samples is not None and situation.samples <= 10_000
@@ -139,7 +145,7 @@ def _scratch(situation: Situation, over: Method) -> ExpectedAdvantage:
         return ExpectedAdvantage(
             -10.0 if few else 3.0, 8.0, 1.5, "a whole network needs more than a few thousand samples"
         )
-    if starved(situation):
+    if is_starved(situation):
         return ExpectedAdvantage(
             -40.0, 15.0, 20.0, "a language model from scratch needs some 20 tokens a parameter"
         )
@@ -148,7 +154,7 @@ def _scratch(situation: Situation, over: Method) -> ExpectedAdvantage:
         return ExpectedAdvantage(-5.0, 4.0, 4.5, f"{epochs:.0f} epochs do not converge from scratch")
     if situation.task == "vision-dense" and (situation.samples or 0) > 10_000:
         long = epochs is not None and epochs >= LONG_EPOCHS
-        if long or (ratio is not None and ratio >= needed_step_ratio(situation)):
+        if long or (ratio is not None and ratio >= find_needed_step_ratio(situation)):
             return ExpectedAdvantage(
                 0.6, 1.2, 4.5, "detection from scratch is slightly ahead after long schedules"
             )

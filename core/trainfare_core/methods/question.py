@@ -1,4 +1,7 @@
-"""The user's question: data, checkpoint, target and limits. Every field has a default; `assumed` lists those taken."""
+"""
+The user's question: data, checkpoint, target and limits. Every field has a default;
+`list_assumptions` lists those taken.
+"""
 
 from __future__ import annotations
 
@@ -131,7 +134,7 @@ class Question(Record):
             parameters=parameters,
         )
 
-    def assumed(self) -> tuple[str, ...]:
+    def list_assumptions(self) -> tuple[str, ...]:
         """Return the defaults taken, in sentences."""
         given = self.model_fields_set
         lines = ["pre-training is sunk cost and counted nowhere"]
@@ -144,8 +147,8 @@ class Question(Record):
         if "lora_rank" not in given:
             lines.append(f"LoRA of rank {self.lora_rank} on every linear layer but the output layer")
         if "learning_rate_trials" not in given:
-            found = "each strategy's learning rate is found in one run"
-            lines.append(f"{found}; LoRA's is about ten times full fine-tuning's")
+            rate_text = "each strategy's learning rate is found in one run"
+            lines.append(f"{rate_text}; LoRA's is about ten times full fine-tuning's")
         if not self.cache_features:
             lines.append("features of a linear probe are not cached, so that augmentation stays possible")
         return tuple(lines)

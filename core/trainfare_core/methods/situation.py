@@ -155,5 +155,5 @@ def tokens_seen(situation: Situation) -> float | None:
         return None
     if situation.task == "pretraining":
         return situation.samples
-    each = _TOKENS_PER_SAMPLE.get(situation.task)
-    return None if each is None else situation.samples * each
+    tokens = _TOKENS_PER_SAMPLE.get(situation.task)
+    return None if tokens is None else situation.samples * tokens

@@ -71,16 +71,18 @@ def judge(
     from trainfare_core.ranking.options.job_summary import job_summary
     from trainfare_core.ranking.rank import best_chance
 
-    asked = request.constraints
-    found = best_chance(profile, book, request)
-    best, chance = (None, None) if isinstance(found, str) else (found, _chance(found))
-    verdict = verdict_of(chance, asked.confidence)
+    constraints = request.constraints
+    best_option = best_chance(profile, book, request)
+    best, chance = (None, None) if isinstance(best_option, str) else (best_option, _get_chance(best_option))
+    verdict = verdict_of(chance, constraints.confidence)
     return BudgetCheck(
         tool_version=__version__,
         job=job_summary(profile),
         verdict=verdict,
-        reason=f"cannot tell: {found}" if isinstance(found, str) else _reason(verdict, found, asked),
-        constraints=asked,
+        reason=f"cannot tell: {best_option}"
+        if isinstance(best_option, str)
+        else _write_reason(verdict, best_option, constraints),
+        constraints=constraints,
         probability_within=chance,
         best=best,
         change=None if base is None else explain_change(base, PricedJob(profile, book, "head"), request),
@@ -88,7 +90,7 @@ def judge(
     )
 
 
-def _chance(best: Option) -> float:
+def _get_chance(best: Option) -> float:
     return 1.0 if best.probability_within is None else best.probability_within
 
 
@@ -107,14 +109,14 @@ def verdict_of(chance: float | None, confidence: float) -> BudgetVerdict:
     return "over" if chance <= 1 - confidence + 1e-9 else "cannot_tell"
 
 
-def _reason(verdict: BudgetVerdict, best: Option, asked: Constraints) -> str:
+def _write_reason(verdict: BudgetVerdict, best: Option, constraints: Constraints) -> str:
     cost = f"{best.run_usd.mid:,.2f} USD ({best.run_usd.low_80:,.2f} to {best.run_usd.high_80:,.2f})"
     hours = best.run_hours
     time = hours_range(hours.mid, hours.low_80, hours.high_80, "()")
     given = (
-        ("{:,.2f} USD".format, asked.max_usd),
-        (functools.partial(hours_text, digits=4), asked.deadline_hours),
-        ("{:,.2f} USD an hour".format, asked.max_usd_per_hour),
+        ("{:,.2f} USD".format, constraints.max_usd),
+        (functools.partial(hours_text, digits=4), constraints.deadline_hours),
+        ("{:,.2f} USD an hour".format, constraints.max_usd_per_hour),
     )
     limits = " and ".join(text(value) for text, value in given if value is not None)
     words = {"within": "within", "over": "over", "cannot_tell": "cannot tell if within"}[verdict]
@@ -124,5 +126,5 @@ def _reason(verdict: BudgetVerdict, best: Option, asked: Constraints) -> str:
         return f"no limit on the run itself: {run}"
     return (
         f"{words} {limits}: {run}; "
-        f"the chance to keep the limits is {percent(_chance(best), 1)}, asked for {percent(asked.confidence)}"
+        f"the chance to keep the limits is {percent(_get_chance(best), 1)}, asked for {percent(constraints.confidence)}"
     )

@@ -30,9 +30,9 @@ __all__ = [
     "JobVerdict",
     "PolicyCheck",
     "SourcePlace",
-    "checked_job",
+    "check_job",
     "policy_check",
-    "unchecked_job",
+    "report_unchecked_job",
     "worst_exit_code",
 ]
 
@@ -126,13 +126,13 @@ def policy_check(jobs: Iterable[JobCheck], *, policy: str | None = None) -> Poli
     """Return the answer for some jobs; arguments are fields of `PolicyCheck`."""
     from trainfare_core._version import __version__
 
-    found = tuple(jobs)
-    code = worst_exit_code(job.exit_code for job in found)
-    return PolicyCheck(tool_version=__version__, policy=policy, exit_code=code, jobs=found)
+    checks = tuple(jobs)
+    code = worst_exit_code(job.exit_code for job in checks)
+    return PolicyCheck(tool_version=__version__, policy=policy, exit_code=code, jobs=checks)
 
 
-def checked_job(
-    policy: Policy, name: str, inputs: JobInputs, *, day: date, place: SourcePlace | None = None
+def check_job(
+    policy: Policy, name: str, inputs: JobInputs, *, day: date, source_place: SourcePlace | None = None
 ) -> JobCheck:
     """
     Check one job of a policy.
@@ -145,33 +145,35 @@ def checked_job(
         name: of the job in it.
         inputs: the job's profile and its prices.
         day: on which waivers must hold.
-        place: where the job is defined.
+        source_place: where the job is defined.
     """
     job, waivers = policy.jobs[name], policy.waivers_of(name)
-    holding: dict[RuleName, Waiver] = {each.rule: each for each in waivers if not each.expired(day)}
-    found = _Checking(policy, job, inputs).findings(frozenset(holding))
-    limits = [_waived(finding, holding.get(finding.rule)) for finding in found.findings]
+    holding: dict[RuleName, Waiver] = {
+        waiver.rule: waiver for waiver in waivers if not waiver.has_expired(day)
+    }
+    result = _Checking(policy, job, inputs).findings(frozenset(holding))
+    limits = [_waive_finding(finding, holding.get(finding.rule)) for finding in result.findings]
     limits = [_unless_known(finding, policy.on_unknown_of(job)) for finding in limits]
     stale = [
         Finding(rule="max_price_age_days", status="broken", message=text, level="warning")
         for text in inputs.price_warnings
     ]
-    stale = [_waived(finding, holding.get("max_price_age_days")) for finding in stale]
-    old = [_expired(waiver, (*limits, *stale)) for waiver in waivers if waiver.expired(day)]
+    stale = [_waive_finding(finding, holding.get("max_price_age_days")) for finding in stale]
+    old = [_expire_waiver(waiver, (*limits, *stale)) for waiver in waivers if waiver.has_expired(day)]
     findings = (*limits, *stale, *old)
     return JobCheck(
         name=name,
         target=job.target,
         limits=_limits_of(job),
-        verdict=_verdict(findings),
+        verdict=_judge_findings(findings),
         exit_code=_exit_code(findings),
         findings=findings,
-        place=place,
-        check=found.check,
+        place=source_place,
+        check=result.check,
     )
 
 
-def unchecked_job(
+def report_unchecked_job(
     policy: Policy,
     name: str,
     *,
@@ -179,7 +181,7 @@ def unchecked_job(
     message: str,
     exit_code: int,
     day: date,
-    place: SourcePlace | None = None,
+    source_place: SourcePlace | None = None,
 ) -> JobCheck:
     """
     Return the answer for a job that could not be checked.
@@ -191,24 +193,24 @@ def unchecked_job(
         message: of the error.
         exit_code: of the error.
         day: on which waivers must hold.
-        place: where the job is defined.
+        source_place: where the job is defined.
     """
     finding = Finding(rule=rule, status="cannot_tell", message=message, level="error")
-    old = [each for each in policy.waivers_of(name) if each.rule == rule and each.expired(day)]
+    old = [waiver for waiver in policy.waivers_of(name) if waiver.rule == rule and waiver.has_expired(day)]
     return JobCheck(
         name=name,
         target=policy.jobs[name].target,
         limits=_limits_of(policy.jobs[name]),
         verdict="not_checked",
         exit_code=exit_code,
-        findings=(finding, *(_expired(waiver, (finding,)) for waiver in old)),
-        place=place,
+        findings=(finding, *(_expire_waiver(waiver, (finding,)) for waiver in old)),
+        place=source_place,
         check=None,
     )
 
 
 def _limits_of(job: PolicyJob) -> JobLimits:
-    return JobLimits(**{rule: getattr(job, rule) for rule in job.given()})
+    return JobLimits(**{rule: getattr(job, rule) for rule in job.list_rules()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,21 +229,23 @@ class _Checking:
         """Return what is found about each limit; those in `waived` do not decide on the machine of the others."""
         base, confidence = self.inputs.base, self.inputs.asked.confidence
         # What changed is explained for the machine that counts in the end.
-        check = self._judged(frozenset(), None if waived else base)
+        check = self._judge(frozenset(), None if waived else base)
         if check.best is None:
-            every = waived.issuperset(self.job.given())
+            every = waived.issuperset(self.job.list_rules())
             level: Literal["note", "error"] = "note" if every else "error"
             status: Literal["waived", "cannot_tell"] = "waived" if every else "cannot_tell"
             nothing = Finding(rule="no_answer", status=status, message=check.reason, level=level)
             return _Found(check, (nothing,))
-        found = run_findings(self.job, check.best, confidence)
-        needed = any(finding.rule in waived and finding.status != "kept" for finding in found)
+        findings = run_findings(self.job, check.best, confidence)
+        needed = any(finding.rule in waived and finding.status != "kept" for finding in findings)
         if needed or (waived and base is not None):
             without: frozenset[RuleName] = waived if needed else frozenset()
-            check = self._judged(without, base)
-            found = found if check.best is None else run_findings(self.job, check.best, confidence, without)
+            check = self._judge(without, base)
+            findings = (
+                findings if check.best is None else run_findings(self.job, check.best, confidence, without)
+            )
         usd = 0.0 if check.best is None else check.best.run_usd.mid
-        return _Found(check, (*found, *self._increases(check, usd)))
+        return _Found(check, (*findings, *self._increases(check, usd)))
 
     def _increases(self, check: BudgetCheck, usd: float) -> tuple[Finding, ...]:
         change = check.change
@@ -249,7 +253,7 @@ class _Checking:
             return increase_findings(self.job, usd, None, None if change is None else change.unknown_because)
         return increase_findings(self.job, usd, None if change.base.usd is None else change.base.usd.mid)
 
-    def _judged(self, without: frozenset[RuleName], base: PricedJob | UnknownJob | None) -> BudgetCheck:
+    def _judge(self, without: frozenset[RuleName], base: PricedJob | UnknownJob | None) -> BudgetCheck:
         inputs = self.inputs
         limits = self.policy.constraints_of(self.job, without)
         update = {name: getattr(limits, name) for name in ("max_usd", "deadline_hours", "max_usd_per_hour")}
@@ -262,7 +266,7 @@ class _Checking:
         return judge(inputs.profile, inputs.book, request, base=base, notes=inputs.notes)
 
 
-def _waived(finding: Finding, waiver: Waiver | None) -> Finding:
+def _waive_finding(finding: Finding, waiver: Waiver | None) -> Finding:
     if waiver is None or finding.status not in ("broken", "cannot_tell"):
         return finding
     text = f"{finding.message}; waived by {waiver.owner} until {waiver.expires.isoformat()}: {waiver.reason}"
@@ -275,7 +279,7 @@ def _unless_known(finding: Finding, on_unknown: OnUnknown) -> Finding:
     return finding.model_copy(update={"level": _LEVEL[on_unknown]})
 
 
-def _expired(waiver: Waiver, findings: Sequence[Finding]) -> Finding:
+def _expire_waiver(waiver: Waiver, findings: Sequence[Finding]) -> Finding:
     """Return what an expired waiver does: what the rule that it covered does now, and a warning where that is kept."""
     text = (
         f"the waiver of {waiver.rule} by {waiver.owner} expired after {waiver.expires.isoformat()}"
@@ -289,13 +293,13 @@ def _expired(waiver: Waiver, findings: Sequence[Finding]) -> Finding:
     return Finding(rule="waiver", status="not_applied", message=text, level="warning")
 
 
-def _verdict(findings: Iterable[Finding]) -> JobVerdict:
-    found = {finding.status for finding in findings if finding.rule != "max_price_age_days"}
-    if "broken" in found:
+def _judge_findings(findings: Iterable[Finding]) -> JobVerdict:
+    statuses = {finding.status for finding in findings if finding.rule != "max_price_age_days"}
+    if "broken" in statuses:
         return "over"
-    if "cannot_tell" in found:
+    if "cannot_tell" in statuses:
         return "cannot_tell"
-    return "waived" if "waived" in found else "within"
+    return "waived" if "waived" in statuses else "within"
 
 
 def _exit_code(findings: Iterable[Finding]) -> int:

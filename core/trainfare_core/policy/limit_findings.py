@@ -14,7 +14,7 @@ from trainfare_core.policy.budget_check import BudgetVerdict, verdict_of
 from trainfare_core.policy.policy import JobLimits
 from trainfare_core.policy.rules import LimitRule, RuleName
 from trainfare_core.prices.age_doubt import Z_80
-from trainfare_core.ranking.options.options import rounded
+from trainfare_core.ranking.options.options import round_figure
 from trainfare_core.ranking.pricing.chances import probability
 from trainfare_core.recommendation import Interval, Option
 
@@ -59,9 +59,9 @@ def run_findings(
     over_hourly = hourly is not None and best.usd_per_hour > hourly
     chances: dict[LimitRule, float] = {}
     if limits.max_usd is not None:
-        chances["max_usd"] = _chance(limits.max_usd, best.run_usd)
+        chances["max_usd"] = _compute_chance(limits.max_usd, best.run_usd)
     if limits.max_hours is not None:
-        chances["max_hours"] = _chance(limits.max_hours, best.run_hours)
+        chances["max_hours"] = _compute_chance(limits.max_hours, best.run_hours)
     together: list[LimitRule] = [rule for rule in chances if rule not in without]
     tighter: LimitRule | None = None
     if together and not over_hourly and best.probability_within is not None:
@@ -69,16 +69,16 @@ def run_findings(
         weakest = min(together, key=lambda rule: chances[rule])
         chances[weakest] = best.probability_within
         tighter = weakest
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for rule, chance in chances.items():
         other = [name for name in together if name != rule] if rule == tighter else []
         text = f"{_amounts(rule, limits, best)}, kept{''.join(f' together with {name}' for name in other)}"
         text = f"{text} with a chance of {percent(chance, 1)}, asked for {percent(confidence)}"
-        found.append(_finding(rule, _STATUS[verdict_of(chance, confidence)], text))
+        findings.append(_finding(rule, _STATUS[verdict_of(chance, confidence)], text))
     if hourly is not None:
         text = f"{best.usd_per_hour:,.2f} USD an hour, limit {hourly:,.2f} USD an hour"
-        found.append(_finding("max_usd_per_hour", "broken" if over_hourly else "kept", text))
-    return tuple(found)
+        findings.append(_finding("max_usd_per_hour", "broken" if over_hourly else "kept", text))
+    return tuple(findings)
 
 
 def increase_findings(
@@ -102,14 +102,16 @@ def increase_findings(
     if unknown_because is not None:
         text = f"the base: {unknown_because}"
         return tuple(
-            _finding(rule, "cannot_tell", text) for rule in limits.given() if rule.startswith("max_increase")
+            _finding(rule, "cannot_tell", text)
+            for rule in limits.list_rules()
+            if rule.startswith("max_increase")
         )
-    found: list[Finding] = []
+    findings: list[Finding] = []
     if limits.max_increase_usd is not None:
-        found.append(_increase("max_increase_usd", limits.max_increase_usd, usd, base_usd))
+        findings.append(_increase("max_increase_usd", limits.max_increase_usd, usd, base_usd))
     if limits.max_increase_percent is not None:
-        found.append(_increase("max_increase_percent", limits.max_increase_percent, usd, base_usd))
-    return tuple(found)
+        findings.append(_increase("max_increase_percent", limits.max_increase_percent, usd, base_usd))
+    return tuple(findings)
 
 
 def _increase(rule: LimitRule, limit: float, usd: float, base_usd: float | None) -> Finding:
@@ -126,9 +128,9 @@ def _increase(rule: LimitRule, limit: float, usd: float, base_usd: float | None)
     return _finding(rule, "broken" if (relative if relative_limit else change) > limit else "kept", text)
 
 
-def _chance(limit: float, value: Interval) -> float:
+def _compute_chance(limit: float, value: Interval) -> float:
     log_sigma = math.log(value.high_80 / value.mid) / Z_80 if value.mid > 0 else 0.0
-    return rounded(probability(limit, value.mid, log_sigma))
+    return round_figure(probability(limit, value.mid, log_sigma))
 
 
 def _amounts(rule: LimitRule, limits: JobLimits, best: Option) -> str:

@@ -70,7 +70,7 @@ class AllowList(_AllowedLimits):
         return general.model_copy(update=self.model_dump(exclude_none=True))
 
 
-def _described(table: _Table, key: str, **more: Any) -> Any:
+def _describe_field(table: _Table, key: str, **more: Any) -> Any:
     """Return a field with the text that `Constraints` has for a key of a policy."""
     return Field(description=getattr(_keys_of(table)[key].limit, table), **more)
 
@@ -78,9 +78,9 @@ def _described(table: _Table, key: str, **more: Any) -> Any:
 class JobLimits(Record):
     """Limits of one run; at least one is given in a policy."""
 
-    max_usd: Finite | None = _described("job", "max_usd", default=None)
-    max_hours: Finite | None = _described("job", "max_hours", default=None)
-    max_usd_per_hour: Finite | None = _described("job", "max_usd_per_hour", default=None)
+    max_usd: Finite | None = _describe_field("job", "max_usd", default=None)
+    max_hours: Finite | None = _describe_field("job", "max_hours", default=None)
+    max_usd_per_hour: Finite | None = _describe_field("job", "max_usd_per_hour", default=None)
     max_increase_usd: Finite | None = Field(
         default=None, description="increase of the cost over the base's, USD; applied where a base is given"
     )
@@ -89,7 +89,7 @@ class JobLimits(Record):
         description="increase of the cost over the base's, percent; applied where a base is given",
     )
 
-    def given(self) -> tuple[LimitRule, ...]:
+    def list_rules(self) -> tuple[LimitRule, ...]:
         """Return the limits that are set."""
         return tuple(rule for rule in LIMIT_RULES if getattr(self, rule) is not None)
 
@@ -108,8 +108,8 @@ class PolicyJob(JobLimits):
     allow: AllowList = Field(default_factory=AllowList, description="where this job may run")
 
     @model_validator(mode="after")
-    def _limited(self) -> PolicyJob:
-        if not self.given():
+    def _check_limits(self) -> PolicyJob:
+        if not self.list_rules():
             raise ValueError(f"no limit is given; give one or more of {', '.join(LIMIT_RULES)}")
         return self
 
@@ -123,7 +123,7 @@ class Waiver(Record):
     reason: Text = Field(description="why it is given")
     expires: date = Field(description="the last day on which it holds")
 
-    def expired(self, day: date) -> bool:
+    def has_expired(self, day: date) -> bool:
         """Return whether it no longer holds on a day."""
         return day > self.expires
 
@@ -138,7 +138,7 @@ class Policy(Document):
     """
 
     schema_version: Literal[1] = Field(default=1, description="of this format")
-    confidence: Confidence = _described("policy", "confidence", default=0.9)
+    confidence: Confidence = _describe_field("policy", "confidence", default=0.9)
     on_unknown: OnUnknown = Field(
         default="fail", description="what a check that cannot tell does: pass, warn, or fail with exit code 3"
     )
@@ -156,14 +156,14 @@ class Policy(Document):
     own_prices: Text | None = Field(
         default=None, description="TOML file of your discounts and rates, relative to the file"
     )
-    all_clouds: bool = _described("policy", "all_clouds", default=False)
+    all_clouds: bool = _describe_field("policy", "all_clouds", default=False)
     allow: AllowList = Field(default_factory=AllowList, description="where every job may run")
-    keep_plan: bool = _described("policy", "keep_plan", default=False)
-    allow_changes: tuple[Allowed, ...] = _described("policy", "allow_changes", default=())
-    max_run_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = _described(
+    keep_plan: bool = _describe_field("policy", "keep_plan", default=False)
+    allow_changes: tuple[Allowed, ...] = _describe_field("policy", "allow_changes", default=())
+    max_run_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = _describe_field(
         "policy", "max_run_hours", default=DEFAULT_MAX_RUN_HOURS
     )
-    run_cost: CostAssumptions = _described("policy", "run_cost", default_factory=CostAssumptions)
+    run_cost: CostAssumptions = _describe_field("policy", "run_cost", default_factory=CostAssumptions)
     jobs: Annotated[dict[JobName, PolicyJob], Field(min_length=1)] = Field(
         description="the jobs, by name", json_schema_extra={"additionalProperties": False}
     )
@@ -196,24 +196,27 @@ class Policy(Document):
     @model_validator(mode="after")
     def _waivers_name_limits(self) -> Policy:
         seen: set[tuple[str, str]] = set()
-        for place, waiver in enumerate(self.waivers):
+        for index, waiver in enumerate(self.waivers):
             job = self.jobs.get(waiver.job)
             if job is None:
                 raise _waiver_error(
-                    place, f"no job is named {waiver.job!r}; the jobs are {', '.join(self.jobs)}"
+                    index, f"no job is named {waiver.job!r}; the jobs are {', '.join(self.jobs)}"
                 )
-            limits = [*job.given(), *(["max_price_age_days"] if self.max_price_age_days is not None else [])]
+            limits = [
+                *job.list_rules(),
+                *(["max_price_age_days"] if self.max_price_age_days is not None else []),
+            ]
             if waiver.rule not in limits:
                 raise _waiver_error(
-                    place, f"job {waiver.job!r} has no {waiver.rule}; it has {', '.join(limits)}"
+                    index, f"job {waiver.job!r} has no {waiver.rule}; it has {', '.join(limits)}"
                 )
             if (waiver.job, waiver.rule) in seen:
                 raise _waiver_error(
-                    place, f"the second one for {waiver.rule} of job {waiver.job!r}; keep one"
+                    index, f"the second one for {waiver.rule} of job {waiver.job!r}; keep one"
                 )
             seen.add((waiver.job, waiver.rule))
         return self
 
 
-def _waiver_error(place: int, text: str) -> PydanticCustomError:
-    return PydanticCustomError("waiver", "{text}", {"place": place, "text": text})
+def _waiver_error(index: int, text: str) -> PydanticCustomError:
+    return PydanticCustomError("waiver", "{text}", {"place": index, "text": text})

@@ -20,7 +20,7 @@ from trainfare_core.prediction.roofline.operations import (
 )
 from trainfare_core.prediction.roofline.times import operation_seconds
 
-__all__ = ["KindTime", "device_breakdown", "notes_of", "synchronized_note"]
+__all__ = ["KindTime", "describe_synchronized_norms", "device_breakdown", "notes_of"]
 
 
 class KindTime(Record):
@@ -49,7 +49,7 @@ def device_breakdown(
     seconds = operation_seconds(operations, [Roofline.of(device, operations)], ratio, run.fit).total_s[0]
     passes = accumulate / run.profile.parallel.accumulate_grad_batches
     factor = float(correction_factors(run, [device])[0])
-    found: list[KindTime] = []
+    kind_times: list[KindTime] = []
     issued = operations.launches * launch_share(operations, run.fit.overhead)
     kinds = np.array([group.kind for group in operations.groups], dtype=np.str_)
     for phase, name in enumerate(PHASES):
@@ -58,8 +58,8 @@ def device_breakdown(
             chosen = (operations.phase == phase) & (kinds == kind)
             launches = round(float(issued[chosen].sum()) * max(times, 1.0))
             device_s = float(seconds[chosen].sum()) * times * factor
-            found.append(KindTime(kind=kind, phase=name, device_s=device_s, launches=launches))
-    return tuple(sorted(found, key=lambda part: (-part.device_s, part.kind, part.phase)))
+            kind_times.append(KindTime(kind=kind, phase=name, device_s=device_s, launches=launches))
+    return tuple(sorted(kind_times, key=lambda part: (-part.device_s, part.kind, part.phase)))
 
 
 def notes_of(run: Run, device: Accelerator) -> tuple[str, ...]:
@@ -85,9 +85,9 @@ def notes_of(run: Run, device: Accelerator) -> tuple[str, ...]:
     if run.pipeline.note:
         notes.append(run.pipeline.note)
     if profile.batch.synchronized_norms is not None:
-        notes.append(synchronized_note(profile.batch.synchronized_norms))
+        notes.append(describe_synchronized_norms(profile.batch.synchronized_norms))
     if profile.source.compiled:
-        left = percent(_fused_bytes_share(run.operations, device))
+        left = percent(_compute_fused_bytes_share(run.operations, device))
         notes.append(
             "the step runs under torch.compile and was traced eagerly: pointwise operations are counted as fused, "
             f"which leaves {left} of their bytes, and the interval is wider"
@@ -102,7 +102,7 @@ def notes_of(run: Run, device: Accelerator) -> tuple[str, ...]:
     return tuple(dict.fromkeys(notes))
 
 
-def synchronized_note(norms: SynchronizedNorms) -> str:
+def describe_synchronized_norms(norms: SynchronizedNorms) -> str:
     """Return what is counted for SyncBatchNorm, as a sentence."""
     return (
         f"on several devices {norms.modules:,} layers of SyncBatchNorm exchange their moments in every pass and wait "
@@ -110,7 +110,7 @@ def synchronized_note(norms: SynchronizedNorms) -> str:
     )
 
 
-def _fused_bytes_share(operations: Operations, device: Accelerator) -> float:
+def _compute_fused_bytes_share(operations: Operations, device: Accelerator) -> float:
     """Return the share of the bytes of pointwise operations that still move where a device's compiler fuses them."""
     moved = operations.bytes_at(1.0) * operations.pointwise
     return float(moved @ bytes_share(operations, device)) / max(float(moved.sum()), 1.0)

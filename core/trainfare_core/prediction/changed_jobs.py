@@ -43,36 +43,42 @@ def predict(profile: JobProfile, shapes: MachineShapes, candidates: CandidateTab
     Returns:
         n rows; rows without an answer have NaN and a reason.
     """
-    own = prepare(profile)
+    own_run = prepare(profile)
     if candidates.variant is None and candidates.parallel is None:
-        return predict_run(own, shapes, candidates)
+        return predict_run(own_run, shapes, candidates)
     count = len(candidates)
     variant = np.zeros(count, dtype=np.int64) if candidates.variant is None else candidates.variant
     whole = np.ones(count, dtype=np.bool_) if candidates.parallel is None else candidates.parallel.is_none
     rows: list[np.ndarray[tuple[int, ...], np.dtype[np.int64]]] = []
     parts: list[PredictionTable] = []
-    for code, each in enumerate(candidates.variants):
+    for code, job_variant in enumerate(candidates.variants):
         for split in (False, True) if candidates.parallel is not None else (False,):
             mine = np.flatnonzero((variant == code) & (whole != split))
             plans = take(candidates, mine)
             rows.append(mine)
-            parts.append(_changed(own, each, shapes, plans if split else replace(plans, parallel=None)))
-    place = np.argsort(np.concatenate(rows))
+            parts.append(
+                _predict_variant(
+                    own_run, job_variant, shapes, plans if split else replace(plans, parallel=None)
+                )
+            )
+    order = np.argsort(np.concatenate(rows))
     columns = {
-        each.name: np.concatenate([getattr(part, each.name) for part in parts])[place]
-        for each in fields(PredictionTable)
+        field.name: np.concatenate([getattr(part, field.name) for part in parts])[order]
+        for field in fields(PredictionTable)
     }
     return PredictionTable(**columns)
 
 
-def _changed(own: Run, variant: JobVariant, shapes: MachineShapes, plans: CandidateTable) -> PredictionTable:
+def _predict_variant(
+    own_run: Run, variant: JobVariant, shapes: MachineShapes, plans: CandidateTable
+) -> PredictionTable:
     """Return the predictions of plans that make one change of the job, all or none of which split the model."""
     changed = variant != JobVariant()
     if not changed and plans.parallel is None:
-        return predict_run(own, shapes, plans)
+        return predict_run(own_run, shapes, plans)
     split = np.zeros(len(plans), dtype=np.bool_) if plans.parallel is None else plans.parallel.splits
     split_sigma = np.where(split, SPLIT_STEP_SIGMA, 0.0)
-    run = replace(prepare(variant.of(own.profile)), correction=own.correction) if changed else own
+    run = replace(prepare(variant.of(own_run.profile)), correction=own_run.correction) if changed else own_run
     table = predict_run(run, shapes, plans)
     memory_log_sigma = np.hypot(table.memory_log_sigma, variant.memory_log_sigma)
     upper_bytes = table.memory_bytes * np.exp(Z80 * memory_log_sigma)

@@ -133,7 +133,7 @@ class PlacedPlans:
 
     def uncertainty(self, run: Run, step: StepColumns) -> UncertaintyFactors:
         """Return what widens the interval of each plan whose step has these parts."""
-        found, row, origin, fit = self.devices.found, self.row, run.correction.device, run.fit
+        devices_found, row, origin, fit = self.devices.found, self.row, run.correction.device, run.fit
 
         def flag(values: list[bool]) -> Flags:
             return np.array(values or [False], dtype=np.bool_)[row]
@@ -141,13 +141,15 @@ class PlacedPlans:
         step_s = step.step_s
         safe_s = np.where(step_s > 0, step_s, 1.0)
         return UncertaintyFactors(
-            same_device=flag([origin is not None and d.name == origin.name for d in found]),
-            corrected=flag([origin is not None and d.kind == origin.kind for d in found]),
+            same_device=flag([origin is not None and d.name == origin.name for d in devices_found]),
+            corrected=flag([origin is not None and d.kind == origin.kind for d in devices_found]),
             unmeasured=flag([not r.is_measured(fit) for r in self.devices.rooflines]),
-            unseen_device=flag([not fit.is_known(d) for d in found]),
-            unseen_generation=flag([not any(fit.is_measured(d, path) for path in PATHS) for d in found]),
+            unseen_device=flag([not fit.is_known(d) for d in devices_found]),
+            unseen_generation=flag(
+                [not any(fit.is_measured(d, path) for path in PATHS) for d in devices_found]
+            ),
             emulated=flag([r.emulated for r in self.devices.rooflines]),
-            needs_porting=flag([d.kind != "gpu" for d in found]),
+            needs_porting=flag([d.kind != "gpu" for d in devices_found]),
             launch_share=step.host_share,
             communication_share=np.nan_to_num(step.communication_s / safe_s),
             network_share=np.nan_to_num(np.minimum(step.network_s, step.communication_s) / safe_s),
@@ -157,7 +159,7 @@ class PlacedPlans:
             compiled=run.profile.source.compiled,
             unknown_bytes_share=1.0 - run.profile.coverage,
             unfitted_share=self.devices.column(
-                [r.unfitted_share(run.operations) for r in self.devices.rooflines], row
+                [r.compute_unfitted_share(run.operations) for r in self.devices.rooflines], row
             ),
         )
 

@@ -68,21 +68,21 @@ def predict_run(run: Run, shapes: MachineShapes, plans: CandidateTable) -> Predi
         row[i] = max(len(devices.found) - 1, 0)
     factors = correction_factors(run, devices.found)
     placed = PlacedPlans(shapes, plans, devices, row[inverse], devices.column(factors.tolist(), row[inverse]))
-    reason = _reasons(run, placed, refused[inverse])
+    reason = _list_reasons(run, placed, refused[inverse])
     if run.ledger is None and plans.parallel is None:
         step = roofline_steps(run, placed)
         log_sigma = uncertainty.step_log_sigma(placed.uncertainty(run, step), run.fit.sigma)
     else:  # a plan that splits a model needs the terms of language models
         step, log_sigma = language_model_steps(run, placed)
-    return _table(run, placed, step, np.hypot(log_sigma, run.profile.work_log_sigma), reason)
+    return _build_table(run, placed, step, np.hypot(log_sigma, run.profile.work_log_sigma), reason)
 
 
-def _table(
+def _build_table(
     run: Run, placed: PlacedPlans, step: StepColumns, log_sigma: Array, reason: NDArray[np.str_]
 ) -> PredictionTable:
     plans, step_s = placed.plans, step.step_s
     cores = placed.devices.column([float(d.cores) for d in placed.devices.found], placed.row)
-    held = memory_peak(
+    peak = memory_peak(
         run.profile, plans.micro_ratio, placed.world, placed.sharded, plans.parallel, plans.accumulate,
         shards=placed.shards if plans.parallel is None else None, cores=cores,
     )  # fmt: skip
@@ -93,22 +93,22 @@ def _table(
         reason = np.where(strange, "the operations of this profile take no finite time", reason)
         unknown = unknown | strange
 
-    def known(values: Array) -> Array:
+    def hide_unknown(values: Array) -> Array:
         return np.where(unknown, np.nan, values)
 
     return PredictionTable(
-        step_s=known(step_s),
-        log_sigma=known(log_sigma),
-        compute_s=known(step.compute_s),
-        memory_s=known(step.memory_s),
-        launch_s=known(step.launch_s),
-        communication_s=known(step.communication_s),
-        communication_hidden_s=known(step.hidden_s),
-        input_s=known(step.input_s),
-        memory_bytes=known(held.peak_bytes),
-        memory_log_sigma=known(held.log_sigma),
-        usable_memory_bytes=known(usable),
-        fits=~unknown & (held.peak_bytes * np.exp(uncertainty.Z80 * held.log_sigma) <= usable),
+        step_s=hide_unknown(step_s),
+        log_sigma=hide_unknown(log_sigma),
+        compute_s=hide_unknown(step.compute_s),
+        memory_s=hide_unknown(step.memory_s),
+        launch_s=hide_unknown(step.launch_s),
+        communication_s=hide_unknown(step.communication_s),
+        communication_hidden_s=hide_unknown(step.hidden_s),
+        input_s=hide_unknown(step.input_s),
+        memory_bytes=hide_unknown(peak.peak_bytes),
+        memory_log_sigma=hide_unknown(peak.log_sigma),
+        usable_memory_bytes=hide_unknown(usable),
+        fits=~unknown & (peak.peak_bytes * np.exp(uncertainty.Z80 * peak.log_sigma) <= usable),
         unknown_because=reason,
     )
 
@@ -129,7 +129,7 @@ def _refusal(run: Run, name: str, devices: Devices) -> str:
     return roofline.unknown_because
 
 
-def _reasons(run: Run, placed: PlacedPlans, refused: NDArray[np.object_]) -> NDArray[np.str_]:
+def _list_reasons(run: Run, placed: PlacedPlans, refused: NDArray[np.object_]) -> NDArray[np.str_]:
     """Return why each plan has no prediction, "" where it has one; the first reason that holds."""
     plans = placed.plans
     no_link = [link.unknown_because for link in placed.devices.links] or [""]

@@ -21,7 +21,7 @@ from trainfare_core.prediction.columns import (
 from trainfare_core.prediction.language_models.plans import decoder_log_sigma, decoder_plan_times
 from trainfare_core.prediction.language_models.step import Spread
 from trainfare_core.prediction.language_models.sums import DecoderLedger
-from trainfare_core.variants import computed_in
+from trainfare_core.variants import find_compute_type
 
 __all__ = ["language_model_steps"]
 
@@ -63,18 +63,18 @@ def _log_sigma(
     """
     factors = placed.uncertainty(run, step)
     general = uncertainty.step_log_sigma(factors, run.fit.sigma)
-    own = decoder_log_sigma(placed.devices.found, placed.row, ledger, spread, run.decoder)
+    sigma = decoder_log_sigma(placed.devices.found, placed.row, ledger, spread, run.decoder)
     # Nine fitted rows have products in 4 bits, of one chip, one has products of integers, and none has Lightning's
     # layers of Transformer Engine.
     four = ledger.product4_flops + ledger.grouped4_flops
-    if float(four + ledger.integer) or computed_in(run.profile.precision) == "fp8":
-        own = np.hypot(own, uncertainty.UNFITTED_SIGMA)
+    if float(four + ledger.integer) or find_compute_type(run.profile.precision) == "fp8":
+        sigma = np.hypot(sigma, uncertainty.UNFITTED_SIGMA)
     # The rows behind these widths include compiled runs, and trainers without overlap that their hosts hold up.
     covered = replace(
         factors, compiled=False, launch_share=np.where(spread.overlap, factors.launch_share, 0.0)
     )
-    own = uncertainty.widened(own, covered, run.fit.sigma)
-    return np.asarray(np.where(factors.corrected | factors.same_device, np.minimum(general, own), own))
+    sigma = uncertainty.widen_sigma(sigma, covered, run.fit.sigma)
+    return np.asarray(np.where(factors.corrected | factors.same_device, np.minimum(general, sigma), sigma))
 
 
 def _spread(placed: PlacedPlans) -> Spread:

@@ -136,10 +136,10 @@ def predict_machine(
         memory_gib=np.array([math.nan]),
         network_gbit_per_s=np.array([math.nan if network_gbit_per_s is None else network_gbit_per_s]),
     )
-    plans = _plans(profile, devices, nodes, sharding)
+    plans = _list_plans(profile, devices, nodes, sharding)
     run = prepare(profile)
     table = predict_run(run, shapes, plans)
-    row = _best(table)
+    row = _find_best(table)
     if table.unknown_because[row]:
         what = f"{profile.name} on {devices * nodes} x {device.name}"
         msg = f"no prediction for {what}: {table.unknown_because[row]}"
@@ -147,7 +147,7 @@ def predict_machine(
     return _answer(run, device, plans, table, row, devices)
 
 
-def _plans(profile: JobProfile, devices: int, nodes: int, sharding: Sharding) -> CandidateTable:
+def _list_plans(profile: JobProfile, devices: int, nodes: int, sharding: Sharding) -> CandidateTable:
     """Return every accumulation and strategy that keeps the global batch on this many devices."""
     world = devices * nodes
     kinds = (
@@ -175,13 +175,13 @@ def _plans(profile: JobProfile, devices: int, nodes: int, sharding: Sharding) ->
 
 
 def _splits(profile: JobProfile, world: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    own = profile.parallel.accumulate_grad_batches
+    own_accumulate = profile.parallel.accumulate_grad_batches
     total, micro = profile.global_samples_per_step, profile.batch.micro_batch_size
     if not total or not micro:
         if world != profile.parallel.world_size:
             msg = f"{profile.name}: the batch size is not known, so it cannot be shared by {world} devices"
             raise CannotTellError(msg)
-        return np.array([math.nan]), np.array([own], dtype=np.int64)
+        return np.array([math.nan]), np.array([own_accumulate], dtype=np.int64)
     share, left = divmod(total, world)
     if left or not share:
         msg = f"{profile.name}: a global batch of {total} cannot be shared evenly by {world} devices"
@@ -191,7 +191,7 @@ def _splits(profile: JobProfile, world: int) -> tuple[NDArray[np.float64], NDArr
     return share / accumulate, accumulate
 
 
-def _best(table: PredictionTable) -> int:
+def _find_best(table: PredictionTable) -> int:
     """Return the fastest plan that fits, else the one that misses the least."""
     if table.fits.any():
         return int(np.argmin(np.where(table.fits, table.step_s, np.inf)))
@@ -210,10 +210,10 @@ def _answer(
     all_devices = np.array([float(world)])
     shards = Shards.of(plans.sharding[row : row + 1], np.array([float(devices)]), all_devices)
     cores = np.array([float(device.cores)])
-    held = memory_peak(
+    peak = memory_peak(
         profile, ratio, all_devices, shards.weights > 1, passes=passes, shards=shards, cores=cores
     )
-    memory = _interval(float(table.memory_bytes[row]), float(table.memory_log_sigma[row]))
+    memory = _make_interval(float(table.memory_bytes[row]), float(table.memory_log_sigma[row]))
     scale = float(ratio[0]) * accumulate / profile.parallel.accumulate_grad_batches
     micro = float(plans.micro_batch[row])
     samples = profile.batch.samples_per_step
@@ -232,9 +232,9 @@ def _answer(
         micro_batch=None if math.isnan(micro) else micro,
         accumulate=accumulate,
         needs_porting=bool(Environment.of(profile).obstacle(device)),
-        step_s=_interval(step_s, log_sigma),
-        samples_per_s=_interval(samples * scale * world / step_s, log_sigma) if samples else None,
-        tokens_per_s=_interval(tokens * scale * world / step_s, log_sigma) if tokens else None,
+        step_s=_make_interval(step_s, log_sigma),
+        samples_per_s=_make_interval(samples * scale * world / step_s, log_sigma) if samples else None,
+        tokens_per_s=_make_interval(tokens * scale * world / step_s, log_sigma) if tokens else None,
         parts=MachinePrediction.StepParts(
             compute_bound_s=float(table.compute_s[row]),
             memory_bound_s=float(table.memory_s[row]),
@@ -247,29 +247,29 @@ def _answer(
         mfu=_utilisation(device, profile, profile.model_step_flops * scale / step_s),
         hfu=_utilisation(device, profile, profile.step_flops * scale / step_s),
         memory_bytes=memory,
-        allocated_bytes=_interval(float(held.allocated_bytes[0]), float(held.allocated_log_sigma[0])),
+        allocated_bytes=_make_interval(float(peak.allocated_bytes[0]), float(peak.allocated_log_sigma[0])),
         memory_parts=MemoryBreakdown(
-            **{field.name: float(getattr(held.parts, field.name)[0]) for field in fields(held.parts)}
+            **{field.name: float(getattr(peak.parts, field.name)[0]) for field in fields(peak.parts)}
         ),
         usable_memory_bytes=float(table.usable_memory_bytes[row]),
         fits=bool(table.fits[row]),
-        verdict=_verdict(memory, float(table.usable_memory_bytes[row])),
+        verdict=_judge_memory(memory, float(table.usable_memory_bytes[row])),
         missing_bytes=float(table.missing_bytes[row]),
         device_measured=any(run.fit.is_measured(device, path) for path in PATHS),
         device_known=run.fit.is_known(device),
         dtype_measured=Roofline.of(device, run.operations).is_measured(run.fit),
-        calibrated=_calibrated(run, device),
+        calibrated=_describe_calibration(run, device),
         notes=(*notes_of(run, device), memory_note(profile, world)),
     )
 
 
-def _verdict(memory: Interval, usable_bytes: float) -> Verdict:
+def _judge_memory(memory: Interval, usable_bytes: float) -> Verdict:
     if memory.high_80 <= usable_bytes:
         return "fits"
     return "may not fit" if memory.mid <= usable_bytes else "does not fit"
 
 
-def _interval(mid: float, log_sigma: float) -> Interval:
+def _make_interval(mid: float, log_sigma: float) -> Interval:
     spread = math.exp(Z80 * log_sigma)
     return Interval(mid=mid, low_80=mid / spread, high_80=mid * spread)
 
@@ -288,7 +288,7 @@ def _utilisation(device: Accelerator, profile: JobProfile, flops_per_s: float) -
     return flops_per_s / peak if peak else None
 
 
-def _calibrated(run: Run, device: Accelerator) -> str:
+def _describe_calibration(run: Run, device: Accelerator) -> str:
     """Return a sentence on which measurements of this device the coefficients were fitted on."""
     fit = run.fit
     seen = [path for path in PATHS if fit.is_measured(device, path)]

@@ -13,7 +13,7 @@ from trainfare_core.prediction.language_models.plans import decoder_device_s
 from trainfare_core.prediction.roofline.host import host_bound
 from trainfare_core.prediction.roofline.operations import Roofline
 from trainfare_core.prediction.roofline_job import own_device_s
-from trainfare_core.prediction.source import SourceCorrection, measured_compute_s, source_device
+from trainfare_core.prediction.source import SourceCorrection, get_measured_compute_s, source_device
 
 __all__ = ["correction_factors", "correction_of", "own_steps_s"]
 
@@ -32,7 +32,7 @@ def own_steps_s(run: Run, devices: Sequence[Accelerator]) -> Array:
 def correction_of(run: Run) -> SourceCorrection:
     """Compare the measured step with its own prediction, without the network and the loader."""
     profile = run.profile
-    device, measured_s = source_device(profile), measured_compute_s(profile)
+    device, measured_s = source_device(profile), get_measured_compute_s(profile)
     if device is None or measured_s is None or profile.parallel.world_size > 1:
         return SourceCorrection()
     return SourceCorrection.of(device, measured_s, float(own_steps_s(run, [device])[0]))

@@ -22,7 +22,7 @@ from trainfare_core.prediction.columns import (
 )
 from trainfare_core.prediction.network import collectives
 from trainfare_core.prediction.roofline.coefficients import Calibration
-from trainfare_core.prediction.roofline.host import host_bound, host_launch_s, synchronized_forward_s
+from trainfare_core.prediction.roofline.host import compute_synchronized_forward_s, host_bound, host_launch_s
 from trainfare_core.prediction.roofline.operations import Operations, Roofline
 from trainfare_core.prediction.roofline.times import DeviceTime, operation_times
 
@@ -47,8 +47,8 @@ def roofline_steps(run: Run, placed: PlacedPlans) -> StepColumns:
     waiting_s = run.fit.communication.straggler_share * np.log2(
         np.minimum(placed.per_machine, collectives.LONGEST_RING)
     ) * held_s  # fmt: skip
-    exposed_s = collectives.exposed_s(moved_s, window_s, run.fit.communication)
-    norms_s, between_s = _synchronized(run, placed)
+    exposed_s = collectives.compute_exposed_s(moved_s, window_s, run.fit.communication)
+    norms_s, between_s = _add_synchronized_norms(run, placed)
     waiting_s = waiting_s + norms_s
     samples = placed.plans.micro_ratio * passes
     return StepColumns(
@@ -94,7 +94,7 @@ def _communication(
     """Return seconds of all communication, of its part between machines, and of the compute it can hide behind."""
     fit, traffic, links = run.fit.communication, collectives.traffic_of(run.profile), _links(placed)
     accumulate = placed.plans.accumulate
-    one = np.ones_like(placed.per_machine)
+    ones = np.ones_like(placed.per_machine)
 
     def seconds(payload: float, rings: float, local: Array, machines: Array = placed.nodes) -> Array:
         return collectives.collective_s(
@@ -110,13 +110,15 @@ def _communication(
     def all_kinds(local: Array) -> Array:
         reduce = seconds(traffic.all_reduce_bytes, 2.0, local)
         shard = seconds(traffic.gather_bytes, 1.0, local) + seconds(traffic.scatter_bytes, 1.0, local)
-        within = seconds(traffic.gather_bytes, 1.0, local, one) + seconds(
-            traffic.scatter_bytes, 1.0, local, one
+        within = seconds(traffic.gather_bytes, 1.0, local, ones) + seconds(
+            traffic.scatter_bytes, 1.0, local, ones
         )
-        hybrid = within + seconds(traffic.scatter_bytes, 2.0, one)
+        hybrid = within + seconds(traffic.scatter_bytes, 2.0, ones)
         half = seconds(traffic.all_reduce_bytes, 1.0, local)
-        each = np.where(placed.hybrid, hybrid, shard) * accumulate
-        return np.where(placed.sharded, each, np.where(placed.zero_2, half * accumulate + half, reduce))
+        seconds_each = np.where(placed.hybrid, hybrid, shard) * accumulate
+        return np.where(
+            placed.sharded, seconds_each, np.where(placed.zero_2, half * accumulate + half, reduce)
+        )
 
     # DDP and ZeRO-1 reduce once, in the last backward: the second half of an all-reduce gathers what ZeRO updated.
     # ZeRO-2 reduces after every backward; FSDP gathers and scatters in every micro-batch. Hybrid FSDP does so inside a
@@ -124,7 +126,7 @@ def _communication(
     last_backward_s: Array = phase_s[1] * passes / np.maximum(accumulate, 1).astype(np.float64)
     all_passes_s: Array = (phase_s[0] + phase_s[1]) * passes
     window_s: Array = np.where(placed.sharded, all_passes_s, last_backward_s)
-    return all_kinds(placed.per_machine), all_kinds(one), window_s
+    return all_kinds(placed.per_machine), all_kinds(ones), window_s
 
 
 def _links(placed: PlacedPlans) -> tuple[Array, Array]:
@@ -136,7 +138,7 @@ def _links(placed: PlacedPlans) -> tuple[Array, Array]:
     )
 
 
-def _synchronized(run: Run, placed: PlacedPlans) -> tuple[Array, Array]:
+def _add_synchronized_norms(run: Run, placed: PlacedPlans) -> tuple[Array, Array]:
     """Return seconds that SyncBatchNorm adds to each plan's step, and the part of them between machines."""
     norms = run.profile.batch.synchronized_norms
     nothing = np.zeros(len(placed.row))
@@ -147,7 +149,8 @@ def _synchronized(run: Run, placed: PlacedPlans) -> tuple[Array, Array]:
     exchanged_s = collectives.moments_s(norms, machine, machines, links, network, fit)
     between_s = collectives.moments_s(norms, np.ones_like(machine), machines, links, network, fit)
     waited_s = (
-        norms.modules * synchronized_forward_s(run.operations, placed.devices.found, run.fit)[placed.row]
+        norms.modules
+        * compute_synchronized_forward_s(run.operations, placed.devices.found, run.fit)[placed.row]
     )
     # A single device exchanges nothing, and neither its links nor its network need be known.
     passes = placed.plans.accumulate.astype(np.float64)
@@ -170,8 +173,8 @@ def own_device_s(
     """
     if not len(operations):
         return np.full(len(rooflines), np.nan), np.zeros(len(rooflines))
-    known = np.array([not one.unknown_because for one in rooflines])
+    known = np.array([not roofline.unknown_because for roofline in rooflines])
     which = np.arange(len(rooflines))
     times = operation_times(operations, rooflines, which, np.full(len(rooflines), ratio), fit)
-    host_s = host_launch_s(operations, [one.device for one in rooflines], fit).sum(axis=1)
+    host_s = host_launch_s(operations, [roofline.device for roofline in rooflines], fit).sum(axis=1)
     return np.where(known, times.total_s.sum(axis=0), np.nan), host_s

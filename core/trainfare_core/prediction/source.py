@@ -17,7 +17,7 @@ from trainfare_core.hardware.accelerators import Accelerator, resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.roofline.coefficients import SourceFit
 
-__all__ = ["InputPipeline", "SourceCorrection", "input_pipeline", "measured_compute_s", "source_device"]
+__all__ = ["InputPipeline", "SourceCorrection", "get_measured_compute_s", "input_pipeline", "source_device"]
 
 LIMITS: Final = (0.4, 3.0)
 """Measured over predicted; a ratio outside means that something else was measured: it is clipped and noted. Chosen
@@ -101,7 +101,7 @@ def source_device(profile: JobProfile) -> Accelerator | None:
     return resolve_device(measured.device_name)
 
 
-def measured_compute_s(profile: JobProfile) -> float | None:
+def get_measured_compute_s(profile: JobProfile) -> float | None:
     """Return the profile's step as measured, without its wait for data, seconds; None where nothing was measured."""
     measured = profile.measured
     if measured is None:

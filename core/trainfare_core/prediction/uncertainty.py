@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from trainfare_core.arrays import Array
 from trainfare_core.prediction.roofline.coefficients import SigmaFit
 
-__all__ = ["UNFITTED_SIGMA", "Z80", "UncertaintyFactors", "step_log_sigma", "widened"]
+__all__ = ["UNFITTED_SIGMA", "Z80", "UncertaintyFactors", "step_log_sigma", "widen_sigma"]
 
 
 Z80 = 1.2816
@@ -82,7 +82,7 @@ def step_log_sigma(known: UncertaintyFactors, fit: SigmaFit) -> Array:
     return np.asarray(np.sqrt(variance))
 
 
-def widened(sigma: Array, known: UncertaintyFactors, fit: SigmaFit) -> Array:
+def widen_sigma(sigma: Array, known: UncertaintyFactors, fit: SigmaFit) -> Array:
     """
     Return a sigma that already counts devices and networks, widened by the causes that lie in the job.
 

@@ -67,7 +67,7 @@ class PriceMoves(Record):
 
     def chance_changed(self, age_days: float) -> float:
         """Return the chance that a price has changed since it was seen."""
-        return float(_chance(np.array(age_days), self.change_days, self.change_power))
+        return float(_compute_chance(np.array(age_days), self.change_days, self.change_power))
 
     def log_half_width(self, age_days: float, level: float = 0.8) -> float:
         """Return how far the central interval of a level reaches, in ln, to either side."""
@@ -103,12 +103,12 @@ def log_half_width(moves: PriceMoves, age_days: Column, level: float = 0.8) -> C
         level: of the central interval, between 0 and 1.
     """
     age = np.where(np.isnan(age_days), np.inf, age_days)
-    changed = _chance(age, moves.change_days, moves.change_power)
+    changed = _compute_chance(age, moves.change_days, moves.change_power)
     size = moves.size * np.sqrt(-np.expm1(-age / moves.settle_days))
     return size * np.log(np.maximum(changed / (1 - level), 1.0))
 
 
-def _chance(age_days: Column, change_days: float, change_power: float) -> Column:
+def _compute_chance(age_days: Column, change_days: float, change_power: float) -> Column:
     return -np.expm1(-((age_days / change_days) ** change_power))
 
 
@@ -126,8 +126,8 @@ def price_log_sigma(aged: pl.DataFrame) -> Column:
     names = ("provider", "service", "purchase_option")
     number = aged.select(pl.struct(pl.col(names).cast(pl.String)).rank("dense")).to_series().to_numpy()
     classes, first = np.unique(number, return_index=True)
-    for one, known in zip(classes.tolist(), aged.select(names)[first].rows(), strict=True):
-        here = number == one
+    for age_class, known in zip(classes.tolist(), aged.select(names)[first].rows(), strict=True):
+        here = number == age_class
         sigma[here] = log_half_width(moves_of(*known), age_days[here]) / Z_80
     sigma[(aged["origin"] == OWN_RATES).to_numpy()] = 0.0
     return sigma

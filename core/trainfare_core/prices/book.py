@@ -34,7 +34,7 @@ from trainfare_core.prices.precedence import OTHER_CLOUDS, replace_snapshot
 from trainfare_core.prices.shapes import (
     MACHINE_KEYS,
     MachineShapes,
-    renumbered,
+    renumber_shapes,
     with_ids,
 )
 from trainfare_core.prices.spot_capacity import mark_no_spot_capacity
@@ -58,11 +58,11 @@ EXCLUDABLE: Final = ("provider", "service", "region", "instance_type", "accelera
 SortKey: TypeAlias = Literal["price", "price-per-accelerator", "memory"]
 
 
-def _is_of_family(column: str, known: str, wanted: str) -> bool:
+def _is_of_family(column: str, known: str, names: str) -> bool:
     """Return whether a name of the book is one that a shorter name stands for; both in lower case."""
     if column == "accelerator":
-        return known.startswith(f"{wanted}-")
-    return column == "instance_type" and (known.startswith(f"{wanted}.") or known == f"standard_{wanted}")
+        return known.startswith(f"{names}-")
+    return column == "instance_type" and (known.startswith(f"{names}.") or known == f"standard_{names}")
 
 
 def _near(name: str, known: Sequence[str]) -> list[str]:
@@ -74,7 +74,7 @@ def _near(name: str, known: Sequence[str]) -> list[str]:
     return [by_folded[text] for text in dict.fromkeys([*close, *inside])][:5]
 
 
-def _unknown(what: str, name: str, known: Sequence[str]) -> UnknownNameError:
+def _report_unknown(what: str, name: str, known: Sequence[str]) -> UnknownNameError:
     near = _near(name, known)
     hint = f"near names: {', '.join(near)}" if near else f"known: {', '.join(sorted(known)[:12])}"
     return UnknownNameError(f"no price is known for {what} {name!r}; {hint}")
@@ -203,7 +203,7 @@ class PriceBook:
         Names are exact and unknown ones match nothing: put what a person typed through `resolve` first. An excluded
         name leaves out the offers that have it in any of `EXCLUDABLE`.
         """
-        wanted = {
+        names_by_column = {
             "provider": providers,
             "service": services,
             "region": regions,
@@ -211,7 +211,9 @@ class PriceBook:
             "accelerator": accelerators,
             "instance_type": instance_types,
         }
-        tests = [pl.col(name).is_in(list(values)) for name, values in wanted.items() if values is not None]
+        tests = [
+            pl.col(name).is_in(list(values)) for name, values in names_by_column.items() if values is not None
+        ]
         if excluded:
             tests += [~pl.col(name).is_in(list(excluded)) for name in EXCLUDABLE]
         if max_accelerators is not None:
@@ -230,7 +232,7 @@ class PriceBook:
         """Return the marked offers, the book itself where that is all of them; `marks` has shape (offers,)."""
         if marks.all():
             return self
-        return PriceBook(renumbered(self._frame.filter(pl.Series(marks))), self._intakes)
+        return PriceBook(renumber_shapes(self._frame.filter(pl.Series(marks))), self._intakes)
 
     def without_other_clouds(self) -> PriceBook:
         """Return the offers without the quotes of clouds that are listed and ranked only when asked for."""
@@ -240,7 +242,7 @@ class PriceBook:
         """Return the quotes of clouds that are listed and ranked only when asked for."""
         return self.where((self._frame["origin"] == OTHER_CLOUDS).to_numpy())
 
-    def sorted_by(self, key: SortKey = "price") -> PriceBook:
+    def sort_by(self, key: SortKey = "price") -> PriceBook:
         """Return the book sorted by a key, ties broken by `KEY_COLUMNS`: memory falls, prices rise."""
         price = pl.col("usd_per_hour")
         order = {
@@ -254,13 +256,13 @@ class PriceBook:
 
     def head(self, rows: int) -> PriceBook:
         """Return the first offers of the book."""
-        return PriceBook(renumbered(self._frame.head(rows)), self._intakes)
+        return PriceBook(renumber_shapes(self._frame.head(rows)), self._intakes)
 
     def names(self, column: str) -> tuple[str, ...]:
         """Return the distinct values of a name column, sorted."""
         return tuple(self._frame[column].drop_nulls().unique().sort().to_list())
 
-    def resolve(self, column: str, wanted: Sequence[str] | None) -> tuple[str, ...] | None:
+    def resolve(self, column: str, names: Sequence[str] | None) -> tuple[str, ...] | None:
         """
         Turn names that a person typed into names of this book; None stays None.
 
@@ -271,30 +273,30 @@ class PriceBook:
         Raises:
             UnknownNameError: a name that the book does not have, with near names.
         """
-        if wanted is None:
+        if names is None:
             return None
-        if column == "purchase_option" and "any" in (name.casefold() for name in wanted):
+        if column == "purchase_option" and "any" in (name.casefold() for name in names):
             return PURCHASE_OPTIONS
         known = ("any", *PURCHASE_OPTIONS) if column == "purchase_option" else self.names(column)
-        found: list[str] = []
-        for name in wanted:
+        names_found: list[str] = []
+        for name in names:
             folded = name.casefold()
             exact = [text for text in known if text.casefold() == folded]
             family = [text for text in known if folded and _is_of_family(column, text.casefold(), folded)]
             if not (exact or family):
-                raise _unknown(column.replace("_", " "), name, known)
-            found.extend(exact or family)
-        return tuple(dict.fromkeys(found))
+                raise _report_unknown(column.replace("_", " "), name, known)
+            names_found.extend(exact or family)
+        return tuple(dict.fromkeys(names_found))
 
-    def resolve_excluded(self, wanted: Sequence[str]) -> tuple[str, ...]:
+    def resolve_excluded(self, names: Sequence[str]) -> tuple[str, ...]:
         """
         Turn names to exclude, of any of `EXCLUDABLE`, into names of this book; see `resolve`.
 
         Raises:
             UnknownNameError: a name that none of these columns has, with near names.
         """
-        found: list[str] = []
-        for name in wanted:
+        excluded: list[str] = []
+        for name in names:
             folded = name.casefold()
             known = {column: self.names(column) for column in EXCLUDABLE}
             hits = [
@@ -304,11 +306,11 @@ class PriceBook:
                 if text.casefold() == folded or (folded and _is_of_family(column, text.casefold(), folded))
             ]
             if not hits:
-                raise _unknown(
+                raise _report_unknown(
                     "the excluded name", name, [text for texts in known.values() for text in texts]
                 )
-            found.extend(hits)
-        return tuple(dict.fromkeys(found))
+            excluded.extend(hits)
+        return tuple(dict.fromkeys(excluded))
 
     def find(self, machine: str) -> OfferRow:
         """
@@ -321,26 +323,26 @@ class PriceBook:
             NoOffersError: the machine is known there, but has no on-demand price.
         """
         provider, colon, rest = machine.partition(":")
-        instance_type, at, place = rest.rpartition("@")
-        if not (colon and at and provider and instance_type and place):
+        instance_type, at, region = rest.rpartition("@")
+        if not (colon and at and provider and instance_type and region):
             form = "provider:instance_type@region, e.g. aws:p4d.24xlarge@us-east-1"
             raise UnknownNameError(f"machine {machine!r} is not of the form {form}")
         cloud = self.filter(providers=self.resolve("provider", [provider]))
         ours = cloud.filter(instance_types=cloud.resolve("instance_type", [instance_type]))
-        folded = place.casefold()
+        folded = region.casefold()
         there = ours.frame.filter(
             (pl.col("region").str.to_lowercase() == folded) | (pl.col("zone").str.to_lowercase() == folded)
         )
         if there.is_empty():
-            raise _unknown(f"{provider}:{instance_type} in", place, ours.names("region"))
+            raise _report_unknown(f"{provider}:{instance_type} in", region, ours.names("region"))
         return _one_on_demand(machine, there)
 
     def facts(self) -> tuple[PriceBookFacts, ...]:
         """Return rows, price dates and first fetch of every cloud service and origin, sorted by name."""
         groups = facts_by_service(self._frame)
-        counts = {(one.provider, one.service, one.origin): one for one in self._intakes}
+        counts = {(intake.provider, intake.service, intake.origin): intake for intake in self._intakes}
         return tuple(
-            _facts(row, counts.get((row["provider"], row["service"], row["origin"])))
+            _join_facts(row, counts.get((row["provider"], row["service"], row["origin"])))
             for row in groups.sort("provider", "service", "origin").iter_rows(named=True)
         )
 
@@ -372,7 +374,7 @@ class PriceBook:
         return cls(mark_no_spot_capacity(frame), intakes, (*aside, *more))
 
 
-def _facts(row: dict[str, Any], intake: Intake | None) -> PriceBookFacts:
+def _join_facts(row: dict[str, Any], intake: Intake | None) -> PriceBookFacts:
     """Join the facts of one service in the book with the counts of the rows read for it."""
     return PriceBookFacts.model_validate(row if intake is None else {**row, **intake.counts()})
 

@@ -75,11 +75,11 @@ def explain_prices(
     from trainfare_core.prices.age_doubt import Z_80, price_log_sigma, too_old_to_rank
     from trainfare_core.prices.freshness import end_of_day, with_ages
 
-    provider, instance_type, place = _parts(machine)
+    provider, instance_type, region = _split_machine(machine)
     here = (
         (pl.col("provider").str.to_lowercase() == provider.casefold())
         & (pl.col("instance_type").str.to_lowercase() == instance_type.casefold())
-        & pl.any_horizontal(pl.col("region", "zone").str.to_lowercase() == place.casefold())
+        & pl.any_horizontal(pl.col("region", "zone").str.to_lowercase() == region.casefold())
     )
     used = book.rows.filter(here)
     aside = [rows.filter(here) for rows in book.set_aside]
@@ -115,7 +115,7 @@ def explain_prices(
     )
 
 
-def _parts(machine: str) -> tuple[str, str, str]:
+def _split_machine(machine: str) -> tuple[str, str, str]:
     provider, colon, rest = machine.partition(":")
     instance_type, at, region = rest.rpartition("@")
     if not (colon and at and provider and instance_type and region):
@@ -162,11 +162,11 @@ def _reading(row: dict[str, Any], others: int, reach: float, *, too_old: bool) -
 
 def _not_kept(book: PriceBook, provider: str, service: str, shown: pl.DataFrame) -> tuple[str, ...]:
     """Count the rows of a service that were set aside and are not held as rows."""
-    held = set(shown["set_aside"].to_list())
+    reasons = set(shown["set_aside"].to_list())
     return tuple(
-        f"{one.origin}: {tally.rows:,} rows of {provider}/{service}: {tally.reason}"
-        for one in book.intakes
-        if (one.provider, one.service) == (provider, service)
-        for tally in (*one.quarantined, *one.filtered)
-        if tally.reason not in held
+        f"{intake.origin}: {tally.rows:,} rows of {provider}/{service}: {tally.reason}"
+        for intake in book.intakes
+        if (intake.provider, intake.service) == (provider, service)
+        for tally in (*intake.quarantined, *intake.filtered)
+        if tally.reason not in reasons
     )

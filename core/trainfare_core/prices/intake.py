@@ -26,7 +26,7 @@ __all__ = [
     "check_columns",
     "first_day",
     "judge_rows",
-    "moved_out",
+    "move_out",
     "set_aside",
     "settle_overlaps",
 ]
@@ -117,8 +117,8 @@ def accept_rows(rows: pl.DataFrame, *, origin: str) -> tuple[pl.DataFrame, tuple
     Raises:
         PricesUnavailableError: a required column is missing.
     """
-    kept, intakes, _ = judge_rows(rows, origin=origin)
-    return kept, intakes
+    accepted, intakes, _ = judge_rows(rows, origin=origin)
+    return accepted, intakes
 
 
 def check_columns(rows: pl.DataFrame, *, origin: str) -> None:
@@ -148,18 +148,22 @@ def _is_read(name: str, kind: pl.DataType) -> bool:
 def judge_rows(rows: pl.DataFrame, *, origin: str) -> tuple[pl.DataFrame, tuple[Intake, ...], pl.DataFrame]:
     """Do what `accept_rows` does, and return also the rows that name a machine and were not accepted: `set_aside`."""
     check_columns(rows, origin=origin)
-    typed = _typed(rows, origin)
+    typed = _cast_columns(rows, origin)
     judged = typed.with_columns(_quarantine_reason(), _filter_reason())
     sound = pl.col("_quarantine").is_null() & pl.col("_filter").is_null()
-    kept = judged.filter(sound)
+    accepted = judged.filter(sound)
     judged = judged.filter(~sound)
-    if _has_repeats(kept):
-        marked = _judge_repeats(kept)
+    if _has_repeats(accepted):
+        marked = _judge_repeats(accepted)
         settled = pl.col("_quarantine").is_null() & pl.col("_filter").is_null()
-        kept, judged = marked.filter(settled), pl.concat([judged, marked.filter(~settled)])
-    named = judged.filter(pl.col("accelerator").is_not_null())
+        accepted, judged = marked.filter(settled), pl.concat([judged, marked.filter(~settled)])
+    with_accelerator = judged.filter(pl.col("accelerator").is_not_null())
     reason = pl.coalesce("_quarantine", "_filter")
-    return kept.select(list(BOOK_SCHEMA)), _intakes(kept, judged, origin), set_aside(named, reason)
+    return (
+        accepted.select(list(BOOK_SCHEMA)),
+        _intakes(accepted, judged, origin),
+        set_aside(with_accelerator, reason),
+    )
 
 
 def set_aside(dropped: pl.DataFrame, reason: pl.Expr) -> pl.DataFrame:
@@ -167,7 +171,7 @@ def set_aside(dropped: pl.DataFrame, reason: pl.Expr) -> pl.DataFrame:
     return dropped.select(*BOOK_SCHEMA, reason.alias("set_aside"))
 
 
-def _typed(rows: pl.DataFrame, origin: str) -> pl.DataFrame:
+def _cast_columns(rows: pl.DataFrame, origin: str) -> pl.DataFrame:
     """Give every column its type; a number that cannot be read becomes NaN, which no rule treats as blank."""
     columns: list[pl.Expr] = []
     for name, kind in BOOK_SCHEMA.items():
@@ -234,13 +238,13 @@ def _first_true(rules: Mapping[str, pl.Expr]) -> pl.Expr:
     return pl.coalesce([pl.when(test).then(pl.lit(reason)) for reason, test in rules.items()])
 
 
-def _key() -> pl.Expr:
+def _join_key() -> pl.Expr:
     return pl.struct([pl.col(name) for name in KEY_COLUMNS])
 
 
 def _has_repeats(frame: pl.DataFrame) -> bool:
     # Equal keys have equal hashes: as many hashes as rows proves that no key repeats, at a tenth of the cost.
-    return int(frame.select(_key().hash().n_unique()).item() or 0) < frame.height
+    return int(frame.select(_join_key().hash().n_unique()).item() or 0) < frame.height
 
 
 def _judge_repeats(frame: pl.DataFrame) -> pl.DataFrame:
@@ -255,7 +259,7 @@ def _judge_repeats(frame: pl.DataFrame) -> pl.DataFrame:
         pl.when(pl.col("usd_per_hour").n_unique().over(keys) > 1)
         .then(pl.lit("two different prices for one machine, region, zone and option"))
         .alias("_quarantine"),
-        pl.when((pl.col("usd_per_hour").n_unique().over(keys) == 1) & ~_key().is_first_distinct())
+        pl.when((pl.col("usd_per_hour").n_unique().over(keys) == 1) & ~_join_key().is_first_distinct())
         .then(pl.lit("the same price again"))
         .alias("_filter"),
     )
@@ -270,10 +274,10 @@ def counts_by_reason(frame: pl.DataFrame, column: str) -> dict[tuple[str, str], 
     return {key: tuple(counts) for key, counts in found.items()}
 
 
-def _intakes(kept: pl.DataFrame, refused: pl.DataFrame, origin: str) -> tuple[Intake, ...]:
-    named = [pl.col(name).fill_null("(none)").str.slice(0, 100) for name in ("provider", "service")]
-    refused = refused.with_columns(named)
-    totals = kept.group_by("provider", "service").len().iter_rows()
+def _intakes(accepted_rows: pl.DataFrame, refused: pl.DataFrame, origin: str) -> tuple[Intake, ...]:
+    group = [pl.col(name).fill_null("(none)").str.slice(0, 100) for name in ("provider", "service")]
+    refused = refused.with_columns(group)
+    totals = accepted_rows.group_by("provider", "service").len().iter_rows()
     accepted: dict[tuple[str, str], int] = {(provider, service): rows for provider, service, rows in totals}
     quarantined = counts_by_reason(refused, "_quarantine")
     filtered = counts_by_reason(refused.filter(pl.col("_quarantine").is_null()), "_filter")
@@ -313,12 +317,12 @@ def settle_overlaps(
             ).select(judged.columns),
         ]
     )
-    kept = judged.filter(sound).select(list(BOOK_SCHEMA))
+    accepted = judged.filter(sound).select(list(BOOK_SCHEMA))
     aside = set_aside(dropped, pl.coalesce("_quarantine", "_filter"))
-    return kept, tuple(_moved(intake, dropped) for intake in _merged(intakes)), aside
+    return accepted, tuple(_move_rows(intake, dropped) for intake in _merge_intakes(intakes)), aside
 
 
-def moved_out(intakes: tuple[Intake, ...], dropped: pl.DataFrame, reason: str) -> tuple[Intake, ...]:
+def move_out(intakes: tuple[Intake, ...], dropped: pl.DataFrame, reason: str) -> tuple[Intake, ...]:
     """
     Return the intakes with rows that were accepted once and are left out now counted as filtered.
 
@@ -332,20 +336,22 @@ def moved_out(intakes: tuple[Intake, ...], dropped: pl.DataFrame, reason: str) -
     marked = dropped.with_columns(
         pl.lit(None, dtype=pl.String).alias("_quarantine"), pl.lit(reason).alias("_filter")
     )
-    return tuple(_moved(intake, marked) for intake in _merged(intakes))
+    return tuple(_move_rows(intake, marked) for intake in _merge_intakes(intakes))
 
 
-def _merged(intakes: tuple[Intake, ...]) -> tuple[Intake, ...]:
+def _merge_intakes(intakes: tuple[Intake, ...]) -> tuple[Intake, ...]:
     """Add up the intakes of one origin and cloud service."""
-    found: dict[tuple[str, str, str], Intake] = {}
-    for one in intakes:
-        key = (one.origin, one.provider, one.service)
-        was = found.get(key)
-        found[key] = one if was is None else was.add(one.filtered, one.quarantined, accepted=one.accepted)
-    return tuple(found.values())
+    intakes_by_key: dict[tuple[str, str, str], Intake] = {}
+    for intake in intakes:
+        key = (intake.origin, intake.provider, intake.service)
+        was = intakes_by_key.get(key)
+        intakes_by_key[key] = (
+            intake if was is None else was.add(intake.filtered, intake.quarantined, accepted=intake.accepted)
+        )
+    return tuple(intakes_by_key.values())
 
 
-def _moved(intake: Intake, dropped: pl.DataFrame) -> Intake:
+def _move_rows(intake: Intake, dropped: pl.DataFrame) -> Intake:
     """Return the intake with the rows that an overlap dropped counted as filtered or quarantined."""
     ours = dropped.filter(pl.col("origin") == intake.origin)
     key = (intake.provider, intake.service)

@@ -96,7 +96,7 @@ class OffersReport(Document):
 
 def select(
     book: PriceBook,
-    asked: Query,
+    listing_query: Query,
     *,
     limit: int = 20,
     problems: tuple[str, ...] = (),
@@ -107,7 +107,7 @@ def select(
 
     Args:
         book: all prices.
-        asked: names as `PriceBook.resolve` takes them; the report has them as the book spells them.
+        listing_query: names as `PriceBook.resolve` takes them; the report has them as the book spells them.
         limit: rows to return; 0 returns all.
         problems: price sources that gave nothing.
         notes: where the prices are from.
@@ -117,22 +117,22 @@ def select(
         InputError: the price limit is not a number above 0.
         NoOffersError: all names are known and nothing matches.
     """
-    limit_usd = asked.max_usd_per_hour
+    limit_usd = listing_query.max_usd_per_hour
     if limit_usd is not None and not (math.isfinite(limit_usd) and limit_usd > 0):
         raise InputError(f"--max-usd-per-hour {limit_usd}: give a number above 0")
-    query = asked.resolve(book)
-    found = matching(book, query)
-    if not len(found):
+    query = listing_query.resolve(book)
+    offers = matching(book, query)
+    if not len(offers):
         others = len(matching(book, query.model_copy(update={"all_clouds": True})))
         hint = f"{others} quotes of other clouds do: add --all-clouds" if others else "drop a filter"
         raise NoOffersError(f"none of {len(book)} known prices matches {_words(query)}; {hint}")
-    best = found.sorted_by(query.sort)
+    best = offers.sort_by(query.sort)
     rows = tuple((best.head(limit) if limit else best).offers())
-    dates = [(facts.oldest, facts.newest) for facts in found.facts()]
+    dates = [(facts.oldest, facts.newest) for facts in offers.facts()]
     return OffersReport(
         tool_version=__version__,
         query=query,
-        matched=len(found),
+        matched=len(offers),
         shown=len(rows),
         oldest=min(oldest for oldest, _ in dates),
         newest=max(newest for _, newest in dates),
@@ -144,8 +144,8 @@ def select(
 
 def matching(book: PriceBook, query: Query) -> PriceBook:
     """Return the offers that match a query whose names are the book's own."""
-    found = query.apply(book).filter(max_usd_per_hour=query.max_usd_per_hour)
-    return found if query.all_clouds or query.providers is not None else found.without_other_clouds()
+    offers = query.apply(book).filter(max_usd_per_hour=query.max_usd_per_hour)
+    return offers if query.all_clouds or query.providers is not None else offers.without_other_clouds()
 
 
 def _words(query: Query) -> str:

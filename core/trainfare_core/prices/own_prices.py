@@ -20,7 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from trainfare_core.documents import Record
 from trainfare_core.errors import InputError
 from trainfare_core.prices.book import KEY_COLUMNS, PriceBook
-from trainfare_core.prices.intake import PURCHASE_OPTIONS, moved_out, set_aside
+from trainfare_core.prices.intake import PURCHASE_OPTIONS, move_out, set_aside
 from trainfare_core.prices.precedence import OWN_RATES
 
 __all__ = ["AppliedPrices", "Discount", "OwnPrices", "Rate", "apply_own"]
@@ -138,13 +138,13 @@ def _purchase(option: str) -> str:
     return option
 
 
-def apply_own(book: PriceBook, own: OwnPrices, *, day: date) -> AppliedPrices:
+def apply_own(book: PriceBook, own_prices: OwnPrices, *, day: date) -> AppliedPrices:
     """
     Put discounts and rates into a book.
 
     Args:
         book: list prices.
-        own: discounts and rates.
+        own_prices: discounts and rates.
         day: the day on which they must be in force.
 
     Raises:
@@ -152,47 +152,49 @@ def apply_own(book: PriceBook, own: OwnPrices, *, day: date) -> AppliedPrices:
             rate for a machine of unknown accelerators.
     """
     notes = [
-        f"own price {one.name!r} is not in force (it holds from {one.valid_from or 'the start'} "
-        f"to {one.valid_until or 'no end'})"
-        for one in (*own.discount, *own.rate)
-        if not one.holds_on(day)
+        f"own price {entry.name!r} is not in force (it holds from {entry.valid_from or 'the start'} "
+        f"to {entry.valid_until or 'no end'})"
+        for entry in (*own_prices.discount, *own_prices.rate)
+        if not entry.holds_on(day)
     ]
-    discounts = [one for one in own.discount if one.holds_on(day)]
-    rates = [one for one in own.rate if one.holds_on(day)]
-    book, discount_notes = _discounted(book, discounts)
+    discounts = [discount for discount in own_prices.discount if discount.holds_on(day)]
+    rates = [rate for rate in own_prices.rate if rate.holds_on(day)]
+    book, discount_notes = _apply_discounts(book, discounts)
     notes += discount_notes
     if rates:
         book = _with_rates(book, rates)
         notes += [
-            f"own rate {one.name!r}: {one.hourly_usd:.6g} USD per hour for "
-            f"{one.provider}:{one.instance_type}@{one.zone or one.region}, {one.purchase_option}"
-            for one in rates
+            f"own rate {rate.name!r}: {rate.hourly_usd:.6g} USD per hour for "
+            f"{rate.provider}:{rate.instance_type}@{rate.zone or rate.region}, {rate.purchase_option}"
+            for rate in rates
         ]
     return AppliedPrices(book, tuple(notes))
 
 
-def _discounted(book: PriceBook, discounts: Sequence[Discount]) -> tuple[PriceBook, list[str]]:
+def _apply_discounts(book: PriceBook, discounts: Sequence[Discount]) -> tuple[PriceBook, list[str]]:
     frame, notes = book.frame, list[str]()
     taken = pl.Series("taken", [False]).new_from_index(0, frame.height)
-    for one in discounts:
-        matches = frame.select(_matching(book, one).alias("m")).to_series()
+    for discount in discounts:
+        matches = frame.select(_matching(book, discount).alias("m")).to_series()
         twice = frame.filter(matches & taken)
         if not twice.is_empty():
             row = twice.row(0, named=True)
             machine = f"{row['provider']}:{row['instance_type']}@{row['region']} ({row['purchase_option']})"
             raise InputError(
-                f"own discount {one.name!r}: an earlier discount matches {machine} too; narrow one of the two"
+                f"own discount {discount.name!r}: an earlier discount matches {machine} too; narrow one of the two"
             )
         taken = taken | matches
         count = int(matches.sum())
-        notes.append(f"own discount {one.name!r}: {one.percent.normalize():f} % off {count:,} list prices")
-        frame = _marked(frame, matches, one)
+        notes.append(
+            f"own discount {discount.name!r}: {discount.percent.normalize():f} % off {count:,} list prices"
+        )
+        frame = _mark_discounted(frame, matches, discount)
     return PriceBook(frame, book.intakes, book.set_aside), notes
 
 
-def _marked(frame: pl.DataFrame, matches: pl.Series, one: Discount) -> pl.DataFrame:
-    left = float((100 - one.percent) / 100)
-    text = f"own discount {one.name!r}, {one.percent.normalize():f} % off the list price of "
+def _mark_discounted(frame: pl.DataFrame, matches: pl.Series, discount: Discount) -> pl.DataFrame:
+    left = float((100 - discount.percent) / 100)
+    text = f"own discount {discount.name!r}, {discount.percent.normalize():f} % off the list price of "
     addition = pl.concat_str(pl.lit(text), pl.col("usd_per_hour").round(6), pl.lit(" USD"))
     caveat = pl.concat_str([pl.col("caveat"), addition], separator="; ", ignore_nulls=True)
 
@@ -206,80 +208,82 @@ def _marked(frame: pl.DataFrame, matches: pl.Series, one: Discount) -> pl.DataFr
     )
 
 
-def _matching(book: PriceBook, one: Discount) -> pl.Expr:
+def _matching(book: PriceBook, discount: Discount) -> pl.Expr:
     """Return the test for the prices that a discount is for, its names as the book spells them."""
-    provider = book.resolve("provider", [one.provider]) or ()
+    provider = book.resolve("provider", [discount.provider]) or ()
     cloud = book.filter(providers=provider)
     tests = [
         pl.col("provider").is_in(list(provider)),
-        pl.col("purchase_option").is_in(list(one.purchase_options)),
+        pl.col("purchase_option").is_in(list(discount.purchase_options)),
     ]
     for column, names in (
-        ("service", one.services),
-        ("region", one.regions),
-        ("accelerator", one.accelerators),
-        ("instance_type", one.instance_types),
+        ("service", discount.services),
+        ("region", discount.regions),
+        ("accelerator", discount.accelerators),
+        ("instance_type", discount.instance_types),
     ):
-        wanted = cloud.resolve(column, names)
-        if wanted is not None:
-            tests.append(pl.col(column).is_in(list(wanted)))
+        resolved = cloud.resolve(column, names)
+        if resolved is not None:
+            tests.append(pl.col(column).is_in(list(resolved)))
     return pl.all_horizontal(tests)
 
 
 def _with_rates(book: PriceBook, rates: Sequence[Rate]) -> PriceBook:
     """Return the book with each rate in place of the list price of the same key."""
-    keys = [tuple(getattr(one, name) for name in KEY_COLUMNS) for one in rates]
+    keys = [tuple(getattr(rate, name) for name in KEY_COLUMNS) for rate in rates]
     for index, key in enumerate(keys):
         if key in keys[:index]:
             raise InputError(f"own rate {rates[index].name!r}: an earlier rate is for the same machine")
-    own = PriceBook.from_rows(
-        pl.DataFrame([_row(book, one) for one in rates], infer_schema_length=None), origin=OWN_RATES
+    own_book = PriceBook.from_rows(
+        pl.DataFrame([_build_row(book, rate) for rate in rates], infer_schema_length=None), origin=OWN_RATES
     )
-    for intake in own.intakes:
+    for intake in own_book.intakes:
         for tally in intake.quarantined:
             raise InputError(f"own rates of {intake.provider} {intake.service}: {tally.reason}")
-    theirs = book.rows.with_columns(_key().alias("_key"))
-    same = pl.col("_key").is_in(own.frame.select(_key().alias("_key")).to_series().to_list())
-    replaced, kept = theirs.filter(same).drop("_key"), theirs.filter(~same).drop("_key")
+    theirs = book.rows.with_columns(_join_key().alias("_key"))
+    same = pl.col("_key").is_in(own_book.frame.select(_join_key().alias("_key")).to_series().to_list())
+    replaced, remaining = theirs.filter(same).drop("_key"), theirs.filter(~same).drop("_key")
     reason = "replaced by an own rate"
-    intakes = moved_out(book.intakes, replaced, reason)
+    intakes = move_out(book.intakes, replaced, reason)
     return PriceBook(
-        pl.concat([kept, own.rows]),
-        (*intakes, *own.intakes),
+        pl.concat([remaining, own_book.rows]),
+        (*intakes, *own_book.intakes),
         (*book.set_aside, set_aside(replaced, pl.lit(reason))),
     )
 
 
-def _key() -> pl.Expr:
+def _join_key() -> pl.Expr:
     return pl.concat_str([pl.col(name).fill_null("") for name in KEY_COLUMNS], separator="\x1f")
 
 
-def _row(book: PriceBook, one: Rate) -> dict[str, object]:
+def _build_row(book: PriceBook, rate: Rate) -> dict[str, object]:
     """Return a rate as a row of a price table."""
-    listed = book.filter(providers=[one.provider], services=[one.service], instance_types=[one.instance_type])
+    listed = book.filter(
+        providers=[rate.provider], services=[rate.service], instance_types=[rate.instance_type]
+    )
     known = listed.frame.select(_FACTS).unique().rows(named=True)
     facts: dict[str, object] = {name: None for name in _FACTS}  # noqa: C420 - its keys are any text
     if len(known) == 1:
         facts.update(known[0])
     for name in _FACTS:
-        value: object = getattr(one, name)
+        value: object = getattr(rate, name)
         if value is not None:
             facts[name] = float(value) if isinstance(value, Decimal) else value
     missing = [name for name in _FACTS[:3] if facts[name] is None]
     if missing:
         raise InputError(
-            f"own rate {one.name!r}: {one.provider} {one.service} {one.instance_type} is "
+            f"own rate {rate.name!r}: {rate.provider} {rate.service} {rate.instance_type} is "
             f"{'listed with several sizes' if known else 'in no price list'}; give {', '.join(missing)} too"
         )
     return {
-        **{name: getattr(one, name) for name in KEY_COLUMNS},
+        **{name: getattr(rate, name) for name in KEY_COLUMNS},
         **facts,
-        "usd_per_hour": one.hourly_usd,
-        "observed_on": one.agreed_on.isoformat(),
-        "source": f"own rate: {one.name}",
+        "usd_per_hour": rate.hourly_usd,
+        "observed_on": rate.agreed_on.isoformat(),
+        "source": f"own rate: {rate.name}",
         "source_class": "own",
         "currency": "USD",
         "caveat": None
-        if one.valid_until is None
-        else f"your rate, valid until {one.valid_until.isoformat()}",
+        if rate.valid_until is None
+        else f"your rate, valid until {rate.valid_until.isoformat()}",
     }

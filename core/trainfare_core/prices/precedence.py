@@ -14,7 +14,7 @@ from typing import Final
 import polars as pl
 
 from trainfare_core.prices.facts import Intake
-from trainfare_core.prices.intake import first_day, moved_out, set_aside
+from trainfare_core.prices.intake import first_day, move_out, set_aside
 
 __all__ = ["OTHER_CLOUDS", "OWN_RATES", "SNAPSHOT", "replace_snapshot"]
 
@@ -70,13 +70,13 @@ def replace_snapshot(
     )
     newer, outdated = both.filter(~pl.col("outdated")), both.filter("outdated")
     old = shipped.join(newer, on=_GROUP, how="semi")
-    intakes = moved_out(intakes, old, _REPLACED)
+    intakes = move_out(intakes, old, _REPLACED)
     aside = [set_aside(old, pl.lit(_REPLACED))]
-    kept = [shipped.join(newer, on=_GROUP, how="anti"), others]
+    kept_parts = [shipped.join(newer, on=_GROUP, how="anti"), others]
     if not outdated.is_empty():
         old = others.filter(is_live).join(outdated, on=_GROUP, how="semi")
-        intakes = moved_out(intakes, old, _OUTDATED)
+        intakes = move_out(intakes, old, _OUTDATED)
         aside.append(set_aside(old, pl.lit(_OUTDATED)))
         left = others.filter(is_live).join(outdated, on=_GROUP, how="anti")
-        kept = [kept[0], others.filter(~is_live), left]
-    return pl.concat(kept), intakes, pl.concat(aside)
+        kept_parts = [kept_parts[0], others.filter(~is_live), left]
+    return pl.concat(kept_parts), intakes, pl.concat(aside)

@@ -9,10 +9,10 @@ import polars as pl
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.region_places import lies_in
 
-__all__ = ["located"]
+__all__ = ["filter_by_residency"]
 
 
-def located(book: PriceBook, places: Sequence[str]) -> PriceBook:
+def filter_by_residency(book: PriceBook, places: Sequence[str]) -> PriceBook:
     """
     Return the offers whose region lies in one of some places.
 

@@ -16,7 +16,7 @@ __all__ = [
     "SHAPE_COLUMNS",
     "MachineShapes",
     "distinct_numbers",
-    "renumbered",
+    "renumber_shapes",
     "with_ids",
 ]
 
@@ -58,7 +58,7 @@ class MachineShapes:
         table = offers.select(SHAPE_COLUMNS)[first]
         accelerators = np.array(table["accelerator"].to_list(), dtype=np.str_)
         counts = (table[name].fill_null(float("nan")).to_numpy() for name in SHAPE_COLUMNS[1:])
-        return cls(accelerators, *(each.astype(np.float64) for each in counts))
+        return cls(accelerators, *(count.astype(np.float64) for count in counts))
 
 
 def with_ids(rows: pl.DataFrame) -> pl.DataFrame:
@@ -82,7 +82,7 @@ def with_ids(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.hstack(numbers).rechunk()
 
 
-def renumbered(frame: pl.DataFrame) -> pl.DataFrame:
+def renumber_shapes(frame: pl.DataFrame) -> pl.DataFrame:
     """Close the gaps that filtering left in `shape_id`, in O(rows)."""
     ids = frame["shape_id"].to_numpy()
     if len(ids) == 0:
@@ -102,8 +102,8 @@ def distinct_numbers(number: Rows) -> tuple[Rows, Rows]:
     if not len(number):
         return number, number
     if number.max() > 8 * len(number) + 1_000_000:  # too far apart for a table of all between
-        _, first, place = np.unique(number, return_index=True, return_inverse=True)
-        return place.reshape(-1), first
+        _, first, inverse = np.unique(number, return_index=True, return_inverse=True)
+        return inverse.reshape(-1), first
     row_of = np.full(number.max() + 1, -1, dtype=np.int64)
     row_of[number] = np.arange(len(number))
     used = row_of >= 0

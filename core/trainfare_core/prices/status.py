@@ -99,14 +99,16 @@ def price_status(
     )
 
 
-def _services(book: PriceBook, held: pl.DataFrame) -> tuple[ServiceStatus, ...]:
+def _services(book: PriceBook, frame: pl.DataFrame) -> tuple[ServiceStatus, ...]:
     """Join the book with the rows read: a service of which every row was rejected is shown too."""
-    found = {(row["provider"], row["service"], row["origin"]): row for row in held.iter_rows(named=True)}
+    rows_by_service = {
+        (row["provider"], row["service"], row["origin"]): row for row in frame.iter_rows(named=True)
+    }
     services = [
         ServiceStatus.model_validate(
             {
                 **_NOTHING_HELD,
-                **found.get((intake.provider, intake.service, intake.origin), {}),
+                **rows_by_service.get((intake.provider, intake.service, intake.origin), {}),
                 "provider": intake.provider,
                 "service": intake.service,
                 "origin": intake.origin,
@@ -117,4 +119,4 @@ def _services(book: PriceBook, held: pl.DataFrame) -> tuple[ServiceStatus, ...]:
         )
         for intake in book.intakes
     ]
-    return tuple(sorted(services, key=lambda one: (one.provider, one.service, one.origin)))
+    return tuple(sorted(services, key=lambda status: (status.provider, status.service, status.origin)))

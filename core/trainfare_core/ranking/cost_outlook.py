@@ -50,33 +50,33 @@ def with_outlook(recommendation: Recommendation) -> Recommendation:
     best = recommendation.best("cheapest")
     if best is None or not best.run_usd.low_80 > 0 or best.run_hours.mid > MAX_RUN_HOURS:
         return recommendation
-    found = cost_outlook(best, recommendation.constraints)
-    return recommendation.model_copy(update={"outlook": found})
+    outlook = cost_outlook(best, recommendation.constraints)
+    return recommendation.model_copy(update={"outlook": outlook})
 
 
-def cost_outlook(option: Option, asked: Constraints) -> CostOutlook:
+def cost_outlook(option: Option, constraints: Constraints) -> CostOutlook:
     """
     Forecast the run of one option and weigh waiting.
 
     Args:
         option: its `run_usd`, above 0, is the cost on the day of its price.
-        asked: deadline, confidence and what a month earlier is worth.
+        constraints: deadline, confidence and what a month earlier is worth.
     """
     rates = Rates()
     usd = option.run_usd
     sigma = math.log(usd.high_80 / usd.low_80) / (2 * Z_80)
     run_months = option.run_hours.mid / HOURS_PER_MONTH
-    left = None if asked.deadline_hours is None else asked.deadline_hours / HOURS_PER_MONTH
+    left = None if constraints.deadline_hours is None else constraints.deadline_hours / HOURS_PER_MONTH
     compute = outlook(
         usd.mid,
         log_sigma=sigma,
         rates=rates,
-        value_usd_per_month=asked.value_usd_per_month,
+        value_usd_per_month=constraints.value_usd_per_month,
         time_left_months=left,
         run_months=run_months,
         horizon_months=HORIZON_MONTHS,
         discount_per_year=DISCOUNT_PER_YEAR,
-        confidence=max(MIN_CONFIDENCE, asked.confidence),
+        confidence=max(MIN_CONFIDENCE, constraints.confidence),
     )
     quality = outlook(
         usd.mid,
@@ -93,10 +93,10 @@ def cost_outlook(option: Option, asked: Constraints) -> CostOutlook:
         verdict=compute.verdict,
         because=compute.because,
         waiting=WaitingValue(
-            **{name: _rounded(getattr(compute.waiting, name)) for name in WaitingValue.model_fields}
+            **{name: _round_value(getattr(compute.waiting, name)) for name in WaitingValue.model_fields}
         ),
-        same_compute=_costs(compute),
-        same_quality=_costs(quality),
+        same_compute=_list_costs(compute),
+        same_quality=_list_costs(quality),
         parts=(
             _part("hardware", rates.hardware, counted=True),
             _part("price", UncertainRate.normal(0.0, rates.diffusion_per_sqrt_year), counted=True),
@@ -106,26 +106,26 @@ def cost_outlook(option: Option, asked: Constraints) -> CostOutlook:
     )
 
 
-def _costs(found: Outlook) -> tuple[FutureCost, ...]:
+def _list_costs(outlook: Outlook) -> tuple[FutureCost, ...]:
     return tuple(
         FutureCost(
             months=cost.months,
-            median=_rounded(cost.median),
-            chance_cheaper=_rounded(cost.chance_cheaper),
+            median=_round_value(cost.median),
+            chance_cheaper=_round_value(cost.chance_cheaper),
             **{
-                f"{end}_{name.removeprefix('within_')}": _rounded(getattr(getattr(cost, name), end))
+                f"{end}_{name.removeprefix('within_')}": _round_value(getattr(getattr(cost, name), end))
                 for name in ("within_50", "within_80", "within_90")
                 for end in ("low", "high")
             },
         )
-        for cost in found.costs
+        for cost in outlook.costs
     )
 
 
 def _part(
     name: Literal["hardware", "price", "software"], rate: UncertainRate, *, counted: bool
 ) -> OutlookPart:
-    mid, low, high = (_rounded(LogRate(-rate.quantile(p)).decline) for p in (0.5, 0.05, 0.95))
+    mid, low, high = (_round_value(LogRate(-rate.quantile(p)).decline) for p in (0.5, 0.05, 0.95))
     return OutlookPart(part=name, decline_per_year=mid, low_90=low, high_90=high, counted=counted)
 
 
@@ -139,6 +139,6 @@ def _assumptions(option: Option) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _rounded(value: float) -> float:
+def _round_value(value: float) -> float:
     """Return nine significant digits: the same bytes whatever libm the machine has."""
     return float(f"{value:.9g}")

@@ -23,7 +23,15 @@ from trainfare_core.ranking.pricing.machines import sort_offers
 from trainfare_core.ranking.pricing.priced_runs import PricedRuns
 from trainfare_core.recommendation import Objective
 
-__all__ = ["Entries", "best_entries", "best_of_each", "every_offer", "in_order", "looked_up", "lowest_offers"]
+__all__ = [
+    "Entries",
+    "best_entries",
+    "best_of_each",
+    "every_offer",
+    "in_order",
+    "look_up_entries",
+    "lowest_offers",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +94,8 @@ def _cheapest_of_kinds(priced: PricedRuns, run: Rows) -> Rows:
 def every_offer(priced: PricedRuns, limits: Limits) -> Entries:
     """Return every feasible run on every offer."""
     order = np.argsort(priced.offers.machine, kind="stable")
-    run, place = pair_rows(priced.machine_of_run, priced.offers.machine[order])
-    offer = order[place]
+    run, position = pair_rows(priced.machine_of_run, priced.offers.machine[order])
+    offer = order[position]
     price = priced.offers.usd_per_hour[offer]
     keep = limits.in_time[run] & limits.affordable(run, price, priced.offers.log_sigma[offer])
     run, offer, price = run[keep], offer[keep], price[keep]
@@ -152,12 +160,12 @@ def _places(priced: PricedRuns, offer: Rows) -> Rows:
     return places[inverse]
 
 
-def looked_up(priced: PricedRuns, entries: Entries) -> Entries:
+def look_up_entries(priced: PricedRuns, entries: Entries) -> Entries:
     """Put the cheapest offer of its machine where an entry has none yet."""
     if not len(entries.run) or entries.offer[0] >= 0:
         return entries
     machine = priced.machine_of_run[entries.run]
-    found = priced.cheapest_offers(machine)
+    offers = priced.cheapest_offers(machine)
     offer_of = np.full(len(priced.machines), -1)
-    offer_of[found["machine"].to_numpy()] = found["row"].to_numpy()
+    offer_of[offers["machine"].to_numpy()] = offers["row"].to_numpy()
     return replace(entries, offer=offer_of[machine])

@@ -8,14 +8,14 @@ from typing import Final
 from trainfare_core.number_format import percent
 from trainfare_core.recommendation import Option
 
-__all__ = ["folded"]
+__all__ = ["fold_options"]
 
 SAME: Final = 0.01
 """Options of one kind that cost and take at most this much more than a better one are not listed: a person could not
 choose between them. A chosen value, far below any interval of a prediction."""
 
 
-def folded(options: Iterable[Option]) -> tuple[Option, ...]:
+def fold_options(options: Iterable[Option]) -> tuple[Option, ...]:
     """
     Return the options without those that a better one of the same kind makes superfluous, ranked anew.
 
@@ -25,7 +25,7 @@ def folded(options: Iterable[Option]) -> tuple[Option, ...]:
     Args:
         options: best first.
     """
-    kept: list[Option] = []
+    options_kept: list[Option] = []
     of_kind: dict[tuple[object, ...], list[int]] = {}
     for option in options:
         kind = (
@@ -39,18 +39,20 @@ def folded(options: Iterable[Option]) -> tuple[Option, ...]:
             option.nodes,
         )
         places = of_kind.setdefault(kind, [])
-        better = next((place for place in places if _replaces(kept[place], option)), None)
+        better = next((index for index in places if _replaces(options_kept[index], option)), None)
         if better is None:
-            places.append(len(kept))
-            kept.append(option)
+            places.append(len(options_kept))
+            options_kept.append(option)
         else:
             note = (
                 f"{option.instance_type} is the same machine, or costs and takes within {percent(SAME)} of it"
             )
-            kept[better] = kept[better].model_copy(update={"notes": (*kept[better].notes, note)})
+            options_kept[better] = options_kept[better].model_copy(
+                update={"notes": (*options_kept[better].notes, note)}
+            )
     return tuple(
-        option if option.rank == place else option.model_copy(update={"rank": place})
-        for place, option in enumerate(kept, start=1)
+        option if option.rank == rank else option.model_copy(update={"rank": rank})
+        for rank, option in enumerate(options_kept, start=1)
     )
 
 

@@ -26,12 +26,12 @@ from trainfare_core.ranking.entries import (
     best_of_each,
     every_offer,
     in_order,
-    looked_up,
+    look_up_entries,
     lowest_offers,
 )
-from trainfare_core.ranking.fold import folded
+from trainfare_core.ranking.fold import fold_options
 from trainfare_core.ranking.front import median_front, on_front
-from trainfare_core.ranking.options.assumed_numbers import assumed_numbers
+from trainfare_core.ranking.options.assumed_numbers import list_assumed_numbers
 from trainfare_core.ranking.options.assumptions import assumptions_of
 from trainfare_core.ranking.options.job_summary import job_summary
 from trainfare_core.ranking.options.options import OptionMaker
@@ -81,26 +81,26 @@ def rank(
         notes: further sentences for the assumptions, such as a price source that failed.
         predict: the predictor.
     """
-    asked = request.constraints
+    constraints = request.constraints
     # Before the others, so that its offers and theirs are never in memory together: 100 MB at a million offers.
     best_spot, no_spot_because = _best_spot(profile, book, request, predict)
-    usable = usable_offers(book, asked, request.as_of)
+    usable = usable_offers(book, constraints, request.as_of)
     pricer = RunPricer(profile, request, predict)
     priced = pricer.price(usable)
     limits = Limits.of(priced, pricer.applied_limits)
     entries = every_offer(priced, limits) if request.all_regions else lowest_offers(priced, limits)
     marks = on_front(priced, limits, entries)
     maker = OptionMaker(profile, priced, limits.asked, book.newest_date, book.frame, request.writer)
-    options = _options(maker, entries, marks, request)
-    ranks = {objective: _best(options, objective, asked) for objective in get_args(Objective)}
+    options = _make_options(maker, entries, marks, request)
+    ranks = {objective: _find_best(options, objective, constraints) for objective in get_args(Objective)}
     answer = next((option for option in options if option.rank == ranks[request.objective]), None)
-    rejected = rejections_of(priced, limits, asked, usable)
+    rejected = rejections_of(priced, limits, constraints, usable)
     return Recommendation(
         tool_version=__version__,
         job=job_summary(profile),
         basis="whole_run" if profile.plan.optimizer_steps is not None else "per_1000_steps",
         objective=request.objective,
-        constraints=asked,
+        constraints=constraints,
         priced_on=None
         if request.as_of is None
         else request.as_of.astimezone(timezone.utc).date().isoformat(),
@@ -113,13 +113,13 @@ def rank(
             options,
             answer or next(iter(options), None),
             request.objective,
-            asked,
+            constraints,
             object_usd_per_hour=priced.side_costs.object_usd_per_hour,
         ),
         rejections=rejected,
         price_books=usable.book.facts(),
         assumptions=assumptions_of(profile, request, notes),
-        assumed_numbers=() if answer is None else assumed_numbers(profile, asked, answer),
+        assumed_numbers=() if answer is None else list_assumed_numbers(profile, constraints, answer),
         unknown_because=None if options else why_nothing(rejected),
         best_spot=best_spot,
         no_spot_because=priced.machines.no_spot_because or no_spot_because,
@@ -130,7 +130,7 @@ def rank(
             predict,
             on_demand=book,
             all_clouds=True,
-            purchase=asked.purchase or DEFAULT_PURCHASE,
+            purchase=constraints.purchase or DEFAULT_PURCHASE,
         )[0],
     )
 
@@ -151,10 +151,10 @@ def _cheapest(
     predict: Predictor,
     *,
     on_demand: PriceBook,
-    **asked: object,
+    **objective: object,
 ) -> tuple[Option | None, str | None]:
-    """Return the cheapest drop-in of a book, or why a spot machine is none; `asked` changes the constraints."""
-    constraints = request.constraints.model_copy(update=asked)
+    """Return the cheapest drop-in of a book, or why a spot machine is none; `objective` changes the constraints."""
+    constraints = request.constraints.model_copy(update=objective)
     usable = usable_offers(book, constraints, request.as_of)
     if not len(usable.book):
         return None, None
@@ -167,7 +167,7 @@ def _cheapest(
         return None, priced.machines.no_spot_because or None
     first = take(entries, in_order(priced, entries, "cheapest")[:1])
     maker = OptionMaker(profile, priced, limits.asked, book.newest_date, on_demand.frame, request.writer)
-    chosen = looked_up(priced, first)
+    chosen = look_up_entries(priced, first)
     offer = priced.offers.frame.row(int(chosen.offer[0]), named=True)
     return maker.make(int(chosen.run[0]), offer, rank=1, on_front=True), None
 
@@ -207,11 +207,13 @@ def _likeliest(maker: OptionMaker, runs: Rows) -> int:
     priced = maker.priced
     machine = priced.machine_of_run[runs]
     price, doubt = priced.machines.lowest_usd_per_hour[machine], priced.machines.lowest_log_sigma[machine]
-    each = list(zip(runs.tolist(), price.tolist(), doubt.tolist(), strict=True))
-    chances = [maker.probability_within(run, usd, sigma) for run, usd, sigma in each]
-    chance = np.array([1.0 if one is None else one for one in chances])  # without a limit, all are kept
-    limit_hours = np.array([maker.limit_hours(run, usd) for run, usd, _ in each])
-    hourly = np.array([maker.hourly_excess(run, usd) for run, usd, _ in each])
+    chances_asked = list(zip(runs.tolist(), price.tolist(), doubt.tolist(), strict=True))
+    chances = [maker.probability_within(run, usd, sigma) for run, usd, sigma in chances_asked]
+    chance = np.array(
+        [1.0 if chance is None else chance for chance in chances]
+    )  # without a limit, all are kept
+    limit_hours = np.array([maker.limit_hours(run, usd) for run, usd, _ in chances_asked])
+    hourly = np.array([maker.hourly_excess(run, usd) for run, usd, _ in chances_asked])
     with np.errstate(divide="ignore"):
         excess = np.maximum(priced.runs.hours[runs] / limit_hours, hourly)
     second = np.where(chance > 0, priced.lowest_usd[runs], excess)
@@ -222,7 +224,7 @@ def _likeliest(maker: OptionMaker, runs: Rows) -> int:
     return int(runs[order[0]])
 
 
-def _options(
+def _make_options(
     maker: OptionMaker, entries: Entries, on_front: NDArray[np.bool_], request: Request
 ) -> tuple[Option, ...]:
     """Return the first `limit` options, the first of each service, of the best types, and the front, in order."""
@@ -236,22 +238,22 @@ def _options(
         ]
     )
     listed = listed[in_order(priced, take(entries, listed), objective)]
-    chosen = looked_up(priced, take(entries, listed))
+    chosen = look_up_entries(priced, take(entries, listed))
     rows = priced.offers.frame[chosen.offer].iter_rows(named=True)
-    return folded(
-        maker.make(int(chosen.run[place]), row, rank=place + 1, on_front=bool(on_front[listed[place]]))
-        for place, row in enumerate(rows)
+    return fold_options(
+        maker.make(int(chosen.run[index]), row, rank=index + 1, on_front=bool(on_front[listed[index]]))
+        for index, row in enumerate(rows)
     )
 
 
-def _best(options: tuple[Option, ...], objective: Objective, asked: Constraints) -> int | None:
+def _find_best(options: tuple[Option, ...], objective: Objective, constraints: Constraints) -> int | None:
     """
     Return the rank of the best drop-in; the front of the medians holds it, so no cut of the list can lose it.
 
     The fastest is the cheapest of those whose times tie: each median lies within the other's interval. A run that is
     mostly start-up takes as long on every machine, and the most expensive is then no faster than the cheapest.
     """
-    value = asked.value_usd_per_hour
+    value = constraints.value_usd_per_hour
     hour_usd = value or 0.0 if objective == "best_value" else 0.0
 
     def order(option: Option) -> tuple[float, float, int]:
@@ -266,5 +268,5 @@ def _best(options: tuple[Option, ...], objective: Objective, asked: Constraints)
     return min(ready, key=order).rank
 
 
-def _tie(one: Interval, other: Interval) -> bool:
-    return one.low_80 <= other.mid <= one.high_80 and other.low_80 <= one.mid <= other.high_80
+def _tie(interval: Interval, other: Interval) -> bool:
+    return interval.low_80 <= other.mid <= interval.high_80 and other.low_80 <= interval.mid <= other.high_80

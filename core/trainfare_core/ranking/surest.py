@@ -73,12 +73,12 @@ def surest(
         None where no drop-in keeps what is asked for.
     """
     pricer = RunPricer(profile, request, predict)
-    asked = pricer.applied_limits
-    priced = pricer.price(usable_offers(book, asked, request.as_of))
-    entries = every_offer(priced, Limits.of(priced, asked))
+    constraints = pricer.applied_limits
+    priced = pricer.price(usable_offers(book, constraints, request.as_of))
+    entries = every_offer(priced, Limits.of(priced, constraints))
     entries = take(entries, ~priced.needs_porting[entries.run])
     # Two limits that each break with half of the doubt break together with no more than all of it.
-    confidence = (1 + asked.confidence) / 2 if limit_both else asked.confidence
+    confidence = (1 + constraints.confidence) / 2 if limit_both else constraints.confidence
     z = NormalDist().inv_cdf(confidence)
     usd, hours = _alone(priced, entries, z)
     alone = usd if least == "usd" else hours
@@ -86,12 +86,12 @@ def surest(
     for row in np.lexsort((entries.offer, entries.run, alone)).tolist():
         if alone[row] >= limit:
             break  # with the other limit it is no smaller
-        found = _together(priced, entries, row, asked, least, float(alone[row]))
-        if found < limit:
-            best, limit = row, found
+        surest_option = _together(priced, entries, row, constraints, least, float(alone[row]))
+        if surest_option < limit:
+            best, limit = row, surest_option
     if best < 0:
         return None
-    maker = OptionMaker(profile, priced, asked, book.newest_date, book.frame, request.writer)
+    maker = OptionMaker(profile, priced, constraints, book.newest_date, book.frame, request.writer)
     offer = priced.offers.frame.row(int(entries.offer[best]), named=True)
     option = maker.make(int(entries.run[best]), offer, rank=1, on_front=False)
     other = float((hours if least == "usd" else usd)[best]) if limit_both else None
@@ -106,7 +106,7 @@ def _alone(priced: PricedRuns, entries: Entries, z: float) -> tuple[Column, Colu
 
 
 def _together(
-    priced: PricedRuns, entries: Entries, row: int, asked: Constraints, least: Quantity, alone: float
+    priced: PricedRuns, entries: Entries, row: int, constraints: Constraints, least: Quantity, alone: float
 ) -> float:
     """Return the smallest limit that an entry keeps together with the other limit; inf where none does."""
     run = int(entries.run[row])
@@ -114,25 +114,25 @@ def _together(
     hourly_usd = float(entries.usd[row]) - once
     sigma, price_sigma = float(priced.runs.log_sigma[run]), float(entries.price_log_sigma[row])
     if least == "usd":
-        if asked.deadline_hours is None or hourly_usd <= 0:
+        if constraints.deadline_hours is None or hourly_usd <= 0:
             return alone
-        other = math.log(asked.deadline_hours / hours)
+        other = math.log(constraints.deadline_hours / hours)
 
         def usd_chance(margin: float) -> float:
             return probability_of_both(other, margin, sigma, price_sigma)
 
         width = math.hypot(sigma, price_sigma)
         return once + hourly_usd * math.exp(
-            _smallest(usd_chance, math.log((alone - once) / hourly_usd), width, asked.confidence)
+            _smallest(usd_chance, math.log((alone - once) / hourly_usd), width, constraints.confidence)
         )
-    if asked.max_usd is None or hourly_usd <= 0:
+    if constraints.max_usd is None or hourly_usd <= 0:
         return alone
-    other = math.log((asked.max_usd - once) / hourly_usd)
+    other = math.log((constraints.max_usd - once) / hourly_usd)
 
     def hours_chance(margin: float) -> float:
         return probability_of_both(margin, other, sigma, price_sigma)
 
-    return hours * math.exp(_smallest(hours_chance, math.log(alone / hours), sigma, asked.confidence))
+    return hours * math.exp(_smallest(hours_chance, math.log(alone / hours), sigma, constraints.confidence))
 
 
 def _smallest(chance_of: Callable[[float], float], low: float, width: float, confidence: float) -> float:

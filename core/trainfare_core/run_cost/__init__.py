@@ -20,9 +20,9 @@ from trainfare_core.run_cost.disks import (
     system_disk_gib,
 )
 from trainfare_core.run_cost.interrupted import SPOT_WAIT_S, USUAL_CONFIDENCE, spot_process
-from trainfare_core.run_cost.model import checkpoint_bytes, trained_model_gb
+from trainfare_core.run_cost.model import checkpoint_bytes, compute_trained_model_gb
 from trainfare_core.run_cost.sentences import cost_assumptions
-from trainfare_core.run_cost.sourced import STATED, Sourced, sourced, text_of
+from trainfare_core.run_cost.sourced import STATED, Sourced, choose_sourced, text_of
 from trainfare_core.run_cost.table import NOT_SPOT, RunTable
 from trainfare_core.run_cost.timing import UNKNOWN_LENGTH_STEPS, Rentals, RunTimer, forward_share, steps_of
 
@@ -39,6 +39,8 @@ __all__ = [
     "RunTimer",
     "Sourced",
     "checkpoint_bytes",
+    "choose_sourced",
+    "compute_trained_model_gb",
     "cost_assumptions",
     "disk_gib",
     "disk_usd_per_gib_month",
@@ -46,10 +48,8 @@ __all__ = [
     "forward_share",
     "machines_with_volume",
     "regions_of_disk_prices",
-    "sourced",
     "spot_process",
     "steps_of",
     "system_disk_gib",
     "text_of",
-    "trained_model_gb",
 ]

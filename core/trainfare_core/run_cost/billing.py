@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trainfare_core.arrays import Column
 from trainfare_core.cost_assumptions import CostAssumptions
-from trainfare_core.run_cost.sourced import Sourced, sourced
+from trainfare_core.run_cost.sourced import Sourced, choose_sourced
 from trainfare_core.run_cost.table import RunTable
 from trainfare_core.run_cost_facts import find_fact
 
@@ -51,8 +51,8 @@ class BillingClock:
             60.0
         """
         return cls(
-            sourced(assumed.billing_step_s, find_fact("billing_step", cloud, service=service)),
-            sourced(assumed.billing_minimum_s, find_fact("billing_minimum", cloud, service=service)),
+            choose_sourced(assumed.billing_step_s, find_fact("billing_step", cloud, service=service)),
+            choose_sourced(assumed.billing_minimum_s, find_fact("billing_minimum", cloud, service=service)),
         )
 
 

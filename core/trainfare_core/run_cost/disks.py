@@ -59,9 +59,9 @@ def disk_usd_per_gib_month(
     usd = None if isinstance(price, Unknown) else price.usd_per_month(1.0)
     if usd is None or isinstance(price, Unknown):
         none = f"no price of {cloud} in {region} is known"
-        own = None if known is None else known.planned_disk_usd_per_gib_month
-        if own is not None:
-            return Sourced(own, f"a planning figure for {service_label(cloud, service)}: {none}")
+        own_usd = None if known is None else known.planned_disk_usd_per_gib_month
+        if own_usd is not None:
+            return Sourced(own_usd, f"a planning figure for {service_label(cloud, service)}: {none}")
         return Sourced(
             PLANNED_USD_PER_GIB_MONTH, f"a planning figure between those of the three clouds: {none}"
         )
@@ -71,8 +71,8 @@ def disk_usd_per_gib_month(
 def regions_of_disk_prices(cloud: str, service: str) -> tuple[str, ...]:
     """Return the regions whose `disk_usd_per_gib_month` is published, by the clouds' own names."""
     known = SERVICES.get(service)
-    asked = find_fact("disk", cloud, "", item="" if known is None else known.disk)
-    return asked.known_in if isinstance(asked, Unknown) else ()
+    price = find_fact("disk", cloud, "", item="" if known is None else known.disk)
+    return price.known_in if isinstance(price, Unknown) else ()
 
 
 def _none_billed_because(cloud: str, service: str, machine: str) -> str:
@@ -80,10 +80,10 @@ def _none_billed_because(cloud: str, service: str, machine: str) -> str:
     known = SERVICES.get(service)
     if known is None or not known.own_disk_because or not machine:
         return "" if known is None else known.own_disk_because
-    found = local_disk(cloud, machine.removeprefix(known.machine_prefix))
-    if isinstance(found, Unknown):
-        return f"{found.because}, and a volume beside it is not counted"
-    return f"{found.gb:,.0f} GB of local disks ({found.source}); {known.own_disk_because}" if found.gb else ""
+    disk = local_disk(cloud, machine.removeprefix(known.machine_prefix))
+    if isinstance(disk, Unknown):
+        return f"{disk.because}, and a volume beside it is not counted"
+    return f"{disk.gb:,.0f} GB of local disks ({disk.source}); {known.own_disk_because}" if disk.gb else ""
 
 
 def machines_with_volume(cloud: str, service: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from trainfare_core.interruptions import HAZARDS, SpotProcess
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.run_cost.table import NOT_SPOT, S_PER_HOUR, RunTable
 
-__all__ = ["SPOT_WAIT_S", "USUAL_CONFIDENCE", "interrupted", "interruption_rates", "spot_process"]
+__all__ = ["SPOT_WAIT_S", "USUAL_CONFIDENCE", "add_interruptions", "interruption_rates", "spot_process"]
 
 SPOT_WAIT_S: Final = 1_800.0
 """Mean wait until a pool that took a machine back has one again. No cloud publishes it: a planning figure. The machine
@@ -51,7 +51,7 @@ def spot_process(profile: JobProfile, runs: RunTable, nodes: NDArray[np.int64]) 
         nodes: machines of each run, shape (n,); the loss of one stops them all.
     """
     busy_s = runs.training_s + runs.validation_s
-    interval_s = _saved_every_s(profile, runs.steps, busy_s)
+    interval_s = _compute_checkpoint_interval_s(profile, runs.steps, busy_s)
     with np.errstate(invalid="ignore", divide="ignore"):
         intervals = np.where(interval_s > 0, busy_s / interval_s, 0.0)
     return SpotProcess(
@@ -64,7 +64,7 @@ def spot_process(profile: JobProfile, runs: RunTable, nodes: NDArray[np.int64]) 
     )
 
 
-def interrupted(
+def add_interruptions(
     profile: JobProfile,
     calm: RunTable,
     spot: NDArray[np.int64],
@@ -114,14 +114,14 @@ def interrupted(
     log_sigma[rows] = np.fmax(width, ends.undisturbed_log_sigma)
     changed = replace(changed, log_sigma=log_sigma)
     columns: dict[str, Any] = {}
-    for each in fields(calm):
-        column = getattr(calm, each.name).copy()
-        column[spot] = getattr(changed, each.name)
-        columns[each.name] = column
+    for field in fields(calm):
+        column = getattr(calm, field.name).copy()
+        column[spot] = getattr(changed, field.name)
+        columns[field.name] = column
     return replace(calm, **columns)
 
 
-def _saved_every_s(profile: JobProfile, steps: Column, busy_s: Column) -> Column:
+def _compute_checkpoint_interval_s(profile: JobProfile, steps: Column, busy_s: Column) -> Column:
     """Return the seconds of work between checkpoints; a run that saves nothing is one interval."""
     every = profile.plan.checkpoint_every_n_steps
     if not every:

@@ -8,7 +8,7 @@ from trainfare_core.arrays import Column
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.job_profile import JobProfile
 
-__all__ = ["checkpoint_bytes", "trained_model_gb"]
+__all__ = ["checkpoint_bytes", "compute_trained_model_gb"]
 
 _GB = 1e9
 
@@ -24,16 +24,16 @@ def checkpoint_bytes(
         candidates: plans.
         if_none_written: of a run that writes none, the size of its weights and optimizer state; else 0.
     """
-    saved = [variant.saved(profile) for variant in candidates.variants]
+    saved = [variant.convert_saved_state(profile) for variant in candidates.variants]
     sizes = [
-        each.plan.checkpoint_bytes
-        or (each.parameter_bytes + each.optimizer.state_bytes if if_none_written else 0)
-        for each in saved
+        profile.plan.checkpoint_bytes
+        or (profile.parameter_bytes + profile.optimizer.state_bytes if if_none_written else 0)
+        for profile in saved
     ]
     return np.array(sizes, dtype=np.float64)[candidates.variant_or_none]
 
 
-def trained_model_gb(profile: JobProfile) -> float:
+def compute_trained_model_gb(profile: JobProfile) -> float:
     """Return the GB of the last checkpoint, of a run that writes none of its weights; 0 without a known end."""
     if profile.plan.optimizer_steps is None:
         return 0.0

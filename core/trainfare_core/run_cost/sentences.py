@@ -12,7 +12,7 @@ from trainfare_core.number_format import percent
 from trainfare_core.run_cost.billing import BillingClock
 from trainfare_core.run_cost.disks import PLANNED_USD_PER_GIB_MONTH, system_disk_gib
 from trainfare_core.run_cost.interrupted import SPOT_WAIT_S
-from trainfare_core.run_cost.timing import UNKNOWN_LENGTH_STEPS, forward_share, measured_validation
+from trainfare_core.run_cost.timing import UNKNOWN_LENGTH_STEPS, forward_share, get_measured_validation
 
 __all__ = ["cost_assumptions"]
 
@@ -28,7 +28,9 @@ def cost_assumptions(
     torch_compile = f", torch.compile {TORCH_COMPILE_S / 60:g}" if profile.source.compiled else ""
     prior, worst = HAZARDS[PRIOR], HAZARDS[hazard_of_band(">20%")]
     plan = profile.plan
-    own = f" (in {profile.precision}; in another precision that one's)" if profile.precisions else ""
+    precision_note = (
+        f" (in {profile.precision}; in another precision that one's)" if profile.precisions else ""
+    )
     lines = [
         (
             f"start-up before the first step, billed, in minutes: {startup}, "
@@ -36,7 +38,7 @@ def cost_assumptions(
             f"Neuron {COMPILE_S['trainium'] / 60:g}{torch_compile}"
         ),
         (
-            f"a checkpoint of {_bytes_text(plan.checkpoint_bytes)}{own} is written and read at "
+            f"a checkpoint of {_bytes_text(plan.checkpoint_bytes)}{precision_note} is written and read at "
             f"{assumed.disk_bytes_per_s / 1e6:g} MB/s while training waits; {assumed.checkpoints_kept} are kept "
             "on disk for as long as the run lasts"
         ),
@@ -58,7 +60,7 @@ def cost_assumptions(
     if plan.validation_batches:
         how = (
             "the measured validation batch, scaled as the training step is"
-            if measured_validation(profile) is not None
+            if get_measured_validation(profile) is not None
             else f"the forward part of the step ({percent(forward_share(profile))} by the trace)"
         )
         lines.append(f"validation costs {how}, shared by all devices")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from trainfare_core.run_cost_facts import Amount, Answer, Unknown
 
-__all__ = ["STATED", "Sourced", "sourced", "text_of"]
+__all__ = ["STATED", "Sourced", "choose_sourced", "text_of"]
 
 STATED = "stated in the table run_cost"
 
@@ -30,7 +30,7 @@ class Sourced:
         return 0.0 if self.value is None else self.value
 
 
-def sourced(stated: float | None, published: Amount | Unknown) -> Sourced:
+def choose_sourced(stated: float | None, published: Amount | Unknown) -> Sourced:
     """
     Return the user's own figure, else the published one.
 

@@ -17,7 +17,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes
 from trainfare_core.run_cost.billing import rounding_s
-from trainfare_core.run_cost.interrupted import USUAL_CONFIDENCE, interrupted, interruption_rates
+from trainfare_core.run_cost.interrupted import USUAL_CONFIDENCE, add_interruptions, interruption_rates
 from trainfare_core.run_cost.model import checkpoint_bytes
 from trainfare_core.run_cost.table import NOT_SPOT, S_PER_HOUR, RunTable
 
@@ -26,7 +26,7 @@ __all__ = [
     "Rentals",
     "RunTimer",
     "forward_share",
-    "measured_validation",
+    "get_measured_validation",
     "steps_of",
 ]
 
@@ -93,16 +93,16 @@ class RunTimer:
             rentals: of each run, n rows.
             confidence: quantile of a spot run's hours that `log_sigma` is to give.
         """
-        calm = self.undisturbed(plan, rentals)
+        calm = self.time_undisturbed(plan, rentals)
         spot, nodes = np.flatnonzero(rentals.hazard != NOT_SPOT), self.candidates.nodes[plan]
         if not len(spot):
             return calm
         saved_bytes = checkpoint_bytes(self.profile, self.candidates, if_none_written=True)[plan]
         save_s = saved_bytes / self.assumed.disk_bytes_per_s
-        runs = interrupted(self.profile, calm, spot, nodes, confidence, save_s)
-        return _billed(self.profile, runs, interruption_rates(rentals.hazard, nodes), rentals)
+        runs = add_interruptions(self.profile, calm, spot, nodes, confidence, save_s)
+        return _add_billed_time(self.profile, runs, interruption_rates(rentals.hazard, nodes), rentals)
 
-    def undisturbed(self, plan: NDArray[np.int64], rentals: Rentals) -> RunTable:
+    def time_undisturbed(self, plan: NDArray[np.int64], rentals: Rentals) -> RunTable:
         """Time runs as if no machine were taken back; arguments as for `runs`."""
         profile, candidates, prediction = self.profile, self.candidates, self.prediction
         step_s = prediction.step_s[plan]
@@ -112,7 +112,7 @@ class RunTimer:
         accelerators = self.shapes.accelerator[candidates.shape[plan]]
         begin_s = _startup_s(profile, accelerators, rentals.service, self.assumed)
         stage_s = np.full(len(plan), self.assumed.stage_s(self.data_gb))
-        startup_s, staging_s = (each if known_length else np.zeros_like(each) for each in (begin_s, stage_s))
+        startup_s, staging_s = (part if known_length else np.zeros_like(part) for part in (begin_s, stage_s))
         validation_s = self._validation_s(plan) if known_length else np.zeros_like(step_s)
         write_s = checkpoint_bytes(profile, candidates)[plan] / self.assumed.disk_bytes_per_s
         checkpoint_s = _checkpoints(profile, steps) * write_s
@@ -143,7 +143,7 @@ class RunTimer:
             restart_s=begin_s + stage_s + write_s,
             undisturbed_log_sigma=log_sigma,
         )
-        return _billed(profile, calm, np.zeros((len(plan), 1)), rentals)
+        return _add_billed_time(profile, calm, np.zeros((len(plan), 1)), rentals)
 
     def _validation_s(self, plan: NDArray[np.int64]) -> Column:
         """
@@ -154,7 +154,7 @@ class RunTimer:
         model.
         """
         profile, candidates, prediction = self.profile, self.candidates, self.prediction
-        measured = measured_validation(profile)
+        measured = get_measured_validation(profile)
         part = forward_share(profile) if measured is None else measured
         work_s = prediction.compute_s[plan] + prediction.memory_s[plan] + prediction.launch_s[plan]
         micro_batches = candidates.accumulate[plan] * candidates.micro_ratio[plan]
@@ -163,7 +163,7 @@ class RunTimer:
         return batches * part * work_s / micro_batches
 
 
-def _billed(profile: JobProfile, runs: RunTable, rate_per_s: Column, rentals: Rentals) -> RunTable:
+def _add_billed_time(profile: JobProfile, runs: RunTable, rate_per_s: Column, rentals: Rentals) -> RunTable:
     """Add what is billed and not used; the steps of a run of unknown length end no run."""
     if profile.plan.optimizer_steps is None:
         return runs
@@ -227,7 +227,7 @@ def _checkpoints(profile: JobProfile, steps: Column) -> Column:
     return np.where(steps > 0, written, 0.0)
 
 
-def measured_validation(profile: JobProfile) -> float | None:
+def get_measured_validation(profile: JobProfile) -> float | None:
     """Return a measured validation batch as a part of the measured work of one micro-batch, or None."""
     measured = profile.measured
     if measured is None or measured.validation_batch is None or measured.step.median_s <= 0:

@@ -128,16 +128,16 @@ def read_sources(text: str) -> dict[str, FactSource]:
     Raises:
         InputError: a line is not as the header says, or repeats an id; the message names file and line.
     """
-    found: dict[str, FactSource] = {}
-    for line, row in _rows(text, "run_cost_fact_sources.csv", SOURCE_COLUMNS):
+    sources: dict[str, FactSource] = {}
+    for line, row in _read_rows(text, "run_cost_fact_sources.csv", SOURCE_COLUMNS):
         known = row["source_class"] in get_args(SourceClass)
-        if not known or not row["id"] or not row["title"] or row["id"] in found:
+        if not known or not row["id"] or not row["title"] or row["id"] in sources:
             raise InputError(
                 f"run_cost_fact_sources.csv line {line}: needs a new id, a title and one of the classes "
                 f"{', '.join(get_args(SourceClass))}"
             )
-        found[row["id"]] = FactSource(row["id"], cast("SourceClass", row["source_class"]), row["title"])
-    return found
+        sources[row["id"]] = FactSource(row["id"], cast("SourceClass", row["source_class"]), row["title"])
+    return sources
 
 
 def read_facts(text: str, sources: Mapping[str, FactSource]) -> tuple[Fact, ...]:
@@ -147,10 +147,10 @@ def read_facts(text: str, sources: Mapping[str, FactSource]) -> tuple[Fact, ...]
     Raises:
         InputError: a cell is not what its column needs; the message names line and column.
     """
-    return tuple(_fact(line, row, sources) for line, row in _rows(text, _FILE, FACT_COLUMNS))
+    return tuple(_fact(line, row, sources) for line, row in _read_rows(text, _FILE, FACT_COLUMNS))
 
 
-def _rows(text: str, file: str, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+def _read_rows(text: str, file: str, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     reader = csv.reader(text.splitlines(), strict=True)
     try:
         header, *rows = [(reader.line_num, cells) for cells in reader] or [(1, [])]

@@ -28,7 +28,7 @@ class LocalDisk:
 
 
 @lru_cache(maxsize=1)
-def _table() -> Mapping[tuple[str, str], LocalDisk]:
+def _read_table() -> Mapping[tuple[str, str], LocalDisk]:
     return {
         (row["cloud"], row["machine"]): LocalDisk(float(row["local_disk_gb"]), row["source"])
         for row in csv.DictReader(data_text("local_disks.csv").splitlines())
@@ -47,10 +47,12 @@ def local_disk(cloud: str, machine: str) -> LocalDisk | Unknown:
         >>> local_disk("aws", "inf2.xlarge").gb
         0.0
     """
-    found = _table().get((cloud, machine))
-    return Unknown(f"whether {cloud}'s {machine} has local disks is not known") if found is None else found
+    disk = _read_table().get((cloud, machine))
+    return Unknown(f"whether {cloud}'s {machine} has local disks is not known") if disk is None else disk
 
 
 def machines_without_local_disk(cloud: str) -> tuple[str, ...]:
     """Return the machine types of a cloud that are known to have no local disk."""
-    return tuple(machine for (owner, machine), disk in _table().items() if owner == cloud and not disk.gb)
+    return tuple(
+        machine for (owner, machine), disk in _read_table().items() if owner == cloud and not disk.gb
+    )

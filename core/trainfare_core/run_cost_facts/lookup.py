@@ -108,7 +108,7 @@ def _find(
         return span(ends, what)
     rows = matching(kind, cloud, service=service, machine=machine, item=item)
     if kind in get_args(TierKind):
-        return tiered_price(rows, region, what)
+        return read_tiered_price(rows, region, what)
     choice = choose(rows, region, what)
     if isinstance(choice, Unknown):
         return choice
@@ -119,7 +119,7 @@ def _find(
     return Amount(value=choice.row.value, **choice.fields())
 
 
-def tiered_price(rows: Sequence[Fact], region: str, what: str) -> TieredPrice | Unknown:
+def read_tiered_price(rows: Sequence[Fact], region: str, what: str) -> TieredPrice | Unknown:
     """
     Return the price whose tiers are rows.
 
@@ -146,11 +146,11 @@ def tiered_price(rows: Sequence[Fact], region: str, what: str) -> TieredPrice | 
             return choice
         chosen.append(choice)
     return TieredPrice(
-        tiers=tuple(PriceTier(one.row.from_gb or 0.0, one.row.value) for one in chosen),
+        tiers=tuple(PriceTier(price.row.from_gb or 0.0, price.row.value) for price in chosen),
         unit=chosen[0].row.unit,
         region_match=chosen[0].region_match,
-        rows=tuple(one.row for one in chosen),
-        unused=tuple(row for one in chosen for row in one.unused),
+        rows=tuple(price.row for price in chosen),
+        unused=tuple(row for price in chosen for row in price.unused),
     )
 
 

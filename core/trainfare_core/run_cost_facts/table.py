@@ -55,10 +55,10 @@ def all_facts() -> tuple[Fact, ...]:
 @lru_cache(maxsize=1)
 def _by_subject() -> Mapping[tuple[str, str, str], tuple[Fact, ...]]:
     """Return the facts by kind, cloud and machine, so that a lookup does not read the whole table."""
-    found: dict[tuple[str, str, str], list[Fact]] = {}
+    by_subject: dict[tuple[str, str, str], list[Fact]] = {}
     for fact in all_facts():
-        found.setdefault((fact.kind, fact.cloud, fact.machine), []).append(fact)
-    return {subject: tuple(rows) for subject, rows in found.items()}
+        by_subject.setdefault((fact.kind, fact.cloud, fact.machine), []).append(fact)
+    return {subject: tuple(rows) for subject, rows in by_subject.items()}
 
 
 def group(kind: str, cloud: str) -> tuple[Fact, ...]:

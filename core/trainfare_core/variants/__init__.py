@@ -16,7 +16,12 @@ from trainfare_core.variants.eight_bits import (
     multiplies_weights,
     of_narrow_type,
 )
-from trainfare_core.variants.precisions import PRECISIONS, computed_in, saved_in, with_precisions
+from trainfare_core.variants.precisions import (
+    PRECISIONS,
+    convert_saved_state,
+    find_compute_type,
+    with_precisions,
+)
 from trainfare_core.variants.variant import JobVariant, variants_of, why_no_precision, why_no_variant
 
 __all__ = [
@@ -28,7 +33,8 @@ __all__ = [
     "DecoderShape",
     "JobVariant",
     "cast_of",
-    "computed_in",
+    "convert_saved_state",
+    "find_compute_type",
     "head_width",
     "in_8_bits",
     "is_decoder",
@@ -36,7 +42,6 @@ __all__ = [
     "may_be_in_8_bits",
     "multiplies_weights",
     "of_narrow_type",
-    "saved_in",
     "variants_of",
     "why_no_precision",
     "why_no_variant",

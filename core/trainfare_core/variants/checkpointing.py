@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from trainfare_core.job_profile import BlockFacts, JobProfile, MemoryFacts, MemoryMoment, OperationGroup
 
-__all__ = ["checkpointed", "why_not_checkpointed"]
+__all__ = ["add_checkpointing", "why_not_checkpointed"]
 
 
 def why_not_checkpointed(profile: JobProfile) -> str:
@@ -28,7 +28,7 @@ def why_not_checkpointed(profile: JobProfile) -> str:
     return ""
 
 
-def checkpointed(profile: JobProfile) -> JobProfile:
+def add_checkpointing(profile: JobProfile) -> JobProfile:
     """
     Return the profile of a job whose repeated blocks are checkpointed.
 
@@ -43,7 +43,7 @@ def checkpointed(profile: JobProfile) -> JobProfile:
         update={
             "operations": (*profile.operations, *again),
             "modules": (),
-            "memory": _memory(profile.memory),
+            "memory": _reduce_memory(profile.memory),
             "measured": None if measured is None else measured.model_copy(update={"peak_memory_bytes": None}),
         }
     )
@@ -53,21 +53,21 @@ def _again(group: OperationGroup) -> OperationGroup:
     return group.model_copy(update={"phase": "backward", "recomputed": True})
 
 
-def _memory(facts: MemoryFacts) -> MemoryFacts:
+def _reduce_memory(facts: MemoryFacts) -> MemoryFacts:
     blocks = facts.blocks
     if blocks is None:
         return facts
-    kept = max(0, facts.saved_activation_bytes - blocks.saved_activation_bytes) + blocks.input_bytes
+    kept_bytes = max(0, facts.saved_activation_bytes - blocks.saved_activation_bytes) + blocks.input_bytes
     return facts.model_copy(
         update={
-            "saved_activation_bytes": kept,
+            "saved_activation_bytes": kept_bytes,
             "largest_temporary_bytes": max(facts.largest_temporary_bytes, blocks.largest_bytes),
-            "moments": _moments(facts, blocks, kept),
+            "moments": _moments(facts, blocks, kept_bytes),
         }
     )
 
 
-def _moments(facts: MemoryFacts, blocks: BlockFacts, kept: int) -> tuple[MemoryMoment, ...]:
+def _moments(facts: MemoryFacts, blocks: BlockFacts, kept_bytes: int) -> tuple[MemoryMoment, ...]:
     """
     Return the highest instants: those that were, with fewer activations, and the backward of the last and first block.
 
@@ -78,18 +78,20 @@ def _moments(facts: MemoryFacts, blocks: BlockFacts, kept: int) -> tuple[MemoryM
     if not facts.moments:
         return ()
     saved = max(1, facts.saved_activation_bytes)
-    found: list[MemoryMoment] = []
+    moments: list[MemoryMoment] = []
     for moment in facts.moments:
         alive = min(saved, moment.activation_bytes) / saved
-        gone = alive * (facts.saved_activation_bytes - kept)
-        found.append(moment.model_copy(update={"activation_bytes": round(moment.activation_bytes - gone)}))
+        gone = alive * (facts.saved_activation_bytes - kept_bytes)
+        moments.append(moment.model_copy(update={"activation_bytes": round(moment.activation_bytes - gone)}))
     backward = [moment for moment in facts.moments if moment.phase == "backward"]
     if backward:
         last = min(backward, key=lambda moment: moment.gradient_bytes)
         first = max(backward, key=lambda moment: moment.gradient_bytes)
-        found.append(last.model_copy(update={"activation_bytes": kept + blocks.largest_bytes}))
+        moments.append(last.model_copy(update={"activation_bytes": kept_bytes + blocks.largest_bytes}))
         # The first block's inputs and what was saved before it are left; the rest of what is kept is freed.
-        found.append(
-            first.model_copy(update={"activation_bytes": round(kept / blocks.count) + blocks.largest_bytes})
+        moments.append(
+            first.model_copy(
+                update={"activation_bytes": round(kept_bytes / blocks.count) + blocks.largest_bytes}
+            )
         )
-    return tuple(found)
+    return tuple(moments)

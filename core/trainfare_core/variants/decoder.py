@@ -8,7 +8,7 @@ from typing import Final
 
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.variants.eight_bits import PRODUCTS
-from trainfare_core.variants.precisions import computed_in
+from trainfare_core.variants.precisions import find_compute_type
 
 __all__ = ["DecoderShape", "is_decoder", "why_not_split"]
 
@@ -80,7 +80,7 @@ def why_not_split(profile: JobProfile) -> str:
             "the time of a split model is known for decoder-only language models alone, in 16 or 8 bits and with fused "
             "causal attention (torch's scaled_dot_product_attention with is_causal=True)"
         )
-    if computed_in(profile.precision) == "fp8":
+    if find_compute_type(profile.precision) == "fp8":
         return (
             f"the layers that Lightning's precision {profile.precision} puts in cannot be split: give bf16-true or "
             "bf16-mixed"

@@ -19,13 +19,13 @@ __all__ = [
     "PRODUCTS",
     "PUBLISHED",
     "cast_of",
+    "count_refused_rows",
     "head_width",
     "in_8_bits",
     "is_in_8_bits",
     "may_be_in_8_bits",
     "multiplies_weights",
     "of_narrow_type",
-    "refused_rows",
 ]
 
 PUBLISHED: Final = (
@@ -75,11 +75,11 @@ def may_be_in_8_bits(profile: JobProfile) -> Callable[[OperationGroup], bool]:
     """Return what tells the products of a job in 16 bits that torchao's usual recipe runs in fp8."""
     head = head_width(profile.operations, profile.parallel.accumulate_grad_batches)
 
-    def chosen(group: OperationGroup) -> bool:
+    def is_chosen(group: OperationGroup) -> bool:
         divides = all(size % _MULTIPLE == 0 for size in group.shape[1:])
         return multiplies_weights(group, head) and group.dtype in ("bf16", "fp16") and divides
 
-    return chosen
+    return is_chosen
 
 
 def is_in_8_bits(profile: JobProfile) -> bool:
@@ -89,14 +89,14 @@ def is_in_8_bits(profile: JobProfile) -> bool:
     )
 
 
-def refused_rows(profile: JobProfile) -> int:
+def count_refused_rows(profile: JobProfile) -> int:
     """Return the rows of an input that a layer in fp8 refuses; 0: there is none."""
     rows = [
         group.shape[1]
         for group in profile.operations
         if group.name != CAST_TO_8_BITS and group.dtype == "fp8" and group.phase == "forward"
     ]
-    return next((each for each in rows if each % _ROWS), 0)
+    return next((row for row in rows if row % _ROWS), 0)
 
 
 def in_8_bits(

@@ -13,16 +13,16 @@ from typing import Final
 
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile, OperationGroup, StepInPrecision
-from trainfare_core.variants.eight_bits import refused_rows
+from trainfare_core.variants.eight_bits import count_refused_rows
 
 __all__ = [
     "PRECISIONS",
-    "computed_in",
+    "convert_saved_state",
+    "find_compute_type",
     "in_precision",
     "is_known",
     "precisions_not_known",
     "precisions_to_trace",
-    "saved_in",
     "weight_bits",
     "with_precisions",
 ]
@@ -50,11 +50,11 @@ _LOSS_SCALE: Final = "aten._amp_foreach_non_finite_check_and_unscale_"
 """What torch's GradScaler runs before the update: gradients are divided by the scale and searched for inf."""
 
 
-def computed_in(precision: str) -> str:
+def find_compute_type(precision: str) -> str:
     """
     Return the type that matrix products of a precision are computed in; "" where it is not known.
 
-    >>> computed_in("16-mixed")
+    >>> find_compute_type("16-mixed")
     'fp16'
     """
     return _COMPUTED_IN.get(precision, "")
@@ -67,23 +67,24 @@ def weight_bits(precision: str) -> int:
 
 def is_known(profile: JobProfile, precision: str) -> bool:
     """Whether the step of a profile is known in a precision: it was traced in it or in one with the same casts."""
-    known = _traced(profile)
+    known = _collect_traced_steps(profile)
     return precision in known or _SAME_CASTS.get(precision) in known
 
 
 def precisions_not_known(profile: JobProfile) -> tuple[str, ...]:
     """Return those of `PRECISIONS` in which the step is not known, but for those that a note says cannot be traced."""
     return tuple(
-        each
-        for each in PRECISIONS
-        if not is_known(profile, each) and not any(note.startswith(_untraced(each)) for note in profile.notes)
+        precision
+        for precision in PRECISIONS
+        if not is_known(profile, precision)
+        and not any(note.startswith(_explain_untraced(precision)) for note in profile.notes)
     )
 
 
 def precisions_to_trace(profile: JobProfile) -> tuple[str, ...]:
     """Return the precisions to trace so that the step is known in all of `PRECISIONS`."""
     missing = precisions_not_known(profile)
-    return tuple(each for each in missing if each != "16-mixed" or "bf16-mixed" not in missing)
+    return tuple(precision for precision in missing if precision != "16-mixed" or "bf16-mixed" not in missing)
 
 
 def with_precisions(
@@ -99,17 +100,17 @@ def with_precisions(
     """
     steps, notes = list(profile.precisions), list(profile.notes)
     for precision in precisions_to_trace(profile) if precisions is None else precisions:
-        if precision in _traced(profile):
+        if precision in _collect_traced_steps(profile):
             continue
         try:
             traced = trace(precision)
         except TraceError as error:
-            notes.append(f"{_untraced(precision)}{error}"[:500])
+            notes.append(f"{_explain_untraced(precision)}{error}"[:500])
             continue
-        rows = refused_rows(traced) if computed_in(precision) == "fp8" else 0
+        rows = count_refused_rows(traced) if find_compute_type(precision) == "fp8" else 0
         if rows:
             because = f"layers in fp8 refuse inputs of {rows} rows (samples x tokens)"
-            notes.append(f"{_untraced(precision)}{because}")
+            notes.append(f"{_explain_untraced(precision)}{because}")
         else:
             steps.append(_step(traced))
     return profile.model_copy(update={"precisions": tuple(steps), "notes": tuple(notes)})
@@ -119,26 +120,27 @@ def in_precision(profile: JobProfile, precision: str) -> JobProfile:
     """
     Return the profile of a job in another precision.
 
-    Its measured peak of memory is left out, and so is the work by module. Checkpoints have the size of `saved_in`.
+    Its measured peak of memory is left out, and so is the work by module. Checkpoints have the size of
+    `convert_saved_state`.
 
     Args:
         profile: the job.
         precision: one for which `is_known`.
     """
-    known = _traced(profile)
+    known = _collect_traced_steps(profile)
     step = known.get(precision) or _in_other_half(known[_SAME_CASTS[precision]], precision)
     measured = profile.measured
     return profile.model_copy(
         update={
             **{name: getattr(step, name) for name in StepInPrecision.model_fields},
-            "plan": saved_in(profile, precision).plan,
+            "plan": convert_saved_state(profile, precision).plan,
             "modules": (),
             "measured": None if measured is None else measured.model_copy(update={"peak_memory_bytes": None}),
         }
     )
 
 
-def saved_in(profile: JobProfile, precision: str) -> JobProfile:
+def convert_saved_state(profile: JobProfile, precision: str) -> JobProfile:
     """
     Return a profile with the parameters, optimizer state, memory and checkpoints of another precision alone.
 
@@ -153,25 +155,25 @@ def saved_in(profile: JobProfile, precision: str) -> JobProfile:
     steps = {step.precision: step for step in profile.precisions}
     step = steps.get(precision) or steps.get(_SAME_CASTS.get(precision, "")) or profile
     written = profile.plan.checkpoint_bytes
-    state = written >= _saved_bytes(profile, state=True)
-    own, new = (_saved_bytes(each, state=state) for each in (profile, step))
+    state = written >= _sum_saved_bytes(profile, state=True)
+    own_bytes, new = (_sum_saved_bytes(step, state=state) for step in (profile, step))
     return profile.model_copy(
         update={
             **{name: getattr(step, name) for name in ("parameters", "optimizer", "memory")},
             "plan": profile.plan.model_copy(
-                update={"checkpoint_bytes": round(written * new / own) if own else written}
+                update={"checkpoint_bytes": round(written * new / own_bytes) if own_bytes else written}
             ),
         }
     )
 
 
-def _saved_bytes(step: StepInPrecision | JobProfile, *, state: bool) -> int:
+def _sum_saved_bytes(step: StepInPrecision | JobProfile, *, state: bool) -> int:
     """Return the bytes of all parameters and buffers, and with `state` of the optimizer's."""
     weights_bytes = sum(group.parameter_bytes for group in step.parameters) + step.memory.buffer_bytes
     return weights_bytes + (step.optimizer.state_bytes if state else 0)
 
 
-def _untraced(precision: str) -> str:
+def _explain_untraced(precision: str) -> str:
     return f"the step cannot be traced in {precision}: "
 
 
@@ -179,14 +181,14 @@ def _step(profile: JobProfile) -> StepInPrecision:
     return StepInPrecision(**{name: getattr(profile, name) for name in StepInPrecision.model_fields})
 
 
-def _traced(profile: JobProfile) -> dict[str, StepInPrecision]:
+def _collect_traced_steps(profile: JobProfile) -> dict[str, StepInPrecision]:
     """Return the steps that were traced, by precision; the profile's own is one."""
     return {step.precision: step for step in (*profile.precisions, _step(profile))}
 
 
 def _in_other_half(step: StepInPrecision, precision: str) -> StepInPrecision:
     """Return a step with the other type of 16 bits, and with the scale of the loss where the type needs it."""
-    old, new = computed_in(step.precision), computed_in(precision)
+    old, new = find_compute_type(step.precision), find_compute_type(precision)
     operations = tuple(
         group.model_copy(update={"dtype": new}) if group.dtype == old else group
         for group in step.operations

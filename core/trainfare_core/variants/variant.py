@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.variants.checkpointing import checkpointed, why_not_checkpointed
+from trainfare_core.variants.checkpointing import add_checkpointing, why_not_checkpointed
 from trainfare_core.variants.precisions import (
     PRECISIONS,
-    computed_in,
+    convert_saved_state,
+    find_compute_type,
     in_precision,
     is_known,
     precisions_not_known,
     precisions_to_trace,
-    saved_in,
     weight_bits,
 )
 
@@ -46,16 +46,16 @@ class JobVariant:
     def of(self, profile: JobProfile) -> JobProfile:
         """Return the profile of the changed job."""
         changed = in_precision(profile, self.precision) if self.precision else profile
-        return checkpointed(changed) if self.checkpointing else changed
+        return add_checkpointing(changed) if self.checkpointing else changed
 
-    def saved(self, profile: JobProfile) -> JobProfile:
+    def convert_saved_state(self, profile: JobProfile) -> JobProfile:
         """Return the profile with what the changed job keeps and writes; the rest of it is the job's own."""
-        return saved_in(profile, self.precision) if self.precision else profile
+        return convert_saved_state(profile, self.precision) if self.precision else profile
 
     @property
     def changes_training(self) -> bool:
         """Whether more than rounding to 16 bits changes: such a plan is taken where nothing else fits or on request."""
-        return self.narrows_weights or computed_in(self.precision) == "fp8"
+        return self.narrows_weights or find_compute_type(self.precision) == "fp8"
 
     @property
     def step_log_sigma(self) -> float:
@@ -79,21 +79,23 @@ def variants_of(
         checkpointing: whether activation checkpointing is allowed.
         precision: whether other precisions are allowed.
     """
-    found = [JobVariant()]
+    variants = [JobVariant()]
     if precision:
         bits = weight_bits(profile.precision)
-        found += [
-            JobVariant(precision=each, narrows_weights=weight_bits(each) < bits)
-            for each in PRECISIONS
-            if each != profile.precision and is_known(profile, each)
+        variants += [
+            JobVariant(precision=precision, narrows_weights=weight_bits(precision) < bits)
+            for precision in PRECISIONS
+            if precision != profile.precision and is_known(profile, precision)
         ]
     if checkpointing:
-        found += [
-            JobVariant(checkpointing=True, precision=each.precision, narrows_weights=each.narrows_weights)
-            for each in found
-            if not why_not_checkpointed(each.of(profile))
+        variants += [
+            JobVariant(
+                checkpointing=True, precision=variant.precision, narrows_weights=variant.narrows_weights
+            )
+            for variant in variants
+            if not why_not_checkpointed(variant.of(profile))
         ]
-    return tuple(found)
+    return tuple(variants)
 
 
 def why_no_variant(profile: JobProfile, *, checkpointing: bool = False) -> tuple[str, ...]:
@@ -107,6 +109,6 @@ def why_no_precision(profile: JobProfile) -> str:
     missing = precisions_not_known(profile)
     if not missing:
         return ""
-    options = " ".join(f"--precision {each}" for each in precisions_to_trace(profile))
+    options = " ".join(f"--precision {precision}" for precision in precisions_to_trace(profile))
     because = "the profile has no trace of its step in them"
     return f"precisions not planned: {', '.join(missing)}: {because}; `trainfare profile TARGET {options}` adds it"

@@ -16,7 +16,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["changed_dependencies"]
+__all__ = ["list_changed_dependencies"]
 
 _NAMES: Final = tuple(
     row["pattern"]
@@ -34,7 +34,7 @@ _TOOLS: Final = ("poetry", "pdm", "uv", "pixi", "hatch", "setuptools")
 """Tools whose tables in pyproject.toml can name packages."""
 
 
-def changed_dependencies(
+def list_changed_dependencies(
     repository: Repository, commit: Commit, folders: Iterable[PurePosixPath]
 ) -> tuple[str, ...]:
     """
@@ -51,17 +51,17 @@ def changed_dependencies(
     Returns:
         paths relative to the root, sorted.
     """
-    places = {place for folder in folders for place in (folder, *folder.parents)}
+    places = {parent for folder in folders for parent in (folder, *folder.parents)}
     return tuple(
         sorted(
             name
-            for name in repository.changed_files(commit)
-            if _counts(PurePosixPath(name), places) and _differs(repository, commit, name)
+            for name in repository.list_changed_files(commit)
+            if _is_counted(PurePosixPath(name), places) and _differs(repository, commit, name)
         )
     )
 
 
-def _counts(path: PurePosixPath, places: set[PurePosixPath]) -> bool:
+def _is_counted(path: PurePosixPath, places: set[PurePosixPath]) -> bool:
     if path.parent in places:
         return path.name == "pyproject.toml" or any(fnmatch(path.name, pattern) for pattern in _NAMES)
     listed = path.suffix in (".txt", ".in") and path.parent.name == _REQUIREMENTS

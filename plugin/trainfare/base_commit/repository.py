@@ -54,13 +54,13 @@ class Repository:
         Raises:
             InputError: git is not installed, or the folder is in no repository.
         """
-        found = _git(folder, "rev-parse", "--show-toplevel")
-        if found.returncode:
+        process = _git(folder, "rev-parse", "--show-toplevel")
+        if process.returncode:
             raise InputError(
-                f"--compare-to: {folder} is not in a git repository that can be read ({_last_line(found)}); "
+                f"--compare-to: {folder} is not in a git repository that can be read ({_last_line(process)}); "
                 "run the check in a checkout, or give --base FILE"
             )
-        return cls(Path(os.fsdecode(found.stdout.removesuffix(b"\n"))).resolve())
+        return cls(Path(os.fsdecode(process.stdout.removesuffix(b"\n"))).resolve())
 
     def commit(self, ref: str) -> Commit:
         """
@@ -69,9 +69,9 @@ class Repository:
         Raises:
             InputError: there is no such commit, or it is not in this shallow clone.
         """
-        found = _git(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
-        if found.returncode == 0:
-            return Commit(ref, found.stdout.decode().strip())
+        process = _git(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        if process.returncode == 0:
+            return Commit(ref, process.stdout.decode().strip())
         shallow = _git(self.root, "rev-parse", "--is-shallow-repository").stdout.strip() == b"true"
         if shallow:
             raise InputError(
@@ -88,18 +88,18 @@ class Repository:
         """Whether the checked-out commit descends from this one; True where a shallow clone cannot say."""
         return _git(self.root, "merge-base", "--is-ancestor", commit.sha, "HEAD").returncode != 1
 
-    def changed_files(self, commit: Commit) -> tuple[str, ...]:
+    def list_changed_files(self, commit: Commit) -> tuple[str, ...]:
         """Return the tracked files, relative to the root, that differ between a commit and the working tree."""
-        found = self._done("diff", "--name-only", "--no-renames", "--no-ext-diff", "-z", commit.sha, "--")
-        return tuple(os.fsdecode(name) for name in found.split(b"\0") if name)
+        output = self._run_git("diff", "--name-only", "--no-renames", "--no-ext-diff", "-z", commit.sha, "--")
+        return tuple(os.fsdecode(name) for name in output.split(b"\0") if name)
 
     def file_at(self, commit: Commit, name: str) -> bytes | None:
         """Return a file of a commit, or None where the commit does not have it."""
-        found = _git(self.root, "cat-file", "blob", f"{commit.sha}:{name}")
-        return None if found.returncode else found.stdout
+        process = _git(self.root, "cat-file", "blob", f"{commit.sha}:{name}")
+        return None if process.returncode else process.stdout
 
     @contextmanager
-    def checked_out(self, commit: Commit) -> Generator[Path, None, None]:
+    def check_out(self, commit: Commit) -> Generator[Path, None, None]:
         """
         Check a commit out in a temporary worktree, give its folder, and remove it however the block ends.
 
@@ -109,22 +109,22 @@ class Repository:
         Raises:
             InputError: git could not check it out.
         """
-        with _terminated_in_order():
+        with _raise_on_sigterm():
             temporary = Path(tempfile.mkdtemp(prefix="trainfare-base-")).resolve()
             folder = temporary / (self.root.name or "base")
             try:
-                self._done("worktree", "add", "--detach", "--quiet", str(folder), commit.sha)
+                self._run_git("worktree", "add", "--detach", "--quiet", str(folder), commit.sha)
                 yield folder
             finally:
                 _git(self.root, "worktree", "remove", "--force", "--force", str(folder))
                 shutil.rmtree(temporary, ignore_errors=True)
                 _git(self.root, "worktree", "prune")
 
-    def _done(self, *arguments: str) -> bytes:
-        found = _git(self.root, *arguments)
-        if found.returncode:
-            raise InputError(f"git {arguments[0]} failed in {self.root}: {_last_line(found)}")
-        return found.stdout
+    def _run_git(self, *arguments: str) -> bytes:
+        process = _git(self.root, *arguments)
+        if process.returncode:
+            raise InputError(f"git {arguments[0]} failed in {self.root}: {_last_line(process)}")
+        return process.stdout
 
 
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
@@ -145,13 +145,13 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         raise InputError("--compare-to needs git, which is not installed; or give --base FILE") from error
 
 
-def _last_line(found: subprocess.CompletedProcess[bytes]) -> str:
-    lines = found.stderr.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"exit code {found.returncode}"
+def _last_line(process: subprocess.CompletedProcess[bytes]) -> str:
+    lines = process.stderr.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"exit code {process.returncode}"
 
 
 @contextmanager
-def _terminated_in_order() -> Generator[None, None, None]:
+def _raise_on_sigterm() -> Generator[None, None, None]:
     """Let SIGTERM raise SystemExit for a while, where nothing else handles it."""
     is_ours = (
         threading.current_thread() is threading.main_thread()

@@ -70,7 +70,7 @@ class _Commands(TyperGroup):
     """The commands; what typer takes for a way to end with 1, which is "over budget", is a defect of ours."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Keep what stands after `--` for the script of a TARGET; see `TargetOptions.named`."""
+        """Keep what stands after `--` for the script of a TARGET; see `TargetOptions.find_target`."""
         end = args.index("--") if "--" in args else len(args)
         ctx.obj = tuple(args[end + 1 :])
         return super().parse_args(ctx, args[:end])
@@ -144,12 +144,12 @@ def _code_of(arguments: Sequence[str], commands: Iterable[str]) -> int:
             code = stop.code or 0
         sys.stdout.flush()
     except TrainfareError as error:
-        return _said(error)
+        return _print_error(error)
     except KeyboardInterrupt:
         return INTERRUPTED_EXIT
     except BaseException as error:  # noqa: BLE001 - a traceback would end with 1, which is "over budget"
-        return _said(_internal(error))
-    return code if isinstance(code, int) else _said(InternalError(f"a command ended with {code!r}"))
+        return _print_error(_internal(error))
+    return code if isinstance(code, int) else _print_error(InternalError(f"a command ended with {code!r}"))
 
 
 def _internal(error: BaseException) -> InternalError:
@@ -160,7 +160,7 @@ def _internal(error: BaseException) -> InternalError:
     return InternalError(describe(error))
 
 
-def _said(error: TrainfareError) -> int:
+def _print_error(error: TrainfareError) -> int:
     """Print an error on one line and return its exit code."""
     text = terminal_text(str(error))
     if isinstance(error, InternalError):

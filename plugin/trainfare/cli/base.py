@@ -99,8 +99,8 @@ def base_of(
     if options.base is not None:
         yield of_file(options.base)
     elif options.compare_to is not None:
-        with _of_commit(job, options.compare_to, target, lock, precisions=precisions) as found:
-            yield found
+        with _of_commit(job, options.compare_to, target, lock, precisions=precisions) as price:
+            yield price
     else:
         yield lambda _: None
 
@@ -127,15 +127,15 @@ def of_file(file: Path) -> BaseOf:
 def _of_commit(
     job: str, ref: str, target: TargetOptions, lock: Path | None, *, precisions: bool
 ) -> Generator[BaseOf, None, None]:
-    from trainfare.base_commit import Repository, changed_dependencies
+    from trainfare.base_commit import Repository, list_changed_dependencies
     from trainfare.user_process import CopiedFolder
     from trainfare_core.changes.explain_change import PricedJob, UnknownJob
 
-    place = _place_of(job)
-    repository = Repository.around(Path.cwd() if place is None else place.parent)
+    job_path = _place_of(job)
+    repository = Repository.around(Path.cwd() if job_path is None else job_path.parent)
     commit = repository.commit(ref)
-    folders = _folders(repository, place)
-    changed = changed_dependencies(repository, commit, folders)
+    folders = _folders(repository, job_path)
+    changed = list_changed_dependencies(repository, commit, folders)
     if changed:
         raise CannotTellError(
             f"--compare-to {ref}: the dependencies of the job differ between the commits ({', '.join(changed)}), and "
@@ -143,13 +143,13 @@ def _of_commit(
             f"commit with its dependencies: `trainfare profile {job} -o base.json`, and give --base base.json"
         )
     notes = () if repository.is_ancestor(commit) else (_not_an_ancestor(commit),)
-    with repository.checked_out(commit) as folder:
+    with repository.check_out(commit) as folder:
         copied = CopiedFolder(repository.root, folder, folder / folders[-1])
-        missing = _missing(repository, copied, place)
+        missing = _missing(repository, copied, job_path)
         if missing:
             yield lambda _: UnknownJob(commit.label, missing, notes)
             return
-        moved = _moved(job, repository, copied, place)
+        moved = _move_job_path(job, repository, copied, job_path)
         with profile_of(moved, target, copied, precisions=precisions) as traced:
 
             def base(loaded: LoadedPrices) -> PricedJob | UnknownJob:
@@ -181,20 +181,20 @@ def _place_of(job: str) -> Path | None:
     return Path(name).resolve()
 
 
-def _folders(repository: Repository, place: Path | None) -> tuple[PurePosixPath, ...]:
+def _folders(repository: Repository, job_path: Path | None) -> tuple[PurePosixPath, ...]:
     """Return the folder of the job, where it has a file, and then the working directory, relative to the root."""
-    found = [] if place is None else [place.parent]
+    folders = [] if job_path is None else [job_path.parent]
     here = Path.cwd().resolve()
     if here.is_relative_to(repository.root):
-        found.append(here)
-    return tuple(PurePosixPath(folder.relative_to(repository.root).as_posix()) for folder in found)
+        folders.append(here)
+    return tuple(PurePosixPath(folder.relative_to(repository.root).as_posix()) for folder in folders)
 
 
-def _moved(job: str, repository: Repository, copied: CopiedFolder, place: Path | None) -> str:
+def _move_job_path(job: str, repository: Repository, copied: CopiedFolder, job_path: Path | None) -> str:
     """Return the job as the working directory of the other commit names it."""
-    if place is None:
+    if job_path is None:
         return job
-    file = os.path.relpath(copied.copy / place.relative_to(repository.root), copied.directory)
+    file = os.path.relpath(copied.copy / job_path.relative_to(repository.root), copied.directory)
     script = script_of(job)
     if script is not None:
         return target_of(file, script.arguments)
@@ -202,12 +202,12 @@ def _moved(job: str, repository: Repository, copied: CopiedFolder, place: Path |
     return f"{file}:{name}" if colon else file
 
 
-def _missing(repository: Repository, copied: CopiedFolder, place: Path | None) -> str:
+def _missing(repository: Repository, copied: CopiedFolder, job_path: Path | None) -> str:
     """Return what the other commit does not have of the job, "" where it has all."""
     needed = [copied.directory] + (
-        [] if place is None else [copied.copy / place.relative_to(repository.root)]
+        [] if job_path is None else [copied.copy / job_path.relative_to(repository.root)]
     )
-    absent = [each.relative_to(copied.copy).as_posix() for each in needed if not each.exists()]
+    absent = [path.relative_to(copied.copy).as_posix() for path in needed if not path.exists()]
     return f"it has no {absent[-1]}" if absent else ""
 
 
@@ -224,9 +224,9 @@ def _prices_of(
         return loaded.book, ()
     from trainfare.prices.lock import read_lock
 
-    own = read_lock(theirs)
-    day = own.header.locked_on.isoformat()
-    return own.book, (f"the base has the prices of its own {lock.name}, locked on {day}",)
+    own_lock = read_lock(theirs)
+    day = own_lock.header.locked_on.isoformat()
+    return own_lock.book, (f"the base has the prices of its own {lock.name}, locked on {day}",)
 
 
 def _not_an_ancestor(commit: Commit) -> str:

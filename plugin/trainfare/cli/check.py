@@ -11,7 +11,7 @@ import typer
 from trainfare.cli.base import BaseOf, BaseOptions, base_of
 from trainfare.cli.check_outputs import CheckOutputs, outputs_of, write_outputs
 from trainfare.cli.limit_options import RunLimits
-from trainfare.cli.option_groups import Format, grouped
+from trainfare.cli.option_groups import Format, group_options
 from trainfare.cli.options import DecisionPriceOptions, LoaderOptions
 from trainfare.cli.policy_options import PolicyOptions
 from trainfare.cli.target import TargetOptions, profile_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 
-@grouped
+@group_options
 def check(
     context: typer.Context,
     job: Annotated[
@@ -55,22 +55,22 @@ def check(
     from trainfare_core.changes.explain_change import PricedJob
 
     outputs = outputs_of(output, out)
-    job = target.named(job)
+    job = target.find_target(job)
     if job is None:
         rules.check_alone(context)
 
-        def traced(place: str, asked: Constraints) -> JobProfile:
-            with profile_of(place, target, precisions=asked.any_precision) as profile:
+        def trace(target_text: str, constraints: Constraints) -> JobProfile:
+            with profile_of(target_text, target, precisions=constraints.any_precision) as profile:
                 return profile()
 
-        def before(place: str, lock: Path | None, asked: Constraints) -> BaseOf:
-            def compared(loaded: LoadedPrices) -> PricedJob | UnknownJob | None:
-                with base_of(place, base, target, lock, precisions=asked.any_precision) as found:
-                    return found(loaded)
+        def before(target_text: str, lock: Path | None, constraints: Constraints) -> BaseOf:
+            def price_base(loaded: LoadedPrices) -> PricedJob | UnknownJob | None:
+                with base_of(target_text, base, target, lock, precisions=constraints.any_precision) as price:
+                    return price(loaded)
 
-            return compared
+            return price_base
 
-        answer = policy_answer(rules, prices.choice(), traced, base.folder(), before)
+        answer = policy_answer(rules, prices.choice(), trace, base.folder(), before)
     else:
         rules.check_with_target()
         limits.check_given()
@@ -81,15 +81,20 @@ def check(
         ):
 
             def base_stated(loaded: LoadedPrices) -> PricedJob | UnknownJob | None:
-                found = compared(loaded)
+                base = compared(loaded)
                 return (
-                    replace(found, profile=loader.stated(found.profile))
-                    if isinstance(found, PricedJob)
-                    else found
+                    replace(base, profile=loader.apply_to(base.profile))
+                    if isinstance(base, PricedJob)
+                    else base
                 )
 
             answer = target_answer(
-                job, limits, rules.on_unknown or "fail", choice, lambda: loader.stated(profile()), base_stated
+                job,
+                limits,
+                rules.on_unknown or "fail",
+                choice,
+                lambda: loader.apply_to(profile()),
+                base_stated,
             )
     write_outputs(outputs, answer.renderers)
     if answer.exit_code:

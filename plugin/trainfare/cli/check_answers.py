@@ -68,22 +68,22 @@ def target_answer(
         InputError: a limit is out of range.
         TrainfareError: it cannot be checked.
     """
-    asked = limits.constraints()
-    job = PolicyJob(target=target, max_usd=asked.max_usd, max_hours=asked.deadline_hours)
+    constraints = limits.constraints()
+    job = PolicyJob(target=target, max_usd=constraints.max_usd, max_hours=constraints.deadline_hours)
     policy = Policy(
-        confidence=asked.confidence,
+        confidence=constraints.confidence,
         on_unknown=on_unknown,
         max_nodes=limits.max_nodes,
         jobs={_NAME: job},
     )
     loaded = load_prices(choice=choice)
     pricing = Pricing(loaded, choice, lambda _target: profile(), lambda _name, prices: base(prices))
-    found = check_one(policy, _NAME, pricing, target, asked)
-    warn(finding.message for finding in found.findings if finding.level == "warning")
-    checked = found.check
+    answered = check_one(policy, _NAME, pricing, target, constraints)
+    warn(finding.message for finding in answered.findings if finding.level == "warning")
+    checked = answered.check
     if checked is None:  # only a job of a policy can be reported as not checked
         raise InputError(f"{target}: it was not checked")
-    answer = policy_check([found])
+    answer = policy_check([answered])
     return CheckAnswer(
         answer.exit_code,
         {
@@ -116,14 +116,14 @@ def policy_answer(
         PricesUnavailableError: there are no prices at all.
     """
     file = read_policy(options.policy)
-    names = _names(file, options.only or [*file.policy.jobs])
+    names = _choose_names(file, options.only or [*file.policy.jobs])
     policy = file.policy if options.on_unknown is None else _with(file.policy, options.on_unknown)
-    chosen = _choice(file, choice)
+    chosen = _choose_prices(file, choice)
 
     def base_of(name: str, loaded: LoadedPrices) -> PricedJob | UnknownJob | None:
         if base is None:
-            asked = policy.constraints_of(policy.jobs[name])
-            return before(file.target_of(name), chosen.lock, asked)(loaded)
+            constraints = policy.constraints_of(policy.jobs[name])
+            return before(file.target_of(name), chosen.lock, constraints)(loaded)
         path = base / f"{name}.json"
         return of_file(path)(loaded) if path.is_file() else None
 
@@ -133,8 +133,8 @@ def policy_answer(
 
     pricing = Pricing(load_prices(choice=chosen), chosen, profile, base_of)
     jobs = check_jobs(policy, pricing, target_of=file.target_of, names=names)
-    place = place_of(str(file.path), Path())
-    answer = policy_check(jobs, policy=None if place is None else place.path)
+    source_place = place_of(str(file.path), Path())
+    answer = policy_check(jobs, policy=None if source_place is None else source_place.path)
     return CheckAnswer(answer.exit_code, _renderers(answer))
 
 
@@ -156,12 +156,12 @@ def _show_blocks(build: Callable[[], list[Block]]) -> Renderers:
     }
 
 
-def _names(file: PolicyFile, wanted: Sequence[str]) -> tuple[str, ...]:
+def _choose_names(file: PolicyFile, names_asked: Sequence[str]) -> tuple[str, ...]:
     known = [*file.policy.jobs]
-    for name in wanted:
+    for name in names_asked:
         if name not in known:
             raise InputError(f"--job {name}: {file.path} has no such job; {key_hint(name, known)}")
-    return tuple(dict.fromkeys(wanted))
+    return tuple(dict.fromkeys(names_asked))
 
 
 def _with(policy: Policy, on_unknown: OnUnknown) -> Policy:
@@ -169,18 +169,18 @@ def _with(policy: Policy, on_unknown: OnUnknown) -> Policy:
     return policy.model_copy(update={"on_unknown": on_unknown, "jobs": jobs})
 
 
-def _choice(file: PolicyFile, choice: PriceChoice) -> PriceChoice:
+def _choose_prices(file: PolicyFile, choice: PriceChoice) -> PriceChoice:
     """Return the prices of the command line, and what it leaves open from the policy."""
     policy = file.policy
     lock = choice.lock or (file.beside(policy.lock) if policy.lock else None)
-    own = choice.own_prices
-    if own is None and policy.own_prices and choice.lock is None:
-        own = file.beside(policy.own_prices)
+    own_prices = choice.own_prices
+    if own_prices is None and policy.own_prices and choice.lock is None:
+        own_prices = file.beside(policy.own_prices)
     age, on_stale = choice.max_price_age_days, choice.on_stale
     return dataclasses.replace(
         choice,
         lock=lock,
-        own_prices=own,
+        own_prices=own_prices,
         max_price_age_days=policy.max_price_age_days if age is None else age,
         on_stale=on_stale or policy.on_stale,
     )

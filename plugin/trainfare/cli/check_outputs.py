@@ -64,13 +64,13 @@ def outputs_of(form: Format, given: Sequence[str] | None) -> tuple[Output, ...]:
             f"--output {plain[1]}: a second file for --format {form}; name its format: FORMAT=FILE"
         )
     outputs = [Output(form, Path(plain[0]) if plain else None)]
-    outputs += [_named(found) for value in given or () if (found := _NAMED.fullmatch(value))]
-    paths = [each.path for each in outputs if each.path is not None]
-    for place, path in enumerate(paths):
-        if path in paths[:place]:
+    outputs += [_parse_output(match) for value in given or () if (match := _NAMED.fullmatch(value))]
+    paths = [output.path for output in outputs if output.path is not None]
+    for index, path in enumerate(paths):
+        if path in paths[:index]:
             raise InputError(f"--output {path}: two formats cannot go to one file")
         check_writable(path)
-    if any(each.form == "junit" for each in outputs) and importlib.util.find_spec("junitparser") is None:
+    if any(output.form == "junit" for output in outputs) and importlib.util.find_spec("junitparser") is None:
         raise MissingExtraError("junitparser", "ci")
     return tuple(outputs)
 
@@ -82,19 +82,19 @@ def write_outputs(outputs: Sequence[Output], renderers: Renderers) -> None:
     Raises:
         InputError: a file cannot be written.
     """
-    texts = [(each, renderers[each.form]()) for each in outputs]
-    for each, text in sorted(texts, key=lambda pair: pair[0].path is None):
-        write_answer(text, each.path, references=each.form in ("markdown", "junit"))
+    texts = [(output, renderers[output.form]()) for output in outputs]
+    for output, text in sorted(texts, key=lambda pair: pair[0].path is None):
+        write_answer(text, output.path, references=output.form in ("markdown", "junit"))
 
 
-def _named(found: re.Match[str]) -> Output:
-    form, path = found[1], found[2]
+def _parse_output(match: re.Match[str]) -> Output:
+    form, path = match[1], match[2]
     known = FORMATS["check"]
     if form not in known:
         raise InputError(
-            f"--output {found[0]}: {form!r} is no format; {key_hint(form, known)}; write ./{found[0]} for a file "
+            f"--output {match[0]}: {form!r} is no format; {key_hint(form, known)}; write ./{match[0]} for a file "
             "of that name"
         )
     if not path:
-        raise InputError(f"--output {found[0]}: name a file after the =")
+        raise InputError(f"--output {match[0]}: name a file after the =")
     return Output(form, Path(path))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from trainfare.cli.option_groups import Format, grouped
+from trainfare.cli.option_groups import Format, group_options
 from trainfare_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def decline() -> None:
 
 
 @app.command("claims")
-@grouped
+@group_options
 def claims(output: Format = "table") -> None:
     """Recompute published claims: consistent, off by how much, or impossible."""
     from trainfare.cli.decline_tables import claims_table
@@ -50,7 +50,7 @@ def claims(output: Format = "table") -> None:
 
 
 @app.command("forecast")
-@grouped
+@group_options
 def forecast(
     until: Annotated[str, typer.Option(metavar="DATE", help="last date to forecast, e.g. 2030 or 2027-06")],
     cost: Annotated[float | None, typer.Option(help="cost now, USD; forecast from published rates")] = None,
@@ -83,7 +83,7 @@ def forecast(
 
 
 @app.command("wait")
-@grouped
+@group_options
 def wait(
     cost: Annotated[float, typer.Option(help="cost of the run now, USD")],
     value_per_month: Annotated[float, typer.Option(help="value of having the model, USD a month")],
@@ -122,7 +122,7 @@ def wait(
 
 
 @app.command("decompose")
-@grouped
+@group_options
 def decompose(
     earlier: Annotated[
         str,

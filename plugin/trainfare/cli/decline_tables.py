@@ -38,7 +38,7 @@ def claims_table(answer: ClaimsAnswer) -> str:
             claim.figure,
             "" if claim.stated is None else _figure(claim.stated, claim.unit),
             _figure(claim.computed, claim.unit),
-            _verdict(claim),
+            _format_verdict(claim),
         )
         for claim in answer.claims
     ]
@@ -56,12 +56,12 @@ def claims_table(answer: ClaimsAnswer) -> str:
         f"Consistent (hardware, software, total): {ways}.",
         *(f"{claim.id}: {claim.note}." for claim in wrong),
     ]
-    return _rendered(
+    return _render_table(
         ("id", "figure", "stated", "computed", "verdict"), rows, {"stated", "computed"}, below=below
     )
 
 
-def _verdict(claim: ClaimLine) -> str:
+def _format_verdict(claim: ClaimLine) -> str:
     if claim.verdict != "off" or claim.off_by is None:
         return claim.verdict
     more = claim.off_by >= 1
@@ -93,11 +93,11 @@ def forecast_table(answer: ForecastAnswer) -> str:
     ]
     moves, pace = "falls" if answer.decline_per_year >= 0 else "rises", percent(abs(answer.decline_per_year))
     above = [f"{_usd(answer.cost_now)} in {answer.year_now:.6g}; the median {moves} by {pace} a year."]
-    below = [_sentence(note) for note in answer.notes]
+    below = [_make_sentence(note) for note in answer.notes]
     if not answer.informative:
         below.append("The last interval spans a factor of 10,000 or more: it is uninformative.")
     names = ("year", "median", "50 %", "90 %", "cheaper than now")
-    return _rendered(names, rows, names[1:], above=above, below=below)
+    return _render_table(names, rows, names[1:], above=above, below=below)
 
 
 def wait_table(answer: WaitAnswer) -> str:
@@ -112,19 +112,19 @@ def wait_table(answer: WaitAnswer) -> str:
         row("value of starting then", answer.npv_best_usd, _usd),
         row("break-even value a month", answer.break_even_usd_per_year, lambda value: _usd(value / 12)),
     ]
-    for each in answer.regrets:
-        start = f"in {each.start_in_years:.2f} years" if each.start_in_years else "now"
-        line = row(f"lost by starting {start}", each.loss_usd, _usd)
+    for regret in answer.regrets:
+        start = f"in {regret.start_in_years:.2f} years" if regret.start_in_years else "now"
+        line = row(f"lost by starting {start}", regret.loss_usd, _usd)
         rows += [] if line in rows else [line]
     worth, chance = _usd(answer.value_usd_per_year / 12), percent(answer.probability_waiting_is_right)
     above = [
-        _sentence(answer.decision),
+        _make_sentence(answer.decision),
         f"{_usd(answer.cost_usd)} now; having the model is worth {worth} a month.",
         f"The chance that waiting is right: {chance}.",
     ]
     names = ("if the decline is", "slow (5 %)", "median", "fast (95 %)")
-    return _rendered(
-        names, rows, names[1:], above=above, below=[_sentence(text) for text in answer.assumptions]
+    return _render_table(
+        names, rows, names[1:], above=above, below=[_make_sentence(text) for text in answer.assumptions]
     )
 
 
@@ -144,7 +144,7 @@ def decomposition_table(answer: DecompositionAnswer) -> str:
         "Below 1 time, or negative: more expensive. Shares are of the log change and independent of order."
     ]
     names = ("cause", "cheaper by", "share", "decline a year")
-    return _rendered(names, rows, names[1:], above=above, below=below)
+    return _render_table(names, rows, names[1:], above=above, below=below)
 
 
 def _usd(amount: float) -> str:
@@ -155,11 +155,11 @@ def _percents(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _sentence(text: str) -> str:
+def _make_sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _rendered(
+def _render_table(
     names: Sequence[str],
     rows: Sequence[Sequence[str]],
     right: Collection[str],

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from trainfare.cli.limit_options import RunLimits
-from trainfare.cli.option_groups import grouped
+from trainfare.cli.option_groups import group_options
 from trainfare.cli.options import DecisionPriceOptions, LoaderOptions
 from trainfare.cli.ranking import RankingOptions
-from trainfare.estimate import EstimateRequest, Method, counted
+from trainfare.estimate import EstimateRequest, Method, parse_count
 
 if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["estimate"]
 
 
-@grouped
+@group_options
 def estimate(
     *,
     model: Annotated[
@@ -68,8 +68,8 @@ def estimate(
     request = EstimateRequest(
         model=model,
         method=method,
-        tokens=None if tokens is None else counted(tokens, "--tokens"),
-        samples=None if samples is None else counted(samples, "--samples"),
+        tokens=None if tokens is None else parse_count(tokens, "--tokens"),
+        samples=None if samples is None else parse_count(samples, "--samples"),
         seq=seq,
         batch=batch,
         micro_batch=micro_batch,
@@ -80,15 +80,15 @@ def estimate(
     )
     request.steps()
 
-    def traced() -> JobProfile:
-        from trainfare.estimate.profile import estimated_profile
+    def trace() -> JobProfile:
+        from trainfare.estimate.profile import estimate_profile
         from trainfare_core.variants import with_precisions
 
-        profile = estimated_profile(request)
+        profile = estimate_profile(request)
         if limits.any_precision:
             profile = with_precisions(
-                profile, lambda each: estimated_profile(replace(request, precision=each))
+                profile, lambda precision_name: estimate_profile(replace(request, precision=precision_name))
             )
-        return loader.stated(profile)
+        return loader.apply_to(profile)
 
-    ranking.answer(limits, prices, traced)
+    ranking.answer(limits, prices, trace)

@@ -31,16 +31,22 @@ def with_options_of(
     """
 
     def decorate(command: Command) -> Command:
-        own = inspect.signature(command, eval_str=True)
-        first, *others = (one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD)
-        made = [_option(name, field) for name, field in model.model_fields.items() if name not in leave_out]
-        command.__signature__ = own.replace(parameters=[first, *made, *others])  # type: ignore[attr-defined]
+        signature = inspect.signature(command, eval_str=True)
+        first, *others = (
+            parameter
+            for parameter in signature.parameters.values()
+            if parameter.kind is not parameter.VAR_KEYWORD
+        )
+        model_options = [
+            _make_option(name, field) for name, field in model.model_fields.items() if name not in leave_out
+        ]
+        command.__signature__ = signature.replace(parameters=[first, *model_options, *others])  # type: ignore[attr-defined]
         return command
 
     return decorate
 
 
-def _option(name: str, field: FieldInfo) -> inspect.Parameter:
+def _make_option(name: str, field: FieldInfo) -> inspect.Parameter:
     """Return the option of a field; "None: ..." in its description says what its absence means."""
     text = (field.description or "").replace("None: ", "default: ").replace("`", "")
     if isinstance(field.default, (str, int, float)) and field.default is not False:

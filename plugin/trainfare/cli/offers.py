@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from trainfare.cli.limit_options import OfferFilters
-from trainfare.cli.option_groups import Format, grouped
+from trainfare.cli.option_groups import Format, group_options
 from trainfare.cli.options import AgedPriceOptions
 from trainfare.cli.output import output_width, warn
 from trainfare_core.errors import InputError
@@ -17,7 +17,7 @@ from trainfare_core.prices.listing import Sort
 __all__ = ["offers"]
 
 
-@grouped
+@group_options
 def offers(
     *,
     filters: OfferFilters,

@@ -1,5 +1,5 @@
 """
-`grouped`, which lets a command take many options as one object, and the table of what `--format` takes.
+`group_options`, which lets a command take many options as one object, and the table of what `--format` takes.
 
 Typer reads a function's signature and has no option groups of its own.
 """
@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, TypeGuar
 
 import typer
 
-__all__ = ["FORMATS", "Format", "OptionGroup", "grouped"]
+__all__ = ["FORMATS", "Format", "OptionGroup", "group_options"]
 
 Format: TypeAlias = Literal["table", "json", "markdown", "html", "csv", "sarif", "junit", "github"]
 """Of a parameter: its option `--format`, with the formats that `FORMATS` has for the command."""
@@ -44,7 +44,7 @@ class OptionGroup:
     __signature__: ClassVar[inspect.Signature]
 
 
-def grouped(command: Callable[..., None]) -> Callable[..., None]:
+def group_options(command: Callable[..., None]) -> Callable[..., None]:
     """
     Return the command with options in place of each parameter that is a dataclass or an `OptionGroup`.
 

@@ -94,7 +94,7 @@ class PriceOptions:
         Raises:
             InputError: `--as-of` is not a date.
         """
-        given = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return PriceChoice(now=moment(given.pop("as_of")), **given, **more)
 
 
@@ -132,7 +132,7 @@ class LoaderOptions:
         ),
     ] = None
 
-    def stated(self, profile: JobProfile) -> JobProfile:
+    def apply_to(self, profile: JobProfile) -> JobProfile:
         """
         Return the profile with what is stated.
 

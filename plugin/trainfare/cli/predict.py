@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from trainfare.cli.option_groups import Format, grouped
+from trainfare.cli.option_groups import Format, group_options
 from trainfare.cli.options import JobArgument, LoaderOptions
 from trainfare.cli.target import TargetOptions, profile_of
 
 __all__ = ["predict"]
 
 
-@grouped
+@group_options
 def predict(
     job: JobArgument = None,
     *,
@@ -43,8 +43,8 @@ def predict(
     from trainfare.report.prediction import prediction_text
     from trainfare_core.prediction import predict_machine
 
-    with profile_of(target.required(job), target) as traced:
-        profile = loader.stated(traced())
+    with profile_of(target.require_target(job), target) as traced:
+        profile = loader.apply_to(traced())
     answer = predict_machine(
         profile,
         on,

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from trainfare.cli.option_groups import Format, grouped
+from trainfare.cli.option_groups import Format, group_options
 from trainfare.cli.options import PriceOptions
 from trainfare.cli.output import output_width
 from trainfare.cli.prices_lock import lock
@@ -31,7 +31,7 @@ def prices() -> None:
 
 
 @app.command("status")
-@grouped
+@group_options
 def status(*, prices: PriceOptions, output: Format = "table") -> None:
     """Show rows, dates, ages and rejected rows of every cloud service: live, shipped or locked prices."""
     from trainfare.prices.sources import load_prices

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from trainfare.cli.limit_options import LockFilterOptions
-from trainfare.cli.option_groups import grouped
+from trainfare.cli.option_groups import group_options
 from trainfare.cli.options import AllowStale, AsOf, OwnPrices, moment
 from trainfare.cli.output import warn
 from trainfare.prices.lock import LOCK_FILE, LockHeader, lock_text, read_lock
@@ -20,7 +20,7 @@ from trainfare_core.errors import InputError, PriceLockError
 __all__ = ["lock"]
 
 
-@grouped
+@group_options
 def lock(
     *,
     only: LockFilterOptions,
@@ -42,8 +42,8 @@ def lock(
     _check_place(out, replace=replace)
     choice = PriceChoice(own_prices=own_prices, allow_stale=allow_stale, now=moment(as_of))
     loaded = load_prices(choice=choice)
-    asked = only.keywords()
-    names: dict[str, Any] = {name: asked.get(name) for name in OfferFilters.model_fields}
+    filter_options = only.keywords()
+    names: dict[str, Any] = {name: filter_options.get(name) for name in OfferFilters.model_fields}
     filters = OfferFilters(**names).resolve(loaded.book)
     book = filters.apply(loaded.book)
     warn((*loaded.problems, *age_warnings(loaded, book, choice)))
@@ -59,7 +59,7 @@ def lock(
     text = lock_text(header, book)
     write_text(out, text)
     services = book.facts()
-    oldest, newest = min(one.oldest for one in services), max(one.newest for one in services)
+    oldest, newest = min(service.oldest for service in services), max(service.newest for service in services)
     sys.stdout.write(
         f"{out}: {len(book):,} prices dated {oldest} to {newest}, {len(text):,} bytes; "
         f"commit it, and use it with `--lock {out}`\n"

@@ -26,8 +26,8 @@ def quotas(
     from trainfare_providers.update import live_sources
 
     check_writable(out)
-    found = account_quotas(live_sources(provider))
-    warn(found.left_out)
-    write_answer(quota_text(found.quotas, said=found.said), out)
+    account = account_quotas(live_sources(provider))
+    warn(account.left_out)
+    write_answer(quota_text(account.quotas, said=account.said), out)
     if out is not None:
         sys.stderr.write(f"rank what they allow: trainfare recommend JOB --quota {out}\n")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from trainfare.cli.limit_options import option_of
-from trainfare.cli.option_groups import Format, grouped
+from trainfare.cli.option_groups import Format, group_options
 from trainfare.cli.options import CacheFolder
 from trainfare.cli.update_progress import update_progress
 from trainfare.report.escape import terminal_text
@@ -20,7 +20,7 @@ __all__ = ["update", "update_table"]
 FAILED_EXIT = PricesUnavailableError.exit_code
 
 
-@grouped
+@group_options
 def update(
     provider: Annotated[list[str] | None, option_of("providers")] = None,
     cache: CacheFolder = None,
@@ -42,24 +42,24 @@ def update_table(answer: PricesUpdate) -> str:
     lines: list[str] = []
     for cloud in answer.clouds:
         if not cloud.refreshed:
-            lines.append(_kept_line(cloud))
+            lines.append(_describe_kept_prices(cloud))
             continue
-        lines.append(f"{cloud.provider}: updated: {cloud.rows:,} prices{_fetched(cloud)}")
+        lines.append(f"{cloud.provider}: updated: {cloud.rows:,} prices{_describe_fetch(cloud)}")
         lines += [
-            f"  {one.service}: read {one.rows_read:,} = accepted {one.accepted:,} + filtered {one.filtered:,} + "
-            f"quarantined {one.quarantined:,}{' (degraded)' if one.degraded else ''}"
-            for one in cloud.services
+            f"  {row.service}: read {row.rows_read:,} = accepted {row.accepted:,} + filtered {row.filtered:,} + "
+            f"quarantined {row.quarantined:,}{' (degraded)' if row.degraded else ''}"
+            for row in cloud.services
         ]
         lines += [f"  note: {note}" for note in cloud.notes]
         lines += [f"  failed: {cloud.problem}"] if cloud.problem else []
     return "\n".join(terminal_text(line) for line in lines) + "\n"
 
 
-def _kept_line(cloud: CloudUpdate) -> str:
+def _describe_kept_prices(cloud: CloudUpdate) -> str:
     """Return what failed, or what is missing to ask, and which prices of the cloud are used."""
     what = f"failed: {cloud.problem}" if cloud.problem else f"not asked: {'; '.join(cloud.notes)}"
     if cloud.rows:
-        used = f"its {cloud.rows:,} prices{_fetched(cloud)}, are used"
+        used = f"its {cloud.rows:,} prices{_describe_fetch(cloud)}, are used"
     elif cloud.snapshot_of is not None:
         used = f"prices of the snapshot of {cloud.snapshot_of} are used"
     else:
@@ -67,5 +67,5 @@ def _kept_line(cloud: CloudUpdate) -> str:
     return f"{cloud.provider}: {what.replace(f'{cloud.provider}: ', '', 1)}; {used}"
 
 
-def _fetched(cloud: CloudUpdate) -> str:
+def _describe_fetch(cloud: CloudUpdate) -> str:
     return "" if cloud.fetched_at is None else f", fetched {cloud.fetched_at:%Y-%m-%d %H:%M} UTC"

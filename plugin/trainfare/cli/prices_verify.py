@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from trainfare.cli.option_groups import Format, grouped
+from trainfare.cli.option_groups import Format, group_options
 from trainfare.cli.options import CacheFolder, LockFile
 from trainfare.prices.verify import PricesVerification, verify_prices
 from trainfare.report.escape import terminal_text
@@ -17,24 +17,24 @@ __all__ = ["verify", "verify_table"]
 FAILED_EXIT = PricesUnavailableError.exit_code
 
 
-@grouped
+@group_options
 def verify(lock: LockFile = None, cache: CacheFolder = None, output: Format = "table") -> None:
     """Check hashes, schema, row counts and plausibility of every price list on disk; exit 3 if one fails."""
     from trainfare_providers.disk.cache import BookCache
 
     answer = verify_prices(cache=BookCache(cache), lock=lock)
     sys.stdout.write(answer.to_json() if output == "json" else verify_table(answer))
-    if any(one.findings for one in answer.lists):
+    if any(price_list.findings for price_list in answer.lists):
         raise typer.Exit(FAILED_EXIT)
 
 
 def verify_table(answer: PricesVerification) -> str:
     """Return one line for each price list, and below it one for each fault found."""
     lines: list[str] = []
-    for one in answer.lists:
-        state = "NOT SOUND" if one.findings else "sound" if one.rows else "nothing fetched"
-        when = "" if one.fetched_at is None else f", fetched {one.fetched_at}"
-        sha = "" if one.sha256 is None else f", SHA-256 {one.sha256[:16]}"
-        lines.append(f"{one.name}: {state}: {one.rows:,} prices{when}{sha}")
-        lines += [f"  {finding}" for finding in one.findings]
+    for price_list in answer.lists:
+        state = "NOT SOUND" if price_list.findings else "sound" if price_list.rows else "nothing fetched"
+        when = "" if price_list.fetched_at is None else f", fetched {price_list.fetched_at}"
+        sha = "" if price_list.sha256 is None else f", SHA-256 {price_list.sha256[:16]}"
+        lines.append(f"{price_list.name}: {state}: {price_list.rows:,} prices{when}{sha}")
+        lines += [f"  {finding}" for finding in price_list.findings]
     return "\n".join(terminal_text(line) for line in lines) + "\n"

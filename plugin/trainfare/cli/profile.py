@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from trainfare.cli.option_groups import grouped
+from trainfare.cli.option_groups import group_options
 from trainfare.cli.target import TargetOptions
 from trainfare.report.escape import terminal_text
 from trainfare.report.wording import of_the_work, short_count
@@ -21,7 +21,7 @@ from trainfare_providers.disk.files import write_text
 __all__ = ["profile", "summary_of"]
 
 
-@grouped
+@group_options
 def profile(
     target: Annotated[
         str | None,
@@ -47,13 +47,13 @@ def profile(
     force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
 ) -> None:
     """Trace a training job without an accelerator and write its profile as JSON."""
-    place = limits.required(target)
-    for each in precision or ():
-        if each not in PRECISIONS:
-            raise InputError(f"--precision {each}: give {', '.join(PRECISIONS)}")
+    job_target = limits.require_target(target)
+    for precision_name in precision or ():
+        if precision_name not in PRECISIONS:
+            raise InputError(f"--precision {precision_name}: give {', '.join(PRECISIONS)}")
     if output is not None:
         _check_writable(output, force=force)
-    with limits.traced(place) as process:
+    with limits.open_traced(job_target) as process:
         traced = process.in_precisions(precision or ())
     sys.stderr.write(summary_of(traced))
     if output is None:
@@ -84,7 +84,9 @@ def summary_of(traced: JobProfile) -> str:
     per_step = f"{', '.join(counted)} per device" if counted else "samples not known"
     ends = None if vary is None else (vary.smallest_flops, vary.largest_flops)
     varies = [("", text) for text in of_the_work(ends, traced.work_note) if text]
-    held = f"{_size(memory.gradient_bytes)} gradients, {_size(traced.optimizer.state_bytes)} optimizer state"
+    held_text = (
+        f"{_size(memory.gradient_bytes)} gradients, {_size(traced.optimizer.state_bytes)} optimizer state"
+    )
     others = [("precisions", f"also {', '.join(step.precision for step in traced.precisions)}")]
     rows = [
         ("job", f"{traced.name}, {traced.precision}, {parallel.world_size} device(s), {parallel.strategy}"),
@@ -95,7 +97,7 @@ def summary_of(traced: JobProfile) -> str:
         ("one step", f"{short_count(traced.step_flops, 'FLOP')} per device, {per_step}"),
         *varies,
         *(others if traced.precisions else ()),
-        ("memory", f"{held}, {_size(memory.saved_activation_bytes)} saved activations"),
+        ("memory", f"{held_text}, {_size(memory.saved_activation_bytes)} saved activations"),
         ("steps", steps),
         (
             "coverage",

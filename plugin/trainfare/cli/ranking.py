@@ -63,7 +63,7 @@ class RankingOptions:
         Raises:
             NothingFitsError: no machine is left; the answer, which says why, is written.
         """
-        from trainfare.recommendation import ranked
+        from trainfare.recommendation import rank_job
         from trainfare_core.ranking.pricing.request import DEFAULT_LIMIT, Request, objective_of
 
         constraints = limits.constraints(
@@ -79,19 +79,19 @@ class RankingOptions:
             limits.max_nodes,
             self.all_regions,
         )
-        found = ranked(profile, request, choice)
-        warn(found.warnings)
+        ranking = rank_job(profile, request, choice)
+        warn(ranking.warnings)
         whole = self.details or self.limit is not None
         if self.output == "json":
-            write_answer(found.answer.to_json(), self.out)
+            write_answer(ranking.answer.to_json(), self.out)
         else:
             from trainfare.report import report_ranking
 
             details = whole or self.output != "table"
-            report = report_ranking(found.answer, profile, found.as_of, rows=self.limit, details=details)
+            report = report_ranking(ranking.answer, profile, ranking.as_of, rows=self.limit, details=details)
             write_report(report, self.output, self.out)
-        if not found.answer.options:
-            because = found.answer.unknown_because or "no machine is left"
+        if not ranking.answer.options:
+            because = ranking.answer.unknown_because or "no machine is left"
             # Every format but JSON begins with the reason: said once, it is read.
             raise NothingFitsError(
                 because if self.output == "json" else "no machine is left; the report says why"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainfare.cli.limit_options import RunLimits
-from trainfare.cli.option_groups import grouped
+from trainfare.cli.option_groups import group_options
 from trainfare.cli.options import DecisionPriceOptions, JobArgument, LoaderOptions
 from trainfare.cli.ranking import RankingOptions
 from trainfare.cli.target import TargetOptions, profile_of
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["recommend"]
 
 
-@grouped
+@group_options
 def recommend(
     job: JobArgument = None,
     *,
@@ -28,8 +28,8 @@ def recommend(
 ) -> None:
     """Rank every machine that could run a job, by cost or time, and show the Pareto front of both."""
 
-    def traced() -> JobProfile:
-        with profile_of(target.required(job), target, precisions=limits.any_precision) as found:
-            return loader.stated(found())
+    def trace() -> JobProfile:
+        with profile_of(target.require_target(job), target, precisions=limits.any_precision) as trace:
+            return loader.apply_to(trace())
 
-    ranking.answer(limits, prices, traced)
+    ranking.answer(limits, prices, trace)

@@ -39,8 +39,8 @@ def read_series(path: Path) -> Series:
         raise InputError(f"{path}: it needs the columns date and cost, and for Wright's law production")
     try:
         costs = [float(row["cost"]) for row in rows]
-        made = [float(row["production"]) for row in rows] if "production" in columns else None
+        production = [float(row["production"]) for row in rows] if "production" in columns else None
     except ValueError as error:
         raise InputError(f"{path}: a cost or production is not a number") from error
     with decline_errors_as_input():
-        return Series.of([row["date"] for row in rows], costs, production=made)
+        return Series.of([row["date"] for row in rows], costs, production=production)

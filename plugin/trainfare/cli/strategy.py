@@ -11,7 +11,7 @@ import typer
 
 from trainfare.cli.limit_options import StrategyLimits, hours_of, option_of
 from trainfare.cli.model_options import with_options_of
-from trainfare.cli.option_groups import Format, grouped
+from trainfare.cli.option_groups import Format, group_options
 from trainfare.cli.options import DecisionPriceOptions, OutputFile
 from trainfare.cli.output import check_writable, warn, write_answer, write_report
 from trainfare.cli.target import TargetOptions
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["strategy"]
 
 
-@grouped
+@group_options
 @with_options_of(Question, leave_out=("deadline_hours",))
 def strategy(
     targets: Annotated[
@@ -105,11 +105,11 @@ def _beside(path: Path, target: str) -> str:
 
 def _split(targets: list[str], pilots: list[str], target: TargetOptions) -> tuple[str | None, list[str]]:
     """Separate TARGET from curves: a shell expands `--pilot runs/*.json` to one option and many arguments."""
-    curves = [*pilots, *(one for one in targets if one.endswith(".json"))]
-    rest = [one for one in targets if not one.endswith(".json")]
+    curves = [*pilots, *(target for target in targets if target.endswith(".json"))]
+    rest = [target for target in targets if not target.endswith(".json")]
     if len(rest) > 1:
         raise InputError(f"{len(rest)} targets: {', '.join(rest)}: give one")
-    job = target.named(rest[0] if rest else None)
+    job = target.find_target(rest[0] if rest else None)
     if job is None and not curves:
         raise InputError("nothing to do: give a TARGET such as train.py:job, or --pilot runs/*.json")
     return job, curves
@@ -121,8 +121,8 @@ def _pilots(curves: list[str], question: Question) -> PilotReport:
     from trainfare_core.methods.pilots import common_metric, read_pilots
 
     by_method = read_curves(curves)
-    named = question.metric if "metric" in question.model_fields_set else common_metric(by_method)
-    question = question.model_copy(update={"metric": named})
+    metric = question.metric if "metric" in question.model_fields_set else common_metric(by_method)
+    question = question.model_copy(update={"metric": metric})
     return read_pilots(by_method, question, tool_version=__version__)
 
 
@@ -132,21 +132,21 @@ def _answer(
     from trainfare.methods.plan import answer_methods, prices_of
     from trainfare.prices.sources import age_warnings, load_prices
     from trainfare.report.strategy import render_pilots
-    from trainfare_core.methods.pilots import reached_by, sentences
+    from trainfare_core.methods.pilots import predict_reached, sentences
 
     reached: dict[Method, ReachedBy] = {}
     notes: tuple[str, ...] = ()
     if curves:
         pilots = _pilots(curves, request.question)
         sys.stderr.write(render_pilots(pilots))
-        reached, notes = reached_by(pilots), sentences(pilots)
+        reached, notes = predict_reached(pilots), sentences(pilots)
         request = request.model_copy(
             update={"metric": pilots.metric, "direction": "max" if pilots.higher_is_better else "min"}
         )
-    with limits.traced(target) as process:
+    with limits.open_traced(target) as process:
         loaded = load_prices(choice=choice)
         warn(age_warnings(loaded, prices_of(request, loaded.book), choice))
-        found = answer_methods(
+        answer = answer_methods(
             process.job,
             request,
             loaded.book,
@@ -157,4 +157,4 @@ def _answer(
             pilot_notes=notes,
             say=lambda text: typer.echo(text, err=True),
         )
-        return found, loaded.as_of
+        return answer, loaded.as_of

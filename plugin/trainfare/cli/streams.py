@@ -29,7 +29,7 @@ _BOX_DRAWING: Final = range(0x2500, 0x2580)
 
 def take_over() -> None:
     """Replace the standard streams of this process, which may be closed."""
-    codecs.register_error(ESCAPES, _escaped)
+    codecs.register_error(ESCAPES, _escape_error)
     # A file or pipe that is opened later must not become the standard stream of a descriptor that is closed. What
     # is written to a closed output fails; what is written to a closed standard error is lost.
     for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
@@ -37,8 +37,8 @@ def take_over() -> None:
             os.open(os.devnull, flags)  # takes the lowest number that is free: this one
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - open as long as the process
-    sys.stdout = _text(AnswerFile(1, "wb", closefd=False), sys.stdout, ESCAPES)
-    sys.stderr = _text(_Messages(2, "wb", closefd=False), sys.stderr, "backslashreplace")
+    sys.stdout = _open_text(AnswerFile(1, "wb", closefd=False), sys.stdout, ESCAPES)
+    sys.stderr = _open_text(_Messages(2, "wb", closefd=False), sys.stderr, "backslashreplace")
 
 
 def _is_open(descriptor: int) -> bool:
@@ -49,7 +49,7 @@ def _is_open(descriptor: int) -> bool:
     return True
 
 
-def _text(raw: io.FileIO, old: TextIO | None, errors: str) -> TextIO:
+def _open_text(raw: io.FileIO, old: TextIO | None, errors: str) -> TextIO:
     encoding = "utf-8" if old is None else old.encoding
     lines = raw.isatty() or isinstance(raw, _Messages)
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding=encoding, errors=errors, line_buffering=lines)
@@ -86,14 +86,14 @@ class _Messages(io.FileIO):
             return len(memoryview(data))
 
 
-def _escaped(error: UnicodeError) -> tuple[str, int]:
+def _escape_error(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]
-    return "".join(_plain(char) for char in text), error.end
+    return "".join(_escape_char(char) for char in text), error.end
 
 
-def _plain(char: str) -> str:
+def _escape_char(char: str) -> str:
     if ord(char) in _BOX_DRAWING:
         return _LINES.get(char, "+")
     units = char.encode("utf-16-be", "surrogatepass")

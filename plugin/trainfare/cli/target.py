@@ -106,7 +106,7 @@ class TargetOptions:
         typer.Option("--arguments-of-script", hidden=True, callback=_after_dashes, parser=str),
     ] = None
 
-    def traced(self, target: str, copied: CopiedFolder | None = None) -> TracedTarget:
+    def open_traced(self, target: str, copied: CopiedFolder | None = None) -> TracedTarget:
         """
         Return a TARGET with its traces.
 
@@ -123,41 +123,41 @@ class TargetOptions:
         store = None if self.no_cache else TraceStore(default_folder())
         return TracedTarget(target, self.limits(), fit=self.fit, copied=copied, store=store)
 
-    def named(self, place: str | None) -> str | None:
+    def find_target(self, target: str | None) -> str | None:
         """
         Return the TARGET of a command: its own argument or `--module`, with what the command line has after `--`.
 
         Args:
-            place: the argument of the command; None where it has none.
+            target: the argument of the command; None where it has none.
 
         Raises:
             InputError: both are given, or arguments for something that is no script.
         """
         arguments = tuple(self.arguments or ())
         if self.module is not None:
-            if place is not None:
-                raise InputError(f"{place} and --module {self.module}: give one of them")
+            if target is not None:
+                raise InputError(f"{target} and --module {self.module}: give one of them")
             return target_of(self.module, arguments, is_module=True)
-        if place is None and arguments:  # `--` before the TARGET, as for one that begins with a dash
-            place, arguments = arguments[0], arguments[1:]
-        if place is None or not (arguments or self.fit > 1):
-            return place
-        if script_of(place) is None:
-            msg = f"{place} is no script: arguments after -- and --fit are for train.py or --module package.train"
+        if target is None and arguments:  # `--` before the TARGET, as for one that begins with a dash
+            target, arguments = arguments[0], arguments[1:]
+        if target is None or not (arguments or self.fit > 1):
+            return target
+        if script_of(target) is None:
+            msg = f"{target} is no script: arguments after -- and --fit are for train.py or --module package.train"
             raise InputError(msg)
-        return target_of(place, arguments)
+        return target_of(target, arguments)
 
-    def required(self, place: str | None) -> str:
+    def require_target(self, target_text: str | None) -> str:
         """
-        Return the TARGET of a command that needs one; see `named`.
+        Return the TARGET of a command that needs one; see `find_target`.
 
         Raises:
             InputError: there is none.
         """
-        found = self.named(place)
-        if found is None:
+        target = self.find_target(target_text)
+        if target is None:
             raise InputError("no TARGET: give a script such as train.py, or --module package.train")
-        return found
+        return target
 
     def limits(self) -> ProcessLimits:
         """
@@ -207,7 +207,7 @@ def profile_of(
     from trainfare.fake_step import is_target, read_profile
 
     if is_target(job):
-        with target.traced(job, copied) as traced:
+        with target.open_traced(job, copied) as traced:
             yield traced.in_precisions if precisions else traced.profile
     else:
         yield partial(read_profile, job if copied is None else str(copied.directory / job))

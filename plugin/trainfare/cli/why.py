@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from trainfare.cli.limit_options import RunLimits, option_of
-from trainfare.cli.option_groups import Format, grouped
+from trainfare.cli.option_groups import Format, group_options
 from trainfare.cli.options import DecisionPriceOptions, JobArgument, LoaderOptions, Objectives
 from trainfare.cli.output import output_width, warn
 from trainfare.cli.target import TargetOptions, profile_of
@@ -16,7 +16,7 @@ from trainfare.cli.target import TargetOptions, profile_of
 __all__ = ["why"]
 
 
-@grouped
+@group_options
 def why(
     machine: Annotated[
         str,
@@ -45,10 +45,10 @@ def why(
     constraints = limits.constraints(value_usd_per_hour=value_per_hour)
     request = Request(constraints, objective_of(objective, constraints), max_nodes=limits.max_nodes)
     choice = prices.choice()
-    with profile_of(target.required(job), target, precisions=limits.any_precision) as traced:
-        profile = loader.stated(traced())
-    found = why_not(profile, request, choice, machine)
-    warn(found.warnings)
+    with profile_of(target.require_target(job), target, precisions=limits.any_precision) as traced:
+        profile = loader.apply_to(traced())
+    result = why_not(profile, request, choice, machine)
+    warn(result.warnings)
     sys.stdout.write(
-        found.answer.to_json() if output == "json" else why_text(found.answer, width=output_width())
+        result.answer.to_json() if output == "json" else why_text(result.answer, width=output_width())
     )

@@ -83,19 +83,19 @@ def model_named(name: str) -> FoundModel:
         return _from_file(path)
     known = KNOWN_MODELS.get(name.lower())
     if known is not None:
-        config_class = _named_class(known.architecture, name).config_class
+        config_class = _find_class(known.architecture, name).config_class
         config = config_class(**known.sizes)
         return _of_transformers(name, f"the published sizes of {name}", known.architecture, config)
     package, slash, rest = name.partition("/")
     if slash and package in ("timm", "torchvision"):
-        found = _of_package(package, rest)
-        if found is None:
+        model = _of_package(package, rest)
+        if model is None:
             raise InputError(f"--model {name}: {_missing(package)}")
-        return found
-    for each in ("timm", "torchvision"):
-        found = None if slash else _of_package(each, name)
-        if found is not None:
-            return found
+        return model
+    for origin in ("timm", "torchvision"):
+        model = None if slash else _of_package(origin, name)
+        if model is not None:
+            return model
     if slash:
         msg = f"--model {name}: looks like a name on the Hugging Face Hub, and nothing is downloaded"
         raise InputError(f"{msg}: save its config.json and give that file")
@@ -105,7 +105,9 @@ def model_named(name: str) -> FoundModel:
 
 
 def _hint(name: str) -> str:
-    installed = [each for each in ("timm", "torchvision") if importlib.util.find_spec(each) is not None]
+    installed = [
+        package for package in ("timm", "torchvision") if importlib.util.find_spec(package) is not None
+    ]
     near = difflib.get_close_matches(name.lower(), [*KNOWN_MODELS, *_vision_names(installed)], n=3)
     if near:
         return f"did you mean {' or '.join(near)}?"
@@ -115,8 +117,8 @@ def _hint(name: str) -> str:
 
 def _vision_names(packages: list[str]) -> list[str]:
     names: list[str] = []
-    for each in packages:
-        home: Any = import_module("torchvision.models" if each == "torchvision" else each)
+    for package in packages:
+        home: Any = import_module("torchvision.models" if package == "torchvision" else package)
         names += home.list_models()
     return names
 
@@ -136,12 +138,12 @@ def _from_file(path: Path) -> FoundModel:
     if not isinstance(data, dict):
         raise InputError(f"{path}: is no configuration: it has no fields")
     fields = cast("dict[str, Any]", data)
-    named = fields.get("architectures")
-    if not isinstance(named, list) or not named:
+    architectures = fields.get("architectures")
+    if not isinstance(architectures, list) or not architectures:
         msg = f'{path}: does not say which model it describes: add "architectures": ["LlamaForCausalLM"]'
         raise InputError(f"{msg}, or the class that is yours")
-    architecture = str(cast("list[object]", named)[0])
-    kind = _named_class(architecture, str(path))
+    architecture = str(cast("list[object]", architectures)[0])
+    kind = _find_class(architecture, str(path))
     try:
         config = kind.config_class.from_dict(fields)
     except Exception as error:  # a configuration class checks its fields in its own ways
@@ -150,7 +152,7 @@ def _from_file(path: Path) -> FoundModel:
     return _of_transformers(name, str(path), architecture, config)
 
 
-def _named_class(architecture: str, where: str) -> Any:
+def _find_class(architecture: str, where: str) -> Any:
     """Return a class of transformers whose configuration and loss are known."""
     # Set before the first import: nothing may ask the Hub.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

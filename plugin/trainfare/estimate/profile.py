@@ -17,7 +17,7 @@ from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.methods.methods import Method
 
-__all__ = ["estimated_profile"]
+__all__ = ["estimate_profile"]
 
 _METHODS: Final[dict[str, Method]] = {"full": "full_finetune", "lora": "lora", "qlora": "qlora"}
 
@@ -36,8 +36,8 @@ class _Step(nn.Module):
         if self.task == "image-class":
             output = self.model(batch)
             logits = getattr(output, "logits", output)
-            found = [logits] if isinstance(output, Tensor) else [logits, *_others(output)]
-            return torch.stack([functional.cross_entropy(each, labels) for each in found]).sum()
+            tensors = [logits] if isinstance(output, Tensor) else [logits, *_others(output)]
+            return torch.stack([functional.cross_entropy(tensor, labels) for tensor in tensors]).sum()
         loss: Tensor = self.model(input_ids=batch, labels=batch if self.task == "text" else labels).loss
         return loss
 
@@ -48,11 +48,13 @@ class _Step(nn.Module):
 
 def _others(output: Any) -> list[Tensor]:
     """Return the results of the auxiliary classifiers of GoogLeNet and Inception."""
-    named: dict[str, Any] = output._asdict() if hasattr(output, "_asdict") else {}
-    return [each for name, each in named.items() if "aux" in name and each is not None]
+    outputs: dict[str, Any] = output._asdict() if hasattr(output, "_asdict") else {}
+    return [
+        output_value for name, output_value in outputs.items() if "aux" in name and output_value is not None
+    ]
 
 
-def estimated_profile(request: EstimateRequest) -> JobProfile:
+def estimate_profile(request: EstimateRequest) -> JobProfile:
     """
     Trace one optimizer step of a model that is built from its configuration, on fake tensors.
 
@@ -63,12 +65,12 @@ def estimated_profile(request: EstimateRequest) -> JobProfile:
         InputError: no such model, or numbers that it does not take.
         TraceError: the step cannot be traced.
     """
-    steps, micro_batch = request.steps(), request.traced_samples()
-    found = model_named(request.model)
-    shape = _shape(found, request)
-    text = found.task != "image-class"
+    steps, micro_batch = request.steps(), request.count_traced_samples()
+    model = model_named(request.model)
+    shape = _shape(model, request)
+    text = model.task != "image-class"
     job = TrainingJob(
-        module=lambda: _Step(found.build().train(), found.task),
+        module=lambda: _Step(model.build().train(), model.task),
         batch=lambda: torch.zeros(micro_batch, *shape, dtype=torch.long if text else torch.float32),
         batch_size=micro_batch,
         max_steps=steps,
@@ -80,7 +82,7 @@ def estimated_profile(request: EstimateRequest) -> JobProfile:
         _METHODS[request.method],
         job.precision,
         lora_rank=request.lora_rank,
-        trains_head=found.task != "text",
+        trains_head=model.task != "text",
         recompute=request.recompute,
     )
     profile = tracer_of(job)(change)
@@ -88,26 +90,26 @@ def estimated_profile(request: EstimateRequest) -> JobProfile:
     if request.micro_batch is None:
         plan += ": it was chosen, --micro-batch gives yours and --allow plan takes the fastest"
     usual = "the model's own loss and AdamW, without your data, evaluation and checkpoints"
-    note = f"estimated from {found.origin}: {usual}"
+    note = f"estimated from {model.origin}: {usual}"
     return profile.model_copy(
-        update={"name": f"{found.name}, {request.method}"[:200], "notes": (note[:500], plan, *profile.notes)}
+        update={"name": f"{model.name}, {request.method}"[:200], "notes": (note[:500], plan, *profile.notes)}
     )
 
 
-def _shape(found: FoundModel, request: EstimateRequest) -> tuple[int, ...]:
+def _shape(model: FoundModel, request: EstimateRequest) -> tuple[int, ...]:
     """Return the shape of one sample."""
-    if found.task == "image-class":
+    if model.task == "image-class":
         if request.tokens is not None or request.seq is not None:
-            raise InputError(f"{found.name} takes images: give --samples in place of --tokens and --seq")
-        pixels = request.image_size or found.image_size
+            raise InputError(f"{model.name} takes images: give --samples in place of --tokens and --seq")
+        pixels = request.image_size or model.image_size
         if not isinstance(pixels, int):
-            raise InputError(f"{found.name}: give --image-size, the pixels of one side")
+            raise InputError(f"{model.name}: give --image-size, the pixels of one side")
         return 3, pixels, pixels
     if request.image_size is not None:
-        raise InputError(f"{found.name} takes text: it has no --image-size")
+        raise InputError(f"{model.name} takes text: it has no --image-size")
     if request.seq is None:
-        raise InputError(f"{found.name} takes text: give --seq, the tokens of one sequence, e.g. --seq 4096")
-    if found.tokens is not None and request.seq > found.tokens:
-        msg = f"--seq {request.seq}: {found.name} has positions for {found.tokens} tokens"
-        raise InputError(f"{msg}: give --seq {found.tokens} or less")
+        raise InputError(f"{model.name} takes text: give --seq, the tokens of one sequence, e.g. --seq 4096")
+    if model.tokens is not None and request.seq > model.tokens:
+        msg = f"--seq {request.seq}: {model.name} has positions for {model.tokens} tokens"
+        raise InputError(f"{msg}: give --seq {model.tokens} or less")
     return (request.seq,)

@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from trainfare_core.errors import InputError
 
-__all__ = ["METHODS", "EstimateRequest", "Method", "counted"]
+__all__ = ["METHODS", "EstimateRequest", "Method", "parse_count"]
 
 Method: TypeAlias = Literal["full", "lora", "qlora"]
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
@@ -71,7 +71,7 @@ class EstimateRequest:
             raise InputError("--tokens needs --seq, the tokens of one sequence, e.g. --seq 4096")
         return max(1, math.ceil(self.tokens / (self.seq * self.batch)))
 
-    def traced_samples(self) -> int:
+    def count_traced_samples(self) -> int:
         """
         Return the samples of the micro-batch that is traced.
 
@@ -87,11 +87,11 @@ class EstimateRequest:
         return max(size for size in range(1, min(most, self.batch) + 1) if self.batch % size == 0)
 
 
-def counted(text: str, option: str) -> int:
+def parse_count(text: str, option: str) -> int:
     """
     Return a count: a number that may end in k, M, B (10**9) or T.
 
-    >>> counted("1.5B", "--tokens")
+    >>> parse_count("1.5B", "--tokens")
     1500000000
 
     Args:
@@ -101,10 +101,10 @@ def counted(text: str, option: str) -> int:
     Raises:
         InputError: anything else, or a number out of range.
     """
-    found = _COUNT.fullmatch(text.strip())
-    if found is None:
+    match = _COUNT.fullmatch(text.strip())
+    if match is None:
         raise InputError(f"{option} {text!r}: give a number such as 500000, 500k, 300M, 10B or 1.5T")
-    number = round(float(found[1]) * _TIMES[found[2]])
+    number = round(float(match[1]) * _TIMES[match[2]])
     if not 1 <= number <= _MOST:
         raise InputError(f"{option} {text!r}: give a number from 1 to 1000T")
     return number

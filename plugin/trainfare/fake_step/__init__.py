@@ -12,14 +12,14 @@ from trainfare.fake_step.profile_input import is_target, load_profile, read_prof
 if TYPE_CHECKING:
     from trainfare.fake_step.fake_step import AUTOCAST_DTYPES
     from trainfare.fake_step.job_trace import describe_batch, trace_changed, trace_fake_copy, trace_job
-    from trainfare.fake_step.live_step import kept_batch, trace_live_step
+    from trainfare.fake_step.live_step import copy_small_batch, trace_live_step
     from trainfare.fake_step.several_batches import with_tokens
 
 __all__ = [
     "AUTOCAST_DTYPES",
+    "copy_small_batch",
     "describe_batch",
     "is_target",
-    "kept_batch",
     "load_profile",
     "read_profile",
     "trace_changed",
@@ -32,7 +32,7 @@ __all__ = [
 _NEED_TORCH = {
     "AUTOCAST_DTYPES": "fake_step",
     "describe_batch": "job_trace",
-    "kept_batch": "live_step",
+    "copy_small_batch": "live_step",
     "trace_changed": "job_trace",
     "trace_fake_copy": "job_trace",
     "trace_job": "job_trace",

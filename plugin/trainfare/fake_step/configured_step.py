@@ -15,16 +15,16 @@ from trainfare.fake_step.fake_step import join_sentences, trace_step
 from trainfare.fake_step.fake_tensors import Faker
 from trainfare.fake_step.loop_kind import LoopKind
 from trainfare.fake_step.real_tensors import RealTensors
-from trainfare.fake_step.repeated_step import repeated_step
+from trainfare.fake_step.repeated_step import trace_repeated_step
 from trainfare.fake_step.user_errors import user_errors
 from trainfare.job import TrainingJob, describe
 from trainfare.trace import StepFacts
 from trainfare.trace.repetition import NotRepeatedError
 
-__all__ = ["bytes_of", "configured_step", "making_fake", "running_fake"]
+__all__ = ["bytes_of", "making_fake", "running_fake", "trace_configured_step"]
 
 
-def configured_step(
+def trace_configured_step(
     job: TrainingJob,
     module: nn.Module,
     batch: Any,
@@ -69,7 +69,7 @@ def configured_step(
         same = not prepared.manual and (later is None or not later.change_step)
         if isinstance(tensors, Faker) and worthwhile and same:
             try:
-                repeated = repeated_step(
+                repeated = trace_repeated_step(
                     module,
                     batch,
                     tensors,

@@ -12,7 +12,7 @@ from torch import nn
 
 from trainfare.fake_step.module_parts import HOOKS, buffers_of, children_of, parameters_of
 
-__all__ = ["SHORTEST", "WORTHWHILE", "EqualBlocks", "equal_blocks", "shortened"]
+__all__ = ["SHORTEST", "WORTHWHILE", "EqualBlocks", "equal_blocks", "shorten_blocks"]
 
 SHORTEST: Final = 2
 """Pieces in the shortest version of a module: the first and the last differ where the first one's input needs no
@@ -54,7 +54,7 @@ def equal_blocks(module: nn.Module, worthwhile: float = WORTHWHILE) -> EqualBloc
     whole = sum(1 for _ in module.modules())
     best, most = None, 0.0
     members = cast("list[tuple[str, nn.Module]]", list(cast("Any", module).named_modules()))
-    for place, member in members:
+    for name, member in members:
         if not isinstance(member, (nn.ModuleList, nn.Sequential)) or len(member) <= SHORTEST:
             continue
         blocks = list(member.children())
@@ -67,20 +67,20 @@ def equal_blocks(module: nn.Module, worthwhile: float = WORTHWHILE) -> EqualBloc
             short = sum(whole - (pieces - SHORTEST - more) * piece for more in range(3))
             saved = whole * worthwhile - short
             if pieces > SHORTEST + 2 and saved >= 0 and (best is None or saved > most):
-                best, most = EqualBlocks(place, start, period, pieces), saved
+                best, most = EqualBlocks(name, start, period, pieces), saved
     return best
 
 
 @contextlib.contextmanager
-def shortened(module: nn.Module, blocks: EqualBlocks, pieces: int) -> Generator[None, None, None]:
+def shorten_blocks(module: nn.Module, blocks: EqualBlocks, pieces: int) -> Generator[None, None, None]:
     """Leave out all but the first `pieces` of a module's equal blocks inside the block, and put them back after it."""
     children = children_of(module.get_submodule(blocks.place))
     before = dict(children)
     listed = list(before.values())
-    kept = listed[: blocks.start + pieces * blocks.period]
-    kept += listed[blocks.start + blocks.pieces * blocks.period :]
+    members = listed[: blocks.start + pieces * blocks.period]
+    members += listed[blocks.start + blocks.pieces * blocks.period :]
     children.clear()
-    children.update((str(index), child) for index, child in enumerate(kept))
+    children.update((str(index), child) for index, child in enumerate(members))
     try:
         yield
     finally:
@@ -108,7 +108,7 @@ def _kinds(blocks: Sequence[nn.Module]) -> list[Hashable]:
 
     What else a block depends on shows in its operations, which are compared.
     """
-    parts = [list(_parts(block)) for block in blocks]
+    parts = [list(_list_parts(block)) for block in blocks]
     values = Counter[Hashable]()
     spread = Counter[Hashable]()
     for attributes in (set(attributes) for _, attributes in map(_split, parts)):
@@ -118,7 +118,7 @@ def _kinds(blocks: Sequence[nn.Module]) -> list[Hashable]:
     # An attribute that has another value in more than half of the blocks is their number, or a rate that grows.
     few = {name for name, count in spread.items() if 2 * count <= len(blocks)}
     return [
-        (structure, tuple(one for one in attributes if one[0] in few))
+        (structure, tuple(attribute for attribute in attributes if attribute[0] in few))
         for structure, attributes in map(_split, parts)
     ]
 
@@ -126,10 +126,12 @@ def _kinds(blocks: Sequence[nn.Module]) -> list[Hashable]:
 def _split(
     parts: Sequence[tuple[Hashable, list[tuple[str, Hashable]]]],
 ) -> tuple[Hashable, list[tuple[str, Hashable]]]:
-    return tuple(structure for structure, _ in parts), [one for _, attributes in parts for one in attributes]
+    return tuple(structure for structure, _ in parts), [
+        attribute for _, attributes in parts for attribute in attributes
+    ]
 
 
-def _parts(block: nn.Module) -> Generator[tuple[Hashable, list[tuple[str, Hashable]]], None, None]:
+def _list_parts(block: nn.Module) -> Generator[tuple[Hashable, list[tuple[str, Hashable]]], None, None]:
     """Yield the structure and the plain attributes of a block and each of its submodules."""
     members = cast("list[tuple[str, nn.Module]]", list(cast("Any", block).named_modules()))
     for path, member in members:

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainfare.fake_step.fake_results import known_result
+from trainfare.fake_step.fake_results import find_known_result
 from trainfare.fake_step.fake_tensors import with_properties_of
 from trainfare.fake_step.module_parts import buffers_of, parameters_of, tensor_leaves
 from trainfare.trace import torch_private
 
-__all__ = ["BuildMode", "mixed_recurrent_inputs", "movable_fakes", "run_fake", "values_in_transformers"]
+__all__ = ["BuildMode", "allow_mixed_recurrent_inputs", "movable_fakes", "run_fake", "values_in_transformers"]
 
 _SMALL_NUMEL = 16_384
 """Elements up to which a tensor is computed for real: a chosen value, 64 KiB in fp32, above the tables of constants
@@ -125,14 +125,14 @@ def movable_fakes() -> Generator[None, None, None]:
 
     draw: Callable[..., Tensor] | None = getattr(nn.init, _DRAWS, None)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_replaced(home, "_apply", apply))
+        stack.enter_context(_replace_attribute(home, "_apply", apply))
         if draw is not None:
-            stack.enter_context(_replaced(nn.init, _DRAWS, _skipping_fakes(draw)))
+            stack.enter_context(_replace_attribute(nn.init, _DRAWS, _skipping_fakes(draw)))
         yield
 
 
 @contextlib.contextmanager
-def mixed_recurrent_inputs() -> Generator[None, None, None]:
+def allow_mixed_recurrent_inputs() -> Generator[None, None, None]:
     """
     Let recurrent layers take inputs of another dtype than their weights, as under CUDA's autocast.
 
@@ -145,7 +145,7 @@ def mixed_recurrent_inputs() -> Generator[None, None, None]:
         weight = next(self.parameters(), input)
         original(self, input.to(weight.dtype) if input.is_floating_point() else input, batch_sizes)
 
-    with _replaced(nn.RNNBase, "check_input", check):
+    with _replace_attribute(nn.RNNBase, "check_input", check):
         yield
 
 
@@ -160,13 +160,14 @@ def run_fake(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         return _with_rows_of(args[-1], args[0].dtype)
     if func is _BAGS and args[_SPARSE_BAGS]:
         return _rows_of_bags(*args[:2], table_rows=args[_TABLE_ROWS])
-    made = known_result(func, args, kwargs)
-    if made is not NotImplemented:
-        return made
+    result = find_known_result(func, args, kwargs)
+    if result is not NotImplemented:
+        return result
     if func in _SHARES_GRADIENTS:
         gradients = func(*args, **kwargs)
         return tuple(
-            each.clone() if _is_among(each, gradients[:i]) else each for i, each in enumerate(gradients)
+            gradient.clone() if _is_among(gradient, gradients[:i]) else gradient
+            for i, gradient in enumerate(gradients)
         )
     left: Tensor | None = args[0] if func in _GROUPED else None
     if left is None or left.dtype == torch.bfloat16 or left.dtype != args[1].dtype:
@@ -182,21 +183,21 @@ def _is_among(tensor: Tensor, others: Sequence[Tensor]) -> bool:
 def _rows_of_bags(gradient: Tensor, indices: Tensor, *, table_rows: int) -> Tensor:
     """Return the sparse gradient of an embedding bag's table: a row for each index."""
     values = gradient.new_empty(indices.numel(), gradient.shape[1])
-    made: Tensor = _aten._sparse_coo_tensor_with_dims_and_tensors(  # noqa: SLF001
+    rows: Tensor = _aten._sparse_coo_tensor_with_dims_and_tensors(  # noqa: SLF001
         1, 1, (table_rows, gradient.shape[1]), indices.reshape(1, -1), values, dtype=gradient.dtype,
         layout=torch.sparse_coo, device=gradient.device,
     )  # fmt: skip
-    return made
+    return rows
 
 
 def _with_rows_of(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a new sparse tensor with as many rows."""
-    indices, values = (part.clone() for part in torch_private.stored_parts(tensor))
-    made: Tensor = _aten._sparse_coo_tensor_with_dims_and_tensors(  # noqa: SLF001
+    indices, values = (part.clone() for part in torch_private.list_stored_parts(tensor))
+    result: Tensor = _aten._sparse_coo_tensor_with_dims_and_tensors(  # noqa: SLF001
         tensor.sparse_dim(), tensor.dense_dim(), tensor.shape, indices, values.to(dtype), dtype=dtype,
         layout=torch.sparse_coo, device=tensor.device,
     )  # fmt: skip
-    return made
+    return result
 
 
 @contextlib.contextmanager
@@ -217,12 +218,12 @@ def values_in_transformers(is_known: Callable[[object], bool]) -> Generator[None
     def is_unknown(tensor: object) -> bool:
         return asks(tensor) and not is_known(tensor)
 
-    with _replaced(home, _ASKS_FAKE, is_unknown):
+    with _replace_attribute(home, _ASKS_FAKE, is_unknown):
         yield
 
 
 @contextlib.contextmanager
-def _replaced(home: object, name: str, value: object) -> Generator[None, None, None]:
+def _replace_attribute(home: object, name: str, value: object) -> Generator[None, None, None]:
     """Give an attribute of a class or module of torch another value inside the block."""
     original = getattr(home, name)
     setattr(home, name, value)
@@ -233,10 +234,10 @@ def _replaced(home: object, name: str, value: object) -> Generator[None, None, N
 
 
 def _skipping_fakes(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def drawn(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def draw_or_skip(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return tensor if isinstance(tensor, FakeTensor) else draw(tensor, *args, **kwargs)
 
-    return drawn
+    return draw_or_skip
 
 
 def _run_real(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -12,17 +12,17 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from trainfare.fake_step.fake_build import mixed_recurrent_inputs, run_fake, values_in_transformers
+from trainfare.fake_step.fake_build import allow_mixed_recurrent_inputs, run_fake, values_in_transformers
 from trainfare.fake_step.known_values import KnownValues
 from trainfare.fake_step.step_runner import StepRunner
 from trainfare.fake_step.user_errors import ADVICE
 from trainfare.job import describe
 from trainfare.job.loop import TrainingStep
 from trainfare.trace import StepFacts, StepTrace
-from trainfare.trace.mixture import MAX_CHARACTERS, BatchKind, KindsOfBatches, mixed_batches
+from trainfare.trace.mixture import MAX_CHARACTERS, BatchKind, KindsOfBatches, mix_batches
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import OperationGroup, ParameterGroup
-from trainfare_core.variants import computed_in
+from trainfare_core.variants import find_compute_type
 
 __all__ = ["AUTOCAST_DTYPES", "LaterSteps", "join_sentences", "run_forward", "trace_step", "true_dtype"]
 
@@ -56,7 +56,7 @@ class LaterSteps(Protocol):
         """Make the changes that come before the first step."""
         ...
 
-    def unfollowed(self, step: StepFacts) -> StepFacts:
+    def note_unfollowed(self, step: StepFacts) -> StepFacts:
         """Return a step under manual optimization, of which later changes are not followed, with that said."""
         ...
 
@@ -116,7 +116,7 @@ def trace_step(
                 module,
                 optimizers,
                 cuda_autocast_dtype=autocast,
-                fp8=computed_in(precision) == "fp8",
+                fp8=find_compute_type(precision) == "fp8",
             ),
             batch,
             batch_bytes,
@@ -134,7 +134,7 @@ def trace_step(
             batches.run()
             step = _whole_step(batches, runner, optimizers)
             if later is not None:
-                step = later.unfollowed(step)
+                step = later.note_unfollowed(step)
     notes = (*step.notes, *runner.notes, *([] if known is None else known.notes))
     step = replace(step, notes=tuple(dict.fromkeys(notes)))
     return step if mode is not None else _of_real_tensors(step, precision)
@@ -179,7 +179,7 @@ def _conditions(
             stack.enter_context(known)
             stack.enter_context(values_in_transformers(lambda tensor: known.value_of(tensor) is not None))
         if precision in AUTOCAST_DTYPES:
-            stack.enter_context(mixed_recurrent_inputs())
+            stack.enter_context(allow_mixed_recurrent_inputs())
         true = true_dtype(precision, real=mode is None)
         if true is not None:
             stack.callback(torch.set_default_dtype, torch.get_default_dtype())
@@ -194,8 +194,8 @@ def _of_real_tensors(step: StepFacts, precision: str) -> StepFacts:
     return replace(
         step,
         how="real",
-        operations=tuple(_of_dtype(one, names) for one in step.operations),
-        parameters=tuple(_of_dtype(one, names) for one in step.parameters),
+        operations=tuple(_of_dtype(operation, names) for operation in step.operations),
+        parameters=tuple(_of_dtype(parameter, names) for parameter in step.parameters),
     )
 
 
@@ -204,20 +204,20 @@ def _whole_step(batches: _Batches, runner: StepRunner, optimizers: list[torch.op
     everyone = set(range(len(optimizers)))
     # How often one of several optimizers steps is known when it has stepped twice.
     enough = 1 if len(optimizers) == 1 else 2
-    while batches.kinds.stepped(since=1) != everyone or batches.kinds.fewest_steps() < enough:
+    while batches.kinds.list_stepped(since=1) != everyone or batches.kinds.fewest_steps() < enough:
         if len(batches.kinds) >= MAX_BATCHES:
             break
         if len(batches.kinds) == 1:
             runner.create_states()
         batches.run()
-    stepped = batches.kinds.stepped()
+    stepped = batches.kinds.list_stepped()
     if not stepped:
         raise TraceError(
             f"no optimizer stepped in {MAX_BATCHES} calls of training_step: under manual optimization it must call "
             f"self.optimizers().step() in one of them. {ADVICE}"
         )
-    left_out = [type(optimizers[place]).__name__ for place in sorted(everyone - stepped)]
-    return mixed_batches(batches.kinds, batches.traced, left_out)
+    left_out = [type(optimizers[index]).__name__ for index in sorted(everyone - stepped)]
+    return mix_batches(batches.kinds, batches.traced, left_out)
 
 
 class _Batches:

@@ -24,11 +24,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from trainfare.fake_step import module_parts
 from trainfare.fake_step.known_values import keep_value
-from trainfare.fake_step.module_parts import all_modules, is_compile_wrapper, unwrapped
+from trainfare.fake_step.module_parts import all_modules, is_compile_wrapper, unwrap_compiled
 from trainfare.fake_step.user_errors import FakeTraceError
 from trainfare_core.errors import TraceError
 
-__all__ = ["Faker", "copied", "describe_batch", "new_mode", "rng_untouched", "with_properties_of"]
+__all__ = ["Faker", "copy_nested", "describe_batch", "new_mode", "rng_untouched", "with_properties_of"]
 
 _LARGE_ARRAY_BYTES = 64 * 2**20
 """Arrays above this size are shared instead of copied: a chosen value; copying a data set could fill memory."""
@@ -111,7 +111,7 @@ class Faker:
                 )
             self._remember(member, member.__class__.__new__(member.__class__))
         for member in members:
-            self._remember(member, self._memo[id(unwrapped(member))])
+            self._remember(member, self._memo[id(unwrap_compiled(member))])
         with _CopyMode(self.tensor):
             for member in members_inside:
                 for value in module_parts.tensors_of(member):
@@ -125,7 +125,7 @@ class Faker:
     def convert_module(self, module: nn.Module) -> nn.Module:
         """Make every tensor of a module that was built for the trace fake, in place, and undo `torch.compile`."""
         self.compiled |= is_compile_wrapper(module)
-        module = unwrapped(module)
+        module = unwrap_compiled(module)
         for member in all_modules(module):
             for holder in (module_parts.parameters_of(member), module_parts.buffers_of(member)):
                 loose: dict[str, Any] = cast("dict[str, Any]", holder)
@@ -136,13 +136,13 @@ class Faker:
             for name, child in children.items():
                 if child is not None and is_compile_wrapper(child):
                     self.compiled = True
-                    children[name] = unwrapped(child)
+                    children[name] = unwrap_compiled(child)
         for member in all_modules(module):
             attributes = vars(member)
             self.compiled |= module_parts.strip_compile(attributes)
             for name, value in attributes.items():
                 if name not in ("_parameters", "_buffers", "_modules"):
-                    attributes[name] = self._swapped(value)
+                    attributes[name] = self._swap(value)
         return module
 
     def copy_optimizer(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
@@ -202,9 +202,9 @@ class Faker:
             return twin
 
         with _CopyMode(convert):
-            made = self.value(batch)
+            values = self.value(batch)
         self._of_batch = False
-        return made
+        return values
 
     def _twin(self, value: Tensor) -> Tensor:
         if value.device.type == "meta":
@@ -231,7 +231,7 @@ class Faker:
         filled: dict[str, Any] = {}
         for name, value in state.items():
             if name in module_parts.HOOKS:
-                filled[name] = self._kept_hooks(value)
+                filled[name] = self._select_hooks(value)
             elif name in ("_parameters", "_buffers", "_modules"):
                 filled[name] = type(value)(
                     (key, None if entry is None else self._memo[id(entry)]) for key, entry in value.items()
@@ -243,28 +243,28 @@ class Faker:
         restore: Callable[[dict[str, Any]], None] = getattr(twin, "__setstate__", vars(twin).update)
         restore(filled)
 
-    def _kept_hooks(self, hooks: Mapping[int, Any]) -> OrderedDict[int, Any]:
-        kept = OrderedDict[int, Any]()
+    def _select_hooks(self, hooks: Mapping[int, Any]) -> OrderedDict[int, Any]:
+        hooks_left = OrderedDict[int, Any]()
         for key, hook in hooks.items():
             home: str = getattr(hook, "__module__", None) or type(hook).__module__
             if home.split(".", maxsplit=1)[0] in _KEPT_HOOK_PACKAGES:
-                kept[key] = self.value(hook)
+                hooks_left[key] = self.value(hook)
             else:
                 self._hooks_left_out += 1
-        return kept
+        return hooks_left
 
-    def _swapped(self, value: Any) -> Any:
+    def _swap(self, value: Any) -> Any:
         if isinstance(value, Tensor):
             return self.tensor(value)
         if type(value) in (list, tuple) and any(isinstance(item, Tensor) for item in value):
-            return type(value)(self._swapped(item) for item in value)
+            return type(value)(self._swap(item) for item in value)
         entries = _entries(value)
         if any(isinstance(item, Tensor) for item in entries.values()):
-            return {key: self._swapped(item) for key, item in entries.items()}
+            return {key: self._swap(item) for key, item in entries.items()}
         return value
 
 
-def copied(value: Any, convert: Callable[[Tensor], Tensor]) -> Any:
+def copy_nested(value: Any, convert: Callable[[Tensor], Tensor]) -> Any:
     """Copy a nested value of any form with each tensor replaced by what `convert` returns for it."""
     with _CopyMode(convert):
         return copy.deepcopy(value)
@@ -276,7 +276,7 @@ def describe_batch(batch: Any) -> Any:
 
     The description holds shapes, strides and dtypes, and none of the tensors' data.
     """
-    return copied(batch, _without_data)
+    return copy_nested(batch, _without_data)
 
 
 @contextlib.contextmanager

@@ -29,23 +29,29 @@ class ForwardLog:
         self._numbers: dict[Hashable, int] = {}
 
     @contextmanager
-    def into(self, found: list[Item]) -> Generator[None, None, None]:
+    def into(self, items: list[Item]) -> Generator[None, None, None]:
         """Append the operations that run inside the block."""
 
         def note(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
             saving = torch.is_grad_enabled(), torch_private.packs_saved_tensors()
-            token = (str(func), saving, _described(args), _described(tuple(kwargs.items())), _described(out))
-            found.append(Item(self._numbers.setdefault(token, len(self._numbers))))
+            token = (
+                str(func),
+                saving,
+                _describe_value(args),
+                _describe_value(tuple(kwargs.items())),
+                _describe_value(out),
+            )
+            items.append(Item(self._numbers.setdefault(token, len(self._numbers))))
 
         with OperationMode(note):
             yield
 
 
-def _described(value: Any) -> Hashable:
+def _describe_value(value: Any) -> Hashable:
     if isinstance(value, Tensor):
         return tuple(value.shape), value.dtype, value.requires_grad
     if isinstance(value, (list, tuple)):
-        return tuple(_described(one) for one in cast("list[Any]", value))
+        return tuple(_describe_value(item) for item in cast("list[Any]", value))
     if isinstance(value, float):
         return bool(value)
     return value if isinstance(value, (bool, str, type(None), torch.dtype)) else None

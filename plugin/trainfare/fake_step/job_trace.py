@@ -20,16 +20,16 @@ from torch import Tensor, nn
 
 from trainfare.fake_step.configured_step import (
     bytes_of,
-    configured_step,
     making_fake,
     running_fake,
+    trace_configured_step,
 )
 from trainfare.fake_step.equal_blocks import WORTHWHILE
 from trainfare.fake_step.fake_step import trace_step, true_dtype
 from trainfare.fake_step.fake_tensors import Faker, describe_batch, new_mode, rng_untouched
 from trainfare.fake_step.loop_kind import LoopKind, find_kind
 from trainfare.fake_step.module_parts import attributes_kept
-from trainfare.fake_step.real_tensors import RealTensors, check_size, restored
+from trainfare.fake_step.real_tensors import RealTensors, check_size, restore_after
 from trainfare.fake_step.several_batches import batches_of, trace_batches, with_tokens
 from trainfare.fake_step.user_errors import ADVICE, FakeTraceError, user_errors
 from trainfare.job import (
@@ -38,7 +38,7 @@ from trainfare.job import (
     LiveJob,
     RealLimits,
     TrainingJob,
-    built,
+    build_value,
     canonical_precision,
     is_builder,
     plan_of,
@@ -49,7 +49,7 @@ from trainfare.trace.repetition import NotRepeatedError
 from trainfare_core.errors import InputError, TraceError
 from trainfare_core.job_profile import BatchFacts, JobProfile, OperationGroup, ParallelFacts, ProfileSource
 from trainfare_core.number_format import percent
-from trainfare_core.variants import computed_in
+from trainfare_core.variants import find_compute_type
 
 __all__ = ["describe_batch", "trace_changed", "trace_fake_copy", "trace_job"]
 
@@ -117,29 +117,31 @@ def trace_changed(
         return trace_batches(
             job,
             several,
-            lambda one: trace_changed(one, change, real=real, worthwhile=worthwhile, first_batch=first_batch),
+            lambda module: trace_changed(
+                module, change, real=real, worthwhile=worthwhile, first_batch=first_batch
+            ),
         )
     faker = _faker(job)
     try:
         try:
             with rng_untouched():
-                return _traced(job, change, faker, worthwhile=worthwhile, first_batch=first_batch)
+                return _trace_on_tensors(job, change, faker, worthwhile=worthwhile, first_batch=first_batch)
         except NotRepeatedError:
             faker = _faker(job)
             with rng_untouched():
-                return _traced(job, change, faker, first_batch=first_batch)
+                return _trace_on_tensors(job, change, faker, first_batch=first_batch)
     except FakeTraceError as error:
         if real is None:
             raise TraceError(str(error)) from error
         reason = error
-    return _traced_on_real_tensors(job, change, real, faker, reason)
+    return _trace_on_real_tensors(job, change, real, faker, reason)
 
 
 def _faker(job: TrainingJob) -> Faker:
     return Faker(new_mode(), true_dtype(job.precision, real=False))
 
 
-def _traced_on_real_tensors(
+def _trace_on_real_tensors(
     job: TrainingJob,
     change: Callable[[nn.Module], Sequence[str]] | None,
     limits: RealLimits,
@@ -153,12 +155,12 @@ def _traced_on_real_tensors(
             job, live = replace(job, module=copy.deepcopy(live)), None
     try:
         parameters = faker.parameters if live is None else list(live.parameters())
-        check_size([(bytes_of([each]), each.requires_grad) for each in parameters], limits)
-        with rng_untouched(), contextlib.nullcontext() if live is None else restored(live):
+        check_size([(bytes_of([parameter]), parameter.requires_grad) for parameter in parameters], limits)
+        with rng_untouched(), contextlib.nullcontext() if live is None else restore_after(live):
             tensors = RealTensors(limits, true_dtype(job.precision, real=True))
             tensors.notes.append(f"traced on real tensors, because {reason.because}")
             with tensors:
-                return _traced(job, change, tensors)
+                return _trace_on_tensors(job, change, tensors)
     except TraceError as error:
         if not reason.needs_value:
             raise
@@ -166,7 +168,7 @@ def _traced_on_real_tensors(
         raise TraceError(f"{first} On real tensors: {error}") from error
 
 
-def _traced(
+def _trace_on_tensors(
     job: TrainingJob,
     change: Callable[[nn.Module], Sequence[str]] | None,
     tensors: Faker | RealTensors,
@@ -180,7 +182,7 @@ def _traced(
         _check_batch_size(job, tensors.batch_tensors)
     untouched = _grads_untouched(job.module) if isinstance(tensors, Faker) else contextlib.nullcontext()
     with untouched, attributes_kept(kind.kept_objects(job)):
-        step = configured_step(
+        step = trace_configured_step(
             job, module, batch, tensors, change, kind, worthwhile=worthwhile, first_batch=first_batch
         )
     return _profile_of(job, module, step, tensors)
@@ -221,7 +223,7 @@ def trace_fake_copy(
             precision=canonical_precision(precision),
             batch_bytes=bytes_of(faker.batch_tensors),
         )
-    return replace(step, compiled=faker.compiled, notes=_notes([*step.notes, *faker.notes]))
+    return replace(step, compiled=faker.compiled, notes=_join_notes([*step.notes, *faker.notes]))
 
 
 def _module_of(job: TrainingJob, tensors: Faker | RealTensors) -> tuple[nn.Module, LoopKind]:
@@ -229,14 +231,14 @@ def _module_of(job: TrainingJob, tensors: Faker | RealTensors) -> tuple[nn.Modul
     fake = isinstance(tensors, Faker)
     if is_builder(job.module):
         with user_errors("building the module", fake=fake), making_fake(tensors):
-            made = built(job.module)
+            module = build_value(job.module)
     else:
-        made = job.module
-    kind = find_kind(made)
+        module = job.module
+    kind = find_kind(module)
     if is_builder(job.module):
-        return tensors.convert_module(made), kind
+        return tensors.convert_module(module), kind
     with user_errors("copying the module onto fake tensors", fake=fake):
-        return tensors.copy_module(made), kind
+        return tensors.copy_module(module), kind
 
 
 def _device_of(module: nn.Module) -> torch.device | None:
@@ -247,18 +249,18 @@ def _device_of(module: nn.Module) -> torch.device | None:
 
 def _batch_of(job: TrainingJob, tensors: Faker | RealTensors, device: torch.device | None) -> Any:
     with user_errors("making the batch", fake=isinstance(tensors, Faker)):
-        made = _made_batch(job.batch, tensors)
-    return tensors.batch(made, device)
+        batch = _make_batch(job.batch, tensors)
+    return tensors.batch(batch, device)
 
 
-def _made_batch(batch: Any, tensors: Faker | RealTensors) -> Any:
+def _make_batch(batch: Any, tensors: Faker | RealTensors) -> Any:
     """Make the batch of real tensors, whose values a step may read; where that fails, of fake ones."""
     try:
-        return built(batch)
+        return build_value(batch)
     except Exception as error:  # noqa: BLE001 - e.g. too little memory, or a device that is not here
         try:
             with running_fake(tensors):
-                return built(batch)
+                return build_value(batch)
         except Exception:  # noqa: BLE001 - the first error is the one that the user's run would raise
             raise error from None
 
@@ -300,11 +302,11 @@ def _profile_of(
         )
     if job.precision in ("32-true", "16-mixed", "bf16-mixed"):
         notes.append("TF32 is not assumed: fp32 products are counted as fp32")
-    if computed_in(job.precision) == "fp8":
+    if find_compute_type(job.precision) == "fp8":
         notes.append(_fp8_note(job.precision, step.operations))
     samples = round(job.samples_per_step * step.batches_per_step)
     tokens = None if job.tokens_per_sample is None else job.tokens_per_sample * samples
-    norms = step.batch_norms.synchronized(asked=job.sync_batchnorm)
+    norms = step.batch_norms.synchronize(asked=job.sync_batchnorm)
     try:
         return JobProfile(
             name=type(module).__name__[:200],
@@ -335,12 +337,12 @@ def _profile_of(
             ),
             plan=plan,
             work_note=step.differs or None,
-            notes=_notes(notes),
+            notes=_join_notes(notes),
         )
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"the job is beyond what a profile can hold: {place}: {first['msg']}") from error
+        field = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"the job is beyond what a profile can hold: {field}: {first['msg']}") from error
 
 
 def _fp8_note(precision: str, operations: Sequence[OperationGroup]) -> str:
@@ -371,7 +373,7 @@ def _fp8_note(precision: str, operations: Sequence[OperationGroup]) -> str:
     )
 
 
-def _notes(notes: Sequence[str]) -> tuple[str, ...]:
+def _join_notes(notes: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(note[:_LONGEST_NOTE] for note in notes))
 
 

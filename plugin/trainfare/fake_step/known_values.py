@@ -134,11 +134,11 @@ class KnownValues(EagerMode):  # type: ignore[no-untyped-call]
                 out = positional(*args[2:], **kwargs)
             elif known:
                 self._mark(tensors)
-                made = self._run_real(func, args, kwargs)
-                return tree_map_only(Tensor, lambda real: self._fake(real, tensors), made)
+                result = self._run_real(func, args, kwargs)
+                return tree_map_only(Tensor, lambda real: self._fake(real, tensors), result)
             else:
                 raise
-        written = _written(func, args, kwargs)
+        written = _list_written_tensors(func, args, kwargs)
         if (
             known
             and all(tensor.numel() <= _MOST_NUMEL for tensor in tensors_in(out))
@@ -165,11 +165,11 @@ class KnownValues(EagerMode):  # type: ignore[no-untyped-call]
         """Run an operation whose operands are known, and keep what it makes with the fake results."""
         sources = tensor_leaves((args, kwargs))
         try:
-            made = tensor_leaves(self._run_real(func, args, kwargs))
+            results = tensor_leaves(self._run_real(func, args, kwargs))
         except Exception:  # noqa: BLE001 - e.g. a device that is not here: the result is not known
-            self._lose(_written(func, args, kwargs))
+            self._lose(_list_written_tensors(func, args, kwargs))
             return
-        for fake, value in zip(tensor_leaves(out), made, strict=False):
+        for fake, value in zip(tensor_leaves(out), results, strict=False):
             if isinstance(fake, FakeTensor) and value.device.type == "cpu" and fake.shape == value.shape:
                 _attach(fake, value, of_batch=self._is_of_batch(sources))
 
@@ -202,8 +202,8 @@ class KnownValues(EagerMode):  # type: ignore[no-untyped-call]
     def _positions(self, mask: Tensor) -> list[Tensor]:
         """Return the positions at which a known mask is true, one fake tensor for each of its axes."""
         self._mark([mask])
-        found = self._run_real(_aten.nonzero.default, (mask,), {})
-        return [self._fake(axis, [mask]) for axis in found.unbind(1)]
+        indices = self._run_real(_aten.nonzero.default, (mask,), {})
+        return [self._fake(axis, [mask]) for axis in indices.unbind(1)]
 
     def _fake(self, real: Tensor, sources: Sequence[Tensor]) -> Tensor:
         fake = self._mode.from_tensor(real, static_shapes=True)
@@ -224,9 +224,9 @@ class KnownValues(EagerMode):  # type: ignore[no-untyped-call]
     def _mark(self, tensors: Sequence[Tensor]) -> None:
         """Remember the user's line if a value of the batch is read there."""
         if len(self._places) < _MOST_PLACES and self._is_of_batch(tensors):
-            place = place_of_caller()
-            if place is not None:
-                self._places[place] = None
+            code_place = place_of_caller()
+            if code_place is not None:
+                self._places[code_place] = None
 
 
 def _is_small(tensor: Tensor) -> bool:
@@ -241,16 +241,16 @@ def _attach(fake: Tensor, value: Tensor, *, of_batch: bool) -> None:
     setattr(fake, _VALUE, value)
 
 
-def _written(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
+def _list_written_tensors(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
     """Return the tensors that an operation writes to in place."""
     if not func._schema.is_mutable:  # noqa: SLF001
         return []
-    found: list[Tensor] = []
+    tensors: list[Tensor] = []
     for position, argument in enumerate(func._schema.arguments):  # noqa: SLF001
         if argument.is_write:
             given = args[position] if position < len(args) else kwargs.get(argument.name)
-            found += tensor_leaves(given)
-    return found
+            tensors += tensor_leaves(given)
+    return tensors
 
 
 def _validates() -> bool:

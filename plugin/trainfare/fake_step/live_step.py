@@ -15,24 +15,24 @@ import torch
 from torch import Tensor, nn
 
 from trainfare.fake_step.fake_step import trace_step
-from trainfare.fake_step.fake_tensors import copied, rng_untouched
+from trainfare.fake_step.fake_tensors import copy_nested, rng_untouched
 from trainfare.fake_step.module_parts import tensor_leaves
-from trainfare.fake_step.real_tensors import RealTensors, check_size, restored
+from trainfare.fake_step.real_tensors import RealTensors, check_size, restore_after
 from trainfare.job import REAL_LIMITS, RealLimits, canonical_precision
 from trainfare.job.loop import TrainingStep
 from trainfare.trace import StepFacts
 
-__all__ = ["kept_batch", "trace_live_step"]
+__all__ = ["copy_small_batch", "trace_live_step"]
 
 MAX_KEPT_BYTES: Final = 64 * 2**20
 """Size up to which a batch is kept until training has ended: a chosen value, above a hundred images of 224 x 224
 pixels in fp32, and far below what an accelerator leaves free."""
 
 
-def kept_batch(batch: Any) -> Any | None:
+def copy_small_batch(batch: Any) -> Any | None:
     """Return a copy of a batch, or None where it is too large to be kept while a model trains."""
     bytes_ = sum(tensor.numel() * tensor.element_size() for tensor in tensor_leaves(batch))
-    return None if bytes_ > MAX_KEPT_BYTES else copied(batch, lambda tensor: tensor.detach().clone())
+    return None if bytes_ > MAX_KEPT_BYTES else copy_nested(batch, lambda tensor: tensor.detach().clone())
 
 
 def trace_live_step(
@@ -59,10 +59,14 @@ def trace_live_step(
         TraceError: the step is beyond the limits, or raised.
     """
     check_size(
-        [(each.numel() * each.element_size(), each.requires_grad) for each in module.parameters()], limits
+        [
+            (parameter.numel() * parameter.element_size(), parameter.requires_grad)
+            for parameter in module.parameters()
+        ],
+        limits,
     )
-    with rng_untouched(), restored(module):
-        training = make_step(module, [_copied(each) for each in optimizers])
+    with rng_untouched(), restore_after(module):
+        training = make_step(module, [_copy_optimizer(optimizer) for optimizer in optimizers])
         with RealTensors(limits) as tensors:
             given = tensors.batch(batch)
             step = trace_step(
@@ -71,12 +75,12 @@ def trace_live_step(
                 training,
                 None,
                 precision=canonical_precision(precision),
-                batch_bytes=sum(each.numel() * each.element_size() for each in tensors.batch_tensors),
+                batch_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors.batch_tensors),
             )
     return replace(step, notes=(*step.notes, *tensors.notes))
 
 
-def _copied(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+def _copy_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """Copy an optimizer with its state; it is bound to the same parameters, and has none of its hooks."""
     original: Any = getattr(optimizer, "_optimizer", optimizer)
     twin: torch.optim.Optimizer = original.__class__.__new__(original.__class__)
@@ -86,11 +90,11 @@ def _copied(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
             vars(twin)[name] = OrderedDict[int, Any]() if hooks else value
     loose: Any = twin
     loose.param_groups = [dict(group) for group in original.param_groups]
-    loose.state = defaultdict(dict, {key: _cloned(state) for key, state in original.state.items()})
+    loose.state = defaultdict(dict, {key: _clone_state(state) for key, state in original.state.items()})
     return twin
 
 
-def _cloned(state: dict[str, Any]) -> dict[str, Any]:
+def _clone_state(state: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value.detach().clone() if isinstance(value, Tensor) else value for name, value in state.items()
     }

@@ -23,7 +23,7 @@ __all__ = [
     "strip_compile",
     "tensor_leaves",
     "tensors_of",
-    "unwrapped",
+    "unwrap_compiled",
 ]
 
 HOOKS = (
@@ -65,8 +65,8 @@ def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
 
 def tensors_of(module: nn.Module) -> list[Tensor]:
     """List the parameters and buffers that the module itself holds."""
-    held = [*parameters_of(module).values(), *buffers_of(module).values()]
-    return [value for value in held if value is not None]
+    tensors = [*parameters_of(module).values(), *buffers_of(module).values()]
+    return [value for value in tensors if value is not None]
 
 
 def tensor_leaves(value: Any) -> list[Tensor]:
@@ -76,14 +76,14 @@ def tensor_leaves(value: Any) -> list[Tensor]:
 
 def all_modules(module: nn.Module) -> list[nn.Module]:
     """List the module and its submodules, each once; both a compile wrapper and the module inside it are listed."""
-    found: dict[int, nn.Module] = {}
+    modules: dict[int, nn.Module] = {}
     waiting = [module]
     while waiting:
         member = waiting.pop()
-        if id(member) not in found:
-            found[id(member)] = member
+        if id(member) not in modules:
+            modules[id(member)] = member
             waiting.extend(child for child in children_of(member).values() if child is not None)
-    return list(found.values())
+    return list(modules.values())
 
 
 def is_compile_wrapper(module: nn.Module) -> bool:
@@ -91,7 +91,7 @@ def is_compile_wrapper(module: nn.Module) -> bool:
     return type(module).__name__ == "OptimizedModule" and "_orig_mod" in children_of(module)
 
 
-def unwrapped(module: nn.Module) -> nn.Module:
+def unwrap_compiled(module: nn.Module) -> nn.Module:
     """Return the module inside any `torch.compile` wrappers."""
     while is_compile_wrapper(module):
         module = cast("nn.Module", children_of(module)["_orig_mod"])
@@ -123,11 +123,11 @@ def state_of(module: nn.Module) -> dict[str, Any]:
 @contextlib.contextmanager
 def attributes_kept(objects: Iterable[object]) -> Generator[None, None, None]:
     """Put back the attributes of objects afterwards, with the contents of those that are lists, dicts or sets."""
-    attributes = [(vars(each), dict(vars(each))) for each in objects]
-    held: list[Any] = [
+    attributes = [(vars(owner), dict(vars(owner))) for owner in objects]
+    containers: list[Any] = [
         value for _, values in attributes for value in values.values() if isinstance(value, (list, dict, set))
     ]
-    contents = [(value, copy.copy(value)) for value in held]
+    contents = [(value, copy.copy(value)) for value in containers]
     try:
         yield
     finally:

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainfare.fake_step import module_parts
-from trainfare.fake_step.fake_tensors import copied
+from trainfare.fake_step.fake_tensors import copy_nested
 from trainfare.fake_step.module_parts import tensor_leaves
 from trainfare.job import RealLimits
 from trainfare_core.errors import TraceError
 
-__all__ = ["RealTensors", "check_size", "restored"]
+__all__ = ["RealTensors", "check_size", "restore_after"]
 
 _GIB: Final = 2**30
 _WATCHED_BYTES: Final = 2**20
@@ -88,7 +88,7 @@ class RealTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return module if self.float_dtype is None else module.to(self.float_dtype)
 
     def copy_module(self, module: nn.Module) -> nn.Module:
-        """Return the user's own module: it is put back afterwards (`restored`)."""
+        """Return the user's own module: it is put back afterwards (`restore_after`)."""
         return self.convert_module(module)
 
     def batch(self, batch: Any, device: torch.device | None = None) -> Any:
@@ -101,11 +101,11 @@ class RealTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if self.float_dtype is not None and value.is_floating_point()
                 else value.dtype
             )
-            made = value.detach().to(device or value.device, dtype, copy=True)
-            self.batch_tensors.append(made)
-            return made
+            tensor = value.detach().to(device or value.device, dtype, copy=True)
+            self.batch_tensors.append(tensor)
+            return tensor
 
-        return copied(batch, convert)
+        return copy_nested(batch, convert)
 
 
 def check_size(parameters: Sequence[tuple[int, bool]], limits: RealLimits) -> None:
@@ -128,7 +128,7 @@ def check_size(parameters: Sequence[tuple[int, bool]], limits: RealLimits) -> No
 
 
 @contextlib.contextmanager
-def restored(module: nn.Module) -> Generator[None, None, None]:
+def restore_after(module: nn.Module) -> Generator[None, None, None]:
     """Put back a module's parameters, buffers, gradients and attributes, with the contents of lists and dicts."""
     members = module_parts.all_modules(module)
     tensors = list(

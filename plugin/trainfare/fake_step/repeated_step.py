@@ -16,19 +16,19 @@ from typing import Any
 
 from torch import nn
 
-from trainfare.fake_step.equal_blocks import SHORTEST, EqualBlocks, equal_blocks, shortened
+from trainfare.fake_step.equal_blocks import SHORTEST, EqualBlocks, equal_blocks, shorten_blocks
 from trainfare.fake_step.fake_step import run_forward, trace_step
 from trainfare.fake_step.fake_tensors import Faker
 from trainfare.fake_step.forward_log import ForwardLog
 from trainfare.job.loop import TrainingStep
 from trainfare.trace import StepFacts, StepTrace
 from trainfare.trace.longer_step import ShortStep, longer_step
-from trainfare.trace.repetition import Item, NotRepeatedError, extended_sequence
+from trainfare.trace.repetition import Item, NotRepeatedError, extend_sequence
 
-__all__ = ["repeated_step"]
+__all__ = ["trace_repeated_step"]
 
 
-def repeated_step(
+def trace_repeated_step(
     module: nn.Module,
     batch: Any,
     tensors: Faker,
@@ -82,52 +82,52 @@ class _Versions:
         """Check that the forward of the whole module is what follows for it from two short versions."""
         log = ForwardLog()
         first, second, actual = (
-            self._forward(log, self._version(pieces)) if pieces else self._forward(log, self.module)
+            self._forward(log, self._copy_shortened(pieces)) if pieces else self._forward(log, self.module)
             for pieces in (SHORTEST, SHORTEST + 1, 0)
         )
-        if extended_sequence(first, second, None, self.blocks.pieces - SHORTEST) != actual:
+        if extend_sequence(first, second, None, self.blocks.pieces - SHORTEST) != actual:
             raise NotRepeatedError("the whole module's forward is not that of its equal blocks")
 
     def step(self, pieces: int, batch_bytes: int) -> ShortStep:
         """Trace the step of a version."""
-        version = self._version(pieces)
-        kept: list[StepTrace] = []
+        version = self._copy_shortened(pieces)
+        traces: list[StepTrace] = []
         facts = trace_step(
             version,
-            self._copied_batch(),
+            self._copy_batch(),
             self.make_step(version),
             self.tensors.mode,
             precision=self.precision,
             batch_bytes=batch_bytes,
             first_batch=self.first_batch,
-            keep=kept.append,
+            keep=traces.append,
         )
-        step = ShortStep(facts, kept[-1].ledger(), kept[-1].memory_changes())
+        step = ShortStep(facts, traces[-1].ledger(), traces[-1].memory_changes())
         self._forget_gradients()
         return step
 
     def _forward(self, log: ForwardLog, module: nn.Module) -> list[Item]:
-        found: list[Item] = []
+        items: list[Item] = []
         run_forward(
             module,
-            self._copied_batch(),
+            self._copy_batch(),
             self.make_step(module),
             self.tensors.mode,
             self.precision,
-            log.into(found),
+            log.into(items),
         )
-        return found
+        return items
 
-    def _version(self, pieces: int) -> nn.Module:
+    def _copy_shortened(self, pieces: int) -> nn.Module:
         """Copy the module with fewer pieces; the copy has the same fake tensors, and objects of its own."""
         faker = Faker(self.tensors.mode)
-        with shortened(self.module, self.blocks, pieces):
-            made = faker.copy_module(self.module)
+        with shorten_blocks(self.module, self.blocks, pieces):
+            module = faker.copy_module(self.module)
         if faker.notes:
             raise NotRepeatedError("; ".join(faker.notes))
-        return made
+        return module
 
-    def _copied_batch(self) -> Any:
+    def _copy_batch(self) -> Any:
         return Faker(self.tensors.mode).batch(self.batch)
 
     def _forget_gradients(self) -> None:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from trainfare.fake_step.fake_tensors import rng_untouched
 from trainfare.fake_step.user_errors import user_errors
-from trainfare.job import Batches, ChosenBatch, TrainingJob, built, is_builder
+from trainfare.job import Batches, ChosenBatch, TrainingJob, build_value, is_builder
 from trainfare.trace import BatchSpread, batch_elements, count_samples, count_tokens
 from trainfare.trace.batch_spread import TracedBatch, choose_sizes, mean_work
 from trainfare_core.errors import InputError
@@ -52,10 +52,10 @@ def whole_batches(batches: Iterable[Any], size: int | None) -> tuple[Any, ...]:
         batches: from the start of an epoch.
         size: samples of a whole batch; None: not known.
     """
-    found = tuple(batches)
-    if size is None or len(found) < 2 or count_samples(found[0]) != size:
-        return found
-    return found[:-1] if (count_samples(found[-1]) or size) < size else found
+    batches_given = tuple(batches)
+    if size is None or len(batches_given) < 2 or count_samples(batches_given[0]) != size:
+        return batches_given
+    return batches_given[:-1] if (count_samples(batches_given[-1]) or size) < size else batches_given
 
 
 def with_tokens(job: TrainingJob) -> TrainingJob:
@@ -73,12 +73,12 @@ def with_tokens(job: TrainingJob) -> TrainingJob:
     if is_builder(batch):
         try:
             with rng_untouched():
-                batch = built(batch)
+                batch = build_value(batch)
         except (Exception, SystemExit):  # noqa: BLE001 - the trace tries it, too, and reports it with its line
             return job
     several = batches_of(batch)
-    found = (batch,) if several is None else several
-    counts = [count for count in map(count_tokens, found) if count]
+    batches_given = (batch,) if several is None else several
+    counts = [count for count in map(count_tokens, batches_given) if count]
     tokens = max(1, round(mean(counts) / job.batch_size)) if counts else None
     return replace(job, batch=batch if several is None else Batches(several), tokens_per_sample=tokens)
 
@@ -115,13 +115,13 @@ def trace_batches(
             "modules": work.modules,
             "memory": work.memory,
             "batch": profile.batch.model_copy(
-                update={"variation": work.variation, **_samples(profile, batches)}
+                update={"variation": work.variation, **_average_samples(profile, batches)}
             ),
         }
     )
 
 
-def _samples(profile: JobProfile, batches: Sequence[Any]) -> dict[str, int]:
+def _average_samples(profile: JobProfile, batches: Sequence[Any]) -> dict[str, int]:
     """Return the mean samples of the batches, where they differ in them."""
     counts = [count_samples(batch) for batch in batches]
     known = [count for count in counts if count]

@@ -114,7 +114,7 @@ class StepRunner:
         closure_parameter = inspect.signature(type(optimizer).step).parameters.get("closure")
         needs_closure = closure_parameter is not None and closure_parameter.default is inspect.Parameter.empty
 
-        def counted(closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
+        def count_step(closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
             if needs_closure and self._fake:
                 msg = f"{type(optimizer).__name__}.step reruns the training step"
                 raise FakeTraceError(f"{msg} a number of times that depends on values. {ADVICE}", msg)
@@ -135,8 +135,8 @@ class StepRunner:
             return result
 
         # Learning-rate schedulers warn about a `step` that they have not wrapped; this one calls the wrapped one.
-        vars(counted)["_wrapped_by_lr_sched"] = True
-        loose.step = counted
+        vars(count_step)["_wrapped_by_lr_sched"] = True
+        loose.step = count_step
 
     def _note(self, index: int) -> None:
         self._training.count_update()

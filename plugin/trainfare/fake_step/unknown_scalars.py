@@ -111,8 +111,8 @@ def tolerant_metrics(module: nn.Module, notes: list[str]) -> None:
 
     A metric's result is logged and not trained on. Each metric that was cut short is added to `notes`.
     """
-    named = cast("Iterable[tuple[str, nn.Module]]", module.named_modules())
-    for name, member in named:
+    modules = cast("Iterable[tuple[str, nn.Module]]", module.named_modules())
+    for name, member in modules:
         if not any(base.__module__.startswith("torchmetrics") for base in type(member).__mro__):
             continue
         for method in ("forward", "update", "compute"):

@@ -58,36 +58,34 @@ def user_errors(doing: str, *, fake: bool = True) -> Generator[None, None, None]
     except TrainfareError:
         raise
     except (Exception, SystemExit) as error:
-        place = place_in_user_code(error.__traceback__)
-        where = "" if place is None else f" at {place}"
+        code_place = place_in_user_code(error.__traceback__)
+        where = "" if code_place is None else f" at {code_place}"
         if not fake:
             missing = missing_here(error)
             plain = f"{doing} raised {describe(error)}{where}"
             raise TraceError(plain if missing is None else missing.sentence(doing, error, where)) from error
         reads = _value_needed(error, str(error)) is not None
         what = "reads a value" if reads else f"raises {type(error).__name__} on fake tensors"
-        message = _explained(doing, error, where)
-        raise FakeTraceError(message, f"{place or doing} {what}", needs_value=reads) from error
+        message = _explain_error(doing, error, where)
+        raise FakeTraceError(message, f"{code_place or doing} {what}", needs_value=reads) from error
 
 
-def _explained(doing: str, error: BaseException, place: str) -> str:
+def _explain_error(doing: str, error: BaseException, code_place: str) -> str:
     text = str(error)
     value = _value_needed(error, text)
     if value is not None:
-        return (
-            f"{doing} needs the values of a tensor ({value}){place}, and a trace has only its shape. {ADVICE}"
-        )
+        return f"{doing} needs the values of a tensor ({value}){code_place}, and a trace has only its shape. {ADVICE}"
     operator = _name(error.func) if isinstance(error, UnsupportedOperatorException) else None
     if operator is None and ("fake" in text.lower() or "Meta" in text):
-        found = _OPERATOR.search(text)
-        operator = found.group(1) if found else None
+        match = _OPERATOR.search(text)
+        operator = match.group(1) if match else None
     if operator is not None:
-        return f"{doing} calls {operator}{place}, {_REGISTER}. {ADVICE}"
+        return f"{doing} calls {operator}{code_place}, {_REGISTER}. {ADVICE}"
     missing = missing_here(error)
     if missing is not None:
-        return missing.sentence(doing, error, place)
+        return missing.sentence(doing, error, code_place)
     reason = "If it works with real tensors, the step cannot be traced."
-    return f"{doing} raised {describe(error)}{place}. {reason} {ADVICE}"
+    return f"{doing} raised {describe(error)}{code_place}. {reason} {ADVICE}"
 
 
 def _value_needed(error: BaseException, text: str) -> str | None:

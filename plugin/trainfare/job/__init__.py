@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from trainfare.job.missing_here import Missing, missing_here, raised
+from trainfare.job.missing_here import Missing, describe_raised, missing_here
 from trainfare.job.real_limits import REAL_LIMITS, RealLimits
 from trainfare.job.script_target import Script, script_of, target_of
 from trainfare.job.user_code import (
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trainfare.job.job_plan import describe_length, plan_of, steps_per_epoch
     from trainfare.job.live_job import LiveJob, LiveRun
     from trainfare.job.target import load_job
-    from trainfare.job.training_job import TrainingJob, built, canonical_precision, is_builder
+    from trainfare.job.training_job import TrainingJob, build_value, canonical_precision, is_builder
 
 __all__ = [
     "REAL_LIMITS",
@@ -31,10 +31,11 @@ __all__ = [
     "RealLimits",
     "Script",
     "TrainingJob",
-    "built",
+    "build_value",
     "canonical_precision",
     "describe",
     "describe_length",
+    "describe_raised",
     "is_builder",
     "is_of_tracing",
     "is_of_user_code",
@@ -43,7 +44,6 @@ __all__ = [
     "place_in_user_code",
     "place_of_caller",
     "plan_of",
-    "raised",
     "script_of",
     "steps_per_epoch",
     "target_of",
@@ -54,7 +54,7 @@ _HOMES = {
     "job_plan": ("plan_of", "steps_per_epoch", "describe_length"),
     "live_job": ("LiveJob", "LiveRun"),
     "target": ("load_job",),
-    "training_job": ("TrainingJob", "built", "canonical_precision", "is_builder"),
+    "training_job": ("TrainingJob", "build_value", "canonical_precision", "is_builder"),
 }
 """Modules of this package and the names that each defines."""
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from trainfare.job.user_code import describe, message_of, place_in_user_code
 
-__all__ = ["Missing", "missing_here", "raised"]
+__all__ = ["Missing", "describe_raised", "missing_here"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +27,16 @@ class Missing:
     what: str
     advice: str
 
-    def sentence(self, doing: str, error: BaseException, place: str) -> str:
+    def sentence(self, doing: str, error: BaseException, code_place: str) -> str:
         """
         Return the message of an error.
 
         Args:
             doing: what was being done, e.g. "training_step".
             error: what was raised.
-            place: " at file.py:12 in function", or "".
+            code_place: " at file.py:12 in function", or "".
         """
-        return f"{doing} {self.what}{place} ({describe(error)}). {self.advice}"
+        return f"{doing} {self.what}{code_place} ({describe(error)}). {self.advice}"
 
 
 _GPU: Final = Missing(
@@ -77,22 +77,22 @@ def missing_here(error: BaseException) -> Missing | None:
     'needs a file that is not here'
     """
     chain = list(_chain(error))
-    texts = [message_of(each) for each in chain]
+    texts = [message_of(link) for link in chain]
     if any(part in text for text in texts for part in _GPU_TEXTS):
         return _GPU
-    if any(_is_of_network(each) for each in chain) or any(
+    if any(_is_of_network(link) for link in chain) or any(
         part in text for text in texts for part in _NETWORK_TEXTS
     ):
         return _NETWORK
     # A message of its own hides the file that was looked for, which then is the cause.
-    if any(isinstance(each, (FileNotFoundError, NotADirectoryError)) for each in chain) or any(
+    if any(isinstance(link, (FileNotFoundError, NotADirectoryError)) for link in chain) or any(
         part in text for text in texts for part in _DATA_TEXTS
     ):
         return _DATA
-    return _DATAMODULE if any(_is_of_datamodule(each) for each in chain) else None
+    return _DATAMODULE if any(_is_of_datamodule(link) for link in chain) else None
 
 
-def raised(doing: str, error: BaseException, demand: str = "") -> str:
+def describe_raised(doing: str, error: BaseException, demand: str = "") -> str:
     """
     Return the message for an exception of the user's code while a job is loaded.
 
@@ -102,8 +102,8 @@ def raised(doing: str, error: BaseException, demand: str = "") -> str:
         demand: what the code must do, where nothing that it needs is missing here.
     """
     at = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else None
-    place = at or place_in_user_code(error.__traceback__)
-    where = f" at {place}" if place else ""
+    code_place = at or place_in_user_code(error.__traceback__)
+    where = f" at {code_place}" if code_place else ""
     missing = missing_here(error)
     if missing is not None:
         return missing.sentence(doing, error, where)
@@ -112,11 +112,11 @@ def raised(doing: str, error: BaseException, demand: str = "") -> str:
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
-    each: BaseException | None = error
-    while each is not None and id(each) not in seen:
-        seen.add(id(each))
-        yield each
-        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
 
 
 def _is_of_network(error: BaseException) -> bool:

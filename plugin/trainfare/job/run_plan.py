@@ -215,7 +215,7 @@ class RunPlanner:
 
     def _steps_of_the_run(self) -> tuple[int | None, str | None, str | None]:
         """Return the steps of the run, the reason where they are not known, and a note for where they are shown."""
-        steps, reason = self._steps()
+        steps, reason = self._count_steps()
         ended = self._ended
         if ended is None or ended.steps == 0:
             return steps, reason, None
@@ -238,11 +238,11 @@ class RunPlanner:
             return None if self._ended is None else float(self._ended.epochs)
         return steps / self.steps_in_epoch
 
-    def _accumulated(self, epoch: int) -> int:
+    def _count_accumulated(self, epoch: int) -> int:
         """Return the batches of one step in an epoch, as the Trainer's schedule has them."""
         return next((batches for first, batches in reversed(self.facts.accumulation) if first <= epoch), 1)
 
-    def _scheduled(self) -> tuple[int, int] | None:
+    def _count_scheduled(self) -> tuple[int, int] | None:
         """Return steps and batches of a run whose accumulation changes by epoch; None where its length is not known."""
         facts, per_epoch = self.facts, self.batches_in_epoch
         if not per_epoch or (facts.max_epochs is None and facts.max_steps is None):
@@ -250,7 +250,7 @@ class RunPlanner:
         steps = batches = 0
         changes = sorted({0, *(first for first, _ in facts.accumulation)})
         for first, until in zip(changes, (*changes[1:], math.inf), strict=True):
-            factor = self._accumulated(first)
+            factor = self._count_accumulated(first)
             in_epoch = math.ceil(per_epoch / factor)
             epochs = min(until, math.inf if facts.max_epochs is None else facts.max_epochs) - first
             room = math.inf if facts.max_steps is None else facts.max_steps - steps
@@ -260,16 +260,16 @@ class RunPlanner:
         return steps, batches
 
     def _mean_accumulation(self) -> float:
-        scheduled = self._scheduled()
+        scheduled = self._count_scheduled()
         if scheduled is not None and scheduled[0]:
             return scheduled[1] / scheduled[0]
-        return float(self._accumulated(0))
+        return float(self._count_accumulated(0))
 
-    def _steps(self) -> tuple[int | None, str | None]:
+    def _count_steps(self) -> tuple[int | None, str | None]:
         """Return the steps of the run, or None and the reason why they are not known."""
         facts, steps_in_epoch = self.facts, self.steps_in_epoch
         if facts.automatic and facts.accumulation:
-            scheduled = self._scheduled()
+            scheduled = self._count_scheduled()
             if scheduled is not None:
                 return scheduled[0], None
             if facts.max_epochs is None and facts.max_steps is not None:

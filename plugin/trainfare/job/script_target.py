@@ -41,23 +41,23 @@ def script_of(target: str) -> Script | None:
     >>> script_of("train.py:job") is None
     True
     """
-    place, _, tail = target.partition(_SEPARATOR)
-    is_module = place.startswith(_MODULE)
-    if not is_module and not place.endswith((".py", ".ipynb")):
+    path, _, tail = target.partition(_SEPARATOR)
+    is_module = path.startswith(_MODULE)
+    if not is_module and not path.endswith((".py", ".ipynb")):
         return None
     try:
         arguments = tuple(shlex.split(tail))
     except ValueError as error:
         raise TargetError(f"{target}: its arguments are not those of a shell: {error}") from error
-    return Script(place.removeprefix(_MODULE).strip() if is_module else place, is_module, arguments)
+    return Script(path.removeprefix(_MODULE).strip() if is_module else path, is_module, arguments)
 
 
-def target_of(place: str, arguments: tuple[str, ...], *, is_module: bool = False) -> str:
+def target_of(path: str, arguments: tuple[str, ...], *, is_module: bool = False) -> str:
     """
     Return the one line of text that names a TARGET with its arguments.
 
     >>> target_of("package.train", ("--name", "a b"), is_module=True)
     "-m package.train -- --name 'a b'"
     """
-    name = f"{_MODULE}{place}" if is_module else place
+    name = f"{_MODULE}{path}" if is_module else path
     return f"{name}{_SEPARATOR}{shlex.join(arguments)}" if arguments else name

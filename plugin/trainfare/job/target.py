@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from trainfare.job.missing_here import raised
+from trainfare.job.missing_here import describe_raised
 from trainfare.job.scope import TARGET_MODULE, Scope
 from trainfare.job.script_target import script_of
 from trainfare.job.training_job import TrainingJob
@@ -52,13 +52,13 @@ def load_job(target: str, from_trainer: FromTrainer | None = None) -> TrainingJo
     if script_of(target) is not None:
         msg = f"{target} is a script, which only the command line runs"
         raise TargetError(f"{msg}: give {target}:callable that returns a TrainingJob, e.g. {target}:job")
-    place, separator, name = target.rpartition(":")
-    if not separator or not place or not name:
+    path, separator, name = target.rpartition(":")
+    if not separator or not path or not name:
         raise TargetError(f"{target!r} names no callable: {_EXPECTED}")
-    scope = Scope(Path(place).resolve().parent if place.endswith(".py") else Path.cwd())
+    scope = Scope(Path(path).resolve().parent if path.endswith(".py") else Path.cwd())
     with scope:
-        module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
-        job = _call(_named(module, name, place), target, from_trainer)
+        module = _load_file(Path(path)) if path.endswith(".py") else _load_module(path)
+        job = _call(_find_callable(module, name, path), target, from_trainer)
     return scope.bind(job)
 
 
@@ -80,7 +80,7 @@ def _load_file(path: Path) -> ModuleType:
         raise TargetError(f"{path}: not a Python file; {_EXPECTED}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[TARGET_MODULE] = module
-    with _reported(f"importing {path}"):
+    with _report_user_errors(f"importing {path}"):
         spec.loader.exec_module(module)
     return module
 
@@ -88,38 +88,40 @@ def _load_file(path: Path) -> ModuleType:
 def _load_module(name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         raise TargetError(f"{name!r} is neither a .py file nor a module name; {_EXPECTED}")
-    with _reported(f"importing {name}", missing=name):
+    with _report_user_errors(f"importing {name}", missing=name):
         return importlib.import_module(name)
 
 
-def _named(module: ModuleType, name: str, place: str) -> Callable[[], Any]:
-    found: Any = module
+def _find_callable(module: ModuleType, name: str, path: str) -> Callable[[], Any]:
+    value: Any = module
     for part in name.split("."):
-        found = getattr(found, part, None)
-        if found is None:
+        value = getattr(value, part, None)
+        if value is None:
             known = [
                 key for key, value in vars(module).items() if callable(value) and not key.startswith("_")
             ]
             near = difflib.get_close_matches(name, known, n=3)
-            own = [key for key in known if getattr(vars(module)[key], "__module__", None) == module.__name__]
+            own_names = [
+                key for key in known if getattr(vars(module)[key], "__module__", None) == module.__name__
+            ]
             hint = (
                 f"did you mean {', '.join(near)}?"
                 if near
-                else f"it defines {', '.join(own[:10]) or 'no callable'}"
+                else f"it defines {', '.join(own_names[:10]) or 'no callable'}"
             )
-            raise TargetError(f"{place} has no {name!r}: {hint}")
-    if not callable(found):
-        raise TargetError(f"{place}:{name} is a {type(found).__name__}, not a callable: {_EXPECTED}")
-    return found  # type: ignore[no-any-return]
+            raise TargetError(f"{path} has no {name!r}: {hint}")
+    if not callable(value):
+        raise TargetError(f"{path}:{name} is a {type(value).__name__}, not a callable: {_EXPECTED}")
+    return value  # type: ignore[no-any-return]
 
 
 def _call(function: Callable[[], Any], target: str, from_trainer: FromTrainer | None) -> TrainingJob:
-    with _reported(f"{target}()"):
-        made = function()
-    if isinstance(made, TrainingJob):
-        return made
-    name = type(made).__name__
-    parts: tuple[Any, ...] = tuple(made) if name == "tuple" else (made,)
+    with _report_user_errors(f"{target}()"):
+        value = function()
+    if isinstance(value, TrainingJob):
+        return value
+    name = type(value).__name__
+    parts: tuple[Any, ...] = tuple(value) if name == "tuple" else (value,)
     is_trainer = bool(parts) and callable(getattr(parts[0], "fit", None)) and hasattr(parts[0], "fit_loop")
     if from_trainer is not None and is_trainer and len(parts) > 1:
         return from_trainer(parts[0], parts[1:])
@@ -131,18 +133,18 @@ def _call(function: Callable[[], Any], target: str, from_trainer: FromTrainer | 
 
 
 @contextlib.contextmanager
-def _reported(doing: str, *, missing: str | None = None) -> Generator[None, None, None]:
+def _report_user_errors(doing: str, *, missing: str | None = None) -> Generator[None, None, None]:
     """Turn an exception of the user's code into a TargetError with its line; a TrainfareError keeps its class."""
     try:
         yield
     except TrainfareError as error:
-        place = place_in_user_code(error.__traceback__)
-        error.args = (f"{doing}: {error}" + (f" (at {place})" if place else ""),)
+        code_place = place_in_user_code(error.__traceback__)
+        error.args = (f"{doing}: {error}" + (f" (at {code_place})" if code_place else ""),)
         raise
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and f"{missing}.".startswith(f"{error.name}."):
             raise TargetError(f"no module named {missing!r} here: {_EXPECTED}") from error
-        raise TargetError(raised(doing, error, "it must load without training")) from error
+        raise TargetError(describe_raised(doing, error, "it must load without training")) from error
 
 
 def _near_files(path: Path) -> str:

@@ -29,7 +29,7 @@ from trainfare_core.errors import InputError
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-__all__ = ["PRECISIONS", "STRATEGIES", "TrainingJob", "built", "canonical_precision", "is_builder"]
+__all__ = ["PRECISIONS", "STRATEGIES", "TrainingJob", "build_value", "canonical_precision", "is_builder"]
 
 PRECISIONS = (
     "32-true",
@@ -85,7 +85,7 @@ def is_builder(value: object) -> bool:
     return isinstance(value, (type, functools.partial)) or inspect.isroutine(value)
 
 
-def built(value: Any) -> Any:
+def build_value(value: Any) -> Any:
     """Return the value, or what it builds if it is a builder."""
     if not is_builder(value):
         return value
@@ -93,13 +93,13 @@ def built(value: Any) -> Any:
     return build()
 
 
-def _given(value: Any) -> Any:
+def _require_value(value: Any) -> Any:
     if value is None:
         raise ValueError("give the object itself, or a function that returns it")
     return value
 
 
-def _whole(value: object) -> object:
+def _take_whole(value: object) -> object:
     """Take a float without a fraction (`max_steps=1e5`) and any other integer type as an int."""
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
@@ -107,7 +107,7 @@ def _whole(value: object) -> object:
     return value if index is None else index()
 
 
-def _listed(value: object) -> object:
+def _make_tuple(value: object) -> object:
     """Take a list as a tuple, and one object as a tuple of one, as Lightning does."""
     return tuple(cast("list[object]", value)) if isinstance(value, (list, tuple)) else (value,)
 
@@ -132,16 +132,16 @@ def _one_of(allowed: tuple[str, ...]) -> AfterValidator:
 _MOST_BATCHES = 10**12
 # The upper bounds are far above any real run. They keep a slip of the keyboard (1e30 steps) from overflowing the
 # 64-bit integers of a job profile.
-_Object: TypeAlias = Annotated[Any, AfterValidator(_given)]
-_Batches: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=_MOST_BATCHES)]
-_Steps: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=10**12)]
-_Large: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=10**15)]
-_Medium: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=10**9)]
-_MicroBatches: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=10**6)]
-_Devices: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=2**16)]
+_Object: TypeAlias = Annotated[Any, AfterValidator(_require_value)]
+_Batches: TypeAlias = Annotated[int, BeforeValidator(_take_whole), Field(ge=0, le=_MOST_BATCHES)]
+_Steps: TypeAlias = Annotated[int, BeforeValidator(_take_whole), Field(ge=1, le=10**12)]
+_Large: TypeAlias = Annotated[int, BeforeValidator(_take_whole), Field(ge=1, le=10**15)]
+_Medium: TypeAlias = Annotated[int, BeforeValidator(_take_whole), Field(ge=1, le=10**9)]
+_MicroBatches: TypeAlias = Annotated[int, BeforeValidator(_take_whole), Field(ge=1, le=10**6)]
+_Devices: TypeAlias = Annotated[int, BeforeValidator(_take_whole), Field(ge=1, le=2**16)]
 _Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Interval: TypeAlias = Annotated[int | float, AfterValidator(_fraction_or_batches)]
-_Callbacks: TypeAlias = Annotated[tuple[Any, ...], BeforeValidator(_listed)]
+_Callbacks: TypeAlias = Annotated[tuple[Any, ...], BeforeValidator(_make_tuple)]
 _Precision: TypeAlias = Annotated[str, BeforeValidator(canonical_precision), _one_of(PRECISIONS)]
 _Strategy: TypeAlias = Annotated[str, _one_of(STRATEGIES)]
 
@@ -212,12 +212,14 @@ class TrainingJob:
 
     @model_validator(mode="wrap")
     @classmethod
-    def _checked(cls, arguments: Any, handler: ModelWrapValidatorHandler[TrainingJob]) -> TrainingJob:
+    def _check_arguments(cls, arguments: Any, handler: ModelWrapValidatorHandler[TrainingJob]) -> TrainingJob:
         try:
             return handler(arguments)
         except ValidationError as error:
             names = [field.name for field in dataclasses.fields(cls)]
-            raise InputError("; ".join(_problem(one, names) for one in error.errors())) from None
+            raise InputError(
+                "; ".join(_describe_problem(detail, names) for detail in error.errors())
+            ) from None
 
     @model_validator(mode="after")
     def _one_interval(self) -> TrainingJob:
@@ -236,10 +238,10 @@ class TrainingJob:
         return self.batch_size * self.accumulate_grad_batches
 
 
-def _problem(error: ErrorDetails, names: Sequence[str]) -> str:
+def _describe_problem(error: ErrorDetails, names: Sequence[str]) -> str:
     """Return one sentence: which argument, its value, and what is allowed."""
-    place = error["loc"][0]
-    name = names[place] if isinstance(place, int) and place < len(names) else place
+    field = error["loc"][0]
+    name = names[field] if isinstance(field, int) and field < len(names) else field
     # The input of a missing argument is the whole call, with the user's batch in it.
     value = "" if error["type"].startswith("missing") else f" is {error['input']!r}"
     return f"TrainingJob.{name}{value}: {error['msg'].removeprefix('Value error, ')}"

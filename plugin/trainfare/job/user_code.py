@@ -29,7 +29,7 @@ _FOLDERS = (
     Path(__file__).parents[1],  # of the packages `job`, `trace` and `fake_step`
     *(Path(package.__path__[0]) for package in (trainfare_core, trainfare_providers)),
 )
-_OURS = tuple({str(each) for folder in _FOLDERS for each in (folder, folder.resolve())})
+_OURS = tuple({str(path) for folder in _FOLDERS for path in (folder, folder.resolve())})
 """Files below these folders are of trainfare; an installer may have linked them (`uv` with `--link-mode symlink`)."""
 _LONGEST_TEXT = 300
 """Characters of an exception's message that are kept: a chosen value, about four lines of a terminal."""
@@ -91,8 +91,12 @@ def _innermost(frames: Sequence[traceback.FrameSummary]) -> str | None:
     if user is None and library is None:
         return None
     if library is None:
-        return _line(user) if user is not None else None
-    return f"{_line(library)}, called from {_line(user)}" if user is not None else _line(library)
+        return _format_line(user) if user is not None else None
+    return (
+        f"{_format_line(library)}, called from {_format_line(user)}"
+        if user is not None
+        else _format_line(library)
+    )
 
 
 def is_of_user_code(trace: TracebackType | None) -> bool:
@@ -124,7 +128,7 @@ def _is_plumbing(filename: str) -> bool:
     )
 
 
-def _line(frame: traceback.FrameSummary) -> str:
+def _format_line(frame: traceback.FrameSummary) -> str:
     path = Path(frame.filename)
     try:
         shown = path.resolve().relative_to(Path.cwd())

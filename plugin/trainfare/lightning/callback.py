@@ -41,13 +41,13 @@ def _of_a_trainer(hook: _Hook) -> _Hook:
     """
 
     @functools.wraps(hook)
-    def called(self: FareMeter, *args: Any, **kwargs: Any) -> Any:
+    def call_hook(self: FareMeter, *args: Any, **kwargs: Any) -> Any:
         try:
             return hook(self, *args, **kwargs)
         except TypeError:
             return self.warn_of_fabric()
 
-    return cast("_Hook", called)
+    return cast("_Hook", call_hook)
 
 
 class FareMeter(LightningCallback):
@@ -144,9 +144,7 @@ class FareMeter(LightningCallback):
     ) -> None:
         arguments = dict(locals())  # first, while every local name but `self` is an argument
         super().__init__()
-        self._settings = MeterSettings.checked(
-            **{name: arguments[name] for name in MeterSettings.model_fields}
-        )
+        self._settings = MeterSettings.check(**{name: arguments[name] for name in MeterSettings.model_fields})
         self._meter: FitMeter | None = None
         self._warned_of_fabric = False
         self._earlier_sessions_s = 0.0
@@ -159,7 +157,7 @@ class FareMeter(LightningCallback):
     def _make_other_rank_meter(self) -> FitMeter:
         return OtherRankMeter(self._settings, self.services, self._disable, self._earlier_sessions_s)
 
-    def _guarded(self, call: Callable[[FitMeter], None]) -> None:
+    def _call_guarded(self, call: Callable[[FitMeter], None]) -> None:
         """Call the meter; an Exception disables the meter and does not reach the training."""
         if self._meter is None:
             return
@@ -205,24 +203,24 @@ class FareMeter(LightningCallback):
             self._meter = self.make_meter() if trainer.is_global_zero else self._make_other_rank_meter()
         except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
             warn_user(f"FareMeter could not start and is off ({first_line(error)})")
-        self._guarded(lambda meter: meter.prepare(int(trainer.num_nodes)))
+        self._call_guarded(lambda meter: meter.prepare(int(trainer.num_nodes)))
 
     @_of_a_trainer
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Read the plan of the run and start to measure."""
-        self._guarded(lambda meter: meter.start(LightningLoop(trainer, pl_module)))
+        self._call_guarded(lambda meter: meter.start(LightningLoop(trainer, pl_module)))
 
     @_of_a_trainer
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Look at the batch's size, and trace a batch after the warm-up."""
         del trainer, pl_module, batch_idx
-        self._guarded(lambda meter: meter.batch_start(batch))
+        self._call_guarded(lambda meter: meter.batch_start(batch))
 
     @_of_a_trainer
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Mark the start of the optimizer's part in the trace."""
         del trainer, pl_module
-        self._guarded(lambda meter: meter.before_step(optimizer))
+        self._call_guarded(lambda meter: meter.before_step(optimizer))
 
     @_of_a_trainer
     def on_train_batch_end(
@@ -230,37 +228,37 @@ class FareMeter(LightningCallback):
     ) -> None:
         """Count the batch; of a pilot run, record its loss."""
         del trainer, pl_module, batch, batch_idx
-        self._guarded(lambda meter: meter.batch_end(outputs))
+        self._call_guarded(lambda meter: meter.batch_end(outputs))
 
     @_of_a_trainer
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Look at the module again: callbacks may unfreeze or prune it at the start of an epoch."""
         del trainer, pl_module
-        self._guarded(lambda meter: meter.epoch_start())
+        self._call_guarded(lambda meter: meter.epoch_start())
 
     @_of_a_trainer
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Stop a trace that the end of the epoch has cut off."""
         del trainer, pl_module
-        self._guarded(lambda meter: meter.epoch_end())
+        self._call_guarded(lambda meter: meter.epoch_end())
 
     @_of_a_trainer
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """Pause the step timer: validation is not part of a step."""
         del pl_module
-        self._guarded(lambda meter: None if trainer.sanity_checking else meter.validation_start())
+        self._call_guarded(lambda meter: None if trainer.sanity_checking else meter.validation_start())
 
     @_of_a_trainer
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Resume the step timer."""
         del pl_module
-        self._guarded(lambda meter: None if trainer.sanity_checking else meter.validation_end())
+        self._call_guarded(lambda meter: None if trainer.sanity_checking else meter.validation_end())
 
     @_of_a_trainer
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Write the profile and the report."""
         del trainer, pl_module
-        self._guarded(lambda meter: meter.end())
+        self._call_guarded(lambda meter: meter.end())
 
     @_of_a_trainer
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
@@ -268,7 +266,7 @@ class FareMeter(LightningCallback):
         del trainer, pl_module
         # A second Ctrl-C ends the report, and must not replace the exception under way.
         with contextlib.suppress(BaseException):
-            self._guarded(lambda meter: meter.end(exception))
+            self._call_guarded(lambda meter: meter.end(exception))
         self._forget()
 
     @_of_a_trainer
@@ -276,7 +274,7 @@ class FareMeter(LightningCallback):
         """Undo every change and release the Trainer."""
         del trainer, pl_module
         if stage == "fit":
-            self._guarded(lambda meter: meter.close())
+            self._call_guarded(lambda meter: meter.close())
             self._forget()
 
     def _forget(self) -> None:

@@ -27,21 +27,21 @@ def _logger_kept() -> Generator[None, None, None]:
             vars(shared)["log"] = logger
 
 
-def _installed() -> tuple[type, ...]:
-    found: list[type] = []
+def _list_installed_callbacks() -> tuple[type, ...]:
+    callbacks: list[type] = []
     problem: ImportError | None = None
     with _logger_kept():
         for namespace in NAMESPACES:
             try:
-                found.append(import_module(namespace).Callback)
+                callbacks.append(import_module(namespace).Callback)
             except ImportError as error:  # noqa: PERF203 - a package that is missing or broken must not exclude the other
                 problem = error
-    if not found:
+    if not callbacks:
         raise MissingExtraError("neither pytorch-lightning nor lightning", "lightning") from problem
-    return tuple(found)
+    return tuple(callbacks)
 
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback as LightningCallback
 else:
-    LightningCallback = type("LightningCallback", _installed(), {"__doc__": __doc__})
+    LightningCallback = type("LightningCallback", _list_installed_callbacks(), {"__doc__": __doc__})

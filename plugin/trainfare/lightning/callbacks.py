@@ -14,11 +14,11 @@ from trainfare.fake_step.user_errors import user_errors
 
 __all__ = [
     "changes_at_start",
+    "describe_untraced_work",
     "is_lightnings",
     "prune",
     "prunes",
     "set_up_callbacks",
-    "untraced_work",
 ]
 
 _SET_UP: Final = {"BaseFinetuning", "ModelPruning"}
@@ -55,8 +55,8 @@ def set_up_callbacks(callbacks: Iterable[Any], trainer: Any, module: Any) -> Non
 
 def changes_at_start(callback: Any) -> bool:
     """Return whether a callback changes the step in `on_train_epoch_start`: Lightning's, or a user's that says so."""
-    own: object = getattr(callback.__class__, "on_train_epoch_start", None)
-    if own is None or is_lightnings(own):
+    own_hook: object = getattr(callback.__class__, "on_train_epoch_start", None)
+    if own_hook is None or is_lightnings(own_hook):
         return not _bases(callback).isdisjoint(_AT_EPOCH_START)
     with contextlib.suppress(OSError, TypeError):  # it has no source
         return any(word in inspect.getsource(callback.__class__.on_train_epoch_start) for word in _FREEZES)
@@ -84,17 +84,17 @@ def prune(callback: Any, epoch: int, original: object, module: nn.Module) -> Non
     if not applies or not amount:
         return
     masks: Any = import_module("torch.nn.utils.prune")
-    members = _named(module)
+    members = _map_modules_by_name(module)
     names: dict[int, str] = {}
     if isinstance(original, nn.Module):
-        names = {id(member): name for name, member in _named(original).items()}
+        names = {id(member): name for name, member in _map_modules_by_name(original).items()}
     for member, name in getattr(callback, _PRUNED):
         twin: nn.Module = members[names[id(member)]] if id(member) in names else member
         if not hasattr(twin, f"{name}_mask"):
             masks.identity(twin, name)
 
 
-def _named(module: nn.Module) -> dict[str, nn.Module]:
+def _map_modules_by_name(module: nn.Module) -> dict[str, nn.Module]:
     return dict(cast("Iterable[tuple[str, nn.Module]]", module.named_modules()))
 
 
@@ -102,7 +102,7 @@ def _pruning_of(callback: Any) -> tuple[Any, Any]:
     return callback._apply_pruning, callback.amount  # noqa: SLF001 - what its argument apply_pruning was
 
 
-def untraced_work(callbacks: Iterable[Any]) -> str:
+def describe_untraced_work(callbacks: Iterable[Any]) -> str:
     """Return a sentence on callbacks that work beside the step; empty where there is none."""
     names = [type(callback).__name__ for callback in callbacks if _bases(callback) & _UNTRACED]
     return f"without the work of {' and '.join(names)}, which is not traced" if names else ""

@@ -48,8 +48,8 @@ def job_from_config(path: Path) -> TrainingJob:
     from trainfare.job.scope import Scope
 
     config = read_config(path)
-    trainer = _section(path, config, "trainer", {})
-    model = _section(path, config, "model", {})
+    trainer = _render_section(path, config, "trainer", {})
+    model = _render_section(path, config, "model", {})
     _class_path(path, "model", model)
     _refuse_shortened(path, trainer)
     scope = Scope(path.resolve().parent)
@@ -112,9 +112,9 @@ def _scripts_above(path: Path) -> list[str]:
     folder = path.resolve().parent
     for above in (folder, *folder.parents[:_FOLDERS_ABOVE]):
         with contextlib.suppress(OSError):
-            found = [each for each in sorted(above.glob("*.py")) if _calls_cli(each)]
-            if found:
-                return [os.path.relpath(each) for each in found]
+            scripts = [script for script in sorted(above.glob("*.py")) if _calls_cli(script)]
+            if scripts:
+                return [os.path.relpath(script) for script in scripts]
     return []
 
 
@@ -164,7 +164,7 @@ def _mapping(value: object) -> dict[str, Any] | None:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
-def _section(
+def _render_section(
     path: Path, config: Mapping[str, Any], name: str, default: dict[str, Any] | None
 ) -> dict[str, Any]:
     value = config.get(name)
@@ -198,18 +198,18 @@ def _instance(path: Path, name: str, section: Mapping[str, Any], *leading: Any) 
     """Import the class of a section and build it as LightningCLI would, with jsonargparse."""
     class_path = _class_path(path, name, section)
     home, _, attribute = class_path.rpartition(".")
-    with _reported(path, name):
+    with _report_user_errors(path, name):
         cls = getattr(importlib.import_module(home), attribute)
     arguments = _mapping(section.get("init_args")) or {}
     if leading:
-        with _reported(path, name):
+        with _report_user_errors(path, name):
             return cls(*leading, **arguments)
     try:
         from jsonargparse import ArgumentParser
     except ImportError as error:
         raise MissingExtraError("jsonargparse[signatures]", "lightning") from error
     parser: Any = ArgumentParser(exit_on_error=False)
-    with _reported(path, name):
+    with _report_user_errors(path, name):
         parser.add_subclass_arguments(cls, "it")
         parsed = parser.parse_object({"it": {"class_path": class_path, "init_args": arguments}})
         # Newer versions of jsonargparse renamed the method and warn about the old name.
@@ -242,7 +242,7 @@ def _first_batch(path: Path, config: Mapping[str, Any]) -> tuple[Any, int, int |
         )
     data = _instance(path, "data", config["data"])
     advice = "run prepare_data() once beforehand if it needs files"
-    with _reported(path, "data", advice):
+    with _report_user_errors(path, "data", advice):
         data.setup("fit")
         loader = data.train_dataloader()
         batch = next(iter(loader))
@@ -289,14 +289,14 @@ def _strategy(path: Path, value: object) -> str:
 
 
 @contextlib.contextmanager
-def _reported(path: Path, section: str, advice: str | None = None) -> Generator[None, None, None]:
+def _report_user_errors(path: Path, section: str, advice: str | None = None) -> Generator[None, None, None]:
     try:
         yield
     except TrainfareError:
         raise
     except (Exception, SystemExit) as error:
-        place = place_in_user_code(error.__traceback__)
-        where = f" at {place}" if place else ""
+        code_place = place_in_user_code(error.__traceback__)
+        where = f" at {code_place}" if code_place else ""
         missing = missing_here(error)
         if missing is not None:
             raise TargetError(missing.sentence(f"{path}: the section {section!r}", error, where)) from error

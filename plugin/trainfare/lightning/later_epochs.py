@@ -97,11 +97,11 @@ class LaterEpochs(LaterSteps):
     ) -> None:
         callbacks = tuple(callbacks)
         self._module, self._trainer, self._length, self._set_up_with = module, trainer, length, set_up_with
-        self._at_start = [each for each in callbacks if changes_at_start(each)]
-        self._pruning = [each for each in callbacks if prunes(each)]
-        own = getattr(type(module), "on_train_epoch_start", None)
+        self._at_start = [callback for callback in callbacks if changes_at_start(callback)]
+        self._pruning = [callback for callback in callbacks if prunes(callback)]
+        own_hook = getattr(type(module), "on_train_epoch_start", None)
         self._own_hook: Callable[[], Any] | None = (
-            None if own is None or is_lightnings(own) else getattr(module, own.__name__, None)
+            None if own_hook is None or is_lightnings(own_hook) else getattr(module, own_hook.__name__, None)
         )
 
     @property
@@ -119,7 +119,7 @@ class LaterEpochs(LaterSteps):
         for problem in self._start():
             raise TraceError(problem)
 
-    def unfollowed(self, step: StepFacts) -> StepFacts:
+    def note_unfollowed(self, step: StepFacts) -> StepFacts:
         """Return a step under manual optimization, of which later epochs are not followed, with that said."""
         if not (self._at_start or self._pruning):
             return step
@@ -138,22 +138,22 @@ class LaterEpochs(LaterSteps):
         if not self.change_step:
             return first
         length, done, phases = self._length, _Done(self._length), TrainingPhases()
-        phases.see(PhaseSignature.of(self._module, self._accumulated), 0)
+        phases.see(PhaseSignature.of(self._module, self._read_accumulation), 0)
         phases.trace(first)
-        at_first, problem, traced = self._accumulated, "", 0
+        at_first, problem, traced = self._read_accumulation, "", 0
         epochs = MAX_EPOCHS if length.max_epochs is None else min(MAX_EPOCHS, length.max_epochs)
         goes_on = done.add(1, at_first)
         for epoch in range(1, epochs):
             problem = next(self._next(epoch), "") if goes_on else ""
             if problem or not goes_on:
                 break
-            phases.see(PhaseSignature.of(self._module, self._accumulated), done.steps)
+            phases.see(PhaseSignature.of(self._module, self._read_accumulation), done.steps)
             if phases.untraced and traced < MAX_TRACED:
                 traced += 1
                 phases.trace(retrace())
-            goes_on = done.add(1, self._accumulated)
+            goes_on = done.add(1, self._read_accumulation)
         if length.max_epochs is not None and goes_on:
-            done.add(max(0, length.max_epochs - epochs), self._accumulated)
+            done.add(max(0, length.max_epochs - epochs), self._read_accumulation)
         if len(phases) > 1 and length.unknown:
             phases, problem = TrainingPhases(), f"later ones differ, and {length.unknown} is not known"
         step, said = phases.mean_step(done.steps) or (first, "of the first epoch" if problem else "")
@@ -161,32 +161,32 @@ class LaterEpochs(LaterSteps):
         return replace(step, differs=join_sentences(said, problem), batches_per_step=per_step / micro_batches)
 
     @property
-    def _accumulated(self) -> int:
+    def _read_accumulation(self) -> int:
         return max(1, int(self._trainer.accumulate_grad_batches))
 
     def _next(self, epoch: int) -> Iterator[str]:
         """Go on to an epoch; give what kept a hook from being followed."""
         for callback in self._pruning:
-            yield from _problem(prune, callback, epoch - 1, self._set_up_with, self._module)
+            yield from _find_problem(prune, callback, epoch - 1, self._set_up_with, self._module)
         self._trainer.current_epoch = epoch
         yield from self._start()
         if self._own_hook is not None:
-            yield from _problem(self._own_hook)
+            yield from _find_problem(self._own_hook)
 
     def _start(self) -> Iterator[str]:
         for callback in self._at_start:
-            yield from _problem(callback.on_train_epoch_start, self._trainer, self._module)
+            yield from _find_problem(callback.on_train_epoch_start, self._trainer, self._module)
 
 
-def _problem(hook: Callable[..., Any], *args: Any) -> Iterator[str]:
+def _find_problem(hook: Callable[..., Any], *args: Any) -> Iterator[str]:
     """Call a hook of the user's, which may need what a trace does not have; give why it could not be called."""
     try:
         with _SameTensors():
             hook(*args)
     except Exception as error:  # noqa: BLE001 - it may raise anything; the epochs before it are known
-        place = place_in_user_code(error.__traceback__)
+        code_place = place_in_user_code(error.__traceback__)
         name = getattr(hook, "__qualname__", hook)
-        yield f"later ones are not followed: {name} raised {describe(error)}{f' at {place}' if place else ''}"
+        yield f"later ones are not followed: {name} raised {describe(error)}{f' at {code_place}' if code_place else ''}"
 
 
 class _SameTensors(TorchFunctionMode):
@@ -195,6 +195,6 @@ class _SameTensors(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is torch.equal and any(isinstance(each, FakeTensor) for each in args):
+        if func is torch.equal and any(isinstance(arg, FakeTensor) for arg in args):
             return args[0] is args[1]
         return func(*args, **(kwargs or {}))

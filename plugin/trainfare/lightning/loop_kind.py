@@ -13,7 +13,7 @@ from trainfare.fake_step.loop_kind import LoopKind, PreparedModule
 from trainfare.fake_step.real_tensors import RealTensors
 from trainfare.fake_step.user_errors import user_errors
 from trainfare.job import LiveJob, TrainingJob, describe, describe_length, plan_of, steps_per_epoch
-from trainfare.lightning.callbacks import set_up_callbacks, untraced_work
+from trainfare.lightning.callbacks import describe_untraced_work, set_up_callbacks
 from trainfare.lightning.later_epochs import LaterEpochs, RunLength
 from trainfare.lightning.step_forms import optimizers_of
 from trainfare.lightning.trainer_stub import TrainerStub, attach
@@ -55,18 +55,18 @@ class _PreparedModule(PreparedModule):
 
     def step(self, tensors: Faker | RealTensors) -> LightningStep:
         """Return the step with the optimizers of `configure_optimizers`."""
-        return self._optimized(self._module, self._trainer, tensors)
+        return self._find_optimized(self._module, self._trainer, tensors)
 
     def step_of(self, version: nn.Module, tensors: Faker | RealTensors) -> LightningStep:
         """Return the step of a version, which gets a stub of the Trainer of its own."""
-        return self._optimized(version, _attach_stub(self._job, version), tensors)
+        return self._find_optimized(version, _attach_stub(self._job, version), tensors)
 
     @property
     def untraced(self) -> str:
         """What callbacks do beside the step."""
-        return untraced_work(_callbacks_of(self._job))
+        return describe_untraced_work(_callbacks_of(self._job))
 
-    def _optimized(
+    def _find_optimized(
         self, module: nn.Module, trainer: TrainerStub, tensors: Faker | RealTensors
     ) -> LightningStep:
         """Make the optimizers of a module, and call the hooks that come before the first step."""

@@ -141,7 +141,7 @@ class _WrappedContext:
 _STOCK_PROFILE = ("pytorch_lightning.profilers.profiler", "lightning.pytorch.profilers.profiler")
 
 
-def _identity(inner: Any) -> Any:
+def _return_same(inner: Any) -> Any:
     return inner
 
 
@@ -217,7 +217,7 @@ class TeeProfiler:
 
     def __reduce__(self) -> tuple[Callable[[Any], Any], tuple[Any]]:
         # A copied or pickled Trainer gets the user's profiler.
-        return _identity, (self._inner,)
+        return _return_same, (self._inner,)
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -28,9 +28,9 @@ def optimizers_of(configured: Any) -> tuple[list[Optimizer], list[SimpleNamespac
     """
     if configured is None:
         return [], []
-    forms = _listed(configured)
-    if len(forms) == 2 and isinstance(forms[0], list) and _all_optimizers(_listed(forms[0])):
-        return _listed(forms[0]), [_scheduler(item) for item in _listed(forms[1])]
+    forms = _make_list(configured)
+    if len(forms) == 2 and isinstance(forms[0], list) and _all_optimizers(_make_list(forms[0])):
+        return _make_list(forms[0]), [_scheduler(item) for item in _make_list(forms[1])]
     if _all_optimizers(forms):
         return forms, []
     if forms and all(
@@ -76,15 +76,15 @@ def takes_batch_index(step: Callable[..., object]) -> bool:
         raise TraceError(
             f"training_step takes dataloader_iter: it fetches batches, and a trace has none. {ADVICE}"
         )
-    named = any(parameter.name == "batch_idx" for parameter in parameters)
-    return named or (len(parameters) >= 2 and parameters[1].kind is not inspect.Parameter.VAR_KEYWORD)
+    takes_index = any(parameter.name == "batch_idx" for parameter in parameters)
+    return takes_index or (len(parameters) >= 2 and parameters[1].kind is not inspect.Parameter.VAR_KEYWORD)
 
 
 def _all_optimizers(values: list[Any]) -> bool:
     return all(isinstance(value, Optimizer) for value in values)
 
 
-def _listed(value: Any) -> list[Any]:
+def _make_list(value: Any) -> list[Any]:
     return list(cast("list[Any]", value)) if isinstance(value, (list, tuple)) else [value]
 
 

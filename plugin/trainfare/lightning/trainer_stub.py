@@ -109,11 +109,11 @@ class TrainerStub:
             model=module,
             _lightning_optimizers=self.optimizers,
             backward=self._backward,
-            barrier=_nothing,
-            broadcast=_first,
-            reduce=_first,
+            barrier=_do_nothing,
+            broadcast=_return_first,
+            reduce=_return_first,
             all_gather=self._all_gather,
-            reduce_boolean_decision=_first,
+            reduce_boolean_decision=_return_first,
             precision_plugin=self.precision_plugin,
         )
         self._live = live
@@ -160,22 +160,22 @@ class TrainerStub:
 def attach(module: nn.Module, trainer: TrainerStub) -> None:
     """Make the stub the module's Trainer, and replace the module's logging methods by ones that do nothing."""
     for name in ("log", "log_dict"):
-        object.__setattr__(module, name, _nothing)
+        object.__setattr__(module, name, _do_nothing)
     if hasattr(type(module), "print"):
-        object.__setattr__(module, "print", _nothing)
+        object.__setattr__(module, "print", _do_nothing)
     if hasattr(module, "_trainer"):
         for member in module.modules():
             if hasattr(member, "_trainer"):
                 object.__setattr__(member, "_trainer", trainer)
-                object.__setattr__(member, "log", _nothing)
-                object.__setattr__(member, "log_dict", _nothing)
+                object.__setattr__(member, "log", _do_nothing)
+                object.__setattr__(member, "log_dict", _do_nothing)
     else:
         module.trainer = trainer  # type: ignore[assignment]
 
 
-def _nothing(*_: object, **__: object) -> None:
+def _do_nothing(*_: object, **__: object) -> None:
     pass
 
 
-def _first(value: Any, *_: object, **__: object) -> Any:
+def _return_first(value: Any, *_: object, **__: object) -> Any:
     return value

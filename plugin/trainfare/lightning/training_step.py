@@ -97,7 +97,7 @@ class LightningStep(TrainingStep):
         """Call the hooks that come before `training_step`, and return the batch that they make of it."""
         if self._from_loader:
             for name in ("on_before_batch_transfer", "on_after_batch_transfer"):
-                batch = self._transferred(name, batch)
+                batch = self._transfer_batch(name, batch)
         self._hook("on_train_batch_start", batch, index)
         return batch
 
@@ -165,7 +165,7 @@ class LightningStep(TrainingStep):
         """Count an optimizer's step as `trainer.global_step` does."""
         self._trainer.global_step += 1
 
-    def _transferred(self, name: str, batch: Any) -> Any:
+    def _transfer_batch(self, name: str, batch: Any) -> Any:
         """Call a batch-transfer hook, which a datamodule may have instead of the module."""
         datamodule = self._trainer.datamodule
         own: object = getattr(datamodule.__class__, name, None)

@@ -76,13 +76,13 @@ class CurveRecorder:
         self._began_s = self._now()
         self._name = type(module).__name__[:200]
         self._parameters = sum(_count(parameter) for parameter in module.parameters())
-        self._trained = sum(_count(one) for one in module.parameters() if one.requires_grad)
+        self._trained = sum(_count(parameter) for parameter in module.parameters() if parameter.requires_grad)
         self._recorded_strategy = self._method_of(module)
 
     def batch_end(self, output: Any) -> None:
         """Keep a reference to the loss, or to that of a mapping with one, and add a point where one is due."""
         step = self._loop.updates
-        loss = _loss(output)
+        loss = _read_loss(output)
         if loss is not None:
             self._recent.append(loss)
         if step == self._step:
@@ -126,12 +126,12 @@ class CurveRecorder:
         if not self._points:
             return
         newest = self._points[-1]
-        kept: dict[int, _RecordedPoint] = {}
+        points: dict[int, _RecordedPoint] = {}
         for point in self._points:
-            before = kept.get(point.step // self._every)
+            before = points.get(point.step // self._every)
             if before is None or point.metrics or not before.metrics:
-                kept[point.step // self._every] = point
-        self._points = list(kept.values())
+                points[point.step // self._every] = point
+        self._points = list(points.values())
         if self._points[-1] is not newest:
             self._points.append(newest)
 
@@ -159,7 +159,7 @@ class CurveRecorder:
             peak_memory_bytes=peak_memory_bytes,
             ended_early=ended_early,
             points=tuple(_read(point) for point in self._points),
-            notes=self._notes(),
+            notes=self._write_notes(),
         )
 
     def _method_of(self, module: nn.Module) -> Method | None:
@@ -168,12 +168,12 @@ class CurveRecorder:
                 return strategy
         names: list[str] = [name for name, _ in module.named_parameters()]
         if any("lora_" in name for name in names):
-            packed = any(one.dtype in (torch.uint8, torch.int8) for one in module.parameters())
+            packed = any(parameter.dtype in (torch.uint8, torch.int8) for parameter in module.parameters())
             return "qlora" if packed else "lora"
         few = self._parameters > 0 and self._trained < MAX_PROBE_SHARE * self._parameters
         return "linear_probe" if few else None
 
-    def _notes(self) -> tuple[str, ...]:
+    def _write_notes(self) -> tuple[str, ...]:
         if self._recorded_strategy is not None:
             return ()
         return (
@@ -185,12 +185,12 @@ def _count(parameter: torch.Tensor) -> int:
     return parameter.numel() * (PACKED_PER_BYTE if parameter.dtype == torch.uint8 else 1)
 
 
-def _loss(outputs: Any) -> Any:
+def _read_loss(outputs: Any) -> Any:
     """Return the loss in the output of a training step, detached from its graph; None where there is none."""
-    found: Any = outputs
+    loss: Any = outputs
     if isinstance(outputs, dict):
-        found = cast("dict[str, Any]", outputs).get("loss")
-    return found.detach() if isinstance(found, torch.Tensor) and found.numel() == 1 else None
+        loss = cast("dict[str, Any]", outputs).get("loss")
+    return loss.detach() if isinstance(loss, torch.Tensor) and loss.numel() == 1 else None
 
 
 def _rate(loop: Loop) -> float | None:
@@ -201,7 +201,7 @@ def _rate(loop: Loop) -> float | None:
 
 
 def _read(point: _RecordedPoint) -> CurvePoint:
-    losses = [value for one in point.losses if (value := _number(one)) is not None]
+    losses = [value for loss in point.losses if (value := _number(loss)) is not None]
     metrics = {name: _number(value) for name, value in sorted(point.metrics.items())}
     return CurvePoint(
         step=point.step,

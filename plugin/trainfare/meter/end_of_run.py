@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from trainfare.job.loop import RunReport
 from trainfare.meter.fare_log import FareLog, first_line, warn_user
-from trainfare.meter.measured_profile import measured_profile
+from trainfare.meter.measured_profile import build_measured_profile
 from trainfare.meter.metered_run import MeteredRun
-from trainfare.trace import StepFacts, untraced_facts
+from trainfare.trace import StepFacts, collect_untraced_facts
 from trainfare.trace.batch_spread import choose_sizes
 from trainfare_core._version import __version__
 from trainfare_providers.time_limit import call_while_working
@@ -76,7 +76,7 @@ def report_run(run: MeteredRun, log: FareLog, notes: tuple[str, ...], *, failed:
             services.say(f"trainfare: no ranking: unknown, because {problem}")
         return
     unknown = (f"the operations of the step are unknown: {problem}",) if problem else ()
-    profile = measured_profile(run, step, (*notes, *unknown))
+    profile = build_measured_profile(run, step, (*notes, *unknown))
     folder = _find_folder(run)
     path = services.write_profile(profile, folder)
     if problem:
@@ -98,7 +98,7 @@ def report_run(run: MeteredRun, log: FareLog, notes: tuple[str, ...], *, failed:
     page = next((file for file in written if file.suffix == ".html"), None)
     report = RunReport(answer, services.markdown(answer, profile, as_of), page, run.loop.updates)
     for logger in run.loop.logs():
-        log.guarded(logger, lambda one: one.log_report(report))
+        log.use_guarded(logger, lambda one: one.log_report(report))
 
 
 def _step_facts(run: MeteredRun, *, failed: bool) -> tuple[StepFacts, str]:
@@ -112,11 +112,11 @@ def _step_facts(run: MeteredRun, *, failed: bool) -> tuple[StepFacts, str]:
         return traced, ""
     reason = run.traced.method.reason or f"{run.traced.problem}: a copy on fake tensors was traced"
     if run.traced.method.how == "none" or not run.traced.shapes:
-        return untraced_facts(
+        return collect_untraced_facts(
             run.loop.module, run.loop.optimizers
         ), run.traced.method.reason or "no batch was trained"
     if failed:
-        return untraced_facts(
+        return collect_untraced_facts(
             run.loop.module, run.loop.optimizers
         ), "an exception ended the run before they were traced"
     micro_batches, precision = max(1, round(run.progress.batches_per_step)), run.progress.facts.precision
@@ -150,4 +150,4 @@ def _live_step(run: MeteredRun, error: BaseException) -> tuple[StepFacts, str]:
             because = getattr(error, "because", problem)
             note = f"traced on real tensors after the training, because {because}"
             return replace(step.with_note(note), elements=elements, compiled=run.traced.method.compiled), ""
-    return untraced_facts(run.loop.module, run.loop.optimizers), problem
+    return collect_untraced_facts(run.loop.module, run.loop.optimizers), problem

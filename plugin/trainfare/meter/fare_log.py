@@ -155,9 +155,9 @@ class FareLog:
             return
         values = metrics_of(estimate, times, samples_per_step)
         for log in logs:
-            self.guarded(log, lambda one: one.log_metrics(values))
+            self.use_guarded(log, lambda wandb_logger: wandb_logger.log_metrics(values))
 
-    def guarded(self, logger: LoopLog, use: Callable[[LoopLog], None]) -> None:
+    def use_guarded(self, logger: LoopLog, use: Callable[[LoopLog], None]) -> None:
         """Use a logger; its first error gives one warning, after which the logger is not used again."""
         name = logger.name
         if f"logger {name}" in self._warned:

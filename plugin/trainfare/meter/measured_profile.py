@@ -13,13 +13,13 @@ from trainfare.trace.batch_spread import MeanWork
 from trainfare_core._version import __version__
 from trainfare_core.job_profile import BatchFacts, JobProfile, MeasuredStep, ProfileSource
 
-__all__ = ["measured_profile"]
+__all__ = ["build_measured_profile"]
 
 MAX_NOTE_CHARACTERS = 500
 """The longest note that `JobProfile.notes` accepts; a longer one is cut."""
 
 
-def measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> JobProfile:
+def build_measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> JobProfile:
     """
     Return the profile of a run.
 
@@ -32,7 +32,7 @@ def measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> 
     facts, plan, sizes = progress.facts, progress.plan(), progress.sizes()
     micro, work = sizes.micro_batch_size, step.mean_work(run.traced.spread)
     mean = work or step
-    norms = step.batch_norms.synchronized(asked=facts.sync_batchnorm)
+    norms = step.batch_norms.synchronize(asked=facts.sync_batchnorm)
     weights_bytes = sum(group.parameter_bytes for group in step.parameters) + step.memory.buffer_bytes
     every_note = [*notes, *step.notes, *plan.notes, *sizes.notes]
     if facts.replicas is None:
@@ -68,13 +68,17 @@ def measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> 
             update={"accumulate_grad_batches": max(1, round(progress.batches_per_step))}
         ),
         plan=plan.run_plan(weights_bytes=weights_bytes, state_bytes=step.optimizer.state_bytes),
-        measured=None if run.window.times is None else _measured_step(run, run.window.times, step, work),
+        measured=None
+        if run.window.times is None
+        else _build_measured_step(run, run.window.times, step, work),
         work_note=step.differs or None,
         notes=tuple(dict.fromkeys(note[:MAX_NOTE_CHARACTERS] for note in every_note)),
     )
 
 
-def _measured_step(run: MeteredRun, times: StepTimes, step: StepFacts, work: MeanWork | None) -> MeasuredStep:
+def _build_measured_step(
+    run: MeteredRun, times: StepTimes, step: StepFacts, work: MeanWork | None
+) -> MeasuredStep:
     facts, window = run.progress.facts, run.window
     ratio = run.traced.work_of_the_window(step)
     if work is not None and window.spread.batches:

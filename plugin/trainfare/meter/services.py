@@ -144,9 +144,9 @@ def _fake_copy(loop: Loop, batch: Any, precision: str, micro_batches: int) -> St
 
 
 def _keep_batch(batch: Any) -> Any | None:
-    from trainfare.fake_step import kept_batch
+    from trainfare.fake_step import copy_small_batch
 
-    return kept_batch(batch)
+    return copy_small_batch(batch)
 
 
 def _live_step(loop: Loop, batch: Any, precision: str, micro_batches: int) -> StepFacts:

@@ -82,7 +82,7 @@ class MeterSettings(BaseModel):
     pilot: _Pilot | None = Field(None, description=f"be one of auto, {', '.join(METHOD_NAMES)}, or None")
 
     @classmethod
-    def checked(cls, **arguments: Any) -> MeterSettings:
+    def check(cls, **arguments: Any) -> MeterSettings:
         """
         Return the settings.
 

@@ -14,7 +14,7 @@ from trainfare.meter.step_probe import StepProbe
 from trainfare.meter.tracing_method import TracingMethod, tracing_method
 from trainfare.trace import BatchSpread, StepFacts
 from trainfare.trace.batch_spread import OTHER_FACTOR, TYPICAL
-from trainfare.trace.mixture import BatchKind, mixed_batches
+from trainfare.trace.mixture import BatchKind, mix_batches
 from trainfare.trace.training_phases import PhaseSignature, TrainingPhases
 
 __all__ = ["TracedSteps"]
@@ -235,7 +235,7 @@ class TracedSteps:
         if self._by_kind:
             traced = {index for kind in self._by_kind for index in kind}
             left_out = [name for index, name in enumerate(self._optimizer_names) if index not in traced]
-            return mixed_batches(self._progress.kinds, self._by_kind, left_out)
+            return mix_batches(self._progress.kinds, self._by_kind, left_out)
         mean = self.phases.mean_step(steps or 0)
         if mean is None:
             return self.step

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import nn
 
 from trainfare.job.run_facts import RunFacts
-from trainfare_core.variants import computed_in
+from trainfare_core.variants import find_compute_type
 
 __all__ = ["TracingMethod", "tracing_method"]
 
@@ -40,7 +40,7 @@ def tracing_method(facts: RunFacts, module: nn.Module) -> TracingMethod:
     """
     if facts.split_because:
         return TracingMethod("none", facts.split_because)
-    if computed_in(facts.precision) == "fp8":
+    if find_compute_type(facts.precision) == "fp8":
         reason = "the kernels of Transformer Engine hide their operations from a trace"
         return TracingMethod("none", f"{reason}: trace it before launch with `trainfare profile`")
     if _is_compiled(module):

@@ -28,18 +28,18 @@ def _unpack(packed: Tensor, scales: Tensor, rows: int, columns: int, like: Tenso
     """Return the weight: two a byte in `packed`, one scale a block of 64, in the dtype of `like`."""
     high, low = (packed >> 4).to(like.dtype), (packed & 15).to(like.dtype)
     levels = torch.stack((high, low), dim=-1).flatten()[: rows * columns] / 7.5 - 1
-    each = scales.to(like.dtype).repeat_interleave(BLOCK)[: rows * columns]
-    weight: Tensor = (levels * each).view(rows, columns)
+    scale_of_value = scales.to(like.dtype).repeat_interleave(BLOCK)[: rows * columns]
+    weight: Tensor = (levels * scale_of_value).view(rows, columns)
     return weight
 
 
-def _unpacked_shape(packed: Tensor, scales: Tensor, rows: int, columns: int, like: Tensor) -> Tensor:
+def _make_unpacked(packed: Tensor, scales: Tensor, rows: int, columns: int, like: Tensor) -> Tensor:
     del scales
     return packed.new_empty((rows, columns), dtype=like.dtype)
 
 
 _operator: Any = torch.library.custom_op("trainfare::unpack_4bit", _unpack, mutates_args=())
-_operator.register_fake(_unpacked_shape)
+_operator.register_fake(_make_unpacked)
 unpack = cast("Callable[[Tensor, Tensor, int, int, Tensor], Tensor]", _operator)
 """Kernel that unpacks a weight: reads 0.516 byte a scalar and writes the compute type."""
 

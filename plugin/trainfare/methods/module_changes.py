@@ -114,10 +114,10 @@ class ModuleChange(StepChange):
             return []
         # A weight shared with an embedding (tied to the output layer) stays as it is, so that it remains shared.
         elsewhere = {
-            id(one)
+            id(parameter)
             for layer in module.modules()
             if not isinstance(layer, _BROAD)
-            for one in layer.parameters(recurse=False)
+            for parameter in layer.parameters(recurse=False)
         }
         twins: dict[int, nn.Parameter] = {}
         for layer in module.modules():
@@ -199,7 +199,7 @@ def _inject(module: nn.Module, targets: list[str], rank: int) -> None:
 
 def _recompute(module: nn.Module) -> str:
     """Recompute each of the module's repeated blocks in backward."""
-    blocks = _blocks(module)
+    blocks = _find_blocks(module)
     if not blocks:
         msg = f"{type(module).__name__} has no list of equal blocks to recompute"
         raise InputError(msg)
@@ -228,13 +228,17 @@ def _without_cache(module: nn.Module) -> None:
             vars(member)["config"] = twin
 
 
-def _blocks(module: nn.Module) -> Sequence[nn.Module]:
+def _find_blocks(module: nn.Module) -> Sequence[nn.Module]:
     """Return the largest list of children of one type that hold parameters, e.g. a transformer's layers."""
-    lists = [list(one) for one in module.modules() if isinstance(one, (nn.ModuleList, nn.Sequential))]
+    lists = [
+        list(module) for module in module.modules() if isinstance(module, (nn.ModuleList, nn.Sequential))
+    ]
     repeated = [
         blocks
         for blocks in lists
-        if len(blocks) > 1 and len({type(one) for one in blocks}) == 1 and not isinstance(blocks[0], _BROAD)
+        if len(blocks) > 1
+        and len({type(block) for block in blocks}) == 1
+        and not isinstance(blocks[0], _BROAD)
     ]
     sizes = [sum(p.numel() for block in blocks for p in block.parameters()) for blocks in repeated]
     most = max(sizes, default=0)

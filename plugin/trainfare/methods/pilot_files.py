@@ -29,12 +29,12 @@ def read_curves(names: Sequence[str]) -> dict[Method, list[LearningCurve]]:
     """
     out: dict[Method, list[LearningCurve]] = {}
     for name in names:
-        named, separator, path = name.partition("=")
+        name_given, separator, path = name.partition("=")
         if not separator or Path(name).is_file():
-            named, path = "", name
+            name_given, path = "", name
         text = read_input(Path(path), MAX_CURVE_BYTES, kind="a learning curve", error=ProfileError)
         curve = LearningCurve.from_json(text, where=path)
-        method = find_method(named) if named else curve.strategy
+        method = find_method(name_given) if name_given else curve.strategy
         if method is None:
             raise InputError(
                 f"{path}: full fine-tuning and scratch look alike: name one, e.g. --pilot full_finetune={path}"

@@ -15,9 +15,9 @@ from datetime import datetime
 from typing import TypeAlias
 
 from trainfare.loops import load_plan_writer
-from trainfare.methods.request import MethodsRequest, filled_from
+from trainfare.methods.request import MethodsRequest, fill_question
 from trainfare.methods.step_change import DescribedJob, StepChange, Tracer
-from trainfare.prices.constraints import read_constraints, used_prices, with_book_names
+from trainfare.prices.constraints import read_constraints, select_used_prices, with_book_names
 from trainfare_core.constraints import Constraints
 from trainfare_core.errors import CannotTellError, InputError, InternalError, TargetError, TrainfareError
 from trainfare_core.hardware.accelerators import accelerator
@@ -57,7 +57,7 @@ def prices_of(request: MethodsRequest, book: PriceBook) -> PriceBook:
     Raises:
         UnknownNameError, NoOffersError: see `with_book_names`.
     """
-    return used_prices(book, _limits(request, book))
+    return select_used_prices(book, _limits(request, book))
 
 
 def _limits(request: MethodsRequest, book: PriceBook) -> Constraints:
@@ -97,7 +97,7 @@ def answer_methods(
     """
     from trainfare_core._version import __version__
 
-    question, assumed = filled_from(request.question, job)
+    question, assumed = fill_question(request.question, job)
     search = _Search(job, trace, question, book, _limits(request, book), request.max_nodes, as_of, say)
     impossible = question.impossible()
     found: list[Found] = []
@@ -106,7 +106,7 @@ def answer_methods(
             found.append(Found(method, impossible_because=impossible[method]))
             continue
         try:
-            found.append(search.found(method))
+            found.append(search.find(method))
         except _ENDS_ALL:
             raise
         except TrainfareError as error:
@@ -153,7 +153,7 @@ class _Search:
         default_factory=dict[_Step, "JobProfile | TrainfareError"]
     )
 
-    def found(self, method: Method) -> Found:
+    def find(self, method: Method) -> Found:
         """
         Return the cheapest machine and settings for a method, or why there is none.
 
@@ -162,7 +162,7 @@ class _Search:
         """
         variants = self._variants(method)
         plain = variants[0].profile
-        amount = amount_of(self.question, method, _planned(plain))
+        amount = amount_of(self.question, method, _count_planned_samples(plain))
         if amount is None:
             return Found(method, profile=plain, notes=plain.notes)
         options: list[tuple[Variant, Option]] = []
@@ -202,9 +202,9 @@ class _Search:
         }
         reason: str | None = None
         for update in (one_run, dict.fromkeys(one_run)):
-            asked = limits.model_copy(update=update)
+            constraints = limits.model_copy(update=update)
             request = Request(
-                asked, limit=200, max_nodes=self.max_nodes, as_of=self.as_of, writer=load_plan_writer()
+                constraints, limit=200, max_nodes=self.max_nodes, as_of=self.as_of, writer=load_plan_writer()
             )
             answer = rank(variant.profile, self.book, request)
             self.books = self.books or answer.price_books
@@ -217,13 +217,13 @@ class _Search:
 
     def _variants(self, method: Method) -> list[Variant]:
         """Return the variants to try, those with the fewest settings first."""
-        made: list[Variant] = []
+        variants: list[Variant] = []
         packs = METHODS[method].packs_weights
-        own = self.job.precision
-        for precision in (own, "bf16-mixed") if own == "32-true" else (own,):
-            knobs = () if precision == own else (f"precision {precision}",)
+        own_precision = self.job.precision
+        for precision in (own_precision, "bf16-mixed") if own_precision == "32-true" else (own_precision,):
+            knobs = () if precision == own_precision else (f"precision {precision}",)
             plain = self._profile(method, precision, recompute=False)
-            made.append(Variant(plain, knobs, needs_nvidia=packs))
+            variants.append(Variant(plain, knobs, needs_nvidia=packs))
             if _worth_recomputing(plain):
                 try:
                     again = self._profile(method, precision, recompute=True)
@@ -232,15 +232,17 @@ class _Search:
                 except (InputError, CannotTellError):
                     continue  # Without repeated blocks there is nothing to recompute.
                 knobs = (*knobs, "recompute the blocks in backward")
-                made.append(Variant(again, knobs, needs_nvidia=packs))
-        return made + [smaller for variant in made if (smaller := eight_bit_adam(variant)) is not None]
+                variants.append(Variant(again, knobs, needs_nvidia=packs))
+        return variants + [
+            smaller for variant in variants if (smaller := eight_bit_adam(variant)) is not None
+        ]
 
     def _profile(self, method: Method, precision: str, *, recompute: bool) -> JobProfile:
         key = (METHODS[method].traced_as or method, precision, recompute)
         if key not in self._known:
             self.say(f"tracing {key[0]}, {precision}{', blocks recomputed' if recompute else ''}")
             try:
-                self._known[key] = self._traced(*key)
+                self._known[key] = self._trace(*key)
             except TrainfareError as error:
                 self._known[key] = error
         known = self._known[key]
@@ -248,7 +250,7 @@ class _Search:
             raise known
         return known
 
-    def _traced(self, method: Method, precision: str, recompute: bool) -> JobProfile:  # noqa: FBT001 - a key
+    def _trace(self, method: Method, precision: str, recompute: bool) -> JobProfile:  # noqa: FBT001 - a key
         writes = task_of(self.question.domain) in ("instruction", "pretraining", "text-generation")
         change = StepChange(
             method,
@@ -266,32 +268,34 @@ class _Search:
 def _worth_recomputing(profile: JobProfile) -> bool:
     memory = profile.memory
     rest = profile.parameter_bytes + memory.gradient_bytes + profile.optimizer.state_bytes
-    held = memory.saved_activation_bytes
-    return held > ACTIVATIONS_WORTH_RECOMPUTING * (rest + held)
+    saved_bytes = memory.saved_activation_bytes
+    return saved_bytes > ACTIVATIONS_WORTH_RECOMPUTING * (rest + saved_bytes)
 
 
-def _planned(profile: JobProfile) -> float | None:
+def _count_planned_samples(profile: JobProfile) -> float | None:
     """Return the samples that the user's own plan trains on."""
-    steps, each = profile.plan.optimizer_steps, profile.global_samples_per_step
-    return None if steps is None or not each else float(steps * each)
+    steps, samples = profile.plan.optimizer_steps, profile.global_samples_per_step
+    return None if steps is None or not samples else float(steps * samples)
 
 
 def replace_plan(variant: Variant, amount: Amount, question: Question) -> Variant:
     """Return the variant with the number of steps for its samples to target, and validation in proportion."""
     profile = variant.profile
-    each = profile.global_samples_per_step
-    if not each:
+    samples = profile.global_samples_per_step
+    if not samples:
         raise CannotTellError(
             "samples in one optimizer step are not known, so their number to the target is not"
         )
-    steps = min(_MOST_STEPS, max(1, math.ceil(amount.samples / each)))
-    own = profile.plan.optimizer_steps
+    steps = min(_MOST_STEPS, max(1, math.ceil(amount.samples / samples)))
+    own_steps = profile.plan.optimizer_steps
     plan = profile.plan.model_copy(
         update={
             "optimizer_steps": steps,
             "unknown_because": None,
             "epochs": None if question.samples is None else amount.samples / question.samples,
-            "validation_batches": round(profile.plan.validation_batches * (steps / own if own else 1.0)),
+            "validation_batches": round(
+                profile.plan.validation_batches * (steps / own_steps if own_steps else 1.0)
+            ),
             "max_time_s": None,
         }
     )

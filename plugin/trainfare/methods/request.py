@@ -16,7 +16,7 @@ from trainfare_core.methods.question import Question
 from trainfare_providers.disk.files import read_input
 from trainfare_providers.disk.toml_file import parse_toml
 
-__all__ = ["MethodsRequest", "filled_from", "read_strategy_file", "request_of"]
+__all__ = ["MethodsRequest", "fill_question", "read_strategy_file", "request_of"]
 
 MAX_FILE_BYTES = 2**20
 """A request has a few lines; a larger file is another one, named by mistake."""
@@ -87,14 +87,14 @@ def request_of(values: Mapping[str, Any], where: str) -> MethodsRequest:
         return MethodsRequest.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the question"
+        field = ".".join(str(part) for part in first["loc"]) or "the question"
         if first["type"] == "extra_forbidden":
             names = ", ".join(sorted(MethodsRequest.model_fields))
-            raise InputError(f"{where}: there is no {place}; there are {names}") from error
-        raise InputError(f"{where}: {place}: {first['msg']}") from error
+            raise InputError(f"{where}: there is no {field}; there are {names}") from error
+        raise InputError(f"{where}: {field}: {first['msg']}") from error
 
 
-def filled_from(question: Question, job: DescribedJob) -> tuple[Question, tuple[str, ...]]:
+def fill_question(question: Question, job: DescribedJob) -> tuple[Question, tuple[str, ...]]:
     """Return the question completed from the job's own fields, and the assumptions made."""
     update: dict[str, Any] = {}
     assumed: list[str] = []

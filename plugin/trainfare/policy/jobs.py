@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from trainfare.loops import load_plan_writer
 from trainfare.policy.target_place import place_of
-from trainfare.prices.constraints import used_prices, with_book_names
+from trainfare.prices.constraints import select_used_prices, with_book_names
 from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings
 from trainfare_core.errors import PricesUnavailableError, TrainfareError
-from trainfare_core.policy.check import JobCheck, JobInputs, checked_job, unchecked_job
+from trainfare_core.policy.check import JobCheck, JobInputs, check_job, report_unchecked_job
 from trainfare_core.policy.policy import Policy
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def check_jobs(
         target_of: returns the target of a job, as seen from the current folder.
         names: of the jobs, in the order of the answer.
     """
-    return tuple(_checked(policy, name, pricing, target_of(name)) for name in names)
+    return tuple(_check_or_report(policy, name, pricing, target_of(name)) for name in names)
 
 
 def check_one(
@@ -77,37 +77,40 @@ def check_one(
     loaded, choice = pricing.loaded, pricing.choice
     constraints = constraints or policy.constraints_of(policy.jobs[name])
     default = constraints.purchase is None
-    asked = with_book_names(constraints, loaded.book)
+    book_constraints = with_book_names(constraints, loaded.book)
     day = choice.now.date()
-    if any(each.rule == "max_price_age_days" and not each.expired(day) for each in policy.waivers_of(name)):
+    if any(
+        waiver.rule == "max_price_age_days" and not waiver.has_expired(day)
+        for waiver in policy.waivers_of(name)
+    ):
         choice = dataclasses.replace(choice, on_stale="warn")
-    old = age_warnings(loaded, used_prices(loaded.book, asked), choice)
+    old = age_warnings(loaded, select_used_prices(loaded.book, book_constraints), choice)
     inputs = JobInputs(
         profile=pricing.profile_of(target),
         book=loaded.book,
-        asked=asked,
+        asked=book_constraints,
         as_of=loaded.as_of,
         writer=load_plan_writer(),
         base=pricing.base_of(name, loaded),
         price_warnings=old,
         notes=(*((_ON_DEMAND,) if default else ()), *loaded.problems, *loaded.notes),
     )
-    return checked_job(policy, name, inputs, day=day, place=place_of(target, Path()))
+    return check_job(policy, name, inputs, day=day, source_place=place_of(target, Path()))
 
 
 _ON_DEMAND = "checked at on-demand prices; allow purchase option spot to include spot machines"
 
 
-def _checked(policy: Policy, name: str, pricing: Pricing, target: str) -> JobCheck:
+def _check_or_report(policy: Policy, name: str, pricing: Pricing, target: str) -> JobCheck:
     try:
         return check_one(policy, name, pricing, target)
     except TrainfareError as error:
-        return unchecked_job(
+        return report_unchecked_job(
             policy,
             name,
             rule="max_price_age_days" if isinstance(error, PricesUnavailableError) else "not_checked",
             message=str(error),
             exit_code=error.exit_code,
             day=pricing.choice.now.date(),
-            place=place_of(target, Path()),
+            source_place=place_of(target, Path()),
         )

@@ -59,29 +59,29 @@ class PolicyFile:
         script = script_of(target)
         if script is not None:
             return target if script.is_module else target_of(str(self.beside(script.name)), script.arguments)
-        place, colon, name = target.rpartition(":")
-        if colon and not place.endswith(".py"):
+        path, colon, name = target.rpartition(":")
+        if colon and not path.endswith(".py"):
             return target
-        return f"{self.beside(place)}:{name}" if colon else str(self.beside(target))
+        return f"{self.beside(path)}:{name}" if colon else str(self.beside(target))
 
 
-def read_policy(named: Path | None, folder: Path = Path()) -> PolicyFile:
+def read_policy(path: Path | None, folder: Path = Path()) -> PolicyFile:
     """
     Read and check a policy.
 
     Args:
-        named: the file; None looks for `trainfare.toml` and `pyproject.toml` in `folder`.
+        path: the file; None looks for `trainfare.toml` and `pyproject.toml` in `folder`.
         folder: where to look.
 
     Raises:
         InputError: there is no policy, or two; it is not TOML, or has an unknown key or a bad value. The message has
             the file, the line and the table, and a near key.
     """
-    if named is not None:
-        found = _read(named)
-        if found is None:
-            raise InputError(f"{named}: it has no table [tool.trainfare]")
-        return found
+    if path is not None:
+        file = _read(path)
+        if file is None:
+            raise InputError(f"{path}: it has no table [tool.trainfare]")
+        return file
     both = [
         read
         for name in (OWN_FILE, PROJECT_FILE)
@@ -114,7 +114,7 @@ def _read(path: Path) -> PolicyFile | None:
         return PolicyFile(Policy.model_validate_json(text, strict=True), path)
     except ValidationError as error:
         wrong = _Wrong(path, content, inside)
-        lines = [wrong.sentence(one) for one in error.errors(include_url=False)[:_SHOWN]]
+        lines = [wrong.sentence(detail) for detail in error.errors(include_url=False)[:_SHOWN]]
         raise InputError("; ".join(lines)) from error
 
 
@@ -159,14 +159,14 @@ class _Wrong:
 
     def _at(self, where: _Path, table: _Path) -> str:
         line = line_of_key(self.content, (*self.inside, *where))
-        place = f"{self.path}:{line}" if line is not None else str(self.path)
+        position = f"{self.path}:{line}" if line is not None else str(self.path)
         full = (*self.inside, *table)
         if not full:
-            return f"{place}: "
+            return f"{position}: "
         if table[:1] == ("waivers",) and len(table) == 2:
             names = ".".join(str(part) for part in full[:-1])
-            return f"{place}: [[{names}]] {int(table[1]) + 1}: "
-        return f"{place}: [{'.'.join(str(part) for part in full)}]: "
+            return f"{position}: [[{names}]] {int(table[1]) + 1}: "
+        return f"{position}: [{'.'.join(str(part) for part in full)}]: "
 
 
 def _model_of(table: _Path) -> type[BaseModel]:

@@ -34,43 +34,43 @@ def place_of(target: str, folder: Path) -> SourcePlace | None:
         the file cannot be parsed. None where the target is no file.
     """
     script = script_of(target)
-    place, colon, name = (script.name, "", "") if script is not None else target.rpartition(":")
-    path = _file_of(place if colon or script is not None else target, folder)
+    path_text, colon, name = (script.name, "", "") if script is not None else target.rpartition(":")
+    path = _file_of(path_text if colon or script is not None else target, folder)
     if path is None:
         return None
-    return SourcePlace(path=_shown(path, folder), line=_line(path, name) if colon else 1)
+    return SourcePlace(path=_format_path(path, folder), line=_find_line(path, name) if colon else 1)
 
 
-def _file_of(place: str, folder: Path) -> Path | None:
-    module = place.replace(".", "/")
-    tries = (folder / place, folder / f"{module}.py", folder / module / "__init__.py")
+def _file_of(path: str, folder: Path) -> Path | None:
+    module = path.replace(".", "/")
+    tries = (folder / path, folder / f"{module}.py", folder / module / "__init__.py")
     # Not `Path.is_file`, which raises for a name longer than the system takes.
     return next((path.resolve() for path in tries if os.path.isfile(path)), None)  # noqa: PTH113
 
 
-def _shown(path: Path, folder: Path) -> str:
+def _format_path(path: Path, folder: Path) -> str:
     """Return a path as code hosts want it: relative to the repository, else to the current folder."""
     above = folder.resolve()
-    root = next((each for each in (above, *above.parents) if (each / ".git").exists()), above)
+    root = next((folder for folder in (above, *above.parents) if (folder / ".git").exists()), above)
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
-def _line(path: Path, name: str) -> int:
+def _find_line(path: Path, name: str) -> int:
     line = 1
     try:
-        body = _parsed(path)
+        body = _parse_module(path)
         for part in name.split("."):
-            found = [node for node in _statements(body) if part in _names(node)]
-            if not found:
+            nodes = [node for node in _statements(body) if part in _list_names(node)]
+            if not nodes:
                 break
-            line = found[-1].lineno
-            body = found[-1].body if isinstance(found[-1], ast.ClassDef) else []
+            line = nodes[-1].lineno
+            body = nodes[-1].body if isinstance(nodes[-1], ast.ClassDef) else []
     except (InputError, SyntaxError, ValueError, RecursionError, MemoryError):
         pass  # The last two: Python's parser raises either for code that is nested too deeply.
     return line
 
 
-def _parsed(path: Path) -> _Body:
+def _parse_module(path: Path) -> _Body:
     source = read_input(path, _MAX_BYTES, kind="a module of Python")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the process that runs the code shows them
@@ -86,7 +86,7 @@ def _statements(body: Iterable[ast.AST]) -> Iterable[ast.stmt]:
             yield from _statements(ast.iter_child_nodes(node))
 
 
-def _names(node: ast.stmt) -> set[str]:
+def _list_names(node: ast.stmt) -> set[str]:
     """Return the names that a statement defines."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return {node.name}

@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def _answer(question: PriceQuestion) -> float | None:
-    from trainfare.prices.asked import asked_prices
+    from trainfare.prices.asked import load_requested_prices
     from trainfare.prices.constraints import read_constraints
     from trainfare.prices.sources import PriceChoice, load_prices
     from trainfare_core.constraints import Constraints
@@ -107,5 +107,5 @@ def _answer(question: PriceQuestion) -> float | None:
     choice = PriceChoice(lock=lock, own_prices=own_prices, allow_stale=True)
     if question.machine is not None:
         return float(load_prices(choice=choice).book.find(question.machine).usd_per_hour)
-    asked_prices(read_constraints(take_limits(Constraints, question)), choice)
+    load_requested_prices(read_constraints(take_limits(Constraints, question)), choice)
     return None

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainfare.prices.constraints import used_prices, with_book_names
+from trainfare.prices.constraints import select_used_prices, with_book_names
 from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings, load_prices
 
 if TYPE_CHECKING:
     from trainfare_core.prices.book import PriceBook
     from trainfare_core.recommendation import Constraints
 
-__all__ = ["asked_prices"]
+__all__ = ["load_requested_prices"]
 
 
-def asked_prices(
+def load_requested_prices(
     constraints: Constraints, choice: PriceChoice, price_book: PriceBook | None = None
 ) -> tuple[LoadedPrices, Constraints, tuple[str, ...]]:
     """
@@ -35,5 +35,9 @@ def asked_prices(
         loaded = LoadedPrices(price_book, (), as_of=choice.now)
         return loaded, with_book_names(constraints, price_book), ()
     loaded = load_prices(choice=choice)
-    asked = with_book_names(constraints, loaded.book)
-    return loaded, asked, age_warnings(loaded, used_prices(loaded.book, asked), choice)
+    book_constraints = with_book_names(constraints, loaded.book)
+    return (
+        loaded,
+        book_constraints,
+        age_warnings(loaded, select_used_prices(loaded.book, book_constraints), choice),
+    )

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from trainfare_core.constraints import Constraints, QuotaLimit
     from trainfare_core.prices.book import PriceBook
 
-__all__ = ["read_constraints", "used_prices", "with_book_names"]
+__all__ = ["read_constraints", "select_used_prices", "with_book_names"]
 
 
-def used_prices(book: PriceBook, asked: Constraints) -> PriceBook:
+def select_used_prices(book: PriceBook, constraints: Constraints) -> PriceBook:
     """Return the prices within the constraints, whose names are spelled as in the book."""
     from trainfare_core.ranking.pricing.price_doubt import offers_asked_for
 
-    return offers_asked_for(book, asked)
+    return offers_asked_for(book, constraints)
 
 
 def read_constraints(keywords: Mapping[str, Any], base: Constraints | None = None) -> Constraints:
@@ -45,7 +45,7 @@ def read_constraints(keywords: Mapping[str, Any], base: Constraints | None = Non
     return parse_limits(Constraints, given, base)
 
 
-def with_book_names(asked: Constraints, book: PriceBook) -> Constraints:
+def with_book_names(constraints: Constraints, book: PriceBook) -> Constraints:
     """
     Replace the names a user typed by those of the price book.
 
@@ -53,22 +53,22 @@ def with_book_names(asked: Constraints, book: PriceBook) -> Constraints:
         UnknownNameError: a name that the book does not have; a region must be one of the chosen providers'.
         NoOffersError: all names are known, and no price has all of them.
     """
-    from trainfare_core.prices.residency import located
+    from trainfare_core.prices.residency import filter_by_residency
     from trainfare_core.ranking.pricing.request import DEFAULT_PURCHASE
 
-    clouds = book.resolve("provider", asked.providers)
+    clouds = book.resolve("provider", constraints.providers)
     there = book.filter(
         providers=clouds,
-        max_accelerators=asked.max_accelerators,
-        min_network_gbit_per_s=asked.min_network_gbit_per_s,
+        max_accelerators=constraints.max_accelerators,
+        min_network_gbit_per_s=constraints.min_network_gbit_per_s,
     )
-    there = there if asked.residency is None else located(there, asked.residency)
-    places = there.resolve("region", asked.regions)
-    services = there.resolve("service", asked.services)
-    machines = there.resolve("instance_type", asked.instance_types)
-    terms = book.resolve("purchase_option", asked.purchase)
-    devices = book.resolve("accelerator", asked.accelerators)
-    excluded = book.resolve_excluded(asked.excluded)
+    there = there if constraints.residency is None else filter_by_residency(there, constraints.residency)
+    places = there.resolve("region", constraints.regions)
+    services = there.resolve("service", constraints.services)
+    machines = there.resolve("instance_type", constraints.instance_types)
+    terms = book.resolve("purchase_option", constraints.purchase)
+    devices = book.resolve("accelerator", constraints.accelerators)
+    excluded = book.resolve_excluded(constraints.excluded)
     here = there.filter(
         services=services,
         regions=places,
@@ -77,18 +77,22 @@ def with_book_names(asked: Constraints, book: PriceBook) -> Constraints:
         excluded=excluded,
     )
     if not len(here.filter(purchase=terms or DEFAULT_PURCHASE)):
-        named = (clouds, services, places, machines, devices, terms or DEFAULT_PURCHASE)
-        wanted = ", ".join(
+        name_lists = (clouds, services, places, machines, devices, terms or DEFAULT_PURCHASE)
+        wanted_text = ", ".join(
             [
-                *(name for names in named for name in names or ()),
+                *(name for names in name_lists for name in names or ()),
                 *(f"not {name}" for name in excluded),
-                *([] if asked.residency is None else [f"residency {' or '.join(asked.residency)}"]),
+                *(
+                    []
+                    if constraints.residency is None
+                    else [f"residency {' or '.join(constraints.residency)}"]
+                ),
             ]
         )
         has = ", ".join(here.names("purchase_option")) or "none"
-        msg = f"no price matches {wanted}; the purchase options there are: {has}"
+        msg = f"no price matches {wanted_text}; the purchase options there are: {has}"
         raise NoOffersError(msg)
-    return asked.model_copy(
+    return constraints.model_copy(
         update={
             "providers": clouds,
             "services": services,
@@ -97,7 +101,7 @@ def with_book_names(asked: Constraints, book: PriceBook) -> Constraints:
             "purchase": terms,
             "accelerators": devices,
             "excluded": excluded,
-            "quotas": tuple(_quotas_with_names(asked.quotas, book)),
+            "quotas": tuple(_quotas_with_names(constraints.quotas, book)),
         }
     )
 
@@ -121,7 +125,7 @@ def _quotas_with_names(quotas: Iterable[QuotaLimit], book: PriceBook) -> Iterato
         return book.filter(providers=clouds(cloud))
 
     @cache
-    def spelled(cloud: str, column: str, *names: str) -> tuple[str, ...] | None:
+    def spell_names(cloud: str, column: str, *names: str) -> tuple[str, ...] | None:
         return prices(cloud).resolve(column, names)
 
     @cache
@@ -135,12 +139,12 @@ def _quotas_with_names(quotas: Iterable[QuotaLimit], book: PriceBook) -> Iterato
             yield quota  # prices of that cloud are not there: nothing to limit
             continue
         service, region = (
-            None if name is None else (spelled(cloud, column, name) or (name,))[0]
+            None if name is None else (spell_names(cloud, column, name) or (name,))[0]
             for column, name in (("service", quota.service), ("region", quota.region))
         )
         for family in quota.family:
             check(cloud, family)
-        purchase = None if quota.purchase is None else spelled(cloud, "purchase_option", *quota.purchase)
+        purchase = None if quota.purchase is None else spell_names(cloud, "purchase_option", *quota.purchase)
         yield quota.model_copy(
             update={
                 "provider": clouds(cloud)[0],

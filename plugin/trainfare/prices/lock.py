@@ -85,26 +85,26 @@ def lock_text(header: LockHeader, book: PriceBook) -> str:
     if not len(book):
         raise PriceLockError("there is no price to lock; drop a filter")
     frame = book.rows.sort(list(KEY_COLUMNS))
-    prices = [(_service_of(row), _line(row)) for row in frame.iter_rows(named=True)]
+    prices = [(_service_of(row), _write_line(row)) for row in frame.iter_rows(named=True)]
     head = header.model_copy(update={"rows": frame.height}).model_dump(mode="json")
     services = _service_lines(book, prices)
     lines = [
-        _line(head),
-        *(_line(one.model_dump(mode="json")) for one in services),
+        _write_line(head),
+        *(_write_line(service.model_dump(mode="json")) for service in services),
         *(line for _, line in prices),
     ]
     body = "\n".join(lines) + "\n"
-    return body + _line({"sha256": hashlib.sha256(body.encode()).hexdigest()}) + "\n"
+    return body + _write_line({"sha256": hashlib.sha256(body.encode()).hexdigest()}) + "\n"
 
 
 def _service_of(row: dict[str, Any]) -> tuple[str, str, str]:
     return row["provider"], row["service"], row["origin"]
 
 
-def _line(fields: dict[str, Any]) -> str:
+def _write_line(fields: dict[str, Any]) -> str:
     """Return a JSON line in ASCII, blank fields left out: the same text under any locale."""
-    kept = {name: value for name, value in fields.items() if value is not None and value is not False}
-    return json.dumps(kept, ensure_ascii=True, allow_nan=False, separators=(", ", ": "))
+    fields_set = {name: value for name, value in fields.items() if value is not None and value is not False}
+    return json.dumps(fields_set, ensure_ascii=True, allow_nan=False, separators=(", ", ": "))
 
 
 def _service_lines(book: PriceBook, prices: Sequence[tuple[tuple[str, str, str], str]]) -> list[_ServiceLine]:
@@ -129,16 +129,16 @@ def read_lock(path: Path) -> PriceLock:
     Raises:
         PriceLockError: it cannot be read, is damaged or edited, or was written by a newer trainfare.
     """
-    text = _text(path)
+    text = _read_text(path)
     lines = text.splitlines()
-    body, sha256 = _signed(path, text, lines)
+    body, sha256 = _split_signed_lines(path, text, lines)
     documents = [_document(path, number, line) for number, line in enumerate(body, start=1)]
-    header = _header(path, documents[0])
+    header = _parse_header(path, documents[0])
     count = len(documents) - header.rows
     if count < 1:
         _refuse(path, f"it says {header.rows:,} prices and holds fewer")
     try:
-        services = [_ServiceLine.model_validate(one) for one in documents[1:count]]
+        services = [_ServiceLine.model_validate(document) for document in documents[1:count]]
     except ValidationError as error:
         _refuse(path, f"a service line is not one: {error.errors()[0]['msg']}")
     book = _book(path, documents[count:])
@@ -158,7 +158,7 @@ def _refuse(path: Path, why: str) -> NoReturn:
     )
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     data = read_input(
         path,
         MAX_BYTES,
@@ -173,13 +173,13 @@ def _text(path: Path) -> str:
         _refuse(path, "it is not ASCII text")
 
 
-def _signed(path: Path, text: str, lines: list[str]) -> tuple[list[str], str]:
+def _split_signed_lines(path: Path, text: str, lines: list[str]) -> tuple[list[str], str]:
     """Return the lines above the last, and the hash on the last line."""
     if len(lines) < 4 or not text.endswith("\n"):
         _refuse(path, "it ends early")
     body = "".join(f"{line}\n" for line in lines[:-1])
     sha256 = hashlib.sha256(body.encode()).hexdigest()
-    if lines[-1] != _line({"sha256": sha256}):
+    if lines[-1] != _write_line({"sha256": sha256}):
         _refuse(path, "its last line is not the SHA-256 of what stands above it")
     return lines[:-1], sha256
 
@@ -197,7 +197,7 @@ def _document(path: Path, number: int, line: str) -> dict[str, Any]:
     return cast("dict[str, Any]", document)
 
 
-def _header(path: Path, document: dict[str, Any]) -> LockHeader:
+def _parse_header(path: Path, document: dict[str, Any]) -> LockHeader:
     version = document.get("trainfare_lock")
     if isinstance(version, int) and version > 1:
         raise PriceLockError(
@@ -233,7 +233,7 @@ def _book(path: Path, rows: list[dict[str, Any]]) -> PriceBook:
         _refuse(path, "a field of a price has the wrong type, or a value that no price has")
     accepted, intakes = accept_rows(frame, origin="lock")
     if accepted.height != frame.height:
-        reasons = [tally.reason for one in intakes for tally in (*one.quarantined, *one.filtered)]
+        reasons = [tally.reason for intake in intakes for tally in (*intake.quarantined, *intake.filtered)]
         _refuse(path, f"a row is no price ({reasons[0]})")
     if frame["origin"].null_count():
         _refuse(path, "a price does not name its origin")

@@ -63,14 +63,14 @@ def read_own_prices(path: Path) -> OwnPricesFile:
         prices = OwnPrices.model_validate(document)
     except ValidationError as error:
         raise InputError(
-            f"own prices {path}: {'; '.join(_sentence(document, one) for one in error.errors()[:5])}"
+            f"own prices {path}: {'; '.join(_describe_problem(document, detail) for detail in error.errors()[:5])}"
         ) from error
     if not (prices.discount or prices.rate):
         raise InputError(f"own prices {path}: it has no [[discount]] and no [[rate]]")
     return OwnPricesFile(prices, hashlib.sha256(data).hexdigest())
 
 
-def _sentence(document: Any, problem: Any) -> str:
+def _describe_problem(document: Any, problem: Any) -> str:
     """Return one problem as 'where: what, and what to do'."""
     where: tuple[str | int, ...] = problem["loc"]
     key = str(where[-1]) if where else ""

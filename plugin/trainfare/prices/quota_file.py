@@ -59,8 +59,8 @@ def read_quotas(path: Path) -> tuple[QuotaLimit, ...]:
     if not (isinstance(tables, list) and tables):
         raise InputError(f"quota {path}: it has no [[quota]]")
     return tuple(
-        _quota(table, f"quota {path}: [[quota]] {place}: ")
-        for place, table in enumerate(cast("list[object]", tables), start=1)
+        _describe_quota(table, f"quota {path}: [[quota]] {number}: ")
+        for number, table in enumerate(cast("list[object]", tables), start=1)
     )
 
 
@@ -80,7 +80,7 @@ def quota_text(quotas: Sequence[QuotaLimit], *, said: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _quota(table: object, where: str) -> QuotaLimit:
+def _describe_quota(table: object, where: str) -> QuotaLimit:
     from pydantic import ValidationError
 
     from trainfare_core.documents import first_problem

@@ -58,47 +58,47 @@ def account_quotas(
     from trainfare_providers.http.client import HttpClient
     from trainfare_providers.refresh import QuotaSource
 
-    asked = [source for _, source in sources if isinstance(source, QuotaSource)]
+    quota_sources = [source for _, source in sources if isinstance(source, QuotaSource)]
     left_out = [
         f"{name}: {source if isinstance(source, str) else _BY_HAND}"
         for name, source in sources
         if not isinstance(source, QuotaSource)
     ]
-    if not asked:
+    if not quota_sources:
         raise InputError(f"prices quotas: {'; '.join(left_out)}")
     prices = load_prices().book if book is None else book
-    found: list[QuotaLimit] = []
+    limits: list[QuotaLimit] = []
     elsewhere: dict[str, None] = {}
     answered: list[str] = []
     errors: list[TrainfareError] = []
-    for source in asked:
+    for source in quota_sources:
         there = prices.filter(providers=[source.name])
         regions, services = there.names("region"), there.names("service")
         try:
             with HttpClient(source.name, budget_s=source.budget_s) as http:
-                told = source.quotas(http, there)
+                reply = source.quotas(http, there)
         except TrainfareError as error:
             errors.append(error)
             continue
         answered.append(source.name)
-        left_out += told.notes
-        for quota in told.limits:
+        left_out += reply.notes
+        for quota in reply.limits:
             if quota.service not in (None, *services):
                 elsewhere[f"{source.name}:{quota.service}"] = None
             elif quota.region not in (None, *regions):
                 elsewhere[f"{source.name}:{quota.region}"] = None
             else:
-                found.append(quota)
+                limits.append(quota)
     if not answered:
         raise errors[0]
     said = f"Quotas of your account of {', '.join(answered)}, read {clock():%Y-%m-%d %H:%M} UTC."
     left_out += [str(error) for error in errors]
-    left_out += _unlimited(prices.filter(providers=answered), found)
-    left_out += [f"no price of {place} is known: its quotas are left out" for place in elsewhere]
-    return AccountQuotas(tuple(found), said, tuple(left_out))
+    left_out += _list_services_without_quota(prices.filter(providers=answered), limits)
+    left_out += [f"no price of {cloud} is known: its quotas are left out" for cloud in elsewhere]
+    return AccountQuotas(tuple(limits), said, tuple(left_out))
 
 
-def _unlimited(prices: PriceBook, quotas: Sequence[QuotaLimit]) -> Iterator[str]:
+def _list_services_without_quota(prices: PriceBook, quotas: Sequence[QuotaLimit]) -> Iterator[str]:
     """Yield a sentence for each cloud service with prices that none of the quotas is about."""
     import polars as pl
 

@@ -38,17 +38,19 @@ def read_run_cost(folder: Path = Path()) -> CostAssumptions:
     from trainfare_core.cost_assumptions import CostAssumptions
 
     files = [folder / name for name in (OWN_FILE, PROJECT_FILE)]
-    found = [(path, stated) for path in files if path.is_file() and (stated := _stated(path)) is not None]
-    if not found:
+    tables = [
+        (path, stated) for path in files if path.is_file() and (stated := _read_table(path)) is not None
+    ]
+    if not tables:
         return CostAssumptions()
-    if len(found) > 1:
-        raise InputError(f"{found[0][0]} and {found[1][0]} both have the table run_cost: keep one")
+    if len(tables) > 1:
+        raise InputError(f"{tables[0][0]} and {tables[1][0]} both have the table run_cost: keep one")
     from pydantic import ValidationError
 
     from trainfare_core.documents import first_problem
     from trainfare_providers.disk.toml_file import key_hint
 
-    path, stated = found[0]
+    path, stated = tables[0]
     try:
         return CostAssumptions.model_validate_json(json.dumps(stated, default=str), strict=True)
     except ValidationError as error:
@@ -63,7 +65,7 @@ def read_run_cost(folder: Path = Path()) -> CostAssumptions:
         raise InputError(f"{path}: table run_cost: {problem}") from error
 
 
-def _stated(path: Path) -> object:
+def _read_table(path: Path) -> object:
     from trainfare_providers.disk.files import read_input
     from trainfare_providers.disk.toml_file import parse_toml
 

@@ -96,10 +96,10 @@ def load_prices(
     """
     chosen = choice or PriceChoice()
     if chosen.lock is not None:
-        return _locked(chosen, chosen.lock)
+        return _load_locked(chosen, chosen.lock)
     loaded = _of_plugins(entries, chosen)
-    own = chosen.own_prices or os.environ.get(OWN_PRICES_VARIABLE)
-    return _with_own(loaded, Path(own), chosen) if own else loaded
+    own_path = chosen.own_prices or os.environ.get(OWN_PRICES_VARIABLE)
+    return _with_own(loaded, Path(own_path), chosen) if own_path else loaded
 
 
 def _of_plugins(entries: Iterable[ProviderEntry] | None, chosen: PriceChoice) -> LoadedPrices:
@@ -149,7 +149,7 @@ def _with_own(loaded: LoadedPrices, path: Path, chosen: PriceChoice) -> LoadedPr
     )
 
 
-def _locked(chosen: PriceChoice, path: Path) -> LoadedPrices:
+def _load_locked(chosen: PriceChoice, path: Path) -> LoadedPrices:
     from trainfare.prices.lock import read_lock
     from trainfare_core.prices.freshness import end_of_day
 
@@ -160,9 +160,9 @@ def _locked(chosen: PriceChoice, path: Path) -> LoadedPrices:
         )
         raise InputError(msg)
     lock = read_lock(path)
-    own = " with own prices" if lock.header.own_prices_sha256 else ""
+    own_note = " with own prices" if lock.header.own_prices_sha256 else ""
     note = (
-        f"prices are those locked on {lock.header.locked_on.isoformat()}{own}: {lock.header.rows:,} rows, "
+        f"prices are those locked on {lock.header.locked_on.isoformat()}{own_note}: {lock.header.rows:,} rows, "
         f"SHA-256 {lock.sha256[:16]}"
     )
     return LoadedPrices(lock.book, (), (note,), end_of_day(lock.header.locked_on), lock.header)
@@ -197,7 +197,7 @@ def age_warnings(loaded: LoadedPrices, used: PriceBook, chosen: PriceChoice) -> 
         outlived = aged.filter("outlived")
         if not outlived.is_empty():
             text = (
-                f"live prices of {_names(outlived, with_options=True)} were fetched more than {USABLE_DAYS} days "
+                f"live prices of {_make_names(outlived, with_options=True)} were fetched more than {USABLE_DAYS} days "
                 f"ago, or by a clock that was wrong: {_UPDATE}"
             )
             if not chosen.allow_stale:
@@ -234,7 +234,8 @@ def _past_limit(aged: Any, limit_days: float, on_stale: OnStale, *, locked: bool
     age = "of unknown age" if oldest is None else f"up to {int(float(oldest) // 24):,} days old"
     what = "locked prices" if locked else "prices"
     text = (
-        f"{old.height:,} of {aged.height:,} {what} ({_names(old)}) are past the limit of {limit_days:g} days: {age}; "
+        f"{old.height:,} of {aged.height:,} {what} ({_make_names(old)}) are past the limit of "
+        f"{limit_days:g} days: {age}; "
         + ("write a new lock with `trainfare prices lock`" if locked else _UPDATE)
     )
     if on_stale == "fail":
@@ -242,7 +243,7 @@ def _past_limit(aged: Any, limit_days: float, on_stale: OnStale, *, locked: bool
     return [text]
 
 
-def _names(rows: Any, *, with_options: bool = False) -> str:
+def _make_names(rows: Any, *, with_options: bool = False) -> str:
     columns = ["provider", "service", *(["purchase_option"] if with_options else [])]
     names = rows.select(columns).unique().sort(columns).iter_rows()
     return ", ".join(" ".join((f"{provider}/{service}", *option)) for provider, service, *option in names)

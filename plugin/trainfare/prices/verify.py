@@ -62,15 +62,19 @@ def _of_plugin(entry: ProviderEntry, cache: BookCache) -> Verified:
     from trainfare_providers.conformance import Finding, check_book, load_for_check
 
     try:
-        made = entry.load()()
+        provider = entry.load()()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code: a plug-in may fail in any way
-        return _nothing(entry.name, f"the plug-in is broken ({type(error).__name__}): update or remove it")
-    if hasattr(made, "fetch"):
+        return _report_nothing(
+            entry.name, f"the plug-in is broken ({type(error).__name__}): update or remove it"
+        )
+    if hasattr(provider, "fetch"):
         return _of_file(entry.name, cache)
-    book = load_for_check(made, may_connect=True)
+    book = load_for_check(provider, may_connect=True)
     if isinstance(book, Finding):
-        return _nothing(entry.name, f"{book.rule}: {book.detail}")
-    return _checked(entry.name, book, None, [f"{one.rule}: {one.detail}" for one in check_book(book)])
+        return _report_nothing(entry.name, f"{book.rule}: {book.detail}")
+    return _summarize_verified(
+        entry.name, book, None, [f"{finding.rule}: {finding.detail}" for finding in check_book(book)]
+    )
 
 
 def _of_file(name: str, cache: BookCache) -> Verified:
@@ -78,30 +82,30 @@ def _of_file(name: str, cache: BookCache) -> Verified:
 
     try:
         with _warnings() as messages:
-            kept = cache.read(name)
+            cached = cache.read(name)
     except InputError as error:
-        return _nothing(name, str(error))
-    if kept is None:
+        return _report_nothing(name, str(error))
+    if cached is None:
         return Verified(name=name, rows=0, sha256=None, fetched_at=None, findings=tuple(messages))
-    findings = [f"{one.rule}: {one.detail}" for one in check_book(kept.book)]
-    return _checked(name, kept.book, kept.sha256, [*messages, *findings])
+    findings = [f"{finding.rule}: {finding.detail}" for finding in check_book(cached.book)]
+    return _summarize_verified(name, cached.book, cached.sha256, [*messages, *findings])
 
 
 def _of_lock(path: Path) -> Verified:
     try:
         lock = read_lock(path)
     except TrainfareError as error:
-        return _nothing(str(path), str(error))
-    return _checked(str(path), lock.book, lock.sha256, [])
+        return _report_nothing(str(path), str(error))
+    return _summarize_verified(str(path), lock.book, lock.sha256, [])
 
 
-def _checked(name: str, book: PriceBook, sha256: str | None, findings: list[str]) -> Verified:
+def _summarize_verified(name: str, book: PriceBook, sha256: str | None, findings: list[str]) -> Verified:
     fetched = [facts.fetched_at for facts in book.facts() if facts.fetched_at is not None]
     first = min(fetched) if fetched else None
     return Verified(name=name, rows=len(book), sha256=sha256, fetched_at=first, findings=tuple(findings))
 
 
-def _nothing(name: str, finding: str) -> Verified:
+def _report_nothing(name: str, finding: str) -> Verified:
     return Verified(name=name, rows=0, sha256=None, fetched_at=None, findings=(finding,))
 
 

@@ -80,7 +80,7 @@ class AzureDevOps:
         web_url: str,
         token: str,
     ) -> None:
-        self._api = JsonApi(http, {"Authorization": Secret(f"Bearer {token}")}, _advice)
+        self._api = JsonApi(http, {"Authorization": Secret(f"Bearer {token}")}, _give_advice)
         self._collection_url, self._web_url = collection_url, web_url
         self._threads_url = (
             f"{collection_url}{quote(project, safe='')}/_apis/git/repositories/{quote(repository, safe='')}"
@@ -93,11 +93,11 @@ class AzureDevOps:
     def comments(self) -> Iterator[Comment]:
         """Yield the first comment of every thread; the API has them on one page."""
         answer = self._api.ask("GET", f"{self._threads_url}?{_VERSION}", _Threads)
-        for thread in sorted(answer.value, key=lambda each: each.id):
-            for each in thread.comments[:1]:
-                if not (thread.isDeleted or each.isDeleted):
-                    author = each.author.id if each.author else ""
-                    yield Comment(self._comment_url(thread, each), author, each.content or "")
+        for thread in sorted(answer.value, key=lambda comment: comment.id):
+            for comment in thread.comments[:1]:
+                if not (thread.isDeleted or comment.isDeleted):
+                    author = comment.author.id if comment.author else ""
+                    yield Comment(self._comment_url(thread, comment), author, comment.content or "")
 
     def is_ours(self, comment: Comment) -> bool:
         """Return whether the token's owner wrote it."""
@@ -116,8 +116,8 @@ class AzureDevOps:
     def update(self, comment: Comment, text: str) -> str:
         """Replace the text of a comment."""
         self._api.ask("PATCH", comment.url, _Comment, {"content": text})
-        found = re.search(r"/threads/([0-9]+)/", comment.url)
-        return f"{self._web_url}?discussionId={found[1]}" if found else self._web_url
+        match = re.search(r"/threads/([0-9]+)/", comment.url)
+        return f"{self._web_url}?discussionId={match[1]}" if match else self._web_url
 
     def delete(self, comment: Comment) -> None:
         """Remove a comment."""
@@ -174,7 +174,7 @@ def _host(environ: Mapping[str, str]) -> NoComment | Callable[[HttpClient], Azur
     )
 
 
-def _advice(status: int) -> str:
+def _give_advice(status: int) -> str:
     if status in (203, 302, 401):  # a token that is not accepted gets the page to sign in
         return "the token is not accepted; give the step `env: SYSTEM_ACCESSTOKEN: $(System.AccessToken)`"
     if status in (403, 404):

@@ -106,7 +106,7 @@ class GitHub:
             "Accept": "application/vnd.github+json",
             "X-GitHub-Api-Version": "2022-11-28",
         }
-        self._api = JsonApi(http, headers, lambda status: _advice(status, read_only))
+        self._api = JsonApi(http, headers, lambda status: _give_advice(status, read_only))
         self._graphql_url = graphql_url
         self._comments_url = f"{api_url}/repos/{repository}/issues/{number}/comments"
         self._comment_url = f"{api_url}/repos/{repository}/issues/comments"
@@ -116,9 +116,13 @@ class GitHub:
 
     def comments(self) -> Iterator[Comment]:
         """Yield every comment, the oldest first."""
-        for each in self._api.listed(f"{self._comments_url}?per_page=100", TypeAdapter(list[_Comment])):
-            user = each.user or _Account(login="ghost")
-            yield Comment(f"{self._comment_url}/{each.id}", user.login, each.body or "", user.type == "Bot")
+        for comment in self._api.list_entries(
+            f"{self._comments_url}?per_page=100", TypeAdapter(list[_Comment])
+        ):
+            user = comment.user or _Account(login="ghost")
+            yield Comment(
+                f"{self._comment_url}/{comment.id}", user.login, comment.body or "", user.type == "Bot"
+            )
 
     def is_ours(self, comment: Comment) -> bool:
         """Return whether the token's owner wrote it; where GitHub does not say who that is, whether a bot did."""
@@ -140,12 +144,12 @@ class GitHub:
 
     def _viewer(self) -> str:
         try:
-            found = self._api.ask("POST", self._graphql_url, _Graph, {"query": "query { viewer { login } }"})
+            answer = self._api.ask("POST", self._graphql_url, _Graph, {"query": "query { viewer { login } }"})
         except FetchError as error:
             if error.retryable:
                 raise
             return ""
-        return found.data.viewer.login if found.data else ""
+        return answer.data.viewer.login if answer.data else ""
 
 
 def github_job(environ: Mapping[str, str]) -> CiJob:
@@ -215,7 +219,7 @@ def _read_only(pull_request: _PullRequest | None, repository: str) -> str:
     return ""
 
 
-def _advice(status: int, read_only: str) -> str:
+def _give_advice(status: int, read_only: str) -> str:
     if status == 401:
         return "the token is not accepted; pass `token: ${{ github.token }}`"
     if status in (403, 404):  # 404 where the token may not even know that a private repository exists

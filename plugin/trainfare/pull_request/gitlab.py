@@ -59,7 +59,7 @@ class GitLab:
     def __init__(
         self, http: HttpClient, *, api_url: str, project: str, number: str, web_url: str, token: str
     ) -> None:
-        self._api = JsonApi(http, {"PRIVATE-TOKEN": Secret(token)}, _advice)
+        self._api = JsonApi(http, {"PRIVATE-TOKEN": Secret(token)}, _give_advice)
         self._api_url, self._web_url = api_url, web_url
         self._notes_url = f"{api_url}/projects/{quote(project, safe='')}/merge_requests/{number}/notes"
         self._me: str | None = None
@@ -69,9 +69,9 @@ class GitLab:
     def comments(self) -> Iterator[Comment]:
         """Yield every note that a person or program wrote, the oldest first."""
         query = "per_page=100&order_by=created_at&sort=asc"
-        for each in self._api.listed(f"{self._notes_url}?{query}", TypeAdapter(list[_Note])):
-            if not each.system:
-                yield Comment(f"{self._notes_url}/{each.id}", str(each.author.id), each.body)
+        for note in self._api.list_entries(f"{self._notes_url}?{query}", TypeAdapter(list[_Note])):
+            if not note.system:
+                yield Comment(f"{self._notes_url}/{note.id}", str(note.author.id), note.body)
 
     def is_ours(self, comment: Comment) -> bool:
         """Return whether the token's owner wrote it."""
@@ -81,17 +81,17 @@ class GitLab:
 
     def create(self, text: str) -> str:
         """Write a new note."""
-        return self._shown(self._api.ask("POST", self._notes_url, _Note, {"body": text}))
+        return self._format_note_url(self._api.ask("POST", self._notes_url, _Note, {"body": text}))
 
     def update(self, comment: Comment, text: str) -> str:
         """Replace the text of a note."""
-        return self._shown(self._api.ask("PUT", comment.url, _Note, {"body": text}))
+        return self._format_note_url(self._api.ask("PUT", comment.url, _Note, {"body": text}))
 
     def delete(self, comment: Comment) -> None:
         """Remove a note."""
         self._api.tell("DELETE", comment.url)
 
-    def _shown(self, note: _Note) -> str:
+    def _format_note_url(self, note: _Note) -> str:
         return f"{self._web_url}#note_{note.id}"
 
 
@@ -134,7 +134,7 @@ def _host(environ: Mapping[str, str]) -> NoComment | Callable[[HttpClient], GitL
     )
 
 
-def _advice(status: int) -> str:
+def _give_advice(status: int) -> str:
     if status == 401:
         return "the token is not accepted, or it has expired"
     if status in (403, 404):

@@ -80,13 +80,13 @@ class JsonApi:
         """Send a request whose answer is not read; raises as `ask` does."""
         self._send(method, url, body)
 
-    def listed(self, url: str, page: TypeAdapter[list[Model]]) -> Iterator[Model]:
+    def list_entries(self, url: str, page: TypeAdapter[list[Model]]) -> Iterator[Model]:
         """Yield the entries of a listing over all of its pages; raises as `ask` does."""
         pages = self._http.pages(url)
         while True:
             reply = self._send("GET", url, None)
             yield from self._read(reply, url, page)
-            link = _NEXT.search(_header(reply, "link"))
+            link = _NEXT.search(_get_header(reply, "link"))
             if link is None:
                 return
             url = pages.link(link[1])
@@ -96,7 +96,7 @@ class JsonApi:
         kind = {} if body is None else {"Content-Type": "application/json"}
         reply = self._http.send(method, url, headers={**self._headers, **kind}, content=content)
         if reply.status not in _DONE:
-            raise self._refused(method, url, reply)
+            raise self._explain_refusal(method, url, reply)
         return reply
 
     def _read(self, reply: Reply, url: str, adapter: TypeAdapter[Model]) -> Model:
@@ -107,7 +107,7 @@ class JsonApi:
         msg = f"{urlsplit(url).path}: the answer is not what its API describes; update trainfare"
         raise FetchError(self._http.cloud, msg)
 
-    def _refused(self, method: str, url: str, reply: Reply) -> FetchError:
+    def _explain_refusal(self, method: str, url: str, reply: Reply) -> FetchError:
         wait_s = self._wait_s(reply)
         # GitHub answers 403 for both its rate limits; what tells them from a missing permission is in the headers.
         limited = reply.status == 429 or (reply.status == 403 and wait_s is not None)
@@ -115,7 +115,7 @@ class JsonApi:
             advice = "the rate limit is reached" + ("" if wait_s is None else f" for another {wait_s:,.0f} s")
         else:
             advice = self._advice(reply.status) or "see the host's documentation of that address"
-        said = _said(reply)
+        said = _quote_reply(reply)
         return FetchError(
             self._http.cloud,
             f"{method} {urlsplit(url).path}: the server answered {reply.status}{said}; {advice}",
@@ -127,21 +127,23 @@ class JsonApi:
     def _wait_s(self, reply: Reply) -> float | None:
         """Return the seconds that the server asks to wait; None where it names no time."""
         now_s = self._wall_clock()
-        asked = retry_after_s(_header(reply, "retry-after"), now_s=now_s)
-        if asked is not None:
-            return asked
+        asked_s = retry_after_s(_get_header(reply, "retry-after"), now_s=now_s)
+        if asked_s is not None:
+            return asked_s
         for prefix in ("x-ratelimit", "ratelimit"):  # GitHub's headers and GitLab's
-            reset = _header(reply, f"{prefix}-reset")
-            if _header(reply, f"{prefix}-remaining") == "0" and re.fullmatch(r"[0-9]{1,12}", reset, re.ASCII):
+            reset = _get_header(reply, f"{prefix}-reset")
+            if _get_header(reply, f"{prefix}-remaining") == "0" and re.fullmatch(
+                r"[0-9]{1,12}", reset, re.ASCII
+            ):
                 return max(0.0, float(reset) - now_s)
         return None
 
 
-def _header(reply: Reply, name: str) -> str:
+def _get_header(reply: Reply, name: str) -> str:
     return next((value for key, value in reply.headers if key.lower() == name), "")
 
 
-def _said(reply: Reply) -> str:
+def _quote_reply(reply: Reply) -> str:
     """Return the server's own words in brackets, "" where it has none that can be read."""
     try:
         refusal = _Refusal.model_validate_json(reply.body)

@@ -49,8 +49,8 @@ def error_report(exit_code: str, log: str) -> str:
         log: its standard error; the last line that begins with `error: ` is the reason.
     """
     outcome = _OUTCOMES.get(exit_code, "failed")
-    found = _ERROR.findall(log)
-    reason = found[-1] if found else "the check ended without an answer; its log has the reason"
+    errors = _ERROR.findall(log)
+    reason = errors[-1] if errors else "the check ended without an answer; its log has the reason"
     return (
         f"## trainfare check: {outcome}\n\n{markdown_text(reason)}\n\nexit code {markdown_text(exit_code)}\n"
     )
@@ -77,5 +77,5 @@ def cut_text(report: str, longest: int, whole_report: str) -> str:
     if len(report) <= longest:
         return report
     notice = f"\n\n**The report is cut here: it is longer than a comment may be.** {whole_report}\n"
-    kept = report[: longest - len(notice)]
-    return (kept[: kept.rfind("\n")] if "\n" in kept else kept) + notice
+    text = report[: longest - len(notice)]
+    return (text[: text.rfind("\n")] if "\n" in text else text) + notice

@@ -63,7 +63,7 @@ def upsert(host: CodeHost, mark: str, text: str) -> Posted:
     Raises:
         FetchError: the host does not answer, or refuses.
     """
-    ours = [each for each in host.comments() if each.text.startswith(mark) and host.is_ours(each)]
+    ours = [comment for comment in host.comments() if comment.text.startswith(mark) and host.is_ours(comment)]
     if not ours:
         return Posted("created", host.create(text))
     try:
@@ -105,5 +105,5 @@ def post(host: CodeHost, mark: str, text: str, *, sleep: Callable[[float], None]
 def _wait_s(state: RetryCallState) -> float:
     """Return the wait that the host asked for, else the ceiling of `retry`, seconds."""
     error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after_s if isinstance(error, FetchError) else None
-    return wait_ceiling_s(state.attempt_number) if asked is None else asked
+    asked_s = error.retry_after_s if isinstance(error, FetchError) else None
+    return wait_ceiling_s(state.attempt_number) if asked_s is None else asked_s

@@ -30,7 +30,7 @@ def change_headline(change: CostChange) -> str:
         apart = f" (less than ${rounded.step:f} apart)" if change.change_usd else ""
         return f"no change in cost: ${rounded.head:,f} per run{apart}"
     share = "" if change.change_fraction is None else f" ({_percent(change.change_fraction)})"
-    total = _signed(rounded.head - rounded.base, "$")
+    total = _format_signed(rounded.head - rounded.base, "$")
     return f"${rounded.base:,f} -> ${rounded.head:,f} per run: {total}{share}"
 
 
@@ -97,7 +97,7 @@ def _to_step(amount: float, step: Decimal) -> Decimal:
     return Decimal(amount).quantize(step)
 
 
-def _signed(amount: Decimal, unit: str = "") -> str:
+def _format_signed(amount: Decimal, unit: str = "") -> str:
     sign = "-" if amount < 0 else "+" if amount > 0 else ""
     return f"{sign}{unit}{abs(amount):,f}"
 
@@ -132,15 +132,15 @@ def _cause_rows(change: CostChange) -> list[tuple[str, ...]]:
     if rounded is None:
         return []
     return [
-        (cause.cause.replace("_", " "), _signed(usd), _detail(cause))
+        (cause.cause.replace("_", " "), _format_signed(usd), _detail(cause))
         for cause, usd in zip(change.causes, rounded.causes, strict=True)
     ]
 
 
 def _detail(cause: CostCause) -> str:
     flops = (
-        f"{each.part} {each.base_flops / 1e9:,.4g} -> {each.head_flops / 1e9:,.4g} GFLOP"
-        for each in cause.flops
+        f"{part.part} {part.base_flops / 1e9:,.4g} -> {part.head_flops / 1e9:,.4g} GFLOP"
+        for part in cause.flops
     )
     return "; ".join((cause.detail, *(map(_module_text, cause.modules) if cause.modules else flops)))
 
@@ -151,11 +151,11 @@ def _module_text(change: ModuleChange) -> str:
         (change.head_flops - change.base_flops, "FLOP"),
         (change.head_bytes - change.base_bytes, "B"),
     )
-    texts = [_scaled(amount, unit) for amount, unit in amounts if amount]
+    texts = [_format_difference(amount, unit) for amount, unit in amounts if amount]
     return f"{names.get(change.module, change.module)}: {' and '.join(texts)}"
 
 
-def _scaled(amount: float, unit: str) -> str:
+def _format_difference(amount: float, unit: str) -> str:
     """Return a difference with its sign in the largest decimal unit in which it is at least 1."""
     power = next((power for power in (4, 3, 2, 1) if abs(amount) >= 1000**power), 0)
     return f"{amount / 1000**power:+,.3g} {('', 'k', 'M', 'G', 'T')[power]}{unit}"

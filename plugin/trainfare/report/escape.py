@@ -59,7 +59,7 @@ def markdown_text(text: str) -> str:
     of an e-mail address however it is escaped.
     """
     line = terminal_text(text).strip().translate(_MARKDOWN)
-    line = _AUTOLINK.sub(lambda found: f"&#{ord(found[0])};", line)
+    line = _AUTOLINK.sub(lambda match: f"&#{ord(match[0])};", line)
     return _BLOCK_START.sub(r"\1\\", line)
 
 

@@ -21,7 +21,7 @@ from trainfare_core.clouds import service_label
 from trainfare_core.constraints import Constraints
 from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles
 from trainfare_core.limit_fields import LimitField, limits_of
-from trainfare_core.number_format import counted, hours_text, percent
+from trainfare_core.number_format import hours_text, percent, quantify
 from trainfare_core.recommendation import JobSummary, Option, PriceBookFacts, Recommendation
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     "constraints_text",
     "interruptions_text",
     "job_facts",
-    "measured_phases",
+    "list_measured_phases",
     "phase_lines",
 ]
 
@@ -54,7 +54,7 @@ def interruptions_text(option: Option) -> str:
     spot = option.spot
     if spot is None:
         return "interruptions at any time"
-    expected = counted(spot.interruptions, "interruption")
+    expected = quantify(spot.interruptions, "interruption")
     return f"{expected} expected (nine of ten runs end within {hours_text(spot.p90_hours)})"
 
 
@@ -103,11 +103,11 @@ def basis_note(recommendation: Recommendation, profile: JobProfile | None) -> st
     )
 
 
-def constraints_text(asked: Constraints) -> str:
+def constraints_text(constraints: Constraints) -> str:
     """Return the constraints as one line, empty where there are none; each in the words beside its field."""
-    limits = [limit for limit in limits_of(Constraints) if limit.limit.said and _is_said(limit, asked)]
+    limits = [limit for limit in limits_of(Constraints) if limit.limit.said and _is_said(limit, constraints)]
     limits.sort(key=lambda limit: _ORDER.index(limit.name) if limit.name in _ORDER else len(_ORDER))
-    return "; ".join(_say(limit, asked) for limit in limits)
+    return "; ".join(_say(limit, constraints) for limit in limits)
 
 
 _ORDER: Final = (
@@ -123,11 +123,11 @@ def _is_said(limit: LimitField, asked: Constraints) -> bool:
     if limit.name == "confidence":
         return asked.max_usd is not None or asked.deadline_hours is not None
     if limit.name == "run_cost":
-        return bool(_stated(asked))
+        return bool(_state_limits(asked))
     return bool(getattr(asked, limit.name) != limit.info.default)
 
 
-def _stated(asked: Constraints) -> dict[str, float]:
+def _state_limits(asked: Constraints) -> dict[str, float]:
     stated: dict[str, float] = asked.run_cost.model_dump(exclude_unset=True, exclude_none=True)
     return stated
 
@@ -141,7 +141,9 @@ _FORMS: Final[Mapping[str, Callable[[Any, Constraints], object]]] = {
     "purchase": lambda value, _: ", ".join(purchase_label(name) for name in value) or "none",
     "quotas": lambda value, _: f"{len(value)} quota{'' if len(value) == 1 else 's'}",
     "place": lambda _, asked: "" if asked.data_in is None else f" in {asked.data_in}",
-    "stated": lambda _, asked: ", ".join(f"{name} = {value:g}" for name, value in _stated(asked).items()),
+    "stated": lambda _, asked: ", ".join(
+        f"{name} = {value:g}" for name, value in _state_limits(asked).items()
+    ),
 }
 """The forms of a limit's value that its words may name."""
 
@@ -152,7 +154,7 @@ def _say(limit: LimitField, asked: Constraints) -> str:
     return words.format(**{name: _FORMS[name](value, asked) for name in names})
 
 
-def measured_phases(measured: MeasuredStep) -> tuple[tuple[str, Quantiles | None], ...]:
+def list_measured_phases(measured: MeasuredStep) -> tuple[tuple[str, Quantiles | None], ...]:
     """Return the phases of a measured step by name, in the order they run; None where not measured."""
     return (
         ("waiting for data", measured.data_wait),
@@ -167,14 +169,14 @@ def phase_lines(profile: JobProfile | None) -> tuple[tuple[str, str, str], ...]:
     """Return name, median and range (10th to 90th percentile) of measured phases, the whole step first."""
     if profile is None or profile.measured is None:
         return ()
-    named = (("whole step", profile.measured.step), *measured_phases(profile.measured))
+    phases = (("whole step", profile.measured.step), *list_measured_phases(profile.measured))
     return tuple(
         (
             name,
             duration(times.median_s, "auto"),
             span(duration(times.p10_s, "auto"), duration(times.p90_s, "auto")),
         )
-        for name, times in named
+        for name, times in phases
         if times is not None
     )
 
@@ -195,12 +197,12 @@ def book_line(book: PriceBookFacts, as_of: date) -> BookLine:
         origin=book.origin,
         rows=f"{book.rows:,}",
         dates=dates,
-        age=age + _counts(book),
+        age=age + _describe_counts(book),
         stale=oldest.stale,
     )
 
 
-def _counts(book: PriceBookFacts) -> str:
+def _describe_counts(book: PriceBookFacts) -> str:
     """Return how many rows of the source were accepted, filtered and quarantined; empty where unknown."""
     if book.rows_read is None:
         return ""

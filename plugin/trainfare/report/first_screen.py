@@ -25,7 +25,7 @@ from trainfare.report.first_screen_texts import (
     describe_quota,
     describe_spot,
 )
-from trainfare.report.headline import NamedOption, explain_no_answer, named_options
+from trainfare.report.headline import NamedOption, explain_no_answer, list_named_options
 from trainfare.report.price_age import price_date_of
 from trainfare.report.runner_up import compare_runner_up, describe_sensitivity
 from trainfare.report.wording import (
@@ -107,7 +107,7 @@ def build_first_screen(
         as_of: the day of the report, to which the ages of prices are counted.
         width: columns; at 100 and more there are at most `MAX_LINES` lines.
     """
-    named = named_options(recommendation)
+    named = list_named_options(recommendation)
     paragraphs = [
         *(_describe_options(named, width) if named else _explain_no_answer(recommendation)),
         _Paragraph(compare_runner_up(recommendation), give_way=2),
@@ -167,8 +167,8 @@ def _explain_no_answer(recommendation: Recommendation) -> list[_Paragraph]:
         _Paragraph(explain_no_answer(recommendation), max_lines=4, tone="answer"),
         *(
             # The first changes one limit only; further ones give way before them.
-            _Paragraph(_describe_alternative(each), give_way=0 if place < 2 else 9 + place)
-            for place, each in enumerate(recommendation.alternatives)
+            _Paragraph(_describe_alternative(alternative), give_way=0 if index < 2 else 9 + index)
+            for index, alternative in enumerate(recommendation.alternatives)
         ),
     ]
 

@@ -19,7 +19,7 @@ from trainfare_core.recommendation import Recommendation
 def describe_quota(named: Sequence[NamedOption]) -> str:
     """Say that a new account cannot start the answer's machine, where that is known."""
     notes = named[0][1].notes if named else ()
-    note = next((each for each in notes if each.startswith(QUOTA_NOTE)), "")
+    note = next((note for note in notes if note.startswith(QUOTA_NOTE)), "")
     return f"{note[:1].upper()}{note[1:].partition('. Source')[0]}." if note else ""
 
 
@@ -59,7 +59,7 @@ def describe_certainty(recommendation: Recommendation, named: Sequence[NamedOpti
     if not named:
         return ""
     dates = frozenset(price_date_of(option) for _, option in named)
-    stale = any(price_age(each, as_of).stale for each in dates)
+    stale = any(price_age(date, as_of).stale for date in dates)
     old = ", not confirmed since: `trainfare prices update`" if stale else ""
     measured = "no step was measured" if recommendation.job.measured_on is None else "with your measured step"
     known = (
@@ -71,7 +71,7 @@ def describe_certainty(recommendation: Recommendation, named: Sequence[NamedOpti
 
 def count_rejected(recommendation: Recommendation) -> str:
     """Count the machine types that are not ranked, by reason."""
-    counted = [each for each in recommendation.rejections if each.machines]
+    counted = [rejection for rejection in recommendation.rejections if rejection.machines]
     if not counted or not recommendation.options:
         return ""
     total = sum(each.machines or 0 for each in counted)

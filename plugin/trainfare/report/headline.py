@@ -22,8 +22,8 @@ __all__ = [
     "NamedOption",
     "explain_no_answer",
     "headline",
+    "list_named_options",
     "locate_option",
-    "named_options",
     "picks",
     "runner_up_option",
 ]
@@ -43,9 +43,9 @@ def headline(recommendation: Recommendation, as_of: date) -> str:
     """
     if not recommendation.options:
         return explain_no_answer(recommendation)
-    named = picks(recommendation)
-    ready = [pick for pick in named if not pick[1].needs_porting]
-    ported = [pick for pick in named if pick[1].needs_porting]
+    picked = picks(recommendation)
+    ready = [pick for pick in picked if not pick[1].needs_porting]
+    ported = [pick for pick in picked if pick[1].needs_porting]
     shown = [*ready, *ported[:1]] if ready else ported
     basis = describe_basis(recommendation)
     clauses = "; ".join(
@@ -65,7 +65,7 @@ def picks(recommendation: Recommendation) -> tuple[tuple[str, Option], ...]:
     """
     options = recommendation.options
     ready = tuple(option for option in options if not option.needs_porting)
-    found: list[tuple[str, Option]] = []
+    picked: list[tuple[str, Option]] = []
     for suffix, among in (("", ready), (" after porting", options)):
         if not among:
             continue
@@ -88,8 +88,8 @@ def picks(recommendation: Recommendation) -> tuple[tuple[str, Option], ...]:
         for name, option in best.items():
             names.setdefault(option.rank, []).append(name)
         by_rank = {option.rank: option for option in best.values()}
-        found += [(f"{' and '.join(each)}{suffix}", by_rank[rank]) for rank, each in names.items()]
-    return tuple(found)
+        picked += [(f"{' and '.join(titles)}{suffix}", by_rank[rank]) for rank, titles in names.items()]
+    return tuple(picked)
 
 
 def _usd(option: Option) -> tuple[float, int]:
@@ -117,31 +117,31 @@ def explain_no_answer(recommendation: Recommendation) -> str:
     return f"No answer, because {reason[:1].lower() + reason[1:] if reason[1:2].islower() else reason}."
 
 
-def named_options(recommendation: Recommendation) -> tuple[NamedOption, ...]:
+def list_named_options(recommendation: Recommendation) -> tuple[NamedOption, ...]:
     """Return the answer, the runner-up, the cheapest on demand, the fastest and what porting would gain; each once."""
     best = list(picks(recommendation))
     if not best:
         return ()
-    found = best[:1]
+    options_to_name = best[:1]
     runner_up = runner_up_option(recommendation)
     if runner_up is not None:
-        found.append(("runner-up", runner_up))
+        options_to_name.append(("runner-up", runner_up))
     ready = [option for option in recommendation.options if not option.needs_porting]
     on_demand = [option for option in ready if option.purchase_option == "on_demand"]
     if len(on_demand) < len(ready) and on_demand:
         cheapest = min(on_demand, key=lambda option: (option.run_usd.mid, option.rank))
-        found.append(("cheapest on demand", cheapest))
-    found += best[1:]
+        options_to_name.append(("cheapest on demand", cheapest))
+    options_to_name += best[1:]
     titles: dict[int, tuple[str, ...]] = {}
-    for title, option in found:
+    for title, option in options_to_name:
         titles[option.rank] = (*titles.get(option.rank, ()), title)
-    options = {option.rank: option for _, option in found}
+    options = {option.rank: option for _, option in options_to_name}
     return tuple((titles[rank], option) for rank, option in options.items())
 
 
 def runner_up_option(recommendation: Recommendation) -> Option | None:
     """Return the option that `Recommendation.runner_up` is about."""
-    found = recommendation.runner_up
-    if found is None:
+    runner_up = recommendation.runner_up
+    if runner_up is None:
         return None
-    return next((option for option in recommendation.options if option.rank == found.rank), None)
+    return next((option for option in recommendation.options if option.rank == runner_up.rank), None)

@@ -36,9 +36,9 @@ def advise_waiting(recommendation: Recommendation) -> tuple[str, str]:
         f"{run} {usd(now.median)} now; in {found.horizon_months} months "
         f"{usd(then.median)} [{span(usd(then.low_80), usd(then.high_80))}], with a chance of "
         f"{percent(then.chance_cheaper)} that it is cheaper than now. Waiting breaks even at a value of "
-        f"{_signed(found.waiting.mid)} a month "
-        f"[{span(_signed(found.waiting.low), _signed(found.waiting.high))}]. "
-        f"{_advice(found, recommendation.constraints.value_usd_per_month)}."
+        f"{_format_signed(found.waiting.mid)} a month "
+        f"[{span(_format_signed(found.waiting.low), _format_signed(found.waiting.high))}]. "
+        f"{_write_advice(found, recommendation.constraints.value_usd_per_month)}."
     )
 
 
@@ -81,17 +81,19 @@ def build_outlook_section(recommendation: Recommendation) -> list[Block]:
     ]
 
 
-def _advice(found: CostOutlook, value_usd_per_month: float | None) -> str:
-    if found.verdict == "cannot tell" and value_usd_per_month is None:
-        below = f", wait if less than {_signed(found.waiting.low)}" if found.waiting.low > 0 else ""
+def _write_advice(outlook: CostOutlook, value_usd_per_month: float | None) -> str:
+    if outlook.verdict == "cannot tell" and value_usd_per_month is None:
+        below = (
+            f", wait if less than {_format_signed(outlook.waiting.low)}" if outlook.waiting.low > 0 else ""
+        )
         return (
-            f"Train now if having the model a month earlier is worth more than {_signed(found.waiting.high)} "
+            f"Train now if having the model a month earlier is worth more than {_format_signed(outlook.waiting.high)} "
             f"to you{below}"
         )
-    return f"{found.because[:1].upper()}{found.because[1:]}"
+    return f"{outlook.because[:1].upper()}{outlook.because[1:]}"
 
 
-def _part(found: CostOutlook, part: OutlookPart) -> str:
+def _part(outlook: CostOutlook, part: OutlookPart) -> str:
     down, up = part.decline_per_year, part.high_90
     interval = f"90 % interval {100 * part.low_90:.0f} to {percent(part.high_90)}"
     if part.part == "hardware":
@@ -101,15 +103,15 @@ def _part(found: CostOutlook, part: OutlookPart) -> str:
             f"Price: the list price of one machine type mostly stays the same; within a year prices move between "
             f"{percent(up)} down and {percent(-part.low_90)} up (90 % interval). Counted as uncertainty."
         )
-    then = found.at(found.horizon_months, "quality")
+    then = outlook.at(outlook.horizon_months, "quality")
     return (
         f"Software: new methods reach the same quality for {percent(down)} less each year ({interval}). Not counted, "
         f"because they need new code; with them this run would cost {usd(then.median)} in "
-        f"{found.horizon_months} months."
+        f"{outlook.horizon_months} months."
     )
 
 
-def _signed(amount_usd: float) -> str:
+def _format_signed(amount_usd: float) -> str:
     size = abs(amount_usd)
     # From $10 up whole dollars are enough for a value per month.
     return f"{'-' if amount_usd < 0 else ''}{f'${size:,.0f}' if size >= 10 else usd(size)}"

@@ -43,7 +43,7 @@ def offers_table(report: OffersReport, *, as_of: date, width: int = UNLIMITED_WI
         width: of the table, in columns.
     """
     caveats = list(dict.fromkeys(offer.caveat for offer in report.offers if offer.caveat))
-    rows = (_cells(offer, caveats, as_of) for offer in report.offers)
+    rows = (_format_cells(offer, caveats, as_of) for offer in report.offers)
     lines = [table_text(_COLUMNS, rows, right=("USD/hour", "USD/acc.-hour", "GiB each"), width=width)]
     lines += [f"[{number}] {terminal_text(caveat)}" for number, caveat in enumerate(caveats, start=1)]
     if any(offer.observed_on_estimated for offer in report.offers):
@@ -56,7 +56,7 @@ def offers_table(report: OffersReport, *, as_of: date, width: int = UNLIMITED_WI
     return "\n".join(lines) + "\n"
 
 
-def _cells(offer: OfferRow, caveats: list[str], as_of: date) -> tuple[str, ...]:
+def _format_cells(offer: OfferRow, caveats: list[str], as_of: date) -> tuple[str, ...]:
     price_date = PriceDate(offer.observed_on, offer.fetched_at, offer.purchase_option)
     interrupted = f", interrupted {offer.interruption_band}" if offer.interruption_band else ""
     return (

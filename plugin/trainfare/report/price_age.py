@@ -148,14 +148,14 @@ def _age(count: int, unit: str) -> str:
 
 
 def _days_of(observed_on: str) -> tuple[date, date] | None:
-    found = _DATE.fullmatch(observed_on.strip())
-    if found is None:
+    match = _DATE.fullmatch(observed_on.strip())
+    if match is None:
         return None
-    year, month, day = int(found[1]), int(found[2] or 0), int(found[3] or 0)
+    year, month, day = int(match[1]), int(match[2] or 0), int(match[3] or 0)
     try:
-        if found[2] is None:
+        if match[2] is None:
             return date(year, 1, 1), date(year, 12, 31)
-        if found[3] is None:
+        if match[3] is None:
             return date(year, month, 1), date(year, month, calendar.monthrange(year, month)[1])
         return date(year, month, day), date(year, month, day)
     except ValueError:

@@ -17,54 +17,56 @@ def status_table(answer: PricesStatus, *, width: int = UNLIMITED_WIDTH) -> str:
     )
     rows = (
         (
-            f"{one.provider}/{one.service}",
-            one.origin if one.fetched_at is None else f"{one.origin}, fetched {one.fetched_at}",
-            f"{one.rows:,}",
-            one.oldest,
-            one.newest,
-            f"{one.age_days} to {one.oldest_age_days}",
-            f"{one.fresh_rows:,}",
-            f"{one.old_rows:,}",
-            f"{one.rows_read:,}",
-            f"{one.accepted:,}",
-            f"{sum(tally.rows for tally in one.filtered):,}",
-            f"{sum(tally.rows for tally in one.quarantined):,}",
-            "; ".join(_notes(one)),
+            f"{service.provider}/{service.service}",
+            service.origin
+            if service.fetched_at is None
+            else f"{service.origin}, fetched {service.fetched_at}",
+            f"{service.rows:,}",
+            service.oldest,
+            service.newest,
+            f"{service.age_days} to {service.oldest_age_days}",
+            f"{service.fresh_rows:,}",
+            f"{service.old_rows:,}",
+            f"{service.rows_read:,}",
+            f"{service.accepted:,}",
+            f"{sum(tally.rows for tally in service.filtered):,}",
+            f"{sum(tally.rows for tally in service.quarantined):,}",
+            "; ".join(_write_notes(service)),
         )
-        for one in answer.services
+        for service in answer.services
     )
     table = table_text(("service", "from", *right, "note"), rows, right=right, width=width)
     return "\n".join([table, *_summary(answer)]) + "\n"
 
 
-def _notes(one: ServiceStatus) -> list[str]:
-    notes = ["degraded"] if one.degraded else []
-    if one.rows and not one.fresh_rows:
+def _write_notes(service: ServiceStatus) -> list[str]:
+    notes = ["degraded"] if service.degraded else []
+    if service.rows and not service.fresh_rows:
         notes.append("all stale")
-    elif one.fresh_rows < one.rows:
+    elif service.fresh_rows < service.rows:
         notes.append("partly stale")
-    if one.rows_after_as_of:
-        notes.append(f"{one.rows_after_as_of:,} dated later: is the clock right?")
+    if service.rows_after_as_of:
+        notes.append(f"{service.rows_after_as_of:,} dated later: is the clock right?")
     return notes
 
 
 def _summary(answer: PricesStatus) -> list[str]:
     services = answer.services
-    rows = sum(one.rows for one in services)
-    fresh = sum(one.fresh_rows for one in services)
-    old = sum(one.old_rows for one in services)
-    estimated = sum(one.estimated_dates for one in services)
-    caveats = sum(one.caveats for one in services)
+    rows = sum(service.rows for service in services)
+    fresh = sum(service.fresh_rows for service in services)
+    old = sum(service.old_rows for service in services)
+    estimated = sum(service.estimated_dates for service in services)
+    caveats = sum(service.caveats for service in services)
     lines = [
         f"as of {answer.as_of:%Y-%m-%d %H:%M} UTC: {rows:,} prices, {fresh:,} fresh (confirmed within 24 hours, "
         f"spot within 1), {old:,} older than {answer.old_after_days} days"
-        + (" or dated later" if any(one.rows_after_as_of for one in services) else ""),
+        + (" or dated later" if any(service.rows_after_as_of for service in services) else ""),
         f"{estimated:,} have an estimated date, {caveats:,} have a caveat; `trainfare offers` shows both",
     ]
-    for one in services:
-        for kind, tallies in (("filtered", one.filtered), ("quarantined", one.quarantined)):
+    for service in services:
+        for kind, tallies in (("filtered", service.filtered), ("quarantined", service.quarantined)):
             lines += [
-                f"{kind} {one.provider}/{one.service}: {tally.rows:,} rows: {tally.reason}"
+                f"{kind} {service.provider}/{service.service}: {tally.rows:,} rows: {tally.reason}"
                 for tally in tallies
             ]
     lines += [f"note: {note}" for note in answer.notes]

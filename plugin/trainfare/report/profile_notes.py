@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainfare.report.facts import measured_phases
+from trainfare.report.facts import list_measured_phases
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import percent
@@ -16,8 +16,8 @@ _NAMES_SHOWN = 8
 def calibration_notes(recommendation: Recommendation) -> list[str]:
     """Return which of the ranked accelerators the calibration was measured on; others have wider intervals."""
     fit = calibration()
-    found = (resolve_device(option.accelerator) for option in recommendation.options)
-    devices = {device.name: device for device in found if device is not None}
+    resolved_devices = (resolve_device(option.accelerator) for option in recommendation.options)
+    devices = {device.name: device for device in resolved_devices if device is not None}
     known = sorted(name for name, device in devices.items() if fit.is_known(device))
     related = sorted(
         name
@@ -56,7 +56,7 @@ def profile_notes(recommendation: Recommendation, profile: JobProfile | None) ->
     if profile.source.compiled:
         notes.append("The step runs under torch.compile; the trace is of the uncompiled step.")
     if profile.measured is not None:
-        phases = (*measured_phases(profile.measured), ("validation", profile.measured.validation_batch))
+        phases = (*list_measured_phases(profile.measured), ("validation", profile.measured.validation_batch))
         missing = [name for name, times in phases if times is None]
         if missing:
             notes.append(f"Not measured: {', '.join(missing)}.")

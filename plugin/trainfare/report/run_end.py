@@ -10,7 +10,7 @@ from typing import Final
 
 from trainfare.report.escape import terminal_text
 from trainfare.report.facts import basis_note, job_facts
-from trainfare.report.headline import named_options
+from trainfare.report.headline import list_named_options
 from trainfare.report.price_age import price_ages, price_date_of
 from trainfare.report.wording import (
     chance_text,
@@ -48,8 +48,8 @@ def render_run_end(
         written: the files, the profile first.
     """
     lines: list[str] = []
-    named = named_options(recommendation)[:MAX_OPTIONS]
-    for titles, option in named:
+    options = list_named_options(recommendation)[:MAX_OPTIONS]
+    for titles, option in options:
         lines += _option_lines(" and ".join(titles), option, recommendation)
     if not recommendation.options:
         lines += _cut(
@@ -60,9 +60,9 @@ def render_run_end(
     if note:
         lines += _cut(note)
     if recommendation.options:
-        dates = frozenset(price_date_of(option) for _, option in named)
+        dates = frozenset(price_date_of(option) for _, option in options)
         lines += _cut(f"Brackets are 80 % intervals; {price_ages(dates, as_of)}.")
-    lines += _files(written)
+    lines += _describe_files(written)
     return "".join(terminal_text(line).translate(_ASCII) + "\n" for line in lines)
 
 
@@ -76,7 +76,7 @@ def _option_lines(title: str, option: Option, recommendation: Recommendation) ->
     )
 
 
-def _files(written: Sequence[Path]) -> list[str]:
+def _describe_files(written: Sequence[Path]) -> list[str]:
     """Return what was written where, and how to rank again."""
     if not written:
         return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from trainfare.report.headline import named_options, runner_up_option
+from trainfare.report.headline import list_named_options, runner_up_option
 from trainfare.report.wording import machine_label
 from trainfare_core.number_format import percent
 from trainfare_core.recommendation import Option, Recommendation
@@ -14,7 +14,7 @@ _LARGEST_CHANGE: Final = 1.0
 
 
 def _find_both(recommendation: Recommendation) -> tuple[Option, Option] | None:
-    named = named_options(recommendation)
+    named = list_named_options(recommendation)
     runner_up = runner_up_option(recommendation)
     return None if runner_up is None or not named else (named[0][1], runner_up)
 

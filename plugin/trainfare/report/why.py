@@ -33,5 +33,8 @@ def why_text(answer: WhyNot, *, width: int) -> str:
             f"Not ranked: {item.count:,} of its {answer.offers:,} prices: {REASON_WORDS[item.reason]} ({item.detail})."
             for item in answer.rejections
         ]
-    lines += [f"{each.flag}: {each.change}, {run_text(each.option)}." for each in answer.alternatives]
+    lines += [
+        f"{alternative.flag}: {alternative.change}, {run_text(alternative.option)}."
+        for alternative in answer.alternatives
+    ]
     return "".join(f"{textwrap.fill(terminal_text(line), width, break_on_hyphens=False)}\n" for line in lines)

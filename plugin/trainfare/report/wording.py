@@ -19,6 +19,7 @@ __all__ = [
     "describe_interval",
     "describe_machine_place",
     "describe_run",
+    "describe_unused_devices",
     "duration",
     "hardware_label",
     "interval",
@@ -30,7 +31,6 @@ __all__ = [
     "script_lines",
     "short_count",
     "span",
-    "unused_text",
     "usd",
 ]
 
@@ -210,7 +210,7 @@ def plan_changes_text(option: Option) -> str:
     return f"It changes the script's plan: {'; '.join(option.plan_changes)}." if option.plan_changes else ""
 
 
-def unused_text(option: Option) -> str:
+def describe_unused_devices(option: Option) -> str:
     """Return the sentence on accelerators that an option's plan leaves unused; "" where it uses all."""
     if option.trainer is None or option.trainer.devices >= option.accelerator_count:
         return ""

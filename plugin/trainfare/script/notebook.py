@@ -33,13 +33,13 @@ def run_notebook(path: Path) -> None:
     """
     main = ModuleType("__main__")
     main.__file__ = str(path)
-    vars(main)["display"] = _nothing
+    vars(main)["display"] = _do_nothing
     sys.modules["__main__"] = main
     for number, source in enumerate(code_cells(path), 1):
         _Cell(f"{path}[cell {number}]", source).exec_module(main)
 
 
-def _nothing(*_: object, **__: object) -> None:
+def _do_nothing(*_: object, **__: object) -> None:
     pass
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from trainfare.job import LiveJob, Script, TrainingJob, load_job, raised
-from trainfare.lightning.script.interception import FitCall, Recorder, fit_call, intercepted
+from trainfare.job import LiveJob, Script, TrainingJob, describe_raised, load_job
+from trainfare.lightning.script.interception import FitCall, Recorder, fit_call, intercept_trainers
 from trainfare.lightning.script.live_fit import live_job
 from trainfare.script.notebook import run_notebook
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
@@ -37,15 +37,15 @@ def run_script(
     """
 
     def on_fit(call: FitCall) -> None:
-        answer(lambda: live_job(call, _notes(script, recorder)))
+        answer(lambda: live_job(call, _write_notes(script, recorder)))
 
     if not any(importlib.util.find_spec(name) for name in ("pytorch_lightning", "lightning")):
         raise MissingExtraError("neither pytorch-lightning nor lightning", "lightning")
     recorder = Recorder(fit, on_fit)
-    path = _found(script)
-    with intercepted(recorder):
+    path = _find_script(script)
+    with intercept_trainers(recorder):
         code = _run(script, path)
-    raise TargetError(_ended(script, recorder, fit, code))
+    raise TargetError(_explain_end(script, recorder, fit, code))
 
 
 def run_callable(target: str) -> TrainingJob:
@@ -59,11 +59,11 @@ def run_callable(target: str) -> TrainingJob:
     def from_trainer(trainer: Any, arguments: tuple[Any, ...]) -> TrainingJob:
         return live_job(fit_call(trainer, arguments, target), ())
 
-    with intercepted(None):
+    with intercept_trainers(None):
         return load_job(target, from_trainer)
 
 
-def _found(script: Script) -> Path:
+def _find_script(script: Script) -> Path:
     """Return the script's file, or its name where it is a module."""
     path = Path(script.name)
     if not script.is_module and not path.is_file():
@@ -88,15 +88,17 @@ def _run(script: Script, path: Path) -> object:
     except TrainfareError:
         raise
     except Exception as error:
-        raise TargetError(raised(script.name, error, "it must come as far as Trainer.fit")) from error
+        raise TargetError(
+            describe_raised(script.name, error, "it must come as far as Trainer.fit")
+        ) from error
     return 0
 
 
-def _ended(script: Script, recorder: Recorder, fit: int, code: object) -> str:
+def _explain_end(script: Script, recorder: Recorder, fit: int, code: object) -> str:
     """Return why a script that has ended gave no job."""
     places = recorder.places
     if places:
-        calls = ", ".join(f"{number} at {place}" for number, place in enumerate(places, 1))
+        calls = ", ".join(f"{number} at {code_place}" for number, code_place in enumerate(places, 1))
         return f"--fit {fit}: {script.name} calls Trainer.fit {len(places)} times ({calls})"
     if code not in (0, None):
         msg = f"{script.name} ended with exit code {code} before it called Trainer.fit"
@@ -105,10 +107,10 @@ def _ended(script: Script, recorder: Recorder, fit: int, code: object) -> str:
     return f"{msg}: other trainers, and Fabric, are not known; describe the run as a TrainingJob instead"
 
 
-def _notes(script: Script, recorder: Recorder) -> tuple[str, ...]:
+def _write_notes(script: Script, recorder: Recorder) -> tuple[str, ...]:
     """Return notes on where the script was stopped and what it skipped before."""
-    number, place = len(recorder.places), recorder.places[-1]
-    notes = [f"call {number} of Trainer.fit, at {place}: what the script does after it was not run"]
+    number, code_place = len(recorder.places), recorder.places[-1]
+    notes = [f"call {number} of Trainer.fit, at {code_place}: what the script does after it was not run"]
     lines = _lines_with_fit(script)
     if number > 1:
         notes.append(

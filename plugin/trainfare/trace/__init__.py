@@ -2,7 +2,7 @@
 
 from trainfare.trace.batch_counts import batch_elements, count_samples, count_tokens
 from trainfare.trace.batch_spread import BatchSpread
-from trainfare.trace.step_facts import StepFacts, untraced_facts
+from trainfare.trace.step_facts import StepFacts, collect_untraced_facts
 from trainfare.trace.step_trace import StepTrace
 
 __all__ = [
@@ -10,7 +10,7 @@ __all__ = [
     "StepFacts",
     "StepTrace",
     "batch_elements",
+    "collect_untraced_facts",
     "count_samples",
     "count_tokens",
-    "untraced_facts",
 ]

@@ -288,14 +288,14 @@ def _variable_bytes(group: OperationGroup) -> int:
     return group.bytes_moved - group.bytes_fixed
 
 
-def _key(group: OperationGroup) -> _Key:
+def _make_key(group: OperationGroup) -> _Key:
     return group.phase, group.kind, group.name
 
 
 def _growths(traced: TracedBatch, other: TracedBatch) -> _Growths:
     """Return how FLOPs and variable bytes of every operation grow, by name."""
     here, there = (
-        add_rows((_key(group), (group.flops, _variable_bytes(group)), 1) for group in batch.operations)
+        add_rows((_make_key(group), (group.flops, _variable_bytes(group)), 1) for group in batch.operations)
         for batch in (traced, other)
     )
     ratio = other.elements / traced.elements
@@ -312,7 +312,7 @@ def _growths_of(group: OperationGroup, growths: _Growths) -> tuple[Growth, Growt
     if group.phase == "optimizer":
         return _CONSTANT, _CONSTANT
     usual = Growth() if _variable_bytes(group) else _CONSTANT
-    return growths.get(_key(group), (usual, usual))
+    return growths.get(_make_key(group), (usual, usual))
 
 
 def _scale(group: OperationGroup, by_flops: float, by_bytes: float) -> OperationGroup:
@@ -334,6 +334,6 @@ def _memory_of(memory: MemoryFacts, growth: Growth, ratio: float) -> MemoryFacts
         moment.model_copy(update={"activation_bytes": round(moment.activation_bytes * factor)})
         for moment in memory.moments
     )
-    blocks = None if memory.blocks is None else memory.blocks.scaled(factor)
+    blocks = None if memory.blocks is None else memory.blocks.scale(factor)
     inputs = round(memory.input_bytes * ratio)
     return memory.model_copy(update={**grown, "input_bytes": inputs, "moments": moments, "blocks": blocks})

@@ -1,7 +1,7 @@
 """
 What activation checkpointing of the blocks that repeat would change of a step's memory, seen without running it.
 
-A block is the outermost one whose name in a profile has a `*` (`module_work.folded_names`). Checkpointed, it keeps the
+A block is the outermost one whose name in a profile has a `*` (`module_work.fold_names`). Checkpointed, it keeps the
 tensors that it is called with, and runs its forward again when its backward begins; what autograd saved inside is then
 held for one block at a time.
 """
@@ -55,12 +55,12 @@ class BlockMemory:
         """End the forward of a block."""
         self.inside = 0
 
-    def made(self, keys: Iterable[int]) -> None:
+    def record_made(self, keys: Iterable[int]) -> None:
         """Record storages that an operation of forward made."""
         if self.inside:
             self._made.update(dict.fromkeys(keys, self.inside))
 
-    def saved(self, key: int) -> None:
+    def record_saved(self, key: int) -> None:
         """Record a storage that autograd keeps: what is saved outside of the blocks stays whatever they do."""
         self.saves += 1
         if self.inside:

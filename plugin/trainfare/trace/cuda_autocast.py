@@ -114,7 +114,9 @@ class CudaAutocast:
     def _each(
         self, args: Sequence[Any], kwargs: dict[str, Any], change: Callable[[torch.Tensor], torch.Tensor]
     ) -> tuple[Sequence[Any], dict[str, Any]]:
-        return cast("Sequence[Any]", _mapped(args, change)), cast("dict[str, Any]", _mapped(kwargs, change))
+        return cast("Sequence[Any]", _map_tensors(args, change)), cast(
+            "dict[str, Any]", _map_tensors(kwargs, change)
+        )
 
     def _lower(self, tensor: torch.Tensor) -> torch.Tensor:
         """Cast a tensor; a trainable fp32 leaf is cast once per forward, as autocast's weight cache does."""
@@ -124,10 +126,10 @@ class CudaAutocast:
         if not leaf or tensor._is_view():  # noqa: SLF001 - the condition torch's cache itself has
             return tensor.to(self.dtype)
         key = (id(tensor), torch.is_grad_enabled())
-        held = self._casts.get(key)
-        if held is None:
-            held = self._casts[key] = (tensor, tensor.to(self.dtype))
-        return held[1]
+        cast_pair = self._casts.get(key)
+        if cast_pair is None:
+            cast_pair = self._casts[key] = (tensor, tensor.to(self.dtype))
+        return cast_pair[1]
 
 
 def _eligible(value: Any) -> bool:
@@ -138,20 +140,20 @@ def _full(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.float32)
 
 
-def _mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+def _map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
         return change(value) if _eligible(value) else value
     if type(value) in (list, tuple):
-        return type(value)(_mapped(item, change) for item in cast("Sequence[Any]", value))
+        return type(value)(_map_tensors(item, change) for item in cast("Sequence[Any]", value))
     if type(value) is dict:
-        return {key: _mapped(item, change) for key, item in cast("Any", value).items()}
+        return {key: _map_tensors(item, change) for key, item in cast("Any", value).items()}
     return value
 
 
 def _with_dtype(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
     first = args[0] if args else kwargs.get("input", kwargs.get("self"))
-    named = kwargs.get("dtype") is not None or any(isinstance(a, torch.dtype) for a in args)
-    if named or not _eligible(first):
+    names_dtype = kwargs.get("dtype") is not None or any(isinstance(a, torch.dtype) for a in args)
+    if names_dtype or not _eligible(first):
         return kwargs
     if name == "norm" and len(args) + len(kwargs) < 2:
         return kwargs

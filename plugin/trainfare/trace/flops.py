@@ -108,7 +108,7 @@ def convolution_flops(out_or_in: Sequence[int], weight: Sequence[int]) -> int:
     return 2 * positions * math.prod(int(size) for size in weight)
 
 
-def _product(left: int, right: int) -> _Formula:
+def _count_product(left: int, right: int) -> _Formula:
     """Return the formula of a matrix product whose operands are the arguments at two positions."""
 
     def formula(args: Sequence[Any], _out: Any) -> int:
@@ -122,11 +122,11 @@ def _outer(args: Sequence[Any], _out: Any) -> int:
     return 2 * int(args[-2].numel()) * int(args[-1].numel())
 
 
-def _packed_product(args: Sequence[Any], out: Any) -> int:
+def _count_packed_product(args: Sequence[Any], out: Any) -> int:
     return 2 * int(out.numel()) * int(args[0].shape[-1])
 
 
-def _grouped_product(args: Sequence[Any], _out: Any) -> int:
+def _count_grouped_product(args: Sequence[Any], _out: Any) -> int:
     left, right = args[0], args[1]
     rows = int(left.numel())
     if left.dim() == 3 and right.dim() == 2:
@@ -134,7 +134,7 @@ def _grouped_product(args: Sequence[Any], _out: Any) -> int:
     return 2 * rows * int(right.shape[-1])
 
 
-def _attention(query: int, *, backward: bool = False) -> _Formula:
+def _count_attention(query: int, *, backward: bool = False) -> _Formula:
     """Return the formula of attention with the query at a position, followed by key and value."""
 
     def formula(args: Sequence[Any], _out: Any) -> int:
@@ -239,8 +239,8 @@ def _pairwise(left: int, flops: int) -> _Formula:
 
 # Formulas by the name of a higher-order operator.
 _HIGHER_ORDER: dict[str, _Formula] = {
-    "flex_attention": _attention(0),
-    "flex_attention_backward": _attention(0, backward=True),
+    "flex_attention": _count_attention(0),
+    "flex_attention_backward": _count_attention(0, backward=True),
 }
 
 _FUSED_ATTENTION = (
@@ -253,19 +253,19 @@ _FUSED_ATTENTION = (
 
 # Formulas by the names of aten operations; they replace torch's.
 _OWN: dict[str, _Formula] = {
-    **dict.fromkeys(("mv", "dot", "vdot", "_int_mm", "_scaled_mm_v2"), _product(0, 1)),
+    **dict.fromkeys(("mv", "dot", "vdot", "_int_mm", "_scaled_mm_v2"), _count_product(0, 1)),
     **dict.fromkeys(
-        ("addmv", "addmv_", "addbmm", "addmm_", "baddbmm_", "_addmm_activation"), _product(1, 2)
+        ("addmv", "addmv_", "addbmm", "addmm_", "baddbmm_", "_addmm_activation"), _count_product(1, 2)
     ),
     **dict.fromkeys(("addr", "ger"), _outer),
     **dict.fromkeys(
         ("linear", "matmul", "_weight_int8pack_mm", "_weight_int4pack_mm", "_weight_int4pack_mm_for_cpu",
          "_dyn_quant_matmul_4bit"),
-        _packed_product,
+        _count_packed_product,
     ),
-    **dict.fromkeys(("_grouped_mm", "_scaled_grouped_mm", "_scaled_grouped_mm_v2"), _grouped_product),
-    **dict.fromkeys(_FUSED_ATTENTION, _attention(0)),
-    **dict.fromkeys((f"{name}_backward" for name in _FUSED_ATTENTION), _attention(1, backward=True)),
+    **dict.fromkeys(("_grouped_mm", "_scaled_grouped_mm", "_scaled_grouped_mm_v2"), _count_grouped_product),
+    **dict.fromkeys(_FUSED_ATTENTION, _count_attention(0)),
+    **dict.fromkeys((f"{name}_backward" for name in _FUSED_ATTENTION), _count_attention(1, backward=True)),
     "linalg_solve_triangular": _triangular(0),
     "triangular_solve": _triangular(1),
     "_native_multi_head_attention": _native_multi_head,

@@ -159,11 +159,11 @@ def _argument(
     return args[position] if len(args) > position else kwargs.get(name, default)
 
 
-def _attention(_name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Region | None:
+def _find_attention(_name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Region | None:
     query, key, value = (_argument(args, kwargs, i, n) for i, n in enumerate(("query", "key", "value")))
     mask = _argument(args, kwargs, 3, "attn_mask")
     causal = bool(_argument(args, kwargs, 5, "is_causal", default=False))
-    fused = torch_private.fused_attention(query.dtype, int(query.shape[-1]), masked=mask is not None)
+    fused = torch_private.choose_fused_attention(query.dtype, int(query.shape[-1]), masked=mask is not None)
     if fused is None:
         return None
     heads = int(query.shape[-3]) if query.dim() > 2 else 1
@@ -315,7 +315,7 @@ def _dropout(_name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Region 
 
 # The function that makes the region of a call, by the torch function's name.
 _OPENERS: Final[dict[str, Callable[[str, Sequence[Any], dict[str, Any]], Region | None]]] = {
-    "scaled_dot_product_attention": _attention,
+    "scaled_dot_product_attention": _find_attention,
     **dict.fromkeys(RECURRENT_GATES, _recurrent),
     **{f"{layer}_cell": _recurrent_cell for layer in RECURRENT_GATES},
     "rms_norm": _rms_norm,

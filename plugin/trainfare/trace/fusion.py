@@ -95,8 +95,8 @@ class Fusion:
     def extend(self, number: int, moved: Traffic) -> None:
         """Add what one of the several operations reads and writes."""
         launch = self._launches[number]
-        own = {id(value) for value, _ in launch.writes}
-        read = tuple(part for part in moved.read if id(self._values.get(part[0])) not in own)
+        own_values = {id(value) for value, _ in launch.writes}
+        read = tuple(part for part in moved.read if id(self._values.get(part[0])) not in own_values)
         self._follow(launch, Traffic(read, moved.written))
 
     def _follow(self, launch: _Launch, moved: Traffic) -> None:

@@ -55,7 +55,7 @@ class LaunchRecorder:
         """
         module = self.modules.running(line.phase, recomputed=line.recomputed)
         read, written = moved.bytes_read, moved.bytes_written + kept_bytes
-        fixed = self.memory.fixed_bytes(moved, looks_up=only_rows)
+        fixed = self.memory.count_fixed_bytes(moved, looks_up=only_rows)
         launches = [(line, flops, read, written, fixed)]
         if line.kind == "matmul" and self.modules.is_in_fp8(module, line.shape):
             product = OperationGroup(

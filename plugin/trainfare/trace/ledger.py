@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias, cast
 
-from trainfare.trace.repetition import Item, extend_rows, extended_sequence, same
+from trainfare.trace.repetition import Item, extend_rows, extend_sequence, same
 from trainfare_core.job_profile import ModuleWork, OperationGroup, OperationKind, Phase
 
 __all__ = ["Fused", "Ledger", "Line", "OptimizerCall", "multi_tensor_launches"]
@@ -60,7 +60,7 @@ class _Tally:
     def amounts(self) -> tuple[int, ...]:
         return tuple(getattr(self, name) for name in self.__slots__)
 
-    def fused_bytes_share(self) -> float | None:
+    def compute_fused_bytes_share(self) -> float | None:
         return round(self.bytes_left / self.bytes_followed, _DIGITS) if self.bytes_followed else None
 
 
@@ -160,11 +160,11 @@ class Ledger:
         tally = tallies[line]
         tally.add(1, flops, read, written, fixed)
 
-        def fused(left: int) -> None:
+        def record_fused(left: int) -> None:
             tally.bytes_followed += read + written
             tally.bytes_left += min(left, read + written)
 
-        return fused
+        return record_fused
 
     def add_optimizer(self, call: OptimizerCall) -> None:
         """Add one operation of the optimizer's update."""
@@ -308,7 +308,7 @@ def _accumulation_groups(accumulated: Iterable[tuple[str, int, int]], times: int
 def _group(line: Line, tally: _Tally, times: int) -> OperationGroup:
     names = ("launches", "flops", "bytes_read", "bytes_written", "bytes_fixed")
     sizes = {name: times * getattr(tally, name) for name in names}
-    return OperationGroup(**line._asdict(), **sizes, fused_bytes_share=tally.fused_bytes_share())
+    return OperationGroup(**line._asdict(), **sizes, fused_bytes_share=tally.compute_fused_bytes_share())
 
 
 def _order(group: OperationGroup) -> tuple[int, bool, str, str, str, tuple[int, ...], bool]:
@@ -332,7 +332,7 @@ def _longer_updates(updates: Sequence[Sequence[OptimizerCall]], more: int) -> li
             continue
         # One size may be the number of all parameters; those of a list are paired with themselves alone.
         shared = _extend([calls[0].of_loop() for calls in (first, second, third)], more)
-        items = extended_sequence(_items(first), _items(second), _items(third), more)
+        items = extend_sequence(_items(first), _items(second), _items(third), more)
         longer += [
             OptimizerCall(
                 *key[:2], (item.amounts[0], *cast("tuple[int, ...]", item.key)), *item.amounts[1:], *shared
@@ -353,7 +353,7 @@ def _larger(calls: Sequence[OptimizerCall], more: int) -> OptimizerCall:
         all_sizes = _extend(sizes, more)
     else:
         first, second, third = ([Item((), (size,)) for size in numbers] for numbers in sizes)
-        all_sizes = [item.amounts[0] for item in extended_sequence(first, second, third, more)]
+        all_sizes = [item.amounts[0] for item in extend_sequence(first, second, third, more)]
     amounts = _extend([(*call.of_tensors(), *call.of_loop()) for call in calls], more)
     return OptimizerCall(calls[0].name, calls[0].dtype, tuple(all_sizes), *amounts)
 

@@ -195,11 +195,11 @@ def moments_of(changes: Sequence[MemoryChange], optimizer_bytes: int) -> tuple[M
         for ratio in _RATIOS:
             for share in _GRADIENT_SHARES:
                 weights = np.array([ratio, 1.0, share, 1.0]) + 1e-9
-                scaling, constant, held, update = (int(v) for v in rows[int(np.argmax(rows @ weights))])
+                scaling, constant, held_bytes, update = (int(v) for v in rows[int(np.argmax(rows @ weights))])
                 if extra < optimizer_bytes and name == "optimizer":
                     update = optimizer_bytes
                 moment = MemoryMoment(
-                    phase=name, activation_bytes=scaling, fixed_bytes=constant, gradient_bytes=held,
+                    phase=name, activation_bytes=scaling, fixed_bytes=constant, gradient_bytes=held_bytes,
                     optimizer_bytes=update,
                 )  # fmt: skip
                 moments[moment] = None

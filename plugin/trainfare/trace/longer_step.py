@@ -13,7 +13,7 @@ from trainfare.trace import module_facts
 from trainfare.trace.ledger import Ledger
 from trainfare.trace.live_memory import MemoryChange, moments_of
 from trainfare.trace.module_work import ModuleWatch
-from trainfare.trace.repetition import Item, NotRepeatedError, extend_rows, extended_sequence, same
+from trainfare.trace.repetition import Item, NotRepeatedError, extend_rows, extend_sequence, same
 from trainfare.trace.step_facts import StepFacts
 from trainfare.trace.weighted_sum import MEMORY_SIZES
 from trainfare_core.documents import Record
@@ -66,7 +66,7 @@ def longer_step(
         raise NotRepeatedError(f"parameters would be {expected}, and are {actual}")
     first, second, third = (step.ledger for step in steps)
     ledger = first.longer(second, third, more)
-    operations = ledger.groups(micro_batches, module_facts.accumulated_gradients(module.parameters()))
+    operations = ledger.groups(micro_batches, module_facts.list_accumulated_gradients(module.parameters()))
     names = ModuleWatch(module)
     names.find_names()
     gradients = module_facts.gradient_owners(module.parameters(), names.owner)
@@ -76,7 +76,7 @@ def longer_step(
         modules=ledger.modules(micro_batches, gradients, operations),
         parameters=parameters,
         optimizer=_extend_record([step_facts.optimizer for step_facts in facts], ("state_bytes",), more),
-        memory=_memory(steps, ledger, more),
+        memory=_mix_memory(steps, ledger, more),
     )
 
 
@@ -104,12 +104,12 @@ def _extend_record(records: Sequence[_Record], names: Sequence[str], more: int) 
     return others.model_copy(update=_extend_fields(records, names, more))
 
 
-def _blocks(blocks: Sequence[BlockFacts | None], more: int) -> BlockFacts | None:
+def _extend_blocks(blocks: Sequence[BlockFacts | None], more: int) -> BlockFacts | None:
     known = [block for block in blocks if block is not None]
     return same(*blocks) if len(known) < len(blocks) else _extend_record(known, _LINEAR_OF_BLOCKS, more)
 
 
-def _memory(steps: Sequence[ShortStep], ledger: Ledger, more: int) -> MemoryFacts:
+def _mix_memory(steps: Sequence[ShortStep], ledger: Ledger, more: int) -> MemoryFacts:
     facts = [step.facts.memory for step in steps]
     stretches = [
         [list(stretch) for _, stretch in groupby(step.changes, key=lambda change: change.phase)]
@@ -121,11 +121,11 @@ def _memory(steps: Sequence[ShortStep], ledger: Ledger, more: int) -> MemoryFact
         first, second, third = ([Item(change[:-1], change[-1:]) for change in part] for part in parts)
         changes += [
             MemoryChange(*cast("tuple[int, int, bool]", item.key), *item.amounts)
-            for item in extended_sequence(first, second, third, more)
+            for item in extend_sequence(first, second, third, more)
         ]
     return MemoryFacts(
         **_extend_fields(facts, MEMORY_SIZES, more),
-        blocks=_blocks([memory.blocks for memory in facts], more),
+        blocks=_extend_blocks([memory.blocks for memory in facts], more),
         largest_temporary_bytes=same(*(memory.largest_temporary_bytes for memory in facts)),
         moments=moments_of(changes, ledger.largest_optimizer_temporary_bytes()),
     )

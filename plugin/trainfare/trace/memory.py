@@ -107,14 +107,14 @@ class MemoryWatch:
 
     def _enter_made(self, keys: set[int]) -> None:
         self._made |= keys
-        self.blocks.made(keys)
+        self.blocks.record_made(keys)
 
     def save(self, tensor: torch.Tensor) -> None:
         """Record a tensor that autograd keeps for backward."""
         if self._on_module_device(tensor) and not torch_private.in_backward():
             key = self.registry.key(tensor)
             self.saved.setdefault(key, storage_bytes(tensor))
-            self.blocks.saved(key)
+            self.blocks.record_saved(key)
 
     def save_extra(self, size: int) -> int:
         """Record bytes that a fused kernel keeps besides operands and results; return their storage number."""
@@ -123,7 +123,7 @@ class MemoryWatch:
             self._enter_recomputed(self._extras, size)
         else:
             self.saved[self._extras] = size
-            self.blocks.saved(self._extras)
+            self.blocks.record_saved(self._extras)
         self.live.enter_extra(self._extras, size)
         return self._extras
 
@@ -189,7 +189,7 @@ class MemoryWatch:
         items = dict.fromkeys((*moved.read, *moved.written))
         self._temporaries.append(tuple(item for item in items if item[0] not in self.fixed))
 
-    def saved_bytes(self) -> int:
+    def count_saved_bytes(self) -> int:
         """Return the bytes kept for backward, without parameters, buffers and the batch."""
         elsewhere = self._constant | self.inputs.keys()
         return sum(size for key, size in self.saved.items() if key not in elsewhere)
@@ -232,7 +232,7 @@ class MemoryWatch:
 
     # ---- bytes that do not shrink with the batch
 
-    def fixed_bytes(self, moved: Traffic, *, looks_up: bool) -> int:
+    def count_fixed_bytes(self, moved: Traffic, *, looks_up: bool) -> int:
         """
         Return the bytes of an operation that do not shrink with the batch.
 
@@ -258,7 +258,7 @@ class MemoryWatch:
         edges = self.edges(node)
         from_fixed = any(key in self.fixed for key in sized)
         for tensor in results:
-            shape = _unordered(tensor.shape)
+            shape = _sort_shape(tensor.shape)
             # With equal shapes: the input's gradient is computed from the weight, the weight's is not.
             if (
                 tensor.layout is torch.strided
@@ -278,7 +278,7 @@ class MemoryWatch:
         for following, index in node.next_functions:
             shape = None if following is None else torch_private.edge_shape(following, index)
             if shape is not None:
-                (fixed if self._leads_to_parameter(following) else other).add(_unordered(shape))
+                (fixed if self._leads_to_parameter(following) else other).add(_sort_shape(shape))
         edges = GradientEdges(frozenset(fixed), frozenset(other), accumulates=hasattr(node, "variable"))
         self._edges[key] = edges
         return edges
@@ -294,6 +294,6 @@ class MemoryWatch:
             node = following[0]
 
 
-def _unordered(shape: Iterable[int]) -> tuple[int, ...]:
+def _sort_shape(shape: Iterable[int]) -> tuple[int, ...]:
     """Return a shape sorted and without ones: weight gradients come transposed, bias gradients as a row."""
     return tuple(sorted(int(size) for size in shape if size != 1))

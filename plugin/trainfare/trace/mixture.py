@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from trainfare.trace.step_facts import StepFacts, add_steps
 from trainfare_core.number_format import percent
 
-__all__ = ["BatchKind", "KindsOfBatches", "mixed_batches"]
+__all__ = ["BatchKind", "KindsOfBatches", "mix_batches"]
 
 BatchKind: TypeAlias = tuple[int, ...]
 """The places of the optimizers that step in a batch, in their order; empty where none does."""
@@ -38,7 +38,7 @@ class KindsOfBatches:
         if len(self._sequence) < MAX_SEQUENCE:
             self._sequence.append(kind)
 
-    def stepped(self, *, since: int = 0) -> set[int]:
+    def list_stepped(self, *, since: int = 0) -> set[int]:
         """Return the optimizers that have stepped, in all batches or from one on."""
         return {optimizer for kind in self._sequence[since:] for optimizer in kind}
 
@@ -84,7 +84,7 @@ class KindsOfBatches:
         return sum(len(kind) * count for kind, count in self.per_step().items()) or 1.0
 
 
-def mixed_batches(
+def mix_batches(
     kinds: KindsOfBatches, traced: Mapping[BatchKind, StepFacts], left_out: Sequence[str]
 ) -> StepFacts:
     """
@@ -103,7 +103,9 @@ def mixed_batches(
     sentences: list[str] = []
     stepping = {kind: count for kind, count in per_step.items() if kind}
     if len(stepping) > 1:
-        shares = ", ".join(f"{_names(kind)} in {percent(count)}" for kind, count in sorted(stepping.items()))
+        shares = ", ".join(
+            f"{_format_names(kind)} in {percent(count)}" for kind, count in sorted(stepping.items())
+        )
         sentences.append(f"mean of steps in which not all optimizers step: {shares}")
     if missing:
         sentences.append(
@@ -118,7 +120,7 @@ def mixed_batches(
     )
 
 
-def _names(kind: BatchKind) -> str:
+def _format_names(kind: BatchKind) -> str:
     counts = Counter(kind)
     shown = (
         f"{optimizer + 1}" + (f" ({times} times)" if times > 1 else "") for optimizer, times in counts.items()

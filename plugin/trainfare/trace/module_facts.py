@@ -18,12 +18,12 @@ from trainfare_core.job_profile import MemoryFacts, OptimizerFacts, ParameterGro
 
 __all__ = [
     "BatchNorms",
-    "accumulated_gradients",
     "batch_norms",
     "buffer_bytes",
+    "count_looped_parameters",
     "gradient_owners",
     "implementation",
-    "looped_parameters",
+    "list_accumulated_gradients",
     "memory_facts",
     "optimizer_facts",
     "parameter_groups",
@@ -45,7 +45,7 @@ class BatchNorms:
     of_device: tuple[int, ...] = ()
     of_all: tuple[int, ...] = ()
 
-    def synchronized(self, *, asked: bool) -> BatchNorms:
+    def synchronize(self, *, asked: bool) -> BatchNorms:
         """Return them as `Trainer(sync_batchnorm=asked)` makes them on several devices."""
         return BatchNorms((), (*self.of_all, *self.of_device)) if asked else self
 
@@ -72,7 +72,7 @@ def parameter_groups(module: torch.nn.Module) -> tuple[ParameterGroup, ...]:
 
 def batch_norms(module: torch.nn.Module) -> BatchNorms:
     """Return the submodules that train and normalise over samples."""
-    own = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
+    torch_norms = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
 
     def channels(kinds: type[torch.nn.Module] | tuple[type[torch.nn.Module], ...]) -> tuple[int, ...]:
         return tuple(
@@ -81,10 +81,10 @@ def batch_norms(module: torch.nn.Module) -> BatchNorms:
             if isinstance(norm, kinds) and norm.training
         )
 
-    return BatchNorms(of_device=channels(own), of_all=channels(torch.nn.SyncBatchNorm))
+    return BatchNorms(of_device=channels(torch_norms), of_all=channels(torch.nn.SyncBatchNorm))
 
 
-def accumulated_gradients(parameters: Iterable[torch.Tensor]) -> list[tuple[str, int, int]]:
+def list_accumulated_gradients(parameters: Iterable[torch.Tensor]) -> list[tuple[str, int, int]]:
     """Return (dtype, elements, bytes) of the gradient of every trainable parameter."""
     return [
         (dtype_name(p.dtype), int(p.numel()), int(p.numel()) * p.element_size())
@@ -113,7 +113,7 @@ def memory_facts(module: torch.nn.Module, recorder: Recorder) -> MemoryFacts:
         if p.requires_grad
     )
     return MemoryFacts(
-        saved_activation_bytes=recorder.memory.saved_bytes(),
+        saved_activation_bytes=recorder.memory.count_saved_bytes(),
         gradient_bytes=gradients,
         buffer_bytes=buffer_bytes(module),
         input_bytes=recorder.memory.input_bytes(),
@@ -155,7 +155,7 @@ def implementation(optimizer: Optimizer) -> Implementation:
     return _one_of(kinds)
 
 
-def looped_parameters(optimizer: Optimizer) -> int:
+def count_looped_parameters(optimizer: Optimizer) -> int:
     """Return over how many parameters this machine loops where CUDA updates them together; 0 where CUDA loops too."""
     if implementation(optimizer) != "foreach":
         return 0

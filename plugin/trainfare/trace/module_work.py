@@ -22,7 +22,7 @@ from torch import nn
 from trainfare.trace import torch_private
 from trainfare_core.job_profile import Phase
 
-__all__ = ["LOOPED", "ModuleWatch", "folded_names"]
+__all__ = ["LOOPED", "ModuleWatch", "fold_names"]
 
 LOOPED: Final = 64
 """Launches of one operation on one shape in one call of a module, submodules left out, from which it is called a loop.
@@ -32,7 +32,7 @@ _FP8_MULTIPLE: Final = 16
 """Divides both sizes of the linear layers that Transformer Engine runs in fp8 and Lightning replaces by its own."""
 
 
-def folded_names(module: nn.Module) -> dict[nn.Module, str]:
+def fold_names(module: nn.Module) -> dict[nn.Module, str]:
     """Return the dotted name of every submodule, blocks of one class as `*`; the module itself is ""."""
     names: dict[nn.Module, str] = {module: ""}
     pending = [module]
@@ -42,8 +42,8 @@ def folded_names(module: nn.Module) -> dict[nn.Module, str]:
         repeated = _are_blocks([child for name, child in children.items() if name.isdecimal()])
         for name, child in children.items():
             if child not in names:
-                own = "*" if repeated and name.isdecimal() else name
-                names[child] = f"{names[parent]}.{own}" if names[parent] else own
+                own_name = "*" if repeated and name.isdecimal() else name
+                names[child] = f"{names[parent]}.{own_name}" if names[parent] else own_name
                 pending.append(child)
     return names
 
@@ -130,7 +130,7 @@ class ModuleWatch:
 
     def find_names(self) -> None:
         """Find the names of all submodules and parameters."""
-        self._names = folded_names(self.module)
+        self._names = fold_names(self.module)
         self._linears = {}
         for module, name in self._names.items():
             if self.fp8 and isinstance(module, nn.Linear):
@@ -141,7 +141,7 @@ class ModuleWatch:
             for parameter in module.parameters(recurse=False)
         }
 
-    def launched(self, operation: str, shape: tuple[int, ...]) -> None:
+    def count_launch(self, operation: str, shape: tuple[int, ...]) -> None:
         """Count an operation of the forward pass in the call that runs now."""
         calls = self._launched[-1] if self._launched else Counter[tuple[str, tuple[int, ...]]]()
         calls[operation, shape] += 1

@@ -123,7 +123,7 @@ class Recorder:
         backward = self._follow_backward()
         if backward and name == "clone" and _is_sparse(operands):
             return  # torch takes the gradient itself where no trace holds it
-        others = self._written_by_others(moved)
+        others = self._list_written_by_others(moved)
         if self._is_in_region(call, backward=backward):
             return
         phase, recomputed = self._phase(call.moved, backward=backward)
@@ -140,12 +140,12 @@ class Recorder:
 
     def _gradient_of_bags(self, gradient: torch.Tensor, *, recomputed: bool) -> None:
         """Record that a kernel made a sparse tensor of rows of its own, which stay until the update."""
-        values = torch_private.stored_parts(gradient)[1]
+        values = torch_private.list_stored_parts(gradient)[1]
         self.memory.live.enter_extra(self.memory.registry.key(gradient), tensor_bytes(values))
         line = Line("copy", _MADE_SPARSE, "backward", dtype_name(gradient.dtype), (), recomputed)
         self.launches.add(line, Traffic((), ()), 0)
 
-    def _written_by_others(self, moved: Traffic) -> list[tuple[str, tuple[int, int]]]:
+    def _list_written_by_others(self, moved: Traffic) -> list[tuple[str, tuple[int, int]]]:
         """Return type, storage and bytes of what an operation reads and no operation has written."""
         written = {key for key, _ in moved.written}
         for key in written:
@@ -217,7 +217,7 @@ class Recorder:
         kind, shape = classify(call.func, call.args, call.out, has_formula=flops is not None)
         dtype = compute_dtype(kind, call.name, call.operands, call.results)
         if phase == "forward":
-            self.modules.launched(call.name, shape)
+            self.modules.count_launch(call.name, shape)
         accumulates = (
             node is not None and call.name in ("add", "add_") and self.memory.edges(node).accumulates
         )
@@ -239,15 +239,15 @@ class Recorder:
         flops = convolution_flops(source.shape if transposed else grad.shape, weight.shape)
         dtype = compute_dtype("convolution", call.name, [grad], [])
         registry = self.memory.registry
-        for which, wanted, other, gradients in (
+        for which, is_needed, other, gradients in (
             ("input", mask[0], weight, call.out[:1]),
             ("weight", mask[1], source, call.out[1:]),
         ):
-            if wanted:
-                results = registry.sized(t for t in gradients if t is not None)
+            if is_needed:
+                results = registry.size_tensors(t for t in gradients if t is not None)
                 self.launches.add(
                     Line("convolution", f"{call.qualified_name}.{which}", phase, dtype, axes, recomputed),
-                    Traffic(registry.sized((grad, other)), results),
+                    Traffic(registry.size_tensors((grad, other)), results),
                     flops,
                 )
 
@@ -277,7 +277,7 @@ class Recorder:
             return
         sparse = [tensor for tensor in call.operands if tensor.layout is torch.sparse_coo]
         if sparse:  # it touches the rows of a batch, which more samples have more of
-            rows = sum(int(part.numel()) for part in torch_private.stored_parts(sparse[0]))
+            rows = sum(int(part.numel()) for part in torch_private.list_stored_parts(sparse[0]))
             self.ledger.add(
                 Line("indexing", call.qualified_name, "optimizer", dtype, (rows,)),
                 flops=0, read=moved.bytes_read, written=moved.bytes_written, fixed=0,

@@ -89,7 +89,7 @@ class RegionRecorder:
         recomputed = torch_private.recomputing()
         results = tensors_in(out)
         registry = self.memory.registry
-        moved = Traffic(registry.sized(region.operands), registry.sized(results))
+        moved = Traffic(registry.size_tensors(region.operands), registry.size_tensors(results))
         self.memory.live.enter((*region.operands, *results), phase)
         if phase == "forward":
             self.memory.enter_forward(region.operands, moved)
@@ -122,7 +122,7 @@ class RegionRecorder:
         result_bytes = (
             self._results.get((region.name, region.dtype, region.shape), 0) + region.extra_kept_bytes
         )
-        moved = Traffic(self.memory.registry.sized(region.operands), ())
+        moved = Traffic(self.memory.registry.size_tensors(region.operands), ())
         self.memory.enter_backward(region.operands, moved, recomputed=True)
         self.launches.add(
             Line(region.kind, region.name, "backward", region.dtype, region.shape, recomputed=True),
@@ -134,7 +134,7 @@ class RegionRecorder:
 
     def _prepare_backward(self, region: Region, moved: Traffic, results: list[torch.Tensor]) -> None:
         fixed = self.memory.fixed
-        wanted = self.memory.registry.sized(region.wanted)
+        wanted = self.memory.registry.size_tensors(region.wanted)
         region.backward_read = moved.bytes_written + region.extra_kept_bytes
         region.backward_written = sum(size for _, size in wanted)
         region.backward_fixed = sum(size for key, size in wanted if key in fixed)

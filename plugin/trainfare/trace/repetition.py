@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from trainfare.trace.weighted_sum import add_rows
 
-__all__ = ["Item", "NotRepeatedError", "extend_rows", "extended_sequence", "same"]
+__all__ = ["Item", "NotRepeatedError", "extend_rows", "extend_sequence", "same"]
 
 _T = TypeVar("_T")
 _Key = TypeVar("_Key")
@@ -78,14 +78,14 @@ def same(first: _T, second: _T, third: _T) -> _T:
     return first
 
 
-def extended_sequence(
+def extend_sequence(
     first: Sequence[Item], second: Sequence[Item], third: Sequence[Item] | None, more: int
 ) -> list[Item]:
     """
     Return the sequence of a step with more pieces than the shortest.
 
     >>> a, b, c = Item("a"), Item("b"), Item("c")
-    >>> "".join(str(item.key) for item in extended_sequence([a, b, c], [a, b, b, c], [a, b, b, b, c], 4))
+    >>> "".join(str(item.key) for item in extend_sequence([a, b, c], [a, b, b, c], [a, b, b, b, c], 4))
     'abbbbbc'
 
     Args:
@@ -99,10 +99,10 @@ def extended_sequence(
     """
     edits = _edits(first, second)
     if third is not None:
-        edits = _separated(edits, third)
-        if _grown(first, edits, 2) != list(third):
+        edits = _split_names(edits, third)
+        if _apply_edits(first, edits, 2) != list(third):
             raise NotRepeatedError("two more blocks do not add twice what one more adds")
-    return _grown(first, edits, more)
+    return _apply_edits(first, edits, more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class _Edit:
     growth: tuple[int, ...] = ()
 
 
-def _grown(items: Sequence[Item], edits: Sequence[_Edit], times: int) -> list[Item]:
+def _apply_edits(items: Sequence[Item], edits: Sequence[_Edit], times: int) -> list[Item]:
     grown: list[Item] = []
     done = 0
     for edit in edits:
@@ -168,7 +168,7 @@ def _edits(shorter: Sequence[Item], longer: Sequence[Item]) -> list[_Edit]:
     return sorted(edits, key=_order)
 
 
-def _separated(edits: Sequence[_Edit], third: Sequence[Item]) -> list[_Edit]:
+def _split_names(edits: Sequence[_Edit], third: Sequence[Item]) -> list[_Edit]:
     """Take apart what one more piece adds side by side, but not in turns: a list of keys, then one of values."""
     separated: list[_Edit] = []
     done = 0

@@ -69,7 +69,7 @@ def _matmul_shape(name: str, args: Sequence[Any], out: Any) -> tuple[int, ...] |
     return 1, rows, right.shape[-1] if right.dim() == 2 else 1, left.shape[-1]
 
 
-def _grouped_shape(_name: str, args: Sequence[Any], _out: Any) -> tuple[int, ...]:
+def _get_grouped_shape(_name: str, args: Sequence[Any], _out: Any) -> tuple[int, ...]:
     """Return (groups, m over all groups, n, k), so that 2 m n k are the FLOPs whichever operand is ragged."""
     left, right = args[0], args[1]
     offsets = next((a for a in args[2:] if isinstance(a, torch.Tensor) and a.dtype == torch.int32), None)
@@ -170,7 +170,7 @@ def _recurrent_shape(name: str, args: Sequence[Any], _out: Any) -> tuple[int, ..
 
 _SHAPERS: Final[dict[OperationKind, Callable[[str, Sequence[Any], Any], tuple[int, ...] | None]]] = {
     "matmul": _matmul_shape,
-    "grouped_matmul": _grouped_shape,
+    "grouped_matmul": _get_grouped_shape,
     "attention": _attention_shape,
     "convolution": _convolution_shape,
     "softmax": _softmax_shape,

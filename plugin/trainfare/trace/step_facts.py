@@ -14,7 +14,7 @@ from trainfare.trace.batch_spread import BatchSpread, MeanWork, TracedBatch, mea
 from trainfare.trace.weighted_sum import add_modules, add_operations, largest_memory
 from trainfare_core.job_profile import MemoryFacts, ModuleWork, OperationGroup, OptimizerFacts, ParameterGroup
 
-__all__ = ["StepFacts", "add_steps", "untraced_facts"]
+__all__ = ["StepFacts", "add_steps", "collect_untraced_facts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def add_steps(parts: Sequence[tuple[StepFacts, float]]) -> StepFacts:
     )
 
 
-def untraced_facts(module: torch.nn.Module, optimizers: Sequence[Optimizer]) -> StepFacts:
+def collect_untraced_facts(module: torch.nn.Module, optimizers: Sequence[Optimizer]) -> StepFacts:
     """
     Return what is known of a step that was not traced: parameters, gradients and optimizer, and no operation.
 

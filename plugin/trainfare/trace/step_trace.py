@@ -150,14 +150,14 @@ class StepTrace:
             stack.callback(register(hook).remove)
         if self._autocast_dtype is not None:
             self._autocast = CudaAutocast(self._autocast_dtype)
-        operations = OperationMode(self._dispatched)
-        for mode in (CallMode(self._called, operations), operations):
+        operations = OperationMode(self._record_dispatch)
+        for mode in (CallMode(self._record_call, operations), operations):
             stack.callback(leave, mode)
             cast("Any", mode).__enter__()
 
     def stop(self) -> None:
         """Remove every mode and hook; what was recorded stays available."""
-        self._guarded(self._recorder.launches.end)
+        self._record_guarded(self._recorder.launches.end)
         stack, self._stack = self._stack, None
         if stack is not None:
             stack.close()
@@ -183,7 +183,7 @@ class StepTrace:
             micro_batches: forward and backward passes in one optimizer step. The recorded pass is multiplied by
                 it, adding the gradients of all but the first is included, and the update is counted once.
         """
-        gradients = module_facts.accumulated_gradients(self._module.parameters())
+        gradients = module_facts.list_accumulated_gradients(self._module.parameters())
         return self._recorder.ledger.groups(micro_batches, gradients)
 
     def modules(self, *, micro_batches: int = 1) -> tuple[ModuleWork, ...]:
@@ -233,7 +233,7 @@ class StepTrace:
         recorder.looped_parameters = (
             sum(1 for parameter in self._module.parameters() if parameter.requires_grad)
             if optimizer is None
-            else module_facts.looped_parameters(optimizer)
+            else module_facts.count_looped_parameters(optimizer)
         )
 
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -244,8 +244,8 @@ class StepTrace:
         if closure is None or isinstance(closure, Optimizer):
             return None
         wrapped = self._outside_update(closure)
-        named = {key: wrapped if value is closure else value for key, value in kwargs.items()}
-        return tuple(wrapped if value is closure else value for value in args), named
+        passed = {key: wrapped if value is closure else value for key, value in kwargs.items()}
+        return tuple(wrapped if value is closure else value for value in args), passed
 
     def _outside_update(self, closure: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -270,19 +270,21 @@ class StepTrace:
     # ---- callbacks of the modes and modules
 
     def _leave_block(self) -> None:
-        self._guarded(self._recorder.launches.leave_block)
+        self._record_guarded(self._recorder.launches.leave_block)
 
     def _enter_block(self, block: torch.nn.Module, arguments: Any) -> bool:
-        return self._recording and bool(self._guarded(self._recorder.memory.enter_block, block, arguments))
+        return self._recording and bool(
+            self._record_guarded(self._recorder.memory.enter_block, block, arguments)
+        )
 
-    def _dispatched(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
+    def _record_dispatch(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
         # Under another fake mode a shape is computed on the side, as DTensor does at its global size.
         if self._recording and torch_private.fake_mode() is self._fake_mode:
             if self._autocast is not None:
                 self._autocast.follow_backward()
-            self._guarded(self._recorder.record, func, args, kwargs, out)
+            self._record_guarded(self._recorder.record, func, args, kwargs, out)
 
-    def _guarded(self, record: Callable[..., _T], *args: Any) -> _T | None:
+    def _record_guarded(self, record: Callable[..., _T], *args: Any) -> _T | None:
         """Run a part of the trace; an exception in it ends the recording and does not reach the training."""
         if self.fault is not None or self._stack is None:
             return None
@@ -292,7 +294,7 @@ class StepTrace:
             self.fault = error
             return None
 
-    def _called(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    def _record_call(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         name = str(getattr(func, "__name__", ""))
         if self.fault is not None or self._stack is None or name in _PROPERTY_ACCESS:
             return func(*args, **kwargs)
@@ -304,26 +306,26 @@ class StepTrace:
         recorder.user_call = torch_private.in_backward()
         region = None
         if self._recording and outer_region is None and not torch_private.functorch_active():
-            region = self._guarded(open_region, name, args, kwargs)
+            region = self._record_guarded(open_region, name, args, kwargs)
         if region is not None:
             recorder.region = region
         try:
             with (
-                self._saved_tensor_hooks(),
+                self._hook_saved_tensors(),
                 torch_private.without_cpu_autocast() if casting else nullcontext(),
             ):
                 out = run_call(name, func, args, kwargs)
         except torch_private.StopRecomputation:
             if region is not None:
-                self._guarded(recorder.regions.stop, region)
+                self._record_guarded(recorder.regions.stop, region)
             raise
         finally:
             recorder.user_call, recorder.region = outer_call, outer_region
         if region is not None:
-            self._guarded(self._recorder.close_region, region, out)
+            self._record_guarded(self._recorder.close_region, region, out)
         return out
 
-    def _saved_tensor_hooks(self) -> AbstractContextManager[Any]:
+    def _hook_saved_tensors(self) -> AbstractContextManager[Any]:
         # Hooks are pushed around single calls: around the whole step they would make torch.func raise inside it.
         recorder = self._recorder
         unsaved = recorder.region is not None or recorder.optimizing or not torch.is_grad_enabled()
@@ -332,7 +334,7 @@ class StepTrace:
         return saved_tensors_hooks(self._pack, _unpack)
 
     def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
-        self._guarded(self._recorder.memory.save, tensor)
+        self._record_guarded(self._recorder.memory.save, tensor)
         return tensor
 
 

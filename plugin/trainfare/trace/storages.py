@@ -79,7 +79,7 @@ def tensor_bytes(tensor: torch.Tensor) -> int:
 def _sparse_bytes(tensor: torch.Tensor) -> int:
     parts: list[torch.Tensor]
     if tensor.layout is torch.sparse_coo:
-        parts = torch_private.stored_parts(tensor)
+        parts = torch_private.list_stored_parts(tensor)
     elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
         parts = [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
     elif tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
@@ -155,7 +155,7 @@ class StorageRegistry:
         """Return the numbers of several tensors' storages."""
         return {self.key(tensor) for tensor in tensors}
 
-    def sized(self, tensors: Iterable[torch.Tensor]) -> tuple[tuple[int, int], ...]:
+    def size_tensors(self, tensors: Iterable[torch.Tensor]) -> tuple[tuple[int, int], ...]:
         """Return the storage number and the bytes of each tensor."""
         return tuple((self.key(tensor), tensor_bytes(tensor)) for tensor in tensors)
 
@@ -203,8 +203,8 @@ def traffic(
     """
     if name.startswith(MAKES_SPARSE):
         return Traffic((), ())
-    sources = registry.sized(operands)
-    sinks = registry.sized(results or _changed(func, args))
+    sources = registry.size_tensors(operands)
+    sinks = registry.size_tensors(results or _list_changed_operands(func, args))
     if name in _GATHERS and sinks and sources:
         rows = _rows_of_bags(args) if name.startswith("_embedding_bag") else sinks[0][1]
         return Traffic(_distinct([(sources[0][0], rows), *sources[1:]]), _distinct(sinks))
@@ -236,7 +236,7 @@ def _adds_sparse(name: str, args: Sequence[Any]) -> bool:
     )
 
 
-def _changed(func: Any, args: Sequence[Any]) -> list[torch.Tensor]:
+def _list_changed_operands(func: Any, args: Sequence[Any]) -> list[torch.Tensor]:
     """Return the operands that an operation without results changes, such as the first list of `_foreach_add_`."""
     schema = getattr(func, "_schema", None)
     if schema is None or not schema.is_mutable:

@@ -46,10 +46,10 @@ def recomputing() -> bool:
     """
     if not in_backward():
         return False
-    return torch.is_grad_enabled() or _called_by_checkpoint()
+    return torch.is_grad_enabled() or _is_called_by_checkpoint()
 
 
-def _called_by_checkpoint() -> bool:
+def _is_called_by_checkpoint() -> bool:
     frame: FrameType | None = inspect.currentframe()
     while frame is not None:
         code = frame.f_code
@@ -126,7 +126,7 @@ def storage_address(storage: torch.UntypedStorage) -> int:
     return int(cast("Any", storage)._cdata)
 
 
-def stored_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+def list_stored_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
     """Return indices and values of a COO tensor, coalesced or not."""
     return [cast("Any", tensor)._indices(), cast("Any", tensor)._values()]
 
@@ -208,7 +208,7 @@ def tf32_matmul() -> bool:
         return str(_torch.backends.cuda.matmul.fp32_precision) == "tf32"
 
 
-def fused_attention(dtype: torch.dtype, head_dim: int, *, masked: bool) -> str | None:
+def choose_fused_attention(dtype: torch.dtype, head_dim: int, *, masked: bool) -> str | None:
     """
     Return which fused attention CUDA uses under torch's switches; None where only the unfused one is left.
 

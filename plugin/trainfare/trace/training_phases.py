@@ -122,18 +122,18 @@ class TrainingPhases:
         ]
         # Of the last part parameters and optimizer are taken: the most state decides whether a run fits.
         parts.sort(key=lambda part: part[0].optimizer.state_bytes)
-        return add_steps(parts), self._sentence(lengths)
+        return add_steps(parts), self._write_sentence(lengths)
 
-    def _sentence(self, lengths: list[int]) -> str:
+    def _write_sentence(self, lengths: list[int]) -> str:
         parts = [
-            f"{length:,} steps with {self._difference(phase)}"
+            f"{length:,} steps with {self._describe_difference(phase)}"
             + ("" if phase.step is not None else " (not traced: taken as the nearest phase)")
             for phase, length in zip(self._phases, lengths, strict=True)
         ]
         more = f" and {len(parts) - SHOWN_PHASES} more phases" if len(parts) > SHOWN_PHASES else ""
         return f"mean of {', '.join(parts[:SHOWN_PHASES])}{more}"[:MAX_CHARACTERS]
 
-    def _difference(self, phase: _Phase) -> str:
+    def _describe_difference(self, phase: _Phase) -> str:
         """Return what tells a phase from the others, in words."""
         signatures = [other.signature for other in self._phases]
         parts: list[str] = []

@@ -31,7 +31,7 @@ from trainfare.user_process.messages import JobFacts, Reply, Start, Trace, reply
 from trainfare.user_process.observer import Observer
 from trainfare_core.errors import InternalError, MissingExtraError, TargetError, TrainfareError
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.variants import computed_in, of_narrow_type
+from trainfare_core.variants import find_compute_type, of_narrow_type
 
 __all__ = ["main"]
 
@@ -73,10 +73,10 @@ def main() -> None:
             # Without the exit handlers and threads that the user's code left.
             os._exit(0)
 
-    serve(lambda: _loaded(start, serve))
+    serve(lambda: _load_job(start, serve))
 
 
-def _loaded(start: Start, serve: Callable[[Callable[[], TrainingJob]], NoReturn]) -> TrainingJob:
+def _load_job(start: Start, serve: Callable[[Callable[[], TrainingJob]], NoReturn]) -> TrainingJob:
     """Return the job of a TARGET; a script is served inside its call of `Trainer.fit` and never returns."""
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("torch", "lightning")
@@ -103,12 +103,12 @@ def _answer(
     job: TrainingJob, trace: Trace, start: Start, replies: IO[bytes], observer: Observer | None
 ) -> None:
     try:
-        profile = _traced(job, trace)
+        profile = _trace_job_as_told(job, trace)
         if start.not_from is not None:
             refuse_modules_of(start.not_from)
         body = profile.to_json().encode()
-        found = None if observer is None else observer.inputs()
-        inputs = b"" if found is None else found.model_dump_json().encode()
+        trace_inputs = None if observer is None else observer.inputs()
+        inputs = b"" if trace_inputs is None else trace_inputs.model_dump_json().encode()
     except TrainfareError as error:
         _send(replies, reply_of(error))
     else:
@@ -162,7 +162,7 @@ def _lower(what: int, soft: int, hard: int) -> None:
         resource.setrlimit(what, (soft, hard))
 
 
-def _traced(job: TrainingJob, trace: Trace) -> JobProfile:
+def _trace_job_as_told(job: TrainingJob, trace: Trace) -> JobProfile:
     from trainfare.fake_step import trace_job
 
     # Torch logs the traceback of an operation that fails on fake tensors; the error's one line says it all.
@@ -174,7 +174,11 @@ def _traced(job: TrainingJob, trace: Trace) -> JobProfile:
         from trainfare.methods.module_changes import tracer_of
 
         profile = tracer_of(job, trace.real)(trace.change)
-    if isinstance(job, LiveJob) and job.live.narrow != "fp8" and computed_in(profile.precision) == "fp8":
+    if (
+        isinstance(job, LiveJob)
+        and job.live.narrow != "fp8"
+        and find_compute_type(profile.precision) == "fp8"
+    ):
         return of_narrow_type(profile, job.live.narrow)
     return profile
 
@@ -187,8 +191,8 @@ def _ours(error: BaseException, start: Start) -> TrainfareError:
         traceback.print_exception(error)
     if isinstance(error, Exception) and not is_of_user_code(error.__traceback__):
         return InternalError(describe(error))
-    place = place_in_user_code(error.__traceback__)
-    where = f" at {place}" if place else ""
+    code_place = place_in_user_code(error.__traceback__)
+    where = f" at {code_place}" if code_place else ""
     return TargetError(f"{start.target} raised {describe(error)}{where}: it must load without training")
 
 

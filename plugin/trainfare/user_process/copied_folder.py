@@ -35,9 +35,9 @@ class CopiedFolder:
         So a package that is installed in editable mode comes from the copy. The environment, which may lie within the
         original as `.venv`, and trainfare itself stay.
         """
-        return [self._moved(entry) for entry in entries]
+        return [self._move_entry(entry) for entry in entries]
 
-    def _moved(self, entry: str) -> str:
+    def _move_entry(self, entry: str) -> str:
         path = Path(entry).resolve()
         if not entry or not path.is_relative_to(self.original) or _stays(path):
             return entry
@@ -63,7 +63,9 @@ def refuse_modules_of(folder: str) -> None:
 def _stays(path: Path) -> bool:
     """Whether a path belongs to the environment or to trainfare's own packages."""
     specs = [find_spec(name) for name in ("trainfare", "trainfare_core", "trainfare_providers")]
-    places = [place for spec in specs if spec for place in spec.submodule_search_locations or ()]
-    ours = [Path(place).resolve() for place in places]
-    kept = [*ours, *(Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix))]
-    return any(path.is_relative_to(each) for each in kept) or any(path == each.parent for each in ours)
+    places = [location for spec in specs if spec for location in spec.submodule_search_locations or ()]
+    ours = [Path(location).resolve() for location in places]
+    folders_kept = [*ours, *(Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix))]
+    return any(path.is_relative_to(folder) for folder in folders_kept) or any(
+        path == folder.parent for folder in ours
+    )

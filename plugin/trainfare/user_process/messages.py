@@ -121,14 +121,14 @@ def reply_of(error: TrainfareError) -> Reply:
 def error_of(reply: Reply) -> TrainfareError:
     """Return the error that a reply carries, with its class, exit code and message."""
     known = {
-        name: found
+        name: error_class
         for name in errors.__all__
-        if isinstance(found := getattr(errors, name), type) and issubclass(found, TrainfareError)
+        if isinstance(error_class := getattr(errors, name), type) and issubclass(error_class, TrainfareError)
     }
-    found = known.get(reply.error, TargetError)
-    if found is InternalError:
+    error_class = known.get(reply.error, TargetError)
+    if error_class is InternalError:
         return InternalError(reply.message)
     # Some classes make their message of other arguments; this one is made already.
-    error = found.__new__(found)
+    error = error_class.__new__(error_class)
     error.args = (reply.message,)
     return error

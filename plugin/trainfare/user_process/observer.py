@@ -105,11 +105,11 @@ class Observer:
     def start(self) -> None:
         """Begin to note."""
         handlers: dict[str, Callable[[tuple[Any, ...]], None]] = {
-            "open": self._opened,
-            "import": self._imported,
+            "open": self._note_open,
+            "import": self._note_import,
             "os.listdir": self._listing,
             "os.scandir": self._listing,
-            **{event: self._unseen(event) for event in _UNSEEN_WORK},
+            **{event: self._watch_unseen(event) for event in _UNSEEN_WORK},
         }
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -133,7 +133,7 @@ class Observer:
             return None
         states = States()
         try:
-            files = tuple(self._files(states))
+            files = tuple(self._list_files(states))
         except (TooLargeError, _ChangedError):
             return None
         return TraceInputs(
@@ -152,7 +152,7 @@ class Observer:
 
     # ---- what is noted
 
-    def _opened(self, arguments: tuple[Any, ...]) -> None:
+    def _note_open(self, arguments: tuple[Any, ...]) -> None:
         path, _, flags = arguments
         name = _absolute(path)
         if not name:
@@ -161,7 +161,7 @@ class Observer:
         if flags & _WRITES:
             self._written.add(name)
 
-    def _imported(self, arguments: tuple[Any, ...]) -> None:
+    def _note_import(self, arguments: tuple[Any, ...]) -> None:
         file = arguments[1]
         if isinstance(file, str):  # compiled code, which the system opens
             self._paths[_absolute(file)] = None
@@ -173,71 +173,77 @@ class Observer:
         elif not _is_import(_caller(2)):  # beyond the hook
             self._listed[path] = None
 
-    def _unseen(self, event: str) -> Callable[[tuple[Any, ...]], None]:
-        def found(arguments: tuple[Any, ...]) -> None:
+    def _watch_unseen(self, event: str) -> Callable[[tuple[Any, ...]], None]:
+        def note_obstacle(arguments: tuple[Any, ...]) -> None:
             if event in ("subprocess.Popen", "os.posix_spawn") and _prints_libraries(arguments):
                 self._paths[_LIBRARIES_CACHE] = None
             else:
                 self._obstacle = event
 
-        return found
+        return note_obstacle
 
     def _replace_stat(self) -> None:
         original: Callable[..., os.stat_result] = os.stat
 
-        def noted(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        def note_and_stat(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
             if not options.get("dir_fd"):
                 name = _absolute(path)
                 if name:
                     self._paths[name] = None
             return original(path, *arguments, **options)
 
-        noted.__name__, noted.__doc__ = original.__name__, original.__doc__
+        note_and_stat.__name__, note_and_stat.__doc__ = original.__name__, original.__doc__
         for supported in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
             if original in supported:
-                supported.add(noted)
-        os.stat = noted
+                supported.add(note_and_stat)
+        os.stat = note_and_stat
 
     # ---- what is told
 
-    def _files(self, states: States) -> list[FileState]:
+    def _list_files(self, states: States) -> list[FileState]:
         if len(self._paths) > _MOST_PATHS:
             raise TooLargeError
-        found: list[FileState] = []
+        files: list[FileState] = []
         left_bytes = MOST_BYTES
         for path in sorted({*map(_source, self._paths)}):
-            place = self._places.place(path)
-            if place.folder.startswith(OURS) or path.startswith(_SYSTEM):
+            place_of_file = self._places.place(path)
+            if place_of_file.folder.startswith(OURS) or path.startswith(_SYSTEM):
                 continue
-            state = states.state(place, path)
-            if not place.folder.startswith(INSTALLED):
+            state = states.state(place_of_file, path)
+            if not place_of_file.folder.startswith(INSTALLED):
                 left_bytes -= state.size_bytes
             if left_bytes < 0:
                 raise TooLargeError
-            if path not in self._written and states.touched_ns(path) >= self._since_ns:
+            if path not in self._written and states.get_touched_ns(path) >= self._since_ns:
                 raise _ChangedError
-            found.append(state)
-        return sorted(found, key=lambda state: state.place.folder.startswith(INSTALLED))
+            files.append(state)
+        return sorted(files, key=lambda state: state.place.folder.startswith(INSTALLED))
 
     def _listings(self, states: States) -> list[Listing]:
         places = [
             (path, self._places.place(path)) for path in sorted(self._listed) if not path.startswith(_SYSTEM)
         ]
         return [
-            Listing(place=place, names=states.names(path))
-            for path, place in places
-            if not place.folder.startswith((INSTALLED, OURS))
+            Listing(place=folder_place, names=states.names(path))
+            for path, folder_place in places
+            if not folder_place.folder.startswith((INSTALLED, OURS))
         ]
 
     def _imports(self, states: States) -> list[Imports]:
-        found: list[Imports] = []
+        imports: list[Imports] = []
         for entry, names in sorted(self._tried.items()):
             folder = _absolute(entry or ".")
-            place = self._places.place(folder)
-            if not place.folder.startswith((INSTALLED, OURS)):
-                wanted = tuple(sorted(names))
-                found.append(Imports(place=place, names=wanted, found=states.found(folder, wanted)))
-        return found
+            folder_place = self._places.place(folder)
+            if not folder_place.folder.startswith((INSTALLED, OURS)):
+                names_wanted = tuple(sorted(names))
+                imports.append(
+                    Imports(
+                        place=folder_place,
+                        names=names_wanted,
+                        found=states.find_entries(folder, names_wanted),
+                    )
+                )
+        return imports
 
 
 class _ChangedError(Exception):

@@ -37,27 +37,27 @@ class Places(Record):
 
     def place(self, path: str) -> Place:
         """Return the place of an absolute path."""
-        for each in self.folders:
-            if path == each.path:
-                return Place.model_construct(folder=each.folder, path=".")
-            if path.startswith(each.path + os.sep):
-                inner = path[len(each.path) + 1 :].replace(os.sep, "/")
-                return Place.model_construct(folder=each.folder, path=inner)
+        for folder in self.folders:
+            if path == folder.path:
+                return Place.model_construct(folder=folder.folder, path=".")
+            if path.startswith(folder.path + os.sep):
+                inner = path[len(folder.path) + 1 :].replace(os.sep, "/")
+                return Place.model_construct(folder=folder.folder, path=inner)
         return Place.model_construct(folder="", path=path)
 
     def path(self, place: Place) -> str | None:
         """Return the absolute path of a place; None where no folder has its name here."""
         if not place.folder:
             return place.path
-        for each in self.folders:
-            if each.folder == place.folder:
-                return each.path if place.path == "." else os.path.join(each.path, place.path)  # noqa: PTH118 - speed
+        for folder in self.folders:
+            if folder.folder == place.folder:
+                return folder.path if place.path == "." else os.path.join(folder.path, place.path)  # noqa: PTH118 - speed
         return None
 
-    def installed(self) -> tuple[str, ...]:
+    def list_installed_folders(self) -> tuple[str, ...]:
         """Return the folders of installed packages, in the order of their names."""
-        found = [each for each in self.folders if each.folder.startswith(INSTALLED)]
-        return tuple(each.path for each in sorted(found, key=lambda each: each.folder))
+        folders = [folder for folder in self.folders if folder.folder.startswith(INSTALLED)]
+        return tuple(folder.path for folder in sorted(folders, key=lambda folder: folder.folder))
 
 
 def places_of(search_path: Iterable[str], project: Path) -> Places:
@@ -68,16 +68,16 @@ def places_of(search_path: Iterable[str], project: Path) -> Places:
         search_path: its `sys.path`.
         project: the folder of the user's code, resolved.
     """
-    named: dict[str, str] = {}
+    path_by_folder: dict[str, str] = {}
     for name in ("stdlib", "platstdlib"):
-        named.setdefault(sysconfig.get_path(name), f"{INSTALLED}-{name}")
+        path_by_folder.setdefault(sysconfig.get_path(name), f"{INSTALLED}-{name}")
     sites = (os.path.abspath(entry) for entry in search_path if Path(entry).name in _SITE_NAMES)  # noqa: PTH100
     for number, site in enumerate(dict.fromkeys(sites)):
-        named.setdefault(site, f"{INSTALLED}-{number}")
+        path_by_folder.setdefault(site, f"{INSTALLED}-{number}")
     for package in ("trainfare", "trainfare_core", "trainfare_providers"):
         spec = find_spec(package)
         for number, folder in enumerate((spec and spec.submodule_search_locations) or ()):
-            named[str(Path(folder).resolve())] = f"{OURS}-{package}-{number}"
-    named[str(project)] = PROJECT
-    places = [Place(folder=name, path=path) for path, name in named.items()]
-    return Places(folders=tuple(sorted(places, key=lambda place: -len(place.path))))
+            path_by_folder[str(Path(folder).resolve())] = f"{OURS}-{package}-{number}"
+    path_by_folder[str(project)] = PROJECT
+    places = [Place(folder=name, path=path) for path, name in path_by_folder.items()]
+    return Places(folders=tuple(sorted(places, key=lambda folder: -len(folder.path))))

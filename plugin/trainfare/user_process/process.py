@@ -126,7 +126,7 @@ class UserProcess:
             self._ready = True
             job = self._answer("job").header.job
             if job is None:
-                raise self._forged()
+                raise self._explain_forged()
             self._job = job
         return self._job
 
@@ -145,7 +145,7 @@ class UserProcess:
             self.inputs = answer.trace_inputs()
             return JobProfile.from_json(answer.body, where=self._target)
         except (ProfileError, ValidationError) as error:
-            raise self._forged() from error
+            raise self._explain_forged() from error
 
     def _ask(self, request: Record) -> None:
         if self._over is not None:
@@ -168,7 +168,7 @@ class UserProcess:
         if answer.header.kind == "error":
             raise error_of(answer.header)
         if answer.header.kind != kind:
-            raise self._forged()
+            raise self._explain_forged()
         return answer
 
     def _next(self) -> Answer:
@@ -176,14 +176,14 @@ class UserProcess:
         until = self._clock() + limit_s
         while True:
             try:
-                found = self._replies.get(timeout=_LOOK_S)
+                reply = self._replies.get(timeout=_LOOK_S)
             except queue.Empty:
                 if self._process.poll() is not None:
                     # What it wrote before it ended may still be on its way.
                     try:
-                        found = self._replies.get(timeout=_LAST_WORDS_S)
+                        reply = self._replies.get(timeout=_LAST_WORDS_S)
                     except queue.Empty:
-                        found = ""
+                        reply = ""
                 elif self._clock() > until:
                     msg = f"{self._target} gave no answer within {limit_s:g} s and was stopped"
                     raise TargetError(
@@ -191,9 +191,9 @@ class UserProcess:
                     ) from None
                 else:
                     continue
-            if isinstance(found, str):
-                raise self._forged(found) if found else self._gone()
-            return found
+            if isinstance(reply, str):
+                raise self._explain_forged(reply) if reply else self._explain_end()
+            return reply
 
     def _listen(self, replies: IO[bytes]) -> None:
         """Queue the replies, a sentence on one that is none, and an empty text when there are no more."""
@@ -202,12 +202,12 @@ class UserProcess:
                 self._replies.put(reply)
         self._replies.put("")
 
-    def _gone(self) -> TargetError | InternalError:
+    def _explain_end(self) -> TargetError | InternalError:
         """Return why there is no answer: the process has ended, or closed its pipe."""
         try:
             code = self._process.wait(timeout=_LAST_WORDS_S)
         except subprocess.TimeoutExpired:
-            return self._forged("it closed the pipe to the command")
+            return self._explain_forged("it closed the pipe to the command")
         if not self._ready:
             msg = f"the process that loads {self._target} ended with exit code {code} before it had started"
             return InternalError(msg)
@@ -220,9 +220,9 @@ class UserProcess:
                 "SIGXCPU": f" after {self._limits.cpu_s:,} s of CPU; allow more with --target-cpu-seconds",
             }.get(name, "")
             how = f"its process was ended by {name}{why}"
-        return self._forged(how)
+        return self._explain_forged(how)
 
-    def _forged(self, how: str = "its process gave a result that is none") -> TargetError:
+    def _explain_forged(self, how: str = "its process gave a result that is none") -> TargetError:
         return TargetError(f"{self._target} gave no job: {how}")
 
     def _end(self) -> None:

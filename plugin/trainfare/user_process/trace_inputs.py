@@ -92,7 +92,7 @@ class TraceInputs(Record):
     variables: tuple[str, ...]
     variables_digest: str
 
-    def unchanged(self, places: Places, states: States, environment: Mapping[str, str]) -> bool:
+    def are_unchanged(self, places: Places, states: States, environment: Mapping[str, str]) -> bool:
         """
         Return whether a trace made now would read the same.
 
@@ -104,9 +104,12 @@ class TraceInputs(Record):
         if variables_digest(self.variables, environment) != self.variables_digest:
             return False
         return (
-            all(states.is_same(one, places.path(one.place)) for one in self.files)
-            and all(states.names(places.path(one.place)) == one.names for one in self.listings)
-            and all(states.found(places.path(one.place), one.names) == one.found for one in self.imports)
+            all(states.is_same(file, places.path(file.place)) for file in self.files)
+            and all(states.names(places.path(listing.place)) == listing.names for listing in self.listings)
+            and all(
+                states.find_entries(places.path(imports.place), imports.names) == imports.found
+                for imports in self.imports
+            )
         )
 
 
@@ -124,7 +127,7 @@ class States:
         Raises:
             TooLargeError: a large file that belongs to no installed package.
         """
-        facts = _facts(path)
+        facts = _read_stat(path)
         if facts is None or not stat.S_ISREG(facts.st_mode):
             return FileState(place=place, content=_ABSENT if facts is None else _FOLDER)
         content = ""
@@ -142,7 +145,7 @@ class States:
         """
         if path is None:
             return False
-        facts = _facts(path)
+        facts = _read_stat(path)
         if facts is None or not stat.S_ISREG(facts.st_mode):
             return before.content == (_ABSENT if facts is None else _FOLDER)
         if before.content in (_ABSENT, _FOLDER) or facts.st_size != before.size_bytes:
@@ -153,27 +156,27 @@ class States:
             return True
         return self._content(path) == before.content
 
-    def touched_ns(self, path: str) -> int:
+    def get_touched_ns(self, path: str) -> int:
         """Return when a file, or what the system knows of it, was last changed, in ns since 1970; 0 for no file."""
-        facts = _facts(path)
+        facts = _read_stat(path)
         if facts is None or not stat.S_ISREG(facts.st_mode):
             return 0
         return max(facts.st_mtime_ns, facts.st_ctime_ns)
 
     def names(self, path: str | None) -> str:
         """Return the digest of the names in a folder; "" where there is none."""
-        entries = self._listed(path)
+        entries = self._list_folder(path)
         return (
             hashlib.sha256("\0".join(entries).encode(errors="surrogateescape")).hexdigest() if entries else ""
         )
 
-    def found(self, path: str | None, modules: Iterable[str]) -> tuple[str, ...]:
+    def find_entries(self, path: str | None, modules: Iterable[str]) -> tuple[str, ...]:
         """Return the entries of a folder that an import of one of these modules would look at."""
-        wanted = {*modules, "__init__"}
+        names_wanted = {*modules, "__init__"}
         return tuple(
             name
-            for name in self._listed(path)
-            if name.partition(".")[0] in wanted or name.endswith((".dist-info", ".egg-info"))
+            for name in self._list_folder(path)
+            if name.partition(".")[0] in names_wanted or name.endswith((".dist-info", ".egg-info"))
         )
 
     def _content(self, path: str) -> str:
@@ -184,7 +187,7 @@ class States:
             self._contents[path] = digest
         return self._contents[path]
 
-    def _listed(self, path: str | None) -> tuple[str, ...]:
+    def _list_folder(self, path: str | None) -> tuple[str, ...]:
         if path is None:
             return ()
         if path not in self._entries:
@@ -197,14 +200,14 @@ class States:
 
 def variables_digest(names: Iterable[str], environment: Mapping[str, str]) -> str:
     """Return one digest of the values of some variables, so that none of them can be told from it."""
-    wanted = {*names}
-    if EVERY in wanted:
-        wanted |= environment.keys()
-    values = [f"{name}={environment[name]}" if name in environment else name for name in sorted(wanted)]
+    names_wanted = {*names}
+    if EVERY in names_wanted:
+        names_wanted |= environment.keys()
+    values = [f"{name}={environment[name]}" if name in environment else name for name in sorted(names_wanted)]
     return hashlib.sha256("\0".join(values).encode(errors="surrogateescape")).hexdigest()
 
 
-def _facts(path: str) -> os.stat_result | None:
+def _read_stat(path: str) -> os.stat_result | None:
     try:
         return os.stat(path)  # noqa: PTH116 - speed
     except (OSError, ValueError):

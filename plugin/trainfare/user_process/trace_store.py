@@ -103,11 +103,11 @@ class TraceStore:
             environment: the variables.
         """
         for path in self._variants(key, change)[:_MOST_VARIANTS]:
-            found = self._read(path)
-            if found is not None and found.inputs.unchanged(places, states, environment):
+            stored = self._read(path)
+            if stored is not None and stored.inputs.are_unchanged(places, states, environment):
                 with contextlib.suppress(OSError):
                     os.utime(path)  # marks the file as used
-                return found
+                return stored
         return None
 
     def keep(self, key: str, change: str, trace: StoredTrace) -> None:
@@ -134,19 +134,19 @@ class TraceStore:
     def _variants(self, key: str, change: str) -> list[Path]:
         """Return the files of a key and change, newest first."""
         stem = _stem(key, change)
-        found: list[tuple[int, Path]] = []
+        files: list[tuple[int, Path]] = []
         with contextlib.suppress(OSError):
             for path in self._folder.iterdir():
                 if path.name.startswith(stem) and path.name.endswith(_ENDING):
-                    found += [(path.lstat().st_mtime_ns, path)]
-        return [path for _, path in sorted(found, reverse=True)]
+                    files += [(path.lstat().st_mtime_ns, path)]
+        return [path for _, path in sorted(files, reverse=True)]
 
     def _read(self, path: Path) -> StoredTrace | None:
         try:
             line, _, body = read_own_file(path, self._max_bytes).partition(b"\n")
             header = _Header.model_validate_json(line)
             if header.format == _FORMAT and hashlib.sha256(body).hexdigest() == header.sha256:
-                inputs = TraceInputs.model_validate_json(_unpacked(body[: header.inputs_bytes]))
+                inputs = TraceInputs.model_validate_json(_unpack_text(body[: header.inputs_bytes]))
                 profile = body[header.inputs_bytes :]
                 JobProfile.from_json(profile)
                 return StoredTrace(header.job, inputs, profile)
@@ -173,7 +173,7 @@ class TraceStore:
             room += size
 
 
-def _unpacked(data: bytes) -> bytes:
+def _unpack_text(data: bytes) -> bytes:
     """
     Return the text of a compressed stream.
 
@@ -189,9 +189,9 @@ def _unpacked(data: bytes) -> bytes:
 
 def default_folder() -> Path:
     """Return the folder of the traces: `TRAINFARE_TRACE_CACHE`, or one in the user's cache folder."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    if named:
-        return Path(named)
+    folder_text = os.environ.get(FOLDER_VARIABLE)
+    if folder_text:
+        return Path(folder_text)
     import platformdirs
 
     return platformdirs.user_cache_path("trainfare", appauthor=False) / "traces"
@@ -211,7 +211,7 @@ def target_key(
         environment: its variables.
     """
     # The folders of trainfare's own packages, which the digests of their sources stand for.
-    beside = {str(Path(each.path).parent) for each in places.folders if each.folder.startswith(OURS)}
+    beside = {str(Path(folder.path).parent) for folder in places.folders if folder.folder.startswith(OURS)}
     facts = [
         f"{_FORMAT} {__version__} {sys.version} {sys.flags} {platform.machine()} {platform.system()} {os.cpu_count()}",
         request,
@@ -233,7 +233,7 @@ def _is_read_natively(name: str) -> bool:
 
 def _packages(places: Places) -> Iterator[str]:
     """Yield the installed distributions, each with the digest of its list of files and their hashes."""
-    for folder in places.installed():
+    for folder in places.list_installed_folders():
         names: list[str] = []
         with contextlib.suppress(OSError):
             names = sorted(os.listdir(folder))  # noqa: PTH208 - names only
@@ -245,10 +245,10 @@ def _packages(places: Places) -> Iterator[str]:
 
 def _sources(places: Places) -> Iterator[str]:
     """Yield the digests of trainfare's own sources: an editable install has no list of them."""
-    for place in sorted(places.folders, key=lambda place: place.folder):
-        if place.folder.startswith(OURS):
-            for path in sorted(Path(place.path).rglob("*.py")):
-                yield f"{place.folder} {path.relative_to(place.path)} {_digest(path)}"
+    for folder in sorted(places.folders, key=lambda folder: folder.folder):
+        if folder.folder.startswith(OURS):
+            for path in sorted(Path(folder.path).rglob("*.py")):
+                yield f"{folder.folder} {path.relative_to(folder.path)} {_digest(path)}"
 
 
 def _digest(path: Path) -> str:

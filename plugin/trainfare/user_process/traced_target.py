@@ -59,11 +59,11 @@ class TracedTarget:
         self._unchanged: StoredTrace | None = None
         self._any: StoredTrace | None = None
         if store is not None:
-            self._places, self._key = _identity(target, fit, copied)
-            self._unchanged = self._found(self._change_text(None, None))
-            self._any = self._unchanged or self._found("*")
+            self._places, self._key = _identify_target(target, fit, copied)
+            self._unchanged = self._find_stored(self._change_text(None, None))
+            self._any = self._unchanged or self._find_stored("*")
         if self._any is None:
-            self._started()
+            self._start()
 
     def __enter__(self) -> TracedTarget:
         return self
@@ -77,15 +77,15 @@ class TracedTarget:
     @property
     def job(self) -> JobFacts:
         """Facts of the job; raises as `UserProcess.job`."""
-        return self._started().job if self._any is None else self._any.job
+        return self._start().job if self._any is None else self._any.job
 
     def profile(self, change: StepChange | None = None, *, precision: str | None = None) -> JobProfile:
         """Return the profile of a step, as it is, with a change or in a precision; raises as `UserProcess.profile`."""
         changed = self._change_text(change, precision)
-        found = self._unchanged if change is None and precision is None else self._found(changed)
-        if found is not None:
-            return JobProfile.from_json(found.profile, where=self._target)
-        process = self._started()
+        stored = self._unchanged if change is None and precision is None else self._find_stored(changed)
+        if stored is not None:
+            return JobProfile.from_json(stored.profile, where=self._target)
+        process = self._start()
         profile = process.profile(change, precision=precision)
         inputs = process.inputs
         if self._store is not None and inputs is not None:
@@ -93,21 +93,23 @@ class TracedTarget:
             self._store.keep(self._key, changed, StoredTrace(process.job, inputs, body))
         return profile
 
-    def _found(self, change: str) -> StoredTrace | None:
+    def _find_stored(self, change: str) -> StoredTrace | None:
         if self._store is None or self._places is None:
             return None
         return self._store.find(self._key, change, self._places, self._states, os.environ)
 
     def in_precisions(self, precisions: Iterable[str] | None = None) -> JobProfile:
         """Return the profile of the step as it is, with its traces in other precisions; see `with_precisions`."""
-        return with_precisions(self.profile(), lambda each: self.profile(precision=each), precisions)
+        return with_precisions(
+            self.profile(), lambda precision_name: self.profile(precision=precision_name), precisions
+        )
 
     def _change_text(self, change: StepChange | None, precision: str | None) -> str:
         # A trace that was made stays right under other limits, but not one on real tensors where these are forbidden.
         real = None if self._limits.real is None else REAL_LIMITS
         return Trace(change=change, precision=precision, real=real).model_dump_json()
 
-    def _started(self) -> UserProcess:
+    def _start(self) -> UserProcess:
         if self._process is None:
             self._process = UserProcess(
                 self._target, self._limits, fit=self._fit, copied=self._copied, places=self._places
@@ -115,16 +117,16 @@ class TracedTarget:
         return self._process
 
 
-def _identity(target: str, fit: int, copied: CopiedFolder | None) -> tuple[Places, str]:
+def _identify_target(target: str, fit: int, copied: CopiedFolder | None) -> tuple[Places, str]:
     """Return the folders that have names for a TARGET, and the key of its traces."""
     directory = Path.cwd() if copied is None else copied.directory
     script = script_of(target)
     if script is None:
         file, colon, name = target.rpartition(".py:")
-        place, rest = f"{file}.py" if colon else target, colon + name
+        path_text, rest = f"{file}.py" if colon else target, colon + name
     else:
-        place, rest = script.name, repr((script.is_module, script.arguments, fit))
-    path = Path(directory, place)
+        path_text, rest = script.name, repr((script.is_module, script.arguments, fit))
+    path = Path(directory, path_text)
     in_file = False
     with contextlib.suppress(OSError):  # a name that is too long
         in_file = path.is_file()
@@ -132,12 +134,12 @@ def _identity(target: str, fit: int, copied: CopiedFolder | None) -> tuple[Place
     project = _project(above) if copied is None else copied.copy
     search_path = list(sys.path) if copied is None else copied.search_path(sys.path)
     places = places_of(search_path, project)
-    named = places.place(str(path.resolve())).model_dump_json() if in_file else place
+    identity = places.place(str(path.resolve())).model_dump_json() if in_file else path_text
     entries = (os.path.abspath(Path(directory, entry)) for entry in search_path)  # noqa: PTH100 - links stay
-    return places, target_key(named + rest, str(directory.resolve()), entries, places, os.environ)
+    return places, target_key(identity + rest, str(directory.resolve()), entries, places, os.environ)
 
 
 def _project(folder: Path) -> Path:
     """Return the repository that a folder is in, or the folder itself."""
     tried: Iterable[Path] = (folder, *folder.parents)
-    return next((each for each in tried if (each / ".git").exists()), folder)
+    return next((folder for folder in tried if (folder / ".git").exists()), folder)

@@ -18,7 +18,7 @@ from trainfare_core.prices.book import PriceBook
 from trainfare_providers.aws.account import find_account
 from trainfare_providers.aws.bulk import Sites, read_advisor, read_offer_files, read_plan_files
 from trainfare_providers.aws.listing import Listing
-from trainfare_providers.aws.machines import Machines, known_machines
+from trainfare_providers.aws.machines import Machines, read_known_machines
 from trainfare_providers.aws.quotas import limits_of, training_limits
 from trainfare_providers.aws.rows import AwsRows
 from trainfare_providers.http.client import HttpClient
@@ -79,20 +79,20 @@ class AwsPrices:
                 the credentials may not read, or whose credentials are missing, is a note instead.
         """
         now = self._now().astimezone(timezone.utc)
-        found = AwsRows(today=f"{now:%Y-%m-%d}")
+        rows = AwsRows(today=f"{now:%Y-%m-%d}")
         account = find_account(http)
         if isinstance(account, str):
-            machines = self._without_account(http, account, found)
+            machines = self._without_account(http, account, rows)
         else:
-            machines = self._with_account(http, Listing(account, now, found))
+            machines = self._with_account(http, Listing(account, now, rows))
         if machines.refused:
-            found.note(f"ec2: left out, two sources differ on them: {', '.join(machines.refused)}")
-        if not any(row.purchase_option == "on_demand" for row in found.ec2.rows):
-            asked = ", ".join(self.regions)
+            rows.note(f"ec2: left out, two sources differ on them: {', '.join(machines.refused)}")
+        if not any(row.purchase_option == "on_demand" for row in rows.ec2.rows):
+            regions = ", ".join(self.regions)
             raise PricesUnavailableError(
-                f"aws: not one on-demand price of an accelerator machine came for {asked}"
+                f"aws: not one on-demand price of an accelerator machine came for {regions}"
             )
-        return found.ec2.fetched(found.notes), found.sagemaker.fetched()
+        return rows.ec2.finish(rows.notes), rows.sagemaker.finish()
 
     def quotas(self, http: HttpClient, prices: PriceBook) -> FetchedQuotas:
         """
@@ -107,41 +107,41 @@ class AwsPrices:
         account = find_account(http)
         if isinstance(account, str):
             raise CannotTellError(f"aws: {account}, and quotas belong to an account")
-        names, found = prices.names("instance_type"), AwsRows(today="")
-        listing = Listing(account, self._now(), found)
+        names, rows = prices.names("instance_type"), AwsRows(today="")
+        listing = Listing(account, self._now(), rows)
         limits = limits_of((quota for region in self.regions for quota in listing.quotas(region)), names)
         training = (quota for region in self.regions for quota in listing.training_quotas(region))
         limits += training_limits(training, names)
         if not limits:
             raise CannotTellError(
-                "; ".join(["aws: no quota of a machine of the prices was read", *found.notes])
+                "; ".join(["aws: no quota of a machine of the prices was read", *rows.notes])
             )
         return FetchedQuotas(limits)
 
-    def _without_account(self, http: HttpClient, why: str, found: AwsRows) -> Machines:
-        machines = known_machines()
-        found.note(
+    def _without_account(self, http: HttpClient, why: str, rows: AwsRows) -> Machines:
+        machines = read_known_machines()
+        rows.note(
             f"{why}: spot prices, Capacity Blocks, training plans and quotas are left out "
             "(docs/permissions.md says what they need)"
         )
-        read_offer_files(http, self._sites, self.regions, machines, found)
+        read_offer_files(http, self._sites, self.regions, machines, rows)
         if self._plan_files:
-            read_plan_files(http, self._sites, self.regions, machines, found)
+            read_plan_files(http, self._sites, self.regions, machines, rows)
         else:
-            found.note(
+            rows.note(
                 f"Savings Plans are left out: with {PLANS_VARIABLE}=1 their public files are read, some GB"
             )
         return machines
 
     def _with_account(self, http: HttpClient, listing: Listing) -> Machines:
-        found = listing.found
+        described_machines = listing.found
         described = {region: listing.machines(region) for region in self.regions}
-        machines = known_machines()
-        for one in described.values():
-            machines = machines.joined(one)
+        machines = read_known_machines()
+        for machines_of_region in described.values():
+            machines = machines.join(machines_of_region)
         if not listing.price_list(self.regions, machines):
-            read_offer_files(http, self._sites, self.regions, machines, found)
-        bands = read_advisor(http, self._sites, found)
+            read_offer_files(http, self._sites, self.regions, machines, described_machines)
+        bands = read_advisor(http, self._sites, described_machines)
         for region in self.regions:
             listing.spot(region, machines, bands)
             listing.blocks(region, described[region], machines)
@@ -152,8 +152,8 @@ class AwsPrices:
 
 def _regions(given: Sequence[str] | None) -> tuple[str, ...]:
     if given is None:
-        named = os.environ.get(REGIONS_VARIABLE, "")
-        given = [name.strip() for name in named.split(",") if name.strip()] or DEFAULT_REGIONS
+        regions_text = os.environ.get(REGIONS_VARIABLE, "")
+        given = [name.strip() for name in regions_text.split(",") if name.strip()] or DEFAULT_REGIONS
     for name in given:
         if not _REGION.fullmatch(name):
             msg = f"{REGIONS_VARIABLE}: {name[:40]!r} is not the name of an AWS region such as us-east-1"

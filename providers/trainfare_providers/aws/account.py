@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from trainfare_core.errors import FetchError
 from trainfare_providers.answer_values import items_of, object_of, text_at
-from trainfare_providers.http.addresses import shown_url
+from trainfare_providers.http.addresses import redact_url
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.machine_types import table_rows
 
@@ -116,7 +116,7 @@ class Account:
 
     def endpoint(self, service: str, region: str) -> str:
         """Return the address of a service, for the source of a price."""
-        return shown_url(self._client(service, region).meta.endpoint_url)
+        return redact_url(self._client(service, region).meta.endpoint_url)
 
     def pages(self, call: Call, region: str, **arguments: object) -> Iterator[object]:
         """
@@ -135,11 +135,11 @@ class Account:
         entries = self._entries(call, region, arguments)
         if call.service == "pricing":  # has the prices of all regions: who asks says of which
             return entries
-        return self.counted(entries, f"reading {call.result}", region)
+        return self.count_items(entries, f"reading {call.result}", region)
 
-    def counted(self, items: Iterable[Result], what: str, region: str) -> Iterator[Result]:
-        """Yield items, and tell the progress, as `HttpClient.counted` does."""
-        return self._http.counted(items, what, region)
+    def count_items(self, items: Iterable[Result], what: str, region: str) -> Iterator[Result]:
+        """Yield items, and tell the progress, as `HttpClient.count_items` does."""
+        return self._http.count_items(items, what, region)
 
     def _entries(self, call: Call, region: str, arguments: dict[str, object]) -> Iterator[object]:
         client = self._client(call.service, region)
@@ -152,7 +152,7 @@ class Account:
             self._last = None
             answer = _quietly(
                 lambda: getattr(client, call.operation)(**arguments),
-                lambda error: self._translated(error, where),
+                lambda error: self._translate_error(error, where),
             )
             if not isinstance(answer.get(call.result), list):
                 # An empty body, a page of HTML or an error with status 200 must not look like an empty list.
@@ -169,13 +169,13 @@ class Account:
         if (service, region) not in self._clients:
             where = f"{service} in {region}"
             client = _quietly(
-                lambda: self._make_client(service, region), lambda error: self._translated(error, where)
+                lambda: self._make_client(service, region), lambda error: self._translate_error(error, where)
             )
             client.meta.events.register("before-send", self._send)
             self._clients[service, region] = client
         return self._clients[service, region]
 
-    def _translated(self, foreign: Exception, where: str) -> FetchError:
+    def _translate_error(self, foreign: Exception, where: str) -> FetchError:
         response: object = getattr(foreign, "response", None)
         cloud = self._http.cloud
         if object_of(response) is None:
@@ -247,18 +247,18 @@ def find_account(http: HttpClient) -> Account | str:
         )
 
     def core_session() -> Any:
-        found = core()
+        session = core()
         # For what boto3 asks, past our client, to get a role's or a login's credentials: without a network each attempt
         # takes the whole connect timeout.
-        found.set_default_client_config(settings(_CREDENTIAL_ATTEMPTS))
-        region = found.get_config_variable("region") or "us-east-1"  # a role's login needs one
-        return boto3.Session(botocore_session=found, region_name=region)
+        session.set_default_client_config(settings(_CREDENTIAL_ATTEMPTS))
+        region = session.get_config_variable("region") or "us-east-1"  # a role's login needs one
+        return boto3.Session(botocore_session=session, region_name=region)
 
     session = _quietly(core_session, unusable)
     if _quietly(session.get_credentials, unusable) is None:
         return "there are no AWS credentials"
-    each = settings(http.limits.max_attempts)
-    return Account(http, lambda service, region: session.client(service, region_name=region, config=each))
+    attempts = settings(http.limits.max_attempts)
+    return Account(http, lambda service, region: session.client(service, region_name=region, config=attempts))
 
 
 def _quietly(call: Callable[[], Result], translate: Callable[[Exception], FetchError]) -> Result:

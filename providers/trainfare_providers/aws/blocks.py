@@ -103,8 +103,8 @@ def _usd_per_hour(fee: str, hours: Decimal | None, machines: float | None) -> st
         return None
     with localcontext() as context:
         context.prec = 40  # the fee's 30 digits divided by hours and machines, rounded once below
-        each = Decimal(fee) / hours / Decimal(str(machines))
-        return f"{each.quantize(_SIX_DECIMALS, rounding=ROUND_HALF_EVEN):f}"
+        usd = Decimal(fee) / hours / Decimal(str(machines))
+        return f"{usd.quantize(_SIX_DECIMALS, rounding=ROUND_HALF_EVEN):f}"
 
 
 def _caveat(what: str, begins: str | None) -> str:

@@ -30,7 +30,7 @@ class Sites:
 
 
 def read_offer_files(
-    http: HttpClient, sites: Sites, regions: Sequence[str], machines: Machines, found: AwsRows
+    http: HttpClient, sites: Sites, regions: Sequence[str], machines: Machines, rows: AwsRows
 ) -> None:
     """
     Read the offer file of every region row by row while it arrives, first EC2's, then SageMaker's.
@@ -39,17 +39,17 @@ def read_offer_files(
         PricesUnavailableError: a file is incomplete, or not an offer file.
     """
     for offer, sink, row_of in (
-        ("AmazonEC2", found.ec2, ec2_row),
-        ("AmazonSageMaker", found.sagemaker, sagemaker_row),
+        ("AmazonEC2", rows.ec2, ec2_row),
+        ("AmazonSageMaker", rows.sagemaker, sagemaker_row),
     ):
-        for region, url in _files(http, sites, f"offers/v1.0/aws/{offer}", offer, regions, found):
-            context = SourceContext(region, machines, url, found.today)
+        for region, url in _list_files(http, sites, f"offers/v1.0/aws/{offer}", offer, regions, rows):
+            context = SourceContext(region, machines, url, rows.today)
             rows_of = partial(_offer_rows, offer=offer, row_of=row_of, context=context)
             _read_into(sink, http, url, rows_of, f"reading {offer}", region)
 
 
 def read_plan_files(
-    http: HttpClient, sites: Sites, regions: Sequence[str], machines: Machines, found: AwsRows
+    http: HttpClient, sites: Sites, regions: Sequence[str], machines: Machines, rows: AwsRows
 ) -> None:
     """
     Read the Savings Plan file of every region, as `read_offer_files` does.
@@ -58,23 +58,23 @@ def read_plan_files(
         PricesUnavailableError: as there.
     """
     for plan in PLANS:
-        for region, url in _files(
-            http, sites, f"savingsPlan/v1.0/aws/{plan.code}", plan.code, regions, found
+        for region, url in _list_files(
+            http, sites, f"savingsPlan/v1.0/aws/{plan.code}", plan.code, regions, rows
         ):
-            context = SourceContext(region, machines, url, found.today)
+            context = SourceContext(region, machines, url, rows.today)
             rows_of = partial(plan_file_rows, plan=plan, context=context)
-            _read_into(found.of(plan.service), http, url, rows_of, f"reading {plan.code}", region)
+            _read_into(rows.of(plan.service), http, url, rows_of, f"reading {plan.code}", region)
 
 
-def read_advisor(http: HttpClient, sites: Sites, found: AwsRows) -> Bands:
+def read_advisor(http: HttpClient, sites: Sites, rows: AwsRows) -> Bands:
     """Return the interruption bands; where there are none, add a note."""
     try:
         bands = read_bands(http.get_json(sites.advisor, must_have=("spot_advisor", "ranges")))
     except FetchError as error:
-        found.note(f"ec2: how often spot machines are interrupted is not known: {error}")
+        rows.note(f"ec2: how often spot machines are interrupted is not known: {error}")
         return Bands({})
     if not len(bands):
-        found.note(
+        rows.note(
             "ec2: the Spot Advisor's file has changed, its interruption bands are left out; update trainfare"
         )
     return bands
@@ -88,7 +88,7 @@ def _offer_rows(
     context: SourceContext,
 ) -> Iterator[SourceRow | Refused]:
     records = read_offer_csv(chunks, offer=offer)
-    return (UNREADABLE if one is None else row_of(one, context) for one in records)
+    return (UNREADABLE if record is None else row_of(record, context) for record in records)
 
 
 def _read_into(
@@ -101,16 +101,16 @@ def _read_into(
 ) -> None:
     """Add the rows of a file, all of them at its end: one that changes meanwhile is read again from its beginning."""
 
-    def parsed(file: Download) -> RowSink:
+    def parse_file(file: Download) -> RowSink:
         part = RowSink(sink.provider, sink.service)
-        part.add(file.counted(rows_of(file.chunks())))
+        part.add(file.count_items(rows_of(file.chunks())))
         return part
 
-    sink.join(http.read(url, parsed, limits=BULK_LIMITS, what=what, region=region))
+    sink.join(http.read(url, parse_file, limits=BULK_LIMITS, what=what, region=region))
 
 
-def _files(
-    http: HttpClient, sites: Sites, folder: str, offer: str, regions: Sequence[str], found: AwsRows
+def _list_files(
+    http: HttpClient, sites: Sites, folder: str, offer: str, regions: Sequence[str], rows: AwsRows
 ) -> Iterator[tuple[str, str]]:
     """Yield each region and the URL of its CSV, in the version that the region index names."""
     index_url = f"{sites.price_list}/{folder}/current/region_index.json"
@@ -118,13 +118,13 @@ def _files(
     # Offers have an object by region code, Savings Plans a list.
     listed = [*(object_of(index, "regions") or {}).values(), *items_of(index, "regions")]
     paths = {
-        text_at(one, "regionCode"): text_at(one, "currentVersionUrl") or text_at(one, "versionUrl")
-        for one in listed
+        text_at(entry, "regionCode"): text_at(entry, "currentVersionUrl") or text_at(entry, "versionUrl")
+        for entry in listed
     }
     for region in regions:
         path = paths.get(region)
         if path is None:
-            found.note(f"{offer} is not offered in {region}: left out")
+            rows.note(f"{offer} is not offered in {region}: left out")
             continue
         if not re.fullmatch(
             rf"/{re.escape(folder)}/[0-9]{{8,20}}/{re.escape(region)}/index\.json", path, re.ASCII

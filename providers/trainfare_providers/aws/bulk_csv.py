@@ -40,15 +40,15 @@ def read_offer_csv(chunks: Iterable[bytes], *, offer: str) -> Iterator[PriceReco
         PricesUnavailableError: it is not the CSV of that offer.
     """
     needed = [COLUMNS[field] for field in sorted(_NEEDED[offer])]
-    wanted: list[tuple[str, int]] | None = None
+    fields: list[tuple[str, int]] | None = None
     for cells, columns in read_rows(chunks, offer=offer, needed=needed):
-        if wanted is None:
-            wanted = [
+        if fields is None:
+            fields = [
                 (field, next(columns[name] for name in names if name in columns))
                 for field, names in COLUMNS.items()
                 if any(name in columns for name in names)
             ]
-        yield None if cells is None else PriceRecord(**{field: cells[at] for field, at in wanted})
+        yield None if cells is None else PriceRecord(**{field: cells[at] for field, at in fields})
 
 
 def read_rows(
@@ -65,8 +65,8 @@ def read_rows(
     Raises:
         PricesUnavailableError: another file, or one whose header is not a price list's.
     """
-    reader = csv.reader(_lines(chunks, offer))
-    header = _header(reader, offer)
+    reader = csv.reader(_split_lines(chunks, offer))
+    header = _read_header(reader, offer)
     names = [column_name(name) for name in header]
     columns = {name: at for at, name in enumerate(names) if names.count(name) == 1}
     missing = [group[0] for group in needed if not any(name in columns for name in group)]
@@ -85,7 +85,7 @@ def read_rows(
             yield row if len(row) == len(header) else None, columns
 
 
-def _header(reader: Iterator[list[str]], offer: str) -> list[str]:
+def _read_header(reader: Iterator[list[str]], offer: str) -> list[str]:
     code = ""
     for _ in range(_PREAMBLE_LINES):
         try:
@@ -96,11 +96,11 @@ def _header(reader: Iterator[list[str]], offer: str) -> list[str]:
             code = row[1] if len(row) > 1 else ""
         if row[:1] == ["SKU"] and code == offer:
             return row
-    found = f", it is of {code[:40]!r}" if code and code != offer else ""
-    raise PricesUnavailableError(f"aws: the answer is not the price file of {offer}{found}")
+    detail = f", it is of {code[:40]!r}" if code and code != offer else ""
+    raise PricesUnavailableError(f"aws: the answer is not the price file of {offer}{detail}")
 
 
-def _lines(chunks: Iterable[bytes], offer: str) -> Iterator[str]:
+def _split_lines(chunks: Iterable[bytes], offer: str) -> Iterator[str]:
     """Split the body into lines, keeping no more than one in memory."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     rest = ""

@@ -79,11 +79,11 @@ class Listing:
             FetchError: no answer.
         """
         filters = [{"Name": "instance-type", "Values": list(_FAMILIES)}]
-        found = self._listed(
+        described = self._list_entries(
             "machines are described by trainfare's own table, and no Capacity Block is looked for",
             self.account.pages(_TYPES, region, Filters=filters, MaxResults=100),
         )
-        return parse_instance_types(found)
+        return parse_instance_types(described)
 
     def price_list(self, regions: Sequence[str], machines: Machines) -> bool:
         """
@@ -110,7 +110,7 @@ class Listing:
         Raises:
             FetchError: no answer.
         """
-        history = self._listed(
+        history = self._list_entries(
             "spot prices are left out",
             self.account.pages(
                 _SPOT,
@@ -146,9 +146,9 @@ class Listing:
             return
         zone_ids = self._zone_ids(region)
         offers = self._bookable(_BLOCKS, region, names, CapacityDurationHours=BLOCK_HOURS)
-        blocks = self._listed("Capacity Blocks are left out", offers)
+        blocks = self._list_entries("Capacity Blocks are left out", offers)
         context = self._context(_BLOCKS, region, machines, zone_ids=zone_ids)
-        self.found.ec2.add(capacity_block_row(one, context) for one in blocks)
+        self.found.ec2.add(capacity_block_row(block, context) for block in blocks)
         offers = self._bookable(
             _TRAINING_PLANS,
             region,
@@ -156,9 +156,9 @@ class Listing:
             DurationHours=BLOCK_HOURS,
             TargetResources=["training-job"],
         )
-        plans = self._listed("training plans are left out", offers)
+        plans = self._list_entries("training plans are left out", offers)
         context = self._context(_TRAINING_PLANS, region, machines, zone_ids=zone_ids)
-        self.found.sagemaker.add(training_plan_row(one, context) for one in plans)
+        self.found.sagemaker.add(training_plan_row(plan, context) for plan in plans)
 
     def savings(self, region: str, machines: Machines) -> None:
         """
@@ -170,8 +170,8 @@ class Listing:
         context = self._context(_PLAN_RATES, region, machines)
         for plan in PLANS:
             none = f"not one {plan.code} rate came for {region}"
-            rates = self._listed("Savings Plans are left out", self._rates(plan, region), if_none=none)
-            self.found.of(plan.service).add(plan_rate_row(one, plan, context) for one in rates)
+            rates = self._list_entries("Savings Plans are left out", self._rates(plan, region), if_none=none)
+            self.found.of(plan.service).add(plan_rate_row(rate, plan, context) for rate in rates)
 
     def quotas(self, region: str) -> tuple[Quota, ...]:
         """
@@ -180,9 +180,9 @@ class Listing:
         Raises:
             FetchError: no answer.
         """
-        found = read_quotas(self._quotas("ec2", region), region=region)
-        self.found.note(quota_note(found, region=region))
-        return found
+        quota_rows = read_quotas(self._quotas("ec2", region), region=region)
+        self.found.note(quota_note(quota_rows, region=region))
+        return quota_rows
 
     def training_quotas(self, region: str) -> tuple[TrainingQuota, ...]:
         """
@@ -194,7 +194,7 @@ class Listing:
         return read_training_quotas(self._quotas("sagemaker", region), region=region)
 
     def _quotas(self, service: str, region: str) -> list[object]:
-        return self._listed(
+        return self._list_entries(
             f"quotas of {service} are left out",
             self.account.pages(_QUOTAS, region, ServiceCode=service, MaxResults=100),
         )
@@ -213,8 +213,8 @@ class Listing:
         """Return the regions that an offer has prices of; none where AWS does not list them."""
         try:
             return {
-                text_at(one, "Value")
-                for one in self._pricing(_VALUES, ServiceCode=offer, AttributeName="regionCode")
+                text_at(value, "Value")
+                for value in self._pricing(_VALUES, ServiceCode=offer, AttributeName="regionCode")
             }
         except NotOfferedError:
             return set()
@@ -229,15 +229,22 @@ class Listing:
             raise FetchError("aws", msg)
 
     def _read_products(
-        self, service: Service, offer: str, wanted: Mapping[str, str], machines: Machines, trial: AwsRows
+        self,
+        service: Service,
+        offer: str,
+        product_filters: Mapping[str, str],
+        machines: Machines,
+        trial: AwsRows,
     ) -> None:
-        region, sink = wanted["regionCode"], trial.of(service)
+        region, sink = product_filters["regionCode"], trial.of(service)
         context = self._context(_PRODUCTS, region, machines, said=f" {offer} {region}")
-        filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
+        filters = [
+            {"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in product_filters.items()
+        ]
         products = self._pricing(_PRODUCTS, ServiceCode=offer, Filters=filters, FormatVersion="aws_v1")
         before, row_of = sink.rows_read, ec2_row if service == "ec2" else sagemaker_row
-        records = self.account.counted(read_products(products), f"reading {offer}", region)
-        sink.add(UNREADABLE if one is None else row_of(one, context) for one in records)
+        records = self.account.count_items(read_products(products), f"reading {offer}", region)
+        sink.add(UNREADABLE if record is None else row_of(record, context) for record in records)
         if sink.rows_read == before:
             trial.note(f"not one price of {offer} came for {region}")
 
@@ -253,7 +260,7 @@ class Listing:
                 yield from self.account.pages(call, region, InstanceType=name, InstanceCount=1, **arguments)
 
     def _rates(self, plan: PlanFile, region: str) -> Iterator[object]:
-        wanted = {"region": region, **_PLAN_FILTERS[plan.service]}
+        filters = {"region": region, **_PLAN_FILTERS[plan.service]}
         return self.account.pages(
             _PLAN_RATES,
             PRICING_REGION,
@@ -261,13 +268,13 @@ class Listing:
             savingsPlanTypes=[plan.plan_type],
             products=["EC2" if plan.service == "ec2" else "SageMaker"],
             serviceCodes=[plan.service_code],
-            filters=[{"name": name, "values": [value]} for name, value in wanted.items()],
+            filters=[{"name": name, "values": [value]} for name, value in filters.items()],
             maxResults=1000,
         )
 
     def _zone_ids(self, region: str) -> dict[str, str]:
         zones = self.account.pages(_ZONES, region)
-        return read_zone_ids(self._listed("prices of zones without an id are set aside", zones))
+        return read_zone_ids(self._list_entries("prices of zones without an id are set aside", zones))
 
     def _context(
         self,
@@ -279,12 +286,12 @@ class Listing:
         said: str = "",
     ) -> SourceContext:
         """Return where the prices of a call are from; `said` is what the call asked for."""
-        asked = region if call.service in ("ec2", "sagemaker") else PRICING_REGION
+        region_called = region if call.service in ("ec2", "sagemaker") else PRICING_REGION
         operation = call.action.partition(":")[2]
-        source = f"{self.account.endpoint(call.service, asked)} {operation}{said}"
+        source = f"{self.account.endpoint(call.service, region_called)} {operation}{said}"
         return SourceContext(region, machines, source, self.found.today, zone_ids)
 
-    def _listed(self, instead: str, pages: Iterator[object], *, if_none: str = "") -> list[object]:
+    def _list_entries(self, instead: str, pages: Iterator[object], *, if_none: str = "") -> list[object]:
         """
         Return all entries of a listing; none, with a note, where the credentials may not make the call.
 
@@ -294,13 +301,13 @@ class Listing:
             if_none: the note for an empty list, which may come from a filter that AWS no longer understands.
         """
         try:
-            found = list(pages)
+            entries = list(pages)
         except NotAllowedError as error:
             self._note_refused(error, instead)
             return []
-        if not found:
+        if not entries:
             self.found.note(if_none)
-        return found
+        return entries
 
     def _note_refused(self, error: NotAllowedError, instead: str) -> None:
         self.found.note(f"{error}: {instead} (docs/permissions.md)")

@@ -16,7 +16,7 @@ from trainfare_providers.machine_networks import network_gbit_per_s
 from trainfare_providers.machine_types import Machine, machine_of, table_rows
 from trainfare_providers.source_rows import Refused
 
-__all__ = ["Machines", "known_machines", "parse_instance_types"]
+__all__ = ["Machines", "parse_instance_types", "read_known_machines"]
 
 # Reported over nominal memory. A10G and L4 report 22,888 of 24,576 MiB (0.931), less what error correction takes.
 _LEAST_SHARE, _MOST_SHARE = 0.92, 1.01
@@ -37,10 +37,10 @@ class Machines:
     __slots__ = ("_blocks", "_found", "_refused")
 
     def __init__(
-        self, found: Mapping[str, Machine], refused: Iterable[str] = (), blocks: Iterable[str] = ()
+        self, machines: Mapping[str, Machine], refused: Iterable[str] = (), blocks: Iterable[str] = ()
     ) -> None:
         self._refused, self._blocks = frozenset(refused), frozenset(blocks)
-        self._found = {name: machine for name, machine in found.items() if name not in self._refused}
+        self._found = {name: machine for name, machine in machines.items() if name not in self._refused}
 
     def get(self, instance_type: str) -> Machine | None:
         """Return the machine, or None where it is not known or not to be trusted."""
@@ -54,9 +54,9 @@ class Machines:
             instance_type: of EC2; SageMaker's ml.x is the machine x.
             accelerated: the price list itself says that the machine has an accelerator.
         """
-        found = self._found.get(instance_type)
-        if found is not None:
-            return found
+        machine = self._found.get(instance_type)
+        if machine is not None:
+            return machine
         if instance_type in self._refused:
             return Refused(_CONTRADICTS, quarantined=True)
         if not accelerated:
@@ -77,9 +77,9 @@ class Machines:
         """Return the types that can be booked as a Capacity Block, sorted."""
         return tuple(name for name in self.names() if name in self._blocks)
 
-    def joined(self, described: Machines) -> Machines:
+    def join(self, described: Machines) -> Machines:
         """Return this table updated by the API's; a type on which they differ is refused."""
-        found = dict(self._found)
+        machines = dict(self._found)
         refused = {*self._refused, *described.refused}
         for name in described.names():
             theirs, ours = described.get(name), self._found.get(name)
@@ -87,12 +87,12 @@ class Machines:
                 continue
             if ours is not None and _differs(ours, theirs):
                 refused.add(name)
-            found[name] = theirs
-        return Machines(found, refused)
+            machines[name] = theirs
+        return Machines(machines, refused)
 
 
 @cache
-def known_machines() -> Machines:
+def read_known_machines() -> Machines:
     """Return our own table, `data/aws_machines.csv`, where each row names its source."""
     return Machines({row["instance_type"]: machine_of("aws", row) for row in table_rows("aws_machines.csv")})
 
@@ -118,7 +118,7 @@ def parse_instance_types(items: Iterable[object]) -> Machines:
 
     A type whose chip reports a memory that it does not have is refused.
     """
-    found: dict[str, Machine] = {}
+    machines: dict[str, Machine] = {}
     refused: set[str] = set()
     blocks: set[str] = set()
     for item in items:
@@ -126,17 +126,17 @@ def parse_instance_types(items: Iterable[object]) -> Machines:
         chips = [*items_of(item, "GpuInfo", "Gpus"), *items_of(item, "NeuronInfo", "NeuronDevices")]
         if not name or len(chips) != 1:
             continue
-        read = _machine(name, item, chips[0])
+        read = _parse_machine(name, item, chips[0])
         if read is None:
             refused.add(name)
         elif isinstance(read, Machine):
-            found[name] = read
+            machines[name] = read
         if "capacity-block" in items_of(item, "SupportedUsageClasses"):
             blocks.add(name)
-    return Machines(found, refused, blocks)
+    return Machines(machines, refused, blocks)
 
 
-def _machine(name: str, item: object, chip: object) -> Machine | str | None:
+def _parse_machine(name: str, item: object, chip: object) -> Machine | str | None:
     """Return the machine; the chip's name where the chip is unknown; None where the numbers contradict it."""
     label = text_at(chip, "Name")
     # boto3 before 2026 does not read partition sizes: a slice then has 0 GPUs and no size, which tells nothing.

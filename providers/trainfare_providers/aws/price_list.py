@@ -99,7 +99,7 @@ def ec2_row(record: PriceRecord, context: SourceContext) -> SourceRow | Refused:
     accelerated = record.instancefamily in _ACCELERATED or record.gpu.strip("0") not in ("", "NA")
     if option is None and _fault(record, record.instancetype) is None:
         return Refused("a reservation of a term that is neither 1 nor 3 years", quarantined=True)
-    return _row(record, record.instancetype, option or "", context, accelerated=accelerated)
+    return _build_row(record, record.instancetype, option or "", context, accelerated=accelerated)
 
 
 def sagemaker_row(record: PriceRecord, context: SourceContext) -> SourceRow | Refused:
@@ -112,7 +112,7 @@ def sagemaker_row(record: PriceRecord, context: SourceContext) -> SourceRow | Re
     if record.regioncode != context.region:
         return Refused("another region, or a local or wavelength zone")
     accelerated = record.gpu.strip("0") not in ("", "NA", "N/A")
-    return _row(record, instance_type, "on_demand", context, accelerated=accelerated)
+    return _build_row(record, instance_type, "on_demand", context, accelerated=accelerated)
 
 
 def column_name(name: str) -> str:
@@ -122,8 +122,8 @@ def column_name(name: str) -> str:
 
 def training_type(usage_type: str) -> str | None:
     """Return the ml.* type of a usage type like USW2-Train:ml.p5.48xlarge; None for hosting, notebooks and others."""
-    found = _TRAINING.fullmatch(usage_type)
-    return found.group(1) if found else None
+    match = _TRAINING.fullmatch(usage_type)
+    return match.group(1) if match else None
 
 
 def read_products(price_list: Iterable[object]) -> Iterator[PriceRecord | None]:
@@ -209,7 +209,7 @@ def _fault(record: PriceRecord, instance_type: str) -> str | None:
     return None if day_of(record.effectivedate) else "no date from which the price holds"
 
 
-def _row(
+def _build_row(
     record: PriceRecord, instance_type: str, option: str, context: SourceContext, *, accelerated: bool
 ) -> SourceRow | Refused:
     fault = _fault(record, instance_type)

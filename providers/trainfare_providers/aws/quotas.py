@@ -73,14 +73,14 @@ class TrainingQuota:
 
 def read_training_quotas(quotas: Iterable[object], *, region: str) -> tuple[TrainingQuota, ...]:
     """Read the `Quotas` of Service Quotas' `ListServiceQuotas` for sagemaker: those of training jobs."""
-    found: list[TrainingQuota] = []
-    for one in quotas:
-        match, machines = _TRAINING.fullmatch(text_at(one, "QuotaName")), amount_at(one, "Value")
+    quotas_read: list[TrainingQuota] = []
+    for quota in quotas:
+        match, machines = _TRAINING.fullmatch(text_at(quota, "QuotaName")), amount_at(quota, "Value")
         if match and machines is not None:
-            found.append(
+            quotas_read.append(
                 TrainingQuota(region, match.group(1), "spot" if match.group(2) else "on_demand", machines)
             )
-    return tuple(sorted(found, key=lambda quota: (quota.purchase_option, quota.instance_type)))
+    return tuple(sorted(quotas_read, key=lambda quota: (quota.purchase_option, quota.instance_type)))
 
 
 def training_limits(quotas: Iterable[TrainingQuota], instance_types: Iterable[str]) -> tuple[QuotaLimit, ...]:
@@ -107,14 +107,14 @@ def training_limits(quotas: Iterable[TrainingQuota], instance_types: Iterable[st
 
 def read_quotas(quotas: Iterable[object], *, region: str) -> tuple[Quota, ...]:
     """Read the `Quotas` of Service Quotas' `ListServiceQuotas` for ec2: those of accelerator families."""
-    found: list[Quota] = []
-    for one in quotas:
-        name, vcpus = text_at(one, "QuotaName"), amount_at(one, "Value")
+    quotas_read: list[Quota] = []
+    for quota in quotas:
+        name, vcpus = text_at(quota, "QuotaName"), amount_at(quota, "Value")
         for pattern, option in _NAMES:
             match = pattern.fullmatch(name)
             if match and vcpus is not None and _ACCELERATED.search(match.group(1)):
-                found.append(Quota(region, match.group(1), option, vcpus, text_at(one, "QuotaCode")))
-    return tuple(sorted(found, key=lambda quota: (quota.purchase_option, quota.family, quota.code)))
+                quotas_read.append(Quota(region, match.group(1), option, vcpus, text_at(quota, "QuotaCode")))
+    return tuple(sorted(quotas_read, key=lambda quota: (quota.purchase_option, quota.family, quota.code)))
 
 
 def quota_note(quotas: Iterable[Quota], *, region: str) -> str | None:
@@ -141,24 +141,26 @@ def limits_of(quotas: Iterable[Quota], instance_types: Iterable[str]) -> tuple[Q
     [('p4d', 'p4de')]
     """
     known = sorted({name.partition(".")[0] for name in instance_types})
-    found: list[QuotaLimit] = []
+    limits: list[QuotaLimit] = []
     for quota in quotas:
         words = [word.lower() for word in _ACCELERATED.findall(quota.family)]
-        named = dict.fromkeys(name for word in words for family in known if (name := _counted(word, family)))
-        if named:
-            found.append(
+        families = dict.fromkeys(
+            name for word in words for family in known if (name := _name_counted_family(word, family))
+        )
+        if families:
+            limits.append(
                 QuotaLimit(
                     provider="aws",
                     region=quota.region,
-                    family=tuple(named),
+                    family=tuple(families),
                     purchase=_PURCHASES[quota.purchase_option],
                     vcpus=quota.vcpus,
                 )
             )
-    return tuple(found)
+    return tuple(limits)
 
 
-def _counted(word: str, family: str) -> str:
+def _name_counted_family(word: str, family: str) -> str:
     """Return how `QuotaLimit.family` names a family of machines that counts against a word of a quota, else ""."""
     if word[-1].isdigit():  # P4 is p4 and what letters follow, never p40
         return family if re.match(rf"{word}(?![0-9])", family) else ""

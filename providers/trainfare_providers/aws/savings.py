@@ -89,7 +89,7 @@ def plan_file_rows(
         if cells is None:
             yield UNREADABLE
         else:
-            yield _row(_Rate(*(cells[columns[name]] for name in names)), plan, context)
+            yield _build_row(_Rate(*(cells[columns[name]] for name in names)), plan, context)
 
 
 def plan_rate_row(result: object, plan: PlanFile, context: SourceContext) -> SourceRow | Refused:
@@ -113,10 +113,10 @@ def plan_rate_row(result: object, plan: PlanFile, context: SourceContext) -> Sou
         effectivedate=context.today,
         sku=text_at(result, "savingsPlanOffering", "offeringId"),
     )
-    return _row(rate, plan, context)
+    return _build_row(rate, plan, context)
 
 
-def _row(rate: _Rate, plan: PlanFile, context: SourceContext) -> SourceRow | Refused:
+def _build_row(rate: _Rate, plan: PlanFile, context: SourceContext) -> SourceRow | Refused:
     instance_type = _machine_of(rate, plan)
     rule = _rule(rate, plan, instance_type, context.region)
     if rule is not None or instance_type is None:

@@ -23,8 +23,8 @@ class Bands:
 
     __slots__ = ("_found",)
 
-    def __init__(self, found: Mapping[tuple[str, str], str]) -> None:
-        self._found = dict(found)
+    def __init__(self, bands: Mapping[tuple[str, str], str]) -> None:
+        self._found = dict(bands)
 
     def __len__(self) -> int:
         """Return how many machines and regions have one."""
@@ -41,17 +41,17 @@ def read_bands(advisor: object) -> Bands:
 
     Where the labels of the ranges in the file are not the known ones in their order, no band is used.
     """
-    labels = {amount_at(one, "index"): text_at(one, "label") for one in items_of(advisor, "ranges")}
+    labels = {amount_at(band, "index"): text_at(band, "label") for band in items_of(advisor, "ranges")}
     stated = tuple(labels.get(float(index), "") for index in range(len(INTERRUPTION_BANDS)))
     if stated != INTERRUPTION_BANDS:
         return Bands({})
-    found: dict[tuple[str, str], str] = {}
+    bands: dict[tuple[str, str], str] = {}
     for region, systems in (object_of(advisor, "spot_advisor") or {}).items():
         for instance_type, entry in (object_of(systems, "Linux") or {}).items():
             index = amount_at(entry, "r")
             if index is not None and index in range(len(INTERRUPTION_BANDS)):
-                found[region, instance_type] = INTERRUPTION_BANDS[int(index)]
-    return Bands(found)
+                bands[region, instance_type] = INTERRUPTION_BANDS[int(index)]
+    return Bands(bands)
 
 
 def read_zone_ids(zones: Iterable[object]) -> dict[str, str]:
@@ -60,12 +60,12 @@ def read_zone_ids(zones: Iterable[object]) -> dict[str, str]:
 
     A name means another zone in every account; the id means the same one everywhere.
     """
-    found: dict[str, str] = {}
+    zone_ids: dict[str, str] = {}
     for zone in zones:
         name, zone_id = text_at(zone, "ZoneName"), text_at(zone, "ZoneId")
         if name and _ZONE_ID.fullmatch(zone_id):
-            found[name] = zone_id
-    return found
+            zone_ids[name] = zone_id
+    return zone_ids
 
 
 def spot_rows(
@@ -81,7 +81,7 @@ def spot_rows(
     older = Refused("an older spot price of the same zone")
     for entry in history:
         moment = _utc(value_at(entry, "Timestamp"))
-        row = _row(entry, moment, bands, context)
+        row = _parse_row(entry, moment, bands, context)
         if isinstance(row, Refused) or moment is None:
             yield row
             continue
@@ -105,7 +105,9 @@ def _utc(moment: object) -> datetime | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
 
 
-def _row(entry: object, moment: datetime | None, bands: Bands, context: SourceContext) -> SourceRow | Refused:
+def _parse_row(
+    entry: object, moment: datetime | None, bands: Bands, context: SourceContext
+) -> SourceRow | Refused:
     instance_type = text_at(entry, "InstanceType")
     zone_name = text_at(entry, "AvailabilityZone")
     zone = text_at(entry, "AvailabilityZoneId") or context.zone_ids.get(zone_name, "")

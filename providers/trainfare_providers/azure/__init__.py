@@ -78,19 +78,19 @@ class AzurePrices:
         Raises:
             FetchError: the Retail Prices API could not be read; a workspace that cannot be read is a note.
         """
-        items = list(http.counted(self._items(http), "reading the price list"))
+        items = list(http.count_items(self._items(http), "reading the price list"))
         source = f"{self._endpoint}?api-version={API_VERSION}"
         machines, meters = vm_rows(items, source=source, today=self._clock().strftime("%Y-%m-%d"))
         workspace = self._workspace or Workspace.from_environment(os.environ)
         if workspace is None:
             note = f"Azure ML left out: set {', '.join(NEEDS)} to see what a workspace can rent"
-            return (machines.fetched((*_notes(meters), note)),)
+            return (machines.finish((*_write_notes(meters), note)),)
         try:
             offer = self._read(workspace, http.remaining_s)
         except (PricesUnavailableError, MissingExtraError) as error:
-            return (machines.fetched((*_notes(meters), f"Azure ML left out: {error}")),)
+            return (machines.finish((*_write_notes(meters), f"Azure ML left out: {error}")),)
         sink, notes = ml_rows(offer, meters, source=source)
-        return machines.fetched(_notes(meters)), sink.fetched(notes)
+        return machines.finish(_write_notes(meters)), sink.finish(notes)
 
     def quotas(self, http: HttpClient, prices: PriceBook) -> FetchedQuotas:
         """
@@ -119,7 +119,7 @@ class AzurePrices:
                 f"azure: set {NEEDS[0]} to read the quotas of virtual machines, and {', '.join(NEEDS[1:])} for "
                 "those of Azure ML"
             )
-        return _joined(parts)
+        return _join_quotas(parts)
 
     def _vm_quotas(self, http: HttpClient, subscription_id: str, prices: PriceBook) -> FetchedQuotas:
         machines = prices.filter(services=["azure_vm"]).frame.select("instance_type", "region").unique()
@@ -146,7 +146,7 @@ def vm_rows(items: Sequence[object], *, source: str, today: str) -> tuple[RowSin
     meters: list[Meter] = []
     for item in items:
         for read in read_item(item, today=today):
-            meter = sink.kept(read)
+            meter = sink.keep(read)
             if meter is None:
                 continue
             meters.append(meter)
@@ -157,20 +157,20 @@ def vm_rows(items: Sequence[object], *, source: str, today: str) -> tuple[RowSin
     return sink, tuple(meters)
 
 
-def _joined(parts: Sequence[Callable[[], FetchedQuotas]]) -> FetchedQuotas:
+def _join_quotas(parts: Sequence[Callable[[], FetchedQuotas]]) -> FetchedQuotas:
     """Return the quotas of all parts; the error of one is a note, and raised where no part has a quota."""
     limits: list[QuotaLimit] = []
     notes: list[str] = []
     errors: list[TrainfareError] = []
     for part in parts:
         try:
-            found = part()
+            quotas = part()
         except (PricesUnavailableError, MissingExtraError) as error:
             errors.append(error)
             notes.append(str(error))
             continue
-        limits += found.limits
-        notes += found.notes
+        limits += quotas.limits
+        notes += quotas.notes
     if not limits and errors:
         raise errors[0]
     if not limits:
@@ -178,7 +178,7 @@ def _joined(parts: Sequence[Callable[[], FetchedQuotas]]) -> FetchedQuotas:
     return FetchedQuotas(tuple(limits), tuple(notes))
 
 
-def _notes(meters: Sequence[Meter]) -> tuple[str, ...]:
+def _write_notes(meters: Sequence[Meter]) -> tuple[str, ...]:
     if meters and not any(meter.option.startswith("savings_") for meter in meters):
         return (f"no savings plan came with any price: the API no longer gives them as in {API_VERSION}",)
     return ()

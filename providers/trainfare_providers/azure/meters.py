@@ -94,16 +94,16 @@ def read_item(item: object, *, today: str) -> tuple[Meter | Refused, ...]:
         item: of `Items`, numbers as int or Decimal.
         today: YYYY-MM-DD; a price that holds only later or no longer is left out.
     """
-    found = object_of(item)
-    if found is None:
+    entry = object_of(item)
+    if entry is None:
         return (Refused("not an object", quarantined=True),)
-    plans = items_of(found.get("savingsPlan"))
-    machine = _out_of_scope(found) or _out_of_date(found, today) or _machine(found)
+    plans = items_of(entry.get("savingsPlan"))
+    machine = _out_of_scope(entry) or _out_of_date(entry, today) or _read_machine(entry)
     if isinstance(machine, Refused):
         return (machine,) * (1 + len(plans))
-    option = _option(found)
-    own = option if isinstance(option, Refused) else _priced(found, machine, option, found)
-    return (own, *(_savings(found, machine, option, plan) for plan in plans))
+    option = _read_option(entry)
+    own_meter = option if isinstance(option, Refused) else _read_price(entry, machine, option, entry)
+    return (own_meter, *(_savings(entry, machine, option, plan) for plan in plans))
 
 
 def _out_of_scope(item: Mapping[str, object]) -> Refused | None:
@@ -137,7 +137,7 @@ def _out_of_date(item: Mapping[str, object], today: str) -> Refused | None:
     return None
 
 
-def _machine(item: Mapping[str, object]) -> Machine | Refused:
+def _read_machine(item: Mapping[str, object]) -> Machine | Refused:
     name = name_of(item.get("armSkuName"))
     if name is None:
         return Refused("no machine name", quarantined=True)
@@ -149,7 +149,7 @@ def _machine(item: Mapping[str, object]) -> Machine | Refused:
     return Refused("machine type of which no accelerator is known; update trainfare", quarantined=True)
 
 
-def _option(item: Mapping[str, object]) -> str | Refused:
+def _read_option(item: Mapping[str, object]) -> str | Refused:
     kind = item.get("type")
     labels = [text_of(item.get(name)) or "" for name in ("skuName", "meterName")]
     spot = any(label.endswith(" Spot") for label in labels)
@@ -179,10 +179,10 @@ def _savings(
     term = _TERMS.get(str(entry.get("term")))
     if term is None:
         return Refused("savings plan of another term")
-    return _priced(item, machine, f"savings_{term}", entry)
+    return _read_price(item, machine, f"savings_{term}", entry)
 
 
-def _priced(
+def _read_price(
     item: Mapping[str, object], machine: Machine, option: str, priced: Mapping[str, object]
 ) -> Meter | Refused:
     """Return the meter; a reservation's `retailPrice` is for its whole term, whatever the unit says."""

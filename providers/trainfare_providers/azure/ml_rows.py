@@ -37,28 +37,30 @@ def ml_rows(
     prices = _prices(offer.location, meters)
     quotas = families(offer.quotas)
     for size in offer.sizes:
-        machine = sink.kept(_machine(size))
+        machine = sink.keep(_read_machine(size))
         if machine is None:
             continue
         for option, tier, meter_option in _TIERS:
             if option == "on_demand" or size.low_priority_capable:
-                meter = sink.kept(_checked(prices.get((machine.instance_type, meter_option), []), size, tier))
+                meter = sink.keep(
+                    _check_meter(prices.get((machine.instance_type, meter_option), []), size, tier)
+                )
                 if meter is not None:
                     short = _short_of_quota(size, option, quotas.get(short_family(size.family)))
                     caveats = [text for text in (caveat_of(machine), short) if text]
                     sink.rows.append(meter.row(option, source, "; ".join(caveats) or None))
-    return sink, _notes(offer, sink)
+    return sink, _write_notes(offer, sink)
 
 
 def _prices(location: str, meters: Sequence[Meter]) -> Mapping[tuple[str, str], list[Meter]]:
-    found: dict[tuple[str, str], list[Meter]] = {}
+    meters_by_key: dict[tuple[str, str], list[Meter]] = {}
     for meter in meters:
         if meter.region == location:
-            found.setdefault((meter.machine.instance_type, meter.option), []).append(meter)
-    return found
+            meters_by_key.setdefault((meter.machine.instance_type, meter.option), []).append(meter)
+    return meters_by_key
 
 
-def _machine(size: Size) -> Machine | Refused:
+def _read_machine(size: Size) -> Machine | Refused:
     if size.gpus == 0:
         return Refused("machine without an accelerator")
     if not any(kind.lower() == "amlcompute" for kind in size.compute_types):
@@ -74,7 +76,7 @@ def _machine(size: Size) -> Machine | Refused:
     return machine
 
 
-def _checked(meters: Sequence[Meter], size: Size, tier: str) -> Meter | Refused:
+def _check_meter(meters: Sequence[Meter], size: Size, tier: str) -> Meter | Refused:
     """Return the meter, or why it is refused: ambiguous, or far from the workspace's own estimate."""
     if not meters:
         return Refused(
@@ -99,7 +101,7 @@ def _short_of_quota(size: Size, option: str, quota: Quota | None) -> str | None:
     )
 
 
-def _notes(offer: WorkspaceOffer, sink: RowSink) -> tuple[str, ...]:
+def _write_notes(offer: WorkspaceOffer, sink: RowSink) -> tuple[str, ...]:
     short = sum("quota" in (row.caveat or "") for row in sink.rows)
     if not short:
         return ()

@@ -18,7 +18,7 @@ from trainfare_providers.time_limit import call_within
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
-__all__ = ["NO_SIGN_IN", "failed", "find_credential", "manager_token", "silence_logs", "within"]
+__all__ = ["NO_SIGN_IN", "build_failure", "find_credential", "manager_token", "silence_logs", "within"]
 
 NO_SIGN_IN: Final = "could not be asked: no sign-in was found, or it was refused"
 
@@ -64,7 +64,7 @@ def manager_token(seconds: float) -> Secret:
 
     token = within(seconds, ask)
     if token is None:  # raised outside the handler: the other error may hold a secret
-        raise failed(NO_SIGN_IN)
+        raise build_failure(NO_SIGN_IN)
     return token
 
 
@@ -82,10 +82,12 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a library of Azure raises
         kind = type(error).__name__
-    raise failed(f"could not be asked ({kind})")  # outside the handler: the other error may hold a secret
+    raise build_failure(
+        f"could not be asked ({kind})"
+    )  # outside the handler: the other error may hold a secret
 
 
-def failed(what: str, status: int | None = None) -> FetchError:
+def build_failure(what: str, status: int | None = None) -> FetchError:
     """Return the error for a call of Azure Resource Manager that failed, with what to check."""
     words = f"Azure Resource Manager {what}; check the sign-in (az login), and"
     return FetchError("azure", f"{words} the variables and the role in docs/permissions.md", status=status)

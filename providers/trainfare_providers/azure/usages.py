@@ -105,15 +105,15 @@ def read_limits(
 
 def parse_usages(entries: Iterable[object], region: str) -> tuple[Usage | None, ...]:
     """Return the quotas of a location that machines of ours count against; None for an entry that cannot be read."""
-    found: list[Usage | None] = []
+    usages: list[Usage | None] = []
     known = {*_families().values(), *map(short_family, _OF_ALL)}
     for entry in entries:
         name, limit = text_at(entry, "name", "value"), amount_at(entry, "limit")
         if not name:
-            found.append(None)
+            usages.append(None)
         elif short_family(name) in known:
-            found.append(None if limit is None else Usage(name, region, limit))
-    return tuple(found)
+            usages.append(None if limit is None else Usage(name, region, limit))
+    return tuple(usages)
 
 
 def vm_limits(usages: Iterable[Usage], machines: Sequence[str]) -> Iterator[QuotaLimit]:

@@ -20,7 +20,7 @@ from trainfare_core.errors import FetchError, MissingExtraError
 from trainfare_core.prices.book import PURCHASE_OPTIONS
 from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.answer_values import amount_at, items_of, name_of, object_of, text_of
-from trainfare_providers.azure.sign_in import NO_SIGN_IN, failed, find_credential, silence_logs, within
+from trainfare_providers.azure.sign_in import NO_SIGN_IN, build_failure, find_credential, silence_logs, within
 from trainfare_providers.http.retry import RETRY_AFTER_CAP_S, is_retried, retry_after_s, wait_ceiling_s
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def offer_of(client: MLClient, workspace: Workspace, sleep: Callable[[float], No
 def parse_offer(region: str, sizes: Iterable[object], usages: Iterable[object]) -> WorkspaceOffer:
     """Return the sizes and quotas of the client's objects; a malformed quota is left out."""
     read = [_size(vars(size)) for size in sizes]
-    quotas = [_quota(vars(usage)) for usage in usages]
+    quotas = [_parse_quota(vars(usage)) for usage in usages]
     return WorkspaceOffer(
         region,
         tuple(size for size in read if size is not None),
@@ -190,7 +190,7 @@ def _call(call: Callable[[], Result], sleep: Callable[[float], None]) -> Result:
         try:
             return call()
         except ClientAuthenticationError:
-            raise failed(NO_SIGN_IN) from None
+            raise build_failure(NO_SIGN_IN) from None
         except HttpResponseError as error:
             status = error.status_code
             headers: Mapping[str, str] = getattr(error.response, "headers", {})
@@ -198,10 +198,10 @@ def _call(call: Callable[[], Result], sleep: Callable[[float], None]) -> Result:
             wait_s = wait_ceiling_s(attempt) if wait_s is None else wait_s
             if not is_retried(status or 0) or attempt == _TRIES or wait_s > RETRY_AFTER_CAP_S:
                 said = f"answered {status}" if (status or 0) >= 400 else "gave an answer that cannot be read"
-                raise failed(said, status) from None
+                raise build_failure(said, status) from None
             sleep(wait_s)
         except AzureError as error:
-            raise failed(f"could not be asked ({type(error).__name__})") from None
+            raise build_failure(f"could not be asked ({type(error).__name__})") from None
 
 
 def _either(values: Mapping[str, object], *names: str) -> object:
@@ -227,7 +227,7 @@ def _size(values: Mapping[str, object]) -> Size | None:
         vcpus=vcpus,
         gpus=gpus,
         low_priority_capable=_either(values, "lowPriorityCapable", "low_priority_capable") is True,
-        compute_types=tuple(str(one) for one in types),
+        compute_types=tuple(str(size) for size in types),
         estimates=_estimates(prices),
     )
 
@@ -236,18 +236,18 @@ def _estimates(prices: Mapping[str, object]) -> Mapping[tuple[str, str], Decimal
     unit = _either(prices, "unitOfMeasure", "unit_of_measure")
     if _either(prices, "billingCurrency", "billing_currency") != "USD" or unit != "OneHour":
         return {}
-    found: dict[tuple[str, str], Decimal] = {}
+    estimates: dict[tuple[str, str], Decimal] = {}
     for value in items_of(prices.get("values")):
         entry = object_of(value) or {}
         key = (str(_either(entry, "osType", "os_type")), str(_either(entry, "vmTier", "vm_tier")))
         price = amount_at({"price": _either(entry, "retailPrice", "retail_price")}, "price")
         if price is not None:
             # The client made a float of it; the shortest text of the float is the original number.
-            found[key] = Decimal(repr(price))
-    return found
+            estimates[key] = Decimal(repr(price))
+    return estimates
 
 
-def _quota(values: Mapping[str, object]) -> Quota | None:
+def _parse_quota(values: Mapping[str, object]) -> Quota | None:
     name = values.get("name")
     label = object_of(name) or cast("Mapping[str, object]", getattr(name, "__dict__", {}))
     family = text_of(label.get("value"))
@@ -259,12 +259,12 @@ def _quota(values: Mapping[str, object]) -> Quota | None:
 
 def families(quotas: Iterable[Quota]) -> Mapping[str, Quota]:
     """Return the quota with the least room, by the family's short name."""
-    found: dict[str, Quota] = {}
+    quotas_by_name: dict[str, Quota] = {}
     for quota in quotas:
         name = short_family(quota.family)
-        if name not in found or _room(quota) < _room(found[name]):
-            found[name] = quota
-    return found
+        if name not in quotas_by_name or _room(quota) < _room(quotas_by_name[name]):
+            quotas_by_name[name] = quota
+    return quotas_by_name
 
 
 def quota_limits(offer: WorkspaceOffer, instance_types: Iterable[str]) -> tuple[QuotaLimit, ...]:

@@ -26,7 +26,7 @@ import polars as pl
 from trainfare_core.errors import InputError, PricesUnavailableError
 from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
 from trainfare_core.prices.parquet import read_table
-from trainfare_providers.disk.checked_parquet import BookFacts, DamagedFileError, checked, with_checksum
+from trainfare_providers.disk.checked_parquet import BookFacts, DamagedFileError, check_content, with_checksum
 from trainfare_providers.disk.files import FileRefusedError, read_own_file, replace_file
 from trainfare_providers.disk.folder import CACHE_VARIABLE, PRICE_FILE_ENDING, default_folder, price_file
 
@@ -92,7 +92,7 @@ class BookCache:
         path = self._path(name)
         try:
             content = read_own_file(path, self._max_bytes)
-            file = checked(content)
+            file = check_content(content)
             rows = read_table(io.BytesIO(content))
             accepted = PriceBook.from_rows(rows, origin=name)
         except FileNotFoundError:
@@ -106,7 +106,9 @@ class BookCache:
         ) as error:
             self._set_aside(path, _why(error))
             return None
-        if len(accepted) != rows.height or len(accepted) != sum(one.accepted for one in file.facts.intakes):
+        if len(accepted) != rows.height or len(accepted) != sum(
+            intake.accepted for intake in file.facts.intakes
+        ):
             self._set_aside(path, "its number of rows is not the one it states")
             return None
         with contextlib.suppress(OSError):
@@ -150,19 +152,19 @@ class BookCache:
         import filelock
 
         path = self._path(name).with_suffix(".lock")
-        held: filelock.BaseFileLock | None = None
+        file_lock: filelock.BaseFileLock | None = None
         # A folder that cannot be written, a lock held for too long, or a file system without locks (filelock raises
         # NotImplementedError): two refreshes at once are harmless, since a file is replaced by one rename.
         with contextlib.suppress(OSError, filelock.Timeout, NotImplementedError):
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = filelock.FileLock(path, timeout=_LOCK_WAIT_S)
             lock.acquire()
-            held = lock
+            file_lock = lock
         try:
             yield
         finally:
-            if held is not None:
-                held.release()
+            if file_lock is not None:
+                file_lock.release()
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):

@@ -18,7 +18,7 @@ from pydantic import AwareDatetime, ValidationError
 from trainfare_core.documents import Record
 from trainfare_core.prices.facts import Intake
 
-__all__ = ["BookFacts", "CheckedFile", "DamagedFileError", "checked", "with_checksum"]
+__all__ = ["BookFacts", "CheckedFile", "DamagedFileError", "check_content", "with_checksum"]
 
 SCHEMA_VERSION: Final = 1
 _MARK: Final = b"TFSEAL01"
@@ -67,7 +67,7 @@ def with_checksum(parquet: bytes, facts: BookFacts) -> bytes:
     return b"".join((rows, text, digest, end, footer))
 
 
-def checked(content: bytes) -> CheckedFile:
+def check_content(content: bytes) -> CheckedFile:
     """
     Return the content and facts of a file.
 

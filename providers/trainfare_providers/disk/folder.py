@@ -14,9 +14,9 @@ PRICE_FILE_ENDING: Final = ".parquet"
 
 def default_folder() -> Path:
     """Return the folder of the price files: `TRAINFARE_PRICE_CACHE`, or the user's cache folder."""
-    named = os.environ.get(CACHE_VARIABLE)
-    if named:
-        return Path(named)
+    folder = os.environ.get(CACHE_VARIABLE)
+    if folder:
+        return Path(folder)
     import platformdirs
 
     return platformdirs.user_cache_path("trainfare", appauthor=False) / "prices"

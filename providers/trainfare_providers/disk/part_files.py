@@ -75,7 +75,7 @@ class PartFile:
         self._hasher = hashlib.sha256()
         self._facts: PartFacts | None = None
 
-    def kept(self) -> PartFacts | None:
+    def read_kept(self) -> PartFacts | None:
         """Return what is kept, after checking every byte of it, or None."""
         try:
             facts = PartFacts.model_validate_json(read_own_file(self._facts_path, _MAX_FACTS_BYTES))

@@ -32,26 +32,26 @@ def parse_toml(content: bytes, *, where: str, parse_float: Callable[[str], Any] 
         InputError: it is not UTF-8, not TOML, nested deeper than 64 levels, or holds a number beyond all measure.
     """
     try:
-        found = tomllib.loads(content.decode("utf-8"), parse_float=parse_float)
+        document = tomllib.loads(content.decode("utf-8"), parse_float=parse_float)
     except RecursionError:
-        found = None
+        document = None
     except ArithmeticError as error:  # of Decimal
         raise InputError(f"{where}: not valid TOML: a number with too large an exponent") from error
     except ValueError as error:  # also an integer of thousands of digits
         raise InputError(f"{where}: not valid TOML: {error}") from error
-    if found is None or is_too_deep(found):
+    if document is None or is_too_deep(document):
         raise InputError(f"{where}: not valid TOML: nested deeper than {MAX_DEPTH} levels")
-    if _is_too_long(found):
+    if _is_too_long(document):
         raise InputError(f"{where}: not valid TOML: a whole number of more than 64 bits")
-    return cast("dict[str, object]", found)
+    return cast("dict[str, object]", document)
 
 
 def _is_too_long(value: object) -> bool:
     """Return whether a whole number of a document is beyond TOML's 64 bits; Python reads and cannot write it."""
     if isinstance(value, dict):
-        return any(_is_too_long(each) for each in cast("dict[str, object]", value).values())
+        return any(_is_too_long(item) for item in cast("dict[str, object]", value).values())
     if isinstance(value, list):
-        return any(_is_too_long(each) for each in cast("list[object]", value))
+        return any(_is_too_long(item) for item in cast("list[object]", value))
     return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
@@ -82,22 +82,24 @@ def line_of_key(content: bytes, path: Sequence[str | int]) -> int | None:
     """
     lines = re.findall(r"[^\n]*\n|[^\n]+$", content.decode("utf-8"))
     below, above = 0, len(lines)
-    if not _has(_document(lines), path):
+    if not _has(_parse_lines(lines), path):
         return None
     while above - below > 1:
         middle = (below + above) // 2
         # Text that ends inside a value of several lines is not TOML: the nearest end of a statement is looked for.
         ends = (*range(middle, above), *range(middle - 1, below, -1))
-        found = next(
-            ((end, document) for end in ends if (document := _document(lines[:end])) is not None), None
+        end_and_document = next(
+            ((end, document) for end in ends if (document := _parse_lines(lines[:end])) is not None), None
         )
-        if found is None:
+        if end_and_document is None:
             break
-        below, above = (below, found[0]) if _has(found[1], path) else (found[0], above)
+        below, above = (
+            (below, end_and_document[0]) if _has(end_and_document[1], path) else (end_and_document[0], above)
+        )
     return below + 1
 
 
-def _document(lines: Sequence[str]) -> dict[str, object] | None:
+def _parse_lines(lines: Sequence[str]) -> dict[str, object] | None:
     try:
         return cast("dict[str, object]", tomllib.loads("".join(lines)))
     except tomllib.TOMLDecodeError:

@@ -80,9 +80,9 @@ class GcpPrices:
             note = (
                 f"prices need an API key: set {KEY_VARIABLE} (free of charge, docs/permissions.md says how)"
             )
-            return tuple(RowSink(self.name, service).fetched([note]) for service in ("gce", "tpu"))
+            return tuple(RowSink(self.name, service).finish([note]) for service in ("gce", "tpu"))
         compute, tpu = (
-            [*http.counted(self._skus(http, service, key), f"reading {what}")]
+            [*http.count_items(self._skus(http, service, key), f"reading {what}")]
             for service, what in (
                 (_COMPUTE, "the catalogue of Compute Engine"),
                 (_TPU, "the catalogue of TPUs"),
@@ -90,7 +90,7 @@ class GcpPrices:
         )
         today = self._clock().strftime("%Y-%m-%d")
         sinks = catalogue_rows(compute, tpu, source=self._address(_COMPUTE), today=today)
-        return tuple(sink.fetched() for sink in sinks)
+        return tuple(sink.finish() for sink in sinks)
 
     def quotas(self, http: HttpClient, prices: PriceBook) -> FetchedQuotas:
         """
@@ -103,12 +103,12 @@ class GcpPrices:
         """
         machines = prices.filter(services=["gce"]).frame.select("instance_type", "region").unique()
         signed = self._sign_in(http.remaining_s)
-        found = read_limits(http, self._sites, signed, machines.iter_rows())
-        if not found.limits:
+        quotas = read_limits(http, self._sites, signed, machines.iter_rows())
+        if not quotas.limits:
             raise CannotTellError(
-                "; ".join(["gcp: no quota of a machine of the prices was read", *found.notes])
+                "; ".join(["gcp: no quota of a machine of the prices was read", *quotas.notes])
             )
-        return found
+        return quotas
 
     def _address(self, service: str) -> str:
         return f"{self._endpoint}/v1/services/{service}/skus"
@@ -136,7 +136,7 @@ def catalogue_rows(
     parts: list[Part] = []
     for skus, sink in ((compute, machines), (tpu, slices)):
         for sku in skus:
-            part = sink.kept(read_sku(sku, today=today))
+            part = sink.keep(read_sku(sku, today=today))
             if part is not None:
                 (slices if part.kind == "tpu" else machines).refuse(Refused("part of a price made here"))
                 parts.append(part)

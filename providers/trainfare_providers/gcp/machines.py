@@ -61,16 +61,16 @@ class PartIndex:
 
     def price(self, kind: str, of: str, option: str, region: str) -> Part | Refused | None:
         """Return the part with its price in a region, or None where it has none."""
-        found = self._parts.get((kind, of, option), {}).get(region, [])
-        if len({part.usd for part in found}) > 1:
+        prices = self._parts.get((kind, of, option), {}).get(region, [])
+        if len({part.usd for part in prices}) > 1:
             return Refused(f"two different prices for one part: {kind}", quarantined=True)
-        return max(found, key=lambda part: (part.effective_on, part.sku_id), default=None)
+        return max(prices, key=lambda part: (part.effective_on, part.sku_id), default=None)
 
 
 @cache
 def machines() -> tuple[GcpMachine, ...]:
     """Return the machine types with GPUs."""
-    found: list[GcpMachine] = []
+    machines: list[GcpMachine] = []
     for row in table_rows("gcp_machines.csv"):
         host, gpu = row["host"], row["gpu"]
         needs = [(Decimal(row["accelerator_count"]), "gpu", gpu)]
@@ -78,29 +78,31 @@ def machines() -> tuple[GcpMachine, ...]:
             host_parts = [(Decimal(row["vcpus"]), "core", host), (Decimal(row["memory_gib"]), "ram", host)]
             needs = [*host_parts, *needs, (Decimal(row["local_ssd_gib"]), "ssd", "")]
         regions = frozenset(row["regions"].split())
-        wanted = tuple(part for part in needs if part[0])
-        found.append(GcpMachine(machine_of("gcp", row), host, gpu, wanted, regions))
-    return tuple(found)
+        parts_needed = tuple(part for part in needs if part[0])
+        machines.append(GcpMachine(machine_of("gcp", row), host, gpu, parts_needed, regions))
+    return tuple(machines)
 
 
 def machine_rows(parts: PartIndex, *, source: str) -> Iterator[SourceRow | Refused]:
     """Yield a row, or why there is none, for each machine, purchase option and region that has parts."""
     for machine in machines():
         for option in OPTIONS:
-            for region in sorted(_claimed(parts, machine, option)):
-                yield _row(parts, machine, option, region, source)
+            for region in sorted(_list_claimed_regions(parts, machine, option)):
+                yield _build_row(parts, machine, option, region, source)
 
 
-def _claimed(parts: PartIndex, machine: GcpMachine, option: str) -> frozenset[str]:
+def _list_claimed_regions(parts: PartIndex, machine: GcpMachine, option: str) -> frozenset[str]:
     """Return the regions whose SKUs suggest the machine: those of its GPU, and on demand those of its host."""
-    found = parts.regions("gpu", machine.gpu, option)
+    regions = parts.regions("gpu", machine.gpu, option)
     if option == "on_demand" and machine.host not in ("", _SHARED_HOST):
         hosts = parts.regions("core", machine.host, option) | parts.regions("ram", machine.host, option)
-        found |= hosts & machine.regions
-    return found
+        regions |= hosts & machine.regions
+    return regions
 
 
-def _row(parts: PartIndex, machine: GcpMachine, option: str, region: str, source: str) -> SourceRow | Refused:
+def _build_row(
+    parts: PartIndex, machine: GcpMachine, option: str, region: str, source: str
+) -> SourceRow | Refused:
     if machine.gpu == _SLICE and option == "on_demand":
         return Refused("A4, which is not offered on demand although it has a SKU")
     if region not in machine.regions:

@@ -83,7 +83,7 @@ def read_limits(
     pages = read_pages(
         http, f"{root}/regions", "items", "nextPageToken", {}, headers=signed.headers, parameter="pageToken"
     )
-    found = [parse_region(entry) for entry in chain.from_iterable(pages)]
+    region_limits = [parse_region(entry) for entry in chain.from_iterable(pages)]
     whole = http.get_json(root, headers=signed.headers, must_have=("quotas",))
     info = f"/locations/global/services/compute.googleapis.com/quotaInfos/{_FAMILIES}"
     notes: list[str] = []
@@ -94,7 +94,7 @@ def read_limits(
         families = items_of(answer, "dimensionsInfos")
     except FetchError as error:
         notes.append(f"{error}; without it the standard quotas of H100 and newer GPUs are not known")
-    regions = {one.region: one for one in found}
+    regions = {region.region: region for region in region_limits}
     limits: list[QuotaLimit] = []
     without: set[str] = set()
     priced = _by_gpu(prices)
@@ -103,11 +103,13 @@ def read_limits(
         standard = quotas.gpus.get(("", gpu), family_quota(families, region, gpu))
         limits += gpu_limits(quotas, gpu, standard, names)
         without |= set(names) if standard is None else set()
-    total = next((one for one in items_of(whole, "quotas") if text_at(one, "metric") == _ALL_REGIONS), None)
+    total = next(
+        (quota for quota in items_of(whole, "quotas") if text_at(quota, "metric") == _ALL_REGIONS), None
+    )
     gpus = amount_at(total, "limit")
     if priced and gpus is not None:
         limits.append(_limit(_accelerators(chain.from_iterable(priced.values())), None, gpus))
-    unreadable = sum(one.unreadable for one in found) + (gpus is None)
+    unreadable = sum(region.unreadable for region in region_limits) + (gpus is None)
     if unreadable:
         notes.append(f"gcp: {unreadable} quotas of GPUs cannot be read")
     if without:
@@ -120,8 +122,8 @@ def parse_region(entry: object) -> RegionQuotas:
     """Return the quotas of GPUs that an entry of Compute Engine's list of regions has."""
     gpus: dict[tuple[str, str], float] = {}
     unreadable, known = 0, frozenset(_gpu_names().values())
-    for one in items_of(entry, "quotas"):
-        match, limit = _METRIC.fullmatch(text_at(one, "metric")), amount_at(one, "limit")
+    for quota in items_of(entry, "quotas"):
+        match, limit = _METRIC.fullmatch(text_at(quota, "metric")), amount_at(quota, "limit")
         if match is None or match[2] not in known:
             continue
         if limit is None:
@@ -142,14 +144,14 @@ def family_quota(infos: Iterable[object], region: str, gpu: str) -> float | None
     (8.0, None)
     """
     here = {"region": region, "gpu_family": gpu}.items()
-    found: dict[int, set[float | None]] = {}
+    quotas_by_limit: dict[int, set[float | None]] = {}
     for info in infos:
         dimensions = object_of(info, "dimensions") or {}
         if dimensions.items() <= here and region in items_of(info, "applicableLocations"):
             text = text_at(info, "details", "value")  # a number of 64 bits is text in Google's JSON
             value = float(text) if _COUNT.fullmatch(text) else amount_at(info, "details", "value")
-            found.setdefault(len(dimensions), set()).add(value)
-    values = found.get(max(found, default=0), set())
+            quotas_by_limit.setdefault(len(dimensions), set()).add(value)
+    values = quotas_by_limit.get(max(quotas_by_limit, default=0), set())
     return values.pop() if len(values) == 1 else None
 
 
@@ -190,19 +192,25 @@ def _limit(
 
 def _by_gpu(prices: Iterable[tuple[str, str]]) -> Mapping[tuple[str, str], list[str]]:
     """Return the machines of each region and GPU, the GPU as quotas name it."""
-    found: dict[tuple[str, str], list[str]] = {}
-    gpu_of = {one.machine.instance_type: _gpu_names().get(one.gpu) for one in machines()}
+    names_by_gpu: dict[tuple[str, str], list[str]] = {}
+    gpu_of = {machine.machine.instance_type: _gpu_names().get(machine.gpu) for machine in machines()}
     for region, name in sorted((region, name) for name, region in prices):
         gpu = gpu_of.get(name)
         if gpu is not None:
-            found.setdefault((region, gpu), []).append(name)
-    return found
+            names_by_gpu.setdefault((region, gpu), []).append(name)
+    return names_by_gpu
 
 
 def _accelerators(names: Iterable[str]) -> list[str]:
     """Return the accelerators of some machines."""
-    wanted = frozenset(names)
-    return sorted({one.machine.accelerator for one in machines() if one.machine.instance_type in wanted})
+    names_wanted = frozenset(names)
+    return sorted(
+        {
+            machine.machine.accelerator
+            for machine in machines()
+            if machine.machine.instance_type in names_wanted
+        }
+    )
 
 
 @cache

@@ -60,7 +60,7 @@ def sign_in(seconds: float) -> SignIn:
         limit_s = min(seconds, _MOST_S)
         late = FetchError("gcp", f"the sign-in to Google Cloud did not answer within {limit_s:.0f} s")
         try:
-            return call_within(max(0.01, limit_s), lambda: _signed_in(auth, transport), late=late)
+            return call_within(max(0.01, limit_s), lambda: _sign_in_with(auth, transport), late=late)
         except TrainfareError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever the library or its transport raises
@@ -72,7 +72,7 @@ def sign_in(seconds: float) -> SignIn:
     )
 
 
-def _signed_in(auth: Any, transport: Any) -> SignIn:
+def _sign_in_with(auth: Any, transport: Any) -> SignIn:
     credentials, project = auth.default(scopes=[_SCOPE])
     if not project:
         raise CannotTellError(_NO_PROJECT)

@@ -104,34 +104,34 @@ def read_sku(sku: object, *, today: str) -> Part | Refused:
         sku: of `skus`, numbers as int or Decimal.
         today: YYYY-MM-DD; of several prices the newest that holds already counts.
     """
-    found = object_of(sku)
-    text = text_of(found.get("description")) if found else None
-    if found is None or text is None:
+    entry = object_of(sku)
+    text = text_of(entry.get("description")) if entry else None
+    if entry is None or text is None:
         return Refused("no description", quarantined=True)
     lower = text.lower()
     other = next((why for word, why in _OTHER_WAYS.items() if word in lower), None)
     if other is not None:
         return Refused(other)
-    named = _named(text)
-    if isinstance(named, Refused):
-        return named
-    kind, of, option, share = named
-    category = object_of(found.get("category")) or {}
+    description = _parse_description(text)
+    if isinstance(description, Refused):
+        return description
+    kind, of, option, share = description
+    category = object_of(entry.get("category")) or {}
     if category.get("usageType") not in _USAGE[option]:
         return Refused("usage type and description disagree", quarantined=True)
-    priced = _priced(found, kind, today)
+    priced = _read_price(entry, kind, today)
     if isinstance(priced, Refused):
         return priced
     usd, day = priced
-    regions = [name_of(region) for region in items_of(found.get("serviceRegions"))]
-    sku_id = name_of(found.get("skuId"))
+    regions = [name_of(region) for region in items_of(entry.get("serviceRegions"))]
+    sku_id = name_of(entry.get("skuId"))
     known = tuple(region for region in regions if region is not None)
     if sku_id is None or not known or len(known) != len(regions):
         return Refused("no SKU id or regions", quarantined=True)
     return Part(kind, of, option, usd / share, known, sku_id, day)
 
 
-def _named(text: str) -> tuple[str, str, str, int] | Refused:
+def _parse_description(text: str) -> tuple[str, str, str, int] | Refused:
     """Return kind, of, purchase option, and how many units one price is for."""
     old = _OLD_TPU.fullmatch(text)
     if old is not None:
@@ -156,11 +156,11 @@ def _named(text: str) -> tuple[str, str, str, int] | Refused:
     return part[0], part[1], "spot" if spot else "on_demand", 1
 
 
-def _priced(sku: Mapping[str, object], kind: str, today: str) -> tuple[Decimal, str] | Refused:
+def _read_price(sku: Mapping[str, object], kind: str, today: str) -> tuple[Decimal, str] | Refused:
     """Return USD an hour of one unit, and the day from which it holds."""
     dated = [
         (day_of(info.get("effectiveTime")), info)
-        for info in (object_of(one) or {} for one in items_of(sku.get("pricingInfo")))
+        for info in (object_of(pricing) or {} for pricing in items_of(sku.get("pricingInfo")))
     ]
     begun = [(day, info) for day, info in dated if day is not None and day <= today]
     if not begun:

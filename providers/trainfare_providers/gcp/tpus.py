@@ -73,10 +73,10 @@ def known_generations() -> Mapping[str, Generation]:
 @cache
 def _zones() -> Mapping[str, tuple[tuple[str, tuple[int, ...]], ...]]:
     """Return zones and the sizes offered there, by the first part of a slice's name."""
-    found: dict[str, list[tuple[str, tuple[int, ...]]]] = {name: [] for name in known_generations()}
+    zones: dict[str, list[tuple[str, tuple[int, ...]]]] = {name: [] for name in known_generations()}
     for row in table_rows("gcp_tpu_zones.csv"):
-        found[row["slices"]].append((row["zone"], tuple(int(size) for size in row["sizes"].split())))
-    return {name: tuple(zones) for name, zones in found.items()}
+        zones[row["slices"]].append((row["zone"], tuple(int(size) for size in row["sizes"].split())))
+    return {name: tuple(zones) for name, zones in zones.items()}
 
 
 def slice_rows(parts: PartIndex, *, source: str) -> Iterator[SourceRow | Refused]:
@@ -91,12 +91,12 @@ def slice_rows(parts: PartIndex, *, source: str) -> Iterator[SourceRow | Refused
                 yield Refused("region in which no such TPU is known to exist")
             for zone, sizes in zones:
                 for size in sizes:
-                    row = _row(parts, name, size, zone, option, source)
+                    row = _build_row(parts, name, size, zone, option, source)
                     if row is not None:
                         yield row
 
 
-def _row(
+def _build_row(
     parts: PartIndex, name: str, size: int, zone: str, option: str, source: str
 ) -> SourceRow | Refused | None:
     generation = known_generations()[name]

@@ -9,11 +9,11 @@ from urllib.parse import SplitResult, parse_qsl, quote, urljoin, urlsplit
 
 __all__ = [
     "Secret",
+    "format_host",
     "is_loopback",
+    "redact_url",
     "same_origin",
     "same_site",
-    "shown_host",
-    "shown_url",
     "target_of",
     "why_refused",
 ]
@@ -46,7 +46,7 @@ class Secret(str):
         return "'***'"
 
 
-def shown_url(url: str) -> str:
+def redact_url(url: str) -> str:
     """Return a URL for messages: no user, password, fragment or control byte, secret query values as `***`."""
     try:
         parts = urlsplit(url)
@@ -65,7 +65,7 @@ def shown_url(url: str) -> str:
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
 
 
-def shown_host(url: str) -> str:
+def format_host(url: str) -> str:
     """Return the host and port of a URL, for messages about a connection to it."""
     parts = _split(url)
     return quote(parts.netloc.rpartition("@")[2], safe="[]:.-_") or "(an address that cannot be read)"
@@ -108,15 +108,15 @@ def target_of(url: str, location: str) -> str | None:
     return target
 
 
-def same_origin(one: str, other: str) -> bool:
+def same_origin(first: str, other: str) -> bool:
     """Return whether scheme, host and port are the same; credentials are sent only there."""
-    ours, theirs = _split(one), _split(other)
+    ours, theirs = _split(first), _split(other)
     return (ours.scheme, ours.hostname, _port(ours)) == (theirs.scheme, theirs.hostname, _port(theirs))
 
 
-def same_site(one: str, other: str) -> bool:
+def same_site(first: str, other: str) -> bool:
     """Return whether two hosts share a registered domain; under a shared suffix, whether they are equal."""
-    ours, theirs = ((_split(url).hostname or "").lower().rstrip(".") for url in (one, other))
+    ours, theirs = ((_split(url).hostname or "").lower().rstrip(".") for url in (first, other))
     return ours == theirs or (_site(ours) == _site(theirs) != "")
 
 

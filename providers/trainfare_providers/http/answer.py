@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final, cast
 
 from trainfare_core.errors import FetchCancelledError, FetchError
-from trainfare_providers.http.addresses import same_origin, shown_host, shown_url
-from trainfare_providers.http.exchange import Exchange, Head, UnpackError, unpacked
+from trainfare_providers.http.addresses import format_host, redact_url, same_origin
+from trainfare_providers.http.exchange import Exchange, Head, UnpackError, unpack_gzip
 from trainfare_providers.http.retry import FAULTS
 from trainfare_providers.http.strict_json import parse_json
 
@@ -83,16 +83,16 @@ class HttpRequest:
         self.headers = dict(headers or {})
 
     def __repr__(self) -> str:
-        return shown_url(self.url)
+        return redact_url(self.url)
 
-    def moved(self, url: str) -> HttpRequest:
+    def redirect(self, url: str) -> HttpRequest:
         """Return the request to a redirect's target; headers are kept only for the same origin."""
         return HttpRequest(self.cloud, url, self.headers if same_origin(self.url, url) else None)
 
     def fault(self, name: str, detail: str = "", *, retryable: bool | None = None) -> FetchError:
         """Return the error of a fault in `retry.FAULTS`."""
         rule = FAULTS[name]
-        where = repr(self) if rule.answered else shown_host(self.url)
+        where = repr(self) if rule.answered else format_host(self.url)
         return FetchError(
             self.cloud,
             f"{where}: {rule.message}{detail}; {rule.advice}",
@@ -228,7 +228,7 @@ def body_chunks(raw: Iterable[bytes], encoding: str, request: HttpRequest, max_b
     size, damage = 0, ""
     # `del` here and elsewhere: a server may echo a secret, which a traceback with local variables would show.
     try:
-        for chunk in unpacked(raw) if "gzip" in encoding else raw:
+        for chunk in unpack_gzip(raw) if "gzip" in encoding else raw:
             size += len(chunk)
             if size > max_bytes:
                 del chunk
@@ -259,10 +259,10 @@ def read_json(body: bytes, head: Head, must_have: Sequence[str]) -> tuple[object
         return None, JsonFault("not JSON", detail, retryable=not head.has_end)
     if not isinstance(value, (dict, list)):
         return None, JsonFault("not JSON", " (a bare value)")
-    found = cast("dict[str, object]", value) if isinstance(value, dict) else {}
-    if any(found.get(name) for name in _ERROR_NAMES):
+    fields = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+    if any(fields.get(name) for name in _ERROR_NAMES):
         return None, JsonFault("error object")
-    absent = [name for name in must_have if name not in found]
+    absent = [name for name in must_have if name not in fields]
     if absent:
         return None, JsonFault("not JSON", f" (no {', '.join(absent)} in it)")
     return cast("object", value), None

@@ -203,8 +203,10 @@ class HttpClient:
         deadline = self._deadline(limits)
         part = None if self._part_of is None else self._part_of(url)
 
-        def ask(asked: HttpRequest, statuses: tuple[int, ...]) -> OpenAnswer:
-            return self._with_retries(lambda end: self._open(asked, limits, end, statuses), limits, deadline)
+        def ask(request: HttpRequest, statuses: tuple[int, ...]) -> OpenAnswer:
+            return self._with_retries(
+                lambda end: self._open(request, limits, end, statuses), limits, deadline
+            )
 
         def start() -> Download:
             return Download(
@@ -221,7 +223,7 @@ class HttpClient:
 
         return read_file(start, parse, part)
 
-    def counted(self, items: Iterable[Result], what: str, region: str = "") -> Iterator[Result]:
+    def count_items(self, items: Iterable[Result], what: str, region: str = "") -> Iterator[Result]:
         """Yield the entries of a listing, and tell how many there are and how many bytes they took."""
         before, rows = self._read_bytes, 0
         for item in items:
@@ -295,7 +297,7 @@ class HttpClient:
 
         deadline = deadline or self._deadline(limits)
 
-        def counted() -> Result:
+        def attempt_timed() -> Result:
             began = self._clock()
             try:
                 return attempt(deadline)
@@ -310,11 +312,11 @@ class HttpClient:
             sleep=lambda seconds: self._wait(float(seconds)),
             reraise=True,
         )
-        return retrying(counted)
+        return retrying(attempt_timed)
 
     def _wait_s(self, state: RetryCallState) -> float:
-        asked = _error_of(state).retry_after_s
-        return self._jitter(wait_ceiling_s(state.attempt_number)) if asked is None else asked
+        asked_s = _error_of(state).retry_after_s
+        return self._jitter(wait_ceiling_s(state.attempt_number)) if asked_s is None else asked_s
 
     def _must_stop(self, state: RetryCallState, limits: Limits, deadline: Deadline) -> bool:
         wait_s = state.upcoming_sleep
@@ -349,7 +351,7 @@ class HttpClient:
             target = target_of(request.url, answer.head.location)
             if target is None:
                 raise request.fault("redirect")
-            request = request.moved(target)
+            request = request.redirect(target)
             del target
         raise request.fault("redirect", f" (more than {_MAX_REDIRECTS} times)")
 
@@ -357,12 +359,12 @@ class HttpClient:
         answer = self._begin(request, self.limits, deadline, method, content)
         try:
             _log.debug("%s %r: %d", method, request, answer.head.status)
-            body = self._whole(answer, self.limits)
+            body = self._read_whole(answer, self.limits)
         finally:
             self._release(answer)
         gone = ("content-encoding", "content-length", "transfer-encoding")
-        kept = tuple((name, value) for name, value in answer.head.fields if name.lower() not in gone)
-        return Reply(answer.head.status, kept, body)
+        fields_left = tuple((name, value) for name, value in answer.head.fields if name.lower() not in gone)
+        return Reply(answer.head.status, fields_left, body)
 
     def _begin(
         self,
@@ -393,11 +395,11 @@ class HttpClient:
     def _read_all(self, request: HttpRequest, limits: Limits, deadline: Deadline) -> tuple[bytes, Head]:
         answer = self._open(request, limits, deadline)
         try:
-            return self._whole(answer, limits), answer.head
+            return self._read_whole(answer, limits), answer.head
         finally:
             self._release(answer)
 
-    def _whole(self, answer: OpenAnswer, limits: Limits) -> bytes:
+    def _read_whole(self, answer: OpenAnswer, limits: Limits) -> bytes:
         body = b"".join(answer.chunks(limits.max_body_bytes))
         self._read_bytes += len(body)
         return body
@@ -438,14 +440,14 @@ class HttpClient:
         )
 
     def _status_error(self, head: Head, request: HttpRequest) -> FetchError:
-        asked = retry_after_s(head.retry_after, now_s=self._wall_clock())
-        wait = "" if asked is None else f" and asks to wait {asked:,.0f} s"
+        asked_s = retry_after_s(head.retry_after, now_s=self._wall_clock())
+        wait = "" if asked_s is None else f" and asks to wait {asked_s:,.0f} s"
         return FetchError(
             self.cloud,
             f"{request!r}: the server answered {head.status}{wait}; {status_words(head.status)}",
             retryable=is_retried(head.status),
             status=head.status,
-            retry_after_s=asked,
+            retry_after_s=asked_s,
         )
 
 

@@ -83,7 +83,7 @@ class KeptPart(Protocol):
 class Part(Protocol):
     """The place where the beginning of a file is kept for the next attempt, as `disk.part_files.PartFile`."""
 
-    def kept(self) -> KeptPart | None:
+    def read_kept(self) -> KeptPart | None:
         """Return what is kept and sound, or None."""
         ...
 
@@ -155,12 +155,12 @@ class Download:
         Raises:
             FetchError: it cannot be read to its end, is too large or too slow, or its early end would go unnoticed.
         """
-        kept = None if self._part is None else self._part.kept()
-        answer = self._first(kept)
+        part = None if self._part is None else self._part.read_kept()
+        answer = self._open_first(part)
         with closing(self._raw(answer, goes_on=answer.head.status == 206)) as raw:
             yield from body_chunks(raw, answer.head.content_encoding, self._request, self._max_bytes)
 
-    def counted(self, items: Iterable[Item]) -> Iterator[Item]:
+    def count_items(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield the rows that are made of the file, and tell how many there are."""
         for item in items:
             self._step = replace(self._step, rows=self._step.rows + 1)
@@ -168,12 +168,12 @@ class Download:
                 self._tell(self._step)
             yield item
 
-    def _first(self, kept: KeptPart | None) -> OpenAnswer:
+    def _open_first(self, part: KeptPart | None) -> OpenAnswer:
         """Return the answer of the rest of what is kept, or else of the whole file."""
-        if kept is not None:
+        if part is not None:
             version, self._offset = (
-                FileVersion(kept.validator, kept.total_bytes, kept.encoding),
-                kept.size_bytes,
+                FileVersion(part.validator, part.total_bytes, part.encoding),
+                part.size_bytes,
             )
             answer = self._ask(_rest_of(self._request, version, self._offset), (200, 206, 416))
             if answer.head.status == 206 and _is_rest(answer.head, version, self._offset):
@@ -225,7 +225,7 @@ class Download:
                 self._count(len(chunk))
                 yield chunk
         except OSError:
-            raise _changed(self._request) from None
+            raise _report_change(self._request) from None
 
     def _coming(self, answer: OpenAnswer) -> Iterator[bytes]:
         for whole in answer.raw():
@@ -266,7 +266,7 @@ class Download:
             self._skip_bytes = self._offset
             return answer
         self._release(answer)
-        raise _changed(self._request)
+        raise _report_change(self._request)
 
 
 def read_file(
@@ -301,7 +301,7 @@ def read_file(
                 settle()
 
 
-def _changed(request: HttpRequest) -> _ChangedError:
+def _report_change(request: HttpRequest) -> _ChangedError:
     return _ChangedError(request.cloud, str(request.fault("changed")).removeprefix(f"{request.cloud}: "))
 
 
@@ -329,14 +329,14 @@ def _is_rest(head: Head, version: FileVersion, offset: int) -> bool:
 def _version_of(head: Head) -> FileVersion | None:
     """Return the version of a whole file, or None where the rest of it cannot be asked for."""
     total, tag = _length_of(head), _field(head, "etag")
-    validator = tag if re.fullmatch(r'"[^"\x00-\x20]{1,200}"', tag, re.ASCII) else _settled_date(head)
+    validator = tag if re.fullmatch(r'"[^"\x00-\x20]{1,200}"', tag, re.ASCII) else _get_settled_date(head)
     units = _field(head, "accept-ranges").lower().replace(" ", "").split(",")
     if not total or not validator or "bytes" not in units:
         return None
     return FileVersion(validator, total, head.content_encoding)
 
 
-def _settled_date(head: Head) -> str:
+def _get_settled_date(head: Head) -> str:
     """Return the `Last-Modified` where nothing else can have the same; a weak `ETag` says that something may."""
     text = _field(head, "last-modified")
     try:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Exchange", "Head", "UnpackError", "silence_http_logs", "unpacked"]
+__all__ = ["Exchange", "Head", "UnpackError", "silence_http_logs", "unpack_gzip"]
 
 _THREAD_NAME: Final = "trainfare-fetch"
 _QUEUED_CHUNKS: Final = 16
@@ -142,7 +142,7 @@ def silence_http_logs() -> None:
         logging.getLogger(name).addFilter(_not_ours)
 
 
-def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def unpack_gzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """
     Unpack gzip in slices of at most 256 KiB, however large a chunk becomes.
 

@@ -63,7 +63,7 @@ def _no_constant(text: str) -> NoReturn:
 
 
 def _no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         raise ValueError("an object has a name twice")
-    return found
+    return entries

@@ -38,7 +38,7 @@ ROWS = [
 ]  # fmt: skip
 
 
-def collected(path: Path, rows: list[tuple[str, ...]]) -> Path:
+def write_collected(path: Path, rows: list[tuple[str, ...]]) -> Path:
     with path.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([script.COLLECTED_COLUMNS, *rows])
     return path
@@ -46,7 +46,7 @@ def collected(path: Path, rows: list[tuple[str, ...]]) -> Path:
 
 def test_names_units_and_marks(tmp_path: Path) -> None:
     """Suffixes become columns, units become equal, bands become AWS's words, words of a source become marks."""
-    facts, sources = script.build(collected(tmp_path / "facts.csv", ROWS))
+    facts, sources = script.build(write_collected(tmp_path / "facts.csv", ROWS))
     rows = read_facts(facts, read_sources(sources))
     got = [(row.kind, row.machine, row.item, row.from_gb, row.says, row.unit, row.weak) for row in rows]
     assert got == [
@@ -67,15 +67,15 @@ def test_names_units_and_marks(tmp_path: Path) -> None:
 
 def test_numbers_are_written_plainly(tmp_path: Path) -> None:
     """No exponents and no zeros at the end, so that a review shows what changed."""
-    facts, _ = script.build(collected(tmp_path / "facts.csv", ROWS))
+    facts, _ = script.build(write_collected(tmp_path / "facts.csv", ROWS))
     assert ",0.0000004,usd_per_request," in facts
     assert ",1.35,usd_per_chip_hour," in facts
     assert script.convert_value("10", "minute") == ("600", "s")
 
 
 def test_any_order_of_rows_gives_the_same_bytes(tmp_path: Path) -> None:
-    one = script.build(collected(tmp_path / "one.csv", ROWS))
-    assert script.build(collected(tmp_path / "other.csv", ROWS[::-1])) == one
+    one = script.build(write_collected(tmp_path / "one.csv", ROWS))
+    assert script.build(write_collected(tmp_path / "other.csv", ROWS[::-1])) == one
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_what_is_not_listed_stops_the_build(column: int, text: str, message: str
     row = list(ROWS[2])
     row[column] = text
     with pytest.raises(SystemExit, match=message):
-        script.build(collected(tmp_path / "facts.csv", [tuple(row)]))
+        script.build(write_collected(tmp_path / "facts.csv", [tuple(row)]))
 
 
 def test_another_table_is_refused(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_another_table_is_refused(tmp_path: Path) -> None:
 def test_the_command_writes_both_files_and_prints_the_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = collected(tmp_path / "facts.csv", ROWS)
+    table = write_collected(tmp_path / "facts.csv", ROWS)
     monkeypatch.setattr(sys, "argv", ["build_run_cost_facts.py", str(table), "-o", str(tmp_path)])
     script.main()
     assert (tmp_path / "run_cost_facts.csv").read_text(encoding="utf-8") == script.build(table)[0]
@@ -115,7 +115,7 @@ def test_the_command_writes_both_files_and_prints_the_counts(
 def test_every_entry_of_the_script_is_used() -> None:
     """A source or a kind that no row of our table has is a left-over."""
     rows = all_facts()
-    assert {one.id for one in script.ORIGINS} == {row.source.id for row in rows}
+    assert {origin.id for origin in script.ORIGINS} == {row.source.id for row in rows}
     assert {name.kind for name in script.NAMES.values()} == {row.kind for row in rows}
     marks = (*script.MARKS, script.FLEX_START_CHANGE, script.FLAT_RATIO, script.DEARER_SPOT)
     assert {mark.because for mark in marks} == {row.weak_because for row in rows if row.weak}

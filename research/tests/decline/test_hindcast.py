@@ -60,7 +60,7 @@ def test_counts_and_summaries() -> None:
     assert 0 < done.coverage(0.5) < done.coverage(0.9) < done.coverage(0.9, inflation=1.5)
     assert done.at(1).mean_square() < done.at(10).mean_square()
     assert done.at(1).mean_square() == pytest.approx(
-        sum((each.log_error / each.noise) ** 2 for each in done.at(1).errors) / len(done.at(1).errors)
+        sum((error.log_error / error.noise) ** 2 for error in done.at(1).errors) / len(done.at(1).errors)
     )
 
 

@@ -14,7 +14,7 @@ BEFORE = experience(MADE)
 YEARS = [float(year) for year in range(2010, 2018)]
 
 
-def made_by(law: Law, coefficients: tuple[float, ...]) -> Series:
+def make_series(law: Law, coefficients: tuple[float, ...]) -> Series:
     """Costs that follow a law exactly."""
     columns = {
         "time": [year - 2000 for year in YEARS],
@@ -33,11 +33,11 @@ def made_by(law: Law, coefficients: tuple[float, ...]) -> Series:
 def test_each_law_finds_its_own_coefficients(law: Law) -> None:
     """Goddard, Sinclair-Klepper-Cohen, Nordhaus, Wright, lagged Wright and Moore on levels."""
     wanted = (-0.3, -0.2)[: len(LAWS[law])]
-    fit = fit_law(made_by(law, wanted), law)
+    fit = fit_law(make_series(law, wanted), law)
     assert fit.constant == pytest.approx(3)
     assert fit.coefficients == pytest.approx(wanted)
     assert fit.residual_std == pytest.approx(0, abs=1e-6)
-    assert fit.cost(2012, MADE[2], BEFORE[2]) == pytest.approx(made_by(law, wanted).costs[2])
+    assert fit.cost(2012, MADE[2], BEFORE[2]) == pytest.approx(make_series(law, wanted).costs[2])
 
 
 def test_laws_need_production() -> None:

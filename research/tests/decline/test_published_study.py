@@ -16,12 +16,12 @@ DATA = TABLES / "cost_decline"
 
 @pytest.fixture(scope="module")
 def studied() -> dict[str, dict[str, Series]]:
-    found = decline_hindcast.technologies(read_rows(DATA / "technology_curves.csv"))
+    technologies_list_by_key = decline_hindcast.technologies(read_rows(DATA / "technology_curves.csv"))
     return {
-        "all": found["FL2016"].costs,
-        "improving": decline_hindcast.improving(found["FL2016"].costs),
-        "pcdb": decline_hindcast.improving(found["PCDB"].produced),
-        "produced": found["PCDB"].produced,
+        "all": technologies_list_by_key["FL2016"].costs,
+        "improving": decline_hindcast.improving(technologies_list_by_key["FL2016"].costs),
+        "pcdb": decline_hindcast.improving(technologies_list_by_key["PCDB"].produced),
+        "produced": technologies_list_by_key["PCDB"].produced,
     }
 
 
@@ -53,9 +53,9 @@ def test_noise_goes_with_drift(studied: dict[str, dict[str, Series]]) -> None:
 
 def test_error_growth_and_coverage(studied: dict[str, dict[str, Series]]) -> None:
     """8,212 and 6,391 forecasts, the Xi row and the coverage rows, to the printed digits."""
-    kept = studied["improving"]
-    assert len(hindcast(kept, 5, range(1, 100)).errors) == 8212
-    done = hindcast(kept, 5, moving_average=0.63)
+    series_list_by_key = studied["improving"]
+    assert len(hindcast(series_list_by_key, 5, range(1, 100)).errors) == 8212
+    done = hindcast(series_list_by_key, 5, moving_average=0.63)
     assert len(done.errors) == 6391
     row = {
         1: (684, 3.59),
@@ -71,11 +71,11 @@ def test_error_growth_and_coverage(studied: dict[str, dict[str, Series]]) -> Non
         digits = len(str(xi).partition(".")[2])
         assert round(done.at(tau).mean_square(), digits) == xi
     assert percents(done) == [45, 85, 92]
-    assert percents(hindcast(kept, 5, moving_average=0.0)) == [38, 78, 86]
-    later = hindcast(kept, 16, moving_average=0.63)
+    assert percents(hindcast(series_list_by_key, 5, moving_average=0.0)) == [38, 78, 86]
+    later = hindcast(series_list_by_key, 16, moving_average=0.63)
     assert (len(later.errors), percents(later)) == (2407, [44, 85, 92])
     names = ("Transistor", "DRAM", "Hard Disk Drive", "Laser Diode", "DNA Sequencing")
-    cheap = hindcast({name: kept[name] for name in names}, 5, moving_average=0.63)
+    cheap = hindcast({name: series_list_by_key[name] for name in names}, 5, moving_average=0.63)
     assert (len(cheap.errors), percents(cheap)) == (1041, [47, 90, 95])
 
 
@@ -98,7 +98,9 @@ def test_surrogates_choose_theta(studied: dict[str, dict[str, Series]]) -> None:
         theta: surrogate_bands(studied["improving"], 5, taus, theta, runs=300, seed=2)
         for theta in (0.0, 0.25, 0.63)
     }
-    outside = {theta: {b.tau for b in each if not b.holds(measured[b.tau])} for theta, each in bands.items()}
+    outside = {
+        theta: {b.tau for b in bands if not b.holds(measured[b.tau])} for theta, bands in bands.items()
+    }
     assert outside[0.0] == set(taus)
     assert outside[0.25] >= {1, 2, 3, 4}
     assert not outside[0.63] & set(taus[1:])

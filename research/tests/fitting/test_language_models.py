@@ -32,7 +32,7 @@ from trainfare_research.fitting.language_models import (
     LEVELS,
     coverage,
     folds,
-    held_out,
+    measure_held_out,
     repeats_of,
     repeats_once,
 )
@@ -63,7 +63,7 @@ def data(tmp_path: Path) -> Path:
 
 def _rows(fit: DecoderFit, copies: int = 1) -> Rows:
     """Return rows that `decoder_times` made with the coefficients above: five sources, two chips, three sizes."""
-    made = fit.model_copy(update={"deepspeed_factor": DEEPSPEED, "framework_slope": SLOPE})
+    decoder_fit = fit.model_copy(update={"deepspeed_factor": DEEPSPEED, "framework_slope": SLOPE})
     runs: list[DecoderRun] = []
     lines: list[dict[str, str]] = []
     for source, framework in (
@@ -99,19 +99,19 @@ def _rows(fit: DecoderFit, copies: int = 1) -> Rows:
                 lines.append({"source": source, "framework": framework, "precision": "bf16"})
     rows = Rows.of(runs * copies, lines * copies, fit, calibration())
     return replace(
-        rows, log_measured=np.log(decoder_times(rows.ledger, rows.devices, rows.spread, made).step_s)
+        rows, log_measured=np.log(decoder_times(rows.ledger, rows.devices, rows.spread, decoder_fit).step_s)
     )
 
 
 def test_the_fit_finds_what_made_the_rows(data: Path) -> None:
     fit = empty_fit(data, "2026-01-31")
     rows = _rows(fit)
-    found = coefficients(solve(rows, fit).theta, fit)
-    assert found.framework_slope == pytest.approx(SLOPE, abs=0.05)
-    assert found.deepspeed_factor == pytest.approx(DEEPSPEED, rel=0.05)
-    times = decoder_times(rows.ledger, rows.devices, rows.spread, found)
+    decoder_fit = coefficients(solve(rows, fit).theta, fit)
+    assert decoder_fit.framework_slope == pytest.approx(SLOPE, abs=0.05)
+    assert decoder_fit.deepspeed_factor == pytest.approx(DEEPSPEED, rel=0.05)
+    times = decoder_times(rows.ledger, rows.devices, rows.spread, decoder_fit)
     assert np.abs(np.log(times.step_s) - rows.log_measured).max() < 0.1
-    assert found.matmul_ceiling["bf16"]["H100-SXM-80GB"] == pytest.approx(794.5 / 989.4, abs=1e-3)
+    assert decoder_fit.matmul_ceiling["bf16"]["H100-SXM-80GB"] == pytest.approx(794.5 / 989.4, abs=1e-3)
 
 
 def test_a_term_that_made_rows_is_missed_where_it_is_left_out(data: Path) -> None:
@@ -127,13 +127,13 @@ def test_a_term_that_made_rows_is_missed_where_it_is_left_out(data: Path) -> Non
 def test_a_term_is_held_where_it_changes_nothing(data: Path) -> None:
     """Shares and factors are 1, costs and slopes 0: what the roofline of the same coefficients has."""
     base = empty_fit(data, "2026-01-31")
-    held = {name: value for term in TERMS.values() for name, value in term.items()}
-    theta = np.array([held.get(name, mean) for name, (mean, _, _) in PARAMETERS.items()])
-    found = coefficients(theta, base)
-    assert set(found.kind_factor.values()) == {1.0}
-    for name in held.keys() - set(KINDS):
+    values_by_key = {name: value for term in TERMS.values() for name, value in term.items()}
+    theta = np.array([values_by_key.get(name, mean) for name, (mean, _, _) in PARAMETERS.items()])
+    fit = coefficients(theta, base)
+    assert set(fit.kind_factor.values()) == {1.0}
+    for name in values_by_key.keys() - set(KINDS):
         neutral = 0.0 if name in ("shard_unit_s", "data_exposed") or name.endswith("_slope") else 1.0
-        assert getattr(found, name) == pytest.approx(neutral, abs=1e-6), name
+        assert getattr(fit, name) == pytest.approx(neutral, abs=1e-6), name
 
 
 def test_a_combination_that_a_source_repeats_counts_once(data: Path) -> None:
@@ -144,14 +144,14 @@ def test_a_combination_that_a_source_repeats_counts_once(data: Path) -> None:
     far = np.arange(len(mine)) == int(np.flatnonzero(mine)[0])
     machines = np.where(far, 2.0, rows.spread.machines)
     rows = replace(rows, lines=lines, spread=replace(rows.spread, machines=machines))
-    found = repeats_of(rows)
-    assert set(found[mine & ~far].tolist()) == {0, 1, 2}, "three widths, each with one micro-batch"
-    assert (found[far | ~mine] == -1).all()
+    values = repeats_of(rows)
+    assert set(values[mine & ~far].tolist()) == {0, 1, 2}, "three widths, each with one micro-batch"
+    assert (values[far | ~mine] == -1).all()
     errors = np.where(mine, 1.0 + np.arange(len(mine)), 0.0)
     errors[~mine] = np.nan
     errors[far] = -5.0
     once = repeats_once(rows, errors)
-    expected = [float(np.median(errors[found == one])) for one in range(3)]
+    expected = [float(np.median(errors[values == number])) for number in range(3)]
     assert once.tolist() == [-5.0, *expected]
 
 
@@ -162,7 +162,7 @@ def test_a_row_left_out_is_not_seen(data: Path) -> None:
     start = solve(rows, fit).theta
     mine = np.array([line["source"] == "a" for line in rows.lines])
     slow = replace(rows, log_measured=rows.log_measured + np.where(mine, 1.0, 0.0))
-    before, after = (held_out(one, "source", fit, start) for one in (rows, slow))
+    before, after = (measure_held_out(rows, "source", fit, start) for rows in (rows, slow))
     assert before.errors[mine] - after.errors[mine] == pytest.approx(np.ones(mine.sum()), abs=1e-9)
     assert np.isfinite(before.with_stack).sum() == 0, "no trainer ran for two sources"
 
@@ -182,13 +182,15 @@ def test_folds_share_nothing_that_is_left_out(data: Path) -> None:
 def test_widths_hold_as_many_rows_as_they_say(data: Path) -> None:
     rows = _rows(empty_fit(data, "2026-01-31"), copies=30)
     noise = np.random.default_rng(1).normal(0.0, 0.2, len(rows.runs))
-    found = coverage(rows, dict.fromkeys(GROUPS, noise), "source")
+    values_by_key = coverage(rows, dict.fromkeys(GROUPS, noise), "source")
     for level in LEVELS:
         # Five sources are few, so the widths of programs, each source the same, lean to the safe side.
-        assert level / 100 - 0.05 <= found[str(level)] <= level / 100 + 0.1
-        assert found[f"{level} dense"] == pytest.approx(level / 100, abs=0.08)
-        assert all(found[f"{level} {label}"] >= level / 100 - 0.08 for label in ("pytorch", "framework"))
-        assert f"{level} moe" not in found, "no row has experts"
+        assert level / 100 - 0.05 <= values_by_key[str(level)] <= level / 100 + 0.1
+        assert values_by_key[f"{level} dense"] == pytest.approx(level / 100, abs=0.08)
+        assert all(
+            values_by_key[f"{level} {label}"] >= level / 100 - 0.08 for label in ("pytorch", "framework")
+        )
+        assert f"{level} moe" not in values_by_key, "no row has experts"
 
 
 def test_the_trainer_is_read_from_the_framework() -> None:
@@ -227,7 +229,7 @@ def _write(path: Path, lines: list[dict[str, str]]) -> None:
 def test_a_row_left_out_is_predicted_from_every_table(data: Path, tmp_path: Path) -> None:
     """The rows of one table are all of one device: what is left to fit is in the other, and is seen."""
     mine = [{**STEP, "batch_per_device": str(batch)} for batch in (1, 2, 4)]
-    found = []
+    values = []
     for tokens in ("80000", "20000"):
         others = [
             {**STEP, "accelerator": "A100-SXM4-80GB", "source": f"y{i}", "throughput": tokens}
@@ -237,8 +239,8 @@ def test_a_row_left_out_is_predicted_from_every_table(data: Path, tmp_path: Path
         _write(data / STEP_TABLES[1], others)
         answer = decoder_answers(mine, DecoderTraces(tmp_path / "traces"), "device", data)[0]
         assert isinstance(answer, Answer)
-        found.append(answer.predicted_s)
-    assert found[1] > 1.2 * found[0], "four times as slow in the other table"
+        values.append(answer.predicted_s)
+    assert values[1] > 1.2 * values[0], "four times as slow in the other table"
 
 
 def test_the_page_has_every_table(data: Path, tmp_path: Path) -> None:

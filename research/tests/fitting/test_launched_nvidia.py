@@ -66,18 +66,18 @@ def test_a_batch_is_that_of_the_readme(row: dict[str, str], batch: str) -> None:
         "notes": "heading=Training",
         "task": "",
     }
-    found = as_launched(nvidia | {"devices": "8"} | row)
-    assert found["batch_per_device"] == batch
+    fields = as_launched(nvidia | {"devices": "8"} | row)
+    assert fields["batch_per_device"] == batch
     if batch != "64":
-        assert found["global_batch"] == str(8 * int(batch))
+        assert fields["global_batch"] == str(8 * int(batch))
 
 
 def test_the_containers_of_nvidia_tell_their_pytorch() -> None:
     """Hosts of PyTorch 1.x are slower; SSD300 runs channels-last."""
     row = NVIDIA_BERT | {"model": "SSD300-ResNet50", "task": "detection", "image_size": "300"}
-    found = as_launched(row)
-    assert found["framework"] == "pytorch 1.13 (NGC)"
-    nhwc, nchw = (job_of(detector(made)) for made in (found, row))
+    fields = as_launched(row)
+    assert fields["framework"] == "pytorch 1.13 (NGC)"
+    nhwc, nchw = (job_of(detector(fields)) for fields in (fields, row))
     assert nhwc.key != nchw.key
     assert nhwc.batch()[0].is_contiguous(memory_format=torch.channels_last)
     assert next(nhwc.network().parameters()).is_contiguous(memory_format=torch.channels_last)
@@ -102,9 +102,9 @@ def test_tensorflows_efficientnets_are_those_of_their_headings(
         "source_ref": f"NVIDIA/DeepLearningExamples@729963dd47e7:TensorFlow2/Classification/ConvNets/{readme}",
         "accelerator": "V100-SXM2-32GB" if precision == "fp32" else "A100-SXM4-80GB",
     }  # fmt: skip
-    found = as_launched(row)
-    assert (found["model"], found["image_size"], found["batch_per_device"]) == (model, pixels, batch)
-    job = job_of(resolve(found))
+    fields = as_launched(row)
+    assert (fields["model"], fields["image_size"], fields["batch_per_device"]) == (model, pixels, batch)
+    job = job_of(resolve(fields))
     assert job.compiled
     assert f".{pixels}." in job.key
 
@@ -119,11 +119,11 @@ def test_rows_that_wait_for_their_host_are_marked() -> None:
     }
     table = "ConvNets/efficientnet_v1/README.md"
     for line, precision, waits in ((443, "amp_fp16", True), (443, "fp32", False), (435, "amp_fp16", False)):
-        found = as_launched(row | {"source_ref": f"{table}:{line}", "precision": precision})
-        assert ("HOST_BOUND" in found["notes"]) == waits
+        fields = as_launched(row | {"source_ref": f"{table}:{line}", "precision": precision})
+        assert ("HOST_BOUND" in fields["notes"]) == waits
     for batch, waits in (("2.0", True), ("8.0", False)):
-        found = as_launched(row | {"model": "VNet", "batch_per_device": batch})
-        assert ("HOST_BOUND" in found["notes"]) == waits
+        fields = as_launched(row | {"model": "VNet", "batch_per_device": batch})
+        assert ("HOST_BOUND" in fields["notes"]) == waits
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ def test_rows_that_wait_for_their_host_are_marked() -> None:
 )
 def test_bert_is_fused_where_a_compiler_had_it(row: dict[str, str], fused: bool) -> None:
     """By nvFuser in PyTorch's pre-training, and by XLA."""
-    found = as_launched(NVIDIA_BERT | row | {"source_ref": EXAMPLES + row.get("source_ref", "PyTorch/x:1")})
-    assert job_of(resolve(found)).compiled == fused
+    fields = as_launched(NVIDIA_BERT | row | {"source_ref": EXAMPLES + row.get("source_ref", "PyTorch/x:1")})
+    assert job_of(resolve(fields)).compiled == fused
 
 
 @pytest.mark.parametrize(

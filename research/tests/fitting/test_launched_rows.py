@@ -10,7 +10,7 @@ import torch
 from row_builders.launched import LAMBDA, NVIDIA_BERT, flops_of, job_of
 from trainfare_research.fitting.launched_rows import as_launched
 from trainfare_research.fitting.step_work import work_of
-from trainfare_research.fitting.table_lines import ZERO_2, accumulation_of, is_suspect, measured_step_s
+from trainfare_research.fitting.table_lines import ZERO_2, accumulation_of, is_suspect, parse_measured_step_s
 from trainfare_research.workloads import ProfileCache, resolve
 from trainfare_research.workloads.language.decoder import Decoder
 from trainfare_research.workloads.language.decoder_names import decoder_of
@@ -75,8 +75,8 @@ def test_transformer_xl_without_the_adaptive_flag_has_a_full_softmax() -> None:
     """The last product has all words for every token."""
     row = LAMBDA | {"model": "Transformer-XL-base", "task": "lm", "throughput_unit": "tokens/s"}
     keys = {
-        name: job_of(sequence_model(made)).key
-        for name, made in (("full", as_launched(row)), ("adaptive", row))
+        name: job_of(sequence_model(fields)).key
+        for name, fields in (("full", as_launched(row)), ("adaptive", row))
     }
     assert keys["full"] != keys["adaptive"]
     full, adaptive = (
@@ -101,11 +101,11 @@ def test_devices_without_peer_access_say_nothing_of_their_links(
     row: dict[str, str], wrong: bool, tmp_path: Path
 ) -> None:
     """Such a row has no answer, and is no pair of the fit of links."""
-    found = work_of(
+    work = work_of(
         as_launched(LAMBDA | {"devices": "8", "strategy": "ddp"} | row),
         ProfileCache(tmp_path, only_held=True),
     )
-    assert ("memory of their host" in str(found)) == wrong
+    assert ("memory of their host" in str(work)) == wrong
 
 
 @pytest.mark.parametrize(
@@ -159,11 +159,11 @@ def test_a_diffusion_step_has_passes_of_16_images() -> None:
         "source": "mosaicml-diffusion", "model": "StableDiffusion2-UNet", "global_batch": "2048", "devices": "64",
         "image_size": "256", "throughput": "8530", "step_time_origin": "derived", "strategy": "ddp/fsdp grad-op",
     }  # fmt: skip
-    found = as_launched(row)
-    assert (found["batch_per_device"], accumulation_of(found), found["strategy"]) == ("16", 2, ZERO_2)
-    job = resolve(found)
+    fields = as_launched(row)
+    assert (fields["batch_per_device"], accumulation_of(fields), fields["strategy"]) == ("16", 2, ZERO_2)
+    job = resolve(fields)
     assert isinstance(job, StepJob)
-    assert measured_step_s(found, job) == pytest.approx(2048 / 8530)
+    assert parse_measured_step_s(fields, job) == pytest.approx(2048 / 8530)
 
 
 def test_a_chip_of_two_cores_trains_two_batches() -> None:
@@ -185,9 +185,9 @@ def test_the_shapes_of_bloom_make_the_stated_sizes() -> None:
         "notes": "nheads=96",
     }
     shapes = {
-        (size, line): decoder_of(made["model"], made)
+        (size, line): decoder_of(fields["model"], fields)
         for size, line in (("176", "944"), ("182", "693"), ("182", "702"), ("195", "474"), ("195", "889"), ("205", "474"))
-        for made in (as_launched(row | {"model": f"GPT-{size}B", "source_ref": f"chronicles.md:{line}"}),)
+        for fields in (as_launched(row | {"model": f"GPT-{size}B", "source_ref": f"chronicles.md:{line}"}),)
     }  # fmt: skip
     for (size, _), shape in shapes.items():
         assert isinstance(shape, Decoder)
@@ -227,11 +227,11 @@ def test_gradients_of_a_large_batch_are_accumulated(row: dict[str, str], passes:
         "source": "aws-neuron", "accelerator": "Trainium1", "batch_per_device": "16.0", "strategy": "[32xNC(DP)]",
         "sequence_length": "128", "step_time_origin": "derived", "notes": "strong scaling", "model": "BERT-Large Ph1",
     } | row  # fmt: skip
-    found = as_launched(neuron)
-    assert accumulation_of(found) == passes
-    assert found["sequence_length"] == ("512" if "Ph2" in neuron["model"] else "128")
-    job = job_of(transformers_model(found))
-    once, whole = (measured_step_s(line, job) for line in (neuron, found))
+    fields = as_launched(neuron)
+    assert accumulation_of(fields) == passes
+    assert fields["sequence_length"] == ("512" if "Ph2" in neuron["model"] else "128")
+    job = job_of(transformers_model(fields))
+    once, whole = (parse_measured_step_s(line, job) for line in (neuron, fields))
     assert whole == pytest.approx(passes * (once or 0.0))
 
 

@@ -17,7 +17,7 @@ from trainfare_core.prediction.network.collectives import link_of
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_research.fits import link_record
 from trainfare_research.fitting.data_parallel import data_parallel_s, is_data_parallel
-from trainfare_research.fitting.links import AllReduce, Pair, documents, fitted, left_out, slowdown_errors
+from trainfare_research.fitting.links import AllReduce, Pair, documents, fit_links, left_out, slowdown_errors
 
 TRUE = np.array([0.015, 0.1, 0.4, 0.6, 0.5])
 """Waiting a doubling, floor, PCIe 3 and 4, forward share."""
@@ -26,7 +26,7 @@ NVLINK, MESSAGE_S = 0.75, 6e-6
 
 def _pairs() -> list[Pair]:
     kinds = (("pcie3", 16e9, False), ("pcie4", 32e9, False), ("nvlink3", 300e9, False), ("pcie3", 16e9, True))
-    made = [
+    pairs = [
         Pair(
             source=f"s{k % 2}", model=f"m{k}", chip=link, link=link, devices=devices, alone_s=0.1 + 0.1 * k,
             measured_s=1.0, gradient_bytes=5e8 * (k + 1), link_bytes_per_s=rate, backward_share=0.6,
@@ -36,13 +36,13 @@ def _pairs() -> list[Pair]:
         for devices in (2, 4, 8)
         for link, rate, single in kinds
     ]  # fmt: skip
-    errors = slowdown_errors(made, TRUE, NVLINK, MESSAGE_S)
-    return [replace(pair, measured_s=float(np.exp(error))) for pair, error in zip(made, errors, strict=True)]
+    errors = slowdown_errors(pairs, TRUE, NVLINK, MESSAGE_S)
+    return [replace(pair, measured_s=float(np.exp(error))) for pair, error in zip(pairs, errors, strict=True)]
 
 
 def test_known_constants_come_back_from_their_own_runs() -> None:
     pairs = _pairs()
-    theta = fitted(pairs, NVLINK, MESSAGE_S)
+    theta = fit_links(pairs, NVLINK, MESSAGE_S)
     assert theta == pytest.approx(TRUE, rel=0.2)
     assert np.abs(slowdown_errors(pairs, theta, NVLINK, MESSAGE_S)).max() < 0.02
 
@@ -60,11 +60,11 @@ def test_scores_are_of_chips_and_sources_that_the_fit_did_not_see() -> None:
     errors = left_out(slow, lambda p: p.source, NVLINK, MESSAGE_S)
     assert set(errors) == {"s0", "s1"}
     assert np.median(errors["s1"]) < -0.9
-    made, record = documents(pairs, AllReduce(MESSAGE_S, 225e9, 10), "abc", "2026-01-31")
-    assert made.communication.link_efficiency["nvlink"] == 0.75
-    assert made.communication.link_efficiency["pcie3"] == pytest.approx(0.4, rel=0.2)
-    assert made.fitted_on == {"all-reduce": 10, "s0": 24, "s1": 24}
-    assert made.several_devices_log_sigma == record.scores["chip_left_out"]["sigma_80"]
+    calibration, record = documents(pairs, AllReduce(MESSAGE_S, 225e9, 10), "abc", "2026-01-31")
+    assert calibration.communication.link_efficiency["nvlink"] == 0.75
+    assert calibration.communication.link_efficiency["pcie3"] == pytest.approx(0.4, rel=0.2)
+    assert calibration.fitted_on == {"all-reduce": 10, "s0": 24, "s1": 24}
+    assert calibration.several_devices_log_sigma == record.scores["chip_left_out"]["sigma_80"]
 
 
 def test_the_product_uses_the_shipped_file() -> None:

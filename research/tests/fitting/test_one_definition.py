@@ -18,7 +18,7 @@ from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.roofline.operations import Operations
 from trainfare_research.fitting.calibration_file import with_coefficients
-from trainfare_research.fitting.one_device_rows import Index, RowMaker, merged
+from trainfare_research.fitting.one_device_rows import Index, RowMaker, merge_operations
 from trainfare_research.fitting.one_device_solver import Problem, prior
 
 LINE = {"source": "made", "model": "made", "framework": "pytorch 1.12", "measured": ""}
@@ -66,6 +66,6 @@ def test_merging_a_row_for_speed_keeps_its_prediction() -> None:
         workload="made", precision="fp16",
     )  # fmt: skip
     assert row is not None
-    whole, less = Problem([row], index), Problem([merged(row)], index)
+    whole, less = Problem([row], index), Problem([merge_operations(row)], index)
     theta = np.array(index.mean)
     assert whole.predict(theta)[0] == pytest.approx(less.predict(theta)[0], abs=5e-3)

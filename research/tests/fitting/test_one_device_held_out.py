@@ -17,7 +17,7 @@ from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.uncertainty import Z80
 from trainfare_research.fits import one_device_record
 from trainfare_research.fitting.calibration_file import with_coefficients
-from trainfare_research.fitting.launched_rows import launched_rows
+from trainfare_research.fitting.launched_rows import read_launched_rows
 from trainfare_research.fitting.one_device_held_out import one_step_answers
 from trainfare_research.fitting.one_device_rows import Index
 from trainfare_research.fitting.one_device_solver import prior
@@ -67,10 +67,10 @@ def test_one_measured_step_moves_the_other_device_its_way(slower: float) -> None
     names = ("V100-SXM2-16GB", "A100-SXM4-80GB")
     plain = [alone(name, Work(JOB, 1.0, 1.0)).predicted_s for name in names]
     works = {0: Work(JOB, 1.0, plain[0] * slower), 1: Work(JOB, 1.0, plain[1])}
-    found = one_step_answers([line(name) for name in names], works, None)
-    moved = found[1][0].predicted_s / plain[1]
+    fields = one_step_answers([line(name) for name in names], works, None)
+    moved = fields[1][0].predicted_s / plain[1]
     assert min(1.0, slower) < moved < max(1.0, slower) or moved == pytest.approx(slower, rel=1e-2)
-    assert found[0][0].predicted_s == pytest.approx(plain[0], rel=1e-6)
+    assert fields[0][0].predicted_s == pytest.approx(plain[0], rel=1e-6)
 
 
 def test_steps_of_other_software_or_of_the_same_chip_measure_nothing() -> None:
@@ -90,14 +90,14 @@ def test_a_fit_without_a_device_does_not_know_it() -> None:
     ):  # fmt: skip
         index.add(name)
     theta = np.array(index.mean) + 0.1  # rows moved all terms
-    made = with_coefficients(fit, index, theta, ["A100-SXM-80GB"])
+    result = with_coefficients(fit, index, theta, ["A100-SXM-80GB"])
     volta, ampere = accelerator("V100-SXM2-16GB"), accelerator("A100-SXM4-80GB")
     assert fit.is_known(volta)
-    assert (made.is_known(volta), made.is_measured(volta, "tensor")) == (False, False)
-    assert (made.is_known(ampere), made.is_measured(ampere, "tensor")) == (True, True)
-    assert made.is_measured(accelerator("A100-SXM-40GB"), "tensor")
-    assert not made.is_known(accelerator("A100-SXM-40GB"))
-    assert made.sigma == fit.sigma
+    assert (result.is_known(volta), result.is_measured(volta, "tensor")) == (False, False)
+    assert (result.is_known(ampere), result.is_measured(ampere, "tensor")) == (True, True)
+    assert result.is_measured(accelerator("A100-SXM-40GB"), "tensor")
+    assert not result.is_known(accelerator("A100-SXM-40GB"))
+    assert result.sigma == fit.sigma
 
 
 def test_intervals_have_the_shape_of_their_situation() -> None:
@@ -116,25 +116,25 @@ def test_intervals_have_the_shape_of_their_situation() -> None:
 
 def test_leaving_out_without_measurements_to_fit_on_is_refused(tmp_path: Path) -> None:
     """Nothing is called left out that the shipped fit contains."""
-    held = ProfileCache(tmp_path)
+    cache = ProfileCache(tmp_path)
     with pytest.raises(SystemExit, match="--data"):
-        fits_of(Namespace(leave_out="device", data=None), held)
-    assert fits_of(Namespace(leave_out="size", data=None), held) is None
-    assert fits_of(Namespace(leave_out=None, data=None), held) is None
+        fits_of(Namespace(leave_out="device", data=None), cache)
+    assert fits_of(Namespace(leave_out="size", data=None), cache) is None
+    assert fits_of(Namespace(leave_out=None, data=None), cache) is None
 
 
 def test_several_devices_alone_are_scored_without_language_models(tmp_path: Path) -> None:
     """The lines of unseen chips in accuracy.md are of these rows; fits for the others would take minutes."""
-    one = dict.fromkeys(COLUMNS, "") | line("A100-SXM4-80GB") | {
+    fields = dict.fromkeys(COLUMNS, "") | line("A100-SXM4-80GB") | {
         "throughput": "400", "throughput_unit": "samples/s", "nodes": "1", "strategy": "ddp",
         "task": "imagenet-classification", "batch_per_device": "32",
     }  # fmt: skip
-    several = one | {"devices": "8"}
+    several = fields | {"devices": "8"}
     decoder = several | {"source": "megatron", "model": "gpt-1b", "task": "pretrain"}
     assert is_decoder_row(decoder)
     table, scored = tmp_path / "table.csv", tmp_path / "scored.csv"
-    write_rows(table, [one, several, decoder])
-    for alone, kept in ((True, [several]), (False, [one, several, decoder])):
+    write_rows(table, [fields, several, decoder])
+    for alone, kept in ((True, [several]), (False, [fields, several, decoder])):
         step_time.run(
             Namespace(
                 truth=[table], json=None, rows=[scored], cache=tmp_path, traced_only=False, several=alone,
@@ -171,37 +171,39 @@ def test_a_row_that_cannot_be_read_costs_its_own_score(tmp_path: Path) -> None:
 
 def test_a_second_process_traces_a_table_from_its_end(tmp_path: Path) -> None:
     """It stops at nothing that is there, and writes no scores; language models have traces of their own."""
-    one = dict.fromkeys(COLUMNS, "") | line("A100-SXM4-80GB") | {
+    fields = dict.fromkeys(COLUMNS, "") | line("A100-SXM4-80GB") | {
         "throughput": "400", "throughput_unit": "samples/s", "nodes": "1", "strategy": "ddp",
         "task": "imagenet-classification", "batch_per_device": "32",
     }  # fmt: skip
     small, half, large = [
-        one | {"source": "timm", "model": name, "precision": precision}
+        fields | {"source": "timm", "model": name, "precision": precision}
         for name, precision in (("resnet18", "fp32"), ("resnet18", "amp_fp16"), ("resnet34", "fp32"))
     ]
     lines = [small, half, large]
-    decoder = one | {"devices": "8", "source": "megatron", "model": "gpt-1b", "task": "pretrain"}
+    decoder = fields | {"devices": "8", "source": "megatron", "model": "gpt-1b", "task": "pretrain"}
     table, cache = tmp_path / "table.csv", tmp_path / "cache"
     write_rows(table, [*lines, decoder, large | {"batch_per_device": "64"}])
-    named = {name: job_of(one) for name, one in zip("abc", lines, strict=True)}
-    assert all(isinstance(job, StepJob) for job in named.values())
-    made: list[str] = []
+    jobs_by_key = {name: job_of(fields) for name, fields in zip("abc", lines, strict=True)}
+    assert all(isinstance(job, StepJob) for job in jobs_by_key.values())
+    texts: list[str] = []
 
     class Watched(ProfileCache):
         def get(self, job: StepJob) -> Traced | str:
-            made.extend(
-                name for name, other in named.items() if isinstance(other, StepJob) and other.key == job.key
+            texts.extend(
+                name
+                for name, other in jobs_by_key.items()
+                if isinstance(other, StepJob) and other.key == job.key
             )
             return super().get(job)
 
-    trace_backwards(launched_rows(table)[1:2], Watched(cache))
-    assert made == ["b"]
-    trace_backwards(launched_rows(table), Watched(cache))
-    assert made == ["b", "c", "a"], "from the last to the first, but for what is there"
+    trace_backwards(read_launched_rows(table)[1:2], Watched(cache))
+    assert texts == ["b"]
+    trace_backwards(read_launched_rows(table), Watched(cache))
+    assert texts == ["b", "c", "a"], "from the last to the first, but for what is there"
     assert len(list(cache.iterdir())) == 3
-    kept = ProfileCache(cache, only_held=True).get(named["c"])
-    assert isinstance(kept, Traced)
-    assert kept.ratio == 1, "at the batch of the first row that shares it, as a run from the first makes it"
+    trace = ProfileCache(cache, only_held=True).get(jobs_by_key["c"])
+    assert isinstance(trace, Traced)
+    assert trace.ratio == 1, "at the batch of the first row that shares it, as a run from the first makes it"
 
 
 def test_the_interval_is_as_wide_as_held_out_scores() -> None:

@@ -17,12 +17,12 @@ from trainfare_core.job_profile import USUAL_FUSED_BYTES_SHARE, OperationGroup
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.roofline.features import BRIEF
 from trainfare_core.prediction.roofline.operations import Operations
-from trainfare_research.fitting.one_device_rows import Index, Row, RowMaker, merged, roofline_s
+from trainfare_research.fitting.one_device_rows import Index, Row, RowMaker, merge_operations, roofline_s
 from trainfare_research.fitting.one_device_solver import GLOBALS, Problem, prior, solve
 from trainfare_research.fitting.one_device_tables import kernel_group
 from trainfare_research.fitting.robust import Prior, robust_fit
-from trainfare_research.fitting.table_lines import SUBMISSION, chip_of, timed_a_trainer, torch_of
-from trainfare_research.runners.fit_calibration import carried_over, kernel_errors
+from trainfare_research.fitting.table_lines import SUBMISSION, chip_of, is_trainer_time, torch_of
+from trainfare_research.runners.fit_calibration import fit_carried_over, kernel_errors
 from trainfare_research.runners.kernels import seconds_of
 from trainfare_research.runners.one_device_terms import TERMS, scores_without, without
 from trainfare_research.scoring import error_summary
@@ -63,8 +63,8 @@ def test_the_fit_finds_the_efficiencies_that_made_the_measurements() -> None:
     truth = np.array(index.mean)
     truth[index.of["vector|1"]], truth[index.of["memory|kind:elementwise"]] = 0.3, 1.8
     problem.log_measured = problem.predict(truth)
-    found = solve(problem)
-    assert np.abs(problem.predict(found) - problem.log_measured).max() < 0.05
+    values = solve(problem)
+    assert np.abs(problem.predict(values) - problem.log_measured).max() < 0.05
     assert np.abs(problem.predict(np.array(index.mean)) - problem.log_measured).max() > 0.2
 
 
@@ -76,10 +76,10 @@ def test_a_benchmarks_own_slowness_is_no_fact_about_kernels() -> None:
     problem = Problem(rows, index)
     slow = np.array([row.workload == "b" for row in rows])
     problem.log_measured = problem.predict(np.array(index.mean)) + np.where(slow, 0.2, 0.0)
-    found = solve(problem)
-    own = problem.fitted(found) - problem.predict(found)
+    values = solve(problem)
+    own = problem.fit_offsets(values) - problem.predict(values)
     assert own[slow].min() - own[~slow].max() > 0.12
-    assert np.abs(problem.fitted(found) - problem.log_measured).max() < 0.1
+    assert np.abs(problem.fit_offsets(values) - problem.log_measured).max() < 0.1
 
 
 def test_operations_that_are_alike_are_added_up() -> None:
@@ -96,27 +96,27 @@ def test_operations_that_are_alike_are_added_up() -> None:
         Operations.of_groups(groups), accelerator("V100-SXM2-16GB"), 1.0, LINE, source="made", workload="made", precision="fp32",
     )  # fmt: skip
     assert row is not None
-    less = merged(row)
+    less = merge_operations(row)
     assert (len(row.flop_s), len(less.flop_s)) == (3, 2)
-    one, other = Problem([row], index), Problem([less], index)
+    problem, other = Problem([row], index), Problem([less], index)
     theta = np.array(index.mean)
-    assert other.predict(theta) == pytest.approx(one.predict(theta), rel=1e-9)
+    assert other.predict(theta) == pytest.approx(problem.predict(theta), rel=1e-9)
     assert roofline_s(less) == pytest.approx(roofline_s(row))
 
 
 def test_brief_kernels_are_not_merged_with_long_ones() -> None:
     """The same bytes in one kernel and in 4,096 do not take the same time."""
-    one = OperationGroup(
+    group = OperationGroup(
         kind="elementwise", name="aten.add", phase="forward", dtype="fp32", shape=(2**26,), launches=1, flops=0,
         bytes_read=2**29, bytes_written=2**28,
     )  # fmt: skip
-    many = one.model_copy(update={"launches": 4096})
+    many = group.model_copy(update={"launches": 4096})
     index = Index(prior)
     row = RowMaker(index, Counter()).row(
-        Operations.of_groups((one, one, many)), accelerator("V100-SXM2-16GB"), 1.0, LINE, source="made", workload="made", precision="fp32",
+        Operations.of_groups((group, group, many)), accelerator("V100-SXM2-16GB"), 1.0, LINE, source="made", workload="made", precision="fp32",
     )  # fmt: skip
     assert row is not None
-    assert len(merged(row).byte_s) == 2
+    assert len(merge_operations(row).byte_s) == 2
 
 
 def test_more_bandwidth_never_slows_a_brief_kernel_by_its_prior() -> None:
@@ -130,9 +130,9 @@ def test_what_a_fold_lacks_stays_at_its_prior() -> None:
     problem = Problem(rows, index)
     problem.log_measured = problem.predict(np.array(index.mean)) + np.log(3.0)
     without = np.array([row.chip == "T4" for row in rows])
-    found = solve(problem, solve(problem), 8, without)
+    values = solve(problem, solve(problem), 8, without)
     for name in ("vector|gen:turing", "memory|gen:turing", "shared|silicon:TU104"):
-        assert found[index.of[name]] == pytest.approx(prior(name)[0], abs=1e-3)
+        assert values[index.of[name]] == pytest.approx(prior(name)[0], abs=1e-3)
 
 
 def test_a_term_that_decides_is_missed_where_it_is_left_out() -> None:
@@ -152,10 +152,10 @@ def test_a_term_that_decides_is_missed_where_it_is_left_out() -> None:
         prior("vector|gen:turing")[1],
         problem.rows,
     )
-    found = {line["terms left out"]: float(line["all_mape_pct"]) for line in scores_without(problem)}
-    assert list(found) == ["(none)", *TERMS]
-    assert found["generations"] > 1.5 * found["(none)"] > 0
-    assert found["batch norm"] == pytest.approx(found["(none)"], abs=0.05)  # no row has it
+    values_by_key = {line["terms left out"]: float(line["all_mape_pct"]) for line in scores_without(problem)}
+    assert list(values_by_key) == ["(none)", *TERMS]
+    assert values_by_key["generations"] > 1.5 * values_by_key["(none)"] > 0
+    assert values_by_key["batch norm"] == pytest.approx(values_by_key["(none)"], abs=0.05)  # no row has it
 
 
 def test_every_term_of_the_fit_has_a_group() -> None:
@@ -180,7 +180,7 @@ def test_the_derivatives_are_those_of_the_prediction() -> None:
     for column in range(len(theta)):
         moved = theta.copy()
         moved[column] += 1e-6
-        numeric = (problem.fitted(moved) - problem.fitted(theta)) / 1e-6
+        numeric = (problem.fit_offsets(moved) - problem.fit_offsets(theta)) / 1e-6
         assert jacobian[:, column] == pytest.approx(numeric, abs=1e-4), column
     assert set(GLOBALS) <= set(index.of)
 
@@ -215,7 +215,7 @@ def test_a_submission_has_shares_of_its_own() -> None:
         assert (slopes[:, column] > 0).tolist() == of_rows, name
         moved = theta.copy()
         moved[column] += 1e-6
-        numeric = (problem.fitted(moved) - problem.fitted(theta)) / 1e-6
+        numeric = (problem.fit_offsets(moved) - problem.fit_offsets(theta)) / 1e-6
         assert slopes[:, column] == pytest.approx(numeric, abs=1e-4), name
 
 
@@ -248,19 +248,19 @@ def test_one_measured_step_carries_over_what_two_chips_share() -> None:
     for row in rows:
         row.line = {**row.line, "measured": "training loop"}
     errors = dict.fromkeys(range(len(rows)), 0.3)
-    found = carried_over(Problem(rows, index), errors, errors)
-    assert found.shares.share == pytest.approx(1.0)
-    assert found.trainer.all()
-    assert error_summary(found.left)["mape"] < 0.01 < error_summary(list(errors.values()))["mape"]
+    carried = fit_carried_over(Problem(rows, index), errors, errors)
+    assert carried.shares.share == pytest.approx(1.0)
+    assert carried.trainer.all()
+    assert error_summary(carried.left)["mape"] < 0.01 < error_summary(list(errors.values()))["mape"]
 
 
 def test_bare_steps_have_shares_of_their_own_and_none_ship() -> None:
     """Where only bare steps were timed, nothing is known of what carries over from a job's measured step."""
     rows, index = _rows(("V100-SXM2-16GB", "T4-16GB", "H100-SXM-80GB"))
     errors = dict.fromkeys(range(len(rows)), 0.3)
-    found = carried_over(Problem(rows, index), errors, errors)
-    assert (found.shares.share, found.shares.share_per_log_slower) == (0.0, 0.0)
-    assert np.abs(found.left).max() < 0.01
+    carried = fit_carried_over(Problem(rows, index), errors, errors)
+    assert (carried.shares.share, carried.shares.share_per_log_slower) == (0.0, 0.0)
+    assert np.abs(carried.left).max() < 0.01
 
 
 def test_a_sampled_kernel_speaks_for_the_rows_it_was_taken_from() -> None:
@@ -289,11 +289,11 @@ def test_the_torch_version_is_what_the_row_says(framework: str, version: str) ->
 
 
 def test_a_trainers_loop_is_told_from_bare_steps() -> None:
-    assert timed_a_trainer({"measured": "full training iterations incl. data loading"})
-    assert timed_a_trainer({"measured": "training loop rate with optimizer step"})
-    assert timed_a_trainer({"measured": "mean optimizer-step wall time incl. data loading"})
-    assert not timed_a_trainer({"measured": "fwd+loss+bwd+optimizer on synthetic GPU data"})
-    assert not timed_a_trainer({})
+    assert is_trainer_time({"measured": "full training iterations incl. data loading"})
+    assert is_trainer_time({"measured": "training loop rate with optimizer step"})
+    assert is_trainer_time({"measured": "mean optimizer-step wall time incl. data loading"})
+    assert not is_trainer_time({"measured": "fwd+loss+bwd+optimizer on synthetic GPU data"})
+    assert not is_trainer_time({})
 
 
 def test_a_fit_ends_at_the_smallest_loss_wherever_it_begins() -> None:

@@ -16,10 +16,10 @@ from trainfare_core.prediction.engine import Run, prepare
 from trainfare_core.prediction.network.coefficients import link_calibration
 from trainfare_research.fitting.one_plan import Plan, predict_plan
 from trainfare_research.fitting.sampled_features import predict_sampled_graph
-from trainfare_research.fitting.submission_steps import submitted_step
+from trainfare_research.fitting.submission_steps import build_submitted_step
 from trainfare_research.runners.time_to_train import minutes_of
 from trainfare_research.workloads import ProfileCache
-from trainfare_research.workloads.other.sampled_graph import FEATURE_TABLE_BYTES, feature_bytes, sampled
+from trainfare_research.workloads.other.sampled_graph import FEATURE_TABLE_BYTES, feature_bytes, sample_hops
 
 SEEDS = 64
 ROW = submission(benchmark="rgat", round="v4.0", framework="DGL", global_batch_size=str(8 * SEEDS))
@@ -32,7 +32,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> ProfileCache:
 
 @pytest.fixture(scope="module")
 def profile(cache: ProfileCache) -> JobProfile:
-    step = submitted_step(ROW, cache, 8)
+    step = build_submitted_step(ROW, cache, 8)
     assert not isinstance(step, str), step
     assert (step.profile.batch.micro_batch_size, step.ratio) == (SEEDS, 1 / SEEDS)
     return step.profile
@@ -45,7 +45,7 @@ def unhidden(run: Run) -> Run:
 
 def test_a_hop_draws_at_most_its_number_of_each_relation_and_fewer_where_there_are_fewer() -> None:
     """2.7 authors and at most 15 citations a paper; what a hop knew before is expanded no more."""
-    (start, _), (first, drawn), (second, more), _ = sampled(2048)
+    (start, _), (first, drawn), (second, more), _ = sample_hops(2048)
     assert start == {**dict.fromkeys(first, 0), "paper": 2048}
     assert 10 * 2048 < drawn["paper", "paper"] < 15 * 2048
     assert 2.2 * 2048 < drawn["author", "paper"] < 716_761_549 / 269_346_174 * 2048
@@ -57,7 +57,7 @@ def test_a_hop_draws_at_most_its_number_of_each_relation_and_fewer_where_there_a
 
 def test_a_larger_batch_finds_fewer_new_nodes_a_sample() -> None:
     """Papers share their topics and journals: there are 712,960 and 49,052 of them."""
-    (small, large) = (sampled(count)[-1][0] for count in (512, 4096))
+    (small, large) = (sample_hops(count)[-1][0] for count in (512, 4096))
     assert 0.85 * 8 * small["paper"] < large["paper"] < 8 * small["paper"]
     assert large["fos"] < 4 * small["fos"] < 4 * 712_960
     assert large["journal"] < 49_052
@@ -67,7 +67,7 @@ def test_a_larger_batch_finds_fewer_new_nodes_a_sample() -> None:
 def test_each_relation_projects_both_of_its_ends(profile: JobProfile) -> None:
     """512 values of each node and relation, of 1,024 features first; no gradient goes to the features."""
     products = sum(group.flops for group in profile.operations if group.name == "aten.mm")
-    hops, expected = sampled(SEEDS), 2 * 3 * SEEDS * 512 * 2983
+    hops, expected = sample_hops(SEEDS), 2 * 3 * SEEDS * 512 * 2983
     for depth, wide, passes in ((3, 1024, 2), (2, 512, 3), (1, 512, 3)):
         (ends, _), (nodes, edges) = hops[depth - 1], hops[depth]
         rows = sum(nodes[a] + ends[b] for (a, b), count in edges.items() if count and ends[b])

@@ -19,7 +19,7 @@ from trainfare_research.fitting.one_plan import Plan, predict_plan
 from trainfare_research.fitting.split_tables import has_split_tables, predict_split_tables
 from trainfare_research.fitting.step_answers import step_answers
 from trainfare_research.fitting.step_work import work_of
-from trainfare_research.fitting.submission_steps import submitted_step
+from trainfare_research.fitting.submission_steps import build_submitted_step
 from trainfare_research.runners.time_to_train import minutes_of
 from trainfare_research.workloads import ProfileCache, profile_of, resolve
 from trainfare_research.workloads.other.tabular import dense_gradient_bytes
@@ -45,9 +45,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> ProfileCache:
 
 @pytest.fixture(scope="module")
 def run(cache: ProfileCache) -> Run:
-    found = profile_of(resolve(ROW), cache)
-    assert not isinstance(found, str)
-    return prepare(found.profile)
+    trace = profile_of(resolve(ROW), cache)
+    assert not isinstance(trace, str)
+    return prepare(trace.profile)
 
 
 def seconds(answer: tuple[float, float] | str) -> float:
@@ -81,7 +81,7 @@ def test_devices_exchange_what_they_looked_up(run: Run, devices: int, nodes: int
 def test_only_the_dense_layers_are_reduced(run: Run) -> None:
     """2.4 million parameters: 13 x 512 + 512 x 256 + ... + 256 x 1 with their biases, whatever a table's gradient is."""
     widths = ((13, 512, 256, 128), (480, 1024, 1024, 512, 256, 1))
-    dense = sum(a * b + b for each in widths for a, b in itertools.pairwise(each))
+    dense = sum(a * b + b for width in widths for a, b in itertools.pairwise(width))
     assert dense_gradient_bytes(run.profile.parameter_bytes, BATCH, run.profile.precision) == 4 * dense
     memory = run.profile.memory.model_copy(update={"gradient_bytes": 10**10})
     more = replace(run, profile=run.profile.model_copy(update={"memory": memory}))
@@ -108,7 +108,7 @@ def test_rows_and_submissions_of_dlrm_have_an_answer(cache: ProfileCache) -> Non
     both = step_answers([ROW, {**ROW, "devices": "1"}], {0: work, 1: work}, None)
     split, alone = (answer.predicted_s for answer in both.values() if not isinstance(answer, str))
     assert split > alone, "of one trace, which one device runs without an exchange"
-    step = submitted_step(SUBMISSION, cache, 8)
+    step = build_submitted_step(SUBMISSION, cache, 8)
     assert not isinstance(step, str), step
     assert (step.profile.batch.micro_batch_size, step.ratio) == (BATCH, 1 / BATCH)
     half = {**SUBMISSION, "accelerators_total": "4", "global_batch_size": str(4 * BATCH)}

@@ -45,10 +45,10 @@ def test_half_widths_hold_the_share_that_they_name() -> None:
 def test_a_group_of_few_benchmarks_takes_the_interval_of_its_kind() -> None:
     lines = [_line(0.1, benchmark=name) for name in ("bert", "resnet", "ssd", "dlrm")]
     lines += [_line(2.0, nodes="4", accelerators_total="32") for _ in range(9)]
-    found = spreads(lines)
-    assert found["gpu, one"]["all"] == pytest.approx([0.1, 0.1, 0.1], abs=1e-4)
-    assert found["gpu, several"]["all"][1:] == pytest.approx([2.0, 2.0], abs=1e-4)
-    assert found["gpu, several"]["without bert"] == pytest.approx([0.1, 0.1, 0.1], abs=1e-4)
+    fields_by_key = spreads(lines)
+    assert fields_by_key["gpu, one"]["all"] == pytest.approx([0.1, 0.1, 0.1], abs=1e-4)
+    assert fields_by_key["gpu, several"]["all"][1:] == pytest.approx([2.0, 2.0], abs=1e-4)
+    assert fields_by_key["gpu, several"]["without bert"] == pytest.approx([0.1, 0.1, 0.1], abs=1e-4)
 
 
 def test_chips_of_a_slice_are_several_machines_from_sixteen_on() -> None:

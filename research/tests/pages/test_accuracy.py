@@ -27,7 +27,7 @@ SCORE = {
 
 def _write(folder: Path) -> None:
     groups = {f"by_{name}": {f"some {name}": SCORE} for name in ("device", "family", "source", "scope")}
-    found = {
+    fields = {
         "n": 41,
         "skipped": {
             "a | reason at lib/a.py:4 in get, called from b.py:8 in _net": 2,
@@ -37,7 +37,7 @@ def _write(folder: Path) -> None:
         "overall": SCORE,
         **groups,
     }
-    (folder / "time_to_train.json").write_text(json.dumps(found), encoding="utf-8")
+    (folder / "time_to_train.json").write_text(json.dumps(fields), encoding="utf-8")
     (folder / "time_to_train.csv").write_text(
         "source,benchmark,accelerator,accelerators_total,predicted,time_to_train_min\n"
         "near,resnet,A30,8,102,100\nfar,resnet,A30,8,250,100\nnone,resnet,A30,8,,100\n",
@@ -73,12 +73,12 @@ def test_a_table_is_one_line_of_the_page(tmp_path: Path) -> None:
 
 def test_several_devices_are_scored_with_their_chip_left_out(tmp_path: Path) -> None:
     """Of the run without a row's chip, the jobs on several devices alone; the other table was not run."""
-    found = {
+    fields = {
         "overall": {**SCORE, "mape": 0.5},
         "by_scope": {"multi": SCORE, "single": {**SCORE, "mape": 0.5}},
         "multi_not_suspect": {**SCORE, "mape": 0.25},
     }
-    (tmp_path / "step_time_apart.json").write_text(json.dumps(found), encoding="utf-8")
+    (tmp_path / "step_time_apart.json").write_text(json.dumps(fields), encoding="utf-8")
     page = document(tmp_path)
     bar = "20 mean, 13 median"
     assert f"| several devices, unseen chip, first table | {bar} | met | 41 | 12.3 % | 8.0 % |" in page
@@ -89,7 +89,7 @@ def test_several_devices_are_scored_with_their_chip_left_out(tmp_path: Path) -> 
     both = "| several devices, both tables, without readings marked as suspect | chip |"
     assert f"{both} - | - | - | not scored |" in page
     inside = {"50": 0.2, "80": 0.43, "90": 0.69}
-    second = {**found, "multi_not_suspect": {**SCORE, "n": 123, "coverage": inside}}
+    second = {**fields, "multi_not_suspect": {**SCORE, "n": 123, "coverage": inside}}
     (tmp_path / "step_time_apart_2.json").write_text(json.dumps(second), encoding="utf-8")
     assert f"{both} 28 % | 53 % | 75 % | **missed** |" in document(tmp_path), "three times as many rows"
 
@@ -167,11 +167,11 @@ def test_groups_are_covered_within_five_points_or_not(tmp_path: Path) -> None:
 
 def test_regret_stands_beside_the_rules_that_know_no_workload(tmp_path: Path) -> None:
     part = {"all": {"n": 7, "mean": 0.021, "p90": 0.05, "worst": 0.4, "picks_cheapest": 0.75}}
-    found = {
+    fields = {
         "n": 7, "held_out": True, "contradicted_rows": 3, "rules": {"trainfare": part, "lowest price of an hour": part},
         "worst": [{"workload": "a, b", "regret": 0.4, "picked": "T4", "cheapest": "L4"}],
     }  # fmt: skip
-    (tmp_path / "pick_cheapest.json").write_text(json.dumps(found), encoding="utf-8")
+    (tmp_path / "pick_cheapest.json").write_text(json.dumps(fields), encoding="utf-8")
     page = document(tmp_path)
     assert "| trainfare, all | 7 | 2.1 % | 5.0 % | 40.0 % | 75.0 % |" in page
     assert "without the chip and the model" in page

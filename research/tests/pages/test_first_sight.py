@@ -20,10 +20,10 @@ SECTIONS = {
 
 def scores(**counts: int) -> dict[str, Any]:
     """Scores as a runner writes them; `counts` are rows by device."""
-    one = {"mape": 0.25, "median_ape": 0.2, "bias": -0.05, "coverage": {"50": 0.4, "80": 0.6, "90": 0.7}}
-    by_device = {name: {**one, "n": float(count)} for name, count in counts.items()}
+    fields = {"mape": 0.25, "median_ape": 0.2, "bias": -0.05, "coverage": {"50": 0.4, "80": 0.6, "90": 0.7}}
+    by_device = {name: {**fields, "n": float(count)} for name, count in counts.items()}
     return {
-        "overall": {**one, "n": float(sum(counts.values()))},
+        "overall": {**fields, "n": float(sum(counts.values()))},
         "by_device": by_device,
         "by_scope": {},
         "by_source": {},

@@ -20,9 +20,9 @@ def test_a_source_is_held_by_the_errors_of_other_sources() -> None:
         for source, size in (("near", 0.01), ("far", -0.1))
         for i in range(10)
     ]
-    found = {(timed, what): inside for timed, what, _, inside in coverage(lines)}
-    assert found["a trainer's loop", "the source"] == [0.5, 0.5, 0.5]
-    assert found["bare steps", "the source"] == [0.5, 0.5, 0.5]
+    texts_by_key = {(timed, what): inside for timed, what, _, inside in coverage(lines)}
+    assert texts_by_key["a trainer's loop", "the source"] == [0.5, 0.5, 0.5]
+    assert texts_by_key["bare steps", "the source"] == [0.5, 0.5, 0.5]
 
 
 def test_the_bars_of_recent_software_are_of_its_rows_alone() -> None:
@@ -35,12 +35,12 @@ def test_the_bars_of_recent_software_are_of_its_rows_alone() -> None:
             (5.0, "amp_fp16", "pytorch 1.13.0"), (7.0, "fp32", "pytorch 2.1"),
         )
     ]  # fmt: skip
-    found = {what: (bar, score) for what, bar, score in bars(lines)}
-    bar, score = found["AMP or bf16, PyTorch 2.x, unseen model, seen device"]
+    fields = {what: (bar, score) for what, bar, score in bars(lines)}
+    bar, score = fields["AMP or bf16, PyTorch 2.x, unseen model, seen device"]
     assert bar == "13 mean, 9 median"
     assert score["n"] == 2
     assert score["worst_ape"] < 0.5
-    assert found["AMP or bf16, PyTorch 2.x, unseen device and model"][1]["n"] == 2
+    assert fields["AMP or bf16, PyTorch 2.x, unseen device and model"][1]["n"] == 2
 
 
 def test_siblings_are_compared_on_the_same_run() -> None:
@@ -53,8 +53,8 @@ def test_siblings_are_compared_on_the_same_run() -> None:
             ("L4-24GB", "64", 5.0), ("H200-NVL-141GB", "64", 0.2), ("H100-SXM5-80GB", "64", 0.0),
         )
     ]  # fmt: skip
-    found = {name: score["bias"] for name, score in siblings(lines)}
-    assert found == {
+    values_by_key = {name: score["bias"] for name, score in siblings(lines)}
+    assert values_by_key == {
         "A100-PCIE-40GB over A100-SXM-80GB, a source": pytest.approx(np.expm1(-0.2)),
         "H100-SXM-80GB over H200-NVL-141GB, a source": pytest.approx(np.expm1(-0.2)),
     }

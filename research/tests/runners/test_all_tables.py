@@ -84,15 +84,15 @@ def test_rows_of_memory_are_traced_from_the_last_to_the_first(tmp_path: Path) ->
     write_rows(table, [*rows[:1], PEAK, *rows[1:]])
     command = ["--truth", str(table), "--cache", str(cache), "--trace-backwards"]
     memory.main(command)
-    made = sorted(cache.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    paths = sorted(cache.iterdir(), key=lambda path: path.stat().st_mtime_ns)
     sizes = [
         sum(group["count"] for group in json.loads(gzip.decompress(path.read_bytes()))["parameters"])
-        for path in made
+        for path in paths
     ]
     assert len(sizes) == 2
     assert sizes[0] > sizes[1]
     memory.main(command)
-    assert sorted(cache.iterdir()) == sorted(made)
+    assert sorted(cache.iterdir()) == sorted(paths)
 
 
 def test_what_a_runner_says_is_printed_where_it_fails(

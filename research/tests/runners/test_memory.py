@@ -56,10 +56,10 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> tuple[DecoderTraces, Prof
 Tools = tuple[DecoderTraces, ProfileCache]
 
 
-def described(tools: Tools, **row: str) -> MemoryRun:
-    found = memory_run({**PEAK, **row}, *tools)
-    assert isinstance(found, MemoryRun), found
-    return found
+def describe_row(tools: Tools, **row: str) -> MemoryRun:
+    run = memory_run({**PEAK, **row}, *tools)
+    assert isinstance(run, MemoryRun), run
+    return run
 
 
 def test_published_peaks_are_scored_and_other_rows_have_a_reason(tools: Tools, tmp_path: Path) -> None:
@@ -108,23 +108,25 @@ def test_published_peaks_are_scored_and_other_rows_have_a_reason(tools: Tools, t
         memory.run(arguments)
 
 
-def sized(gib: float, **more: Any) -> memory_rows.Predicted:
+def size_run(gib: float, **more: Any) -> memory_rows.Predicted:
     """Return a described run whose allocated parts are so many GiB of weights."""
     size, zero = np.array([gib * 2**30]), np.zeros(1)
     return memory_rows.Predicted(MemoryParts(size, zero, zero, zero, zero, zero), **more)
 
 
 def test_error_of_a_measured_step_corrects_the_other_rows_of_its_group() -> None:
-    found: list[memory_rows.Predicted | str] = [sized(g, quantity="allocated") for g in (4.0, 6.0, 9.0, 19.0)]
-    rows = memory_rows.memory_rows([dict(row) for row in ROWS[:4]], found)
+    predicteds: list[memory_rows.Predicted | str] = [
+        size_run(g, quantity="allocated") for g in (4.0, 6.0, 9.0, 19.0)
+    ]
+    rows = memory_rows.memory_rows([dict(row) for row in ROWS[:4]], predicteds)
     answers = memory_rows.steps_before(rows)
     assert answers[0] == "the measured step of its group"
     assert answers[1] is answers[2] is rows[0]
     assert "no other" in str(answers[3])
     first, second = (row for row in rows[:2] if row is not None)
     fit = memory_fit().model_copy(update={"carried_share": 0.5})
-    own = memory_rows.predicted_gib(first, fit)
-    carried = memory_rows.after_step_gib(first, second, fit) / memory_rows.predicted_gib(second, fit)
+    own = memory_rows.predict_gib(first, fit)
+    carried = memory_rows.after_step_gib(first, second, fit) / memory_rows.predict_gib(second, fit)
     assert carried == pytest.approx((4.489 / own) ** 0.5)
     assert memory_rows.spread_of(second, first, fit) == fit.corrected
     assert memory_rows.spread_of(second, None, fit) == fit.allocated["one_device"]
@@ -132,22 +134,27 @@ def test_error_of_a_measured_step_corrects_the_other_rows_of_its_group() -> None
 
 def test_steps_of_another_precision_or_software_are_of_another_job() -> None:
     lines = [dict(ROWS[0]), {**ROWS[1], "precision": "fp32"}, {**ROWS[2], "other_flags": "torch 2.6"}]
-    rows = memory_rows.memory_rows(lines, [sized(g, quantity="allocated") for g in (4.0, 6.0, 9.0)])
-    assert all("no other measured row of its job" in str(one) for one in memory_rows.steps_before(rows))
+    rows = memory_rows.memory_rows(lines, [size_run(g, quantity="allocated") for g in (4.0, 6.0, 9.0)])
+    assert all("no other measured row of its job" in str(row) for row in memory_rows.steps_before(rows))
 
 
 def test_the_figure_of_one_device_is_no_figure_of_several_that_share_the_weights(tmp_path: Path) -> None:
-    one, four = dict(PEAK, peak_value="4.8"), {**PEAK, "peak_value": "4.8", "n_gpus": "4", "sharding": "FSDP"}
+    fields, four = (
+        dict(PEAK, peak_value="4.8"),
+        {**PEAK, "peak_value": "4.8", "n_gpus": "4", "sharding": "FSDP"},
+    )
     tools = DecoderTraces(tmp_path), ProfileCache(tmp_path)
-    found = memory_rows.described_rows([one, four, {**four, "peak_value": "3.1"}], *tools)
-    assert isinstance(found[0], memory_rows.Predicted)
-    assert "figure of one device" in str(found[1])
-    assert isinstance(found[2], memory_rows.Predicted)
+    predicteds = memory_rows.describe_rows([fields, four, {**four, "peak_value": "3.1"}], *tools)
+    assert isinstance(predicteds[0], memory_rows.Predicted)
+    assert "figure of one device" in str(predicteds[1])
+    assert isinstance(predicteds[2], memory_rows.Predicted)
 
 
-def drawn(source: str, name: MemoryClass, gib: float, count: int, **more: Any) -> list[memory_rows.MemoryRow]:
+def draw_rows(
+    source: str, name: MemoryClass, gib: float, count: int, **more: Any
+) -> list[memory_rows.MemoryRow]:
     """Return rows of one source in groups of two, of 10 GiB of weights and measured peaks of `gib`, within 10 %."""
-    run = sized(10.0, name=name, quantity="allocated", **more)
+    run = size_run(10.0, name=name, quantity="allocated", **more)
     spread = np.linspace(-0.1, 0.1, count)
     return [
         memory_rows.MemoryRow(source, source, (source, str(n // 2), "lora"), run, gib * math.exp(s))
@@ -160,14 +167,14 @@ def test_a_source_is_scored_by_a_fit_without_it() -> None:
     rows = [
         row
         for source, gib in (("a", 12.0), ("b", 12.0), ("c", 30.0))
-        for row in drawn(source, "quantised", gib, 20)
+        for row in draw_rows(source, "quantised", gib, 20)
     ]
     fits = fit_memory.leave_one_source_out(rows)
     assert fits["c"].corrections.quantised_bytes == pytest.approx(2 * 2**30, rel=0.15)
     assert set(fits["c"].fitted_on) == {"a", "b"}
     assert fits["c"].allocated["quantised"].half_80 < 0.2, "the two agree with each other"
     assert fits["a"].allocated["quantised"].half_80 > 0.5, "b and c do not"
-    scores = fit_memory.held_out_scores(rows)["source_left_out"]
+    scores = fit_memory.score_held_out(rows)["source_left_out"]
     assert scores["coverage_80"] > 0.6, "rows of a and b are inside their wide interval, those of c are not"
     assert scores["mape"] > 0.15
 
@@ -176,9 +183,9 @@ def test_a_source_of_few_rows_counts_as_much_as_one_of_many_where_sources_count_
     rows = [
         row
         for source, gib, count in (("a", 12.0, 20), ("b", 12.0, 20), ("c", 30.0, 4))
-        for row in drawn(source, "quantised", gib, count)
+        for row in draw_rows(source, "quantised", gib, count)
     ]
-    scores = fit_memory.held_out_scores(rows)["source_left_out"]
+    scores = fit_memory.score_held_out(rows)["source_left_out"]
     assert scores["coverage_90"] == pytest.approx(40 / 44, abs=1e-4)
     assert scores["coverage_90_by_source"] == pytest.approx(2 / 3, abs=1e-4)
 
@@ -188,7 +195,7 @@ def test_fits_without_two_sources_are_those_of_the_rows_alone() -> None:
     rows = [
         row
         for source, gib in (("a", 12.0), ("b", 12.5), ("c", 13.0), ("d", 15.0))
-        for row in drawn(source, "quantised", gib, 8)
+        for row in draw_rows(source, "quantised", gib, 8)
     ]
     alone = {left: fit_memory.fit_rows([row for row in rows if row.source != left]) for left in "abcd"}
     assert fit_memory.leave_one_source_out(rows) == alone
@@ -209,7 +216,7 @@ def test_workspaces_of_convolutions_and_gradients_of_split_models_are_fitted() -
             ("model_parallel", 15.0, half, {}),
         )
         for source in "ab"
-        for row in drawn(source, name, gib, 20, **more)
+        for row in draw_rows(source, name, gib, 20, **more)
     ]  # fmt: skip
     fit = fit_memory.fit_corrections(rows)
     assert fit.convolution_bytes == pytest.approx(2**30, rel=0.2)
@@ -217,7 +224,7 @@ def test_workspaces_of_convolutions_and_gradients_of_split_models_are_fitted() -
 
 
 def test_corrections_start_from_none_and_a_removed_one_stays_there() -> None:
-    rows = drawn("a", "quantised", 12.0, 10) + drawn("b", "quantised", 12.0, 10)
+    rows = draw_rows("a", "quantised", 12.0, 10) + draw_rows("b", "quantised", 12.0, 10)
     fit = fit_memory.fit_corrections(rows)
     assert fit.quantised_bytes == pytest.approx(2 * 2**30, rel=0.2)
     assert fit.split_gradient_factor == 1.0, "no row has gradients"
@@ -234,7 +241,7 @@ def test_update_of_a_tensorflow_1_graph_is_the_peak_of_a_small_batch(tools: Tool
         "model": "BERT-base", "params_m": "110", "domain": "nlp", "method": "full_finetune", "method_detail": "",
         "precision": "fp32", "optimizer": "Adam", "seq_len_or_res": "64", "source_id": "bert-readme",
     }  # fmt: skip
-    graph, eager = (described(tools, **row, other_flags=flags) for flags in ("TF 1.11", ""))
+    graph, eager = (describe_row(tools, **row, other_flags=flags) for flags in ("TF 1.11", ""))
     gradients = graph.profile.memory.gradient_bytes
     assert graph.parts().temporary_bytes[0] == pytest.approx(4 * gradients)
     assert peak(graph) > peak(eager) + 2 * gradients
@@ -243,17 +250,17 @@ def test_update_of_a_tensorflow_1_graph_is_the_peak_of_a_small_batch(tools: Tool
 def test_a_peak_is_compared_in_the_quantity_that_was_measured(tools: Tools) -> None:
     numbers = memory_fit().corrections
     kinds = ("max_allocated", "max_reserved", "nvidia-smi snapshot (rounded GB)")
-    runs = [memory_rows.predicted_of({**PEAK, "mem_kind": kind}, *tools) for kind in kinds]
+    runs = [memory_rows.describe_run({**PEAK, "mem_kind": kind}, *tools) for kind in kinds]
     allocated, reserved, card = (p.gib(numbers) for p in runs if isinstance(p, memory_rows.Predicted))
     assert reserved == pytest.approx(allocated * (1 + numbers.cached_share))
     assert card == pytest.approx(reserved + 0.75), "the CUDA context"
     total = {**PEAK, "n_gpus": "4", "scope": "total_over_gpus", "peak_gib": "69.57"}
-    assert memory_rows.measured_gib(total) == pytest.approx(17.3925)
-    assert memory_rows.measured_gib({**PEAK, "status": "OOM"}) is None
+    assert memory_rows.parse_measured_gib(total) == pytest.approx(17.3925)
+    assert memory_rows.parse_measured_gib({**PEAK, "status": "OOM"}) is None
 
 
 def test_verdicts_are_counted_from_rows_that_name_their_card(tools: Tools) -> None:
-    tiny, huge, close = sized(1.0), sized(500.0), sized(30.0)
+    tiny, huge, close = size_run(1.0), size_run(500.0), size_run(30.0)
     lines = [
         {**PEAK, "status": "OOM"},
         {**PEAK, "status": "OOM"},
@@ -282,7 +289,7 @@ MEGATRON = {
 
 def test_megatron_states_every_size_and_its_layout(tools: Tools) -> None:
     """Sizes are read, not guessed; fp32 gradients stay from step to step, and experts are spread over their group."""
-    run = described(tools, **MEGATRON)
+    run = describe_row(tools, **MEGATRON)
     assert run.profile.trainable_parameters == pytest.approx(63.5e6, rel=0.01)
     assert run.parallel is not None
     assert (int(run.parallel.tensor[0]), int(run.parallel.pipeline[0])) == (2, 2)
@@ -290,7 +297,7 @@ def test_megatron_states_every_size_and_its_layout(tools: Tools) -> None:
     assert run.profile.optimizer.state_bytes == 12 * run.profile.trainable_parameters
     assert all(m.gradient_bytes == 4 * run.profile.trainable_parameters for m in run.profile.memory.moments)
     flags = MEGATRON["other_flags"].replace("ffn 2048", "ffn 2048, experts 4 topk 1 expert-ffn 2048")
-    spread = described(
+    spread = describe_row(
         tools, **{**MEGATRON, "params_m": "139", "sharding": "tp2,pp1,ep2,sp,dp", "other_flags": flags}
     )
     assert spread.parallel is not None
@@ -300,8 +307,8 @@ def test_megatron_states_every_size_and_its_layout(tools: Tools) -> None:
 
 def test_what_a_row_does_not_state_is_said_or_refused(tools: Tools) -> None:
     """A missing LoRA rank is among what was assumed; a length that is only bounded gives no prediction."""
-    assert "rank 8" in described(tools, method_detail="lora q,v").assumed
-    assert not any("rank" in text for text in described(tools, method_detail="r16 q,v").assumed)
+    assert "rank 8" in describe_row(tools, method_detail="lora q,v").assumed
+    assert not any("rank" in text for text in describe_row(tools, method_detail="r16 q,v").assumed)
     assert "greatest length" in str(memory_run({**PEAK, "seq_len_or_res": "<=2048"}, *tools))
     assert "greatest length" in str(memory_run({**PEAK, "method_detail": "packing=false rank=8"}, *tools))
     assert "is not stated" in str(memory_run({**PEAK, "seq_len_or_res": ""}, *tools))
@@ -312,7 +319,7 @@ def test_what_a_row_does_not_state_is_said_or_refused(tools: Tools) -> None:
         "other_flags": "unpacked sequences, logged mean 512 tokens per sample",
     }
     assert "mean length" in str(memory_run(padded, *tools))
-    packed = described(tools, **{**padded, "other_flags": f"{padded['other_flags']}; (no pad tokens)"})
+    packed = describe_row(tools, **{**padded, "other_flags": f"{padded['other_flags']}; (no pad tokens)"})
     assert packed.ratio == 2.0, "the trace has 256 tokens"
 
 
@@ -324,11 +331,11 @@ def test_experts_beside_sharded_weights_are_of_their_group(tools: tuple[DecoderT
         "source_id": "megatron-golden", "other_flags": "mcore moe test; layers 2, hidden 512, heads 8, kv groups 8, "
         "ffn 2048 swiglu, experts 8 topk 4 expert-ffn 1024, vocab 50304; recompute none",
     }  # fmt: skip
-    found = memory_run(row, *tools)
-    assert isinstance(found, MemoryRun), found
-    assert found.sharded
-    assert found.parallel is not None
-    assert found.parallel.expert[0] == 2
+    run = memory_run(row, *tools)
+    assert isinstance(run, MemoryRun), run
+    assert run.sharded
+    assert run.parallel is not None
+    assert run.parallel.expert[0] == 2
 
 
 def test_fully_sharded_accumulation_of_accelerate_keeps_whole_gradients(tools: Tools) -> None:
@@ -336,17 +343,17 @@ def test_fully_sharded_accumulation_of_accelerate_keeps_whole_gradients(tools: T
         "method": "full_finetune", "method_detail": "", "n_gpus": "4", "sharding": "FSDP", "act_ckpt": "full",
         "source_id": "x", "precision": "fp16 (pure)",
     }  # fmt: skip
-    one, two = (
-        described(tools, **full, other_flags=f"HF SFTTrainer; gradient accumulation {n}") for n in (1, 2)
+    run, two = (
+        describe_row(tools, **full, other_flags=f"HF SFTTrainer; gradient accumulation {n}") for n in (1, 2)
     )
     assert two.parts().gradients_bytes[0] == two.profile.memory.gradient_bytes
-    assert one.parts().gradients_bytes[0] < two.profile.memory.gradient_bytes / 2
+    assert run.parts().gradients_bytes[0] < two.profile.memory.gradient_bytes / 2
 
 
 def test_a_smaller_loss_leaves_the_blocks_as_the_peak(tools: Tools) -> None:
     """Without logits the peak is in a block that is recomputed, not at the saved block inputs alone."""
     long = {"micro_batch": "16", "act_ckpt": "full", "source_id": "axolotl-examples"}
-    run = described(tools, **long)
+    run = describe_row(tools, **long)
     facts = run.profile.memory
     assert max(m.activation_bytes for m in facts.moments) > 1.2 * facts.saved_activation_bytes
 
@@ -359,7 +366,7 @@ def test_networks_of_openmmlab_have_their_published_size(
     tools: Tools, model: str, task_size: str, weights_m: float
 ) -> None:
     domain = "vision-det" if "rcnn" in model else "vision-seg"
-    run = described(
+    run = describe_row(
         tools, model=model, domain=domain, method="full_finetune", method_detail="", precision="fp32", optimizer="",
         micro_batch="2", seq_len_or_res=task_size, n_gpus="8", sharding="DDP", source_id="mm-zoo", params_m="",
     )  # fmt: skip
@@ -368,15 +375,15 @@ def test_networks_of_openmmlab_have_their_published_size(
 
 
 def test_plans_state_and_recomputation_are_read_from_the_row(tools: Tools) -> None:
-    plain, sharded = described(tools), described(tools, n_gpus="2", sharding="FSDP")
+    plain, sharded = describe_row(tools), describe_row(tools, n_gpus="2", sharding="FSDP")
     assert sharded.sharded
     assert sharded.parts().weights_bytes[0] < 0.6 * plain.parts().weights_bytes[0]
     assert sharded.parts().activations_bytes[0] < 0.5 * plain.parts().activations_bytes[0], (
         "litgpt recomputes"
     )
-    four = described(tools, method="qlora", precision="nf4 base + bf16")
+    four = describe_row(tools, method="qlora", precision="nf4 base + bf16")
     assert four.parts().weights_bytes[0] < 0.5 * plain.parts().weights_bytes[0]
-    split = described(
+    split = describe_row(
         tools, model="GPT-x", params_m="1300", method="scratch", method_detail="", precision="fp16", n_gpus="8",
         optimizer="Adam", seq_len_or_res="256", act_ckpt="full", sharding="TP2 PP2 DP2 ZeRO-1",
         other_flags="24 layers hidden 2048 heads 16 GBS 64",
@@ -385,7 +392,7 @@ def test_plans_state_and_recomputation_are_read_from_the_row(tools: Tools) -> No
     assert (int(split.parallel.tensor[0]), int(split.parallel.pipeline[0]), split.passes) == (2, 2, 32)
     trained = split.profile.trainable_parameters
     assert split.profile.optimizer.state_bytes == 12 * trained, "fp32 master weights and two moments"
-    small = described(tools, optimizer="bnb AdamW 8-bit")
+    small = describe_row(tools, optimizer="bnb AdamW 8-bit")
     assert small.profile.optimizer.state_bytes == pytest.approx(
         2.03 * small.profile.trainable_parameters, rel=1e-6
     )
@@ -401,34 +408,34 @@ def test_loss_is_that_of_the_framework_that_ran(tools: Tools) -> None:
     writes gradients over the logits is less.
     """
     long = {"micro_batch": "16", "source_id": "x", "act_ckpt": "full"}
-    plain = described(tools, **long)
+    plain = describe_row(tools, **long)
     logits = 16 * 1044 * 51_200
-    shifted = described(tools, **{**long, "source_id": "fms-acceleration"})
+    shifted = describe_row(tools, **{**long, "source_id": "fms-acceleration"})
     assert peak(shifted) - peak(plain) == pytest.approx(2 * logits, rel=0.05), "14 bytes of a logit, not 12"
     flags = "transformers 4.48.1; fused Triton kernels (cross-entropy, RMSNorm)"
-    kernel = described(tools, **{**long, "source_id": "fms-acceleration", "other_flags": flags})
+    kernel = describe_row(tools, **{**long, "source_id": "fms-acceleration", "other_flags": flags})
     assert peak(shifted) - peak(kernel) == pytest.approx(4 * logits, rel=0.05), "no log-softmax"
-    before = described(
+    before = describe_row(
         tools, **{**long, "source_id": "fms-acceleration", "other_flags": flags.replace("4.48", "4.43")}
     )
     assert peak(kernel) > peak(before), "the output kept its logits in fp32 alone"
     chunked, fused = (
-        described(tools, **{**long, "other_flags": "chunked CE"}),
-        described(tools, **{**long, "source_id": "axolotl-examples"}),
+        describe_row(tools, **{**long, "other_flags": "chunked CE"}),
+        describe_row(tools, **{**long, "source_id": "axolotl-examples"}),
     )
     assert peak(fused) < peak(chunked) < peak(plain) < peak(shifted)
-    classifier = described(tools, **{**long, "method_detail": "train/seq_cls/sft.sh"})
+    classifier = describe_row(tools, **{**long, "method_detail": "train/seq_cls/sft.sh"})
     assert peak(classifier) == pytest.approx(peak(fused), rel=0.1)
 
 
 def test_gradients_are_released_before_forward_unless_torch_is_old(tools: Tools) -> None:
     """Detectron2's torch set them to zero; later loops release them, and gradient accumulation keeps them."""
     full = {"method": "full_finetune", "method_detail": "", "n_gpus": "1", "act_ckpt": "none"}
-    now, old = (described(tools, **{**full, "source_id": source}) for source in ("x", "detectron2-zoo"))
+    now, old = (describe_row(tools, **{**full, "source_id": source}) for source in ("x", "detectron2-zoo"))
     gradients = now.profile.memory.gradient_bytes
     assert all(m.gradient_bytes == 0 for m in now.profile.memory.moments if m.phase == "forward")
     assert all(m.gradient_bytes == gradients for m in old.profile.memory.moments)
-    recipe = described(
+    recipe = describe_row(
         tools,
         **{**full, "micro_batch": "", "seq_len_or_res": "", "other_flags": "torchtune llama3_2/3B_full"},
     )
@@ -442,7 +449,7 @@ BERT = {
 
 
 def test_an_encoder_recomputes_as_its_library_does(tools: Tools) -> None:
-    plain, again = (described(tools, **BERT, act_ckpt=how) for how in ("none", "full"))
+    plain, again = (describe_row(tools, **BERT, act_ckpt=how) for how in ("none", "full"))
     assert any(g.recomputed for g in again.profile.operations)
     saved = again.profile.memory.saved_activation_bytes
     assert saved < plain.profile.memory.saved_activation_bytes / 4
@@ -458,13 +465,13 @@ def test_attention_is_that_of_the_release_that_the_row_names(tools: Tools) -> No
         "micro_batch": "16",
     }
     old, now = (
-        described(tools, **row, other_flags=f"torch {release}, eager")
+        describe_row(tools, **row, other_flags=f"torch {release}, eager")
         for release in ("1.13.1", "2.5.1+cu121")
     )
     assert peak(now) < 0.8 * peak(old)
-    found = memory_rows.predicted_of({**PEAK, **row}, *tools)
-    assert isinstance(found, memory_rows.Predicted)
-    assert not found.convolutions
+    predicted = memory_rows.describe_run({**PEAK, **row}, *tools)
+    assert isinstance(predicted, memory_rows.Predicted)
+    assert not predicted.convolutions
 
 
 def test_detectors_differ_by_their_heads(tools: Tools) -> None:
@@ -474,7 +481,7 @@ def test_detectors_differ_by_their_heads(tools: Tools) -> None:
         "optimizer": "SGD-M", "micro_batch": "1", "seq_len_or_res": "800px", "source_id": "detectron2-zoo",
     }  # fmt: skip
     names = ("rpn_R_50_FPN", "faster_rcnn_R_50_FPN", "mask_rcnn_R_50_FPN")
-    runs = [described(tools, **row, model=f"d2/{name}") for name in names]
+    runs = [describe_row(tools, **row, model=f"d2/{name}") for name in names]
     peaks, weights = [peak(run) for run in runs], [run.profile.parameter_bytes for run in runs]
     assert peaks == sorted(peaks)
     assert weights == sorted(weights)
@@ -484,7 +491,7 @@ def test_detectors_differ_by_their_heads(tools: Tools) -> None:
 
 def test_an_update_on_the_host_leaves_weights_and_gradients_on_the_device(tools: Tools) -> None:
     here, host, both = (
-        described(tools, **{**BERT, "optimizer": name})
+        describe_row(tools, **{**BERT, "optimizer": name})
         for name in ("AdamW", "AdamW CPU offload", "AdamW CPU offload incl. gradients")
     )
     trained = here.profile.trainable_parameters
@@ -498,7 +505,7 @@ def test_an_update_on_the_host_leaves_weights_and_gradients_on_the_device(tools:
 def test_selective_recomputation_takes_less_than_every_second_block(tools: Tools) -> None:
     full = {"method": "scratch", "method_detail": "", "source_id": "torchtitan-2024", "micro_batch": "32"}
     none, layer, op, all_of_it = (
-        described(tools, **{**full, "act_ckpt": how})
+        describe_row(tools, **{**full, "act_ckpt": how})
         for how in ("none", "selective (every 2nd layer)", "selective", "full")
     )
     assert peak(all_of_it) < peak(op) < peak(layer) < peak(none)

@@ -11,7 +11,7 @@ from trainfare_research.runners.pick_cheapest import (
     RULES,
     consistent,
     device_prices,
-    held_out,
+    read_held_out,
     regrets,
     summary,
     workloads,
@@ -86,8 +86,8 @@ def test_runs_that_one_device_contradicts_are_not_of_a_healthy_machine() -> None
 def test_several_devices_are_scored_with_and_without_contradicted_runs() -> None:
     rows = [_run(1, 300), _run(8, 330), _run(8, 1000)]
     rows += [{**row, "accelerator": "T4-16GB", "throughput": "100"} for row in rows[:2]]
-    found = summary(workloads(rows, PRICES, {}), workloads(consistent(rows), PRICES, {}))
-    parts = found["rules"]["trainfare"]
+    fields = summary(workloads(rows, PRICES, {}), workloads(consistent(rows), PRICES, {}))
+    parts = fields["rules"]["trainfare"]
     assert parts["several devices"]["n"] == parts["several devices, no run contradicted"]["n"] == 1
 
 
@@ -107,7 +107,7 @@ def test_held_out_errors_replace_fitted_ones_of_one_device(tmp_path: Path) -> No
         writer.writerow(names)
         writer.writerow(["bench", "net", "fp32", "A100-SXM4-40GB", "8", "torch 2", "1.5"])
         writer.writerow(["bench", "net", "fp32", "T4-16GB", "8", "torch 2", "nan"])
-    errors = held_out(path)
+    errors = read_held_out(path)
     assert list(errors.values()) == [1.5]
     rows = [_row("T4-16GB", 100, 1.0), _row("A100-SXM4-40GB", 800, 1.0)]
     ((_, picked, _),) = regrets(workloads(rows, PRICES, errors), RULES["trainfare"]).values()

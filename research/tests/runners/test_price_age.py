@@ -11,13 +11,13 @@ import pytest
 
 from trainfare_core.prices.age_doubt import ANY, price_moves
 from trainfare_research.data import TABLES
-from trainfare_research.runners.price_age import Pairs, fit, read_pairs, scored
+from trainfare_research.runners.price_age import Pairs, fit, read_pairs, score_folds
 
 HISTORY = ("provider", "instance_type", "accelerator", "accelerator_count", "date", "price_usd_per_hour")
 PRICES = TABLES / "prices"
 
 
-def drawn(option: str, *, size: float, change_days: float, seed: int) -> Pairs:
+def draw_rows(option: str, *, size: float, change_days: float, seed: int) -> Pairs:
     """Pairs of a made-up cloud whose prices move as the model says, with settling in 60 days."""
     rng = np.random.default_rng(seed)
     age = rng.uniform(5, 400, 3000)
@@ -36,17 +36,17 @@ def drawn(option: str, *, size: float, change_days: float, seed: int) -> Pairs:
 
 def test_the_fit_finds_what_was_drawn() -> None:
     """Change time and size come back within a tenth, and the pool of the kind stands last."""
-    found = fit(drawn("spot", size=0.3, change_days=80.0, seed=1))
-    assert found[0].change_days == pytest.approx(80.0, rel=0.15)
-    assert found[0].size == pytest.approx(0.3, rel=0.1)
-    assert (found[-1].provider, found[-1].purchase_option) == (ANY, "spot")
+    moves_list = fit(draw_rows("spot", size=0.3, change_days=80.0, seed=1))
+    assert moves_list[0].change_days == pytest.approx(80.0, rel=0.15)
+    assert moves_list[0].size == pytest.approx(0.3, rel=0.1)
+    assert (moves_list[-1].provider, moves_list[-1].purchase_option) == (ANY, "spot")
 
 
 def test_intervals_hold_on_pairs_left_out() -> None:
     """Scored on a source that the fit has not seen, the intervals hold what they say."""
-    pairs = drawn("spot", size=0.3, change_days=40.0, seed=2)
+    pairs = draw_rows("spot", size=0.3, change_days=40.0, seed=2)
     folds = [pairs.where(lambda *names, source=source: source in names[2:]) for source in "ab"]
-    score = scored(pairs, folds)["cloud", "vm", "spot"]
+    score = score_folds(pairs, folds)["cloud", "vm", "spot"]
     assert score.pairs == 3000
     assert score.inside_50 == pytest.approx(0.5, abs=0.03)
     assert score.inside_80 == pytest.approx(0.8, abs=0.03)
@@ -88,9 +88,9 @@ def test_a_history_of_changes_is_read_every_month(tmp_path: Path) -> None:
 
 def test_the_shipped_classes_cover_every_option() -> None:
     """A pool stands for what nobody measured, spot settles wide, and list prices hardly move in a quarter."""
-    pools = {one.purchase_option for one in price_moves() if one.provider == ANY}
+    pools = {move.purchase_option for move in price_moves() if move.provider == ANY}
     assert pools == {"spot", "capacity_block", ANY}
-    by_name = {(one.provider, one.service, one.purchase_option): one for one in price_moves()}
+    by_name = {(move.provider, move.service, move.purchase_option): move for move in price_moves()}
     assert by_name["aws", "ec2", "on_demand"].chance_changed(90.0) < 0.02
     assert by_name["azure", "azure_vm", "spot"].log_half_width(90.0) > by_name[
         "gcp", "gce", "spot"
@@ -102,8 +102,8 @@ def test_the_shipped_classes_are_the_fit() -> None:
     numbers = ("change_days", "change_power", "size", "settle_days")
     fitted, shipped = (
         {
-            (one.provider, one.service, one.purchase_option): [getattr(one, name) for name in numbers]
-            for one in classes
+            (moves.provider, moves.service, moves.purchase_option): [getattr(moves, name) for name in numbers]
+            for moves in classes
         }
         for classes in (fit(read_pairs(PRICES)), price_moves())
     )

@@ -33,7 +33,7 @@ def test_only_split_runs_of_the_users_own_kind_of_code_are_scored() -> None:
     assert (first.source, first.context, first.exchange_share) == ("x", 1, 0.0)
     assert second.error - first.error == pytest.approx(math.log(2))
     far = list(split_runs([{**ROW, "throughput": "400"}], DecoderTraces()))
-    assert [each.held for each in far] == [False]
+    assert [run.held for run in far] == [False]
 
 
 def test_keys_and_values_of_a_context_group_are_counted_by_hand() -> None:

@@ -50,21 +50,21 @@ def score(truth: Path, out: Path) -> dict[str, Any]:
     return json.loads(out.read_text(encoding="utf-8"))
 
 
-def published_rows() -> list[dict[str, object]]:
+def make_published_rows() -> list[dict[str, object]]:
     """The shipped table as rows of runs, with values that have its advantages."""
     rows = []
-    for index, one in enumerate(comparisons()):
-        for strategy, advantage_pct in one.advantage_pct.items():
-            ratio = one.scratch_step_ratio
-            epochs = one.scratch_epochs if strategy == "scratch" else ""
-            if strategy == "full_finetune" and one.scratch_epochs and ratio:
-                epochs = one.scratch_epochs / ratio
+    for index, comparison in enumerate(comparisons()):
+        for strategy, advantage_pct in comparison.advantage_pct.items():
+            ratio = comparison.scratch_step_ratio
+            epochs = comparison.scratch_epochs if strategy == "scratch" else ""
+            if strategy == "full_finetune" and comparison.scratch_epochs and ratio:
+                epochs = comparison.scratch_epochs / ratio
             rows.append(
                 {
-                    "comparison_id": index, "domain": one.domain, "dataset": one.dataset, "model": one.model,
-                    "train_size": one.samples or "", "metric": one.metric, "direction": "max",
+                    "comparison_id": index, "domain": comparison.domain, "dataset": comparison.dataset, "model": comparison.model,
+                    "train_size": comparison.samples or "", "metric": comparison.metric, "direction": "max",
                     "method": strategy, "value": 50 * math.exp(advantage_pct / 100), "epochs": epochs,
-                    "source_id": one.source, "source": one.published_in,
+                    "source_id": comparison.source, "source": comparison.published_in,
                 }
             )  # fmt: skip
     return rows
@@ -73,7 +73,7 @@ def published_rows() -> list[dict[str, object]]:
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     where = tmp_path_factory.mktemp("strategy")
-    return score(write(where / "truth.csv", published_rows()), where / "out.json")
+    return score(write(where / "truth.csv", make_published_rows()), where / "out.json")
 
 
 def test_the_bars_of_the_specification_hold(scored: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ from trainfare_research.runners.time_to_train import (
 from trainfare_research.truth_table import read_rows
 from trainfare_research.workloads import ProfileCache, StepJob, profile_of
 from trainfare_research.workloads.language.transformers_models import PretrainedBert
-from trainfare_research.workloads.mlperf import mlperf_job, shared_update, update_shares
+from trainfare_research.workloads.mlperf import mlperf_job, share_update, update_shares
 from trainfare_research.workloads.vision.flux import flux_job
 
 STEP_COLUMNS = (
@@ -49,14 +49,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> ProfileCache:
     return ProfileCache(tmp_path_factory.mktemp("traces"))
 
 
-def _predicted(cache: ProfileCache, *lines: dict[str, str]) -> list[float]:
+def _predict_lines(cache: ProfileCache, *lines: dict[str, str]) -> list[float]:
     _, skipped = score_lines(list(lines), cache)
     assert not skipped
     return [float(line["predicted"]) for line in lines]
 
 
 def test_minutes_follow_the_samples_and_the_share_of_evaluation(cache: ProfileCache) -> None:
-    once, twice, tested = _predicted(
+    once, twice, tested = _predict_lines(
         cache, submission(), submission(samples_to_converge="80000000"), submission(eval_time_fraction="0.2")
     )
     assert 5 < once < 200
@@ -86,8 +86,8 @@ def test_a_vendors_kernels_leave_their_own_shares_of_bytes() -> None:
     assert as_submitted(job, calibration().overhead, gpu) == job
     own = one_device_record().submission_overhead
     shares = [own.fused_bytes_share, own.fused_reduction_bytes_share]
-    found = [group.fused_bytes_share for group in as_submitted(job, own, gpu).operations]
-    assert found == [*shares, None]
+    values = [group.fused_bytes_share for group in as_submitted(job, own, gpu).operations]
+    assert values == [*shares, None]
     moved = [
         group.bytes_moved * USUAL_FUSED_BYTES_SHARE for group in as_submitted(job, own, tpu).operations[:2]
     ]
@@ -117,12 +117,12 @@ def test_a_fit_without_a_benchmark_does_not_depend_on_what_was_traced_before(tmp
     _write(data / "throughput_train_2.csv", names=step)
     table, scores = data / "time_to_train.csv", tmp_path / "scores.csv"
     _write(table, submission())
-    found = _scored(table, scores, cache, data)
+    text = _score_table(table, scores, cache, data)
     assert len(list(cache.iterdir())) == 2, "the step and the submission"
     again = shutil.copytree(
         cache, tmp_path / "again"
     )  # what was read from the first folder is not read again
-    assert _scored(table, scores, again, data) == found
+    assert _score_table(table, scores, again, data) == text
     assert len(list(again.iterdir())) == 2
 
 
@@ -137,7 +137,7 @@ def test_a_row_that_cannot_be_read_costs_its_own_score(tmp_path: Path) -> None:
         assert row["skip_reason"].startswith("cannot be read: ValueError: could not convert string to float")
 
 
-def _scored(table: Path, scores: Path, cache: Path, data: Path) -> str:
+def _score_table(table: Path, scores: Path, cache: Path, data: Path) -> str:
     time_to_train.run(
         Namespace(
             truth=[table],
@@ -156,7 +156,7 @@ def _scored(table: Path, scores: Path, cache: Path, data: Path) -> str:
 def test_what_is_evaluated_beside_or_after_training_takes_no_share(
     benchmark: str, cache: ProfileCache
 ) -> None:
-    apart, beside = _predicted(
+    apart, beside = _predict_lines(
         cache, submission(benchmark=benchmark), submission(benchmark=benchmark, eval_time_fraction="0.5")
     )
     assert beside == apart
@@ -178,7 +178,7 @@ def test_stable_diffusion_is_submitted_with_half_precision_weights_in_one_layout
 def test_ncf_trains_on_the_ratings_of_movielens(cache: ProfileCache) -> None:
     """A million of ratings over eight V100 take some 10 ms, as NVIDIA's trainer states (11 ms, nvidia-dle)."""
     steps = 1000
-    (minutes,) = _predicted(
+    (minutes,) = _predict_lines(
         cache,
         submission(
             benchmark="ncf", accelerator="V100-SXM2-16GB", round="v0.5", global_batch_size="1048576",
@@ -190,21 +190,21 @@ def test_ncf_trains_on_the_ratings_of_movielens(cache: ProfileCache) -> None:
 
 def test_bert_of_early_rounds_has_no_fused_attention() -> None:
     """From v1.0 on attention is fused, and only masked tokens have logits."""
-    found = {}
+    fields = {}
     for name in ("v0.7", "v1.0"):
         job = mlperf_job(submission(benchmark="bert", round=name))
         assert isinstance(job, StepJob)
         with torch.device("meta"):
             net = next(part for part in job.network().modules() if isinstance(part, PretrainedBert))
-        found[name] = (net.body.config._attn_implementation, net.predicted)
-    assert found == {"v0.7": ("eager", 256), "v1.0": ("sdpa", 39)}
+        fields[name] = (net.body.config._attn_implementation, net.predicted)
+    assert fields == {"v0.7": ("eager", 256), "v1.0": ("sdpa", 39)}
 
 
 def test_all_chips_of_a_slice_are_on_one_interconnect(cache: ProfileCache) -> None:
     """The hosts of a TPU slice need no network between them; machines with GPUs do."""
     slice_of = {"accelerator": "TPU-v4", "precision": "BF16 mixed", "accelerators_total": "64"}
-    one, sixteen = _predicted(cache, submission(**slice_of), submission(**slice_of, nodes="16"))
-    assert one == sixteen
+    value, sixteen = _predict_lines(cache, submission(**slice_of), submission(**slice_of, nodes="16"))
+    assert value == sixteen
 
 
 def test_update_is_sharded_where_the_submissions_sharded_it(cache: ProfileCache) -> None:
@@ -215,9 +215,9 @@ def test_update_is_sharded_where_the_submissions_sharded_it(cache: ProfileCache)
     assert update_shares(submission(benchmark="bert", round="v1.0"), 8) == 8
     assert update_shares(submission(benchmark="bert", round="v0.7"), 8) == 1
     assert update_shares(submission(), 8) == 1
-    found = profile_of(mlperf_job(submission()), cache)
-    assert not isinstance(found, str)
-    whole, part = found.profile, shared_update(found.profile, 8)
+    trace = profile_of(mlperf_job(submission()), cache)
+    assert not isinstance(trace, str)
+    whole, part = trace.profile, share_update(trace.profile, 8)
     for before, after in zip(whole.operations, part.operations, strict=True):
         shares = 8 if before.phase == "optimizer" else 1
         assert after.bytes_read == before.bytes_read // shares
@@ -226,14 +226,14 @@ def test_update_is_sharded_where_the_submissions_sharded_it(cache: ProfileCache)
 
 def test_a_row_without_a_share_gets_the_median_of_its_benchmark(cache: ProfileCache) -> None:
     stated = [submission(eval_time_fraction=share) for share in ("0.1", "0.2", "0.6")]
-    *_, blank = _predicted(cache, *stated, submission(eval_time_fraction=""))
+    *_, blank = _predict_lines(cache, *stated, submission(eval_time_fraction=""))
     assert blank == pytest.approx(float(stated[1]["predicted"]), rel=1e-4)
 
 
 def test_gpus_in_excess_of_samples_evaluate(cache: ProfileCache) -> None:
     """24 GPUs and 16 samples: two machines train one sample each, the third evaluates and costs no time."""
     wide = {"host_networking": "8x HDR 200Gb/Sec", "global_batch_size": "16"}
-    exact, spare = _predicted(
+    exact, spare = _predict_lines(
         cache,
         submission(**wide, accelerators_total="16", nodes="2"),
         submission(**wide, accelerators_total="24", nodes="3", eval_time_fraction="0.5"),
@@ -244,7 +244,7 @@ def test_gpus_in_excess_of_samples_evaluate(cache: ProfileCache) -> None:
 def test_a_volume_is_split_over_a_power_of_two_of_devices(cache: ProfileCache) -> None:
     """88 GPUs and 16 samples: each sample on 4 GPUs, 24 evaluate. Half the GPUs a sample have twice the work each."""
     wide = {"host_networking": "8x HDR 200Gb/Sec", "global_batch_size": "16", "benchmark": "unet3d"}
-    two, four, spare = _predicted(
+    two, four, spare = _predict_lines(
         cache,
         submission(**wide, accelerators_total="32", nodes="4"),
         submission(**wide, accelerators_total="64", nodes="8"),
@@ -256,7 +256,7 @@ def test_a_volume_is_split_over_a_power_of_two_of_devices(cache: ProfileCache) -
 
 def test_fp8_makes_the_blocks_of_bert_faster_on_a_chip_that_has_it(cache: ProfileCache) -> None:
     run = {"benchmark": "bert", "accelerator": "H100-SXM-80GB", "global_batch_size": "384"}
-    half, eight = _predicted(cache, submission(**run), submission(**run, precision="FP8 mixed"))
+    half, eight = _predict_lines(cache, submission(**run), submission(**run, precision="FP8 mixed"))
     assert 0.5 * half < eight < half
 
 
@@ -328,7 +328,7 @@ def test_network_is_that_of_training_traffic(text: str, gbit: float | None) -> N
 
 def test_machines_that_state_no_rate_have_the_usual_network_of_their_accelerator(cache: ProfileCache) -> None:
     two = {"accelerator": "H100-SXM-80GB", "accelerators_total": "16", "nodes": "2"}
-    stated, unstated, slower = _predicted(
+    stated, unstated, slower = _predict_lines(
         cache,
         submission(**two, host_networking="8x 400Gb/s InfiniBand"),
         submission(**two, host_networking="Ethernet, Infiniband"),
@@ -352,8 +352,8 @@ def test_an_accelerator_with_ethernet_ports_needs_no_adapter() -> None:
 def test_a_rack_of_directly_linked_gpus_is_one_machine(cache: ProfileCache) -> None:
     """NVL72: 72 GPUs in 18 nodes need no network; eight GPUs of an HGX node and those of the next one do."""
     rack = {"accelerator": "GB200", "global_batch_size": "9216", "accelerators_total": "72", "nodes": "18"}
-    (one,) = _predicted(cache, submission(**rack))
-    assert one > 0
+    (value,) = _predict_lines(cache, submission(**rack))
+    assert value > 0
     hgx = submission(
         **{**rack, "accelerator": "H100-SXM-80GB", "nodes": "9", "host_networking": "1Gb Ethernet"}
     )
@@ -391,13 +391,13 @@ def test_only_pytorch_of_early_rounds_is_eager(framework: str, *, compiled: bool
 
 def test_frozen_normalisation_costs_nothing_and_the_optimizer_is_one_kernel(cache: ProfileCache) -> None:
     job = mlperf_job(submission(benchmark="retinanet"))
-    found = profile_of(job, cache)
-    assert not isinstance(found, str)
-    kinds = {group.kind for group in found.profile.operations}
+    trace = profile_of(job, cache)
+    assert not isinstance(trace, str)
+    kinds = {group.kind for group in trace.profile.operations}
     assert "normalization" not in kinds
-    wide = [g for g in found.profile.operations if g.dtype == "fp32" and g.bytes_moved > 1e9]
+    wide = [g for g in trace.profile.operations if g.dtype == "fp32" and g.bytes_moved > 1e9]
     assert not wide, "frozen normalisation and focal loss stay in half precision"
-    assert [g.name for g in found.profile.operations if g.kind == "optimizer"] == ["aten._fused_adam_"]
+    assert [g.name for g in trace.profile.operations if g.kind == "optimizer"] == ["aten._fused_adam_"]
 
 
 def test_ssd_has_the_parameters_of_its_reference() -> None:

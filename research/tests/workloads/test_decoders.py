@@ -55,11 +55,11 @@ ROW = {
 
 def _bytes_left(job: JobProfile) -> dict[tuple[str, str, bool], float]:
     """Return what a fusing compiler leaves of the bytes of each operation: by name, phase and whether it runs again."""
-    found = dict[tuple[str, str, bool], float]()
+    texts_by_key = dict[tuple[str, str, bool], float]()
     for group in job.operations:
         key = group.name, group.phase, group.recomputed
-        found[key] = found.get(key, 0.0) + group.bytes_moved * group.left_where_fused
-    return found
+        texts_by_key[key] = texts_by_key.get(key, 0.0) + group.bytes_moved * group.left_where_fused
+    return texts_by_key
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_an_assembled_decoder_equals_the_trace_of_the_whole(step: DecoderStep, t
     for ratio in (1.0, 64.0):
         peaks = (memory_parts(p, np.array([ratio]), np.ones(1), np.array([False])) for p in (ours, whole))
         assert float(next(peaks).total_bytes[0]) == pytest.approx(float(next(peaks).total_bytes[0]), rel=1e-3)
-    kept = list(tmp_path.iterdir())
-    assert kept
+    paths = list(tmp_path.iterdir())
+    assert paths
     assert DecoderTraces(tmp_path).profile(step) == ours
-    assert list(tmp_path.iterdir()) == kept, "the second time nothing is traced"
+    assert list(tmp_path.iterdir()) == paths, "the second time nothing is traced"
 
 
 def test_frozen_weights_in_four_bits_and_products_in_eight() -> None:
@@ -155,9 +155,9 @@ def test_a_library_casts_each_weight_once_a_step() -> None:
     ],
 )  # fmt: skip
 def test_names_have_the_published_number_of_parameters(name: str, billions: float) -> None:
-    found = decoder_of(name, {})
-    assert isinstance(found, Decoder)
-    assert found.parameters / 1e9 == pytest.approx(billions, rel=0.01)
+    decoder = decoder_of(name, {})
+    assert isinstance(decoder, Decoder)
+    assert decoder.parameters / 1e9 == pytest.approx(billions, rel=0.01)
 
 
 def test_the_blocks_of_a_described_decoder_add_up_to_its_published_weights() -> None:
@@ -167,9 +167,9 @@ def test_the_blocks_of_a_described_decoder_add_up_to_its_published_weights() -> 
     assert len(stated) > 100
     for row in stated:
         for name in row["names"].split("|"):
-            found = decoder_of(name, {})
-            assert isinstance(found, Decoder), name
-            assert found.parameters / 1e9 == pytest.approx(float(row["weights_billions"]), rel=0.015), name
+            decoder = decoder_of(name, {})
+            assert isinstance(decoder, Decoder), name
+            assert decoder.parameters / 1e9 == pytest.approx(float(row["weights_billions"]), rel=0.015), name
 
 
 @pytest.mark.parametrize(
@@ -183,10 +183,10 @@ def test_a_gemma_4_of_one_kind_of_block_has_nearly_all_weights(
     name: str, layers: int, local: int, whole: int, ffn: int
 ) -> None:
     """Five blocks of six have a sliding window; the sixth has heads twice as wide and no values of its own."""
-    found = decoder_of(name, {})
-    assert isinstance(found, Decoder)
+    decoder = decoder_of(name, {})
+    assert isinstance(decoder, Decoder)
     blocks = layers // 6 * (5 * local + whole + 6 * ffn)
-    assert found.parameters == pytest.approx(blocks + found.hidden * 262_144, rel=0.02)
+    assert decoder.parameters == pytest.approx(blocks + decoder.hidden * 262_144, rel=0.02)
 
 
 def test_a_cut_model_has_the_layers_of_its_name() -> None:
@@ -211,7 +211,9 @@ def test_unknown_decoders_have_a_reason() -> None:
     assert isinstance(sized, Decoder)
     assert (sized.hidden, sized.heads) == (12288, 128)
     staged = [decoder_of("GPT2-78B", {"notes": "", "strategy": how}) for how in ("dp1,pp64", "dp64")]
-    assert [one.layers for one in staged if isinstance(one, Decoder)] == [64, 76], "stages divide the blocks"
+    assert [decoder.layers for decoder in staged if isinstance(decoder, Decoder)] == [64, 76], (
+        "stages divide the blocks"
+    )
 
 
 def test_plans_are_read_from_every_spelling() -> None:
@@ -245,20 +247,20 @@ def test_runs_of_bigscience_are_described_as_its_notes_say(tmp_path: Path) -> No
     }  # fmt: skip
     a100 = accelerator("A100-SXM-80GB")
 
-    def planned(**changed: str) -> Plan:
-        found = plan_of({**row, **changed}, a100)
-        assert isinstance(found, Plan)
-        return found
+    def plan_row(**changed: str) -> Plan:
+        plan = plan_of({**row, **changed}, a100)
+        assert isinstance(plan, Plan)
+        return plan
 
-    assert (planned().sequence_parallel, planned().sharded) == (False, False)
-    assert planned(framework="nemo/megatron").sequence_parallel
-    sharded = planned(notes="section=Megatron + Deepspeed ZeRO (old branch);", strategy="dp96,tp4")
+    assert (plan_row().sequence_parallel, plan_row().sharded) == (False, False)
+    assert plan_row(framework="nemo/megatron").sequence_parallel
+    sharded = plan_row(notes="section=Megatron + Deepspeed ZeRO (old branch);", strategy="dp96,tp4")
     assert (sharded.sharded, sharded.sharding) == (True, "fsdp")
     run = decoder_run(row, DecoderTraces(tmp_path))
     assert isinstance(run, DecoderRun)
     answers = [
-        predict_decoder(replace(run, plan=one), decoder_calibration())
-        for one in (run.plan, replace(run.plan, overlap=True))
+        predict_decoder(replace(run, plan=plan), decoder_calibration())
+        for plan in (run.plan, replace(run.plan, overlap=True))
     ]
     steps = [answer.predicted_s for answer in answers if isinstance(answer, Answer)]
     assert len(steps) == 2
@@ -279,15 +281,17 @@ def test_a_recipe_starts_its_step_as_one_graph_from_the_release_that_says_so(tmp
         "strategy": "TP=1,PP=1,CP=1,EP=8", "sequence_length": "256", "notes": "release=26.06 NeMo Container",
     }  # fmt: skip
 
-    def captured(**changed: str) -> bool:
-        one = {**row, **changed}
-        return is_one_graph(one, accelerator(one["accelerator"]))
+    def is_captured(**changed: str) -> bool:
+        fields = {**row, **changed}
+        return is_one_graph(fields, accelerator(fields["accelerator"]))
 
     releases = ("26.02.01", "26.04", "26.04.01", "26.06", "26.06.01", "26.10")
-    assert [captured(notes=f"release={name} NeMo") for name in releases] == [False] * 3 + [True] * 3
+    assert [is_captured(notes=f"release={name} NeMo") for name in releases] == [False] * 3 + [True] * 3
     others = ({"precision": "bf16"}, {"source": "x"}, {"notes": ""}, {"model": "Qwen3_8B"})
-    assert not any(captured(**other) for other in others)
-    b300 = [captured(accelerator="B300-SXM-270GB", notes=f"release={name}") for name in ("26.06", "26.06.01")]
+    assert not any(is_captured(**other) for other in others)
+    b300 = [
+        is_captured(accelerator="B300-SXM-270GB", notes=f"release={name}") for name in ("26.06", "26.06.01")
+    ]
     assert b300 == [False, True], "that recipe a release later"
     for notes, precision in ((row["notes"], GRAPH_PRECISION), ("release=26.04", LIBRARY_PRECISION)):
         run = decoder_run({**row, "notes": notes}, DecoderTraces(tmp_path))
@@ -374,8 +378,8 @@ def test_unstated_recomputation_is_the_least_that_fits(tmp_path: Path) -> None:
         "activation_checkpointing": "", "framework": "pytorch",
     }  # fmt: skip
 
-    def assumed(framework: str) -> list[str]:
-        found: list[str] = []
+    def list_assumed(framework: str) -> list[str]:
+        texts: list[str] = []
         for samples in range(100, 2000, 20):
             sized = {
                 **row,
@@ -385,12 +389,12 @@ def test_unstated_recomputation_is_the_least_that_fits(tmp_path: Path) -> None:
             }
             run = decoder_run(sized, traces)
             assert isinstance(run, DecoderRun)
-            found.append(next((words for words in run.assumed if "recomputation" in words), "none"))
-        return list(dict.fromkeys(found))
+            texts.append(next((words for words in run.assumed if "recomputation" in words), "none"))
+        return list(dict.fromkeys(texts))
 
     half, whole = (f"recomputation of {words} activations" for words in ("half of all", "all"))
-    assert assumed("pytorch") == ["none", half, whole]
-    assert assumed("maxtext/jax") == ["none", whole]
+    assert list_assumed("pytorch") == ["none", half, whole]
+    assert list_assumed("maxtext/jax") == ["none", whole]
 
 
 def test_an_update_moves_what_the_row_says_of_each_weight(tmp_path: Path) -> None:
@@ -484,7 +488,7 @@ def test_flops_of_two_thirds_mean_adapters_but_not_with_experts(tmp_path: Path) 
     """A pretraining table of NeMo's counts attention of a model with experts in another way than the next."""
     traces = DecoderTraces(tmp_path)
 
-    def trained_share(model: str, notes: str) -> float:
+    def get_trained_share(model: str, notes: str) -> float:
         row = {
             **ROW, "model": model, "notes": notes, "sequence_length": "256", "strategy": "TP=1,PP=1,EP=8",
             "framework": "nemo/megatron",
@@ -497,8 +501,8 @@ def test_flops_of_two_thirds_mean_adapters_but_not_with_experts(tmp_path: Path) 
         assert isinstance(run, DecoderRun), run
         return run.profile.trainable_parameters / plain.profile.trainable_parameters
 
-    assert trained_share("llama-1b-like", "hidden=512;layers=4;heads=8") < 0.1
-    assert trained_share("Qwen3_30B_a3B", "") == 1.0
+    assert get_trained_share("llama-1b-like", "hidden=512;layers=4;heads=8") < 0.1
+    assert get_trained_share("Qwen3_30B_a3B", "") == 1.0
 
 
 def test_chips_without_fp8_use_int8(tmp_path: Path) -> None:

@@ -35,13 +35,13 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
     return DecoderTraces(folder), ProfileCache(folder)
 
 
-def described(tools: Tools, **row: str) -> MemoryRun:
-    found = memory_run({**ROW, **row}, *tools)
-    assert isinstance(found, MemoryRun), found
-    return found
+def describe_row(tools: Tools, **row: str) -> MemoryRun:
+    run = memory_run({**ROW, **row}, *tools)
+    assert isinstance(run, MemoryRun), run
+    return run
 
 
-def allocated(run: MemoryRun) -> float:
+def get_allocated_bytes(run: MemoryRun) -> float:
     return float(run.parts().allocated_bytes[0])
 
 
@@ -63,28 +63,28 @@ def test_megatron_tests_of_one_run_keep_the_scores_of_attention(name: str, unfus
 def test_megatron_peaks_are_as_published(tools: Tools) -> None:
     """Golden values of Megatron-LM, GiB: the last stage, with and without the scores of three blocks."""
     resumed = MEGATRON | {"method_detail": "gpt3_mcore_te_resume"}
-    kept, fused, interleaved, sharded = (
-        described(tools, **row | {"sharding": how})
+    memory_run, fused, interleaved, sharded = (
+        describe_row(tools, **row | {"sharding": how})
         for row, how in (
             (MEGATRON, "tp1,pp4,dp"), (resumed, "tp1,pp4,dp"), (resumed, "tp1,pp4,vp1,dp"), (resumed, "tp1,pp1,dp+dist-opt"),
         )
     )  # fmt: skip
-    for run, gib in ((kept, 2.50), (fused, 2.04), (interleaved, 2.47), (sharded, 2.51)):
-        assert allocated(run) / 2**30 == pytest.approx(gib, rel=0.06)
+    for run, gib in ((memory_run, 2.50), (fused, 2.04), (interleaved, 2.47), (sharded, 2.51)):
+        assert get_allocated_bytes(run) / 2**30 == pytest.approx(gib, rel=0.06)
 
 
 def test_sharded_adapters_keep_the_gradients_of_block_inputs(tools: Tools) -> None:
     """Published for a 7B of 32 blocks: 30 inputs a sample more on two devices than on one, whatever the loss."""
     flags = ROW["other_flags"] + "; fused Triton kernels (cross-entropy)"
     alone, two = (
-        described(tools, other_flags=flags, n_gpus=n, sharding=how)
+        describe_row(tools, other_flags=flags, n_gpus=n, sharding=how)
         for n, how in (("1", "none"), ("2", "FSDP"))
     )
     pairs = zip(alone.profile.memory.moments, two.profile.memory.moments, strict=True)
     more = [b.activation_bytes - a.activation_bytes for a, b in pairs]
     assert set(more) == {0, 22 * 2 * 512 * 2048}
     full = [
-        described(tools, other_flags=flags, method="full_finetune", n_gpus=n, sharding=how).profile.memory
+        describe_row(tools, other_flags=flags, method="full_finetune", n_gpus=n, sharding=how).profile.memory
         for n, how in (("1", "none"), ("2", "FSDP"))
     ]
     assert full[0].moments == full[1].moments, "nothing is frozen"
@@ -98,11 +98,11 @@ def test_qwen_trains_rank_64_and_prepares_its_four_bit_model(tools: Tools) -> No
         "method_detail": "LoRA",
         "other_flags": "",
     }
-    lora, four = (described(tools, **qwen, method=method) for method in ("lora", "qlora"))
+    lora, four = (describe_row(tools, **qwen, method=method) for method in ("lora", "qlora"))
     assert not any("rank" in text for text in lora.assumed)
     trained = lora.profile.trainable_parameters
     assert trained == pytest.approx(143e6, rel=0.1), "of `finetune.py`, where no two matrices are one"
-    plain = described(tools, **qwen | {"source_id": "x"}, method="qlora")
+    plain = describe_row(tools, **qwen | {"source_id": "x"}, method="qlora")
     tables = 2 * 151_936 * 4096
     more = four.profile.parameter_bytes - plain.profile.parameter_bytes - 2 * 7 / 8 * trained
     assert more == pytest.approx(2 * tables, rel=0.02)
@@ -110,7 +110,7 @@ def test_qwen_trains_rank_64_and_prepares_its_four_bit_model(tools: Tools) -> No
 
 def test_qwen_trains_copies_of_embedding_and_head_of_a_base_model(tools: Tools) -> None:
     qwen = {"source_id": "qwen-profile", "model": "Qwen-7B", "params_m": "7721", "other_flags": ""}
-    plain, tables = (described(tools, **qwen, method_detail=how).profile for how in ("LoRA", "LoRA (emb)"))
+    plain, tables = (describe_row(tools, **qwen, method_detail=how).profile for how in ("LoRA", "LoRA (emb)"))
     more = 2 * 151_936 * 4096
     assert tables.trainable_parameters - plain.trainable_parameters == pytest.approx(more, rel=0.001)
     assert tables.parameter_bytes - plain.parameter_bytes == pytest.approx(2 * more, rel=0.001)
@@ -124,10 +124,14 @@ def test_milabench_labels_its_fixed_batch_in_full_precision(tools: Tools) -> Non
         "precision": "fp16 AMP", "optimizer": "sgd", "act_ckpt": "none", "seq_len_or_res": "224", "micro_batch": "64",
     }  # fmt: skip
     flags = "torch 2.6.0, eager; channels_last; "
-    run = described(tools, **fixed, other_flags=flags + "fixed synthetic batch, no input pipeline")
-    assert allocated(run) / 64 / 2**20 == pytest.approx(100.5, rel=0.03), "MiB an image, as measured"
+    run = describe_row(tools, **fixed, other_flags=flags + "fixed synthetic batch, no input pipeline")
+    assert get_allocated_bytes(run) / 64 / 2**20 == pytest.approx(100.5, rel=0.03), (
+        "MiB an image, as measured"
+    )
     assert {m.phase for m in run.profile.memory.moments} == {"forward"}
-    assert allocated(described(tools, **fixed, other_flags=flags + "DataLoader")) < 0.55 * allocated(run)
+    assert get_allocated_bytes(
+        describe_row(tools, **fixed, other_flags=flags + "DataLoader")
+    ) < 0.55 * get_allocated_bytes(run)
 
 
 def test_heads_and_strides_of_segmentation_networks_are_theirs(tools: Tools) -> None:
@@ -141,10 +145,10 @@ def test_heads_and_strides_of_segmentation_networks_are_theirs(tools: Tools) -> 
     }
     names = ("mobilenet-v2-d8_deeplabv3_x", "mobilenet-v2-d8_deeplabv3plus_x", "mobilenet-v2_deeplabv3_x")
     coarse, fine, small = (
-        described(tools, **row, model=f"{name}_cityscapes-128x128", method_detail="") for name in names
+        describe_row(tools, **row, model=f"{name}_cityscapes-128x128", method_detail="") for name in names
     )
-    assert allocated(fine) > 1.2 * allocated(coarse)
-    assert allocated(coarse) > 1.15 * allocated(small)
+    assert get_allocated_bytes(fine) > 1.2 * get_allocated_bytes(coarse)
+    assert get_allocated_bytes(coarse) > 1.15 * get_allocated_bytes(small)
 
 
 @pytest.mark.parametrize(
@@ -163,9 +167,9 @@ def test_names_of_detectrons_configurations_tell_their_data(name: str, data: str
         "other_flags": "x",
         "micro_batch": "2",
     }
-    found = as_launched(row)
-    assert found["other_flags"] == (f"x; {data}" if data else "x")
-    assert found["micro_batch"] == batch
+    fields = as_launched(row)
+    assert fields["other_flags"] == (f"x; {data}" if data else "x")
+    assert fields["micro_batch"] == batch
 
 
 def test_batches_of_detectors_are_those_of_their_configurations() -> None:
@@ -177,7 +181,7 @@ def test_batches_of_detectors_are_those_of_their_configurations() -> None:
 def test_rows_of_openmmlab_are_those_of_their_configurations() -> None:
     """Batches, devices, precisions and names that the tables have otherwise than the repositories."""
 
-    def launched(source: str, model: str, *columns: str, **more: str) -> list[str]:
+    def list_launched(source: str, model: str, *columns: str, **more: str) -> list[str]:
         row = {
             "source_id": source,
             "model": model,
@@ -186,19 +190,23 @@ def test_rows_of_openmmlab_are_those_of_their_configurations() -> None:
             "precision": "fp32",
             "row_id": "",
         }
-        found = as_launched({**row, **more})
-        return [found[name] for name in columns]
+        fields = as_launched({**row, **more})
+        return [fields[name] for name in columns]
 
-    assert launched("mmseg-zoo", "cgnet_fcn_4xb4-60k_cityscapes-680x680", "micro_batch") == ["8"]
+    assert list_launched("mmseg-zoo", "cgnet_fcn_4xb4-60k_cityscapes-680x680", "micro_batch") == ["8"]
     fastfcn = "fastfcn_r50-d32_jpu_aspp_4xb2-80k_cityscapes-512x1024"
-    batches = [launched("mmseg-zoo", fastfcn, "micro_batch", row_id=one) for one in ("OMM1110", "OMM1111")]
+    batches = [
+        list_launched("mmseg-zoo", fastfcn, "micro_batch", row_id=one) for one in ("OMM1110", "OMM1111")
+    ]
     assert batches == [["2"], ["4"]], "of two figures under one name the second is of 4"
-    assert launched("mmseg-zoo", "eemanet_r50-d8", "model", "micro_batch") == ["emanet_r50-d8", "2"]
+    assert list_launched("mmseg-zoo", "eemanet_r50-d8", "model", "micro_batch") == ["emanet_r50-d8", "2"]
     lyft = "pointpillars_hv_regnet-400mf_fpn_sbn-all_2x8_2x_lyft-3d"
     swapped = {"micro_batch": "8", "n_gpus": "2"}
-    assert launched("mmdet3d-zoo", lyft, "micro_batch", "n_gpus", **swapped) == ["2", "8"]
+    assert list_launched("mmdet3d-zoo", lyft, "micro_batch", "n_gpus", **swapped) == ["2", "8"]
     kitti = "pointpillars_hv_secfpn_8xb6-160e_kitti-3d-car"
-    assert launched("mmdet3d-zoo", kitti, "micro_batch", "n_gpus", micro_batch="6") == ["6", "8"]
-    assert launched("mmdet-zoo", "lad_r101-paa-r50_fpn_2xb8_coco_1x", "precision") == ["fp16 AMP"]
-    grouped = launched("mmdet-zoo", "reppoints_moment_x101_fpn_dconv_c3-c5_gn-neck+head_2x_coco", "model")
+    assert list_launched("mmdet3d-zoo", kitti, "micro_batch", "n_gpus", micro_batch="6") == ["6", "8"]
+    assert list_launched("mmdet-zoo", "lad_r101-paa-r50_fpn_2xb8_coco_1x", "precision") == ["fp16 AMP"]
+    grouped = list_launched(
+        "mmdet-zoo", "reppoints_moment_x101_fpn_dconv_c3-c5_gn-neck+head_2x_coco", "model"
+    )
     assert "_x101-32x4d_fpn_" in grouped[0]

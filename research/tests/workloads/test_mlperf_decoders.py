@@ -8,7 +8,10 @@ pytest.importorskip("transformers")
 
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
 from trainfare_research.workloads.language.decoder_rows import DecoderRun
-from trainfare_research.workloads.language.mlperf_decoders import is_decoder_benchmark, submitted_decoder
+from trainfare_research.workloads.language.mlperf_decoders import (
+    build_submitted_decoder,
+    is_decoder_benchmark,
+)
 
 ROW = {
     "benchmark": "llama2_70b_lora", "accelerator": "H100-SXM-80GB", "accelerators_total": "8", "nodes": "1",
@@ -43,7 +46,7 @@ def test_plan_follows_from_devices_samples_and_passes(
     traces: DecoderTraces, changes: dict[str, str], split: tuple[int, ...]
 ) -> None:
     """As in the public launch scripts of the same runs: `8x8x1xtp4pp1cp2`, `96x8x128x4x8_mbs1` and others."""
-    run = submitted_decoder({**ROW, **changes}, traces, 3200.0)
+    run = build_submitted_decoder({**ROW, **changes}, traces, 3200.0)
     assert isinstance(run, DecoderRun), run
     plan = run.plan
     assert (plan.tensor, plan.pipeline, plan.context, plan.data) == split
@@ -70,7 +73,7 @@ def test_gpt_3_on_tpu_has_the_mesh_of_googles_scripts_and_products_of_integers(
     traces: DecoderTraces, device: str, count: int, split: tuple[int, int], slices: int, recomputed: bool
 ) -> None:
     """Weights are sharded over a slice; four samples a device leave no memory for the products of blocks."""
-    run = submitted_decoder(
+    run = build_submitted_decoder(
         {**ROW, **GPT3, "accelerator": device, "accelerators_total": str(count)}, traces, None
     )
     assert isinstance(run, DecoderRun), run
@@ -91,17 +94,17 @@ def test_gpt_3_on_gaudi_has_eight_stages_of_eight_devices(
 ) -> None:
     """As in the script, from the passes of a log: 1,536 samples in 384 passes, or 2,048 in 256."""
     samples = "1536" if passes == "384" else "2048"
-    found = submitted_decoder(
+    run = build_submitted_decoder(
         {**ROW, **GPT3, "accelerator": "Gaudi2", "accelerators_total": "256", "nodes": "32",
          "global_batch_size": samples, "grad_accum_steps": passes, "precision": precision},
         traces, None,
     )  # fmt: skip
-    assert isinstance(found, DecoderRun), found
-    assert (found.plan.tensor, found.plan.pipeline, found.plan.data) == split
-    assert found.micro_batch == micro
-    assert ("attention" in {group.kind for group in found.profile.operations}) == fused
-    assert found.assumed == ("the split of the model is that of Intel's launch scripts",)
-    odd = submitted_decoder(
+    assert isinstance(run, DecoderRun), run
+    assert (run.plan.tensor, run.plan.pipeline, run.plan.data) == split
+    assert run.micro_batch == micro
+    assert ("attention" in {group.kind for group in run.profile.operations}) == fused
+    assert run.assumed == ("the split of the model is that of Intel's launch scripts",)
+    odd = build_submitted_decoder(
         {**ROW, **GPT3, "accelerator": "Gaudi2", "accelerators_total": "256", "grad_accum_steps": "300"},
         traces, None,
     )  # fmt: skip
@@ -126,13 +129,13 @@ def test_gpt_3_on_gaudi_has_eight_stages_of_eight_devices(
 def test_a_submission_whose_plan_is_not_known_has_a_reason(
     traces: DecoderTraces, changes: dict[str, str], reason: str
 ) -> None:
-    found = submitted_decoder({**ROW, **changes}, traces, None)
-    assert isinstance(found, str)
-    assert reason in found
+    run = build_submitted_decoder({**ROW, **changes}, traces, None)
+    assert isinstance(run, str)
+    assert reason in run
 
 
 def test_four_bits_are_products_of_that_type(traces: DecoderTraces) -> None:
-    run = submitted_decoder({**ROW, "precision": "FP4 (NVFP4) mixed"}, traces, 3200.0)
+    run = build_submitted_decoder({**ROW, "precision": "FP4 (NVFP4) mixed"}, traces, 3200.0)
     assert isinstance(run, DecoderRun), run
     assert "fp4" in {group.dtype for group in run.profile.operations}
 

@@ -45,8 +45,8 @@ def _job(model: str, **changes: str) -> StepJob:
 )
 def test_networks_have_their_number_of_parameters(model: str, parameters: int) -> None:
     with FakeTensorMode():
-        made = sum(parameter.numel() for parameter in _job(model).network().parameters())
-    assert made == parameters
+        number = sum(parameter.numel() for parameter in _job(model).network().parameters())
+    assert number == parameters
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_the_generators_loss_trains_no_discriminator() -> None:
         }  # fmt: skip
         for name, graph in graphs.items():
             with FlopCounterMode(display=False) as counter:
-                made = graph()
+                tensor = graph()
             forward = counter.get_total_flops()
             with FlopCounterMode(display=False) as counter:
-                torch.autograd.backward(made.sum())
+                torch.autograd.backward(tensor.sum())
             flops[name] = forward, counter.get_total_flops()
     judged = flops["forward"][0] - flops["generator"][0]
     backward = flops["forward"][1] - flops["generator"][1]

@@ -23,19 +23,19 @@ ROW = {
 }  # fmt: skip
 
 
-def _found(model: str, source: str = "mmyolo-zoo") -> StepJob | str:
+def _find_job(model: str, source: str = "mmyolo-zoo") -> StepJob | str:
     segments = source == "mmseg-zoo"
     task = "openmmlab-segmentation" if segments else "openmmlab-detection"
     return resolve({**ROW, "model": model, "task": task, "source": source})
 
 
 def _job(model: str, source: str = "mmyolo-zoo") -> StepJob:
-    job = _found(model, source)
+    job = _find_job(model, source)
     assert isinstance(job, StepJob), job
     return job
 
 
-def _trained_m(net: nn.Module) -> float:
+def _count_trained_m(net: nn.Module) -> float:
     return sum(p.numel() for p in net.parameters() if p.requires_grad) / 1e6
 
 
@@ -56,13 +56,13 @@ def _trained_m(net: nn.Module) -> float:
     ],
 )
 def test_networks_have_their_published_size(model: str, source: str, weights_m: float) -> None:
-    assert _trained_m(_job(model, source).network()) == pytest.approx(weights_m, rel=0.03), "million"
+    assert _count_trained_m(_job(model, source).network()) == pytest.approx(weights_m, rel=0.03), "million"
 
 
 def test_yolos_keep_a_second_copy_of_their_weights() -> None:
     net = _job("yolov5_n-v61_syncbn_fast_8xb16-300e_coco").network()
     kept = sum(p.numel() for p in net.parameters() if not p.requires_grad) / 1e6
-    assert kept == pytest.approx(_trained_m(net))
+    assert kept == pytest.approx(_count_trained_m(net))
 
 
 def test_activations_are_those_of_the_zoo() -> None:
@@ -80,8 +80,8 @@ def test_images_and_batches_are_those_of_the_configuration() -> None:
         "mask2former_r50_8xb2-lsj-50e_coco": (2, 1024),
         "mask-rcnn_r50_fpn_syncbn-all_rpn-2conv_ssj_32x2_270k_coco": (2, 1024),
     }
-    found = {name: _job(name).batch()[0].shape[:3:2] for name in sizes}
-    assert found == sizes
+    fields = {name: _job(name).batch()[0].shape[:3:2] for name in sizes}
+    assert fields == sizes
 
 
 @pytest.mark.parametrize(
@@ -93,17 +93,17 @@ def test_images_and_batches_are_those_of_the_configuration() -> None:
     ],
 )
 def test_heads_that_are_not_described_have_a_reason(model: str) -> None:
-    assert _found(model) == "the head of this detector is not described"
+    assert _find_job(model) == "the head of this detector is not described"
 
 
 def test_norms_masks_and_cascades_of_r_cnn_follow_the_name() -> None:
     plain = _job("mask-rcnn_r50_fpn_gn-all_2x_coco").network()
     standard = _job("mask-rcnn_r50_fpn_gn-ws-all_2x_coco").network()
     assert not any(isinstance(part, nn.BatchNorm2d) for part in plain.modules())
-    assert _trained_m(standard) == pytest.approx(_trained_m(plain))
+    assert _count_trained_m(standard) == pytest.approx(_count_trained_m(plain))
     assert any("parametrizations" in name for name, _ in standard.named_parameters())
     two = {
-        offsets: _trained_m(_job(f"faster-rcnn_r50_fpn_{offsets}_1x_coco").network())
+        offsets: _count_trained_m(_job(f"faster-rcnn_r50_fpn_{offsets}_1x_coco").network())
         for offsets in ("dpool", "mdpool")
     }
     # Each of four maps has layers of 12,544, 1,024 and 49 numbers more for the weights of its bins.
@@ -125,7 +125,9 @@ def test_fastfcn_joins_three_maps_at_stride_8() -> None:
     joined, plain = (backbone_of(n, (64, 64), frozen=False) for n in (name, name.replace("_jpu", "")))
     assert not isinstance(joined, str)
     assert not isinstance(plain, str)
-    shapes = [[y.shape[1:3] for y in made.build()(torch.zeros(2, 3, 64, 64))] for made in (joined, plain)]
+    shapes = [
+        [y.shape[1:3] for y in backbone.build()(torch.zeros(2, 3, 64, 64))] for backbone in (joined, plain)
+    ]
     assert shapes == [
         [(256, 16), (512, 8), (1024, 4), (2048, 8)],
         [(256, 16), (512, 8), (1024, 4), (2048, 2)],
@@ -133,29 +135,29 @@ def test_fastfcn_joins_three_maps_at_stride_8() -> None:
     assert joined.key != plain.key
 
 
-def _kept(run: Callable[[], torch.Tensor], size: int) -> int:
+def _count_kept(run: Callable[[], torch.Tensor], size: int) -> int:
     """Return how many tensors of so many numbers are kept for backward."""
-    found: dict[int, torch.Tensor] = {}
+    tensors_by_key: dict[int, torch.Tensor] = {}
 
     def pack(kept: torch.Tensor) -> torch.Tensor:
         if kept.numel() == size:
-            found[kept.data_ptr()] = kept
+            tensors_by_key[kept.data_ptr()] = kept
         return kept
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
         run().sum().backward()
-    return len(found)
+    return len(tensors_by_key)
 
 
 def test_what_early_torch_kept_is_kept() -> None:
     scores, images = torch.randn(1, 5, 4, 4, requires_grad=True), torch.zeros(1, 3, 8, 8)
-    assert _kept(lambda: pixel_loss(scores, images), 5 * 8 * 8) == 2, (
+    assert _count_kept(lambda: pixel_loss(scores, images), 5 * 8 * 8) == 2, (
         "scores, and the logarithms of their chances"
     )
 
     x, ours = torch.randn(2, 64, 3, 3, requires_grad=True), UnfusedGroupNorm(64)
     torch.nn.init.normal_(ours.weight)
-    assert _kept(lambda: ours(x), x.numel()) == 2
+    assert _count_kept(lambda: ours(x), x.numel()) == 2
     theirs = nn.functional.group_norm(x, 32, ours.weight, ours.bias)
     torch.testing.assert_close(ours(x), theirs)
 
@@ -163,6 +165,6 @@ def test_what_early_torch_kept_is_kept() -> None:
     block.fused_attn = False
     tokens = torch.randn(1, 7, 16, requires_grad=True)
     plain = block(tokens)
-    scores_kept = _kept(lambda: block(tokens), 2 * 7 * 7)
-    assert _kept(lambda: keeping_scores(block)(tokens), 2 * 7 * 7) == scores_kept + 1
+    scores_kept = _count_kept(lambda: block(tokens), 2 * 7 * 7)
+    assert _count_kept(lambda: keeping_scores(block)(tokens), 2 * 7 * 7) == scores_kept + 1
     torch.testing.assert_close(block(tokens), plain)

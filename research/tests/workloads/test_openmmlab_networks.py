@@ -32,7 +32,7 @@ def _job(model: str, task: str, source: str = "") -> StepJob:
     return job
 
 
-def _built(model: str, task: str, source: str = "") -> nn.Module:
+def _build_network(model: str, task: str, source: str = "") -> nn.Module:
     """Return the network without the memory of its weights."""
     with torch.device("meta"):
         return _job(model, task, source).network()
@@ -57,7 +57,7 @@ def _built(model: str, task: str, source: str = "") -> nn.Module:
     ],
 )
 def test_networks_have_their_published_size(model: str, task: str, weights_m: float) -> None:
-    count = sum(p.numel() for p in _built(model, task).parameters()) / 1e6
+    count = sum(p.numel() for p in _build_network(model, task).parameters()) / 1e6
     assert count == pytest.approx(weights_m, rel=0.03), "million"
 
 
@@ -96,9 +96,9 @@ def test_images_are_those_of_the_configuration() -> None:
         ("pointpillars_hv_fpn_sbn-all_8xb4-amp-2x_nus-3d", POINTS): (2, 30_000, 64, 10),
     }
     with torch.device("meta"):
-        found = {key: tuple(_job(*key).batch()[0].shape) for key in sizes}
+        texts_by_key = {key: tuple(_job(*key).batch()[0].shape) for key in sizes}
         frames = _job("masktrack-rcnn_mask-rcnn_r50_fpn_8xb1-12e_youtubevis2019", DETECTION).batch()
-    assert found == sizes
+    assert texts_by_key == sizes
     assert [tuple(frame.shape) for frame in frames] == [(2, 3, 384, 640)] * 2, "a key and a reference"
 
 
@@ -121,23 +121,23 @@ def test_figures_of_more_than_the_network_have_a_reason(model: str, domain: str,
     assert reason in str(memory_run(row, unused, unused))
 
 
-def _kept(run: Callable[[], torch.Tensor], size: int) -> int:
+def _count_kept(run: Callable[[], torch.Tensor], size: int) -> int:
     """Return how many tensors of so many numbers are kept for backward."""
-    found: dict[int, torch.Tensor] = {}
+    tensors_by_key: dict[int, torch.Tensor] = {}
 
     def pack(kept: torch.Tensor) -> torch.Tensor:
         if kept.numel() == size:
-            found[kept.data_ptr()] = kept
+            tensors_by_key[kept.data_ptr()] = kept
         return kept
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
         run().sum().backward()
-    return len(found)
+    return len(tensors_by_key)
 
 
 def test_an_encoding_keeps_each_pixel_beside_each_code_twice() -> None:
     x = torch.randn(1, 512, 3, 5, requires_grad=True)
-    assert _kept(lambda: Codes()(x), 15 * 32 * 512) == 2
+    assert _count_kept(lambda: Codes()(x), 15 * 32 * 512) == 2
 
 
 @pytest.mark.parametrize(("everything", "kept"), [(True, 2), (False, 0)])
@@ -145,7 +145,7 @@ def test_attention_keeps_its_scores_before_and_after_their_softmax(everything: b
     x = torch.randn(1, 16, 6, 10, requires_grad=True)
     block = BlockAttention(16, everything=everything)
     assert block(x).shape == x.shape
-    assert _kept(lambda: block(x), 8 * 60 * 15) == kept
+    assert _count_kept(lambda: block(x), 8 * 60 * 15) == kept
 
 
 def test_points_are_put_beside_the_greatest_of_their_pillar() -> None:
@@ -158,28 +158,28 @@ def test_points_are_put_beside_the_greatest_of_their_pillar() -> None:
 
 def test_feedback_and_two_dilations_are_those_of_the_name() -> None:
     plain, fed, switched, both = (
-        list(_built(f"{name}_1x_coco", DETECTION).modules())
+        list(_build_network(f"{name}_1x_coco", DETECTION).modules())
         for name in ("cascade-rcnn_r50-sac", "cascade-rcnn_r50-rfp", "htc_r50-rfp", "detectors_htc-r50")
     )
 
-    def dilated(modules: list[nn.Module]) -> int:
+    def count_dilated(modules: list[nn.Module]) -> int:
         return sum(isinstance(m, nn.Conv2d) and m.dilation == (3, 3) and m.bias is None for m in modules)
 
     def backbones(modules: list[nn.Module]) -> int:
         return sum(isinstance(m, nn.Conv2d) and m.in_channels == 3 for m in modules)
 
     blocks = 4 + 6 + 3  # of the last three stages
-    assert [dilated(m) for m in (plain, fed, switched, both)] == [blocks, 0, 0, 2 * blocks]
+    assert [count_dilated(m) for m in (plain, fed, switched, both)] == [blocks, 0, 0, 2 * blocks]
     assert [backbones(m) for m in (plain, fed, switched, both)] == [1, 2, 2, 2]
 
 
 def test_models_of_flagperf_have_its_sizes() -> None:
     # FlagPerf's Transformer-XL has half the channels of the one of Lambda's tables.
-    small = _built("Transformer-XL base", "train", "flagperf")
+    small = _build_network("Transformer-XL base", "train", "flagperf")
     embeddings = [table.embedding_dim for table in small.modules() if isinstance(table, nn.Embedding)]
     assert embeddings == [410, 102, 25, 6]
     # Its rates count samples, as those of MoFlow do, and not their tokens.
     assert _job("Transformer-XL base", "train", "flagperf").units == _job("MoFlow", "train").units == 2
-    flows = _built("MoFlow", "train")
+    flows = _build_network("MoFlow", "train")
     assert sum(isinstance(m, nn.Conv2d) and m.in_channels == 800 for m in flows.modules()) == 10
     assert sum(isinstance(m, nn.Linear) and m.out_features == 1024 for m in flows.modules()) == 38

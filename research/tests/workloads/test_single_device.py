@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trainfare import TrainingJob, trace_job
-from trainfare_research.workloads.single_device import StepJob, Supervised, traced
+from trainfare_research.workloads.single_device import StepJob, Supervised, trace_step_job
 
 BATCHES: list[int] = []
 
@@ -55,7 +55,7 @@ def test_a_step_is_that_of_a_run(network: type[Plain], batches: int, optimizer: 
     """One batch runs where the first is like every other; else the two that are a run's follow."""
     job = StepJob("key", network, lambda net, inputs: net(inputs), _inputs, 4, "16-mixed", optimizer)
     BATCHES.clear()
-    found = traced(job)
+    profile = trace_step_job(job)
     assert len(BATCHES) == batches
 
     whole = trace_job(
@@ -67,21 +67,21 @@ def test_a_step_is_that_of_a_run(network: type[Plain], batches: int, optimizer: 
             max_steps=1,
         )
     )
-    assert found == whole
+    assert profile == whole
 
 
 def test_one_sample_is_traced_as_two() -> None:
     """So that what all samples share does not grow with them: a sample moves the same bytes from a batch of 1 and of 4."""
     moved: list[list[float]] = []
     for size in (1, 4):
-        found = traced(
+        profile = trace_step_job(
             StepJob("key", Biased, lambda net, inputs: net(inputs), _inputs, size, "32-true", "sgd-plain")
         )
-        assert found.batch.micro_batch_size == max(size, 2)
+        assert profile.batch.micro_batch_size == max(size, 2)
         moved.append(
             [
-                (group.bytes_moved - group.bytes_fixed) / found.batch.micro_batch_size
-                for group in found.operations
+                (group.bytes_moved - group.bytes_fixed) / profile.batch.micro_batch_size
+                for group in profile.operations
                 if group.phase == "forward" and group.name == "aten.add"
             ]
         )

@@ -48,8 +48,8 @@ def test_a_source_is_parsed_once() -> None:
 
 def test_sources_and_versions_change_the_digest(tmp_path: Path) -> None:
     """Another model builder, or another set of libraries, gives another digest."""
-    one, two = tmp_path / "one.py", tmp_path / "two.py"
-    one.write_text("x = 1\n", encoding="utf-8")
+    path, two = tmp_path / "one.py", tmp_path / "two.py"
+    path.write_text("x = 1\n", encoding="utf-8")
     two.write_text("x = 2\n", encoding="utf-8")
-    digests = {tracer_digest((path,), libraries) for path in (one, two) for libraries in ((), ("torch",))}
+    digests = {tracer_digest((path,), libraries) for path in (path, two) for libraries in ((), ("torch",))}
     assert len(digests) == 4

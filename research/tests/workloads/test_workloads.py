@@ -31,9 +31,9 @@ def _job(**changes: str) -> StepJob:
 
 
 def _trace(cache: ProfileCache, **changes: str) -> Traced:
-    found = profile_of(_job(**changes), cache)
-    assert isinstance(found, Traced), found
-    return found
+    trace = profile_of(_job(**changes), cache)
+    assert isinstance(trace, Traced), trace
+    return trace
 
 
 def test_a_trace_has_the_rows_parameters_layout_and_precision(tmp_path: Path) -> None:
@@ -59,9 +59,9 @@ def test_rows_that_differ_in_batch_share_a_trace_which_is_exact(tmp_path: Path) 
 
 def test_a_second_run_reads_the_trace_and_a_changed_row_makes_another(tmp_path: Path) -> None:
     _trace(ProfileCache(tmp_path))
-    held = ProfileCache(tmp_path, only_held=True)
-    assert isinstance(held.get(_job()), Traced)
-    assert held.get(_job(notes="")) == "not traced yet"
+    cache = ProfileCache(tmp_path, only_held=True)
+    assert isinstance(cache.get(_job()), Traced)
+    assert cache.get(_job(notes="")) == "not traced yet"
 
 
 def test_tf32_and_true_half_precision_are_in_the_trace(tmp_path: Path) -> None:
@@ -86,9 +86,9 @@ def test_tf32_and_true_half_precision_are_in_the_trace(tmp_path: Path) -> None:
     ],
 )
 def test_models_without_a_description_have_a_reason(changes: dict[str, str], reason: str) -> None:
-    found = resolve({**ROW, **changes})
-    assert isinstance(found, str)
-    assert reason in found
+    job = resolve({**ROW, **changes})
+    assert isinstance(job, str)
+    assert reason in job
 
 
 @pytest.mark.parametrize(
@@ -190,8 +190,8 @@ def test_names_of_newer_tables_are_those_of_libraries(
     """The numbers of parameters are those of the libraries' own documentation, or of the table."""
     job = _job(**{**changes, "source": "elsewhere", "framework": "pytorch 2.6.0+cu126", "notes": ""})
     assert job.key.startswith(key)
-    made = sum(parameter.numel() for parameter in job.network().parameters())
-    assert made == pytest.approx(parameters, rel=0.01)
+    number = sum(parameter.numel() for parameter in job.network().parameters())
+    assert number == pytest.approx(parameters, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -207,8 +207,8 @@ def test_names_of_newer_tables_are_those_of_libraries(
 def test_models_built_here_have_the_published_number_of_parameters(model: str, parameters: float) -> None:
     job = _job(task="train", model=model, sequence_length="", precision="fp32", notes="")
     with FakeTensorMode():
-        made = sum(parameter.numel() for parameter in job.network().parameters())
-    assert made == pytest.approx(parameters, rel=0.03)
+        number = sum(parameter.numel() for parameter in job.network().parameters())
+    assert number == pytest.approx(parameters, rel=0.03)
 
 
 @pytest.mark.parametrize(
@@ -237,8 +237,8 @@ def test_models_built_here_have_the_published_number_of_parameters(model: str, p
 def test_a_checkpoint_has_the_published_number_of_parameters(model: str, task: str, millions: float) -> None:
     job = _job(task=task, model=model, sequence_length="512", precision="fp32", notes="")
     with torch.device("meta"):
-        made = sum(parameter.numel() for parameter in job.network().parameters())
-    assert made / 1e6 == pytest.approx(millions, rel=0.01)
+        number = sum(parameter.numel() for parameter in job.network().parameters())
+    assert number / 1e6 == pytest.approx(millions, rel=0.01)
 
 
 def test_names_of_the_same_network_with_other_weights_share_a_trace() -> None:
@@ -277,32 +277,32 @@ def test_a_checkpoint_needs_a_size_that_is_published_and_a_length() -> None:
     ["RobertaForMaskedLM", "GPT2ForSequenceClassification", "clip-vit-base-patch32 with roberta-base"],
 )
 def test_a_class_that_reads_its_padding_is_traced(model: str, tmp_path: Path) -> None:
-    found = _trace(
+    trace = _trace(
         ProfileCache(tmp_path), model=model, task="train", sequence_length="32", precision="fp32", notes="",
         batch_per_device="2",
     )  # fmt: skip
-    assert found.profile.coverage == 1.0
+    assert trace.profile.coverage == 1.0
 
 
 def test_a_graph_network_is_traced_with_its_gathers_and_sums(tmp_path: Path) -> None:
     """Bonds gather the atoms at their ends; the sums over bonds and molecules are scattered additions."""
-    found = _trace(
+    trace = _trace(
         ProfileCache(tmp_path), task="train", model="GNN ogbg-molpcba (AlgoPerf)", precision="fp32", notes=""
     )
-    names = {group.name for group in found.profile.operations if group.phase == "forward"}
+    names = {group.name for group in trace.profile.operations if group.phase == "forward"}
     assert any("index_add" in name for name in names), names
-    assert found.profile.coverage == 1.0
+    assert trace.profile.coverage == 1.0
 
 
 def test_pna_keeps_as_much_of_a_molecule_as_two_measured_batches_differ_by(tmp_path: Path) -> None:
     """An H100 holds 14.794 GiB with 2,048 molecules and 24.302 GiB with 3,608 (milabench); other batches hold more."""
-    found = _trace(
+    trace = _trace(
         ProfileCache(tmp_path), task="train", model="PNA (PCQM4M subset)", precision="fp32", notes="",
         batch_per_device="64",
     )  # fmt: skip
     a_molecule = (24.302 - 14.794) * 2**30 / (3608 - 2048)
-    assert found.profile.memory.saved_activation_bytes / 64 == pytest.approx(a_molecule, rel=0.06)
-    names = {group.name for group in found.profile.operations if group.phase == "forward"}
+    assert trace.profile.memory.saved_activation_bytes / 64 == pytest.approx(a_molecule, rel=0.06)
+    names = {group.name for group in trace.profile.operations if group.phase == "forward"}
     assert any("scatter_add" in name for name in names), names
 
 
@@ -332,8 +332,8 @@ def test_attention_is_that_of_the_release_that_a_row_ran() -> None:
 
 
 def test_a_detector_of_torchvision_is_no_image_classifier() -> None:
-    found = resolve({**ROW, "task": "train", "model": "fasterrcnn_mobilenet_v3_large_fpn"})
-    assert isinstance(found, str) or not found.key.startswith("torchvision.fasterrcnn")
+    job = resolve({**ROW, "task": "train", "model": "fasterrcnn_mobilenet_v3_large_fpn"})
+    assert isinstance(job, str) or not job.key.startswith("torchvision.fasterrcnn")
 
 
 def test_a_row_that_counts_audio_samples_is_waveglow() -> None:

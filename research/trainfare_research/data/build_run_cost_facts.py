@@ -159,7 +159,9 @@ def find_source_id(source: str) -> str:
     Raises:
         SystemExit: the source is not listed.
     """
-    found = EXACT_ORIGINS.get(source) or next((one.id for one in ORIGINS if one.mark in source), None)
+    found = EXACT_ORIGINS.get(source) or next(
+        (origin.id for origin in ORIGINS if origin.mark in source), None
+    )
     return found or sys.exit(f"no line of run_cost_fact_origins.csv recognizes the source {source!r}")
 
 
@@ -239,9 +241,9 @@ def build(table: Path) -> tuple[str, str]:
     rows = sorted((translate_row(row) for row in collected), key=sort_key)
     used = {row["source"] for row in rows}
     origins = {
-        one.id: {"id": one.id, "source_class": one.source_class, "title": one.title}
-        for one in ORIGINS
-        if one.id in used
+        origin.id: {"id": origin.id, "source_class": origin.source_class, "title": origin.title}
+        for origin in ORIGINS
+        if origin.id in used
     }
     facts = csv_text(FACT_COLUMNS, rows)
     sources = csv_text(SOURCE_COLUMNS, (origins[name] for name in sorted(origins)))

@@ -27,7 +27,7 @@ from trainfare_core.decline.forecast import RHO, THETA
 from trainfare_core.decline.student_t import StudentT
 from trainfare_core.decline.wright import exponent_and_noise
 
-__all__ = ["Hindcast", "HindcastError", "HindcastModel", "hindcast", "squared_ratio", "walk_errors"]
+__all__ = ["Hindcast", "HindcastError", "HindcastModel", "hindcast", "square_ratio", "walk_errors"]
 
 Array: TypeAlias = NDArray[np.float64]
 HindcastModel: TypeAlias = Literal["moore", "wright"]
@@ -72,7 +72,7 @@ class Hindcast:
 
     def at(self, tau: int) -> Hindcast:
         """Return only the forecasts of one horizon, in steps."""
-        return Hindcast(self.m, tuple(each for each in self.errors if each.tau == tau))
+        return Hindcast(self.m, tuple(error for error in self.errors if error.tau == tau))
 
     def mean_square(self) -> float:
         """
@@ -81,7 +81,7 @@ class Hindcast:
         Raises:
             TooLittleDataError: there is no forecast.
         """
-        return float(squared_ratio(self._column("log_error"), self._column("noise")).mean())
+        return float(square_ratio(self._column("log_error"), self._column("noise")).mean())
 
     def coverage(self, level: float, inflation: float = 1.0) -> float:
         """
@@ -95,14 +95,14 @@ class Hindcast:
             TooLittleDataError: there is no forecast.
         """
         bound = inflation * StudentT(self.m - 1).inv_cdf((1 + level) / 2)
-        ratios = squared_ratio(self._column("log_error"), self._column("standard_error"))
+        ratios = square_ratio(self._column("log_error"), self._column("standard_error"))
         return float((ratios <= bound**2).mean())
 
     def _column(self, name: str) -> Array:
         if not self.errors:
             msg = f"hindcast: no series is long enough for m = {self.m}"
             raise TooLittleDataError(msg)
-        return np.array([getattr(each, name) for each in self.errors])
+        return np.array([getattr(error, name) for error in self.errors])
 
 
 def hindcast(
@@ -193,7 +193,7 @@ def _wright_errors(
             )
 
 
-def squared_ratio(error: Array, scale: Array) -> Array:
+def square_ratio(error: Array, scale: Array) -> Array:
     """Return (error / scale)^2; no error of a noiseless fit is 0, any other is infinite."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(error == 0, 0.0, (error / scale) ** 2)

@@ -83,9 +83,9 @@ def fit_law(series: Series, law: Law, z0: Literal["growth"] | float = "growth") 
     if series.production is None and law != "moore":
         msg = f"{law} needs production in every period"
         raise DeclineError(msg)
-    made = series.production or (1.0,) * len(series.times)
-    before = experience(made, z0) if law != "moore" else made
-    rows = [_terms(law, *point) for point in zip(series.times, made, before, strict=True)]
+    production = series.production or (1.0,) * len(series.times)
+    before = experience(production, z0) if law != "moore" else production
+    rows = [_terms(law, *point) for point in zip(series.times, production, before, strict=True)]
     constant, *slopes = _least_squares(np.column_stack([np.ones(len(rows)), rows]), np.array(series.logs))
     residuals = np.array(series.logs) - constant - np.array(rows) @ slopes
     return LawFit(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainfare_core.decline import DeclineError, Series, fit_moore
-from trainfare_research.decline.hindcast import Array, squared_ratio, walk_errors
+from trainfare_research.decline.hindcast import Array, square_ratio, walk_errors
 
 __all__ = ["SurrogateBand", "surrogate_bands"]
 
@@ -66,18 +66,18 @@ def surrogate_bands(
     for series in series_set.values():
         fit = fit_moore(series)
         drift = fit.rate.log_per_year * (fit.step_years or 1.0)
-        logs = _simulated(random, (runs, len(series.times)), drift, fit.k_per_sqrt_year, theta)
+        logs = _simulate_series(random, (runs, len(series.times)), drift, fit.k_per_sqrt_year, theta)
         for _, tau, error, k in walk_errors(logs, m, taus):
-            sums[tau] += squared_ratio(error, k)
+            sums[tau] += square_ratio(error, k)
             counts[tau] += 1
-    found = {tau: sums[tau] / counts[tau] for tau in taus if counts[tau]}
+    means = {tau: sums[tau] / counts[tau] for tau in taus if counts[tau]}
     return tuple(
         SurrogateBand(tau, float(xi.mean()), *np.quantile(xi, (0.025, 0.975)).tolist())
-        for tau, xi in found.items()
+        for tau, xi in means.items()
     )
 
 
-def _simulated(
+def _simulate_series(
     random: np.random.Generator, shape: tuple[int, int], drift: float, k: float, theta: float
 ) -> Array:
     """Return ln(cost) of simulated series, shape (runs, points)."""

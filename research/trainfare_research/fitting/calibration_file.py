@@ -18,7 +18,7 @@ from trainfare_research.fitting.one_device_solver import overhead_of, submission
 from trainfare_research.fitting.table_lines import CEILINGS
 from trainfare_research.scoring import LEVELS, sigma_80
 
-__all__ = ["calibration_of", "measured_devices", "record_of", "sigma_of", "with_coefficients"]
+__all__ = ["calibration_of", "list_measured_devices", "record_of", "sigma_of", "with_coefficients"]
 
 Array = NDArray[np.float64]
 _Overhead = TypeVar("_Overhead", bound=OverheadFit)
@@ -39,16 +39,16 @@ def calibration_of(
     sigma: SigmaFit, rows: Sequence[Row],
 ) -> Calibration:  # fmt: skip
     """Return the coefficients as they ship, rounded to what their data can tell."""
-    devices, matmul_devices = measured_devices(rows)
+    devices, matmul_devices = list_measured_devices(rows)
     return Calibration(
         schema_version=6, fitted_at=date, data_sha256=digest, fitted_on=rows_by_source,
         devices=devices, matmul_devices=matmul_devices,
-        coefficients=_coefficients(index, theta), overhead=_rounded(overhead_of(index, theta)),
+        coefficients=_coefficients(index, theta), overhead=_round_overhead(overhead_of(index, theta)),
         communication=link_calibration().communication, source=source, sigma=sigma,
     )  # fmt: skip
 
 
-def _rounded(overhead: _Overhead) -> _Overhead:
+def _round_overhead(overhead: _Overhead) -> _Overhead:
     values = {name: float(f"{value:.3g}") for name, value in overhead.model_dump().items()}
     return type(overhead).model_validate(values)
 
@@ -62,7 +62,7 @@ def _coefficients(index: Index, theta: Array) -> dict[str, float]:
     }
 
 
-def measured_devices(rows: Iterable[Row]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def list_measured_devices(rows: Iterable[Row]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return names of the devices whose steps or kernels are fitted, and of those with a best matrix product alone."""
     names = {True: set[str](), False: set[str]()}
     for row in rows:
@@ -95,7 +95,7 @@ def with_coefficients(
     seen = {f"silicon:{device.silicon}" for device in known} | {
         f"{kind}:{device.generation}" for device in known for kind in ("gen", "gen-convolution")
     }
-    own = {
+    own_coefficients = {
         name: value
         for name, value in _coefficients(index, theta).items()
         if not name.partition("|")[2].startswith(("silicon:", "gen:", "gen-convolution:"))
@@ -103,7 +103,7 @@ def with_coefficients(
     }
     return fit.model_copy(
         update={
-            "coefficients": own,
+            "coefficients": own_coefficients,
             "overhead": submission_overhead_of(index, theta) if submission else overhead_of(index, theta),
             "devices": tuple(devices),
             "matmul_devices": tuple(matmul_devices),
@@ -125,15 +125,15 @@ def record_of(
 
     reaches = {
         name: {
-            level: round(float(np.quantile(np.abs(np.asarray(found)), int(level) / 100)) / width(name), 4)
+            level: round(float(np.quantile(np.abs(np.asarray(values)), int(level) / 100)) / width(name), 4)
             for level in LEVELS
         }
-        for name, found in errors.items()
+        for name, values in errors.items()
     }
     return OneDeviceRecord(
         fitted_at=date, scores=scores, reaches=reaches,
         timed_launch_s=float(f"{math.exp(theta[index.of['launch_timed']]):.3g}"),
-        submission_overhead=_rounded(submission_overhead_of(index, theta)),
+        submission_overhead=_round_overhead(submission_overhead_of(index, theta)),
         trainer_factor=float(f"{math.exp(theta[index.of['trainer']]):.3g}"),
     )  # fmt: skip
 
@@ -162,16 +162,16 @@ def sigma_of(
     corrected = min(sigma_80(once), base - 0.001)  # a measured step never widens
     return SigmaFit(
         base=round(base, 3),
-        unseen_device=_added(chip, base, _LEAST_STEP),
-        unseen_generation=_added(sigma_80(generation), max(chip, base), _LEAST_STEP),
+        unseen_device=_add_in_quadrature(chip, base, _LEAST_STEP),
+        unseen_generation=_add_in_quadrature(sigma_80(generation), max(chip, base), _LEAST_STEP),
         corrected=round(corrected, 3),
-        corrected_unseen_device=_added(sigma_80(once_unseen), corrected, 0.0),
-        compiled=_added(sigma_80(compiled), base, _LEAST_STEP),
+        corrected_unseen_device=_add_in_quadrature(sigma_80(once_unseen), corrected, 0.0),
+        compiled=_add_in_quadrature(sigma_80(compiled), base, _LEAST_STEP),
         several_devices=link_calibration().several_devices_log_sigma,
         **_ASSUMED_SIGMAS,
     )
 
 
-def _added(whole: float, part: float, least: float) -> float:
+def _add_in_quadrature(whole: float, part: float, least: float) -> float:
     """Return what a second cause adds to a width, in quadrature."""
     return round(math.sqrt(max(whole**2 - part**2, least**2)), 3)

@@ -190,8 +190,8 @@ def coefficients(theta: Array, fit: DecoderFit) -> DecoderFit:
 
 def stack_of(line: Mapping[str, str]) -> str:
     """Return the name of the trainer that ran a row: "nemo", "maxtext", "torchtitan", "megatron", ..."""
-    found = re.match(r"(?:pytorch[/+ ])?([a-z]+)", line["framework"].lower())
-    return found[1] if found else ""
+    match = re.match(r"(?:pytorch[/+ ])?([a-z]+)", line["framework"].lower())
+    return match[1] if match else ""
 
 
 @dataclass(frozen=True)
@@ -209,8 +209,8 @@ class Fitted:
 
     def offset_of(self, stack: str) -> float:
         """Return the mean offset of a stack's dense rows on GPUs; NaN where the fit had none."""
-        found = [value for name, value in self.offsets.items() if name.endswith(f" gpu {stack} False")]
-        return float(np.mean(found)) if found else float("nan")
+        offsets = [value for name, value in self.offsets.items() if name.endswith(f" gpu {stack} False")]
+        return float(np.mean(offsets)) if offsets else float("nan")
 
 
 def solve(
@@ -266,7 +266,7 @@ def solve(
 
 def ceilings(data: Path) -> dict[str, dict[str, float]]:
     """Return the best matrix product over the dense peak, by type and accelerator; the mean by generation and maker."""
-    found: dict[str, dict[str, float]] = {"bf16": {}, "fp8": {}}
+    efficiencies: dict[str, dict[str, float]] = {"bf16": {}, "fp8": {}}
     alike: dict[tuple[str, str], list[float]] = {}
     for line in read_csv(data / "microbench_achieved.csv"):
         dtype = {"bf16": "bf16", "fp8": "fp8", "fp16": "bf16"}.get(line["dtype"].split("_")[0])
@@ -278,15 +278,15 @@ def ceilings(data: Path) -> dict[str, dict[str, float]]:
         except UnknownNameError:
             continue
         peak = device.peak_flops_per_s(dtype) or device.peak_flops_per_s("fp16")
-        if not peak or (square and device.name in found[dtype]):
+        if not peak or (square and device.name in efficiencies[dtype]):
             continue
         share = round(min(float(line["achieved_tflops"]) * 1e12 / peak, 1.0), 4)
-        found[dtype][device.name] = max(share, found[dtype].get(device.name, 0.0))
+        efficiencies[dtype][device.name] = max(share, efficiencies[dtype].get(device.name, 0.0))
         for group in (f"generation:{device.generation}", f"vendor:{device.vendor}"):
             alike.setdefault((dtype, group), []).append(share)
     for (dtype, group), shares in alike.items():
-        found[dtype][group] = round(float(np.mean(shares)), 4)
-    return {dtype: dict(sorted(shares.items())) for dtype, shares in found.items()}
+        efficiencies[dtype][group] = round(float(np.mean(shares)), 4)
+    return {dtype: dict(sorted(shares.items())) for dtype, shares in efficiencies.items()}
 
 
 def read_rows(data: Path, traces: DecoderTraces, fit: DecoderFit) -> tuple[Rows, Counter[str]]:
@@ -309,16 +309,16 @@ def read_rows(data: Path, traces: DecoderTraces, fit: DecoderFit) -> tuple[Rows,
 def all_steps(data: Path) -> list[dict[str, str]]:
     """Return the measured steps of a folder, and those that memory tables beside it state."""
     steps = step_rows(data)
-    found = [
+    memory_steps = [
         step_of_memory_row(row, list(steps[0])) for path in memory_tables(data) for row in read_csv(path)
     ]
-    return steps + [line for line in found if line is not None]
+    return steps + [line for line in memory_steps if line is not None]
 
 
 def _is_held_up(line: Mapping[str, str]) -> bool:
     """Return whether a table says that a step used so little of its device that its host decided the time."""
-    found = re.search(r"our estimate: MFU ([\d.]+)", line["notes"])
-    return found is not None and float(found[1]) < _LEAST_MFU
+    match = re.search(r"our estimate: MFU ([\d.]+)", line["notes"])
+    return match is not None and float(match[1]) < _LEAST_MFU
 
 
 def empty_fit(data: Path, date: str) -> DecoderFit:

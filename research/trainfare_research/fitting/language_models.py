@@ -119,12 +119,12 @@ def study_of(data: Path, cache: Path | None, date: str) -> Study:
     rows, skipped = read_rows(data, DecoderTraces(cache), base)
     theta = solve(rows, base).theta
     fit = coefficients(theta, base)
-    left_out = {name: held_out(rows, name, base, theta) for name in GROUPS}
+    left_out = {name: measure_held_out(rows, name, base, theta) for name in GROUPS}
     return Study(rows, skipped, fit, left_out, scores_of(rows, rows.errors(fit), left_out))
 
 
 def folds(
-    rows: Rows, name: str, asked: Rows | None = None
+    rows: Rows, name: str, rows_asked: Rows | None = None
 ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
     """
     Return, for every group, which rows are predicted and which a fit may see; groups with no others have none.
@@ -132,36 +132,39 @@ def folds(
     Args:
         rows: that fits may see.
         name: of the group.
-        asked: that are predicted; None: the same.
+        rows_asked: that are predicted; None: the same.
     """
     keys, mine = (
         [
             np.array([of(run, line) for run, line in zip(some.runs, some.lines, strict=True)])
             for of in GROUPS[name]
         ]
-        for some in (rows, rows if asked is None else asked)
+        for some in (rows, rows if rows_asked is None else rows_asked)
     )
     for value in sorted(set(zip(*(key.tolist() for key in mine), strict=True))):
-        seen = ~np.logical_or.reduce([key == one for key, one in zip(keys, value, strict=True)])
+        seen = ~np.logical_or.reduce([key == group_key for key, group_key in zip(keys, value, strict=True)])
         if seen.any():
-            yield np.logical_and.reduce([key == one for key, one in zip(mine, value, strict=True)]), seen
+            yield (
+                np.logical_and.reduce([key == group_key for key, group_key in zip(mine, value, strict=True)]),
+                seen,
+            )
 
 
-def held_out(
-    rows: Rows, name: str, fit: DecoderFit, start: Array, held: Mapping[str, float] = MappingProxyType({})
+def measure_held_out(
+    rows: Rows, name: str, fit: DecoderFit, start: Array, fixed: Mapping[str, float] = MappingProxyType({})
 ) -> HeldOut:
-    """Return the errors of every row from a fit without any row of its group; `held` as for `solve`."""
+    """Return the errors of every row from a fit without any row of its group; `fixed` as for `solve`."""
     errors, with_stack = np.full(len(rows.runs), np.nan), np.full(len(rows.runs), np.nan)
     for inside, seen in folds(rows, name):
-        found = solve(rows.only(seen), fit, start, REFIT_EVALUATIONS, held)
+        fitted_terms = solve(rows.only(seen), fit, start, REFIT_EVALUATIONS, fixed)
         outside = rows.only(inside)
-        errors[inside] = outside.errors(coefficients(found.theta, fit))
-        offsets = np.array([found.offset_of(stack_of(line)) for line in outside.lines])
+        errors[inside] = outside.errors(coefficients(fitted_terms.theta, fit))
+        offsets = np.array([fitted_terms.offset_of(stack_of(line)) for line in outside.lines])
         with_stack[inside] = errors[inside] + offsets
     return HeldOut(errors, with_stack)
 
 
-def scored(errors: Array) -> dict[str, float]:
+def score_errors(errors: Array) -> dict[str, float]:
     """Return errors of predicted over measured as fractions, rounded."""
     return {name: round(value, 4) for name, value in error_summary(errors).items()}
 
@@ -177,13 +180,13 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
     """
     kind, labels, source = rows.column(lambda run: run.device.kind), rows.column(label_of), rows.source
 
-    def width(found: Array, inside: NDArray[np.bool_], *, by_source: bool = False) -> float:
-        known = inside & np.isfinite(found)
+    def width(errors: Array, inside: NDArray[np.bool_], *, by_source: bool = False) -> float:
+        known = inside & np.isfinite(errors)
         if not known.any():
             return float("nan")
         if not by_source:
-            return sigma_80(found[known])
-        return evenly_held(found[known], source[known].tolist(), 0.8) / Z80
+            return sigma_80(errors[known])
+        return evenly_held(errors[known], source[known].tolist(), 0.8) / Z80
 
     dense = (kind == "gpu") & np.isin(labels, ("dense", "pytorch"))
     machines = rows.spread.machines > 1
@@ -194,9 +197,9 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
     }
     spread = spread_sigma(rows, result) ** 2
 
-    def own(found: Array, inside: NDArray[np.bool_], *, by_source: bool) -> float:
+    def own(errors: Array, inside: NDArray[np.bool_], *, by_source: bool) -> float:
         """Return a width without the part that several devices and machines add to its rows."""
-        total = width(found, inside, by_source=by_source)
+        total = width(errors, inside, by_source=by_source)
         return float(np.sqrt(max(total**2 - float(spread[inside].mean()), (total / 2) ** 2)))
 
     for name in sorted(set(kind)):
@@ -242,12 +245,12 @@ def coverage(rows: Rows, errors: dict[str, Array], name: str) -> dict[str, float
     ratio = np.full(len(rows.runs), np.nan)
     known = "seen" if name == "source" else "unseen"
     for inside, others in folds(rows, name):
-        found = sigmas(rows.only(others), {key: value[others] for key, value in errors.items()})
-        added = spread_sigma(rows, found)
+        spreads = sigmas(rows.only(others), {key: value[others] for key, value in errors.items()})
+        added = spread_sigma(rows, spreads)
         for i in np.flatnonzero(inside):
             run = rows.runs[i]
             label = f"{run.device.kind} {known} {label_of(run)}"
-            ratio[i] = abs(errors[name][i]) / np.hypot(found.get(label, found["unseen"]), added[i])
+            ratio[i] = abs(errors[name][i]) / np.hypot(spreads.get(label, spreads["unseen"]), added[i])
     labels = rows.column(label_of)
     parts = {
         "": np.ones(len(ratio), dtype=bool),
@@ -286,7 +289,7 @@ def main() -> None:
         print(f"skipped {count:5d}  {reason}")
     for name, values in study.scores.items():
         print(f"{name:44s}", values)
-    errors = {name: found.errors for name, found in study.left_out.items()}
+    errors = {name: study_part.errors for name, study_part in study.left_out.items()}
     vendors = Counter(run.device.vendor for run in rows.runs)
     final = fit.model_copy(
         update={
@@ -296,7 +299,7 @@ def main() -> None:
             "sigma": {**sigmas(rows, errors), "unmeasured ceiling": round(ceiling_sigma(fit), 3)},
         }
     )  # fmt: skip
-    shipped = rounded(final.model_dump())
+    shipped = round_document(final.model_dump())
     DecoderFit.model_validate(shipped)
     write_fit(arguments, shipped, LanguageModelRecord(fitted_at=arguments.date, scores=study.scores))
 
@@ -314,27 +317,27 @@ def scores_of(rows: Rows, fitted: Array, left_out: dict[str, HeldOut]) -> Scores
         " TPU": kind == "tpu",
         " Trainium": kind == "trainium",
     }
-    found = {"in sample": scored(fitted)}
-    errors = {name: one.errors for name, one in left_out.items()}
+    scores = {"in sample": score_errors(fitted)}
+    errors = {name: study_part.errors for name, study_part in left_out.items()}
     for name, values in errors.items():
         for label, chosen in parts.items():
             inside = chosen & np.isfinite(values)
             if inside.any():
-                found[f"{name} left out{label}"] = scored(values[inside])
+                scores[f"{name} left out{label}"] = score_errors(values[inside])
         if name in COUNTED_ONCE and np.isfinite(values).any():
-            found[f"{name} left out, repeated once"] = scored(repeats_once(rows, values))
+            scores[f"{name} left out, repeated once"] = score_errors(repeats_once(rows, values))
     stack = left_out["device"].with_stack
     chosen = ~vtrain & many & ~experts & (kind == "gpu") & np.isfinite(stack)
     if chosen.any():
-        found["device left out, stack seen on another GPU, dense"] = scored(stack[chosen])
+        scores["device left out, stack seen on another GPU, dense"] = score_errors(stack[chosen])
     names = np.array([stack_of(line) for line in rows.lines])
     for name in sorted(set(names[chosen])):
-        found[f"device left out, stack seen on another GPU, dense, {name}"] = scored(
+        scores[f"device left out, stack seen on another GPU, dense, {name}"] = score_errors(
             stack[chosen & (names == name)]
         )
     for name in COVERED:
-        found[f"coverage, {name} left out"] = coverage(rows, errors, name)
-    return found
+        scores[f"coverage, {name} left out"] = coverage(rows, errors, name)
+    return scores
 
 
 def repeats_of(rows: Rows) -> Array:
@@ -346,26 +349,28 @@ def repeats_of(rows: Rows) -> Array:
     """
     repeated = (rows.source == LARGEST_SOURCE) & (rows.spread.machines == 1)
     keys = np.stack([rows.ledger.width, rows.spread.tensor, rows.spread.ratio], axis=1)
-    found = np.full(len(repeated), -1)
-    found[repeated] = np.unique(keys[repeated], axis=0, return_inverse=True)[1].ravel()
-    return found
+    index_of_pair = np.full(len(repeated), -1)
+    index_of_pair[repeated] = np.unique(keys[repeated], axis=0, return_inverse=True)[1].ravel()
+    return index_of_pair
 
 
 def repeats_once(rows: Rows, errors: Array) -> Array:
     """Return the errors of all rows that have one, but of those that repeat a combination only their median."""
     known = np.isfinite(errors)
     combination = np.where(known, repeats_of(rows), -1)
-    once = [float(np.median(errors[combination == one])) for one in np.unique(combination[combination >= 0])]
+    once = [
+        float(np.median(errors[combination == pair])) for pair in np.unique(combination[combination >= 0])
+    ]
     return np.concatenate([errors[known & (combination < 0)], once])
 
 
-def rounded(value: Any) -> Any:
+def round_document(value: Any) -> Any:
     """Return the document with six significant digits."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    return [rounded(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: round_document(item) for key, item in value.items()}
+    return [round_document(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 if __name__ == "__main__":

@@ -40,19 +40,19 @@ def decoder_answers(
             helped to fit.
         data: folder with all tables that are fitted, for fits of one's own.
     """
-    found = {
+    runs_by_line = {
         i: or_reason(decoder_run, line, traces)
         for i, line in enumerate(lines)
         if is_decoder_row(line) and not line.get("skip_reason")
     }
-    runs = {i: run for i, run in found.items() if isinstance(run, DecoderRun)}
+    runs = {i: run for i, run in runs_by_line.items() if isinstance(run, DecoderRun)}
     fits = _left_out(lines, runs, leave_out, data, traces) if leave_out and runs else {}
-    answers: dict[int, Answer | str] = {i: run for i, run in found.items() if isinstance(run, str)}
+    answers: dict[int, Answer | str] = {i: run for i, run in runs_by_line.items() if isinstance(run, str)}
     together: dict[tuple[int, int], list[int]] = {}
     for i, run in runs.items():
         together.setdefault((id(run.profile), id(fits.get(i, decoder_calibration()))), []).append(i)
     for group in together.values():
-        predicted = partial(_predicted, fit=fits.get(group[0], decoder_calibration()))
+        predicted = partial(_predict_group, fit=fits.get(group[0], decoder_calibration()))
         answers |= dict(zip(group, answers_together(predicted, [runs[i] for i in group]), strict=True))
     return answers
 
@@ -71,10 +71,10 @@ def _left_out(
     base = empty_fit(data, shipped.fitted_at)
     index = sorted(runs)
     rows, _ = read_rows(data, traces, base)
-    asked = Rows.of([runs[i] for i in index], [lines[i] for i in index], base, calibration())
+    rows_asked = Rows.of([runs[i] for i in index], [lines[i] for i in index], base, calibration())
     start = solve(rows, base).theta
     fits: dict[int, DecoderFit] = {}
-    for inside, seen in folds(rows, name, asked):
+    for inside, seen in folds(rows, name, rows_asked):
         others = rows.only(seen)
         fit = coefficients(solve(others, base, start, REFIT_EVALUATIONS).theta, base)
         generations = tuple(sorted({run.device.generation for run in others.runs}))
@@ -82,16 +82,16 @@ def _left_out(
         fit = fit.model_copy(
             update={"sigma": shipped.sigma, "generations": generations, "vendors": shipped.vendors}
         )
-        fits.update({i: fit for i, own in zip(index, inside, strict=True) if own})
+        fits.update({i: fit for i, fold in zip(index, inside, strict=True) if fold})
     return fits
 
 
 def predict_decoder(run: DecoderRun, fit: DecoderFit) -> Answer | str:
     """Return the prediction of one row from the engine, or why it has none."""
-    return _predicted([run], fit)[0]
+    return _predict_group([run], fit)[0]
 
 
-def _predicted(group: list[DecoderRun], fit: DecoderFit) -> list[Answer | str]:
+def _predict_group(group: list[DecoderRun], fit: DecoderFit) -> list[Answer | str]:
     """Return the answers of rows of one profile."""
     plans = [run.plan for run in group]
     parallel = ModelParallel(**{name: np.array([getattr(plan, name) for plan in plans]) for name in _SPLIT})
@@ -102,9 +102,9 @@ def _predicted(group: list[DecoderRun], fit: DecoderFit) -> list[Answer | str]:
         )
         for run, plan in zip(group, plans, strict=True)
     ]  # fmt: skip
-    found = predict_plans(prepare(group[0].profile, decoder=fit), where, parallel)
+    steps = predict_plans(prepare(group[0].profile, decoder=fit), where, parallel)
     return [
-        step if isinstance(step, str) else _answer(run, *step) for run, step in zip(group, found, strict=True)
+        step if isinstance(step, str) else _answer(run, *step) for run, step in zip(group, steps, strict=True)
     ]
 
 

@@ -31,7 +31,7 @@ _BERT_BATCHES = {"Ph1 strong": 16_384, "Ph1 weak": 1_048_576, "Ph2 weak": 524_28
 def of_model(line: Line) -> Line:
     """Return what is known of all rows of a model and its source."""
     changes: Line = {}
-    for fact in _facts():
+    for fact in _read_facts():
         same = line["source"] == fact["source"] and line["model"].startswith(fact["model"])
         if same and (not fact["column"] or line[fact["column"]].startswith(fact["starts"])):
             name, value = fact["changed"], fact["value"]
@@ -81,5 +81,5 @@ def of_flagperf(line: Line, name: str) -> Line:
 
 
 @lru_cache(maxsize=1)
-def _facts() -> list[Line]:
+def _read_facts() -> list[Line]:
     return read_rows(Path(__file__).with_name("launched_models.csv"))

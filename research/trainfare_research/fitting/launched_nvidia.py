@@ -61,7 +61,7 @@ def of_nvidia(line: Line, name: str) -> Line:
     if "tensorflow" in line["framework"]:
         notes += ["HOST_BOUND"] * _waits(line, name)
         changes |= _of_tensorflow(line, name)
-    batch = _stated_batch(line | changes)
+    batch = _find_stated_batch(line | changes)
     if batch:
         changes["batch_per_device"] = batch
         changes["global_batch"] = str(int(batch) * int(line["devices"]))
@@ -102,7 +102,7 @@ def _of_tensorflow(line: Line, name: str) -> Line:
     return {"optimizer": "rmsprop"} if name == "vnet" else {}
 
 
-def _stated_batch(line: Line) -> str:
+def _find_stated_batch(line: Line) -> str:
     model = (
         "WaveGlow" if "column=Number of samples" in line["notes"] else line["model"].replace("widese-", "")
     )

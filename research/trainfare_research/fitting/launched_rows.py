@@ -21,7 +21,7 @@ from trainfare_research.truth_table import STEP_TABLES, or_reason, read_rows
 from trainfare_research.workloads.language.sequences import FULL_SOFTMAX
 from trainfare_research.workloads.vision.detection import CHANNELS_LAST
 
-__all__ = ["NO_PEER_ACCESS", "as_launched", "launched_rows", "step_rows"]
+__all__ = ["NO_PEER_ACCESS", "as_launched", "read_launched_rows", "step_rows"]
 
 NO_PEER_ACCESS = "peer access off"
 """Note of a row whose devices exchange through the memory of their host."""
@@ -39,19 +39,19 @@ _DIFFUSION_BATCH = 16
 """Samples of one pass of MosaicML's diffusion trainer."""
 
 
-def launched_rows(path: Path) -> list[Line]:
+def read_launched_rows(path: Path) -> list[Line]:
     """Return the measured steps of one table; one that cannot be read is as it was, with a `skip_reason`."""
     lines = read_rows(path)
-    found = [or_reason(as_launched, line) for line in lines]
+    outcomes = [or_reason(as_launched, line) for line in lines]
     return [
-        {**line, "skip_reason": one} if isinstance(one, str) else one
-        for line, one in zip(lines, found, strict=True)
+        {**line, "skip_reason": outcome} if isinstance(outcome, str) else outcome
+        for line, outcome in zip(lines, outcomes, strict=True)
     ]
 
 
 def step_rows(data: Path) -> list[Line]:
     """Return the measured steps of every release that can be read, from a folder with `STEP_TABLES`."""
-    lines = [line for name in STEP_TABLES for line in launched_rows(data / name)]
+    lines = [line for name in STEP_TABLES for line in read_launched_rows(data / name)]
     return [line for line in lines if not line.get("skip_reason")]
 
 
@@ -82,7 +82,7 @@ def _of_lambda(line: Line, name: str) -> Line:
         changes["batch_per_device"] = "80" if line["precision"] == "amp_fp16" else "48"
     if line["precision"] == "amp_fp16" and _ran_without_amp(line, name, suite):
         changes["precision"] = "tf32" if device.peak_flops_per_s("tf32") is not None else "fp32"
-    several = line["devices"] != "1" and suite == "suite=v1" and _version(line) == (1, 13)
+    several = line["devices"] != "1" and suite == "suite=v1" and _parse_version(line) == (1, 13)
     if several and device.release_year < _PEERS_FROM_YEAR:
         changes["notes"] += f";{NO_PEER_ACCESS}"
     return changes
@@ -168,17 +168,17 @@ def _shapes() -> list[Line]:
 def _ran_without_amp(line: Line, name: str, suite: str) -> bool:
     if name.startswith("ncf"):
         return suite in _LATER_SUITES and accelerator(line["accelerator"]).memory_bytes >= _NO_AMP_FROM_BYTES
-    return name.startswith(("tacotron2", "waveglow")) and _version(line) >= (1, 7)
+    return name.startswith(("tacotron2", "waveglow")) and _parse_version(line) >= (1, 7)
 
 
 def _of_trained_samples(line: Line) -> str:
     devices, batch = int(line["devices"]), int(float(line["batch_per_device"]))
     batches = math.ceil(_EPOCH / devices / batch) - 1
     waits = line["precision"] == "amp_fp16" or line["notes"].partition(";")[0] not in _LATER_SUITES
-    if not batches or (not waits and (batches == 1 or _version(line) >= (2, 0))):
+    if not batches or (not waits and (batches == 1 or _parse_version(line) >= (2, 0))):
         return ""
     return str(float(line["throughput"]) * batches * batch * devices / _EPOCH)
 
 
-def _version(line: Line) -> tuple[int, ...]:
+def _parse_version(line: Line) -> tuple[int, ...]:
     return tuple(int(part) for part in torch_of(line["framework"]).split(".")[:2] if part)

@@ -44,7 +44,7 @@ from trainfare_research.fitting.launched_rows import step_rows
 from trainfare_research.fitting.robust import Prior, robust_fit
 from trainfare_research.fitting.step_work import work_of
 from trainfare_research.fitting.table_lines import Line, chip_of, is_suspect
-from trainfare_research.scoring import held_out_summary
+from trainfare_research.scoring import summarize_held_out
 from trainfare_research.truth_table import STEP_TABLES, read_rows
 from trainfare_research.workloads import ProfileCache
 
@@ -53,7 +53,7 @@ __all__ = [
     "Pair",
     "all_reduce_fit",
     "documents",
-    "fitted",
+    "fit_links",
     "left_out",
     "pairs_of",
     "slowdown_errors",
@@ -151,17 +151,17 @@ def pairs_of(data: Path, cache: ProfileCache) -> list[Pair]:
         if isinstance(work, str) or line["nodes"] not in ("", "1"):
             continue
         if line["devices"] == "1":
-            alone.setdefault(_key(line), []).append(work.measured_s)
+            alone.setdefault(_make_key(line), []).append(work.measured_s)
         else:
             several.append((line, work.job, work.ratio, work.measured_s))
     return [
-        _pair(line, job, ratio, measured_s, statistics.median(alone[_key(line)]))
+        _pair(line, job, ratio, measured_s, statistics.median(alone[_make_key(line)]))
         for line, job, ratio, measured_s in several
-        if _key(line) in alone
+        if _make_key(line) in alone
     ]
 
 
-def _key(line: Line) -> tuple[str, ...]:
+def _make_key(line: Line) -> tuple[str, ...]:
     return (
         *(line[name] for name in _SAME),
         line["notes"].partition(";")[0] if "suite" in line["notes"] else "",
@@ -214,7 +214,7 @@ def slowdown_errors(pairs: list[Pair], theta: Array, nvlink: float, message_s: f
     return np.asarray(np.log(predicted / np.array([p.measured_s for p in pairs])))
 
 
-def fitted(pairs: list[Pair], nvlink: float, message_s: float) -> Array:
+def fit_links(pairs: list[Pair], nvlink: float, message_s: float) -> Array:
     """Return the coefficients in the order of the priors: none negative, and no PCIe faster than its packets."""
     mean, sd = np.array(list(_PRIOR.values())).T
     ceiling = np.array([_CEILING if name.startswith("pcie") else np.inf for name in _PRIOR])
@@ -237,13 +237,13 @@ def left_out(
     """Return errors of every group, from a fit without its pairs."""
     errors = {}
     for name in sorted({group(p) for p in pairs}):
-        theta = fitted([p for p in pairs if group(p) != name], nvlink, message_s)
+        theta = fit_links([p for p in pairs if group(p) != name], nvlink, message_s)
         errors[name] = slowdown_errors([p for p in pairs if group(p) == name], theta, nvlink, message_s)
     return errors
 
 
-def _scored(errors: Array) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in held_out_summary(errors).items()}
+def _score_errors(errors: Array) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in summarize_held_out(errors).items()}
 
 
 def documents(
@@ -251,17 +251,17 @@ def documents(
 ) -> tuple[LinkCalibration, LinkRecord]:
     """Return the constants that ship, and what benchmarks read of the fit."""
     nvlink, message_s = link.nvlink_share, link.message_s
-    theta = np.array([round(float(value), 4) for value in fitted(pairs, nvlink, message_s)])
-    found = dict(zip(_PRIOR, theta.tolist(), strict=True))
+    theta = np.array([round(float(value), 4) for value in fit_links(pairs, nvlink, message_s)])
+    values = dict(zip(_PRIOR, theta.tolist(), strict=True))
     by_source = left_out(pairs, lambda p: p.source, nvlink, message_s)
     by_chip = left_out(pairs, lambda p: p.chip, nvlink, message_s)
     scores = {
-        "in_sample": _scored(slowdown_errors(pairs, theta, nvlink, message_s)),
-        "chip_left_out": _scored(np.concatenate(list(by_chip.values()))),
-        "source_left_out": _scored(np.concatenate(list(by_source.values()))),
-        **{f"source left out: {name}": _scored(errors) for name, errors in by_source.items()},
+        "in_sample": _score_errors(slowdown_errors(pairs, theta, nvlink, message_s)),
+        "chip_left_out": _score_errors(np.concatenate(list(by_chip.values()))),
+        "source_left_out": _score_errors(np.concatenate(list(by_source.values()))),
+        **{f"source left out: {name}": _score_errors(errors) for name, errors in by_source.items()},
     }
-    pcie = {"pcie3": found["pcie3"], "pcie4": found["pcie4"]}
+    pcie = {"pcie3": values["pcie3"], "pcie4": values["pcie4"]}
     shipped = LinkCalibration(
         schema_version=1, fitted_at=date, data_sha256=data_sha256,
         fitted_on={"all-reduce": link.rows, **dict(sorted(Counter(p.source for p in pairs).items()))},
@@ -269,12 +269,12 @@ def documents(
         communication=CommunicationFit(
             link_efficiency={"nvlink": nvlink, "pcie": pcie["pcie4"], **pcie, **_ASSUMED_SHARE},
             link_latency_s={"nvlink": message_s, **_ASSUMED_MESSAGE_S},
-            exposed_floor=found["exposed_floor"], straggler_share=found["straggler_share"], **_ASSUMED,
+            exposed_floor=values["exposed_floor"], straggler_share=values["straggler_share"], **_ASSUMED,
         ),
     )  # fmt: skip
     assumed = ("ici", "other", "pcie", "pcie's latency", *_ASSUMED)
     record = LinkRecord(
-        fitted_at=date, scores=scores, assumed=assumed, data_parallel_forward_share=found["forward_share"]
+        fitted_at=date, scores=scores, assumed=assumed, data_parallel_forward_share=values["forward_share"]
     )
     return shipped, record
 

@@ -33,9 +33,9 @@ from trainfare_research.fits import MemoryRecord, path_of
 from trainfare_research.fitting.memory_rows import (
     MemoryRow,
     after_step_gib,
-    described_rows,
+    describe_rows,
     memory_rows,
-    predicted_gib,
+    predict_gib,
     spread_of,
     steps_before,
 )
@@ -45,7 +45,12 @@ from trainfare_research.workloads import ProfileCache
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
 
 __all__ = [
-    "SourcesLeftOut", "fit_corrections", "fit_rows", "held_out_scores", "leave_one_source_out", "steps_of_groups",
+    "SourcesLeftOut",
+    "fit_corrections",
+    "fit_rows",
+    "leave_one_source_out",
+    "score_held_out",
+    "steps_of_groups",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -131,8 +136,8 @@ class _Table:
 
     def only(self, chosen: NDArray[np.bool_]) -> _Table:
         """Return the chosen rows, each source with all of its rows or with none: their weights keep their ratios."""
-        kept = {field.name: getattr(self, field.name)[chosen] for field in fields(self)}
-        return _Table(**{**kept, "weight": _as_shares(kept["weight"])})
+        columns = {field.name: getattr(self, field.name)[chosen] for field in fields(self)}
+        return _Table(**{**columns, "weight": _as_shares(columns["weight"])})
 
     def loss(self, values: Array) -> float:
         """Return the mean loss of corrections with these values, in the order of `Corrections`."""
@@ -168,8 +173,8 @@ def _fit_table(table: _Table, without: str = "") -> Corrections:
 
     bounds = [(0.0, 5.0)] * int(free.sum())  # a factor or amount in GiB outside is no correction
     options = {"xtol": 1e-2, "ftol": 1e-4, "maxiter": 20}
-    found = minimize(total, start[free], method="Powell", bounds=bounds, options=options).x
-    values = whole(np.atleast_1d(found))
+    solution = minimize(total, start[free], method="Powell", bounds=bounds, options=options).x
+    values = whole(np.atleast_1d(solution))
     return Corrections(
         **{name: round(float(v) * _UNITS.get(name, 1.0), 4) for name, v in zip(names, values, strict=True)}
     )
@@ -193,8 +198,8 @@ class SourcesLeftOut:
         """Return the corrections of the rows of all other sources than these."""
         key = frozenset(left)
         if key not in self._known:
-            kept = ~np.isin(self._source, list(key)) if key else np.ones(len(self._source), dtype=np.bool_)
-            self._known[key] = _fit_table(self._table.only(kept))
+            is_kept = ~np.isin(self._source, list(key)) if key else np.ones(len(self._source), dtype=np.bool_)
+            self._known[key] = _fit_table(self._table.only(is_kept))
         return self._known[key]
 
 
@@ -205,7 +210,7 @@ def _corrections_without(
     return {left: fit_corrections(others or rows) for left, others in _others(rows, key).items()}
 
 
-def held_out_residuals(rows: Sequence[MemoryRow], key: Callable[[MemoryRow], str]) -> list[float]:
+def compute_held_out_residuals(rows: Sequence[MemoryRow], key: Callable[[MemoryRow], str]) -> list[float]:
     """Return ln(measured / predicted) of each row, by corrections that saw no row of the same key."""
     fits = _corrections_without(rows, key)
     return [row.residual(fits[key(row)]) for row in rows]
@@ -233,14 +238,14 @@ def _fit_rows(
     pairs = steps_of_groups(rows)
     if not pairs:
         return draft
-    own = {id(row): residual for row, residual in zip(rows, residuals, strict=True)}
-    steps, others = np.array([(own[id(first)], own[id(row)]) for first, row in pairs]).T
+    residual_of = {id(row): residual for row, residual in zip(rows, residuals, strict=True)}
+    steps, others = np.array([(residual_of[id(first)], residual_of[id(row)]) for first, row in pairs]).T
 
     def after(share: float) -> Array:
         """Return ln(measured / predicted) of the other rows, as `after_step_gib` predicts them."""
         return np.asarray(others - share * steps)
 
-    share = min(SHARES, key=lambda each: float(np.abs(np.expm1(-after(each))).mean()))
+    share = min(SHARES, key=lambda power: float(np.abs(np.expm1(-after(power))).mean()))
     alike = np.array([first.name == row.name for first, row in pairs])
     if not alike.any():
         return draft.model_copy(update={"carried_share": share})
@@ -256,18 +261,18 @@ def _spreads(
     """Return the interval of each class, from the rows of these quantities; from all rows where there are none."""
     mine = [i for i, row in enumerate(rows) if row.run.quantity in kinds] or list(range(len(rows)))
     pooled = _half_widths([residuals[i] for i in mine])
-    found: dict[MemoryClass, SpreadFit] = {}
+    spreads: dict[MemoryClass, SpreadFit] = {}
     for name in _CLASSES:
-        own = [i for i in mine if rows[i].name == name]
-        sources = len({rows[i].source for i in own})
+        own_rows = [i for i in mine if rows[i].name == name]
+        sources = len({rows[i].source for i in own_rows})
         weight = sources / (sources + POOLED_SOURCES)
-        halves = _half_widths([residuals[i] for i in own]) if own else pooled
+        halves = _half_widths([residuals[i] for i in own_rows]) if own_rows else pooled
         mixed = [
             max(math.exp(weight * math.log(a) + (1 - weight) * math.log(b)), LEAST_SPREAD * b)
             for a, b in zip(halves, pooled, strict=True)
         ]
-        found[name] = _spread_fit(mixed, len(own), sources)
-    return found
+        spreads[name] = _spread_fit(mixed, len(own_rows), sources)
+    return spreads
 
 
 def _half_widths(residuals: Sequence[float]) -> list[float]:
@@ -303,38 +308,38 @@ def _others(rows: Sequence[MemoryRow], key: Callable[[MemoryRow], str]) -> dict[
     return {left: [r for r in rows if key(r) != left] for left in sorted({key(r) for r in rows})}
 
 
-def held_out_scores(rows: Sequence[MemoryRow]) -> dict[str, dict[str, float]]:
+def score_held_out(rows: Sequence[MemoryRow]) -> dict[str, dict[str, float]]:
     """
     Return errors and coverage of each row by the fit without its source, before a run and after one measured step.
 
     Rows by the corrections without their family of models have errors alone.
     """
     fits = leave_one_source_out(rows)
-    alone = [(r, predicted_gib(r, fits[r.source]), spread_of(r, None, fits[r.source])) for r in rows]
+    alone = [(r, predict_gib(r, fits[r.source]), spread_of(r, None, fits[r.source])) for r in rows]
     after = [
         (r, after_step_gib(first, r, fits[r.source]), spread_of(r, first, fits[r.source]))
         for first, r in steps_of_groups(rows)
     ]
-    family = error_summary([-value for value in held_out_residuals(rows, lambda r: r.family)])
-    found = {
+    family = error_summary([-value for value in compute_held_out_residuals(rows, lambda r: r.family)])
+    scores = {
         "source_left_out": _scores(alone),
         "family_left_out": {name: round(float(value), 4) for name, value in family.items()},
     }
-    return {**found, "source_left_out_one_measured_step": _scores(after)} if after else found
+    return {**scores, "source_left_out_one_measured_step": _scores(after)} if after else scores
 
 
 def losses_without(rows: Sequence[MemoryRow]) -> dict[str, float]:
     """Return the mean loss of rows whose source is left out, with every correction ("none") and without each."""
     weights = _Table.of(rows).weight
-    found: dict[str, float] = {}
+    losses_by_name: dict[str, float] = {}
     for name in ("", *Corrections.model_fields):
         fits = {
             left: fit_corrections(others, name) for left, others in _others(rows, lambda r: r.source).items()
         }
         errors = np.array([row.residual(fits[row.source]) for row in rows])
         losses = np.sqrt(1 + (errors / LINEAR_ERROR) ** 2) - 1
-        found[name or "none"] = round(float(np.average(losses, weights=weights)), 4)
-    return found
+        losses_by_name[name or "none"] = round(float(np.average(losses, weights=weights)), 4)
+    return losses_by_name
 
 
 def _scores(answers: Sequence[tuple[MemoryRow, float, SpreadFit]]) -> dict[str, float]:
@@ -363,12 +368,12 @@ def main() -> None:
     arguments = parser.parse_args()
     lines = [line for path in arguments.truth for line in read_rows(path)]
     cache = ProfileCache(arguments.cache, only_held=arguments.traced_only)
-    found = described_rows(lines, DecoderTraces(arguments.cache), cache)
-    rows = [row for row in memory_rows(lines, found) if row is not None]
+    described = describe_rows(lines, DecoderTraces(arguments.cache), cache)
+    rows = [row for row in memory_rows(lines, described) if row is not None]
     sha256 = hashlib.sha256(b"".join(path.read_bytes() for path in arguments.truth)).hexdigest()
     fit = fit_rows(rows, date=arguments.date, sha256=sha256)
     record = MemoryRecord(
-        fitted_at=arguments.date, scores=held_out_scores(rows), without_correction=losses_without(rows)
+        fitted_at=arguments.date, scores=score_held_out(rows), without_correction=losses_without(rows)
     )
     print(json.dumps({**fit.model_dump(), **record.model_dump()}, indent=1))
     if arguments.write:

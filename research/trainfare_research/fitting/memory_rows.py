@@ -18,8 +18,8 @@ from trainfare_core.prediction.memory.calibrated import (
     MemoryClass,
     MemoryFit,
     SpreadFit,
-    corrected_parts,
-    corrected_peak_bytes,
+    correct_parts,
+    correct_peak_bytes,
     has_convolutions,
     memory_classes,
 )
@@ -36,12 +36,12 @@ __all__ = [
     "Quantity",
     "after_step_gib",
     "card_gib",
-    "described_rows",
+    "describe_rows",
+    "describe_run",
     "devices_summed",
-    "measured_gib",
     "memory_rows",
-    "predicted_gib",
-    "predicted_of",
+    "parse_measured_gib",
+    "predict_gib",
     "quantity_of",
     "spread_of",
     "steps_before",
@@ -88,27 +88,29 @@ class Predicted:
 
     def gib(self, corrections: Corrections, quantity: Quantity | None = None) -> float:
         """Return the predicted figure, GiB; of another quantity than the row states where it is given."""
-        held = corrected_parts(self.parts, np.array([self.name]), corrections, convolutions=self.convolutions)
-        allocated = float(held.allocated_bytes[0]) / GIB
+        corrected = correct_parts(
+            self.parts, np.array([self.name]), corrections, convolutions=self.convolutions
+        )
+        allocated = float(corrected.allocated_bytes[0]) / GIB
         quantity = quantity or self.quantity
         if quantity == "allocated":
             return allocated
         if quantity == "reserved":
             return allocated * (1 + corrections.cached_share)
-        return float(held.total_bytes[0]) / GIB
+        return float(corrected.total_bytes[0]) / GIB
 
 
-def predicted_of(
+def describe_run(
     line: dict[str, str], traces: DecoderTraces, cache: ProfileCache, *, more: int = 0
 ) -> Predicted | str:
     """Return the described run of a row, with `more` samples than it states, or why it has none."""
     if more:
         line = {**line, "micro_batch": str(int(line["micro_batch"]) + more)}
     run = or_reason(memory_run, line, traces, cache)
-    return run if isinstance(run, str) else _predicted(run, line["mem_kind"])
+    return run if isinstance(run, str) else _build_predicted(run, line["mem_kind"])
 
 
-def _predicted(run: MemoryRun, kind: str) -> Predicted:
+def _build_predicted(run: MemoryRun, kind: str) -> Predicted:
     name = str(memory_classes(run.profile, np.array([float(run.world)]), run.parallel)[0])
     several = run.world > 1 or run.parallel is not None
     return Predicted(
@@ -124,19 +126,19 @@ def quantity_of(kind: str) -> Quantity:
     return "reserved" if "reserved" in kind else "allocated"
 
 
-def described_rows(
+def describe_rows(
     lines: list[dict[str, str]], traces: DecoderTraces, cache: ProfileCache
 ) -> list[Predicted | str]:
     """Return the described run of each row of a table, or why it has none."""
     alone = {_same_figure(line) for line in lines if line["n_gpus"] == "1" and line["peak_value"]}
 
-    def described(line: dict[str, str]) -> Predicted | str:
-        found = predicted_of(line, traces, cache)
-        if not isinstance(found, str) and found.sharded and _same_figure(line) in alone:
+    def describe_row(line: dict[str, str]) -> Predicted | str:
+        described_run = describe_run(line, traces, cache)
+        if not isinstance(described_run, str) and described_run.sharded and _same_figure(line) in alone:
             return "the figure of one device, stated again for several that share the weights"
-        return found
+        return described_run
 
-    return [described(line) for line in lines]
+    return [describe_row(line) for line in lines]
 
 
 def _same_figure(line: dict[str, str]) -> tuple[str, ...]:
@@ -144,27 +146,27 @@ def _same_figure(line: dict[str, str]) -> tuple[str, ...]:
     return tuple(line[name] for name in names)
 
 
-def memory_rows(lines: list[dict[str, str]], found: list[Predicted | str]) -> list[MemoryRow | None]:
+def memory_rows(lines: list[dict[str, str]], described: list[Predicted | str]) -> list[MemoryRow | None]:
     """Return the rows that can be fitted or scored; None where the measured number or the description is missing."""
 
-    def of(line: dict[str, str], one: Predicted | str) -> MemoryRow | None:
-        measured = measured_gib(line)
-        if isinstance(one, str) or measured is None:
+    def of(line: dict[str, str], described_run: Predicted | str) -> MemoryRow | None:
+        measured = parse_measured_gib(line)
+        if isinstance(described_run, str) or measured is None:
             return None
-        kind = "allocated" if one.quantity == "allocated" else "device"
+        kind = "allocated" if described_run.quantity == "allocated" else "device"
         group = (*(line[name] for name in _JOB), kind)
-        return MemoryRow(line["source_id"], _family(line["model"]), group, one, measured)
+        return MemoryRow(line["source_id"], _family(line["model"]), group, described_run, measured)
 
-    return [of(line, one) for line, one in zip(lines, found, strict=True)]
+    return [of(line, described_run) for line, described_run in zip(lines, described, strict=True)]
 
 
 def _family(model: str) -> str:
     """Return the family of a model: the letters that its name begins with."""
-    found = re.match(r"[a-z]+", model.lower().removeprefix("d2/").removeprefix("torchvision "))
-    return found[0] if found else model
+    match = re.match(r"[a-z]+", model.lower().removeprefix("d2/").removeprefix("torchvision "))
+    return match[0] if match else model
 
 
-def measured_gib(line: dict[str, str]) -> float | None:
+def parse_measured_gib(line: dict[str, str]) -> float | None:
     """Return the measured peak of one device; None where the row has no number."""
     if line["status"] != "ok" or not line["peak_gib"]:
         return None
@@ -231,15 +233,15 @@ class MemoryRow:
         return math.log(self.measured_gib / self.run.gib(corrections))
 
 
-def predicted_gib(row: MemoryRow, fit: MemoryFit) -> float:
+def predict_gib(row: MemoryRow, fit: MemoryFit) -> float:
     """Return the predicted peak of a row, GiB, in the quantity that it measured."""
     return row.run.gib(fit.corrections)
 
 
 def after_step_gib(first: MemoryRow, row: MemoryRow, fit: MemoryFit) -> float:
     """Return the predicted peak of a row, GiB, corrected by the measured step `first` of its group."""
-    predicted = np.array([predicted_gib(row, fit)])
-    return float(corrected_peak_bytes(predicted, first.measured_gib, predicted_gib(first, fit), fit)[0])
+    predicted = np.array([predict_gib(row, fit)])
+    return float(correct_peak_bytes(predicted, first.measured_gib, predict_gib(first, fit), fit)[0])
 
 
 def spread_of(row: MemoryRow, first: MemoryRow | None, fit: MemoryFit) -> SpreadFit:

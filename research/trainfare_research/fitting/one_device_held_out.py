@@ -18,7 +18,7 @@ from trainfare_core.prediction.roofline.host import host_bound
 from trainfare_core.prediction.roofline.operations import Operations, Roofline
 from trainfare_core.prediction.roofline_job import own_device_s
 from trainfare_core.prediction.source import SourceCorrection
-from trainfare_research.fitting.calibration_file import measured_devices, with_coefficients
+from trainfare_research.fitting.calibration_file import list_measured_devices, with_coefficients
 from trainfare_research.fitting.held_out_groups import GROUPS
 from trainfare_research.fitting.one_device_solver import Problem, solve
 from trainfare_research.fitting.one_device_tables import read_measurements
@@ -43,7 +43,7 @@ class Fits(Protocol):
 
 
 @lru_cache(maxsize=1)  # runners in one process leave rows out of the same measurements
-def _measured(data: Path, folder: Path, only_held: bool) -> tuple[Problem, NDArray[np.float64]]:  # noqa: FBT001 - handed on
+def _solve_measured(data: Path, folder: Path, only_held: bool) -> tuple[Problem, NDArray[np.float64]]:  # noqa: FBT001 - handed on
     """Return the problem of the fit, and its solution on all rows."""
     cache, waiting = ProfileCache(folder, only_held=only_held), calibration().communication.straggler_share
     problem, _ = read_measurements(data, cache, DecoderTraces(folder), waiting)
@@ -62,7 +62,7 @@ class FitsWithout:
 
     def __init__(self, data: Path, cache: ProfileCache, name: str) -> None:
         self._name = {"device": "chip"}.get(name, name)
-        self._problem, self._start = _measured(data, cache.folder, cache.only_held)
+        self._problem, self._start = _solve_measured(data, cache.folder, cache.only_held)
         self._groups = np.array([GROUPS[self._name](row) for row in self._problem.rows])
         self._known: dict[str, Calibration] = {}
 
@@ -72,9 +72,9 @@ class FitsWithout:
         if value not in self._known:
             without = self._groups == value
             theta = solve(self._problem, self._start, REFIT_EVALUATIONS, without)
-            kept = [row for row, left in zip(self._problem.rows, without, strict=True) if not left]
+            rows_left = [row for row, left in zip(self._problem.rows, without, strict=True) if not left]
             self._known[value] = with_coefficients(
-                calibration(), self._problem.index, theta, *measured_devices(kept),
+                calibration(), self._problem.index, theta, *list_measured_devices(rows_left),
                 submission=self._name == "benchmark",
             )  # fmt: skip
         return self._known[value]
@@ -106,20 +106,20 @@ def one_step_answers(
         key = tuple(lines[i][name] for name in ("source", "model", "precision", "framework"))
         same.setdefault(key, []).append(i)
     chips = {i: chip_of(accelerator(lines[i]["accelerator"]).name) for i in works}
-    found: dict[int, list[Answer]] = {}
+    answers_by_line: dict[int, list[Answer]] = {}
     for group in same.values():
         for i, j in permutations(group, 2):
             if chips[i] == chips[j]:
                 continue
             fit = calibration() if fits is None else fits.of(lines[i])
-            correction = _measured_elsewhere(lines[j], works[j], fit)
+            correction = _correct_from_elsewhere(lines[j], works[j], fit)
             answer = _predict_work(lines[i], works[i], fit, correction)
             if isinstance(answer, Answer) and correction.device is not None:
-                found.setdefault(i, []).append(answer)
-    return found
+                answers_by_line.setdefault(i, []).append(answer)
+    return answers_by_line
 
 
-def _measured_elsewhere(line: Line, work: Work, fit: Calibration) -> SourceCorrection:
+def _correct_from_elsewhere(line: Line, work: Work, fit: Calibration) -> SourceCorrection:
     """Return the correction of other devices that follows from a row's measured step."""
     device = accelerator(line["accelerator"])
     operations = Operations.of(work.job)

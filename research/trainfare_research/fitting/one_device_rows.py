@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.job_profile import REDUCTION_KINDS
-from trainfare_core.prediction.roofline.caches import held_in_cache, with_cache_as_memory
+from trainfare_core.prediction.roofline.caches import compute_cached_share, with_cache_as_memory
 from trainfare_core.prediction.roofline.features import (
     BRIEF,
     COMPILED_LOOP,
@@ -24,20 +24,20 @@ from trainfare_core.prediction.roofline.features import (
     device_compute_terms,
     device_memory_terms,
     log2_tiles,
+    measure_unfilled_waves,
     memory_terms,
-    unfilled_waves,
 )
 from trainfare_core.prediction.roofline.operations import (
     Operations,
     Roofline,
     bytes_share,
-    compiled_loops,
     compiles_graphs,
+    mark_compiled_loops,
 )
 from trainfare_core.prediction.roofline.times import WINOGRAD_LEAST, log2_brevity
-from trainfare_research.fitting.table_lines import SUBMISSION, Line, chip_of, timed_a_trainer
+from trainfare_research.fitting.table_lines import SUBMISSION, Line, chip_of, is_trainer_time
 
-__all__ = ["Index", "Row", "RowMaker", "merged", "roofline_s"]
+__all__ = ["Index", "Row", "RowMaker", "merge_operations", "roofline_s"]
 
 Array = NDArray[np.float64]
 Indexed = list[tuple[int, float]]
@@ -122,7 +122,7 @@ class Row:
     @property
     def trainer(self) -> bool:
         """Whether a trainer's own loop was timed, with its loader and its logging, and not bare steps."""
-        return timed_a_trainer(self.line)
+        return is_trainer_time(self.line)
 
     @property
     def compiled(self) -> bool:
@@ -185,12 +185,12 @@ class RowMaker:
             device=device, measured_s=measured_s,
             flop_s=operations.flops_at(ratio) * share * roofline.seconds_per_flop,
             byte_s=operations.bytes_at(ratio) * share * roofline.seconds_per_byte * left, winograd=roofline.winograd,
-            held=held_in_cache(operations.bytes_a_launch(ratio), [device])[0],
+            held=compute_cached_share(operations.bytes_a_launch(ratio), [device])[0],
             brief_more=_brevity(operations, ratio, with_cache_as_memory(device)) - _brevity(operations, ratio, device),
             cache_doublings=math.log2(
                 with_cache_as_memory(device).memory_bandwidth_bytes_per_s / device.memory_bandwidth_bytes_per_s
             ),
-            compute=self._compute(operations, roofline, ratio), memory=self._memory(operations, roofline, ratio),
+            compute=self._compute(operations, roofline, ratio), memory=self._index_memory(operations, roofline, ratio),
             fused=np.where(moved & submitted, np.where(reduction, 2, 1), 0),
             launches=operations.by_phase(operations.launches * ~issued),
             fused_launches=operations.by_phase(operations.launches * issued),
@@ -203,25 +203,25 @@ class RowMaker:
     def _compute(self, operations: Operations, roofline: Roofline, ratio: float) -> list[Indexed]:
         device = roofline.device
         tiles = np.array([log2_tiles(group, ratio) for group in operations.groups])
-        waves, loops = unfilled_waves(tiles, [device])[0], compiled_loops(operations, device)
+        waves, loops = measure_unfilled_waves(tiles, [device])[0], mark_compiled_loops(operations, device)
         of_device: dict[tuple[Path, bool], Indexed] = {}
-        found: list[Indexed] = []
+        indexed: list[Indexed] = []
         for i, (tensor, flops) in enumerate(zip(roofline.tensor_path, operations.flops, strict=True)):
             if not flops:
-                found.append([])
+                indexed.append([])
                 continue
             path: Path = "tensor" if tensor else "vector"
             kind = path, operations.groups[i].kind == "convolution"
             if kind not in of_device:
-                of_device[kind] = self._indexed(device_compute_terms(device, path, convolution=kind[1]))
-            own = self._terms(compute_terms(operations.groups[i], path, ratio))
+                of_device[kind] = self._index_terms(device_compute_terms(device, path, convolution=kind[1]))
+            own_terms = self._terms(compute_terms(operations.groups[i], path, ratio))
             wave = [(self.index.add(WAVES), float(waves[i]))] if waves[i] else []
             loop = [(self.index.add(COMPILED_LOOP), 1.0)] if loops[i] else []
-            found.append([*of_device[kind], *own, *wave, *loop])
-        return found
+            indexed.append([*of_device[kind], *own_terms, *wave, *loop])
+        return indexed
 
-    def _memory(self, operations: Operations, roofline: Roofline, ratio: float) -> list[Indexed]:
-        of_device = self._indexed(device_memory_terms(roofline.device))
+    def _index_memory(self, operations: Operations, roofline: Roofline, ratio: float) -> list[Indexed]:
+        of_device = self._index_terms(device_memory_terms(roofline.device))
         brief = _brevity(operations, ratio, roofline.device)
         return [
             [*of_device, *self._terms(memory_terms(group, operations.layout)), (self.index.add(BRIEF), value)]
@@ -231,19 +231,19 @@ class RowMaker:
     def _terms(self, terms: Terms) -> Indexed:
         """Return an operation's own terms by their coefficients; operations of the same terms share the list."""
         if terms not in self._own:
-            self._own[terms] = self._indexed(terms)
+            self._own[terms] = self._index_terms(terms)
         return self._own[terms]
 
-    def _indexed(self, terms: Terms) -> Indexed:
+    def _index_terms(self, terms: Terms) -> Indexed:
         return [(self.index.add(name), value) for name, value in terms]
 
 
 def _brevity(operations: Operations, ratio: float, device: Accelerator) -> Array:
     """Return how far each operation falls short of all bandwidth: log2, shape (operations,)."""
-    found = np.zeros(len(operations))
+    mean_brevity = np.zeros(len(operations))
     short, brevity = log2_brevity(operations, ratio, np.array([1.0 / device.memory_bandwidth_bytes_per_s]))
-    found[short] = brevity[0]
-    return found
+    mean_brevity[short] = brevity[0]
+    return mean_brevity
 
 
 def roofline_s(row: Row) -> float:
@@ -252,7 +252,7 @@ def roofline_s(row: Row) -> float:
     return float(np.maximum(flop_s, row.byte_s).sum())
 
 
-def merged(row: Row) -> Row:
+def merge_operations(row: Row) -> Row:
     """
     Return a row with operations of the same terms and nearly the same intensity added up: a third is left.
 
@@ -262,19 +262,21 @@ def merged(row: Row) -> Row:
     """
     numbers: dict[tuple[object, ...], int] = {}
     number, first = np.empty(len(row.flop_s), dtype=np.int64), list[int]()
-    facts = (each.tolist() for each in (row.flop_s, row.byte_s, row.winograd, row.fused, row.held.round(1)))
+    facts = (
+        values.tolist() for values in (row.flop_s, row.byte_s, row.winograd, row.fused, row.held.round(1))
+    )
     operations = zip(row.compute, row.memory, *facts, strict=True)
-    for i, (compute, memory, flop_s, byte_s, winograd, fused, held) in enumerate(operations):
+    for i, (compute, memory, flop_s, byte_s, winograd, fused, held_share) in enumerate(operations):
         intensity = round(math.log2(flop_s / byte_s) * 1.5) if flop_s and byte_s else None
         terms = tuple([(column, round(value, 2)) for column, value in compute])
         *others, (_, brief) = memory
-        key = terms, tuple(others), round(brief * 2), winograd, fused, held, intensity
+        key = terms, tuple(others), round(brief * 2), winograd, fused, held_share, intensity
         number[i] = numbers.setdefault(key, len(first))
         if number[i] == len(first):
             first.append(i)
 
-    def total(each: Array) -> Array:
-        return np.asarray(np.bincount(number, weights=each), dtype=np.float64)
+    def total(amounts: Array) -> Array:
+        return np.asarray(np.bincount(number, weights=amounts), dtype=np.float64)
 
     all_byte_s = total(row.byte_s)
     least_s = np.maximum(all_byte_s, _SHORTEST_S)

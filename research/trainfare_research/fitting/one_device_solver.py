@@ -19,7 +19,7 @@ from scipy import sparse
 from trainfare_core.prediction.roofline.coefficients import OverheadFit
 from trainfare_core.prediction.roofline.features import BRIEF, release_years
 from trainfare_core.prediction.roofline.host import host_bound, host_phase_s
-from trainfare_core.prediction.roofline.times import BLEND, WINOGRAD_LEAST, blended_s, inverse_efficiency
+from trainfare_core.prediction.roofline.times import BLEND, WINOGRAD_LEAST, blend_times, inverse_efficiency
 from trainfare_research.fits import SubmissionOverhead
 from trainfare_research.fitting.one_device_rows import Index, Indexed, Row
 from trainfare_research.fitting.robust import Prior, robust_fit
@@ -220,7 +220,7 @@ class Problem:
         """Return ln of the predicted seconds of every row."""
         return np.asarray(np.log(self._times(theta).total_s))
 
-    def fitted(self, theta: Array) -> Array:
+    def fit_offsets(self, theta: Array) -> Array:
         """Return ln of the predicted seconds with the offset of a row's own software stack."""
         return np.asarray(self.predict(theta) + self.stack @ theta)
 
@@ -244,9 +244,9 @@ class Problem:
         cache_falling_s = byte_s * by_cache * gain * (from_cache - 1.0)
         # A kernel timed alone carries its launch and the timer's events; inside a step they are hidden.
         each_s = np.where(self.alone, math.exp(theta[at["launch_timed"]]), overhead.device_launch_s)
-        fused_share = self._fused_launch_share(theta)
+        fused_share = self._compute_fused_launch_share(theta)
         launch_s = (self.kernels + fused_share * self.fused_kernels) * each_s
-        device_s = np.add.reduceat(blended_s(compute_s, memory_s), self.starts) + launch_s
+        device_s = np.add.reduceat(blend_times(compute_s, memory_s), self.starts) + launch_s
         host_s = host_phase_s(
             self.launches + fused_share[:, None] * self.fused_launches, self.old, self.years, overhead
         )
@@ -258,13 +258,13 @@ class Problem:
             step_s * longer + self.extra_s,
         )  # fmt: skip
 
-    def _fused_launch_share(self, theta: Array) -> Array:
+    def _compute_fused_launch_share(self, theta: Array) -> Array:
         """Return the share of each row's fused launches that is left, shape (rows,)."""
         shares = [theta[self.at[name]] for name in ("fused_launches", "submission_launches")]
         return np.asarray(np.exp(np.where(self.submission, shares[1], shares[0])))
 
     def slopes(self, theta: Array) -> sparse.csr_matrix:
-        """Return the derivatives of `fitted`, shape (rows, coefficients); of a row, nearly all are 0."""
+        """Return the derivatives of `fit_offsets`, shape (rows, coefficients); of a row, nearly all are 0."""
         at, times, overhead = self.at, self._times(theta), overhead_of(self.index, theta)
         host_s = times.host_s.sum(axis=1)
         by_device = (times.device_s / times.step_s) ** 3 * times.longer / times.total_s
@@ -274,7 +274,7 @@ class Problem:
         fall_c = (times.compute_s - times.ideal_s) * bound
         fall_m = times.falling_s * (1 + BLEND - bound)
         launch = times.launch_s * by_device
-        own = {
+        own_slopes = {
             "launch_device": np.where(self.alone, 0.0, launch),
             "launch_timed": np.where(self.alone, launch, 0.0),
             "trainer": self.trainer * times.step_s * times.longer / times.total_s,
@@ -287,24 +287,24 @@ class Problem:
         moved_s = times.memory_s * (1 + BLEND - bound)
         fall_c_m = times.cache_falling_s * (1 + BLEND - bound)
         for name, more in zip(_OF_A_CACHE, (self.brief_more, self.cache_doublings), strict=True):
-            own[name] = -np.add.reduceat(fall_c_m * more, self.starts) * by_device
+            own_slopes[name] = -np.add.reduceat(fall_c_m * more, self.starts) * by_device
         for which, name in enumerate(_FUSED_BYTES, start=1):
             of_rows = np.add.reduceat(np.where(self.fused == which, moved_s, 0.0), self.starts)
-            own[name] = of_rows * by_device
-        left = self._fused_launch_share(theta)
+            own_slopes[name] = of_rows * by_device
+        left = self._compute_fused_launch_share(theta)
         fused_host_s = host_phase_s(left[:, None] * self.fused_launches, self.old, self.years, overhead).sum(
             axis=1
         )
         fused_launch_s = left * self.fused_kernels * overhead.device_launch_s * ~self.alone
         by_share = fused_host_s * by_host + fused_launch_s * by_device
-        own["fused_launches"] = np.where(self.submission, 0.0, by_share)
-        own["submission_launches"] = np.where(self.submission, by_share, 0.0)
+        own_slopes["fused_launches"] = np.where(self.submission, 0.0, by_share)
+        own_slopes["submission_launches"] = np.where(self.submission, by_share, 0.0)
         for name, here in (("winograd", ~self.alone), ("winograd_timed", self.alone)):
             share = _winograd_share(theta[at[name]])
             rise = (share - WINOGRAD_LEAST) * (1 - share) / (1 - WINOGRAD_LEAST)
-            own[name] = here * np.add.reduceat(direct_s / share * rise, self.starts) * by_device
-        terms = self.compute.summed(fall_c, -by_device) + self.memory.summed(fall_m, -by_device)
-        return terms + self._columns(own) + self.stack
+            own_slopes[name] = here * np.add.reduceat(direct_s / share * rise, self.starts) * by_device
+        terms = self.compute.sum_by_row(fall_c, -by_device) + self.memory.sum_by_row(fall_m, -by_device)
+        return terms + self._columns(own_slopes) + self.stack
 
     def _columns(self, of: dict[str, Array]) -> sparse.csr_matrix:
         """Return a matrix of shape (rows, coefficients) with the columns of these coefficients."""
@@ -334,7 +334,7 @@ class _Terms:
     def __matmul__(self, theta: Array) -> Array:
         return np.asarray(self.matrix @ theta)
 
-    def summed(self, part: Array, factor: Array) -> sparse.csr_matrix:
+    def sum_by_row(self, part: Array, factor: Array) -> sparse.csr_matrix:
         """
         Return the sum over each row's operations of `part` times their terms, shape (rows, coefficients).
 
@@ -361,8 +361,8 @@ def solve(
         evaluations: of the loss, at most.
         without: rows that the fit must not see, shape (rows,).
     """
-    kept = problem.weight if without is None else np.where(without, 0.0, problem.weight)
+    weights = problem.weight if without is None else np.where(without, 0.0, problem.weight)
     return robust_fit(
-        lambda theta: problem.fitted(theta) - problem.log_measured, problem.slopes, problem.priors, kept,
+        lambda theta: problem.fit_offsets(theta) - problem.log_measured, problem.slopes, problem.priors, weights,
         bend=_BEND, noise=_NOISE, start=start, evaluations=evaluations,
     )  # fmt: skip

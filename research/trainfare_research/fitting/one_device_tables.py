@@ -10,7 +10,7 @@ from pathlib import Path
 from trainfare_core.job_profile import JobProfile, OperationGroup, OperationKind
 from trainfare_core.prediction.roofline.operations import Operations
 from trainfare_research.fitting.launched_rows import step_rows
-from trainfare_research.fitting.one_device_rows import Index, Row, RowMaker, merged, roofline_s
+from trainfare_research.fitting.one_device_rows import Index, Row, RowMaker, merge_operations, roofline_s
 from trainfare_research.fitting.one_device_solver import Problem, prior
 from trainfare_research.fitting.submission_rows import submission_rows
 from trainfare_research.fitting.table_lines import (
@@ -19,8 +19,8 @@ from trainfare_research.fitting.table_lines import (
     Line,
     host_copy_s,
     is_suspect,
-    measured_step_s,
     old_torch,
+    parse_measured_step_s,
     torch_of,
 )
 from trainfare_research.truth_table import STEP_TABLES, SUBMISSION_TABLES, read_rows
@@ -81,7 +81,7 @@ def read_measurements(
     """
     index, skipped = Index(prior), Counter[str]()
     maker = RowMaker(index, skipped)
-    rows = [*_steps(data, cache, traces, maker, waiting_share), *submission_rows(data, cache, maker)]
+    rows = [*_read_steps(data, cache, traces, maker, waiting_share), *submission_rows(data, cache, maker)]
     groups = Counter(_group(row) for row in rows)
     of_source = Counter(source for source, *_ in groups)
     for row in rows:
@@ -90,8 +90,8 @@ def read_measurements(
             skipped["faster than its roofline: scored, not fitted"] += 1
             fitted = False
         row.weight = group_weight(row, of_source[row.source]) / groups[_group(row)] if fitted else 0.0
-    found = [*(merged(row) for row in rows), *_kernels(data, maker), *_ceilings(data, maker)]
-    return Problem(found, index), skipped
+    rows_read = [*(merge_operations(row) for row in rows), *_kernels(data, maker), *_ceilings(data, maker)]
+    return Problem(rows_read, index), skipped
 
 
 def group_weight(row: Row, groups: int) -> float:
@@ -108,7 +108,7 @@ def _group(row: Row) -> tuple[str, str, str, str]:
     return row.source, row.workload, row.precision, row.chip
 
 
-def _steps(
+def _read_steps(
     data: Path, cache: ProfileCache, traces: DecoderTraces, maker: RowMaker, waiting_share: float
 ) -> Iterator[Row]:
     operations: dict[int, tuple[JobProfile, Operations]] = {}
@@ -122,34 +122,34 @@ def _steps(
         if line["source"] in _DECODERS:
             row = _decoder_row(line, traces, maker, waiting_share)
         elif line["devices"] == "1":
-            row = _traced_row(line, cache, maker, operations_of)
+            row = _build_traced_row(line, cache, maker, operations_of)
         else:
             row = None
         if row is not None:
             yield row
 
 
-def _traced_row(
+def _build_traced_row(
     line: Line, cache: ProfileCache, maker: RowMaker, operations_of: Callable[[JobProfile], Operations]
 ) -> Row | None:
     job = resolve(line)
-    found = profile_of(job, cache)
-    if isinstance(found, str) or isinstance(job, str):
-        maker.skipped[str(found)] += 1
+    work = profile_of(job, cache)
+    if isinstance(work, str) or isinstance(job, str):
+        maker.skipped[str(work)] += 1
         return None
     if is_suspect(line):
         maker.skipped["marked suspect"] += 1
         return None
-    measured_s, device = measured_step_s(line, job), maker.device(line["accelerator"])
+    measured_s, device = parse_measured_step_s(line, job), maker.device(line["accelerator"])
     if measured_s is None or device is None:
         return None
     row = maker.row(
-        operations_of(found.profile), device, measured_s, line, ratio=found.ratio, source=line["source"],
+        operations_of(work.profile), device, measured_s, line, ratio=work.ratio, source=line["source"],
         workload=line["model"], precision=line["precision"],
     )  # fmt: skip
     if row is not None:
         row.old_host = old_torch(line)
-        row.extra_s = host_copy_s(line, found.profile, found.ratio)
+        row.extra_s = host_copy_s(line, work.profile, work.ratio)
     return row
 
 

@@ -58,33 +58,35 @@ def robust_fit(
         start: coefficients to begin at; the prior means where it is None.
         evaluations: of the errors, at most.
     """
-    kept = np.flatnonzero(weight > 0)
-    curvature = weight[kept] * (bend / noise) ** 2
+    rows_used = np.flatnonzero(weight > 0)
+    curvature = weight[rows_used] * (bend / noise) ** 2
     unit = sparse.identity(len(prior.mean), format="csr")
 
     def theta_of(scaled: Array) -> Array:
         return np.asarray(prior.mean + prior.sd * scaled)
 
     def residuals(scaled: Array) -> Array:
-        return np.concatenate([errors(theta_of(scaled))[kept] / bend, scaled])
+        return np.concatenate([errors(theta_of(scaled))[rows_used] / bend, scaled])
 
     def jacobian(scaled: Array) -> sparse.csr_matrix:
-        by_row = sparse.csr_matrix(slopes(theta_of(scaled)))[kept]
+        by_row = sparse.csr_matrix(slopes(theta_of(scaled)))[rows_used]
         by_row.data *= (prior.sd / bend)[by_row.indices]
         return sparse.vstack([by_row, unit], format="csr")
 
     def loss(squares: Array) -> Array:
         """Return soft-L1 of the measurements and the squares of the priors, with two derivatives, shape (3, rows)."""
-        found = np.stack([squares, np.ones_like(squares), np.zeros_like(squares)])
-        root = np.sqrt(1.0 + squares[: len(kept)])
-        found[:, : len(kept)] = curvature * np.stack([2.0 * (root - 1.0), 1.0 / root, -0.5 / root**3])
-        return found
+        derivatives = np.stack([squares, np.ones_like(squares), np.zeros_like(squares)])
+        root = np.sqrt(1.0 + squares[: len(rows_used)])
+        derivatives[:, : len(rows_used)] = curvature * np.stack(
+            [2.0 * (root - 1.0), 1.0 / root, -0.5 / root**3]
+        )
+        return derivatives
 
     begin = np.zeros(len(prior.mean)) if start is None else (start - prior.mean) / prior.sd
     low = -np.inf if prior.low is None else (prior.low - prior.mean) / prior.sd
     high = np.inf if prior.high is None else (prior.high - prior.mean) / prior.sd
-    found = least_squares(
+    solution = least_squares(
         residuals, begin, jacobian, bounds=(low, high), loss=loss, tr_solver="lsmr", ftol=_TOLERANCE,
         max_nfev=evaluations,
     )  # fmt: skip
-    return theta_of(found.x)
+    return theta_of(solution.x)

@@ -49,10 +49,10 @@ def predict_sampled_graph(run: Run, plan: Plan, seeds: int) -> tuple[float, floa
 def _feature_rate(plan: Plan, fit: CommunicationFit) -> float:
     """Return the bytes/s at which one device reads features that are spread evenly, of a plan that has an answer."""
     device, devices, nodes = accelerator(plan.name), plan.devices, plan.nodes
-    each, fits = devices // nodes, FEATURE_TABLE_BYTES / (_MOST_FEATURES * device.memory_bytes)
+    per_machine, fits = devices // nodes, FEATURE_TABLE_BYTES / (_MOST_FEATURES * device.memory_bytes)
     if fits > devices:
         return (device.pcie_bytes_per_s or _HOST_LINK_BYTES_PER_S) * fit.link_efficiency["pcie"]
-    if fits <= each:
-        return collectives.link_of(device, fit).bytes_per_s * each / max(each - 1, 1)
-    network = (plan.gbit_per_s or 0.0) / 8 * 1e9 * fit.network_efficiency / each
+    if fits <= per_machine:
+        return collectives.link_of(device, fit).bytes_per_s * per_machine / max(per_machine - 1, 1)
+    network = (plan.gbit_per_s or 0.0) / 8 * 1e9 * fit.network_efficiency / per_machine
     return network * nodes / (nodes - 1)

@@ -19,7 +19,7 @@ from trainfare_core.job_profile import SPARSE_TENSOR, JobProfile
 from trainfare_core.prediction.engine import Run
 from trainfare_core.prediction.network import collectives
 from trainfare_research.fitting.one_plan import Plan, predict_plan
-from trainfare_research.workloads.other.tabular import dense_gradient_bytes, looked_up_bytes
+from trainfare_research.workloads.other.tabular import count_looked_up_bytes, dense_gradient_bytes
 
 __all__ = ["has_split_tables", "predict_split_tables"]
 
@@ -37,7 +37,9 @@ def predict_split_tables(run: Run, plan: Plan) -> tuple[float, float] | str:
         return answer
     step_s, log_sigma = answer
     samples = (run.profile.batch.micro_batch_size or math.nan) * plan.ratio
-    return step_s + 2 * _all_to_all_s(run, plan, looked_up_bytes(samples, run.profile.precision)), log_sigma
+    return step_s + 2 * _all_to_all_s(
+        run, plan, count_looked_up_bytes(samples, run.profile.precision)
+    ), log_sigma
 
 
 def _all_to_all_s(run: Run, plan: Plan, payload_bytes: float) -> float:
@@ -46,25 +48,25 @@ def _all_to_all_s(run: Run, plan: Plan, payload_bytes: float) -> float:
 
     A link carries what it carries in a gather; a machine's network the bytes of all its devices.
     """
-    fit, each = run.fit.communication, plan.devices // plan.nodes
+    fit, per_machine = run.fit.communication, plan.devices // plan.nodes
     link = collectives.link_of(accelerator(plan.name), fit)
     links = (np.array([link.bytes_per_s]), np.array([link.latency_s]))
 
     def seconds(payload: float, inside: int, machines: int) -> float:
         network = np.array([(plan.gbit_per_s or math.nan) / 8 * 1e9])
-        found = collectives.collective_s(
+        seconds_a_step = collectives.collective_s(
             np.array([payload]), 1.0, np.array([inside]), np.array([machines]), links, network, fit
         )
-        return float(found[0])
+        return float(seconds_a_step[0])
 
-    within = seconds(payload_bytes / plan.nodes, each, 1)
-    return within + (seconds(payload_bytes * each, 1, plan.nodes) if plan.nodes > 1 else 0.0)
+    within = seconds(payload_bytes / plan.nodes, per_machine, 1)
+    return within + (seconds(payload_bytes * per_machine, 1, plan.nodes) if plan.nodes > 1 else 0.0)
 
 
 def _without_table_gradients(profile: JobProfile) -> JobProfile:
     """Return a profile whose sparse gradients stay with the devices that hold the tables."""
-    kept = tuple(group for group in profile.operations if not group.name.startswith(SPARSE_TENSOR))
+    operations = tuple(group for group in profile.operations if not group.name.startswith(SPARSE_TENSOR))
     batch = profile.batch.micro_batch_size or 0
     dense = dense_gradient_bytes(profile.parameter_bytes, batch, profile.precision)
     memory = profile.memory.model_copy(update={"gradient_bytes": dense})
-    return profile.model_copy(update={"operations": kept, "memory": memory})
+    return profile.model_copy(update={"operations": operations, "memory": memory})

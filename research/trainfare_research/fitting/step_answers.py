@@ -54,23 +54,23 @@ def step_answers(
         works: what each row measured, or why that is not known, by index.
         fits: that leave a row's group out; None: the shipped one.
     """
-    found: dict[int, Answer | str] = {}
+    answers: dict[int, Answer | str] = {}
     groups: dict[tuple[int, str, int, bool], list[_Asked]] = {}
     for i, work in works.items():
-        asked = work if isinstance(work, str) else or_reason(_asked, i, lines[i], work, fits)
-        if isinstance(asked, str):
-            found[i] = asked
+        question = work if isinstance(work, str) else or_reason(_build_question, i, lines[i], work, fits)
+        if isinstance(question, str):
+            answers[i] = question
         else:
-            groups.setdefault(asked.together, []).append(asked)
+            groups.setdefault(question.together, []).append(question)
     for group in groups.values():
-        found |= {
-            asked.index: answer
-            for asked, answer in zip(group, answers_together(_predicted, group), strict=True)
+        answers |= {
+            question.index: answer
+            for question, answer in zip(group, answers_together(_predict_group, group), strict=True)
         }
-    return found
+    return answers
 
 
-def _asked(i: int, line: Line, work: Work, fits: Fits | None) -> _Asked | str:
+def _build_question(i: int, line: Line, work: Work, fits: Fits | None) -> _Asked | str:
     if fits is not None and is_data_parallel(line):
         return "one process on several devices has no fit of its own"
     try:
@@ -100,22 +100,22 @@ def plan_of(line: Line, work: Work) -> Plan:
     )  # fmt: skip
 
 
-def _predicted(group: list[_Asked]) -> list[Answer | str]:
+def _predict_group(group: list[_Asked]) -> list[Answer | str]:
     """Return the answers of rows of one profile and fit."""
     first = group[0]
     run = prepare(first.work.job, first.fit)
     if first.splits_tables:
-        steps = [predict_split_tables(run, asked.plan) for asked in group]
+        steps = [predict_split_tables(run, question.plan) for question in group]
     else:
-        steps = predict_plans(run, [asked.plan for asked in group])
+        steps = predict_plans(run, [question.plan for question in group])
     return [
-        step if isinstance(step, str) else _answer(asked, *step)
-        for asked, step in zip(group, steps, strict=True)
+        step if isinstance(step, str) else _answer(question, *step)
+        for question, step in zip(group, steps, strict=True)
     ]
 
 
-def _answer(asked: _Asked, step_s: float, log_sigma: float) -> Answer:
-    if is_data_parallel(asked.line):
-        plan = asked.plan
-        step_s = data_parallel_s(asked.work.job, plan.name, plan.devices, plan.ratio)
-    return asked.work.answer(step_s, log_sigma)
+def _answer(question: _Asked, step_s: float, log_sigma: float) -> Answer:
+    if is_data_parallel(question.line):
+        plan = question.plan
+        step_s = data_parallel_s(question.work.job, plan.name, plan.devices, plan.ratio)
+    return question.work.answer(step_s, log_sigma)

@@ -14,8 +14,8 @@ from trainfare_research.fitting.one_plan import Answer
 from trainfare_research.fitting.table_lines import (
     Line,
     host_copy_s,
-    measured_step_s,
-    timed_a_trainer,
+    is_trainer_time,
+    parse_measured_step_s,
     torch_of,
 )
 from trainfare_research.workloads import ProfileCache, profile_of, resolve
@@ -53,19 +53,19 @@ def job_of(line: Line) -> StepJob | str:
 def work_of(line: Line, cache: ProfileCache) -> Work | str:
     """Return the measured step of a row, or why it has no operation list, time of its own or device that we know."""
     job = job_of(line)
-    found = profile_of(job, cache)
-    if isinstance(found, str) or isinstance(job, str):
-        return str(found)
-    measured_s = measured_step_s(line, job)
+    network_profile = profile_of(job, cache)
+    if isinstance(network_profile, str) or isinstance(job, str):
+        return str(network_profile)
+    measured_s = parse_measured_step_s(line, job)
     if measured_s is None:
         return "the row has no time of its own"
     try:
         accelerator(line["accelerator"])
     except UnknownNameError:
         return f"{line['accelerator']} is not in the catalogue"
-    extra_s = host_copy_s(line, found.profile, found.ratio)
-    factor = one_device_record().trainer_factor if timed_a_trainer(line) else 1.0
-    return Work(_as_run(found.profile, line), found.ratio, measured_s, extra_s, factor)
+    extra_s = host_copy_s(line, network_profile.profile, network_profile.ratio)
+    factor = one_device_record().trainer_factor if is_trainer_time(line) else 1.0
+    return Work(_as_run(network_profile.profile, line), network_profile.ratio, measured_s, extra_s, factor)
 
 
 def _copies_of_one_device(line: Line) -> bool:

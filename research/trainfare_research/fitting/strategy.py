@@ -49,7 +49,7 @@ def table_text(rows: list[Comparison]) -> str:
     return out.getvalue()
 
 
-def judged(row: Comparison, known: Evidence) -> list[tuple[Method, Advantage, float]]:
+def judge_comparison(row: Comparison, known: Evidence) -> list[tuple[Method, Advantage, float]]:
     """Return each strategy but the reference, with its predicted advantage over that and the published one."""
     reference = reference_of(row.advantage_pct)
     return [
@@ -59,7 +59,7 @@ def judged(row: Comparison, known: Evidence) -> list[tuple[Method, Advantage, fl
     ]
 
 
-def needed_widening(edge: Advantage, actual_pct: float) -> float:
+def compute_needed_widening(edge: Advantage, actual_pct: float) -> float:
     """Return the least factor that puts a published advantage inside the interval."""
     middle = edge.quantile_pct(0.5)
     bound = edge.quantile_pct(0.9 if actual_pct > middle else 0.1, widening=1.0)
@@ -75,7 +75,9 @@ def constants(rows: list[Comparison], known: Evidence) -> tuple[float, float]:
     """
     left = {source: known.without(source) for source in {row.source for row in rows}}
     factors = [
-        needed_widening(edge, actual) for row in rows for _, edge, actual in judged(row, left[row.source])
+        compute_needed_widening(edge, actual)
+        for row in rows
+        for _, edge, actual in judge_comparison(row, left[row.source])
     ]
     chances = sorted((choose(row.situation, left[row.source]).p_best for row in rows), reverse=True)
     answer_at = math.ceil(1000 * chances[int(ANSWERED * len(chances))]) / 1000

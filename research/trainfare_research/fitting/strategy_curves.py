@@ -68,9 +68,9 @@ def table_text(table: list[Drop]) -> str:
     source = (
         "huggingface/peft method_comparison MetaMathQA (2026-08-21), 45 runs, one task, cosine 5000 steps"
     )
-    for one in table:
-        logs = [f"{value:.4f}" for value in (one.mean_log, one.low_log, one.high_log)]
-        writer.writerow([f"{one.seen:g}", *logs, source])
+    for row in table:
+        logs = [f"{value:.4f}" for value in (row.mean_log, row.low_log, row.high_log)]
+        writer.writerow([f"{row.seen:g}", *logs, source])
     return out.getvalue()
 
 
@@ -85,11 +85,11 @@ def score(runs: Runs) -> dict[str, Any]:
                 continue
             others = {other: curve for other, curve in runs.items() if other != name}
             rows.append((value, points[-1][1], drop_at(seen, fit(others))))
-        out["by_seen"][f"{100 * seen:.0f}"] = _figures(rows)
+        out["by_seen"][f"{100 * seen:.0f}"] = _summarize_rows(rows)
     return out
 
 
-def _figures(rows: list[tuple[float, float, Drop]]) -> dict[str, Any]:
+def _summarize_rows(rows: list[tuple[float, float, Drop]]) -> dict[str, Any]:
     last, final = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
     predicted = np.array([value * math.exp(drop.mean_log) for value, _, drop in rows])
     inside = [
@@ -113,11 +113,11 @@ def _figures(rows: list[tuple[float, float, Drop]]) -> dict[str, Any]:
 def show(out: dict[str, Any]) -> None:
     """Print the table."""
     print(f"{out['n']} runs, each answered from the others")
-    for seen, one in out["by_seen"].items():
+    for seen, entry in out["by_seen"].items():
         print(
-            f"seen {seen:>3} %: Spearman {one['spearman']:.3f}, pairs in order {one['pairs_in_order']:.3f}, "
-            f"MAE last {one['mae_last_value']:.3f}, usual drop {one['mae_usual_drop']:.3f}, "
-            f"80 % hold {one['coverage']['80']:.3f}"
+            f"seen {seen:>3} %: Spearman {entry['spearman']:.3f}, pairs in order {entry['pairs_in_order']:.3f}, "
+            f"MAE last {entry['mae_last_value']:.3f}, usual drop {entry['mae_usual_drop']:.3f}, "
+            f"80 % hold {entry['coverage']['80']:.3f}"
         )
 
 

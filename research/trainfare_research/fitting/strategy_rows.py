@@ -50,22 +50,22 @@ def read_cases(path: Path) -> tuple[list[ComparisonCase], Counter[str]]:
     groups: dict[str, list[Line]] = defaultdict(list)
     skipped: Counter[str] = Counter()
     for line in read_rows(path):
-        reason = _reason(line)
+        reason = _explain_skip(line)
         if reason:
             skipped[reason] += 1
         else:
             groups[line["comparison_id"]].append(line)
     cases: list[ComparisonCase] = []
     for group in groups.values():
-        made = case_of(group)
-        if isinstance(made, str):
-            skipped[made] += len(group)
+        case = case_of(group)
+        if isinstance(case, str):
+            skipped[case] += len(group)
         else:
-            cases.append(made)
+            cases.append(case)
     return cases, skipped
 
 
-def _reason(line: Line) -> str:
+def _explain_skip(line: Line) -> str:
     if line["method"] not in METHOD_NAMES:
         return f"method {line['method']}"
     if not line["comparison_id"]:
@@ -139,8 +139,8 @@ def _step_ratio(lines: list[Line]) -> float | None:
 
 
 def _longest(lines: list[Line], method: str, column: str) -> float | None:
-    found = [number(line[column]) for line in lines if line["method"] == method]
-    return max((value for value in found if value), default=None)
+    lengths = [number(line[column]) for line in lines if line["method"] == method]
+    return max((value for value in lengths if value), default=None)
 
 
 def number(cell: str) -> float | None:

@@ -26,8 +26,8 @@ from trainfare_research.fitting.sampled_features import has_sampled_features
 from trainfare_research.fitting.split_tables import has_split_tables
 from trainfare_research.fitting.submission_steps import (
     Submission,
+    build_submitted_step,
     evaluation_shares,
-    submitted_step,
     training_devices,
     training_share,
 )
@@ -58,8 +58,8 @@ class _Steps:
         facts = tuple(line[name] for name in ("benchmark", "precision", "round", "framework"))
         key = (*facts, str(update_shares(line, devices)))
         if key not in self._known:
-            found = submitted_step(line, self._cache, devices)
-            self._known[key] = found if isinstance(found, str) else (found, Operations.of(found.profile))
+            step = build_submitted_step(line, self._cache, devices)
+            self._known[key] = step if isinstance(step, str) else (step, Operations.of(step.profile))
         return self._known[key]
 
 
@@ -70,12 +70,12 @@ def submission_rows(data: Path, cache: ProfileCache, maker: RowMaker) -> Iterato
         lines = read_rows(path) if has_table(path) else []
         shares = evaluation_shares(lines)
         for line in lines:
-            row = _row(line, steps, maker, shares)
+            row = _build_row(line, steps, maker, shares)
             if row is not None:
                 yield row
 
 
-def _row(line: Submission, steps: _Steps, maker: RowMaker, shares: dict[str, float]) -> Row | None:
+def _build_row(line: Submission, steps: _Steps, maker: RowMaker, shares: dict[str, float]) -> Row | None:
     if is_decoder_benchmark(line) or not line["samples_to_converge"] or not _one_machine(line):
         return None
     whole, (devices, _) = float(line["global_batch_size"]), training_devices(line)
@@ -89,15 +89,15 @@ def _row(line: Submission, steps: _Steps, maker: RowMaker, shares: dict[str, flo
     if isinstance(step, str) or device is None:
         maker.skipped[str(step)] += 1
         return None
-    found, operations = step
+    step_work, operations = step
     clock_s = float(line["time_to_train_min"]) * 60 * training_share(line, shares, devices)
     step_s = clock_s * whole / float(line["samples_to_converge"])
-    own_s = _alone_s(step_s, device, found.profile, devices)
+    own_s = _alone_s(step_s, device, step_work.profile, devices)
     if own_s is None:
         maker.skipped["the exchange of gradients is too long, or not known"] += 1
         return None
     return maker.row(
-        operations, device, own_s / passes, _as_step(line, micro), ratio=micro * found.ratio,
+        operations, device, own_s / passes, _as_step(line, micro), ratio=micro * step_work.ratio,
         optimizer_share=1.0 / passes, source=_SOURCE, workload=line["benchmark"], precision=line["precision"],
     )  # fmt: skip
 

@@ -20,16 +20,16 @@ from trainfare_research.fits import SubmissionOverhead
 from trainfare_research.workloads import ProfileCache, profile_of
 from trainfare_research.workloads.cache import Traced
 from trainfare_research.workloads.language.decoder_plans import MOST_IN_A_MACHINE, network_of
-from trainfare_research.workloads.mlperf import TRACED_BATCH, mlperf_job, shared_update, update_shares
+from trainfare_research.workloads.mlperf import TRACED_BATCH, mlperf_job, share_update, update_shares
 from trainfare_research.workloads.mlperf_precisions import in_8_bits, in_16_bits
 from trainfare_research.workloads.vision.flux import flux_job
 
 __all__ = [
     "Submission",
     "as_submitted",
+    "build_submitted_step",
     "evaluation_shares",
     "machines_of",
-    "submitted_step",
     "training_devices",
     "training_share",
 ]
@@ -111,7 +111,7 @@ def as_submitted(profile: JobProfile, overhead: OverheadFit, device: Accelerator
     if not isinstance(overhead, SubmissionOverhead):
         return profile
 
-    def fused(group: OperationGroup) -> OperationGroup:
+    def fuse(group: OperationGroup) -> OperationGroup:
         if group.kind not in POINTWISE_KINDS:
             return group
         reduces = group.kind in REDUCTION_KINDS
@@ -122,16 +122,16 @@ def as_submitted(profile: JobProfile, overhead: OverheadFit, device: Accelerator
         moved = {name: int(getattr(group, name) * share / USUAL_FUSED_BYTES_SHARE) for name in names}
         return group.model_copy(update=moved)  # of which the prediction takes the usual share
 
-    return profile.model_copy(update={"operations": tuple(fused(group) for group in profile.operations)})
+    return profile.model_copy(update={"operations": tuple(fuse(group) for group in profile.operations)})
 
 
-def submitted_step(line: Submission, cache: ProfileCache, devices_per_machine: int) -> Traced | str:
+def build_submitted_step(line: Submission, cache: ProfileCache, devices_per_machine: int) -> Traced | str:
     """Return the step of one device, with the ratio of one sample to its batch, or why there is none."""
     flux = line["benchmark"] == "flux1"
     batch = _samples_of_a_device(line) if line["benchmark"] in _OWN_BATCH else TRACED_BATCH
     job = flux_job(line, batch) if flux else mlperf_job(in_16_bits(line), batch)
-    found = profile_of(job, cache)
-    if isinstance(found, str):
-        return found
+    work = profile_of(job, cache)
+    if isinstance(work, str):
+        return work
     shares = update_shares(line, devices_per_machine)
-    return Traced(in_8_bits(shared_update(found.profile, shares), line), found.ratio / batch)
+    return Traced(in_8_bits(share_update(work.profile, shares), line), work.ratio / batch)

@@ -60,19 +60,19 @@ def spreads(lines: list[dict[str, str]]) -> dict[str, dict[str, list[float]]]:
     work = np.array([line["benchmark"] for line in known])
     groups = [group_of(line) for line in known]
     kinds = np.array([kind for kind, _ in groups])
-    places = np.array([place for _, place in groups])
-    found: dict[str, dict[str, list[float]]] = {}
-    for kind, place in sorted(set(groups)):
-        own = {}
+    places = np.array([group_name for _, group_name in groups])
+    groups_by_name: dict[str, dict[str, list[float]]] = {}
+    for kind, group_name in sorted(set(groups)):
+        own_groups = {}
         for left_out in ("", *sorted(set(work))):
-            kept = work != left_out
-            wider = (kept & (kinds == kind) & (places == place), kept & (kinds == kind), kept)
-            chosen = next((one for one in wider if len(set(work[one])) >= _FEWEST), kept)
+            is_used = work != left_out
+            wider = (is_used & (kinds == kind) & (places == group_name), is_used & (kinds == kind), is_used)
+            chosen = next((width for width in wider if len(set(work[width])) >= _FEWEST), is_used)
             name = f"without {left_out}" if left_out else "all"
             if chosen.any():
-                own[name] = [round(half_width(errors[chosen], level), 4) for level in _LEVELS]
-        found[f"{kind}, {place}"] = own
-    return found
+                own_groups[name] = [round(half_width(errors[chosen], level), 4) for level in _LEVELS]
+        groups_by_name[f"{kind}, {group_name}"] = own_groups
+    return groups_by_name
 
 
 def main() -> None:
@@ -92,8 +92,8 @@ def main() -> None:
         "log_reach": spreads(lines),
     }
     write_json(arguments.out, document, sort_keys=True)
-    for name, own in document["log_reach"].items():
-        print(f"{name:20s}", own)
+    for name, own_reach in document["log_reach"].items():
+        print(f"{name:20s}", own_reach)
 
 
 if __name__ == "__main__":

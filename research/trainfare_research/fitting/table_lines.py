@@ -17,9 +17,9 @@ __all__ = [
     "chip_of",
     "host_copy_s",
     "is_suspect",
-    "measured_step_s",
+    "is_trainer_time",
     "old_torch",
-    "timed_a_trainer",
+    "parse_measured_step_s",
     "torch_of",
 ]
 
@@ -45,8 +45,8 @@ def chip_of(name: str) -> str:
 
 def torch_of(framework: str) -> str:
     """Return the torch version that a row names, e.g. "1.13.0"; "" where it names none."""
-    found = re.search(r"pytorch (\d+\.[\dx]+)", framework.lower())
-    return found[1] if found else ""
+    match = re.search(r"pytorch (\d+\.[\dx]+)", framework.lower())
+    return match[1] if match else ""
 
 
 def old_torch(line: Line) -> bool:
@@ -54,7 +54,7 @@ def old_torch(line: Line) -> bool:
     return torch_of(line["framework"])[:2] in ("0.", "1.")
 
 
-def timed_a_trainer(line: Line) -> bool:
+def is_trainer_time(line: Line) -> bool:
     """Return whether a row's time is of a trainer's iterations, loader included, and not of bare steps."""
     return bool(re.search(r"training iterations|training loop|incl(\.|uding) data", line.get("measured", "")))
 
@@ -66,8 +66,8 @@ def is_suspect(line: Line) -> bool:
 
 def accumulation_of(line: Line) -> int:
     """Return forward passes of one optimizer step, as the row's notes say; 1 where they do not."""
-    found = re.search(r"grad_accum=(\d+)", line["notes"])
-    return int(found[1]) if found else 1
+    match = re.search(r"grad_accum=(\d+)", line["notes"])
+    return int(match[1]) if match else 1
 
 
 def host_copy_s(line: Line, profile: JobProfile, ratio: float) -> float:
@@ -77,7 +77,7 @@ def host_copy_s(line: Line, profile: JobProfile, ratio: float) -> float:
     )
 
 
-def measured_step_s(line: Line, job: StepJob) -> float | None:
+def parse_measured_step_s(line: Line, job: StepJob) -> float | None:
     """Return the seconds of one optimizer step: as the row reports it, else from its throughput."""
     if line["step_time_origin"] == "reported" and line["step_time_ms"]:
         return float(line["step_time_ms"]) / 1e3

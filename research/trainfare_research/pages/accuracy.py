@@ -32,7 +32,7 @@ from trainfare_research.fits import language_model_record, memory_record, one_de
 from trainfare_research.pages import one_device
 from trainfare_research.pages.markdown import plain, render
 from trainfare_research.scoring import LEVELS
-from trainfare_research.truth_table import ROW_OF_RESIDUAL, held_out_errors, read_rows
+from trainfare_research.truth_table import ROW_OF_RESIDUAL, read_held_out_errors, read_rows
 
 __all__ = ["document", "write_tables"]
 
@@ -117,21 +117,21 @@ _DIGITS: Final = 4
 """Decimals of an error in the tables: hundredths of a percent."""
 
 
-def _measured_rows(path: Path, column: str) -> list[tuple[float, str]]:
+def _read_measured_rows(path: Path, column: str) -> list[tuple[float, str]]:
     """Return predicted over measured minus one, and a name, of every row that states its measured value."""
-    found = []
+    errors = []
     for line in read_rows(path) if path.exists() else []:
         if line.get("predicted") and line.get(column):
             parts = [line.get(k, "") for k in ("source", "system_name", "model", "benchmark", "precision")]
             count = line.get("accelerators_total") or line.get("devices") or "1"
             parts.append(f"{count} x {line.get('accelerator') or line.get('gpu', '')}")
             name = plain(", ".join(part for part in parts if part))
-            found.append((float(line["predicted"]) / float(line[column]) - 1, name))
-    return sorted(found, key=lambda pair: abs(pair[0]))
+            errors.append((float(line["predicted"]) / float(line[column]) - 1, name))
+    return sorted(errors, key=lambda pair: abs(pair[0]))
 
 
 def _results(folder: Path) -> dict[str, Any]:
-    files = {name: folder / f"{name}.json" for name in (*(one.runner for one in TRUTHS), *OTHERS)}
+    files = {name: folder / f"{name}.json" for name in (*(truth.runner for truth in TRUTHS), *OTHERS)}
     return {
         name: json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
         for name, path in files.items()
@@ -140,10 +140,10 @@ def _results(folder: Path) -> dict[str, Any]:
 
 def document(results: Path, note: str = "") -> str:
     """Return the page, from the runners' files in `results`."""
-    found, lines = _results(results), _residuals(results)
+    results_read, lines = _results(results), _residuals(results)
     recent = [line for line in lines if one_device.is_recent(line)]
     return render(
-        "accuracy", note=note, date=calibration().fitted_at, truths=TRUTHS, results=found,
+        "accuracy", note=note, date=calibration().fitted_at, truths=TRUTHS, results=results_read,
         fitted_on={"one": sorted(calibration().fitted_on), "many": sorted(decoder_calibration().fitted_on)},
         scores={
             "one": one_device_record().scores, "many": language_model_record().scores, "memory": memory_record().scores,
@@ -152,7 +152,7 @@ def document(results: Path, note: str = "") -> str:
                 for name in ("workload", "chip_and_workload")
             },
         },
-        covered=_covered(found, lines), several=_several(found), beside=_beside_one(results, lines),
+        covered=_group_covered(results_read, lines), several=_several(results_read), beside=_beside_one(results, lines),
     )  # fmt: skip
 
 
@@ -160,16 +160,16 @@ def _several(results: dict[str, Any]) -> dict[str, Any]:
     """Return the score of rows on several devices with their chip left out, by table; None where it was not run."""
     scores = {}
     for name, title in SEVERAL.items():
-        found = results[name]
-        scores[title] = found["by_scope"].get("multi") if found else None
-        if found and "multi_not_suspect" in found:
-            scores[f"{title}, without readings marked as suspect"] = found["multi_not_suspect"]
+        result = results[name]
+        scores[title] = result["by_scope"].get("multi") if result else None
+        if result and "multi_not_suspect" in result:
+            scores[f"{title}, without readings marked as suspect"] = result["multi_not_suspect"]
     return scores
 
 
 def _together(results: dict[str, Any]) -> list[float]:
     """Return the shares inside of both tables on several devices, suspect rows left out; none where one was not run."""
-    scores = [found.get("multi_not_suspect") for name in SEVERAL if (found := results[name])]
+    scores = [result.get("multi_not_suspect") for name in SEVERAL if (result := results[name])]
     known = [score for score in scores if score]
     if len(known) < len(SEVERAL):
         return []
@@ -197,7 +197,7 @@ class BesideOne:
 def _beside_one(results: Path, lines: Sequence[dict[str, str]]) -> BesideOne | None:
     """Return how the first table's errors on several devices come about; None where no run was measured on one too."""
     path = results / f"{next(iter(SEVERAL))}.csv"
-    alone = held_out_errors(lines, "chip_left_out")
+    alone = read_held_out_errors(lines, "chip_left_out")
     known = [
         (math.log(float(line["predicted"]) / float(line["measured_ms"])), error)
         for line in (read_rows(path) if path.exists() else [])
@@ -215,9 +215,9 @@ def _residuals(results: Path) -> list[dict[str, str]]:
     return read_rows(path) if path.exists() else []
 
 
-def _covered(results: dict[str, Any], lines: list[dict[str, str]]) -> list[Covered]:
+def _group_covered(results: dict[str, Any], lines: list[dict[str, str]]) -> list[Covered]:
     """Return the groups of the specification, by results of the runners and held-out errors of one device."""
-    one = (
+    coverage = (
         {timed: shares for timed, name, _, shares in one_device.coverage(lines) if name == "the source"}
         if lines
         else {}
@@ -226,7 +226,7 @@ def _covered(results: dict[str, Any], lines: list[dict[str, str]]) -> list[Cover
     memory = memory_record().scores["source_left_out"]
     return [
         *(
-            Covered(f"one device, {timed}", "source", one.get(timed, ()))
+            Covered(f"one device, {timed}", "source", coverage.get(timed, ()))
             for timed in ("a trainer's loop", "bare steps")
         ),
         *(
@@ -245,11 +245,11 @@ def _covered(results: dict[str, Any], lines: list[dict[str, str]]) -> list[Cover
             Covered(
                 truth.title,
                 "benchmark",
-                [found["overall"]["coverage"][level] for level in LEVELS] if found else (),
+                [result["overall"]["coverage"][level] for level in LEVELS] if result else (),
             )
             for truth in TRUTHS
             if truth.seen == _BENCHMARK_LEFT_OUT
-            for found in [results[truth.runner]]
+            for result in [results[truth.runner]]
         ),
         Covered("peak memory without a run", "source", [memory[f"coverage_{level}"] for level in LEVELS]),
         Covered(
@@ -269,11 +269,11 @@ def write_tables(results: Path, folder: Path) -> None:
         folder: created where it is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    found = [(truth, one) for truth in TRUTHS if (one := _results(results)[truth.runner])]
+    results_by_truth = [(truth, result) for truth in TRUTHS if (result := _results(results)[truth.runner])]
     scores = [
-        [truth.runner, group, name, score["n"], *_figures(score)]
-        for truth, one in found
-        for group, name, score in _groups(one)
+        [truth.runner, group, name, score["n"], *_format_figures(score)]
+        for truth, result in results_by_truth
+        for group, name, score in _groups(result)
     ]
     _write(
         folder / "scores.csv",
@@ -282,31 +282,31 @@ def write_tables(results: Path, folder: Path) -> None:
     )
     extremes = [
         [truth.runner, f"{error:.{_DIGITS}f}", name]
-        for truth, _ in found
+        for truth, _ in results_by_truth
         if truth.measured
-        for rows in [_measured_rows(results / f"{truth.runner}.csv", truth.measured)]
+        for rows in [_read_measured_rows(results / f"{truth.runner}.csv", truth.measured)]
         for error, name in [*rows[:_BEST], *rows[_BEST:][-_WORST:]]
     ]
     _write(folder / "extremes.csv", ["table", "error", "row"], extremes)
     reasons = [
         [truth.runner, count, _PLACE.sub("", plain(reason))]
-        for truth, one in found
-        for reason, count in sorted(one.get("skipped", {}).items(), key=lambda item: (-item[1], item[0]))
+        for truth, result in results_by_truth
+        for reason, count in sorted(result.get("skipped", {}).items(), key=lambda item: (-item[1], item[0]))
     ]
     _write(folder / "unanswered.csv", ["table", "rows", "reason"], reasons)
 
 
-def _groups(one: dict[str, Any]) -> Iterable[tuple[str, str, dict[str, Any]]]:
-    yield "all", "", one["overall"]
+def _groups(result: dict[str, Any]) -> Iterable[tuple[str, str, dict[str, Any]]]:
+    yield "all", "", result["overall"]
     for key in ("not_suspect", "multi_not_suspect"):
-        if key in one:
-            yield "scope", key.replace("_", " "), one[key]
+        if key in result:
+            yield "scope", key.replace("_", " "), result[key]
     for group in ("scope", "family", "source", "device"):
-        for name, score in one.get(f"by_{group}", {}).items():
+        for name, score in result.get(f"by_{group}", {}).items():
             yield group, plain(name), score
 
 
-def _figures(score: dict[str, Any]) -> list[str]:
+def _format_figures(score: dict[str, Any]) -> list[str]:
     """Return the cells of a score: errors as fractions, then the shares inside the intervals where there are any."""
     inside = score.get("coverage", {})
     return [

@@ -37,26 +37,26 @@ def section(release: str, day: str, tables: list[tuple[str, dict[str, Any]]]) ->
         day: of the scoring.
         tables: what was predicted, and the scores as a runner wrote them.
     """
-    shown = [(name, _lines(scores), _reasons(scores), scores) for name, scores in tables]
+    shown = [(name, _list_lines(scores), _count_reasons(scores), scores) for name, scores in tables]
     return render("first_sight", release=release, day=day, fitted=calibration().fitted_at, tables=shown)
 
 
-def _lines(scores: dict[str, Any]) -> list[tuple[str, str]]:
+def _list_lines(scores: dict[str, Any]) -> list[tuple[str, str]]:
     """Return names and cells: all rows, then by number of devices, source, device and family."""
     groups = [("**all**", scores["overall"])]
     for kind in ("scope", "source", "device", "family"):
         ranked = sorted(scores[f"by_{kind}"].items(), key=lambda item: -item[1]["n"])
-        groups += [(f"{kind}: {name}", one) for name, one in ranked if one["n"] >= FEWEST]
-    return [(plain(name), _cells(one)) for name, one in groups]
+        groups += [(f"{kind}: {name}", score) for name, score in ranked if score["n"] >= FEWEST]
+    return [(plain(name), _format_cells(score)) for name, score in groups]
 
 
-def _cells(one: dict[str, Any]) -> str:
-    errors = [percent(one[key]) for key in ("mape", "median_ape", "bias")]
-    inside = [figures.percent(one["coverage"][level]) for level in ("50", "80", "90")]
-    return " | ".join([f"{one['n']:.0f}", *errors, *inside])
+def _format_cells(score: dict[str, Any]) -> str:
+    errors = [percent(score[key]) for key in ("mape", "median_ape", "bias")]
+    inside = [figures.percent(score["coverage"][level]) for level in ("50", "80", "90")]
+    return " | ".join([f"{score['n']:.0f}", *errors, *inside])
 
 
-def _reasons(scores: dict[str, Any]) -> list[tuple[str, int]]:
+def _count_reasons(scores: dict[str, Any]) -> list[tuple[str, int]]:
     ranked = sorted(scores["skipped"].items(), key=lambda item: (-item[1], item[0]))
     rest = sum(count for _, count in ranked[MOST_REASONS:])
     more = [(f"{len(ranked) - MOST_REASONS} other reasons", rest)] if rest else []

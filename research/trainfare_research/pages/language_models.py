@@ -25,7 +25,7 @@ from trainfare_research.fitting.language_models import (
     HeldOut,
     family_of,
     repeats_of,
-    scored,
+    score_errors,
     study_of,
 )
 from trainfare_research.pages.markdown import render
@@ -72,12 +72,12 @@ def groups_of(rows: Rows, left_out: dict[str, HeldOut]) -> list[tuple[tuple[str,
         kind = "experts" if run.experts else "dense"
         groups[family_of(run), line["source"], stack_of(line), line["precision"], kind].append(i)
     errors = [left_out[name].errors for name in ("device", "source")]
-    found: list[tuple[tuple[str, ...], int, Score, Score]] = []
+    rows_of_groups: list[tuple[tuple[str, ...], int, Score, Score]] = []
     for key, index in groups.items():
         if len(index) >= LEAST_ROWS:
-            device, source = (scored(values[index]) for values in errors)
-            found.append((key, len(index), device, source))
-    return sorted(found, key=lambda group: (group[2]["mape"], group[0]))
+            device, source = (score_errors(values[index]) for values in errors)
+            rows_of_groups.append((key, len(index), device, source))
+    return sorted(rows_of_groups, key=lambda group: (group[2]["mape"], group[0]))
 
 
 def software_of(fit: DecoderFit) -> Iterator[tuple[str, float, float]]:

@@ -29,23 +29,23 @@ def cells(score: Mapping[str, float]) -> str:
     return " | ".join([f"{score['n']:.0f}", *(percent(score[key]) for key in keys)])
 
 
-def score_table(named: Iterable[tuple[str, Mapping[str, float]]], column: str = "") -> str:
+def score_table(scores: Iterable[tuple[str, Mapping[str, float]]], column: str = "") -> str:
     """Return a table of scores by name, under the heading of their column."""
     title = f" {column} " if column else " "
     return "\n".join(
         [
             f"|{title}| rows | mean | median | p90 | worst | bias |",
             "|---|---|---|---|---|---|---|",
-            *(f"| {plain(name)} | {cells(score)} |" for name, score in named),
+            *(f"| {plain(name)} | {cells(score)} |" for name, score in scores),
         ]
     )
 
 
-def met(score: Mapping[str, float], bar: str) -> str:
+def format_bar_met(score: Mapping[str, float], bar: str) -> str:
     """Return whether a score keeps a bar such as "15 mean, 12 median", as far as the score tells."""
     parts = [part.split() for part in bar.split(", ")]
-    kept = [100 * score[_BAR_KEYS[name]] <= float(number) for number, name in parts if name in _BAR_KEYS]
-    return "met" if all(kept) else "**missed**"
+    bars_kept = [100 * score[_BAR_KEYS[name]] <= float(number) for number, name in parts if name in _BAR_KEYS]
+    return "met" if all(bars_kept) else "**missed**"
 
 
 def render(page: str, **values: Any) -> str:
@@ -57,6 +57,6 @@ def render(page: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters = (cells, met, percent, plain, score_table)
-    environment.filters.update({one.__name__: one for one in filters})
+    filters = (cells, format_bar_met, percent, plain, score_table)
+    environment.filters.update({filter_function.__name__: filter_function for filter_function in filters})
     return environment.get_template(f"{page}.md.j2").render(values)

@@ -65,12 +65,12 @@ def bars(lines: list[Line]) -> list[tuple[str, str, Score]]:
         ("fp32 eager transformers, unseen H100, L4 or A100-80", "7 mean, 20 worst", "chip", as_published),
         ("the same, any unseen device", "-", "chip", transformer),
     ]  # fmt: skip
-    found = [
+    bars_of_table = [
         (what, bar, [line for line in lines if keep(line)], left_out) for what, bar, left_out, keep in table
     ]
     once = one_device_record().scores
     return [
-        *((what, bar, score(chosen, left_out)) for what, bar, chosen, left_out in found if chosen),
+        *((what, bar, score(chosen, left_out)) for what, bar, chosen, left_out in bars_of_table if chosen),
         ("AMP, unseen device and model, one step measured on another chip", "10 mean",
          once["chip_and_workload_left_out_one_measured_step_amp"]),
         ("the same, any precision", "-", once["chip_and_workload_left_out_one_measured_step"]),
@@ -95,10 +95,10 @@ def coverage(lines: list[Line]) -> Iterator[tuple[str, str, int, list[float]]]:
             size = np.abs([float(line[f"{column}_left_out"]) for line in chosen])
             reaches = one_device_record().reaches[shape].values()
             yield words, name, len(chosen), [float((size <= reach * sigma).mean()) for reach in reaches]
-        yield words, "the source", len(chosen), _held_by_other_sources(chosen)
+        yield words, "the source", len(chosen), _count_held_by_other_sources(chosen)
 
 
-def _held_by_other_sources(lines: list[Line]) -> list[float]:
+def _count_held_by_other_sources(lines: list[Line]) -> list[float]:
     """Return how many errors with a row's source left out lie within the quantiles of the other sources' errors."""
     source = np.array([line["source"] for line in lines])
     size = np.abs([float(line["source_left_out"]) for line in lines])
@@ -128,13 +128,14 @@ def siblings(lines: list[Line]) -> list[tuple[str, Score]]:
         same.setdefault((*run, accelerator(line["accelerator"]).silicon), []).append(line)
     pairs: dict[str, list[float]] = {}
     for group in same.values():
-        for one, other in combinations(sorted(group, key=lambda x: accelerator(x["accelerator"]).name), 2):
-            names = [accelerator(line["accelerator"]).name for line in (one, other)]
+        for first, other in combinations(sorted(group, key=lambda x: accelerator(x["accelerator"]).name), 2):
+            names = [accelerator(line["accelerator"]).name for line in (first, other)]
             if names[0] != names[1]:
-                difference = float(one["chip_left_out"]) - float(other["chip_left_out"])
-                pairs.setdefault(f"{names[0]} over {names[1]}, {one['source']}", []).append(difference)
+                difference = float(first["chip_left_out"]) - float(other["chip_left_out"])
+                pairs.setdefault(f"{names[0]} over {names[1]}, {first['source']}", []).append(difference)
     return [
-        (name, error_summary(found)) for name, found in sorted(pairs.items(), key=lambda pair: -len(pair[1]))
+        (name, error_summary(errors))
+        for name, errors in sorted(pairs.items(), key=lambda pair: -len(pair[1]))
     ]
 
 

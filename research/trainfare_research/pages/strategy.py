@@ -24,7 +24,7 @@ def with_section(text: str, name: str, content: str) -> str:
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
     if not pattern.search(text):
         raise SystemExit(f"{PAGE.name} has no section {name!r}")
-    return pattern.sub(lambda found: f"{found[1]}{content}{found[2]}", text)
+    return pattern.sub(lambda match: f"{match[1]}{content}{match[2]}", text)
 
 
 def main() -> None:

@@ -101,19 +101,19 @@ _REST = (
 """The longest first."""
 
 
-def _options(runner: _Runner, places: _Places) -> list[str]:
+def _list_options(runner: _Runner, places: _Places) -> list[str]:
     """Return the command line of a runner; empty where none of its tables is there."""
-    found: list[str] = []
+    options: list[str] = []
     for i, table in enumerate(runner.tables, start=1):
         path = places.data / runner.folder / table
         if has_table(path):
             written = places.results / (runner.name if i == 1 else f"{runner.name}_{i}")
-            found += ["--truth", str(path), "--json", f"{written}.json"]
-            found += ["--rows", f"{written}.csv"] if runner.rows else []
-    if not found:
+            options += ["--truth", str(path), "--json", f"{written}.json"]
+            options += ["--rows", f"{written}.csv"] if runner.rows else []
+    if not options:
         return []
     traced = ["--cache", str(places.cache), *places.traced] if runner.traced else []
-    return [*found, *traced, *(option.format(data=places.data) for option in runner.options)]
+    return [*options, *traced, *(option.format(data=places.data) for option in runner.options)]
 
 
 def _run(name: str, main: Main, options: Sequence[str], results: Path) -> None:
@@ -130,7 +130,7 @@ def _run(name: str, main: Main, options: Sequence[str], results: Path) -> None:
 
 def _score(runner: _Runner, places: _Places) -> None:
     """Run a runner; it is skipped where none of its tables is there."""
-    options = _options(runner, places)
+    options = _list_options(runner, places)
     if options:
         _run(runner.name, runner.main, options, places.results)
     else:
@@ -139,9 +139,9 @@ def _score(runner: _Runner, places: _Places) -> None:
 
 def _score_left_out(places: _Places, begun: Synchronized[int]) -> None:
     """Trace what is missing from the last step to the first, then score fits that leave rows out, and of the rest."""
-    held = _files(places.cache)
+    files = _count_files(places.cache)
     _trace_backwards(step_time.main, "calibration", STEP_TABLES, places)
-    first_run = _files(places.cache) > held
+    first_run = _count_files(places.cache) > files
     for runner in _LEFT_OUT:
         _score(runner, places)
     _score_rest(places, begun)
@@ -150,14 +150,14 @@ def _score_left_out(places: _Places, begun: Synchronized[int]) -> None:
         _trace_backwards(memory.main, "strategy", MEMORY_TABLES, places)
 
 
-def _files(folder: Path) -> int:
+def _count_files(folder: Path) -> int:
     return sum(1 for _ in folder.iterdir()) if folder.exists() else 0
 
 
 def _trace_backwards(main: Main, folder: str, tables: Sequence[str], places: _Places) -> None:
-    found = [path for name in tables if has_table(path := places.data / folder / name)]
-    if found and "--traced-only" not in places.traced:
-        of_tables = [option for path in found for option in ("--truth", str(path))]
+    tables_found = [path for name in tables if has_table(path := places.data / folder / name)]
+    if tables_found and "--traced-only" not in places.traced:
+        of_tables = [option for path in tables_found for option in ("--truth", str(path))]
         main([*of_tables, "--cache", str(places.cache), "--trace-backwards"])
 
 
@@ -208,8 +208,8 @@ def _score_all(places: _Places, residuals: Path | None) -> None:
     held_out = ["--residuals", str(residuals)] if residuals else []
     rows = places.results / "step_time.csv"
     if rows.exists():
-        found = ["--rows", str(rows), "--json", str(places.results / "pick_cheapest.json"), *held_out]
-        _run("pick_cheapest", pick_cheapest.main, found, places.results)
+        options = ["--rows", str(rows), "--json", str(places.results / "pick_cheapest.json"), *held_out]
+        _run("pick_cheapest", pick_cheapest.main, options, places.results)
     if residuals:
         shutil.copy(residuals, places.results / "residuals.csv")
 

@@ -65,20 +65,24 @@ class Technologies:
 
 def series_of(lines: list[dict[str, str]], *, production: bool) -> Series:
     """Return the rows of one technology as a series, with their production where `production`."""
-    made = [float(line["production"]) for line in lines] if production else None
+    produced_units = [float(line["production"]) for line in lines] if production else None
     return Series.of(
-        [float(line["year"]) for line in lines], [float(line["cost"]) for line in lines], production=made
+        [float(line["year"]) for line in lines],
+        [float(line["cost"]) for line in lines],
+        production=produced_units,
     )
 
 
-def produced(lines: list[dict[str, str]]) -> Series | None:
+def select_produced_years(lines: list[dict[str, str]]) -> Series | None:
     """Return the years with production as a series, None where Wright's law cannot be fitted to them."""
-    kept = [line for line in lines if line["production"]]
-    if len(kept) < MIN_YEARS or any(float(line["production"]) <= 0 for line in kept):
+    lines_with_production = [line for line in lines if line["production"]]
+    if len(lines_with_production) < MIN_YEARS or any(
+        float(line["production"]) <= 0 for line in lines_with_production
+    ):
         return None
-    made = series_of(kept, production=True)
-    grew = float(kept[-1]["production"]) > float(kept[0]["production"])
-    return made if made.step_years == 1 and grew else None
+    whole = series_of(lines_with_production, production=True)
+    grew = float(lines_with_production[-1]["production"]) > float(lines_with_production[0]["production"])
+    return whole if whole.step_years == 1 and grew else None
 
 
 def technologies(lines: list[dict[str, str]]) -> dict[str, Technologies]:
@@ -86,12 +90,12 @@ def technologies(lines: list[dict[str, str]]) -> dict[str, Technologies]:
     grouped: dict[tuple[str, str], list[dict[str, str]]] = {}
     for line in lines:
         grouped.setdefault((line["dataset"], line["technology"]), []).append(line)
-    found: dict[str, Technologies] = {}
+    groups: dict[str, Technologies] = {}
     for (dataset, name), part in grouped.items():
-        into = found.setdefault(dataset, Technologies())
+        into = groups.setdefault(dataset, Technologies())
         try:
             whole = series_of(part, production=False)
-            made = None if name in ALIASES else produced(part)
+            series = None if name in ALIASES else select_produced_years(part)
         except ValueError as error:  # a DeclineError, or text where a number should be
             into.skipped[str(error)] += len(part)
             continue
@@ -99,9 +103,9 @@ def technologies(lines: list[dict[str, str]]) -> dict[str, Technologies]:
             into.skipped["the years have gaps"] += len(part)
         else:
             into.costs[name] = whole
-        if made is not None:
-            into.produced[name] = made
-    return found
+        if series is not None:
+            into.produced[name] = series
+    return groups
 
 
 def improving(series_set: dict[str, Series]) -> dict[str, Series]:
@@ -114,7 +118,7 @@ def improving(series_set: dict[str, Series]) -> dict[str, Series]:
 def errors_of(done: Iterable[HindcastError]) -> dict[str, Any]:
     """Return E of the truth tables: fractions, of the cost; coverage of the product's own intervals."""
     pooled = Hindcast(M, tuple(done))
-    signed = np.expm1([-each.log_error for each in pooled.errors])
+    signed = np.expm1([-error.log_error for error in pooled.errors])
     ape = np.abs(signed)
     return {
         "n": len(ape),
@@ -139,25 +143,29 @@ def coverage_text(done: Hindcast) -> str:
 
 def study(fl: Technologies, surrogates: int) -> dict[str, Any]:
     """Print the results of the published study beside ours and return ours."""
-    kept = improving(fl.costs)
-    done = hindcast(kept, M, TAUS, moving_average=0.63)
-    every = sum(max(0, years * (years + 1) // 2) for years in (len(s.times) - M - 1 for s in kept.values()))
+    improving_series = improving(fl.costs)
+    done = hindcast(improving_series, M, TAUS, moving_average=0.63)
+    every = sum(
+        max(0, years * (years + 1) // 2)
+        for years in (len(s.times) - M - 1 for s in improving_series.values())
+    )
     counts = {
         "technologies": len(fl.costs),
-        "improving": len(kept),
+        "improving": len(improving_series),
         "forecasts": every,
         "forecasts_to_20": len(done.errors),
     }
     print(f"{'Farmer & Lafond 2016':28s}{'published':>12s}{'ours':>12s}")
     for (name, published), mine in zip(PUBLISHED_COUNTS.items(), counts.values(), strict=True):
         print(f"{name:28s}{published:12,}{mine:12,}")
-    fits = [fit_moore(series) for series in kept.values()]
+    fits = [fit_moore(series) for series in improving_series.values()]
     line = noise_line(fits)
     print(f"{'K = a + b |mu|: a':28s}{'0.02 (.008)':>12s}{line.intercept:12.4f}")
     print(f"{'b':28s}{'0.76 (.04)':>12s}{line.slope:12.3f}")
     print(f"{'R squared':28s}{'0.87':>12s}{line.rvalue**2:12.3f}")
     bands = {
-        theta: surrogate_bands(kept, M, TAUS, theta, runs=surrogates, seed=1) for theta in (0.0, 0.25, 0.63)
+        theta: surrogate_bands(improving_series, M, TAUS, theta, runs=surrogates, seed=1)
+        for theta in (0.0, 0.25, 0.63)
     }
     print(f"\nXi, mean of (error / K)^2, m = 5; 95 % band of {surrogates} simulated data sets")
     print(
@@ -169,9 +177,9 @@ def study(fl: Technologies, surrogates: int) -> dict[str, Any]:
             f"{f'{bands[t][tau - 1].low:.3g} to {bands[t][tau - 1].high:.4g}':>20s}" for t in bands
         )
         print(f"{tau:4d}{len(done.at(tau).errors):6d}{PUBLISHED_XI[tau]:11.4g}{measured[tau]:8.4g}{band}")
-    for theta, each in bands.items():
-        outside = [band.tau for band in each if not band.holds(measured[band.tau])]
-        z = math.fsum(measured[b.tau] / b.mean for b in each) / len(each)
+    for theta, theta_bands in bands.items():
+        outside = [band.tau for band in theta_bands if not band.holds(measured[band.tau])]
+        z = math.fsum(measured[b.tau] / b.mean for b in theta_bands) / len(theta_bands)
         print(
             f"theta {theta}: Xi outside the band at tau {outside or 'none'}; mean of Xi over simulated {z:.2f}"
         )
@@ -182,19 +190,19 @@ def study(fl: Technologies, surrogates: int) -> dict[str, Any]:
         "xi": {str(tau): value for tau, value in measured.items()},
         "xi_published": {str(tau): value for tau, value in PUBLISHED_XI.items()},
         "surrogate_bands": {
-            str(theta): {str(b.tau): [b.low, b.mean, b.high] for b in each} for theta, each in bands.items()
+            str(theta): {str(b.tau): [b.low, b.mean, b.high] for b in band} for theta, band in bands.items()
         },
     }
 
 
-def coverages(found: dict[str, Technologies]) -> dict[str, Any]:
+def coverages(groups: dict[str, Technologies]) -> dict[str, Any]:
     """Print the coverage rows beside the published ones and return them."""
     print(f"\n{'coverage of nominal 50/90/95 %':34s}{'series':>8s}{'n':>7s}{'published':>12s}{'ours':>12s}")
     rows: dict[str, Any] = {}
     for (dataset, model, m, average), published in PUBLISHED_COVERAGE.items():
-        if dataset not in found:
+        if dataset not in groups:
             continue
-        source = found[dataset]
+        source = groups[dataset]
         chosen = improving(source.produced if dataset == "PCDB" else source.costs)
         done = hindcast(chosen, m, TAUS, model=model, moving_average=average)
         name = f"{dataset} {model} m={m} {'rho' if model == 'wright' else 'theta'} {average:g}"
@@ -203,20 +211,20 @@ def coverages(found: dict[str, Technologies]) -> dict[str, Any]:
     return rows
 
 
-def next_year(lines: list[dict[str, str]], found: dict[str, Technologies]) -> None:
+def next_year(lines: list[dict[str, str]], groups: dict[str, Technologies]) -> None:
     """Add to every row the cost forecast from the five years before it, or the reason for which there is none."""
     for line in lines:
         line.update(predicted="", low_80="", high_80="", skip_reason="")
-        series = found[line["dataset"]].costs.get(line["technology"])
+        series = groups[line["dataset"]].costs.get(line["technology"])
         if series is None:
             line["skip_reason"] = "its years have gaps, or a cost is not a number above 0"
             continue
-        place = series.times.index(float(line["year"]))
-        if place <= M:
+        index = series.times.index(float(line["year"]))
+        if index <= M:
             line["skip_reason"] = f"fewer than {M} yearly changes before it"
             continue
-        before = Series(series.times[:place], series.costs[:place])
-        ahead = forecast(fit_moore(before, M), series.times[place])
+        before = Series(series.times[:index], series.costs[:index])
+        ahead = forecast(fit_moore(before, M), series.times[index])
         bounds = ahead.interval(0.8)
         for name, value in (("predicted", ahead.median), ("low_80", bounds.low), ("high_80", bounds.high)):
             line[name] = f"{value:.6g}"
@@ -229,13 +237,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     started = time.perf_counter()
     lines = read_rows(arguments.truth)
-    found = technologies(lines)
+    groups = technologies(lines)
     document: dict[str, Any] = {"fitted_on": list(FITTED_ON)}
-    if "FL2016" in found:
-        document["study"] = study(found["FL2016"], arguments.surrogates)
-    document["coverage_rows"] = coverages(found)
+    if "FL2016" in groups:
+        document["study"] = study(groups["FL2016"], arguments.surrogates)
+    document["coverage_rows"] = coverages(groups)
     everything: dict[str, tuple[HindcastError, ...]] = {
-        dataset: hindcast(improving(part.costs), M, TAUS).errors for dataset, part in found.items()
+        dataset: hindcast(improving(part.costs), M, TAUS).errors for dataset, part in groups.items()
     }
     scored = {dataset: errors for dataset, errors in everything.items() if errors}
     print(
@@ -246,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         inside = "/".join(f"{100 * e['coverage'][level]:.0f}" for level in ("50", "90", "95"))
         print(f"{dataset:38s}{e['n']:7,d}{e['median_ape']:9.1%}{e['p90_ape']:9.1%}{inside:>16s}")
     skipped: Counter[str] = Counter()
-    for part in found.values():
+    for part in groups.values():
         skipped.update(part.skipped)
         not_improving = sum(len(s.times) for n, s in part.costs.items() if n not in improving(part.costs))
         skipped["the cost does not fall with p <= 0.10"] += not_improving
@@ -266,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     write_json(arguments.json, document)
     if arguments.rows:
-        next_year(lines, found)
+        next_year(lines, groups)
         write_rows(arguments.rows, lines)
     print(f"\n{time.perf_counter() - started:.1f} s")
 

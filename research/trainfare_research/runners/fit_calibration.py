@@ -35,12 +35,12 @@ from trainfare_research.fitting.one_device_rows import Row
 from trainfare_research.fitting.one_device_solver import Problem, solve
 from trainfare_research.fitting.one_device_tables import FILES, read_measurements
 from trainfare_research.fitting.table_lines import SUBMISSION
-from trainfare_research.scoring import error_summary, held_out_summary
+from trainfare_research.scoring import error_summary, summarize_held_out
 from trainfare_research.truth_table import write_rows
 from trainfare_research.workloads import ProfileCache
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
 
-__all__ = ["Carried", "carried_over", "held_out", "kernel_errors", "main"]
+__all__ = ["Carried", "fit_carried_over", "kernel_errors", "main", "measure_held_out"]
 
 Array = NDArray[np.float64]
 
@@ -50,7 +50,7 @@ _ROWS_A_KERNEL = 10
 """Rows of the table behind each repetition of a sampled kernel's error in the kernels' interval: keeps lists short."""
 
 
-def held_out(
+def measure_held_out(
     problem: Problem,
     start: Array,
     group: Callable[[Row], str],
@@ -68,7 +68,7 @@ def held_out(
         steps_only: whether kernels stay in every fit: their groups mean nothing to models and sources.
         evaluations: the most of each fit.
     """
-    found: Errors = {}
+    errors_left_out: Errors = {}
     rows = problem.rows
     groups = np.array([group(row) if row.end_to_end or not steps_only else "" for row in rows])
     steps = np.array([row.end_to_end for row in rows])
@@ -76,13 +76,13 @@ def held_out(
         without = groups == value
         theta = solve(problem, start, evaluations, without)
         errors = problem.predict(theta) - problem.log_measured
-        found |= {int(i): float(errors[i]) for i in np.flatnonzero(without)}
-    return found
+        errors_left_out |= {int(i): float(errors[i]) for i in np.flatnonzero(without)}
+    return errors_left_out
 
 
 def chip_and_workload_held_out(problem: Problem, start: Array) -> Errors:
     """Return the errors of every step, from fits without its chip and without its model family."""
-    found: Errors = {}
+    errors_left_out: Errors = {}
     rows = problem.rows
     chips = np.array([row.chip for row in rows])
     steps = np.array([row.end_to_end and row.timed != SUBMISSION for row in rows])
@@ -93,8 +93,8 @@ def chip_and_workload_held_out(problem: Problem, start: Array) -> Errors:
             theta = solve(problem, begin, REFIT_EVALUATIONS - 3, (chips == chip) | (folds == fold))
             errors = problem.predict(theta) - problem.log_measured
             here = steps & (chips == chip) & (folds == fold)
-            found |= {int(i): float(errors[i]) for i in np.flatnonzero(here)}
-    return found
+            errors_left_out |= {int(i): float(errors[i]) for i in np.flatnonzero(here)}
+    return errors_left_out
 
 
 def pairs_of(rows: list[Row], errors: Errors) -> list[tuple[int, int]]:
@@ -127,7 +127,7 @@ class Carried:
     trainer: NDArray[np.bool_]
 
 
-def carried_over(problem: Problem, targets: Errors, sources: Errors) -> Carried:
+def fit_carried_over(problem: Problem, targets: Errors, sources: Errors) -> Carried:
     """
     Fit how much of a source's error carries over to a target, by how much slower the target is predicted.
 
@@ -147,17 +147,19 @@ def carried_over(problem: Problem, targets: Errors, sources: Errors) -> Carried:
         for what in np.unique(timed[chips == chip]):
             here, others = (chips == chip) & (timed == what), (chips != chip) & (timed == what)
             left[here] = (
-                target[here] - _carried(_shares(source, target, slower, others), source, slower)[here]
+                target[here]
+                - _compute_carried_part(_shares(source, target, slower, others), source, slower)[here]
             )
-    found = _shares(source, target, slower, timed == "trainer")
+    shares = _shares(source, target, slower, timed == "trainer")
     half = np.array([rows[i].precision in ("amp_fp16", "bf16") for i, _ in pairs])
-    return Carried(found, left, half, timed == "trainer")
+    return Carried(shares, left, half, timed == "trainer")
 
 
 def _unit_log_s(row: Row, other: Row) -> float:
     """Return ln of the measured seconds of two rows' device for the same work, one over the other."""
     rates = [
-        float(one.line.get("throughput") or 0) / float(one.line.get("devices") or 1) for one in (row, other)
+        float(side.line.get("throughput") or 0) / float(side.line.get("devices") or 1)
+        for side in (row, other)
     ]
     return math.log(rates[1] / rates[0]) if all(rates) else math.log(row.measured_s / other.measured_s)
 
@@ -171,7 +173,7 @@ def _shares(source: Array, target: Array, slower: Array, chosen: NDArray[np.bool
     return SourceFit(share=round(float(share), 3), share_per_log_slower=round(float(change), 3))
 
 
-def _carried(fit: SourceFit, source: Array, slower: Array) -> Array:
+def _compute_carried_part(fit: SourceFit, source: Array, slower: Array) -> Array:
     """Return the part of each source's error that its target has too, as `SourceCorrection` counts it."""
     power = fit.share + fit.share_per_log_slower * np.sign(source) * slower
     return np.asarray(np.clip(power, 0.0, 1.0) * source)
@@ -192,29 +194,29 @@ def main() -> None:
     theta = solve(problem)
     errors = problem.predict(theta) - problem.log_measured
     everything = {
-        name: held_out(problem, theta, group, steps_only=name not in ("chip", "generation"))
+        name: measure_held_out(problem, theta, group, steps_only=name not in ("chip", "generation"))
         for name, group in GROUPS.items()
     }
     kernels = kernel_errors(rows, everything["chip"])
     left = {
-        name: {i: error for i, error in found.items() if _is_scored(rows[i], name)}
-        for name, found in everything.items()
+        name: {i: error for i, error in group_errors.items() if _is_scored(rows[i], name)}
+        for name, group_errors in everything.items()
     }
     left["chip_and_workload"] = chip_and_workload_held_out(problem, theta)
-    both = carried_over(problem, left["chip_and_workload"], left["workload"])
-    seen = carried_over(problem, left["workload"], left["workload"])
+    both = fit_carried_over(problem, left["chip_and_workload"], left["workload"])
+    seen = fit_carried_over(problem, left["workload"], left["workload"])
     once, once_unseen = seen.left[seen.trainer].tolist(), both.left[both.trainer].tolist()
     compiled = [error for i, error in left["workload"].items() if rows[i].compiled]
     scored = {
         "in_sample": [float(errors[i]) for i, row in enumerate(rows) if _is_scored(row, "")],
-        **{f"{name}_left_out": list(one.values()) for name, one in left.items()},
+        **{f"{name}_left_out": list(errors_by_row.values()) for name, errors_by_row in left.items()},
         "chip_and_workload_left_out_one_measured_step": both.left.tolist(),
         "chip_and_workload_left_out_one_measured_step_trainer": once_unseen,
         "chip_and_workload_left_out_one_measured_step_amp": both.left[both.half].tolist(),
         "workload_left_out_one_measured_step": seen.left.tolist(),
         "workload_left_out_compiled": compiled,
     }
-    scores = {name: held_out_summary(values) for name, values in scored.items()}
+    scores = {name: summarize_held_out(values) for name, values in scored.items()}
     report(rows, left, scores)
     situations = {**_by_situation(rows, left), "corrected:unseen": once_unseen, "kernels:unseen": kernels}
     sources = [error for i, error in left["source"].items() if rows[i].trainer]
@@ -240,11 +242,11 @@ def _is_scored(row: Row, left_out: str) -> bool:
 
 def kernel_errors(rows: list[Row], errors: Errors) -> list[float]:
     """Return the errors of kernels whose chip was left out, each as often as the table has rows like it, in tens."""
-    found: list[float] = []
+    errors_repeated: list[float] = []
     for i, error in errors.items():
         if rows[i].source == "kernels":
-            found += [error] * max(1, round(rows[i].stands_for / _ROWS_A_KERNEL))
-    return found
+            errors_repeated += [error] * max(1, round(rows[i].stands_for / _ROWS_A_KERNEL))
+    return errors_repeated
 
 
 def _by_situation(rows: list[Row], left: dict[str, Errors]) -> dict[str, list[float]]:
@@ -266,10 +268,10 @@ def report(rows: list[Row], left: dict[str, Errors], scores: Scores) -> None:
             cells.setdefault(f"{rows[i].source} {rows[i].precision}", []).append(error)
             cells.setdefault(f"{rows[i].source}", []).append(error)
         for what, cell in sorted(cells.items()):
-            found = error_summary(cell)
+            summary = error_summary(cell)
             print(
-                f"  {name:18s}{what:36s}{len(cell):5d}  mean {found['mape']:6.1%}  median "
-                f"{found['median_ape']:6.1%}  p90 {found['p90_ape']:6.1%}  bias {found['bias']:+6.1%}"
+                f"  {name:18s}{what:36s}{len(cell):5d}  mean {summary['mape']:6.1%}  median "
+                f"{summary['median_ape']:6.1%}  p90 {summary['p90_ape']:6.1%}  bias {summary['bias']:+6.1%}"
             )
 
 
@@ -280,7 +282,10 @@ def write_residuals(path: Path, rows: list[Row], left: dict[str, Errors]) -> Non
         {
             **{name: rows[i].line[name] for name in facts},
             "timed": rows[i].timed,
-            **{f"{name}_left_out": f"{one.get(i, math.nan):.4f}" for name, one in left.items()},
+            **{
+                f"{name}_left_out": f"{errors_by_row.get(i, math.nan):.4f}"
+                for name, errors_by_row in left.items()
+            },
         }
         for i in left["chip"]
     ]

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     skipped: Counter[str] = Counter()
     by_device: dict[str, list[int]] = {}
     for i, line in enumerate(lines):
-        line.update(predicted="", low_80="", high_80="", skip_reason=_reason(line))
+        line.update(predicted="", low_80="", high_80="", skip_reason=_explain_skip(line))
         if line["skip_reason"]:
             skipped[line["skip_reason"]] += 1
         else:
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_rows(arguments.rows, lines)
 
 
-def _reason(line: dict[str, str]) -> str:
+def _explain_skip(line: dict[str, str]) -> str:
     """Return why a row is not scored; "" where it is."""
     if not float(line["bytes"] or 0):
         return "moves nothing"

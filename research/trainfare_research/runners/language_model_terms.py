@@ -20,7 +20,7 @@ import numpy as np
 from trainfare_core.prediction.language_models.coefficients import DecoderFit
 from trainfare_research.fitting.command_line import table_command
 from trainfare_research.fitting.language_model_sums import KINDS, Rows, empty_fit, read_rows, solve
-from trainfare_research.fitting.language_models import LARGEST_SOURCE, held_out
+from trainfare_research.fitting.language_models import LARGEST_SOURCE, measure_held_out
 from trainfare_research.fitting.table_lines import Line
 from trainfare_research.scoring import error_summary
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
@@ -56,23 +56,23 @@ def scores_without(
     large = rows.source == LARGEST_SOURCE
     many = ~large & rows.column(lambda run: run.plan.devices >= 8)
     experts = rows.column(lambda run: run.experts)
-    for name, held in {"(none)": {}, **terms}.items():
-        start = solve(rows, fit, held=held).theta
+    for name, held_terms in {"(none)": {}, **terms}.items():
+        start = solve(rows, fit, held=held_terms).theta
         line: Line = {"term left out": name}
         for group in _GROUPS:
-            errors = held_out(rows, group, fit, start, held).errors
+            errors = measure_held_out(rows, group, fit, start, held_terms).errors
             known = np.isfinite(errors)
             for part, chosen in (("all", known), ("8_or_more", known & many), ("experts", known & experts)):
-                found = f"{100 * error_summary(errors[chosen])['mape']:.1f}" if chosen.any() else ""
-                line[f"{group}_{part}_mape_pct"] = found
+                error_text = f"{100 * error_summary(errors[chosen])['mape']:.1f}" if chosen.any() else ""
+                line[f"{group}_{part}_mape_pct"] = error_text
         yield line
 
 
-def _lines(data: Path, cache: Path) -> Iterator[Line]:
+def _read_lines(data: Path, cache: Path) -> Iterator[Line]:
     fit = empty_fit(data, "")
     rows, _ = read_rows(data, DecoderTraces(cache), fit)
     yield from scores_without(rows, fit)
 
 
 if __name__ == "__main__":
-    table_command(__doc__.strip().splitlines()[0], _lines)
+    table_command(__doc__.strip().splitlines()[0], _read_lines)

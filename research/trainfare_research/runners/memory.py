@@ -41,12 +41,12 @@ from trainfare_research.fitting.memory_rows import (
     Predicted,
     after_step_gib,
     card_gib,
-    described_rows,
+    describe_rows,
+    describe_run,
     devices_summed,
-    measured_gib,
     memory_rows,
-    predicted_gib,
-    predicted_of,
+    parse_measured_gib,
+    predict_gib,
     spread_of,
     steps_before,
 )
@@ -62,7 +62,7 @@ from trainfare_research.truth_table import (
 )
 from trainfare_research.workloads import ProfileCache
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
-from trainfare_research.workloads.memory_runs import traced_job
+from trainfare_research.workloads.memory_runs import build_traced_job
 
 DOUBTFUL = "SUSPECT"
 """Mark, in the notes of a row, of a label that the table itself doubts."""
@@ -71,7 +71,7 @@ WITHIN = 0.12
 
 
 def fit_counts(
-    lines: list[dict[str, str]], found: list[Predicted | str], traces: DecoderTraces, cache: ProfileCache,
+    lines: list[dict[str, str]], described: list[Predicted | str], traces: DecoderTraces, cache: ProfileCache,
     fits: dict[str, MemoryFit] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """
@@ -79,30 +79,30 @@ def fit_counts(
 
     Args:
         lines: of the table.
-        found: described run of each line, or why it has none.
+        described: described run of each line, or why it has none.
         traces: of language models, to predict a `max_batch` row with one sample more.
         cache: traces of other models, for the same.
         fits: by source, the fit that scores its rows; None, and for other sources: the shipped fit.
     """
 
-    def verdict(one: Predicted, source: str, usable_gib: float) -> str:
+    def verdict(described_run: Predicted, source: str, usable_gib: float) -> str:
         fit = (fits or {}).get(source, memory_fit())
-        device_gib = one.gib(fit.corrections, "device")
-        if device_gib * math.exp(fit.device[one.name].half_80) <= usable_gib:
+        device_gib = described_run.gib(fit.corrections, "device")
+        if device_gib * math.exp(fit.device[described_run.name].half_80) <= usable_gib:
             return "fits"
         return "may not fit" if device_gib <= usable_gib else "does not fit"
 
     outcomes = Counter[tuple[str, bool]]()  # the verdict on a row, and whether it ran
-    for line, one in zip(lines, found, strict=True):
+    for line, described_run in zip(lines, described, strict=True):
         usable_gib = card_gib(line["gpu"])
         if usable_gib is None:
             continue
         if line["status"] == "max_batch":
-            above = predicted_of(line, traces, cache, more=1)
+            above = describe_run(line, traces, cache, more=1)
             if not isinstance(above, str):
                 outcomes[verdict(above, line["source_id"], usable_gib), False] += 1
-        if not isinstance(one, str) and line["micro_batch"] != "0":
-            outcomes[verdict(one, line["source_id"], usable_gib), line["status"] != "OOM"] += 1
+        if not isinstance(described_run, str) and line["micro_batch"] != "0":
+            outcomes[verdict(described_run, line["source_id"], usable_gib), line["status"] != "OOM"] += 1
     called = outcomes["fits", True] + outcomes["fits", False]
     ran = sum(count for (_, it_ran), count in outcomes.items() if it_ran)
     return {
@@ -119,18 +119,18 @@ def fit_counts(
     }
 
 
-def undoubted(lines: list[dict[str, str]], found: list[Predicted | str]) -> dict[str, int]:
+def count_undoubted(lines: list[dict[str, str]], described: list[Predicted | str]) -> dict[str, int]:
     """Return the number of rows with a figure that the table does not doubt, and of those that are described."""
     rows = [
-        one
-        for line, one in zip(lines, found, strict=True)
-        if measured_gib(line) is not None and DOUBTFUL not in line["other_flags"]
+        described_run
+        for line, described_run in zip(lines, described, strict=True)
+        if parse_measured_gib(line) is not None and DOUBTFUL not in line["other_flags"]
     ]
-    return {"rows": len(rows), "described": sum(not isinstance(one, str) for one in rows)}
+    return {"rows": len(rows), "described": sum(not isinstance(row, str) for row in rows)}
 
 
-def scored_rows(
-    lines: list[dict[str, str]], found: list[Predicted | str], *, one_step: bool,
+def score_rows(
+    lines: list[dict[str, str]], described: list[Predicted | str], *, one_step: bool,
     fits: dict[str, MemoryFit] | None = None,
 ) -> tuple[list[Scored], list[Scored], Counter[str]]:  # fmt: skip
     """
@@ -138,29 +138,33 @@ def scored_rows(
 
     Args:
         lines: of the table; prediction, interval and reason are written into them.
-        found: described run of each line, or why it has none.
+        described: described run of each line, or why it has none.
         one_step: whether a measured step of each row's group is used.
         fits: by source, the fit that scores its rows; None, and for other sources: the shipped fit.
     """
     scored, stated, skipped = [], [], Counter[str]()
-    rows = memory_rows(lines, found)
-    for line, one, row, step in zip(lines, found, rows, steps_before(rows), strict=True):
+    rows = memory_rows(lines, described)
+    for line, described_run, row, step in zip(lines, described, rows, steps_before(rows), strict=True):
         line.update(predicted="", low_80="", high_80="", skip_reason="")
-        if isinstance(one, str) or row is None or (one_step and isinstance(step, str)):
-            reason = one if isinstance(one, str) else f"no number: {line['status']} (counted under fits)"
+        if isinstance(described_run, str) or row is None or (one_step and isinstance(step, str)):
+            reason = (
+                described_run
+                if isinstance(described_run, str)
+                else f"no number: {line['status']} (counted under fits)"
+            )
             line["skip_reason"] = reason if row is None else str(step)
             skipped[line["skip_reason"]] += 1
             continue
         fit = (fits or {}).get(row.source, memory_fit())
         after = step if one_step and isinstance(step, MemoryRow) else None
-        scored.append(_scored(line, row, after, fit))
-        if not one.assumed:
+        scored.append(_score_row(line, row, after, fit))
+        if not described_run.assumed:
             stated.append(scored[-1])
     return scored, stated, skipped
 
 
-def _scored(line: dict[str, str], row: MemoryRow, step: MemoryRow | None, fit: MemoryFit) -> Scored:
-    peak = predicted_gib(row, fit) if step is None else after_step_gib(step, row, fit)
+def _score_row(line: dict[str, str], row: MemoryRow, step: MemoryRow | None, fit: MemoryFit) -> Scored:
+    peak = predict_gib(row, fit) if step is None else after_step_gib(step, row, fit)
     spread = spread_of(row, step, fit)
     line.update(answer_columns(peak, math.exp(spread.half_80), scale=devices_summed(line)))
     return Scored(
@@ -179,24 +183,26 @@ def run(arguments: argparse.Namespace) -> None:
         return
     traces = DecoderTraces(arguments.cache)
     tables = [read_rows(truth.path) for truth in truths]
-    described = [described_rows(lines, traces, cache) for lines in tables]
+    described = [describe_rows(lines, traces, cache) for lines in tables]
     known = [
         row
-        for lines, found in zip(tables, described, strict=True)
-        for row in memory_rows(lines, found)
+        for lines, described_rows_of in zip(tables, described, strict=True)
+        for row in memory_rows(lines, described_rows_of)
         if row is not None
     ]
     if arguments.leave_one_source_out and len({row.source for row in known}) < 2:
         sys.exit("--leave-one-source-out needs measured rows of at least two sources")
     fits = leave_one_source_out(known) if arguments.leave_one_source_out else None
-    for truth, lines, found in zip(truths, tables, described, strict=True):
-        scored, stated, skipped = scored_rows(lines, found, one_step=arguments.one_measured_step, fits=fits)
+    for truth, lines, described_rows_of in zip(truths, tables, described, strict=True):
+        scored, stated, skipped = score_rows(
+            lines, described_rows_of, one_step=arguments.one_measured_step, fits=fits
+        )
         if not scored:
             sys.exit(f"no row can be scored: {dict(skipped)}")
         document = summary(scored, skipped)
         document["fitted_on"] = [] if fits else sorted(memory_fit().fitted_on)
-        document["fits"] = fit_counts(lines, found, traces, cache, fits)
-        document["undoubted"] = undoubted(lines, found)
+        document["fits"] = fit_counts(lines, described_rows_of, traces, cache, fits)
+        document["undoubted"] = count_undoubted(lines, described_rows_of)
         document["stated_alone"] = score(stated) if stated else None
         _print(document, scored, skipped)
         write_json(truth.json, document)
@@ -205,7 +211,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def trace_backwards(lines: list[dict[str, str]], cache: ProfileCache) -> None:
     """Trace the rows that are no language models from the last to the first, but for those that the cache has."""
-    jobs = [or_reason(traced_job, line) for line in lines]
+    jobs = [or_reason(build_traced_job, line) for line in lines]
     cache.trace_backwards(job for job in jobs if not isinstance(job, str))
 
 

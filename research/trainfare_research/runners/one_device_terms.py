@@ -26,7 +26,7 @@ from trainfare_research.fitting.one_device_rows import Index
 from trainfare_research.fitting.one_device_solver import Problem, solve
 from trainfare_research.fitting.one_device_tables import read_measurements
 from trainfare_research.fitting.table_lines import SUBMISSION, Line
-from trainfare_research.runners.fit_calibration import held_out
+from trainfare_research.runners.fit_calibration import measure_held_out
 from trainfare_research.scoring import error_summary
 from trainfare_research.workloads import ProfileCache
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
@@ -96,21 +96,21 @@ def scores_without(problem: Problem) -> Iterator[Line]:
 
 
 def _score(problem: Problem, theta: NDArray[np.float64]) -> Line:
-    errors = held_out(problem, theta, GROUPS["source"], steps_only=True, evaluations=_EVALUATIONS)
+    errors = measure_held_out(problem, theta, GROUPS["source"], steps_only=True, evaluations=_EVALUATIONS)
     steps = {i: error for i, error in errors.items() if problem.rows[i].timed != SUBMISSION}
     trainers = [error for i, error in steps.items() if problem.rows[i].trainer]
-    found: Line = {}
+    scores: Line = {}
     for what, values in (("all", list(steps.values())), ("trainers", trainers)):
         score = error_summary(values)
-        found |= {f"{what}_{name}_pct": f"{score[name] * 100:.2f}" for name in ("mape", "median_ape")}
-    return found
+        scores |= {f"{what}_{name}_pct": f"{score[name] * 100:.2f}" for name in ("mape", "median_ape")}
+    return scores
 
 
-def _lines(data: Path, cache: Path) -> Iterator[Line]:
+def _read_lines(data: Path, cache: Path) -> Iterator[Line]:
     waiting = link_calibration().communication.straggler_share
     traces = ProfileCache(cache, only_held=True)
     yield from scores_without(read_measurements(data, traces, DecoderTraces(cache), waiting)[0])
 
 
 if __name__ == "__main__":
-    table_command(__doc__.strip().splitlines()[0], _lines)
+    table_command(__doc__.strip().splitlines()[0], _read_lines)

@@ -34,7 +34,7 @@ from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.prediction.network.coefficients import link_calibration
 from trainfare_providers.snapshot import SnapshotProvider
-from trainfare_research.truth_table import ROW_OF_RESIDUAL, held_out_errors, read_rows, write_json
+from trainfare_research.truth_table import ROW_OF_RESIDUAL, read_held_out_errors, read_rows, write_json
 
 __all__ = ["Choice", "consistent", "device_prices", "regrets", "summary", "workloads"]
 
@@ -73,14 +73,14 @@ def device_prices() -> dict[str, float]:
         .load()
         .frame.filter((pl.col("purchase_option") == "on_demand") & (pl.col("accelerator_count") >= 1))
     )
-    each = offers.with_columns(each=pl.col("usd_per_hour") / pl.col("accelerator_count"))
-    lowest = each.group_by("accelerator").agg(pl.col("each").min()).drop_nulls()
+    each_price = offers.with_columns(each=pl.col("usd_per_hour") / pl.col("accelerator_count"))
+    lowest = each_price.group_by("accelerator").agg(pl.col("each").min()).drop_nulls()
     return dict(zip(lowest["accelerator"].to_list(), lowest["each"].to_list(), strict=True))
 
 
-def held_out(path: Path) -> dict[tuple[str, ...], float]:
+def read_held_out(path: Path) -> dict[tuple[str, ...], float]:
     """Return ln(predicted / measured) of rows of one device, from fits without their chip and model."""
-    return held_out_errors(read_rows(path), _HELD_OUT)
+    return read_held_out_errors(read_rows(path), _HELD_OUT)
 
 
 def consistent(lines: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -142,38 +142,44 @@ def workloads(
             continue
         if name not in prices:
             continue
-        own = math.log(float(line["predicted"]) / float(line["measured_ms"]))
+        own_error = math.log(float(line["predicted"]) / float(line["measured_ms"]))
         error = (
-            errors.get(tuple(line[key] for key in ROW_OF_RESIDUAL), own) if line["devices"] == "1" else own
+            errors.get(tuple(line[key] for key in ROW_OF_RESIDUAL), own_error)
+            if line["devices"] == "1"
+            else own_error
         )
         unit_s = math.log(float(line["devices"]) / float(line["throughput"]))
         words = (*(line[key] for key in _SAME), f"{line['devices']} devices")
         times[", ".join(words)][name].append((unit_s, unit_s + error))
     return {
-        what: [_choice(name, prices[name], pairs) for name, pairs in sorted(found.items())]
-        for what, found in sorted(times.items())
-        if len(found) > 1
+        what: [_build_choice(name, prices[name], pairs) for name, pairs in sorted(choices.items())]
+        for what, choices in sorted(times.items())
+        if len(choices) > 1
     }
 
 
-def _choice(name: str, usd_per_hour: float, pairs: list[tuple[float, float]]) -> Choice:
+def _build_choice(name: str, usd_per_hour: float, pairs: list[tuple[float, float]]) -> Choice:
     measured, predicted = (math.exp(statistics.fmean(values)) for values in zip(*pairs, strict=True))
     return Choice(accelerator(name), usd_per_hour, measured, predicted)
 
 
 def regrets(
-    found: dict[str, list[Choice]], cost: Callable[[Choice], float]
+    choices_of: dict[str, list[Choice]], cost: Callable[[Choice], float]
 ) -> dict[str, tuple[float, str, str]]:
     """Return by workload the regret, the accelerator of lowest `cost`, and the measured cheapest."""
     answers = {}
-    for what, choices in found.items():
+    for what, choices in choices_of.items():
         picked = min(choices, key=cost)
-        best = min(choices, key=_measured)
-        answers[what] = (_measured(picked) / _measured(best) - 1, picked.device.name, best.device.name)
+        best = min(choices, key=_compute_measured_usd)
+        answers[what] = (
+            _compute_measured_usd(picked) / _compute_measured_usd(best) - 1,
+            picked.device.name,
+            best.device.name,
+        )
     return answers
 
 
-def _measured(choice: Choice) -> float:
+def _compute_measured_usd(choice: Choice) -> float:
     return choice.usd_per_hour * choice.measured_s
 
 
@@ -189,25 +195,27 @@ RULES: dict[str, Callable[[Choice], float]] = {
 }
 
 
-def summary(found: dict[str, list[Choice]], healthy: dict[str, list[Choice]] | None = None) -> dict[str, Any]:
+def summary(
+    choices_of: dict[str, list[Choice]], healthy: dict[str, list[Choice]] | None = None
+) -> dict[str, Any]:
     """
     Return regret by rule and number of devices, as fractions, and the five workloads of our largest regret.
 
     Args:
-        found: choices by workload.
+        choices_of: choices by workload.
         healthy: the same of rows that `consistent` keeps, scored beside them for several devices.
     """
-    single = {what: choices for what, choices in found.items() if what.endswith(", 1 devices")}
+    single = {what: choices for what, choices in choices_of.items() if what.endswith(", 1 devices")}
     parts = {
-        "all": found,
+        "all": choices_of,
         "one device": single,
-        "several devices": _several(found),
+        "several devices": _several(choices_of),
         "several devices, no run contradicted": _several(healthy or {}),
     }
-    ours = regrets(found, RULES["trainfare"])
+    ours = regrets(choices_of, RULES["trainfare"])
     worst = sorted(ours.items(), key=lambda pair: -pair[1][0])[:5]
     return {
-        "n": len(found),
+        "n": len(choices_of),
         "rules": {
             name: {
                 part: _score([r for r, _, _ in regrets(some, cost).values()])
@@ -220,8 +228,8 @@ def summary(found: dict[str, list[Choice]], healthy: dict[str, list[Choice]] | N
     }
 
 
-def _several(found: dict[str, list[Choice]]) -> dict[str, list[Choice]]:
-    return {what: choices for what, choices in found.items() if not what.endswith(", 1 devices")}
+def _several(choices_of: dict[str, list[Choice]]) -> dict[str, list[Choice]]:
+    return {what: choices for what, choices in choices_of.items() if not what.endswith(", 1 devices")}
 
 
 def _score(values: list[float]) -> dict[str, float]:
@@ -242,13 +250,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the scores there")
     arguments = parser.parse_args(argv)
     lines = read_rows(arguments.rows)
-    errors = held_out(arguments.residuals) if arguments.residuals else {}
-    found = workloads(lines, device_prices(), errors)
-    if not found:
+    errors = read_held_out(arguments.residuals) if arguments.residuals else {}
+    choices_of = workloads(lines, device_prices(), errors)
+    if not choices_of:
         raise SystemExit("no workload of these rows was measured on two accelerators with a price")
     healthy = consistent(lines)
     document = {
-        **summary(found, workloads(healthy, device_prices(), errors)),
+        **summary(choices_of, workloads(healthy, device_prices(), errors)),
         "contradicted_rows": len(lines) - len(healthy),
         "held_out": bool(errors),
     }

@@ -103,7 +103,7 @@ class Pairs:
     def where(self, test: Callable[[Key, str, str, str], bool]) -> NDArray[np.bool_]:
         """Mark the pairs whose key, machine and two sources pass a test."""
         columns = zip(self.key, self.machine, self.first, self.second, strict=True)
-        return np.array([test(*one) for one in columns], dtype=np.bool_)
+        return np.array([test(*column_pair) for column_pair in columns], dtype=np.bool_)
 
 
 def read_pairs(folder: Path) -> Pairs:
@@ -116,9 +116,9 @@ def read_pairs(folder: Path) -> Pairs:
         series[key, f"{row['instance_type']} {row['region']}"].append(reading)
         last_day[reading.source] = max(reading.day, last_day.get(reading.source, reading.day))
     pairs = [
-        (*name, one, other, 1.0 / len(readings))
-        for name, readings in ((name, _monthly(found, last_day)) for name, found in series.items())
-        for i, one in enumerate(readings)
+        (*name, reading, other, 1.0 / len(readings))
+        for name, readings in ((name, _monthly(readings, last_day)) for name, readings in series.items())
+        for i, reading in enumerate(readings)
         for other in readings[i + 1 :]
         # The weights of n (n - 1) / 2 pairs add up to about n - 1.
     ]
@@ -177,16 +177,20 @@ def _service(provider: str, instance_type: str) -> str:
     return "azure_vm"
 
 
-def _monthly(found: list[Reading], last_day: dict[str, date]) -> list[Reading]:
+def _monthly(series_readings: list[Reading], last_day: dict[str, date]) -> list[Reading]:
     """Return readings by time; a history kept at its changes is read every 30 days to its source's last day."""
-    readings = sorted(reading for reading in found if not reading.source.startswith(KEPT_AT_CHANGES))
-    for source in sorted({reading.source for reading in found} - {reading.source for reading in readings}):
-        steps = sorted(reading for reading in found if reading.source == source)
-        day, held = steps[0].day, 0
+    readings = sorted(
+        reading for reading in series_readings if not reading.source.startswith(KEPT_AT_CHANGES)
+    )
+    for source in sorted(
+        {reading.source for reading in series_readings} - {reading.source for reading in readings}
+    ):
+        steps = sorted(reading for reading in series_readings if reading.source == source)
+        day, index = steps[0].day, 0
         while day <= last_day[source]:
-            while held + 1 < len(steps) and steps[held + 1].day <= day:
-                held += 1
-            readings.append(steps[held]._replace(day=day))
+            while index + 1 < len(steps) and steps[index + 1].day <= day:
+                index += 1
+            readings.append(steps[index]._replace(day=day))
             day += timedelta(days=30)
         readings.append(steps[-1]._replace(day=last_day[source]))
     return sorted(readings)
@@ -198,10 +202,12 @@ def fit(pairs: Pairs) -> tuple[PriceMoves, ...]:
     pooled = {kind: _pool(pairs.take(rows)) for kind, rows in of_kind.items() if rows.any()}
     classes = []
     for key in sorted(set(pairs.key)):
-        ours = pairs.take(pairs.where(lambda one, *_, key=key: one == key))
+        ours = pairs.take(pairs.where(lambda key_asked, *_, key=key: key_asked == key))
         of_its_kind = pooled[_kind(key[2])]
         classes.append(
-            _moves(key, _fitted(_counted(ours, 1.0), of_its_kind, fixed_power=True), len(ours.key))
+            _moves(
+                key, _fit_parameters(_count_pairs(ours, 1.0), of_its_kind, fixed_power=True), len(ours.key)
+            )
         )
     return (*classes, *(_moves((ANY, ANY, kind), theta, 0) for kind, theta in pooled.items()))
 
@@ -216,7 +222,7 @@ def _pool(pairs: Pairs) -> Array:
     for key, weight in zip(pairs.key, pairs.weight, strict=True):
         total[key] += weight
     share = np.array([_CLASS_WEIGHT / total[key] for key in pairs.key])
-    return _fitted(_counted(pairs, share), _WEAK_PRIOR, fixed_power=False)
+    return _fit_parameters(_count_pairs(pairs, share), _WEAK_PRIOR, fixed_power=False)
 
 
 _CLASS_WEIGHT: Final = 20.0
@@ -233,7 +239,7 @@ class _Counts(NamedTuple):
     weight: Array
 
 
-def _counted(pairs: Pairs, share: Array | float) -> _Counts:
+def _count_pairs(pairs: Pairs, share: Array | float) -> _Counts:
     """Merge equal pairs: monthly readings of prices that seldom move hold few distinct ones."""
     values = np.column_stack([pairs.age_days, np.abs(pairs.log_ratio).round(6)])
     distinct, inverse = np.unique(values, axis=0, return_inverse=True)
@@ -255,7 +261,7 @@ def _moves(key: Key, theta: Array, pairs: int) -> PriceMoves:
     )
 
 
-def _fitted(counts: _Counts, prior: Array, *, fixed_power: bool) -> Array:
+def _fit_parameters(counts: _Counts, prior: Array, *, fixed_power: bool) -> Array:
     """Return the parameters of the highest posterior density; the power is shared within a kind."""
     free = np.array([0, 2, 3] if fixed_power else [0, 1, 2, 3])
     sd = PRIOR_SD if fixed_power else 2.0
@@ -263,15 +269,15 @@ def _fitted(counts: _Counts, prior: Array, *, fixed_power: bool) -> Array:
     def loss(values: Array) -> float:
         theta = prior.copy()
         theta[free] = np.clip(values, -12, 20)
-        return _loss(theta, counts) + float((((values - prior[free]) / sd) ** 2).sum()) / 2
+        return _compute_loss(theta, counts) + float((((values - prior[free]) / sd) ** 2).sum()) / 2
 
-    found = minimize(loss, prior[free], method="Nelder-Mead", options={"maxiter": 2000})
+    solution = minimize(loss, prior[free], method="Nelder-Mead", options={"maxiter": 2000})
     theta = prior.copy()
-    theta[free] = found.x
+    theta[free] = solution.x
     return theta
 
 
-def _loss(theta: Array, counts: _Counts) -> float:
+def _compute_loss(theta: Array, counts: _Counts) -> float:
     """Return minus the weighted log-likelihood; theta: ln of change time, power, size, settling time."""
     change_days, power, size, settle_days = np.exp(theta)
     rate = (counts.age_days / change_days) ** power
@@ -292,25 +298,27 @@ class Coverage(NamedTuple):
     """Mean factor between the ends of the 80 % interval."""
 
 
-def scored(pairs: Pairs, folds: Iterable[NDArray[np.bool_]]) -> dict[Key, Coverage]:
+def score_folds(pairs: Pairs, folds: Iterable[NDArray[np.bool_]]) -> dict[Key, Coverage]:
     """Score the pairs of each fold with the classes fitted to all the others; the kinds as a whole have service ANY."""
-    found: dict[Key, list[tuple[float, ...]]] = defaultdict(list)
-    for held in folds:
-        if not held.any() or held.all():
+    rows_by_key: dict[Key, list[tuple[float, ...]]] = defaultdict(list)
+    for fold in folds:
+        if not fold.any() or fold.all():
             continue
-        classes, ours = fit(pairs.take(~held)), pairs.take(held)
+        classes, ours = fit(pairs.take(~fold)), pairs.take(fold)
         columns = zip(ours.key, ours.age_days, np.abs(ours.log_ratio), ours.weight, strict=True)
         cached = {key: _class_of(key, classes) for key in set(ours.key)}
         for key, age, moved, weight in columns:
             widths = [float(log_half_width(cached[key], age, level)) for level in LEVELS]
             inside = (moved <= width + UNMOVED for width in widths)
             row = (weight, moved > UNMOVED, *inside, 2 * widths[1])
-            found[key].append(row)
-            found[ANY, ANY, _kind(key[2])].append(row)
-    return {key: _covered(np.array(rows, dtype=np.float64)) for key, rows in sorted(found.items())}
+            rows_by_key[key].append(row)
+            rows_by_key[ANY, ANY, _kind(key[2])].append(row)
+    return {
+        key: _measure_coverage(np.array(rows, dtype=np.float64)) for key, rows in sorted(rows_by_key.items())
+    }
 
 
-def _covered(rows: Array) -> Coverage:
+def _measure_coverage(rows: Array) -> Coverage:
     means = (rows[:, :1] * rows[:, 1:]).sum(axis=0) / rows[:, 0].sum()
     moved, inside_50, inside_80, inside_90, width = (float(mean) for mean in means)
     return Coverage(len(rows), moved, inside_50, inside_80, inside_90, math.exp(width))
@@ -318,7 +326,9 @@ def _covered(rows: Array) -> Coverage:
 
 def _class_of(key: Key, classes: tuple[PriceMoves, ...]) -> PriceMoves:
     names = (key, (ANY, ANY, _kind(key[2])), (ANY, ANY, ANY))
-    by_name = {(one.provider, one.service, one.purchase_option): one for one in classes}
+    by_name = {
+        (age_class.provider, age_class.service, age_class.purchase_option): age_class for age_class in classes
+    }
     return next(by_name[name] for name in names if name in by_name)
 
 
@@ -335,16 +345,16 @@ def main() -> None:
     pairs = read_pairs(arguments.data)
     classes = fit(pairs)
     if arguments.write:
-        lines = ",\n".join(one.model_dump_json() for one in classes)
+        lines = ",\n".join(age_class.model_dump_json() for age_class in classes)
         OUT.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     print(
         "| prices | pairs | changed in a year | factor of the 80 % interval: 1 week | 1 month | 3 months | 1 year |"
     )
     print("|---|---|---|---|---|---|---|")
-    for one in classes:
-        ends = " | ".join(f"x{math.exp(2 * one.log_half_width(days)):.2f}" for days in (7, 30, 91, 365))
-        name = f"{one.provider} {one.service} {one.purchase_option}"
-        print(f"| {name} | {one.pairs:,} | {percent(one.chance_changed(365), 0)} | {ends} |")
+    for age_class in classes:
+        ends = " | ".join(f"x{math.exp(2 * age_class.log_half_width(days)):.2f}" for days in (7, 30, 91, 365))
+        name = f"{age_class.provider} {age_class.service} {age_class.purchase_option}"
+        print(f"| {name} | {age_class.pairs:,} | {percent(age_class.chance_changed(365), 0)} | {ends} |")
     sources = sorted({*pairs.first, *pairs.second})
     by_source = [pairs.where(lambda *names, source=source: source in names[2:]) for source in sources]
     by_machine = [
@@ -356,7 +366,7 @@ def main() -> None:
             f"\n| left out by {title} | pairs | moved | inside 50 % | 80 % | 90 % | mean factor of the 80 % |"
         )
         print("|---|---|---|---|---|---|---|")
-        for key, score in scored(pairs, folds).items():
+        for key, score in score_folds(pairs, folds).items():
             shares = " | ".join(percent(share, 0) for share in score[1:5])
             print(f"| {' '.join(key)} | {score.pairs:,} | {shares} | x{score.factor_80:.2f} |")
 

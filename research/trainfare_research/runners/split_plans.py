@@ -75,9 +75,9 @@ def split_runs(rows: list[dict[str, str]], traces: DecoderTraces) -> Iterator[Sp
         if isinstance(answer, str):
             continue
         error = math.log(answer.measured_s / answer.predicted_s)
-        held = abs(error) <= Z80 * math.hypot(answer.log_sigma, SPLIT_STEP_SIGMA)
+        is_inside = abs(error) <= Z80 * math.hypot(answer.log_sigma, SPLIT_STEP_SIGMA)
         share = context_exchange_s(run) / run.step_s
-        yield SplitRun(row["source"], int(run.plan.context), error, held, share)
+        yield SplitRun(row["source"], int(run.plan.context), error, is_inside, share)
 
 
 def context_exchange_s(run: DecoderRun) -> float:
@@ -110,21 +110,19 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
     arguments = parser.parse_args()
     runs = list(split_runs(step_rows(arguments.data), DecoderTraces(arguments.cache)))
-    split = [each for each in runs if each.context > 1]
+    split = [run for run in runs if run.context > 1]
     groups = {"all": runs, "with context groups": split}
-    groups |= {
-        name: [each for each in runs if each.source == name] for name in sorted({e.source for e in runs})
-    }
-    for name, found in groups.items():
-        if found:
-            slower = [math.expm1(each.error) for each in found]
-            held = sum(each.held for each in found)
+    groups |= {name: [run for run in runs if run.source == name] for name in sorted({e.source for e in runs})}
+    for name, group in groups.items():
+        if group:
+            slower = [math.expm1(run.error) for run in group]
+            inside = sum(run.held for run in group)
             sys.stdout.write(
-                f"{name:<22}{len(found):>4} runs, measured over predicted {percent(mean(slower), sign=True)} in the "
-                f"mean, {percent(min(slower), sign=True)} to {percent(max(slower), sign=True)}; {held} inside 80 %\n"
+                f"{name:<22}{len(group):>4} runs, measured over predicted {percent(mean(slower), sign=True)} in the "
+                f"mean, {percent(min(slower), sign=True)} to {percent(max(slower), sign=True)}; {inside} inside 80 %\n"
             )
     if split:
-        most = max(each.exchange_share for each in split)
+        most = max(run.exchange_share for run in split)
         sys.stdout.write(f"keys and values of context groups: at most {most:.1%} of a measured step\n")
 
 

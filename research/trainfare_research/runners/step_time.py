@@ -35,12 +35,12 @@ import numpy as np
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_research.fitting.language_models_held_out import decoder_answers
-from trainfare_research.fitting.launched_rows import launched_rows
+from trainfare_research.fitting.launched_rows import read_launched_rows
 from trainfare_research.fitting.one_device_held_out import FitsWithout, one_step_answers
 from trainfare_research.fitting.one_plan import Answer
 from trainfare_research.fitting.step_answers import step_answers
 from trainfare_research.fitting.step_work import Work, job_of, work_of
-from trainfare_research.fitting.table_lines import Line, is_suspect, timed_a_trainer
+from trainfare_research.fitting.table_lines import Line, is_suspect, is_trainer_time
 from trainfare_research.scoring import Scored, print_table, reach, summary
 from trainfare_research.truth_table import (
     answer_columns,
@@ -86,12 +86,14 @@ def run(arguments: argparse.Namespace) -> None:
     """Score the tables, print the scores and write the files that were asked for."""
     cache = ProfileCache(arguments.cache, only_held=arguments.traced_only)
     if arguments.trace_backwards:
-        trace_backwards([line for truth in truths_of(arguments) for line in launched_rows(truth.path)], cache)
+        trace_backwards(
+            [line for truth in truths_of(arguments) for line in read_launched_rows(truth.path)], cache
+        )
         return
     traces = DecoderTraces(arguments.cache)
     fits = fits_of(arguments, cache)
     for truth in truths_of(arguments):
-        lines = launched_rows(truth.path)
+        lines = read_launched_rows(truth.path)
         if arguments.several:
             lines = [line for line in lines if line["devices"] != "1" and not is_decoder_row(line)]
         document = score_lines(lines, arguments, cache, traces, fits)
@@ -129,19 +131,19 @@ def score_lines(
         for i, line in enumerate(lines)
         if i not in decoders
     }
-    found: Mapping[int, list[Answer] | Answer | str]
+    answers_by_line: Mapping[int, list[Answer] | Answer | str]
     if arguments.one_measured_step:
         steps = {
             i: work for i, work in works.items() if isinstance(work, Work) and lines[i]["devices"] == "1"
         }
-        found = one_step_answers(lines, steps, fits)
+        answers_by_line = one_step_answers(lines, steps, fits)
     else:
-        found = {**decoders, **step_answers(lines, works, fits)}
+        answers_by_line = {**decoders, **step_answers(lines, works, fits)}
     scored: list[Scored] = []
     skipped: Counter[str] = Counter()
     for index, line in enumerate(lines):
         line.update(predicted="", low_80="", high_80="", measured_ms="", skip_reason="")
-        answer = found.get(index, "no other GPU ran it with the same software")
+        answer = answers_by_line.get(index, "no other GPU ran it with the same software")
         if isinstance(answer, str):
             line["skip_reason"] = answer
             skipped[answer] += 1
@@ -151,11 +153,11 @@ def score_lines(
         _write(line, answers, situation)
         scope = "language model" if index in decoders else "single" if line["devices"] == "1" else "multi"
         groups = (line["accelerator"], line["model_family"], line["source"], scope)
-        for each in answers:
-            error = math.log(each.predicted_s / each.measured_s)
-            reaches = each.reach or reach(situation, each.log_sigma)
+        for scored_answer in answers:
+            error = math.log(scored_answer.predicted_s / scored_answer.measured_s)
+            reaches = scored_answer.reach or reach(situation, scored_answer.log_sigma)
             suspect = is_suspect(line)
-            scored.append(Scored(error, each.log_sigma, *groups, reach=reaches, suspect=suspect))
+            scored.append(Scored(error, scored_answer.log_sigma, *groups, reach=reaches, suspect=suspect))
     return summary(scored, skipped)
 
 
@@ -180,7 +182,7 @@ def _situation(line: Line, decoder: bool, arguments: argparse.Namespace) -> str:
     if decoder or line["devices"] != "1":
         return "trainer"
     fitted = line["source"] in calibration().fitted_on and arguments.leave_out != "source"
-    what = "steps" if fitted and not timed_a_trainer(line) else "trainer"
+    what = "steps" if fitted and not is_trainer_time(line) else "trainer"
     seen = arguments.leave_out != "device" and calibration().is_known(accelerator(line["accelerator"]))
     return what if seen else f"{what}:unseen"
 

@@ -6,7 +6,7 @@ Score the choice of a strategy on published comparisons left out of its evidence
 
 Every comparison is answered with its whole source left out of the shipped evidence, of the interval's width
 and of the threshold to answer at; only the rules of `strategy/prior.py` are not refitted. `--leave-out study` leaves
-out all sources of the same group of authors. Baselines: always full fine-tuning; LoRA when offered; `fixed_rules` by
+out all sources of the same group of authors. Baselines: always full fine-tuning; LoRA when offered; `pick_by_rules` by
 domain and size, which were tuned on these rows; and "prior", the strategy that won most of the other sources'
 comparisons in any domain. Learning curves are scored by `strategy_curves.py`.
 """
@@ -29,7 +29,7 @@ from trainfare_core.methods.methods import METHOD_NAMES, Method
 from trainfare_core.methods.prior import FEW_SAMPLES
 from trainfare_core.number_format import percent
 from trainfare_research.fitting import strategy_curves
-from trainfare_research.fitting.strategy import constants, judged
+from trainfare_research.fitting.strategy import constants, judge_comparison
 from trainfare_research.fitting.strategy_choice import MethodChoice, choose
 from trainfare_research.fitting.strategy_rows import ComparisonCase, read_cases, reference_of
 from trainfare_research.truth_table import read_rows, truth_parser, write_json
@@ -61,8 +61,8 @@ class ScoredComparison:
 
 def study_of(source: str) -> str:
     """Return the group of authors of a source."""
-    found = _STUDY.match(source)
-    return found[1] if found else source
+    match = _STUDY.match(source)
+    return match[1] if match else source
 
 
 def answer(cases: list[ComparisonCase], group: Callable[[str], str]) -> list[ScoredComparison]:
@@ -75,14 +75,14 @@ def answer(cases: list[ComparisonCase], group: Callable[[str], str]) -> list[Sco
         factor, bar = constants(rows, known)
         for index, case in enumerate(cases):
             if group(case.comparison.source) == left_out:
-                scored[index] = _scored(case, known, factor, bar)
+                scored[index] = _score_case(case, known, factor, bar)
     return [scored[index] for index in range(len(cases))]
 
 
-def _scored(case: ComparisonCase, known: Evidence, factor: float, bar: float) -> ScoredComparison:
+def _score_case(case: ComparisonCase, known: Evidence, factor: float, bar: float) -> ScoredComparison:
     choice = choose(case.comparison.situation, known)
     bands = []
-    for name, edge, actual in judged(case.comparison, known):
+    for name, edge, actual in judge_comparison(case.comparison, known):
         limits = {
             key: (edge.quantile_pct(low, widening=factor), edge.quantile_pct(high, widening=factor))
             for key, (low, high) in SHARES.items()
@@ -98,18 +98,18 @@ def baselines(known: Evidence) -> dict[str, Callable[[ComparisonCase], Method]]:
     return {
         "always_full_finetune": lambda case: first_of(case, "full_finetune"),
         "lora_when_offered": lambda case: first_of(case, "lora"),
-        "rule_r": fixed_rules,
+        "rule_r": pick_by_rules,
         "prior": lambda case: most_wins(case, known.without(case.comparison.source)),
     }
 
 
-def first_of(case: ComparisonCase, wanted: Method) -> Method:
+def first_of(case: ComparisonCase, strategy_wanted: Method) -> Method:
     """Return a strategy where it is offered, else the one most like full fine-tuning."""
-    order: tuple[Method, ...] = (wanted, "full_finetune", "lora", "scratch", "linear_probe", "qlora")
+    order: tuple[Method, ...] = (strategy_wanted, "full_finetune", "lora", "scratch", "linear_probe", "qlora")
     return next(name for name in order if name in case.values)
 
 
-def fixed_rules(case: ComparisonCase) -> Method:
+def pick_by_rules(case: ComparisonCase) -> Method:
     """Return the pick of fixed rules by domain, size and metric, which were tuned on these rows."""
     row = case.comparison
     if row.domain in ("llm-cpt", "llm-pt"):
@@ -123,8 +123,8 @@ def fixed_rules(case: ComparisonCase) -> Method:
 def most_wins(case: ComparisonCase, known: Evidence) -> Method:
     """Return the offered strategy that won the largest share of its pairs, in any domain."""
 
-    def share(one: Method) -> float:
-        others = [known.advantage_of(one, other) for other in case.values if other != one]
+    def share(strategy: Method) -> float:
+        others = [known.advantage_of(strategy, other) for other in case.values if other != strategy]
         tried = np.concatenate([values[~np.isnan(values)] for values in others])
         return float(((tried > 0) + 0.5 * (tried == 0)).mean()) if len(tried) else 0.5
 
@@ -165,9 +165,9 @@ def risk_coverage(scored: list[ScoredComparison]) -> list[dict[str, float]]:
     order = sorted(scored, key=lambda row: -row.choice.p_best)
     out = []
     for share in RISK_AT:
-        kept = order[: max(1, round(share * len(order)))]
-        made = figures([(row.case, row.choice.strategy) for row in kept])
-        out.append({"answered": share, "winner": made["winner"], "mean_regret": made["mean_regret"]})
+        covered = order[: max(1, round(share * len(order)))]
+        scores = figures([(row.case, row.choice.strategy) for row in covered])
+        out.append({"answered": share, "winner": scores["winner"], "mean_regret": scores["mean_regret"]})
     return out
 
 
@@ -222,18 +222,18 @@ def show(out: dict[str, Any]) -> None:
     """Print the table."""
     print(f"{'':24}{'n':>5}{'winner':>8}{'<=1 %':>8}{'regret':>8}{'macro win':>11}{'macro regret':>14}")
 
-    def line(name: str, one: dict[str, Any]) -> None:
+    def line(name: str, entry: dict[str, Any]) -> None:
         print(
-            f"{name:24}{one['n']:5}{one['winner']:8.3f}{one['within_1pct']:8.3f}{one['mean_regret']:8.4f}"
-            f"{one['macro_winner']:11.3f}{one['macro_regret']:14.4f}"
+            f"{name:24}{entry['n']:5}{entry['winner']:8.3f}{entry['within_1pct']:8.3f}{entry['mean_regret']:8.4f}"
+            f"{entry['macro_winner']:11.3f}{entry['macro_regret']:14.4f}"
         )
 
     line("trainfare strategy", out)
     line("  of the answered", out["of_answered"])
-    for name, one in out["baselines"].items():
-        line(name, one)
-    for name, one in out["by_domain"].items():
-        line(f"  {name}", one)
+    for name, entry in out["baselines"].items():
+        line(name, entry)
+    for name, entry in out["by_domain"].items():
+        line(f"  {name}", entry)
     print("coverage of the intervals:", {key: round(value, 3) for key, value in out["coverage"].items()})
     print(
         "answered: winner",

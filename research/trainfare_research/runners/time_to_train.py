@@ -45,9 +45,9 @@ from trainfare_research.fitting.sampled_features import has_sampled_features, pr
 from trainfare_research.fitting.split_tables import has_split_tables, predict_split_tables
 from trainfare_research.fitting.submission_steps import (
     as_submitted,
+    build_submitted_step,
     evaluation_shares,
     machines_of,
-    submitted_step,
     training_devices,
     training_share,
 )
@@ -66,7 +66,10 @@ from trainfare_research.truth_table import (
 from trainfare_research.workloads import ProfileCache
 from trainfare_research.workloads.language.decoder_plans import network_of
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
-from trainfare_research.workloads.language.mlperf_decoders import is_decoder_benchmark, submitted_decoder
+from trainfare_research.workloads.language.mlperf_decoders import (
+    build_submitted_decoder,
+    is_decoder_benchmark,
+)
 
 __all__ = ["minutes_of", "network_gbit_per_s", "score_lines"]
 
@@ -86,7 +89,7 @@ def network_gbit_per_s(line: dict[str, str]) -> float | None:
     Adapters for storage or management, the bus to an adapter, and rates under 10 Gbit/s are left out. Where no adapter
     states its rate, the highest rate of the named product is taken.
     """
-    stated, named = [0.0], [0.0]
+    stated, named_rates = [0.0], [0.0]
     for part in re.split(r"[,;+]|\band\b", _network_text(line)):
         if re.search(r"storage|management|gpu-pcie|pcie-nic", part, re.IGNORECASE):
             continue
@@ -97,8 +100,8 @@ def network_gbit_per_s(line: dict[str, str]) -> float | None:
         if rate and float(rate[1]) >= _SLOWEST_GBIT:
             stated.append(float(rate[1]) * adapters)
         elif name and not rate:
-            named.append(_ADAPTERS_GBIT.get(name[0].replace(" ", ""), 0.0) * adapters)
-    return max(stated) or max(named) or None
+            named_rates.append(_ADAPTERS_GBIT.get(name[0].replace(" ", ""), 0.0) * adapters)
+    return max(stated) or max(named_rates) or None
 
 
 def _usual_gbit_per_s(line: dict[str, str], devices: int, nodes: int) -> float | None:
@@ -163,18 +166,18 @@ def _step(
     micro = float(line["global_batch_size"]) / devices / passes
     if micro < 1 and line["benchmark"] not in _SPLIT_IN_SPACE:
         return "one sample is split over several devices"
-    found = submitted_step(line, cache, devices // nodes)
-    if isinstance(found, str):
-        return found
+    work = build_submitted_step(line, cache, devices // nodes)
+    if isinstance(work, str):
+        return work
     hosts = int(line["nodes"] or 1) / machines_of(line)
     gbit = network_gbit_per_s(line) or _usual_gbit_per_s(line, devices, nodes) if nodes > 1 else None
     try:
         device = accelerator(line["accelerator"])
     except UnknownNameError:
         return f"{line['accelerator']} is not in the catalogue"
-    run = prepare(as_submitted(found.profile, fit.overhead, device), fit)
+    run = prepare(as_submitted(work.profile, fit.overhead, device), fit)
     plan = Plan(
-        line["accelerator"], micro * found.ratio, devices=devices, nodes=nodes,
+        line["accelerator"], micro * work.ratio, devices=devices, nodes=nodes,
         gbit_per_s=gbit * hosts if gbit else None, accumulate=passes,
     )  # fmt: skip
     if has_split_tables(line["benchmark"], devices):
@@ -192,7 +195,7 @@ def _decoder_traces(folder: Path) -> DecoderTraces:
 
 def _decoder_step(line: dict[str, str], cache: ProfileCache) -> tuple[float, float] | str:
     """Return predicted seconds and sigma of one optimizer step of a decoder in its submission's plan, or why not."""
-    run = submitted_decoder(line, _decoder_traces(cache.folder), network_gbit_per_s(line))
+    run = build_submitted_decoder(line, _decoder_traces(cache.folder), network_gbit_per_s(line))
     if isinstance(run, str):
         return run
     answer = predict_decoder(run, decoder_calibration())
@@ -205,16 +208,16 @@ def submission_reach(line: dict[str, str]) -> tuple[float, float, float] | None:
 
     None where no other benchmark has such submissions.
     """
-    own = _spreads().get(", ".join(group_of(line)), {})
-    found = own.get(f"without {line['benchmark']}", own.get("all"))
-    return None if found is None else (found[0], found[1], found[2])
+    own_reach = _spreads().get(", ".join(group_of(line)), {})
+    reach = own_reach.get(f"without {line['benchmark']}", own_reach.get("all"))
+    return None if reach is None else (reach[0], reach[1], reach[2])
 
 
 @lru_cache(maxsize=1)
 def _spreads() -> dict[str, dict[str, list[float]]]:
     text = Path(__file__).with_name("submission_spread.json").read_text(encoding="utf-8")
-    found: dict[str, dict[str, list[float]]] = json.loads(text)["log_reach"]
-    return found
+    reaches: dict[str, dict[str, list[float]]] = json.loads(text)["log_reach"]
+    return reaches
 
 
 def score_lines(
@@ -226,16 +229,16 @@ def score_lines(
     shares = evaluation_shares(lines)
     for line in lines:
         line.update(dict.fromkeys(_ADDED, ""))
-        found = or_reason(_scored, line, cache, shares, fits)
-        if isinstance(found, str):
-            line["skip_reason"] = found
-            skipped[found] += 1
+        score = or_reason(_score_line, line, cache, shares, fits)
+        if isinstance(score, str):
+            line["skip_reason"] = score
+            skipped[score] += 1
         else:
-            scored.append(found)
+            scored.append(score)
     return scored, skipped
 
 
-def _scored(
+def _score_line(
     line: dict[str, str], cache: ProfileCache, shares: dict[str, float], fits: Fits | None
 ) -> Scored | str:
     """Write the prediction into a line, and return its score; or why there is none."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from trainfare_core.errors import TrainfareError
 from trainfare_core.job_profile import JobProfile
 from trainfare_providers.disk.files import replace_file
-from trainfare_research.workloads.single_device import StepJob, traced
+from trainfare_research.workloads.single_device import StepJob, trace_step_job
 from trainfare_research.workloads.tracer_digest import code_digest, tracer_digest
 
 __all__ = ["ProfileCache", "TraceStore", "Traced", "profile_of"]
@@ -103,7 +103,7 @@ class ProfileCache:
             if self.only_held:
                 return "not traced yet"
             try:
-                profile = self._store.save(name, traced(job))
+                profile = self._store.save(name, trace_step_job(job))
             except (TrainfareError, RuntimeError) as error:
                 reason = f"cannot be traced: {error}".splitlines()[0][:_REASON_LENGTH]
                 failure.write_text(reason, encoding="utf-8")

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from trainfare_core.job_profile import JobProfile, MemoryMoment
 from trainfare_research.workloads.language.decoder import DecoderStep
-from trainfare_research.workloads.language.decoder_moments import changed
+from trainfare_research.workloads.language.decoder_moments import change_memory
 
 __all__ = [
     "TRAINED_TABLES",
@@ -56,7 +56,7 @@ def as_launched(row: Mapping[str, str]) -> dict[str, str]:
     return {**row, **({} if change is None else change(row))}
 
 
-def _noted(row: Mapping[str, str], *notes: str) -> dict[str, str]:
+def _add_notes(row: Mapping[str, str], *notes: str) -> dict[str, str]:
     return {"other_flags": "; ".join((row["other_flags"], *notes))}
 
 
@@ -64,7 +64,7 @@ def _of_megatron(row: Mapping[str, str]) -> dict[str, str]:
     name = row["method_detail"]
     resumed = "resume" in name and "dracooci" not in row["other_flags"]
     fused = resumed or "cp" in row["sharding"] or not name.startswith("gpt3") or name.endswith("memory_speed")
-    return {} if fused else _noted(row, UNFUSED)
+    return {} if fused else _add_notes(row, UNFUSED)
 
 
 def _of_qwen(row: Mapping[str, str]) -> dict[str, str]:
@@ -77,20 +77,20 @@ def _of_qwen(row: Mapping[str, str]) -> dict[str, str]:
         if "(emb)" in row["method_detail"]
         else ""
     )
-    return _noted(row, "rank 64", *((more,) if more else ()))
+    return _add_notes(row, "rank 64", *((more,) if more else ()))
 
 
 def _of_milabench(row: Mapping[str, str]) -> dict[str, str]:
     if "fixed synthetic batch" not in row["other_flags"]:
         return {}
-    return {**_noted(row, _FORWARD), "seq_len_or_res": "244", "precision": "fp32"}
+    return {**_add_notes(row, _FORWARD), "seq_len_or_res": "244", "precision": "fp32"}
 
 
 def _of_detectron2(row: Mapping[str, str]) -> dict[str, str]:
     data = next((data for name, data in _ZOO_DATA if re.fullmatch(name, row["method_detail"])), None)
     if data is None:
         return {}
-    return {**_noted(row, data), **({"micro_batch": "1"} if data == _CITYSCAPES else {})}
+    return {**_add_notes(row, data), **({"micro_batch": "1"} if data == _CITYSCAPES else {})}
 
 
 def _of_mmdet(row: Mapping[str, str]) -> dict[str, str]:
@@ -110,8 +110,8 @@ def _of_mmseg(row: Mapping[str, str]) -> dict[str, str]:
 
 
 def _of_mmdet3d(row: Mapping[str, str]) -> dict[str, str]:
-    found = re.search(r"_(\d+)x(\d+)_", row["model"])
-    return {} if found is None else {"micro_batch": found[1], "n_gpus": found[2]}
+    match = re.search(r"_(\d+)x(\d+)_", row["model"])
+    return {} if match is None else {"micro_batch": match[1], "n_gpus": match[2]}
 
 
 _CHANGES = {
@@ -130,15 +130,15 @@ def with_kept_inputs(profile: JobProfile, step: DecoderStep, *, sharded: bool) -
         step: the decoder.
         sharded: whether the inputs of blocks keep their gradients until backward has ended (FSDP).
     """
-    kept = _DROPOUT_BYTES + (2 * (step.model.layers - _FREED_INPUTS) if sharded else 0)
-    kept *= step.sequence * step.model.hidden
+    kept_bytes = _DROPOUT_BYTES + (2 * (step.model.layers - _FREED_INPUTS) if sharded else 0)
+    kept_bytes *= step.sequence * step.model.hidden
     saved = profile.memory.saved_activation_bytes
 
     def at(moment: MemoryMoment) -> dict[str, int]:
         size = moment.activation_bytes
-        return {"activation_bytes": size + kept} if moment.phase == "backward" and size > saved else {}
+        return {"activation_bytes": size + kept_bytes} if moment.phase == "backward" and size > saved else {}
 
-    return profile.model_copy(update={"memory": changed(profile.memory, at)})
+    return profile.model_copy(update={"memory": change_memory(profile.memory, at)})
 
 
 def with_fp32_tables(profile: JobProfile, row: Mapping[str, str], step: DecoderStep) -> JobProfile:
@@ -177,7 +177,7 @@ def with_trained_tables(profile: JobProfile, row: Mapping[str, str], step: Decod
                 else g
                 for g in profile.parameters
             ),
-            "memory": changed(
+            "memory": change_memory(
                 profile.memory,
                 lambda m: {
                     "gradient_bytes": more(m.gradient_bytes), "optimizer_bytes": more(m.optimizer_bytes)

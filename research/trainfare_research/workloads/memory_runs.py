@@ -31,7 +31,7 @@ from trainfare_research.workloads.memory_stacks import with_loss, with_selected_
 from trainfare_research.workloads.registry import resolve
 from trainfare_research.workloads.single_device import StepJob
 
-__all__ = ["MemoryRun", "memory_run", "traced_job"]
+__all__ = ["MemoryRun", "build_traced_job", "memory_run"]
 
 _FEW_TOKENS = 256
 """Vocabulary of the model that is traced to see the instants that the logits hide."""
@@ -123,15 +123,15 @@ class MemoryRun:
 
     def parts(self) -> MemoryParts:
         """Return the predicted parts of the memory of one device."""
-        parts = self._parts(self.parallel)
+        parts = self._compute_parts(self.parallel)
         if self.own_buffers and self.parallel is not None:
-            plain = self._parts(replace(self.parallel, sharded_optimizer=np.array([False])))
+            plain = self._compute_parts(replace(self.parallel, sharded_optimizer=np.array([False])))
             return replace(parts, gradients_bytes=plain.gradients_bytes)
         if not self.whole_gradients:
             return parts
         return replace(parts, gradients_bytes=np.array([float(self.profile.memory.gradient_bytes)]))
 
-    def _parts(self, parallel: ModelParallel | None) -> MemoryParts:
+    def _compute_parts(self, parallel: ModelParallel | None) -> MemoryParts:
         alone = self.last_stage and parallel is not None and int(parallel.virtual[0]) == 1
         return memory_parts(
             self.profile, np.array([self.ratio]), np.array([float(self.world)]), np.array([self.sharded]),
@@ -148,20 +148,22 @@ def memory_run(row: Mapping[str, str], traces: DecoderTraces, cache: ProfileCach
     """
     row = as_launched(row)
     text = _all_text(row)
-    reason = _undescribed(row, text)
+    reason = _explain_undescribed(row, text)
     if reason:
         return reason
     return _decoder_run(row, text, traces) if _is_decoder(row, text) else _other_run(row, cache)
 
 
-def traced_job(row: Mapping[str, str]) -> StepJob | str:
+def build_traced_job(row: Mapping[str, str]) -> StepJob | str:
     """Return the job of a row whose trace the cache keeps, or why there is none: language models have their own."""
     row = as_launched(row)
     text = _all_text(row)
-    return _undescribed(row, text) or ("a language model" if _is_decoder(row, text) else _other_job(row))
+    return _explain_undescribed(row, text) or (
+        "a language model" if _is_decoder(row, text) else _other_job(row)
+    )
 
 
-def _undescribed(row: Mapping[str, str], text: str) -> str:
+def _explain_undescribed(row: Mapping[str, str], text: str) -> str:
     """Return why a row cannot be described by what it says; empty where it can."""
     plain = text.replace(row["optimizer"].lower(), "")
     return next((reason for phrase, reason in _UNDESCRIBED.items() if re.search(phrase, plain)), "")
@@ -213,10 +215,12 @@ def _decoder_run(row: Mapping[str, str], text: str, traces: DecoderTraces) -> Me
     if step.recompute == "half" and "layer" not in row["act_ckpt"]:  # torchtitan's default: by operation
         profile = with_selected_operations(profile, traces.profile(replace(step, recompute="full")), step)
     few = replace(step, model=replace(model, vocabulary=_FEW_TOKENS))
-    headless = partial(_blocks, few, traces, row, text) if step.method != "full" else None
+    headless = partial(_build_block_profile, few, traces, row, text) if step.method != "full" else None
     profile = with_loss(profile, row, text, step.sequence * model.vocabulary, headless)
-    kept = with_trained_tables(with_fp32_tables(with_state(profile, row, text), row, step), row, step)
-    run = _spread(row, kept, micro, text)
+    profile_of_run = with_trained_tables(
+        with_fp32_tables(with_state(profile, row, text), row, step), row, step
+    )
+    run = _spread(row, profile_of_run, micro, text)
     if isinstance(run, str):
         return run
     passes = max(passes, run.passes)
@@ -229,7 +233,9 @@ def _decoder_run(row: Mapping[str, str], text: str, traces: DecoderTraces) -> Me
     )  # fmt: skip
 
 
-def _blocks(step: DecoderStep, traces: DecoderTraces, row: Mapping[str, str], text: str) -> JobProfile:
+def _build_block_profile(
+    step: DecoderStep, traces: DecoderTraces, row: Mapping[str, str], text: str
+) -> JobProfile:
     """Return the step with few logits, whose instants are those of the blocks."""
     profile = traces.profile(step)
     if step.recompute != "full" or "hf sfttrainer" not in text:
@@ -239,14 +245,14 @@ def _blocks(step: DecoderStep, traces: DecoderTraces, row: Mapping[str, str], te
 
 def _recipe(text: str) -> tuple[int, int]:
     """Return the micro-batch and passes of the recipe that the notes name; (0, 1) where they name none."""
-    return next((found for name, found in _RECIPES.items() if name in text), (0, 1))
+    return next((recipe for name, recipe in _RECIPES.items() if name in text), (0, 1))
 
 
 def _model(row: Mapping[str, str], text: str) -> Decoder | str:
     """Return the decoder that the notes describe completely, else that of the row's name."""
     shape = _SHAPE.search(text)
     if shape:
-        return _stated(shape, float(row["params_m"] or 0) * 1e6)
+        return _build_stated_decoder(shape, float(row["params_m"] or 0) * 1e6)
     width = re.search(r"hidden (\d+)", text)
     layers = re.search(r"layers (\d+)|(\d+) layers", text)
     vocabulary = 250_880 if "vocab 250k" in text else 50_304
@@ -260,7 +266,7 @@ def _model(row: Mapping[str, str], text: str) -> Decoder | str:
     return decoder_of(row["model"], {"params_m": row["params_m"], "notes": ""})
 
 
-def _stated(shape: re.Match[str], parameters: float) -> Decoder:
+def _build_stated_decoder(shape: re.Match[str], parameters: float) -> Decoder:
     """Return the decoder of a row that states every size; its number of weights tells whether the head is tied."""
     layers, hidden, heads, groups, ffn = (
         int(shape[n]) for n in ("layers", "hidden", "heads", "groups", "ffn")
@@ -280,25 +286,25 @@ def _stated(shape: re.Match[str], parameters: float) -> Decoder:
 
 def _tokens(row: Mapping[str, str], text: str, assumed: list[str]) -> int | str:
     """Return the tokens of a sample, or why they are not known."""
-    found = re.search(r"\d+", row["seq_len_or_res"])
+    match = re.search(r"\d+", row["seq_len_or_res"])
     if row["seq_len_or_res"].startswith("<=") or "packing=false" in text:
         return "only the greatest length of a sample is stated"
-    if re.search(_MEAN_TOKENS, text) and not found:
+    if re.search(_MEAN_TOKENS, text) and not match:
         if "no pad tokens" not in text:
             return "only the mean length of padded samples is stated"
         assumed.append("every sample is as long as the mean")
         return _SHORT_TOKENS
-    if not found:
+    if not match:
         if "alpaca" not in text and not _recipe(text)[0]:
             return "the length of its samples is not stated"
         assumed.append(f"{_ALPACA_TOKENS} tokens a sample")
         return _ALPACA_TOKENS
     if "torchtune" in row["source_id"] and "unpacked" in text:  # its recipes train on Alpaca
         assumed.append("the longest sample of Alpaca")
-        return min(int(found[0]), _ALPACA_TOKENS)
+        return min(int(match[0]), _ALPACA_TOKENS)
     if "max" in row["seq_len_or_res"] or "unpacked" in text:
         assumed.append("samples of the greatest length")
-    return int(found[0])
+    return int(match[0])
 
 
 def _recompute(row: Mapping[str, str], text: str, assumed: list[str]) -> Recompute:
@@ -356,10 +362,10 @@ def _spread(row: Mapping[str, str], profile: JobProfile, micro: float, text: str
     passes = max(1, round(int(whole[1]) / (micro * data))) if whole else pipeline
     if pipeline > 1 and sharded:  # torchtitan states the batch of all micro-batches of a step
         micro, passes = max(1.0, micro / pipeline), pipeline
-    one = np.ones(1, dtype=np.int64)
+    ones = np.ones(1, dtype=np.int64)
     parallel = replace(
-        ModelParallel.none(1), tensor=one * tensor, pipeline=one * pipeline, context=one * context,
-        virtual=one * _chunks(degree, text), expert=one * degree.get("ep", 1),
+        ModelParallel.none(1), tensor=ones * tensor, pipeline=ones * pipeline, context=ones * context,
+        virtual=ones * _chunks(degree, text), expert=ones * degree.get("ep", 1),
         sharded_optimizer=np.array([state_alone]),
         # Megatron of 2021 had none; its test cases name it.
         sequence_parallel=np.array([bool(re.search(r"\bsp\b", how)) if _SHAPE.search(text) else "gbs" not in text]),
@@ -377,11 +383,11 @@ def _chunks(degree: Mapping[str, int], text: str) -> int:
 
 def _other_run(row: Mapping[str, str], cache: ProfileCache) -> MemoryRun | str:
     """Return the run of an image classifier, a BERT or a detector, which `resolve` builds."""
-    found = profile_of(_other_job(row), cache)
-    if isinstance(found, str):
-        return found
-    profile = with_forward_alone(with_state(found.profile, row, ""), row)
-    return MemoryRun(profile, found.ratio, int(row["n_gpus"] or 1), sharded=False)
+    work = profile_of(_other_job(row), cache)
+    if isinstance(work, str):
+        return work
+    profile = with_forward_alone(with_state(work.profile, row, ""), row)
+    return MemoryRun(profile, work.ratio, int(row["n_gpus"] or 1), sharded=False)
 
 
 def _other_job(row: Mapping[str, str]) -> StepJob | str:
@@ -399,7 +405,7 @@ def _recomputing(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
         TraceError: the library has none for this model.
     """
 
-    def built() -> nn.Module:
+    def build_recomputing() -> nn.Module:
         module = build()
         for part in module.modules():
             for name in _RECOMPUTE_SWITCHES:
@@ -409,7 +415,7 @@ def _recomputing(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
                     return module
         raise TraceError("this model's library cannot recompute its blocks")
 
-    return built
+    return build_recomputing
 
 
 def _task(row: Mapping[str, str]) -> str:
@@ -427,8 +433,8 @@ def _task(row: Mapping[str, str]) -> str:
 
 def _framework(flags: str) -> str:
     """Return the release of PyTorch as the tables of steps spell it: it decides how attention is computed."""
-    found = re.search(r"torch[- ](\d+\.\d+)", flags.lower())
-    return f"pytorch {found[1]}" if found else ""
+    match = re.search(r"torch[- ](\d+\.\d+)", flags.lower())
+    return f"pytorch {match[1]}" if match else ""
 
 
 def _step_job(row: Mapping[str, str]) -> StepJob | str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from trainfare_core.job_profile import JobProfile, MemoryFacts, MemoryMoment
 from trainfare_research.workloads.language.decoder import DecoderStep
-from trainfare_research.workloads.language.decoder_moments import changed, with_less_saved
+from trainfare_research.workloads.language.decoder_moments import change_memory, with_less_saved
 
 __all__ = ["with_loss", "with_selected_operations", "with_state"]
 
@@ -107,12 +107,12 @@ def _with_gradients(memory: MemoryFacts, size: int, *, keep: bool) -> MemoryFact
             return size
         return 0 if moment.phase == "forward" else int(moment.gradient_bytes * scale)
 
-    return changed(memory, lambda m: {"gradient_bytes": of(m)}, gradient_bytes=size)
+    return change_memory(memory, lambda m: {"gradient_bytes": of(m)}, gradient_bytes=size)
 
 
 def _with_update(memory: MemoryFacts, size: int) -> MemoryFacts:
     """Return the memory with an optimizer update that allocates so many bytes."""
-    return changed(memory, lambda m: {"optimizer_bytes": size} if m.phase == "optimizer" else {})
+    return change_memory(memory, lambda m: {"optimizer_bytes": size} if m.phase == "optimizer" else {})
 
 
 def with_loss(
@@ -136,17 +136,17 @@ def with_loss(
         ours - traced for ours, traced in zip(_loss_of(row, text), _TRACED_LOSS, strict=True)
     )
     facts = profile.memory
-    kept = max(0, facts.saved_activation_bytes - int(_SAVED_LOGIT * logits))
+    kept_bytes = max(0, facts.saved_activation_bytes - int(_SAVED_LOGIT * logits))
     first = min((m.gradient_bytes for m in facts.moments if m.phase == "backward"), default=0)
 
     def at(moment: MemoryMoment) -> dict[str, int]:
         """Change the activations before the first gradient; the saved ones of the blocks stay."""
         size, more = moment.activation_bytes, forward if moment.phase == "forward" else backward
         around = moment.phase == "forward" or (moment.phase == "backward" and moment.gradient_bytes == first)
-        return {"activation_bytes": max(min(kept, size), int(size + more * logits)) if around else size}
+        return {"activation_bytes": max(min(kept_bytes, size), int(size + more * logits)) if around else size}
 
-    memory = changed(
-        facts, at, saved_activation_bytes=kept
+    memory = change_memory(
+        facts, at, saved_activation_bytes=kept_bytes
     )  # a pipeline's stages share those of the blocks alone
     if headless is not None:  # the loss may not be the peak
         memory = memory.model_copy(update={"moments": (*memory.moments, *headless().memory.moments)})
@@ -155,7 +155,7 @@ def with_loss(
 
 def _loss_of(row: Mapping[str, str], text: str) -> tuple[float, float]:
     marks = f"{row['source_id']} {text}"
-    return next((found for mark, found in _LOSSES if re.search(mark, marks)), _TRACED_LOSS)
+    return next((loss_class for mark, loss_class in _LOSSES if re.search(mark, marks)), _TRACED_LOSS)
 
 
 def with_selected_operations(profile: JobProfile, again: JobProfile, step: DecoderStep) -> JobProfile:
@@ -172,6 +172,6 @@ def with_selected_operations(profile: JobProfile, again: JobProfile, step: Decod
     # Widths of the results of the four matrix products around attention, then of the feed-forward.
     products = model.hidden + attention + 2 * model.head * model.kv_heads
     products += model.ffn * (2 if model.gated else 1) + model.hidden
-    kept = 2 * step.sequence * model.layers * (attention + products // 2)
-    less = facts.saved_activation_bytes - again.memory.saved_activation_bytes - kept
+    kept_bytes = 2 * step.sequence * model.layers * (attention + products // 2)
+    less = facts.saved_activation_bytes - again.memory.saved_activation_bytes - kept_bytes
     return profile.model_copy(update={"memory": with_less_saved(facts, less)})

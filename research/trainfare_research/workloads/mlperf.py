@@ -34,7 +34,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from trainfare_core.job_profile import JobProfile
 from trainfare_research.workloads.language.transformers_models import PretrainedBert
-from trainfare_research.workloads.other.sampled_graph import sampled_graph_network
+from trainfare_research.workloads.other.sampled_graph import build_sampled_graph_network
 from trainfare_research.workloads.other.tabular import clicks_network
 from trainfare_research.workloads.registry import resolve
 from trainfare_research.workloads.single_device import Network, Row, StepJob, half_weights, step_job
@@ -43,7 +43,7 @@ from trainfare_research.workloads.vision import stable_diffusion
 from trainfare_research.workloads.vision.detection import Ssd300, ssd_inputs
 from trainfare_research.workloads.vision.segmentation import UNet
 
-__all__ = ["TRACED_BATCH", "mlperf_job", "shared_update", "update_shares"]
+__all__ = ["TRACED_BATCH", "mlperf_job", "share_update", "update_shares"]
 
 TRACED_BATCH = 8
 """Samples that are traced; the row's own number is reached through `micro_ratio`."""
@@ -88,7 +88,7 @@ def update_shares(row: Row, devices_per_machine: int) -> int:
     return devices_per_machine if row["benchmark"] == "bert" and row["round"] not in _EARLY_ROUNDS else 1
 
 
-def shared_update(profile: JobProfile, shares: int) -> JobProfile:
+def share_update(profile: JobProfile, shares: int) -> JobProfile:
     """Return the profile with 1 / `shares` of the optimizer's work."""
     if shares == 1:
         return profile
@@ -106,13 +106,13 @@ def shared_update(profile: JobProfile, shares: int) -> JobProfile:
     return profile.model_copy(update={"operations": groups})
 
 
-def folded(module: Any) -> Any:
+def fold_norms(module: Any) -> Any:
     """Return the module with frozen batch normalisations replaced by identities, as if folded into the weights."""
     for name, child in module.named_children():
         if isinstance(child, torchvision.ops.FrozenBatchNorm2d):
             setattr(module, name, nn.Identity())
         else:
-            folded(child)
+            fold_norms(child)
     return module
 
 
@@ -160,7 +160,7 @@ def mlperf_job(row: Row, batch: int = TRACED_BATCH) -> StepJob | str:
     elif name == "dlrm":
         job = step_job(measured, clicks_network("mlperf", batch), "sgd-plain")
     elif name == "rgat":
-        job = step_job(measured, sampled_graph_network(batch), "adam")
+        job = step_job(measured, build_sampled_graph_network(batch), "adam")
     elif name in _NETWORKS:
         job = step_job(measured, *_NETWORKS[name])
     else:
@@ -177,11 +177,11 @@ def _as_submitted(job: StepJob, *, compiled: bool) -> StepJob:
     """
 
     def network() -> nn.Module:
-        made: nn.Module = folded(job.network())
-        for parameter in made.parameters():
+        net: nn.Module = fold_norms(job.network())
+        for parameter in net.parameters():
             if parameter.dim() in _LAYOUTS:
                 parameter.data = parameter.data.contiguous(memory_format=_LAYOUTS[parameter.dim()])
-        return made
+        return net
 
     def inputs(samples: int) -> Any:
         return tuple(
@@ -224,10 +224,10 @@ class RetinaNet(nn.Module):
         self.head = RetinaNetHead(256, 9, classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        found = self.head(list(self.trunk(images).values()))
-        boxes = found["bbox_regression"]
+        outputs = self.head(list(self.trunk(images).values()))
+        boxes = outputs["bbox_regression"]
         apply: Callable[[torch.Tensor], torch.Tensor] = _OneKernelLoss.apply
-        return apply(found["cls_logits"]) + functional.l1_loss(boxes, torch.zeros_like(boxes))
+        return apply(outputs["cls_logits"]) + functional.l1_loss(boxes, torch.zeros_like(boxes))
 
 
 def _bert(*, fused: bool) -> nn.Module:
@@ -249,9 +249,9 @@ class Unet3d(UNet):
     def __init__(self) -> None:
         super().__init__(3, 1, (32, 64, 128, 256, 320, 320), 3, normal=True)
         for block in (*self.down, *self.merge):
-            for place, layer in list(cast("nn.Sequential", block).named_children()):
+            for name, layer in list(cast("nn.Sequential", block).named_children()):
                 if isinstance(layer, nn.InstanceNorm3d):
-                    setattr(block, place, nn.BatchNorm3d(layer.num_features))
+                    setattr(block, name, nn.BatchNorm3d(layer.num_features))
 
     def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         scores = super().forward(x)

@@ -30,5 +30,5 @@ def in_8_bits(profile: JobProfile, row: Row) -> JobProfile:
     if not row["precision"].startswith("FP8") or row["benchmark"] not in _HEAD_WIDTH:
         return profile
     eight = with_narrow_products(profile, _HEAD_WIDTH[row["benchmark"]])
-    kept = tuple(group for group in eight.operations if group.name != CAST_TO_8_BITS)
-    return eight.model_copy(update={"operations": kept})
+    operations = tuple(group for group in eight.operations if group.name != CAST_TO_8_BITS)
+    return eight.model_copy(update={"operations": operations})

@@ -29,7 +29,7 @@ from trainfare_research.workloads.openmmlab import yolo as openmmlab_yolo
 from trainfare_research.workloads.openmmlab import yolof as openmmlab_yolof
 from trainfare_research.workloads.other import algoperf, audio, graphs, hifi_gan, moflow, quartznet, tabular
 from trainfare_research.workloads.single_device import Row, StepJob
-from trainfare_research.workloads.spellings import normalised_row
+from trainfare_research.workloads.spellings import normalise_row
 from trainfare_research.workloads.vision import (
     checkpoints,
     detection,
@@ -94,11 +94,11 @@ def resolve(row: Row) -> StepJob | str:
     Args:
         row: as `csv.DictReader` reads it; only rows of one device have a step of their own here.
     """
-    same = normalised_row(row)
+    same = normalise_row(row)
     for find in _FINDERS:
-        found = find(same)
-        if isinstance(found, StepJob) and COMPILED in row["notes"]:
-            return replace(found, compiled=True)
-        if found is not None:
-            return found
+        job = find(same)
+        if isinstance(job, StepJob) and COMPILED in row["notes"]:
+            return replace(job, compiled=True)
+        if job is not None:
+            return job
     return f"{row['model']}: no description of this model"

@@ -30,7 +30,7 @@ __all__ = [
     "optimizer_of",
     "precision_of",
     "step_job",
-    "traced",
+    "trace_step_job",
 ]
 
 Row = dict[str, str]
@@ -204,15 +204,15 @@ def batch_of(row: Row, default: int = 0) -> int:
     fp32 and once for half precision ("accum_col=...").
     """
     text = row["batch_per_device"] or (row["global_batch"] if row["devices"] == "1" else "")
-    found = re.search(r"accum_col=(\d+) and (\d+)", row["notes"])
+    match = re.search(r"accum_col=(\d+) and (\d+)", row["notes"])
     batch = int(float(text)) if text else default
-    if found and batch >= _STEP_BATCH:
+    if match and batch >= _STEP_BATCH:
         half = row["precision"] in ("amp_fp16", "bf16")
-        batch = max(1, batch // int(found[2] if half else found[1]))
+        batch = max(1, batch // int(match[2] if half else match[1]))
     return batch
 
 
-def traced(job: StepJob) -> JobProfile:
+def trace_step_job(job: StepJob) -> JobProfile:
     """
     Trace a job on fake tensors.
 
@@ -220,20 +220,20 @@ def traced(job: StepJob) -> JobProfile:
         TraceError: torch cannot run it on fake tensors, or its library has no such model.
     """
     with _tf32(job.tf32):
-        profile, unchanged = _traced(job, first_batch=False)
+        profile, unchanged = _trace_with_state_check(job, first_batch=False)
         if not unchanged:  # the first batch is not like every other one
-            profile, _ = _traced(job, first_batch=True)
-    kept = tuple(group for group in profile.operations if group.phase in job.phases)
+            profile, _ = _trace_with_state_check(job, first_batch=True)
+    operations = tuple(group for group in profile.operations if group.phase in job.phases)
     return profile.model_copy(
         update={
-            "operations": kept,
+            "operations": operations,
             "source": profile.source.model_copy(update={"compiled": job.compiled}),
             "notes": (*profile.notes, *job.notes),
         }
     )
 
 
-def _traced(job: StepJob, *, first_batch: bool) -> tuple[JobProfile, bool]:
+def _trace_with_state_check(job: StepJob, *, first_batch: bool) -> tuple[JobProfile, bool]:
     """Return the trace of a job, and whether its step left every attribute of the network as it was."""
     changes: list[None] = []
     samples = max(job.batch_size, _LEAST_SAMPLES)
@@ -249,13 +249,13 @@ def _traced(job: StepJob, *, first_batch: bool) -> tuple[JobProfile, bool]:
 
 def _attributes(net: nn.Module) -> list[Any]:
     """Return every attribute of a network and its parts, and what is in those that are lists or dicts."""
-    found = [value for part in net.modules() for value in vars(part).values()]
-    for value in tuple(found):
+    values = [value for part in net.modules() for value in vars(part).values()]
+    for value in tuple(values):
         if isinstance(value, dict):
-            found += value.values()
+            values += value.values()
         elif isinstance(value, list):
-            found += value
-    return found
+            values += value
+    return values
 
 
 @contextlib.contextmanager

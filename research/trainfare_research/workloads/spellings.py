@@ -16,7 +16,7 @@ import torchvision
 
 from trainfare_research.workloads.single_device import Row
 
-__all__ = ["normalised_row"]
+__all__ = ["normalise_row"]
 
 _ANY_MODEL = {
     "train": "",
@@ -36,13 +36,13 @@ _SHORT = {
 leave a size open: they have no description."""
 
 
-def normalised_row(row: Row) -> Row:
+def normalise_row(row: Row) -> Row:
     """
     Return the row with the task and the model of the first table; unchanged where it has them or fits none.
 
     Example:
         >>> row = {"task": "train", "model": "torchvision resnet50", "framework": "pytorch-1.8"}
-        >>> normalised_row(row)
+        >>> normalise_row(row)
         {'task': 'imagenet-classification', 'model': 'resnet50', 'framework': 'pytorch 1.8'}
     """
     row = {**row, "framework": row["framework"].replace("pytorch-", "pytorch ", 1)}

@@ -24,11 +24,11 @@ def test_a_precision_is_that_of_most_bytes() -> None:
     )
     mixed = MixedProfiles(base, head)
     assert {"model", "precision"} <= set(mixed.changed)
-    found = mixed.timed(frozenset({"precision"}))
-    assert not isinstance(found, str)
-    (group,) = found.operations
+    profile = mixed.mix(frozenset({"precision"}))
+    assert not isinstance(profile, str)
+    (group,) = profile.operations
     assert (group.dtype, group.bytes_read, group.bytes_written) == ("bf16", 2_000, 200)
-    assert found.precision == "bf16-mixed"
+    assert profile.precision == "bf16-mixed"
 
 
 def test_memory_of_another_batch_is_that_of_the_same_part_of_it() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from builders.profiles import gpt_profile, profile
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
-from trainfare_core.changes.change_words import _model, _numbers
+from trainfare_core.changes.change_words import _format_numbers, _model
 from trainfare_core.changes.cost_change import CostChange
 from trainfare_core.changes.explain_change import PricedJob, _Walk, explain_change
 from trainfare_core.job_profile import JobProfile, MeasuredStep, ParallelFacts, Quantiles, SynchronizedNorms
@@ -41,7 +41,7 @@ def with_plan(job: JobProfile, **fields: Any) -> JobProfile:
     return job.model_copy(update={"plan": job.plan.model_copy(update=fields)})
 
 
-def added_up(change: CostChange) -> None:
+def assert_added_up(change: CostChange) -> None:
     assert change.change_usd is not None
     assert change.base.usd is not None
     assert change.head.usd is not None
@@ -56,7 +56,7 @@ def test_more_steps_are_named() -> None:
     assert list(parts(change)) == ["steps"]
     assert change.causes[0].detail == "100,000 -> 200,000 optimizer steps"
     assert change.change_fraction == pytest.approx(1.0, abs=0.05)
-    added_up(change)
+    assert_added_up(change)
 
 
 def test_a_smaller_global_batch_is_named() -> None:
@@ -65,7 +65,7 @@ def test_a_smaller_global_batch_is_named() -> None:
     assert list(parts(change)) == ["global_batch"]
     assert change.causes[0].detail == "16 -> 8 samples per step"
     assert parts(change)["global_batch"] < 0
-    added_up(change)
+    assert_added_up(change)
 
 
 def test_accumulation_at_the_same_batch_is_strategy() -> None:
@@ -98,7 +98,7 @@ def test_precision_is_named_where_the_model_is_the_same() -> None:
     assert parts(change)["precision"] > 0
     assert set(parts(change)) <= {"precision", "memory_fit", "strategy"}
     assert next(c for c in change.causes if c.cause == "precision").detail == "bf16-mixed -> 32-true"
-    added_up(change)
+    assert_added_up(change)
 
 
 def test_model_and_precision_are_told_apart() -> None:
@@ -106,7 +106,7 @@ def test_model_and_precision_are_told_apart() -> None:
     change = change_of(gpt_profile(dtype="fp32"), gpt_profile(dtype="bf16", layers=24))
     assert parts(change)["model"] > 0
     assert parts(change)["precision"] < 0
-    added_up(change)
+    assert_added_up(change)
 
 
 def test_a_larger_model_names_its_operations() -> None:
@@ -117,10 +117,10 @@ def test_a_larger_model_names_its_operations() -> None:
     assert "FLOPs" in model.detail
     assert "parameters" in model.detail
     assert model.flops[0].part == "matmul backward"
-    grown = [each.head_flops - each.base_flops for each in model.flops]
+    grown = [flop.head_flops - flop.base_flops for flop in model.flops]
     assert grown == sorted(grown, reverse=True)
     assert parts(change)["checkpoints"] > 0
-    added_up(change)
+    assert_added_up(change)
 
 
 def test_norms_that_are_synchronized_are_named() -> None:
@@ -132,7 +132,7 @@ def test_norms_that_are_synchronized_are_named() -> None:
     change = change_of(job, synced, before=eight, after=eight)
     assert parts(change)["model"] > 0
     assert change.causes[0].detail.endswith("SyncBatchNorm in 0 -> 53 layers")
-    added_up(change)
+    assert_added_up(change)
 
 
 def test_a_job_that_no_longer_fits_names_the_other_machine() -> None:
@@ -147,7 +147,7 @@ def test_a_job_that_no_longer_fits_names_the_other_machine() -> None:
     assert fit.usd > 0
     assert "aws:t4@us-east-1 -> aws:a100.1x@us-east-1" in fit.detail
     assert "GiB" in fit.detail
-    added_up(change)
+    assert_added_up(change)
 
 
 def test_memory_on_the_same_machine_is_strategy() -> None:
@@ -159,7 +159,7 @@ def test_memory_on_the_same_machine_is_strategy() -> None:
     change = change_of(base, head, before=only_a100, after=only_a100)
     assert "memory_fit" not in parts(change)
     assert "micro-batch 16 x 1 -> " in next(c for c in change.causes if c.cause == "strategy").detail
-    added_up(change)
+    assert_added_up(change)
 
 
 def test_validation_and_checkpoints_are_named() -> None:
@@ -171,7 +171,7 @@ def test_validation_and_checkpoints_are_named() -> None:
     assert change.causes[0].detail == "17,550 -> 52,650 validation batches in the whole run"
     assert "every 5,000 steps" in change.causes[1].detail
     assert "every 50 steps" in change.causes[1].detail
-    added_up(change)
+    assert_added_up(change)
 
 
 def test_the_same_validation_set_in_larger_batches_is_no_cause() -> None:
@@ -188,7 +188,7 @@ def test_other_prices_are_a_cause() -> None:
     assert list(parts(change)) == ["prices"]
     assert change.causes[0].detail.startswith("4 USD per hour (aws:a100.1x@us-east-1) -> 5 USD per hour")
     assert change.change_fraction == pytest.approx(0.25, rel=0.01)  # disks cost the same
-    added_up(change)
+    assert_added_up(change)
 
 
 def test_compilation_is_other_and_says_so() -> None:
@@ -198,7 +198,7 @@ def test_compilation_is_other_and_says_so() -> None:
     change = change_of(job, compiled)
     assert list(parts(change)) == ["other"]
     assert change.causes[0].detail == "torch.compile off -> on"
-    added_up(change)
+    assert_added_up(change)
 
 
 def test_a_measured_base_is_other() -> None:
@@ -209,7 +209,7 @@ def test_a_measured_base_is_other() -> None:
     change = change_of(job.model_copy(update={"measured": measured}), with_plan(job, optimizer_steps=120_000))
     assert set(parts(change)) == {"steps", "other"}
     assert "measured on NVIDIA A100" in change.causes[-1].detail
-    added_up(change)
+    assert_added_up(change)
 
 
 def test_no_difference_has_no_cause() -> None:
@@ -245,7 +245,7 @@ def test_a_batch_that_cannot_be_mixed_is_other_with_its_reason() -> None:
     other = next(cause for cause in change.causes if cause.cause == "other")
     assert "a global batch of 12 cannot be shared by the 8 devices" in other.detail
     assert "global batch" in other.detail
-    added_up(change)
+    assert_added_up(change)
 
 
 @dataclass(frozen=True)
@@ -254,15 +254,15 @@ class Toy:
 
     def __call__(self, job: JobProfile, shapes: Any, candidates: Any) -> Any:
         each_s = job.step_flops / 1e12 / job.parallel.accumulate_grad_batches
-        held = ToyPredictor(
+        predictor = ToyPredictor(
             seconds={"T4-16GB": 8 * each_s, "A100-SXM-80GB": each_s},
             capacity_gib={"T4-16GB": 12.0},
             activation_gib=job.memory.saved_activation_bytes / 2**30,
         )
-        return held(job, shapes, candidates)
+        return predictor(job, shapes, candidates)
 
 
-def _scaled(job: JobProfile, factor: int) -> JobProfile:
+def _scale_flops(job: JobProfile, factor: int) -> JobProfile:
     groups = tuple(group.model_copy(update={"flops": group.flops * factor}) for group in job.operations)
     return job.model_copy(update={"operations": groups})
 
@@ -282,7 +282,7 @@ def jobs(draw: st.DrawFn) -> JobProfile:
     memory = job.memory.model_copy(
         update={"saved_activation_bytes": draw(st.sampled_from([2**30, 2**34, 2**36]))}
     )
-    return _scaled(job.model_copy(update={"memory": memory}), draw(st.sampled_from([1, 2, 5])))
+    return _scale_flops(job.model_copy(update={"memory": memory}), draw(st.sampled_from([1, 2, 5])))
 
 
 BOOKS = (MARKET, book(T4, offer_row(usd_per_hour=2.0)))
@@ -327,7 +327,7 @@ def test_what_one_side_does_not_know_is_said() -> None:
     head = base.model_copy(
         update={"batch": base.batch.model_copy(update={"micro_batch_size": None, "samples_per_step": None})}
     )
-    assert _numbers(None, 8, "samples per step") == "unknown -> 8 samples per step"
+    assert _format_numbers(None, 8, "samples per step") == "unknown -> 8 samples per step"
     assert _model(base, base).endswith("bytes a sample")
     assert _model(base, head).endswith("a step")
 

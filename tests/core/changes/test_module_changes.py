@@ -25,8 +25,8 @@ def job(batch: int = 1, **flops: int) -> JobProfile:
     return small_job(batch=batch, modules=modules)
 
 
-def named(base: JobProfile, head: JobProfile) -> dict[str | None, float]:
-    return {each.module: each.head_flops - each.base_flops for each in module_changes(base, head)}
+def name_changes(base: JobProfile, head: JobProfile) -> dict[str | None, float]:
+    return {change.module: change.head_flops - change.base_flops for change in module_changes(base, head)}
 
 
 BASE = {
@@ -40,13 +40,13 @@ BASE = {
 def test_more_blocks_are_one_change() -> None:
     """All parts of the blocks grow by one factor: the list of blocks is named, not its parts."""
     more = BASE | {"encoder__layers___all__attention": 900, "encoder__layers___all__mlp": 1800}
-    assert named(job(**BASE), job(**more)) == {"encoder.layers": 900}
-    assert named(job(**more), job(**BASE)) == {"encoder.layers": -900}
+    assert name_changes(job(**BASE), job(**more)) == {"encoder.layers": 900}
+    assert name_changes(job(**more), job(**BASE)) == {"encoder.layers": -900}
 
 
 def test_a_part_of_the_blocks_is_named_where_it_alone_changed() -> None:
     """A wider perceptron is in the perceptrons."""
-    assert named(job(**BASE), job(**(BASE | {"encoder__layers___all__mlp": 2400}))) == {
+    assert name_changes(job(**BASE), job(**(BASE | {"encoder__layers___all__mlp": 2400}))) == {
         "encoder.layers.*.mlp": 1200
     }
 
@@ -54,8 +54,8 @@ def test_a_part_of_the_blocks_is_named_where_it_alone_changed() -> None:
 def test_what_is_new_or_gone_is_named_as_a_whole() -> None:
     """A module that one side does not have counts from or to nothing, as high as it is all new."""
     new = BASE | {"adapter__down": 10, "adapter__up": 30}
-    assert named(job(**BASE), job(**new)) == {"adapter": 40}
-    assert named(job(**new), job(**BASE)) == {"adapter": -40}
+    assert name_changes(job(**BASE), job(**new)) == {"adapter": 40}
+    assert name_changes(job(**new), job(**BASE)) == {"adapter": -40}
 
 
 def test_the_step_itself_has_no_name() -> None:
@@ -63,7 +63,7 @@ def test_the_step_itself_has_no_name() -> None:
     outside = ModuleWork(module="", phase="forward", flops=7, bytes_moved=7)
     base = job(**BASE)
     head = base.model_copy(update={"modules": (*base.modules, outside)})
-    assert named(base, head) == {"": 7}
+    assert name_changes(base, head) == {"": 7}
 
 
 def test_older_profiles_know_no_modules() -> None:
@@ -89,13 +89,13 @@ AMOUNTS = st.dictionaries(
 def test_they_add_up(before: dict[str, int], after: dict[str, int]) -> None:
     """Whatever changed, the named modules and the others together are the whole difference, each named once."""
     base, head = job(**before), job(**after)
-    found = module_changes(base, head)
-    assert len(found) <= LISTED + 1
-    assert len({each.module for each in found}) == len(found)
+    changes = module_changes(base, head)
+    assert len(changes) <= LISTED + 1
+    assert len({change.module for change in changes}) == len(changes)
     difference = sum(after.values()) - sum(before.values())
-    assert sum(each.head_flops - each.base_flops for each in found) == pytest.approx(
+    assert sum(change.head_flops - change.base_flops for change in changes) == pytest.approx(
         difference, abs=1e-3, rel=1e-9
     )
-    moved = sum(each.head_bytes - each.base_bytes for each in found)
+    moved = sum(change.head_bytes - change.base_bytes for change in changes)
     expected = sum(work.bytes_moved for work in head.modules) - sum(work.bytes_moved for work in base.modules)
     assert moved == pytest.approx(expected, abs=1e-3, rel=1e-9)

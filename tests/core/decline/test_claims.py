@@ -79,7 +79,7 @@ def test_consistent_triples() -> None:
     assert all(abs(triple.residual) < 0.5 for triple in (*ways, TripleLine.of(53, 47, 75)))
 
 
-def checked(path: Path, line: str) -> tuple[ClaimLine, ...]:
+def check_small_job(path: Path, line: str) -> tuple[ClaimLine, ...]:
     table = path / "claims.csv"
     table.write_text(f"id,figure,stated,unit,check,inputs,source,note\n{line}\n", encoding="utf-8")
     return check_claims(table)
@@ -87,9 +87,9 @@ def checked(path: Path, line: str) -> tuple[ClaimLine, ...]:
 
 def test_other_tables_can_be_checked(tmp_path: Path) -> None:
     """A table of one's own, and a verdict that follows its figures."""
-    (claim,) = checked(tmp_path, "X,half,50,percent a year,two_points,2;1;1,me,")
+    (claim,) = check_small_job(tmp_path, "X,half,50,percent a year,two_points,2;1;1,me,")
     assert (claim.verdict, claim.computed) == ("consistent", pytest.approx(50))
-    (claim,) = checked(tmp_path, "X,third,50,percent a year,two_points,9;1;1,me,")
+    (claim,) = check_small_job(tmp_path, "X,third,50,percent a year,two_points,9;1;1,me,")
     assert claim.verdict == "off"
 
 
@@ -100,4 +100,4 @@ def test_other_tables_can_be_checked(tmp_path: Path) -> None:
 def test_broken_rows_are_named(line: str, tmp_path: Path) -> None:
     """An unknown check, too few inputs, words for numbers."""
     with pytest.raises(DeclineError, match="claim X"):
-        checked(tmp_path, line)
+        check_small_job(tmp_path, line)

@@ -30,8 +30,8 @@ above_0 = st.floats(0.01, 100)
 
 def series_of(steps: list[float], scale: float = 1.0) -> Series:
     logs = [sum(steps[:i]) for i in range(len(steps) + 1)]
-    made = [2.0**i for i in range(len(logs))]
-    return Series.of(range(2000, 2000 + len(logs)), [scale * math.exp(y) for y in logs], production=made)
+    values = [2.0**i for i in range(len(logs))]
+    return Series.of(range(2000, 2000 + len(logs)), [scale * math.exp(y) for y in logs], production=values)
 
 
 @few
@@ -80,9 +80,9 @@ def test_price_units_leave_shares_unchanged(
     f0: float, f1: float, p0: float, p1: float, peak: float, unit: float
 ) -> None:
     """Cents for dollars, or euros: the same shares."""
-    one = decompose(RunState(2020, f0, p0, 1.0, 0.4), RunState(2022, f1, p1, peak, 0.5))
+    decomposition = decompose(RunState(2020, f0, p0, 1.0, 0.4), RunState(2022, f1, p1, peak, 0.5))
     other = decompose(RunState(2020, f0, p0 * unit, 1.0, 0.4), RunState(2022, f1, p1 * unit, peak, 0.5))
-    for before, after in zip(one.parts, other.parts, strict=True):
+    for before, after in zip(decomposition.parts, other.parts, strict=True):
         assert math.log(before.factor) == pytest.approx(math.log(after.factor), abs=1e-9)
         assert before.decline_per_year == pytest.approx(after.decline_per_year, abs=1e-9)
 
@@ -107,9 +107,9 @@ def test_a_rising_series_rises(steps: list[float], scale: float) -> None:
 @given(changes, st.floats(0.01, 1000))
 def test_cost_units_scale_forecasts(steps: list[float], scale: float) -> None:
     """The same series in another currency gives the same forecast in that currency."""
-    one, other = (forecast(fit_moore(series_of(steps, unit)), 2030) for unit in (1.0, scale))
-    assert other.median == pytest.approx(scale * one.median)
-    assert other.interval(0.9).high == pytest.approx(scale * one.interval(0.9).high)
+    item, other = (forecast(fit_moore(series_of(steps, unit)), 2030) for unit in (1.0, scale))
+    assert other.median == pytest.approx(scale * item.median)
+    assert other.interval(0.9).high == pytest.approx(scale * item.interval(0.9).high)
 
 
 @settings(max_examples=20, deadline=None)

@@ -27,19 +27,19 @@ def photovoltaics() -> Series:
     return Series.of([year for year, _ in PHOTOVOLTAICS], [cost for _, cost in PHOTOVOLTAICS])
 
 
-def produced(table: tuple[tuple[int, float, float], ...]) -> Series:
+def make_series(table: tuple[tuple[int, float, float], ...]) -> Series:
     years, costs, made = zip(*table, strict=True)
     return Series.of(years, costs, production=made)
 
 
-def starred(tau: float, m: int, theta: float) -> float:
+def compute_starred(tau: float, m: int, theta: float) -> float:
     return moore_variance(tau, m, theta) * (1 + theta**2)
 
 
 def test_variance_closed_forms() -> None:
     """A*(10,5,.63) = 70.887, A*(17,33,.63) = 66.192, A(20,5) = 100."""
-    assert round(starred(10, 5, 0.63), 3) == 70.887
-    assert round(starred(17, 33, 0.63), 3) == 66.192
+    assert round(compute_starred(10, 5, 0.63), 3) == 70.887
+    assert round(compute_starred(17, 33, 0.63), 3) == 66.192
     assert moore_variance(20, 5) == 100
     assert moore_variance(1, 5, 0.63) < 1.2
     assert moore_variance(0.5, 5) == pytest.approx(0.6)
@@ -76,7 +76,7 @@ def test_learning_rates(
     table: tuple[tuple[int, float, float], ...], percent: float, to_rounding: float
 ) -> None:
     """DRAM 37.6 % and hard disks 46.8 % a doubling, in first differences with z0 = growth."""
-    fit = fit_wright(produced(table))
+    fit = fit_wright(make_series(table))
     assert 100 * fit.learning_rate == pytest.approx(percent, abs=to_rounding)
 
 

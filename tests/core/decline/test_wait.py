@@ -10,7 +10,7 @@ import pytest
 from trainfare_core.decline import DeclineError, LogRate, UncertainRate, hardware, wait
 from trainfare_core.decline.waiting_rules import (
     Terms,
-    fixed_job_wait,
+    compute_fixed_job_wait,
     longest_run,
     option_exponent,
     option_trigger,
@@ -62,8 +62,8 @@ def test_gottbrath() -> None:
     """With a doubling in 18 months, wait only for jobs above 25.97 months."""
     growth = LN2 / 1.5
     assert round(12 / growth, 2) == 25.97
-    assert fixed_job_wait(25.9 / 12, growth) == 0
-    assert fixed_job_wait(4, growth) == pytest.approx(math.log(4 * growth) / growth)
+    assert compute_fixed_job_wait(25.9 / 12, growth) == 0
+    assert compute_fixed_job_wait(4, growth) == pytest.approx(math.log(4 * growth) / growth)
 
 
 def test_longest_training_run() -> None:
@@ -148,7 +148,7 @@ def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(DeclineError, match="break-even"):
         TERMS.break_even_after(0, 1)
     with pytest.raises(DeclineError, match="job"):
-        fixed_job_wait(0, 0.3)
+        compute_fixed_job_wait(0, 0.3)
     with pytest.raises(DeclineError, match="growth rates"):
         longest_run(0.1, -0.1)
     for drift, k, r in ((-1, 0.5, 0), (-1, -0.5, 0.1), (0.3, 0, 0.1)):

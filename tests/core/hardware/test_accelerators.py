@@ -313,9 +313,9 @@ def test_a_driver_string_means_exactly_one_part_or_is_unknown(
     driver_string: str, memory_gib: float | None, name: str | None
 ) -> None:
     """Real driver strings find their part; slices, laptop chips, variants and near names find none."""
-    found = resolve_device(driver_string, None if memory_gib is None else memory_gib * GIB)
+    accelerator = resolve_device(driver_string, None if memory_gib is None else memory_gib * GIB)
 
-    assert (found.name if found else None) == name
+    assert (accelerator.name if accelerator else None) == name
 
 
 def test_gib_is_not_gb() -> None:
@@ -329,9 +329,9 @@ def test_gib_is_not_gb() -> None:
 @given(st.text(), st.none() | st.floats() | st.integers())
 def test_resolving_any_text_never_raises(text: str, memory_bytes: float | None) -> None:
     """Whatever a driver or a file says, the answer is a part or unknown."""
-    found = resolve_device(text, memory_bytes)
+    accelerator = resolve_device(text, memory_bytes)
 
-    assert found is None or isinstance(found, Accelerator)
+    assert accelerator is None or isinstance(accelerator, Accelerator)
 
 
 @given(
@@ -428,7 +428,7 @@ def test_a_die_is_of_one_maker_and_generation() -> None:
     dies: dict[str, set[str]] = {}
     for device in accelerators():
         dies.setdefault(device.silicon, set()).add(f"{device.vendor} {device.kind} {device.generation}")
-    assert not {die: found for die, found in dies.items() if len(found) > 1}
+    assert not {die: texts for die, texts in dies.items() if len(texts) > 1}
     hopper = {device.silicon for device in accelerators() if device.generation == "hopper"}
     assert hopper == {accelerator("H200-NVL-141GB").silicon} == {"GH100"}
     assert accelerator("A100-PCIE-40GB").silicon == accelerator("A800-SXM-80GB").silicon
@@ -550,7 +550,7 @@ def test_machines_that_come_with_an_arm64_host_say_so() -> None:
     assert arm == {"T4G-16GB", "GH200-96GB", "GH200-144GB", "GB200-NVL-186GB", "GB300-NVL-277GB"}
 
 
-def edited(**cells: str) -> str:
+def edit_row(**cells: str) -> str:
     """Return the header and the A100 row of accelerators.csv (line 2) with some cells replaced."""
     row = next(row for row in ROWS if row["name"] == "A100-SXM-80GB") | cells
     return "\n".join([",".join(row), ",".join(row.values())])
@@ -588,26 +588,26 @@ def edited(**cells: str) -> str:
 def test_a_bad_row_is_refused_with_its_line_and_column(cells: dict[str, str], message: str) -> None:
     """A slip in the one row that a contributor adds is named where it is."""
     with pytest.raises(InputError, match=message):
-        Catalogue(edited(**cells), SOURCES_CSV)
+        Catalogue(edit_row(**cells), SOURCES_CSV)
 
 
 def test_a_wrong_header_is_refused() -> None:
     """A renamed column is named, in either file."""
     with pytest.raises(InputError, match=r"accelerators.csv line 1.*memory_gb, memory_gib"):
-        Catalogue(edited().replace("memory_gib", "memory_gb"), SOURCES_CSV)
+        Catalogue(edit_row().replace("memory_gib", "memory_gb"), SOURCES_CSV)
     with pytest.raises(InputError, match=r"accelerator_sources.csv line 1.*link"):
-        Catalogue(edited(), SOURCES_CSV.replace("url", "link", 1))
+        Catalogue(edit_row(), SOURCES_CSV.replace("url", "link", 1))
     with pytest.raises(InputError, match=r"accelerators.csv line 1"):
         Catalogue("", SOURCES_CSV)
 
 
 def test_names_that_memory_cannot_tell_apart_are_refused() -> None:
     """Two rows may share an alias only where the reported memory decides, and never a canonical name."""
-    one = edited(aliases="A100 of ours")
-    header, row = one.splitlines()
+    text = edit_row(aliases="A100 of ours")
+    header, row = text.splitlines()
 
     def beside(**cells: str) -> str:
-        return f"{header}\n{row}\n{edited(**cells).splitlines()[1]}"
+        return f"{header}\n{row}\n{edit_row(**cells).splitlines()[1]}"
 
     Catalogue(beside(name="B", aliases="A100 of ours", memory_gib="40"), SOURCES_CSV)
     with pytest.raises(InputError, match="A100-SXM-80GB and B share the name"):
@@ -620,11 +620,11 @@ def test_names_that_memory_cannot_tell_apart_are_refused() -> None:
 
 def test_one_new_row_is_all_an_accelerator_needs() -> None:
     """The row of the contributor's guide is found by name, alias and driver string."""
-    added = edited(
+    added = edit_row(
         name="X1-96GB", vendor="nvidia", memory_gib="96", aliases="NVIDIA X1|X1-SXM-96GB", sources="*=nv-a100"
     )
     catalogue = Catalogue(added, SOURCES_CSV)
 
-    assert [d.name for d in catalogue.named("x1 96gb")] == ["X1-96GB"]
-    assert [d.name for d in catalogue.named("NVIDIA X1")] == ["X1-96GB"]
+    assert [d.name for d in catalogue.find_by_name("x1 96gb")] == ["X1-96GB"]
+    assert [d.name for d in catalogue.find_by_name("NVIDIA X1")] == ["X1-96GB"]
     assert catalogue.devices[0].memory_bytes == 96 * GIB

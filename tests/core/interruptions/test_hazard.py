@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from trainfare_core.interruptions import HAZARDS, PRIOR, hazard_of_band, hazard_of_range, known_hazards
+from trainfare_core.interruptions import HAZARDS, PRIOR, find_hazards, hazard_of_band, hazard_of_range
 
 
 def test_a_band_is_read_over_the_month_and_over_a_day() -> None:
@@ -32,7 +32,7 @@ def test_the_rates_are_quantiles_of_the_interval() -> None:
 
 def test_a_region_s_own_band_is_used_and_the_range_elsewhere() -> None:
     """g5.xlarge has bands of its own in some regions; in others it has the range of those."""
-    regions, elsewhere = known_hazards("aws", "g5.xlarge")
+    regions, elsewhere = find_hazards("aws", "g5.xlarge")
     assert regions["us-east-1"] == hazard_of_band(">20%")
     assert regions["eu-north-1"] == hazard_of_band("5-10%")
     assert "no-such-region" not in regions
@@ -42,7 +42,7 @@ def test_a_region_s_own_band_is_used_and_the_range_elsewhere() -> None:
 def test_what_nobody_publishes_has_the_prior() -> None:
     """Azure and Google publish no band of a machine."""
     for cloud, machine in (("azure", "Standard_ND96asr_v4"), ("gcp", "a2-highgpu-1g"), ("example", "x")):
-        assert known_hazards(cloud, machine) == ({}, PRIOR)
+        assert find_hazards(cloud, machine) == ({}, PRIOR)
 
 
 def test_a_hazard_says_its_bands() -> None:

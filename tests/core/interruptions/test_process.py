@@ -23,9 +23,11 @@ def process(
     intervals: float = 40,
 ) -> SpotProcess:
     """Return one run under equally likely rates of interruption."""
-    one = np.ones(1)
+    values = np.ones(1)
     rate = np.array([per_hour]) / HOUR_S
-    return SpotProcess(rate, interval_s * one, write_s * one, restart_s * one, wait_s, intervals * one)
+    return SpotProcess(
+        rate, interval_s * values, write_s * values, restart_s * values, wait_s, intervals * values
+    )
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,10 @@ def test_counts_of_interruptions_add_up() -> None:
     chances = run.counts(60)[0, 0]
     assert chances.sum() == pytest.approx(1)
     assert (chances * np.arange(61)).sum() == pytest.approx(run.interruptions[0])
-    one = process([0.5], intervals=1, interval_s=3_000)
+    spot_process = process([0.5], intervals=1, interval_s=3_000)
     first, again = np.exp(-0.5 / HOUR_S * np.array([3_030, 3_330]))
     np.testing.assert_allclose(
-        one.counts(2)[0, 0], [first, (1 - first) * again, (1 - first) * (1 - again) * again]
+        spot_process.counts(2)[0, 0], [first, (1 - first) * again, (1 - first) * (1 - again) * again]
     )
 
 
@@ -143,12 +145,14 @@ def test_the_best_interval_loses_least(per_hour: float) -> None:
     work_s, write_s = 100 * HOUR_S, 120.0
     best_s = float(process([per_hour], write_s=write_s, wait_s=0).best_interval_s[0])
 
-    def expected_s(interval_s: float) -> float:
+    def compute_expected_s(interval_s: float) -> float:
         intervals = work_s / interval_s
         run = process([per_hour], interval_s=interval_s, write_s=write_s, wait_s=0, intervals=intervals)
         return float(run.expected_s[0])
 
-    assert expected_s(best_s) < min(expected_s(best_s / 1.5), expected_s(best_s * 1.5))
+    assert compute_expected_s(best_s) < min(
+        compute_expected_s(best_s / 1.5), compute_expected_s(best_s * 1.5)
+    )
 
 
 def test_the_chance_grows_with_the_limit_and_fits_the_quantile() -> None:
@@ -180,12 +184,12 @@ def test_one_rare_loss_is_anywhere_in_its_interval() -> None:
 
 def test_numbers_of_interruptions_are_parts_of_the_distribution_up_to_a_dozen_expected() -> None:
     """More of them together are one part, near normal."""
-    each = float(process([0.4], intervals=1).interruptions[0])
-    for intervals, parts in ((12 / each, 25), (12.001 / each, 1)):
+    value = float(process([0.4], intervals=1).interruptions[0])
+    for intervals, parts in ((12 / value, 25), (12.001 / value, 1)):
         run = process([0.4], intervals=intervals)
         weight = run.finish(np.zeros(1), np.zeros(1)).weight[0]
         assert np.count_nonzero(weight) == parts
-    assert process([0.4], intervals=12 / each).interruptions[0] == 12.0
+    assert process([0.4], intervals=12 / value).interruptions[0] == 12.0
 
 
 def test_a_run_that_never_ends_is_infinite_without_a_warning() -> None:

@@ -23,9 +23,9 @@ def test_what_is_known_decides_before_what_is_usual(
     fields: dict[str, object], planned: float | None, samples: float, because: str
 ) -> None:
     """Epochs as given, then the job's plan, then the usual for the domain."""
-    found = amount_of(Question.model_validate({"samples": 10_000, **fields}), "full_finetune", planned)
-    assert found is not None
-    assert (found.samples, found.because) == (samples, because)
+    amount = amount_of(Question.model_validate({"samples": 10_000, **fields}), "full_finetune", planned)
+    assert amount is not None
+    assert (amount.samples, amount.because) == (samples, because)
 
 
 def test_without_samples_or_a_plan_there_is_no_amount() -> None:

@@ -31,7 +31,7 @@ EXACT = chinchilla_draws(np.zeros((1, 3)))
 VISION = {"full_finetune": 10.0, "lora": 9.0, "linear_probe": 3.0, "scratch": 170.0}
 
 
-def found(
+def find_by_path(
     usd: dict[str, float], question: Question, samples: float | None = 1e5, startup_usd: float = 0.02
 ) -> list[Found]:
     """Strategies with a price, and the others ruled out."""
@@ -56,11 +56,13 @@ def found(
 def ask(usd: dict[str, float] | None = None, **fields: Any) -> MethodsAnswer:
     question = Question(**{"domain": "vision-cls", "samples": 50_000.0, **fields})
     pilots = fields.pop("pilots", None)
-    return answer_of(question, found(usd or VISION, question), name="job", tool_version="0", pilots=pilots)
+    return answer_of(
+        question, find_by_path(usd or VISION, question), name="job", tool_version="0", pilots=pilots
+    )
 
 
 def line(answer: MethodsAnswer, strategy: Method) -> MethodLine:
-    return next(one for one in answer.lines if one.strategy == strategy)
+    return next(line for line in answer.lines if line.strategy == strategy)
 
 
 class TestLaws:
@@ -75,7 +77,7 @@ class TestLaws:
         draws = chinchilla_draws(np.random.default_rng(0).standard_normal((50, 3)))
         for target in (2.4, 2.8, 3.5):
             tokens = draws.tokens_to(target, 1e9)
-            back = np.array([draws.loss_nats(1e9, float(one))[place] for place, one in enumerate(tokens)])
+            back = np.array([draws.loss_nats(1e9, float(token))[index] for index, token in enumerate(tokens)])
             assert back == pytest.approx(target)
 
     @pytest.mark.parametrize(
@@ -107,9 +109,9 @@ class TestLaws:
 class TestAmounts:
     def test_a_plan_beats_a_rule(self) -> None:
         """Given epochs, then the job's plan, then the rule of the kind of data, then nothing."""
-        asked = Question(domain="vision-cls", samples=1000.0, epochs=7.0)
+        question = Question(domain="vision-cls", samples=1000.0, epochs=7.0)
         plain = Question(domain="vision-cls", samples=1000.0)
-        assert amount_of(asked, "full_finetune", 5e5).samples == 7000
+        assert amount_of(question, "full_finetune", 5e5).samples == 7000
         assert amount_of(plain, "full_finetune", 5e5).samples == 5e5
         assert amount_of(plain, "full_finetune").samples == 500 * 512
         assert amount_of(Question(), "full_finetune") is None
@@ -186,7 +188,7 @@ class TestAnswers:
         """Where the start alone is more than a tenth of the plan, no pilot is worth its money."""
         question = Question(domain="vision-cls", samples=50_000.0)
         expensive = answer_of(
-            question, found(VISION, question, startup_usd=1.0), name="job", tool_version="0"
+            question, find_by_path(VISION, question, startup_usd=1.0), name="job", tool_version="0"
         )
         assert ask().pilot.worth_it
         assert expensive.kind == "train"
@@ -211,7 +213,7 @@ class TestAnswers:
         }
         question = Question(domain="vision-cls", samples=5e4, metric="accuracy", target_value=0.85)
         usd = {"full_finetune": 10.0, "lora": 9.0}
-        answer = answer_of(question, found(usd, question), name="job", tool_version="0", pilots=pilots)
+        answer = answer_of(question, find_by_path(usd, question), name="job", tool_version="0", pilots=pilots)
         assert answer.strategy == "lora"
         assert line(answer, "lora").p_reach > 0.95
         assert line(answer, "full_finetune").p_reach < 0.05
@@ -316,16 +318,16 @@ class TestKnobs:
         """fp8 is named for every chip whose peak in fp8 is above that in bf16, with the range that docs/choosing.md states."""
         large = Variant(gpt_profile(layers=32, width=4096, heads=32), ())
 
-        def named(variant: Variant, chip: str) -> list[str]:
+        def name_changes(variant: Variant, chip: str) -> list[str]:
             return [text for text in knob_lines(variant, option(accelerator=chip)) if "fp8" in text]
 
         for chip in ("H100-SXM-80GB", "GB300-NVL-277GB", "MI300X", "L40S-48GB"):
-            assert len(named(large, chip)) == 1, chip
+            assert len(name_changes(large, chip)) == 1, chip
         for chip in ("A100-SXM-80GB", "Gaudi3-128GB"):  # without fp8; with fp8 at the rate of bf16
-            assert not named(large, chip), chip
-        assert not named(Variant(gpt_profile(), ()), "H100-SXM-80GB")
+            assert not name_changes(large, chip), chip
+        assert not name_changes(Variant(gpt_profile(), ()), "H100-SXM-80GB")
         page = (Path(__file__).parents[3] / "docs" / "choosing.md").read_text(encoding="utf-8")
-        spread = re.search(r"from \d+ % less to \d+ % more time", named(large, "H100-SXM-80GB")[0])
+        spread = re.search(r"from \d+ % less to \d+ % more time", name_changes(large, "H100-SXM-80GB")[0])
         assert spread
         assert spread[0] in page
 

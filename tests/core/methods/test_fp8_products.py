@@ -36,7 +36,7 @@ def line_of(job: JobProfile, step_s: float, *, nodes: int = 1, micro: int = 8) -
 def test_the_change_is_that_of_the_jobs_own_step_with_the_width_of_an_unfitted_precision() -> None:
     job = large()
     changed = in_8_bits(job, may_be_in_8_bits(job))
-    before_s, after_s = (float(predict_one(each, H100).step_s[0]) for each in (job, changed))
+    before_s, after_s = (float(predict_one(profile, H100).step_s[0]) for profile in (job, changed))
     mid, low, high = line_of(job, before_s)
     assert mid == pytest.approx(100 * (after_s / before_s - 1), abs=0.6)
     spread = math.exp(Z80 * UNFITTED_SIGMA)

@@ -17,7 +17,7 @@ from trainfare_core.methods.pilots import (
     PilotLine,
     PilotReport,
     common_metric,
-    reached_by,
+    predict_reached,
     read_pilots,
     sentences,
     steps_to,
@@ -46,7 +46,7 @@ def read(curves: dict[str, list[LearningCurve]], **fields: Any) -> PilotReport:
 
 
 def line(report: PilotReport, strategy: str) -> PilotLine:
-    return next(one for one in report.lines if one.strategy == strategy)
+    return next(line for line in report.lines if line.strategy == strategy)
 
 
 def test_strategies_are_ranked_at_the_last_common_step() -> None:
@@ -55,14 +55,14 @@ def test_strategies_are_ranked_at_the_last_common_step() -> None:
     full = curve({100: 1.3, 300: 1.1, 500: 0.8})
     report = read({"lora": [lora], "full_finetune": [full]})
     assert report.common_step == 300
-    assert [one.strategy for one in report.lines] == ["lora", "full_finetune"]
-    assert [one.rank for one in report.lines] == [1, 2]
+    assert [line.strategy for line in report.lines] == ["lora", "full_finetune"]
+    assert [line.rank for line in report.lines] == [1, 2]
     assert line(report, "full_finetune").value_at_common_step == pytest.approx(1.1)
 
 
 def test_the_end_is_the_last_value_less_the_usual_drop() -> None:
     """At half of the schedule the mean drop of the public curves, their residuals the interval."""
-    half = next(one for one in drops() if one.seen == 0.5)
+    half = next(drop for drop in drops() if drop.seen == 0.5)
     final = line(read({"lora": [curve({100: 1.5, 500: 1.0})]}), "lora").final
     assert final.mid == pytest.approx(math.exp(half.mean_log))
     assert (final.low_80, final.high_80) == pytest.approx((math.exp(half.low_log), math.exp(half.high_log)))
@@ -97,7 +97,7 @@ def test_what_cannot_be_predicted_has_a_reason(
     report = read({strategy: [made]}, **fields)
     assert line(report, strategy).final is None
     assert word in line(report, strategy).cannot_tell
-    assert strategy not in reached_by(report)
+    assert strategy not in predict_reached(report)
     assert any(word in text for text in sentences(report))
 
 
@@ -176,23 +176,23 @@ def test_the_metric_that_most_recorded_is_taken() -> None:
 def test_any_loss_gives_an_ordered_interval(values: list[float], strategy: str) -> None:
     """Low, middle and high in order, positive, and readable as `draws` need them."""
     step = max(1, 1000 // len(values))
-    made = curve({step * (place + 1): value for place, value in enumerate(values)})
-    report = read({strategy: [made]})
+    learning_curve = curve({step * (index + 1): value for index, value in enumerate(values)})
+    report = read({strategy: [learning_curve]})
     final = line(report, strategy).final
     if final is not None:
         assert 0 <= final.low_80 <= final.mid <= final.high_80
-    for told in reached_by(report).values():
-        assert math.isfinite(told.log_value)
-        assert told.log_sigma > 0
+    for by in predict_reached(report).values():
+        assert math.isfinite(by.log_value)
+        assert by.log_sigma > 0
 
 
 def test_a_curve_reads_back_and_a_broken_one_is_refused() -> None:
     """The same bytes; no NaN, no newer schema, no more points than the limit."""
-    made = curve({1: 1.0, 2: 0.5})
-    assert LearningCurve.from_json(made.to_json()) == made
-    data = json.loads(made.to_json())
+    learning_curve = curve({1: 1.0, 2: 0.5})
+    assert LearningCurve.from_json(learning_curve.to_json()) == learning_curve
+    data = json.loads(learning_curve.to_json())
     for change in ({"schema_version": 2}, {"points": data["points"] * 200}, {"parameters": -1}):
         with pytest.raises(ProfileError, match="not a learning curve"):
             LearningCurve.from_json(json.dumps({**data, **change}))
     with pytest.raises(ProfileError):
-        LearningCurve.from_json(made.to_json().replace("0.5", "NaN"))
+        LearningCurve.from_json(learning_curve.to_json().replace("0.5", "NaN"))

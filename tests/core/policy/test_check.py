@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.policies import DAY, checked, mixed_answer, policy_of, priced, waiver
+from builders.policies import DAY, check_small_job, make_mixed_answer, make_priced_inputs, policy_of, waiver
 from builders.toy_market import offer_row
 from trainfare_core.number_format import percent
-from trainfare_core.policy.check import JobCheck, unchecked_job, worst_exit_code
+from trainfare_core.policy.check import JobCheck, report_unchecked_job, worst_exit_code
 from trainfare_core.policy.limit_findings import increase_findings
 from trainfare_core.policy.policy import JobLimits
 
@@ -29,29 +29,29 @@ def usd_of(job: JobCheck) -> float:
 
 
 def middle_usd() -> float:
-    return usd_of(checked(max_usd=1e6))
+    return usd_of(check_small_job(max_usd=1e6))
 
 
 def test_each_limit_is_reported_by_itself() -> None:
     """Of budget, duration and price of an hour, the one that is broken is named, and the others are kept."""
-    found = checked(max_usd=1e6, max_hours=1e-3, max_usd_per_hour=4.0)
-    assert statuses(found) == {"max_usd": "kept", "max_hours": "broken", "max_usd_per_hour": "kept"}
-    assert (found.verdict, found.exit_code) == ("over", 1)
-    levels = {finding.rule: finding.level for finding in found.findings}
+    check = check_small_job(max_usd=1e6, max_hours=1e-3, max_usd_per_hour=4.0)
+    assert statuses(check) == {"max_usd": "kept", "max_hours": "broken", "max_usd_per_hour": "kept"}
+    assert (check.verdict, check.exit_code) == ("over", 1)
+    levels = {finding.rule: finding.level for finding in check.findings}
     assert levels == {"max_usd": "none", "max_hours": "error", "max_usd_per_hour": "none"}
 
 
 def test_the_price_of_an_hour_counts_all_machines() -> None:
     """A machine that is dear by the hour is passed over for one that is not; where none is left, the limit is broken."""
     fast = offer_row(instance_type="h100.1x", accelerator="H100-SXM-80GB", usd_per_hour=8.0)
-    job = priced(offer_row(), fast)
-    dear = checked(job=job, max_hours=1e6, max_usd_per_hour=8.0)
-    cheap = checked(job=job, max_hours=1e6, max_usd_per_hour=7.99)
+    job = make_priced_inputs(offer_row(), fast)
+    dear = check_small_job(job=job, max_hours=1e6, max_usd_per_hour=8.0)
+    cheap = check_small_job(job=job, max_hours=1e6, max_usd_per_hour=7.99)
     assert dear.check is not None
     assert cheap.check is not None
     assert cheap.check.best is not None
     assert cheap.check.best.usd_per_hour == 4.0
-    over = checked(job=job, max_usd_per_hour=3.99)
+    over = check_small_job(job=job, max_usd_per_hour=3.99)
     assert statuses(over) == {"max_usd_per_hour": "broken"}
     assert "4.00 USD an hour, limit 3.99" in over.findings[0].message
 
@@ -61,99 +61,103 @@ def test_the_price_of_an_hour_counts_all_machines() -> None:
 )
 def test_what_cannot_be_told_does_what_the_policy_says(on_unknown: str, level: str, code: int) -> None:
     """A limit near the median, and a run of unknown length, pass, warn or end with 3; the verdict stays what it is."""
-    for job, limit in ((priced(), middle_usd()), (priced(steps=None), 1e6)):
-        found = checked(job=job, max_usd=limit, on_unknown=on_unknown)
-        assert found.verdict == "cannot_tell"
-        assert (found.findings[0].level, found.exit_code) == (level, code)
+    for job, limit in ((make_priced_inputs(), middle_usd()), (make_priced_inputs(steps=None), 1e6)):
+        check = check_small_job(job=job, max_usd=limit, on_unknown=on_unknown)
+        assert check.verdict == "cannot_tell"
+        assert (check.findings[0].level, check.exit_code) == (level, code)
 
 
 def test_on_unknown_never_excuses_a_broken_limit() -> None:
     """Over is over."""
-    assert checked(max_usd=0.01, on_unknown="pass").exit_code == 1
+    assert check_small_job(max_usd=0.01, on_unknown="pass").exit_code == 1
 
 
 def test_a_waiver_passes_its_rule_and_no_other() -> None:
     """The waived limit is reported with owner, date and reason, and does not fail; the other one still does."""
-    found = checked(waiver(), max_usd=0.01)
-    assert (found.verdict, found.exit_code) == ("waived", 0)
-    assert "waived by ml-platform until 2026-11-24: first run" in found.findings[0].message
-    both = checked(waiver(), max_usd=0.01, max_hours=1e-3)
+    check = check_small_job(waiver(), max_usd=0.01)
+    assert (check.verdict, check.exit_code) == ("waived", 0)
+    assert "waived by ml-platform until 2026-11-24: first run" in check.findings[0].message
+    both = check_small_job(waiver(), max_usd=0.01, max_hours=1e-3)
     assert statuses(both) == {"max_usd": "waived", "max_hours": "broken"}
     assert both.exit_code == 1
 
 
 def test_the_other_limits_are_compared_with_the_machine_that_is_best_without_the_waived_one() -> None:
     """With the budget waived, the deadline is kept by a machine that a budget nobody can keep had not chosen."""
-    alone = checked(max_hours=1e6)
+    alone = check_small_job(max_hours=1e6)
     assert alone.check is not None
     assert alone.check.best is not None
     hours = alone.check.best.run_hours.high_80 * 1.5
     slow = offer_row(
         instance_type="t4.1x", accelerator="T4-16GB", accelerator_memory_gib=16.0, usd_per_hour=0.01
     )
-    job = priced(slow, offer_row())
-    assert statuses(checked(job=job, max_usd=1e-6, max_hours=hours))["max_hours"] == "broken"
-    found = checked(waiver(), job=job, max_usd=1e-6, max_hours=hours)
-    assert statuses(found) == {"max_usd": "waived", "max_hours": "kept"}
-    assert found.check is not None
-    assert found.check.best is not None
-    assert found.check.best.instance_type == "a100.1x"
+    job = make_priced_inputs(slow, offer_row())
+    assert statuses(check_small_job(job=job, max_usd=1e-6, max_hours=hours))["max_hours"] == "broken"
+    check = check_small_job(waiver(), job=job, max_usd=1e-6, max_hours=hours)
+    assert statuses(check) == {"max_usd": "waived", "max_hours": "kept"}
+    assert check.check is not None
+    assert check.check.best is not None
+    assert check.check.best.instance_type == "a100.1x"
 
 
 @pytest.mark.parametrize("limit", [0.01, None])
 def test_an_expired_waiver_fails_and_says_so(limit: float | None) -> None:
     """What it covered counts again, broken or not known, and the expiry is a finding of its own."""
     old = waiver(expires=DAY - timedelta(days=1))
-    found = checked(old, max_usd=middle_usd() if limit is None else limit)
-    assert found.exit_code == (3 if limit is None else 1)
-    rule, expiry = found.findings
+    check = check_small_job(old, max_usd=middle_usd() if limit is None else limit)
+    assert check.exit_code == (3 if limit is None else 1)
+    rule, expiry = check.findings
     assert rule.level == expiry.level == "error"
     assert "waiver of max_usd by ml-platform expired after 2026-11-23 (first run)" in expiry.message
 
 
 def test_an_expired_waiver_of_a_limit_that_is_kept_only_warns() -> None:
     """It is to be removed; the run itself keeps its limits."""
-    found = checked(waiver(expires=date(2020, 1, 1)), max_usd=1e6)
-    assert (found.verdict, found.exit_code) == ("within", 0)
-    assert found.findings[-1].level == "warning"
-    assert found.findings[-1].message.endswith("it is not needed now: remove it")
+    check = check_small_job(waiver(expires=date(2020, 1, 1)), max_usd=1e6)
+    assert (check.verdict, check.exit_code) == ("within", 0)
+    assert check.findings[-1].level == "warning"
+    assert check.findings[-1].message.endswith("it is not needed now: remove it")
 
 
 def test_old_prices_warn_or_are_waived() -> None:
     """A warning on prices is a finding that does not fail, and a waiver makes it a note."""
-    job = priced(price_warnings=("9 of 9 prices are past the limit",))
-    assert [(f.rule, f.level) for f in checked(job=job, max_usd=1e6, age=1).findings][-1] == (
+    job = make_priced_inputs(price_warnings=("9 of 9 prices are past the limit",))
+    assert [(f.rule, f.level) for f in check_small_job(job=job, max_usd=1e6, age=1).findings][-1] == (
         "max_price_age_days",
         "warning",
     )
-    found = checked(waiver("max_price_age_days"), job=job, max_usd=1e6, age=1)
-    assert found.findings[-1].status == "waived"
-    assert found.exit_code == 0
+    check = check_small_job(waiver("max_price_age_days"), job=job, max_usd=1e6, age=1)
+    assert check.findings[-1].status == "waived"
+    assert check.exit_code == 0
 
 
 def test_a_job_that_was_not_checked_names_its_expired_waiver() -> None:
     """Prices past their age, once covered by a waiver, say that it has expired."""
     policy = policy_of(waiver("max_price_age_days", expires=date(2020, 1, 1)), max_usd=5, age=1)
-    found = unchecked_job(policy, "small", rule="max_price_age_days", message="old", exit_code=3, day=DAY)
-    assert found.exit_code == 3
-    assert "expired after 2020-01-01" in found.findings[-1].message
+    check = report_unchecked_job(
+        policy, "small", rule="max_price_age_days", message="old", exit_code=3, day=DAY
+    )
+    assert check.exit_code == 3
+    assert "expired after 2020-01-01" in check.findings[-1].message
 
 
 def test_a_run_that_cannot_be_priced_is_waived_only_with_all_its_limits() -> None:
     """Without a length no limit can be compared."""
-    unknown = priced(steps=None)
-    assert checked(waiver(), job=unknown, max_usd=5).exit_code == 0
-    assert checked(waiver(), job=unknown, max_usd=5, max_hours=5).exit_code == 3
+    unknown = make_priced_inputs(steps=None)
+    assert check_small_job(waiver(), job=unknown, max_usd=5).exit_code == 0
+    assert check_small_job(waiver(), job=unknown, max_usd=5, max_hours=5).exit_code == 3
 
 
 def test_increases_count_where_a_base_is_given() -> None:
     """Without a base they are not applied; with one they are broken above the limit, and kept without a change."""
     limits = {"max_increase_usd": 10.0, "max_increase_percent": 25.0}
-    assert set(statuses(checked(**limits)).values()) == {"not_applied"}
-    assert checked(**limits).exit_code == 0
-    kept = checked(job=priced(base_steps=36_000), **limits)
-    assert [finding.message.split(",")[0] for finding in kept.findings] == ["no change in cost"] * 2
-    dearer = checked(job=priced(base_steps=18_000), max_increase_usd=1e6, max_increase_percent=5.0)
+    assert set(statuses(check_small_job(**limits)).values()) == {"not_applied"}
+    assert check_small_job(**limits).exit_code == 0
+    check = check_small_job(job=make_priced_inputs(base_steps=36_000), **limits)
+    assert [finding.message.split(",")[0] for finding in check.findings] == ["no change in cost"] * 2
+    dearer = check_small_job(
+        job=make_priced_inputs(base_steps=18_000), max_increase_usd=1e6, max_increase_percent=5.0
+    )
     assert statuses(dearer) == {"max_increase_usd": "kept", "max_increase_percent": "broken"}
     assert dearer.exit_code == 1
     assert dearer.check is not None
@@ -163,29 +167,31 @@ def test_increases_count_where_a_base_is_given() -> None:
 
 def test_a_base_without_a_cost_cannot_tell_an_increase() -> None:
     """What the base costs is unknown, so on_unknown decides about the increase."""
-    found = checked(job=priced(base_steps=None), max_usd=1e6, max_increase_usd=5)
-    assert statuses(found) == {"max_usd": "kept", "max_increase_usd": "cannot_tell"}
-    assert "the data has no length" in found.findings[1].message
-    assert found.exit_code == 3
+    check = check_small_job(job=make_priced_inputs(base_steps=None), max_usd=1e6, max_increase_usd=5)
+    assert statuses(check) == {"max_usd": "kept", "max_increase_usd": "cannot_tell"}
+    assert "the data has no length" in check.findings[1].message
+    assert check.exit_code == 3
 
 
 def test_a_waived_increase_passes_and_the_change_is_still_explained() -> None:
     """The waiver takes the limit out of the verdict, not the reasons out of the report."""
-    found = checked(waiver("max_increase_usd"), job=priced(base_steps=18_000), max_increase_usd=0.01)
-    assert (found.verdict, found.exit_code) == ("waived", 0)
-    assert found.check is not None
-    assert found.check.change is not None
+    check = check_small_job(
+        waiver("max_increase_usd"), job=make_priced_inputs(base_steps=18_000), max_increase_usd=0.01
+    )
+    assert (check.verdict, check.exit_code) == ("waived", 0)
+    assert check.check is not None
+    assert check.check.change is not None
 
 
 def test_dollars_and_hours_are_kept_together() -> None:
     """With a price that may have moved, both are kept less often than either: the tighter limit says so."""
     spot = offer_row(purchase_option="spot", observed_on="2026-11-20")
-    alone = checked(job=priced(spot, as_of=AS_OF), max_usd=1e6, max_hours=1e6)
+    alone = check_small_job(job=make_priced_inputs(spot, as_of=AS_OF), max_usd=1e6, max_hours=1e6)
     assert alone.check is not None
     assert alone.check.best is not None
     best = alone.check.best
     limits = {"max_usd": best.run_usd.high_80, "max_hours": best.run_hours.high_80}
-    both = checked(job=priced(spot, as_of=AS_OF), **limits)
+    both = check_small_job(job=make_priced_inputs(spot, as_of=AS_OF), **limits)
     assert both.check is not None
     assert both.check.best is not None
     joint = both.check.best.probability_within
@@ -193,10 +199,10 @@ def test_dollars_and_hours_are_kept_together() -> None:
     assert joint < 0.899
     assert both.check.verdict == both.verdict == "cannot_tell"
     assert sorted(statuses(both).values()) == ["cannot_tell", "kept"]
-    (told,) = [finding for finding in both.findings if finding.status == "cannot_tell"]
+    (finding,) = [finding for finding in both.findings if finding.status == "cannot_tell"]
     assert (
-        f"together with max_{'hours' if told.rule == 'max_usd' else 'usd'} with a chance of {percent(joint, 1)}"
-        in told.message
+        f"together with max_{'hours' if finding.rule == 'max_usd' else 'usd'} with a chance of {percent(joint, 1)}"
+        in finding.message
     )
 
 
@@ -214,8 +220,8 @@ def test_percent_and_dollars_of_one_increase_agree(base: float, change: float, l
 
 def test_an_increase_from_nothing_is_above_every_percentage() -> None:
     """A base that costs nothing has no percentage; any cost is more."""
-    (found,) = increase_findings(JobLimits(max_increase_percent=1e9), 5.0, 0.0)
-    assert found.status == "broken"
+    (finding,) = increase_findings(JobLimits(max_increase_percent=1e9), 5.0, 0.0)
+    assert finding.status == "broken"
 
 
 @pytest.mark.parametrize(
@@ -229,13 +235,15 @@ def test_the_worst_exit_code(codes: list[int], worst: int) -> None:
 
 def test_the_answer_has_the_worst_code_and_equal_bytes() -> None:
     """All jobs are in the answer, whatever became of the others."""
-    answer = mixed_answer()
+    answer = make_mixed_answer()
     assert [job.verdict for job in answer.jobs] == ["within", "over", "waived", "not_checked"]
     assert answer.exit_code == 2
-    assert answer.to_json() == mixed_answer().to_json()
+    assert answer.to_json() == make_mixed_answer().to_json()
 
 
 def test_only_increase_limits_choose_the_cheapest_machine() -> None:
     """Without a limit on the run itself, its cost is that of the cheapest machine."""
     dear = offer_row(instance_type="h100.1x", accelerator="H100-SXM-80GB", usd_per_hour=80.0)
-    assert usd_of(checked(job=priced(dear, offer_row()), max_increase_usd=1)) == pytest.approx(middle_usd())
+    assert usd_of(
+        check_small_job(job=make_priced_inputs(dear, offer_row()), max_increase_usd=1)
+    ) == pytest.approx(middle_usd())

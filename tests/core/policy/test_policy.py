@@ -52,8 +52,8 @@ def test_waivers_name_a_job_and_a_limit_that_it_has() -> None:
 def test_a_waiver_holds_to_the_end_of_its_last_day() -> None:
     """It expires on the day after."""
     until = waiver(expires=date(2026, 12, 31))
-    assert not until.expired(date(2026, 12, 31))
-    assert until.expired(date(2027, 1, 1))
+    assert not until.has_expired(date(2026, 12, 31))
+    assert until.has_expired(date(2027, 1, 1))
 
 
 def test_a_job_takes_from_the_policy_what_it_does_not_say() -> None:
@@ -64,9 +64,13 @@ def test_a_job_takes_from_the_policy_what_it_does_not_say() -> None:
     policy = Policy(
         jobs={"a": job}, on_unknown="warn", allow=AllowList(providers=("aws",), regions=("us-east-1",))
     )
-    asked = policy.constraints_of(job, without={"max_usd"})
-    assert (asked.providers, asked.regions, asked.confidence) == (("aws",), ("eu-west-1",), 0.8)
-    assert (asked.max_usd, asked.deadline_hours) == (None, 2)
+    constraints = policy.constraints_of(job, without={"max_usd"})
+    assert (constraints.providers, constraints.regions, constraints.confidence) == (
+        ("aws",),
+        ("eu-west-1",),
+        0.8,
+    )
+    assert (constraints.max_usd, constraints.deadline_hours) == (None, 2)
     assert policy.on_unknown_of(job) == "warn"
 
 

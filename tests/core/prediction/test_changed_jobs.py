@@ -33,19 +33,19 @@ MEGATRON = [
 
 def megatron(layers: int, width: int, heads: int, batch: int) -> JobProfile:
     """Return a step of `batch` micro-batches of one sample on one device."""
-    one = gpt_profile(
+    profile = gpt_profile(
         layers=layers, width=width, heads=heads, sequence=2048, vocabulary=51_200, batch_size=1, dtype="fp16",
         checkpointing=True, parallel=ParallelFacts(accumulate_grad_batches=batch),
         batch=BatchFacts(micro_batch_size=1, samples_per_step=batch),
     )  # fmt: skip
     names = ("launches", "flops", "bytes_read", "bytes_written", "bytes_fixed")
-    return one.model_copy(
+    return profile.model_copy(
         update={
             "operations": tuple(
                 group
                 if group.phase == "optimizer"
                 else group.model_copy(update={name: batch * getattr(group, name) for name in names})
-                for group in one.operations
+                for group in profile.operations
             )
         }
     )
@@ -82,7 +82,7 @@ def test_a_split_is_predicted_as_alone_with_more_doubt_and_the_rest_as_without_i
     split = plans.parallel.splits
     alone = predict_run(prepare(job), MACHINES, take(plans, split))
     whole = predict(job, MACHINES, enumerate_candidates(job, MACHINES, PlanSpace(2)))
-    for name in (each.name for each in fields(PredictionTable)):
+    for name in (field.name for field in fields(PredictionTable)):
         assert np.array_equal(getattr(mixed, name)[~split], getattr(whole, name)), name
         if name != "log_sigma":
             assert np.array_equal(getattr(mixed, name)[split], getattr(alone, name)), name
@@ -97,7 +97,7 @@ def test_checkpointing_of_a_split_model_widens_both() -> None:
     variants = (JobVariant(), JobVariant(checkpointing=True))
     both = CandidateTable(
         **{
-            **{each.name: getattr(plans, each.name) for each in fields(CandidateTable)},
+            **{field.name: getattr(plans, field.name) for field in fields(CandidateTable)},
             "variants": variants,
             "variant": plans.parallel.splits.astype(np.int64),
         }

@@ -103,10 +103,10 @@ _SPARSE = "without sparse=True"
 def test_a_sparse_tensor_of_backward_is_no_sparse_gradient_where_all_gradients_are_dense() -> None:
     """As in a graph network whose backward makes one: its weights have gradients of their own size."""
     job = profile()
-    made = operation(
+    group = operation(
         kind="unknown", name="aten._sparse_coo_tensor_with_dims_and_tensors", phase="backward", flops=0
     )
-    job = job.model_copy(update={"operations": (*job.operations, made)})
+    job = job.model_copy(update={"operations": (*job.operations, group)})
     dense = sum(group.parameter_bytes for group in job.parameters)
     cases = ((dense, 2, ""), (dense // 100, 2, _SPARSE), (dense // 100, 1, _SPARSE), (2 * dense, 2, _SPARSE))
     for gradients, count, words in cases:  # two machines of one device add up gradients too
@@ -299,13 +299,13 @@ def test_a_profile_that_accumulates_is_already_a_whole_step() -> None:
         operations=(operation(launches=4, flops=4 * 2 * 4096**3),),
         parallel=ParallelFacts(accumulate_grad_batches=4),
     )
-    whole, one = (
+    whole, table = (
         predict_one(job, "A100-SXM-80GB", accumulate=4),
         predict_one(job, "A100-SXM-80GB", accumulate=1),
     )
     again = predict_one(job.model_copy(update={"parallel": ParallelFacts()}), "A100-SXM-80GB")
     assert whole.step_s[0] == pytest.approx(again.step_s[0])
-    assert one.step_s[0] == pytest.approx(whole.step_s[0] / 4)
+    assert table.step_s[0] == pytest.approx(whole.step_s[0] / 4)
 
 
 def test_several_machines_are_less_certain_however_little_they_exchange() -> None:

@@ -22,7 +22,7 @@ LIKE_SIBLING = 1.02
 """A chip of the die of a measured one is tied to it by its rates: more bandwidth for its peak makes it more efficient."""
 
 
-def _measured(fit: Calibration, part: Path | Literal["memory"], convolution: bool) -> set[str]:
+def _list_measured(fit: Calibration, part: Path | Literal["memory"], convolution: bool) -> set[str]:
     """Names of the chips that have rows of their own in this kind of work."""
     if part == "memory":
         return set(fit.devices)
@@ -43,9 +43,9 @@ def test_a_chip_without_rows_gets_at_most_the_best_efficiency_of_those_with_rows
 ) -> None:
     """Products, convolutions, vector work and memory, every chip: the terms of power and peak alone may say more."""
     fit, devices = calibration(), accelerators()
-    found = fit.device_logits(devices, part, convolution=convolution)
-    logits = dict(zip((d.name for d in devices), found, strict=True))
-    measured, products = (_measured(fit, part, which) for which in (convolution, False))
+    values = fit.device_logits(devices, part, convolution=convolution)
+    logits = dict(zip((d.name for d in devices), values, strict=True))
+    measured, products = (_list_measured(fit, part, which) for which in (convolution, False))
     assert 20 < len(measured) < len(devices) / 2
     for device in devices:
         of_maker = [
@@ -93,17 +93,17 @@ def test_a_chip_without_runs_of_language_models_is_no_more_efficient_than_those_
     job = JobProfile.from_json(
         (pathlib.Path(__file__).parents[3] / f"docs/examples/{example}.json").read_text()
     )
-    fit, found = decoder_calibration(), dict[str, dict[bool, dict[str, float]]]()
+    fit, fields_by_key = decoder_calibration(), dict[str, dict[bool, dict[str, float]]]()
     for device in (d for d in accelerators() if d.trains):
         answer = predict_machine(job, device.name)
         if answer.hfu is None:
             continue
         parts = answer.parts
         share = answer.hfu * answer.step_s.mid / (parts.compute_bound_s + parts.memory_bound_s)
-        by_rows = found.setdefault(device.vendor, {True: {}, False: {}})
+        by_rows = fields_by_key.setdefault(device.vendor, {True: {}, False: {}})
         by_rows[fit.has_rows(device)][device.name] = share
-    assert set(found) == {"nvidia", "amd", "google", "aws", "intel"}
-    for by_rows in found.values():
+    assert set(fields_by_key) == {"nvidia", "amd", "google", "aws", "intel"}
+    for by_rows in fields_by_key.values():
         best = max(by_rows[True].values())
         dies = {accelerator(name).silicon for name in by_rows[True]}
         above = {

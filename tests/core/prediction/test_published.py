@@ -31,8 +31,8 @@ def _resnet_50(dtype: str) -> JobProfile:
     job = JobProfile.from_json(trace.read_text())
     assert job.batch.micro_batch_size == 256
     half = dtype == "fp16"
-    found = [_as(group, dtype) for group in job.operations if half or group.name != "aten._to_copy"]
-    return job.model_copy(update={"operations": tuple(found)})
+    groups = [_as(group, dtype) for group in job.operations if half or group.name != "aten._to_copy"]
+    return job.model_copy(update={"operations": tuple(groups)})
 
 
 def _as(group: OperationGroup, dtype: str) -> OperationGroup:

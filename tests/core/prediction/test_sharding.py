@@ -43,8 +43,8 @@ def of_sharding(
 
 def test_each_sharding_divides_its_part_of_the_memory() -> None:
     """ZeRO-1 saves state, ZeRO-2 gradients as well, FSDP weights as well; hybrid FSDP over a machine and not over both."""
-    one, two = (of_sharding(plain_job(), nodes=nodes) for nodes in (1, 2))
-    gb = {name: column[2] for name, column in one.items()}
+    values_by_key, two = (of_sharding(plain_job(), nodes=nodes) for nodes in (1, 2))
+    gb = {name: column[2] for name, column in values_by_key.items()}
     # The peak is the sum of its parts times the fit of its class; DDP holds 4 GB of buckets that ZeRO does not.
     assert gb["fsdp"] < gb["zero2"] < gb["zero1"] < gb["ddp"] - 8 * 3 / 4
     assert 4 * 3 / 4 <= gb["zero1"] - gb["zero2"] <= 4 * 3 / 4 * 1.3

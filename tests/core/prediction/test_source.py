@@ -20,7 +20,7 @@ def quantiles(seconds: float) -> Quantiles:
     return Quantiles(median_s=seconds, p10_s=seconds, p90_s=seconds)
 
 
-def measured(
+def make_measured(
     step_s: float, *, device: str = "Tesla V100-SXM2-16GB", kind: str = "cuda", wait_s: float | None = None,
     workers: int | None = None, **job: object,
 ) -> JobProfile:  # fmt: skip
@@ -47,14 +47,14 @@ PLAIN = profile(batch_size=128, dtype="fp16")
 @pytest.mark.parametrize("ratio", [0.7, 1.0, 1.4, 2.5])
 def test_the_source_device_is_predicted_as_it_was_measured(ratio: float) -> None:
     """On the very device, the prediction is the measurement."""
-    job = measured(step_s(PLAIN) * ratio)
+    job = make_measured(step_s(PLAIN) * ratio)
     assert step_s(job) == pytest.approx(step_s(PLAIN) * ratio, rel=0.01)
 
 
 @pytest.mark.parametrize("ratio", [0.7, 1.4])
 def test_another_gpu_is_corrected_in_part(ratio: float) -> None:
     """On another GPU the ratio counts with the fitted power, which follows how much slower that GPU is."""
-    job, fit = measured(step_s(PLAIN) * ratio), calibration().source
+    job, fit = make_measured(step_s(PLAIN) * ratio), calibration().source
     assert 0 < fit.share < 1
     assert 0 < fit.share_per_log_slower < 1
     for name in ("A100-SXM-80GB", "T4-16GB", "V100-SXM2-32GB"):
@@ -81,7 +81,7 @@ def test_no_correction_turns_the_order_of_two_gpus_round(ratio: float) -> None:
     correction = SourceCorrection.of(accelerator("V100-SXM2-16GB"), ratio, 1.0)
     target, fit = accelerator("A100-SXM-80GB"), calibration().source
     slower = [step / 20 for step in range(-80, 81)]
-    times = [math.exp(one) * correction.factor(target, one, fit) for one in slower]
+    times = [math.exp(value) * correction.factor(target, value, fit) for value in slower]
     assert times == sorted(times)
 
 
@@ -98,7 +98,7 @@ def test_another_kind_of_device_is_corrected_less() -> None:
 @pytest.mark.parametrize("ratio", [1e-6, 1e6])
 def test_nonsense_cannot_leak(ratio: float) -> None:
     """A measurement a million times off moves the prediction by the limit at most, says so, and beats no roofline."""
-    job = measured(step_s(PLAIN) * ratio)
+    job = make_measured(step_s(PLAIN) * ratio)
     change = step_s(job, "A100-SXM-80GB") / step_s(PLAIN, "A100-SXM-80GB")
     assert LIMITS[0] * 0.99 <= change <= LIMITS[1] * 1.01
     notes = " ".join(predict_machine(job, "A100-SXM-80GB").notes)
@@ -107,7 +107,7 @@ def test_nonsense_cannot_leak(ratio: float) -> None:
 
 def test_a_cpu_measures_no_gpu() -> None:
     """A step timed on a CPU leaves every GPU's prediction as it was, and the note says so."""
-    job = measured(30.0, device="cpu", kind="cpu")
+    job = make_measured(30.0, device="cpu", kind="cpu")
     assert step_s(job) == step_s(PLAIN)
     assert any("measured on a CPU" in note for note in predict_machine(job, "V100-SXM2-16GB").notes)
 
@@ -115,20 +115,20 @@ def test_a_cpu_measures_no_gpu() -> None:
 @pytest.mark.parametrize("device", ["NVIDIA Imaginary 9000", "NVIDIA A100-SXM4-80GB MIG 3g.40gb"])
 def test_an_unknown_source_corrects_nothing(device: str) -> None:
     """A device that is not in the catalogue is nobody's neighbour."""
-    job = measured(30.0, device=device)
+    job = make_measured(30.0, device=device)
     assert step_s(job) == step_s(PLAIN)
     assert any("not in the catalogue" in note for note in predict_machine(job, "V100-SXM2-16GB").notes)
 
 
 def test_a_measurement_on_several_devices_corrects_nothing() -> None:
     """Its step holds a network that the profile does not describe."""
-    job = measured(30.0, parallel=ParallelFacts(strategy="ddp", devices=2))
+    job = make_measured(30.0, parallel=ParallelFacts(strategy="ddp", devices=2))
     assert step_s(job) == step_s(PLAIN)
 
 
 def test_the_interval_is_narrower_with_a_measurement() -> None:
     """Narrowest on the same device, narrower on another GPU than without any measurement."""
-    job = measured(step_s(PLAIN))
+    job = make_measured(step_s(PLAIN))
 
     def sigma(job: JobProfile, name: str) -> float:
         return float(predict_one(job, name).log_sigma[0])
@@ -139,7 +139,7 @@ def test_the_interval_is_narrower_with_a_measurement() -> None:
 def test_waiting_for_data_is_not_slowness_of_the_device() -> None:
     """The wait is taken off before the step is compared with its prediction."""
     busy_s = step_s(PLAIN)
-    job = measured(busy_s + 0.5, wait_s=0.5, workers=0)
+    job = make_measured(busy_s + 0.5, wait_s=0.5, workers=0)
     table = predict_one(job, "V100-SXM2-16GB")
     assert table.input_s[0] == pytest.approx(0.5)
     assert table.step_s[0] == pytest.approx(busy_s + 0.5, rel=0.01)
@@ -147,14 +147,14 @@ def test_waiting_for_data_is_not_slowness_of_the_device() -> None:
 
 def test_a_loader_without_workers_adds_its_time_everywhere() -> None:
     """The training process loads: half of the samples, half of the time, on any device and any host."""
-    job = measured(step_s(PLAIN) + 0.5, wait_s=0.5, workers=0)
+    job = make_measured(step_s(PLAIN) + 0.5, wait_s=0.5, workers=0)
     assert predict_one(job, "H100-SXM-80GB").input_s[0] == pytest.approx(0.5)
     assert predict_one(job, "H100-SXM-80GB", ratio=0.5, vcpus=2).input_s[0] == pytest.approx(0.25)
 
 
 def test_a_saturated_loader_needs_as_many_vcpus() -> None:
     """Four busy workers make a step of 1 s; on two vCPUs a device it takes 2 s, whatever the GPU."""
-    job = measured(1.0, wait_s=0.6, workers=4)
+    job = make_measured(1.0, wait_s=0.6, workers=4)
     assert step_s(job, "H100-SXM-80GB", vcpus=64) == pytest.approx(1.0)
     assert step_s(job, "H100-SXM-80GB", vcpus=2) == pytest.approx(2.0)
     assert step_s(job, "H100-SXM-80GB", count=8, vcpus=16) == pytest.approx(2.0)
@@ -165,8 +165,8 @@ def test_a_saturated_loader_needs_as_many_vcpus() -> None:
     ("job", "words"),
     [
         (PLAIN, "was not measured"),
-        (measured(1.0, wait_s=0.5), "worker count is not known"),
-        (measured(1.0, wait_s=0.001, workers=4), "kept up"),
+        (make_measured(1.0, wait_s=0.5), "worker count is not known"),
+        (make_measured(1.0, wait_s=0.001, workers=4), "kept up"),
     ],
 )
 def test_an_unknown_loader_costs_nothing_and_says_so(job: JobProfile, words: str) -> None:
@@ -192,5 +192,5 @@ def test_a_step_without_a_prediction_corrects_nothing() -> None:
     """NaN or no time at all on the device that ran it: the factor of every other device is 1."""
     device = accelerator("A100-SXM-80GB")
     for measured_s, predicted_s in ((1.0, math.nan), (0.0, 1.0)):
-        found = SourceCorrection.of(device, measured_s, predicted_s)
-        assert found.factor(accelerator("H100-SXM-80GB"), 0.0, calibration().source) == 1.0
+        correction = SourceCorrection.of(device, measured_s, predicted_s)
+        assert correction.factor(accelerator("H100-SXM-80GB"), 0.0, calibration().source) == 1.0

@@ -52,8 +52,8 @@ def test_shape_id_is_the_row_of_shapes_after_every_step() -> None:
     for book in (
         market,
         market.filter(providers=["aws"]),
-        market.sorted_by("price"),
-        market.sorted_by("price").head(3),
+        market.sort_by("price"),
+        market.sort_by("price").head(3),
     ):
         shapes = book.shapes()
         assert sorted(set(book.frame["shape_id"].to_list())) == list(range(len(shapes)))
@@ -102,7 +102,7 @@ def test_empty_book_answers_like_any_other() -> None:
     """A book with no rows has no shapes, facts or offers, and raises nothing."""
     book = PriceBook.empty()
     assert (len(book), len(book.shapes()), book.facts(), list(book.offers())) == (0, 0, (), [])
-    assert len(book.filter(providers=["aws"]).sorted_by("memory").head(5)) == 0
+    assert len(book.filter(providers=["aws"]).sort_by("memory").head(5)) == 0
 
 
 def test_facts_say_rows_and_dates_per_service() -> None:
@@ -172,8 +172,8 @@ def test_a_name_to_exclude_may_be_of_any_kind(typed: list[str], left: set[tuple[
             provider="gcp", service="gce", region="us-central1", instance_type="t4.1x", accelerator="T4-16GB"
         ),
     )
-    kept = book.filter(excluded=book.resolve_excluded(typed))
-    assert {(offer.provider, offer.instance_type) for offer in kept.offers()} == left
+    price_book = book.filter(excluded=book.resolve_excluded(typed))
+    assert {(offer.provider, offer.instance_type) for offer in price_book.offers()} == left
     with pytest.raises(UnknownNameError, match="the excluded name 'H10'; near names: H100-SXM-80GB"):
         book.resolve_excluded(["H10"])
 
@@ -250,14 +250,14 @@ def test_find_prefers_the_region_and_refuses_to_guess_between_zones() -> None:
 def test_sorts_put_the_best_first() -> None:
     """Price and price per accelerator rise, memory of the whole machine falls."""
     market = small_market()
-    by_price = [offer.usd_per_hour for offer in market.sorted_by("price").offers()]
+    by_price = [offer.usd_per_hour for offer in market.sort_by("price").offers()]
     assert by_price == sorted(by_price)
     by_accelerator = [
-        offer.usd_per_accelerator_hour for offer in market.sorted_by("price-per-accelerator").offers()
+        offer.usd_per_accelerator_hour for offer in market.sort_by("price-per-accelerator").offers()
     ]
     assert by_accelerator == sorted(by_accelerator)
-    assert machines(market.sorted_by("price-per-accelerator"))[0] == "aws:g6.xlarge@us-east-1"
-    assert machines(market.sorted_by("memory"))[0] == "aws:p5.48xlarge@us-east-1"
+    assert machines(market.sort_by("price-per-accelerator"))[0] == "aws:g6.xlarge@us-east-1"
+    assert machines(market.sort_by("memory"))[0] == "aws:p5.48xlarge@us-east-1"
 
 
 @settings(max_examples=60, deadline=None)
@@ -272,7 +272,7 @@ def test_order_of_rows_does_not_matter(prices: list[float], seed: int) -> None:
     book = PriceBook.from_rows(frame, origin="test")
     other = PriceBook.from_rows(frame.sample(fraction=1.0, shuffle=True, seed=seed), origin="test")
     for key in SORTS:
-        ours, theirs = (one.filter(max_usd_per_hour=1.5).sorted_by(key).frame for one in (book, other))
+        ours, theirs = (book.filter(max_usd_per_hour=1.5).sort_by(key).frame for book in (book, other))
         assert ours.equals(theirs)
     np.testing.assert_array_equal(book.shapes().vcpus, other.shapes().vcpus)
 

@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 24, 12, 0, tzinfo=timezone.utc)
 EARLY, LATE = datetime.fromisoformat("1990-01-01"), datetime.fromisoformat("2150-01-01")
 
 
-def aged(now: datetime = NOW, *, origin: str = "test", **fields: Any) -> dict[str, Any]:
+def add_ages(now: datetime = NOW, *, origin: str = "test", **fields: Any) -> dict[str, Any]:
     return with_ages(book_of(offer_row(**fields), origin=origin).frame, now).row(0, named=True)
 
 
@@ -48,7 +48,7 @@ def test_fresh_and_outlived_by_the_hour(
 ) -> None:
     """24 hours on demand, 1 hour spot; more than 30 days after the fetch it may not be ranked unasked."""
     fetched = (NOW - timedelta(hours=hours)).isoformat()
-    row = aged(purchase_option=option, fetched_at=fetched, observed_on="2020-01-01")
+    row = add_ages(purchase_option=option, fetched_at=fetched, observed_on="2020-01-01")
     assert (row["fresh"], row["outlived"]) == (fresh, outlived)
     assert row["age_hours"] == pytest.approx(hours, abs=1e-3)
     assert fresh_hours(option) == (1.0 if option == "spot" else 24.0)
@@ -60,7 +60,7 @@ def test_a_clock_a_year_off_makes_nothing_fresh(
     years: int, record_property: Callable[[str, object], None]
 ) -> None:
     """Set back, the age is unknown and the price needs leave; set forward, it is a year old. Never negative."""
-    row = aged(NOW + timedelta(days=365 * years), fetched_at=NOW.isoformat())
+    row = add_ages(NOW + timedelta(days=365 * years), fetched_at=NOW.isoformat())
     record_marks(record_property, row)
     record_property(
         "{} prices made fresh by a wrong clock or an unreadable date, 0 allowed", int(row["fresh"])
@@ -73,7 +73,7 @@ def test_a_clock_a_year_off_makes_nothing_fresh(
 
 def test_a_little_skew_between_clocks_is_no_fault() -> None:
     """A price fetched by a machine half an hour ahead is of now."""
-    row = aged(fetched_at=(NOW + timedelta(minutes=30)).isoformat())
+    row = add_ages(fetched_at=(NOW + timedelta(minutes=30)).isoformat())
     assert (row["fresh"], row["age_hours"], row["ahead"]) == (True, 0.0, False)
 
 
@@ -82,7 +82,7 @@ def test_a_moment_that_cannot_be_read_is_no_youth(
     text: str, record_property: Callable[[str, object], None]
 ) -> None:
     """A damaged `fetched_at` falls back on no date: the age is unknown, so the price is not fresh."""
-    row = aged(fetched_at=text, observed_on="2026-11-24")
+    row = add_ages(fetched_at=text, observed_on="2026-11-24")
     record_marks(record_property, row)
     record_property(
         "{} prices made fresh by a wrong clock or an unreadable date, 0 allowed", int(row["fresh"])
@@ -92,17 +92,17 @@ def test_a_moment_that_cannot_be_read_is_no_youth(
 
 def test_a_price_without_a_fetch_counts_from_its_first_day() -> None:
     """The snapshot's dates are as precise as their source, and never make a price younger than it is."""
-    assert aged(observed_on="2026-11")["age_hours"] == 23 * 24 + 12
-    assert not aged(observed_on="2026-11")["outlived"]
-    assert aged(observed_on="2026-11-24")["fresh"]
-    assert aged(end_of_day(date(2026, 11, 24)), observed_on="2026-11-24")["fresh"]
+    assert add_ages(observed_on="2026-11")["age_hours"] == 23 * 24 + 12
+    assert not add_ages(observed_on="2026-11")["outlived"]
+    assert add_ages(observed_on="2026-11-24")["fresh"]
+    assert add_ages(end_of_day(date(2026, 11, 24)), observed_on="2026-11-24")["fresh"]
 
 
 def test_a_negotiated_rate_holds_by_contract() -> None:
     """A rate of last year is in force, not stale; a discount is as old as the list price that it is off."""
-    assert aged(observed_on="2025-01-01", origin="own", source_class="own")["fresh"]
-    assert not aged(observed_on="2027-01-01", origin="own", source_class="own")["fresh"]
-    assert not aged(observed_on="2025-01-01", source_class="own")["fresh"]
+    assert add_ages(observed_on="2025-01-01", origin="own", source_class="own")["fresh"]
+    assert not add_ages(observed_on="2027-01-01", origin="own", source_class="own")["fresh"]
+    assert not add_ages(observed_on="2025-01-01", source_class="own")["fresh"]
 
 
 @settings(max_examples=150, deadline=None)
@@ -115,7 +115,7 @@ def test_no_clock_makes_an_age_negative(now: datetime, fetched: datetime | None,
     """Whatever the two clocks say: an age is at least 0 or unknown, and fresh means within the limit."""
     option = "spot" if spot else "on_demand"
     text = None if fetched is None else fetched.isoformat() + "Z"
-    row = aged(now, purchase_option=option, fetched_at=text)
+    row = add_ages(now, purchase_option=option, fetched_at=text)
     assert row["age_hours"] is None or row["age_hours"] >= 0
     assert not row["fresh"] or row["age_hours"] <= fresh_hours(option)
     assert not (row["fresh"] and row["outlived"])

@@ -36,7 +36,7 @@ NOT_PRICES = [
 ]
 
 
-def quarantined(book: PriceBook) -> list[tuple[str, int]]:
+def list_quarantined(book: PriceBook) -> list[tuple[str, int]]:
     return [(tally.reason, tally.rows) for intake in book.intakes for tally in intake.quarantined]
 
 
@@ -45,7 +45,7 @@ def test_text_that_is_no_price_is_quarantined(text: str) -> None:
     """A price is ASCII decimal text, finite and above zero."""
     book = book_of(offer_row(usd_per_hour=text), offer_row(region="eu-west-1", usd_per_hour="21.95"))
     assert book.frame["usd_per_hour"].to_list() == [21.95]
-    assert quarantined(book) == [("price is not a finite number above 0", 1)]
+    assert list_quarantined(book) == [("price is not a finite number above 0", 1)]
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, -1.0, 0.0, None])
@@ -53,7 +53,7 @@ def test_number_that_is_no_price_is_quarantined(number: float | None) -> None:
     """The same holds for a price that comes as a number."""
     book = book_of(offer_row(usd_per_hour=number))
     assert len(book) == 0
-    assert quarantined(book) == [("price is not a finite number above 0", 1)]
+    assert list_quarantined(book) == [("price is not a finite number above 0", 1)]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_each_rule_names_its_reason(change: dict[str, Any], reason: str) -> None
     """A row that breaks one rule is counted under that rule and does not become an offer."""
     book = book_of(offer_row(**change))
     assert len(book) == 0
-    assert quarantined(book) == [(reason, 1)]
+    assert list_quarantined(book) == [(reason, 1)]
 
 
 def test_blank_sizes_are_unknown_not_wrong() -> None:
@@ -119,7 +119,9 @@ def test_two_prices_for_one_key_are_both_refused() -> None:
     for rows in ([1.0, 2.0], [2.0, 1.0]):
         book = book_of(*(offer_row(usd_per_hour=price) for price in rows), other)
         assert book.names("region") == ("eu-west-1",)
-        assert quarantined(book) == [("two different prices for one machine, region, zone and option", 2)]
+        assert list_quarantined(book) == [
+            ("two different prices for one machine, region, zone and option", 2)
+        ]
 
 
 def test_the_same_price_again_is_taken_once_with_its_newest_date() -> None:

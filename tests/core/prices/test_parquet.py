@@ -27,9 +27,9 @@ def test_a_whole_file_is_read(whole: bytes) -> None:
 def test_no_damage_of_a_byte_is_a_panic(whole: bytes) -> None:
     """Some damage makes polars panic, which is no `Exception`: callers would end with "a defect of trainfare"."""
     refused = 0
-    for place in range(4, len(whole), 29):
+    for index in range(4, len(whole), 29):
         damaged = bytearray(whole)
-        damaged[place] ^= 0xFF
+        damaged[index] ^= 0xFF
         try:
             assert isinstance(read_table(io.BytesIO(bytes(damaged))), pl.DataFrame)
         except (pl.exceptions.PolarsError, OSError):

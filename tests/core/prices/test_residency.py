@@ -6,7 +6,7 @@ import pytest
 
 from builders.toy_market import book, offer_row
 from trainfare_core.errors import UnknownNameError
-from trainfare_core.prices.residency import located
+from trainfare_core.prices.residency import filter_by_residency
 
 
 def test_only_offers_known_to_lie_there_are_kept() -> None:
@@ -16,7 +16,9 @@ def test_only_offers_known_to_lie_there_are_kept() -> None:
         offer_row(region="eu-west-1"),
         offer_row(provider="other", region="eu-west-1"),
     )
-    assert located(prices, ["eu"]).frame.select("provider", "region").rows() == [("aws", "eu-west-1")]
-    assert len(located(book(offer_row(region="us-east-1")), ["eu"])) == 0
+    assert filter_by_residency(prices, ["eu"]).frame.select("provider", "region").rows() == [
+        ("aws", "eu-west-1")
+    ]
+    assert len(filter_by_residency(book(offer_row(region="us-east-1")), ["eu"])) == 0
     with pytest.raises(UnknownNameError):
-        located(prices, ["atlantis"])
+        filter_by_residency(prices, ["atlantis"])

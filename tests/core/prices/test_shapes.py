@@ -12,11 +12,11 @@ from trainfare_core.prices.shapes import distinct_numbers
 def test_distinct_numbers_are_counted_in_their_order(far: int) -> None:
     """Whether a table of all numbers between them is small or would fill the memory."""
     number = np.array([far, 2, far, 0, 2], dtype=np.int64)
-    place, first = distinct_numbers(number)
-    assert place.tolist() == [2, 1, 2, 0, 1]
+    values, first = distinct_numbers(number)
+    assert values.tolist() == [2, 1, 2, 0, 1]
     assert number[first].tolist() == [0, 2, far]
 
 
 def test_no_numbers_are_none() -> None:
-    place, first = distinct_numbers(np.zeros(0, dtype=np.int64))
-    assert (len(place), len(first)) == (0, 0)
+    values, first = distinct_numbers(np.zeros(0, dtype=np.int64))
+    assert (len(values), len(first)) == (0, 0)

@@ -15,14 +15,14 @@ def caveats(*rows: dict[str, object]) -> dict[str | None, str | None]:
 def test_the_zone_at_the_on_demand_price_is_marked() -> None:
     """Of two zones only that at the on-demand price has the caveat; four decimals of rounding do not matter."""
     spot = {"purchase_option": "spot"}
-    found = caveats(
+    texts_by_key = caveats(
         offer_row(),
         offer_row(**spot, zone="use1-az1", usd_per_hour=21.9576),
         offer_row(**spot, zone="use1-az2", usd_per_hour=9.5),
         offer_row(**spot, zone="use1-az3", usd_per_hour=21.9576, caveat="rounded"),
         offer_row(**spot, zone="euw1-az1", region="eu-west-1", usd_per_hour=21.9576),
     )
-    assert found == {
+    assert texts_by_key == {
         None: None,
         "use1-az1": NO_SPOT_CAPACITY,
         "use1-az2": None,

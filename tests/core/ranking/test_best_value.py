@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.drawn_markets import Row, books, ranked, unhurried
+from builders.drawn_markets import Row, books, rank_rows, unhurried
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from trainfare_core.errors import InputError
 from trainfare_core.ranking.alternatives.why_not import why_not
@@ -32,11 +32,11 @@ def answer(hour_usd: float) -> Recommendation:
 @pytest.mark.parametrize(("hour_usd", "best"), [(0.0, "t4"), (2.0, "a100"), (50.0, "h100")])
 def test_the_more_an_hour_is_worth_the_faster_the_answer(hour_usd: float, best: str) -> None:
     """Cost plus value x hours, by hand: with nothing it is the cheapest, with much the fastest."""
-    found = answer(hour_usd)
-    assert found.objective == "best_value"
-    assert found.options[0].instance_type == best
-    assert found.best_value_rank == 1
-    worth = [option.run_usd.mid + hour_usd * option.run_hours.mid for option in found.options]
+    recommendation = answer(hour_usd)
+    assert recommendation.objective == "best_value"
+    assert recommendation.options[0].instance_type == best
+    assert recommendation.best_value_rank == 1
+    worth = [option.run_usd.mid + hour_usd * option.run_hours.mid for option in recommendation.options]
     assert worth == sorted(worth)
 
 
@@ -51,11 +51,11 @@ def test_without_a_value_there_is_no_best_value() -> None:
 
 def test_what_makes_the_runner_up_the_best_value() -> None:
     """The rise of the answer's price that closes the gap of dollars and hours together."""
-    found = answer(2.0)
-    assert found.runner_up is not None
-    first, second = found.options[0], found.options[found.runner_up.rank - 1]
+    recommendation = answer(2.0)
+    assert recommendation.runner_up is not None
+    first, second = recommendation.options[0], recommendation.options[recommendation.runner_up.rank - 1]
     gap = second.run_usd.mid - first.run_usd.mid + 2.0 * (second.run_hours.mid - first.run_hours.mid)
-    assert found.runner_up.price_higher == pytest.approx(
+    assert recommendation.runner_up.price_higher == pytest.approx(
         gap / (first.run_usd.mid - first.cost_parts.storage_usd), rel=1e-6
     )
 
@@ -76,10 +76,12 @@ def test_it_is_the_least_of_dollars_and_valued_hours(rows: list[Row], hour_usd: 
     def worth(option: Option) -> float:
         return option.run_usd.mid + hour_usd * option.run_hours.mid
 
-    ready = [one for one in ranked(rows, constraints=constraints).options if not one.needs_porting]
+    ready = [
+        option for option in rank_rows(rows, constraints=constraints).options if not option.needs_porting
+    ]
     for objective in ("best_value", "fastest"):
-        found = ranked(rows, constraints=constraints, objective=objective, limit=limit)
-        best = found.best("best_value")
+        recommendation = rank_rows(rows, constraints=constraints, objective=objective, limit=limit)
+        best = recommendation.best("best_value")
         assert (best is None) == (not ready)
         if best is not None:
             assert worth(best) == min(map(worth, ready))

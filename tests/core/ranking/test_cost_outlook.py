@@ -15,12 +15,12 @@ BIG = option(usd=2000.0, hours=40.0)
 
 def test_same_compute_gets_cheaper_by_hardware_alone() -> None:
     """26 % a year for the same computation; methods are kept apart; the interval of a year includes a higher cost."""
-    found = cost_outlook(BIG, Constraints())
-    assert found.at(12).median / found.at(0).median == pytest.approx(math.exp(-0.30))
-    assert found.at(12, "quality").median < 0.4 * found.at(12).median
-    assert found.at(12).low_80 < found.at(0).median < found.at(12).high_80
-    assert 0.6 < found.at(12).chance_cheaper < 0.8
-    assert {part.part: part.counted for part in found.parts} == {
+    outlook = cost_outlook(BIG, Constraints())
+    assert outlook.at(12).median / outlook.at(0).median == pytest.approx(math.exp(-0.30))
+    assert outlook.at(12, "quality").median < 0.4 * outlook.at(12).median
+    assert outlook.at(12).low_80 < outlook.at(0).median < outlook.at(12).high_80
+    assert 0.6 < outlook.at(12).chance_cheaper < 0.8
+    assert {part.part: part.counted for part in outlook.parts} == {
         "hardware": True,
         "price": True,
         "software": False,
@@ -29,11 +29,11 @@ def test_same_compute_gets_cheaper_by_hardware_alone() -> None:
 
 def test_now_is_the_run_as_it_was_predicted() -> None:
     """The fan begins with the run's own 80 % interval, on the day of its price."""
-    found = cost_outlook(BIG, Constraints())
-    assert found.price_observed_on == BIG.price_observed_on
-    assert found.at(0).median == pytest.approx(BIG.run_usd.mid)
-    assert found.at(0).low_80 == pytest.approx(BIG.run_usd.low_80)
-    assert found.at(0).high_80 == pytest.approx(BIG.run_usd.high_80)
+    outlook = cost_outlook(BIG, Constraints())
+    assert outlook.price_observed_on == BIG.price_observed_on
+    assert outlook.at(0).median == pytest.approx(BIG.run_usd.mid)
+    assert outlook.at(0).low_80 == pytest.approx(BIG.run_usd.low_80)
+    assert outlook.at(0).high_80 == pytest.approx(BIG.run_usd.high_80)
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def test_now_is_the_run_as_it_was_predicted() -> None:
 )
 def test_verdict(asked: Constraints, verdict: str, words: str) -> None:
     """Where the interval of the break-even value holds yours, or you gave none, it cannot tell."""
-    found = cost_outlook(BIG, asked)
-    assert (found.verdict, words in found.because) == (verdict, True)
+    outlook = cost_outlook(BIG, asked)
+    assert (outlook.verdict, words in outlook.because) == (verdict, True)
 
 
 def test_break_even_is_what_a_year_of_waiting_saves_a_month() -> None:
@@ -83,8 +83,8 @@ def test_it_is_about_the_cheapest_drop_in_or_silent() -> None:
 
 def test_the_same_answer_gives_the_same_bytes() -> None:
     """No clock and no chance: numbers are rounded to nine digits."""
-    one, other = (cost_outlook(BIG, Constraints()).model_dump_json() for _ in range(2))
-    assert one == other
+    text, other = (cost_outlook(BIG, Constraints()).model_dump_json() for _ in range(2))
+    assert text == other
 
 
 def test_a_run_of_more_than_a_century_has_no_outlook() -> None:

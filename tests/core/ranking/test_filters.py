@@ -21,10 +21,10 @@ BOOK = book(
 )
 
 
-def ranked(*, max_nodes: int = 4, **asked: Any) -> Recommendation:
+def rank_rows(*, max_nodes: int = 4, **asked: Any) -> Recommendation:
     request = Request(Constraints(**asked), max_nodes=max_nodes, all_regions=True)
     answer = rank(small_job(), BOOK, request, predict=ToyPredictor({"A100-SXM-80GB": 0.1}))
-    listed = {(one.provider, one.region, one.instance_type) for one in answer.options}
+    listed = {(option.provider, option.region, option.instance_type) for option in answer.options}
     assert len(listed) + sum(item.count for item in answer.rejections) == len(BOOK)
     return answer
 
@@ -35,22 +35,22 @@ def left_out(answer: Recommendation) -> str:
 
 def test_residency_keeps_regions_known_to_lie_there() -> None:
     """London is not in the Union, and a cloud that names no place is not known to be."""
-    answer = ranked(residency=("eu",))
+    answer = rank_rows(residency=("eu",))
     assert {option.region for option in answer.options} == {"eu-west-1"}
     assert "not known to lie in eu" in left_out(answer)
-    both = ranked(residency=("europe", "us"))
+    both = rank_rows(residency=("europe", "us"))
     assert {option.region for option in both.options} == {"eu-west-1", "eu-west-2", "us-east-1"}
     with pytest.raises(UnknownNameError, match="did you mean"):
-        ranked(residency=("eurpe",))
+        rank_rows(residency=("eurpe",))
 
 
 def test_accelerators_are_counted_over_all_machines_of_a_run() -> None:
     """At most two: no machine of four, and no more than two machines of one."""
-    answer = ranked(max_accelerators=2)
+    answer = rank_rows(max_accelerators=2)
     assert {option.nodes for option in answer.options} == {1, 2}
     assert {option.instance_type for option in answer.options} == {"a100.1x"}
     assert "more than 2 accelerators" in left_out(answer)
-    assert {option.nodes for option in ranked().options} == {1, 2, 4}
+    assert {option.nodes for option in rank_rows().options} == {1, 2, 4}
 
 
 def test_what_is_rented_counts_as_accelerators_used_or_not() -> None:
@@ -69,7 +69,7 @@ def test_what_is_rented_counts_as_accelerators_used_or_not() -> None:
 
 def test_a_network_that_is_not_published_is_not_fast_enough() -> None:
     """Machines with 100 Gbit/s are kept at a limit of 100, the one without a figure is not."""
-    answer = ranked(min_network_gbit_per_s=100.0)
+    answer = rank_rows(min_network_gbit_per_s=100.0)
     assert {option.instance_type for option in answer.options} == {"a100.1x"}
     assert "a network below 100 Gbit/s, or not published" in left_out(answer)
-    assert not ranked(min_network_gbit_per_s=101.0).options
+    assert not rank_rows(min_network_gbit_per_s=101.0).options

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from builders.drawn_markets import EVERYTHING, MACHINES, TOY, Row, books, key, offer_key, ranked, unhurried
+from builders.drawn_markets import EVERYTHING, MACHINES, TOY, Row, books, key, offer_key, rank_rows, unhurried
 from builders.toy_market import GIB, ToyPredictor, block_job, book, in_precisions, offer_row, small_job
 from trainfare.lightning.plan_code import WRITER
 from trainfare_core.cost_assumptions import CostAssumptions
@@ -41,7 +41,7 @@ def test_the_trainer_s_arguments_reproduce_the_global_batch(
     batch = BatchFacts(micro_batch_size=micro, samples_per_step=micro * accumulate)
     job = small_job(parallel=parallel).model_copy(update={"batch": batch})
     constraints = Constraints(allow=allow, purchase=("on_demand", "spot"))
-    for option in ranked(rows, job=job, constraints=constraints, writer=WRITER).options:
+    for option in rank_rows(rows, job=job, constraints=constraints, writer=WRITER).options:
         trainer = option.trainer
         assert trainer is not None
         assert trainer.batch_size is not None
@@ -107,7 +107,7 @@ def test_relaxing_a_constraint_never_worsens_the_objective(
     name, tight, loose = relaxed
 
     def leads(value: Any) -> list[float]:
-        found = ranked(
+        options = rank_rows(
             rows,
             job=in_precisions(block_job(), "32-true", "bf16-true"),
             objective=objective,
@@ -116,7 +116,7 @@ def test_relaxing_a_constraint_never_worsens_the_objective(
         ).options
         leads = [
             (option.needs_porting, option.run_usd.mid if objective == "cheapest" else option.run_hours.mid)
-            for option in found
+            for option in options
         ]
         drop_ins = [lead for porting, lead in leads if not porting]
         return [min((lead for _, lead in leads), default=float("inf")), min(drop_ins, default=float("inf"))]
@@ -132,18 +132,18 @@ def test_why_not_and_the_ranking_agree(rows: list[Row], limit: float | None, obj
     answer = rank(small_job(), book(*rows), request, predict=TOY)
     for name in {row["instance_type"] for row in rows}:
         mine = [option for option in answer.options if option.instance_type == name]
-        found = why_not(small_job(), book(*rows), request, name, predict=TOY)
-        assert (found.option is None) == (not mine)
-        if found.option is not None:
+        result = why_not(small_job(), book(*rows), request, name, predict=TOY)
+        assert (result.option is None) == (not mine)
+        if result.option is not None:
             drop_ins = [option for option in mine if not option.needs_porting] or mine
             lead = (
                 (lambda one: one.run_usd.mid)
                 if objective == "cheapest"
                 else (lambda one: one.run_hours.low_80)
             )
-            assert lead(found.option) <= min(map(lead, drop_ins)) * (1 + 1e-9) or objective == "fastest"
-            assert key(found.option) in map(key, mine)
-        assert sum(item.count for item in found.rejections) <= found.offers
+            assert lead(result.option) <= min(map(lead, drop_ins)) * (1 + 1e-9) or objective == "fastest"
+            assert key(result.option) in map(key, mine)
+        assert sum(item.count for item in result.rejections) <= result.offers
 
 
 @settings(unhurried, max_examples=20)
@@ -152,22 +152,22 @@ def test_the_runner_up_is_the_best_of_another_machine(
     rows: list[Row], objective: Objective, limit: int
 ) -> None:
     """By brute force over the whole list; also where the list is cut to one line."""
-    everything = ranked(rows, objective=objective)
-    answer = ranked(rows, objective=objective, limit=limit)
+    everything = rank_rows(rows, objective=objective)
+    answer = rank_rows(rows, objective=objective, limit=limit)
     best = answer.best(objective) or next(iter(answer.options), None)
 
     def lead(one: Option) -> float:
         return one.run_usd.mid if objective == "cheapest" else one.run_hours.mid
 
     others = [
-        lead(one)
-        for one in everything.options
+        lead(option)
+        for option in everything.options
         if best is not None
-        and (one.provider, one.instance_type) != (best.provider, best.instance_type)
-        and one.needs_porting <= best.needs_porting
+        and (option.provider, option.instance_type) != (best.provider, best.instance_type)
+        and option.needs_porting <= best.needs_porting
     ]
-    found = None if answer.runner_up is None else lead(answer.options[answer.runner_up.rank - 1])
-    assert found == min(others, default=None)
+    value = None if answer.runner_up is None else lead(answer.options[answer.runner_up.rank - 1])
+    assert value == min(others, default=None)
 
 
 @unhurried
@@ -179,8 +179,8 @@ def test_raising_one_price_never_improves_its_rank(
     changed = pick % len(rows)
     raised = [dict(row) for row in rows]
     raised[changed]["usd_per_hour"] += rise / 4
-    before = {key(option): option.rank for option in ranked(rows, objective=objective).options}
-    after = {key(option): option.rank for option in ranked(raised, objective=objective).options}
+    before = {key(option): option.rank for option in rank_rows(rows, objective=objective).options}
+    after = {key(option): option.rank for option in rank_rows(raised, objective=objective).options}
     row = rows[changed]
     ours = [
         place
@@ -188,7 +188,7 @@ def test_raising_one_price_never_improves_its_rank(
         if place[:5]
         == (row["provider"], row["instance_type"], row["region"], row["zone"], row["purchase_option"])
     ]
-    assert all(after[place] >= before[place] for place in ours)
+    assert all(after[our] >= before[our] for our in ours)
 
 
 @unhurried
@@ -198,8 +198,8 @@ def test_adding_an_offer_never_raises_the_best_cost(rows: list[Row], more: list[
     known = {offer_key(row) for row in rows}
     both = rows + [row for row in more if offer_key(row) not in known]
     for drop_in in (False, True):
-        few = [o.run_usd.mid for o in ranked(rows).options if not (drop_in and o.needs_porting)]
-        many = [o.run_usd.mid for o in ranked(both).options if not (drop_in and o.needs_porting)]
+        few = [o.run_usd.mid for o in rank_rows(rows).options if not (drop_in and o.needs_porting)]
+        many = [o.run_usd.mid for o in rank_rows(both).options if not (drop_in and o.needs_porting)]
         assert min(many, default=float("inf")) <= min(few, default=float("inf"))
 
 
@@ -215,8 +215,8 @@ def test_scaling_all_prices_scales_the_cost_and_keeps_the_order(
     disks = CostAssumptions() if gib else CostAssumptions(system_disk_gib=0.0)
     scaled = [{**row, "usd_per_hour": row["usd_per_hour"] * factor} for row in rows]
     before, after = (
-        ranked(each, job=job, objective=objective, constraints=Constraints(run_cost=disks))
-        for each in (rows, scaled)
+        rank_rows(fields, job=job, objective=objective, constraints=Constraints(run_cost=disks))
+        for fields in (rows, scaled)
     )
     machine_usd = {
         key(option): option.run_usd.mid - option.cost_parts.storage_usd for option in before.options
@@ -236,15 +236,15 @@ def test_permuting_rows_or_clouds_changes_nothing(
 ) -> None:
     """The same bytes come out whatever the order of the rows and of the clouds."""
     shuffled = data.draw(st.permutations(rows))
-    assert ranked(rows, objective=objective, every=every).to_json() == (
-        ranked(shuffled, objective=objective, every=every).to_json()
+    assert rank_rows(rows, objective=objective, every=every).to_json() == (
+        rank_rows(shuffled, objective=objective, every=every).to_json()
     )
     by_cloud = [book(*(row for row in rows if row["provider"] == cloud)) for cloud in ("gcp", "aws", "azure")]
     joined = PriceBook.concat(by_cloud)
     assume(len(joined) == len(rows))
     alone = PriceBook.concat([book(*rows)])
-    assert ranked(joined, objective=objective, every=every).to_json() == (
-        ranked(alone, objective=objective, every=every).to_json()
+    assert rank_rows(joined, objective=objective, every=every).to_json() == (
+        rank_rows(alone, objective=objective, every=every).to_json()
     )
 
 
@@ -254,7 +254,7 @@ def test_cost_is_time_times_price_times_count_to_the_cent(rows: list[Row], steps
     """Hours x dollars an hour of all machines, the disk, and what is billed and not used are the cost."""
     job = small_job(steps=steps, checkpoint_bytes=gib * GIB)
     price = {offer_key(row)[2:]: row["usd_per_hour"] for row in rows}
-    for option in ranked(rows, job=job).options:
+    for option in rank_rows(rows, job=job).options:
         each = price[(option.instance_type, option.region, option.zone, option.purchase_option)]
         parts = option.cost_parts
         expected = option.run_hours.mid * each * option.nodes + parts.storage_usd + parts.rounding_usd
@@ -269,7 +269,7 @@ def test_nothing_that_does_not_fit_is_ever_recommended(
 ) -> None:
     """The memory of every option is within its device, and the rest is counted."""
     toy = ToyPredictor(fixed_gib=fixed, activation_gib=activation, capacity_gib={"T4-16GB": 15.0})
-    answer = ranked(rows, predict=toy)
+    answer = rank_rows(rows, predict=toy)
     for option in answer.options:
         capacity = 15.0 if option.accelerator == "T4-16GB" else 64.0
         assert option.memory_gib.mid <= capacity * (1 + 1e-9)
@@ -293,8 +293,8 @@ def test_the_front_is_exactly_the_non_dominated_set(
     Nothing dominated is on the front, and everything off it is dominated, in mean dollars, the hours of nine in ten
     runs and the chance to keep budget and deadline, also under prices of unequal age.
     """
-    dated = [{**row, "observed_on": f"2026-0{1 + place % 7}-20"} for place, row in enumerate(rows)]
-    options = ranked(
+    dated = [{**row, "observed_on": f"2026-0{1 + index % 7}-20"} for index, row in enumerate(rows)]
+    options = rank_rows(
         dated,
         every=every,
         constraints=Constraints(max_usd=max_usd, deadline_hours=hours, confidence=0.5),
@@ -308,9 +308,9 @@ def test_the_front_is_exactly_the_non_dominated_set(
 @given(rows=books(), objective=OBJECTIVES)
 def test_order_is_total_and_as_stated(rows: list[Row], objective: Objective) -> None:
     """Objective, the other of dollars and hours, porting, then names: sorting by that key again changes nothing."""
-    options = ranked(rows, objective=objective).options
+    options = rank_rows(rows, objective=objective).options
 
-    def stated(option: Option) -> tuple[object, ...]:
+    def make_sort_key(option: Option) -> tuple[object, ...]:
         money, time = option.run_usd.mid, option.run_hours.mid
         first, second = (money, time) if objective == "cheapest" else (time, money)
         return (
@@ -326,7 +326,7 @@ def test_order_is_total_and_as_stated(rows: list[Row], objective: Objective) -> 
             option.zone or "",
         )
 
-    keys = [stated(option) for option in options]
+    keys = [make_sort_key(option) for option in options]
     assert keys == sorted(keys)
     assert len(set(keys)) == len(keys)
     assert [option.rank for option in options] == list(range(1, len(options) + 1))
@@ -336,8 +336,8 @@ def test_order_is_total_and_as_stated(rows: list[Row], objective: Objective) -> 
 @given(rows=books(), objective=OBJECTIVES)
 def test_cheapest_and_fastest_are_the_best_drop_ins(rows: list[Row], objective: Objective) -> None:
     """By brute force over every region; also where the list is cut to one line."""
-    ready = [option for option in ranked(rows, objective=objective).options if not option.needs_porting]
-    short = ranked(rows, objective=objective, every=False, limit=1)
+    ready = [option for option in rank_rows(rows, objective=objective).options if not option.needs_porting]
+    short = rank_rows(rows, objective=objective, every=False, limit=1)
     if not ready:
         assert (short.cheapest_rank, short.fastest_rank) == (None, None)
         return
@@ -363,10 +363,10 @@ def test_constraints_keep_what_is_likely_enough_and_offers_are_counted_once(
 ) -> None:
     """The options are those whose own probability reaches the confidence; ranked and rejected offers are the book."""
     limits = Constraints(max_usd=max_usd, deadline_hours=hours, confidence=confidence)
-    even = ranked(rows, constraints=limits.model_copy(update={"confidence": 0.5}))
+    even = rank_rows(rows, constraints=limits.model_copy(update={"confidence": 0.5}))
     chances = {key(option): option.probability_within or 0.0 for option in even.options}
     assume(all(abs(chance - confidence) > 1e-9 for chance in chances.values()))
-    answer = ranked(rows, constraints=limits)
+    answer = rank_rows(rows, constraints=limits)
     assert {key(option) for option in answer.options} == {
         place for place, chance in chances.items() if chance >= confidence
     }
@@ -380,8 +380,8 @@ def test_constraints_keep_what_is_likely_enough_and_offers_are_counted_once(
 def test_a_short_list_is_a_part_of_the_long_one(rows: list[Row], objective: Objective, limit: int) -> None:
     """Cutting changes neither order nor content, and the front and the first of every service stay."""
     long, short = (
-        ranked(rows, objective=objective, every=False),
-        ranked(rows, objective=objective, every=False, limit=limit),
+        rank_rows(rows, objective=objective, every=False),
+        rank_rows(rows, objective=objective, every=False, limit=limit),
     )
     kept = [key(option) for option in short.options]
     everything = [key(option) for option in long.options]
@@ -399,7 +399,7 @@ def test_a_book_of_categoricals_ranks_like_one_of_strings() -> None:
     rows = [offer_row(**machine) for machine in MACHINES]
     plain = book(*rows)
     frame = plain.rows.with_columns(pl.col("provider", "region").cast(pl.Categorical))
-    assert [key(o) for o in ranked(PriceBook(frame)).options] == [key(o) for o in ranked(plain).options]
+    assert [key(o) for o in rank_rows(PriceBook(frame)).options] == [key(o) for o in rank_rows(plain).options]
 
 
 @pytest.mark.parametrize("objective", ["cheapest", "fastest"])
@@ -408,6 +408,6 @@ def test_equal_options_at_the_cut_fill_the_list(objective: Objective) -> None:
     best = offer_row(instance_type="h100.1x", accelerator="H100-SXM-80GB", usd_per_hour=0.25)
     equal = [offer_row(region=f"r-{i}") for i in range(6)]
     for limit in range(1, 8):
-        options = ranked([*equal, best], objective=objective, limit=limit, max_nodes=1).options
+        options = rank_rows([*equal, best], objective=objective, limit=limit, max_nodes=1).options
         places = max(limit, 2)  # a runner-up of another machine type is always listed
         assert [option.region for option in options] == ["us-east-1", *(f"r-{i}" for i in range(places - 1))]

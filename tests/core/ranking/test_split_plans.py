@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.drawn_markets import TOY, Row, books, ranked, unhurried
+from builders.drawn_markets import TOY, Row, books, rank_rows, unhurried
 from builders.toy_market import ToyPredictor, book, decoder_job, offer_row, shapes, small_job
 from trainfare.lightning.plan_code import WRITER, format_plan
 from trainfare_core.candidates import PlanSpace, enumerate_candidates
@@ -25,7 +25,7 @@ TIGHT = ToyPredictor(activation_gib=100.0, fixed_gib=400.0)
 """A device of 64 GiB holds the model neither whole nor sharded."""
 
 
-def asked(*allow: Allowed, nodes: int = 1, **limits: object) -> Request:
+def make_request(*allow: Allowed, nodes: int = 1, **limits: object) -> Request:
     return Request(Constraints(allow=allow, **limits), max_nodes=nodes, writer=WRITER)  # type: ignore[arg-type]
 
 
@@ -77,8 +77,8 @@ def test_the_arguments_of_a_split_plan_reproduce_the_global_batch(
 def test_a_split_plan_is_taken_where_allowed_and_nothing_else_fits() -> None:
     """Two devices a replica hold what one does not; the change, the numbers and the strategy are named."""
     job, machine = decoder_job(batch=4), book(EIGHT)
-    assert rank(job, machine, asked(), predict=TIGHT).options == ()
-    (option,) = rank(job, machine, asked("model-parallel"), predict=TIGHT).options
+    assert rank(job, machine, make_request(), predict=TIGHT).options == ()
+    (option,) = rank(job, machine, make_request("model-parallel"), predict=TIGHT).options
     assert option.model_split == ModelSplit(tensor=8, pipeline=1, context=1, expert=1, replicas=1)
     assert option.plan_changes == (
         "tensor parallelism over 8 devices (1 replica of the model): needs a script that splits its layers",
@@ -97,9 +97,9 @@ def test_a_faster_split_is_taken_where_it_can_be_told_apart() -> None:
     job, machine = decoder_job(batch=1), book(EIGHT)
     for loss, split in ((0.1, True), (7.0, False)):
         toy = ToyPredictor(split_loss=loss)
-        (option,) = rank(job, machine, asked("model-parallel"), predict=toy).options
+        (option,) = rank(job, machine, make_request("model-parallel"), predict=toy).options
         assert (option.model_split is not None) == split
-        own = rank(job, machine, asked(), predict=toy).options[0]
+        own = rank(job, machine, make_request(), predict=toy).options[0]
         assert own.model_split is None
         if not split:
             assert option == own
@@ -109,7 +109,7 @@ def test_the_devices_of_a_replica_share_its_validation() -> None:
     """Eight devices that hold one replica evaluate each batch together: its part of the cost falls as that of a step."""
     job, machine = decoder_job(batch=1, validation_batches=500), book(EIGHT)
     whole, split = (
-        rank(job, machine, asked(*allow), predict=ToyPredictor()).options[0].cost_parts
+        rank(job, machine, make_request(*allow), predict=ToyPredictor()).options[0].cost_parts
         for allow in ((), ("model-parallel",))
     )
     assert split.training_usd == pytest.approx(1.1 / 8 * whole.training_usd)
@@ -152,11 +152,11 @@ def test_the_nearest_plan_names_the_split_and_an_answer_says_why_there_is_none()
     machine, request = book(EIGHT), Request(max_nodes=1)
     for job, flags in ((decoder_job(batch=4), ["--allow model-parallel"]), (small_job(batch=4), [])):
         answer = rank(job, machine, request, predict=TIGHT)
-        found = with_alternatives(answer, job, machine, request, predict=TIGHT)
-        assert [each.flag for each in found.alternatives] == flags
-    allowed = rank(small_job(), machine, asked("model-parallel"), predict=TOY)
+        recommendation = with_alternatives(answer, job, machine, request, predict=TIGHT)
+        assert [alternative.flag for alternative in recommendation.alternatives] == flags
+    allowed = rank(small_job(), machine, make_request("model-parallel"), predict=TOY)
     assert any(line.startswith("splitting the model is not planned: ") for line in allowed.assumptions)
-    kept = rank(small_job(), machine, asked("model-parallel", keep_plan=True), predict=TOY)
+    kept = rank(small_job(), machine, make_request("model-parallel", keep_plan=True), predict=TOY)
     assert not any(line.startswith("splitting") for line in kept.assumptions)
 
 
@@ -165,7 +165,7 @@ def test_an_answer_that_splits_nothing_is_the_same_with_the_flag(job: object) ->
     """But for what was asked for and why there is no split, the document is the one without it, byte for byte."""
     machine, toy = book(offer_row(), EIGHT), replace(TOY, split_loss=100.0)
     plain, flagged = (
-        ranked(machine, job=job, constraints=Constraints(allow=allow), predict=toy)
+        rank_rows(machine, job=job, constraints=Constraints(allow=allow), predict=toy)
         for allow in ((), ("model-parallel",))
     )
     update = {"constraints": plain.constraints, "assumptions": plain.assumptions}
@@ -187,7 +187,7 @@ def test_allowing_splits_never_worsens_the_best_and_nothing_too_large_is_recomme
     toy = replace(TOY, activation_gib=activation, fixed_gib=activation, split_loss=loss)
 
     def answer(*allow: Allowed) -> Recommendation:
-        return ranked(
+        return rank_rows(
             rows,
             job=decoder_job(batch=4),
             objective=objective,
@@ -199,7 +199,9 @@ def test_allowing_splits_never_worsens_the_best_and_nothing_too_large_is_recomme
         def figure(option: Option) -> float:
             return option.run_usd.mid if objective == "cheapest" else option.run_hours.mid
 
-        return min((figure(one) for one in found.options if not one.needs_porting), default=float("inf"))
+        return min(
+            (figure(option) for option in found.options if not option.needs_porting), default=float("inf")
+        )
 
     split = answer(*before, "model-parallel")
     assert lead(split) <= lead(answer(*before))

@@ -23,7 +23,7 @@ MODEL_GB = 200
 PLACE = {"data_in": "aws:us-east-1", "data_gb": 100.0}
 
 
-def ranked(
+def rank_rows(
     *rows: dict[str, Any], steps: int | None = 36_000, every: bool = True, **asked: Any
 ) -> Recommendation:
     own = asked.pop("run_cost", CostAssumptions()).model_copy(update={"disk_usd_per_gib_month": 0.0})
@@ -32,7 +32,7 @@ def ranked(
 
 
 def numbers(answer: Recommendation) -> dict[str, AssumedNumber]:
-    return {each.name: each for each in answer.assumed_numbers}
+    return {number.name: number for number in answer.assumed_numbers}
 
 
 def by_place(answer: Recommendation) -> dict[str, Option]:
@@ -41,8 +41,8 @@ def by_place(answer: Recommendation) -> dict[str, Option]:
 
 def test_the_trained_model_goes_where_the_data_lie() -> None:
     """Nothing within the region; 0.02 a GB from a region whose price is not known; Google's tiers from us-east1."""
-    answer = ranked(HERE, REGION, OTHER_CLOUD, **PLACE)
-    paid = {place: option.cost_parts.model_usd for place, option in by_place(answer).items()}
+    answer = rank_rows(HERE, REGION, OTHER_CLOUD, **PLACE)
+    paid = {text: option.cost_parts.model_usd for text, option in by_place(answer).items()}
     assert paid == {
         "aws:us-east-1": 0.0,
         "aws:us-west-2": pytest.approx(MODEL_GB * 0.02),
@@ -54,23 +54,23 @@ def test_the_trained_model_goes_where_the_data_lie() -> None:
 
 def test_downloads_pay_the_egress_of_the_region() -> None:
     """Two downloads of 200 GB from us-east-1: 100 GB are free, 300 cost 9 cents each."""
-    answer = ranked(HERE, run_cost=CostAssumptions(model_downloads=2))
+    answer = rank_rows(HERE, run_cost=CostAssumptions(model_downloads=2))
     assert answer.options[0].cost_parts.model_usd == pytest.approx(27.0)
     sent = numbers(answer)["model_usd_per_gb"]
     assert sent.value == pytest.approx(27.0 / MODEL_GB)
     assert sent.source is not None
-    unknown = numbers(ranked(REGION, run_cost=CostAssumptions(model_downloads=1)))["model_usd_per_gb"]
+    unknown = numbers(rank_rows(REGION, run_cost=CostAssumptions(model_downloads=1)))["model_usd_per_gb"]
     assert (unknown.value, unknown.source) == (
         pytest.approx(0.12),
         "0.12 USD per GB, a planning figure: the egress of aws us-west-2 is not known",
     )
-    own = ranked(REGION, run_cost=CostAssumptions(model_downloads=1, model_usd_per_gb=0.01))
+    own = rank_rows(REGION, run_cost=CostAssumptions(model_downloads=1, model_usd_per_gb=0.01))
     assert own.options[0].cost_parts.model_usd == pytest.approx(2.0)
 
 
 def test_the_data_set_is_stored_while_the_run_lasts_and_both_after_it() -> None:
     """100 GB at 2.3 cents a month for the billed hours; 300 GB with the model for two months after."""
-    during = ranked(HERE, **PLACE)
+    during = rank_rows(HERE, **PLACE)
     (option,) = during.options
     billed_hours = option.run_hours.mid + option.cost_parts.rounding_usd / option.usd_per_hour
     stored_usd = 100 * 0.023 * billed_hours / 730
@@ -78,7 +78,7 @@ def test_the_data_set_is_stored_while_the_run_lasts_and_both_after_it() -> None:
     price = numbers(during)["object_storage_usd_per_gb_month"]
     assert price.value == pytest.approx(0.023)
     assert price.run_usd == pytest.approx(stored_usd)
-    after = ranked(HERE, **PLACE, run_cost=CostAssumptions(storage_months=2))
+    after = rank_rows(HERE, **PLACE, run_cost=CostAssumptions(storage_months=2))
     months = numbers(after)["storage_months"]
     assert (months.value, months.stated) == (2.0, True)
     assert months.run_usd == pytest.approx(300 * 0.023 * 2)
@@ -87,46 +87,48 @@ def test_the_data_set_is_stored_while_the_run_lasts_and_both_after_it() -> None:
 
 def test_requests_are_counted_where_the_objects_are_stated() -> None:
     """A million objects that one machine reads at 0.4 cents for ten thousand."""
-    answer = ranked(HERE, **PLACE, run_cost=CostAssumptions(data_objects=1_000_000))
+    answer = rank_rows(HERE, **PLACE, run_cost=CostAssumptions(data_objects=1_000_000))
     read = numbers(answer)["read_request_usd"]
     assert (read.value, read.run_usd) == (4e-7, pytest.approx(0.4))
 
 
 def test_what_is_not_known_is_said_and_not_charged() -> None:
     """No price of object storage in eu-west-1, and no place at all: the reason, and no dollars."""
-    nowhere = ranked(offer_row(region="eu-west-1"), data_in="aws:eu-west-1", data_gb=9.0)
+    nowhere = rank_rows(offer_row(region="eu-west-1"), data_in="aws:eu-west-1", data_gb=9.0)
     price = numbers(nowhere)["object_storage_usd_per_gb_month"]
     assert (price.value, price.run_usd) == (None, 0.0)
     assert price.source is not None
     assert "in eu-west-1 is not known" in price.source
-    kept = numbers(ranked(HERE, run_cost=CostAssumptions(storage_months=1)))[
+    kept = numbers(rank_rows(HERE, run_cost=CostAssumptions(storage_months=1)))[
         "object_storage_usd_per_gb_month"
     ]
     assert (kept.value, kept.source) == (None, "where the data lie is not stated: --data-in names it")
     stated = CostAssumptions(object_storage_usd_per_gb_month=0.05, storage_months=1)
-    assert ranked(HERE, run_cost=stated).options[0].cost_parts.object_storage_usd == pytest.approx(10.0)
-    silent = ranked(HERE)
+    assert rank_rows(HERE, run_cost=stated).options[0].cost_parts.object_storage_usd == pytest.approx(10.0)
+    silent = rank_rows(HERE)
     assert not {"object_storage_usd_per_gb_month", "model_usd_per_gb"} & numbers(silent).keys()
 
 
 def test_a_run_of_unknown_length_has_no_trained_model() -> None:
     """A thousand steps end nothing: no model to send, nothing to keep."""
     own = CostAssumptions(storage_months=2, model_downloads=3, data_objects=10)
-    option = ranked(HERE, steps=None, **PLACE, run_cost=own).options[0]
+    option = rank_rows(HERE, steps=None, **PLACE, run_cost=own).options[0]
     assert option.cost_parts.model_usd == 0
     assert option.cost_parts.object_storage_usd == pytest.approx(100 * 0.023 * option.run_hours.mid / 730)
 
 
 def test_a_budget_is_kept_with_what_is_paid_once() -> None:
     """The ranking refuses, and the check doubts, what the way of the model takes over the budget."""
-    asked: dict[str, Any] = {"max_usd": 20.0, "purchase": ("on_demand",)}
+    fields: dict[str, Any] = {"max_usd": 20.0, "purchase": ("on_demand",)}
     far = CostAssumptions(model_downloads=1, model_usd_per_gb=0.1)
-    assert ranked(HERE, **asked).options
-    assert [each.reason for each in ranked(HERE, **asked, run_cost=far).rejections] == ["over_budget"]
+    assert rank_rows(HERE, **fields).options
+    assert [rejection.reason for rejection in rank_rows(HERE, **fields, run_cost=far).rejections] == [
+        "over_budget"
+    ]
     option = best_chance(
         small_job(checkpoint_bytes=MODEL_GB * 10**9),
         book(HERE),
-        Request(Constraints(**asked, run_cost=far), max_nodes=1),
+        Request(Constraints(**fields, run_cost=far), max_nodes=1),
         predict=TOY,
     )
     assert isinstance(option, Option)
@@ -184,11 +186,11 @@ def test_a_plan_in_fewer_bits_writes_keeps_and_sends_a_smaller_checkpoint(purcha
         update={"precisions": (traced.precisions[0].model_copy(update={"parameters": half}),)}
     )
     own = CostAssumptions(storage_months=1, model_downloads=1, system_disk_gib=0, startup_s=0)
-    asked = Constraints(
+    constraints = Constraints(
         **{**PLACE, "data_gb": 0.0}, run_cost=own, purchase=(purchase,), allow=("precision",), max_usd=1e9
     )
     big, small = (
-        rank(job, book(offer_row(purchase_option=purchase)), Request(asked, max_nodes=1), predict=toy)
+        rank(job, book(offer_row(purchase_option=purchase)), Request(constraints, max_nodes=1), predict=toy)
         for toy in (TOY, ToyPredictor({"A100-SXM-80GB": 0.1}, activation_gib=120.0))
     )
     (before,), (after,) = big.options, small.options

@@ -30,9 +30,9 @@ def of(rows: list[Row], **asked: Any) -> Request:
     return Request(Constraints(**asked), limit=100_000, max_nodes=2, all_regions=True, as_of=AS_OF)
 
 
-def dated(rows: list[Row]) -> list[Row]:
+def date_rows(rows: list[Row]) -> list[Row]:
     """Return the rows with prices of unequal age, and so of unequal doubt."""
-    return [{**row, "observed_on": f"2026-0{1 + place % 8}-20"} for place, row in enumerate(rows)]
+    return [{**row, "observed_on": f"2026-0{1 + index % 8}-20"} for index, row in enumerate(rows)]
 
 
 def drop_ins(answer: Recommendation) -> list[Option]:
@@ -51,18 +51,18 @@ def test_the_limit_admits_the_run_and_no_smaller_one_admits_any(
 ) -> None:
     """Together with a limit of the other quantity, under doubt of hours and of prices."""
     mine, theirs = ("max_usd", "deadline_hours") if least == "usd" else ("deadline_hours", "max_usd")
-    prices = book(*dated(rows))
-    kept = {theirs: other, "confidence": confidence}
-    found = surest(small_job(), prices, of(rows, **kept), least, TOY)
-    if found is None:
-        assert not drop_ins(rank(small_job(), prices, of(rows, **kept), predict=TOY))
+    prices = book(*date_rows(rows))
+    values_by_key = {theirs: other, "confidence": confidence}
+    run = surest(small_job(), prices, of(rows, **values_by_key), least, TOY)
+    if run is None:
+        assert not drop_ins(rank(small_job(), prices, of(rows, **values_by_key), predict=TOY))
         return
-    limit = found.max_usd if least == "usd" else found.deadline_hours
+    limit = run.max_usd if least == "usd" else run.deadline_hours
     assert limit is not None
-    assert (found.deadline_hours if least == "usd" else found.max_usd) is None
-    with_flag = rank(small_job(), prices, of(rows, **kept, **{mine: limit * 1.001}), predict=TOY)
-    assert key(found.option) in map(key, with_flag.options)
-    below = rank(small_job(), prices, of(rows, **kept, **{mine: limit * 0.999}), predict=TOY)
+    assert (run.deadline_hours if least == "usd" else run.max_usd) is None
+    with_flag = rank(small_job(), prices, of(rows, **values_by_key, **{mine: limit * 1.001}), predict=TOY)
+    assert key(run.option) in map(key, with_flag.options)
+    below = rank(small_job(), prices, of(rows, **values_by_key, **{mine: limit * 0.999}), predict=TOY)
     assert not drop_ins(below)
 
 
@@ -70,16 +70,16 @@ def test_the_limit_admits_the_run_and_no_smaller_one_admits_any(
 @given(rows=books(), confidence=st.sampled_from([0.5, 0.9]))
 def test_two_limits_are_kept_together(rows: list[Row], confidence: float) -> None:
     """Where a budget and a deadline are both out of reach, the two flags of each line admit its run."""
-    prices = book(*dated(rows))
+    prices = book(*date_rows(rows))
     request = of(rows, max_usd=0.01, deadline_hours=0.01, confidence=confidence)
     answer = rank(small_job(), prices, request, predict=TOY)
-    for each in with_alternatives(answer, small_job(), prices, request, predict=TOY).alternatives:
-        words = each.flag.split()
+    for alternative in with_alternatives(answer, small_job(), prices, request, predict=TOY).alternatives:
+        words = alternative.flag.split()
         if "--max-usd" not in words:
             continue
         limits = {"max_usd": float(words[1]), "deadline_hours": float(words[3].rstrip("h"))}
         admitted = rank(small_job(), prices, of(rows, **limits, confidence=confidence), predict=TOY)
-        assert key(each.option) in map(key, admitted.options)
+        assert key(alternative.option) in map(key, admitted.options)
 
 
 def one_unsure(profile: JobProfile, shapes: MachineShapes, candidates: CandidateTable) -> PredictionTable:

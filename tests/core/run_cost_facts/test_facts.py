@@ -65,7 +65,7 @@ def test_every_row_is_within_reach_of_a_lookup(kind: str) -> None:
         if row.kind == kind:
             answer = look_up(row)
             assert isinstance(answer, Answer), row
-            assert any(row is one for one in (*answer.rows, *answer.unused)), row
+            assert any(row is fact for fact in (*answer.rows, *answer.unused)), row
 
 
 def test_every_unmarked_row_is_used() -> None:
@@ -73,7 +73,7 @@ def test_every_unmarked_row_is_used() -> None:
     for row in all_facts():
         answer = look_up(row)
         assert isinstance(answer, Answer)
-        assert row.weak or any(row is one for one in answer.rows), row
+        assert row.weak or any(row is fact for fact in answer.rows), row
 
 
 def test_values_have_the_form_of_their_kind() -> None:

@@ -24,9 +24,9 @@ def value(answer: object) -> float:
 
 
 def band(instance_type: str, region: str) -> InterruptionBand:
-    found = interruption_band("aws", instance_type, region)
-    assert isinstance(found, InterruptionBand)
-    return found
+    band = interruption_band("aws", instance_type, region)
+    assert isinstance(band, InterruptionBand)
+    return band
 
 
 def test_notice() -> None:
@@ -36,22 +36,34 @@ def test_notice() -> None:
 
 
 def test_a_region_s_own_band_is_used_before_one_without_a_region() -> None:
-    found = band("p4d.24xlarge", "us-east-1")
-    assert (found.lowest, found.highest, found.region_match) == ("10-15%", "10-15%", "exact")
-    assert (found.as_of, found.weak) == ("2025-06", False)
-    assert [(row.words, row.as_of) for row in found.unused] == [("5-10%", "2026-02-24")]
+    interruption_band = band("p4d.24xlarge", "us-east-1")
+    assert (interruption_band.lowest, interruption_band.highest, interruption_band.region_match) == (
+        "10-15%",
+        "10-15%",
+        "exact",
+    )
+    assert (interruption_band.as_of, interruption_band.weak) == ("2025-06", False)
+    assert [(row.words, row.as_of) for row in interruption_band.unused] == [("5-10%", "2026-02-24")]
 
 
 def test_a_band_without_a_region_is_used_and_weak_where_the_region_has_none() -> None:
-    found = band("p4d.24xlarge", "eu-west-3")
-    assert (found.lowest, found.highest, found.region_match) == ("5-10%", "5-10%", "everywhere")
-    assert found.weak_because == "a rival's text that names no region"
+    interruption_band = band("p4d.24xlarge", "eu-west-3")
+    assert (interruption_band.lowest, interruption_band.highest, interruption_band.region_match) == (
+        "5-10%",
+        "5-10%",
+        "everywhere",
+    )
+    assert interruption_band.weak_because == "a rival's text that names no region"
 
 
 def test_without_either_the_range_of_the_other_regions_is_the_answer() -> None:
-    found = band("p4de.24xlarge", "eu-west-3")
-    assert (found.lowest, found.highest, found.region_match) == ("<5%", "15-20%", "other_regions")
-    assert len(found.rows) == 6
+    interruption_band = band("p4de.24xlarge", "eu-west-3")
+    assert (interruption_band.lowest, interruption_band.highest, interruption_band.region_match) == (
+        "<5%",
+        "15-20%",
+        "other_regions",
+    )
+    assert len(interruption_band.rows) == 6
 
 
 @pytest.mark.parametrize(
@@ -64,9 +76,9 @@ def test_without_either_the_range_of_the_other_regions_is_the_answer() -> None:
     ],
 )
 def test_a_machine_without_bands_is_unknown_and_says_why(cloud: str, machine: str, why: str) -> None:
-    found = interruption_band(cloud, machine, "somewhere")
-    assert isinstance(found, Unknown)
-    assert why in found.because
+    band = interruption_band(cloud, machine, "somewhere")
+    assert isinstance(band, Unknown)
+    assert why in band.because
 
 
 def test_bands_are_in_aws_s_words_and_ascending() -> None:
@@ -82,7 +94,7 @@ def test_one_region_says_little_about_another() -> None:
             regions.setdefault(row.machine, []).append(row.words)
     pairs = [pair for bands in regions.values() for pair in itertools.combinations(bands, 2)]
     assert len(pairs) == 4311
-    assert round(sum(one == other for one, other in pairs) / len(pairs), 2) == 0.36
+    assert round(sum(text == other for text, other in pairs) / len(pairs), 2) == 0.36
 
 
 def test_savings_are_a_share_and_can_be_negative() -> None:

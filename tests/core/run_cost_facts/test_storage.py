@@ -107,5 +107,5 @@ def test_the_checkpoints_disk_price_lies_among_those_of_the_table() -> None:
     prices = [find_fact("disk", cloud, region, item=disk) for cloud, region, disk in disks]
     usd = [price.usd_per_month(1) for price in prices if isinstance(price, DiskPrice)]
     assert len(usd) == 3
-    known = [one for one in usd if one is not None]
+    known = [value for value in usd if value is not None]
     assert min(known) <= PLANNED_USD_PER_GIB_MONTH <= max(known)

@@ -12,7 +12,7 @@ from trainfare_core.run_cost_facts import Amount, Fact, Unknown
 from trainfare_core.run_cost_facts.table import choose
 
 
-def chosen(*rows: Fact, region: str = "north") -> Fact:
+def choose_row(*rows: Fact, region: str = "north") -> Fact:
     choice = choose(rows, region, "the fact")
     assert not isinstance(choice, Unknown)
     assert set(choice.unused) | {choice.row} == {row for row in rows if row.region in (region, "*")}
@@ -34,8 +34,8 @@ def chosen(*rows: Fact, region: str = "north") -> Fact:
 )
 def test_the_better_row_is_used(better: Fact, worse: Fact) -> None:
     """Region, then no mark, then class of source, then date: each outweighs all after it, in either order of rows."""
-    assert chosen(better, worse) is better
-    assert chosen(worse, better) is better
+    assert choose_row(better, worse) is better
+    assert choose_row(worse, better) is better
 
 
 def test_rows_of_equal_worth_that_differ_are_unknown() -> None:
@@ -47,8 +47,8 @@ def test_rows_of_equal_worth_that_differ_are_unknown() -> None:
 
 
 def test_rows_of_equal_worth_that_agree_are_one_answer() -> None:
-    assert chosen(fact(1), fact(1)).value == 1
-    assert chosen(fact("11:30"), fact("11:30")).words == "11:30"
+    assert choose_row(fact(1), fact(1)).value == 1
+    assert choose_row(fact("11:30"), fact("11:30")).words == "11:30"
 
 
 def test_words_that_differ_are_unknown() -> None:

@@ -16,7 +16,7 @@ from trainfare_core.run_cost_facts import (
     Unknown,
     find_fact,
 )
-from trainfare_core.run_cost_facts.lookup import tiered_price
+from trainfare_core.run_cost_facts.lookup import read_tiered_price
 
 
 def dollars(cloud: str, region: str, gb: float, gb_before: float | None = None) -> str:
@@ -92,19 +92,19 @@ def test_transfer_within_a_cloud() -> None:
 
 def test_tiers_of_a_region_are_not_mixed_with_those_for_every_region() -> None:
     rows = [fact(5.0, from_gb=0), fact(4.0, from_gb=10), fact(3.0, region="north", from_gb=0)]
-    north = tiered_price(rows, "north", "egress")
+    north = read_tiered_price(rows, "north", "egress")
     assert isinstance(north, TieredPrice)
     assert [tier.usd_per_gb for tier in north.tiers] == [3.0]
 
 
 def test_a_price_without_its_first_tier_is_unknown() -> None:
-    unknown = tiered_price([fact(4.0, from_gb=10)], "north", "the price of egress")
+    unknown = read_tiered_price([fact(4.0, from_gb=10)], "north", "the price of egress")
     assert unknown == Unknown("the price of egress in north is not known for the first 10 GB")
 
 
 def test_tiers_whose_sources_differ_leave_the_price_unknown() -> None:
     rows = [fact(5.0, from_gb=0), fact(4.0, from_gb=0), fact(3.0, from_gb=10)]
-    unknown = tiered_price(rows, "north", "the price of egress")
+    unknown = read_tiered_price(rows, "north", "the price of egress")
     assert isinstance(unknown, Unknown)
     assert "sources of equal worth differ" in unknown.because
 
@@ -124,7 +124,7 @@ def prices() -> list[TieredPrice]:
 
 def some_price(starts: list[float], usd: list[float]) -> TieredPrice:
     rows = [fact(value, from_gb=start) for start, value in zip(starts, usd, strict=False)]
-    price = tiered_price(rows, "*", "egress")
+    price = read_tiered_price(rows, "*", "egress")
     assert isinstance(price, TieredPrice)
     return price
 
@@ -146,8 +146,8 @@ def test_more_data_never_costs_less(price: TieredPrice, gb: float, more: float) 
 @ANY_TIME
 @given(price=PRICES, gb=AMOUNTS)
 def test_the_mean_price_is_between_those_of_the_tiers(price: TieredPrice, gb: float) -> None:
-    each = [tier.usd_per_gb for tier in price.tiers]
-    assert min(each) * gb * (1 - 1e-9) <= price.usd(gb) <= max(each) * gb * (1 + 1e-9)
+    values = [tier.usd_per_gb for tier in price.tiers]
+    assert min(values) * gb * (1 - 1e-9) <= price.usd(gb) <= max(values) * gb * (1 + 1e-9)
 
 
 @ANY_TIME

@@ -11,7 +11,7 @@ from trainfare_core.candidates import PlanSpace, enumerate_candidates
 from trainfare_core.job_profile import BatchFacts, JobProfile, MeasuredStep, MemoryMoment, Quantiles
 from trainfare_core.prediction import predict
 from trainfare_core.variants import JobVariant, variants_of, why_no_variant
-from trainfare_core.variants.checkpointing import checkpointed, why_not_checkpointed
+from trainfare_core.variants.checkpointing import add_checkpointing, why_not_checkpointed
 
 QUICK = Quantiles(median_s=0.1, p10_s=0.1, p90_s=0.1)
 
@@ -19,7 +19,7 @@ QUICK = Quantiles(median_s=0.1, p10_s=0.1, p90_s=0.1)
 def test_the_forward_of_the_blocks_runs_again_and_the_rest_does_not() -> None:
     """The one forward operation in a block is added to backward, marked as recomputed; the numerator of MFU stays."""
     job = block_job()
-    changed = checkpointed(job)
+    changed = add_checkpointing(job)
     forward = job.operations[0]
     assert changed.step_flops == job.step_flops + forward.flops
     assert changed.model_step_flops == job.model_step_flops
@@ -40,7 +40,7 @@ def test_activations_of_all_blocks_but_one_are_gone_at_the_peak() -> None:
     )
     job = block_job()
     job = job.model_copy(update={"memory": job.memory.model_copy(update={"moments": moments})})
-    memory = checkpointed(job).memory
+    memory = add_checkpointing(job).memory
     assert memory.saved_activation_bytes == GIB // 2
     found = [(m.phase, m.activation_bytes / GIB, m.gradient_bytes) for m in memory.moments]
     assert found == [
@@ -53,7 +53,7 @@ def test_activations_of_all_blocks_but_one_are_gone_at_the_peak() -> None:
 
 def test_a_profile_says_why_it_has_no_checkpointed_variant() -> None:
     """Blocks that are not known, a script that checkpoints already, and blocks that would save nothing."""
-    recomputing = checkpointed(block_job())
+    recomputing = add_checkpointing(block_job())
     nothing = block_job()
     assert nothing.memory.blocks is not None
     blocks = nothing.memory.blocks.model_copy(update={"saved_activation_bytes": 8, "input_bytes": 8})
@@ -105,8 +105,8 @@ def test_a_job_without_a_known_batch_has_the_variant_too() -> None:
 
 def test_the_example_profiles_with_blocks_can_be_planned_with_checkpointing() -> None:
     """All but that of a perceptron, which repeats no block."""
-    found = {path.stem: why_not_checkpointed(read(path)) for path in Path("docs/examples").glob("*.json")}
-    assert [name for name, because in found.items() if because] == ["tiny"]
+    fields = {path.stem: why_not_checkpointed(read(path)) for path in Path("docs/examples").glob("*.json")}
+    assert [name for name, because in fields.items() if because] == ["tiny"]
 
 
 def read(path: Path) -> JobProfile:

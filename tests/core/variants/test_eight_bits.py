@@ -83,8 +83,8 @@ def test_each_operand_is_read_in_16_bits_and_written_in_fewer(dtype: str, read: 
 
 def test_the_operands_of_a_weights_gradient_scale_with_the_batch() -> None:
     """It reads activations and gradients of them, and writes what is fixed."""
-    made = product(1, OUT, IN, TOKENS, phase="backward", bytes_fixed=2 * OUT * IN)
-    assert cast_of(made, "bf16").bytes_fixed == 0
+    group = product(1, OUT, IN, TOKENS, phase="backward", bytes_fixed=2 * OUT * IN)
+    assert cast_of(group, "bf16").bytes_fixed == 0
 
 
 def test_lightnings_precision_has_the_doubt_of_one_without_fitted_rows() -> None:
@@ -92,7 +92,7 @@ def test_lightnings_precision_has_the_doubt_of_one_without_fitted_rows() -> None
     job = gpt_profile(layers=8, width=2048, heads=16)
     eight = in_8_bits(job, may_be_in_8_bits(job))
     lightning = eight.model_copy(update={"precision": "transformer-engine"})
-    plain, doubtful = (predict_one(each, "H100-SXM-80GB") for each in (eight, lightning))
+    plain, doubtful = (predict_one(profile, "H100-SXM-80GB") for profile in (eight, lightning))
     assert doubtful.log_sigma[0] ** 2 == pytest.approx(plain.log_sigma[0] ** 2 + UNFITTED_SIGMA**2, rel=0.01)
     assert doubtful.step_s[0] == pytest.approx(plain.step_s[0], rel=0.01)
 
@@ -101,7 +101,7 @@ def test_a_plan_in_fp8_needs_room_for_what_published_runs_took() -> None:
     """1.8 times the predicted memory: of two plans that take the same, the one in fp8 does not surely fit."""
     job = gpt_profile(layers=8, width=2048, heads=16)
     eight = in_8_bits(job, may_be_in_8_bits(job))
-    before, after = (predict_one(each, "H100-SXM-80GB", ratio=4.0) for each in (job, eight))
+    before, after = (predict_one(profile, "H100-SXM-80GB", ratio=4.0) for profile in (job, eight))
     assert after.memory_bytes[0] == before.memory_bytes[0]
     assert (before.fits[0], after.fits[0]) == (True, False)
     assert after.memory_bytes[0] < after.usable_memory_bytes[0] < 1.8 * after.memory_bytes[0]
@@ -115,7 +115,7 @@ def test_scales_for_blocks_need_the_chips_that_have_them_and_change_no_time() ->
     assert {group.dtype for group in blocks.operations if group.kind == "matmul"} == {"mxfp8", "bf16"}
     assert is_in_8_bits(blocks)
     assert "no mxfp8" in predict_one(blocks, "H100-SXM-80GB").unknown_because[0]
-    plain, scaled = (predict_one(each, "B200-SXM-180GB") for each in (eight, blocks))
+    plain, scaled = (predict_one(profile, "B200-SXM-180GB") for profile in (eight, blocks))
     assert not scaled.unknown_because[0]
     for name in ("step_s", "log_sigma", "memory_bytes", "memory_log_sigma"):
         assert getattr(scaled, name)[0] == getattr(plain, name)[0]
@@ -124,10 +124,10 @@ def test_scales_for_blocks_need_the_chips_that_have_them_and_change_no_time() ->
 def test_four_bits_have_their_own_peak_smaller_casts_and_the_width_of_an_unfitted_type() -> None:
     job = gpt_profile(layers=8, width=2048, heads=16)
     eight = in_8_bits(job, may_be_in_8_bits(job)).model_copy(update={"precision": "transformer-engine"})
-    four, made = of_narrow_type(eight, "fp4"), in_8_bits(job, may_be_in_8_bits(job), "fp4")
-    assert four.operations == made.operations
+    four, profile = of_narrow_type(eight, "fp4"), in_8_bits(job, may_be_in_8_bits(job), "fp4")
+    assert four.operations == profile.operations
     assert "no fp4" in predict_one(four, "H100-SXM-80GB").unknown_because[0]
-    plain, wide, narrow = (predict_one(each, "B200-SXM-180GB") for each in (job, four, eight))
+    plain, wide, narrow = (predict_one(profile, "B200-SXM-180GB") for profile in (job, four, eight))
     assert wide.step_s[0] < narrow.step_s[0]
     assert wide.log_sigma[0] == pytest.approx(np.hypot(plain.log_sigma[0], UNFITTED_SIGMA), rel=0.02)
     assert wide.memory_log_sigma[0] == narrow.memory_log_sigma[0] > plain.memory_log_sigma[0]

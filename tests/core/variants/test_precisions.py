@@ -11,7 +11,7 @@ from trainfare_core.candidates import PlanSpace, enumerate_candidates
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile, MeasuredStep, OptimizerFacts, ParameterGroup, Quantiles
 from trainfare_core.variants import JobVariant, variants_of, why_no_precision, with_precisions
-from trainfare_core.variants.precisions import in_precision, precisions_to_trace, saved_in
+from trainfare_core.variants.precisions import convert_saved_state, in_precision, precisions_to_trace
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_a_trace_is_wanted_of_every_precision_that_does_not_follow(
     job = in_precisions(small_job(precision=own), *traced)
     assert precisions_to_trace(job) == missing
     because = why_no_precision(job)
-    assert all(f"--precision {each}" in because for each in missing)
+    assert all(f"--precision {text}" in because for text in missing)
     assert bool(because) == bool(missing)
 
 
@@ -39,20 +39,20 @@ def test_variants_are_those_that_are_known_and_say_which_narrow_the_weights() ->
     """The job as it is comes first; with checkpointing each is planned with it too."""
     job = in_precisions(small_job(precision="32-true"), "bf16-mixed", "bf16-true")
     assert variants_of(job) == (JobVariant(),)
-    found = variants_of(job, precision=True)
-    assert [(each.precision, each.narrows_weights) for each in found] == [
+    variants = variants_of(job, precision=True)
+    assert [(variant.precision, variant.narrows_weights) for variant in variants] == [
         ("", False),
         ("bf16-mixed", False),
         ("16-mixed", False),
         ("bf16-true", True),
     ]
     both = variants_of(in_precisions(block_job(), "bf16-true"), precision=True, checkpointing=True)
-    assert [(each.precision, each.checkpointing) for each in both] == [
+    assert [(variant.precision, variant.checkpointing) for variant in both] == [
         *((each, False) for each in ("", "16-mixed", "bf16-true")),
         *((each, True) for each in ("", "16-mixed", "bf16-true")),
     ]
-    kept = PlanSpace(keep_plan=True, precision=True)
-    assert kept.variants(job) == (JobVariant(),)
+    space = PlanSpace(keep_plan=True, precision=True)
+    assert space.variants(job) == (JobVariant(),)
 
 
 def test_only_hardware_with_units_for_a_precision_gets_plans_in_it() -> None:
@@ -113,11 +113,13 @@ def test_a_precision_that_cannot_be_traced_is_a_note_and_the_others_are_kept() -
             raise TraceError("the step calls binary_cross_entropy")
         return small_job(precision=precision)
 
-    found = with_precisions(small_job(precision="32-true"), trace)
-    assert [step.precision for step in found.precisions] == ["bf16-true", "transformer-engine"]
-    assert found.notes == ("the step cannot be traced in bf16-mixed: the step calls binary_cross_entropy",)
-    assert with_precisions(found, trace, ("bf16-true", "32-true")) == found
-    assert "bf16-mixed" not in why_no_precision(found)  # the note says more, and another trace would not help
+    profile = with_precisions(small_job(precision="32-true"), trace)
+    assert [step.precision for step in profile.precisions] == ["bf16-true", "transformer-engine"]
+    assert profile.notes == ("the step cannot be traced in bf16-mixed: the step calls binary_cross_entropy",)
+    assert with_precisions(profile, trace, ("bf16-true", "32-true")) == profile
+    assert "bf16-mixed" not in why_no_precision(
+        profile
+    )  # the note says more, and another trace would not help
 
 
 @pytest.mark.parametrize(("rows", "planned"), [(24, True), (20, False)])
@@ -127,11 +129,11 @@ def test_a_step_whose_rows_no_layer_in_fp8_takes_is_a_note(rows: int, planned: b
     product = group.model_copy(
         update={"kind": "matmul", "dtype": "fp8", "phase": "forward", "shape": (1, rows, 32, 32)}
     )
-    found = with_precisions(
-        small_job(), lambda each: small_job(precision=each, operations=(product,)), ["transformer-engine"]
+    profile = with_precisions(
+        small_job(), lambda text: small_job(precision=text, operations=(product,)), ["transformer-engine"]
     )
-    assert (len(found.precisions) == 1) == planned
-    assert any("layers in fp8 refuse inputs of 20 rows" in note for note in found.notes) != planned
+    assert (len(profile.precisions) == 1) == planned
+    assert any("layers in fp8 refuse inputs of 20 rows" in note for note in profile.notes) != planned
 
 
 @pytest.mark.parametrize(
@@ -155,10 +157,13 @@ def test_a_checkpoint_has_the_size_of_its_precision(written: int, expected: int)
     job = in_precisions(job.model_copy(update={"memory": memory}), "bf16-true")
     half = {**weights(2_000), "memory": memory.model_copy(update={"buffer_bytes": 400})}
     job = job.model_copy(update={"precisions": (job.precisions[0].model_copy(update=half),)})
-    for profile in (in_precision(job, "bf16-true"), JobVariant(precision="bf16-true").saved(job)):
+    for profile in (
+        in_precision(job, "bf16-true"),
+        JobVariant(precision="bf16-true").convert_saved_state(job),
+    ):
         assert profile.plan.checkpoint_bytes == expected
-    assert saved_in(job, "32-true") == job
-    fewer_bits = JobVariant(precision="bf16-true").saved(job)
+    assert convert_saved_state(job, "32-true") == job
+    fewer_bits = JobVariant(precision="bf16-true").convert_saved_state(job)
     assert (fewer_bits.precision, fewer_bits.operations) == ("32-true", job.operations)
 
 

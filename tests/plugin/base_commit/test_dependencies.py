@@ -7,23 +7,23 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from builders.git_repository import GitRepository
-from trainfare.base_commit import Repository, changed_dependencies
+from trainfare.base_commit import Repository, list_changed_dependencies
 
 JOBS = (PurePosixPath("jobs/vision"),)
 PROJECT = '[project]\nname = "x"\n'
 
 
-def changed(root: Path, name: str, before: str | None, after: str | None) -> tuple[str, ...]:
+def change_field(root: Path, name: str, before: str | None, after: str | None) -> tuple[str, ...]:
     """Commit a file in two states and return what differs for a job in jobs/vision."""
-    made = GitRepository.new(root)
+    git_repository = GitRepository.new(root)
     for text in (before, after):
         if text is None:
             (root / name).unlink(missing_ok=True)
         else:
-            made.put(name, text)
-        made.commit()
+            git_repository.put(name, text)
+        git_repository.commit()
     repository = Repository.around(root)
-    return changed_dependencies(repository, repository.commit("HEAD~1"), JOBS)
+    return list_changed_dependencies(repository, repository.commit("HEAD~1"), JOBS)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_files_of_the_job_and_above_it_count(
     tmp_path: Path, name: str, before: str | None, after: str | None
 ) -> None:
     """Changed, added or removed, beside the job or in a folder above it."""
-    assert changed(tmp_path / "r", name, before, after) == (name,)
+    assert change_field(tmp_path / "r", name, before, after) == (name,)
 
 
 @pytest.mark.parametrize(
@@ -68,18 +68,18 @@ def test_files_of_the_job_and_above_it_count(
 )
 def test_other_files_do_not_count(tmp_path: Path, name: str, before: str | None, after: str | None) -> None:
     """Settings of tools, what another job needs, and any other file."""
-    assert changed(tmp_path / "r", name, before, after) == ()
+    assert change_field(tmp_path / "r", name, before, after) == ()
 
 
 def test_what_git_does_not_track_does_not_count(tmp_path: Path) -> None:
     """A lock file that is ignored is in no commit; a staged or edited one differs from the commit."""
-    made = GitRepository.new(tmp_path / "r")
-    made.put(".gitignore", "uv.lock\n")
-    made.put("requirements.txt", "torch\n")
-    made.commit()
-    made.put("uv.lock", "version = 1\n")
-    repository = Repository.around(made.root)
+    git_repository = GitRepository.new(tmp_path / "r")
+    git_repository.put(".gitignore", "uv.lock\n")
+    git_repository.put("requirements.txt", "torch\n")
+    git_repository.commit()
+    git_repository.put("uv.lock", "version = 1\n")
+    repository = Repository.around(git_repository.root)
     head = repository.commit("HEAD")
-    assert changed_dependencies(repository, head, JOBS) == ()
-    made.put("requirements.txt", "torch>2\n")
-    assert changed_dependencies(repository, head, JOBS) == ("requirements.txt",)
+    assert list_changed_dependencies(repository, head, JOBS) == ()
+    git_repository.put("requirements.txt", "torch>2\n")
+    assert list_changed_dependencies(repository, head, JOBS) == ("requirements.txt",)

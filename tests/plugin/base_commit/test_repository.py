@@ -15,11 +15,11 @@ from trainfare_core.errors import InputError
 @pytest.fixture
 def made(tmp_path: Path) -> GitRepository:
     """A repository of two commits that write 1 and 2 into a file."""
-    found = GitRepository.new(tmp_path / "project")
+    repository = GitRepository.new(tmp_path / "project")
     for text in ("1", "2"):
-        found.put("folder/number.txt", text)
-        found.commit()
-    return found
+        repository.put("folder/number.txt", text)
+        repository.commit()
+    return repository
 
 
 def test_a_commit_is_checked_out_and_removed(made: GitRepository) -> None:
@@ -27,7 +27,7 @@ def test_a_commit_is_checked_out_and_removed(made: GitRepository) -> None:
     repository = Repository.around(made.root / "folder")
     assert repository.root == made.root.resolve()
     commit = repository.commit("HEAD~1")
-    with repository.checked_out(commit) as folder:
+    with repository.check_out(commit) as folder:
         assert (folder / "folder" / "number.txt").read_text() == "1"
         assert len(made.worktrees()) == 2
         (folder / "left.txt").write_text("untracked")
@@ -40,16 +40,16 @@ def test_a_commit_is_checked_out_and_removed(made: GitRepository) -> None:
 def test_it_is_removed_however_the_block_ends(made: GitRepository, error: type[BaseException]) -> None:
     """An exception, Ctrl-C and an exit remove it too, and the handling of SIGTERM is as before."""
     repository = Repository.around(made.root)
-    place: list[Path] = []
+    paths: list[Path] = []
 
     def fail() -> None:
-        with repository.checked_out(repository.commit("HEAD")) as folder:
-            place.append(folder)
+        with repository.check_out(repository.commit("HEAD")) as folder:
+            paths.append(folder)
             raise error
 
     with pytest.raises(error):
         fail()
-    assert not place[0].parent.exists()
+    assert not paths[0].parent.exists()
     assert len(made.worktrees()) == 1
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
@@ -57,7 +57,7 @@ def test_it_is_removed_however_the_block_ends(made: GitRepository, error: type[B
 def test_it_is_removed_where_the_code_removed_it_before(made: GitRepository) -> None:
     """A worktree that is gone already leaves no registration."""
     repository = Repository.around(made.root)
-    with repository.checked_out(repository.commit("HEAD")) as folder:
+    with repository.check_out(repository.commit("HEAD")) as folder:
         for path in sorted(folder.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
         folder.rmdir()
@@ -71,7 +71,7 @@ def test_no_hook_runs(made: GitRepository, tmp_path: Path) -> None:
     hook.write_text(f"#!/bin/sh\ntouch '{tmp_path / 'ran'}'\n", encoding="utf-8")
     hook.chmod(0o755)
     repository = Repository.around(made.root)
-    with repository.checked_out(repository.commit("HEAD")):
+    with repository.check_out(repository.commit("HEAD")):
         assert not (tmp_path / "ran").exists()
 
 
@@ -83,7 +83,7 @@ def test_inside_a_hook_the_index_stays(made: GitRepository, monkeypatch: pytest.
         environment.setenv("GIT_DIR", str(made.root / ".git"))
         environment.setenv("GIT_INDEX_FILE", str(made.root / ".git" / "index"))
         repository = Repository.around(made.root)
-        with repository.checked_out(repository.commit("HEAD~1")) as folder:
+        with repository.check_out(repository.commit("HEAD~1")) as folder:
             assert (folder / "folder" / "number.txt").read_text() == "1"
     assert made.git("status", "--porcelain") == "M  folder/number.txt\n"
 

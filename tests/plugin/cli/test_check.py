@@ -55,14 +55,14 @@ def test_filters_and_plans_reach_the_check(job: str, capsys: pytest.CaptureFixtu
     answer = answer_of(capsys)
     assert answer.best is not None
     assert answer.best.instance_type == "p5.4xlarge"
-    asked = answer.constraints
-    assert (asked.no_porting, asked.keep_plan, asked.allow, asked.max_run_hours) == (
+    constraints = answer.constraints
+    assert (constraints.no_porting, constraints.keep_plan, constraints.allow, constraints.max_run_hours) == (
         True,
         True,
         ("batch-norm",),
         999,
     )
-    assert asked.excluded == ("p5.48xlarge",)
+    assert constraints.excluded == ("p5.48xlarge",)
 
 
 def test_limits_that_a_policy_has_no_key_for_reach_the_check(

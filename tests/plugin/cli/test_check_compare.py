@@ -47,12 +47,12 @@ def script(*, width: int = 64, steps: int = 1_000_000, precision: str = "32-true
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GitRepository:
     """A repository with a job in its first commit; it is the working directory."""
-    made = GitRepository.new(tmp_path / "project")
-    made.put("train.py", script())
-    made.put(".gitignore", "__pycache__/\n")  # Python writes one where it imports the job
-    made.commit("the job")
-    monkeypatch.chdir(made.root)
-    return made
+    repository = GitRepository.new(tmp_path / "project")
+    repository.put("train.py", script())
+    repository.put(".gitignore", "__pycache__/\n")  # Python writes one where it imports the job
+    repository.commit("the job")
+    monkeypatch.chdir(repository.root)
+    return repository
 
 
 def check(*arguments: str, target: str = TARGET) -> int:
@@ -60,7 +60,7 @@ def check(*arguments: str, target: str = TARGET) -> int:
     return run_main("check", target, "--max-usd", "100000", *arguments)
 
 
-def compared(capsys: pytest.CaptureFixture[str], *arguments: str, target: str = TARGET) -> BudgetCheck:
+def compare_to_base(capsys: pytest.CaptureFixture[str], *arguments: str, target: str = TARGET) -> BudgetCheck:
     """Check against a commit, which must end with 0, and return the answer."""
     capsys.readouterr()
     code = check("--format", "json", *arguments, target=target)
@@ -77,7 +77,7 @@ def error_of(capsys: pytest.CaptureFixture[str], code: int, *arguments: str, tar
     return captured.err
 
 
-def cleaned_up(repository: GitRepository, printed: str = "") -> None:
+def assert_cleaned_up(repository: GitRepository, printed: str = "") -> None:
     """No worktree is left: neither registered nor on disk, where the target printed its place."""
     assert len(repository.worktrees()) == 1
     assert repository.git("status", "--porcelain") == ""
@@ -106,7 +106,7 @@ def test_the_other_commit_is_traced_and_its_worktree_removed(
     assert "trainfare-base-" in captured.err
     assert "trainfare-base-" not in captured.out
     assert repository.git("rev-parse", "HEAD").strip() == head
-    cleaned_up(repository, captured.err)
+    assert_cleaned_up(repository, captured.err)
 
 
 def test_a_script_is_compared_with_its_arguments(
@@ -118,20 +118,20 @@ def test_a_script_is_compared_with_its_arguments(
     repository.put("jobs/fit.py", job + fit)
     repository.commit("a script")
     repository.put("jobs/fit.py", job + fit.replace("sys.argv[1]", "sys.argv[1] + '0'"))
-    change = compared(capsys, "--compare-to", "HEAD", "--", "5000", target="jobs/fit.py").change
+    change = compare_to_base(capsys, "--compare-to", "HEAD", "--", "5000", target="jobs/fit.py").change
     assert change is not None
     assert [cause.detail for cause in change.causes] == ["5,000 -> 50,000 optimizer steps"]
     repository.git("checkout", "jobs/fit.py")
-    cleaned_up(repository)
+    assert_cleaned_up(repository)
 
 
 def test_what_is_not_committed_is_head(repository: GitRepository, capsys: pytest.CaptureFixture[str]) -> None:
     """The working tree is the head, with changes that no commit has yet."""
     repository.put("train.py", script(width=4096))
-    change = compared(capsys, "--compare-to", "HEAD").change
+    change = compare_to_base(capsys, "--compare-to", "HEAD").change
     assert change is not None
     model = next(cause for cause in change.causes if cause.cause == "model")
-    assert {each.module for each in model.modules} == {"body", "head", ""}
+    assert {module.module for module in model.modules} == {"body", "head", ""}
     assert len(repository.worktrees()) == 1
 
 
@@ -150,7 +150,9 @@ def test_the_same_commits_give_the_same_bytes(
 ) -> None:
     """Neither the temporary folder nor anything else of a run is in the answer."""
     repository.put("train.py", script(width=128, precision="bf16-mixed"))
-    answers = [compared(capsys, "--compare-to", "HEAD", "--as-of", "2026-11-24").to_json() for _ in range(2)]
+    answers = [
+        compare_to_base(capsys, "--compare-to", "HEAD", "--as-of", "2026-11-24").to_json() for _ in range(2)
+    ]
     assert answers[0] == answers[1]
 
 
@@ -169,11 +171,11 @@ def test_a_target_in_a_folder_and_its_own_modules(
     monkeypatch.chdir(repository.root / "jobs")
     absolute = f"{repository.root / 'jobs' / 'train.py'}:job"
     for target in ("train.py:job", "train:job", absolute):
-        change = compared(capsys, "--compare-to", "HEAD", target=target).change
+        change = compare_to_base(capsys, "--compare-to", "HEAD", target=target).change
         assert change is not None
         assert [cause.detail for cause in change.causes] == ["1,000,000 -> 3,000,000 optimizer steps"], target
     monkeypatch.chdir("/")
-    assert compared(capsys, "--compare-to", "main", target=absolute).change == change.model_copy(
+    assert compare_to_base(capsys, "--compare-to", "main", target=absolute).change == change.model_copy(
         update={"base": change.base.model_copy(update={"label": change.base.label.replace("HEAD", "main")})}
     )
 
@@ -190,7 +192,7 @@ def test_a_module_of_the_other_commit_is_no_trace_of_the_base(
     )
     repository.put("train.py", hook + script())
     repository.commit("a hook")
-    change = compared(capsys, "--compare-to", "HEAD").change
+    change = compare_to_base(capsys, "--compare-to", "HEAD").change
     assert change is not None
     assert change.change_usd is None
     assert change.unknown_because is not None
@@ -201,7 +203,7 @@ def test_a_job_that_is_new_has_no_base(repository: GitRepository, capsys: pytest
     """The commit that adds a job is judged by its budget; its change is unknown, and the reason is in words."""
     repository.put("new/other.py", script())
     repository.commit("a new job")
-    answer = compared(capsys, "--compare-to", "HEAD~1", target="new/other.py:job")
+    answer = compare_to_base(capsys, "--compare-to", "HEAD~1", target="new/other.py:job")
     assert answer.verdict == "within"
     assert answer.change is not None
     assert answer.change.unknown_because is not None
@@ -217,12 +219,12 @@ def test_a_broken_base_does_not_fail_the_head(
     repository.commit("broken")
     repository.put("train.py", script())
     repository.commit("repaired")
-    answer = compared(capsys, "--compare-to", "HEAD~1")
+    answer = compare_to_base(capsys, "--compare-to", "HEAD~1")
     assert answer.change is not None
     assert answer.change.unknown_because is not None
     assert "ZeroDivisionError" in answer.change.unknown_because
     assert "trainfare-base-" not in answer.to_json()
-    cleaned_up(repository)
+    assert_cleaned_up(repository)
 
 
 def test_a_broken_head_leaves_no_worktree(
@@ -232,7 +234,7 @@ def test_a_broken_head_leaves_no_worktree(
     repository.put("train.py", "1 / 0\n")
     repository.commit("broken")
     assert "ZeroDivisionError" in error_of(capsys, 2, "--compare-to", "HEAD~1")
-    cleaned_up(repository)
+    assert_cleaned_up(repository)
 
 
 def test_other_dependencies_are_refused(
@@ -240,16 +242,16 @@ def test_other_dependencies_are_refused(
 ) -> None:
     """A base with other packages is not traced with these: exit code 3, the file, and the way out."""
     repository.put("requirements.txt", "torch\n")
-    said = refused_after(repository, capsys)
+    said = get_refusal_after(repository, capsys)
     assert "requirements.txt" in said
     assert "`trainfare profile train.py:job -o base.json`" in said
     assert "--base base.json" in said
 
 
-def refused_after(repository: GitRepository, capsys: pytest.CaptureFixture[str]) -> str:
+def get_refusal_after(repository: GitRepository, capsys: pytest.CaptureFixture[str]) -> str:
     repository.commit("other packages")
     said = error_of(capsys, 3, "--compare-to", "HEAD~1")
-    cleaned_up(repository)
+    assert_cleaned_up(repository)
     return said
 
 
@@ -258,7 +260,7 @@ def test_an_unknown_commit_ends_with_two(
 ) -> None:
     """A branch that is not here is bad input."""
     assert "there is no such commit" in error_of(capsys, 2, "--compare-to", "nonesuch")
-    cleaned_up(repository)
+    assert_cleaned_up(repository)
 
 
 def test_a_base_and_a_commit_are_one_too_many(
@@ -276,7 +278,7 @@ def test_an_older_branch_is_noted(repository: GitRepository, capsys: pytest.Capt
     repository.put("train.py", script(steps=7))
     repository.commit("main goes on")
     repository.git("switch", "--quiet", "topic")
-    change = compared(capsys, "--compare-to", "main").change
+    change = compare_to_base(capsys, "--compare-to", "main").change
     assert change is not None
     assert "git merge-base main HEAD" in change.notes[0]
 
@@ -293,25 +295,25 @@ def test_every_job_of_a_policy_is_compared(
     capsys.readouterr()
     assert run_main("check", "--compare-to", "HEAD", "--format", "json") == 1
     answer = PolicyCheck.model_validate_json(capsys.readouterr().out)
-    found = answer.jobs[0].check
-    assert found is not None
-    assert found.change is not None
-    assert [cause.detail for cause in found.change.causes] == ["1,000,000 -> 4,000,000 optimizer steps"]
+    check = answer.jobs[0].check
+    assert check is not None
+    assert check.change is not None
+    assert [cause.detail for cause in check.change.causes] == ["1,000,000 -> 4,000,000 optimizer steps"]
     assert len(repository.worktrees()) == 1
 
 
-def locked(usd_per_hour: float, day: str) -> str:
+def write_locked(usd_per_hour: float, day: str) -> str:
     header = LockHeader.model_validate({"tool_version": "0", "locked_on": day, "rows": 1})
     return lock_text(header, book(offer_row(usd_per_hour=usd_per_hour, observed_on=day)))
 
 
 def test_each_commit_has_its_own_lock(repository: GitRepository, capsys: pytest.CaptureFixture[str]) -> None:
     """A lock that differs between the commits is the cause 'prices', and the base says of which day its prices are."""
-    repository.put("trainfare.lock", locked(4.0, "2026-10-01"))
+    repository.put("trainfare.lock", write_locked(4.0, "2026-10-01"))
     repository.commit()
-    repository.put("trainfare.lock", locked(5.0, "2026-11-01"))
+    repository.put("trainfare.lock", write_locked(5.0, "2026-11-01"))
     repository.commit()
-    change = compared(capsys, "--compare-to", "HEAD~1", "--lock", "trainfare.lock").change
+    change = compare_to_base(capsys, "--compare-to", "HEAD~1", "--lock", "trainfare.lock").change
     assert change is not None
     assert [cause.cause for cause in change.causes] == ["prices"]
     assert change.change_fraction == pytest.approx(0.25, rel=0.01)  # disks cost the same
@@ -322,13 +324,13 @@ def test_a_base_without_a_lock_has_the_same_prices(
     repository: GitRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The commit that adds the lock changes no price."""
-    repository.put("trainfare.lock", locked(4.0, "2026-10-01"))
+    repository.put("trainfare.lock", write_locked(4.0, "2026-10-01"))
     repository.commit()
-    change = compared(capsys, "--compare-to", "HEAD~1", "--lock", "trainfare.lock").change
+    change = compare_to_base(capsys, "--compare-to", "HEAD~1", "--lock", "trainfare.lock").change
     assert change is not None
     assert change.change_usd == 0
     assert "no trainfare.lock of its own" in change.notes[0]
-    assert compared(capsys, "--compare-to", "HEAD", "--lock", "trainfare.lock").change is not None
+    assert compare_to_base(capsys, "--compare-to", "HEAD", "--lock", "trainfare.lock").change is not None
 
 
 def test_a_damaged_lock_of_the_base_is_a_reason(
@@ -337,9 +339,9 @@ def test_a_damaged_lock_of_the_base_is_a_reason(
     """Prices of the base that cannot be read make the change unknown; the head is judged."""
     repository.put("trainfare.lock", "nonsense\n")
     repository.commit()
-    repository.put("trainfare.lock", locked(4.0, "2026-10-01"))
+    repository.put("trainfare.lock", write_locked(4.0, "2026-10-01"))
     repository.commit()
-    change = compared(capsys, "--compare-to", "HEAD~1", "--lock", "trainfare.lock").change
+    change = compare_to_base(capsys, "--compare-to", "HEAD~1", "--lock", "trainfare.lock").change
     assert change is not None
     assert change.unknown_because is not None
     assert "trainfare.lock" in change.unknown_because
@@ -353,7 +355,7 @@ def test_a_committed_profile_is_compared_with_its_own_past(
         repository.put("train.py", script(steps=steps))
         assert run_main("profile", TARGET, "-o", repository.root / "job.json", "--force") == 0
         repository.commit()
-    change = compared(capsys, "--compare-to", "HEAD~1", target="job.json").change
+    change = compare_to_base(capsys, "--compare-to", "HEAD~1", target="job.json").change
     assert change is not None
     assert [cause.detail for cause in change.causes] == ["1,000,000 -> 2,000,000 optimizer steps"]
 
@@ -380,4 +382,4 @@ def test_a_signal_leaves_no_worktree(repository: GitRepository, number: signal.S
         process.send_signal(number)
         process.stderr.read()
     assert process.returncode == 128 + number
-    cleaned_up(repository)
+    assert_cleaned_up(repository)

@@ -208,7 +208,7 @@ def test_several_formats_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("1.markdown").read_text(encoding="utf-8").startswith("## trainfare check: failed")
     Draft202012Validator(SARIF_SCHEMA).validate(json.loads(Path("1.sarif").read_text(encoding="utf-8")))
     assert PolicyCheck.model_validate_json(Path("1.json").read_bytes()).exit_code == 1
-    assert run("--format", "github", *(each.replace("=1.", "=2.") for each in outputs)) == 1
+    assert run("--format", "github", *(output.replace("=1.", "=2.") for output in outputs)) == 1
     assert capsys.readouterr().out == printed
     for form in ("markdown", "sarif", "json", "table"):
         assert Path(f"1.{form}").read_bytes() == Path(f"2.{form}").read_bytes()
@@ -243,8 +243,8 @@ def test_junit_is_written_or_names_its_extra(capsys: pytest.CaptureFixture[str])
 
 def middle_usd() -> float:
     assert run("gpt.json", "--max-usd", "1e6", "--output", "json=middle.json") == 0
-    found: float = json.loads(Path("middle.json").read_text(encoding="utf-8"))["best"]["run_usd"]["mid"]
-    return found
+    value: float = json.loads(Path("middle.json").read_text(encoding="utf-8"))["best"]["run_usd"]["mid"]
+    return value
 
 
 @pytest.mark.usefixtures("folder")
@@ -353,16 +353,16 @@ def test_a_policy_that_allows_other_precisions_has_its_jobs_traced_in_them(
 ) -> None:
     """Those of the change and those before it."""
     policy(f"{first}{GPT.format(name='a', usd=10)}")
-    asked: list[Constraints] = []
+    constraints_list: list[Constraints] = []
 
-    def traced(_place: str, limits: Constraints) -> JobProfile:
-        asked.append(limits)
+    def trace_module(_place: str, limits: Constraints) -> JobProfile:
+        constraints_list.append(limits)
         return small_job()
 
     def before(_place: str, _lock: Path | None, limits: Constraints) -> BaseOf:
-        asked.append(limits)
+        constraints_list.append(limits)
         return lambda _loaded: None
 
     choice = PriceChoice(now=datetime(2026, 11, 1, tzinfo=timezone.utc))
-    policy_answer(PolicyOptions(), choice, traced, None, before)
-    assert [limits.any_precision for limits in asked] == [precisions, precisions]
+    policy_answer(PolicyOptions(), choice, trace_module, None, before)
+    assert [limits.any_precision for limits in constraints_list] == [precisions, precisions]

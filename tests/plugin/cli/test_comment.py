@@ -110,7 +110,7 @@ def test_two_comments_become_one(host: CodeHostServer) -> None:
     for _ in range(3):
         host.put(f"{MARK}\n\nold")
     assert comment() == 0
-    assert [each.id for each in host.comments] == [1]
+    assert [comment.id for comment in host.comments] == [1]
 
 
 def test_a_long_report_is_cut_at_a_line(host: CodeHostServer, folder: Path) -> None:
@@ -157,13 +157,13 @@ def test_a_comment_that_was_written_before_the_failure_is_found(host: CodeHostSe
     """The answer to the first POST is lost after the host has stored the comment."""
     real = host.respond
 
-    def stored_then_failed(call: Any) -> Answer:
+    def store_then_fail(call: Any) -> Answer:
         answer = real(call)
         if call.method == "POST" and call.path != "/graphql" and host.methods().count("POST") == 1:
             return Answer(503, {"message": "timeout"}, (("Retry-After", "0"),))
         return answer
 
-    host.respond = stored_then_failed  # type: ignore[method-assign]
+    host.respond = store_then_fail  # type: ignore[method-assign]
     assert comment() == 0
     assert len(host.comments) == 1
 

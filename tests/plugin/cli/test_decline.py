@@ -39,7 +39,7 @@ def document(name: str, *arguments: str) -> Any:
 def disks(tmp_path: Path) -> str:
     """A CSV of hard-disk prices with what was shipped."""
     path = tmp_path / "disks.csv"
-    lines = [f"{year},{cost},{made}" for year, cost, made in HARD_DISKS]
+    lines = [f"{year},{cost},{value}" for year, cost, value in HARD_DISKS]
     path.write_text("\n".join(["date,cost,production", *lines]) + "\n", encoding="utf-8")
     return str(path)
 

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from typer.testing import CliRunner
 
 from trainfare.cli.limit_options import LimitOptions, OfferFilters, RunLimits, StrategyLimits, make_options
-from trainfare.cli.option_groups import FORMATS, Format, grouped
+from trainfare.cli.option_groups import FORMATS, Format, group_options
 from trainfare.methods.request import strategy_request_base
 from trainfare.recommendation import recommend
 from trainfare_core.constraints import Constraints, LimitKeywords
@@ -55,7 +55,7 @@ def run_with(*arguments: str) -> tuple[dict[str, Any], str]:
         given.update(limits.keywords())
 
     command.__annotations__["limits"] = MoreLimits
-    app.command()(grouped(command))
+    app.command()(group_options(command))
     done = CliRunner().invoke(app, [*arguments], env={"COLUMNS": "200", "TERM": "dumb"})
     return given, done.output
 
@@ -158,6 +158,6 @@ def test_format_is_narrowed_to_the_command() -> None:
         """List."""
 
     offers.__annotations__["output"] = Format
-    option = inspect.signature(grouped(offers)).parameters["output"]
+    option = inspect.signature(group_options(offers)).parameters["output"]
     assert set(option.annotation.__origin__.__args__) == set(FORMATS["offers"])
     assert all(formats[0] == option.default for formats in FORMATS.values())

@@ -20,8 +20,8 @@ CHANGE = "It changes the script's plan: "
 @pytest.fixture
 def job(tmp_path: Path) -> str:
     """A profile of a decoder of 5 billion parameters, a batch of one: sharding it over devices needs more samples."""
-    one = gpt_profile(layers=24, width=4096, heads=32, sequence=2048, batch_size=1, checkpointing=True)
-    return write_profile(tmp_path, one)
+    profile = gpt_profile(layers=24, width=4096, heads=32, sequence=2048, batch_size=1, checkpointing=True)
+    return write_profile(tmp_path, profile)
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
@@ -53,9 +53,9 @@ def test_every_output_names_the_split_what_it_changes_and_what_the_script_needs(
     assert CHANGE in why
     assert "parallelize_module" in why
     explained = answer(capsys, "why", "g6.48xlarge", job, "--max-nodes", "1", *flag, "--format", "json")
-    found = WhyNot.model_validate_json(explained).option
-    assert found is not None
-    assert found.model_split == split
+    result = WhyNot.model_validate_json(explained).option
+    assert result is not None
+    assert result.model_split == split
     limits = ("--max-usd", "1000000000", "--max-hours", "1000000")
     assert CHANGE in answer(capsys, "check", job, *MACHINE, *flag, *limits)
     checked = answer(capsys, "check", job, *MACHINE, *flag, *limits, "--format", "json")

@@ -254,9 +254,9 @@ def test_why_shows_every_price_read_for_a_machine(capsys: pytest.CaptureFixture[
     assert "no spot capacity when seen" in out
     code, out, _ = run(capsys, "offers", "--why", machine, "--as-of", "2026-11-26", "--format", "json")
     assert code == 0
-    found = PriceExplanation.model_validate_json(out)
-    assert found.machine == machine
-    assert all(reading.used for reading in found.readings)
+    explanation = PriceExplanation.model_validate_json(out)
+    assert explanation.machine == machine
+    assert all(reading.used for reading in explanation.readings)
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ pytest.importorskip("boto3", reason="AWS accounts are asked by boto3")
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsServer]:
-    with aws_server() as one:
-        for name, value in aws_environment(one.url).items():
+    with aws_server() as server:
+        for name, value in aws_environment(server.url).items():
             monkeypatch.setenv(name, value)
-        yield one
+        yield server
 
 
 def test_the_file_is_one_that_a_ranking_takes(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from builders.cli import run_main
-from builders.offers import book_of, offer_row, shipped_on, table
+from builders.offers import book_of, get_shipped_date, offer_row, table
 from trainfare.cli.prices_update import update_table
 from trainfare.cli.prices_verify import verify_table
 from trainfare.prices.lock import LockHeader, lock_text
@@ -71,7 +71,7 @@ def failing(error: Exception) -> Callable[[], tuple[FetchedRows, ...]]:
     return fail
 
 
-def updated(cache: BookCache, **answers: Callable[[], tuple[FetchedRows, ...]]) -> PricesUpdate:
+def update_prices(cache: BookCache, **answers: Callable[[], tuple[FetchedRows, ...]]) -> PricesUpdate:
     sources = [(name, Cloud(name, answer, cache)) for name, answer in sorted(answers.items())]
     return update_clouds(list(sources), cache=cache, clock=lambda: NOW)
 
@@ -100,7 +100,7 @@ def test_each_cloud_has_its_own_result(tmp_path: Path) -> None:
     assert "ec2: read 4 = accepted 1 + filtered 3 + quarantined 0" in text
     assert "note: spot prices need credentials: left out" in text
     assert (
-        f"azure: failed: it is down; try again later; prices of the snapshot of {shipped_on('azure')} are used\n"
+        f"azure: failed: it is down; try again later; prices of the snapshot of {get_shipped_date('azure')} are used\n"
         in text
     )
     assert (
@@ -118,7 +118,7 @@ def test_each_cloud_has_its_own_result(tmp_path: Path) -> None:
 def test_a_failed_cloud_keeps_its_last_good_prices_and_their_age(tmp_path: Path) -> None:
     """The price, the moment of its fetch and the count stay; the problem is reported."""
     cache = BookCache(tmp_path)
-    updated(cache, aws=gave("aws"))
+    update_prices(cache, aws=gave("aws"))
     later = update_clouds(
         [("aws", Cloud("aws", failing(FetchError("aws", "refused; check the key")), cache))],
         cache=cache,
@@ -135,19 +135,19 @@ def test_a_failed_cloud_keeps_its_last_good_prices_and_their_age(tmp_path: Path)
 def test_a_broken_cloud_keeps_its_last_good_prices_too(error: Exception, tmp_path: Path) -> None:
     """The line says so, whatever kind of error it was."""
     cache = BookCache(tmp_path)
-    updated(cache, aws=gave("aws"))
-    (cloud,) = updated(cache, aws=failing(error)).clouds
+    update_prices(cache, aws=gave("aws"))
+    (cloud,) = update_prices(cache, aws=failing(error)).clouds
     assert (cloud.failed, cloud.rows, cloud.fetched_at) == (True, 1, NOW)
-    assert update_table(updated(cache, aws=failing(error))).count("\n") == 1
+    assert update_table(update_prices(cache, aws=failing(error))).count("\n") == 1
 
 
 def test_a_cloud_that_lacks_a_key_has_one_line(tmp_path: Path) -> None:
     """Nothing failed: the line says what is missing, and which prices are used."""
     keyless = FetchedRows("gcp", "gce", table(offer_row()).head(0), (), (), ("prices need an API key",))
-    answer = updated(BookCache(tmp_path), gcp=lambda: (keyless,))
+    answer = update_prices(BookCache(tmp_path), gcp=lambda: (keyless,))
     assert not answer.clouds[0].failed
     assert update_table(answer) == (
-        f"gcp: not asked: prices need an API key; prices of the snapshot of {shipped_on('gcp')} are used\n"
+        f"gcp: not asked: prices need an API key; prices of the snapshot of {get_shipped_date('gcp')} are used\n"
     )
 
 
@@ -183,10 +183,10 @@ def test_progress_is_on_standard_error_and_not_with_json(
         told[form] = capsys.readouterr()
     assert told["table"][1].splitlines() == ["gcp: asking for prices", "gcp: checking them", "gcp: done"]
     assert told["table"][0].startswith("gcp: not asked: prices need an API key: set TRAINFARE_GCP_API_KEY")
-    assert told["table"][0].endswith(f"prices of the snapshot of {shipped_on('gcp')} are used\n")
+    assert told["table"][0].endswith(f"prices of the snapshot of {get_shipped_date('gcp')} are used\n")
     assert told["json"][1] == ""
     (cloud,) = PricesUpdate.model_validate_json(told["json"][0]).clouds
-    assert (cloud.failed, cloud.snapshot_of) == (False, shipped_on("gcp"))
+    assert (cloud.failed, cloud.snapshot_of) == (False, get_shipped_date("gcp"))
 
 
 def sound(cache: BookCache) -> list[Entry]:
@@ -198,9 +198,9 @@ def sound(cache: BookCache) -> list[Entry]:
 def test_sound_lists(tmp_path: Path) -> None:
     """A cloud that was never fetched, one that was, a plug-in without a file, and a lock."""
     cache = BookCache(tmp_path)
-    first = {one.name: one for one in verify_prices(cache=cache, entries=sound(cache)).lists}
+    first = {verified.name: verified for verified in verify_prices(cache=cache, entries=sound(cache)).lists}
     assert (first["aws"].rows, first["aws"].findings, first["shop"].findings) == (0, (), ())
-    updated(cache, aws=gave("aws"))
+    update_prices(cache, aws=gave("aws"))
     lock = tmp_path / "trainfare.lock"
     header = LockHeader(tool_version="1", locked_on=NOW.date(), rows=1)
     lock.write_text(lock_text(header, book_of(offer_row())), encoding="ascii")
@@ -213,7 +213,7 @@ def test_sound_lists(tmp_path: Path) -> None:
 def test_damage_and_implausible_prices_are_found(tmp_path: Path) -> None:
     """A flipped bit, an edited lock, a broken plug-in, a price in another unit: each is named, none hides another."""
     cache = BookCache(tmp_path)
-    updated(cache, aws=gave("aws"))
+    update_prices(cache, aws=gave("aws"))
     path = tmp_path / "aws.parquet"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -227,11 +227,11 @@ def test_damage_and_implausible_prices_are_found(tmp_path: Path) -> None:
         Entry("cents", type("Cents", (), {"name": "cents", "load": lambda _: cents})),
     ]
     answer = verify_prices(cache=cache, lock=lock, entries=entries)
-    found = {one.name: one.findings for one in answer.lists if one.findings}
-    assert set(found) == {"aws", "bad", "cents", str(lock)}
-    assert "set aside as .bad" in found["aws"][0]
-    assert "broken (ImportError)" in found["bad"][0]
-    assert "USD per accelerator-hour" in found["cents"][0]
+    fields = {verified.name: verified.findings for verified in answer.lists if verified.findings}
+    assert set(fields) == {"aws", "bad", "cents", str(lock)}
+    assert "set aside as .bad" in fields["aws"][0]
+    assert "broken (ImportError)" in fields["bad"][0]
+    assert "USD per accelerator-hour" in fields["cents"][0]
     assert "NOT SOUND" in verify_table(answer)
 
 
@@ -242,7 +242,7 @@ def test_the_commands_end_with_the_documented_codes(
     assert run_main("prices", "verify", "--cache", tmp_path, "--format", "json") == 0
     answer = PricesVerification.model_validate_json(capsys.readouterr().out)
     assert {"snapshot": 6474, "other_clouds": 148}.items() <= {
-        one.name: one.rows for one in answer.lists
+        verified.name: verified.rows for verified in answer.lists
     }.items()
     (tmp_path / "aws.parquet").write_bytes(b"PAR1")
     assert run_main("prices", "verify", "--cache", tmp_path) == 3
@@ -251,6 +251,6 @@ def test_the_commands_end_with_the_documented_codes(
 
 def test_the_update_reads_back_as_the_published_model(tmp_path: Path) -> None:
     """Versioned JSON for the scripts that watch a nightly update."""
-    answer = updated(BookCache(tmp_path), aws=gave("aws"))
+    answer = update_prices(BookCache(tmp_path), aws=gave("aws"))
     assert json.loads(answer.to_json())["schema_version"] == 1
     assert PricesUpdate.model_validate_json(answer.to_json()) == answer

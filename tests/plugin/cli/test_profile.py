@@ -150,10 +150,10 @@ def test_what_varies_stands_below_the_step() -> None:
         update={"variation": variation, "samples_per_step": None, "tokens_per_step": None}
     )
     lines = summary_of(mean.model_copy(update={"batch": batch})).splitlines()
-    (place,) = (place for place, line in enumerate(lines) if line.startswith("one step"))
-    assert lines[place].endswith(" per device, samples not known")
+    (index,) = (index for index, line in enumerate(lines) if line.startswith("one step"))
+    assert lines[index].endswith(" per device, samples not known")
     varies = "            batches vary from 1.00 MFLOP to 1.00 GFLOP"
-    assert lines[place + 1 : place + 3] == [varies, f"            {said}"]
+    assert lines[index + 1 : index + 3] == [varies, f"            {said}"]
 
 
 def test_the_step_is_traced_in_more_precisions_on_demand(
@@ -162,12 +162,12 @@ def test_the_step_is_traced_in_more_precisions_on_demand(
     """Each named one is in the file and in the summary; a word that is no precision is refused before the trace."""
     output = tmp_path / "job.json"
     profile(target, "-o", output, "--precision", "bf16-true", "--precision", "bf16-mixed")
-    made = JobProfile.from_json(output.read_bytes())
-    assert [(step.precision, step.parameters[0].dtype) for step in made.precisions] == [
+    job_profile = JobProfile.from_json(output.read_bytes())
+    assert [(step.precision, step.parameters[0].dtype) for step in job_profile.precisions] == [
         ("bf16-true", "bf16"),
         ("bf16-mixed", "fp32"),
     ]
     assert "also bf16-true, bf16-mixed" in capsys.readouterr().err
-    assert made.model_copy(update={"precisions": ()}) == trace_job(load_job(target))
+    assert job_profile.model_copy(update={"precisions": ()}) == trace_job(load_job(target))
     with pytest.raises(InputError, match="give bf16-mixed, 16-mixed, bf16-true, 32-true"):
         profile("nowhere.py:job", "--precision", "fp8")

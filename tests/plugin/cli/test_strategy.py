@@ -12,7 +12,7 @@ import pytest
 
 from builders.cli import run_main
 from trainfare.job import TrainingJob
-from trainfare.methods.request import filled_from, read_strategy_file, request_of
+from trainfare.methods.request import fill_question, read_strategy_file, request_of
 from trainfare_core.errors import InputError
 from trainfare_core.methods.answer import MethodsAnswer
 from trainfare_core.methods.curves import CurvePoint, LearningCurve, Metric
@@ -170,10 +170,10 @@ def test_an_invalid_question_is_refused(values: dict[str, Any], word: str) -> No
 def test_the_job_fills_missing_fields() -> None:
     """Samples, tokens and, by the tokens, the kind of data; what was said stays."""
     job = TrainingJob(module=object(), batch=object(), batch_size=1, train_samples=7, tokens_per_sample=9)
-    question, assumed = filled_from(request_of({}, "").question, job)
+    question, assumed = fill_question(request_of({}, "").question, job)
     assert (question.samples, question.tokens_per_sample, question.domain) == (7, 9, "llm-ift")
     assert "llm-ift" in assumed[0]
-    said, nothing = filled_from(request_of({"domain": "nlp-glue", "samples": 5}, "").question, job)
+    said, nothing = fill_question(request_of({"domain": "nlp-glue", "samples": 5}, "").question, job)
     assert (said.samples, said.domain, nothing) == (5, "nlp-glue", ())
 
 
@@ -210,12 +210,12 @@ def curve_file(folder: Path, name: str, values: dict[int, float], strategy: str 
         CurvePoint(step=step, metrics=(Metric(name="val_accuracy", value=value),))
         for step, value in values.items()
     )
-    made = LearningCurve(
+    curve = LearningCurve(
         tool_version="0", name="run", strategy=strategy, trainable_parameters=1, parameters=1, planned_steps=1000,
         train_samples=40_000, points=points,
     )  # fmt: skip
     path = folder / f"{name}.json"
-    path.write_text(made.to_json(), encoding="utf-8")
+    path.write_text(curve.to_json(), encoding="utf-8")
     return path
 
 

@@ -42,8 +42,8 @@ STRATEGY = (
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with a profile and a TARGET whose names few encodings can hold."""
-    named = profile().model_copy(update={"name": NAME})
-    (tmp_path / "job.json").write_text(named.to_json(), encoding="utf-8")
+    job_profile = profile().model_copy(update={"name": NAME})
+    (tmp_path / "job.json").write_text(job_profile.to_json(), encoding="utf-8")
     (tmp_path / "t.py").write_text(TARGET, encoding="utf-8")
     return tmp_path
 
@@ -266,7 +266,7 @@ while True: pass
 """
 
 
-def interrupted(folder: Path, *command: str, line: str = "here") -> int:
+def interrupt_command(folder: Path, *command: str, line: str = "here") -> int:
     """Start a command, press Ctrl-C once it has said a line, and return its exit code."""
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
@@ -283,7 +283,7 @@ def interrupted(folder: Path, *command: str, line: str = "here") -> int:
 def test_ctrl_c_ends_a_target_that_never_ends(command: str, folder: Path) -> None:
     """130, while the code of the TARGET loops in its own process; that ends with all it has started."""
     (folder / "t.py").write_text(LOOP, encoding="utf-8")
-    assert interrupted(folder, *COMMAND, command, "t.py:job") == 130
+    assert interrupt_command(folder, *COMMAND, command, "t.py:job") == 130
     for pid in (folder / "pids").read_text().split():
         assert ends(int(pid))
 
@@ -302,14 +302,14 @@ def late():
     return job(Late)
 """
     (folder / "t.py").write_text(TARGET + late, encoding="utf-8")
-    assert interrupted(folder, *COMMAND, "strategy", "t.py:late") == 130
+    assert interrupt_command(folder, *COMMAND, "strategy", "t.py:late") == 130
     for pid in (folder / "pids").read_text().split():
         assert ends(int(pid))
 
 
 def test_ctrl_c_ends_the_demo(tmp_path: Path) -> None:
     """130, also where Lightning ends its training in its own way; no report is written."""
-    assert interrupted(tmp_path, *COMMAND, "demo", line="demo: training") == 130
+    assert interrupt_command(tmp_path, *COMMAND, "demo", line="demo: training") == 130
     assert not list(tmp_path.glob("trainfare-report.*"))
 
 
@@ -325,7 +325,7 @@ with ThreadPoolExecutor() as threads:
     sys.stderr.write("here\\n")
     waiting.result()
 """
-    assert interrupted(folder, sys.executable, "-c", text) == 130
+    assert interrupt_command(folder, sys.executable, "-c", text) == 130
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the library call is that of Linux")
@@ -345,7 +345,7 @@ while True:
     except KeyboardInterrupt:
         pass  # it came before the call
 """
-    assert interrupted(Path(), sys.executable, "-c", text) == 130
+    assert interrupt_command(Path(), sys.executable, "-c", text) == 130
 
 
 @pytest.fixture

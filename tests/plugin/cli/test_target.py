@@ -25,7 +25,7 @@ from trainfare_core.errors import InputError
 )
 def test_the_text_of_a_target(place: str | None, options: dict[str, Any], target: str | None) -> None:
     """A policy and a strategy file name it in the same way."""
-    assert TargetOptions(**options).named(place) == target
+    assert TargetOptions(**options).find_target(place) == target
 
 
 @pytest.mark.parametrize(
@@ -40,4 +40,4 @@ def test_the_text_of_a_target(place: str | None, options: dict[str, Any], target
 def test_what_contradicts_itself(place: str | None, options: dict[str, Any], message: str) -> None:
     """Nothing that the user gave is dropped without a word."""
     with pytest.raises(InputError, match=message):
-        TargetOptions(**options).required(place)
+        TargetOptions(**options).require_target(place)

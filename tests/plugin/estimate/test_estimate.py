@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from builders.cli import run_main
-from trainfare.estimate import EstimateRequest, counted
+from trainfare.estimate import EstimateRequest, parse_count
 from trainfare.estimate.known_models import KNOWN_MODELS
 from trainfare.estimate.models import model_named
-from trainfare.estimate.profile import estimated_profile
+from trainfare.estimate.profile import estimate_profile
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import Recommendation
 
@@ -52,7 +52,7 @@ def test_a_configuration_is_ranked(config: Callable[..., str], capsys: pytest.Ca
     assert run("--model", config(), *asked) == 0
     answer = Recommendation.from_json(capsys.readouterr().out)
     assert answer.options
-    profile = estimated_profile(EstimateRequest(model=config(), tokens=10**6, seq=64, batch=16))
+    profile = estimate_profile(EstimateRequest(model=config(), tokens=10**6, seq=64, batch=16))
     assert profile.plan.optimizer_steps == -(-(10**6) // (64 * 16))
     assert profile.name == "tiny, full"
     weights = 2 * 128 * 32 + 2 * (4 * 32 * 32 + 3 * 32 * 64 + 2 * 32) + 32
@@ -65,7 +65,7 @@ def test_methods_differ_in_what_trains(config: Callable[..., str]) -> None:
     """Adapters train a part of the weights; QLoRA packs the others in 4 bits."""
     pytest.importorskip("peft")
     full, lora, qlora = (
-        estimated_profile(EstimateRequest(model=config(), method=method, tokens=10**6, seq=64, lora_rank=4))
+        estimate_profile(EstimateRequest(model=config(), method=method, tokens=10**6, seq=64, lora_rank=4))
         for method in ("full", "lora", "qlora")
     )
     assert full.trainable_parameters > lora.trainable_parameters == qlora.trainable_parameters > 0
@@ -95,7 +95,7 @@ def test_published_sizes_give_the_published_parameters() -> None:
 def test_an_image_classifier_is_traced(name: str) -> None:
     """ResNet-18 on images of 224 pixels: 11.69 M weights, 1.814 G multiply-adds forward, three times that in all."""
     pytest.importorskip(name.partition("/")[0])
-    profile = estimated_profile(EstimateRequest(model=name, samples=1000, batch=2))
+    profile = estimate_profile(EstimateRequest(model=name, samples=1000, batch=2))
     assert sum(group.count for group in profile.parameters) == 11_689_512
     assert profile.step_flops == pytest.approx(2 * 3 * 2 * 1.814e9, rel=0.03)
 
@@ -116,7 +116,7 @@ def test_what_cannot_be_estimated_is_said(
 ) -> None:
     """One sentence that names what is missing."""
     with pytest.raises(InputError, match=reason):
-        estimated_profile(EstimateRequest(model=config(**changes), samples=100, **asked))
+        estimate_profile(EstimateRequest(model=config(**changes), samples=100, **asked))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_what_cannot_be_estimated_is_said(
 def test_a_model_that_is_not_there_is_refused(model: str, reason: str) -> None:
     """A name without a model, a name on the Hub, a missing file, and more tokens than the model takes."""
     with pytest.raises(InputError, match=reason):
-        estimated_profile(EstimateRequest(model=model, tokens=10**6, seq=4096))
+        estimate_profile(EstimateRequest(model=model, tokens=10**6, seq=4096))
 
 
 def test_the_length_of_the_run_must_be_given(capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,9 +142,9 @@ def test_the_length_of_the_run_must_be_given(capsys: pytest.CaptureFixture[str])
 
 def test_counts_are_read() -> None:
     """With and without a unit; anything else is refused."""
-    assert [counted(text, "--tokens") for text in ("500000", "1.5k", "300M", "10B", "2T")] == [
+    assert [parse_count(text, "--tokens") for text in ("500000", "1.5k", "300M", "10B", "2T")] == [
         500_000, 1_500, 300 * 10**6, 10**10, 2 * 10**12
     ]  # fmt: skip
     for text in ("ten", "-1", "0", "1e9", "9999999T"):
         with pytest.raises(InputError):
-            counted(text, "--tokens")
+            parse_count(text, "--tokens")

@@ -71,9 +71,13 @@ def test_a_fake_fit_runs_the_traced_operations(tmp_path: Path, accumulate: int) 
     fitted, traced = harness.profile, trace_job(described)
     assert fit.global_step == STEPS // accumulate
     # Lightning copies the loss, one number a micro-batch, for its own records; so the loss is read.
-    ours, theirs = ([_without_share(one) for one in each.operations] for each in (traced, fitted))
-    extra = [one for one in theirs if one not in ours]
-    assert [one for one in theirs if one not in extra] == ours
-    assert [(one.name, one.shape, one.launches) for one in extra] == [("aten.clone", (1,), accumulate)]
+    ours, theirs = (
+        [_without_share(operation) for operation in profile.operations] for profile in (traced, fitted)
+    )
+    extra = [their for their in theirs if their not in ours]
+    assert [their for their in theirs if their not in extra] == ours
+    assert [(group.name, group.shape, group.launches) for group in extra] == [
+        ("aten.clone", (1,), accumulate)
+    ]
     assert fitted.optimizer == traced.optimizer
     assert fitted.memory.saved_activation_bytes == traced.memory.saved_activation_bytes

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from trainfare.fake_step.fake_results import MAKERS, known_result
+from trainfare.fake_step.fake_results import MAKERS, find_known_result
 
 _aten: Any = torch.ops.aten
 _Calls = Callable[[torch.dtype], tuple[Any, ...]]
@@ -98,9 +98,9 @@ _WRITING_LISTS: dict[str, _Calls] = {
 _ALL = {**_VIEWS, **_OTHERS, **_WRITING, **_WRITING_LISTS}
 
 
-def _described(result: Any) -> Any:
+def _describe_result(result: Any) -> Any:
     if isinstance(result, (list, tuple)):
-        return tuple(_described(each) for each in cast("list[Any]", result))
+        return tuple(_describe_result(each) for each in cast("list[Any]", result))
     if result is None:
         return None
     assert isinstance(result, FakeTensor)
@@ -117,7 +117,7 @@ def _both(name: str, calls: _Calls, dtype: torch.dtype) -> tuple[Any, Any, tuple
     func = _operation(name)
     with FakeTensorMode():
         args = calls(dtype)
-        return known_result(func, args, {}), func(*args), args
+        return find_known_result(func, args, {}), func(*args), args
 
 
 def test_every_known_operation_is_compared() -> None:
@@ -129,7 +129,7 @@ def test_every_known_operation_is_compared() -> None:
 def test_a_known_result_is_that_of_torch(name: str, dtype: torch.dtype) -> None:
     known, found, _ = _both(name, _ALL[name], dtype)
     assert known is not NotImplemented
-    assert _described(known) == _described(found)
+    assert _describe_result(known) == _describe_result(found)
 
 
 @pytest.mark.parametrize("name", _VIEWS)
@@ -142,7 +142,7 @@ def test_a_view_shares_the_memory_of_its_operand(name: str) -> None:
 def test_any_other_result_has_memory_of_its_own(name: str) -> None:
     known, _, args = _both(name, _OTHERS[name], torch.float32)
     made = [each for each in (known if isinstance(known, (list, tuple)) else [known]) if each is not None]
-    given = {each.untyped_storage()._cdata for each in args if isinstance(each, Tensor)}
+    given = {arg.untyped_storage()._cdata for arg in args if isinstance(arg, Tensor)}
     own = {each.untyped_storage()._cdata for each in made}
     assert len(own) == len(made)
     assert not own & given
@@ -157,9 +157,9 @@ def test_what_writes_in_place_returns_its_operand(name: str) -> None:
 def test_a_copy_has_the_type_and_the_memory_format_that_are_asked_for() -> None:
     with FakeTensorMode():
         images = _images(torch.float32)
-        cast_down = known_result(_aten._to_copy.default, (images,), {"dtype": torch.bfloat16})
-        plain = known_result(_aten.clone.default, (images,), {"memory_format": torch.contiguous_format})
-        moved = known_result(_aten._to_copy.default, (images,), {"device": torch.device("meta")})
+        cast_down = find_known_result(_aten._to_copy.default, (images,), {"dtype": torch.bfloat16})
+        plain = find_known_result(_aten.clone.default, (images,), {"memory_format": torch.contiguous_format})
+        moved = find_known_result(_aten._to_copy.default, (images,), {"device": torch.device("meta")})
     assert (cast_down.dtype, cast_down.stride()) == (torch.bfloat16, images.stride())
     assert plain.is_contiguous()
     assert moved is NotImplemented
@@ -168,12 +168,12 @@ def test_a_copy_has_the_type_and_the_memory_format_that_are_asked_for() -> None:
 def test_lists_of_tensors_of_other_sizes_are_left_to_torch() -> None:
     with FakeTensorMode():
         weights, gradients = _lists(torch.float32, 2)
-        assert known_result(_aten._foreach_add_.List, (weights, gradients), {"alpha": -0.1}) is None
-        swapped = known_result(_aten._foreach_add_.List, (weights, gradients[::-1]), {})
+        assert find_known_result(_aten._foreach_add_.List, (weights, gradients), {"alpha": -0.1}) is None
+        swapped = find_known_result(_aten._foreach_add_.List, (weights, gradients[::-1]), {})
     assert swapped is NotImplemented
 
 
-def _mixed() -> tuple[Any, Any]:
+def _make_mixed() -> tuple[Any, Any]:
     return _aten.add.Tensor, (_rows(torch.float32), _rows(torch.bfloat16))
 
 
@@ -199,7 +199,7 @@ def _evaluation() -> tuple[Any, Any]:
     )  # fmt: skip
 
 
-def _written_twice() -> tuple[Any, Any]:
+def _make_written_twice() -> tuple[Any, Any]:
     return _aten.add_.Tensor, (torch.empty(1).expand(5), torch.empty(5))
 
 
@@ -214,13 +214,13 @@ def _constant() -> tuple[Any, Any]:
 @pytest.mark.parametrize(
     "calls",
     [
-        _mixed,
+        _make_mixed,
         _broadcast,
         _wrong_sizes,
         _overlapping,
         _complex,
         _evaluation,
-        _written_twice,
+        _make_written_twice,
         _fraction_of_a_count,
         _constant,
     ],
@@ -230,8 +230,8 @@ def test_torch_finds_or_refuses_what_depends_on_more_than_one_size(
 ) -> None:
     with FakeTensorMode():
         func, args = calls()
-        assert known_result(func, args, {}) is NotImplemented
+        assert find_known_result(func, args, {}) is NotImplemented
 
 
 def test_real_tensors_are_left_to_torch() -> None:
-    assert known_result(_aten.relu.default, (torch.zeros(3),), {}) is NotImplemented
+    assert find_known_result(_aten.relu.default, (torch.zeros(3),), {}) is NotImplemented

@@ -103,11 +103,11 @@ def test_the_profile_of_a_linear_layer_is_right_by_hand() -> None:
 
 def test_accumulation_multiplies_passes_and_not_the_optimizer() -> None:
     """Four micro-batches are four forward passes and one optimizer step."""
-    one, four = trace_job(job()), trace_job(job(accumulate_grad_batches=4))
+    profile, four = trace_job(job()), trace_job(job(accumulate_grad_batches=4))
     for phase, factor in (("forward", 4), ("optimizer", 1)):
         launches = [
             sum(o.launches for o in p.operations if o.phase == phase and o.kind != "copy")
-            for p in (one, four)
+            for p in (profile, four)
         ]
         assert launches[1] == factor * launches[0] > 0
 
@@ -117,15 +117,15 @@ _FORMS: dict[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = {
     "list": (lambda m: [torch.optim.Adam(m.parameters())], ("Adam",)),
     "tuple": (lambda m: (torch.optim.Adam(m.parameters()),), ("Adam",)),
     "dict": (lambda m: {"optimizer": torch.optim.RMSprop(m.parameters())}, ("RMSprop",)),
-    "dict with scheduler": (lambda m: _scheduled(m, bare=True), ("AdamW",)),
-    "dict with scheduler dict": (lambda m: _scheduled(m, bare=False), ("AdamW",)),
+    "dict with scheduler": (lambda m: _make_scheduled(m, bare=True), ("AdamW",)),
+    "dict with scheduler dict": (lambda m: _make_scheduled(m, bare=False), ("AdamW",)),
     "two lists": (lambda m: _two_lists(m), ("AdamW",)),
-    "list of dicts": (lambda m: [_scheduled(m, bare=False)], ("AdamW",)),
+    "list of dicts": (lambda m: [_make_scheduled(m, bare=False)], ("AdamW",)),
     "none": (lambda m: None, ()),
 }
 
 
-def _scheduled(module: Any, *, bare: bool) -> dict[str, Any]:
+def _make_scheduled(module: Any, *, bare: bool) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(module.parameters())
     steps = module.trainer.estimated_stepping_batches
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=int(steps))
@@ -279,8 +279,8 @@ def test_a_step_may_ask_its_trainer_and_log() -> None:
         self.all_gather(loss)
         return loss
 
-    made = job(with_step(step), max_steps=None, max_epochs=3, train_samples=40, devices=2)
-    assert trace_job(made).plan.optimizer_steps == 15
+    training_job = job(with_step(step), max_steps=None, max_epochs=3, train_samples=40, devices=2)
+    assert trace_job(training_job).plan.optimizer_steps == 15
 
 
 def test_hooks_of_the_module_run_in_lightnings_order() -> None:

@@ -152,9 +152,9 @@ def test_frozen_weights_attributes_and_ties_survive_a_copy() -> None:
     module.tokens.weight.no_decay = True  # type: ignore[attr-defined]
     seen: list[Any] = []
     module.configure_optimizers = lambda: None  # type: ignore[method-assign]
-    made = trace_job(job(module, Transformer.batch))
+    profile = trace_job(job(module, Transformer.batch))
     block = sum(parameter.numel() for parameter in module.block.parameters())
-    assert _parameters(made) == {("fp32", False): block, ("fp32", True): 50 * 16}
+    assert _parameters(profile) == {("fp32", False): block, ("fp32", True): 50 * 16}
 
     class Peek(Transformer):
         def on_train_start(self) -> None:

@@ -25,7 +25,7 @@ LINEAR = 2 * 2 * WIDTH * WIDTH
 """FLOPs of the linear layer for one row, forward and the weight's gradient: the batch needs none."""
 
 
-def signed_batch() -> Tensor:
+def make_signed_batch() -> Tensor:
     batch = torch.ones(BATCH, WIDTH)
     batch[POSITIVE_ROWS:] = -1
     return batch
@@ -81,7 +81,7 @@ def _rows_after_writing(self: Any, batch: Tensor, batch_idx: int) -> Tensor:
 )
 def test_shapes_that_depend_on_the_batch_are_those_of_the_batch(step: Callable[..., Any]) -> None:
     """The layer runs on the three rows that the step selects, and the profile names the line that looks at the batch."""
-    profile = trace_job(job(with_step(step), signed_batch()))
+    profile = trace_job(job(with_step(step), make_signed_batch()))
     assert profile.source.how == "fake"
     assert profile.step_flops == POSITIVE_ROWS * LINEAR
     reads = [note for note in profile.notes if "values of the batch" in note]
@@ -95,7 +95,7 @@ def test_a_result_selected_by_a_known_mask_has_its_backward() -> None:
     def step(self: Any, batch: Tensor, batch_idx: int) -> Tensor:
         return self.layer(batch)[batch > 0].mean() + self.layer(batch).masked_select(batch > 0).mean()
 
-    assert trace_job(job(with_step(step), signed_batch())).step_flops == 2 * BATCH * LINEAR
+    assert trace_job(job(with_step(step), make_signed_batch())).step_flops == 2 * BATCH * LINEAR
 
 
 def test_a_buffer_is_known() -> None:
@@ -130,13 +130,13 @@ def test_what_an_unknown_value_was_written_to_is_unknown() -> None:
 
 def test_the_batch_of_the_user_is_not_written_to() -> None:
     """A step that works in place does so on the trace's copy."""
-    batch = signed_batch()
+    batch = make_signed_batch()
 
     def step(self: Any, batch: Tensor, batch_idx: int) -> Tensor:
         return self.layer(batch.clamp_(min=0)).mean() * batch.sum().item()
 
     trace_job(job(with_step(step), batch))
-    assert torch.equal(batch, signed_batch())
+    assert torch.equal(batch, make_signed_batch())
 
 
 def _guards(self: Any, batch: Tensor, batch_idx: int) -> Tensor:
@@ -211,7 +211,7 @@ class Graph:
     """A batch as PyTorch Geometric's: an object with tensors that can be called."""
 
     def __init__(self) -> None:
-        self.x = signed_batch()
+        self.x = make_signed_batch()
 
     def __call__(self, *names: str) -> Any:
         return ((name, getattr(self, name)) for name in names)
@@ -220,11 +220,11 @@ class Graph:
 @pytest.mark.parametrize(
     ("batch", "read"),
     [
-        (lambda: next(iter(DataLoader(signed_batch(), batch_size=BATCH))), lambda batch: batch),  # type: ignore[arg-type]
+        (lambda: next(iter(DataLoader(make_signed_batch(), batch_size=BATCH))), lambda batch: batch),  # type: ignore[arg-type]
         (functools.partial(torch.ones, BATCH, WIDTH), lambda batch: batch),
-        (Sample(signed_batch(), "one"), lambda batch: batch.image),
-        (Encoding(input=signed_batch()), lambda batch: batch["input"]),
-        ({"nested": [(signed_batch(), "name")]}, lambda batch: batch["nested"][0][0]),
+        (Sample(make_signed_batch(), "one"), lambda batch: batch.image),
+        (Encoding(input=make_signed_batch()), lambda batch: batch["input"]),
+        ({"nested": [(make_signed_batch(), "name")]}, lambda batch: batch["nested"][0][0]),
         (Graph(), lambda batch: batch.x),
         (Graph, lambda batch: batch.x),
     ],

@@ -120,11 +120,11 @@ def in_a_run(module: nn.Module, batch: torch.Tensor) -> StepTrace:
 
 
 def _work(operations: Sequence[OperationGroup]) -> dict[tuple[str, str], tuple[int, int]]:
-    found: dict[tuple[str, str], tuple[int, int]] = {}
+    texts_by_key: dict[tuple[str, str], tuple[int, int]] = {}
     for group in operations:
-        flops, launches = found.get((group.phase, group.name), (0, 0))
-        found[group.phase, group.name] = flops + group.flops, launches + group.launches
-    return found
+        flops, launches = texts_by_key.get((group.phase, group.name), (0, 0))
+        texts_by_key[group.phase, group.name] = flops + group.flops, launches + group.launches
+    return texts_by_key
 
 
 # Models of transformers say that they run without a library's kernels, which is what is traced.
@@ -140,7 +140,7 @@ def test_fake_and_real_tensors_have_the_same_work_and_none_of_it_is_unknown(name
     assert {key: ours[key] for key in ours if key not in copies} == {
         key: theirs[key] for key in theirs if key not in copies
     }
-    moved = [sum(group.bytes_moved for group in each) for each in (fake, real)]
+    moved = [sum(group.bytes_moved for group in groups) for groups in (fake, real)]
     assert moved[0] == pytest.approx(moved[1], rel=0.01)
 
 
@@ -160,7 +160,7 @@ def test_a_triangular_system_counts_the_square_of_its_size_for_each_column(left:
     columns = torch.randn(3, 8, 5) if left else torch.randn(3, 5, 8)
     with StepTrace(nn.Module()) as trace:
         torch.linalg.solve_triangular(system, columns, upper=False, left=left)
-    (group,) = [each for each in trace.operations() if "triangular" in each.name]
+    (group,) = [operation for operation in trace.operations() if "triangular" in operation.name]
     assert (group.kind, group.shape, group.flops) == ("matmul", (3, 8, 5, 8), 3 * 5 * 8**2)
 
 

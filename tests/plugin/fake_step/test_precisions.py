@@ -36,19 +36,19 @@ def test_fp16_follows_from_bf16_and_bf16_from_fp16(module: object, batch: object
 
 def kinds(profile: JobProfile) -> dict[tuple[str, str, str], int]:
     """Return the KiB that operations move, by phase, kind and type; those below one are left out."""
-    found: dict[tuple[str, str, str], int] = {}
+    texts_by_key: dict[tuple[str, str, str], int] = {}
     for group in profile.operations:
         name = (group.phase, group.kind, group.dtype)
-        found[name] = found.get(name, 0) + group.bytes_moved
-    return {name: round(moved / 1024) for name, moved in found.items() if moved >= 1024}
+        texts_by_key[name] = texts_by_key.get(name, 0) + group.bytes_moved
+    return {name: round(moved / 1024) for name, moved in texts_by_key.items() if moved >= 1024}
 
 
 def test_a_job_in_python_is_traced_in_the_precisions_that_are_allowed() -> None:
     """The answer has no precision that is missing, and full precision gives way where mixed is a tenth faster."""
-    made = job(module=Transformer, batch=Transformer.batch, precision="32-true")
-    answer = recommend(made, allow=["precision"], accelerators=["A100"], max_nodes=1)
+    training_job = job(module=Transformer, batch=Transformer.batch, precision="32-true")
+    answer = recommend(training_job, allow=["precision"], accelerators=["A100"], max_nodes=1)
     assert not any("precisions not planned" in line for line in answer.assumptions)
     assert any(
         "precisions not planned" in line
-        for line in recommend(trace_job(made), allow=["precision"]).assumptions
+        for line in recommend(trace_job(training_job), allow=["precision"]).assumptions
     )

@@ -39,9 +39,11 @@ def _reading(base: type[Any]) -> type[Any]:
 
 def _comparable(profile: JobProfile) -> Any:
     facts = profile.model_dump(exclude={"source", "notes", "memory", "operations", "modules"})
-    facts["modules"] = [one.model_dump(exclude={"bytes_moved"}) for one in profile.modules]
+    facts["modules"] = [module.model_dump(exclude={"bytes_moved"}) for module in profile.modules]
     sizes = {"bytes_read", "bytes_written", "bytes_fixed", "fused_bytes_share"}
-    facts["operations"] = sorted(repr(one.model_dump(exclude=sizes)) for one in profile.operations)
+    facts["operations"] = sorted(
+        repr(operation.model_dump(exclude=sizes)) for operation in profile.operations
+    )
     return facts
 
 
@@ -59,10 +61,11 @@ def test_real_and_fake_tensors_give_one_profile(model: type[Any], precision: str
     # The CPU keeps the statistics of an fp16 batch norm in fp32, as CUDA does; a fake tensor does not.
     for size in ("saved_activation_bytes", "gradient_bytes", "input_bytes", "largest_temporary_bytes"):
         assert getattr(real.memory, size) == pytest.approx(getattr(fake.memory, size), rel=0.002)
-    moved = [sum(one.bytes_moved for one in profile.operations) for profile in (real, fake)]
+    moved = [sum(operation.bytes_moved for operation in profile.operations) for profile in (real, fake)]
     assert moved[0] == pytest.approx(moved[1], rel=0.002)
     left = [
-        sum(one.bytes_moved * one.left_where_fused for one in profile.operations) for profile in (real, fake)
+        sum(operation.bytes_moved * operation.left_where_fused for operation in profile.operations)
+        for profile in (real, fake)
     ]
     assert left[0] == pytest.approx(left[1], rel=0.005)
 

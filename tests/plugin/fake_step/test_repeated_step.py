@@ -15,7 +15,7 @@ from trainfare.fake_step import trace_changed, trace_job
 from trainfare.fake_step.equal_blocks import EqualBlocks, equal_blocks
 from trainfare.job import TrainingJob
 from trainfare.methods.module_changes import ModuleChange
-from trainfare.trace.repetition import Item, NotRepeatedError, extend_rows, extended_sequence
+from trainfare.trace.repetition import Item, NotRepeatedError, extend_rows, extend_sequence
 
 WIDTH, BLOCKS, WORDS, TOKENS = 16, 8, 24, 6
 LATER = 5
@@ -57,8 +57,8 @@ class Net(nn.Module):
     def one(self, number: int, block: nn.Module, x: Tensor) -> Tensor:
         """Run one block."""
         del number
-        made: Tensor = block(x)
-        return made
+        tensor: Tensor = block(x)
+        return tensor
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         x = self.words(batch)
@@ -75,24 +75,24 @@ class Checkpointed(Net):
 
     def one(self, number: int, block: nn.Module, x: Tensor) -> Tensor:
         del number
-        made: Tensor = checkpoint(block, x, use_reentrant=False)
-        return made
+        tensor: Tensor = checkpoint(block, x, use_reentrant=False)
+        return tensor
 
 
 class CheckpointedFrom(Net):
     """Recomputes the later blocks."""
 
     def one(self, number: int, block: nn.Module, x: Tensor) -> Tensor:
-        made: Tensor = checkpoint(block, x, use_reentrant=False) if number >= LATER else block(x)
-        return made
+        tensor: Tensor = checkpoint(block, x, use_reentrant=False) if number >= LATER else block(x)
+        return tensor
 
 
 class Skips(Net):
     """Adds something after one block in the middle."""
 
     def one(self, number: int, block: nn.Module, x: Tensor) -> Tensor:
-        made: Tensor = block(x)
-        return made + functional.softmax(made, -1) if number == LATER else made
+        tensor: Tensor = block(x)
+        return tensor + functional.softmax(tensor, -1) if number == LATER else tensor
 
 
 class ByNumber(Net):
@@ -109,11 +109,11 @@ class Collects(Net):
     """Adds up the results of all blocks at once, in one operation over a list that grows with the blocks."""
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        x, found = self.words(batch), list[Tensor]()
+        x, tensors = self.words(batch), list[Tensor]()
         for block in self.blocks:
             x = block(x)
-            found.append(x)
-        mean = torch.stack(found).mean(0)
+            tensors.append(x)
+        mean = torch.stack(tensors).mean(0)
         return functional.cross_entropy(self.head(mean).flatten(0, 1), batch.flatten())
 
 
@@ -229,10 +229,10 @@ def test_the_step_equals_that_of_every_block(case: str) -> None:
     module, changes = CASES[case]
     calls: list[int] = []
     described = job(lambda: _counting(module(), calls), **changes)
-    found = trace_changed(described, None, worthwhile=ALWAYS)
+    profile = trace_changed(described, None, worthwhile=ALWAYS)
     # The forwards of two short versions and of the whole module, and two steps of each of three short versions.
     assert (len(calls) == 3 + 2 * 3) == (case not in EVERY_BLOCK)
-    assert found == trace_changed(described, None, worthwhile=0)
+    assert profile == trace_changed(described, None, worthwhile=0)
 
 
 @pytest.mark.parametrize(("worthwhile", "batches"), [(0, 1), (ALWAYS, 3)], ids=["whole", "short versions"])
@@ -242,10 +242,10 @@ def test_the_step_without_a_first_batch_is_the_same(case: str, worthwhile: float
     module, changes = CASES[case]
     calls: list[int] = []
     described = job(lambda: _counting(module(), calls), **changes)
-    found = trace_changed(described, None, worthwhile=worthwhile, first_batch=False)
+    profile = trace_changed(described, None, worthwhile=worthwhile, first_batch=False)
     assert [index for index in calls if index] == [1] * batches
     assert calls.count(0) == (3 if worthwhile else 0)  # the forwards that are compared
-    assert found == trace_changed(described, None, worthwhile=worthwhile)
+    assert profile == trace_changed(described, None, worthwhile=worthwhile)
 
 
 @pytest.mark.parametrize(
@@ -259,8 +259,8 @@ def test_the_step_without_a_first_batch_is_the_same(case: str, worthwhile: float
 def test_the_step_of_a_strategy_equals_that_of_every_block(change: ModuleChange) -> None:
     """Adapters in every block, and recomputed blocks."""
     described = job(Net)
-    found = trace_changed(described, change, worthwhile=ALWAYS)
-    assert found == trace_changed(described, change, worthwhile=0)
+    profile = trace_changed(described, change, worthwhile=ALWAYS)
+    assert profile == trace_changed(described, change, worthwhile=0)
 
 
 def test_few_blocks_run_where_many_are_equal() -> None:
@@ -312,11 +312,11 @@ def test_sequences_grow_by_the_same_entries() -> None:
         inner = [Item("f", (4,)), Item("g", (2,))] * blocks
         return [Item("begin"), *inner, Item("all", (8 * blocks,)), *[Item("b", (4,))] * blocks, Item("end")]
 
-    assert extended_sequence(step(2), step(3), step(4), 8) == step(10)
+    assert extend_sequence(step(2), step(3), step(4), 8) == step(10)
     with pytest.raises(NotRepeatedError):
-        extended_sequence(step(2), step(3), [*step(4), Item("more")], 8)
+        extend_sequence(step(2), step(3), [*step(4), Item("more")], 8)
     with pytest.raises(NotRepeatedError):
-        extended_sequence(step(3), step(2), step(1), 8)
+        extend_sequence(step(3), step(2), step(1), 8)
 
 
 def test_what_is_released_list_by_list_grows_list_by_list() -> None:
@@ -330,6 +330,6 @@ def test_what_is_released_list_by_list_grows_list_by_list() -> None:
             Item("end"),
         ]
 
-    assert extended_sequence(step(2), step(3), step(4), 8) == step(10)
+    assert extend_sequence(step(2), step(3), step(4), 8) == step(10)
     with pytest.raises(NotRepeatedError):
-        extended_sequence(step(2), step(3), [*step(4)[:-2], Item("value"), Item("end")], 8)
+        extend_sequence(step(2), step(3), [*step(4)[:-2], Item("value"), Item("end")], 8)

@@ -63,16 +63,16 @@ def test_a_scaled_profile_takes_as_long_as_a_new_trace(
 ) -> None:
     """From 64 samples to 4 and to 256, on a small and on a large GPU, within 1 %."""
 
-    def traced(size: int) -> JobProfile:
+    def trace_module(size: int) -> JobProfile:
         return trace_job(
             TrainingJob(
                 module=module, batch=lambda: batch(size), batch_size=size, precision=precision, max_steps=1
             )
         )
 
-    profiled = traced(64)
+    profiled = trace_module(64)
     for size in (4, 256):
-        again = traced(size)
+        again = trace_module(size)
         for name in ("T4-16GB", "H100-SXM-80GB"):
             scaled_s = device_seconds(profiled, name, size / 64)
             assert scaled_s == pytest.approx(device_seconds(again, name, 1.0), rel=0.01), (size, name)

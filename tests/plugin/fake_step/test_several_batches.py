@@ -44,7 +44,7 @@ def batches() -> list[Tensor]:
     return [torch.ones(4, length, 16) for length in LENGTHS]
 
 
-def counted(batch: Tensor) -> int:
+def count_flops(batch: Tensor) -> int:
     with FlopCounterMode(display=False) as counter:
         Attends().training_step(batch, 0).backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())
@@ -58,7 +58,7 @@ def job(batch: Any, **changes: Any) -> TrainingJob:
 def test_the_profile_is_that_of_the_mean_batch() -> None:
     """Two sizes are traced; the FLOPs of linear layers and of attention are those of all ten, within 1 %."""
     profile = trace_job(job(Batches(tuple(batches()))))
-    flops = [counted(batch) for batch in batches()]
+    flops = [count_flops(batch) for batch in batches()]
     assert profile.step_flops == pytest.approx(mean(flops), rel=0.01)
     variation = profile.batch.variation
     assert variation is not None
@@ -92,10 +92,12 @@ def test_samples_are_the_mean_of_batches_that_differ_in_them() -> None:
     """Buckets of 2 to 6 samples: the micro-batch is their mean, and its FLOPs are theirs."""
     buckets = Batches(tuple(torch.ones(size, 32) for size in (2, 6, 4, 4)))
     profile = trace_job(TrainingJob(module=BoringModel, batch=buckets, batch_size=4, max_steps=5))
-    one = trace_job(TrainingJob(module=BoringModel, batch=torch.ones(4, 32), batch_size=4, max_steps=5))
+    job_profile = trace_job(
+        TrainingJob(module=BoringModel, batch=torch.ones(4, 32), batch_size=4, max_steps=5)
+    )
     assert profile.batch.micro_batch_size == 4
-    assert profile.step_flops == one.step_flops
-    assert profile.plan == one.plan
+    assert profile.step_flops == job_profile.step_flops
+    assert profile.plan == job_profile.plan
 
 
 def test_no_batch_is_said() -> None:

@@ -67,7 +67,7 @@ class AdagradBags(Bags):
     configure_optimizers = update_by(torch.optim.Adagrad, lr=0.1)
 
 
-def updated_bytes(profile: JobProfile, ratio: float) -> float:
+def count_updated_bytes(profile: JobProfile, ratio: float) -> float:
     """Return the bytes of the rows that the update changes, at a multiple of the batch."""
     operations = Operations.of(profile)
     of_rows = [group.kind == "indexing" and group.phase == "optimizer" for group in operations.groups]
@@ -91,8 +91,8 @@ def test_a_sparse_gradient_is_the_rows_of_a_batch_and_is_not_copied() -> None:
     assert profile.memory.gradient_bytes == 4 * layer + BATCH * ROW_BYTES
     (update,) = (moment for moment in profile.memory.moments if moment.phase == "optimizer")
     assert update.activation_bytes >= BATCH * WIDTH * 4, "the rows are there until the update"
-    (made,) = (group for group in profile.operations if "sparse" in group.name)
-    assert (made.phase, made.kind, made.bytes_moved) == ("backward", "copy", 0)
+    (group,) = (group for group in profile.operations if "sparse" in group.name)
+    assert (group.phase, group.kind, group.bytes_moved) == ("backward", "copy", 0)
     assert not [group for group in profile.operations if group.name == "aten.clone"]
     (added,) = (group for group in profile.operations if group.name == "aten.add_")
     assert (added.bytes_read, added.bytes_written) == (2 * BATCH * ROW_BYTES, BATCH * ROW_BYTES)
@@ -101,9 +101,9 @@ def test_a_sparse_gradient_is_the_rows_of_a_batch_and_is_not_copied() -> None:
 def test_more_samples_update_more_rows_and_the_same_weights() -> None:
     """The table's rows grow with the micro-batch; dense weights are updated once, whatever the batch."""
     profile = trace_job(job(Looked))
-    once = updated_bytes(profile, 1.0)
+    once = count_updated_bytes(profile, 1.0)
     assert once == 3 * BATCH * ROW_BYTES
-    assert updated_bytes(profile, 4.0) == 4 * once
+    assert count_updated_bytes(profile, 4.0) == 4 * once
     dense = [group for group in profile.operations if group.kind == "optimizer"]
     operations = Operations.of_groups(tuple(dense))
     assert operations.bytes_at(4.0).sum() == operations.bytes_at(1.0).sum() > 0
@@ -118,18 +118,18 @@ def test_bags_read_a_row_for_each_index_and_their_gradient_has_as_many() -> None
     assert profile.memory.gradient_bytes == 4 * (WIDTH * WIDTH + WIDTH) + rows * ROW_BYTES
     (update,) = (moment for moment in profile.memory.moments if moment.phase == "optimizer")
     assert update.activation_bytes >= rows * WIDTH * 4, "the rows are there until the update"
-    assert updated_bytes(profile, 1.0) == 3 * rows * ROW_BYTES
+    assert count_updated_bytes(profile, 1.0) == 3 * rows * ROW_BYTES
 
 
 @pytest.mark.parametrize("model", [Looked, Bags])
 def test_a_larger_batch_moves_what_its_own_trace_says(model: Any) -> None:
-    def moved(samples: int, ratio: float) -> dict[str, float]:
-        made = job(model, lambda: torch.ones(samples, WIDTH), batch_size=samples)
-        operations = Operations.of(trace_job(made))
+    def move_products(samples: int, ratio: float) -> dict[str, float]:
+        training_job = job(model, lambda: torch.ones(samples, WIDTH), batch_size=samples)
+        operations = Operations.of(trace_job(training_job))
         found = zip(operations.groups, operations.bytes_at(ratio), strict=True)
         return {f"{group.phase} {group.name}": moved for group, moved in found if "mbedding" in group.name}
 
-    assert moved(BATCH, 4.0) == moved(4 * BATCH, 1.0)
+    assert move_products(BATCH, 4.0) == move_products(4 * BATCH, 1.0)
 
 
 @pytest.mark.parametrize("model", [Looked, Bags])

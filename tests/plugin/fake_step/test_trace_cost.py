@@ -66,18 +66,18 @@ def test_the_device_of_a_fake_tensor_is_answered_and_not_recorded() -> None:
 
 
 def test_what_looks_at_an_operation_meets_no_torch_function() -> None:
-    asked: list[str] = []
+    texts: list[str] = []
 
     class Asks(torch.overrides.TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            asked.append(func.__name__)
+            texts.append(func.__name__)
             return func(*args, **(kwargs or {}))
 
     operations = OperationMode(lambda _func, _args, _kwargs, out: out.stride())
     with Asks():
         operations.run(torch.ops.aten.exp.default, (torch.ones(3),), {})
-    assert asked
-    assert "stride" not in asked
+    assert texts
+    assert "stride" not in texts
 
 
 def test_casts_of_weights_are_released_before_backward() -> None:
@@ -163,4 +163,8 @@ def test_a_recurrent_layer_on_fake_tensors_is_that_on_real_ones(*, both: bool, b
     )
     assert len(of_fake) == 2 + batch_first
     assert of_fake == of_real
-    assert not [one for one in fake.operations if one.phase == "backward" and one.name == "aten.copy_"]
+    assert not [
+        operation
+        for operation in fake.operations
+        if operation.phase == "backward" and operation.name == "aten.copy_"
+    ]

@@ -22,7 +22,9 @@ from trainfare_core.variants import CAST_TO_8_BITS, variants_of, with_precisions
 TOKENS, WIDTH, INNER = 4 * 6, 16, 32
 
 
-def traced(precision: str = "transformer-engine", module: Any = Transformer, **options: Any) -> JobProfile:
+def trace_module(
+    precision: str = "transformer-engine", module: Any = Transformer, **options: Any
+) -> JobProfile:
     return trace_job(job(module, batch=module.batch, precision=precision, **options))
 
 
@@ -38,24 +40,24 @@ def test_layers_that_lightning_replaces_run_in_fp8_and_all_else_in_16_bits(
     precision: str, true: str, half: str
 ) -> None:
     """Two linear layers do, forward and for both gradients. Attention's projections are no `nn.Linear`, and 50 is no multiple of 16."""
-    profile, plain = traced(precision), traced(true)
+    profile, plain = trace_module(precision), trace_module(true)
     assert {group.shape for group in products(profile, "fp8")} == {
         (1, TOKENS, INNER, WIDTH), (1, TOKENS, WIDTH, INNER), (1, INNER, WIDTH, TOKENS), (1, WIDTH, INNER, TOKENS),
     }  # fmt: skip
     assert sum(group.launches for group in products(profile, "fp8")) == 6
     assert {group.dtype for group in profile.parameters} == {half}
-    launches = [sum(group.launches for group in products(each, half)) for each in (plain, profile)]
+    launches = [sum(group.launches for group in products(profile, half)) for profile in (plain, profile)]
     assert launches[0] - launches[1] == 6
     assert profile.step_flops == plain.step_flops
 
 
 def test_the_casts_of_their_operands_are_counted_once_a_product() -> None:
     """Two bytes read and one written an element: of 16 bits of input, weight or gradient. The work by module has them too."""
-    profile = traced()
+    profile = trace_module()
     casts = [group for group in profile.operations if group.name == CAST_TO_8_BITS]
-    each = TOKENS * WIDTH + TOKENS * INNER + WIDTH * INNER  # input, gradient and weight of either layer
+    number = TOKENS * WIDTH + TOKENS * INNER + WIDTH * INNER  # input, gradient and weight of either layer
     # Two layers, and every operand in two of three products; biases are read besides.
-    assert sum(group.bytes_read for group in casts) == pytest.approx(2 * 2 * 2 * each, rel=0.05)
+    assert sum(group.bytes_read for group in casts) == pytest.approx(2 * 2 * 2 * number, rel=0.05)
     assert sum(2 * group.bytes_written for group in casts) == sum(group.bytes_read for group in casts)
     assert {group.dtype for group in casts} == {"bf16"}
     for phase in ("forward", "backward"):
@@ -73,16 +75,16 @@ def test_equal_blocks_stand_for_each_other() -> None:
                 *(nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0) for _ in range(12))
             )
 
-    made = job(Deep, batch=Deep.batch, precision="transformer-engine")
-    short, whole = (trace_changed(made, None, worthwhile=each) for each in (WORTHWHILE, 0))
+    training_job = job(Deep, batch=Deep.batch, precision="transformer-engine")
+    short, whole = (trace_changed(training_job, None, worthwhile=each) for each in (WORTHWHILE, 0))
     assert short.operations == whole.operations
     assert sum(group.launches for group in products(short, "fp8")) == 12 * 6
 
 
 def test_a_gpu_without_fp8_has_no_answer_and_one_with_it_a_wide_interval() -> None:
-    profile, plain = traced(), traced("bf16-true")
+    profile, plain = trace_module(), trace_module("bf16-true")
     assert "no fp8" in predict_one(profile, "A100-SXM-80GB").unknown_because[0]
-    eight, sixteen = (predict_one(each, "H100-SXM-80GB") for each in (profile, plain))
+    eight, sixteen = (predict_one(profile, "H100-SXM-80GB") for profile in (profile, plain))
     assert eight.log_sigma[0] > sixteen.log_sigma[0]
     assert eight.memory_log_sigma[0] > 0.4
     assert eight.memory_log_sigma[0] > 1.5 * sixteen.memory_log_sigma[0]
@@ -95,19 +97,21 @@ def test_a_job_with_nothing_to_run_in_fp8_says_so() -> None:
 
 def test_a_plan_in_fp8_has_the_trace_in_it_and_its_doubt() -> None:
     """For `--allow precision`; a job with nothing to run in fp8 says so in a note."""
-    own = with_precisions(traced("bf16-true"), traced, ["transformer-engine"])
-    (planned,) = (each.of(own) for each in variants_of(own, precision=True)[1:] if each.changes_training)
-    assert (planned.operations, planned.memory) == (traced().operations, traced().memory)
-    plans = (predict_one(each, "H100-SXM-80GB") for each in (own, planned))
-    sixteen, eight = ((each.log_sigma[0], each.memory_log_sigma[0]) for each in plans)
+    own = with_precisions(trace_module("bf16-true"), trace_module, ["transformer-engine"])
+    (planned,) = (
+        variant.of(own) for variant in variants_of(own, precision=True)[1:] if variant.changes_training
+    )
+    assert (planned.operations, planned.memory) == (trace_module().operations, trace_module().memory)
+    plans = (predict_one(profile, "H100-SXM-80GB") for profile in (own, planned))
+    sixteen, eight = ((plan.log_sigma[0], plan.memory_log_sigma[0]) for plan in plans)
     assert eight[0] > sixteen[0]
     assert eight[1] > sixteen[1]
     tiny = job(Tiny, precision="bf16-true")
-    found = with_precisions(
-        trace_job(tiny), lambda each: trace_job(replace(tiny, precision=each)), ["transformer-engine"]
+    profile = with_precisions(
+        trace_job(tiny), lambda text: trace_job(replace(tiny, precision=text)), ["transformer-engine"]
     )
-    assert not found.precisions
-    assert any("nothing runs in fp8" in note for note in found.notes)
+    assert not profile.precisions
+    assert any("nothing runs in fp8" in note for note in profile.notes)
 
 
 def test_rows_that_transformer_engine_refuses_are_named() -> None:
@@ -116,8 +120,8 @@ def test_rows_that_transformer_engine_refuses_are_named() -> None:
         def batch() -> Any:
             return torch.zeros(4, 5, dtype=torch.long)
 
-    assert any("refuses inputs" in note for note in traced(module=Odd).notes)
-    (note,) = [note for note in traced().notes if "fp8" in note]
+    assert any("refuses inputs" in note for note in trace_module(module=Odd).notes)
+    (note,) = [note for note in trace_module().notes if "fp8" in note]
     assert "refuses" not in note
 
 
@@ -129,20 +133,20 @@ class _Scaled(torch.autograd.Function):
         eight = [tensor.to(torch.float8_e4m3fn) for tensor in (x, weight)]
         ctx.save_for_backward(*eight)
         ctx.scaled_by = scaled_by
-        return _scaled(eight[0], eight[1].t(), scaled_by)
+        return _scale_flops(eight[0], eight[1].t(), scaled_by)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight = ctx.saved_tensors
         eight = gradient.contiguous().to(torch.float8_e5m2)
         return (
-            _scaled(eight, weight.t().contiguous().t(), ctx.scaled_by),
-            _scaled(eight.t().contiguous(), x.t().contiguous().t(), ctx.scaled_by),
+            _scale_flops(eight, weight.t().contiguous().t(), ctx.scaled_by),
+            _scale_flops(eight.t().contiguous(), x.t().contiguous().t(), ctx.scaled_by),
             None,
         )
 
 
-def _scaled(left: Tensor, right: Tensor, scaled_by: str) -> Tensor:
+def _scale_flops(left: Tensor, right: Tensor, scaled_by: str) -> Tensor:
     (rows, depth), columns = left.shape, right.shape[1]
     blocks = 4 * math.ceil(depth / 32 / 4)  # cuBLAS takes scales in tiles of 128 rows and 4 blocks
     shapes = {
@@ -188,12 +192,12 @@ class ScaledBlocks(ScaledProducts):
 @pytest.mark.parametrize(("module", "scales"), [(ScaledProducts, 2), (ScaledRows, 16 + 64)])
 def test_scaled_products_of_the_users_own_are_in_fp8_with_their_bytes(module: Any, scales: int) -> None:
     """`torch._scaled_mm`, which torchao's float8 layers call: one byte an element of its operands, and casts as they are made."""
-    profile = traced("bf16-true", module, batch_size=16)
-    found = products(profile, "fp8")
-    assert sorted((group.phase, group.shape) for group in found) == [
+    profile = trace_module("bf16-true", module, batch_size=16)
+    groups = products(profile, "fp8")
+    assert sorted((group.phase, group.shape) for group in groups) == [
         ("backward", (1, 16, 32, 64)), ("backward", (1, 64, 32, 16)), ("forward", (1, 16, 64, 32)),
     ]  # fmt: skip
-    forward = found[0]
+    forward = groups[0]
     assert forward.flops == 2 * 16 * 64 * 32
     assert forward.bytes_read == 16 * 32 + 64 * 32 + 4 * scales
     assert forward.bytes_fixed == 64 * 32
@@ -204,13 +208,13 @@ def test_scaled_products_of_the_users_own_are_in_fp8_with_their_bytes(module: An
 
 def test_products_of_the_users_own_with_a_scale_for_each_block_are_in_mxfp8() -> None:
     """Blackwell has them, Hopper does not; one byte a scale."""
-    profile = traced("bf16-true", ScaledBlocks, batch_size=32)
+    profile = trace_module("bf16-true", ScaledBlocks, batch_size=32)
     assert not products(profile, "fp8")
-    found = products(profile, "mxfp8")
-    assert sorted((group.phase, group.shape) for group in found) == [
+    groups = products(profile, "mxfp8")
+    assert sorted((group.phase, group.shape) for group in groups) == [
         ("backward", (1, 32, 32, 64)), ("backward", (1, 64, 32, 32)), ("forward", (1, 32, 64, 32)),
     ]  # fmt: skip
-    assert found[0].bytes_read == 32 * 32 + 64 * 32 + 2 * 128 * 4
+    assert groups[0].bytes_read == 32 * 32 + 64 * 32 + 2 * 128 * 4
     assert "no mxfp8" in predict_one(profile, "H100-SXM-80GB").unknown_because[0]
     assert not predict_one(profile, "B200-SXM-180GB").unknown_because[0]
 
@@ -236,6 +240,6 @@ class Stages(pl.LightningModule):
 
 def test_a_layer_is_told_by_its_own_sizes_where_blocks_of_one_class_differ() -> None:
     """The blocks share a name in the work by module, and only the first is replaced."""
-    profile = traced(module=Stages)
+    profile = trace_module(module=Stages)
     assert {frozenset(group.shape[1:]) for group in products(profile, "fp8")} == {frozenset((4, 32, 48))}
     assert {frozenset(group.shape[1:]) for group in products(profile, "bf16")} == {frozenset((4, 48, 20))}

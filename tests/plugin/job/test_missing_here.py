@@ -15,11 +15,11 @@ from builders.lightning_modules import lightning_module, update_by
 from builders.processes import HANG_S
 from trainfare.fake_step import trace_job
 from trainfare.job import TrainingJob, load_job, missing_here
-from trainfare.job.missing_here import raised
+from trainfare.job.missing_here import describe_raised
 from trainfare_core.errors import TargetError, TraceError
 
 
-def refused() -> Any:
+def ask_closed_port() -> Any:
     """Ask a loopback port on which nobody listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -30,7 +30,7 @@ def refused() -> Any:
 def hub() -> Any:
     """Raise as transformers does for a hub that cannot be reached: its own message over the cause."""
     try:
-        refused()
+        ask_closed_port()
     except OSError as error:
         raise ValueError("cannot load bert") from error
 
@@ -60,7 +60,11 @@ def error_of(function: Callable[[], Any]) -> Exception:
     ("function", "sentence", "advice"),
     [
         (gpu, "loading needs a GPU, which this machine does not have at ", "torch.cuda.is_available()"),
-        (refused, "loading needs the network, and its server cannot be reached from here at ", "local copy"),
+        (
+            ask_closed_port,
+            "loading needs the network, and its server cannot be reached from here at ",
+            "local copy",
+        ),
         (hub, "loading needs the network, and its server cannot be reached from here at ", "local copy"),
         (absent, "loading needs a file that is not here at ", "where the data are"),
     ],
@@ -68,7 +72,7 @@ def error_of(function: Callable[[], Any]) -> Exception:
 def test_each_lack_is_named_with_its_line(function: Callable[[], Any], sentence: str, advice: str) -> None:
     """The sentence, the place, the exception, and what to do."""
     error = error_of(function)
-    text = raised("loading", error, "it must load without training")
+    text = describe_raised("loading", error, "it must load without training")
     assert text.startswith(sentence)
     assert advice in text
     assert f"test_missing_here.py:{error.__traceback__.tb_next.tb_lineno}" in text  # type: ignore[union-attr]
@@ -79,7 +83,7 @@ def test_any_other_exception_is_told_as_it_is() -> None:
     """With what the code must do."""
     error = error_of(lambda: {}["a"])
     assert missing_here(error) is None
-    assert raised("loading", error, "it must load").endswith(": it must load")
+    assert describe_raised("loading", error, "it must load").endswith(": it must load")
 
 
 Reads = lightning_module(

@@ -14,8 +14,8 @@ from trainfare.job.user_code import place_in_user_code
 def traceback_through(*files: Path) -> TracebackType | None:
     """Return the traceback of an error raised through functions that seem to lie in these files, outermost first."""
     space: dict[str, Any] = {}
-    for place, file in enumerate(reversed(files)):
-        body = "inner()" if place else "raise ValueError('values')"
+    for index, file in enumerate(reversed(files)):
+        body = "inner()" if index else "raise ValueError('values')"
         space = {"inner": space.get("step")}
         exec(compile(f"def step():\n    {body}\n", str(file), "exec"), space)
     call = space["step"]

@@ -59,7 +59,7 @@ def test_callbacks_change_the_module_before_its_optimizers_are_made() -> None:
 def test_clipping_is_a_part_of_the_step() -> None:
     """Its operations run between backward and the optimizer."""
     plain, clipped = trace_job(job()), trace_job(job(gradient_clip_val=0.5))
-    launches = [sum(each.launches for each in profile.operations) for profile in (plain, clipped)]
+    launches = [sum(operation.launches for operation in profile.operations) for profile in (plain, clipped)]
     assert launches[1] > launches[0]
 
 

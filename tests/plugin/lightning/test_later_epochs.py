@@ -43,7 +43,7 @@ TRAINED = FORWARD + 2 * 2 * SAMPLES * WIDTH * HEAD + 2 * SAMPLES * WIDTH * WIDTH
 """With the head's input gradient and the backbone's weight gradient, too."""
 
 
-def traced(*callbacks: Any, module: Callable[[], Any] | Any = Net, **fields: Any) -> JobProfile:
+def trace_module(*callbacks: Any, module: Callable[[], Any] | Any = Net, **fields: Any) -> JobProfile:
     given: dict[str, Any] = {"train_samples": SAMPLES * BATCHES, "max_epochs": EPOCHS, "precision": "32-true"}
     given |= fields
     return trace_job(
@@ -64,9 +64,9 @@ def unfrozen_at(epoch: int) -> BackboneFinetuning:
 @pytest.mark.parametrize(("epoch", "share"), [(1, 3 / 4), (3, 1 / 4)])
 def test_unfreezing_is_added_by_its_share(epoch: int, share: float) -> None:
     """FLOPs of frozen and unfrozen epochs; parameters and optimizer are those of the end."""
-    profile = traced(unfrozen_at(epoch))
+    profile = trace_module(unfrozen_at(epoch))
     assert profile.step_flops == pytest.approx(FROZEN + share * (TRAINED - FROZEN), abs=2)
-    scalars = sum(each.numel() for each in Net().parameters())
+    scalars = sum(parameter.numel() for parameter in Net().parameters())
     assert profile.trainable_parameters == scalars
     assert profile.optimizer.state_bytes == 2 * 4 * scalars + 4 * 4
     frozen = BATCHES * epoch
@@ -76,28 +76,28 @@ def test_unfreezing_is_added_by_its_share(epoch: int, share: float) -> None:
 def test_unfreezing_after_the_end_of_the_run_changes_nothing() -> None:
     """By `max_epochs`, or by `max_steps` before them."""
     for fields in ({"max_epochs": 2}, {"max_steps": 2 * BATCHES, "max_epochs": 100}):
-        profile = traced(unfrozen_at(2), **fields)
+        profile = trace_module(unfrozen_at(2), **fields)
         assert (profile.step_flops, profile.work_note) == (FROZEN, None)
 
 
 def test_epochs_that_hold_no_step_of_their_own_are_counted() -> None:
     """A run of many epochs: those after the last hook that is called are like it."""
-    profile = traced(unfrozen_at(500), max_epochs=2_000)
+    profile = trace_module(unfrozen_at(500), max_epochs=2_000)
     assert profile.step_flops == pytest.approx(FROZEN + 0.75 * (TRAINED - FROZEN), abs=2)
 
 
 def test_the_user_keeps_callback_and_module() -> None:
     """A job can be traced again, and the callback be used for the run."""
     callback, module = unfrozen_at(1), Net()
-    before = [vars(callback).copy(), [each.requires_grad for each in module.parameters()]]
-    first = traced(callback, module=module)
-    assert [vars(callback), [each.requires_grad for each in module.parameters()]] == before
-    assert traced(callback, module=module) == first
+    before = [vars(callback).copy(), [parameter.requires_grad for parameter in module.parameters()]]
+    first = trace_module(callback, module=module)
+    assert [vars(callback), [parameter.requires_grad for parameter in module.parameters()]] == before
+    assert trace_module(callback, module=module) == first
 
 
 def test_the_share_of_a_phase_needs_the_length_of_an_epoch() -> None:
     """Without it the first step is priced, and the note stands beside its FLOPs."""
-    profile = traced(unfrozen_at(1), train_samples=None, max_steps=100)
+    profile = trace_module(unfrozen_at(1), train_samples=None, max_steps=100)
     assert profile.step_flops == FROZEN
     assert (
         profile.work_note == "of the first epoch; later ones differ, and the length of an epoch is not known"
@@ -106,7 +106,7 @@ def test_the_share_of_a_phase_needs_the_length_of_an_epoch() -> None:
 
 def test_accumulation_by_epoch() -> None:
     """Steps, FLOPs and samples of a schedule; steps times FLOPs are those of the run."""
-    profile = traced(GradientAccumulationScheduler({0: 1, 1: 4}))
+    profile = trace_module(GradientAccumulationScheduler({0: 1, 1: 4}))
     steps = BATCHES + 3 * BATCHES // 4
     assert profile.plan.optimizer_steps == steps
     assert profile.step_flops * steps == pytest.approx(TRAINED * EPOCHS * BATCHES, rel=1e-3)
@@ -117,8 +117,8 @@ def test_accumulation_by_epoch() -> None:
 
 def test_accumulation_of_the_whole_run_by_a_callback() -> None:
     """One number for all epochs is what `accumulate_grad_batches` is."""
-    by_callback = traced(GradientAccumulationScheduler({0: 4}))
-    by_argument = traced(accumulate_grad_batches=4)
+    by_callback = trace_module(GradientAccumulationScheduler({0: 4}))
+    by_argument = trace_module(accumulate_grad_batches=4)
     for profile in (by_callback, by_argument):
         assert profile.plan.optimizer_steps == EPOCHS * BATCHES // 4
         assert profile.step_flops == 4 * TRAINED
@@ -128,10 +128,10 @@ def test_accumulation_of_the_whole_run_by_a_callback() -> None:
 
 def test_pruning_adds_its_masks() -> None:
     """From the second epoch on there is a mask for each weight and bias, which the step multiplies."""
-    profile, plain = traced(ModelPruning("l1_unstructured", amount=0.5)), traced()
-    scalars = sum(each.numel() for each in Net().parameters())
+    profile, plain = trace_module(ModelPruning("l1_unstructured", amount=0.5)), trace_module()
+    scalars = sum(parameter.numel() for parameter in Net().parameters())
     assert profile.memory.buffer_bytes == 4 * scalars
-    launches = [sum(each.launches for each in one.operations) for one in (plain, profile)]
+    launches = [sum(operation.launches for operation in profile.operations) for profile in (plain, profile)]
     assert launches[1] > launches[0]
     assert f"48 steps with {2 * scalars:,} parameters and buffers" in str(profile.work_note)
 
@@ -139,7 +139,7 @@ def test_pruning_adds_its_masks() -> None:
 def test_pruning_that_is_off_adds_nothing() -> None:
     """By the callback's own function of the epoch."""
     pruning = ModelPruning("l1_unstructured", amount=0.5, apply_pruning=lambda epoch: epoch == 9)
-    assert traced(pruning).work_note is None
+    assert trace_module(pruning).work_note is None
 
 
 class Unfreezes(Net):
@@ -176,13 +176,13 @@ class Freezes(Unfreezes):
 @pytest.mark.parametrize(("module", "callbacks"), [(Unfreezes, []), (Freezes, [Unfreezer()])])
 def test_hooks_of_the_user_that_unfreeze(module: Any, callbacks: list[Any]) -> None:
     """The module's own hook, and a callback whose source speaks of it."""
-    profile = traced(*callbacks, module=module)
+    profile = trace_module(*callbacks, module=module)
     assert profile.step_flops == pytest.approx((FROZEN + TRAINED) / 2, abs=2)
 
 
 def test_a_hook_that_raises_in_a_later_epoch() -> None:
     """The first epochs are known; why the others are not is said beside the FLOPs, with the line."""
-    profile = traced(Unfreezer(raises=True), module=Freezes)
+    profile = trace_module(Unfreezer(raises=True), module=Freezes)
     assert profile.step_flops == FROZEN
     said = str(profile.work_note)
     assert said.startswith("of the first epoch; later ones are not followed: Unfreezer.on_train_epoch_start")
@@ -212,15 +212,15 @@ Deep = lightning_module(
 
 def test_phases_beyond_those_that_are_traced_count_as_the_nearest() -> None:
     """The number of traces is bounded, and the sentence says which were not."""
-    profile = traced(EveryEpoch(), module=Deep, max_epochs=13)
+    profile = trace_module(EveryEpoch(), module=Deep, max_epochs=13)
     assert "9 more phases" in str(profile.work_note)
-    all_trained = traced(module=Deep).step_flops
+    all_trained = trace_module(module=Deep).step_flops
     assert 0.5 * all_trained < profile.step_flops < all_trained
 
 
 def test_work_beside_the_step_is_named() -> None:
     """Averaging of weights is not a part of the step."""
-    profile = traced(StochasticWeightAveraging(1e-3))
+    profile = trace_module(StochasticWeightAveraging(1e-3))
     assert profile.work_note == "without the work of StochasticWeightAveraging, which is not traced"
 
 
@@ -232,7 +232,7 @@ def test_on_real_tensors_too() -> None:
             loss = super().training_step(batch, batch_idx)
             return loss * 2 if float(loss) > 1e9 else loss
 
-    profile = traced(unfrozen_at(1), module=Reads)
+    profile = trace_module(unfrozen_at(1), module=Reads)
     assert profile.source.how == "real"
     assert profile.step_flops == pytest.approx(FROZEN + 0.75 * (TRAINED - FROZEN), abs=2)
 
@@ -252,5 +252,5 @@ def test_manual_optimization_is_not_followed() -> None:
             optimizer.step()
 
     said = "of the first epoch; later ones are not followed under manual optimization"
-    assert traced(unfrozen_at(1), module=Manual).work_note == said
-    assert traced(module=Manual).work_note is None
+    assert trace_module(unfrozen_at(1), module=Manual).work_note == said
+    assert trace_module(module=Manual).work_note is None

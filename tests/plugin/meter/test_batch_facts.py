@@ -29,9 +29,9 @@ def test_the_first_that_is_known_is_taken(
     argument: int | None, loader: int | None, by_shape: Sequence[int | None], size: int | None
 ) -> None:
     """The user's word, the loader's, then the mean by shapes, if every batch shows its samples."""
-    found = BatchSizes.of(argument=argument, loader=loader, by_shape=by_shape, tokens=[None, 7])
-    assert (found.micro_batch_size, found.tokens) == (size, 7)
-    assert any("not known" in note for note in found.notes) == (size is None)
+    sizes = BatchSizes.of(argument=argument, loader=loader, by_shape=by_shape, tokens=[None, 7])
+    assert (sizes.micro_batch_size, sizes.tokens) == (size, 7)
+    assert any("not known" in note for note in sizes.notes) == (size is None)
 
 
 @pytest.mark.parametrize("asked", [False, True])

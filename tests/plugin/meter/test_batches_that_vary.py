@@ -36,7 +36,7 @@ class Texts(Dataset[Tensor]):
         return torch.randint(1, 50, (length,), generator=drawn)
 
 
-def padded(batch: list[Tensor]) -> dict[str, Tensor]:
+def pad_batch(batch: list[Tensor]) -> dict[str, Tensor]:
     """Pad to the longest text of the batch, as the collators of language models do."""
     ids = pad_sequence(batch, batch_first=True)
     return {"input_ids": ids, "attention_mask": (ids > 0).float()}
@@ -62,7 +62,7 @@ class Reader(pl.LightningModule):
         return torch.optim.AdamW(self.parameters())
 
 
-def counted(folder: Path, data: Callable[[], Any], module: Callable[[], Any] = Reader) -> list[int]:
+def count_flops(folder: Path, data: Callable[[], Any], module: Callable[[], Any] = Reader) -> list[int]:
     """Return the FLOPs of every step by torch's own counter."""
     counter = FlopCounter()
     trainer(folder, counter, max_epochs=1).fit(module(), data())
@@ -70,13 +70,13 @@ def counted(folder: Path, data: Callable[[], Any], module: Callable[[], Any] = R
 
 
 def texts(count: int = 160) -> DataLoader[Any]:
-    return DataLoader(Texts(count), batch_size=4, collate_fn=padded)
+    return DataLoader(Texts(count), batch_size=4, collate_fn=pad_batch)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_dynamic_padding_is_priced_at_the_mean_of_the_run(tmp_path: Path, precision: Any) -> None:
     """Within 5 % of the counter's mean over the run, where one batch alone can be 2.4 times it."""
-    flops = counted(tmp_path, texts)
+    flops = count_flops(tmp_path, texts)
     assert max(flops) > 3 * min(flops)
     harness = MeterHarness()
     fit = trainer(tmp_path, harness.meter(tmp_path), max_epochs=1, precision=precision)
@@ -100,14 +100,14 @@ def test_dynamic_padding_is_priced_at_the_mean_of_the_run(tmp_path: Path, precis
 def test_memory_is_that_of_the_largest_batch(tmp_path: Path) -> None:
     """Whether a run fits is decided by its largest batch: saved activations are those of a run of such batches."""
 
-    def saved(data: Any, **options: Any) -> int:
+    def count_saved(data: Any, **options: Any) -> int:
         harness = MeterHarness()
         trainer(tmp_path, harness.meter(tmp_path), **options).fit(Reader(), data)
         return harness.profile.memory.saved_activation_bytes
 
     largest = max(texts(), key=lambda batch: batch["input_ids"].numel())
-    of_largest = saved(Repeated([largest] * 20), max_epochs=1)
-    assert saved(texts(), max_epochs=1) == pytest.approx(of_largest, rel=0.15)
+    of_largest = count_saved(Repeated([largest] * 20), max_epochs=1)
+    assert count_saved(texts(), max_epochs=1) == pytest.approx(of_largest, rel=0.15)
 
 
 class Repeated:
@@ -128,9 +128,9 @@ def test_samples_and_flops_are_of_the_same_batches(tmp_path: Path) -> None:
     sizes = [2, 8, 4, 6] * 10
 
     def buckets() -> Repeated:
-        return Repeated([padded([Texts(1)[0]] * size) for size in sizes])
+        return Repeated([pad_batch([Texts(1)[0]] * size) for size in sizes])
 
-    flops = counted(tmp_path, buckets)
+    flops = count_flops(tmp_path, buckets)
     harness = MeterHarness()
     trainer(tmp_path, harness.meter(tmp_path), max_epochs=1).fit(Reader(), buckets())
     profile = harness.profile
@@ -140,7 +140,7 @@ def test_samples_and_flops_are_of_the_same_batches(tmp_path: Path) -> None:
 
 def test_equal_batches_are_not_said_to_vary(tmp_path: Path) -> None:
     """An incomplete last batch of an epoch is no variation: the profile is that of the whole batch."""
-    data = DataLoader(torch.randint(1, 50, (42, 9)), batch_size=4, collate_fn=padded)  # type: ignore[arg-type]
+    data = DataLoader(torch.randint(1, 50, (42, 9)), batch_size=4, collate_fn=pad_batch)  # type: ignore[arg-type]
     harness = MeterHarness()
     trainer(tmp_path, harness.meter(tmp_path), max_epochs=2).fit(Reader(), data)
     assert harness.profile.batch.variation is None
@@ -162,6 +162,6 @@ def test_a_loader_that_gives_fewer_samples_than_it_says(tmp_path: Path) -> None:
     """The tensors are right: else throughput and every plan that shares the batch are those of another one."""
     harness = MeterHarness()
     fit = trainer(tmp_path, harness.meter(tmp_path), max_epochs=20)
-    fit.fit(Reader(), DataLoader(Series(), batch_size=32, collate_fn=padded))
+    fit.fit(Reader(), DataLoader(Series(), batch_size=32, collate_fn=pad_batch))
     assert harness.profile.batch.micro_batch_size == 2
     assert harness.profile.batch.tokens_per_step == 2 * 12

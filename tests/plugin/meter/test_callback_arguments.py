@@ -85,7 +85,7 @@ def test_valid_arguments_are_converted() -> None:
     """Numpy integers, whole dollars, paths and lists are accepted and converted."""
     import numpy as np
 
-    made = MeterSettings.checked(
+    settings = MeterSettings.check(
         **{
             **{name: getattr(MeterSettings(), name) for name in MeterSettings.model_fields},
             "warmup_steps": np.int64(2),
@@ -95,7 +95,7 @@ def test_valid_arguments_are_converted() -> None:
             "providers": ["aws"],
         }
     )
-    assert (made.warmup_steps, made.usd_per_hour, made.report_dir, made.providers) == (
+    assert (settings.warmup_steps, settings.usd_per_hour, settings.report_dir, settings.providers) == (
         2,
         3.0,
         "out",

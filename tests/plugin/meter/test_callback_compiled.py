@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from builders.lightning_modules import MeterHarness, Tiny, is_restored, loader, quiet, trainer
-from trainfare.fake_step.live_step import MAX_KEPT_BYTES, kept_batch
+from trainfare.fake_step.live_step import MAX_KEPT_BYTES, copy_small_batch
 from trainfare.lightning.run_facts import read_run
 from trainfare.meter.tracing_method import TracingMethod, tracing_method
 
@@ -32,19 +32,19 @@ class ModeRecorder(Tiny):  # type: ignore[misc]
         return super().training_step(batch, batch_idx)
 
 
-def compiled_layer() -> Any:
+def make_compiled_layer() -> Any:
     module = ModeRecorder()
     module.layer = torch.compile(module.layer, backend="eager")
     return module
 
 
-def compiled_in_place() -> Any:
+def make_compiled_in_place() -> Any:
     module = ModeRecorder()
     module.layer.compile(backend="eager")
     return module
 
 
-@pytest.mark.parametrize("make", [compiled_layer, compiled_in_place])
+@pytest.mark.parametrize("make", [make_compiled_layer, make_compiled_in_place])
 def test_a_compiled_step_is_traced_as_a_fake_copy(tmp_path: Path, make: Any) -> None:
     """A dispatch mode would make compiled code slower for the rest of the run; the profile notes the copy."""
     harness, module = MeterHarness(), make()
@@ -71,7 +71,7 @@ def test_a_compiled_lightning_module(tmp_path: Path) -> None:
 def test_the_copy_has_the_operations_of_the_real_step(tmp_path: Path) -> None:
     """FLOPs, matmuls, parameters and optimizer of a compiled run equal those of the same run traced for real."""
     profiles: list[Any] = []
-    for module in (ModeRecorder(), compiled_layer()):
+    for module in (ModeRecorder(), make_compiled_layer()):
         harness = MeterHarness()
         trainer(tmp_path, harness.meter(tmp_path), max_epochs=1).fit(module, loader())
         profiles.append(harness.profile)
@@ -194,37 +194,39 @@ class ReadsItsLoss(ModeRecorder):
         return loss * 2 if self.seen[-1] > 1e9 else loss
 
 
-def compiled_reader() -> Any:
+def make_compiled_reader() -> Any:
     module = ReadsItsLoss()
     module.layer = torch.compile(module.layer, backend="eager")
     return module
 
 
-def trained(folder: Path, make: Any, harness: MeterHarness | None, precision: str) -> Any:
+def train_module(folder: Path, make: Any, harness: MeterHarness | None, precision: str) -> Any:
     torch.manual_seed(0)
     module, callbacks = make(), [] if harness is None else [harness.meter(folder)]
     fit = trainer(folder, *callbacks, max_epochs=1, precision=precision)
     fit.fit(module, loader())
-    states = [state for one in fit.optimizers for state in one.state.values()]
+    states = [state for optimizer in fit.optimizers for state in optimizer.state.values()]
     return module, [value.clone() for state in states for value in state.values()], torch.rand(3)
 
 
 @pytest.mark.parametrize(
     ("make", "precision"),
-    [(compiled_reader, "32-true"), (ReadsItsLoss, "bf16-mixed"), (ReadsItsLoss, "16-mixed")],
+    [(make_compiled_reader, "32-true"), (ReadsItsLoss, "bf16-mixed"), (ReadsItsLoss, "16-mixed")],
 )
 def test_a_step_that_reads_a_value_is_traced_after_the_training(
     tmp_path: Path, make: Any, precision: str
 ) -> None:
     """On the run's own batch and module: operations as a fake copy has them, and nothing of the run is changed."""
     harness, plain = MeterHarness(), MeterHarness()
-    module, states, drawn = trained(tmp_path, make, harness, precision)
-    expected, wanted, after = trained(tmp_path, make, None, precision)
+    module, states, drawn = train_module(tmp_path, make, harness, precision)
+    expected, wanted, after = train_module(tmp_path, make, None, precision)
     assert module.seen == expected.seen
     assert all(torch.equal(*pair) for pair in zip(module.parameters(), expected.parameters(), strict=True))
     assert all(torch.equal(*pair) for pair in zip(states, wanted, strict=True))
     assert torch.equal(drawn, after)
-    trained(tmp_path, compiled_layer if make is compiled_reader else ModeRecorder, plain, precision)
+    train_module(
+        tmp_path, make_compiled_layer if make is make_compiled_reader else ModeRecorder, plain, precision
+    )
     profile, fake = harness.profile, plain.profile
     assert (profile.source.how, fake.source.how) == ("real", "fake")
     assert profile.source.compiled == fake.source.compiled
@@ -243,7 +245,7 @@ def test_a_step_that_reads_a_value_is_traced_after_the_training(
 def test_a_batch_that_is_too_large_to_be_kept(tmp_path: Path) -> None:
     """Then the operations stay unknown, and the measured times are saved all the same."""
     harness = MeterHarness(keep_batch=lambda _: None)
-    trained(tmp_path, compiled_reader, harness, "32-true")
+    train_module(tmp_path, make_compiled_reader, harness, "32-true")
     assert harness.profiles == []
     assert any("needs the values of a tensor" in line for line in harness.lines)
     assert (tmp_path / "trainfare-profile.json").is_file()
@@ -252,10 +254,10 @@ def test_a_batch_that_is_too_large_to_be_kept(tmp_path: Path) -> None:
 def test_large_batches_are_not_kept() -> None:
     """A copy of the batch would take the accelerator's memory."""
     small, large = torch.zeros(8), torch.empty(MAX_KEPT_BYTES, dtype=torch.uint8)
-    kept = kept_batch({"x": [small]})
+    kept = copy_small_batch({"x": [small]})
     assert kept["x"][0] is not small
     assert torch.equal(kept["x"][0], small)
-    assert kept_batch((small, large)) is None
+    assert copy_small_batch((small, large)) is None
 
 
 def test_phases_of_a_run_that_is_traced_at_its_end(tmp_path: Path) -> None:
@@ -267,5 +269,5 @@ def test_phases_of_a_run_that_is_traced_at_its_end(tmp_path: Path) -> None:
 
     harness = MeterHarness()
     callbacks = [harness.meter(tmp_path), Unfreezes()]
-    trainer(tmp_path, *callbacks, max_epochs=2).fit(compiled_layer(), loader())
+    trainer(tmp_path, *callbacks, max_epochs=2).fit(make_compiled_layer(), loader())
     assert harness.profile.work_note == "of the last of 2 phases: the step of the others was not traced"

@@ -24,7 +24,7 @@ from builders.lightning_modules import (
     trainer,
 )
 from builders.processes import HANG_S
-from trainfare.meter.measured_profile import measured_profile
+from trainfare.meter.measured_profile import build_measured_profile
 from trainfare_core.errors import UnknownNameError
 
 pytestmark = quiet
@@ -98,9 +98,9 @@ def test_a_logger_that_fails_is_not_used_again(tmp_path: Path) -> None:
 
 def test_log_metrics_false_logs_nothing(tmp_path: Path) -> None:
     """No logger gets a metric."""
-    kept, board = RecordingLogger(), TensorBoardLogger(tmp_path, "board")
-    run(tmp_path, MeterHarness(), Clock(), {"log_metrics": False}, logger=[kept, board])
-    assert kept.rows == []
+    logger, board = RecordingLogger(), TensorBoardLogger(tmp_path, "board")
+    run(tmp_path, MeterHarness(), Clock(), {"log_metrics": False}, logger=[logger, board])
+    assert logger.rows == []
 
 
 def test_the_report_goes_where_the_logger_writes(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_without_a_logger_it_goes_to_the_root_folder(tmp_path: Path) -> None:
 
 def test_the_machines_price_is_looked_up_by_name(tmp_path: Path) -> None:
     """The price of a named machine is looked up once, before the first step."""
-    clock, kept = Clock(), RecordingLogger()
+    clock, logger = Clock(), RecordingLogger()
     asked: list[tuple[str, float]] = []
 
     def price(machine: str, lock: str | None, limit_s: float) -> float:
@@ -127,9 +127,9 @@ def test_the_machines_price_is_looked_up_by_name(tmp_path: Path) -> None:
         return 36.0
 
     harness = MeterHarness(clock, usd_per_hour=price)
-    run(tmp_path, harness, clock, {"machine": "aws:p4d.24xlarge@us-east-1"}, logger=kept)
+    run(tmp_path, harness, clock, {"machine": "aws:p4d.24xlarge@us-east-1"}, logger=logger)
     assert asked == [("aws:p4d.24xlarge@us-east-1", 100.0)]
-    assert kept.rows[-1][1]["fare/usd_so_far"] == pytest.approx(32 * 0.036 / 100)
+    assert logger.rows[-1][1]["fare/usd_so_far"] == pytest.approx(32 * 0.036 / 100)
     assert any("$" in line for line in harness.lines)
 
 
@@ -142,12 +142,12 @@ def unknown(machine: str, lock: str | None, limit_s: float) -> float:
 )
 def test_a_machine_without_a_price_gives_one_warning(tmp_path: Path, price: Any, said: str) -> None:
     """One warning that passes on the suggested names; the run is measured without dollars."""
-    kept, harness = RecordingLogger(), MeterHarness(usd_per_hour=price)
+    logger, harness = RecordingLogger(), MeterHarness(usd_per_hour=price)
     with pytest.warns(UserWarning, match=f"no price for machine.*{said}") as warned:
-        run(tmp_path, harness, Clock(), {"machine": "aws:p4d@us-east-1"}, logger=kept)
+        run(tmp_path, harness, Clock(), {"machine": "aws:p4d@us-east-1"}, logger=logger)
     assert len(fare_meter_warnings(warned)) == 1
     assert harness.profile.measured is not None
-    assert not any("usd" in name for _, row in kept.rows for name in row)
+    assert not any("usd" in name for _, row in logger.rows for name in row)
 
 
 def quota(folder: Path, text: str) -> str:
@@ -232,12 +232,14 @@ def test_no_warning_within_the_limits(tmp_path: Path) -> None:
 
 def test_dollars_are_logged_once_a_minute(tmp_path: Path) -> None:
     """After the window the metrics are logged once a minute, whatever the step time."""
-    clock, kept = Clock(), RecordingLogger()
-    fit = trainer(tmp_path, MeterHarness(clock).meter(tmp_path, usd_per_hour=36.0), logger=kept, max_steps=44)
+    clock, logger = Clock(), RecordingLogger()
+    fit = trainer(
+        tmp_path, MeterHarness(clock).meter(tmp_path, usd_per_hour=36.0), logger=logger, max_steps=44
+    )
     fit.fit(Tiny(clock), loader(160, clock=clock, load_s=2.5))
-    steps = [step for step, _ in kept.rows]
+    steps = [step for step, _ in logger.rows]
     assert steps == [13, 19, 25, 31, 37, 43, 44]
-    paid = [row["fare/usd_so_far"] for _, row in kept.rows]
+    paid = [row["fare/usd_so_far"] for _, row in logger.rows]
     assert paid == sorted(paid)
 
 
@@ -265,11 +267,11 @@ def test_all_nodes_are_paid_for(tmp_path: Path) -> None:
 
 def test_samples_that_are_not_known_are_not_logged(tmp_path: Path) -> None:
     """Batches of text show no number of samples: times and dollars are logged, samples a second are not."""
-    kept, harness = RecordingLogger(), MeterHarness()
-    fit = trainer(tmp_path, harness.meter(tmp_path), max_steps=32, log_every_n_steps=1, logger=kept)
+    logger, harness = RecordingLogger(), MeterHarness()
+    fit = trainer(tmp_path, harness.meter(tmp_path), max_steps=32, log_every_n_steps=1, logger=logger)
     fit.fit(Reader(), ["some text"] * 32)
-    assert len(kept.rows) == 2
-    assert all("fare/step_s" in row and "fare/samples_per_s" not in row for _, row in kept.rows)
+    assert len(logger.rows) == 2
+    assert all("fare/step_s" in row and "fare/samples_per_s" not in row for _, row in logger.rows)
     assert harness.profile.batch.samples_per_step is None
 
 
@@ -297,7 +299,7 @@ def test_phases_are_timed_where_the_host_s_marks_time_them(tmp_path: Path) -> No
     run = watch.run
     for device, timed in (("cpu", True), ("mps", False)):
         run.progress.facts = replace(run.progress.facts, device_kind=device, device=torch.device(device))
-        measured = measured_profile(run, run.traced.step, ()).measured
+        measured = build_measured_profile(run, run.traced.step, ()).measured
         assert measured is not None
         assert measured.step.median_s > 0
         for phase in ("transfer", "forward", "backward", "optimizer"):

@@ -215,10 +215,10 @@ def test_a_training_set_without_a_length(tmp_path: Path) -> None:
 def test_a_price_source_that_fails_gives_one_warning(tmp_path: Path) -> None:
     """The profile is saved before prices are read; the warning has the reason."""
 
-    def broken(*_: Any) -> Any:
+    def fail(*_: Any) -> Any:
         raise ConnectionError("no route")
 
-    fit = trainer(tmp_path, MeterHarness(recommend=broken).meter(tmp_path), max_steps=16)
+    fit = trainer(tmp_path, MeterHarness(recommend=fail).meter(tmp_path), max_steps=16)
     with pytest.warns(
         UserWarning,
         match="no ranking: ConnectionError: no route. The profile is saved: rank it with `trainfare rec",
@@ -288,7 +288,7 @@ def test_an_incomplete_trace_is_discarded(tmp_path: Path) -> None:
 def test_a_step_that_cannot_be_traced_keeps_its_measured_times(tmp_path: Path) -> None:
     """Where real step and fake copy both fail, the output has the reason, and the profile the measured part."""
 
-    def broken(*_: Any) -> Any:
+    def fail(*_: Any) -> Any:
         raise ValueError("no copy")
 
     def step_trace(*_: Any) -> Any:
@@ -298,7 +298,7 @@ def test_a_step_that_cannot_be_traced_keeps_its_measured_times(tmp_path: Path) -
         trace.fault = ValueError("lost")
         return trace
 
-    harness = MeterHarness(step_trace=step_trace, fake_copy=broken)
+    harness = MeterHarness(step_trace=step_trace, fake_copy=fail)
     trainer(tmp_path, harness.meter(tmp_path), max_steps=25).fit(Tiny(), loader(128))
     assert files(tmp_path) == ["trainfare-profile.json"]
     profile = JobProfile.from_json((tmp_path / FILES[0]).read_bytes())

@@ -30,28 +30,28 @@ class Split(SingleDeviceStrategy):
         return {"num_replicas": self.copies, "rank": 0}
 
 
-def metered(
+def train_metered(
     folder: Path, strategy: SingleDeviceStrategy, **meter: Any
 ) -> tuple[JobProfile, dict[str, float]]:
     """Train 32 steps of 4 samples a device, each 36 ms long; return the profile and the last metrics."""
-    clock, kept = Clock(), RecordingLogger()
+    clock, logger = Clock(), RecordingLogger()
     harness = MeterHarness(clock, rank_times_limit_s=0.0)
     fit = trainer(
         folder,
         harness.meter(folder, **meter),
         strategy=strategy,
-        logger=kept,
+        logger=logger,
         max_steps=32,
         log_every_n_steps=1,
     )
     fit.fit(Tiny(clock), loader(160, clock=clock, load_s=0.005))
     text = (folder / "trainfare-profile.json").read_text(encoding="utf-8")
-    return JobProfile.from_json(text), kept.rows[-1][1]
+    return JobProfile.from_json(text), logger.rows[-1][1]
 
 
 def test_samples_are_those_of_the_copies_of_the_model(tmp_path: Path) -> None:
     """Eight devices hold two copies of the model: 2 x 4 samples a step, and no operations of the whole model."""
-    profile, logged = metered(tmp_path, Split())
+    profile, logged = train_metered(tmp_path, Split())
     assert (profile.parallel.replicas, profile.parallel.data_parallel_size) == (2, 2)
     assert profile.batch.samples_per_step == 4
     assert profile.global_samples_per_step == 8
@@ -66,7 +66,7 @@ def test_samples_that_the_strategy_does_not_tell_are_not_known(tmp_path: Path) -
     class Odd(Split):
         copies = 3
 
-    profile, logged = metered(tmp_path, Odd())
+    profile, logged = train_metered(tmp_path, Odd())
     assert profile.global_samples_per_step is None
     assert "fare/samples_per_s" not in logged
     assert any("the samples of a step are not known: the strategy" in note for note in profile.notes)

@@ -58,20 +58,24 @@ def job(module: Any = Net, precision: str = "bf16-mixed") -> TrainingJob:
     return jobs.job(module, batch, BATCH, precision=precision)
 
 
-def traced(strategy: str, **settings: Any) -> JobProfile:
+def trace_module(strategy: str, **settings: Any) -> JobProfile:
     precision = settings.pop("precision", "bf16-mixed")
     change = ModuleChange(strategy, precision, lora_rank=settings.pop("lora_rank", 4), **settings)
     return trace_changed(job(settings.get("module", Net), precision), change)
 
 
 def product_flops(profile: JobProfile, phase: str) -> int:
-    return sum(one.flops for one in profile.operations if one.kind == "matmul" and one.phase == phase)
+    return sum(
+        operation.flops
+        for operation in profile.operations
+        if operation.kind == "matmul" and operation.phase == phase
+    )
 
 
 def test_full_fine_tuning_is_the_unchanged_job() -> None:
     """Nothing changed: the same operations as the plain trace."""
-    assert traced("full_finetune").operations == trace_job(job()).operations
-    assert traced("scratch").operations == trace_job(job()).operations
+    assert trace_module("full_finetune").operations == trace_job(job()).operations
+    assert trace_module("scratch").operations == trace_job(job()).operations
 
 
 def test_full_fine_tuning_trains_frozen_parts_with_a_note() -> None:
@@ -89,7 +93,7 @@ def test_full_fine_tuning_trains_frozen_parts_with_a_note() -> None:
 
 def test_a_linear_probe_goes_backward_through_its_head_only() -> None:
     """One forward pass of the backbone, saved for nobody; the backward is the head's."""
-    probe, full = traced("linear_probe"), traced("full_finetune")
+    probe, full = trace_module("linear_probe"), trace_module("full_finetune")
     assert probe.trainable_parameters == WIDTH * CLASSES
     assert product_flops(probe, "forward") == product_flops(full, "forward")
     assert product_flops(probe, "backward") == 2 * BATCH * WIDTH * CLASSES
@@ -100,7 +104,7 @@ def test_a_linear_probe_goes_backward_through_its_head_only() -> None:
 def test_lora_costs_two_thirds_and_its_adapters() -> None:
     """No weight gradients for frozen products: 4P of 6P, and 6 P_t of the adapters."""
     pytest.importorskip("peft")
-    lora, full = traced("lora", trains_head=False), traced("full_finetune")
+    lora, full = trace_module("lora", trains_head=False), trace_module("full_finetune")
     adapters = DEPTH * 2 * 4 * (WIDTH + 4 * WIDTH)
     assert lora.trainable_parameters == adapters
     rows = 2 * BATCH * TOKENS
@@ -118,10 +122,14 @@ def test_frozen_weights_are_held_in_autocasts_type() -> None:
     """Two bytes a frozen scalar under bf16-mixed, four under 32-true; adapters stay in full precision."""
     pytest.importorskip("peft")
     for precision, size in (("bf16-mixed", 2), ("32-true", 4)):
-        profile = traced("lora", precision=precision, trains_head=False)
-        frozen = {one.dtype: one.parameter_bytes for one in profile.parameters if not one.trainable}
+        profile = trace_module("lora", precision=precision, trains_head=False)
+        frozen = {
+            parameter.dtype: parameter.parameter_bytes
+            for parameter in profile.parameters
+            if not parameter.trainable
+        }
         assert sum(frozen.values()) == size * (BODY + WIDTH * CLASSES)
-        assert {one.dtype for one in profile.parameters if one.trainable} == {"fp32"}
+        assert {parameter.dtype for parameter in profile.parameters if parameter.trainable} == {"fp32"}
 
 
 def test_shared_weights_stay_shared() -> None:
@@ -136,22 +144,22 @@ def test_shared_weights_stay_shared() -> None:
     pytest.importorskip("peft")
     profile = trace_changed(job(Tied), ModuleChange("lora", "bf16-mixed", lora_rank=4, trains_head=False))
     adapters = DEPTH * 2 * 4 * (WIDTH + 4 * WIDTH)
-    assert sum(one.count for one in profile.parameters) == BODY + WIDTH * CLASSES + adapters
+    assert sum(parameter.count for parameter in profile.parameters) == BODY + WIDTH * CLASSES + adapters
 
 
 def test_qlora_packs_the_frozen_weights() -> None:
     """Half a byte a scalar and its scales; the same products as LoRA; unpacked in both directions."""
     pytest.importorskip("peft")
-    qlora, lora = traced("qlora", trains_head=False), traced("lora", trains_head=False)
-    packed = sum(one.parameter_bytes for one in qlora.parameters if one.dtype == "int8")
+    qlora, lora = trace_module("qlora", trains_head=False), trace_module("lora", trains_head=False)
+    packed = sum(parameter.parameter_bytes for parameter in qlora.parameters if parameter.dtype == "int8")
     assert packed == BODY // 2 + BODY // 64
     assert product_flops(qlora, "forward") == product_flops(lora, "forward")
     assert product_flops(qlora, "backward") == product_flops(lora, "backward")
-    unpacks = [one for one in qlora.operations if "unpack_4bit" in one.name]
-    assert {one.phase for one in unpacks} == {"forward", "backward"}
-    assert all(one.kind == "elementwise" for one in unpacks)
+    unpacks = [operation for operation in qlora.operations if "unpack_4bit" in operation.name]
+    assert {unpack.phase for unpack in unpacks} == {"forward", "backward"}
+    assert all(unpack.kind == "elementwise" for unpack in unpacks)
     # The first layer's input is data: nothing to unpack it for in backward.
-    assert sum(one.launches for one in unpacks) == 2 * 2 * DEPTH - 1
+    assert sum(unpack.launches for unpack in unpacks) == 2 * 2 * DEPTH - 1
     assert qlora.coverage == 1.0
     assert qlora.trainable_parameters == lora.trainable_parameters
     assert qlora.memory.saved_activation_bytes <= lora.memory.saved_activation_bytes * 1.05
@@ -177,7 +185,9 @@ def test_layers_that_gpt_2_stores_the_other_way_round_are_adapted(strategy: str)
     for phase in ("forward", "backward"):
         assert product_flops(turned, phase) == product_flops(straight, phase)
     biases = DEPTH * 5 * WIDTH
-    frozen = sum(one.count for one in turned.parameters) - sum(one.count for one in straight.parameters)
+    frozen = sum(parameter.count for parameter in turned.parameters) - sum(
+        parameter.count for parameter in straight.parameters
+    )
     assert frozen == biases
 
 
@@ -196,8 +206,12 @@ def test_the_packed_layer_computes_its_product() -> None:
 
 def test_recomputed_blocks_cost_a_forward_and_save_activations() -> None:
     """Blocks run again in backward, marked so; what is saved shrinks."""
-    plain, again = traced("full_finetune"), traced("full_finetune", recompute=True)
-    repeated = sum(one.flops for one in again.operations if one.recomputed and one.kind == "matmul")
+    plain, again = trace_module("full_finetune"), trace_module("full_finetune", recompute=True)
+    repeated = sum(
+        operation.flops
+        for operation in again.operations
+        if operation.recomputed and operation.kind == "matmul"
+    )
     # Half of each block: torch stops a recomputation once nothing after it is needed, and `down` is last.
     assert repeated == BATCH * TOKENS * BODY
     assert again.model_step_flops == plain.model_step_flops
@@ -226,7 +240,7 @@ def test_the_users_module_stays_as_it_is() -> None:
 def test_an_absent_head_is_named(strategy: str, settings: dict[str, Any], word: str) -> None:
     """With the layers that are."""
     with pytest.raises(InputError, match=word):
-        traced(strategy, **settings)
+        trace_module(strategy, **settings)
 
 
 Conv = lightning_module(
@@ -253,7 +267,7 @@ def test_without_peft_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     """Not a guess: the strategy needs what is not there."""
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingExtraError, match=r"trainfare\[lora\]"):
-        traced("lora")
+        trace_module("lora")
 
 
 def test_what_the_change_itself_breaks_is_a_trace_error() -> None:

@@ -19,7 +19,7 @@ FROZEN, TRAINED = 12_800_000_000, 60_000_000
 """Weights of a decoder of 40 layers of 5,120 channels, and of its adapters."""
 
 
-def _traced(change: StepChange, *, unpacks: bool) -> JobProfile:
+def _trace_small(change: StepChange, *, unpacks: bool) -> JobProfile:
     """Return a step of adapters: frozen weights in 16 bits, or packed in 4 bits and unpacked in both directions."""
     packed = change.strategy == "qlora"
     frozen = round(0.516 * FROZEN) if packed else 2 * FROZEN
@@ -35,7 +35,10 @@ def _traced(change: StepChange, *, unpacks: bool) -> JobProfile:
     return whole.model_copy(
         update={
             "precision": change.precision,
-            "operations": (*(one for one in whole.operations if one.phase != "optimizer"), *unpacking),
+            "operations": (
+                *(operation for operation in whole.operations if operation.phase != "optimizer"),
+                *unpacking,
+            ),
             "parameters": (
                 ParameterGroup(
                     dtype="int8" if packed else "bf16", trainable=False, count=FROZEN, parameter_bytes=frozen
@@ -66,8 +69,8 @@ def test_what_unpacking_costs_decides_between_lora_and_qlora(*, unpacks: bool, c
         job(precision="bf16-true", train_samples=20_000, tokens_per_sample=1024),
         request,
         book_of(small, large),
-        trace=partial(_traced, unpacks=unpacks),
+        trace=partial(_trace_small, unpacks=unpacks),
     )
-    machines = {one.strategy: one.machine.instance_type for one in answer.lines if one.machine}
+    machines = {line.strategy: line.machine.instance_type for line in answer.lines if line.machine}
     assert machines == {"lora": "large", "qlora": "small"}
     assert answer.strategy == chosen

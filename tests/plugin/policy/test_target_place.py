@@ -108,9 +108,9 @@ DEEP = {
 def test_code_that_is_nested_too_deeply_ends_no_gate(text: str, tmp_path: Path) -> None:
     """How deep is too deep for Python's parser depends on its version: the line of the callable, or the first."""
     (tmp_path / "train.py").write_text(f"{text}\ndef job(): ...\n", encoding="utf-8")
-    place = place_of("train.py:job", tmp_path)
-    assert place is not None
-    assert place.line in (1, text.count("\n") + 2)
+    source_place = place_of("train.py:job", tmp_path)
+    assert source_place is not None
+    assert source_place.line in (1, text.count("\n") + 2)
 
 
 def test_a_long_file_is_not_parsed(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def write(folder: Path, text: str) -> Path:
 def test_a_lock_gives_its_prices_back(tmp_path: Path) -> None:
     """Every column of every row, bit for bit, and who brought it; the counts are of the lock."""
     lock = read_lock(write(tmp_path, SMALL))
-    assert lock.book.sorted_by().frame.equals(small_market().sorted_by().frame)
+    assert lock.book.sort_by().frame.equals(small_market().sort_by().frame)
     assert lock.header.rows == len(small_market())
     assert [(i.origin, i.provider, i.accepted) for i in lock.book.intakes] == [
         ("test", "aws", 5), ("test", "azure", 1), ("test", "gcp", 1)
@@ -88,7 +88,7 @@ def test_a_lock_that_ends_early_is_found(tmp_path: Path, cut: int) -> None:
         read_lock(write(tmp_path, SMALL[:cut]))
 
 
-def resigned(lines: list[str]) -> str:
+def resign_lock(lines: list[str]) -> str:
     """What somebody gets who edits a lock and mends its last line."""
     import hashlib
 
@@ -117,7 +117,7 @@ def test_an_edit_with_a_mended_signature_is_found_too(tmp_path: Path, was: str, 
     """The hashes of the services, the checks of every price and the counts stand behind the signature."""
     assert was in SMALL
     with pytest.raises(PriceLockError, match=words):
-        read_lock(write(tmp_path, resigned(SMALL.replace(was, now, 1).splitlines()[:-1])))
+        read_lock(write(tmp_path, resign_lock(SMALL.replace(was, now, 1).splitlines()[:-1])))
 
 
 def _other_order(lines: list[str]) -> list[str]:
@@ -144,7 +144,7 @@ def test_a_lock_in_another_order_or_form_is_no_lock(
     lines = SMALL.splitlines()[:-1]
     assert edit(lines) != lines
     with pytest.raises(PriceLockError, match="not in the order or form that trainfare writes"):
-        read_lock(write(tmp_path, resigned(edit(lines))))
+        read_lock(write(tmp_path, resign_lock(edit(lines))))
 
 
 def test_no_file_and_no_prices_are_said(tmp_path: Path) -> None:
@@ -327,4 +327,4 @@ def test_fare_meter_ranks_with_a_quota_and_the_value_of_an_hour(tmp_path: Path, 
     assert any(option.instance_type.startswith("p") for option in free.options)
     assert (limited.objective, limited.constraints.value_usd_per_hour) == ("best_value", 20.0)
     assert not any(option.instance_type.startswith("p") for option in limited.options)
-    assert "over_quota" in {each.reason for each in limited.rejections}
+    assert "over_quota" in {rejection.reason for rejection in limited.rejections}

@@ -40,10 +40,10 @@ def write(folder: Path, text: str | bytes) -> Path:
 def test_the_documented_file_is_read(tmp_path: Path) -> None:
     """The example of the module and of docs/prices.md, decimals exact, with the hash of its bytes."""
     path = write(tmp_path, GOOD)
-    found = read_own_prices(path)
-    assert found.prices.discount[0].percent == Decimal("12.5")
-    assert found.prices.rate[0].usd_per_hour == Decimal("31.50")
-    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    file = read_own_prices(path)
+    assert file.prices.discount[0].percent == Decimal("12.5")
+    assert file.prices.rate[0].usd_per_hour == Decimal("31.50")
+    assert file.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize(

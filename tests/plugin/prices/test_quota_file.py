@@ -17,7 +17,7 @@ BOOK = book(
 )
 
 
-def written(folder: Path, text: str) -> Path:
+def write_quota_file(folder: Path, text: str) -> Path:
     path = folder / "quota.toml"
     path.write_text(text)
     return path
@@ -38,7 +38,7 @@ def test_one_name_or_several(tmp_path: Path) -> None:
     purchase = "spot"
     accelerators = 16
     """
-    assert read_quotas(written(tmp_path, text)) == (
+    assert read_quotas(write_quota_file(tmp_path, text)) == (
         QuotaLimit(provider="aws", region="us-east-1", family=("p",), vcpus=384),
         QuotaLimit(provider="gcp", family=("H100", "H200"), purchase=("spot",), accelerators=16),
     )
@@ -65,22 +65,22 @@ def test_one_name_or_several(tmp_path: Path) -> None:
 def test_a_wrong_file_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     """A typo never means no limit."""
     with pytest.raises(InputError, match=message):
-        read_quotas(written(tmp_path, text))
+        read_quotas(write_quota_file(tmp_path, text))
 
 
-def asked(**quota: object) -> QuotaLimit:
+def make_request(**quota: object) -> QuotaLimit:
     limits = Constraints(quotas=(QuotaLimit.model_validate({"vcpus": 1, **quota}),))
     return with_book_names(limits, BOOK).quotas[0]
 
 
 def test_names_are_spelled_as_in_the_prices() -> None:
     """Case does not matter; a cloud without prices is left as it is."""
-    assert asked(provider="AWS", family=("P",), region="US-EAST-1").region == "us-east-1"
-    assert asked(provider="AWS", family=("h100",)).provider == "aws"
-    assert asked(provider="elsewhere", family=("x",)).provider == "elsewhere"
+    assert make_request(provider="AWS", family=("P",), region="US-EAST-1").region == "us-east-1"
+    assert make_request(provider="AWS", family=("h100",)).provider == "aws"
+    assert make_request(provider="elsewhere", family=("x",)).provider == "elsewhere"
     for wrong in ({"family": ("p6",)}, {"family": ("p",), "region": "us-east-9"}):
         with pytest.raises(UnknownNameError):
-            asked(**{"provider": "aws", **wrong})
+            make_request(**{"provider": "aws", **wrong})
 
 
 def test_what_is_written_reads_back(tmp_path: Path) -> None:
@@ -92,4 +92,4 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
     )
     text = quota_text(quotas, said="read today")
     assert text.startswith("# read today\n\n[[quota]]\n")
-    assert read_quotas(written(tmp_path, text)) == quotas
+    assert read_quotas(write_quota_file(tmp_path, text)) == quotas

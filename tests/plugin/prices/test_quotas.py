@@ -31,13 +31,13 @@ def test_quotas_of_an_account_become_the_file_and_the_rest_is_said(tmp_path: Pat
     with FaultServer() as server:
         server.script(usages_path("eastus"), json_script(usages_page(USAGES)))
         source = AzurePrices(manager=server.url(), token=lambda _: Secret("a-token"))
-        found = account_quotas(
+        quotas = account_quotas(
             [("azure", source), ("narnia", object())],
             book=azure_prices("eastus", "westus"),
             clock=lambda: NOW,
         )
-    assert found.said == "Quotas of your account of azure, read 2026-11-27 12:00 UTC."
-    assert found.left_out == (
+    assert quotas.said == "Quotas of your account of azure, read 2026-11-27 12:00 UTC."
+    assert quotas.left_out == (
         "narnia: its quotas cannot be read; state them by hand (docs/choosing.md)",
         "azure: the subscription has no quotas of westus",
         "azure: in one region or more, no quota was read of the family of Standard_NC144ds_xl_RTXPRO6000BSE_v6",
@@ -47,9 +47,9 @@ def test_quotas_of_an_account_become_the_file_and_the_rest_is_said(tmp_path: Pat
         ),
     )
     path = tmp_path / "quotas.toml"
-    path.write_text(quota_text(found.quotas, said=found.said))
-    assert read_quotas(path) == found.quotas
-    assert len(found.quotas) == 4
+    path.write_text(quota_text(quotas.quotas, said=quotas.said))
+    assert read_quotas(path) == quotas.quotas
+    assert len(quotas.quotas) == 4
 
 
 def test_an_account_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:

@@ -19,8 +19,12 @@ JOB = '[jobs.a]\ntarget = "train.py:job"\nmax_usd = 5\n'
 def test_it_is_read_from_either_file(tmp_path: Path, name: str, table: str) -> None:
     """What is stated is taken, the rest keeps its default; a policy in the same file does not matter."""
     (tmp_path / name).write_text(f"[{table}]\nstartup_s = 90\n")
-    found = read_run_cost(tmp_path)
-    assert (found.startup_s, found.stage_gb_per_s, found.model_fields_set) == (90.0, 1.0, {"startup_s"})
+    assumptions = read_run_cost(tmp_path)
+    assert (assumptions.startup_s, assumptions.stage_gb_per_s, assumptions.model_fields_set) == (
+        90.0,
+        1.0,
+        {"startup_s"},
+    )
 
 
 def test_nothing_is_stated_without_a_file(tmp_path: Path) -> None:

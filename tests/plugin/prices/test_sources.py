@@ -34,8 +34,8 @@ class Entry:
 
     def load(self) -> Callable[[], Any]:
         """Return something that makes a provider."""
-        kept = self.book
-        return type("Provider", (), {"name": self.name, "load": lambda _: kept})
+        book = self.book
+        return type("Provider", (), {"name": self.name, "load": lambda _: book})
 
 
 def live(age: timedelta, **fields: Any) -> Entry:
@@ -47,7 +47,7 @@ def live(age: timedelta, **fields: Any) -> Entry:
 SHIPPED = Entry("snapshot", book_of(offer_row(provider="gcp", service="gce"), origin="snapshot"))
 
 
-def warned(loaded: LoadedPrices, **choice: Any) -> tuple[str, ...]:
+def list_warnings(loaded: LoadedPrices, **choice: Any) -> tuple[str, ...]:
     return age_warnings(loaded, loaded.book, PriceChoice(**{"now": NOW, **choice}))
 
 
@@ -59,14 +59,14 @@ def test_live_prices_past_thirty_days_need_leave(age: timedelta, usable: bool) -
     """So do prices from the future, whose age is unknown; the message names the service and three ways out."""
     loaded = load_prices([live(age), SHIPPED], PriceChoice(now=NOW))
     if usable:
-        assert warned(loaded) == ()
+        assert list_warnings(loaded) == ()
         return
     with pytest.raises(
         PricesUnavailableError,
         match=r"aws/ec2 on_demand.*prices update.*--provider or --purchase.*--allow-stale",
     ):
-        warned(loaded)
-    (warning,) = warned(loaded, allow_stale=True)
+        list_warnings(loaded)
+    (warning,) = list_warnings(loaded, allow_stale=True)
     assert "more than 30 days ago" in warning
 
 
@@ -80,7 +80,7 @@ def test_a_part_that_is_no_longer_asked_is_named_with_its_purchase_option() -> N
     )
     loaded = load_prices([Entry("aws", book)], PriceChoice(now=NOW))
     with pytest.raises(PricesUnavailableError, match="live prices of aws/ec2 spot were"):
-        warned(loaded)
+        list_warnings(loaded)
     assert age_warnings(loaded, book.filter(purchase=["on_demand"]), PriceChoice(now=NOW)) == ()
 
 
@@ -93,7 +93,7 @@ def test_only_the_prices_of_the_question_are_held_against_the_limit() -> None:
 def test_the_shipped_snapshot_is_used_at_any_age_and_says_so() -> None:
     """It is dated openly: out of the box there is an answer, with its date and what brings a newer one."""
     loaded = load_prices([SHIPPED], PriceChoice(now=NOW + timedelta(days=5000)))
-    assert warned(loaded, now=NOW + timedelta(days=5000)) == ()
+    assert list_warnings(loaded, now=NOW + timedelta(days=5000)) == ()
     (note,) = loaded.notes
     assert note == (
         "prices of gcp/gce are those of the snapshot that trainfare ships, dated 2026-07-20 to 2026-07-20: "
@@ -105,13 +105,13 @@ def test_the_shipped_snapshot_is_used_at_any_age_and_says_so() -> None:
 def test_a_limit_of_days_warns_or_fails_without_a_lock_too() -> None:
     """--max-price-age-days holds for every price, the snapshot's included."""
     loaded = load_prices([SHIPPED], PriceChoice(now=NOW))
-    assert warned(loaded, max_price_age_days=127) == ()
-    (warning,) = warned(loaded, max_price_age_days=126)
+    assert list_warnings(loaded, max_price_age_days=127) == ()
+    (warning,) = list_warnings(loaded, max_price_age_days=126)
     assert warning.startswith("1 of 1 prices (gcp/gce) are past the limit of 126 days: up to 127 days old")
     with pytest.raises(PricesUnavailableError, match="past the limit"):
-        warned(loaded, max_price_age_days=0, on_stale="fail")
+        list_warnings(loaded, max_price_age_days=0, on_stale="fail")
     with pytest.raises(InputError, match="--max-price-age-days"):
-        warned(loaded, max_price_age_days=-1)
+        list_warnings(loaded, max_price_age_days=-1)
 
 
 def test_a_limit_that_is_asked_for_replaces_the_lock_s() -> None:
@@ -121,9 +121,9 @@ def test_a_limit_that_is_asked_for_replaces_the_lock_s() -> None:
     )
     loaded = replace(load_prices([SHIPPED], PriceChoice(now=NOW)), lock=header)
     with pytest.raises(PricesUnavailableError, match="past the limit of 126 days"):
-        warned(loaded)
-    assert warned(loaded, max_price_age_days=127) == ()
-    (warning,) = warned(loaded, max_price_age_days=125, on_stale="warn")
+        list_warnings(loaded)
+    assert list_warnings(loaded, max_price_age_days=127) == ()
+    (warning,) = list_warnings(loaded, max_price_age_days=125, on_stale="warn")
     assert "past the limit of 125 days" in warning
 
 
@@ -173,8 +173,8 @@ def test_as_of_is_a_day_or_a_moment(text: str, found: datetime) -> None:
 
 def test_the_default_moment_is_now() -> None:
     """An aware one, between two that are asked for before and after it."""
-    before, found, after = datetime.now(tz=timezone.utc), moment(None), datetime.now(tz=timezone.utc)
-    assert before <= found <= after
+    before, result, after = datetime.now(tz=timezone.utc), moment(None), datetime.now(tz=timezone.utc)
+    assert before <= result <= after
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from builders.profiles import profile
-from builders.recommendations import hostile_recommendation, measured_step, no_answer, recommendation
+from builders.recommendations import hostile_recommendation, make_measured_step, no_answer, recommendation
 from trainfare.report.files import write_reports
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -52,7 +52,7 @@ class _Browser:
     def page_of(self, answer: str) -> Path:
         """Return the report of an answer, written once."""
         if answer not in self.pages:
-            facts = profile(measured=measured_step())
+            facts = profile(measured=make_measured_step())
             self.pages[answer], _ = write_reports(ANSWERS[answer](), facts, self.folder / answer, as_of=TODAY)
         return self.pages[answer]
 

@@ -92,7 +92,7 @@ def rows_of(markdown: str) -> list[list[str]]:
     ]
 
 
-def shown_usd(cell: str) -> Decimal:
+def parse_usd(cell: str) -> Decimal:
     return Decimal(cell.replace("\\", "").replace(",", ""))
 
 
@@ -117,23 +117,23 @@ def test_shown_causes_add_up_to_the_shown_total(base: float, parts: list[float])
     head = base + sum(causes.values())
     if head < 0:
         return
-    found = change(base, head, **causes)
-    total = sum(shown_usd(row[1]) for row in rows_of(format_markdown(build_change_section(found))))
-    headline = change_headline(found)
+    cost_change = change(base, head, **causes)
+    total = sum(parse_usd(row[1]) for row in rows_of(format_markdown(build_change_section(cost_change))))
+    headline = change_headline(cost_change)
     if headline.startswith("no change"):
         assert total == 0
         return
     shown = re.search(r"\$([\d.,]+) -> \$([\d.,]+) ", headline)
     assert shown is not None
-    assert total == shown_usd(shown[2]) - shown_usd(shown[1])
+    assert total == parse_usd(shown[2]) - parse_usd(shown[1])
 
 
 def test_eighty_columns_hold_every_line() -> None:
     """At 80 columns cells are folded, not cut: each word is there."""
-    found = change(412.0, 688.0, steps=300.0, model=-24.0)
+    cost_change = change(412.0, 688.0, steps=300.0, model=-24.0)
     flops = (FlopsChange(part="matmul forward", base_flops=1e9, head_flops=2e9),)
-    model = found.causes[1].model_copy(update={"detail": "word " * 40, "flops": flops})
-    long = found.model_copy(update={"causes": (found.causes[0], model)})
+    model = cost_change.causes[1].model_copy(update={"detail": "word " * 40, "flops": flops})
+    long = cost_change.model_copy(update={"causes": (cost_change.causes[0], model)})
     text = format_lines(build_change_section(long), width=COLUMNS)
     lines = text.splitlines()
     assert all(len(line) <= COLUMNS for line in lines if not line.startswith("  note"))
@@ -147,9 +147,9 @@ def test_eighty_columns_hold_every_line() -> None:
 def test_hostile_labels_stay_text() -> None:
     """The name of a branch or machine neither controls the terminal nor breaks the Markdown table."""
     evil = side("a|b`<script>\x1b[31m](javascript:x)", 5.0, machine="m|<img>")
-    found = change(4.0, 5.0, steps=1.0).model_copy(update={"base": evil})
-    markdown = format_markdown(build_change_section(found))
-    assert "\x1b" not in markdown + format_lines(build_change_section(found), width=COLUMNS)
+    cost_change = change(4.0, 5.0, steps=1.0).model_copy(update={"base": evil})
+    markdown = format_markdown(build_change_section(cost_change))
+    assert "\x1b" not in markdown + format_lines(build_change_section(cost_change), width=COLUMNS)
     assert "<script>" not in markdown
     assert "](javascript" not in markdown
     assert {line.count("|") for line in markdown.splitlines() if line.startswith("|")} == {4}
@@ -166,8 +166,8 @@ def test_modules_are_named_with_what_they_add() -> None:
     )
     flops = (FlopsChange(part="matmul backward", base_flops=1e9, head_flops=2e9),)
     cause = CostCause(cause="model", usd=1, detail="more FLOPs", flops=flops, modules=modules)
-    one = change(412.0, 413.0).model_copy(update={"causes": (cause,)})
-    text = " ".join(format_lines(build_change_section(one), width=200).split())
+    cost_change = change(412.0, 413.0).model_copy(update={"causes": (cause,)})
+    text = " ".join(format_lines(build_change_section(cost_change), width=200).split())
     assert (
         "more FLOPs; encoder.layers: +3.1 TFLOP and +2 GB; outside of modules: -1.5 kB; other modules: +1 FLOP"
         in text

@@ -11,7 +11,7 @@ from builders.recommendations import hostile_recommendation, no_answer, option, 
 from builders.reports import render_terminal
 from trainfare.report.blocks import Text
 from trainfare.report.first_screen import MAX_LINES, build_first_screen
-from trainfare.report.headline import named_options
+from trainfare.report.headline import list_named_options
 from trainfare_core.recommendation import Alternative, Option, Recommendation, RunnerUp, TrainerArguments
 
 TODAY = date(2026, 11, 24)
@@ -88,7 +88,7 @@ def test_it_names_answer_runner_up_cheapest_on_demand_and_fastest() -> None:
         fastest_rank=4,
         runner_up=RunnerUp(rank=2, price_higher=0.2, step_slower=0.2, runner_up_step_faster=0.167),
     )
-    assert [(", ".join(titles), option.rank) for titles, option in named_options(answer)] == [
+    assert [(", ".join(titles), option.rank) for titles, option in list_named_options(answer)] == [
         ("cheapest", 1),
         ("runner-up", 2),
         ("cheapest on demand", 3),
@@ -97,7 +97,7 @@ def test_it_names_answer_runner_up_cheapest_on_demand_and_fastest() -> None:
     text = screen(answer)
     starts = [line.split("   ")[0] for line in text.splitlines()]
     assert [
-        each for each in ("Cheapest", "Runner-up", "Cheapest on demand", "Fastest") if each in starts
+        option for option in ("Cheapest", "Runner-up", "Cheapest on demand", "Fastest") if option in starts
     ] == [
         "Cheapest",
         "Runner-up",
@@ -116,7 +116,7 @@ def test_it_names_answer_runner_up_cheapest_on_demand_and_fastest() -> None:
     assert "of 2026-07-20, 127 days old" in said
     assert "80 % intervals" in said
     twice = answer.model_copy(update={"runner_up": RunnerUp(rank=4)})
-    assert [", ".join(titles) for titles, _ in named_options(twice)] == [
+    assert [", ".join(titles) for titles, _ in list_named_options(twice)] == [
         "cheapest",
         "runner-up, fastest",
         "cheapest on demand",
@@ -151,8 +151,8 @@ def test_machines_that_are_not_ranked_are_counted_by_reason() -> None:
     """Machine types, not prices, and only where they are known."""
     answer = recommendation()
     counted = tuple(
-        each.model_copy(update={"machines": machines})
-        for each, machines in zip(answer.rejections, (4, 2, 0), strict=True)
+        rejection.model_copy(update={"machines": machines})
+        for rejection, machines in zip(answer.rejections, (4, 2, 0), strict=True)
     )
     said = " ".join(screen(answer.model_copy(update={"rejections": counted})).split())
     assert "6 machine types are not ranked: does not fit in memory 4, cannot train 2." in said
@@ -192,7 +192,7 @@ def test_machines_that_need_porting_give_way_last() -> None:
     """The longer the plan to paste: first what is said about the runner-up goes, then what porting would gain."""
     runner_up = option(rank=2, usd=6.0, hours=8.0, instance_type="g5.xlarge")
 
-    def kept(characters: int, *others: Option) -> tuple[int, int, bool]:
+    def compute_kept(characters: int, *others: Option) -> tuple[int, int, bool]:
         trainer = TrainerArguments(
             devices=1, num_nodes=1, strategy="s" * characters, precision="32-true", accumulate_grad_batches=1, batch_size=1
         )  # fmt: skip
@@ -212,7 +212,7 @@ def test_machines_that_need_porting_give_way_last() -> None:
         ported = sum("after porting" in line for line in said)
         return sum("runner-up costs" in line for line in said), ported, said[0].startswith("Cheapest ")
 
-    seen = list(dict.fromkeys(kept(100 * lines, runner_up) for lines in range(25)))
+    seen = list(dict.fromkeys(compute_kept(100 * lines, runner_up) for lines in range(25)))
     assert seen == [(1, 2, True), (0, 2, True), (0, 1, True), (0, 0, True)]
-    alone = list(dict.fromkeys(kept(100 * lines) for lines in range(25)))
+    alone = list(dict.fromkeys(compute_kept(100 * lines) for lines in range(25)))
     assert alone == [(0, 2, True), (0, 1, True), (0, 0, True)]

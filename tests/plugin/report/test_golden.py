@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from builders.profiles import profile
-from builders.recommendations import job, measured_step, no_answer, option, recommendation
+from builders.recommendations import job, make_measured_step, no_answer, option, recommendation
 from builders.reports import render_html, render_markdown, render_terminal
 from trainfare_core.job_profile import RunPlan
 from trainfare_core.recommendation import Constraints
@@ -25,11 +25,11 @@ from trainfare_core.recommendation import Constraints
 GOLDEN = Path(__file__).parents[2] / "golden"
 TODAY = date(2026, 11, 24)
 UPDATE = "TRAINFARE_UPDATE_GOLDEN"
-_MEASURED = profile(measured=measured_step(), notes=("Traced from one real step.",))
+_MEASURED = profile(measured=make_measured_step(), notes=("Traced from one real step.",))
 
 
 def _per_1000_steps() -> str:
-    found = recommendation(
+    result = recommendation(
         basis="per_1000_steps",
         job=job(optimizer_steps=None),
         constraints=Constraints(max_usd=100, deadline_hours=12, purchase=("on_demand", "spot")),
@@ -38,7 +38,7 @@ def _per_1000_steps() -> str:
         fastest_rank=1,
     )
     plan = RunPlan(optimizer_steps=None, unknown_because="the dataset has no length")
-    return render_markdown(found, profile=profile(plan=plan), as_of=TODAY)
+    return render_markdown(result, profile=profile(plan=plan), as_of=TODAY)
 
 
 def _page() -> str:

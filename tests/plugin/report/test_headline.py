@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from builders.profiles import profile
-from builders.recommendations import costs, job, measured_step, no_answer, option, parts, recommendation
+from builders.recommendations import costs, job, make_measured_step, no_answer, option, parts, recommendation
 from builders.reports import render_html, render_markdown, render_terminal
 from trainfare.report.blocks import Cards
 from trainfare.report.facts import basis_note, constraints_text, job_facts, phase_lines
@@ -50,25 +50,25 @@ def test_machines_that_need_porting_have_titles_of_their_own() -> None:
     tpu = option(rank=1, accelerator="TPU-v5e", needs_porting=True, usd=3.0, hours=20.0)
     gpu, fast = option(rank=2, usd=9.0, hours=10.0), option(rank=3, usd=50.0, hours=1.0)
     faster = option(rank=4, accelerator="TPU-v5e", needs_porting=True, usd=60.0, hours=0.5)
-    found = recommendation(options=(tpu, gpu, fast, faster), cheapest_rank=2, fastest_rank=3)
-    assert [(title, option.rank) for title, option in picks(found)] == [
+    result = recommendation(options=(tpu, gpu, fast, faster), cheapest_rank=2, fastest_rank=3)
+    assert [(title, option.rank) for title, option in picks(result)] == [
         ("cheapest", 2),
         ("fastest", 3),
         ("cheapest after porting", 1),
         ("fastest after porting", 4),
     ]
-    assert headline(found, TODAY).count(";") == 3
+    assert headline(result, TODAY).count(";") == 3
     assert (
         "; cheapest after porting: 1 × g6.2xlarge (AWS, 1 × TPU-v5e, us-east-1, on demand): $3.00"
-        in headline(found, TODAY)
+        in headline(result, TODAY)
     )
 
 
 def test_only_machines_that_need_porting() -> None:
     """Where every machine needs porting, each title has the words 'after porting'."""
     only = option(accelerator="TPU-v5e", needs_porting=True)
-    found = recommendation(options=(only,), options_total=1, cheapest_rank=None, fastest_rank=None)
-    assert headline(found, TODAY).startswith("Cheapest and fastest after porting: 1 × g6.2xlarge")
+    result = recommendation(options=(only,), options_total=1, cheapest_rank=None, fastest_rank=None)
+    assert headline(result, TODAY).startswith("Cheapest and fastest after porting: 1 × g6.2xlarge")
 
 
 def test_a_slow_expensive_machine_that_needs_porting_is_not_named() -> None:
@@ -102,12 +102,12 @@ def test_no_options_is_no_answer_with_its_reason() -> None:
 
 def test_an_unknown_length_is_in_every_title() -> None:
     """Hours and dollars of 1,000 steps are labelled as such everywhere."""
-    found = recommendation(basis="per_1000_steps", job=job(optimizer_steps=None))
+    result = recommendation(basis="per_1000_steps", job=job(optimizer_steps=None))
     plan = RunPlan(optimizer_steps=None, unknown_because="the dataset has no length")
-    (cards,) = (block for block in build_answer_section(found, None, TODAY) if isinstance(block, Cards))
+    (cards,) = (block for block in build_answer_section(result, None, TODAY) if isinstance(block, Cards))
     assert [card.title for card in cards.cards] == ["Cheapest per 1,000 steps", "Fastest per 1,000 steps"]
-    assert headline(found, TODAY).startswith("Cheapest per 1,000 steps:")
-    note = basis_note(found, profile(plan=plan))
+    assert headline(result, TODAY).startswith("Cheapest per 1,000 steps:")
+    note = basis_note(result, profile(plan=plan))
     assert "unknown (the dataset has no length)" in note
     assert "not for the whole run" in note
 
@@ -125,12 +125,12 @@ def test_marks() -> None:
 
 def test_constraints_are_shown() -> None:
     """Budget, deadline, confidence and filters as text; probabilities only where there are limits."""
-    asked = Constraints(max_usd=500, deadline_hours=24, providers=("aws",), purchase=("on_demand",))
+    constraints = Constraints(max_usd=500, deadline_hours=24, providers=("aws",), purchase=("on_demand",))
     options = (option(probability_within=0.97),)
-    assert constraints_text(asked) == (
+    assert constraints_text(constraints) == (
         "at most $500; within 24 h; kept with a probability of at least 90 %; cloud: aws; purchase: on demand"
     )
-    found = recommendation(constraints=asked, options=options)
+    found = recommendation(constraints=constraints, options=options)
     assert "limits kept: 97 %" in render_terminal(found, as_of=TODAY, details=False)
     for answer, said in ((found, True), (recommendation(), False)):
         for render in (render_markdown, render_html):
@@ -141,7 +141,7 @@ def test_limits_of_the_profile_are_listed() -> None:
     """Coverage, unmeasured phases, compilation, and the profile's own notes."""
     compiled = ProfileSource(how="real", tool_version="0", compiled=True)
     notes = profile_notes(
-        recommendation(), profile(measured=measured_step(), source=compiled, notes=("a note",))
+        recommendation(), profile(measured=make_measured_step(), source=compiled, notes=("a note",))
     )
     listed = tuple(note for note in notes if not note.startswith("Calibration of"))
     assert listed == (
@@ -197,7 +197,9 @@ def test_a_run_that_is_mostly_start_up_says_so() -> None:
 
 def test_what_is_not_known_of_a_job_is_not_said() -> None:
     """Samples and the measured step of the job are named where they are known."""
-    known, unknown = (job_facts(each) for each in (job(), job(global_batch_size=None, measured_on=None)))
+    known, unknown = (
+        job_facts(summary) for summary in (job(), job(global_batch_size=None, measured_on=None))
+    )
     assert known[-2:] == ("8 samples per step", "measured on NVIDIA RTX A4000: 612 ms per step")
     assert unknown == known[:-2]
 
@@ -213,8 +215,8 @@ def test_only_what_there_is_to_say_stands_beside_the_answer() -> None:
         batch_size=8,
     )
     for changes in ((), ("strategy ddp instead of fsdp",)):
-        one = option(trainer=trainer, plan_changes=changes)
-        beside = write_texts_beside(recommendation(options=(one,), cheapest_rank=1, fastest_rank=1))
+        item = option(trainer=trainer, plan_changes=changes)
+        beside = write_texts_beside(recommendation(options=(item,), cheapest_rank=1, fastest_rank=1))
         assert all(beside)
         (plan,) = [line for line in beside if line.startswith("Plan of #1, batch size 8 per device")]
         assert ("It changes the script's plan: strategy ddp instead of fsdp." in plan) == bool(changes)
@@ -243,11 +245,15 @@ def test_an_hour_that_is_worth_nothing_leaves_the_cheapest_the_best() -> None:
         option(rank=rank, accelerator="TPU-v5e", needs_porting=True, usd=usd, hours=hours)
         for rank, usd, hours in ((1, 3.0, 20.0), (2, 3.5, 10.0))
     ]
-    asked = Constraints(value_usd_per_hour=0.0)
-    found = recommendation(
-        options=tuple(tpus), objective="best_value", constraints=asked, cheapest_rank=None, fastest_rank=None
+    constraints = Constraints(value_usd_per_hour=0.0)
+    result = recommendation(
+        options=tuple(tpus),
+        objective="best_value",
+        constraints=constraints,
+        cheapest_rank=None,
+        fastest_rank=None,
     )
-    assert [(title, option.rank) for title, option in picks(found)] == [
+    assert [(title, option.rank) for title, option in picks(result)] == [
         ("best value and cheapest after porting", 1),
         ("fastest after porting", 2),
     ]
@@ -255,7 +261,7 @@ def test_an_hour_that_is_worth_nothing_leaves_the_cheapest_the_best() -> None:
 
 def test_measured_phases_are_in_the_report() -> None:
     """Those that were measured, under their caption; none without a measurement."""
-    measured = profile(measured=measured_step())
+    measured = profile(measured=make_measured_step())
     assert ("forward", "188 ms") in [(name, median) for name, median, _ in phase_lines(measured)]
     assert "10 optimizer steps measured on NVIDIA RTX A4000\n" in render_terminal(
         recommendation(), profile=measured, as_of=TODAY
@@ -270,8 +276,8 @@ def test_spot_is_named_once() -> None:
         near = Alternative(
             change="cheapest", flag="--purchase", option=option(rank=1, purchase_option=purchase)
         )
-        found = recommendation(best_spot=best, alternatives=(near,))
-        beside = " ".join(write_texts_beside(found))
+        result = recommendation(best_spot=best, alternatives=(near,))
+        beside = " ".join(write_texts_beside(result))
         assert ("Spot is not ranked." in beside) is said, purchase
 
 
@@ -279,12 +285,12 @@ def test_what_spot_would_save_is_told_of_cheap_runs_too() -> None:
     """Of a run of 50 cents as of one of 50 dollars; a spot machine that saves nothing is only named."""
     for usd in (0.5, 50.0):
         for part, said in ((0.5, True), (1.0, False)):
-            found = recommendation(
+            result = recommendation(
                 options=(option(usd=usd),),
                 cheapest_rank=1,
                 fastest_rank=1,
                 best_spot=option(usd=part * usd, purchase_option="spot"),
             )
-            beside = " ".join(write_texts_beside(found))
+            beside = " ".join(write_texts_beside(result))
             assert "Spot is not ranked." in beside
             assert ("50 % less than the cheapest above" in beside) is said

@@ -15,7 +15,7 @@ from builders.recommendations import (
     HOSTILE_NAMES,
     hostile_recommendation,
     job,
-    measured_step,
+    make_measured_step,
     no_answer,
     recommendation,
 )
@@ -23,7 +23,7 @@ from builders.reports import render_html
 from trainfare.report.escape import terminal_text
 
 TODAY = date(2026, 11, 24)
-_MEASURED = profile(measured=measured_step())
+_MEASURED = profile(measured=make_measured_step())
 
 
 class _Page(HTMLParser):
@@ -176,8 +176,8 @@ def test_a_page_without_options() -> None:
 
 def test_an_unknown_length_is_noted_above_the_table() -> None:
     """The note about 1,000 steps comes before the first row."""
-    found = recommendation(basis="per_1000_steps", job=job(optimizer_steps=None))
-    text = render_html(found, as_of=TODAY)
+    result = recommendation(basis="per_1000_steps", job=job(optimizer_steps=None))
+    text = render_html(result, as_of=TODAY)
     assert 0 < text.index("not for the whole run") < text.index('id="ranking"')
     assert "cost of 1,000 steps" in text
 

@@ -52,8 +52,8 @@ def large_run(**asked: Any) -> Recommendation:
 )
 def test_the_sentence(asked: dict[str, Any], verdict: str, words: str) -> None:
     """Costs now and in a year and the break-even value, each with its interval, and the advice."""
-    found, sentence = advise_waiting(large_run(**asked))
-    assert found == verdict
+    summary, sentence = advise_waiting(large_run(**asked))
+    assert summary == verdict
     assert words in sentence
     assert "This run costs $2,000 now; in 12 months $1,482 [" in sentence
     assert "Waiting breaks even at a value of $58 a month [" in sentence

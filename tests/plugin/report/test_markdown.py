@@ -9,7 +9,13 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from builders.profiles import profile
-from builders.recommendations import hostile_recommendation, measured_step, no_answer, option, recommendation
+from builders.recommendations import (
+    hostile_recommendation,
+    make_measured_step,
+    no_answer,
+    option,
+    recommendation,
+)
 from builders.reports import render_markdown
 from trainfare.report.escape import terminal_text
 
@@ -68,8 +74,8 @@ def test_hostile_names_keep_their_cells_and_become_nothing_else(
         sum(len(row) - len(table[0]) for table in tables for row in table),
     )
     assert all(len(row) == len(table[0]) for table in tables for row in table)
-    for each, row in zip(hostile.options, tables[0][1:], strict=True):
-        assert row[1].split() == terminal_text(f"1 × {each.instance_type}").split()
+    for item, row in zip(hostile.options, tables[0][1:], strict=True):
+        assert row[1].split() == terminal_text(f"1 × {item.instance_type}").split()
     kinds = {token.type for token in _inline(text)}
     assert kinds <= {"text", "text_special", "strong_open", "strong_close", "html_inline"}
     assert [token.content for token in _inline(text) if token.type == "html_inline"] == ["<sub>", "</sub>"]
@@ -86,7 +92,7 @@ def test_no_answer_has_its_reason_and_no_table() -> None:
 
 def test_measured_phases_are_listed() -> None:
     """What was measured stands beside what was predicted."""
-    text = render_markdown(recommendation(), profile=profile(measured=measured_step()), as_of=TODAY)
+    text = render_markdown(recommendation(), profile=profile(measured=make_measured_step()), as_of=TODAY)
     assert "- backward: 371 ms \\[369 – 377 ms\\]" in text
 
 

@@ -38,7 +38,7 @@ def test_the_cheapest_quote_is_one_sentence(renderer: Renderer) -> None:
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_the_cheapest_spot_machine_is_one_sentence(renderer: Renderer) -> None:
     """It names the dollars with their interval, how much less that is than the cheapest ranked one, and how to rank spot."""
-    cheapest = min(one.run_usd.mid for one in recommendation().options if not one.needs_porting)
+    cheapest = min(option.run_usd.mid for option in recommendation().options if not option.needs_porting)
     usd = Interval(mid=cheapest / 4, low_80=cheapest / 8, high_80=cheapest / 2)
     best = recommendation().options[0].model_copy(update={"run_usd": usd, "purchase_option": "spot"})
     text = words(renderer, recommendation().model_copy(update={"best_spot": best}))

@@ -11,8 +11,14 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from builders.profiles import profile
-from builders.recommendations import hostile_recommendation, measured_step, no_answer, option, recommendation
-from trainfare.schema import PublishedSchema, published_schemas, write_schemas
+from builders.recommendations import (
+    hostile_recommendation,
+    make_measured_step,
+    no_answer,
+    option,
+    recommendation,
+)
+from trainfare.schema import PublishedSchema, list_published_schemas, write_schemas
 from trainfare_core.recommendation import Constraints
 
 DOCS = Path(__file__).parents[3] / "docs" / "schema"
@@ -25,7 +31,7 @@ def _validator(name: str) -> Draft202012Validator:
 
 
 @pytest.mark.sources  # another pydantic orders and words the same schema otherwise
-@pytest.mark.parametrize("schema", published_schemas(), ids=lambda schema: schema.file_name)
+@pytest.mark.parametrize("schema", list_published_schemas(), ids=lambda schema: schema.file_name)
 def test_the_file_on_disk_is_current(schema: PublishedSchema) -> None:
     """What is published is what the models say; if not: python -m trainfare.schema docs/schema."""
     assert (DOCS / schema.file_name).read_text(encoding="utf-8") == schema.text
@@ -33,7 +39,7 @@ def test_the_file_on_disk_is_current(schema: PublishedSchema) -> None:
 
 def test_a_property_is_a_line_of_its_schema() -> None:
     """A change of one property changes one line of its schema."""
-    (text,) = (schema.text for schema in published_schemas() if schema.file_name == "job-profile-1.json")
+    (text,) = (schema.text for schema in list_published_schemas() if schema.file_name == "job-profile-1.json")
     schema = json.loads(text)
     lines = [line.strip().rstrip(",") for line in text.splitlines()]
     for body in (schema, *schema["$defs"].values()):
@@ -44,7 +50,7 @@ def test_a_property_is_a_line_of_its_schema() -> None:
 def test_every_file_is_published_by_the_code() -> None:
     """No schema lies in the folder that nothing keeps current."""
     assert sorted(path.name for path in DOCS.iterdir()) == [
-        schema.file_name for schema in published_schemas()
+        schema.file_name for schema in list_published_schemas()
     ]
 
 
@@ -69,7 +75,7 @@ def test_answers_satisfy_the_schema(answer: Any) -> None:
 
 def test_profiles_satisfy_the_schema() -> None:
     """A traced and a measured profile both validate."""
-    for job in (profile(), profile(measured=measured_step())):
+    for job in (profile(), profile(measured=make_measured_step())):
         _validator("job-profile-1.json").validate(json.loads(job.to_json()))
 
 

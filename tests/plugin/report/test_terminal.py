@@ -9,7 +9,7 @@ from datetime import date
 import pytest
 
 from builders.profiles import profile
-from builders.recommendations import hostile_recommendation, measured_step, option, recommendation
+from builders.recommendations import hostile_recommendation, make_measured_step, option, recommendation
 from builders.reports import render_markdown, render_terminal
 from trainfare.report import report_ranking
 from trainfare.report.wording import PART_NAMES
@@ -56,7 +56,7 @@ def test_hostile_names_leave_no_control_byte() -> None:
     """Nothing in the output but printable characters and line ends; names cannot open rich's markup either."""
     hostile = hostile_recommendation()
     text = render_terminal(
-        hostile, profile=profile(measured=measured_step(), notes=("\x1b[2J",)), as_of=TODAY
+        hostile, profile=profile(measured=make_measured_step(), notes=("\x1b[2J",)), as_of=TODAY
     )
     assert {unicodedata.category(char) for char in text.replace("\n", "")} <= {
         category for category in _categories() if category[0] != "C"
@@ -84,14 +84,14 @@ def test_a_terminal_gets_colour_unless_told_not_to(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("COLUMNS", "100")
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLORTERM"):
         monkeypatch.delenv(name, raising=False)
-    assert "\x1b[36mspot" in _printed()
+    assert "\x1b[36mspot" in _print_text()
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b[36m" not in _printed()
+    assert "\x1b[36m" not in _print_text()
     monkeypatch.setenv("TERM", "dumb")
-    assert "\x1b" not in _printed()
+    assert "\x1b" not in _print_text()
 
 
-def _printed() -> str:
+def _print_text() -> str:
     out = _Terminal()
     report_ranking(recommendation(), None, TODAY).print_terminal(out)
     return out.getvalue()
@@ -104,7 +104,9 @@ def test_an_ascii_terminal_gets_replacements_not_an_error() -> None:
     report_ranking(recommendation(options=(option(instance_type="名前"),)), None, TODAY).print_terminal(out)
     out.flush()
     assert b"1 x ??" in raw.getvalue()
-    assert render_terminal(recommendation(), profile=profile(measured=measured_step()), as_of=TODAY).isascii()
+    assert render_terminal(
+        recommendation(), profile=profile(measured=make_measured_step()), as_of=TODAY
+    ).isascii()
 
 
 def test_a_long_ranking_is_cut_but_keeps_the_headline_options() -> None:

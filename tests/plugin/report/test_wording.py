@@ -12,11 +12,11 @@ from builders.recommendations import interval as make_interval
 from builders.recommendations import option
 from trainfare.report.price_age import PriceDate, price_age, price_ages
 from trainfare.report.wording import (
+    describe_unused_devices,
     duration,
     hardware_label,
     interval,
     short_count,
-    unused_text,
     usd,
 )
 from trainfare_core.clouds import service_label
@@ -134,13 +134,13 @@ def test_many_dates_become_one_phrase() -> None:
 def test_accelerators_that_a_plan_leaves_unused_are_told() -> None:
     """Of each machine, where the plan is known."""
 
-    def told(devices: int | None) -> str:
+    def get_text(devices: int | None) -> str:
         trainer = None if devices is None else TrainerArguments(
             devices=devices, num_nodes=1, strategy="ddp", precision="32-true", accumulate_grad_batches=1, batch_size=1
         )  # fmt: skip
-        return unused_text(option(accelerator_count=8.0, trainer=trainer))
+        return describe_unused_devices(option(accelerator_count=8.0, trainer=trainer))
 
-    assert [told(devices) for devices in (None, 8, 4)] == [
+    assert [get_text(devices) for devices in (None, 8, 4)] == [
         "",
         "",
         "It uses 4 of 8 accelerators of each machine.",

@@ -19,7 +19,7 @@ from trainfare_core.job_profile import (
     ProfileSource,
     RunPlan,
 )
-from trainfare_core.variants.checkpointing import checkpointed, why_not_checkpointed
+from trainfare_core.variants.checkpointing import add_checkpointing, why_not_checkpointed
 
 WIDTH, TOKENS, BLOCKS = 32, 64, 5
 
@@ -53,7 +53,7 @@ class _Net(nn.Module):
         return self.head(x).square().mean()
 
 
-def _traced(net: nn.Module) -> JobProfile:
+def _trace_small(net: nn.Module) -> JobProfile:
     optimizer = torch.optim.AdamW(net.parameters())
     with StepTrace(net, [optimizer]) as trace:
         net(torch.zeros(TOKENS, WIDTH)).backward()
@@ -93,8 +93,8 @@ def test_the_derived_step_is_that_of_a_checkpointed_trace(ends_in_a_sum: bool) -
     plain, checkpointing = (_Net(ends_in_a_sum=ends_in_a_sum) for _ in range(2))
     loose: Any = apply_activation_checkpointing
     loose(checkpointing, check_fn=lambda module: isinstance(module, _Block))
-    profile, actual = _traced(plain), _traced(checkpointing)
-    derived = checkpointed(profile)
+    profile, actual = _trace_small(plain), _trace_small(checkpointing)
+    derived = add_checkpointing(profile)
     for phase in ("forward", "backward", "optimizer"):
         assert _sums(derived.operations, phase) == _sums(actual.operations, phase)
     assert derived.memory.saved_activation_bytes == actual.memory.saved_activation_bytes
@@ -105,13 +105,13 @@ def test_the_derived_step_is_that_of_a_checkpointed_trace(ends_in_a_sum: bool) -
 def test_blocks_are_named_and_those_without_a_backward_are_none() -> None:
     """Class and number of the blocks that train; frozen ones whose inputs need no gradient would not run again."""
     net = _Net(ends_in_a_sum=True)
-    facts = _traced(net).memory.blocks
+    facts = _trace_small(net).memory.blocks
     assert facts is not None
     assert (facts.classes, facts.count) == (("_Block",), BLOCKS)
     frozen = _Net(ends_in_a_sum=True)
     for part in (frozen.first, *list(frozen.blocks)[:3]):
         part.requires_grad_(requires_grad=False)
-    some = _traced(frozen).memory.blocks
+    some = _trace_small(frozen).memory.blocks
     assert some is not None
     assert some.count == BLOCKS - 3
     whole = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH))

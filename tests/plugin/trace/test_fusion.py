@@ -32,7 +32,7 @@ def shares(trace: StepTrace, phase: str) -> dict[str, float | None]:
     return {group.name: group.fused_bytes_share for group in trace.operations() if group.phase == phase}
 
 
-def traced(model: nn.Module, *shape: int) -> StepTrace:
+def trace_module(model: nn.Module, *shape: int) -> StepTrace:
     x = torch.randn(*(shape or (ROWS, WIDTH)))
     with StepTrace(model) as trace:
         model(x).sum().backward()
@@ -41,7 +41,7 @@ def traced(model: nn.Module, *shape: int) -> StepTrace:
 
 def test_a_chain_reads_its_input_and_writes_its_result() -> None:
     """Six passes over a tensor are two: the product's result is read, the next product's operand written."""
-    forward = shares(traced(Chain()), "forward")
+    forward = shares(trace_module(Chain()), "forward")
     assert forward["aten.mul"] == 0.5, "it reads the first product"
     assert forward["aten.tanh"] == 0.0, "backward computes it again"
     assert forward["aten.add"] == 0.5, "the second product reads its result"
@@ -49,7 +49,7 @@ def test_a_chain_reads_its_input_and_writes_its_result() -> None:
 
 
 def test_backward_is_a_chain_of_its_own() -> None:
-    backward = shares(traced(Chain()), "backward")
+    backward = shares(trace_module(Chain()), "backward")
     assert backward["aten.tanh_backward"] == 0.667, "two tensors are read; the result is of the same kernel"
     assert backward["aten.mul"] == 0.5, "the product of the weight's gradient reads it"
 
@@ -64,7 +64,7 @@ Residual = lightning_module(
 
 def test_a_value_that_waits_for_a_product_is_written_and_read_again() -> None:
     """The difference needs the product of the stream, so no kernel makes the stream and the difference."""
-    forward = shares(traced(Residual()), "forward")
+    forward = shares(trace_module(Residual()), "forward")
     assert forward["aten.mul"] == 1.0
     assert forward["aten.sub"] == 1.0
 
@@ -76,7 +76,7 @@ Late = lightning_module(
 
 
 def test_the_latest_operand_decides_when_a_kernel_starts() -> None:
-    forward = shares(traced(Late()), "forward")
+    forward = shares(trace_module(Late()), "forward")
     assert forward["aten.mul"] == 1.0
     assert forward["aten.sub"] == 1.0
 
@@ -86,7 +86,7 @@ Beside = lightning_module(base=Residual, forward=lambda self, x: self.head(self.
 
 
 def test_a_value_is_written_for_an_operation_that_starts_later() -> None:
-    forward = shares(traced(Beside()), "forward")
+    forward = shares(trace_module(Beside()), "forward")
     assert forward["aten.mul"] == 1.0
     assert forward["aten.sub"] == 1.0
 
@@ -101,7 +101,7 @@ TwoReaders = lightning_module(
 
 def test_one_kernel_reads_a_tensor_once() -> None:
     """Five passes are two: the second reader has the product's result already."""
-    forward = shares(traced(TwoReaders()), "forward")
+    forward = shares(trace_module(TwoReaders()), "forward")
     assert forward["aten.sigmoid"] == 0.5
     assert forward["aten.mul"] == 0.333, (
         "of its two operands one is read by the same kernel and one made there"
@@ -117,7 +117,7 @@ Dropped = lightning_module(
 
 
 def test_a_mask_of_dropout_is_kept_for_backward() -> None:
-    trace = traced(Dropped())
+    trace = trace_module(Dropped())
     size = ROWS * WIDTH
     (group,) = [g for g in trace.operations() if g.name == "aten.native_dropout"]
     assert group.bytes_moved == 9 * size
@@ -141,7 +141,7 @@ Normalised = lightning_module(
 
 
 def test_backward_reads_the_result_of_a_norm_and_computes_no_norm_again() -> None:
-    forward = shares(traced(Normalised()), "forward")
+    forward = shares(trace_module(Normalised()), "forward")
     assert forward["aten.native_layer_norm"] == 1.0
 
 
@@ -156,7 +156,7 @@ class RunAgain(Chain):
 
 
 def test_a_chain_that_runs_again_reads_its_input_again() -> None:
-    trace = traced(RunAgain())
+    trace = trace_module(RunAgain())
     assert trace.fault is None
     again = {group.name: group.fused_bytes_share for group in trace.operations() if group.recomputed}
     assert again["aten.mul"] == 0.5, "it reads the first product, and its result stays in the kernel"
@@ -172,7 +172,7 @@ Biased = lightning_module(
 
 
 def test_a_sum_over_rows_reads_the_gradient_again() -> None:
-    backward = shares(traced(Biased()), "backward")
+    backward = shares(trace_module(Biased()), "backward")
     assert backward["aten.sum"] == 1.0
 
 
@@ -185,7 +185,7 @@ BiasAlone = lightning_module(
 
 
 def test_a_gradient_is_written_for_a_sum_over_rows() -> None:
-    backward = shares(traced(BiasAlone()), "backward")
+    backward = shares(trace_module(BiasAlone()), "backward")
     assert backward["aten.tanh_backward"] == 1.0
 
 
@@ -203,7 +203,7 @@ def test_gradients_that_are_added_to_earlier_ones_are_no_part_of_a_kernel() -> N
 def test_every_pointwise_operation_of_a_step_has_a_share() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
     model(torch.randn(2, 3, 8, 8))
-    trace = traced(model, 2, 3, 8, 8)
+    trace = trace_module(model, 2, 3, 8, 8)
 
     def says(group: OperationGroup) -> bool:
         return (group.fused_bytes_share is not None) == (group.kind in POINTWISE_KINDS)

@@ -123,7 +123,7 @@ def peak_of(tracker: Any) -> dict[str, int]:
     return {str(getattr(kind, "value", kind)): size for kind, size in peak.items()}
 
 
-def seen_by_torch(net: nn.Module, data: torch.Tensor, **how: bool) -> dict[str, int]:
+def measure_by_torch(net: nn.Module, data: torch.Tensor, **how: bool) -> dict[str, int]:
     from torch.distributed._tools.mem_tracker import MemTracker
 
     optimizer = torch.optim.AdamW(net.parameters(), foreach=False)
@@ -135,7 +135,7 @@ def seen_by_torch(net: nn.Module, data: torch.Tensor, **how: bool) -> dict[str, 
     return peak_of(tracker)
 
 
-def traced(net: nn.Module, data: torch.Tensor, **how: bool) -> tuple[MemoryFacts, int]:
+def trace_module(net: nn.Module, data: torch.Tensor, **how: bool) -> tuple[MemoryFacts, int]:
     """Return the traced memory, and the bytes of the optimizer's state."""
     optimizer = torch.optim.AdamW(net.parameters(), foreach=False)
     step(net, optimizer, data, **how)
@@ -198,8 +198,8 @@ def test_the_memory_peak_is_the_trackers_peak(
 ) -> None:
     """To 0.2 %. Kept gradients are the case of gradient accumulation, in every pass but the first."""
     with FakeTensorMode() if fake else contextlib.nullcontext():
-        seen = seen_by_torch(build(), data(), **how)
-        facts, state_bytes = traced(build(), data(), **how)
+        seen = measure_by_torch(build(), data(), **how)
+        facts, state_bytes = trace_module(build(), data(), **how)
     stays = seen["Parameter"] + state_bytes + seen["Buffer"] + facts.input_bytes
     assert stays + max(alive(moment) for moment in facts.moments) == pytest.approx(seen["Total"], rel=0.002)
     assert len(facts.moments) <= 12
@@ -209,7 +209,7 @@ def test_one_device_holds_what_the_tracker_measures() -> None:
     """State and peak to 0.1 %, through the profile of a job, for small and large batches."""
     for batch in (1, 16 * BATCH):
         with FakeTensorMode():
-            seen = seen_by_torch(blocks(), words(batch))
+            seen = measure_by_torch(blocks(), words(batch))
         parts = ours(1, batch)
         assert float(parts.weights_bytes[0]) == seen["Parameter"]
         assert float(parts.optimizer_bytes[0]) == pytest.approx(seen["Optstate"], rel=0.001)

@@ -87,7 +87,7 @@ BLOCKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
 _NAMED = {"reentrant": CheckpointImpl.REENTRANT, "non-reentrant": CheckpointImpl.NO_REENTRANT}
 
 
-def _checkpointed(block: nn.Module, how: str, source: Tensor) -> Callable[[Tensor], Tensor]:
+def _checkpoint_block(block: nn.Module, how: str, source: Tensor) -> Callable[[Tensor], Tensor]:
     """Return the block under a checkpoint; `source` needs a gradient where it is reentrant."""
     if how in _NAMED:
         return functools.partial(checkpoint, block, use_reentrant=how == "reentrant")
@@ -96,7 +96,9 @@ def _checkpointed(block: nn.Module, how: str, source: Tensor) -> Callable[[Tenso
     raise AssertionError(how)
 
 
-def _traced(run: Callable[[Tensor], Tensor], module: nn.Module, source: Tensor) -> tuple[OperationGroup, ...]:
+def _trace_small(
+    run: Callable[[Tensor], Tensor], module: nn.Module, source: Tensor
+) -> tuple[OperationGroup, ...]:
     with StepTrace(module) as trace:
         run(source).sum().backward()
     assert trace.fault is None
@@ -119,8 +121,8 @@ def test_the_second_forward_is_counted_whatever_the_block_ends_in(which: str, ho
     with FakeTensorMode() if tensors == "fake" else torch.enable_grad():
         block = make()
         source = torch.randn(1, ROWS, WIDTH, requires_grad=True)
-        plain = _traced(block, block, source)
-        again = _traced(_checkpointed(block, how, source), block, source)
+        plain = _trace_small(block, block, source)
+        again = _trace_small(_checkpoint_block(block, how, source), block, source)
     assert sum(o.flops for o in plain if o.phase == "forward") == forward_flops
     assert _flops(again, recomputed=False) == sum(o.flops for o in plain)
     assert _flops(again, recomputed=True) == forward_flops
@@ -148,7 +150,7 @@ def test_a_selective_checkpoint_runs_again_what_its_policy_does_not_keep() -> No
     def run(x: Tensor) -> Tensor:
         return cast("Any", checkpoint)(block, x, use_reentrant=False, context_fn=contexts)
 
-    again = _traced(run, block, source)
+    again = _trace_small(run, block, source)
     assert _flops(again, recomputed=True) == PRODUCT
     assert {o.name for o in again if o.recomputed and o.flops} == {"aten.addmm"}
 
@@ -171,7 +173,7 @@ def test_a_hugging_face_model_that_recomputes_its_layers(reentrant: bool) -> Non
     model: Any = transformers.GPT2LMHeadModel(config).train()
     model.gradient_checkpointing_enable({"use_reentrant": reentrant})
     ids = torch.zeros(2, tokens, dtype=torch.long)
-    operations = _traced(lambda _: model(ids, labels=ids, use_cache=False).loss, model, ids)
+    operations = _trace_small(lambda _: model(ids, labels=ids, use_cache=False).loss, model, ids)
     products = 2 * 2 * tokens * 12 * width**2
     attention = 2 * 2 * 2 * tokens * tokens * width
     assert _flops(operations, recomputed=True) == layers * (products + attention)

@@ -21,7 +21,7 @@ from trainfare_core.job_profile import OperationGroup
 HALF = torch.bfloat16
 
 
-def handled_by_torch() -> set[str]:
+def list_handled_by_torch() -> set[str]:
     """Return the operations that have a kernel of CUDA's autocast in the installed torch, card or not."""
     has = torch._C._dispatch_has_kernel_for_dispatch_key
     names = [
@@ -40,11 +40,15 @@ def test_the_lists_are_those_of_the_installed_torch() -> None:
     refused, reached_through_others = {"binary_cross_entropy"}, {
         "cudnn_convolution", "cudnn_convolution_transpose", "_cudnn_rnn"
     }  # fmt: skip
-    assert handled_by_torch() - ours - refused - reached_through_others == set()
-    assert ours - handled_by_torch() <= {"rms_norm", "linalg_matrix_sqrth"}, "listed from a later torch on"
+    assert list_handled_by_torch() - ours - refused - reached_through_others == set()
+    assert ours - list_handled_by_torch() <= {"rms_norm", "linalg_matrix_sqrth"}, (
+        "listed from a later torch on"
+    )
 
 
-def traced(step: Callable[[], Any], model: nn.Module | None = None, dtype: torch.dtype = HALF) -> StepTrace:
+def trace_module(
+    step: Callable[[], Any], model: nn.Module | None = None, dtype: torch.dtype = HALF
+) -> StepTrace:
     with FakeTensorMode(), StepTrace(model or nn.Module(), cuda_autocast_dtype=dtype) as trace:
         step()
     assert trace.fault is None
@@ -154,7 +158,7 @@ FULL: dict[str, tuple[Callable[..., torch.Tensor], tuple[tuple[int, ...], ...]]]
     "interpolate bicubic": (lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"), (IMAGE,)),
 }
 
-if "rms_norm" in handled_by_torch():
+if "rms_norm" in list_handled_by_torch():
     FULL["rms_norm"] = (lambda x, w: F.rms_norm(x, (4,), w), (X, (4,)))
 
 AS_THEY_COME: dict[str, tuple[Callable[..., torch.Tensor], tuple[tuple[int, ...], ...]]] = {
@@ -235,7 +239,7 @@ def test_a_type_the_user_names_wins() -> None:
 def test_binary_cross_entropy_is_refused_as_on_cuda() -> None:
     """The error names the operation and what to do."""
     with pytest.raises(TraceError, match="binary_cross_entropy_with_logits"):
-        traced(lambda: F.binary_cross_entropy(torch.rand(3), torch.rand(3)))
+        trace_module(lambda: F.binary_cross_entropy(torch.rand(3), torch.rand(3)))
 
 
 def casts(trace: StepTrace, phase: str = "forward") -> list[OperationGroup]:
@@ -331,12 +335,12 @@ def test_a_model_runs_each_kind_in_cudas_type_with_the_same_flops(name: str) -> 
     def trace(dtype: torch.dtype | None) -> StepTrace:
         with FakeTensorMode():
             model, batch = build(), make()
-            with StepTrace(model, cuda_autocast_dtype=dtype) as found:
+            with StepTrace(model, cuda_autocast_dtype=dtype) as trace:
                 out = model(batch)
                 rows = out.reshape(-1, out.shape[-1])
                 F.cross_entropy(rows, torch.zeros(rows.shape[0], dtype=torch.long)).backward()
-        assert found.fault is None
-        return found
+        assert trace.fault is None
+        return trace
 
     mixed, full = trace(HALF), trace(None)
     kinds = {(o.kind, o.dtype) for o in mixed.operations()}
@@ -387,13 +391,13 @@ def test_a_real_cuda_step_has_the_products_of_the_fake_one(name: str) -> None:
         fake = FakeTensorMode() if device == "cpu" else nullcontext()
         with fake, torch.device(device):
             model, batch = build(), make()
-            with StepTrace(model, cuda_autocast_dtype=HALF if device == "cpu" else None) as found:
+            with StepTrace(model, cuda_autocast_dtype=HALF if device == "cpu" else None) as trace:
                 with torch.autocast("cuda", HALF) if device == "cuda" else nullcontext():
                     out = model(batch)
                     rows = out.reshape(-1, out.shape[-1])
                     loss = F.cross_entropy(rows, torch.zeros(rows.shape[0], dtype=torch.long))
                 loss.backward()
-        return found
+        return trace
 
     real, fake = trace("cuda").operations(), trace("cpu").operations()
     kinds = ("matmul", "convolution", "attention", "recurrent")

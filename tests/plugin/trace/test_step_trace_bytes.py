@@ -20,12 +20,14 @@ FLOAT = 4
 
 def one(trace: StepTrace, **wanted: Any) -> OperationGroup:
     """Return the only group with these values."""
-    found = [o for o in trace.operations() if all(getattr(o, k) == v for k, v in wanted.items())]
-    assert len(found) == 1, [(o.kind, o.name, o.phase, o.shape) for o in trace.operations()]
-    return found[0]
+    groups = [o for o in trace.operations() if all(getattr(o, k) == v for k, v in wanted.items())]
+    assert len(groups) == 1, [(o.kind, o.name, o.phase, o.shape) for o in trace.operations()]
+    return groups[0]
 
 
-def stepped(model: nn.Module, x: torch.Tensor, optimizer: torch.optim.Optimizer, steps: int = 2) -> StepTrace:
+def trace_stepped(
+    model: nn.Module, x: torch.Tensor, optimizer: torch.optim.Optimizer, steps: int = 2
+) -> StepTrace:
     """Trace the last of a few steps, when the optimizer's state is there."""
     trace = StepTrace(model, [optimizer])
     for step in range(steps):
@@ -57,8 +59,8 @@ def test_a_tensor_like_another_one_is_written_and_the_other_is_not_read() -> Non
         torch.zeros_like(x)
         x.new_ones(4, 16)
     for name, elements in (("aten.zeros_like", 128), ("aten.new_ones", 64)):
-        made = one(trace, name=name)
-        assert (made.bytes_read, made.bytes_written) == (0, elements * FLOAT), name
+        group = one(trace, name=name)
+        assert (group.bytes_read, group.bytes_written) == (0, elements * FLOAT), name
 
 
 def test_views_and_allocations_move_no_bytes() -> None:
@@ -91,7 +93,7 @@ def test_the_update_of_a_sparse_gradient_touches_its_rows_and_not_the_table(make
     table, ids = nn.Embedding(10_000, 8, sparse=True), torch.tensor([1, 2, 3])
     update = [
         o
-        for o in stepped(table, ids, make(table.parameters(), lr=0.1)).operations()
+        for o in trace_stepped(table, ids, make(table.parameters(), lr=0.1)).operations()
         if o.phase == "optimizer"
     ]
     moved = [o.bytes_read + o.bytes_written for o in update]
@@ -118,7 +120,7 @@ def test_what_does_not_shrink_with_the_batch_is_marked(rows: int) -> None:
 def test_bytes_that_are_not_fixed_follow_the_batch() -> None:
     """Twice the batch moves twice the rest, in every kind of layer."""
 
-    def moved(batch: int) -> tuple[int, int]:
+    def move_products(batch: int) -> tuple[int, int]:
         with FakeTensorMode():
             model = SmallCnn()
             image = torch.randn(batch, 3, 8, 8)
@@ -128,7 +130,7 @@ def test_bytes_that_are_not_fixed_follow_the_batch() -> None:
         fixed = sum(o.bytes_fixed for o in operations)
         return fixed, sum(o.bytes_moved for o in operations) - fixed
 
-    (fixed, rest), (fixed_twice, rest_twice) = moved(16), moved(32)
+    (fixed, rest), (fixed_twice, rest_twice) = move_products(16), move_products(32)
     assert fixed == fixed_twice
     assert rest_twice == pytest.approx(2 * rest, rel=0.01)
 
@@ -265,7 +267,7 @@ def test_an_update_launches_what_cuda_would_launch(
     """By default CUDA takes multi-tensor kernels, although the CPU loops over the parameters."""
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, **options)
-    trace = stepped(model, torch.randn(2, 8), optimizer)
+    trace = trace_stepped(model, torch.randn(2, 8), optimizer)
     updates = [o for o in trace.operations() if o.phase == "optimizer"]
     assert sum(o.launches for o in updates) == launches
     assert trace.optimizer_facts().implementation == implementation
@@ -275,7 +277,7 @@ def test_an_update_launches_what_cuda_would_launch(
 def test_a_fused_update_reads_four_lists_and_writes_three() -> None:
     """AdamW: weight, gradient and two moments in; weight and moments out."""
     model = nn.Linear(64, 64, bias=False)
-    trace = stepped(model, torch.randn(2, 64), torch.optim.AdamW(model.parameters(), fused=True))
+    trace = trace_stepped(model, torch.randn(2, 64), torch.optim.AdamW(model.parameters(), fused=True))
     update = one(trace, phase="optimizer")
     weight = 64 * 64 * FLOAT
     assert weight * 4 <= update.bytes_read <= weight * 4 + 64
@@ -287,11 +289,15 @@ def test_loops_and_multi_tensor_kernels_move_the_same_bytes() -> None:
     """Replacing the CPU's loop by multi-tensor kernels changes launches, not bytes."""
     model, x = nn.Sequential(*[nn.Linear(32, 32) for _ in range(4)]), torch.randn(2, 32)
 
-    def moved(**options: Any) -> int:
-        trace = stepped(model, x, torch.optim.AdamW(model.parameters(), **options))
+    def move_products(**options: Any) -> int:
+        trace = trace_stepped(model, x, torch.optim.AdamW(model.parameters(), **options))
         return sum(o.bytes_moved for o in trace.operations() if o.phase == "optimizer")
 
-    assert moved() == moved(foreach=False) == pytest.approx(moved(foreach=True), rel=0.25)
+    assert (
+        move_products()
+        == move_products(foreach=False)
+        == pytest.approx(move_products(foreach=True), rel=0.25)
+    )
 
 
 def test_multi_tensor_kernels_are_cut_by_tensors_and_by_chunks() -> None:
@@ -317,7 +323,7 @@ def test_an_update_with_products_keeps_them() -> None:
                     p.sub_(p.grad @ p.grad.t() @ p.grad, alpha=1e-3)
 
     model = nn.Linear(8, 8, bias=False)
-    trace = stepped(model, torch.randn(2, 8), Multiplying(model.parameters()))
+    trace = trace_stepped(model, torch.randn(2, 8), Multiplying(model.parameters()))
     product = one(trace, phase="optimizer", kind="matmul")
     assert (product.launches, product.flops) == (2, 2 * 2 * 8**3)
     assert trace.optimizer_facts().implementation == "for_loop"
@@ -327,7 +333,7 @@ def test_optimizer_facts_count_the_state() -> None:
     """Two moments per parameter and a step counter each; two optimizers of two kinds are mixed."""
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
     first = torch.optim.AdamW(model[0].parameters())
-    trace = stepped(model, torch.randn(2, 8), first)
+    trace = trace_stepped(model, torch.randn(2, 8), first)
     facts = trace.optimizer_facts()
     assert (facts.names, facts.state_bytes) == (("AdamW",), 2 * 72 * FLOAT + 2 * FLOAT)
     second = torch.optim.SGD(model[1].parameters(), foreach=False)
@@ -424,12 +430,12 @@ def test_parameters_are_grouped_by_type_and_training() -> None:
 def test_operations_have_a_fixed_order_and_are_valid_profile_groups() -> None:
     """The same step gives the same tuple, and it goes through JSON."""
 
-    def traced() -> StepTrace:
+    def trace_module() -> StepTrace:
         torch.manual_seed(0)
         model = SmallLstm()
-        return stepped(model, torch.randn(2, 6, 64), torch.optim.AdamW(model.parameters()))
+        return trace_stepped(model, torch.randn(2, 6, 64), torch.optim.AdamW(model.parameters()))
 
-    first, second = traced().operations(), traced().operations()
+    first, second = trace_module().operations(), trace_module().operations()
     assert first == second
     keys = {(o.kind, o.phase, o.dtype, o.shape, o.name, o.recomputed) for o in first}
     assert len(keys) == len(first)

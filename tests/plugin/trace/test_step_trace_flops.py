@@ -23,7 +23,7 @@ from trainfare.trace import StepTrace
 from trainfare_core.job_profile import OperationGroup
 
 
-def traced(step: Callable[[], Any], module: nn.Module | None = None) -> tuple[OperationGroup, ...]:
+def trace_module(step: Callable[[], Any], module: nn.Module | None = None) -> tuple[OperationGroup, ...]:
     """Run a step under a trace and return its operations."""
     with StepTrace(module or nn.Module()) as trace:
         step()
@@ -44,7 +44,7 @@ def test_resnet50_is_counted_to_the_digit() -> None:
     with FakeTensorMode():
         model = torchvision.models.resnet50()
         image = torch.randn(1, 3, 224, 224)
-        operations = traced(lambda: model(image).sum().backward(), model)
+        operations = trace_module(lambda: model(image).sum().backward(), model)
     assert flops(operations, "forward") == 8_178_368_512
     assert flops(operations) == 24_299_077_632
 
@@ -55,7 +55,7 @@ def test_gpt2_is_counted_to_the_digit_in_both_spellings_of_attention(how: str) -
     with FakeTensorMode():
         model = Gpt2(how=how)
         ids = torch.randint(0, 50_257, (1, 512))
-        operations = traced(lambda: model(ids), model)
+        operations = trace_module(lambda: model(ids), model)
     tokens, width, layers, vocabulary = 512, 768, 12, 50_257
     products = 2 * tokens * (12 * layers * width**2 + vocabulary * width)
     by_hand = products + layers * 4 * tokens**2 * width
@@ -68,7 +68,7 @@ def test_a_llama_of_seven_billion_is_within_one_percent_of_the_hand_formula() ->
     with FakeTensorMode():
         model = Llama()
         ids = torch.randint(0, vocabulary, (1, length))
-        operations = traced(lambda: model(ids).sum().backward(), model)
+        operations = trace_module(lambda: model(ids).sum().backward(), model)
     weights = layers * (4 * width**2 + 3 * width * hidden) + vocabulary * width
     attention = layers * 4 * length**2 * width
     by_hand = 6 * weights * length + 3.5 * attention
@@ -79,7 +79,9 @@ def test_a_llama_of_seven_billion_is_within_one_percent_of_the_hand_formula() ->
 def test_grouped_query_attention_counts_query_heads() -> None:
     """Fewer key heads save bytes, not FLOPs; the record keeps both numbers of heads."""
     q, k, v = torch.randn(2, 8, 16, 4), torch.randn(2, 2, 16, 4), torch.randn(2, 2, 16, 4)
-    operations = traced(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True))
+    operations = trace_module(
+        lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    )
     (attention,) = [o for o in operations if o.kind == "attention"]
     assert attention.shape == (2, 8, 2, 16, 16, 4, 1)
     assert attention.flops == 4 * 2 * 8 * 16 * 16 * 4
@@ -105,7 +107,7 @@ def test_repeated_keys_have_the_heads_that_were_repeated(
     """A split must divide the heads of keys, not copies of them: plans over four devices were offered for two heads."""
     k = torch.randn(2, 2, 16, 4, requires_grad=True)
     q = torch.randn(2, 8, 16, 4)
-    operations = traced(lambda: F.scaled_dot_product_attention(q, *[repeat(k * 1)] * 2))
+    operations = trace_module(lambda: F.scaled_dot_product_attention(q, *[repeat(k * 1)] * 2))
     (attention,) = [o for o in operations if o.kind == "attention"]
     assert attention.shape[1:3] == (8, heads)
 
@@ -113,7 +115,7 @@ def test_repeated_keys_have_the_heads_that_were_repeated(
 def test_attention_is_one_record_where_the_cpu_runs_five_operations() -> None:
     """With dropout the CPU runs five operations; CUDA runs one kernel forward and one backward."""
     x = torch.randn(2, 4, 16, 8, requires_grad=True)
-    operations = traced(lambda: F.scaled_dot_product_attention(x, x, x, dropout_p=0.1).sum().backward())
+    operations = trace_module(lambda: F.scaled_dot_product_attention(x, x, x, dropout_p=0.1).sum().backward())
     attention = [o for o in operations if o.kind == "attention"]
     assert [(o.phase, o.launches) for o in attention] == [("forward", 1), ("backward", 1)]
     assert not [o for o in operations if o.kind in ("matmul", "softmax", "dropout")]
@@ -124,7 +126,7 @@ def test_attention_is_products_where_the_user_asks_for_the_unfused_kernel() -> N
     """`sdpa_kernel(MATH)` runs matrix products on CUDA too."""
     x = torch.randn(2, 4, 16, 8)
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        operations = traced(lambda: F.scaled_dot_product_attention(x, x, x))
+        operations = trace_module(lambda: F.scaled_dot_product_attention(x, x, x))
     assert not [o for o in operations if o.kind == "attention"]
     assert flops(operations, kind="matmul") == 4 * 2 * 4 * 16 * 16 * 8
 
@@ -133,7 +135,7 @@ def test_an_lstm_is_one_record_with_its_products() -> None:
     """(4, 32, 64) -> 128: 2 x 512 rows of gates x 128 steps x (64 + 128); the CPU's kernel has no formula in torch."""
     model = SmallLstm()
     x = torch.randn(4, 32, 64)
-    operations = traced(lambda: model(x).sum().backward(), model)
+    operations = trace_module(lambda: model(x).sum().backward(), model)
     recurrent = {o.phase: o for o in operations if o.kind == "recurrent"}
     assert recurrent["forward"].flops == 25_165_824
     assert recurrent["forward"].launches == recurrent["backward"].launches == 1
@@ -146,7 +148,7 @@ def test_a_recurrent_layer_does_not_unroll(layer: type[nn.RNNBase], gates: int) 
     """Hundreds of steps on the CPU are one launch on CUDA, forward and backward."""
     model = layer(8, 16, num_layers=2, bidirectional=True)
     x = torch.randn(20, 3, 8, requires_grad=True)
-    operations = traced(lambda: model(x)[0].sum().backward(), model)
+    operations = trace_module(lambda: model(x)[0].sum().backward(), model)
     recurrent = {o.phase: o for o in operations if o.kind == "recurrent"}
     rows = 2 * gates * 16 * 20 * 3 * 2
     assert recurrent["forward"].flops == rows * ((8 + 16) + (32 + 16))
@@ -158,7 +160,7 @@ def test_a_recurrent_layer_does_not_unroll(layer: type[nn.RNNBase], gates: int) 
 def test_a_recurrent_cell_is_counted() -> None:
     """A cell's FLOPs are its products: 2 x batch x gates x hidden x (input + hidden)."""
     cell, x = nn.LSTMCell(8, 16), torch.randn(5, 8)
-    operations = traced(lambda: cell(x)[0].sum().backward(), cell)
+    operations = trace_module(lambda: cell(x)[0].sum().backward(), cell)
     assert flops(operations, "forward", "recurrent") == 2 * 5 * 64 * (8 + 16)
     assert flops(operations, "backward", "recurrent") == 2 * 5 * 64 * (8 + 2 * 16)
 
@@ -180,16 +182,16 @@ def test_frozen_weights_have_no_weight_gradient() -> None:
     for layer in list(layers)[:2]:
         layer.requires_grad_(False)
     x = torch.randn(4, 16)
-    operations = traced(lambda: layers(x).sum().backward(), layers)
-    one = 2 * 4 * 16 * 16
-    assert flops(operations, "forward") == 3 * one
-    assert flops(operations, "backward") == one  # only the last layer's own weight
+    operations = trace_module(lambda: layers(x).sum().backward(), layers)
+    number = 2 * 4 * 16 * 16
+    assert flops(operations, "forward") == 3 * number
+    assert flops(operations, "backward") == number  # only the last layer's own weight
 
 
 def test_lora_counts_the_gradients_of_its_own_weights_only() -> None:
     """Frozen 32 x 32 under a rank of 2: backward has the input's gradient through it, never its own."""
     model, x = LoraLinear(32, 32, 2), torch.randn(4, 32, requires_grad=True)
-    operations = traced(lambda: model(x).sum().backward(), model)
+    operations = trace_module(lambda: model(x).sum().backward(), model)
     frozen, low = 2 * 4 * 32 * 32, 2 * 4 * 32 * 2
     assert flops(operations, "forward") == frozen + 2 * low
     assert flops(operations, "backward") == frozen + 4 * low
@@ -200,11 +202,11 @@ def test_a_convolution_with_a_frozen_input_has_no_input_gradient() -> None:
     layer = nn.Conv2d(3, 8, 3, padding=1)
     image = torch.randn(2, 3, 8, 8)
     with_gradient = torch.randn(2, 3, 8, 8, requires_grad=True)
-    frozen = traced(lambda: layer(image).sum().backward(), layer)
-    both = traced(lambda: layer(with_gradient).sum().backward(), layer)
-    one = 2 * 2 * 8 * 8 * 8 * 3 * 9
-    assert flops(frozen, "backward", "convolution") == one
-    assert flops(both, "backward", "convolution") == 2 * one
+    frozen = trace_module(lambda: layer(image).sum().backward(), layer)
+    both = trace_module(lambda: layer(with_gradient).sum().backward(), layer)
+    number = 2 * 2 * 8 * 8 * 8 * 3 * 9
+    assert flops(frozen, "backward", "convolution") == number
+    assert flops(both, "backward", "convolution") == 2 * number
     assert {o.name for o in frozen if o.phase == "backward" and o.kind == "convolution"} == {
         "aten.convolution_backward.weight"
     }
@@ -214,7 +216,7 @@ def test_a_convolution_with_a_frozen_weight_has_no_weight_gradient() -> None:
     """Only the input gradient is left."""
     layer = nn.Conv2d(3, 8, 3).requires_grad_(False)
     image = torch.randn(2, 3, 8, 8, requires_grad=True)
-    operations = traced(lambda: layer(image).sum().backward(), layer)
+    operations = trace_module(lambda: layer(image).sum().backward(), layer)
     names = {o.name for o in operations if o.phase == "backward" and o.kind == "convolution"}
     assert names == {"aten.convolution_backward.input"}
 
@@ -224,7 +226,7 @@ def test_a_grouped_convolution_costs_a_group_each_in_backward_too(transposed: bo
     """calculate-flops.pytorch#30; torch's own formula takes the weight gradient of a depthwise layer `groups` times."""
     kind = nn.ConvTranspose2d if transposed else nn.Conv2d
     layer, image = kind(8, 8, 3, padding=1, groups=8), torch.randn(1, 8, 6, 6, requires_grad=True)
-    operations = traced(lambda: layer(image).sum().backward(), layer)
+    operations = trace_module(lambda: layer(image).sum().backward(), layer)
     assert flops(operations, "forward") == 2 * 8 * 36 * 9
     assert flops(operations, "backward") == 2 * flops(operations, "forward")
 
@@ -236,10 +238,10 @@ def test_accumulation_multiplies_forward_and_backward_and_not_the_update() -> No
     with StepTrace(model, [optimizer]) as trace:
         model(x).sum().backward()
         optimizer.step()
-    one, four = trace.operations(), trace.operations(micro_batches=4)
+    groups, four = trace.operations(), trace.operations(micro_batches=4)
     for phase in ("forward", "backward"):
-        assert flops(four, phase) == 4 * flops(one, phase) > 0
-    updates = [sum(o.bytes_moved for o in ops if o.phase == "optimizer") for ops in (one, four)]
+        assert flops(four, phase) == 4 * flops(groups, phase) > 0
+    updates = [sum(o.bytes_moved for o in ops if o.phase == "optimizer") for ops in (groups, four)]
     assert updates[0] == updates[1] > 0
     (added,) = [o for o in four if o.name == "aten.add_" and o.phase == "backward"]
     assert (added.launches, added.bytes_fixed) == (3, 3 * 3 * 8 * 8 * 4)
@@ -250,8 +252,8 @@ def test_a_checkpoint_runs_forward_again_in_backward(how: str) -> None:
     """Hardware FLOPs exceed model FLOPs by the recomputed forward, which is marked."""
     plain, again = Llama(2, 32, 64, 4, 2, 64), Llama(2, 32, 64, 4, 2, 64, checkpointed=how)
     ids = torch.zeros(2, 16, dtype=torch.long)
-    before = traced(lambda: plain(ids).sum().backward(), plain)
-    operations = traced(lambda: again(ids).sum().backward(), again)
+    before = trace_module(lambda: plain(ids).sum().backward(), plain)
+    operations = trace_module(lambda: again(ids).sum().backward(), again)
     recomputed = [o for o in operations if o.recomputed]
     assert recomputed
     assert {o.phase for o in recomputed} == {"backward"}
@@ -270,7 +272,7 @@ def test_double_backward_is_not_taken_for_recomputation() -> None:
         (gradient,) = torch.autograd.grad(model(x).pow(2).sum(), x, create_graph=True)
         gradient.pow(2).sum().backward()
 
-    assert not [o for o in traced(step, model) if o.recomputed]
+    assert not [o for o in trace_module(step, model) if o.recomputed]
 
 
 @pytest.mark.skipif(not hasattr(F, "grouped_mm"), reason="this torch has no grouped products on the CPU")
@@ -279,7 +281,7 @@ def test_grouped_products_are_counted_on_the_routed_tokens() -> None:
     experts = torch.randn(4, 16, 32, dtype=torch.bfloat16, requires_grad=True)
     tokens = torch.randn(24, 16, dtype=torch.bfloat16, requires_grad=True)
     offsets = torch.tensor([8, 8, 20, 24], dtype=torch.int32)
-    operations = traced(lambda: F.grouped_mm(tokens, experts, offs=offsets).pow(2).sum().backward())
+    operations = trace_module(lambda: F.grouped_mm(tokens, experts, offs=offsets).pow(2).sum().backward())
     by_hand = 2 * 24 * 16 * 32
     assert flops(operations, "forward", "grouped_matmul") == by_hand
     assert flops(operations, "backward", "grouped_matmul") == 2 * by_hand
@@ -320,7 +322,7 @@ def test_what_torch_counts_as_zero_has_a_formula(name: str) -> None:
     """Vector, integer, sparse, trilinear and Fourier operations have FLOPs, which torch's counter leaves out."""
     step, by_hand = _mixture()[name]
     with torch.no_grad():
-        operations = traced(step)
+        operations = trace_module(step)
     assert flops(operations) == by_hand
     assert not [o for o in operations if o.kind == "unknown"]
 
@@ -330,7 +332,7 @@ def test_the_fast_path_of_a_transformer_layer_is_counted() -> None:
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
     x = torch.randn(3, 5, 16)
     with torch.no_grad():
-        operations = traced(lambda: layer(x), layer)
+        operations = trace_module(lambda: layer(x), layer)
     by_hand = 2 * 3 * 5 * (4 * 16 * 16 + 2 * 16 * 32) + 4 * 3 * 5 * 5 * 16
     assert flops(operations) == by_hand
 
@@ -351,7 +353,7 @@ def test_an_operation_without_a_formula_is_missing_coverage() -> None:
     assert flops(operations) == 2 * 64**3
 
 
-def _filled_outside_of_torch(x: torch.Tensor) -> torch.Tensor:
+def _fill_outside_of_torch(x: torch.Tensor) -> torch.Tensor:
     """Return a result as Triton and CUDA libraries do: torch allocates it, a kernel of their own writes it."""
     out = torch.empty_like(x)
     out.numpy()[:] = x.numpy().cumsum(1)
@@ -362,7 +364,7 @@ def test_what_a_kernel_outside_of_torch_writes_is_missing_coverage() -> None:
     """Such as the scan of a state-space model: its FLOPs are unknown, not zero, and its result is counted once."""
     x = torch.randn(64, 64)
     with StepTrace(nn.Module()) as trace:
-        scanned = _filled_outside_of_torch(x)
+        scanned = _fill_outside_of_torch(x)
         scanned @ x + scanned
     assert trace.notes == ["no FLOP formula, bytes counted: kernel that torch did not launch"]
     (unknown,) = [o for o in trace.operations() if o.kind == "unknown"]
@@ -381,12 +383,12 @@ def test_allocated_memory_that_operations_of_torch_write_is_theirs() -> None:
         torch.stack(parts)
         torch.empty(0, 64).sum()
 
-    assert "unknown" not in {o.kind for o in traced(step)}
+    assert "unknown" not in {o.kind for o in trace_module(step)}
 
 
 def test_a_decomposition_without_a_formula_is_missing_coverage() -> None:
     """Its FLOPs grow with the cube of the size, which its bytes do not show."""
-    operations = traced(lambda: torch.linalg.svd(torch.randn(8, 8)))
+    operations = trace_module(lambda: torch.linalg.svd(torch.randn(8, 8)))
     assert "unknown" in {o.kind for o in operations}
 
 
@@ -402,7 +404,7 @@ def test_flops_agree_with_torchs_counter(build: Callable[[], nn.Module]) -> None
     model, ids = build(), torch.zeros(2, 16, dtype=torch.long)
     with FlopCounterMode(display=False) as counter:
         model(ids).sum().backward()
-    assert flops(traced(lambda: model(ids).sum().backward(), model)) == counter.get_total_flops()
+    assert flops(trace_module(lambda: model(ids).sum().backward(), model)) == counter.get_total_flops()
 
 
 def test_a_layer_sharded_over_four_devices_counts_a_quarter() -> None:
@@ -413,10 +415,10 @@ def test_a_layer_sharded_over_four_devices_counts_a_quarter() -> None:
             nn.Sequential(nn.Linear(16, 64, bias=False), nn.Linear(64, 16, bias=False)),
             torch.randn(8, 16),
         )
-        whole = traced(lambda: model(x).sum().backward(), model)
+        whole = trace_module(lambda: model(x).sum().backward(), model)
         plan = {"0": ColwiseParallel(), "1": RowwiseParallel()}
         parallelize_module(model, init_device_mesh("cpu", (4,)), plan)
-        cut = traced(lambda: model(x).sum().backward(), model)
+        cut = trace_module(lambda: model(x).sum().backward(), model)
     finally:
         distributed.destroy_process_group()
     assert flops(cut) == flops(whole) / 4
@@ -428,6 +430,6 @@ def test_a_layer_sharded_over_four_devices_counts_a_quarter() -> None:
 def test_flex_attention_is_counted_and_still_runs() -> None:
     """It is a higher-order operator and compiles itself; both must work while a step is recorded."""
     q, k, v = (torch.randn(1, 2, 16, 8) for _ in range(3))
-    operations = traced(lambda: flex_attention(q, k, v))
+    operations = trace_module(lambda: flex_attention(q, k, v))
     (attention,) = [o for o in operations if o.kind == "attention"]
     assert attention.flops == 4 * 2 * 16 * 16 * 8

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from trainfare.trace import StepTrace
-from trainfare.trace.module_work import folded_names
+from trainfare.trace.module_work import fold_names
 
 BATCH, WIDTH = 8, 16
 PRODUCT = 2 * BATCH * WIDTH * WIDTH
@@ -50,7 +50,7 @@ class Net(nn.Module):
         return self.head(x)
 
 
-def traced(net: nn.Module) -> StepTrace:
+def trace_module(net: nn.Module) -> StepTrace:
     """Trace the second step; its input asks for a gradient, as a reentrant checkpoint needs."""
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     x = torch.randn(BATCH, WIDTH, requires_grad=True)
@@ -76,7 +76,7 @@ def flops(trace: StepTrace, micro_batches: int = 1) -> dict[tuple[str, str], int
 
 def test_repeated_blocks_have_one_name() -> None:
     """Blocks of one class are `*`; the layers of a sequence keep their numbers."""
-    names = set(folded_names(Net()).values())
+    names = set(fold_names(Net()).values())
     assert names == {
         "", "blocks", "blocks.*", "blocks.*.first", "blocks.*.second", "blocks.*.norm", "head", "head.0", "head.1", "head.2"
     }  # fmt: skip
@@ -85,7 +85,7 @@ def test_repeated_blocks_have_one_name() -> None:
 def test_work_counted_by_hand() -> None:
     """Each linear layer has its own products, twice in backward; attention belongs to the block that calls it."""
     attention = 2 * 2 * 2 * (BATCH // 2) ** 2 * WIDTH
-    assert flops(traced(Net())) == {
+    assert flops(trace_module(Net())) == {
         ("blocks.*", "forward"): 3 * attention,
         ("blocks.*", "backward"): 3 * attention * 5 // 2,
         ("blocks.*.first", "forward"): 3 * PRODUCT,
@@ -107,9 +107,9 @@ def test_modules_add_up_to_the_operations(variant: str, kind: str, micro_batches
     checkpointing = "" if variant == "plain" else variant
     if kind == "fake":
         with FakeTensorMode():
-            trace = traced(Net(checkpointing=checkpointing))
+            trace = trace_module(Net(checkpointing=checkpointing))
     else:
-        trace = traced(Net(checkpointing=checkpointing))
+        trace = trace_module(Net(checkpointing=checkpointing))
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for group in trace.operations(micro_batches=micro_batches):
         sums[group.phase][0] += group.flops
@@ -123,7 +123,7 @@ def test_modules_add_up_to_the_operations(variant: str, kind: str, micro_batches
 @pytest.mark.parametrize("variant", ["reentrant", "not reentrant"])
 def test_what_is_recomputed_belongs_to_its_block(variant: str) -> None:
     """A checkpoint runs a block's forward again in backward: the block's products, and no other's, are three there."""
-    plain, again = flops(traced(Net())), flops(traced(Net(checkpointing=variant)))
+    plain, again = flops(trace_module(Net())), flops(trace_module(Net(checkpointing=variant)))
     for name in ("blocks.*.first", "blocks.*.second"):
         assert again[name, "backward"] == plain[name, "backward"] + 3 * PRODUCT
     assert again["head.0", "backward"] == plain["head.0", "backward"]
@@ -133,16 +133,16 @@ def test_what_is_recomputed_belongs_to_its_block(variant: str) -> None:
 def test_gradients_that_are_added_belong_to_the_layer_of_the_weight() -> None:
     """With four micro-batches three gradients of each weight are added to the first."""
     net = Net(layers=1)
-    trace = traced(net)
+    trace = trace_module(net)
 
-    def moved(micro_batches: int) -> int:
+    def move_products(micro_batches: int) -> int:
         return sum(
             work.bytes_moved
             for work in trace.modules(micro_batches=micro_batches)
             if (work.module, work.phase) == ("head.0", "backward")
         )
 
-    assert moved(4) == 4 * moved(1) + 3 * 3 * 4 * (WIDTH * WIDTH + WIDTH)
+    assert move_products(4) == 4 * move_products(1) + 3 * 3 * 4 * (WIDTH * WIDTH + WIDTH)
 
 
 def test_modules_are_called_as_before_afterwards() -> None:

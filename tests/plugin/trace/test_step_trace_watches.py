@@ -50,7 +50,7 @@ def loss_of(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(out.reshape(-1, classes), torch.zeros(out.numel() // classes, dtype=torch.long))
 
 
-def trained(
+def train_module(
     name: str, *, watched: bool, steps: int = 3, **options: Any
 ) -> tuple[list[torch.Tensor], list[float]]:
     """Train a few steps from one seed; return every tensor that two runs could differ in, and the losses."""
@@ -79,8 +79,8 @@ def trained(
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_a_recorded_run_is_bitwise_the_same(name: str) -> None:
     """Weights, statistics, optimizer state, losses and the random state, dropout included."""
-    before, losses = trained(name, watched=False)
-    after, watched_losses = trained(name, watched=True)
+    before, losses = train_module(name, watched=False)
+    after, watched_losses = train_module(name, watched=True)
     assert losses == watched_losses
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
@@ -88,8 +88,8 @@ def test_a_recorded_run_is_bitwise_the_same(name: str) -> None:
 @pytest.mark.parametrize("option", ["foreach", "fused"])
 def test_every_optimizer_update_is_bitwise_the_same(option: str) -> None:
     """Multi-tensor and fused updates change their operands in place under the mode."""
-    before, _ = trained("cnn", watched=False, **{option: True})
-    after, _ = trained("cnn", watched=True, **{option: True})
+    before, _ = train_module("cnn", watched=False, **{option: True})
+    after, _ = train_module("cnn", watched=True, **{option: True})
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
@@ -241,8 +241,8 @@ def test_a_layer_made_in_the_step_gets_the_weights_that_it_gets_without_a_trace(
     alone = nn.Linear(4, 4).weight
     torch.manual_seed(0)
     with StepTrace(model) as trace:
-        made = nn.Linear(4, 4).weight
-    assert torch.equal(made, alone)
+        tensor = nn.Linear(4, 4).weight
+    assert torch.equal(tensor, alone)
     assert trace.fault is None
     assert stacks() == before
 

@@ -52,7 +52,7 @@ except OSError:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "project"
+    result = tmp_path / "project"
     files = {
         "job.py": JOB,
         "sizes.py": "WIDTH = 4",
@@ -64,17 +64,17 @@ def folder(tmp_path: Path) -> Path:
         "README.md": "words",
     }
     for name, text in files.items():
-        path = made / name
+        path = result / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return made
+    return result
 
 
 def places(folder: Path) -> Places:
     return places_of(sys.path, folder)
 
 
-def watched(
+def watch_step(
     folder: Path, job: str | None = None, environment: dict[str, str] | None = None
 ) -> TraceInputs | None:
     """Run a job in a process that notes what it reads."""
@@ -94,7 +94,7 @@ def watched(
 def same(inputs: TraceInputs | None, folder: Path, environment: dict[str, str] | None = None) -> bool:
     assert inputs is not None
     now = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **(environment or {})}
-    return inputs.unchanged(places(folder), States(), now)
+    return inputs.are_unchanged(places(folder), States(), now)
 
 
 def put(name: str, text: str) -> Callable[[Path], None]:
@@ -126,7 +126,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_what_the_code_read_is_another_trace(folder: Path, change: Callable[[Path], None]) -> None:
     """Each thing that the code looked at counts, also what it did not find."""
-    inputs = watched(folder)
+    inputs = watch_step(folder)
     assert same(inputs, folder)
     change(folder)
     assert not same(inputs, folder)
@@ -134,7 +134,7 @@ def test_what_the_code_read_is_another_trace(folder: Path, change: Callable[[Pat
 
 def test_what_it_did_not_read_is_not(folder: Path) -> None:
     """Other files beside it change nothing, nor does another place, another time of change or a variable not read."""
-    inputs = watched(folder)
+    inputs = watch_step(folder)
     put("README.md", "other words")(folder)
     put("other_job.py", "")(folder)
     put("settings/unused.py", "")(folder)
@@ -149,16 +149,16 @@ def test_what_it_did_not_read_is_not(folder: Path) -> None:
 
 def test_variables_that_are_read_count_and_are_not_told(folder: Path) -> None:
     """The names of variables are kept, and one digest of all their values."""
-    inputs = watched(folder, environment={"JOB_MODE": "secret"})
+    inputs = watch_step(folder, environment={"JOB_MODE": "secret"})
     assert inputs is not None
     assert "JOB_MODE" in inputs.variables
     assert "secret" not in inputs.model_dump_json()
     assert same(inputs, folder, {"JOB_MODE": "secret"})
     assert not same(inputs, folder, {"JOB_MODE": "slow"})
-    every = watched(folder, "import os\nprint(len({**os.environ}))")
+    every = watch_step(folder, "import os\nprint(len({**os.environ}))")
     assert same(every, folder)
     assert not same(every, folder, {"OTHER_VARIABLE": "1"})
-    own = watched(folder, "import os\nos.environ['JOB_MODE'] = '1'\nos.environ['JOB_MODE']")
+    own = watch_step(folder, "import os\nos.environ['JOB_MODE'] = '1'\nos.environ['JOB_MODE']")
     assert same(own, folder)
 
 
@@ -168,7 +168,7 @@ def test_what_a_job_writes_is_as_it_left_it(folder: Path) -> None:
         "import os, tempfile\nopen('made.txt', 'w').write('1')\nopen('made.txt').read()\n"
         "open('gone.txt', 'w').close()\nos.unlink('gone.txt')\n"
     )
-    inputs = watched(folder, job)
+    inputs = watch_step(folder, job)
     assert same(inputs, folder)
     put("made.txt", "2")(folder)
     assert not same(inputs, folder)
@@ -189,17 +189,17 @@ def test_what_a_job_writes_is_as_it_left_it(folder: Path) -> None:
 )
 def test_what_cannot_be_known_is_never_the_same(folder: Path, job: str) -> None:
     """The result of other programs, of compiled readers and of files that change is not known: traced each time."""
-    assert watched(folder, job) is None
+    assert watch_step(folder, job) is None
 
 
 @pytest.mark.skipif(not Path("/etc/ld.so.cache").exists(), reason="no list of shared libraries here")
 def test_the_list_of_shared_libraries_is_a_file(folder: Path) -> None:
     """`find_library`, which torch for CUDA calls where it is imported, reads one file by a program of the system."""
-    inputs = watched(folder, "import ctypes.util\nctypes.util.find_library('c')")
+    inputs = watch_step(folder, "import ctypes.util\nctypes.util.find_library('c')")
     assert same(inputs, folder)
     assert inputs is not None
-    assert any(one.place.path.endswith("etc/ld.so.cache") for one in inputs.files)
-    assert watched(folder, "import subprocess\nsubprocess.run(['ldconfig', '-V'])") is None
+    assert any(file.place.path.endswith("etc/ld.so.cache") for file in inputs.files)
+    assert watch_step(folder, "import subprocess\nsubprocess.run(['ldconfig', '-V'])") is None
 
 
 def test_the_network_cannot_be_known(folder: Path) -> None:
@@ -207,7 +207,8 @@ def test_the_network_cannot_be_known(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert (
-            watched(folder, f"import socket\nsocket.create_connection(('127.0.0.1', {port})).close()") is None
+            watch_step(folder, f"import socket\nsocket.create_connection(('127.0.0.1', {port})).close()")
+            is None
         )
 
 
@@ -226,9 +227,9 @@ def test_installed_files_are_read_again_where_their_time_differs(folder: Path, t
     )
     inputs = TraceInputs.model_validate_json(done.stdout.splitlines()[-1])
     now = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    library = [one for one in inputs.files if one.place.path == "library.py"]
+    library = [file for file in inputs.files if file.place.path == "library.py"]
     assert library[0].place.folder.startswith("installed")
     os.utime(site / "library.py", (1, 1))
-    assert inputs.unchanged(known, States(), now)
+    assert inputs.are_unchanged(known, States(), now)
     put("library.py", "A = 2")(site)
-    assert not inputs.unchanged(known, States(), now)
+    assert not inputs.are_unchanged(known, States(), now)

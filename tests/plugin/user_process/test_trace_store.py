@@ -36,12 +36,12 @@ PROFILE = Path(__file__).parents[3] / "docs" / "examples" / "llama-7b.json"
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    made = tmp_path / "project"
-    made.mkdir()
-    (made / "t.py").write_text(SCRIPT, encoding="utf-8")
-    monkeypatch.chdir(made)
+    path = tmp_path / "project"
+    path.mkdir()
+    (path / "t.py").write_text(SCRIPT, encoding="utf-8")
+    monkeypatch.chdir(path)
     monkeypatch.setenv("TRAINFARE_TRACE_CACHE", str(tmp_path / "traces"))
-    return made
+    return path
 
 
 def trainfare(*arguments: str) -> CliResult:
@@ -91,7 +91,7 @@ def places(folder: Path) -> Places:
     return places_of([], folder)
 
 
-def stored(size: int = 4) -> StoredTrace:
+def make_stored(size: int = 4) -> StoredTrace:
     inputs = TraceInputs(
         files=(), listings=(), imports=(), variables=(), variables_digest=variables_digest((), {})
     )
@@ -109,7 +109,7 @@ def find(store: TraceStore, folder: Path, key: str = "k") -> StoredTrace | None:
 
 def test_damaged_files_are_absent(tmp_path: Path) -> None:
     """A file that is cut, changed, of another format or a link gives no trace, and is replaced by the next one."""
-    store, trace = TraceStore(tmp_path), stored()
+    store, trace = TraceStore(tmp_path), make_stored()
     store.keep("k", "", trace)
     (file,) = tmp_path.iterdir()
     assert find(store, tmp_path) == trace
@@ -134,7 +134,7 @@ def test_damaged_files_are_absent(tmp_path: Path) -> None:
 
 def test_what_unpacks_to_more_than_any_trace_has_is_absent(tmp_path: Path) -> None:
     """A small file can unpack to gigabytes; this one would be a whole trace, with 64 MiB of blanks."""
-    store, trace = TraceStore(tmp_path), stored()
+    store, trace = TraceStore(tmp_path), make_stored()
     store.keep("k", "", trace)
     (file,) = tmp_path.iterdir()
     header = json.loads(file.read_bytes().partition(b"\n")[0])
@@ -151,30 +151,30 @@ def test_a_disk_that_refuses_is_no_error(tmp_path: Path) -> None:
     """A folder that cannot be made keeps nothing."""
     (tmp_path / "file").write_text("", encoding="utf-8")
     store = TraceStore(tmp_path / "file" / "traces")
-    store.keep("k", "", stored())
+    store.keep("k", "", make_stored())
     assert find(store, tmp_path) is None
 
 
 def test_the_least_recently_used_are_deleted(tmp_path: Path) -> None:
     """All files together stay below the limit; a trace that is larger is not kept."""
     sample = TraceStore(tmp_path / "sample")
-    sample.keep("k", "", stored())
+    sample.keep("k", "", make_stored())
     size = next((tmp_path / "sample").iterdir()).stat().st_size
     store = TraceStore(tmp_path / "kept", max_bytes=3 * size + 100)
     for number, key in enumerate("abc"):
-        store.keep(key, "", stored())
+        store.keep(key, "", make_stored())
         newest = max((tmp_path / "kept").iterdir(), key=lambda path: path.stat().st_mtime_ns)
         os.utime(newest, (number, number))
     assert find(store, tmp_path, "a") is not None  # used now
-    store.keep("d", "", stored())
+    store.keep("d", "", make_stored())
     assert [find(store, tmp_path, key) is not None for key in "abcd"] == [True, False, True, True]
-    TraceStore(tmp_path / "small", max_bytes=size - 1).keep("k", "", stored())
+    TraceStore(tmp_path / "small", max_bytes=size - 1).keep("k", "", make_stored())
     assert not (tmp_path / "small").exists()
 
 
 def test_writers_at_the_same_time_leave_a_whole_file(tmp_path: Path) -> None:
     """Each write replaces the file by one rename: a reader sees the one trace or the other."""
-    store, traces = TraceStore(tmp_path), (stored(1), stored(9))
+    store, traces = TraceStore(tmp_path), (make_stored(1), make_stored(9))
 
     def work(number: int) -> bool:
         store.keep("k", "", traces[number % 2])

@@ -35,16 +35,16 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsServer]:
     """A server, and an environment that leads there and nowhere else."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    with aws_server() as one:
-        for name, value in aws_environment(one.url).items():
+    with aws_server() as server:
+        for name, value in aws_environment(server.url).items():
             monkeypatch.setenv(name, value)
-        yield one
+        yield server
 
 
 def account(http: HttpClient) -> Account:
-    found = find_account(http)
-    assert isinstance(found, Account)
-    return found
+    account = find_account(http)
+    assert isinstance(account, Account)
+    return account
 
 
 def products(http: HttpClient) -> list[object]:
@@ -263,7 +263,7 @@ def test_importing_the_provider_loads_no_sdk() -> None:
     )
 
 
-def told_by(ask: Callable[[], object]) -> str:
+def format_told(ask: Callable[[], object]) -> str:
     """The message of what it raises, and the traceback with the locals of every frame below this one."""
     with pytest.raises(FetchError) as caught:
         ask()
@@ -285,9 +285,9 @@ def test_secrets_are_not_shown(
     said = io.StringIO()
     with caplog.at_level(logging.DEBUG):
         with patient_client("aws") as http:
-            for one in source.fetch(http):
-                said.write(one.rows.write_csv())
-                said.write(repr(one))
+            for rows in source.fetch(http):
+                said.write(rows.rows.write_csv())
+                said.write(repr(rows))
         echo = json.dumps({"__type": CANARY, "message": f"you sent AKIA{CANARY}"}).encode()
         for answer in (
             Answer(403, echo),
@@ -296,8 +296,8 @@ def test_secrets_are_not_shown(
         ):
             server.faults = {"ec2:DescribeInstanceTypes": [answer], "pricing:GetProducts": [answer]}
             with patient_client("aws", limits=ONCE) as http:
-                said.write(told_by(lambda out=http: source.fetch(out)))
-                said.write(told_by(lambda out=http: products(out)))
+                said.write(format_told(lambda out=http: source.fetch(out)))
+                said.write(format_told(lambda out=http: products(out)))
     said.write(caplog.text)
     said.write(" ".join(call.user_agent for call in server.calls))
     assert "GetProducts" in said.getvalue()

@@ -10,7 +10,7 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from builders.aws_server import aws_environment
 from builders.patient_client import patient_client
 from trainfare_providers.aws.account import Account, Call, find_account
-from trainfare_providers.aws.machines import Machines, known_machines, parse_instance_types
+from trainfare_providers.aws.machines import Machines, parse_instance_types, read_known_machines
 
 TYPES = Call("ec2:DescribeInstanceTypes", "InstanceTypes")
 
@@ -34,8 +34,8 @@ def described() -> Iterator[Machines]:
 
 def test_aws_and_our_table_agree(described: Machines) -> None:
     """Every accelerator machine of AWS's answer is in our table, with the same chips, vCPUs and memory."""
-    known = known_machines()
-    assert known.joined(described).refused == ()
+    known = read_known_machines()
+    assert known.join(described).refused == ()
     assert set(described.names()) <= set(known.names())
     assert {"p4d.24xlarge", "p5en.48xlarge", "p6-b200.48xlarge", "g7e.48xlarge", "trn2.48xlarge"} <= set(
         described.names()

@@ -12,7 +12,7 @@ from builders import aws_wire as wire
 from trainfare_core.errors import PricesUnavailableError
 from trainfare_providers.aws.blocks import capacity_block_row, training_plan_row
 from trainfare_providers.aws.bulk_csv import read_offer_csv
-from trainfare_providers.aws.machines import known_machines, parse_instance_types
+from trainfare_providers.aws.machines import parse_instance_types, read_known_machines
 from trainfare_providers.aws.price_list import ec2_row, read_products, sagemaker_row
 from trainfare_providers.aws.quotas import (
     Quota,
@@ -28,14 +28,14 @@ from trainfare_providers.source_rows import Refused, RowSink
 
 CONTEXT = SourceContext(
     "us-east-1",
-    known_machines(),
+    read_known_machines(),
     "https://example.invalid",
     "2026-08-02",
     {"us-east-1b": "use1-az6", "us-east-1c": "use1-az1"},
 )
 
 
-def sifted(*products: wire.Product) -> RowSink:
+def sift_products(*products: wire.Product) -> RowSink:
     """What the EC2 rules make of products."""
     sink = RowSink("aws", "ec2")
     for record in read_products([wire.product_json(product) for product in products]):
@@ -66,7 +66,7 @@ def prices(sink: RowSink) -> list[tuple[str, str, str]]:
 )
 def test_out_of_scope_row_is_counted_under_its_rule(sku: str, rule: str) -> None:
     """AWS's list has each of these rows beside the real price."""
-    sink = sifted(next(product for product in wire.EC2_PRODUCTS if product.sku == sku))
+    sink = sift_products(next(product for product in wire.EC2_PRODUCTS if product.sku == sku))
     assert sink.rows == []
     assert set(sink.filtered) == {rule}
 
@@ -76,12 +76,12 @@ def test_older_capacity_block_row_is_recognised_by_its_operation() -> None:
     row = wire.machine(
         "OLDCB00000000001", "p4d.24xlarge", wire.Term("0.0000000000"), operation="RunInstances:CB"
     )
-    assert prices(sifted(row)) == []
+    assert prices(sift_products(row)) == []
 
 
 def test_reservation_is_the_standard_one_without_upfront_payment() -> None:
     """With an upfront payment the hourly rate is too low, and a convertible reservation costs more."""
-    sink = sifted(wire.EC2_PRODUCTS[0])
+    sink = sift_products(wire.EC2_PRODUCTS[0])
     assert prices(sink) == [
         ("p4d.24xlarge", "on_demand", "21.9576420000"),
         ("p4d.24xlarge", "reserved_1y", "13.9210940000"),
@@ -92,7 +92,7 @@ def test_reservation_is_the_standard_one_without_upfront_payment() -> None:
 
 def test_fractional_machine_has_a_fraction_of_an_accelerator() -> None:
     """g6f reports 0 GPUs and a partition of 0.125: an eighth of an L4, of 24 GiB nominal."""
-    for machines in (known_machines(), parse_instance_types(wire.INSTANCE_TYPES)):
+    for machines in (read_known_machines(), parse_instance_types(wire.INSTANCE_TYPES)):
         machine = machines.get("g6f.xlarge")
         assert machine is not None
         assert (machine.accelerator, machine.accelerator_count, machine.accelerator_memory_gib) == (
@@ -105,21 +105,24 @@ def test_fractional_machine_has_a_fraction_of_an_accelerator() -> None:
 def test_chip_has_the_memory_its_maker_says() -> None:
     """Trainium2 reports 512 GiB and has 96; A10G reports 22,888 MiB and is a 24 GiB card; A100 comes in two sizes."""
     machines = parse_instance_types(
-        [*wire.INSTANCE_TYPES, wire.described("p4de.24xlarge", 96, 1152, GpuInfo=wire.gpu("A100", 8, 81920))]
+        [
+            *wire.INSTANCE_TYPES,
+            wire.describe_row("p4de.24xlarge", 96, 1152, GpuInfo=wire.gpu("A100", 8, 81920)),
+        ]
     )
-    found = {
+    values_by_key = {
         name: machine.accelerator_memory_gib for name in machines.names() if (machine := machines.get(name))
     }
-    assert found["trn2.48xlarge"] == 96
-    assert found["g5.xlarge"] == 24
-    assert (found["p4d.24xlarge"], found["p4de.24xlarge"]) == (40, 80)
+    assert values_by_key["trn2.48xlarge"] == 96
+    assert values_by_key["g5.xlarge"] == 24
+    assert (values_by_key["p4d.24xlarge"], values_by_key["p4de.24xlarge"]) == (40, 80)
 
 
 def test_machine_the_api_does_not_describe_comes_from_the_table() -> None:
     """trn2u has no NeuronInfo in the answer, and 16 Trainium2 in the rack."""
     described = parse_instance_types(wire.INSTANCE_TYPES)
     assert described.get("trn2u.48xlarge") is None
-    machine = known_machines().joined(described).get("trn2u.48xlarge")
+    machine = read_known_machines().join(described).get("trn2u.48xlarge")
     assert machine is not None
     assert (machine.accelerator, machine.accelerator_count) == ("Trainium2", 16)
 
@@ -127,9 +130,9 @@ def test_machine_the_api_does_not_describe_comes_from_the_table() -> None:
 def test_machine_on_which_two_sources_differ_is_not_priced() -> None:
     """A p5 with 12 accelerators is an error of a source: its rows are quarantined."""
     wrong = parse_instance_types(
-        [wire.described("p5.48xlarge", 192, 2048, GpuInfo=wire.gpu("H100", 12, 81920))]
+        [wire.describe_row("p5.48xlarge", 192, 2048, GpuInfo=wire.gpu("H100", 12, 81920))]
     )
-    machines = known_machines().joined(wrong)
+    machines = read_known_machines().join(wrong)
     assert machines.refused == ("p5.48xlarge",)
     sink = RowSink("aws", "ec2")
     for record in read_products([wire.product_json(product) for product in wire.EC2_PRODUCTS]):
@@ -148,8 +151,8 @@ def test_slice_that_an_older_boto3_cannot_size_comes_from_the_table() -> None:
     chips = gpus["Gpus"]
     assert isinstance(chips, list)
     del chips[0]["GpuPartitionSize"], chips[0]["LogicalGpuCount"]
-    machines = known_machines().joined(
-        parse_instance_types([wire.described("g6f.xlarge", 4, 16, GpuInfo=gpus)])
+    machines = read_known_machines().join(
+        parse_instance_types([wire.describe_row("g6f.xlarge", 4, 16, GpuInfo=gpus)])
     )
     machine = machines.get("g6f.xlarge")
     assert machine is not None
@@ -159,7 +162,7 @@ def test_slice_that_an_older_boto3_cannot_size_comes_from_the_table() -> None:
 def test_chip_with_another_memory_than_it_has_is_refused() -> None:
     """A T4 does not have 80 GiB."""
     assert parse_instance_types(
-        [wire.described("g4dn.xlarge", 4, 16, GpuInfo=wire.gpu("T4", 1, 81920))]
+        [wire.describe_row("g4dn.xlarge", 4, 16, GpuInfo=wire.gpu("T4", 1, 81920))]
     ).refused == ("g4dn.xlarge",)
 
 
@@ -178,7 +181,7 @@ def test_sagemaker_prices_are_its_own_training_skus() -> None:
 
 def test_files_and_api_give_the_same_rows() -> None:
     """Two formats, one set of rules."""
-    by_json, by_csv = sifted(*wire.EC2_PRODUCTS), RowSink("aws", "ec2")
+    by_json, by_csv = sift_products(*wire.EC2_PRODUCTS), RowSink("aws", "ec2")
     for record in read_offer_csv([wire.offer_csv(wire.EC2_PRODUCTS, "AmazonEC2")], offer="AmazonEC2"):
         assert record is not None
         by_csv.add([ec2_row(record, CONTEXT)])
@@ -264,7 +267,9 @@ def spot_of(*entries: dict[str, object], zones: bool = True) -> RowSink:
     ]
     ids = read_zone_ids(wire.ZONES) if zones else {}
     bands = read_bands(wire.ADVISOR)
-    sink.add(spot_rows(timed, bands, SourceContext("us-east-1", known_machines(), "", "2026-08-02", ids)))
+    sink.add(
+        spot_rows(timed, bands, SourceContext("us-east-1", read_known_machines(), "", "2026-08-02", ids))
+    )
     return sink
 
 
@@ -330,7 +335,7 @@ def test_capacity_block_costs_its_fee_by_hours_and_machines() -> None:
     }
     sink = RowSink("aws", "ec2")
     offerings = [*wire.CAPACITY_BLOCKS, two, ultra, nothing, part]
-    sink.add(capacity_block_row(one, CONTEXT) for one in offerings)
+    sink.add(capacity_block_row(offering, CONTEXT) for offering in offerings)
     assert [row.usd_per_hour for row in sink.rows] == ["11.800000", "41.528000", "11.800000", "11.800000"]
     assert sink.filtered == {"an UltraServer: it is not booked by the machine": 1}
     assert sink.quarantined == {"a Capacity Block without its fee, hours or machines": 1}
@@ -347,7 +352,7 @@ def test_training_plan_of_several_parts_has_no_rate() -> None:
     elsewhere = {**plan, "TargetResources": ["hyperpod-cluster"]}
     sink = RowSink("aws", "sagemaker")
     offerings = [plan, {**plan, "ReservedCapacityOfferings": parts * 2}, elsewhere]
-    sink.add(training_plan_row(one, CONTEXT) for one in offerings)
+    sink.add(training_plan_row(offering, CONTEXT) for offering in offerings)
     assert prices(sink) == [("ml.p5.48xlarge", "capacity_block", "47.757083")]
     assert sink.filtered.total() == 2
 
@@ -356,21 +361,21 @@ def test_training_plan_of_an_unknown_zone_is_quarantined() -> None:
     """Its price is one of ours that cannot be placed, which is counted as a fault of the source."""
     sink = RowSink("aws", "sagemaker")
     context = SourceContext("us-east-1", CONTEXT.machines, "", "2026-08-02", {"elsewhere-1a": "use9-az9"})
-    sink.add(training_plan_row(one, context) for one in wire.TRAINING_PLANS)
+    sink.add(training_plan_row(plan, context) for plan in wire.TRAINING_PLANS)
     assert sink.rows == []
     assert sink.quarantined["a training plan of a zone without an id"] == len(wire.TRAINING_PLANS)
 
 
 def test_machines_with_capacity_blocks_are_those_that_say_so() -> None:
     """Blocks are asked for by machine: one left out has no price, one too many costs a call."""
-    found = parse_instance_types(wire.INSTANCE_TYPES).blocks()
-    assert {"p4d.24xlarge", "p5.48xlarge"} <= set(found)
-    assert "g5.xlarge" not in found
+    texts = parse_instance_types(wire.INSTANCE_TYPES).blocks()
+    assert {"p4d.24xlarge", "p5.48xlarge"} <= set(texts)
+    assert "g5.xlarge" not in texts
 
 
 def test_name_of_an_unknown_machine_is_cut() -> None:
     """It goes into a note: at most 60 characters of it."""
-    refused = known_machines().find("x" * 200, accelerated=True)
+    refused = read_known_machines().find("x" * 200, accelerated=True)
     assert isinstance(refused, Refused)
     assert refused.unknown_machine == "x" * 60
 
@@ -411,18 +416,18 @@ def test_quotas_are_in_vcpus_by_family_and_spot_apart() -> None:
 def test_a_quota_names_the_machines_that_count_against_it(words: str, named: tuple[str, ...]) -> None:
     """A letter has all of its machines, a generation its families; no family of the prices, no limit."""
     machines = ["p3dn", "p4d", "p4de", "p5", "p5en", "p40", "g5", "gr6", "vt1", "trn1n", "hpc7"]
-    found = limits_of(
+    limits = limits_of(
         [Quota("us-east-1", words, "spot", 8.0, "L-1")], [f"{name}.xlarge" for name in machines]
     )
-    assert tuple(family for limit in found for family in limit.family) == named
-    assert all((limit.region, limit.vcpus) == ("us-east-1", 8.0) for limit in found)
+    assert tuple(family for limit in limits for family in limit.family) == named
+    assert all((limit.region, limit.vcpus) == ("us-east-1", 8.0) for limit in limits)
 
 
 def test_table_of_machines_agrees_with_the_catalogue_of_accelerators() -> None:
     """Every accelerator of the table is one that predictions know, of about the memory it has there."""
     from trainfare_core.hardware.accelerators import accelerator
 
-    machines = known_machines()
+    machines = read_known_machines()
     assert len(machines.names()) > 80
     for name in machines.names():
         machine = machines.get(name)

@@ -51,12 +51,12 @@ def actions_made(monkeypatch: pytest.MonkeyPatch, server: AwsServer) -> set[str]
 
 def test_policy_is_exactly_the_least_that_prices_need() -> None:
     """Read-only, five actions, apart from what is optional."""
-    found = policies()
-    needed = found["TrainfarePrices"]["Action"]
+    fields_by_key = policies()
+    needed = fields_by_key["TrainfarePrices"]["Action"]
     assert isinstance(needed, list)
     assert set(needed) == NEEDED
-    assert not NEEDED & set(found["TrainfareOptional"]["Action"])  # type: ignore[call-overload]
-    for statement in found.values():
+    assert not NEEDED & set(fields_by_key["TrainfareOptional"]["Action"])  # type: ignore[call-overload]
+    for statement in fields_by_key.values():
         assert statement["Effect"] == "Allow"
         assert statement["Resource"] == "*"
         for action in statement["Action"]:  # type: ignore[attr-defined]
@@ -68,12 +68,12 @@ def test_policy_and_calls_are_the_same_set(
 ) -> None:
     """No call that the page does not name, no action that nothing calls."""
     with aws_server() as server:
-        made = actions_made(monkeypatch, server)
+        texts = actions_made(monkeypatch, server)
     allowed = {action for statement in policies().values() for action in statement["Action"]}  # type: ignore[attr-defined]
     record_property("{} permissions documented", len(allowed))
     record_property("{} calls made", len(server.calls))
-    record_property("{} permissions documented or called for alone, 0 allowed", len(made ^ allowed))
-    assert made == allowed
+    record_property("{} permissions documented or called for alone, 0 allowed", len(texts ^ allowed))
+    assert texts == allowed
 
 
 def test_spot_alone_needs_only_the_first_policy(monkeypatch: pytest.MonkeyPatch) -> None:

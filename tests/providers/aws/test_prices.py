@@ -64,8 +64,8 @@ def no_account(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server() -> Iterator[AwsServer]:
-    with aws_server() as one:
-        yield one
+    with aws_server() as server:
+        yield server
 
 
 def sign_in(monkeypatch: pytest.MonkeyPatch, server: AwsServer) -> None:
@@ -87,20 +87,20 @@ def fetch(
 
 
 def rows_of(fetched: tuple[FetchedRows, ...]) -> pl.DataFrame:
-    return pl.concat([one.rows for one in fetched])
+    return pl.concat([rows.rows for rows in fetched])
 
 
-def offered(fetched: tuple[FetchedRows, ...]) -> set[tuple[str, str, str]]:
+def list_offered(fetched: tuple[FetchedRows, ...]) -> set[tuple[str, str, str]]:
     """(type, option, price) of what passes the intake."""
-    kept, _ = accept_rows(rows_of(fetched), origin="aws")
+    frame, _ = accept_rows(rows_of(fetched), origin="aws")
     return {
         (name, option, f"{usd:g}")
-        for name, option, usd in kept.select("instance_type", "purchase_option", "usd_per_hour").iter_rows()
+        for name, option, usd in frame.select("instance_type", "purchase_option", "usd_per_hour").iter_rows()
     }
 
 
 def notes(fetched: tuple[FetchedRows, ...]) -> str:
-    return "\n".join(note for one in fetched for note in one.notes)
+    return "\n".join(note for rows in fetched for note in rows.notes)
 
 
 PUBLIC = {
@@ -126,7 +126,7 @@ PLANS = {
 def test_public_files_need_no_credentials(server: AwsServer) -> None:
     """On-demand and reserved of EC2, training of SageMaker; missing parts are noted, and no account is used."""
     fetched = fetch(server)
-    assert offered(fetched) == PUBLIC
+    assert list_offered(fetched) == PUBLIC
     assert (
         "there are no AWS credentials: spot prices, Capacity Blocks, training plans and quotas are left out"
         in notes(fetched)
@@ -139,7 +139,7 @@ def test_public_files_need_no_credentials(server: AwsServer) -> None:
 
 def test_public_savings_plans_are_read_when_asked_for(server: AwsServer) -> None:
     """Some GB more, so only on request."""
-    assert offered(fetch(server, plan_files=True)) == PUBLIC | PLANS
+    assert list_offered(fetch(server, plan_files=True)) == PUBLIC | PLANS
 
 
 @pytest.mark.parametrize(("value", "is_read"), [("1", True), ("0", False), ("yes", False), ("", False)])
@@ -150,7 +150,7 @@ def test_the_environment_asks_for_public_savings_plans(
     monkeypatch.setenv("TRAINFARE_AWS_SAVINGS_FILES", value)
     with patient_client("aws") as http:
         fetched = AwsPrices(regions=["us-east-1"], sites=server.sites, now=lambda: NOW).fetch(http)
-    assert offered(fetched) == (PUBLIC | PLANS if is_read else PUBLIC)
+    assert list_offered(fetched) == (PUBLIC | PLANS if is_read else PUBLIC)
     assert ("Savings Plans are left out" in notes(fetched)) is not is_read
 
 
@@ -182,7 +182,7 @@ def test_account_adds_spot_blocks_plans_and_quotas(seen: Seen) -> None:
         ("p5.48xlarge", "capacity_block", "41.528"),
         ("ml.p5.48xlarge", "capacity_block", "47.7571"),
     }
-    assert offered(seen.fetched) == PUBLIC | PLANS | added
+    assert list_offered(seen.fetched) == PUBLIC | PLANS | added
     said = "this account may run in us-east-1, vCPUs at once: G and VT on-demand 64; P on-demand 384; P4, P3 and P2 spot 0"
     assert said in notes(seen.fetched)
     assert seen.server.paths == ["/spot-advisor-data.json"]
@@ -190,17 +190,17 @@ def test_account_adds_spot_blocks_plans_and_quotas(seen: Seen) -> None:
 
 def test_capacity_blocks_where_there_are_none_are_no_error(seen: Seen) -> None:
     """us-west-2 of this server answers with an error about the parameter, as a region without them does."""
-    kept = rows_of(seen.fetched).filter(pl.col("purchase_option") == "capacity_block")
-    assert set(kept["region"]) == {"us-east-1"}
+    frame = rows_of(seen.fetched).filter(pl.col("purchase_option") == "capacity_block")
+    assert set(frame["region"]) == {"us-east-1"}
 
 
 def test_filters_leave_one_row_a_machine(seen: Seen) -> None:
     """All filters of the spec are sent: of the eight p4d products one comes back."""
     reasons = {tally.reason for tally in seen.fetched[0].filtered}
     assert not {"a capacity reservation's row", "software in the price", "a licence in the price"} & reasons
-    asked = next(call.body for call in seen.server.calls if call.action == "pricing:GetProducts")
+    text = next(call.body for call in seen.server.calls if call.action == "pricing:GetProducts")
     for name, value in {"regionCode": "us-east-1", **EC2_FILTERS}.items():
-        assert f'"Field": "{name}", "Value": "{value}"' in asked
+        assert f'"Field": "{name}", "Value": "{value}"' in text
     assert set(EC2_FILTERS) == {
         "operatingSystem",
         "tenancy",
@@ -213,8 +213,8 @@ def test_filters_leave_one_row_a_machine(seen: Seen) -> None:
 
 def test_parsed_rows_are_as_recorded(seen: Seen) -> None:
     """Every column of every row that our fixtures give, golden."""
-    kept, _ = accept_rows(rows_of(seen.fetched), origin="aws")
-    shown = kept.select(SHOWN).with_columns(
+    frame, _ = accept_rows(rows_of(seen.fetched), origin="aws")
+    shown = frame.select(SHOWN).with_columns(
         pl.col("source").str.replace_all(r"http://127\.0\.0\.1:\d+", "https://aws")
     )
     out = io.StringIO()
@@ -231,16 +231,16 @@ def test_rules_hold_when_filters_do_not(
     sign_in(monkeypatch, server)
     server.filtering = False
     fetched = fetch(server)
-    assert offered(fetched) == offered(seen.fetched)
+    assert list_offered(fetched) == list_offered(seen.fetched)
     sent = {
         "ec2": sum(max(1, len(product.terms)) for product in wire.EC2_PRODUCTS),
         "sagemaker": len(wire.SAGEMAKER_PRODUCTS),
     }
     sent["ec2"] += len(wire.SPOT) + len(wire.CAPACITY_BLOCKS) + len(wire.PLAN_RATES)
     sent["sagemaker"] += len(wire.TRAINING_PLANS) + len(wire.PLAN_RATES)
-    for one in fetched:
-        ended = one.rows.height + sum(tally.rows for tally in (*one.filtered, *one.quarantined))
-        assert ended == sent[one.service]
+    for rows in fetched:
+        ended = rows.rows.height + sum(tally.rows for tally in (*rows.filtered, *rows.quarantined))
+        assert ended == sent[rows.service]
 
 
 def test_refresh_keeps_what_loads_again(seen: Seen, tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_parts_that_are_not_allowed_are_notes(server: AwsServer, monkeypatch: py
             rf"these credentials may not call {action} \([A-Za-z]+\): {instead} \(docs/permissions.md\)",
             notes(fetched),
         )
-    assert offered(fetched) == PUBLIC | PLANS
+    assert list_offered(fetched) == PUBLIC | PLANS
     assert (
         sum(
             row == ("p5.48xlarge", "on_demand")
@@ -296,7 +296,7 @@ def test_account_without_permissions_reads_the_public_files(
     """Notes, and the public prices."""
     sign_in(monkeypatch, server)
     server.denied = frozenset(seen.server.actions())
-    assert offered(fetch(server)) == PUBLIC
+    assert list_offered(fetch(server)) == PUBLIC
 
 
 def test_no_price_at_all_is_an_error(server: AwsServer) -> None:
@@ -334,12 +334,12 @@ def test_attribute_that_aws_dropped_stops_the_refresh(
     sign_in(monkeypatch, server)
     server.products["AmazonEC2"] = tuple(
         wire.Product(
-            one.sku,
-            one.family,
-            {name: value for name, value in one.attributes.items() if name != "marketoption"},
-            one.terms,
+            product.sku,
+            product.family,
+            {name: value for name, value in product.attributes.items() if name != "marketoption"},
+            product.terms,
         )
-        for one in wire.EC2_PRODUCTS
+        for product in wire.EC2_PRODUCTS
     )
     with pytest.raises(
         PricesUnavailableError, match="AmazonEC2 no longer has marketoption; update trainfare"
@@ -374,7 +374,7 @@ def test_regions_that_aws_does_not_list_are_asked_all_the_same(
     sign_in(monkeypatch, server)
     server.faults["pricing:GetAttributeValues"] = [Answer(400, b'{"__type": "InvalidParameterException"}')]
     fetched = fetch(server, "us-east-1", "eu-central-1")
-    assert offered(fetched) >= PUBLIC
+    assert list_offered(fetched) >= PUBLIC
     assert "not one price of AmazonSageMaker came for eu-central-1" in notes(fetched)
 
 
@@ -420,14 +420,14 @@ def test_quotas_can_be_asked_for_alone(server: AwsServer, monkeypatch: pytest.Mo
         source(server).quotas(http, prices)
     sign_in(monkeypatch, server)
     with patient_client("aws") as http:
-        found = source(server).quotas(http, prices).limits
-    assert [(quota.family, quota.count()) for quota in found] == [
+        limits = source(server).quotas(http, prices).limits
+    assert [(quota.family, quota.count()) for quota in limits] == [
         (("p",), ("vcpus", 384.0)),
         (("p4d",), ("vcpus", 0.0)),
         (("ml.p4d.24xlarge",), ("machines", 2.0)),
         (("ml.p4d.24xlarge",), ("machines", 0.0)),
     ]
-    assert [quota.purchase == ("spot",) for quota in found] == [False, True, False, True]
+    assert [quota.purchase == ("spot",) for quota in limits] == [False, True, False, True]
     server.denied = frozenset({"servicequotas:ListServiceQuotas"})
     with patient_client("aws") as http, pytest.raises(CannotTellError, match=r"may not call servicequotas"):
         source(server).quotas(http, prices)

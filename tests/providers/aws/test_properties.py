@@ -20,7 +20,7 @@ from trainfare_core.errors import PricesUnavailableError
 from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.aws.blocks import capacity_block_row, training_plan_row
 from trainfare_providers.aws.bulk_csv import read_offer_csv
-from trainfare_providers.aws.machines import known_machines, parse_instance_types
+from trainfare_providers.aws.machines import parse_instance_types, read_known_machines
 from trainfare_providers.aws.price_list import ec2_row, read_products, sagemaker_row
 from trainfare_providers.aws.quotas import read_quotas, read_training_quotas
 from trainfare_providers.aws.rows import UNREADABLE, SourceContext
@@ -29,7 +29,7 @@ from trainfare_providers.aws.spot import read_bands, read_zone_ids, spot_rows
 from trainfare_providers.source_rows import RowSink, SourceRow
 
 EXAMPLES = settings(max_examples=8 * settings().max_examples, derandomize=True)
-MACHINES = known_machines()
+MACHINES = read_known_machines()
 CONTEXT = SourceContext("us-east-1", MACHINES, "https://aws.invalid", "2026-08-02", read_zone_ids(wire.ZONES))
 
 HOSTILE = (
@@ -59,7 +59,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 @st.composite
-def damaged(draw: st.DrawFn, whole: tuple[Any, ...]) -> list[Any]:
+def draw_damaged(draw: st.DrawFn, whole: tuple[Any, ...]) -> list[Any]:
     """Some of the honest entries, each with up to three of its places replaced or removed."""
     # One draw of dice: a thousand examples of twenty draws each would take a minute.
     dice = Random(draw(st.integers(0, 2**64)))
@@ -95,16 +95,16 @@ class Book:
         assert self.rows, "no example gave a price: the property says nothing"
         sink = RowSink("aws", service)
         sink.rows = self.rows
-        frame = sink.fetched().rows
+        frame = sink.finish().rows
         assert frame.height == len(self.rows)
-        kept, intakes = accept_rows(frame, origin="aws")
+        data_frame, intakes = accept_rows(frame, origin="aws")
         assert sum(intake.rows_read for intake in intakes) == len(self.rows)
         assert {intake.service for intake in intakes} <= {service}
         for name in ("usd_per_hour", "accelerator_count", "accelerator_memory_gib"):
-            assert kept[name].is_finite().all()
-            assert (kept[name] > 0).all()
-        assert set(kept["currency"]) <= {"USD"}
-        assert kept.filter(pl.col("accelerator").is_null()).is_empty()
+            assert data_frame[name].is_finite().all()
+            assert (data_frame[name] > 0).all()
+        assert set(data_frame["currency"]) <= {"USD"}
+        assert data_frame.filter(pl.col("accelerator").is_null()).is_empty()
 
 
 def products_of(products: tuple[wire.Product, ...]) -> tuple[Any, ...]:
@@ -113,7 +113,7 @@ def products_of(products: tuple[wire.Product, ...]) -> tuple[Any, ...]:
 
 def texts(entries: list[Any]) -> list[object]:
     """As `PriceList` has them; what JSON cannot say stays as it is, NaN becomes a text that is no JSON."""
-    return [json.dumps(one, default=str) if isinstance(one, dict) else one for one in entries]
+    return [json.dumps(entry, default=str) if isinstance(entry, dict) else entry for entry in entries]
 
 
 def test_price_list_of_ec2() -> None:
@@ -121,7 +121,7 @@ def test_price_list_of_ec2() -> None:
     book = Book()
 
     @EXAMPLES
-    @given(damaged(products_of(wire.EC2_PRODUCTS)))
+    @given(draw_damaged(products_of(wire.EC2_PRODUCTS)))
     def judge(entries: list[Any]) -> None:
         sink, read = RowSink("aws", "ec2"), 0
         for record in read_products(texts(entries)):
@@ -142,7 +142,7 @@ def test_price_list_of_sagemaker() -> None:
     book = Book()
 
     @EXAMPLES
-    @given(damaged(products_of(wire.SAGEMAKER_PRODUCTS)))
+    @given(draw_damaged(products_of(wire.SAGEMAKER_PRODUCTS)))
     def judge(entries: list[Any]) -> None:
         sink, read = RowSink("aws", "sagemaker"), 0
         for record in read_products(texts(entries)):
@@ -163,7 +163,7 @@ def _cell(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text
 
 
-def damaged_file(body: bytes) -> st.SearchStrategy[list[bytes]]:
+def draw_damaged_file(body: bytes) -> st.SearchStrategy[list[bytes]]:
     """A file with cells, bytes and lines damaged below or in its header, cut into chunks."""
     lines = body.splitlines(keepends=True)
     rows = [next(csv.reader([line.decode()])) for line in lines]
@@ -180,12 +180,12 @@ def damaged_file(body: bytes) -> st.SearchStrategy[list[bytes]]:
                 table[at] = table[at][: dice.randrange(len(table[at]))] or ["x"]
             else:
                 table[at] = [*table[at], "one more"]
-        made = "".join(",".join(map(_cell, row)) + "\n" for row in table).encode()
+        content = "".join(",".join(map(_cell, row)) + "\n" for row in table).encode()
         if dice.random() < 0.1:
-            cut = dice.randint(0, len(made))
-            made = made[:cut] + dice.randbytes(dice.randint(0, 4)) + made[cut:]
+            cut = dice.randint(0, len(content))
+            content = content[:cut] + dice.randbytes(dice.randint(0, 4)) + content[cut:]
         size = dice.choice((37, 4096))
-        return [made[at : at + size] for at in range(0, len(made), size)]
+        return [content[at : at + size] for at in range(0, len(content), size)]
 
     return build()
 
@@ -210,7 +210,7 @@ def file_property(body: bytes, service: Any, read: Callable[[list[bytes], RowSin
     book = Book()
 
     @EXAMPLES
-    @given(damaged_file(body))
+    @given(draw_damaged_file(body))
     def judge(chunks: list[bytes]) -> None:
         sink = RowSink("aws", service)
         try:
@@ -256,7 +256,7 @@ def listing_property(
     book = Book()
 
     @EXAMPLES
-    @given(damaged(whole))
+    @given(draw_damaged(whole))
     def judge(entries: list[Any]) -> None:
         sink = RowSink("aws", service)
         read(entries, sink)
@@ -270,13 +270,17 @@ def test_plan_rates() -> None:
     """Whatever a rate looks like."""
     whole = tuple(aws_server.rate_json(rate) for rate in wire.PLAN_RATES)
     listing_property(
-        whole, "ec2", lambda entries, sink: sink.add(plan_rate_row(one, PLANS[0], CONTEXT) for one in entries)
+        whole,
+        "ec2",
+        lambda entries, sink: sink.add(plan_rate_row(entry, PLANS[0], CONTEXT) for entry in entries),
     )
 
 
 def test_spot_history() -> None:
     """Whatever an entry looks like; times without a zone, and at both ends of the calendar."""
-    timed = tuple({**one, "Timestamp": datetime(2026, 8, 2, 1, tzinfo=timezone.utc)} for one in wire.SPOT)
+    timed = tuple(
+        {**fields, "Timestamp": datetime(2026, 8, 2, 1, tzinfo=timezone.utc)} for fields in wire.SPOT
+    )
     bands = read_bands(wire.ADVISOR)
     listing_property(timed, "ec2", lambda entries, sink: sink.add(spot_rows(entries, bands, CONTEXT)))
 
@@ -286,7 +290,7 @@ def test_capacity_blocks() -> None:
     listing_property(
         wire.CAPACITY_BLOCKS,
         "ec2",
-        lambda entries, sink: sink.add(capacity_block_row(one, CONTEXT) for one in entries),
+        lambda entries, sink: sink.add(capacity_block_row(entry, CONTEXT) for entry in entries),
     )
 
 
@@ -295,12 +299,12 @@ def test_training_plans() -> None:
     listing_property(
         wire.TRAINING_PLANS,
         "sagemaker",
-        lambda entries, sink: sink.add(training_plan_row(one, CONTEXT) for one in entries),
+        lambda entries, sink: sink.add(training_plan_row(entry, CONTEXT) for entry in entries),
     )
 
 
 @EXAMPLES
-@given(damaged(wire.INSTANCE_TYPES))
+@given(draw_damaged(wire.INSTANCE_TYPES))
 def test_described_machines(entries: list[Any]) -> None:
     """A machine that is accepted has a known accelerator, a positive count and a host."""
     machines = parse_instance_types(entries)
@@ -314,7 +318,11 @@ def test_described_machines(entries: list[Any]) -> None:
 
 
 @EXAMPLES
-@given(damaged((wire.ADVISOR,)), damaged((*wire.QUOTAS, *wire.TRAINING_QUOTAS)), damaged(wire.ZONES))
+@given(
+    draw_damaged((wire.ADVISOR,)),
+    draw_damaged((*wire.QUOTAS, *wire.TRAINING_QUOTAS)),
+    draw_damaged(wire.ZONES),
+)
 def test_bands_quotas_and_zones(advisors: list[Any], quotas: list[Any], zones: list[Any]) -> None:
     """Helps around a price: known bands, finite vCPUs, ids that are ids."""
     for advisor in advisors:

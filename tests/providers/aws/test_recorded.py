@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trainfare_providers.aws.machines import known_machines, parse_instance_types
+from trainfare_providers.aws.machines import parse_instance_types, read_known_machines
 from trainfare_providers.aws.price_list import ec2_row, read_products
 from trainfare_providers.aws.rows import SourceContext
 from trainfare_providers.aws.spot import Bands, read_bands, spot_rows
@@ -44,7 +44,7 @@ def test_capacity_block_twin_of_p4d_is_no_price() -> None:
     sink = RowSink("aws", "ec2")
     for record in read_products(texts):
         assert record is not None
-        sink.add([ec2_row(record, SourceContext("us-east-1", known_machines(), "", "2024-05-28"))])
+        sink.add([ec2_row(record, SourceContext("us-east-1", read_known_machines(), "", "2024-05-28"))])
     assert [(row.sku, row.usd_per_hour, row.observed_on) for row in sink.rows] == [
         ("H7NGEAC6UEHNTKSJ", "32.7726000000", "2024-05-01")
     ]
@@ -59,7 +59,7 @@ def test_answer_of_get_products_holds_no_machine_of_ours() -> None:
         for record in read_products(listed):
             assert record is not None
             read += 1
-            sink.add([ec2_row(record, SourceContext(region, known_machines(), "", "2024-05-28"))])
+            sink.add([ec2_row(record, SourceContext(region, read_known_machines(), "", "2024-05-28"))])
         assert sink.rows == []
         assert sink.rows_read == read > 3
 
@@ -71,13 +71,13 @@ def test_recorded_machines_agree_with_our_table(when: str) -> None:
         entries(f"aws_ec2_describe_instance_types_accelerators_{when}.json", "InstanceTypes")
     )
     assert len(described.names()) > 50
-    assert known_machines().joined(described).refused == ()
+    assert read_known_machines().join(described).refused == ()
 
 
 def test_other_recorded_machines_are_read() -> None:
     """V100 in p3; a burstable machine and a GRID K520 have no accelerator of ours."""
-    one = entries("aws_ec2_describe_instance_types_t3_micro_and_p3_16xl.json", "InstanceTypes")
-    machine = parse_instance_types(one).get("p3.16xlarge")
+    fields = entries("aws_ec2_describe_instance_types_t3_micro_and_p3_16xl.json", "InstanceTypes")
+    machine = parse_instance_types(fields).get("p3.16xlarge")
     assert isinstance(machine, Machine)
     assert (machine.accelerator, machine.accelerator_count) == ("V100-SXM2-16GB", 8)
     assert (
@@ -91,10 +91,12 @@ def test_other_recorded_machines_are_read() -> None:
 def test_recorded_spot_history_is_counted_whole() -> None:
     """A day of m5.large: every entry read, none of an accelerator machine."""
     history = entries("aws_ec2_describe_spot_price_history_m5_large_2021-02.json", "SpotPriceHistory")
-    timed = [{**one, "Timestamp": datetime.fromisoformat(str(one["Timestamp"]))} for one in history]
+    timed = [{**fields, "Timestamp": datetime.fromisoformat(str(fields["Timestamp"]))} for fields in history]
     ids = {f"us-east-1{letter}": f"use1-az{number}" for number, letter in enumerate("abcdef", 1)}
     sink = RowSink("aws", "ec2")
-    sink.add(spot_rows(timed, Bands({}), SourceContext("us-east-1", known_machines(), "", "2021-02-09", ids)))
+    sink.add(
+        spot_rows(timed, Bands({}), SourceContext("us-east-1", read_known_machines(), "", "2021-02-09", ids))
+    )
     assert sink.rows_read == len(history) > 100
     assert set(sink.filtered) <= {"machine without an accelerator", "not Linux"}
 

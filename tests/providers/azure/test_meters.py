@@ -31,9 +31,9 @@ def off_the_wire(items: Sequence[Any]) -> list[Any]:
     return parsed["Items"]
 
 
-def fetched(*items: Any) -> FetchedRows:
+def fetch_rows(*items: Any) -> FetchedRows:
     sink, _ = vm_rows(off_the_wire(items), source="https://prices.azure.com/x", today=TODAY)
-    return sink.fetched()
+    return sink.finish()
 
 
 def only(found: FetchedRows) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def reasons(found: FetchedRows) -> dict[str, int]:
 
 def test_rows_are_the_golden_ones() -> None:
     """All kinds of item at once: `TRAINFARE_UPDATE_GOLDEN=1` rewrites tests/golden/azure_rows.csv."""
-    frame = fetched(*ITEMS).rows
+    frame = fetch_rows(*ITEMS).rows
     assert csv_of(frame) == golden(
         frame, "azure_rows.csv", update=os.environ.get("TRAINFARE_UPDATE_GOLDEN") == "1"
     )
@@ -55,8 +55,8 @@ def test_rows_are_the_golden_ones() -> None:
 
 def test_every_item_and_savings_plan_is_counted_once() -> None:
     """29 items and 2 entries of savings plans: 14 rows, 15 left out by rule, 2 unreadable; a row in euro is refused later."""
-    found = fetched(*ITEMS)
-    assert reasons(found) == {
+    rows = fetch_rows(*ITEMS)
+    assert reasons(rows) == {
         "Windows": 3,
         "low priority, which only Azure ML still rents": 1,
         "dev/test price, for subscribers of Visual Studio": 1,
@@ -72,8 +72,8 @@ def test_every_item_and_savings_plan_is_counted_once() -> None:
         "machine type of which no accelerator is known; update trainfare": 1,
         "unit is not 1 Hour": 1,
     }
-    assert found.rows.height + sum(reasons(found).values()) == len(ITEMS) + 2
-    _, (intake,) = accept_rows(found.rows, origin="azure")
+    assert rows.rows.height + sum(reasons(rows).values()) == len(ITEMS) + 2
+    _, (intake,) = accept_rows(rows.rows, origin="azure")
     assert {tally.reason: tally.rows for tally in intake.quarantined} == {"currency is not USD": 1}
     assert {tally.reason: tally.rows for tally in intake.filtered} == {"the same price again": 1}
 
@@ -90,33 +90,36 @@ def test_every_item_and_savings_plan_is_counted_once() -> None:
     ],
 )
 def test_list_prices_come_out_to_the_cent(machine: str, usd_per_hour: float) -> None:
-    book = PriceBook.from_rows(fetched(*ITEMS).rows, origin="azure")
+    book = PriceBook.from_rows(fetch_rows(*ITEMS).rows, origin="azure")
     assert book.find(machine).usd_per_hour == pytest.approx(usd_per_hour, abs=0.0001)
 
 
 @pytest.mark.parametrize("product", ["NDsr H100 v5 Series Windows", "NDsr H100 v5 Series Win"])
 def test_windows_is_left_out_by_both_of_its_names(product: str) -> None:
     """Some H100 series end in " Win": 4.42 USD an hour more."""
-    found = fetched(item("Standard_ND96isr_H100_v5", 102.736, productName=f"Virtual Machines {product}"))
-    assert found.rows.is_empty()
-    assert reasons(found) == {"Windows": 1}
+    rows = fetch_rows(item("Standard_ND96isr_H100_v5", 102.736, productName=f"Virtual Machines {product}"))
+    assert rows.rows.is_empty()
+    assert reasons(rows) == {"Windows": 1}
 
 
 def test_reservation_is_the_whole_term_divided_by_its_hours() -> None:
     """The unit says "1 Hour"; 87,903 USD are of a year and 156,818 of three."""
-    one = only(fetched(reservation("Standard_NC24rs_v3", 87903, "1 Year")))
-    three = only(fetched(reservation("Standard_NC24rs_v3", 156818, "3 Years")))
-    assert (one["purchase_option"], Decimal(one["usd_per_hour"])) == ("reserved_1y", Decimal(87903) / 8760)
+    fields = only(fetch_rows(reservation("Standard_NC24rs_v3", 87903, "1 Year")))
+    three = only(fetch_rows(reservation("Standard_NC24rs_v3", 156818, "3 Years")))
+    assert (fields["purchase_option"], Decimal(fields["usd_per_hour"])) == (
+        "reserved_1y",
+        Decimal(87903) / 8760,
+    )
     assert (three["purchase_option"], Decimal(three["usd_per_hour"])) == (
         "reserved_3y",
         Decimal(156818) / 26280,
     )
-    assert float(one["usd_per_hour"]) == pytest.approx(10.0346, abs=1e-4)
+    assert float(fields["usd_per_hour"]) == pytest.approx(10.0346, abs=1e-4)
 
 
 def test_savings_plan_is_a_list_of_hourly_prices_by_term() -> None:
     """Nothing is divided; the meter's own price stays the on-demand one."""
-    rows = fetched(ITEMS[0]).rows
+    rows = fetch_rows(ITEMS[0]).rows
     prices = dict(zip(rows["purchase_option"], rows["usd_per_hour"], strict=True))
     assert prices == {"on_demand": "3.673", "savings_1y": "3.0574", "savings_3y": "2.0569"}
 
@@ -130,7 +133,7 @@ def test_savings_plan_is_a_list_of_hourly_prices_by_term() -> None:
     ],
 )
 def test_spot_is_recognised_by_its_suffix(changes: dict[str, Any]) -> None:
-    row = only(fetched(item("Standard_NC24rs_v3", 3.349088, region=FRANCE, productName=V100, **changes)))
+    row = only(fetch_rows(item("Standard_NC24rs_v3", 3.349088, region=FRANCE, productName=V100, **changes)))
     assert (row["purchase_option"], row["usd_per_hour"]) == ("spot", "3.349088")
 
 
@@ -138,16 +141,16 @@ def test_low_priority_is_no_price_of_a_virtual_machine() -> None:
     """It is kept for Azure ML, which still rents it, and never becomes on demand or spot here."""
     items = off_the_wire([item("Standard_NC24rs_v3", 3.151, suffix=" Low Priority")])
     sink, meters = vm_rows(items, source="x", today=TODAY)
-    assert sink.fetched().rows.is_empty()
+    assert sink.finish().rows.is_empty()
     assert [(meter.option, str(meter.usd_per_hour)) for meter in meters] == [("low_priority", "3.151")]
 
 
 def test_one_machine_under_two_names_is_one_offer() -> None:
     """Standard_ND96asr_A100_v4 is Standard_ND96asr_v4; two prices for it are both quarantined."""
-    same = fetched(item("Standard_ND96asr_A100_v4", 27.197), item("Standard_ND96asr_v4", 27.197))
+    same = fetch_rows(item("Standard_ND96asr_A100_v4", 27.197), item("Standard_ND96asr_v4", 27.197))
     rows, _ = accept_rows(same.rows, origin="azure")
     assert rows["instance_type"].to_list() == ["Standard_ND96asr_v4"]
-    unlike = fetched(item("Standard_ND96asr_A100_v4", 27.197), item("Standard_ND96asr_v4", 32.77))
+    unlike = fetch_rows(item("Standard_ND96asr_A100_v4", 27.197), item("Standard_ND96asr_v4", 32.77))
     rows, (intake,) = accept_rows(unlike.rows, origin="azure")
     assert rows.is_empty()
     assert intake.quarantined_rows == 2
@@ -155,7 +158,7 @@ def test_one_machine_under_two_names_is_one_offer() -> None:
 
 def test_machine_facts_are_from_our_own_table() -> None:
     """A catalogue gives this machine 12 GPUs; it has 8. A part of an A10 is a part."""
-    row = only(fetched(item("Standard_ND96isr_H100_v5", 98.32)))
+    row = only(fetch_rows(item("Standard_ND96isr_H100_v5", 98.32)))
     assert (row["accelerator"], row["accelerator_count"]) == ("H100-SXM-80GB", 8)
     assert machines()["standard_nv6ads_a10_v5"].accelerator_count == pytest.approx(1 / 6)
 
@@ -183,20 +186,20 @@ def test_machine_facts_are_from_our_own_table() -> None:
     ],
 )
 def test_malformed_item_is_counted_and_not_priced(changes: dict[str, Any], reason: str) -> None:
-    found = fetched(item("Standard_NC24ads_A100_v4", 3.673, **changes))
-    assert found.rows.is_empty()
-    assert reasons(found) == {reason: 1}
+    rows = fetch_rows(item("Standard_NC24ads_A100_v4", 3.673, **changes))
+    assert rows.rows.is_empty()
+    assert reasons(rows) == {reason: 1}
 
 
 def test_entries_of_a_savings_plan_that_cannot_be_read_are_counted() -> None:
     plans = ["free", {"term": "5 Years", "retailPrice": 1, "unitPrice": 1}, {"term": "1 Year"}]
-    found = fetched(item("Standard_NC24ads_A100_v4", 3.673, savingsPlan=plans))
-    assert reasons(found) == {
+    rows = fetch_rows(item("Standard_NC24ads_A100_v4", 3.673, savingsPlan=plans))
+    assert reasons(rows) == {
         "savings plan that is not an object": 1,
         "savings plan of another term": 1,
         "price is not a number": 1,
     }
-    spot = fetched(item("Standard_NC24ads_A100_v4", 1, suffix=" Spot", savingsPlan=plans[1:2]))
+    spot = fetch_rows(item("Standard_NC24ads_A100_v4", 1, suffix=" Spot", savingsPlan=plans[1:2]))
     assert reasons(spot) == {"savings plan of something else than the on-demand price": 1}
 
 
@@ -204,11 +207,11 @@ def test_entries_of_a_savings_plan_that_cannot_be_read_are_counted() -> None:
 def test_recorded_items_of_francecentral() -> None:
     """91 real items of 2021-12: 6 machines on demand, each cheaper as spot and reserved; Windows nowhere."""
     text = (RECORDED / "azure_retail_prices_francecentral_accelerators_2021-12.json").read_text("utf-8")
-    found = fetched(*json.loads(text)["items"])
-    rows, (intake,) = accept_rows(found.rows, origin="azure")
-    assert found.quarantined == intake.quarantined == ()
-    assert rows.height + sum(tally.rows for tally in found.filtered) == 91
-    book = PriceBook.from_rows(found.rows, origin="azure")
+    fetched_rows = fetch_rows(*json.loads(text)["items"])
+    rows, (intake,) = accept_rows(fetched_rows.rows, origin="azure")
+    assert fetched_rows.quarantined == intake.quarantined == ()
+    assert rows.height + sum(tally.rows for tally in fetched_rows.filtered) == 91
+    book = PriceBook.from_rows(fetched_rows.rows, origin="azure")
     assert book.find("azure:Standard_NC24rs_v3@francecentral").usd_per_hour == 15.753
     assert dict(rows.filter(pl.col("instance_type") == "Standard_NC6s_v3").select("purchase_option", "usd_per_hour").iter_rows()) == {
         "on_demand": 3.58,
@@ -222,7 +225,7 @@ def test_recorded_items_of_francecentral() -> None:
 @pytest.mark.skipif(not RECORDED.exists(), reason="the recorded answers are not beside this repository")
 def test_savings_plan_of_the_recorded_shape() -> None:
     text = (RECORDED / "handmade_azure_retail_prices_savingsplan.json").read_text("utf-8")
-    rows = fetched(*json.loads(text)["Items"]).rows
+    rows = fetch_rows(*json.loads(text)["Items"]).rows
     assert dict(zip(rows["purchase_option"], rows["usd_per_hour"], strict=True)) == {
         "on_demand": "3.673",
         "savings_1y": "3.0574",

@@ -44,9 +44,9 @@ USAGES = (usage("NCADSA100v4", 8, 24), usage("NCSv3", 0, 0))
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
-    with arm(tmp_path, sizes=SIZES, usages=USAGES) as (one, bundle):
+    with arm(tmp_path, sizes=SIZES, usages=USAGES) as (server, bundle):
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
-        yield one
+        yield server
 
 
 def ask(server: FaultServer, waits: list[float] | None = None) -> WorkspaceOffer:
@@ -58,7 +58,7 @@ def test_values_that_the_client_misnames_are_read(server: FaultServer) -> None:
     """The client's attributes for vCPUs, prices and current usage are None; nothing here is."""
     offer = ask(server)
     assert offer.location == "eastus"
-    assert [(one.name, one.vcpus, one.gpus, one.low_priority_capable) for one in offer.sizes] == [
+    assert [(size.name, size.vcpus, size.gpus, size.low_priority_capable) for size in offer.sizes] == [
         ("Standard_NC24ads_A100_v4", 24, 1, True),
         ("Standard_DS1_v2", 1, 0, False),
     ]
@@ -93,7 +93,7 @@ def test_quotas_are_about_the_machines_of_a_family_with_prices(
 def test_quota_that_is_not_set_is_none() -> None:
     """-1 says that no limit is set; the next entry of a family is used."""
     usages = (SimpleNamespace(**usage("NCADSA100v4", 0, -1)), SimpleNamespace(**usage("NCADSA100v4", 0, 48)))
-    assert [one.vcpus_allowed for one in parse_offer("eastus", (), usages).quotas] == [48]
+    assert [quota.vcpus_allowed for quota in parse_offer("eastus", (), usages).quotas] == [48]
 
 
 def test_no_telemetry_is_sent(server: FaultServer) -> None:
@@ -112,10 +112,10 @@ def test_each_endpoint_of_a_process_gets_its_own_requests(
     for number, region_sizes in enumerate((SIZES, SIZES[:1])):
         folder = tmp_path / str(number)
         folder.mkdir()
-        with arm(folder, sizes=region_sizes) as (one, bundle):
+        with arm(folder, sizes=region_sizes) as (server, bundle):
             monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))  # read by the client's transport
-            assert len(ask(one).sizes) == len(region_sizes)
-            assert one.asked(PATHS["sizes"]) == 1
+            assert len(ask(server).sizes) == len(region_sizes)
+            assert server.make_request(PATHS["sizes"]) == 1
 
 
 def test_busy_server_is_asked_again_after_the_time_it_names(server: FaultServer) -> None:
@@ -146,7 +146,7 @@ def test_refusal_is_one_sentence_without_the_token(
     server.script(PATHS["sizes"], script)
     with pytest.raises(FetchError, match=words) as caught:
         ask(server)
-    assert server.asked(PATHS["sizes"]) == tries
+    assert server.make_request(PATHS["sizes"]) == tries
     assert "docs/permissions.md" in str(caught.value)
     assert CANARY not in str(caught.value)
     assert CANARY not in "".join(traceback.format_exception(caught.value))
@@ -195,10 +195,10 @@ def test_unexpected_error_of_the_client_is_not_quoted(
     assert CANARY not in str(caught.value)
 
 
-def joined(offer: WorkspaceOffer, *items: object) -> tuple[FetchedRows, tuple[str, ...]]:
+def join_rows(offer: WorkspaceOffer, *items: object) -> tuple[FetchedRows, tuple[str, ...]]:
     _, meters = vm_rows(list(items), source="x", today="2026-11-24")
     sink, notes = ml_rows(offer, meters, source="x")
-    return sink.fetched(), notes
+    return sink.finish(), notes
 
 
 def one_size(**changes: object) -> Size:
@@ -215,8 +215,8 @@ def one_size(**changes: object) -> Size:
 
 
 def wire(price: str, **changes: object) -> dict[str, object]:
-    made = item("Standard_NC24ads_A100_v4", 1, **changes)
-    return {**made, "retailPrice": Decimal(price), "unitPrice": Decimal(price), "tierMinimumUnits": 0}
+    fields = item("Standard_NC24ads_A100_v4", 1, **changes)
+    return {**fields, "retailPrice": Decimal(price), "unitPrice": Decimal(price), "tierMinimumUnits": 0}
 
 
 METERS = (wire("3.673"), wire("0.7346", suffix=" Low Priority"), wire("1.1", suffix=" Spot"))
@@ -225,10 +225,10 @@ METERS = (wire("3.673"), wire("0.7346", suffix=" Low Priority"), wire("1.1", suf
 def test_workspace_pays_the_machine_s_price() -> None:
     """No surcharge; its cheap tier is low priority, not the spot price of machines; quota is said beside it."""
     quotas = (Quota("Standard NCADSA100v4 Family Cluster Dedicated vCPUs", 8, 24),)
-    found, notes = joined(WorkspaceOffer("eastus", (one_size(),), quotas), *METERS)
+    rows, notes = join_rows(WorkspaceOffer("eastus", (one_size(),), quotas), *METERS)
     assert [
         (row["service"], row["purchase_option"], row["usd_per_hour"], row["caveat"])
-        for row in found.rows.iter_rows(named=True)
+        for row in rows.rows.iter_rows(named=True)
     ] == [
         (
             "azure_ml",
@@ -243,10 +243,10 @@ def test_workspace_pays_the_machine_s_price() -> None:
 
 def test_quota_with_room_adds_no_caveat() -> None:
     """The name of a size's family is written without spaces, that of its quota with them."""
-    found, notes = joined(
+    rows, notes = join_rows(
         WorkspaceOffer("eastus", (one_size(),), (Quota("standardNCADSA100v4Family", 0, 24),)), *METERS
     )
-    assert found.rows["caveat"].null_count() == 2
+    assert rows.rows["caveat"].null_count() == 2
     assert notes == ()
 
 
@@ -271,19 +271,19 @@ def test_quota_with_room_adds_no_caveat() -> None:
     ],
 )
 def test_size_that_does_not_fit_is_counted(changes: dict[str, object], reason: str, count: int) -> None:
-    found, _ = joined(WorkspaceOffer("eastus", (one_size(**changes),), ()), *METERS)
-    assert found.rows.is_empty()
-    assert {tally.reason: tally.rows for tally in (*found.filtered, *found.quarantined)} == {reason: count}
+    rows, _ = join_rows(WorkspaceOffer("eastus", (one_size(**changes),), ()), *METERS)
+    assert rows.rows.is_empty()
+    assert {tally.reason: tally.rows for tally in (*rows.filtered, *rows.quarantined)} == {reason: count}
 
 
 def test_other_regions_and_two_prices_are_no_price() -> None:
     offer = WorkspaceOffer("westeurope", (one_size(low_priority_capable=False),), (), unreadable=1)
-    found, _ = joined(offer, *METERS)
-    assert {tally.reason for tally in found.quarantined} == {
+    rows, _ = join_rows(offer, *METERS)
+    assert {tally.reason for tally in rows.quarantined} == {
         "no price of this virtual machine and tier in the workspace's region",
         "size that cannot be read",
     }
-    twice, _ = joined(
+    twice, _ = join_rows(
         WorkspaceOffer("eastus", (one_size(low_priority_capable=False),), ()), wire("3.673"), wire("3.7")
     )
     assert [tally.reason for tally in twice.quarantined] == ["two different prices of the virtual machine"]

@@ -34,8 +34,8 @@ PATH = "/api/retail/prices"
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
     for name in NEEDS:
         monkeypatch.delenv(name, raising=False)
-    with FaultServer() as one:
-        yield one
+    with FaultServer() as server:
+        yield server
 
 
 def source(server: FaultServer, **changes: Any) -> AzurePrices:
@@ -56,10 +56,10 @@ def link(server: FaultServer, skip: int) -> str:
 
 
 def test_it_is_a_registered_source() -> None:
-    (entry,) = (one for one in entry_points(group="trainfare.providers") if one.name == "azure")
-    made = entry.load()()
-    assert isinstance(made, LiveSource)
-    assert made.name == "azure"
+    (entry,) = (point for point in entry_points(group="trainfare.providers") if point.name == "azure")
+    source = entry.load()()
+    assert isinstance(source, LiveSource)
+    assert source.name == "azure"
 
 
 def test_pages_are_followed_to_the_last(server: FaultServer) -> None:
@@ -72,11 +72,11 @@ def test_pages_are_followed_to_the_last(server: FaultServer) -> None:
         json_script(page(items[120:])),
     )
     with http() as out:
-        (found,) = source(server).fetch(out)
-    counted = found.rows.height + sum(tally.rows for tally in (*found.filtered, *found.quarantined))
+        (rows,) = source(server).fetch(out)
+    counted = rows.rows.height + sum(tally.rows for tally in (*rows.filtered, *rows.quarantined))
     assert counted == len(items) + 2
-    assert server.asked(PATH) == 3
-    assert "Azure ML left out: set AZURE_SUBSCRIPTION_ID" in found.notes[0]
+    assert server.make_request(PATH) == 3
+    assert "Azure ML left out: set AZURE_SUBSCRIPTION_ID" in rows.notes[0]
 
 
 def test_version_and_filter_are_the_ones_with_savings_plans(server: FaultServer) -> None:
@@ -92,8 +92,8 @@ def test_version_and_filter_are_the_ones_with_savings_plans(server: FaultServer)
 def test_answer_without_any_savings_plan_says_so(server: FaultServer) -> None:
     script(server, json_script(page([item("Standard_NC24ads_A100_v4", 3.673)])))
     with http() as out:
-        (found,) = source(server).fetch(out)
-    assert any("no savings plan" in note for note in found.notes)
+        (rows,) = source(server).fetch(out)
+    assert any("no savings plan" in note for note in rows.notes)
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,9 @@ def test_too_many_questions_are_asked_again_later(server: FaultServer) -> None:
         json_script(page(ITEMS[5:])),
     )
     with http(sleep=waits.append) as out:
-        (found,) = source(server).fetch(out)
+        (rows,) = source(server).fetch(out)
     assert waits == [2.0]
-    assert found.rows.height == 14
+    assert rows.rows.height == 14
 
 
 def test_refresh_over_tls_gives_a_book_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,16 +176,16 @@ def test_workspace_of_the_environment_adds_a_service(
     for name, value in zip(NEEDS, ("sub", "group", "space"), strict=True):
         monkeypatch.setenv(name, value)
     script(server, json_script(page(ITEMS)))
-    asked: list[Workspace] = []
+    workspaces: list[Workspace] = []
 
     def read(workspace: Workspace, seconds: float) -> WorkspaceOffer:
-        asked.append(workspace)
+        workspaces.append(workspace)
         assert 0 < seconds <= 300
         return an_offer()
 
     with http() as out:
         machines, learning = source(server, read=read).fetch(out)
-    assert asked == [Workspace("sub", "group", "space")]
+    assert workspaces == [Workspace("sub", "group", "space")]
     assert (machines.service, learning.service) == ("azure_vm", "azure_ml")
     assert learning.rows["usd_per_hour"].to_list() == ["3.673"]
 
@@ -202,9 +202,9 @@ def test_workspace_that_cannot_be_read_is_a_note(server: FaultServer, error: Exc
         raise error
 
     with http() as out:
-        (found,) = source(server, workspace=WORKSPACE, read=read).fetch(out)
-    assert found.rows.height == 14
-    assert found.notes == (f"Azure ML left out: {error}",)
+        (rows,) = source(server, workspace=WORKSPACE, read=read).fetch(out)
+    assert rows.rows.height == 14
+    assert rows.notes == (f"Azure ML left out: {error}",)
 
 
 def test_loading_imports_no_cloud_package() -> None:

@@ -42,9 +42,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
     for name in NEEDS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(NEEDS[0], f" {SUBSCRIPTION} ")
-    with FaultServer() as one:
-        one.script(usages_path("eastus"), json_script(usages_page(USAGES)))
-        yield one
+    with FaultServer() as server:
+        server.script(usages_path("eastus"), json_script(usages_page(USAGES)))
+        yield server
 
 
 def source(server: FaultServer, **changes: Any) -> AzurePrices:
@@ -70,10 +70,10 @@ def vm_limit(
 
 def test_family_location_and_spot_have_a_quota_each(server: FaultServer) -> None:
     """Families without a machine of the prices say nothing, and a quota of 0 is one; spot counts apart."""
-    found = ask(server)
+    quotas = ask(server)
     assert isinstance(source(server), QuotaSource)
-    assert found.notes == (NOT_KNOWN,)
-    assert found.limits == (
+    assert quotas.notes == (NOT_KNOWN,)
+    assert quotas.limits == (
         vm_limit(("NC", "ND"), NOT_SPOT, 350.0),
         vm_limit(("NC", "ND"), ("spot",), 100.0),
         vm_limit(("Standard_NC24ads_A100_v4", "Standard_NC48ads_A100_v4"), NOT_SPOT, 48.0),
@@ -119,9 +119,9 @@ def test_location_that_the_subscription_lacks_is_named(server: FaultServer, stat
     """Others are still asked; a subscription that has none of them is an error."""
     server.script(usages_path("jioindiawest"), Script(status=status))
     server.script(usages_path("westus"), json_script(usages_page(USAGES)))
-    found = ask(server, "eastus", "jioindiawest", "westus")
-    assert {limit.region for limit in found.limits} == {"eastus", "westus"}
-    assert found.notes == ("azure: the subscription has no quotas of jioindiawest", NOT_KNOWN)
+    quotas = ask(server, "eastus", "jioindiawest", "westus")
+    assert {limit.region for limit in quotas.limits} == {"eastus", "westus"}
+    assert quotas.notes == ("azure: the subscription has no quotas of jioindiawest", NOT_KNOWN)
     with pytest.raises(FetchError, match=f"answered {status}"):
         ask(server, "jioindiawest")
 
@@ -135,9 +135,9 @@ def test_limit_that_is_not_understood_is_said(server: FaultServer, limit: object
         7,
     ]
     server.script(usages_path("eastus"), json_script(usages_page(entries)))
-    found = ask(server)
-    assert [one.vcpus for one in found.limits] == [24.5]
-    assert found.notes == (
+    quotas = ask(server)
+    assert [limit.vcpus for limit in quotas.limits] == [24.5]
+    assert quotas.notes == (
         "azure: 2 quotas of virtual machines cannot be read",
         NOT_KNOWN.replace(MACHINE, f"{MACHINE}, Standard_ND96isr_H100_v5"),
     )
@@ -195,7 +195,7 @@ def workspace_offer(_: Workspace, __: float) -> WorkspaceOffer:
     return WorkspaceOffer("eastus", (size,), (Quota("standardNCADSA100v4Family", 0, 24),))
 
 
-def refused(_: Workspace, __: float) -> WorkspaceOffer:
+def ask_closed_port(_: Workspace, __: float) -> WorkspaceOffer:
     raise FetchError("azure", "the workspace answered 403")
 
 
@@ -203,7 +203,7 @@ def refused(_: Workspace, __: float) -> WorkspaceOffer:
     ("read", "status", "services", "note"),
     [
         (workspace_offer, 200, {"azure_vm", "azure_ml"}, None),
-        (refused, 200, {"azure_vm"}, "the workspace answered 403"),
+        (ask_closed_port, 200, {"azure_vm"}, "the workspace answered 403"),
         (workspace_offer, 403, {"azure_ml"}, "answered 403"),
     ],
 )
@@ -216,15 +216,15 @@ def test_virtual_machines_and_a_workspace_do_not_wait_for_each_other(
 ) -> None:
     """A part that may not be read is a note."""
     server.script(usages_path("eastus"), json_script(usages_page(USAGES), status=status))
-    found = ask(server, workspace=Workspace(SUBSCRIPTION, "group", "space"), read=read)
-    assert {limit.service for limit in found.limits} == services
-    assert [str(note) in said for said in found.notes if said != NOT_KNOWN] == [True] * (note is not None)
+    quotas = ask(server, workspace=Workspace(SUBSCRIPTION, "group", "space"), read=read)
+    assert {limit.service for limit in quotas.limits} == services
+    assert [str(note) in said for said in quotas.notes if said != NOT_KNOWN] == [True] * (note is not None)
 
 
 def test_neither_part_can_be_read(server: FaultServer) -> None:
     server.script(usages_path("eastus"), Script(status=403))
     with pytest.raises(FetchError, match=r"Microsoft.Compute.*answered 403"):
-        ask(server, workspace=Workspace(SUBSCRIPTION, "group", "space"), read=refused)
+        ask(server, workspace=Workspace(SUBSCRIPTION, "group", "space"), read=ask_closed_port)
 
 
 def test_without_a_subscription_nothing_is_asked(

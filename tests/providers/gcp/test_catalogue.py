@@ -34,22 +34,24 @@ def off_the_wire(skus: Sequence[Any]) -> list[Any]:
     return parsed["skus"]
 
 
-def fetched(compute: Sequence[Any] = COMPUTE, tpu: Sequence[Any] = TPU) -> tuple[FetchedRows, FetchedRows]:
+def fetch_rows(compute: Sequence[Any] = COMPUTE, tpu: Sequence[Any] = TPU) -> tuple[FetchedRows, FetchedRows]:
     sinks = catalogue_rows(off_the_wire(compute), off_the_wire(tpu), source="x", today=TODAY)
-    return sinks[0].fetched(), sinks[1].fetched()
+    return sinks[0].finish(), sinks[1].finish()
 
 
 def book(compute: Sequence[Any] = COMPUTE, tpu: Sequence[Any] = TPU) -> PriceBook:
-    return PriceBook.concat([PriceBook.from_rows(part.rows, origin="gcp") for part in fetched(compute, tpu)])
+    return PriceBook.concat(
+        [PriceBook.from_rows(part.rows, origin="gcp") for part in fetch_rows(compute, tpu)]
+    )
 
 
 def price(machine: str, option: str = "on_demand") -> float:
     name, _, region = machine.partition("@")
     frame = book().frame
-    found = frame.filter(
+    data_frame = frame.filter(
         (frame["instance_type"] == name) & (frame["region"] == region) & (frame["purchase_option"] == option)
     )
-    (usd,) = set(found["usd_per_hour"])
+    (usd,) = set(data_frame["usd_per_hour"])
     return usd
 
 
@@ -111,7 +113,7 @@ def test_published_prices_come_out_to_the_cent(machine: str, option: str, usd_pe
 
 def test_a2_price_is_exact() -> None:
     """12 x 0.031611 + 85 x 0.004237 + 2.933908, without a rounding anywhere."""
-    rows = fetched()[0].rows
+    rows = fetch_rows()[0].rows
     row = rows.filter(
         (rows["instance_type"] == "a2-highgpu-1g")
         & (rows["region"] == "us-central1")
@@ -124,24 +126,24 @@ def test_a2_price_is_exact() -> None:
 
 def test_every_sku_and_every_sum_is_counted_once() -> None:
     """Nothing is lost: SKUs end as parts or are left out, sums are rows or are not."""
-    gce, tpu = fetched()
+    gce, tpu = fetch_rows()
     assert reasons(gce)["a part of the machine's price is missing: ram"] == 4  # the A2 machines of Tokyo
     assert reasons(gce)["region in which this machine is not known to exist"] > 0
     assert reasons(gce)["A4, which is not offered on demand although it has a SKU"] == 1
     read_parts = [read_sku(one, today=TODAY) for one in off_the_wire([*COMPUTE, *TPU])]
     index = PartIndex([part for part in read_parts if isinstance(part, Part)])
     sums = [*machine_rows(index, source="x"), *slice_rows(index, source="x")]
-    counted = sum(found.rows.height + sum(reasons(found).values()) for found in (gce, tpu))
+    counted = sum(rows.rows.height + sum(reasons(rows).values()) for rows in (gce, tpu))
     assert counted == len(COMPUTE) + len(TPU) + len(sums)
-    for found in (gce, tpu):
-        _, (intake,) = accept_rows(found.rows, origin="gcp")
-        assert intake.accepted == found.rows.height
+    for rows in (gce, tpu):
+        _, (intake,) = accept_rows(rows.rows, origin="gcp")
+        assert intake.accepted == rows.rows.height
 
 
 def test_sanity_checks_accept_every_row() -> None:
     """Spot below on demand, more GPUs never cheaper, memory as the makers say."""
-    for found in fetched():
-        judged = judge(found.rows, last_good=None, origin="gcp")
+    for rows in fetch_rows():
+        judged = judge(rows.rows, last_good=None, origin="gcp")
         assert [intake.quarantined for intake in judged.intakes] == [()]
 
 
@@ -177,9 +179,9 @@ def test_sanity_checks_accept_every_row() -> None:
 )
 def test_sku_that_only_contains_a_parts_name_is_not_a_part(description: str, reason: str) -> None:
     """A catalogue that took these for the plain price has H100 at 4.20 instead of 9.80."""
-    found = read(description)
-    assert isinstance(found, Refused)
-    assert found.reason == reason
+    part = read(description)
+    assert isinstance(part, Refused)
+    assert part.reason == reason
 
 
 def test_spot_is_read_from_the_description_not_the_usage_type() -> None:
@@ -192,9 +194,9 @@ def test_spot_is_read_from_the_description_not_the_usage_type() -> None:
         ("Nvidia L4 GPU running in Americas", "Commit1Yr"),
         ("Commitment v1: Nvidia L4 GPU running in Americas for 3 Years", "Commit1Yr"),
     ):
-        found = read(description, "1", usage)
-        assert isinstance(found, Refused)
-        assert (found.reason, found.quarantined) == ("usage type and description disagree", True)
+        part = read(description, "1", usage)
+        assert isinstance(part, Refused)
+        assert (part.reason, part.quarantined) == ("usage type and description disagree", True)
 
 
 @pytest.mark.parametrize(
@@ -218,96 +220,106 @@ def test_spot_is_read_from_the_description_not_the_usage_type() -> None:
     ],
 )
 def test_money_is_units_and_billionths(units: object, nanos: object, usd: str | None) -> None:
-    one = sku("Nvidia L4 GPU running in Americas", "1")
-    one["pricingInfo"][0]["pricingExpression"]["tieredRates"][0]["unitPrice"] |= {
+    fields = sku("Nvidia L4 GPU running in Americas", "1")
+    fields["pricingInfo"][0]["pricingExpression"]["tieredRates"][0]["unitPrice"] |= {
         "units": units,
         "nanos": nanos,
     }
-    (parsed,) = off_the_wire([one])
-    found = read_sku(parsed, today=TODAY)
+    (parsed,) = off_the_wire([fields])
+    part = read_sku(parsed, today=TODAY)
     if usd is None:
-        assert found == Refused("price is not a number", quarantined=True)
+        assert part == Refused("price is not a number", quarantined=True)
     else:
-        assert isinstance(found, Part)
-        assert found.usd == Decimal(usd)
+        assert isinstance(part, Part)
+        assert part.usd == Decimal(usd)
 
 
-def changed(**changes: Any) -> dict[str, Any]:
-    one = sku("Nvidia L4 GPU running in Americas", "0.56")
-    info = one["pricingInfo"][0]
+def change_field(**changes: Any) -> dict[str, Any]:
+    fields = sku("Nvidia L4 GPU running in Americas", "0.56")
+    info = fields["pricingInfo"][0]
     expression = info["pricingExpression"]
     for name, value in changes.items():
-        for place in (one, one["category"], info, expression, expression["tieredRates"][0]["unitPrice"]):
-            if name in place:
-                place[name] = value
-    return one
+        for index in (
+            fields,
+            fields["category"],
+            info,
+            expression,
+            expression["tieredRates"][0]["unitPrice"],
+        ):
+            if name in index:
+                index[name] = value
+    return fields
 
 
 @pytest.mark.parametrize(
     ("one", "reason"),
     [
-        (changed(currencyCode="IDR"), "currency is not USD"),
-        (changed(usageUnit="mo"), "price of another unit"),
-        (changed(pricingInfo=[]), "no price that has begun"),
-        (changed(effectiveTime="2031-01-01T00:00:00Z"), "no price that has begun"),
-        (changed(effectiveTime=None), "no price that has begun"),
-        (changed(tieredRates=[]), "not one price but tiers"),
-        (changed(serviceRegions=[]), "no SKU id or regions"),
-        (changed(serviceRegions=["us central"]), "no SKU id or regions"),
-        (changed(skuId=None), "no SKU id or regions"),
-        (changed(units="0", nanos=0), "price of 0"),
-        (changed(description=None), "no description"),
+        (change_field(currencyCode="IDR"), "currency is not USD"),
+        (change_field(usageUnit="mo"), "price of another unit"),
+        (change_field(pricingInfo=[]), "no price that has begun"),
+        (change_field(effectiveTime="2031-01-01T00:00:00Z"), "no price that has begun"),
+        (change_field(effectiveTime=None), "no price that has begun"),
+        (change_field(tieredRates=[]), "not one price but tiers"),
+        (change_field(serviceRegions=[]), "no SKU id or regions"),
+        (change_field(serviceRegions=["us central"]), "no SKU id or regions"),
+        (change_field(skuId=None), "no SKU id or regions"),
+        (change_field(units="0", nanos=0), "price of 0"),
+        (change_field(description=None), "no description"),
         ("no object", "no description"),
-        (changed(category=7), "usage type and description disagree"),
+        (change_field(category=7), "usage type and description disagree"),
     ],
 )
 def test_malformed_sku_is_counted_and_not_used(one: Any, reason: str) -> None:
     (parsed,) = off_the_wire([one])
-    found = read_sku(parsed, today=TODAY)
-    assert isinstance(found, Refused)
-    assert found.reason == reason
+    part = read_sku(parsed, today=TODAY)
+    assert isinstance(part, Refused)
+    assert part.reason == reason
 
 
 def test_newest_price_that_already_holds_is_used() -> None:
-    one = sku("Nvidia L4 GPU running in Americas", "0.56")
-    older, newer, future = (json.loads(json.dumps(one["pricingInfo"][0])) for _ in range(3))
+    fields = sku("Nvidia L4 GPU running in Americas", "0.56")
+    older, newer, future = (json.loads(json.dumps(fields["pricingInfo"][0])) for _ in range(3))
     for info, day, nanos in ((older, "2024-01-01", 1), (newer, "2026-02-01", 2), (future, "2027-01-01", 3)):
         info["effectiveTime"] = f"{day}T00:00:00Z"
         info["pricingExpression"]["tieredRates"][0]["unitPrice"]["nanos"] = nanos
-    (parsed,) = off_the_wire([{**one, "pricingInfo": [newer, future, older]}])
-    found = read_sku(parsed, today=TODAY)
-    assert isinstance(found, Part)
-    assert (found.usd, found.effective_on) == (Decimal("2E-9"), "2026-02-01")
+    (parsed,) = off_the_wire([{**fields, "pricingInfo": [newer, future, older]}])
+    part = read_sku(parsed, today=TODAY)
+    assert isinstance(part, Part)
+    assert (part.usd, part.effective_on) == (Decimal("2E-9"), "2026-02-01")
 
 
 @pytest.mark.parametrize("missing", ["Core", "Ram", "GPU", "SSD"])
 def test_machine_with_a_missing_part_has_no_price(missing: str) -> None:
     """Host without GPU, GPU without host, all without the local SSD that comes with it: never a sum of the rest."""
-    whole = [one for one in COMPUTE if one["description"].startswith(("A3 ", "Nvidia H100 80GB GPU", "SSD"))]
-    parts = [one for one in whole if missing not in one["description"]]
+    whole = [
+        fields
+        for fields in COMPUTE
+        if fields["description"].startswith(("A3 ", "Nvidia H100 80GB GPU", "SSD"))
+    ]
+    parts = [fields for fields in whole if missing not in fields["description"]]
     assert len(whole) - len(parts) == 1
-    gce, _ = fetched(parts, ())
+    gce, _ = fetch_rows(parts, ())
     assert gce.rows.is_empty()
     words = {"Core": "core", "Ram": "ram", "GPU": "gpu", "SSD": "ssd"}[missing]
     assert {tally.reason: tally.rows for tally in gce.quarantined} == {
         f"a part of the machine's price is missing: {words}": 4
     }
-    assert fetched(whole, ())[0].rows.height == 4
+    assert fetch_rows(whole, ())[0].rows.height == 4
 
 
 def test_part_with_two_prices_gives_no_machine_price() -> None:
     """Not the first, not the cheaper; the same price twice is one."""
     again = sku("Nvidia H100 80GB Mega GPU running in Iowa", "4.84")
-    gce, _ = fetched([*COMPUTE, again], ())
+    gce, _ = fetch_rows([*COMPUTE, again], ())
     assert "a3-megagpu-8g" not in gce.rows["instance_type"].to_list()
     assert reasons(gce)["two different prices for one part: gpu"] == 1
     same = sku("Nvidia H100 80GB Mega GPU running in Iowa", "10.344276")
-    assert "a3-megagpu-8g" in fetched([*COMPUTE, same], ())[0].rows["instance_type"].to_list()
+    assert "a3-megagpu-8g" in fetch_rows([*COMPUTE, same], ())[0].rows["instance_type"].to_list()
 
 
 def test_sku_of_a_region_without_the_machine_makes_no_offer() -> None:
     """The catalogue prices an A100 in Sydney; there is none."""
-    gce, _ = fetched()
+    gce, _ = fetch_rows()
     assert "australia-southeast1" not in gce.rows["region"].to_list()
 
 
@@ -327,7 +339,7 @@ def test_sizes_offered_only_as_spot_have_a_caveat() -> None:
     ],
 )
 def test_chip_hour_far_from_the_published_one_is_quarantined(description: str, usd: str, region: str) -> None:
-    _, tpu = fetched((), [sku(description, usd, regions=(region,))])
+    _, tpu = fetch_rows((), [sku(description, usd, regions=(region,))])
     assert tpu.rows.is_empty()
     assert {tally.reason for tally in tpu.quarantined} == {
         "chip-hour far from the published price: another unit?"
@@ -366,7 +378,7 @@ def test_tables_agree_with_each_other_and_with_the_accelerators() -> None:
 def test_recorded_skus_make_the_published_a2_price() -> None:
     """Seven real SKUs of 2023-03, four of them in rupiah or of other machines."""
     text = (RECORDED / "gcp_cloud_billing_skus_a2_a100_2023-03.json").read_text("utf-8")
-    gce, _ = fetched(json.loads(text)["skus"], ())
+    gce, _ = fetch_rows(json.loads(text)["skus"], ())
     prices = dict(
         gce.rows.filter(gce.rows["region"] == "us-central1")
         .select("instance_type", "usd_per_hour")

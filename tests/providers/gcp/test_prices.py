@@ -32,10 +32,10 @@ TPU_PATH = "/v1/services/E000-3F24-B8AA/skus"
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
-    with FaultServer() as one:
-        one.script(COMPUTE_PATH, json_script(page(COMPUTE[:30], "next")), json_script(page(COMPUTE[30:])))
-        one.script(TPU_PATH, json_script(page(TPU)))
-        yield one
+    with FaultServer() as server:
+        server.script(COMPUTE_PATH, json_script(page(COMPUTE[:30], "next")), json_script(page(COMPUTE[30:])))
+        server.script(TPU_PATH, json_script(page(TPU)))
+        yield server
 
 
 def source(server: FaultServer, key: str | None = KEY) -> GcpPrices:
@@ -47,10 +47,10 @@ def http(**changes: Any) -> HttpClient:
 
 
 def test_it_is_a_registered_source() -> None:
-    (entry,) = (one for one in entry_points(group="trainfare.providers") if one.name == "gcp")
-    made = entry.load()()
-    assert isinstance(made, LiveSource)
-    assert made.needs == (KEY_VARIABLE,)
+    (entry,) = (point for point in entry_points(group="trainfare.providers") if point.name == "gcp")
+    source = entry.load()()
+    assert isinstance(source, LiveSource)
+    assert source.needs == (KEY_VARIABLE,)
 
 
 def test_both_services_are_read_to_their_ends(server: FaultServer) -> None:
@@ -121,7 +121,10 @@ def test_refresh_over_tls_gives_a_book_that_loads(tmp_path: Path, monkeypatch: p
             result = refresh(source(server), cache=BookCache(tmp_path), http=out, now=NOW)
     assert result.refreshed
     assert result.problem is None
-    assert {(one.provider, one.service) for one in result.intakes} == {("gcp", "gce"), ("gcp", "tpu")}
+    assert {(intake.provider, intake.service) for intake in result.intakes} == {
+        ("gcp", "gce"),
+        ("gcp", "tpu"),
+    }
     book = GcpPrices().load()
     assert len(book) == result.rows > 100
     assert book.find("gcp:a3-highgpu-8g@us-central1").usd_per_hour == pytest.approx(88.49, abs=0.005)

@@ -34,9 +34,9 @@ SIGNED = SignIn(
 
 @pytest.fixture
 def server() -> Iterator[FaultServer]:
-    with FaultServer() as one:
-        script_quotas(one)
-        yield one
+    with FaultServer() as server:
+        script_quotas(server)
+        yield server
 
 
 def source(server: FaultServer) -> GcpPrices:
@@ -52,7 +52,7 @@ def ask(server: FaultServer, prices: PriceBook | None = None) -> FetchedQuotas:
         return source(server).quotas(out, gcp_prices("us-central1", "us-east5") if prices is None else prices)
 
 
-def allowed(found: FetchedQuotas, prices: PriceBook) -> dict[tuple[str, str, str], float]:
+def is_allowed(found: FetchedQuotas, prices: PriceBook) -> dict[tuple[str, str, str], float]:
     columns = (prices.frame[name].cast(str) for name in ("instance_type", "region", "purchase_option"))
     limits = machines_allowed(prices.frame, found.limits)
     return {(row[0], row[1], row[2]): limit for *row, limit in zip(*columns, limits, strict=True)}
@@ -61,10 +61,10 @@ def allowed(found: FetchedQuotas, prices: PriceBook) -> dict[tuple[str, str, str
 def test_each_gpu_and_region_has_its_quotas(server: FaultServer) -> None:
     """Standard, preemptible where it is granted, committed, of a family of GPUs, and of all regions together."""
     assert isinstance(source(server), QuotaSource)
-    found = ask(server)
+    quotas = ask(server)
     said = [
         (limit.region, limit.family, limit.purchase and len(limit.purchase), limit.count())
-        for limit in found.limits
+        for limit in quotas.limits
     ]
     l4 = ("g2-standard-24", "g2-standard-4")
     assert said == [
@@ -79,9 +79,9 @@ def test_each_gpu_and_region_has_its_quotas(server: FaultServer) -> None:
         ("us-east5", l4, None, ("accelerators", 0.0)),
         (None, ("A100-SXM-40GB", "H100-SXM-80GB", "L4-24GB"), None, ("accelerators", 24.0)),
     ]
-    assert found.notes == ()
-    assert {limit.service for limit in found.limits} == {"gce"}
-    assert [server.asked(path) for path in PATHS.values()] == [1, 1, 1]
+    assert quotas.notes == ()
+    assert {limit.service for limit in quotas.limits} == {"gce"}
+    assert [server.make_request(path) for path in PATHS.values()] == [1, 1, 1]
     for request in server.requests:
         assert request.headers["authorization"] == f"Bearer {CANARY}"
         assert request.headers["x-goog-user-project"] == "payer"
@@ -92,7 +92,7 @@ def test_spot_counts_against_the_standard_quota_where_no_preemptible_one_is_gran
 ) -> None:
     """And reserved machines keep two: that of commitments, and the standard one."""
     prices = gcp_prices("us-central1")
-    limits = allowed(ask(server, prices), prices)
+    limits = is_allowed(ask(server, prices), prices)
     assert limits["g2-standard-4", "us-central1", "spot"] == 16.0
     assert limits["g2-standard-24", "us-central1", "on_demand"] == 8.0
     assert limits["g2-standard-24", "us-central1", "reserved_1y"] == 0.0
@@ -116,14 +116,14 @@ def test_without_the_quotas_of_families_newer_gpus_are_said_to_have_none(
     """The Cloud Quotas API may be off or refused: what Compute Engine lists is still of use."""
     server.script(PATHS["families"], Script(status=status, body=CANARY.encode()))
     prices = gcp_prices("us-central1")
-    found = ask(server, prices)
-    assert allowed(found, prices)["a3-highgpu-8g", "us-central1", "on_demand"] == 3.0  # of all regions
-    assert f"answered {status}" in found.notes[0]
-    assert "H100 and newer GPUs" in found.notes[0]
-    assert found.notes[1] == (
+    quotas = ask(server, prices)
+    assert is_allowed(quotas, prices)["a3-highgpu-8g", "us-central1", "on_demand"] == 3.0  # of all regions
+    assert f"answered {status}" in quotas.notes[0]
+    assert "H100 and newer GPUs" in quotas.notes[0]
+    assert quotas.notes[1] == (
         "gcp: in one region or more, no standard quota was read of the GPUs of a3-highgpu-8g"
     )
-    assert CANARY not in "".join(found.notes)
+    assert CANARY not in "".join(quotas.notes)
 
 
 @pytest.mark.parametrize("limit", [-1.0, None, "16", True, [16], 1e300])
@@ -133,10 +133,10 @@ def test_limit_that_is_not_understood_is_said(server: FaultServer, limit: object
     server.script(PATHS["regions"], json_script({"items": [entry, "none", {"name": "us-east5"}]}))
     server.script(PATHS["families"], json_script({"dimensionsInfos": []}))
     server.script(PATHS["project"], json_script({"quotas": []}))
-    found = ask(server)
-    assert [(one.family, one.count()[1]) for one in found.limits] == [(("a2-highgpu-8g",), 0.5)]
-    assert found.notes[0] == "gcp: 2 quotas of GPUs cannot be read"
-    assert found.notes[1].endswith("a2-highgpu-8g, a3-highgpu-8g, g2-standard-24, g2-standard-4")
+    quotas = ask(server)
+    assert [(limit.family, limit.count()[1]) for limit in quotas.limits] == [(("a2-highgpu-8g",), 0.5)]
+    assert quotas.notes[0] == "gcp: 2 quotas of GPUs cannot be read"
+    assert quotas.notes[1].endswith("a2-highgpu-8g, a3-highgpu-8g, g2-standard-24, g2-standard-4")
 
 
 def test_most_specific_entry_of_a_family_counts() -> None:
@@ -194,9 +194,9 @@ def test_busy_server_is_asked_again_after_the_time_it_names(server: FaultServer)
     )
     waits: list[float] = []
     with http(sleep=waits.append) as out:
-        found = source(server).quotas(out, gcp_prices("us-east5"))
+        quotas = source(server).quotas(out, gcp_prices("us-east5"))
     assert waits == [3.0]
-    assert found.limits[-1].count() == ("accelerators", 0.0)
+    assert quotas.limits[-1].count() == ("accelerators", 0.0)
 
 
 def test_no_quota_of_a_machine_of_the_prices_is_an_answer_of_its_own(server: FaultServer) -> None:
@@ -252,7 +252,7 @@ def test_service_account_signs_in(
     assert CANARY not in repr(signed)
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "another-project")
     assert sign_in(30.0).project == "another-project"
-    assert server.asked("/token") == 2
+    assert server.make_request("/token") == 2
 
 
 def test_missing_sign_in_is_named(signed_out: None) -> None:

@@ -33,7 +33,9 @@ class TransferLearning(pl.LightningModule):
         return F.binary_cross_entropy_with_logits(self.fc(self.feature_extractor(x).flatten(1)).squeeze(1), y)
 
     def configure_optimizers(self):
-        return torch.optim.Adam([each for each in self.parameters() if each.requires_grad], lr=1e-3)
+        return torch.optim.Adam(
+            [parameter for parameter in self.parameters() if parameter.requires_grad], lr=1e-3
+        )
 
 
 pl.seed_everything(1)

@@ -85,8 +85,8 @@ class DecoderFit(Record):
         maker. A type that was not measured there reaches the share that bf16 reaches, and what was not measured at all
         `USUAL_CEILING`.
         """
-        for one in (dtype, "bf16"):
-            measured = self.matmul_ceiling.get(one, {})
+        for dtype_name in (dtype, "bf16"):
+            measured = self.matmul_ceiling.get(dtype_name, {})
             same_die = _nearest_of_die(device, measured)
             for name in (*same_die, f"generation:{device.generation}", f"vendor:{device.vendor}", "any"):
                 if name in measured:

@@ -69,9 +69,21 @@ def decoder_device_s(
 def _alone(
     ledger: DecoderLedger, devices: Sequence[Accelerator], passes: int, fit: DecoderFit
 ) -> DecoderTimes:
-    one = np.ones(len(devices))
+    ones = np.ones(len(devices))
     spread = Spread(
-        one, one * passes, one, one, one * np.nan, one, one, one, one, one, one < 0, one < 0, one > 0
+        ones,
+        ones * passes,
+        ones,
+        ones,
+        ones * np.nan,
+        ones,
+        ones,
+        ones,
+        ones,
+        ones,
+        ones < 0,
+        ones < 0,
+        ones > 0,
     )
     return decoder_times(
         ledger, DeviceRows.of(devices, [Links(np.inf, 0.0)] * len(devices), fit), spread, fit
@@ -86,25 +98,26 @@ def _slower(ledger: DecoderLedger, devices: Sequence[Accelerator], passes: int, 
     for the same work. The fitted efficiency of PyTorch falls with a chip's peak, so without this limit a slow chip
     without rows would be predicted more efficient than every measured one.
     """
-    found = np.ones(len(devices))
+    slower = np.ones(len(devices))
     without = np.array([not fit.has_rows(device) for device in devices])
     if not without.any():
-        return found
+        return slower
     measured = [device for device in accelerators() if fit.has_rows(device)]
-    share, own = (_roofline_share(ledger, some, passes, fit) for some in (measured, devices))
+    share, own_share = (_roofline_share(ledger, some, passes, fit) for some in (measured, devices))
     for vendor in {device.vendor for device in devices}:
         best = max(
-            (one for d, one in zip(measured, share, strict=True) if d.vendor == vendor), default=np.inf
+            (device_share for d, device_share in zip(measured, share, strict=True) if d.vendor == vendor),
+            default=np.inf,
         )
         mine = without & np.array([device.vendor == vendor for device in devices])
-        found[mine] = np.fmax(own[mine] / best, 1.0)
-    return found
+        slower[mine] = np.fmax(own_share[mine] / best, 1.0)
+    return slower
 
 
 def _roofline_share(
     ledger: DecoderLedger, devices: Sequence[Accelerator], passes: int, fit: DecoderFit
 ) -> Array:
-    times, least = (_alone(ledger, devices, passes, each) for each in (fit, fit.roofline()))
+    times, least = (_alone(ledger, devices, passes, coefficients) for coefficients in (fit, fit.roofline()))
     return np.asarray(np.maximum(least.compute_s, least.memory_s) / (times.compute_s + times.memory_s))
 
 
@@ -126,11 +139,11 @@ def decoder_log_sigma(
     label = "moe" if experts else "dense" if float(ledger.library) else "framework"
     usual: Array = np.array([_sigma_of(device, label, fit) for device in devices] or [np.nan])
     late: Array = np.array([_sigma_of(device, "unfused", fit) for device in devices] or [np.nan])
-    own: Array = np.where(~spread.overlap & (not experts), late[row], usual[row])
+    own_sigma: Array = np.where(~spread.overlap & (not experts), late[row], usual[row])
     world = spread.per_machine * spread.machines
     near = np.where(world > 1, fit.sigma["several devices"], 0.0)
     far = np.where(spread.machines > 1, fit.sigma["several machines"], 0.0)
-    return np.asarray(np.sqrt(own**2 + near**2 + far**2))
+    return np.asarray(np.sqrt(own_sigma**2 + near**2 + far**2))
 
 
 def _sigma_of(device: Accelerator, label: str, fit: DecoderFit) -> float:
@@ -138,10 +151,10 @@ def _sigma_of(device: Accelerator, label: str, fit: DecoderFit) -> float:
     if label == "framework" and device.kind == "gpu" and doublings_of(device) <= 0:
         label = "pytorch"
     rows = "dense" if label == "framework" and device.kind != "gpu" else label
-    own = fit.sigma.get(f"{device.kind} {seen} {rows}", fit.sigma["unseen"])
+    sigma = fit.sigma.get(f"{device.kind} {seen} {rows}", fit.sigma["unseen"])
     if device.vendor not in fit.vendors:
-        own = max(own, fit.sigma["other vendor"])
+        sigma = max(sigma, fit.sigma["other vendor"])
     if device.kind == "gpu":
-        return own if fit.knows_ceiling(device) else math.hypot(own, fit.sigma["unmeasured ceiling"])
+        return sigma if fit.knows_ceiling(device) else math.hypot(sigma, fit.sigma["unmeasured ceiling"])
     # The published runs are of JAX; a port of PyTorch code has at least the width of a drop-in GPU.
-    return max(own, fit.sigma.get(f"gpu {seen} {label}", own)) + PORTING_SIGMA
+    return max(sigma, fit.sigma.get(f"gpu {seen} {label}", sigma)) + PORTING_SIGMA

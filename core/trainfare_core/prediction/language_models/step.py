@@ -183,17 +183,17 @@ def decoder_times(
         host_launches(ledger, spread.expert) * fit.host_launch_s * (devices.kind == 0)
         * np.where(spread.overlap, 1.0, fit.unfused_host_factor)
     )  # fmt: skip
-    held = np.hypot(device_s, host_s)
+    bound_s = np.hypot(device_s, host_s)
     exchanged, network_a = _model_exchange_s(ledger, devices, spread, fit)
     uneven, spare = _uneven(ledger, spread)
-    one_pass = (held + exchanged) / spread.pipeline
+    one_pass = (bound_s + exchanged) / spread.pipeline
     bubble = one_pass * uneven * (spread.pipeline - 1) / spread.virtual
     block_s = (product_s - head_s) / np.maximum(ledger.blocks, 1.0)
     waiting = np.maximum(head_s - spare * block_s, 0.0) * (1 - 1 / spread.pipeline)
     last = waiting * share * factor * spread.passes
     idle = one_pass * (uneven - 1.0) * spread.passes
     traffic, network_b = _data_traffic_s(ledger, devices, spread, fit)
-    window = held / spread.pipeline * np.where(spread.sharded, spread.passes, _BACKWARD_SHARE)
+    window = bound_s / spread.pipeline * np.where(spread.sharded, spread.passes, _BACKWARD_SHARE)
     beyond = np.minimum(np.hypot(traffic, window) - window, traffic)  # Rounding: also where there is none.
     exposed = np.where(spread.overlap, np.maximum(fit.data_exposed * traffic, beyond), traffic)
     units_s = np.where(spread.sharded, fit.shard_unit_s * ledger.blocks * spread.passes, 0.0)
@@ -202,7 +202,7 @@ def decoder_times(
     return DecoderTimes(
         compute_s=compute * times,
         memory_s=memory * times + update,
-        launch_s=(held - compute - memory) * times,
+        launch_s=(bound_s - compute - memory) * times,
         bubble_s=bubble + last + idle,
         exposed_s=exchanged * times + exposed + units_s,
         hidden_s=traffic - exposed,
@@ -236,8 +236,10 @@ def host_launches(ledger: DecoderLedger, expert: Array | float = 1.0) -> Array:
         ledger: of the profile.
         expert: devices among which the experts are spread.
     """
-    held = np.maximum(ledger.experts / expert, 1.0)
-    return np.asarray(ledger.launches + (ledger.library > 0) * ledger.grouped_launches * (held - 1.0))
+    experts_per_device = np.maximum(ledger.experts / expert, 1.0)
+    return np.asarray(
+        ledger.launches + (ledger.library > 0) * ledger.grouped_launches * (experts_per_device - 1.0)
+    )
 
 
 def _software_factor(ledger: DecoderLedger, devices: DeviceRows, fit: DecoderFit) -> Array:
@@ -316,7 +318,9 @@ def _model_exchange_s(
     share = spread.ratio / spread.context
     t = spread.tensor
     across = t > spread.per_machine
-    network = _network(spread, fit) * np.minimum(spread.per_machine, t) / np.maximum(spread.per_machine, 1.0)
+    network = (
+        _find_network(spread, fit) * np.minimum(spread.per_machine, t) / np.maximum(spread.per_machine, 1.0)
+    )
     rate = np.where(across, np.minimum(network, devices.link_per_s), devices.link_per_s)
     reduced = (2 * ledger.boundary_bytes + ledger.recomputed_bytes) * share
     messages = 4 * ledger.blocks  # forward and backward, two a block
@@ -328,11 +332,11 @@ def _model_exchange_s(
     inside = np.minimum(near, e)
     sent = 2 * ledger.expert_bytes * share / t
     local_s = sent * (inside - 1) / e / devices.link_per_s
-    each = _network(spread, fit) / np.maximum(spread.per_machine, 1.0)
-    remote_s = np.where(e > inside, sent * (e - inside) / e / each, 0.0)
+    exchange_s = _find_network(spread, fit) / np.maximum(spread.per_machine, 1.0)
+    remote_s = np.where(e > inside, sent * (e - inside) / e / exchange_s, 0.0)
     stages = np.where(
         (spread.pipeline > 1) & (spread.machines > 1),
-        2 * ledger.hidden_bytes * share * (spread.pipeline - 1) * spread.virtual / t / each,
+        2 * ledger.hidden_bytes * share * (spread.pipeline - 1) * spread.virtual / t / exchange_s,
         0.0,
     )
     overlapped = (ledger.library > 0) & spread.overlap
@@ -374,13 +378,13 @@ def _data_traffic_s(
         far = np.where(spread.hybrid, reduce * spread.passes, payload)
     groups = np.maximum(spread.per_machine / inside, 1.0)
     local_s = payload * (inside - 1) / inside / devices.link_per_s
-    remote_s = np.where(outside > 1, far * (outside - 1) / outside * groups / _network(spread, fit), 0.0)
+    remote_s = np.where(outside > 1, far * (outside - 1) / outside * groups / _find_network(spread, fit), 0.0)
     return np.asarray(np.where(replicas > 1, local_s + np.nan_to_num(remote_s), 0.0)), np.asarray(
         np.nan_to_num(remote_s)
     )
 
 
-def _network(spread: Spread, fit: DecoderFit) -> Array:
+def _find_network(spread: Spread, fit: DecoderFit) -> Array:
     return spread.network_per_s * fit.network_efficiency
 
 

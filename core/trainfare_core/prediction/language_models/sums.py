@@ -144,7 +144,7 @@ class DecoderLedger:
         width = _width(groups)
         hidden_bytes = 2.0 * _tokens(groups) * width
         blocks, again = (
-            _blocks(groups, width, passes, recomputed=recomputed) for recomputed in (False, True)
+            _count_blocks(groups, width, passes, recomputed=recomputed) for recomputed in (False, True)
         )
 
         def products(kind: str, bits: int, *, weights: bool = True) -> float:
@@ -169,10 +169,10 @@ class DecoderLedger:
         by_host = float(profile.precision != GRAPH_PRECISION)
         experts = [g for g in groups if g.kind == "grouped_matmul" and g.phase == "forward"]
         expert_bytes = float(sum(2 * g.shape[0] * g.shape[2] * g.shape[3] * g.launches for g in experts))
-        held = expert_bytes / passes
+        experts_a_device = expert_bytes / passes
         gradients = _narrow_bytes(profile, float(profile.memory.gradient_bytes))
         weights = _narrow_bytes(profile, float(profile.parameter_bytes))
-        trained = held if gradients > held else 0.0
+        trained = experts_a_device if gradients > experts_a_device else 0.0
         values = {
             "product_flops": products("matmul", 16),
             "product8_flops": products("matmul", 8),
@@ -197,13 +197,13 @@ class DecoderLedger:
             "cast_bytes": float(sum(g.bytes_moved - g.bytes_fixed for g in casts)),
             "cast_weight_bytes": float(sum(g.bytes_fixed for g in casts)),
             "fixed_bytes": float(sum(g.bytes_fixed for g in vector)),
-            "replicated_bytes": _replicated_bytes(vector, _tokens(groups) * width),
+            "replicated_bytes": _sum_replicated_bytes(vector, _tokens(groups) * width),
             "unpacked_bytes": float(
                 sum(min(g.bytes_fixed, g.bytes_read) + g.bytes_written for g in unpacking)
             ),
             "optimizer_bytes": float(sum(g.bytes_moved for g in update)),
             "launches": by_host * sum(g.launches for g in groups),
-            "grouped_launches": by_host * _grouped_launches(groups),
+            "grouped_launches": by_host * _count_grouped_launches(groups),
             "experts": float(max((g.shape[0] for g in experts), default=0)),
             "blocks": blocks,
             "boundary_bytes": _BOUNDARIES * blocks * hidden_bytes,
@@ -211,7 +211,7 @@ class DecoderLedger:
             "expert_bytes": _expert_bytes(groups, width),
             "hidden_bytes": hidden_bytes,
             "gradient_bytes": gradients - trained,
-            "weight_bytes": max(weights - held, 0.0),
+            "weight_bytes": max(weights - experts_a_device, 0.0),
             "expert_weight_bytes": expert_bytes,
             "expert_gradient_bytes": trained * passes,
             "width": float(width),
@@ -228,7 +228,7 @@ class DecoderLedger:
     @classmethod
     def stack(cls, ledgers: Sequence[DecoderLedger]) -> DecoderLedger:
         """Return one ledger of n profiles, every field of shape (n,)."""
-        return cls(*(np.array([getattr(one, f.name) for one in ledgers]) for f in fields(cls)))
+        return cls(*(np.array([getattr(ledger, f.name) for ledger in ledgers]) for f in fields(cls)))
 
 
 def _runs(group: OperationGroup, *, recomputed: bool) -> bool:
@@ -257,7 +257,7 @@ def _tokens(groups: Sequence[OperationGroup]) -> int:
     return max((g.shape[1] for g in _products(groups) if g.shape[0] == 1), default=0)
 
 
-def _blocks(groups: Sequence[OperationGroup], width: int, passes: float, *, recomputed: bool) -> float:
+def _count_blocks(groups: Sequence[OperationGroup], width: int, passes: float, *, recomputed: bool) -> float:
     """
     Return how many blocks run: each has one fused attention, or two norms, and the head has one norm before it.
 
@@ -270,14 +270,14 @@ def _blocks(groups: Sequence[OperationGroup], width: int, passes: float, *, reco
     return max(float(attention), (norms - passes) / 2)
 
 
-def _replicated_bytes(vector: Sequence[OperationGroup], hidden: int) -> float:
+def _sum_replicated_bytes(vector: Sequence[OperationGroup], hidden: int) -> float:
     """Return bytes of norms, dropout and sums of as many values as one boundary between blocks has."""
     kinds = ("normalization", "elementwise", "dropout")
     alike = [g for g in vector if g.kind in kinds and math.prod(g.shape) == hidden]
     return float(sum((g.bytes_moved - g.bytes_fixed) * g.left_where_fused for g in alike))
 
 
-def _grouped_launches(groups: Sequence[OperationGroup]) -> int:
+def _count_grouped_launches(groups: Sequence[OperationGroup]) -> int:
     """Return launches of the products of experts, and of the casts of their operands where these are narrow."""
     return sum(g.launches * (1 + (g.dtype in NARROW_TYPES)) for g in groups if g.kind == "grouped_matmul")
 

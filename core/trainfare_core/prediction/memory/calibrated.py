@@ -32,8 +32,8 @@ __all__ = [
     "MemoryFit",
     "MemoryPeak",
     "SpreadFit",
-    "corrected_parts",
-    "corrected_peak_bytes",
+    "correct_parts",
+    "correct_peak_bytes",
     "has_convolutions",
     "memory_classes",
     "memory_fit",
@@ -135,11 +135,11 @@ def memory_classes(
     total = sum(group.count for group in profile.parameters)
     few = profile.trainable_parameters < ADAPTER_SHARE * total
     alone = "one_device_adapters" if few else "one_device"
-    found = np.where(world > 1, "several_devices", alone)
+    classes = np.where(world > 1, "several_devices", alone)
     if parallel is not None:
         split = (parallel.tensor > 1) | (parallel.pipeline > 1) | (parallel.context > 1)
-        found = np.where(split, "model_parallel", found)
-    return found.astype("U20")
+        classes = np.where(split, "model_parallel", classes)
+    return classes.astype("U20")
 
 
 def has_convolutions(profile: JobProfile) -> bool:
@@ -147,7 +147,7 @@ def has_convolutions(profile: JobProfile) -> bool:
     return any(group.kind == "convolution" for group in profile.operations)
 
 
-def corrected_parts(
+def correct_parts(
     parts: MemoryParts, classes: NDArray[np.str_], corrections: Corrections, *, convolutions: bool
 ) -> MemoryParts:
     """
@@ -162,12 +162,12 @@ def corrected_parts(
     more = np.where(classes == "quantised", corrections.quantised_bytes, 0.0)
     more = more + (corrections.convolution_bytes if convolutions else 0.0)
     split = np.where(classes == "model_parallel", corrections.split_gradient_factor, 1.0)
-    held = replace(
+    corrected = replace(
         parts, gradients_bytes=np.asarray(split * parts.gradients_bytes),
         temporary_bytes=np.asarray(parts.temporary_bytes + more),
     )  # fmt: skip
-    overhead = parts.overhead_bytes + corrections.cached_share * held.allocated_bytes
-    return replace(held, overhead_bytes=np.asarray(overhead))
+    overhead = parts.overhead_bytes + corrections.cached_share * corrected.allocated_bytes
+    return replace(corrected, overhead_bytes=np.asarray(overhead))
 
 
 def memory_peak(
@@ -198,25 +198,25 @@ def memory_peak(
     classes = memory_classes(profile, world, parallel)
     parts = memory_parts(profile, ratio, world, sharded, parallel, passes, shards=shards)
     convolutions = has_convolutions(profile)
-    parts = corrected_parts(parts, classes, fit.corrections, convolutions=convolutions)
+    parts = correct_parts(parts, classes, fit.corrections, convolutions=convolutions)
     allocated, peak = parts.allocated_bytes, parts.total_bytes
     allocated_sigma, sigma = _sigmas(classes, fit.allocated), _sigmas(classes, fit.device)
     if is_in_8_bits(profile):
         allocated_sigma, sigma = (
-            np.maximum(each, EIGHT_BIT_HALF_80 / Z80) for each in (allocated_sigma, sigma)
+            np.maximum(part_sigma, EIGHT_BIT_HALF_80 / Z80) for part_sigma in (allocated_sigma, sigma)
         )
     measured = profile.measured
     if measured is not None and measured.peak_memory_bytes and profile.parallel.world_size == 1:
-        one, whole = np.ones(1), np.zeros(1, dtype=np.bool_)
-        own_class = memory_classes(profile, one)
-        own = memory_parts(profile, one, one, whole)
-        own = corrected_parts(own, own_class, fit.corrections, convolutions=convolutions)
+        ones, whole = np.ones(1), np.zeros(1, dtype=np.bool_)
+        own_class = memory_classes(profile, ones)
+        own_parts = memory_parts(profile, ones, ones, whole)
+        own_parts = correct_parts(own_parts, own_class, fit.corrections, convolutions=convolutions)
         seen = measured.peak_memory_bytes + CONTEXT_BYTES
-        corrected = corrected_peak_bytes(peak, seen, float(own.total_bytes[0]), fit)
+        corrected = correct_peak_bytes(peak, seen, float(own_parts.total_bytes[0]), fit)
         same = (world == 1) & (ratio == 1.0)
-        kept = parts.weights_bytes + parts.optimizer_bytes
-        known = np.maximum(np.where(same, seen, corrected), kept)
-        parts = _scaled(parts, (known - kept) / np.maximum(peak - kept, 1.0))
+        fixed_bytes = parts.weights_bytes + parts.optimizer_bytes
+        known = np.maximum(np.where(same, seen, corrected), fixed_bytes)
+        parts = _scale_parts(parts, (known - fixed_bytes) / np.maximum(peak - fixed_bytes, 1.0))
         allocated, peak = parts.allocated_bytes, parts.total_bytes
         alike, narrow = classes == own_class, fit.corrected.half_80 / Z80
         sigma = np.where(same, fit.measured_sigma, np.where(alike, narrow, sigma))
@@ -236,13 +236,15 @@ def memory_note(profile: JobProfile, world: int) -> str:
     name = str(memory_classes(profile, np.array([float(world)]))[0])
     spread = memory_fit().device[cast("MemoryClass", name)]
     measured = profile.measured
-    own = measured is not None and bool(measured.peak_memory_bytes) and profile.parallel.world_size == 1
+    is_measured_here = (
+        measured is not None and bool(measured.peak_memory_bytes) and profile.parallel.world_size == 1
+    )
     return (
         f"memory: interval from {spread.rows} published figures of device use {_WORDS[name]}, of {spread.sources} "
         "sources, each predicted without its source"
         + (
             "; this job's own measured peak corrects it"
-            if own
+            if is_measured_here
             else "; wider for products in fp8, whose published peaks were up to 1.8 times the predicted ones"
             if is_in_8_bits(profile)
             else ""
@@ -250,12 +252,12 @@ def memory_note(profile: JobProfile, world: int) -> str:
     )
 
 
-def corrected_peak_bytes(predicted: Array, measured: float, predicted_there: float, fit: MemoryFit) -> Array:
+def correct_peak_bytes(predicted: Array, measured: float, predicted_there: float, fit: MemoryFit) -> Array:
     """Return a prediction after one measured step of the same job, which shares most of that step's error in ln."""
     return np.asarray(predicted * (measured / predicted_there) ** fit.carried_share)
 
 
-def _scaled(parts: MemoryParts, factor: Array) -> MemoryParts:
+def _scale_parts(parts: MemoryParts, factor: Array) -> MemoryParts:
     """Return the parts with all but weights and optimizer state so many times as large."""
     names = ("gradients_bytes", "activations_bytes", "temporary_bytes", "overhead_bytes")
     return replace(parts, **{name: np.asarray(getattr(parts, name) * factor) for name in names})

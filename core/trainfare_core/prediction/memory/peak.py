@@ -123,10 +123,10 @@ def _highest(profile: JobProfile, ratio: Array, shares: MemoryShares, passes: ND
     """Return the instant of each column with the most bytes alive."""
     instants = [_instant(profile, moment, ratio, shares, passes) for moment in _moments(profile)]
 
-    def stacked(name: str) -> Array:
-        return np.stack([np.broadcast_to(getattr(one, name), ratio.shape) for one in instants])
+    def stack_instants(name: str) -> Array:
+        return np.stack([np.broadcast_to(getattr(instant, name), ratio.shape) for instant in instants])
 
-    activations, temporary, gradients = (stacked(n) for n in ("activations", "temporary", "gradients"))
+    activations, temporary, gradients = (stack_instants(n) for n in ("activations", "temporary", "gradients"))
     which = np.argmax(activations + temporary + gradients, axis=0)
     column = np.arange(len(ratio))
     return _Instant(activations[which, column], temporary[which, column], gradients[which, column])
@@ -136,9 +136,9 @@ def _instant(
     profile: JobProfile, moment: MemoryMoment, ratio: Array, shares: MemoryShares, passes: NDArray[np.int64]
 ) -> _Instant:
     facts = profile.memory
-    kept = min(moment.activation_bytes, facts.saved_activation_bytes)
+    kept_bytes = min(moment.activation_bytes, facts.saved_activation_bytes)
     gradients = np.where(passes > 1, max(facts.gradient_bytes, moment.gradient_bytes), moment.gradient_bytes)
-    temporary = (moment.activation_bytes - kept) * shares.passing * ratio
+    temporary = (moment.activation_bytes - kept_bytes) * shares.passing * ratio
     temporary += (moment.fixed_bytes + moment.optimizer_bytes) * shares.stored
     if moment.phase != "optimizer":
         temporary += shares.gathered_bytes
@@ -149,7 +149,7 @@ def _instant(
     at_loss = moment.activation_bytes >= facts.saved_activation_bytes
     share = shares.kept_last if at_loss else shares.kept
     return _Instant(
-        activations=(kept * share + facts.input_bytes * shares.passing) * ratio,
+        activations=(kept_bytes * share + facts.input_bytes * shares.passing) * ratio,
         temporary=temporary,
         gradients=gradients * shares.gradients,
     )

@@ -70,14 +70,16 @@ class Shards:
     def of(cls, sharding: NDArray[np.int64], per_machine: Array, world: Array) -> Shards:
         """Return the shards of plans: `sharding` indexes `SHARDINGS`, the others are devices."""
 
-        def named(*names: str) -> Flags:
+        def mark_shardings(*names: str) -> Flags:
             return np.isin(sharding, [SHARDINGS.index(name) for name in names])
 
-        weights = np.where(named("hybrid"), per_machine, np.where(named("fsdp"), world, 1.0))
+        weights = np.where(
+            mark_shardings("hybrid"), per_machine, np.where(mark_shardings("fsdp"), world, 1.0)
+        )
         return cls(
             weights=weights,
-            gradients=np.where(named("zero2"), world, weights),
-            state=np.where(named("zero1", "zero2"), world, weights),
+            gradients=np.where(mark_shardings("zero2"), world, weights),
+            state=np.where(mark_shardings("zero1", "zero2"), world, weights),
         )
 
     def times(self, cores: Array) -> Shards:
@@ -105,7 +107,7 @@ def shares_of_whole(profile: JobProfile, shards: Shards, *, flat_units: bool) ->
     """
     sharded = shards.weights > 1
     zero = ~sharded & (shards.state > 1)
-    one = np.ones_like(shards.weights)
+    ones = np.ones_like(shards.weights)
     gradients, unit = profile.memory.gradient_bytes, _largest_unit_bytes(profile)
     all_weights = _same_type_bytes(profile) if flat_units else gradients
     more = np.where(sharded & (all_weights > gradients > 0), all_weights / max(gradients, 1), 1.0)
@@ -114,9 +116,9 @@ def shares_of_whole(profile: JobProfile, shards: Shards, *, flat_units: bool) ->
         stored=1.0 / shards.weights,
         gradients=more / shards.gradients,
         state=1.0 / shards.state,
-        kept=one,
-        kept_last=one,
-        passing=one,
+        kept=ones,
+        kept_last=ones,
+        passing=ones,
         gathered_bytes=np.where(sharded, min(GATHERED_UNITS * unit, weights), 0.0),
         unreduced_bytes=np.where(sharded, unit * more * gradients / max(weights, 1.0), 0.0),
         bucket_bytes=np.where(zero, 2.0 * min(gradients, ZERO_BUCKET_BYTES), 0.0),
@@ -148,28 +150,30 @@ def shares_of_part(
     last = (1 + pipeline * (parallel.virtual - 1)) / parallel.virtual
     dense = np.where(staged, _stage_share(profile, pipeline), 1.0) / tensor
     experts = _expert_share(profile)
-    held = 1 - experts + experts / parallel.expert
-    part = dense * held
+    expert_share = 1 - experts + experts / parallel.expert
+    part = dense * expert_share
     passing = 1.0 / (tensor * parallel.context)
     split = np.ones_like(tensor, dtype=np.bool_)
     if parallel.sequence_parallel is not None:
         split = parallel.sequence_parallel
-    undivided = np.where(split, 0.0, _undivided_share(profile))
-    kept = passing * (1 - undivided) + undivided / parallel.context
+    undivided = np.where(split, 0.0, _compute_undivided_share(profile))
+    kept_share = passing * (1 - undivided) + undivided / parallel.context
     unit, compute = _largest_unit_bytes(profile), float(sum(n * size for n, size in _weights(profile)))
     trained = min(1.0, profile.memory.gradient_bytes / max(float(profile.parameter_bytes), 1.0))
-    whole = np.where(staged, compute * part, np.minimum(GATHERED_UNITS * unit, compute) * held / tensor)
+    whole = np.where(
+        staged, compute * part, np.minimum(GATHERED_UNITS * unit, compute) * expert_share / tensor
+    )
     bucket = np.minimum(profile.memory.gradient_bytes * part, ZERO_BUCKET_BYTES)
     return MemoryShares(
         stored=np.where(sharded, shard * dense, part),
         gradients=np.where(sharded, shard * dense, part),
         state=np.where(sharded, shard * dense, np.where(parallel.sharded_optimizer, dense / data, part)),
-        kept=kept * flight / pipeline,
-        kept_last=kept * np.minimum(last, np.maximum(passes, 1)) / pipeline,
+        kept=kept_share * flight / pipeline,
+        kept_last=kept_share * np.minimum(last, np.maximum(passes, 1)) / pipeline,
         passing=passing,
         gathered_bytes=np.where(sharded, whole, 0.0),
         unreduced_bytes=np.where(
-            sharded, np.where(staged, compute * part, unit * held / tensor) * trained, 0.0
+            sharded, np.where(staged, compute * part, unit * expert_share / tensor) * trained, 0.0
         ),
         bucket_bytes=np.where(parallel.sharded_optimizer & ~sharded, 2 * bucket, 0.0),
     )
@@ -196,7 +200,7 @@ def _expert_share(profile: JobProfile) -> float:
     return grouped / max(sum(n * size for n, size in weights), 1.0)
 
 
-def _undivided_share(profile: JobProfile) -> float:
+def _compute_undivided_share(profile: JobProfile) -> float:
     """Return the share of the saved activations that tensor parallelism alone does not divide: norms and dropout."""
     norms = [g for g in profile.operations if g.kind == "normalization" and g.phase == "forward"]
     sizes = {int(np.prod(g.shape)) for g in norms}

@@ -25,7 +25,7 @@ __all__ = [
     "Links",
     "Traffic",
     "collective_s",
-    "exposed_s",
+    "compute_exposed_s",
     "has_sparse_gradients",
     "link_of",
     "moments_s",
@@ -85,11 +85,11 @@ def has_sparse_gradients(profile: JobProfile) -> bool:
     NCCL has no sum of them (`ProcessGroupNCCL::allreduce_sparse` in PyTorch), and FSDP's flat parameters are dense. A
     sparse gradient has the rows of the batch and their numbers: fewer bytes than its table, or more.
     """
-    made = any(
+    is_sparse = any(
         group.phase == "backward" and group.name.startswith(SPARSE_TENSOR) for group in profile.operations
     )
     dense = sum(group.parameter_bytes for group in profile.parameters if group.trainable)
-    return made and profile.memory.gradient_bytes != dense
+    return is_sparse and profile.memory.gradient_bytes != dense
 
 
 def link_of(device: Accelerator, fit: CommunicationFit) -> Links:
@@ -171,7 +171,7 @@ def _hops(devices: Array) -> Array:
     return np.asarray(np.minimum(devices - 1, np.maximum(LONGEST_RING - 1, 2 * (np.sqrt(devices) - 1))))
 
 
-def exposed_s(communication_s: Array, window_s: Array, fit: CommunicationFit) -> Array:
+def compute_exposed_s(communication_s: Array, window_s: Array, fit: CommunicationFit) -> Array:
     """
     Return the part of `communication_s` that the step waits for.
 

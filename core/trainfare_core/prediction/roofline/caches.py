@@ -17,7 +17,7 @@ import numpy as np
 from trainfare_core.arrays import Array
 from trainfare_core.hardware.accelerators import Accelerator
 
-__all__ = ["CACHE_READ_S", "held_in_cache", "with_cache_as_memory"]
+__all__ = ["CACHE_READ_S", "compute_cached_share", "with_cache_as_memory"]
 
 
 CACHE_READ_S: Final = 27e-6
@@ -25,7 +25,7 @@ CACHE_READ_S: Final = 27e-6
 (research/docs/prediction-choices.md)."""
 
 
-def held_in_cache(bytes_a_launch: Array, devices: Sequence[Accelerator]) -> Array:
+def compute_cached_share(bytes_a_launch: Array, devices: Sequence[Accelerator]) -> Array:
     """
     Return the share of each operation's bytes that is in a faster cache, shape (devices, operations).
 
@@ -34,7 +34,7 @@ def held_in_cache(bytes_a_launch: Array, devices: Sequence[Accelerator]) -> Arra
 
     >>> from trainfare_core.hardware.accelerators import accelerator
     >>> mebibyte, cards = 2**20, [accelerator("L40S-48GB"), accelerator("H100-SXM-80GB")]
-    >>> held_in_cache(np.array([1.0, 96.0, 960.0]) * mebibyte, cards).round(2).tolist()
+    >>> compute_cached_share(np.array([1.0, 96.0, 960.0]) * mebibyte, cards).round(2).tolist()
     [[1.0, 0.5, 0.01], [0.0, 0.0, 0.0]]
 
     Args:

@@ -132,8 +132,8 @@ class Calibration(Record):
     def logits(self, operations: Iterable[Terms]) -> NDArray[np.float64]:
         """Return the sums of n operations, shape (n,), each worked out once for all that share their terms."""
         terms = list(operations)
-        known = {each: self.logit(each) for each in set(terms)}
-        return np.array([known[each] for each in terms], dtype=np.float64)
+        known = {term: self.logit(term) for term in set(terms)}
+        return np.array([known[term] for term in terms], dtype=np.float64)
 
     def device_logits(
         self, devices: Sequence[Accelerator], part: Path | Literal["memory"], *, convolution: bool = False
@@ -150,13 +150,15 @@ class Calibration(Record):
             part: the arithmetic path, or "memory" for the share of the bandwidth.
             convolution: of convolutions, and not of other operations; no difference to memory.
         """
-        own = np.array([self.device_logit(device, part, convolution) for device in devices], dtype=np.float64)
+        values = np.array(
+            [self.device_logit(device, part, convolution) for device in devices], dtype=np.float64
+        )
         unmeasured = [i for i, device in enumerate(devices) if not self.measures(device, part, convolution)]
         if unmeasured:
             best, every = _best_measured(self, part, convolution)
             for i in unmeasured:
-                own[i] = min(own[i], best.get(devices[i].vendor, every))
-        return own
+                values[i] = min(values[i], best.get(devices[i].vendor, every))
+        return values
 
     def device_logit(self, device: Accelerator, part: Path | Literal["memory"], convolution: bool) -> float:  # noqa: FBT001 - handed on
         """Return the device's own part of a logit, whatever was measured; see `device_logits`."""
@@ -166,11 +168,11 @@ class Calibration(Record):
 
     def measures(self, device: Accelerator, part: Path | Literal["memory"], convolution: bool) -> bool:  # noqa: FBT001 - handed on
         """Return whether rows of this very device are behind this efficiency."""
-        own = self.is_known(device)
+        is_measured = self.is_known(device)
         if part == "memory":
-            return own
+            return is_measured
         of_generation = (convolution_term if convolution else generation_term)(device, part)
-        return of_generation in self.coefficients and (own or device.name in self.matmul_devices)
+        return of_generation in self.coefficients and (is_measured or device.name in self.matmul_devices)
 
     def is_measured(self, device: Accelerator, path: Path) -> bool:
         """Whether kernels or steps of this generation and arithmetic path were in the fit."""

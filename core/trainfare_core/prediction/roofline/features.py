@@ -37,12 +37,12 @@ __all__ = [
     "generation_term",
     "layout_of",
     "log2_tiles",
+    "measure_unfilled_waves",
     "memory_terms",
     "release_years",
     "serial_kernels",
     "shape_at",
     "silicon_term",
-    "unfilled_waves",
     "uses_winograd",
 ]
 
@@ -156,7 +156,7 @@ def uses_winograd(group: OperationGroup) -> bool:
     return (groups, depth, height, width, stride) == (1, 1, 3, 3, 1)
 
 
-def unfilled_waves(tiles: NDArray[np.float64], devices: Sequence[Accelerator]) -> NDArray[np.float64]:
+def measure_unfilled_waves(tiles: NDArray[np.float64], devices: Sequence[Accelerator]) -> NDArray[np.float64]:
     """
     Return how far less than one wave of tiles fills each device: log2, 0 where it is full or not known.
 
@@ -182,15 +182,15 @@ def compute_terms(group: OperationGroup, path: Path, ratio: float = 1.0) -> Term
 
 @lru_cache(maxsize=_KEPT)
 def _compute_terms(kind: str, name: str, dtype: str, shape: tuple[int, ...], path: Path) -> Terms:
-    found: list[tuple[str, float]] = []
+    terms: list[tuple[str, float]] = []
     if kind == "convolution" and len(shape) > 11:
-        found = _convolution_terms(name, shape, narrow=dtype in _HALF and path == "tensor")
+        terms = _convolution_terms(name, shape, narrow=dtype in _HALF and path == "tensor")
     elif kind in _PRODUCTS and len(shape) == 4:
         batch, rows, columns, depth = shape
         if batch > 1:
-            found.append(("matmul:batched", 1.0))
-        found.append(("matmul:size", _short(round((rows * columns * depth) ** (1 / 3)), _FULL_PRODUCT)))
-    of_shape = ((f"{path if _differs_by_path(term) else 'shared'}|{term}", value) for term, value in found)
+            terms.append(("matmul:batched", 1.0))
+        terms.append(("matmul:size", _short(round((rows * columns * depth) ** (1 / 3)), _FULL_PRODUCT)))
+    of_shape = ((f"{path if _differs_by_path(term) else 'shared'}|{term}", value) for term, value in terms)
     return (f"{path}|kind:{kind}", 1.0), *of_shape
 
 
@@ -204,27 +204,27 @@ def _convolution_terms(name: str, shape: tuple[int, ...], *, narrow: bool) -> li
     _, c_in, c_out, groups, depth, height, width = shape[:7]
     last, kernel = bool(shape[11]), depth * height * width
     kind = _convolution_kind(c_in, c_out, groups)
-    found = [(f"conv:{kind}", 1.0)] if kind != "dense" else []
+    terms = [(f"conv:{kind}", 1.0)] if kind != "dense" else []
     if last:
-        found.append((f"nhwc:{kind}", 1.0))
+        terms.append((f"nhwc:{kind}", 1.0))
     if kind == "dense":
-        found.append(("conv:1x1" if kernel == 1 else "conv:3x3" if kernel == 9 else "conv:large", 1.0))
-        found.append(("conv:narrow", _short(min(c_in, c_out), _FULL_WIDTH)))
+        terms.append(("conv:1x1" if kernel == 1 else "conv:3x3" if kernel == 9 else "conv:large", 1.0))
+        terms.append(("conv:narrow", _short(min(c_in, c_out), _FULL_WIDTH)))
         if narrow and (c_in % 8 or c_out % 8):
-            found.append(("conv:misaligned", 1.0))
+            terms.append(("conv:misaligned", 1.0))
     else:
-        found.append((f"{kind}:width", _short(c_in // groups, _FULL_GROUP)))
+        terms.append((f"{kind}:width", _short(c_in // groups, _FULL_GROUP)))
         if kernel > 9:
-            found.append((f"{kind}:large", math.log2(kernel / 9)))
+            terms.append((f"{kind}:large", math.log2(kernel / 9)))
             if last:
-                found.append((f"nhwc:{kind}-large", math.log2(kernel / 9)))
+                terms.append((f"nhwc:{kind}-large", math.log2(kernel / 9)))
     if depth > 1 or shape[7] > 1:
-        found.append(("conv:3d", 1.0))
+        terms.append(("conv:3d", 1.0))
     elif shape[8] == 1 and height == 1 and width > 1:
-        found.append(("conv:1d", 1.0))
+        terms.append(("conv:1d", 1.0))
     if kind != "depthwise" and name.endswith((".weight", ".input")):
-        found.append((f"{name.rsplit('.', 1)[1]}:{kind}", 1.0))
-    return found
+        terms.append((f"{name.rsplit('.', 1)[1]}:{kind}", 1.0))
+    return terms
 
 
 def _convolution_kind(c_in: int, c_out: int, groups: int) -> str:
@@ -241,31 +241,31 @@ def memory_terms(group: OperationGroup, layout: str) -> Terms:
 
 @lru_cache(maxsize=_KEPT)
 def _memory_terms(kind: str, name: str, phase: str, dtype: str, shape: tuple[int, ...], layout: str) -> Terms:
-    found: list[tuple[str, float]] = [(f"kind:{kind}", 1.0)]
+    terms: list[tuple[str, float]] = [(f"kind:{kind}", 1.0)]
     if kind == "convolution" and len(shape) > 11:
         _, c_in, c_out, groups, depth, height, width = shape[:7]
         of_groups = _convolution_kind(c_in, c_out, groups)
-        found.append((f"conv:{of_groups}", 1.0))
+        terms.append((f"conv:{of_groups}", 1.0))
         if depth * height * width > 1:
-            found.append((f"conv:{of_groups}-wide", 1.0))
+            terms.append((f"conv:{of_groups}-wide", 1.0))
         if shape[11]:
-            found.append((f"nhwc:{of_groups}", 1.0))
+            terms.append((f"nhwc:{of_groups}", 1.0))
             if of_groups != "dense" and depth * height * width > 9:
-                found.append((f"nhwc:{of_groups}-large", 1.0))
+                terms.append((f"nhwc:{of_groups}-large", 1.0))
         if of_groups != "depthwise" and name.endswith((".weight", ".input")):
-            found.append((f"{name.rsplit('.', 1)[1]}:{of_groups}", 1.0))
+            terms.append((f"{name.rsplit('.', 1)[1]}:{of_groups}", 1.0))
     elif phase == "backward":
-        found.append((f"backward:{kind}", 1.0))
+        terms.append((f"backward:{kind}", 1.0))
     if kind in _LAYOUT_KINDS and layout == "nhwc":
-        found.append((f"nhwc:{kind}", 1.0))
+        terms.append((f"nhwc:{kind}", 1.0))
     if kind in _OF_ROWS and len(shape) == 2:
         if "batch_norm" in name:
-            found.append(("batchnorm", 1.0))
+            terms.append(("batchnorm", 1.0))
         else:
-            found.append((f"{kind}:short", _short(shape[1], _FULL_ROW)))
+            terms.append((f"{kind}:short", _short(shape[1], _FULL_ROW)))
     if dtype in _HALF and kind not in TENSOR_KINDS:
-        found.append(("half", 1.0))
-    return tuple((f"memory|{term}", value) for term, value in found)
+        terms.append(("half", 1.0))
+    return tuple((f"memory|{term}", value) for term, value in terms)
 
 
 def log2_tiles(group: OperationGroup, ratio: float = 1.0) -> float:

@@ -13,7 +13,7 @@ from trainfare_core.prediction.roofline.coefficients import Calibration, Overhea
 from trainfare_core.prediction.roofline.features import release_years
 from trainfare_core.prediction.roofline.operations import Operations, compiles_graphs, launch_share
 
-__all__ = ["host_bound", "host_launch_s", "host_phase_s", "synchronized_forward_s"]
+__all__ = ["compute_synchronized_forward_s", "host_bound", "host_launch_s", "host_phase_s"]
 
 
 _WAITED_LAUNCHES: Final = 20
@@ -58,7 +58,9 @@ def host_launch_s(operations: Operations, devices: Sequence[Accelerator], fit: C
     return np.asarray(each_s * issued[:, None])
 
 
-def synchronized_forward_s(operations: Operations, devices: Sequence[Accelerator], fit: Calibration) -> Array:
+def compute_synchronized_forward_s(
+    operations: Operations, devices: Sequence[Accelerator], fit: Calibration
+) -> Array:
     """Return what one forward of a SyncBatchNorm waits for its host, shape (devices,); 0 behind a graph compiler."""
     launches = np.array([_WAITED_LAUNCHES, 0.0, 0.0])
     years = np.array([release_years(device) for device in devices])

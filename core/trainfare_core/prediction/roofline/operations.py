@@ -36,9 +36,9 @@ __all__ = [
     "Operations",
     "Roofline",
     "bytes_share",
-    "compiled_loops",
     "compiles_graphs",
     "launch_share",
+    "mark_compiled_loops",
     "usable_dtype",
 ]
 
@@ -218,21 +218,21 @@ class Roofline:
         flop_s, tensor_path = np.zeros(len(operations)), np.zeros(len(operations), dtype=np.bool_)
         paths, notes = set[Path](), list[str]()
         emulated, unknown_because = False, ""
-        for wanted, rows, matrix_kind in operations.by_dtype:
-            used, peak = usable_dtype(device, wanted)
+        for dtype, rows, matrix_kind in operations.by_dtype:
+            used, peak = usable_dtype(device, dtype)
             if peak is None:
                 if matrix_kind:
-                    lacks = f"{device.name} has no {wanted} arithmetic for {matrix_kind}"
-                    unknown_because = unknown_because or _PACKED.get(wanted, lacks)
+                    lacks = f"{device.name} has no {dtype} arithmetic for {matrix_kind}"
+                    unknown_because = unknown_because or _PACKED.get(dtype, lacks)
                 continue
             flop_s[rows] = 1.0 / peak
             tensor_path[rows] = used in _TENSOR_DTYPES
             if matrix_kind:
                 paths.add("tensor" if used in _TENSOR_DTYPES else "vector")
-                if used != wanted and not (wanted == "tf32" and used == "fp32"):
+                if used != dtype and not (dtype == "tf32" and used == "fp32"):
                     emulated = True
                     notes.append(
-                        f"{device.name} has no {wanted} units: {wanted} operations are counted at its {used} rate"
+                        f"{device.name} has no {dtype} units: {dtype} operations are counted at its {used} rate"
                     )
         return cls(
             device, flop_s, 1.0 / device.memory_bandwidth_bytes_per_s, tensor_path,
@@ -240,7 +240,7 @@ class Roofline:
             tuple(dict.fromkeys(notes)),
         )  # fmt: skip
 
-    def unfitted_share(self, operations: Operations) -> float:
+    def compute_unfitted_share(self, operations: Operations) -> float:
         """Return the share of the roofline's time in work that hardly any fitted row holds."""
         if not operations.unfitted.any():
             return 0.0
@@ -276,7 +276,7 @@ def usable_dtype(device: Accelerator, dtype: str) -> tuple[str, float | None]:
     return known, None
 
 
-def compiled_loops(operations: Operations, device: Accelerator) -> Flags:
+def mark_compiled_loops(operations: Operations, device: Accelerator) -> Flags:
     """Return which operations are recurrent layers that a graph compiler unrolls."""
     return operations.recurrent & compiles_graphs(device)
 

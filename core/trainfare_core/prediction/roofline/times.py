@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from trainfare_core.arrays import Array, Flags
 from trainfare_core.hardware.accelerators import Accelerator
-from trainfare_core.prediction.roofline.caches import held_in_cache, with_cache_as_memory
+from trainfare_core.prediction.roofline.caches import compute_cached_share, with_cache_as_memory
 from trainfare_core.prediction.roofline.coefficients import Calibration
 from trainfare_core.prediction.roofline.features import (
     BRIEF,
@@ -32,23 +32,23 @@ from trainfare_core.prediction.roofline.features import (
     Path,
     compute_terms,
     log2_tiles,
+    measure_unfilled_waves,
     memory_terms,
     shape_at,
-    unfilled_waves,
 )
 from trainfare_core.prediction.roofline.operations import (
     Operations,
     Roofline,
     bytes_share,
-    compiled_loops,
     launch_share,
+    mark_compiled_loops,
 )
 
 __all__ = [
     "BLEND",
     "WINOGRAD_LEAST",
     "DeviceTime",
-    "blended_s",
+    "blend_times",
     "inverse_efficiency",
     "operation_seconds",
     "operation_times",
@@ -74,10 +74,10 @@ def log2_brevity(
     operations: Operations, ratio: float, seconds_per_byte: Array
 ) -> tuple[NDArray[np.int64], Array]:
     """Return operations, but for products, that fall short of all bandwidth, and how far: log2, (devices, these)."""
-    each = np.log2(np.maximum(operations.bytes_a_launch(ratio), 1.0))
+    brevity = np.log2(np.maximum(operations.bytes_a_launch(ratio), 1.0))
     full = np.log2(seconds_per_byte / _FULL_KERNEL_S)
-    short = np.flatnonzero(~operations.product & (each + full.min(initial=0.0) < 0.0))
-    return short, np.clip(each[short] + full[:, None], _BRIEFEST, 0.0)
+    short = np.flatnonzero(~operations.product & (brevity + full.min(initial=0.0) < 0.0))
+    return short, np.clip(brevity[short] + full[:, None], _BRIEFEST, 0.0)
 
 
 def inverse_efficiency(logit: Array) -> Array:
@@ -85,7 +85,7 @@ def inverse_efficiency(logit: Array) -> Array:
     return np.asarray(1.0 + np.exp(-np.clip(logit, -_STEEPEST_LOGIT, _STEEPEST_LOGIT)))
 
 
-def blended_s(compute_s: Array, memory_s: Array) -> Array:
+def blend_times(compute_s: Array, memory_s: Array) -> Array:
     """Return seconds of operations whose arithmetic and memory traffic overlap, but not fully."""
     return np.asarray(np.maximum(compute_s, memory_s) + BLEND * np.minimum(compute_s, memory_s))
 
@@ -168,7 +168,7 @@ def _seconds(
     full_s[:, logits.runs] = operations.flops_at(ratio)[logits.runs] * logits.seconds_per_flop[used]
     compute_s[:, logits.runs] = full_s[:, logits.runs] * inverse_efficiency(logits.compute(ratio, used))
     memory_s = moved_s * slowness
-    time_s = blended_s(compute_s, memory_s)
+    time_s = blend_times(compute_s, memory_s)
     limited = compute_s >= memory_s
     return DeviceTime(
         compute_s=np.where(limited, time_s, 0.0),
@@ -195,13 +195,13 @@ class _Logits:
         self.seconds_per_byte = np.stack(
             [r.seconds_per_byte * bytes_share(operations, r.device) for r in rooflines]
         )
-        own = fit.logits(memory_terms(g, operations.layout) for g in operations.groups)
+        own_logits = fit.logits(memory_terms(g, operations.layout) for g in operations.groups)
         of_device = fit.device_logits(self._devices, "memory")
-        self._memory = of_device[:, None] + own
+        self._memory = of_device[:, None] + own_logits
         """Shape (devices, operations), without what depends on the micro-batch."""
         self._bandwidth_s = np.array([r.seconds_per_byte for r in rooflines])
         cached = [with_cache_as_memory(device) for device in self._devices]
-        self._cached = fit.device_logits(cached, "memory")[:, None] + own
+        self._cached = fit.device_logits(cached, "memory")[:, None] + own_logits
         """The same where memory is as fast as a device's cache."""
         self._cache_s = np.array([1.0 / device.memory_bandwidth_bytes_per_s for device in cached])
         self._tensor_path = np.stack([r.tensor_path[self.runs] for r in rooflines])
@@ -217,7 +217,7 @@ class _Logits:
         self._compute = np.where(self._tensor_path, by_path["tensor"], by_path["vector"])
         """Shape (devices, n), without the operations' own part."""
         if operations.recurrent.any():
-            loops = np.stack([compiled_loops(operations, device)[self.runs] for device in self._devices])
+            loops = np.stack([mark_compiled_loops(operations, device)[self.runs] for device in self._devices])
             self._compute += loops * fit.coefficients.get(COMPILED_LOOP, 0.0)
         self._runs_on: dict[Path, Flags] = {
             "tensor": np.asarray(self._tensor_path.any(axis=0)),
@@ -234,41 +234,43 @@ class _Logits:
 
         The second is the least: at efficiency 1. Bytes in a cache take what they would where memory is as fast.
         """
-        found = self._slowness(ratio, used, self._memory, self._bandwidth_s)
-        least = np.ones(found.shape)
+        slowness = self._slowness(ratio, used, self._memory, self._bandwidth_s)
+        least = np.ones(slowness.shape)
         row = np.flatnonzero(self._cache_s[used] < self._bandwidth_s[used])
         faster, gain = used[row], (self._cache_s / self._bandwidth_s)[used[row], None]
-        devices = [self._devices[int(one)] for one in faster]
-        held = held_in_cache(self._operations.bytes_a_launch(ratio), devices)
+        devices = [self._devices[int(index)] for index in faster]
+        cached_share = compute_cached_share(self._operations.bytes_a_launch(ratio), devices)
         cached = gain * self._slowness(ratio, faster, self._cached, self._cache_s)
-        found[row] -= held * np.maximum(found[row] - cached, 0.0)
-        least[row] -= held * (1.0 - gain)
-        return found, least
+        slowness[row] -= cached_share * np.maximum(slowness[row] - cached, 0.0)
+        least[row] -= cached_share * (1.0 - gain)
+        return slowness, least
 
     def _slowness(
         self, ratio: float, used: NDArray[np.int64], logits: Array, seconds_per_byte: Array
     ) -> Array:
-        found: Array = logits[used]
+        logit: Array = logits[used]
         short, brevity = log2_brevity(self._operations, ratio, seconds_per_byte[used])
-        found[:, short] += self._fit.coefficients.get(BRIEF, 0.0) * brevity
-        return inverse_efficiency(found)
+        logit[:, short] += self._fit.coefficients.get(BRIEF, 0.0) * brevity
+        return inverse_efficiency(logit)
 
     def compute(self, ratio: float, used: NDArray[np.int64]) -> Array:
         """Return logits of compute efficiency of the devices `used`, shape (devices, n)."""
-        own, tiles = self._own, self._tiles
+        own_times, tiles = self._own, self._tiles
         if ratio != 1.0:
-            scaled: dict[Path, Array] = {path: own[path].copy() for path in PATHS}
-            own, tiles = scaled, tiles.copy()
+            scaled: dict[Path, Array] = {path: own_times[path].copy() for path in PATHS}
+            own_times, tiles = scaled, tiles.copy()
             moves = [i for i, group in enumerate(self._groups) if shape_at(group, ratio) != group.shape]
-            self._set(moves, ratio, own, tiles)
+            self._set(moves, ratio, own_times, tiles)
         chosen = [self._devices[int(i)] for i in used]
-        waves = self._fit.coefficients.get(WAVES, 0.0) * unfilled_waves(tiles, chosen)
-        of_shape = np.where(self._tensor_path[used], own["tensor"], own["vector"])
+        waves = self._fit.coefficients.get(WAVES, 0.0) * measure_unfilled_waves(tiles, chosen)
+        of_shape = np.where(self._tensor_path[used], own_times["tensor"], own_times["vector"])
         return np.asarray(self._compute[used] + of_shape + waves)
 
-    def _set(self, chosen: Sequence[int], ratio: float, own: dict[Path, Array], tiles: Array) -> None:
-        """Write the own logits and tiles of operations with FLOPs at a micro-batch into `own` and `tiles`."""
+    def _set(self, chosen: Sequence[int], ratio: float, own_times: dict[Path, Array], tiles: Array) -> None:
+        """Write the own logits and tiles of operations with FLOPs at a micro-batch into `own_times` and `tiles`."""
         for path, on_path in self._runs_on.items():
             these = [i for i in chosen if on_path[i]]
-            own[path][these] = self._fit.logits(compute_terms(self._groups[i], path, ratio) for i in these)
+            own_times[path][these] = self._fit.logits(
+                compute_terms(self._groups[i], path, ratio) for i in these
+            )
         tiles[chosen] = [log2_tiles(self._groups[i], ratio) for i in chosen]

@@ -55,8 +55,8 @@ def with_alternatives(
 def _batch_limit(profile: JobProfile, alternatives: tuple[Alternative, ...]) -> str:
     """Say that the global batch is what keeps a run from more devices, where it is."""
     batch = profile.global_samples_per_step
-    whole = [each.option for each in alternatives if each.option.model_split is None]
-    most = max((each.nodes * each.accelerator_count for each in whole), default=0)
+    whole = [alternative.option for alternative in alternatives if alternative.option.model_split is None]
+    most = max((option.nodes * option.accelerator_count for option in whole), default=0)
     # Chosen: a usual machine has eight devices, and four times as many devices as the nearest run's are worth a try.
     if batch is None or batch > max(8, 4 * most):
         return ""
@@ -69,17 +69,17 @@ class _Search:
 
     def alternatives(self) -> tuple[Alternative, ...]:
         """Return the nearest runs: those that change one limit, then those that change what may be rented."""
-        asked, profile = self._request.constraints, self._profile
-        tried = [*self._other_limits(asked), self._more_machines()]
-        if asked.purchase is None:
+        limits, profile = self._request.constraints, self._profile
+        tried = [*self._other_limits(limits), self._more_machines()]
+        if limits.purchase is None:
             tried.append(self._try("cheapest at spot prices", "--purchase spot", purchase=("spot",)))
-        if asked.quotas:
+        if limits.quotas:
             tried.append(self._try("cheapest above your quota", "leave out --quota", quotas=()))
-        if asked.no_porting:
+        if limits.no_porting:
             tried.append(self._try("cheapest with porting", "leave out --no-porting", no_porting=False))
-        if asked.keep_plan:
+        if limits.keep_plan:
             tried.append(self._try("cheapest with a changed plan", "leave out --keep-plan", keep_plan=False))
-        may_change = not asked.keep_plan
+        may_change = not limits.keep_plan
         has_precisions = may_change and len(variants_of(profile, precision=True)) > 1
         may_split = may_change and not why_not_split(profile)
         allowances = (
@@ -91,50 +91,56 @@ class _Search:
             ("model-parallel", "with the model split over devices", may_split),
         )
         tried += [
-            self._try(f"cheapest {change}", f"--allow {name}", allow=(*asked.allow, name))
+            self._try(f"cheapest {change}", f"--allow {name}", allow=(*limits.allow, name))
             for name, change, possible in allowances
-            if possible and name not in asked.allow
+            if possible and name not in limits.allow
         ]
         return tuple(dict.fromkeys(run for run in tried if run is not None))
 
-    def _other_limits(self, asked: Constraints) -> list[Alternative | None]:
-        budget, deadline = asked.max_usd is not None, asked.deadline_hours is not None
-        sure = f"kept with {percent(asked.confidence)}"
-        found: list[Alternative | None] = []
+    def _other_limits(self, constraints: Constraints) -> list[Alternative | None]:
+        budget, deadline = constraints.max_usd is not None, constraints.deadline_hours is not None
+        sure = f"kept with {percent(constraints.confidence)}"
+        alternatives: list[Alternative | None] = []
         if deadline:
             change = f"earliest end {sure}{' within the budget' if budget else ''}"
-            found.append(self._surest(change, "hours", deadline_hours=None))
+            alternatives.append(self._surest(change, "hours", deadline_hours=None))
         if budget:
             change = f"lowest cost {sure}{' by the deadline' if deadline else ''}"
-            found.append(self._surest(change, "usd", max_usd=None))
-        if budget and deadline and not any(found):
-            each: tuple[tuple[str, Quantity], ...] = (("lowest cost", "usd"), ("earliest end", "hours"))
-            for change, least in each:
-                found.append(
+            alternatives.append(self._surest(change, "usd", max_usd=None))
+        if budget and deadline and not any(alternatives):
+            goals: tuple[tuple[str, Quantity], ...] = (("lowest cost", "usd"), ("earliest end", "hours"))
+            for change, least in goals:
+                alternatives.append(
                     self._surest(
                         f"{change} {sure}", least, limit_both=True, max_usd=None, deadline_hours=None
                     )
                 )
-        return found
+        return alternatives
 
     def _surest(
         self, change: str, least: Quantity, *, limit_both: bool = False, **update: object
     ) -> Alternative | None:
         constraints = self._request.constraints.model_copy(update=update)
         request = replace(self._request, constraints=constraints)
-        found = surest(self._profile, self._book, request, least, self._predict, limit_both=limit_both)
-        if found is None:
+        surest_option = surest(
+            self._profile, self._book, request, least, self._predict, limit_both=limit_both
+        )
+        if surest_option is None:
             return None
         flags = [
-            *([] if found.max_usd is None else [f"--max-usd {_upwards(found.max_usd)}"]),
-            *([] if found.deadline_hours is None else [f"--deadline {_upwards(found.deadline_hours)}h"]),
+            *([] if surest_option.max_usd is None else [f"--max-usd {_upwards(surest_option.max_usd)}"]),
+            *(
+                []
+                if surest_option.deadline_hours is None
+                else [f"--deadline {_upwards(surest_option.deadline_hours)}h"]
+            ),
         ]
-        return Alternative(change=change, flag=" ".join(flags), option=found.option)
+        return Alternative(change=change, flag=" ".join(flags), option=surest_option.option)
 
     def _more_machines(self) -> Alternative | None:
         if int(self._request.plan_space.node_counts(self._profile)[-1]) >= MAX_NODES:
             return None
-        option = self._best(replace(self._request, objective="cheapest", max_nodes=MAX_NODES))
+        option = self._find_best(replace(self._request, objective="cheapest", max_nodes=MAX_NODES))
         if option is None:
             return None
         change = f"cheapest on {option.nodes} machines"
@@ -142,10 +148,10 @@ class _Search:
 
     def _try(self, change: str, flag: str, **update: object) -> Alternative | None:
         constraints = self._request.constraints.model_copy(update=update)
-        option = self._best(replace(self._request, constraints=constraints, objective="cheapest"))
+        option = self._find_best(replace(self._request, constraints=constraints, objective="cheapest"))
         return None if option is None else Alternative(change=change, flag=flag, option=option)
 
-    def _best(self, request: Request) -> Option | None:
+    def _find_best(self, request: Request) -> Option | None:
         answer = rank(self._profile, self._book, replace(request, limit=1), predict=self._predict)
         return answer.best(request.objective)
 

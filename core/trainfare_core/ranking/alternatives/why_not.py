@@ -87,32 +87,32 @@ def why_not(
     Raises:
         UnknownNameError: a name that the book does not have.
     """
-    named = offers_named(book, machine)
-    one = replace(request, limit=1)
-    alone = rank(profile, named, one, predict=predict)
-    every = rank(profile, book, one, predict=predict)
-    option, best = _best(alone), _best(every)
+    machines = offers_named(book, machine)
+    one_option = replace(request, limit=1)
+    alone = rank(profile, machines, one_option, predict=predict)
+    every = rank(profile, book, one_option, predict=predict)
+    option, best = _find_best(alone), _find_best(every)
     if option is None:
-        alone = with_alternatives(alone, profile, named, one, predict=predict)
+        alone = with_alternatives(alone, profile, machines, one_option, predict=predict)
     return WhyNot(
         tool_version=__version__,
         machine=machine,
         objective=request.objective,
-        offers=len(named),
+        offers=len(machines),
         option=option,
         best=best,
         rejections=alone.rejections,
-        sentence=_sentence(machine, option, best, alone),
+        sentence=_write_sentence(machine, option, best, alone),
         alternatives=alone.alternatives,
     )
 
 
-def _best(answer: Recommendation) -> Option | None:
+def _find_best(answer: Recommendation) -> Option | None:
     """Return the first option of the objective, that of a machine that needs porting where there is no other."""
     return answer.best(answer.objective) or (answer.options[0] if answer.options else None)
 
 
-def _sentence(machine: str, option: Option | None, best: Option | None, alone: Recommendation) -> str:
+def _write_sentence(machine: str, option: Option | None, best: Option | None, alone: Recommendation) -> str:
     if option is None:
         reasons = "; ".join(
             f"{item.count:,} price{'' if item.count == 1 else 's'}: {REASON_WORDS[item.reason]} ({item.detail})"
@@ -127,8 +127,8 @@ def _sentence(machine: str, option: Option | None, best: Option | None, alone: R
         run = f"{run}, but {porting}"
     return (
         f"{run}; the {best_at}, {_run(best)}, {_estimate(best)}: {machine} costs "
-        f"{_difference(option.run_usd.mid, best.run_usd.mid)} and takes "
-        f"{_difference(option.run_hours.mid, best.run_hours.mid)}"
+        f"{_format_difference(option.run_usd.mid, best.run_usd.mid)} and takes "
+        f"{_format_difference(option.run_hours.mid, best.run_hours.mid)}"
     )
 
 
@@ -150,7 +150,7 @@ def _run(option: Option) -> str:
     return f"{option.nodes} x {option.machine} ({option.purchase_option.replace('_', ' ')})"
 
 
-def _difference(value: float, other: float) -> str:
+def _format_difference(value: float, other: float) -> str:
     """Return how much more or less a value is than another, in percent of that."""
     change = value / other - 1 if other > 0 else 0.0
     if abs(change) < 0.005:

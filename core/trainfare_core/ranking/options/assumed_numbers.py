@@ -11,35 +11,37 @@ from trainfare_core.ranking.pricing.data_costs import ObjectStorage, price_model
 from trainfare_core.recommendation import AssumedNumber, Constraints, Option
 from trainfare_core.run_cost import (
     BillingClock,
+    compute_trained_model_gb,
     disk_gib,
     disk_usd_per_gib_month,
     system_disk_gib,
-    trained_model_gb,
 )
-from trainfare_core.variants import saved_in
+from trainfare_core.variants import convert_saved_state
 
-__all__ = ["assumed_numbers"]
+__all__ = ["list_assumed_numbers"]
 
 _S_PER_HOUR = 3600.0
 
 
-def assumed_numbers(profile: JobProfile, asked: Constraints, option: Option) -> tuple[AssumedNumber, ...]:
+def list_assumed_numbers(
+    profile: JobProfile, constraints: Constraints, option: Option
+) -> tuple[AssumedNumber, ...]:
     """
     Return the figures of `CostAssumptions` that the cost of an option rests on, as they hold for it.
 
     Args:
         profile: the job.
-        asked: what is stated of them, and the data.
+        constraints: what is stated of them, and the data.
         option: the answer.
     """
-    assumed, parts = asked.run_cost, option.cost_parts
+    assumed, parts = constraints.run_cost, option.cost_parts
     if option.trainer is not None:
-        profile = saved_in(profile, option.trainer.precision)
+        profile = convert_saved_state(profile, option.trainer.precision)
     device = resolve_device(option.accelerator)
     compile_s = assumed.compile_of(None if device is None else device.kind, compiled=profile.source.compiled)
     compile_usd = min(parts.startup_usd, compile_s / _S_PER_HOUR * option.usd_per_hour)
-    gb = asked.data_gb or 0.0
-    same_cloud = (asked.data_in or "").startswith(f"{option.provider}:")
+    gb = constraints.data_gb or 0.0
+    same_cloud = (constraints.data_in or "").startswith(f"{option.provider}:")
     transfer = "inter_region_usd_per_gb" if same_cloud else "egress_usd_per_gb"
     clock = BillingClock.of(assumed, option.provider, option.service)
     minimum_s = clock.minimum_s.or_zero
@@ -54,27 +56,25 @@ def assumed_numbers(profile: JobProfile, asked: Constraints, option: Option) -> 
         "disk_usd_per_gib_month": disk_usd,
         "system_disk_gib": system_gib,
     }
-    stored = ObjectStorage.of(profile, asked)
+    stored = ObjectStorage.of(profile, constraints)
     if gb or assumed.storage_months:
         sources["object_storage_usd_per_gb_month"] = stored.usd_per_gb_month
     if assumed.data_objects:
         sources["read_request_usd"] = stored.usd_per_read
-    model_gb = trained_model_gb(profile)
-    if model_gb and (asked.data_in is not None or assumed.model_downloads):
-        sources["model_usd_per_gb"] = price_model(profile, asked, option.provider, option.region)
+    model_gb = compute_trained_model_gb(profile)
+    if model_gb and (constraints.data_in is not None or assumed.model_downloads):
+        sources["model_usd_per_gb"] = price_model(profile, constraints, option.provider, option.region)
     reads_usd = option.nodes * stored.read_usd
     months = stored.kept_usd if assumed.storage_months else 0.0
     nodes = np.array([option.nodes])
     all_gib, without_gib = (
         float(
-            disk_gib(np.array([float(profile.plan.checkpoint_bytes)]), assumed, nodes, np.array([each]), gb)[
-                0
-            ]
+            disk_gib(np.array([float(profile.plan.checkpoint_bytes)]), assumed, nodes, np.array([gib]), gb)[0]
         )
-        for each in (system_gib.or_zero, 0.0)
+        for gib in (system_gib.or_zero, 0.0)
     )
     system_usd = parts.storage_usd * (1 - without_gib / all_gib) if all_gib > 0 else 0.0
-    found = [
+    amounts = [
         ("startup_s", assumed.startup_of(option.service), parts.startup_usd - compile_usd),
         ("compile_s", compile_s, compile_usd),
         ("stage_gb_per_s", assumed.stage_gb_per_s, parts.staging_usd),
@@ -104,6 +104,6 @@ def assumed_numbers(profile: JobProfile, asked: Constraints, option: Option) -> 
             run_usd=max(0.0, usd),
             share=max(0.0, usd) / total_usd if total_usd > 0 else 0.0,
         )
-        for name, value, usd in found
+        for name, value, usd in amounts
         if usd > 0 or name in assumed.model_fields_set or name in sources
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trainfare_core.candidates import own_sharding
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import percent
-from trainfare_core.prediction.breakdown import synchronized_note
+from trainfare_core.prediction.breakdown import describe_synchronized_norms
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.recommendation import Constraints
 from trainfare_core.run_cost import cost_assumptions
@@ -14,32 +14,34 @@ from trainfare_core.variants import why_no_precision, why_no_variant, why_not_sp
 __all__ = ["assumptions_of"]
 
 
-def _plan_assumption(profile: JobProfile, asked: Constraints) -> str:
-    own = profile.parallel.strategy
-    kept = (
+def _plan_assumption(profile: JobProfile, constraints: Constraints) -> str:
+    name = profile.parallel.strategy
+    kept_text = (
         "each machine runs the fastest strategy and micro-batch that fit"
-        if "plan" in asked.allow
-        else f"the script's own strategy ({own}, on several devices {own_sharding(profile).upper()}) and micro-batch "
-        "are " + ("kept" if asked.keep_plan else "kept where they fit, and what is changed is named")
+        if "plan" in constraints.allow
+        else f"the script's own strategy ({name}, on several devices {own_sharding(profile).upper()}) and micro-batch "
+        "are " + ("kept" if constraints.keep_plan else "kept where they fit, and what is changed is named")
     )
     if profile.batch.batch_norm is None:
-        return (
-            f"{kept}; whether the model has BatchNorm, which sees fewer samples on more devices, is not known"
-        )
-    sees, changes = ("may see", "changes") if "batch-norm" in asked.allow else ("never sees", "would change")
+        return f"{kept_text}; whether the model has BatchNorm, which sees fewer samples on more devices, is not known"
+    sees, changes = (
+        ("may see", "changes") if "batch-norm" in constraints.allow else ("never sees", "would change")
+    )
     norms: list[str] = []
     if profile.batch.batch_norm:
         norms.append(f"BatchNorm {sees} fewer samples of a device")
     if profile.batch.synchronized_norms is not None:
         norms.append(f"SyncBatchNorm {sees} fewer samples of all devices")
     return (
-        f"{kept}; {', '.join(norms)} than in the script, which {changes} what is trained" if norms else kept
+        f"{kept_text}; {', '.join(norms)} than in the script, which {changes} what is trained"
+        if norms
+        else kept_text
     )
 
 
 def assumptions_of(profile: JobProfile, request: Request, notes: tuple[str, ...]) -> tuple[str, ...]:
     """Return the assumptions of an answer, in sentences."""
-    asked = request.constraints
+    constraints = request.constraints
     lines = [
         (
             "the global batch stays what the profile trains with: more devices share it, and the number of optimizer "
@@ -47,15 +49,15 @@ def assumptions_of(profile: JobProfile, request: Request, notes: tuple[str, ...]
             + (
                 ", but where all accelerators cannot share it the nearest batch that they can is trained with, in as "
                 "many steps as see the same samples: the learning rate must be set anew and the result may differ"
-                if "batch" in asked.allow
+                if "batch" in constraints.allow
                 else ""
             )
             + f"; up to {request.plan_space.node_counts(profile)[-1]} machines of one kind"
         ),
-        _plan_assumption(profile, asked),
+        _plan_assumption(profile, constraints),
         (
             "intervals are the central 80 %; an option is feasible when it keeps budget and deadline "
-            f"together with {percent(asked.confidence)} confidence"
+            f"together with {percent(constraints.confidence)} confidence"
         ),
         (
             "machines marked 'needs porting' do not run the script as it is, are never called cheapest "
@@ -64,17 +66,22 @@ def assumptions_of(profile: JobProfile, request: Request, notes: tuple[str, ...]
     ]
     if not request.all_regions:
         lines.append("each machine is listed once per number of machines, at its cheapest region")
-    if asked.purchase is None:
+    if constraints.purchase is None:
         lines.append("spot, reserved, savings-plan and capacity-block prices are left out unless asked for")
-    if profile.plan.optimizer_steps is None and (asked.max_usd, asked.deadline_hours) != (None, None):
+    if profile.plan.optimizer_steps is None and (constraints.max_usd, constraints.deadline_hours) != (
+        None,
+        None,
+    ):
         lines.append("the length of the run is not known: budget and deadline could not be applied")
-    lines += why_no_variant(profile, checkpointing="checkpointing" in asked.allow and not asked.keep_plan)
-    if asked.any_split and (because := why_not_split(profile)):
+    lines += why_no_variant(
+        profile, checkpointing="checkpointing" in constraints.allow and not constraints.keep_plan
+    )
+    if constraints.any_split and (because := why_not_split(profile)):
         lines.append(f"splitting the model is not planned: {because}")
-    if asked.any_precision and (because := why_no_precision(profile)):
+    if constraints.any_precision and (because := why_no_precision(profile)):
         lines.append(because)
-    lines += cost_assumptions(profile, asked.run_cost, asked.data_gb)
+    lines += cost_assumptions(profile, constraints.run_cost, constraints.data_gb)
     if profile.batch.synchronized_norms is not None:
-        lines.append(synchronized_note(profile.batch.synchronized_norms))
+        lines.append(describe_synchronized_norms(profile.batch.synchronized_norms))
     lines += [f"profile: {note}" for note in profile.notes]
     return (*lines, *notes)

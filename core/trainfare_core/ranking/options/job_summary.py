@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.source import input_pipeline
-from trainfare_core.ranking.options.options import rounded
+from trainfare_core.ranking.options.options import round_figure
 from trainfare_core.recommendation import JobSummary
 
 __all__ = ["job_summary"]
@@ -24,7 +24,7 @@ def job_summary(profile: JobProfile) -> JobSummary:
         optimizer_steps=profile.plan.optimizer_steps,
         steps_note=profile.plan.steps_note,
         global_batch_size=profile.global_samples_per_step,
-        trace_coverage=rounded(profile.coverage),
+        trace_coverage=round_figure(profile.coverage),
         input_known=input_pipeline(profile).worker_s is not None,
         measured_on=None if measured is None else measured.device_name,
         measured_step_s=None if measured is None else measured.step.median_s,

@@ -20,15 +20,15 @@ from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.prices.precedence import OWN_RATES
 from trainfare_core.ranking.options.plans import (
     collect_plan_facts,
+    explain_unused_devices,
     fp8_notes,
     plan_changes,
     plan_text,
-    unused_notes,
     variant_changes,
 )
 from trainfare_core.ranking.pricing.chances import probability_of_both
 from trainfare_core.ranking.pricing.priced_runs import PricedRuns
-from trainfare_core.ranking.pricing.quotas import covered, quota_notes
+from trainfare_core.ranking.pricing.quotas import is_covered, quota_notes
 from trainfare_core.ranking.pricing.spot import spot_notes, spot_outlook
 from trainfare_core.recommendation import (
     Constraints,
@@ -41,7 +41,7 @@ from trainfare_core.recommendation import (
 )
 from trainfare_core.run_cost import NOT_SPOT
 
-__all__ = ["OptionMaker", "rounded"]
+__all__ = ["OptionMaker", "round_figure"]
 
 OLD_PRICE_MONTHS: Final = 12
 """A price so much older than the newest in its book gets a note. A chosen value."""
@@ -63,7 +63,7 @@ _OFFER_FIELDS: Final = ("provider", "service", "instance_type", "region", "zone"
 _SAME_MACHINE: Final = ("provider", "service", "instance_type", "region")
 
 
-def rounded(value: float) -> float:
+def round_figure(value: float) -> float:
     """Round to ten significant digits, so that every processor gives the same text."""
     return float(f"{value:.{_SIGNIFICANT}g}")
 
@@ -106,13 +106,13 @@ class OptionMaker:
         hours, billed_hours = float(priced.runs.hours[run]), float(priced.runs.billed_hours[run])
         log_sigma = float(priced.runs.log_sigma[run])
         spot = self._spot(run, offer)
-        step_s = _interval(float(prediction.step_s[plan]), float(prediction.log_sigma[plan]))
+        step_s = _make_interval(float(prediction.step_s[plan]), float(prediction.log_sigma[plan]))
         facts = collect_plan_facts(
             self.profile, candidates, plan, int(candidates.devices_of(search.shapes)[plan])
         )
         shape = int(candidates.shape[plan])
         seconds = {name: float(getattr(prediction, name)[plan]) for name in StepParts.model_fields}
-        parts = StepParts(**{name: rounded(value) for name, value in seconds.items()})
+        parts = StepParts(**{name: round_figure(value) for name, value in seconds.items()})
         return Option(
             rank=rank,
             **{name: offer[name] for name in _OFFER_FIELDS},
@@ -131,20 +131,24 @@ class OptionMaker:
             step_s=step_s,
             samples_per_s=_throughput(self._samples_per_step(plan), step_s),
             loader_samples_per_s_per_vcpu=self._loader_rate(plan, step_s),
-            run_hours=_interval(hours, log_sigma),
-            run_usd=_interval(
+            run_hours=_make_interval(hours, log_sigma),
+            run_usd=_make_interval(
                 billed_hours * (usd_per_hour + float(side.usd_per_hour[run])),
                 math.hypot(log_sigma, price_sigma),
                 sure=float(side.once_usd[run]),
             ),
-            expected_usd=rounded(self._expected_usd(run, float(offer["usd_per_hour"]), price_sigma)),
-            usd_per_hour=rounded(usd_per_hour),
-            usd_per_hour_now=_interval(usd_per_hour, price_sigma),
-            memory_gib=_interval(
+            expected_usd=round_figure(
+                self._compute_expected_usd(run, float(offer["usd_per_hour"]), price_sigma)
+            ),
+            usd_per_hour=round_figure(usd_per_hour),
+            usd_per_hour_now=_make_interval(usd_per_hour, price_sigma),
+            memory_gib=_make_interval(
                 float(prediction.memory_bytes[plan]) / _GIB,
                 float(prediction.memory_log_sigma[plan]),
             ),
-            device_memory_gib=rounded(accelerator(str(search.shapes.accelerator[shape])).memory_bytes / _GIB),
+            device_memory_gib=round_figure(
+                accelerator(str(search.shapes.accelerator[shape])).memory_bytes / _GIB
+            ),
             bound_by=max(parts.seconds().items(), key=itemgetter(1))[0],
             step_parts=parts,
             cost_parts=self._cost_parts(run, usd_per_hour, billed_hours),
@@ -158,7 +162,7 @@ class OptionMaker:
             price_source_class=offer["source_class"],
             price_fetched_at=offer["fetched_at"],
             price_by_contract=offer["origin"] == OWN_RATES,
-            notes=self._notes(run, offer, spot),
+            notes=self._collect_notes(run, offer, spot),
         )
 
     def probability_within(self, run: int, usd_per_hour: float, price_sigma: float) -> float | None:
@@ -183,11 +187,11 @@ class OptionMaker:
         chance = probability_of_both(
             _margin(limits.deadline_hours, hours), _margin(self._budget(run), usd), log_sigma, price_sigma
         )
-        return rounded(chance)
+        return round_figure(chance)
 
-    def _expected_usd(self, run: int, usd_per_hour: float, price_sigma: float) -> float:
+    def _compute_expected_usd(self, run: int, usd_per_hour: float, price_sigma: float) -> float:
         rows, price, doubt = np.array([run]), np.array([usd_per_hour]), np.array([price_sigma])
-        return float(self.priced.expected_usd(rows, price, doubt)[0])
+        return float(self.priced.compute_expected_usd(rows, price, doubt)[0])
 
     def limit_hours(self, run: int, usd_per_hour: float) -> float:
         """Hours at which the first of budget and deadline is broken; inf where there is no limit."""
@@ -203,7 +207,7 @@ class OptionMaker:
     def hourly_excess(self, run: int, usd_per_hour: float) -> float:
         """Price of an hour of all nodes, as a multiple of the limit on it; 0 where there is none."""
         limit = self.constraints.max_usd_per_hour
-        price = rounded(usd_per_hour * int(self.priced.nodes[run]))
+        price = round_figure(usd_per_hour * int(self.priced.nodes[run]))
         return 0.0 if limit is None else price / limit if limit > 0 else math.inf
 
     def _run_usd_per_hour(self, run: int, usd_per_hour: float) -> float:
@@ -221,7 +225,7 @@ class OptionMaker:
         vcpus = float(self.priced.search.shapes.vcpus[candidates.shape[plan]]) * int(candidates.nodes[plan])
         if samples is None or not vcpus > 0:
             return None
-        return rounded(samples / step_s.mid / vcpus)
+        return round_figure(samples / step_s.mid / vcpus)
 
     def _samples_per_step(self, plan: int) -> int | None:
         samples, factor = self.profile.global_samples_per_step, self.priced.search.candidates.batch_factor
@@ -233,14 +237,14 @@ class OptionMaker:
         seconds["interruption"] -= float(self.priced.runs.waiting_s[run])
         side, usd_per_s = self.priced.side_costs, usd_per_hour / _S_PER_HOUR
         return CostParts(
-            **{f"{part}_usd": rounded(part_s * usd_per_s) for part, part_s in seconds.items()},
-            storage_usd=rounded(hours * float(side.disks_usd_per_hour[run])),
-            transfer_usd=rounded(float(side.transfer_usd[run])),
-            object_storage_usd=rounded(hours * side.object_usd_per_hour + float(side.kept_usd[run])),
-            model_usd=rounded(float(side.model_usd[run])),
+            **{f"{part}_usd": round_figure(part_s * usd_per_s) for part, part_s in seconds.items()},
+            storage_usd=round_figure(hours * float(side.disks_usd_per_hour[run])),
+            transfer_usd=round_figure(float(side.transfer_usd[run])),
+            object_storage_usd=round_figure(hours * side.object_usd_per_hour + float(side.kept_usd[run])),
+            model_usd=round_figure(float(side.model_usd[run])),
         )
 
-    def _notes(self, run: int, offer: dict[str, Any], spot: SpotOutlook | None) -> tuple[str, ...]:
+    def _collect_notes(self, run: int, offer: dict[str, Any], spot: SpotOutlook | None) -> tuple[str, ...]:
         priced, search, plan = self.priced, self.priced.search, int(self.priced.runs.plan[run])
         notes: list[str] = []
         if priced.needs_porting[run]:
@@ -255,21 +259,21 @@ class OptionMaker:
                 f"{plan_text(search.candidates, faster)} would take {percent(1 - best_s / own_s)} less time a step and "
                 "fit: --allow plan"
             )
-        rate = self._loader_rate(plan, _interval(own_s, 0.0))
+        rate = self._loader_rate(plan, _make_interval(own_s, 0.0))
         if rate is not None and rate > NOTED_LOADER_RATE and input_pipeline(self.profile).worker_s is None:
             notes.append(
                 f"each vCPU must load {rate:,.0f} samples a second; the input pipeline was not measured, and about "
                 f"{NOTED_LOADER_RATE:g} decoded JPEGs are usual"
             )
-        notes += unused_notes(search.candidates, search.prediction, search.shapes, plan)
+        notes += explain_unused_devices(search.candidates, search.prediction, search.shapes, plan)
         notes += fp8_notes(search.candidates, search.prediction, plan)
-        if not covered(offer, self.constraints.quotas):
+        if not is_covered(offer, self.constraints.quotas):
             notes += quota_notes(offer)
         if priced.nodes[run] > 1:
             notes.append(f"{int(priced.nodes[run])} machines are needed together, in one zone")
         price_sigma = float(offer["price_log_sigma"])
         if price_sigma > NOTED_SIGMA:
-            now = _interval(float(offer["usd_per_hour"]), price_sigma)
+            now = _make_interval(float(offer["usd_per_hour"]), price_sigma)
             notes.append(
                 f"the price of {offer['observed_on']} may have moved: 80 % interval "
                 f"{now.low_80:,.2f} to {now.high_80:,.2f} USD an hour for one machine"
@@ -326,11 +330,13 @@ def _margin(limit: float | None, median: float) -> float:
     return math.log(limit / median) if limit > 0 else -math.inf
 
 
-def _interval(mid: float, log_sigma: float, *, sure: float = 0.0) -> Interval:
+def _make_interval(mid: float, log_sigma: float, *, sure: float = 0.0) -> Interval:
     """Return the interval of a log-normal quantity and a sure one added to it."""
     spread = math.exp(Z_80 * log_sigma)
     return Interval(
-        mid=rounded(mid + sure), low_80=rounded(mid / spread + sure), high_80=rounded(mid * spread + sure)
+        mid=round_figure(mid + sure),
+        low_80=round_figure(mid / spread + sure),
+        high_80=round_figure(mid * spread + sure),
     )
 
 
@@ -338,7 +344,7 @@ def _throughput(samples: int | None, step_s: Interval) -> Interval | None:
     if samples is None or step_s.low_80 <= 0:
         return None
     return Interval(
-        mid=rounded(samples / step_s.mid),
-        low_80=rounded(samples / step_s.high_80),
-        high_80=rounded(samples / step_s.low_80),
+        mid=round_figure(samples / step_s.mid),
+        low_80=round_figure(samples / step_s.high_80),
+        high_80=round_figure(samples / step_s.low_80),
     )

@@ -15,14 +15,14 @@ from trainfare_core.prediction.uncertainty import Z80
 from trainfare_core.prices.book import MachineShapes
 from trainfare_core.ranking.options.split_words import split_changes, split_of, split_text
 from trainfare_core.recommendation import PlanFacts, PlanWriter, Sharding
-from trainfare_core.variants import PUBLISHED, JobVariant, computed_in
+from trainfare_core.variants import PUBLISHED, JobVariant, find_compute_type
 
 __all__ = [
     "collect_plan_facts",
+    "explain_unused_devices",
     "fp8_notes",
     "plan_changes",
     "plan_text",
-    "unused_notes",
     "variant_changes",
 ]
 
@@ -71,13 +71,13 @@ def plan_changes(
         writer: of the script's loop.
     """
     sharding = facts.sharding
-    found = list(split_changes(facts, writer))
+    changes = list(split_changes(facts, writer))
     if sharding not in ("none", own_sharding(profile)):
-        found.append(f"{sharding_label(sharding)} instead of {sharding_label(own_sharding(profile))}")
+        changes.append(f"{sharding_label(sharding)} instead of {sharding_label(own_sharding(profile))}")
     factor = 1.0 if candidates.batch_factor is None else float(candidates.batch_factor[plan])
     if factor != 1 and profile.global_samples_per_step:
         batch, steps = profile.global_samples_per_step, profile.plan.optimizer_steps
-        found.append(
+        changes.append(
             f"global batch {round(batch * factor)} instead of {batch}, which changes what is trained"
             + (
                 ""
@@ -85,10 +85,10 @@ def plan_changes(
                 else f": {math.ceil(steps / factor * (1 - 1e-12)):,} steps see the same samples"
             )
         )
-    own, micro = profile.batch.micro_batch_size, float(candidates.micro_batch[plan])
-    if own is not None and not math.isnan(micro) and int(micro) != own:
-        found.append(f"micro-batch {int(micro)} instead of {own}")
-    return tuple(found)
+    own_micro, micro = profile.batch.micro_batch_size, float(candidates.micro_batch[plan])
+    if own_micro is not None and not math.isnan(micro) and int(micro) != own_micro:
+        changes.append(f"micro-batch {int(micro)} instead of {own_micro}")
+    return tuple(changes)
 
 
 def variant_changes(
@@ -104,19 +104,21 @@ def variant_changes(
         plan: row of both.
     """
     variant = candidates.variant_of(plan)
-    found: list[str] = []
+    changes: list[str] = []
     if variant.precision:
-        same = _figures(candidates, prediction, plan, replace(variant, precision="", narrows_weights=False))
-        found.append(
+        same = _compare_figures(
+            candidates, prediction, plan, replace(variant, precision="", narrows_weights=False)
+        )
+        changes.append(
             f"precision {variant.precision} instead of {profile.precision}: {_meaning(variant)}; {same}".rstrip(
                 "; "
             )
         )
     if variant.checkpointing:
-        same = _figures(candidates, prediction, plan, replace(variant, checkpointing=False))
+        same = _compare_figures(candidates, prediction, plan, replace(variant, checkpointing=False))
         twice = "; BatchNorm updates its running statistics twice a step" if profile.batch.normalises else ""
-        found.append(f"activation checkpointing on: {same}".rstrip(": ") + twice)
-    return tuple(found)
+        changes.append(f"activation checkpointing on: {same}".rstrip(": ") + twice)
+    return tuple(changes)
 
 
 def fp8_notes(candidates: CandidateTable, prediction: PredictionTable, plan: int) -> tuple[str, ...]:
@@ -128,17 +130,21 @@ def fp8_notes(candidates: CandidateTable, prediction: PredictionTable, plan: int
         prediction: of the plans.
         plan: row of both.
     """
-    own = candidates.variant_of(plan)
+    variant = candidates.variant_of(plan)
     notes: list[str] = []
     for other in candidates.variants:
-        if computed_in(other.precision) != "fp8" or own == other or own.checkpointing != other.checkpointing:
+        if (
+            find_compute_type(other.precision) != "fp8"
+            or variant == other
+            or variant.checkpointing != other.checkpointing
+        ):
             continue
         row = _same_plan(candidates, prediction, plan, other)
         if row is not None:
             pair = [row, plan]
             latest = prediction.step_s[pair] * np.exp(Z80 * prediction.log_sigma[pair])
             notes.append(
-                f"precision {other.precision} is not taken: {_compared(prediction, row, plan)}, "
+                f"precision {other.precision} is not taken: {_compare_plans(prediction, row, plan)}, "
                 f"{_longer(*latest)} at the upper ends of the intervals"
                 f"{'' if prediction.fits[row] else ', may not fit'}; {_meaning(other)}"
             )
@@ -148,7 +154,7 @@ def fp8_notes(candidates: CandidateTable, prediction: PredictionTable, plan: int
 def _meaning(variant: JobVariant) -> str:
     """Return what another precision does to the training, in words."""
     meaning = "weights and optimizer state in 16 bits, which changes what is trained"
-    if computed_in(variant.precision) == "fp8":
+    if find_compute_type(variant.precision) == "fp8":
         fp8 = f"linear layers in fp8, whose effect on the loss is not predicted; {PUBLISHED}"
         return f"{meaning}; {fp8}" if variant.narrows_weights else fp8
     if variant.narrows_weights:
@@ -157,13 +163,15 @@ def _meaning(variant: JobVariant) -> str:
     return f"other rounding{scaled}, so that losses may differ"
 
 
-def _figures(candidates: CandidateTable, prediction: PredictionTable, plan: int, variant: JobVariant) -> str:
+def _compare_figures(
+    candidates: CandidateTable, prediction: PredictionTable, plan: int, variant: JobVariant
+) -> str:
     """Return time and memory of a plan beside those of the same plan of another variant; "" where it has none."""
     row = _same_plan(candidates, prediction, plan, variant)
-    return "" if row is None else _compared(prediction, plan, row)
+    return "" if row is None else _compare_plans(prediction, plan, row)
 
 
-def _compared(prediction: PredictionTable, plan: int, other: int) -> str:
+def _compare_plans(prediction: PredictionTable, plan: int, other: int) -> str:
     """Return time and memory of a plan beside those of another."""
     memory_gib, other_gib = (prediction.memory_bytes[row] / 2**30 for row in (plan, other))
     before = "" if f"{memory_gib:.3g}" == f"{other_gib:.3g}" else f" instead of {other_gib:.3g}"
@@ -196,7 +204,7 @@ def _same_plan(
     return int(without[0]) if len(without) else None
 
 
-def unused_notes(
+def explain_unused_devices(
     candidates: CandidateTable, prediction: PredictionTable, shapes: MachineShapes, plan: int
 ) -> tuple[str, ...]:
     """

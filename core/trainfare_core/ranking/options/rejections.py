@@ -75,12 +75,12 @@ def rejections_of(
     dropped, filters = usable.left_out.count, usable.left_out.filters
     filters = f"{dropped} offers: {filters}" if refused else filters
     details["filtered"] = "; ".join([*([filters] if dropped else []), *([spot] if refused else [])])
-    named = list(priced.machines.frame.select(MACHINE_TYPE).iter_rows())
+    machine_types = list(priced.machines.frame.select(MACHINE_TYPE).iter_rows())
     types: dict[RejectionReason, Machines] = {
-        reason: _types(named, machines) for reason, machines in marks.items()
+        reason: _types(machine_types, machines) for reason, machines in marks.items()
     }
     types["price_too_old"], types["filtered"] = usable.too_old_machines, usable.left_out.machines
-    counted = set(_types(named, ranked))
+    counted = set(_types(machine_types, ranked))
     rejections: list[Rejection] = []
     for reason in _ORDER:
         new = types[reason] - counted
@@ -92,9 +92,9 @@ def rejections_of(
     return tuple(rejections)
 
 
-def _types(named: Sequence[tuple[str, str, str]], machines: NDArray[np.bool_]) -> Machines:
+def _types(machine_types: Sequence[tuple[str, str, str]], machines: NDArray[np.bool_]) -> Machines:
     """Return the types of the marked machines, which differ from each other in purchase option and shape."""
-    return frozenset(name for name, has in zip(named, machines.tolist(), strict=True) if has)
+    return frozenset(name for name, has in zip(machine_types, machines.tolist(), strict=True) if has)
 
 
 def why_nothing(rejections: tuple[Rejection, ...]) -> str:
@@ -104,13 +104,13 @@ def why_nothing(rejections: tuple[Rejection, ...]) -> str:
     limits = [item for item in rejections if item.reason in _LIMITS]
     possible = [item for item in rejections if item.reason != "filtered"]
     lines = [
-        f"{_counted(item)}: {REASON_WORDS[item.reason]} ({item.detail})"
+        f"{_format_rejection_count(item)}: {REASON_WORDS[item.reason]} ({item.detail})"
         for item in limits or possible or rejections
     ]
     return "no machine is left: " + "; ".join(lines)
 
 
-def _counted(item: Rejection) -> str:
+def _format_rejection_count(item: Rejection) -> str:
     """Return how many machine types have the reason as their first, or how many prices where all types have another."""
     number, what = (item.machines, "machine type") if item.machines else (item.count, "price")
     return f"{number:,} {what}{'' if number == 1 else 's'}"
@@ -151,8 +151,8 @@ def _count_limits(
     details["too_long"] = _too_long_detail(priced, constraints, long)
     counts["past_deadline"] = int(offers_of[late].sum())
     affordable = np.zeros(len(priced.offers.usd_per_hour), dtype=np.bool_)
-    for kept in limits.affordable_offers():
-        affordable |= kept
+    for affordable_offers in limits.affordable_offers():
+        affordable |= affordable_offers
     too_expensive = in_time[priced.offers.machine] & ~affordable
     counts["over_budget"] = int(too_expensive.sum())
     details["past_deadline"] = _past_deadline_detail(priced, limits, constraints, late)

@@ -16,7 +16,7 @@ def runner_up_of(
     options: tuple[Option, ...],
     answer: Option | None,
     objective: Objective,
-    asked: Constraints,
+    constraints: Constraints,
     *,
     object_usd_per_hour: float = 0.0,
 ) -> RunnerUp | None:
@@ -30,7 +30,7 @@ def runner_up_of(
         options: of the answer, ranked.
         answer: the best of them.
         objective: what it is best at.
-        asked: with the value of an hour, for `best_value`.
+        constraints: with the value of an hour, for `best_value`.
         object_usd_per_hour: of the data in object storage while a run lasts.
 
     Returns:
@@ -52,7 +52,7 @@ def runner_up_of(
         stepping_hours = (_stepping_share(option) * option.run_hours.mid for option in (answer, other))
         slower, faster = (_share(gap, hours) for hours in stepping_hours)
         return RunnerUp(rank=other.rank, step_slower=slower, runner_up_step_faster=_below_one(faster))
-    hour_usd = asked.value_usd_per_hour or 0.0 if objective == "best_value" else 0.0
+    hour_usd = constraints.value_usd_per_hour or 0.0 if objective == "best_value" else 0.0
     other = min(others, key=lambda option: (worth_usd(option, hour_usd), option.rank))
     gap = worth_usd(other, hour_usd) - worth_usd(answer, hour_usd)
     higher, lower = (_share(gap, _by_the_hour_usd(option)) for option in (answer, other))

@@ -13,7 +13,7 @@ from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
 from trainfare_core.run_cost import Rentals, RunTimer
 
-__all__ = ["PlanChoice", "best_plans", "quantised", "worth_changing"]
+__all__ = ["PlanChoice", "best_plans", "quantise_times", "worth_changing"]
 
 
 _WORTH_CHANGING: Final = 0.9
@@ -24,7 +24,7 @@ _SIGNIFICANT: Final = 10
 """Digits of a time that are kept: the last bits of exp() differ between processors and would change ties."""
 
 
-def quantised(values: Column) -> Column:
+def quantise_times(values: Column) -> Column:
     """Return times rounded to ten significant digits."""
     with np.errstate(divide="ignore"):
         scale = 10.0 ** (_SIGNIFICANT - 1 - np.floor(np.log10(np.where(values > 0, values, 1.0))))
@@ -85,18 +85,20 @@ def best_plans(
                 checkpointing,
                 candidates.sharding[usable],
                 candidates.accumulate[usable],
-                quantised(prediction.step_s[usable]),
+                quantise_times(prediction.step_s[usable]),
                 other,
                 checkpointing if scripted_first else np.zeros(len(usable)),
                 *(column[usable] for column in group),
             )
         )
     ]
-    best = order[_first(np.stack([column[order] for column in group]))]
-    return _choice(candidates, prediction, steps, best, of_plan.training, any_training=not scripted_first)
+    best = order[_mark_first(np.stack([column[order] for column in group]))]
+    return _choose_plans(
+        candidates, prediction, steps, best, of_plan.training, any_training=not scripted_first
+    )
 
 
-def _choice(
+def _choose_plans(
     candidates: CandidateTable,
     prediction: PredictionTable,
     steps: Column,
@@ -110,40 +112,40 @@ def _choice(
 
     That must also be faster at the upper end of its interval, so that no chance to keep a limit falls.
     """
-    first = _first(np.stack([candidates.shape[best], candidates.nodes[best]]))
+    first = _mark_first(np.stack([candidates.shape[best], candidates.nodes[best]]))
     usual = best[np.flatnonzero(first)[np.cumsum(first) - 1]] if len(best) else best
-    training_s = quantised(steps * prediction.step_s)
+    training_s = quantise_times(steps * prediction.step_s)
     latest_s = training_s * np.exp(Z80 * prediction.log_sigma)
     surely = latest_s[best] <= latest_s[usual]
     surely &= any_training | (training[best] <= training[usual])
-    kept = best[first | surely]
+    chosen = best[first | surely]
     order = np.lexsort(
-        (np.arange(len(kept)), training_s[kept], candidates.nodes[kept], candidates.shape[kept])
+        (np.arange(len(chosen)), training_s[chosen], candidates.nodes[chosen], candidates.shape[chosen])
     )
-    fastest = kept[order]
+    fastest = chosen[order]
     return PlanChoice(
-        best[first], fastest[_first(np.stack([candidates.shape[fastest], candidates.nodes[fastest]]))]
+        best[first], fastest[_mark_first(np.stack([candidates.shape[fastest], candidates.nodes[fastest]]))]
     )
 
 
-def worth_changing(own: Rows, other: Rows, timer: RunTimer, rentals: Rentals) -> Rows:
+def worth_changing(own_plans: Rows, other: Rows, timer: RunTimer, rentals: Rentals) -> Rows:
     """
     Return the other plan of each run where it takes a tenth less of its hours or of what is billed, else its own.
 
     Args:
-        own: plan of each run, shape (n,).
+        own_plans: plan of each run, shape (n,).
         other: what it could be changed to, shape (n,).
         timer: times the runs, which are compared without interruptions.
         rentals: of each run, n rows.
     """
-    rows = np.flatnonzero(own != other)
+    rows = np.flatnonzero(own_plans != other)
     if not len(rows):
-        return own
-    before, after = (timer.undisturbed(plan[rows], take(rentals, rows)) for plan in (own, other))
+        return own_plans
+    before, after = (timer.time_undisturbed(plan[rows], take(rentals, rows)) for plan in (own_plans, other))
     worth = np.zeros(len(rows), dtype=np.bool_)
     for ours, theirs in ((before.hours, after.hours), (before.billed_hours, after.billed_hours)):
-        worth |= quantised(theirs) <= _WORTH_CHANGING * quantised(ours)
-    chosen = own.copy()
+        worth |= quantise_times(theirs) <= _WORTH_CHANGING * quantise_times(ours)
+    chosen = own_plans.copy()
     chosen[rows[worth]] = other[rows[worth]]
     return chosen
 
@@ -158,15 +160,18 @@ class _Changes(NamedTuple):
     @classmethod
     def of(cls, candidates: CandidateTable) -> _Changes:
         variants = candidates.variants
-        places = list(dict.fromkeys(each.precision for each in variants))
+        places = list(dict.fromkeys(variant.precision for variant in variants))
         columns = np.array(
-            [[each.checkpointing, each.changes_training, places.index(each.precision)] for each in variants],
+            [
+                [variant.checkpointing, variant.changes_training, places.index(variant.precision)]
+                for variant in variants
+            ],
             dtype=np.int64,
         )
         return cls(*columns[candidates.variant_or_none].T)
 
 
-def _first(keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _mark_first(keys: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Mark the first of equal neighbouring columns of `keys`, shape (keys, n)."""
     mask = np.ones(keys.shape[1], dtype=np.bool_)
     mask[1:] = np.any(keys[:, 1:] != keys[:, :-1], axis=0)

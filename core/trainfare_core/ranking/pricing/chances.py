@@ -48,7 +48,7 @@ def probability_of_both(
         hours_sigma: standard deviation of ln(hours).
         price_sigma: standard deviation of ln(price).
     """
-    given = (np.array([each]) for each in (hours_margin, usd_margin, hours_sigma, price_sigma))
+    given = (np.array([value]) for value in (hours_margin, usd_margin, hours_sigma, price_sigma))
     return float(chances_of_both(*given)[0])
 
 

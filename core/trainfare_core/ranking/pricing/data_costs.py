@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from trainfare_core.clouds import HOURS_PER_MONTH
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Constraints
-from trainfare_core.run_cost import STATED, Sourced, sourced, text_of, trained_model_gb
+from trainfare_core.run_cost import STATED, Sourced, choose_sourced, compute_trained_model_gb, text_of
 from trainfare_core.run_cost_facts import (
     Amount,
     TieredPrice,
@@ -88,22 +88,22 @@ class ModelRoutes:
     usd: NDArray[np.float64]
 
     @classmethod
-    def of(cls, jobs: tuple[JobProfile, ...], offers: pl.DataFrame, asked: Constraints) -> ModelRoutes:
+    def of(cls, jobs: tuple[JobProfile, ...], offers: pl.DataFrame, constraints: Constraints) -> ModelRoutes:
         """
         Price the way of the model of each job.
 
         Args:
             jobs: those of which a run may be planned.
             offers: columns `provider` and `region`.
-            asked: `data_in` and `run_cost`.
+            constraints: `data_in` and `run_cost`.
         """
-        if asked.data_in is None and not asked.run_cost.model_downloads:
+        if constraints.data_in is None and not constraints.run_cost.model_downloads:
             return cls(np.zeros(len(offers), dtype=np.int64), np.zeros((1, len(jobs))))
         keys = ["provider", "region"]
         regions = offers.select(pl.col(key).cast(pl.String) for key in keys)
         distinct = regions.unique()
         paid = [
-            [price_model(job, asked, cloud, region).or_zero for job in jobs]
+            [price_model(job, constraints, cloud, region).or_zero for job in jobs]
             for cloud, region in distinct.iter_rows()
         ]
         usd, route = np.unique(np.array(paid).reshape(len(distinct), len(jobs)), axis=0, return_inverse=True)
@@ -125,7 +125,7 @@ def price_model(profile: JobProfile, asked: Constraints, cloud: str, region: str
         cloud: as in the price book.
         region: the cloud's own name.
     """
-    assumed, gb = asked.run_cost, trained_model_gb(profile)
+    assumed, gb = asked.run_cost, compute_trained_model_gb(profile)
     to_cloud, _, to_region = (asked.data_in or f"{cloud}:{region}").partition(":")
     between_gb = gb if to_cloud == cloud and to_region != region else 0.0
     out_gb = gb * (assumed.model_downloads + (to_cloud != cloud))
@@ -170,29 +170,35 @@ class ObjectStorage:
     usd_per_read: Sourced
 
     @classmethod
-    def of(cls, profile: JobProfile, asked: Constraints) -> ObjectStorage:
+    def of(cls, profile: JobProfile, constraints: Constraints) -> ObjectStorage:
         """
         Price what is stored and read; a price that is not known charges nothing and says why.
 
         Args:
             profile: the job.
-            asked: `data_in`, `data_gb` and `run_cost`.
+            constraints: `data_in`, `data_gb` and `run_cost`.
         """
-        assumed, data_gb, model_gb = asked.run_cost, asked.data_gb or 0.0, trained_model_gb(profile)
-        stored = _price_month(asked, data_gb)
-        kept = _price_month(asked, data_gb + model_gb).or_zero * assumed.storage_months
+        assumed, data_gb, model_gb = (
+            constraints.run_cost,
+            constraints.data_gb or 0.0,
+            compute_trained_model_gb(profile),
+        )
+        stored = _price_month(constraints, data_gb)
+        kept_usd = _price_month(constraints, data_gb + model_gb).or_zero * assumed.storage_months
         average = Sourced(
-            None if stored.value is None else _price_month(asked, data_gb or 1.0).or_zero / (data_gb or 1.0),
+            None
+            if stored.value is None
+            else _price_month(constraints, data_gb or 1.0).or_zero / (data_gb or 1.0),
             stored.source,
         )
-        cloud, _, region = (asked.data_in or "").partition(":")
-        reading = sourced(
+        cloud, _, region = (constraints.data_in or "").partition(":")
+        reading = choose_sourced(
             assumed.read_request_usd, find_fact("object_storage_request", cloud, region, item="read")
         )
         ends = profile.plan.optimizer_steps is not None
         return cls(
             usd_per_hour=stored.or_zero / HOURS_PER_MONTH,
-            kept_usd=kept if ends else 0.0,
+            kept_usd=kept_usd if ends else 0.0,
             read_usd=(assumed.data_objects or 0) * reading.or_zero if ends else 0.0,
             usd_per_gb_month=average,
             usd_per_read=reading,

@@ -41,24 +41,24 @@ class Limits:
     highest_usd_per_hour: Column
 
     @classmethod
-    def of(cls, priced: PricedRuns, asked: Constraints) -> Limits:
+    def of(cls, priced: PricedRuns, constraints: Constraints) -> Limits:
         """Return the limits of all runs."""
-        z = NormalDist().inv_cdf(asked.confidence)
+        z = NormalDist().inv_cdf(constraints.confidence)
         sure_hours = priced.runs.hours * np.exp(z * priced.runs.log_sigma)
-        deadline = np.inf if asked.deadline_hours is None else asked.deadline_hours
-        if asked.max_usd is None:
+        deadline = np.inf if constraints.deadline_hours is None else constraints.deadline_hours
+        if constraints.max_usd is None:
             highest = np.full(len(priced.runs), np.inf)
         else:
             with np.errstate(divide="ignore", invalid="ignore"):
                 billed = priced.runs.billed_hours / priced.runs.hours
-                rate = (asked.max_usd - priced.side_costs.once_usd) / (sure_hours * billed)
+                rate = (constraints.max_usd - priced.side_costs.once_usd) / (sure_hours * billed)
                 highest = (rate - priced.side_costs.usd_per_hour) / priced.nodes
-        if asked.max_usd_per_hour is not None:
+        if constraints.max_usd_per_hour is not None:
             # The slack lets three machines of 0.1 USD keep a limit of 0.3, whose third is less than 0.1 in binary.
-            highest = np.minimum(highest, asked.max_usd_per_hour * (1 + 1e-9) / priced.nodes)
-        short_enough = priced.runs.hours <= asked.max_run_hours
+            highest = np.minimum(highest, constraints.max_usd_per_hour * (1 + 1e-9) / priced.nodes)
+        short_enough = priced.runs.hours <= constraints.max_run_hours
         return cls(
-            priced, asked, z, sure_hours, short_enough, short_enough & (sure_hours <= deadline), highest
+            priced, constraints, z, sure_hours, short_enough, short_enough & (sure_hours <= deadline), highest
         )
 
     def affordable(self, run: Rows, usd_per_hour: Column, price_sigma: Column) -> Flags:
@@ -70,29 +70,33 @@ class Limits:
             usd_per_hour: price of one machine, shape (k,).
             price_sigma: standard deviation of its logarithm, shape (k,); doubt only narrows what is affordable.
         """
-        kept: Flags = usd_per_hour <= self.highest_usd_per_hour[run]
+        within: Flags = usd_per_hour <= self.highest_usd_per_hour[run]
         if self.asked.max_usd is None:
-            return kept
-        doubtful = np.flatnonzero(kept & (price_sigma > 0))
+            return within
+        doubtful = np.flatnonzero(within & (price_sigma > 0))
         if len(doubtful):
-            kept[doubtful] = self._kept_in_doubt(run[doubtful], usd_per_hour[doubtful], price_sigma[doubtful])
-        return kept
+            within[doubtful] = self._keep_in_doubt(
+                run[doubtful], usd_per_hour[doubtful], price_sigma[doubtful]
+            )
+        return within
 
-    def _kept_in_doubt(self, run: Rows, usd_per_hour: Column, price_sigma: Column) -> Flags:
+    def _keep_in_doubt(self, run: Rows, usd_per_hour: Column, price_sigma: Column) -> Flags:
         hours, hours_sigma = self.priced.runs.hours[run], self.priced.runs.log_sigma[run]
         # What is paid once has one price; what is left of the budget is for the hours.
         budget = np.maximum((self.asked.max_usd or 0.0) - self.priced.side_costs.once_usd[run], 0.0)
         with np.errstate(divide="ignore"):
             billed_hours = self.priced.runs.billed_hours[run]
             usd_margin = np.log(budget / (billed_hours * self.priced.run_usd_per_hour(run, usd_per_hour)))
-        kept: Flags = usd_margin >= self.z * np.hypot(hours_sigma, price_sigma)
+        within: Flags = usd_margin >= self.z * np.hypot(hours_sigma, price_sigma)
         if self.asked.deadline_hours is not None:
             # Each limit is kept by itself; the chance of both may be smaller.
-            each = np.flatnonzero(kept)
-            hours_margin = np.log(self.asked.deadline_hours / hours[each])
-            both = chances_of_both(hours_margin, usd_margin[each], hours_sigma[each], price_sigma[each])
-            kept[each] = both >= self.asked.confidence
-        return kept
+            indices = np.flatnonzero(within)
+            hours_margin = np.log(self.asked.deadline_hours / hours[indices])
+            both = chances_of_both(
+                hours_margin, usd_margin[indices], hours_sigma[indices], price_sigma[indices]
+            )
+            within[indices] = both >= self.asked.confidence
+        return within
 
     def affordable_offers(self) -> Iterator[Flags]:
         """Yield, for each number of machines, which offers a run of so many keeps the limits on, shape (offers,)."""

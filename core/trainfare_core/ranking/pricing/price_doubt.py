@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from trainfare_core.prices.age_doubt import TOO_OLD_FACTOR, Z_80, price_log_sigma, too_old_to_rank
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.freshness import end_of_day, with_ages
-from trainfare_core.prices.residency import located
+from trainfare_core.prices.residency import filter_by_residency
 from trainfare_core.prices.shapes import distinct_numbers
 from trainfare_core.ranking.pricing.data_costs import explain_unknown_transfer, price_transfer
 from trainfare_core.ranking.pricing.request import DEFAULT_PURCHASE
@@ -93,87 +93,92 @@ def machine_types(offers: pl.DataFrame) -> Machines:
     return frozenset(offers.select(MACHINE_TYPE)[first].rows())
 
 
-def offers_asked_for(book: PriceBook, asked: Constraints) -> PriceBook:
+def offers_asked_for(book: PriceBook, constraints: Constraints) -> PriceBook:
     """
     Return the offers that the constraints leave: the one definition, for the ranking and for the ages of its prices.
 
     Args:
         book: all offers.
-        asked: names as the book spells them; quotes of other clouds count where a provider or `all_clouds` is named.
+        constraints: names as the book spells them; quotes of other clouds count where a provider or `all_clouds` is
+            named.
     """
-    return _of_clouds(_filtered(book, asked), asked)
+    return _of_clouds(_filter_book(book, constraints), constraints)
 
 
-def _of_clouds(book: PriceBook, asked: Constraints) -> PriceBook:
-    return book if asked.all_clouds or asked.providers is not None else book.without_other_clouds()
-
-
-def _filtered(book: PriceBook, asked: Constraints) -> PriceBook:
-    if asked.residency is not None:
-        book = located(book, asked.residency)
-    return book.filter(
-        providers=asked.providers,
-        regions=asked.regions,
-        purchase=asked.purchase or DEFAULT_PURCHASE,
-        accelerators=asked.accelerators,
-        services=asked.services,
-        instance_types=asked.instance_types,
-        excluded=asked.excluded,
-        max_accelerators=asked.max_accelerators,
-        min_network_gbit_per_s=asked.min_network_gbit_per_s,
+def _of_clouds(book: PriceBook, constraints: Constraints) -> PriceBook:
+    return (
+        book if constraints.all_clouds or constraints.providers is not None else book.without_other_clouds()
     )
 
 
-def usable_offers(book: PriceBook, asked: Constraints, as_of: datetime | None) -> Usable:
+def _filter_book(book: PriceBook, constraints: Constraints) -> PriceBook:
+    if constraints.residency is not None:
+        book = filter_by_residency(book, constraints.residency)
+    return book.filter(
+        providers=constraints.providers,
+        regions=constraints.regions,
+        purchase=constraints.purchase or DEFAULT_PURCHASE,
+        accelerators=constraints.accelerators,
+        services=constraints.services,
+        instance_types=constraints.instance_types,
+        excluded=constraints.excluded,
+        max_accelerators=constraints.max_accelerators,
+        min_network_gbit_per_s=constraints.min_network_gbit_per_s,
+    )
+
+
+def usable_offers(book: PriceBook, constraints: Constraints, as_of: datetime | None) -> Usable:
     """
     Filter a book, and count the ages of its prices.
 
     Args:
         book: all offers.
-        asked: names of providers, regions and purchase options, as the book spells them.
+        constraints: names of providers, regions and purchase options, as the book spells them.
         as_of: an aware moment; ages are counted to the end of its day in UTC. None takes every price as of now.
     """
-    passed = _filtered(book, asked)
-    kept = _of_clouds(passed, asked)
-    other = PriceBook.empty() if kept is passed else passed.of_other_clouds()
-    named = (
-        ("purchase option", asked.purchase or DEFAULT_PURCHASE),
-        ("provider", asked.providers),
-        ("service", asked.services),
-        ("region", asked.regions),
-        ("instance type", asked.instance_types),
-        ("accelerator", asked.accelerators),
+    passed = _filter_book(book, constraints)
+    usable = _of_clouds(passed, constraints)
+    other = PriceBook.empty() if usable is passed else passed.of_other_clouds()
+    filters_by_name = (
+        ("purchase option", constraints.purchase or DEFAULT_PURCHASE),
+        ("provider", constraints.providers),
+        ("service", constraints.services),
+        ("region", constraints.regions),
+        ("instance type", constraints.instance_types),
+        ("accelerator", constraints.accelerators),
     )
-    filters = [f"{what} other than {' or '.join(names)}" for what, names in named if names is not None]
-    if asked.residency is not None:
-        filters.append(f"not known to lie in {' or '.join(asked.residency)}")
-    if asked.max_accelerators is not None:
-        filters.append(f"more than {asked.max_accelerators} accelerators")
-    if asked.min_network_gbit_per_s is not None:
-        filters.append(f"a network below {asked.min_network_gbit_per_s:g} Gbit/s, or not published")
-    if asked.excluded:
-        filters.append(f"excluded: {', '.join(asked.excluded)}")
+    filters = [
+        f"{what} other than {' or '.join(names)}" for what, names in filters_by_name if names is not None
+    ]
+    if constraints.residency is not None:
+        filters.append(f"not known to lie in {' or '.join(constraints.residency)}")
+    if constraints.max_accelerators is not None:
+        filters.append(f"more than {constraints.max_accelerators} accelerators")
+    if constraints.min_network_gbit_per_s is not None:
+        filters.append(f"a network below {constraints.min_network_gbit_per_s:g} Gbit/s, or not published")
+    if constraints.excluded:
+        filters.append(f"excluded: {', '.join(constraints.excluded)}")
     if len(other):
         filters.append("quotes of other clouds, ranked with --all-clouds")
-    left_out = LeftOut(len(book) - len(kept), ", ".join(filters), book, other)
-    transfer_usd = price_transfer(kept.frame, asked)
+    left_out = LeftOut(len(book) - len(usable), ", ".join(filters), book, other)
+    transfer_usd = price_transfer(usable.frame, constraints)
     known = ~np.isnan(transfer_usd)
     if not known.all():
-        reasons = ", ".join([*filters, explain_unknown_transfer(asked)])
+        reasons = ", ".join([*filters, explain_unknown_transfer(constraints)])
         left_out = replace(left_out, count=left_out.count + int((~known).sum()), filters=reasons)
-        kept, transfer_usd = kept.where(known), transfer_usd[known]
+        usable, transfer_usd = usable.where(known), transfer_usd[known]
     if as_of is None:
-        return Usable(kept, np.zeros(len(kept)), transfer_usd, left_out)
+        return Usable(usable, np.zeros(len(usable)), transfer_usd, left_out)
     # Ages count to the end of the day, so that a request gives the same answer all day.
-    aged = with_ages(kept.frame, end_of_day(as_of.astimezone(timezone.utc).date()))
+    aged = with_ages(usable.frame, end_of_day(as_of.astimezone(timezone.utc).date()))
     log_sigma = price_log_sigma(aged)
     old = too_old_to_rank(aged["purchase_option"].to_numpy().astype(np.str_), log_sigma)
     if not old.any():
-        return Usable(kept, log_sigma, transfer_usd, left_out)
+        return Usable(usable, log_sigma, transfer_usd, left_out)
     aged = aged.filter(pl.Series(old))
     detail = _too_old_detail(aged, log_sigma[old])
     return Usable(
-        kept.where(~old),
+        usable.where(~old),
         log_sigma[~old],
         transfer_usd[~old],
         left_out,
@@ -192,14 +197,14 @@ def _too_old_detail(old: pl.DataFrame, log_sigma: NDArray[np.float64]) -> str:
         .agg(pl.len().alias("rows"), pl.col("observed_on").max(), pl.col("factor").min())
         .sort("rows", "provider", "service", descending=[True, False, False])
     )
-    named = [
+    old_rows = [
         f"{row['provider']}/{row['service']} {row['purchase_option']} of {row['observed_on']} and before: "
         f"the 80 % interval spans a factor of {_factor(row['factor'])}"
         for row in groups.head(_NAMED).iter_rows(named=True)
     ]
     more = [f"and {groups.height - _NAMED} more services"] if groups.height > _NAMED else []
     return (
-        "; ".join([*named, *more])
+        "; ".join([*old_rows, *more])
         + f" (limit {TOO_OLD_FACTOR:g}); `trainfare prices update` fetches today's, "
         "`trainfare offers --purchase spot` lists them"
     )

@@ -58,7 +58,7 @@ class PricedRuns:
         hourly_usd = self.run_usd_per_hour(run, usd_per_hour)
         return self.runs.billed_hours[run] * hourly_usd + self.side_costs.once_usd[run]
 
-    def expected_usd(self, run: Rows, usd_per_hour: Column, price_log_sigma: Column) -> Column:
+    def compute_expected_usd(self, run: Rows, usd_per_hour: Column, price_log_sigma: Column) -> Column:
         """Return the mean dollars of each run, which are more than the median where hours or price are not sure."""
         hours = self.runs.mean_billed_hours[run] * np.exp(price_log_sigma**2 / 2)
         return hours * self.run_usd_per_hour(run, usd_per_hour) + self.side_costs.once_usd[run]
@@ -76,9 +76,9 @@ class PricedRuns:
 
         Equal prices are decided by how sure they are, region, zone, date (newest first) and source.
         """
-        offers, wanted = self.offers, mark_rows(len(self.machines), machines)
+        offers, marks = self.offers, mark_rows(len(self.machines), machines)
         lowest = offers.usd_per_hour == self.machines.lowest_usd_per_hour[offers.machine]
-        rows = np.flatnonzero(wanted[offers.machine] & lowest)
+        rows = np.flatnonzero(marks[offers.machine] & lowest)
         cheapest = offers.frame[rows].with_columns(
             pl.Series("machine", offers.machine[rows]), pl.Series("row", rows)
         )

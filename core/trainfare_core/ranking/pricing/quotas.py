@@ -16,7 +16,7 @@ from trainfare_core.clouds import CLOUDS
 from trainfare_core.recommendation import QuotaLimit
 from trainfare_core.run_cost_facts import Unknown, default_quota
 
-__all__ = ["QUOTA_NOTE", "covered", "machines_allowed", "machines_of_family", "quota_notes", "shortage"]
+__all__ = ["QUOTA_NOTE", "is_covered", "machines_allowed", "machines_of_family", "quota_notes", "shortage"]
 
 QUOTA_NOTE: Final = "new account: "
 """How a note on a quota begins."""
@@ -56,7 +56,7 @@ def machines_allowed(offers: pl.DataFrame, quotas: Sequence[QuotaLimit]) -> NDAr
     return allowed
 
 
-def covered(offer: Mapping[str, Any], quotas: Sequence[QuotaLimit]) -> bool:
+def is_covered(offer: Mapping[str, Any], quotas: Sequence[QuotaLimit]) -> bool:
     """Return whether a quota is about an offer, a row of a price book by column."""
     return any(_is_about(offer, quota) for quota in quotas)
 
@@ -71,10 +71,10 @@ def shortage(offer: Mapping[str, Any], machines: int, quotas: Sequence[QuotaLimi
         quotas: as stated.
     """
     tight = [(_machines(offer, quota), quota) for quota in quotas if _is_about(offer, quota)]
-    broken = [each for each in tight if each[0] < machines]
+    broken = [shortage_row for shortage_row in tight if shortage_row[0] < machines]
     if not broken:
         return ""
-    quota = min(broken, key=lambda each: each[0])[1]
+    quota = min(broken, key=lambda row: row[0])[1]
     counted, limit = quota.count()
     column = _COLUMNS[counted]
     said = "1 machine" if machines == 1 else f"{machines} machines"
@@ -99,13 +99,16 @@ def _machines(offer: Mapping[str, Any], quota: QuotaLimit) -> float:
 
 def _is_about(offer: Mapping[str, Any], quota: QuotaLimit) -> bool:
     """Return whether a quota is about an offer."""
-    wanted = [name.casefold() for name in quota.family]
+    families = [name.casefold() for name in quota.family]
     return (
         offer["provider"] == quota.provider
         and quota.service in (None, offer["service"])
         and quota.region in (None, offer["region"])
         and (quota.purchase is None or offer["purchase_option"] in quota.purchase)
-        and (_is_wanted(offer["instance_type"], wanted, ".") or _is_wanted(offer["accelerator"], wanted, "-"))
+        and (
+            _is_wanted(offer["instance_type"], families, ".")
+            or _is_wanted(offer["accelerator"], families, "-")
+        )
     )
 
 
@@ -113,7 +116,7 @@ def _marker(offers: pl.DataFrame) -> Callable[[QuotaLimit], NDArray[np.bool_]]:
     """Return what marks the offers that a quota is about; an account has hundreds, of few families and regions."""
 
     @cache
-    def named(column: str, *names: str) -> NDArray[np.bool_]:
+    def mark_column(column: str, *names: str) -> NDArray[np.bool_]:
         return offers[column].cast(pl.String).is_in(names).to_numpy()
 
     @cache
@@ -121,12 +124,12 @@ def _marker(offers: pl.DataFrame) -> Callable[[QuotaLimit], NDArray[np.bool_]]:
         return machines_of_family(offers, *names)
 
     def about(quota: QuotaLimit) -> NDArray[np.bool_]:
-        marks = named("provider", quota.provider)
-        for column, wanted in (("service", quota.service), ("region", quota.region)):
-            if wanted is not None:
-                marks = marks & named(column, wanted)
+        marks = mark_column("provider", quota.provider)
+        for column, name in (("service", quota.service), ("region", quota.region)):
+            if name is not None:
+                marks = marks & mark_column(column, name)
         if quota.purchase is not None:
-            marks = marks & named("purchase_option", *quota.purchase)
+            marks = marks & mark_column("purchase_option", *quota.purchase)
         return marks & of_family(*quota.family)
 
     return about
@@ -134,24 +137,26 @@ def _marker(offers: pl.DataFrame) -> Callable[[QuotaLimit], NDArray[np.bool_]]:
 
 def machines_of_family(offers: pl.DataFrame, *names: str) -> NDArray[np.bool_]:
     """Mark the offers that a name of `QuotaLimit.family` is about, shape (offers,)."""
-    wanted = [name.casefold() for name in names]
-    return _named(offers["instance_type"], wanted, ".") | _named(offers["accelerator"], wanted, "-")
+    families = [name.casefold() for name in names]
+    return _mark_names(offers["instance_type"], families, ".") | _mark_names(
+        offers["accelerator"], families, "-"
+    )
 
 
-def _named(names: pl.Series, wanted: Sequence[str], end: str) -> NDArray[np.bool_]:
+def _mark_names(names: pl.Series, families: Sequence[str], end: str) -> NDArray[np.bool_]:
     """Mark the names that are wanted."""
     names = names.cast(pl.String)
-    found = [name for name in names.unique().drop_nulls().to_list() if _is_wanted(name, wanted, end)]
-    return names.is_in(found).fill_null(value=False).to_numpy()
+    matches = [name for name in names.unique().drop_nulls().to_list() if _is_wanted(name, families, end)]
+    return names.is_in(matches).fill_null(value=False).to_numpy()
 
 
-def _is_wanted(name: str, wanted: Sequence[str], end: str) -> bool:
+def _is_wanted(name: str, families: Sequence[str], end: str) -> bool:
     """Return whether a name is wanted, or its beginning up to `end`, or its first letters."""
     folded = name.casefold()
     letters = _LETTERS.match(folded) if end == "." else None
-    return any(folded in (each, f"standard_{each}") or folded.startswith(each + end) for each in wanted) or (
-        letters is not None and letters[1] in wanted
-    )
+    return any(
+        folded in (family, f"standard_{family}") or folded.startswith(family + end) for family in families
+    ) or (letters is not None and letters[1] in families)
 
 
 def quota_notes(offer: Mapping[str, Any]) -> tuple[str, ...]:

@@ -24,15 +24,15 @@ DEFAULT_PURCHASE: Final = ("on_demand",)
 they are ranked when asked for."""
 
 
-def objective_of(asked: Objective | None, constraints: Constraints) -> Objective:
+def objective_of(objective: Objective | None, constraints: Constraints) -> Objective:
     """
     Return the objective: the one asked for, else the best value where an hour has one, else the cheapest.
 
     >>> objective_of(None, Constraints(value_usd_per_hour=5))
     'best_value'
     """
-    if asked is not None:
-        return asked
+    if objective is not None:
+        return objective
     return "cheapest" if constraints.value_usd_per_hour is None else "best_value"
 
 
@@ -66,16 +66,16 @@ class Request:
     @property
     def plan_space(self) -> PlanSpace:
         """Which plans are tried."""
-        asked = self.constraints
+        constraints = self.constraints
         return PlanSpace(
             self.max_nodes,
-            keep_plan=asked.keep_plan,
-            lower_batch_norm="batch-norm" in asked.allow,
-            other_batch="batch" in asked.allow,
-            deepspeed="plan" in asked.allow,
-            checkpointing="checkpointing" in asked.allow,
-            precision="precision" in asked.allow,
-            model_parallel="model-parallel" in asked.allow,
+            keep_plan=constraints.keep_plan,
+            lower_batch_norm="batch-norm" in constraints.allow,
+            other_batch="batch" in constraints.allow,
+            deepspeed="plan" in constraints.allow,
+            checkpointing="checkpointing" in constraints.allow,
+            precision="precision" in constraints.allow,
+            model_parallel="model-parallel" in constraints.allow,
         )
 
     def __post_init__(self) -> None:

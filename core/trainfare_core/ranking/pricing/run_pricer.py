@@ -12,7 +12,7 @@ import polars as pl
 from trainfare_core.arrays import Column, Rows
 from trainfare_core.candidates import MAX_NODES, take
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.ranking.pricing.best_plans import quantised, worth_changing
+from trainfare_core.ranking.pricing.best_plans import quantise_times, worth_changing
 from trainfare_core.ranking.pricing.columns import find_least, mark_rows, pair_rows
 from trainfare_core.ranking.pricing.data_costs import ModelRoutes
 from trainfare_core.ranking.pricing.machines import PricedMachines, PricedOffers, group_machines
@@ -80,7 +80,9 @@ class RunPricer:
     def price(self, usable: Usable) -> PricedRuns:
         """Price every run on the offers to rank."""
         asked, profile = self.request.constraints, self.profile
-        jobs = tuple(variant.saved(profile) for variant in self.request.plan_space.variants(profile))
+        jobs = tuple(
+            variant.convert_saved_state(profile) for variant in self.request.plan_space.variants(profile)
+        )
         side_prices = SidePrices.of(jobs, usable.book.frame, asked)
         shapes = usable.book.shapes()
         frame = self._add_columns(usable, side_prices.routes)
@@ -203,7 +205,7 @@ def _round_times(runs: RunTable) -> RunTable:
     """Return the runs with times whose last bits are the same on every processor."""
     return replace(
         runs,
-        hours=quantised(runs.hours),
-        waiting_s=quantised(runs.waiting_s),
-        rounding_s=quantised(runs.rounding_s),
+        hours=quantise_times(runs.hours),
+        waiting_s=quantise_times(runs.waiting_s),
+        rounding_s=quantise_times(runs.rounding_s),
     )

@@ -83,12 +83,12 @@ def disk_prices_of(offers: pl.DataFrame, assumed: CostAssumptions) -> Column:
             prices[(offers["service"] == names[1]).to_numpy()] = anywhere
     regions = {names: regions_of_disk_prices(*names) for names in services}
     # Few offers lie in a region whose price is known: only those are compared with each of them.
-    known = sorted({region for each in regions.values() for region in each})
+    known = sorted({region for row_of_region in regions.values() for region in row_of_region})
     rows = np.flatnonzero(offers["region"].is_in(known).to_numpy())
     there = offers.select("service", "region")[rows]
-    for names, each in regions.items():
+    for names, regions_of_names in regions.items():
         here = (there["service"] == names[1]).to_numpy()
-        for region in each:
+        for region in regions_of_names:
             published = disk_usd_per_gib_month(assumed, *names, region).or_zero
             prices[rows[here & (there["region"] == region).to_numpy()]] = published
     for cloud, service, machine, rows in _with_volume(offers):

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trainfare_core.interruptions import HAZARDS, hazard_of_band, known_hazards
+from trainfare_core.interruptions import HAZARDS, find_hazards, hazard_of_band
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.number_format import counted, hours_text, percent
+from trainfare_core.number_format import hours_text, percent, quantify
 from trainfare_core.prices.shapes import distinct_numbers
 from trainfare_core.recommendation import Interval, SpotFallback, SpotOutlook
 from trainfare_core.run_cost import NOT_SPOT, RunTable, spot_process
@@ -39,33 +39,36 @@ def hazards_of_offers(offers: pl.DataFrame) -> NDArray[np.int64]:
     The band that came with the price is used before the table of run-cost facts.
     """
     spot = np.flatnonzero((offers["purchase_option"] == "spot").to_numpy())
-    found = np.full(len(offers), NOT_SPOT, dtype=np.int64)
+    hazards = np.full(len(offers), NOT_SPOT, dtype=np.int64)
     if not len(spot):
-        return found
+        return hazards
     machine, first = distinct_numbers(offers["machine_id"].to_numpy()[spot].astype(np.int64))
     types = offers.select("provider", "instance_type")[spot[first]].rows()
-    known = [known_hazards(*names) for names in types]
+    known = [find_hazards(*names) for names in types]
     hazard = np.array([elsewhere for _, elsewhere in known], dtype=np.int64)[machine]
     column_of = {
-        name: place for place, name in enumerate(sorted({name for each, _ in known for name in each}))
+        name: index
+        for index, name in enumerate(
+            sorted({name for by_region_names, _ in known for name in by_region_names})
+        )
     }
     table = np.full((len(types), len(column_of)), _NOT_KNOWN, dtype=np.int64)
-    for place, (by_region, _) in enumerate(known):
-        table[place, [column_of[name] for name in by_region]] = list(by_region.values())
+    for index, (by_region, _) in enumerate(known):
+        table[index, [column_of[name] for name in by_region]] = list(by_region.values())
     region = offers["region"].cast(pl.String)[spot]
     there = np.flatnonzero(region.is_in(list(column_of)).to_numpy())
-    column = _replaced(region[there], column_of)
+    column = _replace_texts(region[there], column_of)
     here = table[machine[there], column]
     hazard[there] = np.where(here == _NOT_KNOWN, hazard[there], here)
     band = offers["interruption_band"].cast(pl.String)[spot]
     of_band = {name: hazard_of_band(name) for name in band.drop_nulls().unique()}
     published = np.flatnonzero(band.is_not_null().to_numpy())
-    hazard[published] = _replaced(band[published], of_band)
-    found[spot] = hazard
-    return found
+    hazard[published] = _replace_texts(band[published], of_band)
+    hazards[spot] = hazard
+    return hazards
 
 
-def _replaced(texts: pl.Series, numbers: Mapping[str, int]) -> NDArray[np.int64]:
+def _replace_texts(texts: pl.Series, numbers: Mapping[str, int]) -> NDArray[np.int64]:
     """Return the number of each text."""
     return (
         texts.replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
@@ -85,7 +88,7 @@ def why_no_spot(profile: JobProfile, runs: RunTable) -> str:
     if not len(runs):
         return ""
     order = np.argsort(runs.hours)
-    least, middle, most = (int(order[place]) for place in (0, len(order) // 2, -1))
+    least, middle, most = (int(order[index]) for index in (0, len(order) // 2, -1))
     calm_hours = float(runs.undisturbed_s[least] / _S_PER_HOUR)
     every = profile.plan.checkpoint_every_n_steps
     saves = "saves no checkpoints" if every is None else f"saves only every {every:,} steps"
@@ -154,24 +157,24 @@ def spot_outlook(
         )
         fallback = SpotFallback(
             after=FALLBACK_AFTER,
-            chance=_rounded(float(parts.chance[0])),
-            run_usd=_rounded(usd / _S_PER_HOUR),
-            p50_hours=_rounded(float(changed.quantile_s(0.5)[0]) / _S_PER_HOUR),
-            p90_hours=_rounded(float(changed.quantile_s(0.9)[0]) / _S_PER_HOUR),
-            chance_in_time=None if deadline_s is None else _rounded(float(changed.chance(deadline_s)[0])),
+            chance=_round_value(float(parts.chance[0])),
+            run_usd=_round_value(usd / _S_PER_HOUR),
+            p50_hours=_round_value(float(changed.quantile_s(0.5)[0]) / _S_PER_HOUR),
+            p90_hours=_round_value(float(changed.quantile_s(0.9)[0]) / _S_PER_HOUR),
+            chance_in_time=None if deadline_s is None else _round_value(float(changed.chance(deadline_s)[0])),
         )
     return SpotOutlook(
-        interruptions=_rounded(float(runs.interruptions[0])),
+        interruptions=_round_value(float(runs.interruptions[0])),
         per_machine_hour=Interval(
-            mid=_rounded(hazard.median_per_hour),
-            low_80=_rounded(hazard.low_per_hour),
-            high_80=_rounded(hazard.high_per_hour),
+            mid=_round_value(hazard.median_per_hour),
+            low_80=_round_value(hazard.low_per_hour),
+            high_80=_round_value(hazard.high_per_hour),
         ),
         rate_source=hazard.words,
-        waiting_hours=_rounded(float(runs.waiting_s[0]) / _S_PER_HOUR),
-        p50_hours=_rounded(float(ends.quantile_s(0.5)[0]) / _S_PER_HOUR),
-        p90_hours=_rounded(float(ends.quantile_s(0.9)[0]) / _S_PER_HOUR),
-        chance_in_time=None if deadline_s is None else _rounded(float(ends.chance(deadline_s)[0])),
+        waiting_hours=_round_value(float(runs.waiting_s[0]) / _S_PER_HOUR),
+        p50_hours=_round_value(float(ends.quantile_s(0.5)[0]) / _S_PER_HOUR),
+        p90_hours=_round_value(float(ends.quantile_s(0.9)[0]) / _S_PER_HOUR),
+        chance_in_time=None if deadline_s is None else _round_value(float(ends.chance(deadline_s)[0])),
         save_every_n_steps=_save_steps(profile, runs, 0),
         fallback=fallback,
     )
@@ -188,7 +191,7 @@ def spot_notes(spot: SpotOutlook, saved_every_steps: int | None) -> tuple[str, .
     rate = spot.per_machine_hour
     notes = [
         (
-            f"spot: {counted(spot.interruptions, 'interruption')} expected ({spot.rate_source}: {rate.low_80:.1g} to "
+            f"spot: {quantify(spot.interruptions, 'interruption')} expected ({spot.rate_source}: {rate.low_80:.1g} to "
             f"{rate.high_80:.1g} an hour and machine); half of such runs end within {hours_text(spot.p50_hours)}, "
             f"nine of ten within {hours_text(spot.p90_hours)}, {hours_text(spot.waiting_hours, 2)} of waiting for "
             "capacity expected"
@@ -210,6 +213,6 @@ def spot_notes(spot: SpotOutlook, saved_every_steps: int | None) -> tuple[str, .
     return tuple(notes)
 
 
-def _rounded(value: float) -> float:
+def _round_value(value: float) -> float:
     """Round to six significant digits: more than any of these figures has, and the same on every processor."""
     return float(f"{value:.6g}")

@@ -46,23 +46,28 @@ class Fp8Plugin:
         if "TransformerEnginePrecision" not in {base.__name__ for base in type(plugin).__mro__}:
             return None
 
-        def given(name: str) -> Any:
+        def get_argument(name: str) -> Any:
             return getattr(plugin, name, arguments.get(name))
 
-        recipe, dtype = given("recipe"), given("weights_dtype")
+        recipe, dtype = get_argument("recipe"), get_argument("weights_dtype")
         names = [base.__name__ for base in type(recipe).__mro__]
         # Lightning makes a dict the arguments of DelayedScaling, its default.
         plain = recipe is None or isinstance(recipe, Mapping)
-        narrow = "fp8" if plain else next((_NARROW[each] for each in names if each in _NARROW), "")
+        narrow = "fp8" if plain else next((_NARROW[name] for name in names if name in _NARROW), "")
         checks = (
             (dtype in _PRECISIONS, f"weights_dtype={dtype} (traced are torch.bfloat16 and torch.float16)"),
             (bool(narrow), f"the recipe {names[0]}, whose products may be of any type"),
-            (getattr(given("recipe"), "backward_override", None) is None, "a recipe with backward_override"),
             (
-                given("replace_layers") in (None, True),
+                getattr(get_argument("recipe"), "backward_override", None) is None,
+                "a recipe with backward_override",
+            ),
+            (
+                get_argument("replace_layers") in (None, True),
                 "replace_layers=False, which leaves layers to the script",
             ),
         )
-        found = ", ".join(text for traceable, text in checks if not traceable)
-        because = f"the step of TransformerEnginePrecision cannot be traced with {found}" if found else ""
+        problems = ", ".join(text for traceable, text in checks if not traceable)
+        because = (
+            f"the step of TransformerEnginePrecision cannot be traced with {problems}" if problems else ""
+        )
         return cls(_PRECISIONS.get(dtype, "transformer-engine"), narrow, because)

@@ -28,7 +28,7 @@ from trainfare.lightning.script.trainer_arguments import replacing_connector, to
 from trainfare.lightning.trainer_stub import NullLogger
 from trainfare_core.errors import TargetError
 
-__all__ = ["FitCall", "Recorder", "fit_call", "intercepted"]
+__all__ = ["FitCall", "Recorder", "fit_call", "intercept_trainers"]
 
 NAMESPACES: Final = ("pytorch_lightning", "lightning.pytorch")
 _ABSENT: Final = object()
@@ -62,8 +62,8 @@ class FitCall:
         place: line of the script.
     """
 
-    def __init__(self, trainer: Any, arguments: dict[str, Any], namespace: str, place: str) -> None:
-        self.trainer, self.arguments, self.namespace, self.place = trainer, arguments, namespace, place
+    def __init__(self, trainer: Any, arguments: dict[str, Any], namespace: str, script: str) -> None:
+        self.trainer, self.arguments, self.namespace, self.place = trainer, arguments, namespace, script
 
 
 class Recorder:
@@ -75,17 +75,17 @@ class Recorder:
         on_fit: called with that call; what it returns, `fit` returns.
     """
 
-    def __init__(self, wanted: int, on_fit: Callable[[FitCall], None]) -> None:
-        self._wanted, self._on_fit = wanted, on_fit
+    def __init__(self, fit_number: int, on_fit: Callable[[FitCall], None]) -> None:
+        self._wanted, self._on_fit = fit_number, on_fit
         self.places: list[str] = []
         self.skipped: list[str] = []
 
     def fit(self, trainer: Any, arguments: dict[str, Any], namespace: str) -> None:
         """Record a call of `Trainer.fit`."""
-        place = place_of_caller() or "a place that is not in the script"
-        self.places.append(place)
+        code_place = place_of_caller() or "a place that is not in the script"
+        self.places.append(code_place)
         if len(self.places) == self._wanted:
-            self._on_fit(FitCall(trainer, arguments, namespace, place))
+            self._on_fit(FitCall(trainer, arguments, namespace, code_place))
 
     def skip(self, name: str) -> None:
         """Record a call that does nothing here."""
@@ -93,7 +93,7 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def intercepted(recorder: Recorder | None) -> Generator[None, None, None]:
+def intercept_trainers(recorder: Recorder | None) -> Generator[None, None, None]:
     """
     Replace what a Trainer of any installed namespace would start, write or need a device for.
 
@@ -106,9 +106,9 @@ def intercepted(recorder: Recorder | None) -> Generator[None, None, None]:
                 _intercept(namespace, recorder, stack)
             else:
                 stack.enter_context(_on_import(namespace, partial(_intercept, namespace, recorder, stack)))
-        stack.enter_context(_replaced(torch.distributed, "init_process_group", _one_process_group))
+        stack.enter_context(_replace_attribute(torch.distributed, "init_process_group", _one_process_group))
         if not torch.cuda.is_available():
-            stack.enter_context(_replaced(torch.cuda, "set_device", _nothing))
+            stack.enter_context(_replace_attribute(torch.cuda, "set_device", _do_nothing))
         stack.enter_context(_environment())
         yield
 
@@ -120,7 +120,7 @@ def _intercept(namespace: str, recorder: Recorder | None, stack: contextlib.Exit
         return import_module(f"{namespace}.{name}")
 
     def replace(home: Any, name: str, value: object) -> None:
-        stack.enter_context(_replaced(home, name, value))
+        stack.enter_context(_replace_attribute(home, name, value))
 
     if recorder is not None:
         trainer: Any = part("trainer.trainer").Trainer
@@ -138,17 +138,19 @@ def _intercept(namespace: str, recorder: Recorder | None, stack: contextlib.Exit
 def _intercept_loops(
     trainer: Any, tuner: Any, namespace: str, recorder: Recorder, replace: Callable[[Any, str, object], None]
 ) -> None:
-    replace(trainer, "fit", _recorded_fit(trainer.fit, namespace, recorder))
+    replace(trainer, "fit", _record_fit(trainer.fit, namespace, recorder))
     for name in _SKIPPED:
-        replace(trainer, name, _skipped(getattr(trainer, name), f"Trainer.{name}", recorder, list))
+        replace(trainer, name, _skip_call(getattr(trainer, name), f"Trainer.{name}", recorder, list))
     replace(
-        trainer, "save_checkpoint", _skipped(trainer.save_checkpoint, "save_checkpoint", recorder, _nothing)
+        trainer,
+        "save_checkpoint",
+        _skip_call(trainer.save_checkpoint, "save_checkpoint", recorder, _do_nothing),
     )
-    replace(tuner, "lr_find", _skipped(tuner.lr_find, "Tuner.lr_find", recorder, _suggestion))
-    replace(tuner, "scale_batch_size", _unscaled(tuner.scale_batch_size, recorder))
+    replace(tuner, "lr_find", _skip_call(tuner.lr_find, "Tuner.lr_find", recorder, _suggestion))
+    replace(tuner, "scale_batch_size", _keep_batch_size(tuner.scale_batch_size, recorder))
 
 
-def _recorded_fit(original: Callable[..., None], namespace: str, recorder: Recorder) -> Callable[..., None]:
+def _record_fit(original: Callable[..., None], namespace: str, recorder: Recorder) -> Callable[..., None]:
     signature = inspect.signature(original)
 
     @functools.wraps(original)
@@ -160,23 +162,23 @@ def _recorded_fit(original: Callable[..., None], namespace: str, recorder: Recor
     return fit
 
 
-def _skipped(
+def _skip_call(
     original: Callable[..., Any], name: str, recorder: Recorder, result: Callable[[], Any]
 ) -> Callable[..., Any]:
     @functools.wraps(original)
-    def skipped(*_: object, **__: object) -> Any:
+    def skip(*_: object, **__: object) -> Any:
         recorder.skip(name)
         return result()
 
-    return skipped
+    return skip
 
 
-def _unscaled(original: Callable[..., Any], recorder: Recorder) -> Callable[..., Any]:
+def _keep_batch_size(original: Callable[..., Any], recorder: Recorder) -> Callable[..., Any]:
     """Return a `scale_batch_size` that returns the batch size that the module or datamodule has."""
     signature = inspect.signature(original)
 
     @functools.wraps(original)
-    def unscaled(*args: Any, **kwargs: Any) -> Any:
+    def return_batch_size(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         recorder.skip("Tuner.scale_batch_size")
@@ -187,24 +189,24 @@ def _unscaled(original: Callable[..., Any], recorder: Recorder) -> Callable[...,
                     return getattr(holder, name)
         return None
 
-    return unscaled
+    return return_batch_size
 
 
 def _suggestion() -> SimpleNamespace:
-    def suggested(*_: object, **__: object) -> float:
+    def suggest(*_: object, **__: object) -> float:
         return _LEARNING_RATE
 
-    return SimpleNamespace(suggestion=suggested, results={"lr": [], "loss": []}, plot=NullLogger())
+    return SimpleNamespace(suggestion=suggest, results={"lr": [], "loss": []}, plot=NullLogger())
 
 
-def fit_call(trainer: Any, arguments: tuple[Any, ...], place: str) -> FitCall:
+def fit_call(trainer: Any, arguments: tuple[Any, ...], code_place: str) -> FitCall:
     """
     Return a call of `fit` that was not made.
 
     Args:
-        trainer: made inside `intercepted`.
+        trainer: made inside `intercept_trainers`.
         arguments: of `fit`.
-        place: where the Trainer comes from.
+        code_place: where the Trainer comes from.
 
     Raises:
         TargetError: it is no Trainer of Lightning, or it takes no such arguments.
@@ -212,13 +214,15 @@ def fit_call(trainer: Any, arguments: tuple[Any, ...], place: str) -> FitCall:
     homes = [base.__module__.removesuffix(".trainer.trainer") for base in type(trainer).__mro__]
     namespace = next((home for home in homes if home in NAMESPACES), None)
     if namespace is None:
-        msg = f"{place}: a {type(trainer).__name__} is no Trainer of lightning.pytorch or pytorch_lightning"
+        msg = f"{code_place}: a {type(trainer).__name__} is no Trainer of lightning.pytorch or pytorch_lightning"
         raise TargetError(msg)
     try:
         bound = inspect.signature(trainer.fit).bind(*arguments)
     except TypeError as error:
-        raise TargetError(f"{place}: its tuple is a Trainer and the arguments of its fit: {error}") from error
-    return FitCall(trainer, dict(bound.arguments), namespace, place)
+        raise TargetError(
+            f"{code_place}: its tuple is a Trainer and the arguments of its fit: {error}"
+        ) from error
+    return FitCall(trainer, dict(bound.arguments), namespace, code_place)
 
 
 def _one_process_group(*_: object, **__: object) -> None:
@@ -266,11 +270,11 @@ class _OnImport(MetaPathFinder):
             spec = None if finder is self else finder.find_spec(fullname, path, target)
             if spec is not None and spec.loader is not None:
                 loader: Any = spec.loader
-                loader.exec_module = partial(self._executed, loader.exec_module)
+                loader.exec_module = partial(self._execute, loader.exec_module)
                 return spec
         return None
 
-    def _executed(self, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+    def _execute(self, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
         execute(module)
         self._then()
 
@@ -320,7 +324,7 @@ def _environment() -> Generator[None, None, None]:
 
 
 @contextlib.contextmanager
-def _replaced(home: Any, name: str, value: object) -> Generator[None, None, None]:
+def _replace_attribute(home: Any, name: str, value: object) -> Generator[None, None, None]:
     """Give an attribute another value inside the block; one that is inherited is inherited again afterwards."""
     owned = cast("Mapping[str, object]", vars(home))
     before = owned.get(name, _ABSENT)
@@ -334,5 +338,5 @@ def _replaced(home: Any, name: str, value: object) -> Generator[None, None, None
             setattr(home, name, before)
 
 
-def _nothing(*_: object, **__: object) -> None:
+def _do_nothing(*_: object, **__: object) -> None:
     pass

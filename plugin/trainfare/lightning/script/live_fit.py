@@ -15,14 +15,14 @@ from typing import Any, Final
 from torch.utils.data import DataLoader
 
 from trainfare.fake_step.several_batches import whole_batches
-from trainfare.job import Batches, LiveJob, LiveRun, raised
+from trainfare.job import Batches, LiveJob, LiveRun, describe_raised
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.training_job import STRATEGIES
 from trainfare.lightning.callbacks import set_up_callbacks
 from trainfare.lightning.loaders import loader_batch_size
 from trainfare.lightning.run_length import read_trainer
 from trainfare.lightning.script.interception import FitCall
-from trainfare.lightning.script.trainer_arguments import Asked, asked_of
+from trainfare.lightning.script.trainer_arguments import Asked, read_asked
 from trainfare.meter.batch_facts import BatchSizes, size_that_shows
 from trainfare.trace import count_samples, count_tokens
 from trainfare_core.errors import TargetError, TrainfareError
@@ -45,31 +45,31 @@ def live_job(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
         TargetError: the data cannot be set up, there is no batch, the strategy is not one of Lightning's words, or the
             plugin for fp8 was given what cannot be traced.
     """
-    trainer, asked = call.trainer, asked_of(call.trainer)
-    if asked.strategy not in STRATEGIES:
-        msg = f"{call.place}: the strategy {asked.strategy!r} is not one whose devices each do the whole model's maths"
+    trainer, spec = call.trainer, read_asked(call.trainer)
+    if spec.strategy not in STRATEGIES:
+        msg = f"{call.place}: the strategy {spec.strategy!r} is not one whose devices each do the whole model's maths"
         raise TargetError(f"{msg}: those that can be priced are {', '.join(STRATEGIES)}")
-    if asked.fp8 is not None and asked.fp8.refused:
-        raise TargetError(f"{call.place}: {asked.fp8.refused}")
-    module = _attached(call)
-    with _loaded_here():
+    if spec.fp8 is not None and spec.fp8.refused:
+        raise TargetError(f"{call.place}: {spec.fp8.refused}")
+    module = _attach_module(call)
+    with _load_in_this_process():
         data = "setting up the data"
-        with _reported(data):
+        with _report_user_errors(data):
             trainer._data_connector.prepare_data()  # noqa: SLF001
             if trainer.datamodule is not None:
                 trainer.datamodule.setup("fit")
         set_up_callbacks(trainer.callbacks, trainer, module)
-        with _reported("setup"):
+        with _report_user_errors("setup"):
             module.setup("fit")
-        with _reported(data):
-            facts = _facts(trainer)
+        with _report_user_errors(data):
+            facts = _read_facts(trainer)
             batches = _first_batches(trainer)
     if not batches:
         raise TargetError(f"{call.place}: the training loader gave no batch")
-    return _job(module, trainer, asked, facts, batches, (*notes, *asked.notes, *_resumed(call)))
+    return _job(module, trainer, spec, facts, batches, (*notes, *spec.notes, *_note_resumed_run(call)))
 
 
-def _attached(call: FitCall) -> Any:
+def _attach_module(call: FitCall) -> Any:
     """Do what Lightning does before it touches the data, and return the module."""
     trainer, given, namespace = call.trainer, call.arguments, call.namespace
 
@@ -86,7 +86,7 @@ def _attached(call: FitCall) -> Any:
     trainer.state.status = states.TrainerStatus.RUNNING
     trainer.training = True
     trainer.profiler = part("profilers").PassThroughProfiler()
-    with _reported("Trainer.fit"):
+    with _report_user_errors("Trainer.fit"):
         trainer._data_connector.attach_data(  # noqa: SLF001
             module,
             train_dataloaders=loaders,
@@ -103,7 +103,7 @@ def _attached(call: FitCall) -> Any:
     return module
 
 
-def _facts(trainer: Any) -> LoopLength:
+def _read_facts(trainer: Any) -> LoopLength:
     """Set up the loaders as the fit loop does, and read the length of the run."""
     trainer.fit_loop.setup_data()
     if trainer.enable_validation and _validates(trainer):
@@ -138,36 +138,36 @@ def _first_batches(trainer: Any) -> Sequence[Any]:
 def _job(
     module: Any,
     trainer: Any,
-    asked: Asked,
+    spec: Asked,
     facts: LoopLength,
     batches: Sequence[Any],
     notes: tuple[str, ...],
 ) -> LiveJob:
-    sizes = _sizes(trainer, batches)
+    sizes = _count_samples(trainer, batches)
     size, tokens = sizes.micro_batch_size, sizes.tokens
     return LiveJob(
         module=module,
         batch=Batches(tuple(batches)),
         batch_size=size or 1,
-        train_samples=_samples(trainer, facts, size),
+        train_samples=_count_epoch_samples(trainer, facts, size),
         tokens_per_sample=None if tokens is None or not size else max(1, round(tokens / size)),
-        precision=asked.precision,
+        precision=spec.precision,
         accumulate_grad_batches=facts.accumulate_grad_batches,
-        devices=asked.devices,
-        num_nodes=asked.num_nodes,
-        strategy=asked.strategy,
-        sync_batchnorm=asked.sync_batchnorm,
+        devices=spec.devices,
+        num_nodes=spec.num_nodes,
+        strategy=spec.strategy,
+        sync_batchnorm=spec.sync_batchnorm,
         live=LiveRun(
             trainer,
             facts,
             batch_size_known=size is not None,
             notes=(*notes, *sizes.notes),
-            narrow="fp8" if asked.fp8 is None else asked.fp8.narrow,
+            narrow="fp8" if spec.fp8 is None else spec.fp8.narrow,
         ),
     )
 
 
-def _sizes(trainer: Any, batches: Sequence[Any]) -> BatchSizes:
+def _count_samples(trainer: Any, batches: Sequence[Any]) -> BatchSizes:
     """Return the samples of a batch: the loader's number, unless the tensors show another one, whose mean is taken."""
     loader, by_shape = (
         size_that_shows(loader_batch_size(trainer), batches),
@@ -177,7 +177,7 @@ def _sizes(trainer: Any, batches: Sequence[Any]) -> BatchSizes:
     return BatchSizes.of(argument=None, loader=loader, by_shape=by_shape, tokens=tokens)
 
 
-def _samples(trainer: Any, facts: LoopLength, size: int | None) -> int | None:
+def _count_epoch_samples(trainer: Any, facts: LoopLength, size: int | None) -> int | None:
     """Return the samples of an epoch over all devices: of the data set where all of it is used."""
     loaders = list(trainer.fit_loop._combined_loader.flattened)  # noqa: SLF001
     if len(loaders) == 1 and trainer.limit_train_batches == 1.0:
@@ -188,14 +188,14 @@ def _samples(trainer: Any, facts: LoopLength, size: int | None) -> int | None:
     return size * facts.batches_per_epoch * facts.replicas or None
 
 
-def _resumed(call: FitCall) -> tuple[str, ...]:
+def _note_resumed_run(call: FitCall) -> tuple[str, ...]:
     if not call.arguments.get("ckpt_path"):
         return ()
     return ("fit(ckpt_path=...) resumes a run: the plan is that of the whole run",)
 
 
 @contextlib.contextmanager
-def _loaded_here() -> Generator[None, None, None]:
+def _load_in_this_process() -> Generator[None, None, None]:
     """Load batches in this process: a few batches do not repay the start of workers."""
     loose: Any = DataLoader
     original = loose.__iter__
@@ -212,10 +212,10 @@ def _loaded_here() -> Generator[None, None, None]:
 
 
 @contextlib.contextmanager
-def _reported(doing: str) -> Generator[None, None, None]:
+def _report_user_errors(doing: str) -> Generator[None, None, None]:
     try:
         yield
     except TrainfareError:
         raise
     except (Exception, SystemExit) as error:
-        raise TargetError(raised(doing, error)) from error
+        raise TargetError(describe_raised(doing, error)) from error

@@ -57,14 +57,14 @@ def _plain_new(cls: Any, *_: object, **__: object) -> Any:
 
 
 def _silent_new() -> Callable[..., Any]:
-    made: dict[type, Any] = {}
+    values_by_type: dict[type, Any] = {}
     plain: Any = object
 
     def new(cls: Any, *_: object, **__: object) -> Any:
         if issubclass(cls, _Silent) or cls.__name__ == "DummyLogger":
             return plain.__new__(cls)
-        if cls not in made:
-            made[cls] = type(cls.__name__, (_Silent, cls), {"__module__": cls.__module__})
-        return plain.__new__(made[cls])
+        if cls not in values_by_type:
+            values_by_type[cls] = type(cls.__name__, (_Silent, cls), {"__module__": cls.__module__})
+        return plain.__new__(values_by_type[cls])
 
     return new

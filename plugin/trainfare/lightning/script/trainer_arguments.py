@@ -21,7 +21,7 @@ from trainfare.job import canonical_precision
 from trainfare.lightning.run_facts import strategy_word
 from trainfare.lightning.script.fp8_plugin import Fp8Plugin
 
-__all__ = ["Asked", "asked_of", "replacing_connector", "tolerant"]
+__all__ = ["Asked", "read_asked", "replacing_connector", "tolerant"]
 
 _ATTRIBUTE = "trainfare_asked"
 _ARGUMENTS = "trainfare_arguments"
@@ -51,10 +51,10 @@ class Asked:
     sync_batchnorm: bool = False
 
 
-def asked_of(trainer: Any) -> Asked:
+def read_asked(trainer: Any) -> Asked:
     """Return what a Trainer was asked for when it was made."""
-    asked: Asked = getattr(trainer._accelerator_connector, _ATTRIBUTE)  # noqa: SLF001
-    return asked
+    request: Asked = getattr(trainer._accelerator_connector, _ATTRIBUTE)  # noqa: SLF001
+    return request
 
 
 def replacing_connector(namespace: str, original: Callable[..., None]) -> Callable[..., None]:
@@ -69,16 +69,16 @@ def replacing_connector(namespace: str, original: Callable[..., None]) -> Callab
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
         given = bound.arguments
-        asked = _asked(given)
-        cpus = [torch.device("cpu")] * asked.devices
+        request = _build_asked(given)
+        cpus = [torch.device("cpu")] * request.devices
         strategy = strategy_class(parallel_devices=cpus)
-        strategy.num_nodes = asked.num_nodes
-        given.update(accelerator="cpu", devices=1, num_nodes=asked.num_nodes, strategy=strategy)
+        strategy.num_nodes = request.num_nodes
+        given.update(accelerator="cpu", devices=1, num_nodes=request.num_nodes, strategy=strategy)
         given.update(plugins=None, precision=None, sync_batchnorm=False, deterministic=None)
         original(*bound.args, **bound.kwargs)
         # What the module reads as `trainer.precision`.
-        self.precision_plugin.precision = asked.precision
-        setattr(self, _ATTRIBUTE, asked)
+        self.precision_plugin.precision = request.precision
+        setattr(self, _ATTRIBUTE, request)
 
     return init
 
@@ -145,7 +145,7 @@ class _OneProcess:
         """Do nothing: the module stays on the CPU."""
 
 
-def _asked(given: dict[str, Any]) -> Asked:
+def _build_asked(given: dict[str, Any]) -> Asked:
     notes: list[str] = []
     devices = _devices(given["devices"], notes)
     num_nodes = given["num_nodes"]
@@ -154,11 +154,11 @@ def _asked(given: dict[str, Any]) -> Asked:
     if strategy in (None, "auto"):
         strategy = "ddp" if devices * num_nodes > 1 else "single_device"
     word = strategy.lower() if isinstance(strategy, str) else strategy_word(strategy)
-    stage = _deepspeed_stage(strategy)
+    stage = _get_deepspeed_stage(strategy)
     if stage is not None:
         word = f"deepspeed_stage_{stage}"
     precision, fp8, layer_sync = given["precision"], None, bool(given["sync_batchnorm"])
-    for plugin in (*_listed(given["plugins"]), getattr(strategy, "_precision_plugin", None)):
+    for plugin in (*_list_plugins(given["plugins"]), getattr(strategy, "_precision_plugin", None)):
         fp8 = Fp8Plugin.of(plugin, getattr(plugin, _ARGUMENTS, {})) or fp8
         precision = getattr(plugin, "precision", precision) if fp8 is None else fp8.precision
         layer_sync |= "LayerSync" in {base.__name__ for base in type(plugin).__mro__}
@@ -182,7 +182,7 @@ def _devices(value: Any, notes: list[str]) -> int:
     return 1
 
 
-def _deepspeed_stage(strategy: Any) -> int | None:
+def _get_deepspeed_stage(strategy: Any) -> int | None:
     """Return the stage of a DeepSpeedStrategy, 2 by default as in Lightning; None for another strategy."""
     if "DeepSpeedStrategy" not in {base.__name__ for base in type(strategy).__mro__}:
         return None
@@ -193,7 +193,7 @@ def _deepspeed_stage(strategy: Any) -> int | None:
     return int(arguments.get("stage", 2))
 
 
-def _listed(plugins: Any) -> Iterable[Any]:
+def _list_plugins(plugins: Any) -> Iterable[Any]:
     if plugins is None:
         return ()
     return plugins if hasattr(plugins, "__iter__") else (plugins,)

@@ -90,7 +90,7 @@ def publish_times(rank: int, fit: int, times: StepTimes) -> None:
     store = _store()
     if store is not None:
         mine = RankTimes.of(times)
-        store.set(_key(fit, rank), f"{mine.own_s!r} {mine.step_s!r}")
+        store.set(_format_key(fit, rank), f"{mine.own_s!r} {mine.step_s!r}")
 
 
 def collect_times(world_size: int, fit: int, times: StepTimes, *, wait_s: float) -> dict[int, RankTimes]:
@@ -103,23 +103,23 @@ def collect_times(world_size: int, fit: int, times: StepTimes, *, wait_s: float)
         times: rank 0's own window.
         wait_s: seconds to wait for entries that are not there yet.
     """
-    found = {0: RankTimes.of(times)}
+    times_by_rank = {0: RankTimes.of(times)}
     store = _store()
     if store is None or world_size < 2:
-        return found
-    keys = {rank: _key(fit, rank) for rank in range(1, world_size)}
+        return times_by_rank
+    keys = {rank: _format_key(fit, rank) for rank in range(1, world_size)}
     try:
         store.wait(list(keys.values()), timedelta(seconds=wait_s))
     except RuntimeError:  # not all of them in time
         keys = {rank: key for rank, key in keys.items() if store.check([key])}
     for rank, key in keys.items():
-        numbers = _numbers(store.get(key))
+        numbers = _parse_numbers(store.get(key))
         if numbers is not None:
-            found[rank] = RankTimes(*numbers)
-    return found
+            times_by_rank[rank] = RankTimes(*numbers)
+    return times_by_rank
 
 
-def _key(fit: int, rank: int) -> str:
+def _format_key(fit: int, rank: int) -> str:
     return f"trainfare/{fit}/{rank}"
 
 
@@ -132,7 +132,7 @@ def _store() -> Any:
     return None if get_store is None else get_store()
 
 
-def _numbers(entry: bytes) -> tuple[float, float] | None:
+def _parse_numbers(entry: bytes) -> tuple[float, float] | None:
     try:
         own_s, step_s = (float(number) for number in entry.decode("ascii").split())
     except ValueError:

@@ -7,7 +7,7 @@ from typing import Final
 
 from trainfare.report.charts.cost_time import option_label
 from trainfare.report.charts.svg import COLOURS, Figure, draw
-from trainfare.report.facts import measured_phases
+from trainfare.report.facts import list_measured_phases
 from trainfare.report.wording import PART_NAMES, duration
 from trainfare_core.job_profile import MeasuredStep
 from trainfare_core.number_format import percent
@@ -48,7 +48,7 @@ def phases_chart(measured: MeasuredStep) -> str:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    phases = measured_phases(measured)
+    phases = list_measured_phases(measured)
     phases_s = [0.0 if times is None else times.median_s for _, times in phases]
     step_s = measured.step.median_s
     return _bars(

@@ -39,7 +39,7 @@ _LABELS: Final = 10
 
 
 def cost_time_chart(
-    options: Sequence[Option], *, named: frozenset[int] = frozenset(), per_1000_steps: bool
+    options: Sequence[Option], *, ranks: frozenset[int] = frozenset(), per_1000_steps: bool
 ) -> str:
     """
     Return the scatter of dollars against time as inline SVG.
@@ -50,7 +50,7 @@ def cost_time_chart(
 
     Args:
         options: at least one ranked option.
-        named: ranks of the options that are labelled first; others on the front follow while there is room.
+        ranks: ranks of the options that are labelled first; others on the front follow while there is room.
         per_1000_steps: the axes are for 1,000 optimizer steps, not for the run.
 
     Raises:
@@ -73,7 +73,7 @@ def cost_time_chart(
         axes.xaxis.set_major_formatter(time_tick)
         axes.yaxis.set_major_formatter(usd_tick)
         figure.legend(loc="outside upper left", ncols=6, handletextpad=0.5)
-        _label(figure, axes, options, named)
+        _label(figure, axes, options, ranks)
 
     return draw(
         fill,
@@ -103,8 +103,8 @@ def _draw_points(axes: Axes, options: Sequence[Option]) -> None:
     others = sorted({option.provider for option in options} - set(CLOUDS))
     styles: dict[str, tuple[str, str]] = {}
     for index, name in enumerate([*CLOUDS, *others]):
-        place = min(index, len(_MARKERS) - 1)
-        styles[name] = (COLOURS[f"cloud-{place + 1}"], _MARKERS[place])
+        index_of_marker = min(index, len(_MARKERS) - 1)
+        styles[name] = (COLOURS[f"cloud-{index_of_marker + 1}"], _MARKERS[index_of_marker])
         if any(option.provider == name for option in options):
             # matplotlib leaves labels with a leading underscore out of the legend
             label = CLOUDS[name].label if name in CLOUDS else short(terminal_text(name).lstrip("_") or "?")
@@ -150,15 +150,15 @@ def _front(options: Sequence[Option]) -> list[tuple[float, float]]:
     return front
 
 
-def _label(figure: Figure, axes: Axes, options: Sequence[Option], named: frozenset[int]) -> None:
+def _label(figure: Figure, axes: Axes, options: Sequence[Option], ranks: frozenset[int]) -> None:
     """Name the options of the headline, then others of the front, where the text covers no point and no other text."""
     figure.draw_without_rendering()
     frame = axes.get_window_extent().padded(14)
     points = axes.transData.transform([(option.run_hours.mid, option.run_usd.mid) for option in options])
     bbox: Any = import_module("matplotlib.transforms").Bbox
     taken = [bbox.from_extents(x - 6, y - 6, x + 6, y + 6) for x, y in points]
-    first = sorted(options, key=lambda option: (option.rank not in named, option.needs_porting, option.rank))
-    for option in [option for option in first if option.rank in named or option.on_front][:_LABELS]:
+    first = sorted(options, key=lambda option: (option.rank not in ranks, option.needs_porting, option.rank))
+    for option in [option for option in first if option.rank in ranks or option.on_front][:_LABELS]:
         for dx, dy in ((7, 9), (7, -14), (-7, 9), (-7, -14)):
             text = axes.annotate(
                 option_label(option),
@@ -167,7 +167,7 @@ def _label(figure: Figure, axes: Axes, options: Sequence[Option], named: frozens
                 textcoords="offset points",
                 ha="left" if dx > 0 else "right",
                 fontsize=9,
-                fontweight="bold" if option.rank in named else "normal",
+                fontweight="bold" if option.rank in ranks else "normal",
                 zorder=6,
                 annotation_clip=False,
             )

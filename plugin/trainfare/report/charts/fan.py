@@ -8,7 +8,7 @@ from trainfare_core.recommendation import CostOutlook
 __all__ = ["fan_chart"]
 
 
-def fan_chart(found: CostOutlook, *, per_1000_steps: bool) -> str:
+def fan_chart(outlook: CostOutlook, *, per_1000_steps: bool) -> str:
     """
     Return cost against months as inline SVG.
 
@@ -16,14 +16,14 @@ def fan_chart(found: CostOutlook, *, per_1000_steps: bool) -> str:
     intervals adds newer hardware, and the lowest line adds newer software.
 
     Args:
-        found: the outlook.
+        outlook: the outlook.
         per_1000_steps: the costs are for 1,000 optimizer steps, not for the run.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
     basis = "1,000 steps" if per_1000_steps else "the run"
-    costs = found.same_compute
+    costs = outlook.same_compute
     months = [cost.months for cost in costs]
 
     def fill(figure: Figure) -> None:
@@ -38,15 +38,15 @@ def fan_chart(found: CostOutlook, *, per_1000_steps: bool) -> str:
             (
                 "price: this machine type",
                 months,
-                [found.at(0).median] * len(months),
+                [outlook.at(0).median] * len(months),
                 COLOURS["muted"],
                 DASHED,
             ),
             ("+ hardware: newer machines", months, [cost.median for cost in costs], blue, "-"),
             (
                 "+ software: new methods",
-                [cost.months for cost in found.same_quality],
-                [cost.median for cost in found.same_quality],
+                [cost.months for cost in outlook.same_quality],
+                [cost.median for cost in outlook.same_quality],
                 COLOURS["part-3"],
                 DOTTED,
             ),
@@ -55,7 +55,7 @@ def fan_chart(found: CostOutlook, *, per_1000_steps: bool) -> str:
         axes.set(
             xlim=(0, months[-1]),
             ylim=(0, None),
-            xlabel=f"months after the price of {found.price_observed_on}",
+            xlabel=f"months after the price of {outlook.price_observed_on}",
             ylabel=f"cost of {basis}",
         )
         axes.set_xticks(months, ["now" if month == 0 else str(month) for month in months])

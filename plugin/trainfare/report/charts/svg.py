@@ -118,10 +118,10 @@ def _inline(text: str, name: str, title: str, description: str) -> str:
         element.tail = None
         if element.tag not in {"text", "tspan"}:
             element.text = None
-    for place, (tag, content) in enumerate((("title", title), ("desc", description))):
+    for index, (tag, content) in enumerate((("title", title), ("desc", description))):
         label = ET.Element(tag, {"id": f"{name}-{tag}"})
         label.text = terminal_text(content)
-        root.insert(place, label)
+        root.insert(index, label)
     return ET.tostring(root, encoding="unicode")
 
 
@@ -135,5 +135,5 @@ def _attribute(key: str, value: str, name: str) -> str:
     if key == "href":
         return f"#{name}-{value.removeprefix('#')}"
     if key == "style":
-        return _HEX.sub(lambda found: _VARIABLE_OF.get(found[0], found[0]), value)
+        return _HEX.sub(lambda match: _VARIABLE_OF.get(match[0], match[0]), value)
     return value.replace("url(#", f"url(#{name}-")

@@ -58,14 +58,14 @@ def _result(answer: PolicyCheck, job: JobCheck, finding: Finding) -> dict[str, A
         "ruleId": rule.id,
         "ruleIndex": list(RULES).index(finding.rule),
         "level": finding.level,
-        "message": {"text": _text(f"{job.name}: {finding.message}")},
+        "message": {"text": _escape_text(f"{job.name}: {finding.message}")},
         "locations": _locations(job.place or _policy_place(answer)),
         # The same job and rule are the same alert, whatever line the job moves to.
         "partialFingerprints": {"trainfareJobRule/v1": _fingerprint(job.name, rule.id)},
     }
     if finding.status == "waived":
         result["suppressions"] = [
-            {"kind": "external", "status": "accepted", "justification": _text(finding.message)}
+            {"kind": "external", "status": "accepted", "justification": _escape_text(finding.message)}
         ]
     return result
 
@@ -74,18 +74,18 @@ def _policy_place(answer: PolicyCheck) -> SourcePlace | None:
     return None if answer.policy is None else SourcePlace(path=answer.policy, line=1)
 
 
-def _locations(place: SourcePlace | None) -> list[dict[str, Any]]:
-    if place is None:
+def _locations(source_place: SourcePlace | None) -> list[dict[str, Any]]:
+    if source_place is None:
         return []
-    path = quote(place.path)
+    path = quote(source_place.path)
     artifact = {"uri": f"file://{path}"} if path.startswith("/") else {"uri": path, "uriBaseId": "%SRCROOT%"}
-    return [{"physicalLocation": {"artifactLocation": artifact, "region": {"startLine": place.line}}}]
+    return [{"physicalLocation": {"artifactLocation": artifact, "region": {"startLine": source_place.line}}}]
 
 
 def _fingerprint(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-def _text(text: str) -> str:
+def _escape_text(text: str) -> str:
     """Return text in which no link of SARIF's own syntax, [words](target), remains."""
     return terminal_text(text).replace("](", "] (")

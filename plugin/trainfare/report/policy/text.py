@@ -8,7 +8,7 @@ from typing import Final
 from trainfare.report.block_builders import build_notes
 from trainfare.report.blocks import Block, Bullets, Column, Heading, Span, Table, Text, Where
 from trainfare.report.cost_change import build_change_section, change_notes
-from trainfare.report.wording import plan_changes_text, unused_text
+from trainfare.report.wording import describe_unused_devices, plan_changes_text
 from trainfare_core.number_format import hours_range, hours_text
 from trainfare_core.policy.check import Finding, JobCheck, PolicyCheck
 from trainfare_core.policy.rules import LIMIT_RULES, RULES
@@ -69,7 +69,7 @@ def _list_plans(answer: PolicyCheck) -> Iterator[tuple[JobCheck, str]]:
     for job in answer.jobs:
         if job.check is not None and job.check.best is not None:
             best = job.check.best
-            text = f"{plan_changes_text(best)} {unused_text(best)}".strip()
+            text = f"{plan_changes_text(best)} {describe_unused_devices(best)}".strip()
             if text:
                 yield job, text
 

@@ -43,10 +43,10 @@ def write_texts_beside(recommendation: Recommendation) -> tuple[str, ...]:
 def _list_alternatives(recommendation: Recommendation) -> list[str]:
     """Return what would give an answer, where there is none."""
     return [
-        f"{each.change[:1].upper()}{each.change[1:]}: {machine_label(each.option)} "
-        f"({describe_machine_place(each.option)}), {describe_run(each.option)} "
-        f"at its price of {price_date_of(each.option).text}: {each.flag}"
-        for each in recommendation.alternatives
+        f"{alternative.change[:1].upper()}{alternative.change[1:]}: {machine_label(alternative.option)} "
+        f"({describe_machine_place(alternative.option)}), {describe_run(alternative.option)} "
+        f"at its price of {price_date_of(alternative.option).text}: {alternative.flag}"
+        for alternative in recommendation.alternatives
     ]
 
 
@@ -88,7 +88,7 @@ def _describe_loader(option: Option) -> str:
 def _describe_spot(recommendation: Recommendation) -> str:
     """Say what the cheapest spot machine would cost, and by how much that is less than the cheapest ranked one."""
     option = recommendation.best_spot
-    named = any(each.option.purchase_option == "spot" for each in recommendation.alternatives)
+    named = any(alternative.option.purchase_option == "spot" for alternative in recommendation.alternatives)
     if option is None and recommendation.no_spot_because and not named:
         return f"No spot machine is offered: {recommendation.no_spot_because}."
     if option is None or named:

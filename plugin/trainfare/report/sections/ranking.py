@@ -127,7 +127,7 @@ def _build_chart(recommendation: Recommendation) -> list[Block]:
     )
 
     def draw() -> str:
-        return cost_time_chart(recommendation.options, named=named, per_1000_steps=per_1000_steps)
+        return cost_time_chart(recommendation.options, ranks=named, per_1000_steps=per_1000_steps)
 
     return [Heading(title, where=Where.PAGE), Chart(draw, title, caption)]
 

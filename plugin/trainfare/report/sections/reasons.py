@@ -79,10 +79,10 @@ def _describe_numbers(recommendation: Recommendation) -> list[str]:
     if best is None:
         return []
     return [
-        f"{_name_value(each)}: {percent(each.share)} of the cost of "
-        f"#{best.rank} ({usd(each.run_usd)}). {each.meaning[:1].upper()}{each.meaning[1:]}"
-        + ("" if each.stated or each.source is None else f". Source: {each.source}")
-        for each in sorted(recommendation.assumed_numbers, key=lambda each: -each.share)
+        f"{_name_value(number)}: {percent(number.share)} of the cost of "
+        f"#{best.rank} ({usd(number.run_usd)}). {number.meaning[:1].upper()}{number.meaning[1:]}"
+        + ("" if number.stated or number.source is None else f". Source: {number.source}")
+        for number in sorted(recommendation.assumed_numbers, key=lambda each: -each.share)
     ]
 
 

@@ -14,12 +14,12 @@ def render_pilots(report: PilotReport) -> str:
     better = "higher" if report.higher_is_better else "lower"
     where = "no common step" if report.common_step is None else f"at step {report.common_step:,}"
     lines = [f"Pilots by {report.metric} ({better} is better), {where}:"]
-    lines += [_line(line) for line in report.lines]
+    lines += [_format_line(line) for line in report.lines]
     lines += [f"  - {text.removeprefix('pilots: ')}" for text in sentences(report)]
     return "".join(f"{terminal_text(line)}\n" for line in lines)
 
 
-def _line(line: PilotLine) -> str:
+def _format_line(line: PilotLine) -> str:
     rank = "-" if line.rank is None else f"{line.rank}."
     value = "unknown" if line.value_at_common_step is None else f"{line.value_at_common_step:.4g}"
     final = line.final

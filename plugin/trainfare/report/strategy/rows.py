@@ -55,7 +55,7 @@ class StrategyRow:
 def build_strategy_rows(answer: MethodsAnswer) -> tuple[StrategyRow, ...]:
     """Return every strategy that has a price, best first."""
     return tuple(
-        _row(line, line.usd, line.hours, line.machine, answer)
+        _build_row(line, line.usd, line.hours, line.machine, answer)
         for line in answer.lines
         if line.usd is not None and line.hours is not None and line.machine is not None
     )
@@ -85,45 +85,45 @@ def use_labels(text: str) -> str:
     return _IDENTIFIERS.sub(lambda found: _LABELS[found[0]], text)
 
 
-def _row(
+def _build_row(
     line: MethodLine, cost: Interval, hours: Interval, machine: Option, answer: MethodsAnswer
 ) -> StrategyRow:
     traced = line.traced
-    place = f"{place_label(machine)}, {purchase_label(machine.purchase_option)}"
+    machine_text = f"{place_label(machine)}, {purchase_label(machine.purchase_option)}"
     return StrategyRow(
         name=METHODS[line.strategy].label,
         picked=line.strategy == answer.strategy,
         cost=interval(cost, "usd"),
         time=interval(hours, "h:auto"),
-        expected=_expected(line),
-        reach=_chance(line.p_reach),
-        cheapest=_chance(line.p_cheapest),
+        expected=_format_expected(line),
+        reach=_format_chance(line.p_reach),
+        cheapest=_format_chance(line.p_cheapest),
         within="" if line.p_within is None else percent(line.p_within),
         quality=_quality(line, answer),
         machine=machine_label(machine),
         hardware=hardware_label(machine),
-        place=f"{place}, {usd(machine.usd_per_hour)}/h",
+        place=f"{machine_text}, {usd(machine.usd_per_hour)}/h",
         trained=""
         if traced is None
         else f"{short_count(traced.trainable_parameters)} of {short_count(traced.parameters)}",
         work=""
         if traced is None
         else f"{short_count(traced.flops_per_sample, 'FLOP')} a sample, {machine.memory_gib.mid:.3g} GiB a device",
-        samples=_samples(line),
+        samples=_format_samples(line),
         evidence=_evidence(line, answer),
         knobs=line.knobs,
         notes=line.notes,
     )
 
 
-def _expected(line: MethodLine) -> str:
+def _format_expected(line: MethodLine) -> str:
     if line.expected_usd is None:
         return "unknown"
     back = "" if line.falls_back_to is None else f", else {METHODS[line.falls_back_to].label}"
     return f"{usd(line.expected_usd)}{back}"
 
 
-def _chance(chance: float | None) -> str:
+def _format_chance(chance: float | None) -> str:
     return "unknown" if chance is None else percent(chance)
 
 
@@ -139,7 +139,7 @@ def _quality(line: MethodLine, answer: MethodsAnswer) -> str:
     return f"{change.mid:+.1f} % [{change.low_80:+.1f} – {change.high_80:+.1f}]"
 
 
-def _samples(line: MethodLine) -> str:
+def _format_samples(line: MethodLine) -> str:
     if line.samples is None:
         return "unknown"
     value = line.samples

@@ -261,9 +261,9 @@ class Experts(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         tokens = x.reshape(-1, x.shape[-1])
         weight, _ = torch.softmax(self.router(tokens), dim=-1).topk(self.active, dim=-1)
-        each = -(-len(tokens) * self.active // self.experts)
-        order = torch.zeros(self.experts * each, dtype=torch.long, device=x.device)
-        picked = tokens[order].view(self.experts, each, -1)
+        per_expert = -(-len(tokens) * self.active // self.experts)
+        order = torch.zeros(self.experts * per_expert, dtype=torch.long, device=x.device)
+        picked = tokens[order].view(self.experts, per_expert, -1)
         y = torch.bmm(picked, self.up)
         if self.gated:
             gate, y = y.chunk(2, dim=-1)

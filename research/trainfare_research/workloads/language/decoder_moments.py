@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from trainfare_core.job_profile import MemoryFacts, MemoryMoment
 
-__all__ = ["changed", "moments_of_blocks", "with_less_saved"]
+__all__ = ["change_memory", "moments_of_blocks", "with_less_saved"]
 
 _Sizes = NDArray[np.int64]
 """Bytes that some blocks add to a point in time: saved activations, casts, gradients and update, as in `_FIELDS`."""
 _FIELDS = ("activation_bytes", "fixed_bytes", "gradient_bytes", "optimizer_bytes")
 
 
-def changed(
+def change_memory(
     memory: MemoryFacts, change: Callable[[MemoryMoment], dict[str, int]], **sizes: int
 ) -> MemoryFacts:
     """Return the memory with other sizes, and with those that `change` gives for each of its points in time."""
@@ -31,7 +31,7 @@ def with_less_saved(memory: MemoryFacts, less: int) -> MemoryFacts:
         size = moment.activation_bytes
         return {"activation_bytes": size - less if size > less else size}
 
-    return changed(memory, at, saved_activation_bytes=memory.saved_activation_bytes - less)
+    return change_memory(memory, at, saved_activation_bytes=memory.saved_activation_bytes - less)
 
 
 def moments_of_blocks(base: MemoryFacts, more: Sequence[tuple[MemoryFacts, int]]) -> tuple[MemoryMoment, ...]:
@@ -45,16 +45,16 @@ def moments_of_blocks(base: MemoryFacts, more: Sequence[tuple[MemoryFacts, int]]
         base: memory of a model with the first block only, with embedding and head.
         more: memory of a model with the first and one other block, and the number of such other blocks.
     """
-    added = [_difference(two, base) for two, _ in more]
+    added = [_subtract_memory(two, base) for two, _ in more]
     whole = np.zeros(len(_FIELDS), dtype=np.int64)
-    for one, (_, count) in zip(added, more, strict=True):
-        whole = whole + count * one
-    others = [(base, whole), *((two, whole - one) for one, (two, _) in zip(added, more, strict=True))]
-    found: dict[MemoryMoment, None] = {}
+    for size, (_, count) in zip(added, more, strict=True):
+        whole = whole + count * size
+    others = [(base, whole), *((two, whole - size) for size, (two, _) in zip(added, more, strict=True))]
+    moments: dict[MemoryMoment, None] = {}
     for facts, blocks in others:
         for moment in facts.moments:
-            found |= dict.fromkeys(_ends(moment, blocks))
-    return tuple(found)
+            moments |= dict.fromkeys(_ends(moment, blocks))
+    return tuple(moments)
 
 
 def _ends(moment: MemoryMoment, blocks: _Sizes) -> list[MemoryMoment]:
@@ -72,7 +72,7 @@ def _plus(moment: MemoryMoment, sizes: _Sizes) -> MemoryMoment:
     return moment.model_copy(update={name: int(getattr(moment, name)) + size for name, size in more})
 
 
-def _difference(two: MemoryFacts, base: MemoryFacts) -> _Sizes:
+def _subtract_memory(two: MemoryFacts, base: MemoryFacts) -> _Sizes:
     """Return the bytes that one more block adds to each kind of memory."""
 
     def highest(facts: MemoryFacts) -> _Sizes:

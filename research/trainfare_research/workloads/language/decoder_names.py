@@ -20,7 +20,7 @@ from typing import Any
 from trainfare_research.workloads.language.decoder import Decoder
 from trainfare_research.workloads.language.hybrid import Hybrid
 
-__all__ = ["context_of", "decoder_of", "normalised"]
+__all__ = ["context_of", "decoder_of", "normalise_name"]
 
 _MEGATRON = re.compile(
     r"layers (\d+), hidden (\d+), heads (\d+), kv groups (\d+), ffn (\d+)( swiglu)?"
@@ -54,14 +54,14 @@ _SIZE_OFF = 0.1
 """How far a model whose layers the stages of its pipeline must divide may be from its stated size, in ln. Chosen."""
 
 
-def normalised(name: str) -> str:
+def normalise_name(name: str) -> str:
     """Return the letters and digits of a name in lower case, so that "Llama-3.1 8B" equals "LLAMA31_8b"."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _plain(name: str) -> str:
+def _simplify_name(name: str) -> str:
     """Return a normalised name without what stands in parentheses, before a slash, or for Meta before its models."""
-    plain = normalised(re.sub(r"\(.*?\)", "", name).rpartition("/")[2]) or normalised(name)
+    plain = normalise_name(re.sub(r"\(.*?\)", "", name).rpartition("/")[2]) or normalise_name(name)
     return re.sub(r"^meta(?=llama)", "", plain)
 
 
@@ -77,8 +77,8 @@ def decoder_of(name: str, row: Mapping[str, str]) -> Decoder | str:
         name: of the model.
         row: `params` (weights), `params_m` (millions of weights) and `notes` are read where they are there.
     """
-    plain = _plain(name)
-    known = _known(plain)
+    plain = _simplify_name(name)
+    known = _find_known(plain)
     stated = {
         key: int(value)
         for key, value in re.findall(r"\bn?(hidden|layers|heads|vocabulary)=(\d+)", row.get("notes", ""))
@@ -115,17 +115,17 @@ def decoder_of(name: str, row: Mapping[str, str]) -> Decoder | str:
 
 def context_of(name: str) -> int | None:
     """Return the sequence length at which a named decoder is usually trained; None where the table has no such name."""
-    found = _row(_plain(name))
-    return int(found["context"]) if found is not None else None
+    row = _find_row(_simplify_name(name))
+    return int(row["context"]) if row is not None else None
 
 
-def _known(plain: str) -> Decoder | None:
-    found = _row(plain)
-    if found is None:
+def _find_known(plain: str) -> Decoder | None:
+    row = _find_row(plain)
+    if row is None:
         return None
     sizes: dict[str, Any] = {
         key: int(value or 0)
-        for key, value in found.items()
+        for key, value in row.items()
         if key not in ("names", "context", "weights_billions", "source")
     }
     flags = {key: bool(sizes[key]) for key in ("gated", "tied")}
@@ -135,18 +135,18 @@ def _known(plain: str) -> Decoder | None:
     return Hybrid(**{**sizes, **flags, "layers": blocks})
 
 
-def _row(plain: str) -> dict[str, str] | None:
+def _find_row(plain: str) -> dict[str, str] | None:
     """Return the table's row whose name is the longest beginning of this one; None where there is none."""
-    fitting = [(len(alias), alias) for alias in _table() if plain.startswith(alias)]
+    fitting = [(len(alias), alias) for alias in _read_table() if plain.startswith(alias)]
     if not fitting:
         return None
     alias = max(fitting)[1]
     rest = plain[len(alias) :]
-    return None if rest[:1].isdigit() and alias[-1].isdigit() else _table()[alias]
+    return None if rest[:1].isdigit() and alias[-1].isdigit() else _read_table()[alias]
 
 
 @lru_cache(maxsize=1)
-def _table() -> dict[str, dict[str, str]]:
+def _read_table() -> dict[str, dict[str, str]]:
     table: dict[str, dict[str, str]] = {}
     for name in ("decoders.csv", "hybrids.csv"):
         with Path(__file__).with_name(name).open(newline="", encoding="utf-8") as stream:
@@ -168,8 +168,8 @@ def _params(name: str, row: Mapping[str, str]) -> float | None:
         return float(row["params"])
     if row.get("params_m"):
         return float(row["params_m"]) * 1e6
-    found = re.search(r"(?<![\w.])(\d+(?:\.\d+)?)\s?(b|m)(?![a-z])", name.lower())
-    return float(found[1]) * (1e9 if found[2] == "b" else 1e6) if found else None
+    match = re.search(r"(?<![\w.])(\d+(?:\.\d+)?)\s?(b|m)(?![a-z])", name.lower())
+    return float(match[1]) * (1e9 if match[2] == "b" else 1e6) if match else None
 
 
 def _of_size(params: float, heads: int | None, stages: int = 1) -> Decoder:

@@ -161,12 +161,12 @@ def _of_named_machine(notes: str) -> float | None:
 
 def _degrees(text: str) -> dict[str, int]:
     """Return parallel degrees by name, from spellings such as "TP=4", "tp4" and "vpp2"."""
-    found: dict[str, int] = {}
+    degrees: dict[str, int] = {}
     for name, value in re.findall(r"(?<![a-z])(tp|pp|cp|ep|dp|vp|vpp|fsdp|tensor|pipe)\s*=?\s*(\d+)", text):
-        found.setdefault({"vpp": "vp", "tensor": "tp", "pipe": "pp"}.get(name, name), int(value))
-    if found.get("pp") == 41:  # a misprint of the source: the run has one stage
-        found["pp"] = 1
-    return found
+        degrees.setdefault({"vpp": "vp", "tensor": "tp", "pipe": "pp"}.get(name, name), int(value))
+    if degrees.get("pp") == 41:  # a misprint of the source: the run has one stage
+        degrees["pp"] = 1
+    return degrees
 
 
 def _by_size(text: str, model: str) -> dict[str, int]:
@@ -185,15 +185,15 @@ def is_one_graph(row: Mapping[str, str], device: Accelerator) -> bool:
     release = re.search(r"release=([\d.]+)", row["notes"])
     plain = re.sub(r"[^a-z0-9]", "", row["model"].lower())
     return release is not None and any(
-        _numbers(release[1]) >= _numbers(one["first_release"])
+        _parse_numbers(release[1]) >= _parse_numbers(graph["first_release"])
         and (row["source"], device.name, row["precision"])
-        == (one["source"], one["accelerator"], one["precision"])
-        and plain.startswith(one["model"])
-        for one in _graphs()
+        == (graph["source"], graph["accelerator"], graph["precision"])
+        and plain.startswith(graph["model"])
+        for graph in _graphs()
     )
 
 
-def _numbers(release: str) -> tuple[int, ...]:
+def _parse_numbers(release: str) -> tuple[int, ...]:
     return tuple(int(part) for part in release.split(".") if part)
 
 

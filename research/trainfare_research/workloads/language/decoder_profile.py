@@ -22,7 +22,11 @@ from trainfare_core.prediction.language_models.sums import UNPACK_4_BITS
 from trainfare_core.variants import in_8_bits, multiplies_weights
 from trainfare_research.workloads.cache import TraceStore
 from trainfare_research.workloads.language.decoder import Decoder, DecoderStep, trace_blocks
-from trainfare_research.workloads.language.decoder_moments import changed, moments_of_blocks, with_less_saved
+from trainfare_research.workloads.language.decoder_moments import (
+    change_memory,
+    moments_of_blocks,
+    with_less_saved,
+)
 from trainfare_research.workloads.language.hybrid import Hybrid, trace_hybrid_blocks
 from trainfare_research.workloads.tracer_digest import tracer_digest
 
@@ -97,8 +101,8 @@ class DecoderTraces:
 
     def _assemble(self, step: DecoderStep) -> JobProfile:
         if step.recompute == "half":
-            kept, again = (self.profile(replace(step, recompute=how)) for how in ("none", "full"))
-            return _mean(kept, again)
+            kept_profile, again = (self.profile(replace(step, recompute=how)) for how in ("none", "full"))
+            return _mean(kept_profile, again)
         blocks = blocks_of(step.model)
         first = blocks[0]
         base = self._trace(step, (first,))
@@ -113,7 +117,7 @@ class DecoderTraces:
                 more.append((two.memory, count))
         moments = moments_of_blocks(base.memory, more)
         whole = whole.model_copy(update={"memory": whole.memory.model_copy(update={"moments": moments})})
-        whole = _grouped(whole, step.model.experts)
+        whole = _group_expert_products(whole, step.model.experts)
         return whole if step.method != "qlora" else _with_four_bits(whole, step.model.vocabulary)
 
     def _trace(self, step: DecoderStep, kinds: tuple[Any, ...]) -> JobProfile:
@@ -122,11 +126,11 @@ class DecoderTraces:
         sources = (_BLOCKS, *_HYBRID_BLOCKS) if hybrid else (_BLOCKS,)
         text = f"{step.key(kinds)}\n{tracer_digest(sources, ('torch',))}"
         name = f"decoder-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
-        found = self._store.load(name)
-        if found is None:
+        profile = self._store.load(name)
+        if profile is None:
             trace = trace_hybrid_blocks if hybrid else trace_blocks
-            found = self._store.save(name, trace(step, kinds))
-        return found
+            profile = self._store.save(name, trace(step, kinds))
+        return profile
 
 
 def blocks_of(model: Decoder) -> tuple[bool, ...] | tuple[str, ...]:
@@ -136,38 +140,43 @@ def blocks_of(model: Decoder) -> tuple[bool, ...] | tuple[str, ...]:
     return tuple(bool(model.experts) and layer >= model.dense_layers for layer in range(model.layers))
 
 
-def _mean(kept: JobProfile, again: JobProfile) -> JobProfile:
+def _mean(kept_profile: JobProfile, again: JobProfile) -> JobProfile:
     """Return the profile of a model of which every second block is recomputed: the mean of none and of all."""
-    one, other = _by_key(kept.operations), _by_key(again.operations)
+    first, other = _by_key(kept_profile.operations), _by_key(again.operations)
     groups = tuple(
-        group if key in one and key in other else _halved(group) for key, group in (one | other).items()
+        group if key in first and key in other else _halve_group(group)
+        for key, group in (first | other).items()
     )
-    less = (kept.memory.saved_activation_bytes - again.memory.saved_activation_bytes + 1) // 2
-    return kept.model_copy(update={"operations": groups, "memory": with_less_saved(kept.memory, less)})
+    less = (kept_profile.memory.saved_activation_bytes - again.memory.saved_activation_bytes + 1) // 2
+    return kept_profile.model_copy(
+        update={"operations": groups, "memory": with_less_saved(kept_profile.memory, less)}
+    )
 
 
-def _halved(group: OperationGroup) -> OperationGroup:
+def _halve_group(group: OperationGroup) -> OperationGroup:
     fields = ("launches", "flops", "bytes_read", "bytes_written")
     update = {name: int(getattr(group, name)) // 2 for name in fields}
     update["bytes_fixed"] = min(group.bytes_fixed // 2, update["bytes_read"] + update["bytes_written"])
     return group.model_copy(update=update)
 
 
-def _plus(whole: JobProfile, one: JobProfile, two: JobProfile, count: int) -> JobProfile:
-    """Return `whole` plus `count` times the difference between `two` and `one`."""
+def _plus(whole: JobProfile, first: JobProfile, two: JobProfile, count: int) -> JobProfile:
+    """Return `whole` plus `count` times the difference between `two` and `first`."""
     groups = _by_key(whole.operations)
-    less = _by_key(one.operations)
+    less = _by_key(first.operations)
     for key, group in _by_key(two.operations).items():
-        groups[key] = _added(groups.get(key), less.get(key), group, count)
-    weights, fewer = ({(p.dtype, p.trainable): p for p in of.parameters} for of in (whole, one))
+        groups[key] = _add_group(groups.get(key), less.get(key), group, count)
+    weights, fewer = ({(p.dtype, p.trainable): p for p in of.parameters} for of in (whole, first))
     for part in two.parameters:
-        place = (part.dtype, part.trainable)
-        sizes = _sums(weights.get(place), fewer.get(place), part, count, ("count", "parameter_bytes"))
-        weights[place] = part.model_copy(update=sizes)
+        weight_key = (part.dtype, part.trainable)
+        sizes = _sums(
+            weights.get(weight_key), fewer.get(weight_key), part, count, ("count", "parameter_bytes")
+        )
+        weights[weight_key] = part.model_copy(update=sizes)
     facts, names = whole.memory, ("saved_activation_bytes", "gradient_bytes", "buffer_bytes")
-    memory = _sums(facts, one.memory, two.memory, count, names)
+    memory = _sums(facts, first.memory, two.memory, count, names)
     memory["largest_temporary_bytes"] = max(facts.largest_temporary_bytes, two.memory.largest_temporary_bytes)
-    state = _sums(whole.optimizer, one.optimizer, two.optimizer, count, ("state_bytes",))
+    state = _sums(whole.optimizer, first.optimizer, two.optimizer, count, ("state_bytes",))
     return whole.model_copy(
         update={
             "operations": tuple(group for group in groups.values() if group.launches > 0),
@@ -179,41 +188,43 @@ def _plus(whole: JobProfile, one: JobProfile, two: JobProfile, count: int) -> Jo
 
 
 def _sums(
-    whole: BaseModel | None, one: BaseModel | None, two: BaseModel, count: int, names: Sequence[str]
+    whole: BaseModel | None, first: BaseModel | None, two: BaseModel, count: int, names: Sequence[str]
 ) -> dict[str, int]:
-    """Return fields of `whole` plus `count` times the difference between `two` and `one`; what is None counts 0."""
+    """Return fields of `whole` plus `count` times the difference between `two` and `first`; what is None counts 0."""
 
     def of(part: BaseModel | None, name: str) -> int:
         return 0 if part is None else int(getattr(part, name))
 
-    return {name: max(0, of(whole, name) + count * (of(two, name) - of(one, name))) for name in names}
+    return {name: max(0, of(whole, name) + count * (of(two, name) - of(first, name))) for name in names}
 
 
-def _key(group: OperationGroup) -> tuple[object, ...]:
+def _make_key(group: OperationGroup) -> tuple[object, ...]:
     shape = () if group.phase == "optimizer" else group.shape
     return (group.kind, group.name, group.phase, group.dtype, shape, group.recomputed)
 
 
 def _by_key(groups: Iterable[OperationGroup]) -> dict[tuple[object, ...], OperationGroup]:
-    found: dict[tuple[object, ...], OperationGroup] = {}
+    groups_by_key: dict[tuple[object, ...], OperationGroup] = {}
     for group in groups:
-        key = _key(group)
-        found[key] = group if key not in found else _added(found[key], None, group, 1)
-    return found
+        key = _make_key(group)
+        groups_by_key[key] = (
+            group if key not in groups_by_key else _add_group(groups_by_key[key], None, group, 1)
+        )
+    return groups_by_key
 
 
-def _added(
+def _add_group(
     whole: OperationGroup | None, less: OperationGroup | None, more: OperationGroup, count: int
 ) -> OperationGroup:
     sizes = _sums(
         whole, less, more, count, ("launches", "flops", "bytes_read", "bytes_written", "bytes_fixed")
     )
     sizes["bytes_fixed"] = min(sizes["bytes_fixed"], sizes["bytes_read"] + sizes["bytes_written"])
-    share = _fused_bytes_share([(whole, 1), (less, -count), (more, count)])
+    share = _compute_fused_bytes_share([(whole, 1), (less, -count), (more, count)])
     return (whole or more).model_copy(update={**sizes, "fused_bytes_share": share})
 
 
-def _fused_bytes_share(parts: Iterable[tuple[OperationGroup | None, int]]) -> float | None:
+def _compute_fused_bytes_share(parts: Iterable[tuple[OperationGroup | None, int]]) -> float | None:
     """Return what a fusing compiler leaves of the bytes of groups, each so many times; None where one does not say."""
     left = moved = 0.0
     for group, times in parts:
@@ -225,19 +236,19 @@ def _fused_bytes_share(parts: Iterable[tuple[OperationGroup | None, int]]) -> fl
     return min(max(left / moved, 0.0), 1.0) if moved > 0 else None
 
 
-def _grouped(profile: JobProfile, experts: int) -> JobProfile:
+def _group_expert_products(profile: JobProfile, experts: int) -> JobProfile:
     """Return the profile with the batched matrix products of experts as grouped ones, which frameworks run instead."""
     if not experts:
         return profile
 
-    def named(group: OperationGroup) -> OperationGroup:
+    def regroup(group: OperationGroup) -> OperationGroup:
         if group.kind != "matmul" or not group.bytes_fixed or group.shape[0] != experts:
             return group
         _, rows, columns, depth = group.shape
         update = {"kind": "grouped_matmul", "shape": (experts, rows * experts, columns, depth)}
         return group.model_copy(update=update)
 
-    return profile.model_copy(update={"operations": tuple(named(group) for group in profile.operations)})
+    return profile.model_copy(update={"operations": tuple(regroup(group) for group in profile.operations)})
 
 
 def _with_four_bits(profile: JobProfile, vocabulary: int) -> JobProfile:
@@ -267,12 +278,14 @@ def _with_four_bits(profile: JobProfile, vocabulary: int) -> JobProfile:
             )
         )  # fmt: skip
     embedding = min(frozen, _embedding_bytes(profile, vocabulary))
-    kept = embedding + (frozen - embedding) * bits
+    kept_bytes = embedding + (frozen - embedding) * bits
     parameters = tuple(
-        g if g.trainable else g.model_copy(update={"parameter_bytes": int(kept * g.parameter_bytes / frozen)})
+        g
+        if g.trainable
+        else g.model_copy(update={"parameter_bytes": int(kept_bytes * g.parameter_bytes / frozen)})
         for g in profile.parameters
     )
-    memory = changed(
+    memory = change_memory(
         profile.memory,
         lambda m: {"fixed_bytes": m.fixed_bytes + (largest if m.phase != "optimizer" else 0)},
         largest_temporary_bytes=profile.memory.largest_temporary_bytes + largest,
@@ -298,10 +311,10 @@ def _with_optimizer_bytes(profile: JobProfile, bytes_a_weight: float) -> JobProf
     traced = sum(group.bytes_moved for group in profile.operations if group.phase == "optimizer")
     factor = bytes_a_weight * profile.trainable_parameters / max(traced, 1)
 
-    def moved(group: OperationGroup) -> OperationGroup:
+    def move_bytes(group: OperationGroup) -> OperationGroup:
         if group.phase != "optimizer":
             return group
         sizes = ("bytes_read", "bytes_written", "bytes_fixed")
         return group.model_copy(update={name: int(getattr(group, name) * factor) for name in sizes})
 
-    return profile.model_copy(update={"operations": tuple(moved(group) for group in profile.operations)})
+    return profile.model_copy(update={"operations": tuple(move_bytes(group) for group in profile.operations)})

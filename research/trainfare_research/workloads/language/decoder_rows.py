@@ -156,7 +156,7 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
     if isinstance(plan, str):
         return plan
     assumed: list[str] = []
-    plan = _interleaved(row, plan, model, assumed)
+    plan = _interleave_plan(row, plan, model, assumed)
     sequence = int(float(row["sequence_length"] or 0))
     if not sequence:
         sequence = context_of(row["model"]) or 2048
@@ -198,18 +198,18 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
     spread = re.search(r"(?<![a-z])ep\s*=?\s*\d", row["strategy"].lower()) or "jax" in row["framework"]
     if model.experts and plan.sharded and not spread:
         return "how experts are spread is not stated"
-    own = _stated_flops(row, profile, sequence)
+    own_flops = _parse_stated_flops(row, profile, sequence)
     if (
-        own
+        own_flops
         and not model.experts
         and step.method == "full"
-        and _LORA_FLOPS[0] <= own <= _LORA_FLOPS[1]
+        and _LORA_FLOPS[0] <= own_flops <= _LORA_FLOPS[1]
         and row["framework"].startswith("nemo")
     ):
         return decoder_run({**row, "task": "finetune-lora"}, traces)
-    if own and step.method == "full" and not _OWN_FLOPS[0] <= own <= _OWN_FLOPS[1]:
+    if own_flops and step.method == "full" and not _OWN_FLOPS[0] <= own_flops <= _OWN_FLOPS[1]:
         return "its TFLOP/s and tokens/s do not belong to this model"
-    step_s = _measured_s(row, device, profile, tokens, sequence)
+    step_s = _parse_measured_s(row, device, profile, tokens, sequence)
     if step_s is None:
         return "neither time nor throughput nor utilisation"
     return DecoderRun(
@@ -226,7 +226,7 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
     )
 
 
-def _interleaved(row: Mapping[str, str], plan: Plan, model: Decoder, assumed: list[str]) -> Plan:
+def _interleave_plan(row: Mapping[str, str], plan: Plan, model: Decoder, assumed: list[str]) -> Plan:
     """Return the plan, with the usual chunks where a row of NeMo has several stages and does not state their chunks."""
     stated = re.search(r"vp", row["strategy"].lower())
     if plan.pipeline == 1 or stated or model.experts or not row["framework"].startswith("nemo"):
@@ -236,7 +236,7 @@ def _interleaved(row: Mapping[str, str], plan: Plan, model: Decoder, assumed: li
     return replace(plan, virtual=virtual)
 
 
-def _stated_flops(row: Mapping[str, str], profile: JobProfile, sequence: int) -> float | None:
+def _parse_stated_flops(row: Mapping[str, str], profile: JobProfile, sequence: int) -> float | None:
     """Return FLOPs per token from the row's FLOP/s and tokens/s, over the traced ones; None where it lacks a rate."""
     if not (row["model_tflops_per_device"] and row["throughput"]) or row["throughput_unit"] != "tokens/s":
         return None
@@ -321,15 +321,17 @@ def _recomputing(
     # MaxText recomputes either nothing or everything.
     steps = [how for how in RECOMPUTED if how != "half" or "maxtext" not in row["framework"]]
     for how in steps:
-        kept = traces.profile(replace(step, recompute=how)).memory.saved_activation_bytes * micro * in_flight
-        if kept * fused / (share * plan.context) <= room:
+        kept_bytes = (
+            traces.profile(replace(step, recompute=how)).memory.saved_activation_bytes * micro * in_flight
+        )
+        if kept_bytes * fused / (share * plan.context) <= room:
             break
     if how != "none":
         assumed.append(f"recomputation of {RECOMPUTED[how]} activations")
     return replace(step, recompute=how)
 
 
-def _measured_s(
+def _parse_measured_s(
     row: Mapping[str, str], device: Accelerator, profile: JobProfile, tokens: float, sequence: int
 ) -> float | None:
     """Return the seconds of one optimizer step; they may follow from the row's throughput or utilisation."""

@@ -34,7 +34,7 @@ from trainfare_research.workloads.language.decoder import (
 from trainfare_research.workloads.language.hybrid_parts import (
     Hybrid,
     adapter_rank,
-    convolved,
+    convolve,
     depthwise,
     in_chunks,
 )
@@ -66,16 +66,16 @@ class _StateSpace(nn.Module):
         model = self.model
         gate, mixed, _ = self.into(x).split([model.inner, model.mixed, model.state_heads], dim=-1)
         y = checkpoint(self._scan, mixed, use_reentrant=False)
-        out: torch.Tensor = self.out(checkpoint(self._gated, y, gate, use_reentrant=False))
+        out: torch.Tensor = self.out(checkpoint(self._gate, y, gate, use_reentrant=False))
         return out
 
-    def _gated(self, y: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+    def _gate(self, y: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
         groups = (y * functional.silu(gate)).view(*y.shape[:-1], self.model.groups, -1)
         return functional.rms_norm(groups, groups.shape[-1:]).flatten(-2) * self.weight
 
     def _scan(self, mixed: torch.Tensor) -> torch.Tensor:
         model, length = self.model, mixed.shape[1]
-        mixed = functional.silu(convolved(self.convolution, mixed))
+        mixed = functional.silu(convolve(self.convolution, mixed))
         if length % _CHUNK_TOKENS:
             mixed = functional.pad(mixed, (0, 0, 0, -length % _CHUNK_TOKENS))
         keys = model.groups * model.state
@@ -103,7 +103,7 @@ class _ShortConvolution(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         before, after, x = self.into(x).chunk(3, dim=-1)
-        out: torch.Tensor = self.out(after * convolved(self.convolution, before * x))
+        out: torch.Tensor = self.out(after * convolve(self.convolution, before * x))
         return out
 
 
@@ -131,7 +131,7 @@ def _experts(step: DecoderStep, model: Hybrid) -> nn.Module:
     return _NarrowedExperts(step, model) if model.expert_latent else Experts(step)
 
 
-def _attention(step: DecoderStep, model: Hybrid) -> nn.Module:
+def _make_attention(step: DecoderStep, model: Hybrid) -> nn.Module:
     if model.kv_latent:
         return LatentAttention(step, model)
     return GatedAttention(step, model) if model.gated_attention else Attention(step)
@@ -141,7 +141,7 @@ _MIXERS: Final[dict[str, Callable[[DecoderStep, Hybrid], nn.Module]]] = {
     "state": _StateSpace,
     "linear": LinearAttention,
     "convolution": _ShortConvolution,
-    "attention": _attention,
+    "attention": _make_attention,
     "dense": lambda step, model: FeedForward(step, model.ffn),
     "expert": _experts,
 }
@@ -174,10 +174,10 @@ class _HybridModel(Model):
         if self.step.method != "full":
             words.requires_grad_(requires_grad=True)
         x = self._through(self.blocks, words)
-        loss = self._loss(x, batch)
+        loss = self._compute_loss(x, batch)
         for _ in range(self.further):
             x = self._through(self.ahead, self.joined(torch.cat((x, words), dim=-1)))
-            loss = loss + self._loss(x, batch)
+            loss = loss + self._compute_loss(x, batch)
         return loss
 
     def _through(self, blocks: nn.ModuleList, x: torch.Tensor) -> torch.Tensor:
@@ -185,7 +185,7 @@ class _HybridModel(Model):
             x = checkpoint(block, x, use_reentrant=False) if self.step.recompute == "full" else block(x)
         return x
 
-    def _loss(self, x: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+    def _compute_loss(self, x: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
         logits = self.head(self.norm(x)).float()
         return functional.cross_entropy(logits.view(-1, logits.shape[-1]), batch.view(-1))
 

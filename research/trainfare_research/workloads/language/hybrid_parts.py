@@ -10,7 +10,7 @@ from torch import nn
 
 from trainfare_research.workloads.language.decoder import Decoder, DecoderStep
 
-__all__ = ["ROTARY", "Hybrid", "adapter_rank", "convolved", "depthwise", "in_chunks"]
+__all__ = ["ROTARY", "Hybrid", "adapter_rank", "convolve", "depthwise", "in_chunks"]
 
 ROTARY: Final = 64
 """Scalars of the key that all heads of latent attention share (DeepSeek-V2; Kimi Linear has them without rotation)."""
@@ -125,11 +125,11 @@ class Hybrid(Decoder):
 
 
 def depthwise(channels: int, kernel: int) -> nn.Conv1d:
-    """Return a causal convolution of each channel over `kernel` tokens, for `convolved`."""
+    """Return a causal convolution of each channel over `kernel` tokens, for `convolve`."""
     return nn.Conv1d(channels, channels, kernel, groups=channels, padding=kernel - 1, bias=False)
 
 
-def convolved(convolution: nn.Conv1d, x: torch.Tensor) -> torch.Tensor:
+def convolve(convolution: nn.Conv1d, x: torch.Tensor) -> torch.Tensor:
     """Return a causal convolution of (batch, tokens, channels)."""
     y: torch.Tensor = convolution(x.transpose(1, 2))
     return y[..., : x.shape[1]].transpose(1, 2)

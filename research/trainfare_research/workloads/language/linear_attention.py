@@ -23,7 +23,7 @@ from trainfare_research.workloads.language.hybrid_parts import (
     ROTARY,
     Hybrid,
     adapter_rank,
-    convolved,
+    convolve,
     depthwise,
     in_chunks,
 )
@@ -60,7 +60,7 @@ class LinearAttention(nn.Module):
         """Mix (batch, tokens, hidden)."""
         model, shape = self.model, x.shape
         mixed, narrow, _ = torch.split(self.into(x), self.widths, dim=-1)
-        q, k, v = checkpoint(self._prepared, mixed, use_reentrant=False)
+        q, k, v = checkpoint(self._prepare, mixed, use_reentrant=False)
         decays = None
         if model.decay_rank:
             first, second = narrow.chunk(2, dim=-1)
@@ -72,18 +72,21 @@ class LinearAttention(nn.Module):
         y = checkpoint(_delta_rule, q, k, v, inverse, decays, scores, use_reentrant=False)
         y = y.view(shape[0], -1, model.linear_heads, _CHUNK_TOKENS, model.linear_head).transpose(2, 3)
         y = y.reshape(shape[0], -1, model.linear_widths[1])[:, : shape[1]]
-        out: torch.Tensor = self.out(checkpoint(self._gated, y, gate, use_reentrant=False))
+        out: torch.Tensor = self.out(checkpoint(self._gate, y, gate, use_reentrant=False))
         return out
 
-    def _prepared(self, mixed: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def _prepare(self, mixed: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return normalised queries and keys, and values: (batch x chunks x heads, tokens of a chunk, width)."""
         model = self.model
         keys, values = model.linear_widths
-        mixed = functional.silu(convolved(self.convolution, mixed))
+        mixed = functional.silu(convolve(self.convolution, mixed))
         q, k, v = torch.split(mixed, [keys, keys, values], dim=-1)
-        each = model.linear_heads // model.linear_key_heads
-        if each > 1:
-            q, k = (_by_heads(t, model.linear_head).repeat_interleave(each, dim=2).flatten(2) for t in (q, k))
+        heads_per_key = model.linear_heads // model.linear_key_heads
+        if heads_per_key > 1:
+            q, k = (
+                _by_heads(t, model.linear_head).repeat_interleave(heads_per_key, dim=2).flatten(2)
+                for t in (q, k)
+            )
         q, k, v = (self._whole_chunks(t) for t in (q, k, v))
         q, k = (functional.rms_norm(t, t.shape[-1:]) for t in (q, k))
         return q, k, v
@@ -93,7 +96,7 @@ class LinearAttention(nn.Module):
         x = functional.pad(x, (0, 0, 0, missing)) if missing else x
         return in_chunks(x, self.model.linear_heads, _CHUNK_TOKENS)
 
-    def _gated(self, y: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+    def _gate(self, y: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
         heads = _by_heads(y, self.model.linear_head)
         return (functional.rms_norm(heads, heads.shape[-1:]) * self.weight).flatten(-2) * functional.silu(
             gate
@@ -105,14 +108,14 @@ def _by_heads(x: torch.Tensor, width: int) -> torch.Tensor:
     return x.view(*x.shape[:-1], -1, width)
 
 
-def _decayed(x: torch.Tensor, decays: torch.Tensor | None) -> torch.Tensor:
+def _apply_decays(x: torch.Tensor, decays: torch.Tensor | None) -> torch.Tensor:
     """Return keys or queries with the decays that their channels gathered in the chunk, in fp32 until then."""
     return x if decays is None else x * functional.softplus(decays.float()).cumsum(dim=1).to(x.dtype)
 
 
 def _triangle(left: torch.Tensor, keys: torch.Tensor, decays: torch.Tensor | None) -> torch.Tensor:
     """Return the products of a chunk's tokens with the keys of the same and earlier tokens."""
-    return torch.tril(_decayed(left, decays) @ _decayed(keys, decays).transpose(-1, -2))
+    return torch.tril(_apply_decays(left, decays) @ _apply_decays(keys, decays).transpose(-1, -2))
 
 
 def _delta_rule(
@@ -123,7 +126,7 @@ def _delta_rule(
     if scores is None:
         scores = _triangle(q, k, None)
     else:
-        q, k = _decayed(q, decays), _decayed(k, decays)
+        q, k = _apply_decays(q, decays), _apply_decays(k, decays)
     reads, writes = inverse @ k, inverse @ v
     states = k.transpose(-1, -2) @ writes
     fresh = writes - reads @ states

@@ -29,7 +29,7 @@ from trainfare_research.workloads.language.decoder_plans import Plan, network_of
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces, with_narrow_products
 from trainfare_research.workloads.language.decoder_rows import DecoderRun
 
-__all__ = ["is_decoder_benchmark", "submitted_decoder"]
+__all__ = ["build_submitted_decoder", "is_decoder_benchmark"]
 
 _TENSOR = 4
 """Devices of tensor parallelism in NVIDIA's launch scripts (`..xtp4pp1cp2.sh`, `..x4x8_mbs1.sh`)."""
@@ -82,7 +82,7 @@ def is_decoder_benchmark(row: Mapping[str, str]) -> bool:
     return row["benchmark"] in _BENCHMARKS
 
 
-def submitted_decoder(
+def build_submitted_decoder(
     row: Mapping[str, str], traces: DecoderTraces, gbit_per_s: float | None
 ) -> DecoderRun | str:
     """
@@ -108,7 +108,7 @@ def submitted_decoder(
     if isinstance(plan, str):
         return plan
     step = DecoderStep(
-        model, benchmark.sequence, method=benchmark.method, rank=_RANK, recompute=_recomputed(row, device),
+        model, benchmark.sequence, method=benchmark.method, rank=_RANK, recompute=_find_recomputed(row, device),
         fused_attention=device.kind != "gaudi" or kind == "FP8",
     )  # fmt: skip
     profile = traces.profile(step)
@@ -128,7 +128,7 @@ def submitted_decoder(
     )  # fmt: skip
 
 
-def _recomputed(row: Mapping[str, str], device: Accelerator) -> Recompute:
+def _find_recomputed(row: Mapping[str, str], device: Accelerator) -> Recompute:
     """Return which activations a submission computes again: none of those on GPUs, whose devices share a sample."""
     if device.kind != "tpu":
         return "none"
@@ -162,7 +162,7 @@ def _plan(
     pipeline = math.gcd(benchmark.pipeline, rest) if benchmark.pipeline else rest
     if model.parameters * _WEIGHT_BYTES / (tensor * pipeline) > usable_memory_bytes(device):
         return "the weights do not fit the devices of one replica that the passes of a step leave"
-    machines, gbit = _network(device, devices, nodes, gbit_per_s)
+    machines, gbit = _find_network(device, devices, nodes, gbit_per_s)
     return Plan(
         devices, machines, gbit,
         tensor=tensor, pipeline=pipeline, context=rest // pipeline,
@@ -173,7 +173,7 @@ def _plan(
 
 def _mesh(device: Accelerator, devices: int) -> Plan:
     tensor, chips = _MESHES[device.name]
-    slices, gbit = _network(device, devices, -(-devices // chips), None)
+    slices, gbit = _find_network(device, devices, -(-devices // chips), None)
     return Plan(devices, slices, gbit, tensor=tensor, sharded=True, hybrid=slices > 1)
 
 
@@ -183,11 +183,13 @@ def _gaudi_plan(
     stages = devices / replicas / _GAUDI_TENSOR
     if replicas % 1 or stages % 1:
         return _NO_WHOLE_NUMBER
-    machines, gbit = _network(device, devices, nodes, gbit_per_s)
+    machines, gbit = _find_network(device, devices, nodes, gbit_per_s)
     return Plan(devices, machines, gbit, tensor=_GAUDI_TENSOR, pipeline=int(stages))
 
 
-def _network(device: Accelerator, devices: int, nodes: int, gbit_per_s: float | None) -> tuple[int, float]:
+def _find_network(
+    device: Accelerator, devices: int, nodes: int, gbit_per_s: float | None
+) -> tuple[int, float]:
     """Return the machines and the Gbit/s of one: the row's, where it counts the machines so, else the usual."""
     machines, usual = network_of({"notes": ""}, device, devices, nodes)
     return machines, gbit_per_s if gbit_per_s and machines == nodes else usual

@@ -179,9 +179,9 @@ class TransformerXl(nn.Module):
         memory = torch.zeros(length, batch, self.width, device=x.device)
         for layer in self.layers:
             x = layer(x, memory, position)
-        return self._loss(functional.dropout(x, 0.1).view(-1, self.width), labels.view(-1))
+        return self._compute_loss(functional.dropout(x, 0.1).view(-1, self.width), labels.view(-1))
 
-    def _loss(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def _compute_loss(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         weight, bias = self._table(0), self.biases[0]
         if self.clusters is not None:
             weight = torch.cat((weight, self.clusters.weight))

@@ -66,8 +66,8 @@ class _Residual(nn.Module):
         if self.context is not None and context is not None:
             y = y + self.context(context).unsqueeze(1)
         y = self.gate(self.dropout(self.second(functional.elu(y))))
-        made: torch.Tensor = self.normal(y + self.side(x))
-        return made
+        result: torch.Tensor = self.normal(y + self.side(x))
+        return result
 
 
 class _Selection(nn.Module):
@@ -114,33 +114,33 @@ class TemporalFusion(nn.Module):
         self.out = nn.Linear(_WIDTH, _QUANTILES)
 
     def forward(self, series: torch.Tensor, known: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        seen, seen_bias, wanted, wanted_bias = self.scales
+        seen, seen_bias, target_scale, wanted_bias = self.scales
         known = known.unsqueeze(-1) * seen + seen_bias
-        past = torch.matmul(target[:, :, :, None, None], wanted.unsqueeze(1)).squeeze(3) + wanted_bias
+        past = torch.matmul(target[:, :, :, None, None], target_scale.unsqueeze(1)).squeeze(3) + wanted_bias
         static = self.static(self.series(series).unsqueeze(1))
         chosen, enriching, hidden, cell = (part(static) for part in self.contexts)
         history = self.past(torch.cat((known[:, :_SEEN], past[:, :_SEEN]), 2), chosen)
         future = self.future(known[:, _SEEN:], chosen)
         first, state = self.encoder(history, (hidden.unsqueeze(0), cell.unsqueeze(0)))
         second, _ = self.decoder(future, state)
-        x = self._gated(0, torch.cat((first, second), 1), torch.cat((history, future), 1))
+        x = self._gate(0, torch.cat((first, second), 1), torch.cat((history, future), 1))
         rich = self.enrich(x, enriching)
-        mixed = self._attention(rich)[:, _SEEN:]
-        y = self.positionwise(self._gated(1, mixed, rich[:, _SEEN:]))
-        found = self.out(self._gated(2, y, x[:, _SEEN:])).float()
-        missed = target[:, _SEEN:].float() - found
+        mixed = self._attend(rich)[:, _SEEN:]
+        y = self.positionwise(self._gate(1, mixed, rich[:, _SEEN:]))
+        forecast = self.out(self._gate(2, y, x[:, _SEEN:])).float()
+        missed = target[:, _SEEN:].float() - forecast
         return torch.maximum(0.9 * missed, -0.1 * missed).mean((0, 1)).sum()
 
-    def _gated(self, place: int, x: torch.Tensor, around: torch.Tensor) -> torch.Tensor:
-        made: torch.Tensor = self.normals[place](self.gates[place](x) + around)
-        return made
+    def _gate(self, index: int, x: torch.Tensor, around: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.normals[index](self.gates[index](x) + around)
+        return result
 
-    def _attention(self, x: torch.Tensor) -> torch.Tensor:
+    def _attend(self, x: torch.Tensor) -> torch.Tensor:
         """Attention whose heads share their values, of which they take the mean."""
         wide = _HEADS * self.head
         q, k, v = self.qkv(x).split((wide, wide, self.head), -1)
         q, k = (part.unflatten(-1, (_HEADS, self.head)).transpose(1, 2) for part in (q, k))
         scores = torch.matmul(q, k.transpose(2, 3)).mul_(self.head**-0.5) + self.mask
         mixed = torch.matmul(functional.softmax(scores, 3), v.unsqueeze(1)).mean(1)
-        made: torch.Tensor = self.dropout(self.mix(mixed))
-        return made
+        result: torch.Tensor = self.dropout(self.mix(mixed))
+        return result

@@ -95,11 +95,11 @@ def job_of_class(row: Row, kind: str, sizes: dict[str, Any]) -> StepJob | str | 
         return None
     sequence = int(float(row["sequence_length"] or 0))
     pixels = int(float(row["image_size"] or 0))
-    samples = _samples(kind, sizes, sequence, pixels)
+    samples = _make_samples(kind, sizes, sequence, pixels)
     if samples is None:
         return f"{row['model']}: samples of unknown length"
     phases = _phases(row)
-    attention = _attention(row, kind)
+    attention = _find_attention(row, kind)
     compiled = "compile" in row["framework"]
 
     def loss(net: nn.Module, made: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -126,9 +126,9 @@ def job_of_class(row: Row, kind: str, sizes: dict[str, Any]) -> StepJob | str | 
     )
 
 
-def _samples(kind: str, sizes: dict[str, Any], sequence: int, pixels: int) -> _Samples | None:
+def _make_samples(kind: str, sizes: dict[str, Any], sequence: int, pixels: int) -> _Samples | None:
     """Return the inputs of a class for texts of `sequence` tokens and square images; None where a size is missing."""
-    targets = next(made for end, made in _TARGETS.items() if kind.endswith(end))
+    targets = next(target for end, target in _TARGETS.items() if kind.endswith(end))
     if kind.startswith("Whisper"):
         return _Samples({"input_features": _WHISPER_INPUT, "labels": ()}, ("labels",), ("input_features",))
     sees, reads = ("Image" in kind or "Vision" in kind), "Image" not in kind
@@ -151,7 +151,7 @@ def _phases(row: Row) -> tuple[str, ...]:
     return ("forward", "backward") if without_update else ("forward", "backward", "optimizer")
 
 
-def _attention(row: Row, kind: str) -> str:
+def _find_attention(row: Row, kind: str) -> str:
     """Return the attention of the library's release that a row ran."""
     version = re.search(r"pytorch (\d+)\.(\d+)", row["framework"])
     recent = version is not None and (int(version[1]), int(version[2])) >= _FUSED_ATTENTION_FROM
@@ -166,9 +166,9 @@ def _config(kind: str, sizes: dict[str, Any]) -> Any:
 
 
 def _build(kind: str, sizes: dict[str, Any], *, dropout: bool) -> nn.Module:
-    made: Any = getattr(transformers, kind)
+    config_class: Any = getattr(transformers, kind)
     config = _config(kind, sizes)
-    net: nn.Module = made(config)
+    net: nn.Module = config_class(config)
     if getattr(config, "pad_token_id", 0) is None and kind.endswith("ForSequenceClassification"):
         config.pad_token_id = 0  # a decoder classifies at the last token before it
     elif not getattr(config, "is_encoder_decoder", False):

@@ -40,7 +40,7 @@ def find(row: Row) -> StepJob | str | None:
     sequence = int(float(row["sequence_length"])) if row["sequence_length"] else 0
     if name.startswith("bert-"):
         if MASKED_LOGITS in row["notes"]:
-            return _masked_bert(row, name, sequence)
+            return _build_masked_bert(row, name, sequence)
         described = _bert(row, name, sequence)
     elif name.startswith("bart-"):
         if "large" not in name:
@@ -113,13 +113,13 @@ class PretrainedBert(nn.Module):
         self.body, self.heads, self.predicted = net.bert, net.cls, predicted
 
     def forward(self, ids: torch.Tensor, labels: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-        found = self.body(input_ids=ids, token_type_ids=torch.zeros_like(ids))
-        words, pairs = self.heads(found.last_hidden_state[:, : self.predicted], found.pooler_output)
+        outputs = self.body(input_ids=ids, token_type_ids=torch.zeros_like(ids))
+        words, pairs = self.heads(outputs.last_hidden_state[:, : self.predicted], outputs.pooler_output)
         masked = functional.cross_entropy(words.flatten(0, 1).float(), labels[:, : self.predicted].flatten())
         return masked + functional.cross_entropy(pairs.float(), order)
 
 
-def _masked_bert(row: Row, name: str, sequence: int) -> StepJob | str:
+def _build_masked_bert(row: Row, name: str, sequence: int) -> StepJob | str:
     def inputs(batch: int) -> tuple[torch.Tensor, ...]:
         ids = torch.zeros(batch, sequence, dtype=torch.long)
         return ids, ids.clone(), torch.zeros(batch, dtype=torch.long)

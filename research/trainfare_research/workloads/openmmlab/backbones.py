@@ -216,13 +216,13 @@ def backbone_of(name: str, pixels: tuple[int, int], *, frozen: bool) -> Backbone
             if timm.is_model(model)
             else f"{model}: not in timm"
         )
-    found = re.search(r"x(50|101)[-_](\d+)x(\d+)d|(?<![a-z0-9])r(?:esnet)?(18|34|50|101)(?![0-9])", name)
-    if not found:
+    match = re.search(r"x(50|101)[-_](\d+)x(\d+)d|(?<![a-z0-9])r(?:esnet)?(18|34|50|101)(?![0-9])", name)
+    if not match:
         return "the backbone is not described"
-    deep = bool(re.search(r"-d(?:8|16|32)", name)) and f"r{found[4]}b" not in name
+    deep = bool(re.search(r"-d(?:8|16|32)", name)) and f"r{match[4]}b" not in name
     degree = next((key for key in _DILATED if f"-{key}" in name), "")
     net = _ResNet(
-        found[1] or found[4], int(found[2] or 1), int(found[3] or 64), degree, deep=deep, frozen=frozen,
+        match[1] or match[4], int(match[2] or 1), int(match[3] or 64), degree, deep=deep, frozen=frozen,
         group_norm=bool(re.search(r"gn[-_](?:ws[-_])?all", name)),
     )  # fmt: skip
     return (

@@ -83,8 +83,8 @@ def find(row: Row) -> StepJob | str | None:
 
 
 def _detector(name: str) -> Network | str:
-    two, one = _TWO_STAGE.search(name), _ONE_STAGE.search(name)
-    if not two and not one:
+    two, one_stage = _TWO_STAGE.search(name), _ONE_STAGE.search(name)
+    if not two and not one_stage:
         return "the head of this detector is not described"
     backbone = backbone_of(name, _PIXELS, frozen=True)
     if isinstance(backbone, str):
@@ -133,7 +133,7 @@ def _segmenter(name: str, stated: str) -> Network | str:
     )  # fmt: skip
 
 
-def _unit(wide: int, out: int, kernel: int = 3, dilation: int = 1) -> nn.Sequential:
+def _make_unit(wide: int, out: int, kernel: int = 3, dilation: int = 1) -> nn.Sequential:
     """Return a convolution, batch normalisation and ReLU that keep the size of their map."""
     padding = dilation * (kernel // 2)
     convolution = nn.Conv2d(wide, out, kernel, padding=padding, dilation=dilation, bias=False)
@@ -143,7 +143,7 @@ def _unit(wide: int, out: int, kernel: int = 3, dilation: int = 1) -> nn.Sequent
 def _separable(wide: int, out: int, dilation: int = 1) -> nn.Sequential:
     """Return a convolution of each channel and one of all channels of a pixel, as a unit each."""
     alone = nn.Conv2d(wide, wide, 3, padding=dilation, dilation=dilation, groups=wide, bias=False)
-    return nn.Sequential(alone, nn.BatchNorm2d(wide), nn.ReLU(inplace=True), *_unit(wide, out, 1))
+    return nn.Sequential(alone, nn.BatchNorm2d(wide), nn.ReLU(inplace=True), *_make_unit(wide, out, 1))
 
 
 class Neck(nn.Module):
@@ -218,9 +218,9 @@ class RCnn(nn.Module):
                 + self.delta(hidden).mean()
             )
         for head in self.boxes:
-            found = head(_crops(levels[0], len(images) * 512, 7).flatten(1))
-            labels = torch.zeros(len(found), dtype=torch.long, device=found.device)
-            loss = loss + functional.cross_entropy(found[:, :81], labels) + found[:, 81:].mean()
+            features = head(_crops(levels[0], len(images) * 512, 7).flatten(1))
+            labels = torch.zeros(len(features), dtype=torch.long, device=features.device)
+            loss = loss + functional.cross_entropy(features[:, :81], labels) + features[:, 81:].mean()
         for head in self.masks:
             shapes = head(_crops(levels[0], len(images) * 128, 14))
             loss = loss + functional.binary_cross_entropy_with_logits(shapes, torch.zeros_like(shapes))
@@ -293,45 +293,45 @@ class _Segmenter(nn.Module):
         top = widths[-1]
         self.body, self.head = body, head
         self.helper = (
-            None if head == "fpn" else nn.Sequential(_unit(widths[2], 256), nn.Conv2d(256, classes, 1))
+            None if head == "fpn" else nn.Sequential(_make_unit(widths[2], 256), nn.Conv2d(256, classes, 1))
         )
         wide = 256 if head == "fpn" else 512
         if head == "fcn":
-            self.parts = nn.ModuleList((_unit(top, 512), _unit(512, 512)))
+            self.parts = nn.ModuleList((_make_unit(top, 512), _make_unit(512, 512)))
         elif head in ("psp", "upernet"):
-            self.parts = nn.ModuleList(_unit(top, 512, 1) for _ in range(4))
+            self.parts = nn.ModuleList(_make_unit(top, 512, 1) for _ in range(4))
         elif head == "aspp":
-            self.parts = nn.ModuleList(_unit(top, 512, 3 if d > 1 else 1, d) for d in (1, 12, 24, 36))
+            self.parts = nn.ModuleList(_make_unit(top, 512, 3 if d > 1 else 1, d) for d in (1, 12, 24, 36))
         elif head == "sep-aspp":
             wider = (_separable(top, 512, d) for d in (12, 24, 36))
-            self.parts = nn.ModuleList((_unit(top, 512, 1), *wider))
+            self.parts = nn.ModuleList((_make_unit(top, 512, 1), *wider))
             self.low, self.fine = (
-                _unit(widths[0], 48, 1),
+                _make_unit(widths[0], 48, 1),
                 nn.Sequential(_separable(560, 512), _separable(512, 512)),
             )
-        self.merge = _unit(
+        self.merge = _make_unit(
             top + 512 if head == "fcn" else top + 2048 if head in ("psp", "upernet") else 2048, 512
         )
         if head in ("upernet", "fpn"):
             self.lateral = nn.ModuleList(
-                _unit(w, wide, 1) for w in (widths[:-1] if head == "upernet" else widths)
+                _make_unit(w, wide, 1) for w in (widths[:-1] if head == "upernet" else widths)
             )
-            self.smooth = nn.ModuleList(_unit(wide, wide) for _ in range(3 if head == "upernet" else 4))
-            self.join = _unit(4 * wide, wide) if head == "upernet" else nn.Identity()
+            self.smooth = nn.ModuleList(_make_unit(wide, wide) for _ in range(3 if head == "upernet" else 4))
+            self.join = _make_unit(4 * wide, wide) if head == "upernet" else nn.Identity()
         self.classes = nn.Conv2d(wide, classes, 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         maps = self.body(images)
-        loss: Any = pixel_loss(self.classes(self._mixed(maps)), images)
+        loss: Any = pixel_loss(self.classes(self._mix(maps)), images)
         if self.helper is not None:
             loss = loss + 0.4 * pixel_loss(self.helper(maps[2]), images)
         total: torch.Tensor = loss
         return total
 
-    def _mixed(self, maps: list[torch.Tensor]) -> torch.Tensor:
+    def _mix(self, maps: list[torch.Tensor]) -> torch.Tensor:
         x, size = maps[-1], maps[-1].shape[-2:]
         if self.head == "fpn":
-            return self._joined([lateral(y) for lateral, y in zip(self.lateral, maps, strict=True)])
+            return self._join([lateral(y) for lateral, y in zip(self.lateral, maps, strict=True)])
         if self.head == "fcn":
             return self.merge(torch.cat((x, self.parts[1](self.parts[0](x))), 1))  # type: ignore[no-any-return]
         if self.head.endswith("aspp"):
@@ -347,9 +347,9 @@ class _Segmenter(nn.Module):
         top = self.merge(torch.cat((x, *pooled), 1))
         if self.head == "psp":
             return top
-        return self._joined([*(lateral(y) for lateral, y in zip(self.lateral, maps[:-1], strict=True)), top])
+        return self._join([*(lateral(y) for lateral, y in zip(self.lateral, maps[:-1], strict=True)), top])
 
-    def _joined(self, sides: list[torch.Tensor]) -> torch.Tensor:
+    def _join(self, sides: list[torch.Tensor]) -> torch.Tensor:
         for i in range(3, 0, -1):
             sides[i - 1] = sides[i - 1] + functional.interpolate(
                 sides[i], size=sides[i - 1].shape[-2:], mode="bilinear"

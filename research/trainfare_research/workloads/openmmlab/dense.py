@@ -37,10 +37,10 @@ _NUS, _KITTI = (256, 256, 256, 256, 0, 256), (256,) * 6
 def find(row: Row) -> StepJob | str | None:
     """Return the training step of one of these networks; None for others."""
     name = row["model"].lower()
-    made = _made(name) if row["task"] in _TASKS else None
-    if made is None:
+    network_parts = _make_network(name) if row["task"] in _TASKS else None
+    if network_parts is None:
         return None
-    key, build, pixels, frozen = made
+    key, build, pixels, frozen = network_parts
     backbone = backbone_of(name, pixels, frozen=frozen)
     if isinstance(backbone, str):
         return backbone
@@ -52,7 +52,7 @@ def find(row: Row) -> StepJob | str | None:
     return step_job(row, network, optimizer_of(row, "adamw" if "swin" in name else "sgd"))
 
 
-def _made(name: str) -> tuple[str, Callable[[nn.Module], nn.Module], tuple[int, int], bool] | None:
+def _make_network(name: str) -> tuple[str, Callable[[nn.Module], nn.Module], tuple[int, int], bool] | None:
     """Return what tells a network from others, its builder, the size of images, and whether a stage is frozen."""
     if "_dyhead_" in name:
         return "dyhead", _Dynamic, _WIDE_PIXELS if "mstrain" in name else _PIXELS, "swin" not in name
@@ -63,26 +63,26 @@ def _made(name: str) -> tuple[str, Callable[[nn.Module], nn.Module], tuple[int, 
     if name.startswith("retinanet_r50_fpn_32x2_1x_openimages"):
         return "retinanet", _Retina, _OPEN_PIXELS, True
     road = next((pixels for data, pixels in _ROAD_PIXELS.items() if data in name), None)
-    found = re.match("(fcos3d|pgd)_r101", name)
-    if road is None or found is None:
+    match = re.match("(fcos3d|pgd)_r101", name)
+    if road is None or match is None:
         return None
-    kitti, depth = "kitti" in name, found[1] == "pgd"
-    return f"{found[1]}.{kitti}", lambda body: _Monocular(body, depth=depth, kitti=kitti), road, not kitti
+    kitti, depth = "kitti" in name, match[1] == "pgd"
+    return f"{match[1]}.{kitti}", lambda body: _Monocular(body, depth=depth, kitti=kitti), road, not kitti
 
 
-def _unit(wide: int, out: int, groups: int = 32, *, bias: bool = False) -> nn.Sequential:
+def _make_unit(wide: int, out: int, groups: int = 32, *, bias: bool = False) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(wide, out, 3, padding=1, bias=bias), nn.GroupNorm(groups, out), nn.ReLU(inplace=True)
     )
 
 
 def _tower(wide: int, out: int, count: int, *, bias: bool = False) -> nn.Sequential:
-    return nn.Sequential(*(_unit(wide if i == 0 else out, out, bias=bias) for i in range(count)))
+    return nn.Sequential(*(_make_unit(wide if i == 0 else out, out, bias=bias) for i in range(count)))
 
 
 def _focal(scores: torch.Tensor) -> torch.Tensor:
-    each = functional.binary_cross_entropy_with_logits(scores, torch.zeros_like(scores), reduction="none")
-    return (each * scores.sigmoid().pow(2)).sum()
+    losses = functional.binary_cross_entropy_with_logits(scores, torch.zeros_like(scores), reduction="none")
+    return (losses * scores.sigmoid().pow(2)).sum()
 
 
 def _same_sizes(levels: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -190,7 +190,7 @@ class _Block(nn.Module):
         self.turned = _Turned()
 
     def forward(self, levels: list[torch.Tensor]) -> list[torch.Tensor]:
-        found = []
+        outputs = []
         for i, x in enumerate(levels):
             moves = self.moves(x)
             y = self.same(x) + moves[:, 18:].sigmoid().mean() + moves[:, :18].mean()
@@ -203,8 +203,8 @@ class _Block(nn.Module):
                     self.above(levels[i + 1]), size=x.shape[-2:], mode="bilinear", align_corners=True
                 )
                 total, count = total + y * self.weigh(y), count + 1
-            found.append(self.turned(total / count))
-        return found
+            outputs.append(self.turned(total / count))
+        return outputs
 
 
 class _Dynamic(nn.Module):
@@ -267,7 +267,7 @@ class _Monocular(nn.Module):
 
         def branch(numbers: int, wide: int = 256) -> nn.Sequential:
             return nn.Sequential(
-                *((_unit(256, wide, bias=True),) if wide else ()), nn.Conv2d(wide or 256, numbers, 1)
+                *((_make_unit(256, wide, bias=True),) if wide else ()), nn.Conv2d(wide or 256, numbers, 1)
             )
 
         self.of_kinds = nn.ModuleList([branch(3)] if kitti else [branch(10), branch(9)])

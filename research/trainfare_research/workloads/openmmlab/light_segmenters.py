@@ -52,7 +52,7 @@ def _head(wide: int, out: int, convolutions: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Dropout2d(0.1), nn.Conv2d(out, _CLASSES, 1))
 
 
-def _grown(x: torch.Tensor, like: torch.Tensor, mode: str = "bilinear") -> torch.Tensor:
+def _resize_like(x: torch.Tensor, like: torch.Tensor, mode: str = "bilinear") -> torch.Tensor:
     return functional.interpolate(x, size=like.shape[-2:], mode=mode)
 
 
@@ -112,8 +112,8 @@ class _BiSeNetV1(nn.Module):
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         _, x8, x16, x32 = self.body(images)
         low = self.refine[0](x32) + self.mean(functional.adaptive_avg_pool2d(x32, 1))
-        x32 = self.smooth[0](_grown(low, x16, "nearest"))
-        context = self.smooth[1](_grown(self.refine[1](x16) + x32, x8, "nearest"))
+        x32 = self.smooth[0](_resize_like(low, x16, "nearest"))
+        context = self.smooth[1](_resize_like(self.refine[1](x16) + x32, x8, "nearest"))
         both = self.join(torch.cat((self.details(images), context), 1))
         return [self.weigh(both) + both, context, x32]
 
@@ -170,10 +170,10 @@ class _BiSeNetV2(nn.Module):
             maps.append(stage(maps[-1]))
         x = maps[-1]
         x = self.context(x + self.mean(functional.adaptive_avg_pool2d(x, 1)))
-        fine = self.fine(details) * _grown(self.up(x), details).sigmoid()
+        fine = self.fine(details) * _resize_like(self.up(x), details).sigmoid()
         coarse = self.down(details) * self.grown(x).sigmoid()
         maps[-1] = x
-        return [self.last(fine + _grown(coarse, fine)), *maps]
+        return [self.last(fine + _resize_like(coarse, fine)), *maps]
 
 
 class _Guided(nn.Module):
@@ -263,7 +263,7 @@ class _ErfNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
 
-        def doubled(wide: int, out: int) -> nn.Sequential:
+        def make_doubling(wide: int, out: int) -> nn.Sequential:
             return nn.Sequential(
                 nn.ConvTranspose2d(wide, out, 3, 2, 1, output_padding=1), nn.BatchNorm2d(out), nn.ReLU(),
                 _Narrow(out), _Narrow(out),
@@ -272,7 +272,7 @@ class _ErfNet(nn.Module):
         dilated = (_Narrow(128, dilation) for _ in range(2) for dilation in (2, 4, 8, 16))
         self.layers = nn.Sequential(
             _Halved(3, 16), _Halved(16, 64), *(_Narrow(64) for _ in range(5)), _Halved(64, 128), *dilated,
-            doubled(128, 64), doubled(64, 16),
+            make_doubling(128, 64), make_doubling(64, 16),
         )  # fmt: skip
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
@@ -282,14 +282,14 @@ class _ErfNet(nn.Module):
 class _Pools(nn.Module):
     """Means of 1 to 36 parts of a map beside the map, each through a layer, and a layer over all."""
 
-    def __init__(self, wide: int, each: int, out: int, kernel: int) -> None:
+    def __init__(self, wide: int, per_branch: int, out: int, kernel: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(build_unit(wide, each, 1) for _ in range(4))
-        self.last = build_unit(wide + 4 * each, out, kernel)
+        self.layers = nn.ModuleList(build_unit(wide, per_branch, 1) for _ in range(4))
+        self.last = build_unit(wide + 4 * per_branch, out, kernel)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         means = [
-            _grown(layer(functional.adaptive_avg_pool2d(x, parts)), x)
+            _resize_like(layer(functional.adaptive_avg_pool2d(x, parts)), x)
             for layer, parts in zip(self.layers, (1, 2, 3, 6), strict=True)
         ]
         last: torch.Tensor = self.last(torch.cat((x, *means), 1))
@@ -317,7 +317,7 @@ class _FastScnn(nn.Module):
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         high = self.down(images)
         low = self.pools(self.blocks(high))
-        return [functional.relu(self.high(high) + self.low(_grown(low, high))), low, high]
+        return [functional.relu(self.high(high) + self.low(_resize_like(low, high))), low, high]
 
 
 class _IcNet(nn.Module):
@@ -347,7 +347,7 @@ class _IcNet(nn.Module):
         grown = []
         larger_maps = (self.second(half), self.large(images))
         for low, high, larger in zip(self.lows, self.highs, larger_maps, strict=True):
-            grown.append(low(_grown(x, larger)))
+            grown.append(low(_resize_like(x, larger)))
             x = functional.relu(grown[-1] + high(larger))
         return [x, *grown]
 
@@ -374,9 +374,9 @@ class _LrAspp(nn.Module):
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         maps = self.body(images)
-        x = self.enter(self.main(maps[-1]) * _grown(self.weigh(maps[-1]), maps[-1]))
+        x = self.enter(self.main(maps[-1]) * _resize_like(self.weigh(maps[-1]), maps[-1]))
         for i in (1, 0):
-            x = self.joins[i](torch.cat((_grown(x, maps[i]), self.sides[i](maps[i])), 1))
+            x = self.joins[i](torch.cat((_resize_like(x, maps[i]), self.sides[i](maps[i])), 1))
         return [x]
 
 

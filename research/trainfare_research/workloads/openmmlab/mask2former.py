@@ -49,7 +49,7 @@ def find(row: Row) -> StepJob | str | None:
     return step_job(row, network, optimizer_of(row, "adamw"))
 
 
-def _mixed(hidden: int) -> nn.Sequential:
+def _make_mixer(hidden: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(_WIDE, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, _WIDE))
 
 
@@ -61,16 +61,16 @@ class _Deformable(nn.Module):
         places = _HEADS * _LEVELS * _POINTS
         self.value, self.last = nn.Linear(_WIDE, _WIDE), nn.Linear(_WIDE, _WIDE)
         self.places, self.weights = nn.Linear(_WIDE, 2 * places), nn.Linear(_WIDE, places)
-        self.mixed, self.norms = _mixed(1024), nn.ModuleList(nn.LayerNorm(_WIDE) for _ in range(2))
+        self.mixed, self.norms = _make_mixer(1024), nn.ModuleList(nn.LayerNorm(_WIDE) for _ in range(2))
 
     def forward(self, x: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-        asked = x + position
+        query = x + position
         value = self.value(x)
-        weights = self.weights(asked).unflatten(-1, (_HEADS, -1)).softmax(-1)
-        places = 0.5 + self.places(asked).unflatten(-1, (_HEADS, -1, 2)) / 2
+        weights = self.weights(query).unflatten(-1, (_HEADS, -1)).softmax(-1)
+        places = 0.5 + self.places(query).unflatten(-1, (_HEADS, -1, 2)) / 2
         # The kernel keeps its three inputs for backward and writes a value of the size of the first.
-        found = value * (places * weights.unsqueeze(-1)).sum()
-        x = self.norms[0](x + self.last(found))
+        values = value * (places * weights.unsqueeze(-1)).sum()
+        x = self.norms[0](x + self.last(values))
         y: torch.Tensor = self.norms[1](x + self.mixed(x))
         return y
 
@@ -81,20 +81,20 @@ class _Masked(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.cross, self.own = (nn.MultiheadAttention(_WIDE, _HEADS, batch_first=True) for _ in range(2))
-        self.mixed, self.norms = _mixed(2048), nn.ModuleList(nn.LayerNorm(_WIDE) for _ in range(3))
+        self.mixed, self.norms = _make_mixer(2048), nn.ModuleList(nn.LayerNorm(_WIDE) for _ in range(3))
 
     def forward(
         self, queries: torch.Tensor, position: torch.Tensor, memory: torch.Tensor, hidden: torch.Tensor
     ) -> torch.Tensor:
-        found = self.cross(queries + position, memory, memory, attn_mask=hidden)[0]
-        queries = self.norms[0](queries + found)
-        asked = queries + position
-        queries = self.norms[1](queries + self.own(asked, asked, queries)[0])
+        context = self.cross(queries + position, memory, memory, attn_mask=hidden)[0]
+        queries = self.norms[0](queries + context)
+        query = queries + position
+        queries = self.norms[1](queries + self.own(query, query, queries)[0])
         y: torch.Tensor = self.norms[2](queries + self.mixed(queries))
         return y
 
 
-def _normalised(wide: int, kernel: int, *, act: bool = False) -> nn.Sequential:
+def _make_normalised(wide: int, kernel: int, *, act: bool = False) -> nn.Sequential:
     layers = [nn.Conv2d(wide, _WIDE, kernel, padding=kernel // 2), nn.GroupNorm(32, _WIDE)]
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if act else []))
 
@@ -112,14 +112,14 @@ class _Mask2Former(nn.Module):
         super().__init__()
         widths: Any = body.widths
         self.body = body
-        self.enter = nn.ModuleList(_normalised(wide, 1) for wide in widths)
+        self.enter = nn.ModuleList(_make_normalised(wide, 1) for wide in widths)
         self.pixel = nn.ModuleList(_Deformable() for _ in range(6))
-        self.smooth, self.feature = _normalised(_WIDE, 3, act=True), nn.Conv2d(_WIDE, _WIDE, 1)
+        self.smooth, self.feature = _make_normalised(_WIDE, 3, act=True), nn.Conv2d(_WIDE, _WIDE, 1)
         self.layers = nn.ModuleList(_Masked() for _ in range(9))
         self.queries, self.position = (nn.Parameter(torch.zeros(1, _QUERIES, _WIDE)) for _ in range(2))
         self.level, self.norm = nn.Parameter(torch.zeros(_LEVELS, _WIDE)), nn.LayerNorm(_WIDE)
         self.kinds = nn.Linear(_WIDE, classes + 1)
-        self.shape = nn.Sequential(nn.Linear(_WIDE, _WIDE), nn.ReLU(inplace=True), _mixed(_WIDE))
+        self.shape = nn.Sequential(nn.Linear(_WIDE, _WIDE), nn.ReLU(inplace=True), _make_mixer(_WIDE))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         maps = [enter(x) for enter, x in zip(self.enter, self.body(images), strict=True)]
@@ -134,26 +134,26 @@ class _Mask2Former(nn.Module):
         feature = self.feature(self.smooth(maps[0] + grown))
         memories = [part + level + 0.0 for part, level in zip(parts, self.level, strict=True)]
         queries = self.queries.expand(len(images), -1, -1)
-        loss, shapes = self._predicted(queries, feature)
+        loss, shapes = self._predict(queries, feature)
         for i, layer in enumerate(self.layers):
-            hidden = _hidden(shapes, levels[i % _LEVELS])
+            hidden = _mark_hidden(shapes, levels[i % _LEVELS])
             queries = layer(queries, self.position, memories[i % _LEVELS], hidden)
-            more, shapes = self._predicted(queries, feature)
+            more, shapes = self._predict(queries, feature)
             loss = loss + more
         return loss
 
-    def _predicted(self, queries: torch.Tensor, feature: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _predict(self, queries: torch.Tensor, feature: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss of a layer's predictions, and its masks."""
-        asked = self.norm(queries)
-        kinds = self.kinds(asked).flatten(0, 1)
-        shapes = torch.einsum("bqc,bchw->bqhw", self.shape(asked), feature)
+        query = self.norm(queries)
+        kinds = self.kinds(query).flatten(0, 1)
+        shapes = torch.einsum("bqc,bchw->bqhw", self.shape(query), feature)
         sampled = shapes[:, :_OBJECTS].flatten(2)[:, :, :_SAMPLED]
         labels = torch.zeros(len(kinds), dtype=torch.long, device=kinds.device)
-        each = functional.binary_cross_entropy_with_logits(sampled, torch.zeros_like(sampled))
-        return functional.cross_entropy(kinds, labels) + each, shapes
+        losses = functional.binary_cross_entropy_with_logits(sampled, torch.zeros_like(sampled))
+        return functional.cross_entropy(kinds, labels) + losses, shapes
 
 
-def _hidden(shapes: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+def _mark_hidden(shapes: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
     """Return which pixels of a map each query does not read, for every head."""
     with torch.no_grad():
         small = functional.interpolate(shapes, size=level.shape[-2:], mode="bilinear")

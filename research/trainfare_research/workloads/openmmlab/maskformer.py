@@ -27,10 +27,10 @@ _CLASSES, _MATCHED = 150, 10
 def find(row: Row) -> StepJob | str | None:
     """Return the training step of a MaskFormer on ADE20K; None for others."""
     name = row["model"].lower()
-    found = re.match(r"maskformer_r\d+-d32_.*_ade20k-(\d+)x(\d+)$", name)
-    if row["task"] != "openmmlab-segmentation" or found is None:
+    match = re.match(r"maskformer_r\d+-d32_.*_ade20k-(\d+)x(\d+)$", name)
+    if row["task"] != "openmmlab-segmentation" or match is None:
         return None
-    height, width = int(found[1]), int(found[2])
+    height, width = int(match[1]), int(match[2])
     # Its "d32" is a ResNet with a plain stem.
     backbone = backbone_of(name.replace("-d32", ""), (height, width), frozen=False)
     if isinstance(backbone, str):
@@ -43,7 +43,7 @@ def find(row: Row) -> StepJob | str | None:
     return step_job(row, network, optimizer_of(row, "adamw"))
 
 
-def _unit(wide: int, kernel: int, *, act: bool = True) -> nn.Sequential:
+def _make_unit(wide: int, kernel: int, *, act: bool = True) -> nn.Sequential:
     layers = [nn.Conv2d(wide, _WIDE, kernel, padding=kernel // 2, bias=False), nn.GroupNorm(32, _WIDE)]
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if act else []))
 
@@ -62,10 +62,10 @@ class _Layer(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(_WIDE) for _ in range(3))
 
     def forward(self, x: torch.Tensor, position: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
-        asked = x + position
-        x = self.norms[0](x + functional.dropout(self.own(asked, asked, x)[0], 0.1))
-        found = self.cross(x + position, memory + 0.0, memory)[0]
-        x = self.norms[1](x + functional.dropout(found, 0.1))
+        query = x + position
+        x = self.norms[0](x + functional.dropout(self.own(query, query, x)[0], 0.1))
+        context = self.cross(x + position, memory + 0.0, memory)[0]
+        x = self.norms[1](x + functional.dropout(context, 0.1))
         y: torch.Tensor = self.norms[2](x + self.mixed(x))
         return y
 
@@ -82,9 +82,9 @@ class _MaskFormer(nn.Module):
         super().__init__()
         widths: Any = body.widths
         self.body = body
-        self.sides = nn.ModuleList(_unit(wide, 1, act=False) for wide in widths[:3])
-        self.smooth = nn.ModuleList(_unit(_WIDE, 3) for _ in range(3))
-        self.last, self.feature = _unit(widths[3], 3), nn.Conv2d(_WIDE, _WIDE, 3, padding=1)
+        self.sides = nn.ModuleList(_make_unit(wide, 1, act=False) for wide in widths[:3])
+        self.smooth = nn.ModuleList(_make_unit(_WIDE, 3) for _ in range(3))
+        self.last, self.feature = _make_unit(widths[3], 3), nn.Conv2d(_WIDE, _WIDE, 3, padding=1)
         self.enter = nn.Conv2d(widths[3], _WIDE, 1)
         self.layers = nn.ModuleList(_Layer() for _ in range(_LAYERS))
         self.position, self.norm = nn.Parameter(torch.zeros(1, _QUERIES, _WIDE)), nn.LayerNorm(_WIDE)
@@ -106,10 +106,10 @@ class _MaskFormer(nn.Module):
         losses = []
         for layer in self.layers:
             queries = layer(queries, self.position, memory)
-            asked = self.norm(queries)
-            kinds = self.kinds(asked).flatten(0, 1)
+            query = self.norm(queries)
+            kinds = self.kinds(query).flatten(0, 1)
             losses.append(functional.cross_entropy(kinds, torch.zeros_like(kinds[:, 0], dtype=torch.long)))
-            shapes = torch.einsum("bqc,bchw->bqhw", self.shape(asked), feature)[:, :_MATCHED]
+            shapes = torch.einsum("bqc,bchw->bqhw", self.shape(query), feature)[:, :_MATCHED]
             whole = functional.interpolate(shapes, size=images.shape[-2:], mode="bilinear")
             chance = whole.sigmoid()
             losses.append(functional.binary_cross_entropy_with_logits(whole, torch.zeros_like(whole)))

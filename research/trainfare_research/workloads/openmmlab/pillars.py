@@ -234,9 +234,9 @@ class _Pillars(nn.Module):
         for level in self.neck(maps[-3:]):
             scores = self.kinds(level).permute(0, 2, 3, 1).reshape(-1, self.classes).float()
             chance = scores.sigmoid()
-            each = functional.binary_cross_entropy_with_logits(
+            class_losses = functional.binary_cross_entropy_with_logits(
                 scores, torch.zeros_like(scores), reduction="none"
             )
-            losses += [(each * chance.pow(2)).sum(), self.places(level).float().mean()]
+            losses += [(class_losses * chance.pow(2)).sum(), self.places(level).float().mean()]
             losses.append(self.turns(level).float().mean())
         return torch.stack(losses).sum()

@@ -32,21 +32,21 @@ _CHANNELS, _BLOCKS = (256, 256, 384, 384, 384, 512), (2, 2, 2, 2, 2, 4)
 def find(row: Row) -> StepJob | str | None:
     """Return the training step of one of these detectors; None for others."""
     name = row["model"].lower()
-    found = re.match("(cornernet|centripetalnet)_hourglass104_|(centernet)_resnet18_140e", name)
-    if row["task"] != "openmmlab-detection" or found is None:
+    match = re.match("(cornernet|centripetalnet)_hourglass104_|(centernet)_resnet18_140e", name)
+    if row["task"] != "openmmlab-detection" or match is None:
         return None
     build: Callable[[], nn.Module] = _CenterNet
     pixels = _CENTRE_PIXELS
-    if found[1]:
-        shifted, pixels = found[1] == "centripetalnet", _CORNER_PIXELS
+    if match[1]:
+        shifted, pixels = match[1] == "centripetalnet", _CORNER_PIXELS
 
         def build() -> nn.Module:
             return _CornerNet(shifted=shifted)
 
     network = Network(
-        f"mmdet.points.{found[1] or found[2]}", build, lambda batch: (torch.empty(batch, 3, pixels, pixels),)
+        f"mmdet.points.{match[1] or match[2]}", build, lambda batch: (torch.empty(batch, 3, pixels, pixels),)
     )
-    return step_job(row, network, optimizer_of(row, "adam" if found[1] else "sgd"))
+    return step_job(row, network, optimizer_of(row, "adam" if match[1] else "sgd"))
 
 
 def _branch(out: int, wide: int = 256, hidden: int = 256) -> nn.Sequential:
@@ -58,9 +58,9 @@ def _branch(out: int, wide: int = 256, hidden: int = 256) -> nn.Sequential:
 def _heat_loss(scores: torch.Tensor) -> torch.Tensor:
     """Return the focal loss of a map of each class, whose targets fall off around the points."""
     chance, near = scores.sigmoid(), torch.zeros_like(scores)
-    found = -(chance + 1e-12).log() * (1 - chance).pow(2) * near.eq(1)
+    near_loss = -(chance + 1e-12).log() * (1 - chance).pow(2) * near.eq(1)
     missed = -(1 - chance + 1e-12).log() * chance.pow(2) * (1 - near).pow(4)
-    return (found + missed).sum()
+    return (near_loss + missed).sum()
 
 
 def _residual(wide: int, out: int, count: int, stride: int = 1, *, last: bool = False) -> nn.Sequential:
@@ -69,8 +69,8 @@ def _residual(wide: int, out: int, count: int, stride: int = 1, *, last: bool = 
     def block(enter: int, leave: int, by: int) -> nn.Module:
         same = enter == leave and by == 1
         short = nn.Sequential(nn.Conv2d(enter, leave, 1, by, bias=False), nn.BatchNorm2d(leave))
-        made: nn.Module = BasicBlock(enter, leave, by, None if same else short)
-        return made
+        residual: nn.Module = BasicBlock(enter, leave, by, None if same else short)
+        return residual
 
     if last:
         return nn.Sequential(*(block(wide, wide, 1) for _ in range(count - 1)), block(wide, out, stride))
@@ -143,11 +143,11 @@ class _CornerNet(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         x, losses = self.stem(images), []
         for i, (glass, out) in enumerate(zip(self.glasses, self.outs, strict=True)):
-            found = out(glass(x))
+            features = out(glass(x))
             if i == 0:
-                x = self.next(functional.relu(self.between[0](x) + self.between[1](found)))
+                x = self.next(functional.relu(self.between[0](x) + self.between[1](features)))
             for j in (2 * i, 2 * i + 1):
-                corner = self.corners[j](found)
+                corner = self.corners[j](features)
                 losses += [_heat_loss(self.heats[j](corner)), self.moves[j](corner).mean()]
                 if len(self.guides):
                     losses.append(self.guides[j](corner).mean())

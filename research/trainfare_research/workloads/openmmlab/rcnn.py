@@ -81,7 +81,7 @@ def find(row: Row) -> StepJob | str | None:
         hybrid, offsets,
     )  # fmt: skip
     network = Network(
-        f"mmdet.{backbone.key}.{parts!r}.{pixels}", lambda: _standardised(HybridRCnn(backbone.build(), parts), parts),
+        f"mmdet.{backbone.key}.{parts!r}.{pixels}", lambda: _standardise(HybridRCnn(backbone.build(), parts), parts),
         _images(*pixels),
     )  # fmt: skip
     return step_job(row, network, optimizer_of(row, "sgd"))
@@ -100,7 +100,7 @@ class Standard(nn.Module):
         return (centred / (flat.std(1, keepdim=True) + 1e-5)).view_as(weight)
 
 
-def _standardised(net: nn.Module, parts: Parts) -> nn.Module:
+def _standardise(net: nn.Module, parts: Parts) -> nn.Module:
     """Return the network with standardised weights in every convolution that is followed by a normalisation."""
     if parts.standard:
         for layer in list(net.modules()):
@@ -193,8 +193,8 @@ class HybridRCnn(nn.Module):
         total: Any = 0
         for side, level in zip(self.side, levels, strict=True):
             total = total + side(functional.interpolate(level, size=size, mode="bilinear"))
-        found: torch.Tensor = pixel(total)
-        return found
+        total_map: torch.Tensor = pixel(total)
+        return total_map
 
     def _mask_loss(
         self, level: torch.Tensor, context: torch.Tensor | None, count: int, stage: int
@@ -202,10 +202,10 @@ class HybridRCnn(nn.Module):
         crops = crops_of(level, count, 14)
         if context is not None:
             crops = crops + crops_of(context, count, 14)
-        found = self.masks[0](crops)
+        features = self.masks[0](crops)
         for i in range(stage):  # a stage of the cascade runs those before it again
-            found = self.masks[i + 1](crops + self.flow[i](found))
-        shapes = self.shapes[stage](found)
+            features = self.masks[i + 1](crops + self.flow[i](features))
+        shapes = self.shapes[stage](features)
         return functional.binary_cross_entropy_with_logits(shapes, torch.zeros_like(shapes))
 
 

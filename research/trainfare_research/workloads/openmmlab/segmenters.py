@@ -38,34 +38,36 @@ def find(row: Row) -> StepJob | str | None:
     pixels, classes = crop_of(row), classes_of(row, _FEWEST_CLASSES)
     if pixels is None:
         return None
-    network = _network(name, pixels, classes)
+    network = _make_network(name, pixels, classes)
     optimizer = optimizer_of(row, "adamw" if name.startswith("segformer") else "sgd")
     return None if network is None else step_job(row, network, optimizer)
 
 
-def _network(name: str, pixels: tuple[int, int], classes: int) -> Network | str | None:
+def _make_network(name: str, pixels: tuple[int, int], classes: int) -> Network | str | None:
     if name.startswith("segformer"):
         backbone = backbone_of(name, pixels, frozen=False)
         if isinstance(backbone, str):
             return backbone
         key = f"mmseg.{backbone.key}.segformer"
-        return _described(key, lambda: _SegFormer(backbone.build(), classes), pixels, classes)
+        return _describe_network(key, lambda: _SegFormer(backbone.build(), classes), pixels, classes)
     vit = re.match(r"segmenter_vit-(t|s|b|l)_(mask|fcn)", name)
     if vit:
         size, linear = _VITS[vit[1]], vit[2] == "fcn"
         pixels = (_LARGE_PIXELS, _LARGE_PIXELS) if size == "large" else pixels
         model = f"vit_{size}_patch16_384"
-        return _described(
+        return _describe_network(
             f"mmseg.segmenter.{model}.{linear}", lambda: _Segmenter(model, pixels, classes, linear=linear),
             pixels, classes,
         )  # fmt: skip
     unet = re.match("unet[-_]s5-d16_(fcn|pspnet|deeplabv3)_", name)
     if unet:
-        return _described(f"mmseg.unet.{unet[1]}", lambda: _UNet(unet[1], classes), pixels, classes)
+        return _describe_network(f"mmseg.unet.{unet[1]}", lambda: _UNet(unet[1], classes), pixels, classes)
     return None
 
 
-def _described(key: str, build: Callable[[], nn.Module], pixels: tuple[int, int], classes: int) -> Network:
+def _describe_network(
+    key: str, build: Callable[[], nn.Module], pixels: tuple[int, int], classes: int
+) -> Network:
     height, width = pixels
     return Network(
         f"{key}.{height}x{width}.{classes}", build, lambda batch: (torch.empty(batch, 3, height, width),)
@@ -179,20 +181,20 @@ class _UNet(nn.Module):
         for enter, up, side in zip(reversed(self.enter), reversed(self.up), maps[-2::-1], strict=True):
             grown = functional.interpolate(x, scale_factor=2.0, mode="bilinear")
             before, x = x, up(torch.cat((side, enter(grown)), 1))
-        total: torch.Tensor = pixel_loss(self.classes(self.merge(self._parts(x))), images) + 0.4 * pixel_loss(
-            self.helper(before), images
-        )
+        total: torch.Tensor = pixel_loss(
+            self.classes(self.merge(self._run_parts(x))), images
+        ) + 0.4 * pixel_loss(self.helper(before), images)
         return total
 
-    def _parts(self, x: torch.Tensor) -> torch.Tensor:
+    def _run_parts(self, x: torch.Tensor) -> torch.Tensor:
         if self.head == "fcn":
             return x
         size = x.shape[-2:]
         pools = (1, 2, 3, 6) if self.head == "pspnet" else (None, None, None, None, 1)
-        found = [
+        pooled = [
             part(x) if pool is None else functional.interpolate(
                 part(functional.adaptive_avg_pool2d(x, pool)), size=size, mode="bilinear"
             )
             for part, pool in zip(self.parts, pools, strict=True)
         ]  # fmt: skip
-        return torch.cat([x, *found] if self.head == "pspnet" else found, 1)
+        return torch.cat([x, *pooled] if self.head == "pspnet" else pooled, 1)

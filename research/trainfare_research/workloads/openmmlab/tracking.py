@@ -97,7 +97,9 @@ class _Tracker(nn.Module):
             else None
         )
         self.compared = (
-            nn.Sequential(FastRCNNConvFCHead((256, 7, 7), [256] * 4, [1024], _grouped), nn.Linear(1024, 256))
+            nn.Sequential(
+                FastRCNNConvFCHead((256, 7, 7), [256] * 4, [1024], _make_group_norm), nn.Linear(1024, 256)
+            )
             if of.convolved
             else FastRCNNConvFCHead((256, 7, 7), [], [1024, 1024])
         )
@@ -115,10 +117,10 @@ class _Tracker(nn.Module):
         if self.shapes is not None:
             shapes = self.shapes(crops_of(levels[0], len(key) * self.of.masks, 14))
             loss = loss + functional.binary_cross_entropy_with_logits(shapes, torch.zeros_like(shapes))
-        found, earlier = (
+        features, earlier = (
             self.compared(crops_of(maps[0], len(key) * self.of.tracked, 7)) for maps in (levels, others)
         )
-        alike = found @ earlier.transpose(0, 1)
+        alike = features @ earlier.transpose(0, 1)
         total: torch.Tensor = loss + functional.cross_entropy(
             alike, torch.zeros_like(alike[:, 0], dtype=torch.long)
         )
@@ -128,5 +130,5 @@ class _Tracker(nn.Module):
         return list(self.neck({str(i): x for i, x in enumerate(self.body(frame))}).values())
 
 
-def _grouped(wide: int) -> nn.GroupNorm:
+def _make_group_norm(wide: int) -> nn.GroupNorm:
     return nn.GroupNorm(32, wide)

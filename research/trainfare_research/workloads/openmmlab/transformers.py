@@ -141,7 +141,7 @@ class _Setr(nn.Module):
             if self.levels is not None
             else [head(x) for head, x in zip(self.heads, maps, strict=True)]
         )
-        return torch.stack([pixel_loss(one, images) for one in scores]).sum()
+        return torch.stack([pixel_loss(score, images) for score in scores]).sum()
 
 
 class _UperNet(nn.Module):
@@ -228,7 +228,7 @@ class _Attended(nn.Module):
         return x + self.dropped(self.scales[1] * self.mixed(self.norms[1](x)))  # type: ignore[no-any-return]
 
 
-def _grouped(wide: int) -> nn.Sequential:
+def _make_grouped(wide: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(wide, 256, 1, bias=False), nn.GroupNorm(32, 256), nn.ReLU(inplace=True))
 
 
@@ -256,7 +256,7 @@ class _SegNext(nn.Module):
             for wide, count, ratio in zip(widths, depths, ratios, strict=True)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(wide) for wide in widths)
-        self.squeeze, self.align = _grouped(sum(widths[1:])), _grouped(256)
+        self.squeeze, self.align = _make_grouped(sum(widths[1:])), _make_grouped(256)
         self.first = nn.Conv2d(256, 256, 1)
         self.last = nn.Sequential(nn.Conv2d(256, 256, 1, bias=False), nn.GroupNorm(32, 256))
         self.classes = nn.Sequential(nn.Dropout2d(0.1), nn.Conv2d(256, classes, 1))
@@ -270,12 +270,12 @@ class _SegNext(nn.Module):
         size = maps[1].shape[-2:]
         same = [functional.interpolate(y, size=size, mode="bilinear") for y in maps[1:]]
         x = self.squeeze(torch.cat(same, 1))
-        x = functional.relu(x + self.last(_factored(functional.relu(self.first(x)))))
+        x = functional.relu(x + self.last(_factor_map(functional.relu(self.first(x)))))
         scores = functional.interpolate(self.classes(self.align(x)), size=images.shape[-2:], mode="bilinear")
         return functional.cross_entropy(scores, torch.zeros_like(images[:, 0], dtype=torch.long))
 
 
-def _factored(x: torch.Tensor) -> torch.Tensor:
+def _factor_map(x: torch.Tensor) -> torch.Tensor:
     """Return the product of the two factors of a map, which a few multiplicative steps find."""
     flat = x.flatten(2)
     bases = functional.normalize(torch.rand_like(flat[:, :, :_HAM_RANK]), dim=1)

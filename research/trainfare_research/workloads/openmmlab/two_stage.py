@@ -36,22 +36,26 @@ _TASKS = ("openmmlab-detection", "openmmlab-3d")
 def find(row: Row) -> StepJob | str | None:
     """Return the training step of one of these detectors; None for others."""
     name = row["model"].lower()
-    made = _made(name) if row["task"] in _TASKS else None
-    if made is None:
+    detector_parts = _make_detector(name) if row["task"] in _TASKS else None
+    if detector_parts is None:
         return None
-    key, build, (height, width) = made
+    key, build, (height, width) = detector_parts
     network = Network(f"mmdet.{key}", build, lambda batch: (torch.empty(batch, 3, height, width),))
     return step_job(row, network, optimizer_of(row, "sgd"))
 
 
-def _made(name: str) -> tuple[str, Callable[[], nn.Module], tuple[int, int]] | None:
+def _make_detector(name: str) -> tuple[str, Callable[[], nn.Module], tuple[int, int]] | None:
     """Return what tells a detector from others, its builder and the size of its images."""
     attention = re.match(r"faster[-_]rcnn_r50_fpn_attention_(1111|0010)_", name)
     if attention:
         everything = attention[1] == "1111"
-        return f"attention.{everything}", lambda: _plain(_attended(everything=everything), 1), _PIXELS
+        return (
+            f"attention.{everything}",
+            lambda: _make_plain(_make_attended(everything=everything), 1),
+            _PIXELS,
+        )
     if name.startswith("imvotenet_faster_rcnn_r50_fpn_"):
-        return "imvotenet", lambda: _plain(_body(_ROOM_PIXELS), 1, _ROOM_CLASSES), _ROOM_PIXELS
+        return "imvotenet", lambda: _make_plain(_body(_ROOM_PIXELS), 1, _ROOM_CLASSES), _ROOM_PIXELS
     recursive = re.match(r"(cascade[-_]rcnn|htc|detectors_htc)[-_]r50[-_](rfp_|sac_)?1x", name)
     if recursive:
         both = name.startswith("detectors")
@@ -73,7 +77,7 @@ def _body(pixels: tuple[int, int] = _PIXELS) -> Any:
     return backbone.build()
 
 
-def _plain(body: nn.Module, stages: int, classes: int = 80) -> nn.Module:
+def _make_plain(body: nn.Module, stages: int, classes: int = 80) -> nn.Module:
     """Return R-CNN with a pyramid and so many box heads, without masks."""
     net = RCnn(body, stages, masks=False)
     heads: Any = net.boxes
@@ -82,7 +86,7 @@ def _plain(body: nn.Module, stages: int, classes: int = 80) -> nn.Module:
     return net
 
 
-def _attended(*, everything: bool) -> nn.Module:
+def _make_attended(*, everything: bool) -> nn.Module:
     """Return a ResNet-50 with attention behind the second convolution of the blocks of its last two stages."""
     body = _body()
     for stage in body.stages[2:]:
@@ -125,12 +129,12 @@ class BlockAttention(nn.Module):
         values = self.value(few).flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3)
         if self.query is None:
             scores = self.bias.expand(len(x), -1, -1, -1) @ keys
-            told: torch.Tensor = self.last((scores.softmax(3) @ values).flatten(1)[:, :, None, None])
-            return self.gamma * told + x
-        asked = self.query(x).flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3)
+            attended: torch.Tensor = self.last((scores.softmax(3) @ values).flatten(1)[:, :, None, None])
+            return self.gamma * attended + x
+        query = self.query(x).flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3)
         sizes = (*x.shape[-2:], *few.shape[-2:])
-        scores = ((asked + self.bias) @ keys).unflatten(3, sizes[2:]).unflatten(2, sizes[:2])
-        placed = (asked + self.place).unflatten(2, sizes[:2])
+        scores = ((query + self.bias) @ keys).unflatten(3, sizes[2:]).unflatten(2, sizes[:2])
+        placed = (query + self.place).unflatten(2, sizes[:2])
         down, across = (
             layer(x.new_zeros(here, there, layer.in_features))
             .unflatten(2, (self.heads, -1))
@@ -141,8 +145,8 @@ class BlockAttention(nn.Module):
             (placed @ down).unsqueeze(5) + (placed.transpose(2, 3) @ across).transpose(2, 3).unsqueeze(4)
         )
         weights = self.kept(scores.flatten(4).flatten(2, 3).softmax(3))
-        found = (weights @ values).transpose(2, 3).flatten(1, 2).unflatten(2, sizes[:2])
-        last: torch.Tensor = self.last(found.contiguous())
+        context = (weights @ values).transpose(2, 3).flatten(1, 2).unflatten(2, sizes[:2])
+        last: torch.Tensor = self.last(context.contiguous())
         return self.gamma * last + x
 
 
@@ -212,11 +216,11 @@ class _Fed(nn.Module):
     def forward(self, given: Any) -> Any:
         *maps, images = list(given.values()) if self.named else given
         levels = self._pyramid(maps)
-        told = [self._pooled(level) for level in levels[1:]]
+        levels_pooled = [self._pool(level) for level in levels[1:]]
         x = self.body.stages[0](images)
         again = [x]
-        for stage, layer, feature in zip(self.body.stages[1:], self.back, told, strict=False):
-            x = _first(stage[0], x, layer(feature))
+        for stage, layer, feature in zip(self.body.stages[1:], self.back, levels_pooled, strict=False):
+            x = _run_first(stage[0], x, layer(feature))
             for block in stage[1:]:
                 x = block(x)
             again.append(x)
@@ -227,20 +231,20 @@ class _Fed(nn.Module):
         return {str(i): x for i, x in enumerate(chosen)} if self.named else chosen
 
     def _pyramid(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
-        found = self.neck({str(i): x for i, x in enumerate(maps)} if self.named else maps)
-        return list(found.values()) if self.named else found
+        maps_by_name = self.neck({str(i): x for i, x in enumerate(maps)} if self.named else maps)
+        return list(maps_by_name.values()) if self.named else maps_by_name
 
-    def _pooled(self, x: torch.Tensor) -> torch.Tensor:
+    def _pool(self, x: torch.Tensor) -> torch.Tensor:
         mean = functional.relu(self.mean(functional.adaptive_avg_pool2d(x, 1)))
         near = [functional.relu(layer(x)) for layer in (self.plain, *self.parts)]
         return torch.cat((*near, mean.expand_as(near[0])), 1)
 
 
-def _first(block: Any, x: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+def _run_first(block: Any, x: torch.Tensor, levels_pooled: torch.Tensor) -> torch.Tensor:
     """Return the output of a stage's first block with what the pyramid told added to it."""
     y = block.relu(block.bn1(block.conv1(x)))
     y = block.bn3(block.conv3(block.relu(block.bn2(block.conv2(y)))))
-    return functional.relu(y + block.downsample(x) + told)
+    return functional.relu(y + block.downsample(x) + levels_pooled)
 
 
 def _recursive(*, hybrid: bool, fed: bool, switched: bool) -> nn.Module:

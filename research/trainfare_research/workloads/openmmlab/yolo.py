@@ -72,26 +72,26 @@ def find(row: Row) -> StepJob | str | None:
         body, pixels = old[1], int(old[2])
         network = Network(f"mmdet.yolov3.{body}.{pixels}", lambda: _Yolov3(body), _images(pixels))
         return step_job(row, network, optimizer_of(row, "sgd"))
-    found = re.match(r"(yolov5|yolov8|yolox|rtmdet)_(tiny|n|s|m|l|x)(?:[-_]|$)", name)
-    if not found:
+    match = re.match(r"(yolov5|yolov8|yolox|rtmdet)_(tiny|n|s|m|l|x)(?:[-_]|$)", name)
+    if not match:
         return None
-    of = _described(found[1], found[2], name)
-    if found[1] == "yolox" and row["source"] == "mmdet-zoo":
+    of = _describe_yolo(match[1], match[2], name)
+    if match[1] == "yolox" and row["source"] == "mmdet-zoo":
         of = replace(of, act="swish")
     pixels = _P6_PIXELS if "-p6-" in name else _VOC_PIXELS if name.endswith("voc") else _PIXELS
-    pixels = _LARGEST.get(found[2], pixels) if found[1] == "yolox" else pixels
+    pixels = _LARGEST.get(match[2], pixels) if match[1] == "yolox" else pixels
     network = Network(
         f"mmyolo.{of!r}.{pixels}", lambda: _Averaged(_Detector(of)), _images(pixels),
         notes=("what pairs places with boxes is left out",),
     )  # fmt: skip
-    return step_job(row, network, optimizer_of(row, "adamw" if found[1] == "rtmdet" else "sgd"))
+    return step_job(row, network, optimizer_of(row, "adamw" if match[1] == "rtmdet" else "sgd"))
 
 
 def _images(pixels: int) -> Callable[[int], tuple[torch.Tensor, ...]]:
     return lambda batch: (torch.empty(batch, 3, pixels, pixels),)
 
 
-def _described(family: str, size: str, name: str) -> _Yolo:
+def _describe_yolo(family: str, size: str, name: str) -> _Yolo:
     depth, width = _SCALES[size]
     last = _LAST_V8.get(size, 1024) if family == "yolov8" else 1024
     sizes: tuple[int, ...] = (64, 128, 256, 512, last)
@@ -100,12 +100,12 @@ def _described(family: str, size: str, name: str) -> _Yolo:
         sizes, blocks = (64, 128, 256, 512, 768, 1024), (3, 6, 9, 3, 3)
     widths = tuple(math.ceil(wide * width / 8) * 8 for wide in sizes)
     depths = tuple(max(1, round(count * depth)) for count in (*blocks, 3))
-    made = _Yolo("plain", "anchors", depths, widths, 20 if "voc" in name else 80)
+    yolo = _Yolo("plain", "anchors", depths, widths, 20 if "voc" in name else 80)
     if family == "yolov8":
-        return replace(made, block="split", head="decoupled")
+        return replace(yolo, block="split", head="decoupled")
     if family == "yolox":
-        return replace(made, head="towers")
-    return replace(made, block="separable", head="towers") if family == "rtmdet" else made
+        return replace(yolo, head="towers")
+    return replace(yolo, block="separable", head="towers") if family == "rtmdet" else yolo
 
 
 class _Averaged(nn.Module):
@@ -261,10 +261,10 @@ class _Neck(nn.Module):
             lows.append(self.reduce[i](x))
             grown = functional.interpolate(lows[-1], scale_factor=2.0, mode="nearest")
             x = self.down[i](torch.cat((grown, maps[i]), 1))
-        found = [x]
+        outputs = [x]
         for stride, up, low in zip(self.stride, self.up, reversed(lows), strict=True):
-            found.append(up(torch.cat((stride(found[-1]), low), 1)))
-        return found
+            outputs.append(up(torch.cat((stride(outputs[-1]), low), 1)))
+        return outputs
 
 
 class _Head(nn.Module):
@@ -333,17 +333,17 @@ class _Detector(nn.Module):
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        found = [head(y) for head, y in zip(self.heads, self.neck(maps[1:]), strict=True)]
-        total = _loss(torch.cat([kinds for kinds, _ in found], 2))
-        for _, places in found:
+        outputs = [head(y) for head, y in zip(self.heads, self.neck(maps[1:]), strict=True)]
+        total = _compute_loss(torch.cat([kinds for kinds, _ in outputs], 2))
+        for _, places in outputs:
             total = total + places.float().mean()
         return total
 
 
-def _loss(scores: torch.Tensor) -> torch.Tensor:
+def _compute_loss(scores: torch.Tensor) -> torch.Tensor:
     wide = scores.float()
-    each = functional.binary_cross_entropy_with_logits(wide, torch.zeros_like(wide), reduction="none")
-    return each.sum()
+    losses = functional.binary_cross_entropy_with_logits(wide, torch.zeros_like(wide), reduction="none")
+    return losses.sum()
 
 
 class _Yolov3(nn.Module):
@@ -380,9 +380,9 @@ class _Yolov3(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         maps = self.body(images)[-3:]
         x = self.blocks[2](maps[2])
-        found = [self.last[2](x).flatten(2)]
+        outputs = [self.last[2](x).flatten(2)]
         for i in (1, 0):
             grown = functional.interpolate(self.enter[i](x), scale_factor=2.0, mode="nearest")
             x = self.blocks[i](torch.cat((grown, maps[i]), 1))
-            found.append(self.last[i](x).flatten(2))
-        return _loss(torch.cat(found, 2))
+            outputs.append(self.last[i](x).flatten(2))
+        return _compute_loss(torch.cat(outputs, 2))

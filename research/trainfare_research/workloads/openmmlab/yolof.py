@@ -33,11 +33,13 @@ def find(row: Row) -> StepJob | str | None:
     return step_job(row, network, optimizer_of(row, "sgd"))
 
 
-def _loss(scores: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+def _compute_loss(scores: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Return the focal loss of all scores and a loss of all places."""
     chance = scores.sigmoid()
-    each = functional.binary_cross_entropy_with_logits(scores, torch.zeros_like(scores), reduction="none")
-    total: torch.Tensor = (each * chance.pow(2)).sum() + functional.l1_loss(places, torch.zeros_like(places))
+    losses = functional.binary_cross_entropy_with_logits(scores, torch.zeros_like(scores), reduction="none")
+    total: torch.Tensor = (losses * chance.pow(2)).sum() + functional.l1_loss(
+        places, torch.zeros_like(places)
+    )
     return total
 
 
@@ -74,4 +76,4 @@ class _Yolof(nn.Module):
         objects = self.last[2](places).repeat_interleave(_CLASSES, 1)
         # A class counts where there is an object: kinds + objects - log(1 + exp(kinds) + exp(objects)).
         both = kinds + objects - torch.log(1 + kinds.exp() + objects.exp())
-        return _loss(both, self.last[1](places))
+        return _compute_loss(both, self.last[1](places))

@@ -101,10 +101,10 @@ class _WaveNet(nn.Module):
         for i, (wide, out) in enumerate(zip(self.wide, self.out, strict=True)):
             both = wide(x) + steered[:, i * 2 * self.width : (i + 1) * 2 * self.width]
             gated = torch.tanh(both[:, : self.width]) * torch.sigmoid(both[:, self.width :])
-            made = out(gated)
+            sample = out(gated)
             if i < 7:
-                x, made = x + made[:, : self.width], made[:, self.width :]
-            total = made if total is None else total + made
+                x, sample = x + sample[:, : self.width], sample[:, self.width :]
+            total = sample if total is None else total + sample
         y: torch.Tensor = self.end(total)
         return y
 

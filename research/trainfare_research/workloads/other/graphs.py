@@ -65,8 +65,8 @@ class _Largest(torch.autograd.Function):
 
 
 def _largest(values: torch.Tensor, groups: torch.Tensor, count: int) -> torch.Tensor:
-    found: torch.Tensor = _Largest.apply(values, groups, count)  # type: ignore[no-untyped-call]
-    return found
+    largest: torch.Tensor = _Largest.apply(values, groups, count)  # type: ignore[no-untyped-call]
+    return largest
 
 
 def _mean(values: torch.Tensor, groups: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:

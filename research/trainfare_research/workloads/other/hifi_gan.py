@@ -61,14 +61,14 @@ class HifiGan(nn.Module):
         self.register_buffer("bands", torch.empty(_BANDS, _BINS))
 
     def forward(self, mel: torch.Tensor, audio: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        made = self.generator(mel)
+        audio_made = self.generator(mel)
         loss = audio.new_zeros(())
-        for true, false in self._judged(audio, made.detach()):
+        for true, false in self._judge(audio, audio_made.detach()):
             loss = loss + ((1 - true[-1]) ** 2).mean() + (false[-1] ** 2).mean()
         for weight in self.judges.parameters():
             weight.requires_grad_(False)
-        loss = loss + _MEL_WEIGHT * functional.l1_loss(self._mel(made), wanted)
-        for true, false in self._judged(audio, made):
+        loss = loss + _MEL_WEIGHT * functional.l1_loss(self._mel(audio_made), wanted)
+        for true, false in self._judge(audio, audio_made):
             loss = loss + ((1 - false[-1]) ** 2).mean()
             for a, b in zip(true, false, strict=True):
                 loss = loss + 2 * (a - b).abs().mean()
@@ -76,13 +76,13 @@ class HifiGan(nn.Module):
             weight.requires_grad_(True)
         return loss
 
-    def _judged(self, audio: torch.Tensor, made: torch.Tensor) -> list[tuple[_Maps, _Maps]]:
+    def _judge(self, audio: torch.Tensor, audio_made: torch.Tensor) -> list[tuple[_Maps, _Maps]]:
         """Return what each discriminator makes of true and of made audio, layer by layer."""
         answers = []
-        for place, judge in enumerate(self.judges):
-            if place > len(_PERIODS):
-                audio, made = self.pool(audio), self.pool(made)
-            answers.append((judge(audio), judge(made)))
+        for index, judge in enumerate(self.judges):
+            if index > len(_PERIODS):
+                audio, audio_made = self.pool(audio), self.pool(audio_made)
+            answers.append((judge(audio), judge(audio_made)))
         return answers
 
     def _mel(self, audio: torch.Tensor) -> torch.Tensor:
@@ -144,8 +144,8 @@ class _Block(nn.Module):
 
 def _same(width: int, kernel: int, dilation: int) -> nn.Module:
     padding = (kernel - 1) * dilation // 2
-    made: nn.Module = weight_norm(nn.Conv1d(width, width, kernel, padding=padding, dilation=dilation))
-    return made
+    layer: nn.Module = weight_norm(nn.Conv1d(width, width, kernel, padding=padding, dilation=dilation))
+    return layer
 
 
 class _Judge(nn.Module):

@@ -71,7 +71,7 @@ def _pointwise(wide: int, out: int) -> nn.Sequential:
 def _module(wide: int, out: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
     """Return a separable convolution: each channel by itself over time, then all channels of a moment."""
     padding = dilation * (kernel - 1) // 2
-    own = nn.Conv1d(
+    depthwise = nn.Conv1d(
         wide, wide, kernel, stride=stride, padding=padding, dilation=dilation, groups=wide, bias=False
     )
-    return nn.Sequential(own, *_pointwise(wide, out))
+    return nn.Sequential(depthwise, *_pointwise(wide, out))

@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from trainfare_research.workloads.single_device import Network
 
-__all__ = ["FEATURE_TABLE_BYTES", "feature_bytes", "sampled", "sampled_graph_network"]
+__all__ = ["FEATURE_TABLE_BYTES", "build_sampled_graph_network", "feature_bytes", "sample_hops"]
 
 _NODES = {
     "paper": 269_346_174, "author": 277_220_883, "institute": 26_918, "fos": 712_960, "journal": 49_052,
@@ -63,7 +63,7 @@ def _points() -> tuple[np.ndarray, np.ndarray]:
     return values, weights / weights.sum()
 
 
-def _drawn(mean: float, most: int, *, biased: bool) -> float:
+def _expect_drawn(mean: float, most: int, *, biased: bool) -> float:
     """Return the mean of min(neighbours, most); `biased`: of a node that an edge of the same relation led to."""
     values, weights = _points()
     shift = (0.5 if biased else -0.5) * _VARIANCE
@@ -78,52 +78,52 @@ def _distinct(draws: float, nodes: int) -> float:
 
 
 @lru_cache(maxsize=16)
-def sampled(seeds: int) -> tuple[tuple[dict[str, int], dict[_Relation, int]], ...]:
+def sample_hops(seeds: int) -> tuple[tuple[dict[str, int], dict[_Relation, int]], ...]:
     """Return the nodes known after each hop, from the seeds alone on, and the edges drawn until then."""
     relations = _relations()
     known: dict[str, float] = {**dict.fromkeys(_NODES, 0.0), "paper": float(seeds)}
     draws = dict.fromkeys(_NODES, 0.0)
     edges = dict.fromkeys(relations, 0.0)
     fresh: dict[tuple[str, str], float] = {("paper", ""): float(seeds)}
-    hops = [(_whole(known), _whole(edges))]
+    hops = [(_round_counts(known), _round_counts(edges))]
     for most in _NEIGHBOURS:
-        found = dict.fromkeys(relations, 0.0)
+        edges_drawn = dict.fromkeys(relations, 0.0)
         for (target, origin), count in fresh.items():
             for (source, end), total in relations.items():
                 if end == target:
                     mean = total / _NODES[target]
-                    found[source, end] += count * _drawn(mean, most, biased=origin == source)
+                    edges_drawn[source, end] += count * _expect_drawn(mean, most, biased=origin == source)
         fresh = {}
         for source, before in tuple(known.items()):
-            of_type = {relation: count for relation, count in found.items() if relation[0] == source}
+            of_type = {relation: count for relation, count in edges_drawn.items() if relation[0] == source}
             draws[source] += sum(of_type.values())
             # Seeds are few beside all papers: that a draw finds one of them is left out.
             known[source] = _distinct(draws[source], _NODES[source]) + (seeds if source == "paper" else 0)
             share = (known[source] - before) / (sum(of_type.values()) or 1.0)
             for (_, end), count in of_type.items():
                 fresh[source, end] = count * share
-        for relation, count in found.items():
+        for relation, count in edges_drawn.items():
             edges[relation] += count
-        hops.append((_whole(known), _whole(edges)))
+        hops.append((_round_counts(known), _round_counts(edges)))
     return tuple(hops)
 
 
-def _whole(counts: dict[Any, float]) -> dict[Any, int]:
+def _round_counts(counts: dict[Any, float]) -> dict[Any, int]:
     return {key: round(count) for key, count in counts.items()}
 
 
 def feature_bytes(seeds: int) -> int:
     """Return the bytes of features that a step with so many labelled papers reads, one byte a number."""
-    return sum(sampled(seeds)[-1][0].values()) * _FEATURES
+    return sum(sample_hops(seeds)[-1][0].values()) * _FEATURES
 
 
-def sampled_graph_network(batch: int) -> Network:
+def build_sampled_graph_network(batch: int) -> Network:
     """Return R-GAT on `batch` labelled papers: what they lead to is not linear in their number."""
     return Network(f"sampled_graph.rgat.{batch}", lambda: RelationalAttention(batch), _batch)
 
 
 def _batch(seeds: int) -> tuple[torch.Tensor, ...]:
-    nodes = sampled(seeds)[-1][0]
+    nodes = sample_hops(seeds)[-1][0]
     features = (torch.empty(count, _FEATURES, dtype=torch.uint8) for count in nodes.values())
     return (torch.zeros(seeds, dtype=torch.long), *features)
 
@@ -166,7 +166,7 @@ class RelationalAttention(nn.Module):
         self.seeds = seeds
 
     def forward(self, labels: torch.Tensor, *features: torch.Tensor) -> torch.Tensor:
-        hops = sampled(self.seeds)
+        hops = sample_hops(self.seeds)
         x = {name: part.to(self.last.weight.dtype) for name, part in zip(_NODES, features, strict=True)}
         attend: Callable[..., torch.Tensor] = _Attention.apply
         for layer, (before, now) in zip(self.layers, reversed(list(pairwise(hops))), strict=True):

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from trainfare_research.workloads.single_device import Network, Row, StepJob, batch_of, optimizer_of, step_job
 
-__all__ = ["clicks_network", "dense_gradient_bytes", "find", "looked_up_bytes"]
+__all__ = ["clicks_network", "count_looked_up_bytes", "dense_gradient_bytes", "find"]
 
 _USERS, _ITEMS = 138_493, 26_744
 """Of MovieLens 20M."""
@@ -47,7 +47,7 @@ def clicks_network(key: str, batch: int) -> Network:
     return Network(f"clicks.{key}.{batch}", lambda: Dlrm(batch), _clicks)
 
 
-def looked_up_bytes(samples: float, precision: str) -> float:
+def count_looked_up_bytes(samples: float, precision: str) -> float:
     """Return the bytes of the embeddings that samples look up, as the layers above the tables read them."""
     return samples * _TABLES * _WIDTH * (2.0 if precision.startswith(("16", "bf16")) else 4.0)
 
@@ -100,8 +100,8 @@ class _Interaction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
         (both,) = ctx.saved_tensors
-        made: torch.Tensor = both * grads[0][:, :1].unsqueeze(1)
-        return made
+        gradient: torch.Tensor = both * grads[0][:, :1].unsqueeze(1)
+        return gradient
 
 
 class Dlrm(nn.Module):

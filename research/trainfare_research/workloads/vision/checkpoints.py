@@ -98,35 +98,37 @@ _OF_THE_WEIGHTS = r"(?:(?:un)?cased|v\d|discriminator|mlm)*"
 
 def find(row: Row) -> StepJob | str | None:
     """Return the step of a family's model in the size that a row names."""
-    found = _named(row["model"])
-    if found is None:
+    name_and_size = _parse_name(row["model"])
+    if name_and_size is None:
         return None
-    family, size = found
+    family, size = name_and_size
     kind = _FAMILIES[family]
     head = next((end for part, end in _HEADS.items() if part in row["task"].lower()), "")
-    named = {**row, "model": f"{row['model']} {head}".strip()}  # the head is a part of the trace's key
+    named_row = {**row, "model": f"{row['model']} {head}".strip()}  # the head is a part of the trace's key
     return job_of_class(
-        named, kind.name + (head or kind.head), _sizes(kind, size) | _FURTHER.get((family, size), {})
+        named_row,
+        kind.name + (head or kind.head),
+        _parse_sizes(kind, size) | _FURTHER.get((family, size), {}),
     )
 
 
-def _named(model: str) -> tuple[str, str] | None:
+def _parse_name(model: str) -> tuple[str, str] | None:
     """Return the family and the size of a name; None where it is not made of these."""
     plain = re.sub(r"[^a-z0-9.]", "", model.lower().rpartition("/")[2]).replace("distill", "distil")
     for family, kind in _FAMILIES.items():
         sizes = "|".join(map(re.escape, kind.sizes))
-        found = re.fullmatch(rf"{family}({sizes})?{_OF_THE_WEIGHTS}{kind.job}", plain)
-        if found:
-            return family, found[1] or next(iter(kind.sizes))
+        match = re.fullmatch(rf"{family}({sizes})?{_OF_THE_WEIGHTS}{kind.job}", plain)
+        if match:
+            return family, match[1] or next(iter(kind.sizes))
     return None
 
 
-def _sizes(kind: _Family, size: str) -> dict[str, Any]:
+def _parse_sizes(kind: _Family, size: str) -> dict[str, Any]:
     """Return the sizes in the words of the family's configuration."""
     config = getattr(transformers, f"{kind.name}Config")().to_dict()
     numbers = kind.sizes[size]
-    made = {
+    sizes = {
         key: number for keys, number in zip(_OF_A_SIZE, numbers, strict=True) for key in keys & config.keys()
     }
-    made |= dict.fromkeys(_FEED_FORWARDS & config.keys(), 4 * numbers[1])
-    return made | ({"vocab_size": kind.words} if kind.words else {})
+    sizes |= dict.fromkeys(_FEED_FORWARDS & config.keys(), 4 * numbers[1])
+    return sizes | ({"vocab_size": kind.words} if kind.words else {})

@@ -113,16 +113,18 @@ class Ssd300(nn.Module):
         maps = [self.trunk(images)]
         for stage in self.extra:
             maps.append(stage(maps[-1]))
-        found = torch.cat([b(x).reshape(x.shape[0], 4, -1) for b, x in zip(self.boxes, maps, strict=True)], 2)
+        boxes_predicted = torch.cat(
+            [b(x).reshape(x.shape[0], 4, -1) for b, x in zip(self.boxes, maps, strict=True)], 2
+        )
         scores = torch.cat(
             [c(x).reshape(x.shape[0], _CLASSES, -1) for c, x in zip(self.classes, maps, strict=True)], 2
         )
         mask = labels > 0
-        place = functional.smooth_l1_loss(found, boxes, reduction="none").sum(1)
+        box_loss = functional.smooth_l1_loss(boxes_predicted, boxes, reduction="none").sum(1)
         kind = functional.cross_entropy(scores, labels, reduction="none")
         hardest = kind.masked_fill(mask, 0.0).sort(1, descending=True)[1].sort(1)[1]
         negative = hardest < 3 * mask.sum(1, keepdim=True)
-        return ((mask * place).sum(1) + (kind * (mask | negative)).sum(1)).mean()
+        return ((mask * box_loss).sum(1) + (kind * (mask | negative)).sum(1)).mean()
 
 
 class MaskRcnn(nn.Module):

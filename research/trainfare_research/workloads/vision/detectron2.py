@@ -76,12 +76,12 @@ def _plan(row: Row) -> _Plan | None:
     name, text = row["model"].lower(), f"{row['task']} {row['notes']}".lower()
     if name in _TORCHVISION:
         return _Plan(_TORCHVISION[name], "r_50", "fpn", torchvision=True)
-    found = _ZOO.fullmatch(name)
-    if found is None:
+    match = _ZOO.fullmatch(name)
+    if match is None:
         return None
     return _Plan(
-        found["family"], found["body"], found["neck"] or "fpn", found["option"] or "",
-        next((data for data in _CLASSES if data in text), ""), scratch=bool(found["scratch"]),
+        match["family"], match["body"], match["neck"] or "fpn", match["option"] or "",
+        next((data for data in _CLASSES if data in text), ""), scratch=bool(match["scratch"]),
     )  # fmt: skip
 
 
@@ -332,7 +332,9 @@ class _RetinaNet(nn.Module):
         # Of each image, the anchors that are neither positive nor negative are left out: the others are gathered.
         counted = torch.zeros(scores.shape[1], dtype=torch.long, device=images.device)
         loss: Any = found["bbox_regression"].mean()
-        for one in scores:
-            loss = loss + sigmoid_focal_loss(one[counted], torch.zeros_like(one)[counted], reduction="sum")
+        for score in scores:
+            loss = loss + sigmoid_focal_loss(
+                score[counted], torch.zeros_like(score)[counted], reduction="sum"
+            )
         total: torch.Tensor = loss
         return total

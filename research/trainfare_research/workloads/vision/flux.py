@@ -77,15 +77,15 @@ class Flux(nn.Module):
         for block in self.singles:
             x = block(x, state)
         shift, scale = self.last(functional.silu(state)).unsqueeze(1).chunk(2, -1)
-        made = self.out(_normal(x[:, texts.shape[1] :], shift, scale))
-        return functional.mse_loss(made.float(), target.float())
+        image_out = self.out(_normalise(x[:, texts.shape[1] :], shift, scale))
+        return functional.mse_loss(image_out.float(), target.float())
 
 
 def _embedding(wide: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(wide, _WIDTH), nn.SiLU(), nn.Linear(_WIDTH, _WIDTH))
 
 
-def _normal(x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+def _normalise(x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     return functional.layer_norm(x, (_WIDTH,)) * (1 + scale) + shift
 
 
@@ -93,7 +93,7 @@ def _heads(x: torch.Tensor) -> torch.Tensor:
     return x.reshape(*x.shape[:-1], _HEADS, -1).transpose(1, 2)
 
 
-def _rotated(x: torch.Tensor) -> torch.Tensor:
+def _rotate_heads(x: torch.Tensor) -> torch.Tensor:
     """Return queries or keys after their norm and the rotation by their place, with the traffic of both."""
     x = functional.rms_norm(x, x.shape[-1:])
     angle = x.new_ones(x.shape[-2], x.shape[-1] // 2)
@@ -102,7 +102,9 @@ def _rotated(x: torch.Tensor) -> torch.Tensor:
 
 
 def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    mixed = functional.scaled_dot_product_attention(_rotated(_heads(q)), _rotated(_heads(k)), _heads(v))
+    mixed = functional.scaled_dot_product_attention(
+        _rotate_heads(_heads(q)), _rotate_heads(_heads(k)), _heads(v)
+    )
     return mixed.transpose(1, 2).flatten(2)
 
 
@@ -118,12 +120,12 @@ class _Stream(nn.Module):
     def products(self, x: torch.Tensor, state: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
         """Return the six modulations, and queries, keys and values side by side."""
         parts = self.state(functional.silu(state)).unsqueeze(1).chunk(6, -1)
-        return parts, self.qkv(_normal(x, parts[0], parts[1]))
+        return parts, self.qkv(_normalise(x, parts[0], parts[1]))
 
     def finish(self, x: torch.Tensor, mixed: torch.Tensor, parts: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Return the stream after attention's output and the feed-forward."""
         x = x + parts[2] * self.out(mixed)
-        hidden = functional.gelu(self.up(_normal(x, parts[3], parts[4])), approximate="tanh")
+        hidden = functional.gelu(self.up(_normalise(x, parts[3], parts[4])), approximate="tanh")
         y: torch.Tensor = x + parts[5] * self.down(hidden)
         return y
 
@@ -138,9 +140,9 @@ class _Double(nn.Module):
     def forward(
         self, image: torch.Tensor, text: torch.Tensor, state: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        of_image, own = self.image.products(image, state)
+        of_image, own_image = self.image.products(image, state)
         of_text, other = self.text.products(text, state)
-        mixed = _attend(*torch.cat((other, own), 1).chunk(3, -1))
+        mixed = _attend(*torch.cat((other, own_image), 1).chunk(3, -1))
         length = text.shape[1]
         return (
             self.image.finish(image, mixed[:, length:], of_image),
@@ -158,7 +160,7 @@ class _Single(nn.Module):
 
     def forward(self, x: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         shift, scale, gate = self.state(functional.silu(state)).unsqueeze(1).chunk(3, -1)
-        qkv, hidden = self.wide(_normal(x, shift, scale)).split([3 * _WIDTH, 4 * _WIDTH], -1)
+        qkv, hidden = self.wide(_normalise(x, shift, scale)).split([3 * _WIDTH, 4 * _WIDTH], -1)
         both = torch.cat((_attend(*qkv.chunk(3, -1)), functional.gelu(hidden, approximate="tanh")), -1)
         y: torch.Tensor = x + gate * self.out(both)
         return y

@@ -67,14 +67,14 @@ def find(row: Row) -> StepJob | str | None:
     assumed = () if stated else (f"the row states no batch: {_UNSTATED_BATCH} samples are assumed",)
     return step_job(
         row,
-        Network(key, network, inputs, _loss, notes=assumed),
+        Network(key, network, inputs, _compute_loss, notes=assumed),
         optimizer_of(row, "sgd"),
         unstated_batch=_UNSTATED_BATCH,
         phases=("forward", "backward", "optimizer")[: 2 if row["task"].endswith("fwd-bwd") else 3],
     )
 
 
-def _loss(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+def _compute_loss(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     images, labels = batch
     out = net(images)
     if not isinstance(out, torch.Tensor):
@@ -124,12 +124,12 @@ def _without_weights(name: str) -> str:
     tagged = timm.models.get_deprecated_models().get(name) or name
     plain = timm.models.get_arch_name(tagged)
     try:
-        own, usual = (timm.models.get_pretrained_cfg(each) for each in (tagged, plain))
+        own_config, usual = (timm.models.get_pretrained_cfg(model_name) for model_name in (tagged, plain))
     except RuntimeError:  # weights that this timm has not
         return name
-    return plain if own and usual and own.num_classes == usual.num_classes else name
+    return plain if own_config and usual and own_config.num_classes == usual.num_classes else name
 
 
 def _size(model: str) -> int:
-    found = re.search(r"b(\d)\b", model.lower())
-    return _EFFICIENTNET_PIXELS[int(found[1])] if found and "efficientnet" in model.lower() else 224
+    match = re.search(r"b(\d)\b", model.lower())
+    return _EFFICIENTNET_PIXELS[int(match[1])] if match and "efficientnet" in model.lower() else 224

@@ -36,13 +36,13 @@ def find(row: Row) -> StepJob | str | None:
         f"segmentation.{name}.{'x'.join(map(str, shape))}",
         lambda: UNet(dims, shape[0], widths, classes, normal=name.startswith("nnu")),
         lambda batch: (torch.empty(batch, *shape), torch.zeros(batch, *shape[1:], dtype=torch.long)),
-        _loss,
+        _compute_loss,
         notes=("the patch size is the reference implementation's",),
     )
     return step_job(row, network, optimizer_of(row, "adam"))
 
 
-def _loss(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+def _compute_loss(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     images, labels = batch
     scores = net(images)
     labels = labels[:, : scores.shape[2], : scores.shape[3]]
@@ -71,8 +71,8 @@ class UNet(nn.Module):
             for i, (x, y) in enumerate(((a, b), (b, b))):
                 if stride > 1 and i == 0 and not normal:
                     layers.append(nn.MaxPool2d(2))
-                own = stride if normal and i == 0 else 1
-                layers.append(conv(x, y, 3, padding=int(normal), stride=own))
+                own_stride = stride if normal and i == 0 else 1
+                layers.append(conv(x, y, 3, padding=int(normal), stride=own_stride))
                 if normal:
                     layers.append(norm(y, affine=True))
                 layers.append(nn.LeakyReLU(0.01, inplace=True))

@@ -22,11 +22,11 @@ def find(row: Row) -> StepJob | str | None:
     """Return the training step of a ResNet for small images."""
     if "(cifar" not in row["model"].lower():
         return None
-    found = _RESNET.fullmatch(row["model"].lower())
-    if found is None:
+    match = _RESNET.fullmatch(row["model"].lower())
+    if match is None:
         return f"{row['model']}: of networks for small images only ResNets are described"
-    name = f"resnet{found[1]}"
-    network = Network(f"small.{name}", lambda: SmallResnet(name), _inputs, _loss)
+    name = f"resnet{match[1]}"
+    network = Network(f"small.{name}", lambda: SmallResnet(name), _inputs, _compute_loss)
     return step_job(row, network, optimizer_of(row, "sgd"))
 
 
@@ -49,6 +49,6 @@ def _inputs(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.empty(batch, 3, _PIXELS, _PIXELS), torch.zeros(batch, dtype=torch.long)
 
 
-def _loss(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+def _compute_loss(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     images, labels = batch
     return functional.cross_entropy(net(images), labels)

@@ -82,12 +82,12 @@ class UNet(nn.Module):
             x = stage(x, state, texts) if isinstance(stage, _Stage) else stage(x)
             seen.append(x)
         x = self.last(self.middle(x, state, texts), state)
-        for place, stage in enumerate(self.up):
+        for index, stage in enumerate(self.up):
             x = stage(torch.cat((x, seen.pop()), 1), state, texts)
-            if place % 3 == 2 and seen:
-                x = self.grow[place // 3](functional.interpolate(x, scale_factor=2.0, mode="nearest"))
-        found = self.out(functional.silu(self.normal(x)))
-        return functional.mse_loss(found.float(), noise)
+            if index % 3 == 2 and seen:
+                x = self.grow[index // 3](functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+        image = self.out(functional.silu(self.normal(x)))
+        return functional.mse_loss(image.float(), noise)
 
 
 class _GroupNorm(nn.GroupNorm):
@@ -123,8 +123,8 @@ class _Residual(nn.Module):
     def forward(self, x: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         y = self.first(functional.silu(self.normal(x)))
         y = y + self.state(functional.silu(state))[:, :, None, None]
-        made: torch.Tensor = self.side(x) + self.second(functional.silu(self.again(y)))
-        return made
+        result: torch.Tensor = self.side(x) + self.second(functional.silu(self.again(y)))
+        return result
 
 
 class _Attention(nn.Module):
@@ -141,8 +141,8 @@ class _Attention(nn.Module):
             for part in (self.q(x), self.k(seen), self.v(seen))
         )
         mixed = functional.scaled_dot_product_attention(*parts)
-        made: torch.Tensor = self.out(mixed.transpose(1, 2).flatten(2))
-        return made
+        result: torch.Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return result
 
 
 class _Transformer(nn.Module):
@@ -166,8 +166,8 @@ class _Transformer(nn.Module):
         y = y + self.text(self.normals[1](y), texts)
         hidden, gate = self.up(self.normals[2](y)).chunk(2, -1)
         y = y + self.down(hidden * functional.gelu(gate))
-        made: torch.Tensor = x + self.leave(y).transpose(1, 2).reshape(x.shape)
-        return made
+        result: torch.Tensor = x + self.leave(y).transpose(1, 2).reshape(x.shape)
+        return result
 
 
 class _Stage(nn.Module):

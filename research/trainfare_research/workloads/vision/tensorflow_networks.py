@@ -87,8 +87,8 @@ class _Chain(nn.Module):
         self.layers = nn.Sequential(*(_convolution(width, width) for _ in range(3)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        made: torch.Tensor = x + self.layers(x)
-        return made
+        result: torch.Tensor = x + self.layers(x)
+        return result
 
 
 class VNet(nn.Module):
@@ -133,9 +133,9 @@ class TinyUNet(nn.Module):
         self.down = nn.ModuleList(
             (_pair(1, 32, 32), _pair(32, 32, 32), _pair(32, 64, 64), _pair(64, 128, 128))
         )
-        self.middle = nn.Sequential(_pair(128, 256, 256), *_grown(256, 128))
+        self.middle = nn.Sequential(_pair(128, 256, 256), *_make_growing(256, 128))
         self.up = nn.ModuleList(
-            nn.Sequential(_pair(wide, width, width // 2), *_grown(width // 2, width // 2))
+            nn.Sequential(_pair(wide, width, width // 2), *_make_growing(width // 2, width // 2))
             for wide, width in ((256, 128), (128, 64), (64, 32))
         )
         self.out = nn.Sequential(_pair(48, 32, 32), nn.Conv2d(32, 1, 1))
@@ -159,7 +159,7 @@ def _pair(wide: int, width: int, out: int) -> nn.Sequential:
     )
 
 
-def _grown(wide: int, width: int) -> tuple[nn.Module, ...]:
+def _make_growing(wide: int, width: int) -> tuple[nn.Module, ...]:
     return (
         nn.Upsample(scale_factor=2),
         nn.ZeroPad2d((0, 1, 0, 1)),
@@ -177,8 +177,8 @@ class Ssd320(nn.Module):
         self.stem = nn.Sequential(trunk.conv1, trunk.bn1, trunk.relu, trunk.maxpool, trunk.layer1)
         self.stages = nn.ModuleList((trunk.layer2, trunk.layer3, trunk.layer4))
         self.lateral = nn.ModuleList(nn.Conv2d(wide, width, 1) for wide in (512, 1024, 2048))
-        self.smooth = nn.ModuleList(_fixed(width) for _ in range(2))
-        self.coarse = nn.ModuleList(_fixed(width, stride=2) for _ in range(2))
+        self.smooth = nn.ModuleList(_make_fixed(width) for _ in range(2))
+        self.coarse = nn.ModuleList(_make_fixed(width, stride=2) for _ in range(2))
         self.heads = nn.ModuleList(_Head(width, numbers) for numbers in (4, _KINDS))
 
     def forward(self, images: torch.Tensor, boxes: torch.Tensor, kinds: torch.Tensor) -> torch.Tensor:
@@ -187,19 +187,19 @@ class Ssd320(nn.Module):
             x = stage(x)
             maps.append(x)
         levels = self._pyramid(maps)
-        found, scores = (head(levels) for head in self.heads)
+        boxes_predicted, scores = (head(levels) for head in self.heads)
         chance = torch.sigmoid(scores)
         missed = kinds * (1 - chance) + (1 - kinds) * chance
         weight = (0.25 * kinds + 0.75 * (1 - kinds)) * missed.square()
         focal = weight * functional.binary_cross_entropy_with_logits(scores, kinds, reduction="none")
-        return focal.sum() + functional.smooth_l1_loss(found, boxes, reduction="sum")
+        return focal.sum() + functional.smooth_l1_loss(boxes_predicted, boxes, reduction="sum")
 
     def _pyramid(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         top = self.lateral[2](maps[2])
         levels = [top]
-        for place in (1, 0):
-            top = self.lateral[place](maps[place]) + functional.interpolate(top, scale_factor=2.0)
-            levels.insert(0, self.smooth[place](top))
+        for index in (1, 0):
+            top = self.lateral[index](maps[index]) + functional.interpolate(top, scale_factor=2.0)
+            levels.insert(0, self.smooth[index](top))
         for layer in self.coarse:
             levels.append(layer(levels[-1]))
         return levels
@@ -240,6 +240,6 @@ class _Fixed(nn.BatchNorm2d):
         )
 
 
-def _fixed(width: int, stride: int = 1) -> nn.Sequential:
+def _make_fixed(width: int, stride: int = 1) -> nn.Sequential:
     layer = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
     return nn.Sequential(layer, _Fixed(width), nn.ReLU6())

@@ -56,8 +56,8 @@ def test_the_longest_stage_decides_where_blocks_do_not_divide_into_chunks() -> N
         for head in (True, False)
     )
     waited = [
-        one.communication_s[0] - other.communication_s[0]
-        for one, other in zip(with_head, without, strict=True)
+        table.communication_s[0] - other.communication_s[0]
+        for table, other in zip(with_head, without, strict=True)
     ]
     assert waited[0] < 0.5 * waited[1], "the last stage has a block fewer beside the head"
 
@@ -92,14 +92,16 @@ def test_a_library_gathers_the_operands_of_narrow_products_in_8_bits() -> None:
     for precision, share in ((LIBRARY_PRECISION, 0.75), ("bf16-true", 1.0)):
         job = gpt_profile(layers=32, width=4096, heads=32).model_copy(update={"precision": precision})
         narrow = in_8_bits(job, may_be_in_8_bits(job))
-        wide_s, narrow_s = (_split(one, device=H100, tensor=8).communication_s[0] for one in (job, narrow))
+        wide_s, narrow_s = (
+            _split(profile, device=H100, tensor=8).communication_s[0] for profile in (job, narrow)
+        )
         assert narrow_s == pytest.approx(share * wide_s, rel=0.01), precision
 
 
 def test_a_library_sends_to_the_next_stage_while_it_works_on_another_chunk() -> None:
     """One replica over all devices, so that nothing but boundaries crosses the network."""
 
-    def sent_s(job: JobProfile, chunks: int) -> float:
+    def compute_sent_s(job: JobProfile, chunks: int) -> float:
         slow, fast = (
             _split(job, nodes=2, network=network, pipeline=16, virtual=chunks).communication_s[0]
             for network in (800, 10**9)
@@ -108,8 +110,8 @@ def test_a_library_sends_to_the_next_stage_while_it_works_on_another_chunk() -> 
 
     library, eager = (make(layers=32, width=4096, heads=32) for make in (_in_library, gpt_profile))
     exposed = decoder_calibration().tensor_exposed
-    assert sent_s(library, 2) == pytest.approx(exposed * sent_s(eager, 2), rel=0.02)
-    assert sent_s(library, 1) == pytest.approx(sent_s(eager, 1), rel=0.02)
+    assert compute_sent_s(library, 2) == pytest.approx(exposed * compute_sent_s(eager, 2), rel=0.02)
+    assert compute_sent_s(library, 1) == pytest.approx(compute_sent_s(eager, 1), rel=0.02)
 
 
 def _with_share(job: JobProfile, share: float) -> JobProfile:

@@ -49,13 +49,13 @@ def plan_of(*, overlap: bool = True) -> CandidateTable:
 def test_a_pipeline_waits_less_with_more_micro_batches_and_with_chunks() -> None:
     """Bubble (p - 1) / (m v): Narayanan et al. 2021; the stage with the head makes the others wait a little more."""
     job = gpt_profile(layers=32, width=4096, heads=32)
-    one = _split(job, pipeline=8, accumulate=8)
-    waiting = one.communication_s[0] / (one.step_s[0] - one.communication_s[0])
+    table = _split(job, pipeline=8, accumulate=8)
+    waiting = table.communication_s[0] / (table.step_s[0] - table.communication_s[0])
     assert 7 / 8 <= waiting < 7 / 8 + 0.2
     chunks = _split(job, pipeline=8, virtual=4, accumulate=8)
     longer = _split(job, pipeline=8, accumulate=64)
-    assert chunks.step_s[0] < one.step_s[0]
-    assert longer.step_s[0] / 8 < one.step_s[0]
+    assert chunks.step_s[0] < table.step_s[0]
+    assert longer.step_s[0] / 8 < table.step_s[0]
 
 
 def test_tensor_parallelism_divides_compute_and_exchanges_activations() -> None:
@@ -182,7 +182,8 @@ def test_the_stage_with_the_head_holds_the_others_up() -> None:
     ledger = DecoderLedger.of(shallow)
     assert 0 < float(ledger.head_flops) < float(ledger.product_flops)
     waits = [
-        one.communication_s[0] / one.step_s[0] for one in (_split(j, pipeline=4) for j in (deep, shallow))
+        table.communication_s[0] / table.step_s[0]
+        for table in (_split(j, pipeline=4) for j in (deep, shallow))
     ]
     assert waits[1] > 1.1 * waits[0]
     assert _split(shallow).communication_s[0] < 0.1 * _split(shallow).step_s[0], "one stage waits for nobody"
@@ -195,7 +196,7 @@ def test_the_engine_of_deepspeed_takes_longer_for_the_same_kernels() -> None:
     factor = decoder_calibration().deepspeed_factor
     assert factor > 1.1
     for device in (A100, "V100-SXM2-32GB"):
-        plain, slow = (predict_one(one, device) for one in (job, engine))
+        plain, slow = (predict_one(profile, device) for profile in (job, engine))
         assert plain.memory_s[0] < slow.memory_s[0] < factor * plain.memory_s[0], (
             "the update is not Megatron's"
         )
@@ -230,7 +231,7 @@ def test_fused_kernels_leave_the_bytes_that_the_profile_says() -> None:
         )
         return job.model_copy(update={"operations": groups})
 
-    def saved_s(device: str = A100, *, overlap: bool = True, **changes: Any) -> float:
+    def compute_saved_s(device: str = A100, *, overlap: bool = True, **changes: Any) -> float:
         """Return the seconds between half of the bytes and none of them."""
         half, none = (
             predict_run(
@@ -241,12 +242,12 @@ def test_fused_kernels_leave_the_bytes_that_the_profile_says() -> None:
         return float(half - none)
 
     compiled = gpt(1.0).source.model_copy(update={"compiled": True})
-    by_compiler, by_library = saved_s(source=compiled), saved_s(precision=LIBRARY_PRECISION)
+    by_compiler, by_library = compute_saved_s(source=compiled), compute_saved_s(precision=LIBRARY_PRECISION)
     assert by_compiler > 0.0
     assert by_library == pytest.approx(by_compiler, rel=0.1), "apart from what either stack costs"
-    assert saved_s(overlap=False) == pytest.approx(by_compiler, rel=0.3)
-    assert saved_s() == 0.0
-    assert saved_s("TPU-v5e", source=compiled) == 0.0
+    assert compute_saved_s(overlap=False) == pytest.approx(by_compiler, rel=0.3)
+    assert compute_saved_s() == 0.0
+    assert compute_saved_s("TPU-v5e", source=compiled) == 0.0
 
 
 def test_a_tensor_exchange_that_nothing_overlaps_is_waited_for() -> None:
@@ -279,7 +280,7 @@ def test_no_language_model_beats_the_roofline() -> None:
 def test_older_gpus_without_bf16_units_pay_for_it() -> None:
     job = gpt_profile(layers=8, width=2048, heads=16)
     half = gpt_profile(layers=8, width=2048, heads=16, dtype="fp16")
-    brain, sixteen = (predict_one(one, "V100-SXM2-32GB").step_s[0] for one in (job, half))
+    brain, sixteen = (predict_one(profile, "V100-SXM2-32GB").step_s[0] for profile in (job, half))
     assert brain > 3 * sixteen
 
 
@@ -360,7 +361,7 @@ def test_each_sharded_block_costs_a_fixed_time_in_every_pass() -> None:
     free = replace(run, decoder=fit.model_copy(update={"shard_unit_s": 0.0}))
     plans = [plan(sharding="fsdp", accumulate=passes) for passes in (1, 4)]
     with_cost, without = (
-        [predict_run(one, shapes(A100, count=8), plans_) for plans_ in plans] for one in (run, free)
+        [predict_run(run, shapes(A100, count=8), plans_) for plans_ in plans] for run in (run, free)
     )
     added = [a.step_s[0] - b.step_s[0] for a, b in zip(with_cost, without, strict=True)]
     blocks = float(DecoderLedger.of(job).blocks)
@@ -383,7 +384,9 @@ def test_norms_of_separate_operations_change_neither_width_nor_blocks(*, checkpo
         else g
         for g in job.operations
     )
-    fused, separate = (DecoderLedger.of(one) for one in (job, job.model_copy(update={"operations": apart})))
+    fused, separate = (
+        DecoderLedger.of(profile) for profile in (job, job.model_copy(update={"operations": apart}))
+    )
     sizes = {
         "blocks": 8.0, "width": 2048.0, "hidden_bytes": 2.0 * 8 * 1024 * 2048,
         "boundary_bytes": 16 * 2.0 * 8 * 1024 * 2048,
@@ -470,11 +473,11 @@ def test_products_of_integers_run_at_their_own_peak() -> None:
     fast = fit.model_copy(update={"integer_efficiency": 2 * fit.integer_efficiency})
     for one_job, changes in ((whole, True), (in_8_bits(job, may_be_in_8_bits(job)), False)):
         steps = [
-            predict_run(prepare(one_job, decoder=one), shapes("TPU-v6e"), plan()).compute_s[0]
-            for one in (fit, fast)
+            predict_run(prepare(one_job, decoder=fit), shapes("TPU-v6e"), plan()).compute_s[0]
+            for fit in (fit, fast)
         ]
         assert (steps[1] < 0.8 * steps[0]) == changes
-    wide, narrow = (predict_one(one, "TPU-v6e").log_sigma[0] for one in (whole, job))
+    wide, narrow = (predict_one(profile, "TPU-v6e").log_sigma[0] for profile in (whole, job))
     assert wide == pytest.approx(np.hypot(narrow, UNFITTED_SIGMA), rel=0.02), "one row was measured"
 
 
@@ -483,16 +486,16 @@ def test_products_of_integers_lose_what_products_in_16_bits_lose_by_their_width(
     fit = decoder_calibration()
     flat = fit.model_copy(update={"narrow_slope": 0.0})
 
-    def lost(dtype: str) -> float:
+    def compute_loss(dtype: str) -> float:
         job = gpt_profile(layers=32, width=1024, heads=16)
         narrow = in_8_bits(job, may_be_in_8_bits(job), dtype) if dtype else job
         seconds = [
-            predict_run(prepare(narrow, decoder=one), shapes("TPU-v6e"), plan()).compute_s[0]
-            for one in (fit, flat)
+            predict_run(prepare(narrow, decoder=fit), shapes("TPU-v6e"), plan()).compute_s[0]
+            for fit in (fit, flat)
         ]
         return float(seconds[0] / seconds[1])
 
-    assert lost("int8") == pytest.approx(lost(""), abs=0.01)
+    assert compute_loss("int8") == pytest.approx(compute_loss(""), abs=0.01)
 
 
 def test_heads_that_8_does_not_divide_multiply_slowly() -> None:

@@ -18,7 +18,7 @@ from trainfare_core.prediction import predict_machine
 from trainfare_core.prediction.memory.calibrated import (
     Corrections,
     MemoryClass,
-    corrected_parts,
+    correct_parts,
     memory_classes,
     memory_fit,
     memory_note,
@@ -38,13 +38,13 @@ def activations(size: int) -> JobProfile:
     return job.model_copy(update={"memory": job.memory.model_copy(update={"saved_activation_bytes": size})})
 
 
-def watched(*moments: MemoryMoment) -> JobProfile:
+def watch_step(*moments: MemoryMoment) -> JobProfile:
     """Return a GPT whose step was watched: these instants, and no sums."""
     job = gpt_profile()
     return job.model_copy(update={"memory": job.memory.model_copy(update={"moments": moments})})
 
 
-def held(job: JobProfile, ratio: float = 1.0, world: float = 1.0, passes: int = 1) -> float:
+def compute_held_bytes(job: JobProfile, ratio: float = 1.0, world: float = 1.0, passes: int = 1) -> float:
     """Bytes of activations, gradients and temporaries at the peak of one device; several are sharded over."""
     parts = memory_parts(
         job, ratio * ONE, world * ONE, np.array([world > 1]), passes=np.array([passes], dtype=np.int64)
@@ -59,11 +59,13 @@ def test_the_peak_is_the_highest_instant_and_not_a_sum() -> None:
     update = MemoryMoment(
         phase="optimizer", activation_bytes=4, gradient_bytes=gradients, optimizer_bytes=gradients
     )
-    job = watched(start, update)
+    job = watch_step(start, update)
     large = 100.0 * gradients
-    assert held(job) == pytest.approx(2 * gradients + 4 + input_bytes)
-    assert held(job, large) == pytest.approx((600 + input_bytes) * large + 7)
-    assert held(job, large, passes=4) == pytest.approx((600 + input_bytes) * large + 7 + gradients)
+    assert compute_held_bytes(job) == pytest.approx(2 * gradients + 4 + input_bytes)
+    assert compute_held_bytes(job, large) == pytest.approx((600 + input_bytes) * large + 7)
+    assert compute_held_bytes(job, large, passes=4) == pytest.approx(
+        (600 + input_bytes) * large + 7 + gradients
+    )
 
 
 def test_gradients_and_the_update_are_sharded_and_activations_are_not() -> None:
@@ -74,12 +76,12 @@ def test_gradients_and_the_update_are_sharded_and_activations_are_not() -> None:
     )
     start = MemoryMoment(phase="backward", activation_bytes=10**9)
     input_bytes = gpt_profile().memory.input_bytes
-    assert held(watched(update), world=8) == pytest.approx(2 * gradients / 8 + input_bytes)
-    units = held(watched(start), world=8) - held(watched(start))
+    assert compute_held_bytes(watch_step(update), world=8) == pytest.approx(2 * gradients / 8 + input_bytes)
+    units = compute_held_bytes(watch_step(start), world=8) - compute_held_bytes(watch_step(start))
     assert 0 < units < gpt_profile().parameter_bytes
 
 
-def adapted() -> JobProfile:
+def make_adapted() -> JobProfile:
     """Return a GPT of which a hundredth trains."""
     job, (group,) = gpt_profile(), gpt_profile().parameters
     few = group.count // 100
@@ -100,7 +102,7 @@ def adapted() -> JobProfile:
 
 def test_flat_units_have_gradients_of_frozen_weights_too() -> None:
     """FSDP of whole blocks: an adapter's gradients are as large as the weights; wrapped apart they are a hundredth."""
-    job = adapted()
+    job = make_adapted()
     flat, apart = (
         memory_parts(job, ONE, 8 * ONE, SHARDED, flat_units=flag).gradients_bytes[0] for flag in (True, False)
     )
@@ -172,10 +174,10 @@ def test_one_device_holds_weights_gradients_and_moments() -> None:
 def test_only_activations_and_temporaries_grow_with_the_micro_batch() -> None:
     """Twice the micro-batch: twice the activations, the same weights, gradients and optimizer state."""
     job = profile(batch_size=64)
-    one, two = memory_parts(job, ONE, ONE, WHOLE), memory_parts(job, 2 * ONE, ONE, WHOLE)
-    assert two.activations_bytes[0] == 2 * one.activations_bytes[0]
-    assert two.weights_bytes[0] == one.weights_bytes[0]
-    assert two.optimizer_bytes[0] == one.optimizer_bytes[0]
+    parts, two = memory_parts(job, ONE, ONE, WHOLE), memory_parts(job, 2 * ONE, ONE, WHOLE)
+    assert two.activations_bytes[0] == 2 * parts.activations_bytes[0]
+    assert two.weights_bytes[0] == parts.weights_bytes[0]
+    assert two.optimizer_bytes[0] == parts.optimizer_bytes[0]
 
 
 def test_fsdp_shards_state_and_gathers_a_layer() -> None:
@@ -219,7 +221,7 @@ def test_usable_memory_is_less_than_the_data_sheet() -> None:
     assert 0.95 * device.memory_bytes < usable_memory_bytes(device) < 0.99 * device.memory_bytes
 
 
-def measured(peak_gib: float) -> JobProfile:
+def make_measured(peak_gib: float) -> JobProfile:
     half = Quantiles(median_s=0.1, p10_s=0.1, p90_s=0.1)
     step = MeasuredStep(
         device_name="cpu", device_kind="cuda", steps=5, step=half, peak_memory_bytes=int(peak_gib * 2**30)
@@ -230,41 +232,41 @@ def measured(peak_gib: float) -> JobProfile:
 def test_a_measured_peak_replaces_the_estimate_for_the_same_micro_batch() -> None:
     """What the allocator held counts, plus the context it does not see."""
     same, other = (
-        predict_one(measured(7), "A100-SXM-80GB"),
-        predict_one(measured(7), "A100-SXM-80GB", ratio=2.0),
+        predict_one(make_measured(7), "A100-SXM-80GB"),
+        predict_one(make_measured(7), "A100-SXM-80GB", ratio=2.0),
     )
     assert float(same.memory_bytes[0]) == pytest.approx((7 + 0.75) * 2**30)
     assert same.memory_log_sigma[0] == memory_fit().measured_sigma < other.memory_log_sigma[0]
-    held = memory_peak(measured(7), ONE, ONE, WHOLE)
-    assert held.parts.total_bytes[0] == pytest.approx(held.peak_bytes[0])
-    assert held.parts.allocated_bytes[0] == pytest.approx(held.allocated_bytes[0])
-    assert held.allocated_bytes[0] < held.peak_bytes[0]
+    peak = memory_peak(make_measured(7), ONE, ONE, WHOLE)
+    assert peak.parts.total_bytes[0] == pytest.approx(peak.peak_bytes[0])
+    assert peak.parts.allocated_bytes[0] == pytest.approx(peak.allocated_bytes[0])
+    assert peak.allocated_bytes[0] < peak.peak_bytes[0]
 
 
 def test_a_measured_peak_corrects_other_micro_batches_by_a_power() -> None:
     """The shipped power of measured over predicted holds here too, with the interval of such predictions."""
     estimate, twice = (predict_one(profile(batch_size=64), "A100-SXM-80GB", ratio=r) for r in (1.0, 2.0))
-    corrected = predict_one(measured(30), "A100-SXM-80GB", ratio=2.0)
+    corrected = predict_one(make_measured(30), "A100-SXM-80GB", ratio=2.0)
     off = (30 + 0.75) * 2**30 / float(estimate.memory_bytes[0])
     carried = float(corrected.memory_bytes[0]) / float(twice.memory_bytes[0])
     assert carried == pytest.approx(off ** memory_fit().carried_share, rel=1e-6)
     assert corrected.memory_log_sigma[0] == pytest.approx(memory_fit().corrected.half_80 / Z80)
     sure, unsure = (
         predict_one(job, "A100-SXM-80GB", count=8, ratio=2.0).memory_log_sigma[0]
-        for job in (measured(30), profile(batch_size=64))
+        for job in (make_measured(30), profile(batch_size=64))
     )
     assert sure == unsure, "one device says how much is off, and not how sure eight are"
 
 
 def test_classes_say_what_is_known() -> None:
     """Devices, adapters, small weights and split models are told apart by the profile and the plan."""
-    one, two = ONE, 2 * ONE
-    assert memory_classes(gpt_profile(), one)[0] == "one_device"
-    assert memory_classes(adapted(), one)[0] == "one_device_adapters"
-    assert memory_classes(adapted(), two)[0] == "several_devices"
+    values, two = ONE, 2 * ONE
+    assert memory_classes(gpt_profile(), values)[0] == "one_device"
+    assert memory_classes(make_adapted(), values)[0] == "one_device_adapters"
+    assert memory_classes(make_adapted(), two)[0] == "several_devices"
     assert memory_classes(gpt_profile(), two, split(tensor=2))[0] == "model_parallel"
     assert memory_classes(gpt_profile(), two, split(tensor=1))[0] == "several_devices"
-    job = adapted()
+    job = make_adapted()
     small = tuple(
         g if g.trainable else g.model_copy(update={"parameter_bytes": g.count // 2}) for g in job.parameters
     )
@@ -291,12 +293,12 @@ def test_corrections_are_added_where_they_belong() -> None:
     numbers = Corrections(
         quantised_bytes=3.0, convolution_bytes=5.0, split_gradient_factor=2.0, cached_share=0.25
     )
-    one, quantised = np.array(["one_device"]), np.array(["quantised"])
-    plain, small = (corrected_parts(parts, name, numbers, convolutions=False) for name in (one, quantised))
-    assert corrected_parts(parts, one, numbers, convolutions=True).temporary_bytes[0] == size[0] + 5
+    values, quantised = np.array(["one_device"]), np.array(["quantised"])
+    plain, small = (correct_parts(parts, name, numbers, convolutions=False) for name in (values, quantised))
+    assert correct_parts(parts, values, numbers, convolutions=True).temporary_bytes[0] == size[0] + 5
     gradients = dataclasses.replace(parts, gradients_bytes=size)
     whole, split_over = (
-        corrected_parts(gradients, np.array([name]), numbers, convolutions=False).gradients_bytes[0]
+        correct_parts(gradients, np.array([name]), numbers, convolutions=False).gradients_bytes[0]
         for name in ("several_devices", "model_parallel")
     )
     assert (whole, split_over) == (size[0], 2 * size[0])
@@ -312,7 +314,7 @@ def test_a_prediction_says_what_its_memory_rests_on() -> None:
     assert f"{several.rows} published figures of device use of several devices" in answer.notes[-1]
     assert "own measured peak" not in answer.notes[-1]
     assert answer.allocated_bytes.mid < answer.memory_bytes.mid
-    alone = memory_note(measured(7), 1)
+    alone = memory_note(make_measured(7), 1)
     assert "of one device" in alone
     assert "own measured peak corrects it" in alone
 
@@ -366,7 +368,7 @@ def test_the_last_stage_of_a_pipeline_has_the_logits_and_one_micro_batch() -> No
     passes = np.array([4])
 
     def activations_of(*moments: MemoryMoment) -> float:
-        parts = memory_parts(watched(*moments), ONE, 4 * ONE, WHOLE, split(pipeline=4), passes)
+        parts = memory_parts(watch_step(*moments), ONE, 4 * ONE, WHOLE, split(pipeline=4), passes)
         return float(parts.activations_bytes[0]) - gpt_profile().memory.input_bytes
 
     assert activations_of(end) == pytest.approx(saved / 4)
@@ -376,15 +378,15 @@ def test_the_last_stage_of_a_pipeline_has_the_logits_and_one_micro_batch() -> No
 def test_the_last_stage_of_an_interleaved_pipeline_keeps_most_chunks() -> None:
     """With three chunks a device of four stages, the last one keeps nine of the twelve chunks where the loss is."""
     loss = MemoryMoment(phase="forward", activation_bytes=10**12)
-    job = watched(loss)
+    job = watch_step(loss)
     job = job.model_copy(update={"memory": job.memory.model_copy(update={"saved_activation_bytes": 10**12})})
 
-    def kept(chunks: int, passes: int = 16) -> float:
+    def compute_kept(chunks: int, passes: int = 16) -> float:
         plan = dataclasses.replace(split(pipeline=4), virtual=np.array([chunks]))
         return float(memory_parts(job, ONE, 4 * ONE, WHOLE, plan, np.array([passes])).activations_bytes[0])
 
-    assert kept(3) == pytest.approx(10**12 * 9 / 12, rel=1e-3)
-    assert kept(3, passes=1) == pytest.approx(kept(1)), "a step of one micro-batch keeps one"
+    assert compute_kept(3) == pytest.approx(10**12 * 9 / 12, rel=1e-3)
+    assert compute_kept(3, passes=1) == pytest.approx(compute_kept(1)), "a step of one micro-batch keeps one"
 
 
 def test_a_core_with_its_own_memory_holds_a_replica_of_its_own() -> None:

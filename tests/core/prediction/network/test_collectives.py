@@ -14,7 +14,7 @@ from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import SynchronizedNorms
 from trainfare_core.prediction.network.collectives import (
     collective_s,
-    exposed_s,
+    compute_exposed_s,
     link_of,
     moments_s,
     traffic_of,
@@ -74,11 +74,11 @@ def test_devices_without_a_link_of_their_own_use_pcie(
 
 def test_synchronized_norms_gather_moments_and_add_up_their_gradients() -> None:
     """Ten modules of 50 channels, 8 devices: 808 values of fp32 gathered by 7 messages, 100 reduced by 14, each."""
-    norms, one = SynchronizedNorms(modules=10, channels=500), np.array([1.0])
+    norms, values = SynchronizedNorms(modules=10, channels=500), np.array([1.0])
     links = (np.array([100e9]), np.array([1e-5]))
     gather_s = 7 / 8 * 808 * 4 / 100e9 + 7e-5
     reduce_s = 14 / 8 * 100 * 4 / 100e9 + 14e-5
-    exchange_s = moments_s(norms, 8 * one, one, links, np.nan * one, FIT)
+    exchange_s = moments_s(norms, 8 * values, values, links, np.nan * values, FIT)
     assert float(exchange_s[0]) == pytest.approx(10 * (gather_s + reduce_s))
 
 
@@ -104,7 +104,7 @@ def test_an_unknown_network_is_not_a_free_one() -> None:
 
 def test_what_does_not_fit_behind_compute_is_waited_for() -> None:
     """10 s of traffic behind 10 s of backward: 3 s exposed; behind a minute: the floor of 2 s."""
-    exposed = exposed_s(np.array([10.0, 10.0, 10.0]), np.array([10.0, 60.0, 0.0]), FIT)
+    exposed = compute_exposed_s(np.array([10.0, 10.0, 10.0]), np.array([10.0, 60.0, 0.0]), FIT)
     assert exposed == pytest.approx([3.0, 2.0, 10.0])
 
 
@@ -130,24 +130,24 @@ def test_fsdp_pays_for_every_micro_batch_and_ddp_once() -> None:
     """With accumulation FSDP gathers again in every micro-batch; DDP reduces once a step."""
     job = gpt_profile(batch_size=8)
 
-    def hidden(sharding: str, accumulate: int) -> float:
+    def compute_hidden(sharding: str, accumulate: int) -> float:
         table = predict_one(job, "A100-SXM-80GB", count=8, sharding=sharding, accumulate=accumulate)
         return float(table.communication_hidden_s[0])
 
-    assert hidden("fsdp", 4) == pytest.approx(4 * hidden("fsdp", 1))
-    assert hidden("ddp", 4) == pytest.approx(hidden("ddp", 1))
-    assert hidden("ddp", 1) > 0
+    assert compute_hidden("fsdp", 4) == pytest.approx(4 * compute_hidden("fsdp", 1))
+    assert compute_hidden("ddp", 4) == pytest.approx(compute_hidden("ddp", 1))
+    assert compute_hidden("ddp", 1) > 0
 
 
 def test_devices_of_one_machine_wait_for_one_another() -> None:
     """Besides the traffic, each doubling of the devices in a machine adds a share of the step."""
     job = profile(batch_size=64)
-    one, two, eight = (
+    value, two, eight = (
         float(predict_one(job, "A100-SXM-80GB", count=n).communication_s[0]) for n in (1, 2, 8)
     )
     share = calibration().communication.straggler_share
     step_s = float(predict_one(job, "A100-SXM-80GB").step_s[0])
-    assert one == 0
+    assert value == 0
     assert two > share * step_s
     assert eight > 3 * share * step_s
 
@@ -158,19 +158,19 @@ def test_synchronized_norms_are_waited_for_in_every_micro_batch() -> None:
     norms = SynchronizedNorms(modules=50, channels=20_000)
     synced = job.model_copy(update={"batch": job.batch.model_copy(update={"synchronized_norms": norms})})
 
-    def added_s(**plan: int) -> float:
-        with_them, without = (predict_one(each, "H100-SXM-80GB", **plan) for each in (synced, job))
+    def compute_added_s(**plan: int) -> float:
+        with_them, without = (predict_one(profile, "H100-SXM-80GB", **plan) for profile in (synced, job))
         assert (with_them.log_sigma[0] > without.log_sigma[0]) == (plan["count"] > 1)
         assert with_them.communication_hidden_s[0] == without.communication_hidden_s[0]
         return float(with_them.step_s[0] - without.step_s[0])
 
-    assert added_s(count=1) == 0
-    once_s = added_s(count=8)
+    assert compute_added_s(count=1) == 0
+    once_s = compute_added_s(count=8)
     assert once_s > 50 * 20 * calibration().overhead.host_launch_s, (
         "twenty launches of each wait for the host"
     )
-    assert added_s(count=8, accumulate=4) == pytest.approx(4 * once_s)
-    assert added_s(count=8, nodes=2, network=100) > once_s
+    assert compute_added_s(count=8, accumulate=4) == pytest.approx(4 * once_s)
+    assert compute_added_s(count=8, nodes=2, network=100) > once_s
 
 
 def test_a_faster_network_is_never_slower() -> None:

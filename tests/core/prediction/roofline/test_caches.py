@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from builders.plans import predict_one
 from builders.profiles import operation, profile
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
-from trainfare_core.prediction.roofline.caches import CACHE_READ_S, held_in_cache, with_cache_as_memory
+from trainfare_core.prediction.roofline.caches import CACHE_READ_S, compute_cached_share, with_cache_as_memory
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.roofline.operations import Operations, Roofline
 from trainfare_core.prediction.roofline.times import operation_seconds
@@ -25,8 +25,8 @@ def seconds(device: Accelerator, size: int, launches: int = 1) -> float:
     """Return how long kernels take that move so many bytes together."""
     moved = operation(kind="elementwise", flops=0, bytes_read=size, bytes_written=0, launches=launches)
     operations = Operations.of(profile(operations=(moved,)))
-    found = operation_seconds(operations, [Roofline.of(device, operations)], 1.0, calibration())
-    return float(found.memory_s[0, 0])
+    time = operation_seconds(operations, [Roofline.of(device, operations)], 1.0, calibration())
+    return float(time.memory_s[0, 0])
 
 
 def test_a_kernel_within_the_cache_takes_less_than_from_memory() -> None:
@@ -54,7 +54,7 @@ def test_caches_that_are_no_faster_than_their_memory_save_nothing() -> None:
     ):
         device = accelerator(name)
         assert with_cache_as_memory(device) == device, name
-        assert not held_in_cache(np.array([1.0, 1e9]), [device]).any(), name
+        assert not compute_cached_share(np.array([1.0, 1e9]), [device]).any(), name
         assert seconds(device, MEBIBYTE) == seconds(replace(device, l2_bytes=None), MEBIBYTE), name
 
 
@@ -62,7 +62,7 @@ def test_devices_without_a_known_cache_and_behind_a_graph_compiler_have_none() -
     large = 1e9 * CACHE_READ_S * 1e6
     for device in (replace(CARD, l2_bytes=None), replace(accelerator("TPU-v5e"), l2_bytes=large)):
         assert with_cache_as_memory(device) == device
-        assert not held_in_cache(np.array([1.0]), [device]).any()
+        assert not compute_cached_share(np.array([1.0]), [device]).any()
     assert with_cache_as_memory(CARD).memory_bandwidth_bytes_per_s == pytest.approx(3.73e12, rel=0.01)
 
 
@@ -89,7 +89,7 @@ def test_the_floor_of_a_step_counts_what_a_cache_delivers() -> None:
     """Else a measured step could correct a prediction to no less than the memory's time, which a cache undercuts."""
     moved = operation(kind="elementwise", flops=0, launches=64, bytes_read=2**30, bytes_written=0)
     operations = Operations.of(profile(operations=(moved,)))
-    found = operation_seconds(operations, [Roofline.of(CARD, operations)], 1.0, calibration())
-    assert found.floor_s[0, 0] < 0.3 * 2**30 / CARD.memory_bandwidth_bytes_per_s
-    assert found.floor_s[0, 0] < found.memory_s[0, 0]
+    time = operation_seconds(operations, [Roofline.of(CARD, operations)], 1.0, calibration())
+    assert time.floor_s[0, 0] < 0.3 * 2**30 / CARD.memory_bandwidth_bytes_per_s
+    assert time.floor_s[0, 0] < time.memory_s[0, 0]
     assert predict_one(profile(operations=(moved,)), CARD.name).memory_s[0] > 0.0

@@ -21,9 +21,9 @@ from trainfare_core.prediction.roofline.features import (
     device_memory_terms,
     layout_of,
     log2_tiles,
+    measure_unfilled_waves,
     memory_terms,
     shape_at,
-    unfilled_waves,
 )
 from trainfare_core.prediction.roofline.operations import Operations, Roofline
 from trainfare_core.prediction.roofline.times import operation_seconds
@@ -57,7 +57,7 @@ def test_the_logits_of_many_operations_are_those_of_each() -> None:
         (convolution(), operation(kind="matmul"), convolution(), convolution(dtype="bf16")),
     )
     terms = [compute_terms(group, "tensor") for group in groups]
-    assert fit.logits(terms).tolist() == [fit.logit(each) for each in terms]
+    assert fit.logits(terms).tolist() == [fit.logit(term) for term in terms]
     assert fit.logits([]).shape == (0,)
 
 
@@ -197,7 +197,7 @@ def test_convolutions_of_a_generation_have_a_term_of_their_own(path: Path) -> No
 def test_one_tile_leaves_most_of_a_gpu_idle_and_fills_the_matrix_unit_of_a_tpu() -> None:
     tiles = np.array([0.0, 5.0, math.nan])
     devices = [accelerator(name) for name in ("A100-SXM-80GB", "TPU-v4", "Gaudi2", "Trainium1")]
-    gpu, *others = unfilled_waves(tiles, devices)
+    gpu, *others = measure_unfilled_waves(tiles, devices)
     assert gpu.tolist() == [-4.0, 5 - math.log2(108), 0.0]
     assert not np.any(others)
 
@@ -215,9 +215,9 @@ def test_a_kernel_of_a_few_microseconds_does_not_use_all_bandwidth_and_more_byte
     shipped = calibration().coefficients
     assert 0.3 < shipped[BRIEF] < shipped[BRIEF] - shipped["memory|device:bandwidth"] < math.log(2)
     sizes = [2**power for power in range(12, 30)]
-    found = [memory_s(operation(kind="elementwise", flops=0, bytes_read=n, bytes_written=0)) for n in sizes]
-    assert found == sorted(found)
-    assert found[0] / sizes[0] > 2 * found[-1] / sizes[-1]
+    values = [memory_s(operation(kind="elementwise", flops=0, bytes_read=n, bytes_written=0)) for n in sizes]
+    assert values == sorted(values)
+    assert values[0] / sizes[0] > 2 * values[-1] / sizes[-1]
     assert memory_s(
         operation(kind="elementwise", flops=0, bytes_read=64 * 2**20, bytes_written=0, launches=256)
     ) > 1.5 * memory_s(operation(kind="elementwise", flops=0, bytes_read=64 * 2**20, bytes_written=0))

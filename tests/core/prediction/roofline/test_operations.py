@@ -129,14 +129,15 @@ def test_a_better_device_is_never_slower(
 @settings(max_examples=30, deadline=None)
 def test_time_is_proportional_to_work(scale: int, kind: str) -> None:
     """FLOPs, bytes and launches times n is time times n: a group of n launches is n groups of one."""
-    one = operation(kind=kind)
-    many = one.model_copy(
+    group = operation(kind=kind)
+    many = group.model_copy(
         update={
-            name: getattr(one, name) * scale for name in ("launches", "flops", "bytes_read", "bytes_written")
+            name: getattr(group, name) * scale
+            for name in ("launches", "flops", "bytes_read", "bytes_written")
         }
     )
     device = accelerator("A100-SXM-80GB")
-    single_s = device_seconds(profile(operations=(one,)), device)
+    single_s = device_seconds(profile(operations=(group,)), device)
     assert device_seconds(profile(operations=(many,)), device) == pytest.approx(scale * single_s)
 
 
@@ -225,11 +226,11 @@ def test_a_type_the_gpu_lacks_runs_at_its_fp32_rate(dtype: str, used: str) -> No
         Operations.of(profile(operations=(operation(dtype=wanted, shape=shape),))) for wanted in (dtype, used)
     )
     roofline = Roofline.of(device, lacking)
-    one, other = (
+    values, other = (
         operation_seconds(operations, [Roofline.of(device, operations)], 1.0, fit).compute_s
         for operations in (lacking, present)
     )
-    assert one[0, 0] == other[0, 0]
+    assert values[0, 0] == other[0, 0]
     assert roofline.emulated is (dtype == "bf16")
     assert bool(roofline.notes) is (dtype == "bf16")
 

@@ -37,7 +37,7 @@ ROWS: tuple[dict[str, Any], ...] = (
 )
 
 
-def explained(machine: str, **asked: Any) -> Any:
+def explain(machine: str, **asked: Any) -> Any:
     return why_not(small_job(), book(*ROWS), Request(Constraints(**asked), max_nodes=1), machine, predict=TOY)
 
 
@@ -63,9 +63,9 @@ def test_an_unknown_machine_is_an_error_with_near_names() -> None:
 
 def test_a_machine_that_loses_says_by_how_much() -> None:
     """Percent of dollars and time against the cheapest, with both in figures."""
-    assert explained("p5.4xlarge").schema_version == 1
-    assert "porting" not in explained("p5.4xlarge").sentence
-    answer = explained("p5.4xlarge")
+    assert explain("p5.4xlarge").schema_version == 1
+    assert "porting" not in explain("p5.4xlarge").sentence
+    answer = explain("p5.4xlarge")
     assert answer.option is not None
     assert answer.best is not None
     more = answer.option.run_usd.mid / answer.best.run_usd.mid - 1
@@ -80,7 +80,7 @@ def test_a_machine_that_loses_says_by_how_much() -> None:
 
 
 def test_the_answer_itself_is_named_as_such() -> None:
-    assert explained("p4d.24xlarge").sentence.endswith("it is the cheapest")
+    assert explain("p4d.24xlarge").sentence.endswith("it is the cheapest")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_answer_itself_is_named_as_such() -> None:
 def test_a_rejected_machine_names_the_stage_with_its_figures(
     machine: str, asked: dict[str, Any], words: str
 ) -> None:
-    answer = explained(machine, **asked)
+    answer = explain(machine, **asked)
     assert answer.option is None
     assert answer.sentence.startswith(f"{machine} is not ranked: 1 price: ")
     assert words in answer.sentence
@@ -105,15 +105,15 @@ def test_a_rejected_machine_names_the_stage_with_its_figures(
 
 def test_a_rejected_machine_names_the_flag_that_would_admit_it() -> None:
     """Of its own runs, not of another machine; one that is ranked needs none."""
-    answer = explained("p5.4xlarge", max_usd=0.5)
-    assert [each.flag.partition(" ")[0] for each in answer.alternatives] == ["--max-usd"]
-    assert {each.option.instance_type for each in answer.alternatives} == {"p5.4xlarge"}
-    assert [each.flag for each in explained("spot.1x").alternatives] == ["--purchase spot"]
-    assert explained("p5.4xlarge").alternatives == ()
+    answer = explain("p5.4xlarge", max_usd=0.5)
+    assert [alternative.flag.partition(" ")[0] for alternative in answer.alternatives] == ["--max-usd"]
+    assert {alternative.option.instance_type for alternative in answer.alternatives} == {"p5.4xlarge"}
+    assert [each.flag for each in explain("spot.1x").alternatives] == ["--purchase spot"]
+    assert explain("p5.4xlarge").alternatives == ()
 
 
 def test_what_needs_porting_is_said_of_a_cheaper_machine() -> None:
-    answer = explained("TPU-v5e")
+    answer = explain("TPU-v5e")
     assert "but needs porting: the script must run under torch_xla" in answer.sentence
 
 
@@ -130,13 +130,13 @@ def test_why_not_and_the_ranking_agree(prices: list[int], max_usd: int | None, h
     answer = rank(small_job(), offers, request, predict=TOY)
     ranked = {option.instance_type: option for option in answer.options}
     for row in ROWS:
-        found = why_not(small_job(), offers, request, row["instance_type"], predict=TOY)
-        assert (found.option is None) == (row["instance_type"] not in ranked)
-        if found.option is not None:
-            assert found.option.run_usd == ranked[row["instance_type"]].run_usd
+        result = why_not(small_job(), offers, request, row["instance_type"], predict=TOY)
+        assert (result.option is None) == (row["instance_type"] not in ranked)
+        if result.option is not None:
+            assert result.option.run_usd == ranked[row["instance_type"]].run_usd
         if answer.cheapest_rank is not None:
-            assert found.best is not None
-            assert found.best.run_usd == answer.options[answer.cheapest_rank - 1].run_usd
+            assert result.best is not None
+            assert result.best.run_usd == answer.options[answer.cheapest_rank - 1].run_usd
 
 
 def nearest(job: JobProfile | None = None, **asked: Any) -> Recommendation:
@@ -153,36 +153,46 @@ def test_an_answer_needs_no_alternatives() -> None:
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.99])
 def test_each_limit_is_relaxed_alone_and_its_flag_admits_the_run(confidence: float) -> None:
     """With the flag the same run is feasible, and it is the best of its objective."""
-    found = nearest(max_usd=8.0, deadline_hours=0.5, confidence=confidence)
-    assert found.cheapest_rank is None
-    flags = {each.flag.partition(" ")[0]: each for each in found.alternatives if " --" not in each.flag}
-    assert {"--deadline", "--max-usd"} <= set(flags) or any(" --" in each.flag for each in found.alternatives)
-    for each in found.alternatives:
-        words = dict(re.findall(r"--(deadline|max-usd) ([0-9.]+)", each.flag))
+    recommendation = nearest(max_usd=8.0, deadline_hours=0.5, confidence=confidence)
+    assert recommendation.cheapest_rank is None
+    flags = {
+        alternative.flag.partition(" ")[0]: alternative
+        for alternative in recommendation.alternatives
+        if " --" not in alternative.flag
+    }
+    assert {"--deadline", "--max-usd"} <= set(flags) or any(
+        " --" in alternative.flag for alternative in recommendation.alternatives
+    )
+    for alternative in recommendation.alternatives:
+        words = dict(re.findall(r"--(deadline|max-usd) ([0-9.]+)", alternative.flag))
         if not words:
             continue
-        asked = {"max_usd": 8.0, "deadline_hours": 0.5, "confidence": confidence}
-        asked |= {
+        values_by_key = {"max_usd": 8.0, "deadline_hours": 0.5, "confidence": confidence}
+        values_by_key |= {
             "deadline_hours" if name == "deadline" else "max_usd": float(value)
             for name, value in words.items()
         }
-        again = rank(small_job(), book(*ROWS), Request(Constraints(**asked), max_nodes=1), predict=TOY)
-        assert each.option.machine in {option.machine for option in again.options}, each.flag
+        again = rank(
+            small_job(), book(*ROWS), Request(Constraints(**values_by_key), max_nodes=1), predict=TOY
+        )
+        assert alternative.option.machine in {option.machine for option in again.options}, alternative.flag
 
 
 def test_other_ways_out_are_tried_and_flagged() -> None:
     """More machines, spot, and what a flag forbids."""
-    ways = {each.flag for each in nearest(max_usd=2.9, no_porting=True).alternatives}
+    ways = {alternative.flag for alternative in nearest(max_usd=2.9, no_porting=True).alternatives}
     assert "--purchase spot" in ways
     slow = nearest(deadline_hours=0.7, accelerators=(A100,)).alternatives
-    assert any(each.flag.startswith("--max-nodes ") and each.option.nodes > 1 for each in slow)
+    assert any(
+        alternative.flag.startswith("--max-nodes ") and alternative.option.nodes > 1 for alternative in slow
+    )
 
 
 def test_the_global_batch_is_named_where_it_is_the_obstacle() -> None:
     """Two samples cannot be shared by more than two devices, however many machines there are."""
     tiny = small_job().model_copy(update={"batch": BatchFacts(micro_batch_size=2, samples_per_step=2)})
-    found = nearest(tiny, deadline_hours=0.01)
-    assert "a global batch of 2 can be shared by at most 2 devices" in (found.unknown_because or "")
+    recommendation = nearest(tiny, deadline_hours=0.01)
+    assert "a global batch of 2 can be shared by at most 2 devices" in (recommendation.unknown_because or "")
     assert "global batch" not in (nearest(small_job(batch=320), deadline_hours=0.01).unknown_because or "")
 
 
@@ -213,5 +223,5 @@ def test_the_fastest_plan_is_a_way_out_where_it_is_not_allowed_yet(
     request = Request(Constraints(deadline_hours=9.0, **asked), max_nodes=1)
     prices = book(offer_row())
     answer = rank(job, prices, request, predict=predict)
-    found = with_alternatives(answer, job, prices, request, predict=predict).alternatives
-    assert [each.flag for each in found if "plan" in each.flag] == flags
+    alternatives = with_alternatives(answer, job, prices, request, predict=predict).alternatives
+    assert [alternative.flag for alternative in alternatives if "plan" in alternative.flag] == flags

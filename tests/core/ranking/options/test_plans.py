@@ -89,18 +89,18 @@ def test_another_batch_is_tried_only_where_it_is_allowed_and_needed() -> None:
         )
         for allow in ((), ("batch",))
     )
-    (kept,), (changed,) = own.options, other.options
-    assert kept.trainer is not None
+    (option,), (changed,) = own.options, other.options
+    assert option.trainer is not None
     assert changed.trainer is not None
-    assert (kept.trainer.devices, changed.trainer.devices) == (4, 8)
-    assert kept.plan_changes == ("micro-batch 1 instead of 4",)
+    assert (option.trainer.devices, changed.trainer.devices) == (4, 8)
+    assert option.plan_changes == ("micro-batch 1 instead of 4",)
     assert changed.plan_changes == (
         "global batch 8 instead of 4, which changes what is trained: 18,000 steps see the same samples",
         "micro-batch 1 instead of 4",
     )
-    assert "uses 4 of 8 accelerators" in " ".join(kept.notes)
+    assert "uses 4 of 8 accelerators" in " ".join(option.notes)
     assert "accelerators" not in " ".join(changed.notes)
-    assert changed.cost_parts.training_usd == kept.cost_parts.training_usd / 2
+    assert changed.cost_parts.training_usd == option.cost_parts.training_usd / 2
     shared = Request(Constraints(allow=("batch",)), max_nodes=1)
     (same,) = rank(small_job(batch=16), machine, shared, predict=ToyPredictor()).options
     assert same.plan_changes == ("micro-batch 2 instead of 16",)
@@ -172,10 +172,10 @@ def test_a_sharded_plan_checkpoints_by_lightning_s_own_argument() -> None:
 def test_the_nearest_plan_names_checkpointing_and_an_answer_says_why_it_is_not_planned() -> None:
     """Where nothing fits the flag is an alternative; where a profile names no blocks, the assumptions say so."""
     job, machine, request = block_job(batch=1), book(offer_row()), Request(max_nodes=1)
-    found = with_alternatives(
+    recommendation = with_alternatives(
         rank(job, machine, request, predict=ON_TIGHT), job, machine, request, predict=ON_TIGHT
     )
-    assert [each.flag for each in found.alternatives] == ["--allow checkpointing"]
+    assert [alternative.flag for alternative in recommendation.alternatives] == ["--allow checkpointing"]
     allowed = Request(Constraints(allow=("checkpointing",)))
     lines = rank(small_job(), machine, allowed, predict=ToyPredictor()).assumptions
     assert any(
@@ -190,28 +190,31 @@ def options_in(job: JobProfile, *allow: Allowed, toy: ToyPredictor = EASY) -> di
     """Return the options on one A100 and one T4, by the accelerator."""
     machines = book(offer_row(), offer_row(instance_type="t4.1x", accelerator="T4-16GB"))
     request = Request(Constraints(allow=allow), max_nodes=1, writer=WRITER)
-    found = rank(job, machines, request, predict=toy).options
-    return {option.accelerator: option for option in found}
+    options = rank(job, machines, request, predict=toy).options
+    return {option.accelerator: option for option in options}
 
 
 def test_another_precision_is_planned_where_allowed_and_faster() -> None:
     """Full precision becomes bf16-mixed, and 16-mixed where there is no bf16; weights keep their 32 bits."""
     job = in_precisions(small_job(precision="32-true", batch=1), "bf16-mixed", "bf16-true")
     kept = options_in(job)
-    assert {each.trainer.precision for each in kept.values() if each.trainer} == {"32-true"}
-    assert all(each.plan_changes == () for each in kept.values())
-    found = options_in(job, "precision")
-    (change,) = found["A100-SXM-80GB"].plan_changes
+    assert {option.trainer.precision for option in kept.values() if option.trainer} == {"32-true"}
+    assert all(option.plan_changes == () for option in kept.values())
+    options_by_key = options_in(job, "precision")
+    (change,) = options_by_key["A100-SXM-80GB"].plan_changes
     assert change == (
         "precision bf16-mixed instead of 32-true: other rounding, so that losses may differ; -50 % time a step, "
         "1.5 GiB a device instead of 2"
     )
-    (change,) = found["T4-16GB"].plan_changes
+    (change,) = options_by_key["T4-16GB"].plan_changes
     assert change == (
         "precision 16-mixed instead of 32-true: other rounding and a scaled loss, so that losses may differ; "
         "-49 % time a step, 1.51 GiB a device instead of 2"
     )
-    for option, precision in ((found["A100-SXM-80GB"], "bf16-mixed"), (found["T4-16GB"], "16-mixed")):
+    for option, precision in (
+        (options_by_key["A100-SXM-80GB"], "bf16-mixed"),
+        (options_by_key["T4-16GB"], "16-mixed"),
+    ):
         assert option.trainer is not None
         assert f"precision='{precision}'" in format_plan(option.trainer)
     mixed = options_in(in_precisions(small_job(batch=1), "32-true"), "precision")
@@ -245,28 +248,28 @@ def test_fp8_is_named_where_precisions_are_free_and_taken_where_the_plan_is_too(
         offer_row(accelerator="H100-SXM-80GB"), offer_row(instance_type="t4.1x", accelerator="T4-16GB")
     )
 
-    def found(*allow: Allowed, toy: ToyPredictor = EASY) -> dict[str, Option]:
+    def find_by_path(*allow: Allowed, toy: ToyPredictor = EASY) -> dict[str, Option]:
         request = Request(Constraints(allow=allow), max_nodes=1)
-        return {each.accelerator: each for each in rank(job, machines, request, predict=toy).options}
+        return {option.accelerator: option for option in rank(job, machines, request, predict=toy).options}
 
-    assert not any("fp8" in note for each in found("plan").values() for note in each.notes)
-    named = found("precision")
-    assert all(each.plan_changes == () for each in named.values())
-    (note,) = [note for note in named["H100-SXM-80GB"].notes if "fp8" in note]
+    assert not any("fp8" in note for option in find_by_path("plan").values() for note in option.notes)
+    options_by_key = find_by_path("precision")
+    assert all(option.plan_changes == () for option in options_by_key.values())
+    (note,) = [note for note in options_by_key["H100-SXM-80GB"].notes if "fp8" in note]
     assert note.startswith(
         "precision transformer-engine is not taken: -20 % time a step, 1.8 GiB a device instead of 2, -20 % at the "
         "upper ends of the intervals; linear layers in fp8, whose effect on the loss is not predicted; "
     )
     assert note.endswith("compare 50 steps of both")
-    assert not any("fp8" in note for note in named["T4-16GB"].notes)
-    taken = found("precision", "plan")["H100-SXM-80GB"]
+    assert not any("fp8" in note for note in options_by_key["T4-16GB"].notes)
+    taken = find_by_path("precision", "plan")["H100-SXM-80GB"]
     assert taken.trainer is not None
     assert taken.trainer.precision == "transformer-engine"
     assert not any("fp8" in note for note in taken.notes)
     (change,) = taken.plan_changes
     assert change.startswith("precision transformer-engine instead of bf16-true: linear layers in fp8, whose")
     assert change.endswith("; -20 % time a step, 1.8 GiB a device instead of 2")
-    tight = found("precision", toy=ToyPredictor(activation_gib=75.0))
+    tight = find_by_path("precision", toy=ToyPredictor(activation_gib=75.0))
     assert tight["H100-SXM-80GB"].trainer is not None
     assert tight["H100-SXM-80GB"].trainer.precision == "transformer-engine"
 
@@ -276,10 +279,10 @@ def test_the_nearest_plan_names_the_precision_and_an_answer_what_is_missing() ->
     machine, request = book(offer_row()), Request(max_nodes=1)
     tight = ToyPredictor(activation_gib=100.0)
     job = in_precisions(small_job(precision="32-true", batch=1), "bf16-mixed")
-    found = with_alternatives(
+    recommendation = with_alternatives(
         rank(job, machine, request, predict=tight), job, machine, request, predict=tight
     )
-    assert [each.flag for each in found.alternatives] == ["--allow precision"]
+    assert [alternative.flag for alternative in recommendation.alternatives] == ["--allow precision"]
     allowed = Request(Constraints(allow=("precision",)))
     lines = rank(small_job(precision="32-true"), machine, allowed, predict=ToyPredictor()).assumptions
     assert any(

@@ -12,6 +12,6 @@ def test_the_nearest_miss_names_how_many_machines_it_is() -> None:
     """Two machines by their number, one by its name alone."""
     for most, name in ((1, "aws:a100.1x"), (2, "2 x aws:a100.1x")):
         request = Request(Constraints(deadline_hours=0.1), max_nodes=most)
-        (found,) = rank(small_job(), book(offer_row()), request, predict=ToyPredictor()).rejections
-        assert found.reason == "past_deadline"
-        assert found.detail.startswith(f"{name} (on_demand): ")
+        (rejection,) = rank(small_job(), book(offer_row()), request, predict=ToyPredictor()).rejections
+        assert rejection.reason == "past_deadline"
+        assert rejection.detail.startswith(f"{name} (on_demand): ")

@@ -33,8 +33,8 @@ def test_it_is_the_share_of_drawn_runs(
     hours = rng.normal(0.0, hours_sigma, 2_000_000)
     usd = hours + rng.normal(0.0, price_sigma, 2_000_000)
     share = np.mean((hours <= hours_margin) & (usd <= usd_margin))
-    found = probability_of_both(hours_margin, usd_margin, hours_sigma, price_sigma)
-    assert found == pytest.approx(share, abs=0.0015)
+    value = probability_of_both(hours_margin, usd_margin, hours_sigma, price_sigma)
+    assert value == pytest.approx(share, abs=0.0015)
 
 
 @given(MARGINS, MARGINS, SIGMAS, SIGMAS)

@@ -23,19 +23,19 @@ SPOT = {"purchase_option": "spot", "provider": "gcp", "service": "gce", "instanc
 SEEN = "2026-08-20"
 
 
-def ranked(*rows: dict[str, Any], as_of: datetime | None = NOW, **asked: Any) -> Recommendation:
+def rank_rows(*rows: dict[str, Any], as_of: datetime | None = NOW, **asked: Any) -> Recommendation:
     request = Request(Constraints(**{"purchase": ("on_demand", "spot"), **asked}), max_nodes=1, as_of=as_of)
     return rank(small_job(), book(*rows), request, predict=ToyPredictor())
 
 
-def rejected(answer: Recommendation) -> dict[str, int]:
+def count_rejected(answer: Recommendation) -> dict[str, int]:
     return {item.reason: item.count for item in answer.rejections}
 
 
 def test_the_dollar_interval_holds_both_doubts() -> None:
     """Dollars are as wide as hours and price together, the hours alone stay, and the median is the price seen."""
     row = offer_row(**SPOT, usd_per_hour=1.0, observed_on=SEEN)
-    fresh, old = (ranked(row, as_of=moment).options[0] for moment in (None, NOW))
+    fresh, old = (rank_rows(row, as_of=moment).options[0] for moment in (None, NOW))
     age_days = (end_of_day(NOW.date()) - datetime(2026, 8, 20, tzinfo=timezone.utc)).total_seconds() / 86_400
     price = moves_of("gcp", "gce", "spot").log_half_width(age_days) / Z_80
     hours = math.log(fresh.run_usd.high_80 / fresh.run_usd.mid) / Z_80
@@ -52,32 +52,32 @@ def test_the_dollar_interval_holds_both_doubts() -> None:
 def test_the_answer_says_the_day_it_was_priced_on() -> None:
     """The day is in the document, since the intervals depend on it."""
     row = offer_row(observed_on=SEEN)
-    assert ranked(row).priced_on == "2026-11-26"
-    assert ranked(row, as_of=None).priced_on is None
+    assert rank_rows(row).priced_on == "2026-11-26"
+    assert rank_rows(row, as_of=None).priced_on is None
 
 
 def test_a_budget_needs_more_room_for_an_old_price() -> None:
     """A budget that is kept with 90 % at today's price is not kept with 90 % at a price three months old."""
     row = offer_row(**SPOT, usd_per_hour=1.0, observed_on=SEEN)
-    budget = ranked(row, as_of=None).options[0].run_usd.high_80 * 1.001
-    assert ranked(row, as_of=None, max_usd=budget).options_total == 1
-    refused = ranked(row, max_usd=budget)
+    budget = rank_rows(row, as_of=None).options[0].run_usd.high_80 * 1.001
+    assert rank_rows(row, as_of=None, max_usd=budget).options_total == 1
+    refused = rank_rows(row, max_usd=budget)
     assert refused.options_total == 0
-    assert rejected(refused) == {"over_budget": 1}
+    assert count_rejected(refused) == {"over_budget": 1}
     assert "confidence" in refused.rejections[0].detail
-    enough = ranked(row).options[0].run_usd.high_80 * 1.001
-    assert ranked(row, max_usd=enough).options_total == 1
+    enough = rank_rows(row).options[0].run_usd.high_80 * 1.001
+    assert rank_rows(row, max_usd=enough).options_total == 1
 
 
 def test_both_limits_at_once_are_harder_than_each() -> None:
     """A deadline and a budget that are each kept with 90 % are not kept together with 90 %."""
     row = offer_row(**SPOT, usd_per_hour=1.0, observed_on=SEEN)
-    free = ranked(row).options[0]
+    free = rank_rows(row).options[0]
     deadline, budget = free.run_hours.high_80 * 1.001, free.run_usd.high_80 * 1.001
-    assert ranked(row, deadline_hours=deadline).options_total == 1
-    assert ranked(row, max_usd=budget).options_total == 1
-    assert ranked(row, max_usd=budget, deadline_hours=deadline).options_total == 0
-    found = best_chance(
+    assert rank_rows(row, deadline_hours=deadline).options_total == 1
+    assert rank_rows(row, max_usd=budget).options_total == 1
+    assert rank_rows(row, max_usd=budget, deadline_hours=deadline).options_total == 0
+    option = best_chance(
         small_job(),
         book(row),
         Request(
@@ -85,8 +85,8 @@ def test_both_limits_at_once_are_harder_than_each() -> None:
         ),
         predict=ToyPredictor(),
     )
-    assert isinstance(found, Option)
-    assert 0.8 < (found.probability_within or 0.0) < 0.9
+    assert isinstance(option, Option)
+    assert 0.8 < (option.probability_within or 0.0) < 0.9
 
 
 def test_spot_that_is_too_old_is_counted_apart() -> None:
@@ -99,12 +99,12 @@ def test_spot_that_is_too_old_is_counted_apart() -> None:
         purchase_option="spot",
     )
     listed = offer_row(provider="azure", service="azure_vm", observed_on="2024-09")
-    answer = ranked(old, listed)
+    answer = rank_rows(old, listed)
     assert [option.purchase_option for option in answer.options] == ["on_demand"]
-    assert rejected(answer) == {"price_too_old": 1}
+    assert count_rejected(answer) == {"price_too_old": 1}
     assert "azure/azure_vm spot of 2024-09 and before" in answer.rejections[0].detail
     assert "prices update" in answer.rejections[0].detail
-    assert ranked(old, listed, as_of=None).options[0].purchase_option == "spot"
+    assert rank_rows(old, listed, as_of=None).options[0].purchase_option == "spot"
 
 
 def test_of_equal_prices_the_surest_is_named() -> None:
@@ -113,48 +113,48 @@ def test_of_equal_prices_the_surest_is_named() -> None:
         offer_row(**SPOT, usd_per_hour=1.0, observed_on=day, region=region)
         for region, day in (("a-region", "2026-08-20"), ("b-region", "2026-11-25"))
     ]
-    option = ranked(*rows).options[0]
+    option = rank_rows(*rows).options[0]
     assert (option.region, option.price_observed_on) == ("b-region", "2026-11-25")
 
 
 def quote(**fields: Any) -> Any:
-    made = {
+    result = {
         "provider": "lambda",
         "service": "gpu_cloud",
         "region": "global",
         "origin": OTHER_CLOUDS,
         "usd_per_hour": 0.5,
     }
-    return offer_row(**{**made, **fields})
+    return offer_row(**{**result, **fields})
 
 
 def test_other_clouds_are_not_ranked_until_asked_for() -> None:
     """By default their cheapest is named beside the ranking; with all clouds, or by name, they are in it."""
     rows = offer_row(), quote(), quote(usd_per_hour=0.7, provider="runpod")
-    default = ranked(*rows)
+    default = rank_rows(*rows)
     assert [option.provider for option in default.options] == ["aws"]
-    assert rejected(default) == {"filtered": 2}
+    assert count_rejected(default) == {"filtered": 2}
     assert default.other_clouds is not None
     assert default.other_clouds.provider == "lambda"
-    everything = ranked(*rows, all_clouds=True)
+    everything = rank_rows(*rows, all_clouds=True)
     assert [option.provider for option in everything.options] == ["lambda", "runpod", "aws"]
     assert everything.other_clouds is None
-    named = ranked(*rows, providers=("runpod",))
-    assert [option.provider for option in named.options] == ["runpod"]
-    assert named.other_clouds is None
+    recommendation = rank_rows(*rows, providers=("runpod",))
+    assert [option.provider for option in recommendation.options] == ["runpod"]
+    assert recommendation.other_clouds is None
 
 
 def test_other_clouds_keep_the_limits_too() -> None:
     """The one that is named beside the ranking keeps the budget; where none does, none is named."""
     rows = offer_row(usd_per_hour=0.01), quote()
-    assert ranked(*rows, max_usd=0.2).other_clouds is None
+    assert rank_rows(*rows, max_usd=0.2).other_clouds is None
 
 
 def test_the_answer_is_the_same_all_day() -> None:
     """Morning and evening of one day give the same bytes; the next day does not."""
     row = offer_row(**SPOT, usd_per_hour=1.0, observed_on=SEEN)
     morning, evening, next_day = (
-        ranked(row, as_of=datetime(2026, 11, day, hour, 30, tzinfo=timezone.utc)).to_json()
+        rank_rows(row, as_of=datetime(2026, 11, day, hour, 30, tzinfo=timezone.utc)).to_json()
         for day, hour in ((26, 1), (26, 23), (27, 1))
     )
     assert morning == evening
@@ -167,19 +167,19 @@ def test_spot_is_named_beside_the_ranking() -> None:
         offer_row(),
         offer_row(purchase_option="spot", usd_per_hour=1.0, zone="z1", observed_on="2026-11-25"),
     )
-    default = ranked(*rows, purchase=None)
+    default = rank_rows(*rows, purchase=None)
     assert [option.purchase_option for option in default.options] == ["on_demand"]
     assert default.best_spot is not None
     assert (default.best_spot.purchase_option, default.best_spot.zone) == ("spot", "z1")
-    named = ranked(*rows, purchase=("on_demand",))
-    assert named.best_spot is None
+    recommendation = rank_rows(*rows, purchase=("on_demand",))
+    assert recommendation.best_spot is None
 
 
 def test_no_spot_is_named_that_would_not_be_ranked() -> None:
     """A spot price that is too old, and a job that saves nothing, name none."""
     spot = {"purchase_option": "spot", "usd_per_hour": 1.0}
     old = offer_row(provider="azure", service="azure_vm", observed_on="2024-09", **spot)
-    assert ranked(offer_row(), old, purchase=None).best_spot is None
+    assert rank_rows(offer_row(), old, purchase=None).best_spot is None
     request = Request(Constraints(), max_nodes=1, as_of=NOW)
     fresh = offer_row(observed_on="2026-11-25", **spot)
     careless = rank(small_job(every=None), book(offer_row(), fresh), request, predict=ToyPredictor())
@@ -190,8 +190,8 @@ def test_ages_are_judged_of_what_is_ranked() -> None:
     """The quotes of other clouds, which are old, count for an age limit only where they are ranked."""
     prices = book(offer_row(), quote())
     assert offers_asked_for(prices, Constraints()).names("provider") == ("aws",)
-    for asked in (Constraints(all_clouds=True), Constraints(providers=("aws", "lambda"))):
-        assert offers_asked_for(prices, asked).names("provider") == ("aws", "lambda")
+    for constraints in (Constraints(all_clouds=True), Constraints(providers=("aws", "lambda"))):
+        assert offers_asked_for(prices, constraints).names("provider") == ("aws", "lambda")
 
 
 def test_the_count_of_options_is_that_of_the_list() -> None:
@@ -201,11 +201,11 @@ def test_the_count_of_options_is_that_of_the_list() -> None:
         for day in ("2026-08-20", "2026-11-01", "2026-11-25")
         for usd in (0.9, 1.0, 1.1)
     ]
-    middle = ranked(offer_row(**SPOT, usd_per_hour=1.0), as_of=None).options[0].run_usd
+    middle = rank_rows(offer_row(**SPOT, usd_per_hour=1.0), as_of=None).options[0].run_usd
     counts = []
     for budget in (middle.low_80, middle.mid, middle.high_80, middle.high_80 * 1.1, middle.high_80 * 2):
-        asked = Constraints(max_usd=budget, deadline_hours=1e6, purchase=("spot",))
-        request = Request(asked, max_nodes=1, as_of=NOW, all_regions=True)
+        constraints = Constraints(max_usd=budget, deadline_hours=1e6, purchase=("spot",))
+        request = Request(constraints, max_nodes=1, as_of=NOW, all_regions=True)
         answer = rank(small_job(), book(*rows), request, predict=ToyPredictor())
         assert answer.options_total == len(answer.options)
         assert sum(item.count for item in answer.rejections) == len(rows) - len(answer.options)
@@ -217,27 +217,29 @@ def test_the_count_of_options_is_that_of_the_list() -> None:
 def test_a_limit_on_the_hour_holds_for_a_price_in_doubt_too() -> None:
     """Room in the budget does not make an hour cheaper."""
     row = offer_row(**SPOT, usd_per_hour=1.0, observed_on=SEEN)
-    assert ranked(row, max_usd=1e6, max_usd_per_hour=1.01).options_total == 1
-    assert ranked(row, max_usd=1e6, max_usd_per_hour=0.99).options_total == 0
+    assert rank_rows(row, max_usd=1e6, max_usd_per_hour=1.01).options_total == 1
+    assert rank_rows(row, max_usd=1e6, max_usd_per_hour=0.99).options_total == 0
 
 
 def test_three_services_with_prices_that_are_too_old_are_named() -> None:
     """The largest first, and how many more there are."""
     old = {"purchase_option": "spot", "observed_on": "2024-09", "instance_type": "m"}
     rows = [
-        offer_row(**old, provider=cloud, service=f"{cloud}_vm", region=f"r-{place}")
+        offer_row(**old, provider=cloud, service=f"{cloud}_vm", region=f"r-{index}")
         for number, cloud in enumerate(("one", "two", "three", "four", "five"))
-        for place in range(5 - number)
+        for index in range(5 - number)
     ]
-    (told,) = [item for item in ranked(offer_row(), *rows).rejections if item.reason == "price_too_old"]
-    assert told.count == 15
-    spans = [float(found) for found in re.findall(r"spans a factor of ([0-9.]+)", told.detail)]
+    (rejection,) = [
+        item for item in rank_rows(offer_row(), *rows).rejections if item.reason == "price_too_old"
+    ]
+    assert rejection.count == 15
+    spans = [float(found) for found in re.findall(r"spans a factor of ([0-9.]+)", rejection.detail)]
     assert len(spans) == 3
     assert all(2.0 < span < 20.0 for span in spans)
-    assert [part.split(" ")[0] for part in told.detail.split("; ")][:3] == [
+    assert [part.split(" ")[0] for part in rejection.detail.split("; ")][:3] == [
         "one/one_vm",
         "two/two_vm",
         "three/three_vm",
     ]
-    assert "four" not in told.detail
-    assert "and 2 more services" in told.detail
+    assert "four" not in rejection.detail
+    assert "and 2 more services" in rejection.detail

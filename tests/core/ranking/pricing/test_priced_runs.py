@@ -86,8 +86,8 @@ def test_a_plan_is_changed_where_the_whole_run_gains_a_tenth(
     """Half the time of a step is no reason where start-up takes most of the run, unless less is billed."""
     job = in_precisions(small_job(precision="32-true", steps=steps, batch=1), "bf16-mixed")
     toy = ToyPredictor(default_s=1.0)
-    asked = Constraints(allow=("precision",), run_cost=CostAssumptions(**run_cost))
-    (option,) = rank(job, book(offer_row()), Request(asked, max_nodes=1), predict=toy).options
+    constraints = Constraints(allow=("precision",), run_cost=CostAssumptions(**run_cost))
+    (option,) = rank(job, book(offer_row()), Request(constraints, max_nodes=1), predict=toy).options
     assert option.trainer is not None
     assert option.trainer.precision == ("bf16-mixed" if changed else "32-true")
 
@@ -96,7 +96,9 @@ def test_a_plan_is_changed_where_the_whole_run_gains_a_tenth(
 def test_a_faster_plan_is_noted_where_the_whole_run_gains_a_tenth(steps: int, noted: bool) -> None:
     """The script's own FSDP takes three times as long as DDP; a run of 100 steps of 0.15 s is start-up all the same."""
 
-    def sharded(profile: JobProfile, shapes: MachineShapes, candidates: CandidateTable) -> PredictionTable:
+    def predict_sharded(
+        profile: JobProfile, shapes: MachineShapes, candidates: CandidateTable
+    ) -> PredictionTable:
         table = ToyPredictor()(profile, shapes, candidates)
         return replace(
             table, step_s=table.step_s * np.where(candidates.sharding == SHARDINGS.index("fsdp"), 3.0, 1.0)
@@ -104,7 +106,7 @@ def test_a_faster_plan_is_noted_where_the_whole_run_gains_a_tenth(steps: int, no
 
     pair = book(offer_row(instance_type="a100.2x", accelerator_count=2.0))
     job = small_job(steps=steps, parallel=ParallelFacts(strategy="fsdp", devices=2))
-    (option,) = rank(job, pair, Request(max_nodes=1), predict=sharded).options
+    (option,) = rank(job, pair, Request(max_nodes=1), predict=predict_sharded).options
     assert ("less time a step and fit: --allow plan" in " ".join(option.notes)) == noted
 
 

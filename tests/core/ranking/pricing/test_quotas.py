@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.drawn_markets import Row, books, key, ranked, unhurried
+from builders.drawn_markets import Row, books, key, rank_rows, unhurried
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from trainfare_core.ranking.alternatives.nearest import with_alternatives
 from trainfare_core.ranking.pricing.quotas import (
     QUOTA_NOTE,
-    covered,
+    is_covered,
     machines_allowed,
     machines_of_family,
     quota_notes,
@@ -70,7 +70,7 @@ def under(*quotas: QuotaLimit, **asked: Any) -> Recommendation:
 
 
 def places(answer: Recommendation) -> set[tuple[str, str, int]]:
-    return {(one.instance_type, one.region, one.nodes) for one in answer.options}
+    return {(option.instance_type, option.region, option.nodes) for option in answer.options}
 
 
 def aws(family: str = "p", **limits: Any) -> QuotaLimit:
@@ -98,7 +98,7 @@ def test_one_offer_is_judged_as_all_are() -> None:
     offers = book(*ROWS, *(row | {"purchase_option": "spot"} for row in ROWS)).frame
     for quota in quotas:
         for offer, allowed in zip(offers.to_dicts(), machines_allowed(offers, [quota]), strict=True):
-            assert covered(offer, [quota]) == (allowed < np.inf)
+            assert is_covered(offer, [quota]) == (allowed < np.inf)
             for machines in (1, 2):
                 assert bool(shortage(offer, machines, [quota])) == (allowed < machines)
 
@@ -121,7 +121,7 @@ def test_machines_may_be_counted() -> None:
     assert {nodes for name, _, nodes in places(under(aws(P4, machines=2))) if name == P4} == {1, 2}
     answer = under(aws(P4, machines=0))
     assert P4 not in {name for name, _, _ in places(answer)}
-    details = [each.detail for each in answer.rejections if each.reason == "over_quota"]
+    details = [rejection.detail for rejection in answer.rejections if rejection.reason == "over_quota"]
     assert details[0].startswith(
         "aws:p4d.24xlarge@us-east-1 (on_demand): 1 machine, your quota of p4d.24xlarge in"
     )
@@ -132,7 +132,7 @@ def test_a_machine_above_its_quota_is_rejected_with_its_figures() -> None:
     """And a machine whose vCPUs are not known keeps no quota of them; the way out is named."""
     answer = under(aws(vcpus=95), aws("H100", vcpus=10_000))
     assert not answer.options
-    rejection = next(each for each in answer.rejections if each.reason == "over_quota")
+    rejection = next(rejection for rejection in answer.rejections if rejection.reason == "over_quota")
     assert (rejection.count, rejection.machines) == (3, 2)
     assert rejection.detail == (
         "aws:p4d.24xlarge@us-east-1 (on_demand): 1 machine takes 96 vCPUs, your quota of p in every region is 95"
@@ -140,9 +140,9 @@ def test_a_machine_above_its_quota_is_rejected_with_its_figures() -> None:
     assert "over quota" in str(answer.unknown_because)
     request = Request(Constraints(quotas=(aws(vcpus=95), aws("H100", vcpus=10_000))), max_nodes=1)
     ways = with_alternatives(answer, small_job(), book(*ROWS), request, predict=ToyPredictor()).alternatives
-    assert "leave out --quota" in {each.flag for each in ways}
+    assert "leave out --quota" in {way.flag for way in ways}
     unknown = under(aws("H100", vcpus=10_000)).rejections
-    assert any("takes an unknown number of vCPUs" in each.detail for each in unknown)
+    assert any("takes an unknown number of vCPUs" in rejection.detail for rejection in unknown)
 
 
 def test_a_stated_quota_takes_the_place_of_a_new_account_s() -> None:
@@ -190,20 +190,22 @@ def test_a_managed_service_counts_its_own_machines(name: str, found: list[str]) 
 def test_a_quota_leaves_exactly_the_runs_that_keep_it(rows: list[Row], most: int, every: bool) -> None:
     """By brute force over the ranking without it, at each machine's prices and in every region alike."""
     quotas = (QuotaLimit(provider="aws", region="us-east-1", family=("A100",), accelerators=most),)
-    free = ranked(rows)
-    kept = ranked(rows, constraints=Constraints(quotas=quotas))
+    free = rank_rows(rows)
+    recommendation = rank_rows(rows, constraints=Constraints(quotas=quotas))
 
-    def allowed(option: Any) -> bool:
+    def is_allowed(option: Any) -> bool:
         limited = (
             option.provider == "aws" and option.region == "us-east-1" and option.accelerator[:4] == "A100"
         )
         return not limited or option.nodes * option.accelerator_count <= most
 
-    assert {key(one) for one in kept.options} == {key(one) for one in free.options if allowed(one)}
-    short = ranked(rows, every=every, constraints=Constraints(quotas=quotas))
-    assert (short.options == ()) == (kept.options == ())
+    assert {key(option) for option in recommendation.options} == {
+        key(option) for option in free.options if is_allowed(option)
+    }
+    short = rank_rows(rows, every=every, constraints=Constraints(quotas=quotas))
+    assert (short.options == ()) == (recommendation.options == ())
     if short.options:
-        assert short.options[0].run_usd.mid == min(one.run_usd.mid for one in kept.options)
+        assert short.options[0].run_usd.mid == min(option.run_usd.mid for option in recommendation.options)
 
 
 def test_a_machine_of_unknown_size_keeps_no_quota_of_vcpus() -> None:

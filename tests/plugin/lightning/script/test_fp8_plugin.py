@@ -11,9 +11,9 @@ import torch
 
 from builders.lightning_modules import NAMESPACES, quiet
 from trainfare.lightning.script.fp8_plugin import Fp8Plugin
-from trainfare.lightning.script.interception import FitCall, intercepted
+from trainfare.lightning.script.interception import FitCall, intercept_trainers
 from trainfare.lightning.script.live_fit import live_job
-from trainfare.lightning.script.trainer_arguments import asked_of
+from trainfare.lightning.script.trainer_arguments import read_asked
 from trainfare_core.errors import TargetError
 
 pytestmark = quiet
@@ -43,7 +43,7 @@ class Unknown:
 
 def trainer_with(namespace: str, **arguments: Any) -> Any:
     """Return a Trainer whose plugin for fp8 was given these arguments."""
-    with intercepted(None):
+    with intercept_trainers(None):
         pl = importlib.import_module(namespace)
         plugins = importlib.import_module(f"{namespace}.plugins")
         given = {"weights_dtype": torch.bfloat16, **arguments}
@@ -64,8 +64,8 @@ def trainer_with(namespace: str, **arguments: Any) -> Any:
     ],
 )
 def test_weights_and_recipe_are_read(namespace: str, arguments: dict[str, Any], plugin: Fp8Plugin) -> None:
-    asked = asked_of(trainer_with(namespace, **arguments))
-    assert (asked.fp8, asked.precision) == (plugin, plugin.precision)
+    spec = read_asked(trainer_with(namespace, **arguments))
+    assert (spec.fp8, spec.precision) == (plugin, plugin.precision)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_what_no_trace_tells_is_refused_with_its_place(arguments: dict[str, Any]
 
 
 def test_other_plugins_are_left_alone() -> None:
-    with intercepted(None):
+    with intercept_trainers(None):
         plugins = importlib.import_module(f"{NAMESPACES[0]}.plugins")
         trainer = importlib.import_module(NAMESPACES[0]).Trainer(plugins=plugins.HalfPrecision("bf16-true"))
-    assert (asked_of(trainer).fp8, asked_of(trainer).precision) == (None, "bf16-true")
+    assert (read_asked(trainer).fp8, read_asked(trainer).precision) == (None, "bf16-true")

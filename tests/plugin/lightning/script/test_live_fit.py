@@ -21,7 +21,7 @@ from trainfare.fake_step import trace_job
 from trainfare.job import LiveJob
 from trainfare.job.run_plan import LoopLength
 from trainfare.lightning.run_length import read_trainer
-from trainfare.lightning.script.interception import FitCall, Recorder, intercepted
+from trainfare.lightning.script.interception import FitCall, Recorder, intercept_trainers
 from trainfare.lightning.script.live_fit import live_job
 from trainfare.script.run import run_callable
 from trainfare_core.errors import TargetError
@@ -67,7 +67,7 @@ def job_of(
     """Return the job of one call of `fit` in this process."""
     jobs: list[LiveJob] = []
     recorder = Recorder(1, lambda call: jobs.append(live_job(call, ())))
-    with intercepted(recorder):
+    with intercept_trainers(recorder):
         trainer = importlib.import_module(namespace).Trainer(**arguments)
         trainer.fit(
             module or net(namespace),
@@ -97,7 +97,7 @@ def test_nothing_is_started_or_written(
 
     jobs: list[LiveJob] = []
     recorder = Recorder(2, lambda call: jobs.append(live_job(call, ())))
-    with intercepted(recorder):
+    with intercept_trainers(recorder):
         wandb = loggers.WandbLogger(project="p", save_dir="logs")
         made = [
             wandb, loggers.TensorBoardLogger("logs", name="tb"), loggers.CSVLogger("logs"), OwnLogger(),
@@ -131,12 +131,12 @@ def test_nothing_is_started_or_written(
     assert list(tmp_path.iterdir()) == []
     assert module.setups == 1
     assert jobs[0].live.facts.checkpoints[0].every_n_steps == 7
-    assert [each.partition(" at ")[0] for each in recorder.skipped] == [
+    assert [text.partition(" at ")[0] for text in recorder.skipped] == [
         "Trainer.validate", "Trainer.test", "Trainer.predict", "Tuner.lr_find", "Tuner.scale_batch_size",
         "save_checkpoint",
     ]  # fmt: skip
     assert len(recorder.places) == 2
-    assert all("test_live_fit.py:" in place for place in recorder.places)
+    assert all("test_live_fit.py:" in text for text in recorder.places)
     profile = trace_job(jobs[0])
     assert (profile.plan.optimizer_steps, profile.plan.validation_batches, module.setups) == (32, 10, 1)
     assert not hasattr(loggers.CSVLogger("logs"), "trainfare_texts")
@@ -268,7 +268,7 @@ def test_strategy_objects(
     """Also one whose package is not installed here."""
     monkeypatch.chdir(tmp_path)
     jobs: list[LiveJob] = []
-    with intercepted(Recorder(1, lambda call: jobs.append(live_job(call, ())))):
+    with intercept_trainers(Recorder(1, lambda call: jobs.append(live_job(call, ())))):
         pl = importlib.import_module("lightning.pytorch")
         strategy = make(importlib.import_module("lightning.pytorch.strategies"))
         pl.Trainer(accelerator="gpu", devices=2, strategy=strategy, max_steps=3).fit(
@@ -288,7 +288,7 @@ def test_launchers_variables_and_process_groups(monkeypatch: pytest.MonkeyPatch)
     """A script for torchrun reads its rank and makes its process group; one that asks first sees that there is none."""
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    with intercepted(Recorder(1, lambda call: None)):
+    with intercept_trainers(Recorder(1, lambda call: None)):
         assert os.environ["LOCAL_RANK"] == "0"
         assert (os.environ.get("RANK"), "WORLD_SIZE" in os.environ) == (None, False)
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -373,7 +373,7 @@ def test_data_that_fail(
 def test_call_is_kept_as_it_was_made() -> None:
     """The names are Lightning's, also for arguments by place."""
     calls: list[FitCall] = []
-    with intercepted(Recorder(1, calls.append)):
+    with intercept_trainers(Recorder(1, calls.append)):
         importlib.import_module("lightning.pytorch").Trainer().fit(1, 2, ckpt_path="last.ckpt")
     assert (calls[0].arguments, calls[0].namespace) == (
         {"model": 1, "train_dataloaders": 2, "ckpt_path": "last.ckpt"},
@@ -434,7 +434,7 @@ def test_batches_of_the_loader_that_vary_are_priced_at_their_mean() -> None:
 @pytest.mark.parametrize("namespace", NAMESPACES)
 def test_phases_of_a_run_are_followed(namespace: str) -> None:
     """Unfreezing, a schedule of accumulation and pruning, by the callbacks of the live Trainer."""
-    found = importlib.import_module(f"{namespace}.callbacks")
+    module_type = importlib.import_module(f"{namespace}.callbacks")
 
     class Net(type(net(namespace))):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -445,21 +445,23 @@ def test_phases_of_a_run_are_followed(namespace: str) -> None:
             return self.layer(self.backbone(batch)).mean()
 
         def configure_optimizers(self) -> Any:
-            return torch.optim.AdamW([each for each in self.parameters() if each.requires_grad])
+            return torch.optim.AdamW(
+                [parameter for parameter in self.parameters() if parameter.requires_grad]
+            )
 
     def profile(*callbacks: Any) -> Any:
         job = job_of(namespace, module=Net(), max_epochs=4, callbacks=list(callbacks))
         return trace_job(job)
 
     plain = profile()
-    unfrozen = profile(found.BackboneFinetuning(unfreeze_backbone_at_epoch=1))
+    unfrozen = profile(module_type.BackboneFinetuning(unfreeze_backbone_at_epoch=1))
     assert 0.75 * plain.step_flops < unfrozen.step_flops < plain.step_flops
     assert unfrozen.trainable_parameters == plain.trainable_parameters
     assert str(unfrozen.work_note).startswith("mean of 16 steps with 18 trained parameters, 48 steps with 90")
-    accumulated = profile(found.GradientAccumulationScheduler({0: 1, 1: 4}))
+    accumulated = profile(module_type.GradientAccumulationScheduler({0: 1, 1: 4}))
     assert accumulated.plan.optimizer_steps == 16 + 3 * 4
     assert accumulated.step_flops * 28 == pytest.approx(plain.step_flops * 64, rel=0.01)
-    pruned = profile(found.ModelPruning("l1_unstructured", amount=0.5))
+    pruned = profile(module_type.ModelPruning("l1_unstructured", amount=0.5))
     assert pruned.memory.buffer_bytes == 4 * 90
 
 

@@ -45,7 +45,7 @@ def store(tmp_path: Path) -> Iterator[None]:
 
 
 def ranks(*own_ms: float, step_ms: float = 100.0) -> dict[int, RankTimes]:
-    return {rank: RankTimes.of(times(own, step_ms)) for rank, own in enumerate(own_ms)}
+    return {rank: RankTimes.of(times(m, step_ms)) for rank, m in enumerate(own_ms)}
 
 
 def test_the_slowest_is_named_against_the_median_of_the_others() -> None:

@@ -19,14 +19,14 @@ from trainfare.meter.timing.step_timer import MAX_MARKS, HostClock, StepTimer, q
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50))
 def test_quantiles_are_ordered(seconds: list[float]) -> None:
     """p10, median and p90 are in ascending order within the range of the values."""
-    found = quantiles(seconds)
-    assert min(seconds) <= found.p10_s <= found.median_s <= found.p90_s <= max(seconds)
+    result = quantiles(seconds)
+    assert min(seconds) <= result.p10_s <= result.median_s <= result.p90_s <= max(seconds)
 
 
 def test_quantiles_are_interpolated_linearly() -> None:
     """Between the sorted values 1, 2, 3 and 4 the p10 lies at 1.3, the median at 2.5 and the p90 at 3.7."""
-    found = quantiles([4.0, 2.0, 1.0, 3.0])
-    assert (found.p10_s, found.median_s, found.p90_s) == pytest.approx((1.3, 2.5, 3.7))
+    result = quantiles([4.0, 2.0, 1.0, 3.0])
+    assert (result.p10_s, result.median_s, result.p90_s) == pytest.approx((1.3, 2.5, 3.7))
 
 
 def timer(steps: int = 2) -> tuple[StepTimer, Clock]:

@@ -9,7 +9,13 @@ from xml.etree import ElementTree as ET
 import matplotlib as mpl
 import pytest
 
-from builders.recommendations import hostile_recommendation, interval, measured_step, option, recommendation
+from builders.recommendations import (
+    hostile_recommendation,
+    interval,
+    make_measured_step,
+    option,
+    recommendation,
+)
 from trainfare.report.charts.bars import phases_chart, step_chart
 from trainfare.report.charts.cost_time import cost_time_chart
 from trainfare_core.recommendation import Interval, StepParts
@@ -50,7 +56,7 @@ def test_the_bars_show_shares_and_totals() -> None:
     assert {"compute", "memory bandwidth", "62 %", "475 ms", "76.0 ms", "#6 Standard_NC40ads_H100_v5"} <= set(
         texts
     )
-    measured = _texts(phases_chart(measured_step()))
+    measured = _texts(phases_chart(make_measured_step()))
     assert {"forward", "backward", "61 %", "612 ms"} <= set(measured)
     assert "transfer to the device" not in measured
 

@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.policies import checked, mixed_answer
+from builders.policies import check_small_job, make_mixed_answer
 from trainfare.report.policy import junit_xml
 from trainfare_core.policy.check import policy_check
 
 junitparser: Any = pytest.importorskip("junitparser", reason="the extra trainfare[ci] is not installed")
 
-OVER = checked(max_usd=0.01)
+OVER = check_small_job(max_usd=0.01)
 
 
 def test_each_job_is_a_suite_and_each_rule_a_case() -> None:
     """Broken limits are failures, unchecked jobs errors, waived and unapplied limits skipped, kept ones pass."""
-    answer = mixed_answer()
-    jobs = [job.model_copy(update={"name": f"job{place}"}) for place, job in enumerate(answer.jobs)]
+    answer = make_mixed_answer()
+    jobs = [job.model_copy(update={"name": f"job{index}"}) for index, job in enumerate(answer.jobs)]
     text = junit_xml(policy_check(jobs))
     read = junitparser.JUnitXml.fromstring(text.encode())
     assert (read.tests, read.failures, read.errors, read.skipped) == (6, 1, 1, 2)
@@ -39,13 +39,13 @@ def test_each_job_is_a_suite_and_each_rule_a_case() -> None:
 
 def test_equal_answers_give_equal_bytes() -> None:
     """No time and no host is written."""
-    assert junit_xml(mixed_answer()) == junit_xml(mixed_answer())
-    assert "timestamp" not in junit_xml(mixed_answer())
+    assert junit_xml(make_mixed_answer()) == junit_xml(make_mixed_answer())
+    assert "timestamp" not in junit_xml(make_mixed_answer())
 
 
 def test_one_declaration_stands_first() -> None:
     """Parsers want one, and nothing before it."""
-    text = junit_xml(policy_check([checked(max_usd=1e6)]))
+    text = junit_xml(policy_check([check_small_job(max_usd=1e6)]))
     assert text.startswith('<?xml version="1.0" encoding="UTF-8"?>\n<testsuites')
     assert text.count("<?xml") == 1
 

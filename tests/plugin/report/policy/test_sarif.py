@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker
 
-from builders.policies import checked, mixed_answer, waiver
+from builders.policies import check_small_job, make_mixed_answer, waiver
 from builders.sarif import SARIF_SCHEMA
 from trainfare.report.escape import terminal_text
 from trainfare.report.policy import sarif_log
 from trainfare_core.policy.check import PolicyCheck, SourcePlace, policy_check
 from trainfare_core.policy.rules import RULES
 
-OVER = checked(max_usd=0.01)
+OVER = check_small_job(max_usd=0.01)
 VALIDATOR = Draft202012Validator(SARIF_SCHEMA, format_checker=FormatChecker())
 
 
@@ -30,13 +30,13 @@ def log_of(answer: PolicyCheck) -> dict[str, Any]:
 
 
 def results_of(answer: PolicyCheck) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = log_of(answer)["runs"][0]["results"]
-    return found
+    fields: list[dict[str, Any]] = log_of(answer)["runs"][0]["results"]
+    return fields
 
 
 def test_the_log_is_valid_and_has_a_result_for_each_rule_that_is_not_kept() -> None:
     """Kept limits are no results; the rule of a result is at its index."""
-    log = log_of(mixed_answer())
+    log = log_of(make_mixed_answer())
     run = log["runs"][0]
     rules = run["tool"]["driver"]["rules"]
     assert [rules[result["ruleIndex"]]["id"] for result in run["results"]] == [
@@ -60,7 +60,7 @@ def test_the_log_is_valid_and_has_a_result_for_each_rule_that_is_not_kept() -> N
 def test_the_log_satisfies_the_official_schema() -> None:
     """Where the official schema is at hand, our strict one is not the only judge."""
     schema = json.loads(Path(os.environ["TRAINFARE_SARIF_SCHEMA"]).read_text(encoding="utf-8"))
-    for answer in (mixed_answer(), policy_check([checked(max_usd=1e6)])):
+    for answer in (make_mixed_answer(), policy_check([check_small_job(max_usd=1e6)])):
         Draft7Validator(schema).validate(json.loads(sarif_log(answer)))
 
 
@@ -70,21 +70,21 @@ def test_the_log_satisfies_the_official_schema() -> None:
 )
 def test_the_strict_schema_refuses_what_the_standard_refuses(change: dict[str, Any]) -> None:
     """The schema of the tests can fail."""
-    log = log_of(mixed_answer())
+    log = log_of(make_mixed_answer())
     log["runs"][0]["results"][0].update(change)
     assert not VALIDATOR.is_valid(log)
 
 
 def test_a_waived_rule_is_a_suppressed_result() -> None:
     """Code scanning shows it as dismissed, with the reason."""
-    (result,) = results_of(policy_check([checked(waiver(), max_usd=0.01)]))
+    (result,) = results_of(policy_check([check_small_job(waiver(), max_usd=0.01)]))
     assert result["suppressions"][0]["status"] == "accepted"
     assert "first run" in result["suppressions"][0]["justification"]
 
 
 def test_the_location_is_the_function_and_else_the_policy() -> None:
     """A path is relative to the repository and encoded; a file outside of it has its own address."""
-    over = checked(max_usd=0.01)
+    over = check_small_job(max_usd=0.01)
 
     def location(path: str) -> Any:
         job = over.model_copy(update={"place": SourcePlace(path=path, line=7)})
@@ -105,7 +105,7 @@ def test_the_location_is_the_function_and_else_the_policy() -> None:
 
 def test_an_alert_stays_the_same_when_its_line_moves() -> None:
     """The fingerprint is of job and rule; another job or rule has another one."""
-    over = checked(max_usd=0.01, max_hours=1e-6)
+    over = check_small_job(max_usd=0.01, max_hours=1e-6)
     moved = over.model_copy(update={"place": SourcePlace(path="other.py", line=1)})
     other = over.model_copy(update={"name": "other"})
 

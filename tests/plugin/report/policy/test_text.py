@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from builders.policies import checked, mixed_answer, priced
+from builders.policies import check_small_job, make_mixed_answer, make_priced_inputs
 from builders.toy_market import offer_row, small_job
 from trainfare.report.escape import markdown_text
 from trainfare.report.policy import build_policy_check
@@ -18,7 +18,7 @@ from trainfare_core.policy.check import policy_check
 
 def test_the_table_has_a_row_for_each_job_and_a_line_for_each_rule_that_is_not_kept() -> None:
     """Verdict, dollars, hours and limits of each job; level, id, rule and numbers of what is not kept; the result."""
-    text = format_lines(build_policy_check(mixed_answer()))
+    text = format_lines(build_policy_check(make_mixed_answer()))
     rows = [line for line in text.splitlines() if line.startswith(" small ")]
     assert [row.split("  ")[1].strip() or row.split()[1] for row in rows]
     for row, verdict in zip(rows, ("within", "over", "waived", "not checked"), strict=True):
@@ -32,18 +32,18 @@ def test_the_table_has_a_row_for_each_job_and_a_line_for_each_rule_that_is_not_k
 
 def test_markdown_has_the_same_facts() -> None:
     """A heading with the outcome, the table, the rules that are not kept, and the result."""
-    text = format_markdown(build_policy_check(mixed_answer()))
+    text = format_markdown(build_policy_check(make_mixed_answer()))
     assert text.startswith("## trainfare check: failed\n")
     assert "- **small**: error: TF001 max\\_usd: broken: " in text
     assert text.endswith("failed: 2 of 4 jobs pass; exit code 2\n")
-    assert format_markdown(build_policy_check(policy_check([checked(max_usd=1e6)]))).startswith(
+    assert format_markdown(build_policy_check(policy_check([check_small_job(max_usd=1e6)]))).startswith(
         "## trainfare check: passed\n"
     )
 
 
 def test_notes_are_said_once() -> None:
     """What every job says about the prices stands once."""
-    job = checked(job=priced(notes=("prices are old",)), max_usd=1e6)
+    job = check_small_job(job=make_priced_inputs(notes=("prices are old",)), max_usd=1e6)
     answer = policy_check([job, job.model_copy(update={"name": "other"})])
     assert (
         format_lines(build_policy_check(answer)).count("prices are old")
@@ -55,7 +55,7 @@ def test_notes_are_said_once() -> None:
 @pytest.mark.parametrize("words", ["evil\x1b[31m\nname", "a|b`<script>", "](javascript:x)"])
 def test_hostile_messages_stay_text(words: str) -> None:
     """Control bytes, table breaks, links and elements do not reach terminal or Markdown."""
-    answer = mixed_answer(message=words)
+    answer = make_mixed_answer(message=words)
     table, markdown = format_lines(build_policy_check(answer)), format_markdown(build_policy_check(answer))
     assert "\x1b" not in table + markdown
     assert "<script>" not in markdown
@@ -66,17 +66,20 @@ def test_hostile_messages_stay_text(words: str) -> None:
 
 def test_each_job_says_what_a_change_does_to_its_cost() -> None:
     """With a base: both sides and the causes of each job that changed, one sentence for the others, notes once."""
-    jobs = {name: checked(job=priced(base_steps=steps), max_usd=1e6) for name, steps in JOBS_BEFORE.items()}
+    jobs = {
+        name: check_small_job(job=make_priced_inputs(base_steps=steps), max_usd=1e6)
+        for name, steps in JOBS_BEFORE.items()
+    }
     answer = policy_check(job.model_copy(update={"name": name}) for name, job in jobs.items())
     table, markdown = (
         format_lines(build_policy_check(answer), width=80),
         format_markdown(build_policy_check(answer)),
     )
-    found = re.search(
+    match = re.search(
         r"\nCHANGE  longer: (\$0\.\d+) -> (\$0\.\d+) per run: \+\$0\.\d+ \(\+1\d\.\d %\)\n", table
     )
-    assert found is not None
-    before, after = found.groups()
+    assert match is not None
+    before, after = match.groups()
     assert f"\nCHANGE  same: no change in cost: {after} per run\nCHANGE  new: unknown, because " in table
     assert table.count("20,000 -> 36,000 optimizer steps") == 1
     assert f"### Change in cost of longer\n\n**{before} -&gt; {after} per run: " in markdown
@@ -91,9 +94,9 @@ JOBS_BEFORE = {"longer": 20_000, "same": 36_000, "new": None}
 
 def test_each_job_says_what_its_plan_changes_of_the_script() -> None:
     """A smaller micro-batch on four of eight accelerators in the table and in Markdown; nothing of the script's own."""
-    eight = priced(offer_row(instance_type="a100.8x", accelerator_count=8.0, usd_per_hour=32.0))
+    eight = make_priced_inputs(offer_row(instance_type="a100.8x", accelerator_count=8.0, usd_per_hour=32.0))
     changed = replace(eight, profile=small_job(batch=4))
-    jobs = [checked(job=job, max_usd=1e6) for job in (changed, priced())]
+    jobs = [check_small_job(job=job, max_usd=1e6) for job in (changed, make_priced_inputs())]
     answer = policy_check(
         job.model_copy(update={"name": name}) for job, name in zip(jobs, ("shared", "own"), strict=True)
     )

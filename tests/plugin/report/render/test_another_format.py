@@ -10,7 +10,7 @@ from datetime import date
 import pytest
 
 from builders.profiles import profile
-from builders.recommendations import hostile_recommendation, measured_step, no_answer, recommendation
+from builders.recommendations import hostile_recommendation, make_measured_step, no_answer, recommendation
 from builders.reports import render_markdown
 from trainfare.report.blocks import (
     Block,
@@ -28,7 +28,7 @@ from trainfare.report.sections import build_report
 from trainfare_core.recommendation import Recommendation
 
 TODAY = date(2026, 11, 24)
-_MEASURED = profile(measured=measured_step())
+_MEASURED = profile(measured=make_measured_step())
 
 
 def format_csv(blocks: Iterable[Block], view: View = "text") -> str:
@@ -106,7 +106,7 @@ def test_blocks_are_not_escaped() -> None:
     (table, *_) = (block for block in select_blocks(blocks, "text") if isinstance(block, Table))
     shown = [row[1] for row in rows_of(hostile) if row[0] == "row"][: len(table.rows)]
     assert [join_lines(row[1]) for row in table.rows] == [
-        f"1 × {each.instance_type}" for each in hostile.options
+        f"1 × {option.instance_type}" for option in hostile.options
     ]
     assert shown == [join_lines(row[0]) for row in table.rows]
     names = [row[2] for row in rows_of(hostile) if row[0] == "row"][: len(table.rows)]

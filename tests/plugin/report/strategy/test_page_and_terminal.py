@@ -31,18 +31,18 @@ HOSTILE = "</style><script>alert(1)</script>\x1b[31m\u202e"
 def answer(name: str = "Net", *, instance: str = "g5.2xlarge", **fields: Any) -> MethodsAnswer:
     question = Question(**{"domain": "vision-cls", "samples": 50_000.0, **fields})
     priced = {"full_finetune": 10.0, "lora": 9.0, "linear_probe": 3.0}
-    found: list[Found] = [
+    outcomes: list[Found] = [
         Priced(
             strategy, profile=gpt_profile(), amount=amount_of(question, strategy), knobs=("precision bf16-mixed",),
             option=option(instance_type=instance, usd=usd, hours=usd / 2, cost_parts=costs(usd)), notes=(name,),
         )
         for strategy, usd in priced.items()
     ]  # fmt: skip
-    found += [
+    outcomes += [
         Found("qlora", unknown_because="no kernel"),
         Found("scratch", impossible_because="not asked for"),
     ]
-    return answer_of(question, found, name=name, tool_version="0")
+    return answer_of(question, outcomes, name=name, tool_version="0")
 
 
 class Page(HTMLParser):
@@ -71,7 +71,7 @@ def test_the_page_holds_every_strategy_and_loads_nothing() -> None:
     page = Page(text)
     shown = " ".join(" ".join(page.texts).split())
     assert "script" not in page.tags
-    assert [one for one in page.outside if not one.startswith("#")] == []
+    assert [text for text in page.outside if not text.startswith("#")] == []
     assert text.count('<th scope="row"') == 3
     for words in (
         "LoRA", "full fine-tuning", "linear probe", "QLoRA: unknown, because no kernel",
@@ -120,10 +120,10 @@ def test_known_values_are_drawn_as_values() -> None:
 
 def test_a_pilot_that_is_too_dear_says_so() -> None:
     """More is expected to be saved than it costs, and it costs more than a tenth of the plan: both are told."""
-    made = answer(metric="accuracy", known_value=0.93, target_value=0.85)
-    assert made.pilot.saves_usd > made.pilot.usd
-    assert not made.pilot.worth_it
-    assert "more than a tenth of the cheapest plan" in report_strategy(made, TODAY).as_page()
+    strategy_answer = answer(metric="accuracy", known_value=0.93, target_value=0.85)
+    assert strategy_answer.pilot.saves_usd > strategy_answer.pilot.usd
+    assert not strategy_answer.pilot.worth_it
+    assert "more than a tenth of the cheapest plan" in report_strategy(strategy_answer, TODAY).as_page()
 
 
 def test_without_matplotlib_the_page_says_how_to_get_the_chart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,15 +136,15 @@ def test_without_matplotlib_the_page_says_how_to_get_the_chart(monkeypatch: pyte
 
 def test_no_answer_has_its_page(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing reaches the target, and an unknown level: a page, a table and a sentence all the same."""
-    for asked in (
+    for fields in (
         {"metric": "accuracy", "known_value": 0.5, "target_value": 0.99},
         {"metric": "accuracy", "target_value": 0.9},
     ):
-        made = answer(**asked)
-        assert made.kind in ("none", "pilot")
-        assert made.sentence[:10] in report_strategy(made, TODAY).as_page()
-        report_strategy(made, TODAY).print_terminal()
-        assert made.sentence[:10] in capsys.readouterr().out
+        strategy_answer = answer(**fields)
+        assert strategy_answer.kind in ("none", "pilot")
+        assert strategy_answer.sentence[:10] in report_strategy(strategy_answer, TODAY).as_page()
+        report_strategy(strategy_answer, TODAY).print_terminal()
+        assert strategy_answer.sentence[:10] in capsys.readouterr().out
     question = Question()
     nothing = answer_of(question, [Found("lora", unknown_because="no kernel")], name="x", tool_version="0")
     assert "no kernel" in report_strategy(nothing, TODAY).as_page()
@@ -160,10 +160,10 @@ def test_a_cross_has_bars_of_one_width_in_a_frame_that_is_open() -> None:
     chart = ET.fromstring(strategy_chart(answer().lines, against="LoRA"))
     styles = {group.get("id") or "": group for group in chart.iter("g")}
     bars = [
-        found[1]
+        match[1]
         for group in styles.values()
         for path in group.findall("path")
-        if (found := re.search(r"stroke-opacity: 0\.3.*stroke-width: ([\d.]+)", path.get("style") or ""))
+        if (match := re.search(r"stroke-opacity: 0\.3.*stroke-width: ([\d.]+)", path.get("style") or ""))
     ]
     assert len(bars) == 2 * 3
     assert len(set(bars)) == 1
