@@ -193,13 +193,14 @@ def test_after_the_window_memory_does_not_grow(record_property: Callable[[str, o
 
 def test_a_run_that_never_steps_has_bounded_memory() -> None:
     """Without an optimizer step the timer stops at MAX_MARKS marks."""
-    from trainfare.meter.timing.step_timer import MAX_MARKS, HostClock, PhaseKind, StepTimer
+    from trainfare.job.loop import Phase
+    from trainfare.meter.timing.step_timer import MAX_MARKS, HostClock, StepTimer
 
     timer = StepTimer(HostClock(lambda: 0.0), 10)
     timer.begin()
     for _ in range(MAX_MARKS):
-        timer.start(PhaseKind.FORWARD)
-        timer.stop(PhaseKind.FORWARD)
+        timer.start(Phase.FORWARD)
+        timer.stop(Phase.FORWARD)
         timer.batch_end(stepped=False)
     assert timer.full
     assert len(timer._marks) <= MAX_MARKS + 3

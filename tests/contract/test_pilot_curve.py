@@ -118,25 +118,29 @@ def test_a_run_that_ended_early_is_marked(tmp_path: Path) -> None:
     assert curve.planned_steps > 5
 
 
-class FakeTrainer:
-    """The attributes of a Trainer that the recorder reads."""
+class FakeLoop:
+    """What the recorder reads of a loop."""
 
-    def __init__(self) -> None:
-        self.global_step = 0
-        self.callback_metrics: dict[str, Any] = {}
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.module = module
+        self.updates = 0
+        self.newest: dict[str, Any] = {}
         self.optimizers = [torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.5)]
 
+    def metrics(self) -> dict[str, Any]:
+        return self.newest
 
-def record(steps: int, *, validate_every: int = 10**9) -> tuple[CurveRecorder, FakeTrainer]:
-    trainer, recorder = FakeTrainer(), CurveRecorder("lora", lambda: 0.0)
-    recorder.start(trainer, torch.nn.Linear(2, 2))
+
+def record(steps: int, *, validate_every: int = 10**9) -> tuple[CurveRecorder, FakeLoop]:
+    loop, recorder = FakeLoop(torch.nn.Linear(2, 2)), CurveRecorder("lora", lambda: 0.0)
+    recorder.start(loop)
     for step in range(1, steps + 1):
-        trainer.global_step = step
-        recorder.batch_end(trainer, {"loss": torch.tensor(1.0 / step)})
+        loop.updates = step
+        recorder.batch_end({"loss": torch.tensor(1.0 / step)})
         if step % validate_every == 0:
-            trainer.callback_metrics = {"val_loss": torch.tensor(2.0), "fare/step_s": torch.tensor(1.0)}
-            recorder.validation_end(trainer)
-    return recorder, trainer
+            loop.newest = {"val_loss": torch.tensor(2.0), "fare/step_s": torch.tensor(1.0)}
+            recorder.validation_end()
+    return recorder, loop
 
 
 def read(recorder: CurveRecorder) -> LearningCurve:
@@ -174,17 +178,17 @@ def test_no_value_is_read_while_training(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_diverged_loss_is_left_out() -> None:
     """NaN, tensors that are not scalars, and outputs without a loss are left out of the curve."""
-    trainer, recorder = FakeTrainer(), CurveRecorder("lora", lambda: 0.0)
-    recorder.start(trainer, torch.nn.Linear(2, 2))
-    trainer.global_step = 1
-    recorder.batch_end(trainer, torch.tensor(float("nan")))
-    trainer.callback_metrics = {"confusion": torch.zeros(3, 3), "val_loss": torch.tensor(1.0)}
-    recorder.validation_end(trainer)
+    loop, recorder = FakeLoop(torch.nn.Linear(2, 2)), CurveRecorder("lora", lambda: 0.0)
+    recorder.start(loop)
+    loop.updates = 1
+    recorder.batch_end(torch.tensor(float("nan")))
+    loop.newest = {"confusion": torch.zeros(3, 3), "val_loss": torch.tensor(1.0)}
+    recorder.validation_end()
     point = read(recorder).points[0]
     assert point.train_loss is None
     assert [metric.name for metric in point.metrics] == ["val_loss"]
-    recorder.batch_end(trainer, None)
-    recorder.batch_end(trainer, "nothing")
+    recorder.batch_end(None)
+    recorder.batch_end("nothing")
 
 
 def module(*, trained: bool, adapters: bool = False, packed: bool = False) -> torch.nn.Module:
@@ -210,7 +214,7 @@ def module(*, trained: bool, adapters: bool = False, packed: bool = False) -> to
 def test_the_strategy_is_given_or_inferred(made: torch.nn.Module, pilot: str, expected: str | None) -> None:
     """Full fine-tuning and scratch cannot be told apart: the strategy is unknown, with a note."""
     recorder = CurveRecorder(pilot, lambda: 0.0)
-    recorder.start(FakeTrainer(), made)
+    recorder.start(FakeLoop(made))
     curve = read(recorder)
     assert curve.strategy == expected
     assert bool(curve.notes) == (expected is None)

@@ -45,7 +45,7 @@ def write_reports(
         InputError: the folder cannot be written to, `stem` is not a plain file name, or a file of that name exists
             that is not a report of trainfare.
     """
-    from trainfare.report import report_ranking
+    from trainfare.report.report import report_ranking
     from trainfare_providers.disk.files import make_folder, write_text
 
     make_folder(directory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING
 
-from trainfare.report import Report
+from trainfare.report.report import Report
 from trainfare.report.strategy.pilots import render_pilots
 from trainfare.report.strategy.sections import build_strategy_report
 
