@@ -20,7 +20,9 @@ from pathlib import Path
 from benchmarks.cases import Case, case_parser, write_cases
 from benchmarks.speed.resident_memory import peak_resident_bytes
 from trainfare_providers.disk.part_files import part_file
-from trainfare_providers.http.client import BULK_LIMITS, Download, HttpClient
+from trainfare_providers.http.answer import BULK_LIMITS
+from trainfare_providers.http.client import HttpClient
+from trainfare_providers.http.download import Download
 
 ROW = b'"SKU0000000000001","OnDemand","2026-07-01","$per On Demand Linux p4d.24xlarge","Hrs","21.9576420000","USD"\n'
 BLOCK = ROW * (2**20 // len(ROW))

@@ -30,7 +30,7 @@ from trainfare_core.candidates import SHARDINGS, CandidateTable
 from trainfare_core.hardware.accelerators import accelerators
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 
 __all__ = ["PredictCase", "everything", "time_profile"]
 

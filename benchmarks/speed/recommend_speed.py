@@ -31,7 +31,8 @@ import polars as pl
 from benchmarks.cases import Case, case_parser, write_cases
 from benchmarks.speed.resident_memory import in_a_fresh_process, peak_resident_bytes
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.intake import BOOK_SCHEMA
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_providers.snapshot import SnapshotProvider

@@ -22,7 +22,8 @@ import polars as pl
 
 from trainfare_core.errors import PricesUnavailableError, UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.prices.book import KEY_COLUMNS, PriceBook, PriceProvider
+from trainfare_core.prices.book import PriceBook, PriceProvider
+from trainfare_core.prices.intake import KEY_COLUMNS
 from trainfare_providers.sanity import judge
 
 __all__ = [

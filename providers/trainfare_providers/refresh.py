@@ -15,10 +15,12 @@ import polars as pl
 
 from trainfare_core._version import __version__
 from trainfare_core.errors import FetchError, PricesUnavailableError
-from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
+from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.facts import Intake, ReasonCount
+from trainfare_core.prices.intake import BOOK_SCHEMA
 from trainfare_core.recommendation import QuotaLimit
-from trainfare_providers.disk.cache import BookCache, BookFacts, CachedBook
+from trainfare_providers.disk.cache import BookCache, CachedBook
+from trainfare_providers.disk.checked_parquet import BookFacts
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.sanity import judge, why_not_replaced
 

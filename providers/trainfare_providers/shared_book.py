@@ -19,9 +19,10 @@ from urllib.parse import urlsplit
 import polars as pl
 
 from trainfare_core.errors import PricesUnavailableError
-from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
-from trainfare_core.prices.intake import check_columns
-from trainfare_providers.disk.cache import BookCache, BookFacts
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.intake import BOOK_SCHEMA, check_columns
+from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.disk.checked_parquet import BookFacts
 from trainfare_providers.disk.foreign_parquet import read_foreign_table
 from trainfare_providers.http.addresses import redact_url
 from trainfare_providers.plugins import BOOK_VARIABLE

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from builders.processes import HANG_S
-from trainfare_providers.http.client import HttpClient, Limits
+from trainfare_providers.http.answer import Limits
+from trainfare_providers.http.client import HttpClient
 
 __all__ = ["PATIENT", "patient_client"]
 

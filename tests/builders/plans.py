@@ -9,7 +9,7 @@ import numpy as np
 from trainfare_core.candidates import SHARDINGS, CandidateTable
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import PredictionTable, predict
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 
 
 def shapes(

@@ -24,7 +24,9 @@ from trainfare_core.job_profile import (
 )
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.age_doubt import Z_80
-from trainfare_core.prices.book import BOOK_SCHEMA, MachineShapes, PriceBook
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.intake import BOOK_SCHEMA
+from trainfare_core.prices.shapes import MachineShapes
 
 GIB = 2**30
 

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from builders.offers import book_of, offer_row
 from trainfare_core.prices.book import PriceBook
-from trainfare_providers.disk.cache import BookCache, BookFacts
-from trainfare_providers.disk.checked_parquet import DamagedFileError, check_content, with_checksum
+from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.disk.checked_parquet import BookFacts, DamagedFileError, check_content, with_checksum
 from trainfare_providers.disk.files import read_own_file, replace_file
 
 NOW = datetime(2026, 11, 24, tzinfo=timezone.utc)

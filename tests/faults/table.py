@@ -28,8 +28,10 @@ from builders.patient_client import PATIENT
 from builders.processes import HANG_S
 from faults.server import FaultServer, Script, tls_twin
 from trainfare_core.errors import FetchError
-from trainfare_providers.disk.cache import BookCache, BookFacts
-from trainfare_providers.http.client import HttpClient, Limits
+from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.disk.checked_parquet import BookFacts
+from trainfare_providers.http.answer import Limits
+from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import LiveSource, RefreshResult, refresh
 
 __all__ = ["FAULT_CASES", "NOW", "FaultCase", "Steps", "Waits", "error_of", "faulty_client", "put_through"]

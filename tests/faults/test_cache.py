@@ -21,7 +21,9 @@ from builders.offers import book_of, offer_row, small_market
 from trainfare_core.errors import InputError
 from trainfare_core.prices.facts import Intake, ReasonCount
 from trainfare_providers.disk import checked_parquet
-from trainfare_providers.disk.cache import CACHE_VARIABLE, BookCache, BookFacts, default_folder
+from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.disk.checked_parquet import BookFacts
+from trainfare_providers.disk.folder import CACHE_VARIABLE, default_folder
 from trainfare_providers.refresh import load_last_good
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)

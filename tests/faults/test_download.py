@@ -14,7 +14,9 @@ import pytest
 from faults.server import FaultServer, Script
 from trainfare_core.errors import FetchCancelledError, FetchError, PricesUnavailableError
 from trainfare_providers.disk.part_files import PartFile, part_file
-from trainfare_providers.http.client import BULK_LIMITS, Download, HttpClient, Limits
+from trainfare_providers.http.answer import BULK_LIMITS, Limits
+from trainfare_providers.http.client import HttpClient
+from trainfare_providers.http.download import Download
 from trainfare_providers.http.progress import Step
 
 BODY = b"".join(b"sku-%06d,21.95,USD\n" % row for row in range(20_000))

@@ -26,7 +26,9 @@ from builders.processes import HANG_S
 from faults.server import FaultServer, Script, json_script, make_gzipped, tls_twin
 from faults.table import Steps, Waits
 from trainfare_core.errors import FetchCancelledError, FetchError, InputError
-from trainfare_providers.http.client import BULK_LIMITS, Download, HttpClient, Limits
+from trainfare_providers.http.answer import BULK_LIMITS, Limits
+from trainfare_providers.http.client import HttpClient
+from trainfare_providers.http.download import Download
 from trainfare_providers.http.exchange import UnpackError, unpack_gzip
 
 

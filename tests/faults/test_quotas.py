@@ -18,7 +18,7 @@ from trainfare_providers.azure.workspace import NEEDS
 from trainfare_providers.gcp import GcpPrices
 from trainfare_providers.gcp.quotas import QuotaSites
 from trainfare_providers.gcp.sign_in import SignIn
-from trainfare_providers.http.client import Secret
+from trainfare_providers.http.addresses import Secret
 from trainfare_providers.refresh import QuotaSource
 
 SOURCES: dict[str, tuple[Callable[[str], QuotaSource], PriceBook]] = {

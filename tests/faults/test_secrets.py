@@ -18,7 +18,8 @@ from faults.table import FAULT_CASES, FaultCase, faulty_client
 from trainfare_core.errors import FetchError
 from trainfare_core.prices.book import PriceBook
 from trainfare_providers.disk.cache import BookCache
-from trainfare_providers.http.client import HttpClient, Secret
+from trainfare_providers.http.addresses import Secret
+from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import FetchedRows, refresh
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from builders.profiles import operation
 from builders.recommendations import no_answer, recommendation
 from builders.reports import render_html, render_markdown, render_terminal
-from fuzz.market import NOW, ranking_of, small_job
+from builders.toy_market import small_job
+from fuzz.market import NOW, ranking_of
 from fuzz.target import Target, file_of
 from trainfare.cli.profile import summary_of
 from trainfare.fake_step import read_profile

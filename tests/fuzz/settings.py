@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import yaml
 
-from fuzz.market import NOW, book, choice, small_job
+from builders.toy_market import small_job
+from fuzz.market import NOW, book, choice
 from fuzz.target import Target, file_of
 from trainfare.base_commit.dependencies import list_changed_dependencies
 from trainfare.cli.decline_tables import forecast_table

@@ -22,7 +22,7 @@ from trainfare_providers.gcp import ENDPOINT, KEY_VARIABLE, GcpPrices
 from trainfare_providers.gcp.quotas import QuotaSites
 from trainfare_providers.gcp.quotas import read_limits as quota_limits
 from trainfare_providers.gcp.sign_in import SignIn
-from trainfare_providers.http.client import Secret
+from trainfare_providers.http.addresses import Secret
 
 PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
 

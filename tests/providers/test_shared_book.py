@@ -18,8 +18,10 @@ from builders.processes import HANG_S
 from faults.canary import CANARY
 from faults.server import FaultServer, Script
 from trainfare_core.errors import PricesUnavailableError
-from trainfare_providers.disk.cache import BookCache, BookFacts
-from trainfare_providers.shared_book import BOOK_VARIABLE, SharedBook
+from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.disk.checked_parquet import BookFacts
+from trainfare_providers.plugins import BOOK_VARIABLE
+from trainfare_providers.shared_book import SharedBook
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 

@@ -11,7 +11,8 @@ import pytest
 
 from trainfare_core.errors import PricesUnavailableError
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook, PriceProvider
+from trainfare_core.prices.book import PriceBook, PriceProvider
+from trainfare_core.prices.intake import BOOK_SCHEMA
 from trainfare_providers.snapshot import SnapshotProvider, _read
 
 

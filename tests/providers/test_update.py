@@ -22,7 +22,8 @@ from trainfare.cli.prices_update import update_table
 from trainfare_core.prices.book import PriceBook
 from trainfare_providers.aws import AwsPrices, Sites
 from trainfare_providers.azure import AzurePrices
-from trainfare_providers.disk.cache import BookCache, BookFacts
+from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.disk.checked_parquet import BookFacts
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import FetchedRows
 from trainfare_providers.update import FIRST_ANSWER_S, update_clouds

@@ -15,7 +15,7 @@ from trainfare_core.candidates.splits import split_plans
 from trainfare_core.candidates.table import SHARDINGS, CandidateTable, ModelParallel, join_tables, take
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.variants import JobVariant, find_compute_type
 
 __all__ = ["enumerate_candidates"]

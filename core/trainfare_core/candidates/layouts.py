@@ -17,7 +17,7 @@ from trainfare_core.candidates.space import (
 )
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 
 __all__ = ["Layouts", "choose_layouts", "plan_gaps", "whole_machines"]
 

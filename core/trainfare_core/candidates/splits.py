@@ -32,7 +32,7 @@ from trainfare_core.candidates.layouts import whole_machines
 from trainfare_core.candidates.space import PlanSpace, global_batch, own_micro_batch
 from trainfare_core.candidates.table import SHARDINGS, CandidateTable, ModelParallel, join_tables
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.variants import DecoderShape
 
 __all__ = ["LEAST_TOKENS", "MOST_STAGES", "split_plans"]

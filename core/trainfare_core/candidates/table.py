@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.variants import JobVariant
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ import numpy as np
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.job_profile import JobProfile, OperationGroup, OperationKind, Phase, RunPlan
 from trainfare_core.prediction.table import PredictionTable
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.ranking.pricing.plan_search import Predictor
 
 __all__ = ["FACTORS", "Factor", "MixedProfiles", "sample_flops"]

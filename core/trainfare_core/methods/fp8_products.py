@@ -11,9 +11,10 @@ import numpy as np
 from trainfare_core.candidates import SHARDINGS, CandidateTable
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prediction.engine import Run, predict_run, prepare
+from trainfare_core.prediction.columns import Run
+from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.uncertainty import UNFITTED_SIGMA, Z80
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.recommendation import Option
 from trainfare_core.variants import PUBLISHED, in_8_bits, may_be_in_8_bits
 

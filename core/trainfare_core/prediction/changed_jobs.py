@@ -14,10 +14,11 @@ import numpy as np
 
 from trainfare_core.candidates import CandidateTable, take
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prediction.engine import Run, predict_run, prepare
+from trainfare_core.prediction.columns import Run
+from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.variants import JobVariant
 
 __all__ = ["predict"]

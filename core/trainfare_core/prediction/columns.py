@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 
 from trainfare_core.arrays import Array, Flags
 from trainfare_core.candidates import SHARDINGS, CandidateTable
-from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.language_models.coefficients import DecoderFit
 from trainfare_core.prediction.language_models.sums import DecoderLedger
 from trainfare_core.prediction.memory.sharding import Shards
 from trainfare_core.prediction.network.collectives import Links
-from trainfare_core.prediction.roofline.coefficients import PATHS, Calibration
+from trainfare_core.prediction.roofline.coefficients import Calibration
+from trainfare_core.prediction.roofline.features import PATHS
 from trainfare_core.prediction.roofline.operations import Operations, Roofline
 from trainfare_core.prediction.source import InputPipeline, SourceCorrection
 from trainfare_core.prediction.uncertainty import UncertaintyFactors
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 
 __all__ = [
     "SMALLEST_S",

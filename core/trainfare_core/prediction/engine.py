@@ -31,7 +31,7 @@ from trainfare_core.prediction.roofline.coefficients import Calibration, calibra
 from trainfare_core.prediction.roofline.operations import Operations, Roofline
 from trainfare_core.prediction.roofline_job import roofline_steps
 from trainfare_core.prediction.table import PredictionTable
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.variants import is_decoder
 
 __all__ = ["Run", "predict_run", "prepare"]

@@ -12,18 +12,20 @@ from numpy.typing import NDArray
 from trainfare_core.candidates import SHARDINGS, CandidateTable
 from trainfare_core.documents import Document, Interval, Record
 from trainfare_core.errors import CannotTellError
-from trainfare_core.hardware.accelerators import Accelerator, accelerator
+from trainfare_core.hardware.accelerator_rows import Accelerator
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.porting import Environment
 from trainfare_core.prediction.breakdown import KindTime, device_breakdown, notes_of
-from trainfare_core.prediction.engine import Run, predict_run, prepare
+from trainfare_core.prediction.columns import Run
+from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.memory.calibrated import memory_note, memory_peak
 from trainfare_core.prediction.memory.sharding import Shards
-from trainfare_core.prediction.roofline.coefficients import PATHS
+from trainfare_core.prediction.roofline.features import PATHS
 from trainfare_core.prediction.roofline.operations import Roofline
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 
 __all__ = ["KindTime", "MachinePrediction", "MemoryBreakdown", "predict_machine"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from trainfare_core.arrays import Array
-from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.prediction.columns import Run
 from trainfare_core.prediction.language_models.plans import decoder_device_s
 from trainfare_core.prediction.roofline.host import host_bound

@@ -19,8 +19,8 @@ from pydantic import Field, field_validator, model_validator
 
 from trainfare_core.documents import Record
 from trainfare_core.errors import InputError
-from trainfare_core.prices.book import KEY_COLUMNS, PriceBook
-from trainfare_core.prices.intake import PURCHASE_OPTIONS, move_out, set_aside
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.intake import KEY_COLUMNS, PURCHASE_OPTIONS, move_out, set_aside
 from trainfare_core.prices.precedence import OWN_RATES
 
 __all__ = ["AppliedPrices", "Discount", "OwnPrices", "Rate", "apply_own"]

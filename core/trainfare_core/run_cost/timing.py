@@ -15,7 +15,7 @@ from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.run_cost.billing import rounding_s
 from trainfare_core.run_cost.interrupted import USUAL_CONFIDENCE, add_interruptions, interruption_rates
 from trainfare_core.run_cost.model import checkpoint_bytes

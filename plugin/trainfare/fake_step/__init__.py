@@ -11,7 +11,8 @@ from trainfare.fake_step.profile_input import is_target, load_profile, read_prof
 
 if TYPE_CHECKING:
     from trainfare.fake_step.fake_step import AUTOCAST_DTYPES
-    from trainfare.fake_step.job_trace import describe_batch, trace_changed, trace_fake_copy, trace_job
+    from trainfare.fake_step.fake_tensors import describe_batch
+    from trainfare.fake_step.job_trace import trace_changed, trace_fake_copy, trace_job
     from trainfare.fake_step.live_step import copy_small_batch, trace_live_step
     from trainfare.fake_step.several_batches import with_tokens
 

@@ -16,7 +16,8 @@ from trainfare_core.errors import FetchError
 from trainfare_providers.http.retry import is_retried, retry_after_s
 
 if TYPE_CHECKING:
-    from trainfare_providers.http.client import HttpClient, Reply
+    from trainfare_providers.http.answer import Reply
+    from trainfare_providers.http.client import HttpClient
 
 __all__ = ["JsonApi", "Wire"]
 

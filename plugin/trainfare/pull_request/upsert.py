@@ -51,7 +51,8 @@ def connection(host: str) -> HttpClient:
     Raises:
         MissingExtraError: httpx or tenacity is not installed.
     """
-    from trainfare_providers.http.client import HttpClient, Limits
+    from trainfare_providers.http.answer import Limits
+    from trainfare_providers.http.client import HttpClient
 
     return HttpClient(host, budget_s=_BUDGET_S, limits=Limits(max_body_bytes=_PAGE_BYTES))
 

@@ -6,7 +6,8 @@ from trainfare.report.facts import list_measured_phases
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import percent
-from trainfare_core.prediction.roofline.coefficients import PATHS, calibration
+from trainfare_core.prediction.roofline.coefficients import calibration
+from trainfare_core.prediction.roofline.features import PATHS
 from trainfare_core.recommendation import Recommendation
 
 _NAMES_SHOWN = 8

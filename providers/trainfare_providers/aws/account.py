@@ -23,7 +23,7 @@ from trainfare_providers.http.client import HttpClient
 from trainfare_providers.machine_types import table_rows
 
 if TYPE_CHECKING:
-    from trainfare_providers.http.client import Reply
+    from trainfare_providers.http.answer import Reply
 
 __all__ = ["Account", "Call", "NotAllowedError", "NotOfferedError", "find_account"]
 

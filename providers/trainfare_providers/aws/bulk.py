@@ -15,7 +15,9 @@ from trainfare_providers.aws.price_list import PriceRecord, ec2_row, sagemaker_r
 from trainfare_providers.aws.rows import UNREADABLE, AwsRows, SourceContext
 from trainfare_providers.aws.savings import PLANS, plan_file_rows
 from trainfare_providers.aws.spot import Bands, read_bands
-from trainfare_providers.http.client import BULK_LIMITS, Download, HttpClient
+from trainfare_providers.http.answer import BULK_LIMITS
+from trainfare_providers.http.client import HttpClient
+from trainfare_providers.http.download import Download
 from trainfare_providers.source_rows import Refused, RowSink, SourceRow
 
 __all__ = ["Sites", "read_advisor", "read_offer_files", "read_plan_files"]

@@ -23,7 +23,8 @@ from trainfare_providers.azure.ml_rows import ml_rows
 from trainfare_providers.azure.sign_in import manager_token
 from trainfare_providers.azure.usages import MANAGER, read_limits
 from trainfare_providers.azure.workspace import NEEDS, Workspace, WorkspaceOffer, quota_limits, read_workspace
-from trainfare_providers.http.client import HttpClient, Secret
+from trainfare_providers.http.addresses import Secret
+from trainfare_providers.http.client import HttpClient
 from trainfare_providers.http.listing import read_pages
 from trainfare_providers.refresh import FetchedQuotas, FetchedRows, load_last_good
 from trainfare_providers.source_rows import Refused, RowSink

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from trainfare_core.errors import FetchError, MissingExtraError, TrainfareError
-from trainfare_providers.http.client import Secret
+from trainfare_providers.http.addresses import Secret
 from trainfare_providers.time_limit import call_within
 
 if TYPE_CHECKING:

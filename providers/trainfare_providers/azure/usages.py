@@ -16,11 +16,12 @@ from typing import Final
 from urllib.parse import quote
 
 from trainfare_core.errors import FetchError
-from trainfare_core.prices.book import PURCHASE_OPTIONS
+from trainfare_core.prices.intake import PURCHASE_OPTIONS
 from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.answer_values import amount_at, text_at
 from trainfare_providers.azure.workspace import short_family
-from trainfare_providers.http.client import HttpClient, Secret
+from trainfare_providers.http.addresses import Secret
+from trainfare_providers.http.client import HttpClient
 from trainfare_providers.http.listing import read_pages
 from trainfare_providers.machine_types import table_rows
 from trainfare_providers.refresh import FetchedQuotas

@@ -17,7 +17,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from trainfare_core.errors import FetchError, MissingExtraError
-from trainfare_core.prices.book import PURCHASE_OPTIONS
+from trainfare_core.prices.intake import PURCHASE_OPTIONS
 from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.answer_values import amount_at, items_of, name_of, object_of, text_of
 from trainfare_providers.azure.sign_in import NO_SIGN_IN, build_failure, find_credential, silence_logs, within

@@ -24,7 +24,8 @@ from typing import Final
 import polars as pl
 
 from trainfare_core.errors import InputError, PricesUnavailableError
-from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.intake import BOOK_SCHEMA
 from trainfare_core.prices.parquet import read_table
 from trainfare_providers.disk.checked_parquet import BookFacts, DamagedFileError, check_content, with_checksum
 from trainfare_providers.disk.files import FileRefusedError, read_own_file, replace_file

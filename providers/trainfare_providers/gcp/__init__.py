@@ -21,7 +21,8 @@ from trainfare_providers.gcp.quotas import QuotaSites, read_limits
 from trainfare_providers.gcp.sign_in import SignIn, sign_in
 from trainfare_providers.gcp.skus import Part, read_sku
 from trainfare_providers.gcp.tpus import slice_rows
-from trainfare_providers.http.client import HttpClient, Secret
+from trainfare_providers.http.addresses import Secret
+from trainfare_providers.http.client import HttpClient
 from trainfare_providers.http.listing import read_pages
 from trainfare_providers.refresh import FetchedQuotas, FetchedRows, load_last_good
 from trainfare_providers.source_rows import Refused, RowSink

@@ -18,7 +18,7 @@ from typing import Final
 from urllib.parse import quote
 
 from trainfare_core.errors import FetchError
-from trainfare_core.prices.book import PURCHASE_OPTIONS
+from trainfare_core.prices.intake import PURCHASE_OPTIONS
 from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.answer_values import amount_at, items_of, object_of, text_at
 from trainfare_providers.gcp.machines import machines

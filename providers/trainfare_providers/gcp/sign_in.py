@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from trainfare_core.errors import CannotTellError, FetchError, MissingExtraError, TrainfareError
-from trainfare_providers.http.client import Secret
+from trainfare_providers.http.addresses import Secret
 from trainfare_providers.time_limit import call_within
 
 __all__ = ["SignIn", "sign_in"]

@@ -12,7 +12,8 @@ pytest.importorskip("transformers")
 from row_builders.submissions import submission
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prediction.engine import Run, prepare
+from trainfare_core.prediction.columns import Run
+from trainfare_core.prediction.engine import prepare
 from trainfare_core.prediction.network.coefficients import link_calibration
 from trainfare_research.fitting.one_plan import Plan, predict_plan
 from trainfare_research.fitting.sampled_features import predict_sampled_graph

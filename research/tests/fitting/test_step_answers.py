@@ -11,7 +11,7 @@ pytest.importorskip("transformers")
 
 from builders.profiles import profile
 from trainfare_core.errors import UnknownNameError
-from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.prediction.engine import prepare
 from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
 from trainfare_core.prediction.roofline.features import Path

@@ -24,7 +24,8 @@ from trainfare_core.prediction.language_models.sums import (
 from trainfare_core.prediction.memory.peak import memory_parts
 from trainfare_core.prediction.uncertainty import UNFITTED_SIGMA
 from trainfare_core.variants import CAST_TO_8_BITS
-from trainfare_research.fitting.language_models_held_out import Answer, decoder_answers, predict_decoder
+from trainfare_research.fitting.language_models_held_out import decoder_answers, predict_decoder
+from trainfare_research.fitting.one_plan import Answer
 from trainfare_research.truth_table import read_rows
 from trainfare_research.workloads.language import decoder_names
 from trainfare_research.workloads.language.decoder import Decoder, DecoderStep, trace_blocks

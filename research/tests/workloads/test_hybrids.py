@@ -14,7 +14,8 @@ from trainfare_core.prediction.language_models.sums import DecoderLedger
 from trainfare_research.workloads.language.decoder import DecoderStep
 from trainfare_research.workloads.language.decoder_names import context_of, decoder_of
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces, blocks_of
-from trainfare_research.workloads.language.hybrid import Hybrid, trace_hybrid_blocks
+from trainfare_research.workloads.language.hybrid import trace_hybrid_blocks
+from trainfare_research.workloads.language.hybrid_parts import Hybrid
 
 STATE = Hybrid(
     3, 256, 4, 2, 512, 1024, gated=False, state_blocks=3, state_heads=8, state_head=64, state=32, groups=2, kernel=4,

@@ -18,7 +18,8 @@ from pathlib import Path
 import polars as pl
 
 from trainfare_core.clouds import CLOUDS
-from trainfare_core.prices.book import BOOK_SCHEMA, KEY_COLUMNS, PriceBook
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.intake import BOOK_SCHEMA, KEY_COLUMNS
 from trainfare_providers.machine_networks import network_gbit_per_s
 from trainfare_research.data import TABLES
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.errors import UnknownNameError
-from trainfare_core.hardware.accelerators import Accelerator, accelerator
+from trainfare_core.hardware.accelerator_rows import Accelerator
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import REDUCTION_KINDS
 from trainfare_core.prediction.roofline.caches import compute_cached_share, with_cache_as_memory
 from trainfare_core.prediction.roofline.features import (

@@ -11,8 +11,9 @@ import numpy as np
 from trainfare_core.candidates import SHARDINGS, CandidateTable, ModelParallel
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.prediction.engine import Run, predict_run
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prediction.columns import Run
+from trainfare_core.prediction.engine import predict_run
+from trainfare_core.prices.shapes import MachineShapes
 
 __all__ = ["Answer", "Plan", "predict_plan", "predict_plans"]
 

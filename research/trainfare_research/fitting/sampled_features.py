@@ -9,7 +9,7 @@ memory, and those of the next batch are read while the network runs (NVIDIA's su
 from __future__ import annotations
 
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.prediction.engine import Run
+from trainfare_core.prediction.columns import Run
 from trainfare_core.prediction.network import collectives
 from trainfare_core.prediction.network.coefficients import CommunicationFit
 from trainfare_research.fitting.one_plan import Plan, predict_plan

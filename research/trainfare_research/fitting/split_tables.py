@@ -16,7 +16,7 @@ import numpy as np
 
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import SPARSE_TENSOR, JobProfile
-from trainfare_core.prediction.engine import Run
+from trainfare_core.prediction.columns import Run
 from trainfare_core.prediction.network import collectives
 from trainfare_research.fitting.one_plan import Plan, predict_plan
 from trainfare_research.workloads.other.tabular import count_looked_up_bytes, dense_gradient_bytes

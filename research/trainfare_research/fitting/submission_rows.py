@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from trainfare_core.errors import UnknownNameError
-from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.network import collectives
 from trainfare_core.prediction.network.coefficients import CommunicationFit, link_calibration

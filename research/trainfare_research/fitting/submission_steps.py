@@ -6,7 +6,8 @@ import math
 import statistics
 
 from trainfare_core.errors import UnknownNameError
-from trainfare_core.hardware.accelerators import Accelerator, accelerator
+from trainfare_core.hardware.accelerator_rows import Accelerator
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import (
     POINTWISE_KINDS,
     REDUCTION_KINDS,

@@ -31,7 +31,8 @@ from typing import Any
 import polars as pl
 
 from trainfare_core.errors import UnknownNameError
-from trainfare_core.hardware.accelerators import Accelerator, accelerator
+from trainfare_core.hardware.accelerator_rows import Accelerator
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.network.coefficients import link_calibration
 from trainfare_providers.snapshot import SnapshotProvider
 from trainfare_research.truth_table import ROW_OF_RESIDUAL, read_held_out_errors, read_rows, write_json

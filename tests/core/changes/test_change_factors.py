@@ -8,7 +8,7 @@ from trainfare_core.candidates import CandidateTable, PlanSpace, enumerate_candi
 from trainfare_core.changes.change_factors import MixedProfiles
 from trainfare_core.job_profile import BatchFacts, JobProfile, MemoryFacts
 from trainfare_core.prediction.table import PredictionTable
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 
 
 def test_a_precision_is_that_of_most_bytes() -> None:

@@ -12,14 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainfare_core.errors import InputError, UnknownNameError
-from trainfare_core.hardware.accelerators import (
-    DTYPES,
-    Accelerator,
-    Catalogue,
-    accelerator,
-    accelerators,
-    resolve_device,
-)
+from trainfare_core.hardware.accelerator_rows import DTYPES, Accelerator
+from trainfare_core.hardware.accelerators import Catalogue, accelerator, accelerators, resolve_device
 
 GIB = 2**30
 DATA = resources.files("trainfare_core").joinpath("data")

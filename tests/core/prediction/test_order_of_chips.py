@@ -10,11 +10,13 @@ from typing import Literal
 import pytest
 
 from builders.plans import predict_one
-from trainfare_core.hardware.accelerators import Accelerator, accelerator, accelerators
+from trainfare_core.hardware.accelerator_rows import Accelerator
+from trainfare_core.hardware.accelerators import accelerator, accelerators
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict_machine
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
-from trainfare_core.prediction.roofline.coefficients import Calibration, Path, calibration
+from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
+from trainfare_core.prediction.roofline.features import Path
 
 LIKE = 1.001
 """Plans may divide the samples otherwise than the profile, which changes the share of the update."""

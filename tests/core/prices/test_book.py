@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from builders.offers import book_of, offer_row, small_market, table
 from trainfare_core.errors import NoOffersError, PricesUnavailableError, UnknownNameError
-from trainfare_core.prices.book import PURCHASE_OPTIONS, PriceBook, SortKey
+from trainfare_core.prices.book import PriceBook, SortKey
 from trainfare_core.prices.facts import Intake, PriceBookFacts, ReasonCount
+from trainfare_core.prices.intake import PURCHASE_OPTIONS
 
 SORTS: tuple[SortKey, ...] = ("price", "price-per-accelerator", "memory")
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from builders.offers import book_of, offer_row, table
 from trainfare_core.errors import PricesUnavailableError
-from trainfare_core.prices.book import BOOK_SCHEMA, KEY_COLUMNS, PURCHASE_OPTIONS, PriceBook
+from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.facts import Intake, ReasonCount
-from trainfare_core.prices.intake import first_day
+from trainfare_core.prices.intake import BOOK_SCHEMA, KEY_COLUMNS, PURCHASE_OPTIONS, first_day
 
 NOT_PRICES = [
     "nan",

@@ -27,7 +27,8 @@ from trainfare_core.job_profile import (
     RunPlan,
 )
 from trainfare_core.prediction.table import PredictionTable
-from trainfare_core.prices.book import MachineShapes, PriceBook
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.ranking.front import front
 from trainfare_core.ranking.pricing.chances import probability
 from trainfare_core.ranking.pricing.request import Request

@@ -16,7 +16,7 @@ from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.ranking.alternatives.nearest import with_alternatives
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank

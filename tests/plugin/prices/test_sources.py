@@ -20,7 +20,8 @@ from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings, lo
 from trainfare.recommendation import recommend
 from trainfare_core.errors import InputError, PricesUnavailableError
 from trainfare_core.prices.book import PriceBook
-from trainfare_providers.disk.cache import BookCache, BookFacts
+from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.disk.checked_parquet import BookFacts
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 

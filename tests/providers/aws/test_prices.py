@@ -23,7 +23,8 @@ from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.aws import DEFAULT_REGIONS, AwsPrices
 from trainfare_providers.aws.price_list import EC2_FILTERS
 from trainfare_providers.disk.cache import BookCache
-from trainfare_providers.http.client import HttpClient, Limits
+from trainfare_providers.http.answer import Limits
+from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import FetchedRows, LiveSource, refresh
 
 NOW = datetime(2026, 8, 2, 3, tzinfo=timezone.utc)

@@ -19,7 +19,7 @@ from builders.azure_usages import (
 from builders.patient_client import patient_client
 from faults.server import FaultServer, Script, json_script
 from trainfare_core.errors import CannotTellError, FetchError
-from trainfare_core.prices.book import PURCHASE_OPTIONS
+from trainfare_core.prices.intake import PURCHASE_OPTIONS
 from trainfare_core.ranking.pricing.quotas import machines_allowed
 from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.azure import AzurePrices
@@ -27,7 +27,8 @@ from trainfare_providers.azure.meters import machines
 from trainfare_providers.azure.sign_in import manager_token
 from trainfare_providers.azure.usages import API_VERSION
 from trainfare_providers.azure.workspace import NEEDS, Quota, Size, Workspace, WorkspaceOffer
-from trainfare_providers.http.client import HttpClient, Secret
+from trainfare_providers.http.addresses import Secret
+from trainfare_providers.http.client import HttpClient
 from trainfare_providers.machine_types import table_rows
 from trainfare_providers.refresh import FetchedQuotas, QuotaSource
 

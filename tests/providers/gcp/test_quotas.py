@@ -22,7 +22,8 @@ from trainfare_providers.gcp import GcpPrices
 from trainfare_providers.gcp.machines import machines
 from trainfare_providers.gcp.quotas import QuotaSites, family_quota
 from trainfare_providers.gcp.sign_in import SignIn, sign_in
-from trainfare_providers.http.client import HttpClient, Secret
+from trainfare_providers.http.addresses import Secret
+from trainfare_providers.http.client import HttpClient
 from trainfare_providers.machine_types import table_rows
 from trainfare_providers.refresh import FetchedQuotas, QuotaSource
 

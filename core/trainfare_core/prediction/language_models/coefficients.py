@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import Final
 
 from trainfare_core.documents import Record, data_text
-from trainfare_core.hardware.accelerators import Accelerator, accelerator, accelerators
+from trainfare_core.hardware.accelerator_rows import Accelerator
+from trainfare_core.hardware.accelerators import accelerator, accelerators
 
 __all__ = ["USUAL_CEILING", "DecoderFit", "decoder_calibration"]
 

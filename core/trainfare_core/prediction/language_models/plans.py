@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.arrays import Array
-from trainfare_core.hardware.accelerators import Accelerator, accelerators
+from trainfare_core.hardware.accelerator_rows import Accelerator
+from trainfare_core.hardware.accelerators import accelerators
 from trainfare_core.prediction.language_models.coefficients import DecoderFit
 from trainfare_core.prediction.language_models.step import (
     DecoderTimes,

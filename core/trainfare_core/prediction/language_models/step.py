@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.arrays import Array, Flags
-from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.job_profile import USUAL_FUSED_BYTES_SHARE
 from trainfare_core.prediction.language_models.coefficients import DecoderFit
 from trainfare_core.prediction.language_models.sums import DecoderLedger

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from trainfare_core.arrays import Array
 from trainfare_core.candidates import ModelParallel
-from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.job_profile import JobProfile, MemoryMoment
 from trainfare_core.prediction.memory.sharding import MemoryShares, Shards, shares_of_part, shares_of_whole
 

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from trainfare_core.arrays import Array
-from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.job_profile import SPARSE_TENSOR, JobProfile, SynchronizedNorms
 from trainfare_core.prediction.network.coefficients import CommunicationFit
 

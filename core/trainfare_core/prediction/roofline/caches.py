@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from trainfare_core.arrays import Array
-from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.hardware.accelerator_rows import Accelerator
 
 __all__ = ["CACHE_READ_S", "compute_cached_share", "with_cache_as_memory"]
 

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from trainfare_core.arrays import Array, Flags
-from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.prediction.roofline.coefficients import Calibration, OverheadFit
 from trainfare_core.prediction.roofline.features import release_years
 from trainfare_core.prediction.roofline.operations import Operations, compiles_graphs, launch_share

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.arrays import Array, Flags
-from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.job_profile import (
     POINTWISE_KINDS,
     USUAL_FUSED_BYTES_SHARE,

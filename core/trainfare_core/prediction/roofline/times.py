@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.arrays import Array, Flags
-from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.prediction.roofline.caches import compute_cached_share, with_cache_as_memory
 from trainfare_core.prediction.roofline.coefficients import Calibration
 from trainfare_core.prediction.roofline.features import (

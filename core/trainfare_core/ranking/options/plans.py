@@ -12,7 +12,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import percent
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.ranking.options.split_words import split_changes, split_of, split_text
 from trainfare_core.recommendation import PlanFacts, PlanWriter, Sharding
 from trainfare_core.variants import PUBLISHED, JobVariant, find_compute_type

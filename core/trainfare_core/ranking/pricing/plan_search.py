@@ -11,7 +11,7 @@ from trainfare_core.arrays import Flags
 from trainfare_core.candidates import CandidateTable, enumerate_candidates, take
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.ranking.pricing.best_plans import PlanChoice, best_plans
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.pricing.shape_verdicts import ShapeVerdicts, fitness_of, verdicts_of

@@ -14,7 +14,7 @@ from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.porting import Environment
 from trainfare_core.prediction.table import PredictionTable
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.recommendation import RejectionReason
 
 __all__ = ["Fitness", "ShapeVerdicts", "fitness_of", "verdicts_of"]

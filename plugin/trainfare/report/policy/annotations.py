@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from trainfare.report.escape import terminal_text
-from trainfare_core.policy.check import Finding, JobCheck, PolicyCheck
+from trainfare_core.policy.check import JobCheck, PolicyCheck
+from trainfare_core.policy.limit_findings import Finding
 from trainfare_core.policy.rules import RULES
 
 __all__ = ["github_annotations"]

@@ -7,7 +7,8 @@ from typing import Any
 
 from trainfare.report.escape import terminal_text
 from trainfare_core.errors import MissingExtraError
-from trainfare_core.policy.check import Finding, JobCheck, PolicyCheck
+from trainfare_core.policy.check import JobCheck, PolicyCheck
+from trainfare_core.policy.limit_findings import Finding
 from trainfare_core.policy.rules import RULES
 
 __all__ = ["junit_xml"]

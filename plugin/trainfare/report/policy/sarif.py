@@ -8,7 +8,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from trainfare.report.escape import terminal_text
-from trainfare_core.policy.check import Finding, JobCheck, PolicyCheck, SourcePlace
+from trainfare_core.policy.check import JobCheck, PolicyCheck, SourcePlace
+from trainfare_core.policy.limit_findings import Finding
 from trainfare_core.policy.rules import RULES
 
 __all__ = ["sarif_log"]

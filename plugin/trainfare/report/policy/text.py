@@ -10,7 +10,8 @@ from trainfare.report.blocks import Block, Bullets, Column, Heading, Span, Table
 from trainfare.report.cost_change import build_change_section, change_notes
 from trainfare.report.wording import describe_unused_devices, plan_changes_text
 from trainfare_core.number_format import hours_range, hours_text
-from trainfare_core.policy.check import Finding, JobCheck, PolicyCheck
+from trainfare_core.policy.check import JobCheck, PolicyCheck
+from trainfare_core.policy.limit_findings import Finding
 from trainfare_core.policy.rules import LIMIT_RULES, RULES
 
 __all__ = ["build_policy_check"]

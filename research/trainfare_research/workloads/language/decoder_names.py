@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trainfare_research.workloads.language.decoder import Decoder
-from trainfare_research.workloads.language.hybrid import Hybrid
+from trainfare_research.workloads.language.hybrid_parts import Hybrid
 
 __all__ = ["context_of", "decoder_of", "normalise_name"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_providers.machine_networks import network_gbit_per_s
 
 __all__ = ["MOST_IN_A_MACHINE", "Plan", "is_one_graph", "network_of", "plan_of"]

@@ -27,7 +27,8 @@ from trainfare_research.workloads.language.decoder_moments import (
     moments_of_blocks,
     with_less_saved,
 )
-from trainfare_research.workloads.language.hybrid import Hybrid, trace_hybrid_blocks
+from trainfare_research.workloads.language.hybrid import trace_hybrid_blocks
+from trainfare_research.workloads.language.hybrid_parts import Hybrid
 from trainfare_research.workloads.tracer_digest import tracer_digest
 
 __all__ = ["DecoderTraces", "Software", "blocks_of", "with_narrow_products"]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from trainfare_core.errors import UnknownNameError
-from trainfare_core.hardware.accelerators import Accelerator, accelerator
+from trainfare_core.hardware.accelerator_rows import Accelerator
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.language_models.sums import (
     DEEPSPEED_SUFFIX,

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainfare_core.errors import UnknownNameError
-from trainfare_core.hardware.accelerators import Accelerator, accelerator
+from trainfare_core.hardware.accelerator_rows import Accelerator
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.language_models.sums import LIBRARY_PRECISION
 from trainfare_core.prediction.memory.peak import usable_memory_bytes
 from trainfare_research.workloads.language.decoder import Decoder, DecoderStep, Recompute

@@ -12,6 +12,7 @@ from builders.plans import predict_one
 from builders.profiles import gpt_profile, profile
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import SynchronizedNorms
+from trainfare_core.prediction.network.coefficients import CommunicationFit
 from trainfare_core.prediction.network.collectives import (
     collective_s,
     compute_exposed_s,
@@ -19,7 +20,7 @@ from trainfare_core.prediction.network.collectives import (
     moments_s,
     traffic_of,
 )
-from trainfare_core.prediction.roofline.coefficients import CommunicationFit, calibration
+from trainfare_core.prediction.roofline.coefficients import calibration
 
 FIT = CommunicationFit(
     link_efficiency={"nvlink": 0.5, "pcie": 0.25, "other": 0.1},

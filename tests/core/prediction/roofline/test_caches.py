@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from builders.plans import predict_one
 from builders.profiles import operation, profile
-from trainfare_core.hardware.accelerators import Accelerator, accelerator
+from trainfare_core.hardware.accelerator_rows import Accelerator
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.roofline.caches import CACHE_READ_S, compute_cached_share, with_cache_as_memory
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.roofline.operations import Operations, Roofline

@@ -12,10 +12,12 @@ from builders.plans import predict_one
 from builders.profiles import operation, profile
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import OperationGroup, ProfileSource
-from trainfare_core.prediction.roofline.coefficients import PATHS, Path, calibration
+from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.roofline.features import (
     BRIEF,
     COMPILED_LOOP,
+    PATHS,
+    Path,
     compute_terms,
     device_compute_terms,
     device_memory_terms,

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from builders.plans import predict_one
 from builders.profiles import gpt_profile, operation, profile
-from trainfare_core.hardware.accelerators import Accelerator, accelerator, accelerators
+from trainfare_core.hardware.accelerator_rows import Accelerator
+from trainfare_core.hardware.accelerators import accelerator, accelerators
 from trainfare_core.job_profile import JobProfile, ProfileSource
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.roofline.features import TENSOR_KINDS

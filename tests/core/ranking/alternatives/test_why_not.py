@@ -16,7 +16,7 @@ from trainfare_core.errors import UnknownNameError
 from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts
 from trainfare_core.number_format import hours_range, percent
 from trainfare_core.prediction.table import PredictionTable
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.ranking.alternatives.nearest import with_alternatives
 from trainfare_core.ranking.alternatives.why_not import offers_named, why_not
 from trainfare_core.ranking.pricing.request import Request

@@ -13,7 +13,7 @@ from trainfare_core.clouds import service_startup_s
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import JobProfile, ParallelFacts
 from trainfare_core.prediction.table import PredictionTable
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Constraints

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from trainfare_core.candidates import MAX_NODES
 from trainfare_core.errors import InputError
-from trainfare_core.ranking.pricing.request import MAX_LIMIT, MAX_NODES, Request
+from trainfare_core.ranking.pricing.request import MAX_LIMIT, Request
 
 
 @pytest.mark.parametrize(
