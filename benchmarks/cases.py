@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Case", "case_parser", "write_cases", "write_json"]
-
 
 @dataclass(frozen=True)
 class Case:

@@ -32,8 +32,6 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict
 from trainfare_core.prices.shapes import MachineShapes
 
-__all__ = ["PredictCase", "everything", "time_profile"]
-
 DEVICES, MACHINES = (1, 2, 4, 8), (1, 2, 4, 8, 16)
 LIMIT_MS = 100.0
 _EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"

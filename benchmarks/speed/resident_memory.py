@@ -9,8 +9,6 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import TypeVar
 
-__all__ = ["in_a_fresh_process", "peak_resident_bytes"]
-
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 

@@ -10,20 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-__all__ = [
-    "CLOUDS",
-    "HOURS_PER_MONTH",
-    "INTERRUPTION_BANDS",
-    "OTHER_STARTUP_S",
-    "SERVICES",
-    "SYSTEM_DISK_GIB",
-    "Cloud",
-    "CloudService",
-    "pip_extra",
-    "service_label",
-    "service_startup_s",
-]
-
 HOURS_PER_MONTH: Final = 730.0
 """8,760 hours a year over 12."""
 

@@ -18,16 +18,6 @@ from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.documents import Finite, Record
 from trainfare_core.limit_fields import Command, Limit, list_names
 
-__all__ = [
-    "DEFAULT_MAX_RUN_HOURS",
-    "Allowed",
-    "Constraints",
-    "LimitKeywords",
-    "NameList",
-    "Names",
-    "QuotaLimit",
-]
-
 Names: TypeAlias = "str | Sequence[str] | None"
 """What a user gives for names: one, several, or None for all."""
 

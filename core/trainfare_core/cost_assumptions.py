@@ -12,8 +12,6 @@ from pydantic import Field
 from trainfare_core.clouds import service_startup_s
 from trainfare_core.documents import Finite, Record
 
-__all__ = ["COMPILE_S", "TORCH_COMPILE_S", "CostAssumptions"]
-
 Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 COMPILE_S: Final = {"tpu": 300.0, "trainium": 1_200.0, "inferentia": 1_200.0, "gaudi": 300.0}

@@ -11,23 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from trainfare_core._version import __version__
 
-__all__ = [
-    "MAX_DEPTH",
-    "Answer",
-    "Count",
-    "Document",
-    "Finite",
-    "Flops",
-    "Interval",
-    "KeptDocument",
-    "Record",
-    "data_text",
-    "first_problem",
-    "format_records",
-    "is_flat",
-    "is_too_deep",
-]
-
 MAX_DEPTH: Final = 64
 """Levels of a file or an answer. Chosen: far below the depth at which Python runs out of stack; price lists are nested
 under ten deep."""

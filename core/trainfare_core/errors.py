@@ -23,25 +23,6 @@ A message states the problem, its place, and what to do about it.
 
 from __future__ import annotations
 
-__all__ = [
-    "CannotTellError",
-    "FetchCancelledError",
-    "FetchError",
-    "InputError",
-    "InternalError",
-    "MissingExtraError",
-    "NoOffersError",
-    "NothingFitsError",
-    "OutputError",
-    "PriceLockError",
-    "PricesUnavailableError",
-    "ProfileError",
-    "TargetError",
-    "TraceError",
-    "TrainfareError",
-    "UnknownNameError",
-]
-
 
 class TrainfareError(Exception):
     """Base of all exceptions of trainfare; `exit_code` is the exit status of the command line."""

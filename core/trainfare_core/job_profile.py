@@ -15,33 +15,6 @@ from pydantic import Field, ValidationError, model_validator
 from trainfare_core.documents import Count, Flops, KeptDocument, Record, first_problem
 from trainfare_core.errors import ProfileError
 
-__all__ = [
-    "POINTWISE_KINDS",
-    "REDUCTION_KINDS",
-    "SHAPE_AXES",
-    "SPARSE_TENSOR",
-    "USUAL_FUSED_BYTES_SHARE",
-    "BatchFacts",
-    "BatchVariation",
-    "BlockFacts",
-    "JobProfile",
-    "MeasuredStep",
-    "MemoryFacts",
-    "MemoryMoment",
-    "ModuleWork",
-    "OperationGroup",
-    "OperationKind",
-    "OptimizerFacts",
-    "ParallelFacts",
-    "ParameterGroup",
-    "Phase",
-    "ProfileSource",
-    "Quantiles",
-    "RunPlan",
-    "StepInPrecision",
-    "SynchronizedNorms",
-]
-
 SCHEMA_VERSION: Final = 1
 
 QUANTISED_BYTES: Final = 1.5

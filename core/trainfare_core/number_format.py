@@ -5,17 +5,6 @@ from __future__ import annotations
 import math
 from typing import Final
 
-__all__ = [
-    "TIME_UNITS",
-    "duration",
-    "figures",
-    "hours_range",
-    "hours_text",
-    "percent",
-    "quantify",
-    "time_unit",
-]
-
 _LEAST = 1e-3
 """Smaller numbers are written as powers of ten: their zeros are hard to count."""
 

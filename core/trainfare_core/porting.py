@@ -10,8 +10,6 @@ from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 
-__all__ = ["Environment"]
-
 _BACKENDS: Final = {
     "tpu": "the script must run under torch_xla",
     "trainium": "the script must run under torch-neuronx",

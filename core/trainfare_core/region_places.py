@@ -14,8 +14,6 @@ from typing import Final
 from trainfare_core.clouds import CLOUDS
 from trainfare_core.errors import UnknownNameError
 
-__all__ = ["country_of", "lies_in", "list_places"]
-
 _PLACES: Final = {
     "eu": "at be de es fi fr ie it nl pl se",
     "europe": "at be ch de es fi fr gb ie it nl no pl se",

@@ -15,8 +15,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from trainfare.lightning import FareMeter
 
-__all__ = ["DigitsClassifier", "digits_loader", "train_and_meter"]
-
 _DATASETS = import_module("sklearn.datasets")  # by name, because the package has no type annotations
 
 PLANNED_EPOCHS = 300

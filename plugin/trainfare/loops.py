@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trainfare_core.recommendation import PlanWriter
 
-__all__ = ["format_plan", "load_kinds", "load_plan_writer", "register_loop"]
-
 _HOMES: list[str] = []
 _PLAN_HOMES: list[str] = []
 

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     Job: TypeAlias = JobProfile | TrainingJob | str | Path
 
-__all__ = ["Explained", "Ranked", "profile_of", "rank_job", "recommend", "why_not"]
-
 _log = logging.getLogger("trainfare")
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])

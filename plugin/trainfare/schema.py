@@ -33,8 +33,6 @@ from trainfare_core.recommendation import Recommendation
 from trainfare_providers.disk.files import make_folder, write_text
 from trainfare_providers.update import PricesUpdate
 
-__all__ = ["PublishedSchema", "list_published_schemas", "write_schemas"]
-
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 

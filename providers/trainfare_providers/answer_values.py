@@ -8,18 +8,6 @@ from datetime import date, datetime, timezone
 from decimal import Decimal
 from typing import Final, cast
 
-__all__ = [
-    "amount_at",
-    "day_of",
-    "items_of",
-    "name_of",
-    "number_of",
-    "object_of",
-    "text_at",
-    "text_of",
-    "value_at",
-]
-
 _MAX_TEXT: Final = 256
 """Characters; the longest id of the services that are asked is SageMaker's TrainingPlanOfferingId, 256."""
 

@@ -26,15 +26,6 @@ from trainfare_core.prices.book import PriceBook, PriceProvider
 from trainfare_core.prices.intake import KEY_COLUMNS
 from trainfare_providers.sanity import judge
 
-__all__ = [
-    "Finding",
-    "assert_conforms",
-    "check_book",
-    "check_provider",
-    "load_for_check",
-    "spot_above_on_demand",
-]
-
 MIN_SPOT_SHARE: Final = 0.99
 """Share of machines and regions whose spot price must be at most the on-demand price. A chosen value."""
 USD_PER_ACCELERATOR_HOUR: Final = (0.005, 100.0)

@@ -7,8 +7,6 @@ from functools import cache
 
 from trainfare_core.documents import data_text
 
-__all__ = ["network_gbit_per_s"]
-
 
 @cache
 def _read_published_networks() -> dict[tuple[str, str], float]:

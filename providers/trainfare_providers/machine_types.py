@@ -9,8 +9,6 @@ from importlib.resources import files
 
 from trainfare_providers.machine_networks import network_gbit_per_s
 
-__all__ = ["Machine", "machine_of", "table_rows"]
-
 
 @dataclass(frozen=True, slots=True)
 class Machine:

@@ -10,8 +10,6 @@ from typing import Any, Final, Protocol
 from trainfare_core.clouds import CLOUDS
 from trainfare_providers.disk.folder import price_file
 
-__all__ = ["BOOK_VARIABLE", "PROVIDER_GROUP", "ProviderEntry", "entries_with_prices", "provider_entries"]
-
 PROVIDER_GROUP: Final = "trainfare.providers"
 BOOK_VARIABLE: Final = "TRAINFARE_PRICE_BOOK"
 """Environment variable with the address of a team's price book; see `trainfare_providers.shared_book`."""

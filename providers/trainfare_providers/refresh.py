@@ -24,16 +24,6 @@ from trainfare_providers.disk.checked_parquet import BookFacts
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.sanity import judge, why_not_replaced
 
-__all__ = [
-    "FetchedQuotas",
-    "FetchedRows",
-    "LiveSource",
-    "QuotaSource",
-    "RefreshResult",
-    "load_last_good",
-    "refresh",
-]
-
 _UNCONFIRMED: Final = "-unconfirmed"
 _PART: Final = ["purchase_option", "region"]
 

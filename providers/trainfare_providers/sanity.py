@@ -18,8 +18,6 @@ from trainfare_core.number_format import percent
 from trainfare_core.prices.facts import Intake
 from trainfare_core.prices.intake import KEY_COLUMNS, accept_rows, counts_by_reason
 
-__all__ = ["MAX_JUMP", "Judged", "judge", "why_not_replaced"]
-
 MAX_JUMP: Final = 5.0
 """A price that moves by more than this factor is accepted only when a second fetch confirms it.
 

@@ -27,8 +27,6 @@ from trainfare_providers.disk.foreign_parquet import read_foreign_table
 from trainfare_providers.http.addresses import redact_url
 from trainfare_providers.plugins import BOOK_VARIABLE
 
-__all__ = ["BOOK_VARIABLE", "SharedBook"]
-
 _SCHEMES: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "azure", "adl"})
 _COPY: Final = "shared-copy"
 _log = logging.getLogger("trainfare")

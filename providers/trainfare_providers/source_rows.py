@@ -15,8 +15,6 @@ from trainfare_core.prices.intake import BOOK_SCHEMA
 from trainfare_providers.machine_types import Machine
 from trainfare_providers.refresh import FetchedRows
 
-__all__ = ["Refused", "RowSink", "SourceRow"]
-
 _MAX_NAMED: Final = 12
 """Unknown machines that the note names: it stays one readable line."""
 

@@ -9,8 +9,6 @@ from typing import Generic, TypeVar
 
 from trainfare_core.errors import CannotTellError, PricesUnavailableError
 
-__all__ = ["call_while_working", "call_within"]
-
 Result = TypeVar("Result")
 
 IDLE_SHARE = 0.05

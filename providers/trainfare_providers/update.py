@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from trainfare_providers.http.client import HttpClient
     from trainfare_providers.refresh import LiveSource
 
-__all__ = ["CloudUpdate", "PricesUpdate", "Say", "ServiceUpdate", "live_sources", "update_clouds"]
-
 Say = Callable[[str, Step], None]
 
 FIRST_ANSWER_S: Final = 15.0

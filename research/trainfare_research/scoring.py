@@ -15,19 +15,6 @@ from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.uncertainty import Z80
 from trainfare_research.fits import one_device_record
 
-__all__ = [
-    "Scored",
-    "error_summary",
-    "evenly_held",
-    "half_width",
-    "print_table",
-    "reach",
-    "score",
-    "sigma_80",
-    "summarize_held_out",
-    "summary",
-]
-
 Array = NDArray[np.float64]
 
 LEVELS: Final = ("50", "80", "90")

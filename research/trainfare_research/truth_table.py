@@ -16,26 +16,6 @@ import polars as pl
 
 from trainfare_core.errors import TrainfareError
 
-__all__ = [
-    "MEMORY_TABLES",
-    "ROW_OF_RESIDUAL",
-    "STEP_TABLES",
-    "SUBMISSION_TABLES",
-    "Truth",
-    "answer_columns",
-    "answers_together",
-    "find_table",
-    "has_table",
-    "memory_tables",
-    "or_reason",
-    "read_held_out_errors",
-    "read_rows",
-    "truth_parser",
-    "truths_of",
-    "write_json",
-    "write_rows",
-]
-
 STEP_TABLES = ("throughput_train.csv", "throughput_train_2.csv")
 """Releases of measured steps. Each was scored before any fit saw it (research/docs/accuracy-first-sight.md)."""
 SUBMISSION_TABLES = ("time_to_train.csv", "time_to_train_2.csv")

@@ -9,8 +9,6 @@ from typing import Final
 
 from scripts.mutants.mutant import TOP, Mutant
 
-__all__ = ["STOPPED", "Caught"]
-
 STOPPED: Final = "stopped"
 """Stands for the test where a mutant ran without end or crashed."""
 

@@ -14,8 +14,6 @@ from typing import Final
 
 from scripts.mutants.mutant import TOP, Mutant
 
-__all__ = ["all_mutants", "sample"]
-
 _LINES_A_MUTANT: Final = 90
 _FEWEST, _MOST = 1, 4
 """Of a file: one for each 90 lines, at least one. Chosen so that all run in 20 minutes."""

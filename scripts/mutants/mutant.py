@@ -12,17 +12,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = [
-    "LIBRARIES",
-    "PACKAGES",
-    "TOP",
-    "Mutant",
-    "Package",
-    "files_of",
-    "package_of",
-    "read_written_mutants",
-]
-
 TOP: Final = Path(__file__).resolve().parents[2]
 WRITTEN: Final = Path(__file__).with_name("written")
 

@@ -16,8 +16,6 @@ from typing import Any, Final
 from scripts.mutants.mutant import TOP
 from scripts.mutants.trial import Copy, fork_pytest
 
-__all__ = ["Reach", "reach_of", "tests_of_module", "without_parameters"]
-
 _LEFT_OUT: Final = ("test_chromium.py", "test_moto.py")
 """A browser, and a server that stands for a whole cloud: minutes for what other tests reach too."""
 _NEAREST: Final = 3

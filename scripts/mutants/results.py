@@ -15,11 +15,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = [
-    *("RESULTS", "Result", "Score", "equivalents", "merge_tables", "read_results", "result_of"),
-    *("results_text", "scores", "scores_table", "write_results"),
-]
-
 RESULTS: Final = TOP / "tests" / "evidence" / "mutants.json"
 EQUIVALENT: Final = Path(__file__).with_name("equivalent.toml")
 

@@ -28,17 +28,6 @@ from typing import Final
 
 from scripts.mutants.mutant import LIBRARIES, TOP, Mutant
 
-__all__ = [
-    "Copy",
-    "Outcome",
-    "cpu_s_of",
-    "end_processes_in",
-    "fork_pytest",
-    "load_libraries",
-    "sources_copied",
-    "wait_for",
-]
-
 ROOTS: Final = ("core", "providers", "plugin")
 _PROFILE: Final = "mutants"
 _ARGUMENTS: Final = (

@@ -19,8 +19,6 @@ from urllib.parse import parse_qs
 from builders import aws_wire as wire
 from trainfare_providers.aws import Sites
 
-__all__ = ["Answer", "AwsServer", "Call", "aws_environment", "aws_server"]
-
 CANARY = "cAnArYsEcReTwXyZ"
 
 

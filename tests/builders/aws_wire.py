@@ -13,26 +13,6 @@ import json
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape
 
-__all__ = [
-    "ADVISOR",
-    "CAPACITY_BLOCKS",
-    "EC2_PRODUCTS",
-    "INSTANCE_TYPES",
-    "PLAN_RATES",
-    "QUOTAS",
-    "SAGEMAKER_PRODUCTS",
-    "SPOT",
-    "TRAINING_PLANS",
-    "TRAINING_QUOTAS",
-    "ZONES",
-    "Product",
-    "Term",
-    "offer_csv",
-    "plan_csv",
-    "product_json",
-    "xml_of",
-]
-
 
 @dataclass(frozen=True)
 class Term:

@@ -16,8 +16,6 @@ import trustme
 from faults.server import FaultServer, Script, json_script
 from trainfare_providers.azure.workspace import Workspace
 
-__all__ = ["CANARY", "WORKSPACE", "FakeCredential", "arm", "cloud_of", "size", "usage"]
-
 CANARY = "canary-7f3a9c-token"
 WORKSPACE = Workspace("11111111-2222-3333-4444-555555555555", "a-group", "a-workspace")
 

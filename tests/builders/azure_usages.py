@@ -8,8 +8,6 @@ from typing import Any
 from builders.offers import book_of, offer_row
 from trainfare_core.prices.book import PriceBook
 
-__all__ = ["SUBSCRIPTION", "USAGES", "azure_prices", "compute_usage", "usages_page", "usages_path"]
-
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
 
 

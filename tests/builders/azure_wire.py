@@ -13,8 +13,6 @@ from typing import Any
 
 import polars as pl
 
-__all__ = ["ITEMS", "golden", "item", "page", "reservation"]
-
 START = "2023-06-01T00:00:00Z"
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from builders.code_hosts import TOKEN, AzureServer, CodeHostServer, GitHubServer, GitLabServer
 
-__all__ = ["CI_VARIABLES", "ci_environment", "github_environment"]
-
 COMMIT = "1f9a2b3c4d5e6f708192a3b4c5d6e7f801234567"
 CI_VARIABLES = ("GITHUB_", "GITLAB_", "CI_", "TF_BUILD", "SYSTEM_", "BUILD_")
 """How the names begin that the three systems set: a test removes those of the CI it runs in."""

@@ -17,17 +17,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-__all__ = [
-    "Answer",
-    "AzureServer",
-    "Call",
-    "CodeHostServer",
-    "GitHubServer",
-    "GitLabServer",
-    "Written",
-    "running",
-]
-
 TOKEN = "cAnArYtOkEn"
 """What every test's token is; a test can look for it in what is printed."""
 

@@ -19,8 +19,6 @@ import yaml
 
 from builders.processes import HANG_S
 
-__all__ = ["ActionRun", "clean_environment", "run_action"]
-
 _EXPRESSION = re.compile(r"\$\{\{\s*(.+?)\s*\}\}")
 
 

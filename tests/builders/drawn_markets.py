@@ -14,8 +14,6 @@ from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Option, Recommendation
 
-__all__ = ["EVERYTHING", "MACHINES", "TOY", "Row", "books", "key", "offer_key", "rank_rows", "unhurried"]
-
 MACHINES: tuple[dict[str, Any], ...] = (
     {"instance_type": "t4.1x", "accelerator": "T4-16GB"},
     {"instance_type": "a100.1x", "accelerator": "A100-SXM-80GB"},

@@ -10,18 +10,6 @@ from faults.server import FaultServer, json_script
 from trainfare_core.prices.book import PriceBook
 from trainfare_providers.gcp.quotas import QuotaSites
 
-__all__ = [
-    "FAMILIES",
-    "PATHS",
-    "PROJECT",
-    "REGIONS",
-    "WHOLE",
-    "gcp_prices",
-    "info",
-    "region",
-    "script_quotas",
-]
-
 PROJECT = "a-project"
 _ROOT = f"/compute/v1/projects/{PROJECT}"
 PATHS = {

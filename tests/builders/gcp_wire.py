@@ -13,8 +13,6 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-__all__ = ["COMPUTE", "TPU", "page", "sku"]
-
 US = ("us-central1", "us-east1", "us-west1")
 DAY = "2026-07-01T07:00:00.000Z"
 

@@ -9,8 +9,6 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-__all__ = ["draw_damaged", "junk"]
-
 _NUMBERS = st.sampled_from(
     (
         *(0, -1, 1, 65910, 10**59, True, False),

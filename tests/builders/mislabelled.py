@@ -15,8 +15,6 @@ from builders import aws_wire as aws
 from builders import azure_wire as azure
 from builders import gcp_wire as gcp
 
-__all__ = ["AWS_EC2", "AWS_PLANS", "AWS_SAGEMAKER", "AZURE", "GCP", "Mislabelled"]
-
 
 @dataclass(frozen=True)
 class Mislabelled:

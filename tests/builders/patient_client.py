@@ -8,8 +8,6 @@ from builders.processes import HANG_S
 from trainfare_providers.http.answer import Limits
 from trainfare_providers.http.client import HttpClient
 
-__all__ = ["PATIENT", "patient_client"]
-
 PATIENT = Limits(connect_s=HANG_S, read_s=HANG_S, total_s=HANG_S)
 
 

@@ -7,8 +7,6 @@ from dataclasses import replace
 from builders.processes import HANG_S
 from trainfare import FareMeter
 
-__all__ = ["PatientMeter"]
-
 
 class PatientMeter(FareMeter):
     """A FareMeter that waits for prices and for the other ranks as long as it takes."""

@@ -16,8 +16,6 @@ import yaml
 
 from builders.processes import HANG_S
 
-__all__ = ["PipelineRun", "run_azure_pipeline", "run_gitlab_job"]
-
 _SET_VARIABLE = re.compile(r"^##vso\[task\.setvariable variable=(\w+)\](.*)$", re.MULTILINE)
 
 

@@ -7,8 +7,6 @@ import select
 
 import pytest
 
-__all__ = ["HANG_S", "ends"]
-
 HANG_S = 1200.0
 """Seconds after which a test is stopped, by pytest-timeout and by nothing else. Chosen: 20 times what the slowest test takes
 on two idle cores, so that only a test that hangs reaches it, and no test depends on how busy the machine is."""

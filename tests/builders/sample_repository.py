@@ -8,8 +8,6 @@ from builders.git_repository import GitRepository
 from builders.toy_market import book, offer_row
 from trainfare.prices.lock import LockHeader, lock_text
 
-__all__ = ["AS_OF", "LONGER", "policy_with_waiver", "pull_request", "sample_repository"]
-
 SAMPLE = Path(__file__).parents[1] / "gate" / "sample"
 AS_OF = "--as-of=2026-11-24"
 """The day to which the waivers below are counted."""

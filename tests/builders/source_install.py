@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["PIP"]
-
 PIP = {
     "PIP_NO_INDEX": "1",
     "PIP_NO_DEPS": "1",

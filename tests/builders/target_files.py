@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["JOB", "TWO_LAYERS"]
-
 TWO_LAYERS = """
 import torch
 from trainfare import TrainingJob

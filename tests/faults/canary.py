@@ -21,8 +21,6 @@ import pytest
 
 from trainfare_providers.plugins import provider_entries
 
-__all__ = ["CANARY", "Witness", "format_told", "witness"]
-
 CANARY = "c4n4ryS3cretDoNotTell"
 
 VARIABLES = {

@@ -25,8 +25,6 @@ from typing import Literal
 
 import trustme
 
-__all__ = ["FaultServer", "Request", "Script", "json_script", "make_gzipped", "tls_twin"]
-
 
 @dataclass(frozen=True)
 class Script:

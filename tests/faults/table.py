@@ -34,8 +34,6 @@ from trainfare_providers.http.answer import Limits
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import LiveSource, RefreshResult, refresh
 
-__all__ = ["FAULT_CASES", "NOW", "FaultCase", "Steps", "Waits", "error_of", "faulty_client", "put_through"]
-
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 SMALL = replace(PATIENT, max_body_bytes=100_000)
 SOON_SILENT = replace(SMALL, read_s=0.1)

@@ -35,8 +35,6 @@ from trainfare_providers.http.strict_json import parse_json
 from trainfare_providers.sanity import judge
 from trainfare_providers.source_rows import RowSink
 
-__all__ = ["TARGETS"]
-
 _MOMENTS: Final = ("Timestamp", "StartDate", "EndDate", "StartTime")
 """Fields that boto3 gives as datetimes."""
 _AZURE_MACHINES: Final = ("Standard_NC24ads_A100_v4", "Standard_ND96isr_H100_v5", "Standard_NC6s_v3")

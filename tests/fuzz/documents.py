@@ -42,8 +42,6 @@ from trainfare_core.recommendation import Recommendation
 from trainfare_providers.http.answer import Reply as HttpReply
 from trainfare_providers.http.client import HttpClient
 
-__all__ = ["TARGETS"]
-
 _PAGES_PER_HTML = 16
 """HTML with its charts takes half a second, the other formats a hundredth: one recommendation in so many gets a page."""
 

@@ -6,14 +6,11 @@ from datetime import datetime, timezone
 from functools import cache
 
 from builders.offers import small_market
-from builders.toy_market import small_job
 from trainfare.prices.sources import PriceChoice
 from trainfare.recommendation import Ranked, rank_job
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.pricing.request import Request
-
-__all__ = ["NOW", "TODAY", "book", "choice", "ranking_of", "small_job"]
 
 NOW = datetime(2026, 8, 2, 12, tzinfo=timezone.utc)
 TODAY = "2026-08-02"

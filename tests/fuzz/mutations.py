@@ -10,8 +10,6 @@ from typing import Any, Final, TypeAlias
 
 from fuzz.target import Form
 
-__all__ = ["mutate"]
-
 ByteMutator: TypeAlias = Callable[[bytes, int], bytes]
 """Takes bytes and the greatest length of what it returns: libFuzzer's own mutations."""
 

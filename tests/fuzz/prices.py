@@ -27,8 +27,6 @@ from trainfare_providers.disk.part_files import PartFile
 from trainfare_providers.sanity import judge
 from trainfare_providers.shared_book import SharedBook
 
-__all__ = ["TARGETS"]
-
 _FETCHED: Final = datetime(2026, 8, 1, tzinfo=timezone.utc)
 _HEADER: Final = LockHeader(tool_version="1.2.3", locked_on=_FETCHED.date(), rows=1)
 _DIGEST_BYTES: Final = 32

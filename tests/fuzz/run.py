@@ -27,8 +27,6 @@ from typing import Final
 from fuzz.target import Target
 from fuzz.targets import TARGETS, corpus_of
 
-__all__ = ["Outcome", "main", "with_outcomes"]
-
 TOP: Final = Path(__file__).parents[2]
 RESULTS: Final = TOP / "tests" / "evidence" / "fuzz.json"
 WORK: Final = TOP / ".cache" / "fuzz"

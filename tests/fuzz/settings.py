@@ -34,8 +34,6 @@ from trainfare_core.prices.own_prices import apply_own
 from trainfare_core.ranking.pricing.quotas import machines_allowed
 from trainfare_core.recommendation import Constraints
 
-__all__ = ["TARGETS"]
-
 _POLICY: Final = b"""\
 confidence = 0.8
 on_unknown = "warn"

@@ -6,8 +6,6 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-__all__ = ["Data", "Net"]
-
 
 class Net(pl.LightningModule):
     """A module with arguments of several types."""

@@ -12,8 +12,6 @@ from typing import Final, Literal, TypeAlias
 
 from trainfare_core.errors import InternalError, TrainfareError
 
-__all__ = ["Form", "Target", "file_of", "refusal"]
-
 Form: TypeAlias = Literal["json", "json lines", "csv", "text", "bytes"]
 """How `mutations.mutate` changes an input, so that much of what it makes is still a document."""
 

@@ -9,8 +9,6 @@ from typing import Final
 from fuzz import clouds, documents, prices, settings
 from fuzz.target import Target
 
-__all__ = ["CORPORA", "TARGETS", "corpus_of", "inputs_of"]
-
 CORPORA: Final = Path(__file__).parent / "corpus"
 TARGETS: Final = {
     target.name: target

@@ -80,6 +80,17 @@ def test_sources_have_no_forbidden_construct() -> None:
     } == {}
 
 
+def test_only_packages_list_their_names() -> None:
+    """A module's underscores say what is private; a package's `__all__` is its door."""
+    lists = [
+        path.name
+        for path in SOURCES
+        if path.name != "__init__.py"
+        and re.search(r"^__all__\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert lists == []
+
+
 def private_imports(source: str) -> list[str]:
     """Return the private names that a file imports from another one; modules of the standard library have some."""
     return [

@@ -25,8 +25,6 @@ from trainfare.meter.services import MeterServices
 from trainfare.script import run_script
 from trainfare_core.job_profile import JobProfile
 
-__all__ = ["BothPaths", "both_paths", "of_model", "of_script"]
-
 
 @dataclass(frozen=True)
 class BothPaths:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["divisors"]
-
 
 def divisors(number: int) -> list[int]:
     """Return the divisors in rising order, by factoring: a profile may have a batch of up to 10^18 samples."""

@@ -18,8 +18,6 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.variants import JobVariant, find_compute_type
 
-__all__ = ["enumerate_candidates"]
-
 
 def enumerate_candidates(
     profile: JobProfile, shapes: MachineShapes, space: PlanSpace = USUAL

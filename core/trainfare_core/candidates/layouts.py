@@ -19,8 +19,6 @@ from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.shapes import MachineShapes
 
-__all__ = ["Layouts", "choose_layouts", "plan_gaps", "whole_machines"]
-
 MOST_BATCH_CHANGE: Final = 8
 """Factor up to which another global batch is planned: the same run with its learning rate set anew. A chosen value."""
 
@@ -181,6 +179,7 @@ def _is_kind(names: NDArray[np.str_], kind: str) -> NDArray[np.bool_]:
 
 
 def shares_evenly(profile: JobProfile, world: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return whether the devices share the samples of an optimizer step evenly, shape of `world`."""
     batch = global_batch(profile)
     same: NDArray[np.bool_] = world == profile.parallel.world_size
     return same if batch is None else (world <= batch) & (batch % world == 0)

@@ -11,18 +11,6 @@ from numpy.typing import NDArray
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.variants import JobVariant, variants_of, why_not_split
 
-__all__ = [
-    "DEFAULT_MAX_NODES",
-    "MAX_NODES",
-    "NODE_COUNTS",
-    "USUAL",
-    "PlanSpace",
-    "count_synchronized_samples",
-    "global_batch",
-    "own_micro_batch",
-    "own_sharding",
-]
-
 NODE_COUNTS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Machines of one kind that a plan may use, besides the job's own number: by these usual batch sizes divide."""
 

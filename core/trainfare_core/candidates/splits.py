@@ -35,8 +35,6 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.variants import DecoderShape
 
-__all__ = ["LEAST_TOKENS", "MOST_STAGES", "split_plans"]
-
 LEAST_TOKENS: Final = 4096
 """Of a sample on one device of a context group: shorter samples fit without. A chosen value, that from which NVIDIA's
 guides split samples."""

@@ -14,8 +14,6 @@ from trainfare_core.variants import JobVariant
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["SHARDINGS", "CandidateTable", "ModelParallel", "join_tables", "sharding_label", "take"]
-
 Table = TypeVar("Table", bound="DataclassInstance")
 
 SHARDINGS: Final = ("none", "ddp", "fsdp", "zero1", "zero2", "hybrid")

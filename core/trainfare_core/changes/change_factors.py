@@ -38,8 +38,6 @@ from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.ranking.pricing.plan_search import Predictor
 
-__all__ = ["FACTORS", "Factor", "MixedProfiles", "sample_flops"]
-
 Factor: TypeAlias = Literal[
     "base_measurement",
     "prices",

@@ -10,8 +10,6 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import percent
 from trainfare_core.recommendation import Option
 
-__all__ = ["factor_text", "flops_changes"]
-
 LISTED: Final = 3
 """Kinds of operations to list: what fits on a line. A chosen value."""
 

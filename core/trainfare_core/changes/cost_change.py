@@ -8,8 +8,6 @@ from pydantic import Field
 
 from trainfare_core.documents import Finite, Interval, Record
 
-__all__ = ["CauseName", "CostCause", "CostChange", "CostSide", "FlopsChange", "ModuleChange"]
-
 Signed: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 CauseName: TypeAlias = Literal[
     "prices",

@@ -31,8 +31,6 @@ from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import best_chance
 from trainfare_core.recommendation import Option
 
-__all__ = ["PricedJob", "UnknownJob", "explain_change"]
-
 _DIGITS: Final = 9
 """Decimals of dollars that are kept: below the cost of the smallest run, and the same text on every processor."""
 

@@ -9,8 +9,6 @@ from typing import Final
 from trainfare_core.changes.cost_change import ModuleChange
 from trainfare_core.job_profile import JobProfile
 
-__all__ = ["module_changes"]
-
 LISTED: Final = 4
 """Modules to name; a chosen value: what a reader takes in at once. The others are added up."""
 _SAME: Final = 0.01

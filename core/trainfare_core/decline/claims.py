@@ -21,17 +21,6 @@ from trainfare_core.decline.rates import LogRate, compose
 from trainfare_core.decline.records import Finite
 from trainfare_core.documents import Answer, Record
 
-__all__ = [
-    "CLAIMS_FILE",
-    "ClaimLine",
-    "ClaimVerdict",
-    "ClaimsAnswer",
-    "TripleLine",
-    "check_claims",
-    "claims_answer",
-    "consistent_triples",
-]
-
 ClaimVerdict: TypeAlias = Literal["consistent", "off", "impossible", "derived"]
 
 CLAIMS_FILE: Final = Path(__file__).with_name("claims.csv")

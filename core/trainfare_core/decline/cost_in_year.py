@@ -16,8 +16,6 @@ from trainfare_core.decline.forecast import Basis, Forecast, LogSpread
 from trainfare_core.decline.priors import DIFFUSION_PER_SQRT_YEAR, AlgorithmDomain, algorithms, hardware
 from trainfare_core.decline.uncertain_rate import UncertainRate
 
-__all__ = ["CostQuestion", "Rates", "cost_in_year"]
-
 CostQuestion: TypeAlias = Literal["compute", "quality"]
 
 

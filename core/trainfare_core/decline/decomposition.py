@@ -19,8 +19,6 @@ from trainfare_core.decline.rates import LogRate
 from trainfare_core.decline.records import Finite
 from trainfare_core.documents import Answer, Record
 
-__all__ = ["Cause", "DecompositionAnswer", "PartLine", "RunState", "decompose", "run_cost"]
-
 Cause: TypeAlias = Literal["total", "algorithm", "price", "hardware", "utilisation", "price_performance"]
 
 SECONDS_PER_HOUR = 3600.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["DeclineError", "TooLittleDataError"]
-
 
 class DeclineError(ValueError):
     """An invalid number, date or combination; the message says which and why."""

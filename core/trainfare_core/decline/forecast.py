@@ -18,16 +18,6 @@ from trainfare_core.decline.student_t import StudentT
 from trainfare_core.decline.uncertain_rate import STANDARD_NORMAL, mixture_quantile
 from trainfare_core.decline.wright import WrightFit, wright_variance
 
-__all__ = [
-    "RHO",
-    "THETA",
-    "UNINFORMATIVE_FACTOR",
-    "Basis",
-    "Forecast",
-    "LogSpread",
-    "forecast",
-]
-
 THETA = 0.63
 """Moving-average coefficient of Moore-type fits, estimated on 53 technologies (Farmer & Lafond 2016)."""
 RHO = 0.19

@@ -17,16 +17,6 @@ from trainfare_core.decline.rates import LogRate
 from trainfare_core.decline.series import Series
 from trainfare_core.decline.student_t import StudentT
 
-__all__ = [
-    "MIN_DIFFERENCES",
-    "MooreFit",
-    "fit_moore",
-    "improvement_p_value",
-    "is_improving",
-    "moore_variance",
-    "prior_k",
-]
-
 MIN_DIFFERENCES = 4
 """
 With fewer differences K comes from `prior_k`: a standard deviation of three or fewer values is too uncertain.

@@ -16,8 +16,6 @@ from trainfare_core.decline.forecast import Forecast
 from trainfare_core.decline.records import Band
 from trainfare_core.decline.waiting_rules import Terms
 
-__all__ = ["MONTHS", "BreakEvenValue", "DatedCost", "Outlook", "WaitVerdict", "outlook"]
-
 WaitVerdict: TypeAlias = Literal["train now", "wait", "cannot tell"]
 
 MONTHS: tuple[int, ...] = (0, 3, 6, 9, 12, 18, 24, 36)

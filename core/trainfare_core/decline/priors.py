@@ -11,8 +11,6 @@ from typing import Literal, TypeAlias
 
 from trainfare_core.decline.uncertain_rate import UncertainRate
 
-__all__ = ["AlgorithmDomain", "algorithms", "hardware"]
-
 AlgorithmDomain: TypeAlias = Literal["language", "vision"]
 
 HARDWARE_LOG_PER_YEAR = 0.30

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 from trainfare_core.decline.errors import DeclineError
 
-__all__ = ["LogRate", "compose"]
-
 LN2 = math.log(2)
 
 

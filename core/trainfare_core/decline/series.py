@@ -13,8 +13,6 @@ from typing import Literal, TypeAlias
 
 from trainfare_core.decline.errors import DeclineError
 
-__all__ = ["Kind", "Series", "decimal_year"]
-
 Kind: TypeAlias = Literal["price", "record", "estimate"]
 _DATE = re.compile(r"(\d{4})(?:-(\d{2}))?(?:-(\d{2}))?", re.ASCII)
 _DECIMAL = re.compile(r"\d{4}\.\d+", re.ASCII)

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from trainfare_core.decline.errors import DeclineError
 
-__all__ = ["StudentT", "check_probability", "solve"]
-
 
 @dataclass(frozen=True, slots=True)
 class StudentT:

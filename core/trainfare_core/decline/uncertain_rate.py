@@ -12,8 +12,6 @@ from trainfare_core.decline.errors import DeclineError
 from trainfare_core.decline.rates import LN2, LogRate
 from trainfare_core.decline.student_t import StudentT, check_probability, solve
 
-__all__ = ["ATOMS", "STANDARD_NORMAL", "UncertainRate", "mixture_quantile"]
-
 ATOMS = 201
 """
 Equally likely values that stand for a skewed distribution; odd, so that its median is one of them. Each value stands

@@ -19,8 +19,6 @@ from trainfare_core.decline.uncertain_rate import UncertainRate
 from trainfare_core.decline.waiting_rules import Terms
 from trainfare_core.documents import Answer, Record
 
-__all__ = ["NpvLine", "RegretLine", "WaitAnswer", "WaitDecision", "wait"]
-
 WaitDecision: TypeAlias = Literal["train now", "wait", "cannot tell", "do not train"]
 
 

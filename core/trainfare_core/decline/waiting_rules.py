@@ -12,16 +12,6 @@ from dataclasses import dataclass
 
 from trainfare_core.decline.errors import DeclineError
 
-__all__ = [
-    "Terms",
-    "compute_fixed_job_wait",
-    "longest_run",
-    "option_exponent",
-    "option_trigger",
-    "option_value",
-    "start_of_lump",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Terms:

@@ -18,8 +18,6 @@ from typing import Literal
 from trainfare_core.decline.errors import DeclineError, TooLittleDataError
 from trainfare_core.decline.series import Series
 
-__all__ = ["WrightFit", "experience", "fit_wright", "wright_variance"]
-
 
 @dataclass(frozen=True, slots=True)
 class WrightFit:

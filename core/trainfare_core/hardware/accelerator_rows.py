@@ -29,8 +29,6 @@ from typing import Final, Literal, TypeAlias, cast, get_args
 
 from trainfare_core.errors import InputError
 
-__all__ = ["DTYPES", "Accelerator", "AcceleratorKind", "Source", "read_accelerators", "read_sources"]
-
 AcceleratorKind: TypeAlias = Literal["gpu", "tpu", "trainium", "inferentia", "gaudi"]
 DTYPES: Final = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "fp4", "int8")
 

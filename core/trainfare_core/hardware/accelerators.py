@@ -16,24 +16,10 @@ from typing import Final
 from trainfare_core.documents import data_text
 from trainfare_core.errors import InputError, UnknownNameError
 from trainfare_core.hardware.accelerator_rows import (
-    DTYPES,
     Accelerator,
-    AcceleratorKind,
-    Source,
     read_accelerators,
     read_sources,
 )
-
-__all__ = [
-    "DTYPES",
-    "Accelerator",
-    "AcceleratorKind",
-    "Catalogue",
-    "Source",
-    "accelerator",
-    "accelerators",
-    "resolve_device",
-]
 
 # A driver reports nominal memory less its reserve and error correction: 9 % less on a T4, 8 % on an L4. The 1 % above
 # nominal allows for rounding.

@@ -21,8 +21,6 @@ from trainfare_core.clouds import HOURS_PER_MONTH, INTERRUPTION_BANDS
 from trainfare_core.run_cost_facts import Unknown, interruption_band
 from trainfare_core.run_cost_facts.table import matching
 
-__all__ = ["HAZARDS", "PRIOR", "Hazard", "find_hazards", "hazard_of_band", "hazard_of_range"]
-
 _BAND_SHARES: Final = ((0.01, 0.05), (0.05, 0.10), (0.10, 0.15), (0.15, 0.20), (0.20, 0.90))
 """Both ends of each of `INTERRUPTION_BANDS`. The lowest band has no lower end and the highest no upper end: 1 % and
 90 % are chosen values, the latter a pool that gives back nearly all of its machines within a month."""

@@ -23,9 +23,6 @@ import numpy as np
 
 from trainfare_core.arrays import Array
 
-__all__ = ["FinishTimes", "SpotProcess"]
-
-
 _EXACT_COUNTS: Final = 24
 """Numbers of interruptions, from 0, that are parts of the distribution by themselves; more are one part together, by
 when the sum of so many losses is near normal."""

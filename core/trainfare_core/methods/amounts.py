@@ -18,8 +18,6 @@ from trainfare_core.methods.prior import find_needed_step_ratio, lora_over_capac
 from trainfare_core.methods.question import Question
 from trainfare_core.methods.situation import task_of
 
-__all__ = ["Amount", "amount_of"]
-
 SHARED: Final = 0.6
 """Part of ln(samples)'s standard deviation that all methods have in common. Chosen: most of the 0.7 of
 fine-tuning, since a hard task takes longer by every method; it cancels when methods are compared."""

@@ -12,8 +12,6 @@ from trainfare_core.methods.question import Question
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation import Interval, Option
 
-__all__ = ["Chance", "Change", "MethodLine", "MethodsAnswer", "PilotPlan", "TracedFacts"]
-
 Chance: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -20,9 +20,6 @@ from trainfare_core.methods.methods import METHODS, Method
 from trainfare_core.methods.prior import FEW_SAMPLES, prior
 from trainfare_core.methods.situation import Situation, modality_of, task_of
 
-__all__ = ["Advantage", "advantage"]
-
-
 # The similarity weights below are chosen values, relative to 1 for a comparison just like the situation: larger values
 # use more comparisons, smaller ones only those that are alike.
 # `research/trainfare_research/runners/strategy.py` scores them together.

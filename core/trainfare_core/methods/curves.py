@@ -15,8 +15,6 @@ from trainfare_core.documents import KeptDocument, Record, first_problem
 from trainfare_core.errors import ProfileError
 from trainfare_core.methods.methods import Method
 
-__all__ = ["MOST_POINTS", "CurvePoint", "LearningCurve", "Metric"]
-
 MOST_POINTS: Final = 256
 """Of one curve. Chosen: enough for its shape; the recorder keeps references to so many tensors while the run trains."""
 Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]

@@ -19,9 +19,6 @@ from trainfare_core.methods.question import Question
 from trainfare_core.methods.situation import task_of
 from trainfare_core.number_format import percent
 
-__all__ = ["MethodDecision", "Standing", "decide"]
-
-
 REACH_BAR: Final = 0.8
 """
 Methods that reach the target with at least this chance come first, by cost. Chosen: the level of the intervals.

@@ -27,8 +27,6 @@ from trainfare_core.methods.question import Question
 from trainfare_core.methods.situation import metric_kind, task_of
 from trainfare_core.recommendation import Option
 
-__all__ = ["DRAWS", "Found", "Outcome", "Priced", "ReachedBy", "Sizes", "law_applies", "outcomes"]
-
 DRAWS: Final = 4096
 """Chances have a standard error of at most 0.8 percentage points."""
 SEED: Final = 20_261_124

@@ -23,9 +23,6 @@ from trainfare_core.arrays import Column
 from trainfare_core.methods.methods import METHOD_NAMES, Method
 from trainfare_core.methods.situation import Situation, metric_kind
 
-__all__ = ["COLUMNS", "Comparison", "Evidence", "evidence"]
-
-
 _TEXTS: Final = ("source", "domain", "dataset", "model", "metric")
 _NUMBERS: Final = ("samples", "scratch_epochs", "scratch_step_ratio")
 COLUMNS: Final = (*_TEXTS, *_NUMBERS)

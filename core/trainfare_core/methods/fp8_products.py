@@ -18,8 +18,6 @@ from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.recommendation import Option
 from trainfare_core.variants import PUBLISHED, in_8_bits, may_be_in_8_bits
 
-__all__ = ["fp8_line"]
-
 _FP8_PARAMETERS: Final = 3e9
 """
 Smaller models gain little from fp8 products: +11-16 % tokens/s at 3B and +10-25 % at 8B were published, none below.

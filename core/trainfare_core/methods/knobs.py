@@ -16,8 +16,6 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.methods.fp8_products import fp8_line
 from trainfare_core.recommendation import Option
 
-__all__ = ["WORTH_IT", "Variant", "best_variant", "eight_bit_adam", "knob_lines"]
-
 WORTH_IT: Final = 0.97
 """A variant with more settings must cost less than this part of one with fewer. Chosen: 3 % is inside the error of a
 predicted step time, and each setting may need the learning rate checked again."""

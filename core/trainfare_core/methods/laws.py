@@ -17,15 +17,6 @@ from numpy.typing import NDArray
 from trainfare_core.arrays import Column
 from trainfare_core.errors import InputError
 
-__all__ = [
-    "Chinchilla",
-    "Term",
-    "bit_steps",
-    "chinchilla_draws",
-    "distinct_tokens",
-    "tokens_for_repeats",
-]
-
 Term: TypeAlias = Literal["E", "A/N", "B/D"]
 
 E_NATS: Final = 1.8169

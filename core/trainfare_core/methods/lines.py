@@ -17,8 +17,6 @@ from trainfare_core.number_format import percent
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation import Interval
 
-__all__ = ["answer_of"]
-
 
 def answer_of(
     question: Question,

@@ -14,8 +14,6 @@ from typing import Final, Literal, TypeAlias
 
 from trainfare_core.errors import UnknownNameError
 
-__all__ = ["METHODS", "METHOD_NAMES", "Method", "MethodFacts", "Trained", "find_method"]
-
 Method: TypeAlias = Literal["linear_probe", "lora", "qlora", "full_finetune", "scratch"]
 Trained: TypeAlias = Literal["all weights", "adapters", "output layer"]
 

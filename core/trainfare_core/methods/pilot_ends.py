@@ -25,18 +25,6 @@ from trainfare_core.methods.methods import METHODS, Method
 from trainfare_core.methods.question import Question
 from trainfare_core.number_format import percent
 
-__all__ = [
-    "SEED_LOG_SIGMA",
-    "Z80",
-    "Drop",
-    "drop_at",
-    "drops",
-    "final_value",
-    "ill_behaved",
-    "too_early",
-]
-
-
 EARLIEST: Final = 0.2
 """Part of its schedule before which a run is not extrapolated: the scores of docs/method.md begin there."""
 LATE_EARLIEST: Final = 0.5

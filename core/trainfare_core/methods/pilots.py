@@ -22,15 +22,6 @@ from trainfare_core.methods.methods import METHOD_NAMES, Method
 from trainfare_core.methods.pilot_ends import SEED_LOG_SIGMA, Z80, final_value, ill_behaved, too_early
 from trainfare_core.methods.question import Question
 
-__all__ = [
-    "PilotLine",
-    "PilotReport",
-    "common_metric",
-    "predict_reached",
-    "read_pilots",
-    "sentences",
-]
-
 
 class PilotLine(Record):
     """Result of one strategy's pilots."""

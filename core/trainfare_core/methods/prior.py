@@ -15,14 +15,6 @@ from typing import Final
 from trainfare_core.methods.methods import METHODS, Method
 from trainfare_core.methods.situation import Situation, tokens_seen
 
-__all__ = [
-    "TYPICAL_LORA_PARAMETERS",
-    "ExpectedAdvantage",
-    "find_needed_step_ratio",
-    "lora_over_capacity",
-    "prior",
-]
-
 LORA_BITS_PER_PARAMETER: Final = 2.0
 BITS_PER_TOKEN: Final = 1.0
 """Capacity of adapters, and content of text: below it LoRA tracks full fine-tuning ("LoRA Without Regret", Schulman

@@ -14,8 +14,6 @@ from trainfare_core.documents import Record
 from trainfare_core.methods.methods import METHOD_NAMES, METHODS, Method
 from trainfare_core.methods.situation import Situation, metric_kind, task_of
 
-__all__ = ["Checkpoint", "Question"]
-
 Checkpoint: TypeAlias = Literal["none", "same", "related", "distant", "unknown"]
 Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 

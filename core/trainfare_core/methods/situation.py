@@ -13,16 +13,6 @@ from typing import Final, Literal, TypeAlias
 from trainfare_core.errors import InputError
 from trainfare_core.methods.methods import Method
 
-__all__ = [
-    "DOMAINS",
-    "MetricKind",
-    "Situation",
-    "Task",
-    "metric_kind",
-    "task_of",
-    "tokens_seen",
-]
-
 MetricKind: TypeAlias = Literal["task", "loss", "conserve"]
 """What a metric measures: learning a task, a loss, or what the model keeps of the checkpoint (forgetting, accuracy on
 shifted data)."""

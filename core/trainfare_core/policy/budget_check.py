@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from trainfare_core.prices.book import PriceBook
     from trainfare_core.ranking.pricing.request import Request
 
-__all__ = ["BudgetCheck", "BudgetVerdict", "judge", "verdict_of"]
-
 BudgetVerdict: TypeAlias = Literal["within", "over", "cannot_tell"]
 
 

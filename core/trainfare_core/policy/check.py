@@ -23,19 +23,6 @@ if TYPE_CHECKING:
     from trainfare_core.prices.book import PriceBook
     from trainfare_core.recommendation import Constraints
 
-__all__ = [
-    "Finding",
-    "JobCheck",
-    "JobInputs",
-    "JobVerdict",
-    "PolicyCheck",
-    "SourcePlace",
-    "check_job",
-    "policy_check",
-    "report_unchecked_job",
-    "worst_exit_code",
-]
-
 JobVerdict: TypeAlias = Literal["within", "waived", "over", "cannot_tell", "not_checked"]
 
 _WORST_FIRST: Final = (4, 2, 1, 3, 0)

@@ -18,8 +18,6 @@ from trainfare_core.ranking.options.options import round_figure
 from trainfare_core.ranking.pricing.chances import probability
 from trainfare_core.recommendation import Interval, Option
 
-__all__ = ["Finding", "FindingStatus", "increase_findings", "run_findings"]
-
 FindingStatus: TypeAlias = Literal["kept", "broken", "cannot_tell", "waived", "not_applied"]
 
 _CENT: Final = 0.005

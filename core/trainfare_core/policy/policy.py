@@ -20,8 +20,6 @@ from trainfare_core.documents import Document, Finite, Record
 from trainfare_core.limit_fields import LimitField, add_limits, limits_of
 from trainfare_core.policy.rules import LIMIT_RULES, LimitRule, OnUnknown, WaivableRule
 
-__all__ = ["AllowList", "JobLimits", "Policy", "PolicyJob", "Waiver"]
-
 Confidence: TypeAlias = Annotated[float, Field(ge=0.5, lt=1)]
 Nodes: TypeAlias = Annotated[int, Field(ge=1, le=MAX_NODES)]
 Names: TypeAlias = Annotated[tuple[str, ...], Field(min_length=1)]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
 
-__all__ = ["LIMIT_RULES", "RULES", "LimitRule", "OnUnknown", "Rule", "RuleName", "WaivableRule"]
-
 OnUnknown: TypeAlias = Literal["pass", "warn", "fail"]
 LimitRule: TypeAlias = Literal[
     "max_usd", "max_hours", "max_usd_per_hour", "max_increase_usd", "max_increase_percent"

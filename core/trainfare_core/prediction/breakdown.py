@@ -20,8 +20,6 @@ from trainfare_core.prediction.roofline.operations import (
 )
 from trainfare_core.prediction.roofline.times import operation_seconds
 
-__all__ = ["KindTime", "describe_synchronized_norms", "device_breakdown", "notes_of"]
-
 
 class KindTime(Record):
     """Device time of one kind of operation in one phase of the step, seconds."""

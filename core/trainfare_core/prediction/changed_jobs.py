@@ -21,8 +21,6 @@ from trainfare_core.prediction.uncertainty import Z80
 from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.variants import JobVariant
 
-__all__ = ["predict"]
-
 SPLIT_STEP_SIGMA: Final = 0.1
 """Of ln(step time), added where the model is split: a script that splits its model is another one than was traced, and
 the exchange of a context group is not counted. A chosen value: 54 published runs of PyTorch code that splits its model

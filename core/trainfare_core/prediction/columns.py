@@ -24,17 +24,6 @@ from trainfare_core.prediction.source import InputPipeline, SourceCorrection
 from trainfare_core.prediction.uncertainty import UncertaintyFactors
 from trainfare_core.prices.shapes import MachineShapes
 
-__all__ = [
-    "SMALLEST_S",
-    "Devices",
-    "PlacedPlans",
-    "Run",
-    "StepColumns",
-    "input_s",
-    "never_faster_than_roofline",
-]
-
-
 BYTES_PER_GBIT: Final = 1e9 / 8
 _FSDP, _HYBRID = SHARDINGS.index("fsdp"), SHARDINGS.index("hybrid")
 _ZERO: Final = (SHARDINGS.index("zero1"), SHARDINGS.index("zero2"))

@@ -34,8 +34,6 @@ from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.variants import is_decoder
 
-__all__ = ["Run", "predict_run", "prepare"]
-
 _NONE: Final = SHARDINGS.index("none")
 _SPARSE_GRADIENTS: Final = (
     "several devices cannot add up the sparse gradients of this job (NCCL and FSDP have no sum of them): build its "

@@ -23,8 +23,6 @@ from trainfare_core.prediction.language_models.step import Spread
 from trainfare_core.prediction.language_models.sums import DecoderLedger
 from trainfare_core.variants import find_compute_type
 
-__all__ = ["language_model_steps"]
-
 
 def language_model_steps(run: Run, placed: PlacedPlans) -> tuple[StepColumns, Array]:
     """Return the parts of the step of every plan, and the standard deviation of ln(step time)."""

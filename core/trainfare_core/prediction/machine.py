@@ -27,8 +27,6 @@ from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
 from trainfare_core.prices.shapes import MachineShapes
 
-__all__ = ["KindTime", "MachinePrediction", "MemoryBreakdown", "predict_machine"]
-
 Sharding = Literal["auto", "none", "ddp", "fsdp", "zero1", "zero2", "hybrid"]
 
 

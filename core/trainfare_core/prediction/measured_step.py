@@ -15,8 +15,6 @@ from trainfare_core.prediction.roofline.operations import Roofline
 from trainfare_core.prediction.roofline_job import own_device_s
 from trainfare_core.prediction.source import SourceCorrection, get_measured_compute_s, source_device
 
-__all__ = ["correction_factors", "correction_of", "own_steps_s"]
-
 
 def own_steps_s(run: Run, devices: Sequence[Accelerator]) -> Array:
     """Return seconds of the profile's own step on one of each device, NaN where they are not known."""

@@ -26,8 +26,6 @@ from trainfare_core.prediction.roofline.host import compute_synchronized_forward
 from trainfare_core.prediction.roofline.operations import Operations, Roofline
 from trainfare_core.prediction.roofline.times import DeviceTime, operation_times
 
-__all__ = ["own_device_s", "roofline_steps"]
-
 
 def roofline_steps(run: Run, placed: PlacedPlans) -> StepColumns:
     """Return the parts of the step of every plan."""

@@ -18,8 +18,6 @@ from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.roofline.coefficients import SourceFit
 
-__all__ = ["InputPipeline", "SourceCorrection", "get_measured_compute_s", "input_pipeline", "source_device"]
-
 LIMITS: Final = (0.4, 3.0)
 """Measured over predicted; a ratio outside means that something else was measured: it is clipped and noted. Chosen
 values, wider than the errors of nine in ten rows whose chip and model were left out (62 %)."""

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from trainfare_core.arrays import Column
 
-__all__ = ["PredictionTable"]
-
 
 @dataclass(frozen=True, slots=True)
 class PredictionTable:

@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 from trainfare_core.arrays import Array
 from trainfare_core.prediction.roofline.coefficients import SigmaFit
 
-__all__ = ["UNFITTED_SIGMA", "Z80", "UncertaintyFactors", "step_log_sigma", "widen_sigma"]
-
-
 Z80 = 1.2816
 """Standard deviations from the median to either end of the central 80 % of a normal distribution."""
 

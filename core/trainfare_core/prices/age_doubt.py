@@ -28,19 +28,6 @@ from trainfare_core.prices.precedence import OWN_RATES
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = [
-    "ANY",
-    "TOO_OLD_FACTOR",
-    "Z_80",
-    "PriceMoves",
-    "log_half_width",
-    "moves_of",
-    "price_log_sigma",
-    "price_moves",
-    "too_old_to_rank",
-]
-
-
 ANY: Final = "*"
 """Stands for every provider and service in the class of a purchase option without readings of its own."""
 

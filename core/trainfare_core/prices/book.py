@@ -23,8 +23,6 @@ from trainfare_core.prices.intake import (
     BOOK_SCHEMA,
     KEY_COLUMNS,
     PURCHASE_OPTIONS,
-    SOURCE_CLASSES,
-    first_day,
     judge_rows,
     settle_overlaps,
 )
@@ -32,25 +30,11 @@ from trainfare_core.prices.offer import OfferRow
 from trainfare_core.prices.parquet import read_table
 from trainfare_core.prices.precedence import OTHER_CLOUDS, replace_snapshot
 from trainfare_core.prices.shapes import (
-    MACHINE_KEYS,
     MachineShapes,
     renumber_shapes,
     with_ids,
 )
 from trainfare_core.prices.spot_capacity import mark_no_spot_capacity
-
-__all__ = [
-    "BOOK_SCHEMA",
-    "KEY_COLUMNS",
-    "MACHINE_KEYS",
-    "PURCHASE_OPTIONS",
-    "SOURCE_CLASSES",
-    "MachineShapes",
-    "PriceBook",
-    "PriceProvider",
-    "SortKey",
-    "first_day",
-]
 
 EXCLUDABLE: Final = ("provider", "service", "region", "instance_type", "accelerator")
 """Columns whose names can be excluded."""

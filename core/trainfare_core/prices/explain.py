@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from trainfare_core.prices.book import PriceBook
 
-__all__ = ["PriceExplanation", "PriceReading", "explain_prices"]
-
 
 class PriceReading(Record):
     """One row that was read for a machine; the interval says what its price may be at the time of the report."""

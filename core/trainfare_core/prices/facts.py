@@ -12,8 +12,6 @@ from trainfare_core.documents import Record
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Intake", "PriceBookFacts", "ReasonCount", "ServiceFacts", "facts_by_service"]
-
 
 @dataclass(frozen=True, slots=True)
 class ReasonCount:

@@ -16,16 +16,6 @@ import polars as pl
 from trainfare_core.prices.intake import first_day
 from trainfare_core.prices.precedence import OWN_RATES
 
-__all__ = [
-    "CLOCK_SLACK_HOURS",
-    "FRESH_HOURS",
-    "SPOT_FRESH_HOURS",
-    "USABLE_DAYS",
-    "end_of_day",
-    "fresh_hours",
-    "with_ages",
-]
-
 FRESH_HOURS: Final = 24.0
 """Age up to which a list price counts as fresh: one daily update keeps it so. A chosen value."""
 

@@ -17,20 +17,6 @@ from trainfare_core.clouds import INTERRUPTION_BANDS
 from trainfare_core.errors import PricesUnavailableError
 from trainfare_core.prices.facts import Intake, ReasonCount
 
-__all__ = [
-    "BOOK_SCHEMA",
-    "KEY_COLUMNS",
-    "PURCHASE_OPTIONS",
-    "SOURCE_CLASSES",
-    "accept_rows",
-    "check_columns",
-    "first_day",
-    "judge_rows",
-    "move_out",
-    "set_aside",
-    "settle_overlaps",
-]
-
 PURCHASE_OPTIONS: Final = (
     "on_demand",
     "spot",

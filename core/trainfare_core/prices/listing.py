@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from trainfare_core.prices.book import PriceBook
 
-__all__ = ["OfferFilters", "OffersReport", "Query", "Sort", "matching", "select"]
-
 
 class Sort(str, enum.Enum):
     """Order of a list of offers."""

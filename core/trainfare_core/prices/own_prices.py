@@ -23,8 +23,6 @@ from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.intake import KEY_COLUMNS, PURCHASE_OPTIONS, move_out, set_aside
 from trainfare_core.prices.precedence import OWN_RATES
 
-__all__ = ["AppliedPrices", "Discount", "OwnPrices", "Rate", "apply_own"]
-
 _FACTS: Final = (
     "accelerator",
     "accelerator_count",

@@ -7,8 +7,6 @@ from typing import BinaryIO
 
 import polars as pl
 
-__all__ = ["read_table"]
-
 
 def read_table(source: str | Path | BinaryIO) -> pl.DataFrame:
     """

@@ -16,8 +16,6 @@ import polars as pl
 from trainfare_core.prices.facts import Intake
 from trainfare_core.prices.intake import first_day, move_out, set_aside
 
-__all__ = ["OTHER_CLOUDS", "OWN_RATES", "SNAPSHOT", "replace_snapshot"]
-
 SNAPSHOT: Final = "snapshot"
 """Origin of the prices that the package ships."""
 

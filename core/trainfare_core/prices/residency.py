@@ -9,8 +9,6 @@ import polars as pl
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.region_places import lies_in
 
-__all__ = ["filter_by_residency"]
-
 
 def filter_by_residency(book: PriceBook, places: Sequence[str]) -> PriceBook:
     """

@@ -11,16 +11,6 @@ from numpy.typing import NDArray
 
 from trainfare_core.arrays import Column, Rows
 
-__all__ = [
-    "MACHINE_KEYS",
-    "SHAPE_COLUMNS",
-    "MachineShapes",
-    "distinct_numbers",
-    "renumber_shapes",
-    "with_ids",
-]
-
-
 MACHINE_KEYS: Final = ("provider", "service", "instance_type", "purchase_option")
 """Offers that agree in these and in shape rent the same machine: its region, zone and price do not matter."""
 

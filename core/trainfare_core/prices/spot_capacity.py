@@ -6,8 +6,6 @@ from typing import Final
 
 import polars as pl
 
-__all__ = ["NO_SPOT_CAPACITY", "mark_no_spot_capacity"]
-
 NO_SPOT_CAPACITY: Final = "no spot capacity when seen: the price stands at the on-demand price"
 
 _EQUAL: Final = 1e-3

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from trainfare_core.prices.book import PriceBook
 
-__all__ = ["PricesStatus", "ServiceStatus", "price_status"]
-
 _NOTHING_HELD = {
     "rows": 0,
     "oldest": "",

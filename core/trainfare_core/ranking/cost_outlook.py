@@ -23,8 +23,6 @@ from trainfare_core.recommendation import (
     WaitingValue,
 )
 
-__all__ = ["HORIZON_MONTHS", "cost_outlook", "with_outlook"]
-
 HORIZON_MONTHS: Final = 12
 """Wait that the verdict weighs. A chosen value."""
 

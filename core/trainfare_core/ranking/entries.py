@@ -23,16 +23,6 @@ from trainfare_core.ranking.pricing.machines import sort_offers
 from trainfare_core.ranking.pricing.priced_runs import PricedRuns
 from trainfare_core.recommendation import Objective
 
-__all__ = [
-    "Entries",
-    "best_entries",
-    "best_of_each",
-    "every_offer",
-    "in_order",
-    "look_up_entries",
-    "lowest_offers",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Entries:

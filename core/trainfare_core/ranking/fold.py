@@ -8,8 +8,6 @@ from typing import Final
 from trainfare_core.number_format import percent
 from trainfare_core.recommendation import Option
 
-__all__ = ["fold_options"]
-
 SAME: Final = 0.01
 """Options of one kind that cost and take at most this much more than a better one are not listed: a person could not
 choose between them. A chosen value, far below any interval of a prediction."""

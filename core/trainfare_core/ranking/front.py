@@ -20,9 +20,6 @@ from trainfare_core.ranking.pricing.chances import chances_of_both
 from trainfare_core.ranking.pricing.limits import Limits
 from trainfare_core.ranking.pricing.priced_runs import PricedRuns
 
-__all__ = ["CHANCE_DIGITS", "front", "median_front", "on_front"]
-
-
 CHANCE_DIGITS: Final = 3
 """Chances that agree in so many digits are the same: a prediction does not know the next one. A chosen value."""
 

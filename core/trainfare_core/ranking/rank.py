@@ -50,9 +50,6 @@ from trainfare_core.recommendation import (
     Recommendation,
 )
 
-__all__ = ["best_chance", "rank"]
-
-
 _BEST_TYPES: Final = 3
 """Machine types whose best options are always listed, so that a runner-up is, whatever `limit` is: the second can be
 another name of the first. A chosen value."""

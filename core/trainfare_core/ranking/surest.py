@@ -29,9 +29,6 @@ from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.pricing.run_pricer import RunPricer
 from trainfare_core.recommendation import Constraints, Option
 
-__all__ = ["Quantity", "SureRun", "surest"]
-
-
 Quantity: TypeAlias = Literal["usd", "hours"]
 
 _WIDEST: Final = 10.0

@@ -13,17 +13,6 @@ from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation.option import Option
 from trainfare_core.recommendation.outlook import CostOutlook
 
-__all__ = [
-    "Alternative",
-    "AssumedNumber",
-    "JobSummary",
-    "Objective",
-    "Recommendation",
-    "Rejection",
-    "RejectionReason",
-    "RunnerUp",
-]
-
 Objective: TypeAlias = Literal["cheapest", "fastest", "best_value"]
 """best_value: fewest dollars with `Constraints.value_usd_per_hour` for each hour of the run."""
 RejectionReason: TypeAlias = Literal[

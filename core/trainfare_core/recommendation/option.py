@@ -8,18 +8,6 @@ from pydantic import Field
 
 from trainfare_core.documents import Finite, Interval, Record
 
-__all__ = [
-    "Cause",
-    "CostParts",
-    "ModelSplit",
-    "Option",
-    "Sharding",
-    "SpotFallback",
-    "SpotOutlook",
-    "StepParts",
-    "TrainerArguments",
-]
-
 Sharding: TypeAlias = Literal["none", "ddp", "fsdp", "zero1", "zero2", "hybrid"]
 Cause: TypeAlias = Literal["compute", "memory", "launch", "communication", "input"]
 

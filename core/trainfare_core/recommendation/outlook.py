@@ -8,8 +8,6 @@ from pydantic import Field, model_validator
 
 from trainfare_core.documents import Finite, Record
 
-__all__ = ["CostOutlook", "FutureCost", "OutlookPart", "WaitingValue"]
-
 Signed: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 
 

@@ -17,8 +17,6 @@ from trainfare_core.run_cost.sourced import Sourced, choose_sourced
 from trainfare_core.run_cost.table import RunTable
 from trainfare_core.run_cost_facts import find_fact
 
-__all__ = ["BillingClock", "rounding_s"]
-
 _WHOLE: Final = 1e-9
 """Of a number of steps: what is within it of a whole number is whole, on every processor."""
 

@@ -13,16 +13,6 @@ from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.run_cost.sourced import STATED, Sourced, text_of
 from trainfare_core.run_cost_facts import Unknown, find_fact, local_disk, machines_without_local_disk
 
-__all__ = [
-    "PLANNED_USD_PER_GIB_MONTH",
-    "disk_gib",
-    "disk_usd_per_gib_month",
-    "disks_usd_per_hour",
-    "machines_with_volume",
-    "regions_of_disk_prices",
-    "system_disk_gib",
-]
-
 PLANNED_USD_PER_GIB_MONTH: Final = 0.10
 """Where no price of the region is published: between the list prices of general-purpose SSD volumes of the three clouds
 (0.08 to 0.13). A planning figure."""

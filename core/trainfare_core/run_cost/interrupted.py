@@ -15,8 +15,6 @@ from trainfare_core.interruptions import HAZARDS, SpotProcess
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.run_cost.table import NOT_SPOT, S_PER_HOUR, RunTable
 
-__all__ = ["SPOT_WAIT_S", "USUAL_CONFIDENCE", "add_interruptions", "interruption_rates", "spot_process"]
-
 SPOT_WAIT_S: Final = 1_800.0
 """Mean wait until a pool that took a machine back has one again. No cloud publishes it: a planning figure. The machine
 is not billed meanwhile."""

@@ -8,8 +8,6 @@ from trainfare_core.arrays import Column
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.job_profile import JobProfile
 
-__all__ = ["checkpoint_bytes", "compute_trained_model_gb"]
-
 _GB = 1e9
 
 

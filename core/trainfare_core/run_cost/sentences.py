@@ -14,8 +14,6 @@ from trainfare_core.run_cost.disks import PLANNED_USD_PER_GIB_MONTH, system_disk
 from trainfare_core.run_cost.interrupted import SPOT_WAIT_S
 from trainfare_core.run_cost.timing import UNKNOWN_LENGTH_STEPS, forward_share, get_measured_validation
 
-__all__ = ["cost_assumptions"]
-
 _GIB: Final = 2.0**30
 
 

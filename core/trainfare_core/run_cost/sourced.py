@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from trainfare_core.run_cost_facts import Amount, Answer, Unknown
 
-__all__ = ["STATED", "Sourced", "choose_sourced", "text_of"]
-
 STATED = "stated in the table run_cost"
 
 

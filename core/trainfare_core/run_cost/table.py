@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 
 from trainfare_core.arrays import Column
 
-__all__ = ["NOT_SPOT", "S_PER_HOUR", "RunTable"]
-
-
 HOPELESS_SLOWDOWN: Final = 10.0
 """A spot run expected to take ten times its uninterrupted hours is not offered: it may never end. A chosen value."""
 

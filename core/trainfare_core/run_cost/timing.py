@@ -21,15 +21,6 @@ from trainfare_core.run_cost.interrupted import USUAL_CONFIDENCE, add_interrupti
 from trainfare_core.run_cost.model import checkpoint_bytes
 from trainfare_core.run_cost.table import NOT_SPOT, S_PER_HOUR, RunTable
 
-__all__ = [
-    "UNKNOWN_LENGTH_STEPS",
-    "Rentals",
-    "RunTimer",
-    "forward_share",
-    "get_measured_validation",
-    "steps_of",
-]
-
 UNKNOWN_LENGTH_STEPS: Final = 1_000
 """Optimizer steps that a run of unknown length is priced for, with no start-up and no validation: a round number."""
 

@@ -10,20 +10,6 @@ from trainfare_core.clouds import HOURS_PER_MONTH
 from trainfare_core.errors import InputError
 from trainfare_core.run_cost_facts.facts import Fact
 
-__all__ = [
-    "Amount",
-    "Answer",
-    "DiskPrice",
-    "InterruptionBand",
-    "PriceTier",
-    "Quota",
-    "RegionMatch",
-    "Span",
-    "Statement",
-    "TieredPrice",
-    "Unknown",
-]
-
 RegionMatch: TypeAlias = Literal["exact", "everywhere", "other_regions"]
 """exact: a row of the region itself; everywhere: a row for all regions; other_regions: what the other regions have."""
 

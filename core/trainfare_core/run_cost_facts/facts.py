@@ -28,18 +28,6 @@ from trainfare_core.clouds import INTERRUPTION_BANDS
 from trainfare_core.errors import InputError
 from trainfare_core.run_cost_facts.kinds import KINDS
 
-__all__ = [
-    "EVERYWHERE",
-    "FACT_COLUMNS",
-    "SOURCE_COLUMNS",
-    "Fact",
-    "FactSource",
-    "SourceClass",
-    "Weakness",
-    "read_facts",
-    "read_sources",
-]
-
 EVERYWHERE: Final = "*"
 """The region of a fact that holds in every region."""
 

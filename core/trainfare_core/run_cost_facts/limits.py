@@ -9,8 +9,6 @@ from trainfare_core.run_cost_facts.answers import Quota, Unknown
 from trainfare_core.run_cost_facts.facts import EVERYWHERE
 from trainfare_core.run_cost_facts.table import choose, group
 
-__all__ = ["default_quota"]
-
 _FAMILY: Final = re.compile(r"[a-z]+(?=\d)")
 _SPOT_WORDS: Final = ("Spot", "Preemptible")
 

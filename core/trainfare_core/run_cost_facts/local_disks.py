@@ -10,8 +10,6 @@ from functools import lru_cache
 from trainfare_core.documents import data_text
 from trainfare_core.run_cost_facts.answers import Unknown
 
-__all__ = ["LocalDisk", "local_disk", "machines_without_local_disk"]
-
 
 @dataclass(frozen=True, slots=True)
 class LocalDisk:

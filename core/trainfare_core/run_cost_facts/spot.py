@@ -8,8 +8,6 @@ from trainfare_core.run_cost_facts.facts import EVERYWHERE, Fact
 from trainfare_core.run_cost_facts.kinds import KINDS
 from trainfare_core.run_cost_facts.table import choose, matching
 
-__all__ = ["interruption_band"]
-
 
 def interruption_band(cloud: str, instance_type: str, region: str) -> InterruptionBand | Unknown:
     """

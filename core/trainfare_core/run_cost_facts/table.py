@@ -11,8 +11,6 @@ from trainfare_core.documents import data_text
 from trainfare_core.run_cost_facts.answers import RegionMatch, Unknown
 from trainfare_core.run_cost_facts.facts import EVERYWHERE, Fact, SourceClass, read_facts, read_sources
 
-__all__ = ["Choice", "ChoiceFields", "all_facts", "choose", "group", "matching", "no_row"]
-
 
 @dataclass(frozen=True, slots=True)
 class Choice:

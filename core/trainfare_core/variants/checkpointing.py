@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from trainfare_core.job_profile import BlockFacts, JobProfile, MemoryFacts, MemoryMoment, OperationGroup
 
-__all__ = ["add_checkpointing", "why_not_checkpointed"]
-
 
 def why_not_checkpointed(profile: JobProfile) -> str:
     """Return why there is no plan of a job with activation checkpointing; "" where there is one."""

@@ -10,8 +10,6 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.variants.eight_bits import PRODUCTS
 from trainfare_core.variants.precisions import find_compute_type
 
-__all__ = ["DecoderShape", "is_decoder", "why_not_split"]
-
 _TENSOR_DTYPES: Final = frozenset(("tf32", "fp16", "bf16", "fp8", "mxfp8", "fp4", "int8"))
 _LEAST_SHARE: Final = 0.9
 """Of the FLOPs, in products and attention on matrix units: a profile with less is no language model. Chosen."""

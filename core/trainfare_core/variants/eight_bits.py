@@ -13,21 +13,6 @@ from typing import Final
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile, OperationGroup
 
-__all__ = [
-    "CAST_TO_8_BITS",
-    "NARROW_TYPES",
-    "PRODUCTS",
-    "PUBLISHED",
-    "cast_of",
-    "count_refused_rows",
-    "head_width",
-    "in_8_bits",
-    "is_in_8_bits",
-    "may_be_in_8_bits",
-    "multiplies_weights",
-    "of_narrow_type",
-]
-
 PUBLISHED: Final = (
     "published runs took from 31 % less to 23 % more time, and up to 1.8 times the predicted memory: compare 50 steps "
     "of both"

@@ -15,18 +15,6 @@ from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile, OperationGroup, StepInPrecision
 from trainfare_core.variants.eight_bits import count_refused_rows
 
-__all__ = [
-    "PRECISIONS",
-    "convert_saved_state",
-    "find_compute_type",
-    "in_precision",
-    "is_known",
-    "precisions_not_known",
-    "precisions_to_trace",
-    "weight_bits",
-    "with_precisions",
-]
-
 PRECISIONS: Final = ("bf16-mixed", "16-mixed", "bf16-true", "32-true", "transformer-engine")
 """Lightning's precisions that plans may have besides the script's own. fp16 weights are not among them: without a
 loss scale small gradients are lost."""

@@ -18,8 +18,6 @@ from trainfare_core.variants.precisions import (
     weight_bits,
 )
 
-__all__ = ["JobVariant", "variants_of", "why_no_precision", "why_no_variant"]
-
 _CHECKPOINTED_STEP_SIGMA: Final = 0.05
 """Of ln(step time): how a device runs the forward of a block again is predicted and not measured. A chosen value; the
 operations are those of a trace with checkpointing."""

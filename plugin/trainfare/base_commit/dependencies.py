@@ -16,8 +16,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["list_changed_dependencies"]
-
 _NAMES: Final = tuple(
     row["pattern"]
     for row in csv.DictReader(

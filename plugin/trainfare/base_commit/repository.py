@@ -17,8 +17,6 @@ from typing import Any, Final, NoReturn
 
 from trainfare_core.errors import InputError
 
-__all__ = ["Commit", "Repository"]
-
 _OF_A_HOOK: Final = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX")
 """Set while git runs a hook; with them a worktree would be checked out into the index of the commit under way."""
 

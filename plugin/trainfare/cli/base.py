@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from trainfare_core.changes.explain_change import PricedJob, UnknownJob
     from trainfare_core.prices.book import PriceBook
 
-__all__ = ["BaseOf", "BaseOptions", "base_of", "of_file"]
-
 BaseOf: TypeAlias = "Callable[[LoadedPrices], PricedJob | UnknownJob | None]"
 
 _ONE = "--base and --compare-to: give one of them"

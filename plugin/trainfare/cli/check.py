@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.recommendation import Constraints
 
-__all__ = ["check"]
-
 
 @group_options
 def check(

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.recommendation import Constraints
 
-__all__ = ["CheckAnswer", "policy_answer", "target_answer"]
-
 _NAME: Final = "check"
 """What the one job of the command line is called where a format wants a name."""
 

@@ -16,14 +16,6 @@ from trainfare.cli.output import check_writable, write_answer
 from trainfare_core.errors import InputError, MissingExtraError
 from trainfare_providers.disk.toml_file import key_hint
 
-__all__ = [
-    "CheckOutputs",
-    "Output",
-    "Renderers",
-    "outputs_of",
-    "write_outputs",
-]
-
 CheckOutputs = Annotated[
     list[str] | None,
     typer.Option(

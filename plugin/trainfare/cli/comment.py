@@ -17,8 +17,6 @@ from trainfare_core.errors import FetchError, InputError, MissingExtraError
 if TYPE_CHECKING:
     from trainfare.pull_request import CiJob
 
-__all__ = ["comment"]
-
 _SUMMARY_BYTES: Final = 1024 * 1024
 """GitHub refuses a longer summary of a step."""
 

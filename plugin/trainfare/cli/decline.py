@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from trainfare_core.decline import RunState
     from trainfare_core.documents import Document
 
-__all__ = ["app"]
-
 app = typer.Typer(
     name="decline", help="How the cost of the same run changes over the years.", no_args_is_help=True
 )

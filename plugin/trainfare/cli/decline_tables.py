@@ -18,8 +18,6 @@ from trainfare_core.decline import (
 )
 from trainfare_core.number_format import percent
 
-__all__ = ["claims_table", "decomposition_table", "forecast_table", "wait_table"]
-
 _CAUSES = {
     "algorithm": "algorithm: FLOP to the quality",
     "price": "price of a device-hour",

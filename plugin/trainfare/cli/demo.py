@@ -11,8 +11,6 @@ import typer
 
 from trainfare_core.errors import InputError, MissingExtraError
 
-__all__ = ["demo"]
-
 
 def demo(
     directory: Annotated[

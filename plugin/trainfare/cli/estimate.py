@@ -16,8 +16,6 @@ from trainfare.estimate import EstimateRequest, Method, parse_count
 if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
 
-__all__ = ["estimate"]
-
 
 @group_options
 def estimate(

@@ -18,8 +18,6 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
-__all__ = ["INTERRUPTED_EXIT", "end_in_time", "end_soon_on_interrupt", "was_interrupted"]
-
 INTERRUPTED_EXIT: Final = 128 + signal.SIGINT
 """130, as shells say it."""
 _TIME_TO_END_S: Final = 1.0

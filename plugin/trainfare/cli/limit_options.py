@@ -14,17 +14,6 @@ from trainfare_core.constraints import Constraints
 from trainfare_core.errors import InputError
 from trainfare_core.limit_fields import LimitField, limits_of
 
-__all__ = [
-    "LimitOptions",
-    "LockFilterOptions",
-    "OfferFilters",
-    "RunLimits",
-    "StrategyLimits",
-    "hours_of",
-    "make_options",
-    "option_of",
-]
-
 _LIMITS: Final = limits_of(Constraints)
 _ORDER: Final = (
     "max_usd", "deadline", "confidence", "provider", "service", "region", "instance_type", "accelerator", "exclude",

@@ -12,8 +12,6 @@ from pydantic.fields import FieldInfo
 
 from trainfare_core.limit_fields import plain_type
 
-__all__ = ["with_options_of"]
-
 Command = TypeVar("Command", bound=Callable[..., None])
 
 

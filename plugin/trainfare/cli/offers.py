@@ -14,8 +14,6 @@ from trainfare.cli.output import output_width, warn
 from trainfare_core.errors import InputError
 from trainfare_core.prices.listing import Sort
 
-__all__ = ["offers"]
-
 
 @group_options
 def offers(

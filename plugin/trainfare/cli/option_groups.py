@@ -14,8 +14,6 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, TypeGuar
 
 import typer
 
-__all__ = ["FORMATS", "Format", "OptionGroup", "group_options"]
-
 Format: TypeAlias = Literal["table", "json", "markdown", "html", "csv", "sarif", "junit", "github"]
 """Of a parameter: its option `--format`, with the formats that `FORMATS` has for the command."""
 

@@ -17,22 +17,6 @@ from trainfare_core.errors import InputError
 if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
 
-__all__ = [
-    "AgedPriceOptions",
-    "AllowStale",
-    "AsOf",
-    "CacheFolder",
-    "DecisionPriceOptions",
-    "JobArgument",
-    "LoaderOptions",
-    "LockFile",
-    "Objectives",
-    "OutputFile",
-    "OwnPrices",
-    "PriceOptions",
-    "moment",
-]
-
 Objectives: TypeAlias = Literal["cheapest", "fastest", "best_value"]
 JobArgument = Annotated[
     str | None,

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from trainfare.cli.option_groups import Format
     from trainfare.report import Report
 
-__all__ = ["check_writable", "output_width", "warn", "write_answer", "write_report"]
-
 
 def check_writable(out: Path | None) -> None:
     """

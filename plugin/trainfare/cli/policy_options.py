@@ -14,8 +14,6 @@ from trainfare.cli.options import LoaderOptions
 from trainfare_core.errors import InputError
 from trainfare_core.policy.rules import OnUnknown
 
-__all__ = ["PolicyOptions"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyOptions:

@@ -11,8 +11,6 @@ from trainfare.cli.option_groups import Format, group_options
 from trainfare.cli.options import JobArgument, LoaderOptions
 from trainfare.cli.target import TargetOptions, profile_of
 
-__all__ = ["predict"]
-
 
 @group_options
 def predict(

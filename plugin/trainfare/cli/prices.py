@@ -14,8 +14,6 @@ from trainfare.cli.prices_quotas import quotas
 from trainfare.cli.prices_update import update
 from trainfare.cli.prices_verify import verify
 
-__all__ = ["app", "status"]
-
 app = typer.Typer(name="prices", help="Fetch, check, lock and inspect the price book.", no_args_is_help=True)
 
 

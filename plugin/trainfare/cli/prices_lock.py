@@ -17,8 +17,6 @@ from trainfare.prices.sources import OnStale, PriceChoice
 from trainfare_core._version import __version__
 from trainfare_core.errors import InputError, PriceLockError
 
-__all__ = ["lock"]
-
 
 @group_options
 def lock(

@@ -11,8 +11,6 @@ import typer
 from trainfare.cli.limit_options import option_of
 from trainfare.cli.output import check_writable, warn, write_answer
 
-__all__ = ["quotas"]
-
 
 def quotas(
     provider: Annotated[list[str] | None, option_of("providers")] = None,

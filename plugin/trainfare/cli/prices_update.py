@@ -15,8 +15,6 @@ from trainfare.report.escape import terminal_text
 from trainfare_core.errors import PricesUnavailableError
 from trainfare_providers.update import CloudUpdate, PricesUpdate, live_sources, update_clouds
 
-__all__ = ["update", "update_table"]
-
 FAILED_EXIT = PricesUnavailableError.exit_code
 
 

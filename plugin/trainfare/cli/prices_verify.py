@@ -12,8 +12,6 @@ from trainfare.prices.verify import PricesVerification, verify_prices
 from trainfare.report.escape import terminal_text
 from trainfare_core.errors import PricesUnavailableError
 
-__all__ = ["verify", "verify_table"]
-
 FAILED_EXIT = PricesUnavailableError.exit_code
 
 

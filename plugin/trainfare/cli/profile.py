@@ -18,8 +18,6 @@ from trainfare_core.number_format import percent
 from trainfare_core.variants import PRECISIONS
 from trainfare_providers.disk.files import write_text
 
-__all__ = ["profile", "summary_of"]
-
 
 @group_options
 def profile(

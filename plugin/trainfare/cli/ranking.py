@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from trainfare_core.job_profile import JobProfile
 
-__all__ = ["RankingOptions"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankingOptions:

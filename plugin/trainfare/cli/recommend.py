@@ -13,8 +13,6 @@ from trainfare.cli.target import TargetOptions, profile_of
 if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
 
-__all__ = ["recommend"]
-
 
 @group_options
 def recommend(

@@ -11,8 +11,6 @@ from trainfare_core.decline import Series
 from trainfare_core.errors import InputError
 from trainfare_providers.disk.files import read_input
 
-__all__ = ["MAX_SERIES_BYTES", "read_series"]
-
 MAX_SERIES_BYTES = 10 * 1024 * 1024
 """About 400,000 rows; a larger file is another one, named by mistake. Chosen."""
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from trainfare_core.methods.methods import Method
     from trainfare_core.methods.pilots import PilotReport
 
-__all__ = ["strategy"]
-
 
 @group_options
 @with_options_of(Question, leave_out=("deadline_hours",))

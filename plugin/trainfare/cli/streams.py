@@ -18,8 +18,6 @@ from trainfare_core.errors import OutputError
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["ESCAPES", "AnswerFile", "take_over"]
-
 ESCAPES: Final = "trainfare.escapes"
 """Name of the codec error handler: lines of boxes become ASCII, any other character that cannot be encoded is written
 as JSON writes it, so that a document of JSON stays one."""

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from trainfare.user_process import CopiedFolder, TracedTarget
     from trainfare_core.job_profile import JobProfile
 
-__all__ = ["TargetOptions", "profile_of"]
-
 _PANEL = "Limits of the code of a TARGET"
 _SCRIPT_PANEL = "A TARGET that is a script"
 

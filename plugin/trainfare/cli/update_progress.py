@@ -11,8 +11,6 @@ from trainfare.report.escape import terminal_text
 from trainfare_providers.http.progress import Step
 from trainfare_providers.update import Say
 
-__all__ = ["LINE_BYTES", "plain_lines", "step_text", "update_progress"]
-
 LINE_BYTES: Final = 100_000_000
 """Bytes between two lines of one file in a log: AWS's largest file, 3 GB, makes thirty lines. A chosen value."""
 

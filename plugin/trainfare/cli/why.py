@@ -13,8 +13,6 @@ from trainfare.cli.options import DecisionPriceOptions, JobArgument, LoaderOptio
 from trainfare.cli.output import output_width, warn
 from trainfare.cli.target import TargetOptions, profile_of
 
-__all__ = ["why"]
-
 
 @group_options
 def why(

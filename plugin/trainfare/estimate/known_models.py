@@ -8,8 +8,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-__all__ = ["KNOWN_MODELS", "KnownModel"]
-
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:

@@ -18,8 +18,6 @@ from trainfare.estimate.known_models import KNOWN_MODELS
 from trainfare_core.errors import InputError, UnknownNameError
 from trainfare_providers.disk.files import read_input
 
-__all__ = ["FoundModel", "Task", "model_named"]
-
 Task: TypeAlias = Literal["text", "text-class", "image-class"]
 
 _CONFIG: Final = "config.json"

@@ -17,8 +17,6 @@ from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.methods.methods import Method
 
-__all__ = ["estimate_profile"]
-
 _METHODS: Final[dict[str, Method]] = {"full": "full_finetune", "lora": "lora", "qlora": "qlora"}
 
 

@@ -9,8 +9,6 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from trainfare_core.errors import InputError
 
-__all__ = ["METHODS", "EstimateRequest", "Method", "parse_count"]
-
 Method: TypeAlias = Literal["full", "lora", "qlora"]
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
 

@@ -21,8 +21,6 @@ from trainfare.job import TrainingJob, describe
 from trainfare.trace import StepFacts
 from trainfare.trace.repetition import NotRepeatedError
 
-__all__ = ["bytes_of", "making_fake", "running_fake", "trace_configured_step"]
-
 
 def trace_configured_step(
     job: TrainingJob,

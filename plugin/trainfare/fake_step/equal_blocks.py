@@ -12,8 +12,6 @@ from torch import nn
 
 from trainfare.fake_step.module_parts import HOOKS, buffers_of, children_of, parameters_of
 
-__all__ = ["SHORTEST", "WORTHWHILE", "EqualBlocks", "equal_blocks", "shorten_blocks"]
-
 SHORTEST: Final = 2
 """Pieces in the shortest version of a module: the first and the last differ where the first one's input needs no
 gradient, and all between are equal."""

@@ -18,8 +18,6 @@ from trainfare.fake_step.fake_tensors import with_properties_of
 from trainfare.fake_step.module_parts import buffers_of, parameters_of, tensor_leaves
 from trainfare.trace import torch_private
 
-__all__ = ["BuildMode", "allow_mixed_recurrent_inputs", "movable_fakes", "run_fake", "values_in_transformers"]
-
 _SMALL_NUMEL = 16_384
 """Elements up to which a tensor is computed for real: a chosen value, 64 KiB in fp32, above the tables of constants
 (drop-path rates, window indices) that models read while being built and far below their weights."""

@@ -15,8 +15,6 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, in_kernel_invocation_manager
 
-__all__ = ["MAKERS", "find_known_result"]
-
 _aten: Any = torch.ops.aten
 _UNSAFE_VIEW: Final = _aten._unsafe_view.default  # noqa: SLF001
 _Maker = Callable[[Any, Sequence[Any], dict[str, Any]], Any]

@@ -24,8 +24,6 @@ from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import OperationGroup, ParameterGroup
 from trainfare_core.variants import find_compute_type
 
-__all__ = ["AUTOCAST_DTYPES", "LaterSteps", "join_sentences", "run_forward", "trace_step", "true_dtype"]
-
 _Group = TypeVar("_Group", OperationGroup, ParameterGroup)
 
 _TRANSFORMER_ENGINE = {

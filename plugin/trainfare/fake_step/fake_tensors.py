@@ -28,8 +28,6 @@ from trainfare.fake_step.module_parts import all_modules, is_compile_wrapper, un
 from trainfare.fake_step.user_errors import FakeTraceError
 from trainfare_core.errors import TraceError
 
-__all__ = ["Faker", "copy_nested", "describe_batch", "new_mode", "rng_untouched", "with_properties_of"]
-
 _LARGE_ARRAY_BYTES = 64 * 2**20
 """Arrays above this size are shared instead of copied: a chosen value; copying a data set could fill memory."""
 _IMMUTABLE = (int, float, str, bool, bytes, type(None), torch.dtype, torch.device)

@@ -13,8 +13,6 @@ from trainfare.trace import torch_private
 from trainfare.trace.modes import OperationMode
 from trainfare.trace.repetition import Item
 
-__all__ = ["ForwardLog"]
-
 
 class ForwardLog:
     """

@@ -26,7 +26,7 @@ from trainfare.fake_step.configured_step import (
 )
 from trainfare.fake_step.equal_blocks import WORTHWHILE
 from trainfare.fake_step.fake_step import trace_step, true_dtype
-from trainfare.fake_step.fake_tensors import Faker, describe_batch, new_mode, rng_untouched
+from trainfare.fake_step.fake_tensors import Faker, new_mode, rng_untouched
 from trainfare.fake_step.loop_kind import LoopKind, find_kind
 from trainfare.fake_step.module_parts import attributes_kept
 from trainfare.fake_step.real_tensors import RealTensors, check_size, restore_after
@@ -50,8 +50,6 @@ from trainfare_core.errors import InputError, TraceError
 from trainfare_core.job_profile import BatchFacts, JobProfile, OperationGroup, ParallelFacts, ProfileSource
 from trainfare_core.number_format import percent
 from trainfare_core.variants import find_compute_type
-
-__all__ = ["describe_batch", "trace_changed", "trace_fake_copy", "trace_job"]
 
 _FP8_ROWS = 8
 """Divides the rows of every input of a layer that Transformer Engine runs in fp8."""

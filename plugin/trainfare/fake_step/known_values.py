@@ -32,8 +32,6 @@ from trainfare.trace.modes import EagerMode
 from trainfare.trace.storages import tensors_in
 from trainfare.trace.torch_private import storage_address
 
-__all__ = ["KnownValues", "keep_value"]
-
 _MOST_NUMEL: Final = 2**24
 """Elements up to which a value is kept: a chosen value, 64 MiB in fp32. It holds a batch of token ids of any size and a
 mask of 4,096 by 4,096; above it stand images and activations, which steps do not read."""

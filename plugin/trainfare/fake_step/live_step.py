@@ -22,8 +22,6 @@ from trainfare.job import REAL_LIMITS, RealLimits, canonical_precision
 from trainfare.job.loop import TrainingStep
 from trainfare.trace import StepFacts
 
-__all__ = ["copy_small_batch", "trace_live_step"]
-
 MAX_KEPT_BYTES: Final = 64 * 2**20
 """Size up to which a batch is kept until training has ended: a chosen value, above a hundred images of 224 x 224
 pixels in fp32, and far below what an accelerator leaves free."""

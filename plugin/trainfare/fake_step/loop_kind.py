@@ -20,8 +20,6 @@ from trainfare.job.loop import TrainingStep
 from trainfare.loops import load_kinds
 from trainfare_core.errors import InputError
 
-__all__ = ["LoopKind", "PreparedModule", "find_kind"]
-
 
 class PreparedModule(Protocol):
     """A module that its kind of loop makes ready for its step, in the order of these methods."""

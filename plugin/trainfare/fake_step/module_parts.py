@@ -10,22 +10,6 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-__all__ = [
-    "HOOKS",
-    "LIGHTNING_LINKS",
-    "all_modules",
-    "attributes_kept",
-    "buffers_of",
-    "children_of",
-    "is_compile_wrapper",
-    "parameters_of",
-    "state_of",
-    "strip_compile",
-    "tensor_leaves",
-    "tensors_of",
-    "unwrap_compiled",
-]
-
 HOOKS = (
     "_backward_pre_hooks",
     "_backward_hooks",

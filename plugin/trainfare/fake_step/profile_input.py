@@ -11,8 +11,6 @@ from trainfare_core.errors import ProfileError
 from trainfare_core.job_profile import JobProfile
 from trainfare_providers.disk.files import read_at_most, read_input
 
-__all__ = ["is_target", "load_profile", "read_profile"]
-
 MAX_PROFILE_BYTES = 64 * 2**20
 """Upper limit that keeps a wrong file from filling memory: a chosen value, far above the profile of a large model."""
 _KIND = "a job profile"

@@ -22,8 +22,6 @@ from trainfare.fake_step.module_parts import tensor_leaves
 from trainfare.job import RealLimits
 from trainfare_core.errors import TraceError
 
-__all__ = ["RealTensors", "check_size", "restore_after"]
-
 _GIB: Final = 2**30
 _WATCHED_BYTES: Final = 2**20
 """Results from this size on make the process's memory be looked at: a chosen value, above it a look costs nothing."""

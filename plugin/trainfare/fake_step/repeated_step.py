@@ -25,8 +25,6 @@ from trainfare.trace import StepFacts, StepTrace
 from trainfare.trace.longer_step import ShortStep, longer_step
 from trainfare.trace.repetition import Item, NotRepeatedError, extend_sequence
 
-__all__ = ["trace_repeated_step"]
-
 
 def trace_repeated_step(
     module: nn.Module,

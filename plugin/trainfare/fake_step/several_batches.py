@@ -18,8 +18,6 @@ from trainfare.trace.batch_spread import TracedBatch, choose_sizes, mean_work
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 
-__all__ = ["batches_of", "trace_batches", "whole_batches", "with_tokens"]
-
 READ_BATCHES = 16
 """Batches that are read of a DataLoader: enough to know the mean of padded text to about a tenth, few enough to load in
 seconds. A chosen value."""

@@ -16,8 +16,6 @@ from trainfare.fake_step.user_errors import ADVICE, FakeTraceError, user_errors
 from trainfare.job.loop import TrainingStep
 from trainfare.trace import StepTrace
 
-__all__ = ["StepRunner"]
-
 
 @contextlib.contextmanager
 def _all_at_once(optimizer: torch.optim.Optimizer) -> Generator[None, None, None]:

@@ -12,8 +12,6 @@ from torch.overrides import TorchFunctionMode
 
 from trainfare.fake_step.known_values import KnownValues
 
-__all__ = ["ScalarReads", "UnknownScalar", "tolerant_metrics"]
-
 
 class UnknownScalar:
     """

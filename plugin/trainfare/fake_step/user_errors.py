@@ -15,8 +15,6 @@ from torch._subclasses.fake_tensor import (
 from trainfare.job import describe, missing_here, place_in_user_code
 from trainfare_core.errors import TraceError, TrainfareError
 
-__all__ = ["ADVICE", "FakeTraceError", "user_errors"]
-
 ADVICE = "Measure one step with FareMeter instead: Trainer(callbacks=[FareMeter()])"
 
 # An operator in a message of torch, e.g. "aten::nonzero" or "mylib::kernel.default".

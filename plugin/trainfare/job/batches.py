@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 else:
     ChosenBatchBase = functools.partial
 
-__all__ = ["Batches", "ChosenBatch"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batches:

@@ -7,8 +7,6 @@ from typing import Any, cast
 
 from trainfare.job.run_plan import CheckpointTrigger
 
-__all__ = ["accumulation_of", "trigger_of"]
-
 
 def accumulation_of(callbacks: Iterable[Any], accumulated: int) -> tuple[tuple[int, int], ...]:
     """

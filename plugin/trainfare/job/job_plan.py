@@ -13,8 +13,6 @@ from trainfare.job.training_job import TrainingJob
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import RunPlan
 
-__all__ = ["describe_length", "plan_of", "steps_per_epoch"]
-
 _MOST = 10**18
 """Upper limit of every count in a job profile, so that it fits a 64-bit integer."""
 _NO_LENGTH = "max_epochs is given without train_samples: the length of an epoch is not known"

@@ -11,8 +11,6 @@ from pydantic.dataclasses import dataclass
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.training_job import TrainingJob
 
-__all__ = ["LiveJob", "LiveRun"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LiveRun:

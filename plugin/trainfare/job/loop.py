@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from trainfare.job.run_plan import LoopLength
     from trainfare_core.recommendation import Recommendation
 
-__all__ = ["Loop", "LoopLog", "Phase", "PhaseListener", "RunReport", "TrainingStep"]
-
 
 class Phase(IntEnum):
     """A part of a training step. `PAUSE` is not part of it: validation, or the saving of a checkpoint."""

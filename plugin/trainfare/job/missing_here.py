@@ -11,8 +11,6 @@ from typing import Final
 
 from trainfare.job.user_code import describe, message_of, place_in_user_code
 
-__all__ = ["Missing", "describe_raised", "missing_here"]
-
 
 @dataclass(frozen=True, slots=True)
 class Missing:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["REAL_CPU_S", "REAL_GIB", "REAL_LIMITS", "RealLimits"]
-
 REAL_GIB: Final = 8.0
 """Chosen: half of the memory of a common laptop, enough for some 400 million parameters in fp32 with AdamW."""
 REAL_CPU_S: Final = 300.0

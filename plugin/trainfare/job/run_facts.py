@@ -10,8 +10,6 @@ from trainfare_core.job_profile import ParallelFacts
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DeviceKind", "RunFacts", "name_device_kind"]
-
 DeviceKind = Literal["cpu", "cuda", "xla", "mps", "other"]
 _KINDS: Final[dict[str, DeviceKind]] = {"cpu": "cpu", "cuda": "cuda", "xla": "xla", "mps": "mps"}
 ONE_DEVICE: Final = ParallelFacts()

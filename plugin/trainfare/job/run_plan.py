@@ -13,15 +13,6 @@ from dataclasses import dataclass
 
 from trainfare_core.job_profile import RunPlan
 
-__all__ = [
-    "CheckpointTrigger",
-    "LoopLength",
-    "PlannedRun",
-    "RunEnd",
-    "RunPlanner",
-    "StepComposition",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class StepComposition:

@@ -13,8 +13,6 @@ from typing import Any
 
 from trainfare.job.training_job import TrainingJob, is_builder
 
-__all__ = ["TARGET_MODULE", "Scope"]
-
 TARGET_MODULE = "__trainfare_target__"
 """Name in `sys.modules` of a TARGET's file while its scope is entered."""
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from trainfare_core.errors import TargetError
 
-__all__ = ["Script", "script_of", "target_of"]
-
 _MODULE = "-m "
 _SEPARATOR = " -- "
 

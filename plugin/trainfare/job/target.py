@@ -25,8 +25,6 @@ from trainfare.job.user_code import place_in_user_code
 from trainfare.loops import load_kinds
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
 
-__all__ = ["load_job"]
-
 _EXPECTED = "give path/to/file.py:callable or package.module:callable that returns a TrainingJob"
 FromTrainer: TypeAlias = Callable[[Any, tuple[Any, ...]], TrainingJob]
 """Makes a job of a Trainer and the arguments of its `fit`."""

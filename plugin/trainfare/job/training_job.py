@@ -29,8 +29,6 @@ from trainfare_core.errors import InputError
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-__all__ = ["PRECISIONS", "STRATEGIES", "TrainingJob", "build_value", "canonical_precision", "is_builder"]
-
 PRECISIONS = (
     "32-true",
     "16-mixed",

@@ -13,15 +13,6 @@ from types import TracebackType
 import trainfare_core
 import trainfare_providers
 
-__all__ = [
-    "describe",
-    "is_of_tracing",
-    "is_of_user_code",
-    "message_of",
-    "place_in_user_code",
-    "place_of_caller",
-]
-
 _PACKAGES = tuple({sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib", "platstdlib")})
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 """Names of the folders of installed packages."""

@@ -25,8 +25,6 @@ from trainfare.meter.other_rank_meter import OtherRankMeter
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 
-__all__ = ["FareMeter"]
-
 MAX_ELAPSED_S = 1e10
 """Longest training time that is accepted from a checkpoint: about 317 years, so only a damaged value is above it."""
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 from trainfare_core.errors import MissingExtraError
 
-__all__ = ["LightningCallback"]
-
 NAMESPACES = ("pytorch_lightning", "lightning.pytorch")
 
 
@@ -42,6 +40,8 @@ def _list_installed_callbacks() -> tuple[type, ...]:
 
 
 if TYPE_CHECKING:
-    from pytorch_lightning import Callback as LightningCallback
+    import pytorch_lightning
+
+    LightningCallback = pytorch_lightning.Callback
 else:
     LightningCallback = type("LightningCallback", _list_installed_callbacks(), {"__doc__": __doc__})

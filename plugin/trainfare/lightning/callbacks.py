@@ -12,15 +12,6 @@ from torch import nn
 
 from trainfare.fake_step.user_errors import user_errors
 
-__all__ = [
-    "changes_at_start",
-    "describe_untraced_work",
-    "is_lightnings",
-    "prune",
-    "prunes",
-    "set_up_callbacks",
-]
-
 _SET_UP: Final = {"BaseFinetuning", "ModelPruning"}
 """Lightning's callbacks whose `setup` changes the module; that of the others writes, measures or searches."""
 _UNTRACED: Final = {"WeightAveraging", "StochasticWeightAveraging"}

@@ -23,8 +23,6 @@ from trainfare_core.documents import MAX_DEPTH
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
 from trainfare_providers.disk.files import read_input
 
-__all__ = ["job_from_config", "read_config", "script_of_config"]
-
 _MAX_BYTES = 2**20
 """Limit that keeps a damaged or hostile file from filling memory; chosen, many times the size of a real config."""
 _FOLDERS_ABOVE = 3

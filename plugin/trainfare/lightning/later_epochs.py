@@ -25,8 +25,6 @@ from trainfare.trace import StepFacts
 from trainfare.trace.training_phases import PhaseSignature, TrainingPhases
 from trainfare_core.errors import TraceError
 
-__all__ = ["LaterEpochs", "RunLength"]
-
 MAX_EPOCHS: Final = 1_000
 """Epochs whose hooks are called; a chosen value, above every schedule that unfreezes by epochs. Later ones count as the
 last of these."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["loader_batch_size", "loader_workers"]
-
 
 def _loaders(trainer: Any) -> list[Any]:
     combined = getattr(trainer.fit_loop, "_combined_loader", None)

@@ -8,8 +8,6 @@ from typing import Any, Final, final
 from trainfare.job.loop import LoopLog, RunReport
 from trainfare_core.recommendation import Option
 
-__all__ = ["LightningLog"]
-
 
 @final
 class LightningLog(LoopLog):

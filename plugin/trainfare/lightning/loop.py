@@ -20,8 +20,6 @@ from trainfare.lightning.run_length import batches_of, read_trainer
 from trainfare.lightning.trainer_stub import TrainerStub, attach
 from trainfare.lightning.training_step import LightningStep
 
-__all__ = ["LightningLoop"]
-
 
 @final
 class LightningLoop(Loop):

@@ -20,8 +20,6 @@ from trainfare.lightning.trainer_stub import TrainerStub, attach
 from trainfare.lightning.training_step import LightningStep
 from trainfare_core.errors import InputError, TraceError
 
-__all__ = ["KIND"]
-
 
 @final
 class _PreparedModule(PreparedModule):

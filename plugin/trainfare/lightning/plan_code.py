@@ -10,8 +10,6 @@ from typing import Final
 
 from trainfare_core.recommendation import ModelSplit, PlanFacts, PlanWriter, TrainerArguments
 
-__all__ = ["WRITER", "format_plan"]
-
 _STRATEGIES: Final = {
     "none": "auto",
     "ddp": "ddp",

@@ -13,8 +13,6 @@ from typing import Any, cast
 
 from trainfare.job.loop import Phase, PhaseListener
 
-__all__ = ["Action", "TeeProfiler", "action_of", "tell_phases"]
-
 
 @dataclass(frozen=True, slots=True)
 class Action:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["replicas_of"]
-
 
 def replicas_of(trainer: Any) -> int | None:
     """

@@ -12,8 +12,6 @@ from trainfare.lightning.loaders import loader_batch_size, loader_workers
 from trainfare.lightning.replicas import replicas_of
 from trainfare_core.job_profile import ParallelFacts
 
-__all__ = ["read_run", "strategy_word"]
-
 _STRATEGIES = {
     "SingleDeviceStrategy": "single_device",
     "SingleDeviceXLAStrategy": "single_xla",

@@ -10,8 +10,6 @@ from trainfare.job.callback_schedules import accumulation_of, trigger_of
 from trainfare.job.run_plan import LoopLength
 from trainfare.lightning.replicas import replicas_of
 
-__all__ = ["batches_of", "read_trainer"]
-
 
 def read_trainer(trainer: Any) -> LoopLength:
     """

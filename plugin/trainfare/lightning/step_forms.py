@@ -13,8 +13,6 @@ from torch.optim import Optimizer
 from trainfare.fake_step.user_errors import ADVICE
 from trainfare_core.errors import TraceError
 
-__all__ = ["loss_of", "optimizers_of", "takes_batch_index"]
-
 
 def optimizers_of(configured: Any) -> tuple[list[Optimizer], list[SimpleNamespace]]:
     """

@@ -17,8 +17,6 @@ from trainfare.lightning.step_forms import loss_of, takes_batch_index
 from trainfare.lightning.trainer_stub import TrainerStub
 from trainfare_core.errors import TraceError
 
-__all__ = ["LightningStep"]
-
 
 class LightningStep(TrainingStep):
     """

@@ -12,8 +12,6 @@ from torch.utils._pytree import tree_leaves
 
 from trainfare.trace import count_samples
 
-__all__ = ["BatchSizes", "size_that_shows"]
-
 
 @dataclass(frozen=True, slots=True)
 class BatchSizes:

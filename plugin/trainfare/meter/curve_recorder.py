@@ -20,8 +20,6 @@ from trainfare.job.loop import Loop
 from trainfare_core.methods.curves import MOST_POINTS, CurvePoint, LearningCurve, Metric
 from trainfare_core.methods.methods import METHOD_NAMES, Method
 
-__all__ = ["CurveRecorder"]
-
 AVERAGED_LOSSES = 8
 """The training loss of a point is the mean over this many batches; a chosen value that smooths the noise of single
 batches."""

@@ -19,8 +19,6 @@ from trainfare_providers.time_limit import call_while_working
 if TYPE_CHECKING:
     from trainfare.meter.curve_recorder import CurveRecorder
 
-__all__ = ["report_run", "write_curve"]
-
 
 def _find_folder(run: MeteredRun) -> Path:
     """Return the folder of the files: `report_dir`, else the loop's."""

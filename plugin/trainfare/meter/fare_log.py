@@ -15,8 +15,6 @@ from trainfare.meter.timing.step_timer import StepTimes
 from trainfare_core.errors import TrainfareError
 from trainfare_core.number_format import duration, hours_text, percent
 
-__all__ = ["FareLog", "RunEstimate", "estimate_run", "first_line", "progress_line", "warn_user"]
-
 
 @dataclass(frozen=True, slots=True)
 class RunEstimate:

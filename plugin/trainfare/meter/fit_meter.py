@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from trainfare.job.loop import Loop
     from trainfare.meter.curve_recorder import CurveRecorder
 
-__all__ = ["FitMeter"]
-
 LOG_EVERY_S = 60.0
 """Seconds between two updates of dollars and limits after the window. A chosen value: rare enough to cost nothing,
 and within it even a large cluster spends a small part of its budget."""

@@ -13,8 +13,6 @@ from trainfare.trace.batch_spread import MeanWork
 from trainfare_core._version import __version__
 from trainfare_core.job_profile import BatchFacts, JobProfile, MeasuredStep, ProfileSource
 
-__all__ = ["build_measured_profile"]
-
 MAX_NOTE_CHARACTERS = 500
 """The longest note that `JobProfile.notes` accepts; a longer one is cut."""
 

@@ -19,8 +19,6 @@ from trainfare.meter.timing.phase_marks import PhaseMarks
 from trainfare.meter.traced_steps import TracedSteps
 from trainfare.trace import batch_elements
 
-__all__ = ["MeteredRun"]
-
 
 class MeteredRun:
     """

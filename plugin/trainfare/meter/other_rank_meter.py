@@ -7,8 +7,6 @@ from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.timing.rank_times import publish_times
 
-__all__ = ["OtherRankMeter"]
-
 
 class OtherRankMeter(FitMeter):
     """Measures the steps of this rank and publishes them for rank 0. It traces, logs, prints and writes nothing."""

@@ -12,8 +12,6 @@ from trainfare.meter.settings import MeterSettings
 from trainfare.trace import count_samples, count_tokens
 from trainfare.trace.mixture import BatchKind, KindsOfBatches
 
-__all__ = ["RunProgress"]
-
 
 class RunProgress:
     """

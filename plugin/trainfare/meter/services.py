@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from trainfare_core.methods.curves import LearningCurve
     from trainfare_core.recommendation import Recommendation
 
-__all__ = ["MeterServices"]
-
 
 def _today() -> date:
     return datetime.now(tz=timezone.utc).date()

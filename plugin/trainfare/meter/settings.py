@@ -11,8 +11,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from trainfare_core.errors import InputError
 from trainfare_core.methods.methods import METHOD_NAMES, Method
 
-__all__ = ["MeterSettings"]
-
 
 def _integer(value: Any) -> Any:
     """Convert integers of other libraries, e.g. numpy; bool stays, and strict validation refuses it."""

@@ -10,8 +10,6 @@ from trainfare.trace import StepFacts
 if TYPE_CHECKING:
     from trainfare.trace import StepTrace
 
-__all__ = ["StepProbe"]
-
 
 class StepProbe:
     """

@@ -13,8 +13,6 @@ from trainfare.meter.timing.step_timer import HostClock, StepTimer, StepTimes
 from trainfare.meter.timing.validation_clock import ValidationClock
 from trainfare.trace import BatchSpread
 
-__all__ = ["StepWindow"]
-
 MAX_LAG_BATCHES = 50
 """Batches after which a full window is read although the device has not reached its end, which makes the host wait
 once. A chosen value: a device is behind its host by a few batches, so the wait is the exception."""

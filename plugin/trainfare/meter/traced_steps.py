@@ -17,8 +17,6 @@ from trainfare.trace.batch_spread import OTHER_FACTOR, TYPICAL
 from trainfare.trace.mixture import BatchKind, mix_batches
 from trainfare.trace.training_phases import PhaseSignature, TrainingPhases
 
-__all__ = ["TracedSteps"]
-
 MAX_TRACED_BATCHES = 16
 """Batches that are traced until every optimizer has stepped in one, which under manual optimization is not known in
 advance. A chosen value: a traced batch is slow, and an optimizer that steps more rarely is said to be left out."""

@@ -10,8 +10,6 @@ from torch import nn
 from trainfare.job.run_facts import RunFacts
 from trainfare_core.variants import find_compute_type
 
-__all__ = ["TracingMethod", "tracing_method"]
-
 
 @dataclass(frozen=True, slots=True)
 class TracingMethod:

@@ -16,8 +16,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-__all__ = ["BLOCK", "FourBitLinear", "unpack"]
-
 BLOCK = 64
 """Weights that share one 8-bit scale, as in bitsandbytes' NF4."""
 SCALES_A_GROUP = 256

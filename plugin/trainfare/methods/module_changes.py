@@ -27,8 +27,6 @@ from trainfare_core.errors import InputError, MissingExtraError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.methods.methods import METHODS
 
-__all__ = ["ModuleChange", "tracer_of"]
-
 _LORA_MARK = "lora_"
 _recomputed = cast("Callable[..., Any]", cast("Any", torch_checkpoint).checkpoint)
 _BATCH_NORM = re.compile(r"BatchNorm([123]d)?$")

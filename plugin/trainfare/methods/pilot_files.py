@@ -10,8 +10,6 @@ from trainfare_core.methods.curves import LearningCurve
 from trainfare_core.methods.methods import Method, find_method
 from trainfare_providers.disk.files import read_input
 
-__all__ = ["read_curves"]
-
 MAX_CURVE_BYTES = 4 * 2**20
 
 

@@ -37,8 +37,6 @@ from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Option
 
-__all__ = ["answer_methods", "prices_of"]
-
 ACTIVATIONS_WORTH_RECOMPUTING = 0.2
 """Recomputation is tried where saved activations are at least this part of a device's memory use. Chosen: below it the
 memory saved cannot change which machines fit by much, and each try costs a trace."""

@@ -16,8 +16,6 @@ from trainfare_core.methods.question import Question
 from trainfare_providers.disk.files import read_input
 from trainfare_providers.disk.toml_file import parse_toml
 
-__all__ = ["MethodsRequest", "fill_question", "read_strategy_file", "request_of"]
-
 MAX_FILE_BYTES = 2**20
 """A request has a few lines; a larger file is another one, named by mistake."""
 

@@ -9,8 +9,6 @@ from typing import Protocol, TypeAlias
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.methods.methods import Method
 
-__all__ = ["DescribedJob", "StepChange", "Tracer"]
-
 
 @dataclass(frozen=True)
 class StepChange:

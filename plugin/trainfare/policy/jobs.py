@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from trainfare_core.constraints import Constraints
     from trainfare_core.job_profile import JobProfile
 
-__all__ = ["Pricing", "check_jobs", "check_one"]
-
 
 @dataclass(frozen=True, slots=True)
 class Pricing:

@@ -25,8 +25,6 @@ from trainfare_core.policy.policy import AllowList, Policy, PolicyJob, Waiver
 from trainfare_providers.disk.files import read_input
 from trainfare_providers.disk.toml_file import key_hint, line_of_key, parse_toml
 
-__all__ = ["PolicyFile", "read_policy"]
-
 MAX_BYTES: Final = 2**20
 """Largest file that is read. A chosen value, against reading a wrong file."""
 

@@ -14,8 +14,6 @@ from trainfare_core.errors import InputError
 from trainfare_core.policy.check import SourcePlace
 from trainfare_providers.disk.files import read_input
 
-__all__ = ["place_of"]
-
 _Body = Sequence[ast.stmt]
 _MAX_BYTES: Final = 2**19
 """Largest file that is parsed. Chosen: as large as any module that PyTorch is made of, and within 1.5 s and 0.4 GiB."""

@@ -18,8 +18,6 @@ from pydantic import ValidationError
 from trainfare_core.documents import Record
 from trainfare_core.errors import PricesUnavailableError, TrainfareError
 
-__all__ = ["PriceQuestion", "ask_apart", "main"]
-
 _BOOT: Final = "import sys; sys.path[:] = sys.argv[1:]; from trainfare.prices.apart import main; main()"
 """The process imports from where this one does."""
 

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from trainfare_core.prices.book import PriceBook
     from trainfare_core.recommendation import Constraints
 
-__all__ = ["load_requested_prices"]
-
 
 def load_requested_prices(
     constraints: Constraints, choice: PriceChoice, price_book: PriceBook | None = None

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from trainfare_core.constraints import Constraints, QuotaLimit
     from trainfare_core.prices.book import PriceBook
 
-__all__ = ["read_constraints", "select_used_prices", "with_book_names"]
-
 
 def select_used_prices(book: PriceBook, constraints: Constraints) -> PriceBook:
     """Return the prices within the constraints, whose names are spelled as in the book."""

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from trainfare_core.prices.book import PriceBook
 
-__all__ = ["LOCK_FILE", "LockHeader", "PriceLock", "lock_text", "read_lock"]
-
 LOCK_FILE: Final = "trainfare.lock"
 MAX_BYTES: Final = 512 * 2**20
 """Largest file that is read. A chosen value, against filling the memory."""

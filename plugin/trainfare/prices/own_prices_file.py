@@ -33,8 +33,6 @@ from trainfare_core.prices.own_prices import Discount, OwnPrices, Rate
 from trainfare_providers.disk.files import read_input
 from trainfare_providers.disk.toml_file import key_hint, parse_toml
 
-__all__ = ["OwnPricesFile", "read_own_prices"]
-
 MAX_BYTES: Final = 2**20
 """Largest file that is read. A chosen value, against reading a wrong file."""
 

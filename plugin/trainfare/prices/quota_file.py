@@ -31,8 +31,6 @@ from trainfare_core.errors import InputError
 if TYPE_CHECKING:
     from trainfare_core.recommendation import QuotaLimit
 
-__all__ = ["quota_text", "read_quotas"]
-
 _MAX_BYTES: Final = 2**20
 """Largest file that is read. A chosen value, against reading a wrong file."""
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from trainfare_core.prices.book import PriceBook
     from trainfare_core.recommendation import QuotaLimit
 
-__all__ = ["AccountQuotas", "account_quotas"]
-
 _BY_HAND: Final = "its quotas cannot be read; state them by hand (docs/choosing.md)"
 
 

@@ -11,8 +11,6 @@ from trainfare_core.errors import InputError
 if TYPE_CHECKING:
     from trainfare_core.cost_assumptions import CostAssumptions
 
-__all__ = ["OWN_FILE", "PROJECT_FILE", "PROJECT_TABLE", "read_run_cost"]
-
 OWN_FILE: Final = "trainfare.toml"
 PROJECT_FILE: Final = "pyproject.toml"
 PROJECT_TABLE: Final = ("tool", "trainfare")

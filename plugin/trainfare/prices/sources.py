@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from trainfare.prices.lock import LockHeader
     from trainfare_core.prices.book import PriceBook
 
-__all__ = ["OWN_PRICES_VARIABLE", "LoadedPrices", "OnStale", "PriceChoice", "age_warnings", "load_prices"]
-
 OnStale: TypeAlias = Literal["warn", "fail"]
 OWN_PRICES_VARIABLE: Final = "TRAINFARE_OWN_PRICES"
 """Environment variable with the file that every command and FareMeter use by default."""

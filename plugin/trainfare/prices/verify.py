@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from trainfare_core.prices.book import PriceBook
     from trainfare_providers.disk.cache import BookCache
 
-__all__ = ["PricesVerification", "Verified", "verify_prices"]
-
 
 class Verified(Record):
     """One price list: a plug-in's, or a lock."""

@@ -22,8 +22,6 @@ from trainfare_providers.http.addresses import Secret
 if TYPE_CHECKING:
     from trainfare_providers.http.client import HttpClient
 
-__all__ = ["AzureDevOps", "azure_job"]
-
 _LONGEST: Final = 150_000
 """Characters of a comment."""
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from trainfare_providers.http.client import HttpClient
 
-__all__ = ["CiJob", "CodeHost", "Comment", "NoComment"]
-
 
 @dataclass(frozen=True, slots=True)
 class Comment:

@@ -23,8 +23,6 @@ from trainfare_providers.http.addresses import Secret
 if TYPE_CHECKING:
     from trainfare_providers.http.client import HttpClient
 
-__all__ = ["GitHub", "github_job"]
-
 _LONGEST: Final = 65_536
 """Characters; a longer body is refused with 422 ("body is too long")."""
 

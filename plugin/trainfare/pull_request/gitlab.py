@@ -23,8 +23,6 @@ from trainfare_providers.http.addresses import Secret
 if TYPE_CHECKING:
     from trainfare_providers.http.client import HttpClient
 
-__all__ = ["GitLab", "gitlab_job"]
-
 _LONGEST: Final = 1_000_000
 """Characters of a note."""
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from trainfare_providers.http.answer import Reply
     from trainfare_providers.http.client import HttpClient
 
-__all__ = ["JsonApi", "Wire"]
-
 _DONE: Final = frozenset({200, 201, 204})
 _NEXT: Final = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
 _SHOWN_CHARS: Final = 300

@@ -8,8 +8,6 @@ from typing import Final
 from trainfare.report.escape import markdown_text
 from trainfare_core.errors import InputError
 
-__all__ = ["comment_text", "cut_text", "error_report", "mark_of"]
-
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _ERROR: Final = re.compile(r"^error: (.+)$", re.MULTILINE)
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from trainfare_providers.http.client import HttpClient
 
-__all__ = ["Posted", "connection", "post", "upsert"]
-
 _ATTEMPTS: Final = 4
 """As many as for a price list (`http/answer.py`)."""
 

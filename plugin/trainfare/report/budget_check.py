@@ -13,8 +13,6 @@ from trainfare_core.number_format import hours_range, hours_text
 from trainfare_core.policy.budget_check import BudgetCheck
 from trainfare_core.recommendation import Constraints, Option
 
-__all__ = ["build_check"]
-
 
 def build_check(answer: BudgetCheck, *, as_of: date) -> list[Block]:
     """Return the verdict with its reason and its price, whose age is counted to `as_of`, and the change in cost."""

@@ -14,8 +14,6 @@ from trainfare_core.changes.cost_change import CostCause, CostChange, CostSide, 
 from trainfare_core.documents import Interval
 from trainfare_core.number_format import hours_range, percent
 
-__all__ = ["build_change_section", "change_headline", "change_notes"]
-
 
 def change_headline(change: CostChange) -> str:
     """

@@ -24,18 +24,6 @@ from trainfare_core.limit_fields import LimitField, limits_of
 from trainfare_core.number_format import hours_text, percent, quantify
 from trainfare_core.recommendation import JobSummary, Option, PriceBookFacts, Recommendation
 
-__all__ = [
-    "BookLine",
-    "basis_note",
-    "book_line",
-    "compare_spot",
-    "constraints_text",
-    "interruptions_text",
-    "job_facts",
-    "list_measured_phases",
-    "phase_lines",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class BookLine:

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.recommendation import Recommendation
 
-__all__ = ["write_reports"]
-
 _HTML_MARK: Final = '<meta name="generator" content="trainfare'
 """In the first kilobyte of every HTML report of trainfare; identifies files that may be replaced."""
 

@@ -46,8 +46,6 @@ from trainfare.report.wording import (
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Alternative, Recommendation
 
-__all__ = ["MAX_LINES", "build_first_screen"]
-
 MAX_LINES: Final = 24
 """A terminal's height since the VT100, so that nothing of the answer scrolls away."""
 

@@ -18,17 +18,6 @@ from trainfare.report.wording import (
 from trainfare_core.ranking.options.runner_up import worth_usd
 from trainfare_core.recommendation import Option, Recommendation
 
-__all__ = [
-    "NamedOption",
-    "explain_no_answer",
-    "headline",
-    "list_named_options",
-    "locate_option",
-    "picks",
-    "runner_up_option",
-]
-
-
 NamedOption: TypeAlias = tuple[tuple[str, ...], Option]
 """What an option is best at, e.g. "runner-up" and "fastest", and the option."""
 

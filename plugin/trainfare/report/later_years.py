@@ -12,8 +12,6 @@ from trainfare.report.wording import span, usd
 from trainfare_core.number_format import percent
 from trainfare_core.recommendation import CostOutlook, FutureCost, OutlookPart, Recommendation
 
-__all__ = ["advise_waiting", "build_outlook_section"]
-
 _SHOWN_MONTHS: Final = (6, 12, 24, 36)
 """Months of the table: half a year, then each year to the end of the outlook; the chart has every month."""
 

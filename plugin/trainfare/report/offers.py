@@ -14,8 +14,6 @@ from trainfare_core.prices.explain import PriceExplanation, PriceReading
 from trainfare_core.prices.listing import OffersReport
 from trainfare_core.prices.offer import OfferRow
 
-__all__ = ["offers_csv", "offers_table", "why_table"]
-
 _COLUMNS = (
     *("USD/hour", "USD/acc.-hour", "machine", "zone", "accelerators", "GiB each", "purchase"),
     *("price date", "age", "source"),

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from trainfare_core.documents import Interval
     from trainfare_core.prediction import MachinePrediction
 
-__all__ = ["prediction_text"]
-
 _OPERATIONS_SHOWN = 12
 """Rows of device time by operation; few enough for one screen, and the JSON has all of them."""
 

@@ -17,8 +17,6 @@ from trainfare_core.prices.freshness import (
 )
 from trainfare_core.recommendation import Option
 
-__all__ = ["STALE_MEANING", "PriceAge", "PriceDate", "day_text", "price_age", "price_ages", "price_date_of"]
-
 STALE_MEANING: Final = (
     f"Stale: the source has not confirmed the price within the last {FRESH_HOURS:g} hours "
     f"(spot: {SPOT_FRESH_HOURS:g} hour); `trainfare prices update` fetches today's prices."

@@ -6,8 +6,6 @@ from trainfare.report.escape import terminal_text
 from trainfare.report.tables import UNLIMITED_WIDTH, table_text
 from trainfare_core.prices.status import PricesStatus, ServiceStatus
 
-__all__ = ["status_table"]
-
 
 def status_table(answer: PricesStatus, *, width: int = UNLIMITED_WIDTH) -> str:
     """Return one row for each cloud service; below it rejected rows, notes and sources that failed."""

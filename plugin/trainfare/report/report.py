@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.recommendation import Recommendation
 
-__all__ = ["Report", "report_ranking"]
-
 _SCREEN_WIDTH: Final = 100
 """Columns of the first screen at most: longer lines are hard to read."""
 

@@ -23,8 +23,6 @@ from trainfare.report.wording import (
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Option, Recommendation
 
-__all__ = ["render_run_end"]
-
 WIDTH: Final = 100
 """Columns, whatever the terminal has: progress bars and log files are read at this width."""
 MAX_TEXT_LINES: Final = 3

@@ -8,8 +8,6 @@ from typing import Final
 
 from trainfare.report.escape import terminal_text
 
-__all__ = ["UNLIMITED_WIDTH", "table_text"]
-
 UNLIMITED_WIDTH: Final = 1000
 """Columns for output that is not a terminal: wider than any of our tables, so that no cell is folded."""
 

@@ -10,8 +10,6 @@ from trainfare.report.wording import plan_changes_text, script_lines
 from trainfare_core.ranking.alternatives.why_not import WhyNot, run_text
 from trainfare_core.ranking.options.rejections import REASON_WORDS
 
-__all__ = ["why_text"]
-
 
 def why_text(answer: WhyNot, *, width: int) -> str:
     """

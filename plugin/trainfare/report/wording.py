@@ -9,31 +9,6 @@ from trainfare_core.clouds import service_label
 from trainfare_core.number_format import TIME_UNITS, percent, time_unit
 from trainfare_core.recommendation import Cause, Interval, Option, Recommendation, TrainerArguments
 
-__all__ = [
-    "PART_NAMES",
-    "batch_text",
-    "bound_label",
-    "chance_text",
-    "cloud_label",
-    "describe_basis",
-    "describe_interval",
-    "describe_machine_place",
-    "describe_run",
-    "describe_unused_devices",
-    "duration",
-    "hardware_label",
-    "interval",
-    "machine_label",
-    "of_the_work",
-    "place_label",
-    "plan_changes_text",
-    "purchase_label",
-    "script_lines",
-    "short_count",
-    "span",
-    "usd",
-]
-
 _PURCHASE = {
     "on_demand": "on demand",
     "spot": "spot",

@@ -14,8 +14,6 @@ from typing import Any, Final, cast
 from trainfare_core.errors import TargetError
 from trainfare_providers.disk.files import read_input
 
-__all__ = ["code_cells", "run_notebook"]
-
 _MAX_BYTES: Final = 64 * 2**20
 """Chosen: far above a notebook with its figures."""
 _PYTHON_CELLS: Final = ("%%time", "%%timeit", "%%capture", "%%prun")

@@ -16,8 +16,6 @@ from trainfare.lightning.script.live_fit import live_job
 from trainfare.script.notebook import run_notebook
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
 
-__all__ = ["run_script"]
-
 
 def run_script(
     script: Script, answer: Callable[[Callable[[], LiveJob]], NoReturn], *, fit: int = 1

@@ -17,15 +17,6 @@ from typing import TypeAlias
 from trainfare.trace.weighted_sum import add_modules, add_rows, amounts_of, with_amounts
 from trainfare_core.job_profile import BatchVariation, MemoryFacts, ModuleWork, OperationGroup
 
-__all__ = [
-    "BatchSpread",
-    "Growth",
-    "MeanWork",
-    "TracedBatch",
-    "choose_sizes",
-    "mean_work",
-]
-
 SAME_SIZE = 0.01
 """Sizes are counted in steps of 1 %, which bounds the memory of a long run: a factor of a million has 1,400 steps."""
 VARIES_FROM = 0.01

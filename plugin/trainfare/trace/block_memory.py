@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 
 from trainfare_core.job_profile import BlockFacts
 
-__all__ = ["BlockMemory"]
-
 
 @dataclass(slots=True)
 class BlockMemory:

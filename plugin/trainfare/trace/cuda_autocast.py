@@ -17,8 +17,6 @@ from trainfare.trace.storages import tensors_in
 from trainfare.trace.tables import read_pairs
 from trainfare_core.errors import TraceError
 
-__all__ = ["CASTS", "CudaAutocast"]
-
 CASTS: Final = read_pairs("autocast_casts.csv")
 """
 How CUDA's autocast casts the floating operands of an operation: to the autocast dtype ("lower precision"), to "fp32",

@@ -17,8 +17,6 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import flop_registry
 
-__all__ = ["RECURRENT_GATES", "attention_flops", "convolution_flops", "operation_flops", "recurrent_flops"]
-
 RECURRENT_GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 """Matrix rows per hidden unit of one recurrent layer, by torch's name of the layer."""
 

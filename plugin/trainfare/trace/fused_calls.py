@@ -21,8 +21,6 @@ from trainfare.trace.kinds import compute_dtype, dtype_name
 from trainfare.trace.storages import tensors_in
 from trainfare_core.job_profile import OperationKind
 
-__all__ = ["Region", "open_region", "run_call"]
-
 _SAME_VALUES: Final = frozenset(
     f"{name}Backward0" for name in ("Clone", "Permute", "ToCopy", "Transpose", "UnsafeView", "View")
 )

@@ -18,8 +18,6 @@ from trainfare.trace.ledger import Line
 from trainfare.trace.storages import Traffic
 from trainfare_core.job_profile import POINTWISE_KINDS, OperationKind
 
-__all__ = ["Fusion"]
-
 _RECOMPUTED_KINDS: Final[frozenset[OperationKind]] = frozenset({"elementwise", "activation", "copy"})
 """Kinds that backward runs again in place of reading their results; reductions and random numbers are kept."""
 

@@ -16,8 +16,6 @@ from trainfare.trace.shapes import operation_shape
 from trainfare.trace.tables import read_pairs
 from trainfare_core.job_profile import OperationKind
 
-__all__ = ["SKIPPED_NAMESPACES", "classify", "compute_dtype", "dtype_name", "free_of_kernels"]
-
 SKIPPED_NAMESPACES: Final = frozenset({
     "prim", "profiler", "c10d", "_c10d_functional", "c10d_functional", "_dtensor"
 })  # fmt: skip

@@ -11,8 +11,6 @@ from typing import Final, NamedTuple, TypeAlias, cast
 from trainfare.trace.repetition import Item, extend_rows, extend_sequence, same
 from trainfare_core.job_profile import ModuleWork, OperationGroup, OperationKind, Phase
 
-__all__ = ["Fused", "Ledger", "Line", "OptimizerCall", "multi_tensor_launches"]
-
 Fused: TypeAlias = Callable[[int], None]
 
 # Limits of one multi-tensor launch, from `aten/src/ATen/native/cuda/MultiTensorApply.cuh`.

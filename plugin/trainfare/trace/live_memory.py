@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from trainfare.trace.storages import StorageRegistry, storage_bytes
 from trainfare_core.job_profile import MemoryMoment, Phase
 
-__all__ = ["LiveMemory", "MemoryChange", "moments_of"]
-
 _PHASES: Final[tuple[Phase, ...]] = ("forward", "backward", "optimizer")
 _RATIOS: Final = (0.0, 1 / 16, 1.0, 16.0, 1e6)
 """

@@ -19,8 +19,6 @@ from trainfare.trace.weighted_sum import MEMORY_SIZES
 from trainfare_core.documents import Record
 from trainfare_core.job_profile import BlockFacts, MemoryFacts, OptimizerFacts, ParameterGroup
 
-__all__ = ["ShortStep", "longer_step"]
-
 _Record = TypeVar("_Record", bound=Record)
 
 

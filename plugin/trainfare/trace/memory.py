@@ -14,8 +14,6 @@ from trainfare.trace.live_memory import LiveMemory, MemoryChange
 from trainfare.trace.storages import StorageRegistry, Traffic, storage_bytes, tensors_in
 from trainfare_core.job_profile import BlockFacts
 
-__all__ = ["GradientEdges", "MemoryWatch"]
-
 _SHAPE_ONLY_NODES: Final = (
     "TBackward", "TransposeBackward", "ViewBackward", "UnsafeViewBackward", "ReshapeAliasBackward",
     "PermuteBackward", "ExpandBackward", "ToCopyBackward", "SqueezeBackward", "UnsqueezeBackward",

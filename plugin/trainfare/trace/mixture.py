@@ -16,8 +16,6 @@ from typing import Final, TypeAlias
 from trainfare.trace.step_facts import StepFacts, add_steps
 from trainfare_core.number_format import percent
 
-__all__ = ["BatchKind", "KindsOfBatches", "mix_batches"]
-
 BatchKind: TypeAlias = tuple[int, ...]
 """The places of the optimizers that step in a batch, in their order; empty where none does."""
 

@@ -12,8 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainfare.trace import torch_private
 
-__all__ = ["CallMode", "OperationMode", "leave"]
-
 _CHECKS: Final = frozenset({
     "has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"
 })  # fmt: skip

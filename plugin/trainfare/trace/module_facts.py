@@ -16,19 +16,6 @@ from trainfare.trace.recorder import Recorder
 from trainfare.trace.storages import StorageRegistry, tensor_bytes, tensors_in
 from trainfare_core.job_profile import MemoryFacts, OptimizerFacts, ParameterGroup, SynchronizedNorms
 
-__all__ = [
-    "BatchNorms",
-    "batch_norms",
-    "buffer_bytes",
-    "count_looped_parameters",
-    "gradient_owners",
-    "implementation",
-    "list_accumulated_gradients",
-    "memory_facts",
-    "optimizer_facts",
-    "parameter_groups",
-]
-
 Implementation = Literal["fused", "foreach", "for_loop", "mixed", "unknown"]
 
 

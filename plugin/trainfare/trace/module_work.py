@@ -22,8 +22,6 @@ from torch import nn
 from trainfare.trace import torch_private
 from trainfare_core.job_profile import Phase
 
-__all__ = ["LOOPED", "ModuleWatch", "fold_names"]
-
 LOOPED: Final = 64
 """Launches of one operation on one shape in one call of a module, submodules left out, from which it is called a loop.
 Chosen: layers launch a few of a shape, and a loop over chunks of 64 tokens launches 64 for 4,096 tokens."""

@@ -27,8 +27,6 @@ from trainfare.trace.shapes import convolution_shape
 from trainfare.trace.storages import MAKES_SPARSE, Traffic, looks_up, tensor_bytes, tensors_in, traffic
 from trainfare_core.job_profile import SPARSE_TENSOR, Phase
 
-__all__ = ["Recorder"]
-
 # Kinds that are recorded as themselves within an optimizer's update; all others become kind "optimizer".
 _MATRIX_KINDS_OR_UNKNOWN: Final = frozenset({
     "matmul", "grouped_matmul", "convolution", "attention", "recurrent", "unknown"

@@ -13,8 +13,6 @@ from typing import NamedTuple, TypeVar
 
 from trainfare.trace.weighted_sum import add_rows
 
-__all__ = ["Item", "NotRepeatedError", "extend_rows", "extend_sequence", "same"]
-
 _T = TypeVar("_T")
 _Key = TypeVar("_Key")
 

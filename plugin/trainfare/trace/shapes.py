@@ -10,8 +10,6 @@ import torch
 
 from trainfare_core.job_profile import OperationKind
 
-__all__ = ["convolution_shape", "operation_shape"]
-
 
 def operation_shape(kind: OperationKind, name: str, args: Sequence[Any], out: Any) -> tuple[int, ...]:
     """

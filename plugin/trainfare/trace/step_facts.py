@@ -14,8 +14,6 @@ from trainfare.trace.batch_spread import BatchSpread, MeanWork, TracedBatch, mea
 from trainfare.trace.weighted_sum import add_modules, add_operations, largest_memory
 from trainfare_core.job_profile import MemoryFacts, ModuleWork, OperationGroup, OptimizerFacts, ParameterGroup
 
-__all__ = ["StepFacts", "add_steps", "collect_untraced_facts"]
-
 
 @dataclass(frozen=True, slots=True)
 class StepFacts:

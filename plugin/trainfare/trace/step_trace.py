@@ -36,8 +36,6 @@ from trainfare_core.job_profile import (
     ParameterGroup,
 )
 
-__all__ = ["StepTrace"]
-
 _T = TypeVar("_T")
 
 # Reading a tensor's attribute reaches a torch-function mode as a call, and does no work.

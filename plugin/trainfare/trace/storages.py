@@ -12,17 +12,6 @@ import torch
 from trainfare.trace import torch_private
 from trainfare_core.job_profile import SPARSE_TENSOR
 
-__all__ = [
-    "MAKES_SPARSE",
-    "StorageRegistry",
-    "Traffic",
-    "looks_up",
-    "storage_bytes",
-    "tensor_bytes",
-    "tensors_in",
-    "traffic",
-]
-
 MAKES_SPARSE: Final = SPARSE_TENSOR.removeprefix("aten.")
 """`SPARSE_TENSOR` without its namespace."""
 

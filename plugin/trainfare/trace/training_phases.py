@@ -9,8 +9,6 @@ from typing import Any
 from trainfare.trace.mixture import MAX_CHARACTERS
 from trainfare.trace.step_facts import StepFacts, add_steps
 
-__all__ = ["PhaseSignature", "TrainingPhases"]
-
 MAX_PHASES = 32
 """Phases that are told apart; a chosen value, above the epochs of a schedule that unfreezes layer by layer. What comes
 later counts as the last."""

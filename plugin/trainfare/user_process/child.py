@@ -33,8 +33,6 @@ from trainfare_core.errors import InternalError, MissingExtraError, TargetError,
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.variants import find_compute_type, of_narrow_type
 
-__all__ = ["main"]
-
 _ALLOCATIONS_PER_COLLECTION: Final = 200_000
 """As for a command: what is imported stays, and collecting it again and again costs time."""
 _LAST_CPU_S: Final = 5

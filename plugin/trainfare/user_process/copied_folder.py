@@ -10,8 +10,6 @@ from pathlib import Path
 
 from trainfare_core.errors import TargetError
 
-__all__ = ["CopiedFolder", "refuse_modules_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class CopiedFolder:

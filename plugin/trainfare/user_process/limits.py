@@ -8,8 +8,6 @@ from typing import Final
 
 from trainfare.job.real_limits import REAL_LIMITS, RealLimits
 
-__all__ = ["ANSWER_LIMIT_S", "CPU_LIMIT_S", "OUTPUT_LIMIT_KIB", "ProcessLimits", "machine_memory_gib"]
-
 ANSWER_LIMIT_S: Final = 600.0
 """Chosen: the slowest trace measured (a 7B with LoRA) took 114 s on a busy machine of two cores."""
 CPU_LIMIT_S: Final = 3600

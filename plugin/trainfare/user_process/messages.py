@@ -25,8 +25,6 @@ from trainfare_core import errors
 from trainfare_core.documents import Record
 from trainfare_core.errors import InternalError, TargetError, TrainfareError
 
-__all__ = ["Answer", "JobFacts", "Reply", "Start", "Trace", "error_of", "read_replies", "reply_of"]
-
 LONGEST_HEADER: Final = 2**20
 """Bytes. Chosen: a header holds one message of an error at most."""
 MAX_PROFILE_BYTES: Final = 64 * 2**20
@@ -122,8 +120,8 @@ def error_of(reply: Reply) -> TrainfareError:
     """Return the error that a reply carries, with its class, exit code and message."""
     known = {
         name: error_class
-        for name in errors.__all__
-        if isinstance(error_class := getattr(errors, name), type) and issubclass(error_class, TrainfareError)
+        for name, error_class in vars(errors).items()
+        if isinstance(error_class, type) and issubclass(error_class, TrainfareError)
     }
     error_class = known.get(reply.error, TargetError)
     if error_class is InternalError:

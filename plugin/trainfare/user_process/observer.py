@@ -31,8 +31,6 @@ from trainfare.user_process.trace_inputs import (
     variables_digest,
 )
 
-__all__ = ["Observer"]
-
 _UNSEEN_WORK: Final = (
     "socket.connect", "socket.getaddrinfo", "socket.sendto", "urllib.Request", "subprocess.Popen", "os.system",
     "os.posix_spawn", "os.exec", "os.fork", "os.forkpty", "os.spawn", "os.startfile", "sqlite3.connect",

@@ -9,8 +9,6 @@ from typing import IO, Final
 
 from trainfare.report.escape import terminal_text
 
-__all__ = ["forward"]
-
 _AT_ONCE_BYTES: Final = 2**16
 """As much as a pipe holds on Linux."""
 

@@ -11,8 +11,6 @@ from typing import Final
 
 from trainfare_core.documents import Record
 
-__all__ = ["INSTALLED", "OURS", "PROJECT", "Place", "Places", "places_of"]
-
 PROJECT: Final = "project"
 """The repository, or the folder, of the TARGET."""
 OURS: Final = "trainfare"

@@ -27,8 +27,6 @@ from trainfare_core.documents import Record
 from trainfare_core.errors import InternalError, ProfileError, TargetError
 from trainfare_core.job_profile import JobProfile
 
-__all__ = ["UserProcess"]
-
 _BOOT: Final = "import sys; sys.path[:] = sys.argv[1:]; from trainfare.user_process.child import main; main()"
 """The process imports from where this one does, and nothing of the working folder before that is so."""
 _LOOK_S: Final = 0.1

@@ -18,18 +18,6 @@ from typing import Final
 from trainfare.user_process.places import INSTALLED, Place, Places
 from trainfare_core.documents import Record
 
-__all__ = [
-    "EVERY",
-    "MOST_BYTES",
-    "FileState",
-    "Imports",
-    "Listing",
-    "States",
-    "TooLargeError",
-    "TraceInputs",
-    "variables_digest",
-]
-
 LARGEST_FILE_BYTES: Final = 16 * 2**20
 """Of a file whose content is compared; a chosen value: far above code and configuration, below data sets."""
 MOST_BYTES: Final = 64 * 2**20

@@ -32,8 +32,6 @@ from trainfare_core.errors import ProfileError
 from trainfare_core.job_profile import JobProfile
 from trainfare_providers.disk.files import FileRefusedError, read_own_file, replace_file
 
-__all__ = ["FOLDER_VARIABLE", "StoredTrace", "TraceStore", "default_folder", "target_key"]
-
 FOLDER_VARIABLE: Final = "TRAINFARE_TRACE_CACHE"
 MAX_STORE_BYTES: Final = 256 * 2**20
 """Of all files together; a chosen limit: some 500 traces."""

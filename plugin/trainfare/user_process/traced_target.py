@@ -22,8 +22,6 @@ from trainfare.user_process.trace_store import StoredTrace, TraceStore, target_k
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.variants import with_precisions
 
-__all__ = ["TracedTarget"]
-
 
 @final
 class TracedTarget:

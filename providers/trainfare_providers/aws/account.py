@@ -25,8 +25,6 @@ from trainfare_providers.machine_types import table_rows
 if TYPE_CHECKING:
     from trainfare_providers.http.answer import Reply
 
-__all__ = ["Account", "Call", "NotAllowedError", "NotOfferedError", "find_account"]
-
 _FOREIGN: Final = ("boto3", "botocore", "urllib3")
 _CODES: Final = {row["code"]: row["meaning"] for row in table_rows("aws_error_codes.csv")}
 # "no answer": what boto3 raises when it asks for credentials by itself; all other requests are sent by our client.

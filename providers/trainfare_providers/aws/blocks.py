@@ -14,8 +14,6 @@ from trainfare_providers.answer_values import amount_at, day_of, items_of, text_
 from trainfare_providers.aws.rows import SourceContext, machine_row
 from trainfare_providers.source_rows import Refused, SourceRow
 
-__all__ = ["capacity_block_row", "training_plan_row"]
-
 _SIX_DECIMALS: Final = Decimal("0.000001")
 """AWS states its own hourly prices with 6 to 10 decimals; a millionth of a dollar an hour changes no ranking."""
 

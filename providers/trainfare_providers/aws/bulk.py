@@ -20,8 +20,6 @@ from trainfare_providers.http.client import HttpClient
 from trainfare_providers.http.download import Download
 from trainfare_providers.source_rows import Refused, RowSink, SourceRow
 
-__all__ = ["Sites", "read_advisor", "read_offer_files", "read_plan_files"]
-
 
 @dataclass(frozen=True, slots=True)
 class Sites:

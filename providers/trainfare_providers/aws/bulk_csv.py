@@ -15,8 +15,6 @@ from typing import Final
 from trainfare_core.errors import PricesUnavailableError
 from trainfare_providers.aws.price_list import COLUMNS, PriceRecord, column_name
 
-__all__ = ["read_offer_csv", "read_rows"]
-
 _MAX_LINE_CHARS: Final = 1_000_000  # a body without line ends must not fill the memory
 _PREAMBLE_LINES: Final = 20  # the header is the sixth line of today's files
 

@@ -26,8 +26,6 @@ from trainfare_providers.aws.rows import UNREADABLE, AwsRows, Service, SourceCon
 from trainfare_providers.aws.savings import PLANS, PlanFile, plan_rate_row
 from trainfare_providers.aws.spot import Bands, read_zone_ids, spot_rows
 
-__all__ = ["Listing"]
-
 PRICING_REGION: Final = "us-east-1"
 """The region of the Pricing API that is used; each of its three has the prices of all regions."""
 

@@ -16,8 +16,6 @@ from trainfare_providers.machine_networks import network_gbit_per_s
 from trainfare_providers.machine_types import Machine, machine_of, table_rows
 from trainfare_providers.source_rows import Refused
 
-__all__ = ["Machines", "parse_instance_types", "read_known_machines"]
-
 # Reported over nominal memory. A10G and L4 report 22,888 of 24,576 MiB (0.931), less what error correction takes.
 _LEAST_SHARE, _MOST_SHARE = 0.92, 1.01
 _CONTRADICTS: Final = "DescribeInstanceTypes and the table of machines disagree on what is in the machine"

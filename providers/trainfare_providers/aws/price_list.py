@@ -18,17 +18,6 @@ from trainfare_providers.aws.rows import NOT_BEGUN, SourceContext, machine_row
 from trainfare_providers.http.strict_json import parse_json
 from trainfare_providers.source_rows import Refused, SourceRow
 
-__all__ = [
-    "COLUMNS",
-    "EC2_FILTERS",
-    "PriceRecord",
-    "column_name",
-    "ec2_row",
-    "read_products",
-    "sagemaker_row",
-    "training_type",
-]
-
 # Attribute of the one Linux row of a machine and region -> its value, and what a record with another one is.
 _DEMANDED: Final[Mapping[str, tuple[str, str]]] = {
     "operatingSystem": ("Linux", "not Linux"),

@@ -10,16 +10,6 @@ from typing import Final, Literal
 from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.answer_values import amount_at, text_at
 
-__all__ = [
-    "Quota",
-    "TrainingQuota",
-    "limits_of",
-    "quota_note",
-    "read_quotas",
-    "read_training_quotas",
-    "training_limits",
-]
-
 # Quotas are looked up by name: codes differ by family and new families bring new ones.
 _NAMES: Final[tuple[tuple[re.Pattern[str], Literal["on_demand", "spot"]], ...]] = (
     (re.compile(r"Running On-Demand (.{1,60}) instances", re.ASCII), "on_demand"),

@@ -9,8 +9,6 @@ from typing import Literal
 from trainfare_providers.aws.machines import Machines
 from trainfare_providers.source_rows import Refused, RowSink, SourceRow
 
-__all__ = ["NOT_BEGUN", "UNREADABLE", "AwsRows", "Service", "SourceContext", "machine_row"]
-
 Service = Literal["ec2", "sagemaker"]
 
 UNREADABLE = Refused("a row that cannot be read", quarantined=True)

@@ -19,8 +19,6 @@ from trainfare_providers.aws.rows import NOT_BEGUN, UNREADABLE, Service, SourceC
 from trainfare_providers.machine_types import table_rows
 from trainfare_providers.source_rows import Refused, SourceRow
 
-__all__ = ["PLANS", "PlanFile", "plan_file_rows", "plan_rate_row"]
-
 _BOX: Final = re.compile(r"(?:[A-Z0-9]{2,8}-)?BoxUsage:([a-z0-9][a-z0-9-]{0,30}\.[a-z0-9-]{1,30})", re.ASCII)
 # Years in the file, seconds in the API's answer.
 _TERMS: Final = {

@@ -12,8 +12,6 @@ from trainfare_providers.answer_values import amount_at, items_of, object_of, te
 from trainfare_providers.aws.rows import SourceContext, machine_row
 from trainfare_providers.source_rows import Refused, SourceRow
 
-__all__ = ["Bands", "read_bands", "read_zone_ids", "spot_rows"]
-
 _ZONE_ID: Final = re.compile(r"[a-z0-9]{2,8}(-[a-z0-9]{2,8}){0,3}-(az|wlz-?)[0-9]{1,2}", re.ASCII)
 _PRODUCT: Final = ("Linux/UNIX", "Linux/UNIX (Amazon VPC)")
 

@@ -18,8 +18,6 @@ from trainfare_providers.answer_values import day_of, items_of, name_of, number_
 from trainfare_providers.machine_types import Machine, machine_of, table_rows
 from trainfare_providers.source_rows import Refused, SourceRow
 
-__all__ = ["LOW_PRIORITY", "Meter", "caveat_of", "machines", "read_item"]
-
 LOW_PRIORITY: Final = "low_priority"
 """A tier that only Azure ML still offers; not a purchase option of a price book."""
 

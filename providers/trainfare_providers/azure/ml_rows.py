@@ -11,8 +11,6 @@ from trainfare_providers.azure.workspace import Quota, Size, WorkspaceOffer, fam
 from trainfare_providers.machine_types import Machine
 from trainfare_providers.source_rows import Refused, RowSink
 
-__all__ = ["ml_rows"]
-
 # Purchase option of the book, tier of the estimate, option of the meter.
 _TIERS: Final = (("on_demand", "Standard", "on_demand"), ("spot", "LowPriority", LOW_PRIORITY))
 

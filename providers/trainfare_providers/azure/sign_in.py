@@ -18,8 +18,6 @@ from trainfare_providers.time_limit import call_within
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
-__all__ = ["NO_SIGN_IN", "build_failure", "find_credential", "manager_token", "silence_logs", "within"]
-
 NO_SIGN_IN: Final = "could not be asked: no sign-in was found, or it was refused"
 
 _SCOPE: Final = "https://management.azure.com/.default"

@@ -26,8 +26,6 @@ from trainfare_providers.http.listing import read_pages
 from trainfare_providers.machine_types import table_rows
 from trainfare_providers.refresh import FetchedQuotas
 
-__all__ = ["API_VERSION", "MANAGER", "Usage", "parse_usages", "read_limits", "vm_limits"]
-
 MANAGER: Final = "https://management.azure.com"
 API_VERSION: Final = "2024-07-01"
 

@@ -27,19 +27,6 @@ if TYPE_CHECKING:
     from azure.ai.ml import MLClient
     from azure.core.credentials import TokenCredential
 
-__all__ = [
-    "NEEDS",
-    "Quota",
-    "Size",
-    "Workspace",
-    "WorkspaceOffer",
-    "ml_client",
-    "offer_of",
-    "parse_offer",
-    "quota_limits",
-    "read_workspace",
-]
-
 NEEDS: Final = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZUREML_WORKSPACE_NAME")
 
 # Chosen values: attempts and time-outs are those of `Limits`, and 60 s is enough for three calls that each retry.

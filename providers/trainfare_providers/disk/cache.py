@@ -29,9 +29,7 @@ from trainfare_core.prices.intake import BOOK_SCHEMA
 from trainfare_core.prices.parquet import read_table
 from trainfare_providers.disk.checked_parquet import BookFacts, DamagedFileError, check_content, with_checksum
 from trainfare_providers.disk.files import FileRefusedError, read_own_file, replace_file
-from trainfare_providers.disk.folder import CACHE_VARIABLE, PRICE_FILE_ENDING, default_folder, price_file
-
-__all__ = ["CACHE_VARIABLE", "BookCache", "BookFacts", "CachedBook", "default_folder"]
+from trainfare_providers.disk.folder import PRICE_FILE_ENDING, default_folder, price_file
 
 MAX_CACHE_BYTES: Final = 512 * 2**20
 """Of all price files together; a chosen limit, which also bounds what one read takes of the memory."""

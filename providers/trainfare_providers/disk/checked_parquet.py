@@ -18,8 +18,6 @@ from pydantic import AwareDatetime, ValidationError
 from trainfare_core.documents import Record
 from trainfare_core.prices.facts import Intake
 
-__all__ = ["BookFacts", "CheckedFile", "DamagedFileError", "check_content", "with_checksum"]
-
 SCHEMA_VERSION: Final = 1
 _MARK: Final = b"TFSEAL01"
 """Part of the file format: files that earlier versions wrote have it."""

@@ -12,17 +12,6 @@ from typing import BinaryIO
 
 from trainfare_core.errors import InputError, TrainfareError
 
-__all__ = [
-    "FileRefusedError",
-    "make_folder",
-    "open_own_file",
-    "read_at_most",
-    "read_input",
-    "read_own_file",
-    "replace_file",
-    "write_text",
-]
-
 
 class FileRefusedError(Exception):
     """Why a file is not read: not a regular file, owned by another user, or too large."""

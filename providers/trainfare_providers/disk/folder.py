@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import Final
 
-__all__ = ["CACHE_VARIABLE", "PRICE_FILE_ENDING", "default_folder", "price_file"]
-
 CACHE_VARIABLE: Final = "TRAINFARE_PRICE_CACHE"
 PRICE_FILE_ENDING: Final = ".parquet"
 

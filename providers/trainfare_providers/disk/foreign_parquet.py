@@ -17,8 +17,6 @@ import polars as pl
 from trainfare_core.errors import PricesUnavailableError
 from trainfare_core.prices.parquet import read_table
 
-__all__ = ["main", "read_foreign_table"]
-
 _BOOT: Final = (
     "import sys; sys.path[:] = sys.argv[1:]; "
     "from trainfare_providers.disk.foreign_parquet import main; main()"

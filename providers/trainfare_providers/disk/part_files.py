@@ -20,8 +20,6 @@ from pydantic import Field, ValidationError
 from trainfare_core.documents import Record
 from trainfare_providers.disk.files import FileRefusedError, open_own_file, read_own_file, replace_file
 
-__all__ = ["PART_ENDING", "PartFacts", "PartFile", "part_file"]
-
 PART_ENDING: Final = ".part"
 _FACTS_ENDING: Final = ".part.json"
 _MAX_FACTS_BYTES: Final = 4096

@@ -16,8 +16,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["key_hint", "line_of_key", "parse_toml"]
-
 
 def parse_toml(content: bytes, *, where: str, parse_float: Callable[[str], Any] = float) -> dict[str, object]:
     """

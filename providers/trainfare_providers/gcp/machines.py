@@ -17,8 +17,6 @@ from trainfare_providers.gcp.skus import Part
 from trainfare_providers.machine_types import Machine, machine_of, table_rows
 from trainfare_providers.source_rows import Refused, SourceRow
 
-__all__ = ["OPTIONS", "PartIndex", "machine_rows"]
-
 OPTIONS: Final = ("on_demand", "spot", "reserved_1y", "reserved_3y")
 
 _SLICE: Final = "A4-SLICE"  # of a whole A4 machine: its price holds the host's

@@ -28,8 +28,6 @@ from trainfare_providers.http.listing import read_pages
 from trainfare_providers.machine_types import table_rows
 from trainfare_providers.refresh import FetchedQuotas
 
-__all__ = ["QuotaSites", "RegionQuotas", "family_quota", "gpu_limits", "parse_region", "read_limits"]
-
 _METRIC: Final = re.compile(r"(?:(PREEMPTIBLE|COMMITTED)_)?(NVIDIA_[A-Z0-9_]+)_GPUS", re.ASCII)
 _COUNT: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 _ALL_REGIONS: Final = "GPUS_ALL_REGIONS"

@@ -16,8 +16,6 @@ from trainfare_core.errors import CannotTellError, FetchError, MissingExtraError
 from trainfare_providers.http.addresses import Secret
 from trainfare_providers.time_limit import call_within
 
-__all__ = ["SignIn", "sign_in"]
-
 _SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 """The only one that Cloud Quotas takes; the roles of the account, not the scope, say what may be read."""
 

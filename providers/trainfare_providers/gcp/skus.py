@@ -19,8 +19,6 @@ from trainfare_providers.answer_values import day_of, items_of, name_of, number_
 from trainfare_providers.machine_types import table_rows
 from trainfare_providers.source_rows import Refused
 
-__all__ = ["HOURS_A_MONTH", "Part", "read_sku"]
-
 HOURS_A_MONTH: Final = 730
 """By which Google converts a price per month to one per hour."""
 

@@ -18,8 +18,6 @@ from trainfare_providers.gcp.skus import Part
 from trainfare_providers.machine_types import Machine, table_rows
 from trainfare_providers.source_rows import Refused, SourceRow
 
-__all__ = ["known_generations", "slice_rows"]
-
 
 @dataclass(frozen=True, slots=True)
 class Generation:

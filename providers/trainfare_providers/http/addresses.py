@@ -7,17 +7,6 @@ import re
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, quote, urljoin, urlsplit
 
-__all__ = [
-    "Secret",
-    "format_host",
-    "is_loopback",
-    "redact_url",
-    "same_origin",
-    "same_site",
-    "target_of",
-    "why_refused",
-]
-
 _SECRET_NAME: Final = re.compile(r"key|sig|token|secret|pass|pwd|cred|auth|code|session|jwt", re.IGNORECASE)
 _MAX_SHOWN: Final = 300  # characters of a URL in a message: about three lines of a terminal
 

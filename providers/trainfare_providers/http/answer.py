@@ -13,19 +13,6 @@ from trainfare_providers.http.exchange import Exchange, Head, UnpackError, unpac
 from trainfare_providers.http.retry import FAULTS
 from trainfare_providers.http.strict_json import parse_json
 
-__all__ = [
-    "BULK_LIMITS",
-    "CANCEL_POLL_S",
-    "Deadline",
-    "HttpRequest",
-    "JsonFault",
-    "Limits",
-    "OpenAnswer",
-    "Reply",
-    "body_chunks",
-    "read_json",
-]
-
 _ERROR_NAMES: Final = ("error", "errors", "Error", "fault", "Fault", "__type")
 
 CANCEL_POLL_S: Final = 0.25

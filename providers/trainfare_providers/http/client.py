@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from trainfare_core._version import __version__
 from trainfare_core.clouds import pip_extra
 from trainfare_core.errors import FetchError, InputError, MissingExtraError
-from trainfare_providers.http.addresses import Secret, target_of, why_refused
+from trainfare_providers.http.addresses import target_of, why_refused
 from trainfare_providers.http.answer import (
-    BULK_LIMITS,
     CANCEL_POLL_S,
     Deadline,
     HttpRequest,
@@ -46,8 +45,6 @@ from trainfare_providers.http.retry import (
 if TYPE_CHECKING:
     import httpx
     from tenacity import RetryCallState
-
-__all__ = ["BULK_LIMITS", "Download", "HttpClient", "Limits", "Pages", "Reply", "Secret"]
 
 _log = logging.getLogger("trainfare")
 _MAX_REDIRECTS: Final = 5  # price APIs redirect once at most; a loop ends soon

@@ -20,8 +20,6 @@ from trainfare_providers.http.answer import HttpRequest, OpenAnswer, body_chunks
 from trainfare_providers.http.exchange import Head
 from trainfare_providers.http.progress import Step
 
-__all__ = ["ROWS_A_STEP", "Download", "FileVersion", "Part", "read_file"]
-
 _MAX_RESUMES: Final = 20
 """Of one file. A chosen value: cut every 150 MB, 3 GB still come; cut at every byte, it ends."""
 

@@ -22,8 +22,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Exchange", "Head", "UnpackError", "silence_http_logs", "unpack_gzip"]
-
 _THREAD_NAME: Final = "trainfare-fetch"
 _QUEUED_CHUNKS: Final = 16
 """Chunks received and not yet parsed: bounds the memory of a reader that is slower than the network."""

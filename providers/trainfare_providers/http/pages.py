@@ -5,8 +5,6 @@ from __future__ import annotations
 from trainfare_providers.http.addresses import target_of
 from trainfare_providers.http.answer import HttpRequest
 
-__all__ = ["Pages"]
-
 
 class Pages:
     """Checks that a listing in pages ends, repeats no page, and links only to its own site."""

@@ -14,17 +14,6 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
 
-__all__ = [
-    "FAULTS",
-    "RETRIED_STATUSES",
-    "RETRY_AFTER_CAP_S",
-    "FaultRule",
-    "is_retried",
-    "retry_after_s",
-    "status_words",
-    "wait_ceiling_s",
-]
-
 RETRIED_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
 RETRY_AFTER_CAP_S: Final = 10.0
 """Seconds. A server that asks for a longer wait is not asked again: waiting less than asked would only add to its load.

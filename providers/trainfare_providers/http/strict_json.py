@@ -8,8 +8,6 @@ from typing import Final, NoReturn
 
 from trainfare_core.documents import MAX_DEPTH, is_too_deep
 
-__all__ = ["parse_json"]
-
 _MAX_NUMBER: Final = 60
 """Characters: converting a long text of digits to an int takes quadratic time, and no price has so many."""
 

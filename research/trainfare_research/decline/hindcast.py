@@ -27,8 +27,6 @@ from trainfare_core.decline.forecast import RHO, THETA
 from trainfare_core.decline.student_t import StudentT
 from trainfare_core.decline.wright import exponent_and_noise
 
-__all__ = ["Hindcast", "HindcastError", "HindcastModel", "hindcast", "square_ratio", "walk_errors"]
-
 Array: TypeAlias = NDArray[np.float64]
 HindcastModel: TypeAlias = Literal["moore", "wright"]
 

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from trainfare_core.decline import DeclineError, Series, TooLittleDataError, experience
 
-__all__ = ["LAWS", "Law", "LawFit", "fit_law"]
-
 Array: TypeAlias = NDArray[np.float64]
 
 Law: TypeAlias = Literal["moore", "wright", "lagged_wright", "goddard", "sinclair_klepper_cohen", "nordhaus"]

@@ -15,8 +15,6 @@ import numpy as np
 from trainfare_core.decline import DeclineError, Series, fit_moore
 from trainfare_research.decline.hindcast import Array, square_ratio, walk_errors
 
-__all__ = ["SurrogateBand", "surrogate_bands"]
-
 
 @dataclass(frozen=True, slots=True)
 class SurrogateBand:

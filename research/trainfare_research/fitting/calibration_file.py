@@ -18,8 +18,6 @@ from trainfare_research.fitting.one_device_solver import overhead_of, submission
 from trainfare_research.fitting.table_lines import CEILINGS
 from trainfare_research.scoring import LEVELS, sigma_80
 
-__all__ = ["calibration_of", "list_measured_devices", "record_of", "sigma_of", "with_coefficients"]
-
 Array = NDArray[np.float64]
 _Overhead = TypeVar("_Overhead", bound=OverheadFit)
 Errors = Mapping[str, Sequence[float]]

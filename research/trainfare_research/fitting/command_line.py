@@ -14,8 +14,6 @@ from trainfare_research.fits import path_of
 from trainfare_research.fitting.table_lines import Line
 from trainfare_research.truth_table import find_table, write_json, write_rows
 
-__all__ = ["MEASUREMENTS", "digest", "fit_parser", "table_command", "write_fit"]
-
 MEASUREMENTS: Final = TABLES / "calibration"
 """Our own tables of steps, kernels and links."""
 

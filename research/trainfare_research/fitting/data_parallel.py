@@ -23,8 +23,6 @@ from trainfare_core.prediction.roofline.operations import Operations, Roofline
 from trainfare_core.prediction.roofline.times import operation_seconds
 from trainfare_research.fits import link_record
 
-__all__ = ["data_parallel_s", "is_data_parallel"]
-
 
 def is_data_parallel(line: dict[str, str]) -> bool:
     """Return whether a row ran several devices from one process."""

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from trainfare_research.fitting.one_device_rows import Row
 from trainfare_research.fitting.table_lines import SUBMISSION
 
-__all__ = ["GROUPS", "family_of", "fold_of"]
-
 _FOLDS = 10
 """Tenths of the model families: a fit without one still has nine tenths of the rows. A chosen value."""
 

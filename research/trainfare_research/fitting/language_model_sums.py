@@ -40,8 +40,6 @@ from trainfare_research.workloads.language.decoder_rows import (
     step_of_memory_row,
 )
 
-__all__ = ["KINDS", "Fitted", "Rows", "coefficients", "empty_fit", "read_rows", "solve", "stack_of"]
-
 Array = NDArray[np.float64]
 FILES = (*STEP_TABLES, "microbench_achieved.csv")
 _BEND = 0.05

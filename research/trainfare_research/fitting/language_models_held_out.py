@@ -18,8 +18,6 @@ from trainfare_research.truth_table import answers_together, or_reason
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
 from trainfare_research.workloads.language.decoder_rows import DecoderRun, decoder_run, is_decoder_row
 
-__all__ = ["decoder_answers", "predict_decoder"]
-
 _SPLIT = (
     "tensor", "pipeline", "virtual", "context", "expert", "sharded_optimizer", "overlap", "sequence_parallel",
 )  # fmt: skip

@@ -16,8 +16,6 @@ from trainfare_core.hardware.accelerators import accelerator
 from trainfare_research.fitting.table_lines import Line
 from trainfare_research.truth_table import read_rows
 
-__all__ = ["of_flagperf", "of_fms", "of_model", "of_neuron"]
-
 _STEP_TOKENS = {"_mp.csv": "273", "_pf.csv": "289"}
 """Mean tokens of a sample without padding, by the end of the file of a row."""
 _GPTQ_TOKENS = "290"

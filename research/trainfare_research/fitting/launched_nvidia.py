@@ -16,8 +16,6 @@ from trainfare_research.workloads.language.transformers_models import FUSED_ATTE
 from trainfare_research.workloads.registry import COMPILED
 from trainfare_research.workloads.vision.detection import CHANNELS_LAST
 
-__all__ = ["of_nvidia"]
-
 _TORCH_OF = {
     "tacotron2": "1.6", "jasper": "1.7", "efficientnet": "1.9", "quartznet": "1.10", "ssd300": "1.13",
     "nnu-net": "1.13",

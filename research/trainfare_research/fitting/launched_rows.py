@@ -21,8 +21,6 @@ from trainfare_research.truth_table import STEP_TABLES, or_reason, read_rows
 from trainfare_research.workloads.language.sequences import FULL_SOFTMAX
 from trainfare_research.workloads.vision.detection import CHANNELS_LAST
 
-__all__ = ["NO_PEER_ACCESS", "as_launched", "read_launched_rows", "step_rows"]
-
 NO_PEER_ACCESS = "peer access off"
 """Note of a row whose devices exchange through the memory of their host."""
 

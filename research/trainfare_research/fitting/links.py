@@ -48,17 +48,6 @@ from trainfare_research.scoring import summarize_held_out
 from trainfare_research.truth_table import STEP_TABLES, read_rows
 from trainfare_research.workloads import ProfileCache
 
-__all__ = [
-    "AllReduce",
-    "Pair",
-    "all_reduce_fit",
-    "documents",
-    "fit_links",
-    "left_out",
-    "pairs_of",
-    "slowdown_errors",
-]
-
 Array = NDArray[np.float64]
 
 FILES = ("collectives_allreduce.csv.gz", *STEP_TABLES)
@@ -280,6 +269,7 @@ def documents(
 
 
 def main() -> None:
+    """Fit the links and write the coefficients and the scores."""
     parser = fit_parser(__doc__, "link_calibration", "links")
     parser.add_argument("--traced-only", action="store_true", help="leave out rows that the cache lacks")
     arguments = parser.parse_args()

@@ -44,15 +44,6 @@ from trainfare_research.truth_table import read_rows, write_json
 from trainfare_research.workloads import ProfileCache
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
 
-__all__ = [
-    "SourcesLeftOut",
-    "fit_corrections",
-    "fit_rows",
-    "leave_one_source_out",
-    "score_held_out",
-    "steps_of_groups",
-]  # fmt: skip
-
 Array = NDArray[np.float64]
 
 OUT = Path(__file__).resolve().parents[3] / "core/trainfare_core/data/memory_calibration.json"

@@ -29,24 +29,6 @@ from trainfare_research.workloads import ProfileCache
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
 from trainfare_research.workloads.memory_runs import MemoryRun, memory_run
 
-__all__ = [
-    "GIB",
-    "MemoryRow",
-    "Predicted",
-    "Quantity",
-    "after_step_gib",
-    "card_gib",
-    "describe_rows",
-    "describe_run",
-    "devices_summed",
-    "memory_rows",
-    "parse_measured_gib",
-    "predict_gib",
-    "quantity_of",
-    "spread_of",
-    "steps_before",
-]
-
 GIB = 2**30
 Quantity = Literal["allocated", "reserved", "device"]
 """What was measured: the allocator's peak, that with its cached blocks, or what the process uses of its device."""

@@ -28,8 +28,6 @@ from trainfare_research.fitting.table_lines import Line, chip_of
 from trainfare_research.workloads import ProfileCache
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
 
-__all__ = ["REFIT_EVALUATIONS", "Fits", "FitsWithout", "one_step_answers"]
-
 REFIT_EVALUATIONS = 8
 """Of the loss, for a fit that starts at the coefficients of all rows. A chosen value: the loss moves by less than a
 thousandth of itself afterwards."""

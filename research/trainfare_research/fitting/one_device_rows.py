@@ -38,8 +38,6 @@ from trainfare_core.prediction.roofline.operations import (
 from trainfare_core.prediction.roofline.times import WINOGRAD_LEAST, log2_brevity
 from trainfare_research.fitting.table_lines import SUBMISSION, Line, chip_of, is_trainer_time
 
-__all__ = ["Index", "Row", "RowMaker", "merge_operations", "roofline_s"]
-
 Array = NDArray[np.float64]
 Indexed = list[tuple[int, float]]
 """(coefficient, value) of the terms of one operation."""

@@ -25,8 +25,6 @@ from trainfare_research.fitting.one_device_rows import Index, Indexed, Row
 from trainfare_research.fitting.robust import Prior, robust_fit
 from trainfare_research.fitting.table_lines import SUBMISSION
 
-__all__ = ["GLOBALS", "Problem", "overhead_of", "prior", "solve", "submission_overhead_of"]
-
 Array = NDArray[np.float64]
 
 _BEND = 0.12

@@ -28,8 +28,6 @@ from trainfare_research.workloads import ProfileCache, profile_of, resolve
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
 from trainfare_research.workloads.language.decoder_rows import decoder_run
 
-__all__ = ["FILES", "group_weight", "kernel_group", "read_measurements"]
-
 FILES = ("kernels.csv.gz", "microbench_achieved.csv", *STEP_TABLES, *SUBMISSION_TABLES)
 _KERNEL_KINDS: dict[str, OperationKind] = {
     "linear": "matmul", "bmm": "matmul", "conv2d": "convolution", "softmax": "softmax", "layernorm": "normalization",

@@ -15,8 +15,6 @@ from trainfare_core.prediction.columns import Run
 from trainfare_core.prediction.engine import predict_run
 from trainfare_core.prices.shapes import MachineShapes
 
-__all__ = ["Answer", "Plan", "predict_plan", "predict_plans"]
-
 
 @dataclass(frozen=True)
 class Answer:

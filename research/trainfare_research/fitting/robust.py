@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import least_squares
 
-__all__ = ["Prior", "robust_fit"]
-
 Array = NDArray[np.float64]
 
 _TOLERANCE = 1e-8

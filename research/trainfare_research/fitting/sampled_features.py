@@ -15,8 +15,6 @@ from trainfare_core.prediction.network.coefficients import CommunicationFit
 from trainfare_research.fitting.one_plan import Plan, predict_plan
 from trainfare_research.workloads.other.sampled_graph import FEATURE_TABLE_BYTES, feature_bytes
 
-__all__ = ["has_sampled_features", "predict_sampled_graph"]
-
 _MOST_FEATURES = 0.75
 """Of the devices' memory that features may take: the edges (5.8 billion in both directions, 4 bytes each, 47 GB), the
 state and a batch's own nodes are there too. 0.5 of the memory of eight H200, 0.87 of that of eight H100: between

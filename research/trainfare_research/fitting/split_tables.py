@@ -21,8 +21,6 @@ from trainfare_core.prediction.network import collectives
 from trainfare_research.fitting.one_plan import Plan, predict_plan
 from trainfare_research.workloads.other.tabular import count_looked_up_bytes, dense_gradient_bytes
 
-__all__ = ["has_split_tables", "predict_split_tables"]
-
 
 def has_split_tables(name: str, devices: int) -> bool:
     """Return whether a model or benchmark of a table spreads its embedding tables over so many devices."""

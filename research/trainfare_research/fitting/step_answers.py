@@ -18,8 +18,6 @@ from trainfare_research.fitting.table_lines import ZERO_2, Line, accumulation_of
 from trainfare_research.truth_table import answers_together, or_reason
 from trainfare_research.workloads.language.decoder_plans import network_of
 
-__all__ = ["plan_of", "step_answers"]
-
 
 @dataclass(frozen=True)
 class _Asked:

@@ -21,8 +21,6 @@ from trainfare_research.fitting.table_lines import (
 from trainfare_research.workloads import ProfileCache, profile_of, resolve
 from trainfare_research.workloads.single_device import StepJob
 
-__all__ = ["Work", "job_of", "work_of"]
-
 
 @dataclass(frozen=True)
 class Work:

@@ -39,8 +39,6 @@ from trainfare_research.workloads.cache import Traced
 from trainfare_research.workloads.language.mlperf_decoders import is_decoder_benchmark
 from trainfare_research.workloads.mlperf import update_shares
 
-__all__ = ["submission_rows"]
-
 _SOURCE = "mlperf"
 _MOST_EXCHANGE = 0.3
 """Share of a step from which its exchange of gradients is too long to be taken off by a constant. A chosen value: at

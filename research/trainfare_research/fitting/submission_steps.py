@@ -25,16 +25,6 @@ from trainfare_research.workloads.mlperf import TRACED_BATCH, mlperf_job, share_
 from trainfare_research.workloads.mlperf_precisions import in_8_bits, in_16_bits
 from trainfare_research.workloads.vision.flux import flux_job
 
-__all__ = [
-    "Submission",
-    "as_submitted",
-    "build_submitted_step",
-    "evaluation_shares",
-    "machines_of",
-    "training_devices",
-    "training_share",
-]
-
 Submission = dict[str, str]
 """A row of time_to_train.csv."""
 

@@ -25,8 +25,6 @@ from trainfare_research.fitting.command_line import digest
 from trainfare_research.scoring import half_width
 from trainfare_research.truth_table import read_rows, write_json
 
-__all__ = ["group_of", "spreads"]
-
 _FEWEST = 4
 """Benchmarks that a group needs for half-widths of its own: fewer say little of the next one. A chosen value."""
 _RECENT = 2022

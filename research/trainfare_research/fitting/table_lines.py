@@ -7,22 +7,6 @@ import re
 from trainfare_core.job_profile import JobProfile
 from trainfare_research.workloads import StepJob
 
-__all__ = [
-    "CEILINGS",
-    "HOST_COPY",
-    "SUBMISSION",
-    "ZERO_2",
-    "Line",
-    "accumulation_of",
-    "chip_of",
-    "host_copy_s",
-    "is_suspect",
-    "is_trainer_time",
-    "old_torch",
-    "parse_measured_step_s",
-    "torch_of",
-]
-
 Line = dict[str, str]
 
 CEILINGS = "matmul ceilings"

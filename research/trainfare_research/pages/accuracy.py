@@ -34,8 +34,6 @@ from trainfare_research.pages.markdown import plain, render
 from trainfare_research.scoring import LEVELS
 from trainfare_research.truth_table import ROW_OF_RESIDUAL, read_held_out_errors, read_rows
 
-__all__ = ["document", "write_tables"]
-
 
 @dataclass(frozen=True)
 class Truth:

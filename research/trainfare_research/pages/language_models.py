@@ -30,8 +30,6 @@ from trainfare_research.fitting.language_models import (
 )
 from trainfare_research.pages.markdown import render
 
-__all__ = ["document"]
-
 Score = dict[str, float]
 MANY = " without the largest source, 8 or more devices"
 BARS = (
@@ -101,6 +99,7 @@ def document(data: Path, cache: Path | None) -> str:
 
 
 def main() -> None:
+    """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=MEASUREMENTS)
     parser.add_argument("--cache", type=Path, help="folder of traces")

@@ -8,8 +8,6 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-__all__ = ["percent", "plain", "render"]
-
 _BAR_KEYS = {"mean": "mape", "median": "median_ape", "p90": "p90_ape"}
 
 

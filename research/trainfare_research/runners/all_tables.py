@@ -39,8 +39,6 @@ from trainfare_research.runners import (
 )
 from trainfare_research.truth_table import MEMORY_TABLES, STEP_TABLES, SUBMISSION_TABLES, has_table
 
-__all__ = ["main"]
-
 Main = Callable[[Sequence[str]], None]
 
 

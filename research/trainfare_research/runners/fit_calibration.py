@@ -40,8 +40,6 @@ from trainfare_research.truth_table import write_rows
 from trainfare_research.workloads import ProfileCache
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
 
-__all__ = ["Carried", "fit_carried_over", "kernel_errors", "main", "measure_held_out"]
-
 Array = NDArray[np.float64]
 
 Errors = dict[int, float]

@@ -28,8 +28,6 @@ from trainfare_research.fitting.one_device_tables import kernel_group
 from trainfare_research.scoring import Scored, print_table, reach, summary
 from trainfare_research.truth_table import answer_columns, read_rows, truth_parser, write_json, write_rows
 
-__all__ = ["main", "seconds_of"]
-
 
 def seconds_of(groups: list[OperationGroup], name: str) -> NDArray[np.float64]:
     """Return the predicted seconds of kernels timed alone on one accelerator, shape (kernels,)."""

@@ -25,8 +25,6 @@ from trainfare_research.fitting.table_lines import Line
 from trainfare_research.scoring import error_summary
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
 
-__all__ = ["TERMS", "scores_without"]
-
 _WHOLE: Final = 15.0
 """A share of 1 on the scale of its fit, but for 3e-7."""
 TERMS: Final[dict[str, dict[str, float]]] = {

@@ -31,8 +31,6 @@ from trainfare_research.scoring import error_summary
 from trainfare_research.workloads import ProfileCache
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
 
-__all__ = ["TERMS", "scores_without", "without"]
-
 TERMS: Final = {
     "dies": r"(shared|memory)\|silicon:",
     "generations": r"(vector|tensor|memory)\|gen:",

@@ -37,8 +37,6 @@ from trainfare_core.prediction.network.coefficients import link_calibration
 from trainfare_providers.snapshot import SnapshotProvider
 from trainfare_research.truth_table import ROW_OF_RESIDUAL, read_held_out_errors, read_rows, write_json
 
-__all__ = ["Choice", "consistent", "device_prices", "regrets", "summary", "workloads"]
-
 _SAME = ("source", "model", "precision", "task", "framework")
 _HELD_OUT = "chip_and_workload_left_out"
 _RUN = (

@@ -34,8 +34,6 @@ from trainfare_core.prices.age_doubt import ANY, PriceMoves, log_half_width
 from trainfare_research.data import TABLES
 from trainfare_research.truth_table import read_rows
 
-__all__ = ["Pairs", "fit", "main", "read_pairs"]
-
 OUT: Final = Path(__file__).resolve().parents[3] / "core/trainfare_core/data/price_age.json"
 LEVELS: Final = (0.5, 0.8, 0.9)
 KEPT_AT_CHANGES: Final = ("Cyclenerd/", "aws/karpenter-provider-aws", "vantage-sh/", "amorton45/")

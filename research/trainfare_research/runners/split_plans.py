@@ -31,8 +31,6 @@ from trainfare_research.fitting.launched_rows import step_rows
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
 from trainfare_research.workloads.language.decoder_rows import DecoderRun, decoder_run, is_decoder_row
 
-__all__ = ["SplitRun", "context_exchange_s", "split_runs"]
-
 _LIBRARIES: Final = re.compile(r"megatron|nemo|maxtext|jax|synapse", re.IGNORECASE)
 """Trainers with kernels or a compiler of their own."""
 

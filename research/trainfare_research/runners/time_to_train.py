@@ -71,8 +71,6 @@ from trainfare_research.workloads.language.mlperf_decoders import (
     is_decoder_benchmark,
 )
 
-__all__ = ["minutes_of", "network_gbit_per_s", "score_lines"]
-
 _SPLIT_IN_SPACE = ("resnet", "ssd300", "maskrcnn", "retinanet", "unet3d")
 """Benchmarks whose samples can be cut into parts in space, one for each device: their networks are convolutions."""
 _ADAPTERS_GBIT = {"ConnectX-4": 100.0, "ConnectX-5": 100.0, "ConnectX-6": 200.0, "ConnectX-7": 400.0}

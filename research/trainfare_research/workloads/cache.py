@@ -21,8 +21,6 @@ from trainfare_providers.disk.files import replace_file
 from trainfare_research.workloads.single_device import StepJob, trace_step_job
 from trainfare_research.workloads.tracer_digest import code_digest, tracer_digest
 
-__all__ = ["ProfileCache", "TraceStore", "Traced", "profile_of"]
-
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers")
 """Distributions whose operations or models are traced: a new version makes new traces."""
 _TRACED = Path(__file__).with_name("single_device.py")

@@ -14,16 +14,6 @@ from trainfare_core.job_profile import JobProfile, MemoryMoment
 from trainfare_research.workloads.language.decoder import DecoderStep
 from trainfare_research.workloads.language.decoder_moments import change_memory
 
-__all__ = [
-    "TRAINED_TABLES",
-    "UNFUSED",
-    "as_launched",
-    "with_forward_alone",
-    "with_fp32_tables",
-    "with_kept_inputs",
-    "with_trained_tables",
-]
-
 UNFUSED = "unfused attention"
 _FP32_TABLES = "embedding and head in fp32"
 TRAINED_TABLES = "embedding and head trained"

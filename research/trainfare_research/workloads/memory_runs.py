@@ -31,8 +31,6 @@ from trainfare_research.workloads.memory_stacks import with_loss, with_selected_
 from trainfare_research.workloads.registry import resolve
 from trainfare_research.workloads.single_device import StepJob
 
-__all__ = ["MemoryRun", "build_traced_job", "memory_run"]
-
 _FEW_TOKENS = 256
 """Vocabulary of the model that is traced to see the instants that the logits hide."""
 _MEAN_TOKENS = r"logged mean (\d+) tokens"

@@ -9,8 +9,6 @@ from trainfare_core.job_profile import JobProfile, MemoryFacts, MemoryMoment
 from trainfare_research.workloads.language.decoder import DecoderStep
 from trainfare_research.workloads.language.decoder_moments import change_memory, with_less_saved
 
-__all__ = ["with_loss", "with_selected_operations", "with_state"]
-
 _UPCAST = "bf16 AMP"
 """Precision whose trained weights accelerate casts to fp32 where FSDP shards them."""
 _FOREACH = "hf sfttrainer"

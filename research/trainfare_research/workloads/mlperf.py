@@ -43,8 +43,6 @@ from trainfare_research.workloads.vision import stable_diffusion
 from trainfare_research.workloads.vision.detection import Ssd300, ssd_inputs
 from trainfare_research.workloads.vision.segmentation import UNet
 
-__all__ = ["TRACED_BATCH", "mlperf_job", "share_update", "update_shares"]
-
 TRACED_BATCH = 8
 """Samples that are traced; the row's own number is reached through `micro_ratio`."""
 _PRECISIONS = {"FP16 mixed": "amp_fp16", "BF16 mixed": "bf16", "FP32": "fp32"}

@@ -13,8 +13,6 @@ from trainfare_research.workloads.language.decoder_profile import with_narrow_pr
 from trainfare_research.workloads.single_device import Row
 from trainfare_research.workloads.vision.flux import HEAD_WIDTH
 
-__all__ = ["in_8_bits", "in_16_bits"]
-
 _HEAD_WIDTH = {"bert": 30_522, "flux1": HEAD_WIDTH}
 """Width of the output head, which keeps 16 bits, by benchmark with blocks that Transformer Engine runs."""
 

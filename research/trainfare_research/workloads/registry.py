@@ -42,8 +42,6 @@ from trainfare_research.workloads.vision import (
     tensorflow_networks,
 )
 
-__all__ = ["COMPILED", "resolve"]
-
 COMPILED = "pointwise operations fused"
 """Note of a row whose launch script turned a compiler on."""
 

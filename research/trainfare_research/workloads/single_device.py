@@ -21,18 +21,6 @@ from trainfare import TrainingJob
 from trainfare.fake_step import trace_changed
 from trainfare_core.job_profile import JobProfile
 
-__all__ = [
-    "Network",
-    "Row",
-    "StepJob",
-    "batch_of",
-    "half_weights",
-    "optimizer_of",
-    "precision_of",
-    "step_job",
-    "trace_step_job",
-]
-
 Row = dict[str, str]
 
 _PRECISIONS = {

@@ -16,8 +16,6 @@ import torchvision
 
 from trainfare_research.workloads.single_device import Row
 
-__all__ = ["normalise_row"]
-
 _ANY_MODEL = {
     "train": "",
     "finetune_full": "",

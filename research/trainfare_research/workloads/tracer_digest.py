@@ -13,8 +13,6 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
-__all__ = ["TRACER_MODULES", "TRACER_PACKAGES", "code_digest", "tracer_digest", "tracer_sources"]
-
 TRACER_PACKAGES = ("trainfare.trace", "trainfare.fake_step")
 """Packages whose code decides the operations, bytes and memory of a traced step."""
 TRACER_MODULES = tuple(

@@ -11,8 +11,6 @@ from trainfare_core.documents import Record, data_text
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator, accelerators
 
-__all__ = ["USUAL_CEILING", "DecoderFit", "decoder_calibration"]
-
 USUAL_CEILING: Final = 0.8
 """Share of the dense peak that the best matrix product reaches, where it was not measured; near the mean of those
 that were (0.76)."""

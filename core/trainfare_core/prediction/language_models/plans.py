@@ -24,9 +24,6 @@ from trainfare_core.prediction.language_models.step import (
 from trainfare_core.prediction.language_models.sums import DecoderLedger
 from trainfare_core.prediction.network.collectives import Links
 
-__all__ = ["decoder_device_s", "decoder_log_sigma", "decoder_plan_times"]
-
-
 PORTING_SIGMA = 0.05
 """Added where a script must be ported (TPU, Trainium, Gaudi). A chosen value."""
 

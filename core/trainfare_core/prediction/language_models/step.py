@@ -29,9 +29,6 @@ from trainfare_core.prediction.language_models.coefficients import DecoderFit
 from trainfare_core.prediction.language_models.sums import DecoderLedger
 from trainfare_core.prediction.network.collectives import Links
 
-__all__ = ["DecoderTimes", "DeviceRows", "Spread", "decoder_times", "doublings_of", "host_launches"]
-
-
 DEVICE_LAUNCH_S = 2e-6
 """From the end of one kernel to the start of the next, where the next one already waits."""
 _WIDE = 4096.0

@@ -13,15 +13,6 @@ from trainfare_core.arrays import Array
 from trainfare_core.job_profile import JobProfile, OperationGroup
 from trainfare_core.variants import CAST_TO_8_BITS, NARROW_TYPES, PRODUCTS, head_width
 
-__all__ = [
-    "DEEPSPEED_SUFFIX",
-    "GRAPH_PRECISION",
-    "LIBRARIES",
-    "LIBRARY_PRECISION",
-    "UNPACK_4_BITS",
-    "DecoderLedger",
-]
-
 UNPACK_4_BITS: Final = "trainfare.unpack_4bit"
 """Name of the operations that unpack a weight of 4 bits to the type of its product."""
 LIBRARY_PRECISION: Final = "megatron"

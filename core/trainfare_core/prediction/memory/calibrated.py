@@ -26,22 +26,6 @@ from trainfare_core.prediction.memory.sharding import Shards
 from trainfare_core.prediction.uncertainty import Z80
 from trainfare_core.variants import is_in_8_bits
 
-__all__ = [
-    "Corrections",
-    "MemoryClass",
-    "MemoryFit",
-    "MemoryPeak",
-    "SpreadFit",
-    "correct_parts",
-    "correct_peak_bytes",
-    "has_convolutions",
-    "memory_classes",
-    "memory_fit",
-    "memory_note",
-    "memory_peak",
-]
-
-
 MemoryClass = Literal["one_device", "one_device_adapters", "several_devices", "model_parallel", "quantised"]
 _WORDS: dict[str, str] = {
     "one_device": "of one device", "one_device_adapters": "of adapters on one device",

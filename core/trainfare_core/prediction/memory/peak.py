@@ -23,9 +23,6 @@ from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.job_profile import JobProfile, MemoryMoment
 from trainfare_core.prediction.memory.sharding import MemoryShares, Shards, shares_of_part, shares_of_whole
 
-__all__ = ["MemoryParts", "memory_parts", "usable_memory_bytes"]
-
-
 GIB: Final = 2**30
 CONTEXT_BYTES: Final = 0.75 * GIB
 """CUDA context, loaded kernels and library workspaces of one process (0.5-1 GiB on current torch builds)."""

@@ -12,9 +12,6 @@ from trainfare_core.arrays import Array, Flags
 from trainfare_core.candidates import SHARDINGS, ModelParallel
 from trainfare_core.job_profile import JobProfile
 
-__all__ = ["MemoryShares", "Shards", "shares_of_part", "shares_of_whole"]
-
-
 GATHERED_UNITS: Final = 2
 """FSDP holds one unit gathered for compute while it prefetches the next."""
 ZERO_BUCKET_BYTES: Final = 10**9

@@ -13,8 +13,6 @@ from typing import Literal
 
 from trainfare_core.documents import Record, data_text
 
-__all__ = ["CommunicationFit", "LinkCalibration", "link_calibration"]
-
 
 class CommunicationFit(Record):
     """Alpha-beta constants of collectives."""

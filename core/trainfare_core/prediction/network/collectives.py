@@ -20,19 +20,6 @@ from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.job_profile import SPARSE_TENSOR, JobProfile, SynchronizedNorms
 from trainfare_core.prediction.network.coefficients import CommunicationFit
 
-__all__ = [
-    "LONGEST_RING",
-    "Links",
-    "Traffic",
-    "collective_s",
-    "compute_exposed_s",
-    "has_sparse_gradients",
-    "link_of",
-    "moments_s",
-    "traffic_of",
-]
-
-
 _MOMENT_BYTES: Final = 4
 LONGEST_RING: Final = 16
 """Devices of the largest machine that was measured: losses by waiting grow no further beyond it."""

@@ -17,9 +17,6 @@ import numpy as np
 from trainfare_core.arrays import Array
 from trainfare_core.hardware.accelerator_rows import Accelerator
 
-__all__ = ["CACHE_READ_S", "compute_cached_share", "with_cache_as_memory"]
-
-
 CACHE_READ_S: Final = 27e-6
 """In which a cache delivers all that it holds: 96 MiB at 3.7 TB/s. Chosen among values by rows left out
 (research/docs/prediction-choices.md)."""

@@ -24,7 +24,6 @@ from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerators
 from trainfare_core.prediction.network.coefficients import CommunicationFit, link_calibration
 from trainfare_core.prediction.roofline.features import (
-    PATHS,
     Path,
     Terms,
     convolution_term,
@@ -32,18 +31,6 @@ from trainfare_core.prediction.roofline.features import (
     device_memory_terms,
     generation_term,
 )
-
-__all__ = [
-    "PATHS",
-    "Calibration",
-    "CommunicationFit",
-    "OverheadFit",
-    "Path",
-    "SigmaFit",
-    "SourceFit",
-    "calibration",
-    "with_links",
-]
 
 
 class OverheadFit(Record):

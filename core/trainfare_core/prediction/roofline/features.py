@@ -21,31 +21,6 @@ from numpy.typing import NDArray
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.job_profile import OperationGroup
 
-__all__ = [
-    "BRIEF",
-    "COMPILED_LOOP",
-    "CONSTANT",
-    "PATHS",
-    "TENSOR_KINDS",
-    "WAVES",
-    "Path",
-    "Terms",
-    "compute_terms",
-    "convolution_term",
-    "device_compute_terms",
-    "device_memory_terms",
-    "generation_term",
-    "layout_of",
-    "log2_tiles",
-    "measure_unfilled_waves",
-    "memory_terms",
-    "release_years",
-    "serial_kernels",
-    "shape_at",
-    "silicon_term",
-    "uses_winograd",
-]
-
 Terms: TypeAlias = tuple[tuple[str, float], ...]
 Path: TypeAlias = Literal["vector", "tensor"]
 PATHS: Final[tuple[Path, ...]] = ("vector", "tensor")

@@ -13,9 +13,6 @@ from trainfare_core.prediction.roofline.coefficients import Calibration, Overhea
 from trainfare_core.prediction.roofline.features import release_years
 from trainfare_core.prediction.roofline.operations import Operations, compiles_graphs, launch_share
 
-__all__ = ["compute_synchronized_forward_s", "host_bound", "host_launch_s", "host_phase_s"]
-
-
 _WAITED_LAUNCHES: Final = 20
 """Launches of one forward of SyncBatchNorm that nothing hides: it selects the devices that have samples by a mask,
 three times, and the host waits for each result's size. Counted in `torch/nn/modules/_functions.py` of PyTorch 2."""

@@ -30,19 +30,6 @@ from trainfare_core.prediction.roofline.features import (
     uses_winograd,
 )
 
-__all__ = [
-    "PHASES",
-    "OfType",
-    "Operations",
-    "Roofline",
-    "bytes_share",
-    "compiles_graphs",
-    "launch_share",
-    "mark_compiled_loops",
-    "usable_dtype",
-]
-
-
 PHASES: Final = ("forward", "backward", "optimizer")
 
 _TENSOR_DTYPES: Final = frozenset(("tf32", "fp16", "bf16", "fp8", "mxfp8", "fp4", "int8"))

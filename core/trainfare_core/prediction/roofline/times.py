@@ -44,17 +44,6 @@ from trainfare_core.prediction.roofline.operations import (
     mark_compiled_loops,
 )
 
-__all__ = [
-    "BLEND",
-    "WINOGRAD_LEAST",
-    "DeviceTime",
-    "blend_times",
-    "inverse_efficiency",
-    "operation_seconds",
-    "operation_times",
-]
-
-
 BLEND: Final = 0.3
 """Share of the smaller of compute and memory time that does not hide behind the larger. Assumed, not fitted."""
 WINOGRAD_LEAST: Final = 1 / 4

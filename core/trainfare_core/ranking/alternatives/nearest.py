@@ -22,8 +22,6 @@ from trainfare_core.recommendation import (
 )
 from trainfare_core.variants import variants_of, why_not_split
 
-__all__ = ["with_alternatives"]
-
 
 def with_alternatives(
     answer: Recommendation,

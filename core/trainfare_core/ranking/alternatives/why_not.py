@@ -21,8 +21,6 @@ from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Alternative, Objective, Option, Recommendation, Rejection
 
-__all__ = ["WhyNot", "offers_named", "run_text", "why_not"]
-
 
 class WhyNot(Document):
     """Why a machine is not the answer to a request."""

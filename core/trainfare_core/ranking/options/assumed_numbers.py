@@ -18,8 +18,6 @@ from trainfare_core.run_cost import (
 )
 from trainfare_core.variants import convert_saved_state
 
-__all__ = ["list_assumed_numbers"]
-
 _S_PER_HOUR = 3600.0
 
 

@@ -11,8 +11,6 @@ from trainfare_core.recommendation import Constraints
 from trainfare_core.run_cost import cost_assumptions
 from trainfare_core.variants import why_no_precision, why_no_variant, why_not_split
 
-__all__ = ["assumptions_of"]
-
 
 def _plan_assumption(profile: JobProfile, constraints: Constraints) -> str:
     name = profile.parallel.strategy

@@ -7,8 +7,6 @@ from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.ranking.options.options import round_figure
 from trainfare_core.recommendation import JobSummary
 
-__all__ = ["job_summary"]
-
 
 def job_summary(profile: JobProfile) -> JobSummary:
     """Return what an answer says about its job."""

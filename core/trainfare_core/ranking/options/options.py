@@ -41,8 +41,6 @@ from trainfare_core.recommendation import (
 )
 from trainfare_core.run_cost import NOT_SPOT
 
-__all__ = ["OptionMaker", "round_figure"]
-
 OLD_PRICE_MONTHS: Final = 12
 """A price so much older than the newest in its book gets a note. A chosen value."""
 

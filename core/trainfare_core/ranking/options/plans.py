@@ -17,15 +17,6 @@ from trainfare_core.ranking.options.split_words import split_changes, split_of, 
 from trainfare_core.recommendation import PlanFacts, PlanWriter, Sharding
 from trainfare_core.variants import PUBLISHED, JobVariant, find_compute_type
 
-__all__ = [
-    "collect_plan_facts",
-    "explain_unused_devices",
-    "fp8_notes",
-    "plan_changes",
-    "plan_text",
-    "variant_changes",
-]
-
 
 def collect_plan_facts(profile: JobProfile, candidates: CandidateTable, plan: int, devices: int) -> PlanFacts:
     """

@@ -16,8 +16,6 @@ from trainfare_core.ranking.pricing.priced_runs import PricedRuns
 from trainfare_core.ranking.pricing.quotas import machines_allowed, shortage
 from trainfare_core.recommendation import Constraints, Rejection, RejectionReason
 
-__all__ = ["REASON_WORDS", "rejections_of", "why_nothing"]
-
 _ORDER: Final[tuple[RejectionReason, ...]] = get_args(RejectionReason)
 REASON_WORDS: Final[Mapping[RejectionReason, str]] = {
     "does_not_fit": "does not fit in memory",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from trainfare_core.recommendation import Constraints, Objective, Option, RunnerUp
 
-__all__ = ["runner_up_of", "worth_usd"]
-
 
 def worth_usd(option: Option, hour_usd: float) -> float:
     """Return the dollars of a run with the value of its hours, at so many dollars each."""

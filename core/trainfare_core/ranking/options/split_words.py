@@ -5,8 +5,6 @@ from __future__ import annotations
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.recommendation import ModelSplit, PlanFacts, PlanWriter
 
-__all__ = ["split_changes", "split_of", "split_text"]
-
 
 def split_of(candidates: CandidateTable, plan: int, devices: int) -> ModelSplit | None:
     """

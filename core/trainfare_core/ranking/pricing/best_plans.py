@@ -13,9 +13,6 @@ from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
 from trainfare_core.run_cost import Rentals, RunTimer
 
-__all__ = ["PlanChoice", "best_plans", "quantise_times", "worth_changing"]
-
-
 _WORTH_CHANGING: Final = 0.9
 """Part of a run's hours, or of its billed hours, that one with another plan must not exceed to be worth a change: below
 10 % the prediction cannot tell plans apart. A chosen value."""

@@ -14,9 +14,6 @@ import numpy as np
 
 from trainfare_core.arrays import Column
 
-__all__ = ["chances_of_both", "probability", "probability_of_both"]
-
-
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
 """Of Gauss-Legendre quadrature over sixteen standard deviations: 40 nodes give a chance to 1e-6."""
 _CERTAIN: Final = 1e-9

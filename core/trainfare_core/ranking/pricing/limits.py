@@ -13,8 +13,6 @@ from trainfare_core.ranking.pricing.chances import chances_of_both
 from trainfare_core.ranking.pricing.priced_runs import PricedRuns
 from trainfare_core.recommendation import Constraints
 
-__all__ = ["Limits"]
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:

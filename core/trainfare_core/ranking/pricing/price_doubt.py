@@ -20,16 +20,6 @@ from trainfare_core.ranking.pricing.data_costs import explain_unknown_transfer, 
 from trainfare_core.ranking.pricing.request import DEFAULT_PURCHASE
 from trainfare_core.recommendation import Constraints
 
-__all__ = [
-    "MACHINE_TYPE",
-    "LeftOut",
-    "Machines",
-    "Usable",
-    "machine_types",
-    "offers_asked_for",
-    "usable_offers",
-]
-
 MACHINE_TYPE: Final = ("provider", "service", "instance_type")
 """Columns that name a machine type."""
 

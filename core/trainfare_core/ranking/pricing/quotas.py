@@ -16,8 +16,6 @@ from trainfare_core.clouds import CLOUDS
 from trainfare_core.recommendation import QuotaLimit
 from trainfare_core.run_cost_facts import Unknown, default_quota
 
-__all__ = ["QUOTA_NOTE", "is_covered", "machines_allowed", "machines_of_family", "quota_notes", "shortage"]
-
 QUOTA_NOTE: Final = "new account: "
 """How a note on a quota begins."""
 

@@ -11,8 +11,6 @@ from trainfare_core.candidates import MAX_NODES, PlanSpace
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import NEUTRAL, Constraints, Objective, PlanWriter
 
-__all__ = ["DEFAULT_LIMIT", "DEFAULT_PURCHASE", "Request", "objective_of"]
-
 DEFAULT_LIMIT: Final = 30
 """Options to list unless asked otherwise: what fits on one page. A chosen value."""
 

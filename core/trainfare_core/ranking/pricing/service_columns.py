@@ -21,8 +21,6 @@ from trainfare_core.run_cost import (
     system_disk_gib,
 )
 
-__all__ = ["ServiceColumns", "disk_prices_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class ServiceColumns:

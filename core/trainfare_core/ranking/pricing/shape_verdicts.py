@@ -17,8 +17,6 @@ from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.recommendation import RejectionReason
 
-__all__ = ["Fitness", "ShapeVerdicts", "fitness_of", "verdicts_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class ShapeVerdicts:

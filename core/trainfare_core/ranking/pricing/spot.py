@@ -17,8 +17,6 @@ from trainfare_core.prices.shapes import distinct_numbers
 from trainfare_core.recommendation import Interval, SpotFallback, SpotOutlook
 from trainfare_core.run_cost import NOT_SPOT, RunTable, spot_process
 
-__all__ = ["hazards_of_offers", "spot_notes", "spot_outlook", "why_no_spot"]
-
 FALLBACK_AFTER: Final = 3
 """Interruptions after which an outlook changes to on-demand: a pool that took so many machines back is not worth
 waiting for. A chosen value."""

@@ -8,8 +8,6 @@ from typing import Any, Final
 
 import torch
 
-__all__ = ["Fp8Plugin"]
-
 _NARROW: Final = {
     "DelayedScaling": "fp8", "Float8CurrentScaling": "fp8", "Float8BlockScaling": "fp8",
     "MXFP8BlockScaling": "mxfp8", "NVFP4BlockScaling": "fp4",

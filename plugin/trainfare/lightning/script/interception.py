@@ -28,8 +28,6 @@ from trainfare.lightning.script.trainer_arguments import replacing_connector, to
 from trainfare.lightning.trainer_stub import NullLogger
 from trainfare_core.errors import TargetError
 
-__all__ = ["FitCall", "Recorder", "fit_call", "intercept_trainers"]
-
 NAMESPACES: Final = ("pytorch_lightning", "lightning.pytorch")
 _ABSENT: Final = object()
 _SKIPPED: Final = ("validate", "test", "predict")

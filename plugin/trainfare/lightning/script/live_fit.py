@@ -27,8 +27,6 @@ from trainfare.meter.batch_facts import BatchSizes, size_that_shows
 from trainfare.trace import count_samples, count_tokens
 from trainfare_core.errors import TargetError, TrainfareError
 
-__all__ = ["live_job"]
-
 _BATCHES: Final = 8
 """Chosen: enough to see how far batches differ in size, and few enough to load in seconds."""
 

@@ -9,8 +9,6 @@ from typing import Any
 
 from trainfare.lightning.trainer_stub import NullLogger
 
-__all__ = ["silent"]
-
 _KEPT = ("name", "version", "save_dir", "log_dir", "root_dir")
 
 

@@ -21,8 +21,6 @@ from trainfare.job import canonical_precision
 from trainfare.lightning.run_facts import strategy_word
 from trainfare.lightning.script.fp8_plugin import Fp8Plugin
 
-__all__ = ["Asked", "read_asked", "replacing_connector", "tolerant"]
-
 _ATTRIBUTE = "trainfare_asked"
 _ARGUMENTS = "trainfare_arguments"
 

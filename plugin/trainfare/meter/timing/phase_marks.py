@@ -7,8 +7,6 @@ from trainfare.meter.step_probe import StepProbe
 from trainfare.meter.timing.step_timer import StepTimer
 from trainfare.meter.timing.validation_clock import ValidationClock
 
-__all__ = ["PhaseMarks"]
-
 
 class PhaseMarks:
     """

@@ -18,8 +18,6 @@ from typing import Any
 
 from trainfare.meter.timing.step_timer import StepTimes
 
-__all__ = ["RankTimes", "collect_times", "next_fit_number", "publish_times", "rank_note"]
-
 MIN_SLOWDOWN = 1.2
 """A rank is named a straggler from this multiple of the other ranks' median work; a chosen value, above the spread
 of equal ranks."""

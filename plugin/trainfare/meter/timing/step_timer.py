@@ -17,8 +17,6 @@ import numpy as np
 from trainfare.job.loop import Phase
 from trainfare_core.job_profile import Quantiles
 
-__all__ = ["HostClock", "MarkClock", "StepTimer", "StepTimes", "quantiles"]
-
 MAX_MARKS = 200_000
 """Marks after which a window ends without its steps, so that the memory of a run that never steps an optimizer is
 bounded. A chosen value: with about 12 marks a batch it is reached after some 16,000 batches."""

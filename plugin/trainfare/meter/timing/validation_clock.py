@@ -9,8 +9,6 @@ from trainfare.job.loop import Phase
 from trainfare.meter.timing.step_timer import StepTimer, quantiles
 from trainfare_core.job_profile import Quantiles
 
-__all__ = ["ValidationClock"]
-
 KEPT_RUNS = 64
 """The newest validation runs whose times are kept; a chosen value that bounds memory."""
 

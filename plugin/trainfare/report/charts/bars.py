@@ -13,8 +13,6 @@ from trainfare_core.job_profile import MeasuredStep
 from trainfare_core.number_format import percent
 from trainfare_core.recommendation import Option
 
-__all__ = ["phases_chart", "step_chart"]
-
 _SMALLEST_LABELLED: Final = 0.06
 """Shares below 6 % of the step have no room for their number inside the bar; the table has it."""
 

@@ -22,8 +22,6 @@ from trainfare_core.clouds import CLOUDS
 from trainfare_core.number_format import time_unit
 from trainfare_core.recommendation import Interval, Option
 
-__all__ = ["cost_time_chart", "option_label"]
-
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P")
 _LOG_RATIO: Final = 8.0
 """Axes are logarithmic from this ratio of largest to smallest; below it a linear axis still separates the points."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from trainfare.report.charts.svg import COLOURS, DASHED, DOTTED, Figure, draw, usd_tick
 from trainfare_core.recommendation import CostOutlook
 
-__all__ = ["fan_chart"]
-
 
 def fan_chart(outlook: CostOutlook, *, per_1000_steps: bool) -> str:
     """

@@ -18,8 +18,6 @@ from xml.etree import ElementTree as ET
 from trainfare.report.escape import terminal_text
 from trainfare.report.wording import usd
 
-__all__ = ["COLOURS", "DASHED", "DOTTED", "Axes", "Figure", "draw", "short", "usd_tick"]
-
 Figure: TypeAlias = Any
 Axes: TypeAlias = Any
 """matplotlib's own types are only partly known to strict type checkers."""

@@ -9,8 +9,6 @@ from trainfare_core.policy.check import JobCheck, PolicyCheck
 from trainfare_core.policy.limit_findings import Finding
 from trainfare_core.policy.rules import RULES
 
-__all__ = ["github_annotations"]
-
 _COMMAND: Final = {"error": "error", "warning": "warning", "note": "notice"}
 
 # What GitHub's documentation of workflow commands names; the percent sign is not escaped a second time.

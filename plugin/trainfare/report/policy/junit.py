@@ -11,8 +11,6 @@ from trainfare_core.policy.check import JobCheck, PolicyCheck
 from trainfare_core.policy.limit_findings import Finding
 from trainfare_core.policy.rules import RULES
 
-__all__ = ["junit_xml"]
-
 
 def junit_xml(answer: PolicyCheck) -> str:
     """

@@ -12,8 +12,6 @@ from trainfare_core.policy.check import JobCheck, PolicyCheck, SourcePlace
 from trainfare_core.policy.limit_findings import Finding
 from trainfare_core.policy.rules import RULES
 
-__all__ = ["sarif_log"]
-
 _SCHEMA: Final = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 
 

@@ -14,8 +14,6 @@ from trainfare_core.policy.check import JobCheck, PolicyCheck
 from trainfare_core.policy.limit_findings import Finding
 from trainfare_core.policy.rules import LIMIT_RULES, RULES
 
-__all__ = ["build_policy_check"]
-
 _COLUMNS: Final = ("job", "verdict", "USD", "limit", "time", "limit", "machine")
 _NUMBERS: Final = ("USD", "limit", "time")
 

@@ -9,8 +9,6 @@ from trainfare.report.wording import usd
 from trainfare_core.methods.answer import MethodLine
 from trainfare_core.methods.methods import METHODS
 
-__all__ = ["strategy_chart"]
-
 
 def strategy_chart(lines: Sequence[MethodLine], *, against: str) -> str:
     """

@@ -6,8 +6,6 @@ from trainfare.report.escape import terminal_text
 from trainfare_core.methods.methods import METHODS
 from trainfare_core.methods.pilots import PilotLine, PilotReport, sentences
 
-__all__ = ["render_pilots"]
-
 
 def render_pilots(report: PilotReport) -> str:
     """Return the ranking as plain text, the same bytes for the same input."""

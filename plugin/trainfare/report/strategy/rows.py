@@ -20,8 +20,6 @@ from trainfare_core.methods.methods import METHODS
 from trainfare_core.number_format import percent
 from trainfare_core.recommendation import Interval, Option
 
-__all__ = ["StrategyRow", "build_strategy_rows", "describe_pilot", "explain_left_out", "use_labels"]
-
 _IDENTIFIERS: Final = re.compile(
     r"\b(?:" + "|".join(name for name, facts in METHODS.items() if name not in facts.label) + r")\b"
 )

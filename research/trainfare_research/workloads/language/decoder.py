@@ -22,10 +22,6 @@ from torch.utils.checkpoint import checkpoint
 from trainfare import TrainingJob, trace_job
 from trainfare_core.job_profile import JobProfile
 
-__all__ = [
-    "Attention", "Decoder", "DecoderStep", "Experts", "FeedForward", "Linear", "Model", "rotate", "trace_blocks",
-]  # fmt: skip
-
 Method = Literal["full", "lora", "qlora", "adapter"]
 Recompute = Literal["none", "half", "full"]
 

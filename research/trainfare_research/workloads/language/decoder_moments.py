@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from trainfare_core.job_profile import MemoryFacts, MemoryMoment
 
-__all__ = ["change_memory", "moments_of_blocks", "with_less_saved"]
-
 _Sizes = NDArray[np.int64]
 """Bytes that some blocks add to a point in time: saved activations, casts, gradients and update, as in `_FIELDS`."""
 _FIELDS = ("activation_bytes", "fixed_bytes", "gradient_bytes", "optimizer_bytes")

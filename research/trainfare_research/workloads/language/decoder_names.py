@@ -20,8 +20,6 @@ from typing import Any
 from trainfare_research.workloads.language.decoder import Decoder
 from trainfare_research.workloads.language.hybrid_parts import Hybrid
 
-__all__ = ["context_of", "decoder_of", "normalise_name"]
-
 _MEGATRON = re.compile(
     r"layers (\d+), hidden (\d+), heads (\d+), kv groups (\d+), ffn (\d+)( swiglu)?"
     r"(?:, experts (\d+) topk (\d+) expert-ffn (\d+))?, vocab (\d+)"

@@ -12,8 +12,6 @@ from pathlib import Path
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_providers.machine_networks import network_gbit_per_s
 
-__all__ = ["MOST_IN_A_MACHINE", "Plan", "is_one_graph", "network_of", "plan_of"]
-
 MOST_IN_A_MACHINE = 8
 """Accelerators of the largest machine whose direct links end at its case; racks (NVL72) and slices reach further."""
 

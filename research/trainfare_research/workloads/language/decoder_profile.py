@@ -31,8 +31,6 @@ from trainfare_research.workloads.language.hybrid import trace_hybrid_blocks
 from trainfare_research.workloads.language.hybrid_parts import Hybrid
 from trainfare_research.workloads.tracer_digest import tracer_digest
 
-__all__ = ["DecoderTraces", "Software", "blocks_of", "with_narrow_products"]
-
 _BLOCKS = Path(__file__).with_name("decoder.py")
 _HYBRID_BLOCKS = tuple(
     Path(__file__).with_name(f"{name}.py") for name in ("hybrid", "hybrid_parts", "linear_attention")

@@ -22,8 +22,6 @@ from trainfare_research.workloads.language.decoder_names import context_of, deco
 from trainfare_research.workloads.language.decoder_plans import Plan, is_one_graph, plan_of
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces, Software
 
-__all__ = ["DecoderRun", "decoder_run", "is_decoder_row", "step_of_memory_row"]
-
 _TASKS = (
     "pretrain", "finetune-lora", "finetune-qlora", "finetune-sft", "finetune-full", "finetune-adapter",
     "finetune-adapter_v2",

@@ -44,8 +44,6 @@ from trainfare_research.workloads.language.linear_attention import (
     LinearAttention,
 )
 
-__all__ = ["Hybrid", "trace_hybrid_blocks"]
-
 _CHUNK_TOKENS = 128
 """Of the scan: the default of Megatron's mixer, and what the published configurations of Nemotron-H state."""
 

@@ -10,8 +10,6 @@ from torch import nn
 
 from trainfare_research.workloads.language.decoder import Decoder, DecoderStep
 
-__all__ = ["ROTARY", "Hybrid", "adapter_rank", "convolve", "depthwise", "in_chunks"]
-
 ROTARY: Final = 64
 """Scalars of the key that all heads of latent attention share (DeepSeek-V2; Kimi Linear has them without rotation)."""
 _KINDS = ("state", "linear", "convolution", "attention", "dense", "expert")

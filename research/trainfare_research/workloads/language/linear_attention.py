@@ -28,8 +28,6 @@ from trainfare_research.workloads.language.hybrid_parts import (
     in_chunks,
 )
 
-__all__ = ["GatedAttention", "LatentAttention", "LinearAttention"]
-
 _CHUNK_TOKENS = 64
 """Of the kernels of flash-linear-attention."""
 

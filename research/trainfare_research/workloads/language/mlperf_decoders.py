@@ -30,8 +30,6 @@ from trainfare_research.workloads.language.decoder_plans import Plan, network_of
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces, with_narrow_products
 from trainfare_research.workloads.language.decoder_rows import DecoderRun
 
-__all__ = ["build_submitted_decoder", "is_decoder_benchmark"]
-
 _TENSOR = 4
 """Devices of tensor parallelism in NVIDIA's launch scripts (`..xtp4pp1cp2.sh`, `..x4x8_mbs1.sh`)."""
 

@@ -18,8 +18,6 @@ from torch.nn import functional
 from trainfare_research.workloads.language.transformers_models import casts_weights
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["FULL_SOFTMAX", "find"]
-
 FULL_SOFTMAX = "softmax=full"
 """Note of a row whose Transformer-XL has no adaptive softmax."""
 _WORDS, _COUNTED_WORDS = 32, 48.5

@@ -13,8 +13,6 @@ from torch.nn import functional
 
 from trainfare_research.workloads.single_device import Network, Row, StepJob, step_job
 
-__all__ = ["find"]
-
 _HOURS, _SEEN = 192, 168
 _WIDTH, _HEADS, _KNOWN, _QUANTILES = 128, 4, 3, 3
 _SERIES = {"tft[electricity]": (369, 0.1), "tft[traffic]": (963, 0.3)}

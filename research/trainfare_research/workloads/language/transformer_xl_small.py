@@ -12,8 +12,6 @@ from torch import nn
 from trainfare_research.workloads.language.sequences import TransformerXl
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 _TOKENS = 150
 
 

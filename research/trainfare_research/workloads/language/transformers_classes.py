@@ -19,8 +19,6 @@ from torch import nn
 
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find", "job_of_class"]
-
 _MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert-base mlm (bertconfig default)": ("BertForMaskedLM", {}),
     "clip-vit-base-patch32 with roberta-base": (

@@ -11,8 +11,6 @@ from torch.nn import functional
 
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["FUSED_ATTENTION", "MASKED_LOGITS", "PretrainedBert", "casts_weights", "find"]
-
 MASKED_LOGITS = "logits=masked"
 """Note of a row whose BERT computes logits of the masked tokens alone."""
 FUSED_ATTENTION = "attention=fused"

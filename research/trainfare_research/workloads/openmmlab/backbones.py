@@ -17,8 +17,6 @@ from torchvision.ops import Conv2dNormActivation
 
 from trainfare_research.workloads.openmmlab.early_torch import UnfusedGroupNorm, keeping_scores
 
-__all__ = ["Backbone", "Pyramid", "backbone_of"]
-
 _BLOCKS = {"18": (2, 2, 2, 2), "34": (3, 4, 6, 3), "50": (3, 4, 6, 3), "101": (3, 4, 23, 3)}
 """Blocks of each stage, by depth."""
 _DILATED = {"d8": (False, True, True), "d16": (False, False, True)}

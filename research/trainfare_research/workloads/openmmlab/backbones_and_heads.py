@@ -21,8 +21,6 @@ from trainfare_research.workloads.openmmlab.backbones import backbone_of
 from trainfare_research.workloads.openmmlab.early_torch import pixel_loss
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["Neck", "RCnn", "find"]
-
 _PIXELS = (800, 1344)
 _CLASSES = {
     "cityscapes": 19,

@@ -6,8 +6,6 @@ import re
 
 from trainfare_research.workloads.single_device import Row
 
-__all__ = ["CLASSES", "classes_of", "crop_of"]
-
 CLASSES = {"ade20k": 150, "cityscapes": 19}
 """Of the data sets that the names of configurations hold."""
 

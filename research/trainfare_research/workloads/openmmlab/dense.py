@@ -20,8 +20,6 @@ from trainfare_research.workloads.openmmlab.backbones import backbone_of
 from trainfare_research.workloads.openmmlab.backbones_and_heads import Neck
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 _TASKS = ("openmmlab-detection", "openmmlab-3d")
 _PIXELS, _OPEN_PIXELS = (800, 1344), (800, 1024)
 _OPEN_CLASSES = 601

@@ -16,8 +16,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["KeptScores", "UnfusedGroupNorm", "keeping_scores", "pixel_loss"]
-
 
 class _Keeping(torch.autograd.Function):
     """Returns its first argument and keeps its second one until backward."""

@@ -19,8 +19,6 @@ from trainfare_research.workloads.openmmlab.crops import classes_of, crop_of
 from trainfare_research.workloads.openmmlab.early_torch import pixel_loss
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["Codes", "find"]
-
 _CODES, _WIDE = 32, 512
 
 

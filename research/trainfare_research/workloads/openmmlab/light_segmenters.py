@@ -23,8 +23,6 @@ from trainfare_research.workloads.openmmlab.early_torch import pixel_loss
 from trainfare_research.workloads.openmmlab.units import build_plain_unit, build_unit
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 _CLASSES = CLASSES["cityscapes"]
 
 

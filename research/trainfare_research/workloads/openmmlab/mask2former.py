@@ -18,8 +18,6 @@ from torch.nn import functional
 from trainfare_research.workloads.openmmlab.backbones import backbone_of
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 _JITTERED_PIXELS = (1024, 1024)
 _CLASSES = {"panoptic": 133, "cityscapes": 19, "ade20k": 150}
 _COCO_CLASSES = 80

@@ -18,8 +18,6 @@ from torch.nn import functional
 from trainfare_research.workloads.openmmlab.backbones import backbone_of
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 _QUERIES, _WIDE, _HEADS, _LAYERS = 100, 256, 8, 6
 _CLASSES, _MATCHED = 150, 10
 

@@ -22,8 +22,6 @@ from torchvision.ops import Conv2dNormActivation
 from trainfare_research.workloads.openmmlab.units import build_unit
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["PillarPoints", "find"]
-
 _ROTATIONS = 2
 """Of each anchor, and directions of a box."""
 _FULL = "as many pillars as the configuration allows"

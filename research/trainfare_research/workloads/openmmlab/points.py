@@ -21,8 +21,6 @@ from trainfare_research.workloads.openmmlab.backbones import backbone_of
 from trainfare_research.workloads.openmmlab.units import build_plain_unit
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 _CLASSES = 80
 _CORNER_PIXELS, _CENTRE_PIXELS = 511, 512
 _CHANNELS, _BLOCKS = (256, 256, 384, 384, 384, 512), (2, 2, 2, 2, 2, 4)

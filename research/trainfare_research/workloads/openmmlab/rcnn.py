@@ -28,8 +28,6 @@ from trainfare_research.workloads.openmmlab.backbones import backbone_of
 from trainfare_research.workloads.openmmlab.early_torch import UnfusedGroupNorm
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["HybridRCnn", "Parts", "Standard", "crops_of", "find"]
-
 _PIXELS, _JITTERED_PIXELS = (800, 1344), (1024, 1024)
 _PROPOSALS, _WITH_MASKS = 512, 128
 """Of an image, in training."""

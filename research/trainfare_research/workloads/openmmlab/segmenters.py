@@ -21,8 +21,6 @@ from trainfare_research.workloads.openmmlab.crops import classes_of, crop_of
 from trainfare_research.workloads.openmmlab.early_torch import keeping_scores, pixel_loss
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 _FEWEST_CLASSES = 2
 """Of the data sets of vessels: a vessel or none."""
 _VITS = {"t": "tiny", "s": "small", "b": "base", "l": "large"}

@@ -24,8 +24,6 @@ from trainfare_research.workloads.openmmlab.backbones import backbone_of
 from trainfare_research.workloads.openmmlab.rcnn import crops_of
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 
 @dataclass(frozen=True)
 class _Sizes:

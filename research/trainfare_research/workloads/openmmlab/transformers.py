@@ -23,8 +23,6 @@ from trainfare_research.workloads.openmmlab.early_torch import keeping_scores, p
 from trainfare_research.workloads.openmmlab.units import build_unit
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 _HAM_RANK, _HAM_STEPS = 16, 6
 """Columns of the factors that SegNeXt's head finds, and the steps that it takes to find them."""
 

@@ -24,8 +24,6 @@ from trainfare_research.workloads.openmmlab.early_torch import KeptScores
 from trainfare_research.workloads.openmmlab.rcnn import HybridRCnn, Parts, Standard
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["BlockAttention", "find"]
-
 _PIXELS, _ROOM_PIXELS = (800, 1344), (608, 832)
 """Height and width of the images: of COCO, and the greatest of SUN RGB-D."""
 _ROOM_CLASSES = 10

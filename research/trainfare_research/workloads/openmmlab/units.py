@@ -5,8 +5,6 @@ from __future__ import annotations
 from torch import nn
 from torchvision.ops import Conv2dNormActivation
 
-__all__ = ["build_plain_unit", "build_unit"]
-
 
 def build_unit(wide: int, out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     """Return a convolution, batch normalisation and ReLU."""

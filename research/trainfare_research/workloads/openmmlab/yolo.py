@@ -25,8 +25,6 @@ from torchvision.ops import Conv2dNormActivation
 
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 _SCALES = {
     "tiny": (0.33, 0.375), "n": (0.33, 0.25), "s": (0.33, 0.5), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.0, 1.25),
 }  # fmt: skip

@@ -12,8 +12,6 @@ from torchvision.ops import Conv2dNormActivation
 from trainfare_research.workloads.openmmlab.backbones import backbone_of
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 _HEIGHT, _WIDTH = 800, 1344
 _CLASSES, _ANCHORS = 80, 5
 

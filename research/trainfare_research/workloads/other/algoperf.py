@@ -16,8 +16,6 @@ from torch.nn import functional
 
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 _ATOMS, _BONDS = 26, 56
 """Mean atoms and directed bonds of a molecule of ogbg-molpcba (Hu et al. 2020)."""
 _TASKS = 128

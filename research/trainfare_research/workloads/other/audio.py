@@ -10,8 +10,6 @@ from torch.nn import functional
 
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 _SEGMENT = 8000
 """Audio samples of one clip in WaveGlow's reference trainer."""
 _FRAMES = 1680

@@ -17,8 +17,6 @@ from torch.nn import functional
 
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 _FEATURES, _CHANNELS, _LAYERS = 9, 64, 64
 _ATOMS, _EDGES = 229 / 16, 476 / 16
 """Of a molecule: the batch of 16 in the source of `main.py`; the whole data set has 14.1 and 2 x 14.6 in the mean."""

@@ -16,8 +16,6 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["HifiGan", "find"]
-
 _SAMPLES, _BANDS, _FRAMES = 8192, 80, 32
 _SLOPE = 0.1
 _KERNELS, _DILATIONS = (11, 7, 3), (1, 3, 5)

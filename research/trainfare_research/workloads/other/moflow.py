@@ -13,8 +13,6 @@ from torch.nn import functional
 
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 _ATOMS, _ELEMENTS, _BONDS = 40, 10, 4
 _ATOM_FLOWS, _BOND_FLOWS = 38, 10
 _FOLD = 20

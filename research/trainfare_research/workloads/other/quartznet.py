@@ -8,8 +8,6 @@ from torch.nn import functional
 
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 _FRAMES = 1664
 """10 ms frames: the middle of the lengths that NVIDIA's benchmark allocates memory for, 1,408 to 1,920."""
 _BLOCKS = ((256, 33), (256, 39), (512, 51), (512, 63), (512, 75))

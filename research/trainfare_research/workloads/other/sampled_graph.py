@@ -28,8 +28,6 @@ from torch.nn import functional
 
 from trainfare_research.workloads.single_device import Network
 
-__all__ = ["FEATURE_TABLE_BYTES", "build_sampled_graph_network", "feature_bytes", "sample_hops"]
-
 _NODES = {
     "paper": 269_346_174, "author": 277_220_883, "institute": 26_918, "fos": 712_960, "journal": 49_052,
     "conference": 4_547,

@@ -16,8 +16,6 @@ from torch.nn import functional
 
 from trainfare_research.workloads.single_device import Network, Row, StepJob, batch_of, optimizer_of, step_job
 
-__all__ = ["clicks_network", "count_looked_up_bytes", "dense_gradient_bytes", "find"]
-
 _USERS, _ITEMS = 138_493, 26_744
 """Of MovieLens 20M."""
 _TABLES, _WIDTH = 26, 128

@@ -16,8 +16,6 @@ import transformers
 from trainfare_research.workloads.language.transformers_classes import job_of_class
 from trainfare_research.workloads.single_device import Row, StepJob
 
-__all__ = ["find"]
-
 _Size = tuple[int, int, int]
 """Layers of a stack, width and heads; feed-forwards are four times as wide."""
 

@@ -18,8 +18,6 @@ from torch.nn import functional
 
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["CHANNELS_LAST", "Ssd300", "crops", "find", "ssd_inputs"]
-
 CHANNELS_LAST = "channels_last"
 """Note of a row whose images and weights have that layout."""
 

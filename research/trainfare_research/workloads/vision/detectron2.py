@@ -34,8 +34,6 @@ from trainfare_research.workloads.openmmlab.backbones import Pyramid
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 from trainfare_research.workloads.vision.detection import crops
 
-__all__ = ["find"]
-
 _ZOO = re.compile(
     r"(?:d2/)?(?P<scratch>scratch_)?"
     r"(?P<family>rpn|(?:fast|faster|mask|cascade_mask|keypoint)_rcnn|panoptic_fpn|retinanet)"

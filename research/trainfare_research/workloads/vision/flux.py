@@ -16,8 +16,6 @@ from torch.nn import functional
 
 from trainfare_research.workloads.single_device import Network, Row, StepJob, step_job
 
-__all__ = ["HEAD_WIDTH", "flux_job"]
-
 HEAD_WIDTH = 64
 """Channels of one patch: 16 latents of 2 x 2."""
 _PATCHES, _TOKENS, _TEXT, _POOLED = 256, 256, 4096, 768

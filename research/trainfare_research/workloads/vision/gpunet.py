@@ -17,8 +17,6 @@ from torch.nn import functional
 
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 _STAGES = {
     "gpunet-0": (
         320, 32, "cn_r2_k3_s1_e1_c32_nre", "er_r2_k3_s2_e5_c32_nre", "er_r3_k3_s2_e5_c64_nre",

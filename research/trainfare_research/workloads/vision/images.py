@@ -21,8 +21,6 @@ from trainfare_research.workloads.single_device import (
     step_job,
 )
 
-__all__ = ["find"]
-
 _TASKS = ("imagenet-classification", "imagenet-classification-fwd-bwd")
 _UNSTATED_BATCH = 128
 """Samples that are assumed, with a note in the profile, where a row states no batch: a usual size for one GPU."""

@@ -16,8 +16,6 @@ from torch.nn import functional
 
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 
 def find(row: Row) -> StepJob | str | None:
     """Return the training step of a U-Net."""

@@ -12,8 +12,6 @@ from torch.nn import functional
 
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 _RESNET = re.compile(r"resnet-?(18|34|50|101|152) \(cifar.*\)")
 _PIXELS, _CLASSES = 32, 10
 

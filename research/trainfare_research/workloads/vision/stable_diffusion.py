@@ -15,8 +15,6 @@ from torch.nn import functional
 
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find", "network_of"]
-
 _WIDTHS = (320, 640, 1280, 1280)
 _MOMENT, _TOKENS, _TEXT = 1280, 77, 1024
 _HEAD = 64

@@ -20,8 +20,6 @@ from torch.nn import functional
 
 from trainfare_research.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
-
 _SIDE, _PARTS = 32, 3
 """Voxels along each side of V-Net's volumes, and classes of a voxel."""
 _PIXELS = {"unet-industrial": 512, "ssd320": 320}
