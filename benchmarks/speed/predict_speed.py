@@ -1,7 +1,7 @@
 """
 Time one prediction of a profile on every accelerator, device count and number of machines.
 
-    python -m trainfare_research.runners.predict_speed [--job job.json ...] [--repeat 50] [--json OUT]
+    python -m benchmarks.speed.predict_speed [--job job.json ...] [--repeat 50] [--json OUT]
 
 Every accelerator of the catalogue that trains, times 1, 2, 4, 8 devices, times 1, 2, 4, 8, 16 machines, in one call of
 `predict`, with the time to prepare the profile. The profiles: a small one (ResNet-50) and a language model of

@@ -6,8 +6,7 @@ import pytest
 
 pytest.importorskip("pytorch_lightning")
 
-from trainfare_research.runners.predict_speed import time_profile
-
+from benchmarks.speed.predict_speed import time_profile
 from builders.profiles import profile
 
 pytestmark = pytest.mark.sources

@@ -438,7 +438,7 @@ def test_bulk_file_is_streamed_in_constant_memory(
     version = (("ETag", '"v1"'), ("Accept-Ranges", "bytes"))
     server.script("/p", Script(headers=version, body=b"a,price,row\n" * 87_000, repeat=400))
     code = (
-        "import sys, resource\nfrom trainfare_providers.http.client import BULK_LIMITS, HttpClient\n"
+        "import sys, resource\nfrom trainfare_providers.http.answer import BULK_LIMITS\nfrom trainfare_providers.http.client import HttpClient\n"
         "import httpx, tenacity\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "from pathlib import Path\nfrom trainfare_providers.disk.part_files import part_file\n"

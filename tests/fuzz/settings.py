@@ -14,6 +14,7 @@ from builders.toy_market import small_job
 from fuzz.market import NOW, book, choice
 from fuzz.target import Target, file_of
 from trainfare.base_commit.dependencies import list_changed_dependencies
+from trainfare.cli.decline_errors import decline_errors_as_input
 from trainfare.cli.decline_tables import forecast_table
 from trainfare.cli.series_file import read_series
 from trainfare.estimate.models import model_named
@@ -221,7 +222,7 @@ class _Repository:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def changed_files(self, _commit: Any) -> list[str]:
+    def list_changed_files(self, _commit: Any) -> list[str]:
         return ["pyproject.toml"]
 
     def file_at(self, _commit: Any, _name: str) -> bytes:
@@ -256,7 +257,10 @@ def _all_series() -> Sequence[bytes]:
 def _series(data: bytes) -> None:
     with file_of(data, "costs.csv") as path:
         series = read_series(path)
-    answer = forecast_from_series(series, series.times[-1] + 5, "wright" if series.production else "moore")
+    with decline_errors_as_input():
+        answer = forecast_from_series(
+            series, series.times[-1] + 5, "wright" if series.production else "moore"
+        )
     answer.to_json()
     forecast_table(answer)
 

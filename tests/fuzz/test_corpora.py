@@ -31,10 +31,11 @@ READS = re.compile(
 ROOTS = ("core", "plugin", "providers")
 OWN_DATA = {
     "trainfare/prices/apart.py": "questions and replies between two processes of its own",
+    "trainfare/estimate/known_models.py": "a table in the wheel",
+    "trainfare/trace/tables.py": "a table in the wheel",
     "trainfare/script/run.py": "the source of a script, in the process that runs it",
     "trainfare/user_process/child.py": "requests of the command that started it",
     "trainfare_core/decline/claims.py": "a table in the wheel",
-    "trainfare_core/decline/priors.py": "a table in the wheel",
     "trainfare_core/hardware/accelerator_rows.py": "a table in the wheel",
     "trainfare_core/prices/age_doubt.py": "a table in the wheel",
     "trainfare_core/run_cost_facts/facts.py": "a table in the wheel",
@@ -46,6 +47,7 @@ OWN_DATA = {
     "trainfare_core/methods/evidence.py": "a table in the wheel",
     "trainfare_core/methods/pilot_ends.py": "a table in the wheel",
     "trainfare_providers/disk/foreign_parquet.py": "rows from a process of its own, which reads them as shared_book does",
+    "trainfare_providers/http/retry.py": "a table in the wheel",
     "trainfare_providers/machine_networks.py": "a table in the wheel",
     "trainfare_providers/machine_types.py": "a table in the wheel",
     "trainfare_providers/snapshot/__init__.py": "a table in the wheel, read as any Parquet file by price_rows' reader",
@@ -76,7 +78,8 @@ def readers(module: Path) -> set[tuple[str, str]]:
             for node in ast.walk(ast.parse(text))
             if isinstance(node, ast.FunctionDef) and node.lineno <= call <= (node.end_lineno or 0)
         ]
-        found.add((str(module), max(around, key=lambda node: node.lineno).name if around else ""))
+        if around:  # what a module reads while it is imported is a table beside it
+            found.add((str(module), max(around, key=lambda node: node.lineno).name))
     return found
 
 

@@ -32,7 +32,7 @@ __all__ = [
 
 _NEED_TORCH = {
     "AUTOCAST_DTYPES": "fake_step",
-    "describe_batch": "job_trace",
+    "describe_batch": "fake_tensors",
     "copy_small_batch": "live_step",
     "trace_changed": "job_trace",
     "trace_fake_copy": "job_trace",

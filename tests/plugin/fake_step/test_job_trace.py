@@ -393,7 +393,7 @@ def test_half_precision_pays_for_loss_scaling() -> None:
     [
         "pass",
         "import trainfare.fake_step.job_trace",
-        "from trainfare.fake_step.job_trace import describe_batch",
+        "from trainfare.fake_step.job_trace import trace_changed",
     ],
 )
 def test_the_public_name_can_be_called_whatever_was_imported_first(first: str) -> None:

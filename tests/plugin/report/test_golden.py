@@ -75,14 +75,14 @@ _RENDER = """
 import hashlib
 from datetime import date
 from builders.profiles import profile
-from builders.recommendations import hostile_recommendation, measured_step, recommendation
+from builders.recommendations import hostile_recommendation, make_measured_step, recommendation
 from builders.reports import render_html
 from builders.reports import render_markdown
 from builders.reports import render_terminal
 for answer in (recommendation(), hostile_recommendation()):
     for render in (render_html, render_markdown, render_terminal):
         for _ in range(2):
-            text = render(answer, profile=profile(measured=measured_step()), as_of=date(2026, 11, 24))
+            text = render(answer, profile=profile(measured=make_measured_step()), as_of=date(2026, 11, 24))
             print(hashlib.sha256(text.encode()).hexdigest(), len(text.encode()))
     print(hashlib.sha256(answer.to_json().encode()).hexdigest(), len(answer.to_json().encode()))
 """
