@@ -31,7 +31,6 @@ READS = re.compile(
 ROOTS = ("core", "plugin", "providers")
 OWN_DATA = {
     "trainfare/prices/apart.py": "questions and replies between two processes of its own",
-    "trainfare/estimate/known_models.py": "a table in the wheel",
     "trainfare/trace/tables.py": "a table in the wheel",
     "trainfare/script/run.py": "the source of a script, in the process that runs it",
     "trainfare/user_process/child.py": "requests of the command that started it",
@@ -47,7 +46,6 @@ OWN_DATA = {
     "trainfare_core/methods/evidence.py": "a table in the wheel",
     "trainfare_core/methods/pilot_ends.py": "a table in the wheel",
     "trainfare_providers/disk/foreign_parquet.py": "rows from a process of its own, which reads them as shared_book does",
-    "trainfare_providers/http/retry.py": "a table in the wheel",
     "trainfare_providers/machine_networks.py": "a table in the wheel",
     "trainfare_providers/machine_types.py": "a table in the wheel",
     "trainfare_providers/snapshot/__init__.py": "a table in the wheel, read as any Parquet file by price_rows' reader",
