@@ -64,7 +64,7 @@ class _Paragraph:
 
     Attributes:
         text: what is said; nothing is printed for an empty one.
-        give_way: 0: always shown; the paragraph with the highest number gives way first.
+        give_way: 0: always shown; the paragraph with the highest number is left out first.
         indent: blanks before its further lines.
         max_lines: what is longer is cut; None: never.
         tone: of its lines.
