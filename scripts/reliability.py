@@ -303,8 +303,9 @@ def _mutants() -> list[str]:
     early = sum(row["nearest_only"] and not row["equivalent"] for row in outcome["mutants"])
     missed = whole["made"] - whole["caught"]
     sentence = f" Of the {missed} not caught, {early} were tried with their nearest tests alone, so far."
+    kept = " A result is kept until its mutant is run again, also where its code has moved or been renamed since."
     return [
-        f"Mutants: {counted}; {uncounted}{not_run}; `{outcome['command']}`.{sentence if early else ''}",
+        f"Mutants: {counted}; {uncounted}{not_run}; `{outcome['command']}`.{sentence if early else ''}{kept}",
         "",
         "| package | files | mutants | caught | score |",
         "|---|---|---|---|---|",
