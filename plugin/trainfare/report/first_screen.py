@@ -64,14 +64,14 @@ class _Paragraph:
 
     Attributes:
         text: what is said; nothing is printed for an empty one.
-        give_way: 0: always shown; the paragraph with the highest number is left out first.
+        drop_order: 0: always shown; the paragraph with the highest number is left out first.
         indent: blanks before its further lines.
         max_lines: what is longer is cut; None: never.
         tone: of its lines.
     """
 
     text: str
-    give_way: int = 0
+    drop_order: int = 0
     indent: int = 2
     max_lines: int | None = 2
     tone: Tone = ""
@@ -108,17 +108,19 @@ def build_first_screen(
     named = list_named_options(recommendation)
     paragraphs = [
         *(_describe_options(named, width) if named else _explain_no_answer(recommendation)),
-        _Paragraph(compare_runner_up(recommendation), give_way=2),
-        _Paragraph(describe_sensitivity(recommendation), give_way=4),
+        _Paragraph(compare_runner_up(recommendation), drop_order=2),
+        _Paragraph(describe_sensitivity(recommendation), drop_order=4),
         *_describe_plan(named),
-        _Paragraph(describe_quota(named), give_way=5, tone="warning"),
-        _Paragraph(describe_spot(recommendation), give_way=5),
-        _Paragraph(describe_outlook(recommendation), give_way=8),
+        _Paragraph(describe_quota(named), drop_order=5, tone="warning"),
+        _Paragraph(describe_spot(recommendation), drop_order=5),
+        _Paragraph(describe_outlook(recommendation), drop_order=8),
         _Paragraph(basis_note(recommendation, profile), tone="warning"),
-        _Paragraph(f"Job {recommendation.job.name}: {', '.join(job_facts(recommendation.job))}.", give_way=6),
-        _Paragraph(describe_constraints(recommendation), give_way=3),
+        _Paragraph(
+            f"Job {recommendation.job.name}: {', '.join(job_facts(recommendation.job))}.", drop_order=6
+        ),
+        _Paragraph(describe_constraints(recommendation), drop_order=3),
         _Paragraph(describe_certainty(recommendation, named, as_of), max_lines=3),
-        _Paragraph(count_rejected(recommendation), give_way=7),
+        _Paragraph(count_rejected(recommendation), drop_order=7),
         _Paragraph(_MORE, tone="dim"),
     ]
     return _fit([paragraph for paragraph in paragraphs if paragraph.text], width)
@@ -128,8 +130,8 @@ def _fit(paragraphs: Sequence[_Paragraph], width: int) -> list[Block]:
     """Return the lines of the paragraphs, less those that give way where there are too many."""
     kept = list(paragraphs)
     while sum(len(paragraph.lines(width)) for paragraph in kept) > MAX_LINES:
-        weakest = max(kept, key=lambda paragraph: paragraph.give_way)
-        if not weakest.give_way:
+        weakest = max(kept, key=lambda paragraph: paragraph.drop_order)
+        if not weakest.drop_order:
             break
         kept.remove(weakest)
     return [line for paragraph in kept for line in paragraph.lines(width)]
@@ -156,7 +158,7 @@ def _describe_options(named: Sequence[NamedOption], width: int) -> list[_Paragra
             f"{'' if beside or not chance else f', {chance}'}"
         )
         porting = index > 0 and option.needs_porting
-        blocks.append(_Paragraph(where, first_line=first, give_way=1 if porting else 0, indent=4))
+        blocks.append(_Paragraph(where, first_line=first, drop_order=1 if porting else 0, indent=4))
     return blocks
 
 
@@ -165,7 +167,7 @@ def _explain_no_answer(recommendation: Recommendation) -> list[_Paragraph]:
         _Paragraph(explain_no_answer(recommendation), max_lines=4, tone="answer"),
         *(
             # The first changes one limit only; further ones give way before them.
-            _Paragraph(_describe_alternative(alternative), give_way=0 if index < 2 else 9 + index)
+            _Paragraph(_describe_alternative(alternative), drop_order=0 if index < 2 else 9 + index)
             for index, alternative in enumerate(recommendation.alternatives)
         ),
     ]
