@@ -122,9 +122,9 @@ def test_a_step_is_charged_and_named_with_its_share() -> None:
     least = numbers(answer)["billing_minimum_s"]
     assert (least.value, least.share) == (60.0, 0.0)
     assert least.source is not None
-    dearer = rank_rows(100, run_cost=CostAssumptions(billing_minimum_s=3_600))
-    assert numbers(dearer)["billing_minimum_s"].share == pytest.approx(3_350 / 3_600)
-    assert numbers(dearer)["billing_step_s"].run_usd == 0
+    costlier = rank_rows(100, run_cost=CostAssumptions(billing_minimum_s=3_600))
+    assert numbers(costlier)["billing_minimum_s"].share == pytest.approx(3_350 / 3_600)
+    assert numbers(costlier)["billing_step_s"].run_usd == 0
 
 
 def test_what_is_not_published_is_said_and_not_charged() -> None:

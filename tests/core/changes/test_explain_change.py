@@ -183,8 +183,8 @@ def test_the_same_validation_set_in_larger_batches_is_no_cause() -> None:
 
 def test_other_prices_are_a_cause() -> None:
     """With a price book of its own, the base's difference in price is named with both rates."""
-    dearer = book(offer_row(usd_per_hour=5.0))
-    change = change_of(gpt_profile(), gpt_profile(), before=book(A100), after=dearer)
+    costlier = book(offer_row(usd_per_hour=5.0))
+    change = change_of(gpt_profile(), gpt_profile(), before=book(A100), after=costlier)
     assert list(parts(change)) == ["prices"]
     assert change.causes[0].detail.startswith("4 USD per hour (aws:a100.1x@us-east-1) -> 5 USD per hour")
     assert change.change_fraction == pytest.approx(0.25, rel=0.01)  # disks cost the same

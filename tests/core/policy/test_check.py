@@ -155,14 +155,14 @@ def test_increases_count_where_a_base_is_given() -> None:
     assert check_small_job(**limits).exit_code == 0
     check = check_small_job(job=make_priced_inputs(base_steps=36_000), **limits)
     assert [finding.message.split(",")[0] for finding in check.findings] == ["no change in cost"] * 2
-    dearer = check_small_job(
+    costlier = check_small_job(
         job=make_priced_inputs(base_steps=18_000), max_increase_usd=1e6, max_increase_percent=5.0
     )
-    assert statuses(dearer) == {"max_increase_usd": "kept", "max_increase_percent": "broken"}
-    assert dearer.exit_code == 1
-    assert dearer.check is not None
-    assert dearer.check.change is not None
-    assert [cause.cause for cause in dearer.check.change.causes] == ["steps"]
+    assert statuses(costlier) == {"max_increase_usd": "kept", "max_increase_percent": "broken"}
+    assert costlier.exit_code == 1
+    assert costlier.check is not None
+    assert costlier.check.change is not None
+    assert [cause.cause for cause in costlier.check.change.causes] == ["steps"]
 
 
 def test_a_base_without_a_cost_cannot_tell_an_increase() -> None:

@@ -747,11 +747,11 @@ def test_no_chance_is_named_where_nothing_can_be_priced() -> None:
 def test_the_price_of_an_hour_is_limited_over_all_machines_of_a_run() -> None:
     """Only runs whose machines together keep the limit are ranked; the nearest miss is named; three times 0.1 is 0.3."""
     prices = book(A100_ROW, H100_ROW)
-    dearest = max(option.usd_per_hour for option in rank_rows(prices).options)
+    highest_usd = max(option.usd_per_hour for option in rank_rows(prices).options)
     limit = min(option.usd_per_hour for option in rank_rows(prices).options)
     recommendation = rank_rows(prices, constraints=Constraints(max_usd_per_hour=limit))
     assert {option.usd_per_hour for option in recommendation.options} == {limit}
-    assert dearest > limit
+    assert highest_usd > limit
     none = rank_rows(prices, constraints=Constraints(max_usd_per_hour=limit - 0.01))
     assert not none.options
     (over,) = [item for item in none.rejections if item.reason == "over_budget"]
@@ -776,7 +776,7 @@ def test_one_machine_under_two_names_is_listed_once() -> None:
         A100_ROW,
         offer_row(instance_type="a100.1x.v2"),
         offer_row(instance_type="a100.1x.dear", usd_per_hour=4.03),
-        offer_row(instance_type="a100.1x.dearer", usd_per_hour=4.05),
+        offer_row(instance_type="a100.1x.costlier", usd_per_hour=4.05),
         offer_row(instance_type="a100.1x.v2", region="us-west-2"),
         offer_row(instance_type="nd.1x", provider="azure", service="azure_vm"),
     ]
@@ -784,7 +784,7 @@ def test_one_machine_under_two_names_is_listed_once() -> None:
     assert names_of(answer.options) == [
         "1xaws:a100.1x@us-east-1/on_demand",
         "1xaws:a100.1x.v2@us-west-2/on_demand",
-        "1xaws:a100.1x.dearer@us-east-1/on_demand",
+        "1xaws:a100.1x.costlier@us-east-1/on_demand",
         "1xazure:nd.1x@us-east-1/on_demand",
     ]
     assert [option.rank for option in answer.options] == [1, 2, 3, 4]

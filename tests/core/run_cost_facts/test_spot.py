@@ -99,10 +99,10 @@ def test_one_region_says_little_about_another() -> None:
 
 def test_savings_are_a_share_and_can_be_negative() -> None:
     assert value(find_fact("spot_savings", "aws", "af-south-1", machine="g4dn.12xlarge")) == 0.87
-    dearer = find_fact("spot_savings", "aws", "ca-central-1", machine="p5.48xlarge")
-    assert value(dearer) == -0.62
-    assert isinstance(dearer, Amount)
-    assert dearer.weak_because == "says that spot cost more than on-demand"
+    costlier = find_fact("spot_savings", "aws", "ca-central-1", machine="p5.48xlarge")
+    assert value(costlier) == -0.62
+    assert isinstance(costlier, Amount)
+    assert costlier.weak_because == "says that spot cost more than on-demand"
     assert isinstance(find_fact("spot_savings", "aws", "eu-west-3", machine="p5.48xlarge"), Unknown)
 
 

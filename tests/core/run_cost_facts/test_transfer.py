@@ -153,7 +153,7 @@ def test_the_mean_price_is_between_those_of_the_tiers(price: TieredPrice, gb: fl
 @ANY_TIME
 @given(price=PRICES)
 def test_tiers_are_continuous(price: TieredPrice) -> None:
-    """Where a tier starts the cost does not jump: a short stretch across costs no more than its GB at the dearest price."""
+    """Where a tier starts the cost does not jump: a short stretch across costs no more than its GB at the highest price."""
     for before, after in zip(price.tiers, price.tiers[1:], strict=False):
         stretch_gb = min(1e-3, (after.from_gb - before.from_gb) / 2)
         across = price.usd(after.from_gb + stretch_gb) - price.usd(after.from_gb - stretch_gb)
