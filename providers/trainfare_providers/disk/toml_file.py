@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Any, cast
+from typing import Any, Final, TypeAlias, cast
 
 from trainfare_core.documents import MAX_DEPTH, is_too_deep
 from trainfare_core.errors import InputError
@@ -15,6 +15,15 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+_Path: TypeAlias = tuple[str | int, ...]
+
+_TEXTS: Final = re.compile(
+    r'''"""(?:[^\\]|\\.)*?"{3,5}|'{3}.*?'{3,5}|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|#[^\n]*''', re.DOTALL
+)
+_BETWEEN_KEYS: Final = re.compile(r"[^\w.\- \t]+", re.ASCII)
+_CONTINUED: Final = "\0"
+"""Stands for the end of a line inside a text; TOML has no such character."""
 
 
 def parse_toml(content: bytes, *, where: str, parse_float: Callable[[str], Any] = float) -> dict[str, object]:
@@ -29,6 +38,8 @@ def parse_toml(content: bytes, *, where: str, parse_float: Callable[[str], Any] 
     Raises:
         InputError: it is not UTF-8, not TOML, nested deeper than 64 levels, or holds a number beyond all measure.
     """
+    if _has_long_key(content.decode("utf-8", "replace")):
+        raise InputError(f"{where}: not valid TOML: nested deeper than {MAX_DEPTH} levels")
     try:
         document = tomllib.loads(content.decode("utf-8"), parse_float=parse_float)
     except RecursionError:
@@ -42,6 +53,11 @@ def parse_toml(content: bytes, *, where: str, parse_float: Callable[[str], Any] 
     if _is_too_long(document):
         raise InputError(f"{where}: not valid TOML: a whole number of more than 64 bits")
     return cast("dict[str, object]", document)
+
+
+def _has_long_key(text: str) -> bool:
+    """Return whether a key has more than `MAX_DEPTH` parts, which takes tomllib a time that grows with their square."""
+    return any(words.count(".") >= MAX_DEPTH for words in _BETWEEN_KEYS.split(_hide_texts(text)))
 
 
 def _is_too_long(value: object) -> bool:
@@ -68,8 +84,7 @@ def line_of_key(content: bytes, path: Sequence[str | int]) -> int | None:
     r"""
     Return the line, from 1, of the statement that brings a key into a TOML file; None where it is not there.
 
-    It is the first line after which the text up to there has the key. That text is parsed, so a key in a comment or
-    in a string of several lines is not taken for one.
+    Each statement is parsed by itself, so that the time grows with the length of the file alone.
 
     >>> line_of_key(b'[jobs.a]\ntarget = "x.py:job"\nmax_usd = 5\n', ("jobs", "a", "max_usd"))
     3
@@ -78,30 +93,62 @@ def line_of_key(content: bytes, path: Sequence[str | int]) -> int | None:
         content: the bytes of a valid TOML file.
         path: names of tables and keys, and places in arrays, from 0.
     """
-    lines = re.findall(r"[^\n]*\n|[^\n]+$", content.decode("utf-8"))
-    below, above = 0, len(lines)
-    if not _has(_parse_lines(lines), path):
-        return None
-    while above - below > 1:
-        middle = (below + above) // 2
-        # Text that ends inside a value of several lines is not TOML: the nearest end of a statement is looked for.
-        ends = (*range(middle, above), *range(middle - 1, below, -1))
-        end_and_document = next(
-            ((end, document) for end in ends if (document := _parse_lines(lines[:end])) is not None), None
-        )
-        if end_and_document is None:
-            break
-        below, above = (
-            (below, end_and_document[0]) if _has(end_and_document[1], path) else (end_and_document[0], above)
-        )
-    return below + 1
+    text = content.decode("utf-8")
+    lines, end_lines = text.split("\n"), _find_ends(text)
+    table: _Path = ()
+    lengths: dict[_Path, int] = {}
+    begin = 0
+    for end in end_lines:
+        statement = "\n".join(lines[begin:end]).strip()
+        if statement and not statement.startswith("#"):
+            document = tomllib.loads(statement)
+            if statement.startswith("["):
+                table = _enter_table(document, lengths)
+                document = {}
+            if table[: len(path)] == tuple(path) or (
+                tuple(path[: len(table)]) == table and _has(document, path[len(table) :])
+            ):
+                return begin + 1
+        begin = end
+    return None
 
 
-def _parse_lines(lines: Sequence[str]) -> dict[str, object] | None:
-    try:
-        return cast("dict[str, object]", tomllib.loads("".join(lines)))
-    except tomllib.TOMLDecodeError:
-        return None
+def _find_ends(text: str) -> list[int]:
+    """Return how many lines stand before the end of each statement: those of arrays and texts are one statement."""
+    depth, end_lines = 0, list[int]()
+    for number, line in enumerate(_hide_texts(text).split("\n"), 1):
+        depth += line.count("[") + line.count("{") - line.count("]") - line.count("}")
+        if depth == 0 and _CONTINUED not in line:
+            end_lines.append(number)
+    return end_lines
+
+
+def _hide_texts(text: str) -> str:
+    """Replace each text by `_` and leave comments out; each line that ends inside a text has a mark."""
+    return _TEXTS.sub(
+        lambda match: "" if match[0][0] == "#" else "_" + match[0].count("\n") * f"{_CONTINUED}\n", text
+    )
+
+
+def _enter_table(header: dict[str, object], lengths: dict[_Path, int]) -> _Path:
+    """
+    Return the path of the table that a header opens.
+
+    Args:
+        header: the document of the header alone.
+        lengths: of the arrays of tables so far, by their paths; a header `[[x]]` makes one longer.
+    """
+    path: _Path = ()
+    inner: object = header
+    while inner:
+        ((name, inner),) = cast("dict[str, object]", inner).items()
+        path = (*path, name)
+        if isinstance(inner, list):
+            lengths[path] = lengths.get(path, 0) + 1
+            inner = None
+        if path in lengths:
+            path = (*path, lengths[path] - 1)
+    return path
 
 
 def _has(document: object, path: Sequence[str | int]) -> bool:

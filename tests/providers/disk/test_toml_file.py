@@ -61,6 +61,38 @@ def test_the_line_is_that_of_the_statement(path: tuple[str | int, ...], line: in
     assert line_of_key(TEXT.replace(b"\n", b"\r\n"), path) == line
 
 
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [("[\n" + "1,\n" * 20_000 + "]", 20_004), ('"""\n' + "x = 1\n" * 20_000 + '"""', 20_004)],
+)
+def test_a_value_of_many_lines_takes_no_time_that_grows_with_their_square(value: str, line: int) -> None:
+    """Each statement is parsed once; parsing the text up to each of its lines would take minutes."""
+    content = f"# of a team\nlong = {value}\nlast = 1\n".encode()
+    assert line_of_key(content, ("last",)) == line
+
+
+def test_a_table_inside_an_array_of_tables_is_that_of_its_last_entry() -> None:
+    """`[w.x]` after the second `[[w]]` belongs to the second entry, as do further arrays inside it."""
+    content = b"[[w]]\n[[w]]\n[w.x]\nb = 1\n[[w.y]]\n[[w.y]]\nc = 2\n"
+    assert line_of_key(content, ("w", 1, "x", "b")) == 4
+    assert line_of_key(content, ("w", 0, "x")) is None
+    assert line_of_key(content, ("w", 1, "y", 1, "c")) == 7
+
+
+@pytest.mark.parametrize("text", ["[{}]", "{} = 1", "x = {{ {} = 1 }}", "[[{}]]"])
+def test_a_key_of_very_many_parts_is_refused_before_it_is_parsed(text: str) -> None:
+    """The parser takes minutes for a key of 100,000 parts."""
+    content = text.format(".".join(["a"] * 100_000)).encode()
+    with pytest.raises(InputError, match="nested deeper than 64 levels"):
+        parse_toml(content, where="prices.toml")
+
+
+def test_points_in_values_and_comments_are_no_parts_of_a_key() -> None:
+    """An array of numbers on one line, a text and a comment may have any number of points."""
+    content = f"numbers = [{'1.5, ' * 200}]\ntext = '{'a.' * 200}' # {'a.' * 200}\n".encode()
+    assert parse_toml(content, where="f")["numbers"] == [1.5] * 200
+
+
 _VALUES = st.sampled_from(["1", '"""\nx = 1\n"""', "[\n1,\n2]", "'''\n[a]\n\n'''", "{ z = 1 }"])
 
 
