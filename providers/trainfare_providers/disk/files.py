@@ -6,11 +6,14 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from trainfare_core.errors import InputError, TrainfareError
+
+_DESCRIPTORS: Final = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+"""Names of what this process has open already, such as the output of a command."""
 
 
 class FileRefusedError(Exception):
@@ -38,14 +41,34 @@ def read_input(
         error: what is raised.
 
     Raises:
-        TrainfareError: of the given class: the file cannot be read, or is larger than `max_bytes`.
+        TrainfareError: of the given class: the file cannot be read, is larger than `max_bytes`, or is a named pipe or a
+            device, which might never end; what a shell puts in their place (`<(command)`) is read.
     """
     try:
-        with path.open("rb") as stream:
+        with _open_input(path) as stream:
+            if stream is None:
+                raise error(f"{label}{path}: a pipe or a device, not {kind}{hint}")
             return read_at_most(stream, max_bytes, name=f"{label}{path}", kind=kind, error=error)
     except OSError as fault:
         reason = fault.strerror or type(fault).__name__
         raise error(f"{label}{path}: cannot be read: {reason}{hint}") from fault
+
+
+@contextlib.contextmanager
+def _open_input(path: Path) -> Generator[BinaryIO | None, None, None]:
+    """Open a file without waiting for a pipe; None for one, and for a device."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        stream = os.fdopen(handle, "rb")
+    except OSError:  # a folder
+        os.close(handle)
+        raise
+    with stream:
+        mode = os.fstat(handle).st_mode
+        is_given = stat.S_ISFIFO(mode) and str(path).startswith(_DESCRIPTORS)
+        if is_given:
+            os.set_blocking(handle, True)
+        yield stream if is_given or stat.S_ISREG(mode) else None
 
 
 def read_at_most(

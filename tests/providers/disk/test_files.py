@@ -30,6 +30,30 @@ def test_a_missing_file_is_an_error_with_the_hint(tmp_path: Path) -> None:
         read_input(tmp_path / "none", 10, kind="a list", hint="; write one")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_named_pipe_and_a_device_are_refused_at_once(tmp_path: Path) -> None:
+    """Nobody may ever write to the pipe, and a device may never end."""
+    pipe = tmp_path / "job.json"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(
+            ProfileError, match=r"the file .*: a pipe or a device, not a job profile; write one"
+        ):
+            read_input(
+                path, 10, kind="a job profile", label="the file ", hint="; write one", error=ProfileError
+            )
+
+
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="this system has no /dev/fd")
+def test_the_output_of_a_command_in_place_of_a_file_is_read() -> None:
+    """A shell puts `/dev/fd/63` in place of `<(command)`."""
+    reader, writer = os.pipe()
+    os.write(writer, b"{}")
+    os.close(writer)
+    assert read_input(Path(f"/dev/fd/{reader}"), 10, kind="a job profile") == b"{}"
+    os.close(reader)
+
+
 def test_a_stream_is_not_read_past_the_limit() -> None:
     """Standard input may have no end: at most one byte more than the limit is taken from it."""
     stream = io.BytesIO(bytes(3 * 2**20))
