@@ -29,6 +29,8 @@ _MARKDOWN = str.maketrans(
 )
 _BLOCK_START = re.compile(r"^(?=[#+=-])|^(\d+)(?=\.(?:\s|$))")
 _AUTOLINK = re.compile(r":(?=//)|(?<=www)\.|\$(?!\d)", re.IGNORECASE)  # bare URLs; $maths$, but not $12
+_REFERENCE = re.compile(r"(?<!\w)@(?=\w)|(?<!&)#(?=\w)|!(?=\d)|(?<=\bGH-)(?=\d)", re.IGNORECASE)
+"""Where GitHub, GitLab and Azure DevOps begin a mention of a person, an issue, a work item or a merge request."""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -53,10 +55,11 @@ def markdown_text(text: str) -> str:
     """
     Return `text` escaped so that GitHub Markdown shows it literally in a table cell, list item or sentence.
 
-    It cannot end the cell, open a link, image, code span, emphasis, HTML element or a new block. GitHub makes a link
-    of an e-mail address however it is escaped.
+    It cannot end the cell, open a link, image, code span, emphasis, HTML element or a new block, mention a person or
+    refer to an issue: a code host looks for those in what it shows, where a space without width stands between.
     """
     line = terminal_text(text).strip().translate(_MARKDOWN)
+    line = _REFERENCE.sub(r"\g<0>&#8203;", line)
     line = _AUTOLINK.sub(lambda match: f"&#{ord(match[0])};", line)
     return _BLOCK_START.sub(r"\1\\", line)
 

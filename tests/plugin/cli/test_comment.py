@@ -77,6 +77,49 @@ def test_the_first_run_writes_and_later_ones_replace(host: CodeHostServer, folde
     assert host.comments[1].author == host.me
 
 
+def test_a_token_that_the_server_sends_back_is_not_shown(
+    host: CodeHostServer, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor where it stands at the place at which the server's words are cut."""
+    for before in (0, 280, 290, 299):
+        host.faults["POST"] = [Answer(403, {"message": "x" * before + f" Bearer {TOKEN} and {TOKEN}"})] * 4
+        assert comment() == 0
+    shown = capsys.readouterr().out + "".join(
+        path.read_text() for path in (folder / "runner").rglob("*") if path.is_file()
+    )
+    assert "403" in shown
+    assert "***" in shown
+    assert TOKEN[:6] not in shown.replace("***", "")
+
+
+def test_a_token_in_the_address_of_a_comment_is_not_shown(
+    github: GitHubServer, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """GitHub says where a comment is; that goes to the log and to the outputs of the step."""
+    answer = {"id": 1, "html_url": f"https://github.example/{TOKEN}/1", "body": "", "user": None}
+    github.faults["POST"] = [Answer(201, answer)]
+    assert comment() == 0
+    shown = capsys.readouterr().out + "".join(
+        path.read_text() for path in (folder / "runner").rglob("*") if path.is_file()
+    )
+    assert "https://github.example/***/1" in shown
+    assert TOKEN not in shown
+
+
+def test_a_listing_that_never_ends_is_given_up(
+    github: GitHubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server whose every page has a next one is asked for 100 pages, not for 10,000."""
+    pages = iter(range(1_000_000))
+    github.faults["GET"] = [
+        Answer(200, [], (("Link", f'<{github.url}/page/{next(pages)}>; rel="next"'),)) for _ in range(300)
+    ]
+    assert comment() == 0
+    assert "more than 100" in capsys.readouterr().out
+    assert next(pages) == 300
+    assert len(github.faults["GET"]) == 200
+
+
 def test_a_key_has_a_comment_of_its_own(host: CodeHostServer) -> None:
     """Two checks on one pull request do not overwrite each other, also where one key begins with the other."""
     for key in ("vision", "vision-2", "vision"):
@@ -345,7 +388,7 @@ def test_a_check_without_a_report_says_why(github: GitHubServer, folder: Path) -
     assert comment("--exit-code", "3", "--log", "check.log", report="none.md") == 0
     text = github.texts()[0]
     assert "## trainfare check: cannot tell" in text
-    assert "the step cannot be traced: &lt;b&gt;aten.nonzero&lt;/b&gt; &#124; @all" in text
+    assert "the step cannot be traced: &lt;b&gt;aten.nonzero&lt;/b&gt; &#124; @&#8203;all" in text
     assert "exit code 3" in text
     assert "first" not in text
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 from builders.recommendations import HOSTILE_NAMES
 from trainfare.report.escape import csv_cell, markdown_text, terminal_text
@@ -30,6 +32,13 @@ _MARKDOWN.linkify.set({"fuzzy_link": False, "fuzzy_email": False})
 _MARKDOWN.linkify.add("www.", {"validate": _www})
 _TEXT = st.text(max_size=60) | st.sampled_from(HOSTILE_NAMES)
 _NASTY = st.text(alphabet="\x1b[]()<>|`*_~\\&;#!\n\r\t =+-@:/.$0123456789mwA\x9b\x07\u202e", max_size=30)
+
+
+def _join_texts(tokens: Iterable[Token]) -> str:
+    """Return the text that is shown, without the spaces of no width that keep references from being made."""
+    shown = "".join(token.content for token in tokens)
+    assert not re.search(r"(?<!\w)@\w|(?<!&)#\d|!\d|\bGH-\d", shown, re.IGNORECASE)
+    return shown.replace("\u200b", "")
 
 
 def test_ordinary_names_stay_as_they_are() -> None:
@@ -82,7 +91,7 @@ def test_markdown_text_renders_as_the_text_itself(text: str) -> None:
         "bullet_list_open", "list_item_open", "paragraph_open", "inline", "paragraph_close", "list_item_close", "bullet_list_close",
     }  # fmt: skip
     assert {token.type for token in inline} <= {"text", "text_special"}
-    assert "".join(token.content for token in inline).split() == terminal_text(text).split()
+    assert _join_texts(inline).split() == terminal_text(text).split()
 
 
 @settings(deadline=None)
@@ -95,7 +104,7 @@ def test_markdown_text_stays_in_its_table_cell(first: str, second: str) -> None:
     cells = [token.children or [] for token in tokens if token.type == "inline"][2:]
     for text, children in zip((first, second), cells, strict=True):
         assert {token.type for token in children} <= {"text", "text_special"}
-        assert "".join(token.content for token in children).split() == terminal_text(text).split()
+        assert _join_texts(children).split() == terminal_text(text).split()
 
 
 @pytest.mark.parametrize(
@@ -110,6 +119,20 @@ def test_markdown_text_opens_no_block(text: str, record_property: Callable[[str,
     assert "".join(child.content for child in tokens[1].children or ()) == text.strip()
     opened = [token.type for token in _MARKDOWN.parse(text)] != paragraph
     record_property("{} names that are a block of Markdown by themselves shown as text", int(opened))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("@octocat", "@&#8203;octocat"),
+        ("by @octo/team (#12, GH-3, !4)", "by @&#8203;octo/team \\(#&#8203;12, GH-&#8203;3, !&#8203;4\\)"),
+        ("a@b.example", "a@b.example"),
+        ("C# 1!", "C# 1!"),
+    ],
+)
+def test_a_name_mentions_nobody_and_refers_to_no_issue(text: str, shown: str) -> None:
+    """Whoever names a model so would have the comment notify people; an address and a language stay as they are."""
+    assert markdown_text(text) == shown
 
 
 def test_markdown_maths_cannot_open() -> None:
