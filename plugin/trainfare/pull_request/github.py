@@ -130,11 +130,12 @@ class GitHub:
 
     def create(self, text: str) -> str:
         """Write a new comment."""
-        return self._api.ask("POST", self._comments_url, _Comment, {"body": text}).html_url
+        created = self._api.ask("POST", self._comments_url, _Comment, {"body": text})
+        return self._api.hide_token(created.html_url)
 
     def update(self, comment: Comment, text: str) -> str:
         """Replace the text of a comment."""
-        return self._api.ask("PATCH", comment.url, _Comment, {"body": text}).html_url
+        return self._api.hide_token(self._api.ask("PATCH", comment.url, _Comment, {"body": text}).html_url)
 
     def delete(self, comment: Comment) -> None:
         """Remove a comment."""

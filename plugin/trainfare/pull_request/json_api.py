@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from trainfare.report.escape import terminal_text
 from trainfare_core.errors import FetchError
+from trainfare_providers.http.addresses import Secret
 from trainfare_providers.http.retry import is_retried, retry_after_s
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ class JsonApi:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._http, self._headers, self._advice, self._wall_clock = http, dict(headers), advice, wall_clock
+        # "Bearer TOKEN" or the token alone.
+        secrets = [value for value in headers.values() if isinstance(value, Secret)]
+        self._secrets = {text for secret in secrets for text in (str(secret), secret.rpartition(" ")[2])}
 
     def ask(
         self, method: str, url: str, model: type[Model], body: Mapping[str, object] | None = None
@@ -90,6 +94,12 @@ class JsonApi:
                 return
             url = pages.link(link[1])
 
+    def hide_token(self, text: str) -> str:
+        """Return a server's text for people, with the token replaced where the server sent it back."""
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
+
     def _send(self, method: str, url: str, body: Mapping[str, object] | None) -> Reply:
         content = b"" if body is None else json.dumps(body).encode()
         kind = {} if body is None else {"Content-Type": "application/json"}
@@ -114,7 +124,7 @@ class JsonApi:
             advice = "the rate limit is reached" + ("" if wait_s is None else f" for another {wait_s:,.0f} s")
         else:
             advice = self._advice(reply.status) or "see the host's documentation of that address"
-        said = _quote_reply(reply)
+        said = _quote_reply(reply, self.hide_token)
         return FetchError(
             self._http.cloud,
             f"{method} {urlsplit(url).path}: the server answered {reply.status}{said}; {advice}",
@@ -142,7 +152,7 @@ def _get_header(reply: Reply, name: str) -> str:
     return next((value for key, value in reply.headers if key.lower() == name), "")
 
 
-def _quote_reply(reply: Reply) -> str:
+def _quote_reply(reply: Reply, hide_token: Callable[[str], str]) -> str:
     """Return the server's own words in brackets, "" where it has none that can be read."""
     try:
         refusal = _Refusal.model_validate_json(reply.body)
@@ -151,5 +161,5 @@ def _quote_reply(reply: Reply) -> str:
     words = refusal.message or refusal.error
     if not words:
         return ""
-    text = terminal_text(words if isinstance(words, str) else json.dumps(words))
+    text = hide_token(terminal_text(words if isinstance(words, str) else json.dumps(words)))
     return f" ({text[:_SHOWN_CHARS]})"

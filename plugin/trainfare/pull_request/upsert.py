@@ -27,6 +27,10 @@ _BUDGET_S: Final = 180.0
 
 _GONE: Final = 404
 
+_MAX_PAGES: Final = 100
+"""Chosen: 10,000 comments on one pull request, which no one would read; a server whose every page has a next one ends
+here."""
+
 _PAGE_BYTES: Final = 64 * 2**20
 """Unpacked: a page of 100 comments of 65,536 characters of up to four bytes is 26 MB, and JSON escapes some."""
 
@@ -52,7 +56,9 @@ def connection(host: str) -> HttpClient:
     from trainfare_providers.http.answer import Limits
     from trainfare_providers.http.client import HttpClient
 
-    return HttpClient(host, budget_s=_BUDGET_S, limits=Limits(max_body_bytes=_PAGE_BYTES))
+    return HttpClient(
+        host, budget_s=_BUDGET_S, limits=Limits(max_body_bytes=_PAGE_BYTES, max_pages=_MAX_PAGES)
+    )
 
 
 def upsert(host: CodeHost, mark: str, text: str) -> Posted:
