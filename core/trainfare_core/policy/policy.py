@@ -6,11 +6,12 @@ The models are the file's format: `docs/schema/policy-1.json` is made from them.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Iterable
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from trainfare_core.candidates import MAX_NODES
@@ -23,7 +24,18 @@ from trainfare_core.policy.rules import LIMIT_RULES, LimitRule, OnUnknown, Waiva
 Confidence: TypeAlias = Annotated[float, Field(ge=0.5, lt=1)]
 Nodes: TypeAlias = Annotated[int, Field(ge=1, le=MAX_NODES)]
 Names: TypeAlias = Annotated[tuple[str, ...], Field(min_length=1)]
-Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+def _check_text(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("text", "give a text that is not blank")
+    if any(unicodedata.category(char) == "Cc" and char not in "\n\t" for char in text):
+        raise PydanticCustomError("text", "a control character is not allowed here")
+    return text
+
+
+Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_check_text)]
+"""What a person wrote."""
 JobName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
 """Letters, digits, `_`, `.` and `-`: the name goes into file formats that give other characters a meaning."""
 
@@ -97,7 +109,7 @@ class PolicyJob(JobLimits):
 
     model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": [rule]} for rule in LIMIT_RULES]})
 
-    target: str = Field(
+    target: Text = Field(
         description='what to check, e.g. "train.py:job", or a profile file; relative to the file'
     )
     confidence: Confidence | None = Field(default=None, description="as in the policy")

@@ -31,6 +31,9 @@ MAX_BYTES: Final = 2**20
 _SHOWN: Final = 5
 """Problems named at once. A chosen value: what one looks through before trying again."""
 
+_LONGEST_KEY: Final = 80
+"""Characters of an unknown key that are shown; no key of ours has half as many."""
+
 _Path: TypeAlias = tuple[str | int, ...]
 
 
@@ -142,10 +145,11 @@ class _Wrong:
             where = ("waivers", int(problem["ctx"]["place"]))
         if kind == "extra_forbidden":
             known = list(_model_of(where[:-1]).model_fields)
-            hint = key_hint(str(where[-1]), known)
+            unknown = str(where[-1])[:_LONGEST_KEY]
+            hint = key_hint(unknown, known)
             if where == ("tool",):
                 hint = f"in {self.path.name} the keys stand at the top, without [tool.trainfare]"
-            return f"{self._at(where, where[:-1])}unknown key {str(where[-1])!r}; {hint}"
+            return f"{self._at(where, where[:-1])}unknown key {unknown!r}; {hint}"
         if kind == "missing":
             return f"{self._at(where[:-1], where[:-1])}{where[-1]} is missing"
         text = str(problem["msg"]).removeprefix("Value error, ")

@@ -17,20 +17,25 @@ def forward(output: IO[bytes], limit_bytes: int) -> None:
     """
     Copy output to standard error until it ends; what exceeds the limit is read and dropped.
 
+    What is shown ends with an end of line, so that an error that follows begins a line.
+
     Args:
         output: an unbuffered or buffered pipe; any bytes.
         limit_bytes: how many are shown.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    left, dropped = limit_bytes, 0
+    left, dropped, last = limit_bytes, 0, "\n"
     with output:
         while chunk := os.read(output.fileno(), _AT_ONCE_BYTES):
-            _show(decoder.decode(chunk[:left]))
+            text = decoder.decode(chunk[:left])
+            last = text[-1:] or last
+            _show(text)
             dropped += max(0, len(chunk) - left)
             left = max(0, left - len(chunk))
-    _show(decoder.decode(b"", final=True))
+    text = decoder.decode(b"", final=True)
+    _show(text if (text or last).endswith(("\n", "\r")) else f"{text}\n")
     if dropped:
-        _show(f"\nwarning: {dropped:,} bytes more that the TARGET printed are not shown\n")
+        _show(f"warning: {dropped:,} bytes more that the TARGET printed are not shown\n")
 
 
 def _show(text: str) -> None:

@@ -222,3 +222,29 @@ def test_the_documented_policies_are_valid(tmp_path: Path) -> None:
         document = as_editors_see_it(block)
         assert isinstance(document, dict)
         schema().validate(document["tool"]["trainfare"] if "tool" in document else document)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            'target = "train.py:job"',
+            r'target = "train\u0000.py:job"',
+            "target: a control character is not allowed",
+        ),
+        ('lock = "trainfare.lock"', r'lock = "a\u0000b"', "lock: a control character is not allowed"),
+        ('owner = "ml-platform"', 'owner = " "', "owner: give a text that is not blank"),
+        ('reason = "first run"', r'reason = "\t\n"', "reason: give a text that is not blank"),
+    ],
+)
+def test_a_text_that_is_none_is_refused_with_its_line(tmp_path: Path, old: str, new: str, said: str) -> None:
+    """A NUL in a path would end the command with a defect, a blank owner answers for nothing."""
+    with pytest.raises(InputError, match=rf"trainfare\.toml:{LINES[old]}: .*{said}"):
+        read_policy(write(tmp_path, GOOD.replace(old, new)))
+
+
+def test_an_unknown_key_is_not_shown_without_end(tmp_path: Path) -> None:
+    """A key of a megabyte is named by its first letters."""
+    with pytest.raises(InputError) as caught:
+        read_policy(write(tmp_path, f"{'k' * 900_000} = 1\n{GOOD}"))
+    assert len(str(caught.value)) < 600

@@ -12,6 +12,8 @@ from trainfare_core.policy.check import JobCheck, PolicyCheck, SourcePlace
 from trainfare_core.policy.limit_findings import Finding
 from trainfare_core.policy.rules import RULES
 
+_BYTES: Final = "surrogateescape"
+"""How Python holds the bytes of a file's name that are no UTF-8."""
 _SCHEMA: Final = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 
 
@@ -76,13 +78,13 @@ def _policy_place(answer: PolicyCheck) -> SourcePlace | None:
 def _locations(source_place: SourcePlace | None) -> list[dict[str, Any]]:
     if source_place is None:
         return []
-    path = quote(source_place.path)
+    path = quote(source_place.path, errors=_BYTES)
     artifact = {"uri": f"file://{path}"} if path.startswith("/") else {"uri": path, "uriBaseId": "%SRCROOT%"}
     return [{"physicalLocation": {"artifactLocation": artifact, "region": {"startLine": source_place.line}}}]
 
 
 def _fingerprint(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+    return hashlib.sha256("\0".join(parts).encode(errors=_BYTES)).hexdigest()[:32]
 
 
 def _escape_text(text: str) -> str:

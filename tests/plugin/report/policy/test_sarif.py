@@ -124,3 +124,11 @@ def test_hostile_text_stays_text(text: str) -> None:
     shown = result["message"]["text"]
     assert "](" not in shown
     assert terminal_text(shown) == shown
+
+
+def test_a_file_name_that_is_no_utf8_has_an_address() -> None:
+    """Python holds the byte FF of a name as a lone surrogate; the address has the byte."""
+    place = SourcePlace(path="a\udcff.json", line=1)
+    job = OVER.model_copy(update={"name": "a\udcff", "place": place})
+    (result,) = json.loads(sarif_log(policy_check([job])))["runs"][0]["results"]
+    assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "a%FF.json"
