@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from importlib import resources
 from typing import Annotated, Final, Literal, TypeAlias, cast
@@ -24,6 +25,10 @@ Flops: TypeAlias = Annotated[int, Field(ge=0, le=10**24)]
 
 LONGEST_LIST: Final = 120
 """Characters of a list of plain values that stays on one line. Chosen: the numbers of a shape do, sentences do not."""
+_CONTROLS: Final = re.compile(
+    "[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
+"""C1 control bytes, marks of writing direction and characters of no width; JSON itself escapes those below 0x20."""
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
 
 
@@ -38,7 +43,7 @@ class Document(Record):
 
     def to_json(self) -> str:
         """Return JSON text, indented by one space; equal documents give equal bytes."""
-        return self.model_dump_json(indent=1) + "\n"
+        return escape_controls(self.model_dump_json(indent=1)) + "\n"
 
 
 class KeptDocument(Document):
@@ -46,7 +51,19 @@ class KeptDocument(Document):
 
     def to_json(self) -> str:
         """Return JSON text with one record a line; equal documents give equal bytes."""
-        return format_records(self.model_dump(mode="json"))
+        return escape_controls(format_records(self.model_dump(mode="json")))
+
+
+def escape_controls(text: str) -> str:
+    r"""
+    Return JSON text in which no character of a name controls a terminal or turns text around; its value is the same.
+
+    >>> print(escape_controls('["a' + chr(0x202E) + 'b"]'))
+    ["a\u202eb"]
+    """
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 class Answer(Document):

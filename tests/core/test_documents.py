@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from builders.profiles import operation, profile
-from trainfare_core.documents import format_records
+from trainfare_core.documents import escape_controls, format_records
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.methods.curves import CurvePoint, LearningCurve, Metric
 
@@ -91,3 +92,13 @@ def test_the_examples_have_one_record_a_line(path: Path) -> None:
     assert records[: len(operations)] == operations
     read = JobProfile.from_json(text)
     assert len(read.to_json().splitlines()) < len(operations) + len(document["modules"]) + 60
+
+
+@given(st.text())
+@example("a\x7f\x9b31m\x85\u202e\u2066\ufeff")
+def test_json_holds_no_character_that_controls_a_terminal(text: str) -> None:
+    """Each is written as an escape of JSON, so that the value is the same."""
+    written = escape_controls(json.dumps(text, ensure_ascii=False))
+    assert json.loads(written) == text
+    assert not any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in written)
+    assert not set(written) & set("\u200b\u200e\u202a\u202e\u2066\u2069\ufeff")
