@@ -14,6 +14,9 @@ _MAX_TEXT: Final = 256
 _MAX_AMOUNT: Final = 10**12
 """Far above any count, size in MiB, hours or seconds that a cloud lists."""
 
+_MAX_EXPONENT: Final = 30
+"""Of ten, in a price: far beyond any, and within what arithmetic of `Decimal` can add and divide."""
+
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])", re.ASCII)
 
@@ -59,11 +62,13 @@ def name_of(value: object) -> str | None:
 
 
 def number_of(value: object) -> Decimal | None:
-    """Return a finite number with all its digits; None for a float, text, true and false."""
+    """Return a finite number with all its digits, of at most 10^30; None for another, a float, text, true and false."""
     if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
         return None
     number = Decimal(value)
-    return number if number.is_finite() else None
+    if not number:
+        return Decimal(0)
+    return number if number.is_finite() and abs(number.adjusted()) <= _MAX_EXPONENT else None
 
 
 def amount_at(value: object, *path: str) -> float | None:

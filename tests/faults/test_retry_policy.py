@@ -49,6 +49,7 @@ def test_statuses_that_are_tried_again(status: int) -> None:
         ("redirect", False),
         ("not JSON", False),
         ("error object", False),
+        ("no prices", False),
         ("paging", False),
         ("address", False),
         ("changed", False),

@@ -80,6 +80,8 @@ class AzurePrices:
             FetchError: the Retail Prices API could not be read; a workspace that cannot be read is a note.
         """
         items = list(http.count_items(self._items(http), "reading the price list"))
+        if not items:
+            raise http.refusal("no prices", self._endpoint)
         source = f"{self._endpoint}?api-version={API_VERSION}"
         machines, meters = vm_rows(items, source=source, today=self._clock().strftime("%Y-%m-%d"))
         workspace = self._workspace or Workspace.from_environment(os.environ)

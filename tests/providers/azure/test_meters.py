@@ -191,6 +191,18 @@ def test_malformed_item_is_counted_and_not_priced(changes: dict[str, Any], reaso
     assert reasons(rows) == {reason: 1}
 
 
+@pytest.mark.parametrize("text", ["1E+999999999", "1E-999999999", "1E+31"])
+def test_a_price_beyond_all_measure_costs_its_own_row_alone(text: str) -> None:
+    """Arithmetic with it would overflow, and the whole cloud with it."""
+    items = [item("Standard_NC24ads_A100_v4", 3.673), item("Standard_ND96isr_H100_v5", 98.32)]
+    body = page(items).replace(b": 98.32", b": " + text.encode())
+    parsed = parse_json(body)
+    assert isinstance(parsed, dict)
+    rows = vm_rows(parsed["Items"], source="https://prices.azure.com/x", today=TODAY)[0].finish()
+    assert only(rows)["instance_type"] == "Standard_NC24ads_A100_v4"
+    assert reasons(rows) == {"price is not a number": 1}
+
+
 def test_entries_of_a_savings_plan_that_cannot_be_read_are_counted() -> None:
     plans = ["free", {"term": "5 Years", "retailPrice": 1, "unitPrice": 1}, {"term": "1 Year"}]
     rows = fetch_rows(item("Standard_NC24ads_A100_v4", 3.673, savingsPlan=plans))

@@ -104,6 +104,11 @@ def test_answer_without_any_savings_plan_says_so(server: FaultServer) -> None:
             lambda s: [json_script(page(ITEMS, "https://prices.example/next"))],
             "to an address that may not be used",
         ),
+        (lambda s: [json_script(page([]))], "list of prices that came is empty"),
+        (
+            lambda s: [json_script({"Message": "Too many requests", "StatusCode": 429, "Items": []})],
+            "list of prices that came is empty",
+        ),
         (lambda s: [json_script({"Items": [1], "Count": 2, "NextPageLink": None})], "ended early"),
         (lambda s: [json_script({"Items": {}, "NextPageLink": None})], "Items is no list"),
         (lambda s: [json_script({"Items": [], "NextPageLink": 7})], "next page has no address"),
