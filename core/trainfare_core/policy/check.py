@@ -11,8 +11,9 @@ from pydantic import Field
 
 from trainfare_core.documents import Document, Record
 from trainfare_core.policy.budget_check import BudgetCheck, judge
-from trainfare_core.policy.limit_findings import Finding, increase_findings, run_findings
+from trainfare_core.policy.limit_findings import Finding, FindingStatus, increase_findings, run_findings
 from trainfare_core.policy.policy import JobLimits, Policy, PolicyJob, Waiver
+from trainfare_core.policy.policy_change import PolicyChange
 from trainfare_core.policy.rules import OnUnknown, RuleName
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.recommendation import NEUTRAL, PlanWriter
@@ -109,13 +110,15 @@ def worst_exit_code(codes: Iterable[int]) -> int:
     return next((code for code in _WORST_FIRST if code in given), 0)
 
 
-def policy_check(jobs: Iterable[JobCheck], *, policy: str | None = None) -> PolicyCheck:
+def policy_check(
+    jobs: Iterable[JobCheck], *, policy: str | None = None, notes: tuple[str, ...] = ()
+) -> PolicyCheck:
     """Return the answer for some jobs; arguments are fields of `PolicyCheck`."""
     from trainfare_core._version import __version__
 
     checks = tuple(jobs)
     code = worst_exit_code(job.exit_code for job in checks)
-    return PolicyCheck(tool_version=__version__, policy=policy, exit_code=code, jobs=checks)
+    return PolicyCheck(tool_version=__version__, policy=policy, exit_code=code, jobs=checks, notes=notes)
 
 
 def check_job(
@@ -194,6 +197,71 @@ def report_unchecked_job(
         place=source_place,
         check=None,
     )
+
+
+def report_policy_changes(
+    base: Policy, name: str, changes: Iterable[PolicyChange], source_place: SourcePlace | None = None
+) -> JobCheck:
+    """
+    Return the answer on what a change does to the policy, in the form of a job's.
+
+    Args:
+        base: the policy that counts; it says what a looser one does.
+        name: of the policy's file.
+        changes: see `list_policy_changes`.
+        source_place: where the policy is defined.
+    """
+    findings = tuple(_report_policy_change(change, base.on_policy_change) for change in changes)
+    return JobCheck(
+        name=name,
+        target=name,
+        limits=JobLimits(),
+        verdict=_judge_findings(findings),
+        exit_code=_exit_code(findings),
+        findings=findings,
+        place=source_place,
+        check=None,
+    )
+
+
+def _report_policy_change(change: PolicyChange, on_change: Literal["warn", "fail"]) -> Finding:
+    status: FindingStatus = "not_applied"
+    level: Literal["note", "warning", "error"] = "note"
+    if change.effect == "looser" and on_change == "warn":
+        level = "warning"
+    elif change.effect == "gone" and on_change == "warn":
+        # What the job would cost is not known: it may be here under another name, without its limits.
+        status, level = "cannot_tell", "error"
+    elif change.effect in ("looser", "gone"):
+        status, level = "broken", "error"
+    return Finding(rule="policy_change", status=status, message=change.message, level=level)
+
+
+def join_checks(first: JobCheck, second: JobCheck) -> JobCheck:
+    """
+    Return the answer for a job that was checked at the prices of two locks: it must pass at both.
+
+    Args:
+        first: at the prices of the base's lock; its priced run is shown.
+        second: at those of the lock that the change brings.
+    """
+    said = Finding(
+        rule="policy_change",
+        status="not_applied",
+        message="this change brings another price lock: checked at the prices of both",
+        level="note",
+    )
+    more = tuple(
+        finding.model_copy(update={"message": f"at the prices of the changed lock: {finding.message}"})
+        for finding in second.findings
+        if finding.level not in ("none", "note")
+    )
+    findings = (*first.findings, *more, said)
+    if "not_checked" in (first.verdict, second.verdict):
+        worse = first if first.verdict == "not_checked" else second
+        return worse.model_copy(update={"findings": findings})
+    update = {"findings": findings, "verdict": _judge_findings(findings), "exit_code": _exit_code(findings)}
+    return first.model_copy(update=update)
 
 
 def _limits_of(job: PolicyJob) -> JobLimits:

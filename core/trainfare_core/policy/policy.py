@@ -152,6 +152,10 @@ class Policy(Document):
     on_unknown: OnUnknown = Field(
         default="fail", description="what a check that cannot tell does: pass, warn, or fail with exit code 3"
     )
+    on_policy_change: Literal["warn", "fail"] = Field(
+        default="fail",
+        description="what a check does where the change that it judges loosens this policy; read from the base's",
+    )
     max_nodes: Nodes | None = Field(
         default=None, description="most machines in one run; not given: 4, or the job's own number if larger"
     )

@@ -10,7 +10,7 @@ LimitRule: TypeAlias = Literal[
     "max_usd", "max_hours", "max_usd_per_hour", "max_increase_usd", "max_increase_percent"
 ]
 WaivableRule: TypeAlias = Literal[LimitRule, "max_price_age_days"]
-RuleName: TypeAlias = Literal[WaivableRule, "no_answer", "not_checked", "waiver"]
+RuleName: TypeAlias = Literal[WaivableRule, "no_answer", "not_checked", "waiver", "policy_change"]
 
 LIMIT_RULES: Final[tuple[LimitRule, ...]] = get_args(LimitRule)
 """The limits of a job, in the order in which they are reported."""
@@ -90,6 +90,12 @@ RULES: Final[dict[RuleName, Rule]] = {
             "waiver",
             "A waiver has expired",
             "Remove the waiver and keep the limit, or have its owner decide on a new date.",
+        ),
+        Rule(
+            "TF010",
+            "policy_change",
+            "The change loosens the policy that it is judged by",
+            "Bring the policy's change in by itself, approved by the owners of the file; until then the base's counts.",
         ),
     )
 }

@@ -13,10 +13,10 @@ import typer
 
 from trainfare.cli.target import TargetOptions, profile_of
 from trainfare.job import script_of, target_of
+from trainfare.policy import BaseTree
 from trainfare_core.errors import (
     CannotTellError,
     InputError,
-    PriceLockError,
     ProfileError,
     TargetError,
     TraceError,
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from trainfare.prices.sources import LoadedPrices
     from trainfare.user_process import CopiedFolder
     from trainfare_core.changes.explain_change import PricedJob, UnknownJob
-    from trainfare_core.prices.book import PriceBook
 
 BaseOf: TypeAlias = "Callable[[LoadedPrices], PricedJob | UnknownJob | None]"
 
@@ -74,8 +73,35 @@ class BaseOptions:
 
 
 @contextmanager
+def base_tree_of(options: BaseOptions, folder: Path) -> Generator[BaseTree | None, None, None]:
+    """
+    Give the files of the base: a commit's, or those that lie in the folder of `--base`; None without a base.
+
+    Args:
+        options: which base.
+        folder: of the policy, or the working directory.
+
+    Raises:
+        InputError: no git repository, no such commit, or two bases.
+    """
+    from trainfare.base_commit import Repository
+
+    if options.base is not None and options.compare_to is not None:
+        raise InputError(_ONE)
+    if options.compare_to is not None:
+        repository = Repository.around(folder)
+        commit = repository.commit(options.compare_to)
+        with repository.check_out(commit) as copy:
+            yield BaseTree(commit.label, repository.root, copy)
+    elif options.base is not None and options.base.is_dir():
+        yield BaseTree(str(options.base), folder.resolve(), options.base.resolve())
+    else:
+        yield None
+
+
+@contextmanager
 def base_of(
-    job: str, options: BaseOptions, target: TargetOptions, lock: Path | None, *, precisions: bool = False
+    job: str, options: BaseOptions, target: TargetOptions, *, precisions: bool = False
 ) -> Generator[BaseOf, None, None]:
     """
     Start to trace the job before the change, and give a function from the prices to it; None where none is asked for.
@@ -84,7 +110,6 @@ def base_of(
         job: profile file or TARGET of the command.
         options: which base.
         target: what its code may use.
-        lock: the lock file of the command, of which the other commit may have its own.
         precisions: see `profile_of`.
 
     Raises:
@@ -97,7 +122,7 @@ def base_of(
     if options.base is not None:
         yield of_file(options.base)
     elif options.compare_to is not None:
-        with _of_commit(job, options.compare_to, target, lock, precisions=precisions) as price:
+        with _of_commit(job, options.compare_to, target, precisions=precisions) as price:
             yield price
     else:
         yield lambda _: None
@@ -123,7 +148,7 @@ def of_file(file: Path) -> BaseOf:
 
 @contextmanager
 def _of_commit(
-    job: str, ref: str, target: TargetOptions, lock: Path | None, *, precisions: bool
+    job: str, ref: str, target: TargetOptions, *, precisions: bool
 ) -> Generator[BaseOf, None, None]:
     from trainfare.base_commit import Repository, list_changed_dependencies
     from trainfare.user_process import CopiedFolder
@@ -153,11 +178,10 @@ def _of_commit(
             def base(loaded: LoadedPrices) -> PricedJob | UnknownJob:
                 try:
                     profile = traced()
-                    book, priced_with = _prices_of(repository, copied, lock, loaded)
-                except (PriceLockError, ProfileError, TargetError, TraceError) as error:
+                except (ProfileError, TargetError, TraceError) as error:
                     because = str(error).replace(f"{folder}{os.sep}", "")
                     return UnknownJob(commit.label, because, notes)
-                return PricedJob(profile, book, commit.label, (*notes, *priced_with))
+                return PricedJob(profile, loaded.book, commit.label, notes)
 
             yield base
 
@@ -207,24 +231,6 @@ def _missing(repository: Repository, copied: CopiedFolder, job_path: Path | None
     )
     absent = [path.relative_to(copied.copy).as_posix() for path in needed if not path.exists()]
     return f"it has no {absent[-1]}" if absent else ""
-
-
-def _prices_of(
-    repository: Repository, copied: CopiedFolder, lock: Path | None, loaded: LoadedPrices
-) -> tuple[PriceBook, tuple[str, ...]]:
-    """Return the prices of the base: those of its own lock file, where it has another one, else the head's."""
-    if lock is None or not lock.resolve().is_relative_to(repository.root):
-        return loaded.book, ()
-    theirs = copied.copy / lock.resolve().relative_to(repository.root)
-    if not theirs.is_file():
-        return loaded.book, (f"the base has no {lock.name} of its own: both sides have the same prices",)
-    if theirs.read_bytes() == lock.read_bytes():
-        return loaded.book, ()
-    from trainfare.prices.lock import read_lock
-
-    own_lock = read_lock(theirs)
-    day = own_lock.header.locked_on.isoformat()
-    return own_lock.book, (f"the base has the prices of its own {lock.name}, locked on {day}",)
 
 
 def _not_an_ancestor(commit: Commit) -> str:

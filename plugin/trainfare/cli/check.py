@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trainfare.cli.base import BaseOf, BaseOptions, base_of
+from trainfare.cli.base import BaseOf, BaseOptions, base_of, base_tree_of
 from trainfare.cli.check_outputs import CheckOutputs, outputs_of, write_outputs
 from trainfare.cli.limit_options import RunLimits
 from trainfare.cli.option_groups import Format, group_options
@@ -49,7 +49,7 @@ def check(
 
     Of several jobs the worst code counts: 4, 2, 1, 3, 0.
     """
-    from trainfare.cli.check_answers import policy_answer, target_answer
+    from trainfare.cli.check_answers import choose_locks, policy_answer, target_answer
     from trainfare_core.changes.explain_change import PricedJob
 
     outputs = outputs_of(output, out)
@@ -61,21 +61,24 @@ def check(
             with profile_of(target_text, target, precisions=constraints.any_precision) as profile:
                 return profile()
 
-        def before(target_text: str, lock: Path | None, constraints: Constraints) -> BaseOf:
+        def before(target_text: str, constraints: Constraints) -> BaseOf:
             def price_base(loaded: LoadedPrices) -> PricedJob | UnknownJob | None:
-                with base_of(target_text, base, target, lock, precisions=constraints.any_precision) as price:
+                with base_of(target_text, base, target, precisions=constraints.any_precision) as price:
                     return price(loaded)
 
             return price_base
 
-        answer = policy_answer(rules, prices.choice(), trace, base.folder(), before)
+        profiles = base.folder()
+        with base_tree_of(base, Path() if rules.policy is None else rules.policy.parent) as tree:
+            answer = policy_answer(rules, prices.choice(), trace, profiles, before, tree)
     else:
         rules.check_with_target()
         limits.check_given()
         choice = prices.choice()
         with (  # both are traced while the prices are read
             profile_of(job, target, precisions=limits.any_precision) as profile,
-            base_of(job, base, target, choice.lock, precisions=limits.any_precision) as compared,
+            base_of(job, base, target, precisions=limits.any_precision) as compared,
+            base_tree_of(base, Path()) as tree,
         ):
 
             def base_stated(loaded: LoadedPrices) -> PricedJob | UnknownJob | None:
@@ -90,7 +93,7 @@ def check(
                 job,
                 limits,
                 rules.on_unknown or "fail",
-                choice,
+                choose_locks(choice, choice, tree),
                 lambda: loader.apply_to(profile()),
                 base_stated,
             )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,14 +15,29 @@ from trainfare.cli.check_outputs import Renderers
 from trainfare.cli.limit_options import RunLimits
 from trainfare.cli.output import output_width, warn
 from trainfare.cli.policy_options import PolicyOptions
-from trainfare.policy import PolicyFile, Pricing, check_jobs, check_one, place_of, read_policy
+from trainfare.policy import (
+    BaseTree,
+    PolicyFile,
+    Pricing,
+    check_jobs,
+    check_one,
+    place_of,
+    read_policy,
+    rule_policy,
+)
 from trainfare.prices.sources import LoadedPrices, PriceChoice, load_prices
 from trainfare.report.budget_check import build_check
 from trainfare.report.policy import build_policy_check, github_annotations, junit_xml, sarif_log
 from trainfare.report.render.lines import format_lines
 from trainfare.report.render.markdown import format_markdown
-from trainfare_core.errors import InputError
-from trainfare_core.policy.check import PolicyCheck, policy_check
+from trainfare_core.errors import InputError, PriceLockError
+from trainfare_core.policy.check import (
+    JobCheck,
+    PolicyCheck,
+    join_checks,
+    policy_check,
+    report_policy_changes,
+)
 from trainfare_core.policy.policy import Policy, PolicyJob
 from trainfare_core.policy.rules import OnUnknown
 from trainfare_providers.disk.toml_file import key_hint
@@ -47,7 +64,7 @@ def target_answer(
     target: str,
     limits: RunLimits,
     on_unknown: OnUnknown,
-    choice: PriceChoice,
+    choices: Sequence[PriceChoice],
     profile: Callable[[], JobProfile],
     base: BaseOf,
 ) -> CheckAnswer:
@@ -58,7 +75,7 @@ def target_answer(
         target: the TARGET.
         limits: of the command line.
         on_unknown: what a check that cannot tell does.
-        choice: which prices.
+        choices: see `choose_locks`.
         profile: returns the profile of the TARGET.
         base: returns the job before a change.
 
@@ -74,9 +91,16 @@ def target_answer(
         max_nodes=limits.max_nodes,
         jobs={_NAME: job},
     )
-    loaded = load_prices(choice=choice)
-    pricing = Pricing(loaded, choice, lambda _target: profile(), lambda _name, prices: base(prices))
-    answered = check_one(policy, _NAME, pricing, target, constraints)
+    trace, before = functools.cache(profile), _keep_bases(lambda _name, loaded: base(loaded))
+    as_of: list[date] = []
+
+    def check(choice: PriceChoice) -> tuple[JobCheck, ...]:
+        loaded = load_prices(choice=choice)
+        as_of.append(loaded.as_of)
+        pricing = Pricing(loaded, choice, lambda _target: trace(), before)
+        return (check_one(policy, _NAME, pricing, target, constraints),)
+
+    (answered,) = _check_with_each_lock(choices, check)
     warn(finding.message for finding in answered.findings if finding.level == "warning")
     checked = answered.check
     if checked is None:  # only a job of a policy can be reported as not checked
@@ -87,7 +111,7 @@ def target_answer(
         {
             **_renderers(answer),
             "json": checked.to_json,
-            **_show_blocks(lambda: build_check(checked, as_of=loaded.as_of)),
+            **_show_blocks(lambda: build_check(checked, as_of=as_of[0])),
         },
     )
 
@@ -97,43 +121,123 @@ def policy_answer(
     choice: PriceChoice,
     profile_of: Callable[[str, Constraints], JobProfile],
     base: Path | None,
-    before: Callable[[str, Path | None, Constraints], BaseOf],
+    before: Callable[[str, Constraints], BaseOf],
+    tree: BaseTree | None,
 ) -> CheckAnswer:
     """
-    Check the jobs of a policy.
+    Check the jobs of a policy: by the base's where there is one.
 
     Args:
         options: which policy, and which of its jobs.
         choice: which prices.
         profile_of: returns the profile of a target, for what a job of it is asked for.
-        base: folder with the profiles of jobs before a change, as NAME.json; a job without one has no base.
-        before: returns the base of a target, with the lock file of the prices, where `base` is None; asked as above.
+        base: folder with the profiles of jobs before a change, as NAME.json.
+        before: returns the base of a target, where `base` is None; asked as above.
+        tree: the files of the base.
 
     Raises:
         InputError: there is no policy, it is not valid, or it has no job of a name asked for.
         PricesUnavailableError: there are no prices at all.
     """
     file = read_policy(options.policy)
-    names = _choose_names(file, options.only or [*file.policy.jobs])
-    policy = file.policy if options.on_unknown is None else _with(file.policy, options.on_unknown)
-    chosen = _choose_prices(file, choice)
+    ruling = rule_policy(file, tree)
+    policy = ruling.policy if options.on_unknown is None else _with(ruling.policy, options.on_unknown)
+    names = _choose_names(dataclasses.replace(file, policy=policy), options.only or [*policy.jobs])
 
     def base_of(name: str, loaded: LoadedPrices) -> PricedJob | UnknownJob | None:
-        if base is None:
-            constraints = policy.constraints_of(policy.jobs[name])
-            return before(file.target_of(name), chosen.lock, constraints)(loaded)
-        path = base / f"{name}.json"
-        return of_file(path)(loaded) if path.is_file() else None
+        from trainfare_core.changes.explain_change import UnknownJob
 
+        if base is None:
+            return before(file.target_of(name), policy.constraints_of(policy.jobs[name]))(loaded)
+        path = base / f"{name}.json"
+        return (
+            of_file(path)(loaded) if path.is_file() else UnknownJob(str(base), f"it has no {path.name}", ())
+        )
+
+    @functools.cache
     def profile(target: str) -> JobProfile:
         # What plans may change is asked of all jobs of a policy alike.
         return profile_of(target, policy.constraints_of(policy.jobs[names[0]]))
 
-    pricing = Pricing(load_prices(choice=chosen), chosen, profile, base_of)
-    jobs = check_jobs(policy, pricing, target_of=file.target_of, names=names)
+    keep_bases = _keep_bases(base_of)
+
+    def check(chosen: PriceChoice) -> tuple[JobCheck, ...]:
+        pricing = Pricing(load_prices(choice=chosen), chosen, profile, keep_bases)
+        return check_jobs(policy, pricing, target_of=file.target_of, names=names)
+
+    ruled = _choose_prices(ruling.files, choice)
+    jobs = _check_with_each_lock(choose_locks(ruled, _choose_prices(file, choice), tree), check)
     source_place = place_of(str(file.path), Path())
-    answer = policy_check(jobs, policy=None if source_place is None else source_place.path)
+    if ruling.changes:
+        changes = report_policy_changes(policy, file.path.name, ruling.changes, source_place)
+        jobs = (*jobs, changes)
+    answer = policy_check(
+        jobs, policy=None if source_place is None else source_place.path, notes=ruling.notes
+    )
     return CheckAnswer(answer.exit_code, _renderers(answer))
+
+
+def choose_locks(choice: PriceChoice, head: PriceChoice, tree: BaseTree | None) -> tuple[PriceChoice, ...]:
+    """
+    Return the prices to check with: those of the base's lock and, where the change has another, those of its own.
+
+    Args:
+        choice: which prices; a lock of the change counts as the base's, where that has it.
+        head: which prices the change itself asks for.
+        tree: the files of the base.
+    """
+    ruled = choice
+    if tree is not None and choice.lock is not None:
+        ruled = dataclasses.replace(choice, lock=_find_lock(tree, choice.lock) or choice.lock)
+    if head.lock is None or (ruled.lock is not None and _are_equal(ruled.lock, head.lock)):
+        return (ruled,)
+    return (ruled, dataclasses.replace(ruled, lock=head.lock))
+
+
+def _find_lock(tree: BaseTree, lock: Path) -> Path | None:
+    """Return the base's lock in the place of one of the change; None where it has none that can be read."""
+    from trainfare.prices.lock import read_lock
+
+    base = tree.find(lock)
+    if base is None or _are_equal(base, lock):
+        return base
+    try:
+        read_lock(base)
+    except PriceLockError:
+        return None
+    return base
+
+
+def _are_equal(first: Path, second: Path) -> bool:
+    if first == second or not second.is_file():
+        return first == second
+    return first.read_bytes() == second.read_bytes()
+
+
+def _check_with_each_lock(
+    choices: Sequence[PriceChoice], check: Callable[[PriceChoice], tuple[JobCheck, ...]]
+) -> tuple[JobCheck, ...]:
+    first, *others = [check(choice) for choice in choices]
+    for checks in others:
+        first = tuple(join_checks(job, other) for job, other in zip(first, checks, strict=True))
+    return first
+
+
+def _keep_bases(
+    base_of: Callable[[str, LoadedPrices], PricedJob | UnknownJob | None],
+) -> Callable[[str, LoadedPrices], PricedJob | UnknownJob | None]:
+    """Return a function that traces each base once, whatever the prices: both sides have the same."""
+    kept: dict[str, PricedJob | UnknownJob | None] = {}
+
+    def price(name: str, loaded: LoadedPrices) -> PricedJob | UnknownJob | None:
+        from trainfare_core.changes.explain_change import PricedJob
+
+        if name not in kept:
+            kept[name] = base_of(name, loaded)
+        base = kept[name]
+        return dataclasses.replace(base, book=loaded.book) if isinstance(base, PricedJob) else base
+
+    return price
 
 
 def _renderers(answer: PolicyCheck) -> Renderers:

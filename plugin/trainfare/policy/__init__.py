@@ -1,7 +1,18 @@
 """The policy file of `trainfare check`: read it, and check its jobs."""
 
+from trainfare.policy.base_policy import BaseTree, Ruling, rule_policy
 from trainfare.policy.jobs import Pricing, check_jobs, check_one
 from trainfare.policy.policy_file import PolicyFile, read_policy
 from trainfare.policy.target_place import place_of
 
-__all__ = ["PolicyFile", "Pricing", "check_jobs", "check_one", "place_of", "read_policy"]
+__all__ = [
+    "BaseTree",
+    "PolicyFile",
+    "Pricing",
+    "Ruling",
+    "check_jobs",
+    "check_one",
+    "place_of",
+    "read_policy",
+    "rule_policy",
+]

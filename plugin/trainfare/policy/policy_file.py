@@ -79,14 +79,14 @@ def read_policy(path: Path | None, folder: Path = Path()) -> PolicyFile:
             the file, the line and the table, and a near key.
     """
     if path is not None:
-        file = _read(path)
+        file = read_file(path)
         if file is None:
             raise InputError(f"{path}: it has no table [tool.trainfare]")
         return file
     both = [
         read
         for name in (OWN_FILE, PROJECT_FILE)
-        if (folder / name).is_file() and (read := _read(folder / name))
+        if (folder / name).is_file() and (read := read_file(folder / name))
     ]
     if not both:
         raise InputError(
@@ -100,7 +100,13 @@ def read_policy(path: Path | None, folder: Path = Path()) -> PolicyFile:
     return both[0]
 
 
-def _read(path: Path) -> PolicyFile | None:
+def read_file(path: Path) -> PolicyFile | None:
+    """
+    Read one file; None for a `pyproject.toml` without a policy.
+
+    Raises:
+        InputError: see `read_policy`.
+    """
     content = read_input(path, MAX_BYTES, label="policy ", kind="a policy")
     document = parse_toml(content, where=f"policy {path}")
     inside: _Path = PROJECT_TABLE if path.name == PROJECT_FILE else ()

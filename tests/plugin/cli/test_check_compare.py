@@ -307,44 +307,53 @@ def write_locked(usd_per_hour: float, day: str) -> str:
     return lock_text(header, book(offer_row(usd_per_hour=usd_per_hour, observed_on=day)))
 
 
-def test_each_commit_has_its_own_lock(repository: GitRepository, capsys: pytest.CaptureFixture[str]) -> None:
-    """A lock that differs between the commits is the cause 'prices', and the base says of which day its prices are."""
+def test_a_changed_lock_is_judged_at_the_prices_of_both(
+    repository: GitRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both sides of a comparison have the same prices; a run must keep its limits at those of either lock."""
     repository.put("trainfare.lock", write_locked(4.0, "2026-10-01"))
     repository.commit()
     repository.put("trainfare.lock", write_locked(5.0, "2026-11-01"))
     repository.commit()
-    change = compare_to_base(capsys, "--compare-to", "HEAD~1", "--lock", "trainfare.lock").change
-    assert change is not None
-    assert [cause.cause for cause in change.causes] == ["prices"]
-    assert change.change_fraction == pytest.approx(0.25, rel=0.01)  # disks cost the same
-    assert change.notes == ("the base has the prices of its own trainfare.lock, locked on 2026-10-01",)
+    arguments = ("--compare-to", "HEAD~1", "--lock", "trainfare.lock")
+    answer = compare_to_base(capsys, *arguments)
+    assert answer.best is not None
+    assert answer.best.usd_per_hour == 4.0
+    assert answer.change is not None
+    assert answer.change.causes == ()
+    limit = answer.best.run_usd.high_80
+    for usd_per_hour, code in ((4.0, 0), (40.0, 1), (0.04, 0)):
+        repository.put("trainfare.lock", write_locked(usd_per_hour, "2026-11-02"))
+        assert run_main("check", TARGET, "--max-usd", str(limit * 2), *arguments) == code
+
+
+def test_a_lock_with_false_prices_does_not_hide_an_increase(
+    repository: GitRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A branch that divides all prices by a thousand and makes the run a hundred times as long costs more."""
+    repository.put("trainfare.lock", write_locked(4.0, "2026-10-01"))
+    policy = '[jobs.net]\ntarget = "train.py:job"\nmax_increase_percent = 10\n'
+    repository.put("trainfare.toml", f'lock = "trainfare.lock"\n{policy}')
+    repository.commit()
+    repository.put("trainfare.lock", write_locked(0.004, "2026-10-02"))
+    repository.put("train.py", script(steps=100_000_000))
+    assert run_main("check", "--compare-to", "HEAD") == 1
+    shown = capsys.readouterr().out
+    assert "checked at the prices of both" in " ".join(shown.split())
 
 
 def test_a_base_without_a_lock_has_the_same_prices(
     repository: GitRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The commit that adds the lock changes no price."""
-    repository.put("trainfare.lock", write_locked(4.0, "2026-10-01"))
-    repository.commit()
-    change = compare_to_base(capsys, "--compare-to", "HEAD~1", "--lock", "trainfare.lock").change
-    assert change is not None
-    assert change.change_usd == 0
-    assert "no trainfare.lock of its own" in change.notes[0]
-    assert compare_to_base(capsys, "--compare-to", "HEAD", "--lock", "trainfare.lock").change is not None
-
-
-def test_a_damaged_lock_of_the_base_is_a_reason(
-    repository: GitRepository, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Prices of the base that cannot be read make the change unknown; the head is judged."""
+    """The commit that adds the lock changes no price; a lock of the base that cannot be read is none."""
     repository.put("trainfare.lock", "nonsense\n")
     repository.commit()
     repository.put("trainfare.lock", write_locked(4.0, "2026-10-01"))
     repository.commit()
-    change = compare_to_base(capsys, "--compare-to", "HEAD~1", "--lock", "trainfare.lock").change
-    assert change is not None
-    assert change.unknown_because is not None
-    assert "trainfare.lock" in change.unknown_because
+    for ref in ("HEAD~1", "HEAD~2", "HEAD"):
+        change = compare_to_base(capsys, "--compare-to", ref, "--lock", "trainfare.lock").change
+        assert change is not None
+        assert change.change_usd == 0
 
 
 def test_a_committed_profile_is_compared_with_its_own_past(

@@ -314,7 +314,7 @@ def test_allow_lists_decide_where_a_job_runs(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.usefixtures("folder")
 def test_a_folder_of_profiles_is_the_base_of_each_job(capsys: pytest.CaptureFixture[str]) -> None:
-    """NAME.json is a job's base: its limits on increases apply, and what changed is in the answer; another job has none."""
+    """NAME.json is a job's base: its limits on increases apply, and what changed is in the answer; another job may have had another name."""
     limit = "max_increase_percent = 5\n"
     head = GPT.format(name="a", usd=1e6).replace("gpt", "small")
     policy(head + limit + head.replace("jobs.a", "jobs.b") + limit)
@@ -323,7 +323,9 @@ def test_a_folder_of_profiles_is_the_base_of_each_job(capsys: pytest.CaptureFixt
     assert run("--base", "before", "--format", "json") == 1
     a, b = answer_of(capsys).jobs
     assert {finding.rule: finding.status for finding in a.findings}["max_increase_percent"] == "broken"
-    assert {finding.rule: finding.status for finding in b.findings}["max_increase_percent"] == "not_applied"
+    (increase,) = [finding for finding in b.findings if finding.rule == "max_increase_percent"]
+    assert (increase.status, increase.level) == ("cannot_tell", "error")
+    assert increase.message == "the base: before: it has no b.json"
     assert a.check is not None
     assert a.check.change is not None
     assert a.check.change.base.label == "before/a.json"
@@ -359,10 +361,10 @@ def test_a_policy_that_allows_other_precisions_has_its_jobs_traced_in_them(
         constraints_list.append(limits)
         return small_job()
 
-    def before(_place: str, _lock: Path | None, limits: Constraints) -> BaseOf:
+    def before(_place: str, limits: Constraints) -> BaseOf:
         constraints_list.append(limits)
         return lambda _loaded: None
 
     choice = PriceChoice(now=datetime(2026, 11, 1, tzinfo=timezone.utc))
-    policy_answer(PolicyOptions(), choice, trace_module, None, before)
+    policy_answer(PolicyOptions(), choice, trace_module, None, before, None)
     assert [limits.any_precision for limits in constraints_list] == [precisions, precisions]
