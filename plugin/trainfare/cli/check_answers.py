@@ -19,6 +19,7 @@ from trainfare.policy import (
     BaseTree,
     PolicyFile,
     Pricing,
+    TracedJobs,
     check_jobs,
     check_one,
     place_of,
@@ -139,7 +140,13 @@ def policy_answer(
         InputError: there is no policy, it is not valid, or it has no job of a name asked for.
         PricesUnavailableError: there are no prices at all.
     """
-    file = read_policy(options.policy)
+    traced = None if options.profiles is None else TracedJobs(options.profiles)
+    file = read_policy(options.policy) if traced is None else traced.policy()
+    if traced is not None:
+        if tree is not None and base is None:
+            raise InputError("--profiles with --compare-to: give --base FOLDER with the profiles of the base")
+        here = Path() if options.policy is None else options.policy.parent
+        tree = BaseTree("the base", traced.folder.resolve(), here.resolve())
     ruling = rule_policy(file, tree)
     policy = ruling.policy if options.on_unknown is None else _with(ruling.policy, options.on_unknown)
     names = _choose_names(dataclasses.replace(file, policy=policy), options.only or [*policy.jobs])
@@ -148,6 +155,8 @@ def policy_answer(
         from trainfare_core.changes.explain_change import UnknownJob
 
         if base is None:
+            if traced is not None:
+                return None
             return before(file.target_of(name), policy.constraints_of(policy.jobs[name]))(loaded)
         path = base / f"{name}.json"
         return (
@@ -156,6 +165,8 @@ def policy_answer(
 
     @functools.cache
     def profile(target: str) -> JobProfile:
+        if traced is not None:
+            return traced.read(target)
         # What plans may change is asked of all jobs of a policy alike.
         return profile_of(target, policy.constraints_of(policy.jobs[names[0]]))
 
@@ -163,7 +174,8 @@ def policy_answer(
 
     def check(chosen: PriceChoice) -> tuple[JobCheck, ...]:
         pricing = Pricing(load_prices(choice=chosen), chosen, profile, keep_bases)
-        return check_jobs(policy, pricing, target_of=file.target_of, names=names)
+        target_of = file.target_of if traced is None else traced.path_of
+        return check_jobs(policy, pricing, target_of=target_of, names=names)
 
     ruled = _choose_prices(ruling.files, choice)
     jobs = _check_with_each_lock(choose_locks(ruled, _choose_prices(file, choice), tree), check)

@@ -29,6 +29,14 @@ class PolicyOptions:
     only: Annotated[
         list[str] | None, typer.Option("--job", metavar="NAME", help="job of the policy; may be repeated")
     ] = None
+    profiles: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="judge a change whose jobs were traced elsewhere (`trainfare profile -o FOLDER`): no code of it runs, "
+            "and the policy here is the base's",
+        ),
+    ] = None
     on_unknown: Annotated[
         OnUnknown | None,
         typer.Option(help="a check that cannot tell: pass, warn, or fail with exit code 3; default: fail"),
@@ -58,7 +66,7 @@ class PolicyOptions:
         Raises:
             InputError: such an option is given.
         """
-        for option, value in (("--policy", self.policy), ("--job", self.only)):
+        for option, value in (("--policy", self.policy), ("--job", self.only), ("--profiles", self.profiles)):
             if value:
                 raise InputError(
                     f"{option} with TARGET: a policy names its own targets; leave out one of them"

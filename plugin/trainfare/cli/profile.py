@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from trainfare.cli.option_groups import group_options
-from trainfare.cli.target import TargetOptions
+from trainfare.cli.target import TargetOptions, profile_of
 from trainfare.report.escape import terminal_text
 from trainfare.report.wording import of_the_work, short_count
 from trainfare_core.errors import InputError
@@ -27,11 +27,16 @@ def profile(
             metavar="TARGET [-- ARGS]",
             help="a training script or notebook with its arguments after --, run up to Trainer.fit; "
             "path/to/file.py:callable or package.module:callable that returns a TrainingJob; "
-            "or a LightningCLI config.yaml",
+            "or a LightningCLI config.yaml; not given: every job of the policy, into the folder of --output",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="file to write; default: standard output")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="file to write; default: standard output. Without TARGET a folder, for `check --profiles`",
+        ),
     ] = None,
     *,
     limits: TargetOptions,
@@ -45,6 +50,9 @@ def profile(
     force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
 ) -> None:
     """Trace a training job without an accelerator and write its profile as JSON."""
+    if output is not None and limits.find_target(target) is None:
+        _profile_jobs(limits, output)
+        return
     job_target = limits.require_target(target)
     for precision_name in precision or ():
         if precision_name not in PRECISIONS:
@@ -60,6 +68,31 @@ def profile(
     _check_writable(output, force=force)
     write_text(output, traced.to_json())
     sys.stderr.write(f"wrote {output}\n")
+
+
+def _profile_jobs(limits: TargetOptions, folder: Path) -> None:
+    """Trace every job of the policy here into a folder; end with the worst exit code of those that cannot be."""
+    from trainfare.policy import read_policy, write_traced_jobs
+    from trainfare_core.policy.check import worst_exit_code
+
+    file = read_policy(None)
+    policy = file.policy
+    precisions = any(policy.constraints_of(job).any_precision for job in policy.jobs.values())
+
+    def trace(target: str) -> JobProfile:
+        with profile_of(target, limits, precisions=precisions) as traced:
+            return traced()
+
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: without TARGET, give the folder for the profiles of all jobs")
+    exit_codes: list[int] = []
+    for name, error in write_traced_jobs(file, folder, trace):
+        exit_codes.append(0 if error is None else error.exit_code)
+        said = f"wrote {folder / name}.json" if error is None else f"{name}: error: {error}"
+        sys.stderr.write(f"{terminal_text(said)}\n")
+    code = worst_exit_code(exit_codes)
+    if code:
+        raise typer.Exit(code)
 
 
 def summary_of(traced: JobProfile) -> str:
