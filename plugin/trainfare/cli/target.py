@@ -7,11 +7,13 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trainfare.job import script_of, target_of
+from trainfare.job.made_up_data import MadeUpData, parse_batch
 from trainfare.job.real_limits import REAL_CPU_S, REAL_GIB, RealLimits
 from trainfare.user_process import ProcessLimits
 from trainfare.user_process.limits import ANSWER_LIMIT_S, CPU_LIMIT_S, OUTPUT_LIMIT_KIB
@@ -98,6 +100,33 @@ class TargetOptions:
         ),
     ] = 1
 
+    made_up_data: Annotated[
+        bool,
+        typer.Option(
+            "--made-up-data",
+            rich_help_panel=_SCRIPT_PANEL,
+            help="read no data: make up the batch from --batch, else from the module's example_input_array",
+        ),
+    ] = False
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            rich_help_panel=_SCRIPT_PANEL,
+            help="one micro-batch for --made-up-data: 'x:float32[4,16],y:int64[4]' is a dictionary, without names it "
+            "is a tuple; or the path of a .pt file",
+        ),
+    ] = None
+    train_samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            rich_help_panel=_SCRIPT_PANEL,
+            help="samples of an epoch for --made-up-data, over all devices; default: those of the script's loader",
+        ),
+    ] = None
+
     arguments: Annotated[
         list[str] | None,
         # Not typed by anybody: `--` ends the options, and what follows is kept by the group of commands.
@@ -113,13 +142,31 @@ class TargetOptions:
             copied: another copy of its folder; None reads it where it is.
 
         Raises:
-            InputError: see `limits`.
+            InputError: see `limits`, or what stands for the data is malformed.
         """
         from trainfare.user_process import TracedTarget, TraceStore
         from trainfare.user_process.trace_store import default_folder
 
         store = None if self.no_cache else TraceStore(default_folder())
-        return TracedTarget(target, self.limits(), fit=self.fit, copied=copied, store=store)
+        made_up = self._read_made_up()
+        if made_up is not None and script_of(target) is None:
+            raise InputError(f"--made-up-data is for a script: {target} gives its batch itself")
+        return TracedTarget(target, self.limits(), fit=self.fit, made_up=made_up, copied=copied, store=store)
+
+    def _read_made_up(self) -> MadeUpData | None:
+        """Return what stands for the data of a script; None where they are read."""
+        batch = self.batch
+        if not self.made_up_data:
+            if batch is not None or self.train_samples is not None:
+                raise InputError("--batch and --train-samples: add --made-up-data, and no data are read")
+            return None
+        if batch is not None and batch.endswith(".pt"):
+            batch = str(Path(batch).absolute())
+            if not Path(batch).is_file():
+                raise InputError(f"--batch {self.batch}: no such file; write it with torch.save(batch, path)")
+        elif batch is not None:
+            parse_batch(batch)
+        return MadeUpData(batch=batch, train_samples=self.train_samples)
 
     def find_target(self, target: str | None) -> str | None:
         """
@@ -129,7 +176,7 @@ class TargetOptions:
             target: the argument of the command; None where it has none.
 
         Raises:
-            InputError: both are given, or arguments for something that is no script.
+            InputError: both are given, or arguments or made-up data for something that is no script.
         """
         arguments = tuple(self.arguments or ())
         if self.module is not None:
@@ -138,11 +185,11 @@ class TargetOptions:
             return target_of(self.module, arguments, is_module=True)
         if target is None and arguments:  # `--` before the TARGET, as for one that begins with a dash
             target, arguments = arguments[0], arguments[1:]
-        if target is None or not (arguments or self.fit > 1):
+        if target is None or not (arguments or self.fit > 1 or self._read_made_up()):
             return target
         if script_of(target) is None:
             msg = f"{target} is no script: arguments after -- and --fit are for train.py or --module package.train"
-            raise InputError(msg)
+            raise InputError(f"{msg}, as is --made-up-data" if self.made_up_data else msg)
         return target_of(target, arguments)
 
     def require_target(self, target_text: str | None) -> str:

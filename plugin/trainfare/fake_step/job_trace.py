@@ -334,7 +334,7 @@ def _profile_of(
                 accumulate_grad_batches=max(1, round(job.accumulate_grad_batches * step.batches_per_step)),
             ),
             plan=plan,
-            work_note=step.differs or None,
+            work_note="; ".join(filter(None, (live.batch_note if live else "", step.differs))) or None,
             notes=_join_notes(notes),
         )
     except ValidationError as error:

@@ -23,6 +23,7 @@ class LiveRun:
         batch_size_known: whether the samples of a batch could be counted; else `TrainingJob.batch_size` is 1.
         notes: what was replaced, skipped or assumed, for the profile.
         narrow: type of the products that the precision puts into fewer than 16 bits.
+        batch_note: what stands for a batch of the data, for the place of the FLOPs; "" where it is one.
     """
 
     trainer: Any
@@ -30,6 +31,7 @@ class LiveRun:
     batch_size_known: bool = True
     notes: tuple[str, ...] = ()
     narrow: str = "fp8"
+    batch_note: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False, config=ConfigDict(strict=True, extra="forbid"))

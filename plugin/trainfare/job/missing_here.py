@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from trainfare.job.made_up_data import EXAMPLE
 from trainfare.job.user_code import describe, message_of, place_in_user_code
 
 
@@ -20,10 +21,12 @@ class Missing:
     Attributes:
         what: completes "training_step ...".
         advice: what to do, one sentence.
+        of_data: made-up data may take its place.
     """
 
     what: str
     advice: str
+    of_data: bool = False
 
     def sentence(self, doing: str, error: BaseException, code_place: str) -> str:
         """
@@ -44,11 +47,14 @@ _GPU: Final = Missing(
 _NETWORK: Final = Missing(
     "needs the network, and its server cannot be reached from here",
     "Run it once where the network is, so that its cache has what it needs, or give it a local copy",
+    of_data=True,
 )
 _DATA: Final = Missing(
     "needs a file that is not here",
     "Run the trace where the data are, or give their folder; a few samples are enough",
+    of_data=True,
 )
+_MADE_UP: Final = f"; or describe one batch: --made-up-data --batch '{EXAMPLE}'"
 _DATAMODULE: Final = Missing(
     "reads the Trainer's datamodule, and there is none before launch",
     "Give TrainingJob(datamodule=...), or the script itself as TARGET, whose Trainer has it",
@@ -90,7 +96,7 @@ def missing_here(error: BaseException) -> Missing | None:
     return _DATAMODULE if any(_is_of_datamodule(link) for link in chain) else None
 
 
-def describe_raised(doing: str, error: BaseException, demand: str = "") -> str:
+def describe_raised(doing: str, error: BaseException, demand: str = "", *, of_script: bool = False) -> str:
     """
     Return the message for an exception of the user's code while a job is loaded.
 
@@ -98,13 +104,15 @@ def describe_raised(doing: str, error: BaseException, demand: str = "") -> str:
         doing: what was being done, e.g. "importing train.py".
         error: what was raised.
         demand: what the code must do, where nothing that it needs is missing here.
+        of_script: whether it is a script, whose data can be made up.
     """
     at = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else None
     code_place = at or place_in_user_code(error.__traceback__)
     where = f" at {code_place}" if code_place else ""
     missing = missing_here(error)
     if missing is not None:
-        return missing.sentence(doing, error, where)
+        way_out = _MADE_UP if of_script and missing.of_data else ""
+        return missing.sentence(doing, error, where) + way_out
     return f"{doing} raised {describe(error)}{where}" + (f": {demand}" if demand else "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
 import runpy
 import sys
@@ -11,14 +12,20 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from trainfare.job import LiveJob, Script, TrainingJob, describe_raised, load_job
+from trainfare.job.made_up_data import MadeUpData
 from trainfare.lightning.script.interception import FitCall, Recorder, fit_call, intercept_trainers
 from trainfare.lightning.script.live_fit import live_job
+from trainfare.lightning.script.unknown_data import stand_for_missing_data
 from trainfare.script.notebook import run_notebook
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
 
 
 def run_script(
-    script: Script, answer: Callable[[Callable[[], LiveJob]], NoReturn], *, fit: int = 1
+    script: Script,
+    answer: Callable[[Callable[[], LiveJob]], NoReturn],
+    *,
+    fit: int = 1,
+    made_up: MadeUpData | None = None,
 ) -> NoReturn:
     """
     Run a script up to a call of `Trainer.fit`, and answer there: nothing of the script runs afterwards.
@@ -28,6 +35,7 @@ def run_script(
         answer: called inside the call of `fit`, with a function that sets up the data and returns the job; it ends the
             process, so that no `except` or `finally` of the script runs.
         fit: the number of the call, from 1; calls before it return at once.
+        made_up: what stands for the data; None reads them.
 
     Raises:
         TargetError: the script raised, or ended without that call.
@@ -35,13 +43,16 @@ def run_script(
     """
 
     def on_fit(call: FitCall) -> None:
-        answer(lambda: live_job(call, _write_notes(script, recorder)))
+        answer(lambda: live_job(call, _write_notes(script, recorder), made_up))
 
     if not any(importlib.util.find_spec(name) for name in ("pytorch_lightning", "lightning")):
         raise MissingExtraError("neither pytorch-lightning nor lightning", "lightning")
     recorder = Recorder(fit, on_fit)
     path = _find_script(script)
-    with intercept_trainers(recorder):
+    with (
+        contextlib.nullcontext() if made_up is None else stand_for_missing_data(recorder),
+        intercept_trainers(recorder),
+    ):
         code = _run(script, path)
     raise TargetError(_explain_end(script, recorder, fit, code))
 
@@ -87,7 +98,7 @@ def _run(script: Script, path: Path) -> object:
         raise
     except Exception as error:
         raise TargetError(
-            describe_raised(script.name, error, "it must come as far as Trainer.fit")
+            describe_raised(script.name, error, "it must come as far as Trainer.fit", of_script=True)
         ) from error
     return 0
 

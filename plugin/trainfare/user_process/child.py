@@ -88,7 +88,11 @@ def _load_job(start: Start, serve: Callable[[Callable[[], TrainingJob]], NoRetur
     from trainfare.script import run_callable, run_script
 
     script = script_of(start.target) or script_of_config(start.target)
-    return run_callable(start.target) if script is None else run_script(script, serve, fit=start.fit)
+    return (
+        run_callable(start.target)
+        if script is None
+        else run_script(script, serve, fit=start.fit, made_up=start.made_up)
+    )
 
 
 def _with_tokens(job: TrainingJob) -> TrainingJob:

@@ -18,6 +18,7 @@ from typing import IO, Annotated, Final, Literal
 from pydantic import Field, ValidationError
 
 from trainfare.job import RealLimits
+from trainfare.job.made_up_data import MadeUpData
 from trainfare.methods.step_change import StepChange
 from trainfare.user_process.places import Places
 from trainfare.user_process.trace_inputs import TraceInputs
@@ -38,6 +39,8 @@ class Start(Record):
     """As `load_job` takes it, or a script with its arguments as `trainfare.job.script_of` reads them."""
     fit: int = 1
     """Of a script, the call of `Trainer.fit` that is wanted, from 1."""
+    made_up: MadeUpData | None = None
+    """Of a script, what stands for its data; None reads them."""
     cpu_s: int
     memory_bytes: int | None
     debug: bool

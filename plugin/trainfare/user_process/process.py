@@ -16,6 +16,7 @@ from typing import IO, Final, final
 
 from pydantic import ValidationError
 
+from trainfare.job.made_up_data import MadeUpData
 from trainfare.methods.step_change import StepChange
 from trainfare.user_process.copied_folder import CopiedFolder
 from trainfare.user_process.limits import ProcessLimits, machine_memory_gib
@@ -47,6 +48,7 @@ class UserProcess:
     Args:
         target: see `load_job`, or a script, see `script_of`.
         fit: of a script, the call of `Trainer.fit` that is wanted.
+        made_up: of a script, what stands for its data; None reads them.
         limits: what the process may use.
         copied: another copy of the TARGET's folder to load it from; None loads it where it is.
         places: folders that have names, where `inputs` are wanted.
@@ -60,6 +62,7 @@ class UserProcess:
         limits: ProcessLimits,
         *,
         fit: int = 1,
+        made_up: MadeUpData | None = None,
         copied: CopiedFolder | None = None,
         places: Places | None = None,
         command: list[str] | None = None,
@@ -94,6 +97,7 @@ class UserProcess:
             Start(
                 target=target,
                 fit=fit,
+                made_up=made_up,
                 cpu_s=limits.cpu_s,
                 memory_bytes=None if memory_gib is None else int(memory_gib * 2**30),
                 debug=bool(os.environ.get("TRAINFARE_DEBUG")),

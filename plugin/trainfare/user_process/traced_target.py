@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import final
 
 from trainfare.job import REAL_LIMITS, script_of
+from trainfare.job.made_up_data import MadeUpData
 from trainfare.methods.step_change import StepChange
 from trainfare.user_process.copied_folder import CopiedFolder
 from trainfare.user_process.limits import ProcessLimits
@@ -35,6 +36,7 @@ class TracedTarget:
         target: see `load_job`, or a script, see `script_of`.
         limits: what the process may use.
         fit: of a script, the call of `Trainer.fit` that is wanted.
+        made_up: of a script, what stands for its data; None reads them.
         copied: another copy of the TARGET's folder to load it from; None loads it where it is.
         store: traces of earlier runs; None traces afresh and keeps nothing.
     """
@@ -45,11 +47,12 @@ class TracedTarget:
         limits: ProcessLimits,
         *,
         fit: int = 1,
+        made_up: MadeUpData | None = None,
         copied: CopiedFolder | None = None,
         store: TraceStore | None = None,
     ) -> None:
         self._target, self._limits, self._copied, self._store = target, limits, copied, store
-        self._fit = fit
+        self._fit, self._made_up = fit, made_up
         self._process: UserProcess | None = None
         self._states = States()
         self._places: Places | None = None
@@ -57,7 +60,9 @@ class TracedTarget:
         self._unchanged: StoredTrace | None = None
         self._any: StoredTrace | None = None
         if store is not None:
-            self._places, self._key = _identify_target(target, fit, copied)
+            self._places, self._key = _identify_target(
+                target, (fit, *(() if made_up is None else (made_up.model_dump_json(),))), copied
+            )
             self._unchanged = self._find_stored(self._change_text(None, None))
             self._any = self._unchanged or self._find_stored("*")
         if self._any is None:
@@ -110,12 +115,19 @@ class TracedTarget:
     def _start(self) -> UserProcess:
         if self._process is None:
             self._process = UserProcess(
-                self._target, self._limits, fit=self._fit, copied=self._copied, places=self._places
+                self._target,
+                self._limits,
+                fit=self._fit,
+                made_up=self._made_up,
+                copied=self._copied,
+                places=self._places,
             )
         return self._process
 
 
-def _identify_target(target: str, fit: int, copied: CopiedFolder | None) -> tuple[Places, str]:
+def _identify_target(
+    target: str, options: tuple[object, ...], copied: CopiedFolder | None
+) -> tuple[Places, str]:
     """Return the folders that have names for a TARGET, and the key of its traces."""
     directory = Path.cwd() if copied is None else copied.directory
     script = script_of(target)
@@ -123,7 +135,7 @@ def _identify_target(target: str, fit: int, copied: CopiedFolder | None) -> tupl
         file, colon, name = target.rpartition(".py:")
         path_text, rest = f"{file}.py" if colon else target, colon + name
     else:
-        path_text, rest = script.name, repr((script.is_module, script.arguments, fit))
+        path_text, rest = script.name, repr((script.is_module, script.arguments, *options))
     path = Path(directory, path_text)
     in_file = False
     with contextlib.suppress(OSError):  # a name that is too long

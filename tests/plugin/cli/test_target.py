@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,9 +36,30 @@ def test_the_text_of_a_target(place: str | None, options: dict[str, Any], target
         ("job.json", {"arguments": ["--lr"]}, "job.json is no script: arguments after -- and --fit are for"),
         ("t.py:job", {"fit": 2}, "t.py:job is no script"),
         (None, {}, "no TARGET: give a script such as train.py"),
+        ("job.json", {"made_up_data": True}, "job.json is no script: .*, as is --made-up-data$"),
+        ("train.py", {"batch": "float32[4]"}, "--batch and --train-samples: add --made-up-data"),
+        ("train.py", {"train_samples": 9}, "--batch and --train-samples: add --made-up-data"),
+        ("train.py", {"made_up_data": True, "batch": "fp32[4]"}, "'fp32' is no dtype"),
+        (
+            "train.py",
+            {"made_up_data": True, "batch": "absent.pt"},
+            r"--batch absent.pt: no such file; .* torch.save\(",
+        ),
     ],
 )
 def test_what_contradicts_itself(place: str | None, options: dict[str, Any], message: str) -> None:
     """Nothing that the user gave is dropped without a word."""
     with pytest.raises(InputError, match=message):
         TargetOptions(**options).require_target(place)
+
+
+def test_made_up_data_are_for_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy names its targets in a file; a sample is found from any folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sample.pt").touch()
+    options = TargetOptions(made_up_data=True, batch="sample.pt", train_samples=9)
+    assert options.find_target("train.py") == "train.py"
+    with pytest.raises(
+        InputError, match=r"--made-up-data is for a script: train\.py:job gives its batch itself"
+    ):
+        options.open_traced("train.py:job")

@@ -103,10 +103,10 @@ def intercept_trainers(recorder: Recorder | None) -> Generator[None, None, None]
             if namespace in sys.modules:
                 _intercept(namespace, recorder, stack)
             else:
-                stack.enter_context(_on_import(namespace, partial(_intercept, namespace, recorder, stack)))
-        stack.enter_context(_replace_attribute(torch.distributed, "init_process_group", _one_process_group))
+                stack.enter_context(on_import(namespace, partial(_intercept, namespace, recorder, stack)))
+        stack.enter_context(replace_attribute(torch.distributed, "init_process_group", _one_process_group))
         if not torch.cuda.is_available():
-            stack.enter_context(_replace_attribute(torch.cuda, "set_device", _do_nothing))
+            stack.enter_context(replace_attribute(torch.cuda, "set_device", _do_nothing))
         stack.enter_context(_environment())
         yield
 
@@ -118,7 +118,7 @@ def _intercept(namespace: str, recorder: Recorder | None, stack: contextlib.Exit
         return import_module(f"{namespace}.{name}")
 
     def replace(home: Any, name: str, value: object) -> None:
-        stack.enter_context(_replace_attribute(home, name, value))
+        stack.enter_context(replace_attribute(home, name, value))
 
     if recorder is not None:
         trainer: Any = part("trainer.trainer").Trainer
@@ -278,7 +278,7 @@ class _OnImport(MetaPathFinder):
 
 
 @contextlib.contextmanager
-def _on_import(name: str, then: Callable[[], None]) -> Generator[None, None, None]:
+def on_import(name: str, then: Callable[[], None]) -> Generator[None, None, None]:
     """Call a function when a module is imported for the first time: importing it before would cost seconds."""
     finder = _OnImport(name, then)
     sys.meta_path.insert(0, finder)
@@ -322,7 +322,7 @@ def _environment() -> Generator[None, None, None]:
 
 
 @contextlib.contextmanager
-def _replace_attribute(home: Any, name: str, value: object) -> Generator[None, None, None]:
+def replace_attribute(home: Any, name: str, value: object) -> Generator[None, None, None]:
     """Give an attribute another value inside the block; one that is inherited is inherited again afterwards."""
     owned = cast("Mapping[str, object]", vars(home))
     before = owned.get(name, _ABSENT)

@@ -8,7 +8,9 @@ callbacks and module, the loaders. `configure_model` and `configure_optimizers` 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, Final
 
@@ -16,12 +18,14 @@ from torch.utils.data import DataLoader
 
 from trainfare.fake_step.several_batches import whole_batches
 from trainfare.job import Batches, LiveJob, LiveRun, describe_raised
+from trainfare.job.made_up_data import MadeUpData
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.training_job import STRATEGIES
 from trainfare.lightning.callbacks import set_up_callbacks
 from trainfare.lightning.loaders import loader_batch_size
 from trainfare.lightning.run_length import read_trainer
 from trainfare.lightning.script.interception import FitCall
+from trainfare.lightning.script.made_up_source import NO_LENGTH, MadeUpSource
 from trainfare.lightning.script.trainer_arguments import Asked, read_asked
 from trainfare.meter.batch_facts import BatchSizes, size_that_shows
 from trainfare.trace import count_samples, count_tokens
@@ -31,13 +35,14 @@ _BATCHES: Final = 8
 """Chosen: enough to see how far batches differ in size, and few enough to load in seconds."""
 
 
-def live_job(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
+def live_job(call: FitCall, notes: tuple[str, ...], made_up: MadeUpData | None = None) -> LiveJob:
     """
     Set up the data of a call of `fit` and return its job.
 
     Args:
         call: the Trainer and the arguments of its `fit`.
         notes: on the script, for the profile.
+        made_up: what stands for the data; None reads them.
 
     Raises:
         TargetError: the data cannot be set up, there is no batch, the strategy is not one of Lightning's words, or the
@@ -50,21 +55,25 @@ def live_job(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
     if spec.fp8 is not None and spec.fp8.refused:
         raise TargetError(f"{call.place}: {spec.fp8.refused}")
     module = _attach_module(call)
-    with _load_in_this_process():
+    source = None if made_up is None else MadeUpSource(made_up, module)
+    with _load_in_this_process(nothing=source is not None):
         data = "setting up the data"
-        with _report_user_errors(data):
-            trainer._data_connector.prepare_data()  # noqa: SLF001
+        with _report_user_errors(data) if source is None else source.tolerate_missing():
+            if source is None:  # what it would download is not needed
+                trainer._data_connector.prepare_data()  # noqa: SLF001
             if trainer.datamodule is not None:
                 trainer.datamodule.setup("fit")
         set_up_callbacks(trainer.callbacks, trainer, module)
         with _report_user_errors("setup"):
             module.setup("fit")
         with _report_user_errors(data):
-            facts = _read_facts(trainer)
-            batches = _first_batches(trainer)
+            facts = _read_facts(trainer, source)
+            batches = _first_batches(trainer) if source is None else source.batches
     if not batches:
         raise TargetError(f"{call.place}: the training loader gave no batch")
-    return _job(module, trainer, spec, facts, batches, (*notes, *spec.notes, *_note_resumed_run(call)))
+    notes = (*(() if source is None else source.notes), *notes, *spec.notes, *_note_resumed_run(call))
+    job = _job(module, trainer, spec, facts, batches, notes)
+    return job if source is None else replace(job, live=replace(job.live, batch_note="made-up batch"))
 
 
 def _attach_module(call: FitCall) -> Any:
@@ -101,14 +110,20 @@ def _attach_module(call: FitCall) -> Any:
     return module
 
 
-def _read_facts(trainer: Any) -> LoopLength:
+def _read_facts(trainer: Any, source: MadeUpSource | None) -> LoopLength:
     """Set up the loaders as the fit loop does, and read the length of the run."""
-    trainer.fit_loop.setup_data()
+    if source is None:
+        trainer.fit_loop.setup_data()
+    else:
+        source.set_up_training(trainer)
     if trainer.enable_validation and _validates(trainer):
         trainer.validating = True
-        trainer.fit_loop.epoch_loop.val_loop.setup_data()
+        loop = trainer.fit_loop.epoch_loop.val_loop
+        with contextlib.nullcontext() if source is None else source.tolerate_missing(loop):
+            loop.setup_data()
         trainer.training = True
-    return read_trainer(trainer)
+    facts = read_trainer(trainer)
+    return facts if source is None else replace(facts, no_length=NO_LENGTH)
 
 
 def _validates(trainer: Any) -> bool:
@@ -193,14 +208,14 @@ def _note_resumed_run(call: FitCall) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _load_in_this_process() -> Generator[None, None, None]:
-    """Load batches in this process: a few batches do not repay the start of workers."""
+def _load_in_this_process(*, nothing: bool) -> Generator[None, None, None]:
+    """Load batches in this process, or nothing: a few batches do not repay the start of workers."""
     loose: Any = DataLoader
     original = loose.__iter__
 
     def here(self: Any) -> Any:
         self.num_workers = self.timeout = 0
-        return original(self)
+        return itertools.repeat(None) if nothing else original(self)
 
     loose.__iter__ = here
     try:
@@ -216,4 +231,4 @@ def _report_user_errors(doing: str) -> Generator[None, None, None]:
     except TrainfareError:
         raise
     except (Exception, SystemExit) as error:
-        raise TargetError(describe_raised(doing, error)) from error
+        raise TargetError(describe_raised(doing, error, of_script=True)) from error
