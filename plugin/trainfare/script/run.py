@@ -53,7 +53,7 @@ def run_script(
         contextlib.nullcontext() if made_up is None else stand_for_missing_data(recorder),
         intercept_trainers(recorder),
     ):
-        code = _run(script, path)
+        code = _run(script, path, reads_data=made_up is None)
     raise TargetError(_explain_end(script, recorder, fit, code))
 
 
@@ -80,7 +80,7 @@ def _find_script(script: Script) -> Path:
     return path
 
 
-def _run(script: Script, path: Path) -> object:
+def _run(script: Script, path: Path, *, reads_data: bool) -> object:
     """Run a script to its end and return its exit code."""
     sys.argv = [script.name, *script.arguments]
     # As `python train.py` and `python -m package.train` put it first.
@@ -98,7 +98,7 @@ def _run(script: Script, path: Path) -> object:
         raise
     except Exception as error:
         raise TargetError(
-            describe_raised(script.name, error, "it must come as far as Trainer.fit", of_script=True)
+            describe_raised(script.name, error, "it must come as far as Trainer.fit", of_script=reads_data)
         ) from error
     return 0
 

@@ -365,6 +365,23 @@ def test_without_the_option_the_way_out_is_named(text: str) -> None:
         run_script(Script("train.py"), lambda load: pytest.fail(str(load())))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{HEAD}\nopen('/mnt/classes.json')\n",
+        LAZY.replace(
+            "class Validated(Net):",
+            "class Validated(Net):\n    def setup(self, stage):\n        open('/mnt/c')\n",
+        ),
+    ],
+)
+def test_what_cannot_be_made_up_is_refused_without_the_option_that_is_there(text: str) -> None:
+    """A file of the script's own, before `fit` or in `setup` of the module, which may build layers."""
+    Path("train.py").write_text(text)
+    with pytest.raises(TargetError, match=r"needs a file that is not here .* a few samples are enough$"):
+        run_script(Script("train.py"), lambda load: pytest.fail(str(load())), made_up=MadeUpData(batch=PAIR))
+
+
 def test_the_command_says_that_data_are_made_up(folder: Path) -> None:
     """In the summary and in the JSON; another batch is not answered with the trace of the first."""
     (folder / "train.py").write_text(BEFORE_THE_TRAINER)

@@ -64,7 +64,7 @@ def live_job(call: FitCall, notes: tuple[str, ...], made_up: MadeUpData | None =
             if trainer.datamodule is not None:
                 trainer.datamodule.setup("fit")
         set_up_callbacks(trainer.callbacks, trainer, module)
-        with _report_user_errors("setup"):
+        with _report_user_errors("setup", reads_data=source is None):
             module.setup("fit")
         with _report_user_errors(data):
             facts = _read_facts(trainer, source)
@@ -225,10 +225,10 @@ def _load_in_this_process(*, nothing: bool) -> Generator[None, None, None]:
 
 
 @contextlib.contextmanager
-def _report_user_errors(doing: str) -> Generator[None, None, None]:
+def _report_user_errors(doing: str, *, reads_data: bool = True) -> Generator[None, None, None]:
     try:
         yield
     except TrainfareError:
         raise
     except (Exception, SystemExit) as error:
-        raise TargetError(describe_raised(doing, error, of_script=True)) from error
+        raise TargetError(describe_raised(doing, error, of_script=reads_data)) from error
