@@ -54,7 +54,7 @@ def enumerate_candidates(
     hybrid = (nodes[layout] > 1) & (devices[layout] > 1)
     row, sharding = np.nonzero(np.stack([~several, several, several, zero, zero, hybrid], axis=1))
     layout = layout[row]
-    scripted = _as_scripted(profile, world[layout], sharding, micro[row], accumulate[row])
+    scripted = _as_scripted(profile, (nodes[layout], world[layout]), sharding, micro[row], accumulate[row])
     plans = CandidateTable(
         shape=shape[layout],
         nodes=nodes[layout],
@@ -112,14 +112,16 @@ def _computes(name: str, variant: JobVariant) -> bool:
 
 def _as_scripted(
     profile: JobProfile,
-    world: NDArray[np.int64],
+    nodes_and_world: tuple[NDArray[np.int64], NDArray[np.int64]],
     sharding: NDArray[np.int64],
     micro: NDArray[np.float64],
     accumulate: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
     """Mark the plans that are the script's own; see `CandidateTable.as_scripted`."""
+    nodes, world = nodes_and_world
+    one, several = (SHARDINGS.index(own_sharding(profile, count)) for count in (1, 2))
     same: NDArray[np.bool_] = sharding == np.where(
-        world > 1, SHARDINGS.index(own_sharding(profile)), SHARDINGS.index("none")
+        world > 1, np.where(nodes > 1, several, one), SHARDINGS.index("none")
     )
     if global_batch(profile) is None:
         return same

@@ -23,6 +23,7 @@ _OWN_SHARDINGS: Final = (
     ("deepspeed_stage_1", "zero1"),
     ("deepspeed_stage_3", "fsdp"),
     ("deepspeed", "zero2"),
+    ("fsdpstrategy(sharding_strategy='hybrid_shard')", "hybrid"),
     ("fsdp", "fsdp"),
 )
 """Beginnings of the names of Lightning's strategies, and what they share; DeepSpeed without a stage is its second."""
@@ -96,10 +97,17 @@ USUAL: Final = PlanSpace()
 """What is tried where nothing is asked for."""
 
 
-def own_sharding(profile: JobProfile) -> str:
-    """Return what of `SHARDINGS` the script's strategy is on several devices; auto is DDP, as in Lightning."""
+def own_sharding(profile: JobProfile, nodes: int = MAX_NODES) -> str:
+    """
+    Return what of `SHARDINGS` the script's strategy is on several devices; auto is DDP, as in Lightning.
+
+    Args:
+        profile: the job.
+        nodes: machines; on one of them hybrid FSDP is FSDP.
+    """
     name = profile.parallel.strategy.lower()
-    return next((sharding for beginning, sharding in _OWN_SHARDINGS if name.startswith(beginning)), "ddp")
+    own = next((sharding for beginning, sharding in _OWN_SHARDINGS if name.startswith(beginning)), "ddp")
+    return "fsdp" if (own, nodes) == ("hybrid", 1) else own
 
 
 def _samples_per_step(profile: JobProfile) -> int | None:

@@ -43,7 +43,7 @@ def collect_plan_facts(profile: JobProfile, candidates: CandidateTable, plan: in
         recomputed_blocks=tuple(blocks.classes) if blocks is not None and variant.checkpointing else (),
         split=split,
         own_strategy=profile.parallel.strategy
-        if sharding != "none" and own_sharding(profile) == sharding
+        if sharding != "none" and own_sharding(profile, nodes) == sharding
         else "",
     )
 
@@ -63,8 +63,9 @@ def plan_changes(
     """
     sharding = facts.sharding
     changes = list(split_changes(facts, writer))
-    if sharding not in ("none", own_sharding(profile)):
-        changes.append(f"{sharding_label(sharding)} instead of {sharding_label(own_sharding(profile))}")
+    own = own_sharding(profile, facts.nodes)
+    if sharding not in ("none", own):
+        changes.append(f"{sharding_label(sharding)} instead of {sharding_label(own)}")
     factor = 1.0 if candidates.batch_factor is None else float(candidates.batch_factor[plan])
     if factor != 1 and profile.global_samples_per_step:
         batch, steps = profile.global_samples_per_step, profile.plan.optimizer_steps

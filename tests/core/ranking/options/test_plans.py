@@ -127,6 +127,19 @@ def test_every_sharding_has_the_trainer_s_word_for_it() -> None:
     }
 
 
+def test_hybrid_fsdp_is_the_script_s_own_plan_and_fsdp_on_one_machine() -> None:
+    """Each is the script's own: neither is a change, and both are written in the Trainer's words."""
+    strategy = "FSDPStrategy(sharding_strategy='HYBRID_SHARD')"
+    job = small_job(batch=32, parallel=ParallelFacts(strategy=strategy, devices=4, num_nodes=2))
+    plans = enumerate_candidates(job, shapes(("A100-SXM-80GB", 4.0)), PlanSpace(2, keep_plan=True))
+    written: dict[tuple[str, int], str] = {}
+    for plan in range(len(plans)):
+        facts = collect_plan_facts(job, plans, plan, int(plans.devices_or_all[plan]))
+        assert not any("FSDP" in change for change in plan_changes(job, plans, plan, facts, WRITER))
+        written[facts.sharding, facts.nodes] = WRITER.write_arguments(facts).strategy
+    assert written == {("none", 1): "auto", ("fsdp", 1): "fsdp", ("hybrid", 2): strategy}
+
+
 ON_TIGHT = ToyPredictor(activation_gib=100.0, default_capacity_gib=64.0)
 """The job needs 101 GiB of a device that has 64, and 26 with activation checkpointing."""
 
