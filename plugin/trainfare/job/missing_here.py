@@ -59,6 +59,10 @@ _DATAMODULE: Final = Missing(
     "reads the Trainer's datamodule, and there is none before launch",
     "Give TrainingJob(datamodule=...), or the script itself as TARGET, whose Trainer has it",
 )
+_DEEPSPEED: Final = Missing(
+    "needs the package deepspeed, which is not installed here",
+    "Install deepspeed here, or use torch.optim.AdamW where it is not installed: the profile is nearly the same",
+)
 _GPU_TEXTS: Final = (
     "not compiled with CUDA enabled", "Found no NVIDIA driver", "No CUDA GPUs are available",
     "No supported gpu backend found", "since the accelerator is not available", "object on a CUDA device",
@@ -93,6 +97,8 @@ def missing_here(error: BaseException) -> Missing | None:
         part in text for text in texts for part in _DATA_TEXTS
     ):
         return _DATA
+    if any(isinstance(link, ModuleNotFoundError) and link.name == "deepspeed" for link in chain):
+        return _DEEPSPEED
     return _DATAMODULE if any(_is_of_datamodule(link) for link in chain) else None
 
 

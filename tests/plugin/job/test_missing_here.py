@@ -42,6 +42,11 @@ def absent() -> Any:
         raise RuntimeError("applying transform LoadImage") from error
 
 
+def without_deepspeed() -> Any:
+    """Raise as Python does where the package is not installed."""
+    raise ModuleNotFoundError("No module named 'deepspeed'", name="deepspeed")
+
+
 def gpu() -> Any:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
@@ -66,6 +71,11 @@ def error_of(function: Callable[[], Any]) -> Exception:
             "local copy",
         ),
         (hub, "loading needs the network, and its server cannot be reached from here at ", "local copy"),
+        (
+            without_deepspeed,
+            "loading needs the package deepspeed, which is not installed here at ",
+            "Install deepspeed here, or use torch.optim.AdamW where it is not installed",
+        ),
         (absent, "loading needs a file that is not here at ", "where the data are"),
     ],
 )
