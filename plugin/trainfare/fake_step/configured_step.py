@@ -17,7 +17,7 @@ from trainfare.fake_step.loop_kind import LoopKind
 from trainfare.fake_step.real_tensors import RealTensors
 from trainfare.fake_step.repeated_step import trace_repeated_step
 from trainfare.fake_step.user_errors import user_errors
-from trainfare.job import TrainingJob, describe
+from trainfare.job import LiveJob, TrainingJob, describe
 from trainfare.trace import StepFacts
 from trainfare.trace.repetition import NotRepeatedError
 
@@ -61,6 +61,9 @@ def trace_configured_step(
                 with user_errors("changing the module", fake=fake):
                     tensors.notes += change(tensors.convert_module(module))
         tensors.convert_module(module)
+        if isinstance(job, LiveJob) and job.live.wrap_module is not None:
+            with user_errors("the strategy", fake=fake):
+                tensors.notes += job.live.wrap_module(module)
         if isinstance(tensors, Faker):
             tensors.parameters = list(module.parameters())
         later = prepared.later_steps()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import ConfigDict, SkipValidation
@@ -24,6 +25,7 @@ class LiveRun:
         notes: what was replaced, skipped or assumed, for the profile.
         narrow: type of the products that the precision puts into fewer than 16 bits.
         batch_note: what stands for a batch of the data, for the place of the FLOPs; "" where it is one.
+        wrap_module: does with the module what the strategy does before its optimizers are made; returns notes.
     """
 
     trainer: Any
@@ -32,6 +34,7 @@ class LiveRun:
     notes: tuple[str, ...] = ()
     narrow: str = "fp8"
     batch_note: str = ""
+    wrap_module: Callable[[Any], Sequence[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, config=ConfigDict(strict=True, extra="forbid"))

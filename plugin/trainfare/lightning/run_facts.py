@@ -10,26 +10,11 @@ from torch import nn
 from trainfare.job.run_facts import RunFacts, name_device_kind
 from trainfare.lightning.loaders import loader_batch_size, loader_workers
 from trainfare.lightning.replicas import replicas_of
+from trainfare.lightning.strategy_arguments import read_strategy
 from trainfare_core.job_profile import ParallelFacts
 
-_STRATEGIES = {
-    "SingleDeviceStrategy": "single_device",
-    "SingleDeviceXLAStrategy": "single_xla",
-    "DDPStrategy": "ddp",
-    "FSDPStrategy": "fsdp",
-    "DeepSpeedStrategy": "deepspeed",
-    "ModelParallelStrategy": "model_parallel",
-    "XLAStrategy": "xla",
-    "XLAFSDPStrategy": "xla_fsdp",
-}
 _SHARDED = ("fsdp", "deepspeed", "modelparallel")
 """Parts of the lower-case class names of strategies that shard the weights over devices."""
-
-
-def strategy_word(strategy: object) -> str:
-    """Return Lightning's word for a strategy or one derived from it; the name of a class that it does not know."""
-    names = [base.__name__ for base in type(strategy).__mro__]
-    return next((_STRATEGIES[name] for name in names if name in _STRATEGIES), names[0])
 
 
 def read_run(trainer: Any, module: nn.Module) -> RunFacts:
@@ -43,12 +28,13 @@ def read_run(trainer: Any, module: nn.Module) -> RunFacts:
     device = torch.device(trainer.strategy.root_device)
     package = type(trainer).__module__.partition(".trainer")[0]
     replicas, world = replicas_of(trainer), max(1, int(trainer.world_size))
+    strategy = read_strategy(trainer.strategy)
     version = getattr(__import__(package, fromlist=["__version__"]), "__version__", "")
     return RunFacts(
         name=type(module).__name__[:200],
         precision=str(trainer.precision),
         parallel=ParallelFacts(
-            strategy=strategy_word(trainer.strategy),
+            strategy=strategy.word,
             devices=max(1, int(trainer.num_devices)),
             num_nodes=max(1, int(trainer.num_nodes)),
             accumulate_grad_batches=max(1, int(trainer.accumulate_grad_batches)),
@@ -64,6 +50,7 @@ def read_run(trainer: Any, module: nn.Module) -> RunFacts:
         sync_batchnorm=getattr(getattr(trainer, "_accelerator_connector", None), "_layer_sync", None)
         is not None,
         split_because=_explain_split(trainer, replicas, world),
+        notes=strategy.notes,
     )
 
 

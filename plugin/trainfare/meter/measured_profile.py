@@ -32,7 +32,7 @@ def build_measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str
     mean = work or step
     norms = step.batch_norms.synchronize(asked=facts.sync_batchnorm)
     weights_bytes = sum(group.parameter_bytes for group in step.parameters) + step.memory.buffer_bytes
-    every_note = [*notes, *step.notes, *plan.notes, *sizes.notes]
+    every_note = [*notes, *facts.notes, *step.notes, *plan.notes, *sizes.notes]
     if facts.replicas is None:
         every_note.append(
             f"the samples of a step are not known: the strategy {facts.parallel.strategy} does not say over how many "

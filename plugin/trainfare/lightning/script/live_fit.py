@@ -11,6 +11,7 @@ import contextlib
 import itertools
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from trainfare.lightning.run_length import read_trainer
 from trainfare.lightning.script.interception import FitCall
 from trainfare.lightning.script.made_up_source import NO_LENGTH, MadeUpSource
 from trainfare.lightning.script.trainer_arguments import Asked, read_asked
+from trainfare.lightning.strategy_arguments import checkpoint_modules
 from trainfare.meter.batch_facts import BatchSizes, size_that_shows
 from trainfare.trace import count_samples, count_tokens
 from trainfare_core.errors import TargetError, TrainfareError
@@ -49,9 +51,9 @@ def live_job(call: FitCall, notes: tuple[str, ...], made_up: MadeUpData | None =
             plugin for fp8 was given what cannot be traced.
     """
     trainer, spec = call.trainer, read_asked(call.trainer)
-    if spec.strategy not in STRATEGIES:
-        msg = f"{call.place}: the strategy {spec.strategy!r} is not one whose devices each do the whole model's maths"
-        raise TargetError(f"{msg}: those that can be priced are {', '.join(STRATEGIES)}")
+    if spec.strategy.word not in STRATEGIES:
+        msg = f"the strategy {spec.strategy.word!r} is not one whose devices each do the whole model's maths"
+        raise TargetError(f"{call.place}: {msg}: those that can be priced are {', '.join(STRATEGIES)}")
     if spec.fp8 is not None and spec.fp8.refused:
         raise TargetError(f"{call.place}: {spec.fp8.refused}")
     module = _attach_module(call)
@@ -71,7 +73,8 @@ def live_job(call: FitCall, notes: tuple[str, ...], made_up: MadeUpData | None =
             batches = _first_batches(trainer) if source is None else source.batches
     if not batches:
         raise TargetError(f"{call.place}: the training loader gave no batch")
-    notes = (*(() if source is None else source.notes), *notes, *spec.notes, *_note_resumed_run(call))
+    said = (*spec.notes, *spec.strategy.notes, *_note_resumed_run(call))
+    notes = (*(() if source is None else source.notes), *notes, *said)
     job = _job(module, trainer, spec, facts, batches, notes)
     return job if source is None else replace(job, live=replace(job.live, batch_note="made-up batch"))
 
@@ -156,7 +159,7 @@ def _job(
     batches: Sequence[Any],
     notes: tuple[str, ...],
 ) -> LiveJob:
-    sizes = _count_samples(trainer, batches)
+    sizes, policy = _count_samples(trainer, batches), spec.strategy.checkpointing
     size, tokens = sizes.micro_batch_size, sizes.tokens
     return LiveJob(
         module=module,
@@ -168,7 +171,7 @@ def _job(
         accumulate_grad_batches=facts.accumulate_grad_batches,
         devices=spec.devices,
         num_nodes=spec.num_nodes,
-        strategy=spec.strategy,
+        strategy=spec.strategy.word,
         sync_batchnorm=spec.sync_batchnorm,
         live=LiveRun(
             trainer,
@@ -176,6 +179,7 @@ def _job(
             batch_size_known=size is not None,
             notes=(*notes, *sizes.notes),
             narrow="fp8" if spec.fp8 is None else spec.fp8.narrow,
+            wrap_module=partial(checkpoint_modules, policy=policy) if policy else None,
         ),
     )
 

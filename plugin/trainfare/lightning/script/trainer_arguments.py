@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, cast
@@ -18,11 +18,10 @@ from typing import Any, cast
 import torch
 
 from trainfare.job import canonical_precision
-from trainfare.lightning.run_facts import strategy_word
 from trainfare.lightning.script.fp8_plugin import Fp8Plugin
+from trainfare.lightning.strategy_arguments import KEPT, StrategyFacts, read_registered, read_strategy
 
 _ATTRIBUTE = "trainfare_asked"
-_ARGUMENTS = "trainfare_arguments"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Asked:
     Attributes:
         devices: accelerators per node.
         num_nodes: machines.
-        strategy: Lightning's word for it.
+        strategy: Lightning's word for it, and what of its arguments is counted.
         precision: Lightning's long form.
         notes: what had to be assumed, for the profile.
         fp8: what a plugin for fp8 was given; None: there is none.
@@ -42,7 +41,7 @@ class Asked:
 
     devices: int
     num_nodes: int
-    strategy: str
+    strategy: StrategyFacts
     precision: str
     notes: tuple[str, ...]
     fp8: Fp8Plugin | None = None
@@ -67,7 +66,7 @@ def replacing_connector(namespace: str, original: Callable[..., None]) -> Callab
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
         given = bound.arguments
-        request = _build_asked(given)
+        request = _build_asked(given, import_module(f"{namespace}.strategies").StrategyRegistry)
         cpus = [torch.device("cpu")] * request.devices
         strategy = strategy_class(parallel_devices=cpus)
         strategy.num_nodes = request.num_nodes
@@ -98,7 +97,7 @@ def tolerant(original: Callable[..., None], base: type) -> Callable[..., None]:
         except Exception:  # noqa: BLE001 - each has its own way to say that a package or device is missing
             loose: Any = base
             loose.__init__(self)
-            setattr(self, _ARGUMENTS, signature.bind(self, *args, **kwargs).arguments)
+            setattr(self, KEPT, signature.bind(self, *args, **kwargs).arguments)
 
     return init
 
@@ -143,7 +142,7 @@ class _OneProcess:
         """Do nothing: the module stays on the CPU."""
 
 
-def _build_asked(given: dict[str, Any]) -> Asked:
+def _build_asked(given: dict[str, Any], registry: Mapping[str, Any]) -> Asked:
     notes: list[str] = []
     devices = _devices(given["devices"], notes)
     num_nodes = given["num_nodes"]
@@ -151,17 +150,15 @@ def _build_asked(given: dict[str, Any]) -> Asked:
     strategy = given["strategy"]
     if strategy in (None, "auto"):
         strategy = "ddp" if devices * num_nodes > 1 else "single_device"
-    word = strategy.lower() if isinstance(strategy, str) else strategy_word(strategy)
-    stage = _get_deepspeed_stage(strategy)
-    if stage is not None:
-        word = f"deepspeed_stage_{stage}"
+    named = isinstance(strategy, str)
+    facts = read_registered(strategy.lower(), registry) if named else read_strategy(strategy)
     precision, fp8, layer_sync = given["precision"], None, bool(given["sync_batchnorm"])
     for plugin in (*_list_plugins(given["plugins"]), getattr(strategy, "_precision_plugin", None)):
-        fp8 = Fp8Plugin.of(plugin, getattr(plugin, _ARGUMENTS, {})) or fp8
+        fp8 = Fp8Plugin.of(plugin, getattr(plugin, KEPT, {})) or fp8
         precision = getattr(plugin, "precision", precision) if fp8 is None else fp8.precision
         layer_sync |= "LayerSync" in {base.__name__ for base in type(plugin).__mro__}
     precision = canonical_precision(precision or "32-true")
-    return Asked(devices, num_nodes, word, precision, tuple(notes), fp8, layer_sync)
+    return Asked(devices, num_nodes, facts, precision, tuple(notes), fp8, layer_sync)
 
 
 def _devices(value: Any, notes: list[str]) -> int:
@@ -178,17 +175,6 @@ def _devices(value: Any, notes: list[str]) -> int:
         return value
     notes.append(f"Trainer(devices={value!r}) depends on the machine: one device with this batch is assumed")
     return 1
-
-
-def _get_deepspeed_stage(strategy: Any) -> int | None:
-    """Return the stage of a DeepSpeedStrategy, 2 by default as in Lightning; None for another strategy."""
-    if "DeepSpeedStrategy" not in {base.__name__ for base in type(strategy).__mro__}:
-        return None
-    arguments: dict[str, Any] = getattr(strategy, _ARGUMENTS, {})
-    config = getattr(strategy, "config", None) or arguments.get("config")
-    if isinstance(config, dict):
-        return int(cast("dict[str, Any]", config).get("zero_optimization", {}).get("stage", 2))
-    return int(arguments.get("stage", 2))
 
 
 def _list_plugins(plugins: Any) -> Iterable[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import math
 import os
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -251,30 +250,6 @@ def test_what_is_not_there_is_replaced_and_recorded(
         arguments.get("devices") in (-1, None)
     )
     assert job.live.trainer.precision == job.precision
-
-
-@pytest.mark.parametrize(
-    ("make", "word"),
-    [
-        (lambda strategies: strategies.DDPStrategy(find_unused_parameters=True), "ddp"),
-        (lambda strategies: strategies.FSDPStrategy(cpu_offload=True), "fsdp"),
-        (lambda strategies: strategies.DeepSpeedStrategy(stage=3, offload_optimizer=True), "deepspeed_stage_3"),
-        (lambda strategies: strategies.DeepSpeedStrategy(config={"zero_optimization": {"stage": 1}}), "deepspeed_stage_1"),
-    ],
-)  # fmt: skip
-def test_strategy_objects(
-    make: Callable[[Any], Any], word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also one whose package is not installed here."""
-    monkeypatch.chdir(tmp_path)
-    jobs: list[LiveJob] = []
-    with intercept_trainers(Recorder(1, lambda call: jobs.append(live_job(call, ())))):
-        pl = importlib.import_module("lightning.pytorch")
-        strategy = make(importlib.import_module("lightning.pytorch.strategies"))
-        pl.Trainer(accelerator="gpu", devices=2, strategy=strategy, max_steps=3).fit(
-            net("lightning.pytorch"), loader()
-        )
-    assert jobs[0].strategy == word
 
 
 def test_a_strategy_that_splits_the_maths_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
