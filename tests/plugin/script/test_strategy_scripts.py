@@ -1,4 +1,4 @@
-"""Scripts that give the Trainer a strategy's object, up to their profile."""
+"""Scripts that give the Trainer a strategy's object, or make their own sampler, up to their profile."""
 
 from __future__ import annotations
 
@@ -57,6 +57,27 @@ data = TensorDataset(torch.randn(512, 16), torch.randint(0, 3, (512,)))
 trainer = pl.Trainer(accelerator="gpu", devices=8, num_nodes=2, strategy=strategy, precision="bf16-true", max_epochs=2)
 trainer.fit(Big(), DataLoader(data, 4))
 """
+TORCHRUN = """
+import os, torch, torch.distributed as dist, lightning.pytorch as pl
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+class Net(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(16, 3)
+    def training_step(self, batch, _):
+        return self.layer(batch[0]).mean()
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters())
+
+torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+dist.init_process_group("nccl")
+data = TensorDataset(torch.randn(64, 16))
+loader = DataLoader(data, 4, sampler=DistributedSampler(data, shuffle=True))
+pl.Trainer(
+    accelerator="gpu", devices=8, num_nodes=2, strategy="ddp", use_distributed_sampler=False, max_epochs=2
+).fit(Net(), loader)
+"""
 
 
 class Answered(BaseException):
@@ -108,3 +129,14 @@ def test_a_package_of_the_optimizer_that_is_not_here_has_a_way_out() -> None:
         r"train.py:\d+ in configure_optimizers .*Install deepspeed here, or use torch.optim.AdamW",
     ):
         profile_of(FSDP, "deepspeed")
+
+
+def test_an_own_sampler_divides_by_the_devices_that_the_trainer_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """64 samples by 4 on 2 x 8 GPUs are one batch an epoch."""
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    profile = profile_of(TORCHRUN)
+    assert profile.plan.optimizer_steps == 2
+    assert any("shared among 16 devices" in note for note in profile.notes)

@@ -104,7 +104,7 @@ def intercept_trainers(recorder: Recorder | None) -> Generator[None, None, None]
                 _intercept(namespace, recorder, stack)
             else:
                 stack.enter_context(on_import(namespace, partial(_intercept, namespace, recorder, stack)))
-        stack.enter_context(replace_attribute(torch.distributed, "init_process_group", _one_process_group))
+        stack.enter_context(replace_attribute(torch.distributed, "init_process_group", _OneProcessGroup()))
         if not torch.cuda.is_available():
             stack.enter_context(replace_attribute(torch.cuda, "set_device", _do_nothing))
         stack.enter_context(_environment())
@@ -223,11 +223,17 @@ def fit_call(trainer: Any, arguments: tuple[Any, ...], code_place: str) -> FitCa
     return FitCall(trainer, dict(bound.arguments), namespace, code_place)
 
 
-def _one_process_group(*_: object, **__: object) -> None:
-    """Make the process group of one process, in memory, whatever backend and world size were asked for."""
-    loose: Any = torch.distributed
-    if not loose.is_initialized():
-        loose.distributed_c10d.init_process_group("gloo", store=loose.HashStore(), rank=0, world_size=1)
+class _OneProcessGroup:
+    """Makes the process group of one process, in memory, whatever backend and `world_size` were asked for."""
+
+    world_size: object = None
+
+    def __call__(self, *_: object, **given: object) -> None:
+        """Do what `init_process_group` does."""
+        self.world_size = given.get("world_size")
+        loose: Any = torch.distributed
+        if not loose.is_initialized():
+            loose.distributed_c10d.init_process_group("gloo", store=loose.HashStore(), rank=0, world_size=1)
 
 
 class _Ranked(os._Environ[str]):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - its only class

@@ -15,6 +15,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any, Final
 
+import torch
 from torch.utils.data import DataLoader
 
 from trainfare.fake_step.several_batches import whole_batches
@@ -73,7 +74,13 @@ def live_job(call: FitCall, notes: tuple[str, ...], made_up: MadeUpData | None =
             batches = _first_batches(trainer) if source is None else source.batches
     if not batches:
         raise TargetError(f"{call.place}: the training loader gave no batch")
-    said = (*spec.notes, *spec.strategy.notes, *_note_resumed_run(call))
+    said = (
+        *spec.notes,
+        *spec.strategy.notes,
+        *trainer.strategy.notes,
+        *_note_other_group(trainer.world_size),
+        *_note_resumed_run(call),
+    )
     notes = (*(() if source is None else source.notes), *notes, *said)
     job = _job(module, trainer, spec, facts, batches, notes)
     return job if source is None else replace(job, live=replace(job.live, batch_note="made-up batch"))
@@ -203,6 +210,16 @@ def _count_epoch_samples(trainer: Any, facts: LoopLength, size: int | None) -> i
     if size is None or facts.batches_per_epoch is None or facts.replicas is None:
         return None
     return size * facts.batches_per_epoch * facts.replicas or None
+
+
+def _note_other_group(devices: int) -> tuple[str, ...]:
+    """Return a note where the script makes a process group of another size than the Trainer's."""
+    asked = getattr(torch.distributed.init_process_group, "world_size", None)
+    if asked in (None, -1, 1, devices):
+        return ()
+    return (
+        f"init_process_group(world_size={asked}) differs from the Trainer's {devices} devices: those are priced",
+    )
 
 
 def _note_resumed_run(call: FitCall) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ from trainfare.lightning.script.fp8_plugin import Fp8Plugin
 from trainfare.lightning.strategy_arguments import KEPT, StrategyFacts, read_registered, read_strategy
 
 _ATTRIBUTE = "trainfare_asked"
+_DEEPEST = 3
+"""Chosen: the sampler of a wrapper in a sampler of batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class _OneProcess:
     is_global_zero = True
     num_nodes = 1
     parallel_devices: list[torch.device]
+    notes: tuple[str, ...] = ()
 
     @property
     def root_device(self) -> torch.device:
@@ -137,6 +140,12 @@ class _OneProcess:
 
     def barrier(self, *_: object, **__: object) -> None:
         """Do nothing: there is one process."""
+
+    def process_dataloader(self, dataloader: Any) -> Any:
+        """Share the data of a loader as on all devices where its own sampler was made for the one process here."""
+        notes = [_share_among(sampler, self.world_size) for sampler in _list_samplers(dataloader)]
+        self.notes = tuple(dict.fromkeys([*self.notes, *filter(None, notes)]))
+        return dataloader
 
     def model_to_device(self) -> None:
         """Do nothing: the module stays on the CPU."""
@@ -181,3 +190,38 @@ def _list_plugins(plugins: Any) -> Iterable[Any]:
     if plugins is None:
         return ()
     return plugins if hasattr(plugins, "__iter__") else (plugins,)
+
+
+def _list_samplers(loader: Any) -> list[Any]:
+    """Return the samplers of a loader, and those inside them."""
+    samplers: dict[int, Any] = {}
+    owners = [loader]
+    for _ in range(_DEEPEST):
+        parts = [getattr(owner, name, None) for owner in owners for name in ("sampler", "batch_sampler")]
+        owners = [part for part in parts if part is not None]
+        samplers |= {id(part): part for part in owners}
+    return list(samplers.values())
+
+
+def _share_among(sampler: Any, devices: int) -> str:
+    """
+    Let a sampler share its data among all devices where it shares them among the processes here, and return a note.
+
+    Before launch there is one process, which a script takes for the whole run: its sampler then gives it all the data.
+    """
+    counts = {name: getattr(sampler, name, None) for name in ("num_replicas", "world_size")}
+    key, processes = next(
+        ((name, count) for name, count in counts.items() if type(count) is int), ("", devices)
+    )
+    if processes == devices:
+        return ""
+    name, state = type(sampler).__name__, cast("dict[str, Any]", vars(sampler))
+    total, samples = state.get("total_size"), state.get("num_samples")
+    if processes == 1 and type(total) is int and total == samples:
+        before, length = dict(state), len(sampler)
+        samples = total // devices if state.get("drop_last") else -(-total // devices)
+        state.update({key: devices, "num_samples": samples, "total_size": samples * devices})
+        if len(sampler) < length:
+            return f"{name} was made for the one process here: its data are shared among {devices} devices"
+        state.update(before)
+    return f"{name} shares the data among {processes} process(es), and the Trainer has {devices} device(s)"

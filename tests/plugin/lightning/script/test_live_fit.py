@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import torch
 from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from torch import distributed
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
 
 from builders.lightning_modules import NAMESPACES, Rows, Stream, quiet
 from trainfare.fake_step import trace_job
@@ -274,6 +275,111 @@ def test_launchers_variables_and_process_groups(monkeypatch: pytest.MonkeyPatch)
             os.environ["NOT_SET_ANYWHERE"]
     with pytest.raises(KeyError):
         os.environ["LOCAL_RANK"]
+
+
+class Dropping(DistributedSampler[Any]):
+    """A sampler of torch with a rule of its own."""
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data, drop_last=True)
+
+
+class Shared:
+    """A sampler of another library: its share is written out as torch's is."""
+
+    def __init__(self, data: Any, replicas: int = 1) -> None:
+        self.num_replicas = replicas
+        self.num_samples = self.total_size = len(data)
+
+    def __iter__(self) -> Any:
+        return iter(range(self.num_samples))
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
+class Fixed(Shared):
+    """One that does not say how long its share is."""
+
+    def __len__(self) -> int:
+        return 64
+
+
+class Ranked(Shared):
+    """One that knows the number of processes by another name, and nothing else."""
+
+    def __init__(self, data: Any) -> None:
+        self.world_size, self.num_samples = 1, len(data)
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+@pytest.mark.parametrize(
+    ("make", "replaced", "batches", "said"),
+    [
+        (lambda rows: {"sampler": DistributedSampler(rows)}, False, 2, "DistributedSampler was made for the one process here"),
+        (lambda rows: {"sampler": DistributedSampler(rows)}, True, 2, "DistributedSampler was made for the one process here"),
+        (lambda rows: {"sampler": Dropping(rows)}, False, 1, "Dropping was made for the one process here"),
+        (lambda rows: {"sampler": DistributedSampler(rows, num_replicas=16, rank=0)}, False, 2, ""),
+        (lambda rows: {"sampler": DistributedSampler(rows, num_replicas=2, rank=0)}, False, 9, "DistributedSampler shares the data among 2 process(es)"),
+        (
+            lambda rows: {"batch_sampler": BatchSampler(Shared(rows), 4, drop_last=False), "batch_size": 1},
+            False,
+            2,
+            "Shared was made for the one process here",
+        ),
+        (lambda rows: {"sampler": Shared(rows)}, True, 2, ""),
+        (lambda rows: {"sampler": Fixed(rows)}, False, 16, "Fixed shares the data among 1 process(es)"),
+        (lambda rows: {"sampler": Ranked(rows)}, False, 18, "Ranked shares the data among 1 process(es)"),
+    ],
+)  # fmt: skip
+def test_a_sampler_made_for_one_process_is_shared_among_the_devices(
+    make: Callable[[Any], dict[str, Any]],
+    replaced: bool,
+    batches: int,
+    said: str,
+    namespace: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A script for torchrun makes its own after `init_process_group`: 70 rows by 4 on 16 devices are 5 rows each."""
+    monkeypatch.chdir(tmp_path)
+    jobs: list[LiveJob] = []
+    with intercept_trainers(Recorder(1, lambda call: jobs.append(live_job(call, ())))):
+        distributed.init_process_group("nccl")
+        try:
+            rows = Rows(70)
+            train, val = (DataLoader(rows, **{"batch_size": 4, **make(rows)}) for _ in range(2))
+            trainer = importlib.import_module(namespace).Trainer(
+                accelerator="gpu", devices=8, num_nodes=2, max_epochs=2, use_distributed_sampler=replaced
+            )
+            trainer.fit(net(namespace), train, val)
+        finally:
+            distributed.destroy_process_group()
+    facts, notes = jobs[0].live.facts, [note for note in jobs[0].live.notes if "process" in note]
+    assert len(notes) == bool(said)
+    assert all(note.startswith(said) and "16 device" in note for note in notes)
+    assert (facts.batches_per_epoch, facts.validation_batches) == (batches, batches)
+    assert facts.estimated_steps == 2 * batches
+    assert jobs[0].train_samples == 70
+
+
+def test_a_process_group_of_another_size_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The devices of the Trainer are what is priced."""
+    monkeypatch.chdir(tmp_path)
+    for world, expected in ((4, 1), (2, 0), (-1, 0)):
+        jobs: list[LiveJob] = []
+        with intercept_trainers(Recorder(1, lambda call, jobs=jobs: jobs.append(live_job(call, ())))):  # type: ignore[misc]
+            distributed.init_process_group("nccl", world_size=world, rank=0)
+            try:
+                trainer = importlib.import_module("lightning.pytorch").Trainer(
+                    accelerator="gpu", devices=2, max_epochs=1
+                )
+                trainer.fit(net("lightning.pytorch"), loader())
+            finally:
+                distributed.destroy_process_group()
+        notes = [note for note in jobs[0].live.notes if "init_process_group" in note]
+        assert len(notes) == expected
+        assert jobs[0].world_size == 2
 
 
 def test_data_and_callbacks_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
