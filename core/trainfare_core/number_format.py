@@ -1,8 +1,9 @@
-"""Numbers, shares and times as text."""
+"""Numbers, shares, times and lists as text."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 _LEAST = 1e-3
@@ -103,3 +104,44 @@ def quantify(value: float, noun: str) -> str:
     """
     number = figures(value, 2)
     return f"{number} {noun}" if number == "1" else f"{number} {noun}s"
+
+
+def shorten_text(text: str, most_characters: int) -> str:
+    """
+    Return a text that ends with a whole sentence, or where none is long enough with a whole word, and " ..." beyond it.
+
+    >>> shorten_text("It failed. The file data/train.csv is empty.", 40), shorten_text("It failed.", 40)
+    ('It failed. The file data/train.csv ...', 'It failed.')
+    """
+    if len(text) <= most_characters:
+        return text
+    kept = text[: most_characters - len(" ...") + 1]
+    sentence = kept.rfind(". ") + 1
+    # Chosen: a sentence that ends in the first half leaves out more than it keeps.
+    end = sentence if sentence > most_characters // 2 else kept.rfind(" ")
+    return f"{kept[: end if end > 0 else len(kept) - 1]} ..."
+
+
+def list_items(
+    items: Sequence[str],
+    most_characters: int,
+    *,
+    separator: str = ", ",
+    most_items: int | None = None,
+    more: str = "more",
+) -> str:
+    """
+    Return items as one text: as many whole ones as there is room for, and how many are left out.
+
+    >>> list_items(["a.py:1", "b.py:2", "c.py:3"], 20), list_items(["one", "two"], 100, most_items=1)
+    ('a.py:1 and 2 more', 'one and 1 more')
+    """
+    for count in range(min(len(items), most_items or len(items)), 0, -1):
+        left = len(items) - count
+        rest = f"{separator.rstrip(', ')} and {left} {more}" if left else ""
+        text = separator.join(items[:count]) + rest
+        if len(text) <= most_characters:
+            return text
+        if count == 1:
+            return shorten_text(items[0], most_characters - len(rest)) + rest
+    return ""

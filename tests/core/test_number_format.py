@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainfare_core.number_format import duration, figures, hours_range, hours_text, percent, quantify
+from trainfare_core.number_format import (
+    duration,
+    figures,
+    hours_range,
+    hours_text,
+    list_items,
+    percent,
+    quantify,
+    shorten_text,
+)
 
 
 def test_large_numbers_are_written_in_full() -> None:
@@ -62,3 +71,22 @@ def test_times_are_in_the_unit_that_suits_them(seconds: float, shown: str) -> No
 def test_an_interval_is_in_the_unit_of_its_median() -> None:
     assert hours_range(0.0668, 0.05, 0.408) == "4.01 min [3 to 24.5]"
     assert hours_range(1.5, 0.9, 2.5, "()") == "1.5 h (0.9 to 2.5)"
+
+
+@given(st.lists(st.text("ab/.:1", min_size=1, max_size=40), min_size=1, max_size=12), st.integers(60, 200))
+def test_a_list_is_never_cut_within_an_item(items: list[str], most: int) -> None:
+    """What does not fit is counted, so that no path ends in its middle."""
+    text = list_items(items, most)
+    shown = next(count for count in range(len(items), 0, -1) if text.startswith(", ".join(items[:count])))
+    assert len(text) <= most
+    rest = text.removeprefix(", ".join(items[:shown]))
+    assert rest == (f" and {len(items) - shown} more" if shown < len(items) else "")
+
+
+@given(st.lists(st.text("ab/.:", min_size=1, max_size=20), min_size=1, max_size=60))
+def test_a_text_is_never_cut_within_a_word(words: list[str]) -> None:
+    """A path stays whole or is left out."""
+    text = shorten_text(" ".join(words), 100)
+    assert len(text) <= 100
+    kept = text.removesuffix(" ...").split()
+    assert kept == words[: len(kept)]

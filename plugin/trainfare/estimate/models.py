@@ -16,6 +16,7 @@ from torch import nn
 
 from trainfare.estimate.known_models import KNOWN_MODELS
 from trainfare_core.errors import InputError, UnknownNameError
+from trainfare_core.number_format import shorten_text
 from trainfare_providers.disk.files import read_input
 
 Task: TypeAlias = Literal["text", "text-class", "image-class"]
@@ -145,7 +146,7 @@ def _from_file(path: Path) -> FoundModel:
     try:
         config = kind.config_class.from_dict(fields)
     except Exception as error:  # a configuration class checks its fields in its own ways
-        raise InputError(f"{path}: {type(error).__name__}: {error}"[:500]) from error
+        raise InputError(shorten_text(f"{path}: {type(error).__name__}: {error}", 500)) from error
     name = path.parent.name if path.name == _CONFIG and path.parent.name else path.stem
     return _of_transformers(name, str(path), architecture, config)
 

@@ -16,6 +16,7 @@ from trainfare.methods.step_change import StepChange
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.methods.methods import Method
+from trainfare_core.number_format import shorten_text
 
 _METHODS: Final[dict[str, Method]] = {"full": "full_finetune", "lora": "lora", "qlora": "qlora"}
 
@@ -90,7 +91,10 @@ def estimate_profile(request: EstimateRequest) -> JobProfile:
     usual = "the model's own loss and AdamW, without your data, evaluation and checkpoints"
     note = f"estimated from {model.origin}: {usual}"
     return profile.model_copy(
-        update={"name": f"{model.name}, {request.method}"[:200], "notes": (note[:500], plan, *profile.notes)}
+        update={
+            "name": f"{model.name}, {request.method}"[:200],
+            "notes": (shorten_text(note, 500), plan, *profile.notes),
+        }
     )
 
 

@@ -22,6 +22,7 @@ from trainfare.trace import StepFacts, StepTrace
 from trainfare.trace.mixture import MAX_CHARACTERS, BatchKind, KindsOfBatches, mix_batches
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import OperationGroup, ParameterGroup
+from trainfare_core.number_format import list_items
 from trainfare_core.variants import find_compute_type
 
 _Group = TypeVar("_Group", OperationGroup, ParameterGroup)
@@ -273,7 +274,7 @@ class _Batches:
 
 def join_sentences(*sentences: str) -> str:
     """Return what is said of a step as one sentence that a profile can hold."""
-    return "; ".join(filter(None, sentences))[:MAX_CHARACTERS]
+    return list_items([text for text in sentences if text], MAX_CHARACTERS, separator="; ")
 
 
 def true_dtype(precision: str, *, real: bool) -> torch.dtype | None:

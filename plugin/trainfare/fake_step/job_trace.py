@@ -48,7 +48,7 @@ from trainfare.trace import StepFacts
 from trainfare.trace.repetition import NotRepeatedError
 from trainfare_core.errors import InputError, TraceError
 from trainfare_core.job_profile import BatchFacts, JobProfile, OperationGroup, ParallelFacts, ProfileSource
-from trainfare_core.number_format import percent
+from trainfare_core.number_format import percent, shorten_text
 from trainfare_core.variants import find_compute_type
 
 _FP8_ROWS = 8
@@ -372,7 +372,7 @@ def _fp8_note(precision: str, operations: Sequence[OperationGroup]) -> str:
 
 
 def _join_notes(notes: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(note[:_LONGEST_NOTE] for note in notes))
+    return tuple(dict.fromkeys(shorten_text(note, _LONGEST_NOTE) for note in notes))
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._pytree import tree_map_only
 
 from trainfare.fake_step.module_parts import tensor_leaves
-from trainfare.job import is_of_tracing, place_of_caller
+from trainfare.job import is_of_tracing, list_places, place_of_caller
 from trainfare.trace import torch_private
 from trainfare.trace.modes import EagerMode
 from trainfare.trace.storages import tensors_in
@@ -79,7 +79,7 @@ class KnownValues(EagerMode):  # type: ignore[no-untyped-call]
         """Where the step reads values of the batch, if it does."""
         if not self._places:
             return []
-        where = ", ".join(list(self._places)[:_MOST_PLACES])
+        where = list_places(self._places)
         return [f"the step reads values of the batch ({where}): its work is that of the batch given"]
 
     def value_of(self, tensor: object) -> Tensor | None:

@@ -10,6 +10,7 @@ from trainfare.job.user_code import (
     describe,
     is_of_tracing,
     is_of_user_code,
+    list_places,
     place_in_user_code,
     place_of_caller,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "is_builder",
     "is_of_tracing",
     "is_of_user_code",
+    "list_places",
     "load_job",
     "missing_here",
     "place_in_user_code",

@@ -24,6 +24,7 @@ from trainfare.job.training_job import TrainingJob
 from trainfare.job.user_code import place_in_user_code
 from trainfare.loops import load_kinds
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
+from trainfare_core.number_format import list_items
 
 _EXPECTED = "give path/to/file.py:callable or package.module:callable that returns a TrainingJob"
 FromTrainer: TypeAlias = Callable[[Any, tuple[Any, ...]], TrainingJob]
@@ -105,7 +106,7 @@ def _find_callable(module: ModuleType, name: str, path: str) -> Callable[[], Any
             hint = (
                 f"did you mean {', '.join(near)}?"
                 if near
-                else f"it defines {', '.join(own_names[:10]) or 'no callable'}"
+                else f"it defines {list_items(own_names, 300, most_items=10) or 'no callable'}"
             )
             raise TargetError(f"{path} has no {name!r}: {hint}")
     if not callable(value):

@@ -6,12 +6,13 @@ import functools
 import importlib.util
 import sysconfig
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
 import trainfare_core
 import trainfare_providers
+from trainfare_core.number_format import list_items, shorten_text
 
 _PACKAGES = tuple({sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib", "platstdlib")})
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
@@ -24,6 +25,8 @@ _OURS = tuple({str(path) for folder in _FOLDERS for path in (folder, folder.reso
 """Files below these folders are of trainfare; an installer may have linked them (`uv` with `--link-mode symlink`)."""
 _LONGEST_TEXT = 300
 """Characters of an exception's message that are kept: a chosen value, about four lines of a terminal."""
+_CALLED_FROM = ", called from "
+"""Between a line of a model library and the user's line that called it."""
 
 
 def message_of(error: BaseException) -> str:
@@ -36,9 +39,7 @@ def message_of(error: BaseException) -> str:
 
 def describe(error: BaseException) -> str:
     """Return the exception's type and its message on one line, shortened."""
-    first = " ".join(message_of(error).split())
-    if len(first) > _LONGEST_TEXT:
-        first = first[:_LONGEST_TEXT] + "..."
+    first = shorten_text(" ".join(message_of(error).split()), _LONGEST_TEXT)
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
@@ -56,6 +57,33 @@ def place_in_user_code(trace: TracebackType | None) -> str | None:
 def place_of_caller() -> str | None:
     """Return the line of the user's code that is running, in the form of `place_in_user_code`."""
     return _innermost(traceback.extract_stack())
+
+
+def list_places(code_places: Iterable[str]) -> str:
+    """
+    Return lines in the form of `place_in_user_code` as one text, which names a line that called several once.
+
+    >>> list_places(["a.py:1 in f, called from t.py:9 in g", "a.py:2 in f, called from t.py:9 in g", "t.py:3 in g"])
+    'a.py:1 in f and a.py:2 in f, called from t.py:9 in g; t.py:3 in g'
+    """
+    inner_by_caller: dict[str, list[str]] = {}
+    for code_place in code_places:
+        inner, called, caller = code_place.partition(_CALLED_FROM)
+        inner_by_caller.setdefault(called + caller, []).append(inner)
+    texts = [" and ".join(inner) + caller for caller, inner in inner_by_caller.items()]
+    # Chosen: with the sentence around them they stay below the 500 characters that a profile allows.
+    return list_items(texts, 380, separator="; ")
+
+
+def put_user_first(code_place: str) -> str:
+    """
+    Return a line in the form of `place_in_user_code` that begins with the user's own.
+
+    >>> put_user_first("lib.py:1 in load, called from t.py:9 in main"), put_user_first("t.py:9 in main")
+    ('t.py:9 in main, through lib.py:1 in load', 't.py:9 in main')
+    """
+    library, called, user = code_place.partition(_CALLED_FROM)
+    return f"{user}, through {library}" if called else library
 
 
 def is_of_tracing(filename: str) -> bool:
@@ -84,7 +112,7 @@ def _innermost(frames: Sequence[traceback.FrameSummary]) -> str | None:
     if library is None:
         return _format_line(user) if user is not None else None
     return (
-        f"{_format_line(library)}, called from {_format_line(user)}"
+        f"{_format_line(library)}{_CALLED_FROM}{_format_line(user)}"
         if user is not None
         else _format_line(library)
     )

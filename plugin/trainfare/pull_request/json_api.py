@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from trainfare.report.escape import terminal_text
 from trainfare_core.errors import FetchError
+from trainfare_core.number_format import shorten_text
 from trainfare_providers.http.addresses import Secret
 from trainfare_providers.http.retry import is_retried, retry_after_s
 
@@ -162,4 +163,4 @@ def _quote_reply(reply: Reply, hide_token: Callable[[str], str]) -> str:
     if not words:
         return ""
     text = hide_token(terminal_text(words if isinstance(words, str) else json.dumps(words)))
-    return f" ({text[:_SHOWN_CHARS]})"
+    return f" ({shorten_text(text, _SHOWN_CHARS)})"

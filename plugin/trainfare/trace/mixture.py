@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from trainfare.trace.step_facts import StepFacts, add_steps
-from trainfare_core.number_format import percent
+from trainfare_core.number_format import list_items, percent
 
 BatchKind: TypeAlias = tuple[int, ...]
 """The places of the optimizers that step in a batch, in their order; empty where none does."""
@@ -114,7 +114,7 @@ def mix_batches(
         step,
         optimizer_calls=kinds.calls_per_step(),
         batches_per_step=kinds.batches_per_step(),
-        differs="; ".join(sentences)[:MAX_CHARACTERS],
+        differs=list_items(sentences, MAX_CHARACTERS, separator="; "),
     )
 
 

@@ -35,8 +35,11 @@ from trainfare_core.job_profile import (
     OptimizerFacts,
     ParameterGroup,
 )
+from trainfare_core.number_format import list_items, shorten_text
 
 _T = TypeVar("_T")
+_NAMES_CHARACTERS = 300
+"""Of the names in one note. Chosen: with the sentence around them they stay below the 500 that a profile allows."""
 
 # Reading a tensor's attribute reaches a torch-function mode as a call, and does no work.
 _PROPERTY_ACCESS = frozenset({"__get__", "__set__", "__delete__"})
@@ -104,17 +107,18 @@ class StepTrace:
             )
         unknown = self._recorder.ledger.unknown_names()
         if unknown:
-            notes.append(f"no FLOP formula, bytes counted: {', '.join(unknown)}"[:500])
+            notes.append(f"no FLOP formula, bytes counted: {list_items(unknown, _NAMES_CHARACTERS)}")
         loops = self._recorder.modules.loops
         if loops:
-            names = ", ".join(sorted(name or "the step itself" for name in loops))
+            names = list_items(sorted(name or "the step itself" for name in loops), _NAMES_CHARACTERS)
             notes.append(
                 f"one call launches an operation up to {max(loops.values()):,} times, as a loop does: where a library "
                 "has one kernel for it (a scan, linear attention), a step takes less time and memory with that library "
-                f"than is predicted here: {names}"[:500]
+                f"than is predicted here: {names}"
             )
         if self.fault is not None:
-            notes.append(f"the trace is incomplete: {type(self.fault).__name__}: {self.fault}"[:500])
+            fault = shorten_text(f"{type(self.fault).__name__}: {self.fault}", _NAMES_CHARACTERS)
+            notes.append(f"the trace is incomplete: {fault}")
         return notes
 
     def start(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from trainfare.trace.mixture import MAX_CHARACTERS
 from trainfare.trace.step_facts import StepFacts, add_steps
+from trainfare_core.number_format import list_items
 
 MAX_PHASES = 32
 """Phases that are told apart; a chosen value, above the epochs of a schedule that unfreezes layer by layer. What comes
@@ -128,8 +129,9 @@ class TrainingPhases:
             + ("" if phase.step is not None else " (not traced: taken as the nearest phase)")
             for phase, length in zip(self._phases, lengths, strict=True)
         ]
-        more = f" and {len(parts) - SHOWN_PHASES} more phases" if len(parts) > SHOWN_PHASES else ""
-        return f"mean of {', '.join(parts[:SHOWN_PHASES])}{more}"[:MAX_CHARACTERS]
+        prefix = "mean of "
+        room = MAX_CHARACTERS - len(prefix)
+        return prefix + list_items(parts, room, most_items=SHOWN_PHASES, more="more phases")
 
     def _describe_difference(self, phase: _Phase) -> str:
         """Return what tells a phase from the others, in words."""
