@@ -27,6 +27,7 @@ from trainfare.fake_step.known_values import keep_value
 from trainfare.fake_step.module_parts import all_modules, is_compile_wrapper, unwrap_compiled
 from trainfare.fake_step.user_errors import FakeTraceError
 from trainfare_core.errors import TraceError
+from trainfare_core.number_format import list_items
 
 _LARGE_ARRAY_BYTES = 64 * 2**20
 """Arrays above this size are shared instead of copied: a chosen value; copying a data set could fill memory."""
@@ -64,7 +65,7 @@ class Faker:
         self.parameters: list[nn.Parameter] = []
         self._memo: dict[int, Any] = {}
         self._keep: list[Any] = []
-        self._hooks_left_out = 0
+        self._hooks_left_out: list[str] = []
         self._keeps_values, self._of_batch = True, False
 
     def tensor(
@@ -74,7 +75,7 @@ class Faker:
         known = self._memo.get(id(value))
         if known is not None:
             return cast("Tensor", known)
-        _refuse_sharded(value)
+        _refuse_without_shape(value)
         twin = self._twin(value)
         dtype = float_dtype if float_dtype is not None and twin.is_floating_point() else twin.dtype
         if twin.dtype != dtype or (device is not None and twin.device != device):
@@ -117,7 +118,11 @@ class Faker:
             for member in members_inside:
                 self._fill(member, self._memo[id(member)])
         if self._hooks_left_out:
-            self.notes.append(f"{self._hooks_left_out} module hooks of the user's were not run in the trace")
+            names = list_items(list(dict.fromkeys(self._hooks_left_out)), 300)
+            count = len(self._hooks_left_out)
+            self.notes.append(
+                f"{count} module hooks of the user's were not run in the trace, and their work is not counted: {names}"
+            )
         return cast("nn.Module", self._memo[id(module)])
 
     def convert_module(self, module: nn.Module) -> nn.Module:
@@ -248,7 +253,7 @@ class Faker:
             if home.split(".", maxsplit=1)[0] in _KEPT_HOOK_PACKAGES:
                 hooks_left[key] = self.value(hook)
             else:
-                self._hooks_left_out += 1
+                self._hooks_left_out.append(getattr(hook, "__qualname__", type(hook).__qualname__))
         return hooks_left
 
     def _swap(self, value: Any) -> Any:
@@ -369,7 +374,12 @@ def _is_shared(value: Any) -> bool:
     return not isinstance(value, Tensor) and isinstance(size, int) and size > _LARGE_ARRAY_BYTES
 
 
-def _refuse_sharded(value: Tensor) -> None:
+def _refuse_without_shape(value: Tensor) -> None:
     if type(value).__name__ in ("DTensor", "ShardedTensor", "FlatParameter"):
         msg = f"a parameter is a {type(value).__name__}: a trace of sharded weights would miss a part of the step"
         raise TraceError(f"{msg}; describe the run as a TrainingJob and trace it before launch instead")
+    if nn.parameter.is_lazy(value):
+        raise TraceError(
+            "the module has a lazy layer, whose parameters get their shapes from its first batch: give the layer its "
+            "sizes, or run one batch through the module where it is built"
+        )

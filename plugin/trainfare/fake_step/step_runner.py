@@ -123,12 +123,14 @@ class StepRunner:
             trace = self._trace
             if trace is None:
                 return step(**kwargs)
+            reads = self._reads.count
             trace.begin_optimizer()
             try:
                 self._training.before_update(optimizer)
                 step(**kwargs)
             finally:
                 trace.end_optimizer()
+                self._reads.count = reads  # an optimizer reads its own counter of steps, which is on the host
             self._note(index)
             return result
 

@@ -63,7 +63,11 @@ def user_errors(doing: str, *, fake: bool = True) -> Generator[None, None, None]
             plain = f"{doing} raised {describe(error)}{where}"
             raise TraceError(plain if missing is None else missing.sentence(doing, error, where)) from error
         reads = _value_needed(error, str(error)) is not None
-        what = "reads a value" if reads else f"raises {type(error).__name__} on fake tensors"
+        # Without a line of the user's, the message alone says what it is about.
+        raised = (
+            f"raises {type(error).__name__} on fake tensors" if code_place else f"raised {describe(error)}"
+        )
+        what = "reads a value" if reads else raised
         message = _explain_error(doing, error, where)
         raise FakeTraceError(message, f"{code_place or doing} {what}", needs_value=reads) from error
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from trainfare.job.made_up_data import EXAMPLE
-from trainfare.job.user_code import describe, message_of, place_in_user_code
+from trainfare.job.user_code import describe, message_of, place_in_user_code, put_user_first
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,17 @@ class Missing:
             error: what was raised.
             code_place: " at file.py:12 in function", or "".
         """
-        return f"{doing} {self.what}{code_place} ({describe(error)}). {self.advice}"
+        at = f" at {put_user_first(code_place.removeprefix(' at '))}" if code_place else ""
+        return f"{doing} {self.what}{at} ({describe(error)}). {self.advice}"
 
 
 _GPU: Final = Missing(
     "needs a GPU, which this machine does not have",
     "Put the line behind torch.cuda.is_available(): a trace needs no GPU, and records the one that is asked for",
+)
+_GPU_CHECK: Final = Missing(
+    "asks for a GPU, which this machine does not have",
+    "Leave the check out for the trace, or let it warn: a trace needs no GPU, and records the one that is asked for",
 )
 _NETWORK: Final = Missing(
     "needs the network, and its server cannot be reached from here",
@@ -63,10 +68,16 @@ _DEEPSPEED: Final = Missing(
     "needs the package deepspeed, which is not installed here",
     "Install deepspeed here, or use torch.optim.AdamW where it is not installed: the profile is nearly the same",
 )
+_LOADERS: Final = Missing(
+    "reads the Trainer's loaders, and there are none before launch",
+    "Give the script itself as TARGET, whose Trainer has them, or read what TrainingJob gives: "
+    "trainer.num_training_batches, trainer.max_epochs",
+)
 _GPU_TEXTS: Final = (
     "not compiled with CUDA enabled", "Found no NVIDIA driver", "No CUDA GPUs are available",
     "No supported gpu backend found", "since the accelerator is not available", "object on a CUDA device",
 )  # fmt: skip
+_GPU_CHECK_TEXTS: Final = ("CUDA is not available", "CUDA not available", "GPU is not available")
 _NETWORK_TEXTS: Final = ("couldn't connect to", "Max retries exceeded", "Name or service not known")
 _NETWORK_CLASSES: Final = {
     ("requests.exceptions", "ConnectionError"), ("requests.exceptions", "Timeout"), ("httpx", "TransportError"),
@@ -88,6 +99,11 @@ def missing_here(error: BaseException) -> Missing | None:
     texts = [message_of(link) for link in chain]
     if any(part in text for text in texts for part in _GPU_TEXTS):
         return _GPU
+    line = _line_of(error)
+    if (isinstance(error, AssertionError) and "cuda.is_available" in line) or any(
+        part in texts[0] for part in _GPU_CHECK_TEXTS
+    ):
+        return _GPU_CHECK
     if any(_is_of_network(link) for link in chain) or any(
         part in text for text in texts for part in _NETWORK_TEXTS
     ):
@@ -99,7 +115,9 @@ def missing_here(error: BaseException) -> Missing | None:
         return _DATA
     if any(isinstance(link, ModuleNotFoundError) and link.name == "deepspeed" for link in chain):
         return _DEEPSPEED
-    return _DATAMODULE if any(_is_of_datamodule(link) for link in chain) else None
+    if isinstance(error, (AttributeError, TypeError)) and "'NoneType'" in texts[0]:
+        return _DATAMODULE if "datamodule" in line else _LOADERS if "dataloader" in line else None
+    return None
 
 
 def describe_raised(doing: str, error: BaseException, demand: str = "", *, of_script: bool = False) -> str:
@@ -139,9 +157,7 @@ def _is_of_network(error: BaseException) -> bool:
     return any((base.__module__, base.__name__) in _NETWORK_CLASSES for base in type(error).__mro__)
 
 
-def _is_of_datamodule(error: BaseException) -> bool:
-    """Return whether an attribute of None was read in a line that names the datamodule."""
-    if not isinstance(error, AttributeError) or "'NoneType' object has no attribute" not in message_of(error):
-        return False
+def _line_of(error: BaseException) -> str:
+    """Return the text of the line where an exception was raised, empty where it cannot be read."""
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and "datamodule" in (frames[-1].line or "")
+    return (frames[-1].line or "") if frames else ""

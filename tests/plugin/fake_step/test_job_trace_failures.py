@@ -91,6 +91,32 @@ def test_a_value_that_is_only_logged_can_be_traced() -> None:
     assert any("reads 2 value(s) with item()" in note for note in profile.notes)
 
 
+def test_the_optimizers_own_counters_are_no_values_that_the_step_reads() -> None:
+    """On real tensors, AdamW reads a counter of each parameter, on the host: one read is the step's."""
+
+    def step(self: Any, batch: Tensor, batch_idx: int) -> Tensor:
+        loss: Tensor = self.layer(batch).mean()
+        return loss * 2 if loss.item() > 1e6 else loss
+
+    module = with_step(step)
+    module.configure_optimizers = lambda self: torch.optim.AdamW(self.parameters())  # type: ignore[attr-defined]
+    profile = trace_job(job(module))
+    assert any("reads 1 value(s) with item()" in note for note in profile.notes)
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_a_lazy_layer_is_named(built: bool) -> None:
+    """It has no shapes before its first batch."""
+
+    class Lazy(Tiny):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.LazyLinear(2)  # type: ignore[assignment]
+
+    with pytest.raises(TraceError, match=r"has a lazy layer.*run one batch through the module"):
+        trace_job(job(Lazy() if built else Lazy))
+
+
 def test_any_use_of_an_unknown_value_is_refused_where_it_is_used() -> None:
     """Comparing, adding, converting: no computation may use a value that a trace does not have."""
     uses: list[Callable[[Any], Any]] = [

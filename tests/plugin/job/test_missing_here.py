@@ -53,6 +53,12 @@ def gpu() -> Any:
     return torch.zeros(1).cuda()
 
 
+def require_gpu() -> Any:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert torch.cuda.is_available(), "no GPU"
+
+
 def error_of(function: Callable[[], Any]) -> Exception:
     try:
         function()
@@ -77,6 +83,7 @@ def error_of(function: Callable[[], Any]) -> Exception:
             "Install deepspeed here, or use torch.optim.AdamW where it is not installed",
         ),
         (absent, "loading needs a file that is not here at ", "where the data are"),
+        (require_gpu, "loading asks for a GPU, which this machine does not have at ", "Leave the check out"),
     ],
 )
 def test_each_lack_is_named_with_its_line(function: Callable[[], Any], sentence: str, advice: str) -> None:
@@ -112,6 +119,35 @@ def test_a_step_that_reads_the_datamodule() -> None:
         TraceError, match=r"training_step reads the Trainer's datamodule.*test_missing_here.py:\d+"
     ):
         trace_job(job)
+
+
+ReadsLoader = lightning_module(
+    lambda self, batch: self.layer(batch).mean() / len(self.trainer.train_dataloader),
+    update_by(torch.optim.SGD, lr=0.1),
+    lambda: {"layer": torch.nn.Linear(4, 4), "trainer": None},
+    base=torch.nn.Module,
+)
+"""Reads the length of a loader that only a real Trainer has."""
+
+
+def test_a_step_that_reads_a_loader() -> None:
+    """The sentence says what to give instead."""
+    job = TrainingJob(module=ReadsLoader, batch=lambda: torch.zeros(2, 4), batch_size=2, max_steps=3)
+    with pytest.raises(TraceError, match=r"reads the Trainer's loaders.*Give the script itself as TARGET"):
+        trace_job(job)
+
+
+def test_the_users_line_stands_before_the_librarys(tmp_path: Path) -> None:
+    """A library opens the file; the line that the user can change is the one that called it."""
+    library = tmp_path / "site-packages" / "reader.py"
+    library.parent.mkdir()
+    library.write_text("def read(path):\n    return open(path)\n")
+    space: dict[str, Any] = {}
+    exec(compile(library.read_text(), str(library), "exec"), space)
+    error = error_of(lambda: space["read"]("absent/x.npy"))
+    text = describe_raised("train.py", error)
+    assert text.startswith("train.py needs a file that is not here at ")
+    assert text.index("test_missing_here.py:") < text.index(f", through {library}:2 in read")
 
 
 def test_a_target_and_a_config_say_the_same(tmp_path: Path) -> None:
