@@ -100,7 +100,7 @@ def summary_of(traced: JobProfile) -> str:
     memory, plan, parallel = traced.memory, traced.plan, traced.parallel
     count = sum(group.count for group in traced.parameters)
     steps = (
-        f"{plan.optimizer_steps:,}"
+        f"{plan.optimizer_steps:,}" + (f" ({plan.steps_note})" if plan.steps_note else "")
         if plan.optimizer_steps is not None
         else f"unknown: {plan.unknown_because}"
     )

@@ -23,6 +23,13 @@ def accumulation_of(callbacks: Iterable[Any], accumulated: int) -> tuple[tuple[i
     return ()
 
 
+def early_end_of(callbacks: Iterable[Any], max_time_s: float | None) -> str:
+    """Return what may end a run before its last step, in words; "" where nothing of Lightning's does."""
+    names = {base.__name__ for callback in callbacks for base in type(callback).__mro__}
+    time = [] if max_time_s is None else [f"max_time ({max_time_s:g} s)"]
+    return " or ".join((["EarlyStopping"] if "EarlyStopping" in names else []) + time)
+
+
 def trigger_of(callback: Any) -> CheckpointTrigger:
     """Return when a checkpoint callback of Lightning saves."""
     saves = getattr(callback, "save_top_k", 1) != 0

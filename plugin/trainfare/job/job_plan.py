@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
-from trainfare.job.callback_schedules import accumulation_of, trigger_of
+from trainfare.job.callback_schedules import accumulation_of, early_end_of, trigger_of
 from trainfare.job.live_job import LiveJob
 from trainfare.job.run_plan import LoopLength, PlannedRun, RunPlanner, StepComposition
 from trainfare.job.training_job import TrainingJob
@@ -59,8 +59,11 @@ def plan_of(
     facts = describe_length(job)
     if isinstance(job, LiveJob):
         planned = RunPlanner(facts, composition=composition).plan()
-        state_bytes = checkpoint_bytes - weights_bytes
-        return planned.run_plan(weights_bytes=weights_bytes, state_bytes=state_bytes), planned.notes
+        for length in job.live.further:
+            planned = planned.add(RunPlanner(length, composition=composition).plan())
+        plan = planned.run_plan(weights_bytes=weights_bytes, state_bytes=checkpoint_bytes - weights_bytes)
+        note = "; ".join(filter(None, (job.live.part, plan.steps_note)))
+        return plan.model_copy(update={"steps_note": note or None}), planned.notes
     automatic = bool(facts.accumulation) or composition == StepComposition()
     if not automatic:  # the job's own accumulation is a part of what was counted
         batches = composition.batches_per_step * job.accumulate_grad_batches
@@ -113,6 +116,7 @@ def describe_length(job: TrainingJob) -> LoopLength:
         validation_batches=job.val_batches,
         validate_every_n_batches=every,
         validate_every_n_steps=job.val_every_n_steps,
+        early_end=early_end_of(job.callbacks, None),
         checkpoints=tuple(
             trigger_of(callback) for callback in job.callbacks if hasattr(callback, "save_top_k")
         ),

@@ -23,6 +23,8 @@ class LiveRun:
         facts: the settings that decide the length of the run.
         batch_size_known: whether the samples of a batch could be counted; else `TrainingJob.batch_size` is 1.
         notes: what was replaced, skipped or assumed, for the profile.
+        further: lengths of further calls of `fit` that are like this one, and are counted with it.
+        part: what part of the script's calls of `fit` is counted; "" where it is all of them.
         narrow: type of the products that the precision puts into fewer than 16 bits.
         batch_note: what stands for a batch of the data, for the place of the FLOPs; "" where it is one.
         wrap_module: does with the module what the strategy does before its optimizers are made; returns notes.
@@ -35,6 +37,8 @@ class LiveRun:
     narrow: str = "fp8"
     batch_note: str = ""
     wrap_module: Callable[[Any], Sequence[str]] | None = None
+    further: tuple[LoopLength, ...] = ()
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False, config=ConfigDict(strict=True, extra="forbid"))

@@ -9,9 +9,12 @@ batches since the last such batch.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from trainfare_core.job_profile import RunPlan
+
+_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ class LoopLength:
     validate_by_time: bool = False
     validate_every_n_epochs: int | None = 1
     checkpoints: tuple[CheckpointTrigger, ...] = ()
+    early_end: str = ""
+    """What may end the run before its last step, e.g. "EarlyStopping"."""
     no_length: str = "the training set has no length: give the samples of an epoch, or a number of steps"
     """Why the run has no end where only `max_epochs` is given, and what to do."""
 
@@ -104,6 +109,20 @@ class PlannedRun:
     max_time_s: float | None
     notes: tuple[str, ...]
 
+    def add(self, other: PlannedRun) -> PlannedRun:
+        """Return the plan of this run and one like it, one after the other."""
+        unknown = self if self.steps is None else other
+        return replace(
+            self,
+            steps=_add(self.steps, other.steps),
+            unknown_because=unknown.unknown_because,
+            steps_note=self.steps_note or other.steps_note,
+            epochs=_add(self.epochs, other.epochs),
+            validation_batches=self.validation_batches + other.validation_batches,
+            max_time_s=_add(self.max_time_s, other.max_time_s),
+            notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
+        )
+
     @property
     def steps_left(self) -> int | None:
         """Optimizer steps that remain for this session; None where the length is unknown."""
@@ -127,6 +146,10 @@ class PlannedRun:
             checkpoint_every_n_steps=self.checkpoint_every_n_steps,
             max_time_s=self.max_time_s,
         )
+
+
+def _add(first: _Number | None, second: _Number | None) -> _Number | None:
+    return None if first is None or second is None else first + second
 
 
 class RunPlanner:
@@ -209,7 +232,8 @@ class RunPlanner:
         steps, reason = self._count_steps()
         ended = self._ended
         if ended is None or ended.steps == 0:
-            return steps, reason, None
+            by = self.facts.early_end
+            return steps, reason, f"{by} may end it earlier: an upper bound" if by and steps else None
         if steps is None:
             what = (
                 "as many as max_time left room for on this machine"

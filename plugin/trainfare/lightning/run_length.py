@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any, cast
 
-from trainfare.job.callback_schedules import accumulation_of, trigger_of
+from trainfare.job.callback_schedules import accumulation_of, early_end_of, trigger_of
 from trainfare.job.run_plan import LoopLength
 from trainfare.lightning.replicas import replicas_of
 
@@ -20,12 +21,16 @@ def read_trainer(trainer: Any) -> LoopLength:
     """
     loop = trainer.fit_loop.epoch_loop
     automatic = bool(trainer.lightning_module.automatic_optimization)
+    batches, max_time_s = _whole(trainer.num_training_batches), _max_time_s(trainer)[0]
+    stated = _stated_batches(trainer.fit_loop) if batches is None else None
+    estimates = automatic and stated is None
     return LoopLength(
-        batches_per_epoch=_whole(trainer.num_training_batches),
-        estimated_steps=_whole(trainer.estimated_stepping_batches) if automatic else None,
+        batches_per_epoch=batches if stated is None else stated,
+        estimated_steps=_whole(trainer.estimated_stepping_batches) if estimates else None,
         max_epochs=_whole(trainer.max_epochs),
         max_steps=_whole(trainer.max_steps),
-        max_time_s=_max_time_s(trainer)[0],
+        max_time_s=max_time_s,
+        early_end=early_end_of(trainer.callbacks, max_time_s),
         time_is_up=_max_time_s(trainer)[1],
         accumulate_grad_batches=max(1, int(trainer.accumulate_grad_batches)),
         accumulation=accumulation_of(trainer.callbacks, int(trainer.accumulate_grad_batches)),
@@ -41,6 +46,16 @@ def read_trainer(trainer: Any) -> LoopLength:
         checkpoints=tuple(trigger_of(callback) for callback in trainer.checkpoint_callbacks),
         no_length="the training set has no length: give FareMeter(total_samples=...) or Trainer(max_steps=...)",
     )
+
+
+def _stated_batches(fit_loop: Any) -> int | None:
+    """Return the batches of an epoch that the only loader was given by webdataset's `with_epoch`; None without that."""
+    loaders = list(getattr(fit_loop._combined_loader, "flattened", ()))  # noqa: SLF001
+    if len(loaders) != 1 or not type(loaders[0]).__module__.startswith("webdataset"):
+        return None
+    count, repetitions = (getattr(loaders[0], name, None) for name in ("nsamples", "repetitions"))
+    # With fewer repetitions the data may end before.
+    return count if isinstance(count, int) and count > 0 and repetitions == sys.maxsize else None
 
 
 def batches_of(limits: Sequence[float] | None) -> int | None:

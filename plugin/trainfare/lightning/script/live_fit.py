@@ -36,6 +36,10 @@ from trainfare_core.errors import TargetError, TrainfareError
 
 _BATCHES: Final = 8
 """Chosen: enough to see how far batches differ in size, and few enough to load in seconds."""
+_NO_LENGTH: Final = (
+    "the training set has no length: give Trainer(max_steps=...) or Trainer(limit_train_batches=...), or a loader that "
+    "has a len()"
+)
 
 
 def live_job(call: FitCall, notes: tuple[str, ...], made_up: MadeUpData | None = None) -> LiveJob:
@@ -132,8 +136,7 @@ def _read_facts(trainer: Any, source: MadeUpSource | None) -> LoopLength:
         with contextlib.nullcontext() if source is None else source.tolerate_missing(loop):
             loop.setup_data()
         trainer.training = True
-    facts = read_trainer(trainer)
-    return facts if source is None else replace(facts, no_length=NO_LENGTH)
+    return replace(read_trainer(trainer), no_length=_NO_LENGTH if source is None else NO_LENGTH)
 
 
 def _validates(trainer: Any) -> bool:
@@ -235,8 +238,12 @@ def _load_in_this_process(*, nothing: bool) -> Generator[None, None, None]:
     original = loose.__iter__
 
     def here(self: Any) -> Any:
+        before = self.num_workers, self.timeout
         self.num_workers = self.timeout = 0
-        return itertools.repeat(None) if nothing else original(self)
+        try:
+            return itertools.repeat(None) if nothing else original(self)
+        finally:
+            self.num_workers, self.timeout = before
 
     loose.__iter__ = here
     try:
