@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trainfare.job import script_of, target_of
+from trainfare.job import ALL_CALLS, script_of, target_of
 from trainfare.job.made_up_data import MadeUpData, parse_batch
 from trainfare.job.real_limits import REAL_CPU_S, REAL_GIB, RealLimits
 from trainfare.user_process import ProcessLimits
@@ -29,6 +29,16 @@ _SCRIPT_PANEL = "A TARGET that is a script"
 
 def _after_dashes(context: typer.Context) -> list[str] | None:
     return list(context.obj) if context.obj else None
+
+
+def _parse_fit(given: object) -> int:
+    """Return the number of a call of `fit`, or `ALL_CALLS`; the default comes as a number."""
+    text = str(given)
+    if text == "all":
+        return ALL_CALLS
+    if not text.isdecimal() or int(text) == 0:
+        raise typer.BadParameter(f"{text!r} is neither the number of a call, from 1, nor all")
+    return int(text)
 
 
 def _limit(variable: str, least: float, most: float, text: str) -> Any:
@@ -94,9 +104,10 @@ class TargetOptions:
     fit: Annotated[
         int,
         typer.Option(
-            min=1,
+            parser=_parse_fit,
+            metavar="N|all",
             rich_help_panel=_SCRIPT_PANEL,
-            help="take this call of Trainer.fit; earlier ones train nothing",
+            help="take this call of Trainer.fit; earlier ones train nothing; all: together with those like the first",
         ),
     ] = 1
 
@@ -185,7 +196,7 @@ class TargetOptions:
             return target_of(self.module, arguments, is_module=True)
         if target is None and arguments:  # `--` before the TARGET, as for one that begins with a dash
             target, arguments = arguments[0], arguments[1:]
-        if target is None or not (arguments or self.fit > 1 or self._read_made_up()):
+        if target is None or not (arguments or self.fit != 1 or self._read_made_up()):
             return target
         if script_of(target) is None:
             msg = f"{target} is no script: arguments after -- and --fit are for train.py or --module package.train"

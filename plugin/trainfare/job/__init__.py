@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from trainfare.job.missing_here import Missing, describe_raised, missing_here
 from trainfare.job.real_limits import REAL_LIMITS, RealLimits
-from trainfare.job.script_target import Script, script_of, target_of
+from trainfare.job.script_target import ALL_CALLS, Script, script_of, target_of
 from trainfare.job.user_code import (
     describe,
+    format_line,
     is_of_tracing,
     is_of_user_code,
+    is_users_file,
     list_places,
     place_in_user_code,
     place_of_caller,
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from trainfare.job.training_job import TrainingJob, build_value, canonical_precision, is_builder
 
 __all__ = [
+    "ALL_CALLS",
     "REAL_LIMITS",
     "Batches",
     "ChosenBatch",
@@ -37,9 +40,11 @@ __all__ = [
     "describe",
     "describe_length",
     "describe_raised",
+    "format_line",
     "is_builder",
     "is_of_tracing",
     "is_of_user_code",
+    "is_users_file",
     "list_places",
     "load_job",
     "missing_here",

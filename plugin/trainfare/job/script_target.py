@@ -9,6 +9,8 @@ from trainfare_core.errors import TargetError
 
 _MODULE = "-m "
 _SEPARATOR = " -- "
+ALL_CALLS = 0
+"""In place of the number of a call of `fit`: each is wanted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,10 +120,12 @@ def _innermost(frames: Sequence[traceback.FrameSummary]) -> str | None:
 
 def is_of_user_code(trace: TracebackType | None) -> bool:
     """Return whether a line of the user's own code was being run where an exception was raised."""
-    return any(
-        not frame.filename.startswith(("<", *_OURS)) and not _is_installed(frame.filename)
-        for frame in traceback.extract_tb(trace)
-    )
+    return any(is_users_file(frame.filename) for frame in traceback.extract_tb(trace))
+
+
+def is_users_file(filename: str) -> bool:
+    """Return whether a file is neither of trainfare nor of Python or an installed package."""
+    return not filename.startswith(("<", *_OURS)) and not _is_installed(filename)
 
 
 def _is_installed(filename: str) -> bool:
@@ -148,9 +150,14 @@ def _is_plumbing(filename: str) -> bool:
 
 
 def _format_line(frame: traceback.FrameSummary) -> str:
-    path = Path(frame.filename)
+    return format_line(frame.filename, frame.lineno, frame.name)
+
+
+def format_line(filename: str, line: int | None, name: str) -> str:
+    """Return a line of a file in the form of `place_in_user_code`."""
+    path = Path(filename)
     try:
         shown = path.resolve().relative_to(Path.cwd())
     except ValueError:
         shown = path
-    return f"{shown}:{frame.lineno} in {frame.name}"
+    return f"{shown}:{line} in {name}"

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import importlib.util
 import runpy
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
-from trainfare.job import LiveJob, Script, TrainingJob, describe_raised, load_job
+from trainfare.job import ALL_CALLS, LiveJob, Script, TrainingJob, describe_raised, load_job, place_of_caller
 from trainfare.job.made_up_data import MadeUpData
-from trainfare.lightning.script.interception import FitCall, Recorder, fit_call, intercept_trainers
+from trainfare.lightning.script.interception import (
+    NAMESPACES,
+    FitCall,
+    Recorder,
+    fit_call,
+    intercept_trainers,
+)
 from trainfare.lightning.script.live_fit import live_job
 from trainfare.lightning.script.unknown_data import stand_for_missing_data
+from trainfare.script.fit_calls import Rounds, find_rounds, join_calls, list_fit_lines
 from trainfare.script.notebook import run_notebook
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
+
+_NAMESPACES: Final = " or ".join(reversed(NAMESPACES))
+_ONLY_FIT: Final = (
+    "other trainers, Fabric and loops of your own are not known; describe the run as a TrainingJob instead"
+)
 
 
 def run_script(
@@ -34,27 +47,59 @@ def run_script(
         script: what to run.
         answer: called inside the call of `fit`, with a function that sets up the data and returns the job; it ends the
             process, so that no `except` or `finally` of the script runs.
-        fit: the number of the call, from 1; calls before it return at once.
+        fit: the number of the call, from 1, and calls before it return at once; or `ALL_CALLS`, and each does.
         made_up: what stands for the data; None reads them.
 
     Raises:
         TargetError: the script raised, or ended without that call.
         MissingExtraError: Lightning is not installed.
     """
+    jobs: list[LiveJob] = []
+
+    def load(call: FitCall, rounds: Rounds) -> LiveJob:
+        try:
+            job = live_job(call, _write_notes(script, recorder, rounds, fit), made_up)
+        except TargetError as error:
+            raise TargetError(f"{error}{recorder.explain()}") from error
+        return replace(job, live=replace(job.live, part=_describe_part(len(recorder.places), rounds)))
 
     def on_fit(call: FitCall) -> None:
-        answer(lambda: live_job(call, _write_notes(script, recorder), made_up))
+        rounds = find_rounds()
+        if fit != ALL_CALLS:
+            answer(lambda: load(call, rounds))
+        try:
+            jobs.append(load(call, rounds))
+        except TrainfareError as error:  # not left to an `except` of the script
+            answer(partial(_fail, error))
+        # A function with the call may be called again after the loop; the code of a module runs once.
+        once = (
+            call.place.endswith(" in <module>")
+            and ", " not in call.place
+            and len(list_fit_lines(script)) == 1
+        )
+        if once and rounds.where and rounds.exact and len(jobs) == rounds.count:
+            answer(lambda: join_calls(jobs))
+
+    def on_other_loop(words: str) -> None:
+        msg = f"{script.name} trains with {words} at {place_of_caller()}, and was stopped there before it trained"
+        answer(partial(_fail, TargetError(f"{msg}: {_ONLY_FIT}{recorder.explain()}")))
 
     if not any(importlib.util.find_spec(name) for name in ("pytorch_lightning", "lightning")):
         raise MissingExtraError("neither pytorch-lightning nor lightning", "lightning")
-    recorder = Recorder(fit, on_fit)
+    recorder = Recorder(fit, on_fit, on_other_loop)
     path = _find_script(script)
     with (
         contextlib.nullcontext() if made_up is None else stand_for_missing_data(recorder),
         intercept_trainers(recorder),
     ):
-        code = _run(script, path, reads_data=made_up is None)
+        code = _run(script, path, recorder, reads_data=made_up is None)
+        if jobs and code in (0, None):
+            answer(lambda: join_calls(jobs))
     raise TargetError(_explain_end(script, recorder, fit, code))
+
+
+def _fail(error: TrainfareError) -> NoReturn:
+    raise error
 
 
 def run_callable(target: str) -> TrainingJob:
@@ -80,7 +125,7 @@ def _find_script(script: Script) -> Path:
     return path
 
 
-def _run(script: Script, path: Path, *, reads_data: bool) -> object:
+def _run(script: Script, path: Path, recorder: Recorder, *, reads_data: bool) -> object:
     """Run a script to its end and return its exit code."""
     sys.argv = [script.name, *script.arguments]
     # As `python train.py` and `python -m package.train` put it first.
@@ -97,8 +142,10 @@ def _run(script: Script, path: Path, *, reads_data: bool) -> object:
     except TrainfareError:
         raise
     except Exception as error:
+        replaced = recorder.explain()
+        demand = "" if replaced else "a trace runs what stands before Trainer.fit, so it must work here"
         raise TargetError(
-            describe_raised(script.name, error, "it must come as far as Trainer.fit", of_script=reads_data)
+            describe_raised(script.name, error, demand, of_script=reads_data) + replaced
         ) from error
     return 0
 
@@ -106,21 +153,28 @@ def _run(script: Script, path: Path, *, reads_data: bool) -> object:
 def _explain_end(script: Script, recorder: Recorder, fit: int, code: object) -> str:
     """Return why a script that has ended gave no job."""
     places = recorder.places
-    if places:
+    made_up = recorder.explain()
+    if places and fit != ALL_CALLS:
         calls = ", ".join(f"{number} at {code_place}" for number, code_place in enumerate(places, 1))
         return f"--fit {fit}: {script.name} calls Trainer.fit {len(places)} times ({calls})"
     if code not in (0, None):
+        if places:
+            return f"--fit all: {script.name} ended with exit code {code}{made_up}"
         msg = f"{script.name} ended with exit code {code} before it called Trainer.fit"
-        return f"{msg}: give its arguments after --, e.g. trainfare profile {script.name} -- --epochs 3"
-    msg = f"{script.name} ended without a call of Trainer.fit of lightning.pytorch or pytorch_lightning"
-    return f"{msg}: other trainers, and Fabric, are not known; describe the run as a TrainingJob instead"
+        return (
+            f"{msg}: give its arguments after --, e.g. trainfare profile {script.name} -- --epochs 3{made_up}"
+        )
+    return f"{script.name} ended without a call of Trainer.fit of {_NAMESPACES}: {_ONLY_FIT}{made_up}"
 
 
-def _write_notes(script: Script, recorder: Recorder) -> tuple[str, ...]:
+def _write_notes(script: Script, recorder: Recorder, rounds: Rounds, fit: int) -> tuple[str, ...]:
     """Return notes on where the script was stopped and what it skipped before."""
     number, code_place = len(recorder.places), recorder.places[-1]
-    notes = [f"call {number} of Trainer.fit, at {code_place}: what the script does after it was not run"]
-    lines = _lines_with_fit(script)
+    loop = f", in the loop at {rounds.where}" if rounds.where else ""
+    notes = [
+        f"call {number} of Trainer.fit, at {code_place}{loop}: what the script does after it was not run"
+    ]
+    lines = list_fit_lines(script)
     if number > 1:
         notes.append(
             f"earlier calls of Trainer.fit, which trained nothing here: {', '.join(recorder.places[:-1])}"
@@ -128,16 +182,22 @@ def _write_notes(script: Script, recorder: Recorder) -> tuple[str, ...]:
     if len(lines) > 1:
         listed = ", ".join(map(str, lines))
         notes.append(f"{script.name} calls .fit in lines {listed}: --fit 2 takes the second call, and so on")
-    notes += [f"{skipped} did nothing here" for skipped in dict.fromkeys(recorder.skipped)]
-    return tuple(notes)
+    if fit == ALL_CALLS:
+        notes = []
+    made_up = [
+        skipped for skipped in dict.fromkeys(recorder.skipped) if not skipped.startswith("Trainer.fit ")
+    ]
+    return (*notes, *made_up)
 
 
-def _lines_with_fit(script: Script) -> list[int]:
-    """Return the lines of a file in which a method `fit` is called."""
-    if script.is_module or not script.name.endswith(".py"):
-        return []
-    tree = ast.parse(Path(script.name).read_bytes())
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    return sorted(
-        {call.lineno for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "fit"}
-    )
+def _describe_part(number: int, rounds: Rounds) -> str:
+    """Return what part of the script's calls of `fit` one call is; "" where the source shows no loop."""
+    if not rounds.where or rounds.count == 1:
+        return ""
+    if rounds.count is None:
+        return (
+            f"call {number} in a loop: the script costs this once for each round, and --fit all counts them"
+        )
+    up_to = "" if rounds.exact else "up to "
+    what = f"call {number} of {up_to}{rounds.count}: the script costs {up_to or 'about '}{rounds.count} times this"
+    return f"{what}, and --fit all counts them"

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from builders.cli import capture_main
 from trainfare.cli.target import TargetOptions
+from trainfare.job import ALL_CALLS
 from trainfare_core.errors import InputError
 
 
@@ -35,6 +37,7 @@ def test_the_text_of_a_target(place: str | None, options: dict[str, Any], target
         ("train.py", {"module": "package.train"}, "train.py and --module package.train: give one of them"),
         ("job.json", {"arguments": ["--lr"]}, "job.json is no script: arguments after -- and --fit are for"),
         ("t.py:job", {"fit": 2}, "t.py:job is no script"),
+        ("t.py:job", {"fit": ALL_CALLS}, "t.py:job is no script"),
         (None, {}, "no TARGET: give a script such as train.py"),
         ("job.json", {"made_up_data": True}, "job.json is no script: .*, as is --made-up-data$"),
         ("train.py", {"batch": "float32[4]"}, "--batch and --train-samples: add --made-up-data"),
@@ -63,3 +66,19 @@ def test_made_up_data_are_for_a_script(tmp_path: Path, monkeypatch: pytest.Monke
         InputError, match=r"--made-up-data is for a script: train\.py:job gives its batch itself"
     ):
         options.open_traced("train.py:job")
+
+
+@pytest.mark.parametrize(
+    ("fit", "message"),
+    [
+        ("all", "t.py:job is no script"),
+        ("2", "t.py:job is no script"),
+        ("0", "'0' is neither the number of a call, from 1, nor"),
+        ("last", "'last' is neither the number of a call"),
+    ],
+)
+def test_the_number_of_a_call_or_all(fit: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--fit` takes both words through the command line."""
+    result = capture_main(capsys, "profile", "t.py:job", "--fit", fit)
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+    assert result.exit_code == 2

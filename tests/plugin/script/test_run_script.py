@@ -177,15 +177,18 @@ def ends(folder: Path, text: str, *, fit: int = 1, name: str = "train.py") -> st
     [
         (
             "",
-            "ended without a call of Trainer.fit of lightning.pytorch or pytorch_lightning: other trainers, and Fabric",
+            "ended without a call of Trainer.fit of lightning.pytorch or pytorch_lightning: other trainers, Fabric",
         ),
         (
             "import sys\nsys.exit(2)",
             "ended with exit code 2 before it called Trainer.fit: give its arguments after --",
         ),
         ("import sys\nsys.exit()", "ended without a call"),
-        ("\n{}['a']", "raised KeyError: 'a' at train.py:2 in <module>: it must come as far as Trainer.fit"),
-        ("def (", "raised SyntaxError: .*at train.py:1: it"),
+        (
+            "\n{}['a']",
+            "raised KeyError: 'a' at train.py:2 in <module>: a trace runs what stands before Trainer.fit",
+        ),
+        ("def (", "raised SyntaxError: .*at train.py:1: a trace"),
     ],
 )
 def test_a_script_without_the_call(folder: Path, text: str, message: str) -> None:

@@ -6,12 +6,14 @@ docs/scripts.md lists it for users. Everything else that the script does is done
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import functools
 import inspect
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
@@ -21,17 +23,38 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, Final, cast, final
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from trainfare.job import place_of_caller
+from trainfare.job import ALL_CALLS, place_of_caller
+from trainfare.lightning.script.replaced_answers import (
+    UntrainedMetrics,
+    answer_input,
+    name_unsaved_checkpoints,
+    untrained_metrics,
+    untrained_predictions,
+)
 from trainfare.lightning.script.silent_logger import silent
 from trainfare.lightning.script.trainer_arguments import replacing_connector, tolerant
 from trainfare.lightning.trainer_stub import NullLogger
 from trainfare_core.errors import TargetError
+from trainfare_core.number_format import list_items
 
 NAMESPACES: Final = ("pytorch_lightning", "lightning.pytorch")
 _ABSENT: Final = object()
-_SKIPPED: Final = ("validate", "test", "predict")
-"""Methods of a Trainer that run a loop which is not training; they return no metrics."""
+_SKIPPED: Final[Mapping[str, tuple[Callable[[Mapping[str, Any]], Any], str]]] = {
+    "validate": (untrained_metrics, "did nothing here: its metrics are nan"),
+    "test": (untrained_metrics, "did nothing here: its metrics are nan"),
+    "predict": (untrained_predictions, "did nothing here: its one prediction is nan"),
+}
+"""Methods of a Trainer that run a loop which is not training: what they return, and how that is told."""
+_METRICS: Final = ("callback_metrics", "logged_metrics", "progress_bar_metrics")
+_OTHER_LOOPS: Final = (
+    ("transformers.trainer", "Trainer", ("train",), "Hugging Face's"),
+    ("accelerate.accelerator", "Accelerator", ("prepare",), "Hugging Face's"),
+    ("lightning.fabric.fabric", "Fabric", ("setup", "setup_module"), "Lightning"),
+    ("lightning_fabric.fabric", "Fabric", ("setup", "setup_module"), "Lightning"),
+)
+"""Module, class, and the methods with which a loop that is no Trainer's begins; and whose it is."""
 _MAY_BE_MISSING: Final = (
     ("strategies", "DeepSpeedStrategy", "ParallelStrategy"),
     ("strategies", "XLAStrategy", "ParallelStrategy"),
@@ -45,6 +68,8 @@ _RANK: Final[Mapping[str, str]] = {
     "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500",
 }  # fmt: skip
 """What `os.environ["RANK"]` gives where torchrun has not set it."""
+_OF_LOADING: Final = {"map_location", "hparams_file", "strict", "weights_only"}
+"""Arguments of `load_from_checkpoint` that do not make another module."""
 _LEARNING_RATE: Final = 1e-3
 """Chosen: what `lr_find` suggests here; no cost depends on it."""
 
@@ -69,25 +94,44 @@ class Recorder:
     Counts the calls of `fit` and keeps what was skipped before the one that is wanted.
 
     Args:
-        wanted: number of the call to stop at, from 1.
-        on_fit: called with that call; what it returns, `fit` returns.
+        fit_number: of the call to stop at, from 1, or `ALL_CALLS`.
+        on_fit: called with each call that is wanted; where it returns, so does `fit`, without having trained.
+        on_other_loop: called before a loop that is no Trainer's begins, with its first call; None lets it run.
     """
 
-    def __init__(self, fit_number: int, on_fit: Callable[[FitCall], None]) -> None:
-        self._wanted, self._on_fit = fit_number, on_fit
+    def __init__(
+        self,
+        fit_number: int,
+        on_fit: Callable[[FitCall], None],
+        on_other_loop: Callable[[str], None] | None = None,
+    ) -> None:
+        self._wanted, self._on_fit, self.on_other_loop = fit_number, on_fit, on_other_loop
         self.places: list[str] = []
         self.skipped: list[str] = []
+        self.untrained: dict[str, Any] = {}
+        """Modules of the calls that did not train, by the paths of the checkpoints that were not saved."""
 
     def fit(self, trainer: Any, arguments: dict[str, Any], namespace: str) -> None:
         """Record a call of `Trainer.fit`."""
         code_place = place_of_caller() or "a place that is not in the script"
         self.places.append(code_place)
-        if len(self.places) == self._wanted:
+        if self._wanted in (len(self.places), ALL_CALLS):
             self._on_fit(FitCall(trainer, arguments, namespace, code_place))
+        self.skipped.append(f"Trainer.fit at {code_place} trained nothing here")
+        trainer.strategy._lightning_module = arguments["model"]  # noqa: SLF001
+        self.untrained.update(dict.fromkeys(name_unsaved_checkpoints(trainer), arguments["model"]))
 
-    def skip(self, name: str) -> None:
-        """Record a call that does nothing here."""
-        self.skipped.append(f"{name} at {place_of_caller()}")
+    def skip(self, name: str, what: str = "did nothing here") -> None:
+        """Record a call that does something else here."""
+        self.skipped.append(f"{name} at {place_of_caller()} {what}")
+
+    def explain(self) -> str:
+        """Return a sentence on what was replaced so far, for an error that may come of it; "" where nothing was."""
+        if not self.skipped:
+            return ""
+        # Chosen: about ten lines of a terminal.
+        calls = list_items(list(dict.fromkeys(self.skipped)), 800, separator="; ")
+        return f". Before it, {calls}. A trace stops before training, so what such calls give is made up"
 
 
 @contextlib.contextmanager
@@ -104,6 +148,12 @@ def intercept_trainers(recorder: Recorder | None) -> Generator[None, None, None]
                 _intercept(namespace, recorder, stack)
             else:
                 stack.enter_context(on_import(namespace, partial(_intercept, namespace, recorder, stack)))
+        if recorder is not None:
+            stack.enter_context(
+                replace_attribute(builtins, "input", answer_input(partial(recorder.skip, "input()")))
+            )
+        if recorder is not None and recorder.on_other_loop is not None:
+            _intercept_other_loops(recorder.on_other_loop, stack)
         stack.enter_context(replace_attribute(torch.distributed, "init_process_group", _OneProcessGroup()))
         if not torch.cuda.is_available():
             stack.enter_context(replace_attribute(torch.cuda, "set_device", _do_nothing))
@@ -123,6 +173,8 @@ def _intercept(namespace: str, recorder: Recorder | None, stack: contextlib.Exit
     if recorder is not None:
         trainer: Any = part("trainer.trainer").Trainer
         _intercept_loops(trainer, part("tuner.tuning").Tuner, namespace, recorder, replace)
+        module: Any = part("core.module").LightningModule
+        replace(module, "load_from_checkpoint", _load_untrained(module, recorder))
     connector: Any = part("trainer.connectors.accelerator_connector")._AcceleratorConnector  # noqa: SLF001
     replace(connector, "__init__", replacing_connector(namespace, connector.__init__))
     stack.enter_context(silent(part("loggers.logger").Logger))
@@ -137,8 +189,10 @@ def _intercept_loops(
     trainer: Any, tuner: Any, namespace: str, recorder: Recorder, replace: Callable[[Any, str, object], None]
 ) -> None:
     replace(trainer, "fit", _record_fit(trainer.fit, namespace, recorder))
-    for name in _SKIPPED:
-        replace(trainer, name, _skip_call(getattr(trainer, name), f"Trainer.{name}", recorder, list))
+    for name, (result, what) in _SKIPPED.items():
+        replace(trainer, name, _skip_call(getattr(trainer, name), f"Trainer.{name}", recorder, result, what))
+    for name in _METRICS:
+        replace(trainer, name, _give_untrained(getattr(trainer, name), f"Trainer.{name}", recorder))
     replace(
         trainer,
         "save_checkpoint",
@@ -161,14 +215,68 @@ def _record_fit(original: Callable[..., None], namespace: str, recorder: Recorde
 
 
 def _skip_call(
-    original: Callable[..., Any], name: str, recorder: Recorder, result: Callable[[], Any]
+    original: Callable[..., Any],
+    name: str,
+    recorder: Recorder,
+    result: Callable[[Mapping[str, Any]], Any],
+    what: str = "did nothing here",
 ) -> Callable[..., Any]:
+    signature = inspect.signature(original)
+
     @functools.wraps(original)
-    def skip(*_: object, **__: object) -> Any:
-        recorder.skip(name)
-        return result()
+    def skip(*args: Any, **kwargs: Any) -> Any:
+        recorder.skip(name, what)
+        return result(signature.bind(*args, **kwargs).arguments)
 
     return skip
+
+
+def _give_untrained(original: property, name: str, recorder: Recorder) -> property:
+    read: Any = original.fget
+    return property(
+        lambda trainer: UntrainedMetrics(
+            read(trainer), lambda metric: recorder.skip(f"{name}[{metric!r}]", "is nan here")
+        )
+    )
+
+
+def _load_untrained(module_class: Any, recorder: Recorder) -> Any:
+    """Return a `load_from_checkpoint` that knows the checkpoints which skipped calls of `fit` did not save."""
+    original: Any = inspect.getattr_static(module_class, "load_from_checkpoint")
+
+    def load(cls: Any, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
+        module = recorder.untrained.get(str(checkpoint_path))
+        if not isinstance(module, cls) or kwargs.keys() - _OF_LOADING:
+            return original.__get__(None, cls)(checkpoint_path, *args, **kwargs)
+        recorder.skip("load_from_checkpoint", "gave the module as it was before training")
+        return module
+
+    return classmethod(load)
+
+
+def _intercept_other_loops(on_other_loop: Callable[[str], None], stack: contextlib.ExitStack) -> None:
+    """Stop before the first call of a loop that is no Trainer's: what it trained and wrote would be for nothing."""
+
+    def stop_at(module_name: str, class_name: str, methods: tuple[str, ...], whose: str) -> None:
+        cls = getattr(sys.modules[module_name], class_name)
+        for method in methods:
+            stop = partial(_call_without_arguments, partial(on_other_loop, f"{whose} {class_name}.{method}"))
+            stack.enter_context(replace_attribute(cls, method, stop))
+
+    def stop_at_step(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        # A script that has a Trainer may well step an optimizer of its own before; one without gradients moves nothing.
+        if any(name in sys.modules for name in NAMESPACES) or all(
+            parameter.grad is None for group in optimizer.param_groups for parameter in group["params"]
+        ):
+            return
+        on_other_loop(f"{type(optimizer).__name__}.step of torch")
+
+    for loop in _OTHER_LOOPS:
+        if loop[0] in sys.modules:
+            stop_at(*loop)
+        else:
+            stack.enter_context(on_import(loop[0], partial(stop_at, *loop)))
+    stack.callback(register_optimizer_step_pre_hook(stop_at_step).remove)
 
 
 def _keep_batch_size(original: Callable[..., Any], recorder: Recorder) -> Callable[..., Any]:
@@ -190,7 +298,7 @@ def _keep_batch_size(original: Callable[..., Any], recorder: Recorder) -> Callab
     return return_batch_size
 
 
-def _suggestion() -> SimpleNamespace:
+def _suggestion(_: object) -> SimpleNamespace:
     def suggest(*_: object, **__: object) -> float:
         return _LEARNING_RATE
 
@@ -296,12 +404,15 @@ def on_import(name: str, then: Callable[[], None]) -> Generator[None, None, None
 
 @contextlib.contextmanager
 def _quiet(namespace: str) -> Generator[None, None, None]:
-    """Leave out what Lightning says about devices that were replaced, such as "GPU available: False"."""
+    """Leave out what Lightning says of devices that were replaced, and of settings that the run itself will warn of."""
     log = logging.getLogger(namespace)
     before = log.level
     log.setLevel(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            # Those that name a line of Lightning's; its deprecations of the user's code name the user's.
+            warnings.filterwarnings("ignore", module=r"(lightning|pytorch_lightning|lightning_fabric)\.")
+            yield
     finally:
         log.setLevel(before)
 
@@ -340,6 +451,10 @@ def replace_attribute(home: Any, name: str, value: object) -> Generator[None, No
             delattr(home, name)
         else:
             setattr(home, name, before)
+
+
+def _call_without_arguments(function: Callable[[], None], *_: object, **__: object) -> None:
+    function()
 
 
 def _do_nothing(*_: object, **__: object) -> None:

@@ -118,8 +118,10 @@ def test_nothing_is_started_or_written(
             max_epochs=2,
         )
         module = net(namespace)
-        assert trainer.validate(module, loader()) == trainer.test(module, loader()) == []
-        assert trainer.predict(module, loader()) == []
+        (metrics,), two = trainer.validate(module, loader()), trainer.test(module, [loader(), loader()])
+        assert math.isnan(metrics["any"])
+        assert [math.isnan(metrics["test/0"]) for metrics in two] == [True, True]
+        assert torch.cat(trainer.predict(module, loader())).isnan().all()
         tuner = tuning.Tuner(trainer)
         assert tuner.lr_find(module, loader()).suggestion() == 1e-3
         module.batch_size = 32
@@ -127,13 +129,22 @@ def test_nothing_is_started_or_written(
         trainer.save_checkpoint("last.ckpt")
         trainer.fit(module, loader())
         assert (jobs, trainer.global_step, module.setups) == ([], 0, 0)
+        assert math.isnan(trainer.callback_metrics["val_loss"].item())
+        assert (trainer.callback_metrics.get("acc", 3), list(trainer.logged_metrics)) == (3, [])
+        assert math.isnan(trainer.checkpoint_callback.best_model_score.item())
+        best = trainer.checkpoint_callback.best_model_path
+        assert (
+            type(module).load_from_checkpoint(best, map_location="cpu") is trainer.lightning_module is module
+        )
+        with pytest.raises(FileNotFoundError):
+            type(module).load_from_checkpoint(best, width=9)
         trainer.fit(module, loader(), loader(20))
     assert list(tmp_path.iterdir()) == []
     assert module.setups == 1
     assert jobs[0].live.facts.checkpoints[0].every_n_steps == 7
-    assert [text.partition(" at ")[0] for text in recorder.skipped] == [
+    assert [text.partition(" at ")[0] for text in recorder.skipped][:-1] == [
         "Trainer.validate", "Trainer.test", "Trainer.predict", "Tuner.lr_find", "Tuner.scale_batch_size",
-        "save_checkpoint",
+        "save_checkpoint", "Trainer.fit", "Trainer.callback_metrics['val_loss']", "load_from_checkpoint",
     ]  # fmt: skip
     assert len(recorder.places) == 2
     assert all("test_live_fit.py:" in text for text in recorder.places)
@@ -200,7 +211,12 @@ def test_numbers_are_those_of_the_run_itself(
     job = job_of("pytorch_lightning", fit=fit, **arguments)
     run = facts_of_a_run("pytorch_lightning", fit, dict(arguments))
     # A real run sets up validation later where the first epoch has none.
-    later = ("max_time_s", *(("validation_batches",) if run.validation_batches is None else ()))
+    later = (
+        "max_time_s",
+        "early_end",
+        "no_length",
+        *(("validation_batches",) if run.validation_batches is None else ()),
+    )
     got = {name: getattr(job.live.facts, name) for name in LoopLength.__slots__ if name not in later}
     assert got == {name: getattr(run, name) for name in got}
     assert run.max_time_s is None or job.live.facts.max_time_s == pytest.approx(run.max_time_s, abs=60)
