@@ -181,7 +181,9 @@ def _write_notes(script: Script, recorder: Recorder, rounds: Rounds, fit: int) -
         )
     if len(lines) > 1:
         listed = ", ".join(map(str, lines))
-        notes.append(f"{script.name} calls .fit in lines {listed}: --fit 2 takes the second call, and so on")
+        notes.append(
+            f"{script.name} calls .fit in lines {listed}: --fit 2 takes the second call, --fit all each"
+        )
     if fit == ALL_CALLS:
         notes = []
     made_up = [

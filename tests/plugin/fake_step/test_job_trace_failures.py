@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from builders.jobs import Cnn, Tiny, job, tiny_batch, with_step
 from trainfare.fake_step import trace_job
+from trainfare.fake_step.user_errors import FakeTraceError, user_errors
 from trainfare_core.errors import TraceError
 
 _HERE = Path(__file__).name
@@ -102,6 +103,17 @@ def test_the_optimizers_own_counters_are_no_values_that_the_step_reads() -> None
     module.configure_optimizers = lambda self: torch.optim.AdamW(self.parameters())  # type: ignore[attr-defined]
     profile = trace_job(job(module))
     assert any("reads 1 value(s) with item()" in note for note in profile.notes)
+
+
+def test_a_reason_without_a_line_of_the_user_has_the_message() -> None:
+    """As of a module with weight norm, which torch cannot copy: its class alone would say nothing."""
+    source = (
+        "with user_errors('copying the module'):\n    raise RuntimeError('Only leaves support deepcopy')\n"
+    )
+    code = compile(source, "/opt/site-packages/torch/nn/module.py", "exec")
+    with pytest.raises(FakeTraceError) as caught:
+        exec(code, {"user_errors": user_errors})
+    assert caught.value.because == "copying the module raised RuntimeError: Only leaves support deepcopy"
 
 
 @pytest.mark.parametrize("built", [False, True])
