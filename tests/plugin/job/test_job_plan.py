@@ -135,12 +135,14 @@ def test_validation_within_an_epoch(fields: dict[str, Any], validation_batches: 
 
 
 def test_checkpoints_are_those_of_the_callbacks() -> None:
-    """Unless the job says an interval itself."""
+    """Unless the job says an interval itself; one that may stop the run is named beside the steps."""
     from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
     callbacks = [ModelCheckpoint(every_n_train_steps=7), EarlyStopping("loss")]
     job = _job(max_steps=100, callbacks=callbacks)
     assert plan_of(job, checkpoint_bytes=0)[0].checkpoint_every_n_steps == 7
     assert plan_of(job, checkpoint_bytes=0, optimizer_calls_per_step=2)[0].checkpoint_every_n_steps == 3
+    note = "EarlyStopping may end it earlier: an upper bound"
+    assert plan_of(job, checkpoint_bytes=0)[0].steps_note == note
     own = _job(max_steps=100, callbacks=callbacks, checkpoint_every_n_steps=50)
     assert plan_of(own, checkpoint_bytes=0)[0].checkpoint_every_n_steps == 50
