@@ -13,6 +13,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from trainfare.fake_step.fake_build import allow_mixed_recurrent_inputs, run_fake, values_in_transformers
+from trainfare.fake_step.fake_tensors import copy_containers
 from trainfare.fake_step.known_values import KnownValues
 from trainfare.fake_step.step_runner import StepRunner
 from trainfare.fake_step.user_errors import ADVICE
@@ -90,7 +91,7 @@ def trace_step(
 
     Args:
         module: the module.
-        batch: one micro-batch.
+        batch: one micro-batch; each run gets a copy of it.
         training: its step.
         mode: the mode that the fake tensors belong to; None where the tensors are real. Then half precision is
             computed in bf16, which a CPU is made for, and recorded as what it is on a GPU.
@@ -117,7 +118,7 @@ def trace_step(
                 cuda_autocast_dtype=autocast,
                 fp8=find_compute_type(precision) == "fp8",
             ),
-            batch,
+            partial(copy_containers, batch, cloned=mode is None),
             batch_bytes,
             keep,
             first=first_batch,
@@ -226,21 +227,21 @@ class _Batches:
         self,
         runner: StepRunner,
         make_trace: Callable[..., StepTrace],
-        batch: Any,
+        make_batch: Callable[[], Any],
         batch_bytes: int,
         keep: Callable[[StepTrace], None],
         *,
         first: bool,
     ) -> None:
         self._runner, self._make_trace, self._keep = runner, make_trace, keep
-        self._batch, self._batch_bytes, self._first = batch, batch_bytes, first
+        self._make_batch, self._batch_bytes, self._first = make_batch, batch_bytes, first
         self.kinds = KindsOfBatches()
         self.traced: dict[BatchKind, StepFacts] = {}
 
     def whole(self) -> StepFacts:
         """Run a batch, which makes the optimizer's state and is not recorded, and trace the next as a whole step."""
         if self._first or self.kinds:
-            self._runner.run(self._make_trace(recording=False), self._batch, len(self.kinds))
+            self._runner.run(self._make_trace(recording=False), self._make_batch(), len(self.kinds))
         else:
             self._runner.create_states(leave_gradients=True)
         self.kinds.add(tuple(self._runner.stepped))
@@ -249,7 +250,7 @@ class _Batches:
     def run(self) -> StepFacts:
         """Trace the next batch."""
         trace = self._make_trace()
-        self._runner.run(trace, self._batch, len(self.kinds))
+        self._runner.run(trace, self._make_batch(), len(self.kinds))
         if trace.fault is not None:
             raise TraceError(f"the trace itself failed and is incomplete: {describe(trace.fault)}. {ADVICE}")
         memory, passes = trace.memory(), self._runner.passes

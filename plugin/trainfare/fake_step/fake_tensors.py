@@ -152,6 +152,7 @@ class Faker:
         """Copy a live optimizer with its state, bound to the fake copies of its parameters."""
         original: Any = getattr(optimizer, "_optimizer", optimizer)
         twin: torch.optim.Optimizer = original.__class__.__new__(original.__class__)
+        self._remember(original, twin)
         self._keep_step_counts(original.state.values())
         self._keeps_values = False  # of moments, which are as many as the weights
         with _CopyMode(self.tensor):
@@ -173,7 +174,7 @@ class Faker:
                         self._remember(value, torch.tensor(number, dtype=value.dtype))
 
     def value(self, value: Any) -> Any:
-        """Copy any object with its tensors made fake; an object that cannot be copied is shared."""
+        """Copy any object with its tensors made fake; one that cannot be copied is shared."""
         if isinstance(value, _IMMUTABLE) or _is_shared(value):
             return value
         if isinstance(value, torch.Generator):
@@ -187,7 +188,17 @@ class Faker:
         except Exception:  # noqa: BLE001 - any __deepcopy__ of the user's may fail in any way
             for key in list(self._memo)[known:]:
                 del self._memo[key]
-            return value
+        kind = module_parts.container_class(value)
+        return value if kind is None else self._copy_contents(value, kind)
+
+    def _copy_contents(self, container: Any, kind: Any) -> Any:
+        """Copy a container whose class cannot be made of one: its items and attributes."""
+        twin = kind.__new__(type(container))
+        self._remember(container, twin)
+        items = [self.value(item) for item in module_parts.items_of(container, kind)]
+        module_parts.put_items(twin, kind, items)
+        vars(twin).update({name: self.value(value) for name, value in vars(container).items()})
+        return twin
 
     def batch(self, batch: Any, device: torch.device | None = None) -> Any:
         """
@@ -271,6 +282,26 @@ def copy_nested(value: Any, convert: Callable[[Tensor], Tensor]) -> Any:
     """Copy a nested value of any form with each tensor replaced by what `convert` returns for it."""
     with _CopyMode(convert):
         return copy.deepcopy(value)
+
+
+def copy_containers(batch: Any, *, cloned: bool = False) -> Any:
+    """
+    Copy what a batch is made of, so that a step that writes into it leaves the batch itself as it is.
+
+    Args:
+        batch: any nested structure; one that cannot be copied is returned as it is.
+        cloned: whether the tensors get storages of their own.
+    """
+
+    def copy_tensor(tensor: Tensor) -> Tensor:
+        twin = tensor.detach().clone() if cloned else tensor.detach()
+        _carry_attributes(tensor, twin.requires_grad_(tensor.requires_grad))
+        return twin
+
+    try:
+        return copy_nested(batch, copy_tensor)
+    except Exception:  # noqa: BLE001 - any __deepcopy__ of the user's may fail in any way
+        return batch
 
 
 def describe_batch(batch: Any) -> Any:

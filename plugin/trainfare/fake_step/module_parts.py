@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
+from collections import OrderedDict
 from collections.abc import Generator, Iterable
 from typing import Any, cast
 
@@ -108,17 +108,37 @@ def state_of(module: nn.Module) -> dict[str, Any]:
 def attributes_kept(objects: Iterable[object]) -> Generator[None, None, None]:
     """Put back the attributes of objects afterwards, with the contents of those that are lists, dicts or sets."""
     attributes = [(vars(owner), dict(vars(owner))) for owner in objects]
-    containers: list[Any] = [
-        value for _, values in attributes for value in values.values() if isinstance(value, (list, dict, set))
+    contents = [
+        (value, kind, items_of(value, kind))
+        for _, values in attributes
+        for value in values.values()
+        if (kind := container_class(value)) is not None
     ]
-    contents = [(value, copy.copy(value)) for value in containers]
     try:
         yield
     finally:
-        for container, content in contents:
-            container.clear()
-            put: Any = getattr(container, "update" if hasattr(container, "update") else "extend")
-            put(content)
+        for container, kind, content in contents:
+            kind.clear(container)
+            put_items(container, kind, content)
         for now, before in attributes:
             now.clear()
             now.update(before)
+
+
+def container_class(value: object) -> Any:
+    """Return the built-in class of a container; a subclass of the user's may take anything to make, and to copy."""
+    return next((kind for kind in (OrderedDict, dict, list, set) if isinstance(value, kind)), None)
+
+
+def items_of(container: Any, kind: Any) -> list[Any]:
+    """Return what a container of a built-in class holds, whatever methods its own class has."""
+    return list(kind.items(container) if issubclass(kind, dict) else kind.__iter__(container))
+
+
+def put_items(container: Any, kind: Any, items: list[Any]) -> None:
+    """Add to a container of a built-in class, whatever methods its own class has."""
+    if issubclass(kind, dict):
+        for key, value in items:
+            kind.__setitem__(container, key, value)
+    else:
+        (kind.extend if kind is list else kind.update)(container, items)

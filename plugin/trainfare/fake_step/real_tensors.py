@@ -100,6 +100,7 @@ class RealTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 else value.dtype
             )
             tensor = value.detach().to(device or value.device, dtype, copy=True)
+            tensor.requires_grad_(value.requires_grad)
             self.batch_tensors.append(tensor)
             return tensor
 
@@ -163,6 +164,8 @@ def _resident_bytes() -> int | None:
     try:
         import resource
 
-        return int(_STATM.read_text(encoding="ascii").split()[1]) * resource.getpagesize()
-    except (ImportError, OSError, ValueError, IndexError):
+        # Without pages of files: those of libraries come as they are used, in a fork once more.
+        _, resident, of_files = _STATM.read_text(encoding="ascii").split()[:3]
+        return (int(resident) - int(of_files)) * resource.getpagesize()
+    except (ImportError, OSError, ValueError):
         return None
