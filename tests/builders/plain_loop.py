@@ -118,10 +118,12 @@ class _Prepared(PreparedModule):
         self._module = module
 
     def step(self, tensors: Any) -> PlainStep:
-        return self.step_of(self._module, tensors)
+        return PlainStep(self._module, [make_optimizer(self._module)])
 
-    def step_of(self, version: nn.Module, tensors: Any) -> PlainStep:
-        return PlainStep(version, [make_optimizer(version)])
+    def step_of(
+        self, version: nn.Module, optimizers: list[torch.optim.Optimizer], copier: Any
+    ) -> PlainStep:
+        return PlainStep(version, optimizers)
 
 
 class PlainKind(LoopKind):

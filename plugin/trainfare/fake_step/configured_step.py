@@ -68,13 +68,15 @@ def trace_configured_step(
             tensors.parameters = list(module.parameters())
         later = prepared.later_steps()
         same = not prepared.manual and (later is None or not later.change_step)
+        training = prepared.step(tensors)
         if isinstance(tensors, Faker) and worthwhile and same:
             try:
                 repeated = trace_repeated_step(
                     module,
                     batch,
                     tensors,
-                    lambda version: prepared.step_of(version, tensors),
+                    training,
+                    prepared.step_of,
                     precision=job.precision,
                     micro_batches=job.accumulate_grad_batches,
                     batch_bytes=batch_bytes,
@@ -85,7 +87,6 @@ def trace_configured_step(
                 raise NotRepeatedError(describe(error)) from error
             if repeated is not None:
                 return replace(repeated, differs=join_sentences(repeated.differs, prepared.untraced))
-        training = prepared.step(tensors)
     step = trace_step(
         module,
         batch,

@@ -88,6 +88,15 @@ def trace_job(job: TrainingJob, *, real: RealLimits | None = REAL_LIMITS) -> Job
     return trace_changed(job, None, real=real)
 
 
+RunPass = Callable[[Callable[[], JobProfile]], JobProfile]
+"""Runs one pass of a trace; what the pass raises, it raises."""
+
+
+def run_here(work: Callable[[], JobProfile]) -> JobProfile:
+    """Run a pass in this process."""
+    return work()
+
+
 def trace_changed(
     job: TrainingJob,
     change: Callable[[nn.Module], Sequence[str]] | None,
@@ -95,9 +104,13 @@ def trace_changed(
     real: RealLimits | None = REAL_LIMITS,
     worthwhile: float = WORTHWHILE,
     first_batch: bool = True,
+    run_pass: RunPass = run_here,
 ) -> JobProfile:
     """
     Trace one optimizer step of a job whose module is changed before its optimizers are made.
+
+    That takes a pass on fake tensors; where the module's equal blocks cannot stand for each other, another one; and
+    where a value is needed that fake tensors do not have, a pass on real ones.
 
     Args:
         job: the run; its module stays unchanged, the change is made to a copy on fake tensors.
@@ -105,6 +118,7 @@ def trace_changed(
         real: see `trace_job`.
         worthwhile: see `equal_blocks`; 0 traces every block.
         first_batch: False where a module's first batch is known to be like every other one; see `trace_step`.
+        run_pass: runs each pass; in processes of their own, no pass sees what the user's code did in another one.
 
     Raises:
         InputError, TraceError: see `trace_job`; an exception in `change` becomes a TraceError.
@@ -115,35 +129,50 @@ def trace_changed(
         return trace_batches(
             job,
             several,
-            lambda module: trace_changed(
-                module, change, real=real, worthwhile=worthwhile, first_batch=first_batch
+            lambda chosen: trace_changed(
+                chosen, change, real=real, worthwhile=worthwhile, first_batch=first_batch, run_pass=run_pass
             ),
         )
-    faker = _faker(job)
+
+    def trace_fake(worthwhile: float) -> JobProfile:
+        return _trace_on_fake_tensors(job, change, worthwhile=worthwhile, first_batch=first_batch)
+
     try:
         try:
-            with rng_untouched():
-                return _trace_on_tensors(job, change, faker, worthwhile=worthwhile, first_batch=first_batch)
+            return run_pass(lambda: trace_fake(worthwhile))
         except NotRepeatedError:
-            faker = _faker(job)
-            with rng_untouched():
-                return _trace_on_tensors(job, change, faker, first_batch=first_batch)
+            return run_pass(lambda: trace_fake(0))
     except FakeTraceError as error:
         if real is None:
             raise TraceError(str(error)) from error
         reason = error
-    return _trace_on_real_tensors(job, change, real, faker, reason)
+    return run_pass(lambda: _trace_on_real_tensors(job, change, real, reason))
 
 
-def _faker(job: TrainingJob) -> Faker:
-    return Faker(new_mode(), true_dtype(job.precision, real=False))
+def _trace_on_fake_tensors(
+    job: TrainingJob,
+    change: Callable[[nn.Module], Sequence[str]] | None,
+    *,
+    worthwhile: float,
+    first_batch: bool,
+) -> JobProfile:
+    faker = Faker(new_mode(), true_dtype(job.precision, real=False))
+    try:
+        with rng_untouched():
+            return _trace_on_tensors(job, change, faker, worthwhile=worthwhile, first_batch=first_batch)
+    except FakeTraceError as error:
+        error.parameters = _sizes_of(faker.parameters)
+        raise
+
+
+def _sizes_of(parameters: Sequence[nn.Parameter]) -> list[tuple[int, bool]]:
+    return [(bytes_of([parameter]), parameter.requires_grad) for parameter in parameters]
 
 
 def _trace_on_real_tensors(
     job: TrainingJob,
     change: Callable[[nn.Module], Sequence[str]] | None,
     limits: RealLimits,
-    faker: Faker,
     reason: FakeTraceError,
 ) -> JobProfile:
     """Trace a step that fake tensors do not carry to its end, if the module is not too large."""
@@ -152,8 +181,7 @@ def _trace_on_real_tensors(
         with user_errors("copying the module", fake=False):
             job, live = replace(job, module=copy.deepcopy(live)), None
     try:
-        parameters = faker.parameters if live is None else list(live.parameters())
-        check_size([(bytes_of([parameter]), parameter.requires_grad) for parameter in parameters], limits)
+        check_size(reason.parameters if live is None else _sizes_of(list(live.parameters())), limits)
         with rng_untouched(), contextlib.nullcontext() if live is None else restore_after(live):
             tensors = RealTensors(limits, true_dtype(job.precision, real=True))
             tensors.notes.append(f"traced on real tensors, because {reason.because}")

@@ -10,6 +10,7 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import nn
 
 from trainfare.fake_step.fake_step import LaterSteps
@@ -50,8 +51,17 @@ class PreparedModule(Protocol):
         ...
 
     @abstractmethod
-    def step_of(self, version: nn.Module, tensors: Faker | RealTensors) -> TrainingStep:
-        """Make the optimizers of a version of the module with fewer blocks, and return its step."""
+    def step_of(
+        self, version: nn.Module, optimizers: list[torch.optim.Optimizer], copier: Faker
+    ) -> TrainingStep:
+        """
+        Return the step of a version of the module with fewer blocks, after that of the module was made.
+
+        Args:
+            version: the copy; it calls no hook that comes before the first step once more.
+            optimizers: copies of the module's optimizers, with the parameters of the version.
+            copier: made both, and can copy what refers to them.
+        """
         ...
 
     @property

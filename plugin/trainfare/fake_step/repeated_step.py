@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from trainfare.fake_step.equal_blocks import SHORTEST, EqualBlocks, equal_blocks, shorten_blocks
@@ -30,7 +31,8 @@ def trace_repeated_step(
     module: nn.Module,
     batch: Any,
     tensors: Faker,
-    make_step: Callable[[nn.Module], TrainingStep],
+    training: TrainingStep,
+    make_step: Callable[[nn.Module, list[torch.optim.Optimizer], Faker], TrainingStep],
     *,
     precision: str,
     micro_batches: int,
@@ -45,7 +47,8 @@ def trace_repeated_step(
         module: set up on fake tensors. Its own forward runs, so that another step needs another module.
         batch: one micro-batch on fake tensors.
         tensors: made both.
-        make_step: makes optimizers for a version of the module, and returns its step.
+        training: the module's step.
+        make_step: returns the step of a version of the module; see `PreparedModule.step_of`.
         precision: see `trace_step`.
         micro_batches: see `trace_step`.
         batch_bytes: see `trace_step`.
@@ -59,7 +62,9 @@ def trace_repeated_step(
     blocks = equal_blocks(module, worthwhile)
     if blocks is None:
         return None
-    versions = _Versions(module, batch, tensors, blocks, make_step, precision, first_batch)
+    for optimizer in training.optimizers:
+        _check_copyable(optimizer)
+    versions = _Versions(module, batch, tensors, blocks, training, make_step, precision, first_batch)
     with _no_collection():
         versions.compare_forward()
         steps = [versions.step(SHORTEST + more, batch_bytes) for more in range(3)]
@@ -72,7 +77,8 @@ class _Versions:
     batch: Any
     tensors: Faker
     blocks: EqualBlocks
-    make_step: Callable[[nn.Module], TrainingStep]
+    training: TrainingStep
+    make_step: Callable[[nn.Module, list[torch.optim.Optimizer], Faker], TrainingStep]
     precision: str
     first_batch: bool
 
@@ -80,7 +86,7 @@ class _Versions:
         """Check that the forward of the whole module is what follows for it from two short versions."""
         log = ForwardLog()
         first, second, actual = (
-            self._forward(log, self._copy_shortened(pieces)) if pieces else self._forward(log, self.module)
+            self._forward(log, *(self._copy_shortened(pieces) if pieces else (self.module, self.training)))
             for pieces in (SHORTEST, SHORTEST + 1, 0)
         )
         if extend_sequence(first, second, None, self.blocks.pieces - SHORTEST) != actual:
@@ -88,12 +94,12 @@ class _Versions:
 
     def step(self, pieces: int, batch_bytes: int) -> ShortStep:
         """Trace the step of a version."""
-        version = self._copy_shortened(pieces)
+        version, training = self._copy_shortened(pieces)
         traces: list[StepTrace] = []
         facts = trace_step(
             version,
             self._copy_batch(),
-            self.make_step(version),
+            training,
             self.tensors.mode,
             precision=self.precision,
             batch_bytes=batch_bytes,
@@ -104,26 +110,34 @@ class _Versions:
         self._forget_gradients()
         return step
 
-    def _forward(self, log: ForwardLog, module: nn.Module) -> list[Item]:
+    def _forward(self, log: ForwardLog, module: nn.Module, training: TrainingStep) -> list[Item]:
         items: list[Item] = []
         run_forward(
             module,
             self._copy_batch(),
-            self.make_step(module),
+            training,
             self.tensors.mode,
             self.precision,
             log.into(items),
         )
         return items
 
-    def _copy_shortened(self, pieces: int) -> nn.Module:
-        """Copy the module with fewer pieces; the copy has the same fake tensors, and objects of its own."""
+    def _copy_shortened(self, pieces: int) -> tuple[nn.Module, TrainingStep]:
+        """Copy the module with fewer pieces, and its step: the same fake tensors, objects of their own."""
         faker = Faker(self.tensors.mode)
+        for parameter in self.module.parameters():
+            faker.tensor(parameter)  # known to both copies
+        optimizers = [faker.copy_optimizer(optimizer) for optimizer in self.training.optimizers]
         with shorten_blocks(self.module, self.blocks, pieces):
             module = faker.copy_module(self.module)
         if faker.notes:
             raise NotRepeatedError("; ".join(faker.notes))
-        return module
+        left = set(module.parameters())
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["params"] = [parameter for parameter in group["params"] if parameter in left]
+            optimizer.param_groups = [group for group in optimizer.param_groups if group["params"]]
+        return module, self.make_step(module, optimizers, faker)
 
     def _copy_batch(self) -> Any:
         return Faker(self.tensors.mode).batch(self.batch)
@@ -131,6 +145,20 @@ class _Versions:
     def _forget_gradients(self) -> None:
         for parameter in self.module.parameters():
             parameter.grad = None
+
+
+def _check_copyable(optimizer: torch.optim.Optimizer) -> None:
+    """
+    Check that a copy of an optimizer with fewer parameters does all that it does.
+
+    Raises:
+        NotRepeatedError: it has hooks, a `step` of its own, or a module.
+    """
+    attributes: dict[str, Any] = vars(optimizer)
+    hooks = any(value for name, value in attributes.items() if name.startswith("_optimizer_"))
+    own_step = "step" in attributes and not hasattr(attributes["step"], "_wrapped_by_lr_sched")
+    if hooks or own_step or any(isinstance(value, nn.Module) for value in attributes.values()):
+        raise NotRepeatedError(f"{type(optimizer).__name__} cannot be copied")
 
 
 @contextmanager

@@ -30,12 +30,16 @@ class FakeTraceError(TraceError):
         message: what the user is told where real tensors are no way out.
         because: the reason in a few words, with the user's line.
         needs_value: whether it is a value that fake tensors lack; else the same may happen on real ones.
+
+    Attributes:
+        parameters: bytes of each parameter, and whether it trains, as far as they are known.
     """
 
     def __init__(self, message: str, because: str, *, needs_value: bool = True) -> None:
         super().__init__(message)
         self.because = because
         self.needs_value = needs_value
+        self.parameters: list[tuple[int, bool]] = []
 
 
 @contextlib.contextmanager

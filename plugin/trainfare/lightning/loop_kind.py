@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final, final
 
+import torch
 from torch import nn
 
 from trainfare.fake_step.configured_step import making_fake, running_fake
@@ -17,7 +18,7 @@ from trainfare.lightning.callbacks import describe_untraced_work, set_up_callbac
 from trainfare.lightning.later_epochs import LaterEpochs, RunLength
 from trainfare.lightning.step_forms import optimizers_of
 from trainfare.lightning.trainer_stub import TrainerStub, attach
-from trainfare.lightning.training_step import LightningStep
+from trainfare.lightning.training_step import START_HOOKS, LightningStep
 from trainfare_core.errors import InputError, TraceError
 
 
@@ -52,31 +53,31 @@ class _PreparedModule(PreparedModule):
         return LaterEpochs(self._module, self._trainer, callbacks, length, self._job.module)
 
     def step(self, tensors: Faker | RealTensors) -> LightningStep:
-        """Return the step with the optimizers of `configure_optimizers`."""
-        return self._find_optimized(self._module, self._trainer, tensors)
+        """Return the step with the optimizers of `configure_optimizers`, and call the hooks before the first step."""
+        fake = isinstance(tensors, Faker)
+        with user_errors("configure_optimizers", fake=fake), running_fake(tensors):
+            made = _call_hook(self._module, "configure_optimizers", fake=fake)
+            optimizers, schedulers = optimizers_of(made)
+        self._trainer.optimizers.extend(optimizers)
+        self._trainer.lr_scheduler_configs.extend(schedulers)
+        with running_fake(tensors):
+            for name in START_HOOKS:
+                _call_hook(self._module, name, fake=fake)
+        return LightningStep(self._module, optimizers, self._trainer, self._job.precision)
 
-    def step_of(self, version: nn.Module, tensors: Faker | RealTensors) -> LightningStep:
+    def step_of(
+        self, version: nn.Module, optimizers: list[torch.optim.Optimizer], copier: Faker
+    ) -> LightningStep:
         """Return the step of a version, which gets a stub of the Trainer of its own."""
-        return self._find_optimized(version, _attach_stub(self._job, version), tensors)
+        trainer = _attach_stub(self._job, version)
+        trainer.optimizers.extend(optimizers)
+        trainer.lr_scheduler_configs.extend(copier.value(self._trainer.lr_scheduler_configs))
+        return LightningStep(version, optimizers, trainer, self._job.precision)
 
     @property
     def untraced(self) -> str:
         """What callbacks do beside the step."""
         return describe_untraced_work(_callbacks_of(self._job))
-
-    def _find_optimized(
-        self, module: nn.Module, trainer: TrainerStub, tensors: Faker | RealTensors
-    ) -> LightningStep:
-        """Make the optimizers of a module, and call the hooks that come before the first step."""
-        fake = isinstance(tensors, Faker)
-        with user_errors("configure_optimizers", fake=fake), running_fake(tensors):
-            optimizers, schedulers = optimizers_of(_call_hook(module, "configure_optimizers", fake=fake))
-        trainer.optimizers.extend(optimizers)
-        trainer.lr_scheduler_configs.extend(schedulers)
-        with running_fake(tensors):
-            for name in ("on_fit_start", "on_train_start", "on_train_epoch_start"):
-                _call_hook(module, name, fake=fake)
-        return LightningStep(module, optimizers, trainer, self._job.precision)
 
 
 @final
@@ -172,7 +173,9 @@ def _trainer_attributes(job: TrainingJob) -> dict[str, Any]:
         "accumulate_grad_batches": job.accumulate_grad_batches,
         "precision": job.precision,
     }
-    if not isinstance(job, LiveJob):
+    if isinstance(job, LiveJob):
+        attributes["log_dir"] = job.live.trainer.default_root_dir
+    else:
         attributes["datamodule"] = job.datamodule
         attributes["callbacks"] = list(job.callbacks)
         attributes["gradient_clip_val"] = job.gradient_clip_val

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, Final, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,17 @@ from trainfare.lightning.callbacks import is_lightnings
 from trainfare.lightning.step_forms import loss_of, takes_batch_index
 from trainfare.lightning.trainer_stub import TrainerStub
 from trainfare_core.errors import TraceError
+
+START_HOOKS: Final = ("on_fit_start", "on_train_start", "on_train_epoch_start")
+"""Hooks of a module between `configure_optimizers` and its first step."""
+StepHook = Literal[
+    "on_before_batch_transfer", "on_after_batch_transfer", "on_train_batch_start", "optimizer_step", "training_step",
+    "on_before_zero_grad", "optimizer_zero_grad", "on_before_backward", "backward", "on_after_backward",
+    "on_before_optimizer_step", "configure_gradient_clipping", "on_train_batch_end",
+]  # fmt: skip
+"""Hooks of a module in a step."""
+HOOKS: Final = ("setup", "configure_model", "configure_optimizers", *START_HOOKS, *get_args(StepHook))
+"""Hooks of a module that are called before launch, as docs/scripts.md lists them."""
 
 
 class LightningStep(TrainingStep):
@@ -94,8 +105,8 @@ class LightningStep(TrainingStep):
     def _begin(self, batch: Any, index: int) -> Any:
         """Call the hooks that come before `training_step`, and return the batch that they make of it."""
         if self._from_loader:
-            for name in ("on_before_batch_transfer", "on_after_batch_transfer"):
-                batch = self._transfer_batch(name, batch)
+            batch = self._transfer_batch("on_before_batch_transfer", batch)
+            batch = self._transfer_batch("on_after_batch_transfer", batch)
         self._hook("on_train_batch_start", batch, index)
         return batch
 
@@ -163,13 +174,13 @@ class LightningStep(TrainingStep):
         """Count an optimizer's step as `trainer.global_step` does."""
         self._trainer.global_step += 1
 
-    def _transfer_batch(self, name: str, batch: Any) -> Any:
+    def _transfer_batch(self, name: StepHook, batch: Any) -> Any:
         """Call a batch-transfer hook, which a datamodule may have instead of the module."""
         datamodule = self._trainer.datamodule
         own: object = getattr(datamodule.__class__, name, None)
         hook = None if own is None or is_lightnings(own) else getattr(datamodule, name)
         return self._hook(name, batch, 0, default=batch) if hook is None else hook(batch, 0)
 
-    def _hook(self, name: str, *args: Any, default: Any = None, **kwargs: Any) -> Any:
+    def _hook(self, name: StepHook, *args: Any, default: Any = None, **kwargs: Any) -> Any:
         hook = getattr(self._module, name, None)
         return default if hook is None else hook(*args, **kwargs)

@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils import checkpoint as torch_checkpoint
 
 from trainfare.fake_step import AUTOCAST_DTYPES, trace_changed
+from trainfare.fake_step.job_trace import RunPass, run_here
 from trainfare.job import RealLimits, TrainingJob
 from trainfare.methods.four_bit_layer import FourBitLinear
 from trainfare.methods.step_change import StepChange, Tracer
@@ -131,12 +132,12 @@ class ModuleChange(StepChange):
         return [f"frozen weights of linear layers and convolutions are held in {word}"] if twins else []
 
 
-def tracer_of(job: TrainingJob, real: RealLimits | None = None) -> Tracer:
-    """Return a function that traces the job's step in this process with a change; for `real` see `trace_job`."""
+def tracer_of(job: TrainingJob, real: RealLimits | None = None, run_pass: RunPass = run_here) -> Tracer:
+    """Return a function that traces the job's step with a change; for the others see `trace_changed`."""
 
     def trace(change: StepChange) -> JobProfile:
         changed = ModuleChange(**asdict(change))
-        return trace_changed(replace(job, precision=change.precision), changed, real=real)
+        return trace_changed(replace(job, precision=change.precision), changed, real=real, run_pass=run_pass)
 
     return trace
 

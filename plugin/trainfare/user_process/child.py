@@ -22,16 +22,22 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from typing import IO, Final, NoReturn
+from functools import partial
+from typing import IO, TYPE_CHECKING, Final, NoReturn
 
 from trainfare.job import LiveJob, TrainingJob, describe, is_of_user_code, place_in_user_code, script_of
 from trainfare.lightning.cli_config import script_of_config
 from trainfare.user_process.copied_folder import refuse_modules_of
+from trainfare.user_process.limits import lower_limit
 from trainfare.user_process.messages import JobFacts, Reply, Start, Trace, reply_of
 from trainfare.user_process.observer import Observer
+from trainfare.user_process.passes import TracePasses
 from trainfare_core.errors import InternalError, MissingExtraError, TargetError, TrainfareError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.variants import find_compute_type, of_narrow_type
+
+if TYPE_CHECKING:  # it loads torch
+    from trainfare.fake_step.job_trace import RunPass
 
 _ALLOCATIONS_PER_COLLECTION: Final = 200_000
 """As for a command: what is imported stays, and collecting it again and again costs time."""
@@ -52,6 +58,8 @@ def main() -> None:
     observer = None if start.places is None else Observer(start.places)
     if observer is not None:
         observer.start()
+    pipes = (requests.fileno(), replies.fileno())
+    passes = TracePasses(start, pipes, observer, lambda error: _ours(error, start))
 
     def serve(load: Callable[[], TrainingJob]) -> NoReturn:
         """Answer for a job until there are no more requests; nothing of the user's code runs after that."""
@@ -64,7 +72,7 @@ def main() -> None:
             )
             _send(replies, Reply(kind="job", job=facts))
             while True:
-                _answer(job, Trace.model_validate_json(waiting.get()), start, replies, observer)
+                _answer(job, Trace.model_validate_json(waiting.get()), passes, start, replies, observer)
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
             _send(replies, reply_of(_ours(error, start)))
         finally:
@@ -102,10 +110,15 @@ def _with_tokens(job: TrainingJob) -> TrainingJob:
 
 
 def _answer(
-    job: TrainingJob, trace: Trace, start: Start, replies: IO[bytes], observer: Observer | None
+    job: TrainingJob,
+    trace: Trace,
+    passes: TracePasses,
+    start: Start,
+    replies: IO[bytes],
+    observer: Observer | None,
 ) -> None:
     try:
-        profile = _trace_job_as_told(job, trace)
+        profile = _trace_job_as_told(job, trace, partial(passes.run, job))
         if start.not_from is not None:
             refuse_modules_of(start.not_from)
         body = profile.to_json().encode()
@@ -147,35 +160,24 @@ def _limit(start: Start) -> None:
         return
     # At the first limit comes a signal, which the code may catch; at the second the system ends it.
     limit_s = math.ceil(time.process_time()) + start.cpu_s
-    _lower(resource.RLIMIT_CPU, limit_s, limit_s + _LAST_CPU_S)
+    lower_limit(resource.RLIMIT_CPU, limit_s, limit_s + _LAST_CPU_S)
     if start.memory_bytes is not None:
         # Not the address space: CUDA and allocators reserve many times what they use.
-        _lower(resource.RLIMIT_DATA, start.memory_bytes, start.memory_bytes)
+        lower_limit(resource.RLIMIT_DATA, start.memory_bytes, start.memory_bytes)
 
 
-def _lower(what: int, soft: int, hard: int) -> None:
-    """Lower a limit of this process; one that is lower already stays."""
-    import resource
-
-    _, most = resource.getrlimit(what)
-    if most != resource.RLIM_INFINITY:
-        soft, hard = min(soft, most), min(hard, most)
-    with contextlib.suppress(ValueError, OSError):  # a system that does not have this limit
-        resource.setrlimit(what, (soft, hard))
-
-
-def _trace_job_as_told(job: TrainingJob, trace: Trace) -> JobProfile:
-    from trainfare.fake_step import trace_job
+def _trace_job_as_told(job: TrainingJob, trace: Trace, run_pass: RunPass) -> JobProfile:
+    from trainfare.fake_step import trace_changed
 
     # Torch logs the traceback of an operation that fails on fake tensors; the error's one line says it all.
     logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
     if trace.change is None:
         chosen = job if trace.precision is None else replace(job, precision=trace.precision)
-        profile = trace_job(chosen, real=trace.real)
+        profile = trace_changed(chosen, None, real=trace.real, run_pass=run_pass)
     else:
         from trainfare.methods.module_changes import tracer_of
 
-        profile = tracer_of(job, trace.real)(trace.change)
+        profile = tracer_of(job, trace.real, run_pass)(trace.change)
     if (
         isinstance(job, LiveJob)
         and job.live.narrow != "fp8"

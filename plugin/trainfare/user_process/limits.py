@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from typing import Final
@@ -42,3 +43,14 @@ def machine_memory_gib() -> float | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     except (AttributeError, ValueError, OSError):
         return None
+
+
+def lower_limit(what: int, soft: int, hard: int) -> None:
+    """Lower a limit of this process; one that is lower already stays."""
+    import resource
+
+    _, most = resource.getrlimit(what)
+    if most != resource.RLIM_INFINITY:
+        soft, hard = min(soft, most), min(hard, most)
+    with contextlib.suppress(ValueError, OSError):  # a system that does not have this limit
+        resource.setrlimit(what, (soft, hard))

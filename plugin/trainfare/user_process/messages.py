@@ -48,6 +48,10 @@ class Start(Record):
     """A folder of which another copy is traced: a module that comes from it all the same makes the trace wrong."""
     places: Places | None = None
     """Folders that have names: given where the inputs of the traces are wanted."""
+    scratch: str
+    """A folder of the command's own for what need not stay."""
+    overlay: bool = True
+    """Whether to put an overlay on the folders that the code may write to, where the system has one."""
 
 
 class Trace(Record):
@@ -76,6 +80,34 @@ class Reply(Record):
     inputs_bytes: Annotated[int, Field(ge=0)] = 0
     error: str = ""
     message: str = ""
+
+
+class Noted(Record):
+    """What a fork of the process has read; see `Observer`."""
+
+    paths: tuple[str, ...]
+    written: tuple[str, ...]
+    listed: tuple[str, ...]
+    tried: dict[str, tuple[str, ...]]
+    variables: tuple[str, ...]
+    obstacle: str
+
+
+class PassEnd(Record):
+    """How a pass of a trace ended, as its fork tells the process that made it."""
+
+    impossible: Literal["", "fork", "overlay"] = ""
+    """What the pass needs and cannot have; nothing of the user's code has run, or it runs once more without."""
+    profile: str = ""
+    error: str = ""
+    message: str = ""
+    because: str = ""
+    needs_value: bool = True
+    parameters: tuple[tuple[int, bool], ...] = ()
+    """These three: of a `FakeTraceError`."""
+    modules: tuple[str, ...] = ()
+    """Installed ones that the pass has imported."""
+    noted: Noted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +151,7 @@ def reply_of(error: TrainfareError) -> Reply:
     return Reply(kind="error", error=type(error).__name__, message=str(error)[: LONGEST_HEADER // 8])
 
 
-def error_of(reply: Reply) -> TrainfareError:
+def error_of(reply: Reply | PassEnd) -> TrainfareError:
     """Return the error that a reply carries, with its class, exit code and message."""
     known = {
         name: error_class

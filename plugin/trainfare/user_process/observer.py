@@ -18,6 +18,7 @@ from importlib.util import source_from_cache
 from types import FrameType
 from typing import Any, ClassVar, Final
 
+from trainfare.user_process.messages import Noted
 from trainfare.user_process.places import INSTALLED, OURS, Places
 from trainfare.user_process.trace_inputs import (
     EVERY,
@@ -55,6 +56,8 @@ _FINDERS: Final = (
     "trainfare.user_process.",
 )  # fmt: skip
 """Modules that list folders to find modules; the imports that they are asked for are noted one by one."""
+_OUR_FORKS: Final = "trainfare.user_process."
+"""Of their work all is seen."""
 _LATE_NS: Final = 20_000_000
 """File systems take the time of a change from a clock that ticks every 1 to 10 ms; twice that."""
 _FRAMES: Final = 4
@@ -125,9 +128,38 @@ class Observer:
             _Variables  # another class of the same object, which other modules hold already
         )
 
+    def forget(self) -> None:
+        """Begin anew in a fork, which tells what it noted to the process that made it."""
+        for notes in (self._paths, self._written, self._listed, self._tried, _Variables.read):
+            notes.clear()
+
+    def noted(self) -> Noted:
+        """Return what was read since `forget`."""
+        return Noted(
+            paths=tuple(self._paths),
+            written=tuple(self._written),
+            listed=tuple(self._listed),
+            tried={entry: tuple(names) for entry, names in self._tried.items()},
+            variables=tuple(_Variables.read),
+            obstacle=self._find_obstacle(),
+        )
+
+    def add(self, noted: Noted) -> None:
+        """Add what a fork of this process has read."""
+        self._paths.update(dict.fromkeys(noted.paths))
+        self._written.update(noted.written)
+        self._listed.update(dict.fromkeys(noted.listed))
+        for entry, names in noted.tried.items():
+            self._tried.setdefault(entry, set()).update(names)
+        _Variables.read.update(noted.variables)
+        self._obstacle = self._obstacle or noted.obstacle
+
+    def _find_obstacle(self) -> str:
+        return self._obstacle or next(iter(_NATIVE_READERS.intersection(sys.modules)), "")
+
     def inputs(self) -> TraceInputs | None:
         """Return what was read up to now; None where it cannot be known, or is too much to compare."""
-        if self._obstacle or not _NATIVE_READERS.isdisjoint(sys.modules):
+        if self._find_obstacle():
             return None
         states = States()
         try:
@@ -165,17 +197,19 @@ class Observer:
             self._paths[_absolute(file)] = None
 
     def _listing(self, arguments: tuple[Any, ...]) -> None:
+        if _is_import(_caller(2)):  # beyond the hook
+            return
         path = _absolute(arguments[0] if arguments[0] is not None else ".")
-        if not path:
-            self._obstacle = "a folder is listed by its number"
-        elif not _is_import(_caller(2)):  # beyond the hook
+        if path:
             self._listed[path] = None
+        else:
+            self._obstacle = "a folder is listed by its number"
 
     def _watch_unseen(self, event: str) -> Callable[[tuple[Any, ...]], None]:
         def note_obstacle(arguments: tuple[Any, ...]) -> None:
             if event in ("subprocess.Popen", "os.posix_spawn") and _prints_libraries(arguments):
                 self._paths[_LIBRARIES_CACHE] = None
-            else:
+            elif event != "os.fork" or not _module(_caller(2)).startswith(_OUR_FORKS):
                 self._obstacle = event
 
         return note_obstacle

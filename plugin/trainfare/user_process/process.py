@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -52,6 +54,7 @@ class UserProcess:
         limits: what the process may use.
         copied: another copy of the TARGET's folder to load it from; None loads it where it is.
         places: folders that have names, where `inputs` are wanted.
+        overlay: whether the code may be put behind an overlay; see `trainfare.user_process.walls`.
         command: how the process is started; None is this interpreter with the child's module.
         clock: seconds; the time limit counts them.
     """
@@ -65,6 +68,7 @@ class UserProcess:
         made_up: MadeUpData | None = None,
         copied: CopiedFolder | None = None,
         places: Places | None = None,
+        overlay: bool = True,
         command: list[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,6 +78,7 @@ class UserProcess:
         self._ready = False
         self._over: TargetError | InternalError | None = None
         self._replies: queue.SimpleQueue[Answer | str] = queue.SimpleQueue()
+        self._scratch = tempfile.mkdtemp(prefix="trainfare-")
         memory_gib = limits.memory_gib or machine_memory_gib()
         # In a session of its own, Ctrl-C reaches the command alone, which then ends the whole group.
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter, without a shell
@@ -103,6 +108,8 @@ class UserProcess:
                 debug=bool(os.environ.get("TRAINFARE_DEBUG")),
                 not_from=str(copied.original) if copied else None,
                 places=places,
+                scratch=self._scratch,
+                overlay=overlay,
             )
         )
 
@@ -240,6 +247,7 @@ class UserProcess:
             thread.join(_LAST_WORDS_S)
         with contextlib.suppress(OSError):
             _pipe(process.stdin).close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

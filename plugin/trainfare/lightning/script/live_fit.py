@@ -13,6 +13,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -88,6 +89,11 @@ def live_job(call: FitCall, notes: tuple[str, ...], made_up: MadeUpData | None =
     notes = (*(() if source is None else source.notes), *notes, *said)
     job = _job(module, trainer, spec, facts, batches, notes)
     return job if source is None else replace(job, live=replace(job.live, batch_note="made-up batch"))
+
+
+def move_root(job: LiveJob, folder: Path) -> None:
+    """Give the Trainer of a job another `default_root_dir`."""
+    job.live.trainer._default_root_dir = str(folder)  # noqa: SLF001
 
 
 def _attach_module(call: FitCall) -> Any:

@@ -1,0 +1,232 @@
+"""Each pass of a trace runs in a fork of its own, and what it writes does not stay."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from builders.processes import HANG_S
+from builders.target_files import JOB, TWO_LAYERS
+from trainfare.fake_step import load_profile
+from trainfare.lightning.training_step import START_HOOKS
+from trainfare.user_process import ProcessLimits, UserProcess
+from trainfare.user_process.walls import Overlay, WriteWatch, notes_of
+from trainfare_core.errors import TargetError
+
+LIMITS = ProcessLimits()
+SCRIPT = """
+import functools, os, pathlib, sys
+import torch, lightning.pytorch as pl
+from torch.utils.data import DataLoader, TensorDataset
+
+@functools.lru_cache
+def anchors(count):
+    return torch.linspace(0, 1, count)
+
+def log(name):
+    with open(sys.argv[1], "a") as calls:
+        calls.write(f"{os.getpid()} {name}\\n")
+
+class Net(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Linear(4, 2)
+    def configure_optimizers(self):
+        log("configure_optimizers")
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+    def on_fit_start(self):
+        log("on_fit_start")
+        pathlib.Path(self.trainer.default_root_dir, "samples").mkdir()
+        pathlib.Path(self.trainer.log_dir, "logged").mkdir()
+    def on_train_start(self):
+        log("on_train_start")
+        os.makedirs("snapshots")
+        pathlib.Path("snapshots/first.txt").write_text("1")
+        with open("results.csv", "a") as results:
+            results.write("row\\n")
+    def on_train_epoch_start(self):
+        log("on_train_epoch_start")
+    def training_step(self, batch, batch_idx):
+        loss = torch.nn.functional.cross_entropy(self.head(batch[0] + anchors(4)), batch[1])
+        if float(loss) > 1e6:
+            raise ValueError("diverged")
+        return loss
+
+data = TensorDataset(torch.randn(8, 4), torch.randint(0, 2, (8,)))
+pl.Trainer(
+    accelerator="cpu", max_steps=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+    enable_model_summary=False,
+).fit(Net(), DataLoader(data, 4))
+"""
+
+
+@pytest.fixture(scope="module")
+def has_overlay(tmp_path_factory: pytest.TempPathFactory) -> bool:
+    """Whether this system has an overlay for this user."""
+    code = "import sys; from pathlib import Path; from trainfare.user_process.walls import Overlay; "
+    folders = [str(tmp_path_factory.mktemp(name)) for name in ("folder", "layer")]
+    made = subprocess.run(
+        [sys.executable, "-c", code + "Overlay([Path(sys.argv[1])], Path(sys.argv[2]))", *folders],
+        capture_output=True,
+        check=False,
+        timeout=HANG_S,
+    )
+    return made.returncode == 0
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    """Return the files of a folder, and its folders."""
+    paths = [path for path in folder.rglob("*") if "__pycache__" not in path.parts]
+    return {str(path.relative_to(folder)): path.read_text() if path.is_file() else "" for path in paths}
+
+
+@pytest.mark.parametrize("overlay", [True, False])
+def test_a_profile_leaves_nothing_and_the_script_runs_afterwards(
+    overlay: bool,
+    has_overlay: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: pytest.RecordProperty,
+) -> None:
+    """Two passes; the second sees neither folders nor cached tensors of the first, and no hook runs twice in one."""
+    folder, temporary, log = tmp_path / "here", tmp_path / "tmp", tmp_path / "calls.txt"
+    folder.mkdir()
+    temporary.mkdir()
+    (folder / "train.py").write_text(SCRIPT, encoding="utf-8")
+    (folder / "results.csv").write_text("header\n", encoding="utf-8")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("TMPDIR", str(temporary))  # nothing is told of what is written there
+    before = _contents(folder)
+    with UserProcess(f"train.py -- {log}", LIMITS, overlay=overlay) as process:
+        profile = process.profile()
+        again = process.profile()
+        scratch = Path(process._scratch)
+        assert scratch.is_dir()
+    assert (profile.source.how, profile) == ("real", again)
+    assert not scratch.exists()
+    calls = Counter(log.read_text().splitlines())
+    assert set(calls.values()) == {1}
+    assert {line.split()[1] for line in calls} == {"configure_optimizers", *START_HOOKS}
+    assert len({line.split()[0] for line in calls}) == 4  # a process for each of two passes of two traces
+    written = [note for note in profile.notes if "in the trace, hooks and step wrote" in note]
+    assert any("snapshots" in note and note.endswith(": thrown away") for note in written)
+    assert any(str(log) in note and note.endswith(": it could not be undone") for note in written)
+    left = _contents(folder)
+    if overlay and has_overlay:
+        assert left == before
+        record_property("{} names left in the working folder by a profile", len(left) - len(before))
+    else:
+        assert left == before | {"results.csv": "header\n" + "row\n" * 4}
+        assert any("results.csv" in note and note.endswith(": it could not be undone") for note in written)
+    # A real run, in which no hook is in the way of another one.
+    ended = subprocess.run(
+        [sys.executable, "train.py", str(log)], capture_output=True, check=False, text=True, timeout=HANG_S
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_an_overlay_keeps_every_change_from_the_folder(has_overlay: bool, tmp_path: Path) -> None:
+    """New, changed, removed and deep files, of Python and of compiled code; two folders."""
+    if not has_overlay:
+        pytest.skip("this system has no overlay without root")
+    folder, other, layer = tmp_path / "a:b,c", tmp_path / "other", tmp_path / "layer"
+    for made in (folder / "old" / "deep", other, layer):
+        made.mkdir(parents=True)
+    (folder / "old" / "file").write_text("as it was")
+    before = _contents(tmp_path)
+    code = f"""
+import os, shutil, sqlite3
+from pathlib import Path
+from trainfare.user_process.walls import Overlay
+os.chdir({str(folder)!r})
+overlay = Overlay([Path.cwd(), Path({str(other)!r})], Path({str(layer)!r}))
+sqlite3.connect("old/deep/data.db").execute("create table rows (number)")
+Path("old/file").write_text("changed")
+Path("new/in").mkdir(parents=True)
+Path({str(other)!r}, "x").touch()
+assert Path("old/file").read_text() == "changed"
+print(*overlay.list_written())
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True, timeout=HANG_S
+    )
+    assert ended.stdout.split() == ["new", "old/deep/data.db", "old/file", str(other / "x")]
+    assert _contents(tmp_path) == before
+
+
+def test_a_folder_with_a_mount_in_it_gets_no_overlay(tmp_path: Path) -> None:
+    """What is mounted there would not be seen."""
+    with pytest.raises(OSError, match="has a mount in it"):
+        Overlay([Path("/")], tmp_path)
+
+
+def test_without_an_overlay_only_what_is_new_and_ours_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder in which somebody else has put something stays, as does what was there before."""
+    here, outside = tmp_path / "here", tmp_path / "outside"
+    for folder in (here, outside):
+        folder.mkdir()
+    for name in ("old", "data", "only-read"):
+        (here / name).write_text("1")
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    watch = WriteWatch()
+    (here / "made" / "deep").mkdir(parents=True)
+    (here / "made" / "deep" / "file").write_text("1")
+    (here / "shared").mkdir()
+    subprocess.run([sys.executable, "-c", "open('shared/theirs', 'w')"], check=True, timeout=HANG_S)
+    (here / "part").write_text("1")
+    (here / "part").replace("whole")
+    (here / "old").write_text("changed")
+    (here / "data").rename(here / "made" / "data")
+    (here / "only-read").read_text()
+    (outside / "file").write_text("1")
+    (tmp_path / "tmp").mkdir()
+    with pytest.raises(FileNotFoundError):
+        Path("absent/file").write_text("1")
+    gone, stays = watch.end()
+    Path("later").touch()
+    assert gone == ["made/deep", "whole"]
+    assert stays == [str(outside / "file"), str(tmp_path / "tmp"), "data", "made", "old", "shared"]
+    files = {name for name, content in _contents(here).items() if content or name == "later"}
+    assert files == {"later", "made/data", "old", "only-read"}
+    assert [len(note.split(", ")) for note in notes_of(gone * 9, stays)] == [5, 5]
+
+
+@pytest.mark.parametrize(
+    ("ending", "message"),
+    [
+        ("os.kill(os.getpid(), 9)", "ended by SIGKILL, as the system does where memory runs out"),
+        ("os._exit(7)", "ended its process with exit code 7"),
+    ],
+)
+def test_the_end_of_a_pass_is_that_of_the_process(ending: str, message: str, tmp_path: Path) -> None:
+    """A user is told the same whichever process the code has ended."""
+    source = TWO_LAYERS.replace("import torch\n", "import os, torch\n", 1)
+    (tmp_path / "t.py").write_text(
+        source.replace("return self.head", f"{ending}\n        return self.head") + JOB
+    )
+    with (
+        UserProcess(f"{tmp_path / 't.py'}:job", LIMITS) as process,
+        pytest.raises(TargetError, match=message),
+    ):
+        process.profile()
+
+
+def test_what_a_pass_reads_is_noted(tmp_path: Path) -> None:
+    """So that an earlier trace is not used where it has changed."""
+    from trainfare.user_process.places import places_of
+
+    reading = f"open({str(tmp_path / 'read.txt')!r}).close()\n        return self.head"
+    (tmp_path / "t.py").write_text(TWO_LAYERS.replace("return self.head", reading) + JOB)
+    (tmp_path / "read.txt").touch()
+    with UserProcess(f"{tmp_path / 't.py'}:job", LIMITS, places=places_of(sys.path, tmp_path)) as process:
+        assert process.profile() == load_profile(f"{tmp_path / 't.py'}:job")
+        inputs = process.inputs
+    assert inputs is not None
+    assert {"t.py", "read.txt"} <= {Path(file.place.path).name for file in inputs.files}
