@@ -197,7 +197,9 @@ class Faker:
         self._remember(container, twin)
         items = [self.value(item) for item in module_parts.items_of(container, kind)]
         module_parts.put_items(twin, kind, items)
-        vars(twin).update({name: self.value(value) for name, value in vars(container).items()})
+        attributes: dict[str, Any] = getattr(container, "__dict__", {})
+        for name, value in attributes.items():
+            vars(twin)[name] = self.value(value)
         return twin
 
     def batch(self, batch: Any, device: torch.device | None = None) -> Any:

@@ -132,13 +132,13 @@ def container_class(value: object) -> Any:
 
 def items_of(container: Any, kind: Any) -> list[Any]:
     """Return what a container of a built-in class holds, whatever methods its own class has."""
-    return list(kind.items(container) if issubclass(kind, dict) else kind.__iter__(container))
+    return list(kind.items(container) if hasattr(kind, "items") else kind.__iter__(container))
 
 
 def put_items(container: Any, kind: Any, items: list[Any]) -> None:
     """Add to a container of a built-in class, whatever methods its own class has."""
-    if issubclass(kind, dict):
+    if hasattr(kind, "items"):
         for key, value in items:
             kind.__setitem__(container, key, value)
     else:
-        (kind.extend if kind is list else kind.update)(container, items)
+        (kind.extend if hasattr(kind, "extend") else kind.update)(container, items)
