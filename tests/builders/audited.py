@@ -71,7 +71,6 @@ def arm(log: AuditLog, callbacks: list[Any], **options: Any) -> dict[str, Any]:
 
     class Listened(contract.Tiny):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
-            # A copy of the module that is traced after training is not training.
             log.listening = not ended
             return super().training_step(batch, batch_idx)
 
@@ -129,8 +128,8 @@ def main() -> None:
         deadline_hours=1e-9,
     )
     arms["metered"] = arm(log, [meter])
-    arms["fake_copy_plain"] = arm(log, [], precision="bf16-mixed")
-    arms["fake_copy"] = arm(
+    arms["mixed_plain"] = arm(log, [], precision="bf16-mixed")
+    arms["mixed"] = arm(
         log, [PatientMeter(warmup_steps=2, measure_steps=4, report_dir=str(folder))], precision="bf16-mixed"
     )
     print(MARK + json.dumps(arms))

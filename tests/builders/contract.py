@@ -197,9 +197,9 @@ def fit(
     states = {
         "losses": [loss.float().numpy().tobytes() for loss in losses],
         "tensors of weights and optimizers": [
-            *(tensor.detach().numpy().tobytes() for tensor in module.state_dict().values()),
+            *(_bytes_of(tensor) for tensor in module.state_dict().values()),
             *(
-                value.numpy().tobytes()
+                _bytes_of(value)
                 for optimizer in trainer.optimizers
                 for state in optimizer.state.values()
                 for value in state.values()
@@ -223,6 +223,11 @@ def fit(
         modes=torch_modes(),
         compared={name: len(parts) for name, parts in states.items()},
     )
+
+
+def _bytes_of(tensor: Tensor) -> bytes:
+    """Return a tensor's bytes; NumPy has no bfloat16."""
+    return tensor.detach().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def record_compared(record: Callable[[str, object], None], compared: dict[str, int]) -> None:

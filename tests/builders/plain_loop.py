@@ -79,9 +79,6 @@ class PlainLoop(Loop):
     def folder(self) -> Path:
         return self._folder
 
-    def training_step(self, module: nn.Module, optimizers: Any, passes: int) -> PlainStep:
-        return PlainStep(module, optimizers)
-
     def watch(self, listener: PhaseListener, on_fault: Any) -> Callable[[], None]:
         self._listener = listener
         return lambda: setattr(self, "_listener", None)
@@ -120,9 +117,7 @@ class _Prepared(PreparedModule):
     def step(self, tensors: Any) -> PlainStep:
         return PlainStep(self._module, [make_optimizer(self._module)])
 
-    def step_of(
-        self, version: nn.Module, optimizers: list[torch.optim.Optimizer], copier: Any
-    ) -> PlainStep:
+    def step_of(self, version: nn.Module, optimizers: list[torch.optim.Optimizer], copier: Any) -> PlainStep:
         return PlainStep(version, optimizers)
 
 

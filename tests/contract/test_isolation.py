@@ -33,10 +33,10 @@ def arms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_the_audit_hook_detects_a_write(arms: dict[str, Any]) -> None:
     """A callback that writes one line in each step is detected, so that no event means no write."""
     assert sum(count for event, count in arms["writes"]["events"].items() if event.startswith("open")) >= 24
-    assert all(arms[name]["stopped"] for name in ("plain", "writes", "metered", "fake_copy"))
+    assert all(arms[name]["stopped"] for name in ("plain", "writes", "metered", "mixed"))
 
 
-@pytest.mark.parametrize(("metered", "plain"), [("metered", "plain"), ("fake_copy", "fake_copy_plain")])
+@pytest.mark.parametrize(("metered", "plain"), [("metered", "plain"), ("mixed", "mixed_plain")])
 def test_no_file_socket_process_thread_or_import_between_the_steps(
     arms: dict[str, Any], metered: str, plain: str, record_property: Callable[[str, object], None]
 ) -> None:
@@ -56,7 +56,7 @@ def test_the_device_is_never_synchronized(arms: dict[str, Any]) -> None:
     assert arms["metered"]["synchronized"] == 0
 
 
-@pytest.mark.parametrize("arm", ["metered", "fake_copy"])
+@pytest.mark.parametrize("arm", ["metered", "mixed"])
 def test_the_state_of_a_new_process_is_unchanged(arms: dict[str, Any], arm: str) -> None:
     """Signals, logging, environment, torch's defaults, warning filters and threads are the same after a run."""
     assert arms[arm]["changed"] == {}

@@ -11,33 +11,23 @@ from trainfare.fake_step.profile_input import is_target, load_profile, read_prof
 
 if TYPE_CHECKING:
     from trainfare.fake_step.fake_step import AUTOCAST_DTYPES
-    from trainfare.fake_step.fake_tensors import describe_batch
-    from trainfare.fake_step.job_trace import trace_changed, trace_fake_copy, trace_job
-    from trainfare.fake_step.live_step import copy_small_batch, trace_live_step
+    from trainfare.fake_step.job_trace import trace_changed, trace_job
     from trainfare.fake_step.several_batches import with_tokens
 
 __all__ = [
     "AUTOCAST_DTYPES",
-    "copy_small_batch",
-    "describe_batch",
     "is_target",
     "load_profile",
     "read_profile",
     "trace_changed",
-    "trace_fake_copy",
     "trace_job",
-    "trace_live_step",
     "with_tokens",
 ]
 
 _NEED_TORCH = {
     "AUTOCAST_DTYPES": "fake_step",
-    "describe_batch": "fake_tensors",
-    "copy_small_batch": "live_step",
     "trace_changed": "job_trace",
-    "trace_fake_copy": "job_trace",
     "trace_job": "job_trace",
-    "trace_live_step": "live_step",
     "with_tokens": "several_batches",
 }
 """Names and the module of this package that defines each."""

@@ -306,15 +306,6 @@ def copy_containers(batch: Any, *, cloned: bool = False) -> Any:
         return batch
 
 
-def describe_batch(batch: Any) -> Any:
-    """
-    Describe a batch: the same nested structure with each tensor replaced by an empty one on the meta device.
-
-    The description holds shapes, strides and dtypes, and none of the tensors' data.
-    """
-    return copy_nested(batch, _without_data)
-
-
 @contextlib.contextmanager
 def rng_untouched() -> Generator[None, None, None]:
     """Restore the random states of torch, Python and NumPy, the default dtype and the grad mode afterwards."""
@@ -378,11 +369,6 @@ class _CopyMode(TorchFunctionMode):
         # `Parameter.__deepcopy__` does not ask the mode and clones its data.
         copies = func is getattr(Tensor, "__deepcopy__", None) or func is Tensor.clone
         return self._convert(args[0]) if copies else func(*args, **(kwargs or {}))
-
-
-def _without_data(value: Tensor) -> Tensor:
-    empty = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
-    return empty.requires_grad_(value.requires_grad)
 
 
 def _entries(value: Any) -> dict[Any, Any]:

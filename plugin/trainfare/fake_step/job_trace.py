@@ -2,8 +2,7 @@
 Turn a `TrainingJob` into a `JobProfile` before launch, without an accelerator and with almost no memory.
 
 The module's own `training_step`, backward, `configure_optimizers` and optimizer step run on fake tensors; where the
-step reads values that these do not have, on real ones, within limits. FareMeter uses the same code on a fake copy of
-a live module where the real step cannot be recorded.
+step reads values that these do not have, on real ones, within limits.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from trainfare.fake_step.configured_step import (
     trace_configured_step,
 )
 from trainfare.fake_step.equal_blocks import WORTHWHILE
-from trainfare.fake_step.fake_step import trace_step, true_dtype
+from trainfare.fake_step.fake_step import true_dtype
 from trainfare.fake_step.fake_tensors import Faker, new_mode, rng_untouched
 from trainfare.fake_step.loop_kind import LoopKind, find_kind
 from trainfare.fake_step.module_parts import attributes_kept
@@ -39,11 +38,9 @@ from trainfare.job import (
     RealLimits,
     TrainingJob,
     build_value,
-    canonical_precision,
     is_builder,
     plan_of,
 )
-from trainfare.job.loop import TrainingStep
 from trainfare.trace import StepFacts
 from trainfare.trace.repetition import NotRepeatedError
 from trainfare_core.errors import InputError, TraceError
@@ -212,44 +209,6 @@ def _trace_on_tensors(
             job, module, batch, tensors, change, kind, worthwhile=worthwhile, first_batch=first_batch
         )
     return _profile_of(job, module, step, tensors)
-
-
-def trace_fake_copy(
-    module: nn.Module,
-    batch: Any,
-    optimizers: Sequence[torch.optim.Optimizer],
-    make_step: Callable[[nn.Module, Sequence[torch.optim.Optimizer]], TrainingStep],
-    *,
-    precision: str,
-) -> StepFacts:
-    """
-    Trace one step of a live module on an uncompiled fake copy; the module and random states stay untouched.
-
-    Args:
-        module: the live module.
-        batch: result of `describe_batch` for one micro-batch, as the step receives it.
-        optimizers: the live optimizers, in their order.
-        make_step: returns the step of a copy of the module with copies of the optimizers; see `Loop.training_step`.
-        precision: of the run, e.g. `trainer.precision`.
-
-    Raises:
-        TraceError: the copy cannot be traced; the message says why.
-    """
-    with rng_untouched(), _grads_untouched(module):
-        faker = Faker(new_mode())
-        with user_errors("copying the module onto fake tensors"):
-            twin = faker.copy_module(module)
-            twins = [faker.copy_optimizer(optimizer) for optimizer in optimizers]
-            fake_batch = faker.batch(batch, _device_of(twin))
-        step = trace_step(
-            twin,
-            fake_batch,
-            make_step(twin, twins),
-            faker.mode,
-            precision=canonical_precision(precision),
-            batch_bytes=bytes_of(faker.batch_tensors),
-        )
-    return replace(step, compiled=faker.compiled, notes=_join_notes([*step.notes, *faker.notes]))
 
 
 def _module_of(job: TrainingJob, tensors: Faker | RealTensors) -> tuple[nn.Module, LoopKind]:

@@ -172,18 +172,6 @@ class Loop(Protocol):
         """Return the folder for files, without a collective call."""
         ...
 
-    @abstractmethod
-    def training_step(self, module: nn.Module, optimizers: Sequence[Optimizer], passes: int) -> TrainingStep:
-        """
-        Return the step of the module, or of a copy of it, for a trace beside the training.
-
-        Args:
-            module: the loop's own, or a copy on fake tensors.
-            optimizers: bound to its parameters.
-            passes: see `TrainingStep.passes`.
-        """
-        ...
-
     @property
     def rank(self) -> int:
         """Number of this process among those that train together."""

@@ -9,7 +9,6 @@ from typing import Any, final
 from torch import nn
 from torch.optim import Optimizer
 
-from trainfare.job import canonical_precision
 from trainfare.job.loop import Loop, PhaseListener
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
@@ -17,8 +16,6 @@ from trainfare.lightning.logs import LightningLog
 from trainfare.lightning.profiler_tap import TeeProfiler, tell_phases
 from trainfare.lightning.run_facts import read_run
 from trainfare.lightning.run_length import batches_of, read_trainer
-from trainfare.lightning.trainer_stub import TrainerStub, attach
-from trainfare.lightning.training_step import LightningStep
 
 
 @final
@@ -138,11 +135,3 @@ class LightningLoop(Loop):
             folder = getattr(logger, "log_dir", None) or getattr(logger, "save_dir", None)
         text = str(folder or self._trainer.default_root_dir)
         return Path() if "://" in text else Path(text)
-
-    def training_step(self, module: nn.Module, optimizers: Sequence[Optimizer], passes: int) -> LightningStep:
-        """Return the step with a stub of the Trainer, which has the attributes that a module commonly reads."""
-        trainer = TrainerStub(module, {"accumulate_grad_batches": passes}, live=self._trainer)
-        trainer.optimizers.extend(optimizers)
-        attach(module, trainer)
-        precision = canonical_precision(str(self._trainer.precision))
-        return LightningStep(module, trainer.optimizers, trainer, precision, from_loader=False)

@@ -38,7 +38,6 @@ class LightningStep(TrainingStep):
         optimizers: bound to its parameters.
         trainer: the stub that the module reads as its Trainer.
         precision: Lightning's long form.
-        from_loader: whether the module's batch-transfer hooks still have to be called.
 
     Raises:
         TraceError: several optimizers under automatic optimization.
@@ -52,13 +51,10 @@ class LightningStep(TrainingStep):
         optimizers: list[Optimizer],
         trainer: TrainerStub,
         precision: str,
-        *,
-        from_loader: bool = True,
     ) -> None:
         self._module: Any = module
         self._optimizers = optimizers
         self._trainer = trainer
-        self._from_loader = from_loader
         self.manual = not bool(getattr(module, "automatic_optimization", True))
         self._scaler = torch.amp.GradScaler("cpu") if precision == "16-mixed" else None
         if not self.manual and len(optimizers) > 1:
@@ -104,9 +100,8 @@ class LightningStep(TrainingStep):
 
     def _begin(self, batch: Any, index: int) -> Any:
         """Call the hooks that come before `training_step`, and return the batch that they make of it."""
-        if self._from_loader:
-            batch = self._transfer_batch("on_before_batch_transfer", batch)
-            batch = self._transfer_batch("on_after_batch_transfer", batch)
+        for name in ("on_before_batch_transfer", "on_after_batch_transfer"):
+            batch = self._transfer_batch(name, batch)
         self._hook("on_train_batch_start", batch, index)
         return batch
 

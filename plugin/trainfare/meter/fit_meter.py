@@ -130,8 +130,7 @@ class FitMeter:
         if run is None:
             return
         if run.done:
-            if run.traced.traces_phase:
-                run.traced.end_phase()
+            run.later_batch_end()
             if self._log_again_at_s < math.inf and self.services.now() >= self._log_again_at_s:
                 self._log_estimate(run)
         elif run.batch_end():

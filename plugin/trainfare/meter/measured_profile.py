@@ -9,7 +9,7 @@ import torch
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.timing.step_timer import StepTimes
 from trainfare.trace import StepFacts
-from trainfare.trace.batch_spread import MeanWork
+from trainfare.trace.batch_spread import MeanWork, join_variations
 from trainfare_core._version import __version__
 from trainfare_core.job_profile import BatchFacts, JobProfile, MeasuredStep, ProfileSource
 from trainfare_core.number_format import shorten_text
@@ -29,11 +29,21 @@ def build_measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str
     """
     progress = run.progress
     facts, plan, sizes = progress.facts, progress.plan(), progress.sizes()
-    micro, work = sizes.micro_batch_size, step.mean_work(run.traced.spread)
+    # The samples of a profile are those of the batch that was traced.
+    smaller = run.traced.smaller_samples
+    micro = smaller or sizes.micro_batch_size
+    tokens = sizes.tokens
+    work = None if smaller else step.mean_work(run.traced.spread)
     mean = work or step
     norms = step.batch_norms.synchronize(asked=facts.sync_batchnorm)
     weights_bytes = sum(group.parameter_bytes for group in step.parameters) + step.memory.buffer_bytes
     every_note = [*notes, *facts.notes, *step.notes, *plan.notes, *sizes.notes]
+    if smaller and sizes.micro_batch_size:
+        tokens = None if tokens is None else round(tokens * smaller / sizes.micro_batch_size)
+        every_note.append(
+            f"the batch that was traced is the incomplete last one of an epoch: FLOPs and samples are of batches of "
+            f"{smaller} samples, where others have {sizes.micro_batch_size}: no whole one ended in a step in time"
+        )
     if facts.replicas is None:
         every_note.append(
             f"the samples of a step are not known: the strategy {facts.parallel.strategy} does not say over how many "
@@ -45,7 +55,7 @@ def build_measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str
             how=step.how,
             tool_version=__version__,
             torch_version=str(torch.__version__),
-            compiled=run.traced.method.compiled or step.compiled,
+            compiled=run.traced.method.compiled,
         ),
         precision=facts.precision,
         operations=mean.operations,
@@ -58,10 +68,10 @@ def build_measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str
             samples_per_step=None
             if micro is None or facts.replicas is None
             else round(micro * progress.batches_per_step),
-            tokens_per_step=None if sizes.tokens is None else round(sizes.tokens * progress.batches_per_step),
+            tokens_per_step=None if tokens is None else round(tokens * progress.batches_per_step),
             batch_norm=bool(norms.of_device),
             synchronized_norms=norms.synchronized_norms,
-            variation=None if work is None else work.variation,
+            variation=join_variations(None if work is None else work.variation, step.variation),
         ),
         parallel=facts.parallel.model_copy(
             update={"accumulate_grad_batches": max(1, round(progress.batches_per_step))}
@@ -80,6 +90,8 @@ def _build_measured_step(
 ) -> MeasuredStep:
     facts, window = run.progress.facts, run.window
     ratio = run.traced.work_of_the_window(step)
+    if run.traced.smaller_samples:
+        ratio *= (run.progress.sizes().micro_batch_size or 0) / run.traced.smaller_samples or 1.0
     if work is not None and window.spread.batches:
         ratio *= work.over_mean(window.spread.median())
     # On other devices an operation runs later than the host's call of it, so host marks do not time the phases.

@@ -1,5 +1,5 @@
 """
-State of one metered run: the warm-up, one traced step, then a window of measured steps.
+State of one metered run: the warm-up, the traced steps, then a window of measured steps.
 
 While training runs, this module draws no random number, does not wait for the device, calls no collective and
 opens no file.
@@ -48,6 +48,7 @@ class MeteredRun:
         """Batches are looked at: until the window is closed, and after it where their sizes differ."""
         self._stepped: list[int] = []
         """The optimizers that have stepped in the current batch of manual optimization, by their places."""
+        self._first_measured = 0
         self._new_epoch = True
         self._sees_batch = False
         self._traces = False
@@ -85,29 +86,28 @@ class MeteredRun:
         if self._new_epoch:
             self._new_epoch = False
             self.traced.see_phase()
-        elements = self._count(batch)
-        if self.done:
-            self.traced.start_phase(elements)
-        elif self._traces:
-            self.traced.start(elements)
-
-    def _count(self, batch: Any) -> int:
-        """Count the size of a batch; the incomplete last one of an epoch is left out."""
         elements = batch_elements(batch)
+        smaller_samples = self._count(batch, elements)
+        if self.done:
+            self.traced.start_later(elements, smaller_samples)
+        elif self._traces:
+            self.traced.start(elements, smaller_samples)
+
+    def _count(self, batch: Any, elements: int) -> int | None:
+        """Count the size of a batch; the incomplete last one of an epoch is left out, and its samples are returned."""
         progress, traced = self.progress, self.traced
         if not self._sees_batch:
             self._sees_batch = True
             progress.see_first_batch(batch)
-            traced.keep_first(batch, elements)
-        self.watches_batches = not self.done or traced.wants_sizes or traced.wants_phase
-        if progress.is_incomplete(batch):
-            return elements
+        self.watches_batches = not self.done or traced.wants_sizes or traced.wants_later
+        smaller_samples = progress.count_incomplete(batch)
+        if smaller_samples is not None:
+            return smaller_samples
         traced.spread.add(elements)
         if self.window.is_open:
             self.window.spread.add(elements)
         progress.count_samples(batch)
-        traced.keep_shapes(batch, elements)
-        return elements
+        return None
 
     def epoch_start(self) -> None:
         """Look at the module again with the next batch: callbacks may change it at the start of an epoch."""
@@ -115,7 +115,7 @@ class MeteredRun:
 
     def before_step(self, optimizer: Any) -> None:
         """Mark the start of the optimizer's part in the trace; under manual optimization, note which one steps."""
-        if not self.progress.length.automatic and not self.done:
+        if not self.progress.length.automatic:
             places = (index for index, other in enumerate(self.loop.optimizers) if other is optimizer)
             self._stepped.extend(places)
         self.traced.probe.begin_optimizer()
@@ -137,10 +137,21 @@ class MeteredRun:
             self._advance()
         return False
 
+    def later_batch_end(self) -> None:
+        """Count one batch after the window: the kinds of manual optimization, and a step that was traced late."""
+        kind = tuple(self._stepped)
+        if self.traced.traces_later:
+            self.traced.end_later(kind)
+        if not self.progress.length.automatic:
+            self._stepped.clear()
+            self.progress.kinds.add(kind)
+            self.watches_batches = self.watches_batches or self.traced.wants_later
+
     def _advance(self) -> None:
         """Choose what the next step is for."""
         self._traces = self.traced.wants_step
         if not self._traces and self.progress.steps >= self.settings.steps_before_window:
+            self._first_measured = len(self.progress.kinds)
             self.window.open()
 
     def _measure(self, *, stepped: bool) -> bool:
@@ -157,8 +168,8 @@ class MeteredRun:
         """Compute the times of the steps recorded so far; waits for the device at most once."""
         if self.window.begun and not self.done:
             self.window.close()
-            self.watches_batches = self.traced.spread.differs or self.traced.wants_phase
-            self.traced.note_window()
+            self.watches_batches = self.traced.spread.differs or self.traced.wants_later
+            self.traced.note_window(self.progress.kinds.since(self._first_measured))
 
     def validation_end(self) -> None:
         """Record the end of a validation run, whose number of batches may not have been known before it."""

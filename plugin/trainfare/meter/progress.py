@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -45,14 +46,25 @@ class RunProgress:
 
     def count_samples(self, batch: Any) -> None:
         """Count the samples and tokens of a batch."""
-        if self._settings.batch_size is None and self.facts.loader_batch_size is None:
+        if self.facts.loader_batch_size is None:
             self._samples.append(count_samples(batch))
         self._tokens.append(count_tokens(batch))
 
-    def is_incomplete(self, batch: Any) -> bool:
-        """Return whether a batch is the last of its epoch and smaller than the others."""
-        usual = self.facts.loader_batch_size
-        return usual is not None and self._loop.is_last_batch and (count_samples(batch) or 0) < usual
+    def count_incomplete(self, batch: Any) -> int | None:
+        """
+        Return the samples of a batch that is the last of its epoch and smaller than the others; None for any other.
+
+        The others are as large as the DataLoader says, else as more than half of the batches so far.
+        """
+        if not self._loop.is_last_batch:
+            return None
+        usual, samples = self.facts.loader_batch_size, count_samples(batch)
+        if usual is None and self._samples:
+            size, count = Counter(self._samples).most_common(1)[0]
+            usual = size if 2 * count > len(self._samples) else None
+        if usual is None or (samples is None and self.length.batches_per_epoch == 1):
+            return None
+        return samples or 0 if (samples or 0) < usual else None
 
     def batch_end(self, kind: BatchKind) -> bool:
         """

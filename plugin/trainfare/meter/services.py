@@ -8,16 +8,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainfare.prices.apart import PriceQuestion, ask_apart
-from trainfare.trace import StepFacts
 
 if TYPE_CHECKING:
-    from trainfare.job.loop import Loop
     from trainfare.meter.settings import MeterSettings
     from trainfare.trace import StepTrace
     from trainfare_core.job_profile import JobProfile
@@ -119,39 +116,13 @@ def _markdown(recommendation: Recommendation, profile: JobProfile, as_of: date) 
 
 
 def _prepare() -> None:
-    import_module("trainfare.fake_step.job_trace")
+    import_module("trainfare.trace.step_trace")
 
 
 def _step_trace(module: Any, optimizers: Any) -> StepTrace:
     from trainfare.trace import StepTrace
 
     return StepTrace(module, optimizers)
-
-
-def _describe_batch(batch: Any) -> Any:
-    from trainfare.fake_step import describe_batch
-
-    return describe_batch(batch)
-
-
-def _fake_copy(loop: Loop, batch: Any, precision: str, micro_batches: int) -> StepFacts:
-    from trainfare.fake_step import trace_fake_copy
-
-    step = partial(loop.training_step, passes=micro_batches)
-    return trace_fake_copy(loop.module, batch, loop.optimizers, step, precision=precision)
-
-
-def _keep_batch(batch: Any) -> Any | None:
-    from trainfare.fake_step import copy_small_batch
-
-    return copy_small_batch(batch)
-
-
-def _live_step(loop: Loop, batch: Any, precision: str, micro_batches: int) -> StepFacts:
-    from trainfare.fake_step import trace_live_step
-
-    step = partial(loop.training_step, passes=micro_batches)
-    return trace_live_step(loop.module, batch, loop.optimizers, step, precision=precision)
 
 
 @dataclass(frozen=True)
@@ -173,11 +144,6 @@ class MeterServices:
         markdown: the ranking as Markdown, for loggers.
         prepare: imports the modules that tracing needs, before the first step.
         step_trace: makes the trace of a real step, from module and optimizers.
-        describe_batch: keeps a batch's shapes without its data.
-        fake_copy: traces an uncompiled copy of the module on fake tensors, in a precision and with so many passes in
-            one optimizer step.
-        keep_batch: keeps a batch with its data, unless it is large.
-        live_step: traces a step of the module on its own tensors, where a fake copy does not do.
         price_lookup_limit_s: time-out of `usd_per_hour` and `check_prices` together, which delay the first step.
         pricing_limit_s: CPU time after which `recommend`, which delays the end of the run, is given up; a ranking
             that does nothing for as long is given up as well. Both are chosen values: together they bound the delay
@@ -199,10 +165,6 @@ class MeterServices:
     markdown: Callable[[Recommendation, JobProfile, date], str] = _markdown
     prepare: Callable[[], None] = _prepare
     step_trace: Callable[[Any, Any], StepTrace] = _step_trace
-    describe_batch: Callable[[Any], Any] = _describe_batch
-    fake_copy: Callable[[Loop, Any, str, int], StepFacts] = _fake_copy
-    keep_batch: Callable[[Any], Any | None] = _keep_batch
-    live_step: Callable[[Loop, Any, str, int], StepFacts] = _live_step
     price_lookup_limit_s: float = 10.0
     pricing_limit_s: float = 20.0
     rank_times_limit_s: float = 1.0

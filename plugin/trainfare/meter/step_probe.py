@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
+import random
+import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainfare.trace import StepFacts
 
 if TYPE_CHECKING:
     from trainfare.trace import StepTrace
+
+
+def _host_generators() -> tuple[Any, ...]:
+    """Return the states of the generators of Python and NumPy, without drawing."""
+    numpy: Any = sys.modules.get("numpy")
+    return random.getstate(), None if numpy is None else pickle.dumps(numpy.random.get_state(legacy=False))
 
 
 class StepProbe:
@@ -24,8 +33,13 @@ class StepProbe:
         self._trace: StepTrace | None = None
         self._optimizer_stepped: bool
         self._elements: int
+        self._generators: tuple[Any, ...]
         self.problem: str | None = None
         """Why the last traced batch has no result."""
+        self.reads_values = False
+        """A traced batch read a value on the host, by which its work may have been chosen."""
+        self.draws_choice = False
+        """A traced batch drew a random number on the host."""
         self.fault = False
         """The trace itself failed, so that another batch would fail in the same way."""
 
@@ -44,6 +58,7 @@ class StepProbe:
         trace = self._make_trace()
         self._elements = elements
         self._optimizer_stepped = False
+        self._generators = _host_generators()
         self._trace = trace
         trace.start()
 
@@ -76,6 +91,8 @@ class StepProbe:
         if trace is None:
             return None
         trace.stop()
+        self.reads_values |= trace.reads_values
+        self.draws_choice |= trace.draws_choice or self._generators != _host_generators()
         if trace.fault is not None:
             # The operations after the fault are missing, so the step would look cheaper than it is.
             self.problem = trace.notes[-1] if trace.notes else type(trace.fault).__name__

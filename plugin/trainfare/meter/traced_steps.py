@@ -1,9 +1,10 @@
-"""Which batches of a metered run are traced, and the traced steps: of each size, kind and phase one."""
+"""Which batches of a metered run are traced, and the traced steps: of each size, kind and phase one or several."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from trainfare.job.loop import Loop
 from trainfare.meter.fare_log import first_line
@@ -11,24 +12,33 @@ from trainfare.meter.progress import RunProgress
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.step_probe import StepProbe
-from trainfare.meter.tracing_method import TracingMethod, tracing_method
+from trainfare.meter.tracing_method import WAY_OUT, TracingMethod, tracing_method
 from trainfare.trace import BatchSpread, StepFacts
-from trainfare.trace.batch_spread import OTHER_FACTOR, TYPICAL
-from trainfare.trace.mixture import BatchKind, mix_batches
+from trainfare.trace.batch_spread import (
+    MAX_DRAWS,
+    OTHER_FACTOR,
+    SAME_DRAWS,
+    SAME_DRAWS_OF_CHANCE,
+    SAME_SIZE,
+)
+from trainfare.trace.mixture import BatchKind, flops_per_step, mix_batches
+from trainfare.trace.step_facts import average_draws
 from trainfare.trace.training_phases import PhaseSignature, TrainingPhases
 
 MAX_TRACED_BATCHES = 16
-"""Batches that are traced until every optimizer has stepped in one, which under manual optimization is not known in
-advance. A chosen value: a traced batch is slow, and an optimizer that steps more rarely is said to be left out."""
-MAX_PHASE_TRACES = 3
-"""Attempts to trace a step of a later phase; a chosen value, above the batches that the end of an epoch cuts off."""
+"""Batches that are traced until every kind of batch that occurs is, which under manual optimization is not known in
+advance. A chosen value: a traced batch is slow, and a kind that comes more rarely counts as the one most like it."""
+MAX_LATER_TRACES = 3
+"""Attempts to trace a step of a later phase, or a kind of batch that comes late; a chosen value, above the batches that
+the end of an epoch cuts off."""
 MAX_WAITED_BATCHES = 8
 """Batches that are let pass until one of a suitable size comes, where sizes vary. A chosen value: of sizes spread as
 those of padded text, one in three is suitable."""
+MAX_SMALLER_BATCHES = 2
+"""Incomplete last batches of an epoch that are let pass until a whole one ends in a step. A chosen value: where the
+step of two epochs ended in one, that of every epoch does."""
 MAX_COUNTED_BATCHES = 10_000
 """Batches whose size is looked at where sizes vary: their mean is then known to 1 % of their spread."""
-MAX_SHAPES = 16
-"""Batches whose shapes are kept for a trace at the end; a chosen value, of which two are traced."""
 
 
 class TracedSteps:
@@ -49,55 +59,40 @@ class TracedSteps:
         self.method = self._choose_method()
         self.step: StepFacts | None = None
         """The step that was traced first, with that of another size; None where none was traced."""
-        self.shapes: list[tuple[int, Any]] = []
-        """(elements, shapes) of batches that differ in size, for a trace at the end."""
-        self.real_batch: tuple[int, Any] | None = None
-        """(elements, data) of a batch, for a trace at the end that needs values."""
+        self.smaller_samples: int | None = None
+        """Samples of the traced batch, where it is an incomplete last one of an epoch."""
         self.spread = BatchSpread()
         """The sizes of all batches."""
         self.phases = TrainingPhases()
-        self.traces_phase = False
-        """A step of a later phase is being traced, after the window."""
+        self.traces_later = False
+        """A step of a later phase, or a kind of batch that comes late, is being traced, after the window."""
         self.probe = StepProbe(lambda: services.step_trace(loop.module, loop.optimizers))
-        self._by_kind: dict[BatchKind, StepFacts] = {}
+        self._draws: dict[BatchKind, list[StepFacts]] = {}
+        """The traces of each kind of batch; under automatic optimization there is one kind, the empty one."""
         self._measured_in: StepFacts | None = None
-        self._waited = 0
-        self._optimizer_names = [type(optimizer).__name__ for optimizer in loop.optimizers]
-        self._left = MAX_TRACED_BATCHES if self.method.how == "real_step" else 0
-        self._phase_left = MAX_PHASE_TRACES
-        left = progress.plan().steps_left
-        before = settings.steps_before_window
-        self._after_steps = before if left is None else max(0, min(before, left - 1))
+        self._measured_kinds: Counter[BatchKind] = Counter()
+        self._waited = self._passed_smaller = 0
+        self._left = 0 if self.method.why_not else MAX_TRACED_BATCHES
+        self._later_left = MAX_LATER_TRACES
+        left, before = progress.plan().steps_left, settings.steps_before_window
+        # Of a short run the step before the last is traced, unless an epoch is one batch: the last may be incomplete.
+        kept = 1 if progress.length.batches_per_epoch == 1 else 2
+        self._after_steps = before if left is None else max(0, min(before, left - kept))
 
     def _choose_method(self) -> TracingMethod:
         if not self._settings.trace:
-            return TracingMethod("none", "FareMeter(trace=False) traces nothing")
+            return TracingMethod("FareMeter(trace=False) traces nothing")
         try:
             self._services.prepare()
         except Exception as error:  # noqa: BLE001 - without the tracer, times can still be measured
-            return TracingMethod("none", f"the tracer cannot be loaded ({first_line(error)})")
+            return TracingMethod(f"the tracer cannot be loaded ({first_line(error)})")
         return tracing_method(self._progress.facts, self._loop.module)
 
     @property
     def problem(self) -> str:
-        """Why no real step was traced."""
-        return self.probe.problem or "the run ended before a step could be traced"
-
-    # The sizes of batches.
-
-    def keep_first(self, batch: Any, elements: int) -> None:
-        """Keep the first batch where a trace at the end may need its values."""
-        facts = self._progress.facts
-        at_end = self.method.how == "fake_copy" and facts.device_kind in ("cpu", "cuda")
-        if at_end and facts.parallel.world_size == 1:  # a collective of one rank would wait for the others
-            kept = self._services.keep_batch(batch)
-            self.real_batch = None if kept is None else (elements, kept)
-
-    def keep_shapes(self, batch: Any, elements: int) -> None:
-        """Keep the shapes of a batch of another size than those before it."""
-        is_new = all(abs(elements - kept) > TYPICAL * kept for kept, _ in self.shapes)
-        if self.method.how != "none" and len(self.shapes) < MAX_SHAPES and (is_new or not self.shapes):
-            self.shapes.append((elements, self._services.describe_batch(batch)))
+        """Why no step was traced."""
+        problem = self.probe.problem or "the run ended before a step could be traced"
+        return self.method.why_not or f"{problem.rstrip('.')}: {WAY_OUT}"
 
     @property
     def wants_sizes(self) -> bool:
@@ -107,40 +102,82 @@ class TracedSteps:
     # The steps before the window.
 
     @property
-    def wants_step(self) -> bool:
-        """Whether a step is to be traced before the window opens."""
-        untraced = self.step is None or self._wants_another_size
-        return untraced and self._left > 0 and self._progress.steps >= self._after_steps
+    def _automatic(self) -> bool:
+        return self._progress.length.automatic
 
     @property
+    def wants_step(self) -> bool:
+        """Whether a step is to be traced before the window opens."""
+        if self._left <= 0 or self._progress.steps < self._after_steps:
+            return False
+        if self.step is None or (not self._automatic and self._lacks_kind()):
+            return True
+        return self._wants_draw() or self._wants_another_size()
+
+    def _untraced_kinds(self) -> list[BatchKind]:
+        return [kind for kind in self._progress.kinds.counts if kind not in self._draws]
+
+    def _lacks_kind(self) -> bool:
+        """Return whether a kind of batch, or an optimizer that has not stepped yet, is still to be traced."""
+        stepped = {index for kind in self._draws for index in kind}
+        return len(stepped) < len(self._loop.optimizers) or bool(self._untraced_kinds())
+
+    def _wants_draw(self) -> bool:
+        """Return whether the work of a step may be random and is not known by enough traces yet."""
+        if not (self.probe.reads_values or self.probe.draws_choice) or not self._may_wait():
+            return False
+        enough = SAME_DRAWS_OF_CHANCE if self.probe.draws_choice else SAME_DRAWS
+        draws = self._draws.values()
+        if any(len(traces) >= enough and average_draws(traces).variation is None for traces in draws):
+            return False
+        return any(len(traces) < MAX_DRAWS for traces in draws)
+
     def _wants_another_size(self) -> bool:
         step = self.step
-        if step is None or step.other is not None or not self._progress.length.automatic:
+        if step is None or step.other is not None or not self._automatic:
             return False
         return self.spread.varies and self._may_wait()
 
+    def _has_room(self) -> bool:
+        left = self._progress.plan().steps_left
+        return left is None or left - self._progress.steps > self._settings.measure_steps
+
     def _may_wait(self) -> bool:
         """Return whether a batch of a better size may be waited for, without losing the window to the run's end."""
+        return self._has_room() and self._waited < MAX_WAITED_BATCHES
+
+    def _may_pass_smaller(self) -> bool:
         left = self._progress.plan().steps_left
-        room = left is None or left - self._progress.steps > self._settings.measure_steps
-        return room and self._waited < MAX_WAITED_BATCHES
+        more = left is None or left - self._progress.steps > 1
+        return more and self._passed_smaller < MAX_SMALLER_BATCHES
 
     def _is_suitable(self, elements: int) -> bool:
-        """Return whether a batch has the size to trace: the median, and then another."""
+        """Return whether a batch has the size to trace: the median, the same for more draws, and then another."""
         if self.step is None:
             return self.spread.is_typical(elements)
         low, high = sorted((max(1, elements), max(1, self.step.elements)))
-        return high >= OTHER_FACTOR * low
+        if self._automatic and self._wants_draw():
+            return high <= (1.0 + SAME_SIZE) * low
+        return not self._automatic or high >= OTHER_FACTOR * low
 
     @property
     def _ends_in_step(self) -> bool:
-        return not self._progress.length.automatic or self._loop.ends_in_step
+        return not self._automatic or self._loop.ends_in_step
 
-    def start(self, elements: int) -> None:
-        """Start to trace a batch of so many elements, if it is a suitable one."""
+    def start(self, elements: int, smaller_samples: int | None) -> None:
+        """
+        Start to trace a batch, if it is a suitable one.
+
+        Args:
+            elements: of its tensors.
+            smaller_samples: of an incomplete last batch of an epoch its samples, else None.
+        """
         if self._left <= 0 or not self._ends_in_step:
             return
-        if self._is_suitable(elements) or not self._may_wait():
+        if smaller_samples is not None and self._may_pass_smaller():
+            self._passed_smaller += 1
+        elif self._is_suitable(elements) or not self._may_wait():
+            self.smaller_samples = smaller_samples if self.step is None else self.smaller_samples
             self.probe.start(elements)
         else:
             self._waited += 1
@@ -154,72 +191,102 @@ class TracedSteps:
         """
         if not self.probe.running:
             return
-        automatic = self._progress.length.automatic
-        found = self.probe.finish(micro_batches=self._loop.passes if automatic else 1, whole=automatic)
+        had_step, drawing = self.step is not None, self._automatic and self._wants_draw()
+        traced = self._finish()
         self._left = 0 if self.probe.fault else self._left - 1
-        if self.step is not None:
-            self.step = replace(self.step, other=found)
-        elif found is not None and automatic:
-            self.step, self._waited = found, 0
-            self.phases.trace(found)
-        elif found is not None:
-            self._by_kind[kind] = found
-            stepped = {index for kind in self._by_kind for index in kind}
-            if stepped and (len(stepped) == len(self._optimizer_names) or self._left <= 0):
-                self.step = found
+        if traced is None:
+            return
+        if had_step and self._automatic and not drawing:
+            self.step = replace(self.step, other=traced) if self.step is not None else None
+            return
+        traces = self._draws.setdefault(kind, [])
+        traces.append(traced)
+        self._waited = 0
+        if self._automatic:
+            self.step = average_draws(traces)
+            self.phases.trace(self.step)
+        elif kind:
+            self.step = traced
+
+    def _finish(self) -> StepFacts | None:
+        automatic = self._automatic
+        return self.probe.finish(micro_batches=self._loop.passes if automatic else 1, whole=automatic)
 
     def drop(self) -> None:
         """Discard the trace of a batch that was cut off; a later batch is traced instead."""
         if self.probe.running:
             self.probe.drop()
             self._left -= 1
-            self.traces_phase = False
+            self.traces_later = False
 
-    # The steps of later phases.
+    # The steps after the window: of later phases, and kinds of batches that come late.
 
     def see_phase(self) -> None:
         """Look at the module: callbacks may have changed what it trains."""
         before = len(self.phases)
-        if self._progress.length.automatic:
+        if self._automatic:
             signature = PhaseSignature.of(self._loop.module, self._loop.passes)
             self.phases.see(signature, self._progress.steps_done())
         if len(self.phases) > before:
-            self._phase_left = MAX_PHASE_TRACES
+            self._later_left = MAX_LATER_TRACES
+            self._left = 0 if self.step is not None else self._left
 
     @property
-    def wants_phase(self) -> bool:
-        """Whether a step of the current phase is still to be traced; of the first, one is before the window."""
-        later = len(self.phases) > 1 and self.phases.untraced
-        return later and self._phase_left > 0 and self.method.how == "real_step"
+    def wants_later(self) -> bool:
+        """Whether a step of the current phase, or a kind of batch, is to be traced after the window."""
+        if self.method.why_not or self._later_left <= 0 or self.probe.fault:
+            return False
+        if not self._automatic:
+            return bool(self._draws) and bool(self._untraced_kinds())
+        return len(self.phases) > 1 and self.phases.untraced
 
-    def start_phase(self, elements: int) -> None:
-        """Start to trace a batch of so many elements, if a step of the current phase is still to be traced."""
-        if self.wants_phase and self._ends_in_step:
-            self.traces_phase = True
-            self.probe.start(elements)
+    def start_later(self, elements: int, smaller_samples: int | None) -> None:
+        """Start to trace a batch after the window; see `wants_later` and `start`."""
+        if not (self.wants_later and self._ends_in_step):
+            return
+        if not self._automatic and not any(map(self._progress.kinds.may_come, self._untraced_kinds())):
+            return
+        if smaller_samples is not None and self._later_left > 1:
+            self._later_left -= 1
+            return
+        self.traces_later = True
+        self.probe.start(elements)
 
-    def end_phase(self) -> None:
-        """Keep the trace of a step of a later phase."""
-        self.traces_phase = False
-        self._phase_left -= 1
+    def end_later(self, kind: BatchKind) -> None:
+        """Keep the trace of a batch after the window."""
+        self.traces_later = False
+        self._later_left -= 1
         if not self.probe.running:
             return
-        found = self.probe.finish(micro_batches=self._loop.passes)
-        if found is not None:
-            self.phases.trace(found)
+        traced = self._finish()
+        if traced is None:
+            return
+        if self._automatic:
+            self.phases.trace(traced)
+        elif kind not in self._draws:
+            self._draws[kind] = [traced]
+            self._later_left = MAX_LATER_TRACES
 
     # The step of the whole run.
 
-    def note_window(self) -> None:
-        """Keep the step of the phase in which the window was measured."""
-        self._measured_in = self.phases.current
+    def note_window(self, kinds: Sequence[BatchKind]) -> None:
+        """
+        Keep what the window was measured in.
+
+        Args:
+            kinds: of its batches, under manual optimization.
+        """
+        self._measured_in, self._measured_kinds = self.phases.current, Counter(kinds)
 
     def work_of_the_window(self, step: StepFacts) -> float:
-        """Return the FLOPs of the phase in which the window was measured, over those of the mean step."""
-        measured = self._measured_in
-        if measured is None or not (measured.flops and step.flops):
-            return 1.0
-        return measured.flops / step.flops
+        """Return the FLOPs of the steps of the window, over those of the mean step."""
+        measured = self._measured_in.flops if self._measured_in is not None else 0.0
+        if not self._automatic and self._draws:
+            measured = flops_per_step(self._measured_kinds, self._mean_by_kind())
+        return measured / step.flops if measured and step.flops else 1.0
+
+    def _mean_by_kind(self) -> dict[BatchKind, StepFacts]:
+        return {kind: average_draws(traces) for kind, traces in self._draws.items()}
 
     def final_step(self, steps: int | None) -> StepFacts | None:
         """
@@ -230,12 +297,18 @@ class TracedSteps:
         """
         if self.step is None:
             return None
-        if self._by_kind:
-            traced = {index for kind in self._by_kind for index in kind}
-            left_out = [name for index, name in enumerate(self._optimizer_names) if index not in traced]
-            return mix_batches(self._progress.kinds, self._by_kind, left_out)
-        mean = self.phases.mean_step(steps or 0)
+        if not self._automatic:
+            traced = {index for kind in self._draws for index in kind}
+            names = [type(optimizer).__name__ for optimizer in self._loop.optimizers]
+            left_out = [name for index, name in enumerate(names) if index not in traced]
+            step = mix_batches(self._progress.kinds, self._mean_by_kind(), left_out)
+        else:
+            step = self._mean_of_phases(self.step, steps or 0)
+        return replace(step, notes=(*step.notes, self.method.note)) if self.method.note else step
+
+    def _mean_of_phases(self, first: StepFacts, steps: int) -> StepFacts:
+        mean = self.phases.mean_step(steps)
         if mean is None:
-            return self.step
+            return first
         step, said = mean
-        return replace(step, differs=said, other=None if step.elements != self.step.elements else step.other)
+        return replace(step, differs=said, other=None if step.elements != first.elements else step.other)

@@ -1,62 +1,64 @@
-"""How the operations of a run's step can be traced without disturbing its training."""
+"""Whether a step of a run can be traced while it happens, without changing what runs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import nn
 
 from trainfare.job.run_facts import RunFacts
 from trainfare_core.variants import find_compute_type
 
+WAY_OUT = "trace it before launch with `trainfare profile TARGET`"
+"""What to do where a step cannot be traced while it trains."""
+
+
+CPU_AUTOCAST = (
+    "mixed precision on a CPU: its autocast leaves a few operations in another type than CUDA's (softmax and sums in "
+    "the lower one, a GRU in full precision), and of an LSTM the casts are not seen, 5 % of its bytes"
+)
+# Against the trace before launch, which casts as CUDA does, FLOPs and the types of products were equal, and bytes
+# within 0.1 % for an MLP with BatchNorm, a small transformer and a small conv net; an LSTM had 5 % fewer.
+
 
 @dataclass(frozen=True, slots=True)
 class TracingMethod:
     """
-    How the operations of an optimizer step are found.
+    Whether a step of the training is traced, which happens while it runs or not at all.
 
     Attributes:
-        how: `real_step`: trace one step of the training; `fake_copy`: at the end of the run, trace an uncompiled
-            copy of the module on fake tensors; `none`: do not trace.
-        reason: why the real step is not traced.
+        why_not: why no step is traced; empty: one is.
         compiled: the step runs under `torch.compile`.
+        note: what differs between the traced step and the same on an accelerator.
     """
 
-    how: Literal["real_step", "fake_copy", "none"]
-    reason: str = ""
+    why_not: str = ""
     compiled: bool = False
+    note: str = ""
 
 
 def tracing_method(facts: RunFacts, module: nn.Module) -> TracingMethod:
     """
-    Choose how to trace the step without disturbing the training.
+    Decide whether a step can be traced without disturbing the training.
 
     Args:
         facts: of the run.
         module: that is trained.
     """
     if facts.split_because:
-        return TracingMethod("none", facts.split_because)
+        return TracingMethod(facts.split_because)
     if find_compute_type(facts.precision) == "fp8":
-        reason = "the kernels of Transformer Engine hide their operations from a trace"
-        return TracingMethod("none", f"{reason}: trace it before launch with `trainfare profile`")
+        return TracingMethod(f"the kernels of Transformer Engine hide their operations: {WAY_OUT}")
     if _is_compiled(module):
         # A dispatch mode over compiled code makes torch compile it again and leaves it slower.
-        reason = "the step runs under torch.compile: an uncompiled copy on fake tensors was traced instead"
-        return TracingMethod("fake_copy", reason, compiled=True)
+        return TracingMethod(f"the step runs under torch.compile: {WAY_OUT}", compiled=True)
     if any(_is_graphed(part) for part in module.modules()):
-        reason = (
-            "the step replays CUDA graphs, which hide their operations: a copy on fake tensors was traced"
-        )
-        return TracingMethod("fake_copy", reason)
+        return TracingMethod(f"the step replays CUDA graphs, which hide their operations: {WAY_OUT}")
     if facts.device_kind == "xla":
-        reason = "an XLA device runs operations later: a copy on fake tensors was traced"
-        return TracingMethod("fake_copy", reason)
+        return TracingMethod(f"an XLA device runs operations later than they are called: {WAY_OUT}")
     if facts.device_kind == "cpu" and facts.precision.endswith("-mixed"):
-        reason = "mixed precision on a CPU casts differently from CUDA: a copy on fake tensors was traced"
-        return TracingMethod("fake_copy", reason)
-    return TracingMethod("real_step")
+        return TracingMethod(note=CPU_AUTOCAST)
+    return TracingMethod()
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -8,6 +8,7 @@ many of them an optimizer step has.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +22,9 @@ BatchKind: TypeAlias = tuple[int, ...]
 
 MAX_SEQUENCE: Final = 4096
 """Batches whose kind is kept; a chosen value that bounds memory, above any period of optimizers."""
+MANY_GAPS: Final = 2
+"""An optimizer that did not step for so many of its longest gaps is taken as not begun, or done. A chosen value: the
+end of an epoch can nearly double a gap."""
 MAX_CHARACTERS: Final = 500
 """What a profile holds."""
 
@@ -30,11 +34,29 @@ class KindsOfBatches:
 
     def __init__(self) -> None:
         self._sequence: list[BatchKind] = []
+        self._counts: dict[BatchKind, int] = {}
+        self._last: dict[BatchKind, int] = {}
+        self._gaps: dict[BatchKind, int] = {}
+        self._batches = 0
 
     def add(self, kind: BatchKind) -> None:
         """Add the next batch."""
         if len(self._sequence) < MAX_SEQUENCE:
             self._sequence.append(kind)
+        if kind in self._last:
+            self._gaps[kind] = self._batches - self._last[kind]
+        self._last[kind] = self._batches
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        self._batches += 1
+
+    @property
+    def counts(self) -> Mapping[BatchKind, int]:
+        """How many batches of each kind there were, the kind that came first before the others."""
+        return self._counts
+
+    def may_come(self, kind: BatchKind) -> bool:
+        """Return whether the next batch is of a kind that comes again as it came last, or that has come once."""
+        return self._batches == self._last[kind] + self._gaps.get(kind, 1)
 
     def list_stepped(self, *, since: int = 0) -> set[int]:
         """Return the optimizers that have stepped, in all batches or from one on."""
@@ -48,30 +70,40 @@ class KindsOfBatches:
     def __len__(self) -> int:
         return len(self._sequence)
 
-    def whole_periods(self) -> Sequence[BatchKind]:
-        """
-        Return the batches of whole periods: up to the last step of the optimizer that steps most rarely.
+    def since(self, index: int) -> Sequence[BatchKind]:
+        """Return the kinds of the batches from one on."""
+        return self._sequence[index:]
 
-        They begin after its first step. Where it has stepped once, they are all batches up to the last step of any.
+    def whole_periods(self) -> Mapping[BatchKind, int]:
+        """
+        Count the batches of whole periods: up to the last step of the optimizer that steps most rarely.
+
+        They begin after its first step. Where it has stepped once, they are all batches up to the last step of any;
+        where it began to step late, or steps no more, they are all batches, as are those of a long run.
         """
         counts = Counter(optimizer for kind in self._sequence for optimizer in set(kind))
         if not counts:
-            return ()
+            return {}
+        if self._batches > MAX_SEQUENCE:
+            return self._counts
         rarest = min(counts, key=lambda optimizer: (counts[optimizer], -self._indexes(optimizer)[0]))
         indexes = self._indexes(rarest)
         if len(indexes) == 1:
             last = max(index for index, kind in enumerate(self._sequence) if kind)
-            return self._sequence[: last + 1]
-        return self._sequence[indexes[0] + 1 : indexes[-1] + 1]
+            return Counter(self._sequence[: last + 1])
+        longest = max(after - before for before, after in itertools.pairwise(indexes))
+        if max(indexes[0], len(self._sequence) - 1 - indexes[-1]) > MANY_GAPS * longest:
+            return self._counts
+        return Counter(self._sequence[indexes[0] + 1 : indexes[-1] + 1])
 
     def _indexes(self, optimizer: int) -> list[int]:
         return [index for index, kind in enumerate(self._sequence) if optimizer in kind]
 
     def per_step(self) -> dict[BatchKind, float]:
         """Return how many batches of each kind one optimizer step has; empty before the first step."""
-        batches = self.whole_periods()
-        steps = sum(1 for kind in batches if kind)
-        return {kind: count / steps for kind, count in Counter(batches).items()} if steps else {}
+        counts = self.whole_periods()
+        steps = sum(count for kind, count in counts.items() if kind)
+        return {kind: count / steps for kind, count in counts.items()} if steps else {}
 
     def batches_per_step(self) -> float:
         """Return the batches of one optimizer step; 1 before the first step."""
@@ -95,7 +127,7 @@ def mix_batches(
     """
     per_step = kinds.per_step()
     last = list(traced.values())[-1]
-    parts = [(traced[kind], count) for kind, count in per_step.items() if kind in traced]
+    parts = [(traced[_find_nearest(kind, traced)], count) for kind, count in per_step.items()]
     missing = sum(count for kind, count in per_step.items() if kind not in traced)
     step = add_steps([*parts, (last, 0.0)])
     sentences: list[str] = []
@@ -106,9 +138,9 @@ def mix_batches(
         )
         sentences.append(f"mean of steps in which not all optimizers step: {shares}")
     if missing:
-        sentences.append(
-            f"{percent(missing / sum(per_step.values()))} of the batches are left out: none like them was traced"
-        )
+        share = percent(missing / sum(per_step.values()))
+        sentences.append(f"{share} of the batches were not traced and count as those most like them")
+    sentences += dict.fromkeys(part.differs for part in traced.values() if part.differs)
     sentences += [f"{name} never stepped in the traced batches: its part is left out" for name in left_out]
     return replace(
         step,
@@ -116,6 +148,19 @@ def mix_batches(
         batches_per_step=kinds.batches_per_step(),
         differs=list_items(sentences, MAX_CHARACTERS, separator="; "),
     )
+
+
+def _find_nearest(kind: BatchKind, traced: Mapping[BatchKind, StepFacts]) -> BatchKind:
+    """Return the traced kind that shares most steps of optimizers, and of several the one with the fewest others."""
+    shared = {other: (Counter(kind) & Counter(other)).total() for other in traced}
+    return max(traced, key=lambda other: (shared[other], -len(other)))
+
+
+def flops_per_step(counts: Mapping[BatchKind, float], traced: Mapping[BatchKind, StepFacts]) -> float:
+    """Return the FLOPs of so many batches of each kind over the steps that they make; 0 where they make none."""
+    steps = sum(count for kind, count in counts.items() if kind)
+    flops = sum(count * traced[_find_nearest(kind, traced)].flops for kind, count in counts.items())
+    return flops / steps if steps else 0.0
 
 
 def _format_names(kind: BatchKind) -> str:

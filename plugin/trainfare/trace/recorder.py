@@ -33,6 +33,8 @@ _MATRIX_KINDS_OR_UNKNOWN: Final = frozenset({
 })  # fmt: skip
 # Operations by which torch's optimizers create their state in the first step.
 _STATE_CREATORS: Final = frozenset({"zeros_like", "zeros", "full_like", "new_zeros"})
+_VALUE_TAGS: Final = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
+"""Of operations whose result on the host depends on values: reading a scalar, or as many rows as are not zero."""
 _MADE_SPARSE: Final = f"{SPARSE_TENSOR}_with_dims_and_tensors"
 _OTHER_KERNEL: Final = "kernel that torch did not launch"
 """Name of what wrote memory that torch only allocated: Triton or a library of CUDA kernels, called by user code."""
@@ -76,6 +78,8 @@ class Recorder:
         parameter_groups: of the optimizer; each has its own kernels.
         user_call: whether Python code of the user called torch while autograd was running.
         region: the fused call that is running, if any.
+        reads_values: the host has read a value outside the update, by which what follows may be chosen.
+        draws_choice: a single random number was drawn on the host outside the update, as for leaving out a layer.
         real: whether tensors have values, so that what no operation wrote and one reads, another kernel wrote.
         launches: enters what the model launches.
         regions: records fused calls.
@@ -91,6 +95,8 @@ class Recorder:
     user_call: bool = False
     region: Region | None = None
     real: bool = False
+    reads_values: bool = False
+    draws_choice: bool = False
     launches: LaunchRecorder = field(init=False)
     regions: RegionRecorder = field(init=False)
     _unwritten: dict[int, str] = field(default_factory=dict[int, str])
@@ -107,6 +113,8 @@ class Recorder:
         if packet is not None and func.namespace in SKIPPED_NAMESPACES:
             return
         operands, results = [*tensors_in(args), *tensors_in(kwargs)], tensors_in(out)
+        if not self.optimizing:
+            self._note_chance(getattr(func, "tags", ()), results)
         if packet is not None and free_of_kernels(func):
             self.memory.enter_allocation(results, tensors_in(args))
             if self.real and "empty" in str(packet.__name__):
@@ -135,6 +143,13 @@ class Recorder:
             self._model_operation(call, phase, recomputed=recomputed)
             if phase == "backward" and not makes_sparse and _is_sparse(results):
                 self._gradient_of_bags(results[0], recomputed=recomputed)
+
+    def _note_chance(self, tags: Sequence[torch.Tag], results: Sequence[torch.Tensor]) -> None:
+        """Note what may make the work of each step another one."""
+        self.reads_values |= not _VALUE_TAGS.isdisjoint(tags)
+        self.draws_choice |= torch.Tag.nondeterministic_seeded in tags and any(
+            tensor.device.type == "cpu" and tensor.numel() == 1 for tensor in results
+        )
 
     def _gradient_of_bags(self, gradient: torch.Tensor, *, recomputed: bool) -> None:
         """Record that a kernel made a sparse tensor of rows of its own, which stay until the update."""

@@ -9,6 +9,7 @@ import torch
 
 from trainfare.trace import torch_private
 from trainfare.trace.fused_calls import Region
+from trainfare.trace.kinds import compute_dtype
 from trainfare.trace.launch_recorder import LaunchRecorder
 from trainfare.trace.ledger import Line
 from trainfare.trace.memory import MemoryWatch
@@ -88,6 +89,11 @@ class RegionRecorder:
         """Record a fused call that has returned, and store which autograd nodes are its backward."""
         recomputed = torch_private.recomputing()
         results = tensors_in(out)
+        if region.kind == "recurrent" and results and results[0].dtype != region.operands[0].dtype:
+            # Autocast has cast the operands inside the call.
+            sizes = results[0].element_size(), region.operands[0].element_size()
+            region.extra_kept_bytes = region.extra_kept_bytes * sizes[0] // sizes[1]
+            region.dtype = compute_dtype(region.kind, "", results, [])
         registry = self.memory.registry
         moved = Traffic(registry.size_tensors(region.operands), registry.size_tensors(results))
         self.memory.live.enter((*region.operands, *results), phase)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -10,9 +11,16 @@ import torch
 from torch.optim.optimizer import Optimizer
 
 from trainfare.trace import module_facts
-from trainfare.trace.batch_spread import BatchSpread, MeanWork, TracedBatch, mean_work
+from trainfare.trace.batch_spread import BatchSpread, MeanWork, TracedBatch, mean_of_draws, mean_work
 from trainfare.trace.weighted_sum import add_modules, add_operations, largest_memory
-from trainfare_core.job_profile import MemoryFacts, ModuleWork, OperationGroup, OptimizerFacts, ParameterGroup
+from trainfare_core.job_profile import (
+    BatchVariation,
+    MemoryFacts,
+    ModuleWork,
+    OperationGroup,
+    OptimizerFacts,
+    ParameterGroup,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,7 @@ class StepFacts:
         differs: what a step is, where steps differ from each other; for the place of its FLOPs in a report.
         elements: of the tensors of the traced micro-batch; 0 where not known.
         other: the same step for a micro-batch of another size, where batches vary.
-        compiled: whether a `torch.compile` wrapper was removed to trace the step.
+        variation: how far steps of equal batches vary, where their work is random; the operations are their mean.
         notes: what could not be recorded or was assumed, one sentence each.
     """
 
@@ -49,7 +57,7 @@ class StepFacts:
     differs: str = ""
     elements: int = 0
     other: StepFacts | None = None
-    compiled: bool = False
+    variation: BatchVariation | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -73,10 +81,6 @@ class StepFacts:
             return None
         return mean_work(self.batch, spread, None if self.other is None else self.other.batch)
 
-    def with_note(self, note: str) -> StepFacts:
-        """Return the same facts with one more note."""
-        return replace(self, notes=(*self.notes, note))
-
 
 def add_steps(parts: Sequence[tuple[StepFacts, float]]) -> StepFacts:
     """
@@ -97,7 +101,55 @@ def add_steps(parts: Sequence[tuple[StepFacts, float]]) -> StepFacts:
         modules=add_modules(((step.modules, weight) for step, weight in parts), operations),
         memory=largest_memory([step.memory for step, weight in parts if weight > 0]),
         optimizer_calls=max(step.optimizer_calls for step, _ in parts),
+        variation=_add_variations(parts),
         notes=tuple(dict.fromkeys(note for step, _ in parts for note in step.notes)),
+    )
+
+
+def _add_variations(parts: Sequence[tuple[StepFacts, float]]) -> BatchVariation | None:
+    known = [step.variation for step, _ in parts if step.variation is not None]
+    total = sum(weight * step.flops for step, weight in parts)
+    if not known:
+        return None
+
+    def ends(name: str) -> int:
+        return round(
+            sum(weight * getattr(step.variation or step, name, step.flops) for step, weight in parts)
+        )
+
+    sigmas = [
+        weight * step.flops * step.variation.work_log_sigma
+        for step, weight in parts
+        if step.variation is not None
+    ]
+    return BatchVariation(
+        batches=sum(variation.batches for variation in known),
+        smallest_flops=ends("smallest_flops"),
+        largest_flops=ends("largest_flops"),
+        work_log_sigma=min(1.0, math.hypot(*sigmas) / total)
+        if total
+        else max(v.work_log_sigma for v in known),
+    )
+
+
+def average_draws(steps: Sequence[StepFacts]) -> StepFacts:
+    """
+    Return the mean of several traces of a step whose work is random; the first where all did the same.
+
+    Args:
+        steps: at least one, of batches of one size.
+    """
+    mean, variation = mean_of_draws([step.batch for step in steps])
+    if variation is None:
+        return steps[0]
+    return replace(
+        steps[0],
+        operations=mean.operations,
+        modules=mean.modules,
+        memory=mean.memory,
+        variation=variation,
+        differs=f"mean of {len(steps)} traced steps, whose work is random",
+        notes=tuple(dict.fromkeys(note for step in steps for note in step.notes)),
     )
 
 

@@ -44,6 +44,9 @@ _NAMES_CHARACTERS = 300
 # Reading a tensor's attribute reaches a torch-function mode as a call, and does no work.
 _PROPERTY_ACCESS = frozenset({"__get__", "__set__", "__delete__"})
 
+_VALUE_READS = frozenset({"tolist", "numpy", "__array__"})
+"""Calls that read values of a tensor on the CPU without an operation."""
+
 
 class StepTrace:
     """
@@ -120,6 +123,16 @@ class StepTrace:
             fault = shorten_text(f"{type(self.fault).__name__}: {self.fault}", _NAMES_CHARACTERS)
             notes.append(f"the trace is incomplete: {fault}")
         return notes
+
+    @property
+    def reads_values(self) -> bool:
+        """Whether the host read a value in forward or backward, by which the work of the step may be chosen."""
+        return self._recorder.reads_values
+
+    @property
+    def draws_choice(self) -> bool:
+        """Whether forward or backward drew a single random number on the host, as for leaving out a layer."""
+        return self._recorder.draws_choice
 
     def start(self) -> None:
         """
@@ -301,6 +314,7 @@ class StepTrace:
         if self.fault is not None or self._stack is None or name in _PROPERTY_ACCESS:
             return func(*args, **kwargs)
         recorder, autocast = self._recorder, self._autocast
+        recorder.reads_values |= name in _VALUE_READS and not recorder.optimizing
         casting = autocast is not None and autocast.applies(optimizing=recorder.optimizing)
         if autocast is not None and casting:
             args, kwargs = autocast.cast_arguments(name, args, kwargs)

@@ -1,22 +1,17 @@
-"""Fake copies of modules as users write them, and of a live run for FareMeter."""
+"""Fake copies of modules as users write them."""
 
 from __future__ import annotations
 
-import dataclasses
-import random
 import warnings
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils.data import DataLoader, TensorDataset
 
 from builders.jobs import BATCH, WIDTH, Cnn, Gan, Lstm, Tiny, Transformer, job, tiny_batch
-from trainfare.fake_step import describe_batch, trace_fake_copy, trace_job
-from trainfare.lightning.loop import LightningLoop
+from trainfare.fake_step import trace_job
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile
 
@@ -168,99 +163,6 @@ def test_frozen_weights_attributes_and_ties_survive_a_copy() -> None:
     assert seen == [(True, True, FakeTensor)]
 
 
-@dataclasses.dataclass
-class _Batch:
-    ids: Tensor
-    sizes: list[int]
-
-
-@pytest.mark.parametrize(
-    "batch",
-    [
-        torch.full((3, 4), 7.0),
-        (torch.full((3, 4), 7.0), {"y": torch.full((3,), 7)}),
-        _Batch(torch.full((3, 4), 7.0).t(), [1, 2]),
-    ],
-)
-def test_a_described_batch_has_shapes_and_no_data(batch: Any) -> None:
-    """The structure, shapes, strides and dtypes are there; the tensors are empty ones on the meta device."""
-    described = describe_batch(batch)
-    assert type(described) is type(batch)
-
-    def tensors(value: Any) -> list[Tensor]:
-        value = vars(value) if isinstance(value, _Batch) else value
-        return [leaf for leaf in torch.utils._pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
-
-    for original, empty in zip(tensors(batch), tensors(described), strict=True):
-        assert empty.device.type == "meta"
-        assert (empty.shape, empty.stride(), empty.dtype) == (
-            original.shape,
-            original.stride(),
-            original.dtype,
-        )
-
-
-class _Watch(pl.Callback):
-    """Describes the first batch and traces a fake copy at the end, as FareMeter does."""
-
-    def __init__(self) -> None:
-        self.batch: Any = None
-        self.trace: Any = None
-        self.same: bool | None = None
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        self.batch = describe_batch(batch)
-
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        before = _state(pl_module, trainer)
-        loop = LightningLoop(trainer, pl_module)
-        self.trace = trace_fake_copy(
-            pl_module,
-            self.batch,
-            trainer.optimizers,
-            lambda module, optimizers: loop.training_step(module, optimizers, 1),
-            precision=str(trainer.precision),
-        )
-        after = _state(pl_module, trainer)
-        self.same = repr(before) == repr(after)
-
-
-def _state(module: Any, trainer: Any) -> list[Any]:
-    torch.set_printoptions(profile="full", precision=17)
-    try:
-        return [
-            repr(module.state_dict()),
-            [repr(parameter.grad) for parameter in module.parameters()],
-            [id(parameter) for parameter in module.parameters()],
-            repr([optimizer.state_dict() for optimizer in trainer.optimizers]),
-            torch.get_rng_state().tolist(),
-            random.getstate(),
-            [sorted(member.__dict__) for member in module.modules()],
-            module.trainer is trainer,
-            trainer.global_step,
-        ]
-    finally:
-        torch.set_printoptions(profile="default")
-
-
-def _fit(module: pl.LightningModule, **trainer_arguments: Any) -> _Watch:
-    watch = _Watch()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trainer = pl.Trainer(
-            accelerator="cpu",
-            max_steps=3,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=[watch],
-            **trainer_arguments,
-        )
-        trainer.fit(module, DataLoader(TensorDataset(torch.ones(16, 3, 8, 8), torch.zeros(16).long()), BATCH))
-    return watch
-
-
 def _hand_compiled(module: Cnn) -> Cnn:
     module.net = torch.compile(module.net)  # type: ignore[assignment]
     return module
@@ -275,36 +177,23 @@ def _step_compiled(module: Cnn) -> Cnn:
     return torch.compile(module)  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("compiled", [None, _hand_compiled, _own_call_compiled, _step_compiled])
-def test_a_live_run_is_traced_on_an_uncompiled_copy_and_unchanged(compiled: Any) -> None:
-    """The copy is not compiled, whichever way the original is; weights, gradients, optimizer, RNG and attributes stay bitwise."""
+@pytest.mark.parametrize("compile_part", [_hand_compiled, _own_call_compiled, _step_compiled])
+def test_a_compiled_module_is_traced_uncompiled(compile_part: Any) -> None:
+    """The copy is not compiled, whichever way the original is."""
     with warnings.catch_warnings():
         # torch's own compiler package warns when it is first imported.
         warnings.simplefilter("ignore")
-        module = Cnn() if compiled is None else compiled(Cnn())
-    # Nothing is compiled for real here: force_eager keeps the wrappers and skips the compiler.
-    with torch.compiler.set_stance("force_eager"):
-        watch = _fit(module)
-    assert watch.same is True
-    assert watch.trace.compiled == (compiled is not None)
-    expected = trace_job(job(Cnn, Cnn.batch))
-    assert watch.trace.operations == expected.operations
-    assert watch.trace.optimizer == expected.optimizer
-
-
-def test_a_live_mixed_precision_run_on_a_cpu_is_traced_as_cuda_would_run_it() -> None:
-    """The copy's products are bf16 by CUDA's autocast policy, clipping is part of the step."""
-    watch = _fit(Cnn(), precision="bf16-mixed", gradient_clip_val=1.0)
-    assert watch.same is True
-    assert {o.dtype for o in watch.trace.operations if o.kind in ("matmul", "convolution")} == {"bf16"}
-    optimizer = [o.name for o in watch.trace.operations if o.phase == "optimizer"]
-    assert any("norm" in name for name in optimizer)
+        module = compile_part(Cnn())
+    profile, expected = trace_job(job(module, Cnn.batch)), trace_job(job(Cnn, Cnn.batch))
+    assert (profile.source.compiled, expected.source.compiled) == (True, False)
+    assert profile.operations == expected.operations
+    assert profile.optimizer == expected.optimizer
 
 
 def test_user_hooks_of_a_live_module_do_not_see_fake_tensors() -> None:
-    """A user's hook collects real tensors only."""
+    """A user's hook is not called in the trace of a module that exists, and that is said."""
     module, seen = Cnn(), []
     module.net[0].register_forward_hook(lambda mod, args, out: seen.append(type(out)))
-    watch = _fit(module)
-    assert set(seen) == {Tensor}
-    assert any("1 module hooks" in note and note.endswith(".<lambda>") for note in watch.trace.notes)
+    profile = trace_job(job(module, Cnn.batch))
+    assert seen == []
+    assert any("1 module hooks" in note and note.endswith(".<lambda>") for note in profile.notes)

@@ -14,7 +14,15 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from builders.lightning_modules import FlopCounter, MeterHarness, quiet, trainer
+from builders.lightning_modules import (
+    FlopCounter,
+    MeterHarness,
+    Rows,
+    lightning_module,
+    loader,
+    quiet,
+    trainer,
+)
 from trainfare.report.facts import job_facts
 from trainfare_core.ranking.options.job_summary import job_summary
 
@@ -82,7 +90,7 @@ def test_dynamic_padding_is_priced_at_the_mean_of_the_run(tmp_path: Path, precis
     fit = trainer(tmp_path, harness.meter(tmp_path), max_epochs=1, precision=precision)
     fit.fit(Reader(), texts())
     profile = harness.profile
-    assert profile.source.how == ("real" if precision == "32-true" else "fake")
+    assert profile.source.how == "real"
     assert profile.step_flops == pytest.approx(mean(flops), rel=0.05)
     variation = profile.batch.variation
     assert variation is not None
@@ -165,3 +173,58 @@ def test_a_loader_that_gives_fewer_samples_than_it_says(tmp_path: Path) -> None:
     fit.fit(Reader(), DataLoader(Series(), batch_size=32, collate_fn=pad_batch))
     assert harness.profile.batch.micro_batch_size == 2
     assert harness.profile.batch.tokens_per_step == 2 * 12
+
+
+Layer = lightning_module(
+    lambda self, batch, index: self.layer(batch).square().mean(), layers=lambda: {"layer": nn.Linear(8, 8)}
+)
+
+
+def by_loader(samples: int) -> DataLoader[Any]:
+    return loader(samples, 16)
+
+
+def by_sampler(samples: int) -> DataLoader[Any]:
+    indexes = list(range(samples))
+    return DataLoader(Rows(samples), batch_sampler=[indexes[at : at + 16] for at in range(0, samples, 16)])
+
+
+@pytest.mark.parametrize("make", [by_loader, by_sampler])
+@pytest.mark.parametrize(
+    ("samples", "epochs", "accumulate"),
+    [(60, 1, 1), (60, 2, 1), (60, 3, 2), (28, 4, 1), (28, 1, 1), (124, 5, 1)],
+)
+def test_the_smaller_last_batch_of_an_epoch_is_not_the_traced_one(
+    tmp_path: Path, make: Any, samples: int, epochs: int, accumulate: int
+) -> None:
+    """Of 4, 2 and 8 batches an epoch: FLOPs and samples are of whole batches."""
+    harness = MeterHarness()
+    fit = trainer(tmp_path, harness.meter(tmp_path), max_epochs=epochs, accumulate_grad_batches=accumulate)
+    fit.fit(Layer(), make(samples))
+    profile = harness.profile
+    assert profile.batch.micro_batch_size == 16
+    assert profile.step_flops == accumulate * 2 * 2 * 16 * 8 * 8
+    assert profile.batch.variation is None
+    assert not any("incomplete last one" in note for note in profile.notes)
+
+
+@pytest.mark.parametrize("epochs", [1, 8])
+def test_the_samples_are_those_of_the_batch_that_was_traced(tmp_path: Path, epochs: int) -> None:
+    """Each step ends with the smaller batch of its epoch, so that no whole one is traced: that is said."""
+    harness = MeterHarness()
+    fit = trainer(tmp_path, harness.meter(tmp_path), max_epochs=epochs, accumulate_grad_batches=4)
+    fit.fit(Layer(), by_loader(60))
+    profile = harness.profile
+    assert (profile.batch.micro_batch_size, profile.batch.samples_per_step) == (12, 48)
+    assert profile.step_flops == 4 * 2 * 2 * 12 * 8 * 8
+    assert sum("batches of 12 samples, where others have 16" in note for note in profile.notes) == 1
+    if profile.measured is not None:
+        assert profile.measured.work_ratio == pytest.approx(16 / 12)
+
+
+def test_an_epoch_of_one_batch(tmp_path: Path) -> None:
+    """It is the last of its epoch, and none is larger."""
+    harness = MeterHarness()
+    trainer(tmp_path, harness.meter(tmp_path), max_epochs=6).fit(Layer(), by_loader(12))
+    assert harness.profile.batch.micro_batch_size == 12
+    assert harness.profile.step_flops == 2 * 2 * 12 * 8 * 8

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from pytorch_lightning import LightningModule, seed_everything
 from pytorch_lightning.callbacks import BackboneFinetuning, GradientAccumulationScheduler, ModelPruning
 from torch import nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.data import DataLoader
 
 from builders.lightning_modules import (
@@ -50,16 +55,15 @@ def both(
 
 
 def test_optimizers_of_different_frequency_are_added_by_their_share(tmp_path: Path) -> None:
-    """FLOPs and updates of critic and generator, with the generator in a fifth of the steps."""
-    _, _, profile = both(tmp_path, lambda: Critic(5, 4, generated=4 * WIDTH), max_epochs=3)
-    critic, generator = 2 * 2 * 4 * WIDTH * WIDTH, 2 * 2 * 4 * WIDTH * 4 * WIDTH
+    """FLOPs and updates of critic and generator, with the generator in 3 of the 16 batches of an epoch."""
+    flops, _, profile = both(tmp_path, lambda: Critic(5, 4, generated=4 * WIDTH), max_epochs=3)
     assert profile.source.how == "real"
-    assert profile.step_flops == pytest.approx(critic + generator / 5, abs=4)
+    assert profile.step_flops == pytest.approx(mean(flops), rel=0.01)
     scalars = (WIDTH + 1) * WIDTH + (WIDTH + 1) * 4 * WIDTH
     assert profile.optimizer.state_bytes == 2 * 4 * scalars + 4 * 4
-    assert "optimizer 2 in 80 %" in str(profile.work_note)
+    assert "optimizer 2 in 81 %" in str(profile.work_note)
     assert any("per step and device (mean of steps" in fact for fact in job_facts(job_summary(profile)))
-    assert any("1 batches, in which 1.2 optimizer steps" in note for note in profile.notes)
+    assert any("1 batches, in which 1.19048 optimizer steps" in note for note in profile.notes)
 
 
 def test_an_optimizer_that_is_never_traced_is_named(tmp_path: Path) -> None:
@@ -67,6 +71,131 @@ def test_an_optimizer_that_is_never_traced_is_named(tmp_path: Path) -> None:
     _, _, profile = both(tmp_path, lambda: Critic(64, 63, generated=4 * WIDTH), max_epochs=3)
     assert profile.step_flops == 2 * 2 * 4 * WIDTH * WIDTH
     assert "Adam never stepped in the traced batches" in str(profile.work_note)
+
+
+class Halves(LightningModule):
+    """All batches do the same work; the second optimizer steps in each batch that `steps` says."""
+
+    def __init__(self, steps: Callable[[int], bool]) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.first, self.second = nn.Linear(WIDTH, 8), nn.Linear(8, 3)
+        self.steps, self.batches = steps, 0
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        optimizers = self.optimizers()
+        self.manual_backward(self.second(self.first(batch)).square().mean())
+        for optimizer in optimizers if self.steps(self.batches) else optimizers[:1]:  # type: ignore[index, arg-type]
+            optimizer.step()
+            optimizer.zero_grad()
+        self.batches += 1
+
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.Adam(part.parameters()) for part in (self.first, self.second)]
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+@pytest.mark.parametrize("every", [2, 4, 5])
+def test_every_kind_of_batch_is_traced(tmp_path: Path, every: int, epochs: int) -> None:
+    """Also where the first traced batch steps every optimizer: the other kinds are not taken as no work."""
+    flops, steps, profile = both(
+        tmp_path, lambda: Halves(lambda batch: batch % every == every - 1), max_epochs=epochs
+    )
+    assert set(flops) == {profile.step_flops}
+    assert steps > profile.plan.optimizer_steps == 16 * epochs  # type: ignore[operator]
+    assert "not traced" not in str(profile.work_note)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        lambda batch: batch >= 20,  # first within the measured steps
+        lambda batch: batch >= 40,  # first after them
+        lambda batch: batch % 30 == 29,  # after them, and rarely
+    ],
+)
+def test_a_kind_that_comes_late_is_traced_when_it_comes(tmp_path: Path, steps: Callable[[int], bool]) -> None:
+    """The generator begins after the traced steps: its share is that of the whole run."""
+    flops, _, profile = both(tmp_path, lambda: Late(steps), max_epochs=6)
+    assert profile.step_flops == pytest.approx(mean(flops), rel=0.02)
+    assert "not traced" not in str(profile.work_note)
+    assert profile.measured is not None
+    assert profile.measured.work_ratio == pytest.approx(mean(flops[19:29]) / mean(flops), rel=0.02)
+
+
+def test_a_kind_that_is_not_traced_counts_as_the_one_most_like_it(tmp_path: Path) -> None:
+    """Never as no work, and it is said."""
+    flops, _, profile = both(tmp_path, lambda: Halves(lambda batch: batch == 24), max_epochs=2)
+    assert set(flops) == {profile.step_flops}
+    assert "of the batches were not traced and count as those most like them" in str(profile.work_note)
+
+
+class Late(Critic):
+    """A generator that is larger than the critic, and steps in each batch that `steps` says."""
+
+    def __init__(self, steps: Callable[[int], bool]) -> None:
+        super().__init__(generated=4 * WIDTH)
+        self.steps, self.batches = steps, 0
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        self.every, self.offset = 1, 0 if self.steps(self.batches) else 1
+        self.batches += 1
+        super().training_step(batch, batch_idx)
+
+
+class LayerDrop(LightningModule):
+    """Six layers, each left out by chance."""
+
+    def __init__(self, draw: Callable[[], Any], probability: float = 0.3) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(6))
+        self.head = nn.Linear(WIDTH, 3)
+        self.draw, self.probability = draw, probability
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        for layer in self.layers:
+            if self.draw() >= self.probability:
+                batch = torch.relu(layer(batch))
+        return self.head(batch).square().mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.Adam(self.parameters())
+
+
+@pytest.mark.parametrize("draw", [lambda: torch.rand([]), random.random, lambda: np.random.rand()])
+def test_random_work_is_priced_at_its_mean(tmp_path: Path, draw: Callable[[], Any]) -> None:
+    """Nine steps are traced: the mean of the run is within the interval that their spread gives."""
+    seed_everything(5, verbose=False)
+    flops, _, profile = both(tmp_path, lambda: LayerDrop(draw), max_epochs=4)
+    variation = profile.batch.variation
+    assert variation is not None
+    assert (variation.batches, profile.work_note) == (9, "mean of 9 traced steps, whose work is random")
+    assert min(flops) <= variation.smallest_flops < profile.step_flops < variation.largest_flops <= max(flops)
+    assert 0.01 < variation.work_log_sigma < 0.2
+    assert abs(math.log(profile.step_flops / mean(flops))) < 3 * variation.work_log_sigma
+    assert profile.work_log_sigma == variation.work_log_sigma
+
+
+@pytest.mark.parametrize(("probability", "reads", "traced"), [(0.0, True, 6), (0.0, False, 3)])
+def test_work_that_is_the_same_each_time_is_traced_a_few_times(
+    tmp_path: Path, probability: float, reads: bool, traced: int
+) -> None:
+    """A number that is drawn, or a value that is read, and work that does not depend on it."""
+    steps: list[bool] = []
+
+    class Watched(LayerDrop):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            steps.append(bool(_get_current_dispatch_mode_stack()))
+            return super().training_step(batch, batch_idx)
+
+    flat = torch.ones(())
+    harness = MeterHarness()
+    trainer(tmp_path, harness.meter(tmp_path), max_epochs=4).fit(
+        Watched((lambda: torch.rand([])) if reads else (lambda: flat), probability), rows()
+    )
+    assert sum(steps) == traced
+    assert harness.profile.batch.variation is None
+    assert harness.profile.work_note is None
 
 
 Frozen = lightning_module(
