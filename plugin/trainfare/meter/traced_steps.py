@@ -12,7 +12,7 @@ from trainfare.meter.progress import RunProgress
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.step_probe import StepProbe
-from trainfare.meter.tracing_method import WAY_OUT, TracingMethod, tracing_method
+from trainfare.meter.tracing_method import COMPILED, WAY_OUT, TracingMethod, tracing_method
 from trainfare.trace import BatchSpread, StepFacts
 from trainfare.trace.batch_spread import (
     MAX_DRAWS,
@@ -23,6 +23,7 @@ from trainfare.trace.batch_spread import (
 )
 from trainfare.trace.mixture import BatchKind, flops_per_step, mix_batches
 from trainfare.trace.step_facts import average_draws
+from trainfare.trace.torch_private import count_compiled_graphs
 from trainfare.trace.training_phases import PhaseSignature, TrainingPhases
 
 MAX_TRACED_BATCHES = 16
@@ -72,6 +73,7 @@ class TracedSteps:
         self._measured_in: StepFacts | None = None
         self._measured_kinds: Counter[BatchKind] = Counter()
         self._waited = self._passed_smaller = 0
+        self._compiled_graphs = count_compiled_graphs()
         self._left = 0 if self.method.why_not else MAX_TRACED_BATCHES
         self._later_left = MAX_LATER_TRACES
         left, before = progress.plan().steps_left, settings.steps_before_window
@@ -173,6 +175,9 @@ class TracedSteps:
             smaller_samples: of an incomplete last batch of an epoch its samples, else None.
         """
         if self._left <= 0 or not self._ends_in_step:
+            return
+        if count_compiled_graphs() > self._compiled_graphs:  # by a function that no module shows
+            self.method, self._left = COMPILED, 0
             return
         if smaller_samples is not None and self._may_pass_smaller():
             self._passed_smaller += 1

@@ -37,6 +37,10 @@ class TracingMethod:
     note: str = ""
 
 
+COMPILED = TracingMethod(f"the step runs under torch.compile: {WAY_OUT}", compiled=True)
+"""A dispatch mode over compiled code makes torch compile it again and leaves it slower."""
+
+
 def tracing_method(facts: RunFacts, module: nn.Module) -> TracingMethod:
     """
     Decide whether a step can be traced without disturbing the training.
@@ -50,8 +54,7 @@ def tracing_method(facts: RunFacts, module: nn.Module) -> TracingMethod:
     if find_compute_type(facts.precision) == "fp8":
         return TracingMethod(f"the kernels of Transformer Engine hide their operations: {WAY_OUT}")
     if _is_compiled(module):
-        # A dispatch mode over compiled code makes torch compile it again and leaves it slower.
-        return TracingMethod(f"the step runs under torch.compile: {WAY_OUT}", compiled=True)
+        return COMPILED
     if any(_is_graphed(part) for part in module.modules()):
         return TracingMethod(f"the step replays CUDA graphs, which hide their operations: {WAY_OUT}")
     if facts.device_kind == "xla":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, cast
@@ -30,6 +31,12 @@ StopRecomputation: type[Exception] = cast("Any", torch_checkpoint)._StopRecomput
 """Raised inside a recomputed block as soon as it has remade every tensor that backward asks for."""
 _RECOMPUTING = ("unpack_hook", "backward")
 """Functions of `torch.utils.checkpoint` that run a block again: without and with `use_reentrant`."""
+
+
+def count_compiled_graphs() -> int:
+    """Return how many graphs torch.compile has made in this process."""
+    dynamo: Any = sys.modules.get("torch._dynamo.utils")
+    return 0 if dynamo is None else int(dynamo.counters["stats"]["unique_graphs"])
 
 
 def in_backward() -> bool:
