@@ -148,6 +148,7 @@ class FareMeter(LightningCallback):
         self._warned_of_fabric = False
         self._earlier_sessions_s = 0.0
         self._elapsed_s = 0.0
+        self._not_traced = ""
 
     def make_meter(self) -> FitMeter:
         """Return the meter of the next `Trainer.fit` on rank 0; a subclass may return another."""
@@ -200,6 +201,7 @@ class FareMeter(LightningCallback):
             return
         try:
             self._meter = self.make_meter() if trainer.is_global_zero else self._make_other_rank_meter()
+            self._meter.not_traced = self._not_traced
         except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
             warn_user(f"FareMeter could not start and is off ({first_line(error)})")
         self._call_guarded(lambda meter: meter.prepare(int(trainer.num_nodes)))
@@ -278,6 +280,8 @@ class FareMeter(LightningCallback):
 
     def _forget(self) -> None:
         self._elapsed_s = self.state_dict()["elapsed_s"]
+        if self._meter is not None:
+            self._not_traced = self._meter.not_traced
         self._meter = None
 
     def state_dict(self) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from trainfare.meter.end_of_run import report_run, write_curve
-from trainfare.meter.fare_log import FareLog, RunEstimate, estimate_run, first_line, progress_line
+from trainfare.meter.fare_log import FareLog, RunEstimate, estimate_run, first_line, progress_line, warn_user
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.timing.rank_times import collect_times, next_fit_number, rank_note
+from trainfare.trace import torch_private
 from trainfare_core.errors import PricesUnavailableError
 from trainfare_providers.time_limit import call_within
 
@@ -51,6 +52,8 @@ class FitMeter:
         self.settings = settings
         self.services = services
         self.earlier_sessions_s = earlier_sessions_s
+        self.not_traced = ""
+        """Why no step is traced: one raised while it was."""
         self._on_fault = on_fault
         self._log = FareLog(settings)
         self._run: MeteredRun | None = None
@@ -105,6 +108,8 @@ class FitMeter:
     def start(self, loop: Loop) -> None:
         """Read the plan of the run and start to measure; called before the first batch."""
         self._run = MeteredRun(loop, self.settings, self.services, self._on_fault)
+        if self.not_traced:
+            self._run.traced.probe.give_up(self.not_traced)
         self._run.attach()
         if self._curve is not None:
             self._curve.start(loop)
@@ -112,7 +117,8 @@ class FitMeter:
     def batch_start(self, batch: Any) -> None:
         """Start the trace if this batch is to be traced."""
         if self._run is not None and self._run.watches_batches:
-            self._run.batch_start(batch)
+            with torch_private.without_torch_functions():  # a class or mode of the user's may count its calls
+                self._run.batch_start(batch)
 
     def before_step(self, optimizer: Any) -> None:
         """Mark the start of the optimizer's part in the trace."""
@@ -196,6 +202,7 @@ class FitMeter:
                 is saved; after a Ctrl-C, it is reported as well.
         """
         if error is not None:
+            self._note_trace(error)
             failed = not isinstance(error, KeyboardInterrupt)
             self._end((f"the run ended early ({type(error).__name__})",), failed=failed)
             return
@@ -203,6 +210,18 @@ class FitMeter:
         if self._run is not None and not self._ended:
             self._run.end()
         self._end(() if self._ended else self._rank_notes())
+
+    def _note_trace(self, error: BaseException) -> None:
+        """Tell of the trace with an exception that a step has raised under it, and trace no step again."""
+        if self._run is None or not self._run.traced.probe.running or not isinstance(error, Exception):
+            return
+        self.not_traced = f"a step raised {type(error).__name__} while it was traced"
+        self._run.traced.probe.give_up(self.not_traced)
+        note = "FareMeter was tracing this batch. To train without the trace: FareMeter(trace=False)"
+        if hasattr(error, "add_note"):  # from Python 3.11 on
+            error.add_note(note)
+        else:
+            warn_user(f"{type(error).__name__}: {note}")
 
     def _rank_notes(self) -> tuple[str, ...]:
         """Compare the ranks. Called only at the end of training, which every rank has then reached."""

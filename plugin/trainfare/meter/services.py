@@ -122,7 +122,7 @@ def _prepare() -> None:
 def _step_trace(module: Any, optimizers: Any) -> StepTrace:
     from trainfare.trace import StepTrace
 
-    return StepTrace(module, optimizers)
+    return StepTrace(module, optimizers, vetted_only=True)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class StepProbe:
         self.draws_choice = False
         """A traced batch drew a random number on the host."""
         self.fault = False
-        """The trace itself failed, so that another batch would fail in the same way."""
+        """The trace itself failed, so that another batch would fail in the same way: none is traced any more."""
 
     @property
     def running(self) -> bool:
@@ -55,12 +55,18 @@ class StepProbe:
         Args:
             elements: of the batch's tensors.
         """
+        if self.fault:
+            return
         trace = self._make_trace()
         self._elements = elements
         self._optimizer_stepped = False
         self._generators = _host_generators()
         self._trace = trace
         trace.start()
+
+    def give_up(self, problem: str) -> None:
+        """Trace no batch any more, for a reason."""
+        self.problem, self.fault = problem, True
 
     def begin_optimizer(self) -> None:
         """Mark the moment before an optimizer steps."""
@@ -95,8 +101,7 @@ class StepProbe:
         self.draws_choice |= trace.draws_choice or self._generators != _host_generators()
         if trace.fault is not None:
             # The operations after the fault are missing, so the step would look cheaper than it is.
-            self.problem = trace.notes[-1] if trace.notes else type(trace.fault).__name__
-            self.fault = True
+            self.give_up(trace.notes[-1] if trace.notes else type(trace.fault).__name__)
             return None
         if whole and not self._optimizer_stepped:
             self.problem = "no optimizer stepped in the traced batch"

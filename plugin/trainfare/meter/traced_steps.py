@@ -110,7 +110,7 @@ class TracedSteps:
     @property
     def wants_step(self) -> bool:
         """Whether a step is to be traced before the window opens."""
-        if self._left <= 0 or self._progress.steps < self._after_steps:
+        if self.probe.fault or self._left <= 0 or self._progress.steps < self._after_steps:
             return False
         if self.step is None or (not self._automatic and self._lacks_kind()):
             return True

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from types import FunctionType
 from typing import Any, Final, cast
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainfare.trace import torch_private
+from trainfare.trace.storages import tensors_in
+from trainfare.trace.user_classes import is_known_mode
 
 _CHECKS: Final = frozenset({
     "has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"
 })  # fmt: skip
 """Functions by which torch's Python code asks whether a mode is on."""
+_PLAIN: Final = (torch.Tensor, torch.nn.Parameter, FakeTensor)
 
 
 class EagerMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -33,35 +38,54 @@ class OperationMode(EagerMode):  # type: ignore[no-untyped-call]
     """
     Runs every dispatched operation unchanged, then calls `on_operation(func, args, kwargs, out)`.
 
-    Operations on a tensor that wraps others (DTensor, a nested tensor) are not reported: torch dispatches again
-    with the local tensors inside, so sharded work is recorded at its size on one device and not at its global size.
+    Operations that `records(classes)` declines are passed on. Those on a tensor that wraps others (DTensor, a nested
+    tensor) are not reported: torch dispatches again with the local tensors inside, so sharded work is recorded at its
+    size on one device and not at its global size.
     """
 
     supports_higher_order_operators = True
 
-    def __init__(self, on_operation: Callable[[Any, Sequence[Any], dict[str, Any], Any], None]) -> None:
+    def __init__(
+        self,
+        on_operation: Callable[[Any, Sequence[Any], dict[str, Any], Any], None],
+        records: Callable[[Sequence[Any]], bool] = lambda _: True,
+    ) -> None:
         super().__init__()
         torch_private.enable_higher_order_operators(OperationMode, _run_operator)
         self._on_operation = on_operation
+        self.records = records
         self.running = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if torch_private.asks_device(func, args):
             return args[0].device
+        recorded = self.records(types)
+        if not recorded and _runs_itself(types):
+            return NotImplemented  # torch asks the class next, as it does without a mode
         if any(torch_private.is_wrapper_subclass(kind) for kind in types):
             return NotImplemented
-        return self.run(func, args, kwargs or {})
+        return self.run(func, args, kwargs or {}, recorded=recorded)
 
-    def run(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    def run(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], *, recorded: bool = True) -> Any:
         """Run an operation, then report it."""
+        # Called from Python, it asks the classes and modes of the user's, which backward does not.
+        asks = any(type(tensor) not in _PLAIN for tensor in tensors_in(args)) or (
+            not recorded and not all(is_known_mode(type(mode)) for mode in torch_private.function_modes())
+        )
         outer, self.running = self.running, True
         try:
-            out = func(*args, **kwargs)
+            with torch_private.without_torch_functions() if asks else nullcontext():
+                out = func(*args, **kwargs)
         finally:
             self.running = outer
         with torch_private.without_torch_functions():
             self._on_operation(func, args, kwargs, out)
         return out
+
+
+def _runs_itself(kinds: Sequence[Any]) -> bool:
+    default = cast("Any", torch.Tensor).__torch_dispatch__
+    return any(kind.__torch_dispatch__ is not default and not issubclass(kind, FakeTensor) for kind in kinds)
 
 
 def _run_operator(operator: Any, mode: OperationMode, *args: Any, **kwargs: Any) -> Any:
@@ -88,7 +112,7 @@ class CallMode(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self._operations.running:
+        if self._operations.running or not self._operations.records(types):
             return func(*args, **kwargs)
         body = self._body(func) if isinstance(func, FunctionType) and not _overrides(types) else None
         if body is None:
@@ -120,6 +144,8 @@ def _without_checks(func: FunctionType) -> FunctionType | None:
     A check by its whole name, as `torch.overrides.has_torch_function` in `torch.nn.init`, would stay in the copy,
     which would then pass itself on without end.
     """
+    if func.__module__.partition(".")[0] != "torch":
+        return None  # the copy has globals of its own, which a function of the user's may assign to
     if not _CHECKS & set(func.__code__.co_names) & func.__globals__.keys():
         return None
     scope = {**func.__globals__, **dict.fromkeys(_CHECKS, _never)}

@@ -85,6 +85,7 @@ class ModuleWatch:
     def enter(
         self,
         stack: ExitStack,
+        guard: Callable[..., Any],
         enter_block: Callable[[nn.Module, Any], bool],
         leave_block: Callable[[], None],
     ) -> None:
@@ -93,8 +94,9 @@ class ModuleWatch:
 
         Args:
             stack: ends it.
+            guard: calls a function of ours with arguments; None where nothing is recorded, or the function has raised.
             enter_block: called with a block that repeats and with its arguments before its forward, the outermost one
-                where blocks have blocks; returns whether to call `leave_block` after it. Not kept: the two hold the
+                where blocks have blocks; returns whether to call `leave_block` after it. Not kept: the three hold the
                 trace, and memory in a cycle would be released late.
             leave_block: called after such a forward.
         """
@@ -102,29 +104,41 @@ class ModuleWatch:
         self._running, self._numbers, self._since = [], [], []
         self._launched, self.loops = [Counter()], {}
         # Not by hooks for all modules, of which a compiled module warns.
-        original, names, running = nn.Module.__call__, self._names, self._running
+        original = nn.Module.__call__
 
-        def call(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
-            name = names.get(module)
+        def begin(module: nn.Module, arguments: Any) -> bool | None:
+            name = self._names.get(module)
             if name is None:
-                return original(module, *args, **kwargs)
-            outermost = "*" in name and not (running and "*" in running[-1])
-            running.append(name)
+                return None
+            outermost = "*" in name and not (self._running and "*" in self._running[-1])
+            self._running.append(name)
             self._launched.append(Counter())
             self._note()
-            entered = outermost and enter_block(module, (args, kwargs))
+            return outermost and bool(enter_block(module, arguments))
+
+        def end(leaves: bool) -> None:  # noqa: FBT001 - the guard passes arguments by their places
+            if leaves:
+                leave_block()
+            self._running.pop()
+            self._launched.pop()
+            self._note()
+
+        def call(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+            leaves = guard(begin, module, (args, kwargs))
+            if leaves is None:
+                return original(module, *args, **kwargs)
             try:
                 return original(module, *args, **kwargs)
             finally:
-                if entered:
-                    leave_block()
-                running.pop()
-                self._launched.pop()
-                self._note()
+                guard(end, leaves)
+
+        def restore() -> None:
+            if nn.Module.__call__ is call:  # else somebody has replaced it since, over ours
+                loose.__call__ = original
 
         loose: Any = nn.Module
         loose.__call__ = call
-        stack.callback(setattr, loose, "__call__", original)
+        stack.callback(restore)
 
     def find_names(self) -> None:
         """Find the names of all submodules and parameters."""

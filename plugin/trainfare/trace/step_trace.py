@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
@@ -21,13 +21,14 @@ from torch.optim.optimizer import (
 
 from trainfare.trace import module_facts, torch_private
 from trainfare.trace.cuda_autocast import CudaAutocast
-from trainfare.trace.fused_calls import open_region, run_call
+from trainfare.trace.fused_calls import Region, open_region, run_call
 from trainfare.trace.ledger import Ledger
 from trainfare.trace.live_memory import MemoryChange
 from trainfare.trace.memory import MemoryWatch
 from trainfare.trace.modes import CallMode, OperationMode, leave
 from trainfare.trace.module_work import ModuleWatch
 from trainfare.trace.recorder import Recorder
+from trainfare.trace.user_classes import UntracedStepError, check_classes, check_mode, spare_classes
 from trainfare_core.job_profile import (
     MemoryFacts,
     ModuleWork,
@@ -48,6 +49,19 @@ _VALUE_READS = frozenset({"tolist", "numpy", "__array__"})
 """Calls that read values of a tensor on the CPU without an operation."""
 
 
+# Calls that run backward, where a user's function may call torch.func: it refuses to run under saved-tensor hooks.
+_RUN_BACKWARD = frozenset({"backward", "grad"})
+
+
+class _Call(NamedTuple):
+    """A call of a torch function that is under way, and what the recorder goes back to after it."""
+
+    region: Region | None
+    outer_call: bool
+    outer_region: Region | None
+    saved_tensors: AbstractContextManager[Any]
+
+
 class StepTrace:
     """
     Records the operations, FLOPs, bytes and memory of one training step.
@@ -59,6 +73,9 @@ class StepTrace:
         recording: False runs the step in the same way and records nothing.
         fp8: count the products of linear layers in fp8, with the casts of their operands, as if Transformer Engine had
             replaced the layers.
+        vetted_only: end the recording where the step holds a tensor class or a torch mode that is not known to be left
+            as it is (`user_classes`); `fault` is then an `UntracedStepError`. For a step that trains.
+        make_recorder: makes the recorder, of the memory and the modules that it watches.
 
     Enter a `FakeTensorMode` first and the trace inside it. `stop` may be called any number of times, on the
     thread that called `start`; it removes every mode and hook, also after a `start` that failed half-way. An
@@ -78,6 +95,8 @@ class StepTrace:
         cuda_autocast_dtype: torch.dtype | None = None,
         recording: bool = True,
         fp8: bool = False,
+        vetted_only: bool = False,
+        make_recorder: Callable[[MemoryWatch, ModuleWatch], Recorder] = Recorder,
     ) -> None:
         self._module = module
         self._optimizers = list(optimizers)
@@ -85,7 +104,9 @@ class StepTrace:
         self._recording = recording
         self._autocast: CudaAutocast | None = None
         watch = MemoryWatch(list(module.parameters()), list(module.buffers()))
-        self._recorder = Recorder(watch, ModuleWatch(module, fp8))
+        self._recorder = make_recorder(watch, ModuleWatch(module, fp8))
+        self._vetted_only = vetted_only
+        self._modes: tuple[CallMode, OperationMode] | None = None
         self._scopes: list[Optimizer | None] = []
         self._stack: ExitStack | None = None
         self._marked = False
@@ -119,7 +140,9 @@ class StepTrace:
                 "has one kernel for it (a scan, linear attention), a step takes less time and memory with that library "
                 f"than is predicted here: {names}"
             )
-        if self.fault is not None:
+        if isinstance(self.fault, UntracedStepError):
+            notes.append(str(self.fault))
+        elif self.fault is not None:
             fault = shorten_text(f"{type(self.fault).__name__}: {self.fault}", _NAMES_CHARACTERS)
             notes.append(f"the trace is incomplete: {fault}")
         return notes
@@ -152,9 +175,14 @@ class StepTrace:
 
     def _enter(self, stack: ExitStack) -> None:
         self._fake_mode = torch_private.fake_mode()
+        self._records([type(tensor) for tensor in (*self._module.parameters(), *self._module.buffers())])
+        for mode in (*torch_private.dispatch_modes(), *torch_private.function_modes()):
+            self._meet_mode(type(mode))
+        if self.fault is not None:
+            return
         self._recorder.real = self._fake_mode is None
         self._recorder.memory.begin()
-        self._recorder.modules.enter(stack, self._enter_block, self._leave_block)
+        self._recorder.modules.enter(stack, self._guard_module, self._enter_block, self._leave_block)
         self._set_optimizing()
         # Compiled code that has run under a dispatch mode stays slower afterwards.
         stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -165,15 +193,17 @@ class StepTrace:
             stack.callback(register(hook).remove)
         if self._autocast_dtype is not None:
             self._autocast = CudaAutocast(self._autocast_dtype)
-        operations = OperationMode(self._record_dispatch)
-        for mode in (CallMode(self._record_call, operations), operations):
-            stack.callback(leave, mode)
-            cast("Any", mode).__enter__()
+        stack.enter_context(spare_classes(self._meet_mode))
+        operations = OperationMode(self._record_dispatch, self._records)
+        self._modes = CallMode(self._record_call, operations), operations
+        for own in self._modes:
+            stack.callback(leave, own)
+            cast("Any", own).__enter__()
 
     def stop(self) -> None:
         """Remove every mode and hook; what was recorded stays available."""
-        self._record_guarded(self._recorder.launches.end)
-        stack, self._stack = self._stack, None
+        self._record_guarded(lambda: self._recorder.launches.end())
+        stack, self._stack, self._modes = self._stack, None, None
         if stack is not None:
             stack.close()
             self._recorder.memory.live.close()
@@ -183,12 +213,12 @@ class StepTrace:
     def begin_optimizer(self) -> None:
         """Mark the start of the optimizer's update: unscaling, clipping, the step."""
         self._marked = True
-        self._set_optimizing()
+        self._record_guarded(self._set_optimizing)
 
     def end_optimizer(self) -> None:
         """Mark the end of the optimizer's update."""
         self._marked = False
-        self._set_optimizing()
+        self._record_guarded(self._set_optimizing)
 
     def operations(self, *, micro_batches: int = 1) -> tuple[OperationGroup, ...]:
         """
@@ -253,8 +283,11 @@ class StepTrace:
 
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Mark the update; a closure inside it, which runs forward and backward, is not the update."""
-        self._scopes.append(optimizer)
-        self._set_optimizing()
+        self._leave_modes_of_fault()
+        return self._record_guarded(self._enter_step, optimizer, args, kwargs)
+
+    def _enter_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._enter_scope(optimizer)
         closure = next((value for value in (*args, *kwargs.values()) if callable(value)), None)
         if closure is None or isinstance(closure, Optimizer):
             return None
@@ -264,93 +297,138 @@ class StepTrace:
 
     def _outside_update(self, closure: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
-            self._scopes.append(None)
-            self._marked = False
-            self._set_optimizing()
+            self._record_guarded(self._enter_scope, None)
             try:
                 return closure(*args, **kwargs)
             finally:
-                if self._scopes:
-                    self._scopes.pop()
-                self._set_optimizing()
+                self._record_guarded(self._leave_scope)
 
         return run
 
-    def _after_step(self, *_: Any) -> None:
+    def _enter_scope(self, optimizer: Optimizer | None) -> None:
+        self._scopes.append(optimizer)
+        self._marked = self._marked and optimizer is not None
+        self._set_optimizing()
+
+    def _leave_scope(self) -> None:
         if self._scopes:
             self._scopes.pop()
-        self._marked = False
         self._set_optimizing()
+
+    def _after_step(self, *_: Any) -> None:
+        self._marked = False
+        self._record_guarded(self._leave_scope)
 
     # ---- callbacks of the modes and modules
 
+    def _records(self, kinds: Sequence[Any]) -> bool:
+        """Return whether a call with tensors of these classes is recorded."""
+        if self._vetted_only and kinds:
+            self._record_guarded(check_classes, kinds)
+        return self.fault is None
+
+    def _meet_mode(self, kind: type) -> None:
+        if self._vetted_only:
+            self._record_guarded(check_mode, kind)
+
+    def _leave_modes_of_fault(self) -> None:
+        """Leave the modes early in a step that is recorded no more; torch brings one back after a call of it."""
+        if self.fault is None or torch_private.in_backward() or self._modes is None:
+            return
+        calls, operations = self._modes
+        if not operations.running:
+            leave(operations)
+            leave(calls)
+
+    def _guard_module(self, function: Callable[..., _T], *args: Any) -> _T | None:
+        self._leave_modes_of_fault()
+        return self._record_guarded(function, *args)
+
     def _leave_block(self) -> None:
-        self._record_guarded(self._recorder.launches.leave_block)
+        self._recorder.launches.leave_block()
 
     def _enter_block(self, block: torch.nn.Module, arguments: Any) -> bool:
-        return self._recording and bool(
-            self._record_guarded(self._recorder.memory.enter_block, block, arguments)
-        )
+        return self._recording and self._recorder.memory.enter_block(block, arguments)
 
     def _record_dispatch(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
+        if self._recording:
+            self._record_guarded(self._record_operation, func, args, kwargs, out)
+
+    def _record_operation(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
         # Under another fake mode a shape is computed on the side, as DTensor does at its global size.
-        if self._recording and torch_private.fake_mode() is self._fake_mode:
+        if torch_private.fake_mode() is self._fake_mode:
             if self._autocast is not None:
                 self._autocast.follow_backward()
-            self._record_guarded(self._recorder.record, func, args, kwargs, out)
+            self._recorder.record(func, args, kwargs, out)
 
     def _record_guarded(self, record: Callable[..., _T], *args: Any) -> _T | None:
         """Run a part of the trace; an exception in it ends the recording and does not reach the training."""
         if self.fault is not None or self._stack is None:
             return None
         try:
-            return record(*args)
+            with torch_private.without_torch_functions():  # of a class of the user's, which counts its calls
+                return record(*args)
         except Exception as error:  # noqa: BLE001 - whatever it is, the training goes on
             self.fault = error
             return None
 
     def _record_call(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         name = str(getattr(func, "__name__", ""))
-        if self.fault is not None or self._stack is None or name in _PROPERTY_ACCESS:
+        if name in _PROPERTY_ACCESS:
             return func(*args, **kwargs)
-        recorder, autocast = self._recorder, self._autocast
+        casts: AbstractContextManager[Any] = nullcontext()
+        if (
+            self._autocast is not None
+            and self.fault is None
+            and self._autocast.applies(optimizing=self._recorder.optimizing)
+        ):
+            # Not guarded: a step that CUDA's autocast refuses is not traced, before launch alone.
+            args, kwargs = self._autocast.cast_arguments(name, args, kwargs)
+            casts = torch_private.without_cpu_autocast()
+        call = self._record_guarded(self._open_call, name, args, kwargs)
+        if call is None:
+            return func(*args, **kwargs)
+        region = call.region
+        try:
+            with call.saved_tensors, casts:
+                out = run_call(name, func, args, kwargs)
+        except torch_private.StopRecomputation:
+            if region is not None:
+                self._record_guarded(lambda: self._recorder.regions.stop(region))
+            raise
+        finally:
+            self._record_guarded(self._close_call, call)
+        if region is not None:
+            self._record_guarded(lambda: self._recorder.close_region(region, out))
+        return out
+
+    def _open_call(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> _Call:
+        recorder = self._recorder
         recorder.reads_values |= name in _VALUE_READS and not recorder.optimizing
-        casting = autocast is not None and autocast.applies(optimizing=recorder.optimizing)
-        if autocast is not None and casting:
-            args, kwargs = autocast.cast_arguments(name, args, kwargs)
         outer_call, outer_region = recorder.user_call, recorder.region
         recorder.user_call = torch_private.in_backward()
         region = None
         if self._recording and outer_region is None and not torch_private.functorch_active():
-            region = self._record_guarded(open_region, name, args, kwargs)
+            region = open_region(name, args, kwargs)
         if region is not None:
             recorder.region = region
-        try:
-            with (
-                self._hook_saved_tensors(),
-                torch_private.without_cpu_autocast() if casting else nullcontext(),
-            ):
-                out = run_call(name, func, args, kwargs)
-        except torch_private.StopRecomputation:
-            if region is not None:
-                self._record_guarded(recorder.regions.stop, region)
-            raise
-        finally:
-            recorder.user_call, recorder.region = outer_call, outer_region
-        if region is not None:
-            self._record_guarded(self._recorder.close_region, region, out)
-        return out
+        return _Call(region, outer_call, outer_region, self._hook_saved_tensors(name))
 
-    def _hook_saved_tensors(self) -> AbstractContextManager[Any]:
+    def _close_call(self, call: _Call) -> None:
+        self._recorder.user_call, self._recorder.region = call.outer_call, call.outer_region
+
+    def _hook_saved_tensors(self, name: str) -> AbstractContextManager[Any]:
         # Hooks are pushed around single calls: around the whole step they would make torch.func raise inside it.
         recorder = self._recorder
         unsaved = recorder.region is not None or recorder.optimizing or not torch.is_grad_enabled()
-        if not self._recording or unsaved or not torch_private.can_push_saved_tensor_hooks():
+        if not self._recording or unsaved or name in _RUN_BACKWARD:
+            return nullcontext()
+        if not torch_private.can_push_saved_tensor_hooks():
             return nullcontext()
         return saved_tensors_hooks(self._pack, _unpack)
 
     def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
-        self._record_guarded(self._recorder.memory.save, tensor)
+        self._record_guarded(lambda: self._recorder.memory.save(tensor))
         return tensor
 
 

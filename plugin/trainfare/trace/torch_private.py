@@ -9,6 +9,7 @@ nothing.
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import sys
 from collections.abc import Callable, Sequence
@@ -182,6 +183,11 @@ def dispatch_modes() -> list[Any]:
 def function_modes() -> list[Any]:
     """Return the torch-function modes of this thread, outermost first."""
     return list(cast("Any", torch_overrides)._get_current_function_mode_stack())
+
+
+def import_compiler() -> None:
+    """Import torch's compiler, which cannot be imported where `Tensor.__new__` is replaced: it compares signatures."""
+    importlib.import_module("torch._dynamo")
 
 
 def enable_higher_order_operators(mode: type, run: Callable[..., Any]) -> None:

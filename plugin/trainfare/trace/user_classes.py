@@ -1,0 +1,140 @@
+"""
+Tensor classes and torch modes of the user's: which ones a trace leaves as they are, and what it would disturb.
+
+One is known where a step with it is bitwise the same under a trace, and is recorded as it runs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from types import FunctionType
+from typing import Any, Final, cast
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from trainfare.trace import torch_private
+
+_KNOWN_CLASSES: Final = ("torch.nn.parameter", "torch.nested.", "torch.distributed.", "torch._")
+"""Modules of torch whose classes are known: parameters, nested tensors, DTensor, fake tensors."""
+_KNOWN_MODES: Final = ("torch.utils._device", "torch.utils.checkpoint", "torch._", "trainfare.")
+"""Modules whose modes are known: `torch.device` as a context, selective checkpointing, fake tensors."""
+_DELEGATES: Final = frozenset({"__torch_function__", "DisableTorchFunctionSubclass"})
+"""What a `__torch_function__` names that gives its calls to torch."""
+_READ: Final = (
+    "device", "dim", "dtype", "element_size", "grad_fn", "is_floating_point", "layout", "numel", "requires_grad",
+    "shape", "size", "stride", "untyped_storage",
+)  # fmt: skip
+"""Attributes of a tensor that a trace reads, where a class of the user's would run code of its own."""
+_TENSOR: Final = cast("Any", torch.Tensor)
+
+
+class UntracedStepError(Exception):
+    """A step holds a class or mode that is not known."""
+
+    def __init__(self, what: str, kind: type, why: str) -> None:
+        functions = (getattr(value, "__func__", value) for value in vars(kind).values())
+        codes = [function.__code__ for function in functions if isinstance(function, FunctionType)]
+        first = min(codes, key=lambda code: code.co_firstlineno, default=None)  # opens no file
+        where = kind.__module__ if first is None else f"{Path(first.co_filename).name}:{first.co_firstlineno}"
+        advice = "such a step is not traced while it trains; `trainfare profile` traces it before launch"
+        super().__init__(f"the step {what} {kind.__qualname__} ({where}), {why}: {advice}")
+
+
+def check_classes(kinds: Iterable[Any]) -> None:
+    """Raise an UntracedStepError where one of the classes of tensors is not known."""
+    for kind in kinds:
+        why = None if kind is torch.Tensor else _explain_class(kind)
+        if why is not None:
+            raise UntracedStepError("uses the tensor subclass", kind, why)
+
+
+def _explain_class(kind: Any) -> str | None:
+    if not issubclass(kind, torch.Tensor) or kind.__module__.startswith(_KNOWN_CLASSES):
+        return None  # an object that is no tensor takes whole calls, and torch dispatches plain tensors
+    if kind.__torch_dispatch__ is not _TENSOR.__torch_dispatch__:
+        return "which runs its operations itself"
+    function = getattr(kind.__torch_function__, "__func__", None)
+    if isinstance(function, FunctionType) and _DELEGATES.isdisjoint(function.__code__.co_names):
+        return "whose __torch_function__ runs calls in its own way"
+    own = next((name for name in _READ if getattr(kind, name) is not getattr(_TENSOR, name)), None)
+    return None if own is None else f"which replaces Tensor.{own}"
+
+
+def is_known_mode(kind: type) -> bool:
+    """Return whether a mode of this class does not disturb a trace."""
+    return kind.__module__.startswith(_KNOWN_MODES)
+
+
+def check_mode(kind: type) -> None:
+    """Raise an UntracedStepError where a mode of this class is not known."""
+    if not is_known_mode(kind):
+        raise UntracedStepError("runs under the torch mode", kind, "which sees its operations")
+
+
+_reports: list[Callable[[type], object]] = []
+_replaced: list[tuple[Any, str, Any, Any]] = []
+"""What was replaced: owner, name, replacement, and the owner's own attribute before (None: it has inherited it)."""
+
+
+@contextmanager
+def spare_classes(report_mode: Callable[[type], object] = is_known_mode) -> Generator[None, None, None]:
+    """
+    Let tensor subclasses be made under a dispatch mode as without one; contexts may overlap in any order.
+
+    Args:
+        report_mode: called with the class of every mode that is entered meanwhile; must not raise.
+    """
+    torch_private.import_compiler()
+    _reports.append(report_mode)
+    if len(_reports) == 1:
+        _replace(torch.Tensor, "__new__", staticmethod(functools.partial(_make_tensor, _TENSOR.__new__)))
+        for base in (TorchDispatchMode, TorchFunctionMode):
+            _replace(base, "__enter__", _reporting(cast("Any", base).__enter__))
+    try:
+        yield
+    finally:
+        _reports.remove(report_mode)
+        while _replaced and not _reports:
+            _put_back(*_replaced.pop())
+
+
+def _replace(owner: Any, name: str, value: Any) -> None:
+    _replaced.append((owner, name, value, vars(owner).get(name)))
+    setattr(owner, name, value)
+
+
+def _put_back(owner: Any, name: str, value: Any, before: Any) -> None:
+    if vars(owner).get(name) is not value:
+        return  # somebody has replaced it since, over ours
+    if before is None:
+        delattr(owner, name)
+    else:
+        setattr(owner, name, before)
+
+
+def _make_tensor(make: Callable[..., Any], cls: Any, *args: Any, **kwargs: Any) -> Any:
+    """
+    Make a tensor as `Tensor.__new__` does, a subclass by `as_subclass`.
+
+    torch's own gives another class to the result of an operation, which has a Python object under a dispatch mode.
+    """
+    if cls is torch.Tensor:
+        return make(cls, *args, **kwargs)
+    casts = len(args) == 1 and not kwargs and isinstance(args[0], torch.Tensor)
+    plain = args[0] if casts else make(torch.Tensor, *args, **kwargs)
+    with torch_private.without_torch_functions():
+        return _TENSOR.as_subclass(plain, cls)
+
+
+def _reporting(enter: Callable[..., Any]) -> Callable[..., Any]:
+    def enter_mode(self: Any) -> Any:
+        for report in tuple(_reports):
+            report(type(self))
+        return enter(self)
+
+    return enter_mode
