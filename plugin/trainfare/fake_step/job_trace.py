@@ -43,6 +43,7 @@ from trainfare.job import (
 )
 from trainfare.trace import StepFacts
 from trainfare.trace.repetition import NotRepeatedError
+from trainfare.trace.user_classes import spare_classes
 from trainfare_core.errors import InputError, TraceError
 from trainfare_core.job_profile import BatchFacts, JobProfile, OperationGroup, ParallelFacts, ProfileSource
 from trainfare_core.number_format import percent, shorten_text
@@ -182,7 +183,7 @@ def _trace_on_real_tensors(
         with rng_untouched(), contextlib.nullcontext() if live is None else restore_after(live):
             tensors = RealTensors(limits, true_dtype(job.precision, real=True))
             tensors.notes.append(f"traced on real tensors, because {reason.because}")
-            with tensors:
+            with spare_classes(), tensors:
                 return _trace_on_tensors(job, change, tensors)
     except TraceError as error:
         if not reason.needs_value:

@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,6 @@ from trainfare.fake_step import module_parts
 from trainfare.fake_step.fake_tensors import copy_nested
 from trainfare.fake_step.module_parts import tensor_leaves
 from trainfare.job import RealLimits
-from trainfare.trace.user_classes import spare_classes
 from trainfare_core.errors import TraceError
 
 _GIB: Final = 2**30
@@ -63,15 +62,6 @@ class RealTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._limits = limits
         self._clock, self._memory = clock, memory or _resident_bytes
         self._began_s, self._began_bytes = clock(), self._memory()
-        self._spared = contextlib.ExitStack()
-
-    def __enter__(self) -> Any:
-        self._spared.enter_context(spare_classes())
-        return cast("Any", super()).__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        with self._spared:
-            cast("Any", super()).__exit__(*error)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

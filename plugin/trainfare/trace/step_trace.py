@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
@@ -51,15 +51,6 @@ _VALUE_READS = frozenset({"tolist", "numpy", "__array__"})
 
 # Calls that run backward, where a user's function may call torch.func: it refuses to run under saved-tensor hooks.
 _RUN_BACKWARD = frozenset({"backward", "grad"})
-
-
-class _Call(NamedTuple):
-    """A call of a torch function that is under way, and what the recorder goes back to after it."""
-
-    region: Region | None
-    outer_call: bool
-    outer_region: Region | None
-    saved_tensors: AbstractContextManager[Any]
 
 
 class StepTrace:
@@ -388,42 +379,44 @@ class StepTrace:
         call = self._record_guarded(self._open_call, name, args, kwargs)
         if call is None:
             return func(*args, **kwargs)
-        region = call.region
+        region, saved_tensors, outer = call
         try:
-            with call.saved_tensors, casts:
+            with saved_tensors, casts:
                 out = run_call(name, func, args, kwargs)
         except torch_private.StopRecomputation:
             if region is not None:
                 self._record_guarded(lambda: self._recorder.regions.stop(region))
             raise
         finally:
-            self._record_guarded(self._close_call, call)
+            self._record_guarded(self._close_call, *outer)
         if region is not None:
             self._record_guarded(lambda: self._recorder.close_region(region, out))
         return out
 
-    def _open_call(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> _Call:
+    def _open_call(
+        self, name: str, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> tuple[Region | None, AbstractContextManager[Any], tuple[bool, Region | None]]:
+        """Begin a call; return its region, the hooks for what it saves, and what `_close_call` goes back to."""
         recorder = self._recorder
         recorder.reads_values |= name in _VALUE_READS and not recorder.optimizing
-        outer_call, outer_region = recorder.user_call, recorder.region
+        outer = recorder.user_call, recorder.region
         recorder.user_call = torch_private.in_backward()
         region = None
-        if self._recording and outer_region is None and not torch_private.functorch_active():
+        if self._recording and recorder.region is None and not torch_private.functorch_active():
             region = open_region(name, args, kwargs)
         if region is not None:
             recorder.region = region
-        return _Call(region, outer_call, outer_region, self._hook_saved_tensors(name))
+        return region, self._hook_saved_tensors(name), outer
 
-    def _close_call(self, call: _Call) -> None:
-        self._recorder.user_call, self._recorder.region = call.outer_call, call.outer_region
+    def _close_call(self, user_call: bool, region: Region | None) -> None:  # noqa: FBT001 - guarded
+        self._recorder.user_call, self._recorder.region = user_call, region
 
     def _hook_saved_tensors(self, name: str) -> AbstractContextManager[Any]:
         # Hooks are pushed around single calls: around the whole step they would make torch.func raise inside it.
         recorder = self._recorder
         unsaved = recorder.region is not None or recorder.optimizing or not torch.is_grad_enabled()
-        if not self._recording or unsaved or name in _RUN_BACKWARD:
-            return nullcontext()
-        if not torch_private.can_push_saved_tensor_hooks():
+        unsaved = unsaved or name in _RUN_BACKWARD or not torch_private.can_push_saved_tensor_hooks()
+        if not self._recording or unsaved:
             return nullcontext()
         return saved_tensors_hooks(self._pack, _unpack)
 

@@ -30,6 +30,8 @@ _DEVICE: Any = _torch.ops.prim.device.default
 
 StopRecomputation: type[Exception] = cast("Any", torch_checkpoint)._StopRecomputationError
 """Raised inside a recomputed block as soon as it has remade every tensor that backward asks for."""
+NO_TORCH_FUNCTION: Any = _C._disabled_torch_function_impl
+"""The `__torch_function__` of a tensor class that has none."""
 _RECOMPUTING = ("unpack_hook", "backward")
 """Functions of `torch.utils.checkpoint` that run a block again: without and with `use_reentrant`."""
 

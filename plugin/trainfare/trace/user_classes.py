@@ -23,11 +23,11 @@ _KNOWN_CLASSES: Final = ("torch.nn.parameter", "torch.nested.", "torch.distribut
 """Modules of torch whose classes are known: parameters, nested tensors, DTensor, fake tensors."""
 _KNOWN_MODES: Final = ("torch.utils._device", "torch.utils.checkpoint", "torch._", "trainfare.")
 """Modules whose modes are known: `torch.device` as a context, selective checkpointing, fake tensors."""
-_DELEGATES: Final = frozenset({"__torch_function__", "DisableTorchFunctionSubclass"})
-"""What a `__torch_function__` names that gives its calls to torch."""
+_DELEGATES: Final = frozenset({"__torch_function__", "DisableTorchFunctionSubclass", "super"})
+"""What a method names that gives its calls to torch's own."""
 _READ: Final = (
-    "device", "dim", "dtype", "element_size", "grad_fn", "is_floating_point", "layout", "numel", "requires_grad",
-    "shape", "size", "stride", "untyped_storage",
+    "__torch_function__", "device", "dim", "dtype", "element_size", "grad_fn", "is_floating_point", "layout", "numel",
+    "requires_grad", "shape", "size", "stride", "untyped_storage",
 )  # fmt: skip
 """Attributes of a tensor that a trace reads, where a class of the user's would run code of its own."""
 _TENSOR: Final = cast("Any", torch.Tensor)
@@ -58,11 +58,18 @@ def _explain_class(kind: Any) -> str | None:
         return None  # an object that is no tensor takes whole calls, and torch dispatches plain tensors
     if kind.__torch_dispatch__ is not _TENSOR.__torch_dispatch__:
         return "which runs its operations itself"
-    function = getattr(kind.__torch_function__, "__func__", None)
-    if isinstance(function, FunctionType) and _DELEGATES.isdisjoint(function.__code__.co_names):
-        return "whose __torch_function__ runs calls in its own way"
-    own = next((name for name in _READ if getattr(kind, name) is not getattr(_TENSOR, name)), None)
-    return None if own is None else f"which replaces Tensor.{own}"
+    own = next(
+        (name for name in _READ if not _is_of_torch(getattr(kind, name), getattr(_TENSOR, name))), None
+    )
+    return None if own is None else f"whose {own} is not torch's"
+
+
+def _is_of_torch(value: Any, of_torch: Any) -> bool:
+    """Return whether an attribute of a class is torch's, or a method or property that calls torch's."""
+    function = getattr(value, "__func__", getattr(value, "fget", value))
+    if value is of_torch or not isinstance(function, FunctionType):
+        return value is of_torch or value is torch_private.NO_TORCH_FUNCTION
+    return not _DELEGATES.isdisjoint(function.__code__.co_names)
 
 
 def is_known_mode(kind: type) -> bool:

@@ -17,7 +17,7 @@ from builders.jobs import BATCH, WIDTH, Cnn, Lstm, Tiny, Transformer, job, tiny_
 from builders.lightning_modules import lightning_module
 from trainfare.fake_step import trace_job
 from trainfare.fake_step.real_tensors import RealTensors
-from trainfare.job import RealLimits
+from trainfare.job import RealLimits, TrainingJob
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile
 
@@ -295,3 +295,26 @@ def test_reading_a_loss_shows_no_warning_of_ours() -> None:
 def _branches_on_a_number(self: Any, batch: Tensor, batch_idx: int) -> Tensor:
     loss: Tensor = self.layer(batch).mean()
     return loss * 2 if float(loss) > 0 else loss
+
+
+class Labelled(Tensor):
+    """Is made by torch's old constructor, which refuses the result of an operation under a dispatch mode."""
+
+    @staticmethod
+    def __new__(cls, x: Any) -> Any:
+        return super().__new__(cls, x)
+
+
+def test_a_subclass_of_torchs_old_constructor_is_traced() -> None:
+    """In the module's `__init__` and in the step, as without a trace; torch's own constructor is put back."""
+
+    def build() -> Any:
+        return lightning_module(
+            lambda self, batch, index: self.net(Labelled(batch * self.scale.as_subclass(Tensor))).sum(),
+            layers=lambda: {"net": nn.Linear(4, 2), "scale": Labelled(torch.ones(4) * 2)},
+        )()
+
+    profile = trace_job(TrainingJob(module=build, batch=lambda: torch.ones(8, 4), batch_size=8, max_steps=10))
+    assert profile.source.how == "real"
+    assert profile.step_flops == 2 * (2 * 8 * 4 * 2)
+    assert "__new__" not in vars(Tensor)

@@ -84,6 +84,15 @@ class Sized(Tensor):
         raise ValueError("this layout is not for others")
 
 
+class Viewed(Tensor):
+    """Has a shape that is torch's, as the tensors of torchvision have."""
+
+    @property
+    def shape(self) -> Any:  # type: ignore[override]
+        with torch._C.DisableTorchFunctionSubclass():
+            return super().shape
+
+
 class Wrapper(Tensor):
     """Wraps a tensor, as DTensor does."""
 
@@ -253,8 +262,9 @@ CASES = {
     "counting": Case(lambda module, x: loss_of(module, x.as_subclass(Counting))),
     "strict": Case(strict),
     "unwrapping": Case(unwrapping, "tensor subclass Unwrapping"),
+    "own shape": Case(lambda module, x: loss_of(module, x.as_subclass(Viewed))),
     "own layout": Case(
-        lambda module, x: loss_of(module, x.as_subclass(Sized)), "which replaces Tensor.layout"
+        lambda module, x: loss_of(module, x.as_subclass(Sized)), "whose layout is not torch's"
     ),
     "wrapper": Case(wrapped(Wrapper), "tensor subclass Wrapper"),
     "two": Case(wrapped(Two), "tensor subclass Two"),
