@@ -41,8 +41,7 @@ class UntracedStepError(Exception):
         codes = [function.__code__ for function in functions if isinstance(function, FunctionType)]
         first = min(codes, key=lambda code: code.co_firstlineno, default=None)  # opens no file
         where = kind.__module__ if first is None else f"{Path(first.co_filename).name}:{first.co_firstlineno}"
-        advice = "such a step is not traced while it trains; `trainfare profile` traces it before launch"
-        super().__init__(f"the step {what} {kind.__qualname__} ({where}), {why}: {advice}")
+        super().__init__(f"the step {what} {kind.__qualname__} ({where}), {why}")
 
 
 def check_classes(kinds: Iterable[Any]) -> None:

@@ -344,12 +344,11 @@ def test_the_run_is_the_same_and_the_trace_is_right_or_not_made(name: str, tmp_p
         metered = train(tmp_path, case.step, harness.meter(tmp_path, warmup_steps=1, measure_steps=2))
     assert metered == plain
     assert "__new__" not in vars(Tensor)
-    assert len(traces) == 1
-    said = " ".join(traces[0].notes)
     if case.why:
-        assert case.why in said
+        assert case.why in str(traces[0].notes)
+        assert len(traces) == 1  # another batch would be the same
         return
-    assert traces[0].fault is None
+    assert [trace.fault for trace in traces] == [None] * len(traces)
     assert harness.profile.source.how == "real"
     forward = (
         2 * 2 * 4 * WIDTH * WIDTH
