@@ -318,7 +318,7 @@ class StepTrace:
             self._record_guarded(check_classes, kinds)
         return self.fault is None
 
-    def _meet_mode(self, kind: type) -> None:
+    def _meet_mode(self, kind: Any) -> None:
         if self._vetted_only:
             self._record_guarded(check_mode, kind)
 

@@ -36,8 +36,10 @@ _TENSOR: Final = cast("Any", torch.Tensor)
 class UntracedStepError(Exception):
     """A step holds a class or mode that is not known."""
 
-    def __init__(self, what: str, kind: type, why: str) -> None:
-        functions = (getattr(value, "__func__", value) for value in vars(kind).values())
+    def __init__(self, what: str, kind: Any, why: str) -> None:
+        functions = (
+            getattr(value, "__func__", value) for value in cast("dict[str, Any]", vars(kind)).values()
+        )
         codes = [function.__code__ for function in functions if isinstance(function, FunctionType)]
         first = min(codes, key=lambda code: code.co_firstlineno, default=None)  # opens no file
         where = kind.__module__ if first is None else f"{Path(first.co_filename).name}:{first.co_firstlineno}"
@@ -53,7 +55,7 @@ def check_classes(kinds: Iterable[Any]) -> None:
 
 
 def _explain_class(kind: Any) -> str | None:
-    if not issubclass(kind, torch.Tensor) or kind.__module__.startswith(_KNOWN_CLASSES):
+    if not issubclass(cast("type", kind), torch.Tensor) or kind.__module__.startswith(_KNOWN_CLASSES):
         return None  # an object that is no tensor takes whole calls, and torch dispatches plain tensors
     if kind.__torch_dispatch__ is not _TENSOR.__torch_dispatch__:
         return "which runs its operations itself"
@@ -71,24 +73,24 @@ def _is_of_torch(value: Any, of_torch: Any) -> bool:
     return not _DELEGATES.isdisjoint(function.__code__.co_names)
 
 
-def is_known_mode(kind: type) -> bool:
+def is_known_mode(kind: Any) -> bool:
     """Return whether a mode of this class does not disturb a trace."""
-    return kind.__module__.startswith(_KNOWN_MODES)
+    return str(kind.__module__).startswith(_KNOWN_MODES)
 
 
-def check_mode(kind: type) -> None:
+def check_mode(kind: Any) -> None:
     """Raise an UntracedStepError where a mode of this class is not known."""
     if not is_known_mode(kind):
         raise UntracedStepError("runs under the torch mode", kind, "which sees its operations")
 
 
-_reports: list[Callable[[type], object]] = []
+_reports: list[Callable[[Any], object]] = []
 _replaced: list[tuple[Any, str, Any, Any]] = []
 """What was replaced: owner, name, replacement, and the owner's own attribute before (None: it has inherited it)."""
 
 
 @contextmanager
-def spare_classes(report_mode: Callable[[type], object] = is_known_mode) -> Generator[None, None, None]:
+def spare_classes(report_mode: Callable[[Any], object] = is_known_mode) -> Generator[None, None, None]:
     """
     Let tensor subclasses be made under a dispatch mode as without one; contexts may overlap in any order.
 
@@ -110,12 +112,12 @@ def spare_classes(report_mode: Callable[[type], object] = is_known_mode) -> Gene
 
 
 def _replace(owner: Any, name: str, value: Any) -> None:
-    _replaced.append((owner, name, value, vars(owner).get(name)))
+    _replaced.append((owner, name, value, cast("dict[str, Any]", vars(owner)).get(name)))
     setattr(owner, name, value)
 
 
 def _put_back(owner: Any, name: str, value: Any, before: Any) -> None:
-    if vars(owner).get(name) is not value:
+    if cast("dict[str, Any]", vars(owner)).get(name) is not value:
         return  # somebody has replaced it since, over ours
     if before is None:
         delattr(owner, name)

@@ -125,6 +125,13 @@ class Labelled(torch.Tensor):
     label: str
 
 
+class ForwardingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Changes nothing, but gives every result a Python object."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
 class Calls(TorchFunctionMode):
     """Changes nothing."""
 
@@ -132,20 +139,39 @@ class Calls(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("first_ends_first", [True, False])
-def test_torch_is_put_back_whatever_order_two_traces_end_in(first_ends_first: bool) -> None:
+def make_labelled() -> Labelled:
+    with ForwardingMode():  # type: ignore[no-untyped-call]
+        return torch.Tensor.__new__(Labelled, torch.ones(2) * 2)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_constructors_are_put_back_whatever_order_two_contexts_end_in(order: tuple[int, int]) -> None:
     """`Tensor.__new__`, and the entries of modes, are torch's own again after the last of them, and work before."""
     before = [dict(vars(owner)) for owner in (TorchDispatchMode, TorchFunctionMode)]
-    traces = [StepTrace(nn.Linear(2, 2), vetted_only=True) for _ in range(2)]
-    for trace in traces:
-        trace.start()
-    for trace in traces if first_ends_first else reversed(traces):
-        made = torch.Tensor.__new__(Labelled, torch.ones(2) * 2)
-        assert type(made) is Labelled
-        trace.stop()
+    contexts = [spare_classes(), spare_classes()]
+    for context in contexts:
+        context.__enter__()
+    for index in order:
+        assert type(make_labelled()) is Labelled
+        contexts[index].__exit__(None, None, None)
     assert "__new__" not in vars(torch.Tensor)
     assert [dict(vars(owner)) for owner in (TorchDispatchMode, TorchFunctionMode)] == before
     assert type(torch.Tensor([1.0])) is torch.Tensor
+    with pytest.raises(RuntimeError, match="Creating a new Tensor subclass"):
+        make_labelled()
+
+
+def test_a_trace_inside_another_leaves_it_as_it_was() -> None:
+    """The outer one records what follows; after it, torch is as before."""
+    model, call = nn.Linear(2, 2), nn.Module.__call__
+    with assert_unchanged(), StepTrace(model, vetted_only=True) as outer:
+        with StepTrace(model) as inner:
+            pass
+        model(torch.ones(1, 2))
+        assert type(torch.Tensor.__new__(Labelled, torch.ones(2) * 2)) is Labelled
+    assert (inner.fault, outer.fault) == (None, None)
+    assert outer.operations()
+    assert nn.Module.__call__ is call
 
 
 def test_torch_is_put_back_after_an_exception() -> None:
