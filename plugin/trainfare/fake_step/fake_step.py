@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from trainfare.fake_step.fake_build import allow_mixed_recurrent_inputs, run_fake, values_in_transformers
 from trainfare.fake_step.fake_tensors import copy_containers
 from trainfare.fake_step.known_values import KnownValues
+from trainfare.fake_step.random_work import MOST_DRAWS, RandomWork
 from trainfare.fake_step.step_runner import StepRunner
 from trainfare.fake_step.user_errors import ADVICE
 from trainfare.job import describe
@@ -87,7 +88,8 @@ def trace_step(
     """
     Run two batches and trace the second, in which the optimizer's state exists as in every later step.
 
-    Under manual optimization, go on until every optimizer has stepped; the step is then the mean of those in between.
+    Where its work depends on random draws, trace more and return their mean. Under manual optimization, go on until
+    every optimizer has stepped; the step is then the mean of those in between.
 
     Args:
         module: the module.
@@ -106,11 +108,13 @@ def trace_step(
         TraceError: the step needs values that fake tensors do not have, or the user's code raised.
     """
     known = None if mode is None else KnownValues(mode, run_fake)
-    runner = StepRunner(module, training, known)
+    random_work = RandomWork(real=mode is None)
+    runner = StepRunner(module, training, known, random_work)
     optimizers = runner.optimizers
-    with _conditions(mode, known, precision) as autocast:
+    with _conditions(mode, known, precision) as autocast, random_work:
         batches = _Batches(
             runner,
+            random_work,
             partial(
                 StepTrace,
                 module,
@@ -147,7 +151,7 @@ def run_forward(
     mode: FakeTensorMode,
     precision: str,
     log: contextlib.AbstractContextManager[Any],
-) -> None:
+) -> RandomWork:
     """
     Run the forward of one batch on fake tensors, as `trace_step` does before the backward.
 
@@ -158,11 +162,15 @@ def run_forward(
         mode: see `trace_step`.
         precision: see `trace_step`.
         log: entered for the forward; it may look at the operations.
+
+    Returns:
+        Whether the forward depends on random draws.
     """
-    known = KnownValues(mode, run_fake)
-    runner = StepRunner(module, training, known)
-    with _conditions(mode, known, precision) as autocast, log:
+    known, random_work = KnownValues(mode, run_fake), RandomWork(real=False)
+    runner = StepRunner(module, training, known, random_work)
+    with _conditions(mode, known, precision) as autocast, random_work, log:
         runner.forward(StepTrace(module, cuda_autocast_dtype=autocast, recording=False), batch)
+    return random_work
 
 
 @contextlib.contextmanager
@@ -216,16 +224,18 @@ def _whole_step(batches: _Batches, runner: StepRunner, optimizers: list[torch.op
             f"no optimizer stepped in {MAX_BATCHES} calls of training_step: under manual optimization it must call "
             f"self.optimizers().step() in one of them. {ADVICE}"
         )
+    batches.draw_more()
     left_out = [type(optimizers[index]).__name__ for index in sorted(everyone - stepped)]
-    return mix_batches(batches.kinds, batches.traced, left_out)
+    return mix_batches(batches.kinds, batches.mean_steps(), left_out)
 
 
 class _Batches:
-    """Traces one batch after the other, and keeps the last trace of every kind of batch."""
+    """Traces one batch after the other, and keeps the traces of every kind of batch."""
 
     def __init__(
         self,
         runner: StepRunner,
+        random_work: RandomWork,
         make_trace: Callable[..., StepTrace],
         make_batch: Callable[[], Any],
         batch_bytes: int,
@@ -234,9 +244,10 @@ class _Batches:
         first: bool,
     ) -> None:
         self._runner, self._make_trace, self._keep = runner, make_trace, keep
+        self._random_work = random_work
         self._make_batch, self._batch_bytes, self._first = make_batch, batch_bytes, first
         self.kinds = KindsOfBatches()
-        self.traced: dict[BatchKind, StepFacts] = {}
+        self._traced: dict[BatchKind, list[StepFacts]] = {}
 
     def whole(self) -> StepFacts:
         """Run a batch, which makes the optimizer's state and is not recorded, and trace the next as a whole step."""
@@ -245,10 +256,31 @@ class _Batches:
         else:
             self._runner.create_states(leave_gradients=True)
         self.kinds.add(tuple(self._runner.stepped))
-        return replace(self.run(), optimizer_calls=len(self._runner.stepped))
+        self._traced.clear()
+        calls = len(self.run())
+        self.draw_more()
+        steps = [step for steps in self._traced.values() for step in steps]
+        return replace(self._random_work.average(steps), optimizer_calls=calls)
 
-    def run(self) -> StepFacts:
-        """Trace the next batch."""
+    def mean_steps(self) -> dict[BatchKind, StepFacts]:
+        """Return the mean traced step of each kind of batch; the last one where their work is not random."""
+        return {kind: self._random_work.average(steps[::-1]) for kind, steps in self._traced.items()}
+
+    def draw_more(self) -> None:
+        """Trace more batches where their work is random, until the mean of each kind of them is known."""
+        notes = len(self._runner.notes)
+        for _ in range(MOST_DRAWS):
+            passes = self._runner.passes
+            if not any(self._random_work.wants_more(steps, passes) for steps in self._traced.values()):
+                break
+            try:
+                self.run()
+            except TraceError:  # e.g. the limit of CPU time: those before it are known
+                break
+        del self._runner.notes[notes:]
+
+    def run(self) -> BatchKind:
+        """Trace the next batch, and return its kind."""
         trace = self._make_trace()
         self._runner.run(trace, self._make_batch(), len(self.kinds))
         if trace.fault is not None:
@@ -269,8 +301,8 @@ class _Batches:
         self._keep(trace)
         kind = tuple(self._runner.stepped)
         self.kinds.add(kind)
-        self.traced[kind] = facts
-        return facts
+        self._traced.setdefault(kind, []).append(facts)
+        return kind
 
 
 def join_sentences(*sentences: str) -> str:

@@ -314,6 +314,7 @@ def _profile_of(
                 tokens_per_step=tokens,
                 batch_norm=bool(norms.of_device),
                 synchronized_norms=norms.synchronized_norms,
+                variation=step.variation,
             ),
             parallel=ParallelFacts(
                 strategy=job.strategy,

@@ -150,7 +150,7 @@ class KnownValues(EagerMode):  # type: ignore[no-untyped-call]
     def _scalar(self, func: Any, args: Sequence[Any]) -> Any:
         value = self.value_of(args[0])
         if isinstance(args[0], FakeTensor):
-            checked = args[0].dtype is torch.bool and _validates()
+            checked = args[0].dtype is torch.bool and validates_arguments()
             if value is not None:
                 if not checked:
                     self._mark(args[:1])
@@ -251,7 +251,7 @@ def _list_written_tensors(func: Any, args: Sequence[Any], kwargs: dict[str, Any]
     return tensors
 
 
-def _validates() -> bool:
+def validates_arguments() -> bool:
     """Return whether torch.distributions is asking whether its arguments or a sample are valid."""
     frame = inspect.currentframe()
     while frame is not None and frame.f_code.co_filename != _VALIDATION:

@@ -3,7 +3,8 @@ Trace the step of a module that has many equal blocks by versions of it that hav
 
 Versions with 2, 3 and 4 pieces of equal blocks are traced, and the step of the whole module follows from them. Its own
 forward runs once, on fake tensors, to compare its operations with those that follow for it: where a later block does
-anything else, where amounts do not grow linearly, or where the short versions do not run, every block is traced.
+anything else, where amounts do not grow linearly, where random draws decide what is done, or where the short versions
+do not run, every block is traced.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class _Versions:
 
     def _forward(self, log: ForwardLog, module: nn.Module, training: TrainingStep) -> list[Item]:
         items: list[Item] = []
-        run_forward(
+        random_work = run_forward(
             module,
             self._copy_batch(),
             training,
@@ -120,6 +121,8 @@ class _Versions:
             self.precision,
             log.into(items),
         )
+        if random_work.found:
+            raise NotRepeatedError("blocks do what random draws decide")
         return items
 
     def _copy_shortened(self, pieces: int) -> tuple[nn.Module, TrainingStep]:

@@ -14,7 +14,7 @@ from trainfare.fake_step.fake_tensors import rng_untouched
 from trainfare.fake_step.user_errors import user_errors
 from trainfare.job import Batches, ChosenBatch, TrainingJob, build_value, is_builder
 from trainfare.trace import BatchSpread, batch_elements, count_samples, count_tokens
-from trainfare.trace.batch_spread import TracedBatch, choose_sizes, mean_work
+from trainfare.trace.batch_spread import TracedBatch, choose_sizes, join_variations, mean_work
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 
@@ -113,7 +113,10 @@ def trace_batches(
             "modules": work.modules,
             "memory": work.memory,
             "batch": profile.batch.model_copy(
-                update={"variation": work.variation, **_average_samples(profile, batches)}
+                update={
+                    "variation": join_variations(work.variation, profile.batch.variation),
+                    **_average_samples(profile, batches),
+                }
             ),
         }
     )

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from trainfare.fake_step.known_values import KnownValues
+from trainfare.fake_step.random_work import RandomWork
 from trainfare.fake_step.unknown_scalars import ScalarReads, tolerant_metrics
 from trainfare.fake_step.user_errors import ADVICE, FakeTraceError, user_errors
 from trainfare.job.loop import TrainingStep
@@ -39,9 +40,12 @@ class StepRunner:
         module: whose step it is.
         training: the step.
         known: values of fake tensors that are known all the same; None where the tensors are real.
+        random_work: is told which values are read.
     """
 
-    def __init__(self, module: nn.Module, training: TrainingStep, known: KnownValues | None) -> None:
+    def __init__(
+        self, module: nn.Module, training: TrainingStep, known: KnownValues | None, random_work: RandomWork
+    ) -> None:
         self.notes: list[str] = []
         self.optimizers = training.optimizers
         self.stepped: list[int] = []
@@ -50,7 +54,8 @@ class StepRunner:
         self._plain_steps: list[Callable[..., Any]] = []
         self._trace: StepTrace | None = None
         self._fake = known is not None
-        self._reads = ScalarReads(known)
+        self._random_work = random_work
+        self._reads = ScalarReads(known, random_work.read)
         if self._fake:
             tolerant_metrics(module, self.notes)
         for index, optimizer in enumerate(self.optimizers):
@@ -92,7 +97,8 @@ class StepRunner:
         self._trace = trace
         self.stepped = []
         self._reads.count = 0
-        with self._reads, trace, user_errors(self._training.name, fake=self._fake):
+        watched = self._random_work.watch()
+        with self._reads, trace, user_errors(self._training.name, fake=self._fake), watched:
             self._training.run(batch, index)
         self._trace = None
         if self._reads.count and index:
@@ -101,7 +107,8 @@ class StepRunner:
 
     def forward(self, trace: StepTrace, batch: Any) -> None:
         """Run the forward of one micro-batch, as `run` does before its backward."""
-        with self._reads, trace, user_errors(self._training.name, fake=self._fake):
+        watched = self._random_work.watch()
+        with self._reads, trace, user_errors(self._training.name, fake=self._fake), watched:
             self._training.forward(batch)
 
     def _count(self, optimizer: torch.optim.Optimizer, index: int) -> None:

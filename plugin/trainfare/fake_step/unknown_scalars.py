@@ -59,15 +59,16 @@ class ScalarReads(TorchFunctionMode):
 
     Args:
         known: the values that are known; None where the tensors are real, and every value is.
+        note_read: called with a tensor whose values are read.
 
     Attributes:
         count: how often a value was read; in a real run, each read makes the host wait for the device.
     """
 
-    def __init__(self, known: KnownValues | None) -> None:
+    def __init__(self, known: KnownValues | None, note_read: Callable[[Tensor], None]) -> None:
         super().__init__()
         self.count = 0
-        self._known = known
+        self._known, self._note_read = known, note_read
 
     def __torch_function__(
         self,
@@ -84,6 +85,8 @@ class ScalarReads(TorchFunctionMode):
             func in _CONVERSIONS
         ):  # torch would name our line in its warning, which the user's run gives anyway
             args = (args[0].detach(), *args[1:])
+        if func in _READS:
+            self._note_read(args[0])
         if self._known is None:
             self.count += func is Tensor.item
             return func(*args, **kwargs)

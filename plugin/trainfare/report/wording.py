@@ -173,7 +173,7 @@ def of_the_work(batch_flops: tuple[int, int] | None, work_note: str | None) -> t
         batch_flops: of the smallest and the largest batch; None where all have one size.
         work_note: what a step is the mean of.
     """
-    if batch_flops is None:
+    if batch_flops is None or batch_flops[0] == batch_flops[1] > 0:
         return "", work_note or ""
     low, high = (short_count(flops, "FLOP") for flops in batch_flops)
     vary = f"batches vary from {low} to {high}" if batch_flops[1] else "batches vary in size"

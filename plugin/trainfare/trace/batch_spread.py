@@ -38,6 +38,9 @@ STEEPEST = 3.0
 """Work grows with the cube of the size at most: a chosen bound on what two traces can suggest."""
 ONE_TRACE_DOUBT = 0.5
 """Standard deviation of the power of the size that is assumed to be 1 where one size was traced; attention has 2."""
+UNSEEN = 0.5
+"""Difference in work of a kind of step that no draw showed, over the mean: a chosen value. By the rule of succession
+such a kind comes once in n + 2 steps, n draws having been seen."""
 MAX_DRAWS = 9
 """Traces of a step whose work is random. A chosen value: their mean is known to a third of their spread."""
 SAME_DRAWS = 3
@@ -227,10 +230,7 @@ def mean_of_draws(draws: Sequence[TracedBatch]) -> tuple[TracedBatch, BatchVaria
         The mean work, with the memory of the largest; the variation, None where all draws did the same work.
     """
     first, share = draws[0], 1.0 / len(draws)
-    flops = [sum(group.flops for group in draw.operations) for draw in draws]
-    moved = [sum(group.bytes_moved for group in draw.operations) for draw in draws]
-    deviation = max(_relative_deviation(flops), _relative_deviation(moved))
-    if deviation <= VARIES_FROM:
+    if _deviation_of(draws) <= VARIES_FROM:
         return first, None
     operations = add_operations((draw.operations, share) for draw in draws)
     mean = TracedBatch(
@@ -239,12 +239,24 @@ def mean_of_draws(draws: Sequence[TracedBatch]) -> tuple[TracedBatch, BatchVaria
         modules=add_modules(((draw.modules, share) for draw in draws), operations),
         memory=largest_memory([draw.memory for draw in draws]),
     )
+    flops = [sum(group.flops for group in draw.operations) for draw in draws]
     return mean, BatchVariation(
         batches=len(draws),
         smallest_flops=min(flops),
         largest_flops=max(flops),
-        work_log_sigma=deviation / math.sqrt(len(draws)),
+        work_log_sigma=doubt_of_draws(draws),
     )
+
+
+def doubt_of_draws(draws: Sequence[TracedBatch]) -> float:
+    """Return the standard deviation of ln(mean work) of several traces of equal batches whose work is random."""
+    return math.hypot(_deviation_of(draws) / math.sqrt(len(draws)), UNSEEN / (len(draws) + 2))
+
+
+def _deviation_of(draws: Sequence[TracedBatch]) -> float:
+    flops = [sum(group.flops for group in draw.operations) for draw in draws]
+    moved = [sum(group.bytes_moved for group in draw.operations) for draw in draws]
+    return max(_relative_deviation(flops), _relative_deviation(moved))
 
 
 def _relative_deviation(amounts: Sequence[int]) -> float:

@@ -143,7 +143,8 @@ def average_draws(steps: Sequence[StepFacts]) -> StepFacts:
     if variation is None:
         return steps[0]
     return replace(
-        steps[0],
+        # A layer that was left out in every step before has no optimizer state yet.
+        max(steps, key=lambda step: step.optimizer.state_bytes),
         operations=mean.operations,
         modules=mean.modules,
         memory=mean.memory,

@@ -140,6 +140,31 @@ def test_a_script_gives_the_profile_of_its_run(folder: Path) -> None:
     assert files(folder) == {"helper.py", "train.py"}
 
 
+def test_layers_left_out_at_random_give_the_mean_and_its_spread(folder: Path) -> None:
+    """LayerDrop as Hugging Face's encoders have it."""
+    text = SCRIPT.format(namespace="lightning.pytorch").replace(
+        "self.head(self.body(batch[0]))", "self.head(self.drop(self.body(batch[0])))"
+    )
+    layers = """
+    def drop(self, x):
+        for layer in self.layers:
+            if torch.rand([]) < 0.5: continue
+            x = layer(x)
+        return x
+    def validation_step("""
+    made = "self.layers = torch.nn.ModuleList(torch.nn.Linear(16, 16) for _ in range(4))"
+    text = text.replace("    def validation_step(", layers.lstrip("\n"), 1)
+    (folder / "train.py").write_text(
+        text.replace("def setup", f"def configure_model(self): {made}\n    def setup", 1)
+    )
+    with UserProcess("train.py -- --width 16", LIMITS) as process:
+        profile = process.profile()
+    variation = profile.batch.variation
+    assert variation is not None
+    assert variation.smallest_flops < profile.step_flops < variation.largest_flops
+    assert any("train.py:25 in drop reads a random value" in note for note in profile.notes)
+
+
 def test_the_command_takes_arguments_and_the_number_of_the_call(folder: Path) -> None:
     """`-m package.train --fit 2 -o job.json -- --width 5` in the other namespace; `finally` runs on the way there.
 

@@ -1,0 +1,157 @@
+"""
+Steps whose work depends on random draws, such as those with LayerDrop: how they are found, and how many are traced.
+
+A value that was drawn at random and is read on the host may decide a branch or a shape. Dropout alone decides none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import Any, Final, cast
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from trainfare.fake_step.known_values import validates_arguments
+from trainfare.job import place_of_caller
+from trainfare.trace import StepFacts, torch_private
+from trainfare.trace.batch_spread import doubt_of_draws
+from trainfare.trace.modes import EagerMode
+from trainfare.trace.step_facts import average_draws
+from trainfare.trace.storages import tensors_in
+
+FEWEST_DRAWS: Final = 4
+"""Steps that are traced where the work is random, whatever they cost; a chosen value: fewer show no spread."""
+MOST_DRAWS: Final = 16
+"""Chosen: the doubt of the mean falls with the root of their number: four times as many would halve it."""
+_LAUNCHES: Final = 40_000
+"""Operations of all traced steps together; chosen: some ten seconds of CPU, and a number, unlike a time, is the same on
+every machine. A step of a small encoder has a thousand, one of a 7B language model ten thousand."""
+_REAL_FLOPS: Final = 10**12
+"""FLOPs of all steps together that are traced on real tensors; chosen: some 20 s of one processor."""
+_DOUBT: Final = 0.03
+"""Chosen: no other step is traced once the mean is known to 3 %, far below what else is in doubt about a run. Where all
+steps did the same, that is after 15 of them, which miss a branch that one step in five takes in 4 % of cases."""
+_SEED: Final = 0
+"""Where the generators begin in every trace, so that the same job gives the same profile."""
+_READS: Final = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
+
+
+class RandomWork(EagerMode):  # type: ignore[no-untyped-call]
+    """
+    Finds whether the work of steps depends on random draws: follows drawn values to where one is read.
+
+    Args:
+        real: whether the tensors are real: then values that depend on weights may be read, too.
+    """
+
+    def __init__(self, *, real: bool) -> None:
+        super().__init__()
+        self._real = real
+        self._sources: dict[str, None] = {}
+        self._drawn: Any = WeakIdKeyDictionary()
+        self._draws = self._reads = False
+        random.seed(_SEED)
+        torch.default_generator.manual_seed(_SEED)
+        numpy: Any = sys.modules.get("numpy")
+        if numpy is not None:
+            numpy.random.seed(_SEED)
+
+    @property
+    def found(self) -> bool:
+        """Whether a random draw may have decided what a step does."""
+        return bool(self._sources)
+
+    @contextlib.contextmanager
+    def watch(self) -> Generator[None, None, None]:
+        """Note whether Python's or NumPy's generator is drawn from inside the block."""
+        before = _read_generators()
+        yield
+        for name, state in _read_generators().items():
+            if state != before.get(name, state):
+                self._sources[f"it draws from {name}"] = None
+
+    def read(self, *tensors: Tensor) -> None:
+        """Note that the values of tensors are read on the host."""
+        self._reads = True
+        if any(tensor in self._drawn for tensor in tensors) and not validates_arguments():
+            self._sources[f"{place_of_caller() or 'the step'} reads a random value"] = None
+
+    def wants_more(self, steps: Sequence[StepFacts], passes: int) -> bool:
+        """
+        Return whether another step is to be traced.
+
+        Args:
+            steps: traced so far, at least one.
+            passes: in one optimizer step, of which one is traced.
+        """
+        if not self._sources:
+            # What was read may depend on draws by way of the weights: the next step shows whether it does.
+            if not (self._real and self._draws and self._reads) or len(steps) < 2:
+                return self._real and self._draws and self._reads
+            if average_draws(steps).variation is None:
+                return False
+            self._sources["steps with the same batch differ"] = None
+        operations = steps[0].operations
+        most = _LAUNCHES * passes // (1 + sum(group.launches for group in operations))
+        if self._real:
+            most = min(most, _REAL_FLOPS * passes // (1 + steps[0].flops))
+        if FEWEST_DRAWS <= len(steps) < min(MOST_DRAWS, most):
+            return doubt_of_draws([step.batch for step in steps]) > _DOUBT
+        return len(steps) < FEWEST_DRAWS
+
+    def average(self, steps: Sequence[StepFacts]) -> StepFacts:
+        """Return the mean of traced steps, or the first where their work is not random, with what was found said."""
+        if not self._sources:
+            return steps[0]
+        step, said = average_draws(steps), next(iter(self._sources))
+        note = f"the step's work is random ({said}): mean of {len(steps)} traced steps"
+        if step.variation is None:
+            note = f"the step's work may be random ({said}): {len(steps)} traced steps did the same"
+        return replace(step, notes=(*step.notes, note))
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if torch_private.asks_device(func, args):
+            return args[0].device
+        if any(torch_private.is_wrapper_subclass(kind) for kind in types):
+            return NotImplemented
+        out = func(*args, **(kwargs or {}))
+        tags = getattr(func, "tags", ())
+        draws = torch.Tag.nondeterministic_seeded in tags
+        self._draws |= draws
+        if self._draws:
+            with torch_private.without_torch_functions():
+                self._follow(func, tags, (args, kwargs), out, draws=draws)
+        return out
+
+    def _follow(self, func: Any, tags: Sequence[torch.Tag], operands: Any, out: Any, *, draws: bool) -> None:
+        """Note what an operation reads of drawn values, and follow them into its results."""
+        tensors = tensors_in(operands)
+        if not _READS.isdisjoint(tags):
+            # Whether an index is a mask decides whether its values are read.
+            masks = [tensor for tensor in tensors if tensor.dtype in (torch.bool, torch.uint8)]
+            self.read(*(masks if "index" in str(func) else tensors))
+        draws = draws or any(tensor in self._drawn for tensor in tensors)
+        if draws and not torch_private.in_backward() and not any(tensor.requires_grad for tensor in tensors):
+            for tensor in tensors_in(out):
+                self._drawn[tensor] = True
+                base = cast("Any", tensor)._base  # noqa: SLF001 - what is written to a part is in the whole
+                if base is not None:
+                    self._drawn[base] = True
+
+
+def _read_generators() -> dict[str, object]:
+    """Return the states of the generators that are not torch's, by name."""
+    numpy: Any = sys.modules.get("numpy")
+    states: dict[str, object] = {"Python's generator": random.getstate()}
+    if numpy is not None:
+        name, keys, *rest = numpy.random.get_state()
+        states["NumPy's generator"] = name, keys.tobytes(), rest
+    return states
