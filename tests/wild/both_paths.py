@@ -7,6 +7,7 @@ ranking is left out.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import runpy
@@ -43,10 +44,27 @@ class BothPaths:
         same_steps = before.plan.optimizer_steps == steps or before.plan.unknown_because is not None
         return same_steps and _work(metered) == _work(before)
 
+    @property
+    def inside(self) -> bool:
+        """Whether the metered FLOPs lie inside the spread that the profile before launch states."""
+        metered, before = self.metered, self.before
+        if isinstance(metered, str) or isinstance(before, str):
+            return False
+        return metered.parameters == before.parameters and is_inside(before, metered.step_flops)
+
     def row(self, name: str) -> str:
         """Return the line of a table."""
-        word = "equal" if self.equal else "DIFFERENT"
+        word = "equal" if self.equal else "inside" if self.inside else "DIFFERENT"
         return f"{name:26} {word:10} {_show(self.metered)} | before launch {_show(self.before)}"
+
+
+def is_inside(profile: JobProfile, flops: float) -> bool:
+    """Return whether the FLOPs of a mean step lie between the ends that a profile states, or within two deviations."""
+    spread = profile.batch.variation
+    if spread is None or flops <= 0 or profile.step_flops <= 0:
+        return False
+    between = spread.smallest_flops <= flops <= spread.largest_flops
+    return between or abs(math.log(flops / profile.step_flops)) <= 2 * spread.work_log_sigma
 
 
 def _work(profile: JobProfile) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ Scripts of other projects: with FareMeter to their end, and before launch.
 from __future__ import annotations
 
 import re
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from wild.both_paths import of_script
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of other projects
 
+RANDOM = {"transformers_layerdrop", "transformers_vits"}
+"""Scripts whose step draws what it does, so that two draws differ."""
 SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.py"))
 
 
@@ -27,16 +30,16 @@ def missing(script: Path) -> list[str]:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_before_launch_is_what_runs(script: Path, tmp_path: Path) -> None:
-    """FLOPs of a step, number of steps and parameters are equal in both profiles."""
+    """FLOPs of a step, number of steps and parameters are equal in both profiles; random work is inside the spread."""
     absent = missing(script)
     if absent:
         pytest.skip(f"not installed: {', '.join(absent)}")
     found = of_script(script, tmp_path)
     print(f"\n{found.row(script.stem)}")
-    assert found.equal
+    assert found.equal or (script.stem in RANDOM and found.inside)
 
 
-def test_eight_projects_are_there() -> None:
+def test_twenty_projects_are_there() -> None:
     """Of as many projects a script is kept."""
     names = {
         name
@@ -51,7 +54,6 @@ def test_eight_projects_are_there() -> None:
         "lightning",
         "numpy",
         "pandas",
-        "copy",
-        "tempfile",
+        *sys.stdlib_module_names,
     }
-    assert len(names - own) >= 8
+    assert len(names - own) >= 20
