@@ -1,7 +1,7 @@
 """
 Scripts of packages that the product was not developed with: plain, with FareMeter, with a counter, and before launch.
 
-How to run it again (some 30 minutes on two cores; the packages are in the dependency group `strange`):
+How to run it again (some 30 minutes on two idle cores; the packages are in the dependency group `strange`):
 
     python -m pip install --group strange
     cd tests && python -m wild.run_strange --output FOLDER [NAME ...]
@@ -10,8 +10,8 @@ Of each script in tests/wild/strange, `trainfare profile` runs first, as a comma
 listed before and after. Then the script runs plainly in the same folder, and, in empty folders, with FareMeter and
 with a counter of FLOPs round every training batch. These three are forks of one process with one thread. Losses, logged
 values, weights, optimizer state and random states are hashed and calls of hooks are counted. FOLDER gets `table.md` and
-`table.json`. A script's arguments stand in a line `Arguments: ...` of its docstring. With `--fork` the trace is made in a
-fork as well, which takes a third of the time and leaves out what the command does round it.
+`table.json`. With `--fork` the trace is made in a fork as well, which takes a third of the time and leaves out what the command
+does round it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import multiprocessing
 import os
 import re
 import runpy
-import shlex
 import shutil
 import subprocess
 import sys
@@ -51,20 +50,20 @@ SCRIPT_LIMIT_S = 900
 """Chosen: ten times what the slowest script takes here, so that only one that hangs reaches it."""
 
 
-def run_arm(arm: str, script: Path, arguments: list[str], folder: Path, out: Path) -> dict[str, Any]:
+def run_arm(arm: str, script: Path, folder: Path, out: Path) -> dict[str, Any]:
     """Run the script in a forked process in a folder, and return what was recorded."""
     folder.mkdir(exist_ok=True)
-    join_fork(functools.partial(_run_here, arm, script, arguments, out), folder, out / f"{arm}.log")
+    join_fork(functools.partial(_run_here, arm, script, out), folder, out / f"{arm}.log")
     answer = out / f"{arm}.json"
     if answer.is_file():
         return json.loads(answer.read_text(encoding="utf-8"))
     return {"error": "the process ended early", "hashes": {}, "calls": {}, "fits": [], "blind": []}
 
 
-def _run_here(arm: str, script: Path, arguments: list[str], out: Path) -> None:
+def _run_here(arm: str, script: Path, out: Path) -> None:
     recorder = Recorder(BatchCounter() if arm == "counter" else None)
     watch_trainers(recorder, lambda: [_make_meter(out)] if arm == "meter" else [])
-    sys.argv = [str(script), *arguments]
+    sys.argv = [str(script)]
     error = None
     try:
         runpy.run_path(str(script), run_name="__main__")
@@ -96,19 +95,17 @@ def list_files(folders: Iterable[Path]) -> set[str]:
     }
 
 
-def profile_before(
-    script: Path, arguments: list[str], folder: Path, out: Path, *, fork: bool
-) -> dict[str, Any]:
+def profile_before(script: Path, folder: Path, out: Path, *, fork: bool) -> dict[str, Any]:
     """Run `trainfare profile` in a folder and return its exit code, what it said and what it left there."""
     temporary = out / "temporary"
     temporary.mkdir()
     shutil.copy(script, folder / script.name)
     before = list_files((folder, temporary))
-    code, said = (_profile_in_fork if fork else _profile_by_command)(script, arguments, folder, out)
+    code, said = (_profile_in_fork if fork else _profile_by_command)(script, folder, out)
     return {"exit": code, "said": said, "left": sorted(list_files((folder, temporary)) - before)}
 
 
-def _profile_in_fork(script: Path, arguments: list[str], folder: Path, out: Path) -> tuple[int, str]:
+def _profile_in_fork(script: Path, folder: Path, out: Path) -> tuple[int, str]:
     log = out / "before.log"
 
     def answer(job: Callable[[], Any]) -> NoReturn:
@@ -119,7 +116,7 @@ def _profile_in_fork(script: Path, arguments: list[str], folder: Path, out: Path
         os._exit(0)
 
     def trace() -> None:
-        found = script_of(" ".join([script.name, *(["--", *arguments] if arguments else [])]))
+        found = script_of(script.name)
         assert found is not None
         try:
             run_script(found, answer)
@@ -160,7 +157,7 @@ def _run_quietly(function: Callable[[], None], folder: Path, log: Path) -> None:
     os._exit(code)
 
 
-def _profile_by_command(script: Path, arguments: list[str], folder: Path, out: Path) -> tuple[int, str]:
+def _profile_by_command(script: Path, folder: Path, out: Path) -> tuple[int, str]:
     command = [
         sys.executable,
         "-m",
@@ -171,8 +168,6 @@ def _profile_by_command(script: Path, arguments: list[str], folder: Path, out: P
         str(out / "before.json"),
         "--no-cache",
     ]
-    if arguments:
-        command += ["--", *arguments]
     environment = {**os.environ, "TMPDIR": str(out / "temporary"), "OMP_NUM_THREADS": "1", "COLUMNS": "1000"}
     environment.pop("PYTHONPATH", None)
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -188,21 +183,19 @@ def measure_script(script: Path, out: Path, *, fork: bool) -> dict[str, Any]:
     absent = [name for name in names if find_spec(name) is None]
     if absent:
         return {"name": script.stem, "absent": absent}
-    stated = re.search(r"^Arguments: (.*)$", text, re.MULTILINE)
-    arguments = shlex.split(stated.group(1)) if stated else []
     work = out / "work"
     work.mkdir()
     torch.set_num_threads(1)
     for name in names:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
-    before = profile_before(script, arguments, work, out, fork=fork)
-    plain = run_arm("plain", script, arguments, work, out)
+    before = profile_before(script, work, out, fork=fork)
+    plain = run_arm("plain", script, work, out)
     broken = plain["error"] if plain["error"] is not None else None
     if broken is not None:
-        plain = run_arm("plain", script, arguments, out / "clean", out)
-    meter = run_arm("meter", script, arguments, out / "meter", out)
-    counter = run_arm("counter", script, arguments, out / "counter", out)
+        plain = run_arm("plain", script, out / "clean", out)
+    meter = run_arm("meter", script, out / "meter", out)
+    counter = run_arm("counter", script, out / "counter", out)
     row = {
         "name": script.stem,
         "plain_error": plain["error"],

@@ -28,6 +28,6 @@ class Network(swyft.SwyftModule):
 
 torch.manual_seed(1)
 samples = Simulator().sample(256)
-data = swyft.SwyftDataModule(samples, batch_size=16)
+data = swyft.SwyftDataModule(samples, fractions=[0.8, 0.1, 0.1], batch_size=16)
 trainer = swyft.SwyftTrainer(accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False)
 trainer.fit(Network(), data)
