@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 _aten: Any = torch.ops.aten
-BLIND = ("_sparse", "_trilinear")
+BLIND = ("rnn_layer", "_sparse", "_trilinear")
 """Parts of names of operations whose work the product counts and this file does not; with one of them the ratio may be above
 1. Decompositions of matrices (Cholesky, QR, eigenvalues) are counted by neither."""
 
@@ -35,18 +35,11 @@ def _count_transform(source: Any, axes: Any, out: Any) -> int:
     return int(5 * longer.numel() * math.log2(max(length, 2)) / half)
 
 
-def _count_recurrence(args: Any) -> int:
-    """Return the products of the steps of one layer with its weights of the input and of the state."""
-    return 2 * (args[0].numel() // args[0].shape[-1]) * (args[1].numel() + args[2].numel())
-
-
 _MORE: dict[Any, Any] = {
     **dict.fromkeys(
         (_aten._fft_c2c, _aten._fft_r2c, _aten._fft_c2r),
         lambda args, out: _count_transform(args[0], args[1], out),
     ),
-    _aten.mkldnn_rnn_layer: lambda args, _: _count_recurrence(args),
-    _aten.mkldnn_rnn_layer_backward: lambda args, _: 2 * _count_recurrence(args),
     _aten.linalg_solve_triangular: lambda args, out: out.numel() * int(args[0].shape[-1]),
     _aten._cdist_forward: lambda args, _: 3 * args[0].numel() * int(args[1].shape[-2]),
     _aten._cdist_backward: lambda args, _: 5 * args[1].numel() * int(args[2].shape[-2]),

@@ -115,7 +115,7 @@ def judge_meter(row: dict[str, Any]) -> bool | None:
         or row["meter_inside"]
     ):
         return True
-    return None if row["blind"] and row["ratio"] > 1 else False
+    return None if row["blind"] else False
 
 
 def is_before_right(row: dict[str, Any]) -> bool:
