@@ -46,6 +46,9 @@ from wild.run_recorder import Recorder, watch_trainers
 from wild.strange_table import compare_work, list_differences, write_table
 
 SCRIPTS = Path(__file__).parent / "strange"
+CONTROLS = 6
+"""Plain runs more, with other memory held, where a run with FareMeter differs: MKL and oneDNN round by the address of a tensor,
+so what differs between these as well is not FareMeter's doing. Chosen: each took seconds, and four of them differed."""
 SCRIPT_LIMIT_S = 900
 """Chosen: ten times what the slowest script takes here, so that only one that hangs reaches it."""
 
@@ -64,12 +67,18 @@ def _run_here(arm: str, script: Path, out: Path) -> None:
     recorder = Recorder(BatchCounter() if arm == "counter" else None)
     watch_trainers(recorder, lambda: [_make_meter(out)] if arm == "meter" else [])
     sys.argv = [str(script)]
+    held = (
+        [bytearray(977 * number) for number in range(1, 1 + 8 * int(arm.removeprefix("plain") or 0))]
+        if "plain" in arm
+        else []
+    )
     error = None
     try:
         runpy.run_path(str(script), run_name="__main__")
     except BaseException as raised:
         traceback.print_exc()
         error = f"{type(raised).__name__}: {raised}"
+    del held
     (out / f"{arm}.json").write_text(json.dumps({**recorder.report(), "error": error}), encoding="utf-8")
 
 
@@ -196,13 +205,24 @@ def measure_script(script: Path, out: Path, *, fork: bool) -> dict[str, Any]:
         plain = run_arm("plain", script, out / "clean", out)
     meter = run_arm("meter", script, out / "meter", out)
     counter = run_arm("counter", script, out / "counter", out)
+    differences = list_differences(plain, meter)
+    varies: set[str] = set()
+    if set(differences) & set(plain["hashes"]):
+        again = [
+            run_arm(f"plain{number}", script, out / f"plain{number}", out)
+            for number in range(1, CONTROLS + 1)
+        ]
+        varies = {
+            name for run in again for name, digest in run["hashes"].items() if digest != plain["hashes"][name]
+        }
     row = {
         "name": script.stem,
         "plain_error": plain["error"],
         "broken_after_profile": broken if plain["error"] is None else None,
     }
     row |= {
-        "differs": list_differences(plain, meter),
+        "differs": [difference for difference in differences if difference not in varies],
+        "varies_without": sorted(varies),
         "before": before,
         "counter_error": counter["error"],
         "blind": counter["blind"],

@@ -131,6 +131,8 @@ def names_line(row: dict[str, Any]) -> bool:
 def show_row(row: dict[str, Any]) -> str:
     """Return a row as a line of the table."""
     harmless = "yes" if is_harmless(row) else "**no**: " + "; ".join(row["differs"])[:200]
+    if row.get("varies_without"):
+        harmless += f" ({', '.join(row['varies_without'])} differ between plain runs as well)"
     left = ", ".join(row["before"]["left"]) or "none"
     if row["broken_after_profile"]:
         left += f"; the run afterwards ended: {row['broken_after_profile'][:120]}"

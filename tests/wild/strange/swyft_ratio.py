@@ -2,6 +2,7 @@
 
 import scipy.integrate
 import torch
+from pytorch_lightning import seed_everything
 
 scipy.integrate.simps = scipy.integrate.simpson  # swyft 0.4 takes the old name
 import swyft  # noqa: E402
@@ -26,8 +27,8 @@ class Network(swyft.SwyftModule):
         return self.ratios(first["x"], second["z"])
 
 
-torch.manual_seed(1)
+seed_everything(1)
 samples = Simulator().sample(256)
-data = swyft.SwyftDataModule(samples, fractions=[0.8, 0.1, 0.1], batch_size=16)
+data = swyft.SwyftDataModule(samples, fractions=[0.75, 0.125, 0.125], batch_size=16)
 trainer = swyft.SwyftTrainer(accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False)
 trainer.fit(Network(), data)
