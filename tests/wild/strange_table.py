@@ -124,8 +124,11 @@ def is_before_right(row: dict[str, Any]) -> bool:
 
 
 def names_line(row: dict[str, Any]) -> bool:
-    """Return whether what was said names a line of the script."""
-    return re.search(rf"{re.escape(row['name'])}\.py:\d+", show_said(row)) is not None
+    """Return whether the profile failed with a sentence that names a line of the script."""
+    return (
+        row["before"]["exit"] != 0
+        and re.search(rf"{re.escape(row['name'])}\.py:\d+", show_said(row)) is not None
+    )
 
 
 def show_row(row: dict[str, Any]) -> str:
