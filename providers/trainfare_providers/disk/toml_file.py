@@ -138,17 +138,18 @@ def _enter_table(header: dict[str, object], lengths: dict[_Path, int]) -> _Path:
         header: the document of the header alone.
         lengths: of the arrays of tables so far, by their paths; a header `[[x]]` makes one longer.
     """
-    path: _Path = ()
-    inner: object = header
+    parts: list[str | int] = []
+    inner = header
     while inner:
-        ((name, inner),) = cast("dict[str, object]", inner).items()
-        path = (*path, name)
-        if isinstance(inner, list):
+        ((name, value),) = inner.items()
+        parts.append(name)
+        inner = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+        path = tuple(parts)
+        if isinstance(value, list):
             lengths[path] = lengths.get(path, 0) + 1
-            inner = None
         if path in lengths:
-            path = (*path, lengths[path] - 1)
-    return path
+            parts.append(lengths[path] - 1)
+    return tuple(parts)
 
 
 def _has(document: object, path: Sequence[str | int]) -> bool:
