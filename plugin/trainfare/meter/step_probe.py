@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import random
 import sys
 from collections.abc import Callable
@@ -17,7 +16,10 @@ if TYPE_CHECKING:
 def _host_generators() -> tuple[Any, ...]:
     """Return the states of the generators of Python and NumPy, without drawing."""
     numpy: Any = sys.modules.get("numpy")
-    return random.getstate(), None if numpy is None else pickle.dumps(numpy.random.get_state(legacy=False))
+    if numpy is None:
+        return (random.getstate(),)
+    name, keys, *rest = numpy.random.get_state()
+    return random.getstate(), name, keys.tobytes(), rest
 
 
 class StepProbe:
