@@ -154,9 +154,10 @@ def policy_answer(
     def base_of(name: str, loaded: LoadedPrices) -> PricedJob | UnknownJob | None:
         from trainfare_core.changes.explain_change import UnknownJob
 
+        is_new = ruling.files is file or name not in ruling.files.policy.jobs
+        if traced is not None and (base is None or is_new):
+            return None
         if base is None:
-            if traced is not None:
-                return None
             return before(file.target_of(name), policy.constraints_of(policy.jobs[name]))(loaded)
         path = base / f"{name}.json"
         return (

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _MAX_FILE_BYTES: Final = 256 * 2**20
 """As large as a lock may be."""
+_MAX_FOLDER_BYTES: Final = 512 * 2**20
+"""Chosen: room for a lock as large as it may be and hundreds of profiles; a change chooses how much it leaves here."""
 _SHOWN: Final = 1000
 """Characters of the reason why a job was not traced: an error's one line with its advice."""
 
@@ -81,13 +83,19 @@ class TracedJobs:
         Return the policy of the change.
 
         Raises:
-            InputError: the folder has none or one that is not valid, or holds a link.
+            InputError: the folder has none or one that is not valid, holds a link, or is too large.
         """
         if not self.folder.is_dir():
-            raise InputError(f"--profiles {self.folder}: no folder")
-        link = next((path for path in self.folder.rglob("*") if path.is_symlink()), None)
-        if link is not None:  # it may lead to a file of this machine, whose content a message would show
-            raise InputError(f"--profiles {self.folder}: {link.name} is a link, which is not followed")
+            raise InputError(
+                f"--profiles {self.folder}: no folder, so no job was traced; the log of that job has the reason"
+            )
+        size_bytes = 0
+        for path in self.folder.rglob("*"):
+            if path.is_symlink():  # it may lead to a file of this machine, whose content a message would show
+                raise InputError(f"--profiles {self.folder}: {path.name} is a link, which is not followed")
+            size_bytes += path.stat().st_size
+            if size_bytes > _MAX_FOLDER_BYTES:
+                raise InputError(f"--profiles {self.folder}: more than {_MAX_FOLDER_BYTES // 2**20} MiB")
         try:
             return read_policy(None, self.folder)
         except InputError as error:

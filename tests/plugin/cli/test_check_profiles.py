@@ -119,6 +119,36 @@ def test_a_link_in_the_folder_shows_nothing_of_what_it_leads_to(
         assert "cAnArY" not in shown.out + shown.err
 
 
+def test_a_folder_that_is_too_large_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A change chooses how much it leaves; the bytes of its folder are counted before any is read."""
+    assert trace(folder, monkeypatch, "head") == 0
+    with (folder / "head-profiles" / "more").open("wb") as file:
+        file.truncate(2**30)
+    capsys.readouterr()
+    assert run_main("check", "--profiles", str(folder / "head-profiles")) == 2
+    assert "more than 512 MiB" in capsys.readouterr().err
+
+
+def test_a_new_job_has_no_base_and_a_job_that_was_not_traced_cannot_be_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The base's policy tells them apart, not what is missing in the folder of its profiles."""
+    assert trace(folder, monkeypatch, "base") == 0
+    (folder / "head" / "trainfare.toml").write_text(
+        POLICY + POLICY[POLICY.index("[") :].replace("net]", "two]")
+    )
+    assert trace(folder, monkeypatch, "head") == 0
+    code, answer = judge(folder, capsys)
+    assert code == 0
+    assert "no base was given" in str([job.findings for job in answer.jobs if job.name == "two"])
+    (folder / "base-profiles" / "net.json").unlink()
+    code, answer = judge(folder, capsys)
+    assert code == 3
+    assert "it has no net.json" in str(answer.jobs[0].findings)
+
+
 def test_a_commit_is_no_base_of_profiles(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its code would run where only profiles are judged."""
     del folder
