@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import IO, Final, final
 
@@ -80,9 +80,12 @@ class UserProcess:
         self._replies: queue.SimpleQueue[Answer | str] = queue.SimpleQueue()
         self._scratch = tempfile.mkdtemp(prefix="trainfare-")
         memory_gib = limits.memory_gib or machine_memory_gib()
+        search_path = list_search_path(sys.path, os.environ, isolated=bool(sys.flags.ignore_environment))
+        if copied:
+            search_path = copied.search_path(search_path)
         # In a session of its own, Ctrl-C reaches the command alone, which then ends the whole group.
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter, without a shell
-            command or [sys.executable, "-c", _BOOT, *(copied.search_path(sys.path) if copied else sys.path)],
+            command or [sys.executable, "-c", _BOOT, *search_path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -248,6 +251,19 @@ class UserProcess:
         with contextlib.suppress(OSError):
             _pipe(process.stdin).close()
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def list_search_path(entries: Iterable[str], environ: Mapping[str, str], *, isolated: bool) -> list[str]:
+    """
+    Return the `sys.path` of the process.
+
+    Args:
+        entries: `sys.path` of this process.
+        environ: with the user's PYTHONPATH.
+        isolated: this process was started as `python -I`, so its entries lack those of PYTHONPATH.
+    """
+    added = environ.get("PYTHONPATH", "").split(os.pathsep) if isolated else []
+    return [*(entry for entry in added if entry), *entries]
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

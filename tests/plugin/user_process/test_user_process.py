@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from trainfare.methods.step_change import StepChange
 from trainfare.user_process import ProcessLimits, UserProcess
 from trainfare.user_process.limits import ANSWER_LIMIT_S, CPU_LIMIT_S, OUTPUT_LIMIT_KIB
 from trainfare.user_process.messages import Reply, error_of, reply_of
+from trainfare.user_process.process import list_search_path
 from trainfare_core import errors
 from trainfare_core.errors import (
     InputError,
@@ -132,6 +134,14 @@ def test_output_is_shown_up_to_its_limit(tmp_path: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.sources
+def test_an_isolated_command_gives_the_process_the_python_path_of_the_user() -> None:
+    """`python -I` ignores PYTHONPATH, which the code of a TARGET may need; else it is in `sys.path` already."""
+    environ = {"PYTHONPATH": os.pathsep.join(["src", "", "lib"])}
+    assert list_search_path(["site"], environ, isolated=True) == ["src", "lib", "site"]
+    assert list_search_path(["src", "site"], environ, isolated=False) == ["src", "site"]
+    assert list_search_path(["site"], {}, isolated=True) == ["site"]
+
+
 def test_the_page_states_the_limits() -> None:
     """docs/exit-codes.md has the defaults, options and codes of the code."""
     page = (Path(__file__).parents[3] / "docs" / "exit-codes.md").read_text(encoding="utf-8")
