@@ -10,19 +10,10 @@ from trainfare.prices.lock import LockHeader, lock_text
 
 SAMPLE = Path(__file__).parents[1] / "gate" / "sample"
 AS_OF = "--as-of=2026-11-24"
-"""The day to which the waivers below are counted."""
+"""The day to which ages are counted."""
 
 LONGER = {"sizes.py": "MAX_STEPS = 3_000_000\n"}
 """The branch trains three times as long: +200 %, and the policy allows +50 %."""
-
-WAIVER = """
-[[waivers]]
-job = "small"
-rule = "max_usd"
-owner = "ml-platform"
-reason = "agreed in the review of the data set"
-expires = {day}
-"""
 
 
 def sample_repository(root: Path) -> GitRepository:
@@ -46,11 +37,3 @@ def pull_request(repository: GitRepository, files: dict[str, str]) -> None:
     repository.commit("the change")
     repository.git("switch", "--quiet", "--detach", "main")
     repository.git("merge", "--quiet", "--no-ff", "--message", "merge", "topic")
-
-
-def policy_with_waiver(day: str) -> dict[str, str]:
-    """Return the policy with a limit that the job breaks and a waiver of it until a day."""
-    policy = (
-        (SAMPLE / "trainfare.toml").read_text(encoding="utf-8").replace("max_usd = 100", "max_usd = 0.01")
-    )
-    return {"trainfare.toml": policy + WAIVER.format(day=day)}

@@ -1,4 +1,4 @@
-"""The GitHub Action, by running its steps in bash in a real repository against a loopback GitHub."""
+"""The GitHub action that traces and judges on one machine, by running its steps in bash in a real repository against a loopback GitHub."""
 
 from __future__ import annotations
 
@@ -10,21 +10,17 @@ import pytest
 from builders.ci_jobs import github_environment
 from builders.code_hosts import TOKEN, Answer, GitHubServer, running
 from builders.composite_action import ActionRun, clean_environment, run_action
-from builders.environments import lean_python
 from builders.git_repository import GitRepository
-from builders.sample_repository import AS_OF, LONGER, policy_with_waiver, pull_request, sample_repository
-from builders.source_install import PIP
+from builders.hostile_job import ATTACKS, attack
+from builders.runner_python import put_python
+from builders.sample_repository import AS_OF, LONGER, pull_request, sample_repository
 from builders.toy_market import small_job
 
 ACTION = Path(__file__).parents[2] / ".github" / "actions" / "check" / "action.yml"
 NOT_RUN = {
     "actions/setup-python": "the tests' own Python is there",
-    "actions/cache": "it talks to GitHub's cache service",
-    "actions/cache/restore": "it talks to GitHub's cache service",
-    "actions/cache/save": "it talks to GitHub's cache service",
     "github/codeql-action/upload-sarif": "it talks to GitHub's code scanning",
 }
-INSTALLED = {"Install trainfare": "another test runs it; here it is the source tree that is under test"}
 BROKEN = {
     "train.py": (Path(__file__).parent / "sample" / "train.py")
     .read_text(encoding="utf-8")
@@ -50,22 +46,12 @@ def repository(tmp_path: Path) -> GitRepository:
 
 
 def act(
-    github: GitHubServer,
-    repository: GitRepository,
-    inputs: Mapping[str, str],
-    *,
-    source: str = "octo/models",
-    install: bool = False,
-    installed: bool = False,
+    github: GitHubServer, repository: GitRepository, inputs: Mapping[str, str], *, source: str = "octo/models"
 ) -> ActionRun:
-    """Run the action in the repository; `source` is where the branch comes from, `installed` what another run did."""
+    """Run the action in the repository; `source` is where the branch comes from."""
     away = repository.root.parent / "runner"
     job = {**clean_environment(), **github_environment(github, away, source=source)}
-    job |= {**PIP, "PIP_TARGET": str(away / "site")}
-    job["PATH"] = f"{Path(lean_python()).parent}:{job['PATH']}"
-    if install or installed:  # nothing else can be what runs
-        job["PATH"] = f"{away / 'site' / 'bin'}:{job['PATH']}"
-        job["PYTHONPATH"] = str(away / "site")
+    job["PATH"] = f"{put_python(away / 'python')}:{job['PATH']}"
     job |= {"TRAINFARE_PRICE_CACHE": str(away / "prices"), "HOME": str(away / "home")}
     return run_action(
         ACTION,
@@ -73,73 +59,52 @@ def act(
         environment=job,
         workspace=repository.root,
         temp=away / "temp",
-        not_run=NOT_RUN if install else NOT_RUN | INSTALLED,
+        not_run=NOT_RUN,
     )
-
-
-def reports(run: ActionRun) -> dict[str, bytes]:
-    """Return the files of a run's report but its log."""
-    folder = Path(run.outputs["report"])
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name != "check.log"}
 
 
 def test_over_the_limit_it_fails_and_says_why_on_the_pull_request(
     github: GitHubServer, repository: GitRepository
 ) -> None:
-    """
-    Exit code 1, one comment with the change and its cause, annotations, a summary, SARIF.
-
-    The second run has the traces of the first one, and gives the same bytes.
-    """
+    """Exit code 1, one comment with the change and its cause, annotations, a summary, SARIF; and what to use instead."""
     pull_request(repository, LONGER)
-    runs = [
-        act(github, repository, {"sarif": "true"}, install=True),
-        act(github, repository, {"sarif": "true"}, installed=True),
-    ]
-    for run in runs:
-        assert run.exit_code == 1, run.log
-        assert run.outputs["exit-code"] == "1"
-        assert run.outputs["comment-url"] == "https://github.example/octo/models/pull/7#issuecomment-1"
-        assert run.not_run["Upload SARIF"]
-        assert run.ran[-1] == "End with the exit code of the check"
+    run = act(github, repository, {"sarif": "true"})
+    assert run.exit_code == 1, run.log
+    assert run.outputs["exit-code"] == "1"
+    assert run.outputs["comment-url"] == "https://github.example/octo/models/pull/7#issuecomment-1"
+    assert run.not_run["Upload SARIF"]
     (text,) = github.texts()
     assert text.startswith("<!-- trainfare comment: check -->\n\n## trainfare check: failed\n")
     assert "TF005 max\\_increase\\_percent: broken: " in text
     assert "1,000,000 -&gt; 3,000,000 optimizer steps" in text
     assert "checked at 1f9a2b3c4d" in text
-    assert runs[0].summary.rstrip() in text
-    assert reports(runs[0]) == reports(runs[1])
-    assert set(reports(runs[0])) == {"comment.md", "check.json", "check.sarif", "annotations.txt"}
-    assert "::error file=train.py,line=" in runs[0].log
-    assert TOKEN not in runs[0].log
+    assert run.summary.rstrip() in text
+    files = {file.name for file in Path(run.outputs["report"]).iterdir()}
+    assert files == {"comment.md", "check.json", "check.log", "check.sarif", "annotations.txt"}
+    assert "::warning title=trainfare check::this action traces and judges on one machine" in run.log
+    assert "::error file=train.py,line=" in run.log
+    assert TOKEN not in run.log
     assert len(repository.worktrees()) == 1
     assert repository.git("status", "--porcelain") == ""
-    assert runs[0].not_run["Keep the traces"]
-    before, _, after = runs[0].log.partition("::error title=injected::")
+    before, _, after = run.log.partition("::error title=injected::")
     stop = before.rpartition("::stop-commands::")[2].splitlines()[0]
     assert len(stop) == 32
     assert f"::{stop}::" in after
 
 
-def test_a_waiver_passes_it_and_an_expired_one_does_not(
-    github: GitHubServer, repository: GitRepository
+@pytest.mark.parametrize("name", ATTACKS)
+def test_code_of_a_branch_does_not_make_it_pass(
+    github: GitHubServer, repository: GitRepository, tmp_path: Path, name: str
 ) -> None:
-    """The waiver comes with the branch; the comment has its owner and date, and says when it has expired."""
-    pull_request(repository, policy_with_waiver("2026-11-24"))
+    """What the code writes into the runner's files counts for no later step, and is said; the token stays unread."""
+    policy = (repository.root / "trainfare.toml").read_text().replace("max_usd = 100", "max_usd = 0.01")
+    pull_request(repository, {"train.py": attack(tmp_path / "loot", name), "trainfare.toml": policy})
     run = act(github, repository, {"compare-to": ""})
-    assert run.exit_code == 0, run.log
-    assert "printed by the job" in run.log
-    (text,) = github.texts()
-    assert "## trainfare check: passed" in text
-    assert "ml-platform" in text
-    repository.put("trainfare.toml", policy_with_waiver("2026-11-23")["trainfare.toml"])
-    repository.git("commit", "--quiet", "--all", "--amend", "--no-edit")
-    run = act(github, repository, {"compare-to": ""})
-    assert run.exit_code == 1, run.log
-    assert "printed by the job" not in run.log, "the trace of the first run is there: no code of the job ran"
-    (text,) = github.texts()
-    assert "## trainfare check: failed" in text
-    assert "TF009 waiver" in text
+    assert "attacked" in run.log
+    assert run.exit_code == 2, run.log
+    assert run.outputs["exit-code"] == "2"
+    assert not (tmp_path / "loot").exists()
+    assert "code of the job wrote into the runner" in github.texts()[0]
 
 
 def test_a_step_that_cannot_be_traced_cannot_be_told(github: GitHubServer, repository: GitRepository) -> None:
@@ -213,9 +178,13 @@ def test_requirements_are_installed_with_trainfare(github: GitHubServer, reposit
     """The files go to one pip together with trainfare, so that their pins hold; a missing one ends the job."""
     repository.put("more/requirements.txt", "# nothing more\n")
     inputs = {"working-directory": "more", "target": "../small.json", "arguments": "--max-usd=5"}
-    run = act(github, repository, {**inputs, "requirements": "requirements.txt\n"}, install=True)
+    run = act(github, repository, {**inputs, "requirements": "requirements.txt\n"})
     assert run.exit_code == 0, run.log
-    run = act(github, repository, {**inputs, "requirements": "requirements.txt\nnone.txt"}, install=True)
+    (installed,) = repository.root.parent.glob("runner/python/installed.txt")
+    package, *others = installed.read_text().splitlines()
+    assert package.endswith("/.github/actions/check/../../..[lightning,ci]")
+    assert others == ["--requirement", "requirements.txt"]
+    run = act(github, repository, {**inputs, "requirements": "requirements.txt\nnone.txt"})
     assert run.exit_code == 1
     assert "none.txt" in run.log
-    assert "Check" not in run.ran
+    assert github.texts() != []

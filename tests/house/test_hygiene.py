@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from scripts.write_address import ADDRESSES, FILES, fill, read_address
+
 TOP = Path(__file__).resolve().parents[2]
 SOURCES = [
     path
@@ -117,9 +119,10 @@ def test_no_source_file_is_too_long() -> None:
     assert sorted(lengths.values())[len(lengths) // 2] < LONGEST_MEDIAN
 
 
-def test_the_action_pins_what_it_uses_and_has_no_expression_in_a_script() -> None:
+@pytest.mark.parametrize("name", ["check", "judge", "trace"])
+def test_an_action_pins_what_it_uses_and_has_no_expression_in_a_script(name: str) -> None:
     """Actions by full commit; names that others choose reach a script through its environment alone."""
-    text = (TOP / ".github" / "actions" / "check" / "action.yml").read_text(encoding="utf-8")
+    text = (TOP / ".github" / "actions" / name / "action.yml").read_text(encoding="utf-8")
     used = re.findall(r"uses:\s*(\S+)", text)
     assert used
     assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name) for name in used), used
@@ -134,13 +137,33 @@ def workflows() -> list[Path]:
 
 @pytest.mark.parametrize("path", workflows(), ids=lambda p: p.name)
 def test_workflow_grants_nothing_and_pins_every_action(path: Path) -> None:
-    """Each workflow starts from no permissions, pins actions by full commit and bounds its jobs."""
+    """Each workflow starts from no permissions, pins actions of others by full commit and bounds its jobs."""
     text = path.read_text(encoding="utf-8")
     workflow = yaml.safe_load(text)
     assert workflow["permissions"] == {}
-    used = re.findall(r"uses:\s*(\S+)", text)
+    used = re.findall(r"uses:\s*(?![\w.-]+/trainfare/)(\S+)", text)
     assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name) for name in used), used
     assert all("timeout-minutes" in job and "permissions" in job for job in workflow["jobs"].values())
+
+
+def test_every_address_of_the_actions_is_that_of_the_release() -> None:
+    """The files that name it are as `scripts/write_address.py` writes them, and no other file names one."""
+    repository, ref = read_address((TOP / "pyproject.toml").read_text(encoding="utf-8"))
+    named: dict[str, set[tuple[str, str]]] = {}
+    for path in (*TOP.glob("*.md"), *TOP.glob("docs/*.md"), *TOP.glob("examples/**/*"), *workflows()):
+        if path.suffix not in (".md", ".yml") or path.name == "CHANGELOG.md":
+            continue
+        text = path.read_text(encoding="utf-8")
+        values = [match.groupdict() for pattern in ADDRESSES for match in pattern.finditer(text)]
+        if values:
+            named[path.relative_to(TOP).as_posix()] = {(v["repository"], v.get("ref", ref)) for v in values}
+    assert set(named) <= set(FILES)
+    assert {"docs/ci.md", "examples/ci/gitlab-ci.yml", ".github/workflows/training-cost.yml"} <= set(named)
+    assert set().union(*named.values()) == {(repository, ref)}
+    text = f"uses: {repository}/.github/actions/trace@{ref}\n--repo {repository}\n"
+    assert (
+        fill(text, "a/trainfare", "v1") == "uses: a/trainfare/.github/actions/trace@v1\n--repo a/trainfare\n"
+    )
 
 
 def test_ci_runs_the_commands_of_the_readme() -> None:
