@@ -60,6 +60,7 @@ class Pipeline:
         for name in (name for name in document if name.startswith("training-cost")):
             job = _extend(document, name)
             assert [rule["when"] for rule in job["rules"]] == ["always"]
+            assert job["timeout"]
             checkout = self.folder / name / "checkout"
             assert job["variables"]["GIT_STRATEGY"] == "clone", "files of earlier jobs stay"
             self._clone(
@@ -97,6 +98,8 @@ class Pipeline:
         runs: dict[str, JobRun] = {}
         for job in document["jobs"]:
             name = job["job"]
+            assert job["timeoutInMinutes"]
+            assert "dependsOn" not in job or job["condition"] == "always()"
             runs[name] = JobRun(1)
             if name in self.hung:
                 continue

@@ -127,6 +127,16 @@ def test_the_first_policy_of_a_repository_is_judged_by_itself(
     assert "the base has no policy" in comment_of(github)
 
 
+def test_a_policy_that_is_not_valid_is_said(
+    github: GitHubServer, repository: GitRepository, machines: Machines
+) -> None:
+    """The reason travels with the profiles that there are not, and names no command to the runner."""
+    pull_request(repository, {"trainfare.toml": '"::error::x" = 1\n'})
+    runs = run(machines)
+    assert runs["judge"].exit_code == 2, runs["judge"].log
+    assert "unknown key" in comment_of(github)
+
+
 def remove_all(folder: Path) -> None:
     shutil.rmtree(folder)
 
@@ -214,6 +224,32 @@ def test_code_of_a_branch_reaches_neither_the_verdict_nor_the_token(
     assert not (machines.folder / "loot").exists(), (
         "the files that the attack wrote ran in no step with a token"
     )
+
+
+def test_a_fork_has_the_verdict_in_the_summary(
+    github: GitHubServer, repository: GitRepository, machines: Machines, tmp_path: Path
+) -> None:
+    """Its token can only read: no comment, with the reason, and the same exit code."""
+    github.read_only = True
+    event = github_environment(github, tmp_path / "fork", source="mallory/models")
+    machines.environment = {**machines.environment, **event}
+    pull_request(repository, DEAR)
+    runs = run(machines)
+    assert runs["judge"].exit_code == 1, runs["judge"].log
+    assert github.comments == []
+    assert "::warning title=trainfare comment::no comment on the pull request: " in runs["judge"].log
+    assert "comes from a fork" in runs["judge"].summary
+    assert "TF001 max\\_usd: broken" in runs["judge"].summary
+
+
+def test_inputs_are_text_to_the_shell(repository: GitRepository, machines: Machines) -> None:
+    """An argument, a folder, a file or a key of an attacker runs nothing, whatever it holds."""
+    evil = "$(touch pwned)`touch pwned`\"; touch pwned; '"
+    pull_request(repository, {"README.md": "words\n"})
+    names = ("arguments", "trace-arguments", "requirements", "key", "working-directory")
+    runs = machines.run_workflow(WORKFLOW, {**dict.fromkeys(names, evil), "python-version": ""})
+    assert runs["judge"].exit_code == 2
+    assert list(machines.folder.rglob("pwned")) == list(repository.root.rglob("pwned")) == []
 
 
 def test_modules_of_the_checkout_are_no_modules_of_trainfare(

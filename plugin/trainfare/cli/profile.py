@@ -72,10 +72,17 @@ def profile(
 
 def _profile_jobs(limits: TargetOptions, folder: Path) -> None:
     """Trace every job of the policy here into a folder; end with the worst exit code of those that cannot be."""
-    from trainfare.policy import read_policy, write_traced_jobs
+    from trainfare.policy import leave_reason, read_policy, write_traced_jobs
     from trainfare_core.policy.check import worst_exit_code
 
-    file = read_policy(None)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: without TARGET, give the folder for the profiles of all jobs")
+    try:
+        file = read_policy(None)
+    except InputError as no_policy:
+        if folder.is_dir():  # else the name may be that of a file, and TARGET forgotten
+            leave_reason(folder, no_policy)
+        raise
     policy = file.policy
     precisions = any(policy.constraints_of(job).any_precision for job in policy.jobs.values())
 
@@ -83,8 +90,6 @@ def _profile_jobs(limits: TargetOptions, folder: Path) -> None:
         with profile_of(target, limits, precisions=precisions) as traced:
             return traced()
 
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: without TARGET, give the folder for the profiles of all jobs")
     exit_codes: list[int] = []
     for name, error in write_traced_jobs(file, folder, trace):
         exit_codes.append(0 if error is None else error.exit_code)

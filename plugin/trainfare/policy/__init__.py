@@ -4,7 +4,7 @@ from trainfare.policy.base_policy import BaseTree, Ruling, rule_policy
 from trainfare.policy.jobs import Pricing, check_jobs, check_one
 from trainfare.policy.policy_file import PolicyFile, read_policy
 from trainfare.policy.target_place import place_of
-from trainfare.policy.traced_jobs import TracedJobs, write_traced_jobs
+from trainfare.policy.traced_jobs import TracedJobs, leave_reason, write_traced_jobs
 
 __all__ = [
     "BaseTree",
@@ -14,6 +14,7 @@ __all__ = [
     "TracedJobs",
     "check_jobs",
     "check_one",
+    "leave_reason",
     "place_of",
     "read_policy",
     "rule_policy",

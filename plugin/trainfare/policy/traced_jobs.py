@@ -23,6 +23,8 @@ _MAX_FILE_BYTES: Final = 256 * 2**20
 """As large as a lock may be."""
 _MAX_FOLDER_BYTES: Final = 512 * 2**20
 """Chosen: room for a lock as large as it may be and hundreds of profiles; a change chooses how much it leaves here."""
+_NO_POLICY: Final = "error.txt"
+"""Has the reason why no job was traced; no job is called ""."""
 _SHOWN: Final = 1000
 """Characters of the reason why a job was not traced: an error's one line with its advice."""
 
@@ -99,7 +101,8 @@ class TracedJobs:
         try:
             return read_policy(None, self.folder)
         except InputError as error:
-            raise InputError(f"--profiles {self.folder}: {error}") from error
+            reason = _read_reason(self.folder / _NO_POLICY)
+            raise InputError(f"--profiles {self.folder}: {reason or error}") from error
 
     def path_of(self, name: str) -> str:
         """Return the path of a job's profile."""
@@ -116,14 +119,23 @@ class TracedJobs:
         from trainfare.fake_step import read_profile
 
         name = Path(path).stem if path.endswith(".json") else path
-        reason = _reason_path(self.folder, name)
         if not Path(path).is_file():
-            why = "there is no reason beside it"
-            if reason.is_file():
-                text = read_input(reason, MAX_BYTES, kind="a reason").decode("utf-8", "replace")
-                why = " ".join(text.split())[:_SHOWN]
+            why = _read_reason(_reason_path(self.folder, name)) or "there is no reason beside it"
             raise TargetError(f"{name}.json: the job was not traced: {why}")
         return read_profile(path)
+
+
+def leave_reason(folder: Path, error: InputError) -> None:
+    """Write why there is no policy into a folder, for who judges it."""
+    write_text(folder / _NO_POLICY, f"{error}\n")
+
+
+def _read_reason(path: Path) -> str:
+    """Return the reason that a file has, in one line; "" where there is no file."""
+    if not path.is_file():
+        return ""
+    text = read_input(path, MAX_BYTES, kind="a reason").decode("utf-8", "replace")
+    return " ".join(text.split())[:_SHOWN]
 
 
 def _reason_path(folder: Path, name: str) -> Path:

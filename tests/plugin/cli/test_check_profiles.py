@@ -119,6 +119,20 @@ def test_a_link_in_the_folder_shows_nothing_of_what_it_leads_to(
         assert "cAnArY" not in shown.out + shown.err
 
 
+def test_the_reason_why_there_is_no_policy_is_left_in_a_folder_that_is_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who judges has it; a folder is not made for it, since TARGET may have been forgotten."""
+    (folder / "head" / "trainfare.toml").write_text("confidense = 1\n")
+    assert trace(folder, monkeypatch, "head") == 2
+    assert not (folder / "head-profiles").exists()
+    (folder / "head-profiles").mkdir()
+    assert trace(folder, monkeypatch, "head") == 2
+    capsys.readouterr()
+    assert run_main("check", "--profiles", str(folder / "head-profiles")) == 2
+    assert "unknown key 'confidense'" in capsys.readouterr().err
+
+
 def test_a_folder_that_is_too_large_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
