@@ -13,7 +13,6 @@ import typer
 
 from trainfare.cli.target import TargetOptions, profile_of
 from trainfare.job import script_of, target_of
-from trainfare.policy import BaseTree
 from trainfare_core.errors import (
     CannotTellError,
     InputError,
@@ -24,6 +23,7 @@ from trainfare_core.errors import (
 
 if TYPE_CHECKING:
     from trainfare.base_commit import Commit, Repository
+    from trainfare.policy import BaseTree
     from trainfare.prices.sources import LoadedPrices
     from trainfare.user_process import CopiedFolder
     from trainfare_core.changes.explain_change import PricedJob, UnknownJob
@@ -85,6 +85,7 @@ def base_tree_of(options: BaseOptions, folder: Path) -> Generator[BaseTree | Non
         InputError: no git repository, no such commit, or two bases.
     """
     from trainfare.base_commit import Repository
+    from trainfare.policy import BaseTree
 
     if options.base is not None and options.compare_to is not None:
         raise InputError(_ONE)
