@@ -52,10 +52,10 @@ class FareMeter(LightningCallback):
     """
     Measure a few training steps and report what the whole run costs on every machine that can be rented.
 
-    After the warm-up it traces one step and measures the next `measure_steps` optimizer steps; where batches or steps
-    differ, it traces one more of each kind, and up to eight more where a step's work may be random. A step that cannot
-    be traced while it trains, as under torch.compile, is timed; nothing of yours runs once more. At the end of the run
-    rank 0 prints the best machines and writes `trainfare-profile.json`, `trainfare-report.html` and
+    After the warm-up it traces two steps, of a short run one, and measures the next `measure_steps` optimizer steps;
+    where batches differ, it traces one more of each kind, and up to eight more where steps differ or may be random. A
+    step that cannot be traced while it trains, as under torch.compile, is timed; nothing of yours runs once more. At
+    the end of the run rank 0 prints the best machines and writes `trainfare-profile.json`, `trainfare-report.html` and
     `trainfare-report.json`. The results of the training are bitwise those of a run without it, and a fault inside
     it disables it with one warning.
 

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from torch.optim import Optimizer
+
 from trainfare.job.loop import Loop
 from trainfare.meter.fare_log import first_line
 from trainfare.meter.progress import RunProgress
@@ -15,6 +17,7 @@ from trainfare.meter.step_probe import StepProbe
 from trainfare.meter.tracing_method import COMPILED, WAY_OUT, TracingMethod, tracing_method
 from trainfare.trace import BatchSpread, StepFacts
 from trainfare.trace.batch_spread import (
+    ALWAYS_DRAWS,
     MAX_DRAWS,
     OTHER_FACTOR,
     SAME_DRAWS,
@@ -40,6 +43,11 @@ MAX_SMALLER_BATCHES = 2
 step of two epochs ended in one, that of every epoch does."""
 MAX_COUNTED_BATCHES = 10_000
 """Batches whose size is looked at where sizes vary: their mean is then known to 1 % of their spread."""
+
+
+def _is_of_torch(optimizer: Optimizer) -> bool:
+    """Return whether an optimizer is torch's own, whose update is the same in each step."""
+    return type(optimizer).__module__.startswith("torch.optim.")
 
 
 class TracedSteps:
@@ -125,11 +133,14 @@ class TracedSteps:
         return len(stepped) < len(self._loop.optimizers) or bool(self._untraced_kinds())
 
     def _wants_draw(self) -> bool:
-        """Return whether the work of a step may be random and is not known by enough traces yet."""
-        if not (self.probe.reads_values or self.probe.draws_choice) or not self._may_wait():
+        """Return whether the work of a step may be random or periodic and is not known by enough traces yet."""
+        if not self._may_wait():
             return False
-        enough = SAME_DRAWS_OF_CHANCE if self.probe.draws_choice else SAME_DRAWS
-        draws = self._draws.values()
+        enough, draws = ALWAYS_DRAWS, self._draws.values()
+        if self.probe.draws_choice:
+            enough = SAME_DRAWS_OF_CHANCE
+        elif self.probe.reads_values or not all(map(_is_of_torch, self._loop.optimizers)):
+            enough = SAME_DRAWS
         if any(len(traces) >= enough and average_draws(traces).variation is None for traces in draws):
             return False
         return any(len(traces) < MAX_DRAWS for traces in draws)
@@ -154,13 +165,20 @@ class TracedSteps:
         return more and self._passed_smaller < MAX_SMALLER_BATCHES
 
     def _is_suitable(self, elements: int) -> bool:
-        """Return whether a batch has the size to trace: the median, the same for more draws, and then another."""
+        """Return whether a batch has the size to trace: the median, then the same for more draws, or another."""
         if self.step is None:
             return self.spread.is_typical(elements)
+        if not self._automatic and self._lacks_kind():
+            return True
+        if self._wants_draw() and self._is_same_size(elements):
+            return True
         low, high = sorted((max(1, elements), max(1, self.step.elements)))
-        if self._automatic and self._wants_draw():
-            return high <= (1.0 + SAME_SIZE) * low
-        return not self._automatic or high >= OTHER_FACTOR * low
+        return self._wants_another_size() and high >= OTHER_FACTOR * low
+
+    def _is_same_size(self, elements: int) -> bool:
+        """Return whether a batch is as large as the first that was traced."""
+        low, high = sorted((max(1, elements), max(1, elements if self.step is None else self.step.elements)))
+        return high <= (1.0 + SAME_SIZE) * low
 
     @property
     def _ends_in_step(self) -> bool:
@@ -196,19 +214,18 @@ class TracedSteps:
         """
         if not self.probe.running:
             return
-        had_step, drawing = self.step is not None, self._automatic and self._wants_draw()
         traced = self._finish()
         self._left = 0 if self.probe.fault else self._left - 1
         if traced is None:
             return
-        if had_step and self._automatic and not drawing:
-            self.step = replace(self.step, other=traced) if self.step is not None else None
-            return
-        traces = self._draws.setdefault(kind, [])
-        traces.append(traced)
         self._waited = 0
+        other = None if self.step is None else self.step.other
+        if kind in self._draws and not self._is_same_size(traced.elements):
+            other = other or traced
+        else:
+            self._draws.setdefault(kind, []).append(traced)
         if self._automatic:
-            self.step = average_draws(traces)
+            self.step = replace(self._average(self._draws[kind]), other=other)
             self.phases.trace(self.step)
         elif kind:
             self.step = traced
@@ -291,7 +308,10 @@ class TracedSteps:
         return measured / step.flops if measured and step.flops else 1.0
 
     def _mean_by_kind(self) -> dict[BatchKind, StepFacts]:
-        return {kind: average_draws(traces) for kind, traces in self._draws.items()}
+        return {kind: self._average(traces) for kind, traces in self._draws.items()}
+
+    def _average(self, traces: Sequence[StepFacts]) -> StepFacts:
+        return average_draws(traces, random=self.probe.reads_values or self.probe.draws_choice)
 
     def final_step(self, steps: int | None) -> StepFacts | None:
         """

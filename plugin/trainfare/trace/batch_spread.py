@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import stdev
 from typing import TypeAlias
 
@@ -43,9 +43,12 @@ UNSEEN = 0.5
 such a kind comes once in n + 2 steps, n draws having been seen."""
 MAX_DRAWS = 9
 """Traces of a step whose work is random. A chosen value: their mean is known to a third of their spread."""
+ALWAYS_DRAWS = 2
+"""Consecutive steps that are traced of every run: the work of a step may depend on the number of its batch. A chosen
+value: it shows what is done in every second step, and a traced step is slow."""
 SAME_DRAWS = 3
-"""Equal traces after which the work of a step that reads a value is not taken as random. A chosen value: most steps
-that read one only log it."""
+"""Equal traces after which the work of a step that reads a value is not taken as random, nor that of an optimizer that
+is not torch's as periodic. A chosen value: most steps that read one only log it."""
 SAME_DRAWS_OF_CHANCE = 6
 """The same of a step that draws a number on the host. A chosen value: of six layers that are each left out with a
 probability of 0.1, six traces are equal in 2 runs of a hundred, three in 20."""
@@ -221,17 +224,26 @@ class MeanWork(TracedBatch):
 
 def mean_of_draws(draws: Sequence[TracedBatch]) -> tuple[TracedBatch, BatchVariation | None]:
     """
-    Return the mean of several traces of equal batches whose work is random, and its spread.
+    Return the mean of several traces of equal batches whose work is random or periodic, and its spread.
+
+    Where the traces repeat each other in a period, the mean is that of whole periods.
 
     Args:
-        draws: at least one, of batches of one size.
+        draws: at least one, of batches of one size, in the order of the steps.
 
     Returns:
         The mean work, with the memory of the largest; the variation, None where all draws did the same work.
     """
-    first, share = draws[0], 1.0 / len(draws)
-    if _deviation_of(draws) <= VARIES_FROM:
+    first = draws[0]
+    # An update that differs may cost time beyond its share of FLOPs and bytes, so it is compared by itself as well.
+    updates = [
+        replace(draw, operations=tuple(group for group in draw.operations if group.phase == "optimizer"))
+        for draw in draws
+    ]
+    if max(_deviation_of(draws), _deviation_of(updates)) <= VARIES_FROM:
         return first, None
+    draws = _take_whole_periods(draws)
+    share = 1.0 / len(draws)
     operations = add_operations((draw.operations, share) for draw in draws)
     mean = TracedBatch(
         elements=first.elements,
@@ -251,6 +263,15 @@ def mean_of_draws(draws: Sequence[TracedBatch]) -> tuple[TracedBatch, BatchVaria
 def doubt_of_draws(draws: Sequence[TracedBatch]) -> float:
     """Return the standard deviation of ln(mean work) of several traces of equal batches whose work is random."""
     return math.hypot(_deviation_of(draws) / math.sqrt(len(draws)), UNSEEN / (len(draws) + 2))
+
+
+def _take_whole_periods(draws: Sequence[TracedBatch]) -> Sequence[TracedBatch]:
+    """Return the last of the draws that make whole periods; all, where they do not repeat each other twice."""
+    for period in range(2, len(draws) // 2 + 1):
+        pairs = zip(draws, draws[period:], strict=False)
+        if all(_deviation_of(pair) <= VARIES_FROM for pair in pairs):
+            return draws[len(draws) % period :]
+    return draws
 
 
 def _deviation_of(draws: Sequence[TracedBatch]) -> float:

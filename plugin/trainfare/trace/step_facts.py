@@ -132,12 +132,13 @@ def _add_variations(parts: Sequence[tuple[StepFacts, float]]) -> BatchVariation 
     )
 
 
-def average_draws(steps: Sequence[StepFacts]) -> StepFacts:
+def average_draws(steps: Sequence[StepFacts], *, random: bool = True) -> StepFacts:
     """
-    Return the mean of several traces of a step whose work is random; the first where all did the same.
+    Return the mean of several traces of a step whose work differs; the first where all did the same.
 
     Args:
-        steps: at least one, of batches of one size.
+        steps: at least one, of batches of one size, in their order.
+        random: a value that the step read or drew may have chosen its work; False: the number of the step has.
     """
     mean, variation = mean_of_draws([step.batch for step in steps])
     if variation is None:
@@ -149,7 +150,9 @@ def average_draws(steps: Sequence[StepFacts]) -> StepFacts:
         modules=mean.modules,
         memory=mean.memory,
         variation=variation,
-        differs=f"mean of {len(steps)} traced steps, whose work is random",
+        differs=f"mean of {variation.batches} traced steps, whose work is random"
+        if random
+        else f"steps differ: mean of {variation.batches} traced steps",
         notes=tuple(dict.fromkeys(note for step in steps for note in step.notes)),
     )
 

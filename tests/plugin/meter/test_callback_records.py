@@ -60,12 +60,12 @@ def test_metrics_go_through_every_logger(tmp_path: Path) -> None:
     run(tmp_path, MeterHarness(clock), clock, {"usd_per_hour": 3600.0}, logger=loggers)
     assert loggers[0].rows == loggers[1].rows
     (step, window), (last_step, last) = loggers[0].rows
-    assert (step, last_step) == (13, 32)
+    assert (step, last_step) == (15, 32)
     assert window["fare/step_s"] == pytest.approx(0.036)
     assert window["fare/samples_per_s"] == pytest.approx(4 / 0.036)
     assert window["fare/data_wait_share"] == pytest.approx(20 / 36)
-    assert window["fare/usd_so_far"] == pytest.approx(14 * 0.036)
-    assert window["fare/hours_left"] == pytest.approx(18 * 0.036 / 3600)
+    assert window["fare/usd_so_far"] == pytest.approx(16 * 0.036)
+    assert window["fare/hours_left"] == pytest.approx(16 * 0.036 / 3600)
     assert window["fare/usd_total_estimate"] == pytest.approx(32 * 0.036)
     assert last["fare/usd_so_far"] == last["fare/usd_total_estimate"] == pytest.approx(32 * 0.036)
     assert last["fare/hours_left"] == 0.0
@@ -238,7 +238,7 @@ def test_dollars_are_logged_once_a_minute(tmp_path: Path) -> None:
     )
     fit.fit(Tiny(clock), loader(160, clock=clock, load_s=2.5))
     steps = [step for step, _ in logger.rows]
-    assert steps == [13, 19, 25, 31, 37, 43, 44]
+    assert steps == [15, 21, 27, 33, 39, 44]
     paid = [row["fare/usd_so_far"] for _, row in logger.rows]
     assert paid == sorted(paid)
 
@@ -251,7 +251,7 @@ def test_the_window_prints_one_line(tmp_path: Path) -> None:
     line = harness.lines[0]
     assert line == (
         "trainfare: 36 ms a step (80 % between 36 ms and 36 ms), 111.1 samples/s, 56 % waiting for data, "
-        "about 648 ms left, $0.50 of about $1.15"
+        "about 576 ms left, $0.58 of about $1.15"
     )
 
 

@@ -50,13 +50,13 @@ def test_the_state_is_two_numbers(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_includes_the_earlier_session(tmp_path: Path) -> None:
-    """Dollars and steps include those of the earlier session; the time left covers the remaining steps."""
+    """Dollars and steps include those of the earlier session, and no time is left after the last step."""
     clock, logger = Clock(), RecordingLogger()
     path = save_half(tmp_path, clock)
     harness = MeterHarness(clock)
     resume(tmp_path, path, clock, harness.meter(tmp_path, usd_per_hour=3600.0), logger=logger)
     assert logger.rows[-1][1]["fare/usd_so_far"] == pytest.approx(32 * 0.036)
-    assert logger.rows[0][1]["fare/hours_left"] == pytest.approx(2 * 0.036 / 3600)
+    assert logger.rows[0][1]["fare/hours_left"] == 0.0
     assert harness.profile.plan.optimizer_steps == 32
 
 

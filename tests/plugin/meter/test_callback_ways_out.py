@@ -56,12 +56,12 @@ class TraceRecorder(pl.Callback):
         self.traced.append(bool(stack()))
 
 
-def test_exactly_one_step_is_traced(tmp_path: Path) -> None:
-    """Only the first step after the warm-up is traced."""
+def test_three_steps_are_traced_of_an_optimizer_that_is_not_of_torch(tmp_path: Path) -> None:
+    """The first ones after the warm-up, and no other."""
     recorder = TraceRecorder()
     fit = trainer(tmp_path, MeterHarness().meter(tmp_path), recorder, max_epochs=2)
     fit.fit(Tiny(), loader())
-    assert [index for index, traced in enumerate(recorder.traced) if traced] == [3]
+    assert [index for index, traced in enumerate(recorder.traced) if traced] == [3, 4, 5]
     assert is_restored(fit)
 
 

@@ -176,11 +176,13 @@ def test_random_work_is_priced_at_its_mean(tmp_path: Path, draw: Callable[[], An
     assert profile.work_log_sigma == variation.work_log_sigma
 
 
-@pytest.mark.parametrize(("probability", "reads", "traced"), [(0.0, True, 6), (0.0, False, 3)])
+@pytest.mark.parametrize(
+    ("number", "traced"), [(lambda: torch.rand([]), 6), (lambda: torch.ones(()), 3), (lambda: 1.0, 2)]
+)
 def test_work_that_is_the_same_each_time_is_traced_a_few_times(
-    tmp_path: Path, probability: float, reads: bool, traced: int
+    tmp_path: Path, number: Callable[[], Any], traced: int
 ) -> None:
-    """A number that is drawn, or a value that is read, and work that does not depend on it."""
+    """A number that is drawn, a value that is read, or neither, and work that does not depend on it."""
     steps: list[bool] = []
 
     class Watched(LayerDrop):
@@ -188,11 +190,8 @@ def test_work_that_is_the_same_each_time_is_traced_a_few_times(
             steps.append(bool(_get_current_dispatch_mode_stack()))
             return super().training_step(batch, batch_idx)
 
-    flat = torch.ones(())
     harness = MeterHarness()
-    trainer(tmp_path, harness.meter(tmp_path), max_epochs=4).fit(
-        Watched((lambda: torch.rand([])) if reads else (lambda: flat), probability), rows()
-    )
+    trainer(tmp_path, harness.meter(tmp_path), max_epochs=4).fit(Watched(number, 0.0), rows())
     assert sum(steps) == traced
     assert harness.profile.batch.variation is None
     assert harness.profile.work_note is None
@@ -286,3 +285,67 @@ def test_accumulation_by_a_callback_for_the_whole_run(tmp_path: Path) -> None:
     assert profile.plan.optimizer_steps == steps == 16
     assert profile.step_flops * steps == sum(flops)
     assert profile.batch.samples_per_step == 16
+
+
+class Penalized(LightningModule):
+    """A penalty in every `every`-th batch only, as lazy regularization has it."""
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        self.net, self.every = nn.Linear(WIDTH, WIDTH), every
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = self.net(batch).square().mean()
+        return loss if batch_idx % self.every else loss + self.net(self.net(batch)).abs().mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.Adam(self.parameters())
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_work_that_depends_on_the_number_of_the_batch_is_priced_at_its_mean(
+    tmp_path: Path, every: int
+) -> None:
+    """Two consecutive steps that differ: more are traced, and the mean is that of whole periods."""
+    flops, _, profile = both(tmp_path, lambda: Penalized(every), max_epochs=every)
+    variation = profile.batch.variation
+    assert variation is not None
+    assert variation.batches == {2: 8, 3: 9}[every]
+    assert profile.work_note == f"steps differ: mean of {variation.batches} traced steps"
+    assert (variation.smallest_flops, variation.largest_flops) == (min(flops), max(flops))
+    assert profile.step_flops == pytest.approx(mean(flops[: 5 * every]), rel=0.01)
+    assert profile.work_log_sigma == variation.work_log_sigma > 0
+
+
+class Preconditioned(torch.optim.SGD):
+    """An optimizer that multiplies matrices in every third step, as Shampoo and SOAP do."""
+
+    steps = 0
+
+    def step(self, closure: Any = None) -> Any:
+        loss = super().step(closure)
+        self.steps += 1
+        if self.steps % 3 == 0:
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad @ parameter.grad.mT
+        return loss
+
+
+Updated = lightning_module(
+    lambda self, batch, index: self.net(batch).square().mean(),
+    lambda self: Preconditioned(self.parameters(), lr=0.01),
+    lambda: {"net": nn.Linear(WIDTH, 4 * WIDTH, bias=False)},
+)
+
+
+@pytest.mark.parametrize("warmup", [3, 4, 5])
+def test_an_update_that_differs_in_a_period_is_priced_at_its_mean(tmp_path: Path, warmup: int) -> None:
+    """Wherever in the period the trace begins: of an optimizer that is not torch's, three steps are traced at least."""
+    counter = FlopCounter()
+    trainer(tmp_path, counter, max_epochs=3).fit(Updated(), rows())
+    harness = MeterHarness()
+    trainer(tmp_path, harness.meter(tmp_path, warmup_steps=warmup), max_epochs=3).fit(Updated(), rows())
+    assert max(counter.flops) > min(counter.flops)
+    assert harness.profile.work_note == "steps differ: mean of 9 traced steps"
+    assert harness.profile.step_flops == pytest.approx(mean(counter.flops), rel=0.02)
