@@ -24,6 +24,7 @@ from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.other_rank_meter import OtherRankMeter
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
+from trainfare.trace import torch_private
 
 MAX_ELAPSED_S = 1e10
 """Longest training time that is accepted from a checkpoint: about 317 years, so only a damaged value is above it."""
@@ -162,7 +163,8 @@ class FareMeter(LightningCallback):
         if self._meter is None:
             return
         try:
-            call(self._meter)
+            with torch_private.without_torch_functions():  # a user's class counts or refuses calls
+                call(self._meter)
         except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
             self._disable(error)
 

@@ -18,7 +18,6 @@ from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.timing.rank_times import collect_times, next_fit_number, rank_note
-from trainfare.trace import torch_private
 from trainfare_core.errors import PricesUnavailableError
 from trainfare_providers.time_limit import call_within
 
@@ -117,8 +116,7 @@ class FitMeter:
     def batch_start(self, batch: Any) -> None:
         """Start the trace if this batch is to be traced."""
         if self._run is not None and self._run.watches_batches:
-            with torch_private.without_torch_functions():  # a class or mode of the user's may count its calls
-                self._run.batch_start(batch)
+            self._run.batch_start(batch)
 
     def before_step(self, optimizer: Any) -> None:
         """Mark the start of the optimizer's part in the trace."""

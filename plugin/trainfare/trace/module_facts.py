@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch.optim.optimizer import Optimizer
 
+from trainfare.trace import torch_private
 from trainfare.trace.kinds import dtype_name
 from trainfare.trace.live_memory import moments_of
 from trainfare.trace.recorder import Recorder
@@ -17,6 +19,18 @@ from trainfare.trace.storages import StorageRegistry, tensor_bytes, tensors_in
 from trainfare_core.job_profile import MemoryFacts, OptimizerFacts, ParameterGroup, SynchronizedNorms
 
 Implementation = Literal["fused", "foreach", "for_loop", "mixed", "unknown"]
+_Read = TypeVar("_Read", bound=Callable[..., Any])
+
+
+def _read_without_torch_functions(read: _Read) -> _Read:
+    """Return a function that reads tensors without their `__torch_function__`, which may refuse `numel`."""
+
+    @functools.wraps(read)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with torch_private.without_torch_functions():
+            return read(*args, **kwargs)
+
+    return cast("_Read", run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +58,7 @@ class BatchNorms:
         return SynchronizedNorms(modules=len(self.of_all), channels=sum(self.of_all))
 
 
+@_read_without_torch_functions
 def parameter_groups(module: torch.nn.Module) -> tuple[ParameterGroup, ...]:
     """Return the parameters of a module by dtype and trainability, each storage once."""
     sums: dict[tuple[str, bool], list[int]] = defaultdict(lambda: [0, 0])
@@ -71,6 +86,7 @@ def batch_norms(module: torch.nn.Module) -> BatchNorms:
     return BatchNorms(of_device=channels(torch_norms), of_all=channels(torch.nn.SyncBatchNorm))
 
 
+@_read_without_torch_functions
 def list_accumulated_gradients(parameters: Iterable[torch.Tensor]) -> list[tuple[str, int, int]]:
     """Return (dtype, elements, bytes) of the gradient of every trainable parameter."""
     return [
@@ -80,6 +96,7 @@ def list_accumulated_gradients(parameters: Iterable[torch.Tensor]) -> list[tuple
     ]
 
 
+@_read_without_torch_functions
 def gradient_owners(
     parameters: Iterable[torch.Tensor], owner: Callable[[torch.Tensor], str]
 ) -> list[tuple[str, int]]:
@@ -87,11 +104,13 @@ def gradient_owners(
     return [(owner(p), int(p.numel()) * p.element_size()) for p in _distinct(parameters) if p.requires_grad]
 
 
+@_read_without_torch_functions
 def buffer_bytes(module: torch.nn.Module) -> int:
     """Return the bytes of a module's buffers, each storage once."""
     return sum(tensor_bytes(b) for b in _distinct(module.buffers()))
 
 
+@_read_without_torch_functions
 def memory_facts(module: torch.nn.Module, recorder: Recorder) -> MemoryFacts:
     """Return the memory facts of a recorded step, in bytes."""
     gradients = sum(
@@ -110,6 +129,7 @@ def memory_facts(module: torch.nn.Module, recorder: Recorder) -> MemoryFacts:
     )
 
 
+@_read_without_torch_functions
 def optimizer_facts(optimizers: Sequence[Optimizer]) -> OptimizerFacts:
     """Return names, state size and implementation of the optimizers."""
     state: list[torch.Tensor] = []

@@ -94,8 +94,9 @@ class StepTrace:
         self._autocast_dtype = cuda_autocast_dtype
         self._recording = recording
         self._autocast: CudaAutocast | None = None
-        watch = MemoryWatch(list(module.parameters()), list(module.buffers()))
-        self._recorder = make_recorder(watch, ModuleWatch(module, fp8))
+        with torch_private.without_torch_functions():
+            watch = MemoryWatch(list(module.parameters()), list(module.buffers()))
+            self._recorder = make_recorder(watch, ModuleWatch(module, fp8))
         self._vetted_only = vetted_only
         self._modes: tuple[CallMode, OperationMode] | None = None
         self._scopes: list[Optimizer | None] = []
@@ -172,7 +173,8 @@ class StepTrace:
         if self.fault is not None:
             return
         self._recorder.real = self._fake_mode is None
-        self._recorder.memory.begin()
+        with torch_private.without_torch_functions():
+            self._recorder.memory.begin()
         self._recorder.modules.enter(stack, self._guard_module, self._enter_block, self._leave_block)
         self._set_optimizing()
         # Compiled code that has run under a dispatch mode stays slower afterwards.

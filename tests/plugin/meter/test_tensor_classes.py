@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from builders import contract  # type: ignore[import-not-found]
 from builders.lightning_modules import MeterHarness, lightning_module, quiet, trainer  # type: ignore[import-not-found]
 from trainfare.trace import StepTrace
+from trainfare_core.job_profile import JobProfile
 
 pytestmark = [*quiet, pytest.mark.filterwarnings("ignore:The PyTorch API of (Masked|nested)")]
 WIDTH = 8
@@ -409,3 +410,40 @@ def test_what_another_step_raises_has_no_note(tmp_path: Path) -> None:
     with pytest.raises(Failing) as raised:
         train(tmp_path, fail, MeterHarness().meter(tmp_path, warmup_steps=1, measure_steps=2))
     assert not getattr(raised.value, "__notes__", [])
+
+
+class Refusing(nn.Parameter):
+    """Refuses every torch function but those of a product, as the manifold parameters of hyperbolic layers."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.numel, Tensor.element_size, Tensor.storage_offset, Tensor.untyped_storage):
+            raise TypeError(f"{func} on a {cls.__name__}")
+        return super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]
+
+
+Hyperbolic = lightning_module(
+    lambda self, batch, index: nn.functional.linear(batch, self.weight).square().mean(),
+    layers=lambda: {"weight": Refusing(torch.ones(WIDTH, WIDTH))},
+)
+
+
+def test_sizes_are_read_of_parameters_that_refuse_torch_functions(tmp_path: Path) -> None:
+    """The meter stays on and the profile has their bytes; the trace before launch reads them as well."""
+    harness = MeterHarness()
+    trainer(tmp_path, harness.meter(tmp_path), max_steps=20, enable_model_summary=False).fit(
+        Hyperbolic(),
+        DataLoader(torch.ones(80, WIDTH), batch_size=4),  # type: ignore[arg-type]
+    )
+    (path,) = tmp_path.rglob("trainfare-profile.json")
+    profile = JobProfile.model_validate_json(path.read_text())
+    assert sum(group.parameter_bytes for group in profile.parameters) == 4 * WIDTH * WIDTH
+    assert profile.measured is not None
+    module = Hyperbolic()
+    optimizer = module.configure_optimizers()
+    with StepTrace(module, [optimizer]) as trace:
+        module.training_step(torch.ones(4, WIDTH), 0).backward()
+        optimizer.step()
+    assert trace.fault is None
+    assert sum(group.count for group in trace.parameters()) == WIDTH * WIDTH
+    assert trace.memory().gradient_bytes == 4 * WIDTH * WIDTH
