@@ -247,15 +247,24 @@ class FitMeter:
         self.release()
         if self._run is None and not self._ended and self.settings.report:
             self._ended = True
-            self.services.say(self._too_few(0))
+            self.services.say(f"trainfare: {self._explain_no_times(None)}")
 
     def release(self) -> None:
         """Undo every change to the loop and to torch; does nothing the second time."""
         if self._run is not None:
             self._run.release()
 
-    def _too_few(self, steps: int) -> str:
-        return f"trainfare: not enough steps (have {steps}, need {self.settings.steps_needed})"
+    def _explain_no_times(self, run: MeteredRun | None) -> str:
+        """Return why no step was measured."""
+        steps, needed = 0 if run is None else run.progress.steps, self.settings.steps_needed
+        if run is not None and not steps and len(run.progress.kinds):
+            return (
+                f"no optimizer step was counted in {len(run.progress.kinds)} batches: under manual optimization "
+                "training_step must step a torch optimizer, best by `self.optimizers().step()`"
+            )
+        if steps >= needed:
+            return f"the run ended after {steps} steps, while steps were still being traced"
+        return f"not enough steps (have {steps}, need {needed})"
 
     def _end(self, notes: tuple[str, ...], *, failed: bool = False) -> None:
         self.release()
@@ -272,14 +281,13 @@ class FitMeter:
             recorder, self._curve = self._curve, None
             write_curve(run, recorder, ended_early=bool(notes))
         if run is None or run.window.times is None:
-            self.services.say(self._too_few(0 if run is None else run.progress.steps))
+            self.services.say(f"trainfare: {self._explain_no_times(run)}")
         if run is not None and run.progress.steps > 0 and self.settings.trace:
             report_run(run, self._log, (*notes, *self._window_notes(run)), failed=failed)
 
     def _window_notes(self, run: MeteredRun) -> tuple[str, ...]:
         if run.window.times is None:
-            have, need = run.progress.steps, self.settings.steps_needed
-            return (f"not enough steps (have {have}, need {need}): nothing is measured",)
+            return (f"{self._explain_no_times(run)}: nothing is measured",)
         if run.window.times.steps < self.settings.measure_steps:
             return (
                 f"{run.window.times.steps} of {self.settings.measure_steps} steps were measured: the run ended",

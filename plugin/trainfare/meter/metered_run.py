@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
 from trainfare.job.loop import Loop
 from trainfare.meter.progress import RunProgress
 from trainfare.meter.services import MeterServices
@@ -18,6 +20,11 @@ from trainfare.meter.step_window import StepWindow
 from trainfare.meter.timing.phase_marks import PhaseMarks
 from trainfare.meter.traced_steps import TracedSteps
 from trainfare.trace import batch_elements
+from trainfare.trace.mixture import BatchKind
+
+
+def _parameters_of(optimizer: Any) -> set[int]:
+    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
 
 
 class MeteredRun:
@@ -48,6 +55,8 @@ class MeteredRun:
         """Batches are looked at: until the window is closed, and after it where their sizes differ."""
         self._stepped: list[int] = []
         """The optimizers that have stepped in the current batch of manual optimization, by their places."""
+        self._past_loop: set[int] = set()
+        """The same of optimizers that were stepped without the loop's knowledge."""
         self._first_measured = 0
         self._new_epoch = True
         self._sees_batch = False
@@ -55,6 +64,7 @@ class MeteredRun:
         """The next batches are for a trace."""
         self._on_fault = on_fault
         self._unwatch: Callable[[], None] | None = None
+        self._unhook: Callable[[], None] | None = None
         self._advance()
 
     @property
@@ -66,6 +76,8 @@ class MeteredRun:
         """Be told of the loop's phases from now on."""
         marks = PhaseMarks(self.window.timer, self.window.validation, self.traced.probe)
         self._unwatch = self.loop.watch(marks, self._on_fault)
+        if not self.progress.length.automatic:
+            self._unhook = register_optimizer_step_post_hook(self._note_update).remove
 
     def detach(self) -> None:
         """Be told no more."""
@@ -79,6 +91,7 @@ class MeteredRun:
             self.traced.probe.drop()
         finally:
             self.detach()
+            self._forget_updates()
             self.window.timer.end()
 
     def batch_start(self, batch: Any) -> None:
@@ -120,6 +133,36 @@ class MeteredRun:
             self._stepped.extend(places)
         self.traced.probe.begin_optimizer()
 
+    def _note_update(self, optimizer: Any, *_: Any) -> None:
+        """Note which optimizer of the loop has stepped, also inside another: SAM's own steps are no `step` of it."""
+        try:
+            parameters = _parameters_of(optimizer)
+            self._past_loop.update(
+                index
+                for index, other in enumerate(self.loop.optimizers)
+                if parameters & _parameters_of(other)
+            )
+        except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
+            self._forget_updates()
+            self._on_fault(error)
+
+    def _forget_updates(self) -> None:
+        unhook, self._unhook = self._unhook, None
+        if unhook is not None:
+            unhook()
+
+    def _end_kind(self) -> BatchKind:
+        """Return the optimizers that have stepped in this batch: as the loop knows, else where it counts none."""
+        kind = tuple(self._stepped)
+        if self.loop.updates:
+            self._forget_updates()
+        elif not kind:
+            kind = tuple(sorted(self._past_loop))
+            self.progress.uncounted_updates += len(kind)
+        self._stepped.clear()
+        self._past_loop.clear()
+        return kind
+
     def batch_end(self) -> bool:
         """
         Count one batch.
@@ -127,8 +170,7 @@ class MeteredRun:
         Returns:
             Whether the window was closed by this batch.
         """
-        kind = tuple(self._stepped)
-        self._stepped.clear()
+        kind = self._end_kind()
         self.traced.end(kind)
         stepped = self.progress.batch_end(kind)
         if self.window.begun:
@@ -139,11 +181,10 @@ class MeteredRun:
 
     def later_batch_end(self) -> None:
         """Count one batch after the window: the kinds of manual optimization, and a step that was traced late."""
-        kind = tuple(self._stepped)
+        kind = self._end_kind()
         if self.traced.traces_later:
             self.traced.end_later(kind)
         if not self.progress.length.automatic:
-            self._stepped.clear()
             self.progress.kinds.add(kind)
             self.watches_batches = self.watches_batches or self.traced.wants_later
 

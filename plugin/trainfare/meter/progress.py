@@ -31,6 +31,8 @@ class RunProgress:
         """Optimizer steps of this session."""
         self.kinds = KindsOfBatches()
         """Of manual optimization: which optimizers stepped in each batch."""
+        self.uncounted_updates = 0
+        """Steps of torch's optimizers, where the loop itself counts none."""
         self._ended: RunEnd | None = None
         self._samples: list[int | None] = []
         self._tokens: list[int | None] = []
@@ -78,7 +80,7 @@ class RunProgress:
         """
         if not self.length.automatic:
             self.kinds.add(kind)
-        calls = self._loop.updates
+        calls = self._loop.updates or self.uncounted_updates
         self._batches += 1
         if calls == self._calls:
             return False
@@ -148,7 +150,7 @@ class RunProgress:
         """Return the optimizer steps of the whole run that are done now, earlier sessions included."""
         composition = self.composition
         calls = 1.0 if self.length.automatic or composition is None else composition.calls_per_step
-        return int(self._loop.updates / calls)
+        return int((self._loop.updates or self.uncounted_updates) / calls)
 
     def sizes(self) -> BatchSizes:
         """Return the samples of a micro-batch, by the batches counted so far."""

@@ -15,6 +15,7 @@ import torch
 from pytorch_lightning import LightningModule, seed_everything
 from pytorch_lightning.callbacks import BackboneFinetuning, GradientAccumulationScheduler, ModelPruning
 from torch import nn
+from torch.optim.optimizer import _global_optimizer_post_hooks
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.data import DataLoader
 
@@ -349,3 +350,48 @@ def test_an_update_that_differs_in_a_period_is_priced_at_its_mean(tmp_path: Path
     assert max(counter.flops) > min(counter.flops)
     assert harness.profile.work_note == "steps differ: mean of 9 traced steps"
     assert harness.profile.step_flops == pytest.approx(mean(counter.flops), rel=0.02)
+
+
+class Sharp(torch.optim.Optimizer):
+    """Steps another optimizer in a method of its own, as SAM's `second_step` does."""
+
+    def __init__(self, parameters: Any) -> None:
+        self.base = torch.optim.SGD(parameters, lr=0.01)
+        super().__init__(self.base.param_groups, {})
+        self.param_groups = self.base.param_groups
+
+    def second_step(self) -> None:
+        self.base.step()
+        self.zero_grad()
+
+
+def sharp_step(self: Any, batch: Any, batch_idx: int) -> None:
+    self.manual_backward(self.net(batch).square().mean())
+    if self.steps:
+        self.optimizers().optimizer.second_step()
+
+
+ByHand = lightning_module(
+    sharp_step,
+    lambda self: Sharp(self.parameters()),
+    lambda steps=True: {"automatic_optimization": False, "steps": steps, "net": nn.Linear(WIDTH, 2 * WIDTH)},
+)
+
+
+def test_steps_that_the_trainer_does_not_count_are_counted(tmp_path: Path) -> None:
+    """`global_step` stays 0: the steps are those of torch's optimizers, and are traced and measured."""
+    flops, trainer_steps, profile = both(tmp_path, ByHand, max_epochs=2)
+    assert trainer_steps == 0
+    assert profile.measured is not None
+    assert profile.measured.steps == 10
+    assert profile.plan.optimizer_steps == len(flops) == 32
+    assert {profile.step_flops} == set(flops)
+    assert any(group.phase == "optimizer" for group in profile.operations)
+    assert not _global_optimizer_post_hooks
+
+
+def test_a_run_in_which_no_optimizer_steps_is_said(tmp_path: Path) -> None:
+    """The reason is stated, and not that more steps are needed."""
+    harness = MeterHarness()
+    trainer(tmp_path, harness.meter(tmp_path), max_epochs=2).fit(ByHand(False), rows())
+    assert "no optimizer step was counted in 32 batches: under manual optimization" in harness.lines[0]
