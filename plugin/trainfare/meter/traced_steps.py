@@ -120,7 +120,8 @@ class TracedSteps:
         """Whether a step is to be traced before the window opens."""
         if self.probe.fault or self._left <= 0 or self._progress.steps < self._after_steps:
             return False
-        if self.step is None or (not self._automatic and self._lacks_kind()):
+        # Of a short run the window comes first: a kind of batch that is still lacking is traced after it.
+        if self.step is None or (not self._automatic and self._lacks_kind() and self._has_room()):
             return True
         return self._wants_draw() or self._wants_another_size()
 

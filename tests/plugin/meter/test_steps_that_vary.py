@@ -395,3 +395,11 @@ def test_a_run_in_which_no_optimizer_steps_is_said(tmp_path: Path) -> None:
     harness = MeterHarness()
     trainer(tmp_path, harness.meter(tmp_path), max_epochs=2).fit(ByHand(False), rows())
     assert "no optimizer step was counted in 32 batches: under manual optimization" in harness.lines[0]
+
+
+def test_a_short_run_is_measured_before_every_kind_of_batch_is_traced(tmp_path: Path) -> None:
+    """The second optimizer steps in the last batch only: the traces must not take all 16 steps of the run."""
+    harness = MeterHarness()
+    trainer(tmp_path, harness.meter(tmp_path), max_epochs=1).fit(Halves(lambda batch: batch == 15), rows())
+    assert harness.profile.measured is not None
+    assert not any("not enough steps" in line for line in harness.lines)
