@@ -50,8 +50,22 @@ def read_run(trainer: Any, module: nn.Module) -> RunFacts:
         sync_batchnorm=getattr(getattr(trainer, "_accelerator_connector", None), "_layer_sync", None)
         is not None,
         split_because=_explain_split(trainer, replicas, world),
-        notes=strategy.notes,
+        notes=(*strategy.notes, *_note_transfer(trainer, module)),
     )
+
+
+def _note_transfer(trainer: Any, module: nn.Module) -> list[str]:
+    """Say which hooks of the user's work on a batch before the step begins, as augmentation on the device does."""
+    owners = [owner for owner in (module, getattr(trainer, "datamodule", None)) if owner is not None]
+    return [
+        f"work in {name} is not traced, because it runs before the step begins; measured times include it"
+        for name in ("on_before_batch_transfer", "on_after_batch_transfer")
+        if any(not _is_of_lightning(getattr(type(owner), name, None)) for owner in owners)
+    ]
+
+
+def _is_of_lightning(hook: Any) -> bool:
+    return getattr(hook, "__module__", "lightning").partition(".")[0] in ("lightning", "pytorch_lightning")
 
 
 def _explain_split(trainer: Any, replicas: int | None, world_size: int) -> str:

@@ -403,3 +403,29 @@ def test_a_short_run_is_measured_before_every_kind_of_batch_is_traced(tmp_path: 
     trainer(tmp_path, harness.meter(tmp_path), max_epochs=1).fit(Halves(lambda batch: batch == 15), rows())
     assert harness.profile.measured is not None
     assert not any("not enough steps" in line for line in harness.lines)
+
+
+class Augmented(LightningModule):
+    """Augments on the device, before the step begins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(WIDTH, WIDTH)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return batch @ torch.eye(WIDTH)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.net(batch).square().mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+def test_work_before_the_step_is_said_to_be_left_out(tmp_path: Path) -> None:
+    """A hook of the user's that works on the batch is named; without one nothing is said."""
+    note = "work in on_after_batch_transfer is not traced, because it runs before the step begins; "
+    for module, noted in ((Augmented, True), (Frozen, False)):
+        _, _, profile = both(tmp_path, module, max_epochs=2)
+        assert any(line.startswith(note) for line in profile.notes) is noted
+        assert not any("on_before_batch_transfer" in line for line in profile.notes)
