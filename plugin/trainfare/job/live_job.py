@@ -27,6 +27,7 @@ class LiveRun:
         part: what part of the script's calls of `fit` is counted; "" where it is all of them.
         narrow: type of the products that the precision puts into fewer than 16 bits.
         batch_note: what stands for a batch of the data, for the place of the FLOPs; "" where it is one.
+        replaced: a sentence on what was replaced before, for an error that may come of it; "" where nothing was.
         wrap_module: does with the module what the strategy does before its optimizers are made; returns notes.
     """
 
@@ -39,6 +40,7 @@ class LiveRun:
     wrap_module: Callable[[Any], Sequence[str]] | None = None
     further: tuple[LoopLength, ...] = ()
     part: str = ""
+    replaced: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False, config=ConfigDict(strict=True, extra="forbid"))

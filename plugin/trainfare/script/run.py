@@ -61,7 +61,8 @@ def run_script(
             job = live_job(call, _write_notes(script, recorder, rounds, fit), made_up)
         except TargetError as error:
             raise TargetError(f"{error}{recorder.explain()}") from error
-        return replace(job, live=replace(job.live, part=_describe_part(len(recorder.places), rounds)))
+        part = _describe_part(len(recorder.places), rounds)
+        return replace(job, live=replace(job.live, part=part, replaced=recorder.explain()))
 
     def on_fit(call: FitCall) -> None:
         rounds = find_rounds()

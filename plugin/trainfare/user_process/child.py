@@ -17,6 +17,7 @@ import os
 import queue
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -32,7 +33,7 @@ from trainfare.user_process.limits import lower_limit
 from trainfare.user_process.messages import JobFacts, Reply, Start, Trace, reply_of
 from trainfare.user_process.observer import Observer
 from trainfare.user_process.passes import TracePasses
-from trainfare_core.errors import InternalError, MissingExtraError, TargetError, TrainfareError
+from trainfare_core.errors import InternalError, MissingExtraError, TargetError, TraceError, TrainfareError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.variants import find_compute_type, of_narrow_type
 
@@ -55,6 +56,8 @@ def main() -> None:
     _limit(start)
     _send(replies, Reply(kind="ready"))
     sys.argv = [start.target]
+    # Not by the environment, which an input of the trace may be: this process ends without exit handlers.
+    tempfile.tempdir = tempfile.mkdtemp(prefix="tmp-", dir=start.scratch)
     observer = None if start.places is None else Observer(start.places)
     if observer is not None:
         observer.start()
@@ -125,7 +128,10 @@ def _answer(
         trace_inputs = None if observer is None else observer.inputs()
         inputs = b"" if trace_inputs is None else trace_inputs.model_dump_json().encode()
     except TrainfareError as error:
-        _send(replies, reply_of(error))
+        reply, replaced = reply_of(error), job.live.replaced if isinstance(job, LiveJob) else ""
+        if isinstance(error, TraceError):
+            reply = reply.model_copy(update={"message": reply.message + replaced})
+        _send(replies, reply)
     else:
         header = Reply(kind="profile", body_bytes=len(body), inputs_bytes=len(inputs))
         _send(replies, header, body + inputs)

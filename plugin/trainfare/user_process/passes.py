@@ -185,7 +185,8 @@ class TracePasses:
             from trainfare.lightning.script.live_fit import move_root
 
             move_root(job, self._make_folder())
-        watch = WriteWatch((*folders, Path(self._start.scratch)))
+        scratch = Path(self._start.scratch)
+        watch = WriteWatch((*folders, scratch), scratch.parent)
         try:
             profile = work()
         except BaseException:

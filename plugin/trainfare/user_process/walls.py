@@ -84,12 +84,14 @@ class WriteWatch:
 
     Args:
         covered: folders under an overlay, of which nothing is noted.
+        temporary: folders of temporary files besides that of this process.
     """
 
-    def __init__(self, covered: Sequence[Path] = ()) -> None:
+    def __init__(self, covered: Sequence[Path] = (), *temporary: Path) -> None:
         self._covered = tuple(f"{folder}/" for folder in covered)
         self._here = f"{Path.cwd()}/"
-        self._untold = (*_UNTOLD, f"{tempfile.gettempdir()}/", *map(os.path.expanduser, _CACHES))
+        temporary = {f"{folder}/" for folder in (tempfile.gettempdir(), *temporary)}
+        self._untold = (*_UNTOLD, *temporary, *map(os.path.expanduser, _CACHES))
         self._before: dict[str, tuple[int, int, int] | None] = {}
         self._older: set[str] = set()
         """Names that were given to what was there before."""

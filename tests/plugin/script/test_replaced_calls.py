@@ -10,7 +10,7 @@ import pytest
 
 from builders.scripts import load_script
 from trainfare.user_process import ProcessLimits, UserProcess
-from trainfare_core.errors import TargetError
+from trainfare_core.errors import TargetError, TraceError
 
 PLAIN = """
 import pathlib, torch
@@ -130,3 +130,33 @@ def test_lightnings_warnings_are_left_to_the_run() -> None:
         warnings.simplefilter("always")
         load_script(SETTINGS)
     assert [str(warning.message) for warning in shown] == ["mine"]
+
+
+FAILS_IN_STEP = """
+import torch, lightning.pytorch as pl
+from torch.utils.data import DataLoader
+
+class Net(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 3)
+        self.scale = None
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch).mean() * self.scale.factor
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+loader, model = DataLoader(torch.randn(16, 8), 4), Net()
+trainer = pl.Trainer(max_steps=8, accelerator="cpu", logger=False)
+trainer.validate(model, loader)
+trainer.fit(model, loader)
+"""
+
+
+def test_error_of_the_trace_names_what_was_replaced_before(folder: Path) -> None:
+    """It may come of that as an error of the script itself may."""
+    (folder / "train.py").write_text(FAILS_IN_STEP)
+    with UserProcess("train.py", ProcessLimits()) as process, pytest.raises(TraceError) as raised:
+        process.profile()
+    assert "training_step raised AttributeError" in str(raised.value)
+    assert "Before it, Trainer.validate at train.py:17 in <module> did nothing here" in str(raised.value)
