@@ -18,7 +18,7 @@ from trainfare.fake_step.real_tensors import RealTensors
 from trainfare.fake_step.repeated_step import trace_repeated_step
 from trainfare.fake_step.user_errors import user_errors
 from trainfare.job import LiveJob, TrainingJob, describe
-from trainfare.trace import StepFacts
+from trainfare.trace import StepFacts, torch_private
 from trainfare.trace.repetition import NotRepeatedError
 
 
@@ -102,7 +102,8 @@ def trace_configured_step(
 
 def bytes_of(tensors: Sequence[Tensor]) -> int:
     """Return the bytes of the elements of all tensors."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    with torch_private.without_torch_functions():  # which a class of the user's may refuse
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 @contextlib.contextmanager

@@ -23,11 +23,14 @@ def accumulation_of(callbacks: Iterable[Any], accumulated: int) -> tuple[tuple[i
     return ()
 
 
-def early_end_of(callbacks: Iterable[Any], max_time_s: float | None) -> str:
+def early_end_of(callbacks: Iterable[Any], max_time_s: float | None, module: object = None) -> str:
     """Return what may end a run before its last step, in words; "" where nothing of Lightning's does."""
     names = {base.__name__ for callback in callbacks for base in type(callback).__mro__}
     time = [] if max_time_s is None else [f"max_time ({max_time_s:g} s)"]
-    return " or ".join((["EarlyStopping"] if "EarlyStopping" in names else []) + time)
+    # Lightning ends an epoch where this hook returns -1.
+    code = getattr(getattr(module, "on_train_batch_start", None), "__code__", None)
+    hook = ["on_train_batch_start"] if -1 in getattr(code, "co_consts", ()) else []
+    return " or ".join((["EarlyStopping"] if "EarlyStopping" in names else []) + hook + time)
 
 
 def trigger_of(callback: Any) -> CheckpointTrigger:

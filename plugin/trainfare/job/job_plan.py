@@ -116,7 +116,7 @@ def describe_length(job: TrainingJob) -> LoopLength:
         validation_batches=job.val_batches,
         validate_every_n_batches=every,
         validate_every_n_steps=job.val_every_n_steps,
-        early_end=early_end_of(job.callbacks, None),
+        early_end=early_end_of(job.callbacks, None, job.module),
         checkpoints=tuple(
             trigger_of(callback) for callback in job.callbacks if hasattr(callback, "save_top_k")
         ),

@@ -60,10 +60,12 @@ class _PreparedModule(PreparedModule):
             optimizers, schedulers = optimizers_of(made)
         self._trainer.optimizers.extend(optimizers)
         self._trainer.lr_scheduler_configs.extend(schedulers)
+        # Before the hooks, which may read `self.optimizers().optimizer`.
+        step = LightningStep(self._module, optimizers, self._trainer, self._job.precision)
         with running_fake(tensors):
             for name in START_HOOKS:
                 _call_hook(self._module, name, fake=fake)
-        return LightningStep(self._module, optimizers, self._trainer, self._job.precision)
+        return step
 
     def step_of(
         self, version: nn.Module, optimizers: list[torch.optim.Optimizer], copier: Faker

@@ -30,7 +30,7 @@ def read_trainer(trainer: Any) -> LoopLength:
         max_epochs=_whole(trainer.max_epochs),
         max_steps=_whole(trainer.max_steps),
         max_time_s=max_time_s,
-        early_end=early_end_of(trainer.callbacks, max_time_s),
+        early_end=early_end_of(trainer.callbacks, max_time_s, trainer.lightning_module),
         time_is_up=_max_time_s(trainer)[1],
         accumulate_grad_batches=max(1, int(trainer.accumulate_grad_batches)),
         accumulation=accumulation_of(trainer.callbacks, int(trainer.accumulate_grad_batches)),

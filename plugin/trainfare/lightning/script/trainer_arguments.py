@@ -72,6 +72,7 @@ def replacing_connector(namespace: str, original: Callable[..., None]) -> Callab
         cpus = [torch.device("cpu")] * request.devices
         strategy = strategy_class(parallel_devices=cpus)
         strategy.num_nodes = request.num_nodes
+        strategy.strategy_name = _name_strategy(given["strategy"], request.strategy.word)
         given.update(accelerator="cpu", devices=1, num_nodes=request.num_nodes, strategy=strategy)
         given.update(plugins=None, precision=None, sync_batchnorm=False, deterministic=None)
         original(*bound.args, **bound.kwargs)
@@ -110,6 +111,7 @@ class _OneProcess:
     global_rank = local_rank = node_rank = 0
     is_global_zero = True
     num_nodes = 1
+    strategy_name = "single_device"
     parallel_devices: list[torch.device]
     notes: tuple[str, ...] = ()
 
@@ -168,6 +170,14 @@ def _build_asked(given: dict[str, Any], registry: Mapping[str, Any]) -> Asked:
         layer_sync |= "LayerSync" in {base.__name__ for base in type(plugin).__mro__}
     precision = canonical_precision(precision or "32-true")
     return Asked(devices, num_nodes, facts, precision, tuple(notes), fp8, layer_sync)
+
+
+def _name_strategy(strategy: Any, word: str) -> str:
+    """Return the name that libraries read of a strategy, as the one that was asked for has it."""
+    if isinstance(strategy, str) and strategy != "auto":
+        return strategy
+    name = getattr(strategy, "strategy_name", None)
+    return name if isinstance(name, str) else word
 
 
 def _devices(value: Any, notes: list[str]) -> int:
