@@ -84,12 +84,13 @@ def trace_step(
     first_batch: bool = True,
     later: LaterSteps | None = None,
     keep: Callable[[StepTrace], None] = lambda _: None,
+    compare_batches: bool = True,
 ) -> StepFacts:
     """
     Run two batches and trace the second, in which the optimizer's state exists as in every later step.
 
-    Where its work depends on random draws, trace more and return their mean. Under manual optimization, go on until
-    every optimizer has stepped; the step is then the mean of those in between.
+    Where its work depends on random draws, or batches do different work, trace more and return their mean. Under
+    manual optimization, go on until every optimizer has stepped; the step is then the mean of those in between.
 
     Args:
         module: the module.
@@ -103,6 +104,7 @@ def trace_step(
             optimization runs it in any case.
         later: what changes the step later in the run; None: the step of this moment alone is traced.
         keep: called with the trace of each step that is recorded.
+        compare_batches: whether it is looked for batches that do other work than the traced one.
 
     Raises:
         TraceError: the step needs values that fake tensors do not have, or the user's code raised.
@@ -126,6 +128,7 @@ def trace_step(
             batch_bytes,
             keep,
             first=first_batch,
+            compare=compare_batches,
         )
         micro_batches = training.passes
         if later is not None:
@@ -220,9 +223,12 @@ def _whole_step(batches: _Batches, runner: StepRunner, optimizers: list[torch.op
         batches.run()
     stepped = batches.kinds.list_stepped()
     if not stepped:
+        names = list_items([type(optimizer).__name__ for optimizer in optimizers], MAX_CHARACTERS)
         raise TraceError(
-            f"no optimizer stepped in {MAX_BATCHES} calls of training_step: under manual optimization it must call "
-            f"self.optimizers().step() in one of them. {ADVICE}"
+            f"no optimizer stepped in {MAX_BATCHES} calls of training_step{runner.place}: the Trainer counts a step "
+            f"where self.optimizers().step() is called (of {names}), and steps made in another way leave "
+            "trainer.global_step at 0, so that neither max_steps nor FareMeter sees them: call it there, with a "
+            "closure where the optimizer evaluates the loss again"
         )
     batches.draw_more()
     left_out = [type(optimizers[index]).__name__ for index in sorted(everyone - stepped)]
@@ -242,12 +248,15 @@ class _Batches:
         keep: Callable[[StepTrace], None],
         *,
         first: bool,
+        compare: bool,
     ) -> None:
         self._runner, self._make_trace, self._keep = runner, make_trace, keep
         self._random_work = random_work
         self._make_batch, self._batch_bytes, self._first = make_batch, batch_bytes, first
+        self._compare = compare
         self.kinds = KindsOfBatches()
         self._traced: dict[BatchKind, list[StepFacts]] = {}
+        self._works: dict[BatchKind, int] = {}
 
     def whole(self) -> StepFacts:
         """Run a batch, which makes the optimizer's state and is not recorded, and trace the next as a whole step."""
@@ -258,6 +267,7 @@ class _Batches:
         self.kinds.add(tuple(self._runner.stepped))
         self._traced.clear()
         calls = len(self.run())
+        self._compare_batches()
         self.draw_more()
         steps = [step for steps in self._traced.values() for step in steps]
         return replace(self._random_work.average(steps), optimizer_calls=calls)
@@ -265,6 +275,17 @@ class _Batches:
     def mean_steps(self) -> dict[BatchKind, StepFacts]:
         """Return the mean traced step of each kind of batch; the last one where their work is not random."""
         return {kind: self._random_work.average(steps[::-1]) for kind, steps in self._traced.items()}
+
+    def _compare_batches(self) -> None:
+        """Find out whether later batches do other work than the one just traced; those are traced then."""
+        if not self._compare or self._random_work.found:
+            return
+        flops = sum(step.flops for steps in self._traced.values() for step in steps)
+        most = self._random_work.most_compared(flops)
+        self._runner.compare_batches(partial(self._make_trace, recording=False), self._make_batch, most)
+        if self._random_work.found:
+            self._traced.clear()
+            self.run()
 
     def draw_more(self) -> None:
         """Trace more batches where their work is random, until the mean of each kind of them is known."""
@@ -299,7 +320,9 @@ class _Batches:
             notes=tuple(trace.notes),
         )
         self._keep(trace)
-        kind = tuple(self._runner.stepped)
+        kind, work = tuple(self._runner.stepped), self._random_work.works[-1]
+        if self._runner.manual and self._works.setdefault(kind, work) != work:
+            self._random_work.note_difference()
         self.kinds.add(kind)
         self._traced.setdefault(kind, []).append(facts)
         return kind

@@ -1,7 +1,8 @@
 """
-Steps whose work depends on random draws, such as those with LayerDrop: how they are found, and how many are traced.
+Steps whose work differs, by random draws or from batch to batch: how they are found, and how many are traced.
 
 A value that was drawn at random and is read on the host may decide a branch or a shape. Dropout alone decides none.
+A step may also do more in every k-th batch: the operations of batches before their backward are compared.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ _REAL_FLOPS: Final = 10**12
 _DOUBT: Final = 0.03
 """Chosen: no other step is traced once the mean is known to 3 %, far below what else is in doubt about a run. Where all
 steps did the same, that is after 15 of them, which miss a branch that one step in five takes in 4 % of cases."""
+_DIFFER: Final = "batches do different work"
+_ZERO: Final = frozenset({torch.ops.aten.zero_.default, torch.ops.aten._foreach_zero_.default})
+"""Left out of comparisons: the first batch has no gradients to clear."""
 _SEED: Final = 0
 """Where the generators begin in every trace, so that the same job gives the same profile."""
 _READS: Final = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
@@ -54,8 +58,15 @@ class RandomWork(EagerMode):  # type: ignore[no-untyped-call]
         super().__init__()
         self._real = real
         self._sources: dict[str, None] = {}
+        self._work = 0
         self._drawn: Any = WeakIdKeyDictionary()
         self._draws = self._reads = False
+        self.updating = False
+        """An optimizer steps: its operations are not compared, as its first step makes its state."""
+        self.operations = 0
+        """Operations so far that are compared."""
+        self.works: list[int] = []
+        """A number for the operations of each batch that was watched: equal where they are."""
         random.seed(_SEED)
         torch.default_generator.manual_seed(_SEED)
         numpy: Any = sys.modules.get("numpy")
@@ -69,18 +80,27 @@ class RandomWork(EagerMode):  # type: ignore[no-untyped-call]
 
     @contextlib.contextmanager
     def watch(self) -> Generator[None, None, None]:
-        """Note whether Python's or NumPy's generator is drawn from inside the block."""
-        before = _read_generators()
+        """Note the operations inside the block, and whether Python's or NumPy's generator is drawn from there."""
+        before, self._work = _read_generators(), 0
         yield
+        self.works.append(self._work)
         for name, state in _read_generators().items():
             if state != before.get(name, state):
                 self._sources[f"it draws from {name}"] = None
+
+    def note_difference(self) -> None:
+        """Note that batches do different work."""
+        self._sources[_DIFFER] = None
 
     def read(self, *tensors: Tensor) -> None:
         """Note that the values of tensors are read on the host."""
         self._reads = True
         if any(tensor in self._drawn for tensor in tensors) and not validates_arguments():
             self._sources[f"{place_of_caller() or 'the step'} reads a random value"] = None
+
+    def most_compared(self, flops: int) -> int:
+        """Return how many batches may be compared with a traced one of so many FLOPs."""
+        return min(MOST_DRAWS, _REAL_FLOPS // 4 // (1 + flops)) if self._real else MOST_DRAWS
 
     def wants_more(self, steps: Sequence[StepFacts], passes: int) -> bool:
         """
@@ -106,10 +126,19 @@ class RandomWork(EagerMode):  # type: ignore[no-untyped-call]
         return len(steps) < FEWEST_DRAWS
 
     def average(self, steps: Sequence[StepFacts]) -> StepFacts:
-        """Return the mean of traced steps, or the first where their work is not random, with what was found said."""
+        """Return the mean of traced steps, or the first where all do the same work, with what was found said."""
         if not self._sources:
             return steps[0]
-        step, said = average_draws(steps), next(iter(self._sources))
+        said = next(iter(self._sources))
+        if list(self._sources) == [_DIFFER]:
+            steps = _whole_periods(steps)
+            step = average_draws(steps)
+            if step.variation is None:
+                return step
+            mean = f"mean of {len(steps)} traced steps"
+            differs = f"{mean}, which do different work"
+            return replace(step, differs=differs, notes=(*step.notes, f"{_DIFFER}: {mean}"))
+        step = average_draws(steps)
         note = f"the step's work is random ({said}): mean of {len(steps)} traced steps"
         if step.variation is None:
             note = f"the step's work may be random ({said}): {len(steps)} traced steps did the same"
@@ -123,6 +152,10 @@ class RandomWork(EagerMode):  # type: ignore[no-untyped-call]
         if any(torch_private.is_wrapper_subclass(kind) for kind in types):
             return NotImplemented
         out = func(*args, **(kwargs or {}))
+        if not self.updating and func not in _ZERO and not torch_private.in_backward():
+            shapes = tuple(arg.shape for arg in args if isinstance(arg, Tensor))
+            self._work = hash((self._work, func, shapes))
+            self.operations += 1
         tags = getattr(func, "tags", ())
         draws = torch.Tag.nondeterministic_seeded in tags
         self._draws |= draws
@@ -145,6 +178,14 @@ class RandomWork(EagerMode):  # type: ignore[no-untyped-call]
                 base = cast("Any", tensor)._base  # noqa: SLF001 - what is written to a part is in the whole
                 if base is not None:
                     self._drawn[base] = True
+
+
+def _whole_periods(steps: Sequence[StepFacts]) -> Sequence[StepFacts]:
+    """Leave out the steps after the last whole period of those traced, the shortest that they can have."""
+    works = [(step.flops, sum(group.bytes_moved for group in step.operations)) for step in steps]
+    count = len(works)
+    period = next(n for n in range(1, count + 1) if works[n:] == works[: count - n])
+    return steps[: count // period * period]
 
 
 def _read_generators() -> dict[str, object]:

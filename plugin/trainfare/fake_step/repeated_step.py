@@ -106,7 +106,10 @@ class _Versions:
             batch_bytes=batch_bytes,
             first_batch=self.first_batch,
             keep=traces.append,
+            compare_batches=pieces == SHORTEST,
         )
+        if facts.variation is not None:
+            raise NotRepeatedError("batches do different work")
         step = ShortStep(facts, traces[-1].ledger(), traces[-1].memory_changes())
         self._forget_gradients()
         return step

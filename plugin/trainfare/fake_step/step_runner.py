@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
 from collections.abc import Callable, Generator
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -16,6 +18,11 @@ from trainfare.fake_step.unknown_scalars import ScalarReads, tolerant_metrics
 from trainfare.fake_step.user_errors import ADVICE, FakeTraceError, user_errors
 from trainfare.job.loop import TrainingStep
 from trainfare.trace import StepTrace
+
+_OPERATIONS: Final = 4_000
+"""Operations of the forwards that are compared with that of the traced batch; chosen: a third of a second of CPU."""
+_OPERATIONS_AFTER_CHANGE: Final = 20_000
+"""The same where the first batch differs from the second: for all others, or to fill what is kept. Chosen."""
 
 
 @contextlib.contextmanager
@@ -48,9 +55,13 @@ class StepRunner:
     ) -> None:
         self.notes: list[str] = []
         self.optimizers = training.optimizers
+        self.manual = training.manual
         self.stepped: list[int] = []
         """The optimizers that have stepped in the batch, by their places."""
         self._training = training
+        code = getattr(getattr(module, training.name, None), "__code__", None)
+        self.place = "" if code is None else f" at {Path(code.co_filename).name}:{code.co_firstlineno}"
+        """Where the step is defined, for an error."""
         self._plain_steps: list[Callable[..., Any]] = []
         self._trace: StepTrace | None = None
         self._fake = known is not None
@@ -75,20 +86,26 @@ class StepRunner:
         Args:
             leave_gradients: keep the gradients of zero, which a run has until `zero_grad` of its next step.
         """
+        with self._fill_gradients(leave=leave_gradients):
+            for optimizer, step in zip(self.optimizers, self._plain_steps, strict=True):
+                if not optimizer.state:
+                    # Suppressed: e.g. one whose step needs a closure; its state stays unknown.
+                    with contextlib.suppress(Exception), _all_at_once(optimizer):
+                        step()
+                if not optimizer.state:
+                    with contextlib.suppress(Exception):
+                        step()
+
+    @contextlib.contextmanager
+    def _fill_gradients(self, *, leave: bool = False) -> Generator[None, None, None]:
+        """Give parameters without gradients some of zero inside the block."""
         parameters = [p for o in self.optimizers for group in o.param_groups for p in group["params"]]
         before = [parameter.grad for parameter in parameters]
         for parameter in parameters:
             if parameter.grad is None and parameter.requires_grad:
                 parameter.grad = torch.zeros_like(parameter)
-        for optimizer, step in zip(self.optimizers, self._plain_steps, strict=True):
-            if not optimizer.state:
-                # Suppressed: e.g. one whose step needs a closure; its state stays unknown.
-                with contextlib.suppress(Exception), _all_at_once(optimizer):
-                    step()
-            if not optimizer.state:
-                with contextlib.suppress(Exception):
-                    step()
-        if not leave_gradients:
+        yield
+        if not leave:
             for parameter, grad in zip(parameters, before, strict=True):
                 parameter.grad = grad
 
@@ -105,11 +122,46 @@ class StepRunner:
             reads = f"{self._training.name} reads {self._reads.count} value(s) with item()"
             self.notes.append(f"{reads}: each makes the host wait for the device")
 
-    def forward(self, trace: StepTrace, batch: Any) -> None:
+    def compare_batches(self, traces: Callable[[], StepTrace], batches: Callable[[], Any], most: int) -> None:
+        """
+        Note where later batches or optimizer steps do different work.
+
+        The forwards of the batches that follow run without their backwards, and steps of optimizers that are not
+        torch's, which may do more in every k-th one.
+
+        Args:
+            traces: makes traces that do not record.
+            batches: makes batches.
+            most: batches and steps that are compared.
+        """
+        work, begin = self._random_work, self._random_work.operations
+        first, silent = len(work.works), contextlib.redirect_stdout(io.StringIO())
+        operations = _OPERATIONS if len(set(work.works[-2:])) == 1 else _OPERATIONS_AFTER_CHANGE
+        with contextlib.suppress(Exception), silent:  # e.g. a forward that needs the backward before it
+            for index in range(first, 0 if self.manual else most + 1):
+                if index > first + 1 and work.operations - begin >= operations:
+                    break
+                self._training.count_update()
+                self.forward(traces(), batches(), index)
+                if work.works[-1] != work.works[first]:
+                    return work.note_difference()
+        for optimizer, step in zip(self.optimizers, self._plain_steps, strict=True):
+            if type(optimizer).__module__.startswith("torch.optim"):
+                continue
+            with contextlib.suppress(Exception), self._fill_gradients():
+                begin, first = work.operations, len(work.works)
+                while len(work.works) < first + most and work.operations - begin < operations:
+                    with work.watch():
+                        step()
+                    if work.works[-1] != work.works[first]:
+                        return work.note_difference()
+        return None
+
+    def forward(self, trace: StepTrace, batch: Any, index: int = 0) -> None:
         """Run the forward of one micro-batch, as `run` does before its backward."""
         watched = self._random_work.watch()
         with self._reads, trace, user_errors(self._training.name, fake=self._fake), watched:
-            self._training.forward(batch)
+            self._training.forward(batch, index)
 
     def _count(self, optimizer: torch.optim.Optimizer, index: int) -> None:
         """Replace `optimizer.step`: run the closure, then step in the optimizer phase of the trace, and count it."""
@@ -132,11 +184,13 @@ class StepRunner:
                 return step(**kwargs)
             reads = self._reads.count
             trace.begin_optimizer()
+            self._random_work.updating = True
             try:
                 self._training.before_update(optimizer)
                 step(**kwargs)
             finally:
                 trace.end_optimizer()
+                self._random_work.updating = False
                 self._reads.count = reads  # an optimizer reads its own counter of steps, which is on the host
             self._note(index)
             return result

@@ -121,7 +121,7 @@ class TrainingStep(Protocol):
         ...
 
     @abstractmethod
-    def forward(self, batch: Any) -> None:
+    def forward(self, batch: Any, index: int = 0) -> None:
         """Run what comes before the backward of `run`."""
         ...
 

@@ -79,9 +79,9 @@ class LightningStep(TrainingStep):
         outputs = self._training_step(batch, index) if self.manual else self._automatic_step(batch, index)
         self._hook("on_train_batch_end", outputs, batch, index)
 
-    def forward(self, batch: Any) -> None:
+    def forward(self, batch: Any, index: int = 0) -> None:
         """Run `training_step`."""
-        self._training_step(self._begin(batch, 0), 0)
+        self._training_step(self._begin(batch, index), index)
 
     def _wrap(self, optimizer: Optimizer) -> None:
         """Give an optimizer what a LightningOptimizer has besides."""

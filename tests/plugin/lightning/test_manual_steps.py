@@ -91,8 +91,11 @@ def test_an_optimizer_that_never_steps_is_named() -> None:
 
 def test_no_step_at_all_is_refused() -> None:
     """Memory without the optimizer's state would be too small, so there is no answer."""
-    with pytest.raises(TraceError, match="no optimizer stepped in 33 calls of training_step"):
+    with pytest.raises(TraceError, match="no optimizer stepped in 33 calls of training_step at") as raised:
         trace_module(lambda: Accumulates(1000))
+    line = Accumulates.training_step.__code__.co_firstlineno
+    assert f" at test_manual_steps.py:{line}: the Trainer counts a step where " in str(raised.value)
+    assert "call it there" in str(raised.value)
 
 
 class Alternates(Critic):
