@@ -278,12 +278,12 @@ class _Batches:
 
     def _compare_batches(self) -> None:
         """Find out whether later batches do other work than the one just traced; those are traced then."""
-        if not self._compare or self._random_work.found:
+        if not self._compare or self._random_work.has_source():
             return
         flops = sum(step.flops for steps in self._traced.values() for step in steps)
         most = self._random_work.most_compared(flops)
         self._runner.compare_batches(partial(self._make_trace, recording=False), self._make_batch, most)
-        if self._random_work.found:
+        if self._random_work.has_source():
             self._traced.clear()
             self.run()
 

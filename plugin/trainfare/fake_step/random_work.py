@@ -73,9 +73,8 @@ class RandomWork(EagerMode):  # type: ignore[no-untyped-call]
         if numpy is not None:
             numpy.random.seed(_SEED)
 
-    @property
-    def found(self) -> bool:
-        """Whether a random draw may have decided what a step does."""
+    def has_source(self) -> bool:
+        """Return whether a random draw, or the number of a batch, may have decided what a step does."""
         return bool(self._sources)
 
     @contextlib.contextmanager

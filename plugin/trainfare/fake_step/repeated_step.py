@@ -124,7 +124,7 @@ class _Versions:
             self.precision,
             log.into(items),
         )
-        if random_work.found:
+        if random_work.has_source():
             raise NotRepeatedError("blocks do what random draws decide")
         return items
 

@@ -90,8 +90,8 @@ class WriteWatch:
     def __init__(self, covered: Sequence[Path] = (), *temporary: Path) -> None:
         self._covered = tuple(f"{folder}/" for folder in covered)
         self._here = f"{Path.cwd()}/"
-        temporary = {f"{folder}/" for folder in (tempfile.gettempdir(), *temporary)}
-        self._untold = (*_UNTOLD, *temporary, *map(os.path.expanduser, _CACHES))
+        folders = {f"{folder}/" for folder in (tempfile.gettempdir(), *temporary)}
+        self._untold = (*_UNTOLD, *folders, *map(os.path.expanduser, _CACHES))
         self._before: dict[str, tuple[int, int, int] | None] = {}
         self._older: set[str] = set()
         """Names that were given to what was there before."""

@@ -320,7 +320,7 @@ def test_large_steps_are_traced_a_few_times() -> None:
         work = RandomWork(real=real)
         with work.watch():
             random.random()
-        assert work.found
+        assert work.has_source()
         traced = [facts]
         while work.wants_more(traced, passes=1):
             traced.append(facts)
