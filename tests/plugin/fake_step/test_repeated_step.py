@@ -267,8 +267,8 @@ def test_few_blocks_run_where_many_are_equal() -> None:
     """Each block runs forward once, and three short versions run beside; a whole trace runs all blocks twice."""
     FORWARDS.clear()
     trace_job(job(lambda: Net(MANY)))
-    # Forward of 2, 3 and all blocks; two steps of versions with 2, 3 and 4.
-    assert len(FORWARDS) == 2 + 3 + MANY + 2 * (2 + 3 + 4)
+    # Forward of 2, 3 and all blocks; two steps of versions with 2, 3 and 4; of the shortest 15 later batches.
+    assert len(FORWARDS) == 2 + 3 + MANY + 2 * (2 + 3 + 4) + 15 * 2
 
 
 def test_a_live_module_stays_as_it_is() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, cast
 
@@ -133,7 +134,9 @@ def test_a_recurrent_layer_dispatches_no_more_operations_for_more_time_steps() -
 
     class Counted(_Recurrent):
         def training_step(self, batch: torch.Tensor, index: int) -> torch.Tensor:
-            with Counts():
+            with (
+                Counts() if index < 2 else nullcontext()
+            ):  # how many later batches are compared depends on the size
                 return super().training_step(batch, index)
 
     counts: list[int] = []
