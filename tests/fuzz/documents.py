@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from io import BytesIO
 from typing import Any
-
-from pydantic import ValidationError
 
 from builders.profiles import operation
 from builders.recommendations import no_answer, recommendation
@@ -29,9 +25,7 @@ from trainfare.pull_request.gitlab import GitLab
 from trainfare.pull_request.upsert import upsert
 from trainfare.script.notebook import code_cells
 from trainfare.user_process.messages import JobFacts, Reply, read_replies
-from trainfare.user_process.places import Places
-from trainfare.user_process.trace_inputs import States, TraceInputs, variables_digest
-from trainfare.user_process.trace_store import StoredTrace, TraceStore
+from trainfare.user_process.trace_store import TraceKey, TraceStore
 from trainfare_core.documents import Document
 from trainfare_core.errors import FetchError
 from trainfare_core.job_profile import JobProfile
@@ -130,75 +124,54 @@ def _curves() -> Sequence[bytes]:
 def _replies(data: bytes) -> None:
     for reply in read_replies(BytesIO(data)):
         if not isinstance(reply, str):
-            assert (len(reply.body), len(reply.inputs)) == (
-                reply.header.body_bytes,
-                reply.header.inputs_bytes,
-            )
-            with contextlib.suppress(ValidationError):
-                reply.trace_inputs()
+            assert len(reply.body) == reply.header.body_bytes
 
 
 def _reply_streams() -> Sequence[bytes]:
     facts = JobFacts(precision="32-true", train_samples=36, tokens_per_sample=None)
-    inputs = _trace().inputs.model_dump_json().encode()
     replies = [
         (Reply(kind="ready"), b""),
         (Reply(kind="job", job=facts), b""),
-        (Reply(kind="profile", body_bytes=2, inputs_bytes=len(inputs)), b"{}" + inputs),
+        (Reply(kind="profile", body_bytes=2), b"{}"),
         (Reply(kind="error", error="TargetError", message="t.py: no"), b""),
     ]
     return [b"".join(header.model_dump_json().encode() + b"\n" + body for header, body in replies)]
 
 
+_KEY = TraceKey("key", {"t.py": "0" * 64})
+_FACTS = JobFacts(precision="32-true", train_samples=None, tokens_per_sample=None)
+
+
 def _store_trace(data: bytes) -> None:
-    """A file of a kept trace as it is, and one with these inputs and this profile whose checksum is right."""
-    key, change = "0" * 32, "{}"
-    places = Places(folders=())
+    """A file of a kept trace as it is, and one with this header and profile whose checksum is right."""
     with file_of(b"", "empty") as path:
-        store = TraceStore(path.parent / "traces")
-        store.keep(key, change, _trace())
+        store = TraceStore(path.parent / "traces", now=lambda: NOW)
+        store.keep(_KEY, "{}", _FACTS, _compact(small_job()))
         (kept,) = (path.parent / "traces").iterdir()
         for content in (data, _reseal(data)):
             kept.write_bytes(content)
-            trace = store.find(key, change, places, States(), {})
+            trace = store.find(_KEY, "{}")
             assert trace is None or JobProfile.from_json(trace.profile)
             assert kept.exists() or trace is None
 
 
-def _trace() -> StoredTrace:
-    inputs = TraceInputs(
-        files=(), listings=(), imports=(), variables=(), variables_digest=variables_digest((), {})
-    )
-    job = JobFacts(precision="32-true", train_samples=None, tokens_per_sample=None)
-    return StoredTrace(job, inputs, _compact(small_job()))
-
-
 def _reseal(data: bytes) -> bytes:
-    """Return a file with the header and the inputs of these lines, whose checksum is right."""
-    header, _, rest = data.partition(b"\n")
-    inputs, _, profile = rest.partition(b"\n")
-    packed = zlib.compress(inputs, 1)
+    """Return a file with the header and the profile of these lines, whose checksum is right."""
+    header, _, profile = data.partition(b"\n")
     try:
         fields = json.loads(header)
-        fields |= {"sha256": hashlib.sha256(packed + profile).hexdigest(), "inputs_bytes": len(packed)}
-        return json.dumps(fields).encode() + b"\n" + packed + profile
+        fields |= {"sha256": hashlib.sha256(profile).hexdigest()}
+        return json.dumps(fields).encode() + b"\n" + profile
     except (ValueError, TypeError, RecursionError):
         return data
 
 
 def _make_stored_traces() -> Sequence[bytes]:
-    trace = _trace()
-    header = {"format": 1, "sha256": "", "inputs_bytes": 0, "job": trace.job.model_dump()}
-    file = {
-        "place": {"folder": "project", "path": "t.py"},
-        "content": "absent",
-        "size_bytes": 0,
-        "changed_ns": 0,
-    }
-    inputs = {**trace.inputs.model_dump(), "files": [file]}
+    header = {"format": 2, "sha256": "", "made": NOW.isoformat(), "job": _FACTS.model_dump()}
+    profile = _compact(small_job())
     return [
-        b"\n".join([json.dumps(header).encode(), json.dumps(fields).encode(), trace.profile])
-        for fields in (trace.inputs.model_dump(), inputs)
+        b"\n".join([json.dumps(header | {"files": files}).encode(), profile])
+        for files in ({}, {"t.py": "0" * 64}, {"t.py": ""})
     ]
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ import typer
 from trainfare.job import ALL_CALLS, script_of, target_of
 from trainfare.job.made_up_data import MadeUpData, parse_batch
 from trainfare.job.real_limits import REAL_CPU_S, REAL_GIB, RealLimits
+from trainfare.report.escape import terminal_text
 from trainfare.user_process import ProcessLimits
 from trainfare.user_process.limits import ANSWER_LIMIT_S, CPU_LIMIT_S, OUTPUT_LIMIT_KIB
 from trainfare_core.errors import InputError
@@ -87,7 +89,7 @@ class TargetOptions:
         typer.Option(
             "--no-cache",
             rich_help_panel=_PANEL,
-            help="trace it afresh, also where its code, configuration and packages are those of an earlier trace",
+            help="trace it afresh, also where a trace of the last day has the same code and packages, as check does",
         ),
     ] = False
 
@@ -162,7 +164,13 @@ class TargetOptions:
         made_up = self._read_made_up()
         if made_up is not None and script_of(target) is None:
             raise InputError(f"--made-up-data is for a script: {target} gives its batch itself")
-        return TracedTarget(target, self.limits(), fit=self.fit, made_up=made_up, copied=copied, store=store)
+        return TracedTarget(
+            target, self.limits(), fit=self.fit, made_up=made_up, copied=copied, store=store, say=_say
+        )
+
+    def traced_afresh(self) -> TargetOptions:
+        """Return these options for a verdict, which comes from no kept trace: what a job reads is not known."""
+        return replace(self, no_cache=True)
 
     def _read_made_up(self) -> MadeUpData | None:
         """Return what stands for the data of a script; None where they are read."""
@@ -239,6 +247,10 @@ class TargetOptions:
             output_kib=self.target_output_kib,
             real=None if self.no_real else real,
         )
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"note: {terminal_text(text)}\n")
 
 
 @contextmanager

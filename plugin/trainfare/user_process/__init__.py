@@ -2,7 +2,7 @@
 A process of its own for the user's code, so that it cannot end, block or answer for the command.
 
 `UserProcess` starts it; it loads a TARGET and traces it within `ProcessLimits`, and sends what it found as JSON.
-`TracedTarget` starts one only where `TraceStore` has no trace of the same code, configuration and versions. What the
+`TracedTarget` starts one only where `TraceStore` has no trace of the same files, of the last day. What the
 code prints goes to standard error. This guards against accidents, not against a hostile program: the code runs
 with the rights of the user, and a TARGET can describe any job that it likes.
 """

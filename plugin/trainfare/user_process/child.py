@@ -31,7 +31,6 @@ from trainfare.lightning.cli_config import script_of_config
 from trainfare.user_process.copied_folder import refuse_modules_of
 from trainfare.user_process.limits import lower_limit
 from trainfare.user_process.messages import JobFacts, Reply, Start, Trace, reply_of
-from trainfare.user_process.observer import Observer
 from trainfare.user_process.passes import TracePasses
 from trainfare_core.errors import InternalError, MissingExtraError, TargetError, TraceError, TrainfareError
 from trainfare_core.job_profile import JobProfile
@@ -56,13 +55,10 @@ def main() -> None:
     _limit(start)
     _send(replies, Reply(kind="ready"))
     sys.argv = [start.target]
-    # Not by the environment, which an input of the trace may be: this process ends without exit handlers.
+    # Not by the environment, which processes of the user's code inherit: this one ends without exit handlers.
     tempfile.tempdir = tempfile.mkdtemp(prefix="tmp-", dir=start.scratch)
-    observer = None if start.places is None else Observer(start.places)
-    if observer is not None:
-        observer.start()
     pipes = (requests.fileno(), replies.fileno())
-    passes = TracePasses(start, pipes, observer, lambda error: _ours(error, start))
+    passes = TracePasses(start, pipes, lambda error: _ours(error, start))
 
     def serve(load: Callable[[], TrainingJob]) -> NoReturn:
         """Answer for a job until there are no more requests; nothing of the user's code runs after that."""
@@ -75,7 +71,7 @@ def main() -> None:
             )
             _send(replies, Reply(kind="job", job=facts))
             while True:
-                _answer(job, Trace.model_validate_json(waiting.get()), passes, start, replies, observer)
+                _answer(job, Trace.model_validate_json(waiting.get()), passes, start, replies)
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
             _send(replies, reply_of(_ours(error, start)))
         finally:
@@ -118,23 +114,19 @@ def _answer(
     passes: TracePasses,
     start: Start,
     replies: IO[bytes],
-    observer: Observer | None,
 ) -> None:
     try:
         profile = _trace_job_as_told(job, trace, partial(passes.run, job))
         if start.not_from is not None:
             refuse_modules_of(start.not_from)
         body = profile.to_json().encode()
-        trace_inputs = None if observer is None else observer.inputs()
-        inputs = b"" if trace_inputs is None else trace_inputs.model_dump_json().encode()
     except TrainfareError as error:
         reply, replaced = reply_of(error), job.live.replaced if isinstance(job, LiveJob) else ""
         if isinstance(error, TraceError):
             reply = reply.model_copy(update={"message": reply.message + replaced})
         _send(replies, reply)
     else:
-        header = Reply(kind="profile", body_bytes=len(body), inputs_bytes=len(inputs))
-        _send(replies, header, body + inputs)
+        _send(replies, Reply(kind="profile", body_bytes=len(body)), body)
 
 
 def _own_pipes() -> tuple[IO[bytes], IO[bytes]]:

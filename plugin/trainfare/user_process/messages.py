@@ -2,8 +2,7 @@
 What a command and the process of the user's code say to each other.
 
     request    one line of JSON: first a `Start`, then a `Trace` for every trace that is wanted
-    reply      one line of JSON, a `Reply`, and after it as many bytes as it says: the JSON of a job profile, and
-               that of the `TraceInputs` where they were asked for and are known
+    reply      one line of JSON, a `Reply`, and after it as many bytes as it says: the JSON of a job profile
 
 The first request is answered twice, before the job is loaded ("ready") and after it (its facts), each further one with
 a profile; an error answers any of them.
@@ -20,8 +19,6 @@ from pydantic import Field, ValidationError
 from trainfare.job import RealLimits
 from trainfare.job.made_up_data import MadeUpData
 from trainfare.methods.step_change import StepChange
-from trainfare.user_process.places import Places
-from trainfare.user_process.trace_inputs import TraceInputs
 from trainfare_core import errors
 from trainfare_core.documents import Record
 from trainfare_core.errors import InternalError, TargetError, TrainfareError
@@ -46,8 +43,6 @@ class Start(Record):
     debug: bool
     not_from: str | None = None
     """A folder of which another copy is traced: a module that comes from it all the same makes the trace wrong."""
-    places: Places | None = None
-    """Folders that have names: given where the inputs of the traces are wanted."""
     scratch: str
     """A folder of the command's own for what need not stay."""
     overlay: bool = True
@@ -77,20 +72,8 @@ class Reply(Record):
     kind: Literal["ready", "job", "profile", "error"]
     job: JobFacts | None = None
     body_bytes: Annotated[int, Field(ge=0)] = 0
-    inputs_bytes: Annotated[int, Field(ge=0)] = 0
     error: str = ""
     message: str = ""
-
-
-class Noted(Record):
-    """What a fork of the process has read; see `Observer`."""
-
-    paths: tuple[str, ...]
-    written: tuple[str, ...]
-    listed: tuple[str, ...]
-    tried: dict[str, tuple[str, ...]]
-    variables: tuple[str, ...]
-    obstacle: str
 
 
 class PassEnd(Record):
@@ -107,25 +90,14 @@ class PassEnd(Record):
     """These three: of a `FakeTraceError`."""
     modules: tuple[str, ...] = ()
     """Installed ones that the pass has imported."""
-    noted: Noted | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A reply with its body, the profile, and what it was traced from."""
+    """A reply with its body, the profile."""
 
     header: Reply
     body: bytes
-    inputs: bytes
-
-    def trace_inputs(self) -> TraceInputs | None:
-        """
-        Return what the profile was traced from, or None where that is not wanted or not known.
-
-        Raises:
-            ValidationError: the bytes are no `TraceInputs`.
-        """
-        return TraceInputs.model_validate_json(self.inputs) if self.inputs else None
 
 
 def read_replies(stream: IO[bytes]) -> Iterator[Answer | str]:
@@ -136,14 +108,14 @@ def read_replies(stream: IO[bytes]) -> Iterator[Answer | str]:
         except ValidationError:
             yield "its process answered with something else than a result"
             return
-        size = header.body_bytes + header.inputs_bytes
+        size = header.body_bytes
         if size > MAX_PROFILE_BYTES:
             yield f"its profile has {size:,} bytes: {MAX_PROFILE_BYTES:,} at most"
             return
         body = stream.read(size)
         if len(body) < size:
             return
-        yield Answer(header, body[: header.body_bytes], body[header.body_bytes :])
+        yield Answer(header, body)
 
 
 def reply_of(error: TrainfareError) -> Reply:

@@ -22,7 +22,6 @@ from trainfare.job import LiveJob, TrainingJob
 from trainfare.user_process.copied_folder import refuse_modules_of
 from trainfare.user_process.limits import lower_limit
 from trainfare.user_process.messages import PassEnd, Start, error_of, reply_of
-from trainfare.user_process.observer import Observer
 from trainfare.user_process.walls import Overlay, WriteWatch, notes_of
 from trainfare_core.errors import TrainfareError
 from trainfare_core.job_profile import JobProfile
@@ -40,7 +39,6 @@ class TracePasses:
     Args:
         start: what the command said.
         pipes: numbers of this process's own pipes, which a fork closes.
-        observer: of what this process reads; told what a fork has read.
         explain: turns what a pass raised into an error of ours.
     """
 
@@ -48,10 +46,9 @@ class TracePasses:
         self,
         start: Start,
         pipes: Sequence[int],
-        observer: Observer | None,
         explain: Callable[[BaseException], TrainfareError],
     ) -> None:
-        self._start, self._pipes, self._observer, self._explain = start, pipes, observer, explain
+        self._start, self._pipes, self._explain = start, pipes, explain
         # macOS has `fork`, and frameworks that end a process which uses them after it.
         self._forks = self._overlay = sys.platform == "linux"
         self._overlay &= start.overlay
@@ -106,8 +103,6 @@ class TracePasses:
             _end_alike(os.waitstatus_to_exitcode(status))
         end = PassEnd.model_validate_json(text)
         self._modules = end.modules
-        if self._observer is not None and end.noted is not None:
-            self._observer.add(end.noted)
         return end
 
     def _end_fork(
@@ -119,11 +114,8 @@ class TracePasses:
             for pipe in self._pipes:
                 os.close(pipe)
             _lower_cpu_limit(used_s)
-            if self._observer is not None:
-                self._observer.forget()
             end = self._run_to_end(job, work)
-            noted = None if self._observer is None else self._observer.noted()
-            end = end.model_copy(update={"noted": noted, "modules": tuple(_list_installed(known))})
+            end = end.model_copy(update={"modules": tuple(_list_installed(known))})
             with os.fdopen(answer, "wb") as file:
                 file.write(end.model_dump_json().encode())
         finally:

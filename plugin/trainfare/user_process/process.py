@@ -16,16 +16,12 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import IO, Final, final
 
-from pydantic import ValidationError
-
 from trainfare.job.made_up_data import MadeUpData
 from trainfare.methods.step_change import StepChange
 from trainfare.user_process.copied_folder import CopiedFolder
 from trainfare.user_process.limits import ProcessLimits, machine_memory_gib
 from trainfare.user_process.messages import Answer, JobFacts, Start, Trace, error_of, read_replies
 from trainfare.user_process.output import forward
-from trainfare.user_process.places import Places
-from trainfare.user_process.trace_inputs import TraceInputs
 from trainfare_core.documents import Record
 from trainfare_core.errors import InternalError, ProfileError, TargetError
 from trainfare_core.job_profile import JobProfile
@@ -43,8 +39,6 @@ class UserProcess:
     """
     A TARGET that is loaded and traced in a process of its own; a context manager that ends it with all it started.
 
-    `inputs` is what the last trace depended on; None where that is not wanted or not known.
-
     The process starts at once: what the command does meanwhile costs no time.
 
     Args:
@@ -53,7 +47,6 @@ class UserProcess:
         made_up: of a script, what stands for its data; None reads them.
         limits: what the process may use.
         copied: another copy of the TARGET's folder to load it from; None loads it where it is.
-        places: folders that have names, where `inputs` are wanted.
         overlay: whether the code may be put behind an overlay; see `trainfare.user_process.walls`.
         command: how the process is started; None is this interpreter with the child's module.
         clock: seconds; the time limit counts them.
@@ -67,13 +60,11 @@ class UserProcess:
         fit: int = 1,
         made_up: MadeUpData | None = None,
         copied: CopiedFolder | None = None,
-        places: Places | None = None,
         overlay: bool = True,
         command: list[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._target, self._limits, self._clock = target, limits, clock
-        self.inputs: TraceInputs | None = None
         self._job: JobFacts | None = None
         self._ready = False
         self._over: TargetError | InternalError | None = None
@@ -110,7 +101,6 @@ class UserProcess:
                 memory_bytes=None if memory_gib is None else int(memory_gib * 2**30),
                 debug=bool(os.environ.get("TRAINFARE_DEBUG")),
                 not_from=str(copied.original) if copied else None,
-                places=places,
                 scratch=self._scratch,
                 overlay=overlay,
             )
@@ -154,9 +144,8 @@ class UserProcess:
         _ = self.job
         answer = self._answer("profile")
         try:
-            self.inputs = answer.trace_inputs()
             return JobProfile.from_json(answer.body, where=self._target)
-        except (ProfileError, ValidationError) as error:
+        except ProfileError as error:
             raise self._explain_forged() from error
 
     def _ask(self, request: Record) -> None:

@@ -1,9 +1,10 @@
 """
-Traces on disk: one file each, with what the trace depended on. What is damaged, old or another user's counts as absent.
+Traces on disk, one file each, that a command uses again for a day.
 
-The name of a file begins with a key of what must be the same before any file is looked at: the TARGET, the versions of
-Python, trainfare and all installed packages, and settings of the machine (`target_key`). Files are replaced by one
-rename, so that processes can write at the same time; a damaged one is deleted.
+A trace is found by what can be known without running anything: the TARGET with its arguments, the environment, the
+versions of Python, trainfare and the installed packages, and the content of the code and configuration files of the
+TARGET's folder that were there when it was made. What else a job reads is not known, so a kept trace is always told,
+and no verdict comes from one. A damaged file counts as absent; files are replaced by one rename.
 """
 
 from __future__ import annotations
@@ -15,17 +16,16 @@ import os
 import platform
 import stat
 import sys
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, ValidationError
+from pydantic import AwareDatetime, ValidationError
 
+from trainfare.job import script_of
 from trainfare.user_process.messages import JobFacts
-from trainfare.user_process.places import OURS, Places
-from trainfare.user_process.trace_inputs import States, TraceInputs
 from trainfare_core._version import __version__
 from trainfare_core.documents import Record
 from trainfare_core.errors import ProfileError
@@ -35,19 +35,19 @@ from trainfare_providers.disk.files import FileRefusedError, read_own_file, repl
 FOLDER_VARIABLE: Final = "TRAINFARE_TRACE_CACHE"
 MAX_STORE_BYTES: Final = 256 * 2**20
 """Of all files together; a chosen limit: some 500 traces."""
-_MAX_INPUTS_BYTES: Final = 64 * 2**20
-"""Of the inputs of a trace, unpacked; a chosen limit: a hundred times those of a job that imports Transformers."""
-_MOST_VARIANTS: Final = 32
-"""Files of one key that are compared, newest first; a chosen value: branches and commits that alternate."""
+LIFE: Final = timedelta(days=1)
+"""Chosen: a day's work on one job; what a kept trace cannot know of is at most that old."""
+_MOST_FILES: Final = 4000
+"""Files of a TARGET's folder; a chosen limit: reading so many takes about a quarter of a second."""
+_MOST_BYTES: Final = 64 * 2**20
+"""Of these files together; a chosen limit, as above."""
+_SUFFIXES: Final = (".py", ".ipynb", ".yaml", ".yml", ".toml", ".json", ".jsonnet", ".cfg", ".ini", ".env")
+"""Code and configuration; data files are too large to read each time."""
+_SKIPPED: Final = ("__pycache__", "node_modules", "site-packages", "dist-packages")
+_OF_TERMINALS: Final = frozenset({"_", "COLUMNS", "LINES", "OLDPWD", "PWD", "SHLVL", "WINDOWID"})
+"""Variables that a shell changes from command to command."""
 _ENDING: Final = ".trace"
-_FORMAT: Final = 1
-_PREFIXES: Final = (
-    "ATEN_", "CUDA", "FSSPEC_", "HF_", "KMP_", "LANG", "LC_", "LD_", "LIGHTNING", "MKL_", "NVIDIA_", "OMP_",
-    "OPENBLAS_", "PL_", "PYTHON", "PYTORCH", "TORCH", "TQDM_", "TRANSFORMERS_",
-)  # fmt: skip
-"""Environment variables that compiled code may read, which does not say so."""
-_DRIVER: Final = Path("/proc/driver/nvidia/version")
-"""Code may ask whether there is a GPU."""
+_FORMAT: Final = 2
 
 
 class _Header(Record):
@@ -55,7 +55,8 @@ class _Header(Record):
 
     format: int
     sha256: str
-    inputs_bytes: int = Field(ge=0)
+    made: AwareDatetime
+    files: dict[str, str]
     job: JobFacts
 
 
@@ -66,13 +67,27 @@ class StoredTrace:
 
     Attributes:
         job: facts of the job.
-        inputs: what the trace depended on.
         profile: JSON of the job profile.
+        made: when it was traced.
     """
 
     job: JobFacts
-    inputs: TraceInputs
     profile: bytes
+    made: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TraceKey:
+    """
+    What a trace is found by.
+
+    Attributes:
+        text: digest of all but the files.
+        files: path and digest of each file of code and configuration.
+    """
+
+    text: str
+    files: Mapping[str, str]
 
 
 class TraceStore:
@@ -81,108 +96,68 @@ class TraceStore:
 
     Args:
         folder: made where it is missing.
-        max_bytes: of all files together; the least recently used are deleted beyond it.
+        max_bytes: of all files together; the oldest are deleted beyond it.
+        now: returns the time.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int = MAX_STORE_BYTES) -> None:
-        self._folder, self._max_bytes = folder, max_bytes
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_bytes: int = MAX_STORE_BYTES,
+        now: Callable[[], datetime] = lambda: datetime.now(tz=timezone.utc),
+    ) -> None:
+        self._folder, self._max_bytes, self._now = folder, max_bytes, now
 
-    def find(
-        self, key: str, change: str, places: Places, states: States, environment: Mapping[str, str]
-    ) -> StoredTrace | None:
+    def find(self, key: TraceKey, change: str) -> StoredTrace | None:
         """
-        Return a trace that a process would give now, or None.
+        Return a trace that was made with the same code, or None; files that are new since do not count.
 
         Args:
-            key: see `target_key`.
-            change: what is changed in the step, as JSON; "*" for any trace of the job.
-            places: where the folders are now.
-            states: reads files.
-            environment: the variables.
+            key: see `key_of`.
+            change: what is changed in the step, as JSON.
         """
-        for path in self._variants(key, change)[:_MOST_VARIANTS]:
-            stored = self._read(path)
-            if stored is not None and stored.inputs.are_unchanged(places, states, environment):
-                with contextlib.suppress(OSError):
-                    os.utime(path)  # marks the file as used
-                return stored
-        return None
-
-    def keep(self, key: str, change: str, trace: StoredTrace) -> None:
-        """Store a trace; what the disk refuses is not stored, and nothing is raised."""
-        unpacked = trace.inputs.model_dump_json().encode()
-        inputs = zlib.compress(unpacked, 1)
-        body = inputs + trace.profile
-        header = _Header(
-            format=_FORMAT,
-            sha256=hashlib.sha256(body).hexdigest(),
-            inputs_bytes=len(inputs),
-            job=trace.job,
-        )
-        content = header.model_dump_json().encode() + b"\n" + body
-        if len(content) > self._max_bytes or len(unpacked) > _MAX_INPUTS_BYTES:
-            return
-        path = self._folder / f"{_stem(key, change)}-{hashlib.sha256(inputs).hexdigest()[:16]}{_ENDING}"
-        with contextlib.suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            # Without waiting for the disk: a file that a power cut damages is one trace more.
-            replace_file(path, content, lambda _: None)
-            self._make_room(path)
-
-    def _variants(self, key: str, change: str) -> list[Path]:
-        """Return the files of a key and change, newest first."""
-        stem = _stem(key, change)
-        files: list[tuple[int, Path]] = []
-        with contextlib.suppress(OSError):
-            for path in self._folder.iterdir():
-                if path.name.startswith(stem) and path.name.endswith(_ENDING):
-                    files += [(path.lstat().st_mtime_ns, path)]
-        return [path for _, path in sorted(files, reverse=True)]
-
-    def _read(self, path: Path) -> StoredTrace | None:
+        path = self._path(key, change)
         try:
             line, _, body = read_own_file(path, self._max_bytes).partition(b"\n")
             header = _Header.model_validate_json(line)
-            if header.format == _FORMAT and hashlib.sha256(body).hexdigest() == header.sha256:
-                inputs = TraceInputs.model_validate_json(_unpack_text(body[: header.inputs_bytes]))
-                profile = body[header.inputs_bytes :]
-                JobProfile.from_json(profile)
-                return StoredTrace(header.job, inputs, profile)
+            is_whole = header.format == _FORMAT and hashlib.sha256(body).hexdigest() == header.sha256
+            if is_whole and timedelta() <= self._now() - header.made < LIFE:
+                JobProfile.from_json(body)
+                is_same = header.files.items() <= key.files.items()
+                return StoredTrace(header.job, body, header.made) if is_same else None
         except (OSError, FileRefusedError):
             return None
-        except (ValidationError, ProfileError, zlib.error):
+        except (ValidationError, ProfileError):
             pass
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
         return None
 
-    def _make_room(self, keep: Path) -> None:
-        """Delete the least recently used files until the rest fits, and what killed processes left."""
-        sizes: list[tuple[int, int, Path]] = []
-        for path in self._folder.iterdir():
-            facts = path.lstat()
-            if path != keep and stat.S_ISREG(facts.st_mode) and _ENDING in path.name:
-                sizes.append((facts.st_mtime_ns, facts.st_size, path))
-        room = self._max_bytes - keep.lstat().st_size - sum(size for _, size, _ in sizes)
-        for _, size, path in sorted(sizes):
-            if room >= 0:
-                return
-            path.unlink(missing_ok=True)
-            room += size
+    def keep(self, key: TraceKey, change: str, job: JobFacts, profile: bytes) -> None:
+        """Store a trace; what the disk refuses is not stored, and nothing is raised."""
+        digest = hashlib.sha256(profile).hexdigest()
+        header = _Header(format=_FORMAT, sha256=digest, made=self._now(), files=dict(key.files), job=job)
+        content = header.model_dump_json().encode() + b"\n" + profile
+        if len(content) > self._max_bytes:
+            return
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # Without waiting for the disk: a file that a power cut damages is one trace more.
+            replace_file(self._path(key, change), content, lambda _: None)
+            self._make_room()
 
+    def _path(self, key: TraceKey, change: str) -> Path:
+        return self._folder / f"{_digest(f'{key.text} {change}'.encode())}{_ENDING}"
 
-def _unpack_text(data: bytes) -> bytes:
-    """
-    Return the text of a compressed stream.
-
-    Raises:
-        zlib.error: it is damaged, or its text is longer than any that is stored.
-    """
-    unpacker = zlib.decompressobj()
-    text = unpacker.decompress(data, _MAX_INPUTS_BYTES)
-    if not unpacker.eof:
-        raise zlib.error("cut, or too long")
-    return text
+    def _make_room(self) -> None:
+        """Delete the oldest files until the rest fits, and what killed processes left."""
+        facts = [(path.lstat(), path) for path in self._folder.iterdir() if _ENDING in path.name]
+        room = self._max_bytes
+        for file, path in sorted(facts, key=lambda fact: -fact[0].st_mtime_ns):
+            room -= file.st_size
+            if room < 0 and stat.S_ISREG(file.st_mode):
+                path.unlink(missing_ok=True)
 
 
 def default_folder() -> Path:
@@ -195,67 +170,88 @@ def default_folder() -> Path:
     return platformdirs.user_cache_path("trainfare", appauthor=False) / "traces"
 
 
-def target_key(
-    request: str, directory: str, search_path: Iterator[str], places: Places, environment: Mapping[str, str]
-) -> str:
+def key_of(target: str, options: Iterable[str], environment: Mapping[str, str]) -> TraceKey | None:
     """
-    Return the key of the traces of a job.
+    Return the key of the traces of a job; None where its folder has too many files to compare.
 
     Args:
-        request: what the process is asked for, as JSON, without paths and limits.
-        directory: its working directory, absolute.
-        search_path: its `sys.path`, absolute.
-        places: the folders that have names.
-        environment: its variables.
+        target: see `load_job`, or a script, see `script_of`.
+        options: what the process is asked for besides; those that name a file count with its content.
+        environment: variables of the process.
     """
-    # The folders of trainfare's own packages, which the digests of their sources stand for.
-    beside = {str(Path(folder.path).parent) for folder in places.folders if folder.folder.startswith(OURS)}
-    facts = [
-        f"{_FORMAT} {__version__} {sys.version} {sys.flags} {platform.machine()} {platform.system()} {os.cpu_count()}",
-        request,
-        places.place(directory).model_dump_json(),
-        *(places.place(entry).model_dump_json() for entry in search_path if entry not in beside),
-        *(f"{name}={environment[name]}" for name in sorted(environment) if _is_read_natively(name)),
-        *_packages(places),
-        *_sources(places),
-    ]
-    with contextlib.suppress(OSError):
-        facts.append(_DRIVER.read_text(encoding="utf-8"))
-    return hashlib.sha256(json.dumps(facts).encode(errors="surrogateescape")).hexdigest()
+    script, here = script_of(target), Path.cwd()
+    name = target.rpartition(":")[0] if script is None and ".py:" in target else target
+    path = here / (name if script is None else script.name)
+    words = [*options, *(() if script is None else script.arguments)]
+    with contextlib.suppress(OSError):  # a name that is too long
+        files = _digest_files(
+            _project(path.resolve().parent if path.is_file() else here), [str(path), *words]
+        )
+        facts = [
+            f"{_FORMAT} {__version__} {sys.version} {sys.flags} {platform.machine()} {here}",
+            target,
+            *words,
+            *sys.path,
+            *(f"{name}={value}" for name, value in sorted(environment.items()) if name not in _OF_TERMINALS),
+            *_list_packages(),
+        ]
+        text = _digest(json.dumps(facts).encode(errors="surrogateescape"))
+        return None if files is None else TraceKey(text, files)
+    return None
 
 
-def _is_read_natively(name: str) -> bool:
-    # PYTHONPATH is in the search path, as places.
-    return name.startswith(_PREFIXES) and name != "PYTHONPATH"
+def _project(folder: Path) -> Path:
+    """Return the repository that a folder is in, or the folder itself."""
+    tried: Iterable[Path] = (folder, *folder.parents)
+    return next((folder for folder in tried if (folder / ".git").exists()), folder)
 
 
-def _packages(places: Places) -> Iterator[str]:
-    """Yield the installed distributions, each with the digest of its list of files and their hashes."""
-    for folder in places.list_installed_folders():
-        names: list[str] = []
-        with contextlib.suppress(OSError):
-            names = sorted(os.listdir(folder))  # noqa: PTH208 - names only
-        for name in names:
-            if name.endswith((".dist-info", ".egg-info", ".pth", ".egg-link")):
-                inner = "RECORD" if name.endswith(".dist-info") else ""
-                yield f"{name} {_digest(Path(folder, name, inner))}"
+def _digest_files(project: Path, named: Iterable[str]) -> dict[str, str] | None:
+    """Return the digests of the files of a folder and of those that are named; None where they are too many."""
+    paths = {
+        str(path): path for path in map(Path, (word.rpartition("=")[2] for word in named)) if _is_file(path)
+    }
+    for path in _walk(project):
+        paths[str(path)] = path
+        if len(paths) > _MOST_FILES:
+            return None
+    if sum(path.stat().st_size for path in paths.values()) > _MOST_BYTES:
+        return None
+    return {name: _digest(path.read_bytes()) for name, path in paths.items()}
 
 
-def _sources(places: Places) -> Iterator[str]:
-    """Yield the digests of trainfare's own sources: an editable install has no list of them."""
-    for folder in sorted(places.folders, key=lambda folder: folder.folder):
-        if folder.folder.startswith(OURS):
-            for path in sorted(Path(folder.path).rglob("*.py")):
-                yield f"{folder.folder} {path.relative_to(folder.path)} {_digest(path)}"
-
-
-def _digest(path: Path) -> str:
+def _is_file(path: Path) -> bool:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:  # a folder, or none
-        return ""
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
-def _stem(key: str, change: str) -> str:
-    begin = f"{key[:32]}-"
-    return begin if change == "*" else begin + hashlib.sha256(change.encode()).hexdigest()[:16]
+def _walk(folder: Path) -> Iterator[Path]:
+    for above, folders, names in os.walk(folder):
+        # Neither hidden folders nor environments, which may lie within a project.
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".")
+            and name not in _SKIPPED
+            and not Path(above, name, "pyvenv.cfg").exists()
+        ]
+        paths = (Path(above, name) for name in names if name.endswith(_SUFFIXES))
+        yield from (path for path in paths if path.is_file())
+
+
+def _list_packages() -> Iterator[str]:
+    """Yield what tells the versions of the installed packages; an editable trainfare has its sources' times."""
+    for entry in sys.path:
+        with contextlib.suppress(OSError):
+            names = sorted(os.listdir(entry or "."))  # noqa: PTH208 - names only
+            yield from (
+                name for name in names if name.endswith((".dist-info", ".egg-info", ".pth", ".egg-link"))
+            )
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        yield f"{path} {path.stat().st_mtime_ns}"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

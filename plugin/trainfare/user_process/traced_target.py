@@ -1,25 +1,20 @@
-"""A TARGET and its traces: those of earlier runs that are still right, and a process for the others."""
+"""A TARGET and its traces: those that were kept, and a process for the others."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import final
 
-from trainfare.job import REAL_LIMITS, script_of
+from trainfare.job import REAL_LIMITS
 from trainfare.job.made_up_data import MadeUpData
 from trainfare.methods.step_change import StepChange
 from trainfare.user_process.copied_folder import CopiedFolder
 from trainfare.user_process.limits import ProcessLimits
 from trainfare.user_process.messages import JobFacts, Trace
-from trainfare.user_process.places import Places, places_of
 from trainfare.user_process.process import UserProcess
-from trainfare.user_process.trace_inputs import States
-from trainfare.user_process.trace_store import StoredTrace, TraceStore, target_key
+from trainfare.user_process.trace_store import StoredTrace, TraceStore, key_of
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.variants import with_precisions
 
@@ -27,9 +22,9 @@ from trainfare_core.variants import with_precisions
 @final
 class TracedTarget:
     """
-    A TARGET that is traced where no earlier trace can be used; a context manager that ends its process.
+    A TARGET that is traced once for each change; a context manager that ends its process.
 
-    Where no earlier trace of the job can be used, the process starts at once: what the command does meanwhile costs no
+    Where no kept trace of the job can be used, the process starts at once: what the command does meanwhile costs no
     time.
 
     Args:
@@ -39,6 +34,7 @@ class TracedTarget:
         made_up: of a script, what stands for its data; None reads them.
         copied: another copy of the TARGET's folder to load it from; None loads it where it is.
         store: traces of earlier runs; None traces afresh and keeps nothing.
+        say: told that a kept trace is used, or why none is kept.
     """
 
     def __init__(
@@ -50,23 +46,24 @@ class TracedTarget:
         made_up: MadeUpData | None = None,
         copied: CopiedFolder | None = None,
         store: TraceStore | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._target, self._limits, self._copied, self._store = target, limits, copied, store
+        self._target, self._limits, self._copied, self._say = target, limits, copied, say
         self._fit, self._made_up = fit, made_up
         self._process: UserProcess | None = None
-        self._states = States()
-        self._places: Places | None = None
-        self._key = ""
-        self._unchanged: StoredTrace | None = None
-        self._any: StoredTrace | None = None
+        self._store, self._key = store, None
+        self._profiles: dict[str, JobProfile] = {}
         if store is not None:
-            self._places, self._key = _identify_target(
-                target, (fit, *(() if made_up is None else (made_up.model_dump_json(),))), copied
-            )
-            self._unchanged = self._find_stored(self._change_text(None, None))
-            self._any = self._unchanged or self._find_stored("*")
-        if self._any is None:
+            batch = None if made_up is None else made_up.batch
+            options = (str(fit), "" if made_up is None else made_up.model_dump_json(), batch or "")
+            self._key = key_of(target, options, os.environ)
+            if self._key is None:
+                say(f"this trace is not kept: the folder of {target} has too many files to compare")
+        self._unchanged = self._find_stored(self._change_text(None, None))
+        if self._unchanged is None:
             self._start()
+        else:
+            say(f"kept trace of {self._unchanged.made:%Y-%m-%d %H:%M} UTC; --no-cache traces afresh")
 
     def __enter__(self) -> TracedTarget:
         return self
@@ -80,26 +77,30 @@ class TracedTarget:
     @property
     def job(self) -> JobFacts:
         """Facts of the job; raises as `UserProcess.job`."""
-        return self._start().job if self._any is None else self._any.job
+        return self._start().job if self._unchanged is None else self._unchanged.job
 
     def profile(self, change: StepChange | None = None, *, precision: str | None = None) -> JobProfile:
         """Return the profile of a step, as it is, with a change or in a precision; raises as `UserProcess.profile`."""
         changed = self._change_text(change, precision)
-        stored = self._unchanged if change is None and precision is None else self._find_stored(changed)
+        if changed not in self._profiles:
+            self._profiles[changed] = self._trace(change, precision, changed)
+        return self._profiles[changed]
+
+    def _trace(self, change: StepChange | None, precision: str | None, changed: str) -> JobProfile:
+        # Traces of one command are of one moment: where the unchanged step is traced, so are the others.
+        stored = None if self._unchanged is None else self._find_stored(changed)
         if stored is not None:
             return JobProfile.from_json(stored.profile, where=self._target)
         process = self._start()
         profile = process.profile(change, precision=precision)
-        inputs = process.inputs
-        if self._store is not None and inputs is not None:
-            body = profile.to_json().encode()
-            self._store.keep(self._key, changed, StoredTrace(process.job, inputs, body))
+        if self._store is not None and self._key is not None:
+            self._store.keep(self._key, changed, process.job, profile.to_json().encode())
         return profile
 
     def _find_stored(self, change: str) -> StoredTrace | None:
-        if self._store is None or self._places is None:
+        if self._store is None or self._key is None:
             return None
-        return self._store.find(self._key, change, self._places, self._states, os.environ)
+        return self._store.find(self._key, change)
 
     def in_precisions(self, precisions: Iterable[str] | None = None) -> JobProfile:
         """Return the profile of the step as it is, with its traces in other precisions; see `with_precisions`."""
@@ -115,41 +116,6 @@ class TracedTarget:
     def _start(self) -> UserProcess:
         if self._process is None:
             self._process = UserProcess(
-                self._target,
-                self._limits,
-                fit=self._fit,
-                made_up=self._made_up,
-                copied=self._copied,
-                places=self._places,
+                self._target, self._limits, fit=self._fit, made_up=self._made_up, copied=self._copied
             )
         return self._process
-
-
-def _identify_target(
-    target: str, options: tuple[object, ...], copied: CopiedFolder | None
-) -> tuple[Places, str]:
-    """Return the folders that have names for a TARGET, and the key of its traces."""
-    directory = Path.cwd() if copied is None else copied.directory
-    script = script_of(target)
-    if script is None:
-        file, colon, name = target.rpartition(".py:")
-        path_text, rest = f"{file}.py" if colon else target, colon + name
-    else:
-        path_text, rest = script.name, repr((script.is_module, script.arguments, *options))
-    path = Path(directory, path_text)
-    in_file = False
-    with contextlib.suppress(OSError):  # a name that is too long
-        in_file = path.is_file()
-    above = path.resolve().parent if in_file else directory.resolve()
-    project = _project(above) if copied is None else copied.copy
-    search_path = list(sys.path) if copied is None else copied.search_path(sys.path)
-    places = places_of(search_path, project)
-    identity = places.place(str(path.resolve())).model_dump_json() if in_file else path_text
-    entries = (os.path.abspath(Path(directory, entry)) for entry in search_path)  # noqa: PTH100 - links stay
-    return places, target_key(identity + rest, str(directory.resolve()), entries, places, os.environ)
-
-
-def _project(folder: Path) -> Path:
-    """Return the repository that a folder is in, or the folder itself."""
-    tried: Iterable[Path] = (folder, *folder.parents)
-    return next((folder for folder in tried if (folder / ".git").exists()), folder)

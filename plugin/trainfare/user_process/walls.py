@@ -157,7 +157,7 @@ def _only_outer(paths: Sequence[str]) -> list[str]:
 def _state(path: str) -> tuple[int, int, int] | None:
     """Return what tells whether a file has changed, its mode first; None where there is none."""
     try:
-        state = os.lstat(path)  # not `os.stat`, which an observer replaces
+        state = os.lstat(path)
     except OSError:
         return None
     if stat.S_ISDIR(state.st_mode):

@@ -11,7 +11,6 @@ import pytest
 
 from builders.processes import HANG_S
 from builders.target_files import JOB, TWO_LAYERS
-from trainfare.fake_step import load_profile
 from trainfare.lightning.training_step import START_HOOKS
 from trainfare.user_process import ProcessLimits, UserProcess
 from trainfare.user_process.walls import Overlay, WriteWatch, notes_of
@@ -216,17 +215,3 @@ def test_the_end_of_a_pass_is_that_of_the_process(ending: str, message: str, tmp
         pytest.raises(TargetError, match=message),
     ):
         process.profile()
-
-
-def test_what_a_pass_reads_is_noted(tmp_path: Path) -> None:
-    """So that an earlier trace is not used where it has changed."""
-    from trainfare.user_process.places import places_of
-
-    reading = f"open({str(tmp_path / 'read.txt')!r}).close()\n        return self.head"
-    (tmp_path / "t.py").write_text(TWO_LAYERS.replace("return self.head", reading) + JOB)
-    (tmp_path / "read.txt").touch()
-    with UserProcess(f"{tmp_path / 't.py'}:job", LIMITS, places=places_of(sys.path, tmp_path)) as process:
-        assert process.profile() == load_profile(f"{tmp_path / 't.py'}:job")
-        inputs = process.inputs
-    assert inputs is not None
-    assert {"t.py", "read.txt"} <= {Path(file.place.path).name for file in inputs.files}

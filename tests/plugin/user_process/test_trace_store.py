@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import sys
-import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
-from builders.cli import CliResult, run_cli, run_python
+from builders.cli import CliResult, run_cli
 from builders.target_files import JOB, TWO_LAYERS
 from trainfare.methods.step_change import StepChange
-from trainfare.user_process import ProcessLimits, TracedTarget, TraceStore
+from trainfare.user_process import ProcessLimits, TracedTarget, TraceStore, trace_store
 from trainfare.user_process.messages import JobFacts
-from trainfare.user_process.places import Places, places_of
-from trainfare.user_process.trace_inputs import States, TraceInputs, variables_digest
-from trainfare.user_process.trace_store import StoredTrace
+from trainfare.user_process.trace_store import LIFE, StoredTrace, TraceKey, key_of
+from trainfare_core.errors import TargetError
 from trainfare_core.job_profile import JobProfile
 
 SCRIPT = 'import sys\nprint("traced now", file=sys.stderr)\n' + TWO_LAYERS + JOB
-NO_TORCH = """
-import sys
-from trainfare.cli import main
-try:
-    main(["check", "t.py:job", "--max-usd", "1000"])
-finally:
-    print("torch" in sys.modules, "lightning" in sys.modules or "pytorch_lightning" in sys.modules)
-"""
 PROFILE = Path(__file__).parents[3] / "docs" / "examples" / "llama-7b.json"
+NOW = datetime(2026, 11, 30, 5, 10, tzinfo=timezone.utc)
+FACTS = JobFacts(precision="32-true", train_samples=None, tokens_per_sample=None)
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "project"
-    path.mkdir()
+    (path / "settings").mkdir(parents=True)
     (path / "t.py").write_text(SCRIPT, encoding="utf-8")
+    (path / "settings" / "sizes.yaml").write_text("width: 4", encoding="utf-8")
     monkeypatch.chdir(path)
     monkeypatch.setenv("TRAINFARE_TRACE_CACHE", str(tmp_path / "traces"))
     return path
@@ -48,17 +41,21 @@ def trainfare(*arguments: str) -> CliResult:
     return run_cli(*arguments, environment={"PYTHONPATH": os.pathsep.join(sys.path)}, check=True)
 
 
-def test_a_second_command_traces_nothing(project: Path) -> None:
-    """Another command on the same code gives the same profile without loading torch; `--no-cache` traces."""
-    first = trainfare("profile", "t.py:job")
+def test_a_kept_trace_is_told_and_gives_no_verdict(project: Path) -> None:
+    """A second command traces nothing, says so, and minds no new file; `check` and `--no-cache` trace."""
+    first = trainfare("profile", "t.py:job", "-o", "job.json")
     assert "traced now" in first.stderr
-    second = trainfare("profile", f"{project / 't.py'}:job")
+    assert "kept trace" not in first.stderr
+    (project / "notes.txt").touch()
+    second = trainfare("profile", "t.py:job", "-o", "again.json")
     assert "traced now" not in second.stderr
-    assert second.stdout == first.stdout
-    done = run_python("-c", NO_TORCH, environment={"PYTHONPATH": os.pathsep.join(sys.path)}, check=True)
-    assert done.stdout.splitlines()[-1] == "False False"
-    assert "traced now" not in done.stderr
-    assert "traced now" in trainfare("profile", "t.py:job", "--no-cache").stderr
+    assert "UTC; --no-cache traces afresh\n" in second.stderr
+    assert second.stderr.startswith("note: kept trace of 20")
+    assert (project / "again.json").read_bytes() == (project / "job.json").read_bytes()
+    for arguments in (("profile", "t.py:job", "--no-cache"), ("check", "t.py:job", "--max-usd", "1000")):
+        traced = trainfare(*arguments)
+        assert "traced now" in traced.stderr, arguments
+        assert "kept trace" not in traced.stderr
 
 
 def test_each_change_of_the_step_is_a_trace_of_its_own(
@@ -79,106 +76,157 @@ def test_each_change_of_the_step_is_a_trace_of_its_own(
     assert "traced now" in capsys.readouterr().err
     with (
         TracedTarget("t.py:other", limits, store=store) as traced,
-        pytest.raises(Exception, match="has no 'other'"),
+        pytest.raises(TargetError, match="has no 'other'"),
     ):
         traced.profile()
+
+
+def test_a_folder_of_very_many_files_keeps_nothing_and_says_so(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Comparing them would take as long as the trace."""
+    monkeypatch.setattr(trace_store, "_MOST_FILES", 1)
+    said: list[str] = []
+    store = TraceStore(project.parent / "kept")
+    with TracedTarget("t.py:job", ProcessLimits(), store=store, say=said.append) as traced:
+        traced.profile()
+    assert said == ["this trace is not kept: the folder of t.py:job has too many files to compare"]
+    assert not (project.parent / "kept").exists()
+
+
+# ---- what a trace is found by
+
+
+def found(change: Callable[[], object], target: str = "t.py -- --config=../far.cfg") -> bool:
+    """Return whether a trace is found after a change."""
+    Path("../far.cfg").write_text("a")
+    store = TraceStore(Path("../kept"))
+    keep(store, key(target))
+    change()
+    return store.find(key(target), "") is not None
+
+
+def key(target: str, **variables: str) -> TraceKey:
+    made = key_of(target, ("1",), variables)
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize(
+    ("change", "is_found"),
+    [
+        (lambda: None, True),
+        (lambda: Path("new.py").touch(), True),
+        (lambda: Path("data.csv").touch(), True),
+        (lambda: Path("t.py").write_text("x = 1"), False),
+        (lambda: Path("settings/sizes.yaml").write_text("width: 5"), False),
+        (lambda: Path("settings/sizes.yaml").unlink(), False),
+        (lambda: Path("../far.cfg").write_text("b"), False),
+        (lambda: sys.path.append("other"), False),
+    ],
+)
+@pytest.mark.usefixtures("project")
+def test_what_is_compared(
+    change: Callable[[], object], is_found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code and configuration of the folder, and files among the arguments; a file that is new drops no trace."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert found(change) is is_found
+
+
+@pytest.mark.usefixtures("project")
+def test_targets_arguments_and_variables_have_traces_of_their_own() -> None:
+    """A variable may be read by the job; those that a shell counts up are left out."""
+    keys = [
+        key("t.py"),
+        key("t.py -- 1"),
+        key("t.py:job"),
+        key("-m t"),
+        key("t.py", MODE="a"),
+        key("t.py", MODE="b"),
+    ]
+    assert len({made.text for made in keys}) == len(keys)
+    assert key("t.py", SHLVL="1") == key("t.py", SHLVL="2")
 
 
 # ---- the disk
 
 
-def places(folder: Path) -> Places:
-    return places_of([], folder)
-
-
-def make_stored(size: int = 4) -> StoredTrace:
-    inputs = TraceInputs(
-        files=(), listings=(), imports=(), variables=(), variables_digest=variables_digest((), {})
-    )
+def keep(store: TraceStore, trace_key: TraceKey, size: int = 4) -> StoredTrace:
     profile = JobProfile.from_json(PROFILE.read_bytes()).model_copy(update={"notes": ("x" * 400,) * size})
-    return StoredTrace(
-        JobFacts(precision="32-true", train_samples=None, tokens_per_sample=None),
-        inputs,
-        profile.to_json().encode(),
-    )
+    body = profile.to_json().encode()
+    store.keep(trace_key, "", FACTS, body)
+    return StoredTrace(FACTS, body, NOW)
 
 
-def find(store: TraceStore, folder: Path, key: str = "k") -> StoredTrace | None:
-    return store.find(key, "", places(folder), States(), {})
+KEYS = {name: TraceKey(name, {}) for name in "kabcd"}
 
 
-def test_damaged_files_are_absent(tmp_path: Path) -> None:
-    """A file that is cut, changed, of another format or a link gives no trace, and is replaced by the next one."""
-    store, trace = TraceStore(tmp_path), make_stored()
-    store.keep("k", "", trace)
+def open_store(folder: Path, **options: int) -> TraceStore:
+    return TraceStore(folder, now=lambda: NOW, **options)
+
+
+def test_damaged_and_old_files_are_absent(tmp_path: Path) -> None:
+    """A file that is cut, changed, of another format, a day old or a link gives no trace, and is replaced."""
+    store = open_store(tmp_path)
+    trace = keep(store, KEYS["k"])
     (file,) = tmp_path.iterdir()
-    assert find(store, tmp_path) == trace
+    assert store.find(KEYS["k"], "") == trace
+    assert store.find(KEYS["k"], "other") is None
     whole = file.read_bytes()
+    assert TraceStore(tmp_path, now=lambda: NOW + LIFE - timedelta(seconds=1)).find(KEYS["k"], "") == trace
+    for later in (LIFE, -timedelta(seconds=1)):
+        assert TraceStore(tmp_path, now=lambda later=later: NOW + later).find(KEYS["k"], "") is None  # type: ignore[misc]
+        assert not file.exists()
+        keep(store, KEYS["k"])
     for damaged in (
         whole[:-1],
         whole.replace(b'"optimizer_steps"', b'"optimizer_stepz"'),
         b"",
         b"{}\n",
-        whole.replace(b'"format":1', b'"format":2', 1),
+        whole.replace(b'"format":2', b'"format":1', 1),
     ):
         file.write_bytes(damaged)
-        assert find(store, tmp_path) is None
+        assert store.find(KEYS["k"], "") is None
         assert not file.exists()
-        store.keep("k", "", trace)
-        assert find(store, tmp_path) == trace
+        keep(store, KEYS["k"])
+        assert store.find(KEYS["k"], "") == trace
     moved = tmp_path / "moved"
     file.rename(moved)
     file.symlink_to(moved)
-    assert find(store, tmp_path) is None
-
-
-def test_what_unpacks_to_more_than_any_trace_has_is_absent(tmp_path: Path) -> None:
-    """A small file can unpack to gigabytes; this one would be a whole trace, with 64 MiB of blanks."""
-    store, trace = TraceStore(tmp_path), make_stored()
-    store.keep("k", "", trace)
-    (file,) = tmp_path.iterdir()
-    header = json.loads(file.read_bytes().partition(b"\n")[0])
-    for blanks in (1, 64 * 2**20):
-        inputs = zlib.compress(trace.inputs.model_dump_json().encode() + b" " * blanks, 1)
-        body = inputs + trace.profile
-        facts = {"sha256": hashlib.sha256(body).hexdigest(), "inputs_bytes": len(inputs)}
-        file.write_bytes(json.dumps(header | facts).encode() + b"\n" + body)
-        assert find(store, tmp_path) == (trace if blanks == 1 else None)
-    assert not file.exists()
+    assert store.find(KEYS["k"], "") is None
 
 
 def test_a_disk_that_refuses_is_no_error(tmp_path: Path) -> None:
     """A folder that cannot be made keeps nothing."""
     (tmp_path / "file").write_text("", encoding="utf-8")
-    store = TraceStore(tmp_path / "file" / "traces")
-    store.keep("k", "", make_stored())
-    assert find(store, tmp_path) is None
+    store = open_store(tmp_path / "file" / "traces")
+    keep(store, KEYS["k"])
+    assert store.find(KEYS["k"], "") is None
 
 
-def test_the_least_recently_used_are_deleted(tmp_path: Path) -> None:
+def test_the_oldest_are_deleted(tmp_path: Path) -> None:
     """All files together stay below the limit; a trace that is larger is not kept."""
-    sample = TraceStore(tmp_path / "sample")
-    sample.keep("k", "", make_stored())
+    keep(open_store(tmp_path / "sample"), KEYS["k"])
     size = next((tmp_path / "sample").iterdir()).stat().st_size
-    store = TraceStore(tmp_path / "kept", max_bytes=3 * size + 100)
-    for number, key in enumerate("abc"):
-        store.keep(key, "", make_stored())
+    store = open_store(tmp_path / "kept", max_bytes=3 * size + 100)
+    for number, name in enumerate("abcd"):
+        keep(store, KEYS[name])
         newest = max((tmp_path / "kept").iterdir(), key=lambda path: path.stat().st_mtime_ns)
         os.utime(newest, (number, number))
-    assert find(store, tmp_path, "a") is not None  # used now
-    store.keep("d", "", make_stored())
-    assert [find(store, tmp_path, key) is not None for key in "abcd"] == [True, False, True, True]
-    TraceStore(tmp_path / "small", max_bytes=size - 1).keep("k", "", make_stored())
+    assert [store.find(KEYS[name], "") is not None for name in "abcd"] == [False, True, True, True]
+    keep(open_store(tmp_path / "small", max_bytes=size - 1), KEYS["k"])
     assert not (tmp_path / "small").exists()
 
 
 def test_writers_at_the_same_time_leave_a_whole_file(tmp_path: Path) -> None:
     """Each write replaces the file by one rename: a reader sees the one trace or the other."""
-    store, traces = TraceStore(tmp_path), (make_stored(1), make_stored(9))
+    store = open_store(tmp_path)
+    traces = [keep(store, KEYS["k"], 1), keep(store, KEYS["k"], 9)]
 
     def work(number: int) -> bool:
-        store.keep("k", "", traces[number % 2])
-        return find(store, tmp_path) in traces
+        keep(store, KEYS["k"], (1, 9)[number % 2])
+        return store.find(KEYS["k"], "") in traces
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(work, range(40)))

@@ -425,7 +425,6 @@ def _environment() -> Generator[None, None, None]:
     environment: Any = os.environ
     plain = type(os.environ)
     environment.update(given)
-    # Whatever its class is: that of a trace whose inputs are noted, too.
     environment.__class__ = type("Ranked", (_Ranked, plain), {})
     try:
         yield
