@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import runpy
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -103,9 +104,13 @@ def _fail(error: TrainfareError) -> NoReturn:
     raise error
 
 
-def run_callable(target: str) -> TrainingJob:
+def run_callable(target: str, answer: Callable[[Callable[[], TrainingJob]], NoReturn]) -> TrainingJob:
     """
     Return the job of a TARGET that is no script; its callable may return a Trainer and the arguments of its `fit`.
+
+    Args:
+        target: the TARGET.
+        answer: called inside a call of `fit`, which would train, with a function that raises; see `run_script`.
 
     Raises:
         TargetError, MissingExtraError: see `trainfare.job.load_job`.
@@ -114,7 +119,18 @@ def run_callable(target: str) -> TrainingJob:
     def from_trainer(trainer: Any, arguments: tuple[Any, ...]) -> TrainingJob:
         return live_job(fit_call(trainer, arguments, target), ())
 
-    with intercept_trainers(None):
+    def on_fit(call: FitCall) -> None:
+        file = target.rpartition(":")[0]
+        frames = traceback.extract_stack()
+        is_imported = any(frame.name == "<module>" and not frame.filename.startswith("<") for frame in frames)
+        trains = "trains when it is imported" if is_imported else f"trains when {target} is called"
+        told = f"{file} {trains}, at {call.place}, and was stopped there"
+        script = file if file.endswith(".py") else f"--module {file}"
+        answer(
+            partial(_fail, TargetError(f"{told}: write the TARGET as {script}, and its own run is priced"))
+        )
+
+    with intercept_trainers(Recorder(1, on_fit, only_fit=True)):
         return load_job(target, from_trainer)
 
 

@@ -96,7 +96,7 @@ def _load_job(start: Start, serve: Callable[[Callable[[], TrainingJob]], NoRetur
 
     script = script_of(start.target) or script_of_config(start.target)
     return (
-        run_callable(start.target)
+        run_callable(start.target, serve)
         if script is None
         else run_script(script, serve, fit=start.fit, made_up=start.made_up)
     )

@@ -334,3 +334,36 @@ def test_a_library_that_builds_module_and_trainer_in_its_fit(
         "call 1 of Trainer.fit, at " in note and "forecasts.py:21 in fit" in note for note in profile.notes
     )
     assert files(folder) == {"helper.py", "train.py"}
+
+
+@pytest.mark.parametrize("guarded", ["", "except Exception: pass"])
+def test_a_callable_of_a_script_that_trains_when_imported(guarded: str, folder: Path) -> None:
+    """It is stopped before it trains, whatever it catches, and told how to have it priced."""
+    (folder / "train.py").write_text(f"""
+import pathlib
+import torch, pytorch_lightning as pl
+class Net(pl.LightningModule):
+    def training_step(self, batch, batch_idx):
+        pathlib.Path("trained").touch()
+def job():
+    pl.Trainer(max_steps=1).fit(Net(), [1])
+{"" if not guarded else "try:"}
+{" " * bool(guarded)}pl.Trainer(max_steps=1).fit(Net(), [1])
+{guarded}
+""")
+    told = r"train.py trains when it is imported, at .*, and was stopped there: write the TARGET as train.py,"
+    with UserProcess("train.py:job", LIMITS) as process, pytest.raises(TargetError, match=told):
+        process.profile()
+    assert files(folder) == {"helper.py", "train.py"}
+
+
+def test_a_callable_that_trains_when_called(folder: Path) -> None:
+    """The same of a call of `fit` in the callable."""
+    (folder / "train.py").write_text(
+        "import pytorch_lightning as pl\ndef job():\n    pl.Trainer(max_steps=1).fit(pl.LightningModule(), [1])\n"
+    )
+    with (
+        UserProcess("train.py:job", LIMITS) as process,
+        pytest.raises(TargetError, match=r"when train\.py:job is called"),
+    ):
+        process.profile()

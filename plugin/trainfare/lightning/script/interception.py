@@ -97,6 +97,7 @@ class Recorder:
         fit_number: of the call to stop at, from 1, or `ALL_CALLS`.
         on_fit: called with each call that is wanted; where it returns, so does `fit`, without having trained.
         on_other_loop: called before a loop that is no Trainer's begins, with its first call; None lets it run.
+        only_fit: replace nothing else that a Trainer or the script does.
     """
 
     def __init__(
@@ -104,7 +105,10 @@ class Recorder:
         fit_number: int,
         on_fit: Callable[[FitCall], None],
         on_other_loop: Callable[[str], None] | None = None,
+        *,
+        only_fit: bool = False,
     ) -> None:
+        self.only_fit = only_fit
         self._wanted, self._on_fit, self.on_other_loop = fit_number, on_fit, on_other_loop
         self.places: list[str] = []
         self.skipped: list[str] = []
@@ -135,12 +139,12 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def intercept_trainers(recorder: Recorder | None) -> Generator[None, None, None]:
+def intercept_trainers(recorder: Recorder) -> Generator[None, None, None]:
     """
     Replace what a Trainer of any installed namespace would start, write or need a device for.
 
     Args:
-        recorder: takes the calls of `fit`; None: its loops run as they always do.
+        recorder: takes the calls of `fit`.
     """
     with contextlib.ExitStack() as stack:
         for namespace in NAMESPACES:
@@ -148,11 +152,11 @@ def intercept_trainers(recorder: Recorder | None) -> Generator[None, None, None]
                 _intercept(namespace, recorder, stack)
             else:
                 stack.enter_context(on_import(namespace, partial(_intercept, namespace, recorder, stack)))
-        if recorder is not None:
+        if not recorder.only_fit:
             stack.enter_context(
                 replace_attribute(builtins, "input", answer_input(partial(recorder.skip, "input()")))
             )
-        if recorder is not None and recorder.on_other_loop is not None:
+        if recorder.on_other_loop is not None:
             _intercept_other_loops(recorder.on_other_loop, stack)
         stack.enter_context(replace_attribute(torch.distributed, "init_process_group", _OneProcessGroup()))
         if not torch.cuda.is_available():
@@ -161,7 +165,7 @@ def intercept_trainers(recorder: Recorder | None) -> Generator[None, None, None]
         yield
 
 
-def _intercept(namespace: str, recorder: Recorder | None, stack: contextlib.ExitStack) -> None:
+def _intercept(namespace: str, recorder: Recorder, stack: contextlib.ExitStack) -> None:
     stack.enter_context(_quiet(namespace))
 
     def part(name: str) -> ModuleType:
@@ -170,9 +174,10 @@ def _intercept(namespace: str, recorder: Recorder | None, stack: contextlib.Exit
     def replace(home: Any, name: str, value: object) -> None:
         stack.enter_context(replace_attribute(home, name, value))
 
-    if recorder is not None:
-        trainer: Any = part("trainer.trainer").Trainer
-        _intercept_loops(trainer, part("tuner.tuning").Tuner, namespace, recorder, replace)
+    trainer: Any = part("trainer.trainer").Trainer
+    replace(trainer, "fit", _record_fit(trainer.fit, namespace, recorder))
+    if not recorder.only_fit:
+        _intercept_loops(trainer, part("tuner.tuning").Tuner, recorder, replace)
         module: Any = part("core.module").LightningModule
         replace(module, "load_from_checkpoint", _load_untrained(module, recorder))
     connector: Any = part("trainer.connectors.accelerator_connector")._AcceleratorConnector  # noqa: SLF001
@@ -186,9 +191,8 @@ def _intercept(namespace: str, recorder: Recorder | None, stack: contextlib.Exit
 
 
 def _intercept_loops(
-    trainer: Any, tuner: Any, namespace: str, recorder: Recorder, replace: Callable[[Any, str, object], None]
+    trainer: Any, tuner: Any, recorder: Recorder, replace: Callable[[Any, str, object], None]
 ) -> None:
-    replace(trainer, "fit", _record_fit(trainer.fit, namespace, recorder))
     for name, (result, what) in _SKIPPED.items():
         replace(trainer, name, _skip_call(getattr(trainer, name), f"Trainer.{name}", recorder, result, what))
     for name in _METRICS:

@@ -11,7 +11,7 @@ import torch
 
 from builders.lightning_modules import NAMESPACES, quiet
 from trainfare.lightning.script.fp8_plugin import Fp8Plugin
-from trainfare.lightning.script.interception import FitCall, intercept_trainers
+from trainfare.lightning.script.interception import FitCall, Recorder, intercept_trainers
 from trainfare.lightning.script.live_fit import live_job
 from trainfare.lightning.script.trainer_arguments import read_asked
 from trainfare_core.errors import TargetError
@@ -43,7 +43,7 @@ class Unknown:
 
 def trainer_with(namespace: str, **arguments: Any) -> Any:
     """Return a Trainer whose plugin for fp8 was given these arguments."""
-    with intercept_trainers(None):
+    with intercept_trainers(Recorder(1, lambda _: None, only_fit=True)):
         pl = importlib.import_module(namespace)
         plugins = importlib.import_module(f"{namespace}.plugins")
         given = {"weights_dtype": torch.bfloat16, **arguments}
@@ -84,7 +84,7 @@ def test_what_no_trace_tells_is_refused_with_its_place(arguments: dict[str, Any]
 
 
 def test_other_plugins_are_left_alone() -> None:
-    with intercept_trainers(None):
+    with intercept_trainers(Recorder(1, lambda _: None, only_fit=True)):
         plugins = importlib.import_module(f"{NAMESPACES[0]}.plugins")
         trainer = importlib.import_module(NAMESPACES[0]).Trainer(plugins=plugins.HalfPrecision("bf16-true"))
     assert (read_asked(trainer).fp8, read_asked(trainer).precision) == (None, "bf16-true")

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -498,10 +498,14 @@ def too_many():
 """
 
 
+def never(load: object) -> NoReturn:
+    raise AssertionError(load)
+
+
 def test_a_callable_may_return_a_trainer_with_its_module(tmp_path: Path) -> None:
     """What `fit` would be called with stands after the Trainer, which may ask for what is not here."""
     (tmp_path / "train.py").write_text(CALLABLE)
-    job = run_callable(f"{tmp_path / 'train.py'}:tuple_of_both")
+    job = run_callable(f"{tmp_path / 'train.py'}:tuple_of_both", never)
     profile = trace_job(job)
     # 64 rows over 2 devices, in batches of 4.
     assert (profile.parallel.devices, profile.plan.optimizer_steps) == (2, 16)
@@ -510,7 +514,7 @@ def test_a_callable_may_return_a_trainer_with_its_module(tmp_path: Path) -> None
         ("too_many", "arguments of its fit: too many"),
     ):
         with pytest.raises(TargetError, match=message):
-            run_callable(f"{tmp_path / 'train.py'}:{name}")
+            run_callable(f"{tmp_path / 'train.py'}:{name}", never)
 
 
 def test_batches_of_the_loader_that_vary_are_priced_at_their_mean() -> None:
