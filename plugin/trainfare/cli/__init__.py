@@ -22,7 +22,7 @@ from trainfare.cli.interrupt import INTERRUPTED_EXIT, end_soon_on_interrupt, was
 from trainfare.cli.streams import take_over
 from trainfare.report.escape import terminal_text
 from trainfare_core._version import __version__
-from trainfare_core.errors import InternalError, TrainfareError
+from trainfare_core.errors import InputError, InternalError, TrainfareError
 
 __all__ = ["COMMANDS", "app_of", "main"]
 
@@ -42,6 +42,8 @@ COMMANDS: Final = (
 )
 """In the order of `--help`. `trainfare.cli.NAME` has a function NAME, or an `app` with commands of its own."""
 
+_RUN_TARGETS: Final = ("profile", "predict", "recommend", "why", "check", "strategy")
+"""Commands that run the code of a TARGET."""
 _ALLOCATIONS_PER_COLLECTION: Final = 200_000
 """Chosen: more objects than the imports of a command make, and some tens of MB where a command makes garbage."""
 
@@ -124,6 +126,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments is None:
         take_over()
         end_soon_on_interrupt()
+        if command in _RUN_TARGETS:
+            from trainfare.user_process.walls import hide_memory
+
+            hide_memory()
     code = _code_of(given, [command] if command in COMMANDS else COMMANDS)
     if was_interrupted():
         # Now: threads that wait for a network would be waited for.
@@ -152,12 +158,24 @@ def _code_of(arguments: Sequence[str], commands: Iterable[str]) -> int:
     return code if isinstance(code, int) else _print_error(InternalError(f"a command ended with {code!r}"))
 
 
-def _internal(error: BaseException) -> InternalError:
+def _internal(error: BaseException) -> TrainfareError:
     from trainfare.job import describe
 
+    if isinstance(error, FileNotFoundError) and not _has_working_folder():
+        return InputError(
+            "the working folder is gone: the code of the TARGET, or another program, has removed it"
+        )
     if os.environ.get("TRAINFARE_DEBUG"):
         traceback.print_exception(error)
     return InternalError(describe(error))
+
+
+def _has_working_folder() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109 - as `Path.cwd`
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _print_error(error: TrainfareError) -> int:

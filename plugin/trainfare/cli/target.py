@@ -84,6 +84,16 @@ class TargetOptions:
     no_real: Annotated[
         bool, typer.Option("--no-real", rich_help_panel=_PANEL, help="never trace on real tensors")
     ] = False
+    pass_env: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pass-env",
+            metavar="NAME",
+            envvar="TRAINFARE_PASS_ENV",
+            rich_help_panel=_PANEL,
+            help="give it this variable, which is withheld as a credential; may be repeated",
+        ),
+    ] = None
     no_cache: Annotated[
         bool,
         typer.Option(
@@ -245,6 +255,7 @@ class TargetOptions:
             cpu_s=self.target_cpu_seconds,
             memory_gib=self.target_memory_gib,
             output_kib=self.target_output_kib,
+            pass_env=tuple(self.pass_env or ()),
             real=None if self.no_real else real,
         )
 

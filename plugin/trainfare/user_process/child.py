@@ -29,9 +29,11 @@ from typing import IO, TYPE_CHECKING, Final, NoReturn
 from trainfare.job import LiveJob, TrainingJob, describe, is_of_user_code, place_in_user_code, script_of
 from trainfare.lightning.cli_config import script_of_config
 from trainfare.user_process.copied_folder import refuse_modules_of
+from trainfare.user_process.environment import note_lookups
 from trainfare.user_process.limits import lower_limit
 from trainfare.user_process.messages import JobFacts, Reply, Start, Trace, reply_of
 from trainfare.user_process.passes import TracePasses
+from trainfare.user_process.walls import keep_signals_inside
 from trainfare_core.errors import InternalError, MissingExtraError, TargetError, TraceError, TrainfareError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.variants import find_compute_type, of_narrow_type
@@ -50,10 +52,12 @@ def main() -> None:
     gc.set_threshold(_ALLOCATIONS_PER_COLLECTION)
     requests, replies = _own_pipes()
     start = Start.model_validate_json(requests.readline())
+    alone = keep_signals_inside()  # before any thread, which would stay outside
+    note_lookups(start.withheld)
     waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(requests, waiting), daemon=True).start()
     _limit(start)
-    _send(replies, Reply(kind="ready"))
+    _send(replies, Reply(kind="ready", alone=alone))
     sys.argv = [start.target]
     # Not by the environment, which processes of the user's code inherit: this one ends without exit handlers.
     tempfile.tempdir = tempfile.mkdtemp(prefix="tmp-", dir=start.scratch)

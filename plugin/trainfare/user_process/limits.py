@@ -27,6 +27,7 @@ class ProcessLimits:
         cpu_s: CPU seconds of the whole process.
         memory_gib: GiB of memory; None is the memory of the machine. Enforced on Linux.
         output_kib: KiB of output that are shown; the rest is dropped.
+        pass_env: variables that it gets although they are credentials; see `environment_of`.
         real: limits of a trace on real tensors, which is made where fake ones do not do; None forbids it.
     """
 
@@ -34,6 +35,7 @@ class ProcessLimits:
     cpu_s: int = CPU_LIMIT_S
     memory_gib: float | None = None
     output_kib: int = OUTPUT_LIMIT_KIB
+    pass_env: tuple[str, ...] = ()
     real: RealLimits | None = REAL_LIMITS
 
 

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 from trainfare.job import RealLimits
 from trainfare.job.made_up_data import MadeUpData
 from trainfare.methods.step_change import StepChange
+from trainfare.user_process.environment import explain_withheld
 from trainfare_core import errors
 from trainfare_core.documents import Record
 from trainfare_core.errors import InternalError, TargetError, TrainfareError
@@ -43,6 +44,8 @@ class Start(Record):
     debug: bool
     not_from: str | None = None
     """A folder of which another copy is traced: a module that comes from it all the same makes the trace wrong."""
+    withheld: tuple[str, ...] = ()
+    """Variables of the command that the process does not have; see `environment_of`."""
     scratch: str
     """A folder of the command's own for what need not stay."""
     overlay: bool = True
@@ -70,6 +73,8 @@ class Reply(Record):
     """The header of an answer."""
 
     kind: Literal["ready", "job", "profile", "error"]
+    alone: bool = True
+    """Of "ready": whether the process cannot signal others; see `keep_signals_inside`."""
     job: JobFacts | None = None
     body_bytes: Annotated[int, Field(ge=0)] = 0
     error: str = ""
@@ -120,7 +125,8 @@ def read_replies(stream: IO[bytes]) -> Iterator[Answer | str]:
 
 def reply_of(error: TrainfareError) -> Reply:
     """Return the reply that carries an error, shortened to what a header can hold."""
-    return Reply(kind="error", error=type(error).__name__, message=str(error)[: LONGEST_HEADER // 8])
+    message = explain_withheld(str(error)[: LONGEST_HEADER // 8])
+    return Reply(kind="error", error=type(error).__name__, message=message)
 
 
 def error_of(reply: Reply | PassEnd) -> TrainfareError:

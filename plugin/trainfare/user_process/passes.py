@@ -23,7 +23,7 @@ from trainfare.user_process.copied_folder import refuse_modules_of
 from trainfare.user_process.limits import lower_limit
 from trainfare.user_process.messages import PassEnd, Start, error_of, reply_of
 from trainfare.user_process.walls import Overlay, WriteWatch, notes_of
-from trainfare_core.errors import TrainfareError
+from trainfare_core.errors import TargetError, TrainfareError
 from trainfare_core.job_profile import JobProfile
 
 _OF_OVERLAY: Final = (errno.ENOSPC, errno.EOVERFLOW, errno.EXDEV)
@@ -64,6 +64,8 @@ class TracePasses:
         """
         import torch
 
+        if not _has_working_folder():
+            raise TargetError(f"{self._start.target} gave no job: its code has removed the working folder")
         # Neither CUDA nor the threads of a backward that has run beside CUDA live on in a fork.
         cuda: Any = torch.cuda
         while self._forks and not cuda.is_initialized():
@@ -192,6 +194,13 @@ class TracePasses:
 
     def _make_folder(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self._start.scratch))
+
+
+def _has_working_folder() -> bool:
+    try:
+        return Path.cwd().is_dir()
+    except FileNotFoundError:
+        return False
 
 
 def _writable_folders(job: TrainingJob) -> tuple[Path, ...]:

@@ -19,6 +19,7 @@ from typing import IO, Final, final
 from trainfare.job.made_up_data import MadeUpData
 from trainfare.methods.step_change import StepChange
 from trainfare.user_process.copied_folder import CopiedFolder
+from trainfare.user_process.environment import environment_of, withheld_of
 from trainfare.user_process.limits import ProcessLimits, machine_memory_gib
 from trainfare.user_process.messages import Answer, JobFacts, Start, Trace, error_of, read_replies
 from trainfare.user_process.output import forward
@@ -38,6 +39,8 @@ _LAST_WORDS_S: Final = 2.0
 class UserProcess:
     """
     A TARGET that is loaded and traced in a process of its own; a context manager that ends it with all it started.
+
+    `alone` tells, once the job is loaded, whether the process cannot signal others; see `keep_signals_inside`.
 
     The process starts at once: what the command does meanwhile costs no time.
 
@@ -66,7 +69,8 @@ class UserProcess:
     ) -> None:
         self._target, self._limits, self._clock = target, limits, clock
         self._job: JobFacts | None = None
-        self._ready = False
+        self._ready = self.alone = False
+        self._cpu_before_s = _children_cpu_s()
         self._over: TargetError | InternalError | None = None
         self._replies: queue.SimpleQueue[Answer | str] = queue.SimpleQueue()
         self._scratch = tempfile.mkdtemp(prefix="trainfare-")
@@ -81,6 +85,7 @@ class UserProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            env=environment_of(os.environ, limits.pass_env),
             cwd=copied.directory if copied else None,
         )
         self._threads = [
@@ -101,6 +106,7 @@ class UserProcess:
                 memory_bytes=None if memory_gib is None else int(memory_gib * 2**30),
                 debug=bool(os.environ.get("TRAINFARE_DEBUG")),
                 not_from=str(copied.original) if copied else None,
+                withheld=withheld_of(os.environ, limits.pass_env),
                 scratch=self._scratch,
                 overlay=overlay,
             )
@@ -124,7 +130,7 @@ class UserProcess:
             MissingExtraError: torch or Lightning is not installed.
         """
         if self._job is None:
-            self._answer("ready")
+            self.alone = self._answer("ready").header.alone
             self._ready = True
             job = self._answer("job").header.job
             if job is None:
@@ -216,10 +222,12 @@ class UserProcess:
             how = f"it ended its process with exit code {code}"
         else:
             name = _signal_name(-code)
-            why = {
-                "SIGKILL": ", as the system does where memory runs out",
-                "SIGXCPU": f" after {self._limits.cpu_s:,} s of CPU; allow more with --target-cpu-seconds",
-            }.get(name, "")
+            why = f" after {self._limits.cpu_s:,} s of CPU; allow more with --target-cpu-seconds"
+            # One that ignores SIGXCPU is killed a few seconds later.
+            if name == "SIGKILL" and _children_cpu_s() - self._cpu_before_s < self._limits.cpu_s:
+                why = ", as the system does where memory runs out"
+            elif name not in ("SIGKILL", "SIGXCPU"):
+                why = ""
             how = f"its process was ended by {name}{why}"
         return self._explain_forged(how)
 
@@ -259,6 +267,10 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
     if stream is None:
         raise InternalError("a process was started without pipes")
     return stream
+
+
+def _children_cpu_s() -> float:
+    return sum(os.times()[2:4])
 
 
 def _signal_name(number: int) -> str:

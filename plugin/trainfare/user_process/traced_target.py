@@ -11,6 +11,7 @@ from trainfare.job import REAL_LIMITS
 from trainfare.job.made_up_data import MadeUpData
 from trainfare.methods.step_change import StepChange
 from trainfare.user_process.copied_folder import CopiedFolder
+from trainfare.user_process.environment import environment_of
 from trainfare.user_process.limits import ProcessLimits
 from trainfare.user_process.messages import JobFacts, Trace
 from trainfare.user_process.process import UserProcess
@@ -34,7 +35,7 @@ class TracedTarget:
         made_up: of a script, what stands for its data; None reads them.
         copied: another copy of the TARGET's folder to load it from; None loads it where it is.
         store: traces of earlier runs; None traces afresh and keeps nothing.
-        say: told that a kept trace is used, or why none is kept.
+        say: told that a kept trace is used, or why none is kept; of a fresh one, that the process is not confined.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class TracedTarget:
         if store is not None:
             batch = None if made_up is None else made_up.batch
             options = (str(fit), "" if made_up is None else made_up.model_dump_json(), batch or "")
-            self._key = key_of(target, options, os.environ)
+            self._key = key_of(target, options, environment_of(os.environ, limits.pass_env))
             if self._key is None:
                 say(f"this trace is not kept: the folder of {target} has too many files to compare")
         self._unchanged = self._find_stored(self._change_text(None, None))
@@ -93,6 +94,10 @@ class TracedTarget:
             return JobProfile.from_json(stored.profile, where=self._target)
         process = self._start()
         profile = process.profile(change, precision=precision)
+        if self._store is None and not process.alone and not self._profiles:
+            self._say(
+                f"nothing keeps the code of {self._target} from stopping this command: Linux 6.12 and later can"
+            )
         if self._store is not None and self._key is not None:
             self._store.keep(self._key, changed, process.job, profile.to_json().encode())
         return profile

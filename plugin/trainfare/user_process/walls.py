@@ -1,8 +1,9 @@
 """
 Walls round the user's code while it is traced: what it writes into a folder does not stay there.
 
-On Linux the folder is put under an overlay, in a mount namespace of the process alone: the code reads and writes as in
-a run, and what it wrote vanishes with the process. Where the system has none, new files are deleted again.
+On Linux the process cannot signal others (Landlock), and the folder is put under an overlay, in a mount namespace of
+the process alone: the code reads and writes as in a run, and what it wrote vanishes with the process. Where the system
+has none, new files are deleted again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import ctypes
 import os
 import stat
+import struct
 import sys
 import tempfile
 from collections.abc import Generator, Sequence
@@ -21,6 +23,14 @@ _NEW_MOUNTS, _NEW_USERS = 0x20000, 0x10000000
 """Flags of `unshare`."""
 _PRIVATE = 0x40000 | 0x4000
 """Flags of `mount`: what is mounted here is not seen elsewhere, neither under any mount point."""
+_CREATE_RULESET, _RESTRICT_SELF = 444, 446
+"""Numbers of the system calls of Landlock, which are the same on every processor."""
+_SCOPED_SIGNALS: Final = struct.pack("=QQQ", 0, 0, 2)
+"""A ruleset that handles neither files nor the network, and keeps signals within."""
+_SIGNALS_SINCE: Final = 6
+"""Version of Landlock that can, in Linux 6.12."""
+_NO_NEW_PRIVILEGES, _SET_DUMPABLE = 38, 4
+"""Options of `prctl`."""
 _LAYER_BYTES: Final = 2**30
 """Memory for what is written. Chosen: above what two steps write, below what a machine cannot spare."""
 _WRITES: Final = os.O_WRONLY | os.O_RDWR
@@ -131,6 +141,35 @@ class WriteWatch:
             told = path.startswith(self._here) or not path.startswith(self._untold)
             if told and "__pycache__" not in path and not path.startswith(self._covered):
                 self._before.setdefault(path, _state(path))
+
+
+def keep_signals_inside() -> bool:
+    """
+    Let this process and its children signal only one another from now on; threads that run already are left out.
+
+    Returns:
+        whether the system can.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        call: Any = ctypes.CDLL(None, use_errno=True).syscall
+        if call(_CREATE_RULESET, None, 0, 1) < _SIGNALS_SINCE:
+            return False
+        ruleset = call(_CREATE_RULESET, _SCOPED_SIGNALS, len(_SCOPED_SIGNALS), 0)
+        _call("prctl", _NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+        _call("syscall", _RESTRICT_SELF, ruleset, 0)
+        os.close(ruleset)
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+def hide_memory() -> None:
+    """Let no other process of this user read the variables and the memory of this one; root can all the same."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            _call("prctl", _SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def notes_of(gone: Sequence[str], stays: Sequence[str]) -> list[str]:

@@ -1,0 +1,76 @@
+"""
+What the process of a TARGET does not get: credentials, and the files by which one step of a CI job steers the next.
+
+This is no wall, as the code has the rights of whoever runs the command; docs/exit-codes.md says what it is good for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+PATTERNS: Final = (
+    # files of GitHub's runner
+    "GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_PATH", "GITHUB_STATE", "GITHUB_STEP_SUMMARY", "RUNNER_TEMP",
+    # what continuous integration and clouds sign in with
+    "ACTIONS_*", "ARM_*", "AWS_*", "AZURE_*", "CI_JOB_JWT*", "CI_REPOSITORY_URL", "CLOUDSDK_AUTH_*",
+    "GOOGLE_APPLICATION_CREDENTIALS", "SSH_AUTH_SOCK", "SYSTEM_ACCESSTOKEN", "TRAINFARE_PRICE_BOOK",
+    # what anybody calls a secret
+    "*_TOKEN", "*_SECRET", "*_PASSWORD", "*_PASSWD", "*_API_KEY", "*_ACCESS_KEY", "*_PRIVATE_KEY", "*_CREDENTIALS",
+)  # fmt: skip
+"""Names of variables that are withheld, in capitals; docs/exit-codes.md lists them."""
+
+_asked: dict[str, None] = {}
+"""Withheld variables that the code of this process has looked up."""
+
+
+def environment_of(environment: Mapping[str, str], passed: Iterable[str] = ()) -> dict[str, str]:
+    """
+    Return the variables that the process of a TARGET gets, with the order of sets that is the same each time.
+
+    Args:
+        environment: of the command.
+        passed: names that it gets all the same.
+    """
+    withheld = set(withheld_of(environment, passed))
+    kept = {name: value for name, value in environment.items() if name not in withheld}
+    if kept.get("PYTHONHASHSEED", "random") == "random":
+        kept["PYTHONHASHSEED"] = "0"
+    return kept
+
+
+def withheld_of(environment: Iterable[str], passed: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return which variables the process of a TARGET does not get; see `environment_of`."""
+    given = {*passed}
+    return tuple(
+        sorted(
+            name
+            for name in environment
+            if name not in given and any(fnmatchcase(name.upper(), pattern) for pattern in PATTERNS)
+        )
+    )
+
+
+def note_lookups(withheld: Iterable[str]) -> None:
+    """Note from now on which of these variables the code of this process looks up, for `explain_withheld`."""
+    names = frozenset(withheld)
+
+    class Noting(os._Environ[str]):  # noqa: SLF001 - the class of `os.environ` # pyright: ignore[reportPrivateUsage]
+        def __getitem__(self, key: str) -> str:
+            if key in names:
+                _asked[key] = None
+            return super().__getitem__(key)
+
+    environment: Any = os.environ
+    environment.__class__ = Noting  # of the same object, which other modules hold already
+
+
+def explain_withheld(message: str) -> str:
+    """Return an error of the code, with the variables that it looked up and did not get."""
+    names = [name for name in _asked if f"--pass-env {name}" not in message]
+    if not names:
+        return message
+    given = " ".join(f"--pass-env {name}" for name in names)
+    return f"{message}; {', '.join(names)}: withheld from the code of a TARGET, {given} passes it on"
