@@ -88,8 +88,24 @@ class Repository:
 
     def list_changed_files(self, commit: Commit) -> tuple[str, ...]:
         """Return the tracked files, relative to the root, that differ between a commit and the working tree."""
-        output = self._run_git("diff", "--name-only", "--no-renames", "--no-ext-diff", "-z", commit.sha, "--")
-        return tuple(os.fsdecode(name) for name in output.split(b"\0") if name)
+        return self._list_names(
+            "diff",
+            "--name-only",
+            "--no-renames",
+            "--no-ext-diff",
+            "--ignore-submodules=none",
+            "-z",
+            commit.sha,
+            "--",
+        )
+
+    def is_equal_to(self, commit: Commit) -> bool:
+        """Return whether the working tree has the files of a commit and no other one, but for what git ignores."""
+        others = self._list_names("ls-files", "--others", "--exclude-standard", "-z")
+        return not self.list_changed_files(commit) and all("__pycache__/" in name for name in others)
+
+    def _list_names(self, *arguments: str) -> tuple[str, ...]:
+        return tuple(os.fsdecode(name) for name in self._run_git(*arguments).split(b"\0") if name)
 
     def file_at(self, commit: Commit, name: str) -> bytes | None:
         """Return a file of a commit, or None where the commit does not have it."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trainfare.prices.sources import LoadedPrices
     from trainfare.user_process import CopiedFolder
     from trainfare_core.changes.explain_change import PricedJob, UnknownJob
+    from trainfare_core.job_profile import JobProfile
 
 BaseOf: TypeAlias = "Callable[[LoadedPrices], PricedJob | UnknownJob | None]"
 
@@ -79,7 +80,7 @@ def base_tree_of(options: BaseOptions, folder: Path) -> Generator[BaseTree | Non
 
     Args:
         options: which base.
-        folder: of the policy, or the working directory.
+        folder: of the policy or of the job.
 
     Raises:
         InputError: no git repository, no such commit, or two bases.
@@ -102,7 +103,12 @@ def base_tree_of(options: BaseOptions, folder: Path) -> Generator[BaseTree | Non
 
 @contextmanager
 def base_of(
-    job: str, options: BaseOptions, target: TargetOptions, *, precisions: bool = False
+    job: str,
+    options: BaseOptions,
+    target: TargetOptions,
+    head: Callable[[], JobProfile],
+    *,
+    precisions: bool = False,
 ) -> Generator[BaseOf, None, None]:
     """
     Start to trace the job before the change, and give a function from the prices to it; None where none is asked for.
@@ -111,6 +117,7 @@ def base_of(
         job: profile file or TARGET of the command.
         options: which base.
         target: what its code may use.
+        head: returns the profile of the job after the change, which is that before it where the trees are equal.
         precisions: see `profile_of`.
 
     Raises:
@@ -123,7 +130,7 @@ def base_of(
     if options.base is not None:
         yield of_file(options.base)
     elif options.compare_to is not None:
-        with _of_commit(job, options.compare_to, target, precisions=precisions) as price:
+        with _of_commit(job, options.compare_to, target, head, precisions=precisions) as price:
             yield price
     else:
         yield lambda _: None
@@ -149,14 +156,14 @@ def of_file(file: Path) -> BaseOf:
 
 @contextmanager
 def _of_commit(
-    job: str, ref: str, target: TargetOptions, *, precisions: bool
+    job: str, ref: str, target: TargetOptions, head: Callable[[], JobProfile], *, precisions: bool
 ) -> Generator[BaseOf, None, None]:
     from trainfare.base_commit import Repository, list_changed_dependencies
     from trainfare.user_process import CopiedFolder
     from trainfare_core.changes.explain_change import PricedJob, UnknownJob
 
     job_path = _place_of(job)
-    repository = Repository.around(Path.cwd() if job_path is None else job_path.parent)
+    repository = Repository.around(folder_of(job))
     commit = repository.commit(ref)
     folders = _folders(repository, job_path)
     changed = list_changed_dependencies(repository, commit, folders)
@@ -167,6 +174,9 @@ def _of_commit(
             f"commit with its dependencies: `trainfare profile {job} -o base.json`, and give --base base.json"
         )
     notes = () if repository.is_ancestor(commit) else (_not_an_ancestor(commit),)
+    if repository.is_equal_to(commit):
+        yield lambda loaded: PricedJob(head(), loaded.book, commit.label, notes)
+        return
     with repository.check_out(commit) as folder:
         copied = CopiedFolder(repository.root, folder, folder / folders[-1])
         missing = _missing(repository, copied, job_path)
@@ -185,6 +195,12 @@ def _of_commit(
                 return PricedJob(profile, loaded.book, commit.label, notes)
 
             yield base
+
+
+def folder_of(job: str) -> Path:
+    """Return the folder of a job's file, or the working directory where it has none; see `_place_of`."""
+    job_path = _place_of(job)
+    return Path.cwd() if job_path is None else job_path.parent
 
 
 def _place_of(job: str) -> Path | None:

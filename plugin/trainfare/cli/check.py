@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trainfare.cli.base import BaseOf, BaseOptions, base_of, base_tree_of
+from trainfare.cli.base import BaseOf, BaseOptions, base_of, base_tree_of, folder_of
 from trainfare.cli.check_outputs import CheckOutputs, outputs_of, write_outputs
 from trainfare.cli.limit_options import RunLimits
 from trainfare.cli.option_groups import Format, group_options
@@ -57,13 +58,18 @@ def check(
     if job is None:
         rules.check_alone(context)
 
-        def trace(target_text: str, constraints: Constraints) -> JobProfile:
-            with profile_of(target_text, target, precisions=constraints.any_precision) as profile:
+        @cache
+        def trace_once(target_text: str, precisions: bool) -> JobProfile:  # noqa: FBT001 - of this function
+            with profile_of(target_text, target, precisions=precisions) as profile:
                 return profile()
+
+        def trace(target_text: str, constraints: Constraints) -> JobProfile:
+            return trace_once(target_text, constraints.any_precision)
 
         def before(target_text: str, constraints: Constraints) -> BaseOf:
             def price_base(loaded: LoadedPrices) -> PricedJob | UnknownJob | None:
-                with base_of(target_text, base, target, precisions=constraints.any_precision) as price:
+                head, precisions = partial(trace, target_text, constraints), constraints.any_precision
+                with base_of(target_text, base, target, head, precisions=precisions) as price:
                     return price(loaded)
 
             return price_base
@@ -77,8 +83,8 @@ def check(
         choice = prices.choice()
         with (  # both are traced while the prices are read
             profile_of(job, target, precisions=limits.any_precision) as profile,
-            base_of(job, base, target, precisions=limits.any_precision) as compared,
-            base_tree_of(base, Path()) as tree,
+            base_of(job, base, target, lambda: profile(), precisions=limits.any_precision) as compared,
+            base_tree_of(base, folder_of(job) if base.compare_to else Path()) as tree,
         ):
 
             def base_stated(loaded: LoadedPrices) -> PricedJob | UnknownJob | None:

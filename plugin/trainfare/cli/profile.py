@@ -83,12 +83,11 @@ def _profile_jobs(limits: TargetOptions, folder: Path) -> None:
         if folder.is_dir():  # else the name may be that of a file, and TARGET forgotten
             leave_reason(folder, no_policy)
         raise
-    limits = limits.traced_afresh()
     policy = file.policy
     precisions = any(policy.constraints_of(job).any_precision for job in policy.jobs.values())
 
     def trace(target: str) -> JobProfile:
-        with profile_of(target, limits, precisions=precisions) as traced:
+        with profile_of(target, limits.traced_afresh(), precisions=precisions) as traced:
             return traced()
 
     exit_codes: list[int] = []

@@ -31,6 +31,8 @@ from trainfare_core.number_format import list_items
 
 _LARGE_ARRAY_BYTES = 64 * 2**20
 """Arrays above this size are shared instead of copied: a chosen value; copying a data set could fill memory."""
+_SEED = 0
+"""Chosen: any number does."""
 _IMMUTABLE = (int, float, str, bool, bytes, type(None), torch.dtype, torch.device)
 _KEPT_HOOK_PACKAGES = ("torch", "torchmetrics", "pytorch_lightning", "lightning")
 """Packages whose module hooks are copied; see `Faker.copy_module`."""
@@ -325,6 +327,27 @@ def rng_untouched() -> Generator[None, None, None]:
             numpy.random.set_state(numpy_state)
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(grad)
+
+
+def seed_random() -> None:
+    """Start the random numbers of torch on the CPU, of Python and of NumPy at the same place each time."""
+    random.seed(_SEED)
+    torch.default_generator.manual_seed(_SEED)
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(_SEED)
+
+
+@contextlib.contextmanager
+def seeded_random() -> Generator[None, None, None]:
+    """
+    Read data with the same random numbers each time, and leave those of the user as they were.
+
+    So two traces of one data set see the same batches, whatever a changed model drew before.
+    """
+    with rng_untouched():
+        seed_random()
+        yield
 
 
 def with_properties_of(value: Tensor, plain: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from torch.utils.data import DataLoader
 
-from trainfare.fake_step.fake_tensors import rng_untouched
+from trainfare.fake_step.fake_tensors import seeded_random
 from trainfare.fake_step.user_errors import user_errors
 from trainfare.job import Batches, ChosenBatch, TrainingJob, build_value, is_builder
 from trainfare.trace import BatchSpread, batch_elements, count_samples, count_tokens
@@ -32,7 +32,7 @@ def batches_of(batch: Any) -> tuple[Any, ...] | None:
         TraceError: the user's data set raised.
     """
     if isinstance(batch, DataLoader):
-        with user_errors("reading the DataLoader", fake=False), rng_untouched():
+        with user_errors("reading the DataLoader", fake=False), seeded_random():
             loose = cast("Any", batch)
             batch = Batches(whole_batches(itertools.islice(loose, READ_BATCHES), loose.batch_size))
     if not isinstance(batch, Batches):
@@ -70,7 +70,7 @@ def with_tokens(job: TrainingJob) -> TrainingJob:
     batch = job.batch
     if is_builder(batch):
         try:
-            with rng_untouched():
+            with seeded_random():
                 batch = build_value(batch)
         except (Exception, SystemExit):  # noqa: BLE001 - the trace tries it, too, and reports it with its line
             return job

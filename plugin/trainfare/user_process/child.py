@@ -90,14 +90,17 @@ def _load_job(start: Start, serve: Callable[[Callable[[], TrainingJob]], NoRetur
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("torch", "lightning")
     try:
-        importlib.import_module("torch")
+        import torch
     except (ImportError, OSError, MemoryError) as error:
         msg = f"torch cannot be loaded: {describe(error)}"
         raise TargetError(
             f"{msg}; where memory is too little, allow more with --target-memory-gib"
         ) from error
+    from trainfare.fake_step.fake_tensors import seed_random
     from trainfare.script import run_callable, run_script
 
+    torch.manual_seed(0)  # of devices, too
+    seed_random()
     script = script_of(start.target) or script_of_config(start.target)
     return (
         run_callable(start.target, serve)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import zipfile
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from builders.cli import run_cli
+from builders.cli import run_cli, run_main
+from builders.git_repository import GitRepository
 from builders.target_files import JOB, TWO_LAYERS
 
 WAYS = {
@@ -158,3 +160,45 @@ def test_they_are_as_many_as_were_tried(
     stale = [way for way in WAYS if values[1][way] == values[2][way]]
     record_property("{} ways to depend on something, each traced again by check", len(WAYS))
     assert (len(WAYS), stale) == (46, [])
+
+
+SHUFFLED = """
+import os, random, sys
+import lightning.pytorch as pl
+import numpy, torch
+from torch.utils.data import DataLoader
+
+print("traced", hash("a name"), file=sys.stderr)
+
+class Net(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = torch.nn.Embedding(99, 64), torch.nn.Linear(64, 99)
+    def training_step(self, batch, batch_idx):
+        return self.head(self.embed(batch)).mean()
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+lengths = [random.randint(4, 200) + numpy.random.randint(99) + int(torch.randint(99, ())) for _ in range(400)]
+texts = [torch.ones(length, dtype=torch.long) for length in lengths]
+pad = lambda rows: torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+trainer = pl.Trainer(max_epochs=2, logger=False, enable_checkpointing=False, devices=1)
+trainer.fit(Net(), DataLoader(texts, 8, shuffle=True, num_workers=2, collate_fn=pad))
+"""
+
+
+def test_a_clean_tree_costs_what_it_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A loader that shuffles and pads without a seed: equal trees are one trace, and two traces of one job are equal."""
+    repository = GitRepository.new(tmp_path / "project")
+    repository.put("train.py", SHUFFLED)
+    repository.commit("a job")
+    monkeypatch.chdir(repository.root)
+    for traces in (1, 2):
+        assert run_main("check", "train.py", "--max-usd", "100000", "--compare-to", "HEAD") == 0
+        printed = capfd.readouterr()
+        assert "no change in cost" in printed.out
+        hashes = re.findall(r"^traced (\S+)", printed.err, re.MULTILINE)
+        assert (len(hashes), len(set(hashes))) == (traces, 1)
+        repository.put("notes.txt", "new")  # another tree than the commit's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from statistics import mean
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from builders.lightning_modules import lightning_module, update_by
 from trainfare import TrainingJob, trace_job
 from trainfare.fake_step import with_tokens
+from trainfare.fake_step.several_batches import batches_of
 from trainfare.job import Batches
 from trainfare.trace import BatchSpread, batch_elements
 from trainfare.trace.batch_spread import Growth
@@ -86,6 +88,24 @@ def test_a_loader_is_read() -> None:
     equal = trace_job(job(DataLoader(torch.ones(64, 9, 16), batch_size=4)))  # type: ignore[arg-type]
     assert equal.batch.variation is None
     assert equal == trace_job(job(torch.ones(4, 9, 16)))
+
+
+def test_a_loader_gives_the_same_batches_each_time() -> None:
+    """Whatever was drawn before, and whatever the sampler draws itself: the same commit has the same cost."""
+    data = [torch.ones(random.randint(1, 99), 1) for _ in range(200)]
+    sums: set[int] = set()
+    for seed in range(20):
+        random.seed(seed)
+        torch.manual_seed(seed)
+        loader: Any = DataLoader(data, batch_size=1, shuffle=True, collate_fn=_cut)  # type: ignore[arg-type]
+        found = batches_of(loader)
+        assert found is not None
+        sums.add(hash(tuple(len(batch) for batch in found)))
+    assert len(sums) == 1
+
+
+def _cut(rows: list[Tensor]) -> Tensor:
+    return rows[0][: random.randint(1, 99)]
 
 
 def test_samples_are_the_mean_of_batches_that_differ_in_them() -> None:

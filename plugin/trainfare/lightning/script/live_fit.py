@@ -19,6 +19,7 @@ from typing import Any, Final
 import torch
 from torch.utils.data import DataLoader
 
+from trainfare.fake_step.fake_tensors import seeded_random
 from trainfare.fake_step.several_batches import whole_batches
 from trainfare.job import Batches, LiveJob, LiveRun, describe_raised
 from trainfare.job.made_up_data import MadeUpData
@@ -66,7 +67,7 @@ def live_job(call: FitCall, notes: tuple[str, ...], made_up: MadeUpData | None =
     source = None if made_up is None else MadeUpSource(made_up, module)
     with _load_in_this_process(nothing=source is not None):
         data = "setting up the data"
-        with _report_user_errors(data) if source is None else source.tolerate_missing():
+        with _report_user_errors(data) if source is None else source.tolerate_missing(), seeded_random():
             if source is None:  # what it would download is not needed
                 trainer._data_connector.prepare_data()  # noqa: SLF001
             if trainer.datamodule is not None:
@@ -74,7 +75,7 @@ def live_job(call: FitCall, notes: tuple[str, ...], made_up: MadeUpData | None =
         set_up_callbacks(trainer.callbacks, trainer, module)
         with _report_user_errors("setup", reads_data=source is None):
             module.setup("fit")
-        with _report_user_errors(data):
+        with _report_user_errors(data), seeded_random():
             facts = _read_facts(trainer, source)
             batches = _first_batches(trainer) if source is None else source.batches
     if not batches:
