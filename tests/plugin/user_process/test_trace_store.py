@@ -52,7 +52,7 @@ def test_a_kept_trace_is_told_and_gives_no_verdict(project: Path) -> None:
     assert "UTC; --no-cache traces afresh\n" in second.stderr
     assert second.stderr.startswith("note: kept trace of 20")
     assert (project / "again.json").read_bytes() == (project / "job.json").read_bytes()
-    (project / "trainfare.toml").write_text('version = 1\n[jobs.net]\ntarget = "t.py:job"\nmax_usd = 1000\n')
+    (project / "trainfare.toml").write_text('[jobs.net]\ntarget = "t.py:job"\nmax_usd = 1000\n')
     check = ("check", "t.py:job", "--max-usd", "1000")
     for arguments in (("profile", "t.py:job", "--no-cache"), ("profile", "-o", "jobs"), check):
         traced = trainfare(*arguments)
