@@ -24,7 +24,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import IO, TYPE_CHECKING, Final, NoReturn
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 
 from trainfare.job import LiveJob, TrainingJob, describe, is_of_user_code, place_in_user_code, script_of
 from trainfare.lightning.cli_config import script_of_config
@@ -90,7 +90,7 @@ def _load_job(start: Start, serve: Callable[[Callable[[], TrainingJob]], NoRetur
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("torch", "lightning")
     try:
-        import torch
+        torch: Any = importlib.import_module("torch")
     except (ImportError, OSError, MemoryError) as error:
         msg = f"torch cannot be loaded: {describe(error)}"
         raise TargetError(
