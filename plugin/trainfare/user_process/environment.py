@@ -13,7 +13,7 @@ from typing import Any, Final
 
 PATTERNS: Final = (
     # files of GitHub's runner
-    "GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_PATH", "GITHUB_STATE", "GITHUB_STEP_SUMMARY", "RUNNER_TEMP",
+    "GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_PATH", "GITHUB_STATE", "GITHUB_STEP_SUMMARY",
     # what continuous integration and clouds sign in with
     "ACTIONS_*", "ARM_*", "AWS_*", "AZURE_*", "CI_JOB_JWT*", "CI_REPOSITORY_URL", "CLOUDSDK_AUTH_*",
     "GOOGLE_APPLICATION_CREDENTIALS", "SSH_AUTH_SOCK", "SYSTEM_ACCESSTOKEN", "TRAINFARE_PRICE_BOOK",
