@@ -76,9 +76,11 @@ $(VENV)/.pyright-others: $(CORE) $(OTHERS) pyproject.toml $(STAMP)
 	@touch $@.begun && $(BIN)/pyright --warnings providers plugin tests/typing && mv $@.begun $@
 
 # Breaks the sources one place at a time and runs the tests that should notice: some 20 minutes of one processor. ARGS="--package prices".
+# SEED=N draws others at random, 60 a run, and goes on with that draw the next time.
 ARGS ?=
+SEED ?=
 mutants: $(STAMP)
-	@$(BIN)/python -m scripts.mutants $(ARGS); code=$$?; $(BIN)/python scripts/reliability.py; exit $$code
+	@$(BIN)/python -m scripts.mutants $(if $(SEED),--seed $(SEED)) $(ARGS); code=$$?; $(BIN)/python scripts/reliability.py; exit $$code
 
 # Scores every table of measurements (the repository's own, else those in DATA) and writes docs/accuracy.md. The first run makes all traces, which takes
 # most of its time; they are kept in CACHE.

@@ -1,14 +1,18 @@
 """
 Change one place of a copy of the sources at a time; for each change a test must fail.
 
-    python -m scripts.mutants [--seed N] [--package NAME] [--only written|generated] [--again] [WORD ...]
+    python -m scripts.mutants [--package NAME] [--only written|generated] [--again] [WORD ...]
+    python -m scripts.mutants --seed N [--again]
 
 WORD keeps the mutants whose name contains one of them. A mutant that a test has caught is not run again while its file
 and that test's file are the same, unless `--again` is given: a change elsewhere may hide it.
 
 Mutants that people wrote stand in `written/*.toml`; others are made by rule, one to four of every file of `PACKAGES`.
-With seed 0 the results are put into `tests/evidence/mutants.json` as the run goes, in the place of earlier results of
-the same mutants. The exit status is 1 if a mutant that a person wrote survives, or if a package's score is below 95 %.
+The results are put into `tests/evidence/mutants.json` as the run goes, in the place of earlier results of the same
+mutants. The exit status is 1 if a mutant that a person wrote survives, or if a package's score is below 95 %.
+
+With a seed, mutants are drawn at random from all files of `DRAWN`, 60 a run; the next run goes on. Their results are
+put into `tests/evidence/drawn_mutants.json` and stay: what is caught later, which `--again` tries, counts as survived.
 """
 
 from __future__ import annotations
@@ -23,8 +27,16 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from scripts.mutants.caught import STOPPED, Caught
-from scripts.mutants.generate import sample
-from scripts.mutants.mutant import PACKAGES, TOP, Mutant, files_of, read_written_mutants
+from scripts.mutants.draws import (
+    add_result,
+    mirror_of,
+    next_slice,
+    read_draws,
+    survivors,
+    write_draws,
+)
+from scripts.mutants.generate import draw, sample
+from scripts.mutants.mutant import DRAWN, PACKAGES, TOP, Mutant, files_of, read_written_mutants
 from scripts.mutants.reach import Reach, reach_of, tests_of_module
 from scripts.mutants.results import (
     Result,
@@ -54,7 +66,7 @@ def main() -> None:
     parser.add_argument(
         "words", nargs="*", metavar="WORD", help="keep the mutants whose name contains one of them"
     )
-    parser.add_argument("--seed", type=int, default=0, help="another one makes other mutants by rule")
+    parser.add_argument("--seed", type=int, help="draw mutants at random, or go on with this draw; 1 or more")
     parser.add_argument("--package", choices=PACKAGES, help="those of one package")
     parser.add_argument(
         "--only", choices=("written", "generated"), help="those of people, or those made by rule"
@@ -63,9 +75,12 @@ def main() -> None:
         "--again", action="store_true", help="also those that were caught before the last change"
     )
     options = parser.parse_args()
+    if options.seed is not None:
+        _run_draw(options.seed, again=options.again)
+        return
     mutants = [
         mutant
-        for mutant in _mutants(options.only, options.seed)
+        for mutant in _mutants(options.only)
         if options.package in (None, mutant.package)
         if not options.words or any(word in mutant.name for word in options.words)
     ]
@@ -75,7 +90,7 @@ def main() -> None:
         f"{len(mutants)} mutants: 2 s of one processor each, and up to 10 minutes to learn what the tests reach\n"
     )
     began = time.monotonic()
-    reasons, names = equivalents(), [mutant.name for mutant in _mutants(None, 0)]
+    reasons, names = equivalents(), [mutant.name for mutant in _mutants(None)]
     results_by_name: dict[str, Result] = {}
     caught = Caught(_CACHE / "caught.json", use=not options.again)
     load_libraries()
@@ -87,11 +102,10 @@ def main() -> None:
             results_by_name[mutant.name] = result
             sys.stdout.write(_format_line(result) if final else f"later   {result.name}\n")
             sys.stdout.flush()
-            if options.seed == 0 and tries % _WRITTEN_EVERY == 0:
+            if tries % _WRITTEN_EVERY == 0:
                 write_results(list(results_by_name.values()), names)
     results = list(results_by_name.values())
-    if options.seed == 0:
-        write_results(results, names)
+    write_results(results, names)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu_s = sum(usage.ru_utime + usage.ru_stime for usage in used)
     sys.stdout.write(scores_table(results))
@@ -102,12 +116,37 @@ def main() -> None:
     sys.exit(survived or any(score.share < PASS_SCORE for score in scores(results)))
 
 
-def _mutants(only: str | None, seed: int) -> list[Mutant]:
+def _run_draw(seed: int, *, again: bool) -> None:
+    """Try the next slice of a draw, or again those that survived, and note each result as it comes."""
+    order, known, reasons = draw(seed), read_draws(), equivalents()
+    mutants = survivors(order, seed, known) if again else next_slice(order, seed, known)
+    sys.stderr.write(f"{len(mutants)} mutants of the draw with seed {seed}\n")
+    load_libraries()
+    with sources_copied() as copy:
+        for mutant, source, by, final in _try_mutants(
+            copy, mutants, Caught(_CACHE / "drawn.json", use=False)
+        ):
+            result = result_of(
+                mutant, source, caught=bool(by), by=by, reasons=reasons, nearest_only=not final
+            )
+            sys.stdout.write(_format_line(result) if final else f"later   {result.name}\n")
+            sys.stdout.flush()
+            if final or not again:
+                known = add_result(known, seed, result)
+                write_draws(known)
+
+
+def _mutants(only: str | None) -> list[Mutant]:
     written = [] if only == "generated" else read_written_mutants()
     generated = (
         []
         if only == "written"
-        else [mutant for package in PACKAGES for file in files_of(package) for mutant in sample(file, seed)]
+        else [
+            mutant
+            for package in PACKAGES
+            for file in files_of(PACKAGES[package])
+            for mutant in sample(file, seed=0)
+        ]
     )
     return written + generated
 
@@ -168,6 +207,8 @@ def nearest_tests(mutant: Mutant) -> list[str]:
 
 
 def _tests_of_module(mutant: Mutant) -> list[str]:
+    if mutant.seed:
+        return tests_of_module(mutant.file, DRAWN.tests) or list(mirror_of(mutant.file))
     package = PACKAGES[mutant.package]
     return tests_of_module(mutant.file, package.tests) or list(package.first)
 
@@ -179,11 +220,13 @@ def reaching_tests(copy: Copy, mutant: Mutant, reaches: dict[str, Reach]) -> Ite
     Args:
         copy: of the sources.
         mutant: made by rule.
-        reaches: what the tests of each package reach; filled where a mutant needs it.
+        reaches: what the tests of each package or folder reach; filled where a mutant needs it.
     """
-    if mutant.package not in reaches:
-        reaches[mutant.package] = reach_of(copy, _CACHE, PACKAGES[mutant.package].tests)
-    reach, near = reaches[mutant.package], tuple(_tests_of_module(mutant))
+    tests = mirror_of(mutant.file) if mutant.seed else PACKAGES[mutant.package].tests
+    name = " ".join(tests) if mutant.seed else mutant.package
+    if name not in reaches:
+        reaches[name] = reach_of(copy, _CACHE, tests)
+    reach, near = reaches[name], tuple(_tests_of_module(mutant))
     lines = mutant.lines(copy.source(mutant.file))
     of_lines = [
         test for test in reach.tests(mutant.file, lines, most_s=_FIRST_S) if not test.startswith(near)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from scripts.mutants.mutant import TOP, Mutant
+from scripts.mutants.mutant import DRAWN, TOP, Mutant, files_of
 
 _LINES_A_MUTANT: Final = 90
 _FEWEST, _MOST = 1, 4
@@ -25,10 +25,14 @@ _COMPARED: Final[dict[type[ast.cmpop], str]] = {
     ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==",
     ast.Is: "is not", ast.IsNot: "is", ast.In: "not in", ast.NotIn: "in",
 }  # fmt: skip
+_OPPOSITE: Final[dict[type[ast.cmpop], str]] = {ast.Lt: ">=", ast.LtE: ">", ast.Gt: "<=", ast.GtE: "<"}
 _COUNTED: Final[dict[type[ast.operator], str]] = {
     ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.FloorDiv: "*", ast.Mod: "*", ast.Pow: "*",
     ast.BitAnd: "|", ast.BitOr: "&",
 }  # fmt: skip
+_NAMED: Final = (ast.Name, ast.Attribute, ast.Constant, ast.BinOp)
+_SYMMETRIC: Final = {"min", "max", "minimum", "maximum", "hypot", "gcd", "lcm", "logical_and", "logical_or"}
+"""Functions of which no test can tell the order of two arguments."""
 _TEXT: Final = (ast.JoinedStr, ast.List, ast.Tuple)
 
 
@@ -65,19 +69,46 @@ def sample(file: str, seed: int) -> list[Mutant]:
     return chosen
 
 
+def draw(seed: int) -> list[Mutant]:
+    """
+    Return mutants of the files of `DRAWN` in the order of a draw, no two of one line.
+
+    Every change has the same chance, whatever its file, but those of `_EASY`, which are left out.
+
+    Args:
+        seed: of the draw, 1 or more.
+    """
+    drawn: dict[tuple[str, int], tuple[str, Mutant]] = {}
+    for file in files_of(DRAWN):
+        source = (TOP / file).read_text(encoding="utf-8")
+        for mutant in all_mutants(file, source, drawn=True):
+            if mutant.operator not in _EASY:
+                entry = _draw(mutant, seed), replace(mutant, seed=seed)
+                place = file, mutant.lines(source)[0]
+                drawn[place] = min(drawn.get(place, entry), entry, key=lambda entry: entry[0])
+    return [mutant for _, mutant in sorted(drawn.values(), key=lambda entry: entry[0])]
+
+
 def _draw(mutant: Mutant, seed: int) -> str:
     return hashlib.sha256(f"{seed}|{mutant.name}".encode()).hexdigest()
 
 
-def all_mutants(file: str, source: str) -> list[Mutant]:
-    """Return every mutant that the rules make of a file; their names are unique."""
+def all_mutants(file: str, source: str, *, drawn: bool = False) -> list[Mutant]:
+    """
+    Return every mutant that the rules make of a file; their names are unique.
+
+    Args:
+        file: below the top.
+        source: its text.
+        drawn: also by the rules that draws alone have, so that the list of every run stays as it is.
+    """
     starts = [0]
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
     mutants: list[Mutant] = []
     counts: dict[str, int] = {}
     for node, position in _nodes(ast.parse(source), _Place(in_function=False, names="")):
-        for operator, new in _changes(node, position):
+        for operator, new in (*_changes(node, position), *(_drawn_changes(node) if drawn else ())):
             start = _offset(source, starts, node.lineno, node.col_offset)
             end = _offset(source, starts, node.end_lineno or 0, node.end_col_offset or 0)
             old = source[start:end]
@@ -182,6 +213,23 @@ def _constant(value: object) -> Iterator[tuple[str, str]]:
         yield "number", str(value + 1)
     elif isinstance(value, float):
         yield "number", repr(value * 2 if value else 1.0)
+
+
+def _drawn_changes(node: ast.expr | ast.stmt) -> Iterator[tuple[str, str]]:
+    """Yield the opposite of a comparison, a smaller number, and a call with its first two arguments swapped."""
+    if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _OPPOSITE:
+        sides = node.left, node.comparators[0]
+        left, right = (_parenthesize(side, ast.unparse(side)) for side in sides)
+        yield "opposite comparison", f"({left} {_OPPOSITE[type(node.ops[0])]} {right})"
+    elif isinstance(node, ast.Constant) and type(node.value) in (int, float) and node.value:
+        yield "smaller number", str(node.value - 1 if isinstance(node.value, int) else node.value / 2)
+    elif isinstance(node, ast.Call) and len(node.args) > 1:
+        first, second, *rest = node.args
+        # Of unlike kinds one would fail at once as what it is not, which flatters the score.
+        alike = type(first) is type(second) and isinstance(first, _NAMED)
+        name = ast.unparse(node.func).rpartition(".")[2]
+        if alike and ast.dump(first) != ast.dump(second) and name not in _SYMMETRIC:
+            yield "swapped arguments", ast.unparse(ast.Call(node.func, [second, first, *rest], node.keywords))
 
 
 def _statement(node: ast.stmt, position: _Place) -> Iterator[tuple[str, str]]:

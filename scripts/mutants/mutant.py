@@ -40,6 +40,8 @@ PACKAGES: Final = {
     name: Package(**{part: tuple(names) for part, names in row.items()})
     for name, row in _TABLE["package"].items()
 }
+DRAWN: Final = Package(**{part: tuple(names) for part, names in _TABLE["draw"].items()})
+"""The sources of a draw, the tests in which those nearest to a module are looked for, and which come first."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Mutant:
         tests: arguments for pytest; "" takes the tests that reach the place.
         promise: number of the promise in `docs/reliability.md` that it breaks.
         operator: the kind of change of a generated mutant; "" where a person wrote it.
+        seed: of the draw that it belongs to; 0: it is of the list that every run has.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Mutant:
     tests: str = ""
     promise: int | None = None
     operator: str = ""
+    seed: int = 0
 
     @property
     def package(self) -> str:
@@ -106,11 +110,11 @@ def package_of(file: str) -> str:
     return Path(file).parent.name
 
 
-def files_of(package: str) -> list[str]:
+def files_of(package: Package) -> list[str]:
     """Return every source file of a package."""
     return sorted(
         file.relative_to(TOP).as_posix()
-        for path in PACKAGES[package].files
+        for path in package.files
         for file in ([TOP / path] if path.endswith(".py") else (TOP / path).rglob("*.py"))
     )
 
