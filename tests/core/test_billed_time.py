@@ -54,6 +54,16 @@ def test_time_is_rounded_up(seconds: float, step_s: float, minimum_s: float, bil
     assert compute_billed_s(seconds / 3600, step_s, minimum_s) == pytest.approx(billed)
 
 
+def test_the_last_bit_of_a_time_costs_no_step() -> None:
+    """Of a thousand whole numbers of minutes, those that a last bit makes longer are billed as they are, to 1e-9."""
+    minutes = np.arange(1, 1001)
+    longer = [int(count) for count in minutes if 3600 * (60 * count / 3600) > 60 * count]
+    assert longer
+    for count in longer:
+        assert compute_billed_s(60 * count / 3600, 60.0, 0.0) == pytest.approx(60 * count)
+    assert compute_billed_s(60 * (1 + 1e-8) / 3600, 60.0, 0.0) == pytest.approx(120)
+
+
 def test_the_mean_is_above_the_median_by_the_doubt() -> None:
     """Times are log-normal: their mean is the median times exp(sigma^2 / 2), and what is billed beside them is added."""
     sigma = 0.6
@@ -71,9 +81,12 @@ def test_a_run_that_never_ends_is_billed_without_end() -> None:
     assert np.isnan(rounding_s(endless, rates, np.zeros(1), np.zeros(1))).all()
 
 
-def test_each_start_of_a_spot_machine_is_rounded_up_like_a_simulation() -> None:
+@pytest.mark.parametrize(("step_s", "minimum_s"), [(1.0, 600.0), (10.0, 0.0)])
+def test_each_start_of_a_spot_machine_is_rounded_up_like_a_simulation(
+    step_s: float, minimum_s: float
+) -> None:
     """A hundred starts that interruptions end lose half a step each, and what they miss of the least billed time."""
-    hazard, nodes, step_s, minimum_s = hazard_of_band(">20%"), np.array([64]), 1.0, 600.0
+    hazard, nodes = hazard_of_band(">20%"), np.array([64])
     rates = interruption_rates(np.array([hazard]), nodes)
     spot = runs(1.0, hazard=hazard, interruptions=100.0)
     lost_s = float(rounding_s(spot, rates, np.array([step_s]), np.array([minimum_s]))[0])

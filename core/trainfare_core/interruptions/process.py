@@ -134,7 +134,8 @@ class SpotProcess:
         """
         Work between writes that loses least (Daly 2006; its first term is Young's of 1974).
 
-        To first order the loss is linear in the rate, so the mean of the rates is the one that counts.
+        To first order the loss is linear in the rate, so the mean of the rates is the one that counts. Where a write
+        takes twice the mean time between interruptions or more, Daly's series ends, and that mean time is the answer.
         """
         between_s: Array = 1.0 / np.asarray(self.rate_per_s.mean(axis=1), dtype=np.float64)
         x = self.write_s / (2 * between_s)

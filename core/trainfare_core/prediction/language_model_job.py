@@ -68,9 +68,7 @@ def _log_sigma(
     if float(four + ledger.integer) or find_compute_type(run.profile.precision) == "fp8":
         sigma = np.hypot(sigma, uncertainty.UNFITTED_SIGMA)
     # The rows behind these widths include compiled runs, and trainers without overlap that their hosts hold up.
-    covered = replace(
-        factors, compiled=False, launch_share=np.where(spread.overlap, factors.launch_share, 0.0)
-    )
+    covered = replace(factors, launch_share=np.where(spread.overlap, factors.launch_share, 0.0))
     sigma = uncertainty.widen_sigma(sigma, covered, run.fit.sigma)
     return np.asarray(np.where(factors.corrected | factors.same_device, np.minimum(general, sigma), sigma))
 

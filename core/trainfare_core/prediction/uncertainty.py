@@ -14,10 +14,6 @@ Z80 = 1.2816
 """Standard deviations from the median to either end of the central 80 % of a normal distribution."""
 
 
-COMPILED_SIGMA = 0.05
-"""Added for a compiled step where the fit has compiled runs among its rows. A chosen value."""
-
-
 UNFITTED_SIGMA = 0.3
 """Added where no fitted row holds much of what runs, times its share of the step: products of a type, or a kind of
 operation. A factor of 1.5 either way at 80 %; a chosen value."""
@@ -83,12 +79,9 @@ def widen_sigma(sigma: Array, known: UncertaintyFactors, fit: SigmaFit) -> Array
     """
     Return a sigma that already counts devices and networks, widened by the causes that lie in the job.
 
-    Emulated types, hosts that hold the step up, operations without a formula, and a step that is compiled and was
-    traced eagerly.
+    Emulated types, hosts that hold the step up, and operations without a formula.
     """
     variance = sigma**2 + np.where(known.emulated, fit.emulated**2, 0.0)
     variance += (known.launch_share * fit.launch_bound) ** 2
     variance += (known.unknown_bytes_share * fit.unknown_share) ** 2
-    if known.compiled:
-        variance += COMPILED_SIGMA**2
     return np.asarray(np.sqrt(variance))

@@ -104,6 +104,18 @@ def test_a_run_that_changes_to_on_demand_agrees_with_a_simulation(run: SpotProce
     assert ends.quantile_s(0.9)[0] == pytest.approx(np.quantile(played.total_s, 0.9), rel=0.02)
 
 
+def test_machines_that_are_not_taken_back_are_not_waited_for() -> None:
+    """Of two interruptions before a run changes, only the first waits: an hour on spot machines, none on the others."""
+    calm, slow = (
+        process([0.3], wait_s=wait_s).finish(np.zeros(1), np.zeros(1), 2).median_s[0]
+        for wait_s in (0.0, HOUR_S)
+    )
+    moved_s = slow - calm
+    assert moved_s[0] == 0
+    assert moved_s[1] == pytest.approx(HOUR_S)
+    assert moved_s[2] == pytest.approx(HOUR_S)
+
+
 def test_no_checkpoint_means_daly_s_exponential() -> None:
     """A run of one interval and no wait takes (e^(rate length) - 1) / rate plus its restarts, as Daly has it."""
     run = process([0.1], interval_s=48.5 * HOUR_S, write_s=0, restart_s=600, wait_s=0, intervals=1)
@@ -153,6 +165,14 @@ def test_the_best_interval_loses_least(per_hour: float) -> None:
     assert compute_expected_s(best_s) < min(
         compute_expected_s(best_s / 1.5), compute_expected_s(best_s * 1.5)
     )
+
+
+@pytest.mark.parametrize(("write_s", "best_s"), [(719.0, 320.0), (720.0, 360.0), (3_600.0, 360.0)])
+def test_the_best_interval_of_endless_writes_is_the_time_between_interruptions(
+    write_s: float, best_s: float
+) -> None:
+    """Ten interruptions an hour are 360 s apart: Daly has the series below writes of twice that, and 360 s from there."""
+    assert process([10.0], write_s=write_s).best_interval_s[0] == pytest.approx(best_s, rel=1e-5)
 
 
 def test_the_chance_grows_with_the_limit_and_fits_the_quantile() -> None:

@@ -218,6 +218,24 @@ def test_percent_and_dollars_of_one_increase_agree(base: float, change: float, l
     assert (dollars.status == "broken") == (usd > base * (1 + limit / 100) and usd - base >= 0.005)
 
 
+@pytest.mark.parametrize(
+    ("usd", "status", "words"),
+    [
+        (130.0, "kept", "from 100.00 to 130.00 USD"),
+        (130.01, "broken", "from 100.00 to 130.01 USD"),
+        (100.006, "kept", "from 100.00 to 100.01 USD"),
+        (100.004, "kept", "no change in cost"),
+        (99.996, "kept", "no change in cost"),
+        (60.0, "kept", "from 100.00 to 60.00 USD"),
+    ],
+)
+def test_an_increase_is_broken_by_more_than_its_limit(usd: float, status: str, words: str) -> None:
+    """Of a base of 100 USD: exactly 30 more are within 30; half a cent either way is none; a saving is told as one."""
+    for finding in increase_findings(JobLimits(max_increase_usd=30, max_increase_percent=30), usd, 100.0):
+        assert finding.status == status
+        assert finding.message.startswith(words)
+
+
 def test_an_increase_from_nothing_is_above_every_percentage() -> None:
     """A base that costs nothing has no percentage; any cost is more."""
     (finding,) = increase_findings(JobLimits(max_increase_percent=1e9), 5.0, 0.0)

@@ -136,6 +136,18 @@ def test_the_interval_is_narrower_with_a_measurement() -> None:
     assert sigma(job, "V100-SXM2-16GB") < sigma(job, "A100-SXM-80GB") < sigma(PLAIN, "A100-SXM-80GB")
 
 
+def test_what_the_fit_knows_of_a_device_adds_nothing_to_its_own_measurement() -> None:
+    """An A10 is in no fitted row: a job that was measured on it is as sure as one that was measured on a V100."""
+    name, fit = "A10-24GB", calibration()
+    assert not fit.is_known(accelerator(name))
+    plain, own = (
+        float(predict_one(job, name).log_sigma[0]) ** 2
+        for job in (PLAIN, make_measured(step_s(PLAIN, name), device="NVIDIA A10"))
+    )
+    others = plain - fit.sigma.base**2 - fit.sigma.unseen_device**2
+    assert own == pytest.approx(fit.sigma.same_device**2 + others, rel=0.02)
+
+
 def test_waiting_for_data_is_not_slowness_of_the_device() -> None:
     """The wait is taken off before the step is compared with its prediction."""
     busy_s = step_s(PLAIN)

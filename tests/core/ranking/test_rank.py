@@ -576,6 +576,25 @@ def test_the_list_is_cut_but_never_the_front_nor_a_cloud() -> None:
     assert [option.on_front for option in answer.options] == [True, False, False, True, False]
 
 
+def predict_sure_a100(profile: JobProfile, shapes: MachineShapes, plans: CandidateTable) -> PredictionTable:
+    """Predict a slow A100, of which all is known, and a fast H100."""
+    table = ToyPredictor({A100: 0.15, H100: 0.1})(profile, shapes, plans)
+    return replace(table, log_sigma=np.where(shapes.accelerator[plans.shape] == A100, 0.01, 0.2))
+
+
+@pytest.mark.parametrize(("deviations", "on_front"), [(2.6, True), (3.4, False)])
+def test_chances_are_compared_to_a_thousandth(deviations: float, on_front: bool) -> None:
+    """A dearer and slower machine is on the front for a budget kept with 1 for 0.997, and not with 1 for 0.9998."""
+    prices = book(A100_ROW, {**H100_ROW, "usd_per_hour": 4.0})
+    (best, *_) = rank_rows(prices, predict=predict_sure_a100).options
+    budget = best.run_usd.mid * math.exp(0.2 * deviations)
+    answer = rank_rows(prices, predict=predict_sure_a100, constraints=Constraints(max_usd=budget))
+    assert [(option.accelerator, option.on_front) for option in answer.options] == [
+        (H100, True),
+        (A100, on_front),
+    ]
+
+
 def test_a_run_of_unknown_length_is_priced_per_thousand_steps() -> None:
     """Its budget cannot be applied, and that is said."""
     answer = rank_rows(book(A100_ROW), job=small_job(steps=None), constraints=Constraints(max_usd=0.0))
@@ -758,7 +777,10 @@ def test_the_price_of_an_hour_is_limited_over_all_machines_of_a_run() -> None:
     assert over.count == 2
     assert f"{limit:,.2f} USD an hour, 0.01 over the limit" in over.detail
     cents = book({**A100_ROW, "usd_per_hour": 0.1})
-    assert rank_rows(cents, constraints=Constraints(max_usd_per_hour=0.1)).options
+    three = rank_rows(
+        cents, job=small_job(batch=3), max_nodes=3, constraints=Constraints(max_usd_per_hour=0.3)
+    )
+    assert {option.nodes for option in three.options} == {1, 3}
 
 
 def test_accelerators_are_filtered_and_counted() -> None:

@@ -102,3 +102,17 @@ def test_the_nearest_run_of_a_budget_is_the_surest_not_the_cheapest() -> None:
     assert float(first.flag.removeprefix("--max-usd ")) == pytest.approx(
         first.option.run_usd.high_80, rel=0.01
     )
+
+
+@pytest.mark.parametrize("usd_per_hour", [1.03, 3.31, 4.47, 7.77, 12.9])
+def test_the_limit_that_is_suggested_has_three_digits(usd_per_hour: float) -> None:
+    """Rounded up, so that it is kept, and by less than a hundredth, so that it says what is needed."""
+    prices, request = (
+        book(offer_row(usd_per_hour=usd_per_hour)),
+        Request(Constraints(max_usd=0.5), max_nodes=1),
+    )
+    answer = rank(small_job(), prices, request, predict=TOY)
+    first = with_alternatives(answer, small_job(), prices, request, predict=TOY).alternatives[0]
+    text, needed = first.flag.removeprefix("--max-usd "), first.option.run_usd.high_80
+    assert len(text.replace(".", "").strip("0")) <= 3
+    assert needed * 0.999 <= float(text) <= needed * 1.01

@@ -40,6 +40,11 @@ except ImportError:
 else:
     assigned = lambda: None
     annotated: object = None
+
+if fast:
+    def twice(): ...
+else:
+    def twice(): ...
 '''
 
 
@@ -54,12 +59,13 @@ else:
         ("in_try", 25),
         ("assigned", 28),
         ("annotated", 29),
+        ("twice", 34),
         ("missing", 1),
         ("Jobs.missing", 15),
     ],
 )
 def test_the_line_of_a_callable(name: str, line: int, tmp_path: Path) -> None:
-    """Functions, methods, assignments and imports at the top of the module; else its first line."""
+    """Functions, methods, assignments and imports at the top of the module, the last of several; else its first line."""
     (tmp_path / "train.py").write_text(SOURCE, encoding="utf-8")
     assert place_of(f"train.py:{name}", tmp_path) == SourcePlace(path="train.py", line=line)
 

@@ -65,8 +65,9 @@ def test_a_budget_needs_more_room_for_an_old_price() -> None:
     assert refused.options_total == 0
     assert count_rejected(refused) == {"over_budget": 1}
     assert "confidence" in refused.rejections[0].detail
-    enough = rank_rows(row).options[0].run_usd.high_80 * 1.001
-    assert rank_rows(row, max_usd=enough).options_total == 1
+    enough = rank_rows(row).options[0].run_usd.high_80
+    assert rank_rows(row, max_usd=enough * 1.001).options_total == 1
+    assert rank_rows(row, max_usd=enough * 0.999).options_total == 0, "both doubts count"
 
 
 def test_both_limits_at_once_are_harder_than_each() -> None:
