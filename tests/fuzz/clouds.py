@@ -47,7 +47,7 @@ def _check(sink: RowSink, data: bytes) -> None:
     """Check that every row that was read is counted once, and that each accepted one is a price."""
     counted = sum((*sink.filtered.values(), *sink.quarantined.values()))
     assert len(sink.rows) + counted == sink.rows_read
-    if sum(data) % _INPUTS_PER_TABLE:
+    if sum(data) % _INPUTS_PER_TABLE and b"99999999" not in data:
         return
     rows = sink.finish()
     judged = judge(rows.rows, last_good=None, origin=sink.provider)
@@ -173,7 +173,16 @@ def _azure_documents() -> Sequence[bytes]:
             }
         ).encode()
         for at in range(0, len(azure_wire.ITEMS), 6)
+    ] + [_azure_exponents()]
+
+
+def _azure_exponents() -> bytes:
+    """Return prices beyond all measure beside a good one."""
+    items = [
+        azure_wire.item(name, price) for name, price in zip(_AZURE_MACHINES, (3.67, 0.125, 0.25), strict=True)
     ]
+    text = json.dumps({"Items": items})
+    return text.replace("0.125", "1E+999999999").replace("0.25", "1E-999999999").encode()
 
 
 def _gcp_answers(data: bytes) -> None:

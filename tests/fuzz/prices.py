@@ -177,9 +177,13 @@ def _price_lock_as_it_is(data: bytes) -> None:
         raise PriceLockError("a lock ends with a line end")
 
 
+def small_lock() -> str:
+    """Return a lock of three rows of the small market."""
+    return lock_text(_HEADER, book().head(3))
+
+
 def _locks() -> Sequence[bytes]:
-    whole = lock_text(_HEADER, book().head(3))
-    return [whole.rsplit("\n", 2)[0].encode()]
+    return [small_lock().rsplit("\n", 2)[0].encode()]
 
 
 def _part(data: bytes) -> None:
@@ -215,7 +219,11 @@ TARGETS = (
         _read_shared_book,
         _row_tables,
         "json",
-        ("trainfare_providers/shared_book.py", "trainfare_core/prices/parquet.py"),
+        (
+            "trainfare_providers/shared_book.py",
+            "trainfare_core/prices/parquet.py",
+            "trainfare_core/prices/intake.py",
+        ),
     ),
     Target(
         "price_file",

@@ -1,17 +1,14 @@
-"""Targets: the files that people write: policies, strategy questions, own prices, LightningCLI configurations, CSV."""
+"""Targets: the files that people write: strategy questions, own prices, LightningCLI configurations, CSV."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import yaml
 
-from builders.toy_market import small_job
-from fuzz.market import NOW, book, choice
+from fuzz.market import NOW, book
 from fuzz.target import Target, file_of
 from trainfare.base_commit.dependencies import list_changed_dependencies
 from trainfare.cli.decline_errors import decline_errors_as_input
@@ -20,43 +17,16 @@ from trainfare.cli.series_file import read_series
 from trainfare.estimate.models import model_named
 from trainfare.lightning.cli_config import job_from_config, read_config
 from trainfare.methods.request import read_strategy_file, request_of
-from trainfare.policy import Pricing, check_jobs, place_of, read_policy
+from trainfare.policy import place_of
 from trainfare.prices.constraints import with_book_names
 from trainfare.prices.own_prices_file import read_own_prices
 from trainfare.prices.quota_file import read_quotas
 from trainfare.prices.run_cost_table import read_run_cost
-from trainfare.prices.sources import LoadedPrices
-from trainfare.report.policy import build_policy_check, github_annotations, junit_xml, sarif_log
-from trainfare.report.render.lines import format_lines
-from trainfare.report.render.markdown import format_markdown
 from trainfare_core.decline import forecast_from_series
-from trainfare_core.policy.check import policy_check
 from trainfare_core.prices.own_prices import apply_own
 from trainfare_core.ranking.pricing.quotas import machines_allowed
 from trainfare_core.recommendation import Constraints
 
-_POLICY: Final = b"""\
-confidence = 0.8
-on_unknown = "warn"
-max_price_age_days = 90
-[allow]
-providers = ["aws"]
-purchase = ["on_demand", "spot"]
-[jobs.resnet]
-target = "train.py:job"
-max_usd = 500
-max_hours = 12.5
-allow = { accelerators = ["A100"] }
-[jobs."nlp.small"]
-target = "package.module:job"
-max_usd_per_hour = 40
-[[waivers]]
-job = "resnet"
-rule = "max_usd"
-owner = "ml-platform"
-reason = "first run"
-expires = 2026-12-31
-"""
 _OWN_PRICES: Final = b"""\
 [[discount]]
 name = "Enterprise agreement"
@@ -141,35 +111,6 @@ except (KeyError, ValueError) as error:
         job = lambda: [x for x in file]
 """
 _SERIES: Final = b"date,cost,production\n2018,100,1\n2019,60,3\n2020-01-01,40,8\n2021.0,22,20\n"
-_SHOWN_JOBS: Final = 2
-"""Jobs of a policy that are checked: each takes some 50 ms."""
-
-
-def _policy(data: bytes) -> None:
-    with file_of(data, "pyproject.toml" if b"tool.trainfare" in data else "trainfare.toml") as path:
-        _check_policy_file(path)
-
-
-def _policies() -> Sequence[bytes]:
-    inside = _POLICY.replace(b"[[waivers", b"[[tool.trainfare.waivers")
-    for table in (b"jobs", b"allow"):
-        inside = inside.replace(b"\n[" + table, b"\n[tool.trainfare." + table)
-    return [_POLICY, b"[tool.trainfare]\n" + inside]
-
-
-def _check_policy_file(path: Path) -> None:
-    file = read_policy(path)
-    price_choice = choice()
-    if file.policy.max_price_age_days is not None:
-        price_choice = dataclasses.replace(price_choice, max_price_age_days=file.policy.max_price_age_days)
-    pricing = Pricing(LoadedPrices(book(), (), as_of=NOW), price_choice, lambda _target: small_job())
-    names = islice(file.policy.jobs, _SHOWN_JOBS)
-    answer = policy_check(check_jobs(file.policy, pricing, target_of=file.target_of, names=names))
-    answer.to_json()
-    for write in (github_annotations, junit_xml, sarif_log):
-        write(answer)
-    for show in (format_lines, format_markdown):
-        show(build_policy_check(answer))
 
 
 def _target_source(data: bytes) -> None:
@@ -266,16 +207,13 @@ def _series(data: bytes) -> None:
 
 
 TARGETS = (
-    Target(
-        "policy",
-        _policy,
-        _policies,
-        "text",
-        ("trainfare/policy/policy_file.py", "trainfare_providers/disk/toml_file.py"),
-    ),
     Target("target_source", _target_source, lambda: [_SOURCE], "text", ("trainfare/policy/target_place.py",)),
     Target(
-        "own_prices", _own_prices, lambda: [_OWN_PRICES], "text", ("trainfare/prices/own_prices_file.py",)
+        "own_prices",
+        _own_prices,
+        lambda: [_OWN_PRICES, b"[a" + b".b" * 4_000 + b"]\n", b"[a" + b".b" * 100_000 + b"]\n"],
+        "text",
+        ("trainfare/prices/own_prices_file.py",),
     ),
     Target("quotas", _quotas, lambda: [_QUOTAS], "text", ("trainfare/prices/quota_file.py",)),
     Target(

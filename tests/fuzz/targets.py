@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from fuzz import clouds, documents, prices, settings
+from fuzz import checks, clouds, documents, prices, settings
 from fuzz.target import Target
 
 CORPORA: Final = Path(__file__).parent / "corpus"
 TARGETS: Final = {
     target.name: target
-    for target in (*documents.TARGETS, *clouds.TARGETS, *prices.TARGETS, *settings.TARGETS)
+    for target in (*checks.TARGETS, *documents.TARGETS, *clouds.TARGETS, *prices.TARGETS, *settings.TARGETS)
 }
 
 

@@ -32,7 +32,10 @@ ROOTS = ("core", "plugin", "providers")
 OWN_DATA = {
     "trainfare/prices/apart.py": "questions and replies between two processes of its own",
     "trainfare/trace/tables.py": "a table in the wheel",
-    "trainfare/script/run.py": "the source of a script, in the process that runs it",
+    "trainfare/lightning/script/made_up_source.py": "the source of a script, in the process that runs it",
+    "trainfare/lightning/strategy_arguments.py": "a configuration of DeepSpeed, in the process that runs the script",
+    "trainfare/script/fit_calls.py": "the source of a script, in the process that runs it",
+    "trainfare/user_process/passes.py": "how a pass of its own ended",
     "trainfare/user_process/child.py": "requests of the command that started it",
     "trainfare_core/decline/claims.py": "a table in the wheel",
     "trainfare_core/hardware/accelerator_rows.py": "a table in the wheel",

@@ -28,6 +28,7 @@ from trainfare.policy import (
 )
 from trainfare.prices.sources import LoadedPrices, PriceChoice, load_prices
 from trainfare.report.budget_check import build_check
+from trainfare.report.escape import terminal_text
 from trainfare.report.policy import build_policy_check, github_annotations, junit_xml, sarif_log
 from trainfare.report.render.lines import format_lines
 from trainfare.report.render.markdown import format_markdown
@@ -85,7 +86,9 @@ def target_answer(
         TrainfareError: it cannot be checked.
     """
     constraints = limits.constraints()
-    job = PolicyJob(target=target, max_usd=constraints.max_usd, max_hours=constraints.deadline_hours)
+    # A file's name may hold what no policy may: bytes that are no text, control characters.
+    text = terminal_text(target).strip() or _NAME
+    job = PolicyJob(target=text, max_usd=constraints.max_usd, max_hours=constraints.deadline_hours)
     policy = Policy(
         confidence=constraints.confidence,
         on_unknown=on_unknown,

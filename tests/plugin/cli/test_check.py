@@ -45,6 +45,13 @@ def test_within_ends_with_zero(job: str, capsys: pytest.CaptureFixture[str]) -> 
     assert answer.probability_within == answer.best.probability_within == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("name", ["job\udcff.json", "j\x85b.json", "j\x1b[0mb.json"])
+def test_a_profile_of_any_name_is_checked(name: str, job: str, tmp_path: Path) -> None:
+    """Bytes that are no text, and control characters, which no target of a policy may have."""
+    Path(job).rename(tmp_path / name)
+    assert run(str(tmp_path / name), "--max-usd", "100000", "--format", "json") == 0
+
+
 def test_filters_and_plans_reach_the_check(job: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The answer is about the machine that was named, and about nothing else."""
     code = run(
