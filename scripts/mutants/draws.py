@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
-from scripts.mutants.mutant import TOP, Mutant
+from scripts.mutants.mutant import BESIDE, TOP, Mutant
 from scripts.mutants.results import Result, equivalents
 
 DRAWS: Final = TOP / "tests" / "evidence" / "drawn_mutants.json"
@@ -138,18 +138,18 @@ def _score_draw(draw: list[DrawnResult]) -> dict[str, Any]:
 
 def mirror_of(file: str) -> tuple[str, ...]:
     """
-    Return the tests that mirror a source file: the nearest folder, without those below it where that is a whole root.
+    Return the tests of the part of the sources that a file is in, with those of the commands that lead to it.
 
     Args:
         file: below the top.
     """
     root, _, *folders = Path(file).parent.parts
-    mirror = Path("tests", root, *folders)
-    while not (TOP / mirror).is_dir():
-        mirror = mirror.parent
-    if len(mirror.parts) > len(("tests", root)):
-        return (mirror.as_posix(),)
-    return tuple(sorted(path.relative_to(TOP).as_posix() for path in (TOP / mirror).glob("test_*.py")))
+    folder = Path("tests", root, *folders[:1])
+    beside = next((tests for start, tests in BESIDE.items() if file.startswith(f"{start}/")), ())
+    if not folders or not (TOP / folder).is_dir():
+        alone = sorted((TOP / "tests" / root).glob("test_*.py"))
+        return beside or tuple(path.relative_to(TOP).as_posix() for path in alone)
+    return beside if any(test.startswith(f"{folder}/") for test in beside) else (folder.as_posix(), *beside)
 
 
 def _read_commit() -> str:

@@ -43,6 +43,11 @@ PACKAGES: Final = {
 DRAWN: Final = Package(**{part: tuple(names) for part, names in _TABLE["draw"].items()})
 """The sources of a draw, the tests in which those nearest to a module are looked for, and which come first."""
 
+BESIDE: Final[dict[str, tuple[str, ...]]] = {
+    folder: tuple(tests) for folder, tests in _TABLE["beside"].items()
+}
+"""Tests of commands, by the folder of the sources that they are a way to."""
+
 
 @dataclass(frozen=True)
 class Mutant:

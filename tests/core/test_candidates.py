@@ -297,6 +297,9 @@ def test_the_job_s_own_number_of_machines_is_tried_and_allowed() -> None:
     """Five nodes are no usual number, and eight are more than the default of four."""
     five = small_job(batch=40, parallel=ParallelFacts(devices=1, num_nodes=5))
     assert PlanSpace().node_counts(five).tolist() == [1, 2, 3, 4, 5]
+    powers = [2**power for power in range(7)]
+    usual = sorted({*powers, *(3 * power for power in powers if 3 * power <= 64)})
+    assert PlanSpace(64).node_counts(small_job()).tolist() == usual
     eight = small_job(batch=8, parallel=ParallelFacts(devices=1, num_nodes=8))
     assert PlanSpace().node_counts(eight).tolist() == [1, 2, 3, 4, 6, 8]
     assert PlanSpace(4).node_counts(eight).tolist() == [1, 2, 3, 4]

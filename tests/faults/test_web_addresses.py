@@ -53,6 +53,7 @@ def test_only_https_is_asked(url: str, why: str | None) -> None:
         ("https://a.example.co.uk/", "https://b.example.co.uk/", True),
         ("https://a.co.uk/", "https://b.co.uk/", False),
         ("https://co.uk/", "https://b.co.uk/", False),
+        ("https://a.co.uk/", "https://www.a.co.uk/", True),
         ("https://one.s3.amazonaws.com/", "https://two.s3.amazonaws.com/", False),
         ("https://pricing.us-east-1.amazonaws.com/", "https://pricing.us-east-1.amazonaws.com/x", True),
         ("https://one.blob.core.windows.net/", "https://two.blob.core.windows.net/", False),

@@ -252,6 +252,14 @@ class TestAnswers:
         """Each reason has its own words."""
         answer = ask(**fields)
         assert any(word in doubt for doubt in answer.doubts), answer.doubts
+        assert not any(word in doubt for doubt in ask().doubts)
+
+    def test_comparisons_are_named_with_their_sources(self) -> None:
+        """As many as were counted; a strategy of which nothing was published has none."""
+        answer = ask()
+        assert any(entry.analog_sources for entry in answer.lines)
+        for entry in answer.lines:
+            assert bool(entry.analog_sources) == (entry.analogs > 0)
 
     def test_limits_come_first(self) -> None:
         """A strategy that breaks the budget is not the pick while another keeps it."""

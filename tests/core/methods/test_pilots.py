@@ -71,6 +71,14 @@ def test_the_end_is_the_last_value_less_the_usual_drop() -> None:
     assert done.high_80 - done.low_80 < 0.04
 
 
+def test_the_interval_of_the_end_is_two_deviations_wide() -> None:
+    """From the tenth to the ninth tenth of a log-normal: 2 x 1.2816 standard deviations, as draws take it."""
+    report = read({"lora": [curve({100: 1.5, 500: 1.0})]})
+    final, reached = line(report, "lora").final, predict_reached(report)["lora"]
+    assert reached.log_value == pytest.approx(math.log(final.mid))
+    assert reached.log_sigma == pytest.approx(math.log(final.high_80 / final.low_80) / 2 / 1.2816, rel=1e-4)
+
+
 def test_a_score_keeps_its_last_value() -> None:
     """No scores were among the public curves: the spread of the losses on its error, and no drop."""
     scored = {"lora": [curve({100: 0.6, 500: 0.8}, "val_accuracy")]}
@@ -152,6 +160,8 @@ def test_a_peak_is_flagged_and_widens() -> None:
     assert not ill_behaved([(i, 1 / i) for i in range(1, 20)])
     peaked = {i: 1.0 - 0.02 * i for i in range(1, 20)} | {i: 0.64 + 0.04 * (i - 19) for i in range(20, 30)}
     assert ill_behaved(sorted(peaked.items()))
+    spikes = [(step, float(step % 2)) for step in range(1, 7)]
+    assert (ill_behaved(spikes[:5]), ill_behaved(spikes[:4])) == (True, False), "five points say something"
     wide = line(read({"lora": [curve({20 * step: value for step, value in peaked.items()})]}), "lora")
     assert any("peak or a dip" in note for note in wide.notes)
 
