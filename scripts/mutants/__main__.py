@@ -2,7 +2,7 @@
 Change one place of a copy of the sources at a time; for each change a test must fail.
 
     python -m scripts.mutants [--package NAME] [--only written|generated] [--again] [WORD ...]
-    python -m scripts.mutants --seed N [--again]
+    python -m scripts.mutants --seed N [--most N] [--again]
 
 WORD keeps the mutants whose name contains one of them. A mutant that a test has caught is not run again while its file
 and that test's file are the same, unless `--again` is given: a change elsewhere may hide it.
@@ -28,6 +28,7 @@ from typing import Final
 
 from scripts.mutants.caught import STOPPED, Caught
 from scripts.mutants.draws import (
+    SLICE,
     add_result,
     mirror_of,
     next_slice,
@@ -74,9 +75,10 @@ def main() -> None:
     parser.add_argument(
         "--again", action="store_true", help="also those that were caught before the last change"
     )
+    parser.add_argument("--most", type=int, default=SLICE, help=f"new mutants of a draw in one run ({SLICE})")
     options = parser.parse_args()
     if options.seed is not None:
-        _run_draw(options.seed, again=options.again)
+        _run_draw(options.seed, most=options.most, again=options.again)
         return
     mutants = [
         mutant
@@ -116,10 +118,10 @@ def main() -> None:
     sys.exit(survived or any(score.share < PASS_SCORE for score in scores(results)))
 
 
-def _run_draw(seed: int, *, again: bool) -> None:
+def _run_draw(seed: int, *, most: int, again: bool) -> None:
     """Try the next slice of a draw, or again those that survived, and note each result as it comes."""
     order, known, reasons = draw(seed), read_draws(), equivalents()
-    mutants = survivors(order, seed, known) if again else next_slice(order, seed, known)
+    mutants = survivors(order, seed, known) if again else next_slice(order, seed, known, most)
     sys.stderr.write(f"{len(mutants)} mutants of the draw with seed {seed}\n")
     load_libraries()
     with sources_copied() as copy:

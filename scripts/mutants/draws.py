@@ -58,7 +58,9 @@ def read_draws(file: Path = DRAWS) -> list[DrawnResult]:
     return drawn
 
 
-def next_slice(order: Iterable[Mutant], seed: int, known: Iterable[DrawnResult]) -> list[Mutant]:
+def next_slice(
+    order: Iterable[Mutant], seed: int, known: Iterable[DrawnResult], most: int = SLICE
+) -> list[Mutant]:
     """
     Return the mutants of a draw that a run tries: the rest of the slice that was begun, else the next one.
 
@@ -66,6 +68,7 @@ def next_slice(order: Iterable[Mutant], seed: int, known: Iterable[DrawnResult])
         order: of the draw.
         seed: of the draw.
         known: the results of all draws; those tried with the nearest tests alone are tried again.
+        most: new ones, where fewer than the rest of the slice are wanted.
     """
     tried = {drawn.result.name: drawn.result for drawn in known if drawn.seed == seed}
     left = SLICE - len(tried) % SLICE
@@ -73,7 +76,7 @@ def next_slice(order: Iterable[Mutant], seed: int, known: Iterable[DrawnResult])
         left %= SLICE
     mutants = list(order)
     again = [mutant for mutant in mutants if mutant.name in tried and tried[mutant.name].nearest_only]
-    return again + [mutant for mutant in mutants if mutant.name not in tried][:left]
+    return again + [mutant for mutant in mutants if mutant.name not in tried][: min(left, most)]
 
 
 def survivors(order: Iterable[Mutant], seed: int, known: Iterable[DrawnResult]) -> list[Mutant]:

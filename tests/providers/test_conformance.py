@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -109,3 +111,15 @@ def test_assertion_names_every_finding() -> None:
     """One line per finding, for a CI log."""
     with pytest.raises(AssertionError, match=r"credible: 1 rows are outside"):
         assert_conforms(plugin(lambda _: book_of(offer_row(usd_per_hour=5000.0))))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [(["builtins:dict"], 1, "contract: "), (["builtins:"], 2, "usage: "), ([], 2, "usage: ")],
+)
+def test_the_command_ends_with_what_it_found(arguments: list[str], code: int, words: str) -> None:
+    """1 after a finding, 2 where no class is named."""
+    command = [sys.executable, "-m", "trainfare_providers.conformance", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG_S)
+    assert done.returncode == code
+    assert words in done.stdout + done.stderr

@@ -45,6 +45,17 @@ def test_the_change_is_that_of_the_jobs_own_step_with_the_width_of_an_unfitted_p
     )
 
 
+def test_the_passes_are_those_of_the_options_own_micro_batch() -> None:
+    """A step of one sample gains other than one of eight: less of it is products."""
+    job = large()
+    changed = in_8_bits(job, may_be_in_8_bits(job))
+    ratio = 1 / (job.batch.micro_batch_size or 1)
+    before_s, after_s = (
+        float(predict_one(profile, H100, ratio=ratio).step_s[0]) for profile in (job, changed)
+    )
+    assert line_of(job, before_s, micro=1)[0] == pytest.approx(100 * (after_s / before_s - 1), abs=0.6)
+
+
 def test_what_devices_exchange_stays() -> None:
     """A step of which half is communication gains half as much."""
     job = large()

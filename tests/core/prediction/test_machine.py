@@ -39,6 +39,14 @@ def test_parts_and_breakdown_add_up() -> None:
     assert {part.phase for part in answer.operations} == {"forward", "backward", "optimizer"}
 
 
+def test_the_breakdown_of_one_device_is_its_time() -> None:
+    """Of each phase: the products of the step, and the update once."""
+    answer = predict_machine(profile(), "A100-SXM-80GB")
+    parts = answer.parts
+    device_s = parts.compute_bound_s + parts.memory_bound_s + parts.launch_s
+    assert sum(part.device_s for part in answer.operations) == pytest.approx(device_s, rel=1e-6)
+
+
 def test_the_global_batch_stays() -> None:
     """Eight devices share 64 samples, whatever the split: throughput is 64 samples a step."""
     answer = predict_machine(gpt_profile(batch_size=64), "A100-SXM-80GB", 8)

@@ -169,15 +169,18 @@ def test_a_long_report_is_cut_at_a_line(host: CodeHostServer, folder: Path) -> N
     assert kept.splitlines()[-1].endswith("x |")
 
 
+@pytest.mark.parametrize("status", [403, 404])
 def test_a_refusal_is_a_warning_with_what_to_do(
-    host: CodeHostServer, capsys: pytest.CaptureFixture[str]
+    host: CodeHostServer, status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A token without the permission costs the comment, never the exit code."""
+    """A token without the permission, or that may not know of the project, costs the comment, never the exit code."""
     host.read_only = True
+    if status == 404:
+        host.faults["POST"] = [Answer(404, {"message": "Not found"})]
     assert comment() == 0
     said = capsys.readouterr().out
     assert "no comment on the pull request: " in said
-    assert "403" in said
+    assert str(status) in said
     wanted = {"GitHubServer": "pull-requests: write", "GitLabServer": "scope api"}
     assert wanted.get(type(host).__name__, "Contribute to pull requests") in said
     assert TOKEN not in said

@@ -226,6 +226,12 @@ def test_status_shows_rejected_rows_and_failed_sources() -> None:
     """A service whose every row was refused is still listed, with reasons, and so is a plug-in that failed."""
     book = book_of(offer_row(), offer_row(service="sagemaker", usd_per_hour=0.0), offer_row(accelerator=None))
     status = price_status(book, as_of=NOW, problems=("price source 'azure' is broken",))
+    (refused,) = (service for service in status.services if service.service == "sagemaker")
+    held = refused.model_dump(
+        exclude={"provider", "service", "origin", "fetched_at", "filtered", "quarantined"}
+    )
+    expected = {"rows_read": 1, "degraded": True, "oldest": "", "newest": ""}
+    assert {name: value for name, value in held.items() if value != 0} == expected
     text = status_table(status)
     assert "quarantined aws/sagemaker: 1 rows: price is not a finite number above 0" in text
     assert "filtered aws/ec2: 1 rows: machine without an accelerator" in text

@@ -241,6 +241,22 @@ def test_workspace_pays_the_machine_s_price() -> None:
     assert notes == ("Azure ML in eastus: 1 of 2 prices are beyond the quota",)
 
 
+def test_a_part_of_an_accelerator_is_one_to_the_workspace() -> None:
+    """A sixth of an A10 has one GPU by the service's count, and is priced."""
+    name = "Standard_NV6ads_A10_v5"
+    size = one_size(
+        name=name, family="NVADSA10v5", vcpus=6, estimates={("Linux", "Standard"): Decimal("0.454")}
+    )
+    meter = {
+        **item(name, 1),
+        "retailPrice": Decimal("0.454"),
+        "unitPrice": Decimal("0.454"),
+        "tierMinimumUnits": 0,
+    }
+    rows, _ = join_rows(WorkspaceOffer("eastus", (size,), ()), meter)
+    assert rows.rows["usd_per_hour"].to_list() == ["0.454"]
+
+
 def test_quota_with_room_adds_no_caveat() -> None:
     """The name of a size's family is written without spaces, that of its quota with them."""
     rows, notes = join_rows(
