@@ -42,6 +42,12 @@ Each promise has tests that fail without it. Mutants are deliberate faults in th
 for a promise where a test of that promise failed for it. Runs are those that
 `python scripts/repeat_under_load.py --record` has noted: in random order, beside processes that keep the processors
 busy. What the tests count they recorded in that run, each number beside what is promised."""
+DRAWS: Final = """\
+Most mutants above were written with the test that catches them, or survived once and got one: their score says that
+known faults stay caught. How many unknown ones would be, a draw says: changes of any line of the core, of the providers
+and of what decides in the plugin, drawn by a seed (`make mutants SEED=N`), each tried with the tests nearest to its
+file, then with the quickest that reach its line. A draw keeps its score: a survivor that got a test later counts as not
+caught, and is counted in the last column."""
 WIDTH: Final = 140
 """Characters of a line of prose."""
 NAMED_MUTANTS: Final = 4
@@ -239,7 +245,7 @@ def page() -> str:
         "## Mutants and fuzzing",
         "",
         *_mutants(),
-        *map(_wrap, _draws()),
+        _wrap(DRAWS),
         "",
         *_draw_table(),
         "",
@@ -325,17 +331,6 @@ def _mutants() -> list[str]:
             for row in outcome["scores"]
         ),
         "",
-    ]
-
-
-def _draws() -> list[str]:
-    """Say what a draw is, and what its score tells that the table above it does not."""
-    return [
-        "Most mutants above were written with the test that catches them, or have survived once and got one: their score "
-        "says that known faults stay caught. How many unknown ones would be, a draw says: changes of any line of the "
-        "core, the providers and what decides in the plugin, drawn by a seed (`make mutants SEED=N`), each tried with "
-        "the tests nearest to its file, and then with the quickest that reach its line. A draw keeps its score: a "
-        "survivor that got a test later counts as not caught, and is counted in the last column."
     ]
 
 

@@ -17,8 +17,18 @@ import pytest
 
 from scripts.mutants.__main__ import nearest_tests, reaching_tests
 from scripts.mutants.caught import Caught
-from scripts.mutants.generate import all_mutants, sample
-from scripts.mutants.mutant import PACKAGES, TOP, Mutant, files_of, read_written_mutants
+from scripts.mutants.draws import (
+    SLICE,
+    DrawnResult,
+    add_result,
+    mirror_of,
+    next_slice,
+    read_draws,
+    survivors,
+    write_draws,
+)
+from scripts.mutants.generate import all_mutants, draw, sample
+from scripts.mutants.mutant import DRAWN, PACKAGES, TOP, Mutant, files_of, read_written_mutants
 from scripts.mutants.reach import Reach
 from scripts.mutants.results import (
     Result,
@@ -48,7 +58,10 @@ def test_each_written_mutant_applies_once_and_names_its_tests() -> None:
 def test_mutants_compile() -> None:
     """A mutant with a syntax error would fail any test, and so would say nothing about the tests that it runs."""
     generated = [
-        mutant for package in PACKAGES for file in files_of(PACKAGES[package]) for mutant in sample(file, seed=0)
+        mutant
+        for package in PACKAGES
+        for file in files_of(PACKAGES[package])
+        for mutant in sample(file, seed=0)
     ]
     for mutant in (*read_written_mutants(), *generated):
         source = (TOP / mutant.file).read_text(encoding="utf-8")
@@ -75,6 +88,63 @@ def test_every_file_of_a_package_has_mutants(package: str) -> None:
         assert only_imports(file) or file in written or sample(file, seed=0), file
     for name in PACKAGES[package].tests:
         assert (TOP / name).exists(), name
+
+
+def test_a_draw_takes_any_line_of_what_decides() -> None:
+    """Of every root, by all kinds of change, one a line, all of which compile; another seed draws others."""
+    order = draw(1)
+    assert [mutant.name for mutant in order[:SLICE]] == [mutant.name for mutant in draw(1)[:SLICE]]
+    assert [mutant.name for mutant in order[:SLICE]] != [mutant.name for mutant in draw(2)[:SLICE]]
+    assert {mutant.file.partition("/")[0] for mutant in order[:SLICE]} == {"core", "providers", "plugin"}
+    kinds = {mutant.operator for mutant in order}
+    assert {"comparison", "opposite comparison", "arithmetic", "number", "smaller number"} < kinds
+    assert {"dropped statement", "dropped call", "swapped arguments"} < kinds
+    for mutant in order[:SLICE]:
+        compile(mutant.apply((TOP / mutant.file).read_text(encoding="utf-8")), mutant.file, "exec")
+    for name in (*DRAWN.files, *DRAWN.tests):
+        assert (TOP / name).exists(), name
+
+
+def test_a_draw_goes_on_and_keeps_its_score(tmp_path: Path) -> None:
+    """In slices; a mutant tried with its nearest tests alone comes first; what is caught later was not caught."""
+    file = "core/trainfare_core/ranking/rank.py"
+    source = (TOP / file).read_text(encoding="utf-8")
+    order = [
+        Mutant(f"m{number}", file, 0, '"', "'", operator="number", seed=5) for number in range(2 * SLICE)
+    ]
+
+    def result(mutant: Mutant, *, by: str = "", nearest_only: bool = False) -> Result:
+        return result_of(mutant, source, caught=bool(by), by=by, reasons={}, nearest_only=nearest_only)
+
+    known: list[DrawnResult] = []
+    assert next_slice(order, 5, known) == order[:SLICE]
+    assert next_slice(order, 5, known, most=3) == order[:3]
+    for mutant in order[: SLICE - 1]:
+        known = add_result(known, 5, result(mutant, by="tests/a.py::b"))
+    known = add_result(known, 5, result(order[SLICE - 1], nearest_only=True))
+    assert next_slice(order, 5, known) == [order[SLICE - 1]], "the slice is not at its end yet"
+    known = add_result(known, 5, result(order[SLICE - 1]))
+    assert next_slice(order, 5, known) == order[SLICE:]
+    assert survivors(order, 5, known) == [order[SLICE - 1]]
+    known = add_result(known, 5, result(order[SLICE - 1], by="tests/new.py::c"))
+    document = tmp_path / "drawn.json"
+    write_draws(known, document)
+    assert read_draws(document) == known
+    (head,) = json.loads(document.read_text(encoding="utf-8"))["draws"]
+    assert (head["drawn"], head["caught"], head["caught_since"]) == (SLICE, SLICE - 1, 1)
+    assert survivors(order, 5, known) == []
+
+
+def test_the_tests_of_a_drawn_mutant_are_those_of_its_part() -> None:
+    """With those of the commands that lead to it; a file at the top has those at the top."""
+    assert mirror_of("core/trainfare_core/ranking/pricing/limits.py") == ("tests/core/ranking",)
+    assert mirror_of("plugin/trainfare/policy/jobs.py")[:2] == (
+        "tests/plugin/policy",
+        "tests/plugin/cli/test_check_policy.py",
+    )
+    assert "tests/core/test_job_profile.py" in mirror_of("core/trainfare_core/job_profile.py")
+    for mutant in draw(1)[:SLICE]:
+        assert all((TOP / name).exists() for name in mirror_of(mutant.file)), mutant.file
 
 
 def test_a_mutant_names_its_lines() -> None:
