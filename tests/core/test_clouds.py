@@ -62,3 +62,9 @@ def test_an_unlisted_cloud_keeps_its_own_name_and_gets_cautious_figures() -> Non
     assert service_label("example", "gpu") == "example gpu"
     assert service_startup_s("gpu") == OTHER_STARTUP_S
     assert pip_extra("example") == "all"
+    assert [pip_extra(name) for name in ("aws", "azure", "gcp")] == ["aws", "azure", "gcp"]
+
+
+def test_one_cloud_counts_accelerators_in_its_quotas() -> None:
+    """Google's are of a model in a region; the others' are of vCPUs or machines of a type."""
+    assert [name for name, cloud in CLOUDS.items() if cloud.quota_by_accelerator] == ["gcp"]

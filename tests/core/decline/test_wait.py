@@ -97,6 +97,9 @@ def test_edges_of_the_optimum() -> None:
     assert Terms(1, 0, 0.1).best_start(0.3) == math.inf
     assert Terms(1, 0.01, 0.1).best_start(-0.05) == math.inf
     assert Terms(1, 0.01, 0.1).best_start(-0.2) == 0
+    assert Terms(100, 10, 0.1).best_start(0.0) == 0, (
+        "interest saved and value lost are equal: no reason to wait"
+    )
 
 
 @pytest.mark.parametrize(
