@@ -248,13 +248,9 @@ Conv = lightning_module(
         self.head(self.norm(self.conv(batch[0])).mean(2)), batch[1]
     ),
     update_by(torch.optim.SGD, lr=0.1, foreach=False),
-    lambda: {
-        "conv": nn.Sequential(nn.Conv1d(TOKENS, 4, 3)),
-        "norm": nn.BatchNorm1d(4),
-        "head": nn.Linear(4, CLASSES),
-    },
+    lambda: {"conv": nn.Conv1d(TOKENS, 4, 3), "norm": nn.BatchNorm1d(4), "head": nn.Linear(4, CLASSES)},
 )
-"""No linear layer but the output, and a list of one block, which is no repetition."""
+"""No linear layer but the output."""
 
 
 def test_nothing_to_adapt_and_nothing_to_recompute_are_errors() -> None:

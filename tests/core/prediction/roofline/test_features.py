@@ -46,12 +46,11 @@ def seconds_per_flop(group: OperationGroup, name: str = "A100-SXM-80GB") -> floa
 
 
 @pytest.mark.parametrize("groups", [1, 32, 256])
-def test_each_term_of_a_convolution_counts_once(groups: int) -> None:
+def test_each_term_of_a_convolutions_memory_counts_once(groups: int) -> None:
     """Its layout and its size too: a term is there or it is not."""
-    shape = (64, 256, 256, groups, 1, 5, 5, 1, 28, 28, 1, 1)
-    for terms in (memory_terms(convolution(shape), "nhwc"), compute_terms(convolution(shape), "nhwc")):
-        assert dict(terms)
-        assert {weight for name, weight in terms if name.startswith(("kind:", "conv:", "nhwc:"))} <= {1.0}
+    terms = memory_terms(convolution((64, 256, 256, groups, 1, 5, 5, 1, 28, 28, 1, 1)), "nhwc")
+    assert any("nhwc:" in name for name, _ in terms)
+    assert {weight for _, weight in terms} == {1.0}
 
 
 def test_a_depthwise_or_grouped_convolution_is_less_efficient_than_a_dense_one() -> None:
