@@ -20,6 +20,7 @@ from trainfare.fake_step import module_parts
 from trainfare.fake_step.fake_tensors import copy_nested
 from trainfare.fake_step.module_parts import tensor_leaves
 from trainfare.job import RealLimits
+from trainfare.trace import torch_private
 from trainfare_core.errors import TraceError
 
 _GIB: Final = 2**30
@@ -137,20 +138,24 @@ def restore_after(module: nn.Module) -> Generator[None, None, None]:
             for value in (*module_parts.tensors_of(member), *_tensors_among(vars(member).values()))
         }.values()
     )
-    values = [(t, t.detach().clone(), t.requires_grad, t.grad if t.is_leaf else None) for t in tensors]
-    for tensor, _, _, grad in values:
-        if grad is not None:
-            tensor.grad = None
+    with torch_private.without_torch_functions():  # a subclass of the user's may refuse any of these
+        # The methods of torch, which a class of the user's may have replaced.
+        values = [
+            (t, Tensor.detach(t).clone(), t.requires_grad, t.grad if t.is_leaf else None) for t in tensors
+        ]
+        for tensor, _, _, grad in values:
+            if grad is not None:
+                tensor.grad = None
     try:
         with module_parts.attributes_kept(members):
             yield
     finally:
-        with torch.no_grad():
+        with torch.no_grad(), torch_private.without_torch_functions():
             for tensor, value, trains, grad in values:
                 if tensor.dtype != value.dtype:
                     tensor.data = value  # the precision had changed its dtype
                 else:
-                    tensor.copy_(value)
+                    Tensor.copy_(tensor, value)
                 if tensor.is_leaf:
                     tensor.requires_grad_(trains)
                     tensor.grad = grad

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pack_sequence
 from builders.jobs import BATCH, WIDTH, Cnn, Lstm, Tiny, Transformer, job, tiny_batch, with_step
 from builders.lightning_modules import lightning_module
 from trainfare.fake_step import trace_job
-from trainfare.fake_step.real_tensors import RealTensors
+from trainfare.fake_step.real_tensors import RealTensors, restore_after
 from trainfare.job import RealLimits, TrainingJob
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile
@@ -318,3 +318,25 @@ def test_a_subclass_of_torchs_old_constructor_is_traced() -> None:
     assert profile.source.how == "real"
     assert profile.step_flops == 2 * (2 * 8 * 4 * 2)
     assert "__new__" not in vars(Tensor)
+
+
+class _Refusing(nn.Parameter):
+    """A parameter with a `detach` and a `__torch_function__` of its own, as those of hyperbolic layers have."""
+
+    def detach(self) -> Any:
+        return "the point itself"
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("clone", "copy_", "numel"):
+            raise TypeError(f"{func.__name__} is not of this manifold")
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+def test_a_live_module_whose_parameters_refuse_to_be_copied_is_put_back() -> None:
+    """What is kept of them is read by torch's own methods."""
+    module = Tiny()
+    module.weight = _Refusing(torch.ones(3))
+    with restore_after(module), torch.no_grad():
+        module.weight.mul_(2.0)
+    assert module.weight.tolist() == [1.0, 1.0, 1.0]
