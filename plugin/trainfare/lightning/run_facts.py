@@ -56,11 +56,13 @@ def read_run(trainer: Any, module: nn.Module) -> RunFacts:
 
 def _note_transfer(trainer: Any, module: nn.Module) -> list[str]:
     """Say which hooks of the user's work on a batch before the step begins, as augmentation on the device does."""
-    owners = [owner for owner in (module, getattr(trainer, "datamodule", None)) if owner is not None]
+    owners: list[Any] = [
+        owner for owner in (module, getattr(trainer, "datamodule", None)) if owner is not None
+    ]
     return [
         f"work in {name} is not traced, because it runs before the step begins; measured times include it"
         for name in ("on_before_batch_transfer", "on_after_batch_transfer")
-        if any(not _is_of_lightning(getattr(type(owner), name, None)) for owner in owners)
+        if any(not _is_of_lightning(getattr(owner.__class__, name, None)) for owner in owners)
     ]
 
 
