@@ -181,11 +181,11 @@ def test_another_step_is_traced_after_a_batch_that_was_cut_off(at: int) -> None:
     assert profiles[0].operations == whole[0].operations
 
 
-def test_one_batch_is_traced() -> None:
-    """Exactly one batch runs under a dispatch mode."""
+def test_two_batches_are_traced() -> None:
+    """Exactly two consecutive batches run under a dispatch mode: they show whether steps differ."""
     recorder = ModeRecorder()
     contract.fit([contract.meter(), recorder])
-    assert recorder.traced_batches == 1
+    assert recorder.traced_batches == 2
 
 
 def test_a_run_ended_by_early_stopping() -> None:

@@ -158,11 +158,21 @@ class FareMeter(LightningCallback):
     def _make_other_rank_meter(self) -> FitMeter:
         return OtherRankMeter(self._settings, self.services, self._disable, self._earlier_sessions_s)
 
-    def _call_guarded(self, call: Callable[[FitMeter], None]) -> None:
-        """Call the meter; an Exception disables the meter and does not reach the training."""
+    def _call_guarded(self, call: Callable[[FitMeter], None], *, every_batch: bool = False) -> None:
+        """
+        Call the meter; an Exception disables the meter and does not reach the training.
+
+        Args:
+            call: of the meter.
+            every_batch: the hook runs in each batch, so that the meter itself keeps torch functions off where it reads
+                tensors.
+        """
         if self._meter is None:
             return
         try:
+            if every_batch:
+                call(self._meter)
+                return
             with torch_private.without_torch_functions():  # a user's class counts or refuses calls
                 call(self._meter)
         except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
@@ -217,13 +227,13 @@ class FareMeter(LightningCallback):
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Look at the batch's size, and trace a batch after the warm-up."""
         del trainer, pl_module, batch_idx
-        self._call_guarded(lambda meter: meter.batch_start(batch))
+        self._call_guarded(lambda meter: meter.batch_start(batch), every_batch=True)
 
     @_of_a_trainer
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Mark the start of the optimizer's part in the trace."""
         del trainer, pl_module
-        self._call_guarded(lambda meter: meter.before_step(optimizer))
+        self._call_guarded(lambda meter: meter.before_step(optimizer), every_batch=True)
 
     @_of_a_trainer
     def on_train_batch_end(
@@ -231,7 +241,7 @@ class FareMeter(LightningCallback):
     ) -> None:
         """Count the batch; of a pilot run, record its loss."""
         del trainer, pl_module, batch, batch_idx
-        self._call_guarded(lambda meter: meter.batch_end(outputs))
+        self._call_guarded(lambda meter: meter.batch_end(outputs), every_batch=True)
 
     @_of_a_trainer
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:

@@ -18,6 +18,7 @@ from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.timing.rank_times import collect_times, next_fit_number, rank_note
+from trainfare.trace import torch_private
 from trainfare_core.errors import PricesUnavailableError
 from trainfare_providers.time_limit import call_within
 
@@ -116,7 +117,8 @@ class FitMeter:
     def batch_start(self, batch: Any) -> None:
         """Start the trace if this batch is to be traced."""
         if self._run is not None and self._run.watches_batches:
-            self._run.batch_start(batch)
+            with torch_private.without_torch_functions():  # a user's class counts or refuses calls
+                self._run.batch_start(batch)
 
     def before_step(self, optimizer: Any) -> None:
         """Mark the start of the optimizer's part in the trace."""
@@ -137,8 +139,10 @@ class FitMeter:
             run.later_batch_end()
             if self._log_again_at_s < math.inf and self.services.now() >= self._log_again_at_s:
                 self._log_estimate(run)
-        elif run.batch_end():
-            self._window_closed(run)
+        else:
+            with torch_private.without_torch_functions():
+                if run.batch_end():
+                    self._window_closed(run)
         if self._curve is not None:
             self._curve.batch_end(loss)
 

@@ -181,12 +181,15 @@ class MeteredRun:
 
     def later_batch_end(self) -> None:
         """Count one batch after the window: the kinds of manual optimization, and a step that was traced late."""
+        if self.progress.length.automatic:
+            if self.traced.traces_later:
+                self.traced.end_later(())
+            return
         kind = self._end_kind()
         if self.traced.traces_later:
             self.traced.end_later(kind)
-        if not self.progress.length.automatic:
-            self.progress.kinds.add(kind)
-            self.watches_batches = self.watches_batches or self.traced.wants_later
+        self.progress.kinds.add(kind)
+        self.watches_batches = self.watches_batches or self.traced.wants_later
 
     def _advance(self) -> None:
         """Choose what the next step is for."""

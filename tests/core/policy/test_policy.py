@@ -86,4 +86,5 @@ def test_rule_ids_stay_as_they_are() -> None:
         "TF007": "no_answer",
         "TF008": "not_checked",
         "TF009": "waiver",
+        "TF010": "policy_change",
     }

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trainfare import TrainingJob, trace_job
 from trainfare.fake_step.configured_step import bytes_of
-from trainfare.lightning.script.interception import intercept_trainers
+from trainfare.lightning.script.interception import Recorder, intercept_trainers
 
 
 class Net(LightningModule):
@@ -77,7 +77,7 @@ def test_hook_that_ends_an_epoch_is_named(module: type[Net], note: str | None) -
     ("given", "name"), [("auto", "single_device"), ("ddp_spawn", "ddp_spawn"), ("fsdp", "fsdp")]
 )
 def test_strategy_has_the_name_that_was_asked_for(given: str, name: str) -> None:
-    with intercept_trainers(None):
+    with intercept_trainers(Recorder(1, lambda _call: None)):
         trainer = Trainer(strategy=given, accelerator="gpu", devices=1, logger=False)
     assert trainer.strategy.strategy_name == name
     assert trainer._accelerator_connector._strategy_flag.strategy_name == name

@@ -99,6 +99,7 @@ def test_a_profile_leaves_nothing_and_the_script_runs_afterwards(
     (folder / "results.csv").write_text("header\n", encoding="utf-8")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("TMPDIR", str(temporary))  # nothing is told of what is written there
+    monkeypatch.setattr("tempfile.tempdir", None)  # this process has found another one before
     before = _contents(folder)
     with UserProcess(f"train.py -- {log}", LIMITS, overlay=overlay) as process:
         profile = process.profile()
