@@ -104,7 +104,7 @@ def trace_step(
             optimization runs it in any case.
         later: what changes the step later in the run; None: the step of this moment alone is traced.
         keep: called with the trace of each step that is recorded.
-        compare_batches: whether it is looked for batches that do other work than the traced one.
+        compare_batches: whether later batches are compared with the traced one; those that are like the first are not.
 
     Raises:
         TraceError: the step needs values that fake tensors do not have, or the user's code raised.
@@ -128,7 +128,7 @@ def trace_step(
             batch_bytes,
             keep,
             first=first_batch,
-            compare=compare_batches,
+            compare=compare_batches and first_batch,
         )
         micro_batches = training.passes
         if later is not None:
