@@ -53,7 +53,7 @@ def check(
     from trainfare.cli.check_answers import choose_locks, policy_answer, target_answer
     from trainfare_core.changes.explain_change import PricedJob
 
-    outputs, target = outputs_of(output, out), target.traced_afresh()
+    outputs, target = outputs_of(output, out), target.trace_afresh()
     job = target.find_target(job)
     if job is None:
         rules.check_alone(context)

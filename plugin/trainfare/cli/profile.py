@@ -87,7 +87,7 @@ def _profile_jobs(limits: TargetOptions, folder: Path) -> None:
     precisions = any(policy.constraints_of(job).any_precision for job in policy.jobs.values())
 
     def trace(target: str) -> JobProfile:
-        with profile_of(target, limits.traced_afresh(), precisions=precisions) as traced:
+        with profile_of(target, limits.trace_afresh(), precisions=precisions) as traced:
             return traced()
 
     exit_codes: list[int] = []

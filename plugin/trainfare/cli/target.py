@@ -178,7 +178,7 @@ class TargetOptions:
             target, self.limits(), fit=self.fit, made_up=made_up, copied=copied, store=store, say=_say
         )
 
-    def traced_afresh(self) -> TargetOptions:
+    def trace_afresh(self) -> TargetOptions:
         """Return these options for a verdict, which comes from no kept trace: what a job reads is not known."""
         return replace(self, no_cache=True)
 

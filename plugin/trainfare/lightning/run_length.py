@@ -22,7 +22,7 @@ def read_trainer(trainer: Any) -> LoopLength:
     loop = trainer.fit_loop.epoch_loop
     automatic = bool(trainer.lightning_module.automatic_optimization)
     batches, max_time_s = _whole(trainer.num_training_batches), _max_time_s(trainer)[0]
-    stated = _stated_batches(trainer.fit_loop) if batches is None else None
+    stated = _read_stated_batches(trainer.fit_loop) if batches is None else None
     estimates = automatic and stated is None
     return LoopLength(
         batches_per_epoch=batches if stated is None else stated,
@@ -48,7 +48,7 @@ def read_trainer(trainer: Any) -> LoopLength:
     )
 
 
-def _stated_batches(fit_loop: Any) -> int | None:
+def _read_stated_batches(fit_loop: Any) -> int | None:
     """Return the batches of an epoch that the only loader was given by webdataset's `with_epoch`; None without that."""
     loaders = list(getattr(fit_loop._combined_loader, "flattened", ()))  # noqa: SLF001
     if len(loaders) != 1 or not type(loaders[0]).__module__.startswith("webdataset"):

@@ -125,13 +125,13 @@ class TracedSteps:
             return True
         return self._wants_draw() or self._wants_another_size()
 
-    def _untraced_kinds(self) -> list[BatchKind]:
+    def _list_untraced_kinds(self) -> list[BatchKind]:
         return [kind for kind in self._progress.kinds.counts if kind not in self._draws]
 
     def _lacks_kind(self) -> bool:
         """Return whether a kind of batch, or an optimizer that has not stepped yet, is still to be traced."""
         stepped = {index for kind in self._draws for index in kind}
-        return len(stepped) < len(self._loop.optimizers) or bool(self._untraced_kinds())
+        return len(stepped) < len(self._loop.optimizers) or bool(self._list_untraced_kinds())
 
     def _wants_draw(self) -> bool:
         """Return whether the work of a step may be random or periodic and is not known by enough traces yet."""
@@ -260,14 +260,14 @@ class TracedSteps:
         if self.method.why_not or self._later_left <= 0 or self.probe.fault:
             return False
         if not self._automatic:
-            return bool(self._draws) and bool(self._untraced_kinds())
+            return bool(self._draws) and bool(self._list_untraced_kinds())
         return len(self.phases) > 1 and self.phases.untraced
 
     def start_later(self, elements: int, smaller_samples: int | None) -> None:
         """Start to trace a batch after the window; see `wants_later` and `start`."""
         if not (self.wants_later and self._ends_in_step):
             return
-        if not self._automatic and not any(map(self._progress.kinds.may_come, self._untraced_kinds())):
+        if not self._automatic and not any(map(self._progress.kinds.may_come, self._list_untraced_kinds())):
             return
         if smaller_samples is not None and self._later_left > 1:
             self._later_left -= 1

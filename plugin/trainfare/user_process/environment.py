@@ -34,14 +34,14 @@ def environment_of(environment: Mapping[str, str], passed: Iterable[str] = ()) -
         environment: of the command.
         passed: names that it gets all the same.
     """
-    withheld = set(withheld_of(environment, passed))
+    withheld = set(list_withheld(environment, passed))
     kept = {name: value for name, value in environment.items() if name not in withheld}
     if kept.get("PYTHONHASHSEED", "random") == "random":
         kept["PYTHONHASHSEED"] = "0"
     return kept
 
 
-def withheld_of(environment: Iterable[str], passed: Iterable[str] = ()) -> tuple[str, ...]:
+def list_withheld(environment: Iterable[str], passed: Iterable[str] = ()) -> tuple[str, ...]:
     """Return which variables the process of a TARGET does not get; see `environment_of`."""
     given = {*passed}
     return tuple(

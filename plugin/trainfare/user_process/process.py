@@ -19,7 +19,7 @@ from typing import IO, Final, final
 from trainfare.job.made_up_data import MadeUpData
 from trainfare.methods.step_change import StepChange
 from trainfare.user_process.copied_folder import CopiedFolder
-from trainfare.user_process.environment import environment_of, withheld_of
+from trainfare.user_process.environment import environment_of, list_withheld
 from trainfare.user_process.limits import ProcessLimits, machine_memory_gib
 from trainfare.user_process.messages import Answer, JobFacts, Start, Trace, error_of, read_replies
 from trainfare.user_process.output import forward
@@ -106,7 +106,7 @@ class UserProcess:
                 memory_bytes=None if memory_gib is None else int(memory_gib * 2**30),
                 debug=bool(os.environ.get("TRAINFARE_DEBUG")),
                 not_from=str(copied.original) if copied else None,
-                withheld=withheld_of(os.environ, limits.pass_env),
+                withheld=list_withheld(os.environ, limits.pass_env),
                 scratch=self._scratch,
                 overlay=overlay,
             )

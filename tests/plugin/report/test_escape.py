@@ -131,7 +131,7 @@ def test_markdown_text_opens_no_block(text: str, record_property: Callable[[str,
     ],
 )
 def test_a_name_mentions_nobody_and_refers_to_no_issue(text: str, shown: str) -> None:
-    """Whoever names a model so would have the comment notify people; an address and a language stay as they are."""
+    """A model with such a name would notify people by the comment; an address and a language stay as they are."""
     assert markdown_text(text) == shown
 
 

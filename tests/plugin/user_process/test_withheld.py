@@ -10,7 +10,7 @@ import pytest
 from builders.cli import capture_main, run_cli, run_python
 from builders.target_files import JOB, TWO_LAYERS
 from trainfare.user_process import ProcessLimits, UserProcess
-from trainfare.user_process.environment import environment_of, withheld_of
+from trainfare.user_process.environment import environment_of, list_withheld
 from trainfare_core.errors import TargetError
 
 PROFILE = Path(__file__).parents[3] / "docs" / "examples" / "llama-7b.json"
@@ -56,7 +56,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_credentials_and_files_of_the_runner_are_withheld() -> None:
     """But for those that are passed on by name; what training code needs stays."""
     environment = dict.fromkeys((*SECRETS, *NEEDED), "x")
-    assert set(withheld_of(environment)) == set(SECRETS)
+    assert set(list_withheld(environment)) == set(SECRETS)
     assert set(environment_of(environment)) == {*NEEDED, "PYTHONHASHSEED"}
     assert set(environment_of(environment, ["HF_TOKEN"])) == {*NEEDED, "HF_TOKEN", "PYTHONHASHSEED"}
 
@@ -115,7 +115,7 @@ def test_code_that_removes_the_working_folder_is_bad_input(tmp_path: Path) -> No
 
 
 def test_a_working_folder_that_is_gone_is_no_defect(tmp_path: Path) -> None:
-    """Whoever removed it, and whatever looks for it first."""
+    """Also where a part of trainfare looks for it first."""
     code = "import os; os.rmdir(os.getcwd()); from trainfare.cli import main; main()"
     done = run_python("-c", code, "check", PROFILE, "--max-usd", "1000000", cwd=tmp_path)
     assert done.exit_code == 2

@@ -32,7 +32,7 @@ def test_a_missing_file_is_an_error_with_the_hint(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_named_pipe_and_a_device_are_refused_at_once(tmp_path: Path) -> None:
-    """Nobody may ever write to the pipe, and a device may never end."""
+    """A pipe may have no writer, and a device no end."""
     pipe = tmp_path / "job.json"
     os.mkfifo(pipe)
     for path in (pipe, Path("/dev/zero")):

@@ -29,9 +29,9 @@ from trainfare.job import ALL_CALLS, place_of_caller
 from trainfare.lightning.script.replaced_answers import (
     UntrainedMetrics,
     answer_input,
+    make_untrained_metrics,
+    make_untrained_predictions,
     name_unsaved_checkpoints,
-    untrained_metrics,
-    untrained_predictions,
 )
 from trainfare.lightning.script.silent_logger import silent
 from trainfare.lightning.script.trainer_arguments import replacing_connector, tolerant
@@ -42,9 +42,9 @@ from trainfare_core.number_format import list_items
 NAMESPACES: Final = ("pytorch_lightning", "lightning.pytorch")
 _ABSENT: Final = object()
 _SKIPPED: Final[Mapping[str, tuple[Callable[[Mapping[str, Any]], Any], str]]] = {
-    "validate": (untrained_metrics, "did nothing here: its metrics are nan"),
-    "test": (untrained_metrics, "did nothing here: its metrics are nan"),
-    "predict": (untrained_predictions, "did nothing here: its one prediction is nan"),
+    "validate": (make_untrained_metrics, "did nothing here: its metrics are nan"),
+    "test": (make_untrained_metrics, "did nothing here: its metrics are nan"),
+    "predict": (make_untrained_predictions, "did nothing here: its one prediction is nan"),
 }
 """Methods of a Trainer that run a loop which is not training: what they return, and how that is told."""
 _METRICS: Final = ("callback_metrics", "logged_metrics", "progress_bar_metrics")

@@ -36,14 +36,14 @@ class UntrainedMetrics(dict[str, Any]):
         return self[name] if name in self or default is None else default
 
 
-def untrained_metrics(arguments: Mapping[str, Any]) -> list[dict[str, float]]:
+def make_untrained_metrics(arguments: Mapping[str, Any]) -> list[dict[str, float]]:
     """Return what `validate` and `test` do: for each loader, metrics by name, every one of which is nan."""
     loaders = arguments.get("dataloaders")
     count = len(cast("list[Any]", loaders)) if isinstance(loaders, (list, tuple)) else 1
     return [defaultdict(_nan) for _ in range(count)]
 
 
-def untrained_predictions(arguments: Mapping[str, Any]) -> list[Any] | None:
+def make_untrained_predictions(arguments: Mapping[str, Any]) -> list[Any] | None:
     """Return what `predict` does: one batch with one prediction, which is nan."""
     return None if arguments.get("return_predictions") is False else [torch.tensor([math.nan])]
 
