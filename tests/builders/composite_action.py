@@ -136,7 +136,7 @@ class Runner:
 
     def _run_script(self, step: dict[str, Any], context: Context) -> tuple[int, dict[str, str]]:
         assert step.get("shell", "bash") == "bash"
-        assert "${{" not in step["run"], "an expression in a script is code of whoever wrote its value"
+        assert "${{" not in step["run"], "the value of an expression in a script is run as code"
         self._number += 1
         folder = self._temp / "_runner_file_commands"
         files = {name: folder / f"{kind}_{self._number}" for name, kind in _FILES.items()}

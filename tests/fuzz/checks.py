@@ -60,7 +60,7 @@ def _policy(data: bytes) -> None:
         (folder / "job.json").write_text(small_job().to_json(), encoding="utf-8")
         policy = read_policy(path).policy
         chosen = choice()
-        if policy.lock is None:  # not the prices of whoever runs this
+        if policy.lock is None:  # not the prices on this machine
             chosen = replace(chosen, lock=folder / "trainfare.lock")
         options = PolicyOptions(policy=path, only=list(islice(policy.jobs, _SHOWN_JOBS)))
         _write(

@@ -1,7 +1,7 @@
 """
 What the process of a TARGET does not get: credentials, and the files by which one step of a CI job steers the next.
 
-This is no wall, as the code has the rights of whoever runs the command; docs/exit-codes.md says what it is good for.
+This is not a sandbox: the code has the rights of the command's user. docs/exit-codes.md says what it protects from.
 """
 
 from __future__ import annotations

@@ -584,7 +584,7 @@ def predict_sure_a100(profile: JobProfile, shapes: MachineShapes, plans: Candida
 
 @pytest.mark.parametrize(("deviations", "on_front"), [(2.6, True), (3.4, False)])
 def test_chances_are_compared_to_a_thousandth(deviations: float, on_front: bool) -> None:
-    """A dearer and slower machine is on the front for a budget kept with 1 for 0.997, and not with 1 for 0.9998."""
+    """A slower machine that costs more is on the front for a budget kept with 1 for 0.997, and not with 1 for 0.9998."""
     prices = book(A100_ROW, {**H100_ROW, "usd_per_hour": 4.0})
     (best, *_) = rank_rows(prices, predict=predict_sure_a100).options
     budget = best.run_usd.mid * math.exp(0.2 * deviations)

@@ -163,7 +163,7 @@ def loss_of(module: Any, x: Any) -> Any:
     return module.net(x).square().mean().as_subclass(Tensor)
 
 
-def labelled(module: Any, x: Any) -> Any:
+def run_labelled(module: Any, x: Any) -> Any:
     first = Labelled(x * 1.0, ["a"])
     listed = Labelled([1.0], labels=["b"])
     assert (first.labels, listed.labels, type(first), type(listed)) == (["a"], ["b"], Labelled, Labelled)
@@ -174,29 +174,29 @@ def strict(module: Any, x: Any) -> Any:
     return module.net((x * 1.0).as_subclass(Strict)).square().mean()
 
 
-def unwrapping(module: Any, x: Any) -> Any:
+def run_unwrapping(module: Any, x: Any) -> Any:
     wrapped = torch.zeros(0).as_subclass(Unwrapping)
     object.__setattr__(wrapped, "plain", x)
     return loss_of(module, wrapped)
 
 
-def wrapped(kind: Any) -> Step:
+def make_wrapped_step(kind: Any) -> Step:
     def step(module: Any, x: Any) -> Any:
         return loss_of(module, x) + kind(x).sum().inner * 0.0
 
     return step
 
 
-def quantized(module: Any, x: Any) -> Any:
+def run_quantized(module: Any, x: Any) -> Any:
     return loss_of(module, x) + (x @ module.weight).sum() * 0.0
 
 
-def masked(module: Any, x: Any) -> Any:
+def run_masked(module: Any, x: Any) -> Any:
     kept = masked_tensor(x, torch.ones(4, WIDTH, dtype=torch.bool))
     return loss_of(module, x) + kept.sum().get_data() * 0.0  # type: ignore[attr-defined]
 
 
-def nested(layout: torch.layout) -> Step:
+def make_nested_step(layout: torch.layout) -> Step:
     def step(module: Any, x: Any) -> Any:
         rows = torch.nested.nested_tensor([x[:1], x[1:]], layout=layout)
         return torch.cat(module.net(rows).unbind()).square().mean()
@@ -228,7 +228,7 @@ def with_device(module: Any, x: Any) -> Any:
         return loss_of(module, x * torch.ones(1))
 
 
-def differentiated(module: Any, x: Any) -> Any:
+def run_differentiated(module: Any, x: Any) -> Any:
     slopes = torch.func.vmap(torch.func.grad(lambda row: row.square().sum()))(x)
     return loss_of(module, slopes / 2)
 
@@ -257,29 +257,29 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "Tensor.__new__": Case(labelled),
+    "Tensor.__new__": Case(run_labelled),
     "as_subclass": Case(lambda module, x: loss_of(module, x.as_subclass(Plain))),
     "_make_subclass": Case(lambda module, x: loss_of(module, Tensor._make_subclass(Plain, x))),
     "counting": Case(lambda module, x: loss_of(module, x.as_subclass(Counting))),
     "strict": Case(strict),
-    "unwrapping": Case(unwrapping, "tensor subclass Unwrapping"),
+    "unwrapping": Case(run_unwrapping, "tensor subclass Unwrapping"),
     "own shape": Case(lambda module, x: loss_of(module, x.as_subclass(Viewed))),
     "own layout": Case(
         lambda module, x: loss_of(module, x.as_subclass(Sized)), "whose layout is not torch's"
     ),
-    "wrapper": Case(wrapped(Wrapper), "tensor subclass Wrapper"),
-    "two": Case(wrapped(Two), "tensor subclass Two"),
-    "quantized": Case(quantized, "tensor subclass Quantized"),
-    "masked": Case(masked, "tensor subclass MaskedTensor"),
-    "nested": Case(nested(torch.strided), "trace is incomplete"),
-    "jagged": Case(nested(torch.jagged)),
+    "wrapper": Case(make_wrapped_step(Wrapper), "tensor subclass Wrapper"),
+    "two": Case(make_wrapped_step(Two), "tensor subclass Two"),
+    "quantized": Case(run_quantized, "tensor subclass Quantized"),
+    "masked": Case(run_masked, "tensor subclass MaskedTensor"),
+    "nested": Case(make_nested_step(torch.strided), "trace is incomplete"),
+    "jagged": Case(make_nested_step(torch.jagged)),
     "dispatch mode": Case(with_mode(DispatchMode), "torch mode DispatchMode"),
     "function mode": Case(with_mode(FunctionMode), "torch mode FunctionMode"),
     "dispatch mode for a part": Case(pointwise_mode(DispatchMode), "torch mode DispatchMode"),
     "function mode for a part": Case(pointwise_mode(FunctionMode), "torch mode FunctionMode"),
     "flop counter": Case(with_mode(lambda: FlopCounterMode(display=False)), "torch mode _FlopCounterMode"),
     "device": Case(with_device),
-    "torch.func": Case(differentiated),
+    "torch.func": Case(run_differentiated),
     "saved tensors": Case(kept_elsewhere),
     "anomalies": Case(with_anomalies),
     "checkpoint": Case(checkpointed, more=1.0),
@@ -316,7 +316,7 @@ def train(
             "net": nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)),
             **(
                 {"weight": nn.Parameter(Quantized(torch.ones(WIDTH, 1)), requires_grad=False)}
-                if step is quantized
+                if step is run_quantized
                 else {}
             ),
         },
