@@ -23,7 +23,10 @@ QUANTISED_BYTES: Final = 1.5
 Bytes: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
 Axis: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
 Seconds: TypeAlias = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
-Text: TypeAlias = Annotated[str, Field(max_length=500)]
+MAX_TEXT_CHARACTERS: Final = 500
+"""The longest note or name that a profile holds: chosen, a paragraph of a report."""
+
+Text: TypeAlias = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)]
 
 Phase: TypeAlias = Literal["forward", "backward", "optimizer"]
 OperationKind: TypeAlias = Literal[

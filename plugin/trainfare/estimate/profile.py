@@ -14,7 +14,7 @@ from trainfare.job import TrainingJob
 from trainfare.methods.module_changes import tracer_of
 from trainfare.methods.step_change import StepChange
 from trainfare_core.errors import InputError
-from trainfare_core.job_profile import JobProfile
+from trainfare_core.job_profile import MAX_TEXT_CHARACTERS, JobProfile
 from trainfare_core.methods.methods import Method
 from trainfare_core.number_format import shorten_text
 
@@ -93,7 +93,7 @@ def estimate_profile(request: EstimateRequest) -> JobProfile:
     return profile.model_copy(
         update={
             "name": f"{model.name}, {request.method}"[:200],
-            "notes": (shorten_text(note, 500), plan, *profile.notes),
+            "notes": (shorten_text(note, MAX_TEXT_CHARACTERS), plan, *profile.notes),
         }
     )
 

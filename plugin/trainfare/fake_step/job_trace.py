@@ -45,13 +45,19 @@ from trainfare.trace import StepFacts
 from trainfare.trace.repetition import NotRepeatedError
 from trainfare.trace.user_classes import spare_classes
 from trainfare_core.errors import InputError, TraceError
-from trainfare_core.job_profile import BatchFacts, JobProfile, OperationGroup, ParallelFacts, ProfileSource
+from trainfare_core.job_profile import (
+    MAX_TEXT_CHARACTERS,
+    BatchFacts,
+    JobProfile,
+    OperationGroup,
+    ParallelFacts,
+    ProfileSource,
+)
 from trainfare_core.number_format import percent, shorten_text
 from trainfare_core.variants import find_compute_type
 
 _FP8_ROWS = 8
 """Divides the rows of every input of a layer that Transformer Engine runs in fp8."""
-_LONGEST_NOTE = 500
 """Characters; a job profile allows no more."""
 
 
@@ -361,7 +367,7 @@ def _fp8_note(precision: str, operations: Sequence[OperationGroup]) -> str:
 
 
 def _join_notes(notes: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(shorten_text(note, _LONGEST_NOTE) for note in notes))
+    return tuple(dict.fromkeys(shorten_text(note, MAX_TEXT_CHARACTERS) for note in notes))
 
 
 @contextlib.contextmanager

@@ -11,11 +11,14 @@ from trainfare.meter.timing.step_timer import StepTimes
 from trainfare.trace import StepFacts
 from trainfare.trace.batch_spread import MeanWork, join_variations
 from trainfare_core._version import __version__
-from trainfare_core.job_profile import BatchFacts, JobProfile, MeasuredStep, ProfileSource
+from trainfare_core.job_profile import (
+    MAX_TEXT_CHARACTERS,
+    BatchFacts,
+    JobProfile,
+    MeasuredStep,
+    ProfileSource,
+)
 from trainfare_core.number_format import shorten_text
-
-MAX_NOTE_CHARACTERS = 500
-"""The longest note that `JobProfile.notes` accepts; a longer one is shortened."""
 
 
 def build_measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> JobProfile:
@@ -81,7 +84,7 @@ def build_measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str
         if run.window.times is None
         else _build_measured_step(run, run.window.times, step, work),
         work_note=step.differs or None,
-        notes=tuple(dict.fromkeys(shorten_text(note, MAX_NOTE_CHARACTERS) for note in every_note)),
+        notes=tuple(dict.fromkeys(shorten_text(note, MAX_TEXT_CHARACTERS) for note in every_note)),
     )
 
 

@@ -19,6 +19,9 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
+from trainfare_core.job_profile import MAX_TEXT_CHARACTERS
+from trainfare_core.number_format import list_items
+
 _NEW_MOUNTS, _NEW_USERS = 0x20000, 0x10000000
 """Flags of `unshare`."""
 _PRIVATE = 0x40000 | 0x4000
@@ -43,6 +46,8 @@ _CACHES: Final = ("~/.cache/", "~/.config/")
 """Where libraries keep what they can make again; writing there is not told."""
 _MOST_NAMES: Final = 4
 """Names that a note lists: chosen, it is one line of a report."""
+_SENTENCE_CHARACTERS: Final = 100
+"""Room of a note for the words around the names, which are shorter."""
 
 
 @final
@@ -183,8 +188,7 @@ def notes_of(gone: Sequence[str], stays: Sequence[str]) -> list[str]:
 
 
 def _join_names(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return list_items(names, MAX_TEXT_CHARACTERS - _SENTENCE_CHARACTERS, most_items=_MOST_NAMES)
 
 
 def _only_outer(paths: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from trainfare.lightning.training_step import START_HOOKS
 from trainfare.user_process import ProcessLimits, UserProcess
 from trainfare.user_process.walls import Overlay, WriteWatch, notes_of
 from trainfare_core.errors import TargetError
+from trainfare_core.job_profile import MAX_TEXT_CHARACTERS
 
 LIMITS = ProcessLimits()
 SCRIPT = """
@@ -196,6 +197,13 @@ def test_without_an_overlay_only_what_is_new_and_ours_is_deleted(
     files = {name for name, content in _contents(here).items() if content or name == "later"}
     assert files == {"later", "made/data", "old", "only-read"}
     assert [len(note.split(", ")) for note in notes_of(gone * 9, stays)] == [5, 5]
+
+
+def test_notes_of_long_paths_fit_in_a_profile() -> None:
+    """Paths of a runner are long: a note with four of them ended a trace as "not a trainfare job profile"."""
+    notes = notes_of(["made"], [f"/{'deep/' * 40}{number}" for number in range(9)])
+    assert all(len(note) <= MAX_TEXT_CHARACTERS for note in notes)
+    assert notes[1].endswith(" and 8 more: it could not be undone")
 
 
 @pytest.mark.parametrize(
