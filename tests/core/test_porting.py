@@ -17,6 +17,7 @@ from trainfare_core.porting import Environment
         ("MI300X", "ROCm"),
         ("TPU-v5e", "torch_xla"),
         ("Trainium1", "torch-neuronx"),
+        ("Trainium3", "torch-neuronx"),
         ("Gaudi2-96GB", "Gaudi"),
         ("T4G-16GB", "arm64"),
         ("GB200-NVL-186GB", "arm64"),

@@ -159,6 +159,7 @@ def test_ignorance_widens_the_interval() -> None:
     assert base < sigma(job, "V100-SXM2-16GB"), "bf16 is emulated on Volta"
     assert base < sigma(job, "RTX-5090-32GB"), "rtx-blackwell was never measured"
     assert base < sigma(job, "TPU-v5e") < sigma(job, "Trainium2")
+    assert sigma(job, "Trainium3") >= sigma(job, "Trainium2"), "trainium3 was never measured"
     assert base < sigma(gpt_profile(source=ProfileSource(how="fake", tool_version="0", compiled=True)))
     strange = gpt_profile()
     strange = strange.model_copy(
