@@ -39,6 +39,11 @@ _OTHER_SERIES: Final = re.compile(
 )
 # One machine with two names: the second is the one that Azure creates.
 _SAME_MACHINE: Final[Mapping[str, str]] = {"standard_nd96asr_a100_v4": "standard_nd96asr_v4"}
+# "Any new VM creations with the preview VM sizes will no longer work" (nc-rtxpro6000-bse-v6-series-overview, FAQ; the
+# smaller ones in the size page of the preview, 2025-11).
+_PREVIEW: Final = re.compile(
+    r"Standard_NC(16l|(32|64|128)[lm]?|(256|320)l?)ds_xl_RTXPRO6000BSE_v6", re.IGNORECASE
+)
 _RETIRED: Final = re.compile(r"Standard_NC\d+r?s_v3")
 
 
@@ -142,6 +147,8 @@ def _read_machine(item: Mapping[str, object]) -> Machine | Refused:
     known = machines().get(_SAME_MACHINE.get(name.lower(), name.lower()))
     if known is not None:
         return known
+    if _PREVIEW.fullmatch(name):
+        return Refused("size of a preview, which Azure no longer creates")
     if _OTHER_SERIES.fullmatch(name):
         return Refused("series without an accelerator to train on")
     return Refused("machine type of which no accelerator is known; update trainfare", quarantined=True)

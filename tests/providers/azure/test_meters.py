@@ -163,6 +163,25 @@ def test_machine_facts_are_from_our_own_table() -> None:
     assert machines()["standard_nv6ads_a10_v5"].accelerator_count == pytest.approx(1 / 6)
 
 
+def test_sizes_of_a_preview_are_left_out_of_the_series_that_followed() -> None:
+    """Nothing new can be created in a preview's size (Azure documentation, nc-rtxpro6000-bse-v6-series-overview, FAQ)."""
+    sold = item("Standard_NC144lds_xl_RTXPRO6000BSE_v6", 5.5, region="westus2")
+    previews = [
+        item(f"Standard_NC{size}_xl_RTXPRO6000BSE_v6", 9.9) for size in ("128ds", "256lds", "320ds", "32mds")
+    ]
+    found = fetch_rows(sold, *previews)
+    row = only(found)
+    assert (row["accelerator"], row["accelerator_count"], float(row["usd_per_hour"])) == (
+        "RTXPRO6000-96GB",
+        1,
+        5.5,
+    )
+    assert {tally.reason: tally.rows for tally in found.filtered} == {
+        "size of a preview, which Azure no longer creates": 4
+    }
+    assert not found.quarantined
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
