@@ -19,8 +19,11 @@ from trainfare_providers.source_rows import Refused, SourceRow
 
 OPTIONS: Final = ("on_demand", "spot", "reserved_1y", "reserved_3y")
 
-_SLICE: Final = "A4-SLICE"  # of a whole A4 machine: its price holds the host's
 _SHARED_HOST: Final = "N1"  # whose cores are also sold without a GPU
+# "You must reserve capacity ..., use Spot VMs, use Flex-start VMs" (docs.cloud.google.com/compute/docs/gpus, 2026-04).
+_NOT_ON_DEMAND: Final = frozenset(
+    {"a3-ultragpu-8g", "a4-highgpu-8g", "a4x-highgpu-4g", "a4x-maxgpu-4g-metal"}
+)
 _FLEX_ONLY: Final = frozenset({"a3-highgpu-1g", "a3-highgpu-2g", "a3-highgpu-4g"})
 
 
@@ -30,7 +33,7 @@ class GcpMachine:
     A machine type of `data/gcp_machines.csv`.
 
     Attributes:
-        host: family of its cores and memory.
+        host: family of its cores and memory; "" where the price of the GPU holds theirs.
         gpu: name of its GPU among the parts.
         needs: the parts of its price: quantity, kind, and host family or GPU.
         regions: where it exists.
@@ -72,7 +75,7 @@ def machines() -> tuple[GcpMachine, ...]:
     for row in table_rows("gcp_machines.csv"):
         host, gpu = row["host"], row["gpu"]
         needs = [(Decimal(row["accelerator_count"]), "gpu", gpu)]
-        if gpu != _SLICE:
+        if host:
             host_parts = [(Decimal(row["vcpus"]), "core", host), (Decimal(row["memory_gib"]), "ram", host)]
             needs = [*host_parts, *needs, (Decimal(row["local_ssd_gib"]), "ssd", "")]
         regions = frozenset(row["regions"].split())
@@ -101,8 +104,8 @@ def _list_claimed_regions(parts: PartIndex, machine: GcpMachine, option: str) ->
 def _build_row(
     parts: PartIndex, machine: GcpMachine, option: str, region: str, source: str
 ) -> SourceRow | Refused:
-    if machine.gpu == _SLICE and option == "on_demand":
-        return Refused("A4, which is not offered on demand although it has a SKU")
+    if option == "on_demand" and machine.machine.instance_type in _NOT_ON_DEMAND:
+        return Refused("machine that is not offered on demand although it has a SKU")
     if region not in machine.regions:
         return Refused("region in which this machine is not known to exist")
     total, used = Decimal(0), dict[str, Part]()

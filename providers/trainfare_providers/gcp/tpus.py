@@ -8,7 +8,7 @@ catalogue has priced some generations by the device of four chips.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
 from typing import Final
@@ -69,11 +69,14 @@ def known_generations() -> Mapping[str, Generation]:
 
 
 @cache
-def _zones() -> Mapping[str, tuple[tuple[str, tuple[int, ...]], ...]]:
-    """Return zones and the sizes offered there, by the first part of a slice's name."""
-    zones: dict[str, list[tuple[str, tuple[int, ...]]]] = {name: [] for name in known_generations()}
+def _zones() -> Mapping[str, tuple[tuple[str, tuple[int, ...], str | None], ...]]:
+    """Return zones, the sizes offered there and what is doubtful, by the first part of a slice's name."""
+    zones: dict[str, list[tuple[str, tuple[int, ...], str | None]]] = {
+        name: [] for name in known_generations()
+    }
     for row in table_rows("gcp_tpu_zones.csv"):
-        zones[row["slices"]].append((row["zone"], tuple(int(size) for size in row["sizes"].split())))
+        sizes = tuple(int(size) for size in row["sizes"].split())
+        zones[row["slices"]].append((row["zone"], sizes, row["caveat"] or None))
     return {name: tuple(zones) for name, zones in zones.items()}
 
 
@@ -81,17 +84,17 @@ def slice_rows(parts: PartIndex, *, source: str) -> Iterator[SourceRow | Refused
     """Yield a row, or why there is none, for each slice, zone and purchase option whose chip has a price."""
     for name, generation in known_generations().items():
         zones = _zones()[name]
-        known = {_region(zone) for zone, _ in zones}
+        known = {_region(zone) for zone, *_ in zones}
         for option in OPTIONS:
             names = {generation.part, generation.single or generation.part}
             elsewhere = {region for of in names for region in parts.regions("tpu", of, option)} - known
             for _ in elsewhere:
                 yield Refused("region in which no such TPU is known to exist")
-            for zone, sizes in zones:
+            for zone, sizes, caveat in zones:
                 for size in sizes:
                     row = _build_row(parts, name, size, zone, option, source)
                     if row is not None:
-                        yield row
+                        yield replace(row, caveat=caveat) if isinstance(row, SourceRow) else row
 
 
 def _build_row(

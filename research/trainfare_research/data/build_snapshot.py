@@ -47,6 +47,10 @@ MACHINE_CAVEATS: tuple[tuple[pl.Expr, str], ...] = (
         "Google creates this size only as spot or flex-start: listed, but perhaps not to be had",
     ),
     (
+        (_TYPE == "a3-ultragpu-8g") & (pl.col("purchase_option") == "on_demand"),
+        "Google creates this machine only as spot, flex-start or in a reservation: listed, but not to be had",
+    ),
+    (
         _TYPE.str.contains(r"^Standard_NC\d+r?s_v3$"),
         "Azure retired this series on 2025-09-30; it is still listed",
     ),

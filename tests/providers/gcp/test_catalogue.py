@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from builders.azure_wire import csv_of, golden
-from builders.gcp_wire import COMPUTE, TPU, page, sku
+from builders.gcp_wire import COMPUTE, TPU, page, ram, sku, ssd
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.gcp import catalogue_rows
@@ -129,7 +129,7 @@ def test_every_sku_and_every_sum_is_counted_once() -> None:
     gce, tpu = fetch_rows()
     assert reasons(gce)["a part of the machine's price is missing: ram"] == 4  # the A2 machines of Tokyo
     assert reasons(gce)["region in which this machine is not known to exist"] > 0
-    assert reasons(gce)["A4, which is not offered on demand although it has a SKU"] == 1
+    assert reasons(gce)["machine that is not offered on demand although it has a SKU"] == 2  # A4, A3 Ultra
     read_parts = [read_sku(one, today=TODAY) for one in off_the_wire([*COMPUTE, *TPU])]
     index = PartIndex([part for part in read_parts if isinstance(part, Part)])
     sums = [*machine_rows(index, source="x"), *slice_rows(index, source="x")]
@@ -321,6 +321,46 @@ def test_sku_of_a_region_without_the_machine_makes_no_offer() -> None:
     """The catalogue prices an A100 in Sydney; there is none."""
     gce, _ = fetch_rows()
     assert "australia-southeast1" not in gce.rows["region"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("machine", "gpu", "usd_per_hour"),
+    [
+        # 8 x 0.031611 + 30 x 0.004237 + 1.46, and 4 x 0.031611 + 15 x 0.004237 + 0.60: cloud.google.com/compute/gpus-pricing
+        ("n1-standard-8+nvidia-tesla-p100x1", "Nvidia Tesla P100 GPU running in Americas", 1.839998),
+        ("n1-standard-4+nvidia-tesla-p4x1", "Nvidia Tesla P4 GPU running in Americas", 0.789999),
+    ],
+)
+def test_older_gpus_of_n1_have_a_price(machine: str, gpu: str, usd_per_hour: float) -> None:
+    one = sku(gpu, "1.46" if "P100" in gpu else "0.60")
+    gce, _ = fetch_rows([*COMPUTE, one], ())
+    row = PriceBook.from_rows(gce.rows, origin="gcp").find(f"gcp:{machine}@us-central1")
+    assert row.usd_per_hour == pytest.approx(usd_per_hour)
+
+
+def test_machine_that_reservations_and_spot_give_has_no_price_on_demand() -> None:
+    """A3 Ultra: "reserve capacity, use Spot VMs, use Flex-start VMs" (docs.cloud.google.com/compute/docs/gpus)."""
+    whole = [
+        make(f"{before}{name} running in Virginia", "0.01", usage, regions=("us-east4",))
+        for before, usage in (("", "OnDemand"), ("Spot Preemptible ", "Preemptible"))
+        for make, name in (
+            (sku, "A3Ultra Instance Core"),
+            (ram, "A3Ultra Instance Ram"),
+            (sku, "H200 141GB GPU"),
+            (ssd, "SSD backed Local Storage"),
+        )
+    ]
+    gce, _ = fetch_rows(whole, ())
+    assert gce.rows["purchase_option"].to_list() == ["spot"]
+    assert reasons(gce)["machine that is not offered on demand although it has a SKU"] == 1
+
+
+def test_slice_of_a_zone_that_google_does_not_list_has_a_caveat() -> None:
+    """docs.cloud.google.com/tpu/docs/regions-zones names us-east5-a for v5p, and not us-east5-b."""
+    frame = book().frame.filter(book().frame["instance_type"] == "v5p-8")
+    doubts = dict(frame.select("zone", "caveat").iter_rows())
+    assert doubts["us-east5-a"] is None
+    assert "does not list this zone" in (doubts["us-east5-b"] or "")
 
 
 def test_sizes_offered_only_as_spot_have_a_caveat() -> None:
