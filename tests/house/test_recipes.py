@@ -125,9 +125,10 @@ def test_a_meaning_that_is_gone_is_not_excused() -> None:
 
 
 def test_an_accelerator_has_what_the_recipe_lists() -> None:
-    """One that all clouds rent is in every table of the recipe but those of TPUs, and in no other that people write."""
+    """One that all clouds rent is in each table of the recipe but those of TPUs and of no price, and in no other of ours."""
     _, files = read_recipe("Add an accelerator in one row")
-    listed = {file for file in files if file.startswith(DATA) and "tpu" not in file}
+    others = re.compile("tpu|unpriced")
+    listed = {file for file in files if file.startswith(DATA) and not others.search(file)}
     quotas_and_spot = {"core/trainfare_core/data/run_cost_facts.csv"}  # of a cloud, see its recipe
     assert tables_with_cell(RENTED_EVERYWHERE) - quotas_and_spot == listed
     assert says("tests/core/hardware/test_accelerators.py", RENTED_EVERYWHERE)

@@ -27,6 +27,24 @@ from trainfare_providers.machine_networks import network_gbit_per_s
         ("gcp", "a3-highgpu-8g", 800),
         ("gcp", "a3-megagpu-8g", 1600),
         ("gcp", "a2-highgpu-1g", 24),
+        # EC2 DescribeInstanceTypes, NetworkInfo
+        ("aws", "trn2.3xlarge", 200),
+        ("aws", "trn2u.48xlarge", 3200),
+        # aws.amazon.com/ec2/instance-types/p6: 28.8 Tbit/s an UltraServer of 72
+        ("aws", "u-p6e-gb200x72", 28800),
+        ("aws", "u-p6e-gb200x36", 14400),
+        # learn.microsoft.com/azure/virtual-machines/sizes/gpu-accelerated/nd-gb300-v6-series: 4 x 800
+        ("azure", "Standard_ND128isr_GB300_v6", 3200),
+        # docs.cloud.google.com/compute/docs/gpus/gpu-network-bandwidth: 4 NICs of 400, of 800 for GPUs
+        ("gcp", "a4x-highgpu-4g", 1600),
+        ("gcp", "a4x-maxgpu-4g-metal", 3200),
+        # docs.cloud.google.com/compute/docs/gpus/gpu-network-bandwidth: N1, 2 a vCPU up to the GPUs' limit
+        ("gcp", "n1-standard-4+nvidia-tesla-t4x1", 8),
+        ("gcp", "n1-standard-32+nvidia-tesla-t4x4", 64),
+        ("gcp", "n1-standard-16+nvidia-tesla-v100x2", 32),
+        ("gcp", "n1-standard-64+nvidia-tesla-v100x8", 100),
+        ("gcp", "n1-standard-32+nvidia-tesla-p100x4", 32),
+        ("gcp", "n1-standard-8+nvidia-tesla-p4x1", 16),
     ],
 )
 def test_published_rates(provider: str, instance_type: str, gbit_per_s: float) -> None:
@@ -36,7 +54,12 @@ def test_published_rates(provider: str, instance_type: str, gbit_per_s: float) -
 
 @pytest.mark.parametrize(
     ("provider", "instance_type"),
-    [("gcp", "v5p-8"), ("azure", "Standard_NC24rs_v3"), ("aws", "trn2.3xlarge"), ("gcp", "p4d.24xlarge")],
+    [
+        ("gcp", "v5p-8"),
+        ("azure", "Standard_NC24rs_v3"),
+        ("aws", "p6e-gb200.36xlarge"),
+        ("gcp", "p4d.24xlarge"),
+    ],
 )
 def test_unpublished_rate_is_unknown(provider: str, instance_type: str) -> None:
     """No rate is invented for TPU slices, silent pages, contradicting sources, or another cloud's machine."""

@@ -11,7 +11,7 @@ from trainfare_research.data import TABLES
 from trainfare_research.runners.write_coefficients import FITS, command_of, main
 from trainfare_research.truth_table import find_table
 
-OURS = {"accelerators.csv", "accelerator_sources.csv", "networks.csv", "local_disks.csv"}
+OURS = {"accelerators.csv", "accelerator_sources.csv", "networks.csv", "local_disks.csv", "unpriced.csv"}
 """Facts that people write, from vendors' pages."""
 COLLECTED = {"run_cost_facts.csv", "run_cost_fact_sources.csv"}
 """What `trainfare_research.data.build_run_cost_facts` makes, without a fit."""
