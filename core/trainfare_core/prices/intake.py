@@ -70,6 +70,9 @@ _MAX_NAME_BYTES: Final = 200
 # The most expensive slice sold, 2,048 TPU v4 chips, is under 10,000 USD an hour: more is a placeholder or another unit.
 _MAX_USD_PER_HOUR: Final = 1e6
 
+ROUNDING: Final = 1e-4
+"""Prices that differ by no more than this share are one price: some lists round to 4 decimals."""
+
 
 def first_day() -> pl.Expr:
     """
@@ -234,18 +237,19 @@ def _has_repeats(frame: pl.DataFrame) -> bool:
 
 
 def _judge_repeats(frame: pl.DataFrame) -> pl.DataFrame:
-    """Quarantine keys with two prices; of rows that repeat one price keep the newest."""
-    keys = list(KEY_COLUMNS)
+    """Quarantine keys with two prices; of rows that repeat one price, or a rounding of it, keep the newest."""
+    keys, price = list(KEY_COLUMNS), pl.col("usd_per_hour")
+    differ = price.max().over(keys) > price.min().over(keys) * (1 + ROUNDING)
     newest_first = frame.sort(
         ["observed_on", "fetched_at", "source", "origin", *BOOK_SCHEMA],
         descending=[True, True, *[False] * (2 + len(BOOK_SCHEMA))],
         nulls_last=True,
     )
     return newest_first.with_columns(
-        pl.when(pl.col("usd_per_hour").n_unique().over(keys) > 1)
+        pl.when(differ)
         .then(pl.lit("two different prices for one machine, region, zone and option"))
         .alias("_quarantine"),
-        pl.when((pl.col("usd_per_hour").n_unique().over(keys) == 1) & ~_join_key().is_first_distinct())
+        pl.when(~differ & ~_join_key().is_first_distinct())
         .then(pl.lit("the same price again"))
         .alias("_filter"),
     )

@@ -146,7 +146,7 @@ class Listing:
         offers = self._bookable(_BLOCKS, region, names, CapacityDurationHours=BLOCK_HOURS)
         blocks = self._list_entries("Capacity Blocks are left out", offers)
         context = self._context(_BLOCKS, region, machines, zone_ids=zone_ids)
-        self.found.ec2.add(capacity_block_row(block, context) for block in blocks)
+        self.found.ec2.add(offer_rows(blocks, capacity_block_row, context))
         offers = self._bookable(
             _TRAINING_PLANS,
             region,
@@ -156,7 +156,7 @@ class Listing:
         )
         plans = self._list_entries("training plans are left out", offers)
         context = self._context(_TRAINING_PLANS, region, machines, zone_ids=zone_ids)
-        self.found.sagemaker.add(training_plan_row(plan, context) for plan in plans)
+        self.found.sagemaker.add(offer_rows(plans, training_plan_row, context))
 
     def savings(self, region: str, machines: Machines) -> None:
         """

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tracemalloc
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain, repeat
 
 import pytest
 
 from builders import aws_wire as wire
 from trainfare_core.errors import PricesUnavailableError
-from trainfare_providers.aws.blocks import capacity_block_row, training_plan_row
+from trainfare_providers.aws.blocks import capacity_block_row, offer_rows, training_plan_row
 from trainfare_providers.aws.bulk_csv import read_offer_csv
 from trainfare_providers.aws.machines import parse_instance_types, read_known_machines
 from trainfare_providers.aws.price_list import ec2_row, read_products, sagemaker_row
@@ -24,7 +24,7 @@ from trainfare_providers.aws.quotas import (
 from trainfare_providers.aws.rows import SourceContext
 from trainfare_providers.aws.savings import PLANS, plan_file_rows
 from trainfare_providers.aws.spot import Bands, read_bands, read_zone_ids, spot_rows
-from trainfare_providers.source_rows import Refused, RowSink
+from trainfare_providers.source_rows import Refused, RowSink, SourceRow
 
 CONTEXT = SourceContext(
     "us-east-1",
@@ -327,21 +327,103 @@ def test_capacity_block_costs_its_fee_by_hours_and_machines() -> None:
     two = {**wire.CAPACITY_BLOCKS[0], "InstanceCount": 2, "UpfrontFee": "566.400000"}
     ultra = {**wire.CAPACITY_BLOCKS[0], "UltraserverType": "p6e-gb200"}
     nothing = {**wire.CAPACITY_BLOCKS[0], "CapacityBlockDurationHours": 0}
-    part = {
-        **wire.CAPACITY_BLOCKS[0],
-        "CapacityBlockDurationHours": 24,
-        "CapacityBlockDurationMinutes": 1470,
-        "UpfrontFee": "289.10",
-    }
+    free = {**wire.CAPACITY_BLOCKS[0], "UpfrontFee": "0.00"}
     sink = RowSink("aws", "ec2")
-    offerings = [*wire.CAPACITY_BLOCKS, two, ultra, nothing, part]
+    offerings = [*wire.CAPACITY_BLOCKS, two, ultra, nothing, free]
     sink.add(capacity_block_row(offering, CONTEXT) for offering in offerings)
-    assert [row.usd_per_hour for row in sink.rows] == ["11.800000", "41.528000", "11.800000", "11.800000"]
+    assert [row.usd_per_hour for row in sink.rows] == ["11.800000", "41.528000", "11.800000"]
     assert sink.filtered == {"an UltraServer: it is not booked by the machine": 1}
-    assert sink.quarantined == {"a Capacity Block without its fee, hours or machines": 1}
+    assert sink.quarantined == {"a Capacity Block without its fee, hours or machines": 2}
     assert sink.rows[0].caveat == (
         "Capacity Block: the whole fee is paid at booking; the rate of one that begins on 2026-08-05"
     )
+
+
+@pytest.mark.parametrize(
+    ("hours", "minutes", "span_hours", "paid_hours"),
+    [
+        (24, 30, None, 24.5),  # the documented form: minutes beside hours
+        (24, 30, 24.5, 24.5),
+        (24, 30, 24, 24.5),  # machines end 30 minutes before the end of a block
+        (24, 0, 23, 24),
+        (24, 1440, None, 24),  # the total, once in hours and once in minutes
+        (24, 1470, 24.5, 24.5),  # the total in minutes, as start and end say
+        (24, 1470, None, None),
+        (24, 1470, 48.5, None),
+        (24, 90, None, None),
+        (24, 0, 48, None),
+        (15, 51, 24, None),
+        (0, 51, None, 0.85),
+    ],
+)
+def test_length_of_a_block_is_what_its_fields_agree_on(
+    hours: int, minutes: int, span_hours: float | None, paid_hours: float | None
+) -> None:
+    """Of two readings that are hours apart neither is taken."""
+    start = datetime.fromisoformat("2026-08-05T11:30:00+00:00")
+    times = {} if span_hours is None else {"StartDate": start, "EndDate": start + timedelta(hours=span_hours)}
+    lengths = {"CapacityBlockDurationHours": hours, "CapacityBlockDurationMinutes": minutes}
+    row = capacity_block_row({**wire.CAPACITY_BLOCKS[0], **lengths, **times}, CONTEXT)
+    if paid_hours is None:
+        assert isinstance(row, Refused)
+        assert row == Refused(
+            "a Capacity Block whose hours, minutes, start and end disagree", quarantined=True
+        )
+    else:
+        assert isinstance(row, SourceRow)
+        assert float(row.usd_per_hour) == pytest.approx(283.2 / paid_hours, abs=1e-6)
+
+
+@pytest.mark.parametrize(("segments", "passes"), [(0, True), (1, True), (2, False)])
+def test_capacity_block_of_several_segments_is_quarantined(segments: int, passes: bool) -> None:
+    """EC2's model: each segment has its own schedule and fee, and whether the offer's own fields are totals it does not say."""
+    segment = {"InstanceType": "p4d.24xlarge", "CapacityBlockDurationHours": 12, "UpfrontFee": "141.60"}
+    row = capacity_block_row(
+        {**wire.CAPACITY_BLOCKS[0], "CapacityBlockOfferingSegments": [segment] * segments}, CONTEXT
+    )
+    assert isinstance(row, SourceRow) is passes
+    assert passes or row == Refused("a Capacity Block of several segments with one fee", quarantined=True)
+
+
+def test_of_offers_at_different_rates_the_dearest_is_the_price() -> None:
+    """A longer or later block costs more or less an hour; the machine keeps a price, and the price says of what."""
+    block = wire.CAPACITY_BLOCKS[0]
+    offers = [
+        {**block, "CapacityBlockOfferingId": name, "UpfrontFee": fee, "CapacityBlockDurationHours": hours}
+        for name, fee, hours in (("a", "283.20", 24), ("b", "600.00", 48), ("c", "283.20", 24))
+    ]
+    elsewhere = {**block, "AvailabilityZone": "us-east-1c", "UpfrontFee": "240.00"}
+    sink = RowSink("aws", "ec2")
+    sink.add(offer_rows([*offers, elsewhere, {}], capacity_block_row, CONTEXT))
+    assert [(row.zone, row.usd_per_hour, row.sku) for row in sink.rows] == [
+        ("use1-az6", "12.500000", "b"),
+        ("use1-az1", "10.000000", "cb-0123456789abcdef0"),
+    ]
+    assert (sink.rows[0].caveat or "").endswith("; the dearest of 3 offers, from 11.800000 USD an hour")
+    assert sink.filtered == {"another offer of the same machine and zone": 2}
+    assert sink.rows_read == 5
+
+
+@pytest.mark.parametrize(
+    ("fees", "is_one"),
+    [
+        (("283", "567"), True),  # 11.7708 to 11.8125 an hour, and 11.8021 to 11.8229
+        (("283", "569"), False),
+        (("283.20", "566.41"), True),
+        (("283.20", "566.50"), False),
+        (("283.200000", "566.410000"), True),  # six digits of an amount in cents
+    ],
+)
+def test_fees_that_differ_by_their_rounding_are_one_price(fees: tuple[str, ...], is_one: bool) -> None:
+    """Fees, of one day and of two, are whole dollars or cents: half a unit of the last digit either way."""
+    offers = [
+        {**wire.CAPACITY_BLOCKS[0], "UpfrontFee": fee, "CapacityBlockDurationHours": 24 * days}
+        for days, fee in enumerate(fees, 1)
+    ]
+    sink = RowSink("aws", "ec2")
+    sink.add(offer_rows(offers, capacity_block_row, CONTEXT))
+    assert len(sink.rows) == 1
+    assert ("dearest" not in (sink.rows[0].caveat or "")) is is_one
 
 
 def test_training_plan_of_several_parts_has_no_rate() -> None:
