@@ -16,7 +16,7 @@ import polars as pl
 from trainfare_core.hardware.accelerators import accelerators
 from trainfare_core.number_format import percent
 from trainfare_core.prices.facts import Intake
-from trainfare_core.prices.intake import KEY_COLUMNS, accept_rows, counts_by_reason
+from trainfare_core.prices.intake import KEY_COLUMNS, ROUNDING, accept_rows, counts_by_reason
 
 MAX_JUMP: Final = 5.0
 """A price that moves by more than this factor is accepted only when a second fetch confirms it.
@@ -28,9 +28,6 @@ _CONFIRMED_WITHIN: Final = 1.5
 
 _MEMORY_TOLERANCE: Final = 0.10
 """A10G and B200 report 1-7 % less than they are sold with; the five times too much of Trainium2 is an error."""
-
-_ROUNDING: Final = 1e-4
-"""USD: some lists round to 4 decimals."""
 
 _MIN_ROWS_KEPT: Final = 0.5
 """A list that loses more than half of its rows is taken for incomplete. A chosen value."""
@@ -45,10 +42,12 @@ _WHY: Final = "_why"
 _LEAST_COMMITTED: Final = 0.1
 """A committed price below this share of the on-demand price is one hour's price divided by the hours of a whole term.
 
-A chosen value: the lowest true one in the snapshot is 0.27, a price divided twice is below 0.0002."""
+A chosen value: the lowest true one in the snapshot is 0.34 (a2-highgpu, us-west3, 3 years), or 0.27 beside the dearest
+zone of a region, with which it is compared; a price divided twice is below 0.0002."""
 
 ABOVE_ON_DEMAND: Final = "spot price above the on-demand price"
 COMMITTED_ABOVE: Final = "reservation or savings plan above the on-demand price"
+BLOCK_ABOVE: Final = "Capacity Block or training plan above the on-demand price"
 COMMITTED_BELOW: Final = (
     f"reservation or savings plan below {percent(_LEAST_COMMITTED)} of the on-demand price"
 )
@@ -199,7 +198,7 @@ def _beside_on_demand(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     """
     Refuse spot and committed prices that the on-demand price contradicts: of the same fetch, else the last good one.
 
-    Nobody sells a reservation or spot capacity above the on-demand price of the same machine.
+    Nobody sells a reservation, a block or spot capacity above the on-demand price of the same machine.
     """
     refused: list[pl.DataFrame] = []
     for frame in (rows.filter(pl.col(_WHY).is_null()), known):
@@ -207,12 +206,13 @@ def _beside_on_demand(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
         refused.append(on_demand.group_by(_MACHINE).agg(pl.col("usd_per_hour").max().alias("_on_demand")))
     ours, theirs = refused
     compared = pl.concat([ours, theirs.join(ours, on=list(_MACHINE), how="anti")])
-    above = pl.col("usd_per_hour") > pl.col("_on_demand") * (1 + _ROUNDING)
+    above = pl.col("usd_per_hour") > pl.col("_on_demand") * (1 + ROUNDING)
     below = pl.col("usd_per_hour") < pl.col("_on_demand") * _LEAST_COMMITTED
     committed = pl.col("purchase_option").str.contains("^(reserved|savings)_")
     marked = rows.join(compared, on=list(_MACHINE), how="left")
     marked = _mark(marked, (pl.col("purchase_option") == "spot") & above, ABOVE_ON_DEMAND)
     marked = _mark(marked, committed & above, COMMITTED_ABOVE)
+    marked = _mark(marked, (pl.col("purchase_option") == "capacity_block") & above, BLOCK_ABOVE)
     return _mark(marked, committed & below, COMMITTED_BELOW).drop("_on_demand")
 
 
@@ -233,7 +233,7 @@ def _more_for_less(rows: pl.DataFrame) -> pl.DataFrame:
     )
     odd = pairs.filter(
         (pl.col("accelerator_count_more") > pl.col("accelerator_count"))
-        & (pl.col("usd_per_hour_more") < pl.col("usd_per_hour") * (1 - _ROUNDING))
+        & (pl.col("usd_per_hour_more") < pl.col("usd_per_hour") * (1 - ROUNDING))
         & host
     )
     smaller = odd.select(*machine_columns, *size)

@@ -65,6 +65,20 @@ def test_spot_is_never_above_on_demand(spot: float, passes: bool) -> None:
     assert result.rows["purchase_option"].to_list()[0] == "on_demand"
 
 
+@pytest.mark.parametrize(
+    ("usd", "passes"), [(11.8, True), (21.957642, True), (21.9577, True), (21.97, False), (1720.78, False)]
+)
+def test_capacity_block_is_never_above_on_demand(usd: float, passes: bool) -> None:
+    """Blocks of the snapshot cost 0.41 to 0.87 of on demand; a fee divided by minutes alone comes out eleven times over."""
+    block = offer_row(purchase_option="capacity_block", zone="use1-az1", usd_per_hour=usd)
+    result = judge_rows_given(offer_row(), block)
+    assert ask_closed_port(result) == ({} if passes else {sanity.BLOCK_ABOVE: 1})
+    assert ask_closed_port(judge_rows_given(block, last=accept_given(offer_row()))) == (
+        {} if passes else {sanity.BLOCK_ABOVE: 1}
+    )
+    assert ask_closed_port(judge_rows_given(offer_row(region="elsewhere"), block)) == {}
+
+
 def test_spot_is_compared_with_the_last_good_on_demand_price() -> None:
     """A fetch that brings only spot is judged by the on-demand price that was there."""
     last = accept_given(offer_row())
