@@ -386,6 +386,24 @@ def test_chip_hour_far_from_the_published_one_is_quarantined(description: str, u
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("usd", "passes"), [("0.2673", True), ("0.243", True), ("0.2429", False)])
+def test_tpu_spot_may_cost_nine_hundredths(usd: str, passes: bool) -> None:
+    """
+    Spot VMs cost "up to 91 %" less than on demand: 0.09 of the 2.70 USD that a v6e chip costs at least.
+
+    0.2673 is 0.09 of 2.97, the on-demand price of Singapore (https://cloud.google.com/compute/docs/instances/spot).
+    """
+    spot = sku(
+        "TpuV6e attached to Spot Preemptible VMs running in Singapore",
+        usd,
+        "Preemptible",
+        ("asia-southeast1",),
+    )
+    _, tpu = fetch_rows((), [spot])
+    assert (tpu.rows.height > 0) is passes
+    assert (not tpu.quarantined) is passes
+
+
 def test_slices_are_named_by_cores_or_by_chips() -> None:
     frame = book().frame.filter(book().frame["service"] == "tpu")
     counts = dict(frame.select("instance_type", "accelerator_count").iter_rows())
