@@ -95,7 +95,7 @@ class AwsServer:
         fault = self._fault(action)
         if fault is not None:
             return fault
-        if action in self.denied:
+        if not self.denied.isdisjoint({action, f"{action}@{region}"}):
             return self._deny(service, action)
         if service == "ec2":
             return self._ec2(operation, query, region)

@@ -19,7 +19,7 @@ from trainfare_providers.aws.account import find_account
 from trainfare_providers.aws.bulk import Sites, read_advisor, read_offer_files, read_plan_files
 from trainfare_providers.aws.listing import Listing
 from trainfare_providers.aws.machines import Machines, read_known_machines
-from trainfare_providers.aws.quotas import limits_of, training_limits
+from trainfare_providers.aws.quotas import limits_of, quota_note, training_limits, unread_note
 from trainfare_providers.aws.rows import AwsRows
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import FetchedQuotas, FetchedRows, load_last_good
@@ -116,7 +116,13 @@ class AwsPrices:
             raise CannotTellError(
                 "; ".join(["aws: no quota of a machine of the prices was read", *rows.notes])
             )
-        return FetchedQuotas(limits)
+        rows.note(unread_note(limits, prices.filter(regions=self.regions)))
+        if elsewhere := len(set(prices.names("region")) - set(self.regions)):
+            said = ", ".join(self.regions)
+            rows.note(
+                f"aws: quotas of {said} alone ({REGIONS_VARIABLE}); other regions with prices: {elsewhere}"
+            )
+        return FetchedQuotas(limits, tuple(rows.notes))
 
     def _without_account(self, http: HttpClient, why: str, rows: AwsRows) -> Machines:
         machines = read_known_machines()
@@ -146,7 +152,7 @@ class AwsPrices:
             listing.spot(region, machines, bands)
             listing.blocks(region, described[region], machines)
             listing.savings(region, machines)
-            listing.quotas(region)
+            listing.found.note(quota_note(listing.quotas(region), region=region))
         return machines
 
 

@@ -12,13 +12,12 @@ from typing import Final
 from trainfare_core.errors import FetchError
 from trainfare_providers.answer_values import items_of, text_at
 from trainfare_providers.aws.account import Account, Call, NotAllowedError, NotOfferedError
-from trainfare_providers.aws.blocks import capacity_block_row, training_plan_row
+from trainfare_providers.aws.blocks import capacity_block_row, offer_rows, training_plan_row
 from trainfare_providers.aws.machines import Machines, parse_instance_types
 from trainfare_providers.aws.price_list import EC2_FILTERS, ec2_row, read_products, sagemaker_row
 from trainfare_providers.aws.quotas import (
     Quota,
     TrainingQuota,
-    quota_note,
     read_quotas,
     read_training_quotas,
 )
@@ -173,14 +172,12 @@ class Listing:
 
     def quotas(self, region: str) -> tuple[Quota, ...]:
         """
-        Return the vCPUs that the account may run at once, and add a note.
+        Return the vCPUs that the account may run at once.
 
         Raises:
             FetchError: no answer.
         """
-        quota_rows = read_quotas(self._quotas("ec2", region), region=region)
-        self.found.note(quota_note(quota_rows, region=region))
-        return quota_rows
+        return read_quotas(self._quotas("ec2", region), region=region)
 
     def training_quotas(self, region: str) -> tuple[TrainingQuota, ...]:
         """

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.ranking.pricing.quotas import is_covered
 from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.answer_values import amount_at, text_at
 
@@ -148,6 +150,17 @@ def limits_of(quotas: Iterable[Quota], instance_types: Iterable[str]) -> tuple[Q
                 )
             )
     return tuple(limits)
+
+
+def unread_note(limits: Sequence[QuotaLimit], prices: PriceBook) -> str | None:
+    """Return one line with the families of machines of which no quota was read, or None where there are none."""
+    names = {
+        offer["instance_type"].rpartition(".")[0]
+        for offer in prices.filter(purchase=tuple(_PURCHASES)).frame.to_dicts()
+        if not is_covered(offer, limits)
+    }
+    said = f"in one region or more, no quota was read of {', '.join(sorted(names))}; it is not known there"
+    return f"aws: {said}" if names else None
 
 
 def _name_counted_family(word: str, family: str) -> str:

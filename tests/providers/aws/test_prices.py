@@ -434,6 +434,33 @@ def test_quotas_can_be_asked_for_alone(server: AwsServer, monkeypatch: pytest.Mo
         source(server).quotas(http, prices)
 
 
+def test_quotas_that_were_not_read_are_said(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A region that refuses, a quota that is not listed and a region that was not asked are not "no limit".
+
+    ListServiceQuotas: "If the applied quota value is not available for a quota, the quota is not retrieved."
+    """
+    sign_in(monkeypatch, server)
+    machines = ("p4d.24xlarge", "trn1.32xlarge", "ml.p4d.24xlarge", "ml.p5.48xlarge")
+    offers = [
+        offer_row(instance_type=name, service="sagemaker" if name.startswith("ml.") else "ec2")
+        for name in machines
+    ]
+    prices = book_of(*offers, offer_row(region="us-west-2"), offer_row(region="eu-west-1"))
+    with patient_client("aws") as http:
+        assert source(server, "us-east-1", "us-west-2").quotas(http, prices).notes == (
+            "aws: in one region or more, no quota was read of ml.p5, trn1; it is not known there",
+            "aws: quotas of us-east-1, us-west-2 alone (TRAINFARE_AWS_REGIONS); other regions with prices: 1",
+        )
+    server.denied = frozenset({"servicequotas:ListServiceQuotas@us-west-2"})
+    with patient_client("aws") as http:
+        quotas = source(server, "us-east-1", "us-west-2").quotas(http, prices)
+    assert {limit.region for limit in quotas.limits} == {"us-east-1"}
+    refused = "aws: these credentials may not call servicequotas:ListServiceQuotas (AccessDeniedException)"
+    assert [note.startswith(refused) for note in quotas.notes] == [True, True, False, False]
+    assert "no quota was read of ml.p5, p4d, trn1" in quotas.notes[2]
+
+
 def test_file_path_outside_the_folder_is_refused(server: AwsServer) -> None:
     """The region index says where files are, and may say it only below its own folder."""
     index = b'{"regions": {"us-east-1": {"regionCode": "us-east-1", "currentVersionUrl": "/../../etc/index.json"}}}'
