@@ -146,17 +146,21 @@ def vm_rows(items: Sequence[object], *, source: str, today: str) -> tuple[RowSin
         their savings plans.
     """
     sink = RowSink("azure", "azure_vm")
+    reads = [sink.keep(read) for item in items for read in read_item(item, today=today)]
+    primary = {(meter.machine, meter.region, meter.option) for meter in reads if meter and meter.is_primary}
     meters: list[Meter] = []
-    for item in items:
-        for read in read_item(item, today=today):
-            meter = sink.keep(read)
-            if meter is None:
-                continue
-            meters.append(meter)
-            if meter.option == LOW_PRIORITY:
-                sink.refuse(Refused("low priority, which only Azure ML still rents"))
-            else:
-                sink.rows.append(meter.row(meter.option, source, caveat_of(meter.machine)))
+    for meter in reads:
+        if meter is None:
+            continue
+        if not meter.is_primary and (meter.machine, meter.region, meter.option) in primary:
+            sink.refuse(Refused("a nonprimary meter beside the primary one"))
+            continue
+        meters.append(meter)
+        if meter.option == LOW_PRIORITY:
+            sink.refuse(Refused("low priority, which only Azure ML still rents"))
+        else:
+            caveat = caveat_of(meter.machine, meter.option)
+            sink.rows.append(meter.row(meter.option, source, caveat))
     return sink, tuple(meters)
 
 

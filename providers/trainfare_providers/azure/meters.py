@@ -45,6 +45,7 @@ _PREVIEW: Final = re.compile(
     r"Standard_NC(16l|(32|64|128)[lm]?|(256|320)l?)ds_xl_RTXPRO6000BSE_v6", re.IGNORECASE
 )
 _RETIRED: Final = re.compile(r"Standard_NC\d+r?s_v3")
+_SPOT_CAVEAT: Final = "spot price of the public list; Azure's portal has differed (azure-docs issue 72349)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Meter:
     currency: str
     meter_id: str
     effective_on: str
+    is_primary: bool = True  # the API lists meters of other regions than their primary one too
 
     def row(self, option: str, source: str, caveat: str | None) -> SourceRow:
         """Return the row of this price under a purchase option."""
@@ -74,11 +76,11 @@ class Meter:
         )
 
 
-def caveat_of(machine: Machine) -> str | None:
-    """Return what is shown beside every price of a machine."""
-    if _RETIRED.fullmatch(machine.instance_type):
-        return "Azure retired this series on 2025-09-30; it is still listed"
-    return None
+def caveat_of(machine: Machine, option: str = "") -> str | None:
+    """Return what is shown beside every price of a machine under a purchase option."""
+    retired = "Azure retired this series on 2025-09-30; it is still listed"
+    caveats = {retired: _RETIRED.fullmatch(machine.instance_type), _SPOT_CAVEAT: option == "spot"}
+    return "; ".join(text for text, holds in caveats.items() if holds) or None
 
 
 @cache
@@ -124,6 +126,7 @@ def _out_of_scope(item: Mapping[str, object]) -> Refused | None:
         "dedicated host": "Dedicated Host" in product,
         "Cloud Services, not a virtual machine": _CLOUD_SERVICES.search(product) is not None,
         "promotion": any("Promo" in name for name in names),
+        "a meter marked as expired": any("Expired" in label for label in labels),
         "machine without an accelerator": bool(names[0]) and not names[0].lower().startswith("standard_n"),
     }
     return next((Refused(reason) for reason, holds in rules.items() if holds), None)
@@ -209,4 +212,6 @@ def _read_price(
         return Refused("no region, meter or currency", quarantined=True)
     term = item.get("reservationTerm") if option.startswith("reserved_") else None
     hours = _HOURS[str(term)] if term else 1
-    return Meter(machine, region, option, price / hours, currency, meter, begins)
+    primary = item.get("isPrimaryMeterRegion") is not False
+    # The API writes WestUS3 for westus3 (SkyPilot, fetch_azure.py).
+    return Meter(machine, region.lower(), option, price / hours, currency, meter, begins, primary)

@@ -120,7 +120,7 @@ def parse_offer(region: str, sizes: Iterable[object], usages: Iterable[object]) 
     read = [_size(vars(size)) for size in sizes]
     quotas = [_parse_quota(vars(usage)) for usage in usages]
     return WorkspaceOffer(
-        region,
+        region.lower(),
         tuple(size for size in read if size is not None),
         tuple(quota for quota in quotas if quota is not None),
         unreadable=sum(size is None for size in read),

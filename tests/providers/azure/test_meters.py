@@ -145,6 +145,45 @@ def test_low_priority_is_no_price_of_a_virtual_machine() -> None:
     assert [(meter.option, str(meter.usd_per_hour)) for meter in meters] == [("low_priority", "3.151")]
 
 
+def test_spot_has_a_caveat_and_other_options_have_none() -> None:
+    """The portal once showed six times the list's spot price (MicrosoftDocs/azure-docs issue 72349, a product bug)."""
+    items = [item("Standard_ND96isr_H100_v5", 98.32), item("Standard_ND96isr_H100_v5", 18.17, suffix=" Spot")]
+    caveats = dict(fetch_rows(*items).rows.select("purchase_option", "caveat").iter_rows())
+    assert caveats["on_demand"] is None
+    assert "issue 72349" in caveats["spot"]
+
+
+@pytest.mark.parametrize("label", ["skuName", "meterName", "productName"])
+def test_expired_meter_is_left_out(label: str) -> None:
+    """A label that says so is no price of today."""
+    rows = fetch_rows(item("Standard_ND96isr_H100_v5", 98.32, **{label: "ND96isr H100 v5 - Expired"}))
+    assert rows.rows.is_empty()
+    assert reasons(rows) == {"a meter marked as expired": 1}
+
+
+def test_region_is_the_locations_name_in_small_letters() -> None:
+    """The API has written WestUS3, and a workspace there says westus3."""
+    row = only(fetch_rows(item("Standard_ND96isr_H100_v5", 98.32, region="WestUS3")))
+    assert row["region"] == "westus3"
+
+
+def test_nonprimary_meter_gives_way_to_the_primary_one() -> None:
+    """
+    "The URL returns the full set of meters, including primary meters and nonprimary meters" (Retail Prices overview).
+
+    Alone it is a price: of 91 recorded items three low-priority ones have no primary meter beside them.
+    """
+    primary = item("Standard_ND96isr_H100_v5", 98.32)
+    other = item("Standard_ND96isr_H100_v5", 110.0, isPrimaryMeterRegion=False, meterId="another")
+    for items in ((primary, other), (other, primary)):
+        rows = fetch_rows(*items)
+        assert only(rows)["usd_per_hour"] == "98.32"
+        assert reasons(rows) == {"a nonprimary meter beside the primary one": 1}
+    assert only(fetch_rows(other))["usd_per_hour"] == "110.0"
+    spot = item("Standard_ND96isr_H100_v5", 18.17, suffix=" Spot", isPrimaryMeterRegion=False)
+    assert fetch_rows(primary, spot).rows.height == 2
+
+
 def test_one_machine_under_two_names_is_one_offer() -> None:
     """Standard_ND96asr_A100_v4 is Standard_ND96asr_v4; two prices for it are both quarantined."""
     same = fetch_rows(item("Standard_ND96asr_A100_v4", 27.197), item("Standard_ND96asr_v4", 27.197))
