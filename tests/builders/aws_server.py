@@ -54,6 +54,7 @@ class AwsServer:
     spot: tuple[dict[str, object], ...] = wire.SPOT
     instance_types: tuple[dict[str, object], ...] = wire.INSTANCE_TYPES
     blocks: tuple[dict[str, object], ...] = wire.CAPACITY_BLOCKS
+    training_plans: tuple[dict[str, object], ...] = wire.TRAINING_PLANS
     rates: tuple[wire.PlanRate, ...] = wire.PLAN_RATES
     page_size: int = 5
     filtering: bool = True
@@ -179,7 +180,7 @@ class AwsServer:
                 if self._matches(product, asked)
             ], "PriceList"
         if operation == "SearchTrainingPlanOfferings":
-            kept = [plan for plan in wire.TRAINING_PLANS if str(asked["InstanceType"]) in json.dumps(plan)]
+            kept = [plan for plan in self.training_plans if str(asked["InstanceType"]) in json.dumps(plan)]
             return list(kept), "TrainingPlanOfferings"
         if operation == "DescribeSavingsPlansOfferingRates":
             return [

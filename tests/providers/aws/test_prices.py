@@ -189,6 +189,21 @@ def test_account_adds_spot_blocks_plans_and_quotas(seen: Seen) -> None:
     assert seen.server.paths == ["/spot-advisor-data.json"]
 
 
+def test_several_offers_of_one_machine_are_one_price(
+    server: AwsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS answers with up to three offers a machine and zone; at two rates each, the dearer one is the price."""
+    sign_in(monkeypatch, server)
+    server.blocks = (*wire.CAPACITY_BLOCKS, {**wire.CAPACITY_BLOCKS[0], "UpfrontFee": "300.00"})
+    server.training_plans = (*wire.TRAINING_PLANS, {**wire.TRAINING_PLANS[0], "UpfrontFee": "1200.00"})
+    blocks = {offer for offer in list_offered(fetch(server)) if offer[1] == "capacity_block"}
+    assert blocks == {
+        ("p4d.24xlarge", "capacity_block", "12.5"),
+        ("p5.48xlarge", "capacity_block", "41.528"),
+        ("ml.p5.48xlarge", "capacity_block", "50"),
+    }
+
+
 def test_capacity_blocks_where_there_are_none_are_no_error(seen: Seen) -> None:
     """us-west-2 of this server answers with an error about the parameter, as a region without them does."""
     frame = rows_of(seen.fetched).filter(pl.col("purchase_option") == "capacity_block")
