@@ -41,6 +41,7 @@ class CloudService:
         own_disk_because: why no disk is billed beside a machine that has local disks; "" where one is billed all the
             same, or where that is not known.
         machine_prefix: what its names of machines have before the cloud's own.
+        priced_as: the service whose prices of an hour it charges; "" where it has prices of its own.
     """
 
     name: str
@@ -51,6 +52,7 @@ class CloudService:
     planned_disk_usd_per_gib_month: float | None = None
     own_disk_because: str = ""
     machine_prefix: str = ""
+    priced_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,9 @@ CLOUDS: Final = _index_clouds(
                 "azure_vm", "Azure", startup_s=300.0, disk="premium-ssd-v2", system_disk_gib=SYSTEM_DISK_GIB
             ),
             # A node is allocated and the image built or pulled before the job starts.
-            CloudService("azure_ml", "Azure ML", startup_s=600.0, disk="premium-ssd-v2"),
+            CloudService(
+                "azure_ml", "Azure ML", startup_s=600.0, disk="premium-ssd-v2", priced_as="azure_vm"
+            ),
         ),
         country_of_region=_read_countries(  # read 2026-11
             "australiacentral=au australiacentral2=au australiaeast=au australiasoutheast=au austriaeast=at "
@@ -173,6 +177,12 @@ CLOUDS: Final = _index_clouds(
 
 SERVICES: Final = {service.name: service for cloud in CLOUDS.values() for service in cloud.services}
 """Services of all clouds by name; no two clouds share one."""
+
+
+def pricing_service(service: str) -> str:
+    """Return the service whose prices of an hour a service charges: mostly itself."""
+    known = SERVICES.get(service)
+    return service if known is None else known.priced_as or service
 
 
 def service_label(provider: str, service: str) -> str:

@@ -134,7 +134,7 @@ AZURE: tuple[Mislabelled, ...] = (
     vm("reservation of five years", "reservation of another term", type="Reservation", reservationTerm="5 Years"),
     vm("by use with a reservation's term", "price by use with a reservation's term", reservationTerm="1 Year"),
     vm("reservation of spot", "reservation of spot capacity", type="Reservation", reservationTerm="1 Year", suffix=" Spot"),
-    vm("low priority", "low priority, which only Azure ML still rents", suffix=" Low Priority"),
+    vm("low priority", "low priority, which Azure retired on 2026-03-31", suffix=" Low Priority"),
     vm("for large amounts", "price for large amounts only", tierMinimumUnits=1000),
     vm("per month", "unit is not 1 Hour", unitOfMeasure="1/Month"),
     vm("dedicated host", "dedicated host", productName="NDsr H100 v5 Series Dedicated Host"),

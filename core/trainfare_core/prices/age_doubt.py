@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from trainfare_core.arrays import Column
+from trainfare_core.clouds import pricing_service
 from trainfare_core.documents import Record
 from trainfare_core.prices.precedence import OWN_RATES
 
@@ -71,6 +72,7 @@ def price_moves() -> tuple[PriceMoves, ...]:
 @lru_cache(maxsize=1024)
 def moves_of(provider: str, service: str, purchase_option: str) -> PriceMoves:
     """Return the class of a cloud's service and purchase option, that of the option where it was not measured."""
+    service = pricing_service(service)
     return next(
         moves
         for moves in price_moves()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from pydantic import Field
@@ -19,9 +19,14 @@ if TYPE_CHECKING:
     from trainfare_core.prices.book import PriceBook
 
 
+_KEY: Final = ("service", "purchase_option", "zone")
+"""What of a machine in one region has one price."""
+
+
 class PriceReading(Record):
     """One row that was read for a machine; the interval says what its price may be at the time of the report."""
 
+    service: str = Field(default="", description="of the cloud; empty in documents of older versions")
     purchase_option: str
     zone: str | None
     usd_per_hour: Finite | None = Field(description="as the source stated it; None: it is no number above 0")
@@ -87,17 +92,17 @@ def explain_prices(
     # As in the ranking, ages count to the end of the day.
     day = as_of.astimezone(timezone.utc).date()
     aged = with_ages(rows, end_of_day(day)).sort(
-        "purchase_option", "zone", "set_aside", "observed_on", nulls_last=False
+        "purchase_option", "zone", "set_aside", "observed_on", "service", nulls_last=False
     )
     log_sigma = price_log_sigma(aged)
     old = too_old_to_rank(aged["purchase_option"].to_numpy().astype(np.str_), log_sigma)
     others = aged.filter(pl.col("set_aside").is_not_null())
     counts = {
-        (option, zone): count
-        for option, zone, count in others.group_by("purchase_option", "zone").len().iter_rows()
+        (service, option, zone): count
+        for service, option, zone, count in others.group_by(_KEY).len().iter_rows()
     }
     readings = tuple(
-        _reading(row, counts.get((row["purchase_option"], row["zone"]), 0), reach, too_old=too_old)
+        _reading(row, counts.get(tuple(row[name] for name in _KEY), 0), reach, too_old=too_old)
         for row, reach, too_old in zip(
             aged.iter_rows(named=True), (Z_80 * log_sigma).tolist(), old.tolist(), strict=True
         )
@@ -146,7 +151,7 @@ def _reading(row: dict[str, Any], others: int, reach: float, *, too_old: bool) -
         reason = "used: the only row" if not others else f"used: {others} other rows are set aside"
         if too_old:
             reason += f"; too old to rank, its interval spans a factor of {math.exp(2 * reach):.1f}"
-    names = ("purchase_option", "zone", "observed_on", "observed_on_estimated", "fetched_at", "origin")
+    names = (*_KEY, "observed_on", "observed_on_estimated", "fetched_at", "origin")
     return PriceReading(
         **{name: row[name] for name in (*names, "source", "source_class", "caveat")},
         usd_per_hour=usd if math.isfinite(usd) and usd >= 0 else None,

@@ -202,6 +202,10 @@ class Option(Record):
         default=False, description="a negotiated rate: in force however long ago it was agreed"
     )
     notes: tuple[str, ...] = ()
+    also_services: tuple[str, ...] = Field(
+        default=(),
+        description="other services of the cloud that rent the same machine at the same price an hour",
+    )
 
     @property
     def machine(self) -> str:

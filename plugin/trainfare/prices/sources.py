@@ -102,6 +102,7 @@ def load_prices(
 
 def _of_plugins(entries: Iterable[ProviderEntry] | None, chosen: PriceChoice) -> LoadedPrices:
     from trainfare_core.prices.book import PriceBook
+    from trainfare_providers.derived_rows import add_azure_ml
 
     books: list[PriceBook] = []
     problems: list[str] = []
@@ -115,7 +116,7 @@ def _of_plugins(entries: Iterable[ProviderEntry] | None, chosen: PriceChoice) ->
         why = "; ".join(problems) or "no price source is installed: install trainfare again"
         msg = f"there are no prices: {why}"
         raise PricesUnavailableError(msg)
-    book = PriceBook.concat(books)
+    book = add_azure_ml(PriceBook.concat(books))
     return LoadedPrices(book, tuple(problems), _snapshot_note(book), chosen.now)
 
 

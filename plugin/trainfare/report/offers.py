@@ -9,6 +9,7 @@ from datetime import date
 from trainfare.report.escape import csv_cell, terminal_text
 from trainfare.report.price_age import PriceDate, price_age
 from trainfare.report.tables import UNLIMITED_WIDTH, table_text
+from trainfare_core.clouds import SERVICES, pricing_service
 from trainfare_core.number_format import percent
 from trainfare_core.prices.explain import PriceExplanation, PriceReading
 from trainfare_core.prices.listing import OffersReport
@@ -97,9 +98,13 @@ def why_table(explanation: PriceExplanation, *, width: int = UNLIMITED_WIDTH) ->
 
 def _why_cells(reading: PriceReading) -> tuple[str, ...]:
     now, changed = reading.usd_per_hour_now, reading.chance_changed
+    # The service that charges these prices beside the one that has them.
+    where = (
+        f" ({SERVICES[reading.service].label})" if pricing_service(reading.service) != reading.service else ""
+    )
     age = "age unknown" if reading.age_days is None else f"{reading.age_days:.0f} days"
     return (
-        reading.purchase_option,
+        reading.purchase_option + where,
         reading.zone or "",
         "no price" if reading.usd_per_hour is None else f"{reading.usd_per_hour:,.4f}",
         "" if now is None else f"{now.low_80:,.2f} to {now.high_80:,.2f}",

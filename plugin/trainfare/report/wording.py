@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final, get_args
 
-from trainfare_core.clouds import service_label
+from trainfare_core.clouds import SERVICES, service_label
 from trainfare_core.number_format import TIME_UNITS, percent, time_unit
 from trainfare_core.recommendation import Cause, Interval, Option, Recommendation, TrainerArguments
 
@@ -140,8 +140,10 @@ def describe_basis(recommendation: Recommendation) -> str:
 
 
 def cloud_label(option: Option) -> str:
-    """Return the cloud service that an option is rented from."""
-    return service_label(option.provider, option.service)
+    """Return the cloud service that an option is rented from; "Azure or Azure ML" where two rent it at one price."""
+    services = (option.service, *option.also_services)
+    named = [name for name in SERVICES if name in services] if option.also_services else services
+    return " or ".join(service_label(option.provider, name) for name in named)
 
 
 def span(low: str, high: str) -> str:

@@ -3,8 +3,8 @@ Azure: virtual machine prices from the public Retail Prices API, and the machine
 
 The path: read the API page by page; `meters.py` classifies each item, and Linux machines with an accelerator become
 rows. Where the environment names a workspace, `workspace.py` reads its sizes and quota, and `ml_rows.py` joins them
-with the price of the same virtual machine: Azure ML adds no surcharge. `usages.py` reads the quotas of
-virtual machines.
+with the price of the same virtual machine: Azure ML adds no surcharge (`trainfare_providers.derived_rows` does it where
+none is named). `usages.py` reads the quotas of virtual machines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 from trainfare_core.errors import CannotTellError, MissingExtraError, PricesUnavailableError, TrainfareError
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.recommendation import QuotaLimit
-from trainfare_providers.azure.meters import LOW_PRIORITY, Meter, caveat_of, read_item
+from trainfare_providers.azure.meters import Meter, caveat_of, read_item
 from trainfare_providers.azure.ml_rows import ml_rows
 from trainfare_providers.azure.sign_in import manager_token
 from trainfare_providers.azure.usages import MANAGER, read_limits
@@ -86,12 +86,15 @@ class AzurePrices:
         machines, meters = vm_rows(items, source=source, today=self._clock().strftime("%Y-%m-%d"))
         workspace = self._workspace or Workspace.from_environment(os.environ)
         if workspace is None:
-            note = f"Azure ML left out: set {', '.join(NEEDS)} to see what a workspace can rent"
+            note = (
+                "Azure ML: its documented sizes, at the prices of virtual machines; set "
+                f"{', '.join(NEEDS)} to see what a workspace can rent"
+            )
             return (machines.finish((*_write_notes(meters), note)),)
         try:
             offer = self._read(workspace, http.remaining_s)
         except (PricesUnavailableError, MissingExtraError) as error:
-            return (machines.finish((*_write_notes(meters), f"Azure ML left out: {error}")),)
+            return (machines.finish((*_write_notes(meters), f"Azure ML: the workspace was not read: {error}")),)
         sink, notes = ml_rows(offer, meters, source=source)
         return machines.finish(_write_notes(meters)), sink.finish(notes)
 
@@ -142,8 +145,7 @@ def vm_rows(items: Sequence[object], *, source: str, today: str) -> tuple[RowSin
     Return the rows of virtual machines that items make; malformed items are counted.
 
     Returns:
-        the rows and counts, and all meters read, low priority included. Rows read are the items and the entries of
-        their savings plans.
+        the rows and counts, and their meters. Rows read are the items and the entries of their savings plans.
     """
     sink = RowSink("azure", "azure_vm")
     reads = [sink.keep(read) for item in items for read in read_item(item, today=today)]
@@ -156,11 +158,7 @@ def vm_rows(items: Sequence[object], *, source: str, today: str) -> tuple[RowSin
             sink.refuse(Refused("a nonprimary meter beside the primary one"))
             continue
         meters.append(meter)
-        if meter.option == LOW_PRIORITY:
-            sink.refuse(Refused("low priority, which only Azure ML still rents"))
-        else:
-            caveat = caveat_of(meter.machine, meter.option)
-            sink.rows.append(meter.row(meter.option, source, caveat))
+        sink.rows.append(meter.row(source, caveat_of(meter.machine, meter.option)))
     return sink, tuple(meters)
 
 

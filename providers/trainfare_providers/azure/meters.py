@@ -18,9 +18,6 @@ from trainfare_providers.answer_values import day_of, items_of, name_of, number_
 from trainfare_providers.machine_types import Machine, machine_of, table_rows
 from trainfare_providers.source_rows import Refused, SourceRow
 
-LOW_PRIORITY: Final = "low_priority"
-"""A tier that only Azure ML still offers; not a purchase option of a price book."""
-
 _HOURS: Final = {"1 Year": 8760, "3 Years": 26280}  # 365 days of 24 hours
 _TERMS: Final = {"1 Year": "1y", "3 Years": "3y"}
 _WINDOWS: Final = re.compile(r"\b(Windows|Win)\b")
@@ -50,7 +47,7 @@ _SPOT_CAVEAT: Final = "spot price of the public list; Azure's portal has differe
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """The price of one machine in one region: `option` is a purchase option, or `LOW_PRIORITY`."""
+    """The price of one machine in one region."""
 
     machine: Machine
     region: str
@@ -61,13 +58,13 @@ class Meter:
     effective_on: str
     is_primary: bool = True  # the API lists meters of other regions than their primary one too
 
-    def row(self, option: str, source: str, caveat: str | None) -> SourceRow:
-        """Return the row of this price under a purchase option."""
+    def row(self, source: str, caveat: str | None) -> SourceRow:
+        """Return the row of this price."""
         return SourceRow(
             machine=self.machine,
             region=self.region,
             usd_per_hour=self.usd_per_hour,
-            purchase_option=option,
+            purchase_option=self.option,
             observed_on=self.effective_on,
             sku=self.meter_id,
             source=source,
@@ -173,7 +170,9 @@ def _read_option(item: Mapping[str, object]) -> str | Refused:
         return Refused("price by use with a reservation's term", quarantined=True)
     if spot and low:
         return Refused("spot and low priority at once", quarantined=True)
-    return "spot" if spot else LOW_PRIORITY if low else "on_demand"
+    if low:
+        return Refused("low priority, which Azure retired on 2026-03-31")
+    return "spot" if spot else "on_demand"
 
 
 def _savings(

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
-from trainfare_providers.azure.meters import LOW_PRIORITY, Meter, caveat_of, machines
+from trainfare_providers.azure.meters import Meter, caveat_of, machines
 from trainfare_providers.azure.workspace import Quota, Size, WorkspaceOffer, families, short_family
 from trainfare_providers.machine_types import Machine
 from trainfare_providers.source_rows import Refused, RowSink
 
-# Purchase option of the book, tier of the estimate, option of the meter.
-_TIERS: Final = (("on_demand", "Standard", "on_demand"), ("spot", "LowPriority", LOW_PRIORITY))
+# Purchase option, and tier of the estimate. LowPriority is billed as spot (`trainfare_providers.derived_rows`).
+_TIERS: Final = (("on_demand", "Standard"), ("spot", "Spot"))
 
 # How far a price may be from the workspace's own estimate: that is rounded to cents, and may be of another day. The
 # share is a chosen value.
@@ -38,15 +38,13 @@ def ml_rows(
         machine = sink.keep(_read_machine(size))
         if machine is None:
             continue
-        for option, tier, meter_option in _TIERS:
+        for option, tier in _TIERS:
             if option == "on_demand" or size.low_priority_capable:
-                meter = sink.keep(
-                    _check_meter(prices.get((machine.instance_type, meter_option), []), size, tier)
-                )
+                meter = sink.keep(_check_meter(prices.get((machine.instance_type, option), []), size, tier))
                 if meter is not None:
                     short = _short_of_quota(size, option, quotas.get(short_family(size.family)))
                     caveats = [text for text in (caveat_of(machine), short) if text]
-                    sink.rows.append(meter.row(option, source, "; ".join(caveats) or None))
+                    sink.rows.append(meter.row(source, "; ".join(caveats) or None))
     return sink, _write_notes(offer, sink)
 
 

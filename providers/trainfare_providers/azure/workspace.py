@@ -21,13 +21,12 @@ from trainfare_core.prices.intake import PURCHASE_OPTIONS
 from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.answer_values import amount_at, items_of, name_of, object_of, text_of
 from trainfare_providers.azure.sign_in import NO_SIGN_IN, build_failure, find_credential, silence_logs, within
+from trainfare_providers.derived_rows import NEEDS
 from trainfare_providers.http.retry import RETRY_AFTER_CAP_S, is_retried, retry_after_s, wait_ceiling_s
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
     from azure.core.credentials import TokenCredential
-
-NEEDS: Final = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZUREML_WORKSPACE_NAME")
 
 # Chosen values: attempts and time-outs are those of `Limits`, and 60 s is enough for three calls that each retry.
 _MOST_S: Final = 60.0

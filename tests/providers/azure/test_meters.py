@@ -58,7 +58,7 @@ def test_every_item_and_savings_plan_is_counted_once() -> None:
     rows = fetch_rows(*ITEMS)
     assert reasons(rows) == {
         "Windows": 3,
-        "low priority, which only Azure ML still rents": 1,
+        "low priority, which Azure retired on 2026-03-31": 1,
         "dev/test price, for subscribers of Visual Studio": 1,
         "reservation of another term": 1,
         "Cloud Services, not a virtual machine": 1,
@@ -137,12 +137,15 @@ def test_spot_is_recognised_by_its_suffix(changes: dict[str, Any]) -> None:
     assert (row["purchase_option"], row["usd_per_hour"]) == ("spot", "3.349088")
 
 
-def test_low_priority_is_no_price_of_a_virtual_machine() -> None:
-    """It is kept for Azure ML, which still rents it, and never becomes on demand or spot here."""
+def test_low_priority_is_no_price() -> None:
+    """
+    The list still has it. Batch and Azure ML have been billed at the spot price instead since 2026-03-31:
+    https://github.com/Azure/Batch/issues/196, https://github.com/MicrosoftDocs/azure-ai-docs/pull/806.
+    """
     items = off_the_wire([item("Standard_NC24rs_v3", 3.151, suffix=" Low Priority")])
     sink, meters = vm_rows(items, source="x", today=TODAY)
     assert sink.finish().rows.is_empty()
-    assert [(meter.option, str(meter.usd_per_hour)) for meter in meters] == [("low_priority", "3.151")]
+    assert meters == ()
 
 
 def test_spot_has_a_caveat_and_other_options_have_none() -> None:

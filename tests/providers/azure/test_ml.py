@@ -223,7 +223,10 @@ METERS = (wire("3.673"), wire("0.7346", suffix=" Low Priority"), wire("1.1", suf
 
 
 def test_workspace_pays_the_machine_s_price() -> None:
-    """No surcharge; its cheap tier is low priority, not the spot price of machines; quota is said beside it."""
+    """
+    No surcharge, and quota is said beside it. A cluster of the tier low_priority pays "the current Spot rate for the VM
+    size in the region" (https://github.com/MicrosoftDocs/azure-ai-docs/pull/806), not the low-priority meter.
+    """
     quotas = (Quota("Standard NCADSA100v4 Family Cluster Dedicated vCPUs", 8, 24),)
     rows, notes = join_rows(WorkspaceOffer("eastus", (one_size(),), quotas), *METERS)
     assert [
@@ -236,7 +239,7 @@ def test_workspace_pays_the_machine_s_price() -> None:
             "3.673",
             "beyond this subscription's Azure ML quota: 8 of 24 vCPUs are used, it needs 24",
         ),
-        ("azure_ml", "spot", "0.7346", None),
+        ("azure_ml", "spot", "1.1", None),
     ]
     assert notes == ("Azure ML in eastus: 1 of 2 prices are beyond the quota",)
 
@@ -280,7 +283,7 @@ def test_quota_with_room_adds_no_caveat() -> None:
             2,
         ),
         (
-            {"estimates": {("Linux", "Standard"): Decimal(9), ("Linux", "LowPriority"): Decimal(9)}},
+            {"estimates": {("Linux", "Standard"): Decimal(9), ("Linux", "Spot"): Decimal(9)}},
             "the workspace's own estimate says another price",
             2,
         ),

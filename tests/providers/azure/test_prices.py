@@ -76,7 +76,7 @@ def test_pages_are_followed_to_the_last(server: FaultServer) -> None:
     counted = rows.rows.height + sum(tally.rows for tally in (*rows.filtered, *rows.quarantined))
     assert counted == len(items) + 2
     assert server.make_request(PATH) == 3
-    assert "Azure ML left out: set AZURE_SUBSCRIPTION_ID" in rows.notes[0]
+    assert "at the prices of virtual machines; set AZURE_SUBSCRIPTION_ID" in rows.notes[0]
 
 
 def test_version_and_filter_are_the_ones_with_savings_plans(server: FaultServer) -> None:
@@ -209,7 +209,7 @@ def test_workspace_that_cannot_be_read_is_a_note(server: FaultServer, error: Exc
     with http() as out:
         (rows,) = source(server, workspace=WORKSPACE, read=read).fetch(out)
     assert rows.rows.height == 14
-    assert rows.notes == (f"Azure ML left out: {error}",)
+    assert rows.notes == (f"Azure ML: the workspace was not read: {error}",)
 
 
 def test_loading_imports_no_cloud_package() -> None:
