@@ -23,9 +23,9 @@ SERVICE: Final = "azure_ml"
 NEEDS: Final = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZUREML_WORKSPACE_NAME")
 """Environment variables that name a workspace."""
 
-_CAVEAT: Final = (
-    f"of Azure ML's documented sizes: to see what your workspace may rent, set {', '.join(NEEDS)}"
-)
+_CAVEAT: Final = f"Azure ML's documented sizes; what your workspace may rent: set {', '.join(NEEDS)}"
+_LONGEST_JOB: Final = {"on_demand": "a job may last 21 days", "spot": "a job may last 7 days"}
+"""By purchase option; "Job lifetime" of learn.microsoft.com/azure/machine-learning/how-to-manage-quotas."""
 
 
 def add_azure_ml(book: PriceBook) -> PriceBook:
@@ -49,7 +49,11 @@ def add_azure_ml(book: PriceBook) -> PriceBook:
         ((option == "on_demand") & listed.is_in(list(sizes))) | ((option == "spot") & listed.is_in(spot))
     ).with_columns(
         pl.lit(SERVICE).alias("service"),
-        pl.concat_str([pl.lit(_CAVEAT), pl.col("caveat")], separator="; ", ignore_nulls=True).alias("caveat"),
+        pl.concat_str(
+            [pl.lit(_CAVEAT), option.replace_strict(_LONGEST_JOB), pl.col("caveat")],
+            separator="; ",
+            ignore_nulls=True,
+        ).alias("caveat"),
     )
     counts = derived.group_by("origin", "provider").len().sort("origin", "provider").iter_rows()
     intakes = tuple(Intake(origin, provider, SERVICE, count, count) for origin, provider, count in counts)

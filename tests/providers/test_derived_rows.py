@@ -53,6 +53,11 @@ def test_each_row_of_the_snapshot_has_the_machine_s_price() -> None:
     assert sorted(rows.select(SAME).rows()) == sorted(machines.select(SAME).rows())
     assert rows.height > 300
     assert rows["caveat"].str.contains("AZUREML_WORKSPACE_NAME", literal=True).all()
+    days = {
+        "on_demand": "21 days",
+        "spot": "7 days",
+    }  # learn.microsoft.com/azure/machine-learning/how-to-manage-quotas
+    assert all(days[option] in caveat for option, caveat in rows.select("purchase_option", "caveat").rows())
     kept = rows.filter(pl.col("instance_type") == "Standard_ND96isr_H100_v5", pl.col("region") == "eastus")
     assert kept["caveat"].str.ends_with("; third party's copy of a price page").any()
 

@@ -94,7 +94,9 @@ class AzurePrices:
         try:
             offer = self._read(workspace, http.remaining_s)
         except (PricesUnavailableError, MissingExtraError) as error:
-            return (machines.finish((*_write_notes(meters), f"Azure ML: the workspace was not read: {error}")),)
+            return (
+                machines.finish((*_write_notes(meters), f"Azure ML: the workspace was not read: {error}")),
+            )
         sink, notes = ml_rows(offer, meters, source=source)
         return machines.finish(_write_notes(meters)), sink.finish(notes)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
 
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
+from trainfare.report.blocks import Text
+from trainfare.report.first_screen import build_first_screen
 from trainfare.report.wording import cloud_label
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
@@ -33,6 +36,26 @@ def test_services_of_one_price_share_a_line_that_names_both() -> None:
     assert any("nc.1x at the same price an hour: " in note for note in option.notes)
     assert f"price: {CAVEAT}" in option.notes
     assert answer.runner_up is None
+
+
+def test_a_shared_line_is_whole_at_80_columns() -> None:
+    """The longest name of a size that both rent, on two machines."""
+    fields = {
+        "instance_type": "Standard_ND96amsr_A100_v4",
+        "accelerator_count": 8.0,
+        "region": "germanywestcentral",
+    }
+    request = Request(Constraints(), max_nodes=2)
+    predict = ToyPredictor(capacity_gib={"A100-SXM-80GB": 64.0}, default_s=8.0)
+    market = book(machine("azure_vm", **fields), machine("azure_ml", **fields))
+    answer = rank(small_job(steps=1_000_000), market, request, predict=predict)
+    screen = build_first_screen(answer, profile=None, as_of=date(2026, 11, 30), width=80)
+    lines = [str(block.line) for block in screen if isinstance(block, Text)]
+    named = [index for index, line in enumerate(lines) if "Standard_ND96amsr_A100_v4: 8" in line]
+    told = [" ".join(lines[index : index + 2]) for index in named]
+    assert told
+    assert all("Azure or Azure ML germanywestcentral" in " ".join(text.split()) for text in told)
+    assert max(map(len, lines)) <= 80
 
 
 @pytest.mark.parametrize("service", ["azure_vm", "azure_ml"])

@@ -177,7 +177,7 @@ def test_status_counts_and_ages(capsys: pytest.CaptureFixture[str]) -> None:
     assert google.rows_after_as_of > 1600  # read on 2026-08-20 and later
     code, out, _ = run(capsys, "prices", "status", "--as-of", "2026-08-01")
     assert code == 0
-    assert "as of 2026-08-01 23:59 UTC: 6,622 prices, " in out
+    assert "as of 2026-08-01 23:59 UTC: 7,003 prices, " in out
     assert "azure/azure_vm" in out
 
 
@@ -308,3 +308,15 @@ def test_other_clouds_are_listed_when_asked_for(capsys: pytest.CaptureFixture[st
     code, _, err = run(capsys, "offers", "--region", "global")
     assert code == 3
     assert "148 quotes of other clouds do: add --all-clouds" in err
+
+
+def test_azure_ml_is_listed_without_a_workspace(capsys: pytest.CaptureFixture[str]) -> None:
+    """Listed, counted, and beside the virtual machine where the prices of one machine are explained."""
+    code, out, _ = run(capsys, "offers", "--service", "azure_ml", "--limit", "1")
+    assert code == 0
+    assert "what your workspace may rent: set AZURE_SUBSCRIPTION_ID" in out
+    _, out, _ = run(capsys, "prices", "status")
+    assert "azure/azure_ml" in out
+    _, out, _ = run(capsys, "offers", "--why", "azure:Standard_ND96isr_H100_v5@eastus")
+    options = [line.split("  ")[0].strip() for line in out.splitlines()]
+    assert options.count("on_demand (Azure ML)") == options.count("on_demand") == 1

@@ -244,3 +244,21 @@ def test_an_old_list_stops_only_the_cloud_that_it_is_of(
     assert run_main("prices", "status", *late) == 0
     assert "aws, fetched 2026-11-24T12:00:00Z" in capsys.readouterr().out
     assert run_main("prices", "verify") == 0
+
+
+def test_azure_ml_has_the_machine_s_price_that_is_used() -> None:
+    """The fetched one where there is one; in other regions the shipped one, each with its own date."""
+    fields = {"provider": "azure", "service": "azure_vm", "instance_type": "Standard_ND96asr_v4"}
+    shipped = book_of(
+        *(offer_row(**fields, region=region, usd_per_hour=27.2) for region in ("eastus", "westeurope")),
+        origin="snapshot",
+    )
+    fetched = replace(live(timedelta(hours=1), **fields, region="eastus", usd_per_hour=28.5), name="azure")
+    fetched = replace(fetched, book=book_of(*fetched.book.rows.iter_rows(named=True), origin="azure"))
+    loaded = load_prices([Entry("snapshot", shipped), fetched], PriceChoice(now=NOW))
+    rows = loaded.book.filter(services=["azure_ml"]).frame.sort("region")
+    assert rows.select("region", "usd_per_hour", "origin").rows() == [
+        ("eastus", 28.5, "azure"),
+        ("westeurope", 27.2, "snapshot"),
+    ]
+    assert age_warnings(loaded, loaded.book, PriceChoice(now=NOW)) == ()
