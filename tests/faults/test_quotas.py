@@ -14,7 +14,7 @@ from faults.table import FAULT_CASES, FaultCase, faulty_client
 from trainfare_core.errors import FetchError
 from trainfare_core.prices.book import PriceBook
 from trainfare_providers.azure import AzurePrices
-from trainfare_providers.azure.workspace import NEEDS
+from trainfare_providers.derived_rows import NEEDS
 from trainfare_providers.gcp import GcpPrices
 from trainfare_providers.gcp.quotas import QuotaSites
 from trainfare_providers.gcp.sign_in import SignIn

@@ -17,7 +17,8 @@ from builders.gcp_wire import COMPUTE, TPU, page
 from builders.patient_client import patient_client
 from faults.server import FaultServer, json_script
 from trainfare_providers.azure.usages import read_limits
-from trainfare_providers.azure.workspace import NEEDS, ml_client, offer_of
+from trainfare_providers.azure.workspace import ml_client, offer_of
+from trainfare_providers.derived_rows import NEEDS
 from trainfare_providers.gcp import ENDPOINT, KEY_VARIABLE, GcpPrices
 from trainfare_providers.gcp.quotas import QuotaSites
 from trainfare_providers.gcp.quotas import read_limits as quota_limits

@@ -22,7 +22,8 @@ from trainfare_providers.azure.meters import Meter, caveat_of, read_item
 from trainfare_providers.azure.ml_rows import ml_rows
 from trainfare_providers.azure.sign_in import manager_token
 from trainfare_providers.azure.usages import MANAGER, read_limits
-from trainfare_providers.azure.workspace import NEEDS, Workspace, WorkspaceOffer, quota_limits, read_workspace
+from trainfare_providers.azure.workspace import Workspace, WorkspaceOffer, quota_limits, read_workspace
+from trainfare_providers.derived_rows import NEEDS
 from trainfare_providers.http.addresses import Secret
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.http.listing import read_pages

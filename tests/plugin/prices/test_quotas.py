@@ -13,7 +13,7 @@ from trainfare.prices.quota_file import quota_text, read_quotas
 from trainfare.prices.quotas import account_quotas
 from trainfare_core.errors import FetchError, InputError
 from trainfare_providers.azure import AzurePrices
-from trainfare_providers.azure.workspace import NEEDS
+from trainfare_providers.derived_rows import NEEDS
 from trainfare_providers.http.addresses import Secret
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=timezone.utc)

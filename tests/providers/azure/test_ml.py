@@ -22,7 +22,6 @@ from trainfare_providers.azure import AzurePrices, vm_rows
 from trainfare_providers.azure.ml_rows import ml_rows
 from trainfare_providers.azure.sign_in import within
 from trainfare_providers.azure.workspace import (
-    NEEDS,
     Quota,
     Size,
     Workspace,
@@ -32,6 +31,7 @@ from trainfare_providers.azure.workspace import (
     parse_offer,
     read_workspace,
 )
+from trainfare_providers.derived_rows import NEEDS
 from trainfare_providers.refresh import FetchedRows
 
 # On Python 3.12 and newer azure-ai-ml's own telemetry asks for the time in a deprecated way.

@@ -21,7 +21,8 @@ from builders.patient_client import patient_client
 from faults.server import FaultServer, Script, json_script, tls_twin
 from trainfare_core.errors import FetchError, MissingExtraError
 from trainfare_providers.azure import AzurePrices
-from trainfare_providers.azure.workspace import NEEDS, Size, Workspace, WorkspaceOffer
+from trainfare_providers.azure.workspace import Size, Workspace, WorkspaceOffer
+from trainfare_providers.derived_rows import NEEDS
 from trainfare_providers.disk.cache import BookCache
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import LiveSource, refresh

@@ -26,7 +26,8 @@ from trainfare_providers.azure import AzurePrices
 from trainfare_providers.azure.meters import machines
 from trainfare_providers.azure.sign_in import manager_token
 from trainfare_providers.azure.usages import API_VERSION
-from trainfare_providers.azure.workspace import NEEDS, Quota, Size, Workspace, WorkspaceOffer
+from trainfare_providers.azure.workspace import Quota, Size, Workspace, WorkspaceOffer
+from trainfare_providers.derived_rows import NEEDS
 from trainfare_providers.http.addresses import Secret
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.machine_types import table_rows
