@@ -9,7 +9,8 @@ cell means unknown or not supported; it is never filled with the figure of a sim
   run it at half of their advertised rate. GPUs without matrix units list their packed-half rate.
 - fp32 is the best rate at full fp32 precision: CUDA cores on NVIDIA (tf32 stands apart), matrix cores on AMD.
   fp64 likewise is the best full-precision rate. fp4 is NVFP4 on NVIDIA and MXFP4 on AMD.
-- Memory is GiB and bandwidth decimal GB/s, both nominal.
+- Memory is GiB and bandwidth decimal GB/s, both nominal. `visible_gib` is the memory of the device as torch and the
+  driver show it, the least of what public reports say: cards whose GDDR memory corrects errors keep 1/16 for it.
 - The link is what every such device has, one direction, summed over its peers: the optional NVLink bridge of
   a PCIe card does not count.
 - `silicon` is the die, by its maker's name where that is known, else the first product made of it: the forms of one
@@ -34,7 +35,7 @@ DTYPES: Final = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "fp4", "int8")
 
 _PEAK_COLUMNS: Final = tuple(f"{dtype}_tflops" if dtype != "int8" else "int8_tops" for dtype in DTYPES)
 _NUMBER_COLUMNS: Final = (
-    "release_year", "memory_gib", "bandwidth_gb_per_s", *_PEAK_COLUMNS, "l2_mib", "power_w", "sm_count", "cores",
+    "release_year", "memory_gib", "visible_gib", "bandwidth_gb_per_s", *_PEAK_COLUMNS, "l2_mib", "power_w", "sm_count", "cores",
     "link_gb_per_s", "pcie_gb_per_s",
 )  # fmt: skip
 _TEXT_COLUMNS: Final = (
@@ -77,6 +78,8 @@ class Accelerator:
     """The die: devices of one differ in rates, memory and power alone."""
     release_year: int
     memory_bytes: int
+    visible_bytes: float | None
+    """Memory that `torch.cuda.get_device_properties` shows, where it is known to be far below `memory_bytes`."""
     memory_bandwidth_bytes_per_s: float
     peaks_flops_per_s: tuple[float | None, ...] = field(repr=False)
     l2_bytes: float | None
@@ -198,6 +201,7 @@ def _accelerator(line: int, row: dict[str, str], sources: dict[str, Source]) -> 
         silicon=_read_text(line, row, "silicon"),
         release_year=int(_number(line, row, "release_year")),
         memory_bytes=int(_number(line, row, "memory_gib") * _GIB),
+        visible_bytes=read_scaled("visible_gib", _GIB),
         memory_bandwidth_bytes_per_s=_number(line, row, "bandwidth_gb_per_s") * _GIGA,
         peaks_flops_per_s=tuple(read_scaled(column, _TERA) for column in _PEAK_COLUMNS),
         l2_bytes=read_scaled("l2_mib", _MIB),

@@ -587,7 +587,7 @@ def edit_row(**cells: str) -> str:
         ),
         ({"sources": "*=nv-a100; *=nv-a100"}, r"column sources: '\*=nv-a100' is repeated"),
         ({"aliases": '"A100'}, r"line 2: unexpected end of data"),
-        ({"aliases": "A100,extra"}, r"line 2: 29 cells under 28 columns"),
+        ({"aliases": "A100,extra"}, r"line 2: 30 cells under 29 columns"),
     ],
 )
 def test_a_bad_row_is_refused_with_its_line_and_column(cells: dict[str, str], message: str) -> None:
