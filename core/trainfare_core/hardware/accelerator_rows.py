@@ -35,8 +35,8 @@ DTYPES: Final = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "fp4", "int8")
 
 _PEAK_COLUMNS: Final = tuple(f"{dtype}_tflops" if dtype != "int8" else "int8_tops" for dtype in DTYPES)
 _NUMBER_COLUMNS: Final = (
-    "release_year", "memory_gib", "visible_gib", "bandwidth_gb_per_s", *_PEAK_COLUMNS, "l2_mib", "power_w", "sm_count", "cores",
-    "link_gb_per_s", "pcie_gb_per_s",
+    "release_year", "memory_gib", "visible_gib", "bandwidth_gb_per_s", *_PEAK_COLUMNS, "l2_mib", "power_w", "sm_count",
+    "cores", "link_gb_per_s", "pcie_gb_per_s",
 )  # fmt: skip
 _TEXT_COLUMNS: Final = (
     "name",
