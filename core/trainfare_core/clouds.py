@@ -68,6 +68,7 @@ class Cloud:
         country_of_region: ISO 3166 code of the country in which each region lies, as its page of regions states it.
         no_bands_because: why it publishes no interruption band of a machine; "" where it does, or that is not known.
         quota_by_accelerator: its default quotas count accelerators (H100), not machines of a type.
+        gb_bytes: what its bill of transfer and object storage calls a GB; 10^9, the dearest, where that is not known.
     """
 
     name: str
@@ -77,6 +78,11 @@ class Cloud:
     country_of_region: Mapping[str, str] = field(default_factory=dict[str, str])
     no_bands_because: str = ""
     quota_by_accelerator: bool = False
+    gb_bytes: float = 1e9
+
+    def convert_gb(self, gb: float) -> float:
+        """Return so many times 10^9 bytes in the GB of its bill."""
+        return gb * 1e9 / self.gb_bytes
 
 
 def _read_countries(text: str) -> Mapping[str, str]:
@@ -119,6 +125,7 @@ CLOUDS: Final = _index_clouds(
             "me-central-1=ae me-south-1=bh mx-central-1=mx sa-east-1=br us-east-1=us us-east-2=us us-gov-east-1=us "
             "us-gov-west-1=us us-west-1=us us-west-2=us"
         ),
+        gb_bytes=2.0**30,  # S3 FAQ, "How will I be charged": byte-hours / 1,073,741,824 bytes are GB-hours
     ),
     Cloud(
         name="azure",
@@ -170,6 +177,7 @@ CLOUDS: Final = _index_clouds(
         ),
         no_bands_because="Google publishes no rate of a machine; `spot_preemption` is its range for all",
         quota_by_accelerator=True,
+        gb_bytes=2.0**30,  # its price lists of storage and network: "$0.12 / 1 gibibyte"
     ),
 )
 """Clouds by name. The order is that of colours and markers in charts: append new ones."""

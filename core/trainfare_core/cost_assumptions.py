@@ -70,8 +70,8 @@ class CostAssumptions(Record):
     )
     inter_region_usd_per_gb: Finite | None = Field(
         default=None,
-        description="USD per GB sent to another region of the same cloud; not given: the published price of the "
-        "region that holds the data",
+        description="USD per GB sent to another region of the same cloud; not given: the published price between the "
+        "two regions or their continents",
     )
     egress_usd_per_gb: Finite | None = Field(
         default=None,
@@ -111,8 +111,8 @@ class CostAssumptions(Record):
     model_usd_per_gb: Finite | None = Field(
         default=None,
         description="USD per GB of the trained model that leaves the region of the run, to that of the data "
-        "(--data-in) or for a download; not given: its published price, else 0.02 within a cloud and 0.12 beyond it, "
-        "the highest published prices",
+        "(--data-in) or for a download; not given: its published price, else 0.12, the highest published price "
+        "of egress",
     )
     model_downloads: Annotated[int, Field(ge=0)] = Field(
         default=0, description="times that the trained model is sent over the internet; 0: none"

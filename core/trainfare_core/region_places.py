@@ -42,6 +42,13 @@ def country_of(cloud: str, region: str) -> str | None:
     return None if known is None else known.country_of_region.get(region)
 
 
+def continent_of(cloud: str, region: str) -> str | None:
+    """Return the continent in which a region lies, as `list_places` names it; None where it is not known."""
+    country = country_of(cloud, region)
+    names = (name for name, countries in _PLACES.items() if name != "eu" and country in countries.split())
+    return next(names, None)
+
+
 def list_places() -> tuple[str, ...]:
     """Return what `lies_in` takes: continents, `eu`, and the countries that have a region."""
     return (*_PLACES, *sorted(_KNOWN))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import Final, Literal
 
+from trainfare_core.clouds import HOURS_PER_MONTH
 from trainfare_core.decline import LogRate, Outlook, Rates, UncertainRate, outlook
 from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.recommendation import (
@@ -26,10 +27,7 @@ from trainfare_core.recommendation import (
 HORIZON_MONTHS: Final = 12
 """Wait that the verdict weighs. A chosen value."""
 
-HOURS_PER_MONTH: Final = 8766 / 12
-"""Of a year of 365.25 days."""
-
-MAX_RUN_HOURS: Final = 100 * 8766
+MAX_RUN_HOURS: Final = 100 * 12 * HOURS_PER_MONTH
 """A century. A chosen value: rates of decline say nothing about a model that is ready later, and what waiting is worth
 grows with the exponential of the run's length until no number holds it."""
 

@@ -20,7 +20,7 @@ from trainfare_core.run_cost.disks import (
     system_disk_gib,
 )
 from trainfare_core.run_cost.interrupted import SPOT_WAIT_S, USUAL_CONFIDENCE, spot_process
-from trainfare_core.run_cost.model import checkpoint_bytes, compute_trained_model_gb
+from trainfare_core.run_cost.model import checkpoint_bytes, compute_trained_model_gb, describe_trained_model
 from trainfare_core.run_cost.sentences import cost_assumptions
 from trainfare_core.run_cost.sourced import STATED, Sourced, choose_sourced, text_of
 from trainfare_core.run_cost.table import NOT_SPOT, RunTable
@@ -42,6 +42,7 @@ __all__ = [
     "choose_sourced",
     "compute_trained_model_gb",
     "cost_assumptions",
+    "describe_trained_model",
     "disk_gib",
     "disk_usd_per_gib_month",
     "disks_usd_per_hour",

@@ -32,7 +32,17 @@ def checkpoint_bytes(
 
 
 def compute_trained_model_gb(profile: JobProfile) -> float:
-    """Return the GB of the last checkpoint, of a run that writes none of its weights; 0 without a known end."""
+    """Return the GB of the last checkpoint without its optimizer state, else of the weights; 0 without a known end."""
     if profile.plan.optimizer_steps is None:
         return 0.0
-    return (profile.plan.checkpoint_bytes or profile.parameter_bytes) / _GB
+    saved_bytes = profile.plan.checkpoint_bytes or profile.parameter_bytes
+    model_bytes = saved_bytes - profile.optimizer.state_bytes
+    # Less than the weights: the checkpoint has no optimizer state (ModelCheckpoint(save_weights_only=True)).
+    return (model_bytes if model_bytes >= profile.parameter_bytes else saved_bytes) / _GB
+
+
+def describe_trained_model(profile: JobProfile) -> str:
+    """Return the size of the trained model, and what it is of a checkpoint."""
+    gb = compute_trained_model_gb(profile)
+    more = " and what else the script saves" if gb * _GB > profile.parameter_bytes else ""
+    return f"a trained model of {gb:.3g} GB: weights{more}, without optimizer state"

@@ -12,7 +12,9 @@ from trainfare_core.number_format import percent
 from trainfare_core.run_cost.billing import BillingClock
 from trainfare_core.run_cost.disks import PLANNED_USD_PER_GIB_MONTH, system_disk_gib
 from trainfare_core.run_cost.interrupted import SPOT_WAIT_S
+from trainfare_core.run_cost.model import describe_trained_model
 from trainfare_core.run_cost.timing import UNKNOWN_LENGTH_STEPS, forward_share, get_measured_validation
+from trainfare_core.run_cost_facts.table import group
 
 _GIB: Final = 2.0**30
 
@@ -44,11 +46,13 @@ def cost_assumptions(
         (
             "spot machines are taken back as often as AWS's band of the machine and region says, where it has one "
             f"(>20% a month: {worst.low_per_hour:.1g} to {worst.high_per_hour:.1g} times per machine and hour, because "
-            f"no cloud says how long its machines had run), else {prior.low_per_hour:g} to {prior.high_per_hour:g} "
+            "no cloud says how long its machines had run; a band that did not come with the price is as old as "
+            f"{_bands_date()}, for which the range is no wider), "
+            f"else {prior.low_per_hour:g} to {prior.high_per_hour:g} "
             "times (a planning figure); one loss stops all machines, repeats what was not saved, waits "
             f"{SPOT_WAIT_S / 60:g} minutes for capacity on average and starts again"
         ),
-        _data_assumption(assumed, data_gb),
+        _data_assumption(profile, assumed, data_gb),
         _billing_assumption(assumed),
         (
             "not counted: taxes, discounts that no file of own prices names, time in a queue; free capacity is not "
@@ -125,14 +129,20 @@ def _billing_assumption(assumed: CostAssumptions) -> str:
     )
 
 
-def _data_assumption(assumed: CostAssumptions, data_gb: float | None) -> str:
+def _data_assumption(profile: JobProfile, assumed: CostAssumptions, data_gb: float | None) -> str:
     if data_gb is None:
         return (
             "the data are on the machine or read as fast as it trains, and what is stored elsewhere is not counted: "
             "--data-in and --data-gb count their copy, transfer and object storage, and the way of the trained model"
         )
+    model = "" if profile.plan.optimizer_steps is None else f" ({describe_trained_model(profile)})"
     return (
         f"each machine copies {data_gb:g} GB to its disk before the first step, at {assumed.stage_gb_per_s:g} GB/s, "
         "which is billed; they are sent to its region once, lie in object storage where --data-in says while the run "
-        "lasts, and the trained model is sent there once"
+        f"lasts, with a copy in the run's region, and the trained model is sent there once{model}"
     )
+
+
+def _bands_date() -> str:
+    """Return the oldest date of the interruption bands in the table of run-cost facts."""
+    return min(fact.as_of for fact in group("spot_interruption_band", "aws"))

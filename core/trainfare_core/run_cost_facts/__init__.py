@@ -25,7 +25,7 @@ from .facts import EVERYWHERE, Fact, FactSource, SourceClass, Weakness
 from .kinds import KINDS, Kind
 from .limits import default_quota
 from .local_disks import LocalDisk, local_disk, machines_without_local_disk
-from .lookup import find_fact
+from .lookup import find_fact, find_transfer
 from .spot import interruption_band
 from .table import all_facts
 
@@ -52,6 +52,7 @@ __all__ = [
     "all_facts",
     "default_quota",
     "find_fact",
+    "find_transfer",
     "interruption_band",
     "local_disk",
     "machines_without_local_disk",

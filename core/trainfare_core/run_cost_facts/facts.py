@@ -4,11 +4,12 @@ One row of `data/run_cost_facts.csv`: what its columns mean, and the strict read
 The table has what a run costs beside the hours of its machine: data transfer, storage, how time is billed, spot,
 start-up, quotas and flex-start prices. `research/trainfare_research/data/build_run_cost_facts.py` writes it.
 
-- `region` is the cloud's own name, or `*` for every region.
+- `region` is the cloud's own name, or `*` for every region; of a transfer also the continent that it starts from.
 - `machine` is a machine type; for medians of spot prices its family (g5), for a quota the families or the accelerator
   that it counts, for flex-start of TPUs the generation.
+- `item` of a transfer is where it goes: a region, a continent, or `*` for every other region.
 - `from_gb` is the first GB a month of a price tier; empty where the kind has no tiers. GB are those of the
-  cloud's bill: AWS bills 2^30 bytes as one GB.
+  cloud's bill (`Cloud.gb_bytes`).
 - `value` is a number in `unit`, or the words where the unit is one of `WORD_UNITS`.
 - `as_of` is as precise as its source: 2026-09-23, 2026-09 or 2026.
 - `source` is an id of `data/run_cost_fact_sources.csv`.

@@ -15,7 +15,7 @@ AmountKind: TypeAlias = Literal[
 """Kinds whose answer is one number."""
 
 StatementKind: TypeAlias = Literal[
-    "managed_spot_discount", "capacity_block_payment", "capacity_block_start", "flex_start_price_change"
+    "managed_spot_discount", "capacity_block_payment", "capacity_block_end", "flex_start_price_change"
 ]
 """Kinds whose answer is in words."""
 
@@ -52,7 +52,7 @@ _STARTUP: Final = "the start-up of {cloud} {service}"
 KINDS: Final[Mapping[str, Kind]] = {
     # Data transfer: out to the internet, from a region to another one, from a zone to another one.
     "egress_internet": Kind("the price of {cloud}'s egress", ("usd_per_gb",)),
-    "egress_inter_region": Kind("the price of {cloud}'s transfer between regions", ("usd_per_gb",)),
+    "egress_inter_region": Kind("the price of {cloud}'s transfer to {item}", ("usd_per_gb",)),
     "egress_inter_zone": Kind("the price of {cloud}'s transfer between zones", ("usd_per_gb",)),
     # Storage. Items are classes (standard; infrequent: S3 Standard-IA, Azure's cool tier, Google's Nearline; archive;
     # premium), requests (read is GET, write is PUT) and disks, such as gp3 or premium-ssd-v2.
@@ -71,7 +71,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "warm_pool_max": Kind("the longest time in a warm pool of {cloud} {service}", ("s",)),
     "managed_spot_discount": Kind("where the managed spot discount of {cloud} {service} appears", ("text",)),
     "capacity_block_payment": Kind("the payment of {cloud}'s capacity blocks", ("text",)),
-    "capacity_block_start": Kind("the start of {cloud}'s capacity blocks", ("utc_time",)),
+    "capacity_block_end": Kind("the hour at which {cloud}'s capacity blocks end", ("utc_time",)),
     # Spot. Savings are a mean of 30 days, below 0 where spot cost more; ratios are spot over on-demand; the spread is
     # the highest price of a region's zones over the lowest; the floor is the lowest ratio that was seen.
     "spot_notice": Kind("the notice before {cloud} {service} takes a spot machine back", ("s",)),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import get_args, overload
 
+from trainfare_core.region_places import continent_of
 from trainfare_core.run_cost_facts.answers import (
     Amount,
     DiskPrice,
@@ -117,6 +118,33 @@ def _find(
     if kind in get_args(DiskKind):
         return DiskPrice(disk=item, value=choice.row.value, **choice.fields())
     return Amount(value=choice.row.value, **choice.fields())
+
+
+def find_transfer(cloud: str, source: str, destination: str) -> Amount | Unknown:
+    """
+    Return the price of a GB from one region to another of the same cloud.
+
+    A price of the region that sends is used before one of its continent; then one to the region that receives before
+    one to its continent, and that before one to anywhere.
+
+    Args:
+        cloud: as in the price book.
+        source: the region that sends, by the cloud's own name.
+        destination: the region that receives.
+
+    Example:
+        >>> [find_transfer("aws", "us-east-1", region).value for region in ("us-east-2", "us-west-2")]
+        [0.01, 0.02]
+    """
+    start, goal = (continent_of(cloud, region) for region in (source, destination))
+    what = f"the price of {cloud}'s transfer from {source} to {destination}"
+    for place in (source, start):
+        for item in (destination, goal, EVERYWHERE):
+            rows = matching("egress_inter_region", cloud, item=item or "")
+            choice = choose([row for row in rows if row.region == place], place or "", what)
+            if isinstance(choice, Choice):
+                return Amount(value=choice.row.value, **choice.fields())
+    return Unknown(f"{what} is not known")
 
 
 def read_tiered_price(rows: Sequence[Fact], region: str, what: str) -> TieredPrice | Unknown:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainfare_core.run_cost_facts import all_facts
-from trainfare_core.run_cost_facts.facts import read_facts, read_sources
+from trainfare_core.run_cost_facts.facts import FACT_COLUMNS, read_facts, read_sources
 from trainfare_research.data import build_run_cost_facts as script
 
 TOP = Path(__file__).resolve().parents[3]
@@ -46,7 +46,9 @@ def write_collected(path: Path, rows: list[tuple[str, ...]]) -> Path:
 
 def test_names_units_and_marks(tmp_path: Path) -> None:
     """Suffixes become columns, units become equal, bands become AWS's words, words of a source become marks."""
-    facts, sources = script.build(write_collected(tmp_path / "facts.csv", ROWS))
+    none = tmp_path / "none.csv"
+    none.write_text(",".join(FACT_COLUMNS) + "\n", encoding="utf-8")
+    facts, sources = script.build(write_collected(tmp_path / "facts.csv", ROWS), none)
     rows = read_facts(facts, read_sources(sources))
     got = [(row.kind, row.machine, row.item, row.from_gb, row.says, row.unit, row.weak) for row in rows]
     assert got == [
@@ -128,7 +130,25 @@ def test_our_table_is_what_the_script_makes() -> None:
     assert facts == (DATA / "run_cost_facts.csv").read_text(encoding="utf-8")
     assert sources == (DATA / "run_cost_fact_sources.csv").read_text(encoding="utf-8")
     with COLLECTED.open(encoding="utf-8", newline="") as stream:
-        assert len(facts.splitlines()) - 1 == len(list(csv.DictReader(stream))) == 1491
+        assert len(list(csv.DictReader(stream))) == 1491
+    assert len(facts.splitlines()) - 1 == 1550
+
+
+def test_a_row_read_since_replaces_the_collected_one_about_the_same(tmp_path: Path) -> None:
+    """And only that one: the same kind of another cloud stays."""
+    rows = [
+        ("billing_minimum", "60", "second", cloud, service, "*", "2026", source)
+        for cloud, service, source in (
+            ("azure", "azure_vm", "Azure docs text seen (excerpts not kept)"),
+            ("gcp", "gce", "Google training text"),
+        )
+    ]
+    facts, sources = script.build(write_collected(tmp_path / "facts.csv", rows))
+    minima = [row for row in read_facts(facts, read_sources(sources)) if row.kind == "billing_minimum"]
+    assert [(row.cloud, row.value, row.weak) for row in minima] == [
+        ("azure", 300, "second_hand"),
+        ("gcp", 60, None),
+    ]
 
 
 def test_the_page_counts_the_rows_of_the_table() -> None:

@@ -5,7 +5,8 @@ Make the table of run-cost facts in the core from a table of collected facts.
 
 The collected table has `name,value,unit,cloud,service,region,as_of,source`. One row of it is one row of ours: names are
 split into kind, item, machine and tier, units are made equal, and what a source says against a value becomes
-a mark. The same rows in any order give the same bytes. The lists of names, sources and marks are the CSV files
+a mark. Rows of `run_cost_facts_read_since.csv` have our columns already; one about the same replaces a collected row.
+The same rows in any order give the same bytes. The lists of names, sources and marks are the CSV files
 `run_cost_fact_*.csv` beside this one. A name, unit or source that is not listed is an error.
 """
 
@@ -33,6 +34,7 @@ from trainfare_research.data import TABLES
 from trainfare_research.truth_table import read_rows
 
 DATA = Path(__file__).parents[3] / "core/trainfare_core/data"
+READ_SINCE = TABLES / "run_cost_facts_read_since.csv"
 COLLECTED_COLUMNS = ("name", "value", "unit", "cloud", "service", "region", "as_of", "source")
 
 
@@ -105,6 +107,10 @@ QUOTA_MACHINES = {
 """Families, machine or accelerator that a quota counts, by its name."""
 
 
+TO_OTHER_CONTINENTS = ("azure", "gcp")
+"""Clouds whose transfer costs more to other continents: the collected price is that of us-east-1 to us-west-2."""
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """A source, recognized by a literal part of the collected text; the first that matches counts."""
@@ -142,6 +148,8 @@ DEARER_SPOT = Mark("", "unverified", "says that spot cost more than on-demand")
 
 def find_mark(kind: str, value: str, source: str) -> Mark | None:
     """Return what speaks against a value, by its source and its kind."""
+    if kind == "capacity_block_end":  # the page was found since
+        return None
     if kind == "flex_start_price":
         return FLEX_START_CHANGE
     if kind == "spot_price_ratio" and value == "1":
@@ -199,6 +207,8 @@ def translate_row(collected: dict[str, str]) -> dict[str, str]:
         sys.exit(f"the name {collected['name']!r} has a suffix that its kind does not have, or lacks one")
     if suffix:
         row[name.suffix] = suffix.removesuffix(" per chip")
+    if name.kind == "egress_inter_region" and row["cloud"] in TO_OTHER_CONTINENTS:
+        row["item"] = "north-america"
     if name.kind == "default_quota":
         row["machine"] = QUOTA_MACHINES[row["item"]]
     return row
@@ -221,9 +231,13 @@ def csv_text(columns: tuple[str, ...], rows: Iterable[dict[str, str]]) -> str:
     return out.getvalue()
 
 
-def build(table: Path) -> tuple[str, str]:
+def build(table: Path, since: Path = READ_SINCE) -> tuple[str, str]:
     """
     Return the table of facts and the table of their sources, as CSV.
+
+    Args:
+        table: collected facts.
+        since: facts in our columns, one of which replaces a collected one about the same.
 
     Raises:
         SystemExit: a row has a name, unit or source that is not listed here.
@@ -238,7 +252,10 @@ def build(table: Path) -> tuple[str, str]:
     unlisted |= {row["unit"] for row in collected} - UNITS.keys() - WORDED_UNITS.keys()
     if unlisted:
         sys.exit(f"{table}: names or units that are not listed here: {', '.join(sorted(unlisted))}")
-    rows = sorted((translate_row(row) for row in collected), key=sort_key)
+    newer = read_rows(since)
+    replaced = {sort_key(row)[:-3] for row in newer}
+    kept = [row for row in map(translate_row, collected) if sort_key(row)[:-3] not in replaced]
+    rows = sorted([*kept, *newer], key=sort_key)
     used = {row["source"] for row in rows}
     origins = {
         origin.id: {"id": origin.id, "source_class": origin.source_class, "title": origin.title}

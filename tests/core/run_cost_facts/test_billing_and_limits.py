@@ -20,7 +20,7 @@ from trainfare_core.run_cost_facts import (
     [
         ("aws", "ec2", 1, 60),
         ("aws", "sagemaker", 1, 0),
-        ("azure", "azure_vm", 1, 60),
+        ("azure", "azure_vm", 1, 300),
         ("gcp", "gce", 1, 60),
         ("thundercompute", "gpu_cloud", 60, None),
     ],
@@ -59,10 +59,28 @@ def test_warm_pools_and_managed_spot_of_sagemaker() -> None:
 
 
 def test_terms_of_capacity_blocks() -> None:
-    payment, start = find_fact("capacity_block_payment", "aws"), find_fact("capacity_block_start", "aws")
+    payment, end = find_fact("capacity_block_payment", "aws"), find_fact("capacity_block_end", "aws")
     assert isinstance(payment, Statement)
-    assert isinstance(start, Statement)
-    assert (payment.value, start.value, start.unit) == ("upfront, whole block", "11:30", "utc_time")
+    assert isinstance(end, Statement)
+    # EC2 user guide, Find and purchase Capacity Blocks: "All Capacity Blocks end at 11:30AM UTC".
+    assert (payment.value, end.value, end.unit) == ("upfront, whole block", "11:30", "utc_time")
+    assert not end.weak
+
+
+def test_the_minimum_of_azure_says_what_speaks_against_it() -> None:
+    """300 seconds since June 2025 by a notice that customers quote; no page of Azure's documentation says so."""
+    minimum = find_fact("billing_minimum", "azure", service="azure_vm")
+    assert isinstance(minimum, Amount)
+    assert (minimum.as_of, minimum.rows[0].weak) == ("2025-06-01", "second_hand")
+    assert minimum.weak_because is not None
+    assert "texts that name no date say 60" in minimum.weak_because
+
+
+def test_flex_start_of_v6e_outside_the_united_states_is_said_to_be_half_of_another_price() -> None:
+    price = find_fact("flex_start_price", "gcp", "europe-west4", machine="v6e")
+    assert isinstance(price, Amount)
+    assert price.weak_because is not None
+    assert "half of the price in the United States" in price.weak_because
 
 
 def test_flex_start_prices_are_per_machine_or_per_chip_and_outdated() -> None:

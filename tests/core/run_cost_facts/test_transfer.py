@@ -15,6 +15,7 @@ from trainfare_core.run_cost_facts import (
     TieredPrice,
     Unknown,
     find_fact,
+    find_transfer,
 )
 from trainfare_core.run_cost_facts.lookup import read_tiered_price
 
@@ -79,15 +80,70 @@ def test_an_impossible_amount_is_an_error(gb: float, before: float) -> None:
 
 
 def test_transfer_within_a_cloud() -> None:
-    """Between regions on three clouds, between zones on AWS."""
-    for cloud, region in (("aws", "us-east-1"), ("azure", "eastus"), ("gcp", "us-east1")):
-        price = find_fact("egress_inter_region", cloud, region)
+    """Within the United States on three clouds, between zones on AWS."""
+    pairs = (
+        ("aws", "us-east-1", "us-west-2"),
+        ("azure", "eastus", "westus"),
+        ("gcp", "us-east1", "us-west1"),
+    )
+    for cloud, source, destination in pairs:
+        price = find_transfer(cloud, source, destination)
         assert isinstance(price, Amount)
         assert (price.value, price.unit) == (0.02, "usd_per_gb")
     zone = find_fact("egress_inter_zone", "aws", "us-east-1")
     assert isinstance(zone, Amount)
     assert zone.value == 0.01
     assert isinstance(find_fact("egress_inter_zone", "gcp", "us-east1"), Unknown)
+
+
+@pytest.mark.parametrize(
+    ("cloud", "source", "destination", "usd", "weak"),
+    [
+        # AWS: skyplane 0.3.2, data/aws_transfer_costs.csv, which has every pair. us-east-1 to us-east-2 also by the price
+        # list, usage type USE1-USE2-AWS-Out-Bytes.
+        ("aws", "us-east-1", "us-east-2", 0.01, False),
+        ("aws", "us-east-2", "us-east-1", 0.01, False),
+        ("aws", "us-east-2", "eu-west-1", 0.02, False),
+        ("aws", "ap-southeast-2", "us-east-1", 0.098, False),
+        ("aws", "sa-east-1", "us-east-1", 0.138, False),
+        # Azure: skyplane 0.3.2, azure_cloud_provider.py, after Azure's page of bandwidth prices.
+        ("azure", "westeurope", "swedencentral", 0.02, False),
+        ("azure", "eastus", "westeurope", 0.05, False),
+        ("azure", "japaneast", "southeastasia", 0.08, False),
+        ("azure", "brazilsouth", "eastus", 0.16, False),
+        # Google: mongodb/docs, gcp-data-transfer-costs.rst; infracost, compute_vpn_gateway_test.golden.
+        ("gcp", "us-central1", "us-east4", 0.02, False),
+        ("gcp", "us-east1", "europe-north1", 0.08, True),
+        ("gcp", "europe-west4", "europe-north1", 0.02, True),
+        ("gcp", "us-east1", "australia-southeast1", 0.157, True),
+        ("gcp", "australia-southeast1", "us-east1", 0.157, True),
+        ("gcp", "asia-east1", "asia-southeast2", 0.15, True),
+        ("gcp", "southamerica-east1", "southamerica-west1", 0.08, False),
+    ],
+)
+def test_transfer_by_pair_of_places(
+    cloud: str, source: str, destination: str, usd: float, *, weak: bool
+) -> None:
+    """The price of both regions, else of their continents; where sources differ the answer says what they say."""
+    price = find_transfer(cloud, source, destination)
+    assert isinstance(price, Amount)
+    assert price.value == usd
+    assert price.weak == weak == (price.weak_because is not None)
+
+
+@pytest.mark.parametrize(
+    ("cloud", "source", "destination"),
+    [
+        ("aws", "ca-west-1", "us-east-1"),
+        ("gcp", "mars-north1", "us-east1"),
+        ("oracle", "eu-frankfurt-1", "us-ashburn-1"),
+    ],
+)
+def test_a_pair_that_no_source_has_is_unknown(cloud: str, source: str, destination: str) -> None:
+    """No other region's price is used: AWS's depend on the region that sends."""
+    assert find_transfer(cloud, source, destination) == Unknown(
+        f"the price of {cloud}'s transfer from {source} to {destination} is not known"
+    )
 
 
 def test_tiers_of_a_region_are_not_mixed_with_those_for_every_region() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.ranking.pricing.data_costs import ObjectStorage, price_model
+from trainfare_core.ranking.pricing.data_costs import ObjectStorage, price_model, price_way_of_data
 from trainfare_core.recommendation import AssumedNumber, Constraints, Option
 from trainfare_core.run_cost import (
     BillingClock,
@@ -54,6 +54,8 @@ def list_assumed_numbers(
         "disk_usd_per_gib_month": disk_usd,
         "system_disk_gib": system_gib,
     }
+    if gb and constraints.data_in is not None:
+        sources[transfer] = price_way_of_data(constraints, option.provider, option.region)
     stored = ObjectStorage.of(profile, constraints)
     if gb or assumed.storage_months:
         sources["object_storage_usd_per_gb_month"] = stored.usd_per_gb_month

@@ -236,9 +236,13 @@ class OptionMaker:
         side, usd_per_s = self.priced.side_costs, usd_per_hour / _S_PER_HOUR
         return CostParts(
             **{f"{part}_usd": round_figure(part_s * usd_per_s) for part, part_s in seconds.items()},
-            storage_usd=round_figure(hours * float(side.disks_usd_per_hour[run])),
+            storage_usd=round_figure(
+                hours * float(side.disks_usd_per_hour[run]) + float(side.waiting_usd[run])
+            ),
             transfer_usd=round_figure(float(side.transfer_usd[run])),
-            object_storage_usd=round_figure(hours * side.object_usd_per_hour + float(side.kept_usd[run])),
+            object_storage_usd=round_figure(
+                hours * float(side.object_usd_per_hour[run]) + float(side.kept_usd[run])
+            ),
             model_usd=round_figure(float(side.model_usd[run])),
         )
 

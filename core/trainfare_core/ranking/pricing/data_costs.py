@@ -7,6 +7,7 @@ both lie in object storage.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,64 +15,98 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trainfare_core.clouds import HOURS_PER_MONTH
+from trainfare_core.clouds import CLOUDS, HOURS_PER_MONTH
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Constraints
-from trainfare_core.run_cost import STATED, Sourced, choose_sourced, compute_trained_model_gb, text_of
+from trainfare_core.run_cost import (
+    STATED,
+    Sourced,
+    choose_sourced,
+    compute_trained_model_gb,
+    describe_trained_model,
+    text_of,
+)
 from trainfare_core.run_cost_facts import (
     Amount,
     TieredPrice,
     Unknown,
     find_fact,
+    find_transfer,
 )
 
 PLANNED_EGRESS_USD_PER_GB: Final = 0.12
-"""Where the egress of a region is not published: the highest first tier of the regions where it is, so that no region
-is cheaper because its price is unknown. A planning figure."""
+"""Where the way of the model out of a region is not published: the highest first tier of egress where it is, so that no
+region is cheaper because its price is unknown. A planning figure."""
 
-PLANNED_INTER_REGION_USD_PER_GB: Final = 0.02
-"""Where the transfer to other regions is not published: what the regions have where it is. A planning figure."""
+PLANNED_COPY_USD_PER_GB_MONTH: Final = 0.023
+"""Where the object storage of a run's region is not published: that of S3; published are 0.0184 to 0.023 on the three
+clouds. A planning figure."""
 
 
-def price_transfer(offers: pl.DataFrame, asked: Constraints) -> NDArray[np.float64]:
+def price_regions(
+    offers: pl.DataFrame, asked: Constraints, price: Callable[[Constraints, str, str], Sourced]
+) -> NDArray[np.float64]:
     """
-    Return the dollars of bringing the data to each offer's region once, shape (offers,); NaN where not known.
-
-    Within a region nothing is charged; another region of the same cloud is charged by the price of the region that
-    holds the data, another cloud by that region's egress. The machines of a run share one copy in their region.
+    Return what the data cost in each offer's region, shape (offers,); 0 without data, NaN where not known.
 
     Args:
         offers: columns `provider` and `region`.
         asked: `data_in`, `data_gb` and `run_cost`.
+        price: `price_way_of_data` or `price_copy_per_hour`.
     """
     if asked.data_in is None or not asked.data_gb:
         return np.zeros(len(offers))
-    cloud, _, region = asked.data_in.partition(":")
-    same_cloud = (offers["provider"].cast(pl.String) == cloud).to_numpy()
-    here = same_cloud & (offers["region"].cast(pl.String) == region).to_numpy()
-    between, out = (np.nan if way.value is None else way.value for way in _transfer_ways(asked))
-    return np.where(here, 0.0, np.where(same_cloud, between, out))
+    regions, row = _list_regions(offers)
+    return np.array([price(asked, *region).value for region in regions], dtype=np.float64)[row]
 
 
-def explain_unknown_transfer(asked: Constraints) -> str:
-    """Return which prices of the transfer are not known, and where to state them."""
-    names = ("inter_region_usd_per_gb", "egress_usd_per_gb")
-    ways = zip(names, _transfer_ways(asked), strict=True)
-    missing = " and ".join(name for name, way in ways if way.value is None)
+def _list_regions(offers: pl.DataFrame) -> tuple[list[list[str]], NDArray[np.int64]]:
+    """Return cloud and name of each distinct region, and the row of each offer's region, shape (offers,)."""
+    keys = [pl.col(key).cast(pl.String).fill_null("") for key in ("provider", "region")]
+    texts = offers.select(pl.concat_str(keys, separator=":")).to_series().to_numpy().astype(np.str_)
+    distinct, row = np.unique(texts, return_inverse=True)
+    return [str(text).split(":", 1) for text in distinct], row
+
+
+def explain_unknown_transfer(asked: Constraints, unknown: pl.DataFrame) -> str:
+    """Return which prices of the way to offers (column `provider`) are not known, and where to state them."""
+    own_cloud = unknown["provider"].cast(pl.String) == (asked.data_in or "").partition(":")[0]
+    names = [
+        *(["inter_region_usd_per_gb"] if own_cloud.any() else []),
+        *([] if own_cloud.all() else ["egress_usd_per_gb"]),
+    ]
     return (
         f"what it costs to send data from {asked.data_in} there is not known; "
-        f"state {missing} in the table run_cost of trainfare.toml"
+        f"state {' and '.join(names)} in the table run_cost of trainfare.toml"
     )
 
 
-def _transfer_ways(asked: Constraints) -> tuple[Sourced, Sourced]:
-    """Return the dollars of sending the data to another region of their cloud, and to another cloud."""
-    cloud, _, region = (asked.data_in or "").partition(":")
+def price_way_of_data(asked: Constraints, cloud: str, region: str) -> Sourced:
+    """
+    Return the dollars of sending the data to a region once; None where that is not known.
+
+    Within a region nothing is charged; another region of the same cloud is charged by the price of the two regions,
+    another cloud by the egress of the region that holds the data. The machines of a run share one copy in their region.
+    """
+    source, _, start = (asked.data_in or "").partition(":")
     own, gb = asked.run_cost, asked.data_gb or 0.0
-    return (
-        _price_gb(own.inter_region_usd_per_gb, find_fact("egress_inter_region", cloud, region), gb),
-        _price_gb(own.egress_usd_per_gb, find_fact("egress_internet", cloud, region), gb),
-    )
+    if (source, start) == (cloud, region):
+        return Sourced(0.0, "the data lie there")
+    if source == cloud:
+        return _price_gb(own.inter_region_usd_per_gb, find_transfer(cloud, start, region), gb, cloud)
+    return _price_gb(own.egress_usd_per_gb, find_fact("egress_internet", source, start), gb, source)
+
+
+def price_copy_per_hour(asked: Constraints, cloud: str, region: str) -> Sourced:
+    """Return the dollars an hour of the copy that the machines share while the run lasts: 0 where the data lie."""
+    if asked.data_in in (None, f"{cloud}:{region}") or not asked.data_gb:
+        return Sourced(0.0, "the data lie there")
+    price = find_fact("object_storage", cloud, region, item="standard")
+    own = asked.run_cost.object_storage_usd_per_gb_month
+    if own is None and isinstance(price, Unknown):
+        own = PLANNED_COPY_USD_PER_GB_MONTH
+    month = _price_gb(own, price, asked.data_gb, cloud)
+    return Sourced(month.or_zero / HOURS_PER_MONTH, month.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +134,10 @@ class ModelRoutes:
         """
         if constraints.data_in is None and not constraints.run_cost.model_downloads:
             return cls(np.zeros(len(offers), dtype=np.int64), np.zeros((1, len(jobs))))
-        keys = ["provider", "region"]
-        regions = offers.select(pl.col(key).cast(pl.String) for key in keys)
-        distinct = regions.unique()
-        paid = [
-            [price_model(job, constraints, cloud, region).or_zero for job in jobs]
-            for cloud, region in distinct.iter_rows()
-        ]
-        usd, route = np.unique(np.array(paid).reshape(len(distinct), len(jobs)), axis=0, return_inverse=True)
-        known = distinct.with_columns(pl.Series("route", route.reshape(-1), dtype=pl.Int64))
-        joined = regions.join(known, on=keys, how="left", maintain_order="left")
-        return cls(joined["route"].to_numpy(), usd)
+        regions, row = _list_regions(offers)
+        paid = [[price_model(job, constraints, *region).or_zero for job in jobs] for region in regions]
+        usd, route = np.unique(np.array(paid).reshape(len(regions), len(jobs)), axis=0, return_inverse=True)
+        return cls(route.reshape(-1)[row], usd)
 
 
 def price_model(profile: JobProfile, asked: Constraints, cloud: str, region: str) -> Sourced:
@@ -137,17 +165,17 @@ def price_model(profile: JobProfile, asked: Constraints, cloud: str, region: str
             0.0, "it stays in the region of the data" if gb else "the length of the run is not known"
         )
     between, out = (
-        find_fact("egress_inter_region", cloud, region),
+        find_transfer(cloud, region, to_region),
         find_fact("egress_internet", cloud, region),
     )
     ways = (
-        _plan_gb(between, between_gb, PLANNED_INTER_REGION_USD_PER_GB, f"transfer price of {cloud} {region}"),
-        _plan_gb(out, out_gb, PLANNED_EGRESS_USD_PER_GB, f"egress of {cloud} {region}"),
+        _plan_gb(between, between_gb, cloud, f"transfer price of {cloud} {region} to {to_region}"),
+        _plan_gb(out, out_gb, cloud, f"egress of {cloud} {region}"),
     )
     sources = "; ".join(
         way.source for way, sent_gb in zip(ways, (between_gb, out_gb), strict=True) if sent_gb
     )
-    return Sourced(ways[0].or_zero + ways[1].or_zero, sources)
+    return Sourced(ways[0].or_zero + ways[1].or_zero, f"{describe_trained_model(profile)}; {sources}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +187,7 @@ class ObjectStorage:
         usd_per_hour: of the data set while the run lasts.
         kept_usd: of the data set and the trained model in the months after the run.
         read_usd: of the requests with which one machine reads the data set.
-        usd_per_gb_month: price of the data set, on average over its tiers.
+        usd_per_gb_month: price of 10^9 bytes of the data set, on average over its tiers.
         usd_per_read: price of a request.
     """
 
@@ -211,20 +239,25 @@ def _price_month(asked: Constraints, gb: float) -> Sourced:
     if own is None and asked.data_in is None:
         return Sourced(None, "where the data lie is not stated: --data-in names it")
     cloud, _, region = (asked.data_in or "").partition(":")
-    return _price_gb(own, find_fact("object_storage", cloud, region, item="standard"), gb)
+    return _price_gb(own, find_fact("object_storage", cloud, region, item="standard"), gb, cloud)
 
 
-def _price_gb(own: float | None, price: Amount | TieredPrice | Unknown, gb: float) -> Sourced:
-    """Return the dollars of so many GB at the user's own price, else at the published one; None: not known."""
+def _price_gb(own: float | None, price: Amount | TieredPrice | Unknown, gb: float, cloud: str) -> Sourced:
+    """Return the dollars of so many times 10^9 bytes at the user's own price, else at the published one of a cloud."""
     if own is not None:
         return Sourced(own * gb, STATED)
     if isinstance(price, Unknown):
         return Sourced(None, price.because)
-    return Sourced(price.usd(gb) if isinstance(price, TieredPrice) else price.value * gb, text_of(price))
+    billed_gb = CLOUDS[cloud].convert_gb(gb) if cloud in CLOUDS else gb
+    usd = price.usd(billed_gb) if isinstance(price, TieredPrice) else price.value * billed_gb
+    return Sourced(usd, text_of(price))
 
 
-def _plan_gb(price: Amount | TieredPrice | Unknown, gb: float, planned: float, name: str) -> Sourced:
-    """Return the dollars of so many GB at the published price, else at a planning figure."""
+def _plan_gb(price: Amount | TieredPrice | Unknown, gb: float, cloud: str, name: str) -> Sourced:
+    """Return the dollars of so many GB of a model at the published price, else at a planning figure."""
     if isinstance(price, Unknown):
-        return Sourced(planned * gb, f"{planned:g} USD per GB, a planning figure: the {name} is not known")
-    return _price_gb(None, price, gb)
+        planned_usd = PLANNED_EGRESS_USD_PER_GB
+        return Sourced(
+            planned_usd * gb, f"{planned_usd:g} USD per GB, a planning figure: the {name} is not known"
+        )
+    return _price_gb(None, price, gb, cloud)

@@ -14,7 +14,7 @@ from trainfare_core.candidates import MAX_NODES, take
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.pricing.best_plans import quantise_times, worth_changing
 from trainfare_core.ranking.pricing.columns import find_least, mark_rows, pair_rows
-from trainfare_core.ranking.pricing.data_costs import ModelRoutes
+from trainfare_core.ranking.pricing.data_costs import ModelRoutes, price_copy_per_hour, price_regions
 from trainfare_core.ranking.pricing.machines import PricedMachines, PricedOffers, group_machines
 from trainfare_core.ranking.pricing.plan_search import PlanSearch, Predictor
 from trainfare_core.ranking.pricing.price_doubt import Usable
@@ -34,6 +34,7 @@ from trainfare_core.run_cost import (
     disk_gib,
     disks_usd_per_hour,
 )
+from trainfare_core.run_cost.table import S_PER_HOUR
 
 
 class _TimedRuns(NamedTuple):
@@ -105,7 +106,9 @@ class RunPricer:
                 machines[machine],
                 nodes,
                 search.candidates.variant_or_none[runs.plan],
-                self._price_disks(search, runs, machines[machine], services.system_disk_gib[machine]),
+                self._price_disks(search, runs, machines[machine], nodes, services.system_disk_gib[machine]),
+                self._price_disks(search, runs, machines[machine], 0 * nodes, np.zeros(len(nodes))),
+                runs.waiting_s / S_PER_HOUR,
             ),
             machine_of_run=machine,
             nodes=nodes,
@@ -122,6 +125,7 @@ class RunPricer:
             pl.Series("price_log_sigma", usable.log_sigma),
             pl.Series("hazard", hazards_of_offers(frame)),
             pl.Series("transfer_usd", usable.transfer_usd),
+            pl.Series("copy_usd_per_hour", price_regions(frame, asked, price_copy_per_hour)),
             pl.Series("model_route", routes.route),
             pl.Series("disk_usd_per_gib_month", disk_prices_of(frame, asked.run_cost)),
             pl.Series("quota_machines", allowed.astype(np.int64)),
@@ -191,13 +195,12 @@ class RunPricer:
         )
 
     def _price_disks(
-        self, search: PlanSearch, runs: RunTable, machines: pl.DataFrame, system_disk_gib: Column
+        self, search: PlanSearch, runs: RunTable, machines: pl.DataFrame, nodes: Rows, system_disk_gib: Column
     ) -> Column:
         """Return dollars an hour of the disks of each run, whose machines have one row each, shape (r,)."""
         asked, plan = self.request.constraints, runs.plan
         saved_bytes = checkpoint_bytes(self.profile, search.candidates)[plan]
-        nodes, data_gb = search.candidates.nodes[plan], asked.data_gb or 0.0
-        gib = disk_gib(saved_bytes, asked.run_cost, nodes, system_disk_gib, data_gb)
+        gib = disk_gib(saved_bytes, asked.run_cost, nodes, system_disk_gib, asked.data_gb or 0.0)
         return disks_usd_per_hour(gib, machines["disk_usd_per_gib_month"].to_numpy())
 
 
