@@ -61,6 +61,8 @@ def rounding_s(runs: RunTable, rate_per_s: Column, step_s: Column, minimum_s: Co
     Without interruptions the run is one start, of known length. Each interruption ends a start after a time that is
     exponential with the rate of the interruptions: half a step is lost on average, and of the least billed time m
     what is missing to it, m - (1 - exp(-rate m)) / rate. Rates of a range are weighted by how many starts they end.
+    Beside them two starts miss as much: times between interruptions up to the one that the end of the run cuts are one
+    more than interruptions (Wald's equation), and what is left of that one is as long as they are.
 
     Args:
         runs: n of them.
@@ -75,4 +77,6 @@ def rounding_s(runs: RunTable, rate_per_s: Column, step_s: Column, minimum_s: Co
         missing_s = minimum_s[:, None] + np.expm1(-rate_per_s * minimum_s[:, None]) / rate_per_s
         weight = rate_per_s / rate_per_s.sum(axis=1, keepdims=True)
         each_s = step_s / 2 + (missing_s * weight).sum(axis=1)
-        return last_s + np.where(runs.interruptions > 0, runs.interruptions * each_s, 0.0)
+        calm = np.exp(-rate_per_s * used_s[:, None])
+        end_s = (calm * last_s[:, None] + (1 - calm) * step_s[:, None] / 2 + 2 * missing_s).mean(axis=1)
+        return np.where(runs.interruptions > 0, end_s + runs.interruptions * each_s, last_s)
