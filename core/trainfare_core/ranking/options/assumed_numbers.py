@@ -54,7 +54,7 @@ def list_assumed_numbers(
         "disk_usd_per_gib_month": disk_usd,
         "system_disk_gib": system_gib,
     }
-    if gb and constraints.data_in is not None:
+    if parts.transfer_usd > 0:
         sources[transfer] = price_way_of_data(constraints, option.provider, option.region)
     stored = ObjectStorage.of(profile, constraints)
     if gb or assumed.storage_months:

@@ -38,10 +38,6 @@ PLANNED_EGRESS_USD_PER_GB: Final = 0.12
 """Where the way of the model out of a region is not published: the highest first tier of egress where it is, so that no
 region is cheaper because its price is unknown. A planning figure."""
 
-PLANNED_COPY_USD_PER_GB_MONTH: Final = 0.023
-"""Where the object storage of a run's region is not published: that of S3; published are 0.0184 to 0.023 on the three
-clouds. A planning figure."""
-
 
 def price_regions(
     offers: pl.DataFrame, asked: Constraints, price: Callable[[Constraints, str, str], Sourced]
@@ -98,14 +94,19 @@ def price_way_of_data(asked: Constraints, cloud: str, region: str) -> Sourced:
 
 
 def price_copy_per_hour(asked: Constraints, cloud: str, region: str) -> Sourced:
-    """Return the dollars an hour of the copy that the machines share while the run lasts: 0 where the data lie."""
+    """
+    Return the dollars an hour of the copy that the machines share while the run lasts: 0 where the data lie.
+
+    A region whose price is not published has a planning figure: the price of the cloud's first region that has one, else
+    of S3. Those of the three clouds are 0.0184 to 0.023 USD per GB and month.
+    """
     if asked.data_in in (None, f"{cloud}:{region}") or not asked.data_gb:
         return Sourced(0.0, "the data lie there")
     price = find_fact("object_storage", cloud, region, item="standard")
-    own = asked.run_cost.object_storage_usd_per_gb_month
-    if own is None and isinstance(price, Unknown):
-        own = PLANNED_COPY_USD_PER_GB_MONTH
-    month = _price_gb(own, price, asked.data_gb, cloud)
+    if isinstance(price, Unknown):
+        planned = (cloud, price.known_in[0]) if price.known_in else ("aws", "us-east-1")
+        price = find_fact("object_storage", *planned, item="standard")
+    month = _price_gb(asked.run_cost.object_storage_usd_per_gb_month, price, asked.data_gb, cloud)
     return Sourced(month.or_zero / HOURS_PER_MONTH, month.source)
 
 
