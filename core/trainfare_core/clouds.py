@@ -80,10 +80,6 @@ class Cloud:
     quota_by_accelerator: bool = False
     gb_bytes: float = 1e9
 
-    def convert_gb(self, gb: float) -> float:
-        """Return so many times 10^9 bytes in the GB of its bill."""
-        return gb * 1e9 / self.gb_bytes
-
 
 def _read_countries(text: str) -> Mapping[str, str]:
     """Return the country of each region from `region=country` pairs."""

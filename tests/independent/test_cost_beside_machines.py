@@ -170,7 +170,7 @@ def test_a_model_is_uploaded_byte_by_byte() -> None:
     own = CostAssumptions(model_downloads=1)
     option = rank_one(job, place="aws:us-west-2", data_in="aws:us-east-1", data_gb=1.0, run_cost=own)
     upload_usd = 14 * GB / GIB * 0.02
-    download_usd = 14 * 0.12  # a planning figure: the egress of us-west-2 is in no table
+    download_usd = 14 * GB / GIB * 0.12  # a planning figure: the egress of us-west-2 is in no table
     assert option.cost_parts.model_usd == pytest.approx(upload_usd + download_usd)
 
 

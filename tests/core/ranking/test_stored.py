@@ -48,7 +48,7 @@ def test_the_trained_model_goes_where_the_data_lie() -> None:
     assert paid == {
         "aws:us-east-1": 0.0,
         "aws:us-west-2": pytest.approx(MODEL_GB * GB_OF_AWS * 0.02),
-        "aws:ca-west-1": pytest.approx(MODEL_GB * 0.12),
+        "aws:ca-west-1": pytest.approx(MODEL_GB * GB_OF_AWS * 0.12),
         "gcp:us-east1": pytest.approx(MODEL_GB * 1e9 / 2**30 * 0.12),
     }
     for option in answer.options:
@@ -65,7 +65,7 @@ def test_downloads_pay_the_egress_of_the_region() -> None:
     assert sent.source is not None
     unknown = numbers(rank_rows(REGION, run_cost=CostAssumptions(model_downloads=1)))["model_usd_per_gb"]
     assert (unknown.value, unknown.source) == (
-        pytest.approx(0.12),
+        pytest.approx(0.12 * GB_OF_AWS),
         (
             "a trained model of 200 GB: weights and what else the script saves, without optimizer state; "
             "0.12 USD per GB, a planning figure: the egress of aws us-west-2 is not known"

@@ -97,8 +97,8 @@ def price_copy_per_hour(asked: Constraints, cloud: str, region: str) -> Sourced:
     """
     Return the dollars an hour of the copy that the machines share while the run lasts: 0 where the data lie.
 
-    A region whose price is not published has a planning figure: the price of the cloud's first region that has one, else
-    of S3. Those of the three clouds are 0.0184 to 0.023 USD per GB and month.
+    A region whose price is not published has a planning figure: the price of the cloud's first region that has one,
+    else of S3. Those of the three clouds are 0.0184 to 0.023 USD per GB and month.
     """
     if asked.data_in in (None, f"{cloud}:{region}") or not asked.data_gb:
         return Sourced(0.0, "the data lie there")
@@ -249,16 +249,20 @@ def _price_gb(own: float | None, price: Amount | TieredPrice | Unknown, gb: floa
         return Sourced(own * gb, STATED)
     if isinstance(price, Unknown):
         return Sourced(None, price.because)
-    billed_gb = CLOUDS[cloud].convert_gb(gb) if cloud in CLOUDS else gb
+    billed_gb = _convert_gb(cloud, gb)
     usd = price.usd(billed_gb) if isinstance(price, TieredPrice) else price.value * billed_gb
     return Sourced(usd, text_of(price))
+
+
+def _convert_gb(cloud: str, gb: float) -> float:
+    """Return so many times 10^9 bytes in the GB of a cloud's bill."""
+    return gb * 1e9 / CLOUDS[cloud].gb_bytes if cloud in CLOUDS else gb
 
 
 def _plan_gb(price: Amount | TieredPrice | Unknown, gb: float, cloud: str, name: str) -> Sourced:
     """Return the dollars of so many GB of a model at the published price, else at a planning figure."""
     if isinstance(price, Unknown):
-        planned_usd = PLANNED_EGRESS_USD_PER_GB
-        return Sourced(
-            planned_usd * gb, f"{planned_usd:g} USD per GB, a planning figure: the {name} is not known"
-        )
+        usd = PLANNED_EGRESS_USD_PER_GB
+        source = f"{usd:g} USD per GB, a planning figure: the {name} is not known"
+        return Sourced(usd * _convert_gb(cloud, gb), source)
     return _price_gb(None, price, gb, cloud)
