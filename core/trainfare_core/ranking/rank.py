@@ -37,7 +37,6 @@ from trainfare_core.ranking.options.job_summary import job_summary
 from trainfare_core.ranking.options.options import OptionMaker
 from trainfare_core.ranking.options.rejections import rejections_of, why_nothing
 from trainfare_core.ranking.options.runner_up import runner_up_of, worth_usd
-from trainfare_core.ranking.pricing.data_costs import ObjectStorage
 from trainfare_core.ranking.pricing.limits import Limits
 from trainfare_core.ranking.pricing.plan_search import Predictor
 from trainfare_core.ranking.pricing.price_doubt import usable_offers
@@ -112,7 +111,7 @@ def rank(
             answer or next(iter(options), None),
             request.objective,
             constraints,
-            object_usd_per_hour=ObjectStorage.of(profile, constraints).usd_per_hour,
+            object_usd_per_hour=priced.side_costs.object_usd_per_hour,
         ),
         rejections=rejected,
         price_books=usable.book.facts(),

@@ -27,6 +27,7 @@ def cost_assumptions(
     startup = ", ".join(f"{name} {assumed.startup_of(name) / 60:g}" for name in SERVICES)
     torch_compile = f", torch.compile {TORCH_COMPILE_S / 60:g}" if profile.source.compiled else ""
     prior, worst = HAZARDS[PRIOR], HAZARDS[hazard_of_band(">20%")]
+    bands_of = min(fact.as_of for fact in group("spot_interruption_band", "aws"))
     plan = profile.plan
     precision_note = (
         f" (in {profile.precision}; in another precision that one's)" if profile.precisions else ""
@@ -47,7 +48,7 @@ def cost_assumptions(
             "spot machines are taken back as often as AWS's band of the machine and region says, where it has one "
             f"(>20% a month: {worst.low_per_hour:.1g} to {worst.high_per_hour:.1g} times per machine and hour, because "
             "no cloud says how long its machines had run; a band that did not come with the price is as old as "
-            f"{_bands_date()}, for which the range is no wider), "
+            f"{bands_of}, for which the range is no wider), "
             f"else {prior.low_per_hour:g} to {prior.high_per_hour:g} "
             "times (a planning figure); one loss stops all machines, repeats what was not saved, waits "
             f"{SPOT_WAIT_S / 60:g} minutes for capacity on average and starts again"
@@ -141,8 +142,3 @@ def _data_assumption(profile: JobProfile, assumed: CostAssumptions, data_gb: flo
         "which is billed; they are sent to its region once, lie in object storage where --data-in says while the run "
         f"lasts, with a copy in the run's region, and the trained model is sent there once{model}"
     )
-
-
-def _bands_date() -> str:
-    """Return the oldest date of the interruption bands in the table of run-cost facts."""
-    return min(fact.as_of for fact in group("spot_interruption_band", "aws"))

@@ -131,10 +131,6 @@ def find_transfer(cloud: str, source: str, destination: str) -> Amount | Unknown
         cloud: as in the price book.
         source: the region that sends, by the cloud's own name.
         destination: the region that receives.
-
-    Example:
-        >>> [find_transfer("aws", "us-east-1", region).value for region in ("us-east-2", "us-west-2")]
-        [0.01, 0.02]
     """
     start, goal = (continent_of(cloud, region) for region in (source, destination))
     what = f"the price of {cloud}'s transfer from {source} to {destination}"

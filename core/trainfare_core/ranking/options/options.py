@@ -234,14 +234,16 @@ class OptionMaker:
         seconds = {part: float(getattr(self.priced.runs, f"{part}_s")[run]) for part in parts}
         seconds["interruption"] -= float(self.priced.runs.waiting_s[run])
         side, usd_per_s = self.priced.side_costs, usd_per_hour / _S_PER_HOUR
+        waiting_hours = float(side.waiting_hours[run])
         return CostParts(
             **{f"{part}_usd": round_figure(part_s * usd_per_s) for part, part_s in seconds.items()},
             storage_usd=round_figure(
-                hours * float(side.disks_usd_per_hour[run]) + float(side.waiting_usd[run])
+                hours * float(side.disks_usd_per_hour[run])
+                + waiting_hours * float(side.checkpoints_usd_per_hour[run])
             ),
             transfer_usd=round_figure(float(side.transfer_usd[run])),
             object_storage_usd=round_figure(
-                hours * float(side.object_usd_per_hour[run]) + float(side.kept_usd[run])
+                (hours + waiting_hours) * float(side.objects_usd_per_hour[run]) + float(side.kept_usd[run])
             ),
             model_usd=round_figure(float(side.model_usd[run])),
         )

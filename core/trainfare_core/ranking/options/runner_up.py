@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from trainfare_core.ranking.pricing.data_costs import price_copy_per_hour
 from trainfare_core.recommendation import Constraints, Objective, Option, RunnerUp
 
 
@@ -30,7 +29,7 @@ def runner_up_of(
         answer: the best of them.
         objective: what it is best at.
         constraints: with the value of an hour, for `best_value`.
-        object_usd_per_hour: of the data in object storage, where they lie, while a run lasts.
+        object_usd_per_hour: of the data in object storage where they lie, while a run lasts.
 
     Returns:
         None where there is no answer or no other machine.
@@ -55,16 +54,13 @@ def runner_up_of(
     other = min(others, key=lambda option: (worth_usd(option, hour_usd), option.rank))
     gap = worth_usd(other, hour_usd) - worth_usd(answer, hour_usd)
     higher, lower = (_share(gap, _by_the_hour_usd(option)) for option in (answer, other))
-    copies = [
-        price_copy_per_hour(constraints, item.provider, item.region).or_zero for item in (answer, other)
-    ]
     slower, faster = (
         _share(
             gap,
             _stepping_share(option)
-            * (_in_time_usd(option, object_usd_per_hour + copy_usd) + hour_usd * option.run_hours.mid),
+            * (_in_time_usd(option, object_usd_per_hour) + hour_usd * option.run_hours.mid),
         )
-        for option, copy_usd in zip((answer, other), copies, strict=True)
+        for option in (answer, other)
     )
     return RunnerUp(
         rank=other.rank,
@@ -85,7 +81,9 @@ def _by_the_hour_usd(option: Option) -> float:
 def _in_time_usd(option: Option, object_usd_per_hour: float) -> float:
     """Return the dollars that grow with the hours: the machines, their disks, and the data in object storage."""
     machines_usd = _by_the_hour_usd(option)
-    objects_usd = machines_usd / option.usd_per_hour * object_usd_per_hour if option.usd_per_hour > 0 else 0.0
+    copies = 2 if option.cost_parts.transfer_usd > 0 else 1
+    hours = machines_usd / option.usd_per_hour if option.usd_per_hour > 0 else 0.0
+    objects_usd = copies * hours * object_usd_per_hour
     return machines_usd + option.cost_parts.storage_usd + objects_usd
 
 

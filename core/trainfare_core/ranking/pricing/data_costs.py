@@ -7,7 +7,6 @@ both lie in object storage.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,21 +38,18 @@ PLANNED_EGRESS_USD_PER_GB: Final = 0.12
 region is cheaper because its price is unknown. A planning figure."""
 
 
-def price_regions(
-    offers: pl.DataFrame, asked: Constraints, price: Callable[[Constraints, str, str], Sourced]
-) -> NDArray[np.float64]:
+def price_transfer(offers: pl.DataFrame, asked: Constraints) -> NDArray[np.float64]:
     """
-    Return what the data cost in each offer's region, shape (offers,); 0 without data, NaN where not known.
+    Return the dollars of bringing the data to each offer's region once, shape (offers,); NaN where not known.
 
     Args:
         offers: columns `provider` and `region`.
         asked: `data_in`, `data_gb` and `run_cost`.
-        price: `price_way_of_data` or `price_copy_per_hour`.
     """
     if asked.data_in is None or not asked.data_gb:
         return np.zeros(len(offers))
     regions, row = _list_regions(offers)
-    return np.array([price(asked, *region).value for region in regions], dtype=np.float64)[row]
+    return np.array([price_way_of_data(asked, *region).value for region in regions], dtype=np.float64)[row]
 
 
 def _list_regions(offers: pl.DataFrame) -> tuple[list[list[str]], NDArray[np.int64]]:
@@ -64,16 +60,11 @@ def _list_regions(offers: pl.DataFrame) -> tuple[list[list[str]], NDArray[np.int
     return [str(text).split(":", 1) for text in distinct], row
 
 
-def explain_unknown_transfer(asked: Constraints, unknown: pl.DataFrame) -> str:
-    """Return which prices of the way to offers (column `provider`) are not known, and where to state them."""
-    own_cloud = unknown["provider"].cast(pl.String) == (asked.data_in or "").partition(":")[0]
-    names = [
-        *(["inter_region_usd_per_gb"] if own_cloud.any() else []),
-        *([] if own_cloud.all() else ["egress_usd_per_gb"]),
-    ]
+def explain_unknown_transfer(asked: Constraints) -> str:
+    """Return that prices of the transfer are not known, and where to state them."""
     return (
-        f"what it costs to send data from {asked.data_in} there is not known; "
-        f"state {' and '.join(names)} in the table run_cost of trainfare.toml"
+        f"what it costs to send data from {asked.data_in} there is not known; state what applies of "
+        "inter_region_usd_per_gb and egress_usd_per_gb in the table run_cost of trainfare.toml"
     )
 
 
@@ -91,23 +82,6 @@ def price_way_of_data(asked: Constraints, cloud: str, region: str) -> Sourced:
     if source == cloud:
         return _price_gb(own.inter_region_usd_per_gb, find_transfer(cloud, start, region), gb, cloud)
     return _price_gb(own.egress_usd_per_gb, find_fact("egress_internet", source, start), gb, source)
-
-
-def price_copy_per_hour(asked: Constraints, cloud: str, region: str) -> Sourced:
-    """
-    Return the dollars an hour of the copy that the machines share while the run lasts: 0 where the data lie.
-
-    A region whose price is not published has a planning figure: the price of the cloud's first region that has one,
-    else of S3. Those of the three clouds are 0.0184 to 0.023 USD per GB and month.
-    """
-    if asked.data_in in (None, f"{cloud}:{region}") or not asked.data_gb:
-        return Sourced(0.0, "the data lie there")
-    price = find_fact("object_storage", cloud, region, item="standard")
-    if isinstance(price, Unknown):
-        planned = (cloud, price.known_in[0]) if price.known_in else ("aws", "us-east-1")
-        price = find_fact("object_storage", *planned, item="standard")
-    month = _price_gb(asked.run_cost.object_storage_usd_per_gb_month, price, asked.data_gb, cloud)
-    return Sourced(month.or_zero / HOURS_PER_MONTH, month.source)
 
 
 @dataclass(frozen=True, slots=True)

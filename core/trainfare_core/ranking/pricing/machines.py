@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from trainfare_core.arrays import Column, Flags, Rows
 from trainfare_core.prices.shapes import MACHINE_KEYS, MachineShapes, distinct_numbers
 
-SPLIT_KEYS: Final = (
-    "hazard", "transfer_usd", "copy_usd_per_hour", "model_route", "disk_usd_per_gib_month", "quota_machines",
-)  # fmt: skip
-"""How often a machine is taken back, what it costs to send the data there and to keep them, the way of the model back,
-what its disks cost, and how many may be rented: what a region changes of a run, beside its price."""
+SPLIT_KEYS: Final = ("hazard", "transfer_usd", "model_route", "disk_usd_per_gib_month", "quota_machines")
+"""How often a machine is taken back, what it costs to send the data there, the way of the model back, what its disks
+cost, and how many may be rented: what a region changes of a run, beside its price."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,7 @@ from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.freshness import end_of_day, with_ages
 from trainfare_core.prices.residency import filter_by_residency
 from trainfare_core.prices.shapes import distinct_numbers
-from trainfare_core.ranking.pricing.data_costs import (
-    explain_unknown_transfer,
-    price_regions,
-    price_way_of_data,
-)
+from trainfare_core.ranking.pricing.data_costs import explain_unknown_transfer, price_transfer
 from trainfare_core.ranking.pricing.request import DEFAULT_PURCHASE
 from trainfare_core.recommendation import Constraints
 
@@ -155,10 +151,10 @@ def usable_offers(book: PriceBook, constraints: Constraints, as_of: datetime | N
     if len(other):
         filters.append("quotes of other clouds, ranked with --all-clouds")
     left_out = LeftOut(len(book) - len(usable), ", ".join(filters), book, other)
-    transfer_usd = price_regions(usable.frame, constraints, price_way_of_data)
+    transfer_usd = price_transfer(usable.frame, constraints)
     known = ~np.isnan(transfer_usd)
     if not known.all():
-        reasons = ", ".join([*filters, explain_unknown_transfer(constraints, usable.where(~known).frame)])
+        reasons = ", ".join([*filters, explain_unknown_transfer(constraints)])
         left_out = replace(left_out, count=left_out.count + int((~known).sum()), filters=reasons)
         usable, transfer_usd = usable.where(known), transfer_usd[known]
     if as_of is None:

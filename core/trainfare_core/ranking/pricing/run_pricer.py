@@ -14,7 +14,7 @@ from trainfare_core.candidates import MAX_NODES, take
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.pricing.best_plans import quantise_times, worth_changing
 from trainfare_core.ranking.pricing.columns import find_least, mark_rows, pair_rows
-from trainfare_core.ranking.pricing.data_costs import ModelRoutes, price_copy_per_hour, price_regions
+from trainfare_core.ranking.pricing.data_costs import ModelRoutes
 from trainfare_core.ranking.pricing.machines import PricedMachines, PricedOffers, group_machines
 from trainfare_core.ranking.pricing.plan_search import PlanSearch, Predictor
 from trainfare_core.ranking.pricing.price_doubt import Usable
@@ -125,7 +125,6 @@ class RunPricer:
             pl.Series("price_log_sigma", usable.log_sigma),
             pl.Series("hazard", hazards_of_offers(frame)),
             pl.Series("transfer_usd", usable.transfer_usd),
-            pl.Series("copy_usd_per_hour", price_regions(frame, asked, price_copy_per_hour)),
             pl.Series("model_route", routes.route),
             pl.Series("disk_usd_per_gib_month", disk_prices_of(frame, asked.run_cost)),
             pl.Series("quota_machines", allowed.astype(np.int64)),

@@ -21,28 +21,36 @@ class SideCosts:
     Attributes:
         transfer_usd: of bringing the data to the run's region.
         model_usd: of sending the trained model from the run's region.
-        kept_usd: of object storage after the run and while it waits for capacity, and of requests.
-        waiting_usd: of the disks that keep checkpoints while the run waits for capacity.
+        kept_usd: of object storage after the run, and of the requests that read the data.
         disks_usd_per_hour: disks for the checkpoints and of the machines.
-        object_usd_per_hour: of the data in object storage, and of their copy in the run's region, while the run lasts.
+        checkpoints_usd_per_hour: the part of them that stays while a run waits for capacity.
+        waiting_hours: of that wait, which no machine is billed for.
+        object_usd_per_hour: of the data in object storage where they lie, while the run lasts; the same for every run.
     """
 
     transfer_usd: Column
     model_usd: Column
     kept_usd: Column
-    waiting_usd: Column
     disks_usd_per_hour: Column
-    object_usd_per_hour: Column
+    checkpoints_usd_per_hour: Column
+    waiting_hours: Column
+    object_usd_per_hour: float
 
     @property
     def once_usd(self) -> Column:
         """Dollars of each run that do not grow with its billed hours, and are sure, shape (r,)."""
-        return self.transfer_usd + self.model_usd + self.kept_usd + self.waiting_usd
+        waiting_usd = self.waiting_hours * (self.checkpoints_usd_per_hour + self.objects_usd_per_hour)
+        return self.transfer_usd + self.model_usd + self.kept_usd + waiting_usd
+
+    @property
+    def objects_usd_per_hour(self) -> Column:
+        """Dollars an hour of the data set, and as many of its copy in the region of a run elsewhere, shape (r,)."""
+        return self.object_usd_per_hour * np.where(self.transfer_usd > 0, 2.0, 1.0)
 
     @property
     def usd_per_hour(self) -> Column:
         """Dollars an hour of disks and object storage, shape (r,)."""
-        return self.disks_usd_per_hour + self.object_usd_per_hour
+        return self.disks_usd_per_hour + self.objects_usd_per_hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +84,21 @@ class SidePrices:
         Return what runs pay beside their machines.
 
         Args:
-            machines: the machine of each run, columns `transfer_usd`, `copy_usd_per_hour` and `model_route`, r rows.
+            machines: the machine of each run, columns `transfer_usd` and `model_route`, r rows.
             nodes: of each run, shape (r,).
             variant: of the job that each run trains, shape (r,).
-            disks_usd_per_hour: of each run, shape (r,).
-            checkpoints_usd_per_hour: the part of it that stays while a run waits for capacity, shape (r,).
-            waiting_hours: expected, of each run, shape (r,); no machine is billed meanwhile.
+            disks_usd_per_hour: see `SideCosts`, shape (r,).
+            checkpoints_usd_per_hour: see `SideCosts`, shape (r,).
+            waiting_hours: see `SideCosts`, shape (r,).
         """
-        object_usd_per_hour = self.stored[0].usd_per_hour + machines["copy_usd_per_hour"].to_numpy()
         kept_usd = np.array([stored.kept_usd for stored in self.stored])
         reads_usd = self.stored[0].read_usd * nodes.astype(np.float64)
         return SideCosts(
             transfer_usd=machines["transfer_usd"].to_numpy().astype(np.float64),
             model_usd=self.routes.usd[machines["model_route"].to_numpy(), variant],
-            kept_usd=kept_usd[variant] + reads_usd + waiting_hours * object_usd_per_hour,
-            waiting_usd=waiting_hours * checkpoints_usd_per_hour,
+            kept_usd=kept_usd[variant] + reads_usd,
             disks_usd_per_hour=disks_usd_per_hour,
-            object_usd_per_hour=object_usd_per_hour,
+            checkpoints_usd_per_hour=checkpoints_usd_per_hour,
+            waiting_hours=waiting_hours,
+            object_usd_per_hour=self.stored[0].usd_per_hour,
         )

@@ -64,8 +64,6 @@ def test_a_price_that_is_not_known_is_not_guessed() -> None:
     (left_out,) = answer.rejections
     assert (left_out.reason, left_out.count) == ("filtered", 2)
     assert "inter_region_usd_per_gb and egress_usd_per_gb in the table run_cost" in left_out.detail
-    (left_out,) = rank_rows(there, HERE, **far).rejections
-    assert "state inter_region_usd_per_gb in the table run_cost" in left_out.detail
     answer = rank_rows(there, HERE, **far, run_cost=CostAssumptions(inter_region_usd_per_gb=0.05))
     assert by_region(answer)["us-east-1"].cost_parts.transfer_usd == pytest.approx(0.45)
 
