@@ -15,7 +15,14 @@ from trainfare_core.candidates import CandidateTable, PlanSpace, enumerate_candi
 from trainfare_core.clouds import service_startup_s
 from trainfare_core.cost_assumptions import COMPILE_S, TORCH_COMPILE_S, CostAssumptions
 from trainfare_core.interruptions import HAZARDS, PRIOR, hazard_of_band
-from trainfare_core.job_profile import JobProfile, MeasuredStep, OptimizerFacts, ProfileSource, Quantiles
+from trainfare_core.job_profile import (
+    JobProfile,
+    MeasuredStep,
+    OptimizerFacts,
+    ParameterGroup,
+    ProfileSource,
+    Quantiles,
+)
 from trainfare_core.run_cost import (
     NOT_SPOT,
     SPOT_WAIT_S,
@@ -335,3 +342,20 @@ def test_the_size_of_a_checkpoint_is_in_the_unit_that_suits_it(size_bytes: int, 
     assert f"a checkpoint of {text} is written" in " ".join(
         cost_assumptions(small_job(checkpoint_bytes=size_bytes))
     )
+
+
+def test_the_assumptions_say_the_age_of_the_bands_and_what_the_trained_model_is() -> None:
+    """AWS's Spot Advisor in the table is of 2025-06; of a checkpoint of 12 GB with 8 GB of state 4 GB are the model."""
+    weights = (ParameterGroup(dtype="fp32", trainable=True, count=10**9, parameter_bytes=4 * 10**9),)
+    job = small_job(
+        parameters=weights,
+        checkpoint_bytes=12 * 10**9,
+        optimizer=OptimizerFacts(names=("AdamW",), state_bytes=8 * 10**9),
+    )
+    text = " ".join(cost_assumptions(job, data_gb=10.0))
+    assert (
+        "a band that did not come with the price is as old as 2025-06, for which the range is no wider"
+        in text
+    )
+    assert "(a trained model of 4 GB: weights, without optimizer state)" in text
+    assert "trained model of" not in " ".join(cost_assumptions(small_job(steps=None), data_gb=10.0))
