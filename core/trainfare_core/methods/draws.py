@@ -311,7 +311,12 @@ def _draw_costs(priced_strategy: Priced, samples: Column, cost_z: Column) -> tup
     """Return dollars and hours for a number of samples: start-up is fixed, all else is proportional."""
     run_usd, more = priced_strategy.option.run_usd, samples / priced_strategy.amount.samples
     fixed = priced_strategy.option.cost_parts.startup_usd / run_usd.mid if run_usd.mid > 0 else 0.0
-    sigma = math.log(run_usd.high_80 / run_usd.mid) / _Z80 if run_usd.high_80 > run_usd.mid > 0 else 0.0
+    # Log-normal on either side of the median: on spot machines the upper side is wider.
+    lower, upper = (
+        abs(math.log(end / run_usd.mid)) / _Z80 if end > 0 and run_usd.mid > 0 else 0.0
+        for end in (run_usd.low_80, run_usd.high_80)
+    )
+    sigma = np.where(cost_z < 0, lower, upper)
     scale = fixed + (1 - fixed) * more * np.exp(sigma * cost_z)
     return run_usd.mid * scale, priced_strategy.option.run_hours.mid * scale
 

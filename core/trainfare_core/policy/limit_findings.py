@@ -127,7 +127,9 @@ def _increase(rule: LimitRule, limit: float, usd: float, base_usd: float | None)
 
 
 def _compute_chance(limit: float, value: Interval) -> float:
-    log_sigma = math.log(value.high_80 / value.mid) / Z_80 if value.mid > 0 else 0.0
+    # Log-normal on either side of the median: on spot machines the upper side is wider.
+    end = value.high_80 if limit >= value.mid else value.low_80
+    log_sigma = abs(math.log(end / value.mid)) / Z_80 if end > 0 and value.mid > 0 else 0.0
     return round_figure(probability(limit, value.mid, log_sigma))
 
 

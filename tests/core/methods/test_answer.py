@@ -13,9 +13,9 @@ import pytest
 from builders.profiles import gpt_profile
 from builders.recommendations import costs, option
 from trainfare_core.errors import InputError
-from trainfare_core.methods.amounts import amount_of
+from trainfare_core.methods.amounts import Amount, amount_of
 from trainfare_core.methods.answer import MethodLine, MethodsAnswer
-from trainfare_core.methods.draws import Found, Priced, ReachedBy
+from trainfare_core.methods.draws import Found, Priced, ReachedBy, Sizes, outcomes
 from trainfare_core.methods.knobs import Variant, best_variant, eight_bit_adam, knob_lines
 from trainfare_core.methods.laws import (
     bit_steps,
@@ -26,6 +26,7 @@ from trainfare_core.methods.laws import (
 from trainfare_core.methods.lines import answer_of
 from trainfare_core.methods.methods import METHOD_NAMES, METHODS, Method
 from trainfare_core.methods.question import Question
+from trainfare_core.recommendation import Interval
 
 EXACT = chinchilla_draws(np.zeros((1, 3)))
 VISION = {"full_finetune": 10.0, "lora": 9.0, "linear_probe": 3.0, "scratch": 170.0}
@@ -291,6 +292,21 @@ class TestAnswers:
         usd = {"full_finetune": 10.0, "lora": 9.0, "qlora": 8.0}
         answer = ask(usd, domain="llm-ift", samples=2000.0, metric="val_loss")
         assert line(answer, "qlora").quality.mid < line(answer, "lora").quality.mid
+
+    def test_costs_are_drawn_from_both_sides_of_a_lopsided_interval(self) -> None:
+        """A run on spot machines that costs 60 to 400 USD about a median of 100: so do the draws, within 5 %."""
+        priced = Priced(
+            "lora",
+            profile=gpt_profile(),
+            amount=Amount(1e5, 0.0, 0.0, "as stated"),
+            option=option(
+                run_usd=Interval(mid=100.0, low_80=60.0, high_80=400.0),
+                cost_parts=costs(100.0).model_copy(update={"startup_usd": 0.0}),
+            ),
+        )
+        question = Question(domain="vision-cls", samples=50_000.0)
+        drawn = outcomes(question, [priced], reference="lora", sizes=Sizes(), pilots={})["lora"].usd
+        assert np.quantile(drawn, [0.1, 0.5, 0.9]) == pytest.approx([60, 100, 400], rel=0.05)
 
 
 class TestKnobs:

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders.policies import DAY, check_small_job, make_mixed_answer, make_priced_inputs, policy_of, waiver
+from builders.recommendations import option
 from builders.toy_market import offer_row
 from trainfare_core.number_format import percent
 from trainfare_core.policy.check import JobCheck, report_unchecked_job, worst_exit_code
-from trainfare_core.policy.limit_findings import increase_findings
+from trainfare_core.policy.limit_findings import increase_findings, run_findings
 from trainfare_core.policy.policy import JobLimits
+from trainfare_core.recommendation import Interval
 
 AS_OF = datetime(2026, 11, 24, tzinfo=timezone.utc)
 
@@ -265,3 +267,14 @@ def test_only_increase_limits_choose_the_cheapest_machine() -> None:
     assert usd_of(
         check_small_job(job=make_priced_inputs(dear, offer_row()), max_increase_usd=1)
     ) == pytest.approx(middle_usd())
+
+
+@pytest.mark.parametrize(
+    ("limit", "kept"),
+    [(6.0, "with a chance of 10.0 %"), (10.0, "with a chance of 50.0 %"), (40.0, "with a chance of 90.0 %")],
+)
+def test_a_lopsided_interval_is_kept_as_often_as_its_ends_say(limit: float, kept: str) -> None:
+    """Of a run on spot machines: 6 to 40 h about a median of 10 h; the chance of both limits says nothing of one alone."""
+    best = option(run_hours=Interval(mid=10.0, low_80=6.0, high_80=40.0), probability_within=0.05)
+    hours = run_findings(JobLimits(max_hours=limit, max_usd=0.01), best, 0.9)[1]
+    assert kept in hours.message
