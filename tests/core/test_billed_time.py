@@ -67,7 +67,7 @@ def test_the_last_bit_of_a_time_costs_no_step() -> None:
 def test_the_mean_is_above_the_median_by_the_doubt() -> None:
     """Times are log-normal: their mean is the median times exp(sigma^2 / 2), and what is billed beside them is added."""
     sigma = 0.6
-    run = replace(runs(2.0), undisturbed_log_sigma=np.array([sigma]), rounding_s=np.array([360.0]))
+    run = replace(runs(2.0), log_sigma=np.array([sigma]), rounding_s=np.array([360.0]))
     drawn = np.random.default_rng(0).lognormal(np.log(2.0), sigma, 1_000_000).mean()
     assert float(run.mean_billed_hours[0]) == pytest.approx(drawn + 0.1, rel=0.003)
 

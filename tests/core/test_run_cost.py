@@ -34,8 +34,8 @@ from trainfare_core.run_cost import (
     disk_gib,
     disks_usd_per_hour,
     forward_share,
-    spot_process,
 )
+from trainfare_core.run_cost.interrupted import interruption_rates
 
 A100 = "A100-SXM-80GB"
 
@@ -48,7 +48,6 @@ def one_run(
     spot: bool = False,
     service: str = "ec2",
     hazard: int = PRIOR,
-    confidence: float = 0.9,
     accelerator: str = A100,
     toy: ToyPredictor | None = None,
     billing_step_s: float = 0.0,
@@ -67,7 +66,7 @@ def one_run(
         billing_minimum_s=np.array([billing_minimum_s]),
     )
     assumed = CostAssumptions(startup_s=startup_s)
-    return RunTimer(job, machines, plans, prediction, assumed).runs(row, rentals, confidence=confidence)
+    return RunTimer(job, machines, plans, prediction, assumed).runs(row, rentals)
 
 
 def parts_s(run: RunTable) -> float:
@@ -90,19 +89,12 @@ def test_hours_are_start_up_and_steps() -> None:
 
 @pytest.mark.parametrize("spot", [False, True])
 def test_hours_are_the_sum_of_their_parts(spot: bool) -> None:
-    """No part is counted twice and none is forgotten."""
-    run = one_run(small_job(validation_batches=500, checkpoint_bytes=10**9), spot=spot)
-    assert run.hours[0] * 3600 == pytest.approx(parts_s(run))
+    """No part is counted twice and none is forgotten: the median, and on spot machines the mean of the billed hours."""
+    job = small_job(validation_batches=500, checkpoint_bytes=10**9)
+    run = one_run(job, spot=spot, toy=ToyPredictor(log_sigma=0.0), startup_s=0.0)
+    hours = run.mean_billed_hours + run.waiting_s / 3600 if spot else run.hours
+    assert hours[0] * 3600 == pytest.approx(parts_s(run))
     assert (run.interruption_s[0] > 0) == spot
-
-
-def test_a_chance_near_the_middle_gives_the_width_of_nine_of_ten_runs() -> None:
-    """Of a spot run: the quantile of 60 % and of less lies too near the median to say how wide its hours are."""
-    widths = {
-        confidence: float(one_run(small_job(), spot=True, confidence=confidence).log_sigma[0])
-        for confidence in (0.55, 0.6, 0.61, 0.9)
-    }
-    assert widths[0.55] == widths[0.6] == widths[0.9] != widths[0.61]
 
 
 def test_a_run_of_unknown_length_is_timed_for_a_thousand_steps() -> None:
@@ -165,12 +157,11 @@ def test_few_interruptions_cost_a_restart_a_wait_and_half_an_interval_each() -> 
     """Young's first order holds where interruptions are rare."""
     job = small_job(steps=36_000, every=3_600)
     row = hazard_of_band("<5%")
-    run = one_run(job, spot=True, hazard=row)
+    run = one_run(job, spot=True, hazard=row, toy=ToyPredictor(log_sigma=0.0))
     rate_per_s = float(HAZARDS[row].per_hour.mean()) / 3600
     expected = rate_per_s * 3_600 * (360 / 2 + service_startup_s("ec2") + SPOT_WAIT_S)
     assert run.interruption_s[0] == pytest.approx(expected, rel=0.02)
     assert run.waiting_s[0] == pytest.approx(run.interruptions[0] * SPOT_WAIT_S)
-    assert run.billed_hours[0] == pytest.approx(run.hours[0] - run.waiting_s[0] / 3600)
 
 
 def test_a_run_starts_again_from_its_last_checkpoint() -> None:
@@ -187,16 +178,55 @@ def test_a_run_that_writes_no_checkpoint_has_none_to_keep() -> None:
     assert set(checkpoint_bytes(job, plans, if_none_written=True)) == {10e6}
 
 
-def test_a_spot_run_s_doubt_gives_the_quantile_asked_for() -> None:
-    """Median times e^(z sigma) is the time within which 80 or 95 % of simulated runs end."""
+def test_a_spot_run_s_hours_are_the_median_of_its_ends() -> None:
+    """Half of the runs have ended by then, and half are billed no more than the billed hours."""
     job = small_job(steps=3_600_000, every=36_000, checkpoint_bytes=30 * 10**9)
-    for confidence, z in ((0.8, 0.8416), (0.95, 1.6449)):
-        run = one_run(job, spot=True, confidence=confidence, toy=ToyPredictor(log_sigma=0.0))
-        ends = spot_process(job, run, np.ones(1, dtype=np.int64)).finish(
-            run.startup_s, run.undisturbed_log_sigma
-        )
-        limit_s = 3600 * run.hours * np.exp(z * run.log_sigma)
-        assert ends.chance(limit_s)[0] == pytest.approx(confidence, abs=1e-3)
+    run = one_run(job, spot=True)
+    ends, none, certain = run.ends, np.full(1, np.inf), np.zeros(1)
+    assert ends.chances_within(run.hours, none, certain)[0] == pytest.approx(0.5, abs=1e-6)
+    assert ends.chances_within(none, run.billed_hours, certain)[0] == pytest.approx(0.5, abs=1e-3)
+    assert run.billed_hours[0] < run.hours[0] < run.mean_billed_hours[0]
+
+
+def test_each_interruption_bills_a_started_step() -> None:
+    """By the hour: on average what the mean says, and more in the runs that are interrupted more often."""
+    job = small_job(steps=3_600_000, every=36_000)
+    by_second, by_hour = (
+        one_run(job, spot=True, hazard=hazard_of_band(">20%"), billing_step_s=step_s)
+        for step_s in (0.0, 3_600.0)
+    )
+    chances = np.arange(0.005, 1, 0.01)
+    billed = [
+        run.ends.select(np.zeros(100, dtype=np.int64)).billed_hours_within(chances, np.zeros(100))
+        for run in (by_hour, by_second)
+    ]
+    more = billed[0] - billed[1]
+    assert more.mean() == pytest.approx(by_hour.rounding_s[0] / 3_600, rel=0.05)
+    assert more[-10:].mean() > more[:10].mean() + 0.25 * by_hour.interruptions[0]
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "chips", "hosts"),
+    [
+        ("TPU-v5p", 256, 64),
+        ("TPU-v5e", 256, 32),
+        ("TPU-v6e", 8, 1),
+        ("TPU-v6e", 1, 1),
+        ("TPU-v4", 4, 1),
+        (A100, 8, 1),
+    ],
+)
+def test_a_tpu_slice_is_lost_with_one_of_its_hosts(accelerator: str, chips: int, hosts: int) -> None:
+    """
+    Interruptions grow with the hosts of a slice, by Google's tables "chips, hosts".
+
+    v5p 4x8x8: 256 chips, 64 hosts (docs.cloud.google.com/tpu/docs/v5p); v5e 16x16: 256 chips, 32 hosts (.../v5e);
+    v6e: 8 chips a host (.../v6e).
+    """
+    table = one_run(small_job(batch=256), spot=True, accelerator=accelerator, devices=chips)
+    assert table.machines[0] == hosts
+    rates = interruption_rates(table.hazard, table.machines)
+    assert rates[0] * 3_600 == pytest.approx(hosts * HAZARDS[PRIOR].per_hour)
 
 
 def test_a_spot_run_that_cannot_get_on_is_told_apart() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trainfare_core.interruptions.ends import RunEnds, find_normals
 from trainfare_core.interruptions.hazard import (
     HAZARDS,
     PRIOR,
@@ -10,15 +11,16 @@ from trainfare_core.interruptions.hazard import (
     hazard_of_band,
     hazard_of_range,
 )
-from trainfare_core.interruptions.process import FinishTimes, SpotProcess
+from trainfare_core.interruptions.process import SpotProcess
 
 __all__ = [
     "HAZARDS",
     "PRIOR",
-    "FinishTimes",
     "Hazard",
+    "RunEnds",
     "SpotProcess",
     "find_hazards",
+    "find_normals",
     "hazard_of_band",
     "hazard_of_range",
 ]

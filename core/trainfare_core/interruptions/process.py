@@ -4,81 +4,45 @@ What a run takes on machines that are taken back: expected time, and the distrib
 The process: a run of N intervals works `interval_s` and writes its state in `write_s`, again and again. Interruptions
 come at a constant rate. One loses what was done since the last write; then the run waits for capacity (exponential
 with mean `wait_s`, not billed), starts again in `restart_s`, which may be interrupted too, and repeats the interval.
-The rate itself is uncertain: one of several equally likely values.
+The rate itself is uncertain, one of several equally likely values. So is the work of an interval, by a log-normal
+factor of the whole run: a slower step also loses more, and is interrupted more often.
 
 Given a rate r, an interval of length s = interval + write is done at once with probability p = e^(-r s), and after an
 interruption each attempt of length a = restart + s succeeds with e^(-r a). All moments follow; without waiting the
 mean is e^(r restart) (e^(r s) - 1) / r per interval (J. Daly, "A higher order estimate of the optimum checkpoint
-interval for restart dumps", 2006).
+interval for restart dumps", 2006). The distribution is that of scenarios at the points of a lattice, which cover rate,
+step, number of interruptions, loss, wait and start more evenly than as many random draws.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from statistics import NormalDist
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Final
 
 import numpy as np
 
-from trainfare_core.arrays import Array
+from trainfare_core.arrays import Array, Column
+from trainfare_core.interruptions.ends import CHANCES, RunEnds, find_normals
 
-_EXACT_COUNTS: Final = 24
-"""Numbers of interruptions, from 0, that are parts of the distribution by themselves; more are one part together, by
-when the sum of so many losses is near normal."""
+_STEP_PARTS: Final = 16
+"""Equally likely parts of the doubt of a step, each with its own moments."""
+
+_SCENARIOS: Final = 12
+"""Of each rate and part: with five rates 960, whose chances are within 2 points of simulations. A chosen value."""
+
+_EXACT_COUNTS: Final = 16
+"""Up to so many interruptions their number has its exact distribution; beyond, that of a gamma is near."""
 
 _SMALL: Final = 1e-4
 """Rate times length below which series replace quotients of vanishing numbers; their error is below 1e-8."""
 
-_STEPS: Final = 16
-"""Halvings of the bracket of a quantile: less than a ten-thousandth of it is left."""
-
 _NO_COUNT: Final = 1e-30
 """Keeps quotients of runs without work finite."""
 
-_NO_WEIGHT: Final = 1e-9
-"""Parts of a mixture that are less likely do not move any quantile that is asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class FinishTimes:
-    """
-    When runs end: a mixture of log-normal parts a run, arrays of shape (n, parts).
-
-    Attributes:
-        median_s: of each part.
-        log_sigma: of each part.
-        weight: of each part; they add up to 1 in a run.
-    """
-
-    median_s: Array
-    log_sigma: Array
-    weight: Array
-
-    def chance(self, limit_s: Array) -> Array:
-        """Return the probability to end within `limit_s`, shape (n,)."""
-        return self._below(np.log(limit_s))
-
-    def quantile_s(self, chance: float) -> Array:
-        """Return the time within which each run ends with this probability, shape (n,)."""
-        # A quantile of a mixture lies between those of its parts.
-        counted = self.weight > _NO_WEIGHT
-        likely = counted.any(axis=0)
-        parts = FinishTimes(self.median_s[:, likely], self.log_sigma[:, likely], self.weight[:, likely])
-        with np.errstate(divide="ignore"):
-            ends = np.log(parts.median_s) + NormalDist().inv_cdf(chance) * parts.log_sigma
-        low: Array = np.where(counted[:, likely], ends, np.inf).min(axis=1, initial=np.inf)
-        high: Array = np.where(counted[:, likely], ends, -np.inf).max(axis=1, initial=-np.inf)
-        for _ in range(_STEPS):
-            middle: Array = (low + high) / 2
-            enough = parts._below(middle) >= chance
-            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-        return np.asarray(np.exp(high))
-
-    def _below(self, log_limit_s: Array) -> Array:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            z = (log_limit_s[:, None] - np.log(self.median_s)) / np.maximum(self.log_sigma, 1e-9)
-        return np.asarray((self.weight * _normal_cdf(z)).sum(axis=1))
+_ROWS_AT_ONCE: Final = 128
+"""Runs whose scenarios are in memory together: a megabyte an array."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +52,12 @@ class SpotProcess:
 
     Attributes:
         rate_per_s: equally likely interruptions per second of all machines of the run, shape (n, rates), all > 0.
-        interval_s: work between two writes.
+        interval_s: median work between two writes.
         write_s: one write, seconds.
         restart_s: from the start of new machines until the work goes on.
         wait_s: mean time until there is capacity again.
         intervals: how many a run has, not necessarily whole.
+        step_log_sigma: standard deviation of ln(interval_s).
     """
 
     rate_per_s: Array
@@ -101,32 +66,40 @@ class SpotProcess:
     restart_s: Array
     wait_s: float
     intervals: Array
+    step_log_sigma: Array
 
     @cached_property
-    def _of_interval(self) -> _IntervalMoments:
-        length_s = (self.interval_s + self.write_s)[:, None]
-        return _IntervalMoments.of(self.rate_per_s, length_s, self.restart_s[:, None], self.wait_s)
+    def _parts(self) -> _IntervalMoments:
+        middles = find_normals((np.arange(_STEP_PARTS) + 0.5) / _STEP_PARTS)
+        return self.compute_moments(middles / middles.std())  # with the variance of the whole
+
+    def compute_moments(self, step_z: Column) -> _IntervalMoments:
+        """Return moments of an interval with each deviate of the step and rate, shape (n, deviates x rates)."""
+        work_s = self.interval_s[:, None] * np.exp(self.step_log_sigma[:, None] * step_z)
+        length_s = np.repeat(work_s + self.write_s[:, None], self.rate_per_s.shape[1], axis=1)
+        rate_per_s = np.tile(self.rate_per_s, len(step_z))
+        return _IntervalMoments.of(rate_per_s, length_s, self.restart_s[:, None], self.wait_s)
 
     @property
     def undisturbed_s(self) -> Array:
-        """Work and writes of a run that is never interrupted."""
+        """Median work and writes of a run that is never interrupted."""
         return self.intervals * (self.interval_s + self.write_s)
 
     @property
-    def expected_s(self) -> Array:
-        """Mean time of the run, waiting included; infinite where it is beyond any float."""
+    def lost_s(self) -> Array:
+        """Mean of what interruptions take, waiting included; infinite where it is beyond any float."""
         with np.errstate(over="ignore"):
-            return np.asarray(self.intervals * self._of_interval.mean_s.mean(axis=1))
+            return np.asarray(self.intervals * (self._parts.mean_s - self._parts.length_s).mean(axis=1))
 
     @property
     def interruptions(self) -> Array:
         """Mean number of interruptions; infinite where it is beyond any float."""
         with np.errstate(over="ignore"):
-            return np.asarray(self.intervals * self._of_interval.count.mean(axis=1))
+            return np.asarray(self.intervals * self._parts.count.mean(axis=1))
 
     @property
     def waited_s(self) -> Array:
-        """Mean time of waiting for capacity, part of `expected_s`."""
+        """Mean time of waiting for capacity, part of `lost_s`."""
         return self.interruptions * self.wait_s
 
     @property
@@ -142,123 +115,100 @@ class SpotProcess:
         best: Array = np.sqrt(2 * self.write_s * between_s) * (1 + np.sqrt(x) / 3 + x / 9) - self.write_s
         return np.asarray(np.where(x < 1, best, between_s))
 
-    def counts(self, most: int) -> Array:
+    def ends(
+        self, startup_s: Column, startup_log_sigma: float, rounding_s: Column, restart_rounding_s: Column
+    ) -> RunEnds:
         """
-        Return the probability of 0, 1, ... `most` interruptions, shape (n, rates, most + 1).
-
-        One interval's count has the generating function (p + (q - p) z) / (1 - (1 - q) z), with p and q the chances of
-        a first and of a repeated attempt. Its N-th power satisfies a linear recurrence, which this evaluates.
-        """
-        p, q = self._of_interval.first, self._of_interval.again
-        number = self.intervals[:, None]
-        b, r = q - p, 1 - q
-        with np.errstate(under="ignore"):
-            powers = [p**number]
-        before = np.zeros_like(powers[0])
-        for k in range(most):
-            last = powers[-1]
-            with np.errstate(divide="ignore", invalid="ignore", under="ignore"):
-                following = ((number * (b + p * r) - (b - p * r) * k) * last + b * r * (k - 1) * before) / (
-                    p * (k + 1)
-                )
-            before = last
-            powers.append(np.clip(np.nan_to_num(following), 0.0, 1.0))
-        return np.stack(powers, axis=2)
-
-    def finish(self, startup_s: Array, log_sigma: Array, fallback_after: int | None = None) -> FinishTimes:
-        """
-        Return when runs end, the start included.
+        Return when runs end and what they are billed.
 
         Args:
-            startup_s: before the first step, shape (n,).
-            log_sigma: standard deviation of ln(time) of the run that is never interrupted, shape (n,).
-            fallback_after: interruptions after which the rest runs on machines that are not taken back; None: never.
+            startup_s: median time before the first step, shape (n,).
+            startup_log_sigma: standard deviation of its logarithm.
+            rounding_s: billed beyond the end, shape (n,).
+            restart_rounding_s: billed beyond each start that an interruption ends, shape (n,).
         """
-        interval = self._of_interval
-        exact = _EXACT_COUNTS if fallback_after is None else fallback_after
-        weights = self.counts(exact - 1)
-        k = np.arange(exact, dtype=np.float64)
-        number = self.intervals[:, None]
-        mean_count, var_count = number * interval.count, number * interval.count_variance
-        rest = np.maximum(1.0 - weights.sum(axis=2), 0.0)
-        if fallback_after is None:
-            many = mean_count > _EXACT_COUNTS / 2  # one part for all numbers is nearer than a cut at so many
-            weights, rest = np.where(many[:, :, None], 0.0, weights), np.where(many, 1.0, rest)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                rest_count = (mean_count - (weights * k).sum(axis=2)) / rest
-                square = (var_count + mean_count**2 - (weights * k**2).sum(axis=2)) / rest
-            rest_count = np.where(rest > 1e-9, np.maximum(rest_count, exact), float(exact))
-            rest_var = np.where(rest > 1e-9, np.maximum(square - rest_count**2, 0.0), 0.0)
-        else:
-            rest_count, rest_var = np.full_like(rest, float(exact)), np.zeros_like(rest)
-        count = np.maximum(interval.count, _NO_COUNT)
-        each_s = (interval.mean_s - interval.length_s) / count
-        each_var = np.maximum(interval.variance_s2 - interval.count_variance * each_s**2, 0.0) / count
-        counts = np.concatenate([np.broadcast_to(k, weights.shape), rest_count[:, :, None]], axis=2)
-        count_var = np.concatenate([np.zeros_like(weights), rest_var[:, :, None]], axis=2)
-        base_s = (startup_s + self.undisturbed_s)[:, None, None]
-        lost_s = counts * each_s[:, :, None]
-        if fallback_after is not None:
-            lost_s[:, :, -1] -= self.wait_s  # machines that are not taken back are there at once
-        middle_s = base_s + lost_s
-        count_spread = count_var * each_s[:, :, None] ** 2
-        variance = counts * each_var[:, :, None] + count_spread
-        weight = np.concatenate([weights, rest[:, :, None]], axis=2)
-        rates = self.rate_per_s.shape[1]
-        flat = (len(self.intervals), rates * weight.shape[2])
-        # A given number of losses is nearly symmetric, their number is skewed: as a log-normal, whose mean it keeps.
-        square = np.maximum(middle_s, _NO_COUNT) ** 2
-        spread = np.sqrt(np.log1p(variance / square) + log_sigma[:, None, None] ** 2)
-        middle_s = middle_s * np.exp(-np.log1p(count_spread / square) / 2)
-        total = weight.sum(axis=2, keepdims=True)
-        return FinishTimes(
-            middle_s.reshape(flat), spread.reshape(flat), (weight / total / rates).reshape(flat)
-        )
+        tables = [np.zeros((0, 3, len(CHANCES)))]
+        for start in range(0, len(startup_s), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            run = self.select(rows)
+            count = run.draw_counts()
+            work_s = run.draw_work_s(startup_s[rows], startup_log_sigma)
+            lost_s, waited_s = run.draw_losses_s(count, count)
+            busy_s, each_s = work_s + lost_s, restart_rounding_s[rows, None, None]
+            billed_s = busy_s + rounding_s[rows, None, None] + count * each_s
+            tables.append(RunEnds.of_scenarios(busy_s + waited_s, billed_s).table)
+        return RunEnds(np.concatenate(tables))
 
-    def with_fallback(self, after: int) -> Fallback:
-        """
-        Return what runs take that change to machines that are not taken back after so many interruptions.
-
-        The intervals done before the n-th interruption have the mean sum over j of P(fewer than n in j intervals).
-        """
-        interval = self._of_interval
-        number = self.intervals[:, None]
-        chances = self.counts(after - 1)
+    def fall_back(self, after: int, startup_s: Column, startup_log_sigma: float) -> Fallback:
+        """Return what one run takes that changes to machines that are not taken back after so many interruptions."""
+        count = np.minimum(self.draw_counts(), after)
+        changed = count == after
+        # Machines that are not taken back are there at once.
+        lost_s, waited_s = self.draw_losses_s(count, count - changed)
+        billed_s = self.draw_work_s(startup_s, startup_log_sigma) + lost_s
+        # Few losses are near linear in the time of a step, whose mean then stands for all.
+        mean = replace(self, interval_s=self.interval_s * np.exp(self.step_log_sigma**2 / 2))
+        interval = mean.compute_moments(np.zeros(1))
+        number, restart_s = float(self.intervals[0]), float(self.restart_s[0])
+        # The intervals done before the n-th interruption are the sum over j of P(fewer than n in j intervals). Between
+        # many the chance changes little: Euler and Maclaurin's integral of it is exact where each is a point.
+        points = min(max(1, math.ceil(number)), 2_000)
+        chances = interval.count_chances(np.linspace(0, number, points + 1)[:, None], after - 1)
         fewer = chances.sum(axis=2)
-        done = np.zeros_like(fewer)
-        for row in range(len(self.intervals)):
-            done[row] = _count_intervals_on_spot(self._select_row(row), after)
-        counted = (chances * np.arange(after)).sum(axis=2) + after * (1 - fewer)
-        retried = np.maximum(counted - (1 - fewer), 0.0)
+        first, last = fewer[0], fewer[-1]
+        done = number / points * (fewer.sum(axis=0) - (first + last) / 2) + (last - first) / 2
+        counted = chances[-1] @ np.arange(after) + after * (1 - last)
+        retried = np.maximum(counted - (1 - last), 0.0)
         loss_s = interval.again * interval.first_loss_s + (1 - interval.again) * interval.again_loss_s
-        spot_s = (
-            done * interval.length_s + counted * loss_s + retried * interval.again * self.restart_s[:, None]
-        )
-        sure_s = (number - done) * interval.length_s + (1 - fewer) * self.restart_s[:, None]
+        spot_s = done * interval.length_s + counted * loss_s + retried * interval.again * restart_s
+        sure_s = (number - done) * interval.length_s + (1 - last) * restart_s
         return Fallback(
-            chance=np.asarray((1 - fewer).mean(axis=1)),
-            spot_s=np.asarray(spot_s.mean(axis=1)),
-            sure_s=np.asarray(sure_s.mean(axis=1)),
+            ends=RunEnds.of_scenarios(billed_s + waited_s, billed_s),
+            chance=float(changed.mean()),
+            spot_s=float(startup_s[0] + spot_s.mean()),
+            sure_s=float(sure_s.mean()),
         )
 
-    def _select_row(self, row: int) -> SpotProcess:
-        rows = slice(row, row + 1)
+    @property
+    def _drawn(self) -> _Scenarios:
+        return _draw_scenarios(self.rate_per_s.shape[1])
+
+    def draw_counts(self) -> Array:
+        """Return the interruptions in each scenario, shape (n, parts x rates, scenarios)."""
+        return self._parts.draw_counts(self.intervals[:, None], self._drawn)
+
+    def draw_work_s(self, startup_s: Column, startup_log_sigma: float) -> Array:
+        """Return start, work and writes in each scenario, shape as `draw_counts`."""
+        step = np.exp(self.step_log_sigma[:, None, None] * self._drawn.step)
+        interval_s = self.interval_s[:, None, None] * step + self.write_s[:, None, None]
+        first_s = startup_s[:, None, None] * np.exp(startup_log_sigma * self._drawn.start)
+        return np.asarray(first_s + self.intervals[:, None, None] * interval_s)
+
+    def draw_losses_s(self, count: Array, waits: Array) -> tuple[Array, Array]:
+        """Return what so many interruptions lose, restarts included, and so many waits, shape as `draw_counts`."""
+        loss, wait = self._drawn.loss, self._drawn.wait
+        mean_s, variance_s2 = (values[:, :, None] for values in self._parts.split_loss(self.wait_s))
+        # A loss is nearly uniform over its interval: the sum of few is flatter than a normal deviate.
+        flat = np.clip(loss - (loss**3 - 3 * loss) / (20 * np.maximum(count, 1)), -3, 3)
+        lost_s = np.maximum(count * mean_s + np.sqrt(count * variance_s2) * flat, 0.0)
+        return lost_s, self.wait_s * _shape_gamma(waits, np.maximum(waits, 1), wait)
+
+    def select(self, rows: slice) -> SpotProcess:
+        """Return some of the runs."""
         return SpotProcess(
             self.rate_per_s[rows], self.interval_s[rows], self.write_s[rows], self.restart_s[rows], self.wait_s,
-            self.intervals[rows],
+            self.intervals[rows], self.step_log_sigma[rows],
         )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """Runs that change to other machines after some interruptions, arrays of shape (n,)."""
+    """A run that changes to other machines after some interruptions; the chance to, and mean seconds billed on each."""
 
-    chance: Array
-    """Of changing."""
-    spot_s: Array
-    """Mean billed time on spot machines."""
-    sure_s: Array
-    """Mean time on the others."""
+    ends: RunEnds
+    chance: float
+    spot_s: float
+    sure_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,29 +247,83 @@ class _IntervalMoments:
             variance, count, count_variance,
         )  # fmt: skip
 
+    def count_chances(self, number: Array, most: int) -> Array:
+        """
+        Return the probability of 0, 1, ... `most` interruptions of so many intervals, shape (n, rates, most + 1).
 
-def _count_intervals_on_spot(run: SpotProcess, after: int) -> Array:
-    """Return the mean number of intervals done before the n-th interruption, of one run, shape (rates,)."""
-    whole = int(run.intervals[0])
-    # Between thousands of intervals the chance changes little: an integral over this many points replaces the sum.
-    points = min(whole, 2_000)
-    ends = np.linspace(0, whole, points + 1)
-    many = SpotProcess(
-        np.repeat(run.rate_per_s, points + 1, axis=0),
-        np.repeat(run.interval_s, points + 1),
-        np.repeat(run.write_s, points + 1),
-        np.repeat(run.restart_s, points + 1),
-        run.wait_s,
-        ends,
-    )
-    fewer = many.counts(after - 1).sum(axis=2)
-    summed = (
-        fewer[1:].sum(axis=0)
-        if points == whole
-        else (whole / points) * (fewer[1:].sum(axis=0) + (1 - fewer[-1]) / 2) - (1 - fewer[-1]) / 2
-    )
-    left = run.intervals[0] - whole
-    return np.asarray(summed + left * run.counts(after - 1).sum(axis=2)[0])
+        One interval's count has the generating function (p + (q - p) z) / (1 - (1 - q) z), with p and q the chances of
+        a first and of a repeated attempt. Its N-th power satisfies a linear recurrence, which this evaluates.
+        """
+        p, q = self.first, self.again
+        b, r = q - p, 1 - q
+        with np.errstate(under="ignore"):
+            powers = [p**number]
+        before = np.zeros_like(powers[0])
+        for k in range(most):
+            last = powers[-1]
+            with np.errstate(divide="ignore", invalid="ignore", under="ignore"):
+                following = ((number * (b + p * r) - (b - p * r) * k) * last + b * r * (k - 1) * before) / (
+                    p * (k + 1)
+                )
+            before = last
+            powers.append(np.clip(np.nan_to_num(following), 0.0, 1.0))
+        return np.stack(powers, axis=2)
+
+    def draw_counts(self, number: Array, drawn: _Scenarios) -> Array:
+        """Return the interruptions of so many intervals in each scenario, shape (n, rates, scenarios)."""
+        fewer = np.cumsum(self.count_chances(number, _EXACT_COUNTS), axis=2)
+        count = np.zeros((len(fewer), *drawn.count.shape))
+        for k in range(_EXACT_COUNTS + 1):
+            count += drawn.count > fewer[:, :, k, None]
+        mean, variance = number * self.count, np.maximum(number * self.count_variance, _NO_COUNT)
+        many = _shape_gamma(mean[:, :, None], (mean**2 / variance)[:, :, None], drawn.count_normal)
+        return np.where(count > _EXACT_COUNTS, np.maximum(many, count), count)
+
+    def split_loss(self, wait_s: float) -> tuple[Array, Array]:
+        """Return mean and variance of what one interruption takes without the wait, which is independent of it."""
+        count = np.maximum(self.count, _NO_COUNT)
+        each_s = (self.mean_s - self.length_s) / count
+        variance = (self.variance_s2 - self.count_variance * each_s**2) / count - wait_s**2
+        return each_s - wait_s, np.maximum(variance, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scenarios:
+    """Standard normal deviates, and uniforms of the count, of scenarios, shape (parts x rates, scenarios)."""
+
+    step: Array
+    count: Array
+    count_normal: Array
+    loss: Array
+    wait: Array
+    start: Array
+
+
+@lru_cache(maxsize=4)
+def _draw_scenarios(rates: int) -> _Scenarios:
+    """
+    Return the points of a lattice whose steps are powers of the root of x^6 = x + 1.
+
+    M. Roberts, "The unreasonable effectiveness of quasirandom sequences", 2018. Step and count are also stratified: one
+    point in each part of the doubt, and one in each twelfth of the counts of a part and rate.
+    """
+    root = 2.0
+    for _ in range(60):
+        root = (1 + root) ** (1 / 6)
+    shape = (_STEP_PARTS * rates, _SCENARIOS)
+    points = (0.5 + np.outer(np.arange(shape[0] * shape[1]), root ** -np.arange(1.0, 6.0))) % 1
+    step, count, loss, wait, start = points.T.reshape(5, *shape)
+    part = np.repeat(np.arange(_STEP_PARTS), rates)[:, None]
+    count = (np.arange(_SCENARIOS) + count[:, :1]) / _SCENARIOS
+    normals = (find_normals(values) for values in ((part + step) / _STEP_PARTS, count, loss, wait, start))
+    step, count_normal, loss, wait, start = normals
+    return _Scenarios(step, count, count_normal, loss, wait, start)
+
+
+def _shape_gamma(mean: Array, shape: Array, z: Array) -> Array:
+    """Return a gamma variable of this mean at a standard normal deviate (Wilson and Hilferty 1931)."""
+    ninth: Array = 1 / (9 * np.maximum(shape, _NO_COUNT))
+    return np.asarray(mean * np.maximum(1 - ninth + z * np.sqrt(ninth), 0.0) ** 3)
 
 
 def _sum_lost_time(rate: Array, length_s: Array) -> tuple[Array, Array]:
@@ -331,15 +335,3 @@ def _sum_lost_time(rate: Array, length_s: Array) -> tuple[Array, Array]:
         x < _SMALL, length_s**2 / 3 * (1 - x / 4), 2 / rate**2 - (length_s**2 + 2 * length_s / rate) * tail
     )
     return np.asarray(mean), np.asarray(square)
-
-
-def _normal_cdf(z: Array) -> Array:
-    """Return the standard normal distribution function (Abramowitz and Stegun 26.2.17, error below 7.5e-8)."""
-    t: Array = 1 / (1 + 0.2316419 * np.abs(z))
-    tail: Array = t * (
-        0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429)))
-    )
-    with np.errstate(under="ignore", over="ignore"):
-        tail = tail * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-    upper: Array = 1.0 - tail
-    return np.asarray(np.where(z > 0, upper, tail))

@@ -95,7 +95,7 @@ def every_offer(priced: PricedRuns, limits: Limits) -> Entries:
 def _entries(
     priced: PricedRuns, limits: Limits, run: Rows, offer: Rows, usd_per_hour: Column, doubt: Column
 ) -> Entries:
-    hours, usd = priced.runs.hours[run], priced.run_usd(run, usd_per_hour)
+    hours, usd = priced.runs.hours[run], priced.run_usd(run, usd_per_hour, doubt)
     return Entries(
         run, offer, usd_per_hour, doubt, usd, hours, usd + (limits.asked.value_usd_per_hour or 0.0) * hours
     )

@@ -14,9 +14,8 @@ from typing import Final
 import numpy as np
 
 from trainfare_core.arrays import Column, Flags
-from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.ranking.entries import Entries
-from trainfare_core.ranking.pricing.chances import chances_of_both
+from trainfare_core.ranking.pricing.chances import hours_within
 from trainfare_core.ranking.pricing.limits import Limits
 from trainfare_core.ranking.pricing.priced_runs import PricedRuns
 
@@ -26,8 +25,7 @@ CHANCE_DIGITS: Final = 3
 
 def on_front(priced: PricedRuns, limits: Limits, entries: Entries) -> Flags:
     """Mark the entries on the front, shape (k,)."""
-    hours_sigma = priced.runs.log_sigma[entries.run]
-    late_hours = priced.runs.hours[entries.run] * np.exp(Z_80 * hours_sigma)
+    late_hours = hours_within(priced.runs, entries.run, 0.9)
     expected_usd = priced.compute_expected_usd(entries.run, entries.usd_per_hour, entries.price_log_sigma)
     return _apart_from_porting(priced, entries, expected_usd, late_hours, -_chances(priced, limits, entries))
 
@@ -46,22 +44,7 @@ def _apart_from_porting(priced: PricedRuns, entries: Entries, *costs: Column) ->
 
 def _chances(priced: PricedRuns, limits: Limits, entries: Entries) -> Column:
     """Return the chance that each entry keeps budget and deadline; 1 where there are none."""
-    run, constraints = entries.run, limits.asked
-    if (constraints.max_usd, constraints.deadline_hours) == (None, None):
-        return np.ones(len(run))
-    hours = priced.runs.hours[run]
-    hourly_usd = entries.usd - priced.side_costs.once_usd[run]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        budget = (
-            np.inf
-            if constraints.max_usd is None
-            else np.maximum(constraints.max_usd - priced.side_costs.once_usd[run], 0)
-        )
-        usd_margin = np.where(hourly_usd > 0, np.log(budget / hourly_usd), np.inf)
-        hours_margin = np.log(
-            (np.inf if constraints.deadline_hours is None else constraints.deadline_hours) / hours
-        )
-    chances = chances_of_both(hours_margin, usd_margin, priced.runs.log_sigma[run], entries.price_log_sigma)
+    chances = priced.compute_chances(entries.run, entries.usd_per_hour, entries.price_log_sigma, limits.asked)
     return np.round(chances, CHANCE_DIGITS)
 
 

@@ -204,17 +204,15 @@ def _likeliest(maker: OptionMaker, runs: Rows) -> int:
     priced = maker.priced
     machine = priced.machine_of_run[runs]
     price, doubt = priced.machines.lowest_usd_per_hour[machine], priced.machines.lowest_log_sigma[machine]
-    chances_asked = list(zip(runs.tolist(), price.tolist(), doubt.tolist(), strict=True))
-    chances = [maker.probability_within(run, usd, sigma) for run, usd, sigma in chances_asked]
-    chance = np.array(
-        [1.0 if chance is None else chance for chance in chances]
-    )  # without a limit, all are kept
-    limit_hours = np.array([maker.limit_hours(run, usd) for run, usd, _ in chances_asked])
-    hourly = np.array([maker.hourly_excess(run, usd) for run, usd, _ in chances_asked])
-    with np.errstate(divide="ignore"):
-        excess = np.maximum(priced.runs.hours[runs] / limit_hours, hourly)
-    second = np.where(chance > 0, priced.lowest_usd[runs], excess)
-    enough_confidence = np.minimum(chance, maker.constraints.confidence)
+    limits, usd = maker.constraints, priced.lowest_usd[runs]
+    chance = priced.compute_chances(runs, price, doubt, limits)
+    hourly = priced.compute_hourly_excess(runs, price, limits)
+    excess = hourly
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for value, limit in ((usd, limits.max_usd), (priced.runs.hours[runs], limits.deadline_hours)):
+            excess = excess if limit is None else np.fmax(excess, value / limit)
+    second = np.where(chance > 0, usd, excess)
+    enough_confidence = np.minimum(chance, limits.confidence)
     order = np.lexsort(
         (priced.nodes[runs], priced.machine_of_run[runs], second, hourly > 1, -enough_confidence)
     )

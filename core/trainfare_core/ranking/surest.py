@@ -7,9 +7,7 @@ A cheaper run whose time or price is uncertain may need a larger budget than a m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -20,7 +18,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.entries import Entries, every_offer
 from trainfare_core.ranking.options.options import OptionMaker
-from trainfare_core.ranking.pricing.chances import probability_of_both
+from trainfare_core.ranking.pricing.chances import hours_within
 from trainfare_core.ranking.pricing.limits import Limits
 from trainfare_core.ranking.pricing.plan_search import Predictor
 from trainfare_core.ranking.pricing.price_doubt import usable_offers
@@ -31,10 +29,10 @@ from trainfare_core.recommendation import Constraints, Option
 
 Quantity: TypeAlias = Literal["usd", "hours"]
 
-_WIDEST: Final = 10.0
-"""Standard deviations within which a limit is looked for: a normal distribution holds no more."""
-_HALVINGS: Final = 60
-"""Of that range: what is left is below the last digit of any figure here."""
+_NEARLY_SURE: Final = 1 - 1e-12
+"""A limit that is kept so surely adds nothing to the doubt of another."""
+_HALVINGS: Final = 40
+"""Of the range of a limit: what is left is below the last digit of any figure here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,72 +72,59 @@ def surest(
     priced = pricer.price(usable_offers(book, constraints, request.as_of))
     entries = every_offer(priced, Limits.of(priced, constraints))
     entries = take(entries, ~priced.needs_porting[entries.run])
-    # Two limits that each break with half of the doubt break together with no more than all of it.
-    confidence = (1 + constraints.confidence) / 2 if limit_both else constraints.confidence
-    z = NormalDist().inv_cdf(confidence)
-    usd, hours = _alone(priced, entries, z)
-    alone = usd if least == "usd" else hours
-    best, limit = -1, math.inf
-    for row in np.lexsort((entries.offer, entries.run, alone)).tolist():
-        if alone[row] >= limit:
+    usd, hours = _find_alone(priced, entries, constraints.confidence)
+    alone, other = (usd, hours) if least == "usd" else (hours, usd)
+    best, limits, smallest = -1, constraints, math.inf
+    for row in np.lexsort((entries.offer, entries.run, other, alone)).tolist():
+        if alone[row] >= smallest:
             break  # with the other limit it is no smaller
-        surest_option = _together(priced, entries, row, constraints, least, float(alone[row]))
-        if surest_option < limit:
-            best, limit = row, surest_option
+        quantities: tuple[Quantity, ...] = ("usd", "hours") if limit_both else (least,)
+        found = _find_limits(priced, take(entries, np.array([row])), constraints, quantities)
+        limit = None if found is None else found.max_usd if least == "usd" else found.deadline_hours
+        if found is not None and limit is not None and limit < smallest:
+            best, limits, smallest = row, found, limit
     if best < 0:
         return None
     maker = OptionMaker(profile, priced, constraints, book.newest_date, book.frame, request.writer)
     offer = priced.offers.frame.row(int(entries.offer[best]), named=True)
     option = maker.make(int(entries.run[best]), offer, rank=1, on_front=False)
-    other = float((hours if least == "usd" else usd)[best]) if limit_both else None
-    return SureRun(option, *((limit, other) if least == "usd" else (other, limit)))
+    return SureRun(
+        option,
+        limits.max_usd if least == "usd" or limit_both else None,
+        limits.deadline_hours if least == "hours" or limit_both else None,
+    )
 
 
-def _alone(priced: PricedRuns, entries: Entries, z: float) -> tuple[Column, Column]:
+def _find_alone(priced: PricedRuns, entries: Entries, chance: float) -> tuple[Column, Column]:
     """Return the dollars and the hours that each entry keeps, whatever becomes of the other, shape (k,)."""
-    sigma, once = priced.runs.log_sigma[entries.run], priced.side_costs.once_usd[entries.run]
-    usd = once + (entries.usd - once) * np.exp(z * np.hypot(sigma, entries.price_log_sigma))
-    return usd, entries.hours * np.exp(z * sigma)
+    usd = priced.run_usd(entries.run, entries.usd_per_hour, entries.price_log_sigma, chance)
+    return usd, hours_within(priced.runs, entries.run, chance)
 
 
-def _together(
-    priced: PricedRuns, entries: Entries, row: int, constraints: Constraints, least: Quantity, alone: float
-) -> float:
-    """Return the smallest limit that an entry keeps together with the other limit; inf where none does."""
-    run = int(entries.run[row])
-    hours, once = float(entries.hours[row]), float(priced.side_costs.once_usd[run])
-    hourly_usd = float(entries.usd[row]) - once
-    sigma, price_sigma = float(priced.runs.log_sigma[run]), float(entries.price_log_sigma[row])
-    if least == "usd":
-        if constraints.deadline_hours is None or hourly_usd <= 0:
-            return alone
-        other = math.log(constraints.deadline_hours / hours)
+def _find_limits(
+    priced: PricedRuns, entry: Entries, constraints: Constraints, quantities: tuple[Quantity, ...]
+) -> Constraints | None:
+    """
+    Return the constraints with the smallest limits of some quantities that one entry keeps with the others.
 
-        def usd_chance(margin: float) -> float:
-            return probability_of_both(other, margin, sigma, price_sigma)
+    Of two, each by itself is as likely to be kept as the other. None where no limit is enough.
+    """
 
-        width = math.hypot(sigma, price_sigma)
-        return once + hourly_usd * math.exp(
-            _smallest(usd_chance, math.log((alone - once) / hourly_usd), width, constraints.confidence)
-        )
-    if constraints.max_usd is None or hourly_usd <= 0:
-        return alone
-    other = math.log((constraints.max_usd - once) / hourly_usd)
+    def limit(chance: float) -> Constraints:
+        usd, hours = _find_alone(priced, entry, chance)
+        values = {"usd": ("max_usd", float(usd[0])), "hours": ("deadline_hours", float(hours[0]))}
+        return constraints.model_copy(update=dict(values[quantity] for quantity in quantities))
 
-    def hours_chance(margin: float) -> float:
-        return probability_of_both(margin, other, sigma, price_sigma)
+    def keeps(limits: Constraints) -> bool:
+        chances = priced.compute_chances(entry.run, entry.usd_per_hour, entry.price_log_sigma, limits)
+        return float(chances[0]) >= constraints.confidence
 
-    return hours * math.exp(_smallest(hours_chance, math.log(alone / hours), sigma, constraints.confidence))
-
-
-def _smallest(chance_of: Callable[[float], float], low: float, width: float, confidence: float) -> float:
-    """Return the smallest margin from `low` up whose chance reaches the confidence; inf where none does."""
-    if chance_of(low) >= confidence:
-        return low
-    high = low + _WIDEST * width
-    if chance_of(high) < confidence:
-        return math.inf
+    low, high = constraints.confidence, _NEARLY_SURE
+    if keeps(limit(low)):
+        return limit(low)
+    if not keeps(limit(high)):
+        return None
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        low, high = (low, middle) if chance_of(middle) >= confidence else (middle, high)
-    return high
+        low, high = (low, middle) if keeps(limit(middle)) else (middle, high)
+    return limit(high)

@@ -19,7 +19,7 @@ from trainfare_core.run_cost.disks import (
     regions_of_disk_prices,
     system_disk_gib,
 )
-from trainfare_core.run_cost.interrupted import SPOT_WAIT_S, USUAL_CONFIDENCE, spot_process
+from trainfare_core.run_cost.interrupted import SPOT_WAIT_S, STARTUP_LOG_SIGMA, spot_process
 from trainfare_core.run_cost.model import checkpoint_bytes, compute_trained_model_gb, describe_trained_model
 from trainfare_core.run_cost.sentences import cost_assumptions
 from trainfare_core.run_cost.sourced import STATED, Sourced, choose_sourced, text_of
@@ -30,9 +30,9 @@ __all__ = [
     "NOT_SPOT",
     "PLANNED_USD_PER_GIB_MONTH",
     "SPOT_WAIT_S",
+    "STARTUP_LOG_SIGMA",
     "STATED",
     "UNKNOWN_LENGTH_STEPS",
-    "USUAL_CONFIDENCE",
     "BillingClock",
     "Rentals",
     "RunTable",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from statistics import NormalDist
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -19,104 +19,113 @@ SPOT_WAIT_S: Final = 1_800.0
 """Mean wait until a pool that took a machine back has one again. No cloud publishes it: a planning figure. The machine
 is not billed meanwhile."""
 
-USUAL_CONFIDENCE: Final = 0.9
-"""Of the quantile of a spot run's hours, unless another is asked for."""
+STARTUP_LOG_SIGMA: Final = 0.5
+"""Standard deviation of ln(start-up time), a planning figure: four minutes mean two to eight (central 80 %)."""
 
 LEAST_SAVE_S: Final = 300.0
 """Advice is never to save more often: an interruption that loses less work than this costs its restart and no more. A
 chosen value, about the start-up of a machine."""
 
 
-def interruption_rates(hazard: NDArray[np.int64], nodes: NDArray[np.int64]) -> Column:
+_FEWEST: Final = 1e-30
+"""Keeps the rounding of each interruption finite where none is expected."""
+
+
+def interruption_rates(hazard: NDArray[np.int64], machines: NDArray[np.int64]) -> Column:
     """
     Return how often a second runs are interrupted, one equally likely rate a column, shape (n, rates).
 
     Args:
         hazard: row of `HAZARDS`, or `NOT_SPOT`, of each run, shape (n,); the latter is never interrupted.
-        nodes: machines of each run, shape (n,); the loss of one stops them all.
+        machines: of each run, shape (n,); the loss of one stops them all.
     """
     rates = np.array([hazard.per_hour for hazard in HAZARDS]) / S_PER_HOUR
-    return np.where((hazard == NOT_SPOT)[:, None], 0.0, rates[hazard] * nodes[:, None])
+    return np.where((hazard == NOT_SPOT)[:, None], 0.0, rates[hazard] * machines[:, None])
 
 
-def spot_process(profile: JobProfile, runs: RunTable, nodes: NDArray[np.int64]) -> SpotProcess:
+def spot_process(profile: JobProfile, runs: RunTable) -> SpotProcess:
     """
     Return what interruptions do to runs on spot machines.
 
     Args:
         profile: the job.
         runs: all on spot machines, n rows.
-        nodes: machines of each run, shape (n,); the loss of one stops them all.
     """
     busy_s = runs.training_s + runs.validation_s
     interval_s = _compute_checkpoint_interval_s(profile, runs.steps, busy_s)
     with np.errstate(invalid="ignore", divide="ignore"):
         intervals = np.where(interval_s > 0, busy_s / interval_s, 0.0)
     return SpotProcess(
-        rate_per_s=interruption_rates(runs.hazard, nodes),
+        rate_per_s=interruption_rates(runs.hazard, runs.machines),
         interval_s=interval_s,
         write_s=runs.write_s,
         restart_s=runs.restart_s,
         wait_s=SPOT_WAIT_S,
         intervals=intervals,
+        step_log_sigma=runs.step_log_sigma,
     )
 
 
 def add_interruptions(
-    profile: JobProfile,
-    calm: RunTable,
-    spot: NDArray[np.int64],
-    nodes: NDArray[np.int64],
-    confidence: float,
-    save_s: Column,
+    profile: JobProfile, calm: RunTable, spot: NDArray[np.int64], save_s: Column
 ) -> RunTable:
     """
-    Add what interruptions take to the given rows.
+    Add to the given rows what interruptions take on average.
 
     Args:
         profile: the job.
         calm: runs without interruptions, n rows.
         spot: rows of `calm` on spot machines.
-        nodes: machines of each run, shape (n,).
-        confidence: quantile of the hours that `log_sigma` is to give.
         save_s: time to write a checkpoint, also where the run writes none, shape (n,).
     """
     runs = take(calm, spot)
-    process = spot_process(profile, runs, nodes[spot])
-    lost_s = np.maximum(process.expected_s - process.undisturbed_s, 0.0)
-    hours = runs.hours + lost_s / S_PER_HOUR
+    process = spot_process(profile, runs)
     with np.errstate(invalid="ignore", divide="ignore"):
         step_s = runs.training_s / runs.steps
         assumed = replace(process, write_s=save_s[spot])
         best_save_steps = np.maximum(1.0, np.maximum(assumed.best_interval_s, LEAST_SAVE_S) / step_s)
-    changed = replace(
-        runs,
-        interruption_s=lost_s,
-        waiting_s=process.waited_s,
-        hours=hours,
-        interruptions=process.interruptions,
-        best_save_steps=best_save_steps,
+    changed = {
+        "interruption_s": process.lost_s,
+        "waiting_s": process.waited_s,
+        "hours": runs.hours + process.lost_s / S_PER_HOUR,
+        "interruptions": process.interruptions,
+        "best_save_steps": best_save_steps,
+    }
+    return _put_rows(calm, spot, changed)
+
+
+def add_ends(
+    profile: JobProfile, runs: RunTable, spot: NDArray[np.int64], last_rounding_s: Column
+) -> RunTable:
+    """
+    Add the distribution of hours and billed hours to runs on spot machines that get on; hours are then its median.
+
+    Args:
+        profile: the job.
+        runs: with `add_interruptions` and what is billed beyond their time, n rows.
+        spot: rows of `runs` on spot machines.
+        last_rounding_s: of `runs.rounding_s`, what is not of interruptions, shape (n,).
+    """
+    rows = spot[runs.gets_on[spot]]
+    some = take(runs, rows)
+    each_rounding_s = (some.rounding_s - last_rounding_s[rows]) / np.maximum(some.interruptions, _FEWEST)
+    ends = spot_process(profile, some).ends(
+        some.startup_s + some.staging_s, STARTUP_LOG_SIGMA, last_rounding_s[rows], each_rounding_s
     )
-    # Near the middle a quantile says nothing of the width.
-    chance = confidence if confidence > 0.6 else USUAL_CONFIDENCE
-    rows = np.flatnonzero(changed.gets_on)
-    ends = take(runs, rows)
-    late_s = (
-        spot_process(profile, ends, nodes[spot][rows])
-        .finish(ends.startup_s + ends.staging_s, ends.undisturbed_log_sigma)
-        .quantile_s(chance)
-    )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        width = np.log(late_s / (hours[rows] * S_PER_HOUR)) / NormalDist().inv_cdf(chance)
-    log_sigma = runs.log_sigma.copy()
-    log_sigma[rows] = np.fmax(width, ends.undisturbed_log_sigma)
-    changed = replace(changed, log_sigma=log_sigma)
-    columns: dict[str, Any] = {}
-    for field in fields(calm):
-        column = getattr(calm, field.name).copy()
-        column[spot] = getattr(changed, field.name)
-        columns[field.name] = column
-    return replace(calm, **columns)
+    changed = {
+        "hours": ends.hours_within(0.5),
+        "billed_hours": ends.billed_hours_within(0.5, np.zeros(len(rows))),
+        "ends_row": np.arange(len(rows)),
+    }
+    return replace(_put_rows(runs, rows, changed), ends=ends)
+
+
+def _put_rows(runs: RunTable, rows: NDArray[np.int64], values: Mapping[str, NDArray[Any]]) -> RunTable:
+    """Return runs with other values in the given rows of some columns."""
+    columns: dict[str, Any] = {name: getattr(runs, name).copy() for name in values}
+    for name, column in columns.items():
+        column[rows] = values[name]
+    return replace(runs, **columns)
 
 
 def _compute_checkpoint_interval_s(profile: JobProfile, steps: Column, busy_s: Column) -> Column:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.arrays import Column
+from trainfare_core.interruptions import RunEnds
 
 HOPELESS_SLOWDOWN: Final = 10.0
 """A spot run expected to take ten times its uninterrupted hours is not offered: it may never end. A chosen value."""
@@ -32,13 +33,17 @@ class RunTable:
         interruption_s: expected time to repeat lost work, to wait and to restart; 0 on machines that are not spot.
         waiting_s: of `interruption_s`, the wait for capacity, which is not billed.
         rounding_s: billed and not used: what billing steps and least billed times add.
-        hours: all parts together: the median, with the mean of what interruptions take.
-        log_sigma: standard deviation of ln(hours); on spot machines that which gives the quantile asked for.
+        hours: all parts together: the median; the mean of spot runs that do not get on.
+        billed_hours: the median of hours without the wait for spot capacity, with what is billed and not used.
+        log_sigma: standard deviation of ln(hours) without interruptions.
         interruptions: expected number of interruptions.
         best_save_steps: optimizer steps between checkpoints that lose least on spot; NaN elsewhere.
         hazard: row of `HAZARDS`, or `NOT_SPOT`.
         restart_s: from new machines until the work goes on after an interruption.
-        undisturbed_log_sigma: `log_sigma` without interruptions.
+        step_log_sigma: of ln(time of a step).
+        machines: whose loss stops the run: nodes, or the hosts of a TPU slice.
+        ends: when the spot runs that get on end, one row each.
+        ends_row: row of `ends`, or -1.
     """
 
     plan: NDArray[np.int64]
@@ -53,12 +58,16 @@ class RunTable:
     waiting_s: Column
     rounding_s: Column
     hours: Column
+    billed_hours: Column
     log_sigma: Column
     interruptions: Column
     best_save_steps: Column
     hazard: NDArray[np.int64]
     restart_s: Column
-    undisturbed_log_sigma: Column
+    step_log_sigma: Column
+    machines: NDArray[np.int64]
+    ends: RunEnds
+    ends_row: NDArray[np.int64]
 
     def __len__(self) -> int:
         """Return the number of runs."""
@@ -70,19 +79,13 @@ class RunTable:
         return self.startup_s + self.staging_s + self.training_s + self.validation_s + self.checkpoint_s
 
     @property
-    def billed_hours(self) -> Column:
-        """Hours without the wait for spot capacity, with what is billed and not used."""
-        return self.hours + (self.rounding_s - self.waiting_s) / S_PER_HOUR
-
-    @property
     def mean_billed_hours(self) -> Column:
         """Mean of the billed hours: of log-normal ones without interruptions, and what those take on average."""
         lost_s = np.where(self.hazard == NOT_SPOT, 0.0, self.interruption_s)
         beside_s = lost_s + self.rounding_s - self.waiting_s
-        return (self.undisturbed_s * np.exp(self.undisturbed_log_sigma**2 / 2) + beside_s) / S_PER_HOUR
+        return (self.undisturbed_s * np.exp(self.log_sigma**2 / 2) + beside_s) / S_PER_HOUR
 
     @property
     def gets_on(self) -> NDArray[np.bool_]:
         """Whether the run is not expected to take `HOPELESS_SLOWDOWN` times its uninterrupted hours."""
-        within = self.interruption_s <= (HOPELESS_SLOWDOWN - 1) * self.undisturbed_s
-        return np.isfinite(self.hours) & within
+        return self.interruption_s <= (HOPELESS_SLOWDOWN - 1) * self.undisturbed_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -13,22 +14,29 @@ from trainfare_core.arrays import Column
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.hardware.accelerators import resolve_device
+from trainfare_core.interruptions import RunEnds
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.run_cost.billing import rounding_s
-from trainfare_core.run_cost.interrupted import USUAL_CONFIDENCE, add_interruptions, interruption_rates
+from trainfare_core.run_cost.interrupted import (
+    STARTUP_LOG_SIGMA,
+    add_ends,
+    add_interruptions,
+    interruption_rates,
+)
 from trainfare_core.run_cost.model import checkpoint_bytes
 from trainfare_core.run_cost.table import NOT_SPOT, S_PER_HOUR, RunTable
 
 UNKNOWN_LENGTH_STEPS: Final = 1_000
 """Optimizer steps that a run of unknown length is priced for, with no start-up and no validation: a round number."""
 
-STARTUP_LOG_SIGMA: Final = 0.5
-"""Standard deviation of ln(start-up time), a planning figure: four minutes mean two to eight (central 80 %)."""
-
 RIDGE_FLOP_PER_BYTE: Final = 100.0
 """Weighs FLOPs against bytes when forward is split from the rest: an A100's sustained bf16 ridge."""
+
+_CHIPS_PER_TPU_HOST: Final = {"tpu-v5e": 8, "tpu-v6e": 8}
+"""Other generations have 4. By Google's pages: v5p-512 has 256 chips on 64 hosts (https://docs.cloud.google.com/tpu/docs/v5p),
+and v5e and v6e have "chips per host: 8" (the same, v5e and v6e)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +81,24 @@ class RunTimer:
     assumed: CostAssumptions = field(default_factory=CostAssumptions)
     data_gb: float = 0.0
 
-    def runs(
-        self, plan: NDArray[np.int64], rentals: Rentals, *, confidence: float = USUAL_CONFIDENCE
-    ) -> RunTable:
+    def runs(self, plan: NDArray[np.int64], rentals: Rentals) -> RunTable:
         """
         Time runs with their interruptions.
 
         Args:
             plan: row of `candidates` of each run, shape (n,).
             rentals: of each run, n rows.
-            confidence: quantile of a spot run's hours that `log_sigma` is to give.
         """
         calm = self.time_undisturbed(plan, rentals)
-        spot, nodes = np.flatnonzero(rentals.hazard != NOT_SPOT), self.candidates.nodes[plan]
+        spot = np.flatnonzero(rentals.hazard != NOT_SPOT)
         if not len(spot):
             return calm
         saved_bytes = checkpoint_bytes(self.profile, self.candidates, if_none_written=True)[plan]
         save_s = saved_bytes / self.assumed.disk_bytes_per_s
-        runs = add_interruptions(self.profile, calm, spot, nodes, confidence, save_s)
-        return _add_billed_time(self.profile, runs, interruption_rates(rentals.hazard, nodes), rentals)
+        runs = add_interruptions(self.profile, calm, spot, save_s)
+        rates = interruption_rates(rentals.hazard, calm.machines)
+        runs = _add_billed_time(self.profile, runs, rates, rentals)
+        return add_ends(self.profile, runs, spot, calm.rounding_s)
 
     def time_undisturbed(self, plan: NDArray[np.int64], rentals: Rentals) -> RunTable:
         """Time runs as if no machine were taken back; arguments as for `runs`."""
@@ -127,12 +134,16 @@ class RunTimer:
             waiting_s=none,
             rounding_s=none,
             hours=undisturbed_s / S_PER_HOUR,
+            billed_hours=undisturbed_s / S_PER_HOUR,
             log_sigma=log_sigma,
             interruptions=none,
             best_save_steps=np.full(len(plan), np.nan),
             hazard=rentals.hazard,
             restart_s=begin_s + stage_s + write_s,
-            undisturbed_log_sigma=log_sigma,
+            step_log_sigma=prediction.log_sigma[plan],
+            machines=candidates.nodes[plan] * _count_hosts(self.shapes)[candidates.shape[plan]],
+            ends=RunEnds(np.zeros((0, 3, 0))),
+            ends_row=np.full(len(plan), -1),
         )
         return _add_billed_time(profile, calm, np.zeros((len(plan), 1)), rentals)
 
@@ -159,7 +170,20 @@ def _add_billed_time(profile: JobProfile, runs: RunTable, rate_per_s: Column, re
     if profile.plan.optimizer_steps is None:
         return runs
     beyond_s = rounding_s(runs, rate_per_s, rentals.billing_step_s, rentals.billing_minimum_s)
-    return replace(runs, rounding_s=beyond_s)
+    return replace(runs, rounding_s=beyond_s, billed_hours=runs.hours + beyond_s / S_PER_HOUR)
+
+
+def _count_hosts(shapes: MachineShapes) -> NDArray[np.int64]:
+    """Return how many hosts a machine of each shape has: one, but for a TPU slice."""
+
+    def chips_per_host(name: str) -> float:
+        device = resolve_device(name)
+        if device is None or device.kind != "tpu":
+            return math.inf
+        return _CHIPS_PER_TPU_HOST.get(device.generation, 4)
+
+    hosts = np.ceil(shapes.accelerator_count / _each(shapes.accelerator, chips_per_host))
+    return np.maximum(hosts, 1).astype(np.int64)
 
 
 def forward_share(profile: JobProfile) -> float:

@@ -1,16 +1,16 @@
-"""What interruptions take, against a simulation of the same process, and in limits that are known by hand."""
+"""What interruptions take in limits that are known by hand; tests/independent has the simulations."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from trainfare_core.interruptions import HAZARDS, PRIOR, SpotProcess, hazard_of_band
+from trainfare_core.interruptions import HAZARDS, PRIOR, RunEnds, SpotProcess, hazard_of_band
 
 HOUR_S = 3600.0
+MIDDLES = np.arange(0.005, 1, 0.01)
 
 
 def process(
@@ -21,99 +21,58 @@ def process(
     restart_s: float = 300.0,
     wait_s: float = 900.0,
     intervals: float = 40,
+    step_log_sigma: float = 0.0,
 ) -> SpotProcess:
     """Return one run under equally likely rates of interruption."""
     values = np.ones(1)
     rate = np.array([per_hour]) / HOUR_S
     return SpotProcess(
-        rate, interval_s * values, write_s * values, restart_s * values, wait_s, intervals * values
+        rate,
+        interval_s * values,
+        write_s * values,
+        restart_s * values,
+        wait_s,
+        intervals * values,
+        step_log_sigma * values,
     )
-
-
-@dataclass(frozen=True)
-class Simulated:
-    """Results of simulated runs, each of shape (runs,), and the mean times on spot and on other machines."""
-
-    total_s: np.ndarray
-    changed: np.ndarray
-    spot_s: np.ndarray
-    sure_s: np.ndarray
-
-
-def simulate(run: SpotProcess, *, runs: int = 20_000, fallback_after: int | None = None) -> Simulated:
-    """Play the process of the module's docstring, all runs at once, interruption by interruption."""
-    rng = np.random.default_rng(7)
-    rate = np.resize(run.rate_per_s[0], runs)
-    length_s, restart_s = float(run.interval_s[0] + run.write_s[0]), float(run.restart_s[0])
-    number = float(run.intervals[0])
-    done, needed_s = np.zeros(runs), np.full(runs, length_s)
-    total_s, spot_s, sure_s, count = (np.zeros(runs) for _ in range(4))
-    changed = np.zeros(runs, dtype=np.bool_)
-    while (active := done < number).any():
-        life_s = np.where(changed, np.inf, rng.exponential(1 / rate))
-        through, lost = active & (life_s >= needed_s), active & (life_s < needed_s)
-        worked_s = np.minimum(life_s, needed_s) * active
-        total_s += worked_s
-        spot_s += worked_s * ~changed
-        sure_s += worked_s * changed
-        done += through
-        count += lost
-        if fallback_after is not None:
-            changed |= count >= fallback_after
-        total_s += rng.exponential(run.wait_s, runs) * (lost & ~changed)
-        needed_s = np.where(lost, restart_s + length_s, length_s)
-    return Simulated(total_s, changed, spot_s, sure_s)
 
 
 PRIOR_RATES = HAZARDS[PRIOR].per_hour.tolist()
-CASES = pytest.mark.parametrize(
-    "run",
-    [
-        pytest.param(process([0.05], interval_s=6_000, intervals=6), id="rare"),
-        pytest.param(process(PRIOR_RATES), id="rate-not-known"),
-        pytest.param(process([0.4 * rate for rate in (1, 2, 3)], intervals=60), id="frequent"),
-        pytest.param(process([0.3], interval_s=17_970, intervals=2, restart_s=600), id="few-long-intervals"),
-        pytest.param(process([1.0], interval_s=870, intervals=97, wait_s=600), id="hourly-for-a-day"),
-    ],
-)
 
 
-@CASES
-def test_mean_and_quantiles_agree_with_a_simulation(run: SpotProcess) -> None:
-    """Mean, median, p90 and the number of interruptions within 2 %, chances within 2 points."""
-    played = simulate(run).total_s
-    ends = run.finish(np.zeros(1), np.zeros(1))
-    assert run.expected_s[0] == pytest.approx(played.mean(), rel=0.02)
-    assert ends.quantile_s(0.5)[0] == pytest.approx(np.quantile(played, 0.5), rel=0.02)
-    assert ends.quantile_s(0.9)[0] == pytest.approx(np.quantile(played, 0.9), rel=0.02)
-    for chance in (0.6, 0.75, 0.95):
-        limit_s = 1.0001 * np.quantile(
-            played, [chance]
-        )  # beside the time of all runs without an interruption
-        assert ends.chance(limit_s)[0] == pytest.approx(np.mean(played <= limit_s), abs=0.02)
+def ends_of(run: SpotProcess, startup_s: float = 0.0) -> RunEnds:
+    none = np.zeros(1)
+    return run.ends(np.array([startup_s]), 0.0, none, none)
 
 
-@CASES
-def test_a_run_that_changes_to_on_demand_agrees_with_a_simulation(run: SpotProcess) -> None:
-    """Chance of changing after 3 interruptions, dollars at a third of the price on spot, and p90."""
-    played = simulate(run, fallback_after=3)
-    after, ends = run.with_fallback(3), run.finish(np.zeros(1), np.zeros(1), 3)
-    assert after.chance[0] == pytest.approx(played.changed.mean(), abs=0.01)
-    usd = played.spot_s.mean() / 3 + played.sure_s.mean()
-    assert after.spot_s[0] / 3 + after.sure_s[0] == pytest.approx(usd, rel=0.02)
-    assert ends.quantile_s(0.9)[0] == pytest.approx(np.quantile(played.total_s, 0.9), rel=0.02)
+def count_chances(run: SpotProcess, most: int) -> np.ndarray:
+    """Return the chances of 0 to `most` interruptions at the first rate and the median step."""
+    return run.compute_moments(np.zeros(1)).count_chances(run.intervals[:, None], most)[0, 0]
+
+
+def mean_s(run: SpotProcess) -> float:
+    """Return the mean time of a run whose step is certain, without its start."""
+    return float(run.undisturbed_s[0] + run.lost_s[0])
 
 
 def test_machines_that_are_not_taken_back_are_not_waited_for() -> None:
-    """Of two interruptions before a run changes, only the first waits: an hour on spot machines, none on the others."""
-    calm, slow = (
-        process([0.3], wait_s=wait_s).finish(np.zeros(1), np.zeros(1), 2).median_s[0]
-        for wait_s in (0.0, HOUR_S)
-    )
-    moved_s = slow - calm
-    assert moved_s[0] == 0
-    assert moved_s[1] == pytest.approx(HOUR_S)
-    assert moved_s[2] == pytest.approx(HOUR_S)
+    """
+    Interrupted for certain, a run that changes after one interruption waits for none, after two for one.
+
+    The mean of a wait of an hour, of which the start of a run that is interrupted at once is all the rest.
+    """
+    waits = {}
+    for after in (1, 2):
+        short, long = (
+            process([8.0] * 5, interval_s=HOUR_S, wait_s=wait_s, intervals=1)
+            .fall_back(after, np.zeros(1), 0.0)
+            .ends
+            for wait_s in (1.0, HOUR_S)
+        )
+        middles = [np.mean([ends.hours_within(chance)[0] for chance in MIDDLES]) for ends in (short, long)]
+        waits[after] = middles[1] - middles[0]
+    assert waits[1] == pytest.approx(0.0, abs=1e-3)
+    assert waits[2] == pytest.approx(1.0, abs=0.03)
 
 
 def test_no_checkpoint_means_daly_s_exponential() -> None:
@@ -121,34 +80,34 @@ def test_no_checkpoint_means_daly_s_exponential() -> None:
     run = process([0.1], interval_s=48.5 * HOUR_S, write_s=0, restart_s=600, wait_s=0, intervals=1)
     rate = 0.1 / HOUR_S
     expected_s = np.exp(rate * 600) * np.expm1(rate * 48.5 * HOUR_S) / rate
-    assert run.expected_s[0] == pytest.approx(expected_s)
-    assert 1_200 < run.expected_s[0] / HOUR_S < 1_400
+    assert mean_s(run) == pytest.approx(expected_s)
+    assert 1_200 < mean_s(run) / HOUR_S < 1_400
 
 
 def test_a_job_of_two_days_without_checkpoints_never_ends_under_an_hourly_hazard() -> None:
     """48.5 h of work, lost once an hour: e^48.5 hours, which is no time at all to wait for."""
     run = process([1.0], interval_s=48.5 * HOUR_S, write_s=0, restart_s=0, wait_s=0, intervals=1)
-    assert run.expected_s[0] / HOUR_S == pytest.approx(np.expm1(48.5))
+    assert mean_s(run) / HOUR_S == pytest.approx(np.expm1(48.5))
 
 
 def test_counts_of_interruptions_add_up() -> None:
     """One interval: none with e^(-rate length), then a geometric number; the mean is that of the closed form."""
     run = process([0.5], intervals=3, interval_s=3_000)
-    chances = run.counts(60)[0, 0]
+    chances = count_chances(run, 60)
     assert chances.sum() == pytest.approx(1)
     assert (chances * np.arange(61)).sum() == pytest.approx(run.interruptions[0])
     spot_process = process([0.5], intervals=1, interval_s=3_000)
     first, again = np.exp(-0.5 / HOUR_S * np.array([3_030, 3_330]))
     np.testing.assert_allclose(
-        spot_process.counts(2)[0, 0], [first, (1 - first) * again, (1 - first) * (1 - again) * again]
+        count_chances(spot_process, 2), [first, (1 - first) * again, (1 - first) * (1 - again) * again]
     )
 
 
 def test_without_interruptions_nothing_is_lost() -> None:
     """At a vanishing rate the run takes its work, its writes and its start."""
     run = process([1e-9])
-    assert run.expected_s[0] == pytest.approx(40 * 1_800)
-    assert run.finish(np.array([200.0]), np.zeros(1)).quantile_s(0.9)[0] == pytest.approx(72_200, rel=1e-4)
+    assert mean_s(run) == pytest.approx(40 * 1_800)
+    assert ends_of(run, 200.0).hours_within(0.9)[0] == pytest.approx(72_200 / HOUR_S, rel=1e-4)
 
 
 @pytest.mark.parametrize("per_hour", [0.01, 0.3])
@@ -160,7 +119,7 @@ def test_the_best_interval_loses_least(per_hour: float) -> None:
     def compute_expected_s(interval_s: float) -> float:
         intervals = work_s / interval_s
         run = process([per_hour], interval_s=interval_s, write_s=write_s, wait_s=0, intervals=intervals)
-        return float(run.expected_s[0])
+        return mean_s(run)
 
     assert compute_expected_s(best_s) < min(
         compute_expected_s(best_s / 1.5), compute_expected_s(best_s * 1.5)
@@ -177,14 +136,20 @@ def test_the_best_interval_of_endless_writes_is_the_time_between_interruptions(
 
 def test_the_chance_grows_with_the_limit_and_fits_the_quantile() -> None:
     """A distribution: rising from 0 to 1, and the inverse of its quantiles, with doubt of the step as well."""
-    ends = process(PRIOR_RATES).finish(np.array([240.0]), np.array([0.2]))
-    limits = np.geomspace(1e4, 1e7, 40)
-    chances = [float(ends.chance(np.array([limit]))[0]) for limit in limits]
+    ends = ends_of(process(PRIOR_RATES, step_log_sigma=0.2), 240.0)
+    no_budget, certain = np.full(1, np.inf), np.zeros(1)
+    limits = np.geomspace(3, 3_000, 40)
+    chances = [float(ends.chances_within(np.array([limit]), no_budget, certain)[0]) for limit in limits]
     assert chances == sorted(chances)
     assert chances[0] < 1e-6
     assert chances[-1] == pytest.approx(1)
-    for chance in (0.1, 0.5, 0.9):
-        assert ends.chance(ends.quantile_s(chance))[0] == pytest.approx(chance, abs=1e-3)
+    for chance in (0.1, 0.5, 0.9, 0.995):
+        hours = ends.hours_within(chance)
+        assert ends.chances_within(hours, no_budget, certain)[0] == pytest.approx(chance, abs=1e-6)
+        for price_sigma in (0.0, 0.3):
+            doubt = np.array([price_sigma])
+            billed = ends.billed_hours_within(chance, doubt)
+            assert ends.chances_within(no_budget, billed, doubt)[0] == pytest.approx(chance, abs=1e-3)
 
 
 def test_worse_bands_are_interrupted_more_often() -> None:
@@ -195,26 +160,27 @@ def test_worse_bands_are_interrupted_more_often() -> None:
 
 def test_one_rare_loss_is_anywhere_in_its_interval() -> None:
     """A minute that is lost once, with no restart and no wait: 30 s more on average, uniform over the minute."""
-    run = process([1e-3], interval_s=60, write_s=0, restart_s=0, wait_s=0, intervals=1)
-    ends = run.finish(np.zeros(1), np.zeros(1))
-    assert ends.median_s[0, 1] == pytest.approx(90)
-    spread_s = 90 * np.sqrt(np.expm1(ends.log_sigma[0, 1] ** 2))
-    assert spread_s == pytest.approx(60 / np.sqrt(12), rel=1e-3)
+    run = process([1e-3], interval_s=60, write_s=0, restart_s=0, wait_s=1e-6, intervals=1)
+    mean, variance = run.compute_moments(np.zeros(1)).split_loss(1e-6)
+    assert mean[0, 0] == pytest.approx(30, rel=1e-3)
+    assert np.sqrt(variance[0, 0]) == pytest.approx(60 / np.sqrt(12), rel=1e-3)
 
 
-def test_numbers_of_interruptions_are_parts_of_the_distribution_up_to_a_dozen_expected() -> None:
-    """More of them together are one part, near normal."""
-    value = float(process([0.4], intervals=1).interruptions[0])
-    for intervals, parts in ((12 / value, 25), (12.001 / value, 1)):
-        run = process([0.4], intervals=intervals)
-        weight = run.finish(np.zeros(1), np.zeros(1)).weight[0]
-        assert np.count_nonzero(weight) == parts
-    assert process([0.4], intervals=12 / value).interruptions[0] == 12.0
+def test_a_run_twice_as_long_is_interrupted_twice_as_often() -> None:
+    """From 10 to 60 expected interruptions hours grow by what each loses: no number of them is counted as another."""
+    runs = [
+        process([0.8] * 5, restart_s=600, wait_s=1_800, intervals=intervals)
+        for intervals in range(16, 100, 4)
+    ]
+    medians = [float(ends_of(run).hours_within(0.5)[0]) for run in runs]
+    steps = np.diff(medians)
+    assert steps.min() > 0.9 * steps.mean()
+    assert steps.max() < 1.1 * steps.mean()
 
 
 def test_a_run_that_never_ends_is_infinite_without_a_warning() -> None:
     """A hundred thousand intervals, each of more attempts than fit a float together."""
     run = process([10.0], interval_s=70 * HOUR_S, write_s=0, restart_s=0, intervals=1e5)
-    assert np.isinf(run.expected_s[0])
+    assert np.isinf(run.lost_s[0])
     assert np.isinf(run.interruptions[0])
     assert np.isinf(run.waited_s[0])

@@ -363,7 +363,8 @@ def test_a_job_of_two_days_without_checkpoints_says_what_spot_would_take() -> No
     """48.5 h of work that saves nothing: the answer says why no spot machine is offered, the hours, and the callback."""
     spot = offer_row(purchase_option="spot", usd_per_hour=1.0)
     job = small_job(steps=1_746_000, every=None)
-    answer = rank_rows(book(A100_ROW, spot), job=job, constraints=Constraints())
+    certain = ToyPredictor(seconds=SPEEDS, log_sigma=0.0)
+    answer = rank_rows(book(A100_ROW, spot), job=job, constraints=Constraints(), predict=certain)
     assert answer.best_spot is None
     assert answer.no_spot_because is not None
     assert "saves no checkpoints" in answer.no_spot_because
@@ -401,7 +402,7 @@ def test_a_spot_run_changes_to_the_price_on_demand_of_its_region() -> None:
 def test_a_spot_machine_is_interrupted_as_often_as_in_its_region() -> None:
     """Of one machine in two regions with bands far apart the calmer is ranked, though the other is a little cheaper."""
     calm = offer_row(purchase_option="spot", usd_per_hour=1.0, instance_type="g5.xlarge", region="eu-north-1")
-    often = {**calm, "usd_per_hour": 0.99, "region": "us-east-1"}
+    often = {**calm, "usd_per_hour": 0.999, "region": "us-east-1"}
     constraints = Constraints(purchase=("spot",), run_cost=CostAssumptions(system_disk_gib=0.0))
     job = small_job(steps=36_000_000, every=30_000, checkpoint_bytes=10**9)
     (option,) = rank_rows(book(calm, often), job=job, constraints=constraints).options

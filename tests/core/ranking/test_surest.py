@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from builders.drawn_markets import TOY, Row, books, key, unhurried
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from trainfare_core.candidates import CandidateTable
+from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.shapes import MachineShapes
@@ -116,3 +117,37 @@ def test_the_limit_that_is_suggested_has_three_digits(usd_per_hour: float) -> No
     text, needed = first.flag.removeprefix("--max-usd "), first.option.run_usd.high_80
     assert len(text.replace(".", "").strip("0")) <= 3
     assert needed * 0.999 <= float(text) <= needed * 1.01
+
+
+def test_machines_that_end_at_the_same_hour_are_told_apart_by_dollars() -> None:
+    """The earliest end is at the region and purchase option that costs least for it, and the lowest cost at the earliest."""
+    rows = [
+        offer_row(region=region, usd_per_hour=usd_per_hour)
+        for region, usd_per_hour in (("asia-east1", 4.6), ("us-central1", 4.0), ("zone-9", 5.0))
+    ]
+    request = Request(all_regions=True, max_nodes=1)
+    earliest = surest(small_job(), book(*rows), request, "hours", TOY)
+    assert earliest is not None
+    assert earliest.option.region == "us-central1"
+    fast = offer_row(instance_type="fast", accelerator="H100-SXM-80GB", usd_per_hour=8.0)
+    slow = offer_row(instance_type="a-slow", usd_per_hour=4.0)
+    toy = ToyPredictor({"A100-SXM-80GB": 0.1, "H100-SXM-80GB": 0.05})
+    constraints = Constraints(run_cost=CostAssumptions(startup_s=0, system_disk_gib=0))
+    cheapest = surest(small_job(), book(slow, fast), Request(constraints, max_nodes=1), "usd", toy)
+    assert cheapest is not None
+    assert cheapest.option.instance_type == "fast"
+
+
+@pytest.mark.parametrize("purchase", ["on_demand", "spot"])
+@pytest.mark.parametrize("as_of", [None, AS_OF])
+def test_two_suggested_limits_are_kept_together_as_often_as_asked(
+    purchase: str, as_of: datetime | None
+) -> None:
+    """90 %, and not 95: hours and dollars are one deviate, with a price of its own where that is old."""
+    row = offer_row(purchase_option=purchase, observed_on="2026-06-20", usd_per_hour=4.0)
+    request = Request(Constraints(purchase=(purchase,)), max_nodes=1, as_of=as_of)  # type: ignore[arg-type]
+    both = surest(small_job(), book(row), request, "usd", TOY, limit_both=True)
+    assert both is not None
+    limits = Constraints(max_usd=both.max_usd, deadline_hours=both.deadline_hours, purchase=(purchase,))  # type: ignore[arg-type]
+    admitted = rank(small_job(), book(row), replace(request, constraints=limits), predict=TOY).options
+    assert [option.probability_within for option in admitted] == [pytest.approx(0.9, abs=1e-3)]

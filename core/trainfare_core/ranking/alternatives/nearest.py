@@ -74,7 +74,10 @@ class _Search:
         if limits.quotas:
             tried.append(self._try("cheapest above your quota", "leave out --quota", quotas=()))
         if limits.no_porting:
-            tried.append(self._try("cheapest with porting", "leave out --no-porting", no_porting=False))
+            porting = self._try(
+                "cheapest with porting", "leave out --no-porting", ported=True, no_porting=False
+            )
+            tried.append(porting)
         if limits.keep_plan:
             tried.append(self._try("cheapest with a changed plan", "leave out --keep-plan", keep_plan=False))
         may_change = not limits.keep_plan
@@ -144,14 +147,16 @@ class _Search:
         change = f"cheapest on {option.nodes} machines"
         return Alternative(change=change, flag=f"--max-nodes {option.nodes}", option=option)
 
-    def _try(self, change: str, flag: str, **update: object) -> Alternative | None:
+    def _try(self, change: str, flag: str, *, ported: bool = False, **update: object) -> Alternative | None:
         constraints = self._request.constraints.model_copy(update=update)
-        option = self._find_best(replace(self._request, constraints=constraints, objective="cheapest"))
+        request = replace(self._request, constraints=constraints, objective="cheapest")
+        option = self._find_best(request, ported=ported)
         return None if option is None else Alternative(change=change, flag=flag, option=option)
 
-    def _find_best(self, request: Request) -> Option | None:
+    def _find_best(self, request: Request, *, ported: bool = False) -> Option | None:
+        """Return the best drop-in; with `ported`, where there is none, the best machine that needs porting."""
         answer = rank(self._profile, self._book, replace(request, limit=1), predict=self._predict)
-        return answer.best(request.objective)
+        return answer.best(request.objective) or (next(iter(answer.options), None) if ported else None)
 
 
 def _upwards(value: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from trainfare_core.arrays import Column
 from trainfare_core.candidates import take
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
@@ -26,7 +27,7 @@ from trainfare_core.ranking.options.plans import (
     plan_text,
     variant_changes,
 )
-from trainfare_core.ranking.pricing.chances import probability_of_both
+from trainfare_core.ranking.pricing.chances import hours_within
 from trainfare_core.ranking.pricing.priced_runs import PricedRuns
 from trainfare_core.ranking.pricing.quotas import is_covered, quota_notes
 from trainfare_core.ranking.pricing.spot import spot_notes, spot_outlook
@@ -53,6 +54,9 @@ NOTED_SIGMA: Final = 0.04
 
 _SIGNIFICANT: Final = 10
 """Digits kept: cents of ten million dollars; the last bits of exp() differ between processors."""
+
+_INTERVAL: Final = np.array([0.1, 0.5, 0.9])
+"""Chances of the median and of both ends of the central 80 %."""
 
 _S_PER_HOUR: Final = 3600.0
 _GIB: Final = 2.0**30
@@ -97,12 +101,14 @@ class OptionMaker:
             rank: place in the list, from 1.
             on_front: see `Option.on_front`.
         """
-        priced, search, side = self.priced, self.priced.search, self.priced.side_costs
+        priced, search = self.priced, self.priced.search
         candidates, prediction, plan = search.candidates, search.prediction, int(priced.runs.plan[run])
         nodes = int(priced.nodes[run])
         usd_per_hour, price_sigma = float(offer["usd_per_hour"]) * nodes, float(offer["price_log_sigma"])
-        hours, billed_hours = float(priced.runs.hours[run]), float(priced.runs.billed_hours[run])
-        log_sigma = float(priced.runs.log_sigma[run])
+        row, price, doubt = (np.full(3, value) for value in (run, offer["usd_per_hour"], price_sigma))
+        limits, chances = self.constraints, priced.compute_chances(row, price, doubt, self.constraints)
+        asked = (limits.max_usd, limits.deadline_hours, limits.max_usd_per_hour)
+        run_usd = _build_interval(priced.run_usd(row, price, doubt, _INTERVAL))
         spot = self._spot(run, offer)
         step_s = _make_interval(float(prediction.step_s[plan]), float(prediction.log_sigma[plan]))
         facts = collect_plan_facts(
@@ -129,15 +135,9 @@ class OptionMaker:
             step_s=step_s,
             samples_per_s=_throughput(self._samples_per_step(plan), step_s),
             loader_samples_per_s_per_vcpu=self._loader_rate(plan, step_s),
-            run_hours=_make_interval(hours, log_sigma),
-            run_usd=_make_interval(
-                billed_hours * (usd_per_hour + float(side.usd_per_hour[run])),
-                math.hypot(log_sigma, price_sigma),
-                sure=float(side.once_usd[run]),
-            ),
-            expected_usd=round_figure(
-                self._compute_expected_usd(run, float(offer["usd_per_hour"]), price_sigma)
-            ),
+            run_hours=_build_interval(hours_within(priced.runs, row, _INTERVAL)),
+            run_usd=run_usd,
+            expected_usd=round_figure(float(priced.compute_expected_usd(row, price, doubt)[0])),
             usd_per_hour=round_figure(usd_per_hour),
             usd_per_hour_now=_make_interval(usd_per_hour, price_sigma),
             memory_gib=_make_interval(
@@ -149,8 +149,8 @@ class OptionMaker:
             ),
             bound_by=max(parts.seconds().items(), key=itemgetter(1))[0],
             step_parts=parts,
-            cost_parts=self._cost_parts(run, usd_per_hour, billed_hours),
-            probability_within=self.probability_within(run, float(offer["usd_per_hour"]), price_sigma),
+            cost_parts=self._cost_parts(run, usd_per_hour, run_usd.mid),
+            probability_within=None if asked == (None,) * 3 else round_figure(float(chances[0])),
             needs_porting=bool(priced.needs_porting[run]),
             arm64_host=accelerator(str(offer["accelerator"])).arm64_host,
             spot=spot,
@@ -162,59 +162,6 @@ class OptionMaker:
             price_by_contract=offer["origin"] == OWN_RATES,
             notes=self._collect_notes(run, offer, spot),
         )
-
-    def probability_within(self, run: int, usd_per_hour: float, price_sigma: float) -> float | None:
-        """
-        Chance that a run keeps every limit; None where there is no limit.
-
-        The price of an hour is taken as it is listed: a limit on it is kept or not.
-
-        Args:
-            run: row of `priced.runs`.
-            usd_per_hour: price of one machine.
-            price_sigma: standard deviation of its logarithm.
-        """
-        limits = self.constraints
-        if (limits.max_usd, limits.deadline_hours, limits.max_usd_per_hour) == (None, None, None):
-            return None
-        if self.hourly_excess(run, usd_per_hour) > 1:
-            return 0.0
-        runs = self.priced.runs
-        hours, log_sigma = float(runs.hours[run]), float(runs.log_sigma[run])
-        usd = float(runs.billed_hours[run]) * self._run_usd_per_hour(run, usd_per_hour)
-        chance = probability_of_both(
-            _margin(limits.deadline_hours, hours), _margin(self._budget(run), usd), log_sigma, price_sigma
-        )
-        return round_figure(chance)
-
-    def _compute_expected_usd(self, run: int, usd_per_hour: float, price_sigma: float) -> float:
-        rows, price, doubt = np.array([run]), np.array([usd_per_hour]), np.array([price_sigma])
-        return float(self.priced.compute_expected_usd(rows, price, doubt)[0])
-
-    def limit_hours(self, run: int, usd_per_hour: float) -> float:
-        """Hours at which the first of budget and deadline is broken; inf where there is no limit."""
-        limits = self.constraints
-        rate = self._run_usd_per_hour(run, usd_per_hour)
-        runs = self.priced.runs
-        unbilled = float(runs.hours[run] / runs.billed_hours[run])
-        budget = self._budget(run)
-        by_budget = math.inf if budget is None else budget / rate * unbilled
-        by_deadline = math.inf if limits.deadline_hours is None else limits.deadline_hours
-        return min(by_budget, by_deadline)
-
-    def hourly_excess(self, run: int, usd_per_hour: float) -> float:
-        """Price of an hour of all nodes, as a multiple of the limit on it; 0 where there is none."""
-        limit = self.constraints.max_usd_per_hour
-        price = round_figure(usd_per_hour * int(self.priced.nodes[run]))
-        return 0.0 if limit is None else price / limit if limit > 0 else math.inf
-
-    def _run_usd_per_hour(self, run: int, usd_per_hour: float) -> float:
-        return usd_per_hour * int(self.priced.nodes[run]) + float(self.priced.side_costs.usd_per_hour[run])
-
-    def _budget(self, run: int) -> float | None:
-        """Return what the budget leaves for the hours of a run; None where there is none."""
-        limit = self.constraints.max_usd
-        return None if limit is None else max(0.0, limit - float(self.priced.side_costs.once_usd[run]))
 
     def _loader_rate(self, plan: int, step_s: Interval) -> float | None:
         """Return the samples that each vCPU must load a second for the step, None where something is not known."""
@@ -229,12 +176,21 @@ class OptionMaker:
         samples, factor = self.profile.global_samples_per_step, self.priced.search.candidates.batch_factor
         return samples if samples is None or factor is None else round(samples * float(factor[plan]))
 
-    def _cost_parts(self, run: int, usd_per_hour: float, hours: float) -> CostParts:
+    def _cost_parts(self, run: int, usd_per_hour: float, median_usd: float) -> CostParts:
+        """Return parts that add up to the median; what interruptions take of it is what no other part does."""
+        runs, side, usd_per_s = self.priced.runs, self.priced.side_costs, usd_per_hour / _S_PER_HOUR
         parts = ("training", "startup", "staging", "validation", "checkpoint", "interruption", "rounding")
-        seconds = {part: float(getattr(self.priced.runs, f"{part}_s")[run]) for part in parts}
-        seconds["interruption"] -= float(self.priced.runs.waiting_s[run])
-        side, usd_per_s = self.priced.side_costs, usd_per_hour / _S_PER_HOUR
+        seconds = {part: float(getattr(runs, f"{part}_s")[run]) for part in parts}
         waiting_hours = float(side.waiting_hours[run])
+        hours = float(runs.billed_hours[run])
+        if runs.hazard[run] != NOT_SPOT:
+            hourly_usd = usd_per_hour + float(side.usd_per_hour[run])
+            hours = (median_usd - float(side.once_usd[run])) / hourly_usd if hourly_usd > 0 else 0.0
+            known_s, hours_s = sum(seconds.values()) - seconds["interruption"], hours * _S_PER_HOUR
+            # Half of the runs may be rounded by less than the mean: the parts still add up.
+            scale = min(1.0, hours_s / known_s) if known_s > 0 else 1.0
+            seconds = {part: scale * part_s for part, part_s in seconds.items()}
+            seconds["interruption"] = max(0.0, hours_s - known_s)
         return CostParts(
             **{f"{part}_usd": round_figure(part_s * usd_per_s) for part, part_s in seconds.items()},
             storage_usd=round_figure(
@@ -312,7 +268,6 @@ class OptionMaker:
         return spot_outlook(
             self.profile,
             take(priced.runs, np.array([run])),
-            nodes,
             deadline_hours=limits.deadline_hours,
             usd_per_hour=float(offer["usd_per_hour"]) * nodes,
             on_demand_usd_per_hour=float(sure) * nodes if isinstance(sure, float) else None,
@@ -327,20 +282,17 @@ def _months(date: str) -> int:
     return 12 * int(year) + (int(month) if month.isdigit() else 1) if year.isdigit() else 0
 
 
-def _margin(limit: float | None, median: float) -> float:
-    """Return ln(limit / median): inf where there is no limit, -inf where it is 0."""
-    if limit is None or median <= 0:
-        return math.inf
-    return math.log(limit / median) if limit > 0 else -math.inf
+def _build_interval(quantiles: Column) -> Interval:
+    """Return the interval of the quantiles of `_INTERVAL`."""
+    low, mid, high = (round_figure(float(value)) for value in quantiles)
+    return Interval(mid=mid, low_80=low, high_80=high)
 
 
-def _make_interval(mid: float, log_sigma: float, *, sure: float = 0.0) -> Interval:
-    """Return the interval of a log-normal quantity and a sure one added to it."""
+def _make_interval(mid: float, log_sigma: float) -> Interval:
+    """Return the interval of a log-normal quantity."""
     spread = math.exp(Z_80 * log_sigma)
     return Interval(
-        mid=round_figure(mid + sure),
-        low_80=round_figure(mid / spread + sure),
-        high_80=round_figure(mid * spread + sure),
+        mid=round_figure(mid), low_80=round_figure(mid / spread), high_80=round_figure(mid * spread)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import Final, get_args
 
 import numpy as np
@@ -205,21 +206,27 @@ def _over_budget_detail(
         return ""
     if constraints.max_usd is None:
         return _over_hourly_detail(priced, limits, constraints.max_usd_per_hour, refused)
-    # At the price that is kept with the asked confidence: enough to name the nearest miss.
-    sure_usd = priced.offers.usd_per_hour[refused] * np.exp(limits.z * priced.offers.log_sigma[refused])
-    lowest = find_least(sure_usd, priced.offers.machine[refused], len(priced.machines))
-    lowest_of_run = lowest[priced.machine_of_run]
-    runs = np.flatnonzero(np.isfinite(lowest_of_run) & limits.in_time)
-    usd = (
-        limits.sure_hours[runs]
-        * (priced.runs.billed_hours[runs] / priced.runs.hours[runs])
-        * priced.run_usd_per_hour(runs, lowest_of_run[runs])
-        + priced.side_costs.once_usd[runs]
-    )
+    offers, rows = priced.offers, np.flatnonzero(refused)
+    # Of each machine the offer that would be cheapest if hours were sure: enough to name the nearest miss.
+    sure_usd = offers.usd_per_hour * np.exp(NormalDist().inv_cdf(constraints.confidence) * offers.log_sigma)
+    rows = rows[np.argsort(sure_usd[rows], kind="stable")]
+    offer_of = np.full(len(priced.machines), -1)
+    offer_of[offers.machine[rows[::-1]]] = rows[::-1]
+    offer = offer_of[priced.machine_of_run]
+    runs = np.flatnonzero((offer >= 0) & limits.in_time)
+    price, doubt = offers.usd_per_hour[offer[runs]], offers.log_sigma[offer[runs]]
+    usd = priced.run_usd(runs, price, doubt, constraints.confidence)
     nearest = int(np.argmin(usd))
     cost = float(usd[nearest])
-    if cost <= constraints.max_usd:
+    if cost <= constraints.max_usd and constraints.max_usd_per_hour is not None:
         return _over_hourly_detail(priced, limits, constraints.max_usd_per_hour, refused)
+    if cost <= constraints.max_usd:
+        both = priced.compute_chances(runs, price, doubt, constraints)
+        likeliest = int(np.argmax(both))
+        return (
+            f"{_name(priced, int(runs[likeliest]))}: budget and deadline together are kept with "
+            f"{percent(float(both[likeliest]), 1)}"
+        )
     return (
         f"{_name(priced, int(runs[nearest]))}: {cost:,.2f} USD with {percent(constraints.confidence)} confidence, "
         f"{cost - constraints.max_usd:,.2f} over the budget of {constraints.max_usd:,.2f}"

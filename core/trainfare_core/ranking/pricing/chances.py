@@ -2,7 +2,8 @@
 Chances that a run keeps its budget and its deadline (part of stage 6).
 
 Hours H and the price P are independent and log-normal, and dollars are H x P. A price that does not move leaves one
-uncertain quantity, and the tighter limit alone decides.
+uncertain quantity, and the tighter limit alone decides. On spot machines hours and billed hours have the joint
+distribution of `RunEnds` instead.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Final
 
 import numpy as np
 
-from trainfare_core.arrays import Column
+from trainfare_core.arrays import Array, Column, Rows
+from trainfare_core.interruptions import find_normals
+from trainfare_core.run_cost import NOT_SPOT, RunTable
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
 """Of Gauss-Legendre quadrature over sixteen standard deviations: 40 nodes give a chance to 1e-6."""
@@ -24,6 +27,61 @@ _FARTHEST: Final = 8.0
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
+def hours_within(runs: RunTable, rows: Rows, chance: float | Column) -> Column:
+    """Return the hours within which runs end with a probability, one for all or one each, shape (k,)."""
+    hours: Column = runs.hours[rows] * np.exp(find_normals(chance) * runs.log_sigma[rows])
+    spot = np.flatnonzero(runs.hazard[rows] != NOT_SPOT)
+    if len(spot):
+        asked = np.broadcast_to(chance, len(rows))[spot]
+        hours[spot] = runs.ends.select(runs.ends_row[rows[spot]]).hours_within(asked)
+    return hours
+
+
+def billed_hours_within(runs: RunTable, rows: Rows, price_sigma: Column, chance: float | Column) -> Column:
+    """Return what billed hours x (price now / price seen) do not exceed with a probability, shape (k,)."""
+    width = np.hypot(runs.log_sigma[rows], price_sigma)
+    hours: Column = runs.billed_hours[rows] * np.exp(find_normals(chance) * width)
+    spot = np.flatnonzero(runs.hazard[rows] != NOT_SPOT)
+    if len(spot):
+        # The offers of a machine differ in price, but few in the doubt of it.
+        asked: Array = np.column_stack(
+            [rows[spot].astype(np.float64), price_sigma[spot], np.broadcast_to(chance, len(rows))[spot]]
+        )
+        distinct, places = np.unique(asked, axis=0, return_inverse=True)
+        ends = runs.ends.select(runs.ends_row[distinct[:, 0].astype(np.int64)])
+        hours[spot] = ends.billed_hours_within(distinct[:, 2], distinct[:, 1])[places.ravel()]
+    return hours
+
+
+def chances_within(
+    runs: RunTable, rows: Rows, deadline_hours: float, billed_hours: Column, price_sigma: Column
+) -> Column:
+    """
+    Return the chance that runs keep both limits, shape (k,).
+
+    Args:
+        runs: the runs.
+        rows: of `runs`, shape (k,).
+        deadline_hours: inf: there is none.
+        billed_hours: which the budget pays at the price seen, shape (k,); inf: there is none.
+        price_sigma: standard deviation of ln(price), shape (k,).
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        hours_margin = np.log(deadline_hours / runs.hours[rows])
+        usd_margin = np.log(billed_hours / runs.billed_hours[rows])
+    chances = np.ones(len(rows))
+    spot = runs.hazard[rows] != NOT_SPOT
+    sure, spot = np.flatnonzero(~spot), np.flatnonzero(spot)
+    chances[sure] = chances_of_both(
+        hours_margin[sure], usd_margin[sure], runs.log_sigma[rows[sure]], price_sigma[sure]
+    )
+    if len(spot):
+        deadline = np.full(len(spot), deadline_hours)
+        ends = runs.ends.select(runs.ends_row[rows[spot]])
+        chances[spot] = ends.chances_within(deadline, billed_hours[spot], price_sigma[spot])
+    return chances
+
+
 def probability(limit: float, median: float, log_sigma: float) -> float:
     """Chance that a log-normal quantity is at most `limit`; all in the same unit."""
     if limit <= 0:
@@ -33,11 +91,11 @@ def probability(limit: float, median: float, log_sigma: float) -> float:
     return float(_below(np.array([math.log(limit / median)]), np.array([log_sigma]))[0])
 
 
-def probability_of_both(
-    hours_margin: float, usd_margin: float, hours_sigma: float, price_sigma: float
-) -> float:
+def chances_of_both(
+    hours_margin: Column, usd_margin: Column, hours_sigma: Column, price_sigma: Column
+) -> Column:
     """
-    Chance that hours and dollars both stay within their limits.
+    Return the chance that hours and dollars of each of k runs both stay within their limits, shape (k,).
 
     Args:
         hours_margin: ln(deadline / median hours); inf where there is no deadline.
@@ -45,14 +103,6 @@ def probability_of_both(
         hours_sigma: standard deviation of ln(hours).
         price_sigma: standard deviation of ln(price).
     """
-    given = (np.array([value]) for value in (hours_margin, usd_margin, hours_sigma, price_sigma))
-    return float(chances_of_both(*given)[0])
-
-
-def chances_of_both(
-    hours_margin: Column, usd_margin: Column, hours_sigma: Column, price_sigma: Column
-) -> Column:
-    """Return `probability_of_both` of each of k runs, shape (k,)."""
     sure_price = price_sigma <= _CERTAIN
     no_deadline, no_budget = np.isposinf(hours_margin), np.isposinf(usd_margin)
     tighter = np.minimum(hours_margin, usd_margin)  # where only one limit is given, that one

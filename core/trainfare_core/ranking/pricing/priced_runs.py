@@ -14,10 +14,12 @@ import numpy as np
 import polars as pl
 
 from trainfare_core.arrays import Column, Flags, Rows
+from trainfare_core.ranking.pricing.chances import billed_hours_within, chances_within
 from trainfare_core.ranking.pricing.columns import mark_rows
 from trainfare_core.ranking.pricing.machines import PricedMachines, PricedOffers, sort_offers
 from trainfare_core.ranking.pricing.plan_search import PlanSearch
 from trainfare_core.ranking.pricing.side_costs import SideCosts
+from trainfare_core.recommendation import Constraints
 from trainfare_core.run_cost import RunTable
 
 
@@ -53,10 +55,35 @@ class PricedRuns:
         """Return dollars an hour for all machines of each run and what is stored, shape (k,)."""
         return usd_per_hour * self.nodes[run] + self.side_costs.usd_per_hour[run]
 
-    def run_usd(self, run: Rows, usd_per_hour: Column) -> Column:
-        """Return dollars of each run at a price of one machine, shape (k,)."""
+    def run_usd(
+        self, run: Rows, usd_per_hour: Column, price_log_sigma: Column, chance: float | Column = 0.5
+    ) -> Column:
+        """Return dollars that each run does not exceed with a probability, at a price of one machine, shape (k,)."""
+        hours = billed_hours_within(self.runs, run, price_log_sigma, chance)
+        return hours * self.run_usd_per_hour(run, usd_per_hour) + self.side_costs.once_usd[run]
+
+    def compute_chances(
+        self, run: Rows, usd_per_hour: Column, price_log_sigma: Column, limits: Constraints
+    ) -> Column:
+        """Return the chance that each run keeps all limits, shape (k,); the price of an hour is taken as listed."""
+        deadline = np.inf if limits.deadline_hours is None else limits.deadline_hours
         hourly_usd = self.run_usd_per_hour(run, usd_per_hour)
-        return self.runs.billed_hours[run] * hourly_usd + self.side_costs.once_usd[run]
+        billed_hours = np.full(len(run), np.inf)
+        if limits.max_usd is not None:
+            # What is paid once has one price; what is left of the budget is for the hours.
+            left_usd = np.maximum(limits.max_usd - self.side_costs.once_usd[run], 0.0)
+            np.divide(left_usd, hourly_usd, out=billed_hours, where=hourly_usd > 0)
+        chances = chances_within(self.runs, run, deadline, billed_hours, price_log_sigma)
+        return np.where(self.compute_hourly_excess(run, usd_per_hour, limits) > 1, 0.0, chances)
+
+    def compute_hourly_excess(self, run: Rows, usd_per_hour: Column, limits: Constraints) -> Column:
+        """Return the price of an hour of all machines as a multiple of the limit on it; 0 where there is none."""
+        limit = limits.max_usd_per_hour
+        if limit is None:
+            return np.zeros(len(run))
+        # The slack lets three machines of 0.1 USD keep a limit of 0.3, whose third is less than 0.1 in binary.
+        price = usd_per_hour * self.nodes[run] * (1 - 1e-9)
+        return price / limit if limit > 0 else np.full(len(run), np.inf)
 
     def compute_expected_usd(self, run: Rows, usd_per_hour: Column, price_log_sigma: Column) -> Column:
         """Return the mean dollars of each run, which are more than the median where hours or price are not sure."""
@@ -65,9 +92,10 @@ class PricedRuns:
 
     @property
     def lowest_usd(self) -> Column:
-        """Dollars of each run at its machine's lowest price, shape (r,)."""
-        run = np.arange(len(self.runs))
-        return self.run_usd(run, self.machines.lowest_usd_per_hour[self.machine_of_run])
+        """Median dollars of each run at its machine's lowest price, shape (r,)."""
+        machine, lowest = self.machine_of_run, self.machines
+        price, doubt = lowest.lowest_usd_per_hour[machine], lowest.lowest_log_sigma[machine]
+        return self.run_usd(np.arange(len(self.runs)), price, doubt)
 
     def cheapest_offers(self, machines: Rows) -> pl.DataFrame:
         """

@@ -163,7 +163,7 @@ class RunPricer:
             for option in (plans, fastest)
         )
         return _TimedRuns(
-            timer.runs(plan, rentals, confidence=asked.confidence),
+            timer.runs(plan, rentals),
             machine,
             worth_changing(plan, faster, timer, rentals),
             np.where(np.isinf(over_quota), 0, over_quota).astype(np.int64),
@@ -208,6 +208,7 @@ def _round_times(runs: RunTable) -> RunTable:
     return replace(
         runs,
         hours=quantise_times(runs.hours),
+        billed_hours=quantise_times(runs.billed_hours),
         waiting_s=quantise_times(runs.waiting_s),
         rounding_s=quantise_times(runs.rounding_s),
     )

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trainfare_core.interruptions import HAZARDS, find_hazards, hazard_of_band
+from trainfare_core.interruptions import HAZARDS, RunEnds, find_hazards, hazard_of_band
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import hours_text, percent, quantify
 from trainfare_core.prices.shapes import distinct_numbers
 from trainfare_core.recommendation import Interval, SpotFallback, SpotOutlook
-from trainfare_core.run_cost import NOT_SPOT, RunTable, spot_process
+from trainfare_core.run_cost import NOT_SPOT, STARTUP_LOG_SIGMA, RunTable, spot_process
 
 FALLBACK_AFTER: Final = 3
 """Interruptions after which an outlook changes to on-demand: a pool that took so many machines back is not worth
@@ -85,12 +85,13 @@ def why_no_spot(profile: JobProfile, runs: RunTable) -> str:
     """
     if not len(runs):
         return ""
-    order = np.argsort(runs.hours)
+    mean_hours = (runs.undisturbed_s + runs.interruption_s) / _S_PER_HOUR
+    order = np.argsort(mean_hours)
     least, middle, most = (int(order[index]) for index in (0, len(order) // 2, -1))
     calm_hours = float(runs.undisturbed_s[least] / _S_PER_HOUR)
     every = profile.plan.checkpoint_every_n_steps
     saves = "saves no checkpoints" if every is None else f"saves only every {every:,} steps"
-    ends = " to ".join(dict.fromkeys(_hours_text(float(runs.hours[row])) for row in (least, most)))
+    ends = " to ".join(dict.fromkeys(_hours_text(float(mean_hours[row])) for row in (least, most)))
     return (
         f"the run {saves}, and {hours_text(calm_hours)} of work would take {ends} on average; "
         f"ModelCheckpoint(every_n_train_steps={_save_steps(profile, runs, middle)}) allows spot"
@@ -118,7 +119,6 @@ def _save_steps(profile: JobProfile, runs: RunTable, row: int) -> int:
 def spot_outlook(
     profile: JobProfile,
     runs: RunTable,
-    nodes: int,
     *,
     deadline_hours: float | None,
     usd_per_hour: float,
@@ -131,35 +131,25 @@ def spot_outlook(
     Args:
         profile: the job.
         runs: the run, one row.
-        nodes: its machines.
         deadline_hours: None: there is none.
         usd_per_hour: of all machines, spot.
         on_demand_usd_per_hour: of the same machines on demand in the same region; None: not known.
         storage_usd_per_hour: of the checkpoints.
     """
-    process = spot_process(profile, runs, np.array([nodes], dtype=np.int64))
-    before_s = runs.startup_s + runs.staging_s
-    ends = process.finish(before_s, runs.undisturbed_log_sigma)
     hazard = HAZARDS[int(runs.hazard[0])]
-    deadline_s = None if deadline_hours is None else np.array([deadline_hours * _S_PER_HOUR])
     fallback = None
     if on_demand_usd_per_hour is not None:
-        changed, parts = (
-            process.finish(before_s, runs.undisturbed_log_sigma, FALLBACK_AFTER),
-            process.with_fallback(FALLBACK_AFTER),
-        )
-        spot_s = float(before_s[0] + parts.spot_s[0] + runs.rounding_s[0])
-        sure_s = float(parts.sure_s[0])
+        before_s = runs.startup_s + runs.staging_s
+        changed = spot_process(profile, runs).fall_back(FALLBACK_AFTER, before_s, STARTUP_LOG_SIGMA)
+        spot_s, sure_s = changed.spot_s + float(runs.rounding_s[0]), changed.sure_s
         usd = spot_s * (usd_per_hour + storage_usd_per_hour) + sure_s * (
             on_demand_usd_per_hour + storage_usd_per_hour
         )
         fallback = SpotFallback(
             after=FALLBACK_AFTER,
-            chance=_round_value(float(parts.chance[0])),
+            chance=_round_value(changed.chance),
             run_usd=_round_value(usd / _S_PER_HOUR),
-            p50_hours=_round_value(float(changed.quantile_s(0.5)[0]) / _S_PER_HOUR),
-            p90_hours=_round_value(float(changed.quantile_s(0.9)[0]) / _S_PER_HOUR),
-            chance_in_time=None if deadline_s is None else _round_value(float(changed.chance(deadline_s)[0])),
+            **_tell_ends(changed.ends, deadline_hours),
         )
     return SpotOutlook(
         interruptions=_round_value(float(runs.interruptions[0])),
@@ -170,12 +160,19 @@ def spot_outlook(
         ),
         rate_source=hazard.words,
         waiting_hours=_round_value(float(runs.waiting_s[0]) / _S_PER_HOUR),
-        p50_hours=_round_value(float(ends.quantile_s(0.5)[0]) / _S_PER_HOUR),
-        p90_hours=_round_value(float(ends.quantile_s(0.9)[0]) / _S_PER_HOUR),
-        chance_in_time=None if deadline_s is None else _round_value(float(ends.chance(deadline_s)[0])),
+        **_tell_ends(runs.ends.select(runs.ends_row), deadline_hours),
         save_every_n_steps=_save_steps(profile, runs, 0),
         fallback=fallback,
     )
+
+
+def _tell_ends(ends: RunEnds, deadline_hours: float | None) -> dict[str, Any]:
+    """Return median, p90 and the chance to keep a deadline of one run, by their names in the outlook."""
+    p50, p90 = (_round_value(float(ends.hours_within(chance)[0])) for chance in (0.5, 0.9))
+    if deadline_hours is None:
+        return {"p50_hours": p50, "p90_hours": p90, "chance_in_time": None}
+    chance = ends.chances_within(np.array([deadline_hours]), np.array([np.inf]), np.zeros(1))
+    return {"p50_hours": p50, "p90_hours": p90, "chance_in_time": _round_value(float(chance[0]))}
 
 
 def spot_notes(spot: SpotOutlook, saved_every_steps: int | None) -> tuple[str, ...]:

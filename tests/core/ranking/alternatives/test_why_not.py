@@ -188,6 +188,18 @@ def test_other_ways_out_are_tried_and_flagged() -> None:
     )
 
 
+def test_porting_is_a_way_out_where_it_is_forbidden() -> None:
+    """A machine that needs porting is no drop-in without the flag either, and is offered all the same."""
+    answer = explain("v5e-1", no_porting=True)
+    (way,) = [item for item in answer.alternatives if item.flag == "leave out --no-porting"]
+    assert way.change == "cheapest with porting"
+    assert way.option.instance_type == "v5e-1"
+    assert way.option.needs_porting
+    again = explain("v5e-1")
+    assert again.option is not None
+    assert again.option.run_usd == way.option.run_usd
+
+
 def test_the_global_batch_is_named_where_it_is_the_obstacle() -> None:
     """Two samples cannot be shared by more than two devices, however many machines there are."""
     tiny = small_job().model_copy(update={"batch": BatchFacts(micro_batch_size=2, samples_per_step=2)})

@@ -9,10 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainfare_core.ranking.pricing.chances import probability_of_both
+from trainfare_core.ranking.pricing.chances import chances_of_both
 
 MARGINS = st.floats(-3, 3)
 SIGMAS = st.floats(0, 1.5)
+
+
+def probability_of_both(*margins_and_sigmas: float) -> float:
+    return float(chances_of_both(*(np.array([value]) for value in margins_and_sigmas))[0])
 
 
 @pytest.mark.parametrize(

@@ -33,16 +33,18 @@ def count_rejected(answer: Recommendation) -> dict[str, int]:
 
 
 def test_the_dollar_interval_holds_both_doubts() -> None:
-    """Dollars are as wide as hours and price together, the hours alone stay, and the median is the price seen."""
+    """Dollars are as wide as hours and price together, the hours alone stay, and the median moves by less than 1 %."""
     row = offer_row(**SPOT, usd_per_hour=1.0, observed_on=SEEN)
     fresh, old = (rank_rows(row, as_of=moment).options[0] for moment in (None, NOW))
     age_days = (end_of_day(NOW.date()) - datetime(2026, 8, 20, tzinfo=timezone.utc)).total_seconds() / 86_400
     price = moves_of("gcp", "gce", "spot").log_half_width(age_days) / Z_80
     hours = math.log(fresh.run_usd.high_80 / fresh.run_usd.mid) / Z_80
     assert price > 0.05
-    assert old.run_usd.mid == fresh.run_usd.mid
+    assert old.run_usd.mid == pytest.approx(fresh.run_usd.mid, rel=0.01)
     assert old.run_hours == fresh.run_hours
-    assert math.log(old.run_usd.high_80 / old.run_usd.mid) / Z_80 == pytest.approx(math.hypot(hours, price))
+    assert math.log(old.run_usd.high_80 / old.run_usd.mid) / Z_80 == pytest.approx(
+        math.hypot(hours, price), rel=0.03
+    )
     assert old.usd_per_hour == 1.0
     assert old.usd_per_hour_now is not None
     assert math.log(old.usd_per_hour_now.high_80) == pytest.approx(Z_80 * price)
