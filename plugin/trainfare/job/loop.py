@@ -54,6 +54,10 @@ class PhaseListener(Protocol):
         """Note that training goes on, whether the validation that was set up has run or not."""
         ...
 
+    def leave(self) -> None:
+        """Note that the user has taken the meter from the loop in mid-run."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class RunReport:

@@ -221,7 +221,7 @@ class FareMeter(LightningCallback):
     @_of_a_trainer
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Read the plan of the run and start to measure."""
-        self._call_guarded(lambda meter: meter.start(LightningLoop(trainer, pl_module)))
+        self._call_guarded(lambda meter: meter.start(LightningLoop(trainer, pl_module, self)))
 
     @_of_a_trainer
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:

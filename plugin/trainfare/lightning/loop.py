@@ -26,10 +26,11 @@ class LightningLoop(Loop):
     Args:
         trainer: in `on_train_start` or later.
         module: the LightningModule.
+        meter: the callback that measures.
     """
 
-    def __init__(self, trainer: Any, module: nn.Module) -> None:
-        self._trainer, self._module = trainer, module
+    def __init__(self, trainer: Any, module: nn.Module, meter: object) -> None:
+        self._trainer, self._module, self._meter_id = trainer, module, id(meter)
 
     @property
     def module(self) -> nn.Module:
@@ -102,7 +103,11 @@ class LightningLoop(Loop):
         A profiler that wraps ours by the time of the undoing stays; ours then only passes calls on.
         """
         trainer = self._trainer
-        tee = TeeProfiler(trainer.profiler, tell_phases(listener), on_fault)
+
+        def has_meter() -> bool:  # by identity: the user's callbacks may define an equality
+            return self._meter_id in map(id, trainer.callbacks)
+
+        tee = TeeProfiler(trainer.profiler, tell_phases(listener, has_meter), on_fault)
         trainer.profiler = tee
 
         def put_back() -> None:

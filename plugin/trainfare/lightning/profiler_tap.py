@@ -75,11 +75,17 @@ def action_of(name: str) -> Action | None:
     return None
 
 
-def tell_phases(listener: PhaseListener) -> Callable[[Action, bool], None]:
-    """Return what tells a listener of the phases that begin and end with an action."""
+def tell_phases(
+    listener: PhaseListener, has_meter: Callable[[], bool]
+) -> Callable[[Action | None, bool], None]:
+    """Return what tells a listener of the phases that begin and end with an action, and when the meter is gone."""
     begin, end = listener.begin, listener.end
 
-    def tell(action: Action, starting: bool) -> None:  # noqa: FBT001 - the profiler's signature
+    def tell(action: Action | None, starting: bool) -> None:  # noqa: FBT001 - the profiler's signature
+        if action is None:
+            if not has_meter():
+                listener.leave()
+            return
         if starting:
             if action.ends_validation:
                 listener.leave_validation()
@@ -145,16 +151,16 @@ def _return_same(inner: Any) -> Any:
 
 class TeeProfiler:
     """
-    Forwards every call to `inner` and reports the actions of `action_of` to `listen`.
+    Forwards every call to `inner` and reports the actions of `action_of`, and the end of others, to `listen`.
 
     Args:
         inner: the user's profiler; its errors are passed on.
-        listen: called with (action, whether it starts).
+        listen: called with (action, whether it starts); with None where another ends, in which code of the user ran.
         on_fault: called with an error of `listen`, after which no action is reported any more.
     """
 
     def __init__(
-        self, inner: Any, listen: Callable[[Action, bool], None], on_fault: Callable[[Exception], None]
+        self, inner: Any, listen: Callable[[Action | None, bool], None], on_fault: Callable[[Exception], None]
     ) -> None:
         kind = cast("Any", type(inner))
         home = getattr(getattr(kind, "profile", None), "__module__", "")
@@ -185,7 +191,7 @@ class TeeProfiler:
             action = self._actions.get(action_name, False)
             if action is False:
                 action = self._actions[action_name] = action_of(action_name)
-            if action is not None:
+            if action is not None or not starting:
                 listen(action, starting)
         except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
             self.silence()

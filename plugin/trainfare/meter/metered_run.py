@@ -74,25 +74,31 @@ class MeteredRun:
 
     def attach(self) -> None:
         """Be told of the loop's phases from now on."""
-        marks = PhaseMarks(self.window.timer, self.window.validation, self.traced.probe)
+        if self._unwatch is not None:
+            return
+        marks = PhaseMarks(self.window.timer, self.window.validation, self.traced.probe, self.leave)
         self._unwatch = self.loop.watch(marks, self._on_fault)
         if not self.progress.length.automatic:
             self._unhook = register_optimizer_step_post_hook(self._note_update).remove
 
     def detach(self) -> None:
-        """Be told no more."""
-        unwatch, self._unwatch = self._unwatch, None
-        if unwatch is not None:
-            unwatch()
+        """Be told no more, unless steps are counted by a hook of torch's: that must not outlive the meter either."""
+        if self._unwatch is not None and self._unhook is None:
+            self._unwatch()
+            self._unwatch = None
 
-    def release(self) -> None:
-        """Undo every change: leave the dispatch mode, leave the loop's phases, end the window."""
+    def leave(self) -> None:
+        """Undo every change until the next batch; a learning-rate finder takes callbacks away and puts them back."""
         try:
             self.traced.probe.drop()
         finally:
-            self.detach()
             self._forget_updates()
-            self.window.timer.end()
+            self.detach()
+
+    def release(self) -> None:
+        """Undo every change: leave the dispatch mode, leave the loop's phases, end the window."""
+        self.window.timer.end()
+        self.leave()
 
     def batch_start(self, batch: Any) -> None:
         """Look at the batch's size, and start the trace if this batch is to be traced."""
@@ -105,6 +111,8 @@ class MeteredRun:
             self.traced.start_later(elements, smaller_samples)
         elif self._traces:
             self.traced.start(elements, smaller_samples)
+        if self.traced.probe.running or self.window.is_open:
+            self.attach()
 
     def _count(self, batch: Any, elements: int) -> int | None:
         """Count the size of a batch; the incomplete last one of an epoch is left out, and its samples are returned."""
@@ -184,10 +192,12 @@ class MeteredRun:
         if self.progress.length.automatic:
             if self.traced.traces_later:
                 self.traced.end_later(())
+                self.detach()
             return
         kind = self._end_kind()
         if self.traced.traces_later:
             self.traced.end_later(kind)
+            self.detach()
         self.progress.kinds.add(kind)
         self.watches_batches = self.watches_batches or self.traced.wants_later
 

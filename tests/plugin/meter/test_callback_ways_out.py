@@ -311,7 +311,7 @@ def test_another_rank_puts_the_profiler_back_at_the_end_of_training(tmp_path: Pa
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             meter.prepare(1)
-            meter.start(LightningLoop(trainer, pl_module))
+            meter.start(LightningLoop(trainer, pl_module, self))
             assert not is_restored(trainer)
 
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:

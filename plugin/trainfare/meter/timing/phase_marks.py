@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from trainfare.job.loop import Phase
 from trainfare.meter.step_probe import StepProbe
 from trainfare.meter.timing.step_timer import StepTimer
@@ -16,10 +18,13 @@ class PhaseMarks:
         timer: of the steps.
         validation: of validation.
         probe: the trace of a step, which must know where the optimizer ends.
+        leave: undoes what the meter has changed.
     """
 
-    def __init__(self, timer: StepTimer, validation: ValidationClock, probe: StepProbe) -> None:
-        self._stop, self._probe = timer.stop, probe
+    def __init__(
+        self, timer: StepTimer, validation: ValidationClock, probe: StepProbe, leave: Callable[[], None]
+    ) -> None:
+        self._stop, self._probe, self.leave = timer.stop, probe, leave
         self.begin = timer.start
         self.expect_validation = validation.expect
         self.leave_validation = validation.close
