@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from importlib import resources
 from typing import Annotated, Final, Literal, TypeAlias, cast
@@ -135,8 +136,22 @@ def _format_entry(value: JsonValue, line_break: str, is_record: Callable[[JsonVa
     return f"[{inner}{f',{inner}'.join(entries)}{line_break}]"
 
 
-def first_problem(error: ValidationError) -> str:
+def check_text(text: str | bytes, document: Document) -> None:
+    """Raise a ValueError where the text of a document has no schema version, or a key twice: readers take either."""
+    json.loads(text, object_pairs_hook=_refuse_repeated_key)
+    if "schema_version" not in document.model_fields_set:
+        raise ValueError("schema_version is missing")
+
+
+def _refuse_repeated_key(pairs: list[tuple[str, object]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError(f"key {Counter(key for key, _ in pairs).most_common(1)[0][0]!r} stands twice")
+
+
+def first_problem(error: ValueError) -> str:
     """Return the first thing that is wrong in a document, as 'place: what'; nothing of its values."""
+    if not isinstance(error, ValidationError):
+        return str(error)
     first = error.errors(include_url=False, include_input=False)[0]
     return f"{'.'.join(str(part) for part in first['loc']) or 'the document'}: {first['msg']}"
 

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, ValidationError, model_validator
 
-from trainfare_core.documents import Count, Flops, KeptDocument, Record, first_problem
+from trainfare_core.documents import Count, Flops, KeptDocument, Record, check_text, first_problem
 from trainfare_core.errors import ProfileError
 
 SCHEMA_VERSION: Final = 1
@@ -461,13 +461,16 @@ class JobProfile(KeptDocument):
             where: what to call it in an error, e.g. the file's name.
 
         Raises:
-            ProfileError: not JSON, not a profile, a value out of range, or a newer schema.
+            ProfileError: not JSON, not a profile, a key twice, a value out of range, or no schema or a newer one.
         """
         try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
+            profile = cls.model_validate_json(text)
+            check_text(text, profile)
+        except ValueError as error:
+            problems = error.error_count() if isinstance(error, ValidationError) else 1
             msg = (
                 f"{where}: not a trainfare job profile of schema {SCHEMA_VERSION}: {first_problem(error)} "
-                f"({error.error_count()} problems). Write it again with `trainfare profile` or FareMeter."
+                f"({problems} problems). Write it again with `trainfare profile` or FareMeter."
             )
             raise ProfileError(msg) from error
+        return profile

@@ -67,6 +67,30 @@ def test_what_is_not_a_profile_is_refused(text: str) -> None:
         JobProfile.from_json(text)
 
 
+@pytest.mark.parametrize("key", ["optimizer_steps", "name", "schema_version"])
+@pytest.mark.parametrize("escaped", [False, True])
+def test_a_key_that_stands_twice_is_refused(key: str, escaped: bool) -> None:
+    """At any depth, and where one of the two is written with an escape: readers of JSON differ in which they take."""
+    text = profile().to_json()
+    line = next(line for line in text.splitlines() if f'"{key}"' in line)
+    start = line.index(f'"{key}"')
+    value = json.loads(f"{{{line[start:].rstrip(',')}" + ("" if line.rstrip(",").endswith("}") else "}"))[key]
+    written = f"\\u{ord(key[0]):04x}{key[1:]}" if escaped else key
+    twice = f'{line[:start]}"{written}": {json.dumps(value)}, {line[start:]}'
+    with pytest.raises(ProfileError, match=rf"job\.json: .*key '{key}' stands twice") as refused:
+        JobProfile.from_json(text.replace(line, twice), where="job.json")
+    assert len(str(refused.value)) < 300
+
+
+def test_a_profile_without_its_schema_version_is_refused() -> None:
+    """A file of another time that fits by chance is not read as one of today."""
+    document = json.loads(profile().to_json())
+    assert JobProfile.from_json(json.dumps(document)) == profile()
+    del document["schema_version"]
+    with pytest.raises(ProfileError, match=r"job\.json: .*schema_version is missing"):
+        JobProfile.from_json(json.dumps(document), where="job.json")
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     """No input makes the reader fail in any other way."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
@@ -28,6 +28,9 @@ JobVerdict: TypeAlias = Literal["within", "waived", "over", "cannot_tell", "not_
 
 _WORST_FIRST: Final = (4, 2, 1, 3, 0)
 """A defect or bad input means that the gate does not work; a limit that is broken is surer than one that may be."""
+
+_LONGEST_WAIVER: Final = timedelta(days=366)
+"""Chosen: a year, in which someone looks at it again; what holds for longer is a limit of its own."""
 
 _LEVEL: Final[dict[OnUnknown, Literal["note", "warning", "error"]]] = {
     "pass": "note",
@@ -150,6 +153,7 @@ def check_job(
     ]
     stale = [_waive_finding(finding, holding.get("max_price_age_days")) for finding in stale]
     old = [_expire_waiver(waiver, (*limits, *stale)) for waiver in waivers if waiver.has_expired(day)]
+    old += [_question_waiver(waiver) for waiver in holding.values() if waiver.expires - day > _LONGEST_WAIVER]
     findings = (*limits, *stale, *old)
     return JobCheck(
         name=name,
@@ -345,6 +349,12 @@ def _expire_waiver(waiver: Waiver, findings: Sequence[Finding]) -> Finding:
             return Finding(rule="waiver", status=finding.status, message=text, level=finding.level)
     if any(finding.rule == waiver.rule for finding in findings):
         text += "; it is not needed now: remove it"
+    return Finding(rule="waiver", status="not_applied", message=text, level="warning")
+
+
+def _question_waiver(waiver: Waiver) -> Finding:
+    text = f"the waiver of {waiver.rule} by {waiver.owner} holds until {waiver.expires}, for more than a year"
+    text += ": give an earlier day, or change the limit"
     return Finding(rule="waiver", status="not_applied", message=text, level="warning")
 
 

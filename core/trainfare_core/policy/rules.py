@@ -88,7 +88,7 @@ RULES: Final[dict[RuleName, Rule]] = {
         Rule(
             "TF009",
             "waiver",
-            "A waiver has expired",
+            "A waiver has expired, or holds for more than a year",
             "Remove the waiver and keep the limit, or have its owner decide on a new date.",
         ),
         Rule(

@@ -13,6 +13,7 @@ import typer
 
 from trainfare.prices.sources import OnStale, PriceChoice
 from trainfare_core.errors import InputError
+from trainfare_providers.disk.folder import CACHE_VARIABLE
 
 if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
@@ -32,6 +33,9 @@ CacheFolder = Annotated[
     typer.Option(
         "--cache",
         metavar="DIR",
+        envvar=CACHE_VARIABLE,
+        show_envvar=False,
+        file_okay=False,
         help="folder of the fetched price lists; default: TRAINFARE_PRICE_CACHE, or your user cache",
     ),
 ]

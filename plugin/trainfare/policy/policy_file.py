@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
@@ -116,7 +115,7 @@ def read_file(path: Path) -> PolicyFile | None:
     if table is None:
         return None
     # As JSON, pydantic can be strict about types and still take an array for a tuple and text for a date.
-    text = json.dumps(table, default=_text_of_date)
+    text = json.dumps(table, default=str)
     try:
         return PolicyFile(Policy.model_validate_json(text, strict=True), path)
     except ValidationError as error:
@@ -127,12 +126,6 @@ def read_file(path: Path) -> PolicyFile | None:
 
 def _inner(table: object, key: str | int) -> object:
     return cast("dict[object, object]", table).get(key) if isinstance(table, dict) else None
-
-
-def _text_of_date(value: object) -> str:
-    if isinstance(value, (date, datetime, time)):
-        return value.isoformat()
-    raise TypeError(type(value).__name__)  # TOML has no other type that JSON lacks
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,11 +172,11 @@ class BookCache:
 
     def _set_aside(self, path: Path, why: str) -> None:
         """Warn, and rename the file to `.bad` where that is possible."""
-        _log.warning(
-            "%s: not used, %s; set aside as .bad, `trainfare prices update` fetches again", path, why
-        )
+        done = ""
         with contextlib.suppress(OSError):
             path.replace(path.with_name(path.name + ".bad"))
+            done = "; set aside as .bad"
+        _log.warning("%s: not used, %s%s; `trainfare prices update` fetches again", path, why, done)
 
     def _make_room(self, keep: Path) -> None:
         """Delete temporary files of killed processes, then the least recently used files, until the rest fits."""

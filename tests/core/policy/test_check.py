@@ -121,6 +121,19 @@ def test_an_expired_waiver_of_a_limit_that_is_kept_only_warns() -> None:
     assert check.findings[-1].message.endswith("it is not needed now: remove it")
 
 
+@pytest.mark.parametrize("limit", [0.01, 1e6])
+def test_a_waiver_without_a_near_end_is_a_warning(limit: float) -> None:
+    """One year from the day, a leap year's 366 days, is without a word; from there on each check says it."""
+    near = check_small_job(waiver(expires=DAY + timedelta(days=366)), max_usd=limit)
+    assert [finding.rule for finding in near.findings] == ["max_usd"]
+    for until in (DAY + timedelta(days=367), date(9999, 12, 31)):
+        check = check_small_job(waiver(expires=until), max_usd=limit)
+        assert (check.verdict, check.exit_code) == (near.verdict, 0)
+        question = check.findings[-1]
+        assert (question.rule, question.status, question.level) == ("waiver", "not_applied", "warning")
+        assert f"of max_usd by ml-platform holds until {until}, for more than a year" in question.message
+
+
 def test_old_prices_warn_or_are_waived() -> None:
     """A warning on prices is a finding that does not fail, and a waiver makes it a note."""
     job = make_priced_inputs(price_warnings=("9 of 9 prices are past the limit",))

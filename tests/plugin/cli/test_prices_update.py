@@ -171,6 +171,35 @@ def test_the_command_refuses_unknown_clouds(capsys: pytest.CaptureFixture[str]) 
     assert "its prices cannot be fetched" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("given", ["option", "variable"])
+def test_a_file_for_the_folder_of_the_prices_is_an_error_of_input(
+    given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is asked or said of files in it, by which name the folder may be given."""
+    file = tmp_path / "hostname"
+    file.write_text("mine\n", encoding="utf-8")
+    if given == "variable":
+        monkeypatch.setenv("TRAINFARE_PRICE_CACHE", str(file))
+    option = ("--cache", file) if given == "option" else ()
+    assert run_main("prices", "update", "--provider", "gcp", *option) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "file" in err
+    assert "asking" not in err
+    assert ".bad" not in err
+    assert file.read_text(encoding="utf-8") == "mine\n"
+
+
+def test_a_price_file_that_cannot_be_renamed_is_not_said_to_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A path below a file: nothing was set aside there."""
+    (tmp_path / "file").touch()
+    assert BookCache(tmp_path / "file").read("aws") is None
+    (said,) = caplog.messages
+    assert said.endswith("aws.parquet: not used, not a directory; `trainfare prices update` fetches again")
+
+
 def test_progress_is_on_standard_error_and_not_with_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
