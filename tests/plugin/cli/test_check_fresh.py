@@ -187,6 +187,9 @@ trainer.fit(Net(), DataLoader(texts, 8, shuffle=True, num_workers=2, collate_fn=
 """
 
 
+TRACED = "import sys; print('traced here', file=sys.stderr)\n"
+
+
 def test_a_clean_tree_costs_what_it_costs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,3 +205,25 @@ def test_a_clean_tree_costs_what_it_costs(
         hashes = re.findall(r"^traced (\S+)", printed.err, re.MULTILINE)
         assert (len(hashes), len(set(hashes))) == (traces, 1)
         repository.put("notes.txt", "new")  # another tree than the commit's
+
+
+@pytest.mark.sources
+@pytest.mark.parametrize("edit", ["comment at the top", "unused function", "another module"])
+def test_an_edit_that_costs_nothing_is_no_change_in_cost(
+    edit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two real traces of a job that shuffles, pads, cuts, drops out and leaves out layers; the benchmark tries 20."""
+    from benchmarks.clean_tree import EDITS, SCRIPT
+
+    repository = GitRepository.new(tmp_path / "project")
+    repository.put("train.py", TRACED + SCRIPT)
+    repository.commit("a job")
+    changed = TRACED + EDITS[edit](SCRIPT)
+    assert changed != TRACED + SCRIPT
+    repository.put("train.py", changed)
+    monkeypatch.chdir(repository.root)
+    assert run_main("check", "train.py", "--max-usd", "100000", "--compare-to", "HEAD") == 0
+    printed = capfd.readouterr()
+    assert printed.err.count("traced here") == 2
+    assert "no change in cost" in printed.out
+    assert "less than" not in printed.out
