@@ -65,9 +65,14 @@ class Repository:
         Return the commit that a branch, tag, hash or expression such as HEAD^1 names.
 
         Raises:
-            InputError: there is no such commit, or it is not in this shallow clone.
+            InputError: there is no such commit, or it is not in this shallow clone, or a tag has the name of a branch.
         """
-        process = _git(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        parse = ("-c", "core.warnAmbiguousRefs=true", "rev-parse", "--verify", "--end-of-options")
+        process = _git(self.root, *parse, f"{ref}^{{commit}}")
+        if b"is ambiguous" in process.stderr:  # a tag that a change brings along would come before its base
+            raise InputError(
+                f"--compare-to {ref}: more than one ref has that name; give refs/heads/NAME or a hash"
+            )
         if process.returncode == 0:
             return Commit(ref, process.stdout.decode().strip())
         shallow = _git(self.root, "rev-parse", "--is-shallow-repository").stdout.strip() == b"true"

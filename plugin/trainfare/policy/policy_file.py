@@ -62,7 +62,10 @@ class PolicyFile:
         path, colon, name = target.rpartition(":")
         if colon and not path.endswith(".py"):
             return target
-        return f"{self.beside(path)}:{name}" if colon else str(self.beside(target))
+        if colon:
+            return f"{self.beside(path)}:{name}"
+        file = str(self.beside(target))
+        return "./-" if file == "-" else file  # a file of that name, not standard input, which may never end
 
 
 def read_policy(path: Path | None, folder: Path = Path()) -> PolicyFile:
