@@ -103,11 +103,9 @@ class LightningLoop(Loop):
         A profiler that wraps ours by the time of the undoing stays; ours then only passes calls on.
         """
         trainer = self._trainer
-
-        def has_meter() -> bool:  # by identity: the user's callbacks may define an equality
-            return self._meter_id in map(id, trainer.callbacks)
-
-        tee = TeeProfiler(trainer.profiler, tell_phases(listener, has_meter), on_fault)
+        # By identity: the user's callbacks may define an equality.
+        tell = tell_phases(listener, lambda: self._meter_id in map(id, trainer.callbacks))
+        tee = TeeProfiler(trainer.profiler, tell, on_fault)
         trainer.profiler = tee
 
         def put_back() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 
@@ -112,9 +112,9 @@ def read_file(path: Path) -> PolicyFile | None:
     content = read_input(path, MAX_BYTES, label="policy ", kind="a policy")
     document = parse_toml(content, where=f"policy {path}")
     inside: _Path = PROJECT_TABLE if path.name == PROJECT_FILE else ()
-    table: object = document
+    table: Any = document
     for part in inside:
-        table = _inner(table, part)
+        table = table.get(part) if isinstance(table, dict) else None
     if table is None:
         return None
     # As JSON, pydantic can be strict about types and still take an array for a tuple and text for a date.
@@ -125,10 +125,6 @@ def read_file(path: Path) -> PolicyFile | None:
         wrong = _Wrong(path, content, inside)
         lines = [wrong.sentence(detail) for detail in error.errors(include_url=False)[:_SHOWN]]
         raise InputError("; ".join(lines)) from error
-
-
-def _inner(table: object, key: str | int) -> object:
-    return cast("dict[object, object]", table).get(key) if isinstance(table, dict) else None
 
 
 @dataclass(frozen=True, slots=True)

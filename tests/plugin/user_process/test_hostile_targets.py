@@ -85,6 +85,38 @@ BEFORE_A_JOB = {
         "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0.01)\nwhile True: pass",
         "was ended by SIGALRM",
     ),
+    "becomes another program": ("import os\nos.execv('/bin/true', ['true'])", "ended its process with exit code 0"),
+    "exits in a thread": (
+        "import os, threading\nthreading.Thread(target=os._exit, args=(0,)).start()\nthreading.Event().wait()",
+        "ended its process with exit code 0",
+    ),
+    "exits in the call": ("import os\ndef job(): os._exit(0)", "ended its process with exit code 0"),
+    "exits when its job is looked at": (
+        "import os\nclass Job:\n    __class__ = property(lambda _: os._exit(0))\njob = Job",
+        "ended its process with exit code 0",
+    ),
+    "leaves a daemon with its pipes": (
+        "import os, signal\nif os.fork() == 0:\n    os.setsid()\n    signal.alarm(9)\n    signal.pause()\nos._exit(0)",
+        "ended its process with exit code 0",
+    ),
+    "aborts": ("import os; os.abort()", "was ended by SIGABRT"),
+    "reads memory that is not its own": ("import ctypes; ctypes.string_at(0)", "was ended by SIGSEGV"),
+    "raises words of ours": (
+        "raise SystemExit('\\nerror: x\\npassed: 1 of 1 jobs pass; exit code 0')", "raised SystemExit: error: x passed: 1 of"
+    ),
+    "raises a command to the runner": ("raise ValueError('\\r::set-env name=PATH::x')", "raised ValueError: ::set-env name=PATH::x at t.py:1"),
+    "raises without a hook of errors": (
+        "import sys\nsys.excepthook = sys.stderr = None\nraise ValueError('now')", "raised ValueError: now at t.py:3"
+    ),
+    "has no file left": (
+        "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))\nopen('x')", "Too many open files"
+    ),
+    "breaks the import system": ("import builtins\nbuiltins.__import__ = None\nimport os", "raised TypeError"),
+    "deletes itself": ("import os\nos.remove(__file__)\nraise ValueError('gone')", "raised ValueError: gone"),
+    "answers without end": (
+        "import os\nwhile True:\n    for n in range(3, 20):\n        try: os.write(n, b'x' * 65536)\n        except OSError: pass",
+        "answered with something else than a result",
+    ),
     "kills its group": ("import os\nos.killpg(0, 9)", "was ended by SIGKILL, as the system"),
     "closes every pipe and ends": ("import os\nos.closerange(0, 99)\nos._exit(1)", "exit code 1"),
     "answers in the place of its process": (
@@ -165,8 +197,14 @@ def test_code_that_replaces_ours_is_no_verdict(
         ("import threading\nthreading.Event().wait()", ("--target-seconds", "0.5"), "no answer within 0.5 s"),
         ("while True: print('x' * 10**6)", ("--target-seconds", "1"), "no answer within 1 s"),
         ("while True: pass", ("--target-cpu-seconds", "1"), "ended by SIGXCPU after 1 s of CPU"),
+        ("import os\nos.kill(os.getpid(), 19)", ("--target-seconds", "1"), "no answer within 1 s"),
+        (
+            "import signal\nfor number in (1, 2, 15): signal.signal(number, signal.SIG_IGN)\nwhile True: pass",
+            ("--target-seconds", "1"),
+            "no answer within 1 s",
+        ),
     ],
-    ids=["endless loop", "waits for ever", "prints for ever", "CPU time"],
+    ids=["endless loop", "waits for ever", "prints for ever", "CPU time", "stops itself", "ignores signals"],
 )
 def test_code_that_never_ends_is_stopped(
     text: str, settings: tuple[str, str], message: str, command: Command, tmp_path: Path
