@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -114,7 +114,7 @@ def read_file(path: Path) -> PolicyFile | None:
     inside: _Path = PROJECT_TABLE if path.name == PROJECT_FILE else ()
     table: Any = document
     for part in inside:
-        table = table.get(part) if isinstance(table, dict) else None
+        table = cast("dict[object, Any]", table).get(part) if isinstance(table, dict) else None
     if table is None:
         return None
     # As JSON, pydantic can be strict about types and still take an array for a tuple and text for a date.
