@@ -133,12 +133,9 @@ MOMENTS = [
 @pytest.mark.parametrize("remove", [remove_in_place, replace_list])
 @pytest.mark.parametrize("first", [True, False], ids=["before", "behind"])
 @pytest.mark.parametrize(("hook", "batch"), MOMENTS)
-def test_a_removed_meter_leaves_nothing_behind(
-    hook: str, batch: int, first: bool, remove: Any, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_removed_meter_leaves_nothing_behind(hook: str, batch: int, first: bool, remove: Any) -> None:
     """Profiler, torch's modes and results are the user's, and from the second step on none of our code is called."""
     remover = compare(lambda: Remover(hook, batch, remove), first=first, profiler=SimpleProfiler())
-    record_property("{} fits from which FareMeter was removed, with no call of ours after it", 1)
     assert remover.begun == 2 * contract.BATCHES - 1
 
 
