@@ -24,6 +24,9 @@ _SHARED_HOST: Final = "N1"  # whose cores are also sold without a GPU
 _NOT_ON_DEMAND: Final = frozenset(
     {"a3-ultragpu-8g", "a4-highgpu-8g", "a4x-highgpu-4g", "a4x-maxgpu-4g-metal"}
 )
+_VGPU: Final = frozenset({"g4-standard-6", "g4-standard-12", "g4-standard-24"})
+"""Shares of a G4's GPU have a SKU of their own, of which no name was found (the compute API's commitment type
+GRAPHICS_OPTIMIZED_G4_VGPU): by the SKU of the whole GPU they would be 13 % too low on demand."""
 _FLEX_ONLY: Final = frozenset({"a3-highgpu-1g", "a3-highgpu-2g", "a3-highgpu-4g"})
 
 
@@ -106,6 +109,8 @@ def _build_row(
 ) -> SourceRow | Refused:
     if option == "on_demand" and machine.machine.instance_type in _NOT_ON_DEMAND:
         return Refused("machine that is not offered on demand although it has a SKU")
+    if machine.machine.instance_type in _VGPU:
+        return Refused("share of a G4's GPU, billed under a vGPU SKU of its own that is not known")
     if region not in machine.regions:
         return Refused("region in which this machine is not known to exist")
     total, used = Decimal(0), dict[str, Part]()
