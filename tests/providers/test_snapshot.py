@@ -34,17 +34,17 @@ def test_it_is_a_registered_provider() -> None:
 
 
 def test_every_row_is_read_and_accepted() -> None:
-    """6,474 rows are read, none is refused, and the file stays small."""
+    """6,208 rows are read, none is refused, and the file stays small."""
     book = snapshot()
-    assert len(book) == 6474
-    assert sum(intake.rows_read for intake in book.intakes) == 6474
+    assert len(book) == 6208
+    assert sum(intake.rows_read for intake in book.intakes) == 6208
     assert {(i.filtered_rows, i.quarantined_rows, i.degraded) for i in book.intakes} == {(0, 0, False)}
     assert {(f.provider, f.service): f.rows for f in book.facts()} == {
-        ("aws", "ec2"): 2726,
+        ("aws", "ec2"): 2724,
         ("aws", "sagemaker"): 70,
-        ("azure", "azure_vm"): 1071,
-        ("gcp", "gce"): 1793,
-        ("gcp", "tpu"): 814,
+        ("azure", "azure_vm"): 1057,
+        ("gcp", "gce"): 1557,
+        ("gcp", "tpu"): 800,
     }
     assert len((files("trainfare_providers.snapshot") / "offers.parquet").read_bytes()) < 60_000
 
@@ -89,6 +89,10 @@ LIST_PRICES = [
     ("gcp:a3-highgpu-8g@us-central1", 88.49),  # with local SSD; a catalogue's reservation SKU says a third
     ("gcp:a3-ultragpu-8g@us-central1", 84.806908),  # a catalogue's reservation SKU says 36.60
     ("gcp:v5p-8@us-east5", 16.80),  # 4 chips of 4.20
+    # GoogleCloudPlatform/accelerated-platforms, run_benchmark.sh, prices as of April 2026: 15 % above the share
+    ("gcp:g4-standard-6@us-central1", 0.646860625),
+    ("gcp:g4-standard-12@us-central1", 1.29372125),
+    ("gcp:g4-standard-24@us-central1", 2.5874425),
 ]
 
 
@@ -117,6 +121,46 @@ def test_counts_are_physical_accelerators(instance_type: str, count: float) -> N
     assert counts == [pytest.approx(count, rel=1e-5)]
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        # SkyPilot's fetch_gcp.py: "hidden in the skus. We assume the TPU prices are the same as us-central1"
+        *(
+            {"instance_type": f"v3-{size}", "region": "us-east1"}
+            for size in (32, 64, 128, 256, 512, 1024, 2048)
+        ),
+        # 1,032 GiB at the price of NC288lds with 516 GiB, where NC144ds is 16 % above NC144lds
+        {"instance_type": "Standard_NC288ds_xl_RTXPRO6000BSE_v6"},
+        # the same machine as Standard_ND96asr_v4
+        {"instance_type": "Standard_ND96asr_A100_v4"},
+        # shares of a GPU at their share of the whole machine
+        {"instance_type": "g4-standard-12", "region": "us-east1"},
+        {"instance_type": "g4-standard-12", "purchase_option": "spot"},
+        # three times the capacity block of the same machine
+        {"instance_type": "trn2.3xlarge", "region": "ap-southeast-4", "purchase_option": "spot"},
+    ],
+)
+def test_what_is_known_to_be_wrong_is_left_out(wanted: dict[str, str]) -> None:
+    """A price that is an assumption, a copy of another machine's or of another SKU is no price."""
+    assert rows(**wanted).is_empty()
+
+
+def test_one_machine_has_one_name_and_a_zone_its_id() -> None:
+    """
+    Prices under both names of ND96asr are one list; Local and Wavelength Zones have the ids that AWS lists.
+
+    https://docs.aws.amazon.com/local-zones/latest/ug/available-local-zones.html: us-east-1-atl-2a is use1-atl2-az1,
+    us-east-1-dfw-2a use1-dfw2-az1, us-west-2-lax-1a usw2-lax1-az1;
+    https://docs.aws.amazon.com/wavelength/latest/developerguide/available-wavelength-zones.html: use1-wl1-atl-wlz1.
+    """
+    west = rows(instance_type="Standard_ND96asr_v4", region="westeurope")
+    assert set(west["purchase_option"]) == {"on_demand", "savings_1y", "spot"}
+    zones = rows(provider="aws")["zone"].drop_nulls().unique()
+    assert zones.str.contains(r"^[a-z]{3,4}\d(-[a-z]{3}\d)?-az\d$|^[a-z]{3,4}\d-wl\d-[a-z]{3}-wlz\d$").all()
+    assert {"use1-atl2-az1", "use1-dfw2-az1", "usw2-lax1-az1", "use1-wl1-atl-wlz1"} <= set(zones)
+    assert set(rows(zone="use1-atl2-az1")["purchase_option"]) == {"capacity_block", "spot"}
+
+
 def test_trainium2_has_its_nominal_memory() -> None:
     """The EC2 API says 512 GiB a device; the maker says 96."""
     assert rows(accelerator="Trainium2")["accelerator_memory_gib"].unique().to_list() == [96.0]
@@ -129,7 +173,16 @@ def test_trainium2_has_its_nominal_memory() -> None:
             {"purchase_option": "capacity_block", "observed_on": "2026-07-22"},
             "paid in advance for a booked time",
         ),
-        ({"source_class": "quote"}, "third party's"),
+        ({"source_class": "quote", "purchase_option": "spot"}, "third party's"),
+        (
+            {"instance_type": "g4-standard-6"},
+            "Google's benchmark script of April 2026, which names no region",
+        ),
+        ({"instance_type": "a3-ultragpu-8g", "purchase_option": "spot"}, "without the machine's local SSD"),
+        (
+            {"instance_type": "a3-ultragpu-8g", "region": "us-east4", "purchase_option": "on_demand"},
+            "with local SSD at the rate of us-central1",
+        ),
         ({"observed_on": "2023-10", "purchase_option": "spot"}, "old spot price of an estimated date"),
         ({"instance_type": "a3-highgpu-1g", "purchase_option": "on_demand"}, "only as spot or flex-start"),
         ({"instance_type": "Standard_NC24rs_v3"}, "retired"),
@@ -150,7 +203,7 @@ def test_sound_prices_have_no_caveat() -> None:
     assert listed["caveat"].null_count() == listed.height
     copies = rows(instance_type="a3-highgpu-1g", purchase_option="spot", source_class="api_copy")
     assert copies["caveat"].drop_nulls().is_empty()
-    assert snapshot().frame["caveat"].null_count() > 5800
+    assert snapshot().frame["caveat"].null_count() > 5500
 
 
 def test_estimated_dates_are_marked() -> None:
@@ -184,7 +237,7 @@ def test_spot_costs_at_most_on_demand_in_the_snapshot() -> None:
 
 def test_networks_are_known_where_several_machines_make_sense() -> None:
     """The machines of big runs have a network rate; a TPU slice, whose links are inside, has none."""
-    assert rows(service="tpu")["network_gbit_per_s"].null_count() == 814
+    assert rows(service="tpu")["network_gbit_per_s"].null_count() == 800
     for name in (
         "p4d.24xlarge",
         "p5.48xlarge",

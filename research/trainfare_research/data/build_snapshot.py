@@ -4,7 +4,7 @@ Make the price snapshot of the wheel from tables of offers (CSV or Parquet).
     python -m trainfare_research.data.build_snapshot [path/to/offers.csv path/to/offers_2026-11.csv] [-o FOLDER]
 
 A row replaces the row of the same machine, region, zone and purchase option in the tables before it. Rows known to be
-wrong (`DROPPED`) are left out. What CLOUDS lists goes into offers.parquet, the other clouds into other_clouds.parquet.
+wrong (`LEFT_OUT`) are left out. What CLOUDS lists goes into offers.parquet, the other clouds into other_clouds.parquet.
 The same tables give the same bytes (with the same polars). Rows pass the checks that every price passes; the counts
 are printed, and one quarantined row is an error.
 """
@@ -12,6 +12,7 @@ are printed, and one quarantined row is an error.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -29,7 +30,13 @@ SOURCES = pl.read_csv(Path(__file__).with_name("snapshot_sources.csv"))
 Facts about the sources whose name contains `mark`: `source_class`, `date_estimated` where the source has no date, and
 `caveat`. The first mark that matches decides: "SUM of " names two of the others.
 """
-OFFERS = [TABLES / "prices" / "offers.parquet", TABLES / "prices" / "offers_2026-11.parquet"]
+OFFERS = [
+    TABLES / "prices" / "offers.parquet",
+    TABLES / "prices" / "offers_2026-11.parquet",
+    TABLES / "prices" / "corrections.csv",
+]
+FIRST_WAVELENGTH_ZONES = {"us-east-1-wl1": "us-east-1-wl1-bos1", "us-west-2-wl1": "us-west-2-wl1-sfo1"}
+"""The price list names the first Wavelength Zone of a region by its group alone: Boston, San Francisco."""
 NOT_STORED = ("origin", "sku", "fetched_at", "interruption_band")
 
 
@@ -51,6 +58,16 @@ MACHINE_CAVEATS: tuple[tuple[pl.Expr, str], ...] = (
         "Google creates this machine only as spot, flex-start or in a reservation: listed, but not to be had",
     ),
     (
+        (_TYPE == "a3-ultragpu-8g") & _SPOT,
+        "without the machine's local SSD: one to two percent low",
+    ),
+    (
+        (_TYPE == "a3-ultragpu-8g")
+        & (pl.col("purchase_option") == "on_demand")
+        & (pl.col("region") != "us-central1"),
+        "with local SSD at the rate of us-central1",
+    ),
+    (
         _TYPE.str.contains(r"^Standard_NC\d+r?s_v3$"),
         "Azure retired this series on 2025-09-30; it is still listed",
     ),
@@ -59,21 +76,14 @@ MACHINE_CAVEATS: tuple[tuple[pl.Expr, str], ...] = (
         "a quote: the host's network, disks and availability are not known",
     ),
 )
-DROPPED: tuple[tuple[str, pl.Expr], ...] = (
-    (
-        "EC2 g5 spot of 2023, lowest zone of us-east-1: replaced by prices per zone",
-        _SOURCE.str.contains("boaviztapi==2.5.0:boaviztapi/data/utils/complete_AWS_EC2", literal=True)
-        & _SPOT
-        & _TYPE.str.starts_with("g5."),
-    ),
-    # Of those read again in 2026, 5 of 5 had moved by -82 to +138 %, and the H100 rows repeat the on-demand price.
-    ("Azure spot of 2024", _SOURCE.str.contains("coopslarhette/skypilot-catalog@", literal=True) & _SPOT),
-    # The offer file of 2026-09-27 no longer lists these machines in us-east-1.
-    (
-        "SageMaker machines that are no longer listed",
-        _SOURCE.str.contains("awslabs/syne-tune@", literal=True) | (_TYPE == "ml.p3.2xlarge"),
-    ),
-)
+LEFT_OUT = pl.read_csv(DEFAULT_OUT / "left_out.csv", infer_schema_length=0).fill_null("")
+"""Rows known to be wrong: regular expressions of whole names, a part of the source's name (blank: any), the reason."""
+
+
+def _wrong_rows(left_out: dict[str, str]) -> pl.Expr:
+    names = ("provider", "instance_type", "region", "zone", "purchase_option")
+    tests = [pl.col(name).str.contains(f"^(?:{left_out[name]})$") for name in names if left_out[name]]
+    return pl.all_horizontal(*tests, _SOURCE.str.contains(left_out["source"], literal=True))
 
 
 def read_text(table: Path) -> pl.DataFrame:
@@ -86,13 +96,44 @@ def read_text(table: Path) -> pl.DataFrame:
 def merge_tables(tables: list[Path]) -> pl.DataFrame:
     """Return the rows of all tables as text, the last of each key, without those that are known to be wrong."""
     rows = pl.concat([read_text(table) for table in tables])
-    rows = rows.rename({"price_usd_per_hour": "usd_per_hour"})
+    rows = unify_names(rows.rename({"price_usd_per_hour": "usd_per_hour"}))
     keys = [pl.col(name).fill_null("") for name in KEY_COLUMNS]
     latest = rows.filter(pl.struct(keys).is_last_distinct())
     sys.stdout.write(f"{rows.height} rows, {rows.height - latest.height} replaced by a later table\n")
-    for reason, wrong in DROPPED:
-        sys.stdout.write(f"{latest.filter(wrong).height} dropped: {reason}\n")
-    return latest.filter(~pl.any_horizontal(wrong for _, wrong in DROPPED))
+    tests = [(line["reason"], _wrong_rows(line)) for line in LEFT_OUT.to_dicts()]
+    for reason, wrong in tests:
+        sys.stdout.write(f"{latest.filter(wrong).height} left out: {reason}\n")
+    return latest.filter(~pl.any_horizontal(wrong.fill_null(value=False) for _, wrong in tests))
+
+
+def unify_names(rows: pl.DataFrame) -> pl.DataFrame:
+    """Give each machine and each zone of AWS one name: Azure's newer name of ND96asr, the zone's id."""
+    zones = rows.filter(pl.col("provider") == "aws").select("region", "zone").drop_nulls().unique()
+    ids = {zone: _find_zone_id(region, zone) for region, zone in zones.iter_rows()}
+    return rows.with_columns(
+        _TYPE.replace("Standard_ND96asr_A100_v4", "Standard_ND96asr_v4"),
+        pl.when(pl.col("provider") == "aws")
+        .then(pl.col("zone").replace(ids))
+        .otherwise(pl.col("zone"))
+        .alias("zone"),
+    )
+
+
+def _find_zone_id(region: str, zone: str) -> str:
+    """
+    Return the id of a Local or Wavelength Zone of which the list gives the name, or the group that is priced alike.
+
+    Of a group with several zones it is the first. Ids: https://docs.aws.amazon.com/local-zones/latest/ug/available-local-zones.html
+    and https://docs.aws.amazon.com/wavelength/latest/developerguide/available-wavelength-zones.html
+    """
+    area, side, number = region.split("-")
+    short = area + "".join(word[0] for word in re.findall("north|south|east|west|central", side)) + number
+    place = FIRST_WAVELENGTH_ZONES.get(zone, zone).removeprefix(f"{region}-")
+    if wavelength := re.fullmatch(r"(wl\d)-([a-z]{3})(\d)", place):
+        return "{}-{}-{}-wlz{}".format(short, *wavelength.groups())
+    if local := re.fullmatch(r"([a-z]{3})-(\d)a?", place):
+        return "{}-{}{}-az1".format(short, *local.groups())
+    return zone
 
 
 def add_facts(rows: pl.DataFrame) -> pl.DataFrame:
