@@ -18,6 +18,7 @@ from trainfare_core.errors import FetchError, PricesUnavailableError
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.facts import Intake, ReasonCount
 from trainfare_core.prices.intake import BOOK_SCHEMA
+from trainfare_core.prices.precedence import UNLISTED_DAYS, is_unlisted, mark_unlisted, was_seen_lately
 from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.disk.cache import BookCache, CachedBook
 from trainfare_providers.disk.checked_parquet import BookFacts
@@ -26,6 +27,7 @@ from trainfare_providers.sanity import judge, why_not_replaced
 
 _UNCONFIRMED: Final = "-unconfirmed"
 _PART: Final = ["purchase_option", "region"]
+_MACHINE: Final = [*_PART, "instance_type"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +219,8 @@ def _check_fetched_rows(
     )
     _store_unconfirmed(cache, f"{name}{_UNCONFIRMED}", judged.unconfirmed, now)
     intakes = _with_parser_counts(name, judged.intakes, parts)
-    parts_read = read.select("provider", "service", *_PART).unique()
-    rows, result = _merge_services(judged.rows, parts_read, intakes, last, now)
+    machines_read = read.select("provider", "service", *_MACHINE).unique()
+    rows, result = _merge_services(judged.rows, machines_read, intakes, last, now)
     notes = (*(note for part in parts for note in part.notes), *result.notes)
     return rows, replace(result, notes=tuple(dict.fromkeys(notes)))
 
@@ -234,7 +236,7 @@ def _store_unconfirmed(cache: BookCache, name: str, unconfirmed: pl.DataFrame, n
 
 def _merge_services(
     new: pl.DataFrame,
-    parts_read: pl.DataFrame,
+    machines_read: pl.DataFrame,
     intakes: tuple[Intake, ...],
     last: CachedBook | None,
     now: datetime,
@@ -242,8 +244,10 @@ def _merge_services(
     """
     Replace old rows by new ones, service by service, where the new ones may.
 
-    A part (service, purchase option, region) that was not asked for this time keeps its old prices and their date.
+    A part (service, purchase option, region) that was not asked for this time keeps its old prices and their date; so
+    does a machine that the new list of its part lacks, marked and for `UNLISTED_DAYS`.
     """
+    today = pl.lit(now.astimezone(timezone.utc).date())
     old = new.head(0) if last is None else last.book.frame.select(new.columns)
     before = (
         {} if last is None else {(intake.provider, intake.service): intake for intake in last.facts.intakes}
@@ -257,8 +261,9 @@ def _merge_services(
         if not intake.rows_read:
             continue
         key = (intake.provider, intake.service)
-        fresh, stored, here = (_of_service(frame, *key) for frame in (new, old, parts_read))
-        why = why_not_replaced(fresh, stored.join(here, on=_PART, how="semi"))
+        fresh, stored, here = (_of_service(frame, *key) for frame in (new, old, machines_read))
+        asked = stored.join(here, on=_PART, how="semi")
+        why = why_not_replaced(fresh, asked.filter(~is_unlisted()))
         if why is not None:
             problems.append(f"{'/'.join(key)}: {why}; the last good prices stay")
             rows.append(stored)
@@ -266,8 +271,14 @@ def _merge_services(
             continue
         replaced = True
         left = stored.join(here, on=_PART, how="anti")
-        rows += [fresh, left]
-        counts.append(intake.add(accepted=left.height))
+        unlisted = asked.join(here, on=_MACHINE, how="anti").filter(was_seen_lately(today))
+        rows += [fresh, left, mark_unlisted(unlisted, today)]
+        counts.append(intake.add(accepted=left.height + unlisted.height))
+        if unlisted.height:
+            notes.append(
+                f"{'/'.join(key)}: {unlisted.height:,} prices of machines that the list lacks keep their date, for "
+                f"{UNLISTED_DAYS} days"
+            )
         if left.height:
             notes.append(
                 f"{'/'.join(key)}: {left.height:,} prices were not asked for now and keep their date"

@@ -125,12 +125,32 @@ def test_part_that_was_not_asked_keeps_its_prices_and_their_age(tmp_path: Path) 
     assert [(intake.rows_read, intake.accepted) for intake in result.intakes] == [(3, 3)]
 
 
-def test_machine_that_is_no_longer_listed_is_removed(tmp_path: Path) -> None:
-    """A row that is missing from a part that was requested is removed."""
+def test_machine_that_is_no_longer_listed_is_kept_for_a_while(tmp_path: Path) -> None:
+    """
+    A machine that is missing from a part that was requested keeps its price and date, marked, and goes after 180 days.
+
+    The mark names the newest list, once. Prices that were kept are no part of the list that the next one must match.
+    """
     rows = [offer_row(instance_type=f"p{index}.x") for index in range(4)]
-    cloud = Cloud([gave(*rows), gave(*rows[:2])], BookCache(tmp_path))
+    cloud = Cloud([gave(*rows), *[gave(*rows[:2])] * 2, gave(rows[0]), gave(rows[0])], BookCache(tmp_path))
     once(cloud)
-    assert once(cloud).rows == 2
+    for days in (1, 40):
+        result = once(cloud, NOW + timedelta(days=days))
+        assert (result.rows, result.problem) == (4, None)
+        assert result.notes == (
+            "aws/ec2: 2 prices of machines that the list lacks keep their date, for 180 days",
+        )
+        assert sum(intake.accepted for intake in result.intakes) == 4
+        offers = {offer.instance_type: offer for offer in cloud.load().offers()}
+        newest = f"{NOW + timedelta(days=days):%Y-%m-%d}"
+        assert {name: (str(offer.fetched_at)[:10], offer.caveat) for name, offer in offers.items()} == {
+            "p0.x": (newest, None),
+            "p1.x": (newest, None),
+            "p2.x": ("2026-11-24", f"no price in the newest list of {newest}"),
+            "p3.x": ("2026-11-24", f"no price in the newest list of {newest}"),
+        }
+    assert once(cloud, NOW + timedelta(days=180)).rows == 4
+    assert once(cloud, NOW + timedelta(days=181)).rows == 2
 
 
 def test_service_that_shrinks_too_much_keeps_its_last_good_prices(tmp_path: Path) -> None:

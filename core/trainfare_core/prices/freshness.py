@@ -14,7 +14,7 @@ from typing import Final
 import polars as pl
 
 from trainfare_core.prices.intake import first_day
-from trainfare_core.prices.precedence import OWN_RATES
+from trainfare_core.prices.precedence import OWN_RATES, UNLISTED_DAYS, is_unlisted
 
 FRESH_HOURS: Final = 24.0
 """Age up to which a list price counts as fresh: one daily update keeps it so. A chosen value."""
@@ -46,12 +46,13 @@ def with_ages(offers: pl.DataFrame, now: datetime) -> pl.DataFrame:
     Add the age of each price.
 
     Args:
-        offers: columns `observed_on`, `fetched_at`, `purchase_option` and `origin`.
+        offers: columns `observed_on`, `fetched_at`, `purchase_option`, `origin` and `caveat`.
         now: an aware moment.
 
     Returns:
         the rows with `age_hours`, never negative, null where it is not known; `ahead`, dated later than now;
-        `fresh`; and `outlived`, fetched more than USABLE_DAYS ago or by a clock that cannot be right.
+        `fresh`; and `outlived`, fetched more than USABLE_DAYS ago (UNLISTED_DAYS where the newest list lacks it) or by
+        a clock that cannot be right.
     """
     fetched = pl.col("fetched_at").str.to_datetime("%+", strict=False, time_zone="UTC", time_unit="us")
     dated = first_day().cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
@@ -65,10 +66,11 @@ def with_ages(offers: pl.DataFrame, now: datetime) -> pl.DataFrame:
         (hours < -CLOCK_SLACK_HOURS).fill_null(value=False).alias("ahead"),
     )
     known = pl.col("age_hours").is_not_null()
+    usable_days = pl.when(is_unlisted()).then(UNLISTED_DAYS).otherwise(USABLE_DAYS)
     contract = (pl.col("origin") == OWN_RATES) & known
     return aged.with_columns(
         (contract | (known & (pl.col("age_hours") <= limit))).alias("fresh"),
-        (was_fetched & ~(pl.col("age_hours") <= USABLE_DAYS * 24.0).fill_null(value=False)).alias("outlived"),
+        (was_fetched & ~(pl.col("age_hours") <= usable_days * 24.0).fill_null(value=False)).alias("outlived"),
     )
 
 

@@ -3,8 +3,8 @@ Which price book is used for a cloud service where several have prices of it (pa
 
 A plug-in with its cloud's own name (`aws` for aws) has read that cloud's whole price list of the regions that it names.
 Its rows of a service, purchase option and region replace all of the snapshot's rows of them, not only those with the
-same key: a machine that the list no longer has is not offered any more. Other plug-ins are joined key by key
-(`settle_overlaps`).
+same key. A machine that the list lacks, or whose price there is not usable, keeps its older price for `UNLISTED_DAYS`,
+marked. Other plug-ins are joined key by key (`settle_overlaps`).
 """
 
 from __future__ import annotations
@@ -25,10 +25,42 @@ OTHER_CLOUDS: Final = "other_clouds"
 OWN_RATES: Final = "own"
 """Origin of negotiated rates: they are in force by contract, however long ago they were agreed."""
 
+UNLISTED: Final = "no price in the newest list of "
+"""Caveat, before a date, of a machine that the newest list lacks."""
+
+UNLISTED_DAYS: Final = 180
+"""Its price is kept until the newest list is so many days younger. Chosen: longer than our machine tables lag behind
+a cloud's list, shorter than the year's notice that clouds give before a machine ends."""
+
 _REPLACED: Final = "replaced by newer live prices"
+_LONG_UNLISTED: Final = f"not in the newest list, and last seen more than {UNLISTED_DAYS} days before it"
 _OUTDATED: Final = "fetched before the shipped snapshot's date"
 
 _GROUP: Final = ("provider", "service", "purchase_option", "region")
+_MACHINE: Final = (*_GROUP, "instance_type")
+
+
+def was_seen_lately(newest_list: pl.Expr) -> pl.Expr:
+    """Return whether a price was seen within `UNLISTED_DAYS` before the day of the newest list."""
+    return (newest_list - _last_day()).dt.total_days() <= UNLISTED_DAYS
+
+
+def mark_unlisted(rows: pl.DataFrame, newest_list: pl.Expr) -> pl.DataFrame:
+    """Add the caveat `UNLISTED` with the day of the newest list to rows, once; a price in it may have been refused."""
+    known = pl.col("caveat").str.replace(rf"^{UNLISTED}[0-9-]+(; )?", "")
+    mark = pl.format("{}{}", pl.lit(UNLISTED), newest_list.cast(pl.String))
+    rest = pl.when(known != "").then(known)
+    return rows.with_columns(pl.concat_str([mark, rest], separator="; ", ignore_nulls=True).alias("caveat"))
+
+
+def is_unlisted() -> pl.Expr:
+    """Return whether a row has the caveat of `mark_unlisted`."""
+    return pl.col("caveat").str.starts_with(UNLISTED).fill_null(value=False)
+
+
+def _last_day() -> pl.Expr:
+    fetched = pl.col("fetched_at").str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
+    return pl.coalesce(fetched, first_day())
 
 
 def replace_snapshot(
@@ -38,7 +70,8 @@ def replace_snapshot(
     Leave one list per service, purchase option and region: the cloud's own where it is there, else the snapshot's.
 
     The newer one stays: a list fetched before the latest date of the snapshot's rows is replaced by them, as happens
-    when the package was updated since. Replaced rows are counted as filtered.
+    when the package was updated since. Of a machine that the newer list lacks the shipped price stays, marked, while
+    it is not too old. Rows that go are counted as filtered.
 
     Args:
         frame: rows of all books, with the columns of `BOOK_SCHEMA`.
@@ -53,12 +86,11 @@ def replace_snapshot(
         return frame, intakes, None
     others = frame.filter(~is_shipped)
     # Texts first, dates after: a million rows have a handful of groups.
-    fetched = pl.col("fetched_at").str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
     live_days = (
         others.filter(is_live)
         .group_by(_GROUP)
         .agg(pl.col("fetched_at", "observed_on").max())
-        .select(*_GROUP, pl.coalesce(fetched, first_day()).alias("live_day"))
+        .select(*_GROUP, _last_day().alias("live_day"))
     )
     both = (
         shipped.group_by(_GROUP)
@@ -67,10 +99,20 @@ def replace_snapshot(
         .with_columns((pl.col("live_day") < pl.col("shipped_day")).fill_null(value=False).alias("outdated"))
     )
     newer, outdated = both.filter(~pl.col("outdated")), both.filter("outdated")
-    old = shipped.join(newer, on=_GROUP, how="semi")
-    intakes = move_out(intakes, old, _REPLACED)
-    aside = [set_aside(old, pl.lit(_REPLACED))]
-    kept_parts = [shipped.join(newer, on=_GROUP, how="anti"), others]
+    old = shipped.join(newer.select(*_GROUP, "live_day"), on=_GROUP)
+    types = old["instance_type"].unique().implode()
+    machines = others.filter(is_live, pl.col("instance_type").is_in(types)).select(_MACHINE).unique()
+    unlisted = old.join(machines, on=_MACHINE, how="anti")
+    lately = was_seen_lately(pl.col("live_day"))
+    aside: list[pl.DataFrame] = []
+    for dropped, reason in (
+        (old.join(machines, on=_MACHINE, how="semi"), _REPLACED),
+        (unlisted.filter(~lately), _LONG_UNLISTED),
+    ):
+        intakes = move_out(intakes, dropped, reason)
+        aside.append(set_aside(dropped, pl.lit(reason)))
+    kept = mark_unlisted(unlisted.filter(lately), pl.col("live_day")).select(shipped.columns)
+    kept_parts = [pl.concat([shipped.join(newer, on=_GROUP, how="anti"), kept]), others]
     if not outdated.is_empty():
         old = others.filter(is_live).join(outdated, on=_GROUP, how="semi")
         intakes = move_out(intakes, old, _OUTDATED)

@@ -121,13 +121,17 @@ def _of_plugins(entries: Iterable[ProviderEntry] | None, chosen: PriceChoice) ->
 
 
 def _snapshot_note(book: PriceBook) -> tuple[str, ...]:
-    from trainfare_core.prices.precedence import SNAPSHOT
+    import polars as pl
 
-    shipped = [facts for facts in book.facts() if facts.origin == SNAPSHOT]
-    if not shipped:
+    from trainfare_core.prices.facts import facts_by_service
+    from trainfare_core.prices.precedence import SNAPSHOT, is_unlisted
+
+    # What a newer list lacks says so in its own row.
+    shipped = facts_by_service(book.frame.filter(pl.col("origin") == SNAPSHOT, ~is_unlisted()))
+    if shipped.is_empty():
         return ()
-    names = ", ".join(f"{facts.provider}/{facts.service}" for facts in shipped)
-    dates = f"{min(facts.oldest for facts in shipped)} to {max(facts.newest for facts in shipped)}"
+    names = ", ".join(f"{row['provider']}/{row['service']}" for row in shipped.iter_rows(named=True))
+    dates = f"{shipped['oldest'].min()} to {shipped['newest'].max()}"
     return (
         f"prices of {names} are those of the snapshot that trainfare ships, dated {dates}: {_UPDATE} for today's",
     )

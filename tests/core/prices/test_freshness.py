@@ -55,6 +55,15 @@ def test_fresh_and_outlived_by_the_hour(
     record_marks(record_property, row)
 
 
+@pytest.mark.parametrize(("days", "outlived"), [(31, False), (180, False), (180.1, True)])
+def test_a_price_that_the_newest_list_lacks_is_usable_for_half_a_year(days: float, outlived: bool) -> None:
+    """It was kept on purpose and says so, so that it does not stop the ranking of its cloud."""
+    fetched = (NOW - timedelta(days=days)).isoformat()
+    row = add_ages(fetched_at=fetched, caveat="no price in the newest list of 2026-11-24; a second one")
+    assert row["outlived"] is outlived
+    assert add_ages(fetched_at=fetched, caveat="another")["outlived"]
+
+
 @pytest.mark.parametrize("years", [-1, 1])
 def test_a_clock_a_year_off_makes_nothing_fresh(
     years: int, record_property: Callable[[str, object], None]

@@ -103,6 +103,13 @@ def test_the_shipped_snapshot_is_used_at_any_age_and_says_so() -> None:
     assert load_prices([live(timedelta(0))], PriceChoice(now=NOW)).notes == ()
 
 
+def test_a_shipped_price_that_the_newest_list_lacks_is_no_reason_to_update() -> None:
+    """The list is newer already; what it lacks says so in its own row."""
+    shipped = Entry("snapshot", book_of(offer_row(instance_type="p3.2xlarge"), origin="snapshot"))
+    loaded = load_prices([live(timedelta(0)), shipped], PriceChoice(now=NOW))
+    assert (len(loaded.book), loaded.notes) == (2, ())
+
+
 def test_a_limit_of_days_warns_or_fails_without_a_lock_too() -> None:
     """--max-price-age-days holds for every price, the snapshot's included."""
     loaded = load_prices([SHIPPED], PriceChoice(now=NOW))
@@ -239,7 +246,7 @@ def test_an_old_list_stops_only_the_cloud_that_it_is_of(
     late = ("--as-of", "2027-11-24")
     assert run_main("recommend", kept, "--provider", "azure", *late) == 0
     capsys.readouterr()
-    assert run_main("offers", *AWS, "--service", "ec2", *late) == 0
+    assert run_main("offers", *AWS, "--service", "ec2", "--accelerator", "A100-SXM-40GB", *late) == 0
     assert "365 days" in capsys.readouterr().out
     assert run_main("prices", "status", *late) == 0
     assert "aws, fetched 2026-11-24T12:00:00Z" in capsys.readouterr().out
