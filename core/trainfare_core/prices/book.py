@@ -37,7 +37,7 @@ from trainfare_core.prices.shapes import (
     renumber_shapes,
     with_ids,
 )
-from trainfare_core.prices.spot_capacity import mark_no_spot_capacity
+from trainfare_core.prices.spot_capacity import mark_spot_ends
 
 EXCLUDABLE: Final = ("provider", "service", "region", "instance_type", "accelerator")
 """Columns whose names can be excluded."""
@@ -356,7 +356,7 @@ class PriceBook:
         option (`precedence`); of one key the newer price stays; equally old and different: neither.
 
         What is dropped that way moves from `accepted` to `filtered` or `quarantined` in the intakes. Spot prices that
-        stand at the on-demand price get a caveat.
+        stand at the on-demand price, or at the least that their cloud sells for, get a caveat.
         """
         filled = [book for book in books if len(book)]
         intakes = tuple(intake for book in books for intake in book.intakes)
@@ -364,12 +364,12 @@ class PriceBook:
         if not filled:
             return cls(cls.empty().frame, intakes, aside)
         if len(filled) == 1:
-            return cls(mark_no_spot_capacity(filled[0].frame), intakes, aside)
+            return cls(mark_spot_ends(filled[0].frame), intakes, aside)
         frame = pl.concat([book.rows for book in filled])
         frame, intakes, replaced = replace_snapshot(frame, intakes)
         frame, intakes, settled = settle_overlaps(frame, intakes)
         more = tuple(rows for rows in (replaced, settled) if rows is not None)
-        return cls(mark_no_spot_capacity(frame), intakes, (*aside, *more))
+        return cls(mark_spot_ends(frame), intakes, (*aside, *more))
 
 
 def _join_facts(row: dict[str, Any], intake: Intake | None) -> PriceBookFacts:

@@ -1,22 +1,28 @@
-"""Mark spot prices that stand at the on-demand price: the sign of a zone without spot capacity (part of stage 2)."""
+"""Mark spot prices at their ends: the on-demand price, and the least that a cloud sells for (part of stage 2)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import polars as pl
 
 NO_SPOT_CAPACITY: Final = "no spot capacity when seen: the price stands at the on-demand price"
+AT_FLOOR: Final = "the provider's floor: the least share of the on-demand price at which it sells spot"
 
-_EQUAL: Final = 1e-3
+LEAST_SPOT_SHARE: Final[Mapping[str, float]] = {"aws": 0.1, "gcp": 0.09}
+"""Spot over on demand at a cloud's largest discount: "up to 90%" (aws.amazon.com/ec2/spot), "up to 91% off"
+(docs.cloud.google.com/compute/docs/instances/create-use-spot). Azure's was not found."""
+
+EQUAL: Final = 1e-3
 """Relative difference up to which two prices are equal: spot prices are rounded to four decimals."""
 
 _MACHINE: Final = ("provider", "service", "instance_type", "region")
 
 
-def mark_no_spot_capacity(offers: pl.DataFrame) -> pl.DataFrame:
+def mark_spot_ends(offers: pl.DataFrame) -> pl.DataFrame:
     """
-    Add a caveat to every spot price that equals the lowest on-demand price of its machine and region.
+    Add a caveat to every spot price that equals the lowest on-demand price of its machine and region, or its floor.
 
     Args:
         offers: rows with the columns of `BOOK_SCHEMA`; the order is kept.
@@ -29,11 +35,20 @@ def mark_no_spot_capacity(offers: pl.DataFrame) -> pl.DataFrame:
         .group_by(_MACHINE)
         .agg(pl.col("usd_per_hour").min().alias("_on_demand"))
     )
-    equal = is_spot & ((pl.col("usd_per_hour") / pl.col("_on_demand") - 1).abs() <= _EQUAL)
-    unmarked = ~pl.col("caveat").str.contains(NO_SPOT_CAPACITY, literal=True).fill_null(value=False)
-    caveat = pl.concat_str([pl.lit(NO_SPOT_CAPACITY), pl.col("caveat")], separator="; ", ignore_nulls=True)
+    share = pl.when(is_spot).then(pl.col("usd_per_hour") / pl.col("_on_demand"))
+    floor = pl.col("provider").replace_strict(LEAST_SPOT_SHARE, default=None, return_dtype=pl.Float64)
+    mark = (
+        pl.when((share - 1).abs() <= EQUAL)
+        .then(pl.lit(NO_SPOT_CAPACITY))
+        .when((share / floor - 1).abs() <= EQUAL)
+        .then(pl.lit(AT_FLOOR))
+    )
+    marked = pl.col("caveat").str.contains_any([NO_SPOT_CAPACITY, AT_FLOOR]).fill_null(value=False)
+    caveat = pl.concat_str([mark, pl.col("caveat")], separator="; ", ignore_nulls=True)
     return (
         offers.join(on_demand, on=_MACHINE, how="left", maintain_order="left")
-        .with_columns(pl.when(equal & unmarked).then(caveat).otherwise(pl.col("caveat")).alias("caveat"))
+        .with_columns(
+            pl.when(mark.is_not_null() & ~marked).then(caveat).otherwise(pl.col("caveat")).alias("caveat")
+        )
         .drop("_on_demand")
     )
