@@ -18,7 +18,7 @@ from trainfare_core.errors import FetchError, PricesUnavailableError
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.facts import Intake, ReasonCount
 from trainfare_core.prices.intake import BOOK_SCHEMA
-from trainfare_core.prices.precedence import UNLISTED_DAYS, is_unlisted, mark_unlisted, was_seen_lately
+from trainfare_core.prices.precedence import UNLISTED_DAYS, is_unlisted, keep_unlisted
 from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.disk.cache import BookCache, CachedBook
 from trainfare_providers.disk.checked_parquet import BookFacts
@@ -271,8 +271,8 @@ def _merge_services(
             continue
         replaced = True
         left = stored.join(here, on=_PART, how="anti")
-        unlisted = asked.join(here, on=_MACHINE, how="anti").filter(was_seen_lately(today))
-        rows += [fresh, left, mark_unlisted(unlisted, today)]
+        unlisted = keep_unlisted(asked.join(here, on=_MACHINE, how="anti"), today)
+        rows += [fresh, left, unlisted]
         counts.append(intake.add(accepted=left.height + unlisted.height))
         if unlisted.height:
             notes.append(

@@ -70,11 +70,13 @@ class Judged:
         rows: accepted, with the columns of `BOOK_SCHEMA`.
         intakes: counts of every row, per cloud service.
         unconfirmed: those of the quarantined rows that the next fetch can confirm.
+        refused: the quarantined rows of these checks, with the reason in `rule`.
     """
 
     rows: pl.DataFrame
     intakes: tuple[Intake, ...]
     unconfirmed: pl.DataFrame
+    refused: pl.DataFrame
 
 
 def judge(
@@ -110,6 +112,7 @@ def judge(
         judged.filter(pl.col(_WHY).is_null()).drop(_WHY),
         _quarantine_rows(intakes, refused),
         refused.filter(pl.col(_WHY).is_in([JUMPED, RESHAPED])).drop(_WHY),
+        refused.rename({_WHY: "rule"}),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Final
 import polars as pl
 
 from trainfare_core.prices.facts import Intake
-from trainfare_core.prices.intake import first_day, move_out, set_aside
+from trainfare_core.prices.intake import KEY_COLUMNS, first_day, move_out, set_aside
 
 SNAPSHOT: Final = "snapshot"
 """Origin of the prices that the package ships."""
@@ -33,28 +33,29 @@ UNLISTED_DAYS: Final = 180
 a cloud's list, shorter than the year's notice that clouds give before a machine ends."""
 
 _REPLACED: Final = "replaced by newer live prices"
-_LONG_UNLISTED: Final = f"not in the newest list, and last seen more than {UNLISTED_DAYS} days before it"
 _OUTDATED: Final = "fetched before the shipped snapshot's date"
 
 _GROUP: Final = ("provider", "service", "purchase_option", "region")
 _MACHINE: Final = (*_GROUP, "instance_type")
 
 
-def was_seen_lately(newest_list: pl.Expr) -> pl.Expr:
-    """Return whether a price was seen within `UNLISTED_DAYS` before the day of the newest list."""
-    return (newest_list - _last_day()).dt.total_days() <= UNLISTED_DAYS
+def keep_unlisted(rows: pl.DataFrame, newest_list: pl.Expr) -> pl.DataFrame:
+    """
+    Return the prices seen within `UNLISTED_DAYS` before the newest list, with the caveat `UNLISTED` and its day, once.
 
-
-def mark_unlisted(rows: pl.DataFrame, newest_list: pl.Expr) -> pl.DataFrame:
-    """Add the caveat `UNLISTED` with the day of the newest list to rows, once; a price in it may have been refused."""
+    Args:
+        rows: prices of machines of which that list has no usable price.
+        newest_list: its day.
+    """
     known = pl.col("caveat").str.replace(rf"^{UNLISTED}[0-9-]+(; )?", "")
     mark = pl.format("{}{}", pl.lit(UNLISTED), newest_list.cast(pl.String))
-    rest = pl.when(known != "").then(known)
-    return rows.with_columns(pl.concat_str([mark, rest], separator="; ", ignore_nulls=True).alias("caveat"))
+    caveat = pl.concat_str([mark, pl.when(known != "").then(known)], separator="; ", ignore_nulls=True)
+    lately = rows.filter((newest_list - _last_day()).dt.total_days() <= UNLISTED_DAYS)
+    return lately.with_columns(caveat.alias("caveat"))
 
 
 def is_unlisted() -> pl.Expr:
-    """Return whether a row has the caveat of `mark_unlisted`."""
+    """Return whether a row has the caveat of `keep_unlisted`."""
     return pl.col("caveat").str.starts_with(UNLISTED).fill_null(value=False)
 
 
@@ -102,16 +103,12 @@ def replace_snapshot(
     old = shipped.join(newer.select(*_GROUP, "live_day"), on=_GROUP)
     types = old["instance_type"].unique().implode()
     machines = others.filter(is_live, pl.col("instance_type").is_in(types)).select(_MACHINE).unique()
-    unlisted = old.join(machines, on=_MACHINE, how="anti")
-    lately = was_seen_lately(pl.col("live_day"))
-    aside: list[pl.DataFrame] = []
-    for dropped, reason in (
-        (old.join(machines, on=_MACHINE, how="semi"), _REPLACED),
-        (unlisted.filter(~lately), _LONG_UNLISTED),
-    ):
-        intakes = move_out(intakes, dropped, reason)
-        aside.append(set_aside(dropped, pl.lit(reason)))
-    kept = mark_unlisted(unlisted.filter(lately), pl.col("live_day")).select(shipped.columns)
+    kept = keep_unlisted(old.join(machines, on=_MACHINE, how="anti"), pl.col("live_day")).select(
+        shipped.columns
+    )
+    replaced = old.join(kept, on=list(KEY_COLUMNS), how="anti", nulls_equal=True)
+    intakes = move_out(intakes, replaced, _REPLACED)
+    aside = [set_aside(replaced, pl.lit(_REPLACED))]
     kept_parts = [pl.concat([shipped.join(newer, on=_GROUP, how="anti"), kept]), others]
     if not outdated.is_empty():
         old = others.filter(is_live).join(outdated, on=_GROUP, how="semi")

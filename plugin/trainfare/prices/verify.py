@@ -14,6 +14,7 @@ from trainfare.prices.lock import read_lock
 from trainfare_core._version import __version__
 from trainfare_core.documents import Document, Record
 from trainfare_core.errors import InputError, TrainfareError
+from trainfare_core.prices.facts import ReasonCount
 from trainfare_providers.plugins import ProviderEntry, provider_entries
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ class Verified(Record):
     sha256: str | None = Field(description="of the file, where it is sealed; None: nothing was ever fetched")
     fetched_at: str | None = Field(description="when its first price was fetched; None: shipped, or nothing")
     findings: tuple[str, ...] = Field(description="what is wrong; empty where all is well")
+    accepted: tuple[ReasonCount, ...] = Field(
+        default=(), description="prices of the snapshot that look odd and are right, with the reason"
+    )
 
 
 class PricesVerification(Document):
@@ -54,6 +58,20 @@ def verify_prices(
     if lock is not None:
         lists.append(_of_lock(lock))
     return PricesVerification(tool_version=__version__, lists=tuple(lists))
+
+
+def verify_snapshot(book: PriceBook) -> PricesVerification:
+    """Check every price of the shipped snapshot beside the others: `trainfare_providers.whole_book`."""
+    from trainfare_core.prices.book import PriceBook
+    from trainfare_providers.conformance import check_book
+    from trainfare_providers.whole_book import check_whole_book
+
+    joined = PriceBook.concat([book])
+    odd, accepted = check_whole_book(joined.rows)
+    findings = [f"{finding.rule}: {finding.detail}" for finding in (*check_book(joined), *odd)]
+    verified = _summarize_verified("snapshot", joined, None, findings)
+    answer = verified.model_copy(update={"accepted": accepted})
+    return PricesVerification(tool_version=__version__, lists=(answer,))
 
 
 def _of_plugin(entry: ProviderEntry, cache: BookCache) -> Verified:

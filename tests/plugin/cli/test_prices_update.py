@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from builders.cli import run_main
@@ -16,7 +17,7 @@ from builders.offers import book_of, get_shipped_date, offer_row, table
 from trainfare.cli.prices_update import update_table
 from trainfare.cli.prices_verify import verify_table
 from trainfare.prices.lock import LockHeader, lock_text
-from trainfare.prices.verify import PricesVerification, verify_prices
+from trainfare.prices.verify import PricesVerification, verify_prices, verify_snapshot
 from trainfare_core.errors import FetchError, InputError, MissingExtraError, UnknownNameError
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.facts import ReasonCount
@@ -24,6 +25,7 @@ from trainfare_providers.disk.cache import BookCache
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.http.progress import Step
 from trainfare_providers.refresh import FetchedRows, load_last_good
+from trainfare_providers.snapshot import SnapshotProvider
 from trainfare_providers.update import PricesUpdate, live_sources, update_clouds
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
@@ -276,6 +278,24 @@ def test_the_commands_end_with_the_documented_codes(
     (tmp_path / "aws.parquet").write_bytes(b"PAR1")
     assert run_main("prices", "verify", "--cache", tmp_path) == 3
     assert "aws: NOT SOUND" in capsys.readouterr().out
+
+
+def test_the_shipped_prices_are_checked_beside_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--snapshot` passes, and shows what was accepted and why; a wrong price of the snapshot is a finding."""
+    assert run_main("prices", "verify", "--snapshot") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "snapshot: sound: 6,208 prices"
+    assert all(line.startswith("  accepted: ") for line in lines[1:])
+    assert any("g5g.metal is the whole host" in line for line in lines)
+    assert run_main("prices", "verify", "--snapshot", "--lock", "trainfare.lock") == 2
+    assert "leave out --lock" in capsys.readouterr().err
+    rows = SnapshotProvider().load().rows
+    block = (pl.col("instance_type") == "p5.48xlarge") & (pl.col("purchase_option") == "capacity_block")
+    price = pl.when(block).then(pl.lit(1720.78)).otherwise(pl.col("usd_per_hour"))
+    answer = verify_snapshot(PriceBook(rows.with_columns(usd_per_hour=price)))
+    assert "NOT SOUND" in verify_table(answer)
+    assert any("capacity block above the on-demand price" in finding for finding in answer.lists[0].findings)
+    assert PricesVerification.model_validate_json(answer.to_json()) == answer
 
 
 def test_the_update_reads_back_as_the_published_model(tmp_path: Path) -> None:
