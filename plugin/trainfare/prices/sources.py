@@ -131,7 +131,7 @@ def _snapshot_note(book: PriceBook) -> tuple[str, ...]:
     if shipped.is_empty():
         return ()
     names = ", ".join(f"{row['provider']}/{row['service']}" for row in shipped.iter_rows(named=True))
-    dates = f"{shipped['oldest'].min()} to {shipped['newest'].max()}"
+    dates = f"{min(shipped['oldest'].to_list())} to {max(shipped['newest'].to_list())}"
     return (
         f"prices of {names} are those of the snapshot that trainfare ships, dated {dates}: {_UPDATE} for today's",
     )
