@@ -123,7 +123,6 @@ def _rules() -> dict[str, pl.Expr]:
     far = ~(each / median).is_between(*_FAR) & (~spot | on_demand.is_null())
     unbought = on_demand.is_null() & (price > pl.col("_block"))
     rules = {
-        "capacity block above the on-demand price": block & (price > on_demand),
         "spot below the largest discount of its cloud": spot & (price < on_demand * floor * (1 - EQUAL)),
         f"spot more than {_ZONES_APART:g} times another zone of its region": spot & ~waiting & apart,
         "spot above the capacity block of a machine without an on-demand price": spot & unbought,

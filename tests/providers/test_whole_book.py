@@ -58,7 +58,7 @@ def test_the_shipped_snapshot_is_plausible() -> None:
     [
         # A block of 26 h whose minutes replace its hours is 45.6 times too dear: botocore, CapacityBlockOffering,
         # "number of hours (in addition to capacityBlockDurationMinutes)".
-        ("capacity block above the on-demand price", "p5.48xlarge@us-east-1 capacity_block", 1720.78, {}),
+        (sanity.BLOCK_ABOVE, "p5.48xlarge@us-east-1 capacity_block", 1720.78, {}),
         (sanity.ABOVE_ON_DEMAND, "g6.12xlarge@use1-az4 spot", 5.0, {}),
         (sanity.COMMITTED_ABOVE, "g5.8xlarge@us-east-1 reserved_1y", 2.5, {}),
         # An hour's price, divided by the hours of a year once more.

@@ -137,5 +137,5 @@ def _build_row(
 
 def _caveats(machine: GcpMachine, option: str) -> str | None:
     if machine.machine.instance_type in _FLEX_ONLY and option != "spot":
-        return "Google creates this size only as spot or flex-start: listed, but perhaps not to be had"
+        return "Google creates this size only as spot or flex-start: listed, but perhaps not available"
     return None

@@ -107,7 +107,7 @@ class Part(Protocol):
 
 
 class _ChangedError(FetchError):
-    """The rest of the file is not to be had, so that it starts anew."""
+    """The rest of the file cannot be fetched, so that it starts anew."""
 
 
 class Download:

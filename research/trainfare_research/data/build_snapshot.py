@@ -51,11 +51,11 @@ _SOURCE = pl.col("source")
 MACHINE_CAVEATS: tuple[tuple[pl.Expr, str], ...] = (
     (
         _TYPE.is_in(["a3-highgpu-1g", "a3-highgpu-2g", "a3-highgpu-4g"]) & ~_SPOT,
-        "Google creates this size only as spot or flex-start: listed, but perhaps not to be had",
+        "Google creates this size only as spot or flex-start: listed, but perhaps not available",
     ),
     (
         (_TYPE == "a3-ultragpu-8g") & (pl.col("purchase_option") == "on_demand"),
-        "Google creates this machine only as spot, flex-start or in a reservation: listed, but not to be had",
+        "Google creates this machine only as spot, flex-start or in a reservation: listed, but not available on demand",
     ),
     (
         (_TYPE == "a3-ultragpu-8g") & _SPOT,

@@ -177,7 +177,7 @@ def test_status_counts_and_ages(capsys: pytest.CaptureFixture[str]) -> None:
     assert google.rows_after_as_of > 1400  # read on 2026-08-20 and later
     code, out, _ = run(capsys, "prices", "status", "--as-of", "2026-08-01")
     assert code == 0
-    assert "as of 2026-08-01 23:59 UTC: 6,356 prices, " in out
+    assert "as of 2026-08-01 23:59 UTC: 6,739 prices, " in out
     assert "azure/azure_vm" in out
 
 

@@ -25,6 +25,7 @@ from trainfare_providers.disk.cache import BookCache
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.http.progress import Step
 from trainfare_providers.refresh import FetchedRows, load_last_good
+from trainfare_providers.sanity import BLOCK_ABOVE
 from trainfare_providers.snapshot import SnapshotProvider
 from trainfare_providers.update import PricesUpdate, live_sources, update_clouds
 
@@ -294,7 +295,7 @@ def test_the_shipped_prices_are_checked_beside_each_other(capsys: pytest.Capture
     price = pl.when(block).then(pl.lit(1720.78)).otherwise(pl.col("usd_per_hour"))
     answer = verify_snapshot(PriceBook(rows.with_columns(usd_per_hour=price)))
     assert "NOT SOUND" in verify_table(answer)
-    assert any("capacity block above the on-demand price" in finding for finding in answer.lists[0].findings)
+    assert any(BLOCK_ABOVE in finding for finding in answer.lists[0].findings)
     assert PricesVerification.model_validate_json(answer.to_json()) == answer
 
 
