@@ -166,7 +166,8 @@ def _try_mutants(
     left: list[Mutant] = []
     for mutant in mutants:
         source = copy.source(mutant.file)
-        by = caught.by(mutant, source) or try_mutant(copy, mutant, [nearest_tests(mutant)])
+        anywhere = [list(DRAWN.first)] if mutant.seed else []
+        by = caught.by(mutant, source) or try_mutant(copy, mutant, [nearest_tests(mutant), *anywhere])
         caught.add(mutant, source, by)
         final = bool(by or mutant.tests)
         yield mutant, source, by, final
