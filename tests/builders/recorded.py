@@ -30,7 +30,7 @@ SAME = 1e-6
 """Part of a number up to which it is the same: numpy's sums differ in the last digits between processors."""
 _ZERO = 1e-12
 _LONGEST_ARRAY = 24
-_LONGEST_TEXT = 30
+_LONGEST_TEXT = 60
 _MOST_SHOWN = 12
 _UPDATE = bool(os.environ.get("TRAINFARE_UPDATE_GOLDEN"))
 
