@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from builders.plans import plan, shapes
 from builders.profiles import gpt_profile, profile
 from builders.recorded import answer_or_error, compare_with_recorded, fingerprint
 from builders.toy_market import block_job, decoder_job, in_precisions
-from trainfare_core.candidates import PlanSpace, enumerate_candidates, plan_gaps
+from trainfare_core.candidates import ModelParallel, PlanSpace, enumerate_candidates, plan_gaps
 from trainfare_core.job_profile import (
     BatchFacts,
     BatchVariation,
     JobProfile,
     MeasuredStep,
+    OperationGroup,
     ParallelFacts,
     ProfileSource,
     Quantiles,
     SynchronizedNorms,
 )
 from trainfare_core.prediction import predict, predict_machine
+from trainfare_core.prediction.language_models.sums import GRAPH_PRECISION, LIBRARY_PRECISION
 from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.variants import in_8_bits, may_be_in_8_bits, variants_of
 
@@ -150,9 +155,9 @@ COLUMNS = [
 
 def describe_plans(job: JobProfile, space: PlanSpace) -> Iterator[tuple[str, Any]]:
     """Yield the plans of a job, and what is predicted of them, by chip."""
-    shapes = make_shapes()
-    plans = enumerate_candidates(job, shapes, space)
-    table, chips = predict(job, shapes, plans), shapes.accelerator[plans.shape]
+    machines = make_shapes()
+    plans = enumerate_candidates(job, machines, space)
+    table, chips = predict(job, machines, plans), machines.accelerator[plans.shape]
     everywhere = np.arange(len(plans))
     names = ["shape", "nodes", "sharding", "micro_batch", "micro_ratio", "accumulate", "devices_or_all"]
     yield "plans", list_columns(plans, names, everywhere)
@@ -161,7 +166,7 @@ def describe_plans(job: JobProfile, space: PlanSpace) -> Iterator[tuple[str, Any
             yield name, fingerprint(np.asarray(getattr(plans, name)))
     if plans.parallel is not None:
         yield "degrees", [fingerprint(degree) for degree in plans.parallel.degrees]
-    yield "gaps", sorted(set(map(str, plan_gaps(job, shapes, space))))
+    yield "gaps", sorted(set(map(str, plan_gaps(job, machines, space))))
     for chip in CHIPS:
         rows = np.flatnonzero(chips == chip)
         if not len(rows):
@@ -234,3 +239,58 @@ def test_the_changes_of_a_job() -> None:
                 variant.convert_saved_state(job).plan.checkpoint_bytes,
             ]
     compare_with_recorded("prediction_variants", answers)
+
+
+def list_decoders() -> dict[str, JobProfile]:
+    """Return decoders with and without experts, in eager PyTorch, under compilers and in a library's kernels."""
+    plain = gpt_profile(layers=30, width=4096, heads=32)
+    experts = tuple(
+        OperationGroup(
+            kind="grouped_matmul", name="bmm", phase=phase, dtype="bf16", shape=(8, 8192, columns, depth), launches=30,
+            flops=30 * 2 * 8192 * columns * depth, bytes_read=10**10, bytes_written=10**9, bytes_fixed=30 * 8 * 2 * columns * depth,
+        )
+        for columns, depth in ((1408, 4096), (4096, 1408)) for phase in ("forward", "backward")
+    )  # fmt: skip
+    mixture = plain.model_copy(update={"operations": (*plain.operations, *experts)})
+    jobs = {
+        "plain": plain,
+        "mixture": mixture,
+        "narrow": gpt_profile(layers=12, width=1024, heads=8, head=False),
+    }
+    jobs |= {
+        f"{name} {precision}": job.model_copy(update={"precision": precision})
+        for name, job in (("plain", plain), ("mixture", mixture))
+        for precision in (LIBRARY_PRECISION, GRAPH_PRECISION)
+    }
+    compiled = ProfileSource(how="real", tool_version="0", torch_version="2.8.0", compiled=True)
+    jobs["compiled"] = plain.model_copy(update={"source": compiled})
+    library = jobs[f"mixture {LIBRARY_PRECISION}"]
+    jobs["library in 8 bits"] = in_8_bits(library, lambda group: group.kind in ("matmul", "grouped_matmul"))
+    return jobs
+
+
+def test_drawn_splits_of_decoders() -> None:
+    draws, answers = random.Random(11), {}
+    for name, job in list_decoders().items():
+        for index in range(16):
+            sizes = {
+                size: np.array([draws.choice([1, 1, 2, 4, 8])])
+                for size in ("tensor", "pipeline", "context", "expert")
+            }
+            parallel = replace(
+                ModelParallel.none(1), **sizes, virtual=np.array([draws.choice([1, 1, 2, 3])]), overlap=np.array([draws.random() < 0.6]),
+                sharded_optimizer=np.array([draws.random() < 0.4]),
+            )  # fmt: skip
+            chip, count, nodes = draws.choice(CHIPS[4:9]), draws.choice([2, 4, 8]), draws.choice([1, 1, 2, 8])
+            sharding = draws.choice(["ddp", "fsdp", "zero1", "hybrid"])
+            plans = plan(
+                nodes=nodes,
+                sharding=sharding,
+                ratio=draws.choice([0.25, 1.0, 2.0]),
+                accumulate=draws.choice([1, 3, 16]),
+            )
+            table = predict(job, shapes(chip, count=count, network=800.0), replace(plans, parallel=parallel))
+            answers[f"{name} {index} {chip} {nodes} x {count} {sharding}"] = [
+                *(float(getattr(table, column)[0]) for column in COLUMNS), str(table.unknown_because[0]),
+            ]  # fmt: skip
+    compare_with_recorded("prediction_splits", answers)
