@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import resource
 import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
 from scripts.mutants.caught import STOPPED, Caught
@@ -166,8 +168,7 @@ def _try_mutants(
     left: list[Mutant] = []
     for mutant in mutants:
         source = copy.source(mutant.file)
-        anywhere = [list(DRAWN.first)] if mutant.seed else []
-        by = caught.by(mutant, source) or try_mutant(copy, mutant, [nearest_tests(mutant), *anywhere])
+        by = caught.by(mutant, source) or try_mutant(copy, mutant, first_tests(mutant))
         caught.add(mutant, source, by)
         final = bool(by or mutant.tests)
         yield mutant, source, by, final
@@ -200,6 +201,17 @@ def try_mutant(copy: Copy, mutant: Mutant, selections: Iterable[list[str]]) -> s
         if outcome.code not in (0, 5):
             return outcome.failed[0] if outcome.failed else STOPPED
     return ""
+
+
+def first_tests(mutant: Mutant) -> list[list[str]]:
+    """Return what needs no search: the nearest tests and, of a draw, those of `DRAWN.first` that reach anything."""
+    if not mutant.seed:
+        return [nearest_tests(mutant)]
+    root, folder = Path(mutant.file).parts[1:3]
+    package = re.compile(rf"\b{root}\.{Path(folder).stem}\b")
+    files = sorted(file for name in DRAWN.first for file in (TOP / name).rglob("test_*.py"))
+    likely = [(not package.search(file.read_text(encoding="utf-8")), file) for file in files]
+    return [nearest_tests(mutant), [file.relative_to(TOP).as_posix() for _, file in sorted(likely)]]
 
 
 def nearest_tests(mutant: Mutant) -> list[str]:

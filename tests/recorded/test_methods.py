@@ -11,6 +11,7 @@ import numpy as np
 from builders.profiles import gpt_profile, profile
 from builders.recommendations import costs, interval, option
 from builders.recorded import answer_or_error, compare_with_recorded
+from trainfare_core.job_profile import ParameterGroup
 from trainfare_core.methods.amounts import amount_of
 from trainfare_core.methods.answer import MethodsAnswer
 from trainfare_core.methods.choice import advantage
@@ -142,8 +143,9 @@ def answer(question: Question, draws: random.Random) -> MethodsAnswer:
 
 
 def test_the_answers_to_drawn_questions() -> None:
-    draws, answers = random.Random(2), {}
-    for index in range(70):
+    draws = random.Random(2)
+    answers: dict[str, Any] = {}
+    for index in range(50):
         question = draw_question(draws)
         document = answer(question, draws).model_dump(exclude_none=True)
         for line in document["lines"]:
@@ -152,6 +154,47 @@ def test_the_answers_to_drawn_questions() -> None:
             name: document[name] for name in document if name not in ("question", "tool_version")
         }
         answers[f"{index} amounts"] = [amount_of(question, method) for method in METHOD_NAMES]
+    for index, (target, samples, each) in enumerate(
+        itertools.product((1.8, 2.0, 2.7, 3.3, 4.5), (2e5, 1e7), (64.0, 1024.0))
+    ):
+        question = Question(
+            domain=("llm-pt", "llm-cpt")[index % 2], metric="val_loss", checkpoint="none", samples=samples, tokens_per_sample=each, target_value=target,
+        )  # fmt: skip
+        entries: list[Found] = [
+            Found(method, impossible_because="no checkpoint") for method in METHOD_NAMES[:-1]
+        ]
+        amount = amount_of(question, "scratch", 1e5)
+        model = gpt_profile(layers=(1, 12, 40)[index % 3], width=(64, 768, 2048)[index % 3])
+        entries.append(
+            Priced(
+                "scratch",
+                profile=model,
+                amount=amount,
+                option=option(usd=(0.0, 100.0)[index % 2], hours=50.0),
+            )
+        )
+        said = answer_of(question, entries, name="job", tool_version="0").model_dump(exclude_none=True)
+        answers[f"law {index}"] = [
+            said["kind"],
+            said["sentence"],
+            said["doubts"],
+            *(line.get("samples") for line in said["lines"]),
+            said["assumptions"],
+        ]
+    packed = gpt_profile().model_copy(
+        update={
+            "parameters": (
+                ParameterGroup(dtype="int8", trainable=False, count=10**8, parameter_bytes=10**8),
+                ParameterGroup(dtype="fp32", trainable=True, count=10**6, parameter_bytes=4 * 10**6),
+            )
+        }
+    )
+    amount = amount_of(Question(domain="llm-ift", samples=1e4), "qlora")
+    for method in ("qlora", "lora"):
+        priced = Priced(method, profile=packed, amount=amount, option=option())
+        answers[f"packed {method}"] = (
+            answer_of(Question(domain="llm-ift"), [priced], name="job", tool_version="0").lines[0].traced
+        )
     compare_with_recorded("methods_answers", answers)
 
 
