@@ -46,8 +46,10 @@ DRAWS: Final = """\
 Most mutants above were written with the test that catches them, or survived once and got one: their score says that
 known faults stay caught. How many unknown ones would be, a draw says: changes of any line of the core, of the providers
 and of what decides in the plugin, drawn by a seed (`make mutants SEED=N`), each tried with the tests nearest to its
-file, then with the quickest that reach its line. A draw keeps its score: a survivor that got a test later counts as not
-caught, and is counted in the last column."""
+file, then with the recorded answers (`tests/recorded`), then with the quickest tests that reach its line. Recorded
+answers say that a number or a sentence has changed, not which one is right: how many mutants the nearest tests missed
+and they caught is a column. A draw keeps its score: a survivor that got a test later counts as not caught, and is
+counted in the last column."""
 WIDTH: Final = 140
 """Characters of a line of prose."""
 NAMED_MUTANTS: Final = 4
@@ -339,11 +341,12 @@ def _draw_table() -> list[str]:
     if outcome is None:
         return ["No draw is recorded yet."]
     return [
-        "| seed | last run | commit | drawn | no test can tell | caught | score | caught since |",
-        "|---|---|---|---|---|---|---|---|",
+        "| seed | last run | commit | drawn | no test can tell | caught | by recorded answers | score | caught since |",
+        "|---|---|---|---|---|---|---|---|---|",
         *(
             f"| {draw['seed']} | {draw['date']} | {draw['commit']} | {draw['drawn']} | {draw['equivalent']} | "
-            f"{draw['caught']} | {percent(draw['score'], 1)} | {draw['caught_since']} |"
+            f"{draw['caught']} | {draw.get('by_recorded_answers', 0)} | {percent(draw['score'], 1)} | "
+            f"{draw['caught_since']} |"
             for draw in outcome["draws"]
         ),
     ]

@@ -14,6 +14,8 @@ from scripts.mutants.mutant import BESIDE, TOP, Mutant
 from scripts.mutants.results import Result, equivalents
 
 DRAWS: Final = TOP / "tests" / "evidence" / "drawn_mutants.json"
+RECORDED: Final = "tests/recorded/"
+"""Tests that say that an answer has changed, and not which of the two is right: what they alone catch is counted."""
 SLICE: Final = 60
 """Mutants of one run: it ends within half an hour of one processor."""
 
@@ -133,6 +135,7 @@ def _score_draw(draw: list[DrawnResult]) -> dict[str, Any]:
         "drawn": len(draw),
         "equivalent": len(draw) - len(counted),
         "caught": caught,
+        "by_recorded_answers": sum(drawn.result.by.startswith(RECORDED) for drawn in counted),
         "score": round(caught / len(counted), 4) if counted else 1.0,
         "caught_since": sum(bool(drawn.caught_since) for drawn in counted),
         "nearest_only": sum(drawn.result.nearest_only for drawn in counted),
