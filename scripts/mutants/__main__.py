@@ -204,14 +204,22 @@ def try_mutant(copy: Copy, mutant: Mutant, selections: Iterable[list[str]]) -> s
 
 
 def first_tests(mutant: Mutant) -> list[list[str]]:
-    """Return what needs no search: the nearest tests and, of a draw, those of `DRAWN.first` that reach anything."""
+    """
+    Return what needs no search: the nearest tests and, of a draw, those of `DRAWN.first`.
+
+    Of a folder there, those files count that name the mutant's package.
+    """
     if not mutant.seed:
         return [nearest_tests(mutant)]
     root, folder = Path(mutant.file).parts[1:3]
     package = re.compile(rf"\b{root}\.{Path(folder).stem}\b")
-    files = sorted(file for name in DRAWN.first for file in (TOP / name).rglob("test_*.py"))
-    likely = [(not package.search(file.read_text(encoding="utf-8")), file) for file in files]
-    return [nearest_tests(mutant), [file.relative_to(TOP).as_posix() for _, file in sorted(likely)]]
+    files = [
+        file
+        for name in DRAWN.first
+        for file in ([TOP / name] if name.endswith(".py") else sorted((TOP / name).rglob("test_*.py")))
+        if name.endswith(".py") or package.search(file.read_text(encoding="utf-8"))
+    ]
+    return [nearest_tests(mutant), [file.relative_to(TOP).as_posix() for file in files]]
 
 
 def nearest_tests(mutant: Mutant) -> list[str]:
