@@ -11,7 +11,7 @@ from builders.profiles import gpt_profile, profile
 from builders.recorded import answer_or_error, compare_with_recorded
 from builders.toy_market import block_job, book, decoder_job, in_precisions, offer_row
 from trainfare_core.changes.explain_change import PricedJob, UnknownJob, explain_change
-from trainfare_core.job_profile import JobProfile, ModuleWork, ParallelFacts
+from trainfare_core.job_profile import JobProfile, MeasuredStep, ModuleWork, ParallelFacts, Quantiles
 from trainfare_core.policy.limit_findings import increase_findings
 from trainfare_core.policy.policy import AllowList, JobLimits, Policy, PolicyJob
 from trainfare_core.policy.policy_change import list_policy_changes, rule_by_base
@@ -41,6 +41,11 @@ def with_modules(job: JobProfile, **flops: int) -> JobProfile:
     return job.model_copy(update={"modules": modules})
 
 
+def make_measured(device: str, step_s: float) -> MeasuredStep:
+    step = Quantiles(median_s=step_s, p10_s=step_s * 0.9, p90_s=step_s * 1.1)
+    return MeasuredStep(device_name=device, device_kind="cuda", steps=10, step=step)
+
+
 def list_jobs() -> dict[str, JobProfile]:
     gpt, resnet = gpt_profile(), profile(batch_size=128)
     return {
@@ -61,6 +66,10 @@ def list_jobs() -> dict[str, JobProfile]:
         "gpt of no length": with_plan(gpt, optimizer_steps=None, unknown_because="no length"),
         "gpt in precisions": in_precisions(gpt, "32-true", "16-mixed"),
         "resnet": resnet,
+        "resnet measured": resnet.model_copy(update={"measured": make_measured("Tesla T4", 0.5)}),
+        "resnet measured again": resnet.model_copy(
+            update={"measured": make_measured("NVIDIA A100-SXM4-80GB", 0.2)}
+        ),
         "resnet fp16": profile(batch_size=128, dtype="fp16"),
         "decoder": decoder_job(),
         "blocks": block_job(steps=9000),

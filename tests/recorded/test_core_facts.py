@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+import trainfare_core.clouds as clouds
+import trainfare_core.number_format as number_format
 from builders.recorded import answer_or_error, compare_with_recorded
 from builders.toy_market import offer_row, small_job
-from trainfare_core import clouds, number_format
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.documents import escape_controls, format_records, is_flat, is_too_deep
 from trainfare_core.hardware.accelerators import accelerator, resolve_device

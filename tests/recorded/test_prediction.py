@@ -1,4 +1,7 @@
-"""Predicted steps and memory of many plans of many jobs; see `builders.recorded`."""
+"""Predicted steps and memory of many plans of many jobs; see `builders.recorded`.
+
+Reaches `trainfare_core.hardware` and `trainfare_core.job_profile` too.
+"""
 
 from __future__ import annotations
 

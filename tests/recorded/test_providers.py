@@ -28,6 +28,7 @@ from builders.gcp_wire import page as gcp_page
 from builders.offers import offer_row, table
 from builders.recorded import answer_or_error, compare_with_recorded, simplify
 from trainfare_core.errors import TrainfareError
+from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.intake import accept_rows
 from trainfare_providers import answer_values
 from trainfare_providers.aws.blocks import capacity_block_row, training_plan_row
@@ -61,6 +62,7 @@ from trainfare_providers.azure.workspace import (
     quota_limits,
     short_family,
 )
+from trainfare_providers.conformance import check_book, spot_above_on_demand
 from trainfare_providers.gcp import catalogue_rows
 from trainfare_providers.gcp.quotas import family_quota, gpu_limits, parse_region
 from trainfare_providers.gcp.skus import read_sku
@@ -391,6 +393,16 @@ def test_judged_prices() -> None:
             why_not_replaced(new, old),
             why_not_replaced(kept, old),
             why_not_replaced(old, kept),
+        ]
+        prices = PriceBook.from_rows(
+            pl.concat([new, old]).unique(
+                ["instance_type", "region", "purchase_option"], keep="first", maintain_order=True
+            ),
+            origin="aws",
+        )
+        answers[f"{index} checked"] = [
+            sorted(f"{finding.rule}: {finding}" for finding in check_book(prices)),
+            spot_above_on_demand(prices),
         ]
     compare_with_recorded("judged_prices", answers)
 

@@ -1,4 +1,8 @@
-"""Rankings of drawn jobs, markets and limits, and what is said where there is no answer; see `builders.recorded`."""
+"""Rankings of drawn jobs, markets and limits, and what is said where there is no answer; see `builders.recorded`.
+
+Reaches `trainfare_core.run_cost`, `trainfare_core.run_cost_facts`, `trainfare_core.interruptions`, `trainfare_core.prices`,
+`trainfare_core.candidates`, `trainfare_core.recommendation`, `trainfare_core.constraints` and `trainfare_core.porting` too.
+"""
 
 from __future__ import annotations
 
