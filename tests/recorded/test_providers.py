@@ -197,6 +197,14 @@ def test_damaged_answers_of_aws() -> None:
         **read_damaged("zones", wire.ZONES[:2], lambda entry: read_zone_ids([entry])),
     }
 
+    history = [
+        {**entry, "Timestamp": datetime(2026, 8, 2, hour, tzinfo=timezone.utc)}
+        for entry in timed[:4]
+        for hour in (3, 1, 5, 5, 7)
+    ]
+    for name, entries in (("history", history), ("history backwards", history[::-1])):
+        answers[name] = sum_up(describe_rows(spot_rows(entries, bands, CONTEXT)))
+
     def read_machine(entry: Any) -> Any:
         known = parse_instance_types([entry])
         return [[known.get(name) for name in known.names()], known.refused]
