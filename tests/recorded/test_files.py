@@ -263,6 +263,21 @@ def test_options_and_texts(tmp_path: Path) -> None:
             ("h", 2),
         )
     ]
+    comments = b'a = 1 # """ [\n# \'\'\' {\nb = "# x [" # y ]\nc = [ # [[ \n1, # ]\n2]\nd = """\\\n# z [\n"""\n[e] # f\ng = { h = "]" }\ni = \'"\'\n'
+    answers["comments"] = [
+        line_of_key(comments, path)
+        for path in (
+            ("a",),
+            ("b",),
+            ("c",),
+            ("c", 1),
+            ("d",),
+            ("e",),
+            ("e", "g"),
+            ("e", "g", "h"),
+            ("e", "i"),
+        )
+    ]
     answers["hints"] = [
         key_hint(key, ["vcpus", "machines", "provider"]) for key in ("vcpu", "machine", "xyzzy", "")
     ]

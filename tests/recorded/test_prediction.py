@@ -5,8 +5,10 @@ Reaches `trainfare_core.hardware` and `trainfare_core.job_profile` too.
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +36,15 @@ from trainfare_core.job_profile import (
 from trainfare_core.prediction import predict, predict_machine
 from trainfare_core.prediction.language_models.sums import GRAPH_PRECISION, LIBRARY_PRECISION
 from trainfare_core.prices.shapes import MachineShapes
-from trainfare_core.variants import in_8_bits, may_be_in_8_bits, variants_of
+from trainfare_core.variants import (
+    PRODUCTS,
+    head_width,
+    in_8_bits,
+    is_in_8_bits,
+    may_be_in_8_bits,
+    of_narrow_type,
+    variants_of,
+)
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 CHIPS = (
@@ -241,7 +251,35 @@ def test_the_changes_of_a_job() -> None:
                 ),
                 variant.convert_saved_state(job).plan.checkpoint_bytes,
             ]
+        for kind, narrow in itertools.product(("fp8", "int8", "fp4", "mxfp8"), (False, True)):
+            every = in_8_bits(job, lambda group: group.kind in PRODUCTS, "fp8" if narrow else kind)
+            changed_types = (
+                answer_or_error(lambda every=every, kind=kind: of_narrow_type(every, kind))
+                if narrow and kind in ("fp4", "mxfp8")
+                else every
+            )
+            answers[f"{name} in {kind} {narrow}"] = (
+                changed_types if isinstance(changed_types, str) else describe_groups(changed_types)
+            )
+        chosen = may_be_in_8_bits(job)
+        answers[f"{name} may be"] = [
+            sum(map(chosen, job.operations)),
+            is_in_8_bits(job),
+            head_width(job.operations, 1),
+        ]
     compare_with_recorded("prediction_variants", answers)
+
+
+def describe_groups(job: JobProfile) -> list[Any]:
+    """Return what any change of an operation of a job moves."""
+    groups = job.operations
+    columns = ("flops", "bytes_read", "bytes_written", "bytes_fixed", "launches")
+    numbers = [
+        fingerprint(np.array([getattr(group, column) for group in groups], dtype=np.float64))
+        for column in columns
+    ]
+    sizes = np.array([size for group in groups for size in group.shape], dtype=np.float64)
+    return [*numbers, fingerprint(sizes), Counter(f"{group.kind} {group.dtype}" for group in groups)]
 
 
 def list_decoders() -> dict[str, JobProfile]:
