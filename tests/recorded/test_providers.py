@@ -207,7 +207,15 @@ def test_damaged_answers_of_aws() -> None:
 
     def read_machine(entry: Any) -> Any:
         known = parse_instance_types([entry])
-        return [[known.get(name) for name in known.names()], known.refused]
+        joined = read_known_machines().join(known)
+        return [
+            [known.get(name) for name in known.names()],
+            known.refused,
+            known.blocks(),
+            joined.refused,
+            len(joined.names()),
+            joined.blocks(),
+        ]
 
     answers |= read_damaged("machines", wire.INSTANCE_TYPES, read_machine)
     every = [*wire.QUOTAS, *wire.TRAINING_QUOTAS]
