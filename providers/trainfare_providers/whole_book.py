@@ -107,7 +107,7 @@ def _rules() -> dict[str, pl.Expr]:
     """Return what marks a price as implausible, by the rule in words, of the rows of `_add_neighbours`."""
     price, each, count = pl.col("usd_per_hour"), pl.col("_each"), pl.col("accelerator_count")
     on_demand, listed = pl.col("_on_demand"), pl.col("_listed")
-    block, spot = (pl.col("purchase_option") == option for option in ("capacity_block", "spot"))
+    spot = pl.col("purchase_option") == "spot"
     floor = pl.col("provider").replace_strict(LEAST_SPOT_SHARE, default=min(LEAST_SPOT_SHARE.values()))
     waiting = pl.col("caveat").str.contains(NO_SPOT_CAPACITY, literal=True).fill_null(value=False)
     size = ("accelerator_count", "vcpus", "memory_gib")

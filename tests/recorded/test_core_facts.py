@@ -232,18 +232,22 @@ def test_interruptions_of_drawn_runs() -> None:
             / 3600
         )
         column = np.array([1.0, 2.0, 0.3, 10.0])
+        sigma = np.array([0.0, 0.05, 0.2, 0.6])
         run = SpotProcess(
             rates, draws.choice([60.0, 1770.0, 40_000.0]) * column, draws.choice([0.0, 30.0, 900.0]) * column,
-            draws.choice([60.0, 300.0]) * column, draws.choice([0.0, 900.0]), draws.choice([0.5, 1.0, 40.0, 3000.0]) * column,
+            draws.choice([60.0, 300.0]) * column, draws.choice([0.0, 900.0]), draws.choice([0.5, 1.0, 40.0, 3000.0]) * column, sigma,
         )  # fmt: skip
-        startup_s, sigma = 200.0 * column, np.array([0.0, 0.05, 0.2, 0.6])
-        fallback = run.with_fallback(draws.choice([1, 2, 5]))
+        startup_s, prices = 200.0 * column, np.array([0.0, 0.1, 0.3, 1.0])
+        ends = run.ends(
+            startup_s, draws.choice([0.0, 0.4]), draws.choice([0.0, 1800.0]) * column, 30.0 * column
+        )
+        middle, limit = ends.hours_within(0.5), ends.billed_hours_within(0.5, prices)
         answers[str(index)] = [
-            run.undisturbed_s, run.expected_s, run.interruptions, run.waited_s, run.best_interval_s, run.counts(5), fallback,
-            *(
-                [times.quantile_s(chance) for chance in (0.1, 0.5, 0.9, 0.999)] + [times.chance(run.expected_s * 1.1), times.chance(np.full(4, 5e4))]
-                for times in (run.finish(startup_s, sigma), run.finish(startup_s, sigma, draws.choice([1, 3])))
-            ),
+            run.undisturbed_s, run.lost_s, run.interruptions, run.waited_s, run.best_interval_s,
+            run.select(slice(1)).fall_back(draws.choice([1, 2, 5]), startup_s[:1], 0.3),
+            *(ends.hours_within(chance) for chance in (0.1, 0.5, 0.9, 0.999)),
+            *(ends.billed_hours_within(chance, prices) for chance in (0.1, 0.5, 0.9)),
+            *(ends.chances_within(hours, billed, prices) for hours, billed in ((middle * 1.1, limit), (middle, limit * 1.2), (middle * 9, limit * 9))),
         ]  # fmt: skip
     answers["hazards"] = [[hazard.median_per_hour, hazard.per_hour] for hazard in HAZARDS]
     answers["bands"] = [

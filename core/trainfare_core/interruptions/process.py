@@ -38,6 +38,10 @@ _EXACT_COUNTS: Final = 16
 _SMALL: Final = 1e-4
 """Rate times length below which series replace quotients of vanishing numbers; their error is below 1e-8."""
 
+_MOST_EXPECTED: Final = 200.0
+"""Expected interruptions of one attempt, from which on longer ones count as such. Chosen: e^200 attempts never end, and
+the squares of their moments are still below the largest float."""
+
 _NO_COUNT: Final = 1e-30
 """Keeps quotients of runs without work finite."""
 
@@ -87,15 +91,13 @@ class SpotProcess:
 
     @property
     def lost_s(self) -> Array:
-        """Mean of what interruptions take, waiting included; infinite where it is beyond any float."""
-        with np.errstate(over="ignore"):
-            return np.asarray(self.intervals * (self._parts.mean_s - self._parts.length_s).mean(axis=1))
+        """Mean of what interruptions take, waiting included."""
+        return np.asarray(self.intervals * (self._parts.mean_s - self._parts.length_s).mean(axis=1))
 
     @property
     def interruptions(self) -> Array:
-        """Mean number of interruptions; infinite where it is beyond any float."""
-        with np.errstate(over="ignore"):
-            return np.asarray(self.intervals * self._parts.count.mean(axis=1))
+        """Mean number of interruptions."""
+        return np.asarray(self.intervals * self._parts.count.mean(axis=1))
 
     @property
     def waited_s(self) -> Array:
@@ -227,7 +229,8 @@ class _IntervalMoments:
 
     @classmethod
     def of(cls, rate: Array, length_s: Array, restart_s: Array, wait_s: float) -> _IntervalMoments:
-        again_s = restart_s + length_s
+        length_s = np.minimum(length_s, _MOST_EXPECTED / rate)
+        again_s = np.minimum(restart_s + length_s, _MOST_EXPECTED / rate)
         with np.errstate(over="ignore", divide="ignore", invalid="ignore", under="ignore"):
             p, q = np.exp(-rate * length_s), np.exp(-rate * again_s)
             first_loss, first_square = _sum_lost_time(rate, length_s)
@@ -276,7 +279,8 @@ class _IntervalMoments:
         for k in range(_EXACT_COUNTS + 1):
             count += drawn.count > fewer[:, :, k, None]
         mean, variance = number * self.count, np.maximum(number * self.count_variance, _NO_COUNT)
-        many = _shape_gamma(mean[:, :, None], (mean**2 / variance)[:, :, None], drawn.count_normal)
+        shape = mean * (mean / variance)  # the square of a mean may be beyond the largest float
+        many = _shape_gamma(mean[:, :, None], shape[:, :, None], drawn.count_normal)
         return np.where(count > _EXACT_COUNTS, np.maximum(many, count), count)
 
     def split_loss(self, wait_s: float) -> tuple[Array, Array]:
