@@ -68,6 +68,9 @@ class Cloud:
         country_of_region: ISO 3166 code of the country in which each region lies, as its page of regions states it.
         no_bands_because: why it publishes no interruption band of a machine; "" where it does, or that is not known.
         quota_by_accelerator: its default quotas count accelerators (H100), not machines of a type.
+        least_spot_share: spot over on demand at its largest discount, as it states it; 0 where that was not found.
+        spot_is_listed: its spot price is one for all zones, for a month; else each machine and zone is a market.
+        size_in_name: regular expression of the part of a machine's name that tells the size; a group of it is kept.
         gb_bytes: what its bill of transfer and object storage calls a GB; 10^9, the dearest, where that is not known.
     """
 
@@ -78,6 +81,9 @@ class Cloud:
     country_of_region: Mapping[str, str] = field(default_factory=dict[str, str])
     no_bands_because: str = ""
     quota_by_accelerator: bool = False
+    least_spot_share: float = 0.0
+    spot_is_listed: bool = False
+    size_in_name: str = r"-\d+.*$"
     gb_bytes: float = 1e9
 
 
@@ -121,12 +127,15 @@ CLOUDS: Final = _index_clouds(
             "me-central-1=ae me-south-1=bh mx-central-1=mx sa-east-1=br us-east-1=us us-east-2=us us-gov-east-1=us "
             "us-gov-west-1=us us-west-1=us us-west-2=us"
         ),
+        least_spot_share=0.1,  # aws.amazon.com/ec2/spot: "up to 90%"
+        size_in_name=r"\.[^.]*$",
         gb_bytes=2.0**30,  # S3 FAQ, "How will I be charged": byte-hours / 1,073,741,824 bytes are GB-hours
     ),
     Cloud(
         name="azure",
         label="Azure",
         extra="azure",
+        size_in_name=r"^(Standard_[A-Z]+)\d+",
         services=(
             CloudService(
                 "azure_vm", "Azure", startup_s=300.0, disk="premium-ssd-v2", system_disk_gib=SYSTEM_DISK_GIB
@@ -173,6 +182,9 @@ CLOUDS: Final = _index_clouds(
         ),
         no_bands_because="Google publishes no rate of a machine; `spot_preemption` is its range for all",
         quota_by_accelerator=True,
+        # docs.cloud.google.com/compute/docs/instances/create-use-spot: "up to 91% off"
+        least_spot_share=0.09,
+        spot_is_listed=True,
         gb_bytes=2.0**30,  # its price lists of storage and network: "$0.12 / 1 gibibyte"
     ),
 )

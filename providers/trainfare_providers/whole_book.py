@@ -12,6 +12,7 @@ from typing import Final
 
 import polars as pl
 
+from trainfare_core.clouds import CLOUDS
 from trainfare_core.prices.facts import ReasonCount
 from trainfare_core.prices.intake import KEY_COLUMNS
 from trainfare_core.prices.spot_capacity import EQUAL, LEAST_SPOT_SHARE, NO_SPOT_CAPACITY
@@ -77,18 +78,19 @@ def check_whole_book(
 def _add_neighbours(rows: pl.DataFrame) -> pl.DataFrame:
     """Add the family of each machine, its price per accelerator, on demand and in blocks, and its fit to siblings."""
     name, price, option = pl.col("instance_type"), pl.col("usd_per_hour"), pl.col("purchase_option")
-    size = {
-        "azure": name.str.replace(r"^(Standard_[A-Z]+)\d+", "$1"),
-        "aws": name.str.replace(r"\.[^.]*$", ""),
-    }
-    family = pl.coalesce(pl.when(pl.col("provider") == cloud).then(text) for cloud, text in size.items())
+    family = pl.coalesce(
+        pl.when(pl.col("provider") == cloud.name).then(name.str.replace(cloud.size_in_name, "$1"))
+        for cloud in CLOUDS.values()
+    )
+    spot_is_listed = pl.col("provider").is_in(
+        [cloud.name for cloud in CLOUDS.values() if cloud.spot_is_listed]
+    )
     book = rows.with_columns(
-        pl.coalesce(family, name.str.replace(r"-\d+.*$", "")).alias("_family"),
+        pl.coalesce(family, name).alias("_family"),
         (price / pl.col("accelerator_count")).alias("_each"),
         pl.when(option == "on_demand").then(price).min().over(_MACHINE).alias("_on_demand"),
         pl.when(option == "capacity_block").then(price).max().over(_MACHINE).alias("_block"),
-        # Google's spot is a list price of a month; at AWS and Azure each machine and zone is a market of its own.
-        ((option != "spot") | (pl.col("provider") == "gcp")).alias("_listed"),
+        ((option != "spot") | spot_is_listed).alias("_listed"),
         pl.lit(1.0).alias("_factor"),
     )
     book = book.with_columns(

@@ -286,7 +286,11 @@ TARGETS = (
         _profile,
         _profiles,
         "json",
-        ("trainfare_core/job_profile.py", "trainfare/fake_step/profile_input.py"),
+        (
+            "trainfare_core/job_profile.py",
+            "trainfare_core/documents.py",
+            "trainfare/fake_step/profile_input.py",
+        ),
     ),
     Target("ranked_profile", _rank_profile, _profiles, "json", ("trainfare_core/job_profile.py",)),
     Target(

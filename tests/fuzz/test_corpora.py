@@ -40,6 +40,7 @@ OWN_DATA = {
     "trainfare_core/decline/claims.py": "a table in the wheel",
     "trainfare_core/hardware/accelerator_rows.py": "a table in the wheel",
     "trainfare_core/prices/age_doubt.py": "a table in the wheel",
+    "trainfare_core/prices/unpriced.py": "a table in the wheel",
     "trainfare_core/run_cost_facts/facts.py": "a table in the wheel",
     "trainfare_core/run_cost_facts/local_disks.py": "a table in the wheel",
     "trainfare_core/prediction/language_models/coefficients.py": "a table in the wheel",

@@ -7,12 +7,15 @@ from typing import Final
 
 import polars as pl
 
+from trainfare_core.clouds import CLOUDS
+
 NO_SPOT_CAPACITY: Final = "no spot capacity when seen: the price stands at the on-demand price"
 AT_FLOOR: Final = "the provider's floor: the least share of the on-demand price at which it sells spot"
 
-LEAST_SPOT_SHARE: Final[Mapping[str, float]] = {"aws": 0.1, "gcp": 0.09}
-"""Spot over on demand at a cloud's largest discount: "up to 90%" (aws.amazon.com/ec2/spot), "up to 91% off"
-(docs.cloud.google.com/compute/docs/instances/create-use-spot). Azure's was not found."""
+LEAST_SPOT_SHARE: Final[Mapping[str, float]] = {
+    name: cloud.least_spot_share for name, cloud in CLOUDS.items() if cloud.least_spot_share
+}
+"""Spot over on demand at a cloud's largest discount, where it is known."""
 
 EQUAL: Final = 1e-3
 """Relative difference up to which two prices are equal: spot prices are rounded to four decimals."""

@@ -27,7 +27,7 @@ def cost_assumptions(
     startup = ", ".join(f"{name} {assumed.startup_of(name) / 60:g}" for name in SERVICES)
     torch_compile = f", torch.compile {TORCH_COMPILE_S / 60:g}" if profile.source.compiled else ""
     prior, worst = HAZARDS[PRIOR], HAZARDS[hazard_of_band(">20%")]
-    bands_of = min(fact.as_of for fact in group("spot_interruption_band", "aws"))
+    bands_of = min(fact.as_of for cloud in CLOUDS for fact in group("spot_interruption_band", cloud))
     plan = profile.plan
     precision_note = (
         f" (in {profile.precision}; in another precision that one's)" if profile.precisions else ""
