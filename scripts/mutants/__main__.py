@@ -55,6 +55,8 @@ PASS_SCORE: Final = 0.95
 _CACHE: Final = TOP / ".cache" / "mutants"
 _CPU_LIMIT_S: Final = 300.0
 """Of the tests of one mutant: three times what the slowest take."""
+_INTERNAL_ERROR: Final = 3
+"""Exit code of pytest where its own code fails."""
 _WRITTEN_EVERY: Final = 20
 """Mutants, a minute or two: what a run that is stopped loses at most."""
 _FIRST_S, _SECOND_S = 15.0, 45.0
@@ -196,6 +198,8 @@ def try_mutant(copy: Copy, mutant: Mutant, selections: Iterable[list[str]]) -> s
     for arguments in selections:
         with copy.with_mutant(mutant):
             outcome = fork_pytest(copy, ["-x", *arguments], cpu_limit_s=_CPU_LIMIT_S)
+        if outcome.code == _INTERNAL_ERROR and "INTERNALERROR> MemoryError" in outcome.output:
+            return STOPPED  # the change takes memory without end: pytest itself had none left
         if outcome.code not in (0, 1, 2, 5, None) or (outcome.code in (1, 2) and not outcome.failed):
             raise SystemExit(f"{mutant.name}: its tests did not run\n{outcome.output}")
         if outcome.code not in (0, 5):

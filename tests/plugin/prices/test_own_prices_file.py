@@ -85,6 +85,7 @@ def test_what_is_wrong_is_named_with_its_place(
         (b"\xff\xfe", "not valid TOML"),
         (b"# " + b"x" * 2**20, "larger than 1 MiB"),
         (b"a = " + b"[" * 5000, "not valid TOML"),
+        (b"rate = 5", r"\[\[rate\]\]: table: Input should be a valid tuple"),
     ],
 )
 def test_other_files_are_refused(
