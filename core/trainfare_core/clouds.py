@@ -71,7 +71,7 @@ class Cloud:
         least_spot_share: spot over on demand at its largest discount, as it states it; 0 where that was not found.
         spot_is_listed: its spot price is one for all zones, for a month; else each machine and zone is a market.
         size_in_name: regular expression of the part of a machine's name that tells the size; a group of it is kept.
-        gb_bytes: what its bill of transfer and object storage calls a GB; 10^9, the dearest, where that is not known.
+        gb_bytes: what its bill of transfer and object storage calls a GB; 10^9, which costs most, where unknown.
     """
 
     name: str

@@ -42,8 +42,8 @@ _WHY: Final = "_why"
 _LEAST_COMMITTED: Final = 0.1
 """A committed price below this share of the on-demand price is one hour's price divided by the hours of a whole term.
 
-A chosen value: the lowest true one in the snapshot is 0.34 (a2-highgpu, us-west3, 3 years), or 0.27 beside the dearest
-zone of a region, with which it is compared; a price divided twice is below 0.0002."""
+A chosen value: the lowest true one in the snapshot is 0.34 (a2-highgpu, us-west3, 3 years), or 0.27 beside the
+most expensive zone of a region, with which it is compared; a price divided twice is below 0.0002."""
 
 ABOVE_ON_DEMAND: Final = "spot price above the on-demand price"
 COMMITTED_ABOVE: Final = "reservation or savings plan above the on-demand price"

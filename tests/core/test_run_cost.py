@@ -183,8 +183,8 @@ def test_a_spot_run_s_hours_are_the_median_of_its_ends() -> None:
     job = small_job(steps=3_600_000, every=36_000, checkpoint_bytes=30 * 10**9)
     run = one_run(job, spot=True)
     ends, none, certain = run.ends, np.full(1, np.inf), np.zeros(1)
-    assert ends.chances_within(run.hours, none, certain)[0] == pytest.approx(0.5, abs=1e-6)
-    assert ends.chances_within(none, run.billed_hours, certain)[0] == pytest.approx(0.5, abs=1e-3)
+    assert ends.find_chances(run.hours, none, certain)[0] == pytest.approx(0.5, abs=1e-6)
+    assert ends.find_chances(none, run.billed_hours, certain)[0] == pytest.approx(0.5, abs=1e-3)
     assert run.billed_hours[0] < run.hours[0] < run.mean_billed_hours[0]
 
 
@@ -197,7 +197,7 @@ def test_each_interruption_bills_a_started_step() -> None:
     )
     chances = np.arange(0.005, 1, 0.01)
     billed = [
-        run.ends.select(np.zeros(100, dtype=np.int64)).billed_hours_within(chances, np.zeros(100))
+        run.ends.select(np.zeros(100, dtype=np.int64)).find_billed_hours(chances, np.zeros(100))
         for run in (by_hour, by_second)
     ]
     more = billed[0] - billed[1]

@@ -48,17 +48,17 @@ def test_hours_and_dollars_are_those_of_20_000_played_runs(setting: Setting) -> 
     for chance in (0.1, 0.5, 0.9):
         limit = above * np.quantile(played.hours, [chance])
         share = np.mean(played.hours <= limit)
-        assert ends.chances_within(limit, INFINITE, 0 * ONE)[0] == pytest.approx(share, abs=POINTS)
-        assert ends.hours_within(chance)[0] == pytest.approx(limit[0], rel=RELATIVE)
+        assert ends.find_chances(limit, INFINITE, 0 * ONE)[0] == pytest.approx(share, abs=POINTS)
+        assert ends.find_hours(chance)[0] == pytest.approx(limit[0], rel=RELATIVE)
     for price_sigma in (0.0, 0.2):
         usd = played.billed * np.exp(price_sigma * moved)
         for chance in (0.1, 0.5, 0.9):
             budget = above * np.quantile(usd, [chance])
             share = np.mean(usd <= budget)
-            assert ends.chances_within(INFINITE, budget, price_sigma * ONE)[0] == pytest.approx(
+            assert ends.find_chances(INFINITE, budget, price_sigma * ONE)[0] == pytest.approx(
                 share, abs=POINTS
             )
-            assert ends.billed_hours_within(chance, price_sigma * ONE)[0] == pytest.approx(
+            assert ends.find_billed_hours(chance, price_sigma * ONE)[0] == pytest.approx(
                 budget[0], rel=RELATIVE
             )
         for in_time, within in product((0.3, 0.5, 0.7, 0.9), repeat=2):
@@ -67,7 +67,7 @@ def test_hours_and_dollars_are_those_of_20_000_played_runs(setting: Setting) -> 
                 above * np.quantile(usd, [within]),
             )
             share = np.mean((played.hours <= deadline) & (usd <= budget))
-            assert ends.chances_within(deadline, budget, price_sigma * ONE)[0] == pytest.approx(
+            assert ends.find_chances(deadline, budget, price_sigma * ONE)[0] == pytest.approx(
                 share, abs=POINTS
             )
 
@@ -83,7 +83,7 @@ def test_a_run_that_changes_to_on_demand_ends_like_a_played_one(name: str) -> No
     changed = process_of(setting).fall_back(3, setting.startup_s * ONE, setting.startup_sigma)
     for chance in (0.1, 0.5, 0.9):
         hours = np.quantile(played.hours, chance)
-        assert changed.ends.hours_within(chance)[0] == pytest.approx(hours, rel=0.03)
+        assert changed.ends.find_hours(chance)[0] == pytest.approx(hours, rel=0.03)
     assert changed.chance == pytest.approx(np.mean(played.count >= 3), abs=0.02)
     sure_hours = played.sure.mean()
     assert changed.sure_s / 3_600 == pytest.approx(sure_hours, rel=0.05, abs=0.1)

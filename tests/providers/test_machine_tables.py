@@ -32,7 +32,7 @@ def reasons() -> dict[str, str]:
 
 
 @cache
-def priced() -> frozenset[str]:
+def list_priced() -> frozenset[str]:
     return frozenset(SnapshotProvider().load().frame["instance_type"].cast(str))
 
 
@@ -110,8 +110,8 @@ def test_slices_of_tpu7x() -> None:
 def test_every_machine_has_a_price_or_the_reason_why_not() -> None:
     """No machine of our tables is silently without a price, and none that has one is said to have none."""
     listed = {machine for _, machine in MACHINES} | SLICES
-    assert listed - priced() - set(reasons()) == set()
-    assert priced() & set(reasons()) == set()
+    assert listed - list_priced() - set(reasons()) == set()
+    assert list_priced() & set(reasons()) == set()
     assert all(reasons().values())
 
 

@@ -16,7 +16,7 @@ FAR = "price per accelerator far from the median of its accelerator and purchase
 
 
 @cache
-def shipped() -> pl.DataFrame:
+def load_shipped() -> pl.DataFrame:
     return PriceBook.concat([SnapshotProvider().load()]).rows
 
 
@@ -34,22 +34,22 @@ def plant(row: str, usd_per_hour: float, **fields: str | float) -> pl.DataFrame:
     here = (pl.col("zone") == place) | ((pl.col("region") == place) & pl.col("zone").is_null())
     wrong = (pl.col("instance_type") == name) & here & (pl.col("purchase_option") == option)
     planted = (
-        shipped()
+        load_shipped()
         .filter(wrong)
         .with_columns(
             **{column: pl.lit(value) for column, value in {**fields, "usd_per_hour": usd_per_hour}.items()}
         )
     )
     assert planted.height == 1, row
-    rest_of_book = shipped() if fields else shipped().filter(~wrong.fill_null(value=False))
+    rest_of_book = load_shipped() if fields else load_shipped().filter(~wrong.fill_null(value=False))
     return pl.concat([rest_of_book, planted])
 
 
 def test_the_shipped_snapshot_is_plausible() -> None:
     """Every price passes, or is accepted by a line that says how many prices it is for, and why."""
-    findings, accepted = check_whole_book(shipped())
+    findings, accepted = check_whole_book(load_shipped())
     assert findings == ()
-    assert sum(count.rows for count in accepted) < 0.08 * shipped().height
+    assert sum(count.rows for count in accepted) < 0.08 * load_shipped().height
     assert all(len(count.reason.partition(": ")[2]) > 20 for count in accepted)
 
 
@@ -140,12 +140,12 @@ def test_what_is_accepted_is_accepted_for_so_many_prices() -> None:
         "region": "",
         "purchase_option": "",
     }
-    unneeded, _ = check_whole_book(shipped(), [{**line, "rows": "1", "reason": "a test"}])
+    unneeded, _ = check_whole_book(load_shipped(), [{**line, "rows": "1", "reason": "a test"}])
     assert "accepted for 1 prices, 0 need it: none" in [finding.detail for finding in unneeded]
 
 
 def test_neighbours_are_compared_without_regard_to_the_order_of_rows() -> None:
     """The same book in another order has the same findings."""
-    findings, _ = check_whole_book(shipped(), [])
+    findings, _ = check_whole_book(load_shipped(), [])
     assert len(findings) > 100
-    assert check_whole_book(shipped().reverse(), [])[0] == findings
+    assert check_whole_book(load_shipped().reverse(), [])[0] == findings

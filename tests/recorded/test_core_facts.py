@@ -241,13 +241,13 @@ def test_interruptions_of_drawn_runs() -> None:
         ends = run.ends(
             startup_s, draws.choice([0.0, 0.4]), draws.choice([0.0, 1800.0]) * column, 30.0 * column
         )
-        middle, limit = ends.hours_within(0.5), ends.billed_hours_within(0.5, prices)
+        middle, limit = ends.find_hours(0.5), ends.find_billed_hours(0.5, prices)
         answers[str(index)] = [
             run.undisturbed_s, run.lost_s, run.interruptions, run.waited_s, run.best_interval_s,
             run.select(slice(1)).fall_back(draws.choice([1, 2, 5]), startup_s[:1], 0.3),
-            *(ends.hours_within(chance) for chance in (0.1, 0.5, 0.9, 0.999)),
-            *(ends.billed_hours_within(chance, prices) for chance in (0.1, 0.5, 0.9)),
-            *(ends.chances_within(hours, billed, prices) for hours, billed in ((middle * 1.1, limit), (middle, limit * 1.2), (middle * 9, limit * 9))),
+            *(ends.find_hours(chance) for chance in (0.1, 0.5, 0.9, 0.999)),
+            *(ends.find_billed_hours(chance, prices) for chance in (0.1, 0.5, 0.9)),
+            *(ends.find_chances(hours, billed, prices) for hours, billed in ((middle * 1.1, limit), (middle, limit * 1.2), (middle * 9, limit * 9))),
         ]  # fmt: skip
     answers["hazards"] = [[hazard.median_per_hour, hazard.per_hour] for hazard in HAZARDS]
     answers["bands"] = [

@@ -64,14 +64,14 @@ class RunEnds:
     def _sigma(self, price_log_sigma: Column) -> Array:
         return np.maximum(np.hypot(self.table[:, 2, :-1], price_log_sigma[:, None]), _LEAST)
 
-    def hours_within(self, chance: float | Column) -> Column:
+    def find_hours(self, chance: float | Column) -> Column:
         """Return the hours within which each run ends with a probability, one for all or one each, shape (n,)."""
         below = np.minimum(np.searchsorted(CHANCES, chance, side="right") - 1, len(_SHARES) - 1)
         rows = np.arange(len(self.table))
         low, high = self.table[rows, 0, below], self.table[rows, 0, below + 1]
         return np.asarray(low + (high - low) * (chance - CHANCES[below]) / _SHARES[below])
 
-    def billed_hours_within(self, chance: float | Column, price_log_sigma: Column) -> Column:
+    def find_billed_hours(self, chance: float | Column, price_log_sigma: Column) -> Column:
         """
         Return what the billed hours, times what the price may have moved, do not exceed with a probability.
 
@@ -86,13 +86,13 @@ class RunEnds:
         high: Column = of_parts.max(axis=1)
         for _ in range(_HALVINGS):
             middle: Column = (low + high) / 2
-            enough = self._billed_below(middle, sigma) >= chance
+            enough = self._find_share_below(middle, sigma) >= chance
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-        below, above = self._billed_below(low, sigma), self._billed_below(high, sigma)
+        below, above = self._find_share_below(low, sigma), self._find_share_below(high, sigma)
         part = np.clip((chance - below) / np.maximum(above - below, _LEAST), 0.0, 1.0)
         return np.asarray(np.exp(low + part * (high - low)))
 
-    def chances_within(self, hours: Column, billed_hours: Column, price_log_sigma: Column) -> Column:
+    def find_chances(self, hours: Column, billed_hours: Column, price_log_sigma: Column) -> Column:
         """
         Return the chance that each run keeps both limits, shape (n,).
 
@@ -105,9 +105,9 @@ class RunEnds:
         with np.errstate(divide="ignore", invalid="ignore"):
             share = np.where(width > 0, np.clip((limit - low) / width, 0.0, 1.0), limit >= low)
             log_billed = np.log(billed_hours)
-        return self._billed_below(log_billed, self._sigma(price_log_sigma), share)
+        return self._find_share_below(log_billed, self._sigma(price_log_sigma), share)
 
-    def _billed_below(self, log_limit: Column, sigma: Array, share: Array | float = 1.0) -> Column:
+    def _find_share_below(self, log_limit: Column, sigma: Array, share: Array | float = 1.0) -> Column:
         z = (log_limit[:, None] - self.table[:, 1, :-1]) / sigma
         return np.asarray((_SHARES * share * _normal_cdf(z)).sum(axis=1))
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from trainfare_core.arrays import Column, Flags
 from trainfare_core.ranking.entries import Entries
-from trainfare_core.ranking.pricing.chances import hours_within
+from trainfare_core.ranking.pricing.chances import find_hours
 from trainfare_core.ranking.pricing.limits import Limits
 from trainfare_core.ranking.pricing.priced_runs import PricedRuns
 
@@ -25,7 +25,7 @@ CHANCE_DIGITS: Final = 3
 
 def on_front(priced: PricedRuns, limits: Limits, entries: Entries) -> Flags:
     """Mark the entries on the front, shape (k,)."""
-    late_hours = hours_within(priced.runs, entries.run, 0.9)
+    late_hours = find_hours(priced.runs, entries.run, 0.9)
     expected_usd = priced.compute_expected_usd(entries.run, entries.usd_per_hour, entries.price_log_sigma)
     return _apart_from_porting(priced, entries, expected_usd, late_hours, -_chances(priced, limits, entries))
 

@@ -18,7 +18,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.entries import Entries, every_offer
 from trainfare_core.ranking.options.options import OptionMaker
-from trainfare_core.ranking.pricing.chances import hours_within
+from trainfare_core.ranking.pricing.chances import find_hours
 from trainfare_core.ranking.pricing.limits import Limits
 from trainfare_core.ranking.pricing.plan_search import Predictor
 from trainfare_core.ranking.pricing.price_doubt import usable_offers
@@ -98,7 +98,7 @@ def surest(
 def _find_alone(priced: PricedRuns, entries: Entries, chance: float) -> tuple[Column, Column]:
     """Return the dollars and the hours that each entry keeps, whatever becomes of the other, shape (k,)."""
     usd = priced.run_usd(entries.run, entries.usd_per_hour, entries.price_log_sigma, chance)
-    return usd, hours_within(priced.runs, entries.run, chance)
+    return usd, find_hours(priced.runs, entries.run, chance)
 
 
 def _find_limits(

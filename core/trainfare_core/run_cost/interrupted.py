@@ -113,8 +113,8 @@ def add_ends(
         some.startup_s + some.staging_s, STARTUP_LOG_SIGMA, last_rounding_s[rows], each_rounding_s
     )
     changed = {
-        "hours": ends.hours_within(0.5),
-        "billed_hours": ends.billed_hours_within(0.5, np.zeros(len(rows))),
+        "hours": ends.find_hours(0.5),
+        "billed_hours": ends.find_billed_hours(0.5, np.zeros(len(rows))),
         "ends_row": np.arange(len(rows)),
     }
     return replace(_put_rows(runs, rows, changed), ends=ends)

@@ -82,7 +82,7 @@ class MeteredRun:
             self._unhook = register_optimizer_step_post_hook(self._note_update).remove
 
     def detach(self) -> None:
-        """Be told no more, unless steps are counted by a hook of torch's: that must not outlive the meter either."""
+        """Stop listening, unless a hook of torch counts the steps: that must be removed with the meter too."""
         if self._unwatch is not None and self._unhook is None:
             self._unwatch()
             self._unwatch = None

@@ -37,7 +37,7 @@ def offer_rows(
     Yield one row for each machine and zone of an answer, and why the other offers have none.
 
     Offers whose rates differ by no more than the rounding of their fees have one price, that of the largest fee. Of
-    others, which differ by length and start, the dearest is the price: no booking costs more than is said.
+    others, which differ by length and start, the highest rate is the price: no booking costs more than is said.
 
     Args:
         offers: the items of the answer.
@@ -67,9 +67,11 @@ def _choose_row(rows: list[tuple[Decimal, SourceRow]]) -> SourceRow:
         ranges.append((rate * (1 - share), rate * (1 + share)))
     if max(low for low, _ in ranges) <= min(high for _, high in ranges):
         return max(rows, key=lambda row: row[0])[1]
-    cheapest, dearest = by_rate[0][1], by_rate[-1][1]
-    others = f"the dearest of {len(rows)} offers, from {cheapest.usd_per_hour} {cheapest.currency} an hour"
-    return replace(dearest, caveat=f"{dearest.caveat}; {others}")
+    cheapest, highest = by_rate[0][1], by_rate[-1][1]
+    others = (
+        f"the highest rate of {len(rows)} offers, from {cheapest.usd_per_hour} {cheapest.currency} an hour"
+    )
+    return replace(highest, caveat=f"{highest.caveat}; {others}")
 
 
 def capacity_block_row(offering: object, context: SourceContext) -> SourceRow | Refused:

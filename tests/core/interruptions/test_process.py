@@ -69,7 +69,7 @@ def test_machines_that_are_not_taken_back_are_not_waited_for() -> None:
             .ends
             for wait_s in (1.0, HOUR_S)
         )
-        middles = [np.mean([ends.hours_within(chance)[0] for chance in MIDDLES]) for ends in (short, long)]
+        middles = [np.mean([ends.find_hours(chance)[0] for chance in MIDDLES]) for ends in (short, long)]
         waits[after] = middles[1] - middles[0]
     assert waits[1] == pytest.approx(0.0, abs=1e-3)
     assert waits[2] == pytest.approx(1.0, abs=0.03)
@@ -107,7 +107,7 @@ def test_without_interruptions_nothing_is_lost() -> None:
     """At a vanishing rate the run takes its work, its writes and its start."""
     run = process([1e-9])
     assert mean_s(run) == pytest.approx(40 * 1_800)
-    assert ends_of(run, 200.0).hours_within(0.9)[0] == pytest.approx(72_200 / HOUR_S, rel=1e-4)
+    assert ends_of(run, 200.0).find_hours(0.9)[0] == pytest.approx(72_200 / HOUR_S, rel=1e-4)
 
 
 @pytest.mark.parametrize("per_hour", [0.01, 0.3])
@@ -139,17 +139,17 @@ def test_the_chance_grows_with_the_limit_and_fits_the_quantile() -> None:
     ends = ends_of(process(PRIOR_RATES, step_log_sigma=0.2), 240.0)
     no_budget, certain = np.full(1, np.inf), np.zeros(1)
     limits = np.geomspace(3, 3_000, 40)
-    chances = [float(ends.chances_within(np.array([limit]), no_budget, certain)[0]) for limit in limits]
+    chances = [float(ends.find_chances(np.array([limit]), no_budget, certain)[0]) for limit in limits]
     assert chances == sorted(chances)
     assert chances[0] < 1e-6
     assert chances[-1] == pytest.approx(1)
     for chance in (0.1, 0.5, 0.9, 0.995):
-        hours = ends.hours_within(chance)
-        assert ends.chances_within(hours, no_budget, certain)[0] == pytest.approx(chance, abs=1e-6)
+        hours = ends.find_hours(chance)
+        assert ends.find_chances(hours, no_budget, certain)[0] == pytest.approx(chance, abs=1e-6)
         for price_sigma in (0.0, 0.3):
             doubt = np.array([price_sigma])
-            billed = ends.billed_hours_within(chance, doubt)
-            assert ends.chances_within(no_budget, billed, doubt)[0] == pytest.approx(chance, abs=1e-3)
+            billed = ends.find_billed_hours(chance, doubt)
+            assert ends.find_chances(no_budget, billed, doubt)[0] == pytest.approx(chance, abs=1e-3)
 
 
 def test_worse_bands_are_interrupted_more_often() -> None:
@@ -172,7 +172,7 @@ def test_a_run_twice_as_long_is_interrupted_twice_as_often() -> None:
         process([0.8] * 5, restart_s=600, wait_s=1_800, intervals=intervals)
         for intervals in range(16, 100, 4)
     ]
-    medians = [float(ends_of(run).hours_within(0.5)[0]) for run in runs]
+    medians = [float(ends_of(run).find_hours(0.5)[0]) for run in runs]
     steps = np.diff(medians)
     assert steps.min() > 0.9 * steps.mean()
     assert steps.max() < 1.1 * steps.mean()
@@ -182,5 +182,5 @@ def test_a_run_twice_as_long_is_interrupted_twice_as_often() -> None:
 def test_a_run_that_never_ends_has_numbers_without_a_warning(interval_s: float) -> None:
     """A hundred thousand intervals, each of more attempts than fit a float together."""
     run = process([10.0], interval_s=interval_s, write_s=0, restart_s=0, intervals=1e5)
-    for never in (run.lost_s, run.interruptions, run.waited_s, ends_of(run).hours_within(0.1)):
+    for never in (run.lost_s, run.interruptions, run.waited_s, ends_of(run).find_hours(0.1)):
         assert 1e60 < never[0] < np.inf

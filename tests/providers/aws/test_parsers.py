@@ -399,7 +399,7 @@ def test_of_offers_at_different_rates_the_dearest_is_the_price() -> None:
         ("use1-az6", "12.500000", "b"),
         ("use1-az1", "10.000000", "cb-0123456789abcdef0"),
     ]
-    assert (sink.rows[0].caveat or "").endswith("; the dearest of 3 offers, from 11.800000 USD an hour")
+    assert (sink.rows[0].caveat or "").endswith("; the highest rate of 3 offers, from 11.800000 USD an hour")
     assert sink.filtered == {"another offer of the same machine and zone": 2}
     assert sink.rows_read == 5
 
@@ -423,7 +423,7 @@ def test_fees_that_differ_by_their_rounding_are_one_price(fees: tuple[str, ...],
     sink = RowSink("aws", "ec2")
     sink.add(offer_rows(offers, capacity_block_row, CONTEXT))
     assert len(sink.rows) == 1
-    assert ("dearest" not in (sink.rows[0].caveat or "")) is is_one
+    assert ("highest rate" not in (sink.rows[0].caveat or "")) is is_one
 
 
 def test_training_plan_of_several_parts_has_no_rate() -> None:

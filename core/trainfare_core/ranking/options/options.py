@@ -27,7 +27,7 @@ from trainfare_core.ranking.options.plans import (
     plan_text,
     variant_changes,
 )
-from trainfare_core.ranking.pricing.chances import hours_within
+from trainfare_core.ranking.pricing.chances import find_hours
 from trainfare_core.ranking.pricing.priced_runs import PricedRuns
 from trainfare_core.ranking.pricing.quotas import is_covered, quota_notes
 from trainfare_core.ranking.pricing.spot import spot_notes, spot_outlook
@@ -135,7 +135,7 @@ class OptionMaker:
             step_s=step_s,
             samples_per_s=_throughput(self._samples_per_step(plan), step_s),
             loader_samples_per_s_per_vcpu=self._loader_rate(plan, step_s),
-            run_hours=_build_interval(hours_within(priced.runs, row, _INTERVAL)),
+            run_hours=_build_interval(find_hours(priced.runs, row, _INTERVAL)),
             run_usd=run_usd,
             expected_usd=round_figure(float(priced.compute_expected_usd(row, price, doubt)[0])),
             usd_per_hour=round_figure(usd_per_hour),

@@ -27,17 +27,17 @@ _FARTHEST: Final = 8.0
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
-def hours_within(runs: RunTable, rows: Rows, chance: float | Column) -> Column:
+def find_hours(runs: RunTable, rows: Rows, chance: float | Column) -> Column:
     """Return the hours within which runs end with a probability, one for all or one each, shape (k,)."""
     hours: Column = runs.hours[rows] * np.exp(find_normals(chance) * runs.log_sigma[rows])
     spot = np.flatnonzero(runs.hazard[rows] != NOT_SPOT)
     if len(spot):
         asked = np.broadcast_to(chance, len(rows))[spot]
-        hours[spot] = runs.ends.select(runs.ends_row[rows[spot]]).hours_within(asked)
+        hours[spot] = runs.ends.select(runs.ends_row[rows[spot]]).find_hours(asked)
     return hours
 
 
-def billed_hours_within(runs: RunTable, rows: Rows, price_sigma: Column, chance: float | Column) -> Column:
+def find_billed_hours(runs: RunTable, rows: Rows, price_sigma: Column, chance: float | Column) -> Column:
     """Return what billed hours x (price now / price seen) do not exceed with a probability, shape (k,)."""
     width = np.hypot(runs.log_sigma[rows], price_sigma)
     hours: Column = runs.billed_hours[rows] * np.exp(find_normals(chance) * width)
@@ -49,11 +49,11 @@ def billed_hours_within(runs: RunTable, rows: Rows, price_sigma: Column, chance:
         )
         distinct, places = np.unique(asked, axis=0, return_inverse=True)
         ends = runs.ends.select(runs.ends_row[distinct[:, 0].astype(np.int64)])
-        hours[spot] = ends.billed_hours_within(distinct[:, 2], distinct[:, 1])[places.ravel()]
+        hours[spot] = ends.find_billed_hours(distinct[:, 2], distinct[:, 1])[places.ravel()]
     return hours
 
 
-def chances_within(
+def find_chances(
     runs: RunTable, rows: Rows, deadline_hours: float, billed_hours: Column, price_sigma: Column
 ) -> Column:
     """
@@ -78,7 +78,7 @@ def chances_within(
     if len(spot):
         deadline = np.full(len(spot), deadline_hours)
         ends = runs.ends.select(runs.ends_row[rows[spot]])
-        chances[spot] = ends.chances_within(deadline, billed_hours[spot], price_sigma[spot])
+        chances[spot] = ends.find_chances(deadline, billed_hours[spot], price_sigma[spot])
     return chances
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainfare_core.arrays import Column, Flags, Rows
-from trainfare_core.ranking.pricing.chances import hours_within
+from trainfare_core.ranking.pricing.chances import find_hours
 from trainfare_core.ranking.pricing.priced_runs import PricedRuns
 from trainfare_core.recommendation import Constraints
 
@@ -35,7 +35,7 @@ class Limits:
     @classmethod
     def of(cls, priced: PricedRuns, constraints: Constraints) -> Limits:
         """Return the limits of all runs."""
-        sure_hours = hours_within(priced.runs, np.arange(len(priced.runs)), constraints.confidence)
+        sure_hours = find_hours(priced.runs, np.arange(len(priced.runs)), constraints.confidence)
         deadline = np.inf if constraints.deadline_hours is None else constraints.deadline_hours
         short_enough = priced.runs.hours <= constraints.max_run_hours
         return cls(priced, constraints, sure_hours, short_enough, short_enough & (sure_hours <= deadline))

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from trainfare_core.arrays import Column, Flags, Rows
-from trainfare_core.ranking.pricing.chances import billed_hours_within, chances_within
+from trainfare_core.ranking.pricing.chances import find_billed_hours, find_chances
 from trainfare_core.ranking.pricing.columns import mark_rows
 from trainfare_core.ranking.pricing.machines import PricedMachines, PricedOffers, sort_offers
 from trainfare_core.ranking.pricing.plan_search import PlanSearch
@@ -59,7 +59,7 @@ class PricedRuns:
         self, run: Rows, usd_per_hour: Column, price_log_sigma: Column, chance: float | Column = 0.5
     ) -> Column:
         """Return dollars that each run does not exceed with a probability, at a price of one machine, shape (k,)."""
-        hours = billed_hours_within(self.runs, run, price_log_sigma, chance)
+        hours = find_billed_hours(self.runs, run, price_log_sigma, chance)
         return hours * self.run_usd_per_hour(run, usd_per_hour) + self.side_costs.once_usd[run]
 
     def compute_chances(
@@ -73,7 +73,7 @@ class PricedRuns:
             # What is paid once has one price; what is left of the budget is for the hours.
             left_usd = np.maximum(limits.max_usd - self.side_costs.once_usd[run], 0.0)
             np.divide(left_usd, hourly_usd, out=billed_hours, where=hourly_usd > 0)
-        chances = chances_within(self.runs, run, deadline, billed_hours, price_log_sigma)
+        chances = find_chances(self.runs, run, deadline, billed_hours, price_log_sigma)
         return np.where(self.compute_hourly_excess(run, usd_per_hour, limits) > 1, 0.0, chances)
 
     def compute_hourly_excess(self, run: Rows, usd_per_hour: Column, limits: Constraints) -> Column:

@@ -168,10 +168,10 @@ def spot_outlook(
 
 def _tell_ends(ends: RunEnds, deadline_hours: float | None) -> dict[str, Any]:
     """Return median, p90 and the chance to keep a deadline of one run, by their names in the outlook."""
-    p50, p90 = (_round_value(float(ends.hours_within(chance)[0])) for chance in (0.5, 0.9))
+    p50, p90 = (_round_value(float(ends.find_hours(chance)[0])) for chance in (0.5, 0.9))
     if deadline_hours is None:
         return {"p50_hours": p50, "p90_hours": p90, "chance_in_time": None}
-    chance = ends.chances_within(np.array([deadline_hours]), np.array([np.inf]), np.zeros(1))
+    chance = ends.find_chances(np.array([deadline_hours]), np.array([np.inf]), np.zeros(1))
     return {"p50_hours": p50, "p90_hours": p90, "chance_in_time": _round_value(float(chance[0]))}
 
 
