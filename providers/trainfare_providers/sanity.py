@@ -201,7 +201,7 @@ def _beside_on_demand(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     """
     Refuse spot and committed prices that the on-demand price contradicts: of the same fetch, else the last good one.
 
-    Nobody sells a reservation, a block or spot capacity above the on-demand price of the same machine.
+    No reservation, block or spot capacity is sold above the on-demand price of the same machine.
     """
     refused: list[pl.DataFrame] = []
     for frame in (rows.filter(pl.col(_WHY).is_null()), known):

@@ -2,7 +2,7 @@
 Recorded answers: what the product answers to many drawn inputs, kept number by number in `tests/recorded/*.json`.
 
 A recorded answer says that nothing has changed, not that it is right: that is what the tests beside each module say.
-It bites where nobody looked: at a number, a limit or a sentence that no other test names. A change that is meant is
+It fails for a number, a limit or a sentence that no other test names. A change that is meant is
 recorded with `TRAINFARE_UPDATE_GOLDEN=1 pytest tests/recorded` and reviewed as a difference of the files.
 """
 

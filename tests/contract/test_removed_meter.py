@@ -192,7 +192,7 @@ def test_a_meter_that_a_learning_rate_finder_takes_away_for_a_while_goes_on(tmp_
 
 
 def test_a_meter_removed_in_a_step_that_is_traced_after_the_window() -> None:
-    """Where a callback unfreezes a layer, a step of the second epoch is traced: no mode of torch outlives it."""
+    """Where a callback unfreezes a layer, a step of the second epoch is traced: no mode of torch stays on after it."""
     traced: list[bool] = []
 
     class Unfreezes(Remover):

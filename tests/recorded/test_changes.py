@@ -24,7 +24,7 @@ OFFERS = (
     offer_row(instance_type="h100.8x", accelerator="H100-SXM-80GB", accelerator_count=8.0, usd_per_hour=40.0),
     offer_row(instance_type="l4", accelerator="L4-24GB", usd_per_hour=0.8, purchase_option="spot"),
 )
-DEARER = tuple({**row, "usd_per_hour": row["usd_per_hour"] * 1.3} for row in OFFERS)
+HIGHER_PRICED = tuple({**row, "usd_per_hour": row["usd_per_hour"] * 1.3} for row in OFFERS)
 REQUEST = Request(Constraints(max_usd=1e9, purchase=("on_demand", "spot")))
 
 
@@ -83,7 +83,7 @@ def test_changes_between_jobs() -> None:
         (draws.choice(names), draws.choice(names)) for _ in range(14)
     ]
     for index, (base, head) in enumerate(pairs):
-        before, after = book(*OFFERS), book(*draws.choice([OFFERS, DEARER, OFFERS[:2]]))
+        before, after = book(*OFFERS), book(*draws.choice([OFFERS, HIGHER_PRICED, OFFERS[:2]]))
         first: PricedJob | UnknownJob = PricedJob(jobs[base], before, "base", ("a note",))
         if index % 14 == 3:
             first = UnknownJob("base", "it was not traced", ("a note",))

@@ -3,7 +3,7 @@ The register of constants: every number that a module of the core, of the provid
 gives a name, and the defaults of its classes and functions; see `builders.recorded`.
 
 Such a number decides money and has its source or its reason beside it in the code. It is changed in two places, the
-code and `constants_*.json`, so that nobody changes one without meaning it.
+code and `constants_*.json`, so that none changes unnoticed.
 """
 
 from __future__ import annotations

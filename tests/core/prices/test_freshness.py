@@ -57,7 +57,7 @@ def test_fresh_and_outlived_by_the_hour(
 
 @pytest.mark.parametrize(("days", "outlived"), [(31, False), (180, False), (180.1, True)])
 def test_a_price_that_the_newest_list_lacks_is_usable_for_half_a_year(days: float, outlived: bool) -> None:
-    """It was kept on purpose and says so, so that it does not stop the ranking of its cloud."""
+    """It was kept deliberately and says so, so that it does not stop the ranking of its cloud."""
     fetched = (NOW - timedelta(days=days)).isoformat()
     row = add_ages(fetched_at=fetched, caveat="no price in the newest list of 2026-11-24; a second one")
     assert row["outlived"] is outlived

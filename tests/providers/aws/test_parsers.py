@@ -385,7 +385,7 @@ def test_capacity_block_of_several_segments_is_quarantined(segments: int, passes
     assert passes or row == Refused("a Capacity Block of several segments with one fee", quarantined=True)
 
 
-def test_of_offers_at_different_rates_the_dearest_is_the_price() -> None:
+def test_of_offers_at_different_rates_the_highest_is_the_price() -> None:
     """A longer or later block costs more or less an hour; the machine keeps a price, and the price says of what."""
     block = wire.CAPACITY_BLOCKS[0]
     offers = [

@@ -192,7 +192,7 @@ def test_account_adds_spot_blocks_plans_and_quotas(seen: Seen) -> None:
 def test_several_offers_of_one_machine_are_one_price(
     server: AwsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AWS answers with up to three offers a machine and zone; at two rates each, the dearer one is the price."""
+    """AWS answers with up to three offers a machine and zone; at two rates each, the higher one is the price."""
     sign_in(monkeypatch, server)
     server.blocks = (*wire.CAPACITY_BLOCKS, {**wire.CAPACITY_BLOCKS[0], "UpfrontFee": "300.00"})
     server.training_plans = (*wire.TRAINING_PLANS, {**wire.TRAINING_PLANS[0], "UpfrontFee": "1200.00"})
