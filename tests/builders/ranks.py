@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import faulthandler
 import functools
 import inspect
 import json
@@ -60,6 +61,10 @@ COLLECTIVES = [
 ]
 SLOW_RANKS = {"slow_rank_0": 0, "slow_rank_1": 1, "no_slow_rank": None}
 """Arms on a clock of their own, with the rank that is slow by it."""
+TRAINS = "trains"
+"""A file that the arm with a failing step writes once it trains."""
+STUCK_S = 300.0
+"""Seconds after which a rank prints where it hangs and ends. Chosen: ten times what a run takes beside another one."""
 counted: Counter[str] = Counter()
 
 
@@ -89,6 +94,7 @@ def main() -> None:
     parser.add_argument("--strategy", default="ddp")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
+    faulthandler.dump_traceback_later(STUCK_S, exit=True)
     warnings.simplefilter("ignore")
     count_collectives()
     import torch.distributed as dist
@@ -104,6 +110,7 @@ def main() -> None:
         return lambda module, _: clock.advance(0.020 if module.global_rank == slow_rank else 0.005)
 
     def fail(module: Any, batch_idx: int) -> None:
+        (arguments.folder / TRAINS).touch()
         if module.global_rank == 1 and len(module.losses) == 3:
             raise ValueError("rank 1 fails")
 
@@ -134,6 +141,7 @@ def main() -> None:
         }
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     (arguments.folder / f"rank-{rank}.json").write_text(json.dumps(results))
+    faulthandler.cancel_dump_traceback_later()
 
 
 def _sequence(dist: Any) -> int:

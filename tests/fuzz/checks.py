@@ -56,9 +56,9 @@ _LONGEST_NAME_BYTES: Final = 200
 def _policy(data: bytes) -> None:
     with file_of(data, "pyproject.toml" if b"tool.trainfare" in data else "trainfare.toml") as path:
         folder = path.parent
+        policy = read_policy(path).policy
         (folder / "trainfare.lock").write_text(small_lock(), encoding="utf-8")
         (folder / "job.json").write_text(small_job().to_json(), encoding="utf-8")
-        policy = read_policy(path).policy
         chosen = choice()
         if policy.lock is None:  # not the prices on this machine
             chosen = replace(chosen, lock=folder / "trainfare.lock")
