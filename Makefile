@@ -80,7 +80,7 @@ $(VENV)/.pyright-others: $(CORE) $(OTHERS) pyproject.toml $(STAMP)
 ARGS ?=
 SEED ?=
 mutants: $(STAMP)
-	@$(BIN)/python -m scripts.mutants $(if $(SEED),--seed $(SEED)) $(ARGS); code=$$?; $(BIN)/python scripts/reliability.py; exit $$code
+	@PYTHONPATH=tests $(BIN)/python -m mutants $(if $(SEED),--seed $(SEED)) $(ARGS); code=$$?; $(BIN)/python tests/reliability.py; exit $$code
 
 # Scores every table of measurements (the repository's own, else those in DATA) and writes docs/accuracy.md. The first run makes all traces, which takes
 # most of its time; they are kept in CACHE.
@@ -97,7 +97,7 @@ FUZZ_S ?= 600
 FUZZ ?=
 fuzz: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --group fuzz
-	@PYTHONPATH=tests $(BIN)/python -m fuzz.run --seconds $(FUZZ_S) $(FUZZ); code=$$?; $(BIN)/python scripts/reliability.py; exit $$code
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.run --seconds $(FUZZ_S) $(FUZZ); code=$$?; $(BIN)/python tests/reliability.py; exit $$code
 
 test-wheel:
 	@PYTHON=$(PYTHON) bash scripts/test_wheel.sh

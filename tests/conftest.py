@@ -53,7 +53,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    """Record how many examples of a property passed, as Hypothesis says it; see `scripts/reliability.py`."""
+    """Record how many examples of a property passed, as Hypothesis says it; see `tests/reliability.py`."""
     drawn = re.findall(r"(\d+) passing", getattr(item, "hypothesis_statistics", ""))
     if call.when == "call" and drawn:
         item.user_properties.append(("{} examples of properties", sum(map(int, drawn))))

@@ -15,9 +15,9 @@ from typing import IO, cast
 
 import pytest
 
-from scripts.mutants.__main__ import nearest_tests, reaching_tests
-from scripts.mutants.caught import Caught
-from scripts.mutants.draws import (
+from mutants.__main__ import nearest_tests, reaching_tests
+from mutants.caught import Caught
+from mutants.draws import (
     SLICE,
     DrawnResult,
     add_result,
@@ -27,10 +27,10 @@ from scripts.mutants.draws import (
     survivors,
     write_draws,
 )
-from scripts.mutants.generate import all_mutants, draw, sample
-from scripts.mutants.mutant import DRAWN, PACKAGES, TOP, Mutant, files_of, read_written_mutants
-from scripts.mutants.reach import Reach
-from scripts.mutants.results import (
+from mutants.generate import all_mutants, draw, sample
+from mutants.mutant import DRAWN, PACKAGES, TOP, Mutant, files_of, read_written_mutants
+from mutants.reach import Reach
+from mutants.results import (
     Result,
     equivalents,
     merge_tables,
@@ -40,7 +40,7 @@ from scripts.mutants.results import (
     scores,
     write_results,
 )
-from scripts.mutants.trial import Copy, cpu_s_of, end_processes_in, wait_for
+from mutants.trial import Copy, cpu_s_of, end_processes_in, wait_for
 
 pytestmark = pytest.mark.sources
 

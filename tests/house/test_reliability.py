@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
+import importlib
 import os
 import platform
 import subprocess
@@ -20,14 +20,8 @@ pytestmark = pytest.mark.sources
 
 
 @pytest.fixture
-def reliability(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reliability", TOP / "scripts" / "reliability.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "reliability", module)
-    spec.loader.exec_module(module)
-    return module
+def reliability() -> ModuleType:
+    return importlib.import_module("reliability")
 
 
 def test_every_promise_names_tests_that_are_there(reliability: ModuleType) -> None:
@@ -48,8 +42,8 @@ def test_every_promise_names_tests_that_are_there(reliability: ModuleType) -> No
 
 
 def test_the_page_is_current(reliability: ModuleType) -> None:
-    """It is what `python scripts/reliability.py` writes from the table and the recorded outcomes."""
-    assert reliability.PAGE.read_text(encoding="utf-8") == reliability.page(), "python scripts/reliability.py"
+    """It is what `python tests/reliability.py` writes from the table and the recorded outcomes."""
+    assert reliability.PAGE.read_text(encoding="utf-8") == reliability.page(), "python tests/reliability.py"
 
 
 def test_links_of_the_summary_lead_to_a_promise(reliability: ModuleType) -> None:
@@ -181,7 +175,7 @@ def test_a_recorded_run_is_on_the_page(
 
 def test_the_load_helper_selects_what_depends_on_the_machine() -> None:
     """Tests that start processes are selected, tests of arithmetic are not; each with its reason."""
-    command = [sys.executable, str(TOP / "scripts" / "repeat_under_load.py"), "--list"]
+    command = [sys.executable, str(TOP / "tests" / "repeat_under_load.py"), "--list"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     reasons = dict(line.split(": ", 1) for line in listed.splitlines())
     assert "starts processes" in reasons["tests/contract/test_ddp.py"]
@@ -194,7 +188,7 @@ def test_the_load_helper_names_a_failure_with_its_seed(tmp_path: Path) -> None:
     """A test that fails is shown with the command that repeats it, and the helper exits with 1."""
     (tmp_path / "test_planted.py").write_text("def test_planted():\n    assert False\n")
     command = [
-        sys.executable, str(TOP / "scripts" / "repeat_under_load.py"), str(tmp_path), "--repeats", "2", "--busy", "1",
+        sys.executable, str(TOP / "tests" / "repeat_under_load.py"), str(tmp_path), "--repeats", "2", "--busy", "1",
         "--processes", "0", "--seed", "41",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -27,7 +27,7 @@ import trainfare_providers
 from builders.recorded import compare_with_recorded, simplify
 
 DECIDING = ("base_commit", "methods", "policy", "prices", "pull_request")
-"""Folders of the plugin whose modules decide, as `scripts/mutants/packages.toml` has them."""
+"""Folders of the plugin whose modules decide, as `tests/mutants/packages.toml` has them."""
 MODULES = ("cli.check", "cli.check_answers", "cli.limit_options", "recommendation")
 MOST_NUMBERS = 300
 """Of one entry; a longer table is data, which has tests of its own."""

@@ -1,10 +1,10 @@
 """
 Repeat tests in random order beside processes that keep the processors busy, and name each failure with its seed.
 
-    python scripts/repeat_under_load.py                     # ten times what --list shows
-    python scripts/repeat_under_load.py --list              # what starts processes or threads, or has a clock
-    python scripts/repeat_under_load.py --all --repeats 1   # the whole suite
-    python scripts/repeat_under_load.py tests/contract      # these
+    python tests/repeat_under_load.py                     # ten times what --list shows
+    python tests/repeat_under_load.py --list              # what starts processes or threads, or has a clock
+    python tests/repeat_under_load.py --all --repeats 1   # the whole suite
+    python tests/repeat_under_load.py tests/contract      # these
 
 `--record` notes the outcome in tests/evidence/tests.json and writes docs/reliability.md anew. The exit status
 is 1 where a test failed.
@@ -27,9 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from scripts.reliability import PAGE, TOP, Repeat, file_outcomes, page, record
+from reliability import PAGE, TOP, Repeat, file_outcomes, page, record
 
 REASONS: Final = {
     "starts processes": r"\bsubprocess\b|\bmultiprocessing\b|import [^\n]*\b(?:bitwise|ranks|environments)\b",
@@ -84,9 +82,7 @@ def repeat(seed: int, tests: Sequence[str], processes: int, results: Path) -> tu
         f"--randomly-seed={seed}", f"--numprocesses={processes}", "--dist=worksteal", *tests,
     ]  # fmt: skip
     with results.with_suffix(".log").open("w", encoding="utf-8") as log:
-        running = subprocess.Popen(  # noqa: S603 - this interpreter
-            command, cwd=TOP, stdout=log, stderr=subprocess.STDOUT
-        )
+        running = subprocess.Popen(command, cwd=TOP, stdout=log, stderr=subprocess.STDOUT)
         try:
             while running.poll() is None:
                 time.sleep(5)

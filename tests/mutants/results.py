@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from scripts.mutants.mutant import PACKAGES, TOP, Mutant
+from mutants.mutant import PACKAGES, TOP, Mutant
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -10,8 +10,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
-from scripts.mutants.mutant import BESIDE, TOP, Mutant
-from scripts.mutants.results import Result, equivalents
+from mutants.mutant import BESIDE, TOP, Mutant
+from mutants.results import Result, equivalents
 
 DRAWS: Final = TOP / "tests" / "evidence" / "drawn_mutants.json"
 RECORDED: Final = "tests/recorded/"
@@ -160,6 +160,6 @@ def mirror_of(file: str) -> tuple[str, ...]:
 
 def _read_commit() -> str:
     return subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
+        ["git", "rev-parse", "--short", "HEAD"],
         cwd=TOP, capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from scripts.mutants.mutant import DRAWN, TOP, Mutant, files_of
+from mutants.mutant import DRAWN, TOP, Mutant, files_of
 
 _LINES_A_MUTANT: Final = 90
 _FEWEST, _MOST = 1, 4

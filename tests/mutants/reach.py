@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from scripts.mutants.mutant import TOP
-from scripts.mutants.trial import Copy, fork_pytest
+from mutants.mutant import TOP
+from mutants.trial import Copy, fork_pytest
 
 _LEFT_OUT: Final = ("test_chromium.py", "test_moto.py")
 """A browser, and a server that stands for a whole cloud: minutes for what other tests reach too."""

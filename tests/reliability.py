@@ -1,11 +1,11 @@
 """
 Write docs/reliability.md: each promise with its tests, the mutants they caught, the fuzz targets and the last run.
 
-    python scripts/reliability.py            # writes the page
-    python scripts/reliability.py --check    # exits with 1 where the committed page is out of date
+    python tests/reliability.py            # writes the page
+    python tests/reliability.py --check    # exits with 1 where the committed page is out of date
 
 The promises and their tests stand in tests/evidence/promises.toml. Beside it lie the outcomes: `tests.json` from
-`scripts/repeat_under_load.py --record`, `mutants.json` from `make mutants`, `drawn_mutants.json` from
+`tests/repeat_under_load.py --record`, `mutants.json` from `make mutants`, `drawn_mutants.json` from
 `make mutants SEED=N`, `fuzz.json` from `make fuzz`.
 """
 
@@ -40,7 +40,7 @@ PAGE: Final = TOP / "docs" / "reliability.md"
 INTRODUCTION: Final = """\
 Each promise has tests that fail without it. Mutants are deliberate faults in the sources (`make mutants`): one counts
 for a promise where a test of that promise failed for it. Runs are those that
-`python scripts/repeat_under_load.py --record` has noted: in random order, beside processes that keep the processors
+`python tests/repeat_under_load.py --record` has noted: in random order, beside processes that keep the processors
 busy. What the tests count they recorded in that run, each number beside what is promised."""
 DRAWS: Final = """\
 Most mutants above were written with the test that catches them, or survived once and got one: their score says that
@@ -164,7 +164,7 @@ def file_outcomes(xml: str) -> dict[str, FileOutcome]:
     failed: dict[str, list[str]] = {}
     figures: dict[str, dict[tuple[str, str], Figure]] = {}
     tests = {test for promise in promises().promise for test in promise.tests}
-    for case in ET.fromstring(xml).iter("testcase"):  # noqa: S314 - written by pytest a moment ago
+    for case in ET.fromstring(xml).iter("testcase"):
         file = case.get("classname", "").replace(".", "/") + ".py"
         passed.setdefault(file, 0)
         if case.find("failure") is not None or case.find("error") is not None:
@@ -198,7 +198,7 @@ def record(outcomes: dict[str, FileOutcome], repeat: Repeat, *, what: str, busy:
     run = {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
+            ["git", "rev-parse", "--short", "HEAD"],
             cwd=TOP, capture_output=True, text=True, check=True,
         ).stdout.strip(),
         "python": platform.python_version(),
@@ -224,7 +224,7 @@ def page() -> str:
     parts = [
         "# Reliability: what is promised, and what shows it",
         "",
-        "<!-- python scripts/reliability.py -->",
+        "<!-- python tests/reliability.py -->",
         "",
         INTRODUCTION,
         "",

@@ -1,8 +1,8 @@
 """
 Change one place of a copy of the sources at a time; for each change a test must fail.
 
-    python -m scripts.mutants [--package NAME] [--only written|generated] [--again] [WORD ...]
-    python -m scripts.mutants --seed N [--most N] [--again]
+    python -m mutants [--package NAME] [--only written|generated] [--again] [WORD ...]
+    python -m mutants --seed N [--most N] [--again]
 
 WORD keeps the mutants whose name contains one of them. A mutant that a test has caught is not run again while its file
 and that test's file are the same, unless `--again` is given: a change elsewhere may hide it.
@@ -28,8 +28,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from scripts.mutants.caught import STOPPED, Caught
-from scripts.mutants.draws import (
+from mutants.caught import STOPPED, Caught
+from mutants.draws import (
     SLICE,
     add_result,
     mirror_of,
@@ -38,10 +38,10 @@ from scripts.mutants.draws import (
     survivors,
     write_draws,
 )
-from scripts.mutants.generate import draw, sample
-from scripts.mutants.mutant import DRAWN, PACKAGES, TOP, Mutant, files_of, read_written_mutants
-from scripts.mutants.reach import Reach, reach_of, tests_of_module
-from scripts.mutants.results import (
+from mutants.generate import draw, sample
+from mutants.mutant import DRAWN, PACKAGES, TOP, Mutant, files_of, read_written_mutants
+from mutants.reach import Reach, reach_of, tests_of_module
+from mutants.results import (
     Result,
     equivalents,
     result_of,
@@ -49,7 +49,7 @@ from scripts.mutants.results import (
     scores_table,
     write_results,
 )
-from scripts.mutants.trial import Copy, fork_pytest, load_libraries, sources_copied
+from mutants.trial import Copy, fork_pytest, load_libraries, sources_copied
 
 PASS_SCORE: Final = 0.95
 _CACHE: Final = TOP / ".cache" / "mutants"
@@ -65,9 +65,7 @@ _FIRST_S, _SECOND_S = 15.0, 45.0
 
 def main() -> None:
     """Run the mutants that the arguments name, or all."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.mutants", description=str(__doc__).split("\n\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m mutants", description=str(__doc__).split("\n\n")[0])
     parser.add_argument(
         "words", nargs="*", metavar="WORD", help="keep the mutants whose name contains one of them"
     )

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
-from scripts.mutants.mutant import LIBRARIES, TOP, Mutant
+from mutants.mutant import LIBRARIES, TOP, Mutant
 
 ROOTS: Final = ("core", "providers", "plugin")
 _PROFILE: Final = "mutants"
@@ -293,7 +293,7 @@ def _child(
             )
         outcome = Outcome(code, watcher.failed, watcher.seconds)
         (folder / "outcome.json").write_text(json.dumps(asdict(outcome)), encoding="utf-8")
-    except BaseException:  # noqa: BLE001 - the child must not go on as its parent
+    except BaseException:
         traceback.print_exc()
     finally:
         sys.stdout.flush()

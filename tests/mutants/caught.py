@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from scripts.mutants.mutant import TOP, Mutant
+from mutants.mutant import TOP, Mutant
 
 STOPPED: Final = "stopped"
 """Stands for the test where a mutant ran without end or crashed."""
