@@ -32,7 +32,7 @@ from trainfare_core.number_format import list_items
 _LARGE_ARRAY_BYTES = 64 * 2**20
 """Arrays above this size are shared instead of copied: a chosen value; copying a data set could fill memory."""
 _SEED = 0
-"""Chosen: any number does."""
+"""Chosen: any number does; where the generators begin in every trace, so that the same job gives the same profile."""
 _IMMUTABLE = (int, float, str, bool, bytes, type(None), torch.dtype, torch.device)
 _KEPT_HOOK_PACKAGES = ("torch", "torchmetrics", "pytorch_lightning", "lightning")
 """Packages whose module hooks are copied; see `Faker.copy_module`."""

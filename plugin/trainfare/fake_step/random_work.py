@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from trainfare.fake_step.fake_tensors import seed_random
 from trainfare.fake_step.known_values import validates_arguments
 from trainfare.job import place_of_caller
 from trainfare.trace import StepFacts, torch_private
@@ -41,8 +42,6 @@ steps did the same, that is after 15 of them, which miss a branch that one step 
 _DIFFER: Final = "batches do different work"
 _ZERO: Final = frozenset({torch.ops.aten.zero_.default, torch.ops.aten._foreach_zero_.default})
 """Left out of comparisons: the first batch has no gradients to clear."""
-_SEED: Final = 0
-"""Where the generators begin in every trace, so that the same job gives the same profile."""
 _READS: Final = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
 
 
@@ -67,11 +66,7 @@ class RandomWork(EagerMode):  # type: ignore[no-untyped-call]
         """Operations so far that are compared."""
         self.works: list[int] = []
         """A number for the operations of each batch that was watched: equal where they are."""
-        random.seed(_SEED)
-        torch.default_generator.manual_seed(_SEED)
-        numpy: Any = sys.modules.get("numpy")
-        if numpy is not None:
-            numpy.random.seed(_SEED)
+        seed_random()
 
     def has_source(self) -> bool:
         """Return whether a random draw, or the number of a batch, may have decided what a step does."""
