@@ -81,9 +81,8 @@ def quota_text(quotas: Sequence[QuotaLimit], *, said: str) -> str:
 def _describe_quota(table: object, where: str) -> QuotaLimit:
     from pydantic import ValidationError
 
-    from trainfare_core.documents import first_problem
     from trainfare_core.recommendation import QuotaLimit
-    from trainfare_providers.disk.toml_file import key_hint
+    from trainfare_providers.disk.toml_file import describe_invalid
 
     if not isinstance(table, dict):
         raise InputError(f"{where}not a table")
@@ -92,11 +91,4 @@ def _describe_quota(table: object, where: str) -> QuotaLimit:
     try:
         return QuotaLimit.model_validate_json(json.dumps(stated | several, default=str), strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = str(first["loc"][0]) if first["loc"] else ""
-        problem = (
-            f"unknown key {key!r}; {key_hint(key, list(QuotaLimit.model_fields))}"
-            if first["type"] == "extra_forbidden"
-            else first_problem(error)
-        )
-        raise InputError(f"{where}{problem}") from error
+        raise InputError(f"{where}{describe_invalid(error, QuotaLimit)}") from error

@@ -45,21 +45,13 @@ def read_run_cost(folder: Path = Path()) -> CostAssumptions:
         raise InputError(f"{tables[0][0]} and {tables[1][0]} both have the table run_cost: keep one")
     from pydantic import ValidationError
 
-    from trainfare_core.documents import first_problem
-    from trainfare_providers.disk.toml_file import key_hint
+    from trainfare_providers.disk.toml_file import describe_invalid
 
     path, stated = tables[0]
     try:
         return CostAssumptions.model_validate_json(json.dumps(stated, default=str), strict=True)
     except ValidationError as error:
-        known = list(CostAssumptions.model_fields)
-        first = error.errors(include_url=False)[0]
-        key = str(first["loc"][0]) if first["loc"] else ""
-        problem = (
-            f"unknown key {key!r}; {key_hint(key, known)}"
-            if first["type"] == "extra_forbidden"
-            else first_problem(error)
-        )
+        problem = describe_invalid(error, CostAssumptions)
         raise InputError(f"{path}: table run_cost: {problem}") from error
 
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any, Final, TypeAlias, cast
 
-from trainfare_core.documents import MAX_DEPTH, is_too_deep
+from pydantic import BaseModel, ValidationError
+
+from trainfare_core.documents import MAX_DEPTH, first_problem, is_too_deep
 from trainfare_core.errors import InputError
 
 if sys.version_info >= (3, 11):
@@ -78,6 +80,15 @@ def key_hint(key: str, known: Sequence[str]) -> str:
     """
     near = get_close_matches(key, known, n=1, cutoff=0.5)
     return f"did you mean {near[0]}?" if near else f"known are: {', '.join(known)}"
+
+
+def describe_invalid(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return the first problem of a table that a model describes, with what to do about an unknown key."""
+    first = error.errors(include_url=False)[0]
+    if first["type"] != "extra_forbidden":
+        return first_problem(error)
+    key = str(first["loc"][0])
+    return f"unknown key {key!r}; {key_hint(key, list(model.model_fields))}"
 
 
 def line_of_key(content: bytes, path: Sequence[str | int]) -> int | None:
