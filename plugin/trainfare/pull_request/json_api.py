@@ -48,17 +48,10 @@ class JsonApi:
         http: our client.
         headers: with the token.
         advice: what to do about a status, "" where there is nothing to say.
-        wall_clock: seconds since 1970; rate limits are told as a time.
     """
 
-    def __init__(
-        self,
-        http: HttpClient,
-        headers: Mapping[str, str],
-        advice: Callable[[int], str],
-        wall_clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._http, self._headers, self._advice, self._wall_clock = http, dict(headers), advice, wall_clock
+    def __init__(self, http: HttpClient, headers: Mapping[str, str], advice: Callable[[int], str]) -> None:
+        self._http, self._headers, self._advice = http, dict(headers), advice
         # "Bearer TOKEN" or the token alone.
         secrets = [value for value in headers.values() if isinstance(value, Secret)]
         self._secrets = {text for secret in secrets for text in (str(secret), secret.rpartition(" ")[2])}
@@ -136,7 +129,7 @@ class JsonApi:
 
     def _wait_s(self, reply: Reply) -> float | None:
         """Return the seconds that the server asks to wait; None where it names no time."""
-        now_s = self._wall_clock()
+        now_s = time.time()
         asked_s = retry_after_s(_get_header(reply, "retry-after"), now_s=now_s)
         if asked_s is not None:
             return asked_s
