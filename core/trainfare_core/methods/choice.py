@@ -17,38 +17,9 @@ import numpy as np
 from trainfare_core.arrays import Column
 from trainfare_core.methods.evidence import Evidence, evidence
 from trainfare_core.methods.methods import METHODS, Method
-from trainfare_core.methods.prior import FEW_SAMPLES, prior
+from trainfare_core.methods.prior import CONSTANTS, ChoiceConstants, prior
 from trainfare_core.methods.situation import Situation, modality_of, task_of
 
-# The similarity weights below are chosen values, relative to 1 for a comparison just like the situation: larger values
-# use more comparisons, smaller ones only those that are alike.
-# `research/trainfare_research/runners/strategy.py` scores them together.
-SAME_TASK: Final = 0.35
-"""Another domain of the same kind of task."""
-SAME_MODALITY: Final = 0.12
-OTHER_MODALITY: Final = 0.05
-OTHER_METRIC: Final = 0.5
-"""A loss for a task score, or the reverse."""
-UNLIKE_METRIC: Final = 0.03
-"""
-One metric measures what the model keeps (forgetting, shifted data), the other what it learns: often opposite signs.
-"""
-BOTH_CONSERVE: Final = 0.3
-"""At least this where both metrics measure what the model keeps: such comparisons are few in any domain."""
-SOURCE_POWER: Final = 0.67
-"""All comparisons of one source together weigh their sum to this power, because they are correlated. Any power from
-0.5 to 1 gives the same share of right winners."""
-DECADES: Final = 0.65
-"""Sizes this many powers of ten apart have the weight 1/e. Chosen: a factor of ten has 0.21."""
-UNKNOWN_SIZE: Final = 0.4
-"""Weight of a comparison whose size is not known: that of a size a factor of four apart."""
-ACROSS_FEW: Final = 0.4
-"""
-Factor for a comparison on the other side of `FEW_SAMPLES`, where the sign of adapters against full fine-tuning
-changes.
-"""
-UNKNOWN_SCHEDULE: Final = 0.5
-"""Weight where one of two schedules from scratch is not known: that of a schedule 1.6 times as long or short."""
 NEAR: Final = 0.1
 """Comparisons of at least this weight count as similar, in the number shown to the user."""
 
@@ -100,7 +71,13 @@ _TIE_PCT: Final = 1e-9
 """Advantages up to this are ties: the table has three decimals."""
 
 
-def advantage(situation: Situation, method: Method, over: Method, known: Evidence | None = None) -> Advantage:
+def advantage(
+    situation: Situation,
+    method: Method,
+    over: Method,
+    known: Evidence | None = None,
+    constants: ChoiceConstants = CONSTANTS,
+) -> Advantage:
     """
     Return the advantage of `strategy` over `over`, as 100 ln(ratio) of the metric; positive is better.
 
@@ -109,18 +86,17 @@ def advantage(situation: Situation, method: Method, over: Method, known: Evidenc
         method: the method that is judged.
         over: the method that it is compared with.
         known: comparisons; None takes the shipped ones.
+        constants: weights of the comparisons, and the rules.
     """
     rows = evidence() if known is None else known
     values = rows.advantage_of(method, over)
     tried = ~np.isnan(values)
     rows, values = rows.where(tried), values[tried]
-    near = _nearness(situation, rows, {method, over})
-    weights = near.copy()
-    for source in np.unique(rows.source):
-        mine = rows.source == source
-        total = float(weights[mine].sum())
-        weights[mine] *= total ** (SOURCE_POWER - 1.0) if total > 0 else 0.0
-    rule = prior(situation, method, over)
+    near = _nearness(situation, rows, {method, over}, constants)
+    _, source = np.unique(rows.source, return_inverse=True)
+    total = np.bincount(source, weights=near)
+    weights = near * np.maximum(total[source], np.finfo(np.float64).tiny) ** (constants.source_power - 1.0)
+    rule = prior(situation, method, over, constants)
     values = np.concatenate([values, rule.mean_pct + _QUANTILES * rule.deviation_pct])
     weights = np.concatenate([weights, np.full(len(_QUANTILES), rule.weight / len(_QUANTILES))])
     distinct, position = np.unique(values, return_inverse=True)
@@ -134,49 +110,53 @@ def advantage(situation: Situation, method: Method, over: Method, known: Evidenc
     )
 
 
-def _nearness(situation: Situation, rows: Evidence, pair: set[Method]) -> Column:
+def _nearness(situation: Situation, rows: Evidence, pair: set[Method], constants: ChoiceConstants) -> Column:
     """Return the similarity weight of each comparison, 0..1, shape (n,)."""
-    near = _domain_nearness(situation, rows) * _metric_nearness(situation, rows)
+    near = _domain_nearness(situation, rows, constants) * _metric_nearness(situation, rows, constants)
     if situation.metric == "conserve":
-        near = np.where(rows.kind == "conserve", np.maximum(near, BOTH_CONSERVE), near)
+        near = np.where(rows.kind == "conserve", np.maximum(near, constants.both_conserve), near)
     adapters = [METHODS[strategy].trains == "adapters" for strategy in pair]
     if not all(adapters):
-        near = near * _size_nearness(situation, rows, adapters=any(adapters))
+        near = near * _size_nearness(situation, rows, constants, adapters=any(adapters))
     if not all(METHODS[strategy].needs_checkpoint for strategy in pair):
-        near = near * _schedule_nearness(situation.scratch_epochs, rows.scratch_epochs)
+        near = near * _schedule_nearness(situation.scratch_epochs, rows.scratch_epochs, constants)
     return near
 
 
-def _domain_nearness(situation: Situation, rows: Evidence) -> Column:
-    return np.array([_pair_of_domains(situation, name) for name in rows.domain.tolist()], dtype=np.float64)
+def _domain_nearness(situation: Situation, rows: Evidence, constants: ChoiceConstants) -> Column:
+    names, position = np.unique(rows.domain, return_inverse=True)
+    near = [_pair_of_domains(situation, name, constants) for name in names.tolist()]
+    return np.array(near, dtype=np.float64)[position]
 
 
-def _pair_of_domains(situation: Situation, domain: str) -> float:
+def _pair_of_domains(situation: Situation, domain: str, constants: ChoiceConstants) -> float:
     if domain == situation.domain:
         return 1.0
     task = task_of(domain)
     if task == situation.task:
-        return SAME_TASK
-    return SAME_MODALITY if modality_of(task) == situation.modality else OTHER_MODALITY
+        return constants.same_task
+    return constants.same_modality if modality_of(task) == situation.modality else constants.other_modality
 
 
-def _metric_nearness(situation: Situation, rows: Evidence) -> Column:
+def _metric_nearness(situation: Situation, rows: Evidence, constants: ChoiceConstants) -> Column:
     same = rows.kind == situation.metric
     unlike = (rows.kind == "conserve") | (situation.metric == "conserve")
-    return np.where(same, 1.0, np.where(unlike, UNLIKE_METRIC, OTHER_METRIC))
+    return np.where(same, 1.0, np.where(unlike, constants.unlike_metric, constants.other_metric))
 
 
-def _size_nearness(situation: Situation, rows: Evidence, *, adapters: bool) -> Column:
+def _size_nearness(
+    situation: Situation, rows: Evidence, constants: ChoiceConstants, *, adapters: bool
+) -> Column:
     if situation.samples is None:
-        return np.full(len(rows), UNKNOWN_SIZE)
+        return np.full(len(rows), constants.unknown_size)
     apart = np.abs(np.log10(rows.samples / situation.samples))
-    near = np.where(np.isnan(apart), UNKNOWN_SIZE, np.exp(-apart / DECADES))
-    across = (rows.samples <= FEW_SAMPLES) != (situation.samples <= FEW_SAMPLES)
-    return np.where(across & ~np.isnan(apart) & adapters, near * ACROSS_FEW, near)
+    near = np.where(np.isnan(apart), constants.unknown_size, np.exp(-apart / constants.decades))
+    across = (rows.samples <= constants.few_samples) != (situation.samples <= constants.few_samples)
+    return np.where(across & ~np.isnan(apart) & adapters, near * constants.across_few, near)
 
 
-def _schedule_nearness(epochs: float | None, rows_epochs: Column) -> Column:
+def _schedule_nearness(epochs: float | None, rows_epochs: Column, constants: ChoiceConstants) -> Column:
     if epochs is None:
-        return np.where(np.isnan(rows_epochs), 1.0, UNKNOWN_SCHEDULE)
+        return np.where(np.isnan(rows_epochs), 1.0, constants.unknown_schedule)
     apart = np.abs(np.log2(rows_epochs / epochs))
-    return np.where(np.isnan(apart), UNKNOWN_SCHEDULE, np.exp(-apart))
+    return np.where(np.isnan(apart), constants.unknown_schedule, np.exp(-apart))

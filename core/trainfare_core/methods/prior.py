@@ -9,7 +9,9 @@ more less than many only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Final
 
 from trainfare_core.methods.methods import METHODS, Method
@@ -70,15 +72,87 @@ class ExpectedAdvantage:
     because: str
 
 
-def prior(situation: Situation, method: Method, over: Method) -> ExpectedAdvantage:
+_EXPECTED: Final = {
+    "conserve": (4.0, 5.0, 3.0, "weights that change less forget less"),
+    "probe": (-10.0, 8.0, 1.5, "a frozen backbone learns less than one that is trained"),
+    "packed": (-0.5, 0.8, 6.0, "4-bit weights add noise to the same training"),
+    "starved": (-40.0, 15.0, 20.0, "a language model from scratch needs some 20 tokens a parameter"),
+    "scratch_probe_few": (-10.0, 8.0, 1.5, "a whole network needs more than a few thousand samples"),
+    "scratch_probe": (3.0, 8.0, 1.5, "a whole network needs more than a few thousand samples"),
+    "scratch_short": (-5.0, 4.0, 4.5, "{epochs:.0f} epochs do not converge from scratch"),
+    "scratch_long": (0.6, 1.2, 4.5, "detection from scratch is slightly ahead after long schedules"),
+    "scratch_dense": (0.0, 1.2, 1.5, "detection from scratch is level on a large data set"),
+    "scratch": (-4.0, 5.0, 1.5, "a checkpoint saves data and steps"),
+    "adapters_pretraining": (-5.0, 5.0, 4.5, "continued pre-training learns more than adapters hold"),
+    "adapters_full": (-3.0, 5.0, 4.5, "one pass over the data holds more than the adapters can"),
+    "adapters_few": (3.0, 5.0, 1.5, "few samples: fewer trained weights overfit less"),
+    "adapters_text": (0.5, 3.0, 1.5, "below their capacity adapters track full fine-tuning"),
+    "adapters": (-3.0, 5.0, 3.0, "with more than a few thousand images training the whole backbone gains more"),
+}  # fmt: skip
+RULES: Final = MappingProxyType({name: ExpectedAdvantage(*facts) for name, facts in _EXPECTED.items()})
+"""What each rule expects; `conserve` for each unit of `weight_change`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceConstants:
+    """
+    Chosen constants of the choice between methods; a weight is relative to 1 for a comparison just like the situation.
+
+    `research/trainfare_research/fitting/strategy_nested.py` fits others, to score the choice without its own rows.
+
+    Attributes:
+        same_task: weight of another domain of the same kind of task.
+        same_modality, other_modality: of another task.
+        other_metric: of a loss for a task score, or the reverse.
+        unlike_metric: where one measures what the model keeps (forgetting, shifted data), the other what it learns.
+        both_conserve: at least this where both measure what the model keeps: such comparisons are few in any domain.
+        source_power: all comparisons of one source together weigh their sum to this power: they are correlated.
+        decades: sizes this many powers of ten apart have the weight 1/e.
+        unknown_size: of a comparison whose size is not known.
+        across_few: factor for one on the other side of `few_samples`, where the sign of adapters may change.
+        unknown_schedule: where one of two schedules from scratch is not known.
+        few_samples: up to which the rules speak of few samples.
+        rules: what each rule expects.
+    """
+
+    same_task: float = 0.35
+    same_modality: float = 0.12
+    other_modality: float = 0.05
+    other_metric: float = 0.5
+    unlike_metric: float = 0.03
+    both_conserve: float = 0.3
+    source_power: float = 0.67
+    decades: float = 0.65
+    unknown_size: float = 0.4
+    across_few: float = 0.4
+    unknown_schedule: float = 0.5
+    few_samples: float = FEW_SAMPLES
+    rules: Mapping[str, ExpectedAdvantage] = field(default_factory=lambda: RULES)
+
+
+CONSTANTS: Final = ChoiceConstants()
+
+
+def prior(
+    situation: Situation, method: Method, over: Method, constants: ChoiceConstants = CONSTANTS
+) -> ExpectedAdvantage:
     """Return the advantage of `strategy` over `over` by the rules; exactly antisymmetric."""
-    advantage = _prior(situation, method, over)
-    if advantage is not None:
-        return advantage
-    other = _prior(situation, over, method)
-    if other is None:
+    name, factor = find_rule(situation, method, over, constants)
+    if name is None:
         return ExpectedAdvantage(0.0, 5.0, 1.0, "no rule")
-    return replace(other, mean_pct=-other.mean_pct)
+    rule = constants.rules[name]
+    because = rule.because.format(epochs=situation.scratch_epochs)
+    return replace(rule, mean_pct=factor * rule.mean_pct, because=because)
+
+
+def find_rule(
+    situation: Situation, method: Method, over: Method, constants: ChoiceConstants = CONSTANTS
+) -> tuple[str | None, float]:
+    """Return the rule for a pair, and the factor on its mean: negative where it is of `over` over `method`."""
+    if situation.metric == "conserve":
+        return "conserve", METHODS[over].weight_change - METHODS[method].weight_change
+    rule = _find_rule(situation, method, over, constants)
+    return (rule, 1.0) if rule else (_find_rule(situation, over, method, constants), -1.0)
 
 
 def lora_over_capacity(situation: Situation) -> bool:
@@ -108,61 +182,40 @@ def find_needed_step_ratio(situation: Situation) -> float:
     return NEEDED_OTHER
 
 
-def _prior(situation: Situation, method: Method, over: Method) -> ExpectedAdvantage | None:
-    if situation.metric == "conserve":
-        return _conserve(method, over)
+def _find_rule(situation: Situation, method: Method, over: Method, constants: ChoiceConstants) -> str | None:
     facts, other = METHODS[method], METHODS[over]
     if not facts.needs_checkpoint:
-        return _scratch(situation, over)
+        return _find_scratch_rule(situation, over, constants)
     if facts.trains == "output layer" and other.needs_checkpoint:
-        return ExpectedAdvantage(-10.0, 8.0, 1.5, "a frozen backbone learns less than one that is trained")
+        return "probe"
     if facts.packs_weights and over == facts.compared_through:
-        return ExpectedAdvantage(-0.5, 0.8, 6.0, "4-bit weights add noise to the same training")
+        return "packed"
     if facts.trains == "adapters" and over == "full_finetune":
-        return _adapters(situation)
+        return _find_adapter_rule(situation, constants)
     return None
 
 
-def _conserve(method: Method, over: Method) -> ExpectedAdvantage | None:
-    less = METHODS[over].weight_change - METHODS[method].weight_change
-    if less < 0:
-        return None
-    mean_pct = 4.0 * less
-    return ExpectedAdvantage(mean_pct, 5.0, 3.0, "weights that change less forget less")
-
-
-def _scratch(situation: Situation, over: Method) -> ExpectedAdvantage:
+def _find_scratch_rule(situation: Situation, over: Method, constants: ChoiceConstants) -> str:
     if METHODS[over].trains == "output layer":
-        few = situation.samples is not None and situation.samples <= FEW_SAMPLES
-        return ExpectedAdvantage(
-            -10.0 if few else 3.0, 8.0, 1.5, "a whole network needs more than a few thousand samples"
-        )
+        few = situation.samples is not None and situation.samples <= constants.few_samples
+        return "scratch_probe_few" if few else "scratch_probe"
     if is_starved(situation):
-        return ExpectedAdvantage(
-            -40.0, 15.0, 20.0, "a language model from scratch needs some 20 tokens a parameter"
-        )
+        return "starved"
     epochs, ratio = situation.scratch_epochs, situation.scratch_step_ratio
     if epochs is not None and epochs < CONVERGED_EPOCHS:
-        return ExpectedAdvantage(-5.0, 4.0, 4.5, f"{epochs:.0f} epochs do not converge from scratch")
+        return "scratch_short"
     if situation.task == "vision-dense" and (situation.samples or 0) > 10_000:
         long = epochs is not None and epochs >= LONG_EPOCHS
-        if long or (ratio is not None and ratio >= find_needed_step_ratio(situation)):
-            return ExpectedAdvantage(
-                0.6, 1.2, 4.5, "detection from scratch is slightly ahead after long schedules"
-            )
-        return ExpectedAdvantage(0.0, 1.2, 1.5, "detection from scratch is level on a large data set")
-    return ExpectedAdvantage(-4.0, 5.0, 1.5, "a checkpoint saves data and steps")
+        enough = ratio is not None and ratio >= find_needed_step_ratio(situation)
+        return "scratch_long" if long or enough else "scratch_dense"
+    return "scratch"
 
 
-def _adapters(situation: Situation) -> ExpectedAdvantage:
+def _find_adapter_rule(situation: Situation, constants: ChoiceConstants) -> str:
     if situation.task == "pretraining":
-        return ExpectedAdvantage(-5.0, 5.0, 4.5, "continued pre-training learns more than adapters hold")
+        return "adapters_pretraining"
     if lora_over_capacity(situation):
-        return ExpectedAdvantage(-3.0, 5.0, 4.5, "one pass over the data holds more than the adapters can")
-    if situation.samples is not None and situation.samples <= FEW_SAMPLES:
-        return ExpectedAdvantage(3.0, 5.0, 1.5, "few samples: fewer trained weights overfit less")
-    if situation.modality == "text":
-        return ExpectedAdvantage(0.5, 3.0, 1.5, "below their capacity adapters track full fine-tuning")
-    return ExpectedAdvantage(
-        -3.0, 5.0, 3.0, "with more than a few thousand images training the whole backbone gains more"
-    )
+        return "adapters_full"
+    if situation.samples is not None and situation.samples <= constants.few_samples:
+        return "adapters_few"
+    return "adapters_text" if situation.modality == "text" else "adapters"

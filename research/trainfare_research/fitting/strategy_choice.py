@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from trainfare_core.methods.choice import advantage
 from trainfare_core.methods.evidence import Evidence, evidence
 from trainfare_core.methods.methods import METHOD_NAMES, Method
+from trainfare_core.methods.prior import CONSTANTS, ChoiceConstants
 from trainfare_core.methods.situation import Situation
 
 
@@ -26,19 +27,22 @@ class MethodChoice:
     p_best: float
 
 
-def choose(situation: Situation, known: Evidence | None = None) -> MethodChoice:
+def choose(
+    situation: Situation, known: Evidence | None = None, constants: ChoiceConstants = CONSTANTS
+) -> MethodChoice:
     """
     Return the method of the best expected quality.
 
     Args:
         situation: the question.
         known: comparisons; None takes the shipped ones.
+        constants: of the choice.
     """
     rows = evidence() if known is None else known
     offered: list[Method] = [method for method in METHOD_NAMES if method in situation.offered]
     p_better: dict[tuple[Method, Method], float] = {}
     for first, second in itertools.combinations(offered, 2):
-        p_better[first, second] = advantage(situation, first, second, rows).p_better
+        p_better[first, second] = advantage(situation, first, second, rows, constants).p_better
         p_better[second, first] = 1.0 - p_better[first, second]
     p_best = {one: [p_better[one, other] for other in offered if other != one] for one in offered}
     pick = max(offered, key=lambda one: min(p_best[one]))

@@ -4,17 +4,21 @@ Score the choice of a strategy on published comparisons left out of its evidence
     python -m trainfare_research.runners.strategy --truth transfer_results.csv [--json OUT] [--rows OUT.csv]
     python -m trainfare_research.runners.strategy --truth learning_curves.csv [--json OUT]
 
-Every comparison is answered with its whole source left out of the shipped evidence, of the interval's width
-and of the threshold to answer at; only the rules of `strategy/prior.py` are not refitted. `--leave-out study` leaves
-out all sources of the same group of authors. Baselines: always full fine-tuning; LoRA when offered; `pick_by_rules` by
-domain and size, which were tuned on these rows; and "prior", the strategy that won most of the other sources'
-comparisons in any domain. Learning curves are scored by `strategy_curves.py`.
+Every comparison is answered with its whole study (group of authors) and every comparison of its domain left out, of
+the evidence and of all that is fitted: what the rules of `prior` expect, the weights of comparisons and the limits of
+the rules (`fitting/strategy_nested.py`, minutes), the interval's width and the threshold to answer at. `--rules all`
+fits also the rule that QLoRA gains nothing over LoRA. `--leave-out source --rules shipped` is the easier protocol of
+earlier versions: only the source of the scored row is left out, and the shipped rules, which were written with these
+comparisons known, stay.
+
+Baselines: always full fine-tuning; LoRA when offered; `pick_by_rules` by domain and size, which were tuned on these
+rows; and "prior", the strategy that won most of the other sources' comparisons in any domain. Learning curves are
+scored by `strategy_curves.py`.
 """
 
 from __future__ import annotations
 
 import csv
-import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -24,19 +28,31 @@ from typing import Any
 
 import numpy as np
 
-from trainfare_core.methods.evidence import Evidence, comparisons
+from trainfare_core.methods.evidence import Comparison, Evidence, comparisons
 from trainfare_core.methods.methods import METHOD_NAMES, Method
-from trainfare_core.methods.prior import FEW_SAMPLES
+from trainfare_core.methods.prior import CONSTANTS, FEW_SAMPLES, ChoiceConstants
 from trainfare_core.number_format import percent
 from trainfare_research.fitting import strategy_curves
 from trainfare_research.fitting.strategy import constants, judge_comparison
 from trainfare_research.fitting.strategy_choice import MethodChoice, choose
+from trainfare_research.fitting.strategy_nested import KEPT, fit_constants, study_of
 from trainfare_research.fitting.strategy_rows import ComparisonCase, read_cases, reference_of
 from trainfare_research.truth_table import read_rows, truth_parser, write_json
 
 SHARES = {"50": (0.25, 0.75), "80": (0.1, 0.9), "90": (0.05, 0.95)}
 RISK_AT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
-_STUDY = re.compile(r"^(he2019|qlora|vpetl|automodel|tllib|nanogpt|simclr)")
+LEFT_OUT: dict[str, Callable[[Comparison], frozenset[str]]] = {
+    "source": lambda row: frozenset({row.source}),
+    "study": lambda row: frozenset({study_of(row.source)}),
+    "domain": lambda row: frozenset({study_of(row.source), row.domain}),
+}
+"""Names of which one shared with the scored comparison leaves another out."""
+RULES_KEPT: dict[str, frozenset[str] | None] = {
+    "shipped": None,
+    "fitted": KEPT,
+    "all": KEPT - {"packed"},
+}
+"""Rules that are not fitted again; None keeps all constants as they are shipped."""
 
 
 @dataclass(frozen=True)
@@ -59,30 +75,31 @@ class ScoredComparison:
     bands: tuple[AdvantageBand, ...]
 
 
-def study_of(source: str) -> str:
-    """Return the group of authors of a source."""
-    match = _STUDY.match(source)
-    return match[1] if match else source
-
-
-def answer(cases: list[ComparisonCase], group: Callable[[str], str]) -> list[ScoredComparison]:
-    """Answer every case from the other groups' shipped comparisons."""
-    shipped = list(comparisons())
+def answer(
+    cases: list[ComparisonCase],
+    names_of: Callable[[Comparison], frozenset[str]],
+    kept: frozenset[str] | None,
+    shipped: Sequence[Comparison],
+) -> list[ScoredComparison]:
+    """Answer every case from the comparisons that share no name with it; see `LEFT_OUT` and `RULES_KEPT`."""
     scored: dict[int, ScoredComparison] = {}
-    for left_out in sorted({group(case.comparison.source) for case in cases}):
-        rows = [row for row in shipped if group(row.source) != left_out]
+    for left_out in sorted({names_of(case.comparison) for case in cases}, key=sorted):
+        rows = [row for row in shipped if not names_of(row) & left_out]
         known = Evidence.of(rows)
-        factor, bar = constants(rows, known)
+        weights = CONSTANTS if kept is None else fit_constants(rows, kept)
+        factor, bar = constants(rows, known, weights)
         for index, case in enumerate(cases):
-            if group(case.comparison.source) == left_out:
-                scored[index] = _score_case(case, known, factor, bar)
+            if names_of(case.comparison) == left_out:
+                scored[index] = _score_case(case, known, weights, factor, bar)
     return [scored[index] for index in range(len(cases))]
 
 
-def _score_case(case: ComparisonCase, known: Evidence, factor: float, bar: float) -> ScoredComparison:
-    choice = choose(case.comparison.situation, known)
+def _score_case(
+    case: ComparisonCase, known: Evidence, weights: ChoiceConstants, factor: float, bar: float
+) -> ScoredComparison:
+    choice = choose(case.comparison.situation, known, weights)
     bands = []
-    for name, edge, actual in judge_comparison(case.comparison, known):
+    for name, edge, actual in judge_comparison(case.comparison, known, weights):
         limits = {
             key: (edge.quantile_pct(low, widening=factor), edge.quantile_pct(high, widening=factor))
             for key, (low, high) in SHARES.items()
@@ -171,7 +188,7 @@ def risk_coverage(scored: list[ScoredComparison]) -> list[dict[str, float]]:
     return out
 
 
-def report(scored: list[ScoredComparison], skipped: dict[str, int]) -> dict[str, Any]:
+def report(scored: list[ScoredComparison], skipped: dict[str, int], left_out: str) -> dict[str, Any]:
     """Return everything as JSON-able data."""
     shipped = list(comparisons())
     known = Evidence.of(shipped)
@@ -189,7 +206,7 @@ def report(scored: list[ScoredComparison], skipped: dict[str, int]) -> dict[str,
         **score(scored),
         "skipped": skipped,
         "fitted_on": sorted({row.source for row in shipped}),
-        "left_out": "the source of each scored row",
+        "left_out": left_out,
         "risk_coverage": risk_coverage(scored),
         "baselines": rivals_on(scored),
         "by_domain": {
@@ -244,7 +261,8 @@ def show(out: dict[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = truth_parser(__doc__)
-    parser.add_argument("--leave-out", choices=["source", "study"], default="source")
+    parser.add_argument("--leave-out", choices=list(LEFT_OUT), default="domain")
+    parser.add_argument("--rules", choices=list(RULES_KEPT), default="fitted")
     arguments = parser.parse_args(argv)
     if strategy_curves.LOSS in next(iter(read_rows(arguments.truth)), {}):
         curves = strategy_curves.score(strategy_curves.read_runs(arguments.truth))
@@ -254,8 +272,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     cases, skipped = read_cases(arguments.truth)
     if not cases:
         sys.exit(f"{arguments.truth.name}: no comparison of two strategies in it: {dict(skipped)}")
-    scored = answer(cases, study_of if arguments.leave_out == "study" else str)
-    out = report(scored, dict(skipped))
+    scored = answer(cases, LEFT_OUT[arguments.leave_out], RULES_KEPT[arguments.rules], comparisons())
+    group = {"source": "the source", "study": "the study", "domain": "the study and the domain"}
+    out = report(scored, dict(skipped), f"{group[arguments.leave_out]} of each scored row")
     show(out)
     write_json(arguments.json, out)
     if arguments.rows:
