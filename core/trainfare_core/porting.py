@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
+from trainfare_core.documents import data_text
 from trainfare_core.hardware.accelerator_rows import Accelerator
-from trainfare_core.hardware.accelerators import resolve_device
+from trainfare_core.hardware.accelerators import accelerators, resolve_device
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.variants import is_decoder
 
 _BACKENDS: Final = {
     "tpu": "the script must run under torch_xla",
@@ -20,6 +24,10 @@ _RUNTIMES: Final = {
     "nvidia": "it needs PyTorch's CUDA build and an image with NVIDIA's driver",
     "amd": "it needs PyTorch's ROCm build and an image with AMD's driver; CUDA extensions do not run there",
 }
+
+_SOFTWARE: Final = {"tpu": "XLA", "trainium": "Neuron", "gaudi": "SynapseAI", "amd": "ROCm"}
+LEAST_ROWS: Final = 10
+"""Fewer count as none. Chosen, as for makers in the fit of language models: four of MI300X left MI325X 2.4-fold off."""
 
 Version = tuple[int, int]
 
@@ -96,3 +104,41 @@ class Environment:
 
     def _join_version(self) -> str:
         return "" if self.torch is None else f"{self.torch[0]}.{self.torch[1]}"
+
+
+def find_basis(profile: JobProfile, device: Accelerator) -> tuple[str, bool]:
+    """
+    Return in words what a figure on a device rests on, and whether its vendor's software ran work like the job's.
+
+    Rows that the coefficients were fitted on count, of the device's generation; "" on NVIDIA's devices.
+    """
+    software = _SOFTWARE.get(device.vendor, _SOFTWARE.get(device.kind, ""))
+    if not software:
+        return "", True
+    work, catalogue = describe_work(profile), accelerators()
+    siblings = {other.name for other in catalogue if other.generation == device.generation}
+    table = csv.DictReader(data_text("measured_software.csv").splitlines())
+    rows = [row for row in table if row["work"] == work and row["accelerator"] in siblings]
+    if not rows:
+        return f"unknown: nobody measured {device.name} in {software} with {work}", False
+    names, sources = (sorted({row[column] for row in rows}) for column in ("accelerator", "source"))
+    count, more = sum(int(row["rows"]) for row in rows), "s" * (len(sources) > 1)
+    counted = (
+        f"{count} row{'s' * (count > 1)} of {' and '.join(names)} in {software}, {len(sources)} source{more}"
+    )
+    if count < LEAST_ROWS:
+        return f"unknown: too few measured with {work} ({counted})", False
+    return f"rests on {counted}", True
+
+
+def describe_work(profile: JobProfile) -> str:
+    """Return the kind of work and the bits of its products, by which measured runs are like a job."""
+    kinds, dtypes = Counter[str](), Counter[str]()
+    for group in profile.operations:
+        kinds[group.kind] += group.flops
+        dtypes[group.dtype] += group.flops
+    kind = next((name for name, _ in kinds.most_common(1)), "")
+    wide = next((name for name, _ in dtypes.most_common(1)), "fp32") in ("fp32", "tf32", "fp64")
+    work = "transformers" if {"attention", "softmax"} & set(kinds) else "matrix products"
+    work = f"{kind} networks" if kind in ("convolution", "recurrent") else work
+    return f"{'language models' if is_decoder(profile) else work} in {'32' if wide else '16'} bits"

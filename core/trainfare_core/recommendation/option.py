@@ -175,6 +175,13 @@ class Option(Record):
     needs_porting: bool = Field(
         description="the script does not run there as it is: another backend, runtime or CPU architecture"
     )
+    rests_on: str = Field(
+        default="",
+        description="rows in another vendor's software that its figures rest on, or that there are too few",
+    )
+    unmeasured_software: bool = Field(
+        default=False, description="there are too few: its figures are a guess, and it is never named cheaper"
+    )
     arm64_host: bool = Field(
         default=False, description="the host CPU is arm64: x86-64 wheels and containers do not run there"
     )

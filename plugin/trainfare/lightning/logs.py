@@ -47,17 +47,16 @@ def _log_to_tensorboard(logger: Any, report: RunReport) -> None:
 
 def _log_to_wandb(logger: Any, report: RunReport) -> None:
     options = report.answer.options
-    if options:
-        best = options[0]
+    if (best := report.answer.best(report.answer.objective)) is not None:
         summary = {"fare/best_machine": best.machine, "fare/best_run_usd": best.run_usd.mid}
         logger.experiment.summary.update(summary)
+    if options:
         rows = [_table_row(option) for option in options]
         logger.log_table("fare/options", columns=list(rows[0]), data=[list(row.values()) for row in rows])
 
 
 def _log_to_mlflow(logger: Any, report: RunReport) -> None:
-    if report.answer.options:
-        best = report.answer.options[0]
+    if (best := report.answer.best(report.answer.objective)) is not None:
         logger.experiment.set_tag(logger.run_id, "fare/best_machine", best.machine)
         logger.experiment.set_tag(logger.run_id, "fare/best_run_usd", f"{best.run_usd.mid:.2f}")
     logger.experiment.log_text(logger.run_id, report.markdown, "trainfare-report.md")

@@ -152,10 +152,12 @@ def _describe_options(named: Sequence[NamedOption], width: int) -> list[_Paragra
         beside = chance and len(first) + 3 + len(chance) <= width
         first = (f"{first}   {chance}" if beside else first).rstrip()
         arm64 = ", arm64 host" if option.arm64_host else ""
+        said = {"", *(other.rests_on for _, other in named[:index])}
+        rests_on = "" if option.rests_on in said else f", {option.rests_on}"
         where = (
             f"{machine_label(option)}: {hardware_label(option)}{arm64}, {cloud_label(option)} {place_label(option)}, "
             f"{purchase_label(option.purchase_option)} at {usd(option.usd_per_hour)}/h"
-            f"{'' if beside or not chance else f', {chance}'}"
+            f"{'' if beside or not chance else f', {chance}'}{rests_on}"
         )
         porting = index > 0 and option.needs_porting
         blocks.append(_Paragraph(where, first_line=first, drop_order=1 if porting else 0, indent=4))

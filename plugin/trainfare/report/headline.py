@@ -30,15 +30,16 @@ def headline(recommendation: Recommendation, as_of: date) -> str:
         recommendation: the ranked answer.
         as_of: the day of the report, to which the ages of prices are counted.
     """
-    if not recommendation.options:
-        return explain_no_answer(recommendation)
     picked = picks(recommendation)
+    if not picked:
+        return explain_no_answer(recommendation)
     ready = [pick for pick in picked if not pick[1].needs_porting]
     ported = [pick for pick in picked if pick[1].needs_porting]
     shown = [*ready, *ported[:1]] if ready else ported
     basis = describe_basis(recommendation)
     clauses = "; ".join(
         f"{title}{basis}: {machine_label(option)} ({locate_option(option)}): {describe_run(option)}"
+        f"{', ' if option.rests_on else ''}{option.rests_on}"
         for title, option in shown
     )
     price_dates = frozenset(price_date_of(option) for _, option in shown)
@@ -50,9 +51,9 @@ def picks(recommendation: Recommendation) -> tuple[tuple[str, Option], ...]:
     Return the cheapest, the fastest and, where an hour has a value, the best option by it; that of the objective first.
 
     Those run the script as it is. Machines that need porting are added, with the title
-    'after porting', only where they are cheaper or faster.
+    'after porting', only where they are cheaper or faster, and such work was measured in their vendor's software.
     """
-    options = recommendation.options
+    options = tuple(option for option in recommendation.options if not option.unmeasured_software)
     ready = tuple(option for option in options if not option.needs_porting)
     picked: list[tuple[str, Option]] = []
     for suffix, among in (("", ready), (" after porting", options)):
@@ -102,7 +103,8 @@ def locate_option(option: Option) -> str:
 
 def explain_no_answer(recommendation: Recommendation) -> str:
     """Return the reason why nothing is ranked, as a sentence."""
-    reason = (recommendation.unknown_because or "nothing is left to rank").rstrip(". ")
+    guesses = (option.rests_on.removeprefix("unknown: ") for option in recommendation.options)
+    reason = (recommendation.unknown_because or next(guesses, "nothing is left to rank")).rstrip(". ")
     return f"No answer, because {reason[:1].lower() + reason[1:] if reason[1:2].islower() else reason}."
 
 

@@ -34,6 +34,7 @@ def marks(option: Option, as_of: date) -> tuple[str, ...]:
         ("on front", option.on_front),
         ("spot", option.purchase_option == "spot"),
         ("needs porting", option.needs_porting),
+        ("a guess", option.unmeasured_software),
         ("arm64 host", option.arm64_host),
         ("own price", option.price_source_class == "own"),
         ("stale", price_age(price_date_of(option), as_of).stale),

@@ -287,12 +287,14 @@ def ceilings(data: Path) -> dict[str, dict[str, float]]:
     return {dtype: dict(sorted(shares.items())) for dtype, shares in efficiencies.items()}
 
 
-def read_rows(data: Path, traces: DecoderTraces, fit: DecoderFit) -> tuple[Rows, Counter[str]]:
+def read_rows(
+    data: Path, traces: DecoderTraces, fit: DecoderFit, is_read: Callable[[dict[str, str]], bool] = bool
+) -> tuple[Rows, Counter[str]]:
     """Return every row of a decoder that can be described, and why the others cannot."""
     runs: list[DecoderRun] = []
     lines: list[dict[str, str]] = []
     skipped: Counter[str] = Counter()
-    for line in filter(is_decoder_row, all_steps(data)):
+    for line in filter(is_decoder_row, filter(is_read, all_steps(data))):
         run = decoder_run(line, traces)
         if isinstance(run, str):
             skipped[run] += 1

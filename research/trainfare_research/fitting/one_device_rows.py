@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.job_profile import REDUCTION_KINDS
+from trainfare_core.job_profile import REDUCTION_KINDS, JobProfile
+from trainfare_core.porting import describe_work
 from trainfare_core.prediction.roofline.caches import compute_cached_share, with_cache_as_memory
 from trainfare_core.prediction.roofline.features import (
     BRIEF,
@@ -100,6 +101,8 @@ class Row:
     weight: float
     source: str
     workload: str
+    work: str
+    """Kind of work, as `describe_work` names it."""
     precision: str
     end_to_end: bool
     line: Line
@@ -195,7 +198,9 @@ class RowMaker:
             fused_launches=operations.by_phase(operations.launches * issued),
             kernels=float(operations.kernels[~issued].sum()), fused_kernels=float(operations.kernels[issued].sum()),
             weight=weight,
-            source=source, workload=workload, precision=precision, end_to_end=end_to_end, line=line,
+            source=source, workload=workload,
+            work=describe_work(JobProfile.model_construct(operations=operations.groups)),
+            precision=precision, end_to_end=end_to_end, line=line,
             host=end_to_end and not compiles_graphs(device),
         )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from trainfare_core.job_profile import JobProfile, OperationGroup, OperationKind
@@ -66,7 +66,11 @@ _MACHINE = 8
 
 
 def read_measurements(
-    data: Path, cache: ProfileCache, traces: DecoderTraces, waiting_share: float
+    data: Path,
+    cache: ProfileCache,
+    traces: DecoderTraces,
+    waiting_share: float,
+    is_read: Callable[[Line], bool] = bool,
 ) -> tuple[Problem, Counter[str]]:
     """
     Return every measurement that has operations as the problem of the fit, and how many lines were skipped by reason.
@@ -76,10 +80,15 @@ def read_measurements(
         cache: traces of models on one device.
         traces: of language models.
         waiting_share: of a step, the loss for every doubling of devices in a machine.
+        is_read: whether a line of steps, submissions or kernels is read; all are.
     """
     index, skipped = Index(prior), Counter[str]()
     maker = RowMaker(index, skipped)
-    rows = [*_read_steps(data, cache, traces, maker, waiting_share), *submission_rows(data, cache, maker)]
+    steps = filter(is_read, step_rows(data))
+    rows = [
+        *_read_steps(steps, cache, traces, maker, waiting_share),
+        *submission_rows(data, cache, maker, is_read),
+    ]
     groups = Counter(_group(row) for row in rows)
     of_source = Counter(source for source, *_ in groups)
     for row in rows:
@@ -88,7 +97,11 @@ def read_measurements(
             skipped["faster than its roofline: scored, not fitted"] += 1
             fitted = False
         row.weight = group_weight(row, of_source[row.source]) / groups[_group(row)] if fitted else 0.0
-    rows_read = [*(merge_operations(row) for row in rows), *_kernels(data, maker), *_ceilings(data, maker)]
+    rows_read = [
+        *(merge_operations(row) for row in rows),
+        *_kernels(data, maker, is_read),
+        *_ceilings(data, maker),
+    ]
     return Problem(rows_read, index), skipped
 
 
@@ -107,7 +120,7 @@ def _group(row: Row) -> tuple[str, str, str, str]:
 
 
 def _read_steps(
-    data: Path, cache: ProfileCache, traces: DecoderTraces, maker: RowMaker, waiting_share: float
+    lines: Iterable[Line], cache: ProfileCache, traces: DecoderTraces, maker: RowMaker, waiting_share: float
 ) -> Iterator[Row]:
     operations: dict[int, tuple[JobProfile, Operations]] = {}
 
@@ -116,7 +129,7 @@ def _read_steps(
             operations[id(profile)] = profile, Operations.of(profile)
         return operations[id(profile)][1]
 
-    for line in step_rows(data):
+    for line in lines:
         if line["source"] in _DECODERS:
             row = _decoder_row(line, traces, maker, waiting_share)
         elif line["devices"] == "1":
@@ -172,9 +185,9 @@ def _decoder_row(line: Line, traces: DecoderTraces, maker: RowMaker, waiting_sha
     )  # fmt: skip
 
 
-def _kernels(data: Path, maker: RowMaker) -> Iterator[Row]:
+def _kernels(data: Path, maker: RowMaker, is_read: Callable[[Line], bool]) -> Iterator[Row]:
     groups: dict[tuple[str, str, str, str], list[Line]] = {}
-    for line in read_rows(data / "kernels.csv.gz"):
+    for line in filter(is_read, read_rows(data / "kernels.csv.gz")):
         if line["flag"].startswith(("launch", "below_dram")) or not float(line["bytes"] or 0):
             continue
         if line["direction"] == "backward" and line["op"] not in ("linear", "bmm"):

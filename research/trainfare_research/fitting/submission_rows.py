@@ -10,7 +10,7 @@ that may wait for the features of a sampled graph.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -61,13 +61,15 @@ class _Steps:
         return self._known[key]
 
 
-def submission_rows(data: Path, cache: ProfileCache, maker: RowMaker) -> Iterator[Row]:
+def submission_rows(
+    data: Path, cache: ProfileCache, maker: RowMaker, is_read: Callable[[Line], bool] = bool
+) -> Iterator[Row]:
     """Yield the steps of one machine from `SUBMISSION_TABLES` in a folder; tables that it lacks have none."""
     steps = _Steps(cache)
     for path in (data / name for name in SUBMISSION_TABLES):
         lines = read_rows(path) if has_table(path) else []
         shares = evaluation_shares(lines)
-        for line in lines:
+        for line in filter(is_read, lines):
             row = _build_row(line, steps, maker, shares)
             if row is not None:
                 yield row

@@ -154,9 +154,10 @@ class _Search:
         return None if option is None else Alternative(change=change, flag=flag, option=option)
 
     def _find_best(self, request: Request, *, ported: bool = False) -> Option | None:
-        """Return the best drop-in; with `ported`, where there is none, the best machine that needs porting."""
+        """Return the best drop-in; with `ported`, where there is none, the best measured machine that needs porting."""
         answer = rank(self._profile, self._book, replace(request, limit=1), predict=self._predict)
-        return answer.best(request.objective) or (next(iter(answer.options), None) if ported else None)
+        measured = (option for option in answer.options if ported and not option.unmeasured_software)
+        return answer.best(request.objective) or next(measured, None)
 
 
 def _upwards(value: float) -> str:

@@ -15,7 +15,7 @@ from trainfare_core.candidates import take
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import duration, percent
-from trainfare_core.porting import Environment
+from trainfare_core.porting import Environment, find_basis
 from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.prices.precedence import OWN_RATES
@@ -117,6 +117,8 @@ class OptionMaker:
         shape = int(candidates.shape[plan])
         seconds = {name: float(getattr(prediction, name)[plan]) for name in StepParts.model_fields}
         parts = StepParts(**{name: round_figure(value) for name, value in seconds.items()})
+        device, ported = accelerator(str(offer["accelerator"])), bool(priced.needs_porting[run])
+        rests_on, is_measured = find_basis(self.profile, device) if ported else ("", True)
         return Option(
             rank=rank,
             **{name: offer[name] for name in _OFFER_FIELDS},
@@ -151,8 +153,10 @@ class OptionMaker:
             step_parts=parts,
             cost_parts=self._cost_parts(run, usd_per_hour, run_usd.mid),
             probability_within=None if asked == (None,) * 3 else round_figure(float(chances[0])),
-            needs_porting=bool(priced.needs_porting[run]),
-            arm64_host=accelerator(str(offer["accelerator"])).arm64_host,
+            needs_porting=ported,
+            rests_on=rests_on,
+            unmeasured_software=not is_measured,
+            arm64_host=device.arm64_host,
             spot=spot,
             on_front=on_front,
             price_observed_on=offer["observed_on"],
@@ -160,7 +164,7 @@ class OptionMaker:
             price_source_class=offer["source_class"],
             price_fetched_at=offer["fetched_at"],
             price_by_contract=offer["origin"] == OWN_RATES,
-            notes=self._collect_notes(run, offer, spot),
+            notes=(*self._collect_notes(run, offer, spot), *filter(None, (rests_on,))),
         )
 
     def _loader_rate(self, plan: int, step_s: Interval) -> float | None:

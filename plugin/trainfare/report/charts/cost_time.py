@@ -130,7 +130,7 @@ def _draw_points(axes: Axes, options: Sequence[Option]) -> None:
 
 def _draw_fronts(axes: Axes, options: Sequence[Option]) -> None:
     ready = _front([option for option in options if not option.needs_porting])
-    overall = _front(options)
+    overall = _front([option for option in options if not option.unmeasured_software])
     if len(ready) > 1:
         axes.plot(*zip(*ready, strict=True), color=COLOURS["front"], linestyle=DASHED, label="Pareto front")
     if len(overall) > 1 and overall != ready:

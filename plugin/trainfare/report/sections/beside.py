@@ -36,8 +36,15 @@ def write_texts_beside(recommendation: Recommendation) -> tuple[str, ...]:
         "" if option is None or recommendation.job.input_known else _describe_loader(option),
         _describe_spot(recommendation),
         _describe_other_clouds(recommendation),
+        _describe_guesses(recommendation),
     )
     return tuple(text for text in texts if text)
+
+
+def _describe_guesses(recommendation: Recommendation) -> str:
+    guesses = (option.rests_on for option in recommendation.options if option.unmeasured_software)
+    reasons = "; ".join(dict.fromkeys(text.removeprefix("unknown: ") for text in guesses))
+    return f"Unknown: {reasons}. Their figures are guesses." if reasons else ""
 
 
 def _list_alternatives(recommendation: Recommendation) -> list[str]:

@@ -36,7 +36,8 @@ _TEXT_ROWS: Final = 20
 _LEGEND: Final = (
     "Brackets: 80 % interval. On front: no machine that runs the script unchanged is as good in mean cost, in the "
     "time of nine in ten runs and in the chance to keep the limits, and better in one. Needs porting: another "
-    f"backend, runtime or CPU architecture than the script's. {STALE_MEANING}"
+    "backend, runtime or CPU architecture than the script's. A guess: too little such work was measured in its "
+    f"vendor's software. {STALE_MEANING}"
 )
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders.toy_market import ToyPredictor, book, offer_row, small_job
+from builders.toy_market import ToyPredictor, book, decoder_job, offer_row, small_job
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts
@@ -37,8 +37,10 @@ ROWS: tuple[dict[str, Any], ...] = (
 )
 
 
-def explain(machine: str, **asked: Any) -> Any:
-    return why_not(small_job(), book(*ROWS), Request(Constraints(**asked), max_nodes=1), machine, predict=TOY)
+def explain(machine: str, job: JobProfile | None = None, **asked: Any) -> Any:
+    return why_not(
+        job or small_job(), book(*ROWS), Request(Constraints(**asked), max_nodes=1), machine, predict=TOY
+    )
 
 
 @pytest.mark.parametrize(
@@ -190,14 +192,16 @@ def test_other_ways_out_are_tried_and_flagged() -> None:
 
 def test_porting_is_a_way_out_where_it_is_forbidden() -> None:
     """A machine that needs porting is no drop-in without the flag either, and is offered all the same."""
-    answer = explain("v5e-1", no_porting=True)
+    job = decoder_job()
+    answer = explain("v5e-1", job, no_porting=True)
     (way,) = [item for item in answer.alternatives if item.flag == "leave out --no-porting"]
     assert way.change == "cheapest with porting"
     assert way.option.instance_type == "v5e-1"
     assert way.option.needs_porting
-    again = explain("v5e-1")
+    again = explain("v5e-1", job)
     assert again.option is not None
     assert again.option.run_usd == way.option.run_usd
+    assert "rests on 18 rows of TPU-v5e in XLA, 1 source" in way.option.notes
 
 
 def test_the_global_batch_is_named_where_it_is_the_obstacle() -> None:
