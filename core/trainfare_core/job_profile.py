@@ -95,6 +95,10 @@ SPARSE_TENSOR: Final = "aten._sparse_coo_tensor"
 """Start of the names of the operations that make a sparse tensor of its parts, which they keep and do not copy."""
 
 
+_ONCE_A_STEP: Final = frozenset(("aten._to_copy", "aten.add_"))
+"""Fused trainers cast weights once a step and their products add to gradients: the fitted rows' passes have neither."""
+
+
 class OperationGroup(Record):
     """All launches of one operation that share kind, phase, dtype and shape, within one optimizer step."""
 
@@ -354,6 +358,10 @@ class ProfileSource(Record):
     compiled: bool = Field(
         default=False, description="the user's step runs under torch.compile; the trace is eager"
     )
+    fused: bool = Field(
+        default=False,
+        description="a trainer with fused kernels of its own, not known which, runs the language model",
+    )
 
 
 class StepInPrecision(Record):
@@ -425,6 +433,16 @@ class JobProfile(KeptDocument):
             for g in self.parameters
             if not g.trainable
         )
+
+    @property
+    def executed_operations(self) -> tuple[OperationGroup, ...]:
+        """Operations, but for those of weights and gradients that a trainer with fused kernels runs in no pass."""
+        if not self.source.fused:
+            return self.operations
+        return tuple(
+            group for group in self.operations
+            if group.phase == "optimizer" or group.name not in _ONCE_A_STEP or group.bytes_fixed < group.bytes_moved
+        )  # fmt: skip
 
     @property
     def unknown_operations(self) -> tuple[OperationGroup, ...]:

@@ -189,8 +189,8 @@ class Ranked:
 
 
 def rank_job(
-    job: Job, request: Request, choice: PriceChoice, *, price_book: PriceBook | None = None
-) -> Ranked:
+    job: Job, request: Request, choice: PriceChoice, *, price_book: PriceBook | None = None, compare: bool = False
+) -> Ranked:  # fmt: skip
     """
     Rank as `recommend` does, and keep what a report needs besides.
 
@@ -199,10 +199,11 @@ def rank_job(
         request: what to rank for; names as a person types them.
         choice: which prices to rank with.
         price_book: prices to rank with instead.
+        compare: an assumption says what other implementations of the model would cost.
     """
     from trainfare_core.ranking.cost_outlook import with_outlook
     from trainfare_core.ranking.rank import rank
-    from trainfare_core.variants import why_no_precision
+    from trainfare_core.variants import compare_implementations, why_no_precision
 
     loaded, constraints, warnings = load_requested_prices(request.constraints, choice, price_book)
     profile = profile_of(job)
@@ -213,7 +214,15 @@ def rank_job(
         raise CannotTellError(f"{what}: {why}" if why else f"{what}: trace the step with `trainfare profile`")
     if constraints.any_precision and (missing := why_no_precision(profile)):
         warnings = (*warnings, missing)
-    answer = rank(profile, loaded.book, request, notes=(*loaded.problems, *loaded.notes))
+    notes = [*loaded.problems, *loaded.notes]
+    if compare:
+
+        def price(other: JobProfile) -> str:
+            best = rank(other, loaded.book, request).best("cheapest")
+            return "an unknown amount" if best is None else f"${best.run_usd.mid:,.2f}"
+
+        notes.append(compare_implementations(profile, "the cheapest run would cost", price))
+    answer = rank(profile, loaded.book, request, notes=tuple(notes))
     if answer.cheapest_rank is None:
         from trainfare_core.ranking.alternatives.nearest import with_alternatives
 

@@ -146,7 +146,7 @@ class PlacedPlans:
             synchronized_share=np.nan_to_num(step.synchronized_s / safe_s),
             several_devices=self.world > 1,
             several_nodes=self.plans.nodes > 1,
-            compiled=run.profile.source.compiled,
+            compiled=run.profile.source.compiled or run.profile.source.fused,
             unknown_bytes_share=1.0 - run.profile.coverage,
             unfitted_share=self.devices.column(
                 [r.compute_unfitted_share(run.operations) for r in self.devices.rooflines], row

@@ -16,6 +16,11 @@ from trainfare_core.variants.eight_bits import (
     multiplies_weights,
     of_narrow_type,
 )
+from trainfare_core.variants.implementations import (
+    IMPLEMENTATION_NOTE,
+    compare_implementations,
+    with_implementation,
+)
 from trainfare_core.variants.precisions import (
     PRECISIONS,
     convert_saved_state,
@@ -26,6 +31,7 @@ from trainfare_core.variants.variant import JobVariant, variants_of, why_no_prec
 
 __all__ = [
     "CAST_TO_8_BITS",
+    "IMPLEMENTATION_NOTE",
     "NARROW_TYPES",
     "PRECISIONS",
     "PRODUCTS",
@@ -33,6 +39,7 @@ __all__ = [
     "DecoderShape",
     "JobVariant",
     "cast_of",
+    "compare_implementations",
     "convert_saved_state",
     "find_compute_type",
     "head_width",
@@ -46,5 +53,6 @@ __all__ = [
     "why_no_precision",
     "why_no_variant",
     "why_not_split",
+    "with_implementation",
     "with_precisions",
 ]

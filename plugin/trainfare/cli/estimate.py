@@ -9,7 +9,7 @@ import typer
 
 from trainfare.cli.limit_options import RunLimits
 from trainfare.cli.option_groups import group_options
-from trainfare.cli.options import DecisionPriceOptions, LoaderOptions
+from trainfare.cli.options import DecisionPriceOptions, ImplementationOption, LoaderOptions
 from trainfare.cli.ranking import RankingOptions
 from trainfare.estimate import EstimateRequest, Method, parse_count
 
@@ -57,6 +57,7 @@ def estimate(
     recompute: Annotated[
         bool, typer.Option("--recompute", help="recompute the blocks in backward, which saves memory")
     ] = False,
+    implementation: ImplementationOption = None,
     limits: RunLimits,
     ranking: RankingOptions,
     prices: DecisionPriceOptions,
@@ -80,13 +81,13 @@ def estimate(
 
     def trace() -> JobProfile:
         from trainfare.estimate.profile import estimate_profile
-        from trainfare_core.variants import with_precisions
+        from trainfare_core.variants import with_implementation, with_precisions
 
         profile = estimate_profile(request)
         if limits.any_precision:
             profile = with_precisions(
                 profile, lambda precision_name: estimate_profile(replace(request, precision=precision_name))
             )
-        return loader.apply_to(profile)
+        return with_implementation(loader.apply_to(profile), implementation or "eager")
 
-    ranking.answer(limits, prices, trace)
+    ranking.answer(limits, prices, trace, compare=True)

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
 
 Objectives: TypeAlias = Literal["cheapest", "fastest", "best_value"]
+ImplementationOption = Annotated[
+    Literal["eager", "compile", "fused"] | None,
+    typer.Option(
+        help="eager: Hugging Face's modules, compile: torch.compile, fused: Megatron, Transformer Engine, litgpt, "
+        "nanoGPT, llm.c and their like; default: as the script runs it, eager without one"
+    ),
+]
 JobArgument = Annotated[
     str | None,
     typer.Argument(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Annotated, Literal
 
 import typer
 
 from trainfare.cli.option_groups import Format, group_options
-from trainfare.cli.options import JobArgument, LoaderOptions
+from trainfare.cli.options import ImplementationOption, JobArgument, LoaderOptions
 from trainfare.cli.target import TargetOptions, profile_of
 
 
@@ -33,23 +34,27 @@ def predict(
             "each machine"
         ),
     ] = "auto",
+    implementation: ImplementationOption = None,
     target: TargetOptions,
     loader: LoaderOptions,
     output: Format = "table",
 ) -> None:
     """Predict one optimizer step of a job on a machine: time, throughput and memory with 80 % intervals."""
-    from trainfare.report.prediction import prediction_text
+    from trainfare.report.prediction import prediction_text, seconds_text
     from trainfare_core.prediction import predict_machine
+    from trainfare_core.variants import compare_implementations, with_implementation
 
     with profile_of(target.require_target(job), target) as traced:
         profile = loader.apply_to(traced())
-    answer = predict_machine(
-        profile,
-        on,
-        devices,
-        nodes,
-        strategy,
-        network_gbit_per_s=network_gbit,
-        vcpus=vcpus,
+    if implementation is not None:
+        profile = with_implementation(profile, implementation)
+    run_on = partial(
+        predict_machine, accelerator_name=on, devices=devices, nodes=nodes, sharding=strategy,
+        network_gbit_per_s=network_gbit, vcpus=vcpus,
+    )  # fmt: skip
+    answer = run_on(profile)
+    compared = compare_implementations(
+        profile, "a step would take", lambda other: seconds_text(run_on(other).step_s.mid)
     )
+    answer = answer.model_copy(update={"notes": (*answer.notes, compared)})
     sys.stdout.write(answer.to_json() if output == "json" else prediction_text(answer))

@@ -48,8 +48,9 @@ class RankingOptions:
     out: OutputFile = None
 
     def answer(
-        self, limits: RunLimits, prices: DecisionPriceOptions, profile_of: Callable[[], JobProfile]
-    ) -> None:
+        self, limits: RunLimits, prices: DecisionPriceOptions, profile_of: Callable[[], JobProfile],
+        *, compare: bool = False,
+    ) -> None:  # fmt: skip
         """
         Rank the machines for a job, and write the answer.
 
@@ -57,6 +58,7 @@ class RankingOptions:
             limits: of the run.
             prices: to rank with.
             profile_of: gives the job's profile; called after everything else that is asked for was checked.
+            compare: see `rank_job`.
 
         Raises:
             NothingFitsError: no machine is left; the answer, which says why, is written.
@@ -77,7 +79,7 @@ class RankingOptions:
             limits.max_nodes,
             self.all_regions,
         )
-        ranking = rank_job(profile, request, choice)
+        ranking = rank_job(profile, request, choice, compare=compare)
         warn(ranking.warnings)
         whole = self.details or self.limit is not None
         if self.output == "json":

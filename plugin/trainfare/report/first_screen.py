@@ -21,6 +21,7 @@ from trainfare.report.first_screen_texts import (
     count_rejected,
     describe_certainty,
     describe_constraints,
+    describe_implementations,
     describe_outlook,
     describe_quota,
     describe_spot,
@@ -119,6 +120,7 @@ def build_first_screen(
             f"Job {recommendation.job.name}: {', '.join(job_facts(recommendation.job))}.", drop_order=6
         ),
         _Paragraph(describe_constraints(recommendation), drop_order=3),
+        _Paragraph(describe_implementations(recommendation), drop_order=1),
         _Paragraph(describe_certainty(recommendation, named, as_of), max_lines=3),
         _Paragraph(count_rejected(recommendation), drop_order=7),
         _Paragraph(_MORE, tone="dim"),

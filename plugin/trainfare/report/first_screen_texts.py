@@ -14,6 +14,7 @@ from trainfare_core.number_format import percent
 from trainfare_core.ranking.options.rejections import REASON_WORDS
 from trainfare_core.ranking.pricing.quotas import QUOTA_NOTE
 from trainfare_core.recommendation import Recommendation
+from trainfare_core.variants import IMPLEMENTATION_NOTE
 
 
 def describe_quota(named: Sequence[NamedOption]) -> str:
@@ -67,6 +68,12 @@ def describe_certainty(recommendation: Recommendation, named: Sequence[NamedOpti
     )
     ages = price_ages(dates, as_of)
     return f"Brackets: 80 % intervals, {measured}{known}. {ages[:1].upper()}{ages[1:]}{old}."
+
+
+def describe_implementations(recommendation: Recommendation) -> str:
+    """Say which implementation is meant, and what others would cost; empty where none was priced."""
+    notes = (text for text in recommendation.assumptions if text.startswith(IMPLEMENTATION_NOTE))
+    return next((f"{text[0].upper()}{text[1:]}." for text in notes), "")
 
 
 def count_rejected(recommendation: Recommendation) -> str:

@@ -25,7 +25,7 @@ def prediction_text(answer: MachinePrediction) -> str:
         + (f", micro-batch {answer.micro_batch:g}" if answer.micro_batch else "")
         + (f", accumulate {answer.accumulate}" if answer.accumulate > 1 else ""),
         "",
-        f"  {'step':<12} {_seconds(step.mid):>10}   80 % interval: {_range(_seconds, step)}",
+        f"  {'step':<12} {seconds_text(step.mid):>10}   80 % interval: {_range(seconds_text, step)}",
     ]
     for name, unit, rate in (("samples", "/s", answer.samples_per_s), ("tokens", "/s", answer.tokens_per_s)):
         if rate:
@@ -55,13 +55,13 @@ def prediction_text(answer: MachinePrediction) -> str:
         ("communication, exposed", parts.communication_s),
         ("input pipeline", parts.input_s),
     ):
-        lines.append(f"    {label:<24}{_seconds(seconds):>10} {percent(seconds / step.mid, 1):>8}")
+        lines.append(f"    {label:<24}{seconds_text(seconds):>10} {percent(seconds / step.mid, 1):>8}")
     lines += ["", "  device time by operation"]
     device_s = sum(part.device_s for part in answer.operations)
     for part in answer.operations[:_OPERATIONS_SHOWN]:
         share = part.device_s / device_s if device_s else 0.0
         lines.append(
-            f"    {part.kind:<15}{part.phase:<10}{_seconds(part.device_s):>9} {percent(share, 1):>8}"
+            f"    {part.kind:<15}{part.phase:<10}{seconds_text(part.device_s):>9} {percent(share, 1):>8}"
         )
     lines += ["", "  where the memory goes"]
     lines += [
@@ -76,7 +76,8 @@ def _range(text: Callable[[float], str], interval: Interval) -> str:
     return f"{text(interval.low_80)} to {text(interval.high_80)}"
 
 
-def _seconds(seconds: float) -> str:
+def seconds_text(seconds: float) -> str:
+    """Return seconds, or milliseconds of less than one, in three digits."""
     return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from builders.profiles import gpt_profile, write_profile
 from trainfare.cli.predict import predict
 from trainfare.fake_step.profile_input import MAX_PROFILE_BYTES, read_profile
+from trainfare.report.prediction import seconds_text
 from trainfare_core.errors import CannotTellError, ProfileError, UnknownNameError
 
 app = typer.Typer()
@@ -50,6 +51,22 @@ def test_json_is_alone_on_standard_output(job_file: str) -> None:
     answer = json.loads(result.stdout)
     assert (answer["schema_version"], answer["strategy"], answer["nodes"]) == (1, "fsdp", 2)
     assert answer["step_s"]["low_80"] < answer["step_s"]["mid"] < answer["step_s"]["high_80"]
+
+
+def test_implementations_are_compared(job_file: str) -> None:
+    """Which one is meant and what the others would take, whether one was asked for or not."""
+    answers = {}
+    for asked in ((), ("--implementation", "fused")):
+        result = CliRunner().invoke(app, [job_file, "--on", "H100-SXM-80GB", *asked, "--format", "json"])
+        answers[asked] = json.loads(result.stdout)
+    eager, fused = answers.values()
+    assert fused["step_s"]["mid"] < eager["step_s"]["mid"]
+    said = eager["notes"][-1]
+    assert said.startswith("implementation eager: a step would take ")
+    assert said.endswith(f"{seconds_text(fused['step_s']['mid'])} under fused")
+    assert fused["notes"][-1].startswith(
+        f"implementation fused: a step would take {seconds_text(eager['step_s']['mid'])} under eager"
+    )
 
 
 def test_a_profile_on_standard_input(job_file: str) -> None:

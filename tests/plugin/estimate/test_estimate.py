@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,7 @@ def test_a_configuration_is_ranked(config: Callable[..., str], capsys: pytest.Ca
     assert run("--model", config(), *asked) == 0
     answer = Recommendation.from_json(capsys.readouterr().out)
     assert answer.options
+    assert any(text.startswith("implementation eager: the cheapest") for text in answer.assumptions)
     profile = estimate_profile(EstimateRequest(model=config(), tokens=10**6, seq=64, batch=16))
     assert profile.plan.optimizer_steps == -(-(10**6) // (64 * 16))
     assert profile.name == "tiny, full"
@@ -148,3 +150,35 @@ def test_counts_are_read() -> None:
     for text in ("ten", "-1", "0", "1e9", "9999999T"):
         with pytest.raises(InputError):
             parse_count(text, "--tokens")
+
+
+def test_the_answer_says_which_implementation_is_meant(
+    config: Callable[..., str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And in one line of the first screen what the others would cost; the model is built and traced once for all."""
+    from transformers import LlamaForCausalLM
+
+    built: list[object] = []
+    build = LlamaForCausalLM.__init__
+
+    def count(model: LlamaForCausalLM, *given: object) -> None:
+        built.append(model)
+        build(model, *given)
+
+    monkeypatch.setattr(LlamaForCausalLM, "__init__", count)
+    asked = ("--model", config(), "--tokens", "1M", "--seq", "64", "--batch", "16")
+    assert run(*asked, "--implementation", "fused") == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Implementation"))
+    cost = r"\$[0-9.,]+"
+    assert re.fullmatch(
+        rf"Implementation fused: the cheapest run would cost {cost} under eager, {cost} under compile\.", line
+    )
+    assert len(built) == 1
+
+
+def test_fused_kernels_are_of_language_models(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing was timed of a network of convolutions."""
+    pytest.importorskip("timm")
+    asked = ("--model", "timm/resnet18", "--samples", "1k", "--batch", "2", "--implementation", "fused")
+    assert run(*asked) == 2
+    assert "give eager or compile" in capsys.readouterr().err

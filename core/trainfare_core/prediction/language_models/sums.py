@@ -82,7 +82,7 @@ class DecoderLedger:
         width: of the block (hidden size); `expert_width`: of one expert, the geometric mean of the sides of its larger
             matrix, 0 without experts.
         fused: 1 where pointwise operations are fused.
-        library: 1 where a library of fused kernels runs the blocks (`LIBRARIES`).
+        library: 1 where a library of fused kernels runs the blocks (`LIBRARIES`, `ProfileSource.fused`).
         deepspeed: 1 where DeepSpeed's engine runs those of Megatron (`DEEPSPEED_SUFFIX`).
         bfloat: 1 where the 16-bit type is bf16, which older GPUs have no matrix units for.
         integer: 1 where the products in 8 bits are of integers.
@@ -130,7 +130,7 @@ class DecoderLedger:
     def of(cls, profile: JobProfile) -> DecoderLedger:
         """Read one profile; every field has shape (). A step of several passes counts as one of them."""
         passes = float(profile.parallel.accumulate_grad_batches)
-        groups = [g for g in profile.operations if g.phase != "optimizer"]
+        groups = [g for g in profile.executed_operations if g.phase != "optimizer"]
         update = [g for g in profile.operations if g.phase == "optimizer"]
         width = _width(groups)
         hidden_bytes = 2.0 * _tokens(groups) * width
@@ -156,7 +156,7 @@ class DecoderLedger:
             if g.kind not in PRODUCTS and g.kind != "attention" and g.name != UNPACK_4_BITS
         ]  # fmt: skip
         casts = [g for g in vector if g.name == CAST_TO_8_BITS]
-        library = profile.precision in LIBRARIES
+        library = profile.source.fused or profile.precision in LIBRARIES
         by_host = float(profile.precision != GRAPH_PRECISION)
         experts = [g for g in groups if g.kind == "grouped_matmul" and g.phase == "forward"]
         expert_bytes = float(sum(2 * g.shape[0] * g.shape[2] * g.shape[3] * g.launches for g in experts))

@@ -98,7 +98,8 @@ class Operations:
     def of(cls, profile: JobProfile) -> Operations:
         """Read a profile."""
         old_host = profile.source.torch_version[:2] in ("0.", "1.")
-        return cls.of_groups(profile.operations, compiled=profile.source.compiled, old_host=old_host)
+        compiled = profile.source.compiled or profile.source.fused
+        return cls.of_groups(profile.executed_operations, compiled=compiled, old_host=old_host)
 
     @classmethod
     def of_groups(
