@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
 from trainfare_core.documents import Finite, Interval, Record
+from trainfare_core.number_format import percent
 
 Signed: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 CauseName: TypeAlias = Literal[
@@ -22,6 +23,9 @@ CauseName: TypeAlias = Literal[
     "other",
 ]
 """In the order in which a report lists them; `trainfare_core.changes.change_factors` says what each one is."""
+
+WIDE: Final = 0.05
+"""Width of an interval from which its ends are whole percent. A chosen value: tenths of a percent say nothing there."""
 
 
 class CostSide(Record):
@@ -70,6 +74,26 @@ class CostCause(Record):
     )
 
 
+class ChangeRange(Record):
+    """Ends of a change: errors that base and head share cancel."""
+
+    low_80: Signed = Field(description="lower end of the central 80 %")
+    high_80: Signed
+    low: Signed = Field(description="the change is at least this with the asked confidence")
+    high: Signed = Field(description="it is at most this with the asked confidence")
+
+    def to_percent(self) -> str:
+        """
+        Return the central 80 % of a fraction as text.
+
+        >>> ChangeRange(low_80=0.6, high_80=0.751, low=0.5, high=0.8).to_percent()
+        '[+60 % to +75 %]'
+        """
+        decimals = 0 if self.high_80 - self.low_80 >= WIDE else 1
+        low, high = (percent(end, decimals, sign=True) for end in (self.low_80, self.high_80))
+        return f"[{low} to {high}]"
+
+
 class CostChange(Record):
     """Change of the cost of a run from base to head; `causes` add up to `change_usd`."""
 
@@ -79,6 +103,10 @@ class CostChange(Record):
         description="head less base, medians; None: unknown, see unknown_because"
     )
     change_fraction: Signed | None = Field(description="change_usd over the base's dollars")
+    fraction_range: ChangeRange | None = Field(
+        default=None, description="of change_fraction; None where that is, and in documents of older versions"
+    )
+    usd_range: ChangeRange | None = Field(default=None, description="of change_usd, likewise")
     causes: tuple[CostCause, ...] = Field(description="those that are not zero; empty: no change, or unknown")
     unknown_because: str | None = None
     notes: tuple[str, ...] = ()

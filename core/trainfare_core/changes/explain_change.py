@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final, get_args
 
 from trainfare_core.changes.change_factors import FACTORS, Factor, MixedProfiles
+from trainfare_core.changes.change_range import find_ranges
 from trainfare_core.changes.change_words import factor_text, flops_changes
 from trainfare_core.changes.cost_change import CauseName, CostCause, CostChange, CostSide
 from trainfare_core.changes.module_changes import module_changes
@@ -93,11 +94,18 @@ def explain_change(
     causes = _Causes(walk)
     for order in walk.orders:
         causes.add(order)
+    fraction_range, usd_range = (
+        find_ranges(walk.mixed, first, last, request.constraints.confidence)
+        if first.run_usd.mid and last.run_usd.mid
+        else (None, None)
+    )
     return CostChange(
         base=sides[0],
         head=sides[1],
         change_usd=change_usd,
         change_fraction=change_usd / first.run_usd.mid if first.run_usd.mid else None,
+        fraction_range=fraction_range,
+        usd_range=usd_range,
         causes=causes.all(),
         notes=notes,
     )

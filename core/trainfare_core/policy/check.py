@@ -310,7 +310,13 @@ class _Checking:
         change = check.change
         if change is None or change.change_usd is None:
             return increase_findings(self.job, usd, None, None if change is None else change.unknown_because)
-        return increase_findings(self.job, usd, None if change.base.usd is None else change.base.usd.mid)
+        return increase_findings(
+            self.job,
+            usd,
+            None if change.base.usd is None else change.base.usd.mid,
+            fraction_range=change.fraction_range,
+            confidence=self.inputs.asked.confidence,
+        )
 
     def _judge(self, without: frozenset[RuleName], base: PricedJob | UnknownJob | None) -> BudgetCheck:
         inputs = self.inputs

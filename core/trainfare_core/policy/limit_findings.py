@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 from pydantic import Field
 
+from trainfare_core.changes.cost_change import ChangeRange
 from trainfare_core.documents import Record
 from trainfare_core.number_format import hours_text, percent
 from trainfare_core.policy.budget_check import BudgetVerdict, verdict_of
@@ -80,13 +81,19 @@ def run_findings(
 
 
 def increase_findings(
-    limits: JobLimits, usd: float, base_usd: float | None, unknown_because: str | None = None
+    limits: JobLimits,
+    usd: float,
+    base_usd: float | None,
+    unknown_because: str | None = None,
+    *,
+    fraction_range: ChangeRange | None = None,
+    confidence: float = 0.9,
 ) -> tuple[Finding, ...]:
     """
     Compare the run's cost with the base's.
 
-    Both costs are medians: what makes the one too high makes the other too high as well, so their difference is
-    surer than either.
+    A limit in percent is judged by the interval of the change, like the other limits by those of the run. One in
+    dollars is compared with the difference of the medians.
 
     >>> increase_findings(JobLimits(max_increase_percent=10), 130.0, 100.0)[0].message
     'from 100.00 to 130.00 USD: +30.0 %, limit +10 %'
@@ -96,23 +103,26 @@ def increase_findings(
         usd: cost of the run, USD.
         base_usd: cost of the base's run with the same prices, USD; None where no base is given.
         unknown_because: why the base that was given has no cost.
+        fraction_range: of the increase; None: it has none.
+        confidence: probability with which a limit in percent must be kept.
     """
+    rules = [rule for rule in limits.list_rules() if rule.startswith("max_increase")]
     if unknown_because is not None:
-        text = f"the base: {unknown_because}"
-        return tuple(
-            _finding(rule, "cannot_tell", text)
-            for rule in limits.list_rules()
-            if rule.startswith("max_increase")
-        )
-    findings: list[Finding] = []
-    if limits.max_increase_usd is not None:
-        findings.append(_increase("max_increase_usd", limits.max_increase_usd, usd, base_usd))
-    if limits.max_increase_percent is not None:
-        findings.append(_increase("max_increase_percent", limits.max_increase_percent, usd, base_usd))
-    return tuple(findings)
+        return tuple(_finding(rule, "cannot_tell", f"the base: {unknown_because}") for rule in rules)
+    ranges = {"max_increase_percent": fraction_range}
+    return tuple(
+        _increase(rule, getattr(limits, rule), usd, base_usd, ranges.get(rule), confidence) for rule in rules
+    )
 
 
-def _increase(rule: LimitRule, limit: float, usd: float, base_usd: float | None) -> Finding:
+def _increase(
+    rule: LimitRule,
+    limit: float,
+    usd: float,
+    base_usd: float | None,
+    fraction_range: ChangeRange | None,
+    confidence: float,
+) -> Finding:
     relative_limit = rule == "max_increase_percent"
     shown = f"+{limit:g} %" if relative_limit else f"+{limit:,.2f} USD"
     if base_usd is None:
@@ -122,7 +132,14 @@ def _increase(rule: LimitRule, limit: float, usd: float, base_usd: float | None)
         return _finding(rule, "kept", f"no change in cost, limit {shown}")
     relative = change / base_usd * 100 if base_usd > 0 else math.inf
     difference = f"{relative:+,.1f} %" if relative_limit else f"{change:+,.2f} USD"
-    text = f"from {base_usd:,.2f} to {usd:,.2f} USD: {difference}, limit {shown}"
+    text = f"from {base_usd:,.2f} to {usd:,.2f} USD: {difference}"
+    if base_usd > 0 and fraction_range is not None and fraction_range.low_80 < fraction_range.high_80:
+        low, high = 1 + fraction_range.low_80, 1 + fraction_range.high_80
+        chance = _compute_chance(1 + limit / 100, Interval(mid=usd / base_usd, low_80=low, high_80=high))
+        text += f" {fraction_range.to_percent()}, limit {shown}, kept with a chance of {percent(chance, 1)}"
+        text += f", asked for {percent(confidence)}"
+        return _finding(rule, _STATUS[verdict_of(chance, confidence)], text)
+    text = f"{text}, limit {shown}"
     return _finding(rule, "broken" if (relative if relative_limit else change) > limit else "kept", text)
 
 

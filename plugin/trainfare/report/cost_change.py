@@ -17,7 +17,7 @@ from trainfare_core.number_format import hours_range, percent
 
 def change_headline(change: CostChange) -> str:
     """
-    Return the change in one sentence, e.g. '$412.00 -> $688.00 per run: +$276.00 (+67.0 %)'.
+    Return the change in one sentence, e.g. '$412.00 -> $688.00 per run: +$276.00 (+67.0 % [+60 % to +74 %])'.
 
     A change that rounds to nothing is 'no change in cost'; one that is not known is 'unknown, because ...'.
     """
@@ -27,7 +27,8 @@ def change_headline(change: CostChange) -> str:
     if rounded.base == rounded.head:
         apart = f" (less than ${rounded.step:f} apart)" if change.change_usd else ""
         return f"no change in cost: ${rounded.head:,f} per run{apart}"
-    share = "" if change.change_fraction is None else f" ({_percent(change.change_fraction)})"
+    ends = "" if change.fraction_range is None else f" {change.fraction_range.to_percent()}"
+    share = "" if change.change_fraction is None else f" ({_percent(change.change_fraction)}{ends})"
     total = _format_signed(rounded.head - rounded.base, "$")
     return f"${rounded.base:,f} -> ${rounded.head:,f} per run: {total}{share}"
 
@@ -107,10 +108,16 @@ def _percent(fraction: float) -> str:
 
 
 def _sides(change: CostChange) -> list[tuple[str, ...]]:
-    """Return rows of what is compared, USD, hours and machine of both sides."""
+    """Return rows of what is compared, USD, hours and machine of both sides, and the dollars of the change."""
     step = _step(*(side.usd for side in (change.base, change.head) if side.usd is not None))
     names = ("compared", "USD, whole run", "time", "machine")
-    return list(zip(names, *(_side_cells(side, step) for side in (change.base, change.head)), strict=True))
+    rows = list(zip(names, *(_side_cells(side, step) for side in (change.base, change.head)), strict=True))
+    rounded, ends = _Rounded.of(change), change.usd_range
+    if rounded is None or ends is None or rounded.base == rounded.head:
+        return rows
+    low, high = (_format_signed(_to_step(end, step)) for end in (ends.low_80, ends.high_80))
+    total = _format_signed(rounded.head - rounded.base)
+    return [*rows, ("change, USD", "", f"{total} [{low} to {high}]")]
 
 
 def _side_cells(side: CostSide, step: Decimal) -> tuple[str, ...]:
@@ -164,7 +171,7 @@ def change_notes(change: CostChange) -> tuple[str, ...]:
     if not change.change_usd:
         return change.notes
     note = (
-        "brackets are central 80 % intervals; one method predicts both sides, so their errors are not "
-        "independent, and the change has no interval of its own"
+        "brackets are central 80 % intervals; one method predicts both sides: that of the change leaves out the errors "
+        "that they share"
     )
     return (note, *change.notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 
 import pytest
@@ -9,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders.policies import DAY, check_small_job, make_mixed_answer, make_priced_inputs, policy_of, waiver
+from builders.profiles import gpt_profile
 from builders.recommendations import option
-from builders.toy_market import offer_row
+from builders.toy_market import book, offer_row
+from trainfare_core.changes.explain_change import PricedJob
 from trainfare_core.number_format import percent
-from trainfare_core.policy.check import JobCheck, report_unchecked_job, worst_exit_code
+from trainfare_core.policy.check import JobCheck, JobInputs, report_unchecked_job, worst_exit_code
 from trainfare_core.policy.limit_findings import increase_findings, run_findings
 from trainfare_core.policy.policy import JobLimits
-from trainfare_core.recommendation import Interval
+from trainfare_core.recommendation import Constraints, Interval
 
 AS_OF = datetime(2026, 11, 24, tzinfo=timezone.utc)
 
@@ -219,6 +222,67 @@ def test_dollars_and_hours_are_kept_together() -> None:
         f"together with max_{'hours' if finding.rule == 'max_usd' else 'usd'} with a chance of {percent(joint, 1)}"
         in finding.message
     )
+
+
+def make_layers_change(layers: int = 18) -> JobInputs:
+    """Return a GPT of 12 blocks that gets more of them, and its prices."""
+    prices = book(offer_row())
+    base = PricedJob(gpt_profile(), prices, "base.json")
+    constraints = Constraints(purchase=("on_demand",))
+    return JobInputs(profile=gpt_profile(layers=layers), book=prices, asked=constraints, base=base)
+
+
+def find_ends(job: JobInputs) -> tuple[float, float, float]:
+    """Return the lower end, the median and the upper end of the change in percent."""
+    check = check_small_job(job=job, max_increase_percent=1)
+    assert check.check is not None
+    change = check.check.change
+    assert change is not None
+    assert change.fraction_range is not None
+    assert change.change_fraction is not None
+    ends = (change.fraction_range.low_80, change.change_fraction, change.fraction_range.high_80)
+    return ends[0] * 100, ends[1] * 100, ends[2] * 100
+
+
+@pytest.mark.parametrize("on_unknown", ["pass", "warn", "fail"])
+def test_a_limit_inside_the_interval_of_an_increase_cannot_be_told(on_unknown: str) -> None:
+    """At confidence 0.9 the interval is the central 80 %: kept above its upper end, broken below the lower one."""
+    job = make_layers_change()
+    low, middle, high = find_ends(job)
+    assert low < middle < high
+    unknown_code = 3 if on_unknown == "fail" else 0
+    for limit, status, code in (
+        (high + 0.1, "kept", 0),
+        (high - 0.1, "cannot_tell", unknown_code),
+        (middle, "cannot_tell", unknown_code),
+        (low + 0.1, "cannot_tell", unknown_code),
+        (low - 0.1, "broken", 1),
+    ):
+        check = check_small_job(job=job, max_increase_percent=limit, on_unknown=on_unknown)
+        assert statuses(check) == {"max_increase_percent": status}
+        assert check.exit_code == code
+        assert "kept with a chance of " in check.findings[0].message
+        assert f"[{low:+.0f} % to {high:+.0f} %]" in check.findings[0].message
+
+
+def test_a_lower_confidence_tells_an_increase() -> None:
+    """At 0.6 a limit a little above the median is kept, a little below it broken: as with the other limits."""
+    job = make_layers_change()
+    _, middle, _ = find_ends(job)
+    job = replace(job, asked=job.asked.model_copy(update={"confidence": 0.6}))
+    above = check_small_job(job=job, max_increase_percent=middle + 2.5, confidence=0.6)
+    below = check_small_job(job=job, max_increase_percent=middle - 2.5, confidence=0.6)
+    assert statuses(above) == {"max_increase_percent": "kept"}
+    assert statuses(below) == {"max_increase_percent": "broken"}
+
+
+def test_the_same_job_keeps_every_limit_on_increases() -> None:
+    """A clean tree passes a limit of zero, at any confidence."""
+    job = make_layers_change(12)
+    limits = {"max_increase_percent": 0.0, "max_increase_usd": 0.0}
+    check = check_small_job(job=job, confidence=0.99, **limits)
+    assert (check.verdict, check.exit_code) == ("within", 0)
+    assert [finding.message.split(",")[0] for finding in check.findings] == ["no change in cost"] * 2
 
 
 @given(base=st.floats(0.01, 1e6), change=st.floats(-0.9, 3.0), limit=st.floats(0, 300))

@@ -14,6 +14,7 @@ from trainfare.report.render.lines import format_lines
 from trainfare.report.render.markdown import format_markdown
 from trainfare_core.changes.cost_change import (
     CauseName,
+    ChangeRange,
     CostCause,
     CostChange,
     CostSide,
@@ -63,6 +64,34 @@ def change(base: float | None, head: float | None, **causes: float) -> CostChang
 def test_the_headline(base: float | None, head: float | None, text: str) -> None:
     """Dollars, difference and percent; never an increase of $0.00, and unknown with its reason."""
     assert change_headline(change(base, head)) == text
+
+
+def test_the_interval_of_a_change_is_shown_in_every_format() -> None:
+    """Percent in the sentence, dollars in the table; whole percent where the interval is wide, tenths where it is not."""
+    wide = ChangeRange(low_80=0.6012, high_80=0.7449, low=0.5, high=0.8)
+    usd = ChangeRange(low_80=160.119, high_80=430.1, low=100, high=500)
+    known = change(412.0, 688.0).model_copy(update={"fraction_range": wide, "usd_range": usd})
+    assert change_headline(known).endswith("+$276.00 (+67.0 % [+60 % to +74 %])")
+    for text in (
+        format_lines(build_change_section(known), width=COLUMNS),
+        format_markdown(build_change_section(known)),
+    ):
+        assert "+67.0 % [+60 % to +74 %]" in " ".join(text.replace("\\", "").split())
+        assert "+276.00 [+160.12 to +430.10]" in " ".join(text.replace("\\", "").split())
+        assert "no interval" not in text
+    narrow = known.model_copy(
+        update={"fraction_range": ChangeRange(low_80=-0.001, high_80=0.0204, low=-0.001, high=0.0204)}
+    )
+    assert change_headline(narrow).endswith("[-0.1 % to +2.0 %])")
+
+
+def test_a_change_of_nothing_has_no_interval() -> None:
+    """Identical jobs read as before."""
+    nothing = ChangeRange(low_80=0, high_80=0, low=0, high=0)
+    known = change(5.0, 5.0).model_copy(update={"fraction_range": nothing, "usd_range": nothing})
+    text = format_lines(build_change_section(known), width=COLUMNS)
+    assert "no change in cost: $5.00 per run" in text
+    assert "change, USD" not in text
 
 
 def test_no_zero_increase_in_any_format() -> None:
