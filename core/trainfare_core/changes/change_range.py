@@ -17,6 +17,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from pydantic import TypeAdapter
 
+from trainfare_core.arrays import Column
 from trainfare_core.changes.change_factors import MixedProfiles
 from trainfare_core.changes.cost_change import ChangeRange
 from trainfare_core.documents import Finite, Interval, Record, data_text
@@ -81,30 +82,29 @@ def find_ranges(
     usd = base_usd * np.expm1(log_ratio + ratio_sigma * ratio_deviates)
     chances = np.array([0.1, 0.9, 1 - confidence, confidence])
     fractions = np.expm1(log_ratio + ratio_sigma * find_normals(chances))
-    names = ("low_80", "high_80", "low", "high")
-    ranges = [
-        ChangeRange(**dict(zip(names, map(round_figure, ends.tolist()), strict=True)))
-        for ends in (fractions, np.quantile(usd, chances))
-    ]
-    return ranges[0], ranges[1]
+    return _make_range(fractions), _make_range(np.quantile(usd, chances))
+
+
+def _make_range(ends: Column) -> ChangeRange:
+    return ChangeRange(**dict(zip(ChangeRange.model_fields, map(round_figure, ends.tolist()), strict=True)))
 
 
 def _compute_covariances(mixed: MixedProfiles, base: Option, head: Option) -> tuple[float, float, float]:
     """Return the variances of ln(dollars) of base and head, and their covariance."""
     same_machine = not _differ(base, head, "machine", "service", "zone", "purchase_option")
-    base_step, head_step = (_get_log_sigma(side.step_s) for side in (base, head))
-    base_price, head_price = (_get_log_sigma(side.usd_per_hour_now) for side in (base, head))
-    # From var(h - b) = var(h) + var(b) - 2 cov(h, b).
-    step = (head_step**2 + base_step**2 - _compute_step_sigma(mixed, base, head) ** 2) / 2
-    others = (STARTUP_LOG_SIGMA**2, base_price * head_price) if same_machine else (0.0, 0.0)
-    shares = _split_usd(base), _split_usd(head)
-    sums = (
-        (shares[0], shares[0], (base_step**2, STARTUP_LOG_SIGMA**2, base_price**2)),
-        (shares[1], shares[1], (head_step**2, STARTUP_LOG_SIGMA**2, head_price**2)),
-        (*shares, (step, *others)),
+    first, second = (
+        np.array([_get_log_sigma(side.step_s), STARTUP_LOG_SIGMA, _get_log_sigma(side.usd_per_hour_now)])
+        for side in (base, head)
     )
-    first, second, both = (sum(a * b * c for a, b, c in zip(*columns, strict=True)) for columns in sums)
-    return first, second, both
+    shared = first * second * same_machine
+    # From var(h - b) = var(h) + var(b) - 2 cov(h, b).
+    shared[0] = (first[0] ** 2 + second[0] ** 2 - _compute_step_sigma(mixed, base, head) ** 2) / 2
+    base_shares, head_shares = np.array(_split_usd(base)), np.array(_split_usd(head))
+    return (
+        float((base_shares * base_shares * (first * first)).sum()),
+        float((head_shares * head_shares * (second * second)).sum()),
+        float((base_shares * head_shares * shared).sum()),
+    )
 
 
 def _split_usd(option: Option) -> tuple[float, float, float]:
@@ -136,8 +136,11 @@ def _compute_step_sigma(mixed: MixedProfiles, base: Option, head: Option) -> flo
         return 0.0
     log_ratio = math.log(head.step_s.mid / base.step_s.mid)
     sigma = math.hypot(*(pair_errors()[thing].compute_sigma(log_ratio) for thing in things))
-    # What is the same in both steps takes the same time on the same machine, whatever that is.
-    changed_share = measure_changed_share(mixed.base, mixed.head) if things == ["model"] else 1.0
+    # What is the same in both steps takes the same time on the same machine; what they differ by is not the same.
+    least_share = -math.expm1(-abs(log_ratio))
+    changed_share = (
+        max(least_share, measure_changed_share(mixed.base, mixed.head)) if things == ["model"] else 1.0
+    )
     return changed_share * min(sigma, independent)
 
 

@@ -310,12 +310,10 @@ class _Checking:
         change = check.change
         if change is None or change.change_usd is None:
             return increase_findings(self.job, usd, None, None if change is None else change.unknown_because)
+        base_usd = None if change.base.usd is None else change.base.usd.mid
+        confidence = self.inputs.asked.confidence
         return increase_findings(
-            self.job,
-            usd,
-            None if change.base.usd is None else change.base.usd.mid,
-            fraction_range=change.fraction_range,
-            confidence=self.inputs.asked.confidence,
+            self.job, usd, base_usd, fraction_range=change.fraction_range, confidence=confidence
         )
 
     def _judge(self, without: frozenset[RuleName], base: PricedJob | UnknownJob | None) -> BudgetCheck:

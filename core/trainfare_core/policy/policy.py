@@ -96,7 +96,7 @@ class JobLimits(Record):
     )
     max_increase_percent: Finite | None = Field(
         default=None,
-        description="increase of the cost over the base's, percent; applied where a base is given",
+        description="increase of the cost over the base's, percent, with the confidence; applied where a base is given",
     )
 
     def list_rules(self) -> tuple[LimitRule, ...]:

@@ -104,6 +104,7 @@ def find_pairs(rows: Iterable[Line], cache: ProfileCache | None = None) -> list[
             share = _measure_share(row, other, profiles, cache) if thing == "model" and cache else 1.0
             sigma = math.hypot(_read_sigma(row), _read_sigma(other))
             log_ratio = abs(math.log(float(row["predicted"]) / float(other["predicted"])))
+            share = max(share, -math.expm1(-log_ratio))
             pairs.append(Pair(source, thing, log_ratio, share, _read_error(row) - _read_error(other), sigma))
     return pairs
 

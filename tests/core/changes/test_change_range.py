@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builders.profiles import gpt_profile, operation
+from builders.profiles import gpt_profile, operation, profile
 from builders.recommendations import interval, option
 from builders.toy_market import book, offer_row, small_job
 from trainfare_core.changes.change_factors import MixedProfiles
 from trainfare_core.changes.change_range import find_ranges, measure_changed_share
 from trainfare_core.changes.cost_change import ChangeRange, CostChange
 from trainfare_core.changes.explain_change import PricedJob, explain_change
-from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles
+from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles, SynchronizedNorms
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.recommendation import Constraints, CostParts, Option
@@ -205,6 +205,17 @@ def test_a_small_edit_has_a_small_interval() -> None:
     change = change_of(base, base.model_copy(update={"operations": (*base.operations, more)}))
     assert change.fraction_range is not None
     assert -0.001 < change.fraction_range.low_80 <= change.fraction_range.high_80 < 0.005
+
+
+def test_what_changes_no_operation_is_in_doubt_too() -> None:
+    """Norms synchronized over eight devices change no operation, and take time that nobody has measured beside it."""
+    job = profile(batch_size=64)
+    norms = SynchronizedNorms(modules=53, channels=26_560)
+    synced = job.model_copy(update={"batch": job.batch.model_copy(update={"synchronized_norms": norms})})
+    eight = book(offer_row(accelerator_count=8, usd_per_hour=30.0))
+    change = change_of(job, synced, before=eight, after=eight)
+    assert change.change_fraction
+    assert find_width(change.fraction_range) > 0.1 * change.change_fraction
 
 
 def test_a_step_measured_on_one_side_shares_no_error() -> None:
