@@ -76,7 +76,8 @@ def test_each_job_says_what_a_change_does_to_its_cost() -> None:
         format_markdown(build_policy_check(answer)),
     )
     match = re.search(
-        r"\nCHANGE  longer: (\$0\.\d+) -> (\$0\.\d+) per run: \+\$0\.\d+ \(\+1\d\.\d %\)\n", table
+        r"\nCHANGE  longer: (\$0\.\d+) -> (\$0\.\d+) per run: \+\$0\.\d+ \(\+1\d\.\d % \[\+\d+ % to \+\d+ %\]\)\n",
+        table,
     )
     assert match is not None
     before, after = match.groups()
@@ -86,7 +87,7 @@ def test_each_job_says_what_a_change_does_to_its_cost() -> None:
     assert f"### Change in cost of same\n\n**no change in cost: {after} per run**\n" in markdown
     for text in (table, markdown):
         assert text.count("compared") == 1
-        assert text.count("has no interval of its own") == 1
+        assert text.count("leaves out the errors that they share") == 1
 
 
 JOBS_BEFORE = {"longer": 20_000, "same": 36_000, "new": None}
