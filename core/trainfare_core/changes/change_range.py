@@ -82,11 +82,13 @@ def find_ranges(
     usd = base_usd * np.expm1(log_ratio + ratio_sigma * ratio_deviates)
     chances = np.array([0.1, 0.9, 1 - confidence, confidence])
     fractions = np.expm1(log_ratio + ratio_sigma * find_normals(chances))
-    return _make_range(fractions), _make_range(np.quantile(usd, chances))
+    usd_ends: Column = np.array([float(np.quantile(usd, chance)) for chance in chances])
+    return _make_range(fractions), _make_range(usd_ends)
 
 
 def _make_range(ends: Column) -> ChangeRange:
-    return ChangeRange(**dict(zip(ChangeRange.model_fields, map(round_figure, ends.tolist()), strict=True)))
+    low_80, high_80, low, high = (round_figure(float(end)) for end in ends)
+    return ChangeRange(low_80=low_80, high_80=high_80, low=low, high=high)
 
 
 def _compute_covariances(mixed: MixedProfiles, base: Option, head: Option) -> tuple[float, float, float]:
@@ -128,7 +130,7 @@ def _compute_step_sigma(mixed: MixedProfiles, base: Option, head: Option) -> flo
         "model": not changed.isdisjoint(("model", "trace")),
         "devices": _differ(base, head, "machine", "accelerator_count", "nodes", "sharding", "model_split"),
     }
-    things = [thing for thing, differ in differs.items() if differ]
+    things: list[ChangedThing] = [thing for thing, differ in differs.items() if differ]
     independent = math.hypot(_get_log_sigma(base.step_s), _get_log_sigma(head.step_s))
     if base.accelerator != head.accelerator or changed & {"compilation", "base_measurement"}:
         return independent

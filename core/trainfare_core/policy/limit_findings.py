@@ -106,13 +106,14 @@ def increase_findings(
         fraction_range: of the increase; None: it has none.
         confidence: probability with which a limit in percent must be kept.
     """
-    rules = [rule for rule in limits.list_rules() if rule.startswith("max_increase")]
+    rules: list[LimitRule] = [rule for rule in limits.list_rules() if rule.startswith("max_increase")]
     if unknown_because is not None:
         return tuple(_finding(rule, "cannot_tell", f"the base: {unknown_because}") for rule in rules)
-    ranges = {"max_increase_percent": fraction_range}
-    return tuple(
-        _increase(rule, getattr(limits, rule), usd, base_usd, ranges.get(rule), confidence) for rule in rules
-    )
+    findings: list[Finding] = []
+    for rule in rules:
+        judged_by = fraction_range if rule == "max_increase_percent" else None
+        findings.append(_increase(rule, getattr(limits, rule), usd, base_usd, judged_by, confidence))
+    return tuple(findings)
 
 
 def _increase(
