@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal, TypeAlias, TypedDict, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from trainfare_core.commitments import TERM_HOURS
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.documents import Finite, Record
 from trainfare_core.limit_fields import Command, Limit, list_names
@@ -156,6 +157,19 @@ class Constraints(Record):
             allow='purchase options, e.g. ["on_demand", "spot"]; not given: on_demand',
         ),
     ] = None
+    use: Annotated[
+        Annotated[float, Field(gt=0, le=1)] | None,
+        Limit(
+            "share of a term that you would use, 0 to 1: ranks reservations and savings plans by their used hours",
+            commands=_BOTH,
+            allow="share of a commitment's term that is used, e.g. 0.6; not given: none is priced",
+            wrong="{name}: {value} is no share of a term; give a number above 0 and at most 1, such as 0.6",
+            said="{percent} of a commitment's term used",
+        ),
+    ] = Field(
+        default=None,
+        description="share of the term of a reservation or savings plan that is used; None: none of them is ranked",
+    )
     accelerators: Annotated[
         NameList | None,
         Limit(
@@ -309,6 +323,15 @@ class Constraints(Record):
     )
 
     @model_validator(mode="after")
+    def _commitments_have_a_use(self) -> Constraints:
+        if self.use is None and self.purchase and set(self.purchase) <= set(TERM_HOURS):
+            raise ValueError(
+                f"purchase: {', '.join(self.purchase)}: a term is paid whether used or not: give use, the share of it "
+                "that you use, such as 0.6, or add on_demand"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _data_have_a_size(self) -> Constraints:
         if self.data_in is not None and self.data_gb is None:
             raise ValueError(f"data_in: {self.data_in}: give data_gb too, the size of the data in GB")
@@ -336,6 +359,7 @@ class LimitKeywords(TypedDict, total=False):
     providers: Names
     regions: Names
     purchase: Names
+    use: float | None
     accelerators: Names
     services: Names
     instance_types: Names

@@ -64,6 +64,7 @@ def one_run(
         hazard=np.array([hazard if spot else NOT_SPOT]),
         billing_step_s=np.array([billing_step_s]),
         billing_minimum_s=np.array([billing_minimum_s]),
+        in_block=np.array([False]),
     )
     assumed = CostAssumptions(startup_s=startup_s)
     return RunTimer(job, machines, plans, prediction, assumed).runs(row, rentals)
@@ -329,7 +330,7 @@ def test_empty_tables_stay_empty() -> None:
     empty: dict[str, Any] = {"shape": none, "nodes": none, "sharding": none, "accumulate": none}
     plans = CandidateTable(**empty, micro_batch=np.zeros(0), micro_ratio=np.zeros(0))
     prediction = ToyPredictor()(small_job(), shapes(), plans)
-    rentals = Rentals(np.zeros(0, dtype=np.str_), none, np.zeros(0), np.zeros(0))
+    rentals = Rentals(np.zeros(0, dtype=np.str_), none, np.zeros(0), np.zeros(0), np.zeros(0, dtype=np.bool_))
     runs = RunTimer(small_job(), shapes(), plans, prediction).runs(none, rentals)
     assert len(runs) == 0
 

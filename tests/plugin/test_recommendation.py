@@ -154,7 +154,9 @@ def test_recommend_reads_a_file(tmp_path: Path) -> None:
 
 def test_names_are_taken_as_the_book_spells_them() -> None:
     """Case does not matter, one name needs no list, and filters are recorded."""
-    answer = recommend(gpt_profile(batch_size=32), providers="GCP", purchase="reserved_1y", price_book=PRICES)
+    answer = recommend(
+        gpt_profile(batch_size=32), providers="GCP", purchase="reserved_1y", use=0.9, price_book=PRICES
+    )
     assert {option.purchase_option for option in answer.options} == {"reserved_1y"}
     assert (answer.constraints.providers, answer.constraints.purchase) == (("gcp",), ("reserved_1y",))
 

@@ -244,8 +244,8 @@ def _answer(
             communication_hidden_s=float(table.communication_hidden_s[row]),
         ),
         operations=breakdown,
-        mfu=_utilisation(device, profile, profile.model_step_flops * scale / step_s),
-        hfu=_utilisation(device, profile, profile.step_flops * scale / step_s),
+        mfu=compute_utilisation(device, profile, profile.model_step_flops * scale / step_s),
+        hfu=compute_utilisation(device, profile, profile.step_flops * scale / step_s),
         memory_bytes=memory,
         allocated_bytes=_make_interval(float(peak.allocated_bytes[0]), float(peak.allocated_log_sigma[0])),
         memory_parts=MemoryBreakdown(
@@ -274,7 +274,7 @@ def _make_interval(mid: float, log_sigma: float) -> Interval:
     return Interval(mid=mid, low_80=mid / spread, high_80=mid * spread)
 
 
-def _utilisation(device: Accelerator, profile: JobProfile, flops_per_s: float) -> float | None:
+def compute_utilisation(device: Accelerator, profile: JobProfile, flops_per_s: float) -> float | None:
     """
     Return FLOP/s over the dense peak of the dtype with the most FLOPs; None where the device has no such
     peak.

@@ -112,7 +112,10 @@ def best_entries(priced: PricedRuns, entries: Entries, objective: Objective, lim
 
 def best_of_each(priced: PricedRuns, entries: Entries, objective: Objective, group: tuple[str, ...]) -> Rows:
     """Return the best entry of every group of offers, drop-in and needs porting apart, in order, drop-ins first."""
-    keys = priced.machines.frame.select(pl.concat_str(group, separator="\0").rank("dense"))
+    machines = priced.machines.frame
+    accelerators = priced.search.shapes.accelerator[machines["shape_id"].to_numpy()].tolist()
+    named = machines.with_columns(pl.Series("accelerator", accelerators, dtype=pl.String))
+    keys = named.select(pl.concat_str(group, separator="\0").rank("dense"))
     porting = priced.needs_porting[entries.run]
     group_of = 2 * keys.to_series().to_numpy().astype(np.int64)[priced.machine_of_run[entries.run]] + porting
     lead, _ = entries.leads(objective)

@@ -33,10 +33,12 @@ from trainfare_core.ranking.fold import fold_options
 from trainfare_core.ranking.front import median_front, on_front
 from trainfare_core.ranking.options.assumed_numbers import list_assumed_numbers
 from trainfare_core.ranking.options.assumptions import assumptions_of
+from trainfare_core.ranking.options.commitment import find_commitment
 from trainfare_core.ranking.options.job_summary import job_summary
+from trainfare_core.ranking.options.named_options import find_best, find_own_plan
 from trainfare_core.ranking.options.options import OptionMaker
 from trainfare_core.ranking.options.rejections import rejections_of, why_nothing
-from trainfare_core.ranking.options.runner_up import runner_up_of, worth_usd
+from trainfare_core.ranking.options.runner_up import runner_up_of
 from trainfare_core.ranking.pricing.limits import Limits
 from trainfare_core.ranking.pricing.plan_search import Predictor
 from trainfare_core.ranking.pricing.price_doubt import usable_offers
@@ -44,15 +46,14 @@ from trainfare_core.ranking.pricing.request import DEFAULT_PURCHASE, Request
 from trainfare_core.ranking.pricing.run_pricer import RunPricer
 from trainfare_core.recommendation import (
     Constraints,
-    Interval,
     Objective,
     Option,
     Recommendation,
 )
 
 _BEST_TYPES: Final = 3
-"""Machine types whose best options are always listed, so that a runner-up is, whatever `limit` is: the second can be
-another name of the first. A chosen value."""
+"""Accelerators of a cloud whose best options are always listed, so that a runner-up is, whatever `limit` is: the second
+can need porting. A chosen value."""
 
 
 def rank(
@@ -89,8 +90,9 @@ def rank(
     marks = on_front(priced, limits, entries)
     maker = OptionMaker(profile, priced, limits.asked, book.newest_date, book.frame, request.writer)
     options = _make_options(maker, entries, marks, request)
-    ranks = {objective: _find_best(options, objective, constraints) for objective in get_args(Objective)}
+    ranks = {objective: find_best(options, objective, constraints) for objective in get_args(Objective)}
     answer = next((option for option in options if option.rank == ranks[request.objective]), None)
+    ready = np.unique(entries.run[~priced.needs_porting[entries.run]])
     rejected = rejections_of(priced, limits, constraints, usable)
     return Recommendation(
         tool_version=__version__,
@@ -119,6 +121,8 @@ def rank(
         assumed_numbers=() if answer is None else list_assumed_numbers(profile, constraints, answer),
         unknown_because=None if options else why_nothing(rejected),
         best_spot=best_spot,
+        own_plan=find_own_plan(maker, ready),
+        best_commitment=find_commitment(maker, book, request, ready, answer),
         no_spot_because=priced.machines.no_spot_because or no_spot_because,
         other_clouds=_cheapest(
             profile,
@@ -222,13 +226,13 @@ def _likeliest(maker: OptionMaker, runs: Rows) -> int:
 def _make_options(
     maker: OptionMaker, entries: Entries, on_front: NDArray[np.bool_], request: Request
 ) -> tuple[Option, ...]:
-    """Return the first `limit` options, the first of each service, of the best types, and the front, in order."""
+    """Return the first `limit` options, the first of each service and of the best accelerators, and the front."""
     priced, objective = maker.priced, request.objective
     listed = np.unique(
         np.r_[
             best_entries(priced, entries, objective, request.limit),
             best_of_each(priced, entries, objective, ("provider", "service", "purchase_option")),
-            best_of_each(priced, entries, objective, ("provider", "instance_type"))[:_BEST_TYPES],
+            best_of_each(priced, entries, objective, ("provider", "accelerator"))[:_BEST_TYPES],
             np.flatnonzero(on_front | median_front(priced, entries)),
         ]
     )
@@ -239,29 +243,3 @@ def _make_options(
         maker.make(int(chosen.run[index]), row, rank=index + 1, on_front=bool(on_front[listed[index]]))
         for index, row in enumerate(rows)
     )
-
-
-def _find_best(options: tuple[Option, ...], objective: Objective, constraints: Constraints) -> int | None:
-    """
-    Return the rank of the best drop-in; the front of the medians holds it, so no cut of the list can lose it.
-
-    The fastest is the cheapest of those whose times tie: each median lies within the other's interval. A run that is
-    mostly start-up takes as long on every machine, and the most expensive is then no faster than the cheapest.
-    """
-    value = constraints.value_usd_per_hour
-    hour_usd = value or 0.0 if objective == "best_value" else 0.0
-
-    def order(option: Option) -> tuple[float, float, int]:
-        return (worth_usd(option, hour_usd), option.run_hours.mid, option.rank)
-
-    ready = [option for option in options if not option.needs_porting]
-    if not ready or (objective == "best_value" and value is None):
-        return None
-    if objective == "fastest":
-        fastest = min((option.run_hours for option in ready), key=lambda hours: hours.mid)
-        ready = [option for option in ready if _tie(option.run_hours, fastest)]
-    return min(ready, key=order).rank
-
-
-def _tie(interval: Interval, other: Interval) -> bool:
-    return interval.low_80 <= other.mid <= interval.high_80 and other.low_80 <= interval.mid <= other.high_80

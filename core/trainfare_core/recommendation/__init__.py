@@ -22,6 +22,7 @@ from trainfare_core.recommendation.answer import (
 )
 from trainfare_core.recommendation.option import (
     Cause,
+    Commitment,
     CostParts,
     ModelSplit,
     Option,
@@ -41,6 +42,7 @@ __all__ = [
     "Alternative",
     "AssumedNumber",
     "Cause",
+    "Commitment",
     "Constraints",
     "CostOutlook",
     "CostParts",

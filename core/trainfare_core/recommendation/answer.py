@@ -69,7 +69,7 @@ class Alternative(Record):
 
 
 class RunnerUp(Record):
-    """The best option on another type of machine, and the relative changes that make it the answer; None: none does."""
+    """The best option on another accelerator or cloud, and the relative changes that make it the answer, if any."""
 
     rank: int = Field(description="of the runner-up in `options`")
     price_higher: Finite | None = Field(default=None, description="rise of the answer's price of an hour")
@@ -126,13 +126,19 @@ class Recommendation(Document):
     )
     options: tuple[Option, ...]
     options_total: int = Field(description="feasible options before the list was cut")
+    raised_max_nodes: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="machines of one run that were tried, where a run on the usual numbers takes too long and none was "
+        "asked for; None: the usual or the asked numbers",
+    )
     cheapest_rank: int | None
     fastest_rank: int | None
     best_value_rank: int | None = Field(
-        default=None, description="None where no value of an hour was given, too"
+        default=None,
+        description="by the value of an hour; the least product of dollars and hours where none was given",
     )
     runner_up: RunnerUp | None = Field(
-        default=None, description="None where only one type of machine is ranked"
+        default=None, description="None where one accelerator of one cloud alone is ranked"
     )
     rejections: tuple[Rejection, ...]
     price_books: tuple[PriceBookFacts, ...]
@@ -151,6 +157,16 @@ class Recommendation(Document):
     no_spot_because: str | None = Field(
         default=None,
         description="why no spot machine is offered that could run the job without interruptions",
+    )
+    own_plan: Option | None = Field(
+        default=None,
+        description="the script's own devices, nodes, strategy and micro-batch on the cheapest machine that runs them; "
+        "None where they are one device, or no machine does",
+    )
+    best_commitment: Option | None = Field(
+        default=None,
+        description="the reserved machine whose term pays from the least use, with that share; its dollars are of "
+        "a term that is used whole; None where none pays, or `constraints.use` is stated and they are ranked",
     )
     other_clouds: Option | None = Field(
         default=None, description="cheapest drop-in among the quotes of clouds that were not ranked"

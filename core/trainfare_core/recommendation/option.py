@@ -128,6 +128,20 @@ class SpotOutlook(Record):
     )
 
 
+class Commitment(Record):
+    """What a reservation, savings plan or capacity block is paid for, whether used or not."""
+
+    hours: Finite = Field(description="of the term, or of the block, which is booked in whole days")
+    usd: Finite = Field(description="for all of them, of all machines")
+    use: Finite | None = Field(
+        default=None, description="stated share of the term that is used; None: not stated"
+    )
+    pays_from_use: Finite | None = Field(
+        default=None,
+        description="share of the term from which it costs less than the answer; None: not compared",
+    )
+
+
 class Option(Record):
     """One way to run the job: an offer, the number of machines, and how the job is spread over them."""
 
@@ -167,6 +181,15 @@ class Option(Record):
     memory_gib: Interval = Field(description="peak per device")
     device_memory_gib: Finite
     bound_by: Cause
+    mfu: Finite | None = Field(
+        default=None,
+        description="model FLOPs of a step over the dense peak of the devices used; None: the plan changes the job, or "
+        "no peak of its type is known",
+    )
+    accelerator_measured: bool = Field(
+        default=True,
+        description="steps or kernels of this very accelerator were in the fit of the prediction",
+    )
     step_parts: StepParts
     cost_parts: CostParts
     probability_within: Annotated[float, Field(ge=0, le=1)] | None = Field(
@@ -189,6 +212,9 @@ class Option(Record):
     expected_usd: Finite | None = Field(
         default=None,
         description="mean of the cost, which doubt raises above the median; None in documents of older versions",
+    )
+    commitment: Commitment | None = Field(
+        default=None, description="None: the machine is paid by the hour as long as it is kept"
     )
     on_front: bool = Field(
         description="no other option is at least as good in expected_usd, in the hours within which nine of ten runs "

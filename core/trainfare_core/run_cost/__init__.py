@@ -9,7 +9,7 @@ listed in the assumptions of the report.
 
 from __future__ import annotations
 
-from trainfare_core.run_cost.billing import BillingClock
+from trainfare_core.run_cost.billing import BillingClock, book_block_hours, find_block_use
 from trainfare_core.run_cost.disks import (
     PLANNED_USD_PER_GIB_MONTH,
     disk_gib,
@@ -38,6 +38,7 @@ __all__ = [
     "RunTable",
     "RunTimer",
     "Sourced",
+    "book_block_hours",
     "checkpoint_bytes",
     "choose_sourced",
     "compute_trained_model_gb",
@@ -46,6 +47,7 @@ __all__ = [
     "disk_gib",
     "disk_usd_per_gib_month",
     "disks_usd_per_hour",
+    "find_block_use",
     "forward_share",
     "machines_with_volume",
     "regions_of_disk_prices",

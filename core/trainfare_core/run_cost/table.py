@@ -39,6 +39,7 @@ class RunTable:
         interruptions: expected number of interruptions.
         best_save_steps: optimizer steps between checkpoints that lose least on spot; NaN elsewhere.
         hazard: row of `HAZARDS`, or `NOT_SPOT`.
+        in_block: on a capacity block, which is paid in whole days.
         restart_s: from new machines until the work goes on after an interruption.
         step_log_sigma: of ln(time of a step).
         machines: whose loss stops the run: nodes, or the hosts of a TPU slice.
@@ -63,6 +64,7 @@ class RunTable:
     interruptions: Column
     best_save_steps: Column
     hazard: NDArray[np.int64]
+    in_block: NDArray[np.bool_]
     restart_s: Column
     step_log_sigma: Column
     machines: NDArray[np.int64]

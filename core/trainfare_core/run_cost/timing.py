@@ -31,6 +31,10 @@ from trainfare_core.run_cost.table import NOT_SPOT, S_PER_HOUR, RunTable
 UNKNOWN_LENGTH_STEPS: Final = 1_000
 """Optimizer steps that a run of unknown length is priced for, with no start-up and no validation: a round number."""
 
+DISK_LOG_SIGMA: Final = 0.55
+"""Standard deviation of ln(time of a checkpoint's write), a planning figure: gp3 volumes are sold from 0.125 GB/s, and
+local NVMe disks write 2 and more; half to twice the assumed 1 GB/s at 80 %."""
+
 RIDGE_FLOP_PER_BYTE: Final = 100.0
 """Weighs FLOPs against bytes when forward is split from the rest: an A100's sustained bf16 ridge."""
 
@@ -49,12 +53,14 @@ class Rentals:
         hazard: row of `HAZARDS`, or `NOT_SPOT`.
         billing_step_s: of the service; 0 where not known.
         billing_minimum_s: least billed time of a start there; 0 where not known.
+        in_block: capacity blocks.
     """
 
     service: NDArray[np.str_]
     hazard: NDArray[np.int64]
     billing_step_s: Column
     billing_minimum_s: Column
+    in_block: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,8 @@ class RunTimer:
     Times whole runs of a job with its predicted plans.
 
     A run of unknown length is timed for `UNKNOWN_LENGTH_STEPS` steps. Uncertainty of the hours is that of the
-    step time and of the start-up, each by its share, and on spot machines that of `SpotProcess` as well.
+    step time, of the start-up and of writes to disk, each by its share, and on spot machines that of `SpotProcess` as
+    well.
 
     Attributes:
         profile: the job.
@@ -119,7 +126,10 @@ class RunTimer:
         with np.errstate(invalid="ignore", divide="ignore"):
             fixed = np.where(undisturbed_s > 0, (before_s + checkpoint_s) / undisturbed_s, 1.0)
             startup_share = np.where(undisturbed_s > 0, before_s / undisturbed_s, 0.0)
-        log_sigma = np.hypot(prediction.log_sigma[plan] * (1 - fixed), STARTUP_LOG_SIGMA * startup_share)
+        assumed_log_sigma = np.hypot(
+            STARTUP_LOG_SIGMA * startup_share, self._disk_log_sigma * (fixed - startup_share)
+        )
+        log_sigma = np.hypot(prediction.log_sigma[plan] * (1 - fixed), assumed_log_sigma)
         none = np.zeros_like(undisturbed_s)
         calm = RunTable(
             plan=plan,
@@ -139,6 +149,7 @@ class RunTimer:
             interruptions=none,
             best_save_steps=np.full(len(plan), np.nan),
             hazard=rentals.hazard,
+            in_block=rentals.in_block,
             restart_s=begin_s + stage_s + write_s,
             step_log_sigma=prediction.log_sigma[plan],
             machines=candidates.nodes[plan] * _count_hosts(self.shapes)[candidates.shape[plan]],
@@ -146,6 +157,11 @@ class RunTimer:
             ends_row=np.full(len(plan), -1),
         )
         return _add_billed_time(profile, calm, np.zeros((len(plan), 1)), rentals)
+
+    @property
+    def _disk_log_sigma(self) -> float:
+        """Standard deviation of ln(time of a write to disk); 0 where the user states the rate."""
+        return 0.0 if "disk_gb_per_s" in self.assumed.model_fields_set else DISK_LOG_SIGMA
 
     def _validation_s(self, plan: NDArray[np.int64]) -> Column:
         """

@@ -16,15 +16,19 @@ from typing import Final
 
 from trainfare.loops import format_plan
 from trainfare.report.blocks import Block, Text, Tone
+from trainfare.report.cost_driver import describe_cost_driver
 from trainfare.report.facts import basis_note, job_facts
 from trainfare.report.first_screen_texts import (
     count_rejected,
     describe_certainty,
+    describe_commitment,
     describe_constraints,
     describe_implementations,
+    describe_nodes,
     describe_outlook,
     describe_quota,
     describe_spot,
+    describe_unknowns,
 )
 from trainfare.report.headline import NamedOption, explain_no_answer, list_named_options
 from trainfare.report.price_age import price_date_of
@@ -40,12 +44,12 @@ from trainfare.report.wording import (
     machine_label,
     place_label,
     plan_changes_text,
-    purchase_label,
     script_lines,
-    usd,
+    terms_label,
 )
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.recommendation import Alternative, Recommendation
+from trainfare_core.number_format import percent
+from trainfare_core.recommendation import Alternative, Option, Recommendation
 
 MAX_LINES: Final = 24
 """A terminal's height since the VT100, so that nothing of the answer scrolls away."""
@@ -108,12 +112,16 @@ def build_first_screen(
     """
     named = list_named_options(recommendation)
     paragraphs = [
-        *(_describe_options(named, width) if named else _explain_no_answer(recommendation)),
+        *(_describe_options(recommendation, named, width) if named else _explain_no_answer(recommendation)),
         _Paragraph(compare_runner_up(recommendation), drop_order=2),
         _Paragraph(describe_sensitivity(recommendation), drop_order=4),
         *_describe_plan(named),
+        _Paragraph(describe_cost_driver(named, profile), drop_order=1, tone="warning"),
+        _Paragraph(describe_unknowns(named), drop_order=2, max_lines=3, tone="warning"),
+        _Paragraph(describe_nodes(recommendation), drop_order=3),
         _Paragraph(describe_quota(named), drop_order=5, tone="warning"),
         _Paragraph(describe_spot(recommendation), drop_order=5),
+        _Paragraph(describe_commitment(recommendation), drop_order=6),
         _Paragraph(describe_outlook(recommendation), drop_order=8),
         _Paragraph(basis_note(recommendation, profile), tone="warning"),
         _Paragraph(
@@ -139,31 +147,47 @@ def _fit(paragraphs: Sequence[_Paragraph], width: int) -> list[Block]:
     return [line for paragraph in kept for line in paragraph.lines(width)]
 
 
-def _describe_options(named: Sequence[NamedOption], width: int) -> list[_Paragraph]:
+def _describe_options(
+    recommendation: Recommendation, named: Sequence[NamedOption], width: int
+) -> list[_Paragraph]:
     titles = [", ".join(titles).capitalize() for titles, _ in named]
     dollars = [describe_interval(option.run_usd, "usd") for _, option in named]
     times = [describe_interval(option.run_hours, "h:auto") for _, option in named]
     widths = [max(map(len, column)) for column in (titles, dollars, times)]
     blocks: list[_Paragraph] = []
+    twin = _find_twin(recommendation, named[0][1])
     for index, (_, option) in enumerate(named):
         cells = (titles[index], dollars[index], times[index])
         first = "   ".join(cell.ljust(room) for cell, room in zip(cells, widths, strict=True))
         kept = chance_text(option.probability_within)
-        chance = f"limits kept: {kept}" if kept else ""
-        # Large amounts leave no room for the chance behind them.
-        beside = chance and len(first) + 3 + len(chance) <= width
-        first = (f"{first}   {chance}" if beside else first).rstrip()
+        facts = [f"limits kept: {kept}"] if kept else []
+        facts += [f"MFU {percent(option.mfu)}"] if option.mfu is not None else []
+        first = first.rstrip()
+        # Large amounts leave no room behind them.
+        while facts and len(first) + 3 + len(facts[0]) <= width:
+            first = f"{first}   {facts.pop(0)}"
+        facts += [twin] if twin and not index else []
         arm64 = ", arm64 host" if option.arm64_host else ""
         said = {"", *(other.rests_on for _, other in named[:index])}
         rests_on = "" if option.rests_on in said else f", {option.rests_on}"
         where = (
             f"{machine_label(option)}: {hardware_label(option)}{arm64}, {cloud_label(option)} {place_label(option)}, "
-            f"{purchase_label(option.purchase_option)} at {usd(option.usd_per_hour)}/h"
-            f"{'' if beside or not chance else f', {chance}'}{rests_on}"
+            f"{'; '.join((terms_label(option), *facts))}{rests_on}"
         )
         porting = index > 0 and option.needs_porting
         blocks.append(_Paragraph(where, first_line=first, drop_order=1 if porting else 0, indent=4))
     return blocks
+
+
+def _find_twin(recommendation: Recommendation, answer: Option) -> str:
+    """Return the next machine with the answer's accelerators and what more it costs; "" where none is listed."""
+    same = ("provider", "service", "accelerator", "accelerator_count", "nodes", "purchase_option")
+    for option in recommendation.options:
+        twins = all(getattr(option, name) == getattr(answer, name) for name in same)
+        if twins and option.instance_type != answer.instance_type and option.rank > answer.rank:
+            more = option.run_usd.mid / answer.run_usd.mid - 1 if answer.run_usd.mid > 0 else 0.0
+            return f"also {option.instance_type}, {percent(more, sign=True)}"
+    return ""
 
 
 def _explain_no_answer(recommendation: Recommendation) -> list[_Paragraph]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import date
 
@@ -9,8 +10,10 @@ from trainfare.report.facts import compare_spot, constraints_text, interruptions
 from trainfare.report.headline import NamedOption
 from trainfare.report.later_years import advise_waiting
 from trainfare.report.price_age import price_age, price_ages, price_date_of
-from trainfare.report.wording import describe_interval, machine_label
-from trainfare_core.number_format import percent
+from trainfare.report.wording import SOLD_ONLY_SO, describe_interval, machine_label, terms_label
+from trainfare_core.number_format import hours_text, percent
+from trainfare_core.prices.spot_capacity import AT_FLOOR
+from trainfare_core.ranking.options.options import LOADER_NOTE
 from trainfare_core.ranking.options.rejections import REASON_WORDS
 from trainfare_core.ranking.pricing.quotas import QUOTA_NOTE
 from trainfare_core.recommendation import Recommendation
@@ -37,10 +40,50 @@ def describe_spot(recommendation: Recommendation) -> str:
     saving = compare_spot(recommendation, spot)
     if saving <= 0:
         return ""
+    floor = ", a tenth of on demand, if it can be had" if any(AT_FLOOR in note for note in spot.notes) else ""
     return (
         f"Spot could cost {percent(saving)} less: {describe_interval(spot.run_usd, 'usd')} on {machine_label(spot)} at "
-        f"its price of {price_date_of(spot).text}, with {interruptions_text(spot)}: --purchase spot."
+        f"its price of {price_date_of(spot).text}{floor}, with {interruptions_text(spot)}: --purchase spot."
     )
+
+
+def describe_commitment(recommendation: Recommendation) -> str:
+    """Say from what use of its term the best reservation or savings plan pays; "" where none does."""
+    option = recommendation.best_commitment
+    if option is None or option.commitment is None or option.commitment.pays_from_use is None:
+        return ""
+    return (
+        f"{machine_label(option)}, {terms_label(option)}, pays from {percent(option.commitment.pays_from_use)} use "
+        f"(price of {price_date_of(option).text}): --purchase {option.purchase_option} --use SHARE."
+    )
+
+
+def describe_unknowns(named: Sequence[NamedOption]) -> str:
+    """Say what is not known of the named machines and may decide: measurements, input pipeline, availability."""
+    ready = [option for _, option in named if not option.needs_porting]
+    sentences: list[str] = []
+    unmeasured = dict.fromkeys(option.accelerator for option in ready if not option.accelerator_measured)
+    if unmeasured:
+        sentences.append(
+            f"Nobody measured a step on {' or '.join(unmeasured)}: its time follows from its data sheet."
+        )
+    load = next((note for option in ready[:1] for note in option.notes if note.startswith(LOADER_NOTE)), "")
+    if load:
+        sentences.append(f"{load[:1].upper()}{load[1:]}.")
+    for option in ready:
+        price = next((note for note in option.notes if SOLD_ONLY_SO in note), "")
+        if price:
+            sentences.append(f"{option.instance_type}: {price.removeprefix('price: ')}.")
+    return " ".join(dict.fromkeys(sentences))
+
+
+def describe_nodes(recommendation: Recommendation) -> str:
+    """Say that more machines than usual were tried; "" where they were not."""
+    raised, constraints = recommendation.raised_max_nodes, recommendation.constraints
+    if raised is None:
+        return ""
+    hours = min(constraints.deadline_hours or math.inf, constraints.max_run_hours)
+    return f"No run on few machines ends within {hours_text(hours)}: up to {raised} of one kind were tried."
 
 
 def describe_outlook(recommendation: Recommendation) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from trainfare.report.price_age import price_ages, price_date_of
 from trainfare.report.wording import (
@@ -17,6 +17,10 @@ from trainfare.report.wording import (
 )
 from trainfare_core.ranking.options.runner_up import worth_usd
 from trainfare_core.recommendation import Option, Recommendation
+
+MAX_NAMED: Final = 6
+"""Options that the first screen names: two lines each leave half of a terminal's height. A chosen value."""
+PORTED: Final = " after porting"
 
 NamedOption: TypeAlias = tuple[tuple[str, ...], Option]
 """What an option is best at, e.g. "runner-up" and "fastest", and the option."""
@@ -48,38 +52,43 @@ def headline(recommendation: Recommendation, as_of: date) -> str:
 
 def picks(recommendation: Recommendation) -> tuple[tuple[str, Option], ...]:
     """
-    Return the cheapest, the fastest and, where an hour has a value, the best option by it; that of the objective first.
+    Return the cheapest, the fastest and the best value; that of the objective first, equal ones under one title.
 
     Those run the script as it is. Machines that need porting are added, with the title
     'after porting', only where they are cheaper or faster, and such work was measured in their vendor's software.
     """
+    picked: dict[tuple[int, bool], list[str]] = {}
+    for title, option in _list_picks(recommendation):
+        picked.setdefault((option.rank, title.endswith(PORTED)), []).append(title.removesuffix(PORTED))
+    options = {option.rank: option for option in recommendation.options}
+    return tuple(
+        (f"{' and '.join(titles)}{PORTED if ported else ''}", options[rank])
+        for (rank, ported), titles in picked.items()
+    )
+
+
+def _list_picks(recommendation: Recommendation) -> list[tuple[str, Option]]:
+    """Return each title with its option, those that run the script as it is first."""
     options = tuple(option for option in recommendation.options if not option.unmeasured_software)
     ready = tuple(option for option in options if not option.needs_porting)
+    hour_usd = recommendation.constraints.value_usd_per_hour
     picked: list[tuple[str, Option]] = []
-    for suffix, among in (("", ready), (" after porting", options)):
+    for suffix, among in (("", ready), (PORTED, options)):
         if not among:
             continue
         best = {"cheapest": min(among, key=_usd), "fastest": min(among, key=_hours)}
         if not suffix:
             best["cheapest"] = _by_rank(among, recommendation.cheapest_rank) or best["cheapest"]
             best["fastest"] = _by_rank(among, recommendation.fastest_rank) or best["fastest"]
-        else:
+            valuable = _by_rank(among, recommendation.best_value_rank)
+            best |= {} if valuable is None else {"best value": valuable}
+        elif hour_usd is not None:
+            best["best value"] = min(among, key=lambda option: (worth_usd(option, hour_usd), option.rank))
+        if suffix:
             best = {name: option for name, option in best.items() if option.needs_porting}
-        if recommendation.objective == "fastest":
-            best = dict(reversed(best.items()))
-        hour_usd = recommendation.constraints.value_usd_per_hour or 0.0
-        valuable = _by_rank(among, recommendation.best_value_rank)
-        if suffix and recommendation.constraints.value_usd_per_hour is not None:
-            valuable = min(among, key=lambda option: (worth_usd(option, hour_usd), option.rank))
-        if valuable is not None and (not suffix or valuable.needs_porting):
-            first = recommendation.objective == "best_value"
-            best = {"best value": valuable, **best} if first else {**best, "best value": valuable}
-        names: dict[int, list[str]] = {}
-        for name, option in best.items():
-            names.setdefault(option.rank, []).append(name)
-        by_rank = {option.rank: option for option in best.values()}
-        picked += [(f"{' and '.join(titles)}{suffix}", by_rank[rank]) for rank, titles in names.items()]
-    return tuple(picked)
+        first = recommendation.objective.replace("_", " ")
+        picked += [(f"{name}{suffix}", best[name]) for name in sorted(best, key=lambda name: name != first)]
+    return picked
 
 
 def _usd(option: Option) -> tuple[float, int]:
@@ -109,8 +118,13 @@ def explain_no_answer(recommendation: Recommendation) -> str:
 
 
 def list_named_options(recommendation: Recommendation) -> tuple[NamedOption, ...]:
-    """Return the answer, the runner-up, the cheapest on demand, the fastest and what porting would gain; each once."""
-    best = list(picks(recommendation))
+    """
+    Return the options that the first screen names, `MAX_NAMED` at most, each once under all of its titles.
+
+    In this order: the answer, the runner-up, the cheapest on demand where other purchase options are ranked, the best
+    value, the script's own plan, the fastest or cheapest, and what porting would gain.
+    """
+    best = _list_picks(recommendation)
     if not best:
         return ()
     options_to_name = best[:1]
@@ -122,12 +136,32 @@ def list_named_options(recommendation: Recommendation) -> tuple[NamedOption, ...
     if len(on_demand) < len(ready) and on_demand:
         cheapest = min(on_demand, key=lambda option: (option.run_usd.mid, option.rank))
         options_to_name.append(("cheapest on demand", cheapest))
-    options_to_name += best[1:]
-    titles: dict[int, tuple[str, ...]] = {}
-    for title, option in options_to_name:
-        titles[option.rank] = (*titles.get(option.rank, ()), title)
-    options = {option.rank: option for _, option in options_to_name}
-    return tuple((titles[rank], option) for rank, option in options.items())
+    others = sorted(best[1:], key=lambda pick: (pick[0] != "best value", pick[0].endswith(PORTED)))
+    own = _find_own_plan(recommendation)
+    if own is not None:
+        others.insert(int(others[:1] != [] and others[0][0] == "best value"), ("your own plan", own))
+    titles: dict[tuple[int, str], tuple[str, ...]] = {}
+    options: dict[tuple[int, str], Option] = {}
+    for title, option in (*options_to_name, *others):
+        key = (option.rank, option.machine)
+        options.setdefault(key, option)
+        titles[key] = (*titles.get(key, ()), title)
+    return tuple((titles[key], option) for key, option in options.items())[:MAX_NAMED]
+
+
+def _find_own_plan(recommendation: Recommendation) -> Option | None:
+    """Return the script's own plan: as it is ranked where it is listed, else with a rank below all."""
+    own = recommendation.own_plan
+    if own is None:
+        return None
+
+    def name_plan(option: Option) -> tuple[object, ...]:
+        return option.machine, option.zone, option.purchase_option, option.nodes, option.trainer
+
+    for option in recommendation.options:
+        if name_plan(option) == name_plan(own):
+            return option
+    return own.model_copy(update={"rank": recommendation.options_total + 1})
 
 
 def runner_up_option(recommendation: Recommendation) -> Option | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from trainfare.report.headline import list_named_options, runner_up_option
 from trainfare.report.wording import machine_label
 from trainfare_core.number_format import percent
+from trainfare_core.ranking.options.shared_errors import SURE, chance_less, share_devices
 from trainfare_core.recommendation import Option, Recommendation
 
 _LARGEST_CHANGE: Final = 1.0
@@ -29,14 +30,13 @@ def compare_runner_up(recommendation: Recommendation) -> str:
     time = _describe_difference(other.run_hours.mid, answer.run_hours.mid, more="longer")
     hourly = _describe_difference(other.usd_per_hour, answer.usd_per_hour)
     step = _describe_difference(other.step_s.mid, answer.step_s.mid, more="longer")
-    lead = (
-        (answer.run_hours, other.run_hours)
-        if recommendation.objective == "fastest"
-        else (answer.run_usd, other.run_usd)
+    name: Literal["run_hours", "run_usd"] = (
+        "run_hours" if recommendation.objective == "fastest" else "run_usd"
     )
+    better = chance_less(other, answer, getattr(other, name), getattr(answer, name))
     tie = (
-        " Their 80 % intervals overlap: either may be better."
-        if lead[1].low_80 <= lead[0].high_80 and lead[0].low_80 <= lead[1].high_80
+        f" It is the better one with a probability of {percent(better)}."
+        if 1 - SURE < better < 1 and not share_devices(answer, other)
         else ""
     )
     return f"The runner-up costs {cost} and takes {time}: an hour costs {hourly}, a step takes {step}.{tie}"

@@ -6,6 +6,7 @@ import math
 from typing import Final, get_args
 
 from trainfare_core.clouds import SERVICES, service_label
+from trainfare_core.commitments import CAPACITY_BLOCK
 from trainfare_core.number_format import TIME_UNITS, percent, time_unit
 from trainfare_core.recommendation import Cause, Interval, Option, Recommendation, TrainerArguments
 
@@ -25,12 +26,35 @@ _BOUND = {
     "communication": "communication",
     "input": "input pipeline",
 }
+SOLD_ONLY_SO: Final = "only as spot or flex-start"
+"""In the note of an option whose machine cannot be had on demand, though it has such a price."""
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def purchase_label(purchase_option: str) -> str:
     """Return a purchase option as text, e.g. 'on demand'; an unknown one keeps its own name."""
     return _PURCHASE.get(purchase_option, purchase_option)
+
+
+def terms_label(option: Option) -> str:
+    """
+    Return how an option is bought and for how much, e.g. 'on demand at $27.45/h'.
+
+    A commitment states its whole price and term: 'reserved 1 year at $21.75 per used hour: $152,424 for the term, 80 %
+    used', 'capacity block of 4 days at $17.71/h: $1,700, paid when booked'.
+    """
+    label, paid = purchase_label(option.purchase_option), option.commitment
+    hourly = f"{usd(option.usd_per_hour)}/h"
+    if any(SOLD_ONLY_SO in note for note in option.notes):
+        label = "spot or flex-start only, listed"
+    if paid is None:
+        return f"{label} at {hourly}"
+    if option.purchase_option == CAPACITY_BLOCK:
+        return f"{label} of {paid.hours / 24:.0f} days at {hourly}: {usd(paid.usd)}, paid when booked"
+    if paid.use is None:
+        return f"{label} at {hourly}: {usd(paid.usd)} for the term, used or not"
+    term = f"{usd(paid.usd)} for the term, {percent(paid.use)} used"
+    return f"{label} at {usd(option.usd_per_hour)} per used hour: {term}"
 
 
 def bound_label(bound_by: str) -> str:

@@ -41,12 +41,18 @@ def test_the_more_an_hour_is_worth_the_faster_the_answer(hour_usd: float, best: 
 
 
 def test_without_a_value_there_is_no_best_value() -> None:
-    """The objective is refused, and other rankings name none."""
+    """The objective is refused."""
     with pytest.raises(InputError, match="value_usd_per_hour"):
         Request(Constraints(), "best_value")
     assert objective_of(None, Constraints()) == "cheapest"
     assert objective_of("fastest", Constraints(value_usd_per_hour=3)) == "fastest"
-    assert rank(small_job(), book(*ROWS), Request(max_nodes=1), predict=TOY).best_value_rank is None
+
+
+def test_without_a_value_the_least_product_of_dollars_and_hours_is_the_best_value() -> None:
+    """By the options themselves; the cheapest and the fastest are others."""
+    found = rank(small_job(), book(*ROWS), Request(max_nodes=1), predict=TOY)
+    products = {option.run_usd.mid * option.run_hours.mid: option.rank for option in found.options}
+    assert found.best_value_rank == products[min(products)]
 
 
 def test_what_makes_the_runner_up_the_best_value() -> None:

@@ -412,13 +412,13 @@ def test_a_spot_machine_is_interrupted_as_often_as_in_its_region() -> None:
 
 
 def test_reserved_prices_are_ranked_only_when_asked_for() -> None:
-    """The default is on demand; what is left out is counted."""
+    """The default is on demand; what is left out is counted. A term is ranked only with a stated use."""
     reserved = offer_row(purchase_option="reserved_1y", usd_per_hour=1.0)
     prices = book(A100_ROW, reserved)
     answer = rank_rows(prices)
     assert [option.purchase_option for option in answer.options] == ["on_demand"]
     assert count_rejected(answer, "filtered")[0] == 1
-    recommendation = rank_rows(prices, constraints=Constraints(purchase=("reserved_1y",)))
+    recommendation = rank_rows(prices, constraints=Constraints(purchase=("reserved_1y",), use=1.0))
     assert [option.purchase_option for option in recommendation.options] == ["reserved_1y"]
 
 

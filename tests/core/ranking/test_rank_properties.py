@@ -148,7 +148,7 @@ def test_why_not_and_the_ranking_agree(rows: list[Row], limit: float | None, obj
 
 @settings(unhurried, max_examples=20)
 @given(rows=books(), objective=OBJECTIVES, limit=st.sampled_from([1, EVERYTHING]))
-def test_the_runner_up_is_the_best_of_another_machine(
+def test_the_runner_up_is_the_best_of_another_accelerator_or_cloud(
     rows: list[Row], objective: Objective, limit: int
 ) -> None:
     """By brute force over the whole list; also where the list is cut to one line."""
@@ -163,7 +163,7 @@ def test_the_runner_up_is_the_best_of_another_machine(
         lead(option)
         for option in everything.options
         if best is not None
-        and (option.provider, option.instance_type) != (best.provider, best.instance_type)
+        and (option.provider, option.accelerator) != (best.provider, best.accelerator)
         and option.needs_porting <= best.needs_porting
     ]
     value = None if answer.runner_up is None else lead(answer.options[answer.runner_up.rank - 1])

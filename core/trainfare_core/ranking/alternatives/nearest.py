@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from trainfare_core.candidates import MAX_NODES
+from trainfare_core.candidates import NODE_COUNTS
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import percent
 from trainfare_core.prediction import predict as predict_plans
@@ -34,6 +34,8 @@ def with_alternatives(
     """
     Return an answer without a machine that runs the script as it is, with what would give one; others as they are.
 
+    Where runs on the usual numbers of machines take too long, and no number was asked for, more machines are tried.
+
     Args:
         answer: the result of `rank` for the same arguments.
         profile: the job.
@@ -43,7 +45,11 @@ def with_alternatives(
     """
     if answer.cheapest_rank is not None:
         return answer
-    alternatives = _Search(profile, book, request, predict).alternatives()
+    search = _Search(profile, book, request, predict)
+    raised = search.raise_nodes(answer)
+    if raised is not None:
+        return raised
+    alternatives = search.alternatives()
     splits = request.plan_space.may_split(profile)
     limit = "" if splits else _batch_limit(profile, alternatives)
     because = None if answer.options else f"{answer.unknown_because}{limit}"
@@ -64,6 +70,24 @@ def _batch_limit(profile: JobProfile, alternatives: tuple[Alternative, ...]) -> 
 class _Search:
     def __init__(self, profile: JobProfile, book: PriceBook, request: Request, predict: Predictor) -> None:
         self._profile, self._book, self._request, self._predict = profile, book, request, predict
+
+    def raise_nodes(self, answer: Recommendation) -> Recommendation | None:
+        """Return the answer with as many machines as can be planned, where no number of them was asked for."""
+        if self._request.max_nodes is not None:
+            return None
+        if not any(rejection.reason in ("too_long", "past_deadline") for rejection in answer.rejections):
+            return None
+        request = replace(self._request, max_nodes=NODE_COUNTS[-1])
+        wider = rank(self._profile, self._book, request, predict=self._predict)
+        if wider.cheapest_rank is None:
+            return None
+        noted = dict.fromkeys((*wider.assumptions, *answer.assumptions[1:]))
+        return wider.model_copy(update={"raised_max_nodes": request.max_nodes, "assumptions": tuple(noted)})
+
+    def _list_wider(self) -> list[Request]:
+        """Return the request with each larger number of machines, rising."""
+        tried = int(self._request.plan_space.node_counts(self._profile)[-1])
+        return [replace(self._request, max_nodes=count) for count in NODE_COUNTS if count > tried]
 
     def alternatives(self) -> tuple[Alternative, ...]:
         """Return the nearest runs: those that change one limit, then those that change what may be rented."""
@@ -139,13 +163,12 @@ class _Search:
         return Alternative(change=change, flag=" ".join(flags), option=surest_option.option)
 
     def _more_machines(self) -> Alternative | None:
-        if int(self._request.plan_space.node_counts(self._profile)[-1]) >= MAX_NODES:
-            return None
-        option = self._find_best(replace(self._request, objective="cheapest", max_nodes=MAX_NODES))
-        if option is None:
-            return None
-        change = f"cheapest on {option.nodes} machines"
-        return Alternative(change=change, flag=f"--max-nodes {option.nodes}", option=option)
+        for request in self._list_wider():
+            option = self._find_best(replace(request, objective="cheapest"))
+            if option is not None:
+                change = f"cheapest on {option.nodes} machines"
+                return Alternative(change=change, flag=f"--max-nodes {request.max_nodes}", option=option)
+        return None
 
     def _try(self, change: str, flag: str, *, ported: bool = False, **update: object) -> Alternative | None:
         constraints = self._request.constraints.model_copy(update=update)

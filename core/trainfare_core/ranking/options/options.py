@@ -12,10 +12,14 @@ import polars as pl
 
 from trainfare_core.arrays import Column
 from trainfare_core.candidates import take
+from trainfare_core.commitments import CAPACITY_BLOCK, TERM_HOURS
+from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import duration, percent
 from trainfare_core.porting import Environment, find_basis
+from trainfare_core.prediction import compute_utilisation
+from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.prices.precedence import OWN_RATES
@@ -32,6 +36,7 @@ from trainfare_core.ranking.pricing.priced_runs import PricedRuns
 from trainfare_core.ranking.pricing.quotas import is_covered, quota_notes
 from trainfare_core.ranking.pricing.spot import spot_notes, spot_outlook
 from trainfare_core.recommendation import (
+    Commitment,
     Constraints,
     CostParts,
     Interval,
@@ -40,7 +45,7 @@ from trainfare_core.recommendation import (
     SpotOutlook,
     StepParts,
 )
-from trainfare_core.run_cost import NOT_SPOT
+from trainfare_core.run_cost import NOT_SPOT, book_block_hours
 
 OLD_PRICE_MONTHS: Final = 12
 """A price so much older than the newest in its book gets a note. A chosen value."""
@@ -48,6 +53,9 @@ OLD_PRICE_MONTHS: Final = 12
 NOTED_LOADER_RATE: Final = 100.0
 """Samples a second on each vCPU from which an input pipeline that was not measured is a note: a core decodes and crops
 about a hundred JPEGs of ImageNet a second. A planning figure."""
+
+LOADER_NOTE: Final = "each vCPU must load"
+"""How the note about that begins."""
 
 NOTED_SIGMA: Final = 0.04
 """Of ln(price): from an 80 % interval of about 5 % to either side an option says so. A chosen value."""
@@ -115,9 +123,10 @@ class OptionMaker:
             self.profile, candidates, plan, int(candidates.devices_of(search.shapes)[plan])
         )
         shape = int(candidates.shape[plan])
+        device = accelerator(str(search.shapes.accelerator[shape]))
         seconds = {name: float(getattr(prediction, name)[plan]) for name in StepParts.model_fields}
         parts = StepParts(**{name: round_figure(value) for name, value in seconds.items()})
-        device, ported = accelerator(str(offer["accelerator"])), bool(priced.needs_porting[run])
+        ported = bool(priced.needs_porting[run])
         rests_on, is_measured = find_basis(self.profile, device) if ported else ("", True)
         return Option(
             rank=rank,
@@ -146,10 +155,10 @@ class OptionMaker:
                 float(prediction.memory_bytes[plan]) / _GIB,
                 float(prediction.memory_log_sigma[plan]),
             ),
-            device_memory_gib=round_figure(
-                accelerator(str(search.shapes.accelerator[shape])).memory_bytes / _GIB
-            ),
+            device_memory_gib=round_figure(device.memory_bytes / _GIB),
             bound_by=max(parts.seconds().items(), key=itemgetter(1))[0],
+            mfu=self._compute_mfu(plan, device, step_s),
+            accelerator_measured=calibration().is_known(device),
             step_parts=parts,
             cost_parts=self._cost_parts(run, usd_per_hour, run_usd.mid),
             probability_within=None if asked == (None,) * 3 else round_figure(float(chances[0])),
@@ -158,6 +167,7 @@ class OptionMaker:
             unmeasured_software=not is_measured,
             arm64_host=device.arm64_host,
             spot=spot,
+            commitment=self._describe_commitment(str(offer["purchase_option"]), run, usd_per_hour),
             on_front=on_front,
             price_observed_on=offer["observed_on"],
             price_source=offer["source"],
@@ -166,6 +176,26 @@ class OptionMaker:
             price_by_contract=offer["origin"] == OWN_RATES,
             notes=(*self._collect_notes(run, offer, spot), *filter(None, (rests_on,))),
         )
+
+    def _describe_commitment(self, purchase: str, run: int, usd_per_hour: float) -> Commitment | None:
+        use = self.constraints.use
+        if purchase in TERM_HOURS:
+            hours, listed = TERM_HOURS[purchase], usd_per_hour * (use or 1.0)
+            return Commitment(hours=hours, usd=round_figure(listed * hours), use=use)
+        if purchase != CAPACITY_BLOCK:
+            return None
+        hours = float(book_block_hours(self.priced.runs.hours[[run]])[0])
+        return Commitment(hours=hours, usd=round_figure(usd_per_hour * hours))
+
+    def _compute_mfu(self, plan: int, device: Accelerator, step_s: Interval) -> float | None:
+        candidates, profile = self.priced.search.candidates, self.profile
+        splits = candidates.parallel is not None and not bool(candidates.parallel.is_none[plan])
+        if int(candidates.variant_or_none[plan]) or splits or step_s.mid <= 0:
+            return None
+        passes = float(candidates.micro_ratio[plan]) * int(candidates.accumulate[plan])
+        flops = profile.model_step_flops * passes / profile.parallel.accumulate_grad_batches
+        mfu = compute_utilisation(device, profile, flops / step_s.mid)
+        return None if mfu is None else round_figure(mfu)
 
     def _loader_rate(self, plan: int, step_s: Interval) -> float | None:
         """Return the samples that each vCPU must load a second for the step, None where something is not known."""
@@ -226,7 +256,7 @@ class OptionMaker:
         rate = self._loader_rate(plan, _make_interval(own_s, 0.0))
         if rate is not None and rate > NOTED_LOADER_RATE and input_pipeline(self.profile).worker_s is None:
             notes.append(
-                f"each vCPU must load {rate:,.0f} samples a second; the input pipeline was not measured, and about "
+                f"{LOADER_NOTE} {rate:,.0f} samples a second; the input pipeline was not measured, and about "
                 f"{NOTED_LOADER_RATE:g} decoded JPEGs are usual"
             )
         notes += explain_unused_devices(search.candidates, search.prediction, search.shapes, plan)

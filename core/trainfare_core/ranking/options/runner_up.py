@@ -1,4 +1,4 @@
-"""The runner-up: the best option on another type of machine, and what would make it the answer (part of stage 6)."""
+"""The runner-up: the best option on another accelerator or cloud, and what would make it the answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def runner_up_of(
     object_usd_per_hour: float = 0.0,
 ) -> RunnerUp | None:
     """
-    Return the best option of another machine type that needs no more porting than the answer.
+    Return the best option on another accelerator or another cloud that needs no more porting than the answer.
 
     Dollars grow with the price of an hour except for what is not paid by the hour, and with the time of a step except
     for start-up, checkpoints and those; the changes that make both equal follow from the parts of the cost.
@@ -32,14 +32,14 @@ def runner_up_of(
         object_usd_per_hour: of the data in object storage where they lie, while a run lasts.
 
     Returns:
-        None where there is no answer or no other machine.
+        None where there is no answer or no other accelerator and cloud.
     """
     if answer is None:
         return None
     others = [
         option
         for option in options
-        if (option.provider, option.instance_type) != (answer.provider, answer.instance_type)
+        if (option.provider, option.accelerator) != (answer.provider, answer.accelerator)
         and option.needs_porting <= answer.needs_porting
     ]
     if not others:

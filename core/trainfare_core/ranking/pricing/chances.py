@@ -15,7 +15,7 @@ import numpy as np
 
 from trainfare_core.arrays import Array, Column, Rows
 from trainfare_core.interruptions import find_normals
-from trainfare_core.run_cost import NOT_SPOT, RunTable
+from trainfare_core.run_cost import NOT_SPOT, RunTable, book_block_hours, find_block_use
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
 """Of Gauss-Legendre quadrature over sixteen standard deviations: 40 nodes give a chance to 1e-6."""
@@ -41,6 +41,11 @@ def find_billed_hours(runs: RunTable, rows: Rows, price_sigma: Column, chance: f
     """Return what billed hours x (price now / price seen) do not exceed with a probability, shape (k,)."""
     width = np.hypot(runs.log_sigma[rows], price_sigma)
     hours: Column = runs.billed_hours[rows] * np.exp(find_normals(chance) * width)
+    in_block = runs.in_block[rows]
+    if in_block.any():
+        normals, sigma = find_normals(chance), runs.log_sigma[rows]
+        booked = book_block_hours(runs.hours[rows] * np.exp(normals * sigma))
+        hours = np.where(in_block, booked * np.exp(normals * (width - sigma)), hours)
     spot = np.flatnonzero(runs.hazard[rows] != NOT_SPOT)
     if len(spot):
         # The offers of a machine differ in price, but few in the doubt of it.
@@ -68,7 +73,13 @@ def find_chances(
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         hours_margin = np.log(deadline_hours / runs.hours[rows])
-        usd_margin = np.log(billed_hours / runs.billed_hours[rows])
+        usd_margin = np.log(
+            np.where(
+                runs.in_block[rows],
+                find_block_use(billed_hours) / runs.hours[rows],
+                billed_hours / runs.billed_hours[rows],
+            )
+        )
     chances = np.ones(len(rows))
     spot = runs.hazard[rows] != NOT_SPOT
     sure, spot = np.flatnonzero(~spot), np.flatnonzero(spot)

@@ -11,9 +11,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from trainfare_core.commitments import CAPACITY_BLOCK, MAX_COMMITMENT_AGE_DAYS, TERM_HOURS
 from trainfare_core.prices.age_doubt import TOO_OLD_FACTOR, Z_80, price_log_sigma, too_old_to_rank
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.freshness import end_of_day, with_ages
+from trainfare_core.prices.intake import PURCHASE_OPTIONS
+from trainfare_core.prices.precedence import OWN_RATES
 from trainfare_core.prices.residency import filter_by_residency
 from trainfare_core.prices.shapes import distinct_numbers
 from trainfare_core.ranking.pricing.data_costs import explain_unknown_transfer, price_transfer
@@ -101,13 +104,29 @@ def _of_clouds(book: PriceBook, constraints: Constraints) -> PriceBook:
     )
 
 
+def charge_use(offers: pl.DataFrame, use: float | None) -> pl.DataFrame:
+    """Return offers at the price of an hour that is used: of a term, only the share `use` of it is."""
+    binding = pl.col("purchase_option").cast(pl.String).is_in(list(TERM_HOURS))
+    used_usd = pl.when(binding).then(pl.col("usd_per_hour") / (use or 1.0)).otherwise(pl.col("usd_per_hour"))
+    return offers if use is None else offers.with_columns(used_usd.alias("usd_per_hour"))
+
+
+def _name_purchase(constraints: Constraints) -> tuple[str, ...]:
+    """Return the purchase options that are ranked: commitments where it is said what share of them is used."""
+    asked = constraints.purchase or DEFAULT_PURCHASE
+    if constraints.use is not None:
+        return asked
+    every = PURCHASE_OPTIONS if "any" in asked else asked
+    return tuple(option for option in every if option not in TERM_HOURS)
+
+
 def _filter_book(book: PriceBook, constraints: Constraints) -> PriceBook:
     if constraints.residency is not None:
         book = filter_by_residency(book, constraints.residency)
     return book.filter(
         providers=constraints.providers,
         regions=constraints.regions,
-        purchase=constraints.purchase or DEFAULT_PURCHASE,
+        purchase=_name_purchase(constraints),
         accelerators=constraints.accelerators,
         services=constraints.services,
         instance_types=constraints.instance_types,
@@ -130,7 +149,7 @@ def usable_offers(book: PriceBook, constraints: Constraints, as_of: datetime | N
     usable = _of_clouds(passed, constraints)
     other = PriceBook.empty() if usable is passed else passed.of_other_clouds()
     filters_by_name = (
-        ("purchase option", constraints.purchase or DEFAULT_PURCHASE),
+        ("purchase option", _name_purchase(constraints)),
         ("provider", constraints.providers),
         ("service", constraints.services),
         ("region", constraints.regions),
@@ -162,7 +181,8 @@ def usable_offers(book: PriceBook, constraints: Constraints, as_of: datetime | N
     # Ages count to the end of the day, so that a request gives the same answer all day.
     aged = with_ages(usable.frame, end_of_day(as_of.astimezone(timezone.utc).date()))
     log_sigma = price_log_sigma(aged)
-    old = too_old_to_rank(aged["purchase_option"].to_numpy().astype(np.str_), log_sigma)
+    purchase = aged["purchase_option"].to_numpy().astype(np.str_)
+    old = too_old_to_rank(purchase, log_sigma) | too_old_to_commit(aged).to_numpy()
     if not old.any():
         return Usable(usable, log_sigma, transfer_usd, left_out)
     aged = aged.filter(pl.Series(old))
@@ -176,6 +196,13 @@ def usable_offers(book: PriceBook, constraints: Constraints, as_of: datetime | N
         detail,
         too_old_machines=machine_types(aged),
     )
+
+
+def too_old_to_commit(aged: pl.DataFrame) -> pl.Series:
+    """Mark commitments whose price is older than `MAX_COMMITMENT_AGE_DAYS`; contracts are in force at any age."""
+    binding = aged["purchase_option"].cast(pl.String).is_in([*TERM_HOURS, CAPACITY_BLOCK])
+    old = aged["age_hours"].cast(pl.Float64).fill_null(np.inf) > 24.0 * MAX_COMMITMENT_AGE_DAYS
+    return binding & old & (aged["origin"] != OWN_RATES)
 
 
 def _too_old_detail(old: pl.DataFrame, log_sigma: NDArray[np.float64]) -> str:

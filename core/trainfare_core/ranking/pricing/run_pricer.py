@@ -11,13 +11,14 @@ import polars as pl
 
 from trainfare_core.arrays import Column, Rows
 from trainfare_core.candidates import MAX_NODES, take
+from trainfare_core.commitments import CAPACITY_BLOCK
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.pricing.best_plans import quantise_times, worth_changing
 from trainfare_core.ranking.pricing.columns import find_least, mark_rows, pair_rows
 from trainfare_core.ranking.pricing.data_costs import ModelRoutes
 from trainfare_core.ranking.pricing.machines import PricedMachines, PricedOffers, group_machines
 from trainfare_core.ranking.pricing.plan_search import PlanSearch, Predictor
-from trainfare_core.ranking.pricing.price_doubt import Usable
+from trainfare_core.ranking.pricing.price_doubt import Usable, charge_use
 from trainfare_core.ranking.pricing.priced_runs import PricedRuns
 from trainfare_core.ranking.pricing.quotas import machines_allowed
 from trainfare_core.ranking.pricing.request import Request
@@ -118,7 +119,8 @@ class RunPricer:
 
     def _add_columns(self, usable: Usable, routes: ModelRoutes) -> pl.DataFrame:
         """Return the offers with what a region changes of a run; see `SPLIT_KEYS`."""
-        frame, asked = usable.book.frame, self.request.constraints
+        asked = self.request.constraints
+        frame = charge_use(usable.book.frame, asked.use)
         # The slack keeps quotients that are whole in decimal whole in binary.
         allowed = np.floor(np.minimum(machines_allowed(frame, asked.quotas), MAX_NODES) + 1e-9)
         return frame.with_columns(
@@ -147,6 +149,7 @@ class RunPricer:
                 hazard=machines["hazard"].to_numpy().astype(np.int64),
                 billing_step_s=services.billing_step_s,
                 billing_minimum_s=services.billing_minimum_s,
+                in_block=(machines["purchase_option"] == CAPACITY_BLOCK).to_numpy(),
             ),
             machine,
         )

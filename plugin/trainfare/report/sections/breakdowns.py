@@ -9,14 +9,14 @@ from trainfare.report.block_builders import build_list, build_table
 from trainfare.report.blocks import Block, Cell, Chart, Column, Heading, Span, Table, Where
 from trainfare.report.charts.bars import phases_chart, step_chart
 from trainfare.report.facts import phase_lines
-from trainfare.report.headline import picks
+from trainfare.report.headline import list_named_options
 from trainfare.report.wording import PART_NAMES, duration, interval, machine_label, place_label, usd
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import percent
 from trainfare_core.recommendation import CostParts, Option, Recommendation
 
 _DETAILED_OPTIONS: Final = 6
-"""Options with a breakdown of step and cost: as many bars as one chart shows without scrolling."""
+"""Options with a breakdown of step and cost, the named first: as many bars as one chart shows without scrolling."""
 
 _TERMINAL_OPTIONS: Final = 3
 """Options in the breakdowns of a terminal: as many as fit beside each other in 80 columns; the page has more."""
@@ -157,10 +157,10 @@ def build_phases_list(profile: JobProfile | None) -> list[Block]:
 
 
 def select_detailed_options(recommendation: Recommendation) -> tuple[Option, ...]:
-    """Return the options of the headline and the best others, `_DETAILED_OPTIONS` in all, by rank."""
-    headlined = [option for _, option in picks(recommendation)]
-    others = [option for option in recommendation.options if option not in headlined]
-    return tuple(sorted([*headlined, *others][:_DETAILED_OPTIONS], key=lambda option: option.rank))
+    """Return the options that the first screen names, then the best others, `_DETAILED_OPTIONS` in all."""
+    named = [option for _, option in list_named_options(recommendation)]
+    others = [option for option in recommendation.options if option not in named]
+    return tuple([*named, *others][:_DETAILED_OPTIONS])
 
 
 def _describe_phases(profile: JobProfile | None) -> str:

@@ -38,9 +38,10 @@ def runner_up(found: Recommendation) -> Option:
     return found.options[found.runner_up.rank - 1]
 
 
-def test_it_is_the_best_of_another_machine_type() -> None:
-    """Another region of the answer's machine is no runner-up, in whatever order and however short the list."""
-    elsewhere = [offer_row(region=f"us-west-{n}", usd_per_hour=4.0 + n / 100) for n in range(9)]
+def test_it_is_the_best_of_another_accelerator() -> None:
+    """Another region or size of the answer's machine is none, in whatever order and however short the list."""
+    larger = offer_row(instance_type="a100.1x-more-vcpus", vcpus=24.0, usd_per_hour=4.5)
+    elsewhere = [larger] + [offer_row(region=f"us-west-{n}", usd_per_hour=4.0 + n / 100) for n in range(9)]
     recommendation = answer(CHEAP, *elsewhere, DEAR, all_regions=True, limit=1)
     assert runner_up(recommendation).instance_type == "h100.1x"
     assert answer(CHEAP, *elsewhere, all_regions=True).runner_up is None
