@@ -40,7 +40,8 @@ def describe_cost_driver(named: Sequence[NamedOption], profile: JobProfile | Non
         named: the options that a report names, the answer first.
         profile: of the job, if available: says how often checkpoints are written.
     """
-    drivers = [(titles[0], option, *_find_largest(option)) for titles, option in named]
+    ready = [pick for pick in named if not pick[1].needs_porting] or named
+    drivers = [(titles[0], option, *_find_largest(option)) for titles, option in ready]
     drivers = [driver for driver in drivers if _compute_beside_share(driver[1]) > NOTED_SHARE]
     if not drivers:
         return ""
@@ -69,14 +70,15 @@ def _compute_beside_share(option: Option) -> float:
 
 def _advise_saving(option: Option, profile: JobProfile | None) -> str:
     """Return how often checkpoints are written, and how seldom they would cost a fiftieth of training."""
-    every = None if profile is None else profile.plan.checkpoint_every_n_steps
     parts = option.cost_parts
-    if every is None or parts.training_usd <= 0:
+    every = None if profile is None else profile.plan.checkpoint_every_n_steps
+    if profile is None or every is None or parts.training_usd <= 0:
         return ""
     times = parts.checkpoint_usd / (_CHECKPOINT_SHARE * parts.training_usd)
     if times <= 1:
         return f" every {every:,} steps"
     digits = max(math.floor(math.log10(every * times)), 0)
     steps = math.ceil(every * times / 10**digits) * 10**digits
+    steps = min(steps, profile.plan.optimizer_steps or steps)
     saved_usd = parts.checkpoint_usd * (1 - every / steps)
     return f" every {every:,} steps: every_n_train_steps={steps} saves {usd(saved_usd)}"

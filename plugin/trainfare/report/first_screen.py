@@ -119,18 +119,18 @@ def build_first_screen(
         _Paragraph(describe_cost_driver(named, profile), drop_order=1, tone="warning"),
         _Paragraph(describe_unknowns(named), drop_order=2, max_lines=3, tone="warning"),
         _Paragraph(describe_nodes(recommendation), drop_order=3),
-        _Paragraph(describe_quota(named), drop_order=5, tone="warning"),
+        _Paragraph(describe_quota(named), drop_order=4, tone="warning"),
         _Paragraph(describe_spot(recommendation), drop_order=5),
-        _Paragraph(describe_commitment(recommendation), drop_order=6),
-        _Paragraph(describe_outlook(recommendation), drop_order=8),
+        _Paragraph(describe_commitment(recommendation), drop_order=5),
+        _Paragraph(describe_outlook(recommendation), drop_order=6),
         _Paragraph(basis_note(recommendation, profile), tone="warning"),
         _Paragraph(
-            f"Job {recommendation.job.name}: {', '.join(job_facts(recommendation.job))}.", drop_order=6
+            f"Job {recommendation.job.name}: {', '.join(job_facts(recommendation.job))}.", drop_order=7
         ),
         _Paragraph(describe_constraints(recommendation), drop_order=3),
         _Paragraph(describe_implementations(recommendation), drop_order=1),
         _Paragraph(describe_certainty(recommendation, named, as_of), max_lines=3),
-        _Paragraph(count_rejected(recommendation), drop_order=7),
+        _Paragraph(count_rejected(recommendation), drop_order=8),
         _Paragraph(_MORE, tone="dim"),
     ]
     return _fit([paragraph for paragraph in paragraphs if paragraph.text], width)
