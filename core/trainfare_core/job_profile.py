@@ -20,9 +20,13 @@ SCHEMA_VERSION: Final = 1
 QUANTISED_BYTES: Final = 1.5
 """Bytes a frozen weight below which it is stored in 8 or 4 bits: between 1 and 2 bytes."""
 
+UPPER_BOUND: Final = " may end it earlier: an upper bound"
+"""End of the note on the number of steps where something of the script may end the run before its last step."""
+
 Bytes: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
 Axis: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
 Seconds: TypeAlias = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+
 MAX_TEXT_CHARACTERS: Final = 500
 """The longest note or name that a profile holds: chosen, a paragraph of a report."""
 

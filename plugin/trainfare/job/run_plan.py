@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from trainfare_core.job_profile import RunPlan
+from trainfare_core.job_profile import UPPER_BOUND, RunPlan
 
 _Number = TypeVar("_Number", int, float)
 
@@ -233,7 +233,7 @@ class RunPlanner:
         ended = self._ended
         if ended is None or ended.steps == 0:
             by = self.facts.early_end
-            return steps, reason, f"{by} may end it earlier: an upper bound" if by and steps else None
+            return steps, reason, f"{by}{UPPER_BOUND}" if by and steps else None
         if steps is None:
             what = (
                 "as many as max_time left room for on this machine"

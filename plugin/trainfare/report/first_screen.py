@@ -23,9 +23,11 @@ from trainfare.report.first_screen_texts import (
     describe_certainty,
     describe_commitment,
     describe_constraints,
+    describe_early_end,
     describe_implementations,
     describe_nodes,
     describe_outlook,
+    describe_own_prices,
     describe_quota,
     describe_spot,
     describe_unknowns,
@@ -122,7 +124,13 @@ def build_first_screen(
         _Paragraph(describe_quota(named), drop_order=4, tone="warning"),
         _Paragraph(describe_spot(recommendation), drop_order=5),
         _Paragraph(describe_commitment(recommendation), drop_order=5),
-        _Paragraph(describe_outlook(recommendation), drop_order=6),
+        _Paragraph(
+            describe_outlook(recommendation),
+            # Whoever states the value of a month asks for this.
+            drop_order=6 if recommendation.constraints.value_usd_per_month is None else 1,
+        ),
+        _Paragraph(describe_early_end(recommendation), drop_order=1, tone="warning"),
+        _Paragraph(describe_own_prices(recommendation), drop_order=1),
         _Paragraph(basis_note(recommendation, profile), tone="warning"),
         _Paragraph(
             f"Job {recommendation.job.name}: {', '.join(job_facts(recommendation.job))}.", drop_order=7

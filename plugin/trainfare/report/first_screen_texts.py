@@ -8,10 +8,12 @@ from datetime import date
 
 from trainfare.report.facts import compare_spot, constraints_text, interruptions_text
 from trainfare.report.headline import NamedOption
-from trainfare.report.later_years import advise_waiting
+from trainfare.report.later_years import advise_waiting, explain_verdict
 from trainfare.report.price_age import price_age, price_ages, price_date_of
 from trainfare.report.wording import SOLD_ONLY_SO, describe_interval, machine_label, terms_label
+from trainfare_core.job_profile import UPPER_BOUND
 from trainfare_core.number_format import hours_text, percent
+from trainfare_core.prices.own_prices import OWN_NOTES
 from trainfare_core.prices.spot_capacity import AT_FLOOR
 from trainfare_core.ranking.options.options import LOADER_NOTE
 from trainfare_core.ranking.options.rejections import REASON_WORDS
@@ -86,8 +88,23 @@ def describe_nodes(recommendation: Recommendation) -> str:
     return f"No run on few machines ends within {hours_text(hours)}: up to {raised} of one kind were tried."
 
 
+def describe_early_end(recommendation: Recommendation) -> str:
+    """Say what may end the run before its last step; empty where nothing does."""
+    notes = (recommendation.job.steps_note or "").split("; ")
+    by = next((note.removesuffix(UPPER_BOUND) for note in notes if note.endswith(UPPER_BOUND)), "")
+    return f"{by} may end the run earlier: hours and dollars are an upper bound." if by else ""
+
+
+def describe_own_prices(recommendation: Recommendation) -> str:
+    """Name the user's own discounts and rates, applied or not in force; empty where there are none."""
+    own = [note for note in recommendation.assumptions if note.startswith(OWN_NOTES)]
+    return f"Own prices: {'; '.join(note.removeprefix('own ') for note in own)}." if own else ""
+
+
 def describe_outlook(recommendation: Recommendation) -> str:
-    """Return whether to wait; empty where there is no outlook."""
+    """Return whether to wait, with the reason where a month earlier has a value; empty where there is no outlook."""
+    if recommendation.constraints.value_usd_per_month is not None:
+        return explain_verdict(recommendation)
     verdict, _ = advise_waiting(recommendation)
     return f"{verdict}: --details says what it costs later." if verdict else ""
 

@@ -25,19 +25,26 @@ def advise_waiting(recommendation: Recommendation) -> tuple[str, str]:
     found = recommendation.outlook
     if found is None:
         return "", ""
-    verdict = (
-        "Train now or wait: cannot tell" if found.verdict == "cannot tell" else found.verdict.capitalize()
-    )
+    verdict = _name_verdict(found)
     run = "1,000 steps cost" if recommendation.basis == "per_1000_steps" else "This run costs"
     now, then = found.at(0), found.at(found.horizon_months)
     return verdict, (
         f"{run} {usd(now.median)} now; in {found.horizon_months} months "
         f"{usd(then.median)} [{span(usd(then.low_80), usd(then.high_80))}], with a chance of "
-        f"{percent(then.chance_cheaper)} that it is cheaper than now. Waiting breaks even at a value of "
-        f"{_format_signed(found.waiting.mid)} a month "
-        f"[{span(_format_signed(found.waiting.low), _format_signed(found.waiting.high))}]. "
+        f"{percent(then.chance_cheaper)} that it is cheaper than now. {_describe_break_even(found)}. "
         f"{_write_advice(found, recommendation.constraints.value_usd_per_month)}."
     )
+
+
+def explain_verdict(recommendation: Recommendation) -> str:
+    """Return whether a run is worth waiting with, and why, in one sentence; empty where there is no outlook."""
+    found = recommendation.outlook
+    if found is None:
+        return ""
+    if recommendation.basis == "per_1000_steps":
+        # What waiting saves grows with the run, what a month earlier is worth does not.
+        return "Train now or wait: cannot tell, because the length of the run is not known."
+    return f"{_name_verdict(found)}: {found.because}. {_describe_break_even(found)}."
 
 
 def build_outlook_section(recommendation: Recommendation) -> list[Block]:
@@ -77,6 +84,17 @@ def build_outlook_section(recommendation: Recommendation) -> list[Block]:
         Text(basis, where=Where.TEXT),
         Bullets((*(_part(found, part) for part in found.parts), *found.assumptions)),
     ]
+
+
+def _name_verdict(outlook: CostOutlook) -> str:
+    return (
+        "Train now or wait: cannot tell" if outlook.verdict == "cannot tell" else outlook.verdict.capitalize()
+    )
+
+
+def _describe_break_even(outlook: CostOutlook) -> str:
+    low, mid, high = map(_format_signed, (outlook.waiting.low, outlook.waiting.mid, outlook.waiting.high))
+    return f"Waiting breaks even at a value of {mid} a month [{span(low, high)}]"
 
 
 def _write_advice(outlook: CostOutlook, value_usd_per_month: float | None) -> str:

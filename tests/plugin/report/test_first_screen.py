@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from builders.profiles import profile
-from builders.recommendations import hostile_recommendation, no_answer, option, recommendation
+from builders.recommendations import hostile_recommendation, job, no_answer, option, recommendation
 from builders.reports import render_terminal
 from trainfare.report.blocks import Text
 from trainfare.report.first_screen import MAX_LINES, build_first_screen
@@ -16,6 +16,7 @@ from trainfare.report.headline import list_named_options
 from trainfare_core.recommendation import (
     Alternative,
     Commitment,
+    Constraints,
     CostParts,
     Option,
     Recommendation,
@@ -340,3 +341,50 @@ def test_machines_that_need_porting_give_way_last() -> None:
     assert seen == [(1, 2, True), (0, 2, True), (0, 1, True), (0, 0, True)]
     alone = list(dict.fromkeys(compute_kept(100 * lines) for lines in range(25)))
     assert alone == [(0, 2, True), (0, 1, True), (0, 0, True)]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (
+            1000.0,
+            "Train now: a month earlier is worth more than waiting saves, with a chance of 90 % or more.",
+        ),
+        (50.0, "Train now or wait: cannot tell: the saving of waiting may be above or below"),
+    ],
+)
+def test_the_value_of_a_month_gets_its_answer(value: float, said: str) -> None:
+    """Whoever states it reads whether to train now or wait, why, and where waiting breaks even."""
+    answer = recommendation(
+        options=(option(usd=2000.0, hours=40.0),),
+        fastest_rank=1,
+        constraints=Constraints(value_usd_per_month=value),
+    )
+    text = " ".join(screen(answer).split())
+    assert said in text
+    assert "Waiting breaks even at a value of $58 a month [" in text
+    unknown = " ".join(screen(answer.model_copy(update={"basis": "per_1000_steps"})).split())
+    assert "Train now or wait: cannot tell, because the length of the run is not known." in unknown
+
+
+def test_what_may_end_the_run_early_is_said() -> None:
+    """The cost of a script with EarlyStopping is that of its last step."""
+    note = "the first of 2 calls of Trainer.fit; EarlyStopping or max_time (60 s) may end it earlier: an upper bound"
+    said = "EarlyStopping or max_time (60 s) may end the run earlier: hours and dollars are an upper bound."
+    assert said in " ".join(screen(recommendation(job=job(steps_note=note))).split())
+    assert "upper bound" not in screen(recommendation(job=job(steps_note="stopped at step 5")))
+
+
+def test_own_prices_are_named() -> None:
+    """Each discount and rate that the dollars depend on, however full the screen is."""
+    own = (
+        "own price 'old' is not in force (it holds from the start to 2026-08-31)",
+        "own discount 'EDP': 12.5 % off 986 list prices",
+        "own rate 'deal': 20 USD per hour for aws:p5@x, spot",
+    )
+    text = " ".join(screen(LONG.model_copy(update={"assumptions": ("Start-up takes 6 min.", *own)})).split())
+    assert (
+        "Own prices: price 'old' is not in force (it holds from the start to 2026-08-31); discount 'EDP': 12.5 % off "
+        "986 list prices; rate 'deal': 20 USD" in text
+    )
+    assert "Own prices" not in screen(recommendation())
