@@ -5,9 +5,17 @@ Every plan keeps the job's global batch, and so its optimizer steps. The script'
 on every machine and marked; `PlanSpace` says how far other plans may go.
 """
 
-from trainfare_core.candidates.enumeration import enumerate_candidates
+from trainfare_core.candidates.enumeration import enumerate_candidates, list_accumulations
 from trainfare_core.candidates.layouts import plan_gaps
-from trainfare_core.candidates.space import DEFAULT_MAX_NODES, MAX_NODES, NODE_COUNTS, PlanSpace, own_sharding
+from trainfare_core.candidates.space import (
+    DEFAULT_MAX_NODES,
+    MAX_NODES,
+    NODE_COUNTS,
+    USUAL,
+    PlanSpace,
+    own_micro_batch,
+    own_sharding,
+)
 from trainfare_core.candidates.table import (
     SHARDINGS,
     CandidateTable,
@@ -22,11 +30,14 @@ __all__ = [
     "MAX_NODES",
     "NODE_COUNTS",
     "SHARDINGS",
+    "USUAL",
     "CandidateTable",
     "ModelParallel",
     "PlanSpace",
     "enumerate_candidates",
     "join_tables",
+    "list_accumulations",
+    "own_micro_batch",
     "own_sharding",
     "plan_gaps",
     "sharding_label",

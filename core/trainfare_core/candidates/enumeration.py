@@ -140,7 +140,7 @@ def _splits(
     share = batch // world
     own_micro = own_micro_batch(profile)
     pairs = list(zip(share.tolist(), space.least_micro_batch(profile, world).tolist(), strict=True))
-    options = {(value, least): _accumulations(value, own_micro, least) for value, least in set(pairs)}
+    options = {(value, least): list_accumulations(value, own_micro, least) for value, least in set(pairs)}
     counts = np.array([len(options[pair]) for pair in pairs], dtype=np.int64)
     rows = np.repeat(np.arange(len(world)), counts)
     accumulate = np.fromiter(chain.from_iterable(options[pair] for pair in pairs), np.int64)
@@ -148,7 +148,7 @@ def _splits(
     return rows, micro, micro / own_micro, accumulate
 
 
-def _accumulations(share: int, own_micro: float, least: float) -> tuple[int, ...]:
+def list_accumulations(share: int, own_micro: float, least: float) -> tuple[int, ...]:
     """
     Return divisors of `share`, each the smallest one at least twice the one before, from 1 to `share`.
 

@@ -8,10 +8,18 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from trainfare_core.candidates import SHARDINGS, CandidateTable
+from trainfare_core.candidates import (
+    SHARDINGS,
+    USUAL,
+    CandidateTable,
+    list_accumulations,
+    own_micro_batch,
+    own_sharding,
+)
 from trainfare_core.documents import Document, Interval, Record
-from trainfare_core.errors import CannotTellError
+from trainfare_core.errors import CannotTellError, InputError
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
@@ -23,6 +31,7 @@ from trainfare_core.prediction.memory.calibrated import memory_note, memory_peak
 from trainfare_core.prediction.memory.sharding import Shards
 from trainfare_core.prediction.roofline.features import PATHS
 from trainfare_core.prediction.roofline.operations import Roofline
+from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
 from trainfare_core.prices.shapes import MachineShapes
@@ -75,6 +84,10 @@ class MachinePrediction(Document):
     samples_per_s: Interval | None
     tokens_per_s: Interval | None
     parts: StepParts
+    input_known: bool = Field(
+        default=True,
+        description="the input pipeline was measured or stated; else no time is counted for it in the parts",
+    )
     operations: tuple[KindTime, ...]
     mfu: float | None
     """Model FLOP/s over the dense peak of the type that most FLOPs use."""
@@ -109,23 +122,30 @@ def predict_machine(
     nodes: int = 1,
     sharding: Sharding = "auto",
     *,
+    micro_batch: int | None = None,
+    accumulate: int | None = None,
     network_gbit_per_s: float | None = None,
     vcpus: float | None = None,
 ) -> MachinePrediction:
     """
     Predict one job on `nodes` machines with `devices` accelerators each; the global batch stays what it is.
 
+    What is not given of the plan is the script's own where that fits, as in a ranking, else the fastest that does.
+
     Args:
         profile: the job.
         accelerator_name: a name or alias of the catalogue.
         devices: in one machine.
         nodes: machines.
-        sharding: "auto" takes the fastest plan of DDP and FSDP that fits; the others as in `SHARDINGS`.
+        sharding: "auto" takes the script's own strategy where it fits; the others as in `SHARDINGS`.
+        micro_batch: samples of one forward pass of a device; None: the script's own where it fits.
+        accumulate: forward passes of an optimizer step; None: what the batch leaves.
         network_gbit_per_s: of one machine; needed for more than one.
         vcpus: of one machine, for the input pipeline; None: the loader keeps its workers.
 
     Raises:
         UnknownNameError: the accelerator is in no catalogue.
+        InputError: `micro_batch` and `accumulate` do not make the batch.
         CannotTellError: there is no prediction; the message has the reason.
     """
     device = accelerator(accelerator_name)
@@ -136,10 +156,11 @@ def predict_machine(
         memory_gib=np.array([math.nan]),
         network_gbit_per_s=np.array([math.nan if network_gbit_per_s is None else network_gbit_per_s]),
     )
-    plans = _list_plans(profile, devices, nodes, sharding)
+    splits = _splits(profile, devices * nodes, micro_batch, accumulate)
+    plans = _list_plans(profile, devices, nodes, sharding, splits)
     run = prepare(profile)
     table = predict_run(run, shapes, plans)
-    row = _find_best(table)
+    row = _find_best(table, plans)
     if table.unknown_because[row]:
         what = f"{profile.name} on {devices * nodes} x {device.name}"
         msg = f"no prediction for {what}: {table.unknown_because[row]}"
@@ -147,23 +168,28 @@ def predict_machine(
     return _answer(run, device, plans, table, row, devices)
 
 
-def _list_plans(profile: JobProfile, devices: int, nodes: int, sharding: Sharding) -> CandidateTable:
-    """Return every accumulation and strategy that keeps the global batch on this many devices."""
-    world = devices * nodes
-    kinds = (
-        ("none",)
-        if world == 1 and sharding == "auto"
-        else ("ddp", "fsdp")
-        if sharding == "auto"
-        else (sharding,)
-    )
+def _list_plans(
+    profile: JobProfile,
+    devices: int,
+    nodes: int,
+    sharding: Sharding,
+    splits: tuple[NDArray[np.float64], NDArray[np.int64]],
+) -> CandidateTable:
+    """Return every strategy with every micro-batch and accumulation of `splits`, the script's own marked."""
+    world, own = devices * nodes, own_sharding(profile, nodes)
+    kinds: list[str] = [sharding]
+    if sharding == "auto":
+        several = ["ddp", "fsdp", *(["hybrid"] if nodes > 1 and devices > 1 else [])]
+        kinds = ["none"] if world == 1 else [*several, *([] if own in several else [own])]
     if world > 1 and sharding == "none":
         msg = f"strategy none means one device, and this run has {world}: use ddp, fsdp or auto"
         raise CannotTellError(msg)
-    micro, accumulate = _splits(profile, world)
+    micro, accumulate = splits
     rows = len(micro) * len(kinds)
     profiled = float(profile.batch.micro_batch_size or math.nan)
     ratio = micro / profiled if profile.batch.micro_batch_size else np.ones(len(micro))
+    scripted = np.isnan(micro) | (micro == np.minimum(own_micro_batch(profile), micro * accumulate))
+    own_kinds = [sharding != "auto" or kind in ("none", own) for kind in kinds]
     return CandidateTable(
         shape=np.zeros(rows, dtype=np.int64),
         nodes=np.full(rows, nodes, dtype=np.int64),
@@ -171,14 +197,18 @@ def _list_plans(profile: JobProfile, devices: int, nodes: int, sharding: Shardin
         micro_batch=np.tile(micro, len(kinds)),
         micro_ratio=np.tile(ratio, len(kinds)),
         accumulate=np.tile(accumulate, len(kinds)),
+        as_scripted=np.outer(own_kinds, scripted).ravel(),
     )
 
 
-def _splits(profile: JobProfile, world: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _splits(
+    profile: JobProfile, world: int, micro_batch: int | None, accumulate: int | None
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return micro-batches and accumulations that keep the global batch, of those asked for."""
     own_accumulate = profile.parallel.accumulate_grad_batches
     total, micro = profile.global_samples_per_step, profile.batch.micro_batch_size
     if not total or not micro:
-        if world != profile.parallel.world_size:
+        if world != profile.parallel.world_size or micro_batch or accumulate not in (None, own_accumulate):
             msg = f"{profile.name}: the batch size is not known, so it cannot be shared by {world} devices"
             raise CannotTellError(msg)
         return np.array([math.nan]), np.array([own_accumulate], dtype=np.int64)
@@ -186,15 +216,25 @@ def _splits(profile: JobProfile, world: int) -> tuple[NDArray[np.float64], NDArr
     if left or not share:
         msg = f"{profile.name}: a global batch of {total} cannot be shared evenly by {world} devices"
         raise CannotTellError(msg)
-    options = sorted({share, *(2**i for i in range(share.bit_length()) if share % 2**i == 0)})
-    accumulate = np.array(options, dtype=np.int64)
-    return share / accumulate, accumulate
+    if micro_batch is None and accumulate is None:
+        # What a ranking does not plan, fewer samples under BatchNorm, is at least not made worse by accumulation.
+        least = min(float(USUAL.least_micro_batch(profile, np.array([world]))[0]), share)
+        passes = np.array(list_accumulations(share, own_micro_batch(profile), least), dtype=np.int64)
+        return share / passes, passes
+    count = accumulate or share / (micro_batch or 1)
+    if share % count or count != int(count) or (micro_batch or share / count) * count != share:
+        asked = (("micro-batch", micro_batch), ("accumulate", accumulate))
+        said = " and ".join(f"{name} {value}" for name, value in asked if value)
+        whole = f"the {share} samples that each of {world} has of a global batch of {total}"
+        raise InputError(f"{said}: not a way to split {whole}")
+    return np.array([share / count]), np.array([count], dtype=np.int64)
 
 
-def _find_best(table: PredictionTable) -> int:
-    """Return the fastest plan that fits, else the one that misses the least."""
+def _find_best(table: PredictionTable, plans: CandidateTable) -> int:
+    """Return the script's own plan if it fits, else the fastest that does, else the one that misses the least."""
     if table.fits.any():
-        return int(np.argmin(np.where(table.fits, table.step_s, np.inf)))
+        own = table.fits if plans.as_scripted is None else table.fits & plans.as_scripted
+        return int(np.argmin(np.where(own if own.any() else table.fits, table.step_s, np.inf)))
     return int(np.argmin(np.where(np.isnan(table.missing_bytes), np.inf, table.missing_bytes)))
 
 
@@ -243,6 +283,7 @@ def _answer(
             input_s=float(table.input_s[row]),
             communication_hidden_s=float(table.communication_hidden_s[row]),
         ),
+        input_known=input_pipeline(profile).worker_s is not None,
         operations=breakdown,
         mfu=compute_utilisation(device, profile, profile.model_step_flops * scale / step_s),
         hfu=compute_utilisation(device, profile, profile.step_flops * scale / step_s),
@@ -259,8 +300,16 @@ def _answer(
         device_known=run.fit.is_known(device),
         dtype_measured=Roofline.of(device, run.operations).is_measured(run.fit),
         calibrated=_describe_calibration(run, device),
-        notes=(*notes_of(run, device), memory_note(profile, world)),
+        notes=(*notes_of(run, device), memory_note(profile, world), *_note_batch_norm(profile, world, micro)),
     )
+
+
+def _note_batch_norm(profile: JobProfile, world: int, micro: float) -> tuple[str, ...]:
+    """Return what a ranking would not plan unasked: fewer samples under BatchNorm."""
+    if not micro < USUAL.least_micro_batch(profile, np.array([world]))[0]:
+        return ()
+    changed = f"micro-batch {micro:g} instead of {own_micro_batch(profile):g}"
+    return (f"{changed}: BatchNorm sees fewer samples; a ranking plans that only with --allow batch-norm",)
 
 
 def _judge_memory(memory: Interval, usable_bytes: float) -> Verdict:

@@ -30,11 +30,25 @@ def predict(
     strategy: Annotated[
         Literal["auto", "ddp", "fsdp", "zero1", "zero2", "hybrid"],
         typer.Option(
-            help="auto: the faster of DDP and FSDP that fits in memory; zero1, zero2: DeepSpeed's; hybrid: FSDP inside "
-            "each machine"
+            help="auto: the script's own where it fits in memory, else the fastest that does; "
+            "zero1, zero2: DeepSpeed's; hybrid: FSDP inside each machine"
         ),
     ] = "auto",
     implementation: ImplementationOption = None,
+    micro_batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=10**9,
+            help="samples of one forward pass of a device; default: the script's own where it fits",
+        ),
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=10**9, help="forward passes of an optimizer step; default: what the batch leaves"
+        ),
+    ] = None,
     target: TargetOptions,
     loader: LoaderOptions,
     output: Format = "table",
@@ -50,7 +64,7 @@ def predict(
         profile = with_implementation(profile, implementation)
     run_on = partial(
         predict_machine, accelerator_name=on, devices=devices, nodes=nodes, sharding=strategy,
-        network_gbit_per_s=network_gbit, vcpus=vcpus,
+        micro_batch=micro_batch, accumulate=accumulate, network_gbit_per_s=network_gbit, vcpus=vcpus,
     )  # fmt: skip
     answer = run_on(profile)
     compared = compare_implementations(

@@ -8,9 +8,12 @@ import pytest
 
 from builders.plans import predict_one
 from builders.profiles import gpt_profile, profile
-from trainfare_core.errors import CannotTellError, UnknownNameError
-from trainfare_core.job_profile import BatchFacts, ParallelFacts
+from builders.toy_market import book, offer_row
+from trainfare_core.errors import CannotTellError, InputError, UnknownNameError
+from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts
 from trainfare_core.prediction import MachinePrediction, predict_machine
+from trainfare_core.ranking.pricing.request import Request
+from trainfare_core.ranking.rank import rank
 
 
 def test_it_agrees_with_the_table() -> None:
@@ -75,16 +78,13 @@ def test_utilisation_counts_recomputation_apart() -> None:
 
 
 def test_auto_shards_what_does_not_fit_whole() -> None:
-    """A 7B with AdamW in fp32 states needs FSDP on 80 GB; a small model takes DDP or FSDP, the faster."""
+    """A 7B with AdamW in fp32 states needs FSDP on 80 GB; a small model keeps DDP, which is Lightning's auto."""
     large = gpt_profile(layers=32, width=4096, heads=32, sequence=2048, batch_size=8, checkpointing=True)
     assert predict_machine(large, "H100-SXM-80GB", 8).strategy == "fsdp"
     assert predict_machine(large, "H100-SXM-80GB", 8).fits
     small = predict_machine(gpt_profile(), "H100-SXM-80GB", 8)
-    others = [
-        predict_machine(gpt_profile(), "H100-SXM-80GB", 8, sharding=kind).step_s.mid
-        for kind in ("ddp", "fsdp")
-    ]  # type: ignore[arg-type]
-    assert small.step_s.mid == min(others)
+    assert small.strategy == "ddp"
+    assert small.step_s == predict_machine(gpt_profile(), "H100-SXM-80GB", 8, sharding="ddp").step_s
 
 
 def test_what_does_not_fit_says_by_how_much() -> None:
@@ -174,3 +174,61 @@ def test_between_the_expected_figure_and_its_interval_a_job_may_not_fit() -> Non
         assert answer.verdict == verdict, answer.memory_bytes
         assert answer.fits == (verdict == "fits")
         assert (answer.missing_bytes > 0) == (verdict != "fits")
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize(
+    "job",
+    [
+        gpt_profile(batch_size=64),
+        gpt_profile(batch_size=64).model_copy(
+            update={"parallel": ParallelFacts(strategy="fsdp", accumulate_grad_batches=4)}
+        ),
+        gpt_profile(layers=32, width=4096, heads=32, sequence=2048, batch_size=8, checkpointing=True),
+    ],
+    ids=["ddp", "fsdp", "large"],
+)
+def test_it_takes_the_plan_that_a_ranking_takes(job: JobProfile, devices: int) -> None:
+    """Of one machine with these devices, `rank` and `predict_machine` name one strategy, micro-batch and step."""
+    machine = book(offer_row(instance_type="h100", accelerator="H100-SXM-80GB", accelerator_count=devices))
+    options = rank(job, machine, Request(max_nodes=1)).options
+    answer = predict_machine(job, "H100-SXM-80GB", devices)
+    if not options:
+        assert not answer.fits
+        return
+    (option,) = options
+    assert (answer.strategy, answer.micro_batch, answer.accumulate) == (
+        option.sharding,
+        option.micro_batch_size,
+        option.accumulate_grad_batches,
+    )
+    assert answer.step_s.mid == pytest.approx(option.step_s.mid, rel=1e-5)
+
+
+def test_batch_norm_is_split_only_where_it_must_be_and_said() -> None:
+    """128 samples under BatchNorm on 8 devices: DDP with 16 of each, and that a ranking asks before it does so."""
+    job = profile(batch_size=128)
+    job = job.model_copy(update={"batch": job.batch.model_copy(update={"batch_norm": True})})
+    answer = predict_machine(job, "A100-SXM-80GB", 8)
+    assert (answer.strategy, answer.micro_batch, answer.accumulate) == ("ddp", 16, 1)
+    assert any("micro-batch 16 instead of 128: BatchNorm sees fewer" in note for note in answer.notes)
+    whole = predict_machine(job, "A100-SXM-80GB")
+    assert (whole.micro_batch, any("BatchNorm" in note for note in whole.notes)) == (128, False)
+
+
+def test_micro_batch_and_accumulation_can_be_given() -> None:
+    """Either gives the other; both must be the samples of a device."""
+    job = gpt_profile(batch_size=64)
+    for asked in ({"micro_batch": 4}, {"accumulate": 2}, {"micro_batch": 4, "accumulate": 2}):
+        answer = predict_machine(job, "A100-SXM-80GB", 8, **asked)
+        assert (answer.micro_batch, answer.accumulate) == (4, 2)
+    for asked in (
+        {"micro_batch": 3},
+        {"micro_batch": 16},
+        {"accumulate": 3},
+        {"micro_batch": 4, "accumulate": 4},
+    ):
+        with pytest.raises(
+            InputError, match="not a way to split the 8 samples that each of 8 has of a global"
+        ):
+            predict_machine(job, "A100-SXM-80GB", 8, **asked)

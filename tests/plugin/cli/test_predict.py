@@ -13,7 +13,7 @@ from builders.profiles import gpt_profile, write_profile
 from trainfare.cli.predict import predict
 from trainfare.fake_step.profile_input import MAX_PROFILE_BYTES, read_profile
 from trainfare.report.prediction import seconds_text
-from trainfare_core.errors import CannotTellError, ProfileError, UnknownNameError
+from trainfare_core.errors import CannotTellError, InputError, ProfileError, UnknownNameError
 
 app = typer.Typer()
 app.command()(predict)
@@ -67,6 +67,14 @@ def test_implementations_are_compared(job_file: str) -> None:
     assert fused["notes"][-1].startswith(
         f"implementation fused: a step would take {seconds_text(eager['step_s']['mid'])} under eager"
     )
+
+
+def test_the_plan_can_be_given(job_file: str) -> None:
+    """Strategy, micro-batch and accumulation; a way that does not make the batch is bad input."""
+    asked = [job_file, "--on", "H100-SXM-80GB", "--devices", "8", "--micro-batch", "4"]
+    result = CliRunner().invoke(app, [*asked, "--accumulate", "2"])
+    assert "strategy ddp, micro-batch 4, accumulate 2" in result.stdout
+    assert isinstance(CliRunner().invoke(app, [*asked, "--accumulate", "4"]).exception, InputError)
 
 
 def test_a_profile_on_standard_input(job_file: str) -> None:

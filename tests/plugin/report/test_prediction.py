@@ -16,3 +16,18 @@ def test_it_ends_with_the_calibration_and_the_notes() -> None:
         f"  calibrated: {answer.calibrated}",
         *(f"  note: {note}" for note in answer.notes),
     ]
+
+
+def test_an_input_pipeline_that_was_not_measured_is_unknown() -> None:
+    """No time of 0 is shown for it; a stated one has its time and share."""
+    job = gpt_profile()
+    unknown = prediction_text(predict_machine(job, "H100-SXM-80GB"))
+    stated = job.model_copy(
+        update={"batch": job.batch.model_copy(update={"loader_samples_per_s_per_vcpu": 1.0})}
+    )
+    known = prediction_text(predict_machine(stated, "H100-SXM-80GB", vcpus=8))
+    lines = [
+        next(line for line in text.splitlines() if "input pipeline  " in line) for text in (unknown, known)
+    ]
+    assert lines[0].split() == ["input", "pipeline", "unknown"]
+    assert lines[1].endswith("%")
