@@ -54,6 +54,8 @@ def plan_changes(
     """
     Return what a plan changes besides the number of devices, in words; empty where it is the script's own.
 
+    One device in place of several is named where what they share is gone with them.
+
     Args:
         profile: the job.
         candidates: plans.
@@ -66,6 +68,10 @@ def plan_changes(
     own = own_sharding(profile, facts.nodes)
     if sharding not in ("none", own):
         changes.append(f"{sharding_label(sharding)} instead of {sharding_label(own)}")
+    world = profile.parallel.world_size
+    # DDP on one device is what a script with one device runs.
+    if sharding == "none" and world > 1 and own != "ddp":
+        changes.append(f"one device without {sharding_label(own)} instead of {world} with it")
     factor = 1.0 if candidates.batch_factor is None else float(candidates.batch_factor[plan])
     if factor != 1 and profile.global_samples_per_step:
         batch, steps = profile.global_samples_per_step, profile.plan.optimizer_steps

@@ -135,7 +135,9 @@ def test_hybrid_fsdp_is_the_script_s_own_plan_and_fsdp_on_one_machine() -> None:
     written: dict[tuple[str, int], str] = {}
     for plan in range(len(plans)):
         facts = collect_plan_facts(job, plans, plan, int(plans.devices_or_all[plan]))
-        assert not any("FSDP" in change for change in plan_changes(job, plans, plan, facts, WRITER))
+        changes = plan_changes(job, plans, plan, facts, WRITER)
+        alone = ("one device without FSDP instead of 8 with it",) if facts.sharding == "none" else ()
+        assert tuple(change for change in changes if "FSDP" in change) == alone
         written[facts.sharding, facts.nodes] = WRITER.write_arguments(facts).strategy
     assert written == {("none", 1): "auto", ("fsdp", 1): "fsdp", ("hybrid", 2): strategy}
 
@@ -302,3 +304,20 @@ def test_the_nearest_plan_names_the_precision_and_an_answer_what_is_missing() ->
         line.startswith("precisions not planned") and "--precision bf16-mixed --precision bf16-true" in line
         for line in lines
     )
+
+
+def test_one_device_in_place_of_several_that_share_is_a_change() -> None:
+    """Where FSDP goes with the devices it is named; DDP on one device is what `auto` is there."""
+    for strategy, changes in (
+        ("fsdp", ("one device without FSDP instead of 8 with it", "micro-batch 32 instead of 4")),
+        (
+            "deepspeed_stage_2",
+            ("one device without ZeRO-2 instead of 8 with it", "micro-batch 32 instead of 4"),
+        ),
+        ("ddp", ("micro-batch 32 instead of 4",)),
+    ):
+        job = small_job(batch=4, parallel=ParallelFacts(strategy=strategy, devices=8))
+        (option,) = rank(
+            job, book(offer_row()), Request(Constraints(allow=("plan",)), max_nodes=1), predict=ToyPredictor()
+        ).options
+        assert option.plan_changes == changes, strategy
