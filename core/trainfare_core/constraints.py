@@ -244,6 +244,9 @@ class Constraints(Record):
     no_porting: Annotated[
         bool, Limit(_AS_IT_IS, commands=_BOTH, said=_AS_IT_IS, allow=f"{_AS_IT_IS}; not given: false")
     ] = Field(default=False, description="only machines that run the script unchanged")
+    max_nodes: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None, description="most machines of a run; None: 4, or the job's own number if larger"
+    )
     keep_plan: Annotated[
         bool, Limit(commands=_BOTH, policy="only each script's own strategy, micro-batch and accumulation")
     ] = Field(default=False, description="only the script's own strategy, micro-batch and accumulation")

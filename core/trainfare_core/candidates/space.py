@@ -12,7 +12,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.variants import JobVariant, variants_of, why_not_split
 
 NODE_COUNTS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-"""Machines of one kind that a plan may use, besides the job's own number: by these usual batch sizes divide."""
+"""Machines of one kind that a plan may use whatever the batch, which may be changed with leave."""
 
 MAX_NODES: Final = NODE_COUNTS[-1]
 
@@ -59,10 +59,12 @@ class PlanSpace:
     model_parallel: bool = False
 
     def node_counts(self, profile: JobProfile) -> NDArray[np.int64]:
-        """Return the numbers of machines to try for a job, rising."""
-        own_nodes = profile.parallel.num_nodes
+        """Return the numbers of machines to try for a job, rising: also every one that can share its batch."""
+        own_nodes, batch = profile.parallel.num_nodes, global_batch(profile)
         most = max(DEFAULT_MAX_NODES, own_nodes) if self.max_nodes is None else self.max_nodes
-        return np.array([n for n in sorted({*NODE_COUNTS, own_nodes}) if n <= most], dtype=np.int64)
+        sharing = [] if batch is None else [count for count in range(1, most + 1) if batch % count == 0]
+        counts = sorted({*NODE_COUNTS, own_nodes, *sharing})
+        return np.array([count for count in counts if count <= most], dtype=np.int64)
 
     def variants(self, profile: JobProfile) -> tuple[JobVariant, ...]:
         """Return the changes of a job that plans may make, none first."""

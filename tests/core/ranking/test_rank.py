@@ -814,3 +814,20 @@ def test_one_machine_under_two_names_is_listed_once() -> None:
     folded = [note for note in answer.options[0].notes if "is the same machine" in note]
     assert [note.split()[0] for note in folded] == ["a100.1x.v2", "a100.1x.dear"]
     assert answer.options_total == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("most", "tried"), [(3, {1, 2}), (4, {1, 2, 4}), (10, {1, 2, 4, 5, 8, 10}), (7, {1, 2, 4, 5})]
+)
+def test_every_number_of_machines_that_shares_the_batch_is_tried(most: int, tried: set[int]) -> None:
+    """Of a batch of 40 on machines with one device: its divisors up to the number asked for, which the answer names."""
+    answer = rank(
+        small_job(batch=40),
+        book(A100_ROW),
+        Request(Constraints(), limit=100, max_nodes=most),
+        predict=ToyPredictor(seconds=SPEEDS),
+    )
+    assert {option.nodes for option in answer.options} == tried
+    assert answer.constraints.max_nodes == most
+    asked = Request(Constraints(max_nodes=most))
+    assert (asked.max_nodes, Request(Constraints()).constraints.max_nodes) == (most, None)

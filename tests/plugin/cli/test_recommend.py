@@ -97,6 +97,7 @@ def test_options_reach_the_ranking(job: str, tmp_path: Path, capsys: pytest.Capt
         "max_run_hours": 700.0,
         "max_usd_per_hour": None,
         "max_accelerators": 8,
+        "max_nodes": 1,
         "quotas": [
             {
                 "provider": "aws",

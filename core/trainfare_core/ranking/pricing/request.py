@@ -44,7 +44,8 @@ class Request:
             as the price book spells them; None for purchase means `DEFAULT_PURCHASE`.
         objective: "cheapest", "fastest" or "best_value": what comes first.
         limit: options to list, besides the cost-time front and the first of every cloud service and purchase option.
-        max_nodes: largest number of machines in one run, 1 to 64; None: 4, or the job's own number if larger.
+        max_nodes: largest number of machines in one run, 1 to 64; None: that of the constraints, else 4, or the job's
+            own number if larger.
         all_regions: list every region and zone; else each machine once, at its cheapest.
         as_of: an aware moment; ages of prices count to the end of its day in UTC. None takes every price as of now.
         writer: of plans, in the words of the loop that trains the script.
@@ -90,3 +91,7 @@ class Request:
         ):
             if value is not None and not 1 <= value <= highest:
                 raise InputError(f"{name}: {value} is not between 1 and {highest}")
+        # The answer shows its constraints, this one too.
+        most = self.constraints.max_nodes if self.max_nodes is None else self.max_nodes
+        object.__setattr__(self, "max_nodes", most)
+        object.__setattr__(self, "constraints", self.constraints.model_copy(update={"max_nodes": most}))
