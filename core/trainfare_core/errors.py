@@ -29,6 +29,17 @@ class TrainfareError(Exception):
 
     exit_code: int = 2
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Some classes make their message of other arguments, with which pickle would call them.
+        return restore_error, (type(self), self.args), self.__dict__
+
+
+def restore_error(error_class: type[TrainfareError], args: tuple[object, ...]) -> TrainfareError:
+    """Return an error whose message is made already, without calling its class."""
+    error = error_class.__new__(error_class)
+    error.args = args
+    return error
+
 
 class InputError(TrainfareError):
     """An input that cannot be used."""

@@ -18,15 +18,16 @@ if TYPE_CHECKING:
     from trainfare.fake_step import trace_job
     from trainfare.job import RealLimits, TrainingJob
     from trainfare.lightning import FareMeter
-    from trainfare.recommendation import recommend
+    from trainfare.recommendation import recommend, recommend_many
 
-__all__ = ["FareMeter", "RealLimits", "TrainingJob", "recommend", "trace_job"]
+__all__ = ["FareMeter", "RealLimits", "TrainingJob", "recommend", "recommend_many", "trace_job"]
 
 _HOMES = {
     "FareMeter": "trainfare.lightning",
     "RealLimits": "trainfare.job",
     "TrainingJob": "trainfare.job",
     "recommend": "trainfare.recommendation",
+    "recommend_many": "trainfare.recommendation",
     "trace_job": "trainfare.fake_step",
 }
 

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
+import pickle
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, get_type_hints
 
 from trainfare.loops import load_plan_writer
 from trainfare.prices.asked import load_requested_prices
 from trainfare.prices.constraints import read_constraints
 from trainfare.prices.sources import PriceChoice
 from trainfare_core.constraints import Constraints, LimitKeywords
-from trainfare_core.errors import CannotTellError, InputError
+from trainfare_core.errors import CannotTellError, InputError, TrainfareError
 from trainfare_core.limit_fields import limits_of
 
 if TYPE_CHECKING:
@@ -32,6 +35,24 @@ if TYPE_CHECKING:
     from trainfare_core.recommendation import Objective, Recommendation
 
     Job: TypeAlias = JobProfile | TrainingJob | str | Path
+
+    class _Asked(LimitKeywords, total=False):
+        """The arguments of `recommend` beside its job, by keyword."""
+
+        constraints: Constraints | None
+        objective: Objective | None
+        limit: int
+        max_nodes: int | None
+        all_regions: bool
+        price_book: PriceBook | None
+        lock: str | Path | None
+        own_prices: str | Path | None
+        allow_stale: bool
+        now: datetime | None
+
+
+_TRACING: Final = threading.RLock()
+"""Held while a job is traced, which sets what all threads of a process share: random states, standard output."""
 
 _log = logging.getLogger("trainfare")
 
@@ -130,6 +151,65 @@ def recommend(
     for warning in ranking.warnings:
         _log.warning("%s", warning)
     return ranking.answer
+
+
+def recommend_many(
+    jobs: Iterable[Job], *, executor: Executor | None = None, **asked: Unpack[_Asked]
+) -> tuple[Recommendation | TrainfareError, ...]:
+    """
+    Rank the machines for each of several jobs, on several processes where an executor has them.
+
+    >>> many = recommend_many(["docs/examples/tiny.json", "absent.json"], providers="gcp")
+    >>> [type(answer).__name__ for answer in many]
+    ['Recommendation', 'ProfileError']
+
+    Args:
+        jobs: each as `recommend` takes it; what goes to another process must be picklable, as profiles and files are.
+        executor: a `ThreadPoolExecutor`, or one of spawned processes, such as
+            `ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))`, which the caller shuts down. None:
+            one job after the other, here.
+        asked: the other arguments of `recommend`, the same for every job.
+
+    Returns:
+        In the order of the jobs, the answer that `recommend` gives, or the error that it raises.
+
+    Raises:
+        InputError: the executor forks this process: a fork waits for ever for the threads that it does not have.
+    """
+    context = getattr(executor, "_mp_context", None) if isinstance(executor, ProcessPoolExecutor) else None
+    if context is not None and context.get_start_method() == "fork":
+        raise InputError(
+            "executor: its processes are forks of this one and would hang; give "
+            'ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))'
+        )
+    asked["now"] = asked.get("now") or datetime.now(tz=timezone.utc)
+    if executor is None:
+        return tuple(_recommend_or_error(job, asked) for job in jobs)
+    futures = [_submit_job(executor, index, job, asked) for index, job in enumerate(jobs)]
+    return tuple(future.result() for future in futures)
+
+
+def _submit_job(
+    executor: Executor, index: int, job: Job, asked: _Asked
+) -> Future[Recommendation | TrainfareError]:
+    if isinstance(executor, ProcessPoolExecutor):
+        try:
+            pickle.dumps(job)
+        except Exception as error:  # noqa: BLE001 - what an object raises when it is pickled is its own
+            what = f"jobs[{index}] cannot be sent to another process: {error}"
+            refused: Future[Recommendation | TrainfareError] = Future()
+            refused.set_result(
+                InputError(f"{what}; give its profile (trace_job), a profile file or a TARGET")
+            )
+            return refused
+    return executor.submit(_recommend_or_error, job, asked)
+
+
+def _recommend_or_error(job: Job, asked: _Asked) -> Recommendation | TrainfareError:
+    try:
+        return recommend(job, **asked)
+    except TrainfareError as error:
+        return error
 
 
 def _check_is_constraints(given: object) -> None:
@@ -239,7 +319,8 @@ def _in_precisions(job: Job) -> Job:
     from trainfare.fake_step import trace_job
     from trainfare_core.variants import with_precisions
 
-    return with_precisions(trace_job(job), lambda precision: trace_job(replace(job, precision=precision)))
+    with _TRACING:
+        return with_precisions(trace_job(job), lambda precision: trace_job(replace(job, precision=precision)))
 
 
 def profile_of(job: object) -> JobProfile:
@@ -257,12 +338,14 @@ def profile_of(job: object) -> JobProfile:
     if isinstance(job, (str, Path)):
         from trainfare.fake_step import read_profile
 
-        return read_profile(str(job))
+        with _TRACING:
+            return read_profile(str(job))
     from trainfare.job import TrainingJob
 
     if isinstance(job, TrainingJob):
         from trainfare.fake_step import trace_job
 
-        return trace_job(job)
+        with _TRACING:
+            return trace_job(job)
     msg = f"job: expected a JobProfile, a TrainingJob or a path, got {type(job).__name__}"
     raise InputError(msg)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from trainfare import FareMeter, TrainingJob, recommend, trace_job
+from concurrent.futures import Executor
+
+from trainfare import FareMeter, TrainingJob, recommend, recommend_many, trace_job
 from trainfare_core.constraints import Constraints
+from trainfare_core.errors import TrainfareError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation
 
@@ -27,6 +30,11 @@ def before_launch() -> Recommendation:
 def before_launch_within(limits: Constraints) -> Recommendation:
     """The limits as one object, some of them over it by keyword."""
     return recommend("job.json", limits, exclude="H100", max_accelerators=8, quota="quotas.toml", limit=5)
+
+
+def of_many_jobs(executor: Executor, limits: Constraints) -> list[Recommendation | TrainfareError]:
+    """An answer or an error for each job."""
+    return list(recommend_many(["a.json", "b.json"], executor=executor, constraints=limits, max_usd=50))
 
 
 def while_training() -> FareMeter:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -176,13 +178,15 @@ def policy_answer(
 
     keep_bases = _keep_bases(base_of)
 
+    target_of = file.target_of if traced is None else traced.path_of
+
     def check(chosen: PriceChoice) -> tuple[JobCheck, ...]:
-        pricing = Pricing(load_prices(choice=chosen), chosen, profile, keep_bases)
-        target_of = file.target_of if traced is None else traced.path_of
+        pricing = Pricing(load_prices(choice=chosen), chosen, trace, keep_bases)
         return check_jobs(policy, pricing, target_of=target_of, names=names)
 
     ruled = _choose_prices(ruling.files, choice)
-    jobs = _check_with_each_lock(choose_locks(ruled, _choose_prices(file, choice), tree), check)
+    with _trace_ahead(profile, map(target_of, names), options.jobs) as trace:
+        jobs = _check_with_each_lock(choose_locks(ruled, _choose_prices(file, choice), tree), check)
     source_place = place_of(str(file.path), Path())
     if ruling.changes:
         changes = report_policy_changes(policy, file.path.name, ruling.changes, source_place)
@@ -191,6 +195,22 @@ def policy_answer(
         jobs, policy=None if source_place is None else source_place.path, notes=ruling.notes
     )
     return CheckAnswer(answer.exit_code, _renderers(answer))
+
+
+@contextlib.contextmanager
+def _trace_ahead(
+    trace: Callable[[str], JobProfile], targets: Iterable[str], at_once: int
+) -> Generator[Callable[[str], JobProfile], None, None]:
+    """Give a function from a target to its profile; several targets are traced at once, each in its own process."""
+    if at_once == 1:
+        yield trace
+        return
+    executor = ThreadPoolExecutor(at_once)
+    futures = {target: executor.submit(trace, target) for target in dict.fromkeys(targets)}
+    try:
+        yield lambda target: futures[target].result()
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 def choose_locks(choice: PriceChoice, head: PriceChoice, tree: BaseTree | None) -> tuple[PriceChoice, ...]:

@@ -29,6 +29,9 @@ class PolicyOptions:
     only: Annotated[
         list[str] | None, typer.Option("--job", metavar="NAME", help="job of the policy; may be repeated")
     ] = None
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, max=64, metavar="N", help="jobs of the policy traced at a time")
+    ] = 1
     profiles: Annotated[
         Path | None,
         typer.Option(
@@ -66,7 +69,9 @@ class PolicyOptions:
         Raises:
             InputError: such an option is given.
         """
-        for option, value in (("--policy", self.policy), ("--job", self.only), ("--profiles", self.profiles)):
+        for option, value in (
+            ("--policy", self.policy), ("--job", self.only), ("--jobs", self.jobs > 1), ("--profiles", self.profiles),
+        ):  # fmt: skip
             if value:
                 raise InputError(
                     f"{option} with TARGET: a policy names its own targets; leave out one of them"

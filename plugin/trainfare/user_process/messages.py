@@ -22,7 +22,7 @@ from trainfare.methods.step_change import StepChange
 from trainfare.user_process.environment import explain_withheld
 from trainfare_core import errors
 from trainfare_core.documents import Record
-from trainfare_core.errors import InternalError, TargetError, TrainfareError
+from trainfare_core.errors import InternalError, TargetError, TrainfareError, restore_error
 
 LONGEST_HEADER: Final = 2**20
 """Bytes. Chosen: a header holds one message of an error at most."""
@@ -139,7 +139,4 @@ def error_of(reply: Reply | PassEnd) -> TrainfareError:
     error_class = known.get(reply.error, TargetError)
     if error_class is InternalError:
         return InternalError(reply.message)
-    # Some classes make their message of other arguments; this one is made already.
-    error = error_class.__new__(error_class)
-    error.args = (reply.message,)
-    return error
+    return restore_error(error_class, (reply.message,))

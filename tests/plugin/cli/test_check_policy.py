@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import threading
+from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -18,9 +20,10 @@ from builders.profiles import gpt_profile
 from builders.sarif import SARIF_SCHEMA
 from builders.toy_market import small_job
 from trainfare.cli.base import BaseOf
-from trainfare.cli.check_answers import policy_answer
+from trainfare.cli.check_answers import CheckAnswer, policy_answer
 from trainfare.cli.policy_options import PolicyOptions
 from trainfare.prices.sources import PriceChoice
+from trainfare_core.errors import TargetError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.policy.check import PolicyCheck
 from trainfare_core.recommendation import Constraints
@@ -368,3 +371,33 @@ def test_a_policy_that_allows_other_precisions_has_its_jobs_traced_in_them(
     choice = PriceChoice(now=datetime(2026, 11, 1, tzinfo=timezone.utc))
     policy_answer(PolicyOptions(), choice, trace_module, None, before, None)
     assert [limits.any_precision for limits in constraints_list] == [precisions, precisions]
+
+
+@pytest.mark.usefixtures("folder")
+def test_jobs_traced_at_a_time_give_the_same_answer() -> None:
+    """Two traces wait for each other, which only two at once can; an error is its job's, a target is traced once."""
+    names = ("first", "broken", "second", "again")
+    targets = dict(zip(names, ("a.py:job", "b.py:job", "c.py:job", "a.py:job"), strict=True))
+    policy("".join(f'[jobs.{name}]\ntarget = "{targets[name]}"\nmax_usd = 50\n' for name in names))
+    asked: list[str] = []
+
+    def answer(at_once: int, meet: Callable[[], object]) -> CheckAnswer:
+        def trace(target: str, _constraints: Constraints) -> JobProfile:
+            asked.append(target)
+            if target != "b.py:job":
+                meet()
+                return small_job()
+            raise TargetError("b.py: no such file")
+
+        options, choice = (
+            PolicyOptions(jobs=at_once),
+            PriceChoice(now=datetime(2026, 11, 1, tzinfo=timezone.utc)),
+        )
+        return policy_answer(options, choice, trace, None, lambda *_: lambda _loaded: None, None)
+
+    alone = answer(1, lambda: None)
+    asked.clear()
+    together = answer(3, threading.Barrier(2).wait)
+    assert together.exit_code == alone.exit_code == 2
+    assert together.renderers["json"]() == alone.renderers["json"]()
+    assert sorted(asked) == ["a.py:job", "b.py:job", "c.py:job"]
