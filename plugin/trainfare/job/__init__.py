@@ -9,6 +9,7 @@ from trainfare.job.script_target import ALL_CALLS, Script, script_of, target_of
 from trainfare.job.user_code import (
     describe,
     format_line,
+    is_of_library,
     is_of_tracing,
     is_of_user_code,
     is_users_file,
@@ -42,6 +43,7 @@ __all__ = [
     "describe_raised",
     "format_line",
     "is_builder",
+    "is_of_library",
     "is_of_tracing",
     "is_of_user_code",
     "is_users_file",

@@ -128,6 +128,11 @@ def is_users_file(filename: str) -> bool:
     return not filename.startswith(("<", *_OURS)) and not _is_installed(filename)
 
 
+def is_of_library(filename: str) -> bool:
+    """Return whether a file is of Python or of an installed package other than trainfare."""
+    return _is_installed(filename) and not filename.startswith(_OURS)
+
+
 def _is_installed(filename: str) -> bool:
     """Return whether a file is of Python or of an installed package, also where that is in another prefix."""
     return filename.startswith(_PACKAGES) or not _INSTALLED.isdisjoint(Path(filename).parts)

@@ -32,6 +32,7 @@ from trainfare.user_process.copied_folder import refuse_modules_of
 from trainfare.user_process.environment import note_lookups
 from trainfare.user_process.limits import lower_limit
 from trainfare.user_process.messages import JobFacts, Reply, Start, Trace, reply_of
+from trainfare.user_process.output import mark_library_messages
 from trainfare.user_process.passes import TracePasses
 from trainfare.user_process.walls import keep_signals_inside
 from trainfare_core.errors import InternalError, MissingExtraError, TargetError, TraceError, TrainfareError
@@ -54,6 +55,8 @@ def main() -> None:
     start = Start.model_validate_json(requests.readline())
     alone = keep_signals_inside()  # before any thread, which would stay outside
     note_lookups(start.withheld)
+    if not start.debug:
+        mark_library_messages()
     waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(requests, waiting), daemon=True).start()
     _limit(start)

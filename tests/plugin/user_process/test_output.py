@@ -34,3 +34,14 @@ def test_what_is_left_out_is_counted_on_a_line_of_its_own(capsys: pytest.Capture
     assert capsys.readouterr().err.splitlines() == [
         "x" * 100, "warning: 30 bytes more that the TARGET printed are not shown", "error: it ended",
     ]  # fmt: skip
+
+
+def test_lines_of_libraries_are_counted_and_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also one between two halves of a line of the script's, and one that was cut off by the end."""
+    show(b"loa\x1eSeed set to 3\nding\n\x1eFutureWarning: old\nmine\n\x1ehal")
+    assert capsys.readouterr().err.splitlines() == [
+        "loading",
+        "mine",
+        "note: 2 messages of the script's libraries, not shown: TRAINFARE_DEBUG=1 shows them",
+        "error: it ended",
+    ]

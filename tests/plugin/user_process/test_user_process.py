@@ -53,6 +53,27 @@ def test_one_process_answers_several_traces(target: str) -> None:
     assert (probe.trainable_parameters, probe.precision) == (8 * 2 + 2, "bf16-mixed")
 
 
+def test_libraries_are_counted_and_the_script_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lightning's own lines are kept from the screen; prints, log lines and warnings of the script's stay."""
+    said = """
+import logging, warnings
+from lightning.pytorch import seed_everything
+seed_everything(3)
+print("printed")
+warnings.warn("warned")
+logging.getLogger("lightning.pytorch").warning("logged")
+"""
+    (tmp_path / "t.py").write_text(said + SCRIPT, encoding="utf-8")
+    with UserProcess(f"{tmp_path / 't.py'}:job", LIMITS) as process:
+        _ = process.job
+    shown = capsys.readouterr().err
+    assert "Seed set" not in shown
+    assert [word for word in ("printed", "warned", "logged") if word not in shown] == []
+    assert "note: 1 message of the script's libraries, not shown: TRAINFARE_DEBUG=1 shows it" in shown
+
+
 @pytest.mark.parametrize(
     "name", sorted(name for name in vars(errors) if name.endswith("Error") and not name.startswith("Fetch"))
 )
