@@ -36,21 +36,6 @@ if TYPE_CHECKING:
 
     Job: TypeAlias = JobProfile | TrainingJob | str | Path
 
-    class _Asked(LimitKeywords, total=False):
-        """The arguments of `recommend` beside its job, by keyword."""
-
-        constraints: Constraints | None
-        objective: Objective | None
-        limit: int
-        max_nodes: int | None
-        all_regions: bool
-        price_book: PriceBook | None
-        lock: str | Path | None
-        own_prices: str | Path | None
-        allow_stale: bool
-        now: datetime | None
-
-
 _TRACING: Final = threading.RLock()
 """Held while a job is traced, which sets what all threads of a process share: random states, standard output."""
 
@@ -154,7 +139,7 @@ def recommend(
 
 
 def recommend_many(
-    jobs: Iterable[Job], *, executor: Executor | None = None, **asked: Unpack[_Asked]
+    jobs: Iterable[Job], *, executor: Executor | None = None, **asked: Any
 ) -> tuple[Recommendation | TrainfareError, ...]:
     """
     Rank the machines for each of several jobs, on several processes where an executor has them.
@@ -190,7 +175,7 @@ def recommend_many(
 
 
 def _submit_job(
-    executor: Executor, index: int, job: Job, asked: _Asked
+    executor: Executor, index: int, job: Job, asked: dict[str, Any]
 ) -> Future[Recommendation | TrainfareError]:
     if isinstance(executor, ProcessPoolExecutor):
         try:
@@ -205,7 +190,7 @@ def _submit_job(
     return executor.submit(_recommend_or_error, job, asked)
 
 
-def _recommend_or_error(job: Job, asked: _Asked) -> Recommendation | TrainfareError:
+def _recommend_or_error(job: Job, asked: dict[str, Any]) -> Recommendation | TrainfareError:
     try:
         return recommend(job, **asked)
     except TrainfareError as error:
