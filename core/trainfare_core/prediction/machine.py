@@ -197,7 +197,7 @@ def _list_plans(
         micro_batch=np.tile(micro, len(kinds)),
         micro_ratio=np.tile(ratio, len(kinds)),
         accumulate=np.tile(accumulate, len(kinds)),
-        as_scripted=np.outer(own_kinds, scripted).ravel(),
+        as_scripted=np.repeat(own_kinds, len(micro)) & np.tile(scripted, len(kinds)),
     )
 
 
