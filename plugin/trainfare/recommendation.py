@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-import pickle
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -161,7 +160,7 @@ def recommend_many(
     Raises:
         InputError: the executor forks this process: a fork waits for ever for the threads that it does not have.
     """
-    context = getattr(executor, "_mp_context", None) if isinstance(executor, ProcessPoolExecutor) else None
+    context = getattr(executor, "_mp_context", None)  # of a ProcessPoolExecutor
     if context is not None and context.get_start_method() == "fork":
         raise InputError(
             "executor: its processes are forks of this one and would hang; give "
@@ -177,9 +176,11 @@ def recommend_many(
 def _submit_job(
     executor: Executor, index: int, job: Job, asked: dict[str, Any]
 ) -> Future[Recommendation | TrainfareError]:
-    if isinstance(executor, ProcessPoolExecutor):
+    if getattr(executor, "_mp_context", None) is not None:  # of processes
+        from multiprocessing.reduction import ForkingPickler
+
         try:
-            pickle.dumps(job)
+            ForkingPickler.dumps(job)  # as the executor does, but of this job alone
         except Exception as error:  # noqa: BLE001 - what an object raises when it is pickled is its own
             what = f"jobs[{index}] cannot be sent to another process: {error}"
             refused: Future[Recommendation | TrainfareError] = Future()
