@@ -82,7 +82,13 @@ class _Search:
         if wider.cheapest_rank is None:
             return None
         noted = dict.fromkeys((*wider.assumptions, *answer.assumptions[1:]))
-        return wider.model_copy(update={"raised_max_nodes": request.max_nodes, "assumptions": tuple(noted)})
+        return wider.model_copy(
+            update={
+                "raised_max_nodes": request.max_nodes,
+                "assumptions": tuple(noted),
+                "constraints": answer.constraints,
+            }
+        )
 
     def _list_wider(self) -> list[Request]:
         """Return the request with each larger number of machines, rising."""
