@@ -76,6 +76,7 @@ class MethodDecision:
         doubts: reasons for which the pick may be wrong.
         pilot: the pilot that would settle it.
         binding: why no method reaches the target.
+        nearest: the method that most likely keeps the limits, where none is likely enough to.
     """
 
     kind: Literal["train", "pilot", "none"]
@@ -85,6 +86,7 @@ class MethodDecision:
     doubts: tuple[str, ...]
     pilot: PilotPlan | None
     binding: str | None
+    nearest: Method | None = None
 
 
 def decide(
@@ -105,6 +107,11 @@ def decide(
         binding = _binding(question, standings, parameters)
         return MethodDecision("none", None, None, standings, (), None, binding)
     pick, runner_up = ranked[0], ranked[1] if len(ranked) > 1 else None
+    if not _keeps_limits(question, standings[pick]):
+        nearest = max(
+            ranked, key=lambda name: (standings[name].p_within or 0.0, -standings[name].outcome.mean_usd)
+        )
+        return MethodDecision("none", None, None, standings, (), None, None, nearest)
     doubts = _doubts(question, standings, pick, runner_up, parameters)
     pilot = _pilot(standings, pick) if doubts else None
     needed = pilot is not None and (pilot.worth_it or standings[pick].outcome.p_reach is None)
@@ -162,9 +169,13 @@ def _p_within(question: Question, outcome: Outcome) -> float | None:
     return float(within.mean())
 
 
+def _keeps_limits(question: Question, standing: Standing) -> bool:
+    return standing.p_within is None or standing.p_within >= question.confidence
+
+
 def _order(question: Question, standing: Standing, name: Method) -> tuple[int, int, float, int]:
     """Sort by limits kept, then level of the chance to reach the target, then expected dollars."""
-    within = standing.p_within is None or standing.p_within >= question.confidence
+    within = _keeps_limits(question, standing)
     reach = standing.outcome.p_reach
     level = 0 if reach is None or reach >= REACH_BAR else 1 if reach >= HOPELESS else 2
     usd = standing.expected_usd if standing.expected_usd is not None else np.inf

@@ -13,7 +13,7 @@ from trainfare_core.methods.decision import MethodDecision, Standing, decide
 from trainfare_core.methods.draws import Found, Priced, ReachedBy, Sizes, outcomes
 from trainfare_core.methods.methods import METHOD_NAMES, METHODS, Method
 from trainfare_core.methods.question import Question
-from trainfare_core.number_format import percent
+from trainfare_core.number_format import figures, hours_text, percent
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation import Interval
 
@@ -173,7 +173,7 @@ def _make_interval(values: Column) -> Interval:
 
 
 def _place(line: MethodLine, decision: MethodDecision) -> tuple[int, float, int]:
-    best = (decision.pick, decision.runner_up)
+    best = (decision.pick or decision.nearest, decision.runner_up)
     if line.strategy in best:
         level = best.index(line.strategy)
     else:
@@ -188,15 +188,35 @@ def _write_sentence(question: Question, decision: MethodDecision) -> str:
         if question.target_value is None
         else f"{question.metric} {question.target_value:g}"
     )
-    if decision.pick is None:
+    name = decision.pick or decision.nearest
+    if name is None:
         return f"No strategy reaches the target ({target}), because {decision.binding}."
-    outcome = decision.standings[decision.pick].outcome
+    standing = decision.standings[name]
+    outcome = standing.outcome
     usd, option = _make_interval(outcome.usd), outcome.priced.option
-    chance = "an unknown chance" if outcome.p_reach is None else f"a chance of {percent(outcome.p_reach)}"
     run = (
-        f"{decision.pick}: ${usd.mid:,.2f} (80 %: ${usd.low_80:,.2f} to ${usd.high_80:,.2f})"
-        f" on {option.nodes} x {option.machine}, with {chance} to reach {target}."
+        f"{name}: ${usd.mid:,.2f} (80 %: ${usd.low_80:,.2f} to ${usd.high_80:,.2f})"
+        f" on {option.nodes} x {option.machine}"
     )
+    if decision.pick is None:
+        return (
+            f"Nothing fits {_name_limits(question)} with a probability of {percent(question.confidence)}. The nearest "
+            f"is {run}, in {hours_text(_make_interval(outcome.hours).mid)}: its chance is "
+            f"{percent(standing.p_within or 0.0)}."
+        )
+    if outcome.p_reach is None:
+        run += f", with an unknown chance to reach {target}."
+    elif name == "full_finetune" and question.target_value is None:
+        run += "; the target is measured against it."  # that it reaches itself is no news
+    else:
+        run += f", with a chance of {percent(outcome.p_reach)} to reach {target}."
     if decision.kind == "pilot" and decision.pilot is not None:
         return f"Unknown: run a pilot of ${decision.pilot.usd:,.2f}. The best guess so far is {run}"
     return f"Train with {run}"
+
+
+def _name_limits(question: Question) -> str:
+    limits = [] if question.max_usd is None else [f"the budget of ${figures(question.max_usd)}"]
+    if question.deadline_hours is not None:
+        limits.append(f"the deadline of {hours_text(question.deadline_hours)}")
+    return " and ".join(limits)

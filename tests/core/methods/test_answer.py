@@ -268,6 +268,23 @@ class TestAnswers:
         assert answer.strategy == "linear_probe"
         assert line(answer, "full_finetune").p_within < 0.1
 
+    def test_nothing_fits_is_said_first(self) -> None:
+        """Where every strategy breaks the limits, none is the pick; the nearest is the one that misses by least."""
+        answer = ask({"full_finetune": 100.0, "linear_probe": 3.0}, max_usd=0.0001, deadline_hours=100.0)
+        assert (answer.kind, answer.strategy) == ("none", None)
+        assert answer.sentence.startswith(
+            "Nothing fits the budget of $0.0001 and the deadline of 100 h with a probability of 90 %. The nearest is "
+            "linear_probe: $"
+        )
+        assert answer.lines[0].strategy == "linear_probe"
+
+    def test_reaching_itself_is_no_news(self) -> None:
+        """A target relative to full fine-tuning gives full fine-tuning no chance; another strategy has one."""
+        full = ask({"full_finetune": 1.0, "linear_probe": 300.0})
+        assert full.strategy == "full_finetune"
+        assert "chance" not in full.sentence
+        assert "with a chance of " in ask({"full_finetune": 1e4, "linear_probe": 3.0}, within_pct=50).sentence
+
     def test_learning_rate_trials_multiply(self) -> None:
         """Search cost: k full runs."""
         once, thrice = ask(), ask(learning_rate_trials=3)

@@ -94,7 +94,9 @@ def _build_row(
         cost=interval(cost, "usd"),
         time=interval(hours, "h:auto"),
         expected=_format_expected(line),
-        reach=_format_chance(line.p_reach),
+        reach="target"
+        if line.strategy == "full_finetune" and answer.question.target_value is None
+        else _format_chance(line.p_reach),
         cheapest=_format_chance(line.p_cheapest),
         within="" if line.p_within is None else percent(line.p_within),
         quality=_quality(line, answer),
