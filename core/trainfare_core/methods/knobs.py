@@ -8,7 +8,7 @@ unless another is clearly cheaper.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from trainfare_core.candidates import sharding_label
@@ -58,6 +58,14 @@ def eight_bit_adam(variant: Variant) -> Variant | None:
         }
     )
     return Variant(profile, (*variant.knobs, f"8-bit {optimizer.names[0]}"), needs_nvidia=True)
+
+
+def without_activations(variant: Variant) -> Variant:
+    """Return the variant as if backward needed nothing of forward: none that recomputes costs less or is smaller."""
+    memory = variant.profile.memory.model_copy(
+        update={"saved_activation_bytes": 0, "largest_temporary_bytes": 0, "moments": (), "blocks": None}
+    )
+    return replace(variant, profile=variant.profile.model_copy(update={"memory": memory}), needs_nvidia=False)
 
 
 def best_variant(options: Sequence[tuple[Variant, Option]]) -> tuple[Variant, Option] | None:

@@ -100,8 +100,9 @@ def trace_step(
             computed in bf16, which a CPU is made for, and recorded as what it is on a GPU.
         precision: Lightning's long form, e.g. "bf16-mixed".
         batch_bytes: of the batch; taken where the step reads no tensor that it has not made.
-        first_batch: whether the first batch runs; without it the optimizers step once with gradients of zero. Manual
-            optimization runs it in any case.
+        first_batch: whether the first batch runs as every other one, and later ones are compared with it; else it runs
+            its forward alone, and the optimizers step once with gradients of zero. Manual optimization runs it in any
+            case.
         later: what changes the step later in the run; None: the step of this moment alone is traced.
         keep: called with the trace of each step that is recorded.
         compare_batches: whether later batches are compared with the traced one; those that are like the first are not.
@@ -263,6 +264,7 @@ class _Batches:
         if self._first or self.kinds:
             self._runner.run(self._make_trace(recording=False), self._make_batch(), len(self.kinds))
         else:
+            self._runner.forward(self._make_trace(recording=False), self._make_batch())
             self._runner.create_states(leave_gradients=True)
         self.kinds.add(tuple(self._runner.stepped))
         self._traced.clear()

@@ -121,7 +121,7 @@ def trace_changed(
         change: called with the module, built and set up; returns notes for the profile.
         real: see `trace_job`.
         worthwhile: see `equal_blocks`; 0 traces every block.
-        first_batch: False where a module's first batch is known to be like every other one; see `trace_step`.
+        first_batch: False where another trace has found that batches of this module are alike; see `trace_step`.
         run_pass: runs each pass; in processes of their own, no pass sees what the user's code did in another one.
 
     Raises:

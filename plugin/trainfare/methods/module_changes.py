@@ -133,11 +133,23 @@ class ModuleChange(StepChange):
 
 
 def tracer_of(job: TrainingJob, real: RealLimits | None = None, run_pass: RunPass = run_here) -> Tracer:
-    """Return a function that traces the job's step with a change; for the others see `trace_changed`."""
+    """
+    Return a function that traces the job's step with a change; for the others see `trace_changed`.
+
+    Whether batches are alike is a question to the user's code, which no change alters: the first trace answers it for
+    those that follow.
+    """
+    alike = False
 
     def trace(change: StepChange) -> JobProfile:
+        nonlocal alike
+        if METHODS[change.strategy].trains == "adapters" and importlib.util.find_spec("peft") is not None:
+            importlib.import_module("peft")  # here once, and not in every fork that runs a pass
         changed = ModuleChange(**asdict(change))
-        return trace_changed(replace(job, precision=change.precision), changed, real=real, run_pass=run_pass)
+        described = replace(job, precision=change.precision)
+        profile = trace_changed(described, changed, real=real, first_batch=not alike, run_pass=run_pass)
+        alike |= profile.source.how == "fake" and not profile.work_note and profile.batch.variation is None
+        return profile
 
     return trace
 

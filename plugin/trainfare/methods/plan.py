@@ -9,7 +9,7 @@ the reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeAlias
@@ -26,7 +26,14 @@ from trainfare_core.limit_fields import take_limits
 from trainfare_core.methods.amounts import Amount, amount_of
 from trainfare_core.methods.answer import MethodsAnswer
 from trainfare_core.methods.draws import Found, Priced, ReachedBy
-from trainfare_core.methods.knobs import Variant, best_variant, eight_bit_adam, knob_lines
+from trainfare_core.methods.knobs import (
+    WORTH_IT,
+    Variant,
+    best_variant,
+    eight_bit_adam,
+    knob_lines,
+    without_activations,
+)
 from trainfare_core.methods.lines import answer_of
 from trainfare_core.methods.methods import METHOD_NAMES, METHODS, Method
 from trainfare_core.methods.question import Question
@@ -158,20 +165,23 @@ class _Search:
         Raises:
             TrainfareError: the method cannot be traced as the job stands.
         """
-        variants = self._variants(method)
-        plain = variants[0].profile
+        own_precision = self.job.precision
+        precisions = (own_precision, "bf16-mixed") if own_precision == "32-true" else (own_precision,)
+        plain = self._profile(method, own_precision, recompute=False)
         amount = amount_of(self.question, method, _count_planned_samples(plain))
         if amount is None:
             return Found(method, profile=plain, notes=plain.notes)
         options: list[tuple[Variant, Option]] = []
         why = "no machine can hold it"
-        for variant in variants:
-            planned = replace_plan(variant, amount, self.question)
-            option = self._cheapest(planned)
-            if isinstance(option, Option):
-                options.append((planned, option))
-            else:
-                why = option or why
+        for precision in precisions:
+            for variant in self._variants(method, precision, options, amount):
+                planned = replace_plan(variant, amount, self.question)
+                option = self._cheapest(planned)
+                if isinstance(option, Option):
+                    options.append((planned, option))
+                else:
+                    why = option or why
+        options.sort(key=lambda pair: any(knob.startswith("8-bit") for knob in pair[0].knobs))
         best = best_variant(options)
         if best is None:
             return Found(method, profile=plain, unknown_because=why)
@@ -213,27 +223,47 @@ class _Search:
             reason = answer.unknown_because or "only machines that its kernels do not run on can hold it"
         return reason
 
-    def _variants(self, method: Method) -> list[Variant]:
-        """Return the variants to try, those with the fewest settings first."""
-        variants: list[Variant] = []
+    def _variants(
+        self, method: Method, precision: str, priced: Sequence[tuple[Variant, Option]], amount: Amount
+    ) -> Generator[Variant, None, None]:
+        """
+        Yield the variants to try in a precision, those with the fewest settings first.
+
+        Args:
+            method: the method.
+            precision: of the run.
+            priced: variants so far that a machine can run; the caller adds each that was yielded.
+            amount: of samples.
+        """
         packs = METHODS[method].packs_weights
-        own_precision = self.job.precision
-        for precision in (own_precision, "bf16-mixed") if own_precision == "32-true" else (own_precision,):
-            knobs = () if precision == own_precision else (f"precision {precision}",)
-            plain = self._profile(method, precision, recompute=False)
-            variants.append(Variant(plain, knobs, needs_nvidia=packs))
-            if _worth_recomputing(plain):
-                try:
-                    again = self._profile(method, precision, recompute=True)
-                except _ENDS_ALL:
-                    raise
-                except (InputError, CannotTellError):
-                    continue  # Without repeated blocks there is nothing to recompute.
-                knobs = (*knobs, "recompute the blocks in backward")
-                variants.append(Variant(again, knobs, needs_nvidia=packs))
-        return variants + [
-            smaller for variant in variants if (smaller := eight_bit_adam(variant)) is not None
-        ]
+        knobs = () if precision == self.job.precision else (f"precision {precision}",)
+        plain = Variant(self._profile(method, precision, recompute=False), knobs, needs_nvidia=packs)
+        yield plain
+        smaller = eight_bit_adam(plain)
+        chosen = best_variant([pair for pair in priced if len(pair[0].knobs) <= len(knobs)])
+        if chosen is not None:
+            # The others take less memory for as much work or more: none costs less than this one.
+            least = replace_plan(without_activations(smaller or plain), amount, self.question)
+            bound = self._cheapest(least)
+            if isinstance(bound, Option) and bound.run_usd.mid >= WORTH_IT * chosen[1].run_usd.mid:
+                return
+        recomputed: Variant | None = None
+        if _worth_recomputing(plain.profile):
+            try:
+                profile = self._profile(method, precision, recompute=True)
+                recomputed = Variant(
+                    profile, (*knobs, "recompute the blocks in backward"), needs_nvidia=packs
+                )
+            except _ENDS_ALL:
+                raise
+            except (InputError, CannotTellError):
+                pass  # Without repeated blocks there is nothing to recompute.
+        if recomputed is not None:
+            yield recomputed
+        if smaller is not None:
+            yield smaller
+        if recomputed is not None and (both := eight_bit_adam(recomputed)) is not None:
+            yield both
 
     def _profile(self, method: Method, precision: str, *, recompute: bool) -> JobProfile:
         key = (METHODS[method].traced_as or method, precision, recompute)

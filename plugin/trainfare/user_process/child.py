@@ -23,10 +23,18 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 
-from trainfare.job import LiveJob, TrainingJob, describe, is_of_user_code, place_in_user_code, script_of
+from trainfare.job import (
+    LiveJob,
+    RealLimits,
+    TrainingJob,
+    describe,
+    is_of_user_code,
+    place_in_user_code,
+    script_of,
+)
 from trainfare.lightning.cli_config import script_of_config
 from trainfare.user_process.copied_folder import refuse_modules_of
 from trainfare.user_process.environment import note_lookups
@@ -41,6 +49,7 @@ from trainfare_core.variants import find_compute_type, of_narrow_type
 
 if TYPE_CHECKING:  # it loads torch
     from trainfare.fake_step.job_trace import RunPass
+    from trainfare.methods.step_change import Tracer
 
 _ALLOCATIONS_PER_COLLECTION: Final = 200_000
 """As for a command: what is imported stays, and collecting it again and again costs time."""
@@ -77,8 +86,10 @@ def main() -> None:
                 tokens_per_sample=job.tokens_per_sample,
             )
             _send(replies, Reply(kind="job", job=facts))
+            run_pass = partial(passes.run, job)
+            tracer = cache(lambda real: _make_tracer(job, real, run_pass))
             while True:
-                _answer(job, Trace.model_validate_json(waiting.get()), passes, start, replies)
+                _answer(job, Trace.model_validate_json(waiting.get()), run_pass, tracer, start, replies)
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
             _send(replies, reply_of(_ours(error, start)))
         finally:
@@ -121,12 +132,13 @@ def _with_tokens(job: TrainingJob) -> TrainingJob:
 def _answer(
     job: TrainingJob,
     trace: Trace,
-    passes: TracePasses,
+    run_pass: RunPass,
+    tracer: Callable[[RealLimits | None], Tracer],
     start: Start,
     replies: IO[bytes],
 ) -> None:
     try:
-        profile = _trace_job_as_told(job, trace, partial(passes.run, job))
+        profile = _trace_job_as_told(job, trace, run_pass, tracer)
         if start.not_from is not None:
             refuse_modules_of(start.not_from)
         body = profile.to_json().encode()
@@ -174,7 +186,15 @@ def _limit(start: Start) -> None:
         lower_limit(resource.RLIMIT_DATA, start.memory_bytes, start.memory_bytes)
 
 
-def _trace_job_as_told(job: TrainingJob, trace: Trace, run_pass: RunPass) -> JobProfile:
+def _make_tracer(job: TrainingJob, real: RealLimits | None, run_pass: RunPass) -> Tracer:
+    from trainfare.methods.module_changes import tracer_of
+
+    return tracer_of(job, real, run_pass)
+
+
+def _trace_job_as_told(
+    job: TrainingJob, trace: Trace, run_pass: RunPass, tracer: Callable[[RealLimits | None], Tracer]
+) -> JobProfile:
     from trainfare.fake_step import trace_changed
 
     # Torch logs the traceback of an operation that fails on fake tensors; the error's one line says it all.
@@ -183,9 +203,7 @@ def _trace_job_as_told(job: TrainingJob, trace: Trace, run_pass: RunPass) -> Job
         chosen = job if trace.precision is None else replace(job, precision=trace.precision)
         profile = trace_changed(chosen, None, real=trace.real, run_pass=run_pass)
     else:
-        from trainfare.methods.module_changes import tracer_of
-
-        profile = tracer_of(job, trace.real, run_pass)(trace.change)
+        profile = tracer(trace.real)(trace.change)
     if (
         isinstance(job, LiveJob)
         and job.live.narrow != "fp8"

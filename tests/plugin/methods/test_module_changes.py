@@ -16,7 +16,8 @@ from builders.lightning_modules import lightning_module, update_by
 from trainfare.fake_step import trace_changed, trace_job
 from trainfare.job import TrainingJob
 from trainfare.methods.four_bit_layer import FourBitLinear, unpack
-from trainfare.methods.module_changes import ModuleChange
+from trainfare.methods.module_changes import ModuleChange, tracer_of
+from trainfare.methods.step_change import StepChange
 from trainfare_core.errors import InputError, MissingExtraError, TraceError
 from trainfare_core.job_profile import JobProfile
 
@@ -281,3 +282,31 @@ def test_what_the_change_itself_breaks_is_a_trace_error() -> None:
 
     with pytest.raises(TraceError, match="all must train"):
         trace_changed(job(Picky), ModuleChange("linear_probe", "bf16-mixed"))
+
+
+class Caching(Net):
+    """Makes what every batch needs in its first forward, as rotary embeddings do."""
+
+    def __init__(self, calls: list[int]) -> None:
+        super().__init__()
+        self.calls, self.scale = calls, None
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.calls.append(batch_idx)
+        if self.scale is None:
+            self.scale = torch.arange(WIDTH).float().cos()
+        x, labels = batch
+        return super().training_step((x * self.scale, labels), batch_idx)
+
+
+def test_batches_are_compared_in_the_first_trace_alone() -> None:
+    """The second method's trace is what it is by itself, and runs two batches: a forward and the step."""
+    calls: list[int] = []
+    described = job(lambda: Caching(calls))
+    tracer = tracer_of(described)
+    tracer(StepChange("full_finetune", "bf16-mixed"))
+    assert len(calls) > 10
+    calls.clear()
+    shared = tracer(StepChange("linear_probe", "bf16-mixed"))
+    assert len(calls) == 2
+    assert shared == tracer_of(described)(StepChange("linear_probe", "bf16-mixed"))

@@ -74,3 +74,35 @@ def test_what_unpacking_costs_decides_between_lora_and_qlora(*, unpacks: bool, c
     machines = {line.strategy: line.machine.instance_type for line in answer.lines if line.machine}
     assert machines == {"lora": "large", "qlora": "small"}
     assert answer.strategy == chosen
+
+
+@pytest.mark.parametrize(("saved_gib", "recomputes"), [(6, False), (60, True)])
+def test_recomputing_is_traced_where_it_can_pay(*, saved_gib: int, recomputes: bool) -> None:
+    """It adds work to save memory: where the cheapest machine has room, no run that takes less costs less."""
+    roomy = offer_row(
+        instance_type="roomy", accelerator="A100-SXM-80GB", accelerator_count=1.0,
+        accelerator_memory_gib=80.0, usd_per_hour=5.5,
+    )  # fmt: skip
+    cheap = offer_row(
+        instance_type="cheap", accelerator="L4-24GB", accelerator_count=1.0, accelerator_memory_gib=24.0,
+        usd_per_hour=0.5,
+    )  # fmt: skip
+    changes: list[StepChange] = []
+
+    def trace(change: StepChange) -> JobProfile:
+        changes.append(change)
+        plain = gpt_profile(batch_size=1, checkpointing=change.recompute)
+        saved_bytes = (1 if change.recompute else saved_gib) * 2**30
+        memory = plain.memory.model_copy(update={"saved_activation_bytes": saved_bytes})
+        return plain.model_copy(update={"precision": change.precision, "memory": memory})
+
+    answer = answer_methods(
+        job(precision="bf16-true", train_samples=20_000, tokens_per_sample=1024),
+        MethodsRequest(domain="llm-ift", samples=20_000, strategies=("full_finetune",), metric="accuracy"),
+        book_of(roomy, cheap),
+        trace=trace,
+    )
+    machine = answer.lines[0].machine
+    assert machine is not None
+    assert machine.instance_type == "cheap"
+    assert [change.recompute for change in changes] == [False, True][: 1 + recomputes]
