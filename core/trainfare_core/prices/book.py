@@ -231,6 +231,24 @@ class PriceBook:
         """Return the quotes of clouds that are listed and ranked only when asked for."""
         return self.where((self._frame["origin"] == OTHER_CLOUDS).to_numpy())
 
+    def drop_second_names(self) -> PriceBook:
+        """
+        Return the offers with one name of each machine that a service has under several, at one price in one place.
+
+        The name with the fastest network is kept: Azure rents ND96amsr and, without InfiniBand, ND96ams at one price.
+        """
+        machine = [
+            *("provider", "service", "region", "zone", "accelerator", "accelerator_count"),
+            *("accelerator_memory_gib", "vcpus", "memory_gib", "purchase_option", "usd_per_hour"),
+        ]
+        best_first = [-pl.col("network_gbit_per_s").fill_null(0.0), *map(pl.col, KEY_COLUMNS)]
+        # Where the host is not known two names may be two machines.
+        known = pl.all_horizontal(pl.col("vcpus", "memory_gib").is_not_null())
+        first = pl.col("instance_type").sort_by(best_first).first().over(machine)
+        return self.where(
+            self._frame.select((pl.col("instance_type") == first) | ~known).to_series().to_numpy()
+        )
+
     def sort_by(self, key: SortKey = "price") -> PriceBook:
         """Return the book sorted by a key, ties broken by `KEY_COLUMNS`: memory falls, prices rise."""
         price = pl.col("usd_per_hour")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field
@@ -38,7 +39,7 @@ class OfferFilters(Record):
 
     def names(self) -> dict[str, tuple[str, ...] | None]:
         """Return the names by field."""
-        return {field: getattr(self, field) for field in _COLUMNS}
+        return {field: getattr(self, field) for field in _COLUMNS if field in type(self).model_fields}
 
     def resolve(self, book: PriceBook) -> Self:
         """
@@ -60,6 +61,7 @@ _COLUMNS: Final = {
     "providers": "provider",
     "services": "service",
     "regions": "region",
+    "instance_types": "instance_type",
     "accelerators": "accelerator",
     "purchase": "purchase_option",
 }
@@ -69,6 +71,7 @@ _COLUMNS: Final = {
 class Query(OfferFilters):
     """Filters and order of a list, in the spelling of the book; None is 'any'."""
 
+    instance_types: tuple[str, ...] | None = None
     max_usd_per_hour: float | None = None
     all_clouds: bool = Field(
         default=False,
@@ -140,10 +143,56 @@ def select(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class AcceleratorPrices:
+    """
+    Who rents an accelerator, and for how little.
+
+    Attributes:
+        cheapest: of each purchase option the offer of the lowest price by the accelerator; on demand first.
+        providers: clouds that have it, that of the first offer first.
+    """
+
+    cheapest: tuple[OfferRow, ...]
+    providers: tuple[str, ...]
+
+
+def list_accelerators(book: PriceBook, query: Query) -> tuple[AcceleratorPrices, ...]:
+    """
+    Return the lowest prices of each accelerator of the offers that match, in the order of the query.
+
+    Args:
+        book: all prices.
+        query: names as the report of `select` has them.
+    """
+    offers = matching(book, query).sort_by("price-per-accelerator").frame
+    providers: dict[str, set[str]] = {}
+    for accelerator, provider in offers.select("accelerator", "provider").unique().iter_rows():
+        providers.setdefault(accelerator, set()).add(provider)
+    cheapest: dict[str, list[OfferRow]] = {}
+    first = offers.unique(["accelerator", "purchase_option"], keep="first", maintain_order=True)
+    for row in first.iter_rows(named=True):
+        cheapest.setdefault(row["accelerator"], []).append(OfferRow.of(row))
+    listed: list[AcceleratorPrices] = []
+    for name, rows in cheapest.items():
+        rows.sort(key=lambda offer: offer.purchase_option != "on_demand")
+        clouds = (rows[0].provider, *sorted(providers[name] - {rows[0].provider}))
+        listed.append(AcceleratorPrices(tuple(rows), clouds))
+    return tuple(sorted(listed, key=lambda prices: _order(prices.cheapest[0], query.sort)))
+
+
+def _order(offer: OfferRow, sort: str) -> float:
+    return -offer.accelerator_memory_gib if sort == "memory" else offer.usd_per_accelerator_hour
+
+
 def matching(book: PriceBook, query: Query) -> PriceBook:
-    """Return the offers that match a query whose names are the book's own."""
-    offers = query.apply(book).filter(max_usd_per_hour=query.max_usd_per_hour)
-    return offers if query.all_clouds or query.providers is not None else offers.without_other_clouds()
+    """Return the offers that match a query whose names are the book's own; a machine that it does not name, once."""
+    offers = query.apply(book).filter(
+        max_usd_per_hour=query.max_usd_per_hour, instance_types=query.instance_types
+    )
+    if not query.all_clouds and query.providers is None:
+        offers = offers.without_other_clouds()
+    return offers if query.instance_types else offers.drop_second_names()
 
 
 def _words(query: Query) -> str:

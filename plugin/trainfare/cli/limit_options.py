@@ -139,7 +139,9 @@ class LimitOptions(OptionGroup):
 class OfferFilters(LimitOptions):
     """Which offers to list."""
 
-    __signature__ = _filters("provider", "region", "accelerator", "purchase", "service", "all_clouds")
+    __signature__ = _filters(
+        "provider", "region", "instance_type", "accelerator", "purchase", "service", "all_clouds"
+    )
 
 
 class LockFilterOptions(LimitOptions):

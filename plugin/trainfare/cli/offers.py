@@ -29,16 +29,26 @@ def offers(
             help="show every price read for a machine such as aws:p5.48xlarge@us-east-1, and which one is used",
         ),
     ] = None,
+    machines: Annotated[
+        bool,
+        typer.Option(
+            "--machines",
+            help="list every machine and price, as JSON, CSV and --instance-type do, not each accelerator",
+        ),
+    ] = False,
     sort: Annotated[Sort, typer.Option(help="order of the list")] = Sort.price,
-    limit: Annotated[int, typer.Option(min=0, help="offers to show; 0: all")] = 20,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=0, help="rows to show; 0: all; default: every accelerator, or 20 machines"),
+    ] = None,
     prices: AgedPriceOptions,
     output: Format = "table",
 ) -> None:
-    """List machines and their prices, with the date and the source of each price."""
+    """List the lowest prices of each accelerator, or machines and their prices with date and source of each."""
     from trainfare.prices.sources import age_warnings, load_prices
-    from trainfare.report.offers import offers_csv, offers_table, why_table
+    from trainfare.report.offers import accelerators_table, offers_csv, offers_table, why_table
     from trainfare_core.prices.explain import explain_prices
-    from trainfare_core.prices.listing import Query, matching, select
+    from trainfare_core.prices.listing import Query, list_accelerators, matching, select
 
     choice = prices.choice(allow_stale=True)  # a list shows live prices of any age, with their age
     loaded = load_prices(choice=choice)
@@ -55,11 +65,15 @@ def offers(
         max_usd_per_hour=max_usd_per_hour,
         sort=sort.value,
     )
-    report = select(loaded.book, query, limit=limit, problems=loaded.problems, notes=loaded.notes)
+    rows = 20 if limit is None else limit
+    report = select(loaded.book, query, limit=rows, problems=loaded.problems, notes=loaded.notes)
     warn((*report.problems, *age_warnings(loaded, matching(loaded.book, report.query), choice)))
     if output == "json":
         sys.stdout.write(report.to_json())
     elif output == "csv":
         sys.stdout.write(offers_csv(report))
+    elif not (machines or query.instance_types):
+        prices_shown = list_accelerators(loaded.book, report.query)
+        sys.stdout.write(accelerators_table(prices_shown, width=output_width(), limit=limit or 0))
     else:
         sys.stdout.write(offers_table(report, as_of=loaded.as_of, width=output_width()))

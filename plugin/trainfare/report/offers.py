@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from datetime import date
+from textwrap import wrap
+from typing import Final
 
 from trainfare.report.escape import csv_cell, terminal_text
 from trainfare.report.price_age import PriceDate, price_age
@@ -12,7 +15,7 @@ from trainfare.report.tables import UNLIMITED_WIDTH, table_text
 from trainfare_core.clouds import SERVICES, pricing_service
 from trainfare_core.number_format import percent
 from trainfare_core.prices.explain import PriceExplanation, PriceReading
-from trainfare_core.prices.listing import OffersReport
+from trainfare_core.prices.listing import AcceleratorPrices, OffersReport
 from trainfare_core.prices.offer import OfferRow
 
 _COLUMNS = (
@@ -32,6 +35,61 @@ def offers_csv(report: OffersReport) -> str:
     return text.getvalue()
 
 
+_TYPE_PRICES: Final = ("on demand", "spot", "reserved")
+_TYPE_COLUMNS: Final = ("accelerator", "GiB", *_TYPE_PRICES, "clouds", "cheapest region")
+_TERMS: Final = {"reserved_1y": "1y", "reserved_3y": "3y", "savings_1y": "plan 1y", "savings_3y": "plan 3y"}
+
+
+def accelerators_table(
+    accelerators: Sequence[AcceleratorPrices], *, width: int = UNLIMITED_WIDTH, limit: int = 0
+) -> str:
+    """
+    Return the lowest prices of each accelerator as a table.
+
+    Args:
+        accelerators: their prices, in the order of the rows.
+        width: of the table, in columns.
+        limit: rows to show; 0 shows all.
+    """
+    shown = accelerators[: limit or None]
+    table = table_text(
+        _TYPE_COLUMNS,
+        map(_accelerator_cells, shown),
+        right=("GiB", *_TYPE_PRICES),
+        width=width,
+        optional=("GiB", "clouds"),
+        wrapped=("clouds", "reserved", "cheapest region"),
+    )
+    dates = [offer.observed_on for prices in accelerators for offer in prices.cheapest]
+    head = "Lowest price of an accelerator, USD an hour; of a shared one as if it were rented whole"
+    terms = (
+        "Reserved prices have their term; plan: a savings plan, block: a capacity block, sold in whole days. The "
+        "region is of the first cloud, which has the lowest price on demand, else of any."
+    )
+    count = (
+        f"{len(shown)} of {len(accelerators)} accelerators; prices dated {min(dates)} to {max(dates)}; --machines "
+        "lists every machine, with dates and sources"
+    )
+    lines = [*wrap(head, width), table, *wrap(terms, width), *wrap(count, width)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _accelerator_cells(prices: AcceleratorPrices) -> tuple[str, ...]:
+    first = prices.cheapest[0]
+    cells = dict.fromkeys(_TYPE_PRICES, "")
+    for offer in prices.cheapest:
+        kind = {"on_demand": "on demand", "spot": "spot"}.get(offer.purchase_option, "reserved")
+        term = f" {_TERMS.get(offer.purchase_option, 'block')}" if kind == "reserved" else ""
+        cells[kind] = cells[kind] or f"{offer.usd_per_accelerator_hour:,.2f}{term}"
+    return (
+        first.accelerator,
+        f"{first.accelerator_memory_gib:g}",
+        *cells.values(),
+        ", ".join(prices.providers),
+        first.region,
+    )
+
+
 def offers_table(report: OffersReport, *, as_of: date, width: int = UNLIMITED_WIDTH) -> str:
     """
     Return the offers as a table, with caveats as footnotes and the dates of the prices below.
@@ -43,7 +101,15 @@ def offers_table(report: OffersReport, *, as_of: date, width: int = UNLIMITED_WI
     """
     caveats = list(dict.fromkeys(offer.caveat for offer in report.offers if offer.caveat))
     rows = (_format_cells(offer, caveats, as_of) for offer in report.offers)
-    lines = [table_text(_COLUMNS, rows, right=("USD/hour", "USD/acc.-hour", "GiB each"), width=width)]
+    table = table_text(
+        _COLUMNS,
+        rows,
+        right=("USD/hour", "USD/acc.-hour", "GiB each"),
+        width=width,
+        optional=("GiB each", "source", "zone", "USD/acc.-hour", "age", "price date", "accelerators"),
+        wrapped=("source", "purchase", "price date", "age"),
+    )
+    lines = [table]
     lines += [f"[{number}] {terminal_text(caveat)}" for number, caveat in enumerate(caveats, start=1)]
     if any(offer.observed_on_estimated for offer in report.offers):
         lines.append("est.: the source gives no date; this one was inferred")

@@ -33,7 +33,15 @@ def status_table(answer: PricesStatus, *, width: int = UNLIMITED_WIDTH) -> str:
         )
         for service in answer.services
     )
-    table = table_text(("service", "from", *right, "note"), rows, right=right, width=width)
+    table = table_text(
+        ("service", "from", *right, "note"),
+        rows,
+        right=right,
+        width=width,
+        # Rows that were not accepted are told apart below the table.
+        optional=("read", "accepted", "filtered", "quarantined", "fresh", "oldest", "age, days"),
+        wrapped=("from", "note", *right),
+    )
     return "\n".join([table, *_summary(answer)]) + "\n"
 
 

@@ -13,12 +13,13 @@ import pytest
 from builders.cli import capture_main
 from builders.offers import book_of, offer_row, small_market
 from trainfare.cli.options import moment
-from trainfare.report.offers import offers_csv, offers_table
+from trainfare.report.offers import accelerators_table, offers_csv, offers_table
 from trainfare.report.price_status import status_table
 from trainfare_core.errors import InputError, NoOffersError, UnknownNameError
 from trainfare_core.prices.explain import PriceExplanation
-from trainfare_core.prices.listing import OffersReport, Query, select
+from trainfare_core.prices.listing import OffersReport, Query, list_accelerators, select
 from trainfare_core.prices.status import PricesStatus, price_status
+from trainfare_providers.snapshot import SnapshotProvider
 
 DAY = date(2026, 8, 1)
 NOW = datetime(2026, 8, 1, 12, tzinfo=timezone.utc)
@@ -42,6 +43,7 @@ def test_table_shows_price_date_source_and_counts(capsys: pytest.CaptureFixture[
         "us-east-1",
         "--purchase",
         "on_demand",
+        "--machines",
         "--limit",
         "2",
     )
@@ -66,6 +68,68 @@ def test_json_is_the_published_model(capsys: pytest.CaptureFixture[str]) -> None
     assert (report.matched, report.shown, len(report.offers)) == (800, 3, 3)
     assert report.query.providers == ("gcp",)
     assert all(offer.vcpus is None and offer.observed_on_estimated for offer in report.offers)
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 160])
+def test_no_name_is_broken_in_a_narrow_terminal(width: int) -> None:
+    """Every table is as narrow as the terminal, and has each name whole: columns are left out, and said, before that."""
+    book = SnapshotProvider().load()
+    query = Query(accelerators=("H100-SXM-80GB",), regions=("us-east-1",), purchase=("on_demand",))
+    wide, narrow = (
+        (
+            accelerators_table(list_accelerators(book, Query()), width=columns),
+            offers_table(select(book, query), as_of=DAY, width=columns),
+            status_table(price_status(book, as_of=NOW), width=columns),
+        )
+        for columns in (1000, width)
+    )
+    for whole, text in zip(wide, narrow, strict=True):
+        table = re.split(r"\n(?:not shown|\[1\]|Reserved|as of)", text)[0]
+        assert max(map(len, table.splitlines())) <= width
+        # A word that the wide table does not have is a part of one.
+        assert {word for word in table.split() if word.strip("─")} <= set(whole.split())
+
+
+def test_offers_has_a_row_for_each_accelerator() -> None:
+    """The lowest price of the whole device by purchase option; the cheapest cloud first, and its region."""
+    book = book_of(
+        offer_row(usd_per_hour=16.0),
+        offer_row(region="eu-west-1", usd_per_hour=12.0, purchase_option="reserved_3y"),
+        offer_row(provider="gcp", service="gce", instance_type="a2", region="us-west1", usd_per_hour=8.0),
+        offer_row(purchase_option="spot", usd_per_hour=4.0),
+    )
+    (prices,) = list_accelerators(book, Query())
+    assert prices.providers == ("gcp", "aws")
+    row = accelerators_table([prices]).splitlines()[3]
+    assert row.split() == ["A100-SXM-40GB", "40", "1.00", "0.50", "1.50", "3y", "gcp,", "aws", "us-west1"]
+
+
+def test_instance_type_lists_its_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is a filter as of `recommend`, and lists rows; without it a row is of an accelerator."""
+    code, out, _ = run(capsys, "offers", "--instance-type", "p5.48xlarge", "--limit", "3")
+    assert code == 0
+    assert out.count("aws:p5.48xlarge@") == 3
+    code, out, _ = run(capsys, "offers", "--accelerator", "H100")
+    assert code == 0
+    assert "@" not in out
+    assert {line.split()[0] for line in out.splitlines() if line.startswith(" H100")} == {
+        "H100-SXM-80GB",
+        "H100-NVL-94GB",
+    }
+
+
+def test_a_machine_under_two_names_is_one_row() -> None:
+    """At one price in one place that with the faster network stays; another price, or a name asked for, is a row."""
+    plain = offer_row(provider="azure", service="azure_vm", instance_type="ND96ams", network_gbit_per_s=None)
+    fast = {**plain, "instance_type": "ND96amsr", "network_gbit_per_s": 1600.0}
+    other = {**plain, "region": "westeurope", "usd_per_hour": 30.0}
+    book = book_of(plain, fast, other)
+    assert [(row.instance_type, row.region) for row in select(book, Query()).offers] == [
+        ("ND96amsr", "us-east-1"),
+        ("ND96ams", "westeurope"),
+    ]
+    (asked,) = select(book, Query(instance_types=("ND96ams",), regions=("us-east-1",))).offers
+    assert asked.instance_type == "ND96ams"
 
 
 def test_limit_zero_shows_all() -> None:
@@ -312,7 +376,7 @@ def test_other_clouds_are_listed_when_asked_for(capsys: pytest.CaptureFixture[st
 
 def test_azure_ml_is_listed_without_a_workspace(capsys: pytest.CaptureFixture[str]) -> None:
     """Listed, counted, and beside the virtual machine where the prices of one machine are explained."""
-    code, out, _ = run(capsys, "offers", "--service", "azure_ml", "--limit", "1")
+    code, out, _ = run(capsys, "offers", "--service", "azure_ml", "--machines", "--limit", "1")
     assert code == 0
     assert "what your workspace may rent: set AZURE_SUBSCRIPTION_ID" in out
     _, out, _ = run(capsys, "prices", "status")
