@@ -99,9 +99,11 @@ def quantify(value: float, noun: str) -> str:
         value: the number.
         noun: in the singular, with a regular plural.
 
-    >>> quantify(1.02, "interruption"), quantify(0.27, "interruption")
-    ('1 interruption', '0.27 interruptions')
+    >>> quantify(1.02, "interruption"), quantify(0.27, "interruption"), quantify(4.9e-07, "interruption")
+    ('1 interruption', '0.27 interruptions', 'fewer than 1 in a million interruptions')
     """
+    if 0 < value < _LEAST:
+        return f"fewer than 1 in {'a million' if value < 1e-6 else 'a thousand'} {noun}s"
     number = figures(value, 2)
     return f"{number} {noun}" if number == "1" else f"{number} {noun}s"
 

@@ -73,11 +73,15 @@ class Catalogue:
         return tuple(d for d in self._by_key.get(_normalise_name(name), ()) if vendors <= {d.vendor})
 
     def near(self, name: str) -> list[str]:
-        """Return up to six canonical names that begin like `name`, or else resemble it."""
+        """Return up to six canonical names that begin like `name` or have all its parts, or else resemble it."""
         begun = [
             key for key in self._by_key if _normalise_name(name) and key.startswith(_normalise_name(name))
         ]
-        keys = begun or difflib.get_close_matches(_normalise_name(name), self._by_key, n=6, cutoff=0.6)
+        parts = [_normalise_name(part) for part in re.split(r"[\s_-]+", name)]
+        having = [key for key in self._by_key if all(part and part in key for part in parts)]
+        keys = [*begun, *having] or difflib.get_close_matches(
+            _normalise_name(name), self._by_key, n=6, cutoff=0.6
+        )
         return list(dict.fromkeys(device.name for key in keys for device in self._by_key[key]))[:6]
 
 

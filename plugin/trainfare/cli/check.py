@@ -13,7 +13,7 @@ from trainfare.cli.base import BaseOf, BaseOptions, base_of, base_tree_of, folde
 from trainfare.cli.check_outputs import CheckOutputs, outputs_of, write_outputs
 from trainfare.cli.limit_options import RunLimits
 from trainfare.cli.option_groups import Format, group_options
-from trainfare.cli.options import DecisionPriceOptions, LoaderOptions
+from trainfare.cli.options import DecisionPriceOptions, Force, LoaderOptions
 from trainfare.cli.policy_options import PolicyOptions
 from trainfare.cli.target import TargetOptions, profile_of
 
@@ -44,6 +44,7 @@ def check(
     base: BaseOptions,
     output: Format = "table",
     out: CheckOutputs = None,
+    force: Force = False,
 ) -> None:
     """
     Check runs against their limits: exit 0 within, 1 over on every machine, 3 cannot tell.
@@ -53,7 +54,7 @@ def check(
     from trainfare.cli.check_answers import choose_locks, policy_answer, target_answer
     from trainfare_core.changes.explain_change import PricedJob
 
-    outputs, target = outputs_of(output, out), target.trace_afresh()
+    outputs, target = outputs_of(output, out, force=force), target.trace_afresh()
     job = target.find_target(job)
     if job is None:
         rules.check_alone(context)

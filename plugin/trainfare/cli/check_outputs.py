@@ -38,13 +38,14 @@ class Output:
     path: Path | None
 
 
-def outputs_of(form: Format, given: Sequence[str] | None) -> tuple[Output, ...]:
+def outputs_of(form: Format, given: Sequence[str] | None, *, force: bool = False) -> tuple[Output, ...]:
     """
     Return what to write, after checking that all of it can be; called before the work is done.
 
     Args:
         form: of `--format`.
         given: values of `--output`: a file for that format, or FORMAT=FILE.
+        force: existing files are overwritten.
 
     Raises:
         InputError: an unknown format, two outputs to one file, or a file that may not be written.
@@ -61,7 +62,7 @@ def outputs_of(form: Format, given: Sequence[str] | None) -> tuple[Output, ...]:
     for index, path in enumerate(paths):
         if path in paths[:index]:
             raise InputError(f"--output {path}: two formats cannot go to one file")
-        check_writable(path)
+        check_writable(path, force=force)
     if any(output.form == "junit" for output in outputs) and importlib.util.find_spec("junitparser") is None:
         raise MissingExtraError("junitparser", "ci")
     return tuple(outputs)

@@ -101,6 +101,18 @@ def wait(
     from trainfare.cli.decline_tables import wait_table
     from trainfare_core import decline
 
+    for option, value, above in (
+        ("--cost", cost, True),
+        ("--discount", discount, True),
+        ("--value-per-month", value_per_month, False),
+        ("--run-days", run_days, False),
+    ):
+        if not (value > 0 or (value == 0 and not above)):
+            raise InputError(f"{option} {value:g}: must {'be above' if above else 'not be below'} 0")
+    if yearly_decline is not None and not yearly_decline < 100:
+        raise InputError(
+            f"--yearly-decline {yearly_decline:g}: leaves nothing; give less than 100 percent a year"
+        )
     with decline_errors_as_input():
         rates = (
             decline.Rates.of(domain).total(question)

@@ -35,6 +35,7 @@ JobArgument = Annotated[
 OutputFile = Annotated[
     Path | None, typer.Option("--output", "-o", help="new file to write instead of printing")
 ]
+Force = Annotated[bool, typer.Option("--force", help="overwrite the file of --output")]
 CacheFolder = Annotated[
     Path | None,
     typer.Option(

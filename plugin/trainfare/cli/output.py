@@ -18,17 +18,21 @@ if TYPE_CHECKING:
     from trainfare.report import Report
 
 
-def check_writable(out: Path | None) -> None:
+def check_writable(out: Path | None, *, force: bool = False) -> None:
     """
     Check that `--output` names a new file in an existing folder; called before the work is done.
+
+    Args:
+        out: the file; None: standard output.
+        force: an existing file is overwritten.
 
     Raises:
         InputError: the file exists, or its folder does not.
     """
     if out is None:
         return
-    if out.exists() or out.is_symlink():
-        raise InputError(f"--output {out}: exists already; move it away or name another file")
+    if out.is_dir() or ((out.exists() or out.is_symlink()) and not force):
+        raise InputError(f"--output {out}: exists already; name another file, or --force to overwrite it")
     if not out.parent.is_dir():
         raise InputError(f"--output {out}: there is no folder {out.parent}; make it first")
 

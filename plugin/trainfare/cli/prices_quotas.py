@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from trainfare.cli.limit_options import option_of
+from trainfare.cli.options import Force
 from trainfare.cli.output import check_writable, warn, write_answer
 
 
@@ -17,13 +18,15 @@ def quotas(
     out: Annotated[
         Path | None, typer.Option("--output", "-o", help="file to write; default: standard output")
     ] = None,
+    *,
+    force: Force = False,
 ) -> None:
     """Read what your cloud accounts may rent, and write the file that `recommend --quota` takes."""
     from trainfare.prices.quota_file import quota_text
     from trainfare.prices.quotas import account_quotas
     from trainfare_providers.update import live_sources
 
-    check_writable(out)
+    check_writable(out, force=force)
     account = account_quotas(live_sources(provider))
     warn(account.left_out)
     write_answer(quota_text(account.quotas, said=account.said), out)

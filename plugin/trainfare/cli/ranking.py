@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from trainfare.cli.limit_options import RunLimits, option_of
 from trainfare.cli.option_groups import Format
-from trainfare.cli.options import DecisionPriceOptions, Objectives, OutputFile
+from trainfare.cli.options import DecisionPriceOptions, Force, Objectives, OutputFile
 from trainfare.cli.output import check_writable, warn, write_answer, write_report
 from trainfare_core.errors import NothingFitsError
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trainfare_core.job_profile import JobProfile
+
+
+_MOST_ROWS: Final = 100_000
+"""Chosen: no list of machines of today is as long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +36,10 @@ class RankingOptions:
     limit: Annotated[
         int | None,
         typer.Option(
-            min=1,
-            max=100_000,
-            help="rows of the table, shown with its details; JSON and HTML also have the Pareto front and the best "
-            "of each cloud",
+            min=0,
+            max=_MOST_ROWS,
+            help="rows of the table, shown with its details; 0: all; JSON and HTML also have the Pareto front and the "
+            "best of each cloud",
         ),
     ] = None
     all_regions: Annotated[
@@ -46,6 +50,7 @@ class RankingOptions:
     ] = False
     output: Format = "table"
     out: OutputFile = None
+    force: Force = False
 
     def answer(
         self, limits: RunLimits, prices: DecisionPriceOptions, profile_of: Callable[[], JobProfile],
@@ -69,13 +74,14 @@ class RankingOptions:
         constraints = limits.constraints(
             value_usd_per_month=self.value_per_month, value_usd_per_hour=self.value_per_hour
         )
-        check_writable(self.out)
+        check_writable(self.out, force=self.force)
         choice = prices.choice()
+        rows = _MOST_ROWS if self.limit == 0 else self.limit
         profile = profile_of()
         request = Request(
             constraints,
             objective_of(self.objective, constraints),
-            self.limit or DEFAULT_LIMIT,
+            rows or DEFAULT_LIMIT,
             limits.max_nodes,
             self.all_regions,
         )
@@ -88,7 +94,7 @@ class RankingOptions:
             from trainfare.report import report_ranking
 
             details = whole or self.output != "table"
-            report = report_ranking(ranking.answer, profile, ranking.as_of, rows=self.limit, details=details)
+            report = report_ranking(ranking.answer, profile, ranking.as_of, rows=rows, details=details)
             write_report(report, self.output, self.out)
         if not ranking.answer.options:
             because = ranking.answer.unknown_because or "no machine is left"

@@ -12,7 +12,7 @@ import typer
 from trainfare.cli.limit_options import StrategyLimits, hours_of, option_of
 from trainfare.cli.model_options import with_options_of
 from trainfare.cli.option_groups import Format, group_options
-from trainfare.cli.options import DecisionPriceOptions, OutputFile
+from trainfare.cli.options import DecisionPriceOptions, Force, OutputFile
 from trainfare.cli.output import check_writable, warn, write_answer, write_report
 from trainfare.cli.target import TargetOptions
 from trainfare.job import script_of
@@ -53,13 +53,14 @@ def strategy(
     target: TargetOptions,
     output: Format = "table",
     out: OutputFile = None,
+    force: Force = False,
     **fields: Any,
 ) -> None:
     """Compare training strategies, from a linear probe to training from scratch, by cost to the target."""
     from trainfare.methods.request import read_strategy_file, request_of
     from trainfare.report.strategy import render_pilots
 
-    check_writable(out)
+    check_writable(out, force=force)
     job, curves = _split(targets or [], pilot or [], target)
     if job is None:
         ranked = _pilots(curves, request_of(fields, "the flags").question)

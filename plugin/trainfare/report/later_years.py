@@ -8,7 +8,7 @@ from typing import Final
 from trainfare.report.block_builders import build_table
 from trainfare.report.blocks import Block, Bullets, Chart, Column, Heading, Text, Where
 from trainfare.report.charts.fan import fan_chart
-from trainfare.report.wording import span, usd
+from trainfare.report.wording import exact_usd, span, usd
 from trainfare_core.number_format import percent
 from trainfare_core.recommendation import CostOutlook, FutureCost, OutlookPart, Recommendation
 
@@ -130,4 +130,4 @@ def _part(outlook: CostOutlook, part: OutlookPart) -> str:
 def _format_signed(amount_usd: float) -> str:
     size = abs(amount_usd)
     # From $10 up whole dollars are enough for a value per month.
-    return f"{'-' if amount_usd < 0 else ''}{f'${size:,.0f}' if size >= 10 else usd(size)}"
+    return f"{'-' if amount_usd < 0 else ''}{f'${size:,.0f}' if size >= 10 else exact_usd(size)}"

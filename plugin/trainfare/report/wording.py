@@ -86,6 +86,11 @@ def hardware_label(option: Option) -> str:
 
 
 def usd(amount: float) -> str:
+    """Return dollars as people say them: whole from $100, in cents from $0.10, and no figure below one cent."""
+    return "less than 1 cent" if 0 < amount < 0.01 else exact_usd(amount)
+
+
+def exact_usd(amount: float) -> str:
     """Return dollars: whole from $100, in cents from $0.10, and with two significant figures below."""
     # the bounds are where rounding to the shown digits would carry: $99.995 is $100, $0.095 is $0.10
     if amount >= 99.995:
@@ -171,7 +176,9 @@ def cloud_label(option: Option) -> str:
 
 
 def span(low: str, high: str) -> str:
-    """Return 'low – high', with the unit only once where both have the same."""
+    """Return 'low – high', with the unit only once where both have the same; one of two that are shown alike."""
+    if low == high:
+        return low
     number, _, unit = low.partition(" ")
     return f"{number if high.endswith(f' {unit}') else low} – {high}"
 

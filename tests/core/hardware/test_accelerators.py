@@ -633,3 +633,9 @@ def test_one_new_row_is_all_an_accelerator_needs() -> None:
     assert [d.name for d in catalogue.find_by_name("x1 96gb")] == ["X1-96GB"]
     assert [d.name for d in catalogue.find_by_name("NVIDIA X1")] == ["X1-96GB"]
     assert catalogue.devices[0].memory_bytes == 96 * GIB
+
+
+def test_every_near_name_is_suggested() -> None:
+    """A name without the form factor stands for each that has its parts, whichever has an alias that begins so."""
+    with pytest.raises(UnknownNameError, match=r"did you mean A100-PCIE-80GB, A100-SXM-80GB\?"):
+        accelerator("A100-80GB")

@@ -10,6 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
+from builders.cli import capture_main
 from builders.decline_figures import HARD_DISKS, PHOTOVOLTAICS
 from trainfare.cli.decline import app
 from trainfare_core.errors import InputError
@@ -183,3 +184,25 @@ def test_wright_needs_production(tmp_path: Path) -> None:
     assert "10 % a year" in run("forecast", "--series", str(path), "--until", "2015")
     with pytest.raises(InputError, match="production"):
         run("forecast", "--series", str(path), "--until", "2015", "--law", "wright")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("--cost", "-5", "--cost -5: must be above 0"),
+        ("--discount", "0", "--discount 0: must be above 0"),
+        ("--run-days", "-1", "--run-days -1: must not be below 0"),
+        (
+            "--yearly-decline",
+            "120",
+            "--yearly-decline 120: leaves nothing; give less than 100 percent a year",
+        ),
+    ],
+)
+def test_a_wrong_number_is_named_by_its_flag(
+    capsys: pytest.CaptureFixture[str], flag: str, value: str, message: str
+) -> None:
+    """First and alone, in the unit of the flag."""
+    given = {"--cost": "100", "--value-per-month": "10", flag: value}
+    done = capture_main(capsys, "decline", "wait", *(text for pair in given.items() for text in pair))
+    assert (done.exit_code, done.stderr) == (2, f"error: {message}\n")

@@ -353,3 +353,20 @@ def test_a_stated_input_pipeline_reaches_every_command(job: str, capsys: pytest.
         assert "as stated" in shown or re.search(r'"bound_by": ?"input"', shown), arguments
     assert run(job, "--loader-samples-per-s-per-vcpu", "0") == 2
     assert "give a finite number above 0" in capsys.readouterr().err
+
+
+def test_force_overwrites_and_limit_0_is_all(
+    job: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An existing file is refused with the flag that overwrites it; `--limit 0` lists every row."""
+    out = tmp_path / "answer.txt"
+    asked = (job, "--provider", "aws", "-o", str(out))
+    assert run(*asked) == 0
+    assert run(*asked, "--limit", "0") == 2
+    assert "--force" in capsys.readouterr().err
+    assert run(*asked, "--limit", "0", "--force") == 0
+    capsys.readouterr()
+    assert run(job, "--provider", "aws", "--limit", "0", "--format", "json") == 0
+    options = Recommendation.from_json(capsys.readouterr().out).options
+    assert len(options) > 20
+    assert re.search(rf"^ *{len(options)} ", out.read_text(encoding="utf-8"), re.MULTILINE)

@@ -246,7 +246,10 @@ def test_an_old_list_stops_only_the_cloud_that_it_is_of(
     late = ("--as-of", "2027-11-24")
     assert run_main("recommend", kept, "--provider", "azure", *late) == 0
     capsys.readouterr()
-    assert run_main("offers", *AWS, "--service", "ec2", "--accelerator", "A100-SXM-40GB", *late) == 0
+    assert (
+        run_main("offers", *AWS, "--service", "ec2", "--machines", "--accelerator", "A100-SXM-40GB", *late)
+        == 0
+    )
     assert "365 days" in capsys.readouterr().out
     assert run_main("prices", "status", *late) == 0
     assert "aws, fetched 2026-11-24T12:00:00Z" in capsys.readouterr().out

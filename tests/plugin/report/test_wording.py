@@ -14,6 +14,7 @@ from trainfare.report.price_age import PriceDate, price_age, price_ages
 from trainfare.report.wording import (
     describe_unused_devices,
     duration,
+    exact_usd,
     hardware_label,
     interval,
     short_count,
@@ -28,11 +29,11 @@ NOON = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 
 @pytest.mark.parametrize(
     ("amount", "shown"),
-    [(0.0, "$0"), (1e-12, "under $0.000000001"), (0.000123, "$0.00012"), (0.0314, "$0.031"), (0.42, "$0.42"), (12.4, "$12.40"),
+    [(0.0, "$0"), (1e-12, "less than 1 cent"), (0.00075, "less than 1 cent"), (0.0099, "less than 1 cent"), (0.01, "$0.010"), (0.0314, "$0.031"), (0.42, "$0.42"), (12.4, "$12.40"),
      (99.99, "$99.99"), (99.996, "$100"), (412.35, "$412"), (1_234_567.0, "$1,234,567")],
 )  # fmt: skip
 def test_rounding_of_dollars(amount: float, shown: str) -> None:
-    """Cents up to a hundred dollars, whole dollars above, two significant figures below ten cents."""
+    """Cents up to a hundred dollars, whole dollars above, two figures below ten cents, and none below one."""
     assert usd(amount) == shown
 
 
@@ -40,7 +41,7 @@ def test_rounding_of_dollars(amount: float, shown: str) -> None:
 @given(st.floats(min_value=1e-9, max_value=1e9))
 def test_a_dollar_amount_reads_back_within_its_rounding(amount: float) -> None:
     """The shown amount is within 6 % of the real one, and no positive amount is shown as 0."""
-    assert float(usd(amount).strip("$").replace(",", "")) == pytest.approx(amount, rel=0.06)
+    assert float(exact_usd(amount).strip("$").replace(",", "")) == pytest.approx(amount, rel=0.06)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,11 @@ def test_a_dollar_amount_reads_back_within_its_rounding(amount: float) -> None:
 def test_durations_have_three_figures_and_a_fitting_unit(seconds: float, unit: str, shown: str) -> None:
     """The unit follows the size, or the column it stands in."""
     assert duration(seconds, unit) == shown
+
+
+def test_an_interval_below_a_cent_is_said_once() -> None:
+    """Of two ends that read alike there is one."""
+    assert interval(make_interval(0.001), "usd") == ("less than 1 cent", "less than 1 cent")
 
 
 def test_intervals_name_their_unit_once() -> None:

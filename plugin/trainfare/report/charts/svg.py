@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 from xml.etree import ElementTree as ET
 
 from trainfare.report.escape import terminal_text
-from trainfare.report.wording import usd
+from trainfare.report.wording import exact_usd
 
 Figure: TypeAlias = Any
 Axes: TypeAlias = Any
@@ -99,7 +99,7 @@ def short(text: str) -> str:
 
 def usd_tick(dollars: float, _: int) -> str:
     """Return the label of a tick in dollars, for `Axis.set_major_formatter`."""
-    return usd(max(0.0, float(dollars))).removesuffix(".00")
+    return exact_usd(max(0.0, float(dollars))).removesuffix(".00")
 
 
 def _inline(text: str, name: str, title: str, description: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trainfare.report.charts.svg import COLOURS, Figure, draw
-from trainfare.report.wording import usd
+from trainfare.report.wording import exact_usd, usd
 from trainfare_core.methods.answer import MethodLine
 from trainfare_core.methods.methods import METHODS
 
@@ -59,4 +59,4 @@ def strategy_chart(lines: Sequence[MethodLine], *, against: str) -> str:
 
 
 def _dollars(value: float, _place: int) -> str:
-    return usd(float(value))
+    return exact_usd(float(value))
