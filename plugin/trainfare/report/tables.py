@@ -41,26 +41,28 @@ def table_text(
     from rich.table import Table
     from rich.text import Text
 
-    columns = {
-        name: [terminal_text(cell) for cell in cells]
-        for name, cells in zip(names, zip(*rows, strict=True), strict=True)
-    } or {name: [] for name in names}
-    kept = [] if wrapped is None else [name for name in columns if name not in wrapped]
-    widths = {name: _longest([name, *cells], name not in kept) for name, cells in columns.items()}
-    left_out: list[str] = []
-    while (room := width + 1 - sum(_BETWEEN + least for least in widths.values())) < 0 and len(
-        left_out
-    ) < len(optional):
+    cells = [[terminal_text(cell) for cell in row] for row in rows]
+    columns = [[name, *(row[index] for row in cells)] for index, name in enumerate(names)]
+    folds = [wrapped is None or name in wrapped for name in names]
+    widths = [_longest(column, fold) for column, fold in zip(columns, folds, strict=True)]
+    shown, left_out = list(range(len(names))), list[str]()
+    while (room := width + 1 - sum(_BETWEEN + widths[index] for index in shown)) < 0 and len(left_out) < len(
+        optional
+    ):
         left_out.append(optional[len(left_out)])
-        del widths[left_out[-1]], columns[left_out[-1]]
+        shown.remove(names.index(left_out[-1]))
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name, cells in columns.items():
-        more = min(room, _longest([name, *cells], False) - widths[name])
+    for index in shown:
+        more = min(room, _longest(columns[index], False) - widths[index])
         room -= more
-        fixed = widths[name] + more if wrapped is not None and room >= 0 else None
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold", width=fixed)
-    for cells in zip(*columns.values(), strict=True):
-        table.add_row(*map(Text, cells))
+        table.add_column(
+            names[index],
+            justify="right" if names[index] in right else "left",
+            overflow="fold",
+            width=widths[index] + more if wrapped is not None and room >= 0 else None,
+        )
+    for row in cells:
+        table.add_row(*(Text(row[index]) for index in shown))
     text = io.StringIO()
     Console(file=text, width=width, highlight=False, color_system=None).print(table)
     lines = [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]
