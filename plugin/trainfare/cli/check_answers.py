@@ -56,6 +56,10 @@ _NAME: Final = "check"
 """What the one job of the command line is called where a format wants a name."""
 
 
+_LOG_WIDTH: Final = 120
+"""Columns of tables in the log of a CI job. Chosen: what its pages show without scrolling."""
+
+
 @dataclass(frozen=True, slots=True)
 class CheckAnswer:
     """Exit code of an answer, and its text in each format."""
@@ -289,7 +293,7 @@ def _renderers(answer: PolicyCheck) -> Renderers:
 def _show_blocks(build: Callable[[], list[Block]]) -> Renderers:
     """Return the formats that show blocks."""
     return {
-        "table": lambda: format_lines(build(), width=output_width()),
+        "table": lambda: format_lines(build(), width=output_width(_LOG_WIDTH)),
         "markdown": lambda: format_markdown(build()),
     }
 

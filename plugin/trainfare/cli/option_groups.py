@@ -19,8 +19,8 @@ Format: TypeAlias = Literal["table", "json", "markdown", "html", "csv", "sarif",
 
 FORMATS: Final[Mapping[str, tuple[Format, ...]]] = {
     "predict": ("table", "json"),
-    "recommend": ("table", "json", "markdown", "html"),
-    "estimate": ("table", "json", "markdown", "html"),
+    "recommend": ("table", "json", "markdown", "html", "csv"),
+    "estimate": ("table", "json", "markdown", "html", "csv"),
     "why": ("table", "json"),
     "check": ("table", "json", "markdown", "sarif", "junit", "github"),
     "offers": ("table", "json", "csv"),

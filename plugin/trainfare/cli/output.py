@@ -86,6 +86,6 @@ def warn(lines: Iterable[str]) -> None:
         sys.stderr.write(f"warning: {terminal_text(line)}\n")
 
 
-def output_width() -> int:
-    """Return the terminal's columns, or `UNLIMITED_WIDTH` where standard output is not a terminal."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else UNLIMITED_WIDTH
+def output_width(otherwise: int = UNLIMITED_WIDTH) -> int:
+    """Return the terminal's columns, or `otherwise` where standard output is not a terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else otherwise

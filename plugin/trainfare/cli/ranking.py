@@ -90,6 +90,10 @@ class RankingOptions:
         whole = self.details or self.limit is not None
         if self.output == "json":
             write_answer(ranking.answer.to_json(), self.out)
+        elif self.output == "csv":
+            from trainfare.report.rows import ranking_csv
+
+            write_answer(ranking_csv(ranking.answer.options), self.out)
         else:
             from trainfare.report import report_ranking
 
@@ -98,7 +102,7 @@ class RankingOptions:
             write_report(report, self.output, self.out)
         if not ranking.answer.options:
             because = ranking.answer.unknown_because or "no machine is left"
-            # Every format but JSON begins with the reason: said once, it is read.
+            # Every format but JSON and CSV begins with the reason: said once, it is read.
             raise NothingFitsError(
-                because if self.output == "json" else "no machine is left; the report says why"
+                because if self.output in ("json", "csv") else "no machine is left; the report says why"
             )

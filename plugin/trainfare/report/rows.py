@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Final
 
+from trainfare.report.escape import csv_cell
 from trainfare.report.price_age import price_age, price_date_of
 from trainfare_core.candidates import sharding_label
-from trainfare_core.recommendation import Option
+from trainfare_core.recommendation import Interval, Option
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,39 @@ def marks(option: Option, as_of: date) -> tuple[str, ...]:
         ("stale", price_age(price_date_of(option), as_of).stale),
     )
     return tuple(name for name, holds in shown if holds)
+
+
+_CSV_COLUMNS: Final = (
+    *(
+        "rank",
+        "provider",
+        "service",
+        "instance_type",
+        "region",
+        "zone",
+        "purchase_option",
+        "nodes",
+        "accelerator",
+    ),
+    *("accelerator_count", "sharding", "micro_batch_size", "usd_per_hour", "run_usd", "run_hours", "step_s"),
+    *("needs_porting", "on_front", "probability_within", "price_observed_on", "price_source"),
+)
+
+
+def ranking_csv(options: Sequence[Option]) -> str:
+    """Return ranked options as CSV with a header, an interval as three columns; see `csv_cell`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    interval = ("", "_low_80", "_high_80")
+    spread = {"run_usd", "run_hours", "step_s"}
+    writer.writerow(name + end for name in _CSV_COLUMNS for end in (interval if name in spread else ("",)))
+    for option in options:
+        cells: list[object] = []
+        for name in _CSV_COLUMNS:
+            value = getattr(option, name)
+            cells += [value.mid, value.low_80, value.high_80] if isinstance(value, Interval) else [value]
+        writer.writerow([csv_cell(cell) if isinstance(cell, str) else cell for cell in cells])
+    return text.getvalue()
 
 
 def plan_label(option: Option) -> str:

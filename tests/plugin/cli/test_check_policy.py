@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import threading
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -332,6 +333,13 @@ def test_a_folder_of_profiles_is_the_base_of_each_job(capsys: pytest.CaptureFixt
     assert a.check is not None
     assert a.check.change is not None
     assert a.check.change.base.label == "before/a.json"
+    assert run("--base", "before") == 1
+    shown = capsys.readouterr().out
+    (row,) = (line for line in shown.splitlines() if re.match(r" a +over", line))
+    assert "+5 %" in row  # the limit that broke, not the budget, which is kept
+    rules = [line for line in shown.splitlines() if line.strip("─ ") == ""]
+    assert rules
+    assert max(map(len, rules)) <= 120
     assert run("--base", "small.json") == 2
     assert "no folder" in capsys.readouterr().err
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import os
 import re
@@ -370,3 +372,16 @@ def test_force_overwrites_and_limit_0_is_all(
     options = Recommendation.from_json(capsys.readouterr().out).options
     assert len(options) > 20
     assert re.search(rf"^ *{len(options)} ", out.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_csv_has_a_row_for_each_option(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The numbers are those of JSON, an interval has three columns."""
+    assert run(job, "--provider", "gcp", "--format", "json") == 0
+    options = Recommendation.from_json(capsys.readouterr().out).options
+    assert run(job, "--provider", "gcp", "--format", "csv") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [int(row["rank"]) for row in rows] == [option.rank for option in options]
+    for row, option in zip(rows, options, strict=True):
+        assert (row["instance_type"], row["region"]) == (option.instance_type, option.region)
+        shown = [float(row[f"run_usd{end}"]) for end in ("", "_low_80", "_high_80")]
+        assert shown == [option.run_usd.mid, option.run_usd.low_80, option.run_usd.high_80]

@@ -49,11 +49,22 @@ def _build_cells(job: JobCheck) -> tuple[str, ...]:
         job.name,
         verdict,
         f"{best.run_usd.mid:,.2f} [{best.run_usd.low_80:,.2f} to {best.run_usd.high_80:,.2f}]",
-        "" if limits.max_usd is None else f"{limits.max_usd:,.2f}",
+        _describe_usd_limit(job),
         hours_range(best.run_hours.mid, best.run_hours.low_80, best.run_hours.high_80),
         "" if limits.max_hours is None else hours_text(limits.max_hours, 4),
         f"{count}{best.machine} ({best.purchase_option})",
     )
+
+
+def _describe_usd_limit(job: JobCheck) -> str:
+    """Return the limit on dollars that the job breaks: that on its increase where the budget itself is kept."""
+    limits, broken = job.limits, {finding.rule for finding in job.findings if finding.status == "broken"}
+    if "max_usd" not in broken:
+        if "max_increase_usd" in broken:
+            return f"+{limits.max_increase_usd or 0:,.2f}"
+        if "max_increase_percent" in broken:
+            return f"+{limits.max_increase_percent or 0:g} %"
+    return "" if limits.max_usd is None else f"{limits.max_usd:,.2f}"
 
 
 def _list_findings(answer: PolicyCheck) -> Iterator[tuple[JobCheck, Finding]]:
