@@ -87,7 +87,7 @@ def hardware_label(option: Option) -> str:
 
 def usd(amount: float) -> str:
     """Return dollars as people say them: whole from $100, in cents from $0.10, and no figure below one cent."""
-    return "less than 1 cent" if 0 < amount < 0.01 else exact_usd(amount)
+    return "<1 cent" if 0 < amount < 0.01 else exact_usd(amount)
 
 
 def exact_usd(amount: float) -> str:

@@ -29,7 +29,7 @@ NOON = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 
 @pytest.mark.parametrize(
     ("amount", "shown"),
-    [(0.0, "$0"), (1e-12, "less than 1 cent"), (0.00075, "less than 1 cent"), (0.0099, "less than 1 cent"), (0.01, "$0.010"), (0.0314, "$0.031"), (0.42, "$0.42"), (12.4, "$12.40"),
+    [(0.0, "$0"), (1e-12, "<1 cent"), (0.00075, "<1 cent"), (0.0099, "<1 cent"), (0.01, "$0.010"), (0.0314, "$0.031"), (0.42, "$0.42"), (12.4, "$12.40"),
      (99.99, "$99.99"), (99.996, "$100"), (412.35, "$412"), (1_234_567.0, "$1,234,567")],
 )  # fmt: skip
 def test_rounding_of_dollars(amount: float, shown: str) -> None:
@@ -57,7 +57,7 @@ def test_durations_have_three_figures_and_a_fitting_unit(seconds: float, unit: s
 
 def test_an_interval_below_a_cent_is_said_once() -> None:
     """Of two ends that read alike there is one."""
-    assert interval(make_interval(0.001), "usd") == ("less than 1 cent", "less than 1 cent")
+    assert interval(make_interval(0.001), "usd") == ("<1 cent", "<1 cent")
 
 
 def test_intervals_name_their_unit_once() -> None:
