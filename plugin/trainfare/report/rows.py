@@ -14,6 +14,9 @@ from trainfare.report.price_age import price_age, price_date_of
 from trainfare_core.candidates import sharding_label
 from trainfare_core.recommendation import Interval, Option
 
+STALE: Final = "stale"
+"""The mark of a price that its source has not confirmed of late."""
+
 
 @dataclass(frozen=True, slots=True)
 class RankingRow:
@@ -42,7 +45,7 @@ def marks(option: Option, as_of: date) -> tuple[str, ...]:
         ("a guess", option.unmeasured_software),
         ("arm64 host", option.arm64_host),
         ("own price", option.price_source_class == "own"),
-        ("stale", price_age(price_date_of(option), as_of).stale),
+        (STALE, price_age(price_date_of(option), as_of).stale),
     )
     return tuple(name for name, holds in shown if holds)
 

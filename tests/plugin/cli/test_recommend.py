@@ -85,6 +85,7 @@ def test_options_reach_the_ranking(job: str, tmp_path: Path, capsys: pytest.Capt
         "providers": ["aws", "gcp"],
         "regions": ["us-east-1", "us-central1"],
         "purchase": ["on_demand"],
+        "use": None,
         "all_clouds": False,
         "accelerators": ["A10G-24GB", "L4-24GB"],
         "services": ["ec2", "gce"],

@@ -82,7 +82,7 @@ def test_the_options_of_the_headline_are_marked_and_broken_down() -> None:
     found = recommendation(options=options, cheapest_rank=1, fastest_rank=20)
     rows = build_ranking_rows(found, TODAY)
     assert [row.marks[0] for row in rows if row.titles] == ["cheapest", "fastest"]
-    assert [option.rank for option in select_detailed_options(found)] == [1, 2, 3, 4, 5, 20]
+    assert [option.rank for option in select_detailed_options(found)] == [1, 20, 2, 3, 4, 5]
 
 
 def test_a_zone_is_named_with_its_region() -> None:
@@ -105,7 +105,8 @@ def test_an_unknown_length_is_in_every_title() -> None:
     result = recommendation(basis="per_1000_steps", job=job(optimizer_steps=None))
     plan = RunPlan(optimizer_steps=None, unknown_because="the dataset has no length")
     (cards,) = (block for block in build_answer_section(result, None, TODAY) if isinstance(block, Cards))
-    assert [card.title for card in cards.cards] == ["Cheapest per 1,000 steps", "Fastest per 1,000 steps"]
+    titles = [card.title for card in cards.cards]
+    assert titles == [f"{title} per 1,000 steps" for title in ("Cheapest", "Cheapest on demand", "Fastest")]
     assert headline(result, TODAY).startswith("Cheapest per 1,000 steps:")
     note = basis_note(result, profile(plan=plan))
     assert "unknown (the dataset has no length)" in note

@@ -21,6 +21,7 @@ from builders.recommendations import (
 )
 from builders.reports import render_html
 from trainfare.report.escape import terminal_text
+from trainfare_core.recommendation import Recommendation
 
 TODAY = date(2026, 11, 24)
 _MEASURED = profile(measured=make_measured_step())
@@ -61,7 +62,7 @@ def test_the_page_shows_the_whole_recommendation() -> None:
         "".join(_Page(render_html(recommendation(), profile=_MEASURED, as_of=TODAY)).texts).split()
     )
     for expected in (
-        "Cheapest: 1 × g6.2xlarge (AWS, 1 × L4-24GB, us-east-1c, spot): $5.15 [$3.60 – $7.37]",
+        "Cheapest: $5.15 [$3.60 – $7.37] in 13.2 h [10.2 – 17.1 h] on 1 × g6.2xlarge",
         "Standard_NC40ads_H100_v5", "$66.60", "misses by 4.7 GiB", "egress is not priced", "8 months old",
         "oldest 37 months old, newest 4 days old", "Trace coverage: 99.9 %", "Not measured: transfer to the device, validation.",
         "10 optimizer steps measured on NVIDIA RTX A4000", "9 of 412 feasible options, cheapest first",
@@ -193,3 +194,39 @@ def test_tables_and_charts_are_accessible() -> None:
         if tag == "svg":
             assert attrs["role"] == "img"
             assert set((attrs["aria-labelledby"] or "").split()) <= set(ids)
+
+
+def test_the_title_of_the_page_is_one_line() -> None:
+    """What the answer costs and takes, and on what; the machines below it have the rest."""
+    text = render_html(recommendation(), as_of=TODAY)
+    title = text[text.index("<h1>") + 4 : text.index("</h1>")].removeprefix("<bdi>").removesuffix("</bdi>")
+    assert title == "Cheapest: $5.15 [$3.60 – $7.37] in 13.2 h [10.2 – 17.1 h] on 1 × g6.2xlarge"
+
+
+def test_a_mark_that_every_row_has_is_in_the_legend_alone() -> None:
+    """Stale prices everywhere are noise; where some are fresh, the others are marked."""
+
+    def count_marks(answer: Recommendation) -> int:
+        text = render_html(answer, as_of=TODAY)
+        return text[text.index("Ranked machines") : text.index("What it costs later")].count(
+            'class="mark stale"'
+        )
+
+    answer = recommendation()
+    old = tuple(
+        option.model_copy(
+            update={"price_observed_on": "2026-03", "price_by_contract": False, "price_fetched_at": None}
+        )
+        for option in answer.options
+    )
+    assert count_marks(answer.model_copy(update={"options": old})) == 0
+    first = old[0].model_copy(update={"price_by_contract": True})
+    assert count_marks(answer.model_copy(update={"options": (first, *old[1:])})) == len(old) - 1
+
+
+def test_a_part_that_costs_nothing_takes_no_column() -> None:
+    """The table of costs fits on a page: the examples have neither transfer nor object storage."""
+    text = render_html(recommendation(), as_of=TODAY)
+    costs = text[text.index("What the cost consists of") :]
+    assert ">disks<" in costs
+    assert ">object storage<" not in costs

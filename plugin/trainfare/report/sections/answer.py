@@ -6,10 +6,10 @@ from datetime import date
 
 from trainfare.report.blocks import Block, Card, Cards, Heading, Span, Text, Where
 from trainfare.report.facts import basis_note, constraints_text, job_facts
-from trainfare.report.headline import headline, locate_option, picks
+from trainfare.report.headline import headline, list_named_options, locate_option, picks
 from trainfare.report.later_years import advise_waiting
-from trainfare.report.rows import marks
-from trainfare.report.wording import describe_basis, interval, machine_label
+from trainfare.report.rows import STALE, marks
+from trainfare.report.wording import describe_basis, describe_run, interval, machine_label
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation
 
@@ -35,14 +35,19 @@ def build_answer_section(
             interval(option.run_hours, "h:auto"),
             machine_label(option),
             locate_option(option),
-            tuple(mark for mark in marks(option, as_of) if mark != "on front"),
+            tuple(mark for mark in marks(option, as_of) if mark not in {"on front", STALE}),
         )
-        for title, option in picks(recommendation)
+        for titles, option in list_named_options(recommendation)
+        for title in (", ".join(titles),)
     )
+    # A page has the named options below its title: one line is enough there.
+    in_full = Where.RUNNING if recommendation.options else Where.EVERYWHERE
     blocks: list[Block] = [
         Heading(("What it costs to train ", name), level=1, where=Where.TITLED),
-        Text(headline(recommendation, as_of), "answer" if recommendation.options else "no answer"),
+        Text(headline(recommendation, as_of), "answer" if recommendation.options else "no answer", in_full),
     ]
+    if recommendation.options:
+        blocks.append(Text(_title_page(recommendation), "answer", Where.PAGE))
     if cards:
         blocks.append(Cards(cards))
     if verdict:
@@ -54,3 +59,10 @@ def build_answer_section(
         blocks.append(Text(f"Constraints: {asked}.", "dim", Where.RUNNING))
     asked_parts = (" Constraints: ", asked, ".") if asked else ()
     return [*blocks, Text(("Job: ", facts, ".", *asked_parts), "facts", Where.PAGE)]
+
+
+def _title_page(recommendation: Recommendation) -> str:
+    """Return the answer in one line: what it costs and takes, and on what."""
+    title, option = picks(recommendation)[0]
+    named = f"{title[:1].upper()}{title[1:]}{describe_basis(recommendation)}"
+    return f"{named}: {describe_run(option)} on {machine_label(option)}"

@@ -105,21 +105,24 @@ def describe_hidden(option: Option) -> str:
 
 def build_cost_section(recommendation: Recommendation) -> list[Block]:
     """Return the parts of the cost of the best options."""
-    rows = tuple(
-        (
-            str(option.rank),
-            machine_label(option),
-            *(usd(getattr(option.cost_parts, name)) for name in CostParts.model_fields),
-        )
-        for option in select_detailed_options(recommendation)
-    )
-    if not rows:
+    options = select_detailed_options(recommendation)
+    if not options:
         return []
-    columns = (_RANK, _MACHINE, *(Column(name, right=True) for name in _COST_PARTS))
+    parts = {
+        title: [float(getattr(option.cost_parts, name)) for option in options]
+        for title, name in zip(_COST_PARTS, CostParts.model_fields, strict=True)
+    }
+    # A part that costs nothing anywhere only makes the table wider than a page.
+    parts = {title: values for title, values in parts.items() if any(values)}
+    rows = tuple(
+        (str(option.rank), machine_label(option), *(usd(values[index]) for values in parts.values()))
+        for index, option in enumerate(options)
+    )
+    columns = (_RANK, _MACHINE, *(Column(title, right=True) for title in parts))
     return [
         Heading("What the cost consists of"),
         Table(columns, rows, "Median cost of the best options by component.", where=Where.TITLED),
-        _transpose("USD", _COST_PARTS, rows),
+        _transpose("USD", tuple(parts), rows),
     ]
 
 

@@ -12,7 +12,7 @@ from trainfare.report.blocks import Block, Cell, Chart, Column, Heading, Line, S
 from trainfare.report.charts.cost_time import cost_time_chart
 from trainfare.report.headline import picks
 from trainfare.report.price_age import STALE_MEANING, price_age, price_date_of
-from trainfare.report.rows import RankingRow, marks, plan_label
+from trainfare.report.rows import STALE, RankingRow, marks, plan_label
 from trainfare.report.sections.beside import write_texts_beside
 from trainfare.report.wording import (
     bound_label,
@@ -82,15 +82,15 @@ def build_ranking_rows(recommendation: Recommendation, as_of: date) -> tuple[Ran
     for title, option in picks(recommendation):
         words = title.removesuffix(" after porting").split(" and ")
         titles[option.rank] = (*titles.get(option.rank, ()), *(() if option.needs_porting else words))
-    return tuple(
-        RankingRow(
-            option,
-            found := titles.get(option.rank, ()),
-            (*found, *marks(option, as_of)),
-            price_age(price_date_of(option), as_of).text,
-        )
-        for option in recommendation.options
-    )
+    marks_of = [marks(option, as_of) for option in recommendation.options]
+    # What every row says tells none from another; the legend says it once.
+    shared = {STALE} if len(marks_of) > 1 and all(STALE in found for found in marks_of) else set[str]()
+    rows: list[RankingRow] = []
+    for option, found in zip(recommendation.options, marks_of, strict=True):
+        named = titles.get(option.rank, ())
+        own = tuple(mark for mark in found if mark not in shared)
+        rows.append(RankingRow(option, named, (*named, *own), price_age(price_date_of(option), as_of).text))
+    return tuple(rows)
 
 
 def select_rows(rows: Sequence[RankingRow], usual: int, asked: int | None = None) -> list[RankingRow]:
