@@ -171,6 +171,7 @@ class ToyPredictor:
     link_s: float = 0.0
     split_loss: float = 0.1
     unknown: Mapping[str, str] = field(default_factory=dict)
+    guesses: tuple[str, ...] = ()
 
     def __call__(
         self, profile: JobProfile, shapes: MachineShapes, candidates: CandidateTable
@@ -219,6 +220,8 @@ class ToyPredictor:
             usable_memory_bytes=usable,
             fits=known & (np.nan_to_num(memory_bytes) * np.exp(Z_80 * self.memory_log_sigma) <= usable),
             unknown_because=np.array([self.unknown.get(name, "") for name in names], dtype=np.str_),
+            nearest=np.zeros(len(names), dtype=np.int64),
+            is_guess=np.array([name in self.guesses for name in names], dtype=np.bool_),
         )
 
 

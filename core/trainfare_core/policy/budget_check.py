@@ -72,7 +72,10 @@ def judge(
     constraints = request.constraints
     best_option = best_chance(profile, book, request)
     best, chance = (None, None) if isinstance(best_option, str) else (best_option, _get_chance(best_option))
-    verdict = verdict_of(chance, constraints.confidence)
+    limited = constraints.max_usd is not None or constraints.deadline_hours is not None
+    # An interval that no measured run supports decides nothing.
+    is_guess = best is not None and bool(best.guess_because) and limited
+    verdict = verdict_of(None if is_guess else chance, constraints.confidence)
     return BudgetCheck(
         tool_version=__version__,
         job=job_summary(profile),
@@ -120,6 +123,8 @@ def _write_reason(verdict: BudgetVerdict, best: Option, constraints: Constraints
     words = {"within": "within", "over": "over", "cannot_tell": "cannot tell if within"}[verdict]
     count = f"{best.nodes} x " if best.nodes > 1 else ""
     run = f"{count}{best.machine} ({best.purchase_option}) takes {time} and costs {cost}"
+    if best.guess_because:
+        run = f"{run}, a guess, because {best.guess_because}"
     if not limits:
         return f"no limit on the run itself: {run}"
     return (

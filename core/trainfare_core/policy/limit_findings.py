@@ -73,6 +73,10 @@ def run_findings(
         other = [name for name in together if name != rule] if rule == tighter else []
         text = f"{_amounts(rule, limits, best)}, kept{''.join(f' together with {name}' for name in other)}"
         text = f"{text} with a chance of {percent(chance, 1)}, asked for {percent(confidence)}"
+        if best.guess_because:
+            unknown = f"{_amounts(rule, limits, best)}: unknown, because {best.guess_because}"
+            findings.append(_finding(rule, "cannot_tell", unknown))
+            continue
         findings.append(_finding(rule, _STATUS[verdict_of(chance, confidence)], text))
     if hourly is not None:
         text = f"{best.usd_per_hour:,.2f} USD an hour, limit {hourly:,.2f} USD an hour"

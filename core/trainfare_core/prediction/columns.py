@@ -13,6 +13,14 @@ from trainfare_core.arrays import Array, Flags
 from trainfare_core.candidates import SHARDINGS, CandidateTable
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction.distance import (
+    DEVICES,
+    HOST_STEPS,
+    Likeness,
+    MeasuredGroups,
+    Work,
+    describe_work,
+)
 from trainfare_core.prediction.language_models.coefficients import DecoderFit
 from trainfare_core.prediction.language_models.sums import DecoderLedger
 from trainfare_core.prediction.memory.sharding import Shards
@@ -43,6 +51,8 @@ class Run:
     decoder: DecoderFit
     ledger: DecoderLedger | None
     """Sums of a language model, which has terms of its own; None: another kind of model."""
+    groups: MeasuredGroups | None
+    """Measured runs that predictions are compared with; None: with none, as research fits them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +162,38 @@ class PlacedPlans:
                 [r.compute_unfitted_share(run.operations) for r in self.devices.rooflines], row
             ),
         )
+
+    def find_unknown_share(self, run: Run) -> Array:
+        """Return the share of an error that no measured step of the job takes away: nothing on the same device."""
+        origin, left = run.correction.device, 1.0 - run.fit.source.share
+        shares = [
+            1.0
+            if origin is None or device.kind != origin.kind
+            else 0.0
+            if device.name == origin.name
+            else left
+            for device in self.devices.found
+        ]
+        return self.devices.column(shares, self.row)
+
+    def compare(self, run: Run, groups: MeasuredGroups, host_share: Array) -> Likeness:
+        """Return how each plan's work compares with measured runs; plans of one device and host share a comparison."""
+        host = np.round(np.nan_to_num(host_share) * HOST_STEPS).astype(np.int64)
+        devices = np.where(self.plans.nodes > 1, 2, np.where(self.world > 1, 1, 0))
+        codes = (self.row * (HOST_STEPS + 1) + host) * len(DEVICES) + devices
+        _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+        described = np.array([describe_work(roofline, run.operations) for roofline in self.devices.rooflines])
+        row = self.row[first]
+        *shares, length = described[row].T
+        found = self.devices.found
+        return groups.compare(
+            Work(
+                features=np.stack([*shares, host[first] / HOST_STEPS, length], axis=1),
+                vendor=tuple(found[i].vendor for i in row.tolist()),
+                devices=devices[first],
+                language_model=run.ledger is not None or self.plans.parallel is not None,
+            )
+        ).take(inverse)
 
 
 @dataclass(frozen=True, slots=True)

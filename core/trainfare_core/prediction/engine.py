@@ -13,13 +13,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.arrays import Array
+from trainfare_core.arrays import Array, Rows
 from trainfare_core.candidates import SHARDINGS, CandidateTable
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import source, uncertainty
 from trainfare_core.prediction.columns import Devices, PlacedPlans, Run, StepColumns
+from trainfare_core.prediction.distance import measured_groups
 from trainfare_core.prediction.language_model_job import language_model_steps
 from trainfare_core.prediction.language_models.coefficients import DecoderFit, decoder_calibration
 from trainfare_core.prediction.language_models.sums import DecoderLedger
@@ -41,8 +42,22 @@ _SPARSE_GRADIENTS: Final = (
 )
 
 
-def prepare(profile: JobProfile, fit: Calibration | None = None, decoder: DecoderFit | None = None) -> Run:
-    """Read a profile and compare its measured step, where there is one, with its own prediction."""
+def prepare(
+    profile: JobProfile,
+    fit: Calibration | None = None,
+    decoder: DecoderFit | None = None,
+    *,
+    distance: bool = True,
+) -> Run:
+    """
+    Read a profile and compare its measured step, where there is one, with its own prediction.
+
+    Args:
+        profile: the job.
+        fit: the coefficients of one device; None: those that ship.
+        decoder: the same of language models.
+        distance: whether predictions are compared with measured groups; without, they have the widths of work that was.
+    """
     fit, decoder = fit or calibration(), decoder or decoder_calibration()
     run = Run(
         profile,
@@ -52,6 +67,7 @@ def prepare(profile: JobProfile, fit: Calibration | None = None, decoder: Decode
         source.input_pipeline(profile),
         decoder,
         DecoderLedger.of(profile) if is_decoder(profile) else None,
+        measured_groups() if distance else None,
     )
     return replace(run, correction=correction_of(run))
 
@@ -72,11 +88,24 @@ def predict_run(run: Run, shapes: MachineShapes, plans: CandidateTable) -> Predi
         log_sigma = uncertainty.step_log_sigma(placed.uncertainty(run, step), run.fit.sigma)
     else:  # a plan that splits a model needs the terms of language models
         step, log_sigma = language_model_steps(run, placed)
-    return _build_table(run, placed, step, np.hypot(log_sigma, run.profile.work_log_sigma), reason)
+    nearest, is_guess = np.full(len(plans), -1), np.zeros(len(plans), dtype=np.bool_)
+    if run.groups is not None and devices.found:
+        likeness = placed.compare(run, run.groups, step.host_share)
+        unknown_share = placed.find_unknown_share(run)
+        log_sigma = run.groups.widen(log_sigma, likeness, unknown_share)
+        nearest, is_guess = likeness.nearest, likeness.is_guess & (unknown_share > 0)
+    log_sigma = np.hypot(log_sigma, run.profile.work_log_sigma)
+    return _build_table(run, placed, step, log_sigma, reason, nearest, is_guess)
 
 
 def _build_table(
-    run: Run, placed: PlacedPlans, step: StepColumns, log_sigma: Array, reason: NDArray[np.str_]
+    run: Run,
+    placed: PlacedPlans,
+    step: StepColumns,
+    log_sigma: Array,
+    reason: NDArray[np.str_],
+    nearest: Rows,
+    is_guess: NDArray[np.bool_],
 ) -> PredictionTable:
     plans, step_s = placed.plans, step.step_s
     cores = placed.devices.column([float(d.cores) for d in placed.devices.found], placed.row)
@@ -108,6 +137,8 @@ def _build_table(
         usable_memory_bytes=hide_unknown(usable),
         fits=~unknown & (peak.peak_bytes * np.exp(uncertainty.Z80 * peak.log_sigma) <= usable),
         unknown_because=reason,
+        nearest=np.where(unknown, -1, nearest),
+        is_guess=is_guess & ~unknown,
     )
 
 

@@ -23,9 +23,11 @@ from trainfare_core.errors import CannotTellError, InputError
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.number_format import percent
 from trainfare_core.porting import Environment
 from trainfare_core.prediction.breakdown import KindTime, device_breakdown, notes_of
 from trainfare_core.prediction.columns import Run
+from trainfare_core.prediction.distance import MeasuredGroup, measured_groups
 from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.memory.calibrated import memory_note, memory_peak
 from trainfare_core.prediction.memory.sharding import Shards
@@ -112,6 +114,10 @@ class MachinePrediction(Document):
     dtype_measured: bool
     """Whether every arithmetic path that this job uses was, on that generation."""
     calibrated: str
+    guess_because: str = ""
+    """Why the time is a guess, and which measured runs are nearest; "" where it is none."""
+    nearest_measured: str = ""
+    """The measured runs that are most like it, how far predictions of them are off, and how often intervals held."""
     notes: tuple[str, ...]
 
 
@@ -259,6 +265,7 @@ def _answer(
     samples = profile.batch.samples_per_step
     tokens = profile.batch.tokens_per_step
     breakdown = device_breakdown(run, device, float(ratio[0]), accumulate, int(shards.state[0]))
+    nearest = measured_groups().groups[int(table.nearest[row])]
     if run.ledger is not None:  # its terms are sums over the step: the split by kind follows the operations
         device_s = float(table.compute_s[row] + table.memory_s[row] + table.launch_s[row])
         scale_s = device_s / max(sum(part.device_s for part in breakdown), 1e-30)
@@ -300,6 +307,8 @@ def _answer(
         device_known=run.fit.is_known(device),
         dtype_measured=Roofline.of(device, run.operations).is_measured(run.fit),
         calibrated=_describe_calibration(run, device),
+        guess_because=nearest.explain_guess() if table.is_guess[row] else "",
+        nearest_measured=_describe_nearest(nearest),
         notes=(*notes_of(run, device), memory_note(profile, world), *_note_batch_norm(profile, world, micro)),
     )
 
@@ -335,6 +344,13 @@ def compute_utilisation(device: Accelerator, profile: JobProfile, flops_per_s: f
         return None
     peak = device.peak_flops_per_s(max(sorted(by_dtype), key=lambda dtype: by_dtype[dtype]))
     return flops_per_s / peak if peak else None
+
+
+def _describe_nearest(group: MeasuredGroup) -> str:
+    return (
+        f"{group.describe()}, predicted without that source {percent(group.typical_error)} off in the median; "
+        f"the 80 % interval held in {percent(group.held)}"
+    )
 
 
 def _describe_calibration(run: Run, device: Accelerator) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.arrays import Column
+from trainfare_core.arrays import Column, Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class PredictionTable:
         usable_memory_bytes: of one device, for a training process.
         fits: the upper 80 % bound of memory_bytes is within usable_memory_bytes.
         unknown_because: the reason why there is no prediction; "" where there is one.
+        nearest: index of the measured group that is most like it; -1 where none was compared.
+        is_guess: nothing like it was measured: time and cost are a guess.
     """
 
     step_s: Column
@@ -41,6 +43,8 @@ class PredictionTable:
     usable_memory_bytes: Column
     fits: NDArray[np.bool_]
     unknown_because: NDArray[np.str_]
+    nearest: Rows
+    is_guess: NDArray[np.bool_]
 
     def __len__(self) -> int:
         """Return the number of candidates."""

@@ -216,7 +216,9 @@ def _likeliest(maker: OptionMaker, runs: Rows) -> int:
         for value, limit in ((usd, limits.max_usd), (priced.runs.hours[runs], limits.deadline_hours)):
             excess = excess if limit is None else np.fmax(excess, value / limit)
     second = np.where(chance > 0, usd, excess)
-    enough_confidence = np.minimum(chance, limits.confidence)
+    # A guess keeps no limit for sure: a measured machine with the asked confidence comes before it.
+    guess = priced.search.prediction.is_guess[priced.runs.plan[runs]]
+    enough_confidence = np.minimum(chance, np.where(guess, limits.confidence / 2, limits.confidence))
     order = np.lexsort(
         (priced.nodes[runs], priced.machine_of_run[runs], second, hourly > 1, -enough_confidence)
     )

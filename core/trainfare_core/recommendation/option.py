@@ -234,6 +234,10 @@ class Option(Record):
     price_by_contract: bool = Field(
         default=False, description="a negotiated rate: in force however long ago it was agreed"
     )
+    guess_because: str = Field(
+        default="",
+        description="why time and cost are a guess, and which measured runs are nearest; empty: they are none",
+    )
     notes: tuple[str, ...] = ()
     also_services: tuple[str, ...] = Field(
         default=(),

@@ -27,6 +27,8 @@ def prediction_text(answer: MachinePrediction) -> str:
         "",
         f"  {'step':<12} {seconds_text(step.mid):>10}   80 % interval: {_range(seconds_text, step)}",
     ]
+    if answer.guess_because:
+        lines.append(f"  a guess: {answer.guess_because}")
     for name, unit, rate in (("samples", "/s", answer.samples_per_s), ("tokens", "/s", answer.tokens_per_s)):
         if rate:
             lines.append(
@@ -70,6 +72,8 @@ def prediction_text(answer: MachinePrediction) -> str:
         f"    {name.removesuffix('_bytes'):<24}{_gib(size):>10}"
         for name, size in cast("dict[str, float]", answer.memory_parts.model_dump()).items()
     ]
+    if answer.nearest_measured:
+        lines += ["", f"  nearest measured: {answer.nearest_measured}"]
     lines += ["", f"  calibrated: {answer.calibrated}", *(f"  note: {note}" for note in answer.notes)]
     return "\n".join(terminal_text(line) for line in lines) + "\n"
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from statistics import fmean
 
-from trainfare_core.documents import Document
+from trainfare_core.documents import Document, Record
 from trainfare_core.prediction.roofline.coefficients import Calibration, OverheadFit, calibration
 
 __all__ = [
@@ -92,8 +93,56 @@ class MemoryRecord(Document):
     """Mean loss of rows whose source is left out, with all corrections ("none") and without each."""
 
 
+class GroupCoverage(Record):
+    """
+    A source, vendor or kind of work that was left out of the fits and of the table it was compared with.
+
+    Attributes:
+        left_out: "source", "vendor" or "work".
+        name: of the group.
+        rows: measured steps.
+        bias: median of ln(measured / predicted).
+        typical_error: median of the error's size.
+        distance: median, to the nearest group.
+        guesses: share of rows that are guesses.
+        held_before, held: shares inside the 80 % interval without distance, and with constants fitted without it.
+        width: median of the width over that without distance.
+    """
+
+    left_out: str
+    name: str
+    rows: int
+    bias: float
+    typical_error: float
+    distance: float
+    guesses: float
+    held_before: float
+    held: float
+    width: float
+
+
+class DistanceRecord(Document):
+    """Beside measured_groups.csv: written by `trainfare_research.runners.fit_distance`."""
+
+    fitted_at: str
+    groups: tuple[GroupCoverage, ...]
+    """The furthest from 80 % first."""
+    rows_held: float
+    """Share of all rows inside, a row counted once for each group it was left out with."""
+
+    @property
+    def groups_held(self) -> float:
+        """Share of the groups that hold 70 to 90 %."""
+        return fmean(0.7 <= group.held <= 0.9 for group in self.groups)
+
+    @property
+    def held(self) -> float:
+        """Mean of the groups' shares."""
+        return fmean(group.held for group in self.groups)
+
+
 def path_of(name: str) -> Path:
-    """Return the file of a record: "one_device", "language_models", "links" or "memory"."""
+    """Return the file of a record: "one_device", "language_models", "links", "memory" or "distance"."""
     return Path(__file__).with_name(f"{name}.json")
 
 
@@ -119,6 +168,12 @@ def language_model_record() -> LanguageModelRecord:
 def link_record() -> LinkRecord:
     """Return the record of the shipped fit of links."""
     return LinkRecord.model_validate_json(path_of("links").read_bytes())
+
+
+@lru_cache(maxsize=1)
+def distance_record() -> DistanceRecord:
+    """Return the record of the shipped widening by distance."""
+    return DistanceRecord.model_validate_json(path_of("distance").read_bytes())
 
 
 @lru_cache(maxsize=1)

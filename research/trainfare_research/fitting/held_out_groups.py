@@ -33,3 +33,10 @@ GROUPS: dict[str, Callable[[Row], str]] = {
     "benchmark": lambda row: row.workload if row.timed == SUBMISSION else "",
 }
 """The group of a row, by what is left out; rows of the group "" stay in every fit."""
+
+FIT_GROUPS: dict[str, Callable[[Row], str]] = {
+    **GROUPS,
+    "vendor": lambda row: row.device.vendor,
+    "work": lambda row: row.group if row.end_to_end else "",
+}
+"""The same with whole vendors and kinds of work, of which single kernels stay."""

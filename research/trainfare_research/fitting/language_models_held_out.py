@@ -50,7 +50,9 @@ def decoder_answers(
     for i, run in runs.items():
         together.setdefault((id(run.profile), id(fits.get(i, decoder_calibration()))), []).append(i)
     for group in together.values():
-        predicted = partial(_predict_group, fit=fits.get(group[0], decoder_calibration()))
+        # The table of measured runs has the rows that a fit of one's own leaves out.
+        fit = fits.get(group[0], decoder_calibration())
+        predicted = partial(_predict_group, fit=fit, distance=fit is decoder_calibration())
         answers |= dict(zip(group, answers_together(predicted, [runs[i] for i in group]), strict=True))
     return answers
 
@@ -85,12 +87,22 @@ def _left_out(
 
 
 def predict_decoder(run: DecoderRun, fit: DecoderFit) -> Answer | str:
-    """Return the prediction of one row from the engine, or why it has none."""
-    return _predict_group([run], fit)[0]
+    """Return the prediction of one row from the engine, or why it has none; its width counts no distance."""
+    return _predict_group([run], fit, distance=False)[0]
 
 
-def _predict_group(group: list[DecoderRun], fit: DecoderFit) -> list[Answer | str]:
+def _predict_group(group: list[DecoderRun], fit: DecoderFit, *, distance: bool) -> list[Answer | str]:
     """Return the answers of rows of one profile."""
+    where, parallel = plans_of(group)
+    prepared = prepare(group[0].profile, decoder=fit, distance=distance)
+    steps = predict_plans(prepared, where, parallel)
+    return [
+        step if isinstance(step, str) else _answer(run, *step) for run, step in zip(group, steps, strict=True)
+    ]
+
+
+def plans_of(group: list[DecoderRun]) -> tuple[list[Plan], ModelParallel]:
+    """Return where rows of one profile ran, and how each split its model."""
     plans = [run.plan for run in group]
     parallel = ModelParallel(**{name: np.array([getattr(plan, name) for plan in plans]) for name in _SPLIT})
     where = [
@@ -100,10 +112,7 @@ def _predict_group(group: list[DecoderRun], fit: DecoderFit) -> list[Answer | st
         )
         for run, plan in zip(group, plans, strict=True)
     ]  # fmt: skip
-    steps = predict_plans(prepare(group[0].profile, decoder=fit), where, parallel)
-    return [
-        step if isinstance(step, str) else _answer(run, *step) for run, step in zip(group, steps, strict=True)
-    ]
+    return where, parallel
 
 
 def _answer(run: DecoderRun, step_s: float, sigma: float) -> Answer:

@@ -19,7 +19,7 @@ from trainfare_core.prediction.roofline.operations import Operations, Roofline
 from trainfare_core.prediction.roofline_job import own_device_s
 from trainfare_core.prediction.source import SourceCorrection
 from trainfare_research.fitting.calibration_file import list_measured_devices, with_coefficients
-from trainfare_research.fitting.held_out_groups import GROUPS
+from trainfare_research.fitting.held_out_groups import FIT_GROUPS
 from trainfare_research.fitting.one_device_solver import Problem, solve
 from trainfare_research.fitting.one_device_tables import read_measurements
 from trainfare_research.fitting.one_plan import Answer, Plan, predict_plan
@@ -61,7 +61,7 @@ class FitsWithout:
     def __init__(self, data: Path, cache: ProfileCache, name: str) -> None:
         self._name = {"device": "chip"}.get(name, name)
         self._problem, self._start = _solve_measured(data, cache.folder, cache.only_held)
-        self._groups = np.array([GROUPS[self._name](row) for row in self._problem.rows])
+        self._groups = np.array([FIT_GROUPS[self._name](row) for row in self._problem.rows])
         self._known: dict[str, Calibration] = {}
 
     def of(self, line: Line) -> Calibration:
@@ -80,7 +80,7 @@ class FitsWithout:
 
 def _predict_work(line: Line, work: Work, fit: Calibration, correction: SourceCorrection) -> Answer | str:
     """Return the prediction of one step on a row's one device, corrected by another, or why it has none."""
-    run = replace(prepare(work.job, fit), correction=correction)
+    run = replace(prepare(work.job, fit, distance=False), correction=correction)
     answer = predict_plan(run, Plan(line["accelerator"], work.ratio))
     return answer if isinstance(answer, str) else work.answer(*answer)
 

@@ -15,6 +15,8 @@ from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import REDUCTION_KINDS, JobProfile
 from trainfare_core.porting import describe_work
+from trainfare_core.prediction.distance import describe_work as describe_plan
+from trainfare_core.prediction.distance import name_work
 from trainfare_core.prediction.roofline.caches import compute_cached_share, with_cache_as_memory
 from trainfare_core.prediction.roofline.features import (
     BRIEF,
@@ -113,6 +115,8 @@ class Row:
     host: bool = True
     """Whether a host issues the launches one by one."""
     old_host: bool = False
+    group: str = ""
+    """Kind of work that takes most of its time."""
 
     @property
     def timed(self) -> str:
@@ -202,6 +206,7 @@ class RowMaker:
             work=describe_work(JobProfile.model_construct(operations=operations.groups)),
             precision=precision, end_to_end=end_to_end, line=line,
             host=end_to_end and not compiles_graphs(device),
+            group=name_work(describe_plan(roofline, operations)[:-1]),
         )  # fmt: skip
 
     def _compute(self, operations: Operations, roofline: Roofline, ratio: float) -> list[Indexed]:

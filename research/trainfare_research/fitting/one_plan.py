@@ -13,6 +13,7 @@ from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.columns import Run
 from trainfare_core.prediction.engine import predict_run
+from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.shapes import MachineShapes
 
 
@@ -70,6 +71,17 @@ def predict_plans(
         plans: n of them, predicted together: what does not depend on the plan is worked out once.
         parallel: how each plan splits the model, n rows; None: not at all.
     """
+    table = predict_table(run, plans, parallel)
+    uneven = ["devices are no multiple of nodes" if plan.devices % plan.nodes else "" for plan in plans]
+    columns = (table.unknown_because.tolist(), table.step_s.tolist(), table.log_sigma.tolist())
+    return [
+        first or reason or (step_s, log_sigma)
+        for first, reason, step_s, log_sigma in zip(uneven, *columns, strict=True)
+    ]
+
+
+def predict_table(run: Run, plans: Sequence[Plan], parallel: ModelParallel | None = None) -> PredictionTable:
+    """Return the whole prediction of each plan; arguments as of `predict_plans`."""
     names = [_device_of(plan) for plan in plans]
     shapes = MachineShapes(
         accelerator=np.array(names),
@@ -80,7 +92,7 @@ def predict_plans(
     )
     ratio = np.array([plan.ratio for plan in plans])
     shardings = [SHARDINGS.index("none" if plan.devices == 1 else plan.sharding) for plan in plans]
-    table = predict_run(
+    return predict_run(
         run,
         shapes,
         CandidateTable(
@@ -93,12 +105,6 @@ def predict_plans(
             parallel=parallel,
         ),
     )
-    uneven = ["devices are no multiple of nodes" if plan.devices % plan.nodes else "" for plan in plans]
-    columns = (table.unknown_because.tolist(), table.step_s.tolist(), table.log_sigma.tolist())
-    return [
-        first or reason or (step_s, log_sigma)
-        for first, reason, step_s, log_sigma in zip(uneven, *columns, strict=True)
-    ]
 
 
 def _device_of(plan: Plan) -> str:

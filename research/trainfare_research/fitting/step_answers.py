@@ -101,7 +101,7 @@ def plan_of(line: Line, work: Work) -> Plan:
 def _predict_group(group: list[_Asked]) -> list[Answer | str]:
     """Return the answers of rows of one profile and fit."""
     first = group[0]
-    run = prepare(first.work.job, first.fit)
+    run = prepare(first.work.job, first.fit, distance=first.fit is calibration())
     if first.splits_tables:
         steps = [predict_split_tables(run, question.plan) for question in group]
     else:

@@ -28,7 +28,7 @@ from typing import Any, Final
 from trainfare_core import number_format as figures
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
 from trainfare_core.prediction.roofline.coefficients import calibration
-from trainfare_research.fits import language_model_record, memory_record, one_device_record
+from trainfare_research.fits import distance_record, language_model_record, memory_record, one_device_record
 from trainfare_research.pages import one_device
 from trainfare_research.pages.markdown import plain, render
 from trainfare_research.scoring import LEVELS
@@ -151,6 +151,7 @@ def document(results: Path, note: str = "") -> str:
             },
         },
         covered=_group_covered(results_read, lines), several=_several(results_read), beside=_beside_one(results, lines),
+        distance=distance_record(),
     )  # fmt: skip
 
 

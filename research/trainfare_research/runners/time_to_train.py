@@ -173,7 +173,7 @@ def _step(
         device = accelerator(line["accelerator"])
     except UnknownNameError:
         return f"{line['accelerator']} is not in the catalogue"
-    run = prepare(as_submitted(work.profile, fit.overhead, device), fit)
+    run = prepare(as_submitted(work.profile, fit.overhead, device), fit, distance=False)
     plan = Plan(
         line["accelerator"], micro * work.ratio, devices=devices, nodes=nodes,
         gbit_per_s=gbit * hosts if gbit else None, accumulate=passes,

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders.policies import DAY, check_small_job, make_mixed_answer, make_priced_inputs, policy_of, waiver
-from builders.profiles import gpt_profile
+from builders.profiles import gpt_profile, operation
 from builders.recommendations import option
-from builders.toy_market import book, offer_row
+from builders.toy_market import book, offer_row, small_job
 from trainfare_core.changes.explain_change import PricedJob
 from trainfare_core.number_format import percent
 from trainfare_core.policy.check import JobCheck, JobInputs, report_unchecked_job, worst_exit_code
@@ -355,3 +355,28 @@ def test_a_lopsided_interval_is_kept_as_often_as_its_ends_say(limit: float, kept
     best = option(run_hours=Interval(mid=10.0, low_80=6.0, high_80=40.0), probability_within=0.05)
     hours = run_findings(JobLimits(max_hours=limit, max_usd=0.01), best, 0.9)[1]
     assert kept in hours.message
+
+
+@pytest.mark.parametrize("limit", [0.01, 1e6])
+def test_a_guess_keeps_and_breaks_no_limit(limit: float) -> None:
+    """
+    Lookups in tables fill the step, which no measured runs are like.
+
+    Whether the run keeps its dollars and its hours is unknown, near the limit or far from it, and the finding names the
+    nearest runs. The price of an hour is known.
+    """
+    lookups = operation(kind="embedding", name="aten.embedding", shape=(1,), flops=0, bytes_read=10**9)
+    job = replace(make_priced_inputs(), profile=small_job(operations=(lookups,)))
+    check = check_small_job(job=job, max_usd=limit, max_hours=limit, max_usd_per_hour=4.0)
+    assert statuses(check) == {
+        "max_usd": "cannot_tell",
+        "max_hours": "cannot_tell",
+        "max_usd_per_hour": "kept",
+    }
+    for finding in check.findings[:2]:
+        assert "unknown, because nothing like it was measured: nearest is" in finding.message
+    assert (check.verdict, check.exit_code) == ("cannot_tell", 3)
+    assert check.check is not None
+    assert check.check.verdict == "cannot_tell"
+    assert "a guess, because nothing like it was measured" in check.check.reason
+    assert check_small_job(job=job, max_usd_per_hour=4.0).verdict == "within"

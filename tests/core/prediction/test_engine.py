@@ -22,7 +22,11 @@ from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.uncertainty import UNFITTED_SIGMA
 
 TRAINING = tuple(device.name for device in accelerators() if device.trains)
-COLUMNS = tuple(name for name in PredictionTable.__slots__ if name not in ("fits", "unknown_because"))
+COLUMNS = tuple(
+    name
+    for name in PredictionTable.__slots__
+    if name not in ("fits", "unknown_because", "nearest", "is_guess")
+)
 
 
 def test_parts_add_up_to_the_step() -> None:
@@ -48,6 +52,8 @@ def test_a_row_is_all_known_or_all_unknown() -> None:
     for name in COLUMNS:
         assert (np.isnan(getattr(table, name)) == unknown).all(), name
     assert (~table.fits[unknown]).all()
+    assert (~table.is_guess[unknown]).all()
+    assert ((table.nearest < 0) == unknown).all()
     assert ((table.unknown_because != "") == unknown).all()
 
 
@@ -142,6 +148,7 @@ def test_a_table_equals_its_rows_one_by_one() -> None:
             assert getattr(table, name)[row] == pytest.approx(
                 getattr(alone, name)[0], rel=1e-12, nan_ok=True
             ), name
+        assert (table.nearest[row], table.is_guess[row]) == (alone.nearest[0], alone.is_guess[0])
         assert table.unknown_because[row] == alone.unknown_because[0]
         assert table.fits[row] == alone.fits[0]
 

@@ -732,6 +732,19 @@ def test_the_best_chance_is_a_drop_in() -> None:
     assert option.probability_within == pytest.approx(0.0, abs=1e-6)
 
 
+def test_a_measured_machine_that_keeps_the_limits_comes_before_a_guess() -> None:
+    """A cheaper machine whose time is a guess is chosen only where no measured one keeps the limits."""
+    toy, prices = ToyPredictor(seconds=SPEEDS, guesses=(A100,)), book(A100_ROW, H100_ROW)
+    options = [
+        best_chance(small_job(), prices, Request(Constraints(max_usd=usd), max_nodes=1), predict=toy)
+        for usd in (1e6, 5.0)
+    ]
+    assert [option if isinstance(option, str) else option.accelerator for option in options] == [H100, A100]
+    kept, guess = (option for option in options if not isinstance(option, str))
+    assert (kept.guess_because, guess.guess_because[:30]) == ("", "nothing like it was measured: ")
+    assert guess.notes[0] == f"a guess: {guess.guess_because}"
+
+
 def test_sure_enough_is_enough() -> None:
     """A more expensive machine with an even better chance is not preferred to the cheapest that is sure enough."""
     deadline = 1.5

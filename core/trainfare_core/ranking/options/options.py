@@ -20,7 +20,9 @@ from trainfare_core.number_format import duration, percent
 from trainfare_core.porting import Environment, find_basis
 from trainfare_core.prediction import compute_utilisation
 from trainfare_core.prediction.roofline.coefficients import calibration
+from trainfare_core.prediction.distance import measured_groups
 from trainfare_core.prediction.source import input_pipeline
+from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.prices.precedence import OWN_RATES
 from trainfare_core.ranking.options.plans import (
@@ -174,6 +176,7 @@ class OptionMaker:
             price_source_class=offer["source_class"],
             price_fetched_at=offer["fetched_at"],
             price_by_contract=offer["origin"] == OWN_RATES,
+            guess_because=_explain_guess(prediction, plan),
             notes=(*self._collect_notes(run, offer, spot), *filter(None, (rests_on,))),
         )
 
@@ -241,6 +244,8 @@ class OptionMaker:
     def _collect_notes(self, run: int, offer: dict[str, Any], spot: SpotOutlook | None) -> tuple[str, ...]:
         priced, search, plan = self.priced, self.priced.search, int(self.priced.runs.plan[run])
         notes: list[str] = []
+        if guess := _explain_guess(search.prediction, plan):
+            notes.append(f"a guess: {guess}")
         if priced.needs_porting[run]:
             device = accelerator(str(offer["accelerator"]))
             notes.append(f"needs porting: {Environment.of(self.profile).obstacle(device)}")
@@ -307,6 +312,12 @@ class OptionMaker:
             on_demand_usd_per_hour=float(sure) * nodes if isinstance(sure, float) else None,
             storage_usd_per_hour=float(priced.side_costs.usd_per_hour[run]),
         )
+
+
+def _explain_guess(prediction: PredictionTable, plan: int) -> str:
+    """Return why a plan's time and cost are a guess; "" where they are none."""
+    nearest = int(prediction.nearest[plan])
+    return measured_groups().groups[nearest].explain_guess() if prediction.is_guess[plan] else ""
 
 
 def _months(date: str) -> int:
