@@ -1,20 +1,18 @@
 """
 Fit how the interval of a prediction grows with its distance from measured runs, and write the table of their groups.
 
-    python -m trainfare_research.runners.fit_distance --data DIR --cache DIR --date DAY [--rows FILE.csv] [--out DIR]
+    python -m trainfare_research.runners.fit_distance --data DIR --cache DIR --date DAY [--rows FILE.csv]
 
 DATA holds the tables of steps and what `fit_calibration` reads; CACHE the traces of models. Every source, vendor and
 kind of work is left out of the fits in turn. The constants of `distance.json` are those with which the groups that were
 left out hold nearest to 80 % at the least width, each counted the same; a group is scored by constants that were fitted
 without it, and compared with groups without it.
-`measured_groups.csv` has the groups; both go to OUT, and the coverage of
-every group into `fits/distance.json`; without --out it only prints. --rows keeps the errors: read where the file
-exists, else written.
+`measured_groups.csv` beside it has the groups, and `fits/distance.json` the coverage of every one that was left out.
+--rows keeps the errors: read where the file exists, else written.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 from collections import Counter
@@ -38,7 +36,8 @@ from trainfare_core.prediction.distance import (
     Work,
 )
 from trainfare_core.prediction.uncertainty import Z80
-from trainfare_research.fits import DistanceRecord, GroupCoverage, path_of
+from trainfare_research.fits import DistanceRecord, GroupCoverage
+from trainfare_research.fitting.command_line import fit_parser, write_fit
 from trainfare_research.fitting.distance_rows import LEFT_OUT, read_distance_rows, read_submission_rows
 from trainfare_research.runners.time_to_train import minutes_of
 from trainfare_research.truth_table import read_rows, write_rows
@@ -221,15 +220,9 @@ def groups_text(groups: Sequence[MeasuredGroup]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--date", required=True, help="written into the record")
+    parser = fit_parser(__doc__, "distance", "distance")
     parser.add_argument("--traced-only", action="store_true", help="leave out rows that the cache lacks")
-    parser.add_argument("--rows", type=Path)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--rows", type=Path, help="the errors, as a run before kept them")
     arguments = parser.parse_args(argv)
     if arguments.rows and arguments.rows.exists():
         rows = [dict(line) for line in read_rows(arguments.rows)]
@@ -256,12 +249,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         fit,
         f"{record.groups_held:.0%} of the groups hold 70 to 90 %; mean {record.held:.1%}, rows {rows_held:.1%}",
     )
-    if arguments.out:
-        of_source = {case.name: own for case, own in zip(cases, fits, strict=True) if case.what == "source"}
-        held = [_with_coverage(group, rows, groups, of_source.get(group.source, fit)) for group in groups]
-        (arguments.out / "measured_groups.csv").write_text(groups_text(held), encoding="utf-8")
-        (arguments.out / "distance.json").write_text(fit.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        path_of("distance").write_text(record.to_json(), encoding="utf-8")
+    of_source = {case.name: own for case, own in zip(cases, fits, strict=True) if case.what == "source"}
+    held = [_with_coverage(group, rows, groups, of_source.get(group.source, fit)) for group in groups]
+    table = arguments.out.with_name("measured_groups.csv")
+    table.write_text(groups_text(held), encoding="utf-8")
+    write_fit(arguments, fit.model_dump(), record)
 
 
 if __name__ == "__main__":

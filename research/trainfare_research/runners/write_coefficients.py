@@ -6,9 +6,10 @@ Fit everything that the predictions of the product are made of, and write `core/
 
 Each fit is its own command in a process of its own, in this order, since a fit reads the coefficients of those before
 it as they ship: links (link_calibration.json), one device (calibration.json), language models
-(decoder_calibration.json), memory (memory_calibration.json), the rows of other vendors' software that these were fitted
-on (measured_software.csv), comparisons and learning curves of fine-tuning methods (strategy_evidence.csv,
-strategy_drops.csv) and the age of prices (price_age.json). Each fit writes the scores of rows left
+(decoder_calibration.json), distance from measured runs (distance.json, measured_groups.csv), memory
+(memory_calibration.json), the rows of other vendors' software that these were fitted on (measured_software.csv),
+comparisons and learning curves of fine-tuning methods (strategy_evidence.csv, strategy_drops.csv) and the age of prices
+(price_age.json). Each fit writes the scores of rows left
 out, with the day given, into `trainfare_research/fits`. The first run makes all traces, which takes most of an hour of
 two processors; a run with all traces takes as long as its fits, of which one device takes minutes.
 
@@ -51,6 +52,7 @@ FITS: Final = (
     Fit("links", "fitting.links", _TIMED),
     Fit("one_device", "runners.fit_calibration", _TIMED),
     Fit("language_models", "fitting.language_models", _TIMED),
+    Fit("distance", "runners.fit_distance", _TIMED),
     Fit(
         "memory", "fitting.memory",
         (
