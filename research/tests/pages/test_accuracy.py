@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("timm")
 
+from trainfare_research.fits import distance_record
 from trainfare_research.pages.accuracy import document, write_tables
 from trainfare_research.truth_table import write_rows
 
@@ -177,3 +178,19 @@ def test_regret_stands_beside_the_rules_that_know_no_workload(tmp_path: Path) ->
     assert "without the chip and the model" in page
     assert "leaves out 3 rows on several devices" in page
     assert "Worst, 40.0 %: a, b: picked T4, cheapest L4." in page
+
+
+def test_coverage_by_group_stands_on_the_page_the_worst_first(tmp_path: Path) -> None:
+    """Every group of the record has its line, in the order of the distance of its share to 80 %."""
+    groups = distance_record().groups
+    page = document(tmp_path).partition("## How often intervals hold, by group")[2].partition("\n## ")[0]
+    cells = [
+        line.split(" | ") for line in page.splitlines() if line.startswith(("| source", "| vendor", "| work"))
+    ]
+    assert [(line[0][2:], line[1]) for line in cells] == [(group.left_out, group.name) for group in groups]
+    shares = [float(line[-2].removesuffix(" %")) for line in cells]
+    assert shares == [pytest.approx(100 * group.held) for group in groups]
+    assert [abs(share - 80) for share in shares] == sorted(
+        (abs(share - 80) for share in shares), reverse=True
+    )
+    assert f"{100 * distance_record().groups_held:.1f} % of {len(groups)} groups hold 70 to 90 %" in page

@@ -31,3 +31,13 @@ def test_an_input_pipeline_that_was_not_measured_is_unknown() -> None:
     ]
     assert lines[0].split() == ["input", "pipeline", "unknown"]
     assert lines[1].endswith("%")
+
+
+def test_it_says_what_was_nearest_and_that_a_guess_is_one() -> None:
+    """Below the step stands why it is a guess, and above the calibration which runs are nearest and how they came out."""
+    for name, guess in (("H100-SXM-80GB", False), ("MI300X", True)):
+        answer = predict_machine(gpt_profile(), name)
+        text = prediction_text(answer)
+        assert f"\n  nearest measured: {answer.nearest_measured}\n" in text
+        assert (f"\n  a guess: {answer.guess_because}\n" in text) is guess
+        assert ("a guess" in text) is guess
