@@ -44,8 +44,8 @@ _OTHER: Final = 1.0
 """Added where the nearest is looked for, for another vendor and for a language model beside another model: as far as
 work that shares no kind of operation. A chosen value."""
 GUESS: Final = 0.5
-"""Distance beyond which a prediction is a guess: half of the time in work that no measured group has. A chosen value:
-groups of rows that were left out with all like them are off by a factor of 1.5 in the median beyond it."""
+"""Distance beyond which a prediction is a guess: half of the time in work that the nearest group has not. A chosen
+value: the 80 % intervals of sources left out of the fits hold clearly less often beyond it."""
 LEAST_SOURCES: Final = 2
 LEAST_ROWS: Final = 20
 """Independent sources and runs with which a vendor counts as measured: the error of one source may be its own, and

@@ -21,7 +21,7 @@ NONE = DistanceFit(per_distance=0.0, other_vendor=0.0, host=0.0, host_language=0
 
 def rows_of(
     source: str, errors: list[float], *, kind: str = "convolution", vendor: str = "nvidia", host: float = 0.0
-):
+) -> list[dict[str, str]]:
     """Return rows of one group with these errors, of which nothing is left out but the source."""
     features = dict.fromkeys(FEATURES, "0") | {kind: "1", "host": str(host), "log10_kernel_s": "-4"}
     return [

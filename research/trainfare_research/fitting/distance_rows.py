@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +20,11 @@ from trainfare_research.fitting.one_device_held_out import FitsWithout
 from trainfare_research.fitting.one_plan import Answer, predict_table
 from trainfare_research.fitting.step_answers import step_answers
 from trainfare_research.fitting.step_work import Work, work_of
-from trainfare_research.fitting.submission_steps import (
-    build_submitted_step,
-    evaluation_shares,
-    training_devices,
-)
 from trainfare_research.fitting.table_lines import Line, is_suspect
-from trainfare_research.truth_table import STEP_TABLES, SUBMISSION_TABLES, has_table, or_reason, read_rows
+from trainfare_research.truth_table import STEP_TABLES, has_table, or_reason
 from trainfare_research.workloads import ProfileCache
 from trainfare_research.workloads.language.decoder_profile import DecoderTraces
 from trainfare_research.workloads.language.decoder_rows import DecoderRun, decoder_run, is_decoder_row
-from trainfare_research.workloads.language.mlperf_decoders import (
-    build_submitted_decoder,
-    is_decoder_benchmark,
-)
 
 LEFT_OUT = ("source", "vendor", "work")
 """What is left out of the fits, each in turn. A kind of work only of jobs that are no language models: those have one
@@ -72,42 +62,6 @@ def read_distance_rows(data: Path, cache: ProfileCache) -> list[dict[str, str]]:
     return [
         row | {name: row.get(name, "") for name in errors} for row in described.values() if "source" in row
     ]
-
-
-Minutes = Callable[[Line, ProfileCache, dict[str, float], FitsWithout], tuple[float, float] | str]
-"""Predicted minutes of a submission, and the standard deviation of their ln; or why there are none."""
-
-
-def read_submission_rows(data: Path, cache: ProfileCache, minutes_of: Minutes) -> list[dict[str, str]]:
-    """Return every answered submission in the same form; a benchmark is a source of its own, which is left out."""
-    traces, fits = DecoderTraces(cache.folder), FitsWithout(data, cache, "benchmark")
-    rows: list[dict[str, str]] = []
-    for name in SUBMISSION_TABLES:
-        lines = read_rows(data / name) if has_table(data / name) else []
-        shares = evaluation_shares(lines)
-        for line in lines:
-            answer = or_reason(minutes_of, line, cache, shares, fits)
-            row = or_reason(_describe_submission, line, cache, traces)
-            if not isinstance(answer, str) and not isinstance(row, str):
-                error = math.log(float(line["time_to_train_min"]) / answer[0])
-                rows.append(row | {"source": f"{error:.5f}", "source_sigma": f"{answer[1]:.5f}"})
-    return rows
-
-
-def _describe_submission(line: Line, cache: ProfileCache, traces: DecoderTraces) -> dict[str, str] | str:
-    devices, nodes = training_devices(line)
-    stated = {
-        "source": f"MLPerf {line['benchmark']}", "model": line["benchmark"], "accelerator": line["accelerator"],
-        "devices": str(devices), "nodes": str(nodes),
-    }  # fmt: skip
-    if is_decoder_benchmark(line):
-        run = build_submitted_decoder(line, traces, None)
-        return run if isinstance(run, str) else _describe_decoder(run, stated)
-    work = build_submitted_step(line, cache, devices // nodes)
-    if isinstance(work, str):
-        return work
-    micro = float(line["global_batch_size"]) / devices / int(line["grad_accum_steps"] or 1)
-    return _describe_step(Work(work.profile, micro * work.ratio, 1.0), stated)
 
 
 def _answers(

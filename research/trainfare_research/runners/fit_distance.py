@@ -38,8 +38,7 @@ from trainfare_core.prediction.distance import (
 from trainfare_core.prediction.uncertainty import Z80
 from trainfare_research.fits import DistanceRecord, GroupCoverage
 from trainfare_research.fitting.command_line import fit_parser, write_fit
-from trainfare_research.fitting.distance_rows import LEFT_OUT, read_distance_rows, read_submission_rows
-from trainfare_research.runners.time_to_train import minutes_of
+from trainfare_research.fitting.distance_rows import LEFT_OUT, read_distance_rows
 from trainfare_research.truth_table import read_rows, write_rows
 from trainfare_research.workloads import ProfileCache
 
@@ -229,9 +228,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         cache = ProfileCache(arguments.cache, only_held=arguments.traced_only)
         rows = read_distance_rows(arguments.data, cache)
-        columns = rows[0].keys()
-        submissions = read_submission_rows(arguments.data, cache, minutes_of)
-        rows += [{column: row.get(column, "") for column in columns} for row in submissions]
         write_rows(arguments.rows, rows)
     groups = build_groups(rows)
     cases = list_left_out(rows, groups)
