@@ -18,7 +18,8 @@ from trainfare_core.prices.freshness import (
 from trainfare_core.recommendation import Option
 
 STALE_MEANING: Final = (
-    f"Stale (not marked where every price is): the source has not confirmed the price within the last {FRESH_HOURS:g} hours "
+    "Stale (not marked where every price is): the source has not confirmed the price within the last "
+    f"{FRESH_HOURS:g} hours "
     f"(spot: {SPOT_FRESH_HOURS:g} hour); `trainfare prices update` fetches today's prices."
 )
 

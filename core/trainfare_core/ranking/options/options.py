@@ -19,8 +19,8 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import duration, percent
 from trainfare_core.porting import Environment, find_basis
 from trainfare_core.prediction import compute_utilisation
-from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.distance import measured_groups
+from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.age_doubt import Z_80
