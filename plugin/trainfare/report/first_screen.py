@@ -122,7 +122,7 @@ def build_first_screen(
         _Paragraph(describe_unknowns(named), drop_order=2, max_lines=3, tone="warning"),
         _Paragraph(describe_nodes(recommendation), drop_order=3),
         _Paragraph(describe_quota(named), drop_order=4, tone="warning"),
-        _Paragraph(describe_spot(recommendation), drop_order=5),
+        _Paragraph(describe_spot(recommendation), drop_order=5, max_lines=3),
         _Paragraph(describe_commitment(recommendation), drop_order=5),
         _Paragraph(
             describe_outlook(recommendation),
