@@ -189,7 +189,7 @@ class PlacedPlans:
         return groups.compare(
             Work(
                 features=np.stack([*shares, host[first] / HOST_STEPS, length], axis=1),
-                vendor=tuple(found[i].vendor for i in row.tolist()),
+                vendor=tuple(found[int(index)].vendor for index in row),
                 devices=devices[first],
                 language_model=run.ledger is not None or self.plans.parallel is not None,
             )

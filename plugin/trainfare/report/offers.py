@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from textwrap import wrap
 from typing import Final
@@ -74,11 +74,18 @@ def accelerators_table(
     return "".join(f"{line}\n" for line in lines)
 
 
+_PRICE_OF: Final[Mapping[str, str]] = {
+    "on_demand": "on demand",
+    "spot": "spot",
+}
+"""Column of a purchase option's price; all others are reserved ones."""
+
+
 def _accelerator_cells(prices: AcceleratorPrices) -> tuple[str, ...]:
     first = prices.cheapest[0]
-    cells = dict.fromkeys(_TYPE_PRICES, "")
+    cells: dict[str, str] = dict.fromkeys(_TYPE_PRICES, "")
     for offer in prices.cheapest:
-        kind = {"on_demand": "on demand", "spot": "spot"}.get(offer.purchase_option, "reserved")
+        kind = _PRICE_OF.get(offer.purchase_option, "reserved")
         term = f" {_TERMS.get(offer.purchase_option, 'block')}" if kind == "reserved" else ""
         cells[kind] = cells[kind] or f"{offer.usd_per_accelerator_hour:,.2f}{term}"
     return (

@@ -87,7 +87,11 @@ def main() -> None:
             )
             _send(replies, Reply(kind="job", job=facts))
             run_pass = partial(passes.run, job)
-            tracer = cache(lambda real: _make_tracer(job, real, run_pass))
+
+            @cache
+            def tracer(real: RealLimits | None) -> Tracer:
+                return _make_tracer(job, real, run_pass)
+
             while True:
                 _answer(job, Trace.model_validate_json(waiting.get()), run_pass, tracer, start, replies)
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
