@@ -120,7 +120,7 @@ def find_basis(profile: JobProfile, device: Accelerator) -> tuple[str, bool]:
     table = csv.DictReader(data_text("measured_software.csv").splitlines())
     rows = [row for row in table if row["work"] == work and row["accelerator"] in siblings]
     if not rows:
-        return f"unknown: nobody measured {device.name} in {software} with {work}", False
+        return f"unknown: no step on {device.name} in {software} was ever measured with {work}", False
     names, sources = (sorted({row[column] for row in rows}) for column in ("accelerator", "source"))
     count, more = sum(int(row["rows"]) for row in rows), "s" * (len(sources) > 1)
     counted = (

@@ -18,11 +18,13 @@ from trainfare_core.recommendation import Recommendation
 PRICES = book(offer_row(), offer_row(instance_type="a100.8x", accelerator_count=8.0, usd_per_hour=30.0))
 
 
-def spawned() -> Executor:
+def spawn_executor() -> Executor:
     return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
 
 
-@pytest.mark.parametrize("make", [spawned, lambda: ThreadPoolExecutor(2)], ids=["processes", "threads"])
+@pytest.mark.parametrize(
+    "make", [spawn_executor, lambda: ThreadPoolExecutor(2)], ids=["processes", "threads"]
+)
 def test_an_executor_gives_the_answers_of_one_job_after_the_other(
     make: type[Executor], tmp_path: Path
 ) -> None:
@@ -35,7 +37,7 @@ def test_an_executor_gives_the_answers_of_one_job_after_the_other(
         many = list(recommend_many(jobs, executor=executor, price_book=PRICES, max_nodes=1))
     failed = many.pop(3)
     assert isinstance(failed, TrainfareError)
-    if make is spawned:
+    if make is spawn_executor:
         assert "jobs[3] cannot be sent to another process" in str(failed)
     assert [type(answer) for answer in many] == [Recommendation, ProfileError, Recommendation, Recommendation]
     assert str(many[1]) == str(alone[1])

@@ -211,7 +211,7 @@ class MeasuredGroups:
 
 
 @lru_cache(maxsize=1)
-def measured_groups() -> MeasuredGroups:
+def load_measured_groups() -> MeasuredGroups:
     """Return the table that ships with trainfare, read once per process."""
     lines = csv.DictReader(data_text("measured_groups.csv").splitlines())
     fit = DistanceFit.model_validate_json(data_text("distance.json"))

@@ -20,7 +20,7 @@ from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import source, uncertainty
 from trainfare_core.prediction.columns import Devices, PlacedPlans, Run, StepColumns
-from trainfare_core.prediction.distance import measured_groups
+from trainfare_core.prediction.distance import load_measured_groups
 from trainfare_core.prediction.language_model_job import language_model_steps
 from trainfare_core.prediction.language_models.coefficients import DecoderFit, decoder_calibration
 from trainfare_core.prediction.language_models.sums import DecoderLedger
@@ -67,7 +67,7 @@ def prepare(
         source.input_pipeline(profile),
         decoder,
         DecoderLedger.of(profile) if is_decoder(profile) else None,
-        measured_groups() if distance else None,
+        load_measured_groups() if distance else None,
     )
     return replace(run, correction=correction_of(run))
 

@@ -27,7 +27,7 @@ from trainfare_core.number_format import percent
 from trainfare_core.porting import Environment
 from trainfare_core.prediction.breakdown import KindTime, device_breakdown, notes_of
 from trainfare_core.prediction.columns import Run
-from trainfare_core.prediction.distance import MeasuredGroup, measured_groups
+from trainfare_core.prediction.distance import MeasuredGroup, load_measured_groups
 from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.memory.calibrated import memory_note, memory_peak
 from trainfare_core.prediction.memory.sharding import Shards
@@ -265,7 +265,7 @@ def _answer(
     samples = profile.batch.samples_per_step
     tokens = profile.batch.tokens_per_step
     breakdown = device_breakdown(run, device, float(ratio[0]), accumulate, int(shards.state[0]))
-    nearest = measured_groups().groups[int(table.nearest[row])]
+    nearest = load_measured_groups().groups[int(table.nearest[row])]
     if run.ledger is not None:  # its terms are sums over the step: the split by kind follows the operations
         device_s = float(table.compute_s[row] + table.memory_s[row] + table.launch_s[row])
         scale_s = device_s / max(sum(part.device_s for part in breakdown), 1e-30)

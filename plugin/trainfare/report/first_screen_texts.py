@@ -67,7 +67,7 @@ def describe_unknowns(named: Sequence[NamedOption]) -> str:
     unmeasured = dict.fromkeys(option.accelerator for option in ready if not option.accelerator_measured)
     if unmeasured:
         sentences.append(
-            f"Nobody measured a step on {' or '.join(unmeasured)}: its time follows from its data sheet."
+            f"No step was ever measured on {' or '.join(unmeasured)}: its time follows from its data sheet."
         )
     load = next((note for option in ready[:1] for note in option.notes if note.startswith(LOADER_NOTE)), "")
     if load:

@@ -87,7 +87,7 @@ def test_a_history_of_changes_is_read_every_month(tmp_path: Path) -> None:
 
 
 def test_the_shipped_classes_cover_every_option() -> None:
-    """A pool stands for what nobody measured, spot settles wide, and list prices hardly move in a quarter."""
+    """A pool stands for what was not measured, spot settles wide, and list prices hardly move in a quarter."""
     pools = {move.purchase_option for move in price_moves() if move.provider == ANY}
     assert pools == {"spot", "capacity_block", ANY}
     by_name = {(move.provider, move.service, move.purchase_option): move for move in price_moves()}

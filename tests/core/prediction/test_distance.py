@@ -21,7 +21,7 @@ from trainfare_core.prediction.distance import (
     MeasuredGroups,
     Work,
     describe_work,
-    measured_groups,
+    load_measured_groups,
     name_work,
 )
 from trainfare_core.prediction.roofline.operations import Operations, Roofline
@@ -162,7 +162,7 @@ def test_a_step_measured_on_the_device_itself_is_no_guess() -> None:
 
 def test_the_shipped_groups_are_sorted_and_whole() -> None:
     """Shares add up to 1, and every line has runs and its coverage."""
-    groups = measured_groups().groups
+    groups = load_measured_groups().groups
     keys = [(g.source, g.work, g.vendor, g.devices, g.language_model) for g in groups]
     assert len(set(keys)) == len(keys) > 50
     for each in groups:

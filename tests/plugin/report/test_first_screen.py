@@ -241,7 +241,7 @@ def test_what_else_than_training_costs_is_said() -> None:
     assert "of its cost is" not in screen(recommendation())
 
 
-def test_what_nobody_knows_of_a_named_machine_is_said() -> None:
+def test_what_is_not_known_of_a_named_machine_is_said() -> None:
     """An accelerator without measurements, vCPUs that cannot load so much, a machine that is not sold on demand."""
     notes = (
         "each vCPU must load 272 samples a second; the input pipeline was not measured, and about 100 decoded JPEGs are usual",
@@ -251,7 +251,7 @@ def test_what_nobody_knows_of_a_named_machine_is_said() -> None:
         options=(option(accelerator_measured=False, notes=notes, mfu=0.314),), cheapest_rank=1, fastest_rank=1
     )
     said = " ".join(screen(answer).split())
-    assert "Nobody measured a step on L4-24GB: its time follows from its data sheet." in said
+    assert "No step was ever measured on L4-24GB: its time follows from its data sheet." in said
     assert "Each vCPU must load 272 samples a second" in said
     assert "only as spot or flex-start" in said
     assert "spot or flex-start only, listed at" in said

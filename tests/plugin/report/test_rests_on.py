@@ -59,15 +59,23 @@ def test_a_measured_machine_says_what_its_figure_rests_on() -> None:
 @pytest.mark.parametrize(
     ("job", "row", "words"),
     [
-        (GPT, TRAINIUM_2, "nobody measured Trainium2 in Neuron with language models in 16 bits"),
-        (RESNET, TRAINIUM_1, "nobody measured Trainium1 in Neuron with convolution networks in 16 bits"),
-        (RESNET, MI325X, "nobody measured MI325X-256GB in ROCm with convolution networks in 16 bits"),
+        (GPT, TRAINIUM_2, "no step on Trainium2 in Neuron was ever measured with language models in 16 bits"),
+        (
+            RESNET,
+            TRAINIUM_1,
+            "no step on Trainium1 in Neuron was ever measured with convolution networks in 16 bits",
+        ),
+        (
+            RESNET,
+            MI325X,
+            "no step on MI325X-256GB in ROCm was ever measured with convolution networks in 16 bits",
+        ),
         (
             GPT,
             MI325X,
             "too few measured with language models in 16 bits (4 rows of MI300X in ROCm, 1 source)",
         ),
-        (GPT, TPU_7, "nobody measured TPU-v7 in XLA with language models in 16 bits"),
+        (GPT, TPU_7, "no step on TPU-v7 in XLA was ever measured with language models in 16 bits"),
     ],
 )
 def test_what_nobody_measured_is_listed_as_a_guess_and_never_named(
@@ -94,7 +102,7 @@ def test_where_every_machine_is_a_guess_there_is_no_answer() -> None:
     assert [option.accelerator for option in answer.options] == ["Trainium2"]
     assert headline(answer, TODAY) == explain_no_answer(answer)
     assert headline(answer, TODAY).startswith(
-        "No answer, because nobody measured Trainium2 in Neuron with language"
+        "No answer, because no step on Trainium2 in Neuron was ever measured with language"
     )
 
 

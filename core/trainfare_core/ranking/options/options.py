@@ -19,7 +19,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import duration, percent
 from trainfare_core.porting import Environment, find_basis
 from trainfare_core.prediction import compute_utilisation
-from trainfare_core.prediction.distance import measured_groups
+from trainfare_core.prediction.distance import load_measured_groups
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.prediction.table import PredictionTable
@@ -317,7 +317,7 @@ class OptionMaker:
 def _explain_guess(prediction: PredictionTable, plan: int) -> str:
     """Return why a plan's time and cost are a guess; "" where they are none."""
     nearest = int(prediction.nearest[plan])
-    return measured_groups().groups[nearest].explain_guess() if prediction.is_guess[plan] else ""
+    return load_measured_groups().groups[nearest].explain_guess() if prediction.is_guess[plan] else ""
 
 
 def _months(date: str) -> int:
