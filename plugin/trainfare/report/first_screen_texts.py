@@ -69,6 +69,10 @@ def describe_unknowns(named: Sequence[NamedOption]) -> str:
         sentences.append(
             f"No step was ever measured on {' or '.join(unmeasured)}: its time follows from its data sheet."
         )
+    guesses = [(titles[0], option) for titles, option in named if option.guess_because]
+    if guesses:
+        title, guess = guesses[0]
+        sentences.append(f"{title.capitalize()} is a guess: {guess.guess_because}.")
     load = next((note for option in ready[:1] for note in option.notes if note.startswith(LOADER_NOTE)), "")
     if load:
         sentences.append(f"{load[:1].upper()}{load[1:]}.")

@@ -259,6 +259,13 @@ def test_what_is_not_known_of_a_named_machine_is_said() -> None:
     assert "MFU 31 %" in said
 
 
+def test_a_guess_is_called_one() -> None:
+    """Where nothing like a named run was measured, with what is nearest."""
+    because = "nothing like it was measured: nearest is timm: matrix products on one device (261 runs)"
+    answer = recommendation(options=(option(guess_because=because),), cheapest_rank=1, fastest_rank=1)
+    assert f"Cheapest is a guess: {because}." in " ".join(screen(answer).split())
+
+
 def test_more_machines_than_usual_are_said() -> None:
     said = screen(recommendation(raised_max_nodes=64))
     assert "up to 64 of one kind were tried" in " ".join(said.split())
