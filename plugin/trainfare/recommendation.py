@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 _TRACING: Final = threading.RLock()
 """Held while a job is traced, which sets what all threads of a process share: random states, standard output."""
 
+_WHOLE_USD: Final = 100.0
+"""From here on cents say nothing, as in a report."""
+
 _log = logging.getLogger("trainfare")
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -285,7 +288,9 @@ def rank_job(
 
         def price(other: JobProfile) -> str:
             best = rank(other, loaded.book, request).best("cheapest")
-            return "an unknown amount" if best is None else f"${best.run_usd.mid:,.2f}"
+            if best is None:
+                return "an unknown amount"
+            return f"${best.run_usd.mid:,.{0 if best.run_usd.mid >= _WHOLE_USD else 2}f}"
 
         notes.append(compare_implementations(profile, "the cheapest run would cost", price))
     answer = rank(profile, loaded.book, request, notes=tuple(notes))
