@@ -53,6 +53,7 @@ def one_run(
     billing_step_s: float = 0.0,
     billing_minimum_s: float = 0.0,
     startup_s: float | None = None,
+    disk_gb_per_s: float = 1.0,
 ) -> RunTable:
     """Time one job on one kind of machine with the plan that accumulates nothing."""
     machines = shapes((accelerator, devices))
@@ -66,7 +67,7 @@ def one_run(
         billing_minimum_s=np.array([billing_minimum_s]),
         in_block=np.array([False]),
     )
-    assumed = CostAssumptions(startup_s=startup_s)
+    assumed = CostAssumptions(startup_s=startup_s, disk_gb_per_s=disk_gb_per_s)
     return RunTimer(job, machines, plans, prediction, assumed).runs(row, rentals)
 
 
@@ -96,6 +97,25 @@ def test_hours_are_the_sum_of_their_parts(spot: bool) -> None:
     hours = run.mean_billed_hours + run.waiting_s / 3600 if spot else run.hours
     assert hours[0] * 3600 == pytest.approx(parts_s(run))
     assert (run.interruption_s[0] > 0) == spot
+
+
+def test_an_assumed_rate_of_the_disk_is_in_doubt() -> None:
+    """A run that writes for half of its time is as unsure as half of a factor of two either way; a stated rate is sure."""
+    job, toy = small_job(checkpoint_bytes=100 * 10**9), ToyPredictor(log_sigma=0.0)
+    machines = shapes((A100, 1))
+    plans = enumerate_candidates(job, machines, PlanSpace(1))
+    rentals = Rentals(
+        np.array(["ec2"]), np.array([NOT_SPOT]), np.zeros(1), np.zeros(1), np.zeros(1, dtype=np.bool_)
+    )
+    prediction = toy(job, machines, plans)
+
+    def find_sigma(assumed: CostAssumptions) -> float:
+        run = RunTimer(job, machines, plans, prediction, assumed).runs(np.array([0]), rentals)
+        assert run.checkpoint_s[0] == pytest.approx(run.training_s[0])
+        return float(run.log_sigma[0])
+
+    assert find_sigma(CostAssumptions(startup_s=0.0)) == pytest.approx(0.55 / 2)
+    assert find_sigma(CostAssumptions(startup_s=0.0, disk_gb_per_s=1.0)) == 0.0
 
 
 def test_a_run_of_unknown_length_is_timed_for_a_thousand_steps() -> None:

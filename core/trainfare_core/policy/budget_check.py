@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
 from trainfare_core.changes.cost_change import CostChange
 from trainfare_core.documents import Document
 from trainfare_core.number_format import hours_range, hours_text, percent
-from trainfare_core.recommendation import Constraints, JobSummary, Option
+from trainfare_core.recommendation import Constraints, Interval, JobSummary, Option
 
 if TYPE_CHECKING:
     from trainfare_core.changes.explain_change import PricedJob, UnknownJob
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from trainfare_core.ranking.pricing.request import Request
 
 BudgetVerdict: TypeAlias = Literal["within", "over", "cannot_tell"]
+
+GUESS_FACTOR: Final = 10.0
+"""How far beyond its interval a guess may be off and a limit is still decided. Chosen: the worst group of measured runs
+that was left out took six times its prediction in the median (docs/accuracy.md)."""
 
 
 class BudgetCheck(Document):
@@ -72,10 +76,11 @@ def judge(
     constraints = request.constraints
     best_option = best_chance(profile, book, request)
     best, chance = (None, None) if isinstance(best_option, str) else (best_option, _get_chance(best_option))
-    limited = constraints.max_usd is not None or constraints.deadline_hours is not None
-    # An interval that no measured run supports decides nothing.
-    is_guess = best is not None and bool(best.guess_because) and limited
-    verdict = verdict_of(None if is_guess else chance, constraints.confidence)
+    undecided = best is not None and (
+        is_undecided(best, constraints.max_usd, best.run_usd)
+        or is_undecided(best, constraints.deadline_hours, best.run_hours)
+    )
+    verdict = verdict_of(None if undecided else chance, constraints.confidence)
     return BudgetCheck(
         tool_version=__version__,
         job=job_summary(profile),
@@ -108,6 +113,20 @@ def verdict_of(chance: float | None, confidence: float) -> BudgetVerdict:
         return "within"
     # The slack makes confidence 0.9 and a chance of 0.1 meet in floating point: 1 - 0.9 is not 0.1 there.
     return "over" if chance <= 1 - confidence + 1e-9 else "cannot_tell"
+
+
+def is_undecided(best: Option, limit: float | None, interval: Interval) -> bool:
+    """
+    Return whether a guess says nothing of a limit: its interval, `GUESS_FACTOR` times wider to each side, holds it.
+
+    Args:
+        best: the run.
+        limit: in the unit of the interval; None: there is none.
+        interval: the run's dollars or hours.
+    """
+    if limit is None or not best.guess_because:
+        return False
+    return interval.low_80 / GUESS_FACTOR < limit < interval.high_80 * GUESS_FACTOR
 
 
 def _write_reason(verdict: BudgetVerdict, best: Option, constraints: Constraints) -> str:

@@ -11,7 +11,7 @@ from pydantic import Field
 from trainfare_core.changes.cost_change import ChangeRange
 from trainfare_core.documents import Record
 from trainfare_core.number_format import hours_text, percent
-from trainfare_core.policy.budget_check import BudgetVerdict, verdict_of
+from trainfare_core.policy.budget_check import BudgetVerdict, is_undecided, verdict_of
 from trainfare_core.policy.policy import JobLimits
 from trainfare_core.policy.rules import LimitRule, RuleName
 from trainfare_core.prices.age_doubt import Z_80
@@ -73,7 +73,10 @@ def run_findings(
         other = [name for name in together if name != rule] if rule == tighter else []
         text = f"{_amounts(rule, limits, best)}, kept{''.join(f' together with {name}' for name in other)}"
         text = f"{text} with a chance of {percent(chance, 1)}, asked for {percent(confidence)}"
-        if best.guess_because:
+        limit, interval = (
+            (limits.max_usd, best.run_usd) if rule == "max_usd" else (limits.max_hours, best.run_hours)
+        )
+        if is_undecided(best, limit, interval):
             unknown = f"{_amounts(rule, limits, best)}: unknown, because {best.guess_because}"
             findings.append(_finding(rule, "cannot_tell", unknown))
             continue

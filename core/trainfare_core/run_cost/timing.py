@@ -126,9 +126,8 @@ class RunTimer:
         with np.errstate(invalid="ignore", divide="ignore"):
             fixed = np.where(undisturbed_s > 0, (before_s + checkpoint_s) / undisturbed_s, 1.0)
             startup_share = np.where(undisturbed_s > 0, before_s / undisturbed_s, 0.0)
-        assumed_log_sigma = np.hypot(
-            STARTUP_LOG_SIGMA * startup_share, self._disk_log_sigma * (fixed - startup_share)
-        )
+            write_share = np.where(undisturbed_s > 0, checkpoint_s / undisturbed_s, 0.0)
+        assumed_log_sigma = np.hypot(STARTUP_LOG_SIGMA * startup_share, self._disk_log_sigma * write_share)
         log_sigma = np.hypot(prediction.log_sigma[plan] * (1 - fixed), assumed_log_sigma)
         none = np.zeros_like(undisturbed_s)
         calm = RunTable(

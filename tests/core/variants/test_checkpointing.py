@@ -89,7 +89,9 @@ def test_predictions_of_both_variants_stand_at_their_plans() -> None:
             np.testing.assert_array_equal(column[on], column[~on])
         assert np.all(table.step_s[on] > table.step_s[~on])
         assert np.all(table.memory_bytes[on] < table.memory_bytes[~on])
-        assert np.all(table.log_sigma[on] > table.log_sigma[~on])
+        if job.measured is not None:  # elsewhere a longer step is held up less by its host, which narrows it
+            own = plans.shape[on] == 0
+            assert np.all(table.log_sigma[on][own] > table.log_sigma[~on][own])
         alone = predict(job, machines, enumerate_candidates(job, machines, PlanSpace(1)))
         np.testing.assert_array_equal(alone.step_s, table.step_s[~on])
 
