@@ -155,7 +155,7 @@ def test_bad_usage_ends_with_two(
 
 def test_no_common_price_ends_with_three(job: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Known names without a price in common are not 'over budget'."""
-    assert run(job, "--max-usd", "5", "--provider", "aws", "--purchase", "savings_3y") == 3
+    assert run(job, "--max-usd", "5", "--provider", "aws", "--purchase", "savings_3y", "--use", "1") == 3
     assert "no price matches" in capsys.readouterr().err
 
 
