@@ -298,7 +298,7 @@ def rank_job(
         from trainfare_core.ranking.alternatives.nearest import with_alternatives
 
         answer = with_alternatives(answer, profile, loaded.book, request)
-    return Ranked(with_outlook(answer), loaded.as_of, warnings)
+    return Ranked(with_outlook(answer).identify_plans(), loaded.as_of, warnings)
 
 
 def _in_precisions(job: Job) -> Job:

@@ -20,6 +20,7 @@ from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.documents import Document, Finite, Record
 from trainfare_core.limit_fields import LimitField, add_limits, limits_of
 from trainfare_core.policy.rules import LIMIT_RULES, LimitRule, OnUnknown, WaivableRule
+from trainfare_core.recommendation.launch import Launch
 
 Confidence: TypeAlias = Annotated[float, Field(ge=0.5, lt=1)]
 Nodes: TypeAlias = Annotated[int, Field(ge=1, le=MAX_NODES)]
@@ -178,6 +179,7 @@ class Policy(Document):
         "policy", "max_run_hours", default=DEFAULT_MAX_RUN_HOURS
     )
     run_cost: CostAssumptions = _describe_field("policy", "run_cost", default_factory=CostAssumptions)
+    export: Launch = Field(default_factory=Launch, description="what `trainfare export` fills in")
     jobs: Annotated[dict[JobName, PolicyJob], Field(min_length=1)] = Field(
         description="the jobs, by name", json_schema_extra={"additionalProperties": False}
     )

@@ -20,6 +20,7 @@ from trainfare_core.recommendation.answer import (
     RejectionReason,
     RunnerUp,
 )
+from trainfare_core.recommendation.launch import PREDICTION_TAG, PREDICTION_VARIABLE, Launch, PricedPlan
 from trainfare_core.recommendation.option import (
     Cause,
     Commitment,
@@ -38,6 +39,8 @@ from trainfare_core.recommendation.plan_facts import NEUTRAL, PlanFacts, PlanWri
 __all__ = [
     "DEFAULT_MAX_RUN_HOURS",
     "NEUTRAL",
+    "PREDICTION_TAG",
+    "PREDICTION_VARIABLE",
     "Allowed",
     "Alternative",
     "AssumedNumber",
@@ -49,6 +52,7 @@ __all__ = [
     "FutureCost",
     "Interval",
     "JobSummary",
+    "Launch",
     "ModelSplit",
     "Objective",
     "Option",
@@ -56,6 +60,7 @@ __all__ = [
     "PlanFacts",
     "PlanWriter",
     "PriceBookFacts",
+    "PricedPlan",
     "QuotaLimit",
     "Recommendation",
     "Rejection",

@@ -10,6 +10,7 @@ from trainfare_core.constraints import Constraints
 from trainfare_core.documents import Count, Document, Finite, Flops, Record, first_problem
 from trainfare_core.errors import InputError
 from trainfare_core.prices.facts import PriceBookFacts
+from trainfare_core.recommendation.launch import Launch, identify_plan
 from trainfare_core.recommendation.option import Option
 from trainfare_core.recommendation.outlook import CostOutlook
 
@@ -175,6 +176,9 @@ class Recommendation(Document):
         default=None,
         description="what the cheapest option costs later; None where nothing runs unchanged within a century",
     )
+    launch: Launch | None = Field(
+        default=None, description="what starts the script; None where no TARGET was given"
+    )
 
     def best(self, objective: Objective) -> Option | None:
         """Return the drop-in that is best at an objective; None where no option runs the script as it is."""
@@ -185,6 +189,16 @@ class Recommendation(Document):
         }
         rank = ranks[objective]
         return next((option for option in self.options if option.rank == rank), None)
+
+    def identify_plans(self) -> Recommendation:
+        """Return the answer with a `plan_id` for each plan that can be exported."""
+        singles = ("best_spot", "own_plan", "best_commitment", "other_clouds")
+        plans = {name: plan for name in singles if (plan := getattr(self, name)) is not None}
+        identified: dict[str, object] = {
+            name: identify_plan(plan, self.job.name) for name, plan in plans.items()
+        }
+        options = tuple(identify_plan(option, self.job.name) for option in self.options)
+        return self.model_copy(update={**identified, "options": options})
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str = "recommendation") -> Recommendation:

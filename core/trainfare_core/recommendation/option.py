@@ -243,6 +243,9 @@ class Option(Record):
         default=(),
         description="other services of the cloud that rent the same machine at the same price an hour",
     )
+    plan_id: str = Field(
+        default="", description="of this plan at this price; empty in documents of older versions"
+    )
 
     @property
     def machine(self) -> str:

@@ -52,6 +52,25 @@ def script_of(target: str) -> Script | None:
     return Script(path.removeprefix(_MODULE).strip() if is_module else path, is_module, arguments)
 
 
+def command_of(target: str) -> str | None:
+    """
+    Return what follows `python` in a shell that runs a TARGET; None where a TARGET does not say it.
+
+    Raises:
+        TargetError: its arguments have an open quote.
+
+    >>> command_of("-m package.train -- --name 'a b'")
+    "-m package.train --name 'a b'"
+    >>> command_of("config.yaml")
+    'FILL_IN_SCRIPT.py fit --config config.yaml'
+    """
+    script = script_of(target)
+    if script is None or script.name.endswith(".ipynb"):
+        is_config = target.endswith((".yaml", ".yml"))
+        return f"FILL_IN_SCRIPT.py fit --config {shlex.quote(target)}" if is_config else None
+    return shlex.join((*(("-m",) if script.is_module else ()), script.name, *script.arguments))
+
+
 def target_of(path: str, arguments: tuple[str, ...], *, is_module: bool = False) -> str:
     """
     Return the one line of text that names a TARGET with its arguments.

@@ -21,6 +21,7 @@ from trainfare.prices.run_cost_table import OWN_FILE, PROJECT_FILE, PROJECT_TABL
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.errors import InputError
 from trainfare_core.policy.policy import AllowList, Policy, PolicyJob, Waiver
+from trainfare_core.recommendation import Launch
 from trainfare_providers.disk.files import read_input
 from trainfare_providers.disk.toml_file import key_hint, line_of_key, parse_toml
 
@@ -173,8 +174,8 @@ def _model_of(table: _Path) -> type[BaseModel]:
     """Return the model of a table."""
     if table[-1:] == ("allow",):
         return AllowList
-    if table == ("run_cost",):
-        return CostAssumptions
+    if table in (("run_cost",), ("export",)):
+        return CostAssumptions if table == ("run_cost",) else Launch
     if table[:1] == ("jobs",) and len(table) == 2:
         return PolicyJob
     return Waiver if table[:1] == ("waivers",) else Policy
@@ -182,7 +183,7 @@ def _model_of(table: _Path) -> type[BaseModel]:
 
 def _depth_of_table(where: _Path) -> int:
     """Return how many parts of a key's path name its table."""
-    if where[:1] in (("allow",), ("run_cost",)):
+    if where[:1] in (("allow",), ("run_cost",), ("export",)):
         return 1
     if where[:1] == ("jobs",):
         return 3 if where[2:3] == ("allow",) else 2

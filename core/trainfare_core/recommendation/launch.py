@@ -1,0 +1,149 @@
+"""What starts the run of a plan: `Launch`, which no plan says, and `PricedPlan`, by which the run finds its plan."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Final
+
+from pydantic import Field, ValidationError
+
+from trainfare_core.documents import Finite, Record
+from trainfare_core.recommendation.option import Option
+
+PREDICTION_VARIABLE: Final = "TRAINFARE_PREDICTION"
+"""Environment variable of a run with its `PricedPlan`."""
+PREDICTION_TAG: Final = "trainfare-prediction"
+"""Tag and label of a run's machines with the id of its plan; Google's labels allow no capital, dot or colon."""
+MOST_CHARACTERS: Final = 512
+"""Of `PREDICTION_VARIABLE`: SageMaker's limit on the value of a variable of a training job's environment."""
+
+_Text = Annotated[str, Field(min_length=1, max_length=2000)]
+_End = tuple[Finite, Finite, Finite]
+
+
+class Launch(Record):
+    """What a launch needs beside the plan; what is None is marked `FILL_IN_` in an exported file."""
+
+    command: _Text | None = Field(
+        default=None,
+        description="what follows `python` in a shell: the script, or -m and its module, with its arguments",
+    )
+    trainer_flags: bool = Field(
+        default=False,
+        description="the command is a LightningCLI's, which takes --trainer.devices and the like",
+    )
+    project: _Text | None = Field(default=None, description="name of the folder from which the command runs")
+    data: _Text | None = Field(
+        default=None, description="where the training data are, e.g. s3://bucket/folder"
+    )
+    checkpoints: _Text | None = Field(
+        default=None, description="where checkpoints are kept, e.g. s3://bucket/folder"
+    )
+    image: _Text | None = Field(default=None, description="container image with the packages of the script")
+    setup: _Text | None = Field(
+        default=None, description="command that installs them where there is no image"
+    )
+    bucket: _Text | None = Field(default=None, description="S3 bucket of a SageMaker job's code and output")
+    role: _Text | None = Field(default=None, description="ARN of the role that a SageMaker job takes")
+
+
+class PricedPlan(Record):
+    """A plan as it was priced, short enough for an environment variable; None: left out for its length."""
+
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+    machine: str | None = None
+    nodes: int | None = None
+    devices: int | None = None
+    strategy: str | None = None
+    precision: str | None = None
+    accumulate: int | None = None
+    batch: int | None = None
+    hours: _End | None = Field(default=None, description="low_80, mid, high_80")
+    usd: _End | None = Field(default=None, description="low_80, mid, high_80")
+
+    @classmethod
+    def from_option(cls, option: Option) -> PricedPlan:
+        """Return the plan of an option."""
+        plan, hours, usd = option.trainer, option.run_hours, option.run_usd
+        return cls(
+            id=option.plan_id,
+            machine=option.machine,
+            nodes=option.nodes,
+            devices=None if plan is None else plan.devices,
+            strategy=None if plan is None else plan.strategy,
+            precision=None if plan is None else plan.precision,
+            accumulate=None if plan is None else plan.accumulate_grad_batches,
+            batch=None if plan is None else plan.batch_size,
+            hours=(hours.low_80, hours.mid, hours.high_80),
+            usd=(usd.low_80, usd.mid, usd.high_80),
+        )
+
+    @classmethod
+    def from_text(cls, text: str) -> PricedPlan | None:
+        """Return the plan of an environment variable; None where it holds none, or one of another version."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError:
+            return None
+
+    def to_text(self) -> str:
+        """Return JSON of at most `MOST_CHARACTERS`: what is too long is left out, a strategy's arguments first."""
+        texts = (
+            self.model_dump_json(exclude=left_out, exclude_none=True)
+            for left_out in (set[str](), {"strategy"}, {"strategy", "machine", "precision"})
+        )
+        return next(
+            (text for text in texts if len(text) <= MOST_CHARACTERS), self.model_dump_json(include={"id"})
+        )
+
+    def list_differences(self, live: PricedPlan) -> list[str]:
+        """Return what of a running plan is not as it was priced, e.g. "ddp, priced fsdp"; unknown values are equal."""
+        names = {
+            "strategy": "{}",
+            "devices": "{} devices",
+            "nodes": "{} machines",
+            "precision": "precision {}",
+            "accumulate": "accumulation of {}",
+            "batch": "batch size {}",
+        }
+        differences: list[str] = []
+        for name, text in names.items():
+            here, priced = getattr(live, name), getattr(self, name)
+            if None in (here, priced) or here == priced:
+                continue
+            if name == "strategy" and live._name_sharding() == self._name_sharding():
+                continue
+            differences.append(f"{text.format(here)}, priced {priced}")
+        return differences
+
+    def _name_sharding(self) -> str:
+        """Return the kind of a strategy, whatever its other arguments: `FSDPStrategy(...)` is fsdp."""
+        word = (self.strategy or "").lower().replace("_", "")
+        if "hybrid" in word:
+            return "hybrid"
+        kinds = (
+            "deepspeedstage1",
+            "deepspeedstage2",
+            "deepspeedstage3",
+            "megatron",
+            "modelparallel",
+            "fsdp",
+            "ddp",
+        )
+        kind = next((kind for kind in kinds if word.startswith(kind)), word)
+        alone = (self.devices or 1) * (self.nodes or 1) == 1
+        # Lightning's "auto" is DDP on several devices, and one device shares nothing whatever the word says.
+        return "one device" if alone else "ddp" if kind in ("auto", "none") else kind
+
+
+def identify_plan(option: Option, job: str) -> Option:
+    """
+    Return an option with its `plan_id`: of the same job, machine, plan, hours and dollars it is always the same.
+
+    Args:
+        option: without an id, or with an older one.
+        job: its name.
+    """
+    names = {"provider", "service", "instance_type", "region", "zone", "purchase_option", "nodes", "trainer"}
+    text = option.model_dump_json(include=names | {"run_hours", "run_usd"})
+    return option.model_copy(update={"plan_id": hashlib.sha256(f"{job}\n{text}".encode()).hexdigest()[:12]})
