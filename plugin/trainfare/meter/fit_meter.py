@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from trainfare.meter.end_of_run import report_run, write_curve
 from trainfare.meter.fare_log import FareLog, RunEstimate, estimate_run, first_line, progress_line, warn_user
 from trainfare.meter.metered_run import MeteredRun
+from trainfare.meter.priced_plan import compare_plan
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.timing.rank_times import collect_times, next_fit_number, rank_note
@@ -63,6 +64,8 @@ class FitMeter:
         self._ended = False
         self._curve = _recorder(settings, services)
         self._fit_number = next_fit_number()
+        self._of_plan = ""
+        """Whether this is the run that was priced, where its environment names the plan."""
 
     @property
     def elapsed_s(self) -> float:
@@ -113,6 +116,9 @@ class FitMeter:
         self._run.attach()
         if self._curve is not None:
             self._curve.start(loop)
+        self._of_plan = compare_plan(self._run.progress.facts)
+        if self._of_plan and self.settings.report:
+            self.services.say(f"trainfare: {self._of_plan}")
 
     def batch_start(self, batch: Any) -> None:
         """Start the trace if this batch is to be traced."""
@@ -287,7 +293,8 @@ class FitMeter:
         if run is None or run.window.times is None:
             self.services.say(f"trainfare: {self._explain_no_times(run)}")
         if run is not None and run.progress.steps > 0 and self.settings.trace:
-            report_run(run, self._log, (*notes, *self._window_notes(run)), failed=failed)
+            notes = (*notes, *self._window_notes(run), *filter(None, [self._of_plan]))
+            report_run(run, self._log, notes, failed=failed)
 
     def _window_notes(self, run: MeteredRun) -> tuple[str, ...]:
         if run.window.times is None:
