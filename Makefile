@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-research test-wild check check-style check-mypy check-workflows check-pyright coverage fuzz mutants accuracy install test-wheel test-lowest dist audit clean
+.PHONY: demo test test-research test-wild test-export check check-style check-mypy check-workflows check-pyright coverage fuzz mutants accuracy install test-wheel test-lowest dist audit clean
 
 install: $(STAMP)
 
@@ -18,6 +18,12 @@ $(STAMP): pyproject.toml
 test-wild: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --group wild
 	@$(BIN)/python -m pytest --quiet --capture=no tests/wild
+
+# Asks SkyPilot's own loader and optimizer of exported tasks, offline; SkyPilot is installed into an environment of its own.
+SKYPILOT := $(VENV)/.skypilot
+test-export: $(STAMP)
+	@test -x $(SKYPILOT)/bin/sky || { $(PYTHON) -m venv $(SKYPILOT) && $(SKYPILOT)/bin/python -m pip install --quiet "skypilot==0.14.*"; }
+	@TRAINFARE_SKYPILOT_PYTHON=$(CURDIR)/$(SKYPILOT)/bin/python $(BIN)/python -m pytest --quiet tests/export_clients tests/plugin/export
 
 demo: $(STAMP)
 	@$(BIN)/trainfare demo

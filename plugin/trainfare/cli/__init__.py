@@ -33,6 +33,7 @@ COMMANDS: Final = (
     "recommend",
     "estimate",
     "why",
+    "export",
     "check",
     "comment",
     "offers",

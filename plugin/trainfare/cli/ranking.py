@@ -54,7 +54,7 @@ class RankingOptions:
 
     def answer(
         self, limits: RunLimits, prices: DecisionPriceOptions, profile_of: Callable[[], JobProfile],
-        *, compare: bool = False,
+        *, compare: bool = False, target: str | None = None,
     ) -> None:  # fmt: skip
         """
         Rank the machines for a job, and write the answer.
@@ -64,10 +64,12 @@ class RankingOptions:
             prices: to rank with.
             profile_of: gives the job's profile; called after everything else that is asked for was checked.
             compare: see `rank_job`.
+            target: the TARGET, for the JSON: what starts its script.
 
         Raises:
             NothingFitsError: no machine is left; the answer, which says why, is written.
         """
+        from trainfare.export import read_launch
         from trainfare.recommendation import rank_job
         from trainfare_core.ranking.pricing.request import DEFAULT_LIMIT, Request, objective_of
 
@@ -89,7 +91,8 @@ class RankingOptions:
         warn(ranking.warnings)
         whole = self.details or self.limit is not None
         if self.output == "json":
-            write_answer(ranking.answer.to_json(), self.out)
+            launch = None if target is None else read_launch(target)
+            write_answer(ranking.answer.model_copy(update={"launch": launch}).to_json(), self.out)
         elif self.output == "csv":
             from trainfare.report.rows import ranking_csv
 

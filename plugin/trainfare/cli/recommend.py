@@ -25,9 +25,10 @@ def recommend(
     loader: LoaderOptions,
 ) -> None:
     """Rank every machine that could run a job, by cost or time, and show the Pareto front of both."""
+    source = target.require_target(job)
 
     def trace() -> JobProfile:
-        with profile_of(target.require_target(job), target, precisions=limits.any_precision) as trace:
+        with profile_of(source, target, precisions=limits.any_precision) as trace:
             return loader.apply_to(trace())
 
-    ranking.answer(limits, prices, trace)
+    ranking.answer(limits, prices, trace, target=source)

@@ -1,0 +1,144 @@
+"""The plan that is exported: chosen by its name, with the machines that run the same one."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from trainfare.report.headline import runner_up_option
+from trainfare_core.errors import InputError
+from trainfare_core.recommendation import Launch, Option, PricedPlan, Recommendation, TrainerArguments
+
+PLAN_NAMES: Final = ("cheapest", "best-value", "own", "runner-up", "fastest", "spot")
+MOST_MACHINES: Final = 5
+"""Machines of one file, in the order of the ranking: SageMaker's limit, kept for the others."""
+CHECKPOINT_VARIABLE: Final = "TRAINFARE_CHECKPOINTS"
+"""Environment variable with the folder for checkpoints, where the target mounts one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedFiles:
+    """
+    What is written for a plan.
+
+    Attributes:
+        text: of the file.
+        beside: texts of files beside it, by what follows its name without extension.
+    """
+
+    text: str
+    beside: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class PlanToExport:
+    """
+    A plan with what starts it.
+
+    Attributes:
+        answer: that has it.
+        option: the plan.
+        alternatives: other machines of the ranking that run the same plan, best first.
+        launch: what starts the script.
+    """
+
+    answer: Recommendation
+    option: Option
+    alternatives: tuple[Option, ...]
+    launch: Launch
+
+    @property
+    def trainer(self) -> TrainerArguments:
+        """The plan in words of the Trainer, which `choose_plan` has checked to be there."""
+        trainer = self.option.trainer
+        if trainer is None:
+            raise InputError("the answer is of an older trainfare and has no plan: write it again")
+        return trainer
+
+    @property
+    def prediction(self) -> str:
+        """The plan as the run finds it in its environment."""
+        return PricedPlan.from_option(self.option).to_text()
+
+    def find_machines(self, services: frozenset[str]) -> tuple[Option, ...]:
+        """Return the plan's machine and those that run the same plan on the services of a target."""
+        same = (option for option in self.alternatives if services & {option.service, *option.also_services})
+        return (self.option, *same)[:MOST_MACHINES]
+
+    def list_command_words(self, folder: str = "") -> list[str]:
+        """
+        Return what follows `python`, with LightningCLI's flags where the command takes them.
+
+        Args:
+            folder: of the checkpoints, as a flag has it; "" where the target has none.
+        """
+        try:
+            words = shlex.split(self.launch.command or "FILL_IN_COMMAND")
+        except ValueError as error:
+            raise InputError(f"the command is not that of a shell: {error}") from error
+        if not self.launch.trainer_flags:
+            return words
+        plan = self.trainer
+        flags = plan.model_dump(
+            include={"devices", "num_nodes", "strategy", "precision", "accumulate_grad_batches"}
+        )
+        if plan.strategy.endswith(")"):  # an object, which has no word
+            del flags["strategy"]
+        if folder:
+            flags["default_root_dir"] = folder
+        return [*words, *(f"--trainer.{name}={value}" for name, value in flags.items())]
+
+
+def choose_plan(answer: Recommendation, name: str, launch: Launch, *, porting: bool = False) -> PlanToExport:
+    """
+    Return a plan of an answer by its name.
+
+    Args:
+        answer: the ranked answer.
+        name: one of `PLAN_NAMES`, or a rank.
+        launch: what starts the script.
+        porting: take a plan that the script does not run as it is.
+
+    Raises:
+        InputError: no plan has the name, or it needs porting, or the answer is of an older version.
+    """
+    option = _find_option(answer, name)
+    if option is None:
+        because = answer.unknown_because or (
+            "no option runs the script as it is: give a rank, and --porting"
+            if answer.options and answer.cheapest_rank is None
+            else "the answer has none; `trainfare recommend` shows what it has"
+        )
+        raise InputError(f"--plan {name}: {because}")
+    if option.needs_porting and not porting:
+        raise InputError(
+            f"--plan {name}: the script does not run on {option.machine} as it is; --porting exports it all the same"
+        )
+    if option.trainer is None or not option.plan_id:
+        raise InputError("the answer is of an older trainfare and has no plan: write it again")
+    alternatives = tuple(
+        other
+        for other in answer.options
+        if (other.trainer, other.purchase_option, other.arm64_host, other.needs_porting)
+        == (option.trainer, option.purchase_option, option.arm64_host, option.needs_porting)
+        and other.plan_id != option.plan_id
+        and other.rank > (option.rank if option in answer.options else 0)
+    )
+    return PlanToExport(answer, option, alternatives, launch)
+
+
+def _find_option(answer: Recommendation, name: str) -> Option | None:
+    if name == "spot":
+        spot = (option for option in answer.options if option.purchase_option == "spot")
+        return answer.best_spot or next((option for option in spot if not option.needs_porting), None)
+    if name == "own":
+        return answer.own_plan
+    if name == "runner-up":
+        return runner_up_option(answer)
+    if name in PLAN_NAMES:
+        return answer.best({"fastest": "fastest", "best-value": "best_value"}.get(name, "cheapest"))  # type: ignore[arg-type]
+    if not name.isdecimal():
+        raise InputError(f"--plan {name}: give one of {', '.join(PLAN_NAMES)}, or a rank")
+    return next((option for option in answer.options if option.rank == int(name)), None)

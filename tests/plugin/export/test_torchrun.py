@@ -1,0 +1,99 @@
+"""The script for torchrun: it is POSIX, it starts two processes that train to the end, and the run finds its plan."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from builders.environments import lean_python
+from builders.exports import plan, small_answer
+from trainfare.export import export_plan
+
+TRAINING = r"""
+import sys
+sys.path.insert(0, sys.argv[1])
+import torch
+torch.set_num_threads(1)
+from lightning import pytorch as pl
+from builders.patient_meter import PatientMeter
+
+class Net(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Linear(4, 1)
+    def training_step(self, batch, batch_idx):
+        return self.net(batch).square().mean()
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+trainer = pl.Trainer(
+    max_steps=4, accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False,
+    enable_progress_bar=False, enable_model_summary=False,
+    callbacks=[PatientMeter(warmup_steps=1, measure_steps=2, trace=False)],
+)
+trainer.fit(Net(), torch.utils.data.DataLoader(torch.ones(64, 4), batch_size=2))
+line = f"rank {trainer.global_rank} of {trainer.world_size} at step {trainer.global_step} {sys.argv[2:]}\n"
+open(f"rank-{trainer.global_rank}.txt", "w").write(line)
+"""
+
+
+def test_two_processes_run_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the script alone: both ranks train every step, and one line says that this is the priced plan."""
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text(TRAINING)
+    tests = Path(__file__).resolve().parents[2]
+    answer = small_answer(f"train.py {tests} --name 'a b'")
+    Path("run.sh").write_text(export_plan(answer, "torchrun", "cheapest").text)
+    done = subprocess.run(
+        ["sh", "run.sh"],
+        env={**os.environ, "PYTHON": lean_python(), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    for rank in (0, 1):
+        assert Path(f"rank-{rank}.txt").read_text() == f"rank {rank} of 2 at step 4 ['--name', 'a b']\n"
+    assert done.stdout.count(f"this run is the plan that was priced as {answer.options[0].plan_id}") == 1
+    assert "not the one" not in done.stdout
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_the_script_is_posix(nodes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strict shell reads it: dash, where it is installed."""
+    monkeypatch.chdir(tmp_path)
+    text = export_plan(small_answer(trainer=plan(num_nodes=nodes)), "torchrun", "cheapest").text
+    shell = shutil.which("dash") or "sh"
+    done = subprocess.run([shell, "-n"], input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+CLUSTER = {
+    "by hand": {"NODE_RANK": "1", "MASTER_ADDR": "10.0.0.7"},
+    "slurm": {"SLURM_NODEID": "1", "SLURM_JOB_NODELIST": "gpu[1-2]"},
+}
+
+
+@pytest.mark.parametrize("how", CLUSTER)
+def test_machines_of_a_cluster_meet(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torchrun's options (https://docs.pytorch.org/docs/stable/elastic/run.html) on the second machine of two."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, text in (("python", 'printf "%s\\n" "$@"'), ("scontrol", "echo 10.0.0.7; echo 10.0.0.8")):
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    script = export_plan(small_answer(trainer=plan(num_nodes=2)), "torchrun", "cheapest").text
+    environ = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["sh"], input=script, env={**environ, **CLUSTER[how]}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [
+        "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=2", "--node-rank=1",
+        "--master-addr=10.0.0.7", "--master-port=29500", "train.py", "--lr", "0.1",
+    ]  # fmt: skip
+    alone = subprocess.run(["sh"], input=script, env=environ, capture_output=True, text=True, check=False)
+    assert alone.returncode != 0
+    assert "MASTER_ADDR" in alone.stderr
