@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -53,3 +54,36 @@ def small_answer(command: str | None = "train.py --lr 0.1", **of_option: Any) ->
     )  # fmt: skip
     answer = recommendation(options=(only,), cheapest_rank=1, fastest_rank=1, outlook=None)
     return answer.model_copy(update={"launch": Launch(command=command)}).identify_plans()
+
+
+PAGE = EXAMPLES.parent / "export.md"
+_BLOCK = re.compile(r"(<!-- export: ([a-z-]+) -->\n)(?:\n?```[a-z]*\n.*?```\n)?", re.DOTALL)
+_MACHINES: dict[str, dict[str, Any]] = {
+    "torchrun": {"instance_type": "g6.12xlarge"},
+    "sagemaker": {"service": "sagemaker", "instance_type": "ml.g6.12xlarge"},
+    "azureml": {
+        "provider": "azure", "service": "azure_ml", "instance_type": "Standard_NC64as_T4_v3", "region": "eastus",
+        "accelerator": "T4-16GB",
+    },
+    "skypilot": {"instance_type": "g6.12xlarge"},
+}  # fmt: skip
+
+
+def draw_page(text: str) -> str:
+    """Return docs/export.md with the example of each target: a made answer, for which settings state image and bucket."""
+    from trainfare.export import export_plan
+
+    def draw(match: re.Match[str]) -> str:
+        target, _, part = match[2].partition("-")
+        files = export_plan(small_answer(**_MACHINES[target]), target, "cheapest")
+        shown = files.beside[f"-{part}.yml"] if part else files.text
+        language = {"torchrun": "sh", "sagemaker": "json"}.get(target, "yaml")
+        return f"{match[1]}\n```{language}\n{shown}```\n"
+
+    return _BLOCK.sub(draw, text)
+
+
+if (
+    __name__ == "__main__"
+):  # PYTHONPATH=tests python tests/builders/exports.py writes the examples of the page
+    PAGE.write_text(draw_page(PAGE.read_text()))

@@ -45,7 +45,7 @@ def test_commands_are_pinned() -> None:
 
     known = set(COMMANDS)
     assert known == {
-        "demo", "profile", "predict", "recommend", "estimate", "check", "comment", "decline", "offers", "prices",
+        "demo", "profile", "predict", "recommend", "estimate", "check", "comment", "decline", "export", "offers", "prices",
         "strategy", "why"
     }  # fmt: skip
 

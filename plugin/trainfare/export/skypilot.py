@@ -14,13 +14,13 @@ from trainfare_core.clouds import SYSTEM_DISK_GIB
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import PREDICTION_TAG, PREDICTION_VARIABLE, Option
 
-SERVICES: Final = frozenset({"ec2", "azure_vm", "gce"})
 _CHECKPOINTS: Final = "/checkpoints"
 _STORES: Final = {
-    "aws": "s3://FILL_IN_CHECKPOINTS",
-    "gcp": "gs://FILL_IN_CHECKPOINTS",
-    "azure": "https://FILL_IN_ACCOUNT.blob.core.windows.net/FILL_IN_CHECKPOINTS",
+    "ec2": "s3://FILL_IN_CHECKPOINTS",
+    "gce": "gs://FILL_IN_CHECKPOINTS",
+    "azure_vm": "https://FILL_IN_ACCOUNT.blob.core.windows.net/FILL_IN_CHECKPOINTS",
 }
+SERVICES: Final = frozenset(_STORES)
 _GOOGLE_FAMILIES: Final = ("a2-", "a3-", "a4-", "g2-", "g4-")
 """Google's machines whose accelerators are part of their type; SkyPilot names others by their accelerators."""
 
@@ -46,7 +46,7 @@ def export_skypilot(plan: PlanToExport) -> ExportedFiles:
     }
     if is_spot or launch.checkpoints:
         envs[CHECKPOINT_VARIABLE] = _CHECKPOINTS
-        source = launch.checkpoints or _STORES[option.provider]
+        source = launch.checkpoints or _STORES[option.service]
         task["file_mounts"] = {_CHECKPOINTS: {"source": source, "mode": "MOUNT_CACHED"}}
     if launch.setup or not launch.image:
         task["setup"] = f"{launch.setup or 'FILL_IN_SETUP'}\n"
@@ -62,7 +62,7 @@ def export_skypilot(plan: PlanToExport) -> ExportedFiles:
 
 
 def _has_type(machine: Option) -> bool:
-    return machine.provider != "gcp" or machine.instance_type.startswith(_GOOGLE_FAMILIES)
+    return machine.service != "gce" or machine.instance_type.startswith(_GOOGLE_FAMILIES)
 
 
 def _write_resources(plan: PlanToExport, machines: list[Option]) -> dict[str, Any]:
