@@ -98,22 +98,14 @@ class PricedPlan(Record):
 
     def list_differences(self, live: PricedPlan) -> list[str]:
         """Return what of a running plan is not as it was priced, e.g. "ddp, priced fsdp"; unknown values are equal."""
-        names = {
-            "strategy": "{}",
-            "devices": "{} devices",
-            "nodes": "{} machines",
-            "precision": "precision {}",
-            "accumulate": "accumulation of {}",
-            "batch": "batch size {}",
-        }
+        words = {"strategy": "", "devices": "devices ", "nodes": "machines ", "precision": "precision "}
+        words |= {"accumulate": "accumulation of ", "batch": "batch size "}
         differences: list[str] = []
-        for name, text in names.items():
+        for name, word in words.items():
             here, priced = getattr(live, name), getattr(self, name)
-            if None in (here, priced) or here == priced:
-                continue
-            if name == "strategy" and live._name_sharding() == self._name_sharding():
-                continue
-            differences.append(f"{text.format(here)}, priced {priced}")
+            same = here == priced or (name == "strategy" and live._name_sharding() == self._name_sharding())
+            if None not in (here, priced) and not same:
+                differences.append(f"{word}{here}, priced {priced}")
         return differences
 
     def _name_sharding(self) -> str:

@@ -44,13 +44,7 @@ def export_azureml(plan: PlanToExport) -> ExportedFiles:
     job = _write_job(plan, str(cluster["name"]), tags)
     body = format_yaml(job)
     how = "Start: az ml compute create --file FILE-compute.yml, then az ml job create --file FILE"
-    facts = [
-        *list_facts(plan, body, f"{how}; `az ml compute list-sizes` has the sizes of your workspace."),
-        (
-            f"Checkpoints: write them to the folder that {CHECKPOINT_VARIABLE} names; a job that was preempted starts "
-            "its command again."
-        ),
-    ]
+    facts = list_facts(plan, body, f"{how}; `az ml compute list-sizes` has the sizes of your workspace.")
     return ExportedFiles(format_yaml(job, facts), {"-compute.yml": format_yaml(cluster)})
 
 

@@ -61,10 +61,7 @@ def export_sagemaker(plan: PlanToExport) -> ExportedFiles:
         f"Start: aws sagemaker create-training-job --region {option.region} --cli-input-json file://FILE; the code "
         "lies in the bucket's folder code. A second job needs another TrainingJobName."
     )
-    facts = [
-        *list_facts(plan, text, how, machines),
-        f"Checkpoints: write them to the folder that {CHECKPOINT_VARIABLE} names.",
-    ]
+    facts = list_facts(plan, text, how, machines)
     page = "# Before the start\n\n" + "".join(f"- {markdown_text(fact)}\n" for fact in facts)
     return ExportedFiles(text, {".md": page})
 

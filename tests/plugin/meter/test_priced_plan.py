@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.demos.boring_classes import BoringModel
 
 from builders.exports import plan, small_answer
+from builders.patient_meter import PatientMeter
 from trainfare.job.run_facts import RunFacts
 from trainfare.meter.priced_plan import compare_plan
 from trainfare_core.job_profile import ParallelFacts
@@ -55,8 +59,8 @@ def test_the_same_plan(priced: str, live: str) -> None:
             run_facts("deepspeed_stage_2"),
             "deepspeed_stage_2, priced deepspeed_stage_1",
         ),
-        ({"devices": 8}, run_facts(), "2 devices, priced 8"),
-        ({"num_nodes": 2}, run_facts(), "1 machines, priced 2"),
+        ({"devices": 8}, run_facts(), "devices 2, priced 8"),
+        ({"num_nodes": 2}, run_facts(), "machines 1, priced 2"),
         ({"accumulate_grad_batches": 4}, run_facts(), "accumulation of 1, priced 4"),
         ({"precision": "bf16-mixed"}, run_facts(), "precision 32-true, priced bf16-mixed"),
         ({"batch_size": 4}, run_facts(), "batch size 2, priced 4"),
@@ -68,6 +72,28 @@ def test_another_plan(priced: dict[str, object], facts: RunFacts, said: str) -> 
     assert line.startswith("this run is not the one that was priced as ")
     assert said in line
     assert "\n" not in line
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated")
+def test_a_metered_run_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, as it begins, and in the notes of its profile; the training is none the worse."""
+    priced = PricedPlan.from_option(small_answer(trainer=plan(strategy="fsdp", batch_size=4)).options[0])
+    monkeypatch.setenv(PREDICTION_VARIABLE, priced.to_text())
+    meter = PatientMeter(warmup_steps=1, measure_steps=2, report_dir=str(tmp_path), providers=["gcp"])
+    trainer = Trainer(
+        accelerator="cpu", devices=1, max_steps=6, limit_val_batches=0, logger=False, callbacks=[meter],
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(BoringModel(), torch.utils.data.DataLoader(torch.ones(32, 32), batch_size=2))
+    line = (
+        f"this run is not the one that was priced as {priced.id}: devices 1, priced 2; batch size 2, priced 4"
+    )
+    differs = line.replace(": devices", ": single_device, priced fsdp; devices")
+    assert capsys.readouterr().out.count(f"trainfare: {differs}\n") == 1
+    assert differs in json.loads((tmp_path / "trainfare-profile.json").read_text())["notes"]
+    assert trainer.global_step == 6
 
 
 def test_an_unknown_value_is_no_difference() -> None:
