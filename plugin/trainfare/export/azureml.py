@@ -7,7 +7,7 @@ import shlex
 from typing import Any, Final
 
 from trainfare.export.facts import list_facts
-from trainfare.export.plan import CHECKPOINT_VARIABLE, ExportedFiles, PlanToExport
+from trainfare.export.plan import CHECKPOINT_VARIABLE, DATA_VARIABLE, ExportedFiles, PlanToExport
 from trainfare.export.yaml_text import format_yaml
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import PREDICTION_TAG, PREDICTION_VARIABLE
@@ -82,6 +82,7 @@ def _write_job(plan: PlanToExport, cluster: str, tags: dict[str, str]) -> dict[s
     if devices * option.nodes > 1:
         job["distribution"] = {"type": "pytorch", "process_count_per_instance": devices}
     if launch.data:
+        job["command"] = f"{DATA_VARIABLE}=${{{{inputs.data}}}} {job['command']}"
         job["inputs"] = {"data": {"type": "uri_folder", "path": launch.data}}
     return job
 

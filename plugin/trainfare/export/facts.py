@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from trainfare.export.plan import CHECKPOINT_VARIABLE, PlanToExport
+from trainfare.export.plan import CHECKPOINT_VARIABLE, DATA_VARIABLE, PlanToExport
 from trainfare.loops import format_plan
 from trainfare.report import wording
 from trainfare.report.escape import terminal_text
@@ -84,6 +84,7 @@ def list_facts(plan: PlanToExport, body: str, how: str, machines: Sequence[Optio
         wording.plan_changes_text(option),
         wording.describe_unused_devices(option),
         f"Write checkpoints to the folder that {CHECKPOINT_VARIABLE} names." * (CHECKPOINT_VARIABLE in body),
+        f"Read the data from the folder that {DATA_VARIABLE} names." * (DATA_VARIABLE in body),
         "The script does not run there as it is: port it first." if option.needs_porting else "",
         *(f"{note[:1].upper()}{note[1:]}." for note in option.notes),
         how,

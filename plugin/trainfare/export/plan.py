@@ -16,6 +16,8 @@ MOST_MACHINES: Final = 5
 """Machines of one file, in the order of the ranking: SageMaker's limit, kept for the others."""
 CHECKPOINT_VARIABLE: Final = "TRAINFARE_CHECKPOINTS"
 """Environment variable with the folder for checkpoints, where the target mounts one."""
+DATA_VARIABLE: Final = "TRAINFARE_DATA"
+"""Environment variable with the folder of the training data, where the settings say what the target mounts there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from trainfare.export.facts import list_facts
-from trainfare.export.plan import CHECKPOINT_VARIABLE, ExportedFiles, PlanToExport
+from trainfare.export.plan import CHECKPOINT_VARIABLE, DATA_VARIABLE, ExportedFiles, PlanToExport
 from trainfare.export.torchrun import list_torchrun_words
 from trainfare.report.escape import markdown_text
 from trainfare_core.clouds import SYSTEM_DISK_GIB
@@ -97,6 +97,7 @@ def _write_request(plan: PlanToExport, machines: Sequence[Option]) -> dict[str, 
         "Tags": [{"Key": PREDICTION_TAG, "Value": option.plan_id}],
     }
     if launch.data:
+        environment[DATA_VARIABLE] = "/opt/ml/input/data/data"
         request["InputDataConfig"].append(_write_channel("data", launch.data, "FastFile"))
     if option.purchase_option == "spot":
         waiting_s = math.ceil(

@@ -7,7 +7,7 @@ import shlex
 from typing import Any, Final
 
 from trainfare.export.facts import list_facts
-from trainfare.export.plan import CHECKPOINT_VARIABLE, ExportedFiles, PlanToExport
+from trainfare.export.plan import CHECKPOINT_VARIABLE, DATA_VARIABLE, ExportedFiles, PlanToExport
 from trainfare.export.torchrun import list_torchrun_words
 from trainfare.export.yaml_text import format_yaml
 from trainfare_core.clouds import SYSTEM_DISK_GIB
@@ -15,6 +15,7 @@ from trainfare_core.errors import InputError
 from trainfare_core.recommendation import PREDICTION_TAG, PREDICTION_VARIABLE, Option
 
 _CHECKPOINTS: Final = "/checkpoints"
+_DATA: Final = "/data"
 _STORES: Final = {
     "ec2": "s3://FILL_IN_CHECKPOINTS",
     "gce": "gs://FILL_IN_CHECKPOINTS",
@@ -48,6 +49,9 @@ def export_skypilot(plan: PlanToExport) -> ExportedFiles:
         envs[CHECKPOINT_VARIABLE] = _CHECKPOINTS
         source = launch.checkpoints or _STORES[option.service]
         task["file_mounts"] = {_CHECKPOINTS: {"source": source, "mode": "MOUNT_CACHED"}}
+    if launch.data:
+        envs[DATA_VARIABLE] = _DATA
+        task.setdefault("file_mounts", {})[_DATA] = {"source": launch.data, "mode": "MOUNT"}
     if launch.setup or not launch.image:
         task["setup"] = f"{launch.setup or 'FILL_IN_SETUP'}\n"
     command = shlex.join(plan.list_command_words(envs.get(CHECKPOINT_VARIABLE, "")))

@@ -84,9 +84,11 @@ def test_the_plan_is_in_both() -> None:
     assert cluster["tier"] == "dedicated"
     assert export(ANSWERS["spot"]())[1]["tier"] == "low_priority"
     assert "distribution" not in export(ANSWERS["one device"]())[0]
-    assert export(ANSWERS["data"]())[0]["command"].endswith(
-        "--trainer.default_root_dir=${{outputs.checkpoints}}"
+    command = export(ANSWERS["data"]())[0]["command"]
+    assert command.startswith(
+        "TRAINFARE_DATA=${{inputs.data}} TRAINFARE_CHECKPOINTS=${{outputs.checkpoints}} python"
     )
+    assert command.endswith(" --trainer.default_root_dir=${{outputs.checkpoints}}")
 
 
 def test_a_machine_of_azure_that_azure_ml_rents_too() -> None:

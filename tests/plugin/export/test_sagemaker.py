@@ -16,7 +16,7 @@ from builders.recommendations import interval
 from trainfare.export import export_plan
 from trainfare.export.sagemaker import RENDEZVOUS, check_request
 from trainfare_core.errors import InputError
-from trainfare_core.recommendation import Recommendation, SpotOutlook
+from trainfare_core.recommendation import Launch, Recommendation, SpotOutlook
 
 boto3 = pytest.importorskip("boto3")
 botocore_stub = pytest.importorskip("botocore.stub")
@@ -51,7 +51,13 @@ def spot_answer(waiting_hours: float = 2.0) -> Recommendation:
     return small_answer(purchase_option="spot", spot=outlook, **MACHINE)
 
 
+def data_answer() -> Recommendation:
+    launch = Launch(command="train.py", data="s3://bucket/data", bucket="bucket", image="image")
+    return small_answer(**MACHINE).model_copy(update={"launch": launch})
+
+
 REQUESTS = {
+    "data": lambda: export(data_answer()),
     "one": lambda: export(small_answer(**MACHINE)),
     "ranked": lambda: export(answer_of("llama-7b", "sagemaker")),
     "spot": lambda: export(spot_answer()),
@@ -91,6 +97,16 @@ def test_moto_takes_it(name: str) -> None:
         assert there["StoppingCondition"] == request["StoppingCondition"]
         assert there["ResourceConfig"] == request["ResourceConfig"]
         assert client.list_tags(ResourceArn=there["TrainingJobArn"])["Tags"] == request["Tags"]
+
+
+def test_data_are_a_channel() -> None:
+    """SageMaker mounts a channel at /opt/ml/input/data/CHANNEL."""
+    request = REQUESTS["data"]()
+    channel = request["InputDataConfig"][1]
+    assert channel["DataSource"]["S3DataSource"]["S3Uri"] == "s3://bucket/data"
+    assert request["Environment"]["TRAINFARE_DATA"] == f"/opt/ml/input/data/{channel['ChannelName']}"
+    assert request["OutputDataConfig"]["S3OutputPath"].startswith("s3://bucket/")
+    assert "FILL_IN_BUCKET" not in json.dumps(request)
 
 
 def test_ranked_machines_are_preferences_in_order() -> None:

@@ -70,6 +70,16 @@ def test_a_spot_task_recovers_and_keeps_checkpoints() -> None:
     assert task["envs"]["TRAINFARE_CHECKPOINTS"] == "/checkpoints"
 
 
+def test_data_are_mounted() -> None:
+    """Where the settings say where they are."""
+    Path("trainfare.toml").write_text('[export]\ndata = "s3://made-for-a-test/data"\n')
+    text = export_plan(small_answer(), "skypilot", "cheapest").text
+    task = yaml.safe_load(text)
+    assert task["file_mounts"] == {"/data": {"source": "s3://made-for-a-test/data", "mode": "MOUNT"}}
+    assert task["envs"]["TRAINFARE_DATA"] == "/data"
+    assert "# Read the data from the folder that TRAINFARE_DATA names." in text
+
+
 def test_several_machines_meet() -> None:
     """By SkyPilot's own variables (https://docs.skypilot.co/en/latest/running-jobs/environment-variables.html)."""
     text = export_plan(small_answer(trainer=plan(num_nodes=2)), "skypilot", "cheapest").text
