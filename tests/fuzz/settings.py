@@ -23,9 +23,11 @@ from trainfare.prices.own_prices_file import read_own_prices
 from trainfare.prices.quota_file import read_quotas
 from trainfare.prices.run_cost_table import read_run_cost
 from trainfare_core.decline import forecast_from_series
+from trainfare_core.errors import InputError
 from trainfare_core.prices.own_prices import apply_own
 from trainfare_core.ranking.pricing.quotas import machines_allowed
-from trainfare_core.recommendation import Constraints
+from trainfare_core.recommendation import Constraints, PricedPlan
+from trainfare_core.recommendation.launch import MOST_CHARACTERS
 
 _OWN_PRICES: Final = b"""\
 [[discount]]
@@ -206,7 +208,22 @@ def _series(data: bytes) -> None:
     forecast_table(answer)
 
 
+def _priced_plan(data: bytes) -> None:
+    plan = PricedPlan.from_text(data.decode("utf-8", "replace"))
+    if plan is None:
+        raise InputError("no plan that was priced")
+    assert len(plan.to_text()) <= MOST_CHARACTERS
+    assert plan.list_differences(plan) == []
+
+
 TARGETS = (
+    Target(
+        "priced_plan",
+        _priced_plan,
+        lambda: [b'{"id":"0123456789ab","strategy":"fsdp","devices":8,"nodes":1,"hours":[1.0,2.0,3.0]}'],
+        "json",
+        ("trainfare_core/recommendation/launch.py",),
+    ),
     Target("target_source", _target_source, lambda: [_SOURCE], "text", ("trainfare/policy/target_place.py",)),
     Target(
         "own_prices",
