@@ -50,9 +50,12 @@ def _inputs(samples: int) -> Tensor:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "sgd-plain", "adam-fused"])
-@pytest.mark.parametrize(("network", "batches"), [(Plain, 1), (Keeps, 3 + 15)])
+@pytest.mark.parametrize(("network", "batches"), [(Plain, 1 + 1), (Keeps, 1 + 3 + 15)])
 def test_a_step_is_that_of_a_run(network: type[Plain], batches: int, optimizer: str) -> None:
-    """One batch runs where the first is like every other; else the two that are a run's follow, and 15 to compare."""
+    """
+    After the forward of the first batch one runs where that is like every other; else the two that are a run's follow,
+    and 15 to compare.
+    """
     job = StepJob("key", network, lambda net, inputs: net(inputs), _inputs, 4, "16-mixed", optimizer)
     BATCHES.clear()
     profile = trace_step_job(job)
