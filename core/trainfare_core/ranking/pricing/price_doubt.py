@@ -212,7 +212,7 @@ def _too_old_detail(old: pl.DataFrame, log_sigma: NDArray[np.float64]) -> str:
         old.with_columns(factors)
         .group_by("provider", "service", "purchase_option")
         .agg(pl.len().alias("rows"), pl.col("observed_on").max(), pl.col("factor").min())
-        .sort("rows", "provider", "service", descending=[True, False, False])
+        .sort("rows", "provider", "service", "purchase_option", descending=[True, False, False, False])
     )
     old_rows = [
         f"{row['provider']}/{row['service']} {row['purchase_option']} of {row['observed_on']} and before: "
