@@ -439,7 +439,7 @@ class JobProfile(KeptDocument):
         )
 
     @property
-    def executed_operations(self) -> tuple[OperationGroup, ...]:
+    def operations_as_run(self) -> tuple[OperationGroup, ...]:
         """Operations, but for those of weights and gradients that a trainer with fused kernels runs in no pass."""
         if not self.source.fused:
             return self.operations

@@ -40,10 +40,10 @@ def test_fused_trainers_neither_cast_weights_nor_add_gradients_in_every_pass() -
     job = gpt_profile()
     job = job.model_copy(update={"operations": (*job.operations, *dropped, *kept)})
     fused = with_implementation(job, "fused")
-    executed = fused.executed_operations
+    executed = fused.operations_as_run
     assert executed[-2:] == tuple(kept)
     assert not any(group in executed for group in dropped)
-    assert with_implementation(fused, "eager").executed_operations == job.operations
+    assert with_implementation(fused, "eager").operations_as_run == job.operations
 
 
 def test_the_comparison_names_what_is_meant_and_what_is_possible() -> None:

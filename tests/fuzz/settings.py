@@ -208,7 +208,7 @@ def _series(data: bytes) -> None:
     forecast_table(answer)
 
 
-def _priced_plan(data: bytes) -> None:
+def _read_priced_plan(data: bytes) -> None:
     plan = PricedPlan.from_text(data.decode("utf-8", "replace"))
     if plan is None:
         raise InputError("no plan that was priced")
@@ -219,7 +219,7 @@ def _priced_plan(data: bytes) -> None:
 TARGETS = (
     Target(
         "priced_plan",
-        _priced_plan,
+        _read_priced_plan,
         lambda: [b'{"id":"0123456789ab","strategy":"fsdp","devices":8,"nodes":1,"hours":[1.0,2.0,3.0]}'],
         "json",
         ("trainfare_core/recommendation/launch.py",),

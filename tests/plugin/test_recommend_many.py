@@ -1,4 +1,4 @@
-"""`recommend_many`: the answers of `recommend`, in the order of the jobs, whoever computes them."""
+"""`recommend_many`: the answers of `recommend`, in the order of the jobs, on any executor."""
 
 from __future__ import annotations
 

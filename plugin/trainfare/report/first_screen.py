@@ -126,7 +126,7 @@ def build_first_screen(
         _Paragraph(describe_commitment(recommendation), drop_order=5),
         _Paragraph(
             describe_outlook(recommendation),
-            # Whoever states the value of a month asks for this.
+            # A stated value of a month is a question about waiting.
             drop_order=6 if recommendation.constraints.value_usd_per_month is None else 1,
         ),
         _Paragraph(describe_early_end(recommendation), drop_order=1, tone="warning"),

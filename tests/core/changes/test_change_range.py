@@ -208,7 +208,7 @@ def test_a_small_edit_has_a_small_interval() -> None:
 
 
 def test_what_changes_no_operation_is_in_doubt_too() -> None:
-    """Norms synchronized over eight devices change no operation, and take time that nobody has measured beside it."""
+    """Norms synchronized over eight devices change no operation, and take time that was never measured beside it."""
     job = profile(batch_size=64)
     norms = SynchronizedNorms(modules=53, channels=26_560)
     synced = job.model_copy(update={"batch": job.batch.model_copy(update={"synchronized_norms": norms})})

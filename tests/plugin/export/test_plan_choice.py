@@ -83,9 +83,9 @@ def test_the_id_is_of_the_plan_and_its_price() -> None:
     one, again = small_answer(), small_answer(command=None)
     assert one.options[0].plan_id == again.options[0].plan_id
     assert re.fullmatch(r"[0-9a-f]{12}", one.options[0].plan_id)
-    dearer = small_answer(usd=99.0)
+    costlier = small_answer(usd=99.0)
     job = one.model_copy(update={"job": one.job.model_copy(update={"name": "Other"})}).identify_plans()
-    assert len({one.options[0].plan_id, dearer.options[0].plan_id, job.options[0].plan_id}) == 3
+    assert len({one.options[0].plan_id, costlier.options[0].plan_id, job.options[0].plan_id}) == 3
 
 
 def read_prediction(text: str) -> PricedPlan | None:

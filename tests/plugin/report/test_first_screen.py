@@ -361,7 +361,7 @@ def test_machines_that_need_porting_give_way_last() -> None:
     ],
 )
 def test_the_value_of_a_month_gets_its_answer(value: float, said: str) -> None:
-    """Whoever states it reads whether to train now or wait, why, and where waiting breaks even."""
+    """With a stated value the screen says whether to train now or wait, why, and where waiting breaks even."""
     answer = recommendation(
         options=(option(usd=2000.0, hours=40.0),),
         fastest_rank=1,

@@ -130,7 +130,7 @@ class DecoderLedger:
     def of(cls, profile: JobProfile) -> DecoderLedger:
         """Read one profile; every field has shape (). A step of several passes counts as one of them."""
         passes = float(profile.parallel.accumulate_grad_batches)
-        groups = [g for g in profile.executed_operations if g.phase != "optimizer"]
+        groups = [g for g in profile.operations_as_run if g.phase != "optimizer"]
         update = [g for g in profile.operations if g.phase == "optimizer"]
         width = _width(groups)
         hidden_bytes = 2.0 * _tokens(groups) * width

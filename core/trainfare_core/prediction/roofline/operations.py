@@ -99,7 +99,7 @@ class Operations:
         """Read a profile."""
         old_host = profile.source.torch_version[:2] in ("0.", "1.")
         compiled = profile.source.compiled or profile.source.fused
-        return cls.of_groups(profile.executed_operations, compiled=compiled, old_host=old_host)
+        return cls.of_groups(profile.operations_as_run, compiled=compiled, old_host=old_host)
 
     @classmethod
     def of_groups(
