@@ -12,6 +12,7 @@ the snapshot and to the clouds of trainfare itself.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from collections.abc import Callable
@@ -110,17 +111,19 @@ class _ConnectionWatch:
 
     event: str = ""
     _open: _ConnectionWatch | None = None
-    _hooked = False
 
     def __enter__(self) -> _ConnectionWatch:  # noqa: PYI034 - typing.Self is of Python 3.11
-        if not _ConnectionWatch._hooked:
-            sys.addaudithook(_ConnectionWatch._notice)
-            _ConnectionWatch._hooked = True
+        _ConnectionWatch._add_hook()
         _ConnectionWatch._open = self
         return self
 
     def __exit__(self, *_: object) -> None:
         _ConnectionWatch._open = None
+
+    @staticmethod
+    @functools.cache
+    def _add_hook() -> None:
+        sys.addaudithook(_ConnectionWatch._notice)
 
     @staticmethod
     def _notice(event: str, _arguments: tuple[Any, ...]) -> None:
