@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from trainfare.fake_step.fake_results import find_known_result
 from trainfare.fake_step.fake_tensors import with_properties_of
 from trainfare.fake_step.module_parts import buffers_of, parameters_of, tensor_leaves
+from trainfare.job.user_code import replace_attribute
 from trainfare.trace import torch_private
 
 _SMALL_NUMEL = 16_384
@@ -123,9 +124,9 @@ def movable_fakes() -> Generator[None, None, None]:
 
     draw: Callable[..., Tensor] | None = getattr(nn.init, _DRAWS, None)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_replace_attribute(home, "_apply", apply))
+        stack.enter_context(replace_attribute(home, "_apply", apply))
         if draw is not None:
-            stack.enter_context(_replace_attribute(nn.init, _DRAWS, _skipping_fakes(draw)))
+            stack.enter_context(replace_attribute(nn.init, _DRAWS, _skipping_fakes(draw)))
         yield
 
 
@@ -143,7 +144,7 @@ def allow_mixed_recurrent_inputs() -> Generator[None, None, None]:
         weight = next(self.parameters(), input)
         original(self, input.to(weight.dtype) if input.is_floating_point() else input, batch_sizes)
 
-    with _replace_attribute(nn.RNNBase, "check_input", check):
+    with replace_attribute(nn.RNNBase, "check_input", check):
         yield
 
 
@@ -216,19 +217,8 @@ def values_in_transformers(is_known: Callable[[object], bool]) -> Generator[None
     def is_unknown(tensor: object) -> bool:
         return asks(tensor) and not is_known(tensor)
 
-    with _replace_attribute(home, _ASKS_FAKE, is_unknown):
+    with replace_attribute(home, _ASKS_FAKE, is_unknown):
         yield
-
-
-@contextlib.contextmanager
-def _replace_attribute(home: object, name: str, value: object) -> Generator[None, None, None]:
-    """Give an attribute of a class or module of torch another value inside the block."""
-    original = getattr(home, name)
-    setattr(home, name, value)
-    try:
-        yield
-    finally:
-        setattr(home, name, original)
 
 
 def _skipping_fakes(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import sysconfig
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any, cast
 
 import trainfare_core
 import trainfare_providers
@@ -166,3 +168,20 @@ def format_line(filename: str, line: int | None, name: str) -> str:
     except ValueError:
         shown = path
     return f"{shown}:{line} in {name}"
+
+
+@contextlib.contextmanager
+def replace_attribute(home: Any, name: str, value: object) -> Generator[None, None, None]:
+    """Give an attribute another value inside the block; one that is inherited is inherited again afterwards."""
+    owned = cast("Mapping[str, object]", vars(home))
+    is_own, before = name in owned, owned.get(name)
+    setattr(home, name, value)
+    try:
+        yield
+    finally:
+        if owned.get(name) is not value:
+            pass  # the user has put another one around it
+        elif is_own:
+            setattr(home, name, before)
+        else:
+            delattr(home, name)

@@ -9,7 +9,6 @@ The class inherits from the `Callback` of every installed namespace, so the same
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 from collections.abc import Callable
@@ -19,12 +18,9 @@ from typing import Any, TypeVar, cast
 from trainfare.lightning.callback_base import LightningCallback  # isort: skip
 
 from trainfare.lightning.loop import LightningLoop
-from trainfare.meter.fare_log import first_line, warn_user
-from trainfare.meter.fit_meter import FitMeter
-from trainfare.meter.other_rank_meter import OtherRankMeter
-from trainfare.meter.services import MeterServices
+from trainfare.meter.fare_log import warn_user
+from trainfare.meter.guarded_meter import GuardedMeter
 from trainfare.meter.settings import MeterSettings
-from trainfare.trace import torch_private
 
 MAX_ELAPSED_S = 1e10
 """Longest training time that is accepted from a checkpoint: about 317 years, so only a damaged value is above it."""
@@ -49,7 +45,7 @@ def _of_a_trainer(hook: _Hook) -> _Hook:
     return cast("_Hook", call_hook)
 
 
-class FareMeter(LightningCallback):
+class FareMeter(GuardedMeter, LightningCallback):
     """
     Measure a few training steps and report what the whole run costs on every machine that can be rented.
 
@@ -114,9 +110,6 @@ class FareMeter(LightningCallback):
         True
     """
 
-    services = MeterServices()
-    """Clock, prices, tracing, files and console; tests replace it on a subclass."""
-
     def __init__(
         self,
         *,
@@ -143,51 +136,11 @@ class FareMeter(LightningCallback):
         pilot: str | None = None,
     ) -> None:
         arguments = dict(locals())  # first, while every local name but `self` is an argument
-        super().__init__()
-        self._settings = MeterSettings.check(**{name: arguments[name] for name in MeterSettings.model_fields})
-        self._meter: FitMeter | None = None
+        super().__init__(
+            MeterSettings.check(**{name: arguments[name] for name in MeterSettings.model_fields})
+        )
         self._warned_of_fabric = False
-        self._earlier_sessions_s = 0.0
         self._elapsed_s = 0.0
-        self._not_traced = ""
-
-    def make_meter(self) -> FitMeter:
-        """Return the meter of the next `Trainer.fit` on rank 0; a subclass may return another."""
-        return FitMeter(self._settings, self.services, self._disable, self._earlier_sessions_s)
-
-    def _make_other_rank_meter(self) -> FitMeter:
-        return OtherRankMeter(self._settings, self.services, self._disable, self._earlier_sessions_s)
-
-    def _call_guarded(self, call: Callable[[FitMeter], None], *, every_batch: bool = False) -> None:
-        """
-        Call the meter; an Exception disables the meter and does not reach the training.
-
-        Args:
-            call: of the meter.
-            every_batch: the hook runs in each batch, so that the meter itself keeps torch functions off where it reads
-                tensors.
-        """
-        if self._meter is None:
-            return
-        try:
-            if every_batch:
-                call(self._meter)
-                return
-            with torch_private.without_torch_functions():  # a user's class counts or refuses calls
-                call(self._meter)
-        except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
-            self._disable(error)
-
-    def _disable(self, error: Exception) -> None:
-        meter, self._meter = self._meter, None
-        if meter is None:
-            return
-        with contextlib.suppress(Exception):
-            meter.release()
-        if isinstance(meter, OtherRankMeter):
-            return
-        what = "FareMeter had a fault and is off; training continues without it"
-        warn_user(f"{what}. {first_line(error)}")
 
     def warn_of_fabric(self) -> None:
         """Say once that a loop of Lightning Fabric cannot be metered."""
@@ -211,29 +164,24 @@ class FareMeter(LightningCallback):
             if trainer.is_global_zero:
                 warn_user("FareMeter: fast_dev_run measures nothing and writes nothing")
             return
-        try:
-            self._meter = self.make_meter() if trainer.is_global_zero else self._make_other_rank_meter()
-            self._meter.not_traced = self._not_traced
-        except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
-            warn_user(f"FareMeter could not start and is off ({first_line(error)})")
-        self._call_guarded(lambda meter: meter.prepare(int(trainer.num_nodes)))
+        self._prepare_meter(int(trainer.num_nodes), first_rank=trainer.is_global_zero)
 
     @_of_a_trainer
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Read the plan of the run and start to measure."""
-        self._call_guarded(lambda meter: meter.start(LightningLoop(trainer, pl_module, self)))
+        self.call_guarded(lambda meter: meter.start(LightningLoop(trainer, pl_module, self)))
 
     @_of_a_trainer
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Look at the batch's size, and trace a batch after the warm-up."""
         del trainer, pl_module, batch_idx
-        self._call_guarded(lambda meter: meter.batch_start(batch), every_batch=True)
+        self.call_guarded(lambda meter: meter.batch_start(batch), every_batch=True)
 
     @_of_a_trainer
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Mark the start of the optimizer's part in the trace."""
         del trainer, pl_module
-        self._call_guarded(lambda meter: meter.before_step(optimizer), every_batch=True)
+        self.call_guarded(lambda meter: meter.before_step(optimizer), every_batch=True)
 
     @_of_a_trainer
     def on_train_batch_end(
@@ -241,60 +189,55 @@ class FareMeter(LightningCallback):
     ) -> None:
         """Count the batch; of a pilot run, record its loss."""
         del trainer, pl_module, batch, batch_idx
-        self._call_guarded(lambda meter: meter.batch_end(outputs), every_batch=True)
+        self.call_guarded(lambda meter: meter.batch_end(outputs), every_batch=True)
 
     @_of_a_trainer
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Look at the module again: callbacks may unfreeze or prune it at the start of an epoch."""
         del trainer, pl_module
-        self._call_guarded(lambda meter: meter.epoch_start())
+        self.call_guarded(lambda meter: meter.epoch_start())
 
     @_of_a_trainer
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Stop a trace that the end of the epoch has cut off."""
         del trainer, pl_module
-        self._call_guarded(lambda meter: meter.epoch_end())
+        self.call_guarded(lambda meter: meter.epoch_end())
 
     @_of_a_trainer
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """Pause the step timer: validation is not part of a step."""
         del pl_module
-        self._call_guarded(lambda meter: None if trainer.sanity_checking else meter.validation_start())
+        self.call_guarded(lambda meter: None if trainer.sanity_checking else meter.validation_start())
 
     @_of_a_trainer
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Resume the step timer."""
         del pl_module
-        self._call_guarded(lambda meter: None if trainer.sanity_checking else meter.validation_end())
+        self.call_guarded(lambda meter: None if trainer.sanity_checking else meter.validation_end())
 
     @_of_a_trainer
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Write the profile and the report."""
         del trainer, pl_module
-        self._call_guarded(lambda meter: meter.end())
+        self.call_guarded(lambda meter: meter.end())
 
     @_of_a_trainer
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Undo every change and save what was measured before the exception."""
         del trainer, pl_module
-        # A second Ctrl-C ends the report, and must not replace the exception under way.
-        with contextlib.suppress(BaseException):
-            self._call_guarded(lambda meter: meter.end(exception))
-        self._forget()
+        self._end_early(exception)
 
     @_of_a_trainer
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Undo every change and release the Trainer."""
         del trainer, pl_module
         if stage == "fit":
-            self._call_guarded(lambda meter: meter.close())
+            self.call_guarded(lambda meter: meter.close())
             self._forget()
 
     def _forget(self) -> None:
         self._elapsed_s = self.state_dict()["elapsed_s"]
-        if self._meter is not None:
-            self._not_traced = self._meter.not_traced
-        self._meter = None
+        super()._forget()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the seconds trained so far, which a resumed run adds to its own."""

@@ -1,0 +1,91 @@
+"""What the callbacks of all loops have in common: the meter of a run, and a guard that keeps its faults away."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from trainfare.meter.fare_log import first_line, warn_user
+from trainfare.meter.fit_meter import FitMeter
+from trainfare.meter.other_rank_meter import OtherRankMeter
+from trainfare.meter.services import MeterServices
+from trainfare.meter.settings import MeterSettings
+from trainfare.trace import torch_private
+
+
+class GuardedMeter:
+    """
+    The part of a `FareMeter` that is the same for every loop.
+
+    Args:
+        settings: its arguments.
+    """
+
+    services = MeterServices()
+    """Clock, prices, tracing, files and console; tests replace it on a subclass."""
+
+    def __init__(self, settings: MeterSettings) -> None:
+        super().__init__()
+        self._settings = settings
+        self._meter: FitMeter | None = None
+        self._earlier_sessions_s = 0.0
+        self._not_traced = ""
+
+    def make_meter(self) -> FitMeter:
+        """Return the meter of the next run on rank 0; a subclass may return another."""
+        return FitMeter(self._settings, self.services, self._disable, self._earlier_sessions_s)
+
+    def _prepare_meter(self, nodes: int, *, first_rank: bool) -> None:
+        """Make the meter of a run on so many machines, and start its clock; rank 0 reports."""
+        self._meter = None
+        try:
+            other = (self._settings, self.services, self._disable, self._earlier_sessions_s)
+            self._meter = self.make_meter() if first_rank else OtherRankMeter(*other)
+            self._meter.not_traced = self._not_traced
+        except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
+            warn_user(f"FareMeter could not start and is off ({first_line(error)})")
+        self.call_guarded(lambda meter: meter.prepare(nodes))
+
+    def call_guarded(self, call: Callable[[FitMeter], None], *, every_batch: bool = False) -> None:
+        """
+        Call the meter; an Exception disables the meter and does not reach the training.
+
+        Args:
+            call: of the meter.
+            every_batch: the hook runs in each batch, so that the meter itself keeps torch functions off where it reads
+                tensors.
+        """
+        if self._meter is None:
+            return
+        try:
+            if every_batch:
+                call(self._meter)
+                return
+            with torch_private.without_torch_functions():  # a user's class counts or refuses calls
+                call(self._meter)
+        except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
+            self._disable(error)
+
+    def _end_early(self, error: BaseException) -> None:
+        """Undo every change and save what was measured before an exception."""
+        # A second Ctrl-C ends the report, and must not replace the exception under way.
+        with contextlib.suppress(BaseException):
+            self.call_guarded(lambda meter: meter.end(error))
+        self._forget()
+
+    def _forget(self) -> None:
+        """Be ready for another run."""
+        if self._meter is not None:
+            self._not_traced = self._meter.not_traced
+        self._meter = None
+
+    def _disable(self, error: Exception) -> None:
+        meter, self._meter = self._meter, None
+        if meter is None:
+            return
+        with contextlib.suppress(Exception):
+            meter.release()
+        if isinstance(meter, OtherRankMeter):
+            return
+        what = "FareMeter had a fault and is off; training continues without it"
+        warn_user(f"{what}. {first_line(error)}")
