@@ -8,6 +8,7 @@ seconds, and one FLOP is one floating-point operation (a multiply-add is two).
 
 from __future__ import annotations
 
+from operator import not_
 from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, ValidationError, model_validator
@@ -366,6 +367,7 @@ class ProfileSource(Record):
         default=False,
         description="a trainer with fused kernels of its own, not known which, runs the language model",
     )
+    loop: Text = Field("", exclude_if=not_, description="huggingface; left out: Lightning's, or not known")
 
 
 class StepInPrecision(Record):

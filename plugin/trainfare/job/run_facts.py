@@ -42,5 +42,7 @@ class RunFacts:
     """Several devices share the moments of BatchNorm."""
     split_because: str = ""
     """Why no single rank runs the whole step, a sentence; empty where each does."""
+    loop: str = ""
+    """As `ProfileSource.loop`."""
     notes: tuple[str, ...] = ()
     """What of the settings of the loop is not counted, for the profile."""

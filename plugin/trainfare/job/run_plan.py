@@ -64,6 +64,8 @@ class LoopLength:
     """Of `max_steps`, by earlier sessions of a resumed run."""
     validates: bool = False
     validation_batches: int | None = None
+    validation_runs: int | None = None
+    """Of the whole run, where the loop counts them itself."""
     validate_every_n_batches: int | None = None
     validate_every_n_steps: int | None = None
     """Optimizer steps between two validation runs, where the loop counts them and neither batches nor epochs."""
@@ -328,6 +330,8 @@ class RunPlanner:
 
     def _validation_runs(self, steps: int | None) -> int | None:
         every_batches, every_epochs = self.facts.validate_every_n_batches, self.facts.validate_every_n_epochs
+        if self.facts.validation_runs is not None:
+            return self.facts.validation_runs
         if steps is None or self.facts.validate_by_time:
             return None
         if self.facts.validate_every_n_steps is not None:

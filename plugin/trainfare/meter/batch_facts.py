@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils._pytree import tree_leaves
 
-from trainfare.trace import count_samples
+from trainfare.trace import count_samples, count_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,25 @@ class BatchSizes:
     micro_batch_size: int | None
     tokens: int | None
     notes: tuple[str, ...]
+
+    @property
+    def tokens_per_sample(self) -> int | None:
+        """Tokens, at least one; None where not known."""
+        return (
+            max(1, round(self.tokens / self.micro_batch_size))
+            if self.tokens and self.micro_batch_size
+            else None
+        )
+
+    @classmethod
+    def of_batches(cls, loader: int | None, batches: Sequence[Any]) -> BatchSizes:
+        """Take the batch size of the training DataLoader, unless the tensors of its batches show another one."""
+        return cls.of(
+            argument=None,
+            loader=size_that_shows(loader, batches),
+            by_shape=[count_samples(batch) for batch in batches],
+            tokens=[count_tokens(batch) for batch in batches],
+        )
 
     @classmethod
     def of(
@@ -71,7 +90,8 @@ def size_that_shows(loader: int | None, batches: Sequence[Any]) -> int | None:
         loader: what the DataLoader says.
         batches: some of its batches.
     """
-    leaves = tree_leaves(list(batches))
+    # A tokenizer's batch is a mapping that torch does not know.
+    leaves = tree_leaves([{**cast("Any", x)} if isinstance(x, Mapping) else x for x in batches])
     shapes = {size for leaf in leaves if isinstance(leaf, torch.Tensor) for size in leaf.shape}
     counted = all(count_samples(batch) is not None for batch in batches)
     return None if counted and loader not in shapes else loader

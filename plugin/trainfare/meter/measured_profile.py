@@ -59,6 +59,7 @@ def build_measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str
             tool_version=__version__,
             torch_version=str(torch.__version__),
             compiled=run.traced.method.compiled,
+            loop=facts.loop,
         ),
         precision=facts.precision,
         operations=mean.operations,

@@ -1,0 +1,257 @@
+"""The `FareMeter` of Hugging Face's Trainer: `FareMeter().attach(trainer)` before `trainer.train()`."""
+# A property that a function makes is not known as one.
+# pyright: reportIncompatibleMethodOverride=false
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+from torch import nn
+from torch.optim import Optimizer
+
+from trainfare_core.errors import InputError, MissingExtraError
+
+try:
+    from transformers import Trainer, TrainerCallback
+except ImportError as problem:
+    raise MissingExtraError("transformers", "huggingface") from problem
+
+from trainfare.huggingface.run_facts import count_nodes, read_length, read_run
+from trainfare.job.loop import Loop, Phase, PhaseListener
+from trainfare.job.run_facts import RunFacts
+from trainfare.job.run_plan import LoopLength
+from trainfare.job.user_code import replace_attribute
+from trainfare.meter.fare_log import warn_user
+from trainfare.meter.fit_meter import FitMeter
+from trainfare.meter.guarded_meter import GuardedMeter
+from trainfare.meter.settings import MeterSettings
+
+_TAKES: Final = [name for name in MeterSettings.model_fields if name not in ("pilot", "log_metrics")]
+"""Left out: what needs the loss of a batch, and loggers, which this Trainer gives to nobody."""
+
+
+def _read_count(name: str) -> Any:
+    read: Callable[[Any], Any] = attrgetter(f"trainer.{name}")
+    return property(lambda loop: int(read(loop) or 0))
+
+
+class _TrainerLoop(Loop):
+    """The calls of `train` of one Trainer, one after another."""
+
+    updates = _read_count("state.global_step")
+    epochs = _read_count("state.epoch")
+    rank = _read_count("args.process_index")
+    world_size = _read_count("args.world_size")
+    passes = _read_count("args.gradient_accumulation_steps")
+
+    trainer: Any = None
+    """A `transformers.Trainer`; None before it is known."""
+    values: tuple[Any, ...] = ()
+    """What decides the length of the call, as the Trainer has counted it; empty where none is under way."""
+    left = 0
+    """Micro-batches of this optimizer step after the present one."""
+    validated = 0
+    """Batches of the validation that has run last."""
+    _listener: PhaseListener | None = None
+
+    @property
+    def ends_in_step(self) -> bool:
+        """The batch is the last of those that were loaded for the step."""
+        return not self.left
+
+    @property
+    def is_last_batch(self) -> bool:
+        """The last batch was loaded, and this is the last one that was."""
+        return not self.left and bool(self.trainer.accelerator.gradient_state.end_of_dataloader)
+
+    @property
+    def module(self) -> nn.Module:
+        """The model, inside what wraps it for several processes; a compiled one with its wrapper."""
+        wrapped: nn.Module = self.trainer.model_wrapped
+        compiled = any(type(part).__name__ == "OptimizedModule" for part in wrapped.modules())
+        return wrapped if compiled else self.trainer.model
+
+    @property
+    def optimizers(self) -> Sequence[Optimizer]:
+        optimizer = self.trainer.optimizer  # accelerate's wrapper, or none
+        return [getattr(optimizer, "optimizer", optimizer)]
+
+    def run_facts(self) -> RunFacts:
+        return read_run(self.trainer, self.module)
+
+    def length(self) -> LoopLength:
+        return read_length(self.trainer, self.values, None)
+
+    def validation_batches(self) -> int | None:
+        return self.validated
+
+    def watch(self, listener: PhaseListener, on_fault: Callable[[Exception], None]) -> Callable[[], None]:
+        self._listener, self._on_fault = listener, on_fault
+        return lambda: setattr(self, "_listener", None)
+
+    def tell(self, phase: Phase, what: Literal["begin", "end"], *_: Any, **__: Any) -> None:
+        """Tell the listener, if there is one, that a phase begins or ends."""
+        try:
+            if self._listener is not None:
+                getattr(self._listener, what)(phase)
+        except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
+            self._listener = None
+            self._on_fault(error)
+
+    def folder(self) -> Path:
+        return Path(self.trainer.args.output_dir)
+
+    def show(self, line: str) -> bool:
+        """Print above the progress bar."""
+        bars = [getattr(c, "training_bar", None) for c in self.trainer.callback_handler.callbacks]
+        return bool([bar.write(line) for bar in bars if bar is not None])
+
+
+def _hook(call: Callable[[FitMeter], None], *, every_batch: bool = False) -> Callable[..., None]:
+    """Return a hook of the Trainer that calls the meter."""
+
+    def hook(self: GuardedMeter, *_: Any, **__: Any) -> None:
+        self.call_guarded(call, every_batch=every_batch)
+
+    return hook
+
+
+class FareMeter(GuardedMeter, TrainerCallback):  # type: ignore[misc]
+    """
+    Measure a few training steps and report what the whole run costs on every machine that can be rented.
+
+    It does what `trainfare.FareMeter` does in Lightning, with the same report and files, and the results of the
+    training are bitwise those of a run without it. Evaluation and saving are no part of a step.
+
+    Args:
+        settings: those of `trainfare.FareMeter`, but for `pilot` and `log_metrics`.
+
+    Raises:
+        InputError: an argument that cannot be used; the message names it.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        for name in settings:
+            if name not in _TAKES:
+                raise InputError(f"FareMeter({name}=...): with Hugging Face it takes {', '.join(_TAKES)}")
+        super().__init__(MeterSettings.check(**settings))
+        self._loop = _TrainerLoop()
+
+    def attach(self, trainer: Any) -> FareMeter:
+        """
+        Measure each call of `train` of a Trainer from now on, and return this FareMeter.
+
+        Args:
+            trainer: a `transformers.Trainer`, of any class derived from it.
+
+        Raises:
+            InputError: it is no such Trainer, or this FareMeter has one.
+        """
+        if not isinstance(trainer, Trainer) or self._loop.trainer is not None:
+            raise InputError("FareMeter.attach: one FareMeter takes one transformers.Trainer, once")
+        self._loop.trainer = loose = cast("Any", trainer)
+        loose.add_callback(self)
+        loose.train = functools.update_wrapper(functools.partial(self._train, loose.train), loose.train)
+        return self
+
+    def _train(self, train: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Train, told of what the Trainer does, and leave the Trainer as it was."""
+        with contextlib.ExitStack() as stack:
+            self._watch_trainer(stack)
+            try:
+                return train(*args, **kwargs)
+            except BaseException as error:
+                self._end_early(error)
+                raise
+            finally:
+                self.call_guarded(lambda meter: meter.close())
+                self._forget()
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._loop.values = ()
+
+    def _watch_trainer(self, stack: contextlib.ExitStack) -> None:
+        """Be told of length, batches and phases, of which the Trainer tells its callbacks nothing."""
+        loop, trainer = self._loop, self._loop.trainer
+
+        def wrap(owner: Any, name: str, before: Callable[..., None], after: Callable[[Any], None]) -> None:
+            original: Any = getattr(owner, name, None)
+
+            @functools.wraps(original)
+            def call(*args: Any, **kwargs: Any) -> Any:
+                before(*args, **kwargs)
+                result = original(*args, **kwargs)
+                after(result)
+                return result
+
+            if original is not None:  # as in another version of transformers
+                stack.enter_context(replace_attribute(owner, name, call))
+
+        def begin_load(*_: Any, **__: Any) -> None:
+            if id(self) not in map(id, trainer.callback_handler.callbacks):  # taken away in mid-run
+                self.call_guarded(lambda meter: meter.release())
+                self._forget()
+            loop.tell(Phase.DATA_WAIT, "begin")
+
+        def end_load(batches: Any) -> None:
+            loop.tell(Phase.DATA_WAIT, "end")
+            loop.left = len(batches[0])
+
+        def begin_step(_: Any, inputs: Any, *__: Any, **___: Any) -> None:
+            loop.left -= 1
+            self.call_guarded(lambda meter: meter.batch_start(inputs), every_batch=True)
+
+        def end_step(_: Any) -> None:
+            if loop.ends_in_step:  # clipping is a part of the update
+                loop.tell(Phase.OPTIMIZER, "begin")
+                self.call_guarded(lambda meter: meter.before_step(loop.optimizers[0]), every_batch=True)
+
+        def begin_validation(*_: Any, **__: Any) -> None:
+            loop.validated = 0
+            self.call_guarded(lambda meter: meter.validation_start())
+
+        def end_validation(_: Any) -> None:
+            self.call_guarded(lambda meter: meter.validation_end())
+
+        set_values = functools.partial(setattr, loop, "values")
+        wrap(trainer, "set_initial_training_values", lambda *_, **__: None, set_values)
+        wrap(trainer, "get_batch_samples", begin_load, end_load)
+        wrap(trainer, "training_step", begin_step, end_step)
+        wrap(trainer, "_evaluate", begin_validation, end_validation)
+        for owner, name, phase in (
+            (trainer, "compute_loss", Phase.FORWARD),
+            (trainer.accelerator, "backward", Phase.BACKWARD),
+            (trainer, "evaluate", Phase.PAUSE),
+            (trainer, "save_model", Phase.PAUSE),
+            (trainer, "_save_checkpoint", Phase.PAUSE),
+        ):
+            tell = functools.partial(loop.tell, phase)
+            wrap(owner, name, functools.partial(tell, "begin"), functools.partial(tell, "end"))
+
+    on_epoch_begin = _hook(lambda meter: meter.epoch_start())
+    on_step_end = on_substep_end = _hook(lambda meter: meter.batch_end(), every_batch=True)
+    on_train_end = _hook(lambda meter: meter.end())
+
+    def on_train_begin(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
+        """Read the plan of the run and start to measure."""
+        first_rank = bool(state.is_world_process_zero)
+        if self._loop.values:
+            self.call_guarded(lambda meter: meter.release())  # auto_find_batch_size has begun once more
+            self._prepare_meter(count_nodes(args), first_rank=first_rank)
+            self.call_guarded(lambda meter: meter.start(self._loop))
+        elif first_rank:
+            warn_user("FareMeter is off: attach it to the Trainer, by FareMeter().attach(trainer)")
+
+    def on_optimizer_step(self, *_: Any, **__: Any) -> None:
+        """Note the end of the update."""
+        self._loop.tell(Phase.OPTIMIZER, "end")
+
+    def on_prediction_step(self, *_: Any, **__: Any) -> None:
+        """Count a batch of validation."""
+        self._loop.validated += 1

@@ -1,0 +1,125 @@
+"""What the arguments of Hugging Face's Trainer, and its live objects, say of a run."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from trainfare.job.run_facts import RunFacts, name_device_kind
+from trainfare.job.run_plan import CheckpointTrigger, LoopLength
+from trainfare_core.job_profile import ParallelFacts
+
+GENERATES: Final = "this Trainer generates text in its step, and generation is not traced"
+"""As those of TRL for GRPO, RLOO, PPO and online DPO, which have an attribute for it."""
+_TRUE: Final = {torch.bfloat16: "bf16-true", torch.float16: "16-true", torch.float64: "64-true"}
+_MOST_EPOCHS: Final = 10**9
+"""Without a length of its data a Trainer counts `sys.maxsize` epochs; chosen: above any real run."""
+
+
+def count_nodes(args: Any) -> int:
+    """Return the machines of a run, by what torchrun and accelerate set."""
+    return max(1, int(args.world_size) // int(os.environ.get("LOCAL_WORLD_SIZE") or args.world_size))
+
+
+def _read_precision(args: Any, module: nn.Module) -> str:
+    """Return the precision of TrainingArguments in Lightning's words; weights in 16 bits leave autocast no cast."""
+    dtypes = {p.dtype for p in module.parameters() if p.requires_grad and p.is_floating_point()}
+    mixed = "bf16-mixed" if args.bf16 else "16-mixed" if args.fp16 else "32-true"
+    return _TRUE.get(dtypes.pop(), mixed) if len(dtypes) == 1 else mixed
+
+
+def _read_strategy(args: Any) -> str:
+    """Return how TrainingArguments share the work among devices, in Lightning's words."""
+    config: Any = args.deepspeed or {}
+    if isinstance(config, str):
+        config = json.loads(Path(config).read_text(encoding="utf-8"))
+    if stage := config.get("zero_optimization", {}).get("stage", 0):
+        return f"deepspeed_stage_{stage}"
+    if args.fsdp or getattr(args, "asked_fsdp", None):  # before launch, in one process
+        return "fsdp"
+    return "ddp" if config or args.world_size > 1 else "single_device"
+
+
+def read_run(trainer: Any, module: nn.Module) -> RunFacts:
+    """Read a run that has set up its data."""
+    args, device = trainer.args, torch.device(trainer.args.device)
+    world, nodes, accumulate = int(args.world_size), count_nodes(args), int(args.gradient_accumulation_steps)
+    size, strategy, why = int(trainer._train_batch_size), _read_strategy(args), ""  # noqa: SLF001
+    replicas = max(1, trainer.get_total_train_batch_size(args) // (size * accumulate))
+    if hasattr(trainer, "num_generations") or hasattr(trainer, "generation_config"):
+        why = GENERATES
+    elif replicas < world or trainer.is_model_parallel or args.n_gpu > 1:
+        why = "the model or each batch is split over devices, so no single device runs the whole step"
+    elif strategy.startswith(("fsdp", "deepspeed")):
+        why = f"{strategy} shards the weights over devices, so no single rank runs the whole step"
+        why = f"{why}: trace it before launch with `trainfare profile`"
+    packages = [import_module(name) for name in ("torch", "transformers", "accelerate")]
+    return RunFacts(
+        name=type(module).__name__[:200],
+        precision=_read_precision(args, module),
+        parallel=ParallelFacts(
+            strategy=strategy,
+            devices=world // nodes,
+            num_nodes=nodes,
+            accumulate_grad_batches=accumulate,
+            replicas=None if replicas == world else replicas,
+        ),
+        replicas=replicas,
+        device=device,
+        device_kind=name_device_kind(device),
+        software=", ".join(f"{package.__name__} {package.__version__}" for package in packages),
+        loader_batch_size=size,
+        loader_workers=int(args.dataloader_num_workers),
+        split_because=why,
+        loop="huggingface",
+    )
+
+
+def read_length(trainer: Any, values: tuple[Any, ...], validation_batches: int | None) -> LoopLength:
+    """
+    Read what decides the length of a run, once the Trainer's state has its steps.
+
+    Args:
+        trainer: the Trainer.
+        values: what its `set_initial_training_values` has returned.
+        validation_batches: of one validation on one device; None: not known yet.
+    """
+    args, state, steps = trainer.args, trainer.state, int(values[6])
+    in_epoch = int(values[5]) if values[0] < _MOST_EPOCHS else None
+    stops = [c for c in trainer.callback_handler.callbacks if hasattr(c, "early_stopping_patience")]
+    # Of the best ones alone: as many as can be.
+    best = args.save_strategy == "best"
+    saves, every = (args.eval_strategy, state.eval_steps) if best else (args.save_strategy, state.save_steps)
+    every = int(every) if saves == "steps" else 0
+    return LoopLength(
+        batches_per_epoch=in_epoch,
+        max_epochs=None,
+        max_steps=steps,
+        estimated_steps=steps,
+        accumulate_grad_batches=int(args.gradient_accumulation_steps),
+        replicas=int(args.world_size),
+        calls_done=int(state.global_step),
+        validates=args.eval_strategy != "no",
+        validation_batches=validation_batches,
+        validation_runs=_count_validations(args, int(state.eval_steps or 0), steps, in_epoch),
+        checkpoints=(CheckpointTrigger(every, int(saves == "epoch"), False, bool(args.save_only_model)),),
+        early_end=type(stops[0]).__name__ if stops else "",
+    )
+
+
+def _count_validations(args: Any, every: int, steps: int, in_epoch: int | None) -> int | None:
+    """Return the validations of a run, of which one comes at its end in any case; None: not known."""
+    if args.eval_strategy == "steps":
+        ends = [*range(every, steps, every), steps]
+    elif in_epoch is None:
+        return None
+    else:
+        ends = [*range(1, math.ceil(steps / math.ceil(in_epoch / args.gradient_accumulation_steps)) + 1)]
+    return sum(int(end >= args.eval_delay) for end in ends) + int(args.eval_on_start)

@@ -1,0 +1,29 @@
+"""Two processes of Hugging Face's Trainer under gloo: no collective more, equal weights, one report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from builders import huggingface_ranks
+from builders.cli import run_python
+
+
+def test_ranks_call_no_collective_more(tmp_path: Path) -> None:
+    """The group's sequence number and the weights are those of a run without it; rank 0 alone prices the run."""
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    done = run_python(*launch, huggingface_ranks.__file__, tmp_path, cwd=tmp_path)
+    assert not done.exit_code, done.stderr
+    first, second = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in (0, 1))
+    for rank in (first, second):
+        assert rank["metered"]["sequence"] == rank["plain"]["sequence"] > 0
+        assert rank["metered"]["weights"] == rank["plain"]["weights"] == first["plain"]["weights"]
+    assert [len(rank["metered"]["profiles"]) for rank in (first, second)] == [1, 0]
+    (profile,) = first["metered"]["profiles"]
+    parallel = profile["parallel"]
+    assert (parallel["strategy"], parallel["devices"], parallel["num_nodes"]) == ("ddp", 2, 1)
+    # On each device, 2 batches of 4 samples; with both, the 64 samples of an epoch are 4 steps.
+    assert profile["batch"]["samples_per_step"] == 8
+    assert (profile["plan"]["optimizer_steps"], profile["plan"]["epochs"]) == (10, 2.5)
+    assert profile["operations"]
+    assert profile["measured"]["steps"] == 3
