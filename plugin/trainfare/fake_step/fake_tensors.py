@@ -34,7 +34,7 @@ _LARGE_ARRAY_BYTES = 64 * 2**20
 _SEED = 0
 """Chosen: any number does; where the generators begin in every trace, so that the same job gives the same profile."""
 _IMMUTABLE = (int, float, str, bool, bytes, type(None), torch.dtype, torch.device)
-_KEPT_HOOK_PACKAGES = ("torch", "torchmetrics", "pytorch_lightning", "lightning")
+_KEPT_HOOK_PACKAGES = ("torch", "torchmetrics", "pytorch_lightning", "lightning", "transformers", "peft")
 """Packages whose module hooks are copied; see `Faker.copy_module`."""
 
 

@@ -215,7 +215,7 @@ def _trace_on_tensors(
         step = trace_configured_step(
             job, module, batch, tensors, change, kind, worthwhile=worthwhile, first_batch=first_batch
         )
-    return _profile_of(job, module, step, tensors)
+    return _profile_of(job, module, step, tensors, kind)
 
 
 def _module_of(job: TrainingJob, tensors: Faker | RealTensors) -> tuple[nn.Module, LoopKind]:
@@ -226,7 +226,7 @@ def _module_of(job: TrainingJob, tensors: Faker | RealTensors) -> tuple[nn.Modul
             module = build_value(job.module)
     else:
         module = job.module
-    kind = find_kind(module)
+    kind: LoopKind = (job.live.kind if isinstance(job, LiveJob) else None) or find_kind(module)
     if is_builder(job.module):
         return tensors.convert_module(module), kind
     with user_errors("copying the module onto fake tensors", fake=fake):
@@ -270,7 +270,7 @@ def _check_batch_size(job: TrainingJob, tensors: Sequence[Tensor]) -> None:
 
 
 def _profile_of(
-    job: TrainingJob, module: nn.Module, step: StepFacts, tensors: Faker | RealTensors
+    job: TrainingJob, module: nn.Module, step: StepFacts, tensors: Faker | RealTensors, kind: LoopKind
 ) -> JobProfile:
     from trainfare_core._version import __version__
 
@@ -307,6 +307,7 @@ def _profile_of(
                 tool_version=__version__,
                 torch_version=str(torch.__version__),
                 compiled=tensors.compiled,
+                loop=kind.loop,
             ),
             precision=job.precision,
             operations=step.operations,

@@ -27,9 +27,11 @@ class PreparedModule(Protocol):
 
     def set_up(self, tensors: Faker | RealTensors) -> None:
         """Do what a run does with the module first, before it may be changed."""
+        del tensors
 
     def configure(self, tensors: Faker | RealTensors) -> None:
         """Build the parts that are only built on the device; runs where new tensors are fake."""
+        del tensors
 
     @property
     def manual(self) -> bool:
@@ -75,11 +77,13 @@ class LoopKind(Protocol):
 
     modules: str
     """The modules that it trains, as an error names them, e.g. "a LightningModule"."""
+    loop: str = ""
+    """As `ProfileSource.loop`."""
 
-    @abstractmethod
     def takes(self, module: nn.Module) -> bool:
-        """Return whether the loop trains such a module."""
-        ...
+        """Return whether the loop trains such a module; not where only a job itself says so."""
+        del module
+        return False
 
     def kept_objects(self, job: TrainingJob) -> tuple[object, ...]:
         """Return the objects of a job, beside its module, whose attributes a trace puts back."""

@@ -28,6 +28,8 @@ class LiveRun:
         narrow: type of the products that the precision puts into fewer than 16 bits.
         batch_note: what stands for a batch of the data, for the place of the FLOPs; "" where it is one.
         replaced: a sentence on what was replaced before, for an error that may come of it; "" where nothing was.
+        kind: the `LoopKind` of the Trainer; None: that which takes the module.
+        root: the object and its attribute that is the folder which the Trainer writes to.
         wrap_module: does with the module what the strategy does before its optimizers are made; returns notes.
     """
 
@@ -41,6 +43,8 @@ class LiveRun:
     further: tuple[LoopLength, ...] = ()
     part: str = ""
     replaced: str = ""
+    kind: Any = None
+    root: tuple[Any, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, config=ConfigDict(strict=True, extra="forbid"))

@@ -25,6 +25,7 @@ from trainfare.lightning.script.interception import (
 from trainfare.lightning.script.live_fit import live_job
 from trainfare.lightning.script.unknown_data import stand_for_missing_data
 from trainfare.script.fit_calls import Rounds, find_rounds, join_calls, list_fit_lines
+from trainfare.script.huggingface import NAMESPACE, intercept_huggingface, load_train_call
 from trainfare.script.notebook import run_notebook
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
 
@@ -59,7 +60,9 @@ def run_script(
 
     def load(call: FitCall, rounds: Rounds) -> LiveJob:
         try:
-            job = live_job(call, _write_notes(script, recorder, rounds, fit), made_up)
+            notes = _write_notes(script, recorder, rounds, fit)
+            of_hugging_face = call.namespace == NAMESPACE
+            job = load_train_call(call, notes) if of_hugging_face else live_job(call, notes, made_up)
         except TargetError as error:
             raise TargetError(f"{error}{recorder.explain()}") from error
         part = _describe_part(len(recorder.places), rounds)
@@ -86,13 +89,14 @@ def run_script(
         msg = f"{script.name} trains with {words} at {place_of_caller()}, and was stopped there before it trained"
         answer(partial(_fail, TargetError(f"{msg}: {_ONLY_FIT}{recorder.explain()}")))
 
-    if not any(importlib.util.find_spec(name) for name in ("pytorch_lightning", "lightning")):
+    if not any(importlib.util.find_spec(name) for name in ("pytorch_lightning", "lightning", NAMESPACE)):
         raise MissingExtraError("neither pytorch-lightning nor lightning", "lightning")
     recorder = Recorder(fit, on_fit, on_other_loop)
     path = _find_script(script)
     with (
         contextlib.nullcontext() if made_up is None else stand_for_missing_data(recorder),
         intercept_trainers(recorder),
+        intercept_huggingface(recorder),
     ):
         code = _run(script, path, recorder, reads_data=made_up is None)
         if jobs and code in (0, None):
@@ -189,7 +193,7 @@ def _write_notes(script: Script, recorder: Recorder, rounds: Rounds, fit: int) -
     number, code_place = len(recorder.places), recorder.places[-1]
     loop = f", in the loop at {rounds.where}" if rounds.where else ""
     notes = [
-        f"call {number} of Trainer.fit, at {code_place}{loop}: what the script does after it was not run"
+        f"call {number} of {recorder.method}, at {code_place}{loop}: what the script does after it was not run"
     ]
     lines = list_fit_lines(script)
     if number > 1:
@@ -204,7 +208,9 @@ def _write_notes(script: Script, recorder: Recorder, rounds: Rounds, fit: int) -
     if fit == ALL_CALLS:
         notes = []
     made_up = [
-        skipped for skipped in dict.fromkeys(recorder.skipped) if not skipped.startswith("Trainer.fit ")
+        skipped
+        for skipped in dict.fromkeys(recorder.skipped)
+        if not skipped.startswith(f"{recorder.method} ")
     ]
     return (*notes, *made_up)
 

@@ -175,10 +175,8 @@ class TracePasses:
         folders: Sequence[Path],
         overlay: Overlay | None = None,
     ) -> JobProfile:
-        if overlay is None and isinstance(job, LiveJob):
-            from trainfare.lightning.script.live_fit import move_root
-
-            move_root(job, self._make_folder())
+        if overlay is None and isinstance(job, LiveJob) and job.live.root is not None:
+            setattr(*job.live.root, str(self._make_folder()))
         scratch = Path(self._start.scratch)
         watch = WriteWatch((*folders, scratch), scratch.parent)
         try:
@@ -206,7 +204,8 @@ def _has_working_folder() -> bool:
 def _writable_folders(job: TrainingJob) -> tuple[Path, ...]:
     """Return the working folder, and that of the Trainer where it is another one."""
     here = Path.cwd()
-    root = Path(job.live.trainer.default_root_dir).resolve() if isinstance(job, LiveJob) else here
+    owner = job.live.root if isinstance(job, LiveJob) else None
+    root = here if owner is None else Path(getattr(*owner)).resolve()
     return (
         (here,)
         if root.is_relative_to(here) or here.is_relative_to(root) or not root.is_dir()

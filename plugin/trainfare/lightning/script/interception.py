@@ -26,6 +26,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from trainfare.job import ALL_CALLS, place_of_caller
+from trainfare.job.user_code import replace_attribute
 from trainfare.lightning.script.replaced_answers import (
     UntrainedMetrics,
     answer_input,
@@ -40,7 +41,6 @@ from trainfare_core.errors import TargetError
 from trainfare_core.number_format import list_items
 
 NAMESPACES: Final = ("pytorch_lightning", "lightning.pytorch")
-_ABSENT: Final = object()
 _SKIPPED: Final[Mapping[str, tuple[Callable[[Mapping[str, Any]], Any], str]]] = {
     "validate": (make_untrained_metrics, "did nothing here: its metrics are nan"),
     "test": (make_untrained_metrics, "did nothing here: its metrics are nan"),
@@ -49,7 +49,6 @@ _SKIPPED: Final[Mapping[str, tuple[Callable[[Mapping[str, Any]], Any], str]]] = 
 """Methods of a Trainer that run a loop which is not training: what they return, and how that is told."""
 _METRICS: Final = ("callback_metrics", "logged_metrics", "progress_bar_metrics")
 _OTHER_LOOPS: Final = (
-    ("transformers.trainer", "Trainer", ("train",), "Hugging Face's"),
     ("accelerate.accelerator", "Accelerator", ("prepare",), "Hugging Face's"),
     ("lightning.fabric.fabric", "Fabric", ("setup", "setup_module"), "Lightning"),
     ("lightning_fabric.fabric", "Fabric", ("setup", "setup_module"), "Lightning"),
@@ -85,8 +84,9 @@ class FitCall:
         place: line of the script.
     """
 
-    def __init__(self, trainer: Any, arguments: dict[str, Any], namespace: str, script: str) -> None:
-        self.trainer, self.arguments, self.namespace, self.place = trainer, arguments, namespace, script
+    def __init__(self, trainer: Any, arguments: dict[str, Any], namespace: str, script: str | None) -> None:
+        self.trainer, self.arguments, self.namespace = trainer, arguments, namespace
+        self.place = script or "a place that is not in the script"
 
 
 class Recorder:
@@ -111,19 +111,24 @@ class Recorder:
         self.only_fit = only_fit
         self._wanted, self._on_fit, self.on_other_loop = fit_number, on_fit, on_other_loop
         self.places: list[str] = []
+        self.method = "Trainer.fit"
         self.skipped: list[str] = []
         self.untrained: dict[str, Any] = {}
         """Modules of the calls that did not train, by the paths of the checkpoints that were not saved."""
 
     def fit(self, trainer: Any, arguments: dict[str, Any], namespace: str) -> None:
         """Record a call of `Trainer.fit`."""
-        code_place = place_of_caller() or "a place that is not in the script"
-        self.places.append(code_place)
-        if self._wanted in (len(self.places), ALL_CALLS):
-            self._on_fit(FitCall(trainer, arguments, namespace, code_place))
-        self.skipped.append(f"Trainer.fit at {code_place} trained nothing here")
+        self.note_call(FitCall(trainer, arguments, namespace, place_of_caller()), "Trainer.fit")
         trainer.strategy._lightning_module = arguments["model"]  # noqa: SLF001
         self.untrained.update(dict.fromkeys(name_unsaved_checkpoints(trainer), arguments["model"]))
+
+    def note_call(self, call: FitCall, method: str) -> None:
+        """Record a call that would train, of a method of any Trainer."""
+        self.method = method
+        self.places.append(call.place)
+        if self._wanted in (len(self.places), ALL_CALLS):
+            self._on_fit(call)
+        self.skipped.append(f"{method} at {call.place} trained nothing here")
 
     def skip(self, name: str, what: str = "did nothing here") -> None:
         """Record a call that does something else here."""
@@ -148,10 +153,7 @@ def intercept_trainers(recorder: Recorder) -> Generator[None, None, None]:
     """
     with contextlib.ExitStack() as stack:
         for namespace in NAMESPACES:
-            if namespace in sys.modules:
-                _intercept(namespace, recorder, stack)
-            else:
-                stack.enter_context(on_import(namespace, partial(_intercept, namespace, recorder, stack)))
+            stack.enter_context(on_import(namespace, partial(_intercept, namespace, recorder, stack)))
         if not recorder.only_fit:
             stack.enter_context(
                 replace_attribute(builtins, "input", answer_input(partial(recorder.skip, "input()")))
@@ -160,7 +162,7 @@ def intercept_trainers(recorder: Recorder) -> Generator[None, None, None]:
             _intercept_other_loops(recorder.on_other_loop, stack)
         stack.enter_context(replace_attribute(torch.distributed, "init_process_group", _OneProcessGroup()))
         if not torch.cuda.is_available():
-            stack.enter_context(replace_attribute(torch.cuda, "set_device", _do_nothing))
+            stack.enter_context(replace_attribute(torch.cuda, "set_device", do_nothing))
         stack.enter_context(_environment())
         yield
 
@@ -194,15 +196,15 @@ def _intercept_loops(
     trainer: Any, tuner: Any, recorder: Recorder, replace: Callable[[Any, str, object], None]
 ) -> None:
     for name, (result, what) in _SKIPPED.items():
-        replace(trainer, name, _skip_call(getattr(trainer, name), f"Trainer.{name}", recorder, result, what))
+        replace(trainer, name, skip_call(getattr(trainer, name), f"Trainer.{name}", recorder, result, what))
     for name in _METRICS:
         replace(trainer, name, _give_untrained(getattr(trainer, name), f"Trainer.{name}", recorder))
     replace(
         trainer,
         "save_checkpoint",
-        _skip_call(trainer.save_checkpoint, "save_checkpoint", recorder, _do_nothing),
+        skip_call(trainer.save_checkpoint, "save_checkpoint", recorder, do_nothing),
     )
-    replace(tuner, "lr_find", _skip_call(tuner.lr_find, "Tuner.lr_find", recorder, _suggestion))
+    replace(tuner, "lr_find", skip_call(tuner.lr_find, "Tuner.lr_find", recorder, _suggestion))
     replace(tuner, "scale_batch_size", _keep_batch_size(tuner.scale_batch_size, recorder))
 
 
@@ -218,13 +220,14 @@ def _record_fit(original: Callable[..., None], namespace: str, recorder: Recorde
     return fit
 
 
-def _skip_call(
+def skip_call(
     original: Callable[..., Any],
     name: str,
     recorder: Recorder,
     result: Callable[[Mapping[str, Any]], Any],
     what: str = "did nothing here",
 ) -> Callable[..., Any]:
+    """Return a method that records its calls, and returns what `result` makes of their arguments."""
     signature = inspect.signature(original)
 
     @functools.wraps(original)
@@ -269,17 +272,14 @@ def _intercept_other_loops(on_other_loop: Callable[[str], None], stack: contextl
 
     def stop_at_step(optimizer: torch.optim.Optimizer, *_: object) -> None:
         # A script that has a Trainer may well step an optimizer of its own before; one without gradients moves nothing.
-        if any(name in sys.modules for name in NAMESPACES) or all(
+        if any(name in sys.modules for name in (*NAMESPACES, "transformers.trainer")) or all(
             parameter.grad is None for group in optimizer.param_groups for parameter in group["params"]
         ):
             return
         on_other_loop(f"{type(optimizer).__name__}.step of torch")
 
     for loop in _OTHER_LOOPS:
-        if loop[0] in sys.modules:
-            stop_at(*loop)
-        else:
-            stack.enter_context(on_import(loop[0], partial(stop_at, *loop)))
+        stack.enter_context(on_import(loop[0], partial(stop_at, *loop)))
     stack.callback(register_optimizer_step_pre_hook(stop_at_step).remove)
 
 
@@ -397,13 +397,17 @@ class _OnImport(MetaPathFinder):
 
 @contextlib.contextmanager
 def on_import(name: str, then: Callable[[], None]) -> Generator[None, None, None]:
-    """Call a function when a module is imported for the first time: importing it before would cost seconds."""
+    """Call a function once a module is imported, now or later: importing it here would cost seconds."""
     finder = _OnImport(name, then)
-    sys.meta_path.insert(0, finder)
+    if name in sys.modules:
+        then()
+    else:
+        sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
-        sys.meta_path.remove(finder)
+        if finder in sys.meta_path:
+            sys.meta_path.remove(finder)
 
 
 @contextlib.contextmanager
@@ -441,24 +445,9 @@ def _environment() -> Generator[None, None, None]:
                 environment[name] = value
 
 
-@contextlib.contextmanager
-def replace_attribute(home: Any, name: str, value: object) -> Generator[None, None, None]:
-    """Give an attribute another value inside the block; one that is inherited is inherited again afterwards."""
-    owned = cast("Mapping[str, object]", vars(home))
-    before = owned.get(name, _ABSENT)
-    setattr(home, name, value)
-    try:
-        yield
-    finally:
-        if before is _ABSENT:
-            delattr(home, name)
-        else:
-            setattr(home, name, before)
-
-
 def _call_without_arguments(function: Callable[[], None], *_: object, **__: object) -> None:
     function()
 
 
-def _do_nothing(*_: object, **__: object) -> None:
-    pass
+def do_nothing(*_: object, **__: object) -> None:
+    """Do nothing."""

@@ -13,7 +13,6 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -32,8 +31,7 @@ from trainfare.lightning.script.interception import FitCall
 from trainfare.lightning.script.made_up_source import NO_LENGTH, MadeUpSource
 from trainfare.lightning.script.trainer_arguments import Asked, read_asked
 from trainfare.lightning.strategy_arguments import checkpoint_modules
-from trainfare.meter.batch_facts import BatchSizes, size_that_shows
-from trainfare.trace import count_samples, count_tokens
+from trainfare.meter.batch_facts import BatchSizes
 from trainfare_core.errors import TargetError, TrainfareError
 
 _BATCHES: Final = 8
@@ -65,17 +63,17 @@ def live_job(call: FitCall, notes: tuple[str, ...], made_up: MadeUpData | None =
         raise TargetError(f"{call.place}: {spec.fp8.refused}")
     module = _attach_module(call)
     source = None if made_up is None else MadeUpSource(made_up, module)
-    with _load_in_this_process(nothing=source is not None):
+    with load_in_this_process(nothing=source is not None):
         data = "setting up the data"
-        with _report_user_errors(data) if source is None else source.tolerate_missing(), seeded_random():
+        with report_user_errors(data) if source is None else source.tolerate_missing(), seeded_random():
             if source is None:  # what it would download is not needed
                 trainer._data_connector.prepare_data()  # noqa: SLF001
             if trainer.datamodule is not None:
                 trainer.datamodule.setup("fit")
         set_up_callbacks(trainer.callbacks, trainer, module)
-        with _report_user_errors("setup", reads_data=source is None):
+        with report_user_errors("setup", reads_data=source is None):
             module.setup("fit")
-        with _report_user_errors(data), seeded_random():
+        with report_user_errors(data), seeded_random():
             facts = _read_facts(trainer, source)
             batches = _first_batches(trainer) if source is None else source.batches
     if not batches:
@@ -90,11 +88,6 @@ def live_job(call: FitCall, notes: tuple[str, ...], made_up: MadeUpData | None =
     notes = (*(() if source is None else source.notes), *notes, *said)
     job = _job(module, trainer, spec, facts, batches, notes)
     return job if source is None else replace(job, live=replace(job.live, batch_note="made-up batch"))
-
-
-def move_root(job: LiveJob, folder: Path) -> None:
-    """Give the Trainer of a job another `default_root_dir`."""
-    job.live.trainer._default_root_dir = str(folder)  # noqa: SLF001
 
 
 def _attach_module(call: FitCall) -> Any:
@@ -114,7 +107,7 @@ def _attach_module(call: FitCall) -> Any:
     trainer.state.status = states.TrainerStatus.RUNNING
     trainer.training = True
     trainer.profiler = part("profilers").PassThroughProfiler()
-    with _report_user_errors("Trainer.fit"):
+    with report_user_errors("Trainer.fit"):
         trainer._data_connector.attach_data(  # noqa: SLF001
             module,
             train_dataloaders=loaders,
@@ -176,14 +169,14 @@ def _job(
     batches: Sequence[Any],
     notes: tuple[str, ...],
 ) -> LiveJob:
-    sizes, policy = _count_samples(trainer, batches), spec.strategy.checkpointing
-    size, tokens = sizes.micro_batch_size, sizes.tokens
+    sizes, policy = BatchSizes.of_batches(loader_batch_size(trainer), batches), spec.strategy.checkpointing
+    size = sizes.micro_batch_size
     return LiveJob(
         module=module,
         batch=Batches(tuple(batches)),
         batch_size=size or 1,
         train_samples=_count_epoch_samples(trainer, facts, size),
-        tokens_per_sample=None if tokens is None or not size else max(1, round(tokens / size)),
+        tokens_per_sample=sizes.tokens_per_sample,
         precision=spec.precision,
         accumulate_grad_batches=facts.accumulate_grad_batches,
         devices=spec.devices,
@@ -197,18 +190,9 @@ def _job(
             notes=(*notes, *sizes.notes),
             narrow="fp8" if spec.fp8 is None else spec.fp8.narrow,
             wrap_module=partial(checkpoint_modules, policy=policy) if policy else None,
+            root=(trainer, "_default_root_dir"),
         ),
     )
-
-
-def _count_samples(trainer: Any, batches: Sequence[Any]) -> BatchSizes:
-    """Return the samples of a batch: the loader's number, unless the tensors show another one, whose mean is taken."""
-    loader, by_shape = (
-        size_that_shows(loader_batch_size(trainer), batches),
-        [count_samples(x) for x in batches],
-    )
-    tokens = [count_tokens(batch) for batch in batches]
-    return BatchSizes.of(argument=None, loader=loader, by_shape=by_shape, tokens=tokens)
 
 
 def _count_epoch_samples(trainer: Any, facts: LoopLength, size: int | None) -> int | None:
@@ -239,7 +223,7 @@ def _note_resumed_run(call: FitCall) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _load_in_this_process(*, nothing: bool) -> Generator[None, None, None]:
+def load_in_this_process(*, nothing: bool = False) -> Generator[None, None, None]:
     """Load batches in this process, or nothing: a few batches do not repay the start of workers."""
     loose: Any = DataLoader
     original = loose.__iter__
@@ -260,7 +244,8 @@ def _load_in_this_process(*, nothing: bool) -> Generator[None, None, None]:
 
 
 @contextlib.contextmanager
-def _report_user_errors(doing: str, *, reads_data: bool = True) -> Generator[None, None, None]:
+def report_user_errors(doing: str, *, reads_data: bool = True) -> Generator[None, None, None]:
+    """Raise a TargetError of what the user's code raises, `doing` something."""
     try:
         yield
     except TrainfareError:

@@ -16,7 +16,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from trainfare.job import missing_here, place_of_caller
-from trainfare.lightning.script.interception import Recorder, on_import, replace_attribute
+from trainfare.job.user_code import replace_attribute
+from trainfare.lightning.script.interception import Recorder, on_import
 from trainfare_core.errors import TargetError
 
 _REPLACED: Final = {
@@ -93,10 +94,7 @@ def stand_for_missing_data(recorder: Recorder) -> Generator[None, None, None]:
                 replace(module, name)
 
         for module_name in _REPLACED:
-            if module_name in sys.modules:
-                replace_functions(module_name)
-            else:
-                stack.enter_context(on_import(module_name, functools.partial(replace_functions, module_name)))
+            stack.enter_context(on_import(module_name, functools.partial(replace_functions, module_name)))
         loose: Any = DataLoader
         init = loose.__init__
 
