@@ -18,6 +18,7 @@ from trainfare_core.decline import ClaimsAnswer, DecompositionAnswer, ForecastAn
 from trainfare_core.documents import format_records
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.ledger.run_record import RunRecord
 from trainfare_core.methods.answer import MethodsAnswer
 from trainfare_core.methods.curves import LearningCurve
 from trainfare_core.methods.pilots import PilotReport
@@ -57,6 +58,7 @@ _MODELS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("prices-update", PricesUpdate),
     ("prices-verification", PricesVerification),
     ("recommendation", Recommendation),
+    ("run", RunRecord),
     ("strategy-answer", MethodsAnswer),
     ("why-not", WhyNot),
 )

@@ -1,0 +1,225 @@
+"""
+`RunRecord`: one training run, as it was predicted and as it went; its JSON has a published schema.
+
+A record holds counts, sizes, times and dollars; never weights, data, paths or host names. A field that nobody knows is
+None, or "" where it is text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Annotated, Final, Literal, TypeAlias
+
+from pydantic import AwareDatetime, Field, ValidationError
+
+from trainfare_core.documents import Count, Document, Finite, Interval, Record, first_problem
+from trainfare_core.errors import InputError
+from trainfare_core.job_profile import JobProfile
+
+RunState: TypeAlias = Literal["running", "finished", "failed", "died"]
+Text: TypeAlias = Annotated[str, Field(max_length=500)]
+_Positive: TypeAlias = Annotated[int, Field(ge=1, le=10**9)]
+
+_OF_THE_JOB: Final[dict[str, bool | set[str]]] = {
+    "precision": True,
+    "operations": True,
+    "parameters": True,
+    "optimizer": {"names"},
+}
+"""Of a profile, what `identify_job` digests: no name, path, version, length of the run, time or place."""
+_FINGERPRINT_CHARACTERS: Final = 16
+"""Chosen: 64 bits tell millions of jobs apart."""
+
+
+class Compared(Record):
+    """A quantity of the run as it was predicted, and as it was."""
+
+    predicted: Interval | None = None
+    measured: Finite | None = None
+
+    @property
+    def log_ratio(self) -> float | None:
+        """ln(measured / predicted median); None where either is not known or is 0."""
+        if self.predicted is None or not self.measured or not self.predicted.mid:
+            return None
+        return math.log(self.measured / self.predicted.mid)
+
+    @property
+    def held(self) -> bool | None:
+        """Whether the measured value is inside the 80 % interval; None where either is not known."""
+        if self.predicted is None or self.measured is None:
+            return None
+        return self.predicted.low_80 <= self.measured <= self.predicted.high_80
+
+
+class RunMachine(Record):
+    """Where the run ran."""
+
+    cloud: Text = ""
+    instance_type: Text = ""
+    region: Text = ""
+    accelerator: Text = Field(
+        default="", description="its name in the catalogue, else the driver's, else cpu"
+    )
+    accelerators: _Positive | None = Field(default=None, description="that the run uses of one machine")
+    nodes: _Positive | None = None
+    purchase_option: Text = Field(default="", description="on_demand, spot, ...")
+
+
+class RunSoftware(Record):
+    """Versions that decide how fast a step is."""
+
+    torch: Text = ""
+    loop: Text = Field(default="", description="the training loop and its version, e.g. lightning 2.6.6")
+
+
+class RunWords(Record):
+    """How the job was spread over devices, in the words of the profile."""
+
+    strategy: Text = ""
+    precision: Text = ""
+    devices: _Positive | None = Field(default=None, description="per node")
+    nodes: _Positive | None = None
+    accumulate: _Positive | None = None
+    micro_batch: _Positive | None = Field(default=None, description="samples of one forward pass of a device")
+
+
+class RunPrediction(Record):
+    """Which prediction the record compares with, beside the four quantities that `RunRecord` compares."""
+
+    id: Text = Field(
+        default="", description="of the plan that was exported (`Option.plan_id`); empty: none was"
+    )
+    made: Literal["", "before", "after"] = Field(
+        default="",
+        description="before: with the exported plan, before the run; after: of the traced step without its measured "
+        "times, at the end of the run or of an import; empty: there is none",
+    )
+    tool_version: Text = Field(
+        default="", description="of the trainfare that predicted; empty: as the record's"
+    )
+    machine: Text = Field(default="", description="that was priced, e.g. aws:p4d.24xlarge@us-east-1")
+    usd_per_hour: Finite | None = Field(default=None, description="that was priced, all nodes together")
+    steps: Count | None = Field(default=None, description="optimizer steps that were priced")
+    differences: tuple[Text, ...] = Field(
+        default=(), description="what of the run's plan is not as it was priced, e.g. 'ddp, priced fsdp'"
+    )
+
+
+class TimeParts(Record):
+    """Seconds of `run_s` by cause, of this session; what is left of `run_s` are steps and what nobody timed."""
+
+    startup_s: Finite | None = Field(default=None, description="from the meter's set-up to the first batch")
+    data_wait_s: Finite | None = Field(
+        default=None, description="median wait of the measured steps, times the steps done"
+    )
+    validation_s: Finite | None = Field(
+        default=None, description="median of a validation batch, times the batches that ran"
+    )
+    checkpoint_s: Finite | None = None
+
+
+class RunProcess(Record):
+    """The process that writes the record, by which a reader on the same host sees that it is gone."""
+
+    host: Text = Field(default="", description="digest of host, boot and process namespace; no name")
+    pid: Count = 0
+
+
+class RunRecord(Document):
+    """One training run: what was predicted, what was measured, and where and how it ran."""
+
+    schema_version: Literal[1] = 1
+    tool_version: Text = ""
+    run_id: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+    state: RunState = Field(
+        description="running: it has begun; failed: an exception ended it; died: a reader found that it is gone"
+    )
+    ended_by: Text = Field(default="", description="class of the exception that ended it")
+    started_at: AwareDatetime = Field(description="UTC")
+    ended_at: AwareDatetime | None = Field(default=None, description="UTC; None: running, or died")
+    project: Text = ""
+    job: Text = Field(default="", description="class of the module")
+    job_fingerprint: Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")] = Field(
+        default="", description="digest of the traced step, without names; empty: no step was traced"
+    )
+    kind: Text = Field(default="", description="kind of work: language model, convolution, ...")
+    machine: RunMachine = RunMachine()
+    software: RunSoftware = RunSoftware()
+    plan: RunWords = RunWords()
+    prediction: RunPrediction = RunPrediction()
+    step_s: Compared = Field(default=Compared(), description="one optimizer step; measured: the median")
+    step_p10_s: Finite | None = Field(default=None, description="of the measured steps")
+    step_p90_s: Finite | None = Field(default=None, description="of the measured steps")
+    steps_measured: Count = 0
+    memory_bytes: Compared = Field(default=Compared(), description="peak of one device")
+    run_s: Compared = Field(
+        default=Compared(),
+        description="predicted: of the whole run; measured: from the meter's set-up to the end of this session, "
+        "earlier sessions included",
+    )
+    usd: Compared = Field(default=Compared(), description="measured: usd_per_hour for run_s")
+    usd_per_hour: Finite | None = Field(default=None, description="all nodes together, as the meter knew it")
+    steps_planned: Count | None = None
+    steps_done: Count = Field(default=0, description="earlier sessions included")
+    earlier_s: Finite = Field(default=0.0, description="of run_s, earlier sessions of a resumed run")
+    interruptions: Count | None = Field(default=None, description="0: the run is not a resumed one")
+    parts: TimeParts = TimeParts()
+    process: RunProcess = RunProcess()
+
+    @property
+    def file_name(self) -> str:
+        """Name of the record's file; names of one folder sort by the start of the run."""
+        return f"{self.started_at:%Y%m%dT%H%M%SZ}-{self.run_id}.json"
+
+    @property
+    def is_as_priced(self) -> bool:
+        """Whether the run came to its end with the plan that was priced, so that its hours and dollars compare."""
+        return self.state == "finished" and not self.prediction.differences
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, where: str = "run") -> RunRecord:
+        """
+        Read a record.
+
+        Args:
+            text: JSON as written by `to_json`.
+            where: what to call it in an error, e.g. the file's name.
+
+        Raises:
+            InputError: not JSON, not a record, a value out of range, or a newer schema.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise InputError(f"{where}: not a run of schema 1: {first_problem(error)}") from error
+
+
+def identify_job(profile: JobProfile) -> str:
+    """
+    Return the fingerprint of a job: the same for the same step, whatever its name, module names, place and length.
+
+    >>> from pathlib import Path
+    >>> profile = JobProfile.from_json(Path("docs/examples/llama-7b.json").read_bytes())
+    >>> identify_job(profile) == identify_job(profile.model_copy(update={"name": "Other"}))
+    True
+    """
+    text = profile.model_dump_json(include=_OF_THE_JOB)
+    return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS]
+
+
+def name_kind(profile: JobProfile) -> str:
+    """
+    Return the kind of a job's work: "language model" for attention over token ids, else what has most of its FLOPs.
+
+    >>> from pathlib import Path
+    >>> name_kind(JobProfile.from_json(Path("docs/examples/llama-7b.json").read_bytes()))
+    'language model'
+    """
+    flops: dict[str, int] = {}
+    for group in profile.operations:
+        flops[group.kind] = flops.get(group.kind, 0) + group.flops
+    if profile.batch.tokens_per_step and "attention" in flops:
+        return "language model"
+    return max(flops, key=lambda kind: flops[kind], default="").replace("_", " ")
