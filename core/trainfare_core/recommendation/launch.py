@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, ValidationError
 
-from trainfare_core.documents import Finite, Record
+from trainfare_core.documents import Finite, Interval, Record
 from trainfare_core.recommendation.option import Option
 
 PREDICTION_VARIABLE: Final = "TRAINFARE_PREDICTION"
@@ -19,6 +19,11 @@ MOST_CHARACTERS: Final = 512
 
 _Text = Annotated[str, Field(min_length=1, max_length=2000)]
 _End = tuple[Finite, Finite, Finite]
+
+
+_LEDGER: Final = {"memory_bytes", "step_s", "usd_per_hour", "steps"}
+"""What only the ledger reads."""
+_LONGEST: Final = _LEDGER | {"strategy", "machine", "precision"}
 
 
 class Launch(Record):
@@ -60,10 +65,14 @@ class PricedPlan(Record):
     batch: int | None = None
     hours: _End | None = Field(default=None, description="low_80, mid, high_80")
     usd: _End | None = Field(default=None, description="low_80, mid, high_80")
+    step_s: _End | None = Field(default=None, description="low_80, mid, high_80")
+    memory_bytes: _End | None = Field(default=None, description="low_80, mid, high_80")
+    usd_per_hour: Finite | None = Field(default=None, description="all nodes together")
+    steps: int | None = Field(default=None, description="optimizer steps of the run")
 
     @classmethod
-    def from_option(cls, option: Option) -> PricedPlan:
-        """Return the plan of an option."""
+    def from_option(cls, option: Option, steps: int | None = None) -> PricedPlan:
+        """Return the plan of an option for a run of some optimizer steps."""
         plan, hours, usd = option.trainer, option.run_hours, option.run_usd
         return cls(
             id=option.plan_id,
@@ -76,6 +85,10 @@ class PricedPlan(Record):
             batch=None if plan is None else plan.batch_size,
             hours=(hours.low_80, hours.mid, hours.high_80),
             usd=(usd.low_80, usd.mid, usd.high_80),
+            step_s=_shorten(option.step_s),
+            memory_bytes=_shorten(option.memory_gib, 2**30),
+            usd_per_hour=option.usd_per_hour,
+            steps=steps,
         )
 
     @classmethod
@@ -90,7 +103,7 @@ class PricedPlan(Record):
         """Return JSON of at most `MOST_CHARACTERS`: what is too long is left out, a strategy's arguments first."""
         texts = (
             self.model_dump_json(exclude=left_out, exclude_none=True)
-            for left_out in (set[str](), {"strategy"}, {"strategy", "machine", "precision"})
+            for left_out in (set[str](), _LEDGER, {"strategy"}, _LEDGER | {"strategy"}, _LONGEST)
         )
         return next(
             (text for text in texts if len(text) <= MOST_CHARACTERS), self.model_dump_json(include={"id"})
@@ -126,6 +139,12 @@ class PricedPlan(Record):
         alone = (self.devices or 1) * (self.nodes or 1) == 1
         # Lightning's "auto" is DDP on several devices, and one device shares nothing whatever the word says.
         return "one device" if alone else "ddp" if kind in ("auto", "none") else kind
+
+
+def _shorten(interval: Interval, unit: int = 1) -> _End:
+    """Return low_80, mid and high_80 in six figures, more than any prediction has."""
+    low, mid, high = (float(f"{unit * end:.6g}") for end in (interval.low_80, interval.mid, interval.high_80))
+    return low, mid, high
 
 
 def identify_plan(option: Option, job: str) -> Option:

@@ -62,7 +62,7 @@ class PlanToExport:
     @property
     def prediction(self) -> str:
         """The plan as the run finds it in its environment."""
-        return PricedPlan.from_option(self.option).to_text()
+        return PricedPlan.from_option(self.option, self.answer.job.optimizer_steps).to_text()
 
     def find_machines(self, services: frozenset[str]) -> tuple[Option, ...]:
         """Return the plan's machine and those that run the same plan on the services of a target."""
