@@ -27,6 +27,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # the processes of one run of the s
     traces = tempfile.mkdtemp(prefix="trainfare-traces-")
     atexit.register(shutil.rmtree, traces, ignore_errors=True)
     os.environ["TRAINFARE_TRACE_CACHE"] = traces
+os.environ["TRAINFARE_LEDGER"] = "off"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Shells start background jobs with Ctrl-C ignored; tests that press it need Python's own handler.
     signal.signal(signal.SIGINT, signal.default_int_handler)

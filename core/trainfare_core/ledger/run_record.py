@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+from datetime import timezone
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, Field, ValidationError
 
 from trainfare_core.documents import Count, Document, Finite, Interval, Record, first_problem
 from trainfare_core.errors import InputError
@@ -20,6 +21,8 @@ from trainfare_core.job_profile import JobProfile
 RunState: TypeAlias = Literal["running", "finished", "failed", "died"]
 Text: TypeAlias = Annotated[str, Field(max_length=500)]
 _Positive: TypeAlias = Annotated[int, Field(ge=1, le=10**9)]
+
+_Utc: TypeAlias = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(timezone.utc))]
 
 _OF_THE_JOB: Final[dict[str, bool | set[str]]] = {
     "precision": True,
@@ -32,11 +35,30 @@ _FINGERPRINT_CHARACTERS: Final = 16
 """Chosen: 64 bits tell millions of jobs apart."""
 
 
+OFF: Final = "off"
+"""In place of the folder of a ledger: no run is recorded."""
+
+
+class LedgerSettings(Record):
+    """The table `ledger` of trainfare.toml."""
+
+    folder: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
+        default=None, description='relative to the file; "off": no run is recorded; not given: the user\'s'
+    )
+    project: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None, description="not given: the name of the git repository, else of the folder"
+    )
+
+
 class Compared(Record):
     """A quantity of the run as it was predicted, and as it was."""
 
     predicted: Interval | None = None
     measured: Finite | None = None
+
+    def measure(self, value: float | None) -> Compared:
+        """Return the quantity with its measured value."""
+        return Compared(predicted=self.predicted, measured=value)
 
     @property
     def log_ratio(self) -> float | None:
@@ -137,8 +159,8 @@ class RunRecord(Document):
         description="running: it has begun; failed: an exception ended it; died: a reader found that it is gone"
     )
     ended_by: Text = Field(default="", description="class of the exception that ended it")
-    started_at: AwareDatetime = Field(description="UTC")
-    ended_at: AwareDatetime | None = Field(default=None, description="UTC; None: running, or died")
+    started_at: _Utc = Field(description="UTC")
+    ended_at: _Utc | None = Field(default=None, description="UTC; None: running, or died")
     project: Text = ""
     job: Text = Field(default="", description="class of the module")
     job_fingerprint: Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")] = Field(

@@ -18,6 +18,7 @@ from trainfare_core.candidates import MAX_NODES
 from trainfare_core.constraints import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.documents import Document, Finite, Record
+from trainfare_core.ledger.run_record import LedgerSettings
 from trainfare_core.limit_fields import LimitField, add_limits, limits_of
 from trainfare_core.policy.rules import LIMIT_RULES, LimitRule, OnUnknown, WaivableRule
 from trainfare_core.recommendation.launch import Launch
@@ -180,6 +181,9 @@ class Policy(Document):
     )
     run_cost: CostAssumptions = _describe_field("policy", "run_cost", default_factory=CostAssumptions)
     export: Launch = Field(default_factory=Launch, description="what `trainfare export` fills in")
+    ledger: LedgerSettings = Field(
+        default_factory=LedgerSettings, description="where FareMeter and `trainfare ledger` keep runs"
+    )
     jobs: Annotated[dict[JobName, PolicyJob], Field(min_length=1)] = Field(
         description="the jobs, by name", json_schema_extra={"additionalProperties": False}
     )

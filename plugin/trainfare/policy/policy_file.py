@@ -20,6 +20,7 @@ from trainfare.job import script_of, target_of
 from trainfare.prices.run_cost_table import OWN_FILE, PROJECT_FILE, PROJECT_TABLE
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.errors import InputError
+from trainfare_core.ledger.run_record import LedgerSettings
 from trainfare_core.policy.policy import AllowList, Policy, PolicyJob, Waiver
 from trainfare_core.recommendation import Launch
 from trainfare_providers.disk.files import read_input
@@ -33,6 +34,13 @@ _SHOWN: Final = 5
 
 _LONGEST_KEY: Final = 80
 """Characters of an unknown key that are shown; no key of ours has half as many."""
+
+_TABLES: Final[dict[object, type[BaseModel]]] = {
+    "run_cost": CostAssumptions,
+    "export": Launch,
+    "ledger": LedgerSettings,
+}
+"""Tables of a policy that other commands read as well."""
 
 _Path: TypeAlias = tuple[str | int, ...]
 
@@ -174,8 +182,8 @@ def _model_of(table: _Path) -> type[BaseModel]:
     """Return the model of a table."""
     if table[-1:] == ("allow",):
         return AllowList
-    if table in (("run_cost",), ("export",)):
-        return CostAssumptions if table == ("run_cost",) else Launch
+    if len(table) == 1 and table[0] in _TABLES:
+        return _TABLES[table[0]]
     if table[:1] == ("jobs",) and len(table) == 2:
         return PolicyJob
     return Waiver if table[:1] == ("waivers",) else Policy
@@ -183,7 +191,7 @@ def _model_of(table: _Path) -> type[BaseModel]:
 
 def _depth_of_table(where: _Path) -> int:
     """Return how many parts of a key's path name its table."""
-    if where[:1] in (("allow",), ("run_cost",), ("export",)):
+    if where and where[0] in ("allow", *_TABLES):
         return 1
     if where[:1] == ("jobs",):
         return 3 if where[2:3] == ("allow",) else 2
