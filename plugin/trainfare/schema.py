@@ -19,6 +19,7 @@ from trainfare_core.documents import format_records
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ledger.run_record import RunRecord
+from trainfare_core.ledger.run_table import LedgerScore
 from trainfare_core.methods.answer import MethodsAnswer
 from trainfare_core.methods.curves import LearningCurve
 from trainfare_core.methods.pilots import PilotReport
@@ -48,6 +49,7 @@ _MODELS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("decline-wait", WaitAnswer),
     ("job-profile", JobProfile),
     ("learning-curve", LearningCurve),
+    ("ledger-score", LedgerScore),
     ("machine-prediction", MachinePrediction),
     ("offers", OffersReport),
     ("pilot-report", PilotReport),

@@ -96,6 +96,7 @@ def test_writing_gives_every_schema(tmp_path: Path, record_property: Callable[[s
     others = (
         "job-profile",
         "learning-curve",
+        "ledger-score",
         "machine-prediction",
         "offers",
         "pilot-report",
@@ -106,6 +107,7 @@ def test_writing_gives_every_schema(tmp_path: Path, record_property: Callable[[s
         "prices-update",
         "prices-verification",
         "recommendation",
+        "run",
         "strategy-answer",
         "why-not",
     )

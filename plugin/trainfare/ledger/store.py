@@ -1,0 +1,208 @@
+"""
+The files of a ledger: `FOLDER/PROJECT/STARTED-RUN.json`, one a run, each written whole by its own process.
+
+An index beside the projects keeps the records of runs that ended some time ago, which nobody writes again. Every
+reader may write or delete it: what it lacks is read from the records.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trainfare_core.constraints import DEFAULT_MAX_RUN_HOURS
+from trainfare_core.errors import InputError
+from trainfare_core.ledger.run_record import RunProcess, RunRecord
+from trainfare_providers.disk.files import read_input, replace_file
+
+if TYPE_CHECKING:
+    import polars as pl
+
+LONGEST_RUN: Final = timedelta(hours=DEFAULT_MAX_RUN_HOURS)
+"""A run that began earlier, on another host, and has not ended is dead: the longest that a ranking plans by default."""
+INDEX: Final = ".index-1.parquet"
+_SETTLED: Final = timedelta(hours=1)
+"""After its end a record is not written again: its process adds the job to it within minutes. A chosen value."""
+_MAX_BYTES: Final = 2**20
+"""Largest file that is read. Chosen: a record has some 2 KB."""
+_NOT_OF_A_NAME: Final = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRuns:
+    """
+    What a ledger holds.
+
+    Attributes:
+        table: as `tabulate_runs` has it, oldest run first.
+        problems: files that hold no run, and why.
+    """
+
+    table: pl.DataFrame
+    problems: tuple[str, ...]
+
+
+def write_run(record: RunRecord, folder: Path) -> Path:
+    """
+    Write the record of a run, or replace it by a newer one, and return its path; does not wait for the disk.
+
+    Raises:
+        OSError: it cannot be written; an older record of the run is still there.
+    """
+    path = folder / name_folder(record.project) / record.file_name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, record.to_json().encode(), lambda _: None)
+    return path
+
+
+def name_folder(project: str) -> str:
+    """Return the name of a project's folder: its letters, digits, - and _."""
+    return _NOT_OF_A_NAME.sub("-", project)[:100].strip("-") or "unnamed"
+
+
+def describe_process() -> RunProcess:
+    """Return this process as its records name it."""
+    return RunProcess(host=_digest_host(), pid=os.getpid())
+
+
+def mark_death(record: RunRecord, now: datetime) -> RunRecord:
+    """
+    Return a record; of a run that has not ended, as died where that is known.
+
+    On the host of the run: its process is gone. On another one: it began more than `LONGEST_RUN` ago.
+    """
+    if record.state != "running":
+        return record
+    process = record.process
+    here = process.host == _digest_host() and os.name == "posix"
+    gone = not _is_alive(process.pid) if here else now - record.started_at > LONGEST_RUN
+    return record.model_copy(update={"state": "died"}) if gone else record
+
+
+def read_runs(
+    folder: Path, now: Callable[[], datetime] = lambda: datetime.now(tz=timezone.utc)
+) -> LedgerRuns:
+    """
+    Read a ledger by its index, and bring the index up to date where that is possible.
+
+    Args:
+        folder: of the ledger; one that is missing holds no run.
+        now: the time.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    import polars as pl
+
+    from trainfare_core.ledger.run_table import tabulate_runs
+
+    names, at = _list_names(folder), now()
+    index = _read_index(folder / INDEX)
+    if index is not None:
+        index = index.filter(pl.col("file").is_in(names))
+    indexed: set[str] = set() if index is None else set(index["file"].to_list())
+    records: dict[str, RunRecord] = {}
+    problems: list[str] = []
+    for name in names:
+        if name in indexed:
+            continue
+        try:
+            records[name] = mark_death(read_record(folder / name), at)
+        except InputError as error:
+            problems.append(str(error))
+    new = tabulate_runs(records.values()).with_columns(pl.Series("file", list(records), pl.String))
+    table = new if index is None else pl.concat([index, new])
+    settled = [name for name, run in records.items() if run.ended_at and at - run.ended_at > _SETTLED]
+    if settled:
+        _write_index(table.filter(pl.col("file").is_in([*indexed, *settled])), folder / INDEX)
+    return LedgerRuns(table.sort("started_at", "run_id").drop("file"), tuple(sorted(problems)))
+
+
+def read_record(path: Path) -> RunRecord:
+    """
+    Read the file of a run.
+
+    Raises:
+        InputError: it cannot be read, or holds no run.
+    """
+    content = read_input(path, _MAX_BYTES, label="ledger ", kind="a run")
+    return RunRecord.from_json(content, where=f"ledger {path}")
+
+
+def find_run(folder: Path, run_id: str) -> RunRecord:
+    """
+    Return the run whose id begins like this.
+
+    Raises:
+        InputError: no run has such an id, or several have, or its file cannot be read.
+    """
+    names = [name for name in _list_names(folder) if run_id and name.rpartition("-")[2].startswith(run_id)]
+    if len(names) != 1:
+        what = f"{len(names)} runs have such an id" if names else "no run has this id"
+        raise InputError(f"run {run_id!r}: {what} in {folder}; `trainfare ledger list` has the ids")
+    return mark_death(read_record(folder / names[0]), datetime.now(tz=timezone.utc))
+
+
+def _list_names(folder: Path) -> list[str]:
+    """Return the records of a ledger as PROJECT/NAME."""
+    names: list[str] = []
+    try:
+        with os.scandir(folder) as projects:
+            for project in projects:
+                if not project.name.startswith(".") and project.is_dir():
+                    with os.scandir(project.path) as files:
+                        names += [
+                            f"{project.name}/{file.name}" for file in files if file.name.endswith(".json")
+                        ]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise InputError(f"ledger {error.filename}: cannot be read ({error.strerror or error})") from error
+    return [name for name in names if "/." not in name]
+
+
+def _read_index(path: Path) -> pl.DataFrame | None:
+    """Return the index; None where there is none that this version reads."""
+    import polars as pl
+
+    from trainfare_core.ledger.run_table import COLUMNS
+
+    try:
+        table = pl.read_parquet(path, memory_map=False)
+    except (OSError, pl.exceptions.PolarsError):
+        return None
+    return table if dict(table.schema) == {**COLUMNS, "file": pl.String()} else None
+
+
+def _write_index(table: pl.DataFrame, path: Path) -> None:
+    import io
+
+    content = io.BytesIO()
+    table.write_parquet(content, compression="zstd", compression_level=1)
+    with contextlib.suppress(OSError):  # a folder of the team's that only others may write
+        replace_file(path, content.getvalue(), lambda _: None)
+
+
+def _digest_host() -> str:
+    """Return a digest of what makes process ids comparable: the host, its boot and the namespace of processes."""
+    boot = namespace = ""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    return hashlib.sha256(f"{platform.node()}\n{boot}\n{namespace}".encode()).hexdigest()[:12]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:  # or another user's
+        return not isinstance(error, ProcessLookupError)
+    return True
