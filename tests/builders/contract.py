@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from trainfare import FareMeter
+from trainfare.ledger.place import LedgerPlace
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.services import MeterServices
 
@@ -258,6 +259,8 @@ def fake_services(**changes: Any) -> MeterServices:
         "usd_per_hour": lambda machine, lock, limit_s: 1.0,
         "write_curve": lambda curve, folder: folder / "trainfare-curve.json",
         "today": lambda: date(2026, 1, 1),
+        "find_ledger": lambda: LedgerPlace(Path(), "contract"),
+        "write_run": lambda record, folder: folder / record.file_name,
     }
     return replace(MeterServices(), **{**quiet, **changes})
 

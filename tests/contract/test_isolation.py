@@ -22,7 +22,8 @@ from builders.environments import lean_python
 @pytest.fixture(scope="module")
 def arms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("audited")
-    done = run_python(audited.__file__, folder, cwd=folder, python=lean_python())
+    ledger = {"TRAINFARE_LEDGER": str(folder / "ledger")}
+    done = run_python(audited.__file__, folder, cwd=folder, python=lean_python(), environment=ledger)
     lines = [line for line in done.stdout.splitlines() if line.startswith(audited.MARK)]
     assert lines, done.stderr
     result = json.loads(lines[-1].removeprefix(audited.MARK))
@@ -48,7 +49,7 @@ def test_no_file_socket_process_thread_or_import_between_the_steps(
     assert added == {}
     assert arms[metered]["status"] == "TrainerStatus.FINISHED"
     assert arms[metered]["steps"] == arms[plain]["steps"] == audited.EPOCHS * contract.BATCHES
-    assert "trainfare-report.html" in arms["files"]
+    assert {"trainfare-report.html", "ledger"} <= set(arms["files"])
 
 
 def test_the_device_is_never_synchronized(arms: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from trainfare_providers.time_limit import call_while_working
 
 if TYPE_CHECKING:
     from trainfare.meter.curve_recorder import CurveRecorder
+    from trainfare.meter.run_ledger import RunLedger
 
 
 def _find_folder(run: MeteredRun) -> Path:
@@ -47,7 +48,14 @@ def write_curve(run: MeteredRun, recorder: CurveRecorder, *, ended_early: bool) 
     run.services.say(f"trainfare: wrote {path}")
 
 
-def report_run(run: MeteredRun, log: FareLog, notes: tuple[str, ...], *, failed: bool = False) -> None:
+def report_run(
+    run: MeteredRun,
+    log: FareLog,
+    notes: tuple[str, ...],
+    ledger: RunLedger,
+    *,
+    failed: bool = False,
+) -> None:
     """
     Write the profile, then rank the machines and write, print and log the report.
 
@@ -57,6 +65,7 @@ def report_run(run: MeteredRun, log: FareLog, notes: tuple[str, ...], *, failed:
         run: after its window was closed.
         log: gives the report to the loggers.
         notes: what was assumed or could not be measured.
+        ledger: has the record of the run.
         failed: an exception ended the run. Its traceback follows: only the profile is written, in one line.
     """
     services, settings = run.services, run.settings
@@ -74,6 +83,7 @@ def report_run(run: MeteredRun, log: FareLog, notes: tuple[str, ...], *, failed:
     if unknown:
         services.say(f"trainfare: no ranking: {unknown}. The measured times are in {path}")
         return
+    ledger.add(profile, failed=failed)
     if failed:
         services.say(f"trainfare: wrote {path}: rank machines with `trainfare recommend {path}`")
         return

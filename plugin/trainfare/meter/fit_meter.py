@@ -16,6 +16,7 @@ from trainfare.meter.end_of_run import report_run, write_curve
 from trainfare.meter.fare_log import FareLog, RunEstimate, estimate_run, first_line, progress_line, warn_user
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.priced_plan import compare_plan
+from trainfare.meter.run_ledger import RunLedger
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.timing.rank_times import collect_times, next_fit_number, rank_note
@@ -64,6 +65,7 @@ class FitMeter:
         self._ended = False
         self._curve = _recorder(settings, services)
         self._fit_number = next_fit_number()
+        self._ledger = RunLedger(services)
         self._of_plan = ""
         """Whether this is the run that was priced, where its environment names the plan."""
 
@@ -119,6 +121,7 @@ class FitMeter:
         self._of_plan = compare_plan(self._run.progress.facts)
         if self._of_plan and self.settings.report:
             self.services.say(f"trainfare: {self._of_plan}")
+        self._ledger.begin(self._run, self._usd_per_hour, self.elapsed_s - self.earlier_sessions_s)
 
     def batch_start(self, batch: Any) -> None:
         """Start the trace if this batch is to be traced."""
@@ -211,8 +214,7 @@ class FitMeter:
         """
         if error is not None:
             self._note_trace(error)
-            failed = not isinstance(error, KeyboardInterrupt)
-            self._end((f"the run ended early ({type(error).__name__})",), failed=failed)
+            self._end((f"the run ended early ({type(error).__name__})",), error)
             return
         self.release()
         if self._run is not None and not self._ended:
@@ -259,6 +261,11 @@ class FitMeter:
             self._ended = True
             self.services.say(f"trainfare: {self._explain_no_times(None)}")
 
+    def give_up(self) -> None:
+        """Undo every change after a fault of the meter: the run goes on, and the ledger knows nothing of its end."""
+        self._ledger.drop()
+        self.release()
+
     def release(self) -> None:
         """Undo every change to the loop and to torch; does nothing the second time."""
         if self._run is not None:
@@ -276,7 +283,7 @@ class FitMeter:
             return f"the run ended after {steps} steps, while steps were still being traced"
         return f"not enough steps (have {steps}, need {needed})"
 
-    def _end(self, notes: tuple[str, ...], *, failed: bool = False) -> None:
+    def _end(self, notes: tuple[str, ...], error: BaseException | None = None) -> None:
         self.release()
         if self._ended:
             return
@@ -284,6 +291,7 @@ class FitMeter:
         run = self._run
         if run is not None:
             run.close_window()
+            self._ledger.end(run, error, self.elapsed_s, self.earlier_sessions_s)
             self._log_estimate(run)
         if not self.settings.report:
             return
@@ -294,7 +302,8 @@ class FitMeter:
             self.services.say(f"trainfare: {self._explain_no_times(run)}")
         if run is not None and run.progress.steps > 0 and self.settings.trace:
             notes = (*notes, *self._window_notes(run), *filter(None, [self._of_plan]))
-            report_run(run, self._log, notes, failed=failed)
+            failed = not isinstance(error, KeyboardInterrupt | None)
+            report_run(run, self._log, notes, self._ledger, failed=failed)
 
     def _window_notes(self, run: MeteredRun) -> tuple[str, ...]:
         if run.window.times is None:

@@ -84,7 +84,7 @@ class GuardedMeter:
         if meter is None:
             return
         with contextlib.suppress(Exception):
-            meter.release()
+            meter.give_up()
         if isinstance(meter, OtherRankMeter):
             return
         what = "FareMeter had a fault and is off; training continues without it"

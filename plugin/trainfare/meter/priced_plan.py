@@ -4,11 +4,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from trainfare.job.run_facts import RunFacts
 
+if TYPE_CHECKING:
+    from trainfare_core.recommendation import PricedPlan
+
 VARIABLE = "TRAINFARE_PREDICTION"
 """As `trainfare_core.recommendation` has it, which most runs need not load."""
+
+
+def read_priced_plan(environ: Mapping[str, str] = os.environ) -> PricedPlan | None:
+    """Return the plan that a run was started for; None where its environment has none that this version reads."""
+    text = environ.get(VARIABLE)
+    if text is None:
+        return None
+    from trainfare_core.recommendation import PricedPlan
+
+    return PricedPlan.from_text(text)
+
+
+def list_differences(plan: PricedPlan, facts: RunFacts) -> list[str]:
+    """Return what of the running plan is not as it was priced."""
+    parallel = facts.parallel
+    live = {
+        "devices": parallel.devices,
+        "nodes": parallel.num_nodes,
+        "strategy": parallel.strategy,
+        "precision": facts.precision,
+        "accumulate": parallel.accumulate_grad_batches,
+        "batch": facts.loader_batch_size,
+    }
+    return plan.list_differences(plan.model_copy(update=live))
 
 
 def compare_plan(facts: RunFacts, environ: Mapping[str, str] = os.environ) -> str:
@@ -19,24 +47,12 @@ def compare_plan(facts: RunFacts, environ: Mapping[str, str] = os.environ) -> st
         facts: of the running plan.
         environ: variables of the process.
     """
-    text = environ.get(VARIABLE)
-    if text is None:
+    if VARIABLE not in environ:
         return ""
-    from trainfare_core.recommendation import PricedPlan
-
-    plan = PricedPlan.from_text(text)
+    plan = read_priced_plan(environ)
     if plan is None:
         return f"{VARIABLE} holds no plan that this version reads: the run is compared with none"
-    live = PricedPlan(
-        id=plan.id,
-        devices=facts.parallel.devices,
-        nodes=facts.parallel.num_nodes,
-        strategy=facts.parallel.strategy,
-        precision=facts.precision,
-        accumulate=facts.parallel.accumulate_grad_batches,
-        batch=facts.loader_batch_size,
-    )
-    differences = plan.list_differences(live)
+    differences = list_differences(plan, facts)
     if differences:
         return f"this run is not the one that was priced as {plan.id}: {'; '.join(differences)}"
     priced = ""

@@ -12,18 +12,25 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainfare.ledger.place import LedgerPlace, find_ledger
+from trainfare.ledger.store import write_run
 from trainfare.prices.apart import PriceQuestion, ask_apart
 
 if TYPE_CHECKING:
     from trainfare.meter.settings import MeterSettings
     from trainfare.trace import StepTrace
     from trainfare_core.job_profile import JobProfile
+    from trainfare_core.ledger.run_record import RunRecord
     from trainfare_core.methods.curves import LearningCurve
     from trainfare_core.recommendation import Recommendation
 
 
+def _utc_now() -> datetime:
+    return datetime.now(tz=timezone.utc)
+
+
 def _today() -> date:
-    return datetime.now(tz=timezone.utc).date()
+    return _utc_now().date()
 
 
 def _say(line: str) -> None:
@@ -31,7 +38,7 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _import_polars() -> None:
+def import_polars() -> None:
     """Import polars, and restore the environment variable that polars sets or extends for its allocator."""
     before = dict(os.environ)
     import_module("polars")
@@ -60,7 +67,7 @@ def _check_prices(settings: MeterSettings, limit_s: float) -> None:
 
 
 def _recommend(profile: JobProfile, settings: MeterSettings) -> Recommendation:
-    _import_polars()
+    import_polars()
     from trainfare.prices.constraints import read_constraints
     from trainfare.recommendation import recommend
     from trainfare_core.constraints import Constraints
@@ -144,6 +151,9 @@ class MeterServices:
         markdown: the ranking as Markdown, for loggers.
         prepare: imports the modules that tracing needs, before the first step.
         step_trace: makes the trace of a real step, from module and optimizers.
+        find_ledger: returns where runs are recorded; None: nowhere.
+        write_run: writes the record of a run into a folder, replaces an older one, and returns its path.
+        utc_now: the time of a record.
         price_lookup_limit_s: time-out of `usd_per_hour` and `check_prices` together, which delay the first step.
         pricing_limit_s: CPU time after which `recommend`, which delays the end of the run, is given up; a ranking
             that does nothing for as long is given up as well. Both are chosen values: together they bound the delay
@@ -165,6 +175,9 @@ class MeterServices:
     markdown: Callable[[Recommendation, JobProfile, date], str] = _markdown
     prepare: Callable[[], None] = _prepare
     step_trace: Callable[[Any, Any], StepTrace] = _step_trace
+    find_ledger: Callable[[], LedgerPlace | None] = find_ledger
+    write_run: Callable[[RunRecord, Path], Path] = write_run
+    utc_now: Callable[[], datetime] = _utc_now
     price_lookup_limit_s: float = 10.0
     pricing_limit_s: float = 20.0
     rank_times_limit_s: float = 1.0

@@ -15,7 +15,8 @@ from trainfare_core.errors import MissingExtraError
 
 def test_demo_prints_the_table_and_writes_the_report(tmp_path: Path) -> None:
     """The demo ranks AWS, Azure and Google machines, marks TPUs, and its last line says what was written where."""
-    narrow = {"PYTHONIOENCODING": "ascii"}  # what it prints fits into any encoding
+    # What it prints fits into any encoding, and its run is in no ledger.
+    narrow = {"PYTHONIOENCODING": "ascii", "TRAINFARE_LEDGER": str(tmp_path / "ledger")}
     done = run_cli("demo", cwd=tmp_path, environment=narrow, check=True)
     assert (done.stdout + done.stderr).isascii()
     answer = json.loads((tmp_path / "trainfare-report.json").read_text(encoding="utf-8"))
@@ -34,6 +35,7 @@ def test_demo_prints_the_table_and_writes_the_report(tmp_path: Path) -> None:
     assert len(end) <= 20
     assert max(map(len, end)) <= 100
     assert (tmp_path / "trainfare-report.html").is_file()
+    assert not (tmp_path / "ledger").exists()
     assert done.stdout.splitlines()[-1].startswith("trainfare demo: wrote trainfare-report.html")
 
 

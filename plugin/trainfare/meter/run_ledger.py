@@ -1,0 +1,160 @@
+"""The record of a metered run in the ledger: written as it begins, and replaced as it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from trainfare.job.run_facts import RunFacts
+from trainfare.ledger.place import LEDGER_VARIABLE
+from trainfare.ledger.profiles import add_profile, describe_setup
+from trainfare.ledger.store import describe_process
+from trainfare.meter.fare_log import first_line, warn_user
+from trainfare.meter.metered_run import MeteredRun
+from trainfare.meter.priced_plan import list_differences, read_priced_plan
+from trainfare.meter.services import MeterServices, import_polars
+from trainfare_core._version import __version__
+from trainfare_core.documents import Interval
+from trainfare_core.hardware.accelerators import resolve_device
+from trainfare_core.job_profile import MAX_TEXT_CHARACTERS, JobProfile
+from trainfare_core.ledger.run_record import Compared, RunPrediction, RunRecord, TimeParts
+from trainfare_core.number_format import shorten_text
+
+if TYPE_CHECKING:
+    from trainfare_core.recommendation import PricedPlan
+
+SECONDS_AN_HOUR = 3600.0
+
+
+class RunLedger:
+    """
+    Keeps the record of one run; an error gives one warning, and then the run is not recorded.
+
+    Args:
+        services: clock, ledger and files.
+    """
+
+    def __init__(self, services: MeterServices) -> None:
+        self._services = services
+        self._record: RunRecord | None = None
+        self._folder = Path()
+        self._path: Path | None = None
+
+    def begin(self, run: MeteredRun, usd_per_hour: float | None, startup_s: float) -> None:
+        """Write that a run has begun; called before its first step."""
+        self._guard(lambda: self._begin(run, usd_per_hour, startup_s))
+
+    def end(self, run: MeteredRun, error: BaseException | None, elapsed_s: float, earlier_s: float) -> None:
+        """Write what a run took; called after its window was closed."""
+        self._guard(lambda: self._end(run, error, elapsed_s, earlier_s))
+
+    def add(self, profile: JobProfile, *, failed: bool) -> None:
+        """
+        Write which job it was, and of a run on a GPU that did not fail what its step was predicted to take.
+
+        Args:
+            profile: of the run.
+            failed: an exception ended the run.
+        """
+        predict = not failed and profile.measured is not None and profile.measured.device_kind == "cuda"
+        self._guard(lambda: self._add(profile, predict=predict))
+
+    def drop(self) -> None:
+        """Remove the record of a run that goes on and is no longer measured: nothing is known of its end."""
+        with contextlib.suppress(OSError):
+            if self._path is not None:
+                self._path.unlink(missing_ok=True)
+        self._record = self._path = None
+
+    def _guard(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except Exception as error:  # noqa: BLE001 - without its record the run and its report are as they are
+            self._record = None
+            what = f"FareMeter: this run is not in the ledger: {first_line(error)}"
+            warn_user(f"{what.rstrip('.')}. {LEDGER_VARIABLE}=off keeps none")
+
+    def _write(self, record: RunRecord) -> None:
+        self._record = record
+        self._path = self._services.write_run(record, self._folder)
+
+    def _begin(self, run: MeteredRun, usd_per_hour: float | None, startup_s: float) -> None:
+        place = self._services.find_ledger()
+        if place is None:
+            return
+        self._folder, facts = place.folder, run.progress.facts
+        setup = describe_setup(
+            facts.parallel, facts.precision, facts.software, _name_device(facts),
+            run.progress.sizes().micro_batch_size, run.settings.machine or "",
+        )  # fmt: skip
+        record = RunRecord(
+            tool_version=__version__, run_id=secrets.token_hex(6), state="running",
+            started_at=self._services.utc_now(), project=place.project, job=facts.name,
+            usd_per_hour=usd_per_hour, steps_planned=run.progress.planned_steps(),
+            parts=TimeParts(startup_s=startup_s), process=describe_process(),
+        ).model_copy(update=setup)  # fmt: skip
+        plan = read_priced_plan()
+        self._write(record if plan is None else _add_plan(record, plan, list_differences(plan, facts)))
+
+    def _end(self, run: MeteredRun, error: BaseException | None, elapsed_s: float, earlier_s: float) -> None:
+        record, progress, times = self._record, run.progress, run.window.times
+        if record is None:
+            return
+        validation, hourly = run.window.validation, record.usd_per_hour
+        batch = validation.batch_quantiles()
+        update: dict[str, object] = {
+            "state": "finished" if error is None else "failed",
+            "ended_by": "" if error is None else type(error).__name__[:200],
+            "ended_at": self._services.utc_now(),
+            "memory_bytes": record.memory_bytes.measure(run.window.peak_memory_bytes),
+            "run_s": record.run_s.measure(elapsed_s),
+            "usd": record.usd.measure(None if hourly is None else hourly * elapsed_s / SECONDS_AN_HOUR),
+            "steps_planned": progress.planned_steps(),
+            "steps_done": progress.steps_done(),
+            "earlier_s": earlier_s,
+            "interruptions": None if earlier_s > 0 or progress.length.calls_done > 0 else 0,
+        }
+        parts = {"validation_s": batch.median_s * validation.batches if batch else None}
+        if times is not None:
+            update |= {"step_s": record.step_s.measure(times.step.median_s), "steps_measured": times.steps}
+            update |= {"step_p10_s": times.step.p10_s, "step_p90_s": times.step.p90_s}
+            parts["data_wait_s"] = times.data_wait.median_s * progress.steps if times.data_wait else None
+        update["parts"] = record.parts.model_copy(update=parts)
+        self._write(record.model_copy(update=update))
+
+    def _add(self, profile: JobProfile, *, predict: bool) -> None:
+        if self._record is None:
+            return
+        if predict:
+            import_polars()
+        self._write(add_profile(self._record, profile, predict=predict))
+
+
+def _name_device(facts: RunFacts) -> str:
+    """Return the accelerator of a run as the catalogue names it, else as its driver does, else its kind."""
+    if facts.device_kind != "cuda":
+        return facts.device.type
+    name = torch.cuda.get_device_name(facts.device)
+    device = resolve_device(name)
+    return name if device is None else device.name
+
+
+def _add_plan(record: RunRecord, plan: PricedPlan, differences: list[str]) -> RunRecord:
+    """Return a record with the prediction that its run was started for."""
+    prediction = RunPrediction(
+        id=plan.id, made="before", machine=plan.machine or "", usd_per_hour=plan.usd_per_hour, steps=plan.steps,
+        differences=tuple(shorten_text(text, MAX_TEXT_CHARACTERS) for text in differences),
+    )  # fmt: skip
+    hours = plan.hours and tuple(SECONDS_AN_HOUR * end for end in plan.hours)
+    ends = {"run_s": hours, "usd": plan.usd, "step_s": plan.step_s, "memory_bytes": plan.memory_bytes}
+    compared = {
+        name: Compared(predicted=Interval(low_80=end[0], mid=end[1], high_80=end[2]))
+        for name, end in ends.items()
+        if end is not None
+    }
+    return record.model_copy(update={"prediction": prediction, **compared})

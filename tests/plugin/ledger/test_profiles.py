@@ -1,0 +1,79 @@
+"""A measured profile as a run: its prediction is that of the same job without a measured step."""
+
+from __future__ import annotations
+
+import pytest
+
+from builders.profiles import gpt_profile, profile
+from builders.runs import BEGAN, measured
+from trainfare.ledger.profiles import record_profile
+from trainfare_core.errors import InputError
+from trainfare_core.job_profile import JobProfile, ParallelFacts
+from trainfare_core.prediction import predict_machine
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("job", [profile(), gpt_profile()], ids=lambda job: job.name)
+def test_the_prediction_knows_nothing_of_the_measured_step(job: JobProfile, devices: int) -> None:
+    """It is that of `trainfare predict` for the profile as it was traced before the run, of the same plan."""
+    strategy = "none" if devices == 1 else "ddp"
+    job = job.model_copy(update={"parallel": ParallelFacts(devices=devices, strategy="ddp")})
+    expected = predict_machine(job, "H100-SXM-80GB", devices, sharding=strategy)  # type: ignore[arg-type]
+    record = record_profile(measured(job), BEGAN, "team")
+    assert record.step_s.predicted == expected.step_s
+    assert record.memory_bytes.predicted == expected.memory_bytes
+    assert (record.step_s.measured, record.step_p10_s, record.step_p90_s) == (0.5, 0.45, 0.6)
+    assert (record.prediction.made, record.prediction.id) == ("after", "")
+    assert record.machine.accelerator == "H100-SXM-80GB"
+    assert (record.machine.accelerators, record.machine.nodes) == (devices, 1)
+    assert (record.software.torch, record.software.loop) == ("2.13.0", "lightning.pytorch 2.6.6")
+    assert (record.state, record.project, record.run_s.measured) == ("finished", "team", None)
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        measured(profile(), "cpu"),
+        measured(profile(), "an unknown device"),
+        measured(profile(), parallel=ParallelFacts(devices=8, num_nodes=2)),
+        measured(profile(operations=())),
+    ],
+    ids=["cpu", "unknown device", "network not known", "not traced"],
+)
+def test_what_cannot_be_predicted_is_unknown(job: JobProfile) -> None:
+    record = record_profile(job, BEGAN, "team")
+    assert (record.step_s.predicted, record.prediction.made) == (None, "")
+    assert record.step_s.measured == 0.5
+
+
+def test_a_second_import_is_the_same_record() -> None:
+    one, again = (record_profile(measured(profile()), BEGAN, "team") for _ in range(2))
+    assert one == again
+    assert record_profile(measured(gpt_profile()), BEGAN, "team").run_id != one.run_id
+
+
+@pytest.mark.parametrize(
+    ("note", "differences"),
+    [
+        ("this run is the plan that was priced as 0123456789ab for $1.50 [$1.00 – $2.00]", ()),
+        ("this run is the plan that was priced as 0123456789ab", ()),
+        (
+            "this run is not the one that was priced as 0123456789ab: ddp, priced fsdp; devices 1, priced 2",
+            ("ddp, priced fsdp", "devices 1, priced 2"),
+        ),
+    ],
+)
+def test_the_note_on_the_priced_plan_is_read(note: str, differences: tuple[str, ...]) -> None:
+    """As `tests/plugin/meter/test_priced_plan.py` has FareMeter write it."""
+    record = record_profile(measured(profile(), notes=("other", note)), BEGAN, "team")
+    assert (record.prediction.id, record.prediction.differences) == ("0123456789ab", differences)
+
+
+def test_a_run_that_ended_early_failed() -> None:
+    note = "the run ended early (RuntimeError)"
+    assert record_profile(measured(profile(), notes=(note,)), BEGAN, "team").state == "failed"
+
+
+def test_a_profile_without_a_measured_step_is_refused() -> None:
+    with pytest.raises(InputError, match="without measured times"):
+        record_profile(profile(), BEGAN, "team")

@@ -1,0 +1,222 @@
+"""FareMeter and the ledger: a run is there while it runs, and with what it took after it, whatever its end."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytorch_lightning import Callback
+
+from builders.exports import plan, small_answer
+from builders.lightning_modules import Clock, MeterHarness, Tiny, fare_meter_warnings, loader, quiet, trainer
+from trainfare.ledger.place import LedgerPlace
+from trainfare.ledger.store import read_record
+from trainfare.meter.other_rank_meter import OtherRankMeter
+from trainfare_core.ledger.run_record import RunRecord
+from trainfare_core.recommendation import PREDICTION_VARIABLE, PricedPlan
+
+pytestmark = quiet
+NOW = datetime(2026, 11, 30, 12, tzinfo=timezone.utc)
+
+
+def read_project(folder: Path) -> tuple[RunRecord, ...]:
+    """Return the records of the team's project, oldest first."""
+    return tuple(map(read_record, sorted((folder / "team").glob("*.json"))))
+
+
+class Watcher(Callback):
+    """Reads the ledger within a step."""
+
+    def __init__(self, folder: Path, step: int = 3) -> None:
+        self.folder, self.step = folder, step
+        self.records: tuple[RunRecord, ...] = ()
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            self.records = read_project(self.folder)
+
+
+def harness(folder: Path, **services: Any) -> MeterHarness:
+    return MeterHarness(
+        **{"find_ledger": lambda: LedgerPlace(folder, "team"), "utc_now": lambda: NOW, **services}
+    )
+
+
+def test_a_run_is_running_and_then_finished(tmp_path: Path) -> None:
+    """Times are of a clock that only the training moves: steps of 16 ms, validation batches of 50 ms, $2 an hour."""
+    ledger, clock = tmp_path / "ledger", Clock()
+    watcher = Watcher(ledger)
+    meter = harness(ledger, now=clock).meter(
+        tmp_path, machine="aws:g6.xlarge@us-east-1", usd_per_hour=2.0, warmup_steps=1, measure_steps=4
+    )
+    fit = trainer(tmp_path, meter, watcher, max_epochs=2, limit_val_batches=3)
+    fit.fit(Tiny(clock), loader(32), loader(16))
+    (running,) = watcher.records
+    assert (running.state, running.ended_at, running.started_at) == ("running", None, NOW)
+    assert (running.steps_planned, running.steps_done, running.job) == (16, 0, "Tiny")
+    (record,) = read_project(ledger)
+    assert (record.run_id, record.state, record.ended_by, record.ended_at) == (
+        running.run_id, "finished", "", NOW,
+    )  # fmt: skip
+    assert (record.steps_planned, record.steps_done, record.steps_measured) == (16, 16, 4)
+    assert record.step_s.measured == pytest.approx(0.016)
+    assert record.run_s.measured == pytest.approx(clock.now_s - 100.0)
+    assert record.usd.measured == pytest.approx(2.0 * (clock.now_s - 100.0) / 3600)
+    assert record.parts.validation_s == pytest.approx(2 * 3 * 0.050)
+    assert record.parts.data_wait_s == 0.0
+    machine = record.machine
+    assert (machine.cloud, machine.instance_type, machine.region) == ("aws", "g6.xlarge", "us-east-1")
+    assert (machine.accelerator, machine.accelerators, machine.nodes) == ("cpu", 1, 1)
+    assert record.software.loop.startswith("pytorch_lightning 2.")
+    assert (record.plan.strategy, record.plan.micro_batch, record.kind) == ("single_device", 4, "matmul")
+    assert len(record.job_fingerprint) == 16
+    assert (record.interruptions, record.earlier_s, record.prediction.made) == (0, 0.0, "")
+    assert not list(ledger.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt(), SystemExit(7)], ids=repr)
+def test_an_exception_makes_it_failed(tmp_path: Path, error: BaseException) -> None:
+    """With what was measured before it, and how far it came."""
+    meter = harness(tmp_path / "ledger").meter(tmp_path, warmup_steps=1, measure_steps=4)
+    with pytest.raises((type(error), SystemExit)):
+        trainer(tmp_path, meter, max_epochs=2).fit(Tiny(raise_at=9, error=error), loader())
+    (record,) = read_project(tmp_path / "ledger")
+    assert (record.state, record.ended_by, record.steps_done) == ("failed", type(error).__name__, 9)
+    assert record.step_s.measured
+    assert record.ended_at == NOW
+
+
+@pytest.mark.parametrize("arguments", [{"report": False}, {"trace": False}, {"measure_steps": 900}])
+def test_what_is_not_measured_is_unknown(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    """Without a report, without a trace, and in a run that ends too soon, a run has its record all the same."""
+    meter = harness(tmp_path / "ledger").meter(tmp_path, **{"measure_steps": 4, **arguments})
+    trainer(tmp_path, meter, max_epochs=1).fit(Tiny(), loader())
+    (record,) = read_project(tmp_path / "ledger")
+    assert (record.state, record.steps_done, record.usd.measured) == ("finished", 16, None)
+    assert bool(record.job_fingerprint) == ("measure_steps" in arguments)
+
+
+def test_the_prediction_of_the_environment_is_in_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its id, dollars, hours, step, memory and steps, and that another plan runs."""
+    option = small_answer(trainer=plan(strategy="fsdp", batch_size=4)).options[0]
+    priced = PricedPlan.from_option(option, 5000)
+    monkeypatch.setenv(PREDICTION_VARIABLE, priced.to_text())
+    meter = harness(tmp_path / "ledger").meter(tmp_path, measure_steps=4)
+    trainer(tmp_path, meter, max_epochs=1).fit(Tiny(), loader())
+    (record,) = read_project(tmp_path / "ledger")
+    prediction = record.prediction
+    assert (prediction.id, prediction.made, prediction.machine) == (option.plan_id, "before", option.machine)
+    assert (prediction.steps, prediction.usd_per_hour) == (5000, option.usd_per_hour)
+    assert prediction.differences == ("single_device, priced fsdp", "devices 1, priced 2")
+    assert record.usd.predicted == option.run_usd
+    assert record.run_s.predicted is not None
+    assert record.run_s.predicted.high_80 == pytest.approx(3600 * option.run_hours.high_80)
+    assert record.step_s.predicted is not None
+    assert record.step_s.predicted.mid == pytest.approx(option.step_s.mid, rel=1e-5)
+    assert record.memory_bytes.predicted is not None
+    assert record.memory_bytes.predicted.low_80 == pytest.approx(2**30 * option.memory_gib.low_80, rel=1e-5)
+
+
+def fail(number: int) -> Any:
+    def write(*_: Any) -> Path:
+        raise OSError(number, "No space left on device")
+
+    return write
+
+
+@pytest.mark.parametrize("where", ["full disk", "file for a folder", "settings"])
+def test_a_ledger_that_cannot_be_written_is_one_line(tmp_path: Path, where: str) -> None:
+    """The training ends as it would, and the report is written."""
+    (tmp_path / "file").touch()
+    services = {
+        "full disk": {"write_run": fail(errno.ENOSPC)},
+        "file for a folder": {"find_ledger": lambda: LedgerPlace(tmp_path / "file", "team")},
+        "settings": {"find_ledger": lambda: 1 / 0},
+    }[where]
+    meter = harness(tmp_path / "ledger", **services).meter(tmp_path)
+    fit = trainer(tmp_path, meter, max_epochs=2)
+    with pytest.warns(UserWarning, match="not in the ledger") as warned:
+        fit.fit(Tiny(), loader())
+    assert len(fare_meter_warnings(warned)) == 1
+    assert fit.global_step == 32
+    assert (tmp_path / "trainfare-report.json").is_file()
+    assert not (tmp_path / "ledger").exists()
+
+
+def test_off_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a file nor a folder; the meter looks at nothing but the variable."""
+    monkeypatch.setenv("TRAINFARE_LEDGER", "off")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    meter = MeterHarness().meter(tmp_path / "out")
+    trainer(tmp_path, meter, max_epochs=2).fit(Tiny(), loader())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_a_fault_of_the_meter_leaves_no_record_of_a_run_that_goes_on(tmp_path: Path) -> None:
+    """Nobody will know its end: a record that stays "running" would say that it died."""
+    written: list[Path] = []
+    faulty = harness(tmp_path / "ledger")
+    real = faulty.services.write_run
+
+    def write(record: RunRecord, folder: Path) -> Path:
+        written.append(real(record, folder))
+        return written[-1]
+
+    def raise_fault() -> Any:
+        if written:
+            raise ZeroDivisionError
+        return lambda *_: None
+
+    faulty.services = replace(faulty.services, write_run=write)
+    meter = faulty.meter(tmp_path, report=False)
+    meter_watch = Watcher(tmp_path / "ledger", step=1)
+    monkey = meter.make_meter
+
+    def make() -> Any:
+        made = monkey()
+        made.epoch_end = raise_fault  # type: ignore[method-assign]
+        return made
+
+    meter.make_meter = make  # type: ignore[method-assign]
+    fit = trainer(tmp_path, meter, meter_watch, max_epochs=2)
+    with pytest.warns(UserWarning, match="had a fault"):
+        fit.fit(Tiny(), loader())
+    assert fit.global_step == 32
+    assert len(written) == 1
+    assert len(meter_watch.records) == 1
+    assert read_project(tmp_path / "ledger") == ()
+
+
+def test_only_rank_0_writes(tmp_path: Path) -> None:
+    """The meter of another rank is given the same ledger and opens nothing."""
+    meter = harness(tmp_path / "ledger").meter(tmp_path)
+    other = OtherRankMeter(meter._settings, meter.services, lambda error: pytest.fail(str(error)))
+    meter.make_meter = lambda: other  # type: ignore[method-assign]
+    trainer(tmp_path, meter, max_epochs=1).fit(Tiny(), loader())
+    assert not (tmp_path / "ledger").exists()
+
+
+def test_a_resumed_run_counts_its_earlier_sessions(tmp_path: Path) -> None:
+    """Hours and dollars are of all sessions; how often it was interrupted is not known."""
+    ledger, clock = tmp_path / "ledger", Clock()
+    first = harness(ledger, now=clock).meter(tmp_path, usd_per_hour=2.0)
+    fit = trainer(tmp_path, first, max_epochs=1, enable_checkpointing=True)
+    fit.fit(Tiny(clock), loader())
+    fit.save_checkpoint(tmp_path / "last.ckpt")
+    later = harness(ledger, now=clock, utc_now=lambda: NOW + timedelta(days=1)).meter(
+        tmp_path, usd_per_hour=2.0
+    )
+    again = trainer(tmp_path, later, max_epochs=2)
+    again.fit(Tiny(clock), loader(), ckpt_path=str(tmp_path / "last.ckpt"), weights_only=False)
+    whole, resumed = read_project(ledger)
+    assert (whole.steps_done, resumed.steps_done) == (16, 32)
+    assert (whole.interruptions, resumed.interruptions) == (0, None)
+    assert resumed.earlier_s == pytest.approx(whole.run_s.measured)
+    assert resumed.run_s.measured == pytest.approx(clock.now_s - 100.0)
+    assert resumed.usd.measured == pytest.approx(2.0 * (clock.now_s - 100.0) / 3600)
