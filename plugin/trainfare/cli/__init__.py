@@ -40,6 +40,7 @@ COMMANDS: Final = (
     "strategy",
     "prices",
     "decline",
+    "ledger",
 )
 """In the order of `--help`. `trainfare.cli.NAME` has a function NAME, or an `app` with commands of its own."""
 

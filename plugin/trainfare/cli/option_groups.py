@@ -32,6 +32,7 @@ FORMATS: Final[Mapping[str, tuple[Format, ...]]] = {
     "forecast": ("table", "json"),
     "wait": ("table", "json"),
     "decompose": ("table", "json"),
+    "score": ("table", "json"),
 }
 """Formats of the answers of each command."""
 

@@ -1,0 +1,160 @@
+"""`trainfare ledger ...`: what runs took and cost, beside what was predicted."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from trainfare.cli.option_groups import Format, group_options
+from trainfare.cli.options import OutputFile
+from trainfare.cli.output import check_writable, output_width, warn, write_answer
+from trainfare_core.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+app = typer.Typer(
+    name="ledger", help="What runs took and cost, beside what was predicted.", no_args_is_help=True
+)
+
+LedgerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ledger",
+        metavar="FOLDER",
+        help="default: TRAINFARE_LEDGER, the table ledger of trainfare.toml, or the user's",
+    ),
+]
+ProjectOption = Annotated[str | None, typer.Option(metavar="NAME", help="runs of this project alone")]
+
+
+@app.callback()
+def ledger() -> None:
+    """List runs, score their predictions, import profiles, and export rows."""
+
+
+def folder_of(named: str | None) -> Path:
+    """
+    Return the folder of a ledger, by `--ledger` or the settings.
+
+    Raises:
+        InputError: the settings cannot be read, or say that there is none.
+    """
+    from trainfare.ledger.place import find_ledger, read_folder
+
+    if named is not None:
+        return read_folder(named)
+    place = find_ledger()
+    if place is None:
+        raise InputError(
+            "the ledger is off by TRAINFARE_LEDGER or trainfare.toml; name a folder with --ledger"
+        )
+    return place.folder
+
+
+def _read_table(named: str | None, project: str | None = None) -> pl.DataFrame:
+    import polars as pl
+
+    from trainfare.ledger.store import read_runs
+
+    runs = read_runs(folder_of(named))
+    warn(runs.problems)
+    return runs.table if project is None else runs.table.filter(pl.col("project") == project)
+
+
+@app.command("list")
+def list_runs(
+    *,
+    folder: LedgerOption = None,
+    project: ProjectOption = None,
+    last: Annotated[int, typer.Option(min=1, max=10**9, help="newest runs")] = 20,
+) -> None:
+    """List the newest runs."""
+    from trainfare.report.ledger import runs_text
+
+    table = _read_table(folder, project)
+    sys.stdout.write(runs_text(table.tail(last), output_width()) if table.height else "no runs\n")
+
+
+@app.command("show")
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="id of the run, or its beginning")],
+    *,
+    folder: LedgerOption = None,
+) -> None:
+    """Print the record of a run, as JSON."""
+    from trainfare.ledger.store import find_run
+
+    sys.stdout.write(find_run(folder_of(folder), run).to_json())
+
+
+@app.command("score")
+@group_options
+def score(
+    *,
+    folder: LedgerOption = None,
+    project: ProjectOption = None,
+    by: Annotated[
+        Literal["all", "project", "accelerator", "kind", "version"], typer.Option(help="a row for each")
+    ] = "all",
+    output: Format = "table",
+) -> None:
+    """Show how right predictions were: errors, and how often the 80 % interval held."""
+    from trainfare.report.ledger import score_text
+    from trainfare_core.ledger.run_table import score_runs
+
+    answer = score_runs(_read_table(folder, project), by)
+    sys.stdout.write(answer.to_json() if output == "json" else score_text(answer, output_width()))
+
+
+@app.command("import")
+def import_profiles(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", exists=True, help="profiles that FareMeter wrote")
+    ],
+    *,
+    folder: LedgerOption = None,
+    project: Annotated[str, typer.Option(metavar="NAME", help="project of these runs")] = "imported",
+) -> None:
+    """Add runs that FareMeter measured before; a profile that is there already is written again."""
+    from trainfare.fake_step import read_profile
+    from trainfare.ledger.profiles import record_profile
+    from trainfare.ledger.store import write_run
+
+    place = folder_of(folder)
+    for file in files:
+        profile = read_profile(str(file))
+        written_at = datetime.fromtimestamp(int(file.stat().st_mtime), tz=timezone.utc)
+        record = record_profile(profile, written_at, project)
+        try:
+            path = write_run(record, place)
+        except OSError as error:
+            raise InputError(f"ledger {place}: cannot be written ({error.strerror or error})") from error
+        sys.stderr.write(f"wrote {path}\n")
+
+
+@app.command("export")
+def export(
+    *,
+    folder: LedgerOption = None,
+    project: ProjectOption = None,
+    anonymous: Annotated[
+        bool, typer.Option("--anonymous", help="without names, paths, projects, ids and days")
+    ] = False,
+    out: OutputFile = None,
+) -> None:
+    """Write a row a run, as CSV."""
+    import polars as pl
+
+    from trainfare.report.escape import csv_cell
+    from trainfare_core.ledger.run_table import remove_names
+
+    check_writable(out)
+    table = _read_table(folder, project)
+    rows = remove_names(table) if anonymous else table
+    cells = rows.with_columns(pl.col(pl.String).map_elements(csv_cell, return_dtype=pl.String))
+    write_answer(cells.write_csv(), out)

@@ -1,0 +1,121 @@
+"""`trainfare ledger`: list, show, score, import, export."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from builders.profiles import profile, write_profile
+from builders.runs import compared, measured, run
+from trainfare.cli import main
+from trainfare.ledger.store import write_run
+from trainfare_core.ledger.run_record import Compared, RunRecord
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A ledger of four runs of two projects; the predictions of steps were 25 % above, right, 20 and 50 % below."""
+    for index, took in enumerate((0.8, 1.0, 1.25, 2.0)):
+        usd = compared(10.0, 10.0 * took)
+        hours = Compared(measured=7200.0)
+        record = run(
+            index, project="ab"[index % 2], step_s=compared(1.0, took), usd=usd, run_s=hours, steps_done=500
+        )
+        write_run(record, tmp_path / "ledger")
+    return tmp_path / "ledger"
+
+
+def ledger(*arguments: object, code: int = 0) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["ledger", *map(str, arguments)])
+    assert ended.value.code == code
+
+
+def test_list_shows_the_newest_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger("list", "--ledger", folder, "--last", 3)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert " ".join(lines[2].split()) == (
+        "2026-11-01 12:01 000000000001 finished b Net 4 x L40S-48GB 500 1 s 1 s 2 h 10.00"
+    )
+    ledger("list", "--ledger", folder, "--project", "a")
+    assert capsys.readouterr().out.count("finished") == 2
+
+
+def test_show_prints_the_record(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger("show", "000000000002", "--ledger", folder)
+    assert RunRecord.from_json(capsys.readouterr().out).step_s.measured == 1.25
+    ledger("show", "ffff", "--ledger", folder, code=2)
+    assert "no run has this id" in capsys.readouterr().err
+
+
+def test_score_is_what_a_hand_computes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Errors of +25, 0, -20 and -50 %: median size 22.5, mean 23.8 (23.75), bias -11.2 (-11.25), three of four held."""
+    ledger("score", "--ledger", folder)
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines()]
+    assert ["step", "4", "22.5", "%", "23.8", "%", "-11.2", "%", "75", "%"] in rows
+    assert ["dollars", "4", "22.5", "%", "23.8", "%", "-11.2", "%", "75", "%"] in rows
+    ledger("score", "--ledger", folder, "--by", "project", "--format", "json")
+    answer = json.loads(capsys.readouterr().out)
+    steps = {row["group"]: row["mean_error"] for row in answer["rows"] if row["quantity"] == "step_s"}
+    assert steps == {"a": pytest.approx((0.25 + 0.2) / 2), "b": pytest.approx(0.25)}
+
+
+def test_import_of_a_metered_profile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A profile with a measured step is a run; twice is once; one without is refused."""
+    job = write_profile(tmp_path, measured(profile()))
+    ledger("import", job, job, "--ledger", tmp_path / "ledger", "--project", "old")
+    (file,) = (tmp_path / "ledger" / "old").glob("*.json")
+    record = RunRecord.from_json(file.read_bytes())
+    assert (record.project, record.state) == ("old", "finished")
+    assert (record.step_s.measured, record.prediction.made) == (0.5, "after")
+    capsys.readouterr()
+    ledger("import", "docs/examples/llama-7b.json", "--ledger", tmp_path / "ledger", code=2)
+    assert "without measured times" in capsys.readouterr().err
+
+
+def test_an_exported_name_is_no_formula(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A team's folder has files of others; by OWASP's page on CSV injection a cell that begins with `=` runs in a spreadsheet."""
+    write_run(run(9, job='=HYPERLINK("x")\x1b[2J', project="@b"), folder)
+    ledger("export", "--ledger", folder)
+    (row,) = [
+        row for row in csv.DictReader(io.StringIO(capsys.readouterr().out)) if row["run_id"].endswith("9")
+    ]
+    assert (row["job"], row["project"]) == ('\'=HYPERLINK("x")', "'@b")
+    ledger("list", "--ledger", folder)
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_export(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All columns, or those without names."""
+    ledger("export", "--ledger", folder)
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["run_id"] for row in rows] == [f"{index:012x}" for index in range(4)]
+    ledger("export", "--anonymous", "--ledger", folder, "--output", tmp_path / "rows.csv")
+    rows = list(csv.DictReader((tmp_path / "rows.csv").read_text().splitlines()))
+    assert [float(row["step_s_measured"]) for row in rows] == [0.8, 1.0, 1.25, 2.0]
+    assert not {"run_id", "project", "job", "started_at", "job_fingerprint"} & set(rows[0])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a folder by environment variable is as good there")
+def test_no_ledger(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Off is an error that says so; an empty one has no runs; a damaged file is a warning."""
+    ledger("list", code=2)
+    assert "the ledger is off" in capsys.readouterr().err
+    monkeypatch.setenv("TRAINFARE_LEDGER", str(tmp_path))
+    ledger("list")
+    assert capsys.readouterr().out == "no runs\n"
+    ledger("score")
+    assert capsys.readouterr().out == "none of 0 runs has both a prediction and what it took\n"
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "bad.json").write_text("{}")
+    ledger("list")
+    assert "not a run of schema 1" in capsys.readouterr().err
