@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from datetime import timezone
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -107,6 +108,24 @@ class RunWords(Record):
     micro_batch: _Positive | None = Field(default=None, description="samples of one forward pass of a device")
 
 
+class PredictedParts(Record):
+    """What the prediction is made of beside steps without wait; the dollars are of the whole run."""
+
+    input_s: Finite = Field(description="of step_s: waiting for the input pipeline")
+    startup_usd: Finite = Field(
+        description="start-up, copy of the data, and time that is billed and not used"
+    )
+    validation_usd: Finite
+    checkpoint_usd: Finite
+    interruption_usd: Finite
+    storage_usd: Finite = Field(description="disks, object storage and transfer")
+
+    @classmethod
+    def from_values(cls, values: Iterable[float]) -> PredictedParts:
+        """Return the parts in the order of the fields, as `PricedPlan.parts` has them."""
+        return cls(**dict(zip(cls.model_fields, values, strict=True)))
+
+
 class RunPrediction(Record):
     """Which prediction the record compares with, beside the four quantities that `RunRecord` compares."""
 
@@ -124,6 +143,7 @@ class RunPrediction(Record):
     machine: Text = Field(default="", description="that was priced, e.g. aws:p4d.24xlarge@us-east-1")
     usd_per_hour: Finite | None = Field(default=None, description="that was priced, all nodes together")
     steps: Count | None = Field(default=None, description="optimizer steps that were priced")
+    parts: PredictedParts | None = None
     differences: tuple[Text, ...] = Field(
         default=(), description="what of the run's plan is not as it was priced, e.g. 'ddp, priced fsdp'"
     )

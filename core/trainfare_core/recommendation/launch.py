@@ -21,7 +21,7 @@ _Text = Annotated[str, Field(min_length=1, max_length=2000)]
 _End = tuple[Finite, Finite, Finite]
 
 
-_LEDGER: Final = {"memory_bytes", "step_s", "usd_per_hour", "steps"}
+_LEDGER: Final = {"memory_bytes", "step_s", "usd_per_hour", "steps", "parts"}
 """What only the ledger reads."""
 _LONGEST: Final = _LEDGER | {"strategy", "machine", "precision"}
 
@@ -69,6 +69,9 @@ class PricedPlan(Record):
     memory_bytes: _End | None = Field(default=None, description="low_80, mid, high_80")
     usd_per_hour: Finite | None = Field(default=None, description="all nodes together")
     steps: int | None = Field(default=None, description="optimizer steps of the run")
+    parts: Annotated[tuple[Finite, ...], Field(min_length=6, max_length=6)] | None = Field(
+        default=None, description="as `PredictedParts` of the ledger has them"
+    )
 
     @classmethod
     def from_option(cls, option: Option, steps: int | None = None) -> PricedPlan:
@@ -89,6 +92,7 @@ class PricedPlan(Record):
             memory_bytes=_shorten(option.memory_gib, 2**30),
             usd_per_hour=option.usd_per_hour,
             steps=steps,
+            parts=_list_parts(option),
         )
 
     @classmethod
@@ -101,10 +105,8 @@ class PricedPlan(Record):
 
     def to_text(self) -> str:
         """Return JSON of at most `MOST_CHARACTERS`: what is too long is left out, a strategy's arguments first."""
-        texts = (
-            self.model_dump_json(exclude=left_out, exclude_none=True)
-            for left_out in (set[str](), _LEDGER, {"strategy"}, _LEDGER | {"strategy"}, _LONGEST)
-        )
+        shorter = set[str](), {"parts"}, _LEDGER, {"strategy", "parts"}, _LEDGER | {"strategy"}, _LONGEST
+        texts = (self.model_dump_json(exclude=names, exclude_none=True) for names in shorter)
         return next(
             (text for text in texts if len(text) <= MOST_CHARACTERS), self.model_dump_json(include={"id"})
         )
@@ -145,6 +147,15 @@ def _shorten(interval: Interval, unit: int = 1) -> _End:
     """Return low_80, mid and high_80 in six figures, more than any prediction has."""
     low, mid, high = (float(f"{unit * end:.6g}") for end in (interval.low_80, interval.mid, interval.high_80))
     return low, mid, high
+
+
+def _list_parts(option: Option) -> tuple[float, ...]:
+    """Return `PricedPlan.parts` in six figures."""
+    cost = option.cost_parts
+    startup_usd = cost.startup_usd + cost.staging_usd + cost.rounding_usd
+    storage_usd = cost.storage_usd + cost.object_storage_usd + cost.transfer_usd + cost.model_usd
+    timed = option.step_parts.input_s, startup_usd, cost.validation_usd, cost.checkpoint_usd
+    return tuple(float(f"{part:.6g}") for part in (*timed, cost.interruption_usd, storage_usd))
 
 
 def identify_plan(option: Option, job: str) -> Option:

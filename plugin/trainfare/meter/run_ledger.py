@@ -22,7 +22,7 @@ from trainfare_core._version import __version__
 from trainfare_core.documents import Interval
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import MAX_TEXT_CHARACTERS, JobProfile
-from trainfare_core.ledger.run_record import Compared, RunPrediction, RunRecord, TimeParts
+from trainfare_core.ledger.run_record import Compared, PredictedParts, RunPrediction, RunRecord, TimeParts
 from trainfare_core.number_format import shorten_text
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ def _add_plan(record: RunRecord, plan: PricedPlan, differences: list[str]) -> Ru
     """Return a record with the prediction that its run was started for."""
     prediction = RunPrediction(
         id=plan.id, made="before", machine=plan.machine or "", usd_per_hour=plan.usd_per_hour, steps=plan.steps,
+        parts=PredictedParts.from_values(plan.parts) if plan.parts else None,
         differences=tuple(shorten_text(text, MAX_TEXT_CHARACTERS) for text in differences),
     )  # fmt: skip
     hours = plan.hours and tuple(SECONDS_AN_HOUR * end for end in plan.hours)

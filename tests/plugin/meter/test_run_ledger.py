@@ -113,6 +113,8 @@ def test_the_prediction_of_the_environment_is_in_the_record(
     prediction = record.prediction
     assert (prediction.id, prediction.made, prediction.machine) == (option.plan_id, "before", option.machine)
     assert (prediction.steps, prediction.usd_per_hour) == (5000, option.usd_per_hour)
+    assert prediction.parts is not None
+    assert tuple(prediction.parts.model_dump().values()) == priced.parts
     assert prediction.differences == ("single_device, priced fsdp", "devices 1, priced 2")
     assert record.usd.predicted == option.run_usd
     assert record.run_s.predicted is not None
