@@ -18,6 +18,7 @@ from trainfare_core.decline import ClaimsAnswer, DecompositionAnswer, ForecastAn
 from trainfare_core.documents import format_records
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.ledger.causes import RunExplanation
 from trainfare_core.ledger.run_record import RunRecord
 from trainfare_core.ledger.run_table import LedgerScore
 from trainfare_core.methods.answer import MethodsAnswer
@@ -61,6 +62,7 @@ _MODELS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("prices-verification", PricesVerification),
     ("recommendation", Recommendation),
     ("run", RunRecord),
+    ("run-explanation", RunExplanation),
     ("strategy-answer", MethodsAnswer),
     ("why-not", WhyNot),
 )

@@ -158,3 +158,20 @@ def export(
     rows = remove_names(table) if anonymous else table
     cells = rows.with_columns(pl.col(pl.String).map_elements(csv_cell, return_dtype=pl.String))
     write_answer(cells.write_csv(), out)
+
+
+@app.command("why")
+@group_options
+def why(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="id of the run, or its beginning")],
+    *,
+    folder: LedgerOption = None,
+    output: Format = "table",
+) -> None:
+    """Split measured less predicted dollars of a run into causes."""
+    from trainfare.ledger.store import find_run
+    from trainfare.report.run_causes import run_causes_table
+    from trainfare_core.ledger.causes import explain_run
+
+    answer = explain_run(find_run(folder_of(folder), run))
+    sys.stdout.write(answer.to_json() if output == "json" else run_causes_table(answer, width=output_width()))

@@ -108,6 +108,7 @@ def test_writing_gives_every_schema(tmp_path: Path, record_property: Callable[[s
         "prices-verification",
         "recommendation",
         "run",
+        "run-explanation",
         "strategy-answer",
         "why-not",
     )
