@@ -18,6 +18,7 @@ from trainfare_core.decline import ClaimsAnswer, DecompositionAnswer, ForecastAn
 from trainfare_core.documents import format_records
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.ledger.bill import BillReconciliation
 from trainfare_core.ledger.causes import RunExplanation
 from trainfare_core.ledger.run_record import RunRecord
 from trainfare_core.ledger.run_table import LedgerScore
@@ -43,6 +44,7 @@ _READ: Final = (Policy,)
 """Files that users write."""
 
 _MODELS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
+    ("bill-reconciliation", BillReconciliation),
     ("budget-check", BudgetCheck),
     ("decline-claims", ClaimsAnswer),
     ("decline-decomposition", DecompositionAnswer),

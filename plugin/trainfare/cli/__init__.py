@@ -38,6 +38,7 @@ COMMANDS: Final = (
     "comment",
     "offers",
     "strategy",
+    "reconcile",
     "prices",
     "decline",
     "ledger",

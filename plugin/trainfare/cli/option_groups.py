@@ -25,6 +25,7 @@ FORMATS: Final[Mapping[str, tuple[Format, ...]]] = {
     "check": ("table", "json", "markdown", "sarif", "junit", "github"),
     "offers": ("table", "json", "csv"),
     "strategy": ("table", "json", "html"),
+    "reconcile": ("table", "json"),
     "update": ("table", "json"),
     "verify": ("table", "json"),
     "status": ("table", "json"),

@@ -112,7 +112,7 @@ def test_writing_gives_every_schema(tmp_path: Path, record_property: Callable[[s
         "strategy-answer",
         "why-not",
     )
-    names = ("budget-check", *declines, *others)
+    names = ("bill-reconciliation", "budget-check", *declines, *others)
     assert [path.name for path in paths] == [f"{name}-1.json" for name in names]
     assert all(
         json.loads(path.read_text(encoding="utf-8"))["$id"].startswith("urn:trainfare:schema:")
