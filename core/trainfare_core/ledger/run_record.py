@@ -144,6 +144,11 @@ class RunPrediction(Record):
     usd_per_hour: Finite | None = Field(default=None, description="that was priced, all nodes together")
     steps: Count | None = Field(default=None, description="optimizer steps that were priced")
     parts: PredictedParts | None = None
+    traced_step_s: Interval | None = Field(
+        default=None,
+        description="one step as its trace is predicted without measured times and earlier runs, by which later "
+        "predictions are corrected; None: `step_s` where that was made after, else not known",
+    )
     differences: tuple[Text, ...] = Field(
         default=(), description="what of the run's plan is not as it was priced, e.g. 'ddp, priced fsdp'"
     )

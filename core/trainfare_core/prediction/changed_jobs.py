@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from trainfare_core.candidates import CandidateTable, take
+from trainfare_core.earlier_runs import EarlierRuns
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.columns import Run
 from trainfare_core.prediction.engine import predict_run, prepare
@@ -28,7 +29,12 @@ take 7 % longer than predicted in the mean, those with context groups up to 38 %
 (`research/trainfare_research/runners/split_plans.py`)."""
 
 
-def predict(profile: JobProfile, shapes: MachineShapes, candidates: CandidateTable) -> PredictionTable:
+def predict(
+    profile: JobProfile,
+    shapes: MachineShapes,
+    candidates: CandidateTable,
+    earlier: tuple[EarlierRuns, ...] = (),
+) -> PredictionTable:
     """
     Predict step time and memory of every plan.
 
@@ -38,11 +44,12 @@ def predict(profile: JobProfile, shapes: MachineShapes, candidates: CandidateTab
         profile: the job.
         shapes: machines, as the plans index them.
         candidates: plans, n rows.
+        earlier: see `engine.prepare`.
 
     Returns:
         n rows; rows without an answer have NaN and a reason.
     """
-    own_run = prepare(profile)
+    own_run = prepare(profile, earlier=earlier)
     if candidates.variant is None and candidates.parallel is None:
         return predict_run(own_run, shapes, candidates)
     count = len(candidates)
@@ -77,7 +84,10 @@ def _predict_variant(
         return predict_run(own_run, shapes, plans)
     split = np.zeros(len(plans), dtype=np.bool_) if plans.parallel is None else plans.parallel.splits
     split_sigma = np.where(split, SPLIT_STEP_SIGMA, 0.0)
-    run = replace(prepare(variant.of(own_run.profile)), correction=own_run.correction) if changed else own_run
+    run = own_run
+    if changed:
+        run = prepare(variant.of(own_run.profile))
+        run = replace(run, correction=own_run.correction, earlier=own_run.earlier)
     table = predict_run(run, shapes, plans)
     memory_log_sigma = np.hypot(table.memory_log_sigma, variant.memory_log_sigma)
     upper_bytes = table.memory_bytes * np.exp(Z80 * memory_log_sigma)

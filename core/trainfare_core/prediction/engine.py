@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from trainfare_core.arrays import Array, Rows
 from trainfare_core.candidates import SHARDINGS, CandidateTable
+from trainfare_core.earlier_runs import EarlierRuns, find_earlier_runs
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
@@ -31,6 +32,7 @@ from trainfare_core.prediction.network import collectives
 from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
 from trainfare_core.prediction.roofline.operations import Operations, Roofline
 from trainfare_core.prediction.roofline_job import roofline_steps
+from trainfare_core.prediction.source import narrow_interval
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.variants import is_decoder
@@ -48,6 +50,7 @@ def prepare(
     decoder: DecoderFit | None = None,
     *,
     distance: bool = True,
+    earlier: tuple[EarlierRuns, ...] = (),
 ) -> Run:
     """
     Read a profile and compare its measured step, where there is one, with its own prediction.
@@ -57,6 +60,7 @@ def prepare(
         fit: the coefficients of one device; None: those that ship.
         decoder: the same of language models.
         distance: whether predictions are compared with measured groups; without, they have the widths of work that was.
+        earlier: what earlier runs of the job's project say; not counted where the profile's own step was measured.
     """
     fit, decoder = fit or calibration(), decoder or decoder_calibration()
     run = Run(
@@ -69,7 +73,8 @@ def prepare(
         DecoderLedger.of(profile) if is_decoder(profile) else None,
         load_measured_groups() if distance else None,
     )
-    return replace(run, correction=correction_of(run))
+    correction = correction_of(run)
+    return replace(run, correction=correction, earlier=() if correction.device else earlier)
 
 
 def predict_run(run: Run, shapes: MachineShapes, plans: CandidateTable) -> PredictionTable:
@@ -94,6 +99,9 @@ def predict_run(run: Run, shapes: MachineShapes, plans: CandidateTable) -> Predi
         unknown_share = placed.find_unknown_share(run)
         log_sigma = run.groups.widen(log_sigma, likeness, unknown_share)
         nearest, is_guess = likeness.nearest, likeness.is_guess & (unknown_share > 0)
+    for index, device in enumerate(devices.found):
+        if runs := find_earlier_runs(run.earlier, device.silicon):
+            log_sigma = np.where(placed.row == index, narrow_interval(runs, log_sigma), log_sigma)
     log_sigma = np.hypot(log_sigma, run.profile.work_log_sigma)
     return _build_table(run, placed, step, log_sigma, reason, nearest, is_guess)
 

@@ -19,6 +19,7 @@ from trainfare_core.candidates import (
     own_sharding,
 )
 from trainfare_core.documents import Document, Interval, Record
+from trainfare_core.earlier_runs import EarlierRuns, find_earlier_runs
 from trainfare_core.errors import CannotTellError, InputError
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
@@ -118,6 +119,9 @@ class MachinePrediction(Document):
     """Why the time is a guess, and which measured runs are nearest; "" where it is none."""
     nearest_measured: str = ""
     """The measured runs that are most like it, how far predictions of them are off, and how often intervals held."""
+    earlier_runs: EarlierRuns | None = Field(
+        default=None, description="of this project in the ledger, by which the step is corrected"
+    )
     notes: tuple[str, ...]
 
 
@@ -132,6 +136,7 @@ def predict_machine(
     accumulate: int | None = None,
     network_gbit_per_s: float | None = None,
     vcpus: float | None = None,
+    earlier: tuple[EarlierRuns, ...] = (),
 ) -> MachinePrediction:
     """
     Predict one job on `nodes` machines with `devices` accelerators each; the global batch stays what it is.
@@ -148,6 +153,7 @@ def predict_machine(
         accumulate: forward passes of an optimizer step; None: what the batch leaves.
         network_gbit_per_s: of one machine; needed for more than one.
         vcpus: of one machine, for the input pipeline; None: the loader keeps its workers.
+        earlier: see `engine.prepare`.
 
     Raises:
         UnknownNameError: the accelerator is in no catalogue.
@@ -164,7 +170,7 @@ def predict_machine(
     )
     splits = _splits(profile, devices * nodes, micro_batch, accumulate)
     plans = _list_plans(profile, devices, nodes, sharding, splits)
-    run = prepare(profile)
+    run = prepare(profile, earlier=earlier)
     table = predict_run(run, shapes, plans)
     row = _find_best(table, plans)
     if table.unknown_because[row]:
@@ -309,7 +315,13 @@ def _answer(
         calibrated=_describe_calibration(run, device),
         guess_because=nearest.explain_guess() if table.is_guess[row] else "",
         nearest_measured=_describe_nearest(nearest),
-        notes=(*notes_of(run, device), memory_note(profile, world), *_note_batch_norm(profile, world, micro)),
+        earlier_runs=(runs := find_earlier_runs(run.earlier, device.silicon)),
+        notes=(
+            *notes_of(run, device),
+            *((runs.describe(),) if runs else ()),
+            memory_note(profile, world),
+            *_note_batch_norm(profile, world, micro),
+        ),
     )
 
 

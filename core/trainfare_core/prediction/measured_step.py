@@ -1,4 +1,4 @@
-"""What a measured step says of the predictions on other devices: the profile's own step on each, and the factors."""
+"""What measured steps, of the profile or of earlier runs, say of predictions: its own step on each device, factors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from trainfare_core.arrays import Array
+from trainfare_core.earlier_runs import find_earlier_runs
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.prediction.columns import Run
 from trainfare_core.prediction.language_models.plans import decoder_device_s
@@ -37,8 +38,11 @@ def correction_of(run: Run) -> SourceCorrection:
 
 
 def correction_factors(run: Run, devices: Sequence[Accelerator]) -> Array:
-    """Return what a measured step multiplies the predicted step of each device by; ones where nothing was measured."""
+    """Return what measured steps multiply the predicted step of each device by; ones where nothing was measured."""
     origin = run.correction.device
+    if run.earlier:
+        earlier = [find_earlier_runs(run.earlier, device.silicon) for device in devices]
+        return np.array([1.0 if runs is None else runs.factor for runs in earlier])
     if origin is None or not run.profile.operations:
         return np.ones(len(devices))
     steps_s = own_steps_s(run, [origin, *devices])

@@ -1,5 +1,5 @@
 """
-Correction of predictions on other devices by a step that was measured on one.
+Correction of predictions on other devices by a step that was measured on one, and by earlier runs of a project.
 
 Measured over predicted on the source device corrects the target: fully where it is the same accelerator, on another GPU
 to a power that was fitted on measured pairs. A step that is slower than predicted waits for something beside the
@@ -13,6 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
+from trainfare_core.arrays import Array
+from trainfare_core.earlier_runs import EarlierRuns
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
@@ -75,6 +79,17 @@ class SourceCorrection:
         if ratio != raw:
             note += f", limited to {ratio:g}"
         return cls(device, ratio, note)
+
+
+def narrow_interval(runs: EarlierRuns, log_sigma: Array) -> Array:
+    """
+    Return standard deviations of ln(step) without what earlier runs have shown: its variance is taken away.
+
+    A prediction that is surer than those of the runs were loses the same share of its variance.
+    """
+    known = (runs.shared_log_sigma**2 - runs.log_sigma**2) / runs.published_log_sigma**2
+    variance = log_sigma**2 - known * np.minimum(log_sigma, runs.published_log_sigma) ** 2
+    return np.asarray(np.sqrt(np.maximum(variance, runs.least_log_sigma**2)))
 
 
 EVERY_VCPU: Final = 2**31

@@ -120,6 +120,7 @@ def rank(
         assumptions=assumptions_of(profile, request, notes),
         assumed_numbers=() if answer is None else list_assumed_numbers(profile, constraints, answer),
         unknown_because=None if options else why_nothing(rejected),
+        earlier_runs=request.earlier_runs,
         best_spot=best_spot,
         own_plan=find_own_plan(maker, ready),
         best_commitment=find_commitment(maker, book, request, ready, answer),

@@ -83,6 +83,13 @@ def describe_unknowns(named: Sequence[NamedOption]) -> str:
     return " ".join(dict.fromkeys(sentences))
 
 
+def describe_earlier_runs(recommendation: Recommendation) -> str:
+    """Say how runs of this project in the ledger correct times, of machines that are not named too."""
+    return " ".join(
+        f"Times on the die {runs.silicon} are {runs.describe()}." for runs in recommendation.earlier_runs
+    )
+
+
 def describe_nodes(recommendation: Recommendation) -> str:
     """Say that more machines than usual were tried; "" where they were not."""
     raised, constraints = recommendation.raised_max_nodes, recommendation.constraints

@@ -13,6 +13,7 @@ import polars as pl
 from trainfare_core.arrays import Column
 from trainfare_core.candidates import take
 from trainfare_core.commitments import CAPACITY_BLOCK, TERM_HOURS
+from trainfare_core.earlier_runs import find_earlier_runs
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
@@ -246,8 +247,10 @@ class OptionMaker:
         notes: list[str] = []
         if guess := _explain_guess(search.prediction, plan):
             notes.append(f"a guess: {guess}")
+        device = accelerator(str(offer["accelerator"]))
+        if runs := find_earlier_runs(search.earlier_runs, device.silicon):
+            notes.append(runs.describe())
         if priced.needs_porting[run]:
-            device = accelerator(str(offer["accelerator"]))
             notes.append(f"needs porting: {Environment.of(self.profile).obstacle(device)}")
         if spot is not None:
             notes.extend(spot_notes(spot, self.profile.plan.checkpoint_every_n_steps))

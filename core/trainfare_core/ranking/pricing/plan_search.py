@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from trainfare_core.arrays import Flags
 from trainfare_core.candidates import CandidateTable, enumerate_candidates, take
+from trainfare_core.earlier_runs import EarlierRuns
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.shapes import MachineShapes
@@ -38,12 +40,14 @@ class PlanSearch:
         candidates: plans on them.
         prediction: one row a plan.
         verdicts: why shapes cannot be ranked.
+        earlier_runs: those by which predictions are corrected.
     """
 
     shapes: MachineShapes
     candidates: CandidateTable
     prediction: PredictionTable
     verdicts: ShapeVerdicts
+    earlier_runs: tuple[EarlierRuns, ...] = ()
 
     @classmethod
     def of(
@@ -69,9 +73,11 @@ class PlanSearch:
         if asked.max_accelerators is not None:
             accelerators = candidates.nodes * shapes.accelerator_count[candidates.shape]
             candidates = take(candidates, accelerators <= asked.max_accelerators)
+        if request.earlier_runs:
+            predict = partial(cast("Any", predict), earlier=request.earlier_runs)
         prediction = predict(profile, shapes, candidates)
         verdicts = verdicts_of(profile, shapes, candidates, prediction, devices, offered, space)
-        return cls(shapes, candidates, prediction, verdicts)
+        return cls(shapes, candidates, prediction, verdicts, request.earlier_runs)
 
     def choose_plans(self, profile: JobProfile, *, scripted_first: bool) -> PlanChoice:
         """Return the plans of each shape x nodes between which the time of the whole run decides; see `best_plans`."""
