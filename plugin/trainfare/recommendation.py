@@ -79,6 +79,7 @@ def recommend(
     own_prices: str | Path | None = None,
     allow_stale: bool = False,
     now: datetime | None = None,
+    ledger: str | Path | None = None,
     **limits: Unpack[LimitKeywords],
 ) -> Recommendation:
     """
@@ -104,6 +105,7 @@ def recommend(
         own_prices: a TOML file of discounts and rates; None takes the one that TRAINFARE_OWN_PRICES names.
         allow_stale: rank also with live prices that were fetched more than 30 days ago.
         now: an aware moment to count the age of prices to; None is now.
+        ledger: folder of a ledger, whose runs of this working folder's project correct the steps; None: none does.
         limits: the limits by keyword, over those of `constraints`; names are one text or several, None is all of them.
 
     Returns:
@@ -134,7 +136,7 @@ def recommend(
     )
     if asked.any_precision:
         job = _in_precisions(job)
-    ranking = rank_job(job, request, choice, price_book=price_book)
+    ranking = rank_job(job, request, choice, price_book=price_book, ledger=ledger)
     for warning in ranking.warnings:
         _log.warning("%s", warning)
     return ranking.answer
@@ -258,7 +260,8 @@ class Ranked:
 
 
 def rank_job(
-    job: Job, request: Request, choice: PriceChoice, *, price_book: PriceBook | None = None, compare: bool = False
+    job: Job, request: Request, choice: PriceChoice, *, price_book: PriceBook | None = None, compare: bool = False,
+    ledger: str | Path | None = None,
 ) -> Ranked:  # fmt: skip
     """
     Rank as `recommend` does, and keep what a report needs besides.
@@ -269,6 +272,7 @@ def rank_job(
         choice: which prices to rank with.
         price_book: prices to rank with instead.
         compare: an assumption says what other implementations of the model would cost.
+        ledger: whose runs correct the steps, in place of those of the request.
     """
     from trainfare_core.ranking.cost_outlook import with_outlook
     from trainfare_core.ranking.rank import rank
@@ -281,6 +285,10 @@ def rank_job(
         why = next((note for note in profile.notes if note.startswith("the operations")), "")
         what = "the profile has no operations, so nothing can be predicted from it"
         raise CannotTellError(f"{what}: {why}" if why else f"{what}: trace the step with `trainfare profile`")
+    if ledger is not None:
+        from trainfare.ledger.earlier_runs import read_earlier_runs
+
+        request = replace(request, earlier_runs=read_earlier_runs(profile, ledger))
     if constraints.any_precision and (missing := why_no_precision(profile)):
         warnings = (*warnings, missing)
     notes = [*loaded.problems, *loaded.notes]

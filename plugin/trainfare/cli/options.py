@@ -16,6 +16,7 @@ from trainfare_core.errors import InputError
 from trainfare_providers.disk.folder import CACHE_VARIABLE
 
 if TYPE_CHECKING:
+    from trainfare_core.earlier_runs import EarlierRuns
     from trainfare_core.job_profile import JobProfile
 
 Objectives: TypeAlias = Literal["cheapest", "fastest", "best_value"]
@@ -115,6 +116,33 @@ class DecisionPriceOptions(AgedPriceOptions):
     """Prices to rank with: live ones fetched more than 30 days ago only with `--allow-stale`."""
 
     allow_stale: AllowStale = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerOptions:
+    """Whose runs correct the prediction."""
+
+    ledger: Annotated[
+        str | None,  # by builtin names alone: `RankingOptions` inherits it
+        typer.Option(
+            metavar="FOLDER",
+            help="ledger whose runs of this project correct the step; default: yours, but none in CI or with --lock",
+        ),
+    ] = None
+    no_ledger: Annotated[bool, typer.Option("--no-ledger", help="correct by no run of a ledger")] = False
+
+    def read_runs(self, profile: JobProfile, *, locked: bool = False) -> tuple[EarlierRuns, ...]:
+        """
+        Return what runs of the job's project say of it.
+
+        Raises:
+            InputError: both options, no such folder, or settings that cannot be read.
+        """
+        if self.no_ledger and self.ledger is not None:
+            raise InputError("--ledger and --no-ledger: give one of them")
+        from trainfare.ledger.earlier_runs import read_earlier_runs
+
+        return () if self.no_ledger else read_earlier_runs(profile, self.ledger, locked=locked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

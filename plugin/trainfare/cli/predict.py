@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from trainfare.cli.option_groups import Format, group_options
-from trainfare.cli.options import ImplementationOption, JobArgument, LoaderOptions
+from trainfare.cli.options import ImplementationOption, JobArgument, LedgerOptions, LoaderOptions
 from trainfare.cli.target import TargetOptions, profile_of
 
 
@@ -51,6 +51,7 @@ def predict(
     ] = None,
     target: TargetOptions,
     loader: LoaderOptions,
+    ledger: LedgerOptions,
     output: Format = "table",
 ) -> None:
     """Predict one optimizer step of a job on a machine: time, throughput and memory with 80 % intervals."""
@@ -65,6 +66,7 @@ def predict(
     run_on = partial(
         predict_machine, accelerator_name=on, devices=devices, nodes=nodes, sharding=strategy,
         micro_batch=micro_batch, accumulate=accumulate, network_gbit_per_s=network_gbit, vcpus=vcpus,
+        earlier=ledger.read_runs(profile),
     )  # fmt: skip
     answer = run_on(profile)
     compared = compare_implementations(

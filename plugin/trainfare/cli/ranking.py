@@ -9,7 +9,7 @@ import typer
 
 from trainfare.cli.limit_options import RunLimits, option_of
 from trainfare.cli.option_groups import Format
-from trainfare.cli.options import DecisionPriceOptions, Force, Objectives, OutputFile
+from trainfare.cli.options import DecisionPriceOptions, Force, LedgerOptions, Objectives, OutputFile
 from trainfare.cli.output import check_writable, warn, write_answer, write_report
 from trainfare_core.errors import NothingFitsError
 
@@ -24,7 +24,7 @@ _MOST_ROWS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RankingOptions:
+class RankingOptions(LedgerOptions):
     """How machines are ranked, and how the answer is shown."""
 
     objective: Annotated[
@@ -86,6 +86,7 @@ class RankingOptions:
             rows or DEFAULT_LIMIT,
             limits.max_nodes,
             self.all_regions,
+            earlier_runs=self.read_runs(profile, locked=choice.lock is not None),
         )
         ranking = rank_job(profile, request, choice, compare=compare)
         warn(ranking.warnings)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from trainfare.cli.limit_options import RunLimits, option_of
 from trainfare.cli.option_groups import Format, group_options
-from trainfare.cli.options import DecisionPriceOptions, JobArgument, LoaderOptions, Objectives
+from trainfare.cli.options import DecisionPriceOptions, JobArgument, LedgerOptions, LoaderOptions, Objectives
 from trainfare.cli.output import output_width, warn
 from trainfare.cli.target import TargetOptions, profile_of
 
@@ -33,6 +34,7 @@ def why(
     prices: DecisionPriceOptions,
     target: TargetOptions,
     loader: LoaderOptions,
+    ledger: LedgerOptions,
     output: Format = "table",
 ) -> None:
     """Say why a machine is not the answer: what rejects it, with figures, or by how much it loses."""
@@ -45,6 +47,7 @@ def why(
     choice = prices.choice()
     with profile_of(target.require_target(job), target, precisions=limits.any_precision) as traced:
         profile = loader.apply_to(traced())
+    request = replace(request, earlier_runs=ledger.read_runs(profile, locked=choice.lock is not None))
     result = why_not(profile, request, choice, machine)
     warn(result.warnings)
     sys.stdout.write(
