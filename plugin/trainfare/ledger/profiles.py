@@ -28,7 +28,7 @@ _PRICED: Final = re.compile(r"priced as ([0-9a-f]{12})(?:: (.*))?")
 
 def add_profile(record: RunRecord, profile: JobProfile, *, predict: bool = True) -> RunRecord:
     """
-    Return a record with its job, and with the prediction of its step where none was made before the run.
+    Return a record with its job, and with the prediction of its trace; of memory too, where none was made before.
 
     Args:
         record: of the run.
@@ -36,12 +36,15 @@ def add_profile(record: RunRecord, profile: JobProfile, *, predict: bool = True)
         predict: predict it, which imports polars.
     """
     record = record.model_copy(update={"job_fingerprint": identify_job(profile), "kind": name_kind(profile)})
-    if record.prediction.made or not predict:
+    if record.prediction.made == "after" or not predict:
         return record
     predicted = _predict_again(profile)
     if predicted is None:
         return record
     step_s, memory_bytes = predicted
+    if record.prediction.made:
+        prediction = record.prediction.model_copy(update={"traced_step_s": step_s})
+        return record.model_copy(update={"prediction": prediction})
     return record.model_copy(
         update={
             "prediction": record.prediction.model_copy(update={"made": "after", "tool_version": __version__}),

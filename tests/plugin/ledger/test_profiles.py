@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 
 from builders.profiles import gpt_profile, profile
-from builders.runs import BEGAN, measured
-from trainfare.ledger.profiles import record_profile
+from builders.runs import BEGAN, measured, run
+from trainfare.ledger.profiles import add_profile, record_profile
+from trainfare_core.documents import Interval
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile, ParallelFacts
+from trainfare_core.ledger.correction import choose_earlier_runs
+from trainfare_core.ledger.run_record import Compared, RunMachine
 from trainfare_core.prediction import predict_machine
 
 
@@ -77,3 +80,20 @@ def test_a_run_that_ended_early_failed() -> None:
 def test_a_profile_without_a_measured_step_is_refused() -> None:
     with pytest.raises(InputError, match="without measured times"):
         record_profile(profile(), BEGAN, "team")
+
+
+def test_a_run_of_an_exported_plan_gets_the_prediction_of_its_trace_too() -> None:
+    """What was exported may be corrected by earlier runs; by the trace, the next prediction ends at what was measured."""
+    predicted = predict_machine(profile(), "H100-SXM-80GB").step_s
+    steps = Compared(predicted=Interval(mid=9.0, low_80=8.0, high_80=10.0), measured=1.3 * predicted.mid)
+    machine = RunMachine(accelerator="H100-SXM-80GB", accelerators=1, nodes=1)
+    records = [
+        add_profile(run(number, step_s=steps, machine=machine, steps_measured=40), measured(profile()))
+        for number in range(5)
+    ]
+    assert all(record.step_s == steps for record in records)
+    assert records[0].prediction.traced_step_s == predicted
+    earlier = choose_earlier_runs(profile(), records)
+    corrected = predict_machine(profile(), "H100-SXM-80GB", earlier=earlier).step_s
+    assert corrected.mid == pytest.approx(1.3 * predicted.mid, rel=0.03)
+    assert corrected.high_80 / corrected.low_80 < predicted.high_80 / predicted.low_80
