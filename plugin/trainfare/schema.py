@@ -13,6 +13,7 @@ from typing import Final
 
 from pydantic import BaseModel, JsonValue
 
+from trainfare.cli.doctor import DoctorReport
 from trainfare.prices.verify import PricesVerification
 from trainfare_core.decline import ClaimsAnswer, DecompositionAnswer, ForecastAnswer, WaitAnswer
 from trainfare_core.documents import format_records
@@ -50,6 +51,7 @@ _MODELS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("decline-decomposition", DecompositionAnswer),
     ("decline-forecast", ForecastAnswer),
     ("decline-wait", WaitAnswer),
+    ("doctor", DoctorReport),
     ("job-profile", JobProfile),
     ("learning-curve", LearningCurve),
     ("ledger-score", LedgerScore),

@@ -42,6 +42,7 @@ COMMANDS: Final = (
     "prices",
     "decline",
     "ledger",
+    "doctor",
 )
 """In the order of `--help`. `trainfare.cli.NAME` has a function NAME, or an `app` with commands of its own."""
 

@@ -34,6 +34,7 @@ FORMATS: Final[Mapping[str, tuple[Format, ...]]] = {
     "wait": ("table", "json"),
     "decompose": ("table", "json"),
     "score": ("table", "json"),
+    "doctor": ("table", "json"),
 }
 """Formats of the answers of each command."""
 
