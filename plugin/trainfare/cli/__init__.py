@@ -18,6 +18,7 @@ from typing import Any, Final
 import typer
 from typer.core import TyperGroup
 
+from trainfare.cli.examples import epilog_of
 from trainfare.cli.interrupt import INTERRUPTED_EXIT, end_soon_on_interrupt, was_interrupted
 from trainfare.cli.streams import take_over
 from trainfare.report.escape import terminal_text
@@ -97,7 +98,6 @@ def app_of(commands: Iterable[str] = COMMANDS) -> typer.Typer:
         help="Predict what a training run costs on every machine you could rent, with intervals.",
         epilog=_EPILOG,
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -106,9 +106,11 @@ def app_of(commands: Iterable[str] = COMMANDS) -> typer.Typer:
         module = import_module(f"trainfare.cli.{name}")
         group: object = getattr(module, "app", None)
         if isinstance(group, typer.Typer):
+            for command in group.registered_commands:
+                command.epilog = epilog_of(f"{name} {command.name}")
             app.add_typer(group, name=name)
         else:
-            app.command(name)(getattr(module, name))
+            app.command(name, epilog=epilog_of(name))(getattr(module, name))
     return app
 
 
@@ -135,6 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             hide_memory()
     code = _code_of(given, [command] if command in COMMANDS else COMMANDS)
+    if code == 1 and command != "check":  # typer's own, for a shell that it cannot complete
+        code = InputError.exit_code
     if was_interrupted():
         # Now: threads that wait for a network would be waited for.
         os._exit(INTERRUPTED_EXIT)
