@@ -139,6 +139,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     code = _code_of(given, [command] if command in COMMANDS else COMMANDS)
     if code == 1 and command != "check":  # typer's own, for a shell that it cannot complete
         code = InputError.exit_code
+    if was_interrupted() or code == INTERRUPTED_EXIT:
+        sys.stderr.write("interrupted\n")
+        sys.stderr.flush()
     if was_interrupted():
         # Now: threads that wait for a network would be waited for.
         os._exit(INTERRUPTED_EXIT)

@@ -10,6 +10,7 @@ import typer
 from trainfare.cli.limit_options import RunLimits
 from trainfare.cli.option_groups import group_options
 from trainfare.cli.options import DecisionPriceOptions, ImplementationOption, LoaderOptions
+from trainfare.cli.output import show_wait
 from trainfare.cli.ranking import RankingOptions
 from trainfare.estimate import EstimateRequest, Method, parse_count
 
@@ -83,11 +84,13 @@ def estimate(
         from trainfare.estimate.profile import estimate_profile
         from trainfare_core.variants import with_implementation, with_precisions
 
-        profile = estimate_profile(request)
-        if limits.any_precision:
-            profile = with_precisions(
-                profile, lambda precision_name: estimate_profile(replace(request, precision=precision_name))
-            )
+        with show_wait(f"tracing {model}"):
+            profile = estimate_profile(request)
+            if limits.any_precision:
+                profile = with_precisions(
+                    profile,
+                    lambda precision_name: estimate_profile(replace(request, precision=precision_name)),
+                )
         return with_implementation(loader.apply_to(profile), implementation or "eager")
 
     ranking.answer(limits, prices, trace, compare=True)

@@ -64,9 +64,9 @@ def _wake() -> None:
 
 
 def _end() -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write("\x1b[?25h\n")  # a progress bar hides the cursor
-        sys.stderr.flush()
+    cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar hides it
+    sys.stderr.write(f"{cursor}interrupted\n")
+    sys.stderr.flush()
     os._exit(INTERRUPTED_EXIT)
 
 

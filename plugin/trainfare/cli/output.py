@@ -1,13 +1,16 @@
-"""Where a command's text goes: standard output or a new file; warnings go to standard error."""
+"""Where a command's text goes: standard output or a new file; warnings and progress go to standard error."""
 
 from __future__ import annotations
 
 import codecs
+import os
 import shutil
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TextIO
 
 from trainfare.report.escape import terminal_text
 from trainfare.report.tables import UNLIMITED_WIDTH
@@ -16,6 +19,10 @@ from trainfare_core.errors import InputError
 if TYPE_CHECKING:
     from trainfare.cli.option_groups import Format
     from trainfare.report import Report
+
+
+_WAITING: Final = threading.Lock()
+"""Held while a wait is shown: two threads that wait would write over each other."""
 
 
 def check_writable(out: Path | None, *, force: bool = False) -> None:
@@ -89,3 +96,34 @@ def warn(lines: Iterable[str]) -> None:
 def output_width(otherwise: int = UNLIMITED_WIDTH) -> int:
     """Return the terminal's columns, or `otherwise` where standard output is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else otherwise
+
+
+@contextmanager
+def show_wait(
+    text: str, stream: TextIO | None = None, environment: Mapping[str, str] = os.environ
+) -> Generator[None]:
+    """
+    Show on a terminal what is being done and for how long, while it is done.
+
+    Args:
+        text: what is being done.
+        stream: where it is shown, if it is a terminal; None takes standard error.
+        environment: variables of the process; nothing is shown where `CI` is set.
+    """
+    out = sys.stderr if stream is None else stream
+    if environment.get("CI") or not out.isatty() or not _WAITING.acquire(blocking=False):
+        yield
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn("line"), TextColumn("{task.description}"), TimeElapsedColumn())
+    # Standard output is the answer's: rich would write it to standard error.
+    progress = Progress(*columns, console=Console(file=out), transient=True, redirect_stdout=False)
+    try:
+        with progress:
+            progress.add_task(escape(terminal_text(text)), total=None)
+            yield
+    finally:
+        _WAITING.release()

@@ -10,7 +10,7 @@ import typer
 from trainfare.cli.limit_options import RunLimits, option_of
 from trainfare.cli.option_groups import Format
 from trainfare.cli.options import DecisionPriceOptions, Force, LedgerOptions, Objectives, OutputFile
-from trainfare.cli.output import check_writable, warn, write_answer, write_report
+from trainfare.cli.output import check_writable, show_wait, warn, write_answer, write_report
 from trainfare_core.errors import NothingFitsError
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ class RankingOptions(LedgerOptions):
             self.all_regions,
             earlier_runs=self.read_runs(profile, locked=choice.lock is not None),
         )
-        ranking = rank_job(profile, request, choice, compare=compare)
+        with show_wait("pricing every machine"):
+            ranking = rank_job(profile, request, choice, compare=compare)
         warn(ranking.warnings)
         whole = self.details or self.limit is not None
         if self.output == "json":

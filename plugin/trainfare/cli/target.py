@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trainfare.cli.output import show_wait
 from trainfare.job import ALL_CALLS, script_of, target_of
 from trainfare.job.made_up_data import MadeUpData, parse_batch
 from trainfare.job.real_limits import REAL_CPU_S, REAL_GIB, RealLimits
@@ -175,7 +176,14 @@ class TargetOptions:
         if made_up is not None and script_of(target) is None:
             raise InputError(f"--made-up-data is for a script: {target} gives its batch itself")
         return TracedTarget(
-            target, self.limits(), fit=self.fit, made_up=made_up, copied=copied, store=store, say=_say
+            target,
+            self.limits(),
+            fit=self.fit,
+            made_up=made_up,
+            copied=copied,
+            store=store,
+            say=_say,
+            wait=show_wait,
         )
 
     def trace_afresh(self) -> TargetOptions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import final
 
@@ -36,6 +37,7 @@ class TracedTarget:
         copied: another copy of the TARGET's folder to load it from; None loads it where it is.
         store: traces of earlier runs; None traces afresh and keeps nothing.
         say: told that a kept trace is used, or why none is kept; of a fresh one, that the process is not confined.
+        wait: gives a context that shows what is waited for, while it is.
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class TracedTarget:
         copied: CopiedFolder | None = None,
         store: TraceStore | None = None,
         say: Callable[[str], None] = lambda _: None,
+        wait: Callable[[str], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        self._target, self._limits, self._copied, self._say = target, limits, copied, say
+        self._target, self._limits, self._copied = target, limits, copied
+        self._say, self._wait = say, wait
         self._fit, self._made_up = fit, made_up
         self._process: UserProcess | None = None
         self._store, self._key = store, None
@@ -64,7 +68,8 @@ class TracedTarget:
         if self._unchanged is None:
             self._start()
         else:
-            say(f"kept trace of {self._unchanged.made:%Y-%m-%d %H:%M} UTC; --no-cache traces afresh")
+            made = f"{self._unchanged.made:%Y-%m-%d %H:%M} UTC"
+            say(f"kept trace of {target} of {made}; --no-cache traces afresh")
 
     def __enter__(self) -> TracedTarget:
         return self
@@ -78,7 +83,11 @@ class TracedTarget:
     @property
     def job(self) -> JobFacts:
         """Facts of the job; raises as `UserProcess.job`."""
-        return self._start().job if self._unchanged is None else self._unchanged.job
+        if self._unchanged is not None:
+            return self._unchanged.job
+        process = self._start()
+        with self._wait(f"loading {self._target}"):
+            return process.job
 
     def profile(self, change: StepChange | None = None, *, precision: str | None = None) -> JobProfile:
         """Return the profile of a step, as it is, with a change or in a precision; raises as `UserProcess.profile`."""
@@ -90,10 +99,16 @@ class TracedTarget:
     def _trace(self, change: StepChange | None, precision: str | None, changed: str) -> JobProfile:
         # Traces of one command are of one moment: where the unchanged step is traced, so are the others.
         stored = None if self._unchanged is None else self._find_stored(changed)
+        what = self._target if change is None else f"{self._target} with {change.strategy}"
+        in_precision = precision if change is None else change.precision
+        what = what if in_precision is None else f"{what} in {in_precision}"
         if stored is not None:
+            if what != self._target:  # of the unchanged step it was said at the start
+                self._say(f"kept trace of {what}")
             return JobProfile.from_json(stored.profile, where=self._target)
         process = self._start()
-        profile = process.profile(change, precision=precision)
+        with self._wait(f"tracing {what}"):
+            profile = process.profile(change, precision=precision)
         if self._store is None and not process.alone and not self._profiles:
             self._say(
                 f"nothing keeps the code of {self._target} from stopping this command: Linux 6.12 and later can"

@@ -273,7 +273,9 @@ def interrupt_command(folder: Path, *command: str, line: str = "here") -> int:
         assert any(said.startswith(line) for said in running.stderr)
         try:
             running.send_signal(signal.SIGINT)
-            assert "Traceback" not in running.communicate()[1]
+            after = running.communicate()[1]
+            assert "Traceback" not in after
+            assert after.splitlines()[-1] == "interrupted" or "-c" in command  # a program of the test's own
         finally:
             running.kill()
         return running.returncode

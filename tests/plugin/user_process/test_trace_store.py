@@ -50,7 +50,7 @@ def test_a_kept_trace_is_told_and_gives_no_verdict(project: Path) -> None:
     second = trainfare("profile", "t.py:job", "-o", "again.json")
     assert "traced now" not in second.stderr
     assert "UTC; --no-cache traces afresh\n" in second.stderr
-    assert second.stderr.startswith("note: kept trace of 20")
+    assert second.stderr.startswith("note: kept trace of t.py:job of 20")
     assert (project / "again.json").read_bytes() == (project / "job.json").read_bytes()
     (project / "trainfare.toml").write_text('[jobs.net]\ntarget = "t.py:job"\nmax_usd = 1000\n')
     check = ("check", "t.py:job", "--max-usd", "1000")
