@@ -46,7 +46,7 @@ def test_commands_are_pinned() -> None:
     known = set(COMMANDS)
     assert known == {
         "demo", "profile", "predict", "recommend", "estimate", "check", "comment", "decline", "export", "offers", "prices",
-        "strategy", "why", "ledger", "reconcile", "doctor",
+        "strategy", "why", "ledger", "reconcile", "doctor", "mcp",
     }  # fmt: skip
 
 

@@ -44,6 +44,7 @@ COMMANDS: Final = (
     "decline",
     "ledger",
     "doctor",
+    "mcp",
 )
 """In the order of `--help`. `trainfare.cli.NAME` has a function NAME, or an `app` with commands of its own."""
 
