@@ -65,8 +65,7 @@ class DoctorReport(Document):
 
     schema_version: Literal[1] = 1
     tool_version: str
-    python: str
-    platform: str
+    system: str
     findings: tuple[Finding, ...]
 
 
@@ -87,12 +86,8 @@ def doctor(
         *check_files(Path(), PriceChoice().now),
         *check_gpus(),
     )
-    answer = DoctorReport(
-        tool_version=__version__,
-        python=platform.python_version(),
-        platform=platform.platform(),
-        findings=findings,
-    )
+    system = f"Python {platform.python_version()}, {platform.platform()}"
+    answer = DoctorReport(tool_version=__version__, system=system, findings=findings)
     sys.stdout.write(answer.to_json() if output == "json" else doctor_table(answer, output_width()))
     if all(finding.state == "failed" for finding in prices):
         raise typer.Exit(PricesUnavailableError.exit_code)
@@ -102,7 +97,7 @@ def doctor_table(answer: DoctorReport, width: int) -> str:
     """Return one row for each finding, and below the commands that mend what is not well."""
     rows = [(f"{entry.kind} {entry.name}".rstrip(), entry.state, entry.text) for entry in answer.findings]
     mends = dict.fromkeys(f"mend: {entry.mend}" for entry in answer.findings if entry.mend)
-    head = f"trainfare {answer.tool_version}, Python {answer.python}, {answer.platform}"
+    head = f"trainfare {answer.tool_version}, {answer.system}"
     return "\n".join([head, table_text(("what", "state", "says"), rows, width=width), *mends]) + "\n"
 
 
@@ -123,12 +118,9 @@ def check_extras(
             if _split_version(version) < _split_version(parts[2] or "0"):
                 missing[parts[3]].append(f"{parts[1]} {version} is older than {parts[2]}")
     for extra, packages in missing.items():
-        text = f"for {_PURPOSES[extra]}"
-        if packages:
-            mend = f"pip install -U 'trainfare[{extra}]'"
-            yield Finding("extra", extra, "missing", f"{', '.join(packages)}: needed {text}", mend)
-        else:
-            yield Finding("extra", extra, "ok", text)
+        text, mend = f"for {_PURPOSES[extra]}", f"pip install -U 'trainfare[{extra}]'"
+        text = f"{', '.join(packages)}: needed {text}" if packages else text
+        yield Finding("extra", extra, "missing" if packages else "ok", text, mend if packages else "")
 
 
 def _split_version(version: str) -> list[int]:

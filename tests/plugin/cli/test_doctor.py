@@ -197,7 +197,7 @@ def test_each_command_that_mends_is_shown_once() -> None:
         Finding("prices", name, "old", "200 days", "trainfare prices update")
         for name in ("aws/ec2", "aws/sagemaker")
     ]
-    report = DoctorReport(tool_version="1", python="3", platform="x", findings=tuple(old))
+    report = DoctorReport(tool_version="1", system="x", findings=tuple(old))
     assert doctor_table(report, 100).count("mend: trainfare prices update\n") == 1
 
 
