@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import platform
 import re
 import subprocess
@@ -25,22 +25,15 @@ from trainfare_core._version import __version__
 from trainfare_core.clouds import CLOUDS
 from trainfare_core.documents import Document
 from trainfare_core.errors import FetchError, PricesUnavailableError, TrainfareError
+from trainfare_providers.update import live_sources
 
 if TYPE_CHECKING:
     from trainfare_core.prices.status import ServiceStatus
     from trainfare_providers.http.client import HttpClient
 
-_PURPOSES: Final = {
-    "lightning": "profile, recommend and check of a training script; FareMeter",
-    "aws": "prices update and quotas of AWS",
-    "azure": "prices update and quotas of Azure",
-    "gcp": "prices update and quotas of Google Cloud",
-    "lora": "strategy with LoRA and QLoRA",
-    "report": "charts in HTML reports",
-    "ci": "comment, and check --format junit",
-    "demo": "demo",
-    "mcp": "mcp, which answers assistants",
-}
+_PURPOSES: Final[dict[str, str]] = json.loads(
+    Path(__file__).with_name("extras.json").read_text(encoding="utf-8")
+)
 """What each extra is for, in the order of the table."""
 _CLOUD_S: Final = 5.0
 """Chosen: the three clouds are asked one after the other, and nobody waits longer than a quarter of a minute."""
@@ -79,10 +72,11 @@ def doctor(
 ) -> None:
     """Say what is installed and found here, what is missing for what, and the command that mends it."""
     prices = tuple(check_prices(PriceChoice()))
+    clouds = live_sources(None) if online else [(name, None) for name in CLOUDS]
     findings = (
         *check_extras(metadata.requires("trainfare") or ()),
         *prices,
-        *(check_cloud(name, _open_client if online else None) for name in CLOUDS),
+        *(check_cloud(name, source) for name, source in clouds),
         *check_files(Path(), PriceChoice().now),
         *check_gpus(),
     )
@@ -167,29 +161,22 @@ def _open_client(cloud: str) -> HttpClient:
     return HttpClient(cloud, budget_s=_CLOUD_S, max_failed_s=_CLOUD_S)
 
 
-def check_cloud(name: str, open_client: Callable[[str], HttpClient] | None) -> Finding:
-    """Return whether a cloud's price list answers a client; None asks nothing."""
-    if open_client is None:
-        return Finding("cloud", name, "not asked", "no request was made", "trainfare doctor --online")
-    from trainfare_providers import azure, gcp
-    from trainfare_providers.aws.bulk import Sites
-    from trainfare_providers.http.addresses import Secret
-
-    key = Secret(os.environ.get(gcp.KEY_VARIABLE, "").strip())
-    url, params = {
-        "aws": (f"{Sites().price_list}/offers/v1.0/aws/index.json", {}),
-        "azure": (azure.ENDPOINT, {"$filter": "armSkuName eq 'Standard_ND96isr_H100_v5'"}),
-        "gcp": (f"{gcp.ENDPOINT}/v1/services", {"key": key, "pageSize": "1"} if key else {}),
-    }[name]
+def check_cloud(
+    name: str, source: object, open_client: Callable[[str], HttpClient] = _open_client
+) -> Finding:
+    """Return whether the price list of a cloud answers its plug-in; None asks nothing."""
+    ping: Callable[[HttpClient], None] | None = getattr(source, "ping", None)
+    if ping is None:
+        text, mend = "no request was made", "" if source else "trainfare doctor --online"
+        return Finding(
+            "cloud", name, "not asked", f"{text}: {source}" if isinstance(source, str) else text, mend
+        )
     try:
         with open_client(name) as http:
-            http.get_json(url, params=params)
+            ping(http)
     except FetchError as error:
-        if name != "gcp" or key or error.status not in (401, 403):
-            return Finding("cloud", name, "failed", str(error))
-        mend = f"export {gcp.KEY_VARIABLE}=..., see docs/permissions.md"
-        return Finding("cloud", name, "missing", "it answers, and gives prices only for an API key", mend)
-    except TrainfareError as error:  # a package of the cloud's extra, which its own row mends
+        return Finding("cloud", name, "failed", str(error))
+    except TrainfareError as error:  # a key, or a package of its extra, which has a row of its own
         return Finding("cloud", name, "missing", str(error))
     return Finding("cloud", name, "ok", "its price list answers")
 

@@ -70,6 +70,10 @@ class AwsPrices:
         """Return the last good prices on disk; an empty book where there are none."""
         return load_last_good(self.name)
 
+    def ping(self, http: HttpClient) -> None:
+        """Ask for the index of the public price list, which needs no credentials; raises as `fetch`."""
+        http.get_json(f"{self._sites.price_list}/offers/v1.0/aws/index.json")
+
     def fetch(self, http: HttpClient) -> tuple[FetchedRows, ...]:
         """
         Fetch the prices of every region.

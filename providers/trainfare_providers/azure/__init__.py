@@ -73,6 +73,10 @@ class AzurePrices:
         """Return the last good prices on disk; an empty book where there are none."""
         return load_last_good(self.name)
 
+    def ping(self, http: HttpClient) -> None:
+        """Ask for the first page of the price list; raises as `fetch`."""
+        next(self._items(http), None)
+
     def fetch(self, http: HttpClient) -> tuple[FetchedRows, ...]:
         """
         Read all pages, then the workspace where there is one.

@@ -31,6 +31,7 @@ __all__ = ["ENDPOINT", "KEY_VARIABLE", "GcpPrices", "catalogue_rows"]
 
 ENDPOINT: Final = "https://cloudbilling.googleapis.com"
 KEY_VARIABLE: Final = "TRAINFARE_GCP_API_KEY"
+_NO_KEY: Final = f"prices need an API key: set {KEY_VARIABLE} (free of charge, docs/permissions.md says how)"
 
 _COMPUTE: Final = "6F81-5844-456A"  # machines, GPUs, TPU v5e and newer
 _TPU: Final = "E000-3F24-B8AA"  # TPU v2 to v4
@@ -69,6 +70,16 @@ class GcpPrices:
         """Return the last good prices on disk; an empty book where there are none."""
         return load_last_good(self.name)
 
+    def ping(self, http: HttpClient) -> None:
+        """Ask for the first page of the TPUs; raises as `fetch`, and CannotTellError without a key."""
+        key = self._find_key()
+        if not key:
+            raise CannotTellError(_NO_KEY)
+        next(self._skus(http, _TPU, key), None)
+
+    def _find_key(self) -> Secret:
+        return self._key or Secret(os.environ.get(KEY_VARIABLE, "").strip())
+
     def fetch(self, http: HttpClient) -> tuple[FetchedRows, ...]:
         """
         Read the catalogue; without a key return no rows and a note on what is needed.
@@ -76,12 +87,9 @@ class GcpPrices:
         Raises:
             FetchError: the catalogue could not be read to its end.
         """
-        key = self._key or Secret(os.environ.get(KEY_VARIABLE, "").strip())
+        key = self._find_key()
         if not key:
-            note = (
-                f"prices need an API key: set {KEY_VARIABLE} (free of charge, docs/permissions.md says how)"
-            )
-            return tuple(RowSink(self.name, service).finish([note]) for service in ("gce", "tpu"))
+            return tuple(RowSink(self.name, service).finish([_NO_KEY]) for service in ("gce", "tpu"))
         compute, tpu = (
             [*http.count_items(self._skus(http, service, key), f"reading {what}")]
             for service, what in (

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import date, datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -26,6 +27,9 @@ from trainfare.cli.doctor import (
 from trainfare.prices.lock import LockHeader, lock_text
 from trainfare.prices.sources import LoadedPrices, PriceChoice
 from trainfare_core.errors import PricesUnavailableError
+from trainfare_providers.aws import AwsPrices
+from trainfare_providers.azure import AzurePrices
+from trainfare_providers.gcp import GcpPrices
 from trainfare_providers.http.client import HttpClient
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=timezone.utc)
@@ -117,45 +121,52 @@ def answer_with(reply: Callable[[httpx.Request], httpx.Response]) -> Callable[[s
 
 
 def test_no_cloud_is_asked_unless_told_to() -> None:
+    """Nor one whose plug-in is broken, or knows no request to try."""
     finding = check_cloud("aws", None)
     assert (finding.state, finding.mend) == ("not asked", "trainfare doctor --online")
+    assert check_cloud("x", "the plug-in is broken").text == "no request was made: the plug-in is broken"
+    assert check_cloud("x", object()).mend == ""
 
 
-@pytest.mark.parametrize("cloud", ["aws", "azure", "gcp"])
-def test_a_cloud_answers_or_does_not(cloud: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TRAINFARE_GCP_API_KEY", raising=False)
+@pytest.mark.parametrize(
+    ("source", "host", "answer"),
+    [
+        (AwsPrices(), "pricing.us-east-1.amazonaws.com", {}),
+        (AzurePrices(), "prices.azure.com", {"Items": [], "NextPageLink": None, "Count": 0}),
+        (GcpPrices(key="a-key"), "cloudbilling.googleapis.com", {"skus": [], "nextPageToken": ""}),
+    ],
+    ids=["aws", "azure", "gcp"],
+)
+def test_a_cloud_answers_or_does_not(source: Any, host: str, answer: dict[str, Any]) -> None:
     asked: list[httpx.Request] = []
 
     def reply(request: httpx.Request) -> httpx.Response:
         asked.append(request)
-        return httpx.Response(200, stream=httpx.ByteStream(b"{}"))
+        return httpx.Response(200, stream=httpx.ByteStream(json.dumps(answer).encode()))
 
     def fail(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("no route", request=request)
 
-    assert check_cloud(cloud, answer_with(reply)).state == "ok"
-    hosts = {
-        "aws": "pricing.us-east-1.amazonaws.com",
-        "azure": "prices.azure.com",
-        "gcp": "cloudbilling.googleapis.com",
-    }
-    assert [request.url.host for request in asked] == [hosts[cloud]]
-    silent = check_cloud(cloud, answer_with(fail))
+    answered = check_cloud(source.name, source, answer_with(reply))
+    assert answered.state == "ok", answered.text
+    assert [request.url.host for request in asked] == [host]
+    silent = check_cloud(source.name, source, answer_with(fail))
     assert silent.state == "failed"
-    assert hosts[cloud] in silent.text
+    assert host in silent.text
 
 
-def test_google_without_a_key_is_told_from_google_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cloud Billing refuses who has no key with 403; a refused key is a failure."""
-    refuse = answer_with(lambda _: httpx.Response(403, stream=httpx.ByteStream(b"{}")))
+def test_google_without_a_key_is_not_asked_and_a_refused_key_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("TRAINFARE_GCP_API_KEY", raising=False)
-    finding = check_cloud("gcp", refuse)
-    assert finding.state == "missing"
-    assert "TRAINFARE_GCP_API_KEY" in finding.mend
+    unasked = check_cloud("gcp", GcpPrices(), answer_with(lambda _: pytest.fail("it was asked")))
+    assert unasked.state == "missing"
+    assert "set TRAINFARE_GCP_API_KEY" in unasked.text
     monkeypatch.setenv("TRAINFARE_GCP_API_KEY", "not-a-real-key")
-    finding = check_cloud("gcp", refuse)
-    assert finding.state == "failed"
-    assert "not-a-real-key" not in finding.text
+    refuse = answer_with(lambda _: httpx.Response(403, stream=httpx.ByteStream(b"{}")))
+    refused = check_cloud("gcp", GcpPrices(), refuse)
+    assert refused.state == "failed"
+    assert "not-a-real-key" not in refused.text
 
 
 def test_policy_and_lock_are_found(tmp_path: Path) -> None:
