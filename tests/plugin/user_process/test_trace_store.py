@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -63,16 +64,33 @@ def test_a_kept_trace_is_told_and_gives_no_verdict(project: Path) -> None:
 def test_each_change_of_the_step_is_a_trace_of_its_own(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Facts and traces of an earlier process are used without one; a step that was not traced starts one."""
+    """
+    Facts and traces of an earlier process are used without one; a step that was not traced starts one.
+
+    What is waited for is shown while it is; a kept trace is named, and nothing is waited for.
+    """
     store, target, limits = TraceStore(tmp_path / "kept"), "t.py:job", ProcessLimits()
     probe = StepChange("linear_probe", "32-true", head="head")
-    with TracedTarget(target, limits, store=store) as traced:
+    told: list[str] = []
+
+    @contextmanager
+    def wait(text: str) -> Iterator[None]:
+        told.append(text)
+        yield
+        told.append("done")
+
+    with TracedTarget(target, limits, store=store, say=told.append, wait=wait) as traced:
         facts, plain, changed = traced.job, traced.profile(), traced.profile(probe)
     assert plain != changed
     assert "traced now" in capsys.readouterr().err
-    with TracedTarget(target, limits, store=store) as traced:
+    traces = ("loading t.py:job", "tracing t.py:job", "tracing t.py:job with linear_probe in 32-true")
+    assert told == [text for trace in traces for text in (trace, "done")]
+    told.clear()
+    with TracedTarget(target, limits, store=store, say=told.append, wait=wait) as traced:
         assert (traced.job, traced.profile(probe), traced.profile()) == (facts, changed, plain)
     assert capsys.readouterr().err == ""
+    assert told[0].startswith("kept trace of t.py:job of 20")
+    assert told[1:] == ["kept trace of t.py:job with linear_probe in 32-true"]
     with TracedTarget(target, limits, store=store) as traced:
         assert traced.profile(StepChange("full_finetune", "bf16-mixed")) != plain
     assert "traced now" in capsys.readouterr().err
