@@ -8,10 +8,10 @@ waits for the signal too, wakes the main thread, and ends the process where that
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -64,9 +64,10 @@ def _wake() -> None:
 
 
 def _end() -> None:
-    cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar hides it
-    sys.stderr.write(f"{cursor}interrupted\n")
-    sys.stderr.flush()
+    # Past `sys.stderr`, whose lock the thread that hangs may hold.
+    cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it
+    with contextlib.suppress(OSError):
+        os.write(2, f"{cursor}interrupted\n".encode())
     os._exit(INTERRUPTED_EXIT)
 
 
