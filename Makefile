@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-research test-wild test-export check check-style check-mypy check-workflows check-pyright coverage fuzz mutants accuracy install test-wheel test-lowest dist audit clean
+.PHONY: demo test test-research test-wild test-export check check-style check-mypy check-workflows check-pyright coverage fuzz mutants accuracy install test-wheel test-lowest dist audit docs clean
 
 install: $(STAMP)
 
@@ -118,6 +118,12 @@ dist:
 audit: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --group audit
 	@$(BIN)/pip-audit --skip-editable --progress-spinner=off
+
+# The site of docs/, into build/docs; a warning is an error.
+docs: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --group docs
+	@$(BIN)/python -m sphinx --builder html -W -n --keep-going --quiet -d build/docs-doctrees docs build/docs
+	@echo "make docs: build/docs/index.html"
 
 clean:
 	rm -rf $(VENV) dist build

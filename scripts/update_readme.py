@@ -1,8 +1,8 @@
 """
-Write the real output of a command into README.md, between its two markers.
+Write the real output of commands into README.md and the tutorial, each between its two markers.
 
     python scripts/update_readme.py            # with today's date for the ages
-    python scripts/update_readme.py --check    # exit 1 if the table differs from what the command prints
+    python scripts/update_readme.py --check    # exit 1 if a table differs from what the command prints
 
 The check counts ages to the date in the block, so that its result does not depend on the day.
 """
@@ -16,40 +16,59 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[1]
-COMMAND = "trainfare recommend docs/examples/llama-7b.json"
-BLOCK = re.compile(r"(<!-- output: [^\n]+ -->\n).*?(<!-- end -->)", re.DOTALL)
+PAGES = {"README.md": "docs/examples/llama-7b.json", "docs/start/tutorial.md": "docs/start/tutorial.json"}
+"""Each page with the profile of the job that its commands rank."""
+BLOCK = re.compile(
+    r"(<!-- output: [^\n]+ -->\n```console\n\$ trainfare recommend \S+"
+    r"(?: --deadline (?P<hours>\d+)h)?(?: --max-usd (?P<usd>\d+))?\n).*?(<!-- end -->)",
+    re.DOTALL,
+)
 COUNTED_TO = re.compile(r"[Aa]ges (?:are )?counted to (\d{4}-\d{2}-\d{2})")
 
 
-def block(as_of: str) -> str:
-    """Return the command and its output, ages counted to `as_of` (YYYY-MM-DD)."""
+def print_answer(profile_path: Path, max_usd: str | None, deadline_hours: str | None, as_of: str) -> str:
+    """Return what the command prints, ages counted to `as_of` (YYYY-MM-DD)."""
     from trainfare import recommend
     from trainfare.fake_step import read_profile
     from trainfare.report import report_ranking
 
-    profile = read_profile(str(TOP / "docs" / "examples" / "llama-7b.json"))
+    profile = read_profile(str(profile_path))
     day = datetime.strptime(as_of, "%Y-%m-%d").replace(tzinfo=timezone.utc).date()
-    printed = report_ranking(recommend(profile), profile, day, details=False).as_terminal()
-    return f"```console\n$ {COMMAND}\n{printed}```\n\nAges are counted to {as_of}.\n"
+    limits = {
+        "max_usd": float(max_usd) if max_usd else None,
+        "deadline_hours": float(deadline_hours) if deadline_hours else None,
+    }
+    answer = recommend(profile, **limits)
+    return report_ranking(answer, profile, day, details=False).as_terminal()
+
+
+def update_blocks(text: str, profile_path: Path, *, keep_date: bool) -> str:
+    """Return a page with the output of its commands."""
+    dated = COUNTED_TO.search(text)
+    as_of = dated[1] if keep_date and dated else datetime.now(tz=timezone.utc).date().isoformat()
+
+    def replace(match: re.Match[str]) -> str:
+        printed = print_answer(profile_path, match["usd"], match["hours"], as_of)
+        return f"{match[1]}{printed}```\n\nAges are counted to {as_of}.\n{match[4]}"
+
+    return BLOCK.sub(replace, text)
 
 
 def main() -> None:
-    """Rewrite the block, or check it."""
+    """Rewrite the blocks, or check them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    path = TOP / "README.md"
-    text = path.read_text(encoding="utf-8")
-    dated = COUNTED_TO.search(text)
-    today = datetime.now(tz=timezone.utc).date().isoformat()
-    as_of = dated[1] if arguments.check and dated else today
-    fresh = BLOCK.sub(lambda match: match[1] + block(as_of) + match[2], text)
-    if not arguments.check:
-        path.write_text(fresh, encoding="utf-8")
-    elif fresh != text:
-        sys.exit("README.md does not show what the command prints: run python scripts/update_readme.py")
+    for page, profile in PAGES.items():
+        path = TOP / page
+        text = path.read_text(encoding="utf-8")
+        fresh = update_blocks(text, TOP / profile, keep_date=arguments.check)
+        if not arguments.check:
+            path.write_text(fresh, encoding="utf-8")
+        elif fresh != text:
+            sys.exit(f"{page} does not show what the command prints: run python scripts/update_readme.py")
 
 
 if __name__ == "__main__":

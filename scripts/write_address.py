@@ -19,6 +19,7 @@ FILES = (
     "README.md",
     "SECURITY.md",
     "docs/ci.md",
+    "docs/start/install.md",
     "examples/ci/azure-pipelines.yml",
     "examples/ci/gitlab-ci.yml",
 )

@@ -150,7 +150,7 @@ def test_every_address_of_the_actions_is_that_of_the_release() -> None:
     """The files that name it are as `scripts/write_address.py` writes them, and no other file names one."""
     repository, ref = read_address((TOP / "pyproject.toml").read_text(encoding="utf-8"))
     named: dict[str, set[tuple[str, str]]] = {}
-    for path in (*TOP.glob("*.md"), *TOP.glob("docs/*.md"), *TOP.glob("examples/**/*"), *workflows()):
+    for path in (*TOP.glob("*.md"), *TOP.glob("docs/**/*.md"), *TOP.glob("examples/**/*"), *workflows()):
         if path.suffix not in (".md", ".yml") or path.name == "CHANGELOG.md":
             continue
         text = path.read_text(encoding="utf-8")

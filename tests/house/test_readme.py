@@ -30,7 +30,7 @@ def test_commands_and_links_exist() -> None:
         TOP / "README.md",
         TOP / "CONTRIBUTING.md",
         TOP / "CHANGELOG.md",
-        *(TOP / "docs").glob("*.md"),
+        *(TOP / "docs").rglob("*.md"),
     ):
         text = page.read_text(encoding="utf-8")
         named = set(re.findall(r"`trainfare ([a-z]+)", text))
