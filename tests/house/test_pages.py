@@ -32,6 +32,7 @@ GENERATED = {"accuracy.md", "reliability.md", "scenarios.md"}
 PROJECT = {"decisions.md", "packages.md"}
 """For people who change trainfare."""
 MOST_WORDS = 25_000
+MOST_README_LINES = 120
 RUN_WHOLE = ("start/install.md", "start/tutorial.md", "fare-meter.md", "reference/python.md")
 """Pages whose every block is run by a test of this file, or marked with why it is not."""
 BLOCK = re.compile(
@@ -100,6 +101,21 @@ def test_the_index_has_every_page_once_in_four_parts() -> None:
         page for text in parts[2::2] for page in re.findall(r"^- \[[^\]]+\]\(([^)]+)\)", text, re.MULTILINE)
     ]
     assert sorted([*listed, "index.md"]) == PAGES
+
+
+def test_the_readme_can_be_read_at_once() -> None:
+    """It has the two commands, the installation as `scripts/write_address.py` writes it, a picture and every command's name."""
+    from trainfare.cli import COMMANDS
+
+    page = read_page("../README.md")
+    assert len(page.splitlines()) <= MOST_README_LINES
+    assert re.search(r"!\[[^\]]+\]\(docs/[\w-]+\.png\)", page)
+    assert any(pattern.search(page) for pattern in ADDRESSES)
+    assert [
+        name
+        for name in COMMANDS
+        if not re.search(rf"`trainfare {name}|^trainfare {name}|`{name} |make {name}", page, re.MULTILINE)
+    ] == []
 
 
 def test_users_have_a_bounded_amount_to_read() -> None:
