@@ -122,7 +122,7 @@ audit: $(STAMP)
 # The site of docs/, into build/docs; a warning is an error.
 docs: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --group docs
-	@$(BIN)/python -m sphinx --builder html -W -n --keep-going --quiet -d build/docs-doctrees docs build/docs
+	@$(BIN)/python -m sphinx --builder html -E -W -n --keep-going --quiet -d build/docs-doctrees docs build/docs
 	@echo "make docs: build/docs/index.html"
 
 clean:

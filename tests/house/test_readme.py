@@ -31,6 +31,8 @@ def test_commands_and_links_exist() -> None:
         TOP / "CONTRIBUTING.md",
         TOP / "CHANGELOG.md",
         *(TOP / "docs").rglob("*.md"),
+        *(TOP / "research").glob("*.md"),
+        *(TOP / "research" / "docs").glob("*.md"),
     ):
         text = page.read_text(encoding="utf-8")
         named = set(re.findall(r"`trainfare ([a-z]+)", text))
