@@ -38,7 +38,7 @@ from builders.patient_meter import PatientMeter
 torch.set_num_threads(1)
 result = {
     "metadata": [name for name in ("lightning", "pytorch-lightning") if installed(name)],
-    "bases": [base.__module__ for base in FareMeter.__bases__[0].__bases__],
+    "bases": [base.__module__ for base in FareMeter.__bases__[-1].__bases__],
     "loaded": [name for name in ("lightning", "pytorch_lightning") if name in sys.modules],
     "ours": sys.modules["trainfare"].__file__,
     "runs": {},

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from trainfare.job.run_facts import RunFacts
     from trainfare.job.run_plan import LoopLength
+    from trainfare_core.job_profile import OperationGroup
     from trainfare_core.recommendation import Recommendation
 
 
@@ -159,6 +160,14 @@ class Loop(Protocol):
     def run_facts(self) -> RunFacts:
         """Read device, precision, parallelism and loader; called once, before the first step."""
         ...
+
+    def complete_facts(
+        self,
+        facts: RunFacts,
+        operations: Sequence[OperationGroup],  # noqa: ARG002 - of a loop that asks them
+    ) -> RunFacts:
+        """Return the facts of the run with what the traced step shows; called at the end, with its operations."""
+        return facts
 
     @abstractmethod
     def length(self) -> LoopLength:

@@ -21,6 +21,7 @@ from trainfare.lightning.loop import LightningLoop
 from trainfare.meter.fare_log import warn_user
 from trainfare.meter.guarded_meter import GuardedMeter
 from trainfare.meter.settings import MeterSettings
+from trainfare.plain_loop import FareMeter as LoopFareMeter
 
 MAX_ELAPSED_S = 1e10
 """Longest training time that is accepted from a checkpoint: about 317 years, so only a damaged value is above it."""
@@ -45,7 +46,7 @@ def _of_a_trainer(hook: _Hook) -> _Hook:
     return cast("_Hook", call_hook)
 
 
-class FareMeter(GuardedMeter, LightningCallback):
+class FareMeter(GuardedMeter, LoopFareMeter, LightningCallback):
     """
     Measure a few training steps and report what the whole run costs on every machine that can be rented.
 
@@ -149,7 +150,7 @@ class FareMeter(GuardedMeter, LightningCallback):
             what = (
                 "FareMeter needs a Trainer and is off: Lightning Fabric has no run whose length could be read"
             )
-            warn_user(f"{what}. Trace the step before launch with `trainfare profile TARGET`")
+            warn_user(f"{what}. Put the loop into `with FareMeter.loop(model, optimizer)`")
 
     # Lightning's hooks.
 

@@ -77,6 +77,7 @@ def report_run(
         return
     if step is None:
         step, notes = collect_untraced_facts(run.loop.module, run.loop.optimizers), (*notes, unknown)
+    run.progress.facts = run.loop.complete_facts(run.progress.facts, step.operations)
     profile = build_measured_profile(run, step, notes)
     folder = _find_folder(run)
     path = services.write_profile(profile, folder)

@@ -239,7 +239,7 @@ class FitMeter:
         if run is None or run.loop.world_size < 2:
             return ()
         run.close_window()
-        if run.window.times is None:
+        if run.window.times is None or run.window.times.forward is None:  # a loop that does not tell of it
             return ()
         try:
             wait_s = self.services.rank_times_limit_s

@@ -1,0 +1,351 @@
+"""A loop of the user's own as the meter sees it, which is known by its batches and the steps of its optimizers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Final, TypeVar, final
+
+import torch
+from torch import nn
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from trainfare.job.loop import Loop, Phase, PhaseListener
+from trainfare.job.run_facts import RunFacts
+from trainfare.job.run_plan import LoopLength
+from trainfare.meter.fare_log import warn_user
+from trainfare.meter.fit_meter import FitMeter
+from trainfare.meter.guarded_meter import GuardedMeter
+from trainfare.meter.services import MeterServices
+from trainfare.meter.settings import MeterSettings
+from trainfare.plain_loop import run_facts
+from trainfare_core.errors import InputError
+from trainfare_core.job_profile import OperationGroup
+
+_Batch = TypeVar("_Batch")
+_TAKES: Final = [name for name in MeterSettings.model_fields if name not in ("pilot", "log_metrics")]
+"""Left out: what needs the loss of a batch, and loggers, which such a loop has in no known form."""
+STEPS_SEEN_BEFORE: Final = 2
+"""Optimizer steps after which the batches of one are known. Chosen: a loop that steps in its first batch and then in
+every fourth (`if i % 4 == 0`) shows in the second step alone what the others are."""
+
+
+@final
+class LoopMeter(GuardedMeter, Loop):
+    """
+    Measures a loop from the entry to the end of its `with` block; see `FareMeter.loop`.
+
+    A fault in it ends the measurement with one warning, and every exception of the loop is passed on.
+    """
+
+    _active: ClassVar[LoopMeter | None] = None
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[Optimizer],
+        total_steps: int | None,
+        settings: MeterSettings,
+        services: MeterServices,
+    ) -> None:
+        self._model, self._optimizers, self._total_steps = model, optimizers, total_steps
+        # The steps that show what one consists of are a part of the warm-up; of several optimizers each batch shows it.
+        self._seen_before = STEPS_SEEN_BEFORE if len(optimizers) == 1 else 0
+        warmup_steps = max(0, settings.warmup_steps - self._seen_before)
+        super().__init__(settings.model_copy(update={"warmup_steps": warmup_steps}))
+        self.services = services
+        self._undo = contextlib.ExitStack()
+        self._listener: PhaseListener | None = None
+        self._loader: Any = None
+        self._started = self._in_batch = self._in_pass = self._sees_own = False
+        self._depth = 0
+        """Calls of `step` under way: one of a derived class calls that of its base, which torch tells of too."""
+        self._updates = self._counted = self._done_before = 0
+        self._batches = self._batches_in_pass = self._epochs = self._since_step = 0
+        self._last_of_pass: int | None = None
+        self._passes, self._automatic = 1, len(optimizers) == 1
+        self._per_step: Counter[int] = Counter()
+        """How many optimizer steps took a number of batches."""
+
+    # The loop of the user.
+
+    def __enter__(self) -> LoopMeter:
+        if LoopMeter._active is not None or self._batches:
+            warn_user("FareMeter measures neither a loop inside another one nor one for the second time")
+            return self
+        self._prepare_meter(run_facts.find_processes()[2], first_rank=not self.rank)
+        LoopMeter._active = self
+        self._undo.callback(register_optimizer_step_pre_hook(self._before_update).remove)
+        self._undo.callback(register_optimizer_step_post_hook(self._after_update).remove)
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if LoopMeter._active is not self:
+            return
+        LoopMeter._active = None
+        self._undo.close()
+        # Where the loop has raised, a second Ctrl-C ends the report, and must not replace the exception under way.
+        with contextlib.nullcontext() if error is None else contextlib.suppress(BaseException):
+            self.call_guarded(lambda meter: meter.end(error) if self._started else self._explain_no_start())
+            self.call_guarded(lambda meter: meter.release())
+        # The meter may outlive what it has measured.
+        self._meter = self._loader = None
+        self._model, self._optimizers = nn.Identity(), ()
+
+    def steps(self, loader: Iterable[_Batch]) -> Generator[_Batch, None, None]:
+        """
+        Yield the batches of one pass over a loader, each measured from here to the next.
+
+        Args:
+            loader: a DataLoader, or anything that gives batches.
+        """
+        if self._in_batch:  # left before its end
+            self.call_guarded(lambda meter: meter.epoch_end())
+            self._end_batch()
+        self._loader, self._batches_in_pass = getattr(loader, "iterable", loader), 0  # that of tqdm
+        self.call_guarded(lambda meter: meter.validation_end())
+        self.call_guarded(lambda meter: meter.epoch_start())
+        self._tell(Phase.DATA_WAIT, begins=True)
+        batches, self._in_pass, whole = iter(loader), True, False
+        try:
+            while True:
+                try:
+                    held = [next(batches)]
+                except StopIteration:
+                    whole = True
+                    return
+                finally:
+                    self._tell(Phase.DATA_WAIT, begins=False)
+                self._begin_batch(held[0])
+                yield held.pop()  # kept by the loop's own variable alone
+                self._end_batch()
+                self._tell(Phase.DATA_WAIT, begins=True)
+        finally:
+            self._in_pass = False
+            if whole:
+                self._epochs, self._last_of_pass = self._epochs + 1, self._batches_in_pass
+            elif self._in_batch and self._updates != self._counted:
+                self._end_batch()  # left by `break` after its optimizer step
+            if (
+                not self._in_batch
+            ):  # else it was cut off: an exception is to find the trace that it happened in
+                self.call_guarded(lambda meter: meter.validation_start())
+
+    def step(self) -> None:
+        """Note the end of a batch in a loop without `steps`; inside that, there is nothing to note."""
+        if not self._in_pass:
+            self._end_batch()
+            self._begin_batch(None)
+
+    @contextlib.contextmanager
+    def pause(self) -> Generator[None, None, None]:
+        """Leave out what is no part of a training step, such as validation; for a loop that does it between batches."""
+        self.call_guarded(lambda meter: meter.validation_start())
+        try:
+            yield
+        finally:
+            self.call_guarded(lambda meter: meter.validation_end())
+
+    # Its parts.
+
+    def _begin_batch(self, batch: Any) -> None:
+        self._in_batch, self._depth = True, 0  # after a step that has raised
+        if not self._started and self._per_step.total() >= self._seen_before:
+            self._started, self._done_before = True, self._updates
+            self.call_guarded(lambda meter: meter.start(self))
+        self.call_guarded(lambda meter: meter.batch_start(batch), every_batch=True)
+
+    def _end_batch(self) -> None:
+        self._in_batch = False
+        self._batches, self._batches_in_pass = self._batches + 1, self._batches_in_pass + 1
+        self._since_step += 1
+        if self._updates != self._counted:
+            if not self._started:
+                self._passes = self._since_step
+                self._automatic &= self._updates == self._counted + 1
+            self._per_step[self._since_step] += 1
+            self._since_step, self._counted = 0, self._updates
+        self.call_guarded(lambda meter: meter.batch_end(), every_batch=True)
+
+    def _find_own(self, optimizer: Optimizer) -> Optimizer | None:
+        """Return that of the loop's optimizers which an optimizer is, or is the inner one of, as in SAM; else None."""
+        for own in self._optimizers:
+            if own is optimizer:
+                self._sees_own = True
+                return own
+        parameters: set[int] = set() if self._sees_own else _parameters_of(optimizer)
+        return next((own for own in self._optimizers if parameters & _parameters_of(own)), None)
+
+    def _before_update(self, optimizer: Optimizer, *_: Any) -> None:
+        def note(meter: FitMeter) -> None:
+            own = self._find_own(optimizer)
+            self._depth += own is not None
+            if own is not None and self._depth == 1:
+                self._tell(Phase.OPTIMIZER, begins=True)
+                meter.before_step(own)
+
+        if not torch.compiler.is_compiling():  # else the hook would become a part of the user's compiled step
+            self.call_guarded(note, every_batch=True)
+
+    def _after_update(self, optimizer: Optimizer, *_: Any) -> None:
+        def note(_: FitMeter) -> None:
+            self._depth -= self._find_own(optimizer) is not None
+            if not self._depth and self._find_own(optimizer) is not None:
+                self._updates += 1
+                self._tell(Phase.OPTIMIZER, begins=False)
+
+        if not torch.compiler.is_compiling():
+            self.call_guarded(note, every_batch=True)
+
+    def _tell(self, phase: Phase, *, begins: bool) -> None:
+        listener = self._listener
+        if listener is not None:
+            tell = listener.begin if begins else listener.end
+            self.call_guarded(lambda _: tell(phase), every_batch=True)
+
+    def _explain_no_start(self) -> None:
+        """Say that too few steps were made, or none was seen."""
+        needed = self._settings.steps_needed + self._seen_before
+        why = f"not enough steps (have {self._updates}, need {needed})"
+        if self._batches and not self._updates:
+            why = f"in {self._batches} batches no step of the optimizer of FareMeter.loop was seen: one that is a "
+            why += "part of a compiled function is not"
+        if self._settings.report and not self.rank:
+            self.services.say(f"trainfare: {why}")
+
+    # What the meter asks.
+
+    @property
+    def module(self) -> nn.Module:
+        """The user's module, without wrappers."""
+        return run_facts.unwrap_module(self._model)
+
+    @property
+    def optimizers(self) -> Sequence[Optimizer]:
+        """Those of torch."""
+        return self._optimizers
+
+    @property
+    def updates(self) -> int:
+        """Steps of the optimizers."""
+        return self._updates
+
+    @property
+    def rank(self) -> int:
+        """As torch.distributed has it."""
+        return run_facts.find_processes()[0]
+
+    @property
+    def world_size(self) -> int:
+        """As torch.distributed has it."""
+        return run_facts.find_processes()[1]
+
+    @property
+    def epochs(self) -> int:
+        """Whole passes over the data."""
+        return self._epochs
+
+    @property
+    def passes(self) -> int:
+        """Batches of the last step before the measurement; where a batch may have several steps, one."""
+        return self._passes if self._automatic else 1
+
+    @property
+    def is_last_batch(self) -> bool:
+        """The batch is where the pass before ended."""
+        return self._batches_in_pass + 1 == self._last_of_pass
+
+    @property
+    def ends_in_step(self) -> bool:
+        """All but one of the batches of a step have ended."""
+        return self._since_step + 1 >= self._passes
+
+    def run_facts(self) -> RunFacts:
+        """Read model, loader and processes."""
+        return run_facts.read_run(self._model, self._loader, self.passes)
+
+    def complete_facts(self, facts: RunFacts, operations: Sequence[OperationGroup]) -> RunFacts:
+        """Add the precision of an autocast, and say where steps took other numbers of batches."""
+        steps, others = self._per_step.total(), self._per_step.total() - self._per_step[self._passes]
+        if self._automatic and others >= STEPS_SEEN_BEFORE:  # of which the first may differ
+            note = f"{others} of {steps} optimizer steps took other numbers of batches than {self._passes}"
+            note += f", from {min(self._per_step)} to {max(self._per_step)}: each counts as {self._passes}"
+            facts = replace(facts, notes=(*facts.notes, note))
+        return run_facts.complete_facts(facts, operations)
+
+    def length(self) -> LoopLength:
+        """Return the steps that were given, and those that are done before the measurement."""
+        return LoopLength(
+            batches_per_epoch=None,
+            max_epochs=None,
+            max_steps=self._total_steps,
+            accumulate_grad_batches=self.passes,
+            automatic=self._automatic,
+            optimizers=len(self._optimizers),
+            calls_done=self._done_before,
+        )
+
+    def watch(self, listener: PhaseListener, on_fault: Callable[[Exception], None]) -> Callable[[], None]:
+        """Tell a listener of the two phases that are known: waiting for data, and the update."""
+        del on_fault  # it is `_disable`
+        self._listener = listener
+        return lambda: setattr(self, "_listener", None)
+
+    def folder(self) -> Path:
+        """Return the current folder."""
+        return Path()
+
+
+class FareMeter:
+    """Measures a loop of the user's own; the `trainfare.FareMeter` of Lightning derives from it."""
+
+    services = MeterServices()
+    """Clock, prices, tracing, files and console; tests replace it on a subclass."""
+
+    @classmethod
+    def loop(
+        cls,
+        model: nn.Module | Sequence[nn.Module],
+        optimizer: Optimizer | Sequence[Optimizer],
+        *,
+        total_steps: int | None = None,
+        **settings: Any,
+    ) -> LoopMeter:
+        """
+        Return the meter of a loop in plain PyTorch, Lightning Fabric or Accelerate, to be entered by `with`.
+
+        Args:
+            model: what is trained, as the loop calls it: also in DDP, or from `fabric.setup`, `accelerator.prepare` or
+                `torch.compile`. Several as a list.
+            optimizer: that steps, likewise.
+            total_steps: optimizer steps of the whole run, of several optimizers together; default: known at its end.
+            settings: those of `trainfare.FareMeter`, but for `pilot` and `log_metrics`.
+
+        Raises:
+            InputError: an argument that cannot be used; the message names it.
+        """
+        for name in settings:
+            if name not in _TAKES:
+                raise InputError(f"FareMeter.loop({name}=...): it takes {', '.join(_TAKES)}")
+        models: list[Any] = list(model) if isinstance(model, (list, tuple)) else [model]
+        given: list[Any] = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
+        optimizers: list[Any] = [run_facts.unwrap_optimizer(part) for part in given]
+        if not models or not all(isinstance(part, nn.Module) for part in models):
+            raise InputError("FareMeter.loop: the model must be a torch.nn.Module, or several in a list")
+        if not optimizers or not all(isinstance(part, Optimizer) for part in optimizers):
+            raise InputError("FareMeter.loop: the optimizer must be one of torch.optim, or several in a list")
+        if total_steps is not None and (type(total_steps) is not int or total_steps < 1):
+            raise InputError("FareMeter.loop(total_steps=...): it must be a whole number above 0, or None")
+        together = models[0] if len(models) == 1 else nn.ModuleList(models)
+        return LoopMeter(together, optimizers, total_steps, MeterSettings.check(**settings), cls.services)
+
+
+def _parameters_of(optimizer: Any) -> set[int]:
+    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
