@@ -123,6 +123,15 @@ class TargetOptions:
             help="take this call of Trainer.fit; earlier ones train nothing; all: together with those like the first",
         ),
     ] = 1
+    optimizer_step: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            rich_help_panel=_SCRIPT_PANEL,
+            help="stop at this optimizer step of the script's own; default: 1, or 100 where it calls Trainer.fit",
+        ),
+    ] = None
 
     made_up_data: Annotated[
         bool,
@@ -179,6 +188,7 @@ class TargetOptions:
             target,
             self.limits(),
             fit=self.fit,
+            optimizer_step=self.optimizer_step,
             made_up=made_up,
             copied=copied,
             store=store,
@@ -222,10 +232,13 @@ class TargetOptions:
             return target_of(self.module, arguments, is_module=True)
         if target is None and arguments:  # `--` before the TARGET, as for one that begins with a dash
             target, arguments = arguments[0], arguments[1:]
-        if target is None or not (arguments or self.fit != 1 or self._read_made_up()):
+        if target is None or not (arguments or self.fit != 1 or self.optimizer_step or self._read_made_up()):
             return target
         if script_of(target) is None:
-            msg = f"{target} is no script: arguments after -- and --fit are for train.py or --module package.train"
+            msg = (
+                f"{target} is no script: arguments after --, --fit and --optimizer-step are for train.py or "
+            )
+            msg += "--module package.train"
             raise InputError(f"{msg}, as is --made-up-data" if self.made_up_data else msg)
         return target_of(target, arguments)
 

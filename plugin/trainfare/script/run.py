@@ -24,14 +24,22 @@ from trainfare.lightning.script.interception import (
 )
 from trainfare.lightning.script.live_fit import live_job
 from trainfare.lightning.script.unknown_data import stand_for_missing_data
-from trainfare.script.fit_calls import Rounds, find_rounds, join_calls, list_fit_lines
+from trainfare.script.fit_calls import (
+    STEPS_BEFORE_FIT,
+    Rounds,
+    find_rounds,
+    join_calls,
+    list_fit_lines,
+    may_call_fit,
+)
 from trainfare.script.huggingface import NAMESPACE, intercept_huggingface, load_train_call
 from trainfare.script.notebook import run_notebook
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
 
 _NAMESPACES: Final = " or ".join(reversed(NAMESPACES))
 _ONLY_FIT: Final = (
-    "other trainers, Fabric and loops of your own are not known; describe the run as a TrainingJob instead"
+    "other trainers and loops of your own are not priced before launch; `with FareMeter.loop(...)` around the loop "
+    "prices it while it trains (docs/loops.md); or describe the run as a TrainingJob"
 )
 
 
@@ -40,6 +48,7 @@ def run_script(
     answer: Callable[[Callable[[], LiveJob]], NoReturn],
     *,
     fit: int = 1,
+    optimizer_step: int | None = None,
     made_up: MadeUpData | None = None,
 ) -> NoReturn:
     """
@@ -50,6 +59,8 @@ def run_script(
         answer: called inside the call of `fit`, with a function that sets up the data and returns the job; it ends the
             process, so that no `except` or `finally` of the script runs.
         fit: the number of the call, from 1, and calls before it return at once; or `ALL_CALLS`, and each does.
+        optimizer_step: the number of the optimizer step at which a script that has not come to `fit` is stopped; None:
+            the first, or the 100th of a script whose code has a call of `fit`.
         made_up: what stands for the data; None reads them.
 
     Raises:
@@ -85,8 +96,12 @@ def run_script(
         if once and rounds.where and rounds.exact and len(jobs) == rounds.count:
             answer(lambda: join_calls(jobs))
 
-    def on_other_loop(words: str) -> None:
-        msg = f"{script.name} trains with {words} at {place_of_caller()}, and was stopped there before it trained"
+    def on_other_loop(words: str, steps: int) -> None:
+        if steps and steps < (optimizer_step or (STEPS_BEFORE_FIT if may_call_fit(path) else 1)):
+            return
+        passed = f"in its optimizer step {steps} (--optimizer-step lets more of them pass)"
+        when = passed if steps > 1 else "before it trained"
+        msg = f"{script.name} trains with {words} at {place_of_caller()}, and was stopped there {when}"
         answer(partial(_fail, TargetError(f"{msg}: {_ONLY_FIT}{recorder.explain()}")))
 
     if not any(importlib.util.find_spec(name) for name in ("pytorch_lightning", "lightning", NAMESPACE)):

@@ -123,7 +123,9 @@ def _load_job(start: Start, serve: Callable[[Callable[[], TrainingJob]], NoRetur
     return (
         run_callable(start.target, serve)
         if script is None
-        else run_script(script, serve, fit=start.fit, made_up=start.made_up)
+        else run_script(
+            script, serve, fit=start.fit, optimizer_step=start.optimizer_step, made_up=start.made_up
+        )
     )
 
 

@@ -37,6 +37,8 @@ class Start(Record):
     """As `load_job` takes it, or a script with its arguments as `trainfare.job.script_of` reads them."""
     fit: int = 1
     """Of a script, the call of `Trainer.fit` that is wanted, from 1, or `ALL_CALLS`."""
+    optimizer_step: int | None = None
+    """Of a script, the step of its own loop at which it is stopped; see `run_script`."""
     made_up: MadeUpData | None = None
     """Of a script, what stands for its data; None reads them."""
     cpu_s: int

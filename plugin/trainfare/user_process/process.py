@@ -46,7 +46,7 @@ class UserProcess:
 
     Args:
         target: see `load_job`, or a script, see `script_of`.
-        fit: of a script, the call of `Trainer.fit` that is wanted.
+        fit, optimizer_step: of a script; see `run_script`.
         made_up: of a script, what stands for its data; None reads them.
         limits: what the process may use.
         copied: another copy of the TARGET's folder to load it from; None loads it where it is.
@@ -61,6 +61,7 @@ class UserProcess:
         limits: ProcessLimits,
         *,
         fit: int = 1,
+        optimizer_step: int | None = None,
         made_up: MadeUpData | None = None,
         copied: CopiedFolder | None = None,
         overlay: bool = True,
@@ -101,6 +102,7 @@ class UserProcess:
             Start(
                 target=target,
                 fit=fit,
+                optimizer_step=optimizer_step,
                 made_up=made_up,
                 cpu_s=limits.cpu_s,
                 memory_bytes=None if memory_gib is None else int(memory_gib * 2**30),

@@ -32,7 +32,7 @@ class TracedTarget:
     Args:
         target: see `load_job`, or a script, see `script_of`.
         limits: what the process may use.
-        fit: of a script, the call of `Trainer.fit` that is wanted.
+        fit, optimizer_step: of a script; see `run_script`.
         made_up: of a script, what stands for its data; None reads them.
         copied: another copy of the TARGET's folder to load it from; None loads it where it is.
         store: traces of earlier runs; None traces afresh and keeps nothing.
@@ -46,6 +46,7 @@ class TracedTarget:
         limits: ProcessLimits,
         *,
         fit: int = 1,
+        optimizer_step: int | None = None,
         made_up: MadeUpData | None = None,
         copied: CopiedFolder | None = None,
         store: TraceStore | None = None,
@@ -54,13 +55,17 @@ class TracedTarget:
     ) -> None:
         self._target, self._limits, self._copied = target, limits, copied
         self._say, self._wait = say, wait
-        self._fit, self._made_up = fit, made_up
+        self._fit, self._optimizer_step, self._made_up = fit, optimizer_step, made_up
         self._process: UserProcess | None = None
         self._store, self._key = store, None
         self._profiles: dict[str, JobProfile] = {}
         if store is not None:
             batch = None if made_up is None else made_up.batch
-            options = (str(fit), "" if made_up is None else made_up.model_dump_json(), batch or "")
+            options = (
+                f"{fit} {optimizer_step}",
+                "" if made_up is None else made_up.model_dump_json(),
+                batch or "",
+            )
             self._key = key_of(target, options, environment_of(os.environ, limits.pass_env))
             if self._key is None:
                 say(f"this trace is not kept: the folder of {target} has too many files to compare")
@@ -136,6 +141,11 @@ class TracedTarget:
     def _start(self) -> UserProcess:
         if self._process is None:
             self._process = UserProcess(
-                self._target, self._limits, fit=self._fit, made_up=self._made_up, copied=self._copied
+                self._target,
+                self._limits,
+                fit=self._fit,
+                optimizer_step=self._optimizer_step,
+                made_up=self._made_up,
+                copied=self._copied,
             )
         return self._process

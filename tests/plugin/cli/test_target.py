@@ -35,7 +35,8 @@ def test_the_text_of_a_target(place: str | None, options: dict[str, Any], target
     ("place", "options", "message"),
     [
         ("train.py", {"module": "package.train"}, "train.py and --module package.train: give one of them"),
-        ("job.json", {"arguments": ["--lr"]}, "job.json is no script: arguments after -- and --fit are for"),
+        ("job.json", {"arguments": ["--lr"]}, "job.json is no script: arguments after --, --fit and"),
+        ("t.py:job", {"optimizer_step": 2}, "--optimizer-step are for train.py or --module package.train$"),
         ("t.py:job", {"fit": 2}, "t.py:job is no script"),
         ("t.py:job", {"fit": ALL_CALLS}, "t.py:job is no script"),
         (None, {}, "no TARGET: give a script such as train.py"),

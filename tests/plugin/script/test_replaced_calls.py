@@ -41,10 +41,10 @@ raise AssertionError
 """
 
 
-def error_of(text: str) -> str:
+def error_of(text: str, optimizer_step: int | None = None) -> str:
     """Return the error of a script that is run in this process."""
     with pytest.raises(TargetError) as raised:
-        load_script(text)
+        load_script(text, optimizer_step=optimizer_step)
     return str(raised.value)
 
 
@@ -62,7 +62,8 @@ def test_a_plain_loop_is_stopped_at_its_first_step(folder: Path) -> None:
         _ = process.job
     assert str(raised.value) == (
         "train.py trains with AdamW.step of torch at train.py:11 in <module>, and was stopped there before it trained: "
-        "other trainers, Fabric and loops of your own are not known; describe the run as a TrainingJob instead"
+        "other trainers and loops of your own are not priced before launch; `with FareMeter.loop(...)` around the loop "
+        "prices it while it trains (docs/loops.md); or describe the run as a TrainingJob"
     )
     assert [path.name for path in folder.iterdir()] == ["train.py"]
 
@@ -86,10 +87,45 @@ def test_the_loop_of_another_library_is_stopped_where_it_begins(package: str, te
 
 
 def test_a_script_that_steps_an_optimizer_before_fit_goes_on(folder: Path) -> None:
-    """Where the script has a Trainer of Lightning, its own optimizer may prepare what is trained."""
-    text = "import lightning.pytorch" + PLAIN
+    """Where its code calls `fit` of a Trainer, its own optimizer may prepare what is trained, but not train it."""
+    text = f"import lightning.pytorch{PLAIN}if False:\n    trainer.fit(model)\n"
     assert "ended without a call of Trainer.fit" in error_of(text)
     assert (folder / "trained").exists()
+    longer = text.replace("range(2)", "range(1000)")
+    told = "AdamW.step of torch at train.py:11 in <module>, and was stopped there in its optimizer step 100 (--optimizer"
+    assert told in error_of(longer)
+    assert "stopped there in its optimizer step 700 (" in error_of(longer, 700)
+    assert "ended without a call" in error_of(longer, 1001)
+
+
+def test_a_script_without_fit_is_stopped_though_lightning_is_imported(folder: Path) -> None:
+    """At its first step: it has nothing else that it could train with."""
+    (folder / "train.py").write_text("import lightning.pytorch" + PLAIN)
+    with UserProcess("train.py", ProcessLimits()) as process, pytest.raises(TargetError) as raised:
+        _ = process.job
+    assert "was stopped there before it trained" in str(raised.value)
+    assert not (folder / "trained").exists()
+
+
+def test_a_warm_up_of_a_plain_loop_is_let_pass(folder: Path) -> None:
+    """`--optimizer-step 2` stops at the second step with gradients."""
+    assert "was stopped there in its optimizer step 2 (" in error_of(PLAIN, 2)
+    assert (folder / "trained").exists()
+
+
+def test_a_loop_that_steps_by_closures_is_stopped_at_its_first_step(folder: Path) -> None:
+    """Before the closure has made the gradients, and so before the first forward."""
+    text = """
+import torch
+model = torch.nn.Linear(16, 3)
+optimizer = torch.optim.LBFGS(model.parameters())
+def closure():
+    raise AssertionError
+for epoch in range(2):
+    optimizer.zero_grad()
+    optimizer.step(closure)
+"""
+    assert "trains with LBFGS.step of torch at train.py:9 in <module>, and was stopped" in error_of(text, 1)
 
 
 def test_input_is_answered_and_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -202,7 +202,7 @@ def ends(folder: Path, text: str, *, fit: int = 1, name: str = "train.py") -> st
     [
         (
             "",
-            "ended without a call of Trainer.fit of lightning.pytorch or pytorch_lightning: other trainers, Fabric",
+            "ended without a call of Trainer.fit of lightning.pytorch or pytorch_lightning: other trainers and loops",
         ),
         (
             "import sys\nsys.exit(2)",

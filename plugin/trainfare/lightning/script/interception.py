@@ -10,6 +10,7 @@ import builtins
 import contextlib
 import functools
 import inspect
+import itertools
 import logging
 import os
 import sys
@@ -96,7 +97,8 @@ class Recorder:
     Args:
         fit_number: of the call to stop at, from 1, or `ALL_CALLS`.
         on_fit: called with each call that is wanted; where it returns, so does `fit`, without having trained.
-        on_other_loop: called before a loop that is no Trainer's begins, with its first call; None lets it run.
+        on_other_loop: called before a loop that is no Trainer's begins, with its first call and 0, and before each step
+            of an optimizer with gradients or a closure, with its number; None lets it run.
         only_fit: replace nothing else that a Trainer or the script does.
     """
 
@@ -104,7 +106,7 @@ class Recorder:
         self,
         fit_number: int,
         on_fit: Callable[[FitCall], None],
-        on_other_loop: Callable[[str], None] | None = None,
+        on_other_loop: Callable[[str, int], None] | None = None,
         *,
         only_fit: bool = False,
     ) -> None:
@@ -261,22 +263,28 @@ def _load_untrained(module_class: Any, recorder: Recorder) -> Any:
     return classmethod(load)
 
 
-def _intercept_other_loops(on_other_loop: Callable[[str], None], stack: contextlib.ExitStack) -> None:
+def _intercept_other_loops(on_other_loop: Callable[[str, int], None], stack: contextlib.ExitStack) -> None:
     """Stop before the first call of a loop that is no Trainer's: what it trained and wrote would be for nothing."""
 
     def stop_at(module_name: str, class_name: str, methods: tuple[str, ...], whose: str) -> None:
         cls = getattr(sys.modules[module_name], class_name)
         for method in methods:
-            stop = partial(_call_without_arguments, partial(on_other_loop, f"{whose} {class_name}.{method}"))
+            stop = partial(
+                _call_without_arguments, partial(on_other_loop, f"{whose} {class_name}.{method}", 0)
+            )
             stack.enter_context(replace_attribute(cls, method, stop))
 
-    def stop_at_step(optimizer: torch.optim.Optimizer, *_: object) -> None:
-        # A script that has a Trainer may well step an optimizer of its own before; one without gradients moves nothing.
-        if any(name in sys.modules for name in (*NAMESPACES, "transformers.trainer")) or all(
-            parameter.grad is None for group in optimizer.param_groups for parameter in group["params"]
-        ):
-            return
-        on_other_loop(f"{type(optimizer).__name__}.step of torch")
+    steps = itertools.count(1)
+
+    def stop_at_step(
+        optimizer: torch.optim.Optimizer, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        has_closure = any(map(callable, (*args, *kwargs.values())))  # which makes the gradients
+        if has_closure or any(
+            parameter.grad is not None for parameter in parameters
+        ):  # else it moves nothing
+            on_other_loop(f"{type(optimizer).__name__}.step of torch", next(steps))
 
     for loop in _OTHER_LOOPS:
         stack.enter_context(on_import(loop[0], partial(stop_at, *loop)))
