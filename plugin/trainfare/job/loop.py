@@ -144,6 +144,9 @@ class Loop(Protocol):
     What is asked in every batch (`updates`, `is_last_batch`) must neither wait for the device nor call a collective.
     """
 
+    traced_before_launch: bool = True
+    """`trainfare profile` traces the step of a script with this loop."""
+
     @property
     @abstractmethod
     def module(self) -> nn.Module:

@@ -102,7 +102,8 @@ class TracedSteps:
     def problem(self) -> str:
         """Why no step was traced."""
         problem = self.probe.problem or "the run ended before a step could be traced"
-        return self.method.why_not or f"{problem.rstrip('.')}: {WAY_OUT}"
+        why = self.method.why_not or f"{problem.rstrip('.')}: {WAY_OUT}"
+        return why if self._loop.traced_before_launch else why.removesuffix(f": {WAY_OUT}")
 
     @property
     def wants_sizes(self) -> bool:

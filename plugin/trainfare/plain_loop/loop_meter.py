@@ -45,6 +45,7 @@ class LoopMeter(GuardedMeter, Loop):
     A fault in it ends the measurement with one warning, and every exception of the loop is passed on.
     """
 
+    traced_before_launch = False
     _active: ClassVar[LoopMeter | None] = None
 
     def __init__(

@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from trainfare.job.run_facts import RunFacts, name_device_kind
+from trainfare.meter.tracing_method import CPU_AUTOCAST
 from trainfare_core.job_profile import OperationGroup, ParallelFacts
 
 _TRUE: Final = {torch.bfloat16: "bf16-true", torch.float16: "16-true", torch.float64: "64-true"}
@@ -124,5 +125,8 @@ def complete_facts(facts: RunFacts, operations: Sequence[OperationGroup]) -> Run
             flops[group.dtype] += group.flops
     most = max(flops, key=flops.__getitem__, default="")
     mixed = {"bf16": "bf16-mixed", "fp16": "16-mixed"}.get(most, "32-true")
+    precision = mixed if facts.precision == "32-true" else facts.precision
     notes = facts.notes if operations else (*facts.notes, _OF_WEIGHTS)
-    return replace(facts, precision=mixed if facts.precision == "32-true" else facts.precision, notes=notes)
+    if facts.device_kind == "cpu" and precision.endswith("-mixed"):
+        notes = (*notes, CPU_AUTOCAST)
+    return replace(facts, precision=precision, notes=notes)
