@@ -83,6 +83,7 @@ def read_run(model: nn.Module, loader: Any, passes: int) -> RunFacts:
         loader_batch_size=_read_batch_size(loader),
         loader_workers=getattr(loader, "num_workers", None),
         split_because=why,
+        loop="plain",
         notes=(_NOT_COUNTED,),
     )
 
