@@ -15,18 +15,17 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from importlib import import_module
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
-from typing import Any, Final, cast, final
+from typing import Any, Final, cast
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from trainfare.job import ALL_CALLS, place_of_caller
+from trainfare.job.on_import import on_import
 from trainfare.job.user_code import replace_attribute
 from trainfare.lightning.script.replaced_answers import (
     UntrainedMetrics,
@@ -161,7 +160,7 @@ def intercept_trainers(recorder: Recorder) -> Generator[None, None, None]:
                 replace_attribute(builtins, "input", answer_input(partial(recorder.skip, "input()")))
             )
         if recorder.on_other_loop is not None:
-            _intercept_other_loops(recorder.on_other_loop, stack)
+            intercept_other_loops(recorder.on_other_loop, stack)
         stack.enter_context(replace_attribute(torch.distributed, "init_process_group", _OneProcessGroup()))
         if not torch.cuda.is_available():
             stack.enter_context(replace_attribute(torch.cuda, "set_device", do_nothing))
@@ -263,8 +262,14 @@ def _load_untrained(module_class: Any, recorder: Recorder) -> Any:
     return classmethod(load)
 
 
-def _intercept_other_loops(on_other_loop: Callable[[str, int], None], stack: contextlib.ExitStack) -> None:
-    """Stop before the first call of a loop that is no Trainer's: what it trained and wrote would be for nothing."""
+def intercept_other_loops(on_other_loop: Callable[[str, int], None], stack: contextlib.ExitStack) -> None:
+    """
+    Stop before the first call of a loop that is no Trainer's: what it trained and wrote would be for nothing.
+
+    Args:
+        on_other_loop: see `Recorder`.
+        stack: takes what undoes the replacements.
+    """
 
     def stop_at(module_name: str, class_name: str, methods: tuple[str, ...], whose: str) -> None:
         cls = getattr(sys.modules[module_name], class_name)
@@ -376,46 +381,6 @@ class _Ranked(os._Environ[str]):  # noqa: SLF001  # pyright: ignore[reportPrivat
 
     def get(self, key: str, default: Any = None) -> Any:
         return super().__getitem__(key) if key in self else default
-
-
-@final
-class _OnImport(MetaPathFinder):
-    """A finder that lets the others find a module, and calls a function once it is imported."""
-
-    def __init__(self, name: str, then: Callable[[], None]) -> None:
-        self._name, self._then = name, then
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname != self._name:
-            return None
-        for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(fullname, path, target)
-            if spec is not None and spec.loader is not None:
-                loader: Any = spec.loader
-                loader.exec_module = partial(self._execute, loader.exec_module)
-                return spec
-        return None
-
-    def _execute(self, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
-        execute(module)
-        self._then()
-
-
-@contextlib.contextmanager
-def on_import(name: str, then: Callable[[], None]) -> Generator[None, None, None]:
-    """Call a function once a module is imported, now or later: importing it here would cost seconds."""
-    finder = _OnImport(name, then)
-    if name in sys.modules:
-        then()
-    else:
-        sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        if finder in sys.meta_path:
-            sys.meta_path.remove(finder)
 
 
 @contextlib.contextmanager
