@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import Any, Final
 
@@ -25,11 +25,12 @@ from trainfare.report.escape import terminal_text
 from trainfare_core._version import __version__
 from trainfare_core.errors import InputError, InternalError, TrainfareError
 
-__all__ = ["COMMANDS", "app_of", "main"]
+__all__ = ["COMMANDS", "app_of", "exit_code_of", "main"]
 
 COMMANDS: Final = (
     "demo",
     "profile",
+    "probe",
     "predict",
     "recommend",
     "estimate",
@@ -122,12 +123,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the arguments after `trainfare`; None takes those of the process.
     """
-    # What is imported stays: collecting its thousands of objects again and again is a tenth of a short command.
-    gc.set_threshold(_ALLOCATIONS_PER_COLLECTION)
     given = sys.argv[1:] if arguments is None else list(arguments)
     # No option before the command takes a value, so its name is the first word without a dash.
     command = next((word for word in given if not word.startswith("-")), None)
-    if command != "demo":
+    if command != "probe":  # whose script is measured as it runs by itself
+        # What is imported stays: collecting its thousands of objects again and again is a tenth of a short command.
+        gc.set_threshold(_ALLOCATIONS_PER_COLLECTION)
+    if command not in ("demo", "probe"):
         # NumPy's OpenBLAS starts a thread for each core when it is imported; no command but the demo computes so much.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if arguments is None:
@@ -153,10 +155,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _code_of(arguments: Sequence[str], commands: Iterable[str]) -> int:
-    """Run a command, print its error, and return the exit code."""
+    return exit_code_of(lambda: app_of(commands)(args=arguments, prog_name="trainfare"))
+
+
+def exit_code_of(run: Callable[[], object]) -> int:
+    """Run a command, or the part of one that answers, print its error, and return the exit code."""
     try:
         try:
-            app_of(commands)(args=arguments, prog_name="trainfare")
+            run()
             code: object = 0
         except SystemExit as stop:
             code = stop.code or 0

@@ -18,6 +18,7 @@ Format: TypeAlias = Literal["table", "json", "markdown", "html", "csv", "sarif",
 """Of a parameter: its option `--format`, with the formats that `FORMATS` has for the command."""
 
 FORMATS: Final[Mapping[str, tuple[Format, ...]]] = {
+    "probe": ("table", "json", "markdown", "html", "csv"),
     "predict": ("table", "json"),
     "recommend": ("table", "json", "markdown", "html", "csv"),
     "estimate": ("table", "json", "markdown", "html", "csv"),

@@ -58,14 +58,14 @@ def profile(
         if precision_name not in PRECISIONS:
             raise InputError(f"--precision {precision_name}: give {', '.join(PRECISIONS)}")
     if output is not None:
-        _check_writable(output, force=force)
+        check_profile_path(output, force=force)
     with limits.open_traced(job_target) as process:
         traced = process.in_precisions(precision or ())
     sys.stderr.write(summary_of(traced))
     if output is None:
         sys.stdout.write(traced.to_json())
         return
-    _check_writable(output, force=force)
+    check_profile_path(output, force=force)
     write_text(output, traced.to_json())
     sys.stderr.write(f"wrote {output}\n")
 
@@ -145,7 +145,13 @@ def summary_of(traced: JobProfile) -> str:
     return "".join(terminal_text(line) + "\n" for line in lines)
 
 
-def _check_writable(path: Path, *, force: bool) -> None:
+def check_profile_path(path: Path, *, force: bool) -> None:
+    """
+    Check that a profile can be written to a file.
+
+    Raises:
+        InputError: it exists, or its folder does not.
+    """
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the name of a file")
     if path.exists() and not force:

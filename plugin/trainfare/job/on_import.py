@@ -24,8 +24,10 @@ class _OnImport(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname != self._name:
             return None
-        for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(fullname, path, target)
+        for finder in sys.meta_path[
+            sys.meta_path.index(self) + 1 :
+        ]:  # one before it may wait for the same module
+            spec = finder.find_spec(fullname, path, target)
             if spec is not None and spec.loader is not None:
                 loader: Any = spec.loader
                 loader.exec_module = partial(self._execute, loader.exec_module)

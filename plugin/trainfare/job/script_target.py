@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
 
 from trainfare_core.errors import TargetError
+
+if TYPE_CHECKING:
+    from trainfare_core.job_profile import JobProfile
 
 _MODULE = "-m "
 _SEPARATOR = " -- "
@@ -27,6 +32,23 @@ class Script:
     name: str
     is_module: bool = False
     arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """
+    A measurement of the first steps of a script.
+
+    Attributes:
+        steps: optimizer steps to measure.
+        save: callbacks that save do so.
+        end: called inside the loop, with a function that raises, or returns the profile, None on other ranks than 0; it
+            ends the process, so that nothing of the script runs afterwards.
+    """
+
+    steps: int
+    save: bool
+    end: Callable[[Callable[[], JobProfile | None]], NoReturn]
 
 
 def script_of(target: str) -> Script | None:

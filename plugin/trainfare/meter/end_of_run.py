@@ -16,6 +16,7 @@ from trainfare_providers.time_limit import call_while_working
 if TYPE_CHECKING:
     from trainfare.meter.curve_recorder import CurveRecorder
     from trainfare.meter.run_ledger import RunLedger
+    from trainfare_core.job_profile import JobProfile
 
 
 def _find_folder(run: MeteredRun) -> Path:
@@ -48,6 +49,24 @@ def write_curve(run: MeteredRun, recorder: CurveRecorder, *, ended_early: bool) 
     run.services.say(f"trainfare: wrote {path}")
 
 
+def make_profile(run: MeteredRun, notes: tuple[str, ...]) -> tuple[JobProfile | None, str]:
+    """
+    Return the profile, None where no step was traced or measured, and why none was traced; "" where one was.
+
+    Args:
+        run: after its window was closed.
+        notes: what was assumed or could not be measured.
+    """
+    step = run.traced.final_step(run.progress.plan().steps or run.progress.steps_done())
+    unknown = "" if step is not None else f"the step was not traced, because {run.traced.problem}"
+    if unknown and run.window.times is None:
+        return None, unknown
+    if step is None:
+        step, notes = collect_untraced_facts(run.loop.module, run.loop.optimizers), (*notes, unknown)
+    run.progress.facts = run.loop.complete_facts(run.progress.facts, step.operations)
+    return build_measured_profile(run, step, notes), unknown
+
+
 def report_run(
     run: MeteredRun,
     log: FareLog,
@@ -69,16 +88,11 @@ def report_run(
         failed: an exception ended the run. Its traceback follows: only the profile is written, in one line.
     """
     services, settings = run.services, run.settings
-    step = run.traced.final_step(run.progress.plan().steps or run.progress.steps_done())
-    unknown = "" if step is not None else f"the step was not traced, because {run.traced.problem}"
-    if unknown and run.window.times is None:
+    profile, unknown = make_profile(run, notes)
+    if profile is None:
         if not failed:
             services.say(f"trainfare: no ranking: {unknown}")
         return
-    if step is None:
-        step, notes = collect_untraced_facts(run.loop.module, run.loop.optimizers), (*notes, unknown)
-    run.progress.facts = run.loop.complete_facts(run.progress.facts, step.operations)
-    profile = build_measured_profile(run, step, notes)
     folder = _find_folder(run)
     path = services.write_profile(profile, folder)
     if unknown:

@@ -75,6 +75,16 @@ class FitMeter:
         this_session_s = 0.0 if self._began_s is None else self.services.now() - self._began_s
         return self.earlier_sessions_s + this_session_s
 
+    @property
+    def steps(self) -> int:
+        """Optimizer steps so far in this session."""
+        return 0 if self._run is None else self._run.progress.steps
+
+    @property
+    def window_full(self) -> bool:
+        """All steps of the window are recorded."""
+        return self._run is not None and self._run.window.begun and not self._run.window.is_open
+
     def prepare(self, nodes: int) -> None:
         """
         Start the clock, look up the price of a machine given by name, and check what the ranking will read.
@@ -303,7 +313,10 @@ class FitMeter:
         if run is not None and run.progress.steps > 0 and self.settings.trace:
             notes = (*notes, *self._window_notes(run), *filter(None, [self._of_plan]))
             failed = not isinstance(error, KeyboardInterrupt | None)
-            report_run(run, self._log, notes, self._ledger, failed=failed)
+            self._report(run, notes, failed=failed)
+
+    def _report(self, run: MeteredRun, notes: tuple[str, ...], *, failed: bool) -> None:
+        report_run(run, self._log, notes, self._ledger, failed=failed)
 
     def _window_notes(self, run: MeteredRun) -> tuple[str, ...]:
         if run.window.times is None:

@@ -1,4 +1,8 @@
-"""Run a script as Python would, until its call of `Trainer.fit`."""
+"""
+Run a script as Python would, until its call of `Trainer.fit`, or until some of its steps are measured.
+
+Importing this module loads no torch: a script that is measured may set variables before it imports it.
+"""
 
 from __future__ import annotations
 
@@ -9,34 +13,40 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from trainfare.job import ALL_CALLS, LiveJob, Script, TrainingJob, describe_raised, load_job, place_of_caller
+from trainfare.job import (
+    ALL_CALLS,
+    Probe,
+    Script,
+    describe,
+    describe_raised,
+    load_job,
+    place_in_user_code,
+    place_of_caller,
+)
 from trainfare.job.made_up_data import MadeUpData
-from trainfare.lightning.script.interception import (
-    NAMESPACES,
-    FitCall,
-    Recorder,
-    fit_call,
-    intercept_trainers,
-)
-from trainfare.lightning.script.live_fit import live_job
-from trainfare.lightning.script.unknown_data import stand_for_missing_data
-from trainfare.script.fit_calls import (
-    STEPS_BEFORE_FIT,
-    Rounds,
-    find_rounds,
-    join_calls,
-    list_fit_lines,
-    may_call_fit,
-)
-from trainfare.script.huggingface import NAMESPACE, intercept_huggingface, load_train_call
+from trainfare.job.on_import import on_import
+from trainfare.job.user_code import replace_attribute
 from trainfare.script.notebook import run_notebook
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
 
-_NAMESPACES: Final = " or ".join(reversed(NAMESPACES))
+if TYPE_CHECKING:
+    from trainfare.job import LiveJob, TrainingJob
+    from trainfare.lightning.script.interception import FitCall, Recorder
+    from trainfare.script.fit_calls import Rounds
+    from trainfare_core.job_profile import JobProfile
+
+_LOOPS: Final = {
+    "pytorch_lightning": ("fit", "trainfare.lightning.probe"),
+    "lightning.pytorch": ("fit", "trainfare.lightning.probe"),
+}
+"""Modules with a `Trainer`, its method that trains, and the module whose `attach` gives it a meter."""
+_HUGGING_FACE: Final = "transformers.trainer"
+_NAMESPACES: Final = " or ".join(reversed(_LOOPS))
 _ONLY_FIT: Final = (
     "other trainers and loops of your own are not priced before launch; `with FareMeter.loop(...)` around the loop "
     "prices it while it trains (docs/loops.md); or describe the run as a TrainingJob"
@@ -67,6 +77,18 @@ def run_script(
         TargetError: the script raised, or ended without that call.
         MissingExtraError: Lightning is not installed.
     """
+    from trainfare.lightning.script.interception import Recorder, intercept_trainers
+    from trainfare.lightning.script.live_fit import live_job
+    from trainfare.lightning.script.unknown_data import stand_for_missing_data
+    from trainfare.script.fit_calls import (
+        STEPS_BEFORE_FIT,
+        find_rounds,
+        join_calls,
+        list_fit_lines,
+        may_call_fit,
+    )
+    from trainfare.script.huggingface import NAMESPACE, intercept_huggingface, load_train_call
+
     jobs: list[LiveJob] = []
 
     def load(call: FitCall, rounds: Rounds) -> LiveJob:
@@ -104,8 +126,12 @@ def run_script(
         msg = f"{script.name} trains with {words} at {place_of_caller()}, and was stopped there {when}"
         answer(partial(_fail, TargetError(f"{msg}: {_ONLY_FIT}{recorder.explain()}")))
 
-    if not any(importlib.util.find_spec(name) for name in ("pytorch_lightning", "lightning", NAMESPACE)):
-        raise MissingExtraError("neither pytorch-lightning nor lightning", "lightning")
+    def describe_error(error: Exception) -> str:
+        replaced = recorder.explain()
+        demand = "" if replaced else "a trace runs what stands before Trainer.fit, so it must work here"
+        return describe_raised(script.name, error, demand, of_script=made_up is None) + replaced
+
+    _require_trainer()
     recorder = Recorder(fit, on_fit, on_other_loop)
     path = _find_script(script)
     with (
@@ -113,13 +139,13 @@ def run_script(
         intercept_trainers(recorder),
         intercept_huggingface(recorder),
     ):
-        code = _run(script, path, recorder, reads_data=made_up is None)
+        code = _run(script, path, describe_error)
         if jobs and code in (0, None):
             answer(lambda: join_calls(jobs))
     raise TargetError(_explain_end(script, recorder, fit, code))
 
 
-def _fail(error: TrainfareError) -> NoReturn:
+def _fail(error: BaseException) -> NoReturn:
     raise error
 
 
@@ -134,6 +160,8 @@ def run_callable(target: str, answer: Callable[[Callable[[], TrainingJob]], NoRe
     Raises:
         TargetError, MissingExtraError: see `trainfare.job.load_job`.
     """
+    from trainfare.lightning.script.interception import Recorder, fit_call, intercept_trainers
+    from trainfare.lightning.script.live_fit import live_job
 
     def from_trainer(trainer: Any, arguments: tuple[Any, ...]) -> TrainingJob:
         return live_job(fit_call(trainer, arguments, target), ())
@@ -153,6 +181,94 @@ def run_callable(target: str, answer: Callable[[Callable[[], TrainingJob]], NoRe
         return load_job(target, from_trainer)
 
 
+def probe_script(script: Script, probe: Probe) -> NoReturn:
+    """
+    Run a script until the first steps of its first `fit` are measured, and end its process there.
+
+    Args:
+        script: what to run.
+        probe: what to measure; the errors that its `end` is given are ours.
+
+    Raises:
+        TargetError: the script raised before it trained, or ended.
+        MissingExtraError: Lightning is not installed.
+    """
+
+    def describe_error(error: BaseException) -> str:
+        code_place = place_in_user_code(error.__traceback__)
+        return f"{script.name} raised {describe(error)}" + (f" at {code_place}" if code_place else "")
+
+    def end(give: Callable[[], JobProfile | None]) -> NoReturn:
+        from trainfare.script.fit_calls import find_rounds
+
+        rounds = find_rounds()
+
+        def give_profile() -> JobProfile | None:
+            try:
+                profile = give()
+            except (TrainfareError, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                raise TargetError(describe_error(error)) from error
+            if profile is None or not rounds.where or rounds.count == 1:
+                return profile
+            note = f"the loop at {rounds.where} trains {rounds.count or 'several'} times: this is one of them"
+            return profile.model_copy(update={"notes": (*profile.notes, note)})
+
+        probe.end(give_profile)
+
+    def on_other_loop(words: str, steps: int) -> None:
+        if steps and any(name in sys.modules for name in _LOOPS):  # a step of its Trainer, or before `fit`
+            return
+        msg = f"{script.name} trains with {words} at {place_of_caller()}, and was stopped there before it trained"
+        probe.end(partial(_fail, TargetError(f"{msg}: {_ONLY_FIT}")))
+
+    def intercept(name: str) -> None:
+        from trainfare.lightning.script.interception import intercept_other_loops
+
+        if name == "torch":
+            intercept_other_loops(on_other_loop, stack)
+            return
+        if name == _HUGGING_FACE:  # known before launch, and not measured yet
+            stop = partial(_stop, partial(on_other_loop, "Hugging Face's Trainer.train", 0))
+            stack.enter_context(replace_attribute(sys.modules[name].Trainer, "train", stop))
+            return
+        (method, home), trainer = _LOOPS[name], sys.modules[name].Trainer
+        measured = _measure(getattr(trainer, method), home, replace(probe, end=end))
+        stack.enter_context(replace_attribute(trainer, method, measured))
+
+    _require_trainer()
+    path = _find_script(script)
+    with contextlib.ExitStack() as stack:
+        for name in ("torch", _HUGGING_FACE, *_LOOPS):
+            stack.enter_context(on_import(name, partial(intercept, name)))
+        code = _run(script, path, describe_error)
+    raise TargetError(_explain_early_end(script, code, "probe"))
+
+
+def _stop(on_other_loop: Callable[[], None], *_: object, **__: object) -> None:
+    on_other_loop()
+
+
+def _measure(original: Callable[..., Any], home: str, probe: Probe) -> Callable[..., Any]:
+    @wraps(original)
+    def train(trainer: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            if import_module(home).attach(trainer, probe):
+                original(trainer, *args, **kwargs)
+                raise TargetError("the Trainer trained no step")  # noqa: TRY301 - the script may catch it and go on
+        except BaseException as error:  # noqa: BLE001
+            probe.end(partial(_fail, error))
+        return original(trainer, *args, **kwargs)
+
+    return train
+
+
+def _require_trainer() -> None:
+    if not any(importlib.util.find_spec(name) for name in ("pytorch_lightning", "lightning", "transformers")):
+        raise MissingExtraError("neither pytorch-lightning nor lightning", "lightning")
+
+
 def _find_script(script: Script) -> Path:
     """Return the script's file, or its name where it is a module."""
     path = Path(script.name)
@@ -161,7 +277,7 @@ def _find_script(script: Script) -> Path:
     return path
 
 
-def _run(script: Script, path: Path, recorder: Recorder, *, reads_data: bool) -> object:
+def _run(script: Script, path: Path, describe_error: Callable[[Exception], str]) -> object:
     """Run a script to its end and return its exit code."""
     sys.argv = [script.name, *script.arguments]
     # As `python train.py` and `python -m package.train` put it first.
@@ -178,11 +294,7 @@ def _run(script: Script, path: Path, recorder: Recorder, *, reads_data: bool) ->
     except TrainfareError:
         raise
     except Exception as error:
-        replaced = recorder.explain()
-        demand = "" if replaced else "a trace runs what stands before Trainer.fit, so it must work here"
-        raise TargetError(
-            describe_raised(script.name, error, demand, of_script=reads_data) + replaced
-        ) from error
+        raise TargetError(describe_error(error)) from error
     return 0
 
 
@@ -193,18 +305,22 @@ def _explain_end(script: Script, recorder: Recorder, fit: int, code: object) -> 
     if places and fit != ALL_CALLS:
         calls = ", ".join(f"{number} at {code_place}" for number, code_place in enumerate(places, 1))
         return f"--fit {fit}: {script.name} calls Trainer.fit {len(places)} times ({calls})"
+    if places and code not in (0, None):
+        return f"--fit all: {script.name} ended with exit code {code}{made_up}"
+    return _explain_early_end(script, code, "profile") + made_up
+
+
+def _explain_early_end(script: Script, code: object, command: str) -> str:
     if code not in (0, None):
-        if places:
-            return f"--fit all: {script.name} ended with exit code {code}{made_up}"
         msg = f"{script.name} ended with exit code {code} before it called Trainer.fit"
-        return (
-            f"{msg}: give its arguments after --, e.g. trainfare profile {script.name} -- --epochs 3{made_up}"
-        )
-    return f"{script.name} ended without a call of Trainer.fit of {_NAMESPACES}: {_ONLY_FIT}{made_up}"
+        return f"{msg}: give its arguments after --, e.g. trainfare {command} {script.name} -- --epochs 3"
+    return f"{script.name} ended without a call of Trainer.fit of {_NAMESPACES}: {_ONLY_FIT}"
 
 
 def _write_notes(script: Script, recorder: Recorder, rounds: Rounds, fit: int) -> tuple[str, ...]:
     """Return notes on where the script was stopped and what it skipped before."""
+    from trainfare.script.fit_calls import list_fit_lines
+
     number, code_place = len(recorder.places), recorder.places[-1]
     loop = f", in the loop at {rounds.where}" if rounds.where else ""
     notes = [

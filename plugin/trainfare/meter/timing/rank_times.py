@@ -85,7 +85,7 @@ def publish_times(rank: int, fit: int, times: StepTimes) -> None:
         fit: from `next_fit_number`.
         times: of the measured window.
     """
-    store = _store()
+    store = find_store()
     if store is not None:
         mine = RankTimes.of(times)
         store.set(_format_key(fit, rank), f"{mine.own_s!r} {mine.step_s!r}")
@@ -102,7 +102,7 @@ def collect_times(world_size: int, fit: int, times: StepTimes, *, wait_s: float)
         wait_s: seconds to wait for entries that are not there yet.
     """
     times_by_rank = {0: RankTimes.of(times)}
-    store = _store()
+    store = find_store()
     if store is None or world_size < 2:
         return times_by_rank
     keys = {rank: _format_key(fit, rank) for rank in range(1, world_size)}
@@ -121,7 +121,8 @@ def _format_key(fit: int, rank: int) -> str:
     return f"trainfare/{fit}/{rank}"
 
 
-def _store() -> Any:
+def find_store() -> Any:
+    """Return the key-value store of the process group; None where there is none."""
     import torch.distributed as dist
 
     if not (dist.is_available() and dist.is_initialized()):
