@@ -240,7 +240,8 @@ def _fit_rows(
     alike = np.array([first.name == row.name for first, row in pairs])
     if not alike.any():
         return draft.model_copy(update={"carried_share": share})
-    halves = _half_widths(after(share)[alike].tolist())
+    others_there = [row for _, row in pairs]
+    halves = _half_widths(after(share).tolist(), others_there, np.flatnonzero(alike).tolist())
     there = {row.source for (_, row), same in zip(pairs, alike, strict=True) if same}
     spread = _spread_fit(halves, int(alike.sum()), len(there))
     return draft.model_copy(update={"carried_share": share, "corrected": spread})
@@ -251,13 +252,13 @@ def _spreads(
 ) -> dict[MemoryClass, SpreadFit]:
     """Return the interval of each class, from the rows of these quantities; from all rows where there are none."""
     mine = [i for i, row in enumerate(rows) if row.run.quantity in kinds] or list(range(len(rows)))
-    pooled = _half_widths([residuals[i] for i in mine])
+    pooled = _half_widths(residuals, rows, mine)
     spreads: dict[MemoryClass, SpreadFit] = {}
     for name in _CLASSES:
         own_rows = [i for i in mine if rows[i].name == name]
         sources = len({rows[i].source for i in own_rows})
         weight = sources / (sources + POOLED_SOURCES)
-        halves = _half_widths([residuals[i] for i in own_rows]) if own_rows else pooled
+        halves = _half_widths(residuals, rows, own_rows) if own_rows else pooled
         mixed = [
             max(math.exp(weight * math.log(a) + (1 - weight) * math.log(b)), LEAST_SPREAD * b)
             for a, b in zip(halves, pooled, strict=True)
@@ -266,9 +267,18 @@ def _spreads(
     return spreads
 
 
-def _half_widths(residuals: Sequence[float]) -> list[float]:
-    """Return at each level how far the residuals reach around 0."""
-    return [max(_SMALLEST_HALF_WIDTH, half_width(residuals, level)) for level in LEVELS]
+def _half_widths(
+    residuals: Sequence[float], rows: Sequence[MemoryRow], chosen: Sequence[int]
+) -> list[float]:
+    """
+    Return at each level how far the residuals of the chosen rows reach around 0, each source counted the same.
+
+    Rows of one source share their errors: by rows alone, the four largest sources decide the widths of all others.
+    """
+    count = Counter(rows[i].source for i in chosen)
+    weights = [count[rows[i].source] ** -1.0 for i in chosen]
+    reach = [residuals[i] for i in chosen]
+    return [max(_SMALLEST_HALF_WIDTH, half_width(reach, level, weights)) for level in LEVELS]
 
 
 def _spread_fit(halves: Sequence[float], rows: int, sources: int) -> SpreadFit:
