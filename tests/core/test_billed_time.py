@@ -10,13 +10,13 @@ import pytest
 
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from trainfare_core.cost_assumptions import CostAssumptions
-from trainfare_core.interruptions import HAZARDS, hazard_of_band
+from trainfare_core.interruptions.hazard import HAZARDS, hazard_of_band
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import best_chance, rank
 from trainfare_core.recommendation import AssumedNumber, Constraints, Option, Recommendation
-from trainfare_core.run_cost import NOT_SPOT, BillingClock, RunTable
-from trainfare_core.run_cost.billing import rounding_s
+from trainfare_core.run_cost.billing import BillingClock, rounding_s
 from trainfare_core.run_cost.interrupted import interruption_rates
+from trainfare_core.run_cost.table import NOT_SPOT, RunTable
 
 TOY = ToyPredictor({"A100-SXM-80GB": 0.1})
 

@@ -13,7 +13,7 @@ from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.pricing.service_columns import ServiceColumns, disk_prices_of
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import AssumedNumber, Constraints, Recommendation
-from trainfare_core.run_cost import (
+from trainfare_core.run_cost.disks import (
     PLANNED_USD_PER_GIB_MONTH,
     disk_usd_per_gib_month,
     regions_of_disk_prices,

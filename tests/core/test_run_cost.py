@@ -14,7 +14,7 @@ from trainfare_core import clouds
 from trainfare_core.candidates import CandidateTable, PlanSpace, enumerate_candidates
 from trainfare_core.clouds import service_startup_s
 from trainfare_core.cost_assumptions import COMPILE_S, TORCH_COMPILE_S, CostAssumptions
-from trainfare_core.interruptions import HAZARDS, PRIOR, hazard_of_band
+from trainfare_core.interruptions.hazard import HAZARDS, PRIOR, hazard_of_band
 from trainfare_core.job_profile import (
     JobProfile,
     MeasuredStep,
@@ -23,19 +23,12 @@ from trainfare_core.job_profile import (
     ProfileSource,
     Quantiles,
 )
-from trainfare_core.run_cost import (
-    NOT_SPOT,
-    SPOT_WAIT_S,
-    Rentals,
-    RunTable,
-    RunTimer,
-    checkpoint_bytes,
-    cost_assumptions,
-    disk_gib,
-    disks_usd_per_hour,
-    forward_share,
-)
-from trainfare_core.run_cost.interrupted import interruption_rates
+from trainfare_core.run_cost.disks import disk_gib, disks_usd_per_hour
+from trainfare_core.run_cost.interrupted import SPOT_WAIT_S, interruption_rates
+from trainfare_core.run_cost.model import checkpoint_bytes
+from trainfare_core.run_cost.sentences import cost_assumptions
+from trainfare_core.run_cost.table import NOT_SPOT, RunTable
+from trainfare_core.run_cost.timing import Rentals, RunTimer, forward_share
 
 A100 = "A100-SXM-80GB"
 

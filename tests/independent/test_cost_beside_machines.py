@@ -22,8 +22,9 @@ from trainfare_core.job_profile import OptimizerFacts, ParameterGroup
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Constraints, Option
-from trainfare_core.run_cost import NOT_SPOT, RunTable, compute_trained_model_gb
 from trainfare_core.run_cost.billing import rounding_s
+from trainfare_core.run_cost.model import compute_trained_model_gb
+from trainfare_core.run_cost.table import NOT_SPOT, RunTable
 
 GB, GIB = 10**9, 2**30
 HOURS_A_MONTH = 8760 / 12

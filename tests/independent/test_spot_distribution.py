@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from independent.spot_runs import SETTINGS, Setting, play
-from trainfare_core.interruptions import RunEnds, SpotProcess
+from trainfare_core.interruptions.ends import RunEnds
+from trainfare_core.interruptions.process import SpotProcess
 
 ONE, INFINITE = np.ones(1), np.full(1, np.inf)
 POINTS = 0.02

@@ -17,8 +17,8 @@ from builders.toy_market import offer_row, small_job
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.documents import escape_controls, format_records, is_flat, is_too_deep
 from trainfare_core.hardware.accelerators import accelerator, resolve_device
-from trainfare_core.interruptions import HAZARDS, SpotProcess, hazard_of_band
-from trainfare_core.interruptions.hazard import find_hazards, hazard_of_range
+from trainfare_core.interruptions.hazard import HAZARDS, find_hazards, hazard_of_band, hazard_of_range
+from trainfare_core.interruptions.process import SpotProcess
 from trainfare_core.job_profile import JobProfile, ProfileSource
 from trainfare_core.porting import Environment
 from trainfare_core.prices.age_doubt import moves_of, price_log_sigma, price_moves, too_old_to_rank
@@ -30,9 +30,9 @@ from trainfare_core.prices.own_prices import Discount, OwnPrices, Rate, apply_ow
 from trainfare_core.prices.residency import filter_by_residency
 from trainfare_core.prices.status import price_status
 from trainfare_core.region_places import country_of, lies_in
-from trainfare_core.run_cost import forward_share
 from trainfare_core.run_cost.billing import BillingClock
 from trainfare_core.run_cost.disks import disk_usd_per_gib_month, disks_usd_per_hour, system_disk_gib
+from trainfare_core.run_cost.timing import forward_share
 from trainfare_core.run_cost_facts import find_fact
 from trainfare_core.run_cost_facts.kinds import KINDS
 from trainfare_core.run_cost_facts.limits import default_quota

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from trainfare_core.arrays import Column
 from trainfare_core.candidates import take
-from trainfare_core.interruptions import HAZARDS, SpotProcess
+from trainfare_core.interruptions.hazard import HAZARDS
+from trainfare_core.interruptions.process import SpotProcess
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.run_cost.table import NOT_SPOT, S_PER_HOUR, RunTable
 

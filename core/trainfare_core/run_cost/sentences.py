@@ -6,7 +6,7 @@ from typing import Final
 
 from trainfare_core.clouds import CLOUDS, SERVICES
 from trainfare_core.cost_assumptions import COMPILE_S, TORCH_COMPILE_S, CostAssumptions
-from trainfare_core.interruptions import HAZARDS, PRIOR, hazard_of_band
+from trainfare_core.interruptions.hazard import HAZARDS, PRIOR, hazard_of_band
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import percent
 from trainfare_core.run_cost.billing import BillingClock

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.arrays import Column
-from trainfare_core.interruptions import RunEnds
+from trainfare_core.interruptions.ends import RunEnds
 
 HOPELESS_SLOWDOWN: Final = 10.0
 """A spot run expected to take ten times its uninterrupted hours is not offered: it may never end. A chosen value."""

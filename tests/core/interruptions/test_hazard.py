@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from trainfare_core.interruptions import HAZARDS, PRIOR, find_hazards, hazard_of_band, hazard_of_range
+from trainfare_core.interruptions.hazard import HAZARDS, PRIOR, find_hazards, hazard_of_band, hazard_of_range
 
 
 def test_a_band_is_read_over_the_month_and_over_a_day() -> None:

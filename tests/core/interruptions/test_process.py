@@ -7,7 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from trainfare_core.interruptions import HAZARDS, PRIOR, RunEnds, SpotProcess, hazard_of_band
+from trainfare_core.interruptions.ends import RunEnds
+from trainfare_core.interruptions.hazard import HAZARDS, PRIOR, hazard_of_band
+from trainfare_core.interruptions.process import SpotProcess
 
 HOUR_S = 3600.0
 MIDDLES = np.arange(0.005, 1, 0.01)

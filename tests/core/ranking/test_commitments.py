@@ -14,7 +14,7 @@ from trainfare_core.commitments import TERM_HOURS
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Constraints, Recommendation
-from trainfare_core.run_cost import book_block_hours, find_block_use
+from trainfare_core.run_cost.billing import book_block_hours, find_block_use
 
 A100 = "A100-SXM-80GB"
 ON_DEMAND = offer_row(usd_per_hour=4.0)

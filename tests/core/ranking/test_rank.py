@@ -34,7 +34,7 @@ from trainfare_core.ranking.pricing.chances import probability
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import best_chance, rank
 from trainfare_core.recommendation import Constraints, Option, Recommendation
-from trainfare_core.run_cost import PLANNED_USD_PER_GIB_MONTH
+from trainfare_core.run_cost.disks import PLANNED_USD_PER_GIB_MONTH
 
 SYSTEM_DISK_USD_PER_HOUR = 100 * 0.08 / 730
 """Of a machine of EC2 in us-east-1."""

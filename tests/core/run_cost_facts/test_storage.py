@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainfare_core.run_cost import PLANNED_USD_PER_GIB_MONTH
+from trainfare_core.run_cost.disks import PLANNED_USD_PER_GIB_MONTH
 from trainfare_core.run_cost_facts import (
     Amount,
     DiskPrice,

@@ -9,13 +9,9 @@ from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.pricing.data_costs import ObjectStorage, price_model, price_way_of_data
 from trainfare_core.recommendation import AssumedNumber, Constraints, Option
-from trainfare_core.run_cost import (
-    BillingClock,
-    compute_trained_model_gb,
-    disk_gib,
-    disk_usd_per_gib_month,
-    system_disk_gib,
-)
+from trainfare_core.run_cost.billing import BillingClock
+from trainfare_core.run_cost.disks import disk_gib, disk_usd_per_gib_month, system_disk_gib
+from trainfare_core.run_cost.model import compute_trained_model_gb
 from trainfare_core.variants import convert_saved_state
 
 _S_PER_HOUR = 3600.0

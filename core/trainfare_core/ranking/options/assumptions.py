@@ -8,7 +8,7 @@ from trainfare_core.number_format import percent
 from trainfare_core.prediction.breakdown import describe_synchronized_norms
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.recommendation import Constraints
-from trainfare_core.run_cost import cost_assumptions
+from trainfare_core.run_cost.sentences import cost_assumptions
 from trainfare_core.variants import why_no_precision, why_no_variant, why_not_split
 
 

@@ -11,7 +11,7 @@ from trainfare_core.arrays import Column, Rows
 from trainfare_core.candidates import CandidateTable, take
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
-from trainfare_core.run_cost import Rentals, RunTimer
+from trainfare_core.run_cost.timing import Rentals, RunTimer
 
 _WORTH_CHANGING: Final = 0.9
 """Part of a run's hours, or of its billed hours, that one with another plan must not exceed to be worth a change: below

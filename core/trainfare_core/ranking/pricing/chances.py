@@ -14,8 +14,9 @@ from typing import Final
 import numpy as np
 
 from trainfare_core.arrays import Array, Column, Rows
-from trainfare_core.interruptions import find_normals
-from trainfare_core.run_cost import NOT_SPOT, RunTable, book_block_hours, find_block_use
+from trainfare_core.interruptions.ends import find_normals
+from trainfare_core.run_cost.billing import book_block_hours, find_block_use
+from trainfare_core.run_cost.table import NOT_SPOT, RunTable
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
 """Of Gauss-Legendre quadrature over sixteen standard deviations: 40 nodes give a chance to 1e-6."""

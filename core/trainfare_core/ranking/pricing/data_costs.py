@@ -17,14 +17,8 @@ from numpy.typing import NDArray
 from trainfare_core.clouds import CLOUDS, HOURS_PER_MONTH
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Constraints
-from trainfare_core.run_cost import (
-    STATED,
-    Sourced,
-    choose_sourced,
-    compute_trained_model_gb,
-    describe_trained_model,
-    text_of,
-)
+from trainfare_core.run_cost.model import compute_trained_model_gb, describe_trained_model
+from trainfare_core.run_cost.sourced import STATED, Sourced, choose_sourced, text_of
 from trainfare_core.run_cost_facts import (
     Amount,
     TieredPrice,

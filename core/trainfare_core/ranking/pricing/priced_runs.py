@@ -20,7 +20,7 @@ from trainfare_core.ranking.pricing.machines import PricedMachines, PricedOffers
 from trainfare_core.ranking.pricing.plan_search import PlanSearch
 from trainfare_core.ranking.pricing.side_costs import SideCosts
 from trainfare_core.recommendation import Constraints
-from trainfare_core.run_cost import RunTable
+from trainfare_core.run_cost.table import RunTable
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,16 +26,10 @@ from trainfare_core.ranking.pricing.service_columns import ServiceColumns, disk_
 from trainfare_core.ranking.pricing.side_costs import SidePrices
 from trainfare_core.ranking.pricing.spot import hazards_of_offers, why_no_spot
 from trainfare_core.recommendation import Constraints
-from trainfare_core.run_cost import (
-    NOT_SPOT,
-    Rentals,
-    RunTable,
-    RunTimer,
-    checkpoint_bytes,
-    disk_gib,
-    disks_usd_per_hour,
-)
-from trainfare_core.run_cost.table import S_PER_HOUR
+from trainfare_core.run_cost.disks import disk_gib, disks_usd_per_hour
+from trainfare_core.run_cost.model import checkpoint_bytes
+from trainfare_core.run_cost.table import NOT_SPOT, S_PER_HOUR, RunTable
+from trainfare_core.run_cost.timing import Rentals, RunTimer
 
 
 class _TimedRuns(NamedTuple):

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from trainfare_core.arrays import Column
 from trainfare_core.clouds import CLOUDS
 from trainfare_core.cost_assumptions import CostAssumptions
-from trainfare_core.run_cost import (
+from trainfare_core.run_cost.billing import BillingClock
+from trainfare_core.run_cost.disks import (
     PLANNED_USD_PER_GIB_MONTH,
-    BillingClock,
     disk_usd_per_gib_month,
     machines_with_volume,
     regions_of_disk_prices,

@@ -10,12 +10,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trainfare_core.interruptions import HAZARDS, RunEnds, find_hazards, hazard_of_band
+from trainfare_core.interruptions.ends import RunEnds
+from trainfare_core.interruptions.hazard import HAZARDS, find_hazards, hazard_of_band
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import hours_text, percent, quantify
 from trainfare_core.prices.shapes import distinct_numbers
 from trainfare_core.recommendation import Interval, SpotFallback, SpotOutlook
-from trainfare_core.run_cost import NOT_SPOT, STARTUP_LOG_SIGMA, RunTable, spot_process
+from trainfare_core.run_cost.interrupted import STARTUP_LOG_SIGMA, spot_process
+from trainfare_core.run_cost.table import NOT_SPOT, RunTable
 
 FALLBACK_AFTER: Final = 3
 """Interruptions after which an outlook changes to on-demand: a pool that took so many machines back is not worth

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from builders.toy_market import ToyPredictor, in_precisions, shapes, small_job
 from trainfare_core.candidates import PlanSpace, enumerate_candidates
 from trainfare_core.ranking.pricing.best_plans import best_plans
-from trainfare_core.run_cost import steps_of
+from trainfare_core.run_cost.timing import steps_of
 
 JOB = in_precisions(small_job(precision="32-true", batch=8), "bf16-mixed")
 MACHINES = shapes(("A100-SXM-80GB", 8.0), ("H100-SXM-80GB", 4.0))
