@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from trainfare_core.documents import data_rows
+
 HOURS_PER_MONTH: Final = 730.0
 """8,760 hours a year over 12."""
 
@@ -87,9 +89,8 @@ class Cloud:
     gb_bytes: float = 1e9
 
 
-def _read_countries(text: str) -> Mapping[str, str]:
-    """Return the country of each region from `region=country` pairs."""
-    return dict(pair.split("=") for pair in text.split())
+def _read_countries(cloud: str) -> Mapping[str, str]:
+    return {row["region"]: row["country"] for row in data_rows("regions.csv") if row["cloud"] == cloud}
 
 
 def _index_clouds(*clouds: Cloud) -> Mapping[str, Cloud]:
@@ -119,14 +120,7 @@ CLOUDS: Final = _index_clouds(
                 machine_prefix="ml.",
             ),
         ),
-        country_of_region=_read_countries(  # read 2026-11
-            "af-south-1=za ap-east-1=hk ap-east-2=tw ap-northeast-1=jp ap-northeast-2=kr ap-northeast-3=jp "
-            "ap-south-1=in ap-south-2=in ap-southeast-1=sg ap-southeast-2=au ap-southeast-3=id ap-southeast-4=au "
-            "ap-southeast-5=my ca-central-1=ca ca-west-1=ca eu-central-1=de eu-central-2=ch eu-north-1=se "
-            "eu-south-1=it eu-south-2=es eu-west-1=ie eu-west-2=gb eu-west-3=fr il-central-1=il "
-            "me-central-1=ae me-south-1=bh mx-central-1=mx sa-east-1=br us-east-1=us us-east-2=us us-gov-east-1=us "
-            "us-gov-west-1=us us-west-1=us us-west-2=us"
-        ),
+        country_of_region=_read_countries("aws"),
         least_spot_share=0.1,  # aws.amazon.com/ec2/spot: "up to 90%"
         size_in_name=r"\.[^.]*$",
         gb_bytes=2.0**30,  # S3 FAQ, "How will I be charged": byte-hours / 1,073,741,824 bytes are GB-hours
@@ -145,18 +139,7 @@ CLOUDS: Final = _index_clouds(
                 "azure_ml", "Azure ML", startup_s=600.0, disk="premium-ssd-v2", priced_as="azure_vm"
             ),
         ),
-        country_of_region=_read_countries(  # read 2026-11
-            "australiacentral=au australiacentral2=au australiaeast=au australiasoutheast=au austriaeast=at "
-            "belgiumcentral=be brazilsouth=br brazilsoutheast=br canadacentral=ca canadaeast=ca centralindia=in "
-            "centralus=us chilecentral=cl eastasia=hk eastus=us eastus2=us francecentral=fr francesouth=fr "
-            "germanynorth=de germanywestcentral=de indonesiacentral=id israelcentral=il italynorth=it japaneast=jp "
-            "japanwest=jp jioindiacentral=in jioindiawest=in koreacentral=kr koreasouth=kr malaysiawest=my "
-            "mexicocentral=mx newzealandnorth=nz northcentralus=us northeurope=ie norwayeast=no norwaywest=no "
-            "polandcentral=pl qatarcentral=qa southafricanorth=za southafricawest=za southcentralus=us "
-            "southeastasia=sg southindia=in spaincentral=es swedencentral=se swedensouth=se switzerlandnorth=ch "
-            "switzerlandwest=ch uaecentral=ae uaenorth=ae uksouth=gb ukwest=gb westcentralus=us westeurope=nl "
-            "westindia=in westus=us westus2=us westus3=us"
-        ),
+        country_of_region=_read_countries("azure"),
         no_bands_because="Azure shows eviction rates to accounts only",
     ),
     Cloud(
@@ -170,16 +153,7 @@ CLOUDS: Final = _index_clouds(
             # A slice is created as a whole: all of its hosts boot before the job starts.
             CloudService("tpu", "Google Cloud TPU", startup_s=360.0, disk="pd-balanced"),
         ),
-        country_of_region=_read_countries(  # read 2026-11
-            "africa-south1=za asia-east1=tw asia-east2=hk asia-northeast1=jp asia-northeast2=jp asia-northeast3=kr "
-            "asia-south1=in asia-south2=in asia-southeast1=sg asia-southeast2=id australia-southeast1=au "
-            "australia-southeast2=au europe-central2=pl europe-north1=fi europe-north2=se europe-southwest1=es "
-            "europe-west1=be europe-west10=de europe-west12=it europe-west2=gb europe-west3=de europe-west4=nl "
-            "europe-west6=ch europe-west8=it europe-west9=fr me-central1=qa me-central2=sa me-west1=il "
-            "northamerica-northeast1=ca northamerica-northeast2=ca northamerica-south1=mx southamerica-east1=br "
-            "southamerica-west1=cl us-central1=us us-central2=us us-east1=us us-east4=us us-east5=us us-south1=us "
-            "us-west1=us us-west2=us us-west3=us us-west4=us"
-        ),
+        country_of_region=_read_countries("gcp"),
         no_bands_because="Google publishes no rate of a machine; `spot_preemption` is its range for all",
         quota_by_accelerator=True,
         # docs.cloud.google.com/compute/docs/instances/create-use-spot: "up to 91% off"

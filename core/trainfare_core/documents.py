@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections import Counter
@@ -178,3 +179,8 @@ def _inside(values: Iterable[object]) -> list[Iterable[object]]:
 def data_text(name: str) -> str:
     """Return the text of a file that ships in `trainfare_core/data`."""
     return resources.files("trainfare_core").joinpath("data", name).read_text(encoding="utf-8")
+
+
+def data_rows(name: str) -> list[dict[str, str]]:
+    """Return the rows of a table that ships in `trainfare_core/data`, by column."""
+    return list(csv.DictReader(data_text(name).splitlines()))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-from trainfare_core.documents import data_text
+from trainfare_core.documents import data_rows
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerators, resolve_device
 from trainfare_core.job_profile import JobProfile
@@ -117,7 +116,7 @@ def find_basis(profile: JobProfile, device: Accelerator) -> tuple[str, bool]:
         return "", True
     work, catalogue = describe_work(profile), accelerators()
     siblings = {other.name for other in catalogue if other.generation == device.generation}
-    table = csv.DictReader(data_text("measured_software.csv").splitlines())
+    table = data_rows("measured_software.csv")
     rows = [row for row in table if row["work"] == work and row["accelerator"] in siblings]
     if not rows:
         return f"unknown: no step on {device.name} in {software} was ever measured with {work}", False

@@ -9,17 +9,16 @@ of several runs of a method the best counts.
 
 from __future__ import annotations
 
-import csv
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from importlib.resources import files
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.arrays import Column
+from trainfare_core.documents import data_rows
 from trainfare_core.methods.methods import METHOD_NAMES, Method
 from trainfare_core.methods.situation import Situation, metric_kind
 
@@ -116,8 +115,7 @@ class Evidence:
 @functools.cache
 def comparisons() -> tuple[Comparison, ...]:
     """Return the shipped comparisons, in the order of the file."""
-    text = files("trainfare_core").joinpath("data/strategy_evidence.csv").read_text(encoding="utf-8")
-    return tuple(_comparison(row) for row in csv.DictReader(text.splitlines()))
+    return tuple(_comparison(row) for row in data_rows("strategy_evidence.csv"))
 
 
 @functools.cache

@@ -8,18 +8,16 @@ give the interval. Across nested parts of the data err = c + a n^-b is sampled, 
 
 from __future__ import annotations
 
-import csv
 import functools
 import math
 from collections.abc import Sequence
-from importlib.resources import files
 from statistics import NormalDist
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from trainfare_core.arrays import Column
-from trainfare_core.documents import Interval
+from trainfare_core.documents import Interval, data_rows
 from trainfare_core.methods.curves import LearningCurve
 from trainfare_core.methods.methods import METHODS, Method
 from trainfare_core.methods.question import Question
@@ -62,9 +60,8 @@ class Drop(NamedTuple):
 @functools.cache
 def drops() -> tuple[Drop, ...]:
     """Return the remaining drops of the public curves, by part of the schedule seen."""
-    text = files("trainfare_core").joinpath("data/strategy_drops.csv").read_text(encoding="utf-8")
     return tuple(
-        Drop(*(float(row[name]) for name in Drop._fields)) for row in csv.DictReader(text.splitlines())
+        Drop(*(float(row[name]) for name in Drop._fields)) for row in data_rows("strategy_drops.csv")
     )
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
-from trainfare_core.documents import data_text
+from trainfare_core.documents import data_rows
 
 OnUnknown: TypeAlias = Literal["pass", "warn", "fail"]
 LimitRule: TypeAlias = Literal[
@@ -38,8 +37,6 @@ class Rule:
 
 
 RULES: Final[dict[RuleName, Rule]] = {
-    rule.name: rule
-    for row in csv.DictReader(data_text("policy_rules.csv").splitlines())
-    for rule in [Rule(**cast("dict[str, Any]", row))]
+    rule.name: rule for row in data_rows("policy_rules.csv") for rule in [Rule(**cast("dict[str, Any]", row))]
 }
 """By name, in the order of their ids."""

@@ -9,7 +9,6 @@ source. `trainfare_research.runners.fit_distance` writes it, and the constants o
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Final
@@ -17,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from trainfare_core.arrays import Array, Flags, Rows
-from trainfare_core.documents import Record, data_text
+from trainfare_core.documents import Record, data_rows, data_text
 from trainfare_core.number_format import percent, quantify
 from trainfare_core.prediction.roofline.operations import Operations, Roofline
 
@@ -213,9 +212,8 @@ class MeasuredGroups:
 @lru_cache(maxsize=1)
 def load_measured_groups() -> MeasuredGroups:
     """Return the table that ships with trainfare, read once per process."""
-    lines = csv.DictReader(data_text("measured_groups.csv").splitlines())
     fit = DistanceFit.model_validate_json(data_text("distance.json"))
-    return MeasuredGroups(tuple(parse_group(line) for line in lines), fit)
+    return MeasuredGroups(tuple(map(parse_group, data_rows("measured_groups.csv"))), fit)
 
 
 def parse_group(line: dict[str, str]) -> MeasuredGroup:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from importlib.resources import files
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Final
 
@@ -23,7 +22,7 @@ from pydantic import TypeAdapter
 
 from trainfare_core.arrays import Column
 from trainfare_core.clouds import pricing_service
-from trainfare_core.documents import Record
+from trainfare_core.documents import Record, data_text
 from trainfare_core.prices.precedence import OWN_RATES
 
 if TYPE_CHECKING:
@@ -65,8 +64,7 @@ class PriceMoves(Record):
 @lru_cache
 def price_moves() -> tuple[PriceMoves, ...]:
     """Return all classes, the more specific ones first."""
-    text = (files("trainfare_core") / "data" / "price_age.json").read_bytes()
-    return TypeAdapter(tuple[PriceMoves, ...]).validate_json(text)
+    return TypeAdapter(tuple[PriceMoves, ...]).validate_json(data_text("price_age.json"))
 
 
 @lru_cache(maxsize=1024)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from trainfare_core.documents import data_text
+from trainfare_core.documents import data_rows
 from trainfare_core.run_cost_facts.answers import Unknown
 
 
@@ -29,7 +28,7 @@ class LocalDisk:
 def _read_table() -> Mapping[tuple[str, str], LocalDisk]:
     return {
         (row["cloud"], row["machine"]): LocalDisk(float(row["local_disk_gb"]), row["source"])
-        for row in csv.DictReader(data_text("local_disks.csv").splitlines())
+        for row in data_rows("local_disks.csv")
     }
 
 
