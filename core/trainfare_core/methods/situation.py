@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, cast
 
+from trainfare_core.documents import data_rows
 from trainfare_core.errors import InputError
 from trainfare_core.methods.methods import Method
 
@@ -22,26 +23,8 @@ Task: TypeAlias = Literal[
     "instruction", "pretraining", "unknown",
 ]  # fmt: skip
 
-DOMAINS: Final[dict[str, Task]] = {
-    "vision-cls": "vision-classification",
-    "vision-fgvc": "vision-classification",
-    "vision-shift": "vision-classification",
-    "medical-img": "vision-classification",
-    "vision-det": "vision-dense",
-    "vision-kp": "vision-dense",
-    "vision-seg": "vision-dense",
-    "video-cls": "video",
-    "nlp-cls": "text-classification",
-    "nlp-cls-fewshot": "text-classification",
-    "nlp-glue": "text-classification",
-    "nlp-nlg": "text-generation",
-    "nlp-qlora": "text-generation",
-    "nlp-t5": "text-generation",
-    "llm-ift": "instruction",
-    "vlm-ift": "instruction",
-    "llm-cpt": "pretraining",
-    "llm-pt": "pretraining",
-}
+_DOMAIN_ROWS: Final = data_rows("method_domains.csv")
+DOMAINS: Final = {row["domain"]: cast("Task", row["task"]) for row in _DOMAIN_ROWS}
 """Domains of the published comparisons, and their kinds of task."""
 
 _TOKENS_PER_SAMPLE: Final[dict[Task, float]] = {
@@ -111,16 +94,8 @@ def task_of(domain: str) -> Task:
     """Return the kind of task of a domain; an unknown domain takes the usual task of its first word."""
     if domain in DOMAINS:
         return DOMAINS[domain]
-    first = domain.lower().split("-")[0]
-    by_first: dict[str, Task] = {
-        "vision": "vision-classification",
-        "medical": "vision-classification",
-        "video": "video",
-        "nlp": "text-classification",
-        "llm": "instruction",
-        "vlm": "instruction",
-    }
-    return by_first.get(first, "unknown")
+    usual = {row["domain"].split("-")[0]: row["domain"] for row in _DOMAIN_ROWS if row["usual"] == "yes"}
+    return DOMAINS.get(usual.get(domain.lower().split("-")[0], ""), "unknown")
 
 
 def modality_of(task: Task) -> str:

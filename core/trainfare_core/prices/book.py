@@ -8,8 +8,9 @@ which rejects what is not a price. Nothing here depends on the order of the rows
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -17,6 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from trainfare_core.documents import data_rows
 from trainfare_core.errors import NoOffersError, PricesUnavailableError, UnknownNameError
 from trainfare_core.prices.facts import Intake, PriceBookFacts, facts_by_service
 from trainfare_core.prices.intake import (
@@ -35,7 +37,6 @@ from trainfare_core.prices.shapes import (
     with_ids,
 )
 from trainfare_core.prices.spot_capacity import mark_spot_ends
-from trainfare_core.prices.unpriced import read_unpriced
 
 EXCLUDABLE: Final = ("provider", "service", "region", "instance_type", "accelerator")
 """Columns whose names can be excluded."""
@@ -59,9 +60,17 @@ def _near(name: str, known: Sequence[str]) -> list[str]:
     return [by_folded[text] for text in dict.fromkeys([*close, *inside])][:5]
 
 
+@cache
+def _read_unpriced() -> Mapping[str, str]:
+    """Return why a machine or accelerator has no price in the snapshot, by name in lower case."""
+    return {
+        name.casefold(): row["reason"] for row in data_rows("unpriced.csv") for name in row["names"].split()
+    }
+
+
 def _report_unknown(what: str, name: str, known: Sequence[str]) -> UnknownNameError:
     folded, column = name.casefold(), what.replace(" ", "_")
-    for unpriced, reason in read_unpriced().items():
+    for unpriced, reason in _read_unpriced().items():
         if unpriced == folded or _is_of_family(column, unpriced, folded):
             return UnknownNameError(f"no price is known for {what} {name!r}: {reason}")
     near = _near(name, known)
