@@ -21,8 +21,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from trainfare_core.errors import PricesUnavailableError, UnknownNameError
-from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.errors import PricesUnavailableError
+from trainfare_core.hardware.accelerators import accelerators
 from trainfare_core.prices.book import PriceBook, PriceProvider
 from trainfare_core.prices.intake import KEY_COLUMNS
 from trainfare_providers.sanity import judge
@@ -211,16 +211,9 @@ def _check_sizes(frame: pl.DataFrame) -> list[Finding]:
 
 
 def _unknown_accelerators(frame: pl.DataFrame) -> list[Finding]:
-    unknown = [name for name in frame["accelerator"].unique().sort() if not _is_known(name)]
+    unknown = sorted({*frame["accelerator"]} - {device.name for device in accelerators()})
     text = f"not in trainfare's catalogue, so never predicted: {', '.join(unknown)}"
     return [Finding("accelerators", text)] if unknown else []
-
-
-def _is_known(name: str) -> bool:
-    try:
-        return accelerator(name).name == name
-    except UnknownNameError:
-        return False
 
 
 def assert_conforms(make: Callable[[], Any]) -> None:

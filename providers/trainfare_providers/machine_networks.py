@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 from functools import cache
 
-from trainfare_core.documents import data_text
+from trainfare_core.documents import data_rows
 
 
 @cache
 def _read_published_networks() -> dict[tuple[str, str], float]:
     return {
         (row["provider"], row["instance_type"]): float(row["network_gbit_per_s"])
-        for row in csv.DictReader(data_text("networks.csv").splitlines())
+        for row in data_rows("networks.csv")
     }
 
 

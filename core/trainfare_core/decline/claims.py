@@ -163,46 +163,17 @@ def _combine_declines(*percents: float) -> float:
     return 100 * compose(*(LogRate.from_decline(value / 100) for value in percents)).decline
 
 
-def _multiply(*factors: float) -> float:
-    return math.prod(factors)
-
-
-def _ratio(per_period: float, other: float) -> float:
-    return per_period / other
-
-
-def _log_ratio(decline: float, other: float) -> float:
-    return math.log(decline) / math.log(other)
-
-
-def _two_points(cost_0: float, cost_1: float, years: float) -> float:
-    return 100 * LogRate.from_points(0, cost_0, years, cost_1).decline
-
-
-def _project_cost(cost: float, percent_a_year: float, years: float, units: float) -> float:
-    return cost * LogRate.from_decline(percent_a_year / 100).after(years) * units
-
-
-def _yearly_factor(total: float, years: float) -> float:
-    return math.pow(total, 1 / years)
-
-
-def _halving(factor: float, months: float) -> float:
-    return months / math.log2(factor)
-
-
-def _cloud_cost(flop: float, flop_per_s: float, usd_per_hour: float) -> float:
-    return run_cost(flop, flop_per_s, 1.0, usd_per_hour)
-
-
 _CHECKS: Final[dict[str, Callable[..., float]]] = {
-    "product": _multiply,
-    "ratio": _ratio,
-    "log_ratio": _log_ratio,
-    "two_points": _two_points,
-    "projected": _project_cost,
-    "yearly_factor": _yearly_factor,
-    "halving": _halving,
-    "cloud_cost": _cloud_cost,
+    "product": lambda *factors: math.prod(factors),
+    "ratio": lambda per_period, other: per_period / other,
+    "log_ratio": lambda decline, other: math.log(decline) / math.log(other),
+    "two_points": lambda cost_0, cost_1, years: 100 * LogRate.from_points(0, cost_0, years, cost_1).decline,
+    "projected": lambda cost, percent_a_year, years, units: (
+        cost * LogRate.from_decline(percent_a_year / 100).after(years) * units
+    ),
+    "yearly_factor": lambda total, years: math.pow(total, 1 / years),
+    "halving": lambda factor, months: months / math.log2(factor),
+    "cloud_cost": lambda flop, flop_per_s, usd_per_hour: run_cost(flop, flop_per_s, 1.0, usd_per_hour),
     "combined": _combine_declines,
 }
+"""The arithmetic of each check, of the inputs in the order of the table."""

@@ -144,8 +144,8 @@ def check_job(
     holding: dict[RuleName, Waiver] = {
         waiver.rule: waiver for waiver in waivers if not waiver.has_expired(day)
     }
-    result = _Checking(policy, job, inputs).findings(frozenset(holding))
-    limits = [_waive_finding(finding, holding.get(finding.rule)) for finding in result.findings]
+    check, judged = _Checking(policy, job, inputs).findings(frozenset(holding))
+    limits = [_waive_finding(finding, holding.get(finding.rule)) for finding in judged]
     limits = [_unless_known(finding, policy.on_unknown_of(job)) for finding in limits]
     stale = [
         Finding(rule="max_price_age_days", status="broken", message=text, level="warning")
@@ -163,7 +163,7 @@ def check_job(
         exit_code=_exit_code(findings),
         findings=findings,
         place=source_place,
-        check=result.check,
+        check=check,
     )
 
 
@@ -273,18 +273,12 @@ def _limits_of(job: PolicyJob) -> JobLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    check: BudgetCheck
-    findings: tuple[Finding, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class _Checking:
     policy: Policy
     job: PolicyJob
     inputs: JobInputs
 
-    def findings(self, waived: frozenset[RuleName]) -> _Found:
+    def findings(self, waived: frozenset[RuleName]) -> tuple[BudgetCheck, tuple[Finding, ...]]:
         """Return what is found about each limit; those in `waived` do not decide on the machine of the others."""
         base, confidence = self.inputs.base, self.inputs.asked.confidence
         # What changed is explained for the machine that counts in the end.
@@ -294,7 +288,7 @@ class _Checking:
             level: Literal["note", "error"] = "note" if every else "error"
             status: Literal["waived", "cannot_tell"] = "waived" if every else "cannot_tell"
             nothing = Finding(rule="no_answer", status=status, message=check.reason, level=level)
-            return _Found(check, (nothing,))
+            return check, (nothing,)
         findings = run_findings(self.job, check.best, confidence)
         needed = any(finding.rule in waived and finding.status != "kept" for finding in findings)
         if needed or (waived and base is not None):
@@ -304,7 +298,7 @@ class _Checking:
                 findings if check.best is None else run_findings(self.job, check.best, confidence, without)
             )
         usd = 0.0 if check.best is None else check.best.run_usd.mid
-        return _Found(check, (*findings, *self._increases(check, usd)))
+        return check, (*findings, *self._increases(check, usd))
 
     def _increases(self, check: BudgetCheck, usd: float) -> tuple[Finding, ...]:
         change = check.change

@@ -241,9 +241,9 @@ def _with_rates(book: PriceBook, rates: Sequence[Rate]) -> PriceBook:
     for intake in own_book.intakes:
         for tally in intake.quarantined:
             raise InputError(f"own rates of {intake.provider} {intake.service}: {tally.reason}")
-    theirs = book.rows.with_columns(_join_key().alias("_key"))
-    same = pl.col("_key").is_in(own_book.frame.select(_join_key().alias("_key")).to_series().to_list())
-    replaced, remaining = theirs.filter(same).drop("_key"), theirs.filter(~same).drop("_key")
+    theirs, columns = book.rows, list(KEY_COLUMNS)
+    replaced = theirs.join(own_book.frame, on=columns, how="semi", nulls_equal=True, maintain_order="left")
+    remaining = theirs.join(own_book.frame, on=columns, how="anti", nulls_equal=True, maintain_order="left")
     reason = "replaced by an own rate"
     intakes = move_out(book.intakes, replaced, reason)
     return PriceBook(
@@ -251,10 +251,6 @@ def _with_rates(book: PriceBook, rates: Sequence[Rate]) -> PriceBook:
         (*intakes, *own_book.intakes),
         (*book.set_aside, set_aside(replaced, pl.lit(reason))),
     )
-
-
-def _join_key() -> pl.Expr:
-    return pl.concat_str([pl.col(name).fill_null("") for name in KEY_COLUMNS], separator="\x1f")
 
 
 def _build_row(book: PriceBook, rate: Rate) -> dict[str, object]:
