@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from trainfare_core._version import __version__
 from trainfare_core.clouds import pip_extra
 from trainfare_core.errors import FetchError, InputError, MissingExtraError
+from trainfare_providers.disk.part_files import PartFile
 from trainfare_providers.http.addresses import target_of, why_refused
 from trainfare_providers.http.answer import (
     CANCEL_POLL_S,
@@ -30,7 +31,7 @@ from trainfare_providers.http.answer import (
     Reply,
     read_json,
 )
-from trainfare_providers.http.download import ROWS_A_STEP, Download, Part, read_file
+from trainfare_providers.http.download import ROWS_A_STEP, Download, read_file
 from trainfare_providers.http.exchange import Exchange, Head, silence_http_logs
 from trainfare_providers.http.pages import Pages
 from trainfare_providers.http.progress import Step
@@ -96,7 +97,7 @@ class HttpClient:
         jitter: Callable[[float], float] = lambda most: random.uniform(0.0, most),  # noqa: S311 - no secret
         wall_clock: Callable[[], float] = time.time,
         cancelled: Callable[[], bool] | None = None,
-        part_of: Callable[[str], Part] | None = None,
+        part_of: Callable[[str], PartFile] | None = None,
         tell: Callable[[Step], None] = lambda _: None,
     ) -> None:
         if not isinstance(verify, ssl.SSLContext) and not verify:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from trainfare_core.errors import FetchError
+from trainfare_providers.disk.part_files import PartFacts, PartFile
 from trainfare_providers.http.answer import HttpRequest, OpenAnswer, body_chunks
 from trainfare_providers.http.exchange import Head
 from trainfare_providers.http.progress import Step
@@ -54,58 +55,6 @@ class FileVersion:
     encoding: str
 
 
-class KeptPart(Protocol):
-    """The beginning of a file from an earlier attempt: `FileVersion` of the whole, and how much of it there is."""
-
-    @property
-    def validator(self) -> str:
-        """As in `FileVersion`."""
-        ...
-
-    @property
-    def total_bytes(self) -> int:
-        """As in `FileVersion`."""
-        ...
-
-    @property
-    def encoding(self) -> str:
-        """As in `FileVersion`."""
-        ...
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of the beginning."""
-        ...
-
-
-class Part(Protocol):
-    """The place where the beginning of a file is kept for the next attempt, as `disk.part_files.PartFile`."""
-
-    def read_kept(self) -> KeptPart | None:
-        """Return what is kept and sound, or None."""
-        ...
-
-    def chunks(self) -> Iterator[bytes]:
-        """Yield what is kept, and go on behind it."""
-        ...
-
-    def begin(self, validator: str, total_bytes: int, encoding: str) -> None:
-        """Keep nothing but what is appended from now on."""
-        ...
-
-    def append(self, chunk: bytes) -> None:
-        """Add bytes."""
-        ...
-
-    def keep(self) -> None:
-        """Leave what was appended for the next attempt."""
-        ...
-
-    def discard(self) -> None:
-        """Delete it."""
-        ...
-
-
 class _ChangedError(FetchError):
     """The rest of the file cannot be fetched, so that it starts anew."""
 
@@ -135,7 +84,7 @@ class Download:
         lost: Callable[[float], None],
         clock: Callable[[], float],
         max_bytes: int,
-        part: Part | None,
+        part: PartFile | None,
         tell: Callable[[Step], None],
         step: Step,
     ) -> None:
@@ -166,7 +115,7 @@ class Download:
                 self._tell(self._step)
             yield item
 
-    def _open_first(self, part: KeptPart | None) -> OpenAnswer:
+    def _open_first(self, part: PartFacts | None) -> OpenAnswer:
         """Return the answer of the rest of what is kept, or else of the whole file."""
         if part is not None:
             version, self._offset = (
@@ -216,7 +165,7 @@ class Download:
         finally:
             self._release(answer)
 
-    def _beginning(self, part: Part) -> Iterator[bytes]:
+    def _beginning(self, part: PartFile) -> Iterator[bytes]:
         """Yield what is kept; a file that was sound a moment ago and cannot be read now starts anew."""
         try:
             for chunk in part.chunks():
@@ -268,7 +217,7 @@ class Download:
 
 
 def read_file(
-    start: Callable[[], Download], parse: Callable[[Download], Result], part: Part | None
+    start: Callable[[], Download], parse: Callable[[Download], Result], part: PartFile | None
 ) -> Result:
     """
     Return what `parse` makes of a file; it is called again, from the beginning, where the file changed meanwhile.
