@@ -129,10 +129,9 @@ def _check_row(row: dict[str, str]) -> ClaimLine:
         computed = check(*(float(text) for text in row["inputs"].split(";")))
         stated = float(row["stated"]) if row["stated"] else None
     except (KeyError, ValueError, TypeError) as error:
-        msg = (
+        raise DeclineError(
             f"claim {row.get('id')}: check {row.get('check')!r} with {row.get('inputs')!r} cannot be computed"
-        )
-        raise DeclineError(msg) from error
+        ) from error
     off_by = None if stated is None else _off_by(stated, computed, row["unit"])
     verdict: ClaimVerdict = "impossible" if row["check"] == "combined" else "off"
     if off_by is None:

@@ -71,8 +71,7 @@ def cost_in_year(
     """
     tau = year - year_now
     if not (cost_now > 0 and tau >= 0 and log_sigma_now >= 0):
-        msg = f"cost in year: {cost_now} in {year_now}, asked for {year}, sigma {log_sigma_now}"
-        raise DeclineError(msg)
+        raise DeclineError(f"cost in year: {cost_now} in {year_now}, asked for {year}, sigma {log_sigma_now}")
     chosen = rates or Rates()
     rate = chosen.total(question)
     start = math.log(cost_now)

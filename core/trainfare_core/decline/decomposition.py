@@ -119,16 +119,14 @@ def decompose(earlier: RunState, later: RunState) -> DecompositionAnswer:
     """
     years = later.year - earlier.year
     if not years > 0:
-        msg = f"decomposition: {later.year} is not after {earlier.year}"
-        raise DeclineError(msg)
+        raise DeclineError(f"decomposition: {later.year} is not after {earlier.year}")
     algorithm = math.log(earlier.flop / later.flop)
     price = math.log(earlier.usd_per_device_hour / later.usd_per_device_hour)
     hardware = math.log(later.peak_flop_per_s / earlier.peak_flop_per_s)
     utilisation = math.log(later.utilisation / earlier.utilisation)
     total = math.fsum((algorithm, price, hardware, utilisation))
     if total == 0:
-        msg = "decomposition: the cost did not change, so it cannot be split"
-        raise DeclineError(msg)
+        raise DeclineError("decomposition: the cost did not change, so it cannot be split")
     logs: dict[Cause, float] = {
         "algorithm": algorithm,
         "price": price,

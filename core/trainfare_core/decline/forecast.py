@@ -112,8 +112,7 @@ class Forecast:
             DeclineError: a cost that is not above 0.
         """
         if not cost > 0:
-            msg = f"cost: {cost} is not above 0"
-            raise DeclineError(msg)
+            raise DeclineError(f"cost: {cost} is not above 0")
         z = math.log(cost)
         return fmean(
             self._unit.cdf((z - part.centre) / part.scale) if part.scale > 0 else float(z >= part.centre)
@@ -158,8 +157,7 @@ def forecast(
         DeclineError: a year that is not after the last point, or an experience that is not above the last.
     """
     if not year > fit.last_year:
-        msg = f"year: {year} is not after the last point, {fit.last_year}"
-        raise DeclineError(msg)
+        raise DeclineError(f"year: {year} is not after the last point, {fit.last_year}")
     if isinstance(fit, MooreFit):
         return _moore(fit, year, theta, MOORE_INFLATION if inflation is None else inflation, dist)
     return _wright(fit, year, rho, 1.0 if inflation is None else inflation, dist, experience_then)
@@ -192,8 +190,7 @@ def _wright(
     elif then > fit.last_experience:
         growths, production = (math.log(then / fit.last_experience),), "given"
     else:
-        msg = f"experience: {then} is not above the last, {fit.last_experience}"
-        raise DeclineError(msg)
+        raise DeclineError(f"experience: {then} is not above the last, {fit.last_experience}")
     parts = tuple(
         LogSpread(
             math.log(fit.last_cost) + fit.exponent * growth,

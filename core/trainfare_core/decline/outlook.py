@@ -117,8 +117,7 @@ def outlook(
         DeclineError: a number out of its range.
     """
     if not (horizon_months >= 1 and 0.5 < confidence < 1):
-        msg = f"outlook: horizon {horizon_months} months, confidence {confidence}"
-        raise DeclineError(msg)
+        raise DeclineError(f"outlook: horizon {horizon_months} months, confidence {confidence}")
 
     def at(after: int, sigma: float) -> Forecast:
         return cost_in_year(cost_usd, 0.0, after / 12, question=question, rates=rates, log_sigma_now=sigma)

@@ -27,8 +27,7 @@ class LogRate:
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.log_per_year):
-            msg = f"rate: {self.log_per_year} a year is not a finite log-rate"
-            raise DeclineError(msg)
+            raise DeclineError(f"rate: {self.log_per_year} a year is not a finite log-rate")
 
     @classmethod
     def from_decline(cls, decline: float) -> LogRate:
@@ -39,8 +38,7 @@ class LogRate:
             DeclineError: a decline of 100 % or more.
         """
         if not decline < 1:
-            msg = f"decline: {decline} a year leaves nothing; give a fraction below 1"
-            raise DeclineError(msg)
+            raise DeclineError(f"decline: {decline} a year leaves nothing; give a fraction below 1")
         return cls(math.log1p(-decline))
 
     @classmethod
@@ -58,8 +56,7 @@ class LogRate:
             DeclineError: a cost that is not above 0, or the same year twice.
         """
         if not (cost_0 > 0 and cost_1 > 0) or year_0 == year_1:
-            msg = f"two points: {cost_0} in {year_0} and {cost_1} in {year_1} give no rate"
-            raise DeclineError(msg)
+            raise DeclineError(f"two points: {cost_0} in {year_0} and {cost_1} in {year_1} give no rate")
         return cls(math.log(cost_1 / cost_0) / (year_1 - year_0))
 
     @property

@@ -32,8 +32,7 @@ def decimal_year(when: float | str) -> float:
     if not isinstance(when, str):
         if math.isfinite(when):
             return float(when)
-        msg = f"date: {when} is not finite"
-        raise DeclineError(msg)
+        raise DeclineError(f"date: {when} is not finite")
     if _DECIMAL.fullmatch(when.strip()):
         return float(when)
     match = _DATE.fullmatch(when.strip())
@@ -42,8 +41,7 @@ def decimal_year(when: float | str) -> float:
     except ValueError:
         day = None
     if day is None:
-        msg = f"date: {when!r} is not one such as 2022, 2022-09, 2022-09-29 or 2022.75"
-        raise DeclineError(msg)
+        raise DeclineError(f"date: {when!r} is not one such as 2022, 2022-09, 2022-09-29 or 2022.75")
     days = 366 if calendar.isleap(day.year) else 365
     return day.year + (day - date(day.year, 1, 1)).days / days
 
@@ -77,11 +75,9 @@ class Series:
             msg = f"series: {len(self.times)} times, {len(self.costs)} costs, {len(counts)} amounts; at least 2 each"
             raise DeclineError(msg)
         if any(not later > earlier for earlier, later in pairwise(self.times)):
-            msg = "series: the times do not rise strictly"
-            raise DeclineError(msg)
+            raise DeclineError("series: the times do not rise strictly")
         if any(not (math.isfinite(value) and value > 0) for value in (*self.costs, *counts)):
-            msg = "series: every cost and amount must be a finite number above 0"
-            raise DeclineError(msg)
+            raise DeclineError("series: every cost and amount must be a finite number above 0")
 
     @classmethod
     def of(

@@ -30,8 +30,7 @@ class StudentT:
 
     def __post_init__(self) -> None:
         if not self.dof > 0:
-            msg = f"degrees of freedom: {self.dof} is not above 0"
-            raise DeclineError(msg)
+            raise DeclineError(f"degrees of freedom: {self.dof} is not above 0")
 
     def cdf(self, x: float) -> float:
         """Return P(T <= x)."""
@@ -92,5 +91,4 @@ def check_probability(p: float) -> None:
         DeclineError: it is not.
     """
     if not 0 < p < 1:
-        msg = f"probability: {p} is not strictly between 0 and 1"
-        raise DeclineError(msg)
+        raise DeclineError(f"probability: {p} is not strictly between 0 and 1")

@@ -49,8 +49,7 @@ class UncertainRate:
             DeclineError: a negative standard deviation.
         """
         if not std >= 0:
-            msg = f"rate: standard deviation {std} is negative"
-            raise DeclineError(msg)
+            raise DeclineError(f"rate: standard deviation {std} is negative")
         return cls((mean,), std)
 
     @classmethod
@@ -68,8 +67,7 @@ class UncertainRate:
             DeclineError: not 0 < low < months < high, or a level that is no probability.
         """
         if not 0 < low_months < months < high_months:
-            msg = f"halving time: {months} months is not inside {low_months} to {high_months}"
-            raise DeclineError(msg)
+            raise DeclineError(f"halving time: {months} months is not inside {low_months} to {high_months}")
         check_probability(level)
         sigma = math.log(high_months / low_months) / (2 * STANDARD_NORMAL.inv_cdf((1 + level) / 2))
         at = (STANDARD_NORMAL.inv_cdf((i + 0.5) / ATOMS) for i in range(ATOMS))

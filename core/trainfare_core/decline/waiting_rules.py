@@ -37,11 +37,10 @@ class Terms:
 
     def __post_init__(self) -> None:
         if not (self.cost > 0 and self.discount > 0 and self.value_per_year >= 0 and self.run_years >= 0):
-            msg = (
+            raise DeclineError(
                 f"wait: cost {self.cost}, discount {self.discount} must be above 0; "
                 f"value {self.value_per_year} a year and run of {self.run_years} years not below"
             )
-            raise DeclineError(msg)
 
     def best_start(self, decline: float) -> float:
         """
@@ -107,8 +106,7 @@ def compute_fixed_job_wait(job_years: float, growth: float) -> float:
         DeclineError: either is not above 0.
     """
     if not (job_years > 0 and growth > 0):
-        msg = f"job of {job_years} years, growth {growth}: both must be above 0"
-        raise DeclineError(msg)
+        raise DeclineError(f"job of {job_years} years, growth {growth}: both must be above 0")
     return max(0.0, math.log(growth * job_years) / growth)
 
 
@@ -136,8 +134,7 @@ def start_of_lump(deadline_years: float, run_years: float) -> float:
         DeclineError: the run does not end by the deadline even if started now.
     """
     if run_years > deadline_years:
-        msg = f"deadline: in {deadline_years} years, the run takes {run_years}"
-        raise DeclineError(msg)
+        raise DeclineError(f"deadline: in {deadline_years} years, the run takes {run_years}")
     return deadline_years - run_years
 
 

@@ -66,8 +66,7 @@ def experience(production: Sequence[float], z0: Literal["growth"] | float = "gro
         TooLittleDataError: fewer than 2 periods.
     """
     if len(production) < 2:
-        msg = f"experience: {len(production)} periods; 2 at least"
-        raise TooLittleDataError(msg)
+        raise TooLittleDataError(f"experience: {len(production)} periods; 2 at least")
     if z0 == "growth":
         growth = (production[-1] / production[0]) ** (1 / (len(production) - 1)) - 1
         start = production[0] / growth if growth > 0 else 0.0
@@ -96,8 +95,7 @@ def fit_wright(series: Series, m: int | None = None, z0: Literal["growth"] | flo
         DeclineError: no production, uneven steps, or production that did not grow.
     """
     if series.production is None or series.step_years is None:
-        msg = "Wright's law needs production in every period, and periods of one length"
-        raise DeclineError(msg)
+        raise DeclineError("Wright's law needs production in every period, and periods of one length")
     chosen = len(series.times) - 1 if m is None else m
     if not 2 <= chosen < len(series.times):
         msg = f"m: {chosen} differences requested of a series that has {len(series.times) - 1}; 2 at least"
@@ -145,8 +143,7 @@ def wright_variance(tau: float, log_growth: float, growth: Sequence[float], rho:
         DeclineError: tau is negative or |rho| > 1.
     """
     if tau < 0 or abs(rho) > 1:
-        msg = f"variance: tau {tau}, rho {rho}; need tau >= 0 and |rho| <= 1"
-        raise DeclineError(msg)
+        raise DeclineError(f"variance: tau {tau}, rho {rho}; need tau >= 0 and |rho| <= 1")
     if tau < 1:
         return max(0.0, tau + wright_variance(1.0, log_growth, growth, rho) - 1)
     square = math.fsum(x * x for x in growth)

@@ -211,8 +211,7 @@ def _by_law(question: Question, parameters: float, normals: Column) -> tuple[Col
     """Return the samples that reach a loss by the scaling law, with data repeated as needed, and whether any do."""
     target, unique, tokens_each = question.target_value, question.tokens, question.tokens_per_sample
     if target is None or unique is None or tokens_each is None:
-        msg = "the scaling law needs a target, the number of tokens and the tokens per sample"
-        raise ValueError(msg)
+        raise ValueError("the scaling law needs a target, the number of tokens and the tokens per sample")
     needed = chinchilla_draws(normals).tokens_to(target, parameters)
     tokens = tokens_for_repeats(unique, needed)
     most_useful = distinct_tokens(unique, MOST_PASSES * unique)

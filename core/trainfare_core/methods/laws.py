@@ -98,8 +98,7 @@ def distinct_tokens(unique: float, seen: float) -> float:
         InputError: a number that is not positive.
     """
     if not (unique > 0 and seen > 0):
-        msg = f"tokens: {unique} unique, {seen} seen: both must be positive"
-        raise InputError(msg)
+        raise InputError(f"tokens: {unique} unique, {seen} seen: both must be positive")
     if seen <= unique:
         return seen
     repeats = seen / unique - 1

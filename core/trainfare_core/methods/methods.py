@@ -123,5 +123,4 @@ def find_method(name: str) -> Method:
     for method in METHOD_NAMES:
         if method == wanted:
             return method
-    msg = f"strategy {name!r}: unknown; the strategies are {', '.join(METHOD_NAMES)}"
-    raise UnknownNameError(msg)
+    raise UnknownNameError(f"strategy {name!r}: unknown; the strategies are {', '.join(METHOD_NAMES)}")

@@ -76,8 +76,7 @@ class Situation:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, (int, float)) and not value > 0:
-                msg = f"{field.name}: {value} is not a positive number"
-                raise InputError(msg)
+                raise InputError(f"{field.name}: {value} is not a positive number")
 
     @property
     def task(self) -> Task:

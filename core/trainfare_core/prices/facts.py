@@ -44,8 +44,7 @@ class Intake:
         ended = self.accepted + self.filtered_rows + self.quarantined_rows
         if ended != self.rows_read or self.accepted < 0:
             where = f"{self.origin}/{self.provider}/{self.service}"
-            msg = f"{where}: read {self.rows_read} rows, {ended} accounted for"
-            raise ValueError(msg)
+            raise ValueError(f"{where}: read {self.rows_read} rows, {ended} accounted for")
 
     @property
     def filtered_rows(self) -> int:

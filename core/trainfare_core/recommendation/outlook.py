@@ -69,8 +69,7 @@ class CostOutlook(Record):
     def _has_both_ends(self) -> CostOutlook:
         for name, costs in (("same_compute", self.same_compute), ("same_quality", self.same_quality)):
             if not {0, self.horizon_months} <= {cost.months for cost in costs}:
-                msg = f"{name} lacks the cost of now or after {self.horizon_months} months"
-                raise ValueError(msg)
+                raise ValueError(f"{name} lacks the cost of now or after {self.horizon_months} months")
         return self
 
     def at(self, months: int, question: Literal["compute", "quality"] = "compute") -> FutureCost:
