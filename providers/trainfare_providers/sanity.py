@@ -7,7 +7,6 @@ smaller machines of the same accelerator, with the maker's data sheet, and with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -108,9 +107,10 @@ def judge(
     judged = _more_for_less(_beside_on_demand(judged, known))
     judged = judged.sort(list(KEY_COLUMNS))
     refused = judged.filter(pl.col(_WHY).is_not_null())
+    counts = counts_by_reason(refused, _WHY)
     return Judged(
         judged.filter(pl.col(_WHY).is_null()).drop(_WHY),
-        _quarantine_rows(intakes, refused),
+        tuple(intake.drop((), counts.get((intake.provider, intake.service), ())) for intake in intakes),
         refused.filter(pl.col(_WHY).is_in([JUMPED, RESHAPED])).drop(_WHY),
         refused.rename({_WHY: "rule"}),
     )
@@ -244,9 +244,3 @@ def _more_for_less(rows: pl.DataFrame) -> pl.DataFrame:
     both = pl.concat([smaller, larger]).unique().with_columns(pl.lit(value=True).alias("_odd"))
     marked = rows.join(both, on=[*machine_columns, *size], how="left", nulls_equal=True)
     return _mark(marked, pl.col("_odd"), MORE_FOR_LESS).drop("_odd")
-
-
-def _quarantine_rows(intakes: Sequence[Intake], refused: pl.DataFrame) -> tuple[Intake, ...]:
-    """Return the counts with the refused rows as quarantined instead of accepted."""
-    counts = counts_by_reason(refused, _WHY)
-    return tuple(intake.drop((), counts.get((intake.provider, intake.service), ())) for intake in intakes)

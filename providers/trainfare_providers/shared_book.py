@@ -105,16 +105,13 @@ def _address(url: str) -> tuple[str, bool]:
     """Return the address for polars, and whether it is in a cloud."""
     scheme = urlsplit(url).scheme.lower() if "://" in url else ""
     if scheme in _SCHEMES:
-        return url if _ends_with_files(url) else f"{url.rstrip('/')}/*.parquet", True
+        names_files = url.endswith(".parquet") or "*" in url
+        return url if names_files else f"{url.rstrip('/')}/*.parquet", True
     if scheme:
         hint = "give s3://, gs://, abfss:// or a path"
         raise PricesUnavailableError(f"{BOOK_VARIABLE}: {scheme}:// is not read; {hint}")
     path = Path(url).expanduser()
     return str(path / "*.parquet" if path.is_dir() else path), False
-
-
-def _ends_with_files(url: str) -> bool:
-    return url.endswith(".parquet") or "*" in url
 
 
 def _book(rows: pl.DataFrame) -> PriceBook:

@@ -58,8 +58,9 @@ def split_plans(profile: JobProfile, shapes: MachineShapes, space: PlanSpace) ->
     """
     shape, nodes, devices = whole_machines(profile, shapes, space)
     model = DecoderShape.of(profile)
+    stages = [number for number in divisors(max(model.layers, 1)) if number <= MOST_STAGES]
     plans: CandidateTable | None = None
-    for tensor, context, pipeline in product(_powers(model.heads), _contexts(model), _stages(model)):
+    for tensor, context, pipeline in product(_powers(model.heads), _contexts(model), stages):
         possible = _possible(nodes, devices, tensor * context, pipeline)
         possible &= model.tokens % (tensor * context) == 0
         if tensor * context * pipeline > 1 and possible.any():
@@ -84,10 +85,6 @@ def _powers(number: int) -> list[int]:
 def _contexts(model: DecoderShape) -> list[int]:
     """Return numbers of devices that share a sample; each has two equal parts of it, for causal attention."""
     return [size for size in _powers(model.tokens // 2) if size == 1 or model.tokens >= size * LEAST_TOKENS]
-
-
-def _stages(model: DecoderShape) -> list[int]:
-    return [stages for stages in divisors(max(model.layers, 1)) if stages <= MOST_STAGES]
 
 
 def _possible(nodes: Rows, devices: Rows, inside: int, pipeline: int) -> NDArray[np.bool_]:

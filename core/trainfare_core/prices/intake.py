@@ -138,7 +138,8 @@ def judge_rows(rows: pl.DataFrame, *, origin: str) -> tuple[pl.DataFrame, tuple[
     """Do what `accept_rows` does, and return also the rows that name a machine and were not accepted: `set_aside`."""
     check_columns(rows, origin=origin)
     typed = _cast_columns(rows, origin)
-    judged = typed.with_columns(_quarantine_reason(), _filter_reason())
+    out_of_scope = _first_true({"machine without an accelerator": pl.col("accelerator").is_null()})
+    judged = typed.with_columns(_quarantine_reason(), out_of_scope.alias("_filter"))
     sound = pl.col("_quarantine").is_null() & pl.col("_filter").is_null()
     accepted = judged.filter(sound)
     judged = judged.filter(~sound)
@@ -217,10 +218,6 @@ def _quarantine_reason() -> pl.Expr:
         "a size is not a finite number": odd,
     }
     return _first_true(rules).alias("_quarantine")
-
-
-def _filter_reason() -> pl.Expr:
-    return _first_true({"machine without an accelerator": pl.col("accelerator").is_null()}).alias("_filter")
 
 
 def _first_true(rules: Mapping[str, pl.Expr]) -> pl.Expr:

@@ -27,7 +27,8 @@ def on_front(priced: PricedRuns, limits: Limits, entries: Entries) -> Flags:
     """Mark the entries on the front, shape (k,)."""
     late_hours = find_hours(priced.runs, entries.run, 0.9)
     expected_usd = priced.compute_expected_usd(entries.run, entries.usd_per_hour, entries.price_log_sigma)
-    return _apart_from_porting(priced, entries, expected_usd, late_hours, -_chances(priced, limits, entries))
+    chances = priced.compute_chances(entries.run, entries.usd_per_hour, entries.price_log_sigma, limits.asked)
+    return _apart_from_porting(priced, entries, expected_usd, late_hours, -np.round(chances, CHANCE_DIGITS))
 
 
 def median_front(priced: PricedRuns, entries: Entries) -> Flags:
@@ -40,12 +41,6 @@ def _apart_from_porting(priced: PricedRuns, entries: Entries, *costs: Column) ->
     marks = front(*costs)
     marks[~porting] = front(*(cost[~porting] for cost in costs))
     return marks
-
-
-def _chances(priced: PricedRuns, limits: Limits, entries: Entries) -> Column:
-    """Return the chance that each entry keeps budget and deadline; 1 where there are none."""
-    chances = priced.compute_chances(entries.run, entries.usd_per_hour, entries.price_log_sigma, limits.asked)
-    return np.round(chances, CHANCE_DIGITS)
 
 
 def front(*costs: Column) -> Flags:

@@ -8,7 +8,7 @@ memory are estimated, because a profile has no lifetimes of single tensors.
 
 from __future__ import annotations
 
-from trainfare_core.job_profile import BlockFacts, JobProfile, MemoryFacts, MemoryMoment, OperationGroup
+from trainfare_core.job_profile import BlockFacts, JobProfile, MemoryFacts, MemoryMoment
 
 
 def why_not_checkpointed(profile: JobProfile) -> str:
@@ -35,7 +35,11 @@ def add_checkpointing(profile: JobProfile) -> JobProfile:
     Args:
         profile: one for which `why_not_checkpointed` is "".
     """
-    again = [_again(group) for group in profile.operations if group.in_block and group.phase == "forward"]
+    again = [
+        group.model_copy(update={"phase": "backward", "recomputed": True})
+        for group in profile.operations
+        if group.in_block and group.phase == "forward"
+    ]
     measured = profile.measured
     return profile.model_copy(
         update={
@@ -45,10 +49,6 @@ def add_checkpointing(profile: JobProfile) -> JobProfile:
             "measured": None if measured is None else measured.model_copy(update={"peak_memory_bytes": None}),
         }
     )
-
-
-def _again(group: OperationGroup) -> OperationGroup:
-    return group.model_copy(update={"phase": "backward", "recomputed": True})
 
 
 def _reduce_memory(facts: MemoryFacts) -> MemoryFacts:

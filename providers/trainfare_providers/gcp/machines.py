@@ -113,6 +113,7 @@ def _build_row(
         return Refused("share of a G4's GPU, billed under a vGPU SKU of its own that is not known")
     if region not in machine.regions:
         return Refused("region in which this machine is not known to exist")
+    flex_only = machine.machine.instance_type in _FLEX_ONLY and option != "spot"
     total, used = Decimal(0), dict[str, Part]()
     for quantity, kind, of in machine.needs:
         part = parts.price(kind, of, option, region)
@@ -131,11 +132,7 @@ def _build_row(
         sku="+".join(part.sku_id for part in used.values()),
         source=source,
         currency="USD",
-        caveat=_caveats(machine, option),
+        caveat="Google creates this size only as spot or flex-start: listed, but perhaps not available"
+        if flex_only
+        else None,
     )
-
-
-def _caveats(machine: GcpMachine, option: str) -> str | None:
-    if machine.machine.instance_type in _FLEX_ONLY and option != "spot":
-        return "Google creates this size only as spot or flex-start: listed, but perhaps not available"
-    return None

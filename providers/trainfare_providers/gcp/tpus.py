@@ -14,7 +14,6 @@ from functools import cache
 from typing import Final
 
 from trainfare_providers.gcp.machines import OPTIONS, PartIndex
-from trainfare_providers.gcp.skus import Part
 from trainfare_providers.machine_types import Machine, table_rows
 from trainfare_providers.source_rows import Refused, SourceRow
 
@@ -105,7 +104,8 @@ def _build_row(
     part = parts.price("tpu", of, option, _region(zone))
     if part is None or isinstance(part, Refused):
         return part
-    if not _credible(part, generation):
+    low, high = (share * generation.published_usd for share in _ACCEPTED[option])
+    if not low <= part.usd <= high:
         return Refused("chip-hour far from the published price: another unit?", quarantined=True)
     chips = size * generation.chips_per_number
     return SourceRow(
@@ -119,11 +119,6 @@ def _build_row(
         source=source,
         currency="USD",
     )
-
-
-def _credible(part: Part, generation: Generation) -> bool:
-    low, high = _ACCEPTED[part.option]
-    return low * generation.published_usd <= part.usd <= high * generation.published_usd
 
 
 def _region(zone: str) -> str:

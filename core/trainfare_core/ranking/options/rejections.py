@@ -19,16 +19,9 @@ from trainfare_core.recommendation import Constraints, Rejection, RejectionReaso
 
 _ORDER: Final[tuple[RejectionReason, ...]] = get_args(RejectionReason)
 REASON_WORDS: Final[Mapping[RejectionReason, str]] = {
+    **{reason: reason.replace("_", " ") for reason in _ORDER},
     "does_not_fit": "does not fit in memory",
-    "unknown_accelerator": "unknown accelerator",
-    "cannot_train": "cannot train",
-    "no_prediction": "no prediction",
-    "over_quota": "over quota",
-    "over_budget": "over budget",
     "past_deadline": "past the deadline",
-    "too_long": "too long",
-    "may_not_fit": "may not fit",
-    "needs_porting": "needs porting",
     "price_too_old": "price too old to rank",
     "filtered": "filtered out",
 }

@@ -88,7 +88,9 @@ class RunPricer:
         search = PlanSearch.of(profile, shapes, offered, self.request, self.predict)
         services = ServiceColumns.of(machines, asked.run_cost)
         timed = self._time_runs(search, machines, services)
-        possible = self._find_possible(timed.runs)
+        # Runs that end: on spot machines those that save checkpoints and get on between interruptions.
+        saves = self.profile.plan.checkpoint_every_n_steps is not None
+        possible = np.flatnonzero(timed.runs.gets_on & ((timed.runs.hazard == NOT_SPOT) | saves))
         priced = self._price_machines(machines, offers, timed, possible)
         runs, machine = _round_times(take(timed.runs, possible)), timed.machine[possible]
         nodes = search.candidates.nodes[runs.plan]
@@ -165,11 +167,6 @@ class RunPricer:
             worth_changing(plan, faster, timer, rentals),
             np.where(np.isinf(over_quota), 0, over_quota).astype(np.int64),
         )
-
-    def _find_possible(self, runs: RunTable) -> Rows:
-        """Return the runs that end: on spot machines those that save checkpoints and get on between interruptions."""
-        saves = self.profile.plan.checkpoint_every_n_steps is not None
-        return np.flatnonzero(runs.gets_on & ((runs.hazard == NOT_SPOT) | saves))
 
     def _price_machines(
         self, machines: pl.DataFrame, offers: PricedOffers, timed: _TimedRuns, possible: Rows

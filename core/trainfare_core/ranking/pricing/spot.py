@@ -93,15 +93,15 @@ def why_no_spot(profile: JobProfile, runs: RunTable) -> str:
     calm_hours = float(runs.undisturbed_s[least] / _S_PER_HOUR)
     every = profile.plan.checkpoint_every_n_steps
     saves = "saves no checkpoints" if every is None else f"saves only every {every:,} steps"
-    ends = " to ".join(dict.fromkeys(_hours_text(float(mean_hours[row])) for row in (least, most)))
+    texts = (
+        hours_text(hours) if hours < _MANY_HOURS else "over a century"
+        for hours in mean_hours[[least, most]].tolist()
+    )
+    ends = " to ".join(dict.fromkeys(texts))
     return (
         f"the run {saves}, and {hours_text(calm_hours)} of work would take {ends} on average; "
         f"ModelCheckpoint(every_n_train_steps={_save_steps(profile, runs, middle)}) allows spot"
     )
-
-
-def _hours_text(hours: float) -> str:
-    return hours_text(hours) if hours < _MANY_HOURS else "over a century"
 
 
 def _save_steps(profile: JobProfile, runs: RunTable, row: int) -> int:
