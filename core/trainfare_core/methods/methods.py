@@ -1,7 +1,7 @@
 """
 The training methods: one table with everything that the rest of trainfare has to know of each.
 
-A new method is one more name in `Method` and one more entry in `METHODS`; where it changes a module as no other
+A new method is one more name in `Method` and one more row of `data/methods.csv`; where it changes a module as no other
 does, also a branch in `trainfare.methods.module_changes`.
 """
 
@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, cast
 
+from pydantic import TypeAdapter
+
+from trainfare_core.documents import data_rows
 from trainfare_core.errors import UnknownNameError
 
 Method: TypeAlias = Literal["linear_probe", "lora", "qlora", "full_finetune", "scratch"]
@@ -57,54 +60,13 @@ class MethodFacts:
     crosses_late: bool = False
 
 
+_FACTS: Final = TypeAdapter(MethodFacts)
 METHODS: Final[Mapping[Method, MethodFacts]] = MappingProxyType(
     {
-        "linear_probe": MethodFacts(
-            label="linear probe",
-            colour="cloud-1",
-            draw=0,
-            trains="output layer",
-            log_samples_sigma=0.5,
-            weight_change=0.0,
-            generates_text=False,
-        ),
-        "lora": MethodFacts(
-            label="LoRA",
-            colour="cloud-3",
-            draw=1,
-            trains="adapters",
-            log_samples_sigma=0.7,
-            weight_change=1.0,
-        ),
-        "qlora": MethodFacts(
-            label="QLoRA",
-            colour="cloud-4",
-            draw=2,
-            trains="adapters",
-            log_samples_sigma=0.7,
-            weight_change=0.8,
-            packs_weights=True,
-            compared_through="lora",
-        ),
-        "full_finetune": MethodFacts(
-            label="full fine-tuning",
-            colour="cloud-2",
-            draw=3,
-            trains="all weights",
-            log_samples_sigma=0.7,
-            weight_change=2.0,
-        ),
-        "scratch": MethodFacts(
-            label="from scratch",
-            colour="cloud-6",
-            draw=4,
-            trains="all weights",
-            log_samples_sigma=1.2,
-            weight_change=3.0,
-            needs_checkpoint=False,
-            traced_as="full_finetune",
-            crosses_late=True,
-        ),
+        cast("Method", row.pop("name")): _FACTS.validate_python(
+            {key: text for key, text in row.items() if text}
+        )
+        for row in data_rows("methods.csv")
     }
 )
 """From the least to the most change of the checkpoint's weights; ties are decided in this order."""
