@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from trainfare_core.run_cost_facts import Fact, FactSource, SourceClass, Weakness
+from trainfare_core.run_cost_facts.facts import Fact, FactSource, SourceClass, Weakness
 
 
 def fact(

@@ -19,7 +19,8 @@ from trainfare_core.run_cost.disks import (
     regions_of_disk_prices,
     system_disk_gib,
 )
-from trainfare_core.run_cost_facts import LocalDisk, Unknown, local_disk, machines_without_local_disk
+from trainfare_core.run_cost_facts import Unknown, local_disk, machines_without_local_disk
+from trainfare_core.run_cost_facts.local_disks import LocalDisk
 
 TOY = ToyPredictor({"A100-SXM-80GB": 0.1})
 NONE = CostAssumptions()

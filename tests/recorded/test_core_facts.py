@@ -35,9 +35,8 @@ from trainfare_core.run_cost.disks import disk_usd_per_gib_month, disks_usd_per_
 from trainfare_core.run_cost.timing import forward_share
 from trainfare_core.run_cost_facts import find_fact
 from trainfare_core.run_cost_facts.kinds import KINDS
-from trainfare_core.run_cost_facts.limits import default_quota
 from trainfare_core.run_cost_facts.local_disks import local_disk
-from trainfare_core.run_cost_facts.spot import interruption_band
+from trainfare_core.run_cost_facts.lookup import default_quota, interruption_band
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=timezone.utc)
 NUMBERS = (0.0, 1e-12, 0.0004, 0.004, 0.0049, 0.05, 0.0995, 0.3, 0.94999, 0.995, 0.9994, 1.0, 1.02, 9.95, 9.996, 10.0, 59.6, 60.0,

@@ -8,47 +8,33 @@ no lookup returns the figure of another region in its place. `KINDS` says what t
 
 from __future__ import annotations
 
-from .answers import (
+from trainfare_core.run_cost_facts.answers import (
     Amount,
     Answer,
     DiskPrice,
     InterruptionBand,
-    PriceTier,
     Quota,
-    RegionMatch,
     Span,
     Statement,
     TieredPrice,
     Unknown,
 )
-from .facts import EVERYWHERE, Fact, FactSource, SourceClass, Weakness
-from .kinds import KINDS, Kind
-from .limits import default_quota
-from .local_disks import LocalDisk, local_disk, machines_without_local_disk
-from .lookup import find_fact, find_transfer
-from .spot import interruption_band
-from .table import all_facts
+from trainfare_core.run_cost_facts.kinds import KINDS
+from trainfare_core.run_cost_facts.local_disks import local_disk, machines_without_local_disk
+from trainfare_core.run_cost_facts.lookup import default_quota, find_fact, find_transfer, interruption_band
+from trainfare_core.run_cost_facts.table import all_facts
 
 __all__ = [
-    "EVERYWHERE",
     "KINDS",
     "Amount",
     "Answer",
     "DiskPrice",
-    "Fact",
-    "FactSource",
     "InterruptionBand",
-    "Kind",
-    "LocalDisk",
-    "PriceTier",
     "Quota",
-    "RegionMatch",
-    "SourceClass",
     "Span",
     "Statement",
     "TieredPrice",
     "Unknown",
-    "Weakness",
     "all_facts",
     "default_quota",
     "find_fact",

@@ -1,16 +1,21 @@
-"""The one lookup: a kind and its keys give an answer of the kind's form."""
+"""The lookups: a kind and its keys give an answer of the kind's form; quotas and interruption bands have their own."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import partial
-from typing import get_args, overload
+from typing import Final, get_args, overload
 
+from trainfare_core.clouds import CLOUDS, INTERRUPTION_BANDS
 from trainfare_core.region_places import continent_of
 from trainfare_core.run_cost_facts.answers import (
     Amount,
     DiskPrice,
+    InterruptionBand,
     PriceTier,
+    Quota,
+    RegionMatch,
     Span,
     Statement,
     TieredPrice,
@@ -25,7 +30,10 @@ from trainfare_core.run_cost_facts.kinds import (
     StatementKind,
     TierKind,
 )
-from trainfare_core.run_cost_facts.table import Choice, choose, matching, no_row
+from trainfare_core.run_cost_facts.table import Choice, choose, group, matching, no_row
+
+_FAMILY: Final = re.compile(r"[a-z]+(?=\d)")
+_SPOT_WORDS: Final = ("Spot", "Preemptible")
 
 
 @overload
@@ -202,4 +210,83 @@ def span(rows: Sequence[Fact], what: str) -> Span | Unknown:
         region_match=known[0].region_match,
         rows=tuple(end.row for end in known),
         unused=tuple(row for end in known for row in end.unused),
+    )
+
+
+def default_quota(cloud: str, service: str, machine: str, *, spot: bool = False) -> Quota | Unknown:
+    """
+    Return what a new account may use of a machine.
+
+    Args:
+        cloud: as in the price book.
+        service: as in the price book.
+        machine: machine type; for Google the accelerator, such as H100.
+        spot: the quota of spot machines.
+
+    Returns:
+        The quota in its own unit, with its name; 0 means that an increase has to be requested first.
+
+    Example:
+        >>> quota = default_quota("aws", "ec2", "p5.48xlarge")
+        >>> quota.name, quota.value, quota.unit
+        ('Running On-Demand P instances (L-417A185B)', 0.0, 'vcpu')
+    """
+    family = _FAMILY.match(machine)
+    names = {machine, family[0] if family else machine}
+    rows = [
+        row
+        for row in group("default_quota", cloud)
+        if row.service == service
+        and names & set(row.machine.split("|"))
+        and spot == any(word in row.item for word in _SPOT_WORDS)
+    ]
+    chosen = choose(rows, EVERYWHERE, f"the default {'spot ' if spot else ''}quota of {cloud}'s {machine}")
+    if isinstance(chosen, Unknown):
+        return chosen
+    return Quota(name=chosen.row.item, value=chosen.row.value, **chosen.fields())
+
+
+def interruption_band(cloud: str, instance_type: str, region: str) -> InterruptionBand | Unknown:
+    """
+    Return how often spot machines of a type are taken back within a month.
+
+    The region's own band is used before one that names no region. Where there is neither, the answer is the range of
+    the other regions, with the region match `other_regions`.
+
+    Args:
+        cloud: as in the price book.
+        instance_type: machine type of EC2. Pools of SageMaker (`ml.`) are not in AWS's list.
+        region: the cloud's own name.
+
+    Returns:
+        The band or the range of bands; `Unknown` where no region has one for this type.
+
+    Example:
+        >>> band = interruption_band("aws", "p4d.24xlarge", "us-east-1")
+        >>> band.lowest, band.highest, band.region_match, band.as_of
+        ('10-15%', '10-15%', 'exact', '2025-06')
+    """
+    rows = matching("spot_interruption_band", cloud, machine=instance_type)
+    what = KINDS["spot_interruption_band"].subject.format(machine=instance_type)
+    if not rows:
+        why = CLOUDS[cloud].no_bands_because if cloud in CLOUDS else ""
+        why = why or f"no region of {cloud} has one"
+        return Unknown(f"{what} is not known: {why}")
+    chosen = choose(rows, region, what)
+    if not isinstance(chosen, Unknown):
+        return _band((chosen.row,), chosen.region_match, chosen.unused)
+    if any(row.region in (region, EVERYWHERE) for row in rows):
+        return chosen
+    return _band(rows, "other_regions", ())
+
+
+def _band(rows: tuple[Fact, ...], match: RegionMatch, unused: tuple[Fact, ...]) -> InterruptionBand:
+    places = sorted(INTERRUPTION_BANDS.index(row.words) for row in rows)
+    return InterruptionBand(
+        lowest=INTERRUPTION_BANDS[places[0]],
+        highest=INTERRUPTION_BANDS[places[-1]],
+        unit="band",
+        region_match=match,
+        rows=rows,
+        unused=unused,
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from trainfare_core.run_cost_facts import all_facts
 from trainfare_core.run_cost_facts.facts import FACT_COLUMNS, read_facts, read_sources
+from trainfare_core.run_cost_facts.table import all_facts
 from trainfare_research.data import build_run_cost_facts as script
 
 TOP = Path(__file__).resolve().parents[3]

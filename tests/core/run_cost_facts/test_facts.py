@@ -9,18 +9,16 @@ import pytest
 
 from trainfare_core.clouds import CLOUDS
 from trainfare_core.errors import InputError
-from trainfare_core.run_cost_facts import (
-    KINDS,
-    Answer,
+from trainfare_core.run_cost_facts import KINDS, Answer, default_quota, find_fact, interruption_band, kinds
+from trainfare_core.run_cost_facts.facts import (
+    FACT_COLUMNS,
+    SOURCE_COLUMNS,
     Fact,
     Weakness,
-    all_facts,
-    default_quota,
-    find_fact,
-    interruption_band,
-    kinds,
+    read_facts,
+    read_sources,
 )
-from trainfare_core.run_cost_facts.facts import FACT_COLUMNS, SOURCE_COLUMNS, read_facts, read_sources
+from trainfare_core.run_cost_facts.table import all_facts
 
 COUNTS = {
     "egress_internet": 16, "egress_inter_region": 62, "egress_inter_zone": 1, "object_storage": 25,

@@ -12,10 +12,10 @@ from trainfare_core.run_cost_facts import (
     InterruptionBand,
     Span,
     Unknown,
-    all_facts,
     find_fact,
     interruption_band,
 )
+from trainfare_core.run_cost_facts.table import all_facts
 
 
 def value(answer: object) -> float:

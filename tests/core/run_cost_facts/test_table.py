@@ -8,7 +8,8 @@ import pytest
 
 from builders.cli import run_python
 from builders.facts import fact
-from trainfare_core.run_cost_facts import Amount, Fact, Unknown
+from trainfare_core.run_cost_facts import Amount, Unknown
+from trainfare_core.run_cost_facts.facts import Fact
 from trainfare_core.run_cost_facts.table import choose
 
 
