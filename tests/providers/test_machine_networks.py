@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from trainfare_providers.machine_networks import network_gbit_per_s
+from trainfare_providers.machine_types import network_gbit_per_s
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ import pytest
 from trainfare_core.documents import data_text
 from trainfare_core.errors import UnknownNameError
 from trainfare_providers.gcp.machines import machines
-from trainfare_providers.machine_networks import network_gbit_per_s
-from trainfare_providers.machine_types import table_rows
+from trainfare_providers.machine_types import network_gbit_per_s, table_rows
 from trainfare_providers.snapshot import SnapshotProvider
 
 SLICES = {

@@ -68,7 +68,7 @@ from trainfare_providers.gcp.quotas import family_quota, gpu_limits, parse_regio
 from trainfare_providers.gcp.skus import read_sku
 from trainfare_providers.http import addresses, retry
 from trainfare_providers.http.strict_json import parse_json
-from trainfare_providers.machine_networks import network_gbit_per_s
+from trainfare_providers.machine_types import network_gbit_per_s
 from trainfare_providers.sanity import judge, why_not_replaced
 
 TODAY = "2026-08-02"

@@ -12,8 +12,7 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from trainfare_providers.answer_values import amount_at, items_of, text_at, value_at
-from trainfare_providers.machine_networks import network_gbit_per_s
-from trainfare_providers.machine_types import Machine, machine_of, table_rows
+from trainfare_providers.machine_types import Machine, machine_of, network_gbit_per_s, table_rows
 from trainfare_providers.source_rows import Refused
 
 # Reported over nominal memory. A10G and L4 report 22,888 of 24,576 MiB (0.931), less what error correction takes.

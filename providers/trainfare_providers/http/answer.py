@@ -1,4 +1,4 @@
-"""One HTTP request, its limits and its deadline, and the answer while it arrives."""
+"""One HTTP request, its limits and its deadline, the answer while it arrives, and the guard of an answer in pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, cast
 
 from trainfare_core.errors import FetchCancelledError, FetchError
-from trainfare_providers.http.addresses import format_host, redact_url, same_origin
+from trainfare_providers.http.addresses import format_host, redact_url, same_origin, target_of
 from trainfare_providers.http.exchange import Exchange, Head, UnpackError, unpack_gzip
 from trainfare_providers.http.retry import FAULTS
 from trainfare_providers.http.strict_json import parse_json
@@ -85,6 +85,40 @@ class HttpRequest:
             f"{where}: {rule.message}{detail}; {rule.advice}",
             retryable=rule.retry if retryable is None else retryable,
         )
+
+
+class Pages:
+    """Checks that a listing in pages ends, repeats no page, and links only to its own site."""
+
+    def __init__(self, request: HttpRequest, max_pages: int) -> None:
+        self._request, self._max_pages = request, max_pages
+        self._seen: set[str] = set()
+
+    def token(self, token: str) -> str:
+        """
+        Return the token of the next page.
+
+        Raises:
+            FetchError: it was used before, or there are too many pages.
+        """
+        if token in self._seen:
+            raise self._request.fault("paging", " (a page came again)")
+        if len(self._seen) + 1 >= self._max_pages:
+            raise self._request.fault("paging", f" (more than {self._max_pages:,})")
+        self._seen.add(token)
+        return token
+
+    def link(self, link: str) -> str:
+        """
+        Return the address of the next page.
+
+        Raises:
+            FetchError: as for `token`, or it leads to another site.
+        """
+        target = target_of(self._request.url, link)
+        if target is None:
+            raise self._request.fault("redirect")
+        return self.token(target)
 
 
 @dataclass(frozen=True, slots=True)

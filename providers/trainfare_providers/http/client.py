@@ -28,12 +28,12 @@ from trainfare_providers.http.answer import (
     HttpRequest,
     Limits,
     OpenAnswer,
+    Pages,
     Reply,
     read_json,
 )
 from trainfare_providers.http.download import ROWS_A_STEP, Download, read_file
 from trainfare_providers.http.exchange import Exchange, Head, silence_http_logs
-from trainfare_providers.http.pages import Pages
 from trainfare_providers.http.progress import Step
 from trainfare_providers.http.retry import (
     RETRY_AFTER_CAP_S,

@@ -21,7 +21,7 @@ import polars as pl
 from trainfare_core.clouds import CLOUDS
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.intake import BOOK_SCHEMA, KEY_COLUMNS
-from trainfare_providers.machine_networks import network_gbit_per_s
+from trainfare_providers.machine_types import network_gbit_per_s
 from trainfare_research.data import TABLES
 
 DEFAULT_OUT = Path(__file__).parents[3] / "providers/trainfare_providers/snapshot"

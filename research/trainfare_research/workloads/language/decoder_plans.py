@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from trainfare_core.hardware.accelerator_rows import Accelerator
-from trainfare_providers.machine_networks import network_gbit_per_s
+from trainfare_providers.machine_types import network_gbit_per_s
 
 MOST_IN_A_MACHINE = 8
 """Accelerators of the largest machine whose direct links end at its case; racks (NVL72) and slices reach further."""
