@@ -228,7 +228,7 @@ class _Run:
             rows=0 if last is None else len(last.book),
             fetched_at=None if last is None else last.facts.fetched_at,
             problem=problem,
-            snapshot_of=_snapshot_of(self.name),
+            snapshot_of=_snapshot_dates().get(self.name),
         )
 
     def _refresh(self, source: LiveSource, now: datetime, tell: Callable[[Step], None]) -> CloudUpdate:
@@ -261,7 +261,7 @@ class _Run:
             ),
             notes=result.notes,
             problem=result.problem,
-            snapshot_of=_snapshot_of(self.name),
+            snapshot_of=_snapshot_dates().get(self.name),
         )
 
 
@@ -275,7 +275,3 @@ def _snapshot_dates() -> dict[str, str]:
         for facts in SnapshotProvider().load().facts():
             dates[facts.provider] = max(facts.newest, dates.get(facts.provider, ""))
     return dates
-
-
-def _snapshot_of(name: str) -> str | None:
-    return _snapshot_dates().get(name)

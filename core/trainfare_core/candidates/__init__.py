@@ -8,7 +8,6 @@ on every machine and marked; `PlanSpace` says how far other plans may go.
 from trainfare_core.candidates.enumeration import enumerate_candidates, list_accumulations
 from trainfare_core.candidates.layouts import plan_gaps
 from trainfare_core.candidates.space import (
-    DEFAULT_MAX_NODES,
     MAX_NODES,
     NODE_COUNTS,
     USUAL,
@@ -20,13 +19,11 @@ from trainfare_core.candidates.table import (
     SHARDINGS,
     CandidateTable,
     ModelParallel,
-    join_tables,
     sharding_label,
     take,
 )
 
 __all__ = [
-    "DEFAULT_MAX_NODES",
     "MAX_NODES",
     "NODE_COUNTS",
     "SHARDINGS",
@@ -35,7 +32,6 @@ __all__ = [
     "ModelParallel",
     "PlanSpace",
     "enumerate_candidates",
-    "join_tables",
     "list_accumulations",
     "own_micro_batch",
     "own_sharding",

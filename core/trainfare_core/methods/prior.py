@@ -14,6 +14,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
+from pydantic import TypeAdapter
+
+from trainfare_core.documents import data_rows
 from trainfare_core.methods.methods import METHODS, Method
 from trainfare_core.methods.situation import Situation, tokens_seen
 
@@ -72,24 +75,12 @@ class ExpectedAdvantage:
     because: str
 
 
-_EXPECTED: Final = {
-    "conserve": (4.0, 5.0, 3.0, "weights that change less forget less"),
-    "probe": (-10.0, 8.0, 1.5, "a frozen backbone learns less than one that is trained"),
-    "packed": (-0.5, 0.8, 6.0, "4-bit weights add noise to the same training"),
-    "starved": (-40.0, 15.0, 20.0, "a language model from scratch needs some 20 tokens a parameter"),
-    "scratch_probe_few": (-10.0, 8.0, 1.5, "a whole network needs more than a few thousand samples"),
-    "scratch_probe": (3.0, 8.0, 1.5, "a whole network needs more than a few thousand samples"),
-    "scratch_short": (-5.0, 4.0, 4.5, "{epochs:.0f} epochs do not converge from scratch"),
-    "scratch_long": (0.6, 1.2, 4.5, "detection from scratch is slightly ahead after long schedules"),
-    "scratch_dense": (0.0, 1.2, 1.5, "detection from scratch is level on a large data set"),
-    "scratch": (-4.0, 5.0, 1.5, "a checkpoint saves data and steps"),
-    "adapters_pretraining": (-5.0, 5.0, 4.5, "continued pre-training learns more than adapters hold"),
-    "adapters_full": (-3.0, 5.0, 4.5, "one pass over the data holds more than the adapters can"),
-    "adapters_few": (3.0, 5.0, 1.5, "few samples: fewer trained weights overfit less"),
-    "adapters_text": (0.5, 3.0, 1.5, "below their capacity adapters track full fine-tuning"),
-    "adapters": (-3.0, 5.0, 3.0, "with more than a few thousand images training the whole backbone gains more"),
-}  # fmt: skip
-RULES: Final = MappingProxyType({name: ExpectedAdvantage(*facts) for name, facts in _EXPECTED.items()})
+RULES: Final = MappingProxyType(
+    {
+        row.pop("rule"): TypeAdapter(ExpectedAdvantage).validate_python(row)
+        for row in data_rows("method_rules.csv")
+    }
+)
 """What each rule expects; `conserve` for each unit of `weight_change`."""
 
 
