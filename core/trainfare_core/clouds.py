@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from pydantic import TypeAdapter
+
 from trainfare_core.documents import data_rows
 
 HOURS_PER_MONTH: Final = 730.0
@@ -89,6 +91,20 @@ class Cloud:
     gb_bytes: float = 1e9
 
 
+def _read_services(cloud: str) -> tuple[CloudService, ...]:
+    """Return the services of a cloud; an empty cell takes the default of `CloudService`, "usual" `SYSTEM_DISK_GIB`."""
+    facts = [
+        {
+            key: SYSTEM_DISK_GIB if text == "usual" else text
+            for key, text in row.items()
+            if text and key not in ("cloud", "source")
+        }
+        for row in data_rows("cloud_services.csv")
+        if row["cloud"] == cloud
+    ]
+    return TypeAdapter(tuple[CloudService, ...]).validate_python(facts)
+
+
 def _read_countries(cloud: str) -> Mapping[str, str]:
     return {row["region"]: row["country"] for row in data_rows("regions.csv") if row["cloud"] == cloud}
 
@@ -102,24 +118,7 @@ CLOUDS: Final = _index_clouds(
         name="aws",
         label="AWS",
         extra="aws",
-        services=(
-            # Boot of a GPU image takes 60 to 120 s, the pull of a 10 GB training container about 120 s.
-            CloudService("ec2", "AWS", startup_s=240.0, disk="gp3", system_disk_gib=SYSTEM_DISK_GIB),
-            # The managed service adds its own provisioning and data-channel set-up.
-            CloudService(
-                "sagemaker",
-                "AWS SageMaker",
-                startup_s=420.0,
-                disk="training-volume",
-                # What the SageMaker SDK gives an estimator that states no size (volume_size, GB).
-                system_disk_gib=30.0,
-                # A notebook's volume in us-east-1; a training volume's price is known in eu-west-1 alone (0.154).
-                planned_disk_usd_per_gib_month=0.14,
-                own_disk_because="SageMaker API reference, ResourceConfig.VolumeSizeInGB: a machine with local NVMe "
-                "disks, such as ml.g5 and ml.p4d, gets no volume; one without, such as ml.inf2, pays its volume",
-                machine_prefix="ml.",
-            ),
-        ),
+        services=_read_services("aws"),
         country_of_region=_read_countries("aws"),
         least_spot_share=0.1,  # aws.amazon.com/ec2/spot: "up to 90%"
         size_in_name=r"\.[^.]*$",
@@ -130,15 +129,7 @@ CLOUDS: Final = _index_clouds(
         label="Azure",
         extra="azure",
         size_in_name=r"^(Standard_[A-Z]+)\d+",
-        services=(
-            CloudService(
-                "azure_vm", "Azure", startup_s=300.0, disk="premium-ssd-v2", system_disk_gib=SYSTEM_DISK_GIB
-            ),
-            # A node is allocated and the image built or pulled before the job starts.
-            CloudService(
-                "azure_ml", "Azure ML", startup_s=600.0, disk="premium-ssd-v2", priced_as="azure_vm"
-            ),
-        ),
+        services=_read_services("azure"),
         country_of_region=_read_countries("azure"),
         no_bands_because="Azure shows eviction rates to accounts only",
     ),
@@ -146,13 +137,7 @@ CLOUDS: Final = _index_clouds(
         name="gcp",
         label="Google Cloud",
         extra="gcp",
-        services=(
-            CloudService(
-                "gce", "Google Cloud", startup_s=240.0, disk="pd-balanced", system_disk_gib=SYSTEM_DISK_GIB
-            ),
-            # A slice is created as a whole: all of its hosts boot before the job starts.
-            CloudService("tpu", "Google Cloud TPU", startup_s=360.0, disk="pd-balanced"),
-        ),
+        services=_read_services("gcp"),
         country_of_region=_read_countries("gcp"),
         no_bands_because="Google publishes no rate of a machine; `spot_preemption` is its range for all",
         quota_by_accelerator=True,
