@@ -80,14 +80,12 @@ def _check_place(place: str) -> str:
     return place
 
 
-def _drop_repeated(names: tuple[Allowed, ...]) -> tuple[Allowed, ...]:
-    return tuple(dict.fromkeys(names))
-
-
 NameList: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(list_names)]
 _Place: TypeAlias = Annotated[str, AfterValidator(_check_place)]
 _Changes: TypeAlias = Annotated[
-    tuple[Allowed, ...], BeforeValidator(list_names), AfterValidator(_drop_repeated)
+    tuple[Allowed, ...],
+    BeforeValidator(list_names),
+    AfterValidator(lambda names: tuple(dict.fromkeys(names))),
 ]
 _AS_IT_IS: Final = "only machines that run the script as it is"
 _BOTH: Final[tuple[Command, ...]] = ("run", "strategy")

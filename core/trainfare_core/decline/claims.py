@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -125,8 +125,7 @@ def check_claims(path: Path = CLAIMS_FILE) -> tuple[ClaimLine, ...]:
 
 def _check_row(row: dict[str, str]) -> ClaimLine:
     try:
-        check = _CHECKS[row["check"]]
-        computed = check(*(float(text) for text in row["inputs"].split(";")))
+        computed = _compute(row["check"], [float(text) for text in row["inputs"].split(";")])
         stated = float(row["stated"]) if row["stated"] else None
     except (KeyError, ValueError, TypeError) as error:
         raise DeclineError(
@@ -162,17 +161,26 @@ def _combine_declines(*percents: float) -> float:
     return 100 * compose(*(LogRate.from_decline(value / 100) for value in percents)).decline
 
 
-_CHECKS: Final[dict[str, Callable[..., float]]] = {
-    "product": lambda *factors: math.prod(factors),
-    "ratio": lambda per_period, other: per_period / other,
-    "log_ratio": lambda decline, other: math.log(decline) / math.log(other),
-    "two_points": lambda cost_0, cost_1, years: 100 * LogRate.from_points(0, cost_0, years, cost_1).decline,
-    "projected": lambda cost, percent_a_year, years, units: (
-        cost * LogRate.from_decline(percent_a_year / 100).after(years) * units
-    ),
-    "yearly_factor": lambda total, years: math.pow(total, 1 / years),
-    "halving": lambda factor, months: months / math.log2(factor),
-    "cloud_cost": lambda flop, flop_per_s, usd_per_hour: run_cost(flop, flop_per_s, 1.0, usd_per_hour),
-    "combined": _combine_declines,
-}
-"""The arithmetic of each check, of the inputs in the order of the table."""
+def _compute(check: str, inputs: Sequence[float]) -> float:
+    """Return what a check gives for its inputs, in the order of the table; too few or too many are an error."""
+    match check, inputs:
+        case "product", _:
+            return math.prod(inputs)
+        case "ratio", [per_period, other]:
+            return per_period / other
+        case "log_ratio", [decline, other]:
+            return math.log(decline) / math.log(other)
+        case "two_points", [cost_0, cost_1, years]:
+            return 100 * LogRate.from_points(0, cost_0, years, cost_1).decline
+        case "projected", [cost, percent_a_year, years, units]:
+            return cost * LogRate.from_decline(percent_a_year / 100).after(years) * units
+        case "yearly_factor", [total, years]:
+            return math.pow(total, 1 / years)
+        case "halving", [factor, months]:
+            return months / math.log2(factor)
+        case "cloud_cost", [flop, flop_per_s, usd_per_hour]:
+            return run_cost(flop, flop_per_s, 1.0, usd_per_hour)
+        case "combined", _:
+            return _combine_declines(*inputs)
+        case _:
+            raise ValueError(check)

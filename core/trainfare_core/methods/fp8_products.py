@@ -55,7 +55,10 @@ def fp8_line(profile: JobProfile, option: Option) -> str:
     # What devices exchange stays what it is.
     ratio = 1 - (before_s - after_s) / max(option.step_s.mid, before_s)
     spread = math.exp(Z80 * UNFITTED_SIGMA)
-    low, mid, high = (_change(factor) for factor in (ratio / spread, ratio, ratio * spread))
+    low, mid, high = (
+        f"{100 * abs(factor - 1):.0f} % {'less' if factor < 1 else 'more'}"
+        for factor in (ratio / spread, ratio, ratio * spread)
+    )
     return (
         f"fp8 products of linear layers (torchao): a step is predicted to take {mid} time (80 %: {low} to {high}); "
         f"{PUBLISHED}"
@@ -76,8 +79,3 @@ def _on_one_device_s(run: Run, option: Option) -> float:
         accumulate=np.full(1, option.accumulate_grad_batches),
     )  # fmt: skip
     return float(predict_run(run, shapes, plan).step_s[0])
-
-
-def _change(ratio: float) -> str:
-    """Return a ratio of times as a change, e.g. "22 % less"."""
-    return f"{100 * abs(ratio - 1):.0f} % {'less' if ratio < 1 else 'more'}"

@@ -24,7 +24,7 @@ Task: TypeAlias = Literal[
 ]  # fmt: skip
 
 _DOMAIN_ROWS: Final = data_rows("method_domains.csv")
-DOMAINS: Final = {row["domain"]: cast("Task", row["task"]) for row in _DOMAIN_ROWS}
+DOMAINS: Final[dict[str, Task]] = {row["domain"]: cast("Task", row["task"]) for row in _DOMAIN_ROWS}
 """Domains of the published comparisons, and their kinds of task."""
 
 _TOKENS_PER_SAMPLE: Final[dict[Task, float]] = {

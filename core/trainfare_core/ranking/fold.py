@@ -7,7 +7,7 @@ from typing import Final
 
 from trainfare_core.clouds import pricing_service, service_label
 from trainfare_core.number_format import hours_text, percent
-from trainfare_core.recommendation import Interval, Option
+from trainfare_core.recommendation import Option
 
 SAME: Final = 0.01
 """Options of one kind that cost and take at most this much more than a better one are not listed: a person could not
@@ -48,7 +48,10 @@ def fold_options(options: Iterable[Option]) -> tuple[Option, ...]:
             continue
         first, second = options_kept[better], option
         # Of equal ones the name that both services have.
-        if option.instance_type in shared and first.instance_type not in shared and _are_equal(first, option):
+        equal = all(
+            getattr(first, name) == getattr(option, name) for name in ("service", "run_usd", "run_hours")
+        )
+        if equal and option.instance_type in shared and first.instance_type not in shared:
             first, second = option, first
         options_kept[better] = _name_other(first, second)
     return tuple(
@@ -69,13 +72,6 @@ def _replaces(better: Option, other: Option) -> bool:
     if better.instance_type == other.instance_type:
         return False
     return all(ours.mid <= theirs.mid <= (1 + SAME) * ours.mid for ours, theirs in pairs)
-
-
-def _are_equal(option: Option, other: Option) -> bool:
-    def figures(option: Option) -> tuple[str, Interval, Interval]:
-        return option.service, option.run_usd, option.run_hours
-
-    return figures(option) == figures(other)
 
 
 def _name_other(better: Option, other: Option) -> Option:
