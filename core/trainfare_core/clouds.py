@@ -6,7 +6,7 @@ A cloud of a plug-in needs no entry: it is shown by its own name and timed with 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -91,62 +91,26 @@ class Cloud:
     gb_bytes: float = 1e9
 
 
-def _read_services(cloud: str) -> tuple[CloudService, ...]:
-    """Return the services of a cloud; an empty cell takes the default of `CloudService`, "usual" `SYSTEM_DISK_GIB`."""
-    facts = [
-        {
-            key: SYSTEM_DISK_GIB if text == "usual" else text
-            for key, text in row.items()
-            if text and key not in ("cloud", "source")
-        }
-        for row in data_rows("cloud_services.csv")
-        if row["cloud"] == cloud
+def _read_facts(table: str, cloud: str) -> Iterator[dict[str, str]]:
+    """Yield the cells of a cloud's rows of a table; one that is empty takes the default of its class."""
+    for row in data_rows(table):
+        if row.pop("cloud") == cloud:
+            yield {name: text for name, text in row.items() if text and name != "source"}
+
+
+def _read_cloud(name: str) -> Cloud:
+    services = [
+        {**facts, "system_disk_gib": SYSTEM_DISK_GIB} if facts.get("system_disk_gib") == "usual" else facts
+        for facts in _read_facts("cloud_services.csv", name)
     ]
-    return TypeAdapter(tuple[CloudService, ...]).validate_python(facts)
+    countries = {facts["region"]: facts["country"] for facts in _read_facts("regions.csv", name)}
+    (facts,) = _read_facts("clouds.csv", name)
+    return TypeAdapter(Cloud).validate_python(
+        {**facts, "name": name, "services": services, "country_of_region": countries}
+    )
 
 
-def _read_countries(cloud: str) -> Mapping[str, str]:
-    return {row["region"]: row["country"] for row in data_rows("regions.csv") if row["cloud"] == cloud}
-
-
-def _index_clouds(*clouds: Cloud) -> Mapping[str, Cloud]:
-    return {cloud.name: cloud for cloud in clouds}
-
-
-CLOUDS: Final = _index_clouds(
-    Cloud(
-        name="aws",
-        label="AWS",
-        extra="aws",
-        services=_read_services("aws"),
-        country_of_region=_read_countries("aws"),
-        least_spot_share=0.1,  # aws.amazon.com/ec2/spot: "up to 90%"
-        size_in_name=r"\.[^.]*$",
-        gb_bytes=2.0**30,  # S3 FAQ, "How will I be charged": byte-hours / 1,073,741,824 bytes are GB-hours
-    ),
-    Cloud(
-        name="azure",
-        label="Azure",
-        extra="azure",
-        size_in_name=r"^(Standard_[A-Z]+)\d+",
-        services=_read_services("azure"),
-        country_of_region=_read_countries("azure"),
-        no_bands_because="Azure shows eviction rates to accounts only",
-    ),
-    Cloud(
-        name="gcp",
-        label="Google Cloud",
-        extra="gcp",
-        services=_read_services("gcp"),
-        country_of_region=_read_countries("gcp"),
-        no_bands_because="Google publishes no rate of a machine; `spot_preemption` is its range for all",
-        quota_by_accelerator=True,
-        # docs.cloud.google.com/compute/docs/instances/create-use-spot: "up to 91% off"
-        least_spot_share=0.09,
-        spot_is_listed=True,
-        gb_bytes=2.0**30,  # its price lists of storage and network: "$0.12 / 1 gibibyte"
-    ),
-)
+CLOUDS: Final = {row["cloud"]: _read_cloud(row["cloud"]) for row in data_rows("clouds.csv")}
 """Clouds by name. The order is that of colours and markers in charts: append new ones."""
 
 
