@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
-
-from pydantic import TypeAdapter
+from typing import Any, Final
 
 from trainfare_core.documents import data_rows
 
@@ -91,23 +89,30 @@ class Cloud:
     gb_bytes: float = 1e9
 
 
-def _read_facts(table: str, cloud: str) -> Iterator[dict[str, str]]:
-    """Yield the cells of a cloud's rows of a table; one that is empty takes the default of its class."""
+_FLAGS: Final = ("quota_by_accelerator", "spot_is_listed")
+_NUMBERS: Final = frozenset(
+    ("startup_s", "system_disk_gib", "planned_disk_usd_per_gib_month", "least_spot_share", "gb_bytes")
+)
+
+
+def _read_cell(name: str, text: str) -> float | bool | str:
+    if text == "usual":
+        return SYSTEM_DISK_GIB
+    return float(text) if name in _NUMBERS else text == "yes" if name in _FLAGS else text
+
+
+def _read_facts(table: str, cloud: str) -> Iterator[dict[str, Any]]:
+    """Yield a cloud's rows of a table; an empty cell takes the default of its class, "usual" `SYSTEM_DISK_GIB`."""
     for row in data_rows(table):
         if row.pop("cloud") == cloud:
-            yield {name: text for name, text in row.items() if text and name != "source"}
+            yield {name: _read_cell(name, text) for name, text in row.items() if text and name != "source"}
 
 
 def _read_cloud(name: str) -> Cloud:
-    services = [
-        {**facts, "system_disk_gib": SYSTEM_DISK_GIB} if facts.get("system_disk_gib") == "usual" else facts
-        for facts in _read_facts("cloud_services.csv", name)
-    ]
-    countries = {facts["region"]: facts["country"] for facts in _read_facts("regions.csv", name)}
     (facts,) = _read_facts("clouds.csv", name)
-    return TypeAdapter(Cloud).validate_python(
-        {**facts, "name": name, "services": services, "country_of_region": countries}
-    )
+    services = tuple(CloudService(**service) for service in _read_facts("cloud_services.csv", name))
+    countries = {row["region"]: row["country"] for row in _read_facts("regions.csv", name)}
+    return Cloud(name=name, services=services, country_of_region=countries, **facts)
 
 
 CLOUDS: Final = {row["cloud"]: _read_cloud(row["cloud"]) for row in data_rows("clouds.csv")}
