@@ -98,9 +98,9 @@ def half_width(
     """
     Return how far the central share of errors reaches around 0, in ln.
 
-    Every row counts the same where no weights are given. Weights by the rows of a benchmark or source, to the powers 0, 1/4, 1/2 and 3/4, were
-    tried on the first tables of MLPerf and of memory, each group left out in turn: at 80 % they held 82 to 80 % and 93
-    to 84 %, rows alone 79 and 83 %.
+    Every row counts the same where no weights are given. Weights by the rows of a benchmark or source, to the powers
+    0, 1/4, 1/2 and 3/4, were tried on the first tables of MLPerf and of memory, each group left out in turn: at 80 %
+    they held 82 to 80 % and 93 to 84 %, rows alone 79 and 83 %.
 
     Args:
         log_errors: ln(predicted / measured).

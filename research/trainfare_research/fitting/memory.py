@@ -267,9 +267,7 @@ def _spreads(
     return spreads
 
 
-def _half_widths(
-    residuals: Sequence[float], rows: Sequence[MemoryRow], chosen: Sequence[int]
-) -> list[float]:
+def _half_widths(residuals: Sequence[float], rows: Sequence[MemoryRow], chosen: Sequence[int]) -> list[float]:
     """
     Return at each level how far the residuals of the chosen rows reach around 0, each source counted the same.
 
