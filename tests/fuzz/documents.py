@@ -17,7 +17,7 @@ from fuzz.market import NOW, ranking_of
 from fuzz.target import Target, file_of
 from trainfare.cli.profile import summary_of
 from trainfare.fake_step import read_profile
-from trainfare.methods.pilot_files import read_curves
+from trainfare.methods.request import read_curves
 from trainfare.pull_request.azure_devops import AzureDevOps
 from trainfare.pull_request.ci_job import CodeHost
 from trainfare.pull_request.github import GitHub, github_job
@@ -306,7 +306,7 @@ TARGETS = (
         _curve,
         _curves,
         "json",
-        ("trainfare_core/methods/curves.py", "trainfare/methods/pilot_files.py"),
+        ("trainfare_core/methods/curves.py", "trainfare/methods/request.py"),
     ),
     Target(
         "child_reply",

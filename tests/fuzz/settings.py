@@ -11,9 +11,8 @@ import yaml
 from fuzz.market import NOW, book
 from fuzz.target import Target, file_of
 from trainfare.base_commit.dependencies import list_changed_dependencies
-from trainfare.cli.decline_errors import decline_errors_as_input
+from trainfare.cli.decline_input import decline_errors_as_input, read_series
 from trainfare.cli.decline_tables import forecast_table
-from trainfare.cli.series_file import read_series
 from trainfare.estimate.models import model_named
 from trainfare.lightning.cli_config import job_from_config, read_config
 from trainfare.methods.request import read_strategy_file, request_of
@@ -252,5 +251,5 @@ TARGETS = (
         "text",
         ("trainfare/lightning/cli_config.py",),
     ),
-    Target("cost_series", _series, _all_series, "csv", ("trainfare/cli/series_file.py",)),
+    Target("cost_series", _series, _all_series, "csv", ("trainfare/cli/decline_input.py",)),
 )

@@ -31,7 +31,7 @@ READS = re.compile(
 ROOTS = ("core", "plugin", "providers")
 OWN_DATA = {
     "trainfare/prices/apart.py": "questions and replies between two processes of its own",
-    "trainfare/trace/tables.py": "a table in the wheel",
+    "trainfare/trace/kinds.py": "a table in the wheel",
     "trainfare/lightning/script/made_up_source.py": "the source of a script, in the process that runs it",
     "trainfare/lightning/strategy_arguments.py": "a configuration of DeepSpeed, in the process that runs the script",
     "trainfare/script/fit_calls.py": "the source of a script, in the process that runs it",

@@ -64,7 +64,7 @@ def test_every_target_reports_a_fault_in_its_reader(
 def test_a_writer_that_takes_no_odd_byte_is_reported(tmp_path: Path) -> None:
     """The target of file names has no reader of its own; a SARIF log must take any name."""
     copy_sources(tmp_path)
-    path = tmp_path / "plugin" / "trainfare" / "report" / "policy" / "sarif.py"
+    path = tmp_path / "plugin" / "trainfare" / "report" / "policy" / "formats.py"
     source = path.read_text(encoding="utf-8")
     path.write_text(
         source.replace('_BYTES: Final = "surrogateescape"', '_BYTES: Final = "strict"'), encoding="utf-8"

@@ -14,8 +14,7 @@ from typing import Any
 from builders.offers import small_market
 from builders.recorded import answer_or_error, compare_with_recorded, simplify
 from trainfare.cli.limit_options import hours_of, separate
-from trainfare.methods.pilot_files import read_curves
-from trainfare.methods.request import fill_question, read_strategy_file, request_of
+from trainfare.methods.request import fill_question, read_curves, read_strategy_file, request_of
 from trainfare.policy import read_policy
 from trainfare.policy.target_place import place_of
 from trainfare.prices.constraints import read_constraints, with_book_names

@@ -29,9 +29,9 @@ from trainfare.policy import (
     rule_policy,
 )
 from trainfare.prices.sources import LoadedPrices, PriceChoice, load_prices
-from trainfare.report.budget_check import build_check
 from trainfare.report.escape import terminal_text
 from trainfare.report.policy import build_policy_check, github_annotations, junit_xml, sarif_log
+from trainfare.report.policy.text import build_check
 from trainfare.report.render.lines import format_lines
 from trainfare.report.render.markdown import format_markdown
 from trainfare_core.errors import InputError, PriceLockError

@@ -64,9 +64,8 @@ def forecast(
     output: Format = "table",
 ) -> None:
     """Forecast the cost of a run: median, 50 and 90 % intervals, and the chance that it is cheaper."""
-    from trainfare.cli.decline_errors import decline_errors_as_input
+    from trainfare.cli.decline_input import decline_errors_as_input, read_series
     from trainfare.cli.decline_tables import forecast_table
-    from trainfare.cli.series_file import read_series
     from trainfare_core.decline import decimal_year, forecast_from_priors, forecast_from_series
 
     with decline_errors_as_input():
@@ -97,7 +96,7 @@ def wait(
     output: Format = "table",
 ) -> None:
     """Train now or wait: best start, break-even value and regret, over the uncertainty of the decline."""
-    from trainfare.cli.decline_errors import decline_errors_as_input
+    from trainfare.cli.decline_input import decline_errors_as_input
     from trainfare.cli.decline_tables import wait_table
     from trainfare_core import decline
 
@@ -148,7 +147,7 @@ def decompose(
     output: Format = "table",
 ) -> None:
     """Split a change in cost exactly between algorithm, price, hardware and utilisation."""
-    from trainfare.cli.decline_errors import decline_errors_as_input
+    from trainfare.cli.decline_input import decline_errors_as_input
     from trainfare.cli.decline_tables import decomposition_table
     from trainfare_core import decline
 
@@ -159,7 +158,7 @@ def decompose(
 
 
 def _state(option: str, text: str) -> RunState:
-    from trainfare.cli.decline_errors import decline_errors_as_input
+    from trainfare.cli.decline_input import decline_errors_as_input
     from trainfare_core.decline import RunState, decimal_year
 
     parts = text.split(",")

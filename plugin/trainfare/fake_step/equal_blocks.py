@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Generator, Hashable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from trainfare.fake_step.module_parts import HOOKS, buffers_of, children_of, parameters_of
+from trainfare.trace import torch_private
+from trainfare.trace.modes import OperationMode
+from trainfare.trace.repetition import Item
 
 SHORTEST: Final = 2
 """Pieces in the shortest version of a module: the first and the last differ where the first one's input needs no
@@ -148,3 +153,44 @@ def _list_parts(block: nn.Module) -> Generator[tuple[Hashable, list[tuple[str, H
             (f"{path}.{name}", value) for name, value in state.items() if isinstance(value, _PLAIN)
         ]
         yield structure, plain
+
+
+class ForwardLog:
+    """
+    Numbers the operations of forward passes: equal operations get equal numbers, also in different passes.
+
+    Operations are equal in name, shapes, dtypes, gradients that are wanted, arguments that are flags, and in whether
+    autograd saves tensors, recomputes them later, or neither. That floats are 0 or not counts, their values do not:
+    rates and scales may differ from block to block.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[Hashable, int] = {}
+
+    @contextmanager
+    def into(self, items: list[Item]) -> Generator[None, None, None]:
+        """Append the operations that run inside the block."""
+
+        def note(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
+            saving = torch.is_grad_enabled(), torch_private.packs_saved_tensors()
+            token = (
+                str(func),
+                saving,
+                _describe_value(args),
+                _describe_value(tuple(kwargs.items())),
+                _describe_value(out),
+            )
+            items.append(Item(self._numbers.setdefault(token, len(self._numbers))))
+
+        with OperationMode(note):
+            yield
+
+
+def _describe_value(value: Any) -> Hashable:
+    if isinstance(value, Tensor):
+        return tuple(value.shape), value.dtype, value.requires_grad
+    if isinstance(value, (list, tuple)):
+        return tuple(_describe_value(item) for item in cast("list[Any]", value))
+    if isinstance(value, float):
+        return bool(value)
+    return value if isinstance(value, (bool, str, type(None), torch.dtype)) else None

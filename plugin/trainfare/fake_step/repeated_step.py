@@ -18,10 +18,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainfare.fake_step.equal_blocks import SHORTEST, EqualBlocks, equal_blocks, shorten_blocks
+from trainfare.fake_step.equal_blocks import SHORTEST, EqualBlocks, ForwardLog, equal_blocks, shorten_blocks
 from trainfare.fake_step.fake_step import run_forward, trace_step
 from trainfare.fake_step.fake_tensors import Faker
-from trainfare.fake_step.forward_log import ForwardLog
 from trainfare.job.loop import TrainingStep
 from trainfare.trace import StepFacts, StepTrace
 from trainfare.trace.longer_step import ShortStep, longer_step

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, cast
 
-from trainfare.job.callback_schedules import accumulation_of, early_end_of, trigger_of
+from trainfare.job.job_plan import accumulation_of, early_end_of, trigger_of
 from trainfare.job.run_plan import LoopLength
 from trainfare.lightning.replicas import replicas_of
 

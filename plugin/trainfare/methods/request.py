@@ -1,8 +1,8 @@
-"""A request to `trainfare strategy`: the question, the job and the market, from flags and one TOML file."""
+"""A request to `trainfare strategy`: question, job and market from flags and one TOML file, and curves of pilots."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +10,10 @@ from pydantic import Field, ValidationError
 
 from trainfare.methods.step_change import DescribedJob
 from trainfare_core.constraints import Constraints, NameList
-from trainfare_core.errors import InputError
+from trainfare_core.errors import InputError, ProfileError
 from trainfare_core.limit_fields import LimitField, add_limits, limits_of
+from trainfare_core.methods.curves import LearningCurve
+from trainfare_core.methods.methods import Method, find_method
 from trainfare_core.methods.question import Question
 from trainfare_providers.disk.files import read_input
 from trainfare_providers.disk.toml_file import parse_toml
@@ -104,3 +106,34 @@ def fill_question(question: Question, job: DescribedJob) -> tuple[Question, tupl
         update["domain"] = "llm-ift" if job.tokens_per_sample is not None else "vision-cls"
         assumed.append(f"the data is {update['domain']}: say --domain where it is not")
     return question.model_copy(update=update), tuple(assumed)
+
+
+MAX_CURVE_BYTES = 4 * 2**20
+
+
+def read_curves(names: Sequence[str]) -> dict[Method, list[LearningCurve]]:
+    """
+    Read curves by method.
+
+    Args:
+        names: paths, or strategy=path where the file names no method or the wrong one.
+
+    Raises:
+        ProfileError: a file that is absent, too large or not a curve.
+        InputError: a curve without a method.
+        UnknownNameError: a method that does not exist.
+    """
+    out: dict[Method, list[LearningCurve]] = {}
+    for name in names:
+        name_given, separator, path = name.partition("=")
+        if not separator or Path(name).is_file():
+            name_given, path = "", name
+        text = read_input(Path(path), MAX_CURVE_BYTES, kind="a learning curve", error=ProfileError)
+        curve = LearningCurve.from_json(text, where=path)
+        method = find_method(name_given) if name_given else curve.strategy
+        if method is None:
+            raise InputError(
+                f"{path}: full fine-tuning and scratch look alike: name one, e.g. --pilot full_finetune={path}"
+            )
+        out.setdefault(method, []).append(curve)
+    return out

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -123,13 +122,9 @@ def _sides(change: CostChange) -> list[tuple[str, ...]]:
 def _side_cells(side: CostSide, step: Decimal) -> tuple[str, ...]:
     if side.usd is None or side.hours is None or side.machine is None:
         return side.label, f"unknown, because {side.unknown_because}", "unknown", "unknown"
-    usd = _span(side.usd, lambda value: f"{_to_step(value, step):,f}")
-    hours = side.hours
-    return side.label, usd, hours_range(hours.mid, hours.low_80, hours.high_80), side.machine
-
-
-def _span(value: Interval, text: Callable[[float], str]) -> str:
-    return f"{text(value.mid)} [{text(value.low_80)} to {text(value.high_80)}]"
+    mid, low, high = (_to_step(end, step) for end in (side.usd.mid, side.usd.low_80, side.usd.high_80))
+    hours = hours_range(side.hours.mid, side.hours.low_80, side.hours.high_80)
+    return side.label, f"{mid:,f} [{low:,f} to {high:,f}]", hours, side.machine
 
 
 def _cause_rows(change: CostChange) -> list[tuple[str, ...]]:

@@ -6,8 +6,11 @@ HTML and SVG use `terminal_text` first, then jinja2's autoescape or ElementTree.
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import unicodedata
+from collections.abc import Iterable
 
 _ANSI = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor moves
@@ -74,3 +77,12 @@ def csv_cell(text: str) -> str:
     safe = terminal_text(text)
     starts = (text[:1], text.lstrip()[:1], safe.lstrip()[:1])
     return f"'{safe}" if any(start in _FORMULA_STARTS for start in starts if start) else safe
+
+
+def csv_text(names: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Return rows under the names of their columns as CSV; texts as of `csv_cell`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    return text.getvalue()

@@ -76,7 +76,8 @@ def _list_picks(recommendation: Recommendation) -> list[tuple[str, Option]]:
     for suffix, among in (("", ready), (PORTED, options)):
         if not among:
             continue
-        best = {"cheapest": min(among, key=_usd), "fastest": min(among, key=_hours)}
+        fastest = min(among, key=lambda option: (option.run_hours.mid, option.rank))
+        best = {"cheapest": min(among, key=_usd), "fastest": fastest}
         if not suffix:
             best["cheapest"] = _by_rank(among, recommendation.cheapest_rank) or best["cheapest"]
             best["fastest"] = _by_rank(among, recommendation.fastest_rank) or best["fastest"]
@@ -93,10 +94,6 @@ def _list_picks(recommendation: Recommendation) -> list[tuple[str, Option]]:
 
 def _usd(option: Option) -> tuple[float, int]:
     return option.run_usd.mid, option.rank
-
-
-def _hours(option: Option) -> tuple[float, int]:
-    return option.run_hours.mid, option.rank
 
 
 def _by_rank(options: tuple[Option, ...], rank: int | None) -> Option | None:
@@ -134,8 +131,7 @@ def list_named_options(recommendation: Recommendation) -> tuple[NamedOption, ...
     ready = [option for option in recommendation.options if not option.needs_porting]
     on_demand = [option for option in ready if option.purchase_option == "on_demand"]
     if len(on_demand) < len(ready) and on_demand:
-        cheapest = min(on_demand, key=lambda option: (option.run_usd.mid, option.rank))
-        options_to_name.append(("cheapest on demand", cheapest))
+        options_to_name.append(("cheapest on demand", min(on_demand, key=_usd)))
     others = sorted(best[1:], key=lambda pick: (pick[0] != "best value", pick[0].endswith(PORTED)))
     own = _find_own_plan(recommendation)
     if own is not None:
@@ -167,6 +163,4 @@ def _find_own_plan(recommendation: Recommendation) -> Option | None:
 def runner_up_option(recommendation: Recommendation) -> Option | None:
     """Return the option that `Recommendation.runner_up` is about."""
     runner_up = recommendation.runner_up
-    if runner_up is None:
-        return None
-    return next((option for option in recommendation.options if option.rank == runner_up.rank), None)
+    return None if runner_up is None else _by_rank(recommendation.options, runner_up.rank)

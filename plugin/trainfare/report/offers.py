@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 from textwrap import wrap
 from typing import Final
 
-from trainfare.report.escape import csv_cell, terminal_text
+from trainfare.report.escape import csv_text, terminal_text
 from trainfare.report.price_age import PriceDate, price_age
 from trainfare.report.tables import UNLIMITED_WIDTH, table_text
 from trainfare_core.clouds import SERVICES, pricing_service
@@ -26,13 +24,8 @@ _COLUMNS = (
 
 def offers_csv(report: OffersReport) -> str:
     """Return the offers as CSV with a header; no cell is read as a formula by a spreadsheet."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(OfferRow.model_fields)
-    for offer in report.offers:
-        cells = (getattr(offer, name) for name in OfferRow.model_fields)
-        writer.writerow([csv_cell(cell) if isinstance(cell, str) else cell for cell in cells])
-    return text.getvalue()
+    names = OfferRow.model_fields
+    return csv_text(names, ([getattr(offer, name) for name in names] for offer in report.offers))
 
 
 _TYPE_PRICES: Final = ("on demand", "spot", "reserved")
@@ -74,18 +67,12 @@ def accelerators_table(
     return "".join(f"{line}\n" for line in lines)
 
 
-_PRICE_OF: Final[Mapping[str, str]] = {
-    "on_demand": "on demand",
-    "spot": "spot",
-}
-"""Column of a purchase option's price; all others are reserved ones."""
-
-
 def _accelerator_cells(prices: AcceleratorPrices) -> tuple[str, ...]:
     first = prices.cheapest[0]
     cells: dict[str, str] = dict.fromkeys(_TYPE_PRICES, "")
     for offer in prices.cheapest:
-        kind = _PRICE_OF.get(offer.purchase_option, "reserved")
+        name = offer.purchase_option.replace("_", " ")
+        kind = name if name in _TYPE_PRICES else "reserved"
         term = f" {_TERMS.get(offer.purchase_option, 'block')}" if kind == "reserved" else ""
         cells[kind] = cells[kind] or f"{offer.usd_per_accelerator_hour:,.2f}{term}"
     return (

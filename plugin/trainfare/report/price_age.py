@@ -150,12 +150,9 @@ def _days_of(observed_on: str) -> tuple[date, date] | None:
     match = _DATE.fullmatch(observed_on.strip())
     if match is None:
         return None
-    year, month, day = int(match[1]), int(match[2] or 0), int(match[3] or 0)
+    year, last_month = int(match[1]), int(match[2] or 12)
     try:
-        if match[2] is None:
-            return date(year, 1, 1), date(year, 12, 31)
-        if match[3] is None:
-            return date(year, month, 1), date(year, month, calendar.monthrange(year, month)[1])
-        return date(year, month, day), date(year, month, day)
+        last_day = int(match[3] or calendar.monthrange(year, last_month)[1])
+        return date(year, int(match[2] or 1), int(match[3] or 1)), date(year, last_month, last_day)
     except ValueError:
         return None

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from trainfare.report.escape import csv_cell
+from trainfare.report.escape import csv_text
 from trainfare.report.price_age import price_age, price_date_of
 from trainfare_core.candidates import sharding_label
 from trainfare_core.recommendation import Interval, Option
@@ -69,18 +67,17 @@ _CSV_COLUMNS: Final = (
 
 def ranking_csv(options: Sequence[Option]) -> str:
     """Return ranked options as CSV with a header, an interval as three columns; see `csv_cell`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     interval = ("", "_low_80", "_high_80")
     spread = {"run_usd", "run_hours", "step_s"}
-    writer.writerow(name + end for name in _CSV_COLUMNS for end in (interval if name in spread else ("",)))
+    names = [name + end for name in _CSV_COLUMNS for end in (interval if name in spread else ("",))]
+    rows: list[list[object]] = []
     for option in options:
         cells: list[object] = []
         for name in _CSV_COLUMNS:
             value = getattr(option, name)
             cells += [value.mid, value.low_80, value.high_80] if isinstance(value, Interval) else [value]
-        writer.writerow([csv_cell(cell) if isinstance(cell, str) else cell for cell in cells])
-    return text.getvalue()
+        rows.append(cells)
+    return csv_text(names, rows)
 
 
 def plan_label(option: Option) -> str:

@@ -13,8 +13,8 @@ from typing import Any, Final, cast
 import torch
 
 from trainfare.trace import torch_private
+from trainfare.trace.kinds import read_pairs
 from trainfare.trace.storages import tensors_in
-from trainfare.trace.tables import read_pairs
 from trainfare_core.errors import TraceError
 
 CASTS: Final = read_pairs("autocast_casts.csv")

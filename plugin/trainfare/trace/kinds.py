@@ -6,15 +6,23 @@ To give a new operation of torch a kind, add a row to `operator_kinds.csv`.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final, cast
 
 import torch
 
 from trainfare.trace import torch_private
 from trainfare.trace.shapes import operation_shape
-from trainfare.trace.tables import read_pairs
 from trainfare_core.job_profile import OperationKind
+
+
+def read_pairs(name: str) -> dict[str, str]:
+    """Return the rows of a table of two columns beside this module, without its heads; the later row of a key holds."""
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return dict(csv.reader(text.splitlines()[1:]))
+
 
 SKIPPED_NAMESPACES: Final = frozenset({
     "prim", "profiler", "c10d", "_c10d_functional", "c10d_functional", "_dtensor"

@@ -14,8 +14,8 @@ import pytest
 
 from builders.cli import run_main
 from builders.offers import book_of, get_shipped_date, offer_row, table
+from trainfare.cli.prices import verify_table
 from trainfare.cli.prices_update import update_table
-from trainfare.cli.prices_verify import verify_table
 from trainfare.prices.lock import LockHeader, lock_text
 from trainfare.prices.verify import PricesVerification, verify_prices, verify_snapshot
 from trainfare_core.errors import FetchError, InputError, MissingExtraError, UnknownNameError

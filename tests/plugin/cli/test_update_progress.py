@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from trainfare.cli.update_progress import LINE_BYTES, plain_lines, step_text, update_progress
+from trainfare.cli.prices_update import LINE_BYTES, plain_lines, step_text, update_progress
 from trainfare_providers.http.progress import Step
 
 

@@ -1,18 +1,23 @@
-"""The answer of `trainfare check` for every job of a policy."""
+"""The answer of `trainfare check` as blocks: for every job of a policy, and for one TARGET."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 from typing import Final
 
 from trainfare.report.block_builders import build_notes
 from trainfare.report.blocks import Block, Bullets, Column, Heading, Span, Table, Text, Where
 from trainfare.report.cost_change import build_change_section, change_notes
+from trainfare.report.policy.formats import list_findings
+from trainfare.report.price_age import price_age, price_date_of
 from trainfare.report.wording import describe_unused_devices, plan_changes_text
 from trainfare_core.number_format import hours_range, hours_text
+from trainfare_core.policy.budget_check import BudgetCheck
 from trainfare_core.policy.check import JobCheck, PolicyCheck
 from trainfare_core.policy.limit_findings import Finding
 from trainfare_core.policy.rules import LIMIT_RULES, RULES
+from trainfare_core.recommendation import Constraints, Option
 
 _COLUMNS: Final = ("job", "verdict", "USD", "limit", "time", "limit", "machine")
 _NUMBERS: Final = ("USD", "limit", "time")
@@ -21,7 +26,7 @@ _NUMBERS: Final = ("USD", "limit", "time")
 def build_policy_check(answer: PolicyCheck) -> list[Block]:
     """Return one row for each job, rules not kept, changes of scripts and of costs, and the result."""
     columns = tuple(Column(name, right=name in _NUMBERS) for name in _COLUMNS)
-    told = [(job.name, _describe_finding(finding)) for job, finding in _list_findings(answer)]
+    told = [(job.name, _describe_finding(finding)) for job, finding in list_findings(answer)]
     told += [(job.name, text) for job, text in _list_plans(answer)]
     items = tuple((Span(name, "strong"), ": ", text) for name, text in told)
     return [
@@ -67,13 +72,6 @@ def _describe_usd_limit(job: JobCheck) -> str:
     return "" if limits.max_usd is None else f"{limits.max_usd:,.2f}"
 
 
-def _list_findings(answer: PolicyCheck) -> Iterator[tuple[JobCheck, Finding]]:
-    for job in answer.jobs:
-        for finding in job.findings:
-            if finding.level != "none":
-                yield job, finding
-
-
 def _list_plans(answer: PolicyCheck) -> Iterator[tuple[JobCheck, str]]:
     """Yield what the priced plan of a job changes of its script, and which accelerators it leaves unused."""
     for job in answer.jobs:
@@ -93,12 +91,8 @@ def _list_notes(answer: PolicyCheck) -> tuple[str, ...]:
     """Return the notes of the answer and of its jobs, each once."""
     checks = [job.check for job in answer.jobs if job.check is not None]
     of_jobs = [note for check in checks for note in (*(check.best.notes if check.best else ()), *check.notes)]
-    of_jobs += [
-        note
-        for check in checks
-        if check.change and check.change.causes
-        for note in change_notes(check.change)
-    ]
+    changes = (check.change for check in checks if check.change and check.change.causes)
+    of_jobs += [note for change in changes for note in change_notes(change)]
     return tuple(dict.fromkeys([*answer.notes, *of_jobs]))
 
 
@@ -110,3 +104,55 @@ def _describe_result(answer: PolicyCheck) -> str:
     failed = sum(job.exit_code != 0 for job in answer.jobs)
     passing = f"{len(answer.jobs) - failed} of {len(answer.jobs)} jobs pass"
     return f"{_name_outcome(answer)}: {passing}; exit code {answer.exit_code}"
+
+
+def build_check(answer: BudgetCheck, *, as_of: date) -> list[Block]:
+    """Return the verdict with its reason and its price, whose age is counted to `as_of`, and the change in cost."""
+    best, verdict = answer.best, answer.verdict.replace("_", " ")
+    notes = [*(best.notes if best is not None else ()), *answer.notes]
+    return [
+        Text(f"{verdict.upper()}  {answer.job.name}", where=Where.TERMINAL),
+        Text(f"  {answer.reason}", where=Where.TERMINAL),
+        Heading(("trainfare check: ", verdict), level=1, where=Where.TITLED),
+        Text((Span(answer.job.name, "strong"), ": ", answer.reason), where=Where.TITLED),
+        *([] if best is None else _build_best(best, answer.constraints, as_of)),
+        *build_notes(notes, where=Where.TERMINAL),
+        *(
+            []
+            if answer.change is None
+            else [Text((), where=Where.TERMINAL), *build_change_section(answer.change)]
+        ),
+        *build_notes(notes, where=Where.TITLED),
+    ]
+
+
+def _build_best(best: Option, asked: Constraints, as_of: date) -> list[Block]:
+    age = price_age(price_date_of(best), as_of)
+    stale = ", stale" if age.stale else ""
+    price = f"{price_date_of(best).text} ({age.text}{stale}) from {best.price_source}"
+    changes = plan_changes_text(best)
+    return [
+        Text(f"  price dated {price}", where=Where.TERMINAL),
+        _build_best_table(best, asked, price),
+        *([Text(f"  {changes}", where=Where.TERMINAL), Text(changes, where=Where.TITLED)] if changes else []),
+    ]
+
+
+def _build_best_table(best: Option, asked: Constraints, price: str) -> Table:
+    usd, time = best.run_usd, best.run_hours
+    columns = (Column(""), Column("best machine", right=True), Column("limit", right=True))
+    rows = (
+        ("machine", f"{best.nodes} × {best.machine} ({best.purchase_option})", ""),
+        (
+            "USD, whole run",
+            f"{usd.mid:,.2f} [{usd.low_80:,.2f} to {usd.high_80:,.2f}]",
+            "" if asked.max_usd is None else f"{asked.max_usd:,.2f}",
+        ),
+        (
+            "time",
+            hours_range(time.mid, time.low_80, time.high_80),
+            "" if asked.deadline_hours is None else hours_text(asked.deadline_hours, 4),
+        ),
+        ("price date", price, ""),
+    )
+    return Table(columns, rows, where=Where.TITLED)

@@ -17,7 +17,6 @@ from rich.text import Text as RichText
 from trainfare.report.blocks import (
     Block,
     Bullets,
-    Cell,
     Heading,
     Line,
     Role,
@@ -150,9 +149,6 @@ def _show_table(block: Table) -> RichTable:
             overflow="fold" if column.folds else "ellipsis",
         )
     for index, row in enumerate(block.rows):
-        table.add_row(*map(_show_cell, row), style="bold" if index in block.picked else "")
+        cells = (RichText("\n").join(map(_escape_line, split_cell(cell))) for cell in row)
+        table.add_row(*cells, style="bold" if index in block.picked else "")
     return table
-
-
-def _show_cell(cell: Cell) -> RichText:
-    return RichText("\n").join(map(_escape_line, split_cell(cell)))

@@ -6,7 +6,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from trainfare.report.report import Report
-from trainfare.report.strategy.pilots import render_pilots
+from trainfare.report.strategy.rows import render_pilots
 from trainfare.report.strategy.sections import build_strategy_report
 
 if TYPE_CHECKING:

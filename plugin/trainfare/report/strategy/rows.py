@@ -1,4 +1,4 @@
-"""Strategies as rows of text."""
+"""Strategies, and a pilot report, as rows of text."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from trainfare.report.escape import terminal_text
 from trainfare.report.wording import (
     hardware_label,
     interval,
@@ -17,6 +18,7 @@ from trainfare.report.wording import (
 )
 from trainfare_core.methods.answer import MethodLine, MethodsAnswer
 from trainfare_core.methods.methods import METHODS
+from trainfare_core.methods.pilots import PilotLine, PilotReport, sentences
 from trainfare_core.number_format import percent
 from trainfare_core.recommendation import Interval, Option
 
@@ -161,3 +163,26 @@ def _left_out(line: MethodLine) -> str:
     if line.impossible_because:
         return f"{METHODS[line.strategy].label}: not possible: {line.impossible_because}"
     return f"{METHODS[line.strategy].label}: unknown, because {line.unknown_because}"
+
+
+def render_pilots(report: PilotReport) -> str:
+    """Return the ranking as plain text, the same bytes for the same input."""
+    better = "higher" if report.higher_is_better else "lower"
+    where = "no common step" if report.common_step is None else f"at step {report.common_step:,}"
+    lines = [f"Pilots by {report.metric} ({better} is better), {where}:"]
+    lines += [_format_line(line) for line in report.lines]
+    lines += [f"  - {text.removeprefix('pilots: ')}" for text in sentences(report)]
+    return "".join(f"{terminal_text(line)}\n" for line in lines)
+
+
+def _format_line(line: PilotLine) -> str:
+    rank = "-" if line.rank is None else f"{line.rank}."
+    value = "unknown" if line.value_at_common_step is None else f"{line.value_at_common_step:.4g}"
+    final = line.final
+    end = (
+        "end: unknown"
+        if final is None
+        else f"end: {final.mid:.4g} [{final.low_80:.4g} - {final.high_80:.4g}]"
+    )
+    steps = "" if line.steps_to_target is None else f", target reached after {line.steps_to_target:,} steps"
+    return f"  {rank:3} {METHODS[line.strategy].label:18} {value:>9}   {end}{steps}"

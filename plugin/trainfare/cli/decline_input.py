@@ -1,13 +1,14 @@
-"""Read the time series of `trainfare decline` from a CSV file."""
+"""What `trainfare decline` reads: a time series as CSV, and errors of its numbers as those of trainfare."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
-from trainfare.cli.decline_errors import decline_errors_as_input
-from trainfare_core.decline import Series
+from trainfare_core.decline import DeclineError, Series
 from trainfare_core.errors import InputError
 from trainfare_providers.disk.files import read_input
 
@@ -42,3 +43,22 @@ def read_series(path: Path) -> Series:
         raise InputError(f"{path}: a cost or production is not a number") from error
     with decline_errors_as_input():
         return Series.of([row["date"] for row in rows], costs, production=production)
+
+
+@contextmanager
+def decline_errors_as_input() -> Generator[None, None, None]:
+    """
+    Re-raise a `DeclineError` as trainfare's own `InputError`.
+
+    Raises:
+        InputError: in place of a DeclineError, or of an answer that is beyond the numbers of a computer.
+    """
+    try:
+        yield
+    except DeclineError as error:
+        raise InputError(str(error)) from error
+    except (ArithmeticError, ValueError) as error:  # out of range, or not finite in the answer
+        raise InputError(
+            "the answer is no finite number: check the costs and dates, which are far larger, smaller or closer than "
+            "those of any run"
+        ) from error
