@@ -16,10 +16,9 @@ from fuzz.market import choice
 from fuzz.prices import small_lock
 from fuzz.target import Target, file_of
 from trainfare.cli.check_answers import CheckAnswer, policy_answer, target_answer
-from trainfare.cli.check_outputs import outputs_of, write_outputs
+from trainfare.cli.check_options import PolicyOptions, outputs_of, write_outputs
 from trainfare.cli.limit_options import RunLimits
 from trainfare.cli.option_groups import FORMATS
-from trainfare.cli.policy_options import PolicyOptions
 from trainfare.fake_step import is_target, read_profile
 from trainfare.policy import read_policy
 from trainfare_core.errors import InputError

@@ -20,9 +20,9 @@ from trainfare.fake_step import read_profile
 from trainfare.methods.request import read_curves
 from trainfare.pull_request.azure_devops import AzureDevOps
 from trainfare.pull_request.ci_job import CodeHost
+from trainfare.pull_request.comment import upsert
 from trainfare.pull_request.github import GitHub, github_job
 from trainfare.pull_request.gitlab import GitLab
-from trainfare.pull_request.upsert import upsert
 from trainfare.script.notebook import code_cells
 from trainfare.user_process.messages import JobFacts, Reply, read_replies
 from trainfare.user_process.trace_store import TraceKey, TraceStore

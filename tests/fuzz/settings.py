@@ -19,7 +19,7 @@ from trainfare.methods.request import read_strategy_file, request_of
 from trainfare.policy import place_of
 from trainfare.prices.constraints import with_book_names
 from trainfare.prices.own_prices_file import read_own_prices
-from trainfare.prices.quota_file import read_quotas
+from trainfare.prices.quotas import read_quotas
 from trainfare.prices.run_cost_table import read_run_cost
 from trainfare_core.decline import forecast_from_series
 from trainfare_core.errors import InputError
@@ -231,7 +231,7 @@ TARGETS = (
         "text",
         ("trainfare/prices/own_prices_file.py",),
     ),
-    Target("quotas", _quotas, lambda: [_QUOTAS], "text", ("trainfare/prices/quota_file.py",)),
+    Target("quotas", _quotas, lambda: [_QUOTAS], "text", ("trainfare/prices/quotas.py",)),
     Target(
         "run_cost",
         _run_cost,

@@ -20,9 +20,9 @@ from trainfare.policy.target_place import place_of
 from trainfare.prices.constraints import read_constraints, with_book_names
 from trainfare.prices.lock import LockHeader, lock_text, read_lock
 from trainfare.prices.own_prices_file import read_own_prices
-from trainfare.prices.quota_file import quota_text, read_quotas
+from trainfare.prices.quotas import quota_text, read_quotas
 from trainfare.prices.run_cost_table import read_run_cost
-from trainfare.pull_request.text import comment_text, cut_text, error_report, mark_of
+from trainfare.pull_request.comment import comment_text, cut_text, error_report, mark_of
 from trainfare_core.methods.curves import CurvePoint, LearningCurve, Metric
 from trainfare_core.methods.question import Question
 from trainfare_providers.disk.toml_file import key_hint, line_of_key, parse_toml

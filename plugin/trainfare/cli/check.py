@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainfare.cli.base import BaseOf, BaseOptions, base_of, base_tree_of, folder_of
-from trainfare.cli.check_outputs import CheckOutputs, outputs_of, write_outputs
+from trainfare.cli.check_options import CheckOutputs, PolicyOptions, outputs_of, write_outputs
 from trainfare.cli.limit_options import RunLimits
 from trainfare.cli.option_groups import Format, group_options
 from trainfare.cli.options import DecisionPriceOptions, Force, LoaderOptions
-from trainfare.cli.policy_options import PolicyOptions
 from trainfare.cli.target import TargetOptions, profile_of
 
 if TYPE_CHECKING:

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainfare.cli.base import BaseOf, of_file
-from trainfare.cli.check_outputs import Renderers
+from trainfare.cli.check_options import PolicyOptions, Renderers
 from trainfare.cli.limit_options import RunLimits
 from trainfare.cli.output import output_width, warn
-from trainfare.cli.policy_options import PolicyOptions
 from trainfare.policy import (
     BaseTree,
     PolicyFile,
@@ -32,8 +31,7 @@ from trainfare.prices.sources import LoadedPrices, PriceChoice, load_prices
 from trainfare.report.escape import terminal_text
 from trainfare.report.policy import build_policy_check, github_annotations, junit_xml, sarif_log
 from trainfare.report.policy.text import build_check
-from trainfare.report.render.lines import format_lines
-from trainfare.report.render.markdown import format_markdown
+from trainfare.report.render.text import format_lines, format_markdown
 from trainfare_core.errors import InputError, PriceLockError
 from trainfare_core.policy.check import (
     JobCheck,

@@ -30,7 +30,7 @@ def prices() -> None:
 def status(*, prices: PriceOptions, output: Format = "table") -> None:
     """Show rows, dates, ages and rejected rows of every cloud service: live, shipped or locked prices."""
     from trainfare.prices.sources import load_prices
-    from trainfare.report.price_status import status_table
+    from trainfare.report.offers import status_table
     from trainfare_core.prices.status import price_status
 
     choice = prices.choice()
@@ -86,8 +86,7 @@ def quotas(
     force: Force = False,
 ) -> None:
     """Read what your cloud accounts may rent, and write the file that `recommend --quota` takes."""
-    from trainfare.prices.quota_file import quota_text
-    from trainfare.prices.quotas import account_quotas
+    from trainfare.prices.quotas import account_quotas, quota_text
     from trainfare_providers.update import live_sources
 
     check_writable(out, force=force)

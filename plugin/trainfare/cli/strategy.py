@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trainfare.cli.limit_options import StrategyLimits, hours_of, option_of
-from trainfare.cli.model_options import with_options_of
+from trainfare.cli.limit_options import StrategyLimits, hours_of, option_of, with_options_of
 from trainfare.cli.option_groups import Format, group_options
 from trainfare.cli.options import DecisionPriceOptions, Force, OutputFile
 from trainfare.cli.output import check_writable, warn, write_answer, write_report

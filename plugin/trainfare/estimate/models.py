@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from torch import nn
 
-from trainfare.estimate.known_models import KNOWN_MODELS
 from trainfare_core.errors import InputError, UnknownNameError
 from trainfare_core.number_format import shorten_text
 from trainfare_providers.disk.files import read_input
@@ -229,3 +229,24 @@ def _of_package(package: str, name: str) -> FoundModel | None:
     return FoundModel(
         name, f"torchvision {version}", "image-class", lambda: builder(weights=None), image_size=pixels
     )
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """
+    A published configuration.
+
+    Attributes:
+        architecture: class of transformers.
+        sizes: fields of its configuration class that differ from the class's defaults.
+    """
+
+    architecture: str
+    sizes: MappingProxyType[str, Any]
+
+
+_TABLE: Final = json.loads(Path(__file__).with_name("known_models.json").read_text(encoding="utf-8"))
+KNOWN_MODELS: Final = MappingProxyType(
+    {name: KnownModel(row["architecture"], MappingProxyType(row["sizes"])) for name, row in _TABLE.items()}
+)
+"""Sizes from the `config.json` that the authors published; the names are theirs in lower case, without the owner."""

@@ -19,11 +19,17 @@ from trainfare.job.user_code import (
 )
 
 if TYPE_CHECKING:
-    from trainfare.job.batches import Batches, ChosenBatch
     from trainfare.job.job_plan import describe_length, plan_of, steps_per_epoch
     from trainfare.job.live_job import LiveJob, LiveRun
     from trainfare.job.target import load_job
-    from trainfare.job.training_job import TrainingJob, build_value, canonical_precision, is_builder
+    from trainfare.job.training_job import (
+        Batches,
+        ChosenBatch,
+        TrainingJob,
+        build_value,
+        canonical_precision,
+        is_builder,
+    )
 
 __all__ = [
     "ALL_CALLS",
@@ -61,11 +67,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "batches": ("Batches", "ChosenBatch"),
     "job_plan": ("plan_of", "steps_per_epoch", "describe_length"),
     "live_job": ("LiveJob", "LiveRun"),
     "target": ("load_job",),
-    "training_job": ("TrainingJob", "build_value", "canonical_precision", "is_builder"),
+    "training_job": (
+        "Batches",
+        "ChosenBatch",
+        "TrainingJob",
+        "build_value",
+        "canonical_precision",
+        "is_builder",
+    ),
 }
 """Modules of this package and the names that each defines."""
 

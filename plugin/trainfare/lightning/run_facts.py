@@ -9,7 +9,7 @@ from torch import nn
 
 from trainfare.job.run_facts import RunFacts, name_device_kind
 from trainfare.lightning.loaders import loader_batch_size, loader_workers
-from trainfare.lightning.replicas import replicas_of
+from trainfare.lightning.run_length import replicas_of
 from trainfare.lightning.strategy_arguments import read_strategy
 from trainfare_core.job_profile import ParallelFacts
 

@@ -33,7 +33,7 @@ def read_constraints(keywords: Mapping[str, Any], base: Constraints | None = Non
         InputError: a value that cannot be used, or the file of quotas cannot be read.
         TypeError: a keyword that there is none of.
     """
-    from trainfare.prices.quota_file import read_quotas
+    from trainfare.prices.quotas import read_quotas
     from trainfare_core.constraints import Constraints
     from trainfare_core.limit_fields import parse_limits
 

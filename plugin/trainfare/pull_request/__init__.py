@@ -2,10 +2,18 @@
 
 from trainfare.pull_request.azure_devops import azure_job
 from trainfare.pull_request.ci_job import CiJob, CodeHost, Comment, NoComment
+from trainfare.pull_request.comment import (
+    Posted,
+    comment_text,
+    connection,
+    cut_text,
+    error_report,
+    mark_of,
+    post,
+    upsert,
+)
 from trainfare.pull_request.github import github_job
 from trainfare.pull_request.gitlab import gitlab_job
-from trainfare.pull_request.text import comment_text, cut_text, error_report, mark_of
-from trainfare.pull_request.upsert import Posted, connection, post, upsert
 
 __all__ = [
     "CiJob",

@@ -56,7 +56,7 @@ class Report:
 
     def as_markdown(self) -> str:
         """Return GitHub-flavoured Markdown."""
-        from trainfare.report.render.markdown import format_markdown
+        from trainfare.report.render.text import format_markdown
 
         return format_markdown(self.build(self.width))
 

@@ -12,8 +12,7 @@ from builders.cli import run_main
 from builders.profiles import gpt_profile, write_profile
 from builders.toy_market import book, in_precisions, offer_row, small_job
 from trainfare.report.policy.text import build_check
-from trainfare.report.render.lines import format_lines
-from trainfare.report.render.markdown import format_markdown
+from trainfare.report.render.text import format_lines, format_markdown
 from trainfare_core.policy.budget_check import BudgetCheck, judge
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.recommendation import Constraints

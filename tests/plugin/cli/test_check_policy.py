@@ -22,7 +22,7 @@ from builders.sarif import SARIF_SCHEMA
 from builders.toy_market import small_job
 from trainfare.cli.base import BaseOf
 from trainfare.cli.check_answers import CheckAnswer, policy_answer
-from trainfare.cli.policy_options import PolicyOptions
+from trainfare.cli.check_options import PolicyOptions
 from trainfare.prices.sources import PriceChoice
 from trainfare_core.errors import TargetError
 from trainfare_core.job_profile import JobProfile

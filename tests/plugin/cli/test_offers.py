@@ -13,8 +13,7 @@ import pytest
 from builders.cli import capture_main
 from builders.offers import book_of, offer_row, small_market
 from trainfare.cli.options import moment
-from trainfare.report.offers import accelerators_table, offers_csv, offers_table
-from trainfare.report.price_status import status_table
+from trainfare.report.offers import accelerators_table, offers_csv, offers_table, status_table
 from trainfare_core.errors import InputError, NoOffersError, UnknownNameError
 from trainfare_core.prices.explain import PriceExplanation
 from trainfare_core.prices.listing import OffersReport, Query, list_accelerators, select

@@ -10,7 +10,7 @@ import pytest
 
 from builders.aws_server import AwsServer, aws_environment, aws_server
 from builders.cli import run_main
-from trainfare.prices.quota_file import read_quotas
+from trainfare.prices.quotas import read_quotas
 
 pytest.importorskip("boto3", reason="AWS accounts are asked by boto3")
 

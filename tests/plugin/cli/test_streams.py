@@ -23,7 +23,7 @@ from builders.cli import run_python
 from builders.processes import HANG_S, ends
 from builders.profiles import profile
 from builders.target_files import JOB, TWO_LAYERS
-from trainfare.cli.check_outputs import Output, write_outputs
+from trainfare.cli.check_options import Output, write_outputs
 from trainfare.cli.streams import AnswerFile
 from trainfare_core.errors import OutputError
 

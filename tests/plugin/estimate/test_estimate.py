@@ -12,8 +12,7 @@ import pytest
 
 from builders.cli import run_main
 from trainfare.estimate import EstimateRequest, parse_count
-from trainfare.estimate.known_models import KNOWN_MODELS
-from trainfare.estimate.models import model_named
+from trainfare.estimate.models import KNOWN_MODELS, model_named
 from trainfare.estimate.profile import estimate_profile
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import Recommendation

@@ -10,7 +10,7 @@ import pytest
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 
 from builders.lightning_modules import Clock, MeterHarness, RecordingLogger, Tiny, loader, quiet, trainer
-from trainfare.lightning.replicas import replicas_of
+from trainfare.lightning.run_length import replicas_of
 from trainfare_core.job_profile import JobProfile
 
 pytestmark = quiet

@@ -8,7 +8,7 @@ import pytest
 
 from builders.toy_market import book, offer_row
 from trainfare.prices.constraints import with_book_names
-from trainfare.prices.quota_file import quota_text, read_quotas
+from trainfare.prices.quotas import quota_text, read_quotas
 from trainfare_core.errors import InputError, UnknownNameError
 from trainfare_core.recommendation import Constraints, QuotaLimit
 

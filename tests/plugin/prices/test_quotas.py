@@ -9,8 +9,7 @@ import pytest
 
 from builders.azure_usages import SUBSCRIPTION, USAGES, azure_prices, usages_page, usages_path
 from faults.server import FaultServer, Script, json_script
-from trainfare.prices.quota_file import quota_text, read_quotas
-from trainfare.prices.quotas import account_quotas
+from trainfare.prices.quotas import account_quotas, quota_text, read_quotas
 from trainfare_core.errors import FetchError, InputError
 from trainfare_providers.azure import AzurePrices
 from trainfare_providers.derived_rows import NEEDS

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainfare.report.cost_change import build_change_section, change_headline
-from trainfare.report.render.lines import format_lines
-from trainfare.report.render.markdown import format_markdown
+from trainfare.report.render.text import format_lines, format_markdown
 from trainfare_core.changes.cost_change import (
     CauseName,
     ChangeRange,

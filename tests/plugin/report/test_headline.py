@@ -11,12 +11,12 @@ from trainfare.report.blocks import Cards
 from trainfare.report.facts import basis_note, constraints_text, job_facts, phase_lines
 from trainfare.report.headline import headline, picks
 from trainfare.report.price_age import price_date_of
-from trainfare.report.profile_notes import calibration_notes, profile_notes
 from trainfare.report.rows import marks
 from trainfare.report.sections.answer import build_answer_section
 from trainfare.report.sections.beside import write_texts_beside
 from trainfare.report.sections.breakdowns import describe_hidden, select_detailed_options
 from trainfare.report.sections.ranking import build_ranking_rows, describe_order, select_rows
+from trainfare.report.sections.reasons import calibration_notes, profile_notes
 from trainfare.report.wording import interval, place_label
 from trainfare_core.job_profile import ProfileSource, RunPlan
 from trainfare_core.recommendation import Alternative, Constraints, TrainerArguments

@@ -8,7 +8,6 @@ from trainfare.report.block_builders import build_list
 from trainfare.report.blocks import Block, Text
 from trainfare.report.later_years import build_outlook_section
 from trainfare.report.price_age import day_text
-from trainfare.report.profile_notes import profile_notes
 from trainfare.report.sections.answer import build_answer_section
 from trainfare.report.sections.breakdowns import (
     build_cost_section,
@@ -22,6 +21,7 @@ from trainfare.report.sections.reasons import (
     build_assumptions_section,
     build_prices_section,
     build_rejections_section,
+    profile_notes,
 )
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation

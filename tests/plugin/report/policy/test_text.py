@@ -11,8 +11,7 @@ from builders.policies import check_small_job, make_mixed_answer, make_priced_in
 from builders.toy_market import offer_row, small_job
 from trainfare.report.escape import markdown_text
 from trainfare.report.policy import build_policy_check
-from trainfare.report.render.lines import format_lines
-from trainfare.report.render.markdown import format_markdown
+from trainfare.report.render.text import format_lines, format_markdown
 from trainfare_core.policy.check import policy_check
 
 

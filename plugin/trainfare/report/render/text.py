@@ -1,4 +1,4 @@
-"""Blocks as GitHub-flavoured Markdown, for pull requests, wikis and chat."""
+"""Blocks as text: plain lines for the answers of checks, and Markdown for pull requests, wikis and chat."""
 
 from __future__ import annotations
 
@@ -17,7 +17,37 @@ from trainfare.report.blocks import (
     select_blocks,
     split_line,
 )
-from trainfare.report.escape import markdown_text
+from trainfare.report.escape import markdown_text, terminal_text
+from trainfare.report.tables import UNLIMITED_WIDTH, table_text
+
+
+def format_lines(blocks: Iterable[Block], *, width: int = UNLIMITED_WIDTH) -> str:
+    """
+    Return the blocks as plain text.
+
+    Args:
+        blocks: of the answer.
+        width: of its tables, in columns.
+    """
+    lines: list[str] = []
+    for block in select_blocks(blocks, "terminal", width):
+        if isinstance(block, Text):
+            lines.append(_clean_line(block.line))
+        elif isinstance(block, Bullets):
+            lines += [f"{block.lead}{_clean_line(item)}" for item in block.items]
+        elif isinstance(block, Table):
+            right = {column.name for column in block.columns if column.right}
+            names = [column.name for column in block.columns]
+            lines.append(
+                table_text(
+                    names, [list(map(join_lines, row)) for row in block.rows], right=right, width=width
+                )
+            )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _clean_line(line: Line) -> str:
+    return terminal_text(join_lines((line,)))
 
 
 def format_markdown(blocks: Iterable[Block]) -> str:
