@@ -135,7 +135,8 @@ def restore_after(module: nn.Module) -> Generator[None, None, None]:
         {
             id(value): value
             for member in members
-            for value in (*module_parts.tensors_of(member), *_tensors_among(vars(member).values()))
+            for value in (*module_parts.tensors_of(member), *vars(member).values())
+            if isinstance(value, Tensor)
         }.values()
     )
     with torch_private.without_torch_functions():  # a subclass of the user's may refuse any of these
@@ -159,10 +160,6 @@ def restore_after(module: nn.Module) -> Generator[None, None, None]:
                 if tensor.is_leaf:
                     tensor.requires_grad_(trains)
                     tensor.grad = grad
-
-
-def _tensors_among(values: Any) -> list[Tensor]:
-    return [value for value in values if isinstance(value, Tensor)]
 
 
 def _resident_bytes() -> int | None:

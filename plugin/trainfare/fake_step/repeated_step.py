@@ -110,7 +110,8 @@ class _Versions:
         if facts.variation is not None:
             raise NotRepeatedError("batches do different work")
         step = ShortStep(facts, traces[-1].ledger(), traces[-1].memory_changes())
-        self._forget_gradients()
+        for parameter in self.module.parameters():
+            parameter.grad = None
         return step
 
     def _forward(self, log: ForwardLog, module: nn.Module, training: TrainingStep) -> list[Item]:
@@ -146,10 +147,6 @@ class _Versions:
 
     def _copy_batch(self) -> Any:
         return Faker(self.tensors.mode).batch(self.batch)
-
-    def _forget_gradients(self) -> None:
-        for parameter in self.module.parameters():
-            parameter.grad = None
 
 
 def _check_copyable(optimizer: torch.optim.Optimizer) -> None:

@@ -6,11 +6,13 @@ Describing a job builds nothing and loads neither torch nor Lightning; `trace_jo
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import difflib
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 from pydantic import (
@@ -29,16 +31,12 @@ from trainfare_core.errors import InputError
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-PRECISIONS = (
-    "32-true",
-    "16-mixed",
-    "bf16-mixed",
-    "16-true",
-    "bf16-true",
-    "64-true",
-    "transformer-engine",
-    "transformer-engine-float16",
+WORDS = tuple(
+    csv.DictReader(Path(__file__).with_name("lightning_words.csv").read_text(encoding="utf-8").splitlines())
 )
+"""Lightning's words for precisions and strategies, and the classes that these name."""
+
+PRECISIONS = tuple(row["word"] for row in WORDS if row["kind"] == "precision")
 """Lightning's precision words."""
 
 _PRECISION_ALIASES = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
@@ -46,30 +44,7 @@ _PRECISION_ALIASES = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16"
 HYBRID = "FSDPStrategy(sharding_strategy='HYBRID_SHARD')"
 """Hybrid FSDP, which has no word in Lightning's registry, as plans write it."""
 
-STRATEGIES = (
-    "auto",
-    "single_device",
-    *(
-        f"{launch}{unused}"
-        for launch in ("ddp", "ddp_fork", "ddp_notebook", "ddp_spawn")
-        for unused in ("", "_find_unused_parameters_false", "_find_unused_parameters_true")
-    ),
-    "deepspeed",
-    "deepspeed_stage_1",
-    "deepspeed_stage_1_offload",
-    "deepspeed_stage_2",
-    "deepspeed_stage_2_offload",
-    "deepspeed_stage_3",
-    "deepspeed_stage_3_offload",
-    "deepspeed_stage_3_offload_nvme",
-    "fsdp",
-    "fsdp_cpu_offload",
-    HYBRID,
-    "single_xla",
-    "xla",
-    "xla_debug",
-    "xla_fsdp",
-)
+STRATEGIES = tuple(row["word"] for row in WORDS if row["kind"] == "strategy")
 """Lightning's strategy words under which each device does the whole model's maths."""
 
 

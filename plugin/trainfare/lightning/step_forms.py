@@ -32,7 +32,7 @@ def optimizers_of(configured: Any) -> tuple[list[Optimizer], list[SimpleNamespac
     if _all_optimizers(forms):
         return forms, []
     if forms and all(
-        isinstance(form, dict) and isinstance(_get(form, "optimizer"), Optimizer) for form in forms
+        isinstance(form, dict) and isinstance(cast("Any", form).get("optimizer"), Optimizer) for form in forms
     ):
         schedulers: list[Any] = [
             form["lr_scheduler"] for form in forms if form.get("lr_scheduler") is not None
@@ -52,7 +52,7 @@ def loss_of(output: object) -> Tensor:
     Raises:
         TraceError: it has none; Lightning would skip the step or raise.
     """
-    loss = _get(output, "loss") if isinstance(output, Mapping) else output
+    loss = cast("Any", output).get("loss") if isinstance(output, Mapping) else output
     if isinstance(loss, Tensor):
         return loss
     got = "a dict without 'loss'" if isinstance(output, Mapping) else f"a {type(loss).__name__}"
@@ -84,10 +84,6 @@ def _all_optimizers(values: list[Any]) -> bool:
 
 def _make_list(value: Any) -> list[Any]:
     return list(cast("list[Any]", value)) if isinstance(value, (list, tuple)) else [value]
-
-
-def _get(mapping: Any, key: str) -> Any:
-    return mapping.get(key)
 
 
 def _scheduler(value: Any) -> SimpleNamespace:

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, cast
 import torch.utils.checkpoint
 from torch import nn
 
-from trainfare.job.training_job import HYBRID
+from trainfare.job.training_job import HYBRID, WORDS
 
 KEPT: Final = "trainfare_arguments"
 """Attribute with the arguments of a strategy whose package is missing here: it keeps nothing else."""
@@ -60,16 +60,7 @@ _OFFLOADS: Final = {
 """Keys of such a configuration: the argument, and what the names of those that say how have in them."""
 _MAX_CHARACTERS: Final = 500
 """Of a note: a job profile allows no more."""
-_WORDS: Final[Mapping[str, str]] = {
-    "SingleDeviceStrategy": "single_device",
-    "SingleDeviceXLAStrategy": "single_xla",
-    "DDPStrategy": "ddp",
-    "FSDPStrategy": "fsdp",
-    "DeepSpeedStrategy": "deepspeed",
-    "ModelParallelStrategy": "model_parallel",
-    "XLAStrategy": "xla",
-    "XLAFSDPStrategy": "xla_fsdp",
-}
+_WORDS: Final[Mapping[str, str]] = {row["class"]: row["word"] for row in WORDS if row["class"]}
 
 
 @dataclass(frozen=True, slots=True)

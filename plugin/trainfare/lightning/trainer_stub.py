@@ -3,43 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-_FACTS: dict[str, Any] = {
-    "current_epoch": 0,
-    "global_step": 0,
-    "max_epochs": None,
-    "max_steps": -1,
-    "min_epochs": None,
-    "min_steps": None,
-    "max_time": None,
-    "world_size": 1,
-    "num_nodes": 1,
-    "num_devices": 1,
-    "global_rank": 0,
-    "local_rank": 0,
-    "node_rank": 0,
-    "is_global_zero": True,
-    "precision": "32-true",
-    "accumulate_grad_batches": 1,
-    "num_training_batches": 1000,
-    "num_val_batches": (),
-    "gradient_clip_val": None,
-    "gradient_clip_algorithm": None,
-    "log_every_n_steps": 50,
-    "val_check_interval": 1.0,
-    "check_val_every_n_epoch": 1,
-    "limit_train_batches": 1.0,
-    "limit_val_batches": 1.0,
-    "default_root_dir": ".",
-    "fast_dev_run": False,
-    "datamodule": None,
-}
+with Path(__file__).with_name("trainer_facts.csv").open(encoding="utf-8") as _table:
+    _FACTS: dict[str, Any] = {row["attribute"]: json.loads(row["value"]) for row in csv.DictReader(_table)}
 """Attributes that are copied from a live Trainer, where there is one, and their values before launch."""
 
 

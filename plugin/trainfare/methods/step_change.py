@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.methods.methods import Method
+
+if TYPE_CHECKING:
+    from trainfare.job import TrainingJob
+    from trainfare.user_process.messages import JobFacts
 
 
 @dataclass(frozen=True)
@@ -37,20 +41,5 @@ Tracer: TypeAlias = Callable[[StepChange], JobProfile]
 """Traces the job's step with one change; see `trainfare.fake_step.trace_changed` for its errors."""
 
 
-class DescribedJob(Protocol):
-    """What a method needs to know of a job besides its traces; a `TrainingJob` is one."""
-
-    @property
-    def precision(self) -> str:
-        """In Lightning's terms."""
-        ...
-
-    @property
-    def train_samples(self) -> int | None:
-        """Samples in the training set, over all devices."""
-        ...
-
-    @property
-    def tokens_per_sample(self) -> int | None:
-        """Tokens of one sample."""
-        ...
+DescribedJob: TypeAlias = "TrainingJob | JobFacts"
+"""What a method needs to know of a job besides its traces: precision, training samples, and tokens of a sample."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -109,15 +109,13 @@ def _service_lines(book: PriceBook, prices: Sequence[tuple[tuple[str, str, str],
     return [
         _ServiceLine(
             **facts.model_dump(include=_SERVICE_FACTS),
-            sha256=_hash(line for service, line in prices if service == key),
+            sha256=hashlib.sha256(
+                "".join(f"{line}\n" for service, line in prices if service == key).encode()
+            ).hexdigest(),
         )
         for facts in book.facts()
         for key in ((facts.provider, facts.service, facts.origin),)
     ]
-
-
-def _hash(lines: Iterable[str]) -> str:
-    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
 
 def read_lock(path: Path) -> PriceLock:

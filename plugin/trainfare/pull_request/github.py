@@ -23,9 +23,6 @@ from trainfare_providers.http.addresses import Secret
 if TYPE_CHECKING:
     from trainfare_providers.http.client import HttpClient
 
-_LONGEST: Final = 65_536
-"""Characters; a longer body is refused with 422 ("body is too long")."""
-
 _REPOSITORY: Final = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
@@ -110,7 +107,8 @@ class GitHub:
         self._comment_url = f"{api_url}/repos/{repository}/issues/comments"
         self._login: str | None = None
 
-    longest = _LONGEST
+    longest: Final = 65_536
+    """Characters; a longer body is refused with 422 ("body is too long")."""
 
     def comments(self) -> Iterator[Comment]:
         """Yield every comment, the oldest first."""

@@ -148,11 +148,8 @@ class BatchSpread:
     @property
     def varies(self) -> bool:
         """Whether the sizes differ by more than `VARIES_FROM`."""
-        return self.differs and self.relative_deviation() > VARIES_FROM
-
-    def relative_deviation(self) -> float:
-        """Return the standard deviation of the size over its mean; 0 before the first batch."""
-        return self.mean_of(1.0, Growth())[1]
+        _, deviation = self.mean_of(1.0, Growth())
+        return self.differs and deviation > VARIES_FROM
 
     def mean_of(self, base: float, growth: Growth) -> tuple[float, float]:
         """

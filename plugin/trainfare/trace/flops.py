@@ -222,10 +222,6 @@ def _mkldnn_rnn(times: int) -> _Formula:
     return formula
 
 
-def _none(_args: Sequence[Any], _out: Any) -> int:
-    return 0
-
-
 def _pairwise(left: int, flops: int) -> _Formula:
     """Return the formula of so many FLOPs per feature and pair of rows of the arguments at `left` and after it."""
 
@@ -279,7 +275,7 @@ _OWN: dict[str, _Formula] = {
     **dict.fromkeys(
         ("_thnn_fused_lstm_cell", "_thnn_fused_lstm_cell_backward_impl", "_thnn_fused_gru_cell",
          "_thnn_fused_gru_cell_backward"),
-        _none,
+        lambda _args, _out: 0,
     ),
     "_cdist_forward": _pairwise(0, 3),  # difference, power, sum
     "_cdist_backward": _pairwise(1, 5),

@@ -58,9 +58,6 @@ class _Tally:
     def amounts(self) -> tuple[int, ...]:
         return tuple(getattr(self, name) for name in self.__slots__)
 
-    def compute_fused_bytes_share(self) -> float | None:
-        return round(self.bytes_left / self.bytes_followed, _DIGITS) if self.bytes_followed else None
-
 
 @dataclass(frozen=True, slots=True)
 class OptimizerCall:
@@ -306,7 +303,8 @@ def _accumulation_groups(accumulated: Iterable[tuple[str, int, int]], times: int
 def _group(line: Line, tally: _Tally, times: int) -> OperationGroup:
     names = ("launches", "flops", "bytes_read", "bytes_written", "bytes_fixed")
     sizes = {name: times * getattr(tally, name) for name in names}
-    return OperationGroup(**line._asdict(), **sizes, fused_bytes_share=tally.compute_fused_bytes_share())
+    share = round(tally.bytes_left / tally.bytes_followed, _DIGITS) if tally.bytes_followed else None
+    return OperationGroup(**line._asdict(), **sizes, fused_bytes_share=share)
 
 
 def _order(group: OperationGroup) -> tuple[int, bool, str, str, str, tuple[int, ...], bool]:
