@@ -71,7 +71,8 @@ def prune(callback: Any, epoch: int, original: object, module: nn.Module) -> Non
         original: that module.
         module: the module to change: the same, or a copy of it.
     """
-    applies, amount = (value(epoch) if callable(value) else value for value in _pruning_of(callback))
+    stated = callback._apply_pruning, callback.amount  # noqa: SLF001 - what its argument apply_pruning was
+    applies, amount = (value(epoch) if callable(value) else value for value in stated)
     if not applies or not amount:
         return
     masks: Any = import_module("torch.nn.utils.prune")
@@ -87,10 +88,6 @@ def prune(callback: Any, epoch: int, original: object, module: nn.Module) -> Non
 
 def _map_modules_by_name(module: nn.Module) -> dict[str, nn.Module]:
     return dict(cast("Iterable[tuple[str, nn.Module]]", module.named_modules()))
-
-
-def _pruning_of(callback: Any) -> tuple[Any, Any]:
-    return callback._apply_pruning, callback.amount  # noqa: SLF001 - what its argument apply_pruning was
 
 
 def describe_untraced_work(callbacks: Iterable[Any]) -> str:

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from trainfare.fake_step.fake_step import LaterSteps, join_sentences
 from trainfare.job import describe, place_in_user_code
+from trainfare.job.run_plan import LoopLength
 from trainfare.lightning.callbacks import changes_at_start, is_lightnings, prune, prunes
 from trainfare.lightning.trainer_stub import TrainerStub
 from trainfare.trace import StepFacts
@@ -32,34 +33,11 @@ MAX_TRACED: Final = 8
 """Phases after the first that are traced; a chosen value: each costs two steps. The others count as the nearest."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunLength:
-    """
-    The numbers that say how many steps each epoch of a run has; None: not known, or no limit.
-
-    Attributes:
-        batches_per_epoch: on one device.
-        max_epochs: of the run.
-        max_steps: optimizer steps of the run.
-    """
-
-    batches_per_epoch: int | None
-    max_epochs: int | None
-    max_steps: int | None
-
-    @property
-    def unknown(self) -> str:
-        """What is missing to know the share of an epoch in the run; empty where nothing is."""
-        if self.batches_per_epoch is None:
-            return "the length of an epoch"
-        return "the length of the run" if self.max_epochs is None and self.max_steps is None else ""
-
-
 @dataclass(slots=True)
 class _Done:
     """Steps and batches of the epochs so far."""
 
-    length: RunLength
+    length: LoopLength
     steps: int = 0
     batches: int = 0
 
@@ -90,7 +68,7 @@ class LaterEpochs(LaterSteps):
         module: nn.Module,
         trainer: TrainerStub,
         callbacks: Iterable[Any],
-        length: RunLength,
+        length: LoopLength,
         set_up_with: object,
     ) -> None:
         callbacks = tuple(callbacks)
@@ -152,8 +130,10 @@ class LaterEpochs(LaterSteps):
             goes_on = done.add(1, self._read_accumulation)
         if length.max_epochs is not None and goes_on:
             done.add(max(0, length.max_epochs - epochs), self._read_accumulation)
-        if len(phases) > 1 and length.unknown:
-            phases, problem = TrainingPhases(), f"later ones differ, and {length.unknown} is not known"
+        unknown = "the length of the run" if length.max_epochs is None and length.max_steps is None else ""
+        unknown = "the length of an epoch" if length.batches_per_epoch is None else unknown
+        if len(phases) > 1 and unknown:
+            phases, problem = TrainingPhases(), f"later ones differ, and {unknown} is not known"
         step, said = phases.mean_step(done.steps) or (first, "of the first epoch" if problem else "")
         per_step = done.batches / done.steps if len(phases) > 1 else at_first
         return replace(step, differs=join_sentences(said, problem), batches_per_step=per_step / micro_batches)

@@ -15,7 +15,7 @@ from trainfare.fake_step.real_tensors import RealTensors
 from trainfare.fake_step.user_errors import user_errors
 from trainfare.job import LiveJob, TrainingJob, describe, describe_length, plan_of, steps_per_epoch
 from trainfare.lightning.callbacks import describe_untraced_work, set_up_callbacks
-from trainfare.lightning.later_epochs import LaterEpochs, RunLength
+from trainfare.lightning.later_epochs import LaterEpochs
 from trainfare.lightning.step_forms import optimizers_of
 from trainfare.lightning.trainer_stub import TrainerStub, attach
 from trainfare.lightning.training_step import START_HOOKS, LightningStep
@@ -49,7 +49,7 @@ class _PreparedModule(PreparedModule):
         if self._job.accumulate_grad_batches > 1 and self.manual:
             msg = "Lightning refuses accumulate_grad_batches with manual optimization"
             raise InputError(f"{msg}: accumulate in training_step and leave it at 1")
-        callbacks, length = _callbacks_of(self._job), _length_of(self._job)
+        callbacks, length = _callbacks_of(self._job), describe_length(self._job)
         return LaterEpochs(self._module, self._trainer, callbacks, length, self._job.module)
 
     def step(self, tensors: Faker | RealTensors) -> LightningStep:
@@ -158,11 +158,6 @@ def _call_hook(module: nn.Module, name: str, *args: Any, fake: bool) -> Any:
 def _callbacks_of(job: TrainingJob) -> tuple[Any, ...]:
     """Return the callbacks of a job, those of the live Trainer where there is one."""
     return tuple(job.live.trainer.callbacks) if isinstance(job, LiveJob) else job.callbacks
-
-
-def _length_of(job: TrainingJob) -> RunLength:
-    length = describe_length(job)
-    return RunLength(length.batches_per_epoch, length.max_epochs, length.max_steps)
 
 
 def _trainer_attributes(job: TrainingJob) -> dict[str, Any]:

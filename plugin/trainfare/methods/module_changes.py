@@ -70,7 +70,13 @@ class ModuleChange(StepChange):
             raise MissingExtraError("peft", "lora")
         _as_linear(module)
         head_name, head = self._head(module)
-        targets = _targets(module, head)
+        # Those that are called as layers.
+        targets = [
+            name
+            for name, member in _linear_layers(module)
+            if not isinstance(member, nn.modules.linear.NonDynamicallyQuantizableLinear)
+            and member is not head
+        ]
         if not targets:
             msg = f"the module has no linear layer but its output layer {head_name!r}"
             raise InputError(f"{msg}: adapters need one")
@@ -165,15 +171,6 @@ def _unfreeze(module: nn.Module) -> list[str]:
         parameter.requires_grad_()
     count = sum(parameter.numel() for parameter in frozen)
     return [f"{count:,} parameters that the module freezes are trained here"] if frozen else []
-
-
-def _targets(module: nn.Module, head: nn.Module) -> list[str]:
-    """Return the names of linear layers that are called as layers, without the output layer."""
-    return [
-        name
-        for name, member in _linear_layers(module)
-        if not isinstance(member, nn.modules.linear.NonDynamicallyQuantizableLinear) and member is not head
-    ]
 
 
 def _as_linear(module: nn.Module) -> None:

@@ -30,6 +30,7 @@ from trainfare_core._version import __version__
 from trainfare_core.documents import Record
 from trainfare_core.errors import ProfileError
 from trainfare_core.job_profile import JobProfile
+from trainfare_providers.disk import folder
 from trainfare_providers.disk.files import FileRefusedError, read_own_file, replace_file
 
 FOLDER_VARIABLE: Final = "TRAINFARE_TRACE_CACHE"
@@ -162,12 +163,7 @@ class TraceStore:
 
 def default_folder() -> Path:
     """Return the folder of the traces: `TRAINFARE_TRACE_CACHE`, or one in the user's cache folder."""
-    folder_text = os.environ.get(FOLDER_VARIABLE)
-    if folder_text:
-        return Path(folder_text)
-    import platformdirs
-
-    return platformdirs.user_cache_path("trainfare", appauthor=False) / "traces"
+    return folder.default_folder(FOLDER_VARIABLE, "traces")
 
 
 def key_of(target: str, options: Iterable[str], environment: Mapping[str, str]) -> TraceKey | None:

@@ -10,14 +10,14 @@ CACHE_VARIABLE: Final = "TRAINFARE_PRICE_CACHE"
 PRICE_FILE_ENDING: Final = ".parquet"
 
 
-def default_folder() -> Path:
-    """Return the folder of the price files: `TRAINFARE_PRICE_CACHE`, or the user's cache folder."""
-    folder = os.environ.get(CACHE_VARIABLE)
+def default_folder(variable: str = CACHE_VARIABLE, name: str = "prices") -> Path:
+    """Return the folder of the price files, or of others: that which a variable names, or the user's cache folder."""
+    folder = os.environ.get(variable)
     if folder:
         return Path(folder)
     import platformdirs
 
-    return platformdirs.user_cache_path("trainfare", appauthor=False) / "prices"
+    return platformdirs.user_cache_path("trainfare", appauthor=False) / name
 
 
 def price_file(name: str, folder: Path | None = None) -> Path:
