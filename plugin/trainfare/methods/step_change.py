@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from trainfare_core.documents import Record
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.methods.methods import Method
 
 if TYPE_CHECKING:
     from trainfare.job import TrainingJob
-    from trainfare.user_process.messages import JobFacts
 
 
 @dataclass(frozen=True)
@@ -41,5 +41,12 @@ Tracer: TypeAlias = Callable[[StepChange], JobProfile]
 """Traces the job's step with one change; see `trainfare.fake_step.trace_changed` for its errors."""
 
 
+class JobFacts(Record):
+    """What a method, or a command, needs to know of a job besides its traces; see `TrainingJob`."""
+
+    precision: str
+    train_samples: int | None
+    tokens_per_sample: int | None
+
+
 DescribedJob: TypeAlias = "TrainingJob | JobFacts"
-"""What a method needs to know of a job besides its traces: precision, training samples, and tokens of a sample."""

@@ -79,7 +79,10 @@ def main() -> None:
     def serve(load: Callable[[], TrainingJob]) -> NoReturn:
         """Answer for a job until there are no more requests; nothing of the user's code runs after that."""
         try:
-            job = _with_tokens(load())
+            job = load()
+            from trainfare.fake_step import with_tokens
+
+            job = with_tokens(job)
             facts = JobFacts(
                 precision=job.precision,
                 train_samples=job.train_samples,
@@ -90,7 +93,9 @@ def main() -> None:
 
             @cache
             def tracer(real: RealLimits | None) -> Tracer:
-                return _make_tracer(job, real, run_pass)
+                from trainfare.methods.module_changes import tracer_of
+
+                return tracer_of(job, real, run_pass)
 
             while True:
                 _answer(job, Trace.model_validate_json(waiting.get()), run_pass, tracer, start, replies)
@@ -127,12 +132,6 @@ def _load_job(start: Start, serve: Callable[[Callable[[], TrainingJob]], NoRetur
             script, serve, fit=start.fit, optimizer_step=start.optimizer_step, made_up=start.made_up
         )
     )
-
-
-def _with_tokens(job: TrainingJob) -> TrainingJob:
-    from trainfare.fake_step import with_tokens
-
-    return with_tokens(job)
 
 
 def _answer(
@@ -190,12 +189,6 @@ def _limit(start: Start) -> None:
     if start.memory_bytes is not None:
         # Not the address space: CUDA and allocators reserve many times what they use.
         lower_limit(resource.RLIMIT_DATA, start.memory_bytes, start.memory_bytes)
-
-
-def _make_tracer(job: TrainingJob, real: RealLimits | None, run_pass: RunPass) -> Tracer:
-    from trainfare.methods.module_changes import tracer_of
-
-    return tracer_of(job, real, run_pass)
 
 
 def _trace_job_as_told(
