@@ -37,8 +37,7 @@ register_loop("trainfare.lightning.loop_kind", plan_code="trainfare.lightning.pl
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
-        msg = f"module 'trainfare' has no attribute {name!r}"
-        raise AttributeError(msg)
+        raise AttributeError(f"module 'trainfare' has no attribute {name!r}")
     return getattr(import_module(home), name)
 
 

@@ -19,8 +19,7 @@ def demo(
 ) -> None:
     """Train a small model with Lightning and FareMeter, print the answer and write the report."""
     if not directory.is_dir():
-        msg = f"--directory {directory}: no such folder; make it first, or name another"
-        raise InputError(msg)
+        raise InputError(f"--directory {directory}: no such folder; make it first, or name another")
     try:
         from trainfare.demo_training import train_and_meter
     except ImportError as error:

@@ -36,6 +36,5 @@ _NEED_TORCH = {
 def __getattr__(name: str) -> Any:
     home = _NEED_TORCH.get(name)
     if home is None:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{home}"), name)

@@ -16,5 +16,4 @@ def __getattr__(name: str) -> Any:
         from trainfare.lightning.callback import FareMeter
 
         return FareMeter
-    msg = f"module 'trainfare.lightning' has no attribute {name!r}"
-    raise AttributeError(msg)
+    raise AttributeError(f"module 'trainfare.lightning' has no attribute {name!r}")

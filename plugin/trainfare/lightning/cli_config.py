@@ -43,7 +43,7 @@ def job_from_config(path: Path) -> TrainingJob:
         TargetError: the file is not such a config, or its data give no batch without a download.
         MissingExtraError: PyYAML, torch or jsonargparse is not installed.
     """
-    from trainfare.job.scope import Scope
+    from trainfare.job.target import Scope
 
     config = read_config(path)
     trainer = _render_section(path, config, "trainer", {})

@@ -102,8 +102,7 @@ class TrainerStub:
             raise AttributeError(name)
         if live is not None:
             return getattr(live, name)
-        msg = f"the step reads trainer.{name}, for which a trace has no value"
-        raise AttributeError(msg)
+        raise AttributeError(f"the step reads trainer.{name}, for which a trace has no value")
 
     def _backward(self, loss: Tensor, _optimizer: object | None = None, *args: Any, **kwargs: Any) -> None:
         backward = getattr(self.lightning_module, "backward", None)

@@ -209,8 +209,7 @@ def _recompute(module: nn.Module) -> str:
     """Recompute each of the module's repeated blocks in backward."""
     blocks = _find_blocks(module)
     if not blocks:
-        msg = f"{type(module).__name__} has no list of equal blocks to recompute"
-        raise InputError(msg)
+        raise InputError(f"{type(module).__name__} has no list of equal blocks to recompute")
     _without_cache(module)
     for block in blocks:
         loose: Any = block

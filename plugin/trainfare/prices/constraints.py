@@ -88,8 +88,7 @@ def with_book_names(constraints: Constraints, book: PriceBook) -> Constraints:
             ]
         )
         has = ", ".join(here.names("purchase_option")) or "none"
-        msg = f"no price matches {wanted_text}; the purchase options there are: {has}"
-        raise NoOffersError(msg)
+        raise NoOffersError(f"no price matches {wanted_text}; the purchase options there are: {has}")
     return constraints.model_copy(
         update={
             "providers": clouds,

@@ -114,8 +114,7 @@ def _of_plugins(entries: Iterable[ProviderEntry] | None, chosen: PriceChoice) ->
             problems.append(book)
     if not any(len(book) for book in books):
         why = "; ".join(problems) or "no price source is installed: install trainfare again"
-        msg = f"there are no prices: {why}"
-        raise PricesUnavailableError(msg)
+        raise PricesUnavailableError(f"there are no prices: {why}")
     book = add_azure_ml(PriceBook.concat(books))
     return LoadedPrices(book, tuple(problems), _snapshot_note(book), chosen.now)
 

@@ -33,6 +33,5 @@ def __getattr__(name: str) -> Any:
     # The limits are options of commands, and `--help` needs no process: 30 ms.
     home = _HOMES.get(name)
     if home is None:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{home}"), name)
