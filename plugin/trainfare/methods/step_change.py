@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol, TypeAlias
 
-from trainfare_core.documents import Record
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.methods.methods import Method
-
-if TYPE_CHECKING:
-    from trainfare.job import TrainingJob
 
 
 @dataclass(frozen=True)
@@ -41,12 +37,20 @@ Tracer: TypeAlias = Callable[[StepChange], JobProfile]
 """Traces the job's step with one change; see `trainfare.fake_step.trace_changed` for its errors."""
 
 
-class JobFacts(Record):
-    """What a method, or a command, needs to know of a job besides its traces; see `TrainingJob`."""
+class DescribedJob(Protocol):
+    """What a method needs to know of a job besides its traces; a `TrainingJob` is one."""
 
-    precision: str
-    train_samples: int | None
-    tokens_per_sample: int | None
+    @property
+    def precision(self) -> str:
+        """In Lightning's terms."""
+        ...
 
+    @property
+    def train_samples(self) -> int | None:
+        """Samples in the training set, over all devices."""
+        ...
 
-DescribedJob: TypeAlias = "TrainingJob | JobFacts"
+    @property
+    def tokens_per_sample(self) -> int | None:
+        """Tokens of one sample."""
+        ...

@@ -22,6 +22,9 @@ from trainfare_providers.http.addresses import Secret
 if TYPE_CHECKING:
     from trainfare_providers.http.client import HttpClient
 
+_LONGEST: Final = 150_000
+"""Characters of a comment."""
+
 _VERSION: Final = "api-version=7.1"
 
 
@@ -83,8 +86,7 @@ class AzureDevOps:
         )
         self._me: str | None = None
 
-    longest: Final = 150_000
-    """Characters of a comment."""
+    longest = _LONGEST
 
     def comments(self) -> Iterator[Comment]:
         """Yield the first comment of every thread; the API has them on one page."""

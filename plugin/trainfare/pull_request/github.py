@@ -23,6 +23,9 @@ from trainfare_providers.http.addresses import Secret
 if TYPE_CHECKING:
     from trainfare_providers.http.client import HttpClient
 
+_LONGEST: Final = 65_536
+"""Characters; a longer body is refused with 422 ("body is too long")."""
+
 _REPOSITORY: Final = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
@@ -107,8 +110,7 @@ class GitHub:
         self._comment_url = f"{api_url}/repos/{repository}/issues/comments"
         self._login: str | None = None
 
-    longest: Final = 65_536
-    """Characters; a longer body is refused with 422 ("body is too long")."""
+    longest = _LONGEST
 
     def comments(self) -> Iterator[Comment]:
         """Yield every comment, the oldest first."""

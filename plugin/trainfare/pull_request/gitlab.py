@@ -23,6 +23,9 @@ from trainfare_providers.http.addresses import Secret
 if TYPE_CHECKING:
     from trainfare_providers.http.client import HttpClient
 
+_LONGEST: Final = 1_000_000
+"""Characters of a note."""
+
 _OPEN: Final = re.compile(r"([^!,\s]+)!([0-9]+)")
 """An entry of CI_OPEN_MERGE_REQUESTS: group/project!number."""
 
@@ -59,8 +62,7 @@ class GitLab:
         self._notes_url = f"{api_url}/projects/{quote(project, safe='')}/merge_requests/{number}/notes"
         self._me: str | None = None
 
-    longest: Final = 1_000_000
-    """Characters of a note."""
+    longest = _LONGEST
 
     def comments(self) -> Iterator[Comment]:
         """Yield every note that a person or program wrote, the oldest first."""

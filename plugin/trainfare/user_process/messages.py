@@ -18,7 +18,6 @@ from pydantic import Field, ValidationError
 
 from trainfare.job import RealLimits
 from trainfare.job.made_up_data import MadeUpData
-from trainfare.methods.step_change import JobFacts as JobFacts
 from trainfare.methods.step_change import StepChange
 from trainfare.user_process.environment import explain_withheld
 from trainfare_core import errors
@@ -62,6 +61,14 @@ class Trace(Record):
     precision: str | None = None
     """Other than the job's own, in Lightning's terms; a change names its own."""
     real: RealLimits | None = None
+
+
+class JobFacts(Record):
+    """What a command needs to know of a job besides its traces; see `TrainingJob`."""
+
+    precision: str
+    train_samples: int | None
+    tokens_per_sample: int | None
 
 
 class Reply(Record):
