@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
-from trainfare.job import describe, missing_here, place_in_user_code
+from trainfare.job import describe, describe_raised, missing_here, place_in_user_code
 from trainfare_core.errors import TraceError, TrainfareError
 
 ADVICE = "Measure one step with FareMeter instead: Trainer(callbacks=[FareMeter()])"
@@ -63,9 +63,7 @@ def user_errors(doing: str, *, fake: bool = True) -> Generator[None, None, None]
         code_place = place_in_user_code(error.__traceback__)
         where = "" if code_place is None else f" at {code_place}"
         if not fake:
-            missing = missing_here(error)
-            plain = f"{doing} raised {describe(error)}{where}"
-            raise TraceError(plain if missing is None else missing.sentence(doing, error, where)) from error
+            raise TraceError(describe_raised(doing, error)) from error
         reads = _value_needed(error, str(error)) is not None
         # Without a line of the user's, the message alone says what it is about.
         raised = (

@@ -15,8 +15,8 @@ from builders.profiles import gpt_profile
 from builders.recommendations import costs, option
 from trainfare.report.charts.svg import COLOURS
 from trainfare.report.strategy import report_strategy
-from trainfare.report.strategy.chart import strategy_chart
 from trainfare.report.strategy.rows import build_strategy_rows, explain_left_out
+from trainfare.report.strategy.sections import strategy_chart
 from trainfare_core.methods.amounts import amount_of
 from trainfare_core.methods.answer import MethodsAnswer
 from trainfare_core.methods.draws import Found, Priced
