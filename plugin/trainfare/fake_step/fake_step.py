@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -128,8 +128,8 @@ def trace_step(
             partial(copy_containers, batch, cloned=mode is None),
             batch_bytes,
             keep,
-            first=first_batch,
-            compare=compare_batches and first_batch,
+            _first=first_batch,
+            _compare=compare_batches and first_batch,
         )
         micro_batches = training.passes
         if later is not None:
@@ -236,28 +236,21 @@ def _whole_step(batches: _Batches, runner: StepRunner, optimizers: list[torch.op
     return mix_batches(batches.kinds, batches.mean_steps(), left_out)
 
 
+@dataclass(slots=True, eq=False)
 class _Batches:
     """Traces one batch after the other, and keeps the traces of every kind of batch."""
 
-    def __init__(
-        self,
-        runner: StepRunner,
-        random_work: RandomWork,
-        make_trace: Callable[..., StepTrace],
-        make_batch: Callable[[], Any],
-        batch_bytes: int,
-        keep: Callable[[StepTrace], None],
-        *,
-        first: bool,
-        compare: bool,
-    ) -> None:
-        self._runner, self._make_trace, self._keep = runner, make_trace, keep
-        self._random_work = random_work
-        self._make_batch, self._batch_bytes, self._first = make_batch, batch_bytes, first
-        self._compare = compare
-        self.kinds = KindsOfBatches()
-        self._traced: dict[BatchKind, list[StepFacts]] = {}
-        self._works: dict[BatchKind, int] = {}
+    _runner: StepRunner
+    _random_work: RandomWork
+    _make_trace: Callable[..., StepTrace]
+    _make_batch: Callable[[], Any]
+    _batch_bytes: int
+    _keep: Callable[[StepTrace], None]
+    _first: bool
+    _compare: bool
+    kinds: KindsOfBatches = field(default_factory=KindsOfBatches)
+    _traced: dict[BatchKind, list[StepFacts]] = field(default_factory=dict[BatchKind, list[StepFacts]])
+    _works: dict[BatchKind, int] = field(default_factory=dict[BatchKind, int])
 
     def whole(self) -> StepFacts:
         """Run a batch, which makes the optimizer's state and is not recorded, and trace the next as a whole step."""
