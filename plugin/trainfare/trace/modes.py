@@ -148,10 +148,14 @@ def _without_checks(func: FunctionType) -> FunctionType | None:
         return None  # the copy has globals of its own, which a function of the user's may assign to
     if not _CHECKS & set(func.__code__.co_names) & func.__globals__.keys():
         return None
-    scope = {**func.__globals__, **dict.fromkeys(_CHECKS, lambda *_: False)}
+    scope = {**func.__globals__, **dict.fromkeys(_CHECKS, _never)}
     body = FunctionType(func.__code__, scope, func.__name__, func.__defaults__, func.__closure__)
     body.__kwdefaults__ = func.__kwdefaults__
     return body
+
+
+def _never(*_: object) -> bool:
+    return False
 
 
 def _overrides(kinds: Sequence[Any]) -> bool:

@@ -62,14 +62,13 @@ def _make_environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.globals.clear()
-    filters: dict[str, Any] = {
-        "kind": lambda block: type(block).__name__,
-        "lines": split_cell,
-        "spans": split_line,
-        "draw": _draw,
-    }
+    filters: dict[str, Any] = {"kind": _name_kind, "lines": split_cell, "spans": split_line, "draw": _draw}
     environment.filters.update(filters)
     return environment
+
+
+def _name_kind(block: Block) -> str:
+    return type(block).__name__
 
 
 def _draw(chart: Chart) -> Markup | None:

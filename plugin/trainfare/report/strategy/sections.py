@@ -159,7 +159,7 @@ def strategy_chart(lines: Sequence[MethodLine], *, against: str) -> str:
                 label=f"{facts.label}, {usd(cost.mid)}",
             )  # fmt: skip
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda dollars, _place: exact_usd(float(dollars)))
+        axes.xaxis.set_major_formatter(_dollars)
         axes.xaxis.set_minor_formatter("")  # no labels
         figure.legend(loc="outside upper left", ncols=3, fontsize=9, columnspacing=1.2)
         axes.set_xlabel("cost to the target, USD")
@@ -175,3 +175,7 @@ def strategy_chart(lines: Sequence[MethodLine], *, against: str) -> str:
         ),
         size_inches=(8.0, 4.4),
     )
+
+
+def _dollars(value: float, _place: int) -> str:
+    return exact_usd(float(value))
