@@ -272,10 +272,13 @@ def _half_widths(residuals: Sequence[float], rows: Sequence[MemoryRow], chosen: 
     Return at each level how far the residuals of the chosen rows reach around 0, each source counted the same.
 
     Rows of one source share their errors: by rows alone, the four largest sources decide the widths of all others.
+    Rows of which something was assumed count only where there are no others: a trace of the user's own script assumes
+    nothing.
     """
-    count = Counter(rows[i].source for i in chosen)
-    weights = [count[rows[i].source] ** -1.0 for i in chosen]
-    reach = [residuals[i] for i in chosen]
+    stated = [i for i in chosen if not rows[i].run.assumed] or list(chosen)
+    count = Counter(rows[i].source for i in stated)
+    weights = [1 / count[rows[i].source] for i in stated]
+    reach = [residuals[i] for i in stated]
     return [max(_SMALLEST_HALF_WIDTH, half_width(reach, level, weights)) for level in LEVELS]
 
 
