@@ -12,7 +12,7 @@ from trainfare_core.ledger.run_record import Compared, RunMachine, RunPrediction
 BEGAN = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
 
 
-def compared(mid: float, measured: float | None, factor: float = 1.25) -> Compared:
+def build_compared(mid: float, measured: float | None, factor: float = 1.25) -> Compared:
     """Return a quantity whose 80 % interval is its median divided and multiplied by a factor."""
     return Compared(predicted=Interval(mid=mid, low_80=mid / factor, high_80=mid * factor), measured=measured)
 
@@ -31,12 +31,12 @@ def run(number: int = 0, **fields: Any) -> RunRecord:
         "kind": "convolution",
         "machine": RunMachine(accelerator="L40S-48GB", accelerators=4, nodes=1),
         "prediction": RunPrediction(id="0" * 12, made="before"),
-        "step_s": compared(1.0, 1.1),
+        "step_s": build_compared(1.0, 1.1),
     }
     return RunRecord(**{**defaults, **fields})
 
 
-def measured(job: JobProfile, name: str = "NVIDIA H100 80GB HBM3", **fields: Any) -> JobProfile:
+def build_measured(job: JobProfile, name: str = "NVIDIA H100 80GB HBM3", **fields: Any) -> JobProfile:
     """Return a profile with steps of 0.5 s on a device."""
     step = MeasuredStep(
         device_name=name,

@@ -1,7 +1,7 @@
 """
 `RunRecord`: one training run, as it was predicted and as it went; its JSON has a published schema.
 
-A record holds counts, sizes, times and dollars; never weights, data, paths or host names. A field that nobody knows is
+A record holds counts, sizes, times and dollars; never weights, data, paths or host names. An unknown field is
 None, or "" where it is text.
 """
 
@@ -155,7 +155,7 @@ class RunPrediction(Record):
 
 
 class TimeParts(Record):
-    """Seconds of `run_s` by cause, of this session; what is left of `run_s` are steps and what nobody timed."""
+    """Seconds of `run_s` by cause, of this session; the rest of `run_s` are steps and what was not timed."""
 
     startup_s: Finite | None = Field(default=None, description="from the meter's set-up to the first batch")
     data_wait_s: Finite | None = Field(

@@ -36,7 +36,7 @@ _PURPOSES: Final[dict[str, str]] = json.loads(
 )
 """What each extra is for, in the order of the table."""
 _CLOUD_S: Final = 5.0
-"""Chosen: the three clouds are asked one after the other, and nobody waits longer than a quarter of a minute."""
+"""Chosen: the three clouds are asked one after the other, so a wait is at most a quarter of a minute."""
 _SMI: Final = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
 _SMI_S: Final = 10.0
 """Chosen: a driver that does not run yet takes some seconds to start."""

@@ -32,7 +32,7 @@ from trainfare.meter.guarded_meter import GuardedMeter
 from trainfare.meter.settings import MeterSettings
 
 _TAKES: Final = [name for name in MeterSettings.model_fields if name not in ("pilot", "log_metrics")]
-"""Left out: what needs the loss of a batch, and loggers, which this Trainer gives to nobody."""
+"""Left out: what needs the loss of a batch, and loggers, which this Trainer does not give away."""
 
 
 def _read_count(name: str) -> Any:

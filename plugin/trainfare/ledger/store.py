@@ -1,7 +1,7 @@
 """
 The files of a ledger: `FOLDER/PROJECT/STARTED-RUN.json`, one a run, each written whole by its own process.
 
-An index beside the projects keeps the records of runs that ended some time ago, which nobody writes again. Every
+An index beside the projects keeps the records of runs that ended some time ago, which are not written again. Every
 reader may write or delete it: what it lacks is read from the records.
 """
 

@@ -7,14 +7,14 @@ import math
 import pytest
 
 from builders.profiles import gpt_profile, operation, profile
-from builders.runs import compared, run
+from builders.runs import build_compared, run
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import ModuleWork, ParallelFacts, ProfileSource
 from trainfare_core.ledger.run_record import Compared, RunRecord, identify_job, name_kind
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
-    record = run(7, run_s=compared(3600.0, 4000.0), job='a "name" \u202e of a module')
+    record = run(7, run_s=build_compared(3600.0, 4000.0), job='a "name" \u202e of a module')
     assert RunRecord.from_json(record.to_json()) == record
     assert record.file_name == "20261101T120700Z-000000000007.json"
 
@@ -48,6 +48,13 @@ def test_the_kind_is_what_takes_the_work() -> None:
 
 
 def test_predicted_and_measured_compare_where_both_are_known() -> None:
-    assert compared(2.0, 3.0).log_ratio == pytest.approx(math.log(1.5))
-    assert [compared(1.0, value).held for value in (0.79, 0.81, 1.24, 1.26)] == [False, True, True, False]
-    assert (Compared().held, compared(1.0, None).log_ratio, Compared(measured=1.0).log_ratio) == (None,) * 3
+    assert build_compared(2.0, 3.0).log_ratio == pytest.approx(math.log(1.5))
+    assert [build_compared(1.0, value).held for value in (0.79, 0.81, 1.24, 1.26)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert (Compared().held, build_compared(1.0, None).log_ratio, Compared(measured=1.0).log_ratio) == (
+        None,
+    ) * 3

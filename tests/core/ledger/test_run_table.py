@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from builders.runs import compared, run
+from builders.runs import build_compared, run
 from trainfare_core.ledger.run_record import (
     Compared,
     RunMachine,
@@ -27,7 +27,9 @@ def score(*records: RunRecord, by: str = "all") -> dict[tuple[str, str], ScoreRo
 
 def test_errors_and_coverage_by_hand() -> None:
     """Steps of 1 s that took 0.8, 1, 1.25 and 2 s: errors of +25, 0, -20 and -50 %; [0.8, 1.25] held three times."""
-    row = score(*(run(index, step_s=compared(1.0, took)) for index, took in enumerate((0.8, 1.0, 1.25, 2.0))))
+    row = score(
+        *(run(index, step_s=build_compared(1.0, took)) for index, took in enumerate((0.8, 1.0, 1.25, 2.0)))
+    )
     assert list(row) == [("all", "step_s")]
     result = row["all", "step_s"]
     errors = [0.25, 0.0, -0.2, -0.5]
@@ -40,9 +42,17 @@ def test_errors_and_coverage_by_hand() -> None:
 
 def test_hours_and_dollars_are_of_finished_runs() -> None:
     """A run that failed, or was stopped, after a tenth of its hours cost less than predicted, which says nothing."""
-    stopped = run(3, run_s=compared(100.0, 10.0), usd=compared(10.0, 1.0), steps_planned=1000, steps_done=100)
-    whole = run(1, run_s=compared(100.0, 110.0), usd=compared(10.0, 11.0), steps_planned=7, steps_done=7)
-    failed = run(2, state="failed", run_s=compared(100.0, 10.0), usd=compared(10.0, 1.0))
+    stopped = run(
+        3,
+        run_s=build_compared(100.0, 10.0),
+        usd=build_compared(10.0, 1.0),
+        steps_planned=1000,
+        steps_done=100,
+    )
+    whole = run(
+        1, run_s=build_compared(100.0, 110.0), usd=build_compared(10.0, 11.0), steps_planned=7, steps_done=7
+    )
+    failed = run(2, state="failed", run_s=build_compared(100.0, 10.0), usd=build_compared(10.0, 1.0))
     row = score(whole, failed, stopped)
     assert {name: row["all", name].runs for name in ("step_s", "run_s", "usd")} == {
         "step_s": 3,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from builders.profiles import profile, write_profile
-from builders.runs import compared, measured, run
+from builders.runs import build_compared, build_measured, run
 from trainfare.cli import main
 from trainfare.ledger.store import write_run
 from trainfare_core.ledger.run_record import Compared, RunRecord
@@ -21,10 +21,15 @@ from trainfare_core.ledger.run_record import Compared, RunRecord
 def folder(tmp_path: Path) -> Path:
     """A ledger of four runs of two projects; the predictions of steps were 25 % above, right, 20 and 50 % below."""
     for index, took in enumerate((0.8, 1.0, 1.25, 2.0)):
-        usd = compared(10.0, 10.0 * took)
+        usd = build_compared(10.0, 10.0 * took)
         hours = Compared(measured=7200.0)
         record = run(
-            index, project="ab"[index % 2], step_s=compared(1.0, took), usd=usd, run_s=hours, steps_done=500
+            index,
+            project="ab"[index % 2],
+            step_s=build_compared(1.0, took),
+            usd=usd,
+            run_s=hours,
+            steps_done=500,
         )
         write_run(record, tmp_path / "ledger")
     return tmp_path / "ledger"
@@ -69,7 +74,7 @@ def test_score_is_what_a_hand_computes(folder: Path, capsys: pytest.CaptureFixtu
 
 def test_import_of_a_metered_profile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A profile with a measured step is a run; twice is once; one without is refused."""
-    job = write_profile(tmp_path, measured(profile()))
+    job = write_profile(tmp_path, build_measured(profile()))
     ledger("import", job, job, "--ledger", tmp_path / "ledger", "--project", "old")
     (file,) = (tmp_path / "ledger" / "old").glob("*.json")
     record = RunRecord.from_json(file.read_bytes())

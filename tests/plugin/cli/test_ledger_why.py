@@ -10,7 +10,7 @@ import pytest
 from builders.bills import RUN, focus_line, write_csv
 from builders.cli import capture_main
 from builders.exports import small_answer
-from builders.runs import compared, run
+from builders.runs import build_compared, run
 from trainfare.ledger.store import write_run
 from trainfare_core.ledger.causes import RunExplanation, explain_run
 from trainfare_core.ledger.run_record import Compared, PredictedParts, RunPrediction, TimeParts
@@ -19,7 +19,7 @@ from trainfare_core.recommendation import CostParts, PricedPlan
 
 def record_run(**fields: Any) -> Any:
     """Return a run of $20 that was predicted at $12."""
-    return run(usd=compared(12.0, 20.0), prediction=RunPrediction(id=RUN, made="before"), **fields)
+    return run(usd=build_compared(12.0, 20.0), prediction=RunPrediction(id=RUN, made="before"), **fields)
 
 
 def test_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,9 +68,9 @@ def test_run_as_priced_has_no_cause_but_storage() -> None:
     answer = explain_run(
         run(
             prediction=prediction,
-            step_s=compared(36, 36),
-            run_s=compared(2.2 * 3600, 2.2 * 3600),
-            usd=Compared(predicted=compared(48, None).predicted, measured=22.0),
+            step_s=build_compared(36, 36),
+            run_s=build_compared(2.2 * 3600, 2.2 * 3600),
+            usd=Compared(predicted=build_compared(48, None).predicted, measured=22.0),
             usd_per_hour=10.0,
             steps_done=100,
             interruptions=0,

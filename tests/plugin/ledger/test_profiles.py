@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from builders.profiles import gpt_profile, profile
-from builders.runs import BEGAN, measured, run
+from builders.runs import BEGAN, build_measured, run
 from trainfare.ledger.profiles import add_profile, record_profile
 from trainfare_core.documents import Interval
 from trainfare_core.errors import InputError
@@ -22,7 +22,7 @@ def test_the_prediction_knows_nothing_of_the_measured_step(job: JobProfile, devi
     strategy = "none" if devices == 1 else "ddp"
     job = job.model_copy(update={"parallel": ParallelFacts(devices=devices, strategy="ddp")})
     expected = predict_machine(job, "H100-SXM-80GB", devices, sharding=strategy)  # type: ignore[arg-type]
-    record = record_profile(measured(job), BEGAN, "team")
+    record = record_profile(build_measured(job), BEGAN, "team")
     assert record.step_s.predicted == expected.step_s
     assert record.memory_bytes.predicted == expected.memory_bytes
     assert (record.step_s.measured, record.step_p10_s, record.step_p90_s) == (0.5, 0.45, 0.6)
@@ -36,10 +36,10 @@ def test_the_prediction_knows_nothing_of_the_measured_step(job: JobProfile, devi
 @pytest.mark.parametrize(
     "job",
     [
-        measured(profile(), "cpu"),
-        measured(profile(), "an unknown device"),
-        measured(profile(), parallel=ParallelFacts(devices=8, num_nodes=2)),
-        measured(profile(operations=())),
+        build_measured(profile(), "cpu"),
+        build_measured(profile(), "an unknown device"),
+        build_measured(profile(), parallel=ParallelFacts(devices=8, num_nodes=2)),
+        build_measured(profile(operations=())),
     ],
     ids=["cpu", "unknown device", "network not known", "not traced"],
 )
@@ -50,9 +50,9 @@ def test_what_cannot_be_predicted_is_unknown(job: JobProfile) -> None:
 
 
 def test_a_second_import_is_the_same_record() -> None:
-    one, again = (record_profile(measured(profile()), BEGAN, "team") for _ in range(2))
+    one, again = (record_profile(build_measured(profile()), BEGAN, "team") for _ in range(2))
     assert one == again
-    assert record_profile(measured(gpt_profile()), BEGAN, "team").run_id != one.run_id
+    assert record_profile(build_measured(gpt_profile()), BEGAN, "team").run_id != one.run_id
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ def test_a_second_import_is_the_same_record() -> None:
 )
 def test_the_note_on_the_priced_plan_is_read(note: str, differences: tuple[str, ...]) -> None:
     """As `tests/plugin/meter/test_priced_plan.py` has FareMeter write it."""
-    record = record_profile(measured(profile(), notes=("other", note)), BEGAN, "team")
+    record = record_profile(build_measured(profile(), notes=("other", note)), BEGAN, "team")
     assert (record.prediction.id, record.prediction.differences) == ("0123456789ab", differences)
 
 
 def test_a_run_that_ended_early_failed() -> None:
     note = "the run ended early (RuntimeError)"
-    assert record_profile(measured(profile(), notes=(note,)), BEGAN, "team").state == "failed"
+    assert record_profile(build_measured(profile(), notes=(note,)), BEGAN, "team").state == "failed"
 
 
 def test_a_profile_without_a_measured_step_is_refused() -> None:
@@ -88,7 +88,7 @@ def test_a_run_of_an_exported_plan_gets_the_prediction_of_its_trace_too() -> Non
     steps = Compared(predicted=Interval(mid=9.0, low_80=8.0, high_80=10.0), measured=1.3 * predicted.mid)
     machine = RunMachine(accelerator="H100-SXM-80GB", accelerators=1, nodes=1)
     records = [
-        add_profile(run(number, step_s=steps, machine=machine, steps_measured=40), measured(profile()))
+        add_profile(run(number, step_s=steps, machine=machine, steps_measured=40), build_measured(profile()))
         for number in range(5)
     ]
     assert all(record.step_s == steps for record in records)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from builders.runs import BEGAN, compared, run
+from builders.runs import BEGAN, build_compared, run
 from trainfare.ledger.store import (
     INDEX,
     LONGEST_RUN,
@@ -115,7 +115,7 @@ def test_two_thousand_runs_score_the_same_with_and_without_the_index(
     for number in range(2000):
         took = draws.lognormvariate(0.1, 0.2)
         project = f"project {number % 7}"
-        write_run(run(number, project=project, step_s=compared(1.0, took)), tmp_path)
+        write_run(run(number, project=project, step_s=build_compared(1.0, took)), tmp_path)
     first = read(tmp_path)
     assert first.table.height == 2000
     assert (tmp_path / INDEX).is_file()
