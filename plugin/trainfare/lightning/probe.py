@@ -8,14 +8,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NoReturn
 
-from trainfare.job import Probe, describe
+from trainfare.job import Probe
 from trainfare.lightning.callback import FareMeter
 from trainfare.lightning.callback_base import LightningCallback
-from trainfare.meter.fit_meter import FitMeter
-from trainfare.meter.probe_meter import ProbeMeter, SharedStop
-from trainfare.meter.services import MeterServices
-from trainfare_core.errors import InternalError, TargetError
-from trainfare_core.job_profile import JobProfile
+from trainfare.meter.probe_meter import ProbingMeter, do_nothing
+from trainfare_core.errors import TargetError
 
 _SAVERS: Final = {"Checkpoint", "SaveConfigCallback"}
 """Lightning's base classes of callbacks that save."""
@@ -56,14 +53,6 @@ def _refuse_hydra(_: int) -> NoReturn:
     )
 
 
-def _do_nothing(*_: object, **__: object) -> None:
-    pass
-
-
-def _write_message(line: str) -> None:
-    sys.stderr.write(line + "\n")
-
-
 def _leave_before(name: str) -> Callable[..., None]:
     """Return a hook before which the process ends; what the measured steps logged is with the loggers by then."""
 
@@ -75,7 +64,7 @@ def _leave_before(name: str) -> Callable[..., None]:
     return hook
 
 
-class ProbeCallback(FareMeter):
+class ProbeCallback(ProbingMeter, FareMeter):
     """
     Measures, and ends the process before the step after the measured ones, or where training ends earlier.
 
@@ -84,25 +73,10 @@ class ProbeCallback(FareMeter):
         trainer: of the run.
     """
 
-    # The command asks for prices.
-    services = MeterServices(say=_write_message, check_prices=_do_nothing)
-
     def __init__(self, probe: Probe, trainer: Any) -> None:
         super().__init__(measure_steps=probe.steps, log_metrics=False)
-        self._probe = probe
-        self._stop = SharedStop(self._settings, trainer.global_rank, trainer.world_size)
-        self._problem: Exception = TargetError("Trainer(fast_dev_run=...) is no run that could be priced")
-
-    def make_meter(self) -> FitMeter:
-        """Return a meter that keeps the profile."""
-        return ProbeMeter(self._settings, self.services, self._disable, self._earlier_sessions_s)
-
-    def _disable(self, error: Exception) -> None:
-        meter, self._meter = self._meter, None
-        self._problem = InternalError(f"the meter had a fault: {describe(error)}")
-        if meter is not None:
-            with contextlib.suppress(Exception):
-                meter.release()
+        problem = TargetError("Trainer(fast_dev_run=...) is no run that could be priced")
+        self._start_probe(probe, trainer.global_rank, trainer.world_size, problem)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Switch off what saves, and another meter; their attributes stay for the code that reads them."""
@@ -112,7 +86,7 @@ class ProbeCallback(FareMeter):
             bases = {base.__name__ for base in type(callback).__mro__}
             if isinstance(callback, FareMeter) or (bases & _SAVERS and not self._probe.save):
                 for name in (*hooks, *(() if "Checkpoint" in bases else ("setup",))):
-                    setattr(callback, name, _do_nothing)
+                    setattr(callback, name, do_nothing)
 
     on_train_batch_start = _leave_before("on_train_batch_start")
     on_validation_start = _leave_before("on_validation_start")
@@ -125,26 +99,16 @@ class ProbeCallback(FareMeter):
 
     def leave_in_time(self, trainer: Any) -> None:
         """End the process once the steps are measured, or the meter is off."""
-        if self._meter is not None:
-            if not self._stop.decide(self._meter):
-                return
-            self.call_guarded(lambda meter: meter.stop() if isinstance(meter, ProbeMeter) else meter.end())
-        self._leave(trainer)
+        if self._is_measured():
+            self._leave(trainer)
 
     def _leave(self, trainer: Any) -> NoReturn:
         """Stop the workers of the loaders, finish the loggers as after Ctrl-C, and end the process."""
         finals = [partial(logger.finalize, "failed") for logger in trainer.loggers]
-        for close in (trainer.fit_loop.teardown, *finals, self._stop.wait_for_others):
-            try:
-                close()
-            except Exception as error:  # noqa: BLE001, PERF203 - of the script; the measurement is kept
-                _write_message(f"warning: closing loaders and loggers: {describe(error)}")
-        for child in getattr(trainer.strategy.launcher, "procs", ()):
-            with contextlib.suppress(Exception):
-                child.wait(_CHILD_WAIT_S)
-        self._probe.end(self._give_profile)
+        self._end_process(trainer.fit_loop.teardown, *finals, partial(_wait_for_children, trainer))
 
-    def _give_profile(self) -> JobProfile | None:
-        if self._meter is None:
-            raise self._problem
-        return self._meter.give_profile() if isinstance(self._meter, ProbeMeter) else None
+
+def _wait_for_children(trainer: Any) -> None:
+    for child in getattr(trainer.strategy.launcher, "procs", ()):
+        with contextlib.suppress(Exception):
+            child.wait(_CHILD_WAIT_S)

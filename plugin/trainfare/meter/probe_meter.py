@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import sys
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Final
+from typing import Final, NoReturn
 
+from trainfare.job import Probe, describe
 from trainfare.meter.end_of_run import make_profile
 from trainfare.meter.fit_meter import FitMeter
+from trainfare.meter.guarded_meter import GuardedMeter
 from trainfare.meter.metered_run import MeteredRun
+from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.timing.rank_times import find_store
-from trainfare_core.errors import CannotTellError
+from trainfare_core.errors import CannotTellError, InternalError
 from trainfare_core.job_profile import JobProfile
 
 _DECISION_WAIT: Final = timedelta(minutes=10)
@@ -83,3 +88,57 @@ class SharedStop:
             store.set(keys[self._rank], "")
             if self._rank == 0:
                 store.wait(keys, _LEAVING_WAIT)
+
+
+def _write_message(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def do_nothing(*_: object, **__: object) -> None:
+    """Stand for what a probe switches off."""
+
+
+class ProbingMeter(GuardedMeter):
+    """The part of the callbacks of `trainfare probe` that is the same for every loop."""
+
+    # The command asks for prices.
+    services = MeterServices(say=_write_message, check_prices=do_nothing)
+
+    def _start_probe(self, probe: Probe, rank: int, world_size: int, problem: Exception) -> None:
+        """Keep what is measured, and the error of a run that has no step."""
+        self._probe, self._problem = probe, problem
+        self._stop = SharedStop(self._settings, rank, world_size)
+
+    def make_meter(self) -> FitMeter:
+        """Return a meter that keeps the profile."""
+        return ProbeMeter(self._settings, self.services, self._disable, self._earlier_sessions_s)
+
+    def _disable(self, error: Exception) -> None:
+        meter, self._meter = self._meter, None
+        self._problem = InternalError(f"the meter had a fault: {describe(error)}")
+        if meter is not None:
+            with contextlib.suppress(Exception):
+                meter.release()
+
+    def _is_measured(self) -> bool:
+        """Return whether to leave here, after the window was closed: the steps are measured, or the meter is off."""
+        if self._meter is None:
+            return True
+        if not self._stop.decide(self._meter):
+            return False
+        self.call_guarded(lambda meter: meter.stop() if isinstance(meter, ProbeMeter) else meter.end())
+        return True
+
+    def _end_process(self, *closes: Callable[[], object]) -> NoReturn:
+        """Close what the loop has open, once all ranks have left, and end the process."""
+        for close in (*closes, self._stop.wait_for_others):
+            try:
+                close()
+            except Exception as error:  # noqa: BLE001, PERF203 - of the script; the measurement is kept
+                _write_message(f"warning: closing loaders and loggers: {describe(error)}")
+        self._probe.end(self._give_profile)
+
+    def _give_profile(self) -> JobProfile | None:
+        if self._meter is None:
+            raise self._problem
+        return self._meter.give_profile() if isinstance(self._meter, ProbeMeter) else None

@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
 
 _LOOPS: Final = {
-    "pytorch_lightning": ("fit", "trainfare.lightning.probe"),
     "lightning.pytorch": ("fit", "trainfare.lightning.probe"),
+    "pytorch_lightning": ("fit", "trainfare.lightning.probe"),
+    "transformers.trainer": ("train", "trainfare.huggingface.probe"),
 }
 """Modules with a `Trainer`, its method that trains, and the module whose `attach` gives it a meter."""
-_HUGGING_FACE: Final = "transformers.trainer"
-_NAMESPACES: Final = " or ".join(reversed(_LOOPS))
+_NAMESPACES: Final = "lightning.pytorch or pytorch_lightning"
 _ONLY_FIT: Final = (
     "other trainers and loops of your own are not priced before launch; `with FareMeter.loop(...)` around the loop "
     "prices it while it trains (docs/loops.md); or describe the run as a TrainingJob"
@@ -227,34 +227,31 @@ def probe_script(script: Script, probe: Probe) -> NoReturn:
         from trainfare.lightning.script.interception import intercept_other_loops
 
         if name == "torch":
-            intercept_other_loops(on_other_loop, stack)
-            return
-        if name == _HUGGING_FACE:  # known before launch, and not measured yet
-            stop = partial(_stop, partial(on_other_loop, "Hugging Face's Trainer.train", 0))
-            stack.enter_context(replace_attribute(sys.modules[name].Trainer, "train", stop))
+            intercept_other_loops(on_other_loop, loops)
             return
         (method, home), trainer = _LOOPS[name], sys.modules[name].Trainer
-        measured = _measure(getattr(trainer, method), home, replace(probe, end=end))
+        measured = _measure(getattr(trainer, method), home, replace(probe, end=end), loops)
         stack.enter_context(replace_attribute(trainer, method, measured))
 
     _require_trainer()
     path = _find_script(script)
-    with contextlib.ExitStack() as stack:
-        for name in ("torch", _HUGGING_FACE, *_LOOPS):
+    with contextlib.ExitStack() as stack, contextlib.ExitStack() as loops:
+        for name in ("torch", *_LOOPS):
             stack.enter_context(on_import(name, partial(intercept, name)))
         code = _run(script, path, describe_error)
     raise TargetError(_explain_early_end(script, code, "probe"))
 
 
-def _stop(on_other_loop: Callable[[], None], *_: object, **__: object) -> None:
-    on_other_loop()
+def _measure(
+    original: Callable[..., Any], home: str, probe: Probe, loops: contextlib.ExitStack
+) -> Callable[..., Any]:
+    """Return the method that trains, with a meter; what other loops call is then a part of it."""
 
-
-def _measure(original: Callable[..., Any], home: str, probe: Probe) -> Callable[..., Any]:
     @wraps(original)
     def train(trainer: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             if import_module(home).attach(trainer, probe):
+                loops.close()
                 original(trainer, *args, **kwargs)
                 raise TargetError("the Trainer trained no step")  # noqa: TRY301 - the script may catch it and go on
         except BaseException as error:  # noqa: BLE001

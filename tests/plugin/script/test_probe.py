@@ -112,10 +112,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def probe(folder: Path, *options: object, before: tuple[str, ...] = ()) -> CliResult:
+def probe(
+    folder: Path, *options: object, before: tuple[str, ...] = (), python: str | None = None
+) -> CliResult:
     """Run the command on `train.py` in a process of its own."""
     command = (*before, "-m", "trainfare", "probe", "train.py", "-o", "job.json", *options)
-    return run_python(*command, cwd=folder, python=lean_python())
+    return run_python(*command, cwd=folder, python=python or lean_python())
 
 
 def read_profile(folder: Path) -> JobProfile:
@@ -196,23 +198,70 @@ pathlib.Path("trained").touch()
     assert {path.name for path in folder.iterdir()} == {"train.py"}
 
 
-def test_hugging_faces_trainer_is_refused_before_it_trains() -> None:
-    with pytest.raises(
-        TargetError, match=r"train.py trains with Hugging Face's Trainer.train at train.py:\d+"
-    ):
-        measure("""
-from transformers import Trainer, TrainingArguments
-class Tiny(Net):
+HUGGING_FACE = """
+import os, pathlib
+os.environ["OMP_NUM_THREADS"] = "1"
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+class Tiny(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Linear(4, 2)
     def forward(self, x):
-        pathlib.Path("trained").touch()
         return {"loss": self.head(x).sum()}
-arguments = TrainingArguments(output_dir="out", use_cpu=True, report_to="none", max_steps=1)
-try:
-    Trainer(model=Tiny(), args=arguments, train_dataset=[{"x": torch.ones(4)}] * 8).train()
-finally:
-    pathlib.Path("finally").write_text(str(pathlib.Path("trained").exists()))
-""")
-    assert not Path("trained").exists()
+
+class Data(torch.utils.data.Dataset):
+    def __len__(self): return 400
+    def __getitem__(self, index):
+        pathlib.Path(f"worker-{os.getpid()}").touch()
+        return {"x": torch.ones(4)}
+
+class Watch(TrainerCallback):
+    def on_step_end(self, args, state, control, **_): pathlib.Path("steps").write_text(str(state.global_step))
+    def on_save(self, *_, **__): pathlib.Path("on_save").touch()
+    def on_train_end(self, *_, **__): pathlib.Path("on_train_end").touch()
+
+if __name__ == "__main__":
+    arguments = TrainingArguments(
+        output_dir="out", use_cpu=True, report_to="none", num_train_epochs=3, per_device_train_batch_size=4,
+        gradient_accumulation_steps=2, dataloader_num_workers=2, save_strategy="steps", save_steps=2, disable_tqdm=True,
+    )
+    trainer = Trainer(model=Tiny(), args=arguments, train_dataset=Data(), callbacks=[Watch()])
+    try:
+        trainer.train()
+    finally:
+        pathlib.Path("finally").touch()
+    trainer.save_model("after")
+"""
+
+
+def test_hugging_faces_trainer_is_measured_and_left(folder: Path) -> None:
+    """400 samples in batches of 4, accumulated over 2, over 3 epochs are 150 steps; nothing is saved."""
+    (folder / "train.py").write_text(HUGGING_FACE)
+    done = probe(folder, "--steps", 4, "--format", "json", python=sys.executable)
+    assert done.exit_code == 0, done.stderr
+    profile, answer = read_profile(folder), json.loads(done.stdout)
+    assert profile.measured is not None
+    assert (profile.measured.steps, profile.source.loop) == (4, "huggingface")
+    assert (profile.plan.optimizer_steps, profile.plan.checkpoint_every_n_steps) == (150, 2)
+    assert answer["job"]["optimizer_steps"] == 150
+    assert "ms each: 4 steps of 150\n" in done.stderr
+    steps = int((folder / "steps").read_text())
+    assert WARM_UP + TRACED_AT_LEAST + 4 <= steps < 30
+    workers = [path.name for path in folder.glob("worker-*")]
+    assert len(workers) == 2
+    assert not any(Path("/proc", name.removeprefix("worker-")).exists() for name in workers)
+    left = {path.name for path in folder.iterdir()} - {*workers, "__pycache__"}
+    assert left == {"train.py", "job.json", "steps", "out"}
+    assert list((folder / "out").iterdir()) == []
+
+
+def test_checkpoints_of_hugging_faces_trainer_are_written_where_it_is_asked(folder: Path) -> None:
+    (folder / "train.py").write_text(HUGGING_FACE.replace("dataloader_num_workers=2, ", ""))
+    done = probe(folder, "--steps", 4, "--save", python=sys.executable)
+    assert done.exit_code == 0, done.stderr
+    assert (folder / "out/checkpoint-2").is_dir()
 
 
 def measure(text: str, *, steps: int = 3, save: bool = False) -> JobProfile | None:
