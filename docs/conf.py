@@ -32,6 +32,7 @@ myst_heading_anchors = 4
 myst_enable_extensions = ["linkify"]
 myst_linkify_fuzzy_links = False
 suppress_warnings = ["myst.strikethrough"]
+smartquotes = False  # it makes a dash of the two of an option
 # Types of signatures are of packages without pages here; every other kind of link must lead somewhere.
 nitpick_ignore_regex = [("py:.*", ".*")]
 autodoc_member_order = "bysource"
@@ -71,7 +72,15 @@ def describe_commands() -> str:
     lists = re.compile(
         r"\*\*Commands\*\*:\n\n(\* .*\n)+"
     )  # cut at some 45 characters; the sections say it in full
-    return lists.sub("", text[text.index("\n## ") :])
+    examples = re.compile(r"^Examples:\n((?: *trainfare .*\n)+)", re.MULTILINE)
+    sections = lists.sub("", text[text.index("\n## ") :])
+    return examples.sub(
+        lambda match: f"**Examples**:\n\n```console\n{_list_lines(match[1])}```\n\n", sections
+    )
+
+
+def _list_lines(text: str) -> str:
+    return "".join(f"$ {line.strip()}\n" for line in text.splitlines())
 
 
 def read_source(app: Any, name: str, source: list[str]) -> None:
