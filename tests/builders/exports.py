@@ -11,7 +11,7 @@ from typing import Any
 from builders.recommendations import interval, option, recommendation
 from trainfare import recommend
 from trainfare_core.errors import CannotTellError
-from trainfare_core.recommendation import Launch, Recommendation, TrainerArguments
+from trainfare_core.recommendation import Launch, PricedPlan, Recommendation, TrainerArguments
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 PROFILES = tuple(
@@ -54,6 +54,12 @@ def small_answer(command: str | None = "train.py --lr 0.1", **of_option: Any) ->
     )  # fmt: skip
     answer = recommendation(options=(only,), cheapest_rank=1, fastest_rank=1, outlook=None)
     return answer.model_copy(update={"launch": Launch(command=command)}).identify_plans()
+
+
+def read_prediction(text: str) -> PricedPlan | None:
+    """Return the plan that an exported file of any target sets, from its text alone."""
+    found = re.search(r'\{\\?"id\\?":\\?"[0-9a-f]{12}\\?".*?\}', text)
+    return None if found is None else PricedPlan.from_text(found[0].replace('\\"', '"'))
 
 
 PAGE = EXAMPLES.parent / "export.md"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from builders.cli import run_main
-from builders.exports import PROFILES, answer_of, plan, small_answer
+from builders.exports import PROFILES, answer_of, plan, read_prediction, small_answer
 from trainfare.export import TARGETS, choose_plan, export_plan, list_fill_ins, read_launch
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import Launch, PricedPlan, Recommendation
@@ -86,12 +86,6 @@ def test_the_id_is_of_the_plan_and_its_price() -> None:
     costlier = small_answer(usd=99.0)
     job = one.model_copy(update={"job": one.job.model_copy(update={"name": "Other"})}).identify_plans()
     assert len({one.options[0].plan_id, costlier.options[0].plan_id, job.options[0].plan_id}) == 3
-
-
-def read_prediction(text: str) -> PricedPlan | None:
-    """Return the plan that an exported file of any target sets, from its text alone."""
-    found = re.search(r'\{\\?"id\\?":\\?"[0-9a-f]{12}\\?".*?\}', text)
-    return None if found is None else PricedPlan.from_text(found[0].replace('\\"', '"'))
 
 
 @pytest.mark.parametrize("target", TARGETS)
