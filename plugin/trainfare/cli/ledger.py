@@ -121,12 +121,16 @@ def import_profiles(
     project: Annotated[str, typer.Option(metavar="NAME", help="project of these runs")] = "imported",
 ) -> None:
     """Add runs that FareMeter measured before; a profile that is there already is written again."""
-    from trainfare.fake_step import read_profile
+    from trainfare.fake_step import is_target, read_profile
     from trainfare.ledger.profiles import record_profile
     from trainfare.ledger.store import write_run
 
     place = folder_of(folder)
     for file in files:
+        if is_target(str(file)):
+            raise InputError(
+                f"{file}: give a profile that FareMeter wrote, and not code, which is not run here"
+            )
         profile = read_profile(str(file))
         written_at = datetime.fromtimestamp(int(file.stat().st_mtime), tz=timezone.utc)
         record = record_profile(profile, written_at, project)

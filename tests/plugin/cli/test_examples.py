@@ -57,8 +57,12 @@ def test_every_command_has_two_examples() -> None:
 
 
 @pytest.mark.parametrize(("command", "example"), LINES, ids=[example for _, example in LINES])
-def test_every_example_is_understood(command: str, example: str) -> None:
+def test_every_example_is_understood(
+    command: str, example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the command itself, whose work is left out."""
+    monkeypatch.chdir(tmp_path)
+    Path("trainfare-profile.json").touch()  # `ledger import` asks whether its files are there
     top: Any = get_command(app_of())
     leaf = top
     for word in command.split():
@@ -102,7 +106,7 @@ def test_help_ends_with_the_examples(command: str, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
-        ("trainfare rec", ["recommend"]),
+        ("trainfare rec", ["recommend", "reconcile"]),
         ("trainfare prices ver", ["verify"]),
         ("trainfare recommend --dead", ["--deadline"]),
         ("trainfare predict job.json --strategy hyb", ["hybrid"]),

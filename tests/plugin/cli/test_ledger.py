@@ -85,6 +85,14 @@ def test_import_of_a_metered_profile(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "without measured times" in capsys.readouterr().err
 
 
+def test_import_runs_no_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A script in place of a profile is refused, and not run in the process of the command."""
+    (tmp_path / "train.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    ledger("import", tmp_path / "train.py", "--ledger", tmp_path / "ledger", code=2)
+    assert "not code" in capsys.readouterr().err
+    assert not (tmp_path / "ran").exists()
+
+
 def test_an_exported_name_is_no_formula(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A team's folder has files of others; by OWASP's page on CSV injection a cell that begins with `=` runs in a spreadsheet."""
     write_run(run(9, job='=HYPERLINK("x")\x1b[2J', project="@b"), folder)

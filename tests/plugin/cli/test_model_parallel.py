@@ -19,8 +19,8 @@ CHANGE = "It changes the script's plan: "
 
 @pytest.fixture
 def job(tmp_path: Path) -> str:
-    """A profile of a decoder of 5 billion parameters, a batch of one: sharding it over devices needs more samples."""
-    profile = gpt_profile(layers=24, width=4096, heads=32, sequence=2048, batch_size=1, checkpointing=True)
+    """A profile of a decoder of 3 billion parameters, a batch of one: sharding it over devices needs more samples."""
+    profile = gpt_profile(layers=14, width=4096, heads=32, sequence=2048, batch_size=1, checkpointing=True)
     return write_profile(tmp_path, profile)
 
 

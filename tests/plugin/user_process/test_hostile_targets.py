@@ -366,11 +366,11 @@ def test_the_base_of_a_check_is_never_run(command: Command, tmp_path: Path) -> N
 
 @pytest.mark.sources
 def test_one_module_of_the_command_line_reads_jobs() -> None:
-    """Only `cli/target.py`, which starts a process for code, and `cli/base.py`, which refuses code and reads a profile file."""
+    """`cli/target.py`, which starts a process for code, and `base.py` and `ledger.py`, which read files of profiles alone."""
     readers = r"\b(?:load_job|load_profile|read_profile|trace_job|trace_changed|tracer_of)\b"
     modules = (TOP / "plugin" / "trainfare" / "cli").glob("*.py")
     match = {path.name for path in modules if re.search(readers, path.read_text(encoding="utf-8"))}
-    assert match == {"base.py", "target.py"}
+    assert match == {"base.py", "ledger.py", "target.py"}
 
 
 def test_an_exit_in_a_later_trace_of_strategy_is_no_answer(command: Command, tmp_path: Path) -> None:
