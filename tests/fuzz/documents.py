@@ -12,11 +12,13 @@ from typing import Any
 from builders.profiles import operation
 from builders.recommendations import no_answer, recommendation
 from builders.reports import render_html, render_markdown, render_terminal
+from builders.runs import build_compared, run
 from builders.toy_market import small_job
 from fuzz.market import NOW, ranking_of
 from fuzz.target import Target, file_of
 from trainfare.cli.profile import summary_of
 from trainfare.fake_step import read_profile
+from trainfare.ledger.store import read_record, read_runs
 from trainfare.methods.request import read_curves
 from trainfare.pull_request.azure_devops import AzureDevOps
 from trainfare.pull_request.ci_job import CodeHost
@@ -29,6 +31,9 @@ from trainfare.user_process.trace_store import TraceKey, TraceStore
 from trainfare_core.documents import Document
 from trainfare_core.errors import FetchError
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.ledger.causes import explain_run
+from trainfare_core.ledger.run_record import RunRecord
+from trainfare_core.ledger.run_table import score_runs
 from trainfare_core.methods.curves import CurvePoint, LearningCurve, Metric
 from trainfare_core.methods.pilots import common_metric, predict_reached, read_pilots, sentences
 from trainfare_core.methods.question import Question
@@ -280,7 +285,34 @@ def _notebooks() -> Sequence[bytes]:
     return [json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()]
 
 
+def _run(data: bytes) -> None:
+    with file_of(data, "run.json") as path:
+        file = path.parent / "vision" / path.name
+        file.parent.mkdir()
+        path.rename(file)
+        record = read_record(file)
+        assert RunRecord.from_json(record.to_json()) == record
+        runs = read_runs(path.parent, lambda: NOW)
+        assert runs.table.height == 1
+        score_runs(runs.table, "all")
+        explain_run(record)
+
+
+def _runs() -> Sequence[bytes]:
+    return [
+        _compact(run(1)),
+        _compact(run(2, state="running", ended_at=None, usd=build_compared(10.0, 12.0))),
+    ]
+
+
 TARGETS = (
+    Target(
+        "run_record",
+        _run,
+        _runs,
+        "json",
+        ("trainfare_core/ledger/run_record.py", "trainfare/ledger/store.py"),
+    ),
     Target(
         "job_profile",
         _profile,

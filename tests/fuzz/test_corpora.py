@@ -31,6 +31,7 @@ READS = re.compile(
 ROOTS = ("core", "plugin", "providers")
 OWN_DATA = {
     "trainfare/prices/apart.py": "questions and replies between two processes of its own",
+    "trainfare/huggingface/run_facts.py": "a configuration of DeepSpeed, in the process that runs the script",
     "trainfare/trace/kinds.py": "a table in the wheel",
     "trainfare/lightning/script/made_up_source.py": "the source of a script, in the process that runs it",
     "trainfare/lightning/strategy_arguments.py": "a configuration of DeepSpeed, in the process that runs the script",
@@ -52,6 +53,8 @@ OWN_DATA = {
     "trainfare_providers/snapshot/__init__.py": "a table in the wheel, read as any Parquet file by price_rows' reader",
 }
 """Modules with a parser that reads nothing from outside, and what they read."""
+OWN_FUNCTION = "data_rows"
+"""Of a module that also reads from outside: it reads the tables in the wheel, once a process."""
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +116,10 @@ def test_known_inputs_are_read_or_refused(name: str) -> None:
     for module in target.modules:
         package, _, inside = module.partition("/")
         (folder,) = importlib.import_module(package).__path__
-        assert readers(Path(folder) / inside) - functions == set()
+        unread = {
+            reader for reader in readers(Path(folder) / inside) - functions if reader[1] != OWN_FUNCTION
+        }
+        assert unread == set()
     for data in (b"", b"\x00", b"\xff\xfe", b"[" * 5000, b"= " * 3000):
         refusal(target, data)
 
