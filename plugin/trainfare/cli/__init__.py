@@ -10,8 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Any, Final
 
@@ -19,13 +18,13 @@ import typer
 from typer.core import TyperGroup
 
 from trainfare.cli.examples import epilog_of
+from trainfare.cli.exit_codes import describe_defect, exit_code_of
 from trainfare.cli.interrupt import INTERRUPTED_EXIT, end_soon_on_interrupt, was_interrupted
 from trainfare.cli.streams import take_over
-from trainfare.report.escape import terminal_text
 from trainfare_core._version import __version__
-from trainfare_core.errors import InputError, InternalError, TrainfareError
+from trainfare_core.errors import InputError
 
-__all__ = ["COMMANDS", "app_of", "exit_code_of", "main"]
+__all__ = ["COMMANDS", "app_of", "main"]
 
 COMMANDS: Final = (
     "demo",
@@ -89,7 +88,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except (EOFError, OSError, typer.Abort) as error:
-            raise _internal(error) from error
+            raise describe_defect(error) from error
 
 
 def app_of(commands: Iterable[str] = COMMANDS) -> typer.Typer:
@@ -156,51 +155,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _code_of(arguments: Sequence[str], commands: Iterable[str]) -> int:
     return exit_code_of(lambda: app_of(commands)(args=arguments, prog_name="trainfare"))
-
-
-def exit_code_of(run: Callable[[], object]) -> int:
-    """Run a command, or the part of one that answers, print its error, and return the exit code."""
-    try:
-        try:
-            run()
-            code: object = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        sys.stdout.flush()
-    except TrainfareError as error:
-        return _print_error(error)
-    except KeyboardInterrupt:
-        return INTERRUPTED_EXIT
-    except BaseException as error:  # noqa: BLE001 - a traceback would end with 1, which is "over budget"
-        return _print_error(_internal(error))
-    return code if isinstance(code, int) else _print_error(InternalError(f"a command ended with {code!r}"))
-
-
-def _internal(error: BaseException) -> TrainfareError:
-    from trainfare.job import describe
-
-    if isinstance(error, FileNotFoundError) and not _has_working_folder():
-        return InputError(
-            "the working folder is gone: the code of the TARGET, or another program, has removed it"
-        )
-    if os.environ.get("TRAINFARE_DEBUG"):
-        traceback.print_exception(error)
-    return InternalError(describe(error))
-
-
-def _has_working_folder() -> bool:
-    try:
-        os.getcwd()  # noqa: PTH109 - as `Path.cwd`
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _print_error(error: TrainfareError) -> int:
-    """Print an error on one line and return its exit code."""
-    text = terminal_text(str(error))
-    if isinstance(error, InternalError):
-        text = f"trainfare failed: {text}. Please report it; TRAINFARE_DEBUG=1 shows where it happened"
-    sys.stderr.write(f"error: {text}\n")
-    sys.stderr.flush()
-    return error.exit_code

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from trainfare.cli.exit_codes import exit_code_of
 from trainfare.cli.interrupt import INTERRUPTED_EXIT, was_interrupted
 from trainfare.cli.limit_options import RunLimits
 from trainfare.cli.option_groups import OptionGroup, group_options
@@ -103,8 +104,6 @@ def probe(
         sys.stdout = stream
 
     def end(give: Callable[[], JobProfile | None]) -> NoReturn:
-        from trainfare.cli import exit_code_of  # the package loads its commands by their names
-
         print_to(descriptor, answers)
         code = INTERRUPTED_EXIT if was_interrupted() else exit_code_of(lambda: answer(give()))
         print_to(2, sys.stderr)
