@@ -29,8 +29,8 @@ DOCS = TOP / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 GENERATED = {"accuracy.md", "published-runs.md", "reliability.md", "scenarios.md"}
 """Written by a command, and looked up rather than read."""
-PROJECT = {"decisions.md", "packages.md"}
-"""For people who change trainfare."""
+PROJECT = {"decisions.md", "packages.md", "price-sources.md"}
+"""For people who change trainfare, such as who adds a cloud."""
 MOST_WORDS = 25_000
 MOST_README_LINES = 120
 RUN_WHOLE = ("start/install.md", "start/tutorial.md", "fare-meter.md", "reference/python.md")

@@ -119,6 +119,8 @@ def run_script(
             answer(lambda: join_calls(jobs))
 
     def on_other_loop(words: str, steps: int) -> None:
+        if steps and recorder.places:  # the step of a trace
+            return
         if steps and steps < (optimizer_step or (STEPS_BEFORE_FIT if may_call_fit(path) else 1)):
             return
         passed = f"in its optimizer step {steps} (--optimizer-step lets more of them pass)"

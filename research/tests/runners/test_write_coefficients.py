@@ -11,8 +11,12 @@ from trainfare_research.data import TABLES
 from trainfare_research.runners.write_coefficients import FITS, command_of, main
 from trainfare_research.truth_table import find_table
 
-OURS = {"accelerators.csv", "accelerator_sources.csv", "networks.csv", "local_disks.csv", "unpriced.csv"}
-"""Facts that people write, from vendors' pages."""
+OURS = {
+    "accelerators.csv", "accelerator_sources.csv", "networks.csv", "local_disks.csv", "unpriced.csv", "regions.csv",
+    "clouds.csv", "cloud_services.csv", "run_cost_kinds.csv", "policy_rules.csv", "methods.csv", "method_domains.csv",
+    "method_rules.csv",
+}  # fmt: skip
+"""Facts that people write, from vendors' pages, and the words and rules of the product."""
 COLLECTED = {"run_cost_facts.csv", "run_cost_fact_sources.csv"}
 """What `trainfare_research.data.build_run_cost_facts` makes, without a fit."""
 

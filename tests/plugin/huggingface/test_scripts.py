@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import Trainer
 
+from builders.cli import run_python
 from builders.huggingface import attach_meter, quiet
 from builders.lightning_modules import MeterHarness
 from builders.scripts import load_script
@@ -47,6 +48,14 @@ def count_work(profile: JobProfile) -> dict[tuple[str, str], tuple[float, float]
         flops, moved = work.get((group.phase, group.kind), (0.0, 0.0))
         work[group.phase, group.kind] = flops + group.flops, moved + group.bytes_moved
     return {key: value for key, value in work.items() if value[0]}
+
+
+def test_the_command_profiles_an_example(here: Path) -> None:
+    """As a user types it: the steps of the trace itself, in the process of the script, stop nothing."""
+    file = EXAMPLES / "hf_text_classification.py"
+    done = run_python("-m", "trainfare", "profile", file, "-o", "job.json", cwd=here)
+    assert done.exit_code == 0, done.stderr
+    assert JobProfile.from_json((here / "job.json").read_bytes()).source.loop == "huggingface"
 
 
 @pytest.mark.parametrize(
