@@ -96,7 +96,7 @@ class LoopMeter(GuardedMeter, Loop):
         with contextlib.nullcontext() if error is None else contextlib.suppress(BaseException):
             self.call_guarded(lambda meter: meter.end(error) if self._started else self._explain_no_start())
             self.call_guarded(lambda meter: meter.release())
-        # The meter may outlive what it has measured.
+        # The meter may be kept longer than the model that it has measured.
         self._meter = self._loader = None
         self._model, self._optimizers = nn.Identity(), ()
 

@@ -110,7 +110,7 @@ ALWAYS: dict[str, float | None] = {"storage": -1.0, "interruptions": -1.0}
         ({"run_s": 1400, "times": {"validation_s": 250}}, {"validation": 1.0}),
         ({"run_s": 1275, "times": {"checkpoint_s": 25}}, {"checkpoints": -0.25}),
         ({"run_s": 1800, "times": {"startup_s": 600}}, {"startup": 5.0}),
-        # 200 s that nobody timed.
+        # 200 s that were not timed.
         ({"run_s": 1500}, {"rest": 2.0}),
         # $0.02 a second and steps of half the time, of which nothing is known but that it is another machine:
         # 1,400 s at $0.02 less 1,000 x 0.5 s at $0.02, less $14.

@@ -78,4 +78,4 @@ def test_run_as_priced_has_no_cause_but_storage() -> None:
         )
     )
     usd = {cause.cause: cause.usd for cause in answer.causes if cause.usd != pytest.approx(0)}
-    assert usd == {"storage": -26, "interruptions": -4, "rest": 4}  # 0.4 h that nobody timed
+    assert usd == {"storage": -26, "interruptions": -4, "rest": 4}  # 0.4 h were not timed

@@ -98,7 +98,7 @@ def test_a_killed_run_died_and_every_file_is_whole(tmp_path: Path) -> None:
 
 
 def test_a_run_elsewhere_is_dead_after_the_longest_run() -> None:
-    """Nobody here can see its process."""
+    """Its process cannot be seen from here."""
     other = run(1, state="running", ended_at=None, process=RunProcess(host="of another", pid=os.getpid()))
     assert mark_death(other, BEGAN + LONGEST_RUN).state == "running"
     assert mark_death(other, BEGAN + LONGEST_RUN + timedelta(hours=1)).state == "died"

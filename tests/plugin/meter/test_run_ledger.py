@@ -161,7 +161,7 @@ def test_off_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_fault_of_the_meter_leaves_no_record_of_a_run_that_goes_on(tmp_path: Path) -> None:
-    """Nobody will know its end: a record that stays "running" would say that it died."""
+    """Its end will not be known: a record that stays "running" would say that it died."""
     written: list[Path] = []
     faulty = harness(tmp_path / "ledger")
     real = faulty.services.write_run
