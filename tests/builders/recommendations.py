@@ -160,7 +160,7 @@ def _options() -> tuple[Option, ...]:
 def recommendation(**overrides: Any) -> Recommendation:
     """Return a whole-run answer with nine options over three clouds; any field can be given by name."""
     fields: dict[str, Any] = {
-        "tool_version": "0.1.0",
+        "tool_version": "0.2.0",
         "job": job(),
         "basis": "whole_run",
         "objective": "cheapest",

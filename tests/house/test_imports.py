@@ -99,11 +99,3 @@ def test_unknown_name_is_an_attribute_error() -> None:
     """A misspelt name raises AttributeError with that name."""
     with pytest.raises(AttributeError, match="no attribute 'FairMeter'"):
         trainfare.FairMeter  # noqa: B018
-
-
-def test_old_module_of_the_callback_still_works() -> None:
-    """Scripts and checkpoints of 0.1 name `trainfare.callback`; the alias is to be removed in 0.2."""
-    from trainfare.lightning import FareMeter
-    from trainfare.lightning.callback import FareMeter as moved
-
-    assert FareMeter is moved
