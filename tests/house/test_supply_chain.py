@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+
+from trainfare_core._version import __version__
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -106,6 +110,28 @@ def test_a_release_is_built_once_and_has_its_provenance() -> None:
     assert steps[1]["with"]["subject-path"] == "dist/*"
     built = "\n".join(step.get("run", "") for step in jobs["build"]["steps"])
     assert "make dist" in built
+
+
+def test_a_release_has_the_notes_of_the_changelog(tmp_path: Path) -> None:
+    """The step of the workflow, run on the changelog of this version; packages go to the index without a password."""
+    jobs = workflow("release.yml")["jobs"]
+    (step,) = (step for step in jobs["build"]["steps"] if "notes.md" in step.get("run", ""))
+    shutil.copy(TOP / "CHANGELOG.md", tmp_path)
+    environment = {**os.environ, "GITHUB_REF_NAME": f"v{__version__}"}
+    subprocess.run(["sh", "-e", "-c", step["run"]], cwd=tmp_path, env=environment, check=True)
+    notes = (tmp_path / "notes.md").read_text(encoding="utf-8")
+    assert "### Added" in notes
+    assert "## [" not in notes
+    unknown = subprocess.run(
+        ["sh", "-e", "-c", step["run"]],
+        cwd=tmp_path,
+        env={**environment, "GITHUB_REF_NAME": "v9.9.9"},
+        check=False,
+    )
+    assert unknown.returncode != 0
+    assert "--notes-file notes/notes.md" in jobs["release"]["steps"][-1]["run"]
+    assert jobs["publish"]["permissions"] == {"id-token": "write"}
+    assert jobs["publish"]["steps"][-1]["uses"].startswith("pypa/gh-action-pypi-publish@")
 
 
 def test_dependencies_are_audited_every_week_and_when_they_change() -> None:
