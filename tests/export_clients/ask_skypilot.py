@@ -28,7 +28,7 @@ def optimize(task: Any, minimize: Any = OptimizeTarget.COST) -> Any:
 
 
 def main(task_file: str, hours_file: str = "") -> None:
-    enabled = [clouds.AWS(), clouds.Azure(), clouds.GCP()]
+    enabled = [clouds.AWS(), clouds.Azure(), clouds.GCP(), clouds.Lambda(), clouds.RunPod()]
     sky.check.get_cached_enabled_clouds_or_refresh = lambda *_, **__: enabled
     task = sky.Task.from_yaml(task_file)
     for resources in task.resources:
@@ -39,6 +39,7 @@ def main(task_file: str, hours_file: str = "") -> None:
         "usd_per_hour": best.get_cost(3600) * task.num_nodes, "envs": task.envs, "labels": best.labels,
         "tried": [resources.instance_type for resources in task.resources],
         "recovery": best.job_recovery, "run": task.run, "tier": str(best.network_tier),
+        "accelerators": best.accelerators, "accelerator_args": best.accelerator_args,
     }  # fmt: skip
     if hours_file:
         hours = json.loads(Path(hours_file).read_text())

@@ -18,7 +18,7 @@ import pytest
 
 from builders.exports import PROFILES, answer_of, plan, small_answer
 from trainfare.export import export_plan
-from trainfare.export.skypilot import SERVICES
+from trainfare.export.skypilot import NAMES, SERVICES
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import Option
 
@@ -30,10 +30,14 @@ HEADS = {
     "aws": "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Price,SpotPrice,Region,AvailabilityZone,Arch",
     "azure": "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Price,SpotPrice,Region,Generation",
     "gcp": "InstanceType,vCPUs,MemoryGiB,AcceleratorName,AcceleratorCount,GpuInfo,Region,AvailabilityZone,Price,SpotPrice",
+    "lambda": "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,Price,Region,GpuInfo,SpotPrice",
+    "runpod": "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Region,SpotPrice,Price,AvailabilityZone",
 }
 """Columns of SkyPilot's catalogue of version 8."""
 NAMES = {"A100-SXM-80GB": "A100-80GB", "A100-PCIE-80GB": "A100-80GB"}
 """SkyPilot's names of accelerators that differ from the first part of ours."""
+QUOTED = {"1x-b200": "gpu_1x_b200_sxm6", "secure-1x-l40s": "1x_L40S_SECURE"}
+"""Types of Lambda's API, and of SkyPilot's fetcher for RunPod, by the names of our quotes."""
 
 
 def write_catalogue(home: Path, options: Iterable[Option]) -> None:
@@ -43,12 +47,13 @@ def write_catalogue(home: Path, options: Iterable[Option]) -> None:
         if option.service not in SERVICES or option.provider not in HEADS:
             continue
         row = rows[option.provider].setdefault((option.instance_type, option.region), {
-            "InstanceType": option.instance_type, "AcceleratorName": NAMES.get(option.accelerator, option.accelerator.split("-")[0]),
+            "InstanceType": QUOTED.get(option.instance_type, option.instance_type), "AcceleratorName": NAMES.get(option.accelerator, option.accelerator.split("-")[0]),
             "AcceleratorCount": option.accelerator_count, "vCPUs": 96, "MemoryGiB": 1000, "GpuInfo": "",
             "Region": option.region, "AvailabilityZone": f"{option.region}a", "Arch": "x86_64", "Generation": "V2",
         })  # fmt: skip
         price = "SpotPrice" if option.purchase_option == "spot" else "Price"
         row[price] = option.usd_per_hour / option.nodes
+        row.setdefault("Price", 999)  # every machine has one on demand
     for cloud, head in HEADS.items():
         folder = home / ".sky" / "catalogs" / "v8" / cloud
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,13 +66,22 @@ def write_catalogue(home: Path, options: Iterable[Option]) -> None:
                     continue
                 # Google's accelerators are rows of their own; ours are in the price of the machine.
                 zone = {**row, "AvailabilityZone": f"{row['Region']}-a"}
+                if (
+                    row["AcceleratorName"] == "TPU"
+                ):  # of a slice the accelerator alone has a row, and the price
+                    name = f"tpu-{row['InstanceType']}"
+                    own = {"AcceleratorName": name, "AcceleratorCount": 1}
+                    writer.writerow({**zone, "InstanceType": "", "vCPUs": "", "MemoryGiB": "", **own})
+                    continue
                 writer.writerow({**zone, "AcceleratorName": "", "AcceleratorCount": ""})
                 free = {price: 0 for price in ("Price", "SpotPrice") if price in row}
                 writer.writerow({**zone, "InstanceType": "", "vCPUs": "", "MemoryGiB": "", **free})
-            if cloud == "gcp" and not rows[cloud]:  # an empty column is read as one of numbers
-                writer.writerow(
-                    {"AcceleratorName": "L4", "AcceleratorCount": 1, "Region": "us-central1", "Price": 9}
-                )
+            if (
+                cloud == "gcp"
+            ):  # a host of TPUs is looked up first; and an empty column is read as one of numbers
+                host = {"Region": "us-central1", "AvailabilityZone": "us-central1-a", "Price": 999}
+                writer.writerow({**host, "InstanceType": "n1-highmem-8", "vCPUs": 8, "MemoryGiB": 52})
+                writer.writerow({**host, "AcceleratorName": "L4", "AcceleratorCount": 1})
     common = home / ".sky" / "catalogs" / "v8" / "common"
     common.mkdir(exist_ok=True)
     (common / "accelerators.csv").write_text("AcceleratorName,AcceleratorCount\n")
@@ -120,9 +134,11 @@ def test_the_optimizer_names_our_machine_at_our_price(profile: str, tmp_path: Pa
     assert said["run"].splitlines()[-1].split()[:3] == ["train.py", "--lr", "1"]
 
 
-def test_with_our_hours_it_names_our_cheapest_and_fastest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("purchase", [None, "spot"])
+def test_with_our_hours_it_names_our_cheapest_and_fastest(purchase: str | None, tmp_path: Path) -> None:
     """Without hours `any_of` takes the lowest price an hour, of whatever run: hence `ordered`, whose first is taken."""
-    answer = answer_of("llama-7b", *sorted(SERVICES))
+    (tmp_path / "trainfare.toml").write_text(SETTINGS + 'checkpoints = "s3://made-for-a-test/checkpoints"\n')
+    answer = answer_of("llama-7b", *sorted(SERVICES), purchase=purchase)
     text = export_plan(answer, "skypilot", "cheapest").text
     write_catalogue(tmp_path, answer.options)
     assert "  ordered:" in text
@@ -139,7 +155,8 @@ def test_with_our_hours_it_names_our_cheapest_and_fastest(tmp_path: Path) -> Non
     assert said["fastest"] == min(listed, key=lambda name: hours[name])
     assert said["chosen"] == min(listed, key=lambda name: listed[name].usd_per_hour)
     assert ask(tmp_path, text)["chosen"] == names[0] == said["cheapest"]
-    swapped = text.replace(names[0], "x").replace(names[1], names[0]).replace('"x"', f'"{names[1]}"')
+    head, first, second, *others = text.split("    -\n")
+    swapped = "    -\n".join((head, second, first, *others))
     assert ask(tmp_path, swapped)["chosen"] == names[1]
 
 
@@ -159,6 +176,46 @@ def test_a_spot_task(tmp_path: Path) -> None:
     assert said["recovery"]["strategy"] == "FAILOVER"
     write_catalogue(tmp_path, [spot.model_copy(update={"purchase_option": "on_demand"})])
     assert "ResourcesUnavailableError" in ask(tmp_path, text, fails=True)
+
+
+def test_a_slice(tmp_path: Path) -> None:
+    """The loader takes a TPU with the software that is named, and its optimizer has our price."""
+    answer = answer_of("llama-7b", *sorted(SERVICES))
+    tpu = answer.options[0]
+    assert (tpu.service, tpu.needs_porting) == ("tpu", True)
+    write_catalogue(tmp_path, answer.options)
+    said = ask(tmp_path, export_plan(answer, "skypilot", "1", porting=True).text)
+    assert (said["chosen"], said["region"]) == ("TPU-VM", tpu.region)
+    assert said["accelerators"] == {f"tpu-{tpu.instance_type}": 1}
+    assert said["accelerator_args"] == {"runtime_version": "v2-alpha-tpuv5"}
+    assert said["usd_per_hour"] == pytest.approx(tpu.usd_per_hour, rel=1e-9)
+
+
+@pytest.mark.parametrize(("cloud", "machine"), [("lambda", "1x-b200"), ("runpod", "secure-1x-l40s")])
+def test_a_quoted_machine(cloud: str, machine: str, tmp_path: Path) -> None:
+    """By the type that SkyPilot's catalogue of the cloud has."""
+    quote = {"provider": cloud, "service": "gpu_cloud", "region": "global", "instance_type": machine}
+    answer = small_answer(**quote, trainer=plan(devices=1), accelerator_count=1.0)
+    write_catalogue(tmp_path, [answer.options[0].model_copy(update={"region": "us-east-1"})])
+    said = ask(tmp_path, export_plan(answer, "skypilot", "cheapest").text)
+    assert said["chosen"] == QUOTED[machine]
+    assert said["usd_per_hour"] == pytest.approx(answer.options[0].usd_per_hour, rel=1e-9)
+
+
+def test_the_names_of_quoted_machines_are_skypilots() -> None:
+    """Those that its fetchers make of what Lambda and RunPod list."""
+    program = (
+        "import json, sys; from unittest.mock import MagicMock;"  # RunPod's own client is not installed
+        "sys.modules.update(dict.fromkeys(('runpod', 'runpod.api'), MagicMock())); from sky.catalog.data_fetchers import fetch_lambda_cloud as a, fetch_runpod as b;"
+        "print(json.dumps([sorted(a.GPU_TO_MEMORY), sorted(b.DEFAULT_GPU_INFO)]))"
+    )
+    done = subprocess.run([PYTHON, "-c", program], capture_output=True, text=True, check=True)
+    of_lambda, of_runpod = json.loads(done.stdout)
+    for machine, name in NAMES.items():
+        if machine.startswith("lambda:"):
+            assert name.split("_")[2].upper() in of_lambda
+        elif machine.startswith("runpod:"):
+            assert name.split("_")[1] in of_runpod
 
 
 def test_several_machines(tmp_path: Path) -> None:

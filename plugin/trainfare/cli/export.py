@@ -26,7 +26,8 @@ def export(
     plan: Annotated[
         str,
         typer.Option(
-            metavar="NAME|RANK", help="cheapest, best-value, own, runner-up, fastest, spot, or a rank"
+            metavar="NAME|RANK",
+            help="cheapest, best-value, own, runner-up, fastest, spot, other-clouds, or a rank",
         ),
     ] = "cheapest",
     porting: Annotated[

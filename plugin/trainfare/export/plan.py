@@ -11,7 +11,7 @@ from trainfare.report.headline import runner_up_option
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import Launch, Option, PricedPlan, Recommendation, TrainerArguments
 
-PLAN_NAMES: Final = ("cheapest", "best-value", "own", "runner-up", "fastest", "spot")
+PLAN_NAMES: Final = ("cheapest", "best-value", "own", "runner-up", "fastest", "spot", "other-clouds")
 MOST_MACHINES: Final = 5
 """Machines of one file, in the order of the ranking: SageMaker's limit, kept for the others."""
 CHECKPOINT_VARIABLE: Final = "TRAINFARE_CHECKPOINTS"
@@ -125,6 +125,8 @@ def choose_plan(answer: Recommendation, name: str, launch: Launch, *, porting: b
         for other in answer.options
         if (other.trainer, other.purchase_option, other.arm64_host, other.needs_porting)
         == (option.trainer, option.purchase_option, option.arm64_host, option.needs_porting)
+        # A script that was ported to one kind of accelerator runs on that kind alone.
+        and (other.accelerator == option.accelerator or not option.needs_porting)
         and other.plan_id != option.plan_id
         and other.rank > (option.rank if option in answer.options else 0)
     )
@@ -135,8 +137,8 @@ def _find_option(answer: Recommendation, name: str) -> Option | None:
     if name == "spot":
         spot = (option for option in answer.options if option.purchase_option == "spot")
         return answer.best_spot or next((option for option in spot if not option.needs_porting), None)
-    if name == "own":
-        return answer.own_plan
+    if name in ("own", "other-clouds"):
+        return answer.own_plan if name == "own" else answer.other_clouds
     if name == "runner-up":
         return runner_up_option(answer)
     if name in PLAN_NAMES:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import shlex
+from pathlib import Path
 from typing import Any, Final
 
 from trainfare.export.facts import list_facts
@@ -17,13 +19,20 @@ from trainfare_core.recommendation import PREDICTION_TAG, PREDICTION_VARIABLE, O
 _CHECKPOINTS: Final = "/checkpoints"
 _DATA: Final = "/data"
 _STORES: Final = {
-    "ec2": "s3://FILL_IN_CHECKPOINTS",
-    "gce": "gs://FILL_IN_CHECKPOINTS",
-    "azure_vm": "https://FILL_IN_ACCOUNT.blob.core.windows.net/FILL_IN_CHECKPOINTS",
+    "gcp": "gs://FILL_IN_CHECKPOINTS",
+    "azure": "https://FILL_IN_ACCOUNT.blob.core.windows.net/FILL_IN_CHECKPOINTS",
 }
-SERVICES: Final = frozenset(_STORES)
+"""By cloud; others take S3."""
+SERVICES: Final = frozenset({"ec2", "gce", "azure_vm", "tpu", "gpu_cloud"})
 _GOOGLE_FAMILIES: Final = ("a2-", "a3-", "a4-", "g2-", "g4-")
 """Google's machines whose accelerators are part of their type; SkyPilot names others by their accelerators."""
+NAMES: Final = {
+    row["machine"]: row["name"]
+    for row in csv.DictReader(
+        Path(__file__).with_name("skypilot_names.csv").read_text(encoding="utf-8").splitlines()
+    )
+}
+"""Types of quoted machines by cloud and our name, and the software of TPUs by `tpu:` and generation."""
 
 
 def export_skypilot(plan: PlanToExport) -> ExportedFiles:
@@ -31,12 +40,12 @@ def export_skypilot(plan: PlanToExport) -> ExportedFiles:
     Return the task.
 
     Raises:
-        InputError: a machine that SkyPilot does not name by its type.
+        InputError: a machine that SkyPilot does not name.
     """
     option, launch = plan.option, plan.launch
-    machines = [machine for machine in plan.find_machines(SERVICES) if _has_type(machine)]
+    machines = [machine for machine in plan.find_machines(SERVICES) if _name_machine(machine)]
     if option not in machines:
-        raise InputError(f"SkyPilot has no type {option.instance_type}: its accelerators are added to it")
+        raise InputError(f"SkyPilot does not start {option.machine}, or its name there is not known here")
     is_spot = option.purchase_option == "spot"
     envs = {PREDICTION_VARIABLE: plan.prediction}
     task: dict[str, Any] = {
@@ -47,7 +56,7 @@ def export_skypilot(plan: PlanToExport) -> ExportedFiles:
     }
     if is_spot or launch.checkpoints:
         envs[CHECKPOINT_VARIABLE] = _CHECKPOINTS
-        source = launch.checkpoints or _STORES[option.service]
+        source = launch.checkpoints or _STORES.get(option.provider, "s3://FILL_IN_CHECKPOINTS")
         task["file_mounts"] = {_CHECKPOINTS: {"source": source, "mode": "MOUNT_CACHED"}}
     if launch.data:
         envs[DATA_VARIABLE] = _DATA
@@ -57,16 +66,28 @@ def export_skypilot(plan: PlanToExport) -> ExportedFiles:
     command = shlex.join(plan.list_command_words(envs.get(CHECKPOINT_VARIABLE, "")))
     torchrun = " ".join(list_torchrun_words(plan, "$SKYPILOT_NODE_RANK", "$MASTER_ADDR"))
     meet = 'MASTER_ADDR="$(echo "$SKYPILOT_NODE_IPS" | head -n 1)"\n' if option.nodes > 1 else ""
-    task |= {"envs": envs, "run": f"{meet}torchrun {torchrun} \\\n  {command}\n"}
+    # On a slice SkyPilot runs it on every host, and Lightning starts the processes.
+    launcher = "python" if option.service == "tpu" else f"torchrun {torchrun}"
+    task |= {"envs": envs, "run": f"{meet}{launcher} \\\n  {command}\n"}
     body = format_yaml(task)
     how = "sky jobs launch FILE" if is_spot else "sky launch --down FILE"
     zone = f" Its price is of the zone {option.zone}." if option.zone else ""
-    facts = list_facts(plan, body, f"Start: {how}.{zone}", machines)
+    words = " A TPU's Trainer has accelerator='tpu', devices='auto' and strategy='xla'; torch_xla shards."
+    facts = list_facts(plan, body, f"Start: {how}.{zone}{words * (option.service == 'tpu')}", machines)
     return ExportedFiles(format_yaml(task, facts))
 
 
-def _has_type(machine: Option) -> bool:
-    return machine.service != "gce" or machine.instance_type.startswith(_GOOGLE_FAMILIES)
+def _name_machine(machine: Option) -> dict[str, Any]:
+    """Return what names a machine in SkyPilot; nothing where it has no name that is known."""
+    name = machine.instance_type
+    if machine.service == "tpu":
+        software = NAMES.get(f"tpu:{name.partition('-')[0]}")
+        arguments = {"accelerator_args": {"runtime_version": software}}
+        return {"accelerators": f"tpu-{name}", **arguments} if software else {}
+    if machine.service == "gpu_cloud":
+        name = NAMES.get(f"{machine.provider}:{name}", "")
+    known = name and (machine.service != "gce" or name.startswith(_GOOGLE_FAMILIES))
+    return {"instance_type": name} if known else {}
 
 
 def _write_resources(plan: PlanToExport, machines: list[Option]) -> dict[str, Any]:
@@ -74,7 +95,7 @@ def _write_resources(plan: PlanToExport, machines: list[Option]) -> dict[str, An
     option = plan.option
     # A region, not a zone: names of AWS's zones differ between accounts, and prices have the zones' ids.
     entries: list[dict[str, Any]] = [
-        {"infra": f"{machine.provider}/{machine.region}", "instance_type": machine.instance_type}
+        {"infra": f"{machine.provider}/{machine.region}".removesuffix("/global"), **_name_machine(machine)}
         for machine in machines
     ]
     common: dict[str, Any] = {

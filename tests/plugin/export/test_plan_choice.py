@@ -42,6 +42,7 @@ def test_the_spot_plan_is_not_one_of_the_options() -> None:
     """The best spot machine stands beside the ranking of machines on demand."""
     answer = answer_of(LLAMA)
     assert choose_plan(answer, "spot", Launch()).option == answer.best_spot
+    assert choose_plan(answer, "other-clouds", Launch()).option == answer.other_clouds
     assert answer.best_spot is not None
     assert answer.best_spot.purchase_option == "spot"
 
@@ -52,7 +53,7 @@ def test_the_spot_plan_is_not_one_of_the_options() -> None:
         ("1", "the script does not run on gcp:v5p-8@us-central1 as it is; --porting"),
         ("own", "--plan own: the answer has none"),
         ("99", "--plan 99: the answer has none"),
-        ("cheap", "give one of cheapest, best-value, own, runner-up, fastest, spot, or a rank"),
+        ("cheap", "give one of cheapest, best-value, own, runner-up, fastest, spot, other-clouds, or a rank"),
     ],
 )
 def test_a_plan_that_cannot_be_taken_is_refused(name: str, said: str) -> None:

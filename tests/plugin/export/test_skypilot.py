@@ -90,11 +90,61 @@ def test_several_machines_meet() -> None:
     assert "run: |\n" in text
 
 
-def test_a_machine_without_a_type_is_refused() -> None:
-    """Google's machines to which accelerators are added have no type of their own in SkyPilot."""
-    machine = {"provider": "gcp", "service": "gce", "instance_type": "n1-standard-8"}
-    with pytest.raises(InputError, match="no type n1-standard-8"):
+@pytest.mark.parametrize(
+    "machine",
+    [
+        {"provider": "gcp", "service": "gce", "instance_type": "n1-standard-8"},
+        {"provider": "runpod", "service": "gpu_cloud", "instance_type": "community-1x-h200"},
+        {"provider": "gcp", "service": "tpu", "instance_type": "tpu7x-8"},
+    ],
+)
+def test_a_machine_without_a_name_is_refused(machine: dict[str, str]) -> None:
+    """Accelerators are added to it, or SkyPilot's catalogue lacks it: that of RunPod has its secure cloud alone."""
+    with pytest.raises(InputError, match=f"does not start .*{machine['instance_type']}"):
         export(small_answer(**machine))
+
+
+@pytest.mark.parametrize(
+    ("slice_name", "software"),
+    [
+        ("v6e-8", "v2-alpha-tpuv6e"),
+        ("v5p-8", "v2-alpha-tpuv5"),
+        ("v5litepod-8", "v2-alpha-tpuv5-lite"),
+        ("v4-8", "tpu-ubuntu2204-base"),
+        ("v2-8", "tpu-ubuntu2204-base"),
+    ],
+)
+def test_a_slice_has_its_software(slice_name: str, software: str) -> None:
+    """Of the table of https://cloud.google.com/tpu/docs/runtimes; Lightning starts the processes of a TPU's host."""
+    machine = {"provider": "gcp", "service": "tpu", "instance_type": slice_name, "region": "us-central1"}
+    answer = small_answer(**machine, accelerator="TPU-v5p", needs_porting=True, trainer=plan(devices=4))
+    with pytest.raises(InputError, match="--porting"):
+        export_plan(answer, "skypilot", "1")
+    text = export_plan(answer, "skypilot", "1", porting=True).text
+    resources = yaml.safe_load(text)["resources"]
+    assert resources["accelerators"] == f"tpu-{slice_name}"
+    assert resources["accelerator_args"] == {"runtime_version": software}
+    assert resources["infra"] == "gcp/us-central1"
+    assert yaml.safe_load(text)["run"] == "python \\\n  train.py --lr 0.1\n"
+    assert "accelerator='tpu', devices='auto'" in text
+
+
+def test_a_slice_has_no_other_machine_as_its_alternative() -> None:
+    """MI300X needs porting too, but to ROCm; and a v5p-16 runs another plan."""
+    text = export_plan(answer_of("llama-7b"), "skypilot", "1", porting=True).text
+    assert "ordered" not in text
+
+
+def test_a_quoted_machine_is_named_as_its_cloud_does() -> None:
+    """Quotes name no region: SkyPilot takes the cheapest of the cloud."""
+    machine = {
+        "provider": "lambda",
+        "service": "gpu_cloud",
+        "instance_type": "8x-h100-sxm",
+        "region": "global",
+    }
+    resources = export(small_answer(**machine))["resources"]
+    assert (resources["infra"], resources["instance_type"]) == ("lambda", "gpu_8x_h100_sxm5")
 
 
 @pytest.mark.parametrize(
