@@ -23,7 +23,9 @@ SERVICE: Final = "azure_ml"
 NEEDS: Final = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZUREML_WORKSPACE_NAME")
 """Environment variables that name a workspace."""
 
-_CAVEAT: Final = f"Azure ML's documented sizes; what your workspace may rent: set {', '.join(NEEDS)}"
+UNCHECKED: Final = "Azure ML's documented sizes"
+"""Beginning of the caveat of a size that no workspace has listed."""
+_CAVEAT: Final = f"{UNCHECKED}; what your workspace may rent: set {', '.join(NEEDS)}"
 _LONGEST_JOB: Final = {"on_demand": "a job may last 21 days", "spot": "a job may last 7 days"}
 """By purchase option; "Job lifetime" of learn.microsoft.com/azure/machine-learning/how-to-manage-quotas."""
 

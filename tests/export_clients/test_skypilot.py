@@ -34,7 +34,7 @@ HEADS = {
     "runpod": "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Region,SpotPrice,Price,AvailabilityZone",
 }
 """Columns of SkyPilot's catalogue of version 8."""
-NAMES = {"A100-SXM-80GB": "A100-80GB", "A100-PCIE-80GB": "A100-80GB"}
+ACCELERATORS = {"A100-SXM-80GB": "A100-80GB", "A100-PCIE-80GB": "A100-80GB"}
 """SkyPilot's names of accelerators that differ from the first part of ours."""
 QUOTED = {"1x-b200": "gpu_1x_b200_sxm6", "secure-1x-l40s": "1x_L40S_SECURE"}
 """Types of Lambda's API, and of SkyPilot's fetcher for RunPod, by the names of our quotes."""
@@ -47,7 +47,7 @@ def write_catalogue(home: Path, options: Iterable[Option]) -> None:
         if option.service not in SERVICES or option.provider not in HEADS:
             continue
         row = rows[option.provider].setdefault((option.instance_type, option.region), {
-            "InstanceType": QUOTED.get(option.instance_type, option.instance_type), "AcceleratorName": NAMES.get(option.accelerator, option.accelerator.split("-")[0]),
+            "InstanceType": QUOTED.get(option.instance_type, option.instance_type), "AcceleratorName": ACCELERATORS.get(option.accelerator, option.accelerator.split("-")[0]),
             "AcceleratorCount": option.accelerator_count, "vCPUs": 96, "MemoryGiB": 1000, "GpuInfo": "",
             "Region": option.region, "AvailabilityZone": f"{option.region}a", "Arch": "x86_64", "Generation": "V2",
         })  # fmt: skip

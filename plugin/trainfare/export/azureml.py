@@ -11,6 +11,7 @@ from trainfare.export.plan import CHECKPOINT_VARIABLE, DATA_VARIABLE, ExportedFi
 from trainfare.export.yaml_text import format_yaml
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import PREDICTION_TAG, PREDICTION_VARIABLE
+from trainfare_providers.derived_rows import UNCHECKED
 
 _SCHEMAS: Final = "https://azuremlschemas.azureedge.net/latest"
 _SIZE: Final = re.compile(r"Standard_[A-Z]+\d+[A-Za-z0-9_-]*")
@@ -25,14 +26,14 @@ def export_azureml(plan: PlanToExport) -> ExportedFiles:
     Raises:
         InputError: a job that the loader would take and the service would not run.
     """
-    option = plan.option
-    check_machine(option.instance_type, option.nodes)
+    option, size = plan.option, plan.option.instance_type
+    check_machine(size, option.nodes)
     tags = {PREDICTION_TAG: option.plan_id}
     cluster = {
         "$schema": f"{_SCHEMAS}/amlCompute.schema.json",
         "name": f"trainfare-{option.plan_id}",
         "type": "amlcompute",
-        "size": option.instance_type,
+        "size": size,
         # The tier is the cluster's: a job has none of its own.
         "tier": "low_priority" if option.purchase_option == "spot" else "dedicated",
         "min_instances": 0,
@@ -44,7 +45,10 @@ def export_azureml(plan: PlanToExport) -> ExportedFiles:
     job = _write_job(plan, str(cluster["name"]), tags)
     body = format_yaml(job)
     how = "Start: az ml compute create --file FILE-compute.yml, then az ml job create --file FILE"
-    facts = list_facts(plan, body, f"{how}; `az ml compute list-sizes` has the sizes of your workspace.")
+    is_listed = option.price_fetched_at is not None and not any(UNCHECKED in note for note in option.notes)
+    listed = f"Your workspace listed {size} when its prices were read."
+    unlisted = f"It was not checked that your workspace has {size}: az ml compute list-sizes."
+    facts = list_facts(plan, body, f"{how}. {listed if is_listed else unlisted}")
     return ExportedFiles(format_yaml(job, facts), {"-compute.yml": format_yaml(cluster)})
 
 

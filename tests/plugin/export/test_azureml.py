@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from builders.azure_ml import PATHS, WORKSPACE, FakeCredential, arm, cloud_of
 from builders.exports import answer_of, plan, small_answer
+from faults.server import json_script
 from trainfare.export import export_plan
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import Launch, Recommendation
+from trainfare_providers.azure.workspace import ml_client
 
 yaml = pytest.importorskip("yaml")
 MACHINE = {
@@ -89,6 +92,62 @@ def test_the_plan_is_in_both() -> None:
         "TRAINFARE_DATA=${{inputs.data}} TRAINFARE_CHECKPOINTS=${{outputs.checkpoints}} python"
     )
     assert command.endswith(" --trainer.default_root_dir=${{outputs.checkpoints}}")
+
+
+@pytest.mark.filterwarnings(r"ignore:datetime\.datetime\.utcnow:DeprecationWarning:azure\.ai\.ml")
+def test_both_are_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real client sends them to a loopback Resource Manager, whose workspace has the code by its hash already."""
+    ml = pytest.importorskip("azure.ai.ml")
+    answer = ANSWERS["two machines"]().model_copy(
+        update={"launch": Launch(command="train.py --lr 0.1", image="repo/image:1")}
+    )
+    plan_id = answer.options[0].plan_id
+    job, _ = export(answer)
+    home = PATHS["workspace"]
+    code = {
+        "id": f"{home}/codes/made/versions/1",
+        "name": "1",
+        "properties": {"codeUri": "https://a.example/b"},
+    }
+    environment = {"id": f"{home}/environments/made/versions/1", "name": "1", "properties": {"image": "i"}}
+    sent = {"jobType": "Command", "status": "Starting", "command": "x", "environmentId": environment["id"]}
+    cluster = {"computeType": "AmlCompute", "provisioningState": "Succeeded", "properties": {"vmSize": "x"}}
+    names = {"job": f"{home}/jobs/made", "cluster": f"{home}/computes/trainfare-{plan_id}"}
+    with arm(tmp_path) as (server, bundle), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of azure-ai-ml's own
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+        server.everywhere(json_script({**environment, "value": [code]}))
+        server.script(code["id"], json_script(code))
+        for name, properties in (("job", sent), ("cluster", cluster)):
+            document = {"id": names[name], "name": "made", "location": "eastus", "properties": properties}
+            server.script(names[name], json_script(document))
+        client = ml_client(WORKSPACE, FakeCredential(), cloud_of(server.url()))
+        client.compute.begin_create_or_update(ml.load_compute("job-compute.yml")).result(20)
+        loaded = ml.load_job("job.yml")
+        loaded.name = "made"
+        assert client.jobs.create_or_update(loaded).status == "Starting"
+        bodies = {request.path: request.body for request in server.requests if request.body}
+    put_job = json.loads(bodies[names["job"]])["properties"]
+    put_cluster = json.loads(bodies[names["cluster"]])
+    assert put_job["command"] == job["command"]
+    assert put_job["computeId"] == names["cluster"]
+    assert put_job["resources"]["instanceCount"] == 2
+    assert put_job["distribution"] == {"distributionType": "PyTorch", "processCountPerInstance": 2}
+    assert put_job["outputs"]["checkpoints"]["mode"] == "ReadWriteMount"
+    assert json.loads(put_job["environmentVariables"]["TRAINFARE_PREDICTION"])["id"] == plan_id
+    assert put_job["tags"] == put_cluster["tags"] == {"trainfare-prediction": plan_id}
+    sizes = put_cluster["properties"]["properties"]
+    assert (sizes["vmSize"], sizes["vmPriority"]) == ("Standard_ND96amsr_A100_v4", "Dedicated")
+    assert sizes["scaleSettings"]["maxNodeCount"] == 2
+
+
+def test_whether_the_workspace_has_the_size_is_said() -> None:
+    """A price that was read with the workspace's list is of a size in it; documented sizes are not checked."""
+    unchecked = "It was not checked that your workspace has Standard_ND96amsr_A100_v4"
+    assert unchecked in export_plan(answer_of("llama-7b", "azure_ml"), "azureml", "cheapest").text
+    assert unchecked in export_plan(small_answer(**MACHINE), "azureml", "cheapest").text
+    read = small_answer(price_fetched_at="2026-11-30T00:00:00+00:00", **MACHINE)
+    assert "Your workspace listed Standard_ND96amsr" in export_plan(read, "azureml", "cheapest").text
 
 
 def test_a_machine_of_azure_that_azure_ml_rents_too() -> None:
