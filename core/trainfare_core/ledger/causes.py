@@ -70,7 +70,7 @@ def explain_run(record: RunRecord) -> RunExplanation:
     because, difference, causes = "", None, list[RunCause]()
     if predicted is None:
         because = "the run has no predicted dollars: start it from an exported plan"
-    elif measured is None:
+    elif measured is None or record.state in _NOT_MEASURED:
         because = _NOT_MEASURED.get(record.state, "its machine's price is not known")
     else:
         difference = round(measured - predicted.mid, _DIGITS)
@@ -138,7 +138,7 @@ def _list_changes(
         ("data_wait", "wait_s", wait_s, "in the step time"),
         ("validation", "validation_s", None if untimed else times.validation_s, untimed),
         ("checkpoints", "checkpoint_s", None if untimed else times.checkpoint_s, untimed),
-        ("startup", "startup_s", None if untimed else times.startup_s, untimed),
+        ("startup", "startup_s", None if untimed else _measure_startup(record), untimed),
         ("interruptions", "interruption_s", interruption_s, interrupted),
     )  # fmt: skip
     for name, term, value, because in replaced:
@@ -163,6 +163,14 @@ def _measure_step(record: RunRecord) -> tuple[float | None, float | None]:
     if wait_s is None or record.prediction.parts is None or record.earlier_s or not record.steps_done:
         return step_s, None
     return step_s - wait_s / record.steps_done, wait_s / record.steps_done
+
+
+def _measure_startup(record: RunRecord) -> float | None:
+    """Return the start-up, with what the cloud billed before and after the meter ran."""
+    usd, run_s, rate = record.usd.measured, record.run_s.measured, record.usd_per_hour
+    if usd is None or run_s is None or not rate or record.parts.startup_s is None:
+        return record.parts.startup_s
+    return max(0.0, record.parts.startup_s + usd / rate * _HOUR_S - run_s)
 
 
 def _find_predicted_terms(record: RunRecord, predicted_usd: float) -> dict[str, float]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, AwareDatetime, Field, ValidationError
@@ -167,6 +167,25 @@ class TimeParts(Record):
     checkpoint_s: Finite | None = None
 
 
+class CloudJob(Record):
+    """What the cloud says of the job that the run was, as `trainfare ledger update` asked."""
+
+    began_at: _Utc
+    ended_at: _Utc | None = Field(description="None: it runs")
+    instance_type: Text = Field(default="", description="of its machines; empty: the cloud does not say")
+    machines: _Positive | None = None
+    billed_s: Finite | None = Field(
+        default=None, description="of each machine; None: the cloud does not bill jobs, but machines"
+    )
+    is_spot: bool = Field(
+        default=False, description="billed_s counts the discount of spot: hours at the price on demand"
+    )
+
+    def is_during(self, time: datetime) -> bool:
+        """Return whether the job ran at a time."""
+        return self.began_at <= time and (self.ended_at is None or time <= self.ended_at)
+
+
 class RunProcess(Record):
     """The process that writes the record, by which a reader on the same host sees that it is gone."""
 
@@ -214,16 +233,29 @@ class RunRecord(Document):
     interruptions: Count | None = Field(default=None, description="0: the run is not a resumed one")
     parts: TimeParts = TimeParts()
     process: RunProcess = RunProcess()
+    cloud_job: CloudJob | None = Field(default=None, description="None: not asked, or not found")
+
+    def add_job(self, job: CloudJob) -> RunRecord:
+        """Return the run with its job: its machine and, where their price is known, the dollars that were billed."""
+        cloud, _, rest = self.prediction.machine.partition(":")
+        priced, _, region = rest.rpartition("@")
+        name = self.machine.instance_type or (job.instance_type and priced)
+        rate = self.usd_per_hour or self.prediction.usd_per_hour
+        same = job.instance_type == name and job.machines == self.machine.nodes and not job.is_spot
+        update: dict[str, object] = {"cloud_job": job}
+        if job.instance_type:
+            here = {"cloud": cloud, "region": region, "instance_type": job.instance_type}
+            update["machine"] = self.machine.model_copy(update=here)
+        if self.state == "running":  # its process did not live to write the end
+            update["state"] = "died"
+        if same and rate is not None and job.billed_s is not None:
+            update |= {"usd_per_hour": rate, "usd": self.usd.measure(rate * job.billed_s / 3600)}
+        return self.model_copy(update=update)
 
     @property
     def file_name(self) -> str:
         """Name of the record's file; names of one folder sort by the start of the run."""
         return f"{self.started_at:%Y%m%dT%H%M%SZ}-{self.run_id}.json"
-
-    @property
-    def is_as_priced(self) -> bool:
-        """Whether the run came to its end with the plan that was priced, so that its hours and dollars compare."""
-        return self.state == "finished" and not self.prediction.differences
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str = "run") -> RunRecord:

@@ -123,7 +123,7 @@ def import_profiles(
     """Add runs that FareMeter measured before; a profile that is there already is written again."""
     from trainfare.fake_step import is_target, read_profile
     from trainfare.ledger.profiles import record_profile
-    from trainfare.ledger.store import write_run
+    from trainfare.ledger.store import replace_run
 
     place = folder_of(folder)
     for file in files:
@@ -133,12 +133,17 @@ def import_profiles(
             )
         profile = read_profile(str(file))
         written_at = datetime.fromtimestamp(int(file.stat().st_mtime), tz=timezone.utc)
-        record = record_profile(profile, written_at, project)
-        try:
-            path = write_run(record, place)
-        except OSError as error:
-            raise InputError(f"ledger {place}: cannot be written ({error.strerror or error})") from error
+        path = replace_run(record_profile(profile, written_at, project), place)
         sys.stderr.write(f"wrote {path}\n")
+
+
+@app.command("update")
+def update(*, folder: LedgerOption = None, project: ProjectOption = None) -> None:
+    """Ask SageMaker and Azure ML what the jobs of exported plans took and billed."""
+    from trainfare.ledger.cloud_jobs import update_runs
+
+    for line in update_runs(folder_of(folder), project):
+        sys.stdout.write(f"{line}\n")
 
 
 @app.command("export")

@@ -42,22 +42,16 @@ class PlanToExport:
     Attributes:
         answer: that has it.
         option: the plan.
+        trainer: the plan in words of the Trainer.
         alternatives: other machines of the ranking that run the same plan, best first.
         launch: what starts the script.
     """
 
     answer: Recommendation
     option: Option
+    trainer: TrainerArguments
     alternatives: tuple[Option, ...]
     launch: Launch
-
-    @property
-    def trainer(self) -> TrainerArguments:
-        """The plan in words of the Trainer, which `choose_plan` has checked to be there."""
-        trainer = self.option.trainer
-        if trainer is None:
-            raise InputError("the answer is of an older trainfare and has no plan: write it again")
-        return trainer
 
     @property
     def prediction(self) -> str:
@@ -130,17 +124,16 @@ def choose_plan(answer: Recommendation, name: str, launch: Launch, *, porting: b
         and other.plan_id != option.plan_id
         and other.rank > (option.rank if option in answer.options else 0)
     )
-    return PlanToExport(answer, option, alternatives, launch)
+    return PlanToExport(answer, option, option.trainer, alternatives, launch)
 
 
 def _find_option(answer: Recommendation, name: str) -> Option | None:
     if name == "spot":
         spot = (option for option in answer.options if option.purchase_option == "spot")
         return answer.best_spot or next((option for option in spot if not option.needs_porting), None)
-    if name in ("own", "other-clouds"):
-        return answer.own_plan if name == "own" else answer.other_clouds
-    if name == "runner-up":
-        return runner_up_option(answer)
+    singles = {"own": answer.own_plan, "other-clouds": answer.other_clouds}
+    if name in (*singles, "runner-up"):
+        return singles[name] if name in singles else runner_up_option(answer)
     if name in PLAN_NAMES:
         return answer.best({"fastest": "fastest", "best-value": "best_value"}.get(name, "cheapest"))  # type: ignore[arg-type]
     if not name.isdecimal():

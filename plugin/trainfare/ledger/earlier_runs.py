@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainfare.ledger.place import LEDGER_VARIABLE, LedgerPlace, find_ledger
-from trainfare.ledger.store import name_folder, read_record
+from trainfare.ledger.store import name_folder, read_records
 from trainfare_core.errors import InputError
 from trainfare_core.ledger.correction import choose_earlier_runs
 
@@ -53,8 +52,5 @@ def read_earlier_runs(
 
 def _read_newest(place: LedgerPlace) -> list[RunRecord]:
     """Return the newest runs of the project; a file that holds none, or is of another project, is left out."""
-    records: list[RunRecord] = []
-    for path in sorted((place.folder / name_folder(place.project)).glob("*.json"))[-_MOST_FILES:]:
-        with contextlib.suppress(InputError):
-            records.append(read_record(path))
-    return [record for record in records if record.project == place.project]
+    paths = sorted((place.folder / name_folder(place.project)).glob("*.json"))[-_MOST_FILES:]
+    return [record for record in read_records(paths) if record.project == place.project]

@@ -12,7 +12,7 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -60,6 +60,21 @@ def write_run(record: RunRecord, folder: Path) -> Path:
     path = folder / name_folder(record.project) / record.file_name
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, record.to_json().encode(), lambda _: None)
+    return path
+
+
+def replace_run(record: RunRecord, folder: Path) -> Path:
+    """
+    Write a run that ended some time ago, which the index may hold as it was, and return its path.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        path = write_run(record, folder)
+        (folder / INDEX).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"ledger {folder}: cannot be written ({error.strerror or error})") from error
     return path
 
 
@@ -135,6 +150,15 @@ def read_record(path: Path) -> RunRecord:
     """
     content = read_input(path, _MAX_BYTES, label="ledger ", kind="a run")
     return RunRecord.from_json(content, where=f"ledger {path}")
+
+
+def read_records(paths: Iterable[Path]) -> list[RunRecord]:
+    """Return the runs of files; one that holds none is left out."""
+    records: list[RunRecord] = []
+    for path in paths:
+        with contextlib.suppress(InputError):
+            records.append(read_record(path))
+    return records
 
 
 def find_run(folder: Path, run_id: str) -> RunRecord:

@@ -106,11 +106,11 @@ def offer_of(client: MLClient, workspace: Workspace, sleep: Callable[[float], No
         FetchError: the service refused or did not answer.
     """
     workspaces = cast("Any", client.workspaces)  # its types are of unknown parts
-    region = name_of(getattr(_call(lambda: workspaces.get(workspace.name), sleep), "location", None))
+    region = name_of(getattr(call(lambda: workspaces.get(workspace.name), sleep), "location", None))
     if region is None:
         raise FetchError("azure", "the Azure ML workspace names no region; check the workspace")
-    sizes = _call(lambda: list(client.compute.list_sizes(location=region)), sleep)
-    usages = _call(lambda: list(client.compute.list_usage(location=region)), sleep)
+    sizes = call(lambda: list(client.compute.list_sizes(location=region)), sleep)
+    usages = call(lambda: list(client.compute.list_usage(location=region)), sleep)
     return parse_offer(region, sizes, usages)
 
 
@@ -166,7 +166,7 @@ def ml_client(
     )
 
 
-def _call(call: Callable[[], Result], sleep: Callable[[float], None]) -> Result:
+def call(call: Callable[[], Result], sleep: Callable[[float], None]) -> Result:
     """Make a call with at most four attempts; an error has the server's status and none of its text."""
     from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 
