@@ -58,7 +58,7 @@ def _write_job(plan: PlanToExport, cluster: str, tags: dict[str, str]) -> dict[s
     if any("${{" in word for word in words):
         raise InputError("the command has ${{, which Azure ML replaces: say it in the script")
     folder = "${{outputs.checkpoints}}"
-    flags = [f"--trainer.default_root_dir={folder}"] if launch.trainer_flags else []
+    flags = plan.list_checkpoint_flags(folder)
     devices = plan.trainer.devices
     job: dict[str, Any] = {
         "$schema": f"{_SCHEMAS}/commandJob.schema.json",

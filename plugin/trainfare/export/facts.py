@@ -73,17 +73,19 @@ def list_facts(plan: PlanToExport, body: str, how: str, machines: Sequence[Optio
         f"{wording.terms_label(machine)}: {wording.describe_run(machine)}."
         for machine in machines[1:]
     ]
-    if option.spot is not None:
+    folder = f"os.environ['{CHECKPOINT_VARIABLE}']" if CHECKPOINT_VARIABLE in body else "..."
+    if option.spot is not None and not (plan.launch.trainer_flags and CHECKPOINT_VARIABLE in body):
         facts.append(
-            f"The machine may be taken back: save every {option.spot.save_every_n_steps:,} steps, and go on "
-            "from the last checkpoint with fit(..., ckpt_path='last')."
+            f"The machine may be taken back: the Trainer must have ModelCheckpoint(dirpath={folder}, save_last=True, "
+            f"every_n_train_steps={option.spot.save_every_n_steps}), and fit(..., ckpt_path='last') goes on."
         )
     facts += [
         f"The script must have {format_plan(plan.trainer)}{wording.batch_text(plan.trainer)}.",
         *(f"{line}." for line in wording.script_lines(plan.trainer)),
         wording.plan_changes_text(option),
         wording.describe_unused_devices(option),
-        f"Write checkpoints to the folder that {CHECKPOINT_VARIABLE} names." * (CHECKPOINT_VARIABLE in body),
+        f"Write checkpoints to the folder that {CHECKPOINT_VARIABLE} names."
+        * (CHECKPOINT_VARIABLE in body and option.spot is None),
         f"Read the data from the folder that {DATA_VARIABLE} names." * (DATA_VARIABLE in body),
         "The script does not run there as it is: port it first." if option.needs_porting else "",
         *(f"{note[:1].upper()}{note[1:]}." for note in option.notes),

@@ -68,7 +68,7 @@ class PlanToExport:
         Return what follows `python`, with LightningCLI's flags where the command takes them.
 
         Args:
-            folder: of the checkpoints, as a flag has it; "" where the target has none.
+            folder: of the checkpoints; "" where the target has none, or writes `list_checkpoint_flags` itself.
         """
         try:
             words = shlex.split(self.launch.command or "FILL_IN_COMMAND")
@@ -76,15 +76,25 @@ class PlanToExport:
             raise InputError(f"the command is not that of a shell: {error}") from error
         if not self.launch.trainer_flags:
             return words
-        plan = self.trainer
-        flags = plan.model_dump(
-            include={"devices", "num_nodes", "strategy", "precision", "accumulate_grad_batches"}
-        )
-        if plan.strategy.endswith(")"):  # an object, which has no word
-            del flags["strategy"]
-        if folder:
-            flags["default_root_dir"] = folder
-        return [*words, *(f"--trainer.{name}={value}" for name, value in flags.items())]
+        names = {"devices", "num_nodes", "strategy", "precision", "accumulate_grad_batches"}
+        if self.trainer.strategy.endswith(")"):  # an object, which has no word
+            names.remove("strategy")
+        flags = self.trainer.model_dump(include=names)
+        words += [f"--trainer.{name}={value}" for name, value in flags.items()]
+        return [*words, *(self.list_checkpoint_flags(folder) if folder else ())]
+
+    def list_checkpoint_flags(self, folder: str) -> list[str]:
+        """Return LightningCLI's flags that keep checkpoints in a folder; spot machines go on from the last one."""
+        if not self.launch.trainer_flags:
+            return []
+        flags = [f"--trainer.default_root_dir={folder}"]
+        if self.option.spot is not None:
+            # Without `dirpath` each start has a folder of its own, in which there is no last checkpoint.
+            arguments = (f"dirpath={folder}", f"every_n_train_steps={self.option.spot.save_every_n_steps}")
+            flags.append("--trainer.callbacks+=ModelCheckpoint")
+            flags += [f"--trainer.callbacks.{argument}" for argument in (*arguments, "save_last=true")]
+            flags.append("--ckpt_path=last")
+        return flags
 
 
 def choose_plan(answer: Recommendation, name: str, launch: Launch, *, porting: bool = False) -> PlanToExport:

@@ -77,7 +77,7 @@ def _write_request(plan: PlanToExport, machines: Sequence[Option]) -> dict[str, 
     environment = {PREDICTION_VARIABLE: plan.prediction, CHECKPOINT_VARIABLE: CHECKPOINTS}
     if option.nodes > 1:
         environment["TRAINFARE_RENDEZVOUS"] = RENDEZVOUS
-        if _EFA_RDMA.match(option.instance_type):
+        if all(_EFA_RDMA.match(machine.instance_type) for machine in machines):
             environment |= {"FI_PROVIDER": "efa", "FI_EFA_USE_DEVICE_RDMA": "1"}
     request: dict[str, Any] = {
         "TrainingJobName": f"{f'trainfare-{slug}'.rstrip('-')}-{option.plan_id}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import pytest
 from builders.environments import lean_python
 from builders.exports import plan, small_answer
 from trainfare.export import export_plan
+from trainfare.ledger.store import read_records
+from trainfare_core.recommendation import PricedPlan
 
 TRAINING = r"""
-import sys
+import os, sys
 sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
@@ -31,7 +34,8 @@ class Net(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 trainer = pl.Trainer(
-    max_steps=4, accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False,
+    max_steps=4, accelerator="cpu", devices=int(os.environ.get("DEVICES", 2)), strategy="ddp", logger=False,
+    num_nodes=int(os.environ.get("NODES", 1)), enable_checkpointing=False,
     enable_progress_bar=False, enable_model_summary=False,
     callbacks=[PatientMeter(warmup_steps=1, measure_steps=2, trace=False)],
 )
@@ -50,7 +54,7 @@ def test_two_processes_run_to_the_end(tmp_path: Path, monkeypatch: pytest.Monkey
     Path("run.sh").write_text(export_plan(answer, "torchrun", "cheapest").text)
     done = subprocess.run(
         ["sh", "run.sh"],
-        env={**os.environ, "PYTHON": lean_python(), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHON": lean_python(), "OMP_NUM_THREADS": "1", "TRAINFARE_LEDGER": "runs"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -58,6 +62,47 @@ def test_two_processes_run_to_the_end(tmp_path: Path, monkeypatch: pytest.Monkey
         assert Path(f"rank-{rank}.txt").read_text() == f"rank {rank} of 2 at step 4 ['--name', 'a b']\n"
     assert done.stdout.count(f"this run is the plan that was priced as {answer.options[0].plan_id}") == 1
     assert "not the one" not in done.stdout
+    assert [run.prediction.id for run in read_records(Path("runs").glob("*/*.json"))] == [
+        answer.options[0].plan_id
+    ]
+
+
+FROM_OUTSIDE = {
+    "a process a device, as Azure ML starts them": ({"LOCAL_RANK": "{}", "RANK": "{}", "NODE_RANK": "0", "WORLD_SIZE": "2"}, plan()),
+    "a process a node": ({"NODE_RANK": "{}", "DEVICES": "1", "NODES": "2"}, plan(devices=1, num_nodes=2)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", FROM_OUTSIDE)
+def test_processes_that_are_started_from_outside(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `distribution: pytorch` sets (learn.microsoft.com/azure/machine-learning/how-to-train-distributed-gpu), and Lightning's own."""
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text(TRAINING)
+    variables, priced = FROM_OUTSIDE[how]
+    tests = Path(__file__).resolve().parents[2]
+    option = small_answer(trainer=priced).options[0]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", "TRAINFARE_LEDGER": "runs",
+        "TRAINFARE_PREDICTION": PricedPlan.from_option(option).to_text(),
+    }  # fmt: skip
+    processes = [
+        subprocess.Popen(
+            [lean_python(), "train.py", tests], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, **common, **{name: text.format(rank) for name, text in variables.items()}},
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    texts = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], texts
+    for rank in (0, 1):
+        assert Path(f"rank-{rank}.txt").read_text() == f"rank {rank} of 2 at step 4 []\n"
+    assert "".join(texts).count(f"this run is the plan that was priced as {option.plan_id}") == 1
+    assert [run.prediction.id for run in read_records(Path("runs").glob("*/*.json"))] == [option.plan_id]
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
