@@ -62,7 +62,9 @@ def read_prediction(text: str) -> PricedPlan | None:
     return None if found is None else PricedPlan.from_text(found[0].replace('\\"', '"'))
 
 
-PAGE = EXAMPLES.parent / "export.md"
+PAGES = tuple(
+    EXAMPLES.parent / "export" / f"{target}.md" for target in ("torchrun", "sagemaker", "azureml", "skypilot")
+)
 _BLOCK = re.compile(r"(<!-- export: ([a-z-]+) -->\n)(?:\n?```[a-z]*\n.*?```\n)?", re.DOTALL)
 _MACHINES: dict[str, dict[str, Any]] = {
     "torchrun": {"instance_type": "g6.12xlarge"},
@@ -76,7 +78,7 @@ _MACHINES: dict[str, dict[str, Any]] = {
 
 
 def draw_page(text: str) -> str:
-    """Return docs/export.md with the example of each target: a made answer, for which settings state image and bucket."""
+    """Return a page of docs/export with its examples: of a made answer, for which settings state image and bucket."""
     from trainfare.export import export_plan
 
     def draw(match: re.Match[str]) -> str:
@@ -91,5 +93,6 @@ def draw_page(text: str) -> str:
 
 if (
     __name__ == "__main__"
-):  # PYTHONPATH=tests python tests/builders/exports.py writes the examples of the page
-    PAGE.write_text(draw_page(PAGE.read_text()))
+):  # PYTHONPATH=tests python tests/builders/exports.py writes the examples of the pages
+    for page in PAGES:
+        page.write_text(draw_page(page.read_text()))

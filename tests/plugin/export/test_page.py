@@ -1,12 +1,13 @@
-"""docs/export.md: its examples are what the commands write, and it names every target, plan name and setting."""
+"""docs/export.md and a page a target: their examples are what the commands write, and they name every plan and setting."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from builders.exports import PAGE, draw_page
+from builders.exports import EXAMPLES, PAGES, draw_page
 from trainfare.export import TARGETS
 from trainfare.export.plan import PLAN_NAMES
 from trainfare_core.recommendation import Launch
@@ -17,13 +18,15 @@ pytestmark = pytest.mark.sources
 def test_examples_are_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`PYTHONPATH=tests python tests/builders/exports.py` writes them anew."""
     monkeypatch.chdir(tmp_path)
-    text = PAGE.read_text()
-    assert text == draw_page(text)
-    for name in (*TARGETS, "azureml-compute"):
-        assert f"<!-- export: {name} -->\n\n```" in text
+    assert {page.stem for page in PAGES} == set(TARGETS)
+    for page in PAGES:
+        text = page.read_text()
+        assert text == draw_page(text)
+        assert f"<!-- export: {page.stem} -->\n\n```" in text
+        assert re.search(r"^(Validated, not run|Tried): ", text, re.MULTILINE)
 
 
 def test_the_page_names_everything() -> None:
-    text = PAGE.read_text()
+    text = (EXAMPLES.parent / "export.md").read_text()
     for name in (*TARGETS, *PLAN_NAMES, *Launch.model_fields):
         assert name in text
