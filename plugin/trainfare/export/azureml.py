@@ -27,7 +27,12 @@ def export_azureml(plan: PlanToExport) -> ExportedFiles:
         InputError: a job that the loader would take and the service would not run.
     """
     option, size = plan.option, plan.option.instance_type
-    check_machine(size, option.nodes)
+    if not _SIZE.fullmatch(size):
+        raise InputError(f"{size} is no size of Azure's machines, such as Standard_NC24ads_A100_v4")
+    if option.nodes > 1 and not _FAST_NETWORK.match(size):
+        raise InputError(
+            f"{size} has no RDMA network, which {option.nodes} machines were priced with: sizes with an r do"
+        )
     tags = {PREDICTION_TAG: option.plan_id}
     cluster = {
         "$schema": f"{_SCHEMAS}/amlCompute.schema.json",
@@ -89,22 +94,3 @@ def _write_job(plan: PlanToExport, cluster: str, tags: dict[str, str]) -> dict[s
         job["command"] = f"{DATA_VARIABLE}=${{{{inputs.data}}}} {job['command']}"
         job["inputs"] = {"data": {"type": "uri_folder", "path": launch.data}}
     return job
-
-
-def check_machine(size: str, nodes: int) -> None:
-    """
-    Refuse what Azure ML's loader lets through and the service does not run as it was priced.
-
-    Args:
-        size: of the cluster.
-        nodes: machines of the job.
-
-    Raises:
-        InputError: a name that is none of Azure's sizes, or several machines without the network between them.
-    """
-    if not _SIZE.fullmatch(size):
-        raise InputError(f"{size} is no size of Azure's machines, such as Standard_NC24ads_A100_v4")
-    if nodes > 1 and not _FAST_NETWORK.match(size):
-        raise InputError(
-            f"{size} has no RDMA network, which {nodes} machines were priced with: sizes with an r do"
-        )

@@ -19,10 +19,11 @@ from trainfare_core.recommendation import PREDICTION_TAG, PREDICTION_VARIABLE, O
 _CHECKPOINTS: Final = "/checkpoints"
 _DATA: Final = "/data"
 _STORES: Final = {
-    "gcp": "gs://FILL_IN_CHECKPOINTS",
-    "azure": "https://FILL_IN_ACCOUNT.blob.core.windows.net/FILL_IN_CHECKPOINTS",
+    "gce": "gs://FILL_IN_CHECKPOINTS",
+    "tpu": "gs://FILL_IN_CHECKPOINTS",
+    "azure_vm": "https://FILL_IN_ACCOUNT.blob.core.windows.net/FILL_IN_CHECKPOINTS",
 }
-"""By cloud; others take S3."""
+"""By service; others take S3."""
 SERVICES: Final = frozenset({"ec2", "gce", "azure_vm", "tpu", "gpu_cloud"})
 _GOOGLE_FAMILIES: Final = ("a2-", "a3-", "a4-", "g2-", "g4-")
 """Google's machines whose accelerators are part of their type; SkyPilot names others by their accelerators."""
@@ -56,7 +57,7 @@ def export_skypilot(plan: PlanToExport) -> ExportedFiles:
     }
     if is_spot or launch.checkpoints:
         envs[CHECKPOINT_VARIABLE] = _CHECKPOINTS
-        source = launch.checkpoints or _STORES.get(option.provider, "s3://FILL_IN_CHECKPOINTS")
+        source = launch.checkpoints or _STORES.get(option.service, "s3://FILL_IN_CHECKPOINTS")
         task["file_mounts"] = {_CHECKPOINTS: {"source": source, "mode": "MOUNT_CACHED"}}
     if launch.data:
         envs[DATA_VARIABLE] = _DATA

@@ -8,9 +8,6 @@ from trainfare.export.facts import list_facts
 from trainfare.export.plan import ExportedFiles, PlanToExport
 from trainfare_core.recommendation import PREDICTION_VARIABLE
 
-RENDEZVOUS_PORT = 29500
-"""torch's own choice."""
-
 
 def list_torchrun_words(plan: PlanToExport, node_rank: str = "", address: str = "") -> list[str]:
     """
@@ -29,7 +26,7 @@ def list_torchrun_words(plan: PlanToExport, node_rank: str = "", address: str = 
         *words,
         f'--node-rank="{node_rank}"',
         f'--master-addr="{address}"',
-        f"--master-port={RENDEZVOUS_PORT}",
+        "--master-port=29500",  # torch's own choice
     ]
 
 

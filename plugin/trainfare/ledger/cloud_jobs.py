@@ -13,6 +13,7 @@ from trainfare.ledger.store import read_records, replace_run
 from trainfare_core.errors import CannotTellError, TrainfareError
 from trainfare_core.ledger.run_record import CloudJob, RunRecord
 from trainfare_core.recommendation import PREDICTION_TAG
+from trainfare_providers.aws import AwsPrices
 from trainfare_providers.aws.account import Account, Call, find_account
 from trainfare_providers.azure.sign_in import find_credential, within
 from trainfare_providers.azure.workspace import Workspace, call, ml_client
@@ -21,6 +22,8 @@ from trainfare_providers.http.client import HttpClient
 
 Jobs: TypeAlias = Iterable[tuple[str, CloudJob]]
 """Each after the id of its prediction."""
+Cloud: TypeAlias = tuple[str, Callable[[Sequence[RunRecord]], Jobs]]
+"""How the names of its machines begin, and what asks it for the jobs of runs, those that have not ended too."""
 SEARCH: Final = Call("sagemaker:Search", "Results")
 _BUDGET_S: Final = 60.0
 """Of a cloud, as for the lists of an Azure ML workspace."""
@@ -52,7 +55,7 @@ def ask_sagemaker(
         CannotTellError: there are no credentials.
         FetchError: no answer.
     """
-    with HttpClient("aws", budget_s=_BUDGET_S) as http:
+    with HttpClient(AwsPrices.name, budget_s=_BUDGET_S) as http:
         account = find(http)
         if isinstance(account, str):
             raise CannotTellError(account)
@@ -105,17 +108,14 @@ def read_azure_jobs(client: Any) -> Jobs:
                 yield plan, CloudJob(**times, machines=machines)
 
 
-CLOUDS: Final[Mapping[str, tuple[str, Callable[[Sequence[RunRecord]], Jobs]]]] = {
+CLOUDS: Final[Mapping[str, Cloud]] = {
     "SageMaker": ("aws:ml.", ask_sagemaker),
     "Azure ML": ("azure:", ask_azure_ml),
 }
-"""How the machines of each begin, and what asks it for the jobs of runs, those that have not ended too."""
 
 
 def update_runs(
-    folder: Path,
-    project: str | None = None,
-    clouds: Mapping[str, tuple[str, Callable[[Sequence[RunRecord]], Jobs]]] = CLOUDS,
+    folder: Path, project: str | None = None, clouds: Mapping[str, Cloud] = CLOUDS
 ) -> Iterator[str]:
     """
     Write what clouds say of the jobs of a ledger's runs into it, and yield a line a cloud.
@@ -123,22 +123,18 @@ def update_runs(
     Args:
         folder: of the ledger.
         project: of the runs; None: every one.
-        clouds: as `CLOUDS` has them.
+        clouds: that are asked, by name.
 
     Raises:
         CannotTellError: a cloud was not asked or did not answer; what others said is written.
         InputError: the ledger cannot be written.
     """
-    runs = [
-        run
-        for run in read_records(folder.glob("*/[!.]*.json"))
-        if run.prediction.id and run.cloud_job is None and project in (None, run.project)
-    ]
-    runs_by_cloud = {
-        cloud: here
-        for cloud, (prefix, _) in clouds.items()
-        if (here := [run for run in runs if run.prediction.machine.startswith(prefix)])
-    }
+    runs_by_cloud: dict[str, list[RunRecord]] = {}
+    for run in read_records(folder.glob("*/[!.]*.json")):
+        if run.prediction.id and run.cloud_job is None and project in (None, run.project):
+            for cloud, (prefix, _) in clouds.items():
+                if run.prediction.machine.startswith(prefix):
+                    runs_by_cloud.setdefault(cloud, []).append(run)
     if not runs_by_cloud:
         yield "no run of an exported plan lacks its job"
     problems: list[str] = []

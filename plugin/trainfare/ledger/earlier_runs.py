@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trainfare.ledger.place import LEDGER_VARIABLE, LedgerPlace, find_ledger
+from trainfare.ledger.place import LEDGER_VARIABLE, find_ledger
 from trainfare.ledger.store import name_folder, read_records
 from trainfare_core.errors import InputError
 from trainfare_core.ledger.correction import choose_earlier_runs
@@ -15,7 +15,6 @@ from trainfare_core.ledger.correction import choose_earlier_runs
 if TYPE_CHECKING:
     from trainfare_core.earlier_runs import EarlierRuns
     from trainfare_core.job_profile import JobProfile
-    from trainfare_core.ledger.run_record import RunRecord
 
 _MOST_FILES: Final = 500
 """The newest of a project that are read, in some 0.1 s: ten dies with as many runs as count. A chosen value."""
@@ -47,10 +46,8 @@ def read_earlier_runs(
     place = find_ledger(environ if named is None else {**environ, LEDGER_VARIABLE: str(named)})
     if named is not None and (place is None or not place.folder.is_dir()):
         raise InputError(f"ledger {named}: there is no such folder")
-    return () if place is None else choose_earlier_runs(profile, _read_newest(place))
-
-
-def _read_newest(place: LedgerPlace) -> list[RunRecord]:
-    """Return the newest runs of the project; a file that holds none, or is of another project, is left out."""
+    if place is None:
+        return ()
     paths = sorted((place.folder / name_folder(place.project)).glob("*.json"))[-_MOST_FILES:]
-    return [record for record in read_records(paths) if record.project == place.project]
+    records = (record for record in read_records(paths) if record.project == place.project)
+    return choose_earlier_runs(profile, records)
