@@ -6,48 +6,42 @@ Train with Hugging Face's Trainer on two processes under gloo, without and with 
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.distributed as dist
 
-
-def train(folder: Path, *, meter: bool) -> dict[str, Any]:
-    """Train, and return the collective calls by the sequence number of the group, a hash of the weights, and the profile."""
+def train(folder: Path, *, meter: bool, **settings: Any) -> dict[str, Any]:
+    """Train, and return what `describe_run` does, with the steps."""
     from builders.huggingface import attach_meter, make_classifier, make_trainer
-    from builders.lightning_modules import MeterHarness
+    from builders.lightning_modules import Clock, MeterHarness
+    from builders.rank_runs import describe_run
 
-    harness = MeterHarness()
-    made = make_trainer(
-        folder, make_classifier(), max_steps=10, gradient_accumulation_steps=2, ddp_backend="gloo"
-    )
+    clock = Clock()
+    harness = MeterHarness(clock) if settings else MeterHarness()
+    model = make_classifier()
+    model.register_forward_pre_hook(lambda *_: clock.advance(0.010))
+    made = make_trainer(folder, model, max_steps=10, gradient_accumulation_steps=2, ddp_backend="gloo")
     if meter:
-        attach_meter(made, harness, folder, warmup_steps=1, measure_steps=3)
-    before = dist.distributed_c10d._get_default_group()._get_sequence_number_for_group()
-    made.train()
-    after = dist.distributed_c10d._get_default_group()._get_sequence_number_for_group()
-    weights = b"".join(value.numpy().tobytes() for value in made.model.state_dict().values())
-    profiles = [json.loads(profile.to_json()) for profile in harness.profiles]
-    return {
-        "sequence": after - before,
-        "weights": hashlib.sha256(weights).hexdigest(),
-        "profiles": profiles,
-    }
+        attach_meter(made, harness, folder, warmup_steps=1, measure_steps=3, **settings)
+    return {**describe_run(harness, made.model, made.train), "steps": made.state.global_step}
 
 
 def main() -> None:
-    """Train twice, and write `rank-N.json`."""
+    """Train three times, and write `rank-N.json`; in the last run a second costs a dollar, and a step takes 20 ms."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    torch.set_num_threads(1)
+    from builders.rank_runs import write_runs
+
     folder = Path(sys.argv[1])
-    result = {"plain": train(folder, meter=False), "metered": train(folder, meter=True)}
-    (folder / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(result))
-    dist.destroy_process_group()
+    stop: dict[str, Any] = {"on_budget": "checkpoint_and_stop", "budget_usd": 0.05, "usd_per_hour": 3600.0}
+    write_runs(
+        folder,
+        lambda: {
+            "plain": train(folder, meter=False),
+            "metered": train(folder, meter=True),
+            "stopped": train(folder / "stopped", meter=True, **stop),
+        },
+    )
 
 
 if __name__ == "__main__":

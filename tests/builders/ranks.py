@@ -59,13 +59,17 @@ COLLECTIVES = [
     "send",
     "send_object_list",
 ]
-SLOW_RANKS = {"slow_rank_0": 0, "slow_rank_1": 1, "no_slow_rank": None}
+SLOW_RANKS = {"slow_rank_0": 0, "slow_rank_1": 1, "no_slow_rank": None, "stopped": None}
 """Arms on a clock of their own, with the rank that is slow by it."""
 TRAINS = "trains"
 """A file that the arm with a failing step writes once it trains."""
 STUCK_S = 300.0
 """Seconds after which a rank prints where it hangs and ends. Chosen: ten times what a run takes beside another one."""
+STOP = {"on_budget": "checkpoint_and_stop", "budget_usd": 0.024, "usd_per_hour": 3600.0}
+"""Of the arm "stopped": a second costs a dollar, and a step takes 5 ms."""
 counted: Counter[str] = Counter()
+stores: Counter[str] = Counter()
+"""How often the store of the process group was asked for."""
 
 
 def count_collectives() -> None:
@@ -75,12 +79,14 @@ def count_collectives() -> None:
     for name in COLLECTIVES:
         for home in (dist, dist.distributed_c10d):
             if inspect.isfunction(getattr(home, name, None)):
-                setattr(home, name, _counting(name, getattr(home, name)))
+                setattr(home, name, _counting(name, getattr(home, name), counted))
+    get_store = dist.distributed_c10d._get_default_store
+    setattr(dist.distributed_c10d, get_store.__name__, _counting("store", get_store, stores))
 
 
-def _counting(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+def _counting(name: str, call: Callable[..., Any], counter: Counter[str]) -> Callable[..., Any]:
     def call_counted(*arguments: Any, **named: Any) -> Any:
-        counted[name] += 1
+        counter[name] += 1
         return call(*arguments, **named)
 
     return call_counted
@@ -128,15 +134,21 @@ def main() -> None:
     results: dict[str, Any] = {}
     for arm, before in arms.items():
         counted.clear()
+        stores.clear()
         started = 0 if not dist.is_initialized() else _sequence(dist)
         callbacks = []
         if arm not in ("warm_up", "plain"):
-            callbacks.append(_meter(arguments.folder / f"report-{arm}", clock if arm in clocked else None))
+            named = STOP if arm == "stopped" else {}
+            callbacks.append(
+                _meter(arguments.folder / f"report-{arm}", clock if arm in clocked else None, **named)
+            )
         module = contract.Tiny if before is None else functools.partial(contract.Tiny, before)
-        outcome = contract.fit(callbacks, module, devices=2, strategy=strategy())
+        root = str(arguments.folder / f"root-{arm}")
+        outcome = contract.fit(callbacks, module, devices=2, strategy=strategy(), default_root_dir=root)
         results[arm] = {
             **dataclasses.asdict(outcome),
             "counted": dict(sorted(counted.items())),
+            "stores": stores["store"],
             "sequence": _sequence(dist) - started if dist.is_initialized() else None,
         }
     rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -148,12 +160,14 @@ def _sequence(dist: Any) -> int:
     return dist.distributed_c10d._get_default_group()._get_sequence_number_for_group()
 
 
-def _meter(folder: Path, clock: Callable[[], float] | None) -> Any:
+def _meter(folder: Path, clock: Callable[[], float] | None, **arguments: Any) -> Any:
     from builders.patient_meter import PatientMeter
 
     clocked = {} if clock is None else {"services": replace(PatientMeter.services, now=clock)}
     kind = type("Clocked", (PatientMeter,), clocked) if clocked else PatientMeter
-    return kind(warmup_steps=1, measure_steps=2, report_dir=str(folder), usd_per_hour=1.0)
+    return kind(
+        **{"warmup_steps": 1, "measure_steps": 2, "report_dir": str(folder), "usd_per_hour": 1.0, **arguments}
+    )
 
 
 if __name__ == "__main__":

@@ -93,6 +93,22 @@ def test_only_rank_0_reports(
     assert profile["measured"]["steps"] == 2
 
 
+def test_both_ranks_stop_at_the_budget(torchrun: tuple[Path, str, dict[int, Any]]) -> None:
+    """
+    Rank 0 reaches 2.4 cents in its fifth step, and both end two steps later, with one checkpoint.
+
+    Nothing is read of the store where the budget stops nothing, but the times of the ranks at the end.
+    """
+    folder, _, written = torchrun
+    assert [written[rank]["stopped"]["steps"] for rank in (0, 1)] == [7, 7]
+    assert written[0]["stopped"]["status"] == "TrainerStatus.FINISHED"
+    assert [path.name for path in (folder / "root-stopped").glob("*.ckpt")] == ["trainfare-budget.ckpt"]
+    for rank in (0, 1):
+        asked = {arm: outcome["stores"] for arm, outcome in written[rank].items()}
+        assert asked["metered"] - asked["plain"] == 1
+        assert asked["stopped"] - asked["plain"] == 2
+
+
 @pytest.mark.parametrize("slow", [0, 1])
 def test_the_straggler_is_named(torchrun: tuple[Path, str, dict[int, Any]], slow: int) -> None:
     """Rank 0 compares the ranks at the end, without a collective, and names the slow one in output and profile."""

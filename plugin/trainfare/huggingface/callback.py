@@ -33,6 +33,8 @@ from trainfare.meter.settings import MeterSettings
 
 _TAKES: Final = [name for name in MeterSettings.model_fields if name not in ("pilot", "log_metrics")]
 """Left out: what needs the loss of a batch, and loggers, which this Trainer does not give away."""
+_STATE: Final = "trainfare"
+"""Of the meter's state in that of the Trainer. No class has this name: the Trainer would make another FareMeter."""
 
 
 def _read_count(name: str) -> Any:
@@ -212,6 +214,12 @@ class FareMeter(GuardedMeter, TrainerCallback):  # type: ignore[misc]
                 loop.tell(Phase.OPTIMIZER, "begin")
                 self.call_guarded(lambda meter: meter.before_step(loop.optimizers[0]), every_batch=True)
 
+        def begin_save(*_: Any, **__: Any) -> None:
+            loop.tell(Phase.PAUSE, "begin")
+            states = getattr(trainer.state, "stateful_callbacks", None)
+            if isinstance(states, dict):  # as in another version of transformers
+                states[_STATE] = self.state_dict()
+
         def begin_validation(*_: Any, **__: Any) -> None:
             loop.validated = 0
             self.call_guarded(lambda meter: meter.validation_start())
@@ -224,18 +232,18 @@ class FareMeter(GuardedMeter, TrainerCallback):  # type: ignore[misc]
         wrap(trainer, "get_batch_samples", begin_load, end_load)
         wrap(trainer, "training_step", begin_step, end_step)
         wrap(trainer, "_evaluate", begin_validation, end_validation)
+        wrap(trainer, "_save_checkpoint", begin_save, functools.partial(loop.tell, Phase.PAUSE, "end"))
         for owner, name, phase in (
             (trainer, "compute_loss", Phase.FORWARD),
             (trainer.accelerator, "backward", Phase.BACKWARD),
             (trainer, "evaluate", Phase.PAUSE),
             (trainer, "save_model", Phase.PAUSE),
-            (trainer, "_save_checkpoint", Phase.PAUSE),
         ):
             tell = functools.partial(loop.tell, phase)
             wrap(owner, name, functools.partial(tell, "begin"), functools.partial(tell, "end"))
 
     on_epoch_begin = _hook(lambda meter: meter.epoch_start())
-    on_step_end = on_substep_end = _hook(lambda meter: meter.batch_end(), every_batch=True)
+    on_substep_end = _hook(lambda meter: meter.batch_end(), every_batch=True)
     on_train_end = _hook(lambda meter: meter.end())
 
     def on_train_begin(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
@@ -243,10 +251,21 @@ class FareMeter(GuardedMeter, TrainerCallback):  # type: ignore[misc]
         first_rank = bool(state.is_world_process_zero)
         if self._loop.values:
             self.call_guarded(lambda meter: meter.release())  # auto_find_batch_size has begun once more
+            self._earlier_sessions_s = self._elapsed_s = 0.0
+            self.load_state_dict((getattr(state, "stateful_callbacks", None) or {}).get(_STATE, {}))
             self._prepare_meter(count_nodes(args), first_rank=first_rank)
             self.call_guarded(lambda meter: meter.start(self._loop))
         elif first_rank:
             warn_user("FareMeter is off: attach it to the Trainer, by FareMeter().attach(trainer)")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Count the batch; at the budget, let the Trainer save and end."""
+        del state
+        self.call_guarded(lambda meter: meter.batch_end(), every_batch=True)
+        if self._stops_here:
+            control.should_save = control.should_training_stop = True
+            if args.save_strategy == "best":  # an evaluation in this step would decide on saving
+                control.should_evaluate = False
 
     def on_optimizer_step(self, *_: Any, **__: Any) -> None:
         """Note the end of the update."""

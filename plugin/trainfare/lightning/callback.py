@@ -10,21 +10,17 @@ The class inherits from the `Callback` of every installed namespace, so the same
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 # Imported first: without Lightning it raises an error that names the extra, where torch would raise its own.
 from trainfare.lightning.callback_base import LightningCallback  # isort: skip
 
-from trainfare.lightning.loop import LightningLoop
+from trainfare.lightning.loop import LightningLoop, save_at_budget
 from trainfare.meter.fare_log import warn_user
 from trainfare.meter.guarded_meter import GuardedMeter
 from trainfare.meter.settings import MeterSettings
 from trainfare.plain_loop import FareMeter as LoopFareMeter
-
-MAX_ELAPSED_S = 1e10
-"""Longest training time that is accepted from a checkpoint: about 317 years, so only a damaged value is above it."""
 
 _Hook = TypeVar("_Hook", bound=Callable[..., Any])
 
@@ -75,6 +71,8 @@ class FareMeter(GuardedMeter, LoopFareMeter, LightningCallback):
         machine: what this run is on, e.g. `aws:p4d.24xlarge@us-east-1`, to log dollars during the run.
         usd_per_hour: price of one machine (node) of this run per hour, instead of the list price of `machine`.
         budget_usd: warn when the run is expected to cost more; also the limit of the ranking.
+        on_budget: `checkpoint_and_stop` saves a checkpoint and ends the run, on all ranks after the same step, where
+            the dollars so far reach `budget_usd`; the default `warn` stops nothing.
         deadline_hours: warn when the run is expected to take longer; also the limit of the ranking.
         value_usd_per_month: value of having the model a month earlier; the report then says train now or wait.
         value_usd_per_hour: what an hour is worth by which the run ends earlier; the best value is then ranked first.
@@ -119,6 +117,7 @@ class FareMeter(GuardedMeter, LoopFareMeter, LightningCallback):
         machine: str | None = None,
         usd_per_hour: float | None = None,
         budget_usd: float | None = None,
+        on_budget: str = "warn",
         deadline_hours: float | None = None,
         value_usd_per_month: float | None = None,
         value_usd_per_hour: float | None = None,
@@ -141,7 +140,6 @@ class FareMeter(GuardedMeter, LoopFareMeter, LightningCallback):
             MeterSettings.check(**{name: arguments[name] for name in MeterSettings.model_fields})
         )
         self._warned_of_fabric = False
-        self._elapsed_s = 0.0
 
     def warn_of_fabric(self) -> None:
         """Say once that a loop of Lightning Fabric cannot be metered."""
@@ -189,8 +187,12 @@ class FareMeter(GuardedMeter, LoopFareMeter, LightningCallback):
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the batch; of a pilot run, record its loss."""
-        del trainer, pl_module, batch, batch_idx
+        del pl_module, batch, batch_idx
         self.call_guarded(lambda meter: meter.batch_end(outputs), every_batch=True)
+        meter = self._meter
+        if meter is not None and meter.stops:
+            meter.stopped = save_at_budget(trainer)
+            trainer.should_stop |= meter.stopped
 
     @_of_a_trainer
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
@@ -235,30 +237,3 @@ class FareMeter(GuardedMeter, LoopFareMeter, LightningCallback):
         if stage == "fit":
             self.call_guarded(lambda meter: meter.close())
             self._forget()
-
-    def _forget(self) -> None:
-        self._elapsed_s = self.state_dict()["elapsed_s"]
-        super()._forget()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the seconds trained so far, which a resumed run adds to its own."""
-        meter = self._meter
-        try:
-            elapsed_s = self._elapsed_s if meter is None else float(meter.elapsed_s)
-        except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
-            self._disable(error)
-            elapsed_s = self._elapsed_s
-        return {"version": 1, "elapsed_s": elapsed_s}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Add the seconds of earlier sessions; a state of another form is ignored."""
-        try:
-            elapsed_s = state_dict["elapsed_s"]
-            usable = isinstance(elapsed_s, int | float) and not isinstance(elapsed_s, bool)
-            if not usable or not math.isfinite(elapsed_s) or not 0.0 <= elapsed_s <= MAX_ELAPSED_S:
-                return
-            self._earlier_sessions_s = self._elapsed_s = float(elapsed_s)
-            if self._meter is not None:
-                self._meter.earlier_sessions_s = self._earlier_sessions_s
-        except Exception:  # noqa: BLE001, S110 - a damaged state only loses the earlier seconds
-            pass

@@ -19,7 +19,11 @@ from trainfare.job.run_plan import LoopLength
 from trainfare.lightning.profiler_tap import TeeProfiler, tell_phases
 from trainfare.lightning.run_facts import read_run
 from trainfare.lightning.run_length import batches_of, read_trainer
+from trainfare.meter.fare_log import first_line, warn_user
 from trainfare_core.recommendation import Option
+
+BUDGET_CHECKPOINT: Final = "trainfare-budget.ckpt"
+"""File of the checkpoint that is saved where a run reaches its budget."""
 
 
 @final
@@ -217,3 +221,20 @@ class LightningLoop(Loop):
             folder = getattr(logger, "log_dir", None) or getattr(logger, "save_dir", None)
         text = str(folder or self._trainer.default_root_dir)
         return Path() if "://" in text else Path(text)
+
+
+def save_at_budget(trainer: Any) -> bool:
+    """
+    Save a checkpoint where the Trainer has its own, and return whether the run may end; called by all ranks.
+
+    A single process that cannot save it trains on. Of several, all would wait for each other: the error ends them.
+    """
+    own = getattr(trainer.checkpoint_callback, "dirpath", None)
+    try:
+        trainer.save_checkpoint(f"{own or trainer.default_root_dir}/{BUDGET_CHECKPOINT}")
+    except Exception as error:
+        if trainer.world_size > 1:
+            raise RuntimeError(f"no checkpoint at the budget of the run: {first_line(error)}") from error
+        warn_user(f"FareMeter: no checkpoint at the budget, so the run goes on: {first_line(error)}")
+        return False
+    return True

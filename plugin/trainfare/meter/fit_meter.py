@@ -12,14 +12,15 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from trainfare.meter.budget_stop import BudgetStop
 from trainfare.meter.end_of_run import report_run, write_curve
 from trainfare.meter.fare_log import FareLog, RunEstimate, estimate_run, first_line, progress_line, warn_user
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.priced_plan import compare_plan
-from trainfare.meter.run_ledger import RunLedger
+from trainfare.meter.run_ledger import SECONDS_AN_HOUR, RunLedger
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
-from trainfare.meter.timing.rank_times import collect_times, next_fit_number, rank_note
+from trainfare.meter.timing.rank_times import collect_times, find_store, next_fit_number, rank_note
 from trainfare.trace import torch_private
 from trainfare_core.errors import PricesUnavailableError
 from trainfare_providers.time_limit import call_within
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 LOG_EVERY_S = 60.0
 """Seconds between two updates of dollars and limits after the window. A chosen value: rare enough to cost nothing,
 and within it even a large cluster spends a small part of its budget."""
+_STOPPED = "the run was stopped at its budget"
 
 
 class FitMeter:
@@ -66,6 +68,11 @@ class FitMeter:
         self._curve = _recorder(settings, services)
         self._fit_number = next_fit_number()
         self._ledger = RunLedger(services)
+        self._budget: BudgetStop | None = None
+        self.stops = False
+        """The batch that has ended is the last: the dollars have reached the budget, on all ranks alike."""
+        self.stopped = False
+        """The budget has ended the run."""
         self._of_plan = ""
         """Whether this is the run that was priced, where its environment names the plan."""
 
@@ -131,7 +138,27 @@ class FitMeter:
         self._of_plan = compare_plan(self._run.progress.facts)
         if self._of_plan and self.settings.report:
             self.services.say(f"trainfare: {self._of_plan}")
+        self._watch_budget(loop)
         self._ledger.begin(self._run, self._usd_per_hour, self.elapsed_s - self.earlier_sessions_s)
+
+    def _watch_budget(self, loop: Loop) -> None:
+        if not self.settings.stops_at_budget:
+            return
+        rank, others = loop.rank, loop.world_size - 1
+        store = find_store() if others else None
+        if rank == 0 and (self._usd_per_hour is None or (others and store is None)):
+            why = "its price is not known" if self._usd_per_hour is None else "its processes share no store"
+            self._log.once("stop", f"FareMeter: the budget does not stop this run: {why}")
+        elif not others or store is not None:
+            key = f"trainfare/{self._fit_number}/stop"
+            budget_usd = self.settings.budget_usd or math.inf
+            self._budget = BudgetStop(
+                rank, others, store, key, lambda: self._usd_so_far >= budget_usd, loop.updates
+            )
+
+    @property
+    def _usd_so_far(self) -> float:
+        return (self._usd_per_hour or 0.0) * self.elapsed_s / SECONDS_AN_HOUR
 
     def batch_start(self, batch: Any) -> None:
         """Start the trace if this batch is to be traced."""
@@ -151,7 +178,7 @@ class FitMeter:
         Args:
             loss: of the batch, or a mapping with the key "loss"; only the curve of a pilot run needs it.
         """
-        run = self._run
+        run, self.stops = self._run, False
         if run is None:
             return
         if run.done:
@@ -164,6 +191,15 @@ class FitMeter:
                     self._window_closed(run)
         if self._curve is not None:
             self._curve.batch_end(loss)
+        if self._budget is not None and self._budget.decide(run.loop.updates):
+            self._end_at_budget(run)
+
+    def _end_at_budget(self, run: MeteredRun) -> None:
+        self._budget, self.stops, self.stopped = None, True, True
+        if run.loop.rank == 0:
+            usd, steps = f"${self._usd_so_far:,.2f} so far", f"{run.progress.steps_done():,}"
+            what = f"{usd} has reached the budget of ${self.settings.budget_usd:,.2f}"
+            self._log.once("stop", f"FareMeter: {what}: the run stops after step {steps}")
 
     def _window_closed(self, run: MeteredRun) -> None:
         estimate = self._log_estimate(run)
@@ -188,7 +224,8 @@ class FitMeter:
             validation_batch_s=None if validation is None else validation.median_s,
         )
         self._log.send(run.loop.logs(), estimate, run.window.times, run.progress.samples_per_step())
-        self._log.check_limits(estimate)
+        if not self.stopped:  # else it was said
+            self._log.check_limits(estimate)
         return estimate
 
     def epoch_start(self) -> None:
@@ -227,9 +264,10 @@ class FitMeter:
             self._end((f"the run ended early ({type(error).__name__})",), error)
             return
         self.release()
-        if self._run is not None and not self._ended:
+        if self._run is not None and not self._ended and not self.stopped:
             self._run.end()
-        self._end(() if self._ended else self._rank_notes())
+        notes = () if self._ended else self._rank_notes()
+        self._end((*notes, _STOPPED) if self.stopped else notes)
 
     def _note_trace(self, error: BaseException) -> None:
         """Tell of the trace with an exception that a step has raised under it, and trace no step again."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
 
 from trainfare.meter.fare_log import first_line, warn_user
 from trainfare.meter.fit_meter import FitMeter
@@ -11,6 +14,9 @@ from trainfare.meter.other_rank_meter import OtherRankMeter
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.trace import torch_private
+
+_ELAPSED_S = TypeAdapter(Annotated[float, Field(ge=0, le=1e10, allow_inf_nan=False)])
+"""Training time that is accepted from a checkpoint: up to about 317 years, so only a damaged value is above it."""
 
 
 class GuardedMeter:
@@ -28,7 +34,7 @@ class GuardedMeter:
         super().__init__()
         self._settings = settings
         self._meter: FitMeter | None = None
-        self._earlier_sessions_s = 0.0
+        self._earlier_sessions_s = self._elapsed_s = 0.0
         self._not_traced = ""
 
     def make_meter(self) -> FitMeter:
@@ -66,6 +72,11 @@ class GuardedMeter:
         except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
             self._disable(error)
 
+    @property
+    def _stops_here(self) -> bool:
+        """Whether the loop is to save and to end after the batch that has ended; the same on all ranks, and once."""
+        return self._meter is not None and self._meter.stops
+
     def _end_early(self, error: BaseException) -> None:
         """Undo every change and save what was measured before an exception."""
         # A second Ctrl-C ends the report, and must not replace the exception under way.
@@ -75,9 +86,30 @@ class GuardedMeter:
 
     def _forget(self) -> None:
         """Be ready for another run."""
+        self._elapsed_s = self.state_dict()["elapsed_s"]
         if self._meter is not None:
             self._not_traced = self._meter.not_traced
         self._meter = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seconds trained so far, which a resumed run adds to its own."""
+        meter = self._meter
+        try:
+            elapsed_s = self._elapsed_s if meter is None else float(meter.elapsed_s)
+        except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
+            self._disable(error)
+            elapsed_s = self._elapsed_s
+        return {"version": 1, "elapsed_s": elapsed_s}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Add the seconds of earlier sessions; a state of another form is ignored."""
+        try:
+            elapsed_s = _ELAPSED_S.validate_python(state_dict["elapsed_s"], strict=True)
+        except Exception:  # noqa: BLE001 - a damaged state only loses the earlier seconds
+            return
+        self._earlier_sessions_s = self._elapsed_s = elapsed_s
+        if self._meter is not None:
+            self._meter.earlier_sessions_s = elapsed_s
 
     def _disable(self, error: Exception) -> None:
         meter, self._meter = self._meter, None

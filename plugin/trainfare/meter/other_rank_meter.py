@@ -21,6 +21,7 @@ class OtherRankMeter(FitMeter):
         settings = self.settings.model_copy(update={"trace": False})
         self._run = MeteredRun(loop, settings, self.services, self._on_fault)
         self._run.attach()
+        self._watch_budget(loop)
 
     def _window_closed(self, run: MeteredRun) -> None:
         """Do nothing: only rank 0 prints and logs."""

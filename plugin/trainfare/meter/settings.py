@@ -60,6 +60,9 @@ class MeterSettings(BaseModel):
     machine: _Machine | None = Field(None, description=_MACHINE)
     usd_per_hour: _Amount | None = Field(None, description=_AMOUNT)
     budget_usd: _Amount | None = Field(None, description=_AMOUNT)
+    on_budget: Literal["warn", "checkpoint_and_stop"] = Field(
+        "warn", description="be 'warn' or 'checkpoint_and_stop'"
+    )
     deadline_hours: _Amount | None = Field(None, description=_AMOUNT)
     value_usd_per_month: _Amount | None = Field(None, description=_AMOUNT)
     value_usd_per_hour: _Amount | None = Field(None, description=_AMOUNT)
@@ -97,7 +100,19 @@ class MeterSettings(BaseModel):
             raise InputError(
                 "FareMeter(own_prices=...): it must be None with price_lock, which holds them already"
             )
+        if settings.stops_at_budget and None in (
+            settings.budget_usd,
+            settings.usd_per_hour or settings.machine,
+        ):
+            raise InputError(
+                "FareMeter(on_budget='checkpoint_and_stop'): it must have budget_usd, and usd_per_hour or machine"
+            )
         return settings
+
+    @property
+    def stops_at_budget(self) -> bool:
+        """The run ends where its dollars reach the budget."""
+        return self.on_budget == "checkpoint_and_stop"
 
     @property
     def steps_before_window(self) -> int:

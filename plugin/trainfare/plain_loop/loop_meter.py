@@ -72,6 +72,8 @@ class LoopMeter(GuardedMeter, Loop):
         self._batches = self._batches_in_pass = self._epochs = self._since_step = 0
         self._last_of_pass: int | None = None
         self._passes, self._automatic = 1, len(optimizers) == 1
+        self.stopped = False
+        """The budget is reached, on all ranks after the same step: `steps` gives no more batches, and you save."""
         self._per_step: Counter[int] = Counter()
         """How many optimizer steps took a number of batches."""
 
@@ -97,7 +99,8 @@ class LoopMeter(GuardedMeter, Loop):
             self.call_guarded(lambda meter: meter.end(error) if self._started else self._explain_no_start())
             self.call_guarded(lambda meter: meter.release())
         # The meter may be kept longer than the model that it has measured.
-        self._meter = self._loader = None
+        self._forget()
+        self._loader = None
         self._model, self._optimizers = nn.Identity(), ()
 
     def steps(self, loader: Iterable[_Batch]) -> Generator[_Batch, None, None]:
@@ -114,7 +117,7 @@ class LoopMeter(GuardedMeter, Loop):
         self.call_guarded(lambda meter: meter.validation_end())
         self.call_guarded(lambda meter: meter.epoch_start())
         self._tell(Phase.DATA_WAIT, begins=True)
-        batches, self._in_pass, whole = iter(loader), True, False
+        batches, self._in_pass, whole = iter(() if self.stopped else loader), True, False
         try:
             while True:
                 try:
@@ -127,6 +130,8 @@ class LoopMeter(GuardedMeter, Loop):
                 self._begin_batch(held[0])
                 yield held.pop()  # kept by the loop's own variable alone
                 self._end_batch()
+                if self.stopped:
+                    return
                 self._tell(Phase.DATA_WAIT, begins=True)
         finally:
             self._in_pass = False
@@ -154,6 +159,17 @@ class LoopMeter(GuardedMeter, Loop):
         finally:
             self.call_guarded(lambda meter: meter.validation_end())
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seconds and steps so far, for your checkpoint."""
+        return {**super().state_dict(), "steps": self._updates}
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        """Go on from the state in a checkpoint; called before `with`. A state of another form is ignored."""
+        super().load_state_dict(state_dict)
+        steps = state_dict.get("steps") if isinstance(state_dict, dict) else None
+        if type(steps) is int and steps >= 0:
+            self._updates = self._counted = self._done_before = steps
+
     # Its parts.
 
     def _begin_batch(self, batch: Any) -> None:
@@ -174,6 +190,7 @@ class LoopMeter(GuardedMeter, Loop):
             self._per_step[self._since_step] += 1
             self._since_step, self._counted = 0, self._updates
         self.call_guarded(lambda meter: meter.batch_end(), every_batch=True)
+        self.stopped |= self._stops_here
 
     def _find_own(self, optimizer: Optimizer) -> Optimizer | None:
         """Return that of the loop's optimizers which an optimizer is, or is the inner one of, as in SAM; else None."""
@@ -214,7 +231,7 @@ class LoopMeter(GuardedMeter, Loop):
     def _explain_no_start(self) -> None:
         """Say that too few steps were made, or none was seen."""
         needed = self._settings.steps_needed + self._seen_before
-        why = f"not enough steps (have {self._updates}, need {needed})"
+        why = f"not enough steps (have {self._updates - self._done_before}, need {needed})"
         if self._batches and not self._updates:
             why = f"in {self._batches} batches no step of the optimizer of FareMeter.loop was seen: one that is a "
             why += "part of a compiled function is not"

@@ -9,8 +9,13 @@ from builders import huggingface_ranks
 from builders.cli import run_python
 
 
-def test_ranks_call_no_collective_more(tmp_path: Path) -> None:
-    """The group's sequence number and the weights are those of a run without it; rank 0 alone prices the run."""
+def test_ranks_call_no_collective_more_and_stop_together(tmp_path: Path) -> None:
+    """
+    The group's sequence number and the weights are those of a run without it; rank 0 alone prices the run.
+
+    At the budget of 5 cents, which the third step of 2 cents reaches on rank 0, both ranks end two steps later, with a
+    checkpoint, after the collectives of 5 of 10 steps.
+    """
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
     done = run_python(*launch, huggingface_ranks.__file__, tmp_path, cwd=tmp_path)
     assert not done.exit_code, done.stderr
@@ -27,3 +32,7 @@ def test_ranks_call_no_collective_more(tmp_path: Path) -> None:
     assert (profile["plan"]["optimizer_steps"], profile["plan"]["epochs"]) == (10, 2.5)
     assert profile["operations"]
     assert profile["measured"]["steps"] == 3
+    assert [rank["stopped"]["steps"] for rank in (first, second)] == [5, 5]
+    assert first["stopped"]["weights"] == second["stopped"]["weights"] != first["plain"]["weights"]
+    assert first["stopped"]["sequence"] == second["stopped"]["sequence"] < first["plain"]["sequence"]
+    assert (tmp_path / "stopped" / "checkpoint-5" / "model.safetensors").is_file()
