@@ -157,6 +157,7 @@ class FareMeter(GuardedMeter, TrainerCallback):  # type: ignore[misc]
         if not isinstance(trainer, Trainer) or self._loop.trainer is not None:
             raise InputError("FareMeter.attach: one FareMeter takes one transformers.Trainer, once")
         self._loop.trainer = loose = cast("Any", trainer)
+        self._loop.saving = trainer, "_save_checkpoint"
         loose.add_callback(self)
         loose.train = functools.update_wrapper(functools.partial(self._train, loose.train), loose.train)
         return self

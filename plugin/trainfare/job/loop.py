@@ -146,6 +146,8 @@ class Loop(Protocol):
 
     traced_before_launch: bool = True
     """`trainfare profile` traces the step of a script with this loop."""
+    saving: tuple[object, str] | None = None
+    """The object that saves checkpoints, and the name of its method; None: the loop does not tell."""
 
     @property
     @abstractmethod

@@ -114,6 +114,7 @@ class LightningLoop(Loop):
 
     def __init__(self, trainer: Any, module: nn.Module, meter: object) -> None:
         self._trainer, self._module, self._meter_id = trainer, module, id(meter)
+        self.saving = trainer, "save_checkpoint"
 
     @property
     def module(self) -> nn.Module:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainfare.job.loop import Loop
 from trainfare.job.run_facts import RunFacts
+from trainfare.job.user_code import replace_attribute
 from trainfare.ledger.place import LEDGER_VARIABLE
 from trainfare.ledger.profiles import add_profile, describe_setup
 from trainfare.ledger.store import describe_process
@@ -44,6 +47,8 @@ class RunLedger:
         self._record: RunRecord | None = None
         self._folder = Path()
         self._path: Path | None = None
+        self._saving_s: float | None = None
+        self._undo = contextlib.ExitStack()
 
     def begin(self, run: MeteredRun, usd_per_hour: float | None, startup_s: float) -> None:
         """Write that a run has begun; called before its first step."""
@@ -66,6 +71,7 @@ class RunLedger:
 
     def drop(self) -> None:
         """Remove the record of a run that goes on and is no longer measured: nothing is known of its end."""
+        self._undo.close()
         with contextlib.suppress(OSError):
             if self._path is not None:
                 self._path.unlink(missing_ok=True)
@@ -99,9 +105,28 @@ class RunLedger:
             parts=TimeParts(startup_s=startup_s), process=describe_process(),
         ).model_copy(update=setup)  # fmt: skip
         plan = read_priced_plan()
+        self._time_saving(run.loop)
         self._write(record if plan is None else _add_plan(record, plan, list_differences(plan, facts)))
 
+    def _time_saving(self, loop: Loop) -> None:
+        owner, name = loop.saving or (None, "")
+        save, now = getattr(owner, name, None), self._services.now
+        if not callable(save):
+            return
+        self._saving_s = 0.0
+
+        @functools.wraps(save)
+        def save_timed(*args: Any, **kwargs: Any) -> Any:
+            began_s = now()
+            try:
+                return save(*args, **kwargs)
+            finally:
+                self._saving_s = (self._saving_s or 0.0) + now() - began_s
+
+        self._undo.enter_context(replace_attribute(owner, name, save_timed))
+
     def _end(self, run: MeteredRun, error: BaseException | None, elapsed_s: float, earlier_s: float) -> None:
+        self._undo.close()
         record, progress, times = self._record, run.progress, run.window.times
         if record is None:
             return
@@ -119,7 +144,8 @@ class RunLedger:
             "earlier_s": earlier_s,
             "interruptions": None if earlier_s > 0 or progress.length.calls_done > 0 else 0,
         }
-        parts = {"validation_s": batch.median_s * validation.batches if batch else None}
+        validation_s = batch.median_s * validation.batches if batch else None
+        parts = {"validation_s": validation_s, "checkpoint_s": self._saving_s}
         if times is not None:
             update |= {"step_s": record.step_s.measure(times.step.median_s), "steps_measured": times.steps}
             update |= {"step_p10_s": times.step.p10_s, "step_p90_s": times.step.p90_s}

@@ -9,17 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from builders.exports import plan, small_answer
+from builders.huggingface import TimedModel, TimedTrainer, attach_meter, make_trainer
+from builders.huggingface import quiet as huggingface_quiet
 from builders.lightning_modules import Clock, MeterHarness, Tiny, fare_meter_warnings, loader, quiet, trainer
+from trainfare import FareMeter
 from trainfare.ledger.place import LedgerPlace
 from trainfare.ledger.store import read_record
 from trainfare.meter.other_rank_meter import OtherRankMeter
 from trainfare_core.ledger.run_record import RunRecord
 from trainfare_core.recommendation import PREDICTION_VARIABLE, PricedPlan
 
-pytestmark = quiet
+pytestmark = [*quiet, *huggingface_quiet]
 NOW = datetime(2026, 11, 30, 12, tzinfo=timezone.utc)
 
 
@@ -222,3 +227,40 @@ def test_a_resumed_run_counts_its_earlier_sessions(tmp_path: Path) -> None:
     assert resumed.earlier_s == pytest.approx(whole.run_s.measured)
     assert resumed.run_s.measured == pytest.approx(clock.now_s - 100.0)
     assert resumed.usd.measured == pytest.approx(2.0 * (clock.now_s - 100.0) / 3600)
+
+
+def test_the_time_of_checkpoints_is_in_the_record(tmp_path: Path) -> None:
+    """By the clock a checkpoint takes 30 ms: three in 16 steps of Lightning, two in 10 steps of Hugging Face's Trainer."""
+
+    class Saved(Tiny):  # type: ignore[misc]
+        def on_save_checkpoint(self, checkpoint: Any) -> None:
+            self.clock.advance(0.030)
+
+    clock = Clock()
+    saver = ModelCheckpoint(tmp_path / "saved", every_n_train_steps=5)
+    meter = harness(tmp_path / "ledger", now=clock).meter(tmp_path)
+    fit = trainer(tmp_path, meter, saver, max_epochs=1, enable_checkpointing=True)
+    fit.fit(Saved(clock), loader())
+    made = make_trainer(
+        tmp_path, TimedModel(clock), kind=TimedTrainer, max_steps=10, save_strategy="steps", save_steps=5
+    )
+    attach_meter(made, harness(tmp_path / "ledger", now=clock, utc_now=lambda: NOW + timedelta(1)), tmp_path)
+    made.train()
+    lightning, huggingface = read_project(tmp_path / "ledger")
+    assert lightning.parts.checkpoint_s == pytest.approx(3 * 0.030)
+    assert huggingface.parts.checkpoint_s == pytest.approx(2 * 0.030)
+    for owner, name in ((fit, "save_checkpoint"), (made, "_save_checkpoint")):
+        assert name not in vars(owner)
+
+
+def test_a_loop_that_does_not_tell_of_checkpoints_leaves_them_unknown(tmp_path: Path) -> None:
+    """Of a plain loop nobody knows when it saves."""
+    model = torch.nn.Linear(8, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    kind = type("FareMeter", (FareMeter,), {"services": harness(tmp_path / "ledger").services})
+    with kind.loop(model, optimizer, report=False) as meter:
+        for batch in meter.steps(loader()):
+            model(batch).sum().backward()
+            optimizer.step()
+    (record,) = read_project(tmp_path / "ledger")
+    assert record.parts.checkpoint_s is None
