@@ -62,7 +62,7 @@ p, ul {{ margin: 0 0 16px; }} ul {{ padding-left: 2em; }} main > :last-child {{ 
 
 def comment(folder: Path, policy: str) -> str:
     """Return the comment on a change of the example, under a policy."""
-    from trainfare.pull_request import comment_text, mark_of
+    from trainfare.pull_request.comment import comment_text, mark_of
 
     example = (TOP / "examples" / "small_gpt.py").read_text(encoding="utf-8")
     changed = example

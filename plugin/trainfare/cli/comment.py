@@ -15,7 +15,7 @@ from trainfare.report.escape import markdown_text, terminal_text
 from trainfare_core.errors import FetchError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from trainfare.pull_request import CiJob
+    from trainfare.pull_request.ci_job import CiJob
 
 _SUMMARY_BYTES: Final = 1024 * 1024
 """GitHub refuses a longer summary of a step."""
@@ -50,7 +50,7 @@ def comment(
     Runs in GitHub Actions (token: GITHUB_TOKEN), GitLab CI (GITLAB_TOKEN) and Azure Pipelines (SYSTEM_ACCESSTOKEN).
     A comment that the host refuses is a warning with the reason, and exit 0.
     """
-    from trainfare.pull_request import mark_of
+    from trainfare.pull_request.comment import mark_of
 
     mark = mark_of(key)
     job = _job(os.environ)
@@ -62,7 +62,9 @@ def comment(
 
 
 def _job(environ: Mapping[str, str]) -> CiJob:
-    from trainfare.pull_request import azure_job, github_job, gitlab_job
+    from trainfare.pull_request.azure_devops import azure_job
+    from trainfare.pull_request.github import github_job
+    from trainfare.pull_request.gitlab import gitlab_job
 
     systems: tuple[tuple[str, Callable[[Mapping[str, str]], CiJob]], ...] = (
         ("GITHUB_ACTIONS", github_job),
@@ -80,7 +82,7 @@ def _job(environ: Mapping[str, str]) -> CiJob:
 
 def _report(path: Path, exit_code: str, log: Path | None) -> str:
     """Return the report; that of the error where the check ended before it wrote one."""
-    from trainfare.pull_request import error_report
+    from trainfare.pull_request.comment import error_report
 
     try:
         if path.is_file():
@@ -94,7 +96,8 @@ def _report(path: Path, exit_code: str, log: Path | None) -> str:
 
 def _put_on_pull_request(job: CiJob, mark: str, text: str) -> str:
     """Write or replace the comment; return why there is none where there should be one, else ""."""
-    from trainfare.pull_request import NoComment, comment_text, connection, post
+    from trainfare.pull_request.ci_job import NoComment
+    from trainfare.pull_request.comment import comment_text, connection, post
 
     if isinstance(job.host, NoComment):
         if job.host.expected:
@@ -126,7 +129,7 @@ def _warn(job: CiJob, why_not: str) -> None:
 
 def _summarize(job: CiJob, text: str, why_not: str, report: Path) -> None:
     """Show the report in the summary of the job, where the system has one, with the reason why there is no comment."""
-    from trainfare.pull_request import cut_text
+    from trainfare.pull_request.comment import cut_text
 
     if job.system == "azure" and report.is_file():
         sys.stdout.write(f"##vso[task.uploadsummary]{terminal_text(str(report.absolute()))}\n")

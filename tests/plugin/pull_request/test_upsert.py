@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from builders.code_hosts import TOKEN, Answer, GitHubServer, running
-from trainfare.pull_request import comment_text, connection, cut_text, post
+from trainfare.pull_request.comment import comment_text, connection, cut_text, post
 from trainfare.pull_request.github import GitHub
 from trainfare_core.errors import FetchError
 
