@@ -196,7 +196,5 @@ def _find_predicted_terms(record: RunRecord, predicted_usd: float) -> dict[str, 
 
 def _name_other_machine(record: RunRecord) -> tuple[str, ...]:
     """Return the run's machine and the one that was priced; nothing where they are the same or one is not known."""
-    machine, priced = record.machine, record.prediction.machine
-    name = f"{machine.cloud}:{machine.instance_type}@{machine.region}"
-    known = machine.cloud and machine.instance_type and machine.region and priced
-    return (f"{name}, priced {priced}",) if known and name != priced else ()
+    name, priced = record.machine.name, record.prediction.machine
+    return (f"{name}, priced {priced}",) if name and priced and name != priced else ()

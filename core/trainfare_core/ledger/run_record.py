@@ -89,6 +89,12 @@ class RunMachine(Record):
     nodes: _Positive | None = None
     purchase_option: Text = Field(default="", description="on_demand, spot, ...")
 
+    @property
+    def name(self) -> str:
+        """Its name as `FareMeter(machine=...)` takes it; "" where a part is not known."""
+        known = self.cloud and self.instance_type and self.region
+        return f"{self.cloud}:{self.instance_type}@{self.region}" if known else ""
+
 
 class RunSoftware(Record):
     """Versions that decide how fast a step is."""
@@ -164,7 +170,10 @@ class TimeParts(Record):
     validation_s: Finite | None = Field(
         default=None, description="median of a validation batch, times the batches that ran"
     )
-    checkpoint_s: Finite | None = None
+    checkpoint_s: Finite | None = Field(
+        default=None,
+        description="in the loop's own method that saves checkpoints; None: the loop does not tell",
+    )
 
 
 class CloudJob(Record):
@@ -256,6 +265,17 @@ class RunRecord(Document):
     def file_name(self) -> str:
         """Name of the record's file; names of one folder sort by the start of the run."""
         return f"{self.started_at:%Y%m%dT%H%M%SZ}-{self.run_id}.json"
+
+    @property
+    def difference_usd(self) -> float | None:
+        """Measured less predicted dollars of a run that did all its steps as priced; None where one is not known."""
+        predicted, measured = self.usd.predicted, self.usd.measured
+        whole = (
+            self.state == "finished"
+            and self.steps_done >= (self.steps_planned or 0)
+            and not self.prediction.differences
+        )
+        return measured - predicted.mid if whole and predicted is not None and measured is not None else None
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str = "run") -> RunRecord:

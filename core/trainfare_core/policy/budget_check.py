@@ -9,6 +9,7 @@ from pydantic import Field
 
 from trainfare_core.changes.cost_change import CostChange
 from trainfare_core.documents import Document
+from trainfare_core.ledger.run_record import RunRecord
 from trainfare_core.number_format import hours_range, hours_text, percent
 from trainfare_core.recommendation import Constraints, Interval, JobSummary, Option
 
@@ -42,6 +43,9 @@ class BudgetCheck(Document):
     )
     change: CostChange | None = Field(
         default=None, description="what changed since the base, and why; None where no base was given"
+    )
+    past_runs: tuple[RunRecord, ...] = Field(
+        default=(), description="last runs of the job in the ledger that was named, newest first"
     )
     notes: tuple[str, ...] = ()
 

@@ -98,7 +98,7 @@ def check(
             answer = target_answer(
                 job,
                 limits,
-                rules.on_unknown or "fail",
+                rules,
                 choose_locks(choice, choice, tree),
                 lambda: loader.apply_to(profile()),
                 base_stated,

@@ -16,6 +16,8 @@ from trainfare.cli.base import BaseOf, of_file
 from trainfare.cli.check_options import PolicyOptions, Renderers
 from trainfare.cli.limit_options import RunLimits
 from trainfare.cli.output import output_width, warn
+from trainfare.ledger.earlier_runs import find_named_ledger
+from trainfare.ledger.place import LedgerPlace
 from trainfare.policy import (
     BaseTree,
     PolicyFile,
@@ -33,6 +35,7 @@ from trainfare.report.policy import build_policy_check, github_annotations, juni
 from trainfare.report.policy.text import build_check
 from trainfare.report.render.text import format_lines, format_markdown
 from trainfare_core.errors import InputError, PriceLockError
+from trainfare_core.ledger.run_record import OFF
 from trainfare_core.policy.check import (
     JobCheck,
     PolicyCheck,
@@ -69,7 +72,7 @@ class CheckAnswer:
 def target_answer(
     target: str,
     limits: RunLimits,
-    on_unknown: OnUnknown,
+    options: PolicyOptions,
     choices: Sequence[PriceChoice],
     profile: Callable[[], JobProfile],
     base: BaseOf,
@@ -80,7 +83,7 @@ def target_answer(
     Args:
         target: the TARGET.
         limits: of the command line.
-        on_unknown: what a check that cannot tell does.
+        options: what a check that cannot tell does, and whose last runs are shown.
         choices: see `choose_locks`.
         profile: returns the profile of the TARGET.
         base: returns the job before a change.
@@ -95,17 +98,18 @@ def target_answer(
     job = PolicyJob(target=text, max_usd=constraints.max_usd, max_hours=constraints.deadline_hours)
     policy = Policy(
         confidence=constraints.confidence,
-        on_unknown=on_unknown,
+        on_unknown=options.on_unknown or "fail",
         max_nodes=limits.max_nodes,
         jobs={_NAME: job},
     )
+    ledger = None if options.ledger is None else find_named_ledger(options.ledger)
     trace, before = functools.cache(profile), _keep_bases(lambda _name, loaded: base(loaded))
     as_of: list[date] = []
 
     def check(choice: PriceChoice) -> tuple[JobCheck, ...]:
         loaded = load_prices(choice=choice)
         as_of.append(loaded.as_of)
-        pricing = Pricing(loaded, choice, lambda _target: trace(), before)
+        pricing = Pricing(loaded, choice, lambda _target: trace(), before, ledger)
         return (check_one(policy, _NAME, pricing, target, constraints),)
 
     (answered,) = _check_with_each_lock(choices, check)
@@ -178,12 +182,11 @@ def policy_answer(
         # What plans may change is asked of all jobs of a policy alike.
         return profile_of(target, policy.constraints_of(policy.jobs[names[0]]))
 
-    keep_bases = _keep_bases(base_of)
-
+    keep_bases, ledger = _keep_bases(base_of), _find_ledger(options, file, policy)
     target_of = file.target_of if traced is None else traced.path_of
 
     def check(chosen: PriceChoice) -> tuple[JobCheck, ...]:
-        pricing = Pricing(load_prices(choice=chosen), chosen, trace, keep_bases)
+        pricing = Pricing(load_prices(choice=chosen), chosen, trace, keep_bases, ledger)
         return check_jobs(policy, pricing, target_of=target_of, names=names)
 
     ruled = _choose_prices(ruling.files, choice)
@@ -197,6 +200,17 @@ def policy_answer(
         jobs, policy=None if source_place is None else source_place.path, notes=ruling.notes
     )
     return CheckAnswer(answer.exit_code, _renderers(answer))
+
+
+def _find_ledger(options: PolicyOptions, file: PolicyFile, policy: Policy) -> LedgerPlace | None:
+    """Return the ledger that is named; one of the policy may be a folder that only training machines have."""
+    if options.ledger is not None:
+        return find_named_ledger(options.ledger)
+    named = policy.ledger.folder
+    # What was traced elsewhere may bring a folder of that name, with any rows.
+    if named in (None, OFF) or options.profiles is not None or not file.beside(named).is_dir():
+        return None
+    return find_named_ledger(file.beside(named))
 
 
 @contextlib.contextmanager

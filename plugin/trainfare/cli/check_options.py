@@ -46,6 +46,12 @@ class PolicyOptions:
             "and the policy here is the base's",
         ),
     ] = None
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="show the last runs of each job in this ledger; default: the policy's"
+        ),
+    ] = None
     on_unknown: Annotated[
         OnUnknown | None,
         typer.Option(help="a check that cannot tell: pass, warn, or fail with exit code 3; default: fail"),

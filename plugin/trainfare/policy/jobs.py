@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainfare.ledger.earlier_runs import list_last_runs
 from trainfare.loops import load_plan_writer
 from trainfare.policy.target_place import place_of
 from trainfare.prices.constraints import select_used_prices, with_book_names
@@ -17,6 +18,7 @@ from trainfare_core.policy.check import JobCheck, JobInputs, check_job, report_u
 from trainfare_core.policy.policy import Policy
 
 if TYPE_CHECKING:
+    from trainfare.ledger.place import LedgerPlace
     from trainfare_core.changes.explain_change import PricedJob, UnknownJob
     from trainfare_core.constraints import Constraints
     from trainfare_core.job_profile import JobProfile
@@ -32,12 +34,14 @@ class Pricing:
         choice: limits on their age, and the moment to which ages and waivers are counted.
         profile_of: returns the profile of a target; raises a `TrainfareError` where it cannot.
         base_of: returns a job before a change, by name, priced as the job; None where there is none.
+        ledger: whose last runs of the job are shown; None: no ledger was named.
     """
 
     loaded: LoadedPrices
     choice: PriceChoice
     profile_of: Callable[[str], JobProfile]
     base_of: Callable[[str, LoadedPrices], PricedJob | UnknownJob | None] = lambda _name, _loaded: None
+    ledger: LedgerPlace | None = None
 
 
 def check_jobs(
@@ -93,7 +97,14 @@ def check_one(
         price_warnings=old,
         notes=(*((_ON_DEMAND,) if default else ()), *loaded.problems, *loaded.notes),
     )
-    return check_job(policy, name, inputs, day=day, source_place=place_of(target, Path()))
+    job = check_job(policy, name, inputs, day=day, source_place=place_of(target, Path()))
+    if pricing.ledger is None or job.check is None:
+        return job
+    from trainfare_core.changes.explain_change import PricedJob
+
+    before = [inputs.base.profile] if isinstance(inputs.base, PricedJob) else []
+    runs = list_last_runs([inputs.profile, *before], pricing.ledger)
+    return job.model_copy(update={"check": job.check.model_copy(update={"past_runs": runs})})
 
 
 _ON_DEMAND = "checked at on-demand prices; allow purchase option spot to include spot machines"

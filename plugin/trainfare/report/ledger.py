@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from trainfare.report.block_builders import build_table
+from trainfare.report.blocks import Block, Cell, Column, Heading, Text, Where
 from trainfare.report.tables import table_text
 from trainfare_core.number_format import duration, hours_text, percent
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from trainfare_core.ledger.run_record import RunMachine, RunRecord
     from trainfare_core.ledger.run_table import LedgerScore
 
 _QUANTITIES = {"step_s": "step", "memory_bytes": "memory", "run_s": "hours", "usd": "dollars"}
@@ -38,8 +41,46 @@ def _write_cells(row: dict[str, Any]) -> tuple[str, ...]:
         row["started_at"][:16].replace("T", " "),
         *(row[name] for name in ("run_id", "state", "project", "job")),
         machine,
-        *("" if row[name] is None else write(row[name]) for name, write in figures),
+        *(_write_known(row[name], write) for name, write in figures),
     )
+
+
+def build_last_runs(runs: Sequence[RunRecord], *, job: str = "") -> list[Block]:
+    """
+    Return the last runs of a job beside their own predictions; nothing where there is none.
+
+    Args:
+        runs: of `trainfare.ledger.earlier_runs.list_last_runs`.
+        job: its name, where there are several.
+    """
+    if not runs:
+        return []
+    fields: tuple[tuple[Column, Callable[[RunRecord], Cell]], ...] = (
+        (Column("ended"), lambda run: f"{run.ended_at:%Y-%m-%d}" if run.ended_at else ""),
+        (Column(""), lambda run: run.state),
+        (Column("machine"), lambda run: _name_machine(run.machine)),
+        (
+            Column("hours", right=True),
+            lambda run: _write_known(run.run_s.measured, lambda s: hours_text(s / 3600)),
+        ),
+        (Column("USD", right=True), lambda run: _write_known(run.usd.measured, "{:,.2f}".format)),
+        (
+            Column("predicted", right=True),
+            lambda run: f"{run.usd.predicted.mid:,.2f}" if run.usd.predicted else "",
+        ),
+        (Column("difference", right=True), lambda run: _write_known(run.difference_usd, "{:+,.2f}".format)),
+    )
+    title = Heading(f"Last runs{job and ' of '}{job}", where=Where.TITLED)
+    return [Text(f"LAST RUNS  {job}", where=Where.TERMINAL), title, build_table(runs, fields)]
+
+
+def _name_machine(machine: RunMachine) -> str:
+    count = machine.nodes if machine.name else machine.accelerators
+    return (f"{count} x " if (count or 1) > 1 else "") + (machine.name or machine.accelerator)
+
+
+def _write_known(value: float | None, write: Callable[[float], str]) -> str:
+    return "" if value is None else write(value)
 
 
 def score_text(score: LedgerScore, width: int) -> str:

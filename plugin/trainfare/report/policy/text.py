@@ -9,6 +9,7 @@ from typing import Final
 from trainfare.report.block_builders import build_notes
 from trainfare.report.blocks import Block, Bullets, Column, Heading, Span, Table, Text, Where
 from trainfare.report.cost_change import build_change_section, change_notes
+from trainfare.report.ledger import build_last_runs
 from trainfare.report.policy.formats import list_findings
 from trainfare.report.price_age import price_age, price_date_of
 from trainfare.report.wording import describe_unused_devices, plan_changes_text
@@ -38,6 +39,12 @@ def build_policy_check(answer: PolicyCheck) -> list[Block]:
             for job in answer.jobs
             if (check := job.check) is not None and check.change is not None
             for block in build_change_section(check.change, job=job.name)
+        ),
+        *(
+            block
+            for job in answer.jobs
+            if job.check
+            for block in build_last_runs(job.check.past_runs, job=job.name)
         ),
         *build_notes(_list_notes(answer), "note: "),
         Text(_describe_result(answer)),
@@ -122,6 +129,7 @@ def build_check(answer: BudgetCheck, *, as_of: date) -> list[Block]:
             if answer.change is None
             else [Text((), where=Where.TERMINAL), *build_change_section(answer.change)]
         ),
+        *build_last_runs(answer.past_runs),
         *build_notes(notes, where=Where.TITLED),
     ]
 
