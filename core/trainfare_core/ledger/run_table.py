@@ -15,6 +15,8 @@ from trainfare_core.ledger.run_record import RunRecord
 Quantity: TypeAlias = Literal["step_s", "memory_bytes", "run_s", "usd"]
 Grouping: TypeAlias = Literal["all", "project", "accelerator", "kind", "version"]
 
+_ENDS: Final = {"low_80": 0.1, "mid": 0.5, "high_80": 0.9}
+"""Of an error, and the shares of the runs below them."""
 _WHOLE_RUN: Final = ("run_s", "usd")
 """Quantities that a run which did not finish, or was stopped early, says nothing about."""
 _RANGE: Final = ("measured", "predicted_low_80", "predicted_mid", "predicted_high_80")
@@ -51,6 +53,12 @@ class ScoreRow(Record):
     """Of its size."""
     bias: float
     """Mean with its sign: below 0, runs took more than predicted."""
+    error_low_80: float
+    """10 % of the errors are below it."""
+    error_mid: float
+    """Median with its sign."""
+    error_high_80: float
+    """10 % of the errors are above it."""
     held: float
     """Share of the runs inside the 80 % interval."""
 
@@ -110,6 +118,7 @@ def _score(table: pl.DataFrame, quantity: str, group: pl.Expr) -> pl.DataFrame:
             error.abs().median().alias("median_error"),
             error.abs().mean().alias("mean_error"),
             error.mean().alias("bias"),
+            *(error.quantile(share, "linear").alias(f"error_{end}") for end, share in _ENDS.items()),
             measured.is_between(low, high).mean().alias("held"),
         )
         .filter(pl.col("runs") > 0)

@@ -101,14 +101,16 @@ def score(
     by: Annotated[
         Literal["all", "project", "accelerator", "kind", "version"], typer.Option(help="a row for each")
     ] = "all",
+    plot: Annotated[bool, typer.Option("--plot", help="draw the errors as well")] = False,
     output: Format = "table",
 ) -> None:
     """Show how right predictions were: errors, and how often the 80 % interval held."""
-    from trainfare.report.ledger import score_text
+    from trainfare.report.ledger import score_plot, score_text
     from trainfare_core.ledger.run_table import score_runs
 
     answer = score_runs(_read_table(folder, project), by)
-    sys.stdout.write(answer.to_json() if output == "json" else score_text(answer, output_width()))
+    text = score_text(answer, output_width()) + ("\n" + score_plot(answer) if plot else "")
+    sys.stdout.write(answer.to_json() if output == "json" else text)
 
 
 @app.command("import")

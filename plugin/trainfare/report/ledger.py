@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from trainfare.report.block_builders import build_table
 from trainfare.report.blocks import Block, Cell, Column, Heading, Text, Where
-from trainfare.report.tables import table_text
+from trainfare.report.tables import UNLIMITED_WIDTH, table_text
 from trainfare_core.number_format import duration, hours_text, percent
 
 if TYPE_CHECKING:
     import polars as pl
 
     from trainfare_core.ledger.run_record import RunMachine, RunRecord
-    from trainfare_core.ledger.run_table import LedgerScore
+    from trainfare_core.ledger.run_table import LedgerScore, ScoreRow
 
+_HALF_PLOT = 24
+"""Columns on each side of no error. Chosen: with the names within 80 columns."""
 _QUANTITIES = {"step_s": "step", "memory_bytes": "memory", "run_s": "hours", "usd": "dollars"}
 
 
@@ -81,6 +83,27 @@ def _name_machine(machine: RunMachine) -> str:
 
 def _write_known(value: float | None, write: Callable[[float], str]) -> str:
     return "" if value is None else write(value)
+
+
+def score_plot(score: LedgerScore) -> str:
+    """Return a line a row: the median error in the band that has 80 % of the errors, on one scale around no error."""
+    # Chosen: beyond 100 % only the direction counts, and a scale below 1 % would enlarge noise.
+    ends = (abs(end) for row in score.rows for end in (row.error_low_80, row.error_high_80))
+    scale = max(0.01, min(1.0, max(ends, default=0.0)))
+
+    def draw(row: ScoreRow) -> str:
+        low, mid, high = (
+            round((1 + max(-1.0, min(1.0, error / scale))) * _HALF_PLOT)
+            for error in (row.error_low_80, row.error_mid, row.error_high_80)
+        )
+        line = [" "] * low + ["─"] * (high - low + 1) + [" "] * (2 * _HALF_PLOT - high)
+        line[_HALF_PLOT] = "┼" if low <= _HALF_PLOT <= high else "│"
+        line[mid] = "●"
+        return "".join(line)
+
+    names = (score.by, "of", f"predicted too little: -{percent(scale)} to +{percent(scale)}: too much")
+    rows = ((row.group or "not known", _QUANTITIES[row.quantity], draw(row)) for row in score.rows)
+    return table_text(names, rows, width=UNLIMITED_WIDTH) + "\n"
 
 
 def score_text(score: LedgerScore, width: int) -> str:

@@ -72,6 +72,22 @@ def test_score_is_what_a_hand_computes(folder: Path, capsys: pytest.CaptureFixtu
     assert steps == {"a": pytest.approx((0.25 + 0.2) / 2), "b": pytest.approx(0.25)}
 
 
+def test_the_plot_is_on_one_scale(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """80 % of +25, 0, -20 and -50 % are from -41 to 17.5 % (linear), the median is -10 %: 24 columns are 41 %."""
+    ledger("score", "--ledger", folder, "--plot")
+    lines = capsys.readouterr().out.splitlines()
+    assert "-41 % to +41 %" in lines[-4]
+    assert [line.split() for line in lines if "●" in line] == [
+        ["all", quantity, "─" * 18 + "●" + "─" * 5 + "┼" + "─" * 10] for quantity in ("step", "dollars")
+    ]
+    assert max(map(len, lines[-4:])) <= 80
+    ledger("score", "--ledger", folder, "--by", "project", "--plot")
+    bands = [line for line in capsys.readouterr().out.splitlines() if "●" in line]
+    assert len(bands) == 4
+    ledger("score", "--ledger", folder / "none", "--plot")
+    assert "●" not in capsys.readouterr().out
+
+
 def test_import_of_a_metered_profile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A profile with a measured step is a run; twice is once; one without is refused."""
     job = write_profile(tmp_path, build_measured(profile()))
