@@ -108,7 +108,7 @@ def _file_name(data: bytes) -> None:
             file.write(small_job().to_json())
         limits: Any = RunLimits
         answer = target_answer(
-            path, limits(max_usd=0.001), "fail", (replace(choice(), lock=lock),), lambda: read_profile(path),
+            path, limits(max_usd=0.001), PolicyOptions(), (replace(choice(), lock=lock),), lambda: read_profile(path),
             lambda _loaded: None,
         )  # fmt: skip
         _write(answer, lock.parent)
