@@ -109,7 +109,7 @@ def score(
     from trainfare_core.ledger.run_table import score_runs
 
     answer = score_runs(_read_table(folder, project), by)
-    text = score_text(answer, output_width()) + ("\n" + score_plot(answer) if plot else "")
+    text = score_text(answer, output_width()) + ("\n" + score_plot(answer) if plot and answer.rows else "")
     sys.stdout.write(answer.to_json() if output == "json" else text)
 
 

@@ -59,7 +59,7 @@ def build_last_runs(runs: Sequence[RunRecord], *, job: str = "") -> list[Block]:
         return []
     fields: tuple[tuple[Column, Callable[[RunRecord], Cell]], ...] = (
         (Column("ended"), lambda run: f"{run.ended_at:%Y-%m-%d}" if run.ended_at else ""),
-        (Column(""), lambda run: run.state),
+        (Column(""), _describe_end),
         (Column("machine"), lambda run: _name_machine(run.machine)),
         (
             Column("hours", right=True),
@@ -73,7 +73,12 @@ def build_last_runs(runs: Sequence[RunRecord], *, job: str = "") -> list[Block]:
         (Column("difference", right=True), lambda run: _write_known(run.difference_usd, "{:+,.2f}".format)),
     )
     title = Heading(f"Last runs{job and ' of '}{job}", where=Where.TITLED)
-    return [Text(f"LAST RUNS  {job}", where=Where.TERMINAL), title, build_table(runs, fields)]
+    return [Text(f"LAST RUNS  {job}".rstrip(), where=Where.TERMINAL), title, build_table(runs, fields)]
+
+
+def _describe_end(run: RunRecord) -> str:
+    planned = run.steps_planned or 0
+    return f"{run.state}: {run.steps_done:,} of {planned:,} steps" if run.steps_done < planned else run.state
 
 
 def _name_machine(machine: RunMachine) -> str:

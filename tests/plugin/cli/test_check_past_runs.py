@@ -57,7 +57,7 @@ def test_the_last_three_runs_that_ended_are_shown(job: str, capsys: pytest.Captu
     place = "2 x aws:g6.xlarge@us-east-1"
     assert [cells for cells in table if cells[0] == "2026-11-01"] == [
         ["2026-11-01", "finished", place, "1.5 h", "8.00", "10.00", ""],
-        ["2026-11-01", "failed", place, "1.5 h", "4.00", "10.00", ""],
+        ["2026-11-01", "failed: 40 of 100 steps", place, "1.5 h", "4.00", "10.00", ""],
         ["2026-11-01", "finished", place, "1.5 h", "12.50", "10.00", "+2.50"],
     ]
 
