@@ -16,6 +16,7 @@ from trainfare_core.ledger.run_record import identify_job
 if TYPE_CHECKING:
     from trainfare_core.earlier_runs import EarlierRuns
     from trainfare_core.job_profile import JobProfile
+    from trainfare_core.ledger.run_record import RunRecord
 
 _MOST_FILES: Final = 500
 """The newest of a project that are read, in some 0.1 s: ten dies with as many runs as count. A chosen value."""
