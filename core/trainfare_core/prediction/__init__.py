@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainfare_core.prediction.changed_jobs import predict
-from trainfare_core.prediction.machine import MachinePrediction, compute_utilisation, predict_machine
+from trainfare_core.prediction.machine import MachinePrediction, predict_machine
 from trainfare_core.prediction.table import PredictionTable
 
-__all__ = ["MachinePrediction", "PredictionTable", "compute_utilisation", "predict", "predict_machine"]
+__all__ = ["MachinePrediction", "PredictionTable", "predict", "predict_machine"]

@@ -298,8 +298,8 @@ def _answer(
         ),
         input_known=input_pipeline(profile).worker_s is not None,
         operations=breakdown,
-        mfu=compute_utilisation(device, profile, profile.model_step_flops * scale / step_s),
-        hfu=compute_utilisation(device, profile, profile.step_flops * scale / step_s),
+        mfu=profile.compute_utilisation(device, profile.model_step_flops * scale / step_s),
+        hfu=profile.compute_utilisation(device, profile.step_flops * scale / step_s),
         memory_bytes=memory,
         allocated_bytes=_make_interval(float(peak.allocated_bytes[0]), float(peak.allocated_log_sigma[0])),
         memory_parts=MemoryBreakdown(
@@ -342,20 +342,6 @@ def _judge_memory(memory: Interval, usable_bytes: float) -> Verdict:
 def _make_interval(mid: float, log_sigma: float) -> Interval:
     spread = math.exp(Z80 * log_sigma)
     return Interval(mid=mid, low_80=mid / spread, high_80=mid * spread)
-
-
-def compute_utilisation(device: Accelerator, profile: JobProfile, flops_per_s: float) -> float | None:
-    """
-    Return FLOP/s over the dense peak of the dtype with the most FLOPs; None where the device has no such
-    peak.
-    """
-    by_dtype: dict[str, int] = {}
-    for group in profile.operations:
-        by_dtype[group.dtype] = by_dtype.get(group.dtype, 0) + group.flops
-    if not by_dtype:
-        return None
-    peak = device.peak_flops_per_s(max(sorted(by_dtype), key=lambda dtype: by_dtype[dtype]))
-    return flops_per_s / peak if peak else None
 
 
 def _describe_nearest(group: MeasuredGroup) -> str:

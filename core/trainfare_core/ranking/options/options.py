@@ -19,7 +19,6 @@ from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import duration, percent
 from trainfare_core.porting import Environment, find_basis
-from trainfare_core.prediction import compute_utilisation
 from trainfare_core.prediction.distance import load_measured_groups
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.source import input_pipeline
@@ -198,7 +197,7 @@ class OptionMaker:
             return None
         passes = float(candidates.micro_ratio[plan]) * int(candidates.accumulate[plan])
         flops = profile.model_step_flops * passes / profile.parallel.accumulate_grad_batches
-        mfu = compute_utilisation(device, profile, flops / step_s.mid)
+        mfu = profile.compute_utilisation(device, flops / step_s.mid)
         return None if mfu is None else round_figure(mfu)
 
     def _loader_rate(self, plan: int, step_s: Interval) -> float | None:
