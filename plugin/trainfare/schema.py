@@ -14,6 +14,7 @@ from typing import Final
 from pydantic import BaseModel, JsonValue
 
 from trainfare.cli.doctor import DoctorReport
+from trainfare.meter.run_status import RunStatus
 from trainfare.prices.verify import PricesVerification
 from trainfare_core.decline import ClaimsAnswer, DecompositionAnswer, ForecastAnswer, WaitAnswer
 from trainfare_core.documents import format_records
@@ -67,6 +68,7 @@ _MODELS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("recommendation", Recommendation),
     ("run", RunRecord),
     ("run-explanation", RunExplanation),
+    ("run-status", RunStatus),
     ("strategy-answer", MethodsAnswer),
     ("why-not", WhyNot),
 )

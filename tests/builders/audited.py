@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import threading
 import warnings
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,8 @@ def main() -> None:
     before = {"log": shared.log.name, "root": (list(logging.root.handlers), logging.root.level)}
     from builders.patient_meter import PatientMeter
 
+    # On a slow machine the run may last as long as its file of status is left alone, once in five seconds.
+    PatientMeter.services = replace(PatientMeter.services, update_every_s=math.inf)
     after = {"log": shared.log.name, "root": (list(logging.root.handlers), logging.root.level)}
     arms: dict[str, Any] = {"import": [repr(before), repr(after)]}
     from builders import contract  # noqa: F401 - before any arm, as it sets log levels

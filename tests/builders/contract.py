@@ -261,6 +261,7 @@ def fake_services(**changes: Any) -> MeterServices:
         "today": lambda: date(2026, 1, 1),
         "find_ledger": lambda: LedgerPlace(Path(), "contract"),
         "write_run": lambda record, folder: folder / record.file_name,
+        "write_status": lambda status, folder: None,
     }
     return replace(MeterServices(), **{**quiet, **changes})
 

@@ -294,6 +294,7 @@ class MeterHarness:
             "say": self.lines.append,
             "recommend": self._recommend,
             "show": self._show,
+            "write_status": lambda status, folder: None,
             **({"now": clock} if clock is not None else {}),
             **services,
         }

@@ -19,6 +19,7 @@ from fuzz.target import Target, file_of
 from trainfare.cli.profile import summary_of
 from trainfare.fake_step import read_profile
 from trainfare.ledger.store import read_record, read_runs
+from trainfare.meter.run_status import RunStatus, read_status
 from trainfare.methods.request import read_curves
 from trainfare.pull_request.azure_devops import AzureDevOps
 from trainfare.pull_request.ci_job import CodeHost
@@ -28,7 +29,7 @@ from trainfare.pull_request.gitlab import GitLab
 from trainfare.script.notebook import code_cells
 from trainfare.user_process.messages import JobFacts, Reply, read_replies
 from trainfare.user_process.trace_store import TraceKey, TraceStore
-from trainfare_core.documents import Document
+from trainfare_core.documents import Document, Interval
 from trainfare_core.errors import FetchError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ledger.causes import explain_run
@@ -305,7 +306,26 @@ def _runs() -> Sequence[bytes]:
     ]
 
 
+def _run_status(data: bytes) -> None:
+    with file_of(data, "trainfare-status.json") as path:
+        status = read_status(path)
+    assert RunStatus.model_validate_json(status.to_json()) == status
+    assert status.format_short().isascii()
+    assert status.list_rows(NOW)
+    status.is_over()
+
+
+def _run_statuses() -> Sequence[bytes]:
+    paid = Interval(mid=40.0, low_80=35.0, high_80=50.0)
+    known = {"steps_total": 1000, "usd_so_far": 10.0, "usd_total": paid, "left_s": paid, "mfu": 0.4}
+    return [
+        _compact(RunStatus(run_id="0a", written_at=NOW)),
+        _compact(RunStatus(run_id="0a", written_at=NOW, steps_done=250, budget_usd=30.0, **known)),
+    ]
+
+
 TARGETS = (
+    Target("run_status", _run_status, _run_statuses, "json", ("trainfare/meter/run_status.py",)),
     Target(
         "run_record",
         _run,

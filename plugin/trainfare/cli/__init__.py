@@ -30,6 +30,7 @@ COMMANDS: Final = (
     "demo",
     "profile",
     "probe",
+    "watch",
     "predict",
     "recommend",
     "estimate",

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, Literal, cast
@@ -22,7 +22,7 @@ except ImportError as problem:
     raise MissingExtraError("transformers", "huggingface") from problem
 
 from trainfare.huggingface.run_facts import count_nodes, read_length, read_run
-from trainfare.job.loop import Loop, Phase, PhaseListener
+from trainfare.job.loop import Loop, LoopLog, Phase, PhaseListener, RunReport
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.user_code import replace_attribute
@@ -31,10 +31,11 @@ from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.guarded_meter import GuardedMeter
 from trainfare.meter.settings import MeterSettings
 
-_TAKES: Final = [name for name in MeterSettings.model_fields if name not in ("pilot", "log_metrics")]
-"""Left out: what needs the loss of a batch, and loggers, which this Trainer does not give away."""
+_TAKES: Final = [name for name in MeterSettings.model_fields if name != "pilot"]
+"""Left out: what needs the loss of a batch."""
 _STATE: Final = "trainfare"
 """Of the meter's state in that of the Trainer. No class has this name: the Trainer would make another FareMeter."""
+_TRACKERS: Final = ("TensorBoardCallback", "WandbCallback", "MLflowCallback")
 
 
 def _read_count(name: str) -> Any:
@@ -42,9 +43,35 @@ def _read_count(name: str) -> Any:
     return property(lambda loop: int(read(loop) or 0))
 
 
+class _CallbackLog(LoopLog):
+    """The tracker of one of the Trainer's own callbacks, past `Trainer.log`, which runs the user's code."""
+
+    def __init__(self, callback: Any, step: int) -> None:
+        self._callback, self._step = callback, step
+
+    @property
+    def name(self) -> str:
+        return type(self._callback).__name__
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        callback, step, values = self._callback, self._step, dict(metrics)
+        board, wandb, mlflow = (getattr(callback, name, None) for name in ("tb_writer", "_wandb", "_ml_flow"))
+        if board is not None:
+            for name, value in values.items():
+                board.add_scalar(name, value, step)
+        elif wandb is not None and wandb.run is not None:
+            wandb.log({**values, "train/global_step": step})
+        elif mlflow is not None and mlflow.active_run():  # else it would begin another run
+            mlflow.log_metrics(values, step=step)
+
+    def log_report(self, report: RunReport) -> None:
+        """Do nothing: the Trainer has closed its trackers."""
+
+
 class _TrainerLoop(Loop):
     """The calls of `train` of one Trainer, one after another."""
 
+    resumes_in_folder = True
     updates = _read_count("state.global_step")
     epochs = _read_count("state.epoch")
     rank = _read_count("args.process_index")
@@ -108,6 +135,35 @@ class _TrainerLoop(Loop):
     def folder(self) -> Path:
         return Path(self.trainer.args.output_dir)
 
+    def logs(self) -> Sequence[LoopLog]:
+        """Return those of the `report_to` for which transformers brings a callback."""
+        callbacks = [c for c in self.trainer.callback_handler.callbacks if type(c).__name__ in _TRACKERS]
+        return [_CallbackLog(callback, self.updates) for callback in callbacks]
+
+    def show_in_bar(self, give_text: Callable[[], str]) -> Callable[[], None]:
+        """Show a text behind the numbers of tqdm's bar, or in the comment of a notebook's."""
+        stack = contextlib.ExitStack()
+
+        def watch(bar: Any) -> None:
+            update = bar.update
+
+            @functools.wraps(update)
+            def update_with_fare(*args: Any, **kwargs: Any) -> Any:
+                text = give_text()
+                if kwargs.get("comment"):
+                    kwargs["comment"] = ", ".join(filter(None, (kwargs["comment"], text)))
+                else:
+                    bar.postfix = text
+                return update(*args, **kwargs)
+
+            stack.enter_context(replace_attribute(bar, "update", update_with_fare))
+
+        for callback in self.trainer.callback_handler.callbacks:
+            for bar in (getattr(callback, name, None) for name in ("training_bar", "training_tracker")):
+                if bar is not None:
+                    watch(bar)
+        return stack.close
+
     def show(self, line: str) -> bool:
         """Print above the progress bar."""
         bars = [getattr(c, "training_bar", None) for c in self.trainer.callback_handler.callbacks]
@@ -131,7 +187,7 @@ class FareMeter(GuardedMeter, TrainerCallback):  # type: ignore[misc]
     training are bitwise those of a run without it. Evaluation and saving are no part of a step.
 
     Args:
-        settings: those of `trainfare.FareMeter`, but for `pilot` and `log_metrics`.
+        settings: those of `trainfare.FareMeter`, but for `pilot`.
 
     Raises:
         InputError: an argument that cannot be used; the message names it.
@@ -246,13 +302,14 @@ class FareMeter(GuardedMeter, TrainerCallback):  # type: ignore[misc]
     on_epoch_begin = _hook(lambda meter: meter.epoch_start())
     on_substep_end = _hook(lambda meter: meter.batch_end(), every_batch=True)
     on_train_end = _hook(lambda meter: meter.end())
+    on_log = _hook(lambda meter: meter.log_now())
 
     def on_train_begin(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
         """Read the plan of the run and start to measure."""
         first_rank = bool(state.is_world_process_zero)
         if self._loop.values:
             self.call_guarded(lambda meter: meter.release())  # auto_find_batch_size has begun once more
-            self._earlier_sessions_s = self._elapsed_s = 0.0
+            self._forget_earlier()
             self.load_state_dict((getattr(state, "stateful_callbacks", None) or {}).get(_STATE, {}))
             self._prepare_meter(count_nodes(args), first_rank=first_rank)
             self.call_guarded(lambda meter: meter.start(self._loop))

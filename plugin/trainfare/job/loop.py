@@ -148,6 +148,8 @@ class Loop(Protocol):
     """`trainfare profile` traces the step of a script with this loop."""
     saving: tuple[object, str] | None = None
     """The object that saves checkpoints, and the name of its method; None: the loop does not tell."""
+    resumes_in_folder: bool = False
+    """A resumed run, whose `updates` are above 0 before its first step, has the folder of the session before."""
 
     @property
     @abstractmethod
@@ -249,6 +251,11 @@ class Loop(Protocol):
     def logs(self) -> Sequence[LoopLog]:
         """Return the loggers."""
         return ()
+
+    def show_in_bar(self, give_text: Callable[[], str]) -> Callable[[], None]:
+        """Show a text in the loop's own progress bar, where it has one, from now on; return what undoes it."""
+        del give_text
+        return _do_nothing
 
     def show(self, line: str) -> bool:
         """Print a line without breaking the loop's own output; return False where it has none to break."""

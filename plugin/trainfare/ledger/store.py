@@ -96,10 +96,16 @@ def mark_death(record: RunRecord, now: datetime) -> RunRecord:
     """
     if record.state != "running":
         return record
-    process = record.process
-    here = process.host == _digest_host() and os.name == "posix"
-    gone = not _is_alive(process.pid) if here else now - record.started_at > LONGEST_RUN
+    gone = has_ended(record.process)
+    if gone is None:
+        gone = now - record.started_at > LONGEST_RUN
     return record.model_copy(update={"state": "died"}) if gone else record
+
+
+def has_ended(process: RunProcess) -> bool | None:
+    """Return whether a process is gone; None where that is not known, as on another host."""
+    here = process.host == _digest_host() and os.name == "posix"
+    return not _is_alive(process.pid) if here else None
 
 
 def read_runs(

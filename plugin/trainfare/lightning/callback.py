@@ -60,8 +60,9 @@ class FareMeter(GuardedMeter, LoopFareMeter, LightningCallback):
     others wait for.
 
     It logs the known ones of `fare/step_s`, `fare/step_p10_s`, `fare/step_p90_s`, `fare/samples_per_s`,
-    `fare/data_wait_share`, `fare/hours_left`, `fare/usd_so_far` and `fare/usd_total_estimate`: after the measured
-    steps, at the end, and where a price, budget or deadline is known once a minute in between.
+    `fare/data_wait_share`, `fare/mfu`, `fare/eta_s`, `fare/usd_so_far`, `fare/usd_total`, `fare/usd_total_low_80` and
+    `fare/usd_total_high_80`: after the measured steps, at the end, and where a price, budget or deadline is known once
+    a minute in between. The progress bar shows them, and `trainfare watch FOLDER` in another terminal.
 
     Args:
         warmup_steps: optimizer steps before the measurement; the first step is left out even with 0. The default of

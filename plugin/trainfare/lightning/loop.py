@@ -6,9 +6,11 @@ Its loggers are used each by its own API: numbers while training runs, the repor
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 
 from torch import nn
 from torch.optim import Optimizer
@@ -16,6 +18,7 @@ from torch.optim import Optimizer
 from trainfare.job.loop import Loop, LoopLog, PhaseListener, RunReport
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
+from trainfare.job.user_code import replace_attribute
 from trainfare.lightning.profiler_tap import TeeProfiler, tell_phases
 from trainfare.lightning.run_facts import read_run
 from trainfare.lightning.run_length import batches_of, read_trainer
@@ -202,6 +205,25 @@ class LightningLoop(Loop):
     def logs(self) -> Sequence[LightningLog]:
         """Return the Trainer's loggers."""
         return [LightningLog(logger, self._trainer) for logger in self._trainer.loggers]
+
+    def show_in_bar(self, give_text: Callable[[], str]) -> Callable[[], None]:
+        """Add an item to those of the progress bar's `get_metrics`, past `self.log`, until the meter is taken away."""
+        trainer, bar, stack = self._trainer, self._trainer.progress_bar_callback, contextlib.ExitStack()
+        if bar is None:
+            return stack.close
+        get_metrics = bar.get_metrics
+
+        @functools.wraps(get_metrics)
+        def get_with_fare(*args: Any, **kwargs: Any) -> Any:
+            items = own = get_metrics(*args, **kwargs)
+            if self._meter_id not in map(id, trainer.callbacks):
+                stack.close()
+            elif (text := give_text()) and isinstance(own, dict) and "fare" not in own:
+                return {**cast("dict[str, Any]", own), "fare": text}
+            return items
+
+        stack.enter_context(replace_attribute(bar, "get_metrics", get_with_fare))
+        return stack.close
 
     def show(self, line: str) -> bool:
         """Print above the progress bar."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
 
 
-def _find_folder(run: MeteredRun) -> Path:
+def find_folder(run: MeteredRun) -> Path:
     """Return the folder of the files: `report_dir`, else the loop's."""
     return run.loop.folder() if run.settings.report_dir is None else Path(run.settings.report_dir)
 
@@ -42,7 +42,7 @@ def write_curve(run: MeteredRun, recorder: CurveRecorder, *, ended_early: bool) 
             peak_memory_bytes=run.window.peak_memory_bytes,
             ended_early=ended_early,
         )
-        path = run.services.write_curve(curve, _find_folder(run))
+        path = run.services.write_curve(curve, find_folder(run))
     except Exception as error:  # noqa: BLE001 - without the curve the rest of the report is still written
         warn_user(f"FareMeter: the pilot's learning curve is lost: {first_line(error)}")
         return
@@ -93,7 +93,7 @@ def report_run(
         if not failed:
             services.say(f"trainfare: no ranking: {unknown}")
         return
-    folder = _find_folder(run)
+    folder = find_folder(run)
     path = services.write_profile(profile, folder)
     if unknown:
         services.say(f"trainfare: no ranking: {unknown}. The measured times are in {path}")

@@ -6,80 +6,91 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from trainfare.job.loop import LoopLog
 from trainfare.job.run_plan import PlannedRun
+from trainfare.meter.run_status import RunStatus
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.timing.step_timer import StepTimes
+from trainfare_core.documents import Interval
 from trainfare_core.errors import TrainfareError
 from trainfare_core.number_format import duration, hours_text, percent
 
 
-@dataclass(frozen=True, slots=True)
-class RunEstimate:
-    """Hours and dollars of a run so far and as expected in total; None where not known."""
-
-    hours_so_far: float
-    hours_left: float | None
-    usd_so_far: float | None
-    usd_total: float | None
-
-    @property
-    def hours_total(self) -> float | None:
-        """Expected hours of the whole run."""
-        return None if self.hours_left is None else self.hours_so_far + self.hours_left
-
-
-def estimate_run(
-    plan: PlannedRun,
-    times: StepTimes | None,
-    *,
-    steps_done: int,
-    elapsed_s: float,
-    usd_per_hour: float | None,
-    validation_batch_s: float | None,
-) -> RunEstimate:
+class Pace:
     """
-    Compute hours and dollars from the plan and the measured step time.
+    Seconds a step after the measured ones, with the saving of checkpoints and whatever else they lack.
 
     Args:
-        plan: length of the whole run.
-        times: of the measured window; None before its end.
-        steps_done: optimizer steps done so far, earlier sessions included.
-        elapsed_s: seconds trained so far, earlier sessions included.
-        usd_per_hour: price of all machines together.
+        least_steps: over which a pace is measured: as many as the window has.
+        steps: so far, where the window closed.
+        at_s: the time then.
+    """
+
+    def __init__(self, least_steps: int, steps: int, at_s: float) -> None:
+        self._least_steps, self._began, self._newest = least_steps, (steps, at_s), (steps, at_s)
+        self._paces_s: tuple[float, ...] = ()
+
+    def measure(self, steps: int, at_s: float) -> tuple[float, ...]:
+        """Return the pace of all these steps and that of the newest; nothing before there are enough."""
+        if steps - self._newest[0] >= self._least_steps:
+            ends = (self._began, self._newest)
+            self._paces_s = tuple(max(0.0, at_s - since_s) / (steps - before) for before, since_s in ends)
+            self._newest = steps, at_s
+        return self._paces_s
+
+
+def predict_left(
+    plan: PlannedRun,
+    times: StepTimes,
+    steps_done: int,
+    *,
+    paces_s: Sequence[float],
+    validation_batch_s: float | None,
+) -> Interval | None:
+    """
+    Return the seconds that are left; None where the length of the run is not known.
+
+    The rest takes the median of the measured steps, or the pace since then. The ends are their 10th and 90th
+    percentile, and include both paces.
+
+    Args:
+        plan: of the whole run.
+        times: of the measured window.
+        steps_done: optimizer steps so far, earlier sessions included.
+        paces_s: from `Pace.measure`.
         validation_batch_s: seconds of one validation batch; None where validation has not run.
     """
-    hours = elapsed_s / 3600.0
-    left = None
-    if plan.steps is not None and times is not None:
-        steps_left = max(0, plan.steps - steps_done)
-        left_s = steps_left * times.step.median_s
-        if validation_batch_s is not None and plan.steps > 0:
-            left_s += plan.validation_batches * (steps_left / plan.steps) * validation_batch_s
-        left = left_s / 3600.0
-    paid = None if usd_per_hour is None else hours * usd_per_hour
-    total = None if usd_per_hour is None or left is None else (hours + left) * usd_per_hour
-    return RunEstimate(hours_so_far=hours, hours_left=left, usd_so_far=paid, usd_total=total)
+    if plan.steps is None:
+        return None
+    steps_left, step = max(0, plan.steps - steps_done), times.step
+    mid_s = paces_s[0] if paces_s else step.median_s
+    more_s = 0.0
+    if validation_batch_s is not None and plan.steps > 0:
+        more_s = plan.validation_batches * (steps_left / plan.steps) * validation_batch_s
+    return Interval(
+        low_80=steps_left * min(step.p10_s, mid_s, *paces_s) + more_s,
+        mid=steps_left * mid_s + more_s,
+        high_80=steps_left * max(step.p90_s, mid_s, *paces_s) + more_s,
+    )
 
 
-def metrics_of(
-    estimate: RunEstimate, times: StepTimes | None, samples_per_step: int | None
-) -> dict[str, float]:
+def metrics_of(status: RunStatus, times: StepTimes | None, samples_per_step: int | None) -> dict[str, float]:
     """
     Return the `fare/*` metrics whose value is known.
 
     Args:
-        estimate: from `estimate_run`.
+        status: how far the run is.
         times: of the measured window.
         samples_per_step: over all devices.
     """
-    values: dict[str, float | None] = {
-        "fare/hours_left": estimate.hours_left,
-        "fare/usd_so_far": estimate.usd_so_far,
-        "fare/usd_total_estimate": estimate.usd_total,
-    }
+    values: dict[str, float | None] = {"fare/usd_so_far": status.usd_so_far, "fare/mfu": status.mfu}
+    if status.left_s is not None:
+        values["fare/eta_s"] = status.left_s.mid
+    if status.usd_total is not None:
+        values["fare/usd_total"] = status.usd_total.mid
+        values["fare/usd_total_low_80"] = status.usd_total.low_80
+        values["fare/usd_total_high_80"] = status.usd_total.high_80
     if times is not None:
         values["fare/step_s"] = times.step.median_s
         values["fare/step_p10_s"] = times.step.p10_s
@@ -90,7 +101,7 @@ def metrics_of(
     return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
 
 
-def progress_line(estimate: RunEstimate, times: StepTimes, samples_per_step: int | None) -> str:
+def progress_line(status: RunStatus, times: StepTimes, samples_per_step: int | None) -> str:
     """Return one line for the console: step time, throughput, time left and dollars, as far as known."""
     step = times.step
     parts = [
@@ -100,11 +111,11 @@ def progress_line(estimate: RunEstimate, times: StepTimes, samples_per_step: int
         parts.append(f"{samples_per_step / step.median_s:,.4g} samples/s")
     if times.data_wait_share is not None:
         parts.append(f"{percent(times.data_wait_share)} waiting for data")
-    if estimate.hours_left is not None:
-        parts.append(f"about {duration(estimate.hours_left * 3600.0)} left")
-    if estimate.usd_so_far is not None:
-        total = "" if estimate.usd_total is None else f" of about ${estimate.usd_total:,.2f}"
-        parts.append(f"${estimate.usd_so_far:,.2f}{total}")
+    if status.left_s is not None:
+        parts.append(f"about {duration(status.left_s.mid)} left")
+    if status.usd_so_far is not None:
+        total = "" if status.usd_total is None else f" of about ${status.usd_total.mid:,.2f}"
+        parts.append(f"${status.usd_so_far:,.2f}{total}")
     return "trainfare: " + ", ".join(parts)
 
 
@@ -144,14 +155,14 @@ class FareLog:
     def send(
         self,
         logs: Sequence[LoopLog],
-        estimate: RunEstimate,
+        status: RunStatus,
         times: StepTimes | None,
         samples_per_step: int | None,
     ) -> None:
         """Log through every logger of the loop; a logger that raises is left out from then on."""
         if not self._settings.log_metrics:
             return
-        values = metrics_of(estimate, times, samples_per_step)
+        values = metrics_of(status, times, samples_per_step)
         for log in logs:
             self.use_guarded(log, lambda wandb_logger: wandb_logger.log_metrics(values))
 
@@ -165,26 +176,29 @@ class FareLog:
         except Exception as error:  # noqa: BLE001 - a logger may raise anything; training goes on without its metrics
             self.once(f"logger {name}", f"FareMeter: {name} took no fare metrics ({first_line(error)})")
 
-    def check_limits(self, estimate: RunEstimate) -> None:
+    def check_limits(self, status: RunStatus) -> None:
         """Warn once when budget or deadline is passed or is expected to be; training is never stopped."""
         budget, deadline = self._settings.budget_usd, self._settings.deadline_hours
-        if budget is not None and estimate.usd_so_far is not None:
-            if estimate.usd_so_far > budget:
-                self.once(
-                    "budget",
-                    f"FareMeter: ${estimate.usd_so_far:,.2f} so far is over the budget of ${budget:,.2f}",
-                )
-            elif estimate.usd_total is not None and estimate.usd_total > budget:
-                what = f"this run will cost about ${estimate.usd_total:,.2f}"
+        if budget is not None and status.usd_so_far is not None:
+            if status.usd_so_far > budget:
+                what = f"${status.usd_so_far:,.2f} so far is over the budget of ${budget:,.2f}"
+                self.once("budget", f"FareMeter: {what}")
+            elif status.usd_total is not None and status.usd_total.mid > budget:
+                what = f"this run will cost about ${status.usd_total.mid:,.2f}"
                 self.once("budget", f"FareMeter: {what}, over the budget of ${budget:,.2f}")
         if deadline is not None:
-            limit = hours_text(deadline, 4)
-            if estimate.hours_so_far > deadline:
-                what = f"{hours_text(estimate.hours_so_far, 4)} so far is past the deadline of {limit}"
+            hours, limit = status.elapsed_s / 3600.0, hours_text(deadline, 4)
+            total = None if status.left_s is None else hours + status.left_s.mid / 3600.0
+            if hours > deadline:
+                what = f"{hours_text(hours, 4)} so far is past the deadline of {limit}"
                 self.once("deadline", f"FareMeter: {what}")
-            elif estimate.hours_total is not None and estimate.hours_total > deadline:
-                what = f"this run will take about {hours_text(estimate.hours_total, 4)}"
+            elif total is not None and total > deadline:
+                what = f"this run will take about {hours_text(total, 4)}"
                 self.once("deadline", f"FareMeter: {what}, past the deadline of {limit}")
+
+    def has_warned(self, key: str) -> bool:
+        """Return whether a warning of this key was given."""
+        return key in self._warned
 
     def once(self, key: str, message: str) -> None:
         """Warn, unless a warning of this key was given before."""

@@ -8,31 +8,45 @@ and must not reach the training.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from trainfare.ledger.store import describe_process
 from trainfare.meter.budget_stop import BudgetStop
-from trainfare.meter.end_of_run import report_run, write_curve
-from trainfare.meter.fare_log import FareLog, RunEstimate, estimate_run, first_line, progress_line, warn_user
+from trainfare.meter.end_of_run import find_folder, make_profile, report_run, write_curve
+from trainfare.meter.fare_log import FareLog, Pace, first_line, predict_left, progress_line, warn_user
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.priced_plan import compare_plan
-from trainfare.meter.run_ledger import SECONDS_AN_HOUR, RunLedger
+from trainfare.meter.run_ledger import RunLedger
+from trainfare.meter.run_status import RunStatus, find_earlier_session
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.timing.rank_times import collect_times, find_store, next_fit_number, rank_note
 from trainfare.trace import torch_private
+from trainfare_core.documents import Interval
 from trainfare_core.errors import PricesUnavailableError
+from trainfare_core.hardware.accelerators import resolve_device
+from trainfare_core.ledger.run_record import RunProcess
 from trainfare_providers.time_limit import call_within
 
 if TYPE_CHECKING:
     from trainfare.job.loop import Loop
     from trainfare.meter.curve_recorder import CurveRecorder
+    from trainfare_core.job_profile import JobProfile
 
 LOG_EVERY_S = 60.0
-"""Seconds between two updates of dollars and limits after the window. A chosen value: rare enough to cost nothing,
+"""Seconds between two updates of the loggers and limits after the window. A chosen value: rare enough to cost nothing,
 and within it even a large cluster spends a small part of its budget."""
 _STOPPED = "the run was stopped at its budget"
+MAX_USD = 1e12
+"""Most dollars that are accepted from a checkpoint: as many as a budget may have."""
+MAX_ID_CHARACTERS = 32
+"""Of a run's id that is accepted from a checkpoint. Chosen: ours have 8."""
+WRITES_OF_TIME = 1e-3
+"""Share of the run that its status file may take where a disk is slow. A chosen value, below what a step varies by."""
 
 
 class FitMeter:
@@ -56,6 +70,12 @@ class FitMeter:
         self.settings = settings
         self.services = services
         self.earlier_sessions_s = earlier_sessions_s
+        self.earlier_usd: float | None = None
+        """Dollars of earlier sessions; None: as this session is priced."""
+        self.run_id = ""
+        """The same in all sessions of a run."""
+        self.status: RunStatus | None = None
+        """How far the run was a few seconds ago."""
         self.not_traced = ""
         """Why no step is traced: one raised while it was."""
         self._on_fault = on_fault
@@ -63,7 +83,11 @@ class FitMeter:
         self._run: MeteredRun | None = None
         self._began_s: float | None = None
         self._usd_per_hour: float | None = None
-        self._log_again_at_s = math.inf
+        self._log_again_at_s = self._update_at_s = math.inf
+        self._pace: Pace | None = None
+        self._mfu: float | None = None
+        self._process = RunProcess()
+        self._restore_bar: Callable[[], None] | None = None
         self._ended = False
         self._curve = _recorder(settings, services)
         self._fit_number = next_fit_number()
@@ -81,6 +105,27 @@ class FitMeter:
         """Seconds trained so far, earlier sessions of a resumed run included."""
         this_session_s = 0.0 if self._began_s is None else self.services.now() - self._began_s
         return self.earlier_sessions_s + this_session_s
+
+    @property
+    def usd_so_far(self) -> float | None:
+        """Dollars paid so far, earlier sessions included at their price; None without a price."""
+        if self._usd_per_hour is None:
+            return None
+        if self.earlier_usd is None:
+            return self._usd_per_hour * self.elapsed_s / 3600.0
+        return self.earlier_usd + self._usd_per_hour * (self.elapsed_s - self.earlier_sessions_s) / 3600.0
+
+    def give_paid(self) -> dict[str, Any]:
+        """Return the dollars so far, and what the run is known by, for a checkpoint."""
+        return {"usd": self.usd_so_far, "run": self.run_id} if self.run_id else {}
+
+    def take_paid(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `give_paid` gave an earlier session; what is damaged is left out."""
+        usd, run_id = state.get("usd"), state.get("run")
+        self.earlier_usd = None
+        if isinstance(usd, int | float) and not isinstance(usd, bool) and 0.0 <= usd <= MAX_USD:
+            self.earlier_usd = float(usd)
+        self.run_id = run_id if isinstance(run_id, str) and len(run_id) <= MAX_ID_CHARACTERS else ""
 
     @property
     def steps(self) -> int:
@@ -133,6 +178,11 @@ class FitMeter:
         if self.not_traced:
             self._run.traced.probe.give_up(self.not_traced)
         self._run.attach()
+        self._process = describe_process()
+        self._continue_session(self._run)
+        self._restore_bar = loop.show_in_bar(
+            lambda: "" if self.status is None else self.status.format_short()
+        )
         if self._curve is not None:
             self._curve.start(loop)
         self._of_plan = compare_plan(self._run.progress.facts)
@@ -140,6 +190,17 @@ class FitMeter:
             self.services.say(f"trainfare: {self._of_plan}")
         self._watch_budget(loop)
         self._ledger.begin(self._run, self._usd_per_hour, self.elapsed_s - self.earlier_sessions_s)
+        self._update(self._run)
+
+    def _continue_session(self, run: MeteredRun) -> None:
+        """Of a resumed run, add what the session before has paid for after its last checkpoint."""
+        loop, earlier = run.loop, None
+        if self.run_id or (loop.resumes_in_folder and loop.updates):
+            earlier = find_earlier_session(find_folder(run), self.run_id, run.progress.steps_done())
+        if earlier is not None and earlier.elapsed_s > self.earlier_sessions_s:
+            self.run_id, self.earlier_sessions_s = earlier.run_id, earlier.elapsed_s
+            self.earlier_usd = earlier.usd_so_far
+        self.run_id = self.run_id or secrets.token_hex(4)
 
     def _watch_budget(self, loop: Loop) -> None:
         if not self.settings.stops_at_budget:
@@ -153,12 +214,8 @@ class FitMeter:
             key = f"trainfare/{self._fit_number}/stop"
             budget_usd = self.settings.budget_usd or math.inf
             self._budget = BudgetStop(
-                rank, others, store, key, lambda: self._usd_so_far >= budget_usd, loop.updates
+                rank, others, store, key, lambda: (self.usd_so_far or 0.0) >= budget_usd, loop.updates
             )
-
-    @property
-    def _usd_so_far(self) -> float:
-        return (self._usd_per_hour or 0.0) * self.elapsed_s / SECONDS_AN_HOUR
 
     def batch_start(self, batch: Any) -> None:
         """Start the trace if this batch is to be traced."""
@@ -183,12 +240,12 @@ class FitMeter:
             return
         if run.done:
             run.later_batch_end()
-            if self._log_again_at_s < math.inf and self.services.now() >= self._log_again_at_s:
-                self._log_estimate(run)
         else:
             with torch_private.without_torch_functions():
                 if run.batch_end():
                     self._window_closed(run)
+        if self.services.now() >= self._update_at_s and not run.window.is_open:  # nothing disturbs the window
+            self._update(run)
         if self._curve is not None:
             self._curve.batch_end(loss)
         if self._budget is not None and self._budget.decide(run.loop.updates):
@@ -197,36 +254,82 @@ class FitMeter:
     def _end_at_budget(self, run: MeteredRun) -> None:
         self._budget, self.stops, self.stopped = None, True, True
         if run.loop.rank == 0:
-            usd, steps = f"${self._usd_so_far:,.2f} so far", f"{run.progress.steps_done():,}"
+            usd, steps = f"${self.usd_so_far or 0.0:,.2f} so far", f"{run.progress.steps_done():,}"
             what = f"{usd} has reached the budget of ${self.settings.budget_usd:,.2f}"
             self._log.once("stop", f"FareMeter: {what}: the run stops after step {steps}")
 
     def _window_closed(self, run: MeteredRun) -> None:
-        estimate = self._log_estimate(run)
+        self._pace = Pace(run.window.times.steps if run.window.times else 1, *self._count_training(run))
+        if run.progress.facts.device_kind == "cuda" and run.traced.step is not None:
+            with contextlib.suppress(Exception):  # without it the run is measured all the same
+                self._mfu = compute_mfu(make_profile(run, ())[0])
+        status = self._log_estimate(run)
         if run.window.times is not None and self.settings.report:
-            line = progress_line(estimate, run.window.times, run.progress.samples_per_step())
+            line = progress_line(status, run.window.times, run.progress.samples_per_step())
             if not run.loop.show(line):
                 self.services.say(line)
         logs_dollars = bool(run.loop.logs()) and self.settings.log_metrics and self._usd_per_hour is not None
         if not (logs_dollars or self.settings.budget_usd or self.settings.deadline_hours):
             self._log_again_at_s = math.inf
 
-    def _log_estimate(self, run: MeteredRun) -> RunEstimate:
+    def log_now(self) -> None:
+        """Log once the window is closed, where the loop itself logs."""
+        if self._run is not None and self._run.done:
+            self._log_estimate(self._run)
+
+    def _log_estimate(self, run: MeteredRun) -> RunStatus:
         """Log time and dollars and check them against budget and deadline."""
         self._log_again_at_s = self.services.now() + LOG_EVERY_S
-        validation = run.window.validation.batch_quantiles()
-        estimate = estimate_run(
-            run.progress.plan(),
-            run.window.times,
-            steps_done=run.progress.steps_done(),
-            elapsed_s=self.elapsed_s,
-            usd_per_hour=self._usd_per_hour,
-            validation_batch_s=None if validation is None else validation.median_s,
-        )
-        self._log.send(run.loop.logs(), estimate, run.window.times, run.progress.samples_per_step())
+        self.status = status = self._estimate(run)
+        self._log.send(run.loop.logs(), status, run.window.times, run.progress.samples_per_step())
         if not self.stopped:  # else it was said
-            self._log.check_limits(estimate)
-        return estimate
+            self._log.check_limits(status)
+        return status
+
+    def _update(self, run: MeteredRun) -> None:
+        """Renew what is seen of the run while it trains: the progress bar, its file, and once a minute the loggers."""
+        began_s = self.services.now()
+        if began_s >= self._log_again_at_s:
+            self._log_estimate(run)
+        else:
+            self.status = self._estimate(run)
+        self._write_status(run)
+        took_s = self.services.now() - began_s
+        self._update_at_s = began_s + max(self.services.update_every_s, took_s / WRITES_OF_TIME)
+
+    def _write_status(self, run: MeteredRun) -> None:
+        if self.status is None or not self.settings.report or self._log.has_warned("status"):
+            return
+        try:
+            self.services.write_status(self.status, find_folder(run))
+        except Exception as error:  # noqa: BLE001 - a disk may raise anything; the run is only not watched
+            self._log.once(
+                "status", f"FareMeter: `trainfare watch` cannot follow this run: {first_line(error)}"
+            )
+
+    def _estimate(self, run: MeteredRun, error: BaseException | None = None) -> RunStatus:
+        """Return how far the run is; `error` ended it."""
+        progress, validation, plan = run.progress, run.window.validation, run.progress.plan()
+        batch, done, left = validation.batch_quantiles(), run.progress.steps_done(), None
+        if run.window.times is not None:
+            paces_s = () if self._pace is None else self._pace.measure(*self._count_training(run))
+            batch_s = None if batch is None else batch.median_s
+            left = predict_left(plan, run.window.times, done, paces_s=paces_s, validation_batch_s=batch_s)
+        paid, total, hourly = self.usd_so_far, None, self._usd_per_hour
+        if paid is not None and left is not None and hourly is not None:
+            total = Interval(**{name: paid + hourly * left_s / 3600.0 for name, left_s in left})
+        return RunStatus(
+            run_id=self.run_id, process=self._process, written_at=self.services.utc_now(),
+            state="failed" if error else "finished" if self._ended else "running",
+            ended_by=type(error).__name__ if error else "",
+            job=progress.facts.name, machine=self.settings.machine or "", steps_done=done, steps_total=plan.steps,
+            elapsed_s=max(0.0, self.elapsed_s), left_s=left, usd_so_far=paid, usd_total=total, mfu=self._mfu,
+            budget_usd=self.settings.budget_usd,
+        )  # fmt: skip
+
+    def _count_training(self, run: MeteredRun) -> tuple[int, float]:
+        """Return the steps so far, and the seconds of the clock without validation."""
+        return run.progress.steps_done(), self.services.now() - run.window.validation.total_s
 
     def epoch_start(self) -> None:
         """Look at the module again: callbacks may unfreeze or prune it at the start of an epoch."""
@@ -234,9 +337,11 @@ class FitMeter:
             self._run.epoch_start()
 
     def epoch_end(self) -> None:
-        """Discard the trace of a batch that the end of the epoch has cut off."""
+        """Discard the trace of a batch that the end of the epoch has cut off, and let the bar end with what is true."""
         if self._run is not None:
             self._run.traced.drop()
+            if self._run.done:
+                self.status = self._estimate(self._run)
 
     def validation_start(self) -> None:
         """Pause the step timer: validation is not part of a step."""
@@ -312,10 +417,15 @@ class FitMeter:
     def give_up(self) -> None:
         """Undo every change after a fault of the meter: the run goes on, and the ledger knows nothing of its end."""
         self._ledger.drop()
+        if self._run is not None and self.status is not None and self.settings.report:
+            self.services.write_status(None, find_folder(self._run))
         self.release()
 
     def release(self) -> None:
         """Undo every change to the loop and to torch; does nothing the second time."""
+        restore_bar, self._restore_bar = self._restore_bar, None
+        if restore_bar is not None:
+            restore_bar()
         if self._run is not None:
             self._run.release()
 
@@ -341,6 +451,8 @@ class FitMeter:
             run.close_window()
             self._ledger.end(run, error, self.elapsed_s, self.earlier_sessions_s)
             self._log_estimate(run)
+            self.status = self._estimate(run, error)
+            self._write_status(run)
         if not self.settings.report:
             return
         if run is not None and self._curve is not None:
@@ -372,6 +484,16 @@ def _recorder(settings: MeterSettings, services: MeterServices) -> CurveRecorder
     from trainfare.meter.curve_recorder import CurveRecorder
 
     return CurveRecorder(settings.pilot, services.now)
+
+
+def compute_mfu(profile: JobProfile | None) -> float | None:
+    """Return the MFU of the measured steps of a GPU; None where it is not known."""
+    measured = None if profile is None else profile.measured
+    device = None if measured is None else resolve_device(measured.device_name)
+    if profile is None or measured is None or device is None or not measured.step.median_s:
+        return None
+    flops = profile.model_step_flops * measured.work_ratio
+    return profile.compute_utilisation(device, flops / measured.step.median_s)
 
 
 def _valid_price(usd_per_hour: float) -> float:

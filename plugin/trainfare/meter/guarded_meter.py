@@ -11,6 +11,7 @@ from pydantic import Field, TypeAdapter
 from trainfare.meter.fare_log import first_line, warn_user
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.other_rank_meter import OtherRankMeter
+from trainfare.meter.run_status import RunStatus
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.trace import torch_private
@@ -34,8 +35,9 @@ class GuardedMeter:
         super().__init__()
         self._settings = settings
         self._meter: FitMeter | None = None
-        self._earlier_sessions_s = self._elapsed_s = 0.0
+        self._forget_earlier()
         self._not_traced = ""
+        self._status: RunStatus | None = None
 
     def make_meter(self) -> FitMeter:
         """Return the meter of the next run on rank 0; a subclass may return another."""
@@ -48,6 +50,7 @@ class GuardedMeter:
             other = (self._settings, self.services, self._disable, self._earlier_sessions_s)
             self._meter = self.make_meter() if first_rank else OtherRankMeter(*other)
             self._meter.not_traced = self._not_traced
+            self._meter.take_paid(self._earlier_paid)
         except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
             warn_user(f"FareMeter could not start and is off ({first_line(error)})")
         self.call_guarded(lambda meter: meter.prepare(nodes))
@@ -88,28 +91,43 @@ class GuardedMeter:
         """Be ready for another run."""
         self._elapsed_s = self.state_dict()["elapsed_s"]
         if self._meter is not None:
-            self._not_traced = self._meter.not_traced
+            self._not_traced, self._status = self._meter.not_traced, self._meter.status
         self._meter = None
 
+    def _forget_earlier(self) -> None:
+        """Be a run that no session came before."""
+        self._earlier_sessions_s = self._elapsed_s = 0.0
+        self._paid: dict[str, Any] = {}
+        self._earlier_paid: dict[str, Any] = {}
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the seconds trained so far, which a resumed run adds to its own."""
+        """Return the seconds and dollars so far, to which a resumed run adds its own, and what the run is known by."""
         meter = self._meter
         try:
             elapsed_s = self._elapsed_s if meter is None else float(meter.elapsed_s)
+            self._paid = self._paid if meter is None else meter.give_paid()
         except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
             self._disable(error)
             elapsed_s = self._elapsed_s
-        return {"version": 1, "elapsed_s": elapsed_s}
+        return {"version": 1, "elapsed_s": elapsed_s, **self._paid}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Add the seconds of earlier sessions; a state of another form is ignored."""
+        """Add the seconds and dollars of earlier sessions; a state of another form is ignored."""
         try:
             elapsed_s = _ELAPSED_S.validate_python(state_dict["elapsed_s"], strict=True)
+            paid: dict[str, Any] = {key: state_dict[key] for key in ("usd", "run") if key in state_dict}
         except Exception:  # noqa: BLE001 - a damaged state only loses the earlier seconds
             return
         self._earlier_sessions_s = self._elapsed_s = elapsed_s
+        self._paid = self._earlier_paid = paid
         if self._meter is not None:
             self._meter.earlier_sessions_s = elapsed_s
+            self._meter.take_paid(paid)
+
+    def _repr_html_(self) -> str | None:
+        """Return how far the run is, for a notebook's cell."""
+        status = self._status if self._meter is None else self._meter.status
+        return None if status is None else status.format_html(self.services.utc_now())
 
     def _disable(self, error: Exception) -> None:
         meter, self._meter = self._meter, None

@@ -102,7 +102,7 @@ class ProbingMeter(GuardedMeter):
     """The part of the callbacks of `trainfare probe` that is the same for every loop."""
 
     # The command asks for prices.
-    services = MeterServices(say=_write_message, check_prices=do_nothing)
+    services = MeterServices(say=_write_message, check_prices=do_nothing, write_status=do_nothing)
 
     def _start_probe(self, probe: Probe, rank: int, world_size: int, problem: Exception) -> None:
         """Keep what is measured, and the error of a run that has no step."""

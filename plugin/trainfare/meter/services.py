@@ -17,6 +17,7 @@ from trainfare.ledger.store import write_run
 from trainfare.prices.apart import PriceQuestion, ask_apart
 
 if TYPE_CHECKING:
+    from trainfare.meter.run_status import RunStatus
     from trainfare.meter.settings import MeterSettings
     from trainfare.trace import StepTrace
     from trainfare_core.job_profile import JobProfile
@@ -122,6 +123,15 @@ def _markdown(recommendation: Recommendation, profile: JobProfile, as_of: date) 
     return report_ranking(recommendation, profile, as_of).as_markdown()
 
 
+def _write_status(status: RunStatus | None, directory: Path) -> None:
+    from trainfare.meter.run_status import FILE_NAME
+
+    if status is None:
+        (directory / FILE_NAME).unlink(missing_ok=True)
+    else:
+        status.write(directory)
+
+
 def _prepare() -> None:
     import_module("trainfare.trace.step_trace")
 
@@ -149,11 +159,14 @@ class MeterServices:
         write_reports: writes the HTML and the JSON report into a folder.
         show: prints the answer, and the files that were written, profile first, to the terminal.
         markdown: the ranking as Markdown, for loggers.
+        write_status: replaces the file of a running run in a folder; None: removes it.
         prepare: imports the modules that tracing needs, before the first step.
         step_trace: makes the trace of a real step, from module and optimizers.
         find_ledger: returns where runs are recorded; None: nowhere.
         write_run: writes the record of a run into a folder, replaces an older one, and returns its path.
         utc_now: the time of a record.
+        update_every_s: how often progress bar and status file are renewed. A chosen value: a reader sees a change soon,
+            and the disk of the run, which may be a network's, gets few files.
         price_lookup_limit_s: time-out of `usd_per_hour` and `check_prices` together, which delay the first step.
         pricing_limit_s: CPU time after which `recommend`, which delays the end of the run, is given up; a ranking
             that does nothing for as long is given up as well. Both are chosen values: together they bound the delay
@@ -173,11 +186,13 @@ class MeterServices:
     write_reports: Callable[[Recommendation, JobProfile, Path, date], tuple[Path, ...]] = _write_reports
     show: Callable[[Recommendation, JobProfile, date, tuple[Path, ...]], None] = _show
     markdown: Callable[[Recommendation, JobProfile, date], str] = _markdown
+    write_status: Callable[[RunStatus | None, Path], None] = _write_status
     prepare: Callable[[], None] = _prepare
     step_trace: Callable[[Any, Any], StepTrace] = _step_trace
     find_ledger: Callable[[], LedgerPlace | None] = find_ledger
     write_run: Callable[[RunRecord, Path], Path] = write_run
     utc_now: Callable[[], datetime] = _utc_now
+    update_every_s: float = 5.0
     price_lookup_limit_s: float = 10.0
     pricing_limit_s: float = 20.0
     rank_times_limit_s: float = 1.0

@@ -27,6 +27,7 @@ from builders.huggingface import (
 from builders.lightning_modules import Clock, MeterHarness, trainer
 from builders.lightning_modules import quiet as lightning_quiet
 from trainfare.huggingface import FareMeter
+from trainfare.meter.services import MeterServices
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 
@@ -339,3 +340,97 @@ def test_planned_validations_are_those_that_run(tmp_path: Path, options: dict[st
     made.add_callback(Count)
     made.train()
     assert batches == 3 * (planned[0] or 0) > 0
+
+
+def read_scalars(folder: Path) -> dict[str, list[float]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {name: [event.value for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
+
+
+def test_metrics_go_to_its_trackers_and_survive_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into TensorBoard past `log`, so that the user's code is not called; the run ends at step 14, of which 12 is saved."""
+    clock, logged = Clock(), list[dict[str, float]]()
+
+    class Ends(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 14 and not resumed:
+                raise KeyboardInterrupt
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            logged.append(logs)
+
+    scalars: list[dict[str, list[float]]] = []
+    for resumed in (False, True):
+        board = tmp_path / f"board-{resumed}"
+        monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(board))
+        made = make_trainer(
+            tmp_path, TimedModel(clock), max_steps=24, callbacks=[Ends()], report_to=["tensorboard"],
+            train_dataset=Texts(200, clock=clock), save_strategy="steps", save_steps=12, logging_strategy="steps",
+            logging_steps=2,
+        )  # fmt: skip
+        harness = MeterHarness(clock, write_status=MeterServices().write_status, update_every_s=0.0)
+        attach_meter(made, harness, tmp_path, warmup_steps=1, measure_steps=3, usd_per_hour=3600.0)
+        if resumed:
+            made.train(resume_from_checkpoint=True)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                made.train()
+        scalars.append(read_scalars(board))
+    names = {
+        "fare/eta_s",
+        "fare/usd_so_far",
+        "fare/usd_total",
+        "fare/usd_total_low_80",
+        "fare/usd_total_high_80",
+    }
+    assert all(names <= set(values) for values in scalars)
+    assert not any(name.startswith("fare/") for logs in logged for name in logs)
+    paid = [*scalars[0]["fare/usd_so_far"], *scalars[1]["fare/usd_so_far"]]
+    assert paid == sorted(paid)
+    step_s = 4 * 0.001 + 0.007 + 0.004  # loading, forward, backward: the optimizer is torch's own
+    # In each session the loader is a batch ahead.
+    assert paid[-1] == pytest.approx((14 + 12) * step_s + 2 * 0.004)
+
+
+def test_the_bar_shows_dollars_and_is_put_back(tmp_path: Path) -> None:
+    """Behind the numbers of tqdm's own, and in the comment of a notebook's."""
+    clock, shown, bars = Clock(), list[str](), list[Any]()
+
+    class Tracker:
+        comment = ""
+
+        def update(self, value: int, comment: str = "") -> None:
+            self.comment = comment
+
+    class Notebook(TrainerCallback):
+        training_tracker = Tracker()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.training_tracker.update(state.global_step, comment="Epoch 1/1")
+
+    class Look(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            bars.append(progress.training_bar)
+            shown[:] = [str(bars[-1].postfix), notebook.training_tracker.comment]
+
+    notebook = Notebook()
+    data = {"train_dataset": Texts(80, clock=clock), "callbacks": [notebook]}
+    made = make_trainer(tmp_path, TimedModel(clock), max_steps=20, disable_tqdm=False, **data)
+    progress: Any = next(c for c in made.callback_handler.callbacks if type(c).__name__ == "ProgressCallback")
+    made.add_callback(Look())
+    harness = MeterHarness(clock, update_every_s=0.0)
+    attach_meter(made, harness, tmp_path, warmup_steps=1, measure_steps=3, usd_per_hour=3600.0)
+    made.train()
+    step_s = 4 * 0.001 + 0.007 + 0.004
+    paid = (
+        19 * step_s + 0.004
+    )  # the bar is drawn before the meter counts the 20th step; the loader is a batch ahead
+    assert shown[0].startswith(f"${paid:.2f}/{paid + step_s:.2f} [")
+    assert shown[1] == f"Epoch 1/1, {shown[0]}"
+    assert "update" not in vars(bars[-1])
+    assert "update" not in vars(notebook.training_tracker)

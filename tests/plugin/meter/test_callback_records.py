@@ -11,11 +11,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.data import DataLoader
 
 from builders.lightning_modules import (
     Clock,
     MeterHarness,
     RecordingLogger,
+    Rows,
     Tiny,
     fare_meter_warnings,
     lightning_module,
@@ -28,6 +30,9 @@ from trainfare.meter.measured_profile import build_measured_profile
 from trainfare_core.errors import UnknownNameError
 
 pytestmark = quiet
+
+
+USD = ("fare/usd_so_far", "fare/usd_total", "fare/usd_total_low_80", "fare/usd_total_high_80")
 
 
 class Broken(RecordingLogger):
@@ -65,10 +70,11 @@ def test_metrics_go_through_every_logger(tmp_path: Path) -> None:
     assert window["fare/samples_per_s"] == pytest.approx(4 / 0.036)
     assert window["fare/data_wait_share"] == pytest.approx(20 / 36)
     assert window["fare/usd_so_far"] == pytest.approx(16 * 0.036)
-    assert window["fare/hours_left"] == pytest.approx(16 * 0.036 / 3600)
-    assert window["fare/usd_total_estimate"] == pytest.approx(32 * 0.036)
-    assert last["fare/usd_so_far"] == last["fare/usd_total_estimate"] == pytest.approx(32 * 0.036)
-    assert last["fare/hours_left"] == 0.0
+    assert window["fare/eta_s"] == pytest.approx(16 * 0.036)
+    for name in ("fare/usd_total", "fare/usd_total_low_80", "fare/usd_total_high_80"):
+        assert window[name] == pytest.approx(32 * 0.036)
+        assert last[name] == last["fare/usd_so_far"] == pytest.approx(32 * 0.036)
+    assert last["fare/eta_s"] == 0.0
 
 
 def test_csv_and_tensorboard_have_them(tmp_path: Path) -> None:
@@ -79,10 +85,11 @@ def test_csv_and_tensorboard_have_them(tmp_path: Path) -> None:
     loggers = [CSVLogger(tmp_path, "csv"), TensorBoardLogger(tmp_path, "board")]
     run(tmp_path, MeterHarness(clock), clock, {"usd_per_hour": 3.0}, logger=loggers)
     with (Path(loggers[0].log_dir) / "metrics.csv").open() as file:
-        assert {"fare/step_s", "fare/usd_so_far"} <= set(csv.DictReader(file).fieldnames or ())
+        assert set(csv.DictReader(file).fieldnames or ()) >= {"fare/step_s", "fare/eta_s", *USD}
     events = EventAccumulator(loggers[1].log_dir)
     events.Reload()
     assert [round(event.value, 6) for event in events.Scalars("fare/step_s")] == [0.036, 0.036]
+    assert set(events.Tags()["scalars"]) >= {"fare/eta_s", *USD}
     assert "fare/report/text_summary" in events.Tags()["tensors"]
 
 
@@ -241,6 +248,27 @@ def test_dollars_are_logged_once_a_minute(tmp_path: Path) -> None:
     assert steps == [15, 21, 27, 33, 39, 44]
     paid = [row["fare/usd_so_far"] for _, row in logger.rows]
     assert paid == sorted(paid)
+
+
+def test_the_projection_follows_steps_that_become_slower(tmp_path: Path) -> None:
+    """Steps of 10 s, and of 20 s after the 17th: once ten have shown it, each band has what is paid in the end."""
+    clock, logger = Clock(), RecordingLogger()
+
+    class Slower(Rows):
+        def __getitem__(self, index: int) -> Any:
+            clock.advance(2.5 if index < 17 * 4 else 5.0)
+            return super().__getitem__(index)
+
+    meter = MeterHarness(clock).meter(tmp_path, usd_per_hour=3600.0)
+    trainer(tmp_path, meter, logger=logger, max_steps=60).fit(Tiny(), DataLoader(Slower(240), batch_size=4))
+    paid = 17 * 10.0 + 43 * 20.0
+    assert logger.rows[-1][1]["fare/usd_so_far"] == pytest.approx(paid)
+    late = [row for step, row in logger.rows if step is not None and step > 40]
+    assert len(late) > 3
+    for row in late:
+        assert row["fare/usd_total_low_80"] <= row["fare/usd_total"] <= row["fare/usd_total_high_80"]
+        assert row["fare/usd_total_low_80"] <= paid <= row["fare/usd_total_high_80"] + 1e-6
+        assert row["fare/usd_total"] == pytest.approx(paid, rel=0.05)  # two of the steps since then took 10 s
 
 
 def test_the_window_prints_one_line(tmp_path: Path) -> None:

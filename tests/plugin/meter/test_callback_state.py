@@ -22,13 +22,15 @@ from builders.lightning_modules import (
     trainer,
 )
 from trainfare.lightning import FareMeter
+from trainfare.meter.run_status import FILE_NAME
+from trainfare.meter.services import MeterServices
 
 pytestmark = quiet
 
 
-def save_half(folder: Path, clock: Clock, *, metered: bool = True) -> Path:
+def save_half(folder: Path, clock: Clock, *, metered: bool = True, **settings: Any) -> Path:
     """Train the first 16 of 32 steps, each 36 ms long, and save a checkpoint."""
-    callbacks: list[Any] = [MeterHarness(clock).meter(folder)] if metered else []
+    callbacks: list[Any] = [MeterHarness(clock).meter(folder, **settings)] if metered else []
     saver = ModelCheckpoint(folder, "half", every_n_train_steps=16)
     fit = trainer(folder, *callbacks, saver, enable_checkpointing=True, max_steps=16)
     fit.fit(Tiny(clock), loader(128, clock=clock, load_s=0.005))
@@ -41,11 +43,12 @@ def resume(folder: Path, path: Path, clock: Clock, *callbacks: Any, **options: A
     return fit
 
 
-def test_the_state_is_two_numbers(tmp_path: Path) -> None:
-    """The state is readable with weights_only and below 100 bytes."""
+def test_the_state_is_small(tmp_path: Path) -> None:
+    """The state is readable with weights_only, below 100 bytes, and has no path."""
     loaded = torch.load(save_half(tmp_path, Clock()), weights_only=True)
     state = loaded["callbacks"]["FareMeter"]
-    assert state == {"version": 1, "elapsed_s": pytest.approx(16 * 0.036)}
+    assert state == {"version": 1, "elapsed_s": pytest.approx(16 * 0.036), "usd": None, "run": state["run"]}
+    assert len(state["run"]) == 8
     assert len(json.dumps(state)) < 100
 
 
@@ -56,8 +59,56 @@ def test_a_resumed_run_includes_the_earlier_session(tmp_path: Path) -> None:
     harness = MeterHarness(clock)
     resume(tmp_path, path, clock, harness.meter(tmp_path, usd_per_hour=3600.0), logger=logger)
     assert logger.rows[-1][1]["fare/usd_so_far"] == pytest.approx(32 * 0.036)
-    assert logger.rows[0][1]["fare/hours_left"] == 0.0
+    assert logger.rows[0][1]["fare/eta_s"] == 0.0
     assert harness.profile.plan.optimizer_steps == 32
+
+
+def test_dollars_of_an_earlier_session_keep_their_price(tmp_path: Path) -> None:
+    """16 steps at $1 a second, then 16 on a machine of half the price: nothing is paid back."""
+    clock, logger = Clock(), RecordingLogger()
+    path = save_half(tmp_path, clock, usd_per_hour=3600.0)
+    meter = MeterHarness(clock).meter(tmp_path, usd_per_hour=1800.0)
+    resume(tmp_path, path, clock, meter, logger=logger)
+    assert logger.rows[-1][1]["fare/usd_so_far"] == pytest.approx(16 * 0.036 * (1.0 + 0.5))
+
+
+def test_steps_after_the_last_checkpoint_stay_paid(tmp_path: Path) -> None:
+    """A run is killed at step 20, of which step 16 was saved: four steps are paid twice, and no dollar is taken back."""
+    clock, loggers = Clock(), (RecordingLogger(), RecordingLogger())
+    real = {"write_status": MeterServices().write_status, "update_every_s": 0.0}
+
+    class Killed(Tiny):
+        def on_train_batch_end(self, *_: Any) -> None:
+            if self.trainer.global_step == 20:
+                (folders[0] / FILE_NAME).rename(tmp_path / FILE_NAME)
+                raise KeyboardInterrupt
+
+    folders = [tmp_path / "version_0", tmp_path / "version_1"]
+    meter = MeterHarness(clock, **real).meter(folders[0], usd_per_hour=3600.0)
+    saver = ModelCheckpoint(tmp_path, "half", every_n_train_steps=16)
+    fit = trainer(tmp_path, meter, saver, enable_checkpointing=True, max_steps=32, logger=loggers[0])
+    with pytest.raises(SystemExit):
+        fit.fit(Killed(clock), loader(128, clock=clock, load_s=0.005))
+    (tmp_path / FILE_NAME).rename(folders[0] / FILE_NAME)  # as a process that is killed leaves it
+    resumed = MeterHarness(clock, **real).meter(folders[1], usd_per_hour=3600.0)
+    resume(tmp_path, tmp_path / "half.ckpt", clock, resumed, logger=loggers[1])
+    first, second = ([row["fare/usd_so_far"] for _, row in logger.rows] for logger in loggers)
+    assert second[-1] == pytest.approx((20 + 16) * 0.036)
+    assert first + second == sorted(first + second)
+
+
+@pytest.mark.parametrize(
+    "damaged", [{"usd": "1"}, {"usd": -1.0}, {"usd": 1e300}, {"usd": True}, {"run": "x" * 99}]
+)
+def test_a_damaged_amount_is_ignored(tmp_path: Path, damaged: dict[str, Any]) -> None:
+    """The seconds are kept, and the dollars are those at the price of today, as of an older checkpoint."""
+    clock, logger = Clock(), RecordingLogger()
+    meter = MeterHarness(clock).meter(tmp_path, usd_per_hour=3600.0)
+    meter.load_state_dict({"version": 1, "elapsed_s": 5.0, **damaged})
+    trainer(tmp_path, meter, max_steps=16, logger=logger).fit(
+        Tiny(clock), loader(128, clock=clock, load_s=0.005)
+    )
+    assert logger.rows[-1][1]["fare/usd_so_far"] == pytest.approx(5.0 + 16 * 0.036)
 
 
 @pytest.mark.parametrize("saved", [True, False])

@@ -29,6 +29,8 @@ class ValidationClock:
         self._runs = False
         self.batches = 0
         """Batches of all validation runs so far, sanity checks excluded; of a run of unknown length none."""
+        self.total_s = 0.0
+        """Seconds of all validation runs so far, with their setting up."""
         self._batch_s: deque[float] = deque(maxlen=KEPT_RUNS)
 
     def expect(self) -> None:
@@ -57,6 +59,7 @@ class ValidationClock:
     def close(self) -> None:
         """Resume the step timer, also where the validation that was set up did not run."""
         if self._since_s is not None:
+            self.total_s += self._now() - self._since_s
             self._since_s = None
             self._runs = False
             self._timer.stop(Phase.PAUSE)
