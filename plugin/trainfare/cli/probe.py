@@ -20,7 +20,7 @@ from trainfare.cli.options import DecisionPriceOptions, Force, LoaderOptions
 from trainfare.cli.profile import check_profile_path
 from trainfare.cli.ranking import RankingOptions
 from trainfare.cli.target import TargetOptions
-from trainfare.job import Probe, script_of
+from trainfare.job import Probe, script_of, with_steps
 from trainfare.report.escape import terminal_text
 from trainfare_core.errors import InputError, TraceError
 from trainfare_providers.disk.files import write_text
@@ -62,6 +62,15 @@ def probe(
     steps: Annotated[
         int, typer.Option(min=1, max=100_000, help="optimizer steps to measure, after a warm-up of 3")
     ] = 20,
+    total_steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=10**12, help="optimizer steps of the whole run, where the script does not say"
+        ),
+    ] = None,
+    optimizer_step: Annotated[
+        int, typer.Option(min=1, metavar="N", help="measure a loop of the script's own after this step")
+    ] = 1,
     save: Annotated[
         bool, typer.Option("--save", help="let callbacks that save checkpoints do so in these steps")
     ] = False,
@@ -89,6 +98,7 @@ def probe(
         if profile is None:  # of another rank than 0
             return
         os.chdir(folder)
+        profile = with_steps(profile, total_steps)
         if out is not None:
             write_text(out, profile.to_json())
             sys.stderr.write(f"wrote {out}\n")
@@ -113,7 +123,7 @@ def probe(
         os._exit(code)
 
     print_to(2, sys.stderr)  # what the script prints
-    probe_script(to_run, Probe(steps, save, end))
+    probe_script(to_run, Probe(steps, save, end), optimizer_step=optimizer_step)
 
 
 def describe_measurement(profile: JobProfile) -> str:

@@ -129,7 +129,17 @@ class TargetOptions:
             min=1,
             metavar="N",
             rich_help_panel=_SCRIPT_PANEL,
-            help="stop at this optimizer step of the script's own; default: 1, or 100 where it calls Trainer.fit",
+            help="trace its own loop after this optimizer step; default: 1, or 100 where it calls Trainer.fit",
+        ),
+    ] = None
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=10**12,
+            metavar="N",
+            rich_help_panel=_SCRIPT_PANEL,
+            help="optimizer steps of its whole run, where the script does not say how many",
         ),
     ] = None
 
@@ -189,6 +199,7 @@ class TargetOptions:
             self.limits(),
             fit=self.fit,
             optimizer_step=self.optimizer_step,
+            steps=self.steps,
             made_up=made_up,
             copied=copied,
             store=store,

@@ -127,6 +127,8 @@ def trace_changed(
     Raises:
         InputError, TraceError: see `trace_job`; an exception in `change` becomes a TraceError.
     """
+    if isinstance(job, LiveJob) and job.live.profile is not None:
+        return _take_traced(job, job.live.profile, changed=change is not None, real=real)
     job = with_tokens(job)
     several = batches_of(job.batch)
     if several is not None:
@@ -151,6 +153,17 @@ def trace_changed(
             raise TraceError(str(error)) from error
         reason = error
     return run_pass(lambda: _trace_on_real_tensors(job, change, real, reason))
+
+
+def _take_traced(job: LiveJob, profile: JobProfile, *, changed: bool, real: RealLimits | None) -> JobProfile:
+    """Return the profile of a step that was traced on real tensors while the script ran; it has no other."""
+    if real is None:
+        raise TraceError("a loop of the script's own is traced on real tensors, which --no-real forbids")
+    if changed or job.precision != profile.precision:
+        other = "with a change" if changed else f"in {job.precision}"
+        msg = f"a loop of the script's own is traced as it runs, in {profile.precision}, and not {other}"
+        raise TraceError(f"{msg}: describe the run as a TrainingJob")
+    return profile
 
 
 def _trace_on_fake_tensors(

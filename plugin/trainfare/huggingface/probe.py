@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 from typing import Any, NoReturn
-
-from torch.utils.data import dataloader
 
 from trainfare.huggingface.callback import FareMeter
 from trainfare.job import Probe
-from trainfare.meter.probe_meter import ProbingMeter, do_nothing
+from trainfare.meter.probe_meter import ProbingMeter, do_nothing, stop_workers
 from trainfare_core.errors import TargetError
 
 
@@ -79,12 +76,4 @@ class ProbeCallback(ProbingMeter, FareMeter):
         """Stop the workers of the loaders, write what loggers hold, and end the process."""
         callbacks = self._loop.trainer.callback_handler.callbacks
         writers = [callback.tb_writer for callback in callbacks if getattr(callback, "tb_writer", None)]
-        self._end_process(_stop_workers, *(writer.flush for writer in writers))
-
-
-def _stop_workers() -> None:
-    """Stop the workers of each loader that is being read: the Trainer keeps its iterator to itself."""
-    kind: Any = vars(dataloader)["_MultiProcessingDataLoaderIter"]
-    iterators: list[Any] = [item for item in gc.get_objects() if type(item) is kind]
-    for iterator in iterators:
-        iterator._shutdown_workers()  # noqa: SLF001
+        self._end_process(stop_workers, *(writer.flush for writer in writers))

@@ -19,7 +19,7 @@ from trainfare.job.user_code import (
 )
 
 if TYPE_CHECKING:
-    from trainfare.job.job_plan import describe_length, plan_of, steps_per_epoch
+    from trainfare.job.job_plan import describe_length, plan_of, steps_per_epoch, with_steps
     from trainfare.job.live_job import LiveJob, LiveRun
     from trainfare.job.target import load_job
     from trainfare.job.training_job import (
@@ -64,10 +64,11 @@ __all__ = [
     "script_of",
     "steps_per_epoch",
     "target_of",
+    "with_steps",
 ]
 
 _HOMES = {
-    "job_plan": ("plan_of", "steps_per_epoch", "describe_length"),
+    "job_plan": ("plan_of", "steps_per_epoch", "describe_length", "with_steps"),
     "live_job": ("LiveJob", "LiveRun"),
     "target": ("load_job",),
     "training_job": (

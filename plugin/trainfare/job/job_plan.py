@@ -11,7 +11,7 @@ from trainfare.job.live_job import LiveJob
 from trainfare.job.run_plan import CheckpointTrigger, LoopLength, PlannedRun, RunPlanner, StepComposition
 from trainfare.job.training_job import TrainingJob
 from trainfare_core.errors import InputError
-from trainfare_core.job_profile import RunPlan
+from trainfare_core.job_profile import JobProfile, RunPlan
 
 _MOST = 10**18
 """Upper limit of every count in a job profile, so that it fits a 64-bit integer."""
@@ -86,6 +86,26 @@ def plan_of(
     plan = planned.run_plan(weights_bytes=weights_bytes, state_bytes=checkpoint_bytes - weights_bytes)
     plan = plan.model_copy(update={"checkpoint_bytes": checkpoint_bytes})
     return plan, tuple(_notes(job, facts, planned, composition))
+
+
+def with_steps(profile: JobProfile, steps: int | None) -> JobProfile:
+    """
+    Return the profile of a run of so many optimizer steps, where the script does not say how many it makes.
+
+    Args:
+        profile: of the script.
+        steps: as the profile counts them; None: not given.
+
+    Raises:
+        InputError: the script says it.
+    """
+    if steps is None:
+        return profile
+    if profile.plan.optimizer_steps is not None:
+        said = f"the script says how many steps it makes: {profile.plan.optimizer_steps:,}"
+        raise InputError(f"{said}; leave out the number of steps")
+    known = {"optimizer_steps": steps, "unknown_because": None}
+    return profile.model_copy(update={"plan": profile.plan.model_copy(update=known)})
 
 
 def _batches_per_epoch(job: TrainingJob) -> int | None:

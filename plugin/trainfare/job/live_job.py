@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.training_job import TrainingJob
+from trainfare_core.job_profile import JobProfile
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class LiveRun:
         batch_note: what stands for a batch of the data, for the place of the FLOPs; "" where it is one.
         replaced: a sentence on what was replaced before, for an error that may come of it; "" where nothing was.
         kind: the `LoopKind` of the Trainer; None: that which takes the module.
+        profile: of a step that was traced while the script ran; None: it is traced afterwards.
         root: the object and its attribute that is the folder which the Trainer writes to.
         wrap_module: does with the module what the strategy does before its optimizers are made; returns notes.
     """
@@ -45,6 +47,7 @@ class LiveRun:
     replaced: str = ""
     kind: Any = None
     root: tuple[Any, str] | None = None
+    profile: JobProfile | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, config=ConfigDict(strict=True, extra="forbid"))

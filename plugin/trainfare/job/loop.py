@@ -144,12 +144,12 @@ class Loop(Protocol):
     What is asked in every batch (`updates`, `is_last_batch`) must neither wait for the device nor call a collective.
     """
 
-    traced_before_launch: bool = True
-    """`trainfare profile` traces the step of a script with this loop."""
     saving: tuple[object, str] | None = None
     """The object that saves checkpoints, and the name of its method; None: the loop does not tell."""
     resumes_in_folder: bool = False
     """A resumed run, whose `updates` are above 0 before its first step, has the folder of the session before."""
+    warmed_up: bool = False
+    """Steps were made before the first that the meter sees, so that it may be traced."""
 
     @property
     @abstractmethod

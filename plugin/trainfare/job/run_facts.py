@@ -44,5 +44,7 @@ class RunFacts:
     """Why no single rank runs the whole step, a sentence; empty where each does."""
     loop: str = ""
     """As `ProfileSource.loop`."""
+    eager: bool = False
+    """What is compiled in the run runs eagerly here."""
     notes: tuple[str, ...] = ()
     """What of the settings of the loop is not counted, for the profile."""

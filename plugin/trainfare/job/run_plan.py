@@ -76,6 +76,8 @@ class LoopLength:
     """What may end the run before its last step, e.g. "EarlyStopping"."""
     no_length: str = "the training set has no length: give the samples of an epoch, or a number of steps"
     """Why the run has no end where only `max_epochs` is given, and what to do."""
+    no_end: str = "neither max_steps nor max_epochs is given: the run has no end that can be priced"
+    """The same where nothing is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +313,7 @@ class RunPlanner:
         if facts.max_time_s is not None:
             what = f"only max_time ({facts.max_time_s:g} s) ends the run"
             return None, f"{what}: how many steps fit depends on the machine"
-        return None, "neither max_steps nor max_epochs is given: the run has no end that can be priced"
+        return None, facts.no_end
 
     def _validation_batches(self, steps: int | None) -> int:
         facts, ended = self.facts, self._ended

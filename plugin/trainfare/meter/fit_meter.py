@@ -133,6 +133,11 @@ class FitMeter:
         return 0 if self._run is None else self._run.progress.steps
 
     @property
+    def window_begun(self) -> bool:
+        """All that is traced before the window is."""
+        return self._run is not None and self._run.window.begun
+
+    @property
     def window_full(self) -> bool:
         """All steps of the window are recorded."""
         return self._run is not None and self._run.window.begun and not self._run.window.is_open

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
+
+from torch.utils.data import dataloader
 
 from trainfare.job import Probe, describe
 from trainfare.meter.end_of_run import make_profile
@@ -98,6 +101,14 @@ def do_nothing(*_: object, **__: object) -> None:
     """Stand for what a probe switches off."""
 
 
+def stop_workers() -> None:
+    """Stop the workers of each loader that is being read: a loop keeps its iterator to itself."""
+    kind: Any = vars(dataloader)["_MultiProcessingDataLoaderIter"]
+    iterators: list[Any] = [item for item in gc.get_objects() if type(item) is kind]
+    for iterator in iterators:
+        iterator._shutdown_workers()  # noqa: SLF001
+
+
 class ProbingMeter(GuardedMeter):
     """The part of the callbacks of `trainfare probe` that is the same for every loop."""
 
@@ -120,11 +131,15 @@ class ProbingMeter(GuardedMeter):
             with contextlib.suppress(Exception):
                 meter.release()
 
+    def _has_enough(self, meter: FitMeter) -> bool:
+        """Return whether the steps are measured, on all ranks alike."""
+        return self._stop.decide(meter)
+
     def _is_measured(self) -> bool:
         """Return whether to leave here, after the window was closed: the steps are measured, or the meter is off."""
         if self._meter is None:
             return True
-        if not self._stop.decide(self._meter):
+        if not self._has_enough(self._meter):
             return False
         self.call_guarded(lambda meter: meter.stop() if isinstance(meter, ProbeMeter) else meter.end())
         return True

@@ -84,7 +84,7 @@ class TracedSteps:
         self._compiled_graphs = count_compiled_graphs()
         self._left = 0 if self.method.why_not else MAX_TRACED_BATCHES
         self._later_left = MAX_LATER_TRACES
-        left, before = progress.plan().steps_left, settings.steps_before_window
+        left, before = progress.plan().steps_left, 0 if loop.warmed_up else settings.steps_before_window
         # Of a short run the step before the last is traced, unless an epoch is one batch: the last may be incomplete.
         kept = 1 if progress.length.batches_per_epoch == 1 else 2
         self._after_steps = before if left is None else max(0, min(before, left - kept))
@@ -102,8 +102,7 @@ class TracedSteps:
     def problem(self) -> str:
         """Why no step was traced."""
         problem = self.probe.problem or "the run ended before a step could be traced"
-        why = self.method.why_not or f"{problem.rstrip('.')}: {WAY_OUT}"
-        return why if self._loop.traced_before_launch else why.removesuffix(f": {WAY_OUT}")
+        return self.method.why_not or f"{problem.rstrip('.')}: {WAY_OUT}"
 
     @property
     def wants_sizes(self) -> bool:

@@ -39,6 +39,11 @@ class TracingMethod:
 
 COMPILED = TracingMethod(f"the step runs under torch.compile: {WAY_OUT}", compiled=True)
 """A dispatch mode over compiled code makes torch compile it again and leaves it slower."""
+EAGER = TracingMethod(
+    compiled=True,
+    note="the step runs under torch.compile; the trace is eager, an upper bound of bytes and launches",
+)
+"""As before launch, where nothing is compiled."""
 
 
 def tracing_method(facts: RunFacts, module: nn.Module) -> TracingMethod:
@@ -53,8 +58,8 @@ def tracing_method(facts: RunFacts, module: nn.Module) -> TracingMethod:
         return TracingMethod(facts.split_because)
     if find_compute_type(facts.precision) == "fp8":
         return TracingMethod(f"the kernels of Transformer Engine hide their operations: {WAY_OUT}")
-    if _is_compiled(module):
-        return COMPILED
+    if _is_compiled(module) or facts.eager:
+        return EAGER if facts.eager else COMPILED
     if any(_is_graphed(part) for part in module.modules()):
         return TracingMethod(f"the step replays CUDA graphs, which hide their operations: {WAY_OUT}")
     if facts.device_kind == "xla":

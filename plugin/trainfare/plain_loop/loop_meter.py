@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeVar, final
+from typing import Any, ClassVar, Final, TypeVar
 
 import torch
 from torch import nn
@@ -37,7 +37,6 @@ STEPS_SEEN_BEFORE: Final = 2
 every fourth (`if i % 4 == 0`) shows in the second step alone what the others are."""
 
 
-@final
 class LoopMeter(GuardedMeter, Loop):
     """
     Measures a loop from the entry to the end of its `with` block; see `FareMeter.loop`.
@@ -45,7 +44,6 @@ class LoopMeter(GuardedMeter, Loop):
     A fault in it ends the measurement with one warning, and every exception of the loop is passed on.
     """
 
-    traced_before_launch = False
     _active: ClassVar[LoopMeter | None] = None
 
     def __init__(
@@ -79,7 +77,7 @@ class LoopMeter(GuardedMeter, Loop):
 
     # The loop of the user.
 
-    def __enter__(self) -> LoopMeter:
+    def __enter__(self) -> LoopMeter:  # noqa: PYI034 - typing.Self is newer than Python 3.10
         if LoopMeter._active is not None or self._batches:
             warn_user("FareMeter measures neither a loop inside another one nor one for the second time")
             return self
@@ -170,6 +168,16 @@ class LoopMeter(GuardedMeter, Loop):
         if type(steps) is int and steps >= 0:
             self._updates = self._counted = self._done_before = steps
 
+    @classmethod
+    def switch_off_active(cls) -> int | None:
+        """Measure the loop that is measured now no more, and return the number of steps that its meter was given."""
+        active = cls._active
+        if active is None:
+            return None
+        active.call_guarded(lambda meter: meter.release())
+        active._meter = None  # noqa: SLF001
+        return active._total_steps  # noqa: SLF001
+
     # Its parts.
 
     def _begin_batch(self, batch: Any) -> None:
@@ -198,8 +206,8 @@ class LoopMeter(GuardedMeter, Loop):
             if own is optimizer:
                 self._sees_own = True
                 return own
-        parameters: set[int] = set() if self._sees_own else _parameters_of(optimizer)
-        return next((own for own in self._optimizers if parameters & _parameters_of(own)), None)
+        parameters: set[int] = set() if self._sees_own else parameters_of(optimizer)
+        return next((own for own in self._optimizers if parameters & parameters_of(own)), None)
 
     def _before_update(self, optimizer: Optimizer, *_: Any) -> None:
         def note(meter: FitMeter) -> None:
@@ -365,5 +373,6 @@ class FareMeter:
         return LoopMeter(together, optimizers, total_steps, MeterSettings.check(**settings), cls.services)
 
 
-def _parameters_of(optimizer: Any) -> set[int]:
+def parameters_of(optimizer: Any) -> set[int]:
+    """Return the identities of an optimizer's parameters."""
     return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}

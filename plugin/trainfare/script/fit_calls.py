@@ -77,16 +77,31 @@ def list_fit_lines(script: Script) -> list[int]:
     return sorted({method.lineno for method in methods if "id='super'" not in ast.dump(method)})
 
 
-def may_call_fit(path: Path) -> bool:
-    """Return whether a script may come to `Trainer.fit`: Lightning is loaded, and the user's code has such a call."""
+def may_call_fit(path: Path, *, prepared: bool) -> bool:
+    """
+    Return whether a script may still come to the call that its training begins with.
+
+    Args:
+        path: of the script.
+        prepared: whether `Accelerator.prepare` or `Fabric.setup` was called.
+    """
+    calls = [(NAMESPACES, ".fit("), (NAMESPACES, "LightningCLI")]
+    calls += [] if prepared else [(("accelerate",), ".prepare(")]
+    texts = _read_user_code(path)
+    return any(
+        any(name in sys.modules for name in packages) and any(call in text for text in texts)
+        for packages, call in calls
+    )
+
+
+def _read_user_code(path: Path) -> list[str]:
+    """Return the text of a script and of the user's modules that it has loaded."""
     files = {str(path), *(str(getattr(module, "__file__", None)) for module in [*sys.modules.values()])}
-    texts = [
+    return [
         Path(name).read_text("utf-8", "replace")
         for name in files
         if is_users_file(name) and Path(name).is_file()
     ]
-    loaded = any(name in sys.modules for name in NAMESPACES)
-    return loaded and any(call in text for text in texts for call in (".fit(", "LightningCLI"))
 
 
 def join_calls(jobs: Sequence[LiveJob]) -> LiveJob:

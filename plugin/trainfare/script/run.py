@@ -7,7 +7,6 @@ Importing this module loads no torch: a script that is measured may set variable
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import runpy
 import sys
 import traceback
@@ -16,7 +15,7 @@ from dataclasses import replace
 from functools import partial, wraps
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from trainfare.job import (
     ALL_CALLS,
@@ -26,17 +25,17 @@ from trainfare.job import (
     describe_raised,
     load_job,
     place_in_user_code,
-    place_of_caller,
 )
 from trainfare.job.made_up_data import MadeUpData
 from trainfare.job.on_import import on_import
 from trainfare.job.user_code import replace_attribute
 from trainfare.script.notebook import run_notebook
-from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
+from trainfare_core.errors import TargetError, TrainfareError
 
 if TYPE_CHECKING:
     from trainfare.job import LiveJob, TrainingJob
     from trainfare.lightning.script.interception import FitCall, Recorder
+    from trainfare.plain_loop.script_loop import ScriptLoop
     from trainfare.script.fit_calls import Rounds
     from trainfare_core.job_profile import JobProfile
 
@@ -47,9 +46,9 @@ _LOOPS: Final = {
 }
 """Modules with a `Trainer`, its method that trains, and the module whose `attach` gives it a meter."""
 _NAMESPACES: Final = "lightning.pytorch or pytorch_lightning"
-_ONLY_FIT: Final = (
-    "other trainers and loops of your own are not priced before launch; `with FareMeter.loop(...)` around the loop "
-    "prices it while it trains (docs/loops.md); or describe the run as a TrainingJob"
+_OTHER_WAYS: Final = (
+    "`with FareMeter.loop(...)` around a loop prices it while it trains (docs/loops.md); or describe the run as a "
+    "TrainingJob"
 )
 
 
@@ -62,20 +61,21 @@ def run_script(
     made_up: MadeUpData | None = None,
 ) -> NoReturn:
     """
-    Run a script up to a call of `Trainer.fit`, and answer there: nothing of the script runs afterwards.
+    Run a script up to a call of `Trainer.fit`, or some steps into a loop of its own, and answer there.
+
+    Nothing of the script runs afterwards.
 
     Args:
         script: what to run.
-        answer: called inside the call of `fit`, with a function that sets up the data and returns the job; it ends the
-            process, so that no `except` or `finally` of the script runs.
+        answer: called inside the call of `fit` or the loop, with a function that sets up the data and returns the job;
+            it ends the process, so that no `except` or `finally` of the script runs.
         fit: the number of the call, from 1, and calls before it return at once; or `ALL_CALLS`, and each does.
-        optimizer_step: the number of the optimizer step at which a script that has not come to `fit` is stopped; None:
-            the first, or the 100th of a script whose code has a call of `fit`.
+        optimizer_step: the number of the optimizer step after which the loop of a script that has not come to `fit` is
+            traced; None: the first, or the 100th of a script whose code has a call of `fit`.
         made_up: what stands for the data; None reads them.
 
     Raises:
-        TargetError: the script raised, or ended without that call.
-        MissingExtraError: Lightning is not installed.
+        TargetError: the script raised, or ended without that call or step.
     """
     from trainfare.lightning.script.interception import Recorder, intercept_trainers
     from trainfare.lightning.script.live_fit import live_job
@@ -88,6 +88,7 @@ def run_script(
         may_call_fit,
     )
     from trainfare.script.huggingface import NAMESPACE, intercept_huggingface, load_train_call
+    from trainfare.script.plain_loop import LoopBeforeLaunch
 
     jobs: list[LiveJob] = []
 
@@ -118,33 +119,33 @@ def run_script(
         if once and rounds.where and rounds.exact and len(jobs) == rounds.count:
             answer(lambda: join_calls(jobs))
 
-    def on_other_loop(words: str, steps: int) -> None:
-        if steps and recorder.places:  # the step of a trace
-            return
-        if steps and steps < (optimizer_step or (STEPS_BEFORE_FIT if may_call_fit(path) else 1)):
-            return
-        passed = f"in its optimizer step {steps} (--optimizer-step lets more of them pass)"
-        when = passed if steps > 1 else "before it trained"
-        msg = f"{script.name} trains with {words} at {place_of_caller()}, and was stopped there {when}"
-        answer(partial(_fail, TargetError(f"{msg}: {_ONLY_FIT}{recorder.explain()}")))
+    def find_first_step() -> int | None:
+        if recorder.places:  # the steps of a trace
+            return None
+        return optimizer_step or (STEPS_BEFORE_FIT if may_call_fit(path, prepared=plain.prepared) else 1)
 
     def describe_error(error: Exception) -> str:
         replaced = recorder.explain()
         demand = "" if replaced else "a trace runs what stands before Trainer.fit, so it must work here"
+        if plain.loop.place or plain.loop.moves:
+            demand = "a trace runs steps of the loop here, within --target-memory-gib and --target-seconds; "
+            demand += "`trainfare probe` measures some where it trains"
         return describe_raised(script.name, error, demand, of_script=made_up is None) + replaced
 
-    _require_trainer()
-    recorder = Recorder(fit, on_fit, on_other_loop)
-    path = _find_script(script)
+    recorder = Recorder(fit, on_fit)
+    path, plain = _find_script(script), LoopBeforeLaunch(find_first_step, answer)
     with (
+        contextlib.ExitStack() as stack,
         contextlib.nullcontext() if made_up is None else stand_for_missing_data(recorder),
         intercept_trainers(recorder),
         intercept_huggingface(recorder),
     ):
+        plain.watch_script(stack)
         code = _run(script, path, describe_error)
         if jobs and code in (0, None):
             answer(lambda: join_calls(jobs))
-    raise TargetError(_explain_end(script, recorder, fit, code))
+        plain.loop.end_script()
+    raise TargetError(_explain_end(script, recorder, fit, code, plain.loop.moves))
 
 
 def _fail(error: BaseException) -> NoReturn:
@@ -183,17 +184,17 @@ def run_callable(target: str, answer: Callable[[Callable[[], TrainingJob]], NoRe
         return load_job(target, from_trainer)
 
 
-def probe_script(script: Script, probe: Probe) -> NoReturn:
+def probe_script(script: Script, probe: Probe, *, optimizer_step: int = 1) -> NoReturn:
     """
-    Run a script until the first steps of its first `fit` are measured, and end its process there.
+    Run a script until the first steps of its first `fit`, or of a loop of its own, are measured; end its process there.
 
     Args:
         script: what to run.
+        optimizer_step: see `run_script`.
         probe: what to measure; the errors that its `end` is given are ours.
 
     Raises:
         TargetError: the script raised before it trained, or ended.
-        MissingExtraError: Lightning is not installed.
     """
 
     def describe_error(error: BaseException) -> str:
@@ -219,29 +220,31 @@ def probe_script(script: Script, probe: Probe) -> NoReturn:
 
         probe.end(give_profile)
 
-    def on_other_loop(words: str, steps: int) -> None:
-        if steps and any(name in sys.modules for name in _LOOPS):  # a step of its Trainer, or before `fit`
-            return
-        msg = f"{script.name} trains with {words} at {place_of_caller()}, and was stopped there before it trained"
-        probe.end(partial(_fail, TargetError(f"{msg}: {_ONLY_FIT}")))
+    def find_first_step() -> int | None:
+        from trainfare.script.fit_calls import may_call_fit
+
+        to_trainer = "transformers.trainer" in sys.modules or may_call_fit(path, prepared=True)
+        return None if to_trainer else optimizer_step
 
     def intercept(name: str) -> None:
-        from trainfare.lightning.script.interception import intercept_other_loops
-
         if name == "torch":
-            intercept_other_loops(on_other_loop, loops)
+            from trainfare.plain_loop.script_loop import ScriptLoop
+
+            plain.append(ScriptLoop(replace(probe, end=end), find_first_step))
+            plain[0].watch_script(loops)
             return
         (method, home), trainer = _LOOPS[name], sys.modules[name].Trainer
         measured = _measure(getattr(trainer, method), home, replace(probe, end=end), loops)
         stack.enter_context(replace_attribute(trainer, method, measured))
 
-    _require_trainer()
-    path = _find_script(script)
+    path, plain = _find_script(script), cast("list[ScriptLoop]", [])
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as loops:
         for name in ("torch", *_LOOPS):
             stack.enter_context(on_import(name, partial(intercept, name)))
         code = _run(script, path, describe_error)
-    raise TargetError(_explain_early_end(script, code, "probe"))
+        for loop in plain:
+            loop.end_script()
+    raise TargetError(_explain_early_end(script, code, "probe", plain[0].moves if plain else 0))
 
 
 def _measure(
@@ -261,11 +264,6 @@ def _measure(
         return original(trainer, *args, **kwargs)
 
     return train
-
-
-def _require_trainer() -> None:
-    if not any(importlib.util.find_spec(name) for name in ("pytorch_lightning", "lightning", "transformers")):
-        raise MissingExtraError("neither pytorch-lightning nor lightning", "lightning")
 
 
 def _find_script(script: Script) -> Path:
@@ -297,7 +295,7 @@ def _run(script: Script, path: Path, describe_error: Callable[[Exception], str])
     return 0
 
 
-def _explain_end(script: Script, recorder: Recorder, fit: int, code: object) -> str:
+def _explain_end(script: Script, recorder: Recorder, fit: int, code: object, moves: int) -> str:
     """Return why a script that has ended gave no job."""
     places = recorder.places
     made_up = recorder.explain()
@@ -306,14 +304,16 @@ def _explain_end(script: Script, recorder: Recorder, fit: int, code: object) -> 
         return f"--fit {fit}: {script.name} calls Trainer.fit {len(places)} times ({calls})"
     if places and code not in (0, None):
         return f"--fit all: {script.name} ended with exit code {code}{made_up}"
-    return _explain_early_end(script, code, "profile") + made_up
+    return _explain_early_end(script, code, "profile", moves) + made_up
 
 
-def _explain_early_end(script: Script, code: object, command: str) -> str:
+def _explain_early_end(script: Script, code: object, command: str, moves: int) -> str:
     if code not in (0, None):
         msg = f"{script.name} ended with exit code {code} before it called Trainer.fit"
         return f"{msg}: give its arguments after --, e.g. trainfare {command} {script.name} -- --epochs 3"
-    return f"{script.name} ended without a call of Trainer.fit of {_NAMESPACES}: {_ONLY_FIT}"
+    steps = f"after {moves} optimizer steps of its own: give a smaller --optimizer-step"
+    without = steps if moves else "or an optimizer step that moves a parameter"
+    return f"{script.name} ended without a call of Trainer.fit of {_NAMESPACES}, {without}; {_OTHER_WAYS}"
 
 
 def _write_notes(script: Script, recorder: Recorder, rounds: Rounds, fit: int) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import final
 
-from trainfare.job import REAL_LIMITS
+from trainfare.job import REAL_LIMITS, with_steps
 from trainfare.job.made_up_data import MadeUpData
 from trainfare.methods.step_change import StepChange
 from trainfare.user_process.copied_folder import CopiedFolder
@@ -33,6 +33,7 @@ class TracedTarget:
         target: see `load_job`, or a script, see `script_of`.
         limits: what the process may use.
         fit, optimizer_step: of a script; see `run_script`.
+        steps: of a script that does not say how many it makes; see `with_steps`.
         made_up: of a script, what stands for its data; None reads them.
         copied: another copy of the TARGET's folder to load it from; None loads it where it is.
         store: traces of earlier runs; None traces afresh and keeps nothing.
@@ -47,6 +48,7 @@ class TracedTarget:
         *,
         fit: int = 1,
         optimizer_step: int | None = None,
+        steps: int | None = None,
         made_up: MadeUpData | None = None,
         copied: CopiedFolder | None = None,
         store: TraceStore | None = None,
@@ -55,6 +57,7 @@ class TracedTarget:
     ) -> None:
         self._target, self._limits, self._copied = target, limits, copied
         self._say, self._wait = say, wait
+        self._steps = steps
         self._fit, self._optimizer_step, self._made_up = fit, optimizer_step, made_up
         self._process: UserProcess | None = None
         self._store, self._key = store, None
@@ -95,10 +98,16 @@ class TracedTarget:
             return process.job
 
     def profile(self, change: StepChange | None = None, *, precision: str | None = None) -> JobProfile:
-        """Return the profile of a step, as it is, with a change or in a precision; raises as `UserProcess.profile`."""
+        """
+        Return the profile of a step, as it is, with a change or in a precision.
+
+        Raises:
+            InputError: `steps` is given, and the script says how many it makes.
+            TargetError, TraceError, MissingExtraError: see `UserProcess.profile`.
+        """
         changed = self._change_text(change, precision)
         if changed not in self._profiles:
-            self._profiles[changed] = self._trace(change, precision, changed)
+            self._profiles[changed] = with_steps(self._trace(change, precision, changed), self._steps)
         return self._profiles[changed]
 
     def _trace(self, change: StepChange | None, precision: str | None, changed: str) -> JobProfile:

@@ -407,8 +407,8 @@ def test_compiled_code_is_timed_and_not_traced(tmp_path: Path) -> None:
     compiled = torch.compile(model, backend="eager")
     train(tmp_path, harness, model=compiled)  # type: ignore[arg-type]
     assert not harness.profiles
-    why = "trainfare: no ranking: the step was not traced, because the step runs under torch.compile. The measured times"
-    assert harness.lines[-1].startswith(why)  # without advice for scripts with a Trainer
+    why = "trainfare: no ranking: the step was not traced, because the step runs under torch.compile: trace it before"
+    assert harness.lines[-1].startswith(why)
     written = JobProfile.from_json((tmp_path / "trainfare-profile.json").read_text())
     assert written.measured is not None
     assert written.name == "Sequential"

@@ -181,21 +181,47 @@ class Watch(pl.Callback):
     assert {path.name for path in folder.iterdir()} == {"train.py", "job.json", "elsewhere"}
 
 
-def test_a_plain_loop_is_refused_before_its_first_step(folder: Path) -> None:
-    (folder / "train.py").write_text("""
+PLAIN = """
 import pathlib, torch
-layer = torch.nn.Linear(2, 2)
-optimizer = torch.optim.SGD(layer.parameters())
-layer(torch.ones(2)).sum().backward()
-optimizer.step()
-pathlib.Path("trained").touch()
-""")
-    done = probe(folder)
-    assert done.exit_code == 2
-    assert done.stdout == ""
-    assert "train.py trains with SGD.step of torch at train.py:6" in done.stderr
-    assert "describe the run as a TrainingJob" in done.stderr
-    assert {path.name for path in folder.iterdir()} == {"train.py"}
+from torch.utils.data import DataLoader
+model = torch.nn.Linear(8, 2)
+optimizer = torch.optim.SGD(model.parameters())
+loader = DataLoader(torch.randn(800, 8), batch_size=4, num_workers={workers})
+steps = 0
+for epoch in range(9):
+    for number, batch in enumerate(loader, 1):
+        model(batch).square().mean().backward()
+        if number % 2 == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+            steps += 1
+            pathlib.Path("steps").write_text(str(steps))
+pathlib.Path("after").touch()
+"""
+
+
+def test_a_plain_loop_is_measured_and_left(folder: Path) -> None:
+    """In the middle of the loop, with its workers ended; the length of the whole run is given."""
+    (folder / "train.py").write_text(PLAIN.format(workers=1))
+    done = probe(folder, "--steps", 4, "--total-steps", 93750, "--format", "json")
+    assert done.exit_code == 0, done.stderr
+    profile = read_profile(folder)
+    assert profile.measured is not None
+    assert (profile.measured.steps, profile.source.loop) == (4, "plain")
+    assert (profile.batch.micro_batch_size, profile.parallel.accumulate_grad_batches) == (4, 2)
+    assert json.loads(done.stdout)["job"]["optimizer_steps"] == 93750
+    # One by which it is found, one that shows its batches, one to warm up, two that are traced.
+    assert int((folder / "steps").read_text()) == 1 + 1 + 1 + 2 + 4
+    # Forward, and the gradient of the weights: 8 * 2 products for each of 8 samples.
+    assert sum(group.flops for group in profile.operations) == 2 * 2 * 8 * 8 * 2
+    assert {path.name for path in folder.iterdir()} == {"train.py", "job.json", "steps"}
+
+
+def test_a_plain_loop_that_ends_before_is_reported_by_what_was_measured(folder: Path) -> None:
+    (folder / "train.py").write_text(PLAIN.format(workers=0).replace("range(9)", "range(1)"))
+    done = probe(folder, "--steps", 1000, "--format", "json")
+    assert done.exit_code == 0, done.stderr
+    assert read_profile(folder).plan.optimizer_steps == 100
 
 
 HUGGING_FACE = """

@@ -202,7 +202,7 @@ def ends(folder: Path, text: str, *, fit: int = 1, name: str = "train.py") -> st
     [
         (
             "",
-            "ended without a call of Trainer.fit of lightning.pytorch or pytorch_lightning: other trainers and loops",
+            "ended without a call of Trainer.fit of lightning.pytorch or pytorch_lightning, or an optimizer step",
         ),
         (
             "import sys\nsys.exit(2)",

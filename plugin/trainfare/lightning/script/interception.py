@@ -10,19 +10,16 @@ import builtins
 import contextlib
 import functools
 import inspect
-import itertools
 import logging
 import os
-import sys
 import warnings
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from importlib import import_module
 from types import ModuleType, SimpleNamespace
 from typing import Any, Final, cast
 
 import torch
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from trainfare.job import ALL_CALLS, place_of_caller
 from trainfare.job.on_import import on_import
@@ -48,12 +45,6 @@ _SKIPPED: Final[Mapping[str, tuple[Callable[[Mapping[str, Any]], Any], str]]] = 
 }
 """Methods of a Trainer that run a loop which is not training: what they return, and how that is told."""
 _METRICS: Final = ("callback_metrics", "logged_metrics", "progress_bar_metrics")
-_OTHER_LOOPS: Final = (
-    ("accelerate.accelerator", "Accelerator", ("prepare",), "Hugging Face's"),
-    ("lightning.fabric.fabric", "Fabric", ("setup", "setup_module"), "Lightning"),
-    ("lightning_fabric.fabric", "Fabric", ("setup", "setup_module"), "Lightning"),
-)
-"""Module, class, and the methods with which a loop that is no Trainer's begins; and whose it is."""
 _MAY_BE_MISSING: Final = (
     ("strategies", "DeepSpeedStrategy", "ParallelStrategy"),
     ("strategies", "XLAStrategy", "ParallelStrategy"),
@@ -96,8 +87,6 @@ class Recorder:
     Args:
         fit_number: of the call to stop at, from 1, or `ALL_CALLS`.
         on_fit: called with each call that is wanted; where it returns, so does `fit`, without having trained.
-        on_other_loop: called before a loop that is no Trainer's begins, with its first call and 0, and before each step
-            of an optimizer with gradients or a closure, with its number; None lets it run.
         only_fit: replace nothing else that a Trainer or the script does.
     """
 
@@ -105,12 +94,11 @@ class Recorder:
         self,
         fit_number: int,
         on_fit: Callable[[FitCall], None],
-        on_other_loop: Callable[[str, int], None] | None = None,
         *,
         only_fit: bool = False,
     ) -> None:
         self.only_fit = only_fit
-        self._wanted, self._on_fit, self.on_other_loop = fit_number, on_fit, on_other_loop
+        self._wanted, self._on_fit = fit_number, on_fit
         self.places: list[str] = []
         self.method = "Trainer.fit"
         self.skipped: list[str] = []
@@ -159,8 +147,6 @@ def intercept_trainers(recorder: Recorder) -> Generator[None, None, None]:
             stack.enter_context(
                 replace_attribute(builtins, "input", answer_input(partial(recorder.skip, "input()")))
             )
-        if recorder.on_other_loop is not None:
-            intercept_other_loops(recorder.on_other_loop, stack)
         stack.enter_context(replace_attribute(torch.distributed, "init_process_group", _OneProcessGroup()))
         if not torch.cuda.is_available():
             stack.enter_context(replace_attribute(torch.cuda, "set_device", do_nothing))
@@ -260,40 +246,6 @@ def _load_untrained(module_class: Any, recorder: Recorder) -> Any:
         return module
 
     return classmethod(load)
-
-
-def intercept_other_loops(on_other_loop: Callable[[str, int], None], stack: contextlib.ExitStack) -> None:
-    """
-    Stop before the first call of a loop that is no Trainer's: what it trained and wrote would be for nothing.
-
-    Args:
-        on_other_loop: see `Recorder`.
-        stack: takes what undoes the replacements.
-    """
-
-    def stop_at(module_name: str, class_name: str, methods: tuple[str, ...], whose: str) -> None:
-        cls = getattr(sys.modules[module_name], class_name)
-        for method in methods:
-            stop = partial(
-                _call_without_arguments, partial(on_other_loop, f"{whose} {class_name}.{method}", 0)
-            )
-            stack.enter_context(replace_attribute(cls, method, stop))
-
-    steps = itertools.count(1)
-
-    def stop_at_step(
-        optimizer: torch.optim.Optimizer, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> None:
-        parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
-        has_closure = any(map(callable, (*args, *kwargs.values())))  # which makes the gradients
-        if has_closure or any(
-            parameter.grad is not None for parameter in parameters
-        ):  # else it moves nothing
-            on_other_loop(f"{type(optimizer).__name__}.step of torch", next(steps))
-
-    for loop in _OTHER_LOOPS:
-        stack.enter_context(on_import(loop[0], partial(stop_at, *loop)))
-    stack.callback(register_optimizer_step_pre_hook(stop_at_step).remove)
 
 
 def _keep_batch_size(original: Callable[..., Any], recorder: Recorder) -> Callable[..., Any]:
@@ -416,10 +368,6 @@ def _environment() -> Generator[None, None, None]:
                 environment.pop(name, None)
             else:
                 environment[name] = value
-
-
-def _call_without_arguments(function: Callable[[], None], *_: object, **__: object) -> None:
-    function()
 
 
 def do_nothing(*_: object, **__: object) -> None:

@@ -83,6 +83,24 @@ def replacing_connector(namespace: str, original: Callable[..., None]) -> Callab
     return init
 
 
+def replacing_fabric_connector(
+    package: str, original: Callable[..., None], keep: Callable[[Asked], None]
+) -> Callable[..., None]:
+    """Return an `__init__` of Fabric's connector that takes one CPU; `keep` is given what was asked for."""
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        registry = import_module(f"{package}.strategies").STRATEGY_REGISTRY
+        keep(_build_asked({**bound.arguments, "sync_batchnorm": False}, registry))
+        bound.arguments.update(accelerator="cpu", devices=1, num_nodes=1, strategy="auto")
+        original(*bound.args, **bound.kwargs)
+
+    return init
+
+
 def tolerant(original: Callable[..., None], base: type) -> Callable[..., None]:
     """
     Return an `__init__` for a strategy or plugin whose package is missing here: then it keeps its arguments alone.

@@ -1,0 +1,360 @@
+"""The loop of a script that runs unchanged: its model, optimizers and batches are found from outside."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, Final, NoReturn, final
+
+import torch
+from torch import nn
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+from torch.utils._pytree import tree_leaves
+from torch.utils.data import dataloader
+
+from trainfare.job import Probe, place_of_caller
+from trainfare.job.loop import Phase
+from trainfare.job.run_facts import RunFacts
+from trainfare.job.run_plan import LoopLength
+from trainfare.job.user_code import replace_attribute
+from trainfare.meter.fit_meter import FitMeter
+from trainfare.meter.probe_meter import ProbingMeter, do_nothing, stop_workers
+from trainfare.meter.services import MeterServices
+from trainfare.meter.settings import MeterSettings
+from trainfare.plain_loop import run_facts
+from trainfare.plain_loop.loop_meter import LoopMeter, parameters_of
+from trainfare.trace import torch_private
+from trainfare_core.errors import TargetError
+
+_ITERATOR: Final[Any] = vars(dataloader)["_BaseDataLoaderIter"]
+_BEFORE_LAUNCH: Final = MeterServices(say=do_nothing, check_prices=do_nothing, find_ledger=lambda: None)
+_MOST_STEPS: Final = 100
+"""Optimizer steps after which a loop is left of which no batch was seen. Chosen: as many as a script may make before it
+calls `fit`; one batch of reinforcement learning has fewer."""
+
+
+@final
+class ScriptLoop(ProbingMeter, LoopMeter):
+    """
+    Measures the loop of a script from one of its optimizer steps on, or traces its step alone, and ends the process.
+
+    A batch begins where a DataLoader is asked for the next one after a backward pass or an optimizer step; in a loop
+    without a DataLoader where the model is called. What runs without gradients, on a model in another mode than at that
+    optimizer step, is validation.
+
+    Args:
+        probe: what is measured; its `end` is called inside the loop.
+        find_first: returns the number of that optimizer step, counted are those that move a parameter; None: not yet.
+        adapt: before launch, changes what was read of the run; None: its steps are measured.
+    """
+
+    def __init__(
+        self,
+        probe: Probe,
+        find_first: Callable[[], int | None],
+        adapt: Callable[[RunFacts], RunFacts] | None = None,
+    ) -> None:
+        # The step at which it is found and the one that shows its batches are a part of the usual warm-up of 3.
+        settings = MeterSettings.check(warmup_steps=1, measure_steps=probe.steps)
+        services = ProbingMeter.services if adapt is None else _BEFORE_LAUNCH
+        super().__init__(nn.Identity(), (), None, settings, services)
+        self._probe, self._find_first, self._adapt = probe, find_first, adapt
+        self._start_probe(probe, 0, 1, TargetError("the loop has no optimizer step that could be measured"))
+        self.warmed_up = adapt is not None
+        self.place = ""
+        """The optimizer and the line of the step by which the loop was found; "" before that."""
+        self.moves = self._open_steps = self._open_calls = self._steps_at_batch = 0
+        self._earlier: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+        self._new: Optimizer | None = None
+        self._models: list[nn.Module] = []
+        self._modes: dict[int, bool] = {}
+        """Whether each part of the model is in training mode, by its identity."""
+        self._gradients: list[tuple[int, int] | None] = []
+        self._by_loader = self._pauses = self._waits = self._takes_steps = False
+        self._calls: list[object] = []
+        self._kinds_of_calls: set[tuple[object, ...]] = set()
+        self._thread = threading.get_ident()
+
+    def watch_script(self, stack: ExitStack) -> None:
+        """Be told of optimizer steps and DataLoaders until the stack is closed."""
+        watched = self._watch_loader(_ITERATOR.__next__)
+        stack.enter_context(replace_attribute(_ITERATOR, "__next__", watched))
+        stack.callback(register_optimizer_step_pre_hook(self._before_any).remove)
+        stack.callback(register_optimizer_step_post_hook(self._after_any).remove)
+        stack.callback(self._undo.close)
+
+    def end_script(self) -> None:
+        """Answer by what is known where the script has ended by itself; return where no loop was found."""
+        if self.place:
+            if self._has_trained():
+                self._end_batch()
+            if not self._started:
+                made = f"the script ended after {self._updates} optimizer steps"
+                self._problem = TargetError(
+                    f"{self.place}: {made}, and 2 more than those are needed to see one"
+                )
+                self._meter = None
+            self.call_guarded(lambda meter: meter.end())
+            self._leave()
+
+    # Optimizer steps. Torch goes through its hooks meanwhile: none may be added or removed.
+
+    def _before_any(self, optimizer: Optimizer, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        if torch.compiler.is_compiling():  # else the hook would become a part of the user's compiled step
+            return
+        moves = _moves_parameters(optimizer, (*args, *kwargs.values()))
+        if not self.place:
+            self._open_steps += 1
+            self.moves += moves and self._open_steps == 1
+        else:
+            if moves and not self._depth and self._find_own(optimizer) is None:
+                self._new = optimizer
+            self._before_update(optimizer)
+
+    def _after_any(self, optimizer: Optimizer, *_: Any) -> None:
+        if torch.compiler.is_compiling():
+            return
+        if self.place:
+            self._after_update(optimizer)
+            if self._waits and self._updates >= self._counted + 2 * len(self._optimizers):
+                self._by_loader = False  # that was no loader of this loop
+            if self._updates > self._steps_at_batch + _MOST_STEPS:
+                self._problem = TargetError(
+                    f"{self.place}: in {_MOST_STEPS} steps, no DataLoader gave a batch and no model was called"
+                )
+                self._meter = None
+                self._leave()
+            return
+        self._open_steps = max(0, self._open_steps - 1)
+        if self._open_steps or not self.moves:
+            return
+        first = self._find_first()
+        if first is None or self.moves < first:
+            self._earlier.add(optimizer)
+            return
+        self.place = f"{type(optimizer).__name__}.step at {place_of_caller() or 'a line of a library'}"
+        self._guard(lambda: self._find([optimizer]))
+        if self._meter is None:
+            self._leave()
+
+    def _find(self, stepped: Sequence[Optimizer]) -> None:
+        """Find the optimizers that may step beside these, and the modules that have their parameters."""
+        self._model = nn.Identity()
+        gc.collect()  # what earlier parts of the script have left
+        objects, optimizers = gc.get_objects(), [*stepped]
+        taken = set[int]().union(*map(parameters_of, stepped))
+        for other in (item for item in objects if issubclass(type(item), Optimizer)):
+            own = parameters_of(other) if hasattr(other, "param_groups") else set[int]()
+            wraps = run_facts.unwrap_optimizer(other) is not other
+            if own and not (own & taken or wraps or other in self._earlier):
+                optimizers.append(other)
+                taken |= own
+        modules = [item for item in objects if issubclass(type(item), nn.Module)]
+        models = _find_models(modules, taken)
+        if not _find_models(modules, parameters_of(stepped[-1])):
+            msg = f"{self.place}: no torch.nn.Module has the parameters of {type(stepped[-1]).__name__}"
+            self._problem = TargetError(msg)
+            return
+        rank, world, nodes = run_facts.find_processes()
+        self._start_probe(self._probe, rank, world, self._problem)
+        self._models, self._model = models, models[0] if len(models) == 1 else nn.ModuleList(models)
+        self._optimizers, self._automatic = optimizers, len(optimizers) == 1
+        self._seen_before = int(self._automatic)
+        self._started, self._waits = False, True
+        self._forget_batches()
+        watches = bool(self._modes)
+        parts = [*self._model.modules()]
+        self._modes = {id(part): part.training for part in parts}
+        self._total_steps = self.switch_off_active() or self._total_steps
+        self._prepare_meter(nodes, first_rank=not rank)
+        compiled = any(type(p).__name__ == "OptimizedModule" or p._compiled_call_impl for p in parts)  # noqa: SLF001
+        if not watches and not (compiled and self._adapt is None):  # it would be compiled again
+            watched = self._watch_call(nn.Module.__call__)
+            self._undo.enter_context(replace_attribute(nn.Module, "__call__", watched))
+
+    # Batches.
+
+    def _forget_batches(self) -> None:
+        self._in_batch = False
+        self._since_step = self._depth = 0
+        self._counted = self._steps_at_batch = self._updates = max(self._updates, self.moves)
+        self._gradients = self._read_gradients()
+        self._per_step.clear()
+        self._takes_steps = False
+        self._calls.clear()
+        self._kinds_of_calls.clear()
+
+    def _watch_loader(self, original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        @functools.wraps(original)
+        def load(iterator: Any) -> Any:
+            if threading.get_ident() != self._thread:
+                return original(iterator)
+            if not self.place:
+                self._open_steps = 0  # after a step that has raised
+                self._by_loader = False  # where it has none any more
+                batch = original(iterator)
+                self._by_loader = True
+                return batch
+            trains = torch.is_grad_enabled() and self._is_in_mode()
+            self._guard(lambda: self._begin_part(trains=trains))
+            if not trains:
+                return original(iterator)
+            self._tell(Phase.DATA_WAIT, begins=True)
+            try:
+                batch = original(iterator)
+            except StopIteration:
+                self._guard(self._pause)
+                raise
+            finally:
+                self._tell(Phase.DATA_WAIT, begins=False)
+            if not self._in_batch:
+                self._loader = SimpleNamespace(
+                    batch_sampler=iterator._index_sampler,  # noqa: SLF001
+                    num_workers=iterator._num_workers,  # noqa: SLF001
+                )
+                self._by_loader = True
+                self._begin_batch(batch)
+            return batch
+
+        return load
+
+    def _watch_call(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        # Not by hooks for all modules, of which a compiled module warns.
+        def call(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+            if id(module) not in self._modes or threading.get_ident() != self._thread:
+                return original(module, *args, **kwargs)
+            # Backward runs checkpointed parts again, and an optimizer step its closure.
+            if not (self._open_calls or self._depth or torch_private.in_backward()):
+                self._guard(lambda: self._enter_model(module, args, kwargs))
+            self._open_calls += 1
+            try:
+                return original(module, *args, **kwargs)
+            finally:
+                self._open_calls -= 1
+
+        return call
+
+    def _enter_model(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        in_mode = module.training == self._modes[id(module)]
+        trains = in_mode and not self._pauses if not torch.is_grad_enabled() else True
+        if not (trains and self._by_loader and (self._in_batch or self._waits)):
+            self._begin_part(trains=trains)
+            if trains and not self._in_batch:
+                self._by_loader = False
+                self._begin_batch(args[0] if len(args) == 1 and not kwargs else [args, kwargs])
+        shapes = [leaf.shape for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        self._calls.append((id(module), *shapes))
+
+    def _begin_part(self, *, trains: bool) -> None:
+        """End a batch that has trained, and the pause before a part of the loop that trains."""
+        if self._new is not None:
+            new, self._new = self._new, None
+            self.call_guarded(lambda meter: meter.release())
+            self._find([*self._optimizers, new])
+        elif self._waits:  # what is left of the batch in which it was found
+            self._waits = False
+            self._forget_batches()
+        elif self._has_trained():
+            self._end_batch()
+        if not trains:
+            self._pause()
+        elif self._pauses:
+            self._pauses = False
+            self.call_guarded(lambda meter: meter.validation_end())
+
+    def _pause(self) -> None:
+        if not self._pauses:
+            self._pauses = True
+            self.call_guarded(lambda meter: meter.validation_start())
+
+    def _end_batch(self) -> None:
+        if not (self._started or self._by_loader):
+            self._kinds_of_calls.add(tuple(self._calls))
+            # Where they differ, one pass of a step does not stand for the others.
+            self._takes_steps = len(self._kinds_of_calls) > 1
+        self._calls.clear()
+        self._gradients, self._steps_at_batch = self._read_gradients(), self._updates
+        super()._end_batch()
+        self._passes = 1 if self._takes_steps else self._passes
+        if self._meter is None or (self._started and self._is_measured()):
+            self._leave()
+
+    def _has_trained(self) -> bool:
+        """Return whether a backward pass or an optimizer step was made since the last batch."""
+        if self._updates != self._steps_at_batch or self._takes_steps:
+            return self._updates != self._steps_at_batch
+        changed = zip(self._read_gradients(), self._gradients, strict=True)
+        return any(now and now != before for now, before in changed)
+
+    def _read_gradients(self) -> list[tuple[int, int] | None]:
+        with torch_private.without_torch_functions():
+            groups = (group for optimizer in self._optimizers for group in optimizer.param_groups)
+            gradients = [parameter.grad for group in groups for parameter in group["params"]]
+            return [None if gradient is None else (id(gradient), gradient._version) for gradient in gradients]  # noqa: SLF001
+
+    def _is_in_mode(self) -> bool:
+        """Return whether a model is in the mode in which it has trained."""
+        return any(part.training == self._modes[id(part)] for part in self._models)
+
+    # What the meter asks, and the end.
+
+    def run_facts(self) -> RunFacts:
+        """Read the run, and before launch what it was asked for."""
+        facts = super().run_facts()
+        return facts if self._adapt is None else self._adapt(facts)
+
+    def length(self) -> LoopLength:
+        """Say what gives a length where nothing does."""
+        option = "--total-steps" if self._adapt is None else "--steps"
+        no_end = f"a loop of the script's own does not say how many steps it makes: give {option}"
+        return replace(super().length(), no_end=no_end)
+
+    def _has_enough(self, meter: FitMeter) -> bool:
+        return super()._has_enough(meter) if self._adapt is None else meter.window_begun
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Do our own work; what it raises ends the measurement."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not reach the training
+            self._disable(error)
+
+    def _leave(self) -> NoReturn:
+        self._end_process(stop_workers)
+
+
+def _moves_parameters(optimizer: Optimizer, arguments: Sequence[Any]) -> bool:
+    """Return whether a step has gradients, or a closure that makes them."""
+    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    return any(map(callable, arguments)) or any(parameter.grad is not None for parameter in parameters)
+
+
+def _find_models(modules: Sequence[nn.Module], parameters: set[int]) -> list[nn.Module]:
+    """Return the outermost modules that have some of the parameters, by their identities."""
+    parents: dict[int, list[nn.Module]] = {}
+    for module in modules:
+        for child in (vars(module).get("_modules") or {}).values():
+            parents.setdefault(id(child), []).append(module)
+    pending = [
+        m for m in modules if any(id(p) in parameters for p in (vars(m).get("_parameters") or {}).values())
+    ]
+    seen: set[int] = set()
+    outermost: dict[int, nn.Module] = {}
+    while pending:
+        module = pending.pop()
+        if id(module) not in seen:
+            seen.add(id(module))
+            pending += parents.get(id(module), ())
+            if id(module) not in parents:
+                outermost[id(module)] = module
+    return [module for module in modules if id(module) in outermost]

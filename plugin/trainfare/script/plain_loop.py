@@ -1,0 +1,188 @@
+"""A script with a loop of its own: what is replaced until its step is traced, and the job of that step."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any, Final
+
+import torch
+from torch.amp import autocast_mode
+
+from trainfare.job import ChosenBatch, LiveJob, LiveRun, Probe
+from trainfare.job.on_import import on_import
+from trainfare.job.run_facts import RunFacts
+from trainfare.job.run_plan import LoopLength
+from trainfare.job.user_code import replace_attribute
+from trainfare.lightning.script.trainer_arguments import Asked, replacing_fabric_connector
+from trainfare.meter.tracing_method import WAY_OUT
+from trainfare.plain_loop.script_loop import ScriptLoop
+from trainfare_core.errors import CannotTellError, TargetError, TraceError
+from trainfare_core.job_profile import JobProfile
+
+_CONNECTORS: Final = ("lightning.fabric", "lightning_fabric")
+_FP16: Final = (
+    'Accelerator(mixed_precision="fp16") ran as "bf16" on this machine\'s CPU: it is counted as that'
+)
+
+
+class LoopBeforeLaunch:
+    """
+    Traces the loop of a script that has no Trainer, in the script's own steps on the CPU.
+
+    Args:
+        find_first: see `ScriptLoop`.
+        answer: see `run_script`.
+    """
+
+    def __init__(
+        self, find_first: Callable[[], int | None], answer: Callable[[Callable[[], LiveJob]], Any]
+    ) -> None:
+        probe = Probe(1, save=False, end=lambda give: answer(lambda: self._make_job(give)))
+        self.loop = ScriptLoop(probe, find_first, self._adapt)
+        self.prepared = self._compiles = False
+        """`prepare` of an Accelerator was called."""
+        self._asked: Asked | None = None
+        self._notes: list[str] = []
+
+    def watch_script(self, stack: ExitStack) -> None:
+        """Watch the script until the stack is closed, and replace what it cannot have on one CPU."""
+        self.loop.watch_script(stack)
+        for package in _CONNECTORS:
+            stack.enter_context(
+                on_import(f"{package}.fabric", functools.partial(self._replace_fabric, package, stack))
+            )
+        stack.enter_context(
+            on_import("accelerate.accelerator", functools.partial(self._replace_accelerator, stack))
+        )
+        compile_module: Any = torch.compile
+
+        def compile_eagerly(*args: Any, **kwargs: Any) -> Any:
+            if not self._compiles:
+                self._compiles = True
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            return compile_module(*args, **kwargs)
+
+        stack.enter_context(replace_attribute(torch, "compile", compile_eagerly))
+        if not torch.cuda.is_available():
+            self._replace_autocast(stack)
+
+    def _replace_autocast(self, stack: ExitStack) -> None:
+        """Let CUDA's autocast, which is off without a GPU, be that of the CPU in the steps that are traced."""
+        kind: Any = autocast_mode.autocast
+        make, enter = kind.__init__, kind.__enter__
+
+        def init(context: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
+            given = inspect.signature(make).bind(context, device_type, *args, **kwargs).arguments
+            make(context, device_type, *args, **kwargs)
+            context.asked_of_cuda = device_type == "cuda" and given.get("enabled", True)
+
+        def enter_on_cpu(context: Any) -> Any:
+            if self.loop.place and context.asked_of_cuda:
+                context.device, context._enabled = "cpu", True  # noqa: SLF001
+            return enter(context)
+
+        stack.enter_context(replace_attribute(kind, "__init__", init))
+        stack.enter_context(replace_attribute(kind, "__enter__", enter_on_cpu))
+
+    def _replace_fabric(self, package: str, stack: ExitStack) -> None:
+        home: Any = sys.modules[f"{package}.fabric"]
+
+        def keep(asked: Asked) -> None:
+            self._asked = asked
+
+        connector = home._Connector  # noqa: SLF001
+        replaced = replacing_fabric_connector(package, connector.__init__, keep)
+        stack.enter_context(replace_attribute(connector, "__init__", replaced))
+        for name in ("setup", "setup_module"):
+            self._count_after(stack, home.Fabric, name)
+
+    def _replace_accelerator(self, stack: ExitStack) -> None:
+        kind: Any = sys.modules["accelerate.accelerator"].Accelerator
+        make = kind.__init__
+
+        def init(accelerator: Any, *args: Any, **kwargs: Any) -> None:
+            if kwargs.get("mixed_precision", os.environ.get("ACCELERATE_MIXED_PRECISION")) == "fp16":
+                kwargs["mixed_precision"] = "bf16"
+                self._notes.append(_FP16)
+            make(accelerator, *args, **kwargs)
+
+        stack.enter_context(replace_attribute(kind, "__init__", functools.wraps(make)(init)))
+        self._count_after(stack, kind, "prepare")
+
+    def _count_after(self, stack: ExitStack, kind: Any, name: str) -> None:
+        """Count the optimizer steps from a call of a method on: the loop begins with it."""
+        original = getattr(kind, name)
+
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.prepared = True
+            self.loop.moves = 0
+            return original(*args, **kwargs)
+
+        stack.enter_context(replace_attribute(kind, name, call))
+
+    def _adapt(self, facts: RunFacts) -> RunFacts:
+        """Return the facts of a run with the devices that it was asked for, and not those of the process here."""
+        asked, group = self._asked, torch.distributed.init_process_group
+        strategy, devices, nodes = facts.parallel.strategy, os.environ.get("WORLD_SIZE"), 1
+        if asked is not None:
+            strategy, nodes, world = asked.strategy.word, asked.num_nodes, asked.devices * asked.num_nodes
+        else:
+            world = (
+                int(devices) if devices and devices.isdecimal() else getattr(group, "world_size", None) or 1
+            )
+            local = os.environ.get("LOCAL_WORLD_SIZE") or world
+            nodes = max(1, world // int(local))
+            strategy = "ddp" if self.prepared and world > 1 else strategy
+        because = facts.split_because
+        if world > 1 and strategy in ("auto", "single_device"):
+            because = f"{world} processes train, and nothing around the model says how they share the work"
+        parallel = facts.parallel.model_copy(
+            update={"strategy": strategy, "devices": max(1, world // nodes), "num_nodes": nodes}
+        )
+        notes = (
+            *facts.notes,
+            *self._notes,
+            *(() if asked is None else (*asked.notes, *asked.strategy.notes)),
+        )
+        return replace(
+            facts, parallel=parallel, replicas=world, split_because=because, eager=self._compiles, notes=notes
+        )
+
+    def _make_job(self, give: Callable[[], JobProfile | None]) -> LiveJob:
+        """Return the job of the traced step."""
+        try:
+            profile = give()
+        except CannotTellError as error:
+            raise TraceError(f"{self.loop.place}: {str(error).removesuffix(f': {WAY_OUT}')}") from error
+        if profile is None or not profile.operations:
+            raise TargetError(f"{self.loop.place}: no step of it was traced")
+        notes = [note for note in profile.notes if not note.endswith("nothing is measured")]
+        notes.append(
+            f"traced in the script's own loop, {self.loop.place}: what it does afterwards was not run"
+        )
+        profile = profile.model_copy(update={"measured": None, "notes": tuple(notes)})
+        batch, parallel = profile.batch, profile.parallel
+        size = batch.micro_batch_size
+        return LiveJob(
+            module=profile.name,
+            batch=ChosenBatch.of(None),
+            batch_size=size or 1,
+            tokens_per_sample=batch.tokens_per_step // batch.samples_per_step
+            if batch.tokens_per_step and batch.samples_per_step
+            else None,
+            precision=profile.precision,
+            accumulate_grad_batches=parallel.accumulate_grad_batches,
+            devices=parallel.devices,
+            num_nodes=parallel.num_nodes,
+            strategy=parallel.strategy,
+            live=LiveRun(
+                None, LoopLength(None, None, None), batch_size_known=size is not None, profile=profile
+            ),
+        )
