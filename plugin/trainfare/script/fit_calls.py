@@ -85,7 +85,7 @@ def may_call_fit(path: Path, *, prepared: bool) -> bool:
         path: of the script.
         prepared: whether `Accelerator.prepare` or `Fabric.setup` was called.
     """
-    calls = [(NAMESPACES, ".fit("), (NAMESPACES, "LightningCLI")]
+    calls: list[tuple[tuple[str, ...], str]] = [(NAMESPACES, ".fit("), (NAMESPACES, "LightningCLI")]
     calls += [] if prepared else [(("accelerate",), ".prepare(")]
     texts = _read_user_code(path)
     return any(

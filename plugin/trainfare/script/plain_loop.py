@@ -6,6 +6,7 @@ import functools
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -26,6 +27,7 @@ from trainfare_core.errors import CannotTellError, TargetError, TraceError
 from trainfare_core.job_profile import JobProfile
 
 _CONNECTORS: Final = ("lightning.fabric", "lightning_fabric")
+_NOT_COUNTED: Final = "validation and checkpoints of a loop of the script's own are left out of the cost"
 _FP16: Final = (
     'Accelerator(mixed_precision="fp16") ran as "bf16" on this machine\'s CPU: it is counted as that'
 )
@@ -79,7 +81,9 @@ class LoopBeforeLaunch:
 
         def init(context: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
             given = inspect.signature(make).bind(context, device_type, *args, **kwargs).arguments
-            make(context, device_type, *args, **kwargs)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a GPU that is not here
+                make(context, device_type, *args, **kwargs)
             context.asked_of_cuda = device_type == "cuda" and given.get("enabled", True)
 
         def enter_on_cpu(context: Any) -> Any:
@@ -147,7 +151,7 @@ class LoopBeforeLaunch:
             update={"strategy": strategy, "devices": max(1, world // nodes), "num_nodes": nodes}
         )
         notes = (
-            *facts.notes,
+            _NOT_COUNTED,
             *self._notes,
             *(() if asked is None else (*asked.notes, *asked.strategy.notes)),
         )

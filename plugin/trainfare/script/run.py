@@ -46,6 +46,7 @@ _LOOPS: Final = {
 }
 """Modules with a `Trainer`, its method that trains, and the module whose `attach` gives it a meter."""
 _NAMESPACES: Final = "lightning.pytorch or pytorch_lightning"
+_READS_ITS_DATA: Final = "--made-up-data is for a Trainer: a loop of the script's own reads its data itself"
 _OTHER_WAYS: Final = (
     "`with FareMeter.loop(...)` around a loop prices it while it trains (docs/loops.md); or describe the run as a "
     "TrainingJob"
@@ -133,7 +134,8 @@ def run_script(
         return describe_raised(script.name, error, demand, of_script=made_up is None) + replaced
 
     recorder = Recorder(fit, on_fit)
-    path, plain = _find_script(script), LoopBeforeLaunch(find_first_step, answer)
+    own = answer if made_up is None else lambda _: answer(partial(_fail, TargetError(_READS_ITS_DATA)))
+    path, plain = _find_script(script), LoopBeforeLaunch(find_first_step, own)
     with (
         contextlib.ExitStack() as stack,
         contextlib.nullcontext() if made_up is None else stand_for_missing_data(recorder),

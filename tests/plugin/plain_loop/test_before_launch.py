@@ -13,6 +13,7 @@ from builders.lightning_modules import quiet as lightning_quiet
 from builders.scripts import load_script
 from trainfare import FareMeter
 from trainfare.fake_step import trace_job
+from trainfare.job.made_up_data import MadeUpData
 from trainfare.user_process import ProcessLimits, UserProcess
 from trainfare_core.errors import TargetError, TraceError
 from trainfare_core.job_profile import JobProfile
@@ -360,12 +361,17 @@ def test_what_cannot_be_priced_is_refused(text: str, message: str) -> None:
         price(text)
 
 
-def test_another_precision_and_a_change_are_refused() -> None:
+def test_what_needs_another_trace_is_refused() -> None:
     job = load_script(HEAD + ACCUMULATED + STUB, optimizer_step=1)
     with pytest.raises(TraceError, match="traced as it runs, in 32-true, and not in bf16-true"):
         trace_job(replace(job, precision="bf16-true"))
     with pytest.raises(TraceError, match="--no-real forbids"):
         trace_job(job, real=None)
+    with (
+        UserProcess("train.py", ProcessLimits(), made_up=MadeUpData(batch="float32[4,8]")) as process,
+        pytest.raises(TargetError, match="--made-up-data is for a Trainer"),
+    ):
+        process.profile()
 
 
 def test_a_short_script_is_priced_by_what_it_ran(folder: Path) -> None:
