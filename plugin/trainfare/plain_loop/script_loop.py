@@ -91,7 +91,13 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         stack.enter_context(replace_attribute(_ITERATOR, "__next__", watched))
         stack.callback(register_optimizer_step_pre_hook(self._before_any).remove)
         stack.callback(register_optimizer_step_post_hook(self._after_any).remove)
-        stack.callback(self._undo.close)
+        stack.callback(self._release)
+
+    def _release(self) -> None:
+        """Undo every change, and keep nothing of the script."""
+        self._undo.close()
+        self._model, self._models, self._optimizers = nn.Identity(), [], ()
+        self._meter = self._loader = self._new = None
 
     def end_script(self) -> None:
         """Answer by what is known where the script has ended by itself; return where no loop was found."""
