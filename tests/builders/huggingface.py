@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from huggingface_hub import constants
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import Dataset
@@ -16,10 +17,13 @@ from transformers import Trainer, TrainingArguments
 from builders.lightning_modules import Clock, ClockedSGD, MeterHarness
 from trainfare.huggingface import FareMeter
 
+constants.HF_HUB_DISABLE_TELEMETRY = True  # TRL sends some for each Trainer
 quiet = [
     pytest.mark.filterwarnings("ignore:.*pin_memory.*"),
     pytest.mark.filterwarnings("ignore:.*os.fork.*"),
-    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated"),
+    pytest.mark.filterwarnings(
+        "ignore:.*is deprecated and will be removed in v6"
+    ),  # names that TRL still uses
 ]
 """Warnings of torch and transformers in such small runs."""
 TOKENS, VOCABULARY = 16, 96

@@ -41,7 +41,7 @@ from trainfare.job import (
     is_builder,
     plan_of,
 )
-from trainfare.trace import StepFacts
+from trainfare.trace import StepFacts, group_parameters
 from trainfare.trace.repetition import NotRepeatedError
 from trainfare.trace.user_classes import spare_classes
 from trainfare_core.errors import InputError, TraceError
@@ -325,7 +325,7 @@ def _profile_of(
             precision=job.precision,
             operations=step.operations,
             modules=step.modules,
-            parameters=step.parameters,
+            parameters=group_parameters([(p, False) for p in kind.frozen_parameters], step.parameters),
             optimizer=step.optimizer,
             memory=step.memory,
             batch=BatchFacts(

@@ -7,6 +7,7 @@ A kind derives from both classes and defines what they leave open.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -88,6 +89,11 @@ class LoopKind(Protocol):
     def kept_objects(self, job: TrainingJob) -> tuple[object, ...]:
         """Return the objects of a job, beside its module, whose attributes a trace puts back."""
         del job
+        return ()
+
+    @property
+    def frozen_parameters(self) -> Sequence[nn.Parameter]:
+        """See `Loop.frozen_parameters`."""
         return ()
 
     @abstractmethod

@@ -123,10 +123,10 @@ def trace_batches(
 
 
 def _average_samples(profile: JobProfile, batches: Sequence[Any]) -> dict[str, int]:
-    """Return the mean samples of the batches, where they differ in them."""
+    """Return the mean samples of the batches, where they differ in them, and the job counts the same samples."""
     counts = [count_samples(batch) for batch in batches]
     known = [count for count in counts if count]
-    if len(known) < len(counts) or min(known) == max(known):
+    if len(known) < len(counts) or min(known) == max(known) or profile.batch.micro_batch_size not in known:
         return {}
     micro = round(mean(known))
     return {

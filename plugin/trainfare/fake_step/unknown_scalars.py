@@ -15,14 +15,15 @@ from trainfare.fake_step.known_values import KnownValues
 
 class UnknownScalar:
     """
-    The result of `loss.item()` in a trace: it can be passed on and printed; every other operation on it raises.
+    The result of `loss.item()` in a trace: it can be passed on and printed, and what is computed of it and of numbers
+    is not known either; every other operation on it raises.
 
     Args:
-        error: what torch raised when the value was read.
+        operation: by which the value was read; the error itself would keep its tensors in memory.
     """
 
-    def __init__(self, error: DataDependentOutputException) -> None:
-        self.error = error
+    def __init__(self, operation: Any) -> None:
+        self.operation = operation
 
     def __repr__(self) -> str:
         return "unknown"
@@ -32,17 +33,26 @@ class UnknownScalar:
 
 
 def _refuse(self: UnknownScalar, *_: object) -> NoReturn:
-    raise DataDependentOutputException(self.error.func)
+    raise DataDependentOutputException(self.operation)
 
 
 # Special methods, without their underscores, that would need the value.
 _OPERATORS = (
-    "bool float int complex index round trunc floor ceil neg pos abs eq ne lt le gt ge add radd "
-    "sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow divmod and or xor "
+    "bool float int complex index round trunc floor ceil neg pos abs eq ne lt le gt ge "
+    "floordiv rfloordiv mod rmod pow rpow divmod and or xor "
     "hash iter len getitem contains call"
 )
 for _name in _OPERATORS.split():
     setattr(UnknownScalar, f"__{_name}__", _refuse)
+
+
+def _compute(self: UnknownScalar, other: object) -> UnknownScalar:
+    """Return the result of arithmetic with a number, as a running mean of a loss is made; with a tensor it raises."""
+    return self if isinstance(other, (int, float, UnknownScalar)) else _refuse(self)
+
+
+for _name in "add radd sub rsub mul rmul truediv rtruediv".split():  # noqa: SIM905 - as above
+    setattr(UnknownScalar, f"__{_name}__", _compute)
 
 _tensor = cast("Any", Tensor)
 _READS: frozenset[Any] = frozenset({_tensor.numpy, _tensor.tolist})
@@ -103,7 +113,7 @@ class ScalarReads(TorchFunctionMode):
             return func(*args, **kwargs)
         except DataDependentOutputException as error:
             self.count += 1
-            return UnknownScalar(error)
+            return UnknownScalar(error.func)
 
 
 def tolerant_metrics(module: nn.Module, notes: list[str]) -> None:

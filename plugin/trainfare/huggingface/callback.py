@@ -21,7 +21,7 @@ try:
 except ImportError as problem:
     raise MissingExtraError("transformers", "huggingface") from problem
 
-from trainfare.huggingface.run_facts import count_nodes, read_length, read_run
+from trainfare.huggingface.run_facts import count_nodes, find_frozen_parameters, read_length, read_run
 from trainfare.job.loop import Loop, LoopLog, Phase, PhaseListener, RunReport
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
@@ -109,6 +109,10 @@ class _TrainerLoop(Loop):
     def optimizers(self) -> Sequence[Optimizer]:
         optimizer = self.trainer.optimizer  # accelerate's wrapper, or none
         return [getattr(optimizer, "optimizer", optimizer)]
+
+    @property
+    def frozen_parameters(self) -> Sequence[nn.Parameter]:
+        return find_frozen_parameters(self.trainer)
 
     def run_facts(self) -> RunFacts:
         return read_run(self.trainer, self.module)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from types import MethodType
 from typing import Any, final
@@ -15,6 +16,7 @@ from trainfare.fake_step.fake_tensors import Faker
 from trainfare.fake_step.loop_kind import LoopKind, PreparedModule
 from trainfare.fake_step.real_tensors import RealTensors
 from trainfare.fake_step.user_errors import user_errors
+from trainfare.huggingface.run_facts import find_frozen_parameters, find_other_modules
 from trainfare.job import TrainingJob
 from trainfare.job.loop import TrainingStep
 
@@ -41,6 +43,17 @@ class HuggingFaceKind(LoopKind, PreparedModule):
         """Return the Trainer and its state."""
         del job
         return (self._trainer, self._trainer.state)
+
+    @property
+    def frozen_parameters(self) -> Sequence[nn.Parameter]:
+        """See `Loop.frozen_parameters`."""
+        return find_frozen_parameters(self._trainer)
+
+    def set_up(self, tensors: Faker | RealTensors) -> None:
+        """Put the other modules of the Trainer, such as a reference model, on the tensors of a trace."""
+        if isinstance(tensors, Faker):
+            for name, other in find_other_modules(self._trainer).items():
+                setattr(self._trainer, name, tensors.copy_module(other))
 
     def prepare(self, job: TrainingJob, module: nn.Module) -> HuggingFaceKind:
         """Give the Trainer a module on the tensors of a trace."""

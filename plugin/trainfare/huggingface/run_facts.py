@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import torch
 from torch import nn
+from transformers.trainer_utils import has_length
 
 from trainfare.job.run_facts import RunFacts, name_device_kind
 from trainfare.job.run_plan import CheckpointTrigger, LoopLength
@@ -47,6 +48,28 @@ def _read_strategy(args: Any) -> str:
     return "ddp" if config or args.world_size > 1 else "single_device"
 
 
+def find_frozen_parameters(trainer: Any) -> list[nn.Parameter]:
+    """Return the weights of the modules beside its model that a Trainer holds, as a reference model or a teacher."""
+    known = {id(parameter) for parameter in trainer.model.parameters()}
+    return [
+        p for other in find_other_modules(trainer).values() for p in other.parameters() if id(p) not in known
+    ]
+
+
+def find_other_modules(trainer: Any) -> dict[str, nn.Module]:
+    """Return the modules that a Trainer holds beside its model, by their attributes."""
+    own = (trainer.model, trainer.model_wrapped)
+    held: dict[str, Any] = {**vars(trainer)}
+    return {name: x for name, x in held.items() if isinstance(x, nn.Module) and not any(x is y for y in own)}
+
+
+def _counts_rows(trainer: Any) -> bool:
+    """Return whether a loader of the library's own makes batches of that many rows, of a data set with as many."""
+    home = str(trainer.get_train_dataloader.__module__)
+    rows = len(trainer.train_dataset) if has_length(trainer.train_dataset) else math.inf
+    return home.startswith(("transformers.", "trl.")) and rows >= trainer._train_batch_size  # noqa: SLF001
+
+
 def read_run(trainer: Any, module: nn.Module) -> RunFacts:
     """Read a run that has set up its data."""
     args, device = trainer.args, torch.device(trainer.args.device)
@@ -76,6 +99,7 @@ def read_run(trainer: Any, module: nn.Module) -> RunFacts:
         device_kind=name_device_kind(device),
         software=", ".join(f"{package.__name__} {package.__version__}" for package in packages),
         loader_batch_size=size,
+        batch_of_rows=_counts_rows(trainer),
         loader_workers=int(args.dataloader_num_workers),
         split_because=why,
         loop="huggingface",

@@ -163,6 +163,11 @@ class Loop(Protocol):
         """In a fixed order."""
         ...
 
+    @property
+    def frozen_parameters(self) -> Sequence[nn.Parameter]:
+        """Weights beside `module` that the step reads and does not train, such as the reference model of DPO."""
+        return ()
+
     @abstractmethod
     def run_facts(self) -> RunFacts:
         """Read device, precision, parallelism and loader; called once, before the first step."""

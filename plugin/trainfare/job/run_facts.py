@@ -38,6 +38,8 @@ class RunFacts:
     replicas: int | None = 1
     loader_batch_size: int | None = None
     loader_workers: int | None = None
+    batch_of_rows: bool = False
+    """`loader_batch_size` counts rows of the data set, as the plan does, whatever a batch makes of one."""
     sync_batchnorm: bool = False
     """Several devices share the moments of BatchNorm."""
     split_because: str = ""

@@ -8,7 +8,7 @@ import torch
 
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.timing.step_timer import StepTimes
-from trainfare.trace import StepFacts
+from trainfare.trace import StepFacts, group_parameters
 from trainfare.trace.batch_spread import MeanWork, join_variations
 from trainfare_core._version import __version__
 from trainfare_core.job_profile import (
@@ -64,7 +64,7 @@ def build_measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str
         precision=facts.precision,
         operations=mean.operations,
         modules=mean.modules,
-        parameters=step.parameters,
+        parameters=group_parameters([(p, False) for p in run.loop.frozen_parameters], step.parameters),
         optimizer=step.optimizer,
         memory=mean.memory,
         batch=BatchFacts(

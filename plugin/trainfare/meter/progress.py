@@ -34,6 +34,8 @@ class RunProgress:
         self.uncounted_updates = 0
         """Steps of torch's optimizers, where the loop itself counts none."""
         self._ended: RunEnd | None = None
+        self._row_samples = 1.0
+        """Samples by tensor shapes that a batch makes of a row of the data set, two of a pair for DPO."""
         self._samples: list[int | None] = []
         self._tokens: list[int | None] = []
         self._calls: int = self.length.calls_done
@@ -43,6 +45,9 @@ class RunProgress:
 
     def see_first_batch(self, batch: Any) -> None:
         """Check the loader's batch size by a batch."""
+        if self.facts.batch_of_rows:
+            self._row_samples = (count_samples(batch) or 0) / (self.facts.loader_batch_size or 1) or 1.0
+            return
         size = size_that_shows(self.facts.loader_batch_size, [batch])
         self.facts = replace(self.facts, loader_batch_size=size)
 
@@ -66,7 +71,8 @@ class RunProgress:
             usual = size if 2 * count > len(self._samples) else None
         if usual is None or (samples is None and self.length.batches_per_epoch == 1):
             return None
-        return samples or 0 if (samples or 0) < usual else None
+        rows = round((samples or 0) / self._row_samples)
+        return rows if rows < usual else None
 
     def batch_end(self, kind: BatchKind) -> bool:
         """

@@ -8,6 +8,7 @@ import itertools
 import math
 import sys
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any, Final, cast
 
 from trainfare.fake_step.fake_tensors import seeded_random
@@ -24,6 +25,7 @@ from trainfare.lightning.script.interception import (
 from trainfare.lightning.script.live_fit import load_in_this_process, report_user_errors
 from trainfare.lightning.script.replaced_answers import UntrainedMetrics
 from trainfare.meter.batch_facts import BatchSizes
+from trainfare.trace import count_samples
 from trainfare_core.errors import TargetError
 
 NAMESPACE: Final = "transformers"
@@ -130,19 +132,22 @@ def load_train_call(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
     with load_in_this_process(), report_user_errors("setting up the data"), seeded_random():
         loader, accumulate = trainer.get_train_dataloader(), int(args.gradient_accumulation_steps)
         values = trainer.set_initial_training_values(args, loader)
-        batches = whole_batches(itertools.islice(loader, max(READ_BATCHES, accumulate)), size)
+        run = read_run(trainer, trainer.model)
+        batches: tuple[Any, ...] = tuple(itertools.islice(loader, max(READ_BATCHES, accumulate)))
+        batches = whole_batches(batches, count_samples(batches[0]) if run.batch_of_rows and batches else size)
         _, items = trainer.get_batch_samples(iter(batches), accumulate, args.device)
         data_sets: Any = trainer.eval_dataset
         names: list[Any] = [*data_sets] if isinstance(data_sets, dict) else [None]
         validated = [trainer.get_eval_dataloader(n) for n in names if args.eval_strategy != "no"]
         validation = sum(map(len, validated)) if all(map(has_length, validated)) else None
-        run = read_run(trainer, trainer.model)
     if not batches:
         raise TargetError(f"{call.place}: the training loader gave no batch")
     if run.split_because == GENERATES:
         raise TargetError(f"{call.place}: {GENERATES}: measure a run with trainfare.huggingface.FareMeter")
     trainer.state.compute_steps(args, values[6])
     facts, sizes = read_length(trainer, values, validation), BatchSizes.of_batches(size, batches)
+    if run.batch_of_rows:
+        sizes = replace(sizes, micro_batch_size=size, notes=())
     compiled = ("torch_compile=True: the trace is eager",) if args.torch_compile else ()
     return LiveJob(
         module=trainer.model,

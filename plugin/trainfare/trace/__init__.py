@@ -2,6 +2,7 @@
 
 from trainfare.trace.batch_counts import batch_elements, count_samples, count_tokens
 from trainfare.trace.batch_spread import BatchSpread
+from trainfare.trace.module_facts import group_parameters
 from trainfare.trace.step_facts import StepFacts, collect_untraced_facts
 from trainfare.trace.step_trace import StepTrace
 
@@ -13,4 +14,5 @@ __all__ = [
     "collect_untraced_facts",
     "count_samples",
     "count_tokens",
+    "group_parameters",
 ]

@@ -58,12 +58,28 @@ class BatchNorms:
         return SynchronizedNorms(modules=len(self.of_all), channels=sum(self.of_all))
 
 
-@_read_without_torch_functions
 def parameter_groups(module: torch.nn.Module) -> tuple[ParameterGroup, ...]:
     """Return the parameters of a module by dtype and trainability, each storage once."""
+    return group_parameters([(parameter, parameter.requires_grad) for parameter in module.parameters()])
+
+
+@_read_without_torch_functions
+def group_parameters(
+    parameters: Sequence[tuple[torch.Tensor, bool]], others: Iterable[ParameterGroup] = ()
+) -> tuple[ParameterGroup, ...]:
+    """
+    Return parameters by dtype and trainability, each storage once.
+
+    Args:
+        parameters: and whether each trains.
+        others: groups to which they are added.
+    """
     sums: dict[tuple[str, bool], list[int]] = defaultdict(lambda: [0, 0])
-    for parameter in _distinct(module.parameters()):
-        entry = sums[dtype_name(parameter.dtype), parameter.requires_grad]
+    for group in others:
+        sums[group.dtype, group.trainable] = [group.count, group.parameter_bytes]
+    trains = {id(parameter): trainable for parameter, trainable in parameters}
+    for parameter in _distinct(parameter for parameter, _ in parameters):
+        entry = sums[dtype_name(parameter.dtype), trains[id(parameter)]]
         entry[0] += int(parameter.numel())
         entry[1] += int(parameter.numel()) * parameter.element_size()
     return tuple(

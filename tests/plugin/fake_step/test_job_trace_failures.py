@@ -92,6 +92,18 @@ def test_a_value_that_is_only_logged_can_be_traced() -> None:
     assert any("reads 2 value(s) with item()" in note for note in profile.notes)
 
 
+def test_a_mean_of_unknown_values_may_be_kept_and_printed() -> None:
+    """As TRL's DPO logs the mean logit of a token: a sum that is read, over a count that is known."""
+
+    def step(self: Any, batch: Tensor, batch_idx: int) -> Tensor:
+        loss: Tensor = self.layer(batch).mean()
+        self.print(f"{(1 - 0.9) * loss.item() / 3 + loss.item() - 1:.3f}")
+        return loss
+
+    profile = trace_job(job(with_step(step)))
+    assert profile.source.how == "fake"
+
+
 def test_the_optimizers_own_counters_are_no_values_that_the_step_reads() -> None:
     """On real tensors, AdamW reads a counter of each parameter, on the host: one read is the step's."""
 
@@ -130,7 +142,7 @@ def test_a_lazy_layer_is_named(built: bool) -> None:
 
 
 def test_any_use_of_an_unknown_value_is_refused_where_it_is_used() -> None:
-    """Comparing, adding, converting: no computation may use a value that a trace does not have."""
+    """Comparing, converting, a tensor with it: no computation of the step may use a value that a trace does not have."""
     uses: list[Callable[[Any], Any]] = [
         bool,
         float,
@@ -138,9 +150,10 @@ def test_any_use_of_an_unknown_value_is_refused_where_it_is_used() -> None:
         round,
         lambda x: x > 1,
         lambda x: x == 1,
-        lambda x: 2 * x,
-        lambda x: x + 1,
+        lambda x: 2 * x > 1,
+        lambda x: float(x + 1),
         lambda x: torch.ones(2) * x,
+        lambda x: torch.ones(2) * (x / 3),
         lambda x: range(x),
         lambda x: {x: 1},
     ]

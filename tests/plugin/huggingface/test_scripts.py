@@ -59,7 +59,9 @@ def test_the_command_profiles_an_example(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["hf_text_classification", "hf_causal_lm_lora", "hf_seq2seq"], ids=lambda name: name
+    "name",
+    ["hf_text_classification", "hf_causal_lm_lora", "hf_seq2seq", "hf_trl_sft", "hf_vision"],
+    ids=lambda name: name,
 )
 def test_before_launch_is_as_metered(name: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """FLOPs, bytes, parameters, optimizer, saved activations and plan of each example are equal both ways."""
