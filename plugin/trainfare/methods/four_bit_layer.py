@@ -67,9 +67,12 @@ class FourBitLinear(nn.Linear):
     Args:
         layer: the layer to replace.
         compute_dtype: of its products; None takes the input's.
+        twice: the scales are quantized too; else each is fp32.
     """
 
-    def __init__(self, layer: nn.Linear, compute_dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, layer: nn.Linear, compute_dtype: torch.dtype | None = None, *, twice: bool = True
+    ) -> None:
         nn.Module.__init__(self)
         self.compute_dtype = compute_dtype
         self.in_features, self.out_features = layer.in_features, layer.out_features
@@ -79,10 +82,10 @@ class FourBitLinear(nn.Linear):
         self.weight = nn.Parameter(
             torch.zeros(-(-count // 2), dtype=torch.uint8, device=device), requires_grad=False
         )
-        self.scales = nn.Parameter(torch.zeros(blocks, dtype=torch.uint8, device=device), requires_grad=False)
-        self.group_scales = nn.Parameter(
-            torch.zeros(-(-blocks // SCALES_A_GROUP), device=device), requires_grad=False
-        )
+        scales = torch.zeros(blocks, dtype=torch.uint8 if twice else torch.float32, device=device)
+        self.scales = nn.Parameter(scales, requires_grad=False)
+        groups = -(-blocks // SCALES_A_GROUP) if twice else 0
+        self.group_scales = nn.Parameter(torch.zeros(groups, device=device), requires_grad=False)
         self.bias = layer.bias
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Linear's own name for it

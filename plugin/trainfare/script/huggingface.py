@@ -25,6 +25,7 @@ from trainfare.lightning.script.interception import (
 from trainfare.lightning.script.live_fit import load_in_this_process, report_user_errors
 from trainfare.lightning.script.replaced_answers import UntrainedMetrics
 from trainfare.meter.batch_facts import BatchSizes
+from trainfare.script.pretrained import replace_configuration, replace_loading
 from trainfare.trace import count_samples
 from trainfare_core.errors import TargetError
 
@@ -49,7 +50,12 @@ def intercept_huggingface(recorder: Recorder) -> Generator[None, None, None]:
         def replace(kind: Any, name: str, method: Callable[..., Any]) -> None:
             stack.enter_context(replace_attribute(kind, name, method))
 
-        for home, change in (("training_args", _replace_arguments), ("trainer", _replace_trainer)):
+        for home, change in (
+            ("configuration_utils", replace_configuration),
+            ("modeling_utils", replace_loading),
+            ("training_args", _replace_arguments),
+            ("trainer", _replace_trainer),
+        ):
             name = f"{NAMESPACE}.{home}"
             stack.enter_context(on_import(name, functools.partial(change, name, replace, recorder)))
         yield
