@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from trainfare.loops import register_loop
+from trainfare.loops import register_loop, register_words
 from trainfare_core._version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _HOMES = {
 }
 
 register_loop("trainfare.lightning.loop_kind", plan_code="trainfare.lightning.plan_code")
+register_words("huggingface", "trainfare.huggingface.plan_code")
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from trainfare_core.recommendation import PlanWriter
 
 _HOMES: list[str] = []
-_PLAN_HOMES: list[str] = []
+_PLAN_HOMES: dict[str, str] = {}
 
 
 def register_loop(home: str, plan_code: str | None = None) -> None:
@@ -26,10 +26,23 @@ def register_loop(home: str, plan_code: str | None = None) -> None:
         home: dotted name of a module whose `KIND` is a `trainfare.fake_step.loop_kind.LoopKind`.
         plan_code: dotted name of a module, without torch, whose `WRITER` is a `PlanWriter` of
             `trainfare_core.recommendation`, and whose `format_plan` writes its arguments as the loop's line of code.
+            The first that is registered writes for profiles that name no loop.
     """
     if home not in _HOMES:
         _HOMES.insert(0, home)
-        _PLAN_HOMES.extend([] if plan_code is None else [plan_code])
+        if plan_code is not None:
+            register_words("", plan_code)
+
+
+def register_words(loop: str, plan_code: str) -> None:
+    """
+    Make the words known in which plans for a loop are written.
+
+    Args:
+        loop: see `ProfileSource.loop`.
+        plan_code: see `register_loop`; without `format_plan` where the writer gives `TrainerArguments.code`.
+    """
+    _PLAN_HOMES.setdefault(loop, plan_code)
 
 
 def load_kinds() -> Iterator[Any]:
@@ -38,30 +51,29 @@ def load_kinds() -> Iterator[Any]:
         yield import_module(home).KIND
 
 
-def load_plan_writer() -> PlanWriter:
+def load_plan_writer(loop: str) -> PlanWriter:
     """
     Return the writer of plans that a ranking is asked with.
 
-    A profile does not say which loop it comes from: the loop that was registered first writes.
+    Args:
+        loop: of the profile, see `ProfileSource.loop`.
     """
     from trainfare_core.recommendation import NEUTRAL
 
-    for home in _PLAN_HOMES:
-        writer: PlanWriter = import_module(home).WRITER
-        return writer
-    return NEUTRAL
+    if loop not in _PLAN_HOMES:
+        return NEUTRAL
+    writer: PlanWriter = import_module(_PLAN_HOMES[loop]).WRITER
+    return writer
 
 
 def format_plan(plan: Any) -> str:
     """
-    Return a plan as a line of code.
-
-    A profile does not say which loop it comes from: the loop that was registered first writes the line.
+    Return a plan as a line of code, or in plain words.
 
     Args:
         plan: a `trainfare_core.recommendation.TrainerArguments`.
     """
-    for home in _PLAN_HOMES:
-        line: str = import_module(home).format_plan(plan)
-        return line
-    return ""
+    if plan.code or "" not in _PLAN_HOMES:
+        return str(plan.code)
+    line: str = import_module(_PLAN_HOMES[""]).format_plan(plan)
+    return line

@@ -239,8 +239,10 @@ def why_not(job: Job, request: Request, choice: PriceChoice, machine: str) -> Ex
     from trainfare_core.ranking.alternatives.why_not import why_not as explain
 
     loaded, constraints, warnings = load_requested_prices(request.constraints, choice)
-    request = replace(request, constraints=constraints, as_of=loaded.as_of, writer=load_plan_writer())
-    return Explained(explain(profile_of(job), loaded.book, request, machine), warnings)
+    profile = profile_of(job)
+    writer = load_plan_writer(profile.source.loop)
+    request = replace(request, constraints=constraints, as_of=loaded.as_of, writer=writer)
+    return Explained(explain(profile, loaded.book, request, machine), warnings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +282,8 @@ def rank_job(
 
     loaded, constraints, warnings = load_requested_prices(request.constraints, choice, price_book)
     profile = profile_of(job)
-    request = replace(request, constraints=constraints, as_of=loaded.as_of, writer=load_plan_writer())
+    writer = load_plan_writer(profile.source.loop)
+    request = replace(request, constraints=constraints, as_of=loaded.as_of, writer=writer)
     if not profile.operations:
         why = next((note for note in profile.notes if note.startswith("the operations")), "")
         what = "the profile has no operations, so nothing can be predicted from it"

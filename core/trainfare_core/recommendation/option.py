@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import not_
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
@@ -71,7 +72,7 @@ class ModelSplit(Record):
 
 
 class TrainerArguments(Record):
-    """Arguments of Lightning's Trainer, and the loader's batch size, that make the script's plan this one."""
+    """Arguments, named as by Lightning's Trainer, and the loader's batch size, that make the script's plan this one."""
 
     devices: Annotated[int, Field(ge=1)] = Field(description="per machine")
     num_nodes: Annotated[int, Field(ge=1)]
@@ -91,6 +92,11 @@ class TrainerArguments(Record):
     )
     script_needs: str = Field(
         default="", description="what the script must have besides, in one sentence; empty: nothing"
+    )
+    code: str = Field(
+        default="",
+        exclude_if=not_,
+        description="the plan in the words of a loop other than Lightning's; else left out",
     )
 
 

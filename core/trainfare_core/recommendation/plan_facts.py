@@ -53,7 +53,7 @@ class PlanWriter(Protocol):
 
 
 class _NeutralWriter:
-    """Writer for a loop that is not known: a strategy has the name of its sharding, and no code is written."""
+    """Writer for a loop that is not known: a strategy has the name of its sharding, and plain words stand for code."""
 
     def write_arguments(self, plan: PlanFacts) -> TrainerArguments:
         return TrainerArguments(
@@ -64,10 +64,23 @@ class _NeutralWriter:
             accumulate_grad_batches=plan.accumulate,
             batch_size=plan.micro_batch,
             script_needs="" if plan.split is None else f"The plan needs {self.name_split_need(plan)}",
+            code=_describe(plan),
         )
 
     def name_split_need(self, plan: PlanFacts) -> str:
         return f"a script that splits its model over {plan.devices * plan.nodes} devices"
+
+
+def _describe(plan: PlanFacts) -> str:
+    """Return a plan in plain words."""
+    blocks = (
+        f"activations of {', '.join(plan.recomputed_blocks)} recomputed" if plan.recomputed_blocks else ""
+    )
+    batches = f"gradients of {plan.accumulate} batches added up for a step" if plan.accumulate > 1 else ""
+    sharding = "" if plan.sharding == "none" else plan.own_strategy or plan.sharding
+    machines = f"{plan.nodes} machines with {plan.devices}" if plan.nodes > 1 else f"{plan.devices}"
+    devices = f"{machines} device{'s' * (plan.devices > 1)}"
+    return ", ".join(filter(None, (devices, sharding, plan.precision, batches, blocks)))
 
 
 NEUTRAL: Final[PlanWriter] = _NeutralWriter()

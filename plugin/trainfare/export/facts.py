@@ -76,8 +76,8 @@ def list_facts(plan: PlanToExport, body: str, how: str, machines: Sequence[Optio
     folder = f"os.environ['{CHECKPOINT_VARIABLE}']" if CHECKPOINT_VARIABLE in body else "..."
     if option.spot is not None and not (plan.launch.trainer_flags and CHECKPOINT_VARIABLE in body):
         facts.append(
-            f"The machine may be taken back: the Trainer must have ModelCheckpoint(dirpath={folder}, save_last=True, "
-            f"every_n_train_steps={option.spot.save_every_n_steps}), and fit(..., ckpt_path='last') goes on."
+            "The machine may be taken back: "
+            f"{_describe_saving(plan.trainer.code, option.spot.save_every_n_steps, folder)}."
         )
     facts += [
         f"The script must have {format_plan(plan.trainer)}{wording.batch_text(plan.trainer)}.",
@@ -92,3 +92,19 @@ def list_facts(plan: PlanToExport, body: str, how: str, machines: Sequence[Optio
         how,
     ]
     return [terminal_text(fact) for fact in facts if fact]
+
+
+def _describe_saving(code: str, steps: int, folder: str) -> str:
+    """Return how a script saves so often and goes on from its last checkpoint, by the words of its plan."""
+    if not code:
+        return (
+            f"the Trainer must have ModelCheckpoint(dirpath={folder}, save_last=True, every_n_train_steps={steps}), "
+            "and fit(..., ckpt_path='last') goes on"
+        )
+    if code.startswith("TrainingArguments"):
+        return (
+            f"it must have TrainingArguments(output_dir={folder}, save_steps={steps}), "
+            "and train(resume_from_checkpoint=True) goes on"
+        )
+    where = "" if folder == "..." else f" to {folder}"
+    return f"save every {steps:,} steps{where}, and go on from the last checkpoint"

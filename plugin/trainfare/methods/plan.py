@@ -211,8 +211,9 @@ class _Search:
         reason: str | None = None
         for update in (one_run, dict.fromkeys(one_run)):
             constraints = limits.model_copy(update=update)
+            writer = load_plan_writer(variant.profile.source.loop)
             request = Request(
-                constraints, limit=200, max_nodes=self.max_nodes, as_of=self.as_of, writer=load_plan_writer()
+                constraints, limit=200, max_nodes=self.max_nodes, as_of=self.as_of, writer=writer
             )
             answer = rank(variant.profile, self.book, request)
             self.books = self.books or answer.price_books

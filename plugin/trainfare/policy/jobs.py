@@ -87,12 +87,13 @@ def check_one(
     ):
         choice = dataclasses.replace(choice, on_stale="warn")
     old = age_warnings(loaded, select_used_prices(loaded.book, book_constraints), choice)
+    profile = pricing.profile_of(target)
     inputs = JobInputs(
-        profile=pricing.profile_of(target),
+        profile=profile,
         book=loaded.book,
         asked=book_constraints,
         as_of=loaded.as_of,
-        writer=load_plan_writer(),
+        writer=load_plan_writer(profile.source.loop),
         base=pricing.base_of(name, loaded),
         price_warnings=old,
         notes=(*((_ON_DEMAND,) if default else ()), *loaded.problems, *loaded.notes),

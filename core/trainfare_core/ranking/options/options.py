@@ -252,7 +252,7 @@ class OptionMaker:
         if priced.needs_porting[run]:
             notes.append(f"needs porting: {Environment.of(self.profile).obstacle(device)}")
         if spot is not None:
-            notes.extend(spot_notes(spot, self.profile.plan.checkpoint_every_n_steps))
+            notes.extend(spot_notes(spot, self.profile))
         faster = int(priced.faster_plan[run])
         own_s, best_s = (float(search.prediction.step_s[row]) for row in (plan, faster))
         if best_s < own_s:

@@ -77,6 +77,13 @@ def _replace_texts(texts: pl.Series, numbers: Mapping[str, int]) -> NDArray[np.i
     )
 
 
+_SAVING: Final = {
+    "": "ModelCheckpoint(every_n_train_steps={})",
+    "huggingface": "TrainingArguments(save_strategy='steps', save_steps={})",
+}
+"""By the loop of a profile."""
+
+
 def why_no_spot(profile: JobProfile, runs: RunTable) -> str:
     """
     Say why runs on spot machines are not offered, with the figure and the callback that would allow them.
@@ -100,8 +107,13 @@ def why_no_spot(profile: JobProfile, runs: RunTable) -> str:
     ends = " to ".join(dict.fromkeys(texts))
     return (
         f"the run {saves}, and {hours_text(calm_hours)} of work would take {ends} on average; "
-        f"ModelCheckpoint(every_n_train_steps={_save_steps(profile, runs, middle)}) allows spot"
+        f"{write_saving(profile, _save_steps(profile, runs, middle))} allows spot"
     )
+
+
+def write_saving(profile: JobProfile, steps: int) -> str:
+    """Return what saves a checkpoint every so many steps, in the words of the job's loop."""
+    return _SAVING.get(profile.source.loop, "a checkpoint every {} steps").format(steps)
 
 
 def _save_steps(profile: JobProfile, runs: RunTable, row: int) -> int:
@@ -177,15 +189,15 @@ def _tell_ends(ends: RunEnds, deadline_hours: float | None) -> dict[str, Any]:
     return {"p50_hours": p50, "p90_hours": p90, "chance_in_time": _round_value(float(chance[0]))}
 
 
-def spot_notes(spot: SpotOutlook, saved_every_steps: int | None) -> tuple[str, ...]:
+def spot_notes(spot: SpotOutlook, profile: JobProfile) -> tuple[str, ...]:
     """
     Return sentences on the interruptions of a run.
 
     Args:
         spot: the outlook.
-        saved_every_steps: the script's own optimizer steps between checkpoints.
+        profile: the job; its plan has the script's own optimizer steps between checkpoints.
     """
-    rate = spot.per_machine_hour
+    rate, saved_every_steps = spot.per_machine_hour, profile.plan.checkpoint_every_n_steps
     notes = [
         (
             f"spot: {quantify(spot.interruptions, 'interruption')} expected ({spot.rate_source}: {rate.low_80:.1g} to "
@@ -198,7 +210,7 @@ def spot_notes(spot: SpotOutlook, saved_every_steps: int | None) -> tuple[str, .
     # Half and twice the best interval lose about a quarter more, which is worth no advice.
     if saved_every_steps and best > 1 and not 0.5 <= saved_every_steps / best <= 2.0:
         notes.append(
-            f"spot: ModelCheckpoint(every_n_train_steps={best}) would lose least; the script saves every "
+            f"spot: {write_saving(profile, best)} would lose least; the script saves every "
             f"{saved_every_steps:,} steps"
         )
     if spot.fallback is not None:
