@@ -81,6 +81,7 @@ def replace_loading(home: str, replace: Callable[..., None], recorder: Recorder)
             model = original(cls, None, *args, **built)
             if asked is not None:
                 _pack(model, asked)
+        model.name_or_path = model.config.name_or_path = str(name)
         recorder.skip(
             f"from_pretrained({str(name)!r})", "read no weights: the model is that of its configuration"
         )

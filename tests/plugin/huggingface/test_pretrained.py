@@ -64,7 +64,9 @@ def test_a_folder_with_a_configuration_is_enough(
     """The model has the sizes and the type of its configuration, and a note says that no weights were read."""
     make_config(dtype=dtype).save_pretrained(here / "model")
     model = f'{kind}.from_pretrained("model", device_map="auto")'
-    profile = trace_job(load_script(SCRIPT.format(model=model, options="")))
+    job = load_script(SCRIPT.format(model=model, options=""))
+    profile = trace_job(job)
+    assert job.module.config.name_or_path == "model"  # type: ignore[union-attr]
     assert [(group.dtype, group.count) for group in profile.parameters] == [(expected, LINEAR + OTHERS)]
     told = " ".join(profile.notes)
     assert "from_pretrained('model') at " in told
