@@ -52,6 +52,7 @@ def trace_configured_step(
     """
     fake = isinstance(tensors, Faker)
     batch_bytes = bytes_of(tensors.batch_tensors)
+    precision = "32-true" if kind.casts_itself else job.precision
     with torch.enable_grad():
         prepared = kind.prepare(job, module)
         prepared.set_up(tensors)
@@ -77,7 +78,7 @@ def trace_configured_step(
                     tensors,
                     training,
                     prepared.step_of,
-                    precision=job.precision,
+                    precision=precision,
                     micro_batches=job.accumulate_grad_batches,
                     batch_bytes=batch_bytes,
                     worthwhile=worthwhile,
@@ -92,7 +93,7 @@ def trace_configured_step(
         batch,
         training,
         tensors.mode if isinstance(tensors, Faker) else None,
-        precision=job.precision,
+        precision=precision,
         batch_bytes=batch_bytes,
         first_batch=first_batch,
         later=later,

@@ -80,6 +80,8 @@ class LoopKind(Protocol):
     """The modules that it trains, as an error names them, e.g. "a LightningModule"."""
     loop: str = ""
     """As `ProfileSource.loop`."""
+    casts_itself: bool = False
+    """The module casts by itself what a precision names: there is no autocast around its step."""
 
     def takes(self, module: nn.Module) -> bool:
         """Return whether the loop trains such a module; not where only a job itself says so."""

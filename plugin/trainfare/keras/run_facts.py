@@ -101,8 +101,11 @@ def view_optimizer(optimizer: Any) -> Optimizer:
     """Return an optimizer of Keras, which is built, in the form of torch's: its parameters and its state."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     together = any(base.__name__ == "TorchParallelOptimizer" for base in type(inner).__mro__)
-    # A name of its own: there are 8-bit variants and such of a torch optimizer of the same name.
-    kind: Any = type(f"keras.{type(inner).__name__}", (Optimizer,), {})
+    # A name of its own: of torch's optimizer of the same name there may be a variant in 8 bits. The module says of
+    # those of Keras itself that their update is the same in each step, as that of torch's own.
+    home = type(inner).__module__
+    home = "torch.optim." if home.startswith("keras.") else home
+    kind: Any = type(f"keras.{type(inner).__name__}", (Optimizer,), {"__module__": home})
     trained = [_read_value(variable) for variable in inner._trainable_variables]  # noqa: SLF001
     view = kind(trained, {"foreach": together})
     view.state["keras"] = {str(number): _read_value(v) for number, v in enumerate(optimizer.variables)}

@@ -25,6 +25,7 @@ from trainfare.job import (
     describe_raised,
     load_job,
     place_in_user_code,
+    place_of_caller,
 )
 from trainfare.job.made_up_data import MadeUpData
 from trainfare.job.on_import import on_import
@@ -47,6 +48,7 @@ _LOOPS: Final = {
 """Modules with a `Trainer`, its method that trains, and the module whose `attach` gives it a meter."""
 _NAMESPACES: Final = "lightning.pytorch or pytorch_lightning"
 _READS_ITS_DATA: Final = "--made-up-data is for a Trainer: a loop of the script's own reads its data itself"
+_ONLY_KERAS_FIT: Final = "of Keras only Model.fit is priced; or describe the run as a TrainingJob"
 _OTHER_WAYS: Final = (
     "`with FareMeter.loop(...)` around a loop prices it while it trains (docs/loops.md); or describe the run as a "
     "TrainingJob"
@@ -81,6 +83,7 @@ def run_script(
     from trainfare.lightning.script.interception import Recorder, intercept_trainers
     from trainfare.lightning.script.live_fit import live_job
     from trainfare.lightning.script.unknown_data import stand_for_missing_data
+    from trainfare.script import huggingface, keras
     from trainfare.script.fit_calls import (
         STEPS_BEFORE_FIT,
         find_rounds,
@@ -88,16 +91,16 @@ def run_script(
         list_fit_lines,
         may_call_fit,
     )
-    from trainfare.script.huggingface import NAMESPACE, intercept_huggingface, load_train_call
     from trainfare.script.plain_loop import LoopBeforeLaunch
 
     jobs: list[LiveJob] = []
+    loads = {huggingface.NAMESPACE: huggingface.load_train_call, keras.NAMESPACE: keras.load_fit_call}
 
     def load(call: FitCall, rounds: Rounds) -> LiveJob:
         try:
             notes = _write_notes(script, recorder, rounds, fit)
-            of_hugging_face = call.namespace == NAMESPACE
-            job = load_train_call(call, notes) if of_hugging_face else live_job(call, notes, made_up)
+            load_call = loads.get(call.namespace, partial(live_job, made_up=made_up))
+            job = load_call(call, notes)
         except TargetError as error:
             raise TargetError(f"{error}{recorder.explain()}") from error
         part = _describe_part(len(recorder.places), rounds)
@@ -125,6 +128,11 @@ def run_script(
             return None
         return optimizer_step or (STEPS_BEFORE_FIT if may_call_fit(path, prepared=plain.prepared) else 1)
 
+    def refuse_update(words: str) -> None:
+        if not recorder.places:  # else the step of a trace
+            msg = f"{script.name} trains with {words} at {place_of_caller()}, and was stopped there"
+            answer(partial(_fail, TargetError(f"{msg}: {_ONLY_KERAS_FIT}{recorder.explain()}")))
+
     def describe_error(error: Exception) -> str:
         replaced = recorder.explain()
         demand = "" if replaced else "a trace runs what stands before Trainer.fit, so it must work here"
@@ -140,7 +148,8 @@ def run_script(
         contextlib.ExitStack() as stack,
         contextlib.nullcontext() if made_up is None else stand_for_missing_data(recorder),
         intercept_trainers(recorder),
-        intercept_huggingface(recorder),
+        huggingface.intercept_huggingface(recorder),
+        keras.intercept_keras(recorder, refuse_update),
     ):
         plain.watch_script(stack)
         code = _run(script, path, describe_error)
