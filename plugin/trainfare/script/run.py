@@ -44,6 +44,7 @@ _LOOPS: Final = {
     "lightning.pytorch": ("fit", "trainfare.lightning.probe"),
     "pytorch_lightning": ("fit", "trainfare.lightning.probe"),
     "transformers.trainer": ("train", "trainfare.huggingface.probe"),
+    "keras.src.models.model": ("fit", "trainfare.keras.probe"),
 }
 """Modules with a `Trainer`, its method that trains, and the module whose `attach` gives it a meter."""
 _NAMESPACES: Final = "lightning.pytorch or pytorch_lightning"
@@ -231,6 +232,10 @@ def probe_script(script: Script, probe: Probe, *, optimizer_step: int = 1) -> No
 
         probe.end(give_profile)
 
+    def refuse_update(words: str) -> None:
+        msg = f"{script.name} trains with {words} at {place_of_caller()}, and was stopped there"
+        probe.end(partial(_fail, TargetError(f"{msg}: {_ONLY_KERAS_FIT}")))
+
     def find_first_step() -> int | None:
         from trainfare.script.fit_calls import may_call_fit
 
@@ -238,12 +243,17 @@ def probe_script(script: Script, probe: Probe, *, optimizer_step: int = 1) -> No
         return None if to_trainer else optimizer_step
 
     def intercept(name: str) -> None:
+        import_module("torch")  # Keras may do without: `intercept("torch")` comes first
         if name == "torch":
             from trainfare.plain_loop.script_loop import ScriptLoop
 
             plain.append(ScriptLoop(replace(probe, end=end), find_first_step))
             plain[0].watch_script(loops)
             return
+        if name.startswith("keras."):
+            from trainfare.script.keras import watch_updates
+
+            loops.enter_context(watch_updates(refuse_update))
         (method, home), trainer = _LOOPS[name], sys.modules[name].Trainer
         measured = _measure(getattr(trainer, method), home, replace(probe, end=end), loops)
         stack.enter_context(replace_attribute(trainer, method, measured))
