@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -267,3 +268,16 @@ def test_a_compiled_step_is_timed_and_not_traced(tmp_path: Path) -> None:
 def test_an_argument_that_cannot_be_used_is_named() -> None:
     with pytest.raises(InputError, match=r"FareMeter\(pilot=...\): with Keras it takes warmup_steps"):
         FareMeter(pilot="auto")
+
+
+def test_the_block_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it stands, with the length that stands in it: 2 epochs of 320 samples by 32."""
+    page = Path(__file__).resolve().parents[3] / "docs" / "keras.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    harness = MeterHarness(usd_per_hour=lambda *_: 1.0)
+    monkeypatch.setattr(FareMeter, "services", harness.services)
+    exec(compile(blocks[0], "keras.md", "exec"), {})
+    assert len(blocks) == 1
+    assert harness.profile.plan.optimizer_steps == 20
+    assert harness.profile.measured is not None
