@@ -1,8 +1,9 @@
-"""`EarlierRuns`: by which runs of the job's project its prediction is corrected, as answers state it."""
+"""What a ledger says of a job before it is predicted, as answers state it: `EarlierRuns` and `DeviceFigures`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from pydantic import Field
 
@@ -34,6 +35,32 @@ class EarlierRuns(Record):
         )
 
 
-def find_earlier_runs(earlier: Iterable[EarlierRuns], silicon: str) -> EarlierRuns | None:
+class DeviceFigures(Record):
+    """What `trainfare calibrate` measured on an accelerator, over what is predicted: `ledger.device_figures`."""
+
+    accelerator: str = Field(description="as the catalogue names it")
+    measured_on: str = Field(description="day, in UTC")
+    software: str = Field(description="versions of torch and of the driver")
+    ratios: dict[str, Finite] = Field(
+        description="measured over predicted seconds by kind of work: 'matmul bf16', 'convolution tf32', 'memory', "
+        "'launch', 'all_reduce'; a kind that is not there keeps its prediction"
+    )
+
+    def describe(self) -> str:
+        """Return the sentence that stands beside a corrected answer."""
+        return f"by figures measured on this device on {self.measured_on}; `--no-ledger` without"
+
+
+Evidence: TypeAlias = EarlierRuns | DeviceFigures
+
+
+def find_earlier_runs(evidence: Iterable[Evidence], silicon: str) -> EarlierRuns | None:
     """Return the runs on accelerators of a die; None where there are none."""
-    return next((runs for runs in earlier if runs.silicon == silicon), None)
+    runs = (entry for entry in evidence if isinstance(entry, EarlierRuns))
+    return next((entry for entry in runs if entry.silicon == silicon), None)
+
+
+def find_figures(evidence: Iterable[Evidence], name: str) -> DeviceFigures | None:
+    """Return the figures of an accelerator; None where there are none."""
+    figures = (entry for entry in evidence if isinstance(entry, DeviceFigures))
+    return next((entry for entry in figures if entry.accelerator == name), None)

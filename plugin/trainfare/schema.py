@@ -22,6 +22,7 @@ from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ledger.bill import BillReconciliation
 from trainfare_core.ledger.causes import RunExplanation
+from trainfare_core.ledger.device_figures import DeviceMeasurement
 from trainfare_core.ledger.run_record import RunRecord
 from trainfare_core.ledger.run_table import LedgerScore
 from trainfare_core.methods.answer import MethodsAnswer
@@ -52,6 +53,7 @@ _MODELS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("decline-decomposition", DecompositionAnswer),
     ("decline-forecast", ForecastAnswer),
     ("decline-wait", WaitAnswer),
+    ("device-measurement", DeviceMeasurement),
     ("doctor", DoctorReport),
     ("job-profile", JobProfile),
     ("learning-curve", LearningCurve),

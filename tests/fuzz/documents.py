@@ -9,6 +9,7 @@ from functools import partial
 from io import BytesIO
 from typing import Any
 
+from builders.measurements import measurement
 from builders.profiles import operation
 from builders.recommendations import no_answer, recommendation
 from builders.reports import render_html, render_markdown, render_terminal
@@ -33,6 +34,7 @@ from trainfare_core.documents import Document, Interval
 from trainfare_core.errors import FetchError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ledger.causes import explain_run
+from trainfare_core.ledger.device_figures import DeviceMeasurement, choose_figures, compare_kernels
 from trainfare_core.ledger.run_record import RunRecord
 from trainfare_core.ledger.run_table import score_runs
 from trainfare_core.methods.curves import CurvePoint, LearningCurve, Metric
@@ -324,8 +326,27 @@ def _run_statuses() -> Sequence[bytes]:
     ]
 
 
+def _measurement(data: bytes) -> None:
+    measured = DeviceMeasurement.from_json(data, where="device")
+    assert DeviceMeasurement.from_json(measured.to_json(), where="device") == measured
+    for figure in compare_kernels(measured):
+        assert (figure.ratio is None) == bool(figure.refused)
+    choose_figures(small_job(), [measured])
+
+
+def _measurements() -> Sequence[bytes]:
+    return [_compact(measurement()), _compact(measurement(device_name="CPU", memory_bytes=None))]
+
+
 TARGETS = (
     Target("run_status", _run_status, _run_statuses, "json", ("trainfare/meter/run_status.py",)),
+    Target(
+        "device_measurement",
+        _measurement,
+        _measurements,
+        "json",
+        ("trainfare_core/ledger/device_figures.py",),
+    ),
     Target(
         "run_record",
         _run,

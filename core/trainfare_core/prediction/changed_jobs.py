@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from trainfare_core.candidates import CandidateTable, take
-from trainfare_core.earlier_runs import EarlierRuns
+from trainfare_core.earlier_runs import Evidence
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.columns import Run
 from trainfare_core.prediction.engine import predict_run, prepare
@@ -33,7 +33,7 @@ def predict(
     profile: JobProfile,
     shapes: MachineShapes,
     candidates: CandidateTable,
-    earlier: tuple[EarlierRuns, ...] = (),
+    earlier: tuple[Evidence, ...] = (),
 ) -> PredictionTable:
     """
     Predict step time and memory of every plan.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trainfare_core.arrays import Array, Flags
 from trainfare_core.candidates import SHARDINGS, CandidateTable
-from trainfare_core.earlier_runs import EarlierRuns
+from trainfare_core.earlier_runs import Evidence
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.distance import (
@@ -54,8 +54,8 @@ class Run:
     """Sums of a language model, which has terms of its own; None: another kind of model."""
     groups: MeasuredGroups | None
     """Measured runs that predictions are compared with; None: with none, as research fits them."""
-    earlier: tuple[EarlierRuns, ...] = ()
-    """Of the job's project; none where the job's own step was measured, which says more."""
+    earlier: tuple[Evidence, ...] = ()
+    """Of the job's project and of devices; none where the job's own step was measured, which says more."""
 
 
 @dataclass(frozen=True, slots=True)

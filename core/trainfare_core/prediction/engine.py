@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from trainfare_core.arrays import Array, Rows
 from trainfare_core.candidates import SHARDINGS, CandidateTable
-from trainfare_core.earlier_runs import EarlierRuns, find_earlier_runs
+from trainfare_core.earlier_runs import Evidence, find_earlier_runs, find_figures
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
@@ -50,7 +50,7 @@ def prepare(
     decoder: DecoderFit | None = None,
     *,
     distance: bool = True,
-    earlier: tuple[EarlierRuns, ...] = (),
+    earlier: tuple[Evidence, ...] = (),
 ) -> Run:
     """
     Read a profile and compare its measured step, where there is one, with its own prediction.
@@ -60,7 +60,8 @@ def prepare(
         fit: the coefficients of one device; None: those that ship.
         decoder: the same of language models.
         distance: whether predictions are compared with measured groups; without, they have the widths of work that was.
-        earlier: what earlier runs of the job's project say; not counted where the profile's own step was measured.
+        earlier: runs of the job's project, and figures of devices; neither counts where the profile's own step was
+            measured.
     """
     fit, decoder = fit or calibration(), decoder or decoder_calibration()
     run = Run(
@@ -162,7 +163,12 @@ def _refusal(run: Run, name: str, devices: Devices) -> str:
     if not roofline.unknown_because:
         devices.found.append(device)
         devices.rooflines.append(roofline)
-        devices.links.append(collectives.link_of(device, run.fit.communication))
+        figures, link = (
+            find_figures(run.earlier, device.name),
+            collectives.link_of(device, run.fit.communication),
+        )
+        ratio = figures.ratios.get("all_reduce", 1.0) if figures else 1.0
+        devices.links.append(replace(link, bytes_per_s=link.bytes_per_s / ratio))
     return roofline.unknown_because
 
 

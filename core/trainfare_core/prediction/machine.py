@@ -19,7 +19,7 @@ from trainfare_core.candidates import (
     own_sharding,
 )
 from trainfare_core.documents import Document, Interval, Record
-from trainfare_core.earlier_runs import EarlierRuns, find_earlier_runs
+from trainfare_core.earlier_runs import DeviceFigures, EarlierRuns, Evidence, find_earlier_runs, find_figures
 from trainfare_core.errors import CannotTellError, InputError
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
@@ -122,6 +122,9 @@ class MachinePrediction(Document):
     earlier_runs: EarlierRuns | None = Field(
         default=None, description="of this project in the ledger, by which the step is corrected"
     )
+    device_figures: DeviceFigures | None = Field(
+        default=None, description="measured on this accelerator, by which the step is corrected"
+    )
     notes: tuple[str, ...]
 
 
@@ -136,7 +139,7 @@ def predict_machine(
     accumulate: int | None = None,
     network_gbit_per_s: float | None = None,
     vcpus: float | None = None,
-    earlier: tuple[EarlierRuns, ...] = (),
+    earlier: tuple[Evidence, ...] = (),
 ) -> MachinePrediction:
     """
     Predict one job on `nodes` machines with `devices` accelerators each; the global batch stays what it is.
@@ -316,9 +319,10 @@ def _answer(
         guess_because=nearest.explain_guess() if table.is_guess[row] else "",
         nearest_measured=_describe_nearest(nearest),
         earlier_runs=(runs := find_earlier_runs(run.earlier, device.silicon)),
+        device_figures=(figures := find_figures(run.earlier, device.name)),
         notes=(
             *notes_of(run, device),
-            *((runs.describe(),) if runs else ()),
+            *(evidence.describe() for evidence in (runs, figures) if evidence),
             memory_note(profile, world),
             *_note_batch_norm(profile, world, micro),
         ),

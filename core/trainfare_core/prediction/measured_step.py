@@ -1,4 +1,4 @@
-"""What measured steps, of the profile or of earlier runs, say of predictions: its own step on each device, factors."""
+"""What measured steps and kernels say of predictions: the profile's own step on each device, and factors."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from trainfare_core.arrays import Array
-from trainfare_core.earlier_runs import find_earlier_runs
+from trainfare_core.earlier_runs import DeviceFigures, find_earlier_runs, find_figures
 from trainfare_core.hardware.accelerator_rows import Accelerator
-from trainfare_core.prediction.columns import Run
+from trainfare_core.job_profile import OperationGroup
+from trainfare_core.prediction.columns import SMALLEST_S, Run
 from trainfare_core.prediction.language_models.plans import decoder_device_s
-from trainfare_core.prediction.roofline.host import host_bound
+from trainfare_core.prediction.roofline.features import TENSOR_KINDS
+from trainfare_core.prediction.roofline.host import host_bound, host_launch_s
 from trainfare_core.prediction.roofline.operations import Roofline
+from trainfare_core.prediction.roofline.times import operation_seconds
 from trainfare_core.prediction.roofline_job import own_device_s
 from trainfare_core.prediction.source import SourceCorrection, get_measured_compute_s, source_device
 
@@ -24,7 +27,8 @@ def own_steps_s(run: Run, devices: Sequence[Accelerator]) -> Array:
         device_s, host_s = own_device_s(run.operations, rooflines, run.fit)
     else:
         passes = run.profile.parallel.accumulate_grad_batches
-        device_s, host_s = decoder_device_s(run.ledger, devices, passes, run.decoder)
+        compute_s, memory_s, host_s = decoder_device_s(run.ledger, devices, passes, run.decoder)
+        device_s = compute_s + memory_s
     return host_bound(device_s, host_s)
 
 
@@ -38,11 +42,10 @@ def correction_of(run: Run) -> SourceCorrection:
 
 
 def correction_factors(run: Run, devices: Sequence[Accelerator]) -> Array:
-    """Return what measured steps multiply the predicted step of each device by; ones where nothing was measured."""
+    """Return what measurements multiply the predicted step of each device by; ones where nothing was measured."""
     origin = run.correction.device
     if run.earlier:
-        earlier = [find_earlier_runs(run.earlier, device.silicon) for device in devices]
-        return np.array([1.0 if runs is None else runs.factor for runs in earlier])
+        return np.array([_find_factor(run, device) for device in devices])
     if origin is None or not run.profile.operations:
         return np.ones(len(devices))
     steps_s = own_steps_s(run, [origin, *devices])
@@ -53,3 +56,33 @@ def correction_factors(run: Run, devices: Sequence[Accelerator]) -> Array:
             for device, slower in zip(devices, log_slower, strict=True)
         ]
     )
+
+
+def _find_factor(run: Run, device: Accelerator) -> float:
+    """Return what earlier runs on a device's die, or else its own figures, multiply the predicted step by."""
+    if runs := find_earlier_runs(run.earlier, device.silicon):
+        return runs.factor
+    figures, roofline = find_figures(run.earlier, device.name), Roofline.of(device, run.operations)
+    if figures is None or roofline.unknown_because or not len(run.operations):
+        return 1.0
+    seconds = operation_seconds(run.operations, [roofline], 1.0, run.fit)
+    ratios = np.array([_find_ratio(figures, group) for group in run.operations.groups])
+    compute_s, memory_s, launch_s = (
+        part.sum(axis=-1) for part in (seconds.compute_s, seconds.memory_s, seconds.launch_s)
+    )
+    host_s = host_launch_s(run.operations, [device], run.fit).sum(axis=1)
+    # Of arithmetic of several types, weighed by the time of each.
+    ratio = 1.0 + seconds.compute_s @ (ratios - 1.0) / np.maximum(compute_s, SMALLEST_S)
+    if run.ledger is not None:  # whose terms are other ones
+        passes, launch_s = run.profile.parallel.accumulate_grad_batches, np.zeros(1)
+        compute_s, memory_s, host_s = decoder_device_s(run.ledger, [device], passes, run.decoder)
+    before_s = host_bound(compute_s + memory_s + launch_s, host_s)
+    compute_s, memory_s = compute_s * ratio, memory_s * figures.ratios.get("memory", 1.0)
+    after_s = host_bound(compute_s + memory_s + launch_s, host_s * figures.ratios.get("launch", 1.0))
+    return float((after_s / before_s)[0])
+
+
+def _find_ratio(figures: DeviceFigures, group: OperationGroup) -> float:
+    """Return measured over predicted seconds of arithmetic; of products where no other of the kind was measured."""
+    names = (f"{group.kind} {group.dtype}", f"matmul {group.dtype}") if group.kind in TENSOR_KINDS else ()
+    return next((figures.ratios[name] for name in names if name in figures.ratios), 1.0)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from trainfare_core._version import __version__
 from trainfare_core.arrays import Rows
 from trainfare_core.candidates import take
+from trainfare_core.earlier_runs import DeviceFigures, EarlierRuns
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
@@ -120,7 +121,8 @@ def rank(
         assumptions=assumptions_of(profile, request, notes),
         assumed_numbers=() if answer is None else list_assumed_numbers(profile, constraints, answer),
         unknown_because=None if options else why_nothing(rejected),
-        earlier_runs=request.earlier_runs,
+        earlier_runs=tuple(entry for entry in request.earlier_runs if isinstance(entry, EarlierRuns)),
+        device_figures=tuple(entry for entry in request.earlier_runs if isinstance(entry, DeviceFigures)),
         best_spot=best_spot,
         own_plan=find_own_plan(maker, ready),
         best_commitment=find_commitment(maker, book, request, ready, answer),

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 
 from trainfare_core.constraints import Constraints
 from trainfare_core.documents import Count, Document, Finite, Flops, Record, first_problem
-from trainfare_core.earlier_runs import EarlierRuns
+from trainfare_core.earlier_runs import DeviceFigures, EarlierRuns
 from trainfare_core.errors import InputError
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation.launch import Launch, identify_plan
@@ -156,6 +156,9 @@ class Recommendation(Document):
     earlier_runs: tuple[EarlierRuns, ...] = Field(
         default=(),
         description="of this project in the ledger, by which the steps on their accelerators are corrected",
+    )
+    device_figures: tuple[DeviceFigures, ...] = Field(
+        default=(), description="measured on accelerators, by which the steps there are corrected"
     )
     best_spot: Option | None = Field(
         default=None, description="cheapest drop-in at a spot price, where no purchase option was named"

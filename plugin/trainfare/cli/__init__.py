@@ -31,6 +31,7 @@ COMMANDS: Final = (
     "profile",
     "probe",
     "watch",
+    "calibrate",
     "predict",
     "recommend",
     "estimate",
@@ -129,8 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if command != "probe":  # whose script is measured as it runs by itself
         # What is imported stays: collecting its thousands of objects again and again is a tenth of a short command.
         gc.set_threshold(_ALLOCATIONS_PER_COLLECTION)
-    if command not in ("demo", "probe"):
-        # NumPy's OpenBLAS starts a thread for each core when it is imported; no command but the demo computes so much.
+    if command not in ("demo", "probe", "calibrate"):
+        # NumPy's OpenBLAS starts a thread for each core when it is imported; no other command computes so much.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if arguments is None:
         take_over()

@@ -37,7 +37,7 @@ _PURPOSES: Final[dict[str, str]] = json.loads(
 """What each extra is for, in the order of the table."""
 _CLOUD_S: Final = 5.0
 """Chosen: the three clouds are asked one after the other, so a wait is at most a quarter of a minute."""
-_SMI: Final = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
+_SMI: Final = ("nvidia-smi", "--format=csv,noheader,nounits")
 _SMI_S: Final = 10.0
 """Chosen: a driver that does not run yet takes some seconds to start."""
 
@@ -213,16 +213,17 @@ def check_files(folder: Path, now: datetime) -> Generator[Finding, None, None]:
     yield Finding("lock", "", "old" if old else "ok", text, f"{make} --replace" if old else "")
 
 
-def _ask_driver() -> str:
+def ask_driver(fields: str = "name,memory.total") -> str:
+    """Return a line of these fields for each GPU, as `nvidia-smi --query-gpu` names them; "" where there is none."""
     try:
         return subprocess.run(  # noqa: S603 - the driver's own program, without a shell
-            _SMI, capture_output=True, text=True, timeout=_SMI_S, check=True
+            (*_SMI, f"--query-gpu={fields}"), capture_output=True, text=True, timeout=_SMI_S, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError, UnicodeError):  # not installed, or there is no GPU
         return ""
 
 
-def check_gpus(ask: Callable[[], str] = _ask_driver) -> Generator[Finding, None, None]:
+def check_gpus(ask: Callable[[], str] = ask_driver) -> Generator[Finding, None, None]:
     """Yield each GPU that the driver lists by a line with its name and MiB, with trainfare's name for it."""
     from trainfare_core.hardware.accelerators import resolve_device
 

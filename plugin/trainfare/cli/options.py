@@ -16,7 +16,7 @@ from trainfare_core.errors import InputError
 from trainfare_providers.disk.folder import CACHE_VARIABLE
 
 if TYPE_CHECKING:
-    from trainfare_core.earlier_runs import EarlierRuns
+    from trainfare_core.earlier_runs import Evidence
     from trainfare_core.job_profile import JobProfile
 
 Objectives: TypeAlias = Literal["cheapest", "fastest", "best_value"]
@@ -120,20 +120,21 @@ class DecisionPriceOptions(AgedPriceOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerOptions:
-    """Whose runs correct the prediction."""
+    """Whose runs and measured devices correct the prediction."""
 
     ledger: Annotated[
         str | None,  # by builtin names alone: `RankingOptions` inherits it
         typer.Option(
             metavar="FOLDER",
-            help="ledger whose runs of this project correct the step; default: yours, but none in CI or with --lock",
+            help="ledger whose runs of this project and measured devices correct the step; default: yours, but none "
+            "in CI or with --lock",
         ),
     ] = None
-    no_ledger: Annotated[bool, typer.Option("--no-ledger", help="correct by no run of a ledger")] = False
+    no_ledger: Annotated[bool, typer.Option("--no-ledger", help="correct by nothing of a ledger")] = False
 
-    def read_runs(self, profile: JobProfile, *, locked: bool = False) -> tuple[EarlierRuns, ...]:
+    def read_runs(self, profile: JobProfile, *, locked: bool = False) -> tuple[Evidence, ...]:
         """
-        Return what runs of the job's project say of it.
+        Return what runs of the job's project and measured devices say of it.
 
         Raises:
             InputError: both options, no such folder, or settings that cannot be read.

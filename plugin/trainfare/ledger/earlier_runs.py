@@ -1,7 +1,8 @@
-"""The runs of a job's project in a ledger, by which its next prediction is corrected."""
+"""What a ledger holds that corrects the next prediction: runs of the job's project, and figures of devices."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,10 +12,12 @@ from trainfare.ledger.place import LEDGER_VARIABLE, LedgerPlace, find_ledger
 from trainfare.ledger.store import name_folder, read_records
 from trainfare_core.errors import InputError
 from trainfare_core.ledger.correction import choose_earlier_runs
+from trainfare_core.ledger.device_figures import DeviceMeasurement, choose_figures
 from trainfare_core.ledger.run_record import identify_job
+from trainfare_providers.disk.files import make_folder, read_input, write_text
 
 if TYPE_CHECKING:
-    from trainfare_core.earlier_runs import EarlierRuns
+    from trainfare_core.earlier_runs import Evidence
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.ledger.run_record import RunRecord
 
@@ -23,6 +26,10 @@ _MOST_FILES: Final = 500
 _SHOWN_RUNS: Final = 3
 """Chosen: what a glance takes in beside a prediction."""
 _NOT_SET: Final = ("", "0", "false")
+_DEVICES: Final = ".devices"
+"""Folder of the measured devices of a ledger; that of a project never begins so."""
+_MAX_BYTES: Final = 2**20
+"""Largest measurement that is read. Chosen: one has some 10 KB."""
 
 
 def read_earlier_runs(
@@ -31,9 +38,9 @@ def read_earlier_runs(
     environ: Mapping[str, str] = os.environ,
     *,
     locked: bool = False,
-) -> tuple[EarlierRuns, ...]:
+) -> tuple[Evidence, ...]:
     """
-    Return what the runs of this working folder's project in a ledger say of a job.
+    Return what the runs of this working folder's project and the measured devices in a ledger say of a job.
 
     Args:
         profile: the job.
@@ -48,7 +55,34 @@ def read_earlier_runs(
     if named is None and (locked or environ.get("CI", "").lower() not in _NOT_SET):
         return ()
     place = find_ledger(environ) if named is None else find_named_ledger(named)
-    return () if place is None else choose_earlier_runs(profile, _read_newest(place))
+    if place is None:
+        return ()
+    runs = choose_earlier_runs(profile, _read_newest(place))
+    return (*runs, *choose_figures(profile, _read_devices(place.folder), runs))
+
+
+def keep_measurement(measured: DeviceMeasurement, folder: Path) -> Path:
+    """
+    Write what was measured of a device into a ledger, in place of what was with the same software; return its path.
+
+    Raises:
+        InputError: it cannot be written; what was there still is.
+    """
+    make_folder(folder / _DEVICES)
+    name = name_folder(f"{measured.device_name} torch {measured.torch} {measured.driver}")
+    path = folder / _DEVICES / f"{name}.json"
+    write_text(path, measured.to_json())
+    return path
+
+
+def _read_devices(folder: Path) -> list[DeviceMeasurement]:
+    """Return the measured devices of a ledger; a file that holds none is left out."""
+    measurements: list[DeviceMeasurement] = []
+    for path in sorted((folder / _DEVICES).glob("*.json")):
+        with contextlib.suppress(InputError):
+            content = read_input(path, _MAX_BYTES, kind="a measured device")
+            measurements.append(DeviceMeasurement.from_json(content, where=str(path)))
+    return measurements
 
 
 def find_named_ledger(named: str | Path) -> LedgerPlace:

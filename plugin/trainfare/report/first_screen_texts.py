@@ -84,9 +84,16 @@ def describe_unknowns(named: Sequence[NamedOption]) -> str:
 
 
 def describe_earlier_runs(recommendation: Recommendation) -> str:
-    """Say how runs of this project in the ledger correct times, of machines that are not named too."""
+    """Say how runs of this project and figures of devices correct times, of machines that are not named too."""
+    runs = [f"Times on the die {runs.silicon} are {runs.describe()}." for runs in recommendation.earlier_runs]
     return " ".join(
-        f"Times on the die {runs.silicon} are {runs.describe()}." for runs in recommendation.earlier_runs
+        (
+            *runs,
+            *(
+                f"Times on {figures.accelerator} are {figures.describe()}."
+                for figures in recommendation.device_figures
+            ),
+        )
     )
 
 

@@ -51,6 +51,7 @@ def intercept_keras(recorder: Recorder, on_update: Callable[[str], None]) -> Gen
 @contextlib.contextmanager
 def watch_updates(on_update: Callable[[str], None]) -> Generator[None, None, None]:
     """Call a function before each update of an optimizer of Keras, with what makes it."""
+
     def replace() -> None:
         base: Any = sys.modules[_UPDATES].BaseOptimizer
         original = base.apply

@@ -1,4 +1,4 @@
-"""Predictions and rankings that earlier runs of the project correct: those of their die, and no others."""
+"""Predictions and rankings that earlier runs of the project, and figures of a device, correct, and no others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from builders.profiles import gpt_profile, profile
 from builders.toy_market import book, offer_row
-from trainfare_core.earlier_runs import EarlierRuns
+from trainfare_core.earlier_runs import DeviceFigures, EarlierRuns
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import MeasuredStep, Quantiles
 from trainfare_core.prediction import MachinePrediction, predict_machine
@@ -100,3 +100,62 @@ def test_a_ranking_corrects_the_options_on_the_die_of_the_runs(constraints: Cons
         if option.nodes == 1 and identify(option) in steps:
             factor = 1.3 if corrected else 1.0
             assert option.step_s.mid == pytest.approx(factor * steps[identify(option)])
+
+
+def figures_of(**ratios: float) -> DeviceFigures:
+    """Return figures of a device; kinds of work are named with _ for a space."""
+    kinds = {
+        work.replace("_", " ") if work != "all_reduce" else work: ratio for work, ratio in ratios.items()
+    }
+    return DeviceFigures(accelerator=L40S, measured_on="2026-11-30", software="torch 2.8.0", ratios=kinds)
+
+
+@pytest.mark.parametrize(("make", "kind"), [(profile, "convolution"), (gpt_profile, "matmul")])
+@pytest.mark.parametrize("ratio", [0.9, 1.5])
+def test_figures_change_the_work_that_they_are_of(make: object, kind: str, ratio: float) -> None:
+    """All kinds alike: the whole step. Arithmetic alone: the part of it that arithmetic limits. Other types: nothing."""
+    job = make(batch_size=64)  # type: ignore[operator]
+    before = predict_machine(job, L40S)
+    alike = figures_of(**{f"{kind}_bf16": ratio, "matmul_bf16": ratio, "memory": ratio, "launch": ratio})
+    after = predict_machine(job, L40S, earlier=(alike,))
+    assert after.step_s.mid == pytest.approx(ratio * before.step_s.mid, rel=0.02)
+    assert after.device_figures == alike
+    assert alike.describe() in after.notes
+    assert log_width(after) == pytest.approx(log_width(before), rel=1e-6)
+    some = predict_machine(job, L40S, earlier=(figures_of(**{f"{kind}_bf16": ratio, "matmul_bf16": ratio}),))
+    longer_s = (ratio - 1) * before.parts.compute_bound_s  # all of it products, convolutions and attention
+    assert some.step_s.mid - before.step_s.mid == pytest.approx(longer_s, rel=0.1)
+    other = predict_machine(job, L40S, earlier=(figures_of(matmul_fp16=ratio, convolution_fp32=ratio),))
+    assert other.step_s == before.step_s
+
+
+def test_slow_links_lengthen_what_several_devices_exchange() -> None:
+    """Twice the seconds of an all-reduce: more exchange, exposed or hidden, and the same work on each device."""
+    job = gpt_profile(batch_size=64)
+    before, after = (
+        predict_machine(job, L40S, 4, sharding="ddp", earlier=earlier)
+        for earlier in ((), (figures_of(all_reduce=2.0),))
+    )
+    exchanged = [
+        answer.parts.communication_s + answer.parts.communication_hidden_s for answer in (before, after)
+    ]
+    assert exchanged[1] > 1.5 * exchanged[0]
+    assert after.parts.compute_bound_s == before.parts.compute_bound_s
+
+
+def test_figures_are_of_their_device_alone() -> None:
+    """Not one byte of another card's answer changes, also on the same die; earlier runs of the die come first."""
+    job, figures = gpt_profile(batch_size=64), figures_of(matmul_bf16=1.5, memory=1.5)
+    assert predict_machine(job, L40, earlier=(figures,)).to_json() == predict_machine(job, L40).to_json()
+    both = predict_machine(job, L40S, earlier=(RUNS, figures))
+    assert both.step_s == predict_machine(job, L40S, earlier=(RUNS,)).step_s
+
+
+def test_a_ranking_says_which_figures_it_uses() -> None:
+    """In the JSON and beside the options on the device; those on others are as without."""
+    rows = (offer_row(), offer_row(instance_type="g6e.xlarge", accelerator=L40S, accelerator_memory_gib=48.0))
+    figures = figures_of(matmul_bf16=1.5, memory=1.5)
+    answer = rank(gpt_profile(batch_size=64), book(*rows), Request(earlier_runs=(figures,)))
+    assert (answer.earlier_runs, answer.device_figures) == ((), (figures,))
+    for option in answer.options:
+        assert (figures.describe() in option.notes) is (option.accelerator == L40S)

@@ -264,7 +264,12 @@ def test_a_plain_loop_ends_and_says_so(by_hand: bool) -> None:
     with pytest.warns(UserWarning, match="the run stops after step 10"):
         later = train_plainly(clock, given, state, by_hand=by_hand)
     # The first two steps show what one consists of, so that the third is the first that can end the run.
-    assert later.state_dict() == {"version": 1, "elapsed_s": pytest.approx(0.100), "steps": 10}
+    assert later.state_dict()["run"] != ""
+    assert later.state_dict()["steps"] == 10
+    assert (later.state_dict()["elapsed_s"], later.state_dict()["usd"]) == (
+        pytest.approx(0.1),
+        pytest.approx(0.1),
+    )
     assert not train_plainly(clock, {"budget_usd": 10.0, **STOPS}, by_hand=by_hand).stopped
 
 

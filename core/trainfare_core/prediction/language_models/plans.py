@@ -56,12 +56,15 @@ def decoder_plan_times(
 
 def decoder_device_s(
     ledger: DecoderLedger, devices: Sequence[Accelerator], passes: int, fit: DecoderFit
-) -> tuple[Array, Array]:
-    """Return seconds of the profile's own step on one of each device, and of the host that issues it."""
-    times = _alone(ledger, devices, passes, fit)
-    device_s = (times.compute_s + times.memory_s) * _slower(ledger, devices, passes, fit)
+) -> tuple[Array, Array, Array]:
+    """Return seconds of arithmetic and of memory of the profile's own step on one of each device, and of its host."""
+    times, slower = _alone(ledger, devices, passes, fit), _slower(ledger, devices, passes, fit)
     has_host = np.array([device.kind == "gpu" for device in devices])
-    return device_s, passes * float(host_launches(ledger)) * fit.host_launch_s * has_host
+    return (
+        times.compute_s * slower,
+        times.memory_s * slower,
+        passes * float(host_launches(ledger)) * fit.host_launch_s * has_host,
+    )
 
 
 def _alone(

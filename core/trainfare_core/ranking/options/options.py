@@ -13,7 +13,7 @@ import polars as pl
 from trainfare_core.arrays import Column
 from trainfare_core.candidates import take
 from trainfare_core.commitments import CAPACITY_BLOCK, TERM_HOURS
-from trainfare_core.earlier_runs import find_earlier_runs
+from trainfare_core.earlier_runs import find_earlier_runs, find_figures
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
@@ -247,8 +247,9 @@ class OptionMaker:
         if guess := _explain_guess(search.prediction, plan):
             notes.append(f"a guess: {guess}")
         device = accelerator(str(offer["accelerator"]))
-        if runs := find_earlier_runs(search.earlier_runs, device.silicon):
-            notes.append(runs.describe())
+        known = search.earlier_runs
+        both = (find_earlier_runs(known, device.silicon), find_figures(known, device.name))
+        notes += [evidence.describe() for evidence in both if evidence]
         if priced.needs_porting[run]:
             notes.append(f"needs porting: {Environment.of(self.profile).obstacle(device)}")
         if spot is not None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from trainfare_core.arrays import Flags
 from trainfare_core.candidates import CandidateTable, enumerate_candidates, take
-from trainfare_core.earlier_runs import EarlierRuns
+from trainfare_core.earlier_runs import Evidence
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.shapes import MachineShapes
@@ -47,7 +47,7 @@ class PlanSearch:
     candidates: CandidateTable
     prediction: PredictionTable
     verdicts: ShapeVerdicts
-    earlier_runs: tuple[EarlierRuns, ...] = ()
+    earlier_runs: tuple[Evidence, ...] = ()
 
     @classmethod
     def of(

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final, get_args
 
 from trainfare_core.candidates import MAX_NODES, PlanSpace
-from trainfare_core.earlier_runs import EarlierRuns
+from trainfare_core.earlier_runs import Evidence
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import NEUTRAL, Constraints, Objective, PlanWriter
 
@@ -50,7 +50,8 @@ class Request:
         all_regions: list every region and zone; else each machine once, at its cheapest.
         as_of: an aware moment; ages of prices count to the end of its day in UTC. None takes every price as of now.
         writer: of plans, in the words of the loop that trains the script.
-        earlier_runs: what runs of the job's project say of its step, as `ledger.correction` made it for this job.
+        earlier_runs: what runs of the job's project say of its step, as `ledger.correction` made it for this job, and
+            figures of devices.
 
     Raises:
         InputError: a number out of range, or an objective that is none of the three, or lacks its value of an hour.
@@ -63,7 +64,7 @@ class Request:
     all_regions: bool = False
     as_of: datetime | None = None
     writer: PlanWriter = NEUTRAL
-    earlier_runs: tuple[EarlierRuns, ...] = ()
+    earlier_runs: tuple[Evidence, ...] = ()
 
     @property
     def plan_space(self) -> PlanSpace:
