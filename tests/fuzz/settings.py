@@ -21,6 +21,7 @@ from trainfare.prices.constraints import with_book_names
 from trainfare.prices.own_prices_file import read_own_prices
 from trainfare.prices.quotas import read_quotas
 from trainfare.prices.run_cost_table import read_run_cost
+from trainfare.script.find_scripts import find_scripts
 from trainfare_core.decline import forecast_from_series
 from trainfare_core.errors import InputError
 from trainfare_core.prices.own_prices import apply_own
@@ -112,6 +113,20 @@ except (KeyError, ValueError) as error:
         job = lambda: [x for x in file]
 """
 _SERIES: Final = b"date,cost,production\n2018,100,1\n2019,60,3\n2020-01-01,40,8\n2021.0,22,20\n"
+
+
+_SCRIPT: Final = b"""\
+import lightning as L
+
+if __name__ == "__main__":
+    L.Trainer(max_epochs=3).fit(Net())
+"""
+
+
+def _script_source(data: bytes) -> None:
+    with file_of(data, "train.py") as path:
+        for script in find_scripts(path.parent):
+            assert (script.path, script.kind in ("trainer", "loop")) == ("train.py", True)
 
 
 def _target_source(data: bytes) -> None:
@@ -222,6 +237,13 @@ TARGETS = (
         lambda: [b'{"id":"0123456789ab","strategy":"fsdp","devices":8,"nodes":1,"hours":[1.0,2.0,3.0]}'],
         "json",
         ("trainfare_core/recommendation/launch.py",),
+    ),
+    Target(
+        "script_source",
+        _script_source,
+        lambda: [_SOURCE, _SCRIPT],
+        "text",
+        ("trainfare/script/find_scripts.py",),
     ),
     Target("target_source", _target_source, lambda: [_SOURCE], "text", ("trainfare/policy/target_place.py",)),
     Target(

@@ -15,7 +15,7 @@ from builders.pipeline_templates import JobRun, Pipeline
 from builders.sample_repository import pull_request, sample_repository
 from builders.toy_market import small_job
 
-TEMPLATES = Path(__file__).parents[2] / "examples" / "ci"
+TEMPLATES = Path(__file__).parents[2] / "plugin" / "trainfare" / "pull_request" / "ci"
 SYSTEMS: dict[str, type[CodeHostServer]] = {"gitlab": GitLabServer, "azure": AzureServer}
 HEAD = {"gitlab": "training-cost-head", "azure": "head"}
 BASE = {"gitlab": "training-cost-base", "azure": "base"}

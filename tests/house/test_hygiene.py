@@ -15,6 +15,7 @@ import yaml
 from scripts.write_address import ADDRESSES, FILES, fill, read_address
 
 TOP = Path(__file__).resolve().parents[2]
+TEMPLATES = TOP / "plugin" / "trainfare" / "pull_request" / "ci"
 SOURCES = [
     path
     for root in ("core", "providers", "plugin", "benchmarks", "research/trainfare_research")
@@ -150,7 +151,13 @@ def test_every_address_of_the_actions_is_that_of_the_release() -> None:
     """The files that name it are as `scripts/write_address.py` writes them, and no other file names one."""
     repository, ref = read_address((TOP / "pyproject.toml").read_text(encoding="utf-8"))
     named: dict[str, set[tuple[str, str]]] = {}
-    for path in (*TOP.glob("*.md"), *TOP.glob("docs/**/*.md"), *TOP.glob("examples/**/*"), *workflows()):
+    for path in (
+        *TOP.glob("*.md"),
+        *TOP.glob("docs/**/*.md"),
+        *TOP.glob("examples/**/*"),
+        *TEMPLATES.iterdir(),
+        *workflows(),
+    ):
         if path.suffix not in (".md", ".yml") or path.name == "CHANGELOG.md":
             continue
         text = path.read_text(encoding="utf-8")
@@ -158,7 +165,11 @@ def test_every_address_of_the_actions_is_that_of_the_release() -> None:
         if values:
             named[path.relative_to(TOP).as_posix()] = {(v["repository"], v.get("ref", ref)) for v in values}
     assert set(named) <= set(FILES)
-    assert {"docs/ci.md", "examples/ci/gitlab-ci.yml", ".github/workflows/training-cost.yml"} <= set(named)
+    assert {
+        "docs/ci.md",
+        "plugin/trainfare/pull_request/ci/gitlab-ci.yml",
+        ".github/workflows/training-cost.yml",
+    } <= set(named)
     assert set().union(*named.values()) == {(repository, ref)}
     text = f"uses: {repository}/.github/actions/trace@{ref}\n--repo {repository}\n"
     assert (

@@ -46,11 +46,12 @@ COMMANDS: Final = (
     "decline",
     "ledger",
     "doctor",
+    "init",
     "mcp",
 )
 """In the order of `--help`. `trainfare.cli.NAME` has a function NAME, or an `app` with commands of its own."""
 
-_RUN_TARGETS: Final = ("profile", "predict", "recommend", "why", "check", "strategy")
+_RUN_TARGETS: Final = ("profile", "predict", "recommend", "why", "check", "strategy", "init")
 """Commands that run the code of a TARGET."""
 _ALLOCATIONS_PER_COLLECTION: Final = 200_000
 """Chosen: more objects than the imports of a command make, and some tens of MB where a command makes garbage."""

@@ -1,0 +1,134 @@
+"""`trainfare init`: find the training scripts here, trace and price them, and write a policy and a CI workflow."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from trainfare.cli.output import show_wait
+from trainfare.cli.target import TargetOptions, profile_of
+from trainfare.prices.run_cost_table import OWN_FILE, PROJECT_FILE
+from trainfare.prices.sources import PriceChoice
+from trainfare.pull_request.workflow import find_systems, write_workflow
+from trainfare.report.escape import terminal_text
+from trainfare_core.errors import CannotTellError, TrainfareError
+from trainfare_core.number_format import shorten_text
+from trainfare_providers.disk.files import make_folder, write_text
+
+_HEADROOM: Final = 1.5
+"""Of the limit, over the upper end of the run's 80 % interval. Chosen: prices and data change without a mistake."""
+_INCREASE_PERCENT: Final = 25
+"""By which a change may raise the cost. A chosen value, as in docs/ci.md."""
+_MOST_SCRIPTS: Final = 8
+"""Tried and listed: with files and next steps they fit on 20 lines."""
+_COLUMNS: Final = 80
+_OWN_LOOP: Final = "its own loop: FareMeter prices it (docs/loops.md)"
+
+
+def init(
+    *,
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="longest trace of one script")] = 120,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would be written, and write nothing")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="write files again that are there")] = False,
+) -> None:
+    """Find the training scripts of this folder, try them, and write a policy and a workflow for its CI system."""
+    from trainfare.policy.policy_file import read_file
+    from trainfare.script.find_scripts import find_scripts
+
+    scripts = find_scripts(Path())
+    lines, jobs = [f"training scripts: {len(scripts) or 'none'}"], list[str]()
+    for script in scripts[:_MOST_SCRIPTS]:
+        said = script.problem or _OWN_LOOP
+        if script.kind == "trainer" and not script.problem:
+            try:
+                said, job = _try_script(script.path, seconds)
+                jobs.append(job)
+            except TrainfareError as error:
+                said = str(error).removeprefix(script.path).lstrip(": ")
+        most = max(_COLUMNS - len(script.path) - len("  :  ..."), len(_OWN_LOOP))
+        lines.append(f"  {script.path}: {shorten_text(said, most)}")
+    if len(scripts) > _MOST_SCRIPTS:
+        lines.append(f"  and {len(scripts) - _MOST_SCRIPTS} more, which were not tried")
+    if jobs:
+        files, project = {OWN_FILE: "\n".join(jobs)}, Path(PROJECT_FILE)
+        if project.is_file() and read_file(project) is not None:
+            files.clear()
+            lines.append(f"kept the policy in [tool.trainfare] of {project}")
+        systems = find_systems(Path())
+        files.update(write_workflow(system, Path()) for system in systems)
+        lines += _write_files(files, dry_run=dry_run, force=force)
+        lines += [
+            "next:",
+            "  trainfare check",
+            "  trainfare prices lock -o trainfare.lock # keeps the prices as they are",
+        ]
+        if not systems:
+            lines.append("  no CI system was found: docs/ci.md has the workflows of three")
+        lines += [
+            f"  include {system.beside} in {system.path}" for system in systems if system.beside in files
+        ]
+        lines += [
+            f"  {name}: fill in OWNER and COMMIT (docs/ci.md)"
+            for name, text in files.items()
+            if "@COMMIT" in text
+        ]
+    sys.stdout.write("".join(f"{terminal_text(line)}\n" for line in lines))
+    if not jobs:
+        raise CannotTellError("no script here can be priced before it trains, so nothing was written")
+
+
+def _write_files(files: dict[str, str], *, dry_run: bool, force: bool) -> Iterator[str]:
+    """Write what is not there, and yield a line on each file."""
+    for name, text in files.items():
+        path = Path(name)
+        if path.exists() and not force:
+            yield f"kept {name}; --force writes it again"
+            continue
+        if not dry_run:
+            make_folder(path.parent)
+            write_text(path, text)
+        yield f"{'would write' if dry_run else 'wrote'} {name}"
+
+
+def _try_script(path: str, seconds: float) -> tuple[str, str]:
+    """
+    Trace and price a script; return what it would cost, and its job in a policy.
+
+    Raises:
+        TrainfareError: it cannot be.
+    """
+    from trainfare.recommendation import rank_job
+    from trainfare_core.ranking.pricing.request import Request
+
+    with profile_of(path, TargetOptions(target_seconds=seconds, target_output_kib=0)) as traced:
+        profile = traced()
+    with show_wait("pricing every machine"):
+        answer = rank_job(profile, Request(), PriceChoice()).answer
+    best, is_whole = answer.best("cheapest"), answer.basis == "whole_run"
+    if best is None:
+        raise CannotTellError(answer.unknown_because or "no machine runs it")
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.removesuffix(".py")).lstrip("-_")[:80] or "job"
+    lines = [f"[jobs.{name}]", f"target = {json.dumps(path)}", f"max_increase_percent = {_INCREASE_PERCENT}"]
+    if is_whole:
+        most_usd = f"{best.run_usd.high_80 * _HEADROOM:.2g}"
+        lines.append(f"max_usd = {float(most_usd):g}")
+    doubt = (
+        "its time is a guess"
+        if best.guess_because
+        else ""
+        if is_whole
+        else "its number of steps is not known"
+    )
+    if doubt:
+        lines.append(f'on_unknown = "warn" # {doubt}')
+    place = f"{best.provider}:{best.instance_type}@{best.region}"
+    said = f"${best.run_usd.mid:,.2f} {'a run' if is_whole else 'for 1,000 steps'} on {place}"
+    return said, "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,63 @@
+"""The workflow that checks training costs, for the CI systems of a repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+
+class System(NamedTuple):
+    """
+    A CI system.
+
+    Attributes:
+        name: as people know it.
+        template: file in `ci/`, the one that docs/ci.md has.
+        path: where the system reads it.
+        beside: where it goes where `path` has something else, to be included from there; "" where it never has.
+        marks: files or folders that a repository has for this system.
+        host: in the address of the repository's remote.
+    """
+
+    name: str
+    template: str
+    path: str
+    beside: str
+    marks: tuple[str, ...]
+    host: str
+
+
+_SYSTEMS: Final = (
+    System(
+        "GitHub Actions", "github.yml", ".github/workflows/training-cost.yml", "", (".github",), "github.com"
+    ),
+    System(
+        "GitLab CI", "gitlab-ci.yml", ".gitlab-ci.yml", ".gitlab/training-cost.yml",
+        (".gitlab-ci.yml", ".gitlab"), "gitlab",
+    ),
+    System(
+        "Azure Pipelines", "azure-pipelines.yml", "azure-pipelines-training-cost.yml", "",
+        ("azure-pipelines.yml", ".azure-pipelines", "azure-pipelines-training-cost.yml"), "dev.azure.com",
+    ),
+)  # fmt: skip
+_REQUIREMENTS: Final = "requirements.txt"
+
+
+def find_systems(folder: Path) -> list[System]:
+    """Return the CI systems that the files of a repository are for; without any, that of its remote."""
+    systems = [system for system in _SYSTEMS if any((folder / mark).exists() for mark in system.marks)]
+    try:
+        remotes = (folder / ".git" / "config").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # no repository, or a worktree of one
+        remotes = ""
+    return systems or [system for system in _SYSTEMS if system.host in remotes]
+
+
+def write_workflow(system: System, folder: Path) -> tuple[str, str]:
+    """Return where the workflow of a system goes in a repository, and its text."""
+    text = Path(__file__).with_name("ci").joinpath(system.template).read_text(encoding="utf-8")
+    if not (folder / _REQUIREMENTS).is_file():  # of GitHub's the last two lines
+        text = text.partition(f"    with:\n      requirements: {_REQUIREMENTS}")[0]
+    path = folder / system.path
+    own = not system.beside or not path.exists() or path.read_text(encoding="utf-8", errors="replace") == text
+    return system.path if own else system.beside, text

@@ -1,0 +1,115 @@
+"""Find the training scripts of a folder by their source; none of it runs."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from trainfare_providers.disk.files import FileRefusedError, read_own_file
+
+ScriptKind: TypeAlias = Literal["trainer", "loop"]
+"""With a Trainer that `trainfare profile` stops, or with a loop of its own."""
+_TRAINERS: Final = frozenset(("lightning", "pytorch_lightning", "transformers", "trl"))
+_LOOPS: Final = frozenset(("torch", "accelerate", "keras"))
+_TRAINING: Final = frozenset(("fit", "train", "LightningCLI"))
+_NOT_SEARCHED: Final = frozenset(("build", "dist", "node_modules", "site-packages", "tests"))
+_MOST_FILES: Final = 4_000
+"""Chosen, as for kept traces: a folder with more holds other things than a project's code."""
+_MAX_BYTES: Final = 2**20
+"""Largest file that is read. Chosen: no script is as long."""
+
+
+class FoundScript(NamedTuple):
+    """A script that trains; or a file that may be one and cannot be parsed, for the reason of `problem`."""
+
+    path: str
+    kind: ScriptKind
+    problem: str = ""
+
+
+def find_scripts(folder: Path) -> list[FoundScript]:
+    """Return the training scripts under a folder, in the order of their paths."""
+    found: list[FoundScript] = []
+    for path in sorted(_list_files(folder)):
+        name = path.relative_to(folder).as_posix()
+        try:
+            content = read_own_file(path, _MAX_BYTES)
+            kind = read_kind(content)
+        except (FileRefusedError, OSError):
+            continue
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            if any(library.encode() in content for library in _TRAINERS):
+                line = f" in line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+                found.append(FoundScript(name, "trainer", f"{type(error).__name__}{line}"))
+            continue
+        if kind is not None:
+            found.append(FoundScript(name, kind))
+    return found
+
+
+def read_kind(source: bytes) -> ScriptKind | None:
+    """
+    Return how a script trains; None where it does not, or defines what others call.
+
+    >>> read_kind(b"import torch, lightning as L" + bytes([10]) + b"L.Trainer().fit(model)")
+    'trainer'
+    >>> read_kind(b"import torch") is None
+    True
+
+    Raises:
+        SyntaxError, ValueError, RecursionError, MemoryError: it is no Python that can be parsed.
+    """
+    tree = ast.parse(source)
+    nodes = list(ast.walk(tree))
+    imported = {name.partition(".")[0] for name in _list_imports(nodes)}
+    called = set(_list_calls(nodes))
+    if not _runs_itself(tree, called):
+        return None
+    has_trainer = any(name.endswith("Trainer") or name == "LightningCLI" for name in called)
+    if imported & _TRAINERS and has_trainer and called & _TRAINING:
+        return "trainer"
+    return "loop" if imported & _LOOPS and {"backward", "step"} <= called else None
+
+
+def _runs_itself(tree: ast.Module, called: set[str]) -> bool:
+    """Return whether a file trains as it is run: by a main guard, or by a call outside of functions and classes."""
+    outside = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    if any(isinstance(node, ast.If) and "__name__" in ast.dump(node.test) for node in outside):
+        return True
+    steps = _TRAINING | ({"step"} if "backward" in called else set())
+    return not steps.isdisjoint(_list_calls(inner for node in outside for inner in ast.walk(node)))
+
+
+def _list_imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+def _list_calls(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Attribute):
+                yield node.func.attr
+            elif isinstance(node.func, ast.Name):
+                yield node.func.id
+
+
+def _list_files(folder: Path) -> list[Path]:
+    """Return the Python files under a folder, without hidden folders, environments and what is built."""
+    paths: list[Path] = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = [
+            name
+            for name in folders
+            if name[0] != "." and name not in _NOT_SEARCHED and not Path(root, name, "pyvenv.cfg").exists()
+        ]
+        paths += [Path(root, name) for name in names if name.endswith(".py") and not name.startswith("test_")]
+        if len(paths) > _MOST_FILES:
+            break
+    return paths[:_MOST_FILES]

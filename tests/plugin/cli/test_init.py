@@ -1,0 +1,175 @@
+"""`trainfare init`: the scripts it finds, what it writes for which CI system, and what it keeps."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from builders.cli import capture_main
+from trainfare.policy import read_policy
+from trainfare.pull_request.workflow import find_systems, write_workflow
+from trainfare.script.find_scripts import find_scripts, read_kind
+
+TOP = Path(__file__).parents[3]
+TEMPLATES = TOP / "plugin" / "trainfare" / "pull_request" / "ci"
+TRAIN = """\
+import pytorch_lightning as pl
+import torch
+
+class Net(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Linear(512, 512)
+
+    def training_step(self, batch, _):
+        return self.net(batch[0]).mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+if __name__ == "__main__":
+    print("a line of its own")
+    data = torch.utils.data.TensorDataset(torch.rand(640, 512))
+    loader = torch.utils.data.DataLoader(data, batch_size=32)
+    pl.Trainer(max_epochs=3000).fit(Net(), loader)
+"""
+LOOP = """\
+import torch
+net = torch.nn.Linear(2, 2)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+net(torch.rand(4, 2)).sum().backward()
+optimizer.step()
+"""
+BROKEN = "import lightning as L\nL.Trainer().fit(\n"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder, with traces that are kept beside it."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("TRAINFARE_TRACE_CACHE", str(tmp_path / "traces"))
+    return folder
+
+
+def put(files: dict[str, str]) -> None:
+    """Write files into the working folder."""
+    for name, text in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text, encoding="utf-8")
+
+
+def test_three_scripts_of_which_one_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    The job of the one that can be priced, and why the others have none; `check` runs with what was written.
+
+    Its limit is 1.5 times the upper end that `recommend` has. A second time nothing is written, but with --force.
+    """
+    put({"train.py": TRAIN, "src/loop.py": LOOP, "src/broken.py": BROKEN, ".github/dependabot.yml": ""})
+    dry = capture_main(capsys, "init", "--dry-run")
+    assert (dry.exit_code, Path("trainfare.toml").exists()) == (0, False)
+    assert "would write trainfare.toml" in dry.stdout
+    done = capture_main(capsys, "init")
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 20
+    assert max(map(len, lines)) <= 80
+    assert lines[:3] == [
+        "training scripts: 3",
+        "  src/broken.py: SyntaxError in line 2",
+        "  src/loop.py: its own loop: FareMeter prices it (docs/loops.md)",
+    ]
+    assert re.fullmatch(r"  train\.py: \$[\d.]+ a run on \w+:[\w.-]+@[\w-]+", lines[3])
+    assert lines[4:6] == ["wrote trainfare.toml", "wrote .github/workflows/training-cost.yml"]
+    answer = json.loads(capture_main(capsys, "recommend", "train.py", "--format", "json").stdout)
+    policy = read_policy(None).policy
+    assert list(policy.jobs) == ["train"]
+    best = answer["options"][answer["cheapest_rank"] - 1]
+    assert policy.jobs["train"].max_usd == pytest.approx(1.5 * best["run_usd"]["high_80"], rel=0.05)
+    assert capture_main(capsys, "check").exit_code == 0
+    put({"trainfare.toml": "# mine\n" + Path("trainfare.toml").read_text(encoding="utf-8")})
+    assert "kept trainfare.toml; --force writes it again" in capture_main(capsys, "init").stdout
+    assert Path("trainfare.toml").read_text(encoding="utf-8").startswith("# mine")
+    capture_main(capsys, "init", "--force")
+    assert not Path("trainfare.toml").read_text(encoding="utf-8").startswith("# mine")
+
+
+def test_without_a_script_nothing_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Code that defines a model, a test of it and an environment are no training scripts."""
+    model = TRAIN.partition("if __name__")[0]
+    put({"model.py": model, "tests/train.py": TRAIN, "env/pyvenv.cfg": "", "env/lib/train.py": TRAIN})
+    done = capture_main(capsys, "init")
+    assert (done.exit_code, done.stdout) == (3, "training scripts: none\n")
+    assert "no script here can be priced before it trains, so nothing was written" in done.stderr
+    assert not (folder / "trainfare.toml").exists()
+
+
+def test_kinds_of_scripts() -> None:
+    """By what they import, call, and run by themselves."""
+    assert read_kind(TRAIN.encode()) == "trainer"
+    assert read_kind(LOOP.encode()) == "loop"
+    guarded = "import transformers\ndef main():\n    transformers.Trainer(m).train()\nif __name__ == '__main__':\n    main()\n"
+    assert read_kind(guarded.encode()) == "trainer"
+    assert read_kind(guarded.partition("if __name__")[0].encode()) is None
+    assert read_kind(b"from lightning.pytorch.cli import LightningCLI\nLightningCLI()\n") == "trainer"
+    assert read_kind(b"import sklearn\nModelTrainer().fit()\n") is None
+
+
+def test_source_that_is_no_python_is_passed_over_or_named() -> None:
+    """A null byte, and nesting beyond what Python parses; only what names a trainer is named."""
+    put({"a.py": "x = \0", "b.py": "import lightning\n" + "(" * 5000, "c.py": "import os\nx = ("})
+    (found,) = find_scripts(Path())
+    assert (found.path, bool(found.problem)) == ("b.py", True)
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        ({".github/x": ""}, ["GitHub Actions"]),
+        ({".gitlab-ci.yml": "", "azure-pipelines.yml": ""}, ["GitLab CI", "Azure Pipelines"]),
+        ({".git/config": '[remote "origin"]\n\turl = https://gitlab.example.org/a/b.git\n'}, ["GitLab CI"]),
+        (
+            {".git/config": '[remote "origin"]\n\turl = git@github.com:a/b.git\n', ".gitlab-ci.yml": ""},
+            ["GitLab CI"],
+        ),
+        ({"readme": ""}, []),
+    ],
+)
+def test_ci_systems_are_those_of_the_files_else_of_the_remote(
+    files: dict[str, str], names: list[str]
+) -> None:
+    """Files of a system say more than where a clone comes from."""
+    put(files)
+    assert [system.name for system in find_systems(Path())] == names
+
+
+def test_a_pipeline_of_the_users_is_kept() -> None:
+    """GitLab's own file goes beside it, to be included; with our own there, that one is meant."""
+    put({".gitlab-ci.yml": "stages: [build]\n"})
+    (system,) = find_systems(Path())
+    path, text = write_workflow(system, Path())
+    assert path == ".gitlab/training-cost.yml"
+    assert text == (TEMPLATES / "gitlab-ci.yml").read_text(encoding="utf-8")
+    put({".gitlab-ci.yml": text})
+    assert write_workflow(system, Path()) == (".gitlab-ci.yml", text)
+
+
+@pytest.mark.sources
+def test_the_workflow_of_github_is_that_of_the_documentation() -> None:
+    """With the requirements only where the repository has them."""
+    page = (TOP / "docs" / "ci.md").read_text(encoding="utf-8")
+    block = re.search(r"   ```yaml\n(   name: training cost\n.*?)   ```\n", page, re.DOTALL)
+    assert block is not None
+    put({".github/x": "", "requirements.txt": "torch\n"})
+    (system,) = find_systems(Path())
+    path, text = write_workflow(system, Path())
+    assert (path, text) == (".github/workflows/training-cost.yml", textwrap.dedent(block[1]))
+    Path("requirements.txt").unlink()
+    shorter = write_workflow(system, Path())[1]
+    assert text.startswith(shorter)
+    assert re.search(r"training-cost\.yml@[\w.-]+\n$", shorter)
