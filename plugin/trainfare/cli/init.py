@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -27,6 +28,8 @@ _INCREASE_PERCENT: Final = 25
 """By which a change may raise the cost. A chosen value, as in docs/ci.md."""
 _MOST_SCRIPTS: Final = 8
 """Tried and listed: with files and next steps they fit on 20 lines."""
+_MOST_FILES: Final = 4_000
+"""Of the folder that are looked at. Chosen, as for kept traces: one with more holds other things than a project."""
 _COLUMNS: Final = 80
 _OWN_LOOP: Final = "its own loop: FareMeter prices it (docs/loops.md)"
 
@@ -42,8 +45,9 @@ def init(
     """Find the training scripts of this folder, try them, and write a policy and a workflow for its CI system."""
     from trainfare.policy.policy_file import read_file
     from trainfare.script.find_scripts import find_scripts
+    from trainfare.user_process.trace_store import list_code_files
 
-    scripts = find_scripts(Path())
+    scripts = find_scripts(islice(list_code_files(Path()), _MOST_FILES))
     lines, jobs = [f"training scripts: {len(scripts) or 'none'}"], list[str]()
     for script in scripts[:_MOST_SCRIPTS]:
         said = script.problem or _OWN_LOOP

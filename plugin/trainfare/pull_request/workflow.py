@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Final, NamedTuple
+
+_FOLDER: Final = Path(__file__).with_name("ci")
 
 
 class System(NamedTuple):
     """
-    A CI system.
+    A CI system, as `ci/systems.json` has it.
 
     Attributes:
         name: as people know it.
@@ -23,39 +26,29 @@ class System(NamedTuple):
     template: str
     path: str
     beside: str
-    marks: tuple[str, ...]
+    marks: list[str]
     host: str
 
 
-_SYSTEMS: Final = (
-    System(
-        "GitHub Actions", "github.yml", ".github/workflows/training-cost.yml", "", (".github",), "github.com"
-    ),
-    System(
-        "GitLab CI", "gitlab-ci.yml", ".gitlab-ci.yml", ".gitlab/training-cost.yml",
-        (".gitlab-ci.yml", ".gitlab"), "gitlab",
-    ),
-    System(
-        "Azure Pipelines", "azure-pipelines.yml", "azure-pipelines-training-cost.yml", "",
-        ("azure-pipelines.yml", ".azure-pipelines", "azure-pipelines-training-cost.yml"), "dev.azure.com",
-    ),
-)  # fmt: skip
 _REQUIREMENTS: Final = "requirements.txt"
 
 
 def find_systems(folder: Path) -> list[System]:
     """Return the CI systems that the files of a repository are for; without any, that of its remote."""
-    systems = [system for system in _SYSTEMS if any((folder / mark).exists() for mark in system.marks)]
+    known = [
+        System(**entry) for entry in json.loads(_FOLDER.joinpath("systems.json").read_text(encoding="utf-8"))
+    ]
+    systems = [system for system in known if any((folder / mark).exists() for mark in system.marks)]
     try:
         remotes = (folder / ".git" / "config").read_text(encoding="utf-8", errors="replace")
     except OSError:  # no repository, or a worktree of one
         remotes = ""
-    return systems or [system for system in _SYSTEMS if system.host in remotes]
+    return systems or [system for system in known if system.host in remotes]
 
 
 def write_workflow(system: System, folder: Path) -> tuple[str, str]:
     """Return where the workflow of a system goes in a repository, and its text."""
-    text = Path(__file__).with_name("ci").joinpath(system.template).read_text(encoding="utf-8")
+    text = _FOLDER.joinpath(system.template).read_text(encoding="utf-8")
     if not (folder / _REQUIREMENTS).is_file():  # of GitHub's the last two lines
         text = text.partition(f"    with:\n      requirements: {_REQUIREMENTS}")[0]
     path = folder / system.path

@@ -1,9 +1,8 @@
-"""Find the training scripts of a folder by their source; none of it runs."""
+"""Find training scripts by their source; none of it runs."""
 
 from __future__ import annotations
 
 import ast
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -15,9 +14,7 @@ ScriptKind: TypeAlias = Literal["trainer", "loop"]
 _TRAINERS: Final = frozenset(("lightning", "pytorch_lightning", "transformers", "trl"))
 _LOOPS: Final = frozenset(("torch", "accelerate", "keras"))
 _TRAINING: Final = frozenset(("fit", "train", "LightningCLI"))
-_NOT_SEARCHED: Final = frozenset(("build", "dist", "node_modules", "site-packages", "tests"))
-_MOST_FILES: Final = 4_000
-"""Chosen, as for kept traces: a folder with more holds other things than a project's code."""
+_NOT_SEARCHED: Final = frozenset(("build", "dist", "tests"))
 _MAX_BYTES: Final = 2**20
 """Largest file that is read. Chosen: no script is as long."""
 
@@ -30,16 +27,19 @@ class FoundScript(NamedTuple):
     problem: str = ""
 
 
-def find_scripts(folder: Path) -> list[FoundScript]:
-    """Return the training scripts under a folder, in the order of their paths."""
+def find_scripts(files: Iterable[Path]) -> list[FoundScript]:
+    """Return the training scripts among some files, in the order of their paths; none of tests or of a build."""
     found: list[FoundScript] = []
-    for path in sorted(_list_files(folder)):
-        name = path.relative_to(folder).as_posix()
+    for path in sorted(files):
+        name = path.as_posix()
+        if path.suffix != ".py" or path.name.startswith("test_") or not _NOT_SEARCHED.isdisjoint(path.parts):
+            continue
         try:
             content = read_own_file(path, _MAX_BYTES)
-            kind = read_kind(content)
         except (FileRefusedError, OSError):
             continue
+        try:
+            kind = read_kind(content)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             if any(library.encode() in content for library in _TRAINERS):
                 line = f" in line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
@@ -79,8 +79,8 @@ def _runs_itself(tree: ast.Module, called: set[str]) -> bool:
     outside = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef)]
     if any(isinstance(node, ast.If) and "__name__" in ast.dump(node.test) for node in outside):
         return True
-    steps = _TRAINING | ({"step"} if "backward" in called else set())
-    return not steps.isdisjoint(_list_calls(inner for node in outside for inner in ast.walk(node)))
+    training = _TRAINING.union(["step"] if "backward" in called else [])
+    return not training.isdisjoint(_list_calls(inner for node in outside for inner in ast.walk(node)))
 
 
 def _list_imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
@@ -98,18 +98,3 @@ def _list_calls(nodes: Iterable[ast.AST]) -> Iterator[str]:
                 yield node.func.attr
             elif isinstance(node.func, ast.Name):
                 yield node.func.id
-
-
-def _list_files(folder: Path) -> list[Path]:
-    """Return the Python files under a folder, without hidden folders, environments and what is built."""
-    paths: list[Path] = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = [
-            name
-            for name in folders
-            if name[0] != "." and name not in _NOT_SEARCHED and not Path(root, name, "pyvenv.cfg").exists()
-        ]
-        paths += [Path(root, name) for name in names if name.endswith(".py") and not name.startswith("test_")]
-        if len(paths) > _MOST_FILES:
-            break
-    return paths[:_MOST_FILES]

@@ -207,7 +207,7 @@ def _digest_files(project: Path, named: Iterable[str]) -> dict[str, str] | None:
     paths = {
         str(path): path for path in map(Path, (word.rpartition("=")[2] for word in named)) if _is_file(path)
     }
-    for path in _walk(project):
+    for path in list_code_files(project):
         paths[str(path)] = path
         if len(paths) > _MOST_FILES:
             return None
@@ -223,7 +223,8 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def list_code_files(folder: Path) -> Iterator[Path]:
+    """Yield the code and configuration files under a folder."""
     for above, folders, names in os.walk(folder):
         # Neither hidden folders nor environments, which may lie within a project.
         folders[:] = [
