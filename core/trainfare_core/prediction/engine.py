@@ -163,10 +163,8 @@ def _refusal(run: Run, name: str, devices: Devices) -> str:
     if not roofline.unknown_because:
         devices.found.append(device)
         devices.rooflines.append(roofline)
-        figures, link = (
-            find_figures(run.earlier, device.name),
-            collectives.link_of(device, run.fit.communication),
-        )
+        link = collectives.link_of(device, run.fit.communication)
+        figures = find_figures(run.earlier, device.name)
         ratio = figures.ratios.get("all_reduce", 1.0) if figures else 1.0
         devices.links.append(replace(link, bytes_per_s=link.bytes_per_s / ratio))
     return roofline.unknown_because

@@ -62,9 +62,10 @@ def _find_factor(run: Run, device: Accelerator) -> float:
     """Return what earlier runs on a device's die, or else its own figures, multiply the predicted step by."""
     if runs := find_earlier_runs(run.earlier, device.silicon):
         return runs.factor
-    figures, roofline = find_figures(run.earlier, device.name), Roofline.of(device, run.operations)
-    if figures is None or roofline.unknown_because or not len(run.operations):
+    figures = find_figures(run.earlier, device.name)
+    if figures is None or not len(run.operations):
         return 1.0
+    roofline = Roofline.of(device, run.operations)
     seconds = operation_seconds(run.operations, [roofline], 1.0, run.fit)
     ratios = np.array([_find_ratio(figures, group) for group in run.operations.groups])
     compute_s, memory_s, launch_s = (

@@ -6,7 +6,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from importlib import import_module
@@ -22,6 +22,8 @@ from trainfare_core.ledger.device_figures import DeviceMeasurement, KernelTime
 _Launch: TypeAlias = Callable[[], object]
 _Make: TypeAlias = Callable[..., torch.Tensor]
 """Makes a tensor of these sizes."""
+Kernels: TypeAlias = tuple[Callable[[_Make, Any], _Launch], str, Sequence[Any]]
+"""What prepares a launch of a size, a type, and sizes, small ones first."""
 _TYPES: Final = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _SIDES: Final = (1024, 2048, 4096, 8192)
 """Of square products. Chosen: from one that hardly fills a large GPU to one that does."""
@@ -63,8 +65,7 @@ def _add(make: _Make, count: int) -> _Launch:
     return lambda: number.add_(1.0)
 
 
-def _list_work(*, is_gpu: bool) -> list[tuple[Callable[[_Make, Any], _Launch], str, Sequence[Any]]]:
-    """Return the kinds of kernels, each with a type and its sizes, small ones first."""
+def _list_kernels(*, is_gpu: bool) -> Sequence[Kernels]:
     products = ("fp32", "tf32", "fp16", "bf16") if is_gpu else ("fp32", "bf16")
     return [
         (_add, "fp32", (1,)),
@@ -81,6 +82,7 @@ def measure_device(
     *,
     clock: Callable[[], float] = time.perf_counter,
     wait: Callable[[str], AbstractContextManager[object]] = nullcontext,
+    kernels: Sequence[Kernels] | None = None,
 ) -> tuple[DeviceMeasurement, list[str]]:
     """
     Time kernels on the first GPU, or without one on the CPU; return their times, and why some are not there.
@@ -91,19 +93,21 @@ def measure_device(
         driver: its version.
         clock: seconds.
         wait: gives a context that shows what is timed, while it is.
+        kernels: which; None: products, convolutions, copies and launches.
     """
     is_gpu = torch.cuda.is_available()
-    device, work = torch.device("cuda" if is_gpu else "cpu"), _list_work(is_gpu=is_gpu)
+    device = torch.device("cuda" if is_gpu else "cpu")
+    kernels = kernels or _list_kernels(is_gpu=is_gpu)
     times, notes = list[KernelTime](), list[str]()
     precision, tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     try:
-        for prepare, dtype, sizes in work:
+        for prepare, dtype, sizes in kernels:
             torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
             torch.backends.cudnn.allow_tf32 = dtype == "tf32"
             what = f"{prepare.__name__.lstrip('_')} {dtype}"
             with wait(f"timing {what}"):
                 try:
-                    times += _time_sizes(prepare, dtype, sizes, device, seconds / len(work), clock)
+                    times.extend(_time_sizes(prepare, dtype, sizes, device, seconds / len(kernels), clock))
                 except RuntimeError as error:  # a type that the device lacks, or a full memory
                     notes.append(f"{what} was not timed: {str(error).splitlines()[0]}")
     finally:
@@ -127,12 +131,9 @@ def measure_device(
 def _time_sizes(
     prepare: Callable[[_Make, Any], _Launch], dtype: str, sizes: Sequence[Any], device: torch.device, seconds: float,
     clock: Callable[[], float],
-) -> list[KernelTime]:  # fmt: skip
+) -> Iterator[KernelTime]:  # fmt: skip
     """Time kernels of one kind and type, up to the size that takes too long."""
-    times: list[KernelTime] = []
     for size in sizes:
-        if times and times[-1].seconds * _GROWTH * (_ROUNDS + 2) > seconds:
-            break
         launch = prepare(lambda *shape: torch.rand(shape, device=device, dtype=_TYPES[dtype]), size)
         with StepTrace(torch.nn.Module()) as trace:
             launch()
@@ -141,8 +142,9 @@ def _time_sizes(
         launch_s = (
             statistics.median(run_launches(launch, count, device, clock) for _ in range(_ROUNDS)) / count
         )
-        times.append(KernelTime(operation=trace.operations()[0], seconds=launch_s))
-    return times
+        yield KernelTime(operation=trace.operations()[0], seconds=launch_s)
+        if launch_s * _GROWTH * (_ROUNDS + 2) > seconds:
+            return
 
 
 def run_launches(launch: _Launch, count: int, device: torch.device, clock: Callable[[], float]) -> float:

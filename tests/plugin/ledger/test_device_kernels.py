@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,23 @@ def test_a_cpu_is_timed_by_the_clock() -> None:
     product, convolution = measured.kernels[2].operation, measured.kernels[4].operation
     assert (product.flops, product.bytes_moved) == (2 * 1024**3, 3 * 4 * 1024**2)
     assert convolution.flops == 2 * 64 * 14 * 14 * 256 * 256 * 9
+
+
+def test_what_fails_is_named_and_the_rest_stays() -> None:
+    """The second size finds no memory: the first was timed, and a note says what was not."""
+
+    def fill(make: Callable[..., Any], size: int) -> Callable[[], object]:
+        if size > 16:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 TiB")
+        numbers = make(size)
+        return lambda: numbers.copy_(numbers.clone())
+
+    readings = ticks(1e-3)
+    measured, notes = measure_device(
+        1.0, NOW, clock=lambda: next(readings), kernels=[(fill, "fp32", (16, 32))]
+    )
+    assert [kernel.operation.shape for kernel in measured.kernels] == [(16,)]
+    assert notes == ["fill fp32 was not timed: CUDA out of memory."]
 
 
 def test_launches_are_counted_until_the_device_has_done_them() -> None:
