@@ -48,7 +48,7 @@ def init(
     from trainfare.user_process.trace_store import list_code_files
 
     scripts = find_scripts(islice(list_code_files(Path()), _MOST_FILES))
-    lines, jobs = [f"training scripts: {len(scripts) or 'none'}"], list[str]()
+    lines, jobs, refused = [f"training scripts: {len(scripts) or 'none'}"], list[str](), list[str]()
     for script in scripts[:_MOST_SCRIPTS]:
         said = script.problem or _OWN_LOOP
         if script.kind == "trainer" and not script.problem:
@@ -57,6 +57,7 @@ def init(
                 jobs.append(job)
             except TrainfareError as error:
                 said = str(error).removeprefix(script.path).lstrip(": ")
+                refused.append(script.path)
         most = max(_COLUMNS - len(script.path) - len("  :  ..."), len(_OWN_LOOP))
         lines.append(f"  {script.path}: {shorten_text(said, most)}")
     if len(scripts) > _MOST_SCRIPTS:
@@ -74,6 +75,7 @@ def init(
             "  trainfare check",
             "  trainfare prices lock -o trainfare.lock # keeps the prices as they are",
         ]
+        lines += [f'  if {path} needs arguments: target = "{path} -- ARGUMENTS"' for path in refused[:1]]
         if not systems:
             lines.append("  no CI system was found: docs/ci.md has the workflows of three")
         lines += [

@@ -64,13 +64,21 @@ def put(files: dict[str, str]) -> None:
         Path(name).write_text(text, encoding="utf-8")
 
 
-def test_three_scripts_of_which_one_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
+def test_scripts_of_which_one_is_broken_and_one_needs_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     """
     The job of the one that can be priced, and why the others have none; `check` runs with what was written.
 
     Its limit is 1.5 times the upper end that `recommend` has. A second time nothing is written, but with --force.
     """
-    put({"train.py": TRAIN, "src/loop.py": LOOP, "src/broken.py": BROKEN, ".github/dependabot.yml": ""})
+    put(
+        {
+            "args.py": "import sys\n" + TRAIN.replace("print(", "sys.exit(2)  # ("),
+            "train.py": TRAIN,
+            "src/loop.py": LOOP,
+            "src/broken.py": BROKEN,
+            ".github/dependabot.yml": "",
+        }
+    )
     dry = capture_main(capsys, "init", "--dry-run")
     assert (dry.exit_code, Path("trainfare.toml").exists()) == (0, False)
     assert "would write trainfare.toml" in dry.stdout
@@ -79,13 +87,15 @@ def test_three_scripts_of_which_one_is_broken(capsys: pytest.CaptureFixture[str]
     lines = done.stdout.splitlines()
     assert len(lines) <= 20
     assert max(map(len, lines)) <= 80
-    assert lines[:3] == [
-        "training scripts: 3",
+    assert lines[:4] == [
+        "training scripts: 4",
+        "  args.py: ended with exit code 2 before it called Trainer.fit: give its ...",
         "  src/broken.py: SyntaxError in line 2",
         "  src/loop.py: its own loop: FareMeter prices it (docs/loops.md)",
     ]
-    assert re.fullmatch(r"  train\.py: \$[\d.]+ a run on \w+:[\w.-]+@[\w-]+", lines[3])
-    assert lines[4:6] == ["wrote trainfare.toml", "wrote .github/workflows/training-cost.yml"]
+    assert re.fullmatch(r"  train\.py: \$[\d.]+ a run on \w+:[\w.-]+@[\w-]+", lines[4])
+    assert lines[5:7] == ["wrote trainfare.toml", "wrote .github/workflows/training-cost.yml"]
+    assert '  if args.py needs arguments: target = "args.py -- ARGUMENTS"' in lines
     answer = json.loads(capture_main(capsys, "recommend", "train.py", "--format", "json").stdout)
     policy = read_policy(None).policy
     assert list(policy.jobs) == ["train"]
