@@ -18,6 +18,7 @@ def build_table(
     picked: Callable[[Row], bool] | None = None,
     key: str = "",
     where: Where = Where.EVERYWHERE,
+    row_key: Callable[[Row], int] | None = None,
 ) -> Table:
     """
     Return a table of rows of one kind.
@@ -29,19 +30,26 @@ def build_table(
         picked: whether the headline names a row.
         key: of a long table.
         where: it is shown.
+        row_key: of the `Details` that a row opens.
     """
     shown = [field for field in fields if field is not None]
     cells = [[read(row) for _, read in shown] for row in rows]
     named = frozenset(index for index, row in enumerate(rows) if picked is not None and picked(row))
-    return Table(tuple(column for column, _ in shown), cells, caption, named, key, where)
+    columns = tuple(column for column, _ in shown)
+    return Table(columns, cells, caption, named, key, where, tuple(map(row_key, rows)) if row_key else ())
 
 
 def build_list(
-    title: str, items: Iterable[Line], where: Where = Where.EVERYWHERE, *, hanging: bool = True
+    title: str,
+    items: Iterable[Line],
+    where: Where = Where.EVERYWHERE,
+    *,
+    hanging: bool = True,
+    on_paper: bool = True,
 ) -> list[Block]:
-    """Return a section with a list; empty where it has no item."""
+    """Return a section with a list, see `Bullets` and `Heading`; empty where it has no item."""
     bullets = Bullets(tuple(items), hanging=hanging, where=where)
-    return [Heading(title, where=where), bullets] if bullets.items else []
+    return [Heading(title, where=where, on_paper=on_paper), bullets] if bullets.items else []
 
 
 def build_notes(

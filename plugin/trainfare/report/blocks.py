@@ -60,10 +60,11 @@ class Where(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A piece of a line, with its own blanks."""
+    """A piece of a line, with its own blanks; a cell that begins with a `value` is sorted by it in a page."""
 
     text: str
     role: Role = ""
+    value: float | None = None
 
 
 Line: TypeAlias = str | Span | tuple[str | Span, ...]
@@ -75,11 +76,12 @@ Cell: TypeAlias = str | tuple[Line, ...]
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """The title of the report (level 1) or of a section of it (level 2)."""
+    """The title of the report (level 1) or of a section of it (level 2); paper has room for the first sections only."""
 
     line: Line
     level: int = 2
     where: Where = Where.EVERYWHERE
+    on_paper: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ class Column:
         names_row: cells say what their row is about.
         label: a shorter title, beside each cell of a narrow page; None: `name`.
         folds: cells are broken where there is no room.
+        sorts: rows can be sorted by it, in a page: by the values of its cells, or by their texts.
     """
 
     name: str
@@ -127,6 +130,7 @@ class Column:
     names_row: bool = False
     label: str | None = None
     folds: bool = True
+    sorts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,7 @@ class Table:
         picked: indexes of the rows that the headline names.
         key: of a long table, unique in a page.
         where: it is shown.
+        row_keys: of the `Details` that each row opens, in a page; empty: rows open nothing.
     """
 
     columns: tuple[Column, ...]
@@ -149,6 +154,7 @@ class Table:
     picked: frozenset[int] = frozenset()
     key: str = ""
     where: Where = Where.EVERYWHERE
+    row_keys: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +167,14 @@ class Chart:
         label: what it shows, for screen readers.
         caption: below it.
         where: it is shown.
+        key: of the table whose rows are its points; "": of none.
     """
 
     draw: Callable[[], str]
     label: str
     caption: str = ""
     where: Where = Where.PAGE
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +197,39 @@ class Cards:
     where: Where = Where.PAGE
 
 
-Block: TypeAlias = Heading | Text | Bullets | Table | Chart | Cards
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Text to copy, e.g. a command; `label` says what it is."""
+
+    text: str
+    label: str
+    where: Where = Where.PAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """
+    What there is to say of a row, closed until it is asked for.
+
+    Attributes:
+        key: of the row.
+        title: of it.
+        facts: names and values; a page is filtered by those of `FILTERS`.
+        blocks: below them.
+        where: it is shown.
+    """
+
+    key: int
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    blocks: tuple[Block, ...]
+    where: Where = Where.PAGE
+
+
+FILTERS: Final = ("cloud", "region", "purchase", "accelerator", "porting")
+"""Names of the facts by which a page shows some rows and points only."""
+
+Block: TypeAlias = Heading | Text | Bullets | Table | Chart | Cards | Code | Details
 
 
 def select_blocks(blocks: Iterable[Block], view: View, width: int | None = None) -> Iterator[Block]:

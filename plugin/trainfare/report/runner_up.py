@@ -8,7 +8,7 @@ from trainfare.report.headline import list_named_options, runner_up_option
 from trainfare.report.wording import machine_label
 from trainfare_core.number_format import percent
 from trainfare_core.ranking.options.shared_errors import SURE, chance_less, share_devices
-from trainfare_core.recommendation import Option, Recommendation
+from trainfare_core.recommendation import Option, Recommendation, RunnerUp
 
 _LARGEST_CHANGE: Final = 1.0
 """A price or a time that has to more than double is no doubt that a reader has: it is left to the JSON. Chosen."""
@@ -23,32 +23,45 @@ def _find_both(recommendation: Recommendation) -> tuple[Option, Option] | None:
 def compare_runner_up(recommendation: Recommendation) -> str:
     """Explain by what the runner-up differs from the answer: dollars and hours, and what these consist of."""
     both = _find_both(recommendation)
-    if both is None:
-        return ""
-    answer, other = both
+    return "" if both is None else compare_options(recommendation, *both, "The runner-up")
+
+
+def compare_options(recommendation: Recommendation, answer: Option, other: Option, name: str) -> str:
+    """
+    Explain by what an option differs from another: dollars and hours, and what these consist of.
+
+    Args:
+        recommendation: says by what options are ranked.
+        answer: what the option is compared with.
+        other: the option.
+        name: of the option, at the start of a sentence.
+    """
     cost = _describe_difference(other.run_usd.mid, answer.run_usd.mid)
     time = _describe_difference(other.run_hours.mid, answer.run_hours.mid, more="longer")
     hourly = _describe_difference(other.usd_per_hour, answer.usd_per_hour)
     step = _describe_difference(other.step_s.mid, answer.step_s.mid, more="longer")
-    name: Literal["run_hours", "run_usd"] = (
+    field: Literal["run_hours", "run_usd"] = (
         "run_hours" if recommendation.objective == "fastest" else "run_usd"
     )
-    better = chance_less(other, answer, getattr(other, name), getattr(answer, name))
+    better = chance_less(other, answer, getattr(other, field), getattr(answer, field))
     tie = (
         f" It is the better one with a probability of {percent(better)}."
         if 1 - SURE < better < 1 and not share_devices(answer, other)
         else ""
     )
-    return f"The runner-up costs {cost} and takes {time}: an hour costs {hourly}, a step takes {step}.{tie}"
+    return f"{name} costs {cost} and takes {time}: an hour costs {hourly}, a step takes {step}.{tie}"
 
 
 def describe_sensitivity(recommendation: Recommendation) -> str:
     """Say what change of a price or a step time would make the runner-up the answer."""
     found, both = recommendation.runner_up, _find_both(recommendation)
-    if found is None or both is None:
-        return ""
-    answer, other = both
-    changes = [
+    changes = [] if found is None or both is None else list_changes(found, *both)
+    return f"The runner-up wins if {', or if '.join(changes)}." if changes else ""
+
+
+def list_changes(found: RunnerUp, answer: Option, other: Option) -> list[str]:
+    """Return each change of the answer, or of another option, that makes both as good, in words."""
+    return [
         f"{machine_label(option)} gets {' or '.join(how)}"
         for option, how in (
             (answer, _list_changes((found.price_higher, "more expensive"), (found.step_slower, "slower"))),
@@ -61,7 +74,6 @@ def describe_sensitivity(recommendation: Recommendation) -> str:
         )
         if how
     ]
-    return f"The runner-up wins if {', or if '.join(changes)}." if changes else ""
 
 
 def _list_changes(*changes: tuple[float | None, str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import select
 import socket
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 from builders.profiles import profile
 from builders.recommendations import hostile_recommendation, make_measured_step, no_answer, recommendation
 from trainfare.report.files import write_reports
+from trainfare_core.recommendation import Recommendation, TrainerArguments
 
 CHROMIUM = Path("/usr/bin/chromium")
 TODAY = date(2026, 11, 24)
@@ -53,7 +55,9 @@ class _Browser:
         """Return the report of an answer, written once."""
         if answer not in self.pages:
             facts = profile(measured=make_measured_step())
-            self.pages[answer], _ = write_reports(ANSWERS[answer](), facts, self.folder / answer, as_of=TODAY)
+            self.pages[answer], _ = write_reports(
+                _ANSWERS[answer](), facts, self.folder / answer, as_of=TODAY
+            )
         return self.pages[answer]
 
 
@@ -82,7 +86,24 @@ def _open(browser: _Browser, answer: str, *, width: int = 1280, scheme: str = "l
     return opened
 
 
+def _with_plans() -> Recommendation:
+    """Return the whole answer with a plan in the Trainer's words for each option."""
+    plan = TrainerArguments(
+        devices=1,
+        num_nodes=1,
+        strategy="auto",
+        precision="bf16-mixed",
+        accumulate_grad_batches=1,
+        batch_size=8,
+    )
+    answer = recommendation()
+    options = tuple(option.model_copy(update={"trainer": plan}) for option in answer.options)
+    return answer.model_copy(update={"options": options})
+
+
 ANSWERS = {"whole": recommendation, "none": no_answer, "hostile": hostile_recommendation}
+"""What a page may be of, for the tests that look at all of them."""
+_ANSWERS = ANSWERS | {"traced": _with_plans}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -159,7 +180,7 @@ _CONTRAST = """() => {
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
     const node = walk.currentNode.parentElement;
-    if (!walk.currentNode.data.trim() || ['TITLE', 'DESC', 'title', 'desc', 'style'].includes(node.tagName)) continue;
+    if (!walk.currentNode.data.trim() || walk.currentNode.parentElement.tagName === 'SCRIPT' || ['TITLE', 'DESC', 'title', 'desc', 'style'].includes(node.tagName)) continue;
     const chart = node.closest('svg'), style = getComputedStyle(node);
     if (chart && node.getAttribute('style').includes('--on-part')) continue;
     const pair = [light(rgb(chart ? style.fill : style.color)), light(back(node))].sort((a, b) => b - a);
@@ -205,7 +226,175 @@ def test_hostile_names_are_text_for_a_browser_too(
 ) -> None:
     """The browser finds no element of theirs, and the names are on the screen as they are."""
     page = _open(browser, "hostile").page
-    found = page.locator("script, iframe, img, a, object, embed, form, svg style, body style").count()
+    found = page.locator(
+        "script:not(body > script), iframe, img, a, object, embed, form:not(.filters), svg style, body style"
+    ).count()
     record_property("{} elements of hostile names that a browser finds, 0 allowed", found)
     assert found == 0
     assert "<script>alert(1)</script>" in page.locator("#ranking tbody tr").nth(0).inner_text()
+
+
+def _open_plan(page: Any, key: int) -> None:
+    """Open what there is to say of an option, by its row."""
+    page.locator(f"tr[data-key='{key}'] button.open").click()
+
+
+def test_hovering_a_point_names_its_option(browser: _Browser) -> None:
+    """The tip has machine, dollars, hours and place of the point under the pointer; away from points there is none."""
+    page = _open(browser, "whole").page
+    page.locator("#cost-time-point-3").scroll_into_view_if_needed()
+    box = page.locator("#cost-time-point-3").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tip = page.locator("#tip")
+    assert tip.is_visible()
+    for text in ("#3 1 × g6.2xlarge", "$12.90", "13.2 h", "AWS, us-east-1, on demand"):
+        assert text in tip.inner_text()
+    assert "hot" in page.locator("tr[data-key='3']").get_attribute("class")
+    page.mouse.move(2, 2)
+    assert not tip.is_visible()
+
+
+def test_clicking_a_point_or_a_row_opens_its_plan(browser: _Browser) -> None:
+    """Plan in words, why, what if and the export commands of that option, and Escape closes them again."""
+    page = _open(browser, "whole").page
+    page.locator("#cost-time-point-8").scroll_into_view_if_needed()
+    box = page.locator("#cost-time-point-8").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    plan = page.locator("#plan")
+    assert "#8 2 × p5.48xlarge" in plan.inner_text()
+    page.keyboard.press("Escape")
+    assert not plan.is_visible()
+    _open_plan(page, 3)
+    text = " ".join(plan.inner_text().split())
+    # 12.90 over 5.15 dollars is 150 % more; both take 13.2 hours.
+    for words in (
+        "#3 1 × g6.2xlarge",
+        "Why: Beside 1 × g6.2xlarge, the cheapest: It costs 150 % more and takes the same",
+    ):
+        assert words in text
+    page.keyboard.press("ArrowRight")
+    assert "#4 1 × Standard_NC24ads_A100_v4" in plan.inner_text()
+
+
+def test_a_copied_command_is_in_the_clipboard(browser: _Browser) -> None:
+    """The button copies the text beside it and says so, also to a screen reader."""
+    opened = _open(browser, "traced")
+    page = opened.page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    _open_plan(page, 3)
+    command = page.locator("#plan .copy", has_text="torchrun")
+    command.locator("button").click()
+    page.wait_for_function("document.querySelector('#status').textContent === 'copied'")
+    assert (
+        page.evaluate("navigator.clipboard.readText()")
+        == "trainfare export answer.json --to torchrun --plan 3"
+    )
+    assert opened.messages == []
+
+
+def test_filters_drive_chart_and_table(browser: _Browser) -> None:
+    """A cloud, and what runs unchanged, leave the same options in both; the number is said, and shown again all are."""
+    page = _open(browser, "whole").page
+    answer = recommendation()
+
+    def count() -> tuple[int, int]:
+        in_chart = "!document.querySelector(`#cost-time-point-${row.dataset.key}`).classList.contains('off')"
+        rows = f"[...document.querySelectorAll('#ranking tr[data-key]')].filter(row => !row.hidden && {in_chart})"
+        points = "document.querySelectorAll('#cost-time-figure_1 .point:not(.off), .chart .point:not(.off)').length"
+        return page.evaluate(f"{rows}.length"), page.evaluate(points)
+
+    total = len(answer.options)
+    assert count() == (total, total)
+    page.locator("select[name=cloud]").select_option("Azure")
+    azure = sum(option.provider == "azure" for option in answer.options)
+    assert count() == (azure, azure)
+    assert page.locator("form output").inner_text() == f"{azure} of {total} options shown"
+    page.locator("button[type=reset]").click()
+    page.wait_for_function("document.querySelector('form output').textContent === ''")
+    page.locator("input[name=ready]").check()
+    ready = sum(not option.needs_porting for option in answer.options)
+    assert count() == (ready, ready)
+    page.locator("input[name=demand]").check()
+    both = sum(
+        not option.needs_porting and option.purchase_option == "on_demand" for option in answer.options
+    )
+    assert count() == (both, both)
+
+
+def test_the_table_is_sorted_by_its_numbers(browser: _Browser) -> None:
+    """By dollars and by hours as numbers, up and down, which aria-sort and the live region say."""
+    page = _open(browser, "whole").page
+    options = recommendation().options
+    for name, read in (
+        ("run cost", lambda option: option.run_usd.mid),
+        ("run time", lambda option: option.run_hours.mid),
+    ):
+        head = page.locator("#ranking th", has_text=name)
+        for direction, falls in (("ascending", False), ("descending", True)):
+            head.locator("button").click()
+            assert head.get_attribute("aria-sort") == direction
+            keys = page.evaluate(
+                "[...document.querySelectorAll('#ranking tr[data-key]')].map(row => +row.dataset.key)"
+            )
+            values = [read(options[key - 1]) for key in keys]
+            assert values == sorted(values, reverse=falls)
+            page.wait_for_function(
+                f"document.querySelector('#status').textContent === 'sorted by {name}, {direction}'"
+            )
+    assert page.locator("#ranking th[aria-sort]").count() == 1
+
+
+def test_the_chart_is_used_by_keyboard_alone(browser: _Browser) -> None:
+    """One stop of the tab key; arrows go to the next point in time and cost, Enter opens it, Escape comes back."""
+    page = _open(browser, "whole").page
+    options = sorted(recommendation().options, key=lambda option: option.run_hours.mid)
+    assert page.locator("svg .point[tabindex='0']").count() == 1
+    page.locator(f"#cost-time-point-{options[0].rank}").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.id") == f"cost-time-point-{options[1].rank}"
+    assert f"#{options[1].rank} " in page.locator("#tip").inner_text()
+    page.keyboard.press("Enter")
+    assert page.locator("#plan-title").inner_text().startswith(f"#{options[1].rank} ")
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.id") == f"cost-time-point-{options[1].rank}"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("answer", ["whole", "none", "hostile"])
+def test_axe_finds_nothing_serious(browser: _Browser, answer: str, width: int, scheme: str) -> None:
+    """axe-core has no serious or critical finding, with a plan open and with none."""
+    axe = pytest.importorskip("axe_playwright_python.base", reason="axe-playwright-python is not installed")
+    page = _open(browser, answer, width=width, scheme=scheme).page
+    page.evaluate(axe.AXE_FILE_PATH.read_text(encoding="utf-8"))
+    for opens in (False, True):
+        if opens and answer != "none":
+            _open_plan(page, 1)
+        found = page.evaluate("axe.run().then(results => results.violations)")
+        serious = [
+            (finding["id"], [node["html"] for node in finding["nodes"]])
+            for finding in found
+            if finding["impact"] in ("serious", "critical")
+        ]
+        assert serious == []
+
+
+def test_without_its_script_the_page_has_every_plan(browser: _Browser) -> None:
+    """As in a mail: no control that does nothing, every row, and the plans to open at the end of the ranking."""
+    page_path = browser.page_of("whole")
+    page = browser.chromium.new_context(java_script_enabled=False).new_page()
+    page.goto(page_path.as_uri())
+    assert (
+        page.locator("form.filters, #tip, #plan, th button, .copy button").filter(visible=True).count() == 0
+    )
+    assert page.locator("#ranking tr[data-key]").count() == len(recommendation().options)
+    plan = page.locator("details[data-key='3']")
+    plan.locator("summary").click()
+    assert "Why: Beside" in plan.inner_text()
+
+
+def test_the_page_prints_on_two_pages(browser: _Browser) -> None:
+    """A4, with the answer, the chart and the best options on them."""
+    page = _open(browser, "whole").page
+    printed = page.pdf(format="A4")
+    assert len(re.findall(rb"/Type\s*/Page\b(?!s)", printed)) <= 2

@@ -46,12 +46,27 @@ def runner_up_of(
         return None
     if objective == "fastest":
         other = min(others, key=lambda option: (option.run_hours.mid, option.rank))
+    else:
+        hour_usd = constraints.value_usd_per_hour or 0.0 if objective == "best_value" else 0.0
+        other = min(others, key=lambda option: (worth_usd(option, hour_usd), option.rank))
+    return find_changes(other, answer, objective, constraints, object_usd_per_hour=object_usd_per_hour)
+
+
+def find_changes(
+    other: Option,
+    answer: Option,
+    objective: Objective,
+    constraints: Constraints,
+    *,
+    object_usd_per_hour: float = 0.0,
+) -> RunnerUp:
+    """Return the relative changes that make another option as good as the answer; arguments as of `runner_up_of`."""
+    if objective == "fastest":
         gap = other.run_hours.mid - answer.run_hours.mid
         stepping_hours = (_stepping_share(option) * option.run_hours.mid for option in (answer, other))
         slower, faster = (_share(gap, hours) for hours in stepping_hours)
         return RunnerUp(rank=other.rank, step_slower=slower, runner_up_step_faster=_below_one(faster))
     hour_usd = constraints.value_usd_per_hour or 0.0 if objective == "best_value" else 0.0
-    other = min(others, key=lambda option: (worth_usd(option, hour_usd), option.rank))
     gap = worth_usd(other, hour_usd) - worth_usd(answer, hour_usd)
     higher, lower = (_share(gap, _by_the_hour_usd(option)) for option in (answer, other))
     slower, faster = (

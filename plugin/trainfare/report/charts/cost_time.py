@@ -112,7 +112,7 @@ def _draw_points(axes: Axes, options: Sequence[Option]) -> None:
     for option in reversed(options):
         time, cost = option.run_hours, option.run_usd
         colour, marker = styles[option.provider]
-        axes.errorbar(
+        bars = axes.errorbar(
             [time.mid],
             [cost.mid],
             xerr=[[max(0.0, time.mid - time.low_80)], [max(0.0, time.high_80 - time.mid)]],
@@ -126,16 +126,23 @@ def _draw_points(axes: Axes, options: Sequence[Option]) -> None:
             alpha=1.0 if option.on_front else 0.5,
             zorder=4.0 if option.on_front else 3.0,
         )
+        # The page's script finds them by these names.
+        for part, kind in zip((bars.lines[0], *bars.lines[2]), ("point", "across", "up"), strict=True):
+            part.set_gid(f"{kind}-{option.rank}")
 
 
 def _draw_fronts(axes: Axes, options: Sequence[Option]) -> None:
     ready = _front([option for option in options if not option.needs_porting])
     overall = _front([option for option in options if not option.unmeasured_software])
     if len(ready) > 1:
-        axes.plot(*zip(*ready, strict=True), color=COLOURS["front"], linestyle=DASHED, label="Pareto front")
-    if len(overall) > 1 and overall != ready:
+        label = "Pareto front"
         axes.plot(
-            *zip(*overall, strict=True), color=COLOURS["muted"], linestyle=DOTTED, label="front after porting"
+            *zip(*ready, strict=True), color=COLOURS["front"], linestyle=DASHED, label=label, gid="front-1"
+        )
+    if len(overall) > 1 and overall != ready:
+        label = "front after porting"
+        axes.plot(
+            *zip(*overall, strict=True), color=COLOURS["muted"], linestyle=DOTTED, label=label, gid="front-2"
         )
 
 
@@ -169,6 +176,7 @@ def _label(figure: Figure, axes: Axes, options: Sequence[Option], ranks: frozens
                 zorder=6,
                 annotation_clip=False,
             )
+            text.set_gid(f"label-{option.rank}")
             box = text.get_window_extent()
             if frame.count_contains(box.corners()) == 4 and not box.count_overlaps(taken):
                 taken.append(box)

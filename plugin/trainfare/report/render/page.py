@@ -1,15 +1,27 @@
-"""Blocks as one self-contained HTML page without scripts or remote resources."""
+"""Blocks as one self-contained HTML page without remote resources; its one script is named by its hash."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from trainfare.report.blocks import Block, Chart, Heading, Table, Text, select_blocks, split_cell, split_line
+from trainfare.report.blocks import (
+    Block,
+    Chart,
+    Details,
+    Heading,
+    Text,
+    select_blocks,
+    split_cell,
+    split_line,
+)
 from trainfare.report.escape import terminal_text
 
 
@@ -21,9 +33,11 @@ class _Section:
     blocks: list[Block] = field(default_factory=list[Block])
 
     @property
-    def is_long(self) -> bool:
-        """Whether it holds a table that does not fit on one printed page."""
-        return any(isinstance(block, Table) and block.key for block in self.blocks)
+    def css_class(self) -> str:
+        """Of a section that the page's script shows elsewhere, or that is not printed; "" of others."""
+        if any(isinstance(block, Details) for block in self.blocks):
+            return "plans screen"
+        return "" if self.heading.on_paper else "screen"
 
 
 def format_page(blocks: Iterable[Block], *, title: str) -> str:
@@ -46,8 +60,12 @@ def format_page(blocks: Iterable[Block], *, title: str) -> str:
             footer.append(block)
         else:
             (sections[-1].blocks if sections else header).append(block)
-    page = _make_environment().get_template("page.html.j2")
-    return page.render(title=title, header=header, sections=sections, footer=footer)
+    script = files("trainfare.report.render").joinpath("templates/report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return _make_environment().get_template("page.html.j2").render(
+        title=title, header=header, sections=sections, footer=footer, script_hash=f"sha256-{digest}",
+        script=Markup(script),  # noqa: S704 - ours
+    )  # fmt: skip
 
 
 def _make_environment() -> Environment:

@@ -16,6 +16,7 @@ from trainfare.report.sections.breakdowns import (
     build_phases_section,
     build_step_section,
 )
+from trainfare.report.sections.plans import build_plans_section
 from trainfare.report.sections.ranking import build_ranking_section
 from trainfare.report.sections.reasons import (
     build_assumptions_section,
@@ -44,6 +45,7 @@ def build_report(
     return [
         *build_answer_section(recommendation, profile, as_of),
         *build_ranking_section(recommendation, as_of, rows=rows),
+        *build_plans_section(recommendation, as_of),
         *build_outlook_section(recommendation),
         *build_step_section(recommendation),
         *build_phases_section(profile),
@@ -53,6 +55,6 @@ def build_report(
         *build_phases_list(profile),
         *build_assumptions_section(recommendation),
         *build_prices_section(recommendation, as_of),
-        *build_list("About the profile", profile_notes(recommendation, profile)),
+        *build_list("About the profile", profile_notes(recommendation, profile), on_paper=False),
         Text(f"trainfare {recommendation.tool_version}, ages counted to {day_text(as_of)}", "footer"),
     ]

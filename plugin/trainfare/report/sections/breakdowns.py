@@ -136,7 +136,7 @@ def build_front_section(recommendation: Recommendation) -> list[Block]:
         "No option that runs the script unchanged is as good as one of these in all three, and better in one."
     )
     table = build_table(on_front, _FRONT_FIELDS, caption=caption)
-    return [Heading("The front: mean cost, time and chance"), table]
+    return [Heading("The front: mean cost, time and chance", on_paper=False), table]
 
 
 def build_phases_section(profile: JobProfile | None) -> list[Block]:
@@ -147,7 +147,7 @@ def build_phases_section(profile: JobProfile | None) -> list[Block]:
     columns = (Column("phase", names_row=True), Column("median", right=True), Column("range", right=True))
     caption = f"{_describe_phases(profile)}: median, and the range from the 10th to the 90th percentile."
     return [
-        Heading("Where the measured step's time went", where=Where.PAGE),
+        Heading("Where the measured step's time went", where=Where.PAGE, on_paper=False),
         Chart(lambda: phases_chart(measured), "Measured phases"),
         Table(columns, phase_lines(profile), caption, where=Where.PAGE),
     ]

@@ -25,13 +25,16 @@ from trainfare.report.wording import (
     purchase_label,
     usd,
 )
-from trainfare_core.recommendation import Recommendation
+from trainfare_core.recommendation import Interval, Recommendation
 
 _TERMINAL_ROWS: Final = 10
 """Rows of the ranking in a terminal: about one screen, at four lines each."""
 
 _TEXT_ROWS: Final = 20
 """Rows of the ranking in Markdown; more would make a pull-request comment hard to scroll past. The JSON has all."""
+
+_KEY: Final = "ranking"
+"""Of the table and its chart in a page."""
 
 _LEGEND: Final = (
     "Brackets: 80 % interval. On front: no machine that runs the script unchanged is as good in mean cost, in the "
@@ -66,13 +69,13 @@ def build_ranking_section(
     terminal_legend = legend(in_terminal, "HTML page and the JSON output")
     narrow_note = " Memory and the step's bottleneck are shown from 100 columns on."
     return [
+        *_build_chart(recommendation),
         Heading("Ranked machines", where=Where.PAGE),
         *_build_tables(ranked, in_terminal, in_text, legend(ranked, "")),
         Text(terminal_legend, "dim", Where.WIDE_TERMINAL),
         Text(terminal_legend + narrow_note, "dim", Where.NARROW_TERMINAL),
         Text(legend(in_text, "JSON output"), where=Where.TEXT),
         *map(Text, beside),
-        *_build_chart(recommendation),
     ]
 
 
@@ -130,30 +133,35 @@ def _build_chart(recommendation: Recommendation) -> list[Block]:
     def draw() -> str:
         return cost_time_chart(recommendation.options, ranks=named, per_1000_steps=per_1000_steps)
 
-    return [Heading(title, where=Where.PAGE), Chart(draw, title, caption)]
+    return [Heading(title, where=Where.PAGE), Chart(draw, title, caption, key=_KEY)]
 
 
-def _stack_interval(value: tuple[str, str]) -> tuple[Span, Span]:
-    """Return the median, and below it the interval."""
-    return Span(value[0], "strong"), Span(f"[{value[1]}]", "range")
+def _stack_interval(value: Interval, unit: str, behind: str = "") -> tuple[Span, Span]:
+    """Return the median, with what stands behind it, and below it the interval."""
+    median, both_ends = interval(value, unit)
+    return Span(f"{median}{behind}", "strong", value.mid), Span(f"[{both_ends}]", "range")
 
 
 def _stack_cost(row: RankingRow) -> tuple[Span, Span]:
-    return _stack_interval(interval(row.option.run_usd, "usd"))
+    return _stack_interval(row.option.run_usd, "usd")
 
 
 def _stack_time(row: RankingRow) -> tuple[Span, Span]:
-    return _stack_interval(interval(row.option.run_hours, "h:auto"))
+    return _stack_interval(row.option.run_hours, "h:auto")
 
 
 def _stack_memory(row: RankingRow) -> tuple[Span, Span]:
-    needed, both_ends = interval(row.option.memory_gib, "gib")
-    return _stack_interval((f"{needed} of {row.option.device_memory_gib:.3g} GiB", both_ends))
+    return _stack_interval(row.option.memory_gib, "gib", f" of {row.option.device_memory_gib:.3g} GiB")
 
 
 def _stack_machine(row: RankingRow) -> Cell:
     marked = tuple(part for mark in row.marks for part in (", ", Span(mark, "mark")))[1:]
     return Span(machine_label(row.option), "strong"), hardware_label(row.option), marked, ()
+
+
+def _name_machine(row: RankingRow) -> Cell:
+    marked = (tuple(Span(mark, "mark") for mark in row.marks),) if row.marks else ()
+    return machine_label(row.option), hardware_label(row.option), plan_label(row.option), *marked
 
 
 def _stack_price(row: RankingRow) -> Cell:
@@ -191,9 +199,12 @@ _NARROW_FIELDS: Final[tuple[_Field, ...]] = (
     *_FIRST_FIELDS,
     (Column("run $ and time", right=True), _stack_both),
 )
-_TIME: Final[_Field] = Column("run time", right=True), _stack_time
-_COST: Final[_Field] = Column("run cost", right=True), _stack_cost
-_HOURLY: Final[_Field] = Column("per hour", right=True), lambda row: usd(row.option.usd_per_hour)
+_TIME: Final[_Field] = Column("run time", right=True, sorts=True), _stack_time
+_COST: Final[_Field] = Column("run cost", right=True, sorts=True), _stack_cost
+_HOURLY: Final[_Field] = (
+    Column("per hour", right=True, sorts=True),
+    lambda row: (Span(usd(row.option.usd_per_hour), value=row.option.usd_per_hour),),
+)
 _BOUND: Final[_Field] = Column("bound by"), lambda row: bound_label(row.option.bound_by)
 _WIDE_FIELDS: Final[tuple[_Field, ...]] = (
     *_FIRST_FIELDS,
@@ -219,13 +230,10 @@ def _build_tables(
     """Return the ranking for a page, a wide and a narrow terminal, and running text."""
     has_chance = any(row.option.probability_within is not None for row in ranked)
     in_page: tuple[_Field | None, ...] = (
-        (Column("#", right=True, label="rank"), lambda row: str(row.option.rank)),
+        (Column("#", right=True, label="rank", sorts=True), lambda row: str(row.option.rank)),
+        (Column("machine", names_row=True, sorts=True), _name_machine),
         (
-            Column("machine", names_row=True),
-            lambda row: (machine_label(row.option), hardware_label(row.option), plan_label(row.option)),
-        ),
-        (
-            Column("where"),
+            Column("where", sorts=True),
             lambda row: (
                 cloud_label(row.option),
                 place_label(row.option),
@@ -233,11 +241,15 @@ def _build_tables(
             ),
         ),
         *(_COST, _TIME, _HOURLY),
-        (Column("within limits", right=True), _show_chance) if has_chance else None,
-        (Column("memory"), lambda row: (replace(_stack_memory(row)[0], role="exact"), _stack_memory(row)[1])),
-        _BOUND,
-        (Column("price date"), lambda row: (Span(price_date_of(row.option).text, "exact"), row.price_age)),
-        (Column("marks"), lambda row: (tuple(Span(mark, "mark") for mark in row.marks),)),
+        (Column("within limits", right=True, sorts=True), _show_chance) if has_chance else None,
+        (
+            Column("memory", sorts=True),
+            lambda row: (replace(_stack_memory(row)[0], role="exact"), _stack_memory(row)[1]),
+        ),
+        (
+            Column("price date", sorts=True),
+            lambda row: (Span(price_date_of(row.option).text, "exact"), row.price_age),
+        ),
     )
     running: tuple[_Field | None, ...] = (
         (Column("#", right=True), lambda row: str(row.option.rank)),
@@ -259,8 +271,9 @@ def _build_tables(
             in_page,
             caption=caption,
             picked=lambda row: bool(row.titles),
-            key="ranking",
+            key=_KEY,
             where=Where.PAGE,
+            row_key=lambda row: row.option.rank,
         ),
         build_table(in_terminal, _WIDE_FIELDS, where=Where.WIDE_TERMINAL),
         build_table(in_terminal, _NARROW_FIELDS, where=Where.NARROW_TERMINAL),

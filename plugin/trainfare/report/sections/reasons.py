@@ -38,12 +38,13 @@ def build_rejections_section(recommendation: Recommendation) -> list[Block]:
         "Machine types none of whose prices is ranked, each under the first of its reasons, and all prices that are "
         "not, with the nearest miss."
     )
-    return [Heading("Not ranked"), Table(columns, rows, caption)]
+    return [Heading("Not ranked", on_paper=not recommendation.options), Table(columns, rows, caption)]
 
 
 def build_assumptions_section(recommendation: Recommendation) -> list[Block]:
     """Return the figures that the cost of the first option of the headline rests on, and the assumptions."""
-    return build_list("Assumptions", (*_describe_numbers(recommendation), *recommendation.assumptions))
+    assumptions = (*_describe_numbers(recommendation), *recommendation.assumptions)
+    return build_list("Assumptions", assumptions, on_paper=False)
 
 
 def build_prices_section(recommendation: Recommendation, as_of: date) -> list[Block]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
@@ -44,10 +45,9 @@ def test_the_scatter_names_the_front_the_clouds_and_the_axes() -> None:
 def test_every_option_has_its_point_and_both_intervals() -> None:
     """Each option has one marker and two interval bars."""
     svg = ET.fromstring(cost_time_chart(recommendation().options, per_1000_steps=False))
-    markers = [
-        group for group in svg.iter("g") if (group.get("id") or "").startswith("cost-time-LineCollection")
-    ]
-    assert len(markers) == 2 * len(recommendation().options)
+    names = Counter((group.get("id") or "").rpartition("-")[0] for group in svg.iter("g"))
+    for part in ("point", "across", "up"):
+        assert names[f"cost-time-{part}"] == len(recommendation().options)
 
 
 def test_the_bars_show_shares_and_totals() -> None:

@@ -70,7 +70,7 @@ def test_the_page_holds_every_strategy_and_loads_nothing() -> None:
     text = report_strategy(answer(), TODAY).as_page()
     page = Page(text)
     shown = " ".join(" ".join(page.texts).split())
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1  # the page's own
     assert [text for text in page.outside if not text.startswith("#")] == []
     assert text.count('<th scope="row"') == 3
     for words in (
@@ -105,7 +105,7 @@ def test_the_same_answer_gives_the_same_bytes() -> None:
 def test_foreign_names_are_harmless() -> None:
     """A name that closes tags or moves the cursor is text, on the page and in the terminal."""
     hostile = answer(HOSTILE, instance=HOSTILE)
-    assert "script" not in Page(report_strategy(hostile, TODAY).as_page()).tags
+    assert Page(report_strategy(hostile, TODAY).as_page()).tags.count("script") == 1
     table = report_strategy(hostile, TODAY).as_terminal()
     assert "\x1b" not in table
     assert "\u202e" not in table
