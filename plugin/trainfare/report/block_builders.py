@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from trainfare.report.blocks import Block, Bullets, Cell, Column, Heading, Line, Table, Where
+from trainfare.report.blocks import Bar, Bars, Block, Bullets, Cell, Column, Heading, Line, Table, Where
 
 Row = TypeVar("Row")
 
@@ -58,3 +58,28 @@ def build_notes(
     """Return a list without a title; empty where it has no item."""
     bullets = Bullets(tuple(notes), lead, where=where)
     return [bullets] if bullets.items else []
+
+
+def build_bars(
+    label: str,
+    names: Sequence[str],
+    rows: Iterable[tuple[str, Sequence[float], str]],
+    *,
+    whole: float | None = None,
+) -> Bars:
+    """
+    Return bars without the parts that none of them has.
+
+    Args:
+        label: see `Bars`.
+        names: of all parts.
+        rows: name, size of each part, and text at the end of each bar.
+        whole: size of a bar of full length; 1: parts are shares of it already; None: every bar has full length.
+    """
+    bars = [
+        Bar(name, tuple(part / (whole or sum(parts) or 1.0) for part in parts), text)
+        for name, parts, text in rows
+    ]
+    used = [index for index in range(len(names)) if any(bar.shares[index] > 0 for bar in bars)]
+    drawn = tuple(Bar(bar.name, tuple(bar.shares[index] for index in used), bar.text) for bar in bars)
+    return Bars(label, tuple(names[index] for index in used), drawn, whole in (None, 1.0))

@@ -178,6 +178,35 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar: its name, the share of its length that each part has, and what stands at its end."""
+
+    name: str
+    shares: tuple[float, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """
+    Bars that are split into the same parts; the numbers are in a table below them.
+
+    Attributes:
+        label: what they show, for screen readers.
+        names: of the parts.
+        bars: from top to bottom.
+        of_whole: parts have their share of the bar's length in them; not where bars differ in length.
+        where: they are shown.
+    """
+
+    label: str
+    names: tuple[str, ...]
+    bars: tuple[Bar, ...]
+    of_whole: bool
+    where: Where = Where.PAGE
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
     """An option in large type; pairs are (median, 80 % interval)."""
 
@@ -214,7 +243,7 @@ class Details:
     Attributes:
         key: of the row.
         title: of it.
-        facts: names and values; a page is filtered by those of `FILTERS`.
+        facts: names and values; a page is filtered by cloud, region, purchase, accelerator and porting.
         blocks: below them.
         where: it is shown.
     """
@@ -226,10 +255,7 @@ class Details:
     where: Where = Where.PAGE
 
 
-FILTERS: Final = ("cloud", "region", "purchase", "accelerator", "porting")
-"""Names of the facts by which a page shows some rows and points only."""
-
-Block: TypeAlias = Heading | Text | Bullets | Table | Chart | Cards | Code | Details
+Block: TypeAlias = Heading | Text | Bullets | Table | Chart | Bars | Cards | Code | Details
 
 
 def select_blocks(blocks: Iterable[Block], view: View, width: int | None = None) -> Iterator[Block]:

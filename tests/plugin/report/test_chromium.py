@@ -133,18 +133,18 @@ def test_no_column_of_the_ranking_is_cut_off(browser: _Browser, width: int) -> N
 
 
 def test_rows_and_charts_are_visible(browser: _Browser) -> None:
-    """Every option is a visible row, and all four charts have a size on the screen."""
+    """Every option is a visible row, and every chart has a size on the screen."""
     page = _open(browser, "whole").page
     rows = page.locator("#ranking tbody tr")
     assert rows.count() == len(recommendation().options)
     assert all(rows.nth(index).is_visible() for index in range(rows.count()))
     assert "$5.15" in rows.nth(0).inner_text()
-    charts = page.locator("svg.chart")
-    assert charts.count() == 4
-    for index in range(4):
-        box = charts.nth(index).bounding_box()
-        assert box["width"] > 500
-        assert box["height"] > 80
+    for drawings, number in ((page.locator("svg.chart"), 2), (page.locator("figure.bars"), 3)):
+        assert drawings.count() == number
+        for index in range(number):
+            box = drawings.nth(index).bounding_box()
+            assert box["width"] > 500
+            assert box["height"] > 50
 
 
 def test_the_answer_is_on_the_first_screen(browser: _Browser) -> None:

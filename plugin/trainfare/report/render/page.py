@@ -23,6 +23,7 @@ from trainfare.report.blocks import (
     split_line,
 )
 from trainfare.report.escape import terminal_text
+from trainfare_core.number_format import percent
 
 
 @dataclass(slots=True)
@@ -80,7 +81,13 @@ def _make_environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.globals.clear()
-    filters: dict[str, Any] = {"kind": _name_kind, "lines": split_cell, "spans": split_line, "draw": _draw}
+    filters: dict[str, Any] = {
+        "kind": _name_kind,
+        "lines": split_cell,
+        "spans": split_line,
+        "draw": _draw,
+        "percent": percent,
+    }
     environment.filters.update(filters)
     return environment
 

@@ -14,8 +14,10 @@ from trainfare.report.sections.breakdowns import (
     build_front_section,
     build_phases_list,
     build_phases_section,
+    build_spot_section,
     build_step_section,
 )
+from trainfare.report.sections.machine import build_machine_sections
 from trainfare.report.sections.plans import build_plans_section
 from trainfare.report.sections.ranking import build_ranking_section
 from trainfare.report.sections.reasons import (
@@ -49,7 +51,9 @@ def build_report(
         *build_outlook_section(recommendation),
         *build_step_section(recommendation),
         *build_phases_section(profile),
+        *build_machine_sections(recommendation, profile),
         *build_cost_section(recommendation),
+        *build_spot_section(recommendation),
         *build_front_section(recommendation),
         *build_rejections_section(recommendation),
         *build_phases_list(profile),

@@ -125,7 +125,11 @@ def _list_what_if(recommendation: Recommendation, option: Option) -> Iterator[Li
         if changes:
             sentence = f"it is the {_name_objective(recommendation)} if {', or if '.join(changes)}."
             yield Span("What if: ", "strong"), sentence
-    if answer is not None and answer.rank == option.rank and (sentence := describe_sensitivity(recommendation)):
+    if (
+        answer is not None
+        and answer.rank == option.rank
+        and (sentence := describe_sensitivity(recommendation))
+    ):
         yield Span("What if: ", "strong"), sentence
     if option.spot is not None:
         yield Span("Interruptions: ", "strong"), f"{interruptions_text(option)}."

@@ -13,13 +13,11 @@ import pytest
 from builders.recommendations import (
     hostile_recommendation,
     interval,
-    make_measured_step,
     option,
     recommendation,
 )
-from trainfare.report.charts.bars import phases_chart, step_chart
 from trainfare.report.charts.cost_time import cost_time_chart
-from trainfare_core.recommendation import Interval, StepParts
+from trainfare_core.recommendation import Interval
 
 
 def _texts(svg: str) -> list[str]:
@@ -50,48 +48,21 @@ def test_every_option_has_its_point_and_both_intervals() -> None:
         assert names[f"cost-time-{part}"] == len(recommendation().options)
 
 
-def test_the_bars_show_shares_and_totals() -> None:
-    """Parts are named, large shares written, the step's time at the end; unmeasured phases are not drawn."""
-    texts = _texts(step_chart(recommendation().options[:6]))
-    assert {"compute", "memory bandwidth", "62 %", "475 ms", "76.0 ms", "#6 Standard_NC40ads_H100_v5"} <= set(
-        texts
-    )
-    measured = _texts(phases_chart(make_measured_step()))
-    assert {"forward", "backward", "61 %", "612 ms"} <= set(measured)
-    assert "transfer to the device" not in measured
-
-
 def test_colours_come_from_the_page() -> None:
     """Every colour is a variable of the style sheet, so that the chart follows light and dark."""
-    for svg in (
-        cost_time_chart(recommendation().options, per_1000_steps=False),
-        step_chart(recommendation().options),
-    ):
-        styles = " ".join(element.get("style") or "" for element in ET.fromstring(svg).iter())
-        assert "var(--" in styles
-        assert "#" not in styles.replace("url(#", "")
+    svg = cost_time_chart(recommendation().options, per_1000_steps=False)
+    styles = " ".join(element.get("style") or "" for element in ET.fromstring(svg).iter())
+    assert "var(--" in styles
+    assert "#" not in styles.replace("url(#", "")
 
 
 def test_hostile_names_are_text_in_the_chart() -> None:
     """Formulas, markup and control bytes in names neither fail the drawing nor become elements."""
-    hostile = hostile_recommendation().options
-    for svg in (cost_time_chart(hostile, per_1000_steps=True), step_chart(hostile)):
-        tags = {element.tag for element in ET.fromstring(svg).iter()}
-        assert tags <= {
-            "svg",
-            "title",
-            "desc",
-            "defs",
-            "g",
-            "path",
-            "use",
-            "text",
-            "tspan",
-            "clipPath",
-            "rect",
-        }
-    assert "<script" not in step_chart(hostile)
-    assert any("$\\frac{1}{0}$" in text for text in _texts(step_chart(hostile)))
+    svg = cost_time_chart(hostile_recommendation().options, per_1000_steps=True)
+    tags = {element.tag for element in ET.fromstring(svg).iter()}
+    assert tags <= {"svg", "title", "desc", "defs", "g", "path", "use", "text", "tspan", "clipPath", "rect"}
+    assert "<script" not in svg
+    assert any("$\\frac{1}{0}$" in text for text in _texts(svg))
 
 
 @pytest.mark.parametrize(
@@ -103,15 +74,11 @@ def test_hostile_names_are_text_in_the_chart() -> None:
     ],
 )
 def test_odd_numbers_still_draw(numbers: tuple[float, float, float]) -> None:
-    """Free, tiny and huge runs, and a step with no parts, are drawn without error."""
+    """Free, tiny and huge runs are drawn without error."""
     mid, low, high = numbers
     odd = Interval(mid=mid, low_80=low, high_80=high)
-    nothing = StepParts(
-        compute_s=0, memory_s=0, launch_s=0, communication_s=0, communication_hidden_s=0, input_s=0
-    )
-    options = [option(run_hours=odd, run_usd=odd, step_s=interval(1.0), step_parts=nothing)]
+    options = [option(run_hours=odd, run_usd=odd, step_s=interval(1.0))]
     assert _texts(cost_time_chart(options, per_1000_steps=False))
-    assert _texts(step_chart(options))
 
 
 def test_the_users_matplotlib_settings_are_neither_changed_nor_used() -> None:
@@ -129,8 +96,8 @@ def test_pyplot_is_not_imported() -> None:
     """Drawing loads no pyplot, which would choose a backend for the user."""
     script = (
         "import sys; from builders.recommendations import recommendation\n"
-        "from trainfare.report.charts.bars import step_chart\n"
-        "step_chart(recommendation().options)\n"
+        "from trainfare.report.charts.cost_time import cost_time_chart\n"
+        "cost_time_chart(recommendation().options, per_1000_steps=False)\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     path = [entry for entry in sys.path if entry]
