@@ -1,11 +1,12 @@
 """
-Take the screenshots of docs/ci.md: real checks of examples/small_gpt.py, their Markdown drawn in Chromium.
+Take the screenshots of README.md and docs/ci.md: a real report, and real checks of examples/small_gpt.py in Markdown,
+drawn in Chromium.
 
     python scripts/screenshot_comment.py docs
 
 The base is the example as it is; each picture is a change of it, checked with `--compare-to` in a temporary
 repository, and the text is what `trainfare comment` would write. Needs /usr/bin/chromium
-(scripts/install_chromium.sh), playwright and markdown-it-py.
+(scripts/install_chromium.sh), playwright, markdown-it-py and Pillow.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ TOP = Path(__file__).resolve().parents[1]
 CHROMIUM = "/usr/bin/chromium"
 WIDTH = 880
 """Pixels of a comment on GitHub, on a wide screen."""
+
+COLOURS = 256
+"""Of a picture, which more would make larger than a clone should carry and no clearer. Chosen by eye."""
+
+REPORT_SIZE = {"width": 1000, "height": 1215}
+"""Pixels of the report's picture: down to the chart, with the tip of the answer's point."""
 
 AS_OF = "--as-of=2026-11-26"
 POLICY = """\
@@ -112,9 +119,10 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def draw(texts: dict[Path, str]) -> None:
-    """Draw each comment as a picture."""
+def draw(texts: dict[Path, str], report: Path, folder: Path) -> None:
+    """Draw each comment, and the top of the report, as a picture."""
     from markdown_it import MarkdownIt
+    from PIL import Image
     from playwright.sync_api import sync_playwright
 
     renderer = MarkdownIt("gfm-like", {"html": True})
@@ -124,8 +132,36 @@ def draw(texts: dict[Path, str]) -> None:
         for path, text in texts.items():
             page.set_content(PAGE.format(body=renderer.render(text)))
             page.screenshot(path=path, full_page=True)
-            sys.stdout.write(f"wrote {path}, {path.stat().st_size:,} bytes\n")
+        page.set_viewport_size(REPORT_SIZE)
+        page.goto(report.as_uri())
+        page.locator("tr.named").first.evaluate(
+            "row => document.querySelector(`[id$='-point-${row.dataset.key}']`).focus()"
+        )
+        page.evaluate("scrollTo(0, 0)")
+        page.screenshot(path=folder / "report.png")
         browser.close()
+    for path in (*texts, folder / "report.png"):
+        Image.open(path).convert("RGB").quantize(COLOURS).save(path, optimize=True)
+        sys.stdout.write(f"wrote {path}, {path.stat().st_size:,} bytes\n")
+
+
+def write_report(path: Path) -> Path:
+    """Write the page of the 7B example and return its path."""
+    profile = TOP / "docs" / "examples" / "llama-7b.json"
+    command = [
+        sys.executable,
+        "-m",
+        "trainfare",
+        "recommend",
+        str(profile),
+        AS_OF,
+        "--format",
+        "html",
+        "-o",
+        str(path),
+    ]
+    subprocess.run(command, check=True)  # noqa: S603 - our own command
+    return path
 
 
 def main() -> None:
@@ -140,7 +176,7 @@ def main() -> None:
             folder / name: comment(Path(work, str(number)), policy)
             for number, (name, policy) in enumerate(CASES.items())
         }
-    draw(texts)
+        draw(texts, write_report(Path(work, "report.html")), folder)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The screenshots of docs/ci.md: there, small, named by the page, and what the script draws."""
+"""The screenshots of README.md and docs/ci.md: there, small, named by the page, and what the script draws."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ pytestmark = pytest.mark.sources
 
 
 def test_the_page_shows_the_pictures_that_the_script_draws() -> None:
-    page = (TOP / "docs" / "ci.md").read_text(encoding="utf-8")
+    pages = [(TOP / name).read_text(encoding="utf-8") for name in ("README.md", "docs/ci.md")]
     script = (TOP / "scripts" / "screenshot_comment.py").read_text(encoding="utf-8")
-    shown = re.findall(r"!\[[^\]]+\]\(([^)]+\.png)\)", page)
-    assert sorted(shown) == sorted(re.findall(r'"([a-z-]+\.png)"', script))
+    shown = {name for page in pages for name in re.findall(r"!\[[^\]]+\]\((?:docs/)?([^)]+\.png)\)", page)}
+    assert shown == set(re.findall(r'"([a-z-]+\.png)"', script))
     for name in shown:
         picture = (TOP / "docs" / name).read_bytes()
         assert picture.startswith(b"\x89PNG")
