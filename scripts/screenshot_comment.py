@@ -25,7 +25,7 @@ WIDTH = 880
 COLOURS = 256
 """Of a picture, which more would make larger than a clone should carry and no clearer. Chosen by eye."""
 
-REPORT_SIZE = {"width": 1000, "height": 1215}
+REPORT_WIDTH, REPORT_HEIGHT = 1000, 1215
 """Pixels of the report's picture: down to the chart, with the tip of the answer's point."""
 
 AS_OF = "--as-of=2026-11-26"
@@ -132,7 +132,7 @@ def draw(texts: dict[Path, str], report: Path, folder: Path) -> None:
         for path, text in texts.items():
             page.set_content(PAGE.format(body=renderer.render(text)))
             page.screenshot(path=path, full_page=True)
-        page.set_viewport_size(REPORT_SIZE)
+        page.set_viewport_size({"width": REPORT_WIDTH, "height": REPORT_HEIGHT})
         page.goto(report.as_uri())
         page.locator("tr.named").first.evaluate(
             "row => document.querySelector(`[id$='-point-${row.dataset.key}']`).focus()"

@@ -12,7 +12,7 @@ from fuzz.market import NOW, book
 from fuzz.target import Target, file_of
 from trainfare.base_commit.dependencies import list_changed_dependencies
 from trainfare.cli.decline_input import decline_errors_as_input, read_series
-from trainfare.cli.decline_tables import forecast_table
+from trainfare.cli.decline_tables import build_forecast
 from trainfare.estimate.models import model_named
 from trainfare.lightning.cli_config import job_from_config, read_config
 from trainfare.methods.request import read_strategy_file, request_of
@@ -21,6 +21,7 @@ from trainfare.prices.constraints import with_book_names
 from trainfare.prices.own_prices_file import read_own_prices
 from trainfare.prices.quotas import read_quotas
 from trainfare.prices.run_cost_table import read_run_cost
+from trainfare.report.render.text import format_lines
 from trainfare.script.find_scripts import find_scripts
 from trainfare_core.decline import forecast_from_series
 from trainfare_core.errors import InputError
@@ -219,7 +220,7 @@ def _series(data: bytes) -> None:
             series, series.times[-1] + 5, "wright" if series.production else "moore"
         )
     answer.to_json()
-    forecast_table(answer)
+    format_lines(build_forecast(answer))
 
 
 def _read_priced_plan(data: bytes) -> None:

@@ -304,9 +304,16 @@ def _renderers(answer: PolicyCheck) -> Renderers:
 
 def _show_blocks(build: Callable[[], list[Block]]) -> Renderers:
     """Return the formats that show blocks."""
+
+    def show_page() -> str:
+        from trainfare.report.render.page import format_page  # jinja2 is loaded where a page is asked for
+
+        return format_page(build())
+
     return {
         "table": lambda: format_lines(build(), width=output_width(_LOG_WIDTH)),
         "markdown": lambda: format_markdown(build()),
+        "html": show_page,
     }
 
 

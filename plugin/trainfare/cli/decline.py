@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from trainfare.cli.option_groups import Format, group_options
+from trainfare.cli.output import write_blocks
 from trainfare_core.errors import InputError
 
 if TYPE_CHECKING:
     from trainfare_core.decline import RunState
-    from trainfare_core.documents import Document
 
 app = typer.Typer(
     name="decline", help="How the cost of the same run changes over the years.", no_args_is_help=True
@@ -40,11 +39,11 @@ def decline() -> None:
 @group_options
 def claims(output: Format = "table") -> None:
     """Recompute published claims: consistent, off by how much, or impossible."""
-    from trainfare.cli.decline_tables import claims_table
+    from trainfare.cli.decline_tables import build_claims
     from trainfare_core.decline import claims_answer
 
     answer = claims_answer()
-    _write(answer, claims_table(answer), output)
+    write_blocks(answer, build_claims(answer), output)
 
 
 @app.command("forecast")
@@ -65,7 +64,7 @@ def forecast(
 ) -> None:
     """Forecast the cost of a run: median, 50 and 90 % intervals, and the chance that it is cheaper."""
     from trainfare.cli.decline_input import decline_errors_as_input, read_series
-    from trainfare.cli.decline_tables import forecast_table
+    from trainfare.cli.decline_tables import build_forecast
     from trainfare_core.decline import decimal_year, forecast_from_priors, forecast_from_series
 
     with decline_errors_as_input():
@@ -76,7 +75,7 @@ def forecast(
             answer = forecast_from_priors(cost, decimal_year(date), last, question=question, domain=domain)
         else:
             raise InputError("decline forecast: give --cost with --date, or --series alone")
-    _write(answer, forecast_table(answer), output)
+    write_blocks(answer, build_forecast(answer), output)
 
 
 @app.command("wait")
@@ -97,7 +96,7 @@ def wait(
 ) -> None:
     """Train now or wait: best start, break-even value and regret, over the uncertainty of the decline."""
     from trainfare.cli.decline_input import decline_errors_as_input
-    from trainfare.cli.decline_tables import wait_table
+    from trainfare.cli.decline_tables import build_wait
     from trainfare_core import decline
 
     for option, value, above in (
@@ -127,7 +126,7 @@ def wait(
             obsolete_in_years=obsolete_years,
             confidence=confidence,
         )
-    _write(answer, wait_table(answer), output)
+    write_blocks(answer, build_wait(answer), output)
 
 
 @app.command("decompose")
@@ -148,13 +147,13 @@ def decompose(
 ) -> None:
     """Split a change in cost exactly between algorithm, price, hardware and utilisation."""
     from trainfare.cli.decline_input import decline_errors_as_input
-    from trainfare.cli.decline_tables import decomposition_table
+    from trainfare.cli.decline_tables import build_decomposition
     from trainfare_core import decline
 
     runs = _state("--from", earlier), _state("--to", later)
     with decline_errors_as_input():
         answer = decline.decompose(*runs)
-    _write(answer, decomposition_table(answer), output)
+    write_blocks(answer, build_decomposition(answer), output)
 
 
 def _state(option: str, text: str) -> RunState:
@@ -171,7 +170,3 @@ def _state(option: str, text: str) -> RunState:
         raise InputError(f"{option} {text!r}: {len(parts)} values; at most 6, the last being the stated cost")
     with decline_errors_as_input():
         return RunState(decimal_year(parts[0]), flop, usd_per_hour, tflops * 1e12, utilisation, *stated)
-
-
-def _write(answer: Document, table: str, output: Format) -> None:
-    sys.stdout.write(answer.to_json() if output == "json" else table)

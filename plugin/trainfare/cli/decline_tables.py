@@ -1,12 +1,10 @@
-"""The answers of `trainfare decline ...` as tables for a terminal."""
+"""The answers of `trainfare decline ...` as blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from trainfare.cli.output import output_width
-from trainfare.report.escape import terminal_text
-from trainfare.report.tables import table_text
+from trainfare.report.blocks import Block, Column, Heading, Table, Text, Where
 from trainfare.report.wording import short_count, usd
 from trainfare_core.decline import (
     ClaimLine,
@@ -28,7 +26,7 @@ _CAUSES = {
 }
 
 
-def claims_table(answer: ClaimsAnswer) -> str:
+def build_claims(answer: ClaimsAnswer) -> list[Block]:
     """Return a table of every claim and its recomputation, with notes on the wrong ones below."""
     rows = [
         (
@@ -54,8 +52,12 @@ def claims_table(answer: ClaimsAnswer) -> str:
         f"Consistent (hardware, software, total): {ways}.",
         *(f"{claim.id}: {claim.note}." for claim in wrong),
     ]
-    return _render_table(
-        ("id", "figure", "stated", "computed", "verdict"), rows, {"stated", "computed"}, below=below
+    return _build_table(
+        "Published claims of a decline, computed again",
+        ("id", "figure", "stated", "computed", "verdict"),
+        rows,
+        {"stated", "computed"},
+        below=below,
     )
 
 
@@ -77,7 +79,7 @@ def _figure(value: float, unit: str) -> str:
     return f"{value:,.0f} {unit}" if value >= 1e4 else f"{value:.4g} {unit}"
 
 
-def forecast_table(answer: ForecastAnswer) -> str:
+def build_forecast(answer: ForecastAnswer) -> list[Block]:
     """Return a table of years: median, intervals, and the chance that the cost is below the last known one."""
     rows = [
         (
@@ -95,10 +97,10 @@ def forecast_table(answer: ForecastAnswer) -> str:
     if not answer.informative:
         below.append("The last interval spans a factor of 10,000 or more: it is uninformative.")
     names = ("year", "median", "50 %", "90 %", "cheaper than now")
-    return _render_table(names, rows, names[1:], above=above, below=below)
+    return _build_table("What the run costs in later years", names, rows, names[1:], above=above, below=below)
 
 
-def wait_table(answer: WaitAnswer) -> str:
+def build_wait(answer: WaitAnswer) -> list[Block]:
     """Return the decision and a table of its quantities at a slow, a median and a fast decline."""
 
     def row(name: str, values: QuantileLine, text: Callable[[float], str]) -> tuple[str, ...]:
@@ -121,12 +123,17 @@ def wait_table(answer: WaitAnswer) -> str:
         f"The chance that waiting is right: {chance}.",
     ]
     names = ("if the decline is", "slow (5 %)", "median", "fast (95 %)")
-    return _render_table(
-        names, rows, names[1:], above=above, below=[_make_sentence(text) for text in answer.assumptions]
+    return _build_table(
+        "Train now or wait",
+        names,
+        rows,
+        names[1:],
+        above=above,
+        below=[_make_sentence(text) for text in answer.assumptions],
     )
 
 
-def decomposition_table(answer: DecompositionAnswer) -> str:
+def build_decomposition(answer: DecompositionAnswer) -> list[Block]:
     """Return a table of the causes of a change in cost."""
     rows = [
         (
@@ -142,7 +149,7 @@ def decomposition_table(answer: DecompositionAnswer) -> str:
         "Below 1 time, or negative: more expensive. Shares are of the log change and independent of order."
     ]
     names = ("cause", "cheaper by", "share", "decline a year")
-    return _render_table(names, rows, names[1:], above=above, below=below)
+    return _build_table("Why the cost changed", names, rows, names[1:], above=above, below=below)
 
 
 def _usd(amount: float) -> str:
@@ -157,13 +164,19 @@ def _make_sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _render_table(
+def _build_table(
+    title: str,
     names: Sequence[str],
     rows: Sequence[Sequence[str]],
     right: Collection[str],
     *,
     above: Sequence[str] = (),
     below: Sequence[str] = (),
-) -> str:
-    text = table_text(names, rows, right=right, width=output_width())
-    return "\n".join([*map(terminal_text, above), text, *map(terminal_text, below)]) + "\n"
+) -> list[Block]:
+    columns = tuple(Column(name, right=name in right, names_row=name == names[0]) for name in names)
+    return [
+        Heading(title, level=1, where=Where.TITLED),
+        *(Text(text, "" if index else "answer") for index, text in enumerate(above)),
+        Table(columns, rows),
+        *map(Text, below),
+    ]

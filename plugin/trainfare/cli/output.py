@@ -19,6 +19,8 @@ from trainfare_core.errors import InputError
 if TYPE_CHECKING:
     from trainfare.cli.option_groups import Format
     from trainfare.report import Report
+    from trainfare.report.blocks import Block
+    from trainfare_core.documents import Document
 
 
 _WAITING: Final = threading.Lock()
@@ -85,6 +87,19 @@ def write_report(report: Report, output: Format, out: Path | None) -> None:
         report.print_terminal()
     else:
         write_answer(report.as_terminal(), out)
+
+
+def write_blocks(answer: Document, blocks: list[Block], output: Format) -> None:
+    """Write an answer to standard output: its JSON, or its blocks as a page or as text in the terminal's width."""
+    from trainfare.report.render.page import format_page
+    from trainfare.report.render.text import format_lines
+
+    if output == "json":
+        write_answer(answer.to_json(), None)
+    elif output == "html":
+        write_answer(format_page(blocks), None, references=True)
+    else:
+        write_answer(format_lines(blocks, width=output_width()), None)
 
 
 def warn(lines: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ from trainfare.report.blocks import (
     Details,
     Heading,
     Text,
+    join_lines,
     select_blocks,
     split_cell,
     split_line,
@@ -41,7 +42,7 @@ class _Section:
         return "" if self.heading.on_paper else "screen"
 
 
-def format_page(blocks: Iterable[Block], *, title: str) -> str:
+def format_page(blocks: Iterable[Block], *, title: str = "") -> str:
     """
     Return the blocks as an HTML page: those before the first heading as its header, then a section for each heading.
 
@@ -49,7 +50,7 @@ def format_page(blocks: Iterable[Block], *, title: str) -> str:
 
     Args:
         blocks: of the report.
-        title: of the browser's window.
+        title: of the browser's window; "" takes the first heading.
     """
     header: list[Block] = []
     footer: list[Text] = []
@@ -61,6 +62,8 @@ def format_page(blocks: Iterable[Block], *, title: str) -> str:
             footer.append(block)
         else:
             (sections[-1].blocks if sections else header).append(block)
+    if not title and header and isinstance(header[0], Heading):
+        title = join_lines((header[0].line,))
     script = files("trainfare.report.render").joinpath("templates/report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return _make_environment().get_template("page.html.j2").render(
