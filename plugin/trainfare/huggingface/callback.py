@@ -314,7 +314,8 @@ class FareMeter(GuardedMeter, TrainerCallback):  # type: ignore[misc]
         if self._loop.values:
             self.call_guarded(lambda meter: meter.release())  # auto_find_batch_size has begun once more
             self._forget_earlier()
-            self.load_state_dict((getattr(state, "stateful_callbacks", None) or {}).get(_STATE, {}))
+            states: Any = getattr(state, "stateful_callbacks", None)
+            self.load_state_dict(states and states.get(_STATE))
             self._prepare_meter(count_nodes(args), first_rank=first_rank)
             self.call_guarded(lambda meter: meter.start(self._loop))
         elif first_rank:

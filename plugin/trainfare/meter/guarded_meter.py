@@ -111,7 +111,7 @@ class GuardedMeter:
             elapsed_s = self._elapsed_s
         return {"version": 1, "elapsed_s": elapsed_s, **self._paid}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Any) -> None:
         """Add the seconds and dollars of earlier sessions; a state of another form is ignored."""
         try:
             elapsed_s = _ELAPSED_S.validate_python(state_dict["elapsed_s"], strict=True)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar, cast, final
 
 import torch
 from torch import nn
@@ -45,6 +45,8 @@ class LoopMeter(GuardedMeter, Loop):
     """
 
     _active: ClassVar[LoopMeter | None] = None
+    _counted: int
+    _automatic: bool
 
     def __init__(
         self,
@@ -164,8 +166,8 @@ class LoopMeter(GuardedMeter, Loop):
     def load_state_dict(self, state_dict: Any) -> None:
         """Go on from the state in a checkpoint; called before `with`. A state of another form is ignored."""
         super().load_state_dict(state_dict)
-        steps = state_dict.get("steps") if isinstance(state_dict, dict) else None
-        if type(steps) is int and steps >= 0:
+        steps = cast("dict[str, Any]", state_dict).get("steps") if isinstance(state_dict, dict) else None
+        if isinstance(steps, int) and steps >= 0:
             self._updates = self._counted = self._done_before = steps
 
     @classmethod

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainfare.report.block_builders import build_table
-from trainfare.report.blocks import Block, Cell, Column, Heading, Text, Where
+from trainfare.report.blocks import Block, Column, Heading, Table, Text, Where
 from trainfare.report.tables import UNLIMITED_WIDTH, table_text
 from trainfare_core.number_format import duration, hours_text, percent
 
@@ -57,23 +56,20 @@ def build_last_runs(runs: Sequence[RunRecord], *, job: str = "") -> list[Block]:
     """
     if not runs:
         return []
-    fields: tuple[tuple[Column, Callable[[RunRecord], Cell]], ...] = (
-        (Column("ended"), lambda run: f"{run.ended_at:%Y-%m-%d}" if run.ended_at else ""),
-        (Column(""), _describe_end),
-        (Column("machine"), lambda run: _name_machine(run.machine)),
+    names = ("ended", "", "machine"), ("hours", "USD", "predicted", "difference")
+    columns = [Column(name, right=name in names[1]) for name in (*names[0], *names[1])]
+    rows = [
         (
-            Column("hours", right=True),
-            lambda run: _write_known(run.run_s.measured, lambda s: hours_text(s / 3600)),
-        ),
-        (Column("USD", right=True), lambda run: _write_known(run.usd.measured, "{:,.2f}".format)),
-        (
-            Column("predicted", right=True),
-            lambda run: f"{run.usd.predicted.mid:,.2f}" if run.usd.predicted else "",
-        ),
-        (Column("difference", right=True), lambda run: _write_known(run.difference_usd, "{:+,.2f}".format)),
-    )
+            f"{run.ended_at:%Y-%m-%d}" if run.ended_at else "", _describe_end(run), _name_machine(run.machine),
+            _write_known(run.run_s.measured, lambda run_s: hours_text(run_s / 3600)),
+            _write_known(run.usd.measured, "{:,.2f}".format),
+            f"{run.usd.predicted.mid:,.2f}" if run.usd.predicted else "",
+            _write_known(run.difference_usd, "{:+,.2f}".format),
+        )
+        for run in runs
+    ]  # fmt: skip
     title = Heading(f"Last runs{job and ' of '}{job}", where=Where.TITLED)
-    return [Text(f"LAST RUNS  {job}".rstrip(), where=Where.TERMINAL), title, build_table(runs, fields)]
+    return [Text(f"LAST RUNS  {job}".rstrip(), where=Where.TERMINAL), title, Table(tuple(columns), rows)]
 
 
 def _describe_end(run: RunRecord) -> str:
