@@ -58,7 +58,9 @@ def product(tmp_path: Path) -> Path:
         '\nregister_loop("trainfare.plain.loop_kind")\n\n\ndef __getattr__',
     )
     settings = tmp_path / "pyproject.toml"
-    replace_once(settings, '  "huggingface | keras | lightning",\n', '  "huggingface | keras | lightning | plain",\n')
+    replace_once(
+        settings, '  "huggingface | keras | lightning",\n', '  "huggingface | keras | lightning | plain",\n'
+    )
     replace_once(settings, '["trainfare.lightning", ', '["trainfare.lightning", "trainfare.plain", ')
     return tmp_path
 

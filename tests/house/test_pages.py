@@ -202,7 +202,7 @@ def test_the_tutorial_runs(
     assert traced.step_flops == shown.step_flops
     assert (traced.parameters, traced.plan) == (shown.parameters, shown.plan)
     assert {"answer.json", "run.sh"} <= {path.name for path in tmp_path.iterdir()}
-    assert len(list(tmp_path.glob("lightning_logs/version_0/trainfare-*"))) == 3
+    assert len(list(tmp_path.glob("lightning_logs/version_0/trainfare-*"))) == 4
 
 
 def test_the_installation_lists_every_extra_and_its_commands_run(tmp_path: Path) -> None:

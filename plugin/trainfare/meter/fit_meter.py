@@ -279,7 +279,7 @@ class FitMeter:
 
     def log_now(self) -> None:
         """Log once the window is closed, where the loop itself logs."""
-        if self._run is not None and self._run.done:
+        if self._run is not None and self._run.done and self.status is not None:  # rank 0
             self._log_estimate(self._run)
 
     def _log_estimate(self, run: MeteredRun) -> RunStatus:
@@ -303,14 +303,9 @@ class FitMeter:
         self._update_at_s = began_s + max(self.services.update_every_s, took_s / WRITES_OF_TIME)
 
     def _write_status(self, run: MeteredRun) -> None:
-        if self.status is None or not self.settings.report or self._log.has_warned("status"):
-            return
-        try:
-            self.services.write_status(self.status, find_folder(run))
-        except Exception as error:  # noqa: BLE001 - a disk may raise anything; the run is only not watched
-            self._log.once(
-                "status", f"FareMeter: `trainfare watch` cannot follow this run: {first_line(error)}"
-            )
+        if self.settings.report:
+            failure = "`trainfare watch` cannot follow this run"
+            self._log.attempt(failure, lambda: self.services.write_status(self.status, find_folder(run)))
 
     def _estimate(self, run: MeteredRun, error: BaseException | None = None) -> RunStatus:
         """Return how far the run is; `error` ended it."""
@@ -326,8 +321,8 @@ class FitMeter:
         return RunStatus(
             run_id=self.run_id, process=self._process, written_at=self.services.utc_now(),
             state="failed" if error else "finished" if self._ended else "running",
-            ended_by=type(error).__name__ if error else "",
-            job=progress.facts.name, machine=self.settings.machine or "", steps_done=done, steps_total=plan.steps,
+            ended_by=type(error).__name__[:200] if error else "", job=progress.facts.name[:200],
+            machine=(self.settings.machine or "")[:200], steps_done=done, steps_total=plan.steps,
             elapsed_s=max(0.0, self.elapsed_s), left_s=left, usd_so_far=paid, usd_total=total, mfu=self._mfu,
             budget_usd=self.settings.budget_usd,
         )  # fmt: skip
@@ -422,8 +417,9 @@ class FitMeter:
     def give_up(self) -> None:
         """Undo every change after a fault of the meter: the run goes on, and the ledger knows nothing of its end."""
         self._ledger.drop()
-        if self._run is not None and self.status is not None and self.settings.report:
-            self.services.write_status(None, find_folder(self._run))
+        if self._run is not None and self.status is not None:  # rank 0
+            self.status = None
+            self._write_status(self._run)
         self.release()
 
     def release(self) -> None:

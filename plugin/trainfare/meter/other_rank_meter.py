@@ -26,9 +26,6 @@ class OtherRankMeter(FitMeter):
     def _window_closed(self, run: MeteredRun) -> None:
         """Do nothing: only rank 0 prints and logs."""
 
-    def log_now(self) -> None:
-        """Do nothing, as above."""
-
     def end(self, error: BaseException | None = None) -> None:
         """Publish this rank's times; rank 0 does not read them after an exception."""
         self.release()

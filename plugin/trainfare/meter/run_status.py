@@ -100,15 +100,19 @@ class RunStatus(Document):
         silent = (now - self.written_at).total_seconds() > _SILENT_S
         return f"{self.job} {'has sent no news since ' + at if silent else 'runs'}"
 
-    def write(self, folder: Path) -> None:
-        """
-        Replace the file of this run; does not wait for the disk.
 
-        Raises:
-            OSError, InputError: it cannot be written.
-        """
-        make_folder(folder)
-        replace_file(folder / FILE_NAME, self.to_json().encode(), lambda _: None)
+def write_status(status: RunStatus | None, folder: Path) -> None:
+    """
+    Replace the file of a run, None: remove it; does not wait for the disk.
+
+    Raises:
+        OSError, InputError: it cannot be written.
+    """
+    if status is None:
+        (folder / FILE_NAME).unlink(missing_ok=True)
+        return
+    make_folder(folder)
+    replace_file(folder / FILE_NAME, status.to_json().encode(), lambda _: None)
 
 
 def read_status(path: Path) -> RunStatus:

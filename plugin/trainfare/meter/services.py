@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from trainfare.ledger.place import LedgerPlace, find_ledger
 from trainfare.ledger.store import write_run
+from trainfare.meter.run_status import RunStatus, write_status
 from trainfare.prices.apart import PriceQuestion, ask_apart
 
 if TYPE_CHECKING:
-    from trainfare.meter.run_status import RunStatus
     from trainfare.meter.settings import MeterSettings
     from trainfare.trace import StepTrace
     from trainfare_core.job_profile import JobProfile
@@ -123,15 +123,6 @@ def _markdown(recommendation: Recommendation, profile: JobProfile, as_of: date) 
     return report_ranking(recommendation, profile, as_of).as_markdown()
 
 
-def _write_status(status: RunStatus | None, directory: Path) -> None:
-    from trainfare.meter.run_status import FILE_NAME
-
-    if status is None:
-        (directory / FILE_NAME).unlink(missing_ok=True)
-    else:
-        status.write(directory)
-
-
 def _prepare() -> None:
     import_module("trainfare.trace.step_trace")
 
@@ -186,7 +177,7 @@ class MeterServices:
     write_reports: Callable[[Recommendation, JobProfile, Path, date], tuple[Path, ...]] = _write_reports
     show: Callable[[Recommendation, JobProfile, date, tuple[Path, ...]], None] = _show
     markdown: Callable[[Recommendation, JobProfile, date], str] = _markdown
-    write_status: Callable[[RunStatus | None, Path], None] = _write_status
+    write_status: Callable[[RunStatus | None, Path], None] = write_status
     prepare: Callable[[], None] = _prepare
     step_trace: Callable[[Any, Any], StepTrace] = _step_trace
     find_ledger: Callable[[], LedgerPlace | None] = find_ledger

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeVar, cast, final
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 import torch
 from torch import nn

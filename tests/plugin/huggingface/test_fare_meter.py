@@ -27,7 +27,7 @@ from builders.huggingface import (
 from builders.lightning_modules import Clock, MeterHarness, trainer
 from builders.lightning_modules import quiet as lightning_quiet
 from trainfare.huggingface import FareMeter
-from trainfare.meter.services import MeterServices
+from trainfare.meter.run_status import write_status
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 
@@ -373,7 +373,7 @@ def test_metrics_go_to_its_trackers_and_survive_a_resume(
             train_dataset=Texts(200, clock=clock), save_strategy="steps", save_steps=12, logging_strategy="steps",
             logging_steps=2,
         )  # fmt: skip
-        harness = MeterHarness(clock, write_status=MeterServices().write_status, update_every_s=0.0)
+        harness = MeterHarness(clock, write_status=write_status, update_every_s=0.0)
         attach_meter(made, harness, tmp_path, warmup_steps=1, measure_steps=3, usd_per_hour=3600.0)
         if resumed:
             made.train(resume_from_checkpoint=True)

@@ -22,8 +22,7 @@ from builders.lightning_modules import (
     trainer,
 )
 from trainfare.lightning import FareMeter
-from trainfare.meter.run_status import FILE_NAME
-from trainfare.meter.services import MeterServices
+from trainfare.meter.run_status import FILE_NAME, write_status
 
 pytestmark = quiet
 
@@ -75,7 +74,7 @@ def test_dollars_of_an_earlier_session_keep_their_price(tmp_path: Path) -> None:
 def test_steps_after_the_last_checkpoint_stay_paid(tmp_path: Path) -> None:
     """A run is killed at step 20, of which step 16 was saved: four steps are paid twice, and no dollar is taken back."""
     clock, loggers = Clock(), (RecordingLogger(), RecordingLogger())
-    real = {"write_status": MeterServices().write_status, "update_every_s": 0.0}
+    real = {"write_status": write_status, "update_every_s": 0.0}
 
     class Killed(Tiny):
         def on_train_batch_end(self, *_: Any) -> None:

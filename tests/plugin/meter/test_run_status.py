@@ -29,8 +29,7 @@ from builders.toy_market import small_job
 from trainfare.cli.watch import follow_run
 from trainfare.ledger.store import describe_process
 from trainfare.meter.fit_meter import compute_mfu
-from trainfare.meter.run_status import FILE_NAME, RunStatus, read_status
-from trainfare.meter.services import MeterServices
+from trainfare.meter.run_status import FILE_NAME, RunStatus, read_status, write_status
 from trainfare_core.documents import Interval
 from trainfare_core.job_profile import MeasuredStep, Quantiles
 
@@ -116,7 +115,7 @@ def test_the_file_is_written_from_the_first_step_and_every_five_seconds(tmp_path
     def write(status: RunStatus, folder: Path) -> None:
         times.append(clock())
         states.append((status.state, status.steps_done))
-        MeterServices().write_status(status, folder)
+        write_status(status, folder)
 
     harness = MeterHarness(clock, write_status=write)
     meter = harness.meter(tmp_path, usd_per_hour=3600.0, budget_usd=99.0)
@@ -154,7 +153,7 @@ def test_a_disk_that_fails_gives_one_warning(tmp_path: Path) -> None:
         raise OSError("no space left on device")
 
     harness = MeterHarness(clock, write_status=write, update_every_s=0.0)
-    with pytest.warns(UserWarning, match="cannot follow this run: OSError: no space left") as warned:
+    with pytest.warns(UserWarning, match=r"cannot follow this run \(OSError: no space left") as warned:
         trainer(tmp_path, harness.meter(tmp_path), max_steps=32).fit(Tiny(clock), loader(160))
     assert len(fare_meter_warnings(warned)) == len(tries) == 1
     assert harness.profile.measured is not None
@@ -162,7 +161,7 @@ def test_a_disk_that_fails_gives_one_warning(tmp_path: Path) -> None:
 
 def test_no_file_where_nothing_is_to_be_written(tmp_path: Path) -> None:
     """`report=False` only logs."""
-    meter = MeterHarness(write_status=MeterServices().write_status).meter(tmp_path, report=False)
+    meter = MeterHarness(write_status=write_status).meter(tmp_path, report=False)
     trainer(tmp_path, meter, max_steps=32).fit(Tiny(), loader(160))
     assert list(tmp_path.iterdir()) == []
 
@@ -170,7 +169,7 @@ def test_no_file_where_nothing_is_to_be_written(tmp_path: Path) -> None:
 def test_a_meter_with_a_fault_takes_its_file_away(tmp_path: Path) -> None:
     """The training goes on; what would not be written any more is not left to be read."""
     clock, seen = Clock(), list[bool]()
-    meter = MeterHarness(clock, write_status=MeterServices().write_status).meter(tmp_path)
+    meter = MeterHarness(clock, write_status=write_status).meter(tmp_path)
 
     class Faulty(Tiny):
         def on_train_batch_end(self, *_: Any) -> None:
@@ -186,10 +185,12 @@ def test_a_meter_with_a_fault_takes_its_file_away(tmp_path: Path) -> None:
 def test_watch_ends_with_the_run(tmp_path: Path) -> None:
     """It shows each state that is written, of the newest run below the folder, and how it ended."""
     later = iter([status(steps_done=500), status(state="failed", ended_by="KeyboardInterrupt")])
-    status().write(tmp_path / "version_3")
+    write_status(status(), tmp_path / "version_3")
     rows = [
         dict(rows)
-        for rows in follow_run(tmp_path, lambda: NOW, lambda _: next(later).write(tmp_path / "version_3"))
+        for rows in follow_run(
+            tmp_path, lambda: NOW, lambda _: write_status(next(later), tmp_path / "version_3")
+        )
     ]
     assert [row["steps"] for row in rows] == [
         "250 of 1,000 (25 %)",
@@ -210,7 +211,7 @@ def test_watch_says_that_a_run_has_died(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     dead = describe_process().model_copy(update={"pid": process.pid})
-    status(process=dead).write(tmp_path)
+    write_status(status(process=dead), tmp_path)
     (rows,) = follow_run(tmp_path, lambda: NOW)
     assert rows[0] == ("run", "llama died: its process is gone; last news at 2026-11-30 12:00:00 UTC")
     elsewhere = status(process=dead.model_copy(update={"host": "another"}))
@@ -221,14 +222,14 @@ def test_watch_says_that_a_run_has_died(tmp_path: Path) -> None:
 
 def test_watch_says_that_the_meter_is_off(tmp_path: Path) -> None:
     """Its file is taken away while the run goes on."""
-    status().write(tmp_path)
+    write_status(status(), tmp_path)
     *_, last = follow_run(tmp_path, lambda: NOW, lambda _: (tmp_path / FILE_NAME).unlink())
     assert last == [("run", "FareMeter had a fault and is off; the training goes on without it")]
 
 
 def test_the_command_prints_one_line_a_change(tmp_path: Path) -> None:
     """Where standard output is no terminal; a folder without a run is an error with what to do."""
-    status(state="finished", budget_usd=None, job="llama\x1b[31m").write(tmp_path)
+    write_status(status(state="finished", budget_usd=None, job="llama\x1b[31m"), tmp_path)
     done = run_cli("watch", tmp_path)
     assert (done.exit_code, done.stdout.count("\n")) == (0, 1)
     assert "\x1b" not in done.stdout
