@@ -58,7 +58,7 @@ def tracing_method(facts: RunFacts, module: nn.Module) -> TracingMethod:
         return TracingMethod(facts.split_because)
     if find_compute_type(facts.precision) == "fp8":
         return TracingMethod(f"the kernels of Transformer Engine hide their operations: {WAY_OUT}")
-    if _is_compiled(module) or facts.eager:
+    if is_compiled(module) or facts.eager:
         return EAGER if facts.eager else COMPILED
     if any(_is_graphed(part) for part in module.modules()):
         return TracingMethod(f"the step replays CUDA graphs, which hide their operations: {WAY_OUT}")
@@ -69,7 +69,8 @@ def tracing_method(facts: RunFacts, module: nn.Module) -> TracingMethod:
     return TracingMethod()
 
 
-def _is_compiled(module: nn.Module) -> bool:
+def is_compiled(module: nn.Module) -> bool:
+    """Return whether torch.compile was applied to a module or a part of it."""
     if getattr(module, "_compiler_ctx", None) is not None:
         return True
     return any(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, Final, NoReturn, final
+from typing import Any, Final, NoReturn, cast, final
 
 import torch
 from torch import nn
@@ -26,11 +26,12 @@ from trainfare.job import Probe, place_of_caller
 from trainfare.job.loop import Phase
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
-from trainfare.job.user_code import replace_attribute
+from trainfare.job.user_code import put_user_first, replace_attribute
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.probe_meter import ProbingMeter, do_nothing, stop_workers
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
+from trainfare.meter.tracing_method import is_compiled
 from trainfare.plain_loop import run_facts
 from trainfare.plain_loop.loop_meter import LoopMeter, parameters_of
 from trainfare.trace import torch_private
@@ -148,7 +149,8 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         if first is None or self.moves < first:
             self._earlier.add(optimizer)
             return
-        self.place = f"{type(optimizer).__name__}.step at {place_of_caller() or 'a line of a library'}"
+        line = put_user_first(place_of_caller() or "a line of a library")
+        self.place = f"{type(optimizer).__name__}.step at {line}"
         self._guard(lambda: self._find([optimizer]))
         if self._meter is None:
             self._leave()
@@ -179,12 +181,12 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         self._started, self._waits = False, True
         self._forget_batches()
         watches = bool(self._modes)
-        parts = [*self._model.modules()]
-        self._modes = {id(part): part.training for part in parts}
+        self._modes = {id(part): part.training for part in self._model.modules()}
         self._total_steps = self.switch_off_active() or self._total_steps
         self._prepare_meter(nodes, first_rank=not rank)
-        compiled = any(type(p).__name__ == "OptimizedModule" or p._compiled_call_impl for p in parts)  # noqa: SLF001
-        if not watches and not (compiled and self._adapt is None):  # it would be compiled again
+        if not watches and not (
+            self._adapt is None and is_compiled(self._model)
+        ):  # it would be compiled again
             watched = self._watch_call(nn.Module.__call__)
             self._undo.enter_context(replace_attribute(nn.Module, "__call__", watched))
 
@@ -347,20 +349,11 @@ def _moves_parameters(optimizer: Optimizer, arguments: Sequence[Any]) -> bool:
 
 def _find_models(modules: Sequence[nn.Module], parameters: set[int]) -> list[nn.Module]:
     """Return the outermost modules that have some of the parameters, by their identities."""
-    parents: dict[int, list[nn.Module]] = {}
-    for module in modules:
-        for child in (vars(module).get("_modules") or {}).values():
-            parents.setdefault(id(child), []).append(module)
-    pending = [
-        m for m in modules if any(id(p) in parameters for p in (vars(m).get("_parameters") or {}).values())
-    ]
-    seen: set[int] = set()
-    outermost: dict[int, nn.Module] = {}
-    while pending:
-        module = pending.pop()
-        if id(module) not in seen:
-            seen.add(id(module))
-            pending += parents.get(id(module), ())
-            if id(module) not in parents:
-                outermost[id(module)] = module
-    return [module for module in modules if id(module) in outermost]
+    inner = {id(child) for module in modules for child in _read_part(module, "_modules")}
+    outermost = [module for module in modules if id(module) not in inner]
+    return [module for module in outermost if any(id(p) in parameters for p in module.parameters())]
+
+
+def _read_part(module: nn.Module, name: str) -> list[Any]:
+    """Return the children of a module; one whose `__init__` has not run has none."""
+    return [*(cast("dict[str, dict[str, Any]]", vars(module)).get(name) or {}).values()]

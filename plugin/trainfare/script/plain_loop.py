@@ -28,9 +28,7 @@ from trainfare_core.job_profile import JobProfile
 
 _CONNECTORS: Final = ("lightning.fabric", "lightning_fabric")
 _NOT_COUNTED: Final = "validation and checkpoints of a loop of the script's own are left out of the cost"
-_FP16: Final = (
-    'Accelerator(mixed_precision="fp16") ran as "bf16" on this machine\'s CPU: it is counted as that'
-)
+_FP16: Final = "fp16 mixed precision ran as bf16 on the CPU here, and is counted as that"
 
 
 class LoopBeforeLaunch:
@@ -62,7 +60,8 @@ class LoopBeforeLaunch:
         stack.enter_context(
             on_import("accelerate.accelerator", functools.partial(self._replace_accelerator, stack))
         )
-        compile_module: Any = torch.compile
+        loose: Any = torch
+        compile_module = loose.compile
 
         def compile_eagerly(*args: Any, **kwargs: Any) -> Any:
             if not self._compiles:
@@ -87,7 +86,7 @@ class LoopBeforeLaunch:
             context.asked_of_cuda = device_type == "cuda" and given.get("enabled", True)
 
         def enter_on_cpu(context: Any) -> Any:
-            if self.loop.place and context.asked_of_cuda:
+            if self.loop.place and getattr(context, "asked_of_cuda", False):
                 context.device, context._enabled = "cpu", True  # noqa: SLF001
             return enter(context)
 
@@ -99,6 +98,7 @@ class LoopBeforeLaunch:
 
         def keep(asked: Asked) -> None:
             self._asked = asked
+            self._notes += [_FP16] if asked.precision == "16-mixed" else []
 
         connector = home._Connector  # noqa: SLF001
         replaced = replacing_fabric_connector(package, connector.__init__, keep)

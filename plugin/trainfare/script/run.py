@@ -143,8 +143,11 @@ def run_script(
         return describe_raised(script.name, error, demand, of_script=made_up is None) + replaced
 
     recorder = Recorder(fit, on_fit)
-    own = answer if made_up is None else lambda _: answer(partial(_fail, TargetError(_READS_ITS_DATA)))
-    path, plain = _find_script(script), LoopBeforeLaunch(find_first_step, own)
+
+    def answer_of_loop(load_loop: Callable[[], LiveJob]) -> NoReturn:
+        answer(load_loop if made_up is None else partial(_fail, TargetError(_READS_ITS_DATA)))
+
+    path, plain = _find_script(script), LoopBeforeLaunch(find_first_step, answer_of_loop)
     with (
         contextlib.ExitStack() as stack,
         contextlib.nullcontext() if made_up is None else stand_for_missing_data(recorder),

@@ -214,7 +214,7 @@ def measure(text: str) -> JobProfile:
     harness, names = MeterHarness(), dict[str, Any]()
     door = type("FareMeter", (FareMeter,), {"services": harness.services})
     exec(compile(HEAD + text, "measured.py", "exec"), names)
-    settings = {"warmup_steps": 1, "measure_steps": 3, "report_dir": "."}
+    settings: dict[str, Any] = {"warmup_steps": 1, "measure_steps": 3, "report_dir": "."}
     settings |= {} if "steps(loader)" in text else {"batch_size": 4}
     with door.loop(names["model"], names["optimizer"], **settings) as meter:
         names["train"](meter)
