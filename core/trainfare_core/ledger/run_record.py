@@ -259,6 +259,11 @@ class RunRecord(Document):
             update["state"] = "died"
         if same and rate is not None and job.billed_s is not None:
             update |= {"usd_per_hour": rate, "usd": self.usd.measure(rate * job.billed_s / 3600)}
+        elif self.machine.instance_type and job.instance_type not in ("", self.machine.instance_type):
+            update |= {
+                "usd_per_hour": None,
+                "usd": self.usd.measure(None),
+            }  # of a machine that it did not run on
         return self.model_copy(update=update)
 
     @property

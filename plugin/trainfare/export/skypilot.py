@@ -46,7 +46,11 @@ def export_skypilot(plan: PlanToExport) -> ExportedFiles:
     option, launch = plan.option, plan.launch
     machines = [machine for machine in plan.find_machines(SERVICES) if _name_machine(machine)]
     if option not in machines:
-        raise InputError(f"SkyPilot does not start {option.machine}, or its name there is not known here")
+        others = (
+            other for other in plan.answer.options if other.service in SERVICES and _name_machine(other)
+        )
+        first = next((f": the first that it starts is --plan {other.rank}" for other in others), "")
+        raise InputError(f"SkyPilot does not start {option.machine}, or by a name not known here{first}")
     is_spot = option.purchase_option == "spot"
     envs = {PREDICTION_VARIABLE: plan.prediction}
     task: dict[str, Any] = {

@@ -116,6 +116,16 @@ def test_other_machines_have_no_dollars(fields: dict[str, Any]) -> None:
     assert filled.machine.instance_type == filled.cloud_job.instance_type == selected
 
 
+def test_dollars_of_a_machine_that_was_not_taken_are_none() -> None:
+    """The script said p4d; the service took p5 of the preferences."""
+    machine = RunMachine(cloud="aws", instance_type="ml.p4d.24xlarge", region="us-east-1", nodes=2)
+    stated = sagemaker_run(machine=machine, usd_per_hour=20.0, usd=build_compared(22.0, 20.0))
+    config = {"SelectedInstanceType": "ml.p5.48xlarge", "SelectedInstanceCount": 2, "VolumeSizeInGB": 1}
+    (filled,) = match_jobs([stated], ask([stated], training_job(ResourceConfig=config)))
+    assert (filled.usd.measured, filled.usd_per_hour) == (None, None)
+    assert filled.machine.instance_type == "ml.p5.48xlarge"
+
+
 def test_a_job_is_of_the_last_session_that_began_during_it() -> None:
     """Sessions that died are in the times of the last; a job that runs, or two at once, fill nothing."""
     died, last, later = sagemaker_run(0), sagemaker_run(20), sagemaker_run(200)
