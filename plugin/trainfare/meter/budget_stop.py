@@ -8,8 +8,10 @@ from typing import Any, Final
 
 _STEPS_AHEAD: Final = 2
 """Chosen: without a GPU's queue no process is more than a step from rank 0, so each reads of the stop before it."""
-_DECISION_WAIT: Final = timedelta(minutes=10)
-"""Chosen: rank 0 may trace or validate for minutes before it comes to the same step."""
+_DECISION_WAIT: Final = timedelta(minutes=5)
+"""Chosen: rank 0 may trace for minutes before it comes to the same step; half of the ten after which NCCL gives up."""
+_NEVER: Final = 2**62
+"""Above the steps of any run."""
 
 
 class BudgetStop:
@@ -50,6 +52,11 @@ class BudgetStop:
         if not self._others:
             return self._reached()
         return self._follow(before, steps) if self._rank else self._lead(steps)
+
+    def give_up(self) -> None:
+        """Let no rank wait for rank 0, whose meter is off: the run goes on."""
+        if not self._rank and self._stop is not None:
+            self._store.set(f"{self._key}/{self._stop}/next", str(_NEVER))
 
     def _lead(self, steps: int) -> bool:
         stop = self._stop

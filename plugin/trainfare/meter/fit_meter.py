@@ -421,6 +421,8 @@ class FitMeter:
             self.status = None
             self._write_status(self._run)
         self.release()
+        if self._budget is not None:
+            self._budget.give_up()
 
     def release(self) -> None:
         """Undo every change to the loop and to torch; does nothing the second time."""

@@ -116,13 +116,13 @@ class GuardedMeter:
         try:
             elapsed_s = _ELAPSED_S.validate_python(state_dict["elapsed_s"], strict=True)
             paid: dict[str, Any] = {key: state_dict[key] for key in ("usd", "run") if key in state_dict}
-        except Exception:  # noqa: BLE001 - a damaged state only loses the earlier seconds
-            return
-        self._earlier_sessions_s = self._elapsed_s = elapsed_s
-        self._paid = self._earlier_paid = paid
-        if self._meter is not None:
-            self._meter.earlier_sessions_s = elapsed_s
-            self._meter.take_paid(paid)
+            self._earlier_sessions_s = self._elapsed_s = elapsed_s
+            self._paid = self._earlier_paid = paid
+            if self._meter is not None:
+                self._meter.earlier_sessions_s = elapsed_s
+                self._meter.take_paid(paid)
+        except Exception:  # noqa: BLE001, S110 - a damaged state only loses the earlier seconds
+            pass
 
     def _repr_html_(self) -> str | None:
         """Return how far the run is, for a notebook's cell."""

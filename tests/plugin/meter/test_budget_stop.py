@@ -71,6 +71,15 @@ def test_all_ranks_stop_after_the_same_step(lead: int, ahead: int) -> None:
     assert 5 < stops[0] <= 7 + 4 * lead
 
 
+def test_a_fault_on_rank_0_lets_no_rank_wait() -> None:
+    """Rank 1 knows of the stop after step 3 and comes to it after the meter of rank 0 was turned off: it trains on."""
+    store = dist.HashStore()
+    first, second = (BudgetStop(rank, 1, store, "key", lambda: True) for rank in (0, 1))
+    assert [(first.decide(step), second.decide(step)) for step in (1, 2)] == [(False, False)] * 2
+    first.give_up()
+    assert not any(second.decide(step) for step in range(3, 50))
+
+
 def run(
     folder: Path, clock: Clock, meter: FareMeter, *callbacks: Any, path: Path | None = None, **options: Any
 ) -> Any:
