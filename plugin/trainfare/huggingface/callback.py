@@ -22,7 +22,7 @@ except ImportError as problem:
     raise MissingExtraError("transformers", "huggingface") from problem
 
 from trainfare.huggingface.run_facts import count_nodes, find_frozen_parameters, read_length, read_run
-from trainfare.job.loop import Loop, LoopLog, Phase, PhaseListener, RunReport
+from trainfare.job.loop import Loop, LoopLog, Phase, PhaseListener
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.user_code import replace_attribute
@@ -63,9 +63,6 @@ class _CallbackLog(LoopLog):
             wandb.log({**values, "train/global_step": step})
         elif mlflow is not None and mlflow.active_run():  # else it would begin another run
             mlflow.log_metrics(values, step=step)
-
-    def log_report(self, report: RunReport) -> None:
-        """Do nothing: the Trainer has closed its trackers."""
 
 
 class _TrainerLoop(Loop):

@@ -91,8 +91,8 @@ class LoopLog(Protocol):
         ...
 
     def log_report(self, report: RunReport) -> None:
-        """Log the report at the end of the run, in the logger's own way."""
-        ...
+        """Log the report at the end of the run, in the logger's own way; a logger that is closed by then does not."""
+        del report
 
 
 class TrainingStep(Protocol):

@@ -167,17 +167,14 @@ class FareLog:
             self.use_guarded(log, lambda wandb_logger: wandb_logger.log_metrics(values))
 
     def use_guarded(self, logger: LoopLog, use: Callable[[LoopLog], None]) -> None:
-        """Use a logger; see `attempt`."""
-        self.attempt(f"{logger.name} took no fare metrics", lambda: use(logger))
-
-    def attempt(self, failure: str, call: Callable[[], object]) -> None:
-        """Do what may fail without harm; its first error gives one warning, after which it is not tried again."""
-        if failure in self._warned:
+        """Use a logger; its first error gives one warning, after which the logger is not used again."""
+        name = logger.name
+        if f"logger {name}" in self._warned:
             return
         try:
-            call()
-        except Exception as error:  # noqa: BLE001 - a logger or a disk may raise anything; the training goes on
-            self.once(failure, f"FareMeter: {failure} ({first_line(error)})")
+            use(logger)
+        except Exception as error:  # noqa: BLE001 - a logger may raise anything; training goes on without its metrics
+            self.once(f"logger {name}", f"FareMeter: {name} took no fare metrics ({first_line(error)})")
 
     def check_limits(self, status: RunStatus) -> None:
         """Warn once when budget or deadline is passed or is expected to be; training is never stopped."""

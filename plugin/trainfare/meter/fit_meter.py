@@ -303,9 +303,12 @@ class FitMeter:
         self._update_at_s = began_s + max(self.services.update_every_s, took_s / WRITES_OF_TIME)
 
     def _write_status(self, run: MeteredRun) -> None:
-        if self.settings.report:
-            failure = "`trainfare watch` cannot follow this run"
-            self._log.attempt(failure, lambda: self.services.write_status(self.status, find_folder(run)))
+        if not self.settings.report:
+            return
+        with contextlib.suppress(Exception):  # the reader says since when there is no news
+            now = {"written_at": self.services.utc_now()}
+            status = None if self.status is None else self.status.model_copy(update=now)
+            self.services.write_status(status, find_folder(run))
 
     def _estimate(self, run: MeteredRun, error: BaseException | None = None) -> RunStatus:
         """Return how far the run is; `error` ended it."""
@@ -319,7 +322,7 @@ class FitMeter:
         if paid is not None and left is not None and hourly is not None:
             total = Interval(**{name: paid + hourly * left_s / 3600.0 for name, left_s in left})
         return RunStatus(
-            run_id=self.run_id, process=self._process, written_at=self.services.utc_now(),
+            run_id=self.run_id, process=self._process,
             state="failed" if error else "finished" if self._ended else "running",
             ended_by=type(error).__name__[:200] if error else "", job=progress.facts.name[:200],
             machine=(self.settings.machine or "")[:200], steps_done=done, steps_total=plan.steps,

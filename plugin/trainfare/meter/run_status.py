@@ -35,7 +35,7 @@ class RunStatus(Document):
     state: Literal["running", "finished", "failed"] = "running"
     ended_by: _Text = ""
     process: RunProcess = RunProcess()
-    written_at: AwareDatetime
+    written_at: AwareDatetime | None = None
     job: _Text = ""
     machine: _Text = ""
     steps_done: Count = 0
@@ -94,11 +94,11 @@ class RunStatus(Document):
     def _describe_state(self, now: datetime) -> str:
         if self.state != "running":
             return f"{self.job} {self.state}{f' ({self.ended_by})' if self.ended_by else ''}"
-        at = f"{self.written_at:%Y-%m-%d %H:%M:%S} UTC"
+        at = self.written_at or now
         if self.is_over():
-            return f"{self.job} died: its process is gone; last news at {at}"
-        silent = (now - self.written_at).total_seconds() > _SILENT_S
-        return f"{self.job} {'has sent no news since ' + at if silent else 'runs'}"
+            return f"{self.job} died: its process is gone; last news at {at:%Y-%m-%d %H:%M:%S} UTC"
+        silent = (now - at).total_seconds() > _SILENT_S
+        return f"{self.job} {f'has sent no news since {at:%Y-%m-%d %H:%M:%S} UTC' if silent else 'runs'}"
 
 
 def write_status(status: RunStatus | None, folder: Path) -> None:
