@@ -112,7 +112,7 @@ class _TrainerLoop(Loop):
         return find_frozen_parameters(self.trainer)
 
     def run_facts(self) -> RunFacts:
-        return read_run(self.trainer, self.module)
+        return read_run(self.trainer, self.module, int(self.values[2]))
 
     def length(self) -> LoopLength:
         return read_length(self.trainer, self.values, None)

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import torch
 from torch import nn
-from transformers.trainer_utils import has_length
 
 from trainfare.job.run_facts import RunFacts, name_device_kind
 from trainfare.job.run_plan import CheckpointTrigger, LoopLength
@@ -63,15 +62,15 @@ def find_other_modules(trainer: Any) -> dict[str, nn.Module]:
     return {name: x for name, x in held.items() if isinstance(x, nn.Module) and not any(x is y for y in own)}
 
 
-def _counts_rows(trainer: Any) -> bool:
-    """Return whether a loader of the library's own makes batches of that many rows, of a data set with as many."""
-    home = str(trainer.get_train_dataloader.__module__)
-    rows = len(trainer.train_dataset) if has_length(trainer.train_dataset) else math.inf
-    return home.startswith(("transformers.", "trl.")) and rows >= trainer._train_batch_size  # noqa: SLF001
+def read_run(trainer: Any, module: nn.Module, samples: int) -> RunFacts:
+    """
+    Read a run that has set up its data.
 
-
-def read_run(trainer: Any, module: nn.Module) -> RunFacts:
-    """Read a run that has set up its data."""
+    Args:
+        trainer: the Trainer.
+        module: its model.
+        samples: of an epoch.
+    """
     args, device = trainer.args, torch.device(trainer.args.device)
     world, nodes, accumulate = int(args.world_size), count_nodes(args), int(args.gradient_accumulation_steps)
     size, strategy, why = int(trainer._train_batch_size), _read_strategy(args), ""  # noqa: SLF001
@@ -99,7 +98,9 @@ def read_run(trainer: Any, module: nn.Module) -> RunFacts:
         device_kind=name_device_kind(device),
         software=", ".join(f"{package.__name__} {package.__version__}" for package in packages),
         loader_batch_size=size,
-        batch_of_rows=_counts_rows(trainer),
+        # By a loader of the library's own, unless the data are less than a batch.
+        batch_of_rows=samples >= size
+        and trainer.get_train_dataloader.__module__.startswith(("transformers.", "trl.")),
         loader_workers=int(args.dataloader_num_workers),
         split_because=why,
         loop="huggingface",

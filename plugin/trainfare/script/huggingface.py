@@ -138,7 +138,7 @@ def load_train_call(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
     with load_in_this_process(), report_user_errors("setting up the data"), seeded_random():
         loader, accumulate = trainer.get_train_dataloader(), int(args.gradient_accumulation_steps)
         values = trainer.set_initial_training_values(args, loader)
-        run = read_run(trainer, trainer.model)
+        run = read_run(trainer, trainer.model, int(values[2]))
         batches: tuple[Any, ...] = tuple(itertools.islice(loader, max(READ_BATCHES, accumulate)))
         batches = whole_batches(batches, count_samples(batches[0]) if run.batch_of_rows and batches else size)
         _, items = trainer.get_batch_samples(iter(batches), accumulate, args.device)
