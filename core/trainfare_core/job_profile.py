@@ -370,7 +370,7 @@ class ProfileSource(Record):
         default=False,
         description="a trainer with fused kernels of its own, not known which, runs the language model",
     )
-    loop: Text = Field("", exclude_if=not_, description="huggingface, plain; else it is left out")
+    loop: Text = Field("", exclude_if=not_, description="huggingface, keras, plain; else it is left out")
 
 
 class StepInPrecision(Record):

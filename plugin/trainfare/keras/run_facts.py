@@ -83,10 +83,14 @@ def view_model(model: Any) -> nn.Module:
     """Return a module whose parameters and buffers are the weights of a model; it has no forward."""
     view: Any = type(type(model).__name__, (nn.Module,), {})()
     view._compiler_ctx = (model.jit_compile or None) if BACKEND == "torch" else None  # noqa: SLF001 - see `TracingMethod`
+    layers = model._flatten_layers()  # noqa: SLF001
+    # As moving means; a frozen weight of Keras stays among those that were made to be trained.
+    of_keras = [layer for layer in layers if type(layer).__name__ != "TorchModuleWrapper"]
+    made_untrained = {id(own) for layer in of_keras for own in layer._non_trainable_variables}  # noqa: SLF001
     for number, variable in enumerate(model.weights):
-        value = _read_value(variable)
-        (view.register_parameter if value.is_floating_point() else view.register_buffer)(str(number), value)
-    for layer in model._flatten_layers():  # noqa: SLF001
+        value, is_buffer = _read_value(variable), id(variable) in made_untrained
+        (view.register_buffer if is_buffer else view.register_parameter)(str(number), value)
+    for layer in layers:
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable and layer.built:
             kind = nn.SyncBatchNorm if layer.synchronized else nn.BatchNorm1d
             norm: Any = kind(layer.moving_mean.shape[0], affine=False, track_running_stats=False)

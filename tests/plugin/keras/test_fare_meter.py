@@ -117,6 +117,9 @@ def test_the_plan_is_that_of_fit(tmp_path: Path) -> None:
     assert (batch.micro_batch_size, batch.samples_per_step, batch.batch_norm) == (4, 16, True)
     assert profile.measured is not None
     assert (profile.measured.steps, profile.measured.data_wait is None) == (3, False)
+    # Moving mean and variance of 8 channels are buffers, as in torch.
+    assert profile.memory.buffer_bytes == 2 * 8 * 4
+    assert all(group.trainable for group in profile.parameters)
     updates = [group for group in profile.operations if group.phase == "optimizer"]
     trained = sum(group.count for group in profile.parameters if group.trainable)
     assert {group.shape for group in updates} == {(trained,)}
