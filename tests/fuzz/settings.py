@@ -126,8 +126,7 @@ if __name__ == "__main__":
 
 def _script_source(data: bytes) -> None:
     with file_of(data, "train.py") as path:
-        for script in find_scripts([path]):
-            assert script.kind in ("trainer", "loop")
+        assert all(name == path.as_posix() for name, _ in find_scripts([path]))
 
 
 def _target_source(data: bytes) -> None:

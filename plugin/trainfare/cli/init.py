@@ -26,12 +26,11 @@ _HEADROOM: Final = 1.5
 """Of the limit, over the upper end of the run's 80 % interval. Chosen: prices and data change without a mistake."""
 _INCREASE_PERCENT: Final = 25
 """By which a change may raise the cost. A chosen value, as in docs/ci.md."""
-_MOST_SCRIPTS: Final = 8
-"""Tried and listed: with files and next steps they fit on 20 lines."""
+_MOST_SCRIPTS: Final = 6
+"""Tried and listed: with the files of three systems and next steps they fit on 20 lines."""
 _MOST_FILES: Final = 4_000
 """Of the folder that are looked at. Chosen, as for kept traces: one with more holds other things than a project."""
 _COLUMNS: Final = 80
-_OWN_LOOP: Final = "its own loop: FareMeter prices it (docs/loops.md)"
 
 
 def init(
@@ -44,22 +43,21 @@ def init(
 ) -> None:
     """Find the training scripts of this folder, try them, and write a policy and a workflow for its CI system."""
     from trainfare.policy.policy_file import read_file
-    from trainfare.script.find_scripts import find_scripts
+    from trainfare.script.find_scripts import OWN_LOOP, find_scripts
     from trainfare.user_process.trace_store import list_code_files
 
     scripts = find_scripts(islice(list_code_files(Path()), _MOST_FILES))
     lines, jobs, refused = [f"training scripts: {len(scripts) or 'none'}"], list[str](), list[str]()
-    for script in scripts[:_MOST_SCRIPTS]:
-        said = script.problem or _OWN_LOOP
-        if script.kind == "trainer" and not script.problem:
+    for path, said in scripts[:_MOST_SCRIPTS]:
+        if not said:
             try:
-                said, job = _try_script(script.path, seconds)
+                said, job = _try_script(path, seconds)
                 jobs.append(job)
             except TrainfareError as error:
-                said = str(error).removeprefix(script.path).lstrip(": ")
-                refused.append(script.path)
-        most = max(_COLUMNS - len(script.path) - len("  :  ..."), len(_OWN_LOOP))
-        lines.append(f"  {script.path}: {shorten_text(said, most)}")
+                said = str(error).removeprefix(path).lstrip(": ")
+                refused.append(path)
+        most = max(_COLUMNS - len(path) - len("  :  ..."), len(OWN_LOOP))
+        lines.append(f"  {path}: {shorten_text(said, most)}")
     if len(scripts) > _MOST_SCRIPTS:
         lines.append(f"  and {len(scripts) - _MOST_SCRIPTS} more, which were not tried")
     if jobs:

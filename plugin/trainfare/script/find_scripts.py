@@ -5,33 +5,28 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final
 
 from trainfare_providers.disk.files import FileRefusedError, read_own_file
 
-ScriptKind: TypeAlias = Literal["trainer", "loop"]
-"""With a Trainer that `trainfare profile` stops, or with a loop of its own."""
 _TRAINERS: Final = frozenset(("lightning", "pytorch_lightning", "transformers", "trl"))
 _LOOPS: Final = frozenset(("torch", "accelerate", "keras"))
 _TRAINING: Final = frozenset(("fit", "train", "LightningCLI"))
 _NOT_SEARCHED: Final = frozenset(("build", "dist", "tests"))
+OWN_LOOP: Final = "its own loop: FareMeter prices it (docs/loops.md)"
 _MAX_BYTES: Final = 2**20
 """Largest file that is read. Chosen: no script is as long."""
 
 
-class FoundScript(NamedTuple):
-    """A script that trains; or a file that may be one and cannot be parsed, for the reason of `problem`."""
+def find_scripts(files: Iterable[Path]) -> list[tuple[str, str]]:
+    """
+    Return the training scripts among some files, and why each cannot be traced, "" where it may be; likely ones first.
 
-    path: str
-    kind: ScriptKind
-    problem: str = ""
-
-
-def find_scripts(files: Iterable[Path]) -> list[FoundScript]:
-    """Return the training scripts among some files, in the order of their paths; none of tests or of a build."""
-    found: list[FoundScript] = []
-    for path in sorted(files):
-        name = path.as_posix()
+    Args:
+        files: those of tests and of a build, and what is no Python, are passed over.
+    """
+    found: list[tuple[str, str]] = []
+    for path in files:
         if path.suffix != ".py" or path.name.startswith("test_") or not _NOT_SEARCHED.isdisjoint(path.parts):
             continue
         try:
@@ -39,24 +34,24 @@ def find_scripts(files: Iterable[Path]) -> list[FoundScript]:
         except (FileRefusedError, OSError):
             continue
         try:
-            kind = read_kind(content)
+            obstacle = find_obstacle(content)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             if any(library.encode() in content for library in _TRAINERS):
                 line = f" in line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-                found.append(FoundScript(name, "trainer", f"{type(error).__name__}{line}"))
+                found.append((path.as_posix(), f"{type(error).__name__}{line}"))
             continue
-        if kind is not None:
-            found.append(FoundScript(name, kind))
-    return found
+        if obstacle is not None:
+            found.append((path.as_posix(), obstacle))
+    return sorted(found, key=lambda script: (bool(script[1]), "train" not in Path(script[0]).name, script[0]))
 
 
-def read_kind(source: bytes) -> ScriptKind | None:
+def find_obstacle(source: bytes) -> str | None:
     """
-    Return how a script trains; None where it does not, or defines what others call.
+    Return why a training script cannot be traced, "" where it has a Trainer; None where a file is no such script.
 
-    >>> read_kind(b"import torch, lightning as L" + bytes([10]) + b"L.Trainer().fit(model)")
-    'trainer'
-    >>> read_kind(b"import torch") is None
+    >>> find_obstacle(b"import torch, lightning as L" + bytes([10]) + b"L.Trainer().fit(model)")
+    ''
+    >>> find_obstacle(b"import torch") is None
     True
 
     Raises:
@@ -70,8 +65,8 @@ def read_kind(source: bytes) -> ScriptKind | None:
         return None
     has_trainer = any(name.endswith("Trainer") or name == "LightningCLI" for name in called)
     if imported & _TRAINERS and has_trainer and called & _TRAINING:
-        return "trainer"
-    return "loop" if imported & _LOOPS and {"backward", "step"} <= called else None
+        return ""
+    return OWN_LOOP if imported & _LOOPS and {"backward", "step"} <= called else None
 
 
 def _runs_itself(tree: ast.Module, called: set[str]) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from builders.cli import capture_main
 from trainfare.policy import read_policy
 from trainfare.pull_request.workflow import find_systems, write_workflow
-from trainfare.script.find_scripts import find_scripts, read_kind
+from trainfare.script.find_scripts import OWN_LOOP, find_obstacle, find_scripts
 
 TOP = Path(__file__).parents[3]
 TEMPLATES = TOP / "plugin" / "trainfare" / "pull_request" / "ci"
@@ -87,13 +87,13 @@ def test_scripts_of_which_one_is_broken_and_one_needs_arguments(capsys: pytest.C
     lines = done.stdout.splitlines()
     assert len(lines) <= 20
     assert max(map(len, lines)) <= 80
-    assert lines[:4] == [
-        "training scripts: 4",
+    assert lines[0] == "training scripts: 4"
+    assert re.fullmatch(r"  train\.py: \$[\d.]+ a run on \w+:[\w.-]+@[\w-]+", lines[1])
+    assert lines[2:5] == [
         "  args.py: ended with exit code 2 before it called Trainer.fit: give its ...",
         "  src/broken.py: SyntaxError in line 2",
         "  src/loop.py: its own loop: FareMeter prices it (docs/loops.md)",
     ]
-    assert re.fullmatch(r"  train\.py: \$[\d.]+ a run on \w+:[\w.-]+@[\w-]+", lines[4])
     assert lines[5:7] == ["wrote trainfare.toml", "wrote .github/workflows/training-cost.yml"]
     assert '  if args.py needs arguments: target = "args.py -- ARGUMENTS"' in lines
     answer = json.loads(capture_main(capsys, "recommend", "train.py", "--format", "json").stdout)
@@ -121,20 +121,20 @@ def test_without_a_script_nothing_is_written(folder: Path, capsys: pytest.Captur
 
 def test_kinds_of_scripts() -> None:
     """By what they import, call, and run by themselves."""
-    assert read_kind(TRAIN.encode()) == "trainer"
-    assert read_kind(LOOP.encode()) == "loop"
+    assert find_obstacle(TRAIN.encode()) == ""
+    assert find_obstacle(LOOP.encode()) == OWN_LOOP
     guarded = "import transformers\ndef main():\n    transformers.Trainer(m).train()\nif __name__ == '__main__':\n    main()\n"
-    assert read_kind(guarded.encode()) == "trainer"
-    assert read_kind(guarded.partition("if __name__")[0].encode()) is None
-    assert read_kind(b"from lightning.pytorch.cli import LightningCLI\nLightningCLI()\n") == "trainer"
-    assert read_kind(b"import sklearn\nModelTrainer().fit()\n") is None
+    assert find_obstacle(guarded.encode()) == ""
+    assert find_obstacle(guarded.partition("if __name__")[0].encode()) is None
+    assert find_obstacle(b"from lightning.pytorch.cli import LightningCLI\nLightningCLI()\n") == ""
+    assert find_obstacle(b"import sklearn\nModelTrainer().fit()\n") is None
 
 
 def test_source_that_is_no_python_is_passed_over_or_named() -> None:
     """A null byte, and nesting beyond what Python parses; only what names a trainer is named."""
     put({"a.py": "x = \0", "b.py": "import lightning\n" + "(" * 5000, "c.py": "import os\nx = ("})
     (found,) = find_scripts(Path().glob("*"))
-    assert (found.path, bool(found.problem)) == ("b.py", True)
+    assert (found[0], bool(found[1])) == ("b.py", True)
 
 
 @pytest.mark.parametrize(
