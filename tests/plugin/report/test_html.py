@@ -237,3 +237,20 @@ def test_a_part_that_costs_nothing_takes_no_column() -> None:
     costs = text[text.index("What the cost consists of") :]
     assert ">disks<" in costs
     assert ">object storage<" not in costs
+
+
+def test_a_long_ranking_is_cut_in_the_page() -> None:
+    """Of 1,000 options a page has the best 200 and those of the headline, in less than 2 MB, and says where the rest is."""
+    answer = recommendation()
+    first = answer.options[0]
+    options = tuple(first.model_copy(update={"rank": rank}) for rank in range(1, 1001))
+    long = answer.model_copy(
+        update={"options": options, "options_total": 1000, "fastest_rank": 900, "best_value_rank": None}
+    )
+    text = render_html(long, profile=_MEASURED, as_of=TODAY)
+    assert len(text.encode()) < 2_000_000
+    assert text.count("<details data-key=") == text.count('<tr role="row" data-key=') + text.count(
+        '<tr role="row" class="named" data-key='
+    )
+    assert text.count("<details data-key=") == 201
+    assert "799 more are in the JSON output" in text

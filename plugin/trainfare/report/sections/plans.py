@@ -13,6 +13,7 @@ from trainfare.report.headline import picks
 from trainfare.report.price_age import price_age, price_date_of
 from trainfare.report.rows import plan_label
 from trainfare.report.runner_up import compare_options, describe_sensitivity, list_changes
+from trainfare.report.sections.ranking import list_page_options
 from trainfare.report.wording import (
     batch_text,
     bound_label,
@@ -49,15 +50,19 @@ def build_plans_section(recommendation: Recommendation, as_of: date) -> list[Blo
         "The export reads the JSON of this answer: the file beside the page, or what --format json writes with the "
         "same arguments."
     )
-    details = (_build_details(recommendation, option, as_of) for option in recommendation.options)
+    titles = {option.rank: title for title, option in picks(recommendation)}
+    details = (
+        _build_details(recommendation, option, as_of, titles.get(option.rank, ""))
+        for option in list_page_options(recommendation)
+    )
     title = Heading("Plans, and what starts them", where=Where.PAGE, on_paper=False)
     return [title, Text(note, "dim", Where.PAGE), *details]
 
 
-def _build_details(recommendation: Recommendation, option: Option, as_of: date) -> Details:
+def _build_details(recommendation: Recommendation, option: Option, as_of: date, title: str) -> Details:
     lines = () if option.trainer is None else script_lines(option.trainer)
     texts = (*lines, plan_changes_text(option).rstrip("."), describe_unused_devices(option).rstrip("."))
-    blocks: list[Block] = [Text((Span("Why: ", "strong"), _explain_rank(recommendation, option)))]
+    blocks: list[Block] = [Text((Span("Why: ", "strong"), _explain_rank(recommendation, option, title)))]
     if option.trainer is not None:
         blocks.append(Code(format_plan(option.trainer), f"Plan{batch_text(option.trainer)}"))
     lists = (
@@ -94,15 +99,14 @@ def _list_facts(option: Option, as_of: date) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in facts if value)
 
 
-def _explain_rank(recommendation: Recommendation, option: Option) -> str:
-    """Say what an option is best at, or by what it differs from the answer."""
-    titles = [title for title, picked in picks(recommendation) if picked.rank == option.rank]
+def _explain_rank(recommendation: Recommendation, option: Option, title: str) -> str:
+    """Say what an option is best at, its title in the headline, or by what it differs from the answer."""
     answer = recommendation.best(recommendation.objective)
     if option.unmeasured_software:
         return f"A guess, never named cheapest or fastest: {option.rests_on.removeprefix('unknown: ')}."
     if answer is None or answer.rank == option.rank:
-        return f"It is the {titles[0]}." if titles else "No option runs the script as it is."
-    named = f"It is the {titles[0]}. " if titles else ""
+        return f"It is the {title}." if title else "No option runs the script as it is."
+    named = f"It is the {title}. " if title else ""
     compared = compare_options(recommendation, answer, option, "It")
     return f"{named}Beside {machine_label(answer)}, the {_name_objective(recommendation)}: {compared}"
 

@@ -25,13 +25,16 @@ from trainfare.report.wording import (
     purchase_label,
     usd,
 )
-from trainfare_core.recommendation import Interval, Recommendation
+from trainfare_core.recommendation import Interval, Option, Recommendation
 
 _TERMINAL_ROWS: Final = 10
 """Rows of the ranking in a terminal: about one screen, at four lines each."""
 
 _TEXT_ROWS: Final = 20
 """Rows of the ranking in Markdown; more would make a pull-request comment hard to scroll past. The JSON has all."""
+
+_PAGE_ROWS: Final = 200
+"""Options of a page, besides those of the headline: more make it larger than 2 MB and no clearer. The JSON has all."""
 
 _KEY: Final = "ranking"
 """Of the table and its chart in a page."""
@@ -60,6 +63,7 @@ def build_ranking_section(
     if not ranked:
         return [Text(text, where=Where.RUNNING) for text in beside]
     in_terminal, in_text = (select_rows(ranked, usual, rows) for usual in (_TERMINAL_ROWS, _TEXT_ROWS))
+    in_page = select_rows(ranked, _PAGE_ROWS)
 
     def legend(shown: Sequence[RankingRow], elsewhere: str) -> str:
         more = len(ranked) - len(shown)
@@ -69,9 +73,9 @@ def build_ranking_section(
     terminal_legend = legend(in_terminal, "HTML page and the JSON output")
     narrow_note = " Memory and the step's bottleneck are shown from 100 columns on."
     return [
-        *_build_chart(recommendation),
+        *_build_chart(recommendation, [row.option for row in in_page]),
         Heading("Ranked machines", where=Where.PAGE),
-        *_build_tables(ranked, in_terminal, in_text, legend(ranked, "")),
+        *_build_tables(in_page, in_terminal, in_text, legend(in_page, "JSON output")),
         Text(terminal_legend, "dim", Where.WIDE_TERMINAL),
         Text(terminal_legend + narrow_note, "dim", Where.NARROW_TERMINAL),
         Text(legend(in_text, "JSON output"), where=Where.TEXT),
@@ -121,7 +125,14 @@ def describe_order(recommendation: Recommendation) -> str:
     )
 
 
-def _build_chart(recommendation: Recommendation) -> list[Block]:
+def list_page_options(recommendation: Recommendation) -> list[Option]:
+    """Return the options that a page has: the best, and those of the headline."""
+    named = {option.rank for _, option in picks(recommendation)}
+    options = enumerate(recommendation.options)
+    return [option for index, option in options if index < _PAGE_ROWS or option.rank in named]
+
+
+def _build_chart(recommendation: Recommendation, options: Sequence[Option]) -> list[Block]:
     named = frozenset(option.rank for _, option in picks(recommendation))
     per_1000_steps = recommendation.basis == "per_1000_steps"
     title = "Cost against time"
@@ -131,7 +142,7 @@ def _build_chart(recommendation: Recommendation) -> list[Block]:
     )
 
     def draw() -> str:
-        return cost_time_chart(recommendation.options, ranks=named, per_1000_steps=per_1000_steps)
+        return cost_time_chart(options, ranks=named, per_1000_steps=per_1000_steps)
 
     return [Heading(title, where=Where.PAGE), Chart(draw, title, caption, key=_KEY)]
 
