@@ -9,15 +9,12 @@ seconds, and one FLOP is one floating-point operation (a multiply-add is two).
 from __future__ import annotations
 
 from operator import not_
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, ValidationError, model_validator
 
 from trainfare_core.documents import Count, Flops, KeptDocument, Record, check_text, first_problem
 from trainfare_core.errors import ProfileError
-
-if TYPE_CHECKING:
-    from trainfare_core.hardware.accelerator_rows import Accelerator
 
 SCHEMA_VERSION: Final = 1
 
@@ -423,16 +420,6 @@ class JobProfile(KeptDocument):
     def model_step_flops(self) -> int:
         """FLOPs of one optimizer step without recomputation (model FLOPs, the numerator of MFU)."""
         return sum(group.flops for group in self.operations if not group.recomputed)
-
-    def compute_utilisation(self, device: Accelerator, flops_per_s: float) -> float | None:
-        """Return FLOP/s over the dense peak of the dtype with the most FLOPs; None without such a peak."""
-        by_dtype: dict[str, int] = {}
-        for group in self.operations:
-            by_dtype[group.dtype] = by_dtype.get(group.dtype, 0) + group.flops
-        if not by_dtype:
-            return None
-        peak = device.peak_flops_per_s(max(sorted(by_dtype), key=lambda dtype: by_dtype[dtype]))
-        return flops_per_s / peak if peak else None
 
     @property
     def parameter_bytes(self) -> int:

@@ -24,9 +24,9 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias, cast, get_args
+from typing import Final, Literal, Protocol, TypeAlias, cast, get_args
 
 from trainfare_core.errors import InputError
 
@@ -54,6 +54,15 @@ _TEXT_COLUMNS: Final = (
 _SOURCE_COLUMNS: Final = ("id", "title", "url", "edition")
 _VENDORS: Final = ("nvidia", "amd", "google", "aws", "intel")
 _GIB, _MIB, _GIGA, _TERA = 2**30, 2**20, 1e9, 1e12
+
+
+class Work(Protocol):
+    """FLOPs in one dtype."""
+
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def flops(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +112,22 @@ class Accelerator:
         if dtype == "mxfp8":  # units that scale each block of values came with those for 4 bits
             return self.peak_flops_per_s("fp8") if self.peak_flops_per_s("fp4") else None
         return self.peaks_flops_per_s[DTYPES.index(dtype)] if dtype in DTYPES else None
+
+    def compute_utilisation(self, work: Iterable[Work], flops_per_s: float) -> float | None:
+        """
+        Return FLOP/s over the dense peak of the dtype with the most FLOPs; None without such a peak.
+
+        Args:
+            work: such as the operations of a profile.
+            flops_per_s: of all of it.
+        """
+        by_dtype: dict[str, int] = {}
+        for part in work:
+            by_dtype[part.dtype] = by_dtype.get(part.dtype, 0) + part.flops
+        if not by_dtype:
+            return None
+        peak = self.peak_flops_per_s(max(sorted(by_dtype), key=lambda dtype: by_dtype[dtype]))
+        return flops_per_s / peak if peak else None
 
 
 def read_sources(text: str) -> dict[str, Source]:

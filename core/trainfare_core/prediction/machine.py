@@ -301,8 +301,8 @@ def _answer(
         ),
         input_known=input_pipeline(profile).worker_s is not None,
         operations=breakdown,
-        mfu=profile.compute_utilisation(device, profile.model_step_flops * scale / step_s),
-        hfu=profile.compute_utilisation(device, profile.step_flops * scale / step_s),
+        mfu=device.compute_utilisation(profile.operations, profile.model_step_flops * scale / step_s),
+        hfu=device.compute_utilisation(profile.operations, profile.step_flops * scale / step_s),
         memory_bytes=memory,
         allocated_bytes=_make_interval(float(peak.allocated_bytes[0]), float(peak.allocated_log_sigma[0])),
         memory_parts=MemoryBreakdown(

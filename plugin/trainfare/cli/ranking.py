@@ -100,10 +100,14 @@ class RankingOptions(LedgerOptions):
 
             write_answer(ranking_csv(ranking.answer.options), self.out)
         else:
+            from trainfare.ledger.earlier_runs import find_named_ledger, list_last_runs
             from trainfare.report import report_ranking
 
+            last = () if self.ledger is None else list_last_runs([profile], find_named_ledger(self.ledger))
             details = whole or self.output != "table"
-            report = report_ranking(ranking.answer, profile, ranking.as_of, rows=rows, details=details)
+            report = report_ranking(
+                ranking.answer, profile, ranking.as_of, rows=rows, details=details, last_runs=last
+            )
             write_report(report, self.output, self.out)
         if not ranking.answer.options:
             because = ranking.answer.unknown_because or "no machine is left"

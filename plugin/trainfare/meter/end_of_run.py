@@ -11,6 +11,7 @@ from trainfare.meter.measured_profile import build_measured_profile
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.trace import collect_untraced_facts
 from trainfare_core._version import __version__
+from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_providers.time_limit import call_while_working
 
 if TYPE_CHECKING:
@@ -115,3 +116,13 @@ def report_run(
     report = RunReport(answer, services.markdown(answer, profile, as_of), page, run.loop.updates)
     for logger in run.loop.logs():
         log.use_guarded(logger, lambda one: one.log_report(report))
+
+
+def compute_mfu(profile: JobProfile | None) -> float | None:
+    """Return the MFU of the measured steps of a GPU; None where it is not known."""
+    measured = None if profile is None else profile.measured
+    device = None if measured is None else resolve_device(measured.device_name)
+    if profile is None or measured is None or device is None or not measured.step.median_s:
+        return None
+    flops = profile.model_step_flops * measured.work_ratio
+    return device.compute_utilisation(profile.operations, flops / measured.step.median_s)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainfare.ledger.store import describe_process
 from trainfare.meter.budget_stop import BudgetStop
-from trainfare.meter.end_of_run import find_folder, make_profile, report_run, write_curve
+from trainfare.meter.end_of_run import compute_mfu, find_folder, make_profile, report_run, write_curve
 from trainfare.meter.fare_log import FareLog, Pace, first_line, predict_left, progress_line, warn_user
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.priced_plan import compare_plan
@@ -28,14 +28,12 @@ from trainfare.meter.timing.rank_times import collect_times, find_store, next_fi
 from trainfare.trace import torch_private
 from trainfare_core.documents import Interval
 from trainfare_core.errors import PricesUnavailableError
-from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.ledger.run_record import RunProcess
 from trainfare_providers.time_limit import call_within
 
 if TYPE_CHECKING:
     from trainfare.job.loop import Loop
     from trainfare.meter.curve_recorder import CurveRecorder
-    from trainfare_core.job_profile import JobProfile
 
 LOG_EVERY_S = 60.0
 """Seconds between two updates of the loggers and limits after the window. A chosen value: rare enough to cost nothing,
@@ -490,16 +488,6 @@ def _recorder(settings: MeterSettings, services: MeterServices) -> CurveRecorder
     from trainfare.meter.curve_recorder import CurveRecorder
 
     return CurveRecorder(settings.pilot, services.now)
-
-
-def compute_mfu(profile: JobProfile | None) -> float | None:
-    """Return the MFU of the measured steps of a GPU; None where it is not known."""
-    measured = None if profile is None else profile.measured
-    device = None if measured is None else resolve_device(measured.device_name)
-    if profile is None or measured is None or device is None or not measured.step.median_s:
-        return None
-    flops = profile.model_step_flops * measured.work_ratio
-    return profile.compute_utilisation(device, flops / measured.step.median_s)
 
 
 def _valid_price(usd_per_hour: float) -> float:

@@ -7,7 +7,7 @@ loaded where they are used, so that the command line starts without rich and jin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import IO, TYPE_CHECKING, Final
@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from trainfare.report.blocks import Block
     from trainfare_core.job_profile import JobProfile
+    from trainfare_core.ledger.run_record import RunRecord
     from trainfare_core.recommendation import Recommendation
 
 _SCREEN_WIDTH: Final = 100
@@ -74,6 +75,7 @@ def report_ranking(
     *,
     rows: int | None = None,
     details: bool = True,
+    last_runs: Sequence[RunRecord] = (),
 ) -> Report:
     """
     Return the report of a ranking.
@@ -84,12 +86,20 @@ def report_ranking(
         as_of: the day of the report, to which the ages of prices are counted.
         rows: of the ranking, but in a page; None: the best, and those of the headline.
         details: the whole report, not its first screen alone, which is for a terminal.
+        last_runs: of the job, from a ledger that is named: see `trainfare.ledger.earlier_runs.list_last_runs`.
     """
     title = f"{recommendation.job.name}: what it costs to train"
     if details:
+        from trainfare.report.ledger import build_last_runs
         from trainfare.report.sections import build_report
 
-        return Report(lambda _width: build_report(recommendation, profile, as_of, rows=rows), title)
+        return Report(
+            lambda _width: [
+                *build_report(recommendation, profile, as_of, rows=rows),
+                *build_last_runs(last_runs),
+            ],
+            title,
+        )
     from trainfare.report.first_screen import build_first_screen
 
     return Report(

@@ -197,7 +197,7 @@ class OptionMaker:
             return None
         passes = float(candidates.micro_ratio[plan]) * int(candidates.accumulate[plan])
         flops = profile.model_step_flops * passes / profile.parallel.accumulate_grad_batches
-        mfu = profile.compute_utilisation(device, flops / step_s.mid)
+        mfu = device.compute_utilisation(profile.operations, flops / step_s.mid)
         return None if mfu is None else round_figure(mfu)
 
     def _loader_rate(self, plan: int, step_s: Interval) -> float | None:
