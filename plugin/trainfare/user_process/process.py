@@ -196,7 +196,8 @@ class UserProcess:
                 elif self._clock() > until:
                     msg = f"{self._target} gave no answer within {limit_s:g} s and was stopped"
                     raise TargetError(
-                        f"{msg}: an endless loop? Else allow more with --target-seconds"
+                        f"{msg}: an endless loop? Else allow more with --target-seconds; a loop of its own is "
+                        "measured where it trains by `trainfare probe`"
                     ) from None
                 else:
                     continue
