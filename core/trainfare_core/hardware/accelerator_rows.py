@@ -60,9 +60,14 @@ class Work(Protocol):
     """FLOPs in one dtype."""
 
     @property
-    def dtype(self) -> str: ...
+    def dtype(self) -> str:
+        """Of its operands."""
+        ...
+
     @property
-    def flops(self) -> int: ...
+    def flops(self) -> int:
+        """Floating-point operations of it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

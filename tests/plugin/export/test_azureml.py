@@ -122,7 +122,7 @@ def test_both_are_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             document = {"id": names[name], "name": "made", "location": "eastus", "properties": properties}
             server.script(names[name], json_script(document))
         client = ml_client(WORKSPACE, FakeCredential(), cloud_of(server.url()))
-        client.compute.begin_create_or_update(ml.load_compute("job-compute.yml")).result(20)
+        client.compute.begin_create_or_update(ml.load_compute("job-compute.yml")).result()
         loaded = ml.load_job("job.yml")
         loaded.name = "made"
         assert client.jobs.create_or_update(loaded).status == "Starting"
