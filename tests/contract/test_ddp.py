@@ -18,7 +18,7 @@ from builders.contract import NO_MODES, record_compared
 from builders.environments import lean_python
 from trainfare import FareMeter
 
-FILES = ["trainfare-profile.json", "trainfare-report.html", "trainfare-report.json"]
+FILES = ["trainfare-profile.json", "trainfare-report.html", "trainfare-report.json", "trainfare-status.json"]
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
 
 
@@ -139,7 +139,8 @@ def test_a_failing_rank_does_not_hang_the_other(tmp_path: Path) -> None:
         assert outcome["warned"] == []
     assert printed.count("trainfare: ") <= 3
     # After an exception nothing is ranked: its traceback must not be pushed off the screen.
-    assert [path.name for path in (tmp_path / "report-metered").iterdir()] == ["trainfare-profile.json"]
+    names = sorted(path.name for path in (tmp_path / "report-metered").iterdir())
+    assert names == ["trainfare-profile.json", "trainfare-status.json"]
 
 
 def test_spawned_processes_give_one_report(
