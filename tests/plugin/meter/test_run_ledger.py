@@ -254,7 +254,7 @@ def test_the_time_of_checkpoints_is_in_the_record(tmp_path: Path) -> None:
 
 
 def test_a_loop_that_does_not_tell_of_checkpoints_leaves_them_unknown(tmp_path: Path) -> None:
-    """Of a plain loop nobody knows when it saves."""
+    """A plain loop does not tell when it saves."""
     model = torch.nn.Linear(8, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     kind = type("FareMeter", (FareMeter,), {"services": harness(tmp_path / "ledger").services})
