@@ -312,7 +312,9 @@ class TracedSteps:
         return {kind: self._average(traces) for kind, traces in self._draws.items()}
 
     def _average(self, traces: Sequence[StepFacts]) -> StepFacts:
-        return average_draws(traces, random=self.probe.reads_values or self.probe.draws_choice)
+        # Where batches differ in shape too, which of both changes the work is not known.
+        by_chance = (self.probe.reads_values or self.probe.draws_choice) and not self.spread.differs
+        return average_draws(traces, random=by_chance)
 
     def final_step(self, steps: int | None) -> StepFacts | None:
         """
@@ -329,7 +331,8 @@ class TracedSteps:
             left_out = [name for index, name in enumerate(names) if index not in traced]
             step = mix_batches(self._progress.kinds, self._mean_by_kind(), left_out)
         else:
-            step = self._mean_of_phases(self.step, steps or 0)
+            (traces,) = self._draws.values()  # averaged again, for all sizes are known now
+            step = self._mean_of_phases(replace(self._average(traces), other=self.step.other), steps or 0)
         return replace(step, notes=(*step.notes, self.method.note)) if self.method.note else step
 
     def _mean_of_phases(self, first: StepFacts, steps: int) -> StepFacts:

@@ -38,7 +38,9 @@ from trainfare.trace import torch_private
 from trainfare_core.errors import TargetError
 
 _ITERATOR: Final[Any] = vars(dataloader)["_BaseDataLoaderIter"]
-_BEFORE_LAUNCH: Final = MeterServices(say=do_nothing, check_prices=do_nothing, find_ledger=lambda: None)
+_BEFORE_LAUNCH: Final = MeterServices(
+    say=do_nothing, check_prices=do_nothing, write_status=do_nothing, find_ledger=lambda: None
+)
 _MOST_STEPS: Final = 100
 """Optimizer steps after which a loop is left of which no batch was seen. Chosen: as many as a script may make before it
 calls `fit`; one batch of reinforcement learning has fewer."""

@@ -177,6 +177,17 @@ def test_random_work_is_priced_at_its_mean(tmp_path: Path, draw: Callable[[], An
     assert profile.work_log_sigma == variation.work_log_sigma
 
 
+def test_work_is_not_called_random_where_batches_differ_too(tmp_path: Path) -> None:
+    """Which of both changes it is not known: batches of 8 and 9 rows, nearly of one size."""
+    seed_everything(5, verbose=False)
+    harness = MeterHarness()
+    batches = [torch.randn(8 + number % 2, WIDTH) for number in range(40)]
+    model = LayerDrop(lambda: torch.rand([]))
+    trainer(tmp_path, harness.meter(tmp_path), max_epochs=1).fit(model, DataLoader(batches, batch_size=None))
+    assert harness.profile.batch.variation is not None
+    assert str(harness.profile.work_note).startswith("steps differ: mean of ")
+
+
 @pytest.mark.parametrize(
     ("number", "traced"), [(lambda: torch.rand([]), 6), (lambda: torch.ones(()), 3), (lambda: 1.0, 2)]
 )

@@ -249,6 +249,7 @@ def test_the_step_is_that_of_the_metered_run(folder: Path, text: str, most_steps
         pytest.importorskip("accelerate")
     ours = (price_apart if "accelerate" in text else price)(text)
     assert int((folder / "steps").read_text()) <= most_steps
+    assert not (folder / "trainfare-status.json").exists()  # that of a run which trains there
     assert not (folder / "after").exists()
     theirs = measure(text)
     assert count_flops(ours) == count_flops(theirs)
@@ -273,6 +274,8 @@ def test_devices_and_precision_are_those_that_fabric_was_asked_for() -> None:
     assert (parallel.strategy, parallel.devices, parallel.num_nodes) == ("ddp", 4, 2)
     assert (profile.precision, profile.batch.micro_batch_size) == ("bf16-mixed", 4)
     assert {key[2] for key in count_flops(profile)} == {"bf16"}
+    assumed = price(FABRIC.format(devices="devices='auto'")).notes
+    assert any("Fabric(devices='auto') depends on the machine" in note for note in assumed)
 
 
 def test_autocast_of_a_gpu_is_counted_on_a_machine_without_one() -> None:

@@ -94,6 +94,7 @@ def test_writing_gives_every_schema(tmp_path: Path, record_property: Callable[[s
     paths = write_schemas(tmp_path / "schema")
     declines = ("decline-claims", "decline-decomposition", "decline-forecast", "decline-wait")
     others = (
+        "device-measurement",
         "doctor",
         "job-profile",
         "learning-curve",
@@ -110,6 +111,7 @@ def test_writing_gives_every_schema(tmp_path: Path, record_property: Callable[[s
         "recommendation",
         "run",
         "run-explanation",
+        "run-status",
         "strategy-answer",
         "why-not",
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, cast
 
@@ -94,7 +94,9 @@ def replacing_fabric_connector(
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
         registry = import_module(f"{package}.strategies").STRATEGY_REGISTRY
-        keep(_build_asked({**bound.arguments, "sync_batchnorm": False}, registry))
+        asked = _build_asked({**bound.arguments, "sync_batchnorm": False}, registry)
+        notes = tuple(note.replace("Trainer(", "Fabric(") for note in asked.notes)
+        keep(replace(asked, notes=notes))
         bound.arguments.update(accelerator="cpu", devices=1, num_nodes=1, strategy="auto")
         original(*bound.args, **bound.kwargs)
 
