@@ -25,8 +25,10 @@ from trainfare.plain_loop.run_facts import find_processes
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import OperationGroup
 
-_TAKES: Final = [name for name in MeterSettings.model_fields if name not in ("pilot", "log_metrics")]
-"""Left out: what needs the loss of a batch, and loggers, which Keras has in no known form."""
+_TAKES: Final = [
+    name for name in MeterSettings.model_fields if name not in ("pilot", "log_metrics", "on_budget")
+]
+"""Left out: what needs the loss of a batch, loggers, which Keras has in no known form, and a checkpoint of a fit."""
 _END_OF_DATA: Final = ("StopIteration", "OutOfRangeError")
 """What a step of JAX or TensorFlow raises where data without a length end, and `fit` handles."""
 
@@ -103,7 +105,7 @@ class FareMeter(GuardedMeter, keras.callbacks.Callback):  # type: ignore[misc]
     and what other callbacks do at the end of an epoch, are no part of a step.
 
     Args:
-        settings: those of `trainfare.FareMeter`, but for `pilot` and `log_metrics`.
+        settings: those of `trainfare.FareMeter`, but for `pilot`, `log_metrics` and `on_budget`.
 
     Raises:
         InputError: an argument that cannot be used; the message names it.
@@ -128,7 +130,7 @@ class FareMeter(GuardedMeter, keras.callbacks.Callback):  # type: ignore[misc]
         del logs
         self.call_guarded(
             lambda meter: meter.release()
-        )  # of a `fit` that an exception has ended between two steps
+        )  # of a `fit` that an exception has ended between steps
         self._forget()
         self._together = int(getattr(self._model, "steps_per_execution", 1) or 1)
         given, services = self._given, type(self).services

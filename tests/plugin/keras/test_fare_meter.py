@@ -268,9 +268,15 @@ def test_a_compiled_step_is_timed_and_not_traced(tmp_path: Path) -> None:
     assert profile.measured.optimizer is None
 
 
-def test_an_argument_that_cannot_be_used_is_named() -> None:
-    with pytest.raises(InputError, match=r"FareMeter\(pilot=...\): with Keras it takes warmup_steps"):
-        FareMeter(pilot="auto")
+@pytest.mark.parametrize(
+    "given", [{"pilot": "auto"}, {"on_budget": "checkpoint_and_stop", "budget_usd": 1.0, "usd_per_hour": 1.0}]
+)
+def test_an_argument_that_cannot_be_used_is_named(given: dict[str, Any]) -> None:
+    """Among them a stop at the budget: this meter saves no checkpoint of a fit, and would not end it."""
+    with pytest.raises(
+        InputError, match=rf"FareMeter\({next(iter(given))}=...\): with Keras it takes warmup_steps"
+    ):
+        FareMeter(**given)
 
 
 def test_the_block_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
