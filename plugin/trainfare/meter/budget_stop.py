@@ -54,8 +54,12 @@ class BudgetStop:
         return self._follow(before, steps) if self._rank else self._lead(steps)
 
     def give_up(self) -> None:
-        """Let no rank wait for rank 0, whose meter is off: the run goes on."""
-        if not self._rank and self._stop is not None:
+        """Let no rank wait for rank 0, whose meter is off, nor rank 0 count on another: the run goes on."""
+        if self._stop is None:
+            return
+        if self._rank:
+            self._store.add(f"{self._key}/{self._stop}/known", -1)
+        else:
             self._store.set(f"{self._key}/{self._stop}/next", str(_NEVER))
 
     def _lead(self, steps: int) -> bool:

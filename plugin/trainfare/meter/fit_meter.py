@@ -341,7 +341,7 @@ class FitMeter:
         """Discard the trace of a batch that the end of the epoch has cut off, and let the bar end with what is true."""
         if self._run is not None:
             self._run.traced.drop()
-            if self._run.done:
+            if self._run.done and self.status is not None:  # rank 0
                 self.status = self._estimate(self._run)
 
     def validation_start(self) -> None:
@@ -417,13 +417,14 @@ class FitMeter:
 
     def give_up(self) -> None:
         """Undo every change after a fault of the meter: the run goes on, and the ledger knows nothing of its end."""
+        if self._budget is not None:  # first: other ranks count on this one, whatever fails below
+            with contextlib.suppress(Exception):
+                self._budget.give_up()
         self._ledger.drop()
         if self._run is not None and self.status is not None:  # rank 0
             self.status = None
             self._write_status(self._run)
         self.release()
-        if self._budget is not None:
-            self._budget.give_up()
 
     def release(self) -> None:
         """Undo every change to the loop and to torch; does nothing the second time."""

@@ -80,6 +80,15 @@ def test_a_fault_on_rank_0_lets_no_rank_wait() -> None:
     assert not any(second.decide(step) for step in range(3, 50))
 
 
+def test_a_fault_on_another_rank_lets_rank_0_not_end_alone() -> None:
+    """Rank 1 knows of the stop after step 3, and its meter is turned off before: it trains on, and so does rank 0."""
+    store = dist.HashStore()
+    first, second = (BudgetStop(rank, 1, store, "key", lambda: True) for rank in (0, 1))
+    assert [(first.decide(step), second.decide(step)) for step in (1, 2)] == [(False, False)] * 2
+    second.give_up()
+    assert not any(first.decide(step) for step in range(3, 50))
+
+
 def run(
     folder: Path, clock: Clock, meter: FareMeter, *callbacks: Any, path: Path | None = None, **options: Any
 ) -> Any:

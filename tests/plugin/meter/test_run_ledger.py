@@ -201,12 +201,13 @@ def test_a_fault_of_the_meter_leaves_no_record_of_a_run_that_goes_on(tmp_path: P
 
 
 def test_only_rank_0_writes(tmp_path: Path) -> None:
-    """The meter of another rank is given the same ledger and opens nothing."""
+    """The meter of another rank is given the same ledger and opens nothing; it has no status that a fault would remove."""
     meter = harness(tmp_path / "ledger").meter(tmp_path)
     other = OtherRankMeter(meter._settings, meter.services, lambda error: pytest.fail(str(error)))
     meter.make_meter = lambda: other  # type: ignore[method-assign]
     trainer(tmp_path, meter, max_epochs=1).fit(Tiny(), loader())
     assert not (tmp_path / "ledger").exists()
+    assert other.status is None
 
 
 def test_a_resumed_run_counts_its_earlier_sessions(tmp_path: Path) -> None:
