@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,12 @@ def make_profile(run: MeteredRun, notes: tuple[str, ...]) -> tuple[JobProfile | 
         return None, unknown
     if step is None:
         step, notes = collect_untraced_facts(run.loop.module, run.loop.optimizers), (*notes, unknown)
-    run.progress.facts = run.loop.complete_facts(run.progress.facts, step.operations)
-    return build_measured_profile(run, step, notes), unknown
+    facts = run.progress.facts
+    run.progress.facts = run.loop.complete_facts(facts, step.operations)
+    try:
+        return build_measured_profile(run, step, notes), unknown
+    finally:
+        run.progress.facts = facts  # which a later profile completes by what is known then
 
 
 def report_run(
@@ -115,7 +120,7 @@ def report_run(
     page = next((file for file in written if file.suffix == ".html"), None)
     report = RunReport(answer, services.markdown(answer, profile, as_of), page, run.loop.updates)
     for logger in run.loop.logs():
-        log.use_guarded(logger, lambda one: one.log_report(report))
+        log.use_guarded(logger, methodcaller("log_report", report))
 
 
 def compute_mfu(profile: JobProfile | None) -> float | None:

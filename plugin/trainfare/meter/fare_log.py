@@ -6,6 +6,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from operator import methodcaller
 
 from trainfare.job.loop import LoopLog
 from trainfare.job.run_plan import PlannedRun
@@ -164,7 +165,7 @@ class FareLog:
             return
         values = metrics_of(status, times, samples_per_step)
         for log in logs:
-            self.use_guarded(log, lambda wandb_logger: wandb_logger.log_metrics(values))
+            self.use_guarded(log, methodcaller("log_metrics", values))
 
     def use_guarded(self, logger: LoopLog, use: Callable[[LoopLog], None]) -> None:
         """Use a logger; its first error gives one warning, after which the logger is not used again."""
@@ -177,7 +178,7 @@ class FareLog:
             self.once(f"logger {name}", f"FareMeter: {name} took no fare metrics ({first_line(error)})")
 
     def check_limits(self, status: RunStatus) -> None:
-        """Warn once when budget or deadline is passed or is expected to be; training is never stopped."""
+        """Warn once when budget or deadline is passed or is expected to be."""
         budget, deadline = self._settings.budget_usd, self._settings.deadline_hours
         if budget is not None and status.usd_so_far is not None:
             if status.usd_so_far > budget:

@@ -32,6 +32,7 @@ from builders.lightning_modules import (
 from builders.lightning_modules import loader as rows
 from builders.lightning_modules import quiet as lightning_quiet
 from trainfare import FareMeter
+from trainfare.meter.end_of_run import make_profile
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 
@@ -156,6 +157,23 @@ def test_times_are_from_end_to_end_less_what_is_between_passes(tmp_path: Path) -
     plan = harness.profile.plan
     assert (plan.optimizer_steps, plan.epochs) == (30, 10.0)
     assert any("left out of the cost" in note for note in harness.profile.notes)
+
+
+def test_a_profile_for_the_utilisation_leaves_no_note_for_that_at_the_end(tmp_path: Path) -> None:
+    """As on a GPU once the steps are measured; every third optimizer step has two batches, 7 of the 21."""
+    harness, model = MeterHarness(), make_model()
+    optimizer = make_optimizer(model)
+    given: dict[str, Any] = {"warmup_steps": 1, "measure_steps": 3, "report_dir": str(tmp_path)}
+    with door(harness).loop(model, optimizer, **given) as meter:
+        for number, batch in enumerate(meter.steps(rows(112))):
+            find_loss(model, batch).backward()
+            if number % 4 != 2:
+                optimizer.step()
+                optimizer.zero_grad()
+            if number > 20:
+                make_profile(meter._meter._run, ())
+    (note,) = [note for note in harness.profile.notes if "took other numbers of batches" in note]
+    assert note.startswith("7 of 21 optimizer steps")
 
 
 def test_a_loop_without_a_loader_marks_its_batches(tmp_path: Path) -> None:
