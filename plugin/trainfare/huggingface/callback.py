@@ -255,7 +255,7 @@ class FareMeter(GuardedMeter, TrainerCallback):  # type: ignore[misc]
 
         def begin_load(*_: Any, **__: Any) -> None:
             if id(self) not in map(id, trainer.callback_handler.callbacks):  # taken away in mid-run
-                self.call_guarded(lambda meter: meter.release())
+                self.call_guarded(lambda meter: meter.give_up())
                 self._forget()
             loop.tell(Phase.DATA_WAIT, "begin")
 
@@ -309,7 +309,7 @@ class FareMeter(GuardedMeter, TrainerCallback):  # type: ignore[misc]
         """Read the plan of the run and start to measure."""
         first_rank = bool(state.is_world_process_zero)
         if self._loop.values:
-            self.call_guarded(lambda meter: meter.release())  # auto_find_batch_size has begun once more
+            self.call_guarded(lambda meter: meter.give_up())  # auto_find_batch_size has begun once more
             self._forget_earlier()
             states: Any = getattr(state, "stateful_callbacks", None)
             self.load_state_dict(states and states.get(_STATE))

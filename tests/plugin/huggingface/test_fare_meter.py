@@ -27,6 +27,7 @@ from builders.huggingface import (
 from builders.lightning_modules import Clock, MeterHarness, trainer
 from builders.lightning_modules import quiet as lightning_quiet
 from trainfare.huggingface import FareMeter
+from trainfare.ledger.place import LedgerPlace
 from trainfare.meter.run_status import write_status
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
@@ -281,8 +282,11 @@ def test_what_is_not_attached_says_so(tmp_path: Path) -> None:
 
 
 def test_a_callback_taken_away_in_mid_run_is_off(tmp_path: Path) -> None:
-    """Nothing of it is left in the Trainer, and the run goes on."""
-    harness, made = MeterHarness(), make_trainer(tmp_path, TimedModel(Clock()), max_steps=6)
+    """Nothing of it is left in the Trainer and in the ledger, and the run goes on."""
+    harness = MeterHarness(
+        find_ledger=lambda: LedgerPlace(tmp_path / "ledger", "job"), write_status=write_status
+    )
+    made = make_trainer(tmp_path, TimedModel(Clock()), max_steps=6)
     meter = attach_meter(made, harness, tmp_path, warmup_steps=1, measure_steps=3)
 
     class Remove(TrainerCallback):
@@ -294,6 +298,8 @@ def test_a_callback_taken_away_in_mid_run_is_off(tmp_path: Path) -> None:
     made.train()
     assert (made.state.global_step, harness.profiles) == (6, [])
     assert not _get_current_dispatch_mode_stack()
+    assert "_save_checkpoint" not in vars(made)
+    assert not [*tmp_path.glob("ledger/*/*.json"), *tmp_path.glob("trainfare-status.json")]
 
 
 @pytest.mark.parametrize(
