@@ -54,6 +54,9 @@ def test_predict_and_recommend_say_which_figures_they_use(
     assert answer["device_figures"] == [after["device_figures"]]
     assert all(SAYS in option["notes"] for option in answer["options"])
     assert f"Times on A100-SXM-80GB are {SAYS}." in " ".join(ask(capsys, *ranking).split())
+    page = ask(capsys, *ranking, "--format", "html")
+    assert "What the operations take is not known here" not in page
+    assert "Predicted time of the device alone" in page
     why = json.loads(ask(capsys, "why", "A100-SXM-80GB", job, "--ledger", ledger, "--format", "json"))
     assert SAYS in why["option"]["notes"]
 

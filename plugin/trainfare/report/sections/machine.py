@@ -67,7 +67,7 @@ def _predict(
             accumulate=option.accumulate_grad_batches,
             # Of the step only what the device does is shown, which no network changes.
             network_gbit_per_s=100.0 if option.nodes > 1 else None,
-            earlier=recommendation.earlier_runs,
+            earlier=(*recommendation.earlier_runs, *recommendation.device_figures),
         )
     except TrainfareError:
         return None
