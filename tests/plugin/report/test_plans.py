@@ -54,9 +54,14 @@ def test_every_export_command_of_a_page_writes_its_file(job: str) -> None:
 
 
 def test_each_service_is_started_by_what_exports_it() -> None:
-    """The targets of a page are those whose services `trainfare export` knows, and torchrun for all."""
+    """
+    The targets of a page are those whose services `trainfare export` knows, and torchrun for all.
+
+    Of TPUs and quoted machines SkyPilot names some alone: a page has no command that might end with an error.
+    """
     for service in set().union(*(services for _, services in TARGETS.values())):
-        expected = {name for name, (_, services) in TARGETS.items() if service in services} | {"torchrun"}
+        known = {} if service in ("tpu", "gpu_cloud") else TARGETS
+        expected = {name for name, (_, services) in known.items() if service in services} | {"torchrun"}
         (details,) = _details(small_answer(service=service))
         assert {shlex.split(command)[4] for command in _commands(details)} == expected
 

@@ -39,7 +39,7 @@ _STARTERS: Final = {
     "sagemaker": "sagemaker",
     "azure_ml": "azureml",
 }
-"""What `trainfare export` can start the machines of a service with, beside torchrun; a test compares it with that."""
+"""What `trainfare export` can start all machines of a service with, beside torchrun; a test compares it with that."""
 
 
 def build_plans_section(recommendation: Recommendation, as_of: date) -> list[Block]:
