@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -10,7 +11,7 @@ from typing import Final
 from trainfare_providers.disk.files import FileRefusedError, read_own_file
 
 _TRAINERS: Final = frozenset(("lightning", "pytorch_lightning", "transformers", "trl"))
-_LOOPS: Final = frozenset(("torch", "accelerate", "keras"))
+_LOOPS: Final = frozenset(("torch", "accelerate"))
 _TRAINING: Final = frozenset(("fit", "train", "LightningCLI"))
 _NOT_SEARCHED: Final = frozenset(("build", "dist", "tests"))
 OWN_LOOP: Final = "its own loop: FareMeter prices it (docs/loops.md)"
@@ -47,7 +48,7 @@ def find_scripts(files: Iterable[Path]) -> list[tuple[str, str]]:
 
 def find_obstacle(source: bytes) -> str | None:
     """
-    Return why a training script cannot be traced, "" where it has a Trainer; None where a file is no such script.
+    Return why a training script is not tried, "" where it has a Trainer; None where a file is no such script.
 
     >>> find_obstacle(b"import torch, lightning as L" + bytes([10]) + b"L.Trainer().fit(model)")
     ''
@@ -57,7 +58,9 @@ def find_obstacle(source: bytes) -> str | None:
     Raises:
         SyntaxError, ValueError, RecursionError, MemoryError: it is no Python that can be parsed.
     """
-    tree = ast.parse(source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the user's code, such as an escape in a text that is none
+        tree = ast.parse(source)
     nodes = list(ast.walk(tree))
     imported = {name.partition(".")[0] for name in _list_imports(nodes)}
     called = set(_list_calls(nodes))
@@ -65,6 +68,8 @@ def find_obstacle(source: bytes) -> str | None:
         return None
     has_trainer = any(name.endswith("Trainer") or name == "LightningCLI" for name in called)
     if imported & _TRAINERS and has_trainer and called & _TRAINING:
+        return ""
+    if "keras" in imported and {"compile", "fit"} <= called:
         return ""
     return OWN_LOOP if imported & _LOOPS and {"backward", "step"} <= called else None
 

@@ -128,6 +128,8 @@ def test_kinds_of_scripts() -> None:
     assert find_obstacle(guarded.partition("if __name__")[0].encode()) is None
     assert find_obstacle(b"from lightning.pytorch.cli import LightningCLI\nLightningCLI()\n") == ""
     assert find_obstacle(b"import sklearn\nModelTrainer().fit()\n") is None
+    assert find_obstacle(b"import keras\nmodel.compile('adam')\nmodel.fit(x, y)\n") == ""
+    assert find_obstacle(TRAIN.encode() + b"text = '\\d'  # of which Python warns\n") == ""
 
 
 def test_source_that_is_no_python_is_passed_over_or_named() -> None:
