@@ -67,4 +67,6 @@ def _write_rate(figure: Figure) -> str:
         return f"{min(kernel.seconds for kernel in kernels) * 1e6:.3g} us"
     if any(kernel.operation.flops for kernel in kernels):
         return f"{max(kernel.operation.flops / kernel.seconds for kernel in kernels) / 1e12:.3g} TFLOP/s"
+    if figure.work == "all_reduce":  # the operation is a copy of what is reduced
+        return f"{max(kernel.operation.bytes_read / kernel.seconds for kernel in kernels) / 1e9:.3g} GB/s reduced"
     return f"{max(kernel.operation.bytes_moved / kernel.seconds for kernel in kernels) / 1e9:.3g} GB/s"

@@ -109,6 +109,11 @@ def test_the_table_says_what_changes_predictions_and_what_is_refused() -> None:
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
+def test_the_rate_of_an_all_reduce_is_of_the_bytes_that_are_reduced() -> None:
+    """2^26 numbers of 4 bytes in 2 ms: "algbw" of github.com/NVIDIA/nccl-tests/blob/master/doc/PERFORMANCE.md, S/t."""
+    assert f"{4 * 2**26 / 2e-3 / 1e9:.3g} GB/s reduced" in calibration_text(measurement(), 80)
+
+
 def test_a_cpu_is_measured_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The real command: a row for each kind of work, one file, and the sentence that nothing uses it."""
     assert run_main("calibrate", "--seconds", "1", "--ledger", str(tmp_path)) == 0

@@ -89,7 +89,10 @@ def test_a_folder_that_is_missing_is_refused(job: str, capsys: pytest.CaptureFix
 
 def test_the_page_of_a_ranking_shows_them_where_the_ledger_is_named(job: str, tmp_path: Path) -> None:
     """The same rows as in the comment; without `--ledger` the page is that of the job alone."""
-    assert run_main("recommend", job, "--ledger", "runs", "--format", "html", "-o", str(tmp_path / "named.html")) == 0
+    assert (
+        run_main("recommend", job, "--ledger", "runs", "--format", "html", "-o", str(tmp_path / "named.html"))
+        == 0
+    )
     assert run_main("recommend", job, "--format", "html", "-o", str(tmp_path / "plain.html")) == 0
     named, plain = ((tmp_path / name).read_text(encoding="utf-8") for name in ("named.html", "plain.html"))
     assert "failed: 40 of 100 steps" in named
