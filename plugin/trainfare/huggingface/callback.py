@@ -263,7 +263,8 @@ class FareMeter(GuardedMeter, TrainerCallback):  # type: ignore[misc]
             loop.tell(Phase.DATA_WAIT, "end")
             loop.left = len(batches[0])
 
-        def begin_step(_: Any, inputs: Any, *__: Any, **___: Any) -> None:
+        def begin_step(model: Any = None, inputs: Any = None, *_: Any, **__: Any) -> None:  # by name as well
+            del model
             loop.left -= 1
             self.call_guarded(lambda meter: meter.batch_start(inputs), every_batch=True)
 

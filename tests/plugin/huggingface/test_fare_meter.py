@@ -272,6 +272,23 @@ def test_a_callback_that_may_end_the_run_is_named(tmp_path: Path) -> None:
     assert notes[0] == "EarlyStoppingCallback may end it earlier: an upper bound"
 
 
+def test_a_step_that_is_called_by_names_is_theirs(tmp_path: Path) -> None:
+    """As a loop of a derived class may call it: the run ends as it does without a meter."""
+    made = make_trainer(tmp_path, TimedModel(Clock()), max_steps=6)
+    attach_meter(made, MeterHarness(), tmp_path, warmup_steps=1, measure_steps=3)
+
+    class Name(TrainerCallback):
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            step = made.training_step
+            made.training_step = lambda model, inputs, items=None: step(
+                model=model, inputs=inputs, num_items_in_batch=items
+            )
+
+    made.add_callback(Name)
+    made.train()
+    assert made.state.global_step == 6
+
+
 def test_what_is_not_attached_says_so(tmp_path: Path) -> None:
     """Given among the callbacks it measures nothing, warns once, and the run goes on."""
     made = make_trainer(tmp_path, TimedModel(Clock()), max_steps=2, callbacks=[FareMeter()])
