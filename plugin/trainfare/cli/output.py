@@ -91,14 +91,15 @@ def write_report(report: Report, output: Format, out: Path | None) -> None:
 
 def write_blocks(answer: Document, blocks: list[Block], output: Format) -> None:
     """Write an answer to standard output: its JSON, or its blocks as a page or as text in the terminal's width."""
-    from trainfare.report.render.page import format_page
-    from trainfare.report.render.text import format_lines
-
     if output == "json":
         write_answer(answer.to_json(), None)
     elif output == "html":
+        from trainfare.report.render.page import format_page
+
         write_answer(format_page(blocks), None, references=True)
     else:
+        from trainfare.report.render.text import format_lines
+
         write_answer(format_lines(blocks, width=output_width()), None)
 
 
