@@ -251,19 +251,19 @@ class RunRecord(Document):
         name = self.machine.instance_type or (job.instance_type and priced)
         rate = self.usd_per_hour or self.prediction.usd_per_hour
         same = job.instance_type == name and job.machines == self.machine.nodes and not job.is_spot
+        # What was trained before the job is in the run's times and not in what was billed of it.
+        whole = self.earlier_s <= (self.started_at - job.began_at).total_seconds()
         update: dict[str, object] = {"cloud_job": job}
         if job.instance_type:
             here = {"cloud": cloud, "region": region, "instance_type": job.instance_type}
             update["machine"] = self.machine.model_copy(update=here)
         if self.state == "running":  # its process did not live to write the end
             update["state"] = "died"
-        if same and rate is not None and job.billed_s is not None:
+        if same and whole and rate is not None and job.billed_s is not None:
             update |= {"usd_per_hour": rate, "usd": self.usd.measure(rate * job.billed_s / 3600)}
         elif self.machine.instance_type and job.instance_type not in ("", self.machine.instance_type):
-            update |= {
-                "usd_per_hour": None,
-                "usd": self.usd.measure(None),
-            }  # of a machine that it did not run on
+            # The price is of a machine that it did not run on.
+            update |= {"usd_per_hour": None, "usd": self.usd.measure(None)}
         return self.model_copy(update=update)
 
     @property

@@ -141,6 +141,20 @@ def test_a_job_is_of_the_last_session_that_began_during_it() -> None:
     )
 
 
+def test_a_run_that_an_earlier_job_began_has_not_the_dollars_of_the_last_job() -> None:
+    """The job began five minutes before the session: 200 s of earlier sessions are its own, an hour is of another job."""
+    own, other = (
+        sagemaker_run(
+            earlier_s=earlier_s, run_s=build_compared(3960.0, 3600.0 + earlier_s), interruptions=None
+        )
+        for earlier_s in (200.0, 3600.0)
+    )
+    (filled,) = match_jobs([own], ask([own], training_job()))
+    assert filled.usd.measured == pytest.approx(4200 / 3600 * 20)
+    (filled,) = match_jobs([other], ask([other], training_job()))
+    assert (filled.usd.measured, filled.difference_usd) == (None, None)
+
+
 def test_a_run_whose_job_has_ended_does_not_run() -> None:
     """Its dollars are known, and why they differ is not: its steps are not."""
     running = sagemaker_run(state="running", ended_at=None, run_s=build_compared(3960.0, None), steps_done=0)
