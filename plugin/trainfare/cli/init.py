@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final
@@ -47,12 +47,12 @@ def init(
     from trainfare.user_process.trace_store import list_code_files
 
     scripts = find_scripts(islice(list_code_files(Path()), _MOST_FILES))
-    lines, jobs, refused = [f"training scripts: {len(scripts) or 'none'}"], list[str](), list[str]()
+    lines, jobs, refused = [f"training scripts: {len(scripts) or 'none'}"], dict[str, str](), list[str]()
     for path, said in scripts[:_MOST_SCRIPTS]:
         if not said:
             try:
-                said, job = _try_script(path, seconds)
-                jobs.append(job)
+                name = name_job(path, jobs)
+                said, jobs[name] = _try_script(path, name, seconds)
             except TrainfareError as error:
                 said = str(error).removeprefix(path).lstrip(": ")
                 refused.append(path)
@@ -61,7 +61,7 @@ def init(
     if len(scripts) > _MOST_SCRIPTS:
         lines.append(f"  and {len(scripts) - _MOST_SCRIPTS} more, which were not tried")
     if jobs:
-        files, project = {OWN_FILE: "\n".join(jobs)}, Path(PROJECT_FILE)
+        files, project = {OWN_FILE: "\n".join(jobs.values())}, Path(PROJECT_FILE)
         if project.is_file() and read_file(project) is not None:
             files.clear()
             lines.append(f"kept the policy in [tool.trainfare] of {project}")
@@ -102,7 +102,13 @@ def _write_files(files: dict[str, str], *, dry_run: bool, force: bool) -> Iterat
         yield f"{'would write' if dry_run else 'wrote'} {name}"
 
 
-def _try_script(path: str, seconds: float) -> tuple[str, str]:
+def name_job(path: str, others: Collection[str]) -> str:
+    """Return the name of a script's job, which none of the other jobs has."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.removesuffix(".py")).lstrip("-_")[:80] or "job"
+    return name if name not in others else f"{name[:76]}-{len(others) + 1}"
+
+
+def _try_script(path: str, name: str, seconds: float) -> tuple[str, str]:
     """
     Trace and price a script; return what it would cost, and its job in a policy.
 
@@ -119,7 +125,6 @@ def _try_script(path: str, seconds: float) -> tuple[str, str]:
     best, is_whole = answer.best("cheapest"), answer.basis == "whole_run"
     if best is None:
         raise CannotTellError(answer.unknown_because or "no machine runs it")
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.removesuffix(".py")).lstrip("-_")[:80] or "job"
     lines = [f"[jobs.{name}]", f"target = {json.dumps(path)}", f"max_increase_percent = {_INCREASE_PERCENT}"]
     if is_whole:
         most_usd = f"{best.run_usd.high_80 * _HEADROOM:.2g}"

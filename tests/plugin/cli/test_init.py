@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from builders.cli import capture_main
+from trainfare.cli.init import name_job
 from trainfare.policy import read_policy
 from trainfare.pull_request.workflow import find_systems, write_workflow
 from trainfare.script.find_scripts import OWN_LOOP, find_obstacle, find_scripts
@@ -130,6 +131,16 @@ def test_kinds_of_scripts() -> None:
     assert find_obstacle(b"import sklearn\nModelTrainer().fit()\n") is None
     assert find_obstacle(b"import keras\nmodel.compile('adam')\nmodel.fit(x, y)\n") == ""
     assert find_obstacle(TRAIN.encode() + b"text = '\\d'  # of which Python warns\n") == ""
+
+
+def test_scripts_whose_names_are_alike_have_jobs_of_their_own() -> None:
+    """Else the policy would have one table twice, which TOML forbids: https://toml.io/en/v1.0.0#table."""
+    jobs: list[str] = []
+    for path in ("a/b.py", "a-b.py", f"{'x' * 90}/one.py", f"{'x' * 90}/two.py"):
+        jobs.append(name_job(path, jobs))
+    assert jobs[:2] == ["a-b", "a-b-2"]
+    assert len(set(jobs)) == 4
+    assert max(map(len, jobs)) <= 80
 
 
 def test_source_that_is_no_python_is_passed_over_or_named() -> None:
