@@ -143,7 +143,11 @@ def find_earlier_session(folder: Path, run_id: str, steps_done: int) -> RunStatu
         run_id: of the run; "": not known, so that only a run in the same folder that has come as far is taken.
         steps_done: at the checkpoint.
     """
-    for path in find_status_files(folder.parent)[:_NEWEST] if run_id else [folder / FILE_NAME]:
+    try:
+        paths = find_status_files(folder.parent)[:_NEWEST] if run_id else [folder / FILE_NAME]
+    except OSError:  # a disk that fails, or another run has just removed its file
+        return None
+    for path in paths:
         try:
             status = read_status(path)
         except (InputError, OSError):

@@ -29,7 +29,13 @@ from builders.toy_market import small_job
 from trainfare.cli.watch import follow_run
 from trainfare.ledger.store import describe_process
 from trainfare.meter.end_of_run import compute_mfu
-from trainfare.meter.run_status import FILE_NAME, RunStatus, read_status, write_status
+from trainfare.meter.run_status import (
+    FILE_NAME,
+    RunStatus,
+    find_earlier_session,
+    read_status,
+    write_status,
+)
 from trainfare_core.documents import Interval
 from trainfare_core.job_profile import MeasuredStep, Quantiles
 
@@ -220,6 +226,11 @@ def test_watch_says_that_a_run_has_died(tmp_path: Path) -> None:
     assert not elsewhere.is_over()
     silent = dict(elsewhere.list_rows(NOW + timedelta(minutes=5)))["run"]
     assert silent == "llama has sent no news since 2026-11-30 12:00:00 UTC"
+
+
+def test_folders_that_cannot_be_listed_have_no_earlier_session() -> None:
+    """A name that no file system takes stands for a disk that fails: the meter goes on."""
+    assert find_earlier_session(Path("x" * 1000) / "run", "0a", 0) is None
 
 
 def test_watch_says_that_the_meter_is_off(tmp_path: Path) -> None:
