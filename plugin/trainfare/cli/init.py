@@ -31,6 +31,7 @@ _MOST_SCRIPTS: Final = 6
 _MOST_FILES: Final = 4_000
 """Of the folder that are looked at. Chosen, as for kept traces: one with more holds other things than a project."""
 _COLUMNS: Final = 80
+"""Of a terminal, in which each line fits."""
 
 
 def init(

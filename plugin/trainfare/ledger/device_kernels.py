@@ -28,16 +28,19 @@ _TYPES: Final = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.flo
 _SIDES: Final = (1024, 2048, 4096, 8192)
 """Of square products. Chosen: from one that hardly fills a large GPU to one that does."""
 _IMAGES: Final = 64
+"""Of a batch. Chosen: a usual one of a device."""
 _STAGES: Final = ((256, 14), (64, 56))
 """Channels, and pixels of a side, of 3x3 convolutions: two stages of a ResNet."""
 _COPIED: Final = (2**24, 2**26, 2**28)
 """Numbers of fp32: the larger copies are beyond the caches of every GPU (`roofline.caches`)."""
 _REDUCED: Final = 2**26
+"""Numbers of fp32. Chosen: 256 MiB take much longer than the latency of any link."""
 _GROWTH: Final = 8
 """The most by which the next size of a kind of work takes longer."""
 _ROUNDS: Final = 5
 """Of each kernel: their median passes over what else the machine did in two. A chosen value."""
 _MOST_LAUNCHES: Final = 100_000
+"""Of a round. Chosen: some 0.3 s of the shortest kernel, beyond which its median gets no better."""
 _REDUCTIONS: Final = 10
 """Of each round: processes that time them must agree on a number. A chosen value."""
 _MEETING: Final = timedelta(seconds=60)

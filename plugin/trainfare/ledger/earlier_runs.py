@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -33,11 +33,7 @@ _MAX_BYTES: Final = 2**20
 
 
 def read_earlier_runs(
-    profile: JobProfile,
-    named: str | Path | None = None,
-    environ: Mapping[str, str] = os.environ,
-    *,
-    locked: bool = False,
+    profile: JobProfile, named: str | Path | None = None, *, locked: bool = False
 ) -> tuple[Evidence, ...]:
     """
     Return what the runs of this working folder's project and the measured devices in a ledger say of a job.
@@ -46,15 +42,14 @@ def read_earlier_runs(
         profile: the job.
         named: folder of the ledger; None: the user's, but none in CI or with locked prices, which give the same bytes
             everywhere.
-        environ: variables of the process.
         locked: the prices are those of a lock.
 
     Raises:
         InputError: there is no folder of that name, or the settings cannot be read.
     """
-    if named is None and (locked or environ.get("CI", "").lower() not in _NOT_SET):
+    if named is None and (locked or os.environ.get("CI", "").lower() not in _NOT_SET):
         return ()
-    place = find_ledger(environ) if named is None else find_named_ledger(named)
+    place = find_ledger() if named is None else find_named_ledger(named)
     if place is None:
         return ()
     runs = choose_earlier_runs(profile, _read_newest(place))

@@ -166,7 +166,7 @@ def ml_client(
     )
 
 
-def call(call: Callable[[], Result], sleep: Callable[[float], None]) -> Result:
+def call(ask: Callable[[], Result], sleep: Callable[[float], None]) -> Result:
     """Make a call with at most four attempts; an error has the server's status and none of its text."""
     from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 
@@ -174,7 +174,7 @@ def call(call: Callable[[], Result], sleep: Callable[[float], None]) -> Result:
     while True:
         attempt += 1
         try:
-            return call()
+            return ask()
         except ClientAuthenticationError:
             raise build_failure(NO_SIGN_IN) from None
         except HttpResponseError as error:
