@@ -25,7 +25,8 @@ _MOST_EPOCHS: Final = 10**9
 
 def count_nodes(args: Any) -> int:
     """Return the machines of a run, by what torchrun and accelerate set."""
-    return max(1, int(args.world_size) // int(os.environ.get("LOCAL_WORLD_SIZE") or args.world_size))
+    world, local = int(args.world_size), os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, world // int(local)) if local.strip("0").isdecimal() else 1
 
 
 def _read_precision(args: Any, module: nn.Module) -> str:

@@ -289,6 +289,18 @@ def test_a_step_that_is_called_by_names_is_theirs(tmp_path: Path) -> None:
     assert made.state.global_step == 6
 
 
+@pytest.mark.parametrize("local", ["0", "many"])
+def test_a_wrong_count_of_processes_ends_nothing(
+    tmp_path: Path, local: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a launcher of one's own may leave in the environment: the run is one of one machine."""
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
+    harness, made = MeterHarness(), make_trainer(tmp_path, TimedModel(Clock()), max_steps=6)
+    attach_meter(made, harness, tmp_path, warmup_steps=1, measure_steps=3)
+    made.train()
+    assert (made.state.global_step, harness.profile.parallel.num_nodes) == (6, 1)
+
+
 def test_what_is_not_attached_says_so(tmp_path: Path) -> None:
     """Given among the callbacks it measures nothing, warns once, and the run goes on."""
     made = make_trainer(tmp_path, TimedModel(Clock()), max_steps=2, callbacks=[FareMeter()])
