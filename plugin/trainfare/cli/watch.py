@@ -58,7 +58,7 @@ def follow_run(
     Yield what is known of the newest run in a folder, each second until it has ended, with how it ended.
 
     Args:
-        folder: with the file of the run, or with the folders of several.
+        folder: with the file of the run, or with the folders of several, or with Lightning's folder of those.
         now: the time.
         sleep: waits for some seconds.
 
@@ -67,7 +67,7 @@ def follow_run(
     """
     from trainfare.meter.run_status import FILE_NAME, find_status_files, read_status
 
-    files = find_status_files(folder)
+    files = find_status_files(folder) or find_status_files(folder / "lightning_logs")
     if not files:
         what = "FareMeter writes it from the first step on, unless it has report=False"
         raise InputError(f"{folder}: no {FILE_NAME} here or in a folder below: {what}")

@@ -192,7 +192,7 @@ class FareMeter(GuardedMeter, LoopFareMeter, LightningCallback):
         self.call_guarded(lambda meter: meter.batch_end(outputs), every_batch=True)
         meter = self._meter
         if meter is not None and meter.stops:
-            meter.stopped = save_at_budget(trainer)
+            meter.stopped = save_at_budget(trainer, self.services.say)
             trainer.should_stop |= meter.stopped
 
     @_of_a_trainer

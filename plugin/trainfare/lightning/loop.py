@@ -246,18 +246,22 @@ class LightningLoop(Loop):
         return Path() if "://" in text else Path(text)
 
 
-def save_at_budget(trainer: Any) -> bool:
+def save_at_budget(trainer: Any, say: Callable[[str], None]) -> bool:
     """
     Save a checkpoint where the Trainer has its own, and return whether the run may end; called by all ranks.
 
     A single process that cannot save it trains on. Of several, all would wait for each other: the error ends them.
     """
     own = getattr(trainer.checkpoint_callback, "dirpath", None)
+    path = f"{own or trainer.default_root_dir}/{BUDGET_CHECKPOINT}"
     try:
-        trainer.save_checkpoint(f"{own or trainer.default_root_dir}/{BUDGET_CHECKPOINT}")
+        trainer.save_checkpoint(path)
     except Exception as error:
         if trainer.world_size > 1:
             raise RuntimeError(f"no checkpoint at the budget of the run: {first_line(error)}") from error
         warn_user(f"FareMeter: no checkpoint at the budget, so the run goes on: {first_line(error)}")
         return False
+    if trainer.is_global_zero:
+        with contextlib.suppress(Exception):  # a console that is closed ends no training
+            say(f"trainfare: fit(..., ckpt_path={path!r}) goes on from here, with a larger budget_usd")
     return True

@@ -319,10 +319,11 @@ class FitMeter:
         paid, total, hourly = self.usd_so_far, None, self._usd_per_hour
         if paid is not None and left is not None and hourly is not None:
             total = Interval(**{name: paid + hourly * left_s / 3600.0 for name, left_s in left})
+        stopped = "stopped at its budget" if self.stopped and self._ended else ""
         return RunStatus(
             run_id=self.run_id, process=self._process,
             state="failed" if error else "finished" if self._ended else "running",
-            ended_by=type(error).__name__[:200] if error else "", job=progress.facts.name[:200],
+            ended_by=type(error).__name__[:200] if error else stopped, job=progress.facts.name[:200],
             machine=(self.settings.machine or "")[:200], steps_done=done, steps_total=plan.steps,
             elapsed_s=max(0.0, self.elapsed_s), left_s=left, usd_so_far=paid, usd_total=total, mfu=self._mfu,
             budget_usd=self.settings.budget_usd,

@@ -68,15 +68,16 @@ class RunStatus(Document):
         if self.steps_total:
             steps += f" of {self.steps_total:,} ({percent(self.steps_done / self.steps_total)})"
         rows = [("run", self._describe_state(now)), ("machine", self.machine), ("steps", steps)]
+        total = None if self.is_over() else self.usd_total  # what has ended costs no more than it has
         if self.usd_so_far is not None:
             rows.append(("paid", f"${self.usd_so_far:,.2f} in {duration(self.elapsed_s)}"))
-        if self.usd_total is not None and self.state == "running":
-            low, mid, high = self.usd_total.low_80, self.usd_total.mid, self.usd_total.high_80
+        if total is not None:
+            low, mid, high = total.low_80, total.mid, total.high_80
             rows.append(("total", f"about ${mid:,.2f} [${low:,.2f} – ${high:,.2f}]"))
         if self.budget_usd is not None:
-            over = self.usd_total is not None and self.usd_total.mid > self.budget_usd
+            over = (total.mid if total else self.usd_so_far or 0.0) > self.budget_usd
             rows.append(("budget", f"${self.budget_usd:,.2f}{', and the run is over it' if over else ''}"))
-        if self.left_s is not None and self.state == "running":
+        if self.left_s is not None and not self.is_over():
             rows.append(("left", f"about {duration(self.left_s.mid)}"))
         if self.mfu is not None:
             rows.append(("MFU", percent(self.mfu)))

@@ -26,6 +26,7 @@ from builders.lightning_modules import (
 )
 from trainfare.lightning import FareMeter
 from trainfare.meter.budget_stop import BudgetStop
+from trainfare.meter.run_status import FILE_NAME, read_status, write_status
 from trainfare_core.errors import InputError
 
 pytestmark = [*quiet, *huggingface_quiet]
@@ -104,13 +105,17 @@ def run(
 def test_lightning_saves_and_stops(tmp_path: Path, budget_usd: float, steps: int) -> None:
     """After the first step that ends at or above the budget: 36 ms each, a dollar a second."""
     clock = Clock()
-    harness = MeterHarness(clock)
+    harness = MeterHarness(clock, write_status=write_status)
     meter = harness.meter(tmp_path, budget_usd=budget_usd, **STOPS)
     with pytest.warns(UserWarning, match="FareMeter") as warned:
         fit = run(tmp_path, clock, meter)
     assert f"the run stops after step {steps}" in fare_meter_warnings(warned)[-1]
     assert fit.global_step == steps
     assert fit.state.finished
+    assert [
+        line for line in harness.lines if f"ckpt_path='{tmp_path / 'trainfare-budget.ckpt'}') goes on" in line
+    ]
+    assert read_status(tmp_path / FILE_NAME).ended_by == "stopped at its budget"
     saved = torch.load(tmp_path / "trainfare-budget.ckpt", weights_only=True)
     assert saved["global_step"] == steps
     assert saved["callbacks"]["FareMeter"]["elapsed_s"] == pytest.approx(steps * 0.036)

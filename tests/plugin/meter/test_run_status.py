@@ -193,11 +193,13 @@ def test_a_meter_with_a_fault_takes_its_file_away(tmp_path: Path) -> None:
 def test_watch_ends_with_the_run(tmp_path: Path) -> None:
     """It shows each state that is written, of the newest run below the folder, and how it ended."""
     later = iter([status(steps_done=500), status(state="failed", ended_by="KeyboardInterrupt")])
-    write_status(status(), tmp_path / "version_3")
+    write_status(status(), tmp_path / "lightning_logs" / "version_3")
     rows = [
         dict(rows)
         for rows in follow_run(
-            tmp_path, lambda: NOW, lambda _: write_status(next(later), tmp_path / "version_3")
+            tmp_path,
+            lambda: NOW,
+            lambda _: write_status(next(later), tmp_path / "lightning_logs" / "version_3"),
         )
     ]
     assert [row["steps"] for row in rows] == [
@@ -221,7 +223,10 @@ def test_watch_says_that_a_run_has_died(tmp_path: Path) -> None:
     dead = describe_process().model_copy(update={"pid": process.pid})
     write_status(status(process=dead), tmp_path)
     (rows,) = follow_run(tmp_path, lambda: NOW)
-    assert rows[0] == ("run", "llama died: its process is gone; last news at 2026-11-30 12:00:00 UTC")
+    assert rows == [
+        ("run", "llama died: its process is gone; last news at 2026-11-30 12:00:00 UTC"), ("machine", "aws:p5@x"),
+        ("steps", "250 of 1,000 (25 %)"), ("paid", "$10.00 in 1 h"), ("budget", "$30.00"), ("MFU", "41 %"),
+    ]  # fmt: skip
     elsewhere = status(process=dead.model_copy(update={"host": "another"}))
     assert not elsewhere.is_over()
     silent = dict(elsewhere.list_rows(NOW + timedelta(minutes=5)))["run"]
