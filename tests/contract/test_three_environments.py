@@ -123,7 +123,8 @@ def check_run(namespace: str, run: dict[str, Any]) -> None:
     """Check a run of one namespace's Trainer and the run that resumes it."""
     assert run["is_callback"]
     assert run["status"] == ["finished", "finished"]
-    assert run["files"] == ["trainfare-profile.json", "trainfare-report.html", "trainfare-report.json"]
+    names = ("profile.json", "report.html", "report.json", "status.json")
+    assert run["files"] == [f"trainfare-{name}" for name in names]
     assert namespace in run["software"]
     assert run["counted"] == [8, 8, {"batches": 8}]
     assert 0.0 < run["elapsed"][0] < run["elapsed"][1]

@@ -48,7 +48,7 @@ def init(
     from trainfare.user_process.trace_store import list_code_files
 
     scripts = find_scripts(islice(list_code_files(Path()), _MOST_FILES))
-    lines, jobs, refused = [f"training scripts: {len(scripts) or 'none'}"], dict[str, str](), list[str]()
+    lines, jobs, hints = [f"training scripts: {len(scripts) or 'none'}"], dict[str, str](), list[str]()
     for path, said in scripts[:_MOST_SCRIPTS]:
         if not said:
             try:
@@ -56,7 +56,9 @@ def init(
                 said, jobs[name] = _try_script(path, name, seconds)
             except TrainfareError as error:
                 said = str(error).removeprefix(path).lstrip(": ")
-                refused.append(path)
+                hints.append(f"  trainfare profile {path} # the whole reason")
+                if "exit code" in said:
+                    hints[-1] = f'  if {path} needs arguments: target = "{path} -- ARGUMENTS"'
         most = max(_COLUMNS - len(path) - len("  :  ..."), len(OWN_LOOP))
         lines.append(f"  {path}: {shorten_text(said, most)}")
     if len(scripts) > _MOST_SCRIPTS:
@@ -71,10 +73,10 @@ def init(
         lines += _write_files(files, dry_run=dry_run, force=force)
         lines += [
             "next:",
-            "  trainfare check",
+            "  trainfare init" if dry_run else "  trainfare check",
             "  trainfare prices lock -o trainfare.lock # keeps the prices as they are",
         ]
-        lines += [f'  if {path} needs arguments: target = "{path} -- ARGUMENTS"' for path in refused[:1]]
+        lines += hints[:1]
         if not systems:
             lines.append("  no CI system was found: docs/ci.md has the workflows of three")
         lines += [
@@ -85,9 +87,11 @@ def init(
             for name, text in files.items()
             if "@COMMIT" in text
         ]
+    elif hints:
+        lines += ["next:", *hints[:1]]
     sys.stdout.write("".join(f"{terminal_text(line)}\n" for line in lines))
     if not jobs:
-        raise CannotTellError("no script here can be priced before it trains, so nothing was written")
+        raise CannotTellError("no script with a Trainer could be priced, so nothing was written")
 
 
 def _write_files(files: dict[str, str], *, dry_run: bool, force: bool) -> Iterator[str]:

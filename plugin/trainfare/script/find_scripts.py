@@ -14,7 +14,7 @@ _TRAINERS: Final = frozenset(("lightning", "pytorch_lightning", "transformers", 
 _LOOPS: Final = frozenset(("torch", "accelerate"))
 _TRAINING: Final = frozenset(("fit", "train", "LightningCLI"))
 _NOT_SEARCHED: Final = frozenset(("build", "dist", "tests"))
-OWN_LOOP: Final = "its own loop: FareMeter prices it (docs/loops.md)"
+OWN_LOOP: Final = "its own loop: trainfare recommend --steps N prices it"
 _MAX_BYTES: Final = 2**20
 """Largest file that is read. Chosen: no script is as long."""
 
@@ -67,7 +67,9 @@ def find_obstacle(source: bytes) -> str | None:
     if not _runs_itself(tree, called):
         return None
     has_trainer = any(name.endswith("Trainer") or name == "LightningCLI" for name in called)
-    if imported & _TRAINERS and has_trainer and called & _TRAINING:
+    if (imported & _TRAINERS and has_trainer and called & _TRAINING) or (
+        "keras" in imported and "fit" in called
+    ):
         return ""
     if "keras" in imported and {"compile", "fit"} <= called:
         return ""

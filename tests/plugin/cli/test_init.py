@@ -82,7 +82,10 @@ def test_scripts_of_which_one_is_broken_and_one_needs_arguments(capsys: pytest.C
     )
     dry = capture_main(capsys, "init", "--dry-run")
     assert (dry.exit_code, Path("trainfare.toml").exists()) == (0, False)
-    assert "would write trainfare.toml" in dry.stdout
+    assert (
+        "would write trainfare.toml\nwould write .github/workflows/training-cost.yml\nnext:\n  trainfare init\n"
+        in dry.stdout
+    )
     done = capture_main(capsys, "init")
     assert done.exit_code == 0
     lines = done.stdout.splitlines()
@@ -93,7 +96,7 @@ def test_scripts_of_which_one_is_broken_and_one_needs_arguments(capsys: pytest.C
     assert lines[2:5] == [
         "  args.py: ended with exit code 2 before it called Trainer.fit: give its ...",
         "  src/broken.py: SyntaxError in line 2",
-        "  src/loop.py: its own loop: FareMeter prices it (docs/loops.md)",
+        "  src/loop.py: its own loop: trainfare recommend --steps N prices it",
     ]
     assert lines[5:7] == ["wrote trainfare.toml", "wrote .github/workflows/training-cost.yml"]
     assert '  if args.py needs arguments: target = "args.py -- ARGUMENTS"' in lines
@@ -116,8 +119,24 @@ def test_without_a_script_nothing_is_written(folder: Path, capsys: pytest.Captur
     put({"model.py": model, "tests/train.py": TRAIN, "env/pyvenv.cfg": "", "env/lib/train.py": TRAIN})
     done = capture_main(capsys, "init")
     assert (done.exit_code, done.stdout) == (3, "training scripts: none\n")
-    assert "no script here can be priced before it trains, so nothing was written" in done.stderr
+    assert "no script with a Trainer could be priced, so nothing was written" in done.stderr
     assert not (folder / "trainfare.toml").exists()
+
+
+def test_a_script_that_raises_is_followed_by_the_command_that_says_all_of_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The line has no room for the name of a missing module."""
+    put({"train_broken.py": "import not_installed_package\n" + TRAIN})
+    done = capture_main(capsys, "init")
+    assert done.stdout.splitlines() == [
+        "training scripts: 1",
+        "  train_broken.py: raised ModuleNotFoundError: No module named ...",
+        "next:",
+        "  trainfare profile train_broken.py # the whole reason",
+    ]
+    whole = capture_main(capsys, "profile", "train_broken.py").stderr
+    assert "No module named 'not_installed_package' at train_broken.py:1" in whole
 
 
 def test_kinds_of_scripts() -> None:
