@@ -15,7 +15,7 @@ from trainfare.meter.settings import MeterSettings
 from trainfare.meter.timing.step_timer import StepTimes
 from trainfare_core.documents import Interval
 from trainfare_core.errors import TrainfareError
-from trainfare_core.number_format import duration, hours_text, percent
+from trainfare_core.number_format import duration, figures, hours_text, percent
 
 
 class Pace:
@@ -109,7 +109,7 @@ def progress_line(status: RunStatus, times: StepTimes, samples_per_step: int | N
         f"{duration(step.median_s)} a step (80 % between {duration(step.p10_s)} and {duration(step.p90_s)})"
     ]
     if samples_per_step is not None and step.median_s > 0.0:
-        parts.append(f"{samples_per_step / step.median_s:,.4g} samples/s")
+        parts.append(f"{figures(samples_per_step / step.median_s, 4)} samples/s")
     if times.data_wait_share is not None:
         parts.append(f"{percent(times.data_wait_share)} waiting for data")
     if status.left_s is not None:

@@ -26,8 +26,12 @@ from builders.lightning_modules import (
     trainer,
 )
 from builders.processes import HANG_S
+from trainfare.meter.fare_log import progress_line
 from trainfare.meter.measured_profile import build_measured_profile
+from trainfare.meter.run_status import RunStatus
+from trainfare.meter.timing.step_timer import StepTimes
 from trainfare_core.errors import UnknownNameError
+from trainfare_core.job_profile import Quantiles
 
 pytestmark = quiet
 
@@ -281,6 +285,13 @@ def test_the_window_prints_one_line(tmp_path: Path) -> None:
         "trainfare: 36 ms a step (80 % between 36 ms and 36 ms), 111.1 samples/s, 56 % waiting for data, "
         "about 576 ms left, $0.58 of about $1.15"
     )
+
+
+def test_a_high_throughput_is_no_power_of_ten() -> None:
+    """32 samples in 0.953 ms are 33,578 samples a second."""
+    same = Quantiles(median_s=0.953e-3, p10_s=0.953e-3, p90_s=0.953e-3)
+    times = StepTimes(10, same, None, None, None, None, None)
+    assert "33,578 samples/s" in progress_line(RunStatus(run_id="0a"), times, 32)
 
 
 def test_all_nodes_are_paid_for(tmp_path: Path) -> None:
