@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -313,12 +312,15 @@ def profile_of(
 
     Raises:
         ProfileError: a file that is no profile.
+        InputError: see `with_steps`.
         TargetError, TraceError: see `UserProcess.profile`.
     """
     from trainfare.fake_step import is_target, read_profile
+    from trainfare.job import with_steps
 
     if is_target(job):
         with target.open_traced(job, copied) as traced:
             yield traced.in_precisions if precisions else traced.profile
     else:
-        yield partial(read_profile, job if copied is None else str(copied.directory / job))
+        path = job if copied is None else str(copied.directory / job)
+        yield lambda: with_steps(read_profile(path), target.steps)

@@ -325,7 +325,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
 
     def length(self) -> LoopLength:
         """Say what gives a length where nothing does."""
-        option = "--total-steps" if self._adapt is None else "--steps"
+        option = "--total-steps, or --steps with its profile" if self._adapt is None else "--steps"
         no_end = f"a loop of the script's own does not say how many steps it makes: give {option}"
         return replace(super().length(), no_end=no_end)
 

@@ -49,6 +49,20 @@ def test_json_is_the_recommendation_and_nothing_else(job: str, capsys: pytest.Ca
     assert answer.constraints.max_usd is None
 
 
+def test_steps_complete_a_profile_that_lacks_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As they do for a script; a profile that says how many it makes refuses others."""
+    profile, path = gpt_profile(batch_size=32), tmp_path / "job.json"
+    unknown = {"optimizer_steps": None, "unknown_because": "a loop of its own"}
+    path.write_text(profile.model_copy(update={"plan": profile.plan.model_copy(update=unknown)}).to_json())
+    assert run(str(path), "--steps", "93750", "--format", "json") == 0
+    answer = Recommendation.from_json(capsys.readouterr().out)
+    assert (answer.job.optimizer_steps, answer.basis) == (93750, "whole_run")
+    known = {"optimizer_steps": 640, "unknown_because": None}
+    path.write_text(profile.model_copy(update={"plan": profile.plan.model_copy(update=known)}).to_json())
+    assert run(str(path), "--steps", "93750") == 2
+    assert "says how many steps it makes: 640; leave out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("form", "mark"), [("table", "cheapest"), ("markdown", "|"), ("html", "<!doctype html>")]
 )
