@@ -112,8 +112,10 @@ def stop_workers() -> None:
 class ProbingMeter(GuardedMeter):
     """The part of the callbacks of `trainfare probe` that is the same for every loop."""
 
-    # The command asks for prices.
-    services = MeterServices(say=_write_message, check_prices=do_nothing, write_status=do_nothing)
+    # The command asks for prices; the few steps of a probe are no run for the ledger.
+    services = MeterServices(
+        say=_write_message, check_prices=do_nothing, write_status=do_nothing, find_ledger=lambda: None
+    )
 
     def _start_probe(self, probe: Probe, rank: int, world_size: int, problem: Exception) -> None:
         """Keep what is measured, and the error of a run that has no step."""

@@ -200,8 +200,12 @@ pathlib.Path("after").touch()
 """
 
 
-def test_a_plain_loop_is_measured_and_left(folder: Path) -> None:
-    """In the middle of the loop, with its workers ended; the length of the whole run is given."""
+def test_a_plain_loop_is_measured_and_left(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of the loop, with its workers ended; the length of the whole run is given. It is no finished run."""
+    ledger = tmp_path_factory.mktemp("ledger")
+    monkeypatch.setenv("TRAINFARE_LEDGER", str(ledger))
     (folder / "train.py").write_text(PLAIN.format(workers=1))
     done = probe(folder, "--steps", 4, "--total-steps", 93750, "--format", "json")
     assert done.exit_code == 0, done.stderr
@@ -215,6 +219,7 @@ def test_a_plain_loop_is_measured_and_left(folder: Path) -> None:
     # Forward, and the gradient of the weights: 8 * 2 products for each of 8 samples.
     assert sum(group.flops for group in profile.operations) == 2 * 2 * 8 * 8 * 2
     assert {path.name for path in folder.iterdir()} == {"train.py", "job.json", "steps"}
+    assert list(ledger.iterdir()) == []
 
 
 def test_a_plain_loop_that_ends_before_is_reported_by_what_was_measured(folder: Path) -> None:
