@@ -36,7 +36,9 @@ def list_differences(plan: PricedPlan, facts: RunFacts) -> list[str]:
         "accumulate": parallel.accumulate_grad_batches,
         "batch": facts.loader_batch_size,
     }
-    return plan.list_differences(plan.model_copy(update=live))
+    # Plans are priced on machines with accelerators; a try of the exported file on a CPU is no measure of them.
+    host = ["on a CPU, priced on an accelerator"] if facts.device_kind == "cpu" else []
+    return [*plan.list_differences(plan.model_copy(update=live)), *host]
 
 
 def compare_plan(facts: RunFacts, environ: Mapping[str, str] = os.environ) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ from trainfare_core.recommendation import PREDICTION_VARIABLE, PricedPlan
 
 def run_facts(strategy: str = "ddp", devices: int = 2, batch: int | None = 2, **of_run: object) -> RunFacts:
     parallel = ParallelFacts(strategy=strategy, devices=devices, **of_run)  # type: ignore[arg-type]
-    return RunFacts("Net", "32-true", torch.device("cpu"), "cpu", "torch", parallel, loader_batch_size=batch)
+    return RunFacts(
+        "Net", "32-true", torch.device("cuda"), "cuda", "torch", parallel, loader_batch_size=batch
+    )
 
 
 def compare(facts: RunFacts, **of_plan: object) -> str:
@@ -88,12 +91,20 @@ def test_a_metered_run_says_so(
     )  # fmt: skip
     trainer.fit(BoringModel(), torch.utils.data.DataLoader(torch.ones(32, 32), batch_size=2))
     line = (
-        f"this run is not the one that was priced as {priced.id}: devices 1, priced 2; batch size 2, priced 4"
+        f"this run is not the one that was priced as {priced.id}: devices 1, priced 2; batch size 2, priced 4; "
+        "on a CPU, priced on an accelerator"
     )
     differs = line.replace(": devices", ": single_device, priced fsdp; devices")
     assert capsys.readouterr().out.count(f"trainfare: {differs}\n") == 1
     assert differs in json.loads((tmp_path / "trainfare-profile.json").read_text())["notes"]
     assert trainer.global_step == 6
+
+
+def test_a_try_on_a_cpu_is_another_run() -> None:
+    """Every plan is of a machine with an accelerator: what a CPU takes says nothing about its prediction."""
+    line = compare(replace(run_facts(), device=torch.device("cpu"), device_kind="cpu"), strategy="ddp")
+    assert line.startswith("this run is not the one that was priced as ")
+    assert line.endswith(": on a CPU, priced on an accelerator")
 
 
 def test_an_unknown_value_is_no_difference() -> None:

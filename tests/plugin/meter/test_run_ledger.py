@@ -120,7 +120,9 @@ def test_the_prediction_of_the_environment_is_in_the_record(
     assert (prediction.steps, prediction.usd_per_hour) == (5000, option.usd_per_hour)
     assert prediction.parts is not None
     assert tuple(prediction.parts.model_dump().values()) == priced.parts
-    assert prediction.differences == ("single_device, priced fsdp", "devices 1, priced 2")
+    assert prediction.differences == (
+        "single_device, priced fsdp", "devices 1, priced 2", "on a CPU, priced on an accelerator",
+    )  # fmt: skip
     assert record.usd.predicted == option.run_usd
     assert record.run_s.predicted is not None
     assert record.run_s.predicted.high_80 == pytest.approx(3600 * option.run_hours.high_80)
