@@ -110,7 +110,8 @@ def score_plot(score: LedgerScore) -> str:
 def score_text(score: LedgerScore, width: int) -> str:
     """Return the score as a table, and what it counts."""
     if not score.rows:
-        return f"none of {score.runs} runs has both a prediction and what it took\n"
+        no_pair = f"none of {score.runs} runs has both a prediction and what it took"
+        return f"{no_pair}: start one from a file of `trainfare export`, or on a GPU\n"
     names = ("" if score.by == "all" else score.by, "of", "runs", "median error", "mean", "bias", "in 80 %")
     rows = [
         (

@@ -143,7 +143,10 @@ def test_no_ledger(
     ledger("list")
     assert capsys.readouterr().out == "no runs\n"
     ledger("score")
-    assert capsys.readouterr().out == "none of 0 runs has both a prediction and what it took\n"
+    assert capsys.readouterr().out == (
+        "none of 0 runs has both a prediction and what it took: "
+        "start one from a file of `trainfare export`, or on a GPU\n"
+    )
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "bad.json").write_text("{}")
     ledger("list")
