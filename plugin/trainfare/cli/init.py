@@ -144,5 +144,6 @@ def _try_script(path: str, name: str, seconds: float) -> tuple[str, str]:
     if doubt:
         lines.append(f'on_unknown = "warn" # {doubt}')
     place = f"{best.provider}:{best.instance_type}@{best.region}"
-    said = f"${best.run_usd.mid:,.2f} {'a run' if is_whole else 'for 1,000 steps'} on {place}"
+    usd = f"${best.run_usd.mid:,.2f}{' (a guess)' if best.guess_because else ''}"
+    said = f"{usd} {'a run' if is_whole else 'for 1,000 steps'} on {place}"
     return said, "".join(f"{line}\n" for line in lines)

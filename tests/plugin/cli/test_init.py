@@ -92,7 +92,9 @@ def test_scripts_of_which_one_is_broken_and_one_needs_arguments(capsys: pytest.C
     assert len(lines) <= 20
     assert max(map(len, lines)) <= 80
     assert lines[0] == "training scripts: 4"
-    assert re.fullmatch(r"  train\.py: \$[\d.]+ a run on \w+:[\w.-]+@[\w-]+", lines[1])
+    cost = re.fullmatch(r"  train\.py: \$[\d.]+( \(a guess\))? a run on \w+:[\w.-]+@[\w-]+", lines[1])
+    assert cost
+    assert bool(cost[1]) == ("its time is a guess" in Path("trainfare.toml").read_text(encoding="utf-8"))
     assert lines[2:5] == [
         "  args.py: ended with exit code 2 before it called Trainer.fit: give its ...",
         "  src/broken.py: SyntaxError in line 2",
@@ -137,6 +139,16 @@ def test_a_script_that_raises_is_followed_by_the_command_that_says_all_of_it(
     ]
     whole = capture_main(capsys, "profile", "train_broken.py").stderr
     assert "No module named 'not_installed_package' at train_broken.py:1" in whole
+
+
+def test_a_price_that_is_a_guess_is_called_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """As its job in the policy is, and `check` may name a machine of which like work was measured."""
+    small = "torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.ReLU(), torch.nn.Linear(256, 10))"
+    text = TRAIN.replace("torch.nn.Linear(512, 512)", small).replace("512", "64").replace("SGD", "AdamW")
+    put({"train.py": text})
+    shown = capture_main(capsys, "init").stdout
+    assert "its time is a guess" in Path("trainfare.toml").read_text(encoding="utf-8")
+    assert re.search(r"^  train\.py: \$[\d.]+ \(a guess\) a run on ", shown, re.MULTILINE)
 
 
 def test_kinds_of_scripts() -> None:
