@@ -84,7 +84,7 @@ def test_a_plain_loop_is_measured(answer: dict[str, object]) -> None:
     assert all(
         times[phase]["median_s"] > 0 for phase in ("step", "data_wait", "forward", "backward", "optimizer")
     )
-    assert answer["written"] == ["trainfare-profile.json"]
+    assert answer["written"] == ["trainfare-profile.json", "trainfare-status.json"]
     assert any("a step (80 % between" in line for line in answer["lines"])  # type: ignore[union-attr,attr-defined]
 
 
