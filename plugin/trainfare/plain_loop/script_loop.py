@@ -89,7 +89,8 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         self._thread = threading.get_ident()
 
     def watch_script(self, stack: ExitStack) -> None:
-        """Be told of optimizer steps and DataLoaders until the stack is closed."""
+        """Be told of optimizer steps and DataLoaders until the stack is closed; optimizers of before do not count."""
+        self._earlier.update(item for item in gc.get_objects() if issubclass(type(item), Optimizer))
         watched = self._watch_loader(_ITERATOR.__next__)
         stack.enter_context(replace_attribute(_ITERATOR, "__next__", watched))
         stack.callback(register_optimizer_step_pre_hook(self._before_any).remove)

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 from builders.scripts import load_script
 from trainfare.user_process import ProcessLimits, UserProcess
@@ -71,9 +72,11 @@ def test_a_script_that_steps_an_optimizer_before_fit_goes_on(folder: Path) -> No
 
 
 def test_a_loop_that_ends_too_early_is_refused() -> None:
-    """Its first step, and one that shows its batches: none is left to trace."""
+    """Its first step, and one that shows its batches: none is left to trace; optimizers of others do not count."""
+    other = torch.optim.SGD(torch.nn.Linear(2, 2).parameters())
     message = "AdamW.step at train.py:11 in <module>: the script ended after 2 optimizer steps, and 2 more than those"
     assert message in error_of(PLAIN.replace("range(20)", "range(2)"), 1)
+    assert other.param_groups
 
 
 def test_input_is_answered_and_named(capsys: pytest.CaptureFixture[str]) -> None:
