@@ -7,6 +7,7 @@ Importing this module loads no torch: a script that is measured may set variable
 from __future__ import annotations
 
 import contextlib
+import itertools
 import runpy
 import sys
 import traceback
@@ -129,8 +130,10 @@ def run_script(
             return None
         return optimizer_step or (STEPS_BEFORE_FIT if may_call_fit(path, prepared=plain.prepared) else 1)
 
+    updates = itertools.count(1)
+
     def refuse_update(words: str) -> None:
-        if not recorder.places:  # else the step of a trace
+        if not recorder.places and next(updates) >= (optimizer_step or 1):  # else the step of a trace
             msg = f"{script.name} trains with {words} at {place_of_caller()}, and was stopped there"
             answer(partial(_fail, TargetError(f"{msg}: {_ONLY_KERAS_FIT}{recorder.explain()}")))
 
