@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, TrainerCallback
 
+from builders.call_counter import CallCounter
 from builders.huggingface import (
     Texts,
     TimedModel,
@@ -139,17 +140,11 @@ def test_flops_are_those_of_the_same_model_in_lightning(tmp_path: Path) -> None:
     )
 
 
-class Counting(TrainerCallback):
+class Counting(CallCounter, TrainerCallback):
     """Counts the Trainer's calls of a callback of the user's."""
 
     def __init__(self) -> None:
         self.calls: dict[str, int] = {}
-
-    def __getattribute__(self, name: str) -> Any:
-        if name.startswith("on_"):
-            calls = object.__getattribute__(self, "calls")
-            calls[name] = calls.get(name, 0) + 1
-        return object.__getattribute__(self, name)
 
 
 def train_seeded(folder: Path, *, meter: bool, **options: Any) -> dict[str, Any]:

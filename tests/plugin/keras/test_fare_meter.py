@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.optim.optimizer import _global_optimizer_pre_hooks
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
+from builders.call_counter import CallCounter
 from builders.keras import TimedLayer, fit, keras, make_meter, make_model, pairs, quiet
 from builders.lightning_modules import Clock, MeterHarness, fare_meter_warnings
 from trainfare.keras import FareMeter
@@ -133,18 +134,12 @@ def test_a_resumed_call_and_one_that_may_end_early(tmp_path: Path) -> None:
     assert "stopped at step 48 of at most 80" in str(plan.steps_note)
 
 
-class Counting(keras.callbacks.Callback):  # type: ignore[misc]
+class Counting(CallCounter, keras.callbacks.Callback):  # type: ignore[misc]
     """Counts the calls of a callback of the user's."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: dict[str, int] = {}
-
-    def __getattribute__(self, name: str) -> Any:
-        if name.startswith("on_"):
-            calls = object.__getattribute__(self, "calls")
-            calls[name] = calls.get(name, 0) + 1
-        return object.__getattribute__(self, name)
 
 
 class OwnStep(keras.Sequential):  # type: ignore[misc]
