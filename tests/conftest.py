@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,17 @@ def pytest_collection_finish() -> None:
     """Collect garbage of the tests alone, without what the imports have made."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Give each test the variables of the one before it as they were: Lightning and Accelerate set LOCAL_RANK and leave it."""
+    before = dict(os.environ)
+    ended = yield
+    for name in os.environ.keys() - before:
+        del os.environ[name]
+    os.environ.update(before)
+    return ended
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:

@@ -220,8 +220,11 @@ early = {"torch", "polars", "numpy", "lightning", "pytorch_lightning", "boto3", 
 assert not early, early
 sys.path.insert(0, sys.argv[1])
 from builders.toy_market import book, offer_row, small_job
-trainfare.recommendation.recommend(small_job(), price_book=book(offer_row()))
-late = {"torch", "lightning", "pytorch_lightning"} & set(sys.modules)
+job = small_job()
+for loop in ("", "huggingface"):
+    job = job.model_copy(update={"source": job.source.model_copy(update={"loop": loop})})
+    trainfare.recommendation.recommend(job, price_book=book(offer_row()))
+late = {"torch", "lightning", "pytorch_lightning", "transformers"} & set(sys.modules)
 assert not late, late
 """
     tests = str(Path(__file__).resolve().parents[1])

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 from trainfare.job.missing_here import Missing, describe_raised, missing_here
 from trainfare.job.real_limits import REAL_LIMITS, RealLimits
-from trainfare.job.script_target import ALL_CALLS, Probe, Script, command_of, script_of, target_of
+from trainfare.job.script_target import (
+    ALL_CALLS,
+    RANK_OF_ONE,
+    Probe,
+    Script,
+    command_of,
+    script_of,
+    target_of,
+)
 from trainfare.job.user_code import (
     describe,
     format_line,
@@ -33,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL_CALLS",
+    "RANK_OF_ONE",
     "REAL_LIMITS",
     "Batches",
     "ChosenBatch",

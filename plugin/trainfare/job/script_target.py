@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from trainfare_core.errors import TargetError
 
@@ -16,6 +16,11 @@ _MODULE = "-m "
 _SEPARATOR = " -- "
 ALL_CALLS = 0
 """In place of the number of a call of `fit`: each is wanted."""
+RANK_OF_ONE: Final[Mapping[str, str]] = {
+    "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0", "NODE_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
+    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500",
+}  # fmt: skip
+"""What torchrun sets, with the values of one process: one that traces does not have them, and `[]` finds them."""
 
 
 @dataclass(frozen=True, slots=True)

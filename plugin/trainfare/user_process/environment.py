@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
+from trainfare.job import RANK_OF_ONE
+
 PATTERNS: Final = (
     # files of GitHub's runner
     "GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_PATH", "GITHUB_STATE", "GITHUB_STEP_SUMMARY",
@@ -30,11 +32,13 @@ def environment_of(environment: Mapping[str, str], passed: Iterable[str] = ()) -
     """
     Return the variables that the process of a TARGET gets, with the order of sets that is the same each time.
 
+    The rank that a launcher gave the command is left out: the process is alone, and would wait for the others.
+
     Args:
         environment: of the command.
         passed: names that it gets all the same.
     """
-    withheld = set(list_withheld(environment, passed))
+    withheld = {*list_withheld(environment, passed), *(RANK_OF_ONE.keys() - {*passed})}
     kept = {name: value for name, value in environment.items() if name not in withheld}
     if kept.get("PYTHONHASHSEED", "random") == "random":
         kept["PYTHONHASHSEED"] = "0"

@@ -61,6 +61,12 @@ def test_credentials_and_files_of_the_runner_are_withheld() -> None:
     assert set(environment_of(environment, ["HF_TOKEN"])) == {*NEEDED, "HF_TOKEN", "PYTHONHASHSEED"}
 
 
+def test_the_rank_of_a_launcher_is_left_out() -> None:
+    """A process that traces is alone: one that believes in others waits for them, or wraps the model for them."""
+    environment = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "29511", "PATH": "x"}
+    assert set(environment_of(environment, ["RANK"])) == {"RANK", "PATH", "PYTHONHASHSEED"}
+
+
 @pytest.mark.parametrize(("given", "seed"), [(None, "0"), ("random", "0"), ("7", "7")])
 def test_sets_have_the_same_order_each_time(given: str | None, seed: str) -> None:
     """A seed that the user has chosen stays."""

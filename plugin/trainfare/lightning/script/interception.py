@@ -21,7 +21,7 @@ from typing import Any, Final, cast
 
 import torch
 
-from trainfare.job import ALL_CALLS, place_of_caller
+from trainfare.job import ALL_CALLS, RANK_OF_ONE, place_of_caller
 from trainfare.job.on_import import on_import
 from trainfare.job.user_code import replace_attribute
 from trainfare.lightning.script.replaced_answers import (
@@ -53,11 +53,6 @@ _MAY_BE_MISSING: Final = (
     ("plugins", "TransformerEnginePrecision", "Precision"),
 )
 """Module, class, and the class whose `__init__` is enough for it where its package is not installed."""
-_RANK: Final[Mapping[str, str]] = {
-    "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0", "NODE_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
-    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500",
-}  # fmt: skip
-"""What `os.environ["RANK"]` gives where torchrun has not set it."""
 _OF_LOADING: Final = {"map_location", "hparams_file", "strict", "weights_only"}
 """Arguments of `load_from_checkpoint` that do not make another module."""
 _LEARNING_RATE: Final = 1e-3
@@ -320,9 +315,9 @@ class _Ranked(os._Environ[str]):  # noqa: SLF001  # pyright: ignore[reportPrivat
         try:
             return super().__getitem__(key)
         except KeyError:
-            if key not in _RANK:
+            if key not in RANK_OF_ONE:
                 raise
-            return _RANK[key]
+            return RANK_OF_ONE[key]
 
     def __contains__(self, key: object) -> bool:
         try:
