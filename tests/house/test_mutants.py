@@ -137,7 +137,7 @@ def test_a_draw_goes_on_and_keeps_its_score(tmp_path: Path) -> None:
 
 def test_the_tests_of_a_drawn_mutant_are_those_of_its_part() -> None:
     """With those of the commands that lead to it; a file at the top has those at the top."""
-    assert mirror_of("core/trainfare_core/ranking/pricing/limits.py") == ("tests/core/ranking",)
+    assert mirror_of("core/trainfare_core/ranking/pricing/priced_runs.py") == ("tests/core/ranking",)
     assert mirror_of("plugin/trainfare/policy/jobs.py")[:2] == (
         "tests/plugin/policy",
         "tests/plugin/cli/test_check_policy.py",

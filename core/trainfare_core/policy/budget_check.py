@@ -74,7 +74,7 @@ def judge(
     """
     from trainfare_core._version import __version__
     from trainfare_core.changes.explain_change import PricedJob, explain_change
-    from trainfare_core.ranking.options.job_summary import job_summary
+    from trainfare_core.ranking.options.assumptions import job_summary
     from trainfare_core.ranking.rank import best_chance
 
     constraints = request.constraints

@@ -29,20 +29,19 @@ from trainfare_core.ranking.entries import (
     in_order,
     look_up_entries,
     lowest_offers,
+    median_front,
+    on_front,
 )
 from trainfare_core.ranking.fold import fold_options
-from trainfare_core.ranking.front import median_front, on_front
 from trainfare_core.ranking.options.assumed_numbers import list_assumed_numbers
-from trainfare_core.ranking.options.assumptions import assumptions_of
+from trainfare_core.ranking.options.assumptions import assumptions_of, job_summary
 from trainfare_core.ranking.options.commitment import find_commitment
-from trainfare_core.ranking.options.job_summary import job_summary
-from trainfare_core.ranking.options.named_options import find_best, find_own_plan
+from trainfare_core.ranking.options.named_options import find_best, find_own_plan, runner_up_of
 from trainfare_core.ranking.options.options import OptionMaker
 from trainfare_core.ranking.options.rejections import rejections_of, why_nothing
-from trainfare_core.ranking.options.runner_up import runner_up_of
-from trainfare_core.ranking.pricing.limits import Limits
 from trainfare_core.ranking.pricing.plan_search import Predictor
 from trainfare_core.ranking.pricing.price_doubt import usable_offers
+from trainfare_core.ranking.pricing.priced_runs import Limits
 from trainfare_core.ranking.pricing.request import DEFAULT_PURCHASE, Request
 from trainfare_core.ranking.pricing.run_pricer import RunPricer
 from trainfare_core.recommendation import (

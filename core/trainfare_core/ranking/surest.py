@@ -19,10 +19,9 @@ from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.entries import Entries, every_offer
 from trainfare_core.ranking.options.options import OptionMaker
 from trainfare_core.ranking.pricing.chances import find_hours
-from trainfare_core.ranking.pricing.limits import Limits
 from trainfare_core.ranking.pricing.plan_search import Predictor
 from trainfare_core.ranking.pricing.price_doubt import usable_offers
-from trainfare_core.ranking.pricing.priced_runs import PricedRuns
+from trainfare_core.ranking.pricing.priced_runs import Limits, PricedRuns
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.pricing.run_pricer import RunPricer
 from trainfare_core.recommendation import Constraints, Option

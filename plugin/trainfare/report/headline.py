@@ -15,7 +15,7 @@ from trainfare.report.wording import (
     place_label,
     purchase_label,
 )
-from trainfare_core.ranking.options.runner_up import worth_usd
+from trainfare_core.ranking.options.named_options import worth_usd
 from trainfare_core.recommendation import Option, Recommendation
 
 MAX_NAMED: Final = 6

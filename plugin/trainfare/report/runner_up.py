@@ -7,7 +7,7 @@ from typing import Final, Literal
 from trainfare.report.headline import list_named_options, runner_up_option
 from trainfare.report.wording import machine_label
 from trainfare_core.number_format import percent
-from trainfare_core.ranking.options.shared_errors import SURE, chance_less, share_devices
+from trainfare_core.ranking.options.named_options import SURE, chance_less, share_devices
 from trainfare_core.recommendation import Option, Recommendation, RunnerUp
 
 _LARGEST_CHANGE: Final = 1.0

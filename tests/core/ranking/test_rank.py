@@ -29,7 +29,7 @@ from trainfare_core.job_profile import (
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.shapes import MachineShapes
-from trainfare_core.ranking.front import front
+from trainfare_core.ranking.entries import front
 from trainfare_core.ranking.pricing.chances import probability
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import best_chance, rank

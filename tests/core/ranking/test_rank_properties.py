@@ -19,7 +19,7 @@ from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import BatchFacts, ParallelFacts
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.alternatives.why_not import why_not
-from trainfare_core.ranking.options.shared_errors import uses_every_device
+from trainfare_core.ranking.options.named_options import uses_every_device
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Constraints, Objective, Option

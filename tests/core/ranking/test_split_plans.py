@@ -14,8 +14,7 @@ from trainfare.lightning.plan_code import WRITER, format_plan
 from trainfare_core.candidates import PlanSpace, enumerate_candidates
 from trainfare_core.job_profile import BatchFacts, ParallelFacts
 from trainfare_core.ranking.alternatives.nearest import with_alternatives
-from trainfare_core.ranking.options.plans import collect_plan_facts, plan_changes, plan_text
-from trainfare_core.ranking.options.split_words import split_of
+from trainfare_core.ranking.options.plans import collect_plan_facts, plan_changes, plan_text, split_of
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Allowed, Constraints, ModelSplit, Objective, Option, Recommendation

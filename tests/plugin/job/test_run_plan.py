@@ -23,7 +23,7 @@ from trainfare.job.run_plan import (
 )
 from trainfare.lightning.run_length import read_trainer
 from trainfare.report.facts import job_facts
-from trainfare_core.ranking.options.job_summary import job_summary
+from trainfare_core.ranking.options.assumptions import job_summary
 
 pytestmark = quiet
 

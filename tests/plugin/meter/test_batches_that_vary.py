@@ -24,7 +24,7 @@ from builders.lightning_modules import (
     trainer,
 )
 from trainfare.report.facts import job_facts
-from trainfare_core.ranking.options.job_summary import job_summary
+from trainfare_core.ranking.options.assumptions import job_summary
 
 pytestmark = [*quiet, pytest.mark.filterwarnings("ignore:.*enable_nested_tensor")]
 

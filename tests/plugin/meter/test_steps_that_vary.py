@@ -31,7 +31,7 @@ from builders.lightning_modules import (
 from trainfare.report.facts import job_facts
 from trainfare.trace.mixture import KindsOfBatches
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.ranking.options.job_summary import job_summary
+from trainfare_core.ranking.options.assumptions import job_summary
 
 pytestmark = [*quiet, pytest.mark.filterwarnings("ignore:.*The provided params to be frozen")]
 WIDTH = 16

@@ -1,4 +1,4 @@
-"""What a ranking assumes, in sentences (part of stage 6)."""
+"""What an answer says of its job, and what it assumes, in sentences (part of stage 6)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from trainfare_core.candidates import own_sharding
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import percent
 from trainfare_core.prediction.breakdown import describe_synchronized_norms
+from trainfare_core.prediction.source import input_pipeline
+from trainfare_core.ranking.options.options import round_figure
 from trainfare_core.ranking.pricing.request import Request
-from trainfare_core.recommendation import Constraints
+from trainfare_core.recommendation import Constraints, JobSummary
 from trainfare_core.run_cost.sentences import cost_assumptions
 from trainfare_core.variants import why_no_precision, why_no_variant, why_not_split
 
@@ -83,3 +85,24 @@ def assumptions_of(profile: JobProfile, request: Request, notes: tuple[str, ...]
         lines.append(describe_synchronized_norms(profile.batch.synchronized_norms))
     lines += [f"profile: {note}" for note in profile.notes]
     return (*lines, *notes)
+
+
+def job_summary(profile: JobProfile) -> JobSummary:
+    """Return what an answer says about its job."""
+    measured, variation = profile.measured, profile.batch.variation
+    return JobSummary(
+        name=profile.name,
+        precision=profile.precision,
+        parameters=sum(group.count for group in profile.parameters),
+        trainable_parameters=profile.trainable_parameters,
+        step_flops=profile.step_flops,
+        batch_flops=None if variation is None else (variation.smallest_flops, variation.largest_flops),
+        work_note=profile.work_note,
+        optimizer_steps=profile.plan.optimizer_steps,
+        steps_note=profile.plan.steps_note,
+        global_batch_size=profile.global_samples_per_step,
+        trace_coverage=round_figure(profile.coverage),
+        input_known=input_pipeline(profile).worker_s is not None,
+        measured_on=None if measured is None else measured.device_name,
+        measured_step_s=None if measured is None else measured.step.median_s,
+    )

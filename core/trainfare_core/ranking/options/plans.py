@@ -13,8 +13,7 @@ from trainfare_core.number_format import percent
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
 from trainfare_core.prices.shapes import MachineShapes
-from trainfare_core.ranking.options.split_words import split_changes, split_of, split_text
-from trainfare_core.recommendation import PlanFacts, PlanWriter, Sharding
+from trainfare_core.recommendation import ModelSplit, PlanFacts, PlanWriter, Sharding
 from trainfare_core.variants import PUBLISHED, JobVariant, find_compute_type
 
 
@@ -247,3 +246,48 @@ def plan_text(candidates: CandidateTable, plan: int) -> str:
         *(["activation checkpointing"] if variant.checkpointing else []),
     ]
     return ", ".join(parts)
+
+
+def split_of(candidates: CandidateTable, plan: int, devices: int) -> ModelSplit | None:
+    """
+    Return how a plan splits the model; None where it does not.
+
+    Args:
+        candidates: plans.
+        plan: row of `candidates`.
+        devices: that the plan uses of all its machines.
+    """
+    parallel = candidates.parallel
+    if parallel is None or not parallel.splits[plan]:
+        return None
+    return ModelSplit(
+        tensor=int(parallel.tensor[plan]),
+        pipeline=int(parallel.pipeline[plan]),
+        context=int(parallel.context[plan]),
+        expert=int(parallel.expert[plan]),
+        replicas=devices // int(parallel.devices[plan]),
+    )
+
+
+def split_changes(plan: PlanFacts, writer: PlanWriter) -> tuple[str, ...]:
+    """Return how a plan splits the model, as a change of the script; empty where it does not."""
+    split = plan.split
+    if split is None:
+        return ()
+    parts = [
+        *([f"tensor parallelism over {split.tensor} devices"] if split.tensor > 1 else []),
+        *([f"a pipeline of {split.pipeline} stages"] if split.pipeline > 1 else []),
+        *([f"context parallelism over {split.context} devices"] if split.context > 1 else []),
+        *([f"expert parallelism over {split.expert} devices"] if split.expert > 1 else []),
+    ]
+    copies = f"{split.replicas} replica{'s' * (split.replicas > 1)}"
+    return (f"{', '.join(parts)} ({copies} of the model): needs {writer.name_split_need(plan)}",)
+
+
+def split_text(candidates: CandidateTable, plan: int) -> tuple[str, ...]:
+    """Return the parts of a split in a few words each, e.g. ("tensor 8", "pipeline 4")."""
+    if candidates.parallel is None:
+        return ()
+    names = ("tensor", "pipeline", "context", "expert")
+    degrees = candidates.parallel.degrees[:, plan].tolist()
+    return tuple(f"{name} {degree}" for name, degree in zip(names, degrees, strict=True) if degree > 1)

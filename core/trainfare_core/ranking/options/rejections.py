@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from trainfare_core.number_format import hours_text, percent
 from trainfare_core.ranking.pricing.columns import find_least, mark_rows
-from trainfare_core.ranking.pricing.limits import Limits
 from trainfare_core.ranking.pricing.price_doubt import MACHINE_TYPE, Machines, Usable
-from trainfare_core.ranking.pricing.priced_runs import PricedRuns
+from trainfare_core.ranking.pricing.priced_runs import Limits, PricedRuns
 from trainfare_core.ranking.pricing.quotas import machines_allowed, shortage
 from trainfare_core.recommendation import Constraints, Rejection, RejectionReason
 

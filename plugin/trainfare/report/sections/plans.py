@@ -31,7 +31,7 @@ from trainfare.report.wording import (
 )
 from trainfare_core.commitments import CAPACITY_BLOCK
 from trainfare_core.number_format import percent
-from trainfare_core.ranking.options.runner_up import find_changes
+from trainfare_core.ranking.options.named_options import find_changes
 from trainfare_core.recommendation import Option, Recommendation
 
 _STARTERS: Final = {

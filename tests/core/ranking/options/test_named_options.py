@@ -11,8 +11,7 @@ import pytest
 from builders.recommendations import interval, option
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from trainfare_core.job_profile import ParallelFacts
-from trainfare_core.ranking.options.named_options import find_best
-from trainfare_core.ranking.options.shared_errors import chance_less
+from trainfare_core.ranking.options.named_options import chance_less, find_best
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Constraints, Option, TrainerArguments
