@@ -19,9 +19,48 @@ from trainfare_core.ranking.pricing.chances import find_billed_hours, find_chanc
 from trainfare_core.ranking.pricing.columns import mark_rows
 from trainfare_core.ranking.pricing.machines import PricedMachines, PricedOffers, sort_offers
 from trainfare_core.ranking.pricing.plan_search import PlanSearch
-from trainfare_core.ranking.pricing.side_costs import SideCosts
 from trainfare_core.recommendation import Constraints
 from trainfare_core.run_cost.table import RunTable
+
+
+@dataclass(frozen=True, slots=True)
+class SideCosts:
+    """
+    Dollars beside the machines; arrays have shape (r,).
+
+    Attributes:
+        transfer_usd: of bringing the data to the run's region.
+        model_usd: of sending the trained model from the run's region.
+        kept_usd: of object storage after the run, and of the requests that read the data.
+        disks_usd_per_hour: disks for the checkpoints and of the machines.
+        checkpoints_usd_per_hour: the part of them that stays while a run waits for capacity.
+        waiting_hours: of that wait, which no machine is billed for.
+        object_usd_per_hour: of the data in object storage where they lie, while the run lasts; the same for every run.
+    """
+
+    transfer_usd: Column
+    model_usd: Column
+    kept_usd: Column
+    disks_usd_per_hour: Column
+    checkpoints_usd_per_hour: Column
+    waiting_hours: Column
+    object_usd_per_hour: float
+
+    @property
+    def once_usd(self) -> Column:
+        """Dollars of each run that do not grow with its billed hours, and are sure, shape (r,)."""
+        waiting_usd = self.waiting_hours * (self.checkpoints_usd_per_hour + self.objects_usd_per_hour)
+        return self.transfer_usd + self.model_usd + self.kept_usd + waiting_usd
+
+    @property
+    def objects_usd_per_hour(self) -> Column:
+        """Dollars an hour of the data set, and as many of its copy in the region of a run elsewhere, shape (r,)."""
+        return self.object_usd_per_hour * np.where(self.transfer_usd > 0, 2.0, 1.0)
+
+    @property
+    def usd_per_hour(self) -> Column:
+        """Dollars an hour of disks and object storage, shape (r,)."""
+        return self.disks_usd_per_hour + self.objects_usd_per_hour
 
 
 @dataclass(frozen=True, slots=True)

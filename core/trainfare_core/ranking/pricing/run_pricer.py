@@ -15,15 +15,14 @@ from trainfare_core.commitments import CAPACITY_BLOCK
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.pricing.best_plans import quantise_times, worth_changing
 from trainfare_core.ranking.pricing.columns import find_least, mark_rows, pair_rows
-from trainfare_core.ranking.pricing.data_costs import ModelRoutes
+from trainfare_core.ranking.pricing.data_costs import ModelRoutes, ObjectStorage
 from trainfare_core.ranking.pricing.machines import PricedMachines, PricedOffers, group_machines
 from trainfare_core.ranking.pricing.plan_search import PlanSearch, Predictor
 from trainfare_core.ranking.pricing.price_doubt import Usable, charge_use
-from trainfare_core.ranking.pricing.priced_runs import PricedRuns
+from trainfare_core.ranking.pricing.priced_runs import PricedRuns, SideCosts
 from trainfare_core.ranking.pricing.quotas import machines_allowed
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.pricing.service_columns import ServiceColumns, disk_prices_of
-from trainfare_core.ranking.pricing.side_costs import SidePrices
 from trainfare_core.ranking.pricing.spot import hazards_of_offers, why_no_spot
 from trainfare_core.recommendation import Constraints
 from trainfare_core.run_cost.disks import disk_gib, disks_usd_per_hour
@@ -79,9 +78,10 @@ class RunPricer:
         jobs = tuple(
             variant.convert_saved_state(profile) for variant in self.request.plan_space.variants(profile)
         )
-        side_prices = SidePrices.of(jobs, usable.book.frame, asked)
+        routes = ModelRoutes.of(jobs, usable.book.frame, asked)
+        stored = [ObjectStorage.of(job, asked) for job in jobs]
         shapes = usable.book.shapes()
-        frame = self._add_columns(usable, side_prices.routes)
+        frame = self._add_columns(usable, routes)
         machines, machine_of_offer = group_machines(frame, shapes)
         offers = PricedOffers.of(frame, machine_of_offer)
         offered = mark_rows(len(shapes), machines["shape_id"].to_numpy())
@@ -93,19 +93,26 @@ class RunPricer:
         possible = np.flatnonzero(timed.runs.gets_on & ((timed.runs.hazard == NOT_SPOT) | saves))
         priced = self._price_machines(machines, offers, timed, possible)
         runs, machine = _round_times(take(timed.runs, possible)), timed.machine[possible]
-        nodes = search.candidates.nodes[runs.plan]
+        nodes, variant = search.candidates.nodes[runs.plan], search.candidates.variant_or_none[runs.plan]
+        rented = machines[machine]
         return PricedRuns(
             offers=offers,
             machines=priced,
             search=search,
             runs=runs,
-            side_costs=side_prices.cost_runs(
-                machines[machine],
-                nodes,
-                search.candidates.variant_or_none[runs.plan],
-                self._price_disks(search, runs, machines[machine], nodes, services.system_disk_gib[machine]),
-                self._price_disks(search, runs, machines[machine], 0 * nodes, np.zeros(len(nodes))),
-                runs.waiting_s / S_PER_HOUR,
+            side_costs=SideCosts(
+                transfer_usd=rented["transfer_usd"].to_numpy().astype(np.float64),
+                model_usd=routes.usd[rented["model_route"].to_numpy(), variant],
+                kept_usd=np.array([objects.kept_usd for objects in stored])[variant]
+                + stored[0].read_usd * nodes,
+                disks_usd_per_hour=self._price_disks(
+                    search, runs, rented, nodes, services.system_disk_gib[machine]
+                ),
+                checkpoints_usd_per_hour=self._price_disks(
+                    search, runs, rented, 0 * nodes, np.zeros(len(nodes))
+                ),
+                waiting_hours=runs.waiting_s / S_PER_HOUR,
+                object_usd_per_hour=stored[0].usd_per_hour,
             ),
             machine_of_run=machine,
             nodes=nodes,
