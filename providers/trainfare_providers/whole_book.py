@@ -15,7 +15,7 @@ import polars as pl
 from trainfare_core.clouds import CLOUDS
 from trainfare_core.prices.facts import ReasonCount
 from trainfare_core.prices.intake import KEY_COLUMNS
-from trainfare_core.prices.spot_capacity import EQUAL, LEAST_SPOT_SHARE, NO_SPOT_CAPACITY
+from trainfare_core.prices.precedence import EQUAL, LEAST_SPOT_SHARE, NO_SPOT_CAPACITY
 from trainfare_providers.conformance import Finding
 from trainfare_providers.machine_types import table_rows
 from trainfare_providers.sanity import judge

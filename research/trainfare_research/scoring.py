@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.prediction.network.coefficients import link_calibration
+from trainfare_core.prediction.network.collectives import link_calibration
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.uncertainty import Z80
 from trainfare_research.fits import one_device_record

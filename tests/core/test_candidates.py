@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from builders.toy_market import shapes, small_job
 from trainfare_core.candidates import SHARDINGS, PlanSpace, enumerate_candidates, plan_gaps
-from trainfare_core.candidates.divisors import divisors
+from trainfare_core.candidates.space import divisors
 from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts, SynchronizedNorms
 
 A100, TPU = "A100-SXM-80GB", "TPU-v5e"

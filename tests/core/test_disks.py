@@ -9,8 +9,8 @@ import pytest
 from builders.toy_market import GIB, ToyPredictor, book, offer_row, small_job
 from trainfare_core.clouds import CLOUDS
 from trainfare_core.cost_assumptions import CostAssumptions
+from trainfare_core.ranking.pricing.machines import ServiceColumns, disk_prices_of
 from trainfare_core.ranking.pricing.request import Request
-from trainfare_core.ranking.pricing.service_columns import ServiceColumns, disk_prices_of
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import AssumedNumber, Constraints, Recommendation
 from trainfare_core.run_cost.disks import (
@@ -20,7 +20,7 @@ from trainfare_core.run_cost.disks import (
     system_disk_gib,
 )
 from trainfare_core.run_cost_facts import Unknown, local_disk, machines_without_local_disk
-from trainfare_core.run_cost_facts.local_disks import LocalDisk
+from trainfare_core.run_cost_facts.lookup import LocalDisk
 
 TOY = ToyPredictor({"A100-SXM-80GB": 0.1})
 NONE = CostAssumptions()

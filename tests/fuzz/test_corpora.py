@@ -47,7 +47,7 @@ OWN_DATA = {
     "trainfare_core/prediction/language_models/coefficients.py": "a table in the wheel",
     "trainfare_core/prediction/distance.py": "a table in the wheel",
     "trainfare_core/prediction/memory/calibrated.py": "a table in the wheel",
-    "trainfare_core/prediction/network/coefficients.py": "a table in the wheel",
+    "trainfare_core/prediction/network/collectives.py": "a table in the wheel",
     "trainfare_core/prediction/roofline/coefficients.py": "a table in the wheel",
     "trainfare_providers/disk/foreign_parquet.py": "rows from a process of its own, which reads them as shared_book does",
     "trainfare_providers/machine_types.py": "a table in the wheel",

@@ -27,16 +27,15 @@ from trainfare_core.prices.explain import explain_prices
 from trainfare_core.prices.freshness import end_of_day, fresh_hours, with_ages
 from trainfare_core.prices.listing import Query, select
 from trainfare_core.prices.own_prices import Discount, OwnPrices, Rate, apply_own
-from trainfare_core.prices.residency import filter_by_residency
 from trainfare_core.prices.status import price_status
+from trainfare_core.ranking.pricing.price_doubt import filter_by_residency
 from trainfare_core.region_places import country_of, lies_in
 from trainfare_core.run_cost.billing import BillingClock
 from trainfare_core.run_cost.disks import disk_usd_per_gib_month, disks_usd_per_hour, system_disk_gib
 from trainfare_core.run_cost.timing import forward_share
 from trainfare_core.run_cost_facts import find_fact
-from trainfare_core.run_cost_facts.kinds import KINDS
-from trainfare_core.run_cost_facts.local_disks import local_disk
-from trainfare_core.run_cost_facts.lookup import default_quota, interruption_band
+from trainfare_core.run_cost_facts.facts import KINDS
+from trainfare_core.run_cost_facts.lookup import default_quota, interruption_band, local_disk
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=timezone.utc)
 NUMBERS = (0.0, 1e-12, 0.0004, 0.004, 0.0049, 0.05, 0.0995, 0.3, 0.94999, 0.995, 0.9994, 1.0, 1.02, 9.95, 9.996, 10.0, 59.6, 60.0,

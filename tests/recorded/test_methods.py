@@ -17,8 +17,7 @@ from trainfare_core.methods.answer import MethodsAnswer
 from trainfare_core.methods.choice import advantage
 from trainfare_core.methods.curves import CurvePoint, LearningCurve, Metric
 from trainfare_core.methods.draws import Found, Priced, ReachedBy
-from trainfare_core.methods.fp8_products import fp8_line
-from trainfare_core.methods.knobs import Variant, best_variant, eight_bit_adam, knob_lines
+from trainfare_core.methods.knobs import Variant, best_variant, eight_bit_adam, fp8_line, knob_lines
 from trainfare_core.methods.laws import bit_steps, chinchilla_draws, distinct_tokens, tokens_for_repeats
 from trainfare_core.methods.lines import answer_of
 from trainfare_core.methods.methods import METHOD_NAMES, METHODS

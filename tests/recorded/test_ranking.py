@@ -31,12 +31,11 @@ from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import JobProfile, MeasuredStep, ParallelFacts, Quantiles
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
-from trainfare_core.ranking.alternatives.nearest import with_alternatives
+from trainfare_core.ranking.alternatives.nearest import surest, with_alternatives
 from trainfare_core.ranking.alternatives.why_not import why_not
 from trainfare_core.ranking.cost_outlook import cost_outlook
 from trainfare_core.ranking.pricing.request import Request, objective_of
 from trainfare_core.ranking.rank import rank
-from trainfare_core.ranking.surest import surest
 from trainfare_core.recommendation import Constraints, Option, Recommendation
 
 MACHINES: tuple[dict[str, Any], ...] = (

@@ -8,9 +8,15 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.candidates.divisors import divisors
 from trainfare_core.candidates.layouts import choose_layouts
-from trainfare_core.candidates.space import USUAL, PlanSpace, global_batch, own_micro_batch, own_sharding
+from trainfare_core.candidates.space import (
+    USUAL,
+    PlanSpace,
+    divisors,
+    global_batch,
+    own_micro_batch,
+    own_sharding,
+)
 from trainfare_core.candidates.splits import split_plans
 from trainfare_core.candidates.table import SHARDINGS, CandidateTable, ModelParallel, join_tables, take
 from trainfare_core.hardware.accelerators import resolve_device

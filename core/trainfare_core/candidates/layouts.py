@@ -7,11 +7,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.candidates.divisors import divisors
 from trainfare_core.candidates.space import (
     USUAL,
     PlanSpace,
     count_synchronized_samples,
+    divisors,
     global_batch,
     own_micro_batch,
 )

@@ -27,9 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.arrays import Rows
-from trainfare_core.candidates.divisors import divisors
 from trainfare_core.candidates.layouts import whole_machines
-from trainfare_core.candidates.space import PlanSpace, global_batch, own_micro_batch
+from trainfare_core.candidates.space import PlanSpace, divisors, global_batch, own_micro_batch
 from trainfare_core.candidates.table import SHARDINGS, CandidateTable, ModelParallel, join_tables
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.shapes import MachineShapes

@@ -17,9 +17,15 @@ from trainfare_core.decline.claims import (
     claims_answer,
     consistent_triples,
 )
-from trainfare_core.decline.cost_in_year import CostQuestion, Rates, cost_in_year
+from trainfare_core.decline.cost_in_year import (
+    AlgorithmDomain,
+    CostQuestion,
+    Rates,
+    algorithms,
+    cost_in_year,
+    hardware,
+)
 from trainfare_core.decline.decomposition import DecompositionAnswer, RunState, decompose, run_cost
-from trainfare_core.decline.errors import DeclineError, TooLittleDataError
 from trainfare_core.decline.forecast import Forecast, forecast
 from trainfare_core.decline.later_years import ForecastAnswer, forecast_from_priors, forecast_from_series
 from trainfare_core.decline.moore import (
@@ -30,9 +36,8 @@ from trainfare_core.decline.moore import (
     prior_k,
 )
 from trainfare_core.decline.outlook import DatedCost, Outlook, outlook
-from trainfare_core.decline.priors import AlgorithmDomain, algorithms, hardware
 from trainfare_core.decline.rates import LogRate, compose
-from trainfare_core.decline.records import QuantileLine
+from trainfare_core.decline.records import DeclineError, QuantileLine, TooLittleDataError
 from trainfare_core.decline.series import Series, decimal_year
 from trainfare_core.decline.uncertain_rate import UncertainRate
 from trainfare_core.decline.wait import WaitAnswer, wait

@@ -16,9 +16,8 @@ from typing import Final, Literal, TypeAlias
 from pydantic import Field
 
 from trainfare_core.decline.decomposition import run_cost
-from trainfare_core.decline.errors import DeclineError
 from trainfare_core.decline.rates import LogRate, compose
-from trainfare_core.decline.records import Finite
+from trainfare_core.decline.records import DeclineError, Finite
 from trainfare_core.documents import Answer, Record
 
 ClaimVerdict: TypeAlias = Literal["consistent", "off", "impossible", "derived"]

@@ -14,9 +14,8 @@ from typing import Literal, TypeAlias
 
 from pydantic import Field
 
-from trainfare_core.decline.errors import DeclineError
 from trainfare_core.decline.rates import LogRate
-from trainfare_core.decline.records import Finite
+from trainfare_core.decline.records import DeclineError, Finite
 from trainfare_core.documents import Answer, Record
 
 Cause: TypeAlias = Literal["total", "algorithm", "price", "hardware", "utilisation", "price_performance"]

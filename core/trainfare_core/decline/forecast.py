@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from statistics import NormalDist, fmean
 from typing import Literal, NamedTuple, TypeAlias
 
-from trainfare_core.decline.errors import DeclineError
 from trainfare_core.decline.moore import MooreFit, log_variance
-from trainfare_core.decline.records import Band
+from trainfare_core.decline.records import Band, DeclineError
 from trainfare_core.decline.student_t import StudentT
 from trainfare_core.decline.uncertain_rate import STANDARD_NORMAL, mixture_quantile
 from trainfare_core.decline.wright import WrightFit, wright_variance

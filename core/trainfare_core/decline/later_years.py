@@ -6,13 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainfare_core.decline.cost_in_year import CostQuestion, Rates, cost_in_year
-from trainfare_core.decline.errors import DeclineError
+from trainfare_core.decline.cost_in_year import AlgorithmDomain, CostQuestion, Rates, cost_in_year
 from trainfare_core.decline.forecast import Forecast, forecast
 from trainfare_core.decline.moore import fit_moore
-from trainfare_core.decline.priors import AlgorithmDomain
 from trainfare_core.decline.rates import LogRate
-from trainfare_core.decline.records import Band, Finite
+from trainfare_core.decline.records import Band, DeclineError, Finite
 from trainfare_core.decline.series import Series
 from trainfare_core.decline.wright import fit_wright
 from trainfare_core.documents import Answer, Record

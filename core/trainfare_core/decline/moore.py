@@ -12,8 +12,8 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from trainfare_core.decline.errors import DeclineError, TooLittleDataError
 from trainfare_core.decline.rates import LogRate
+from trainfare_core.decline.records import DeclineError, TooLittleDataError
 from trainfare_core.decline.series import Series
 from trainfare_core.decline.student_t import StudentT
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from trainfare_core.decline.cost_in_year import CostQuestion, Rates, cost_in_year
-from trainfare_core.decline.errors import DeclineError
 from trainfare_core.decline.forecast import Forecast
-from trainfare_core.decline.records import Band
+from trainfare_core.decline.records import Band, DeclineError
 from trainfare_core.decline.waiting_rules import Terms
 
 WaitVerdict: TypeAlias = Literal["train now", "wait", "cannot tell"]

@@ -1,4 +1,7 @@
-"""Parts that several answers about the decline of a cost share; all numbers are finite and may be negative."""
+"""
+What the modules of this package share: its errors, independent of trainfare's, which the command line makes of them,
+and parts of several answers, whose numbers are finite and may be negative.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,15 @@ from typing import Annotated, TypeAlias
 from pydantic import Field
 
 from trainfare_core.documents import Record
+
+
+class DeclineError(ValueError):
+    """An invalid number, date or combination; the message says which and why."""
+
+
+class TooLittleDataError(DeclineError):
+    """A fit or backtest needs more points than the series has."""
+
 
 Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 

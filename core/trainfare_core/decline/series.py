@@ -11,7 +11,7 @@ from datetime import date
 from itertools import accumulate, pairwise
 from typing import Literal, TypeAlias
 
-from trainfare_core.decline.errors import DeclineError
+from trainfare_core.decline.records import DeclineError
 
 Kind: TypeAlias = Literal["price", "record", "estimate"]
 _DATE = re.compile(r"(\d{4})(?:-(\d{2}))?(?:-(\d{2}))?", re.ASCII)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from trainfare_core.decline.errors import DeclineError
+from trainfare_core.decline.records import DeclineError
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from operator import mul
 from statistics import NormalDist, fmean
 
-from trainfare_core.decline.errors import DeclineError
 from trainfare_core.decline.rates import LN2, LogRate
+from trainfare_core.decline.records import DeclineError
 from trainfare_core.decline.student_t import StudentT, check_probability, solve
 
 ATOMS = 201

@@ -12,9 +12,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from trainfare_core.decline.errors import DeclineError
 from trainfare_core.decline.rates import LogRate
-from trainfare_core.decline.records import Finite, QuantileLine
+from trainfare_core.decline.records import DeclineError, Finite, QuantileLine
 from trainfare_core.decline.uncertain_rate import UncertainRate
 from trainfare_core.decline.waiting_rules import Terms
 from trainfare_core.documents import Answer, Record

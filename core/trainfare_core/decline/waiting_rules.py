@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from trainfare_core.decline.errors import DeclineError
+from trainfare_core.decline.records import DeclineError
 
 
 @dataclass(frozen=True, slots=True)

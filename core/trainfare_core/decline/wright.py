@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from trainfare_core.decline.errors import DeclineError, TooLittleDataError
+from trainfare_core.decline.records import DeclineError, TooLittleDataError
 from trainfare_core.decline.series import Series
 
 

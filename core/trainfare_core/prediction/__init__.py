@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainfare_core.prediction.changed_jobs import predict
+from trainfare_core.prediction.engine import predict
 from trainfare_core.prediction.machine import MachinePrediction, predict_machine
 from trainfare_core.prediction.table import PredictionTable
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from trainfare_core.documents import data_rows
 from trainfare_core.errors import NoOffersError, PricesUnavailableError, UnknownNameError
-from trainfare_core.prices.facts import Intake, PriceBookFacts, facts_by_service
+from trainfare_core.prices.facts import Intake, OfferRow, PriceBookFacts, facts_by_service
 from trainfare_core.prices.intake import (
     BOOK_SCHEMA,
     KEY_COLUMNS,
@@ -28,15 +28,13 @@ from trainfare_core.prices.intake import (
     judge_rows,
     settle_overlaps,
 )
-from trainfare_core.prices.offer import OfferRow
 from trainfare_core.prices.parquet import read_table
-from trainfare_core.prices.precedence import OTHER_CLOUDS, replace_snapshot
+from trainfare_core.prices.precedence import OTHER_CLOUDS, mark_spot_ends, replace_snapshot
 from trainfare_core.prices.shapes import (
     MachineShapes,
     renumber_shapes,
     with_ids,
 )
-from trainfare_core.prices.spot_capacity import mark_spot_ends
 
 EXCLUDABLE: Final = ("provider", "service", "region", "instance_type", "accelerator")
 """Columns whose names can be excluded."""

@@ -1,9 +1,10 @@
-"""Source, dates and row counts of the prices of one cloud service, for reports."""
+"""One offer of a price book, and source, dates and row counts of the prices of one cloud service, for reports."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, Field
 
@@ -150,3 +151,45 @@ def facts_by_service(frame: pl.DataFrame, *more: pl.Expr) -> pl.DataFrame:
         )
         .sort(*keys)
     )
+
+
+class OfferRow(Record):
+    """One offer; prices in USD, memory in GiB, None is 'not known'."""
+
+    machine: str
+    """The name `PriceBook.find` takes, e.g. aws:p4d.24xlarge@us-east-1."""
+    provider: str
+    service: str
+    instance_type: str
+    region: str
+    zone: str | None
+    accelerator: str
+    accelerator_count: float
+    accelerator_memory_gib: float
+    vcpus: float | None
+    memory_gib: float | None
+    network_gbit_per_s: float | None
+    purchase_option: str
+    usd_per_hour: float
+    """Of the whole machine."""
+    usd_per_accelerator_hour: float
+    """For a shared device, of the whole device."""
+    observed_on: str
+    observed_on_estimated: bool
+    source: str
+    source_class: str
+    sku: str | None
+    fetched_at: str | None
+    origin: str
+    caveat: str | None
+    interruption_band: str | None = Field(
+        description="spot: capacity taken back in the last month, by the cloud's own word; None: not known"
+    )
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> OfferRow:
+        """Take a row of a price book, by column."""
+        known = {name: row[name] for name in cls.model_fields if name in row}
+        machine = f"{row['provider']}:{row['instance_type']}@{row['region']}"
+        usd = row["usd_per_hour"] / row["accelerator_count"]
+        return cls.model_validate({**known, "machine": machine, "usd_per_accelerator_hour": usd})

@@ -12,7 +12,7 @@ from pydantic import Field
 from trainfare_core._version import __version__
 from trainfare_core.documents import Document, Record
 from trainfare_core.errors import InputError, NoOffersError
-from trainfare_core.prices.offer import OfferRow
+from trainfare_core.prices.facts import OfferRow
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -22,10 +22,9 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from trainfare_core.arrays import Column, Flags, Rows
+from trainfare_core.arrays import Column, Flags, Rows, find_least, pair_rows
 from trainfare_core.candidates import take
 from trainfare_core.ranking.pricing.chances import find_hours
-from trainfare_core.ranking.pricing.columns import find_least, pair_rows
 from trainfare_core.ranking.pricing.machines import sort_offers
 from trainfare_core.ranking.pricing.priced_runs import Limits, PricedRuns
 from trainfare_core.recommendation import Objective

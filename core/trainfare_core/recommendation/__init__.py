@@ -13,12 +13,16 @@ from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation.answer import (
     Alternative,
     AssumedNumber,
+    CostOutlook,
+    FutureCost,
     JobSummary,
     Objective,
+    OutlookPart,
     Recommendation,
     Rejection,
     RejectionReason,
     RunnerUp,
+    WaitingValue,
 )
 from trainfare_core.recommendation.launch import PREDICTION_TAG, PREDICTION_VARIABLE, Launch, PricedPlan
 from trainfare_core.recommendation.option import (
@@ -33,7 +37,6 @@ from trainfare_core.recommendation.option import (
     StepParts,
     TrainerArguments,
 )
-from trainfare_core.recommendation.outlook import CostOutlook, FutureCost, OutlookPart, WaitingValue
 from trainfare_core.recommendation.plan_facts import NEUTRAL, PlanFacts, PlanWriter
 
 __all__ = [

@@ -19,9 +19,15 @@ from trainfare_core.run_cost_facts.answers import (
     TieredPrice,
     Unknown,
 )
-from trainfare_core.run_cost_facts.kinds import KINDS
-from trainfare_core.run_cost_facts.local_disks import local_disk, machines_without_local_disk
-from trainfare_core.run_cost_facts.lookup import default_quota, find_fact, find_transfer, interruption_band
+from trainfare_core.run_cost_facts.facts import KINDS
+from trainfare_core.run_cost_facts.lookup import (
+    default_quota,
+    find_fact,
+    find_transfer,
+    interruption_band,
+    local_disk,
+    machines_without_local_disk,
+)
 from trainfare_core.run_cost_facts.table import all_facts
 
 __all__ = [

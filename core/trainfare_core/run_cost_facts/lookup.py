@@ -1,13 +1,18 @@
-"""The lookups: a kind and its keys give an answer of the kind's form; quotas and interruption bands have their own."""
+"""
+The lookups: a kind and its keys give an answer of the kind's form; quotas, interruption bands and local disks of
+machine types have their own.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Final, get_args, overload
 
 from trainfare_core.clouds import CLOUDS, INTERRUPTION_BANDS
+from trainfare_core.documents import data_rows
 from trainfare_core.region_places import continent_of
 from trainfare_core.run_cost_facts.answers import (
     Amount,
@@ -21,11 +26,12 @@ from trainfare_core.run_cost_facts.answers import (
     TieredPrice,
     Unknown,
 )
-from trainfare_core.run_cost_facts.facts import EVERYWHERE, Fact
-from trainfare_core.run_cost_facts.kinds import (
+from trainfare_core.run_cost_facts.facts import (
+    EVERYWHERE,
     KINDS,
     AmountKind,
     DiskKind,
+    Fact,
     SpanKind,
     StatementKind,
     TierKind,
@@ -289,4 +295,49 @@ def _band(rows: tuple[Fact, ...], match: RegionMatch, unused: tuple[Fact, ...]) 
         region_match=match,
         rows=rows,
         unused=unused,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDisk:
+    """
+    The local disks of a machine type.
+
+    Attributes:
+        gb: all of them together; 0 where it has none.
+        source: where that is published.
+    """
+
+    gb: float
+    source: str
+
+
+@lru_cache(maxsize=1)
+def _read_table() -> Mapping[tuple[str, str], LocalDisk]:
+    return {
+        (row["cloud"], row["machine"]): LocalDisk(float(row["local_disk_gb"]), row["source"])
+        for row in data_rows("local_disks.csv")
+    }
+
+
+def local_disk(cloud: str, machine: str) -> LocalDisk | Unknown:
+    """
+    Return the local disks of a machine type.
+
+    Args:
+        cloud: as in the price book.
+        machine: machine type.
+
+    Example:
+        >>> local_disk("aws", "inf2.xlarge").gb
+        0.0
+    """
+    disk = _read_table().get((cloud, machine))
+    return Unknown(f"whether {cloud}'s {machine} has local disks is not known") if disk is None else disk
+
+
+def machines_without_local_disk(cloud: str) -> tuple[str, ...]:
+    """Return the machine types of a cloud that are known to have no local disk."""
+    return tuple(
+        machine for (owner, machine), disk in _read_table().items() if owner == cloud and not disk.gb
     )

@@ -32,7 +32,7 @@ _IMAGES: Final = 64
 _STAGES: Final = ((256, 14), (64, 56))
 """Channels, and pixels of a side, of 3x3 convolutions: two stages of a ResNet."""
 _COPIED: Final = (2**24, 2**26, 2**28)
-"""Numbers of fp32: the larger copies are beyond the caches of every GPU (`roofline.caches`)."""
+"""Numbers of fp32: the larger copies are beyond the caches of every GPU (`roofline.times`)."""
 _REDUCED: Final = 2**26
 """Numbers of fp32. Chosen: 256 MiB take much longer than the latency of any link."""
 _GROWTH: Final = 8

@@ -51,7 +51,7 @@ def with_book_names(constraints: Constraints, book: PriceBook) -> Constraints:
         UnknownNameError: a name that the book does not have; a region must be one of the chosen providers'.
         NoOffersError: all names are known, and no price has all of them.
     """
-    from trainfare_core.prices.residency import filter_by_residency
+    from trainfare_core.ranking.pricing.price_doubt import filter_by_residency
     from trainfare_core.ranking.pricing.request import DEFAULT_PURCHASE
 
     clouds = book.resolve("provider", constraints.providers)

@@ -14,7 +14,7 @@ from trainfare.report.wording import SOLD_ONLY_SO, describe_interval, machine_la
 from trainfare_core.job_profile import UPPER_BOUND
 from trainfare_core.number_format import hours_text, percent
 from trainfare_core.prices.own_prices import OWN_NOTES
-from trainfare_core.prices.spot_capacity import AT_FLOOR
+from trainfare_core.prices.precedence import AT_FLOOR
 from trainfare_core.ranking.options.options import LOADER_NOTE
 from trainfare_core.ranking.options.rejections import REASON_WORDS
 from trainfare_core.ranking.pricing.quotas import QUOTA_NOTE

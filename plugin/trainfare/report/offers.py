@@ -13,8 +13,8 @@ from trainfare.report.tables import UNLIMITED_WIDTH, table_text
 from trainfare_core.clouds import SERVICES, pricing_service
 from trainfare_core.number_format import percent
 from trainfare_core.prices.explain import PriceExplanation, PriceReading
+from trainfare_core.prices.facts import OfferRow
 from trainfare_core.prices.listing import AcceleratorPrices, OffersReport
-from trainfare_core.prices.offer import OfferRow
 from trainfare_core.prices.status import PricesStatus, ServiceStatus
 
 _COLUMNS = (

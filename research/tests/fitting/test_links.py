@@ -12,8 +12,7 @@ pytest.importorskip("timm")
 
 from builders.profiles import profile
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.prediction.network.coefficients import link_calibration
-from trainfare_core.prediction.network.collectives import link_of
+from trainfare_core.prediction.network.collectives import link_calibration, link_of
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_research.fits import link_record
 from trainfare_research.fitting.data_parallel import data_parallel_s, is_data_parallel

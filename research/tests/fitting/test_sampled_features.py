@@ -14,7 +14,7 @@ from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.columns import Run
 from trainfare_core.prediction.engine import prepare
-from trainfare_core.prediction.network.coefficients import link_calibration
+from trainfare_core.prediction.network.collectives import link_calibration
 from trainfare_research.fitting.one_plan import Plan, predict_plan
 from trainfare_research.fitting.sampled_features import predict_sampled_graph
 from trainfare_research.fitting.submission_steps import build_submitted_step

@@ -15,7 +15,7 @@ from row_builders.submissions import submission
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.columns import Run
 from trainfare_core.prediction.engine import prepare
-from trainfare_core.prediction.network.coefficients import link_calibration
+from trainfare_core.prediction.network.collectives import link_calibration
 from trainfare_research.fitting.one_plan import Plan, predict_plan
 from trainfare_research.fitting.split_tables import has_split_tables, predict_split_tables
 from trainfare_research.fitting.step_answers import step_answers

@@ -14,7 +14,7 @@ pytest.importorskip("timm")
 pytest.importorskip("transformers")
 
 from row_builders.submissions import submission
-from trainfare_core.prediction.network.coefficients import link_calibration
+from trainfare_core.prediction.network.collectives import link_calibration
 from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
 from trainfare_research.fitting.held_out_groups import GROUPS
 from trainfare_research.fitting.one_device_rows import Index, Row, RowMaker

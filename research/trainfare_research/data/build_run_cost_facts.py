@@ -24,12 +24,12 @@ from pathlib import Path
 
 from trainfare_core.run_cost_facts.facts import (
     FACT_COLUMNS,
+    KINDS,
     SOURCE_COLUMNS,
     Fact,
     read_facts,
     read_sources,
 )
-from trainfare_core.run_cost_facts.kinds import KINDS
 from trainfare_research.data import TABLES
 from trainfare_research.truth_table import read_rows
 

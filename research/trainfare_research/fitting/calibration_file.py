@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.prediction.network.coefficients import link_calibration
+from trainfare_core.prediction.network.collectives import link_calibration
 from trainfare_core.prediction.roofline.coefficients import Calibration, OverheadFit, SigmaFit, SourceFit
 from trainfare_research.fits import OneDeviceRecord, Scores
 from trainfare_research.fitting.one_device_rows import Index, Row

@@ -31,8 +31,7 @@ from scipy.optimize import approx_fprime
 
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prediction.network.coefficients import CommunicationFit, LinkCalibration
-from trainfare_core.prediction.network.collectives import traffic_of
+from trainfare_core.prediction.network.collectives import CommunicationFit, LinkCalibration, traffic_of
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.roofline.host import host_launch_s
 from trainfare_core.prediction.roofline.operations import Operations, Roofline

@@ -17,7 +17,6 @@ from trainfare_core.job_profile import REDUCTION_KINDS, JobProfile
 from trainfare_core.porting import describe_work
 from trainfare_core.prediction.distance import describe_work as describe_plan
 from trainfare_core.prediction.distance import name_work
-from trainfare_core.prediction.roofline.caches import compute_cached_share, with_cache_as_memory
 from trainfare_core.prediction.roofline.features import (
     BRIEF,
     COMPILED_LOOP,
@@ -38,7 +37,12 @@ from trainfare_core.prediction.roofline.operations import (
     compiles_graphs,
     mark_compiled_loops,
 )
-from trainfare_core.prediction.roofline.times import WINOGRAD_LEAST, log2_brevity
+from trainfare_core.prediction.roofline.times import (
+    WINOGRAD_LEAST,
+    compute_cached_share,
+    log2_brevity,
+    with_cache_as_memory,
+)
 from trainfare_research.fitting.table_lines import SUBMISSION, Line, chip_of, is_trainer_time
 
 Array = NDArray[np.float64]

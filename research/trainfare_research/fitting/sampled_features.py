@@ -11,7 +11,7 @@ from __future__ import annotations
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.columns import Run
 from trainfare_core.prediction.network import collectives
-from trainfare_core.prediction.network.coefficients import CommunicationFit
+from trainfare_core.prediction.network.collectives import CommunicationFit
 from trainfare_research.fitting.one_plan import Plan, predict_plan
 from trainfare_research.workloads.other.sampled_graph import FEATURE_TABLE_BYTES, feature_bytes
 

@@ -19,7 +19,7 @@ from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.network import collectives
-from trainfare_core.prediction.network.coefficients import CommunicationFit, link_calibration
+from trainfare_core.prediction.network.collectives import CommunicationFit, link_calibration
 from trainfare_core.prediction.roofline.operations import Operations
 from trainfare_research.fitting.one_device_rows import Row, RowMaker
 from trainfare_research.fitting.sampled_features import has_sampled_features

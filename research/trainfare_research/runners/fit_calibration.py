@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import lsq_linear
 
-from trainfare_core.prediction.network.coefficients import link_calibration
+from trainfare_core.prediction.network.collectives import link_calibration
 from trainfare_core.prediction.roofline.coefficients import SourceFit, with_links
 from trainfare_research.fits import Scores
 from trainfare_research.fitting.calibration_file import calibration_of, record_of, sigma_of

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.prediction.network.coefficients import link_calibration
+from trainfare_core.prediction.network.collectives import link_calibration
 from trainfare_research.fitting.command_line import table_command
 from trainfare_research.fitting.held_out_groups import GROUPS
 from trainfare_research.fitting.one_device_rows import Index

@@ -33,7 +33,7 @@ import polars as pl
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.prediction.network.coefficients import link_calibration
+from trainfare_core.prediction.network.collectives import link_calibration
 from trainfare_providers.snapshot import SnapshotProvider
 from trainfare_research.truth_table import ROW_OF_RESIDUAL, read_held_out_errors, read_rows, write_json
 

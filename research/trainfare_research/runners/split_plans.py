@@ -22,7 +22,7 @@ from statistics import mean
 from typing import Final
 
 from trainfare_core.number_format import percent
-from trainfare_core.prediction.changed_jobs import SPLIT_STEP_SIGMA
+from trainfare_core.prediction.engine import SPLIT_STEP_SIGMA
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
 from trainfare_core.prediction.uncertainty import Z80
 from trainfare_research.fitting.command_line import MEASUREMENTS

@@ -20,7 +20,7 @@ from trainfare_core.decline import (
     cost_in_year,
     hardware,
     outlook,
-    priors,
+    records,
 )
 
 
@@ -92,7 +92,7 @@ def test_uncertain_rates_are_equally_likely_values() -> None:
 
 def test_priors_have_sources() -> None:
     """Section 4: hardware falls by 21 to 29 % a year, list prices do not, the frontier rises."""
-    text = Path(priors.__file__).with_name("published_rates.csv").read_text(encoding="utf-8")
+    text = Path(records.__file__).with_name("published_rates.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(text.splitlines()))
     assert all(row["source"] and row["period"] for row in rows)
     declines: dict[str, list[float]] = defaultdict(list)

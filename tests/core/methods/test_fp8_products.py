@@ -12,7 +12,7 @@ from builders.profiles import gpt_profile
 from builders.recommendations import option
 from trainfare_core.documents import Interval
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.methods.fp8_products import fp8_line
+from trainfare_core.methods.knobs import fp8_line
 from trainfare_core.prediction.uncertainty import UNFITTED_SIGMA, Z80
 from trainfare_core.variants import in_8_bits, may_be_in_8_bits
 

@@ -13,8 +13,7 @@ from builders.profiles import gpt_profile
 from trainfare_core.candidates import CandidateTable, PlanSpace, enumerate_candidates, take
 from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts
 from trainfare_core.prediction import PredictionTable, predict
-from trainfare_core.prediction.changed_jobs import SPLIT_STEP_SIGMA
-from trainfare_core.prediction.engine import predict_run, prepare
+from trainfare_core.prediction.engine import SPLIT_STEP_SIGMA, predict_run, prepare
 from trainfare_core.variants import JobVariant
 
 MACHINES = shapes("A100-SXM-80GB", count=8, network=1600)

@@ -6,7 +6,7 @@ import pytest
 
 from builders.toy_market import book, offer_row
 from trainfare_core.errors import UnknownNameError
-from trainfare_core.prices.residency import filter_by_residency
+from trainfare_core.ranking.pricing.price_doubt import filter_by_residency
 
 
 def test_only_offers_known_to_lie_there_are_kept() -> None:

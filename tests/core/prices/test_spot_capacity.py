@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from builders.offers import book_of, offer_row
 from trainfare_core.prices.book import PriceBook
-from trainfare_core.prices.spot_capacity import AT_FLOOR, NO_SPOT_CAPACITY
+from trainfare_core.prices.precedence import AT_FLOOR, NO_SPOT_CAPACITY
 
 
 def caveats(*rows: dict[str, object]) -> dict[str | None, str | None]:

@@ -18,10 +18,9 @@ from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.shapes import MachineShapes
-from trainfare_core.ranking.alternatives.nearest import with_alternatives
+from trainfare_core.ranking.alternatives.nearest import Quantity, surest, with_alternatives
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
-from trainfare_core.ranking.surest import Quantity, surest
 from trainfare_core.recommendation import Constraints, Option, Recommendation
 
 AS_OF = datetime(2026, 9, 1, tzinfo=timezone.utc)

@@ -9,7 +9,7 @@ import pytest
 
 from trainfare_core.clouds import CLOUDS
 from trainfare_core.errors import InputError
-from trainfare_core.run_cost_facts import KINDS, Answer, default_quota, find_fact, interruption_band, kinds
+from trainfare_core.run_cost_facts import KINDS, Answer, default_quota, facts, find_fact, interruption_band
 from trainfare_core.run_cost_facts.facts import (
     FACT_COLUMNS,
     SOURCE_COLUMNS,
@@ -76,13 +76,13 @@ def test_every_unmarked_row_is_used() -> None:
 
 def test_values_have_the_form_of_their_kind() -> None:
     """Words where the answer is in words, a tier where it has tiers, a number elsewhere; no kind has two forms."""
-    worded = {"spot_interruption_band", *get_args(kinds.StatementKind)}
-    numbers = (kinds.AmountKind, kinds.TierKind, kinds.SpanKind, kinds.DiskKind)
+    worded = {"spot_interruption_band", *get_args(facts.StatementKind)}
+    numbers = (facts.AmountKind, facts.TierKind, facts.SpanKind, facts.DiskKind)
     names = [name for group in numbers for name in get_args(group)]
     assert sorted([*names, *worded, "default_quota"]) == sorted(KINDS)
     for row in all_facts():
         assert bool(row.words) == (row.kind in worded), row
-        assert row.kind in get_args(kinds.TierKind) or not row.from_gb, row
+        assert row.kind in get_args(facts.TierKind) or not row.from_gb, row
 
 
 def test_rows_are_unique() -> None:

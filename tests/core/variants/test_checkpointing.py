@@ -11,7 +11,7 @@ from trainfare_core.candidates import PlanSpace, enumerate_candidates
 from trainfare_core.job_profile import BatchFacts, JobProfile, MeasuredStep, MemoryMoment, Quantiles
 from trainfare_core.prediction import predict
 from trainfare_core.variants import JobVariant, variants_of, why_no_variant
-from trainfare_core.variants.checkpointing import add_checkpointing, why_not_checkpointed
+from trainfare_core.variants.variant import add_checkpointing, why_not_checkpointed
 
 QUICK = Quantiles(median_s=0.1, p10_s=0.1, p90_s=0.1)
 

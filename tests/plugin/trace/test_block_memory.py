@@ -19,7 +19,7 @@ from trainfare_core.job_profile import (
     ProfileSource,
     RunPlan,
 )
-from trainfare_core.variants.checkpointing import add_checkpointing, why_not_checkpointed
+from trainfare_core.variants.variant import add_checkpointing, why_not_checkpointed
 
 WIDTH, TOKENS, BLOCKS = 32, 64, 5
 

@@ -1,24 +1,63 @@
 """
 How long devices exchange gradients and weights, and how much of that backward hides.
 
-Alpha-beta models. A ring all-reduce of B bytes over n devices moves 2 (n-1)/n B over every link in 2 (n-1)
+Alpha-beta models: a message costs a latency, a byte a share of the link's nominal rate. A ring all-reduce of B bytes
+over n devices moves 2 (n-1)/n B over every link in 2 (n-1)
 messages; a gather or a scatter half of it. Among more than 16 devices messages travel along both sides of a square, as
 in a torus of TPUs. Over several machines it is hierarchical: a ring inside each
 machine, then every device exchanges its n-th part with its peers, so that a machine's network carries 2
 (m-1)/m B; latency grows with the depth of a tree, 2 log2(m).
+
+The constants of links are fitted; `research/trainfare_research/fitting/links.py` writes the file. `link_efficiency` and
+`link_latency_s` are keyed by a link of the catalogue ("pcie3") or by its family ("nvlink"); any other link is "other".
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Final, Literal
 
 import numpy as np
 
 from trainfare_core.arrays import Array
+from trainfare_core.documents import Record, data_text
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.job_profile import SPARSE_TENSOR, JobProfile, SynchronizedNorms
-from trainfare_core.prediction.network.coefficients import CommunicationFit
+
+
+class CommunicationFit(Record):
+    """Alpha-beta constants of collectives."""
+
+    link_efficiency: dict[str, float]
+    link_latency_s: dict[str, float]
+    network_efficiency: float
+    network_latency_s: float
+    exposed_floor: float
+    """Share of communication that is exposed even when there is enough compute to hide all of it."""
+    straggler_share: float
+    """Of the step, for every doubling of the devices in one machine, which wait for one another."""
+    overlap_window: float
+    """Share of backward (FSDP: of forward and backward) that can hide communication."""
+
+
+class LinkCalibration(Record):
+    """The constants with their provenance: date of the fit, hash of the data, rows by source."""
+
+    schema_version: Literal[1]
+    fitted_at: str
+    data_sha256: str
+    fitted_on: dict[str, int]
+    several_devices_log_sigma: float
+    """Of ln(measured / predicted) of a run on several devices whose run on one is known."""
+    communication: CommunicationFit
+
+
+@lru_cache(maxsize=1)
+def link_calibration() -> LinkCalibration:
+    """Return the constants that ship with trainfare, read once per process."""
+    return LinkCalibration.model_validate_json(data_text("link_calibration.json"))
+
 
 _MOMENT_BYTES: Final = 4
 LONGEST_RING: Final = 16

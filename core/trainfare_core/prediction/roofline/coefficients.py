@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from trainfare_core.documents import Record, data_text
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerators
-from trainfare_core.prediction.network.coefficients import CommunicationFit, link_calibration
+from trainfare_core.prediction.network.collectives import CommunicationFit, link_calibration
 from trainfare_core.prediction.roofline.features import (
     Path,
     Terms,

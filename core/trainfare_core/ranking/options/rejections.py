@@ -9,8 +9,8 @@ from typing import Final, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.arrays import find_least, mark_rows
 from trainfare_core.number_format import hours_text, percent
-from trainfare_core.ranking.pricing.columns import find_least, mark_rows
 from trainfare_core.ranking.pricing.price_doubt import MACHINE_TYPE, Machines, Usable
 from trainfare_core.ranking.pricing.priced_runs import Limits, PricedRuns
 from trainfare_core.ranking.pricing.quotas import machines_allowed, shortage

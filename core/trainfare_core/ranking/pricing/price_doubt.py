@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Final, TypeAlias
@@ -17,11 +18,11 @@ from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.freshness import end_of_day, with_ages
 from trainfare_core.prices.intake import PURCHASE_OPTIONS
 from trainfare_core.prices.precedence import OWN_RATES
-from trainfare_core.prices.residency import filter_by_residency
 from trainfare_core.prices.shapes import distinct_numbers
 from trainfare_core.ranking.pricing.data_costs import explain_unknown_transfer, price_transfer
 from trainfare_core.ranking.pricing.request import DEFAULT_PURCHASE
 from trainfare_core.recommendation import Constraints
+from trainfare_core.region_places import lies_in
 
 MACHINE_TYPE: Final = ("provider", "service", "instance_type")
 """Columns that name a machine type."""
@@ -229,3 +230,27 @@ def _too_old_detail(old: pl.DataFrame, log_sigma: NDArray[np.float64]) -> str:
 
 def _factor(value: float) -> str:
     return f"{value:.1f}" if math.isfinite(value) else "more than any number"
+
+
+def filter_by_residency(book: PriceBook, places: Sequence[str]) -> PriceBook:
+    """
+    Return the offers whose region lies in one of some places.
+
+    Args:
+        book: offers.
+        places: see `region_places.lies_in`; an offer whose country is not known lies in none.
+
+    Raises:
+        UnknownNameError: a name that is no place.
+    """
+    lies_in("", "", places)  # a wrong name is an error in an empty book, too
+    regions: dict[str, list[str]] = {}
+    for provider, region in book.frame.select("provider", "region").unique().iter_rows():
+        if lies_in(provider, region, places):
+            regions.setdefault(provider, []).append(region)
+    inside = pl.lit(value=False)
+    for provider, names in regions.items():
+        inside |= (pl.col("provider") == provider) & pl.col("region").is_in(names)
+    # `provider` gives the column its length where the expression is a literal.
+    marks = book.frame.select("provider", inside.alias("inside"))["inside"]
+    return book.where(marks.to_numpy())

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from trainfare_core.arrays import Column, Flags, Rows
+from trainfare_core.arrays import Column, Flags, Rows, mark_rows
 from trainfare_core.ranking.pricing.chances import find_billed_hours, find_chances, find_hours
-from trainfare_core.ranking.pricing.columns import mark_rows
 from trainfare_core.ranking.pricing.machines import PricedMachines, PricedOffers, sort_offers
 from trainfare_core.ranking.pricing.plan_search import PlanSearch
 from trainfare_core.recommendation import Constraints

@@ -9,20 +9,24 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from trainfare_core.arrays import Column, Rows
+from trainfare_core.arrays import Column, Rows, find_least, mark_rows, pair_rows
 from trainfare_core.candidates import MAX_NODES, take
 from trainfare_core.commitments import CAPACITY_BLOCK
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.pricing.best_plans import quantise_times, worth_changing
-from trainfare_core.ranking.pricing.columns import find_least, mark_rows, pair_rows
 from trainfare_core.ranking.pricing.data_costs import ModelRoutes, ObjectStorage
-from trainfare_core.ranking.pricing.machines import PricedMachines, PricedOffers, group_machines
+from trainfare_core.ranking.pricing.machines import (
+    PricedMachines,
+    PricedOffers,
+    ServiceColumns,
+    disk_prices_of,
+    group_machines,
+)
 from trainfare_core.ranking.pricing.plan_search import PlanSearch, Predictor
 from trainfare_core.ranking.pricing.price_doubt import Usable, charge_use
 from trainfare_core.ranking.pricing.priced_runs import PricedRuns, SideCosts
 from trainfare_core.ranking.pricing.quotas import machines_allowed
 from trainfare_core.ranking.pricing.request import Request
-from trainfare_core.ranking.pricing.service_columns import ServiceColumns, disk_prices_of
 from trainfare_core.ranking.pricing.spot import hazards_of_offers, why_no_spot
 from trainfare_core.recommendation import Constraints
 from trainfare_core.run_cost.disks import disk_gib, disks_usd_per_hour

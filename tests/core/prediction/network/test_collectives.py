@@ -12,8 +12,8 @@ from builders.plans import predict_one
 from builders.profiles import gpt_profile, profile
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import SynchronizedNorms
-from trainfare_core.prediction.network.coefficients import CommunicationFit
 from trainfare_core.prediction.network.collectives import (
+    CommunicationFit,
     collective_s,
     compute_exposed_s,
     link_of,

@@ -13,10 +13,14 @@ from builders.plans import predict_one
 from builders.profiles import operation, profile
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.prediction.roofline.caches import CACHE_READ_S, compute_cached_share, with_cache_as_memory
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.roofline.operations import Operations, Roofline
-from trainfare_core.prediction.roofline.times import operation_seconds
+from trainfare_core.prediction.roofline.times import (
+    CACHE_READ_S,
+    compute_cached_share,
+    operation_seconds,
+    with_cache_as_memory,
+)
 
 MEBIBYTE = 2**20
 CARD = accelerator("L40S-48GB")
