@@ -12,9 +12,8 @@ from builders.junk import draw_damaged
 from trainfare_core.prices.facts import ReasonCount
 from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.gcp import catalogue_rows
-from trainfare_providers.gcp.machines import PartIndex, machine_rows
+from trainfare_providers.gcp.machines import PartIndex, machine_rows, slice_rows
 from trainfare_providers.gcp.skus import Part, read_sku
-from trainfare_providers.gcp.tpus import slice_rows
 from trainfare_providers.http.strict_json import parse_json
 from trainfare_providers.source_rows import Refused
 

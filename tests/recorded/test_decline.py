@@ -37,8 +37,8 @@ from trainfare_core.decline import (
     wright_variance,
 )
 from trainfare_core.decline.moore import improvement_p_value, log_variance
-from trainfare_core.decline.student_t import StudentT
-from trainfare_core.decline.waiting_rules import (
+from trainfare_core.decline.uncertain_rate import StudentT
+from trainfare_core.decline.wait import (
     Terms,
     compute_fixed_job_wait,
     longest_run,

@@ -13,8 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from trainfare_core.decline.moore import MooreFit, log_variance
 from trainfare_core.decline.records import Band, DeclineError
-from trainfare_core.decline.student_t import StudentT
-from trainfare_core.decline.uncertain_rate import STANDARD_NORMAL, mixture_quantile
+from trainfare_core.decline.uncertain_rate import STANDARD_NORMAL, StudentT, mixture_quantile
 from trainfare_core.decline.wright import WrightFit, wright_variance
 
 THETA = 0.63

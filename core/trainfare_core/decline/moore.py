@@ -15,7 +15,7 @@ from itertools import pairwise
 from trainfare_core.decline.rates import LogRate
 from trainfare_core.decline.records import DeclineError, TooLittleDataError
 from trainfare_core.decline.series import Series
-from trainfare_core.decline.student_t import StudentT
+from trainfare_core.decline.uncertain_rate import StudentT
 
 MIN_DIFFERENCES = 4
 """

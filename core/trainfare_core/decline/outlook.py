@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from trainfare_core.decline.cost_in_year import CostQuestion, Rates, cost_in_year
 from trainfare_core.decline.forecast import Forecast
 from trainfare_core.decline.records import Band, DeclineError
-from trainfare_core.decline.waiting_rules import Terms
+from trainfare_core.decline.wait import Terms
 
 WaitVerdict: TypeAlias = Literal["train now", "wait", "cannot tell"]
 

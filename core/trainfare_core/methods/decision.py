@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.methods.answer import PilotPlan
-from trainfare_core.methods.choice import Advantage
+from trainfare_core.methods.choice import Advantage, evidence
 from trainfare_core.methods.draws import Outcome, law_applies
-from trainfare_core.methods.evidence import evidence
 from trainfare_core.methods.laws import chinchilla_draws
 from trainfare_core.methods.methods import METHOD_NAMES, METHODS, Method
 from trainfare_core.methods.question import Question

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.arrays import Array, Flags
-from trainfare_core.candidates import SHARDINGS, CandidateTable
+from trainfare_core.candidates import SHARDINGS, CandidateTable, take
 from trainfare_core.earlier_runs import Evidence
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.job_profile import JobProfile
@@ -189,14 +189,13 @@ class PlacedPlans:
         row = self.row[first]
         *shares, length = described[row].T
         found = self.devices.found
-        return groups.compare(
-            Work(
-                features=np.stack([*shares, host[first] / HOST_STEPS, length], axis=1),
-                vendor=tuple(found[int(index)].vendor for index in row),
-                devices=devices[first],
-                language_model=run.ledger is not None or self.plans.parallel is not None,
-            )
-        ).take(inverse)
+        work = Work(
+            features=np.stack([*shares, host[first] / HOST_STEPS, length], axis=1),
+            vendor=tuple(found[int(index)].vendor for index in row),
+            devices=devices[first],
+            language_model=run.ledger is not None or self.plans.parallel is not None,
+        )
+        return take(groups.compare(work), inverse)
 
 
 @dataclass(frozen=True, slots=True)

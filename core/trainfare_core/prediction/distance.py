@@ -9,7 +9,7 @@ source. `trainfare_research.runners.fit_distance` writes it, and the constants o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -152,10 +152,6 @@ class Likeness:
     """Of ln(step), for the share that a host decides."""
     is_guess: Flags
     """Whether nothing like it was measured, or intervals did not hold what was."""
-
-    def take(self, rows: Rows) -> Likeness:
-        """Return the likeness of some rows, which may repeat."""
-        return Likeness(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ for time and memory, and more doubt.
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
+from functools import reduce
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from trainfare_core.arrays import Array, Rows
 from trainfare_core.candidates import SHARDINGS, CandidateTable, take
+from trainfare_core.candidates.table import join_tables
 from trainfare_core.earlier_runs import Evidence, find_earlier_runs, find_figures
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
@@ -250,12 +252,7 @@ def predict(
                     own_run, job_variant, shapes, plans if split else replace(plans, parallel=None)
                 )
             )
-    order = np.argsort(np.concatenate(rows))
-    columns = {
-        field.name: np.concatenate([getattr(part, field.name) for part in parts])[order]
-        for field in fields(PredictionTable)
-    }
-    return PredictionTable(**columns)
+    return take(reduce(join_tables, parts), np.argsort(np.concatenate(rows)))
 
 
 def _predict_variant(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -80,14 +80,14 @@ class PriceBook:
     """
     Offers as columns (`BOOK_SCHEMA`, `shape_id`, `machine_id`), and the count of rows rejected while reading them.
 
-    Args:
-        frame: accepted rows with the columns of `BOOK_SCHEMA`; numbers of shapes and machines that are there already
-            are kept.
-        intakes: accepted and rejected rows, per cloud service.
-        set_aside: rows that were read and are not used as prices, with the reason; see `intake.set_aside`.
+    Attributes:
+        frame: accepted rows with the columns of `BOOK_SCHEMA` and two more; numbers of shapes and machines that are
+            there already are kept. `shape_id` is the row of `shapes()`; `machine_id` is the same for offers of one
+            machine (`MACHINE_KEYS` and shape), and a filtered book has gaps in it.
+        intakes: counts of all rows read, per cloud service and origin; filtering a book does not change them.
+        set_aside: rows that were read for this book and are not used as prices, with the reason; see
+            `intake.set_aside`. A filtered book has none.
     """
-
-    __slots__ = ("_frame", "_intakes", "_newest", "_set_aside")
 
     def __init__(
         self,
@@ -97,50 +97,26 @@ class PriceBook:
     ) -> None:
         columns = [*BOOK_SCHEMA, "shape_id", "machine_id"]
         numbered = frame if set(columns) <= set(frame.columns) else with_ids(frame.select(*BOOK_SCHEMA))
-        self._frame = numbered if numbered.columns == columns else numbered.select(columns)
-        self._intakes = intakes
-        self._set_aside = set_aside
-        self._newest: str | None = None
+        self.frame = numbered if numbered.columns == columns else numbered.select(columns)
+        self.intakes, self.set_aside = intakes, set_aside
 
     def __len__(self) -> int:
         """Return the number of offers."""
-        return self._frame.height
+        return self.frame.height
 
     def __repr__(self) -> str:
         return f"PriceBook({len(self)} offers)"
 
     @property
-    def frame(self) -> pl.DataFrame:
-        """
-        The offers with two columns beside `BOOK_SCHEMA`.
-
-        `shape_id` is the row of `shapes()`; `machine_id` is the same for offers of one machine (`MACHINE_KEYS` and
-        shape), and a filtered book has gaps in it.
-        """
-        return self._frame
-
-    @property
     def rows(self) -> pl.DataFrame:
         """The offers with the columns of `BOOK_SCHEMA` alone."""
-        return self._frame.select(*BOOK_SCHEMA)
+        return self.frame.select(*BOOK_SCHEMA)
 
-    @property
+    @cached_property
     def newest_date(self) -> str:
         """The latest price date, "" where there are no offers."""
-        if self._newest is None:
-            newest = self._frame["observed_on"].max()
-            self._newest = newest if isinstance(newest, str) else ""
-        return self._newest
-
-    @property
-    def intakes(self) -> tuple[Intake, ...]:
-        """Counts of all rows read, per cloud service and origin; filtering a book does not change them."""
-        return self._intakes
-
-    @property
-    def set_aside(self) -> tuple[pl.DataFrame, ...]:
-        """Rows that were read for this book and are not used as prices; a filtered book has none."""
-        return self._set_aside
+        newest = self.frame["observed_on"].max()
+        return newest if isinstance(newest, str) else ""
 
     @classmethod
     def from_rows(cls, rows: pl.DataFrame, *, origin: str) -> PriceBook:
@@ -177,7 +153,7 @@ class PriceBook:
 
     def shapes(self) -> MachineShapes:
         """Return the distinct shapes of this book's machines, in the order of `shape_id`."""
-        return MachineShapes.of(self._frame)
+        return MachineShapes.of(self.frame)
 
     def filter(
         self,
@@ -221,22 +197,22 @@ class PriceBook:
         if not tests:
             return self
         return self.where(
-            self._frame.select(pl.all_horizontal(tests).fill_null(value=False)).to_series().to_numpy()
+            self.frame.select(pl.all_horizontal(tests).fill_null(value=False)).to_series().to_numpy()
         )
 
     def where(self, marks: NDArray[np.bool_]) -> PriceBook:
         """Return the marked offers, the book itself where that is all of them; `marks` has shape (offers,)."""
         if marks.all():
             return self
-        return PriceBook(renumber_shapes(self._frame.filter(pl.Series(marks))), self._intakes)
+        return PriceBook(renumber_shapes(self.frame.filter(pl.Series(marks))), self.intakes)
 
     def without_other_clouds(self) -> PriceBook:
         """Return the offers without the quotes of clouds that are listed and ranked only when asked for."""
-        return self.where((self._frame["origin"] != OTHER_CLOUDS).to_numpy())
+        return self.where((self.frame["origin"] != OTHER_CLOUDS).to_numpy())
 
     def of_other_clouds(self) -> PriceBook:
         """Return the quotes of clouds that are listed and ranked only when asked for."""
-        return self.where((self._frame["origin"] == OTHER_CLOUDS).to_numpy())
+        return self.where((self.frame["origin"] == OTHER_CLOUDS).to_numpy())
 
     def drop_second_names(self) -> PriceBook:
         """
@@ -253,7 +229,7 @@ class PriceBook:
         known = pl.all_horizontal(pl.col("vcpus", "memory_gib").is_not_null())
         first = pl.col("instance_type").sort_by(best_first).first().over(machine)
         return self.where(
-            self._frame.select((pl.col("instance_type") == first) | ~known).to_series().to_numpy()
+            self.frame.select((pl.col("instance_type") == first) | ~known).to_series().to_numpy()
         )
 
     def sort_by(self, key: SortKey = "price") -> PriceBook:
@@ -266,15 +242,15 @@ class PriceBook:
             "memory": -pl.col("accelerator_memory_gib") * pl.col("accelerator_count"),
         }[key]
         keys = [order, *([] if key == "price" else [price]), *(pl.col(name) for name in KEY_COLUMNS)]
-        return PriceBook(self._frame.sort(keys), self._intakes)
+        return PriceBook(self.frame.sort(keys), self.intakes)
 
     def head(self, rows: int) -> PriceBook:
         """Return the first offers of the book."""
-        return PriceBook(renumber_shapes(self._frame.head(rows)), self._intakes)
+        return PriceBook(renumber_shapes(self.frame.head(rows)), self.intakes)
 
     def names(self, column: str) -> tuple[str, ...]:
         """Return the distinct values of a name column, sorted."""
-        return tuple(self._frame[column].drop_nulls().unique().sort().to_list())
+        return tuple(self.frame[column].drop_nulls().unique().sort().to_list())
 
     def resolve(self, column: str, names: Sequence[str] | None) -> tuple[str, ...] | None:
         """
@@ -353,8 +329,8 @@ class PriceBook:
 
     def facts(self) -> tuple[PriceBookFacts, ...]:
         """Return rows, price dates and first fetch of every cloud service and origin, sorted by name."""
-        groups = facts_by_service(self._frame)
-        counts = {(intake.provider, intake.service, intake.origin): intake for intake in self._intakes}
+        groups = facts_by_service(self.frame)
+        counts = {(intake.provider, intake.service, intake.origin): intake for intake in self.intakes}
         return tuple(
             _join_facts(row, counts.get((row["provider"], row["service"], row["origin"])))
             for row in groups.sort("provider", "service", "origin").iter_rows(named=True)

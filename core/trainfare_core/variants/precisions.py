@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from trainfare_core.documents import data_rows
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile, OperationGroup, StepInPrecision
 from trainfare_core.variants.eight_bits import count_refused_rows
@@ -19,20 +20,10 @@ PRECISIONS: Final = ("bf16-mixed", "16-mixed", "bf16-true", "32-true", "transfor
 """Lightning's precisions that plans may have besides the script's own. fp16 weights are not among them: without a
 loss scale small gradients are lost."""
 
-_COMPUTED_IN: Final = {
-    "64-true": "fp64",
-    "32-true": "fp32",
-    "bf16-mixed": "bf16",
-    "16-mixed": "fp16",
-    "bf16-true": "bf16",
-    "16-true": "fp16",
-    "transformer-engine": "fp8",
-    "transformer-engine-float16": "fp8",
-}
-_WEIGHT_BITS: Final = {
-    "64-true": 64, "bf16-true": 16, "16-true": 16, "transformer-engine": 16, "transformer-engine-float16": 16,
-}  # fmt: skip
-_SAME_CASTS: Final = {"bf16-mixed": "16-mixed", "16-mixed": "bf16-mixed", "bf16-true": "16-true"}
+_ROWS: Final = data_rows("precisions.csv")
+_COMPUTED_IN: Final = {row["precision"]: row["computed_in"] for row in _ROWS}
+_WEIGHT_BITS: Final = {row["precision"]: int(row["weight_bits"]) for row in _ROWS if row["weight_bits"]}
+_SAME_CASTS: Final = {row["precision"]: row["same_casts"] for row in _ROWS if row["same_casts"]}
 """The precision whose step differs in the name of the 16-bit type alone, and in the scale of the loss."""
 _LOSS_SCALE: Final = "aten._amp_foreach_non_finite_check_and_unscale_"
 """What torch's GradScaler runs before the update: gradients are divided by the scale and searched for inf."""

@@ -2,7 +2,7 @@
 Google Cloud: GPU machines and TPU slices, from the Cloud Billing catalogue.
 
 The path: read all SKUs of two services; `skus.py` selects those that are parts of a price; `machines.py` adds host,
-GPUs and local SSD up to a machine; `tpus.py` multiplies chip-hours to a slice. With a part missing there is no price.
+GPUs and local SSD up to a machine, and multiplies chip-hours to a slice. With a part missing there is no price.
 `quotas.py` reads the quotas of GPUs of the project that `sign_in.py` finds.
 """
 
@@ -16,11 +16,10 @@ from typing import Final
 
 from trainfare_core.errors import CannotTellError
 from trainfare_core.prices.book import PriceBook
-from trainfare_providers.gcp.machines import PartIndex, machine_rows
+from trainfare_providers.gcp.machines import PartIndex, machine_rows, slice_rows
 from trainfare_providers.gcp.quotas import QuotaSites, read_limits
 from trainfare_providers.gcp.sign_in import SignIn, sign_in
 from trainfare_providers.gcp.skus import Part, read_sku
-from trainfare_providers.gcp.tpus import slice_rows
 from trainfare_providers.http.addresses import Secret
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.http.listing import read_pages

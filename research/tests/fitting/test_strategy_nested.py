@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from trainfare_core.methods.evidence import Comparison, Evidence, comparisons
+from trainfare_core.methods.choice import Comparison, Evidence, comparisons
 from trainfare_core.methods.prior import CONSTANTS, ExpectedAdvantage, prior
 from trainfare_research.fitting.strategy_choice import choose
 from trainfare_research.fitting.strategy_nested import KEPT, fit_constants, fit_rules, observe, study_of

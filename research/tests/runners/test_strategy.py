@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainfare_core.methods.choice import WIDENING
-from trainfare_core.methods.evidence import comparisons
+from trainfare_core.methods.choice import WIDENING, comparisons
 from trainfare_research.data import TABLES
 
 pytestmark = pytest.mark.sources

@@ -24,7 +24,7 @@ from trainfare_core.decline import (
     wright_variance,
 )
 from trainfare_core.decline.forecast import RHO, THETA
-from trainfare_core.decline.student_t import StudentT
+from trainfare_core.decline.uncertain_rate import StudentT
 from trainfare_core.decline.wright import exponent_and_noise
 
 Array: TypeAlias = NDArray[np.float64]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.optimize import approx_fprime
 from scipy.special import expit
 
+from trainfare_core.candidates import take
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.language_models.coefficients import DecoderFit
@@ -142,7 +143,7 @@ class Rows:
             },
         )
         return Rows(
-            [self.runs[i] for i in index], [self.lines[i] for i in index], ledger, self.devices.take(index), spread,
+            [self.runs[i] for i in index], [self.lines[i] for i in index], ledger, take(self.devices, index), spread,
             self.log_measured[index], self.weight[index],
         )  # fmt: skip
 

@@ -20,8 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainfare_core.methods.choice import Advantage, advantage
-from trainfare_core.methods.evidence import COLUMNS, Comparison, Evidence, comparisons
+from trainfare_core.methods.choice import COLUMNS, Advantage, Comparison, Evidence, advantage, comparisons
 from trainfare_core.methods.methods import METHOD_NAMES, Method
 from trainfare_core.methods.prior import CONSTANTS, ChoiceConstants
 from trainfare_research.fitting.strategy_choice import choose

@@ -6,8 +6,7 @@ import itertools
 import math
 from dataclasses import dataclass
 
-from trainfare_core.methods.choice import advantage
-from trainfare_core.methods.evidence import Evidence, evidence
+from trainfare_core.methods.choice import Evidence, advantage, evidence
 from trainfare_core.methods.methods import METHOD_NAMES, Method
 from trainfare_core.methods.prior import CONSTANTS, ChoiceConstants
 from trainfare_core.methods.situation import Situation

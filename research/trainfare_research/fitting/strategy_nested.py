@@ -19,8 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from trainfare_core.methods.choice import advantage
-from trainfare_core.methods.evidence import Comparison, Evidence
+from trainfare_core.methods.choice import Comparison, Evidence, advantage
 from trainfare_core.methods.methods import Method
 from trainfare_core.methods.prior import RULES, ChoiceConstants, ExpectedAdvantage, find_rule
 from trainfare_core.methods.situation import Situation

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainfare_core.methods.evidence import Comparison
+from trainfare_core.methods.choice import Comparison
 from trainfare_core.methods.methods import METHOD_NAMES, Method
 from trainfare_core.methods.situation import task_of
 from trainfare_research.truth_table import read_rows

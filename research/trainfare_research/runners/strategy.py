@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from trainfare_core.methods.evidence import Comparison, Evidence, comparisons
+from trainfare_core.methods.choice import Comparison, Evidence, comparisons
 from trainfare_core.methods.methods import METHOD_NAMES, Method
 from trainfare_core.methods.prior import CONSTANTS, FEW_SAMPLES, ChoiceConstants
 from trainfare_core.number_format import percent

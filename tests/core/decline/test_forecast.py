@@ -9,7 +9,7 @@ import pytest
 from builders.decline_figures import HARD_DISKS
 from trainfare_core.decline import DeclineError, Series, fit_moore, fit_wright, forecast
 from trainfare_core.decline.forecast import RHO, THETA
-from trainfare_core.decline.student_t import StudentT
+from trainfare_core.decline.uncertain_rate import StudentT
 
 YEARS, COSTS, MADE = zip(*HARD_DISKS, strict=True)
 DISKS = Series.of(YEARS, COSTS, production=MADE)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from trainfare_core.decline import DeclineError, UncertainRate
-from trainfare_core.decline.student_t import StudentT
+from trainfare_core.decline.uncertain_rate import StudentT
 
 T_TABLE = (
     (0.975, 1, 12.706204736174705),

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from trainfare_core.decline import DeclineError, LogRate, UncertainRate, hardware, wait
-from trainfare_core.decline.waiting_rules import (
+from trainfare_core.decline.wait import (
     Terms,
     compute_fixed_job_wait,
     longest_run,

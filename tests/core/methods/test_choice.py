@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainfare_core.errors import InputError
-from trainfare_core.methods.choice import advantage
-from trainfare_core.methods.evidence import Evidence, comparisons, evidence
+from trainfare_core.methods.choice import Evidence, advantage, comparisons, evidence
 from trainfare_core.methods.methods import METHOD_NAMES
 from trainfare_core.methods.prior import lora_over_capacity, prior
 from trainfare_core.methods.situation import DOMAINS, Situation, metric_kind, task_of, tokens_seen

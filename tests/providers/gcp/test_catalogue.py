@@ -16,9 +16,8 @@ from builders.gcp_wire import COMPUTE, TPU, page, ram, sku, ssd
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.gcp import catalogue_rows
-from trainfare_providers.gcp.machines import PartIndex, machine_rows, machines
+from trainfare_providers.gcp.machines import PartIndex, known_generations, machine_rows, machines, slice_rows
 from trainfare_providers.gcp.skus import Part, read_sku
-from trainfare_providers.gcp.tpus import known_generations, slice_rows
 from trainfare_providers.http.strict_json import parse_json
 from trainfare_providers.refresh import FetchedRows
 from trainfare_providers.sanity import judge

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.arrays import Array
+from trainfare_core.candidates import take
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerators
 from trainfare_core.prediction.language_models.coefficients import DecoderFit
@@ -48,9 +49,9 @@ def decoder_plan_times(
         nothing = np.full(len(row), np.nan)
         return DecoderTimes(nothing, nothing, nothing, nothing, nothing, nothing, nothing), nothing
     rows = replace(DeviceRows.of(devices, links, fit), slower=_slower(ledger, devices, passes, fit))
-    times = decoder_times(ledger, rows.take(row), spread, fit)
+    times = decoder_times(ledger, take(rows, row), spread, fit)
     ideal = fit.roofline()
-    least = decoder_times(ledger, DeviceRows.of(devices, links, ideal).take(row), spread, ideal)
+    least = decoder_times(ledger, take(DeviceRows.of(devices, links, ideal), row), spread, ideal)
     return times, np.maximum(least.compute_s, least.memory_s)
 
 

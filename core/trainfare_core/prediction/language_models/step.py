@@ -17,7 +17,7 @@ profile and n measured rows of n profiles are the same call.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,10 +98,6 @@ class DeviceRows:
             np.array([_KINDS.index(d.kind) if d.kind in _KINDS else 0 for d in devices], dtype=np.int64),
             np.ones(len(devices)),
         )  # fmt: skip
-
-    def take(self, row: NDArray[np.int64]) -> DeviceRows:
-        """Return the rows of these indices."""
-        return DeviceRows(*(getattr(self, field.name)[row] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
