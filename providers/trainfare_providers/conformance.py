@@ -25,7 +25,7 @@ from trainfare_core.errors import PricesUnavailableError
 from trainfare_core.hardware.accelerators import accelerators
 from trainfare_core.prices.book import PriceBook, PriceProvider
 from trainfare_core.prices.intake import KEY_COLUMNS
-from trainfare_providers.sanity import judge
+from trainfare_providers.sanity import MACHINE, judge
 
 MIN_SPOT_SHARE: Final = 0.99
 """Share of machines and regions whose spot price must be at most the on-demand price. A chosen value."""
@@ -163,10 +163,11 @@ def check_book(book: PriceBook) -> tuple[Finding, ...]:
 
 def spot_above_on_demand(book: PriceBook) -> tuple[int, int]:
     """Return how many machines and regions have both prices, and in how many the best spot price is higher."""
-    keys = ["provider", "service", "instance_type", "region"]
-    best = book.frame.group_by(*keys, "purchase_option").agg(pl.col("usd_per_hour").min())
+    best = book.frame.group_by(*MACHINE, "purchase_option").agg(pl.col("usd_per_hour").min())
     spot = best.filter(pl.col("purchase_option") == "spot")
-    both = spot.join(best.filter(pl.col("purchase_option") == "on_demand"), on=keys, suffix="_on_demand")
+    both = spot.join(
+        best.filter(pl.col("purchase_option") == "on_demand"), on=list(MACHINE), suffix="_on_demand"
+    )
     above = both.filter(pl.col("usd_per_hour") > pl.col("usd_per_hour_on_demand") + _ROUNDING)
     return both.height, above.height
 

@@ -15,7 +15,7 @@ import polars as pl
 
 from trainfare_core._version import __version__
 from trainfare_core.errors import FetchError, PricesUnavailableError
-from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.book import PriceBook, PriceProvider
 from trainfare_core.prices.facts import Intake, ReasonCount
 from trainfare_core.prices.intake import BOOK_SCHEMA
 from trainfare_core.prices.precedence import UNLISTED_DAYS, is_unlisted, keep_unlisted
@@ -55,9 +55,9 @@ class FetchedRows:
 
 
 @runtime_checkable
-class LiveSource(Protocol):
+class LiveSource(PriceProvider, Protocol):
     """
-    A cloud whose prices can be fetched; also a `PriceProvider` by its `load`.
+    A cloud whose prices can be fetched; its `load` gives the last good ones on disk, an empty book without them.
 
     Attributes:
         name: of the provider and its price file: lower-case letters, digits, - and _.
@@ -65,7 +65,6 @@ class LiveSource(Protocol):
         budget_s: seconds that one refresh may take in all.
     """
 
-    name: str
     needs: tuple[str, ...]
     budget_s: float
 
@@ -79,10 +78,6 @@ class LiveSource(Protocol):
         Raises:
             PricesUnavailableError: no answer; a part whose credentials are missing is a note instead.
         """
-        ...
-
-    def load(self) -> PriceBook:
-        """Return the last good prices on disk; an empty book where there are none."""
         ...
 
 

@@ -35,7 +35,7 @@ _MAX_FACTOR: Final = 10.0
 _MIN_WITHIN_FACTOR: Final = 0.95
 """More than 5 % of the prices moving tenfold is taken for a change of unit or currency. Both are chosen values."""
 
-_MACHINE: Final = ("provider", "service", "instance_type", "region")
+MACHINE: Final = ("provider", "service", "instance_type", "region")
 _WHY: Final = "_why"
 
 _LEAST_COMMITTED: Final = 0.1
@@ -206,13 +206,13 @@ def _beside_on_demand(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     refused: list[pl.DataFrame] = []
     for frame in (rows.filter(pl.col(_WHY).is_null()), known):
         on_demand = frame.filter(pl.col("purchase_option") == "on_demand")
-        refused.append(on_demand.group_by(_MACHINE).agg(pl.col("usd_per_hour").max().alias("_on_demand")))
+        refused.append(on_demand.group_by(MACHINE).agg(pl.col("usd_per_hour").max().alias("_on_demand")))
     ours, theirs = refused
-    compared = pl.concat([ours, theirs.join(ours, on=list(_MACHINE), how="anti")])
+    compared = pl.concat([ours, theirs.join(ours, on=list(MACHINE), how="anti")])
     above = pl.col("usd_per_hour") > pl.col("_on_demand") * (1 + ROUNDING)
     below = pl.col("usd_per_hour") < pl.col("_on_demand") * _LEAST_COMMITTED
     committed = pl.col("purchase_option").str.contains("^(reserved|savings)_")
-    marked = rows.join(compared, on=list(_MACHINE), how="left")
+    marked = rows.join(compared, on=list(MACHINE), how="left")
     marked = _mark(marked, (pl.col("purchase_option") == "spot") & above, ABOVE_ON_DEMAND)
     marked = _mark(marked, committed & above, COMMITTED_ABOVE)
     marked = _mark(marked, (pl.col("purchase_option") == "capacity_block") & above, BLOCK_ABOVE)

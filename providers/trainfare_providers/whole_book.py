@@ -18,7 +18,7 @@ from trainfare_core.prices.intake import KEY_COLUMNS
 from trainfare_core.prices.precedence import EQUAL, LEAST_SPOT_SHARE, NO_SPOT_CAPACITY
 from trainfare_providers.conformance import Finding
 from trainfare_providers.machine_types import table_rows
-from trainfare_providers.sanity import judge
+from trainfare_providers.sanity import MACHINE, judge
 
 # Chosen: 10 of the snapshot's 491 machines and regions with several zones, half of them with a zone at on demand.
 _ZONES_APART: Final = 4.0
@@ -29,7 +29,6 @@ _HOST: Final = 0.02  # chosen: list prices of sizes with the same host are multi
 # Chosen: the host of one accelerator may be four times another's, a price in another unit is further off.
 _FAR: Final = (0.4, 2.5)
 
-_MACHINE: Final = ("provider", "service", "instance_type", "region")
 _PLACE: Final = ("provider", "service", "region", "zone", "purchase_option")
 _FAMILY: Final = (*_PLACE, "_family", "accelerator")
 
@@ -88,8 +87,8 @@ def _add_neighbours(rows: pl.DataFrame) -> pl.DataFrame:
     book = rows.with_columns(
         pl.coalesce(family, name).alias("_family"),
         (price / pl.col("accelerator_count")).alias("_each"),
-        pl.when(option == "on_demand").then(price).min().over(_MACHINE).alias("_on_demand"),
-        pl.when(option == "capacity_block").then(price).max().over(_MACHINE).alias("_block"),
+        pl.when(option == "on_demand").then(price).min().over(MACHINE).alias("_on_demand"),
+        pl.when(option == "capacity_block").then(price).max().over(MACHINE).alias("_block"),
         ((option != "spot") | spot_is_listed).alias("_listed"),
         pl.lit(1.0).alias("_factor"),
     )
@@ -98,7 +97,7 @@ def _add_neighbours(rows: pl.DataFrame) -> pl.DataFrame:
     )
     for _ in range(4):  # medians in turn settle on one factor a region and one price a size
         whole = pl.when("_fitted").then(price / pl.col("_factor")).median()
-        book = book.with_columns((price / whole.over(*_MACHINE[:3], "purchase_option")).alias("_ratio"))
+        book = book.with_columns((price / whole.over(*MACHINE[:3], "purchase_option")).alias("_ratio"))
         book = book.with_columns(
             pl.when("_fitted").then(pl.col("_ratio")).median().over(_FAMILY).alias("_factor")
         )
@@ -118,7 +117,7 @@ def _rules() -> dict[str, pl.Expr]:
     median = each.median().over("provider", "service", "accelerator", "purchase_option")
     sizes = pl.struct(size).n_unique().over(*_PLACE, "accelerator", "usd_per_hour")
     names = pl.col("instance_type").n_unique().over(*_PLACE, "accelerator", *size, "usd_per_hour")
-    apart = price > _ZONES_APART * price.min().over(*_MACHINE, "purchase_option")
+    apart = price > _ZONES_APART * price.min().over(*MACHINE, "purchase_option")
     unlike = (pl.col("_ratio") / pl.col("_factor") - 1).abs() > _SIBLINGS
     alone = (each / each.median().over(*_FAMILY, *host) - 1).abs() > _HOST
     share = (count < 1) & (each <= whole * (1 + EQUAL))

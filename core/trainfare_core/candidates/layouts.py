@@ -147,12 +147,7 @@ def choose_layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace)
         change = np.maximum(near / script_batch, script_batch / near)
         changed = first & ~keep & (change <= MOST_BATCH_CHANGE)
         batch, keep = np.where(changed, near, batch), keep | changed
-    shape, nodes, devices, batch = (
-        layouts.shape[keep],
-        layouts.nodes[keep],
-        layouts.devices[keep],
-        batch[keep],
-    )
+    shape, nodes, devices, batch = (column[keep] for column in layouts._replace(batch=batch))
     most = np.ones(len(shape), dtype=np.bool_)
     most[1:] = (np.diff(shape) != 0) | (np.diff(nodes) != 0)
     own_batch = np.zeros(len(shape), dtype=np.bool_)

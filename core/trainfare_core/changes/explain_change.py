@@ -166,10 +166,8 @@ class _Walk:
     def _price_anew(self, taken: frozenset[Factor]) -> Option | str:
         book = self._head.book if "prices" in taken else self._base.book
         own_factors = frozenset(self.mixed.changed)
-        if taken & own_factors in (
-            frozenset(),
-            own_factors,
-        ):  # the profiles themselves, as `judge` prices them
+        # The profiles themselves, as `judge` prices them.
+        if taken & own_factors in (frozenset(), own_factors):
             profile = self.mixed.head if own_factors and taken >= own_factors else self.mixed.base
             return _find_best(PricedJob(profile, book, ""), self._request, self._predict)
         profile_or_reason = self.mixed.mix(taken)
@@ -243,10 +241,7 @@ def _cause_of(factor: Factor, before: Option, after: Option) -> CauseName:
         same = (before.machine, before.nodes) == (after.machine, after.nodes)
         return "strategy" if same else "memory_fit"
     names: tuple[CauseName, ...] = get_args(CauseName)
-    for name in names:
-        if name == factor:
-            return name
-    return "other"
+    return next((name for name in names if name == factor), "other")
 
 
 def _side(label: str, option: Option | str) -> CostSide:

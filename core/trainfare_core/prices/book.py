@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import BinaryIO, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -329,11 +329,14 @@ class PriceBook:
 
     def facts(self) -> tuple[PriceBookFacts, ...]:
         """Return rows, price dates and first fetch of every cloud service and origin, sorted by name."""
-        groups = facts_by_service(self.frame)
-        counts = {(intake.provider, intake.service, intake.origin): intake for intake in self.intakes}
+        counts = {
+            (intake.provider, intake.service, intake.origin): intake.counts() for intake in self.intakes
+        }
         return tuple(
-            _join_facts(row, counts.get((row["provider"], row["service"], row["origin"])))
-            for row in groups.sort("provider", "service", "origin").iter_rows(named=True)
+            PriceBookFacts.model_validate(
+                {**row, **counts.get((row["provider"], row["service"], row["origin"]), {})}
+            )
+            for row in facts_by_service(self.frame).iter_rows(named=True)
         )
 
     def offers(self) -> Iterator[OfferRow]:
@@ -362,11 +365,6 @@ class PriceBook:
         frame, intakes, settled = settle_overlaps(frame, intakes)
         more = tuple(rows for rows in (replaced, settled) if rows is not None)
         return cls(mark_spot_ends(frame), intakes, (*aside, *more))
-
-
-def _join_facts(row: dict[str, Any], intake: Intake | None) -> PriceBookFacts:
-    """Join the facts of one service in the book with the counts of the rows read for it."""
-    return PriceBookFacts.model_validate(row if intake is None else {**row, **intake.counts()})
 
 
 def _one_on_demand(machine: str, there: pl.DataFrame) -> OfferRow:

@@ -26,13 +26,13 @@ def fold_options(options: Iterable[Option]) -> tuple[Option, ...]:
         options: best first.
     """
     every = tuple(options)
-    shared = {option.instance_type for option in every if option.service != _price_list(option)}
+    shared = {option.instance_type for option in every if option.service != pricing_service(option.service)}
     options_kept: list[Option] = []
     of_kind: dict[tuple[object, ...], list[int]] = {}
     for option in every:
         kind = (
             option.provider,
-            _price_list(option),
+            pricing_service(option.service),
             option.region,
             option.zone,
             option.purchase_option,
@@ -58,10 +58,6 @@ def fold_options(options: Iterable[Option]) -> tuple[Option, ...]:
         option if option.rank == rank else option.model_copy(update={"rank": rank})
         for rank, option in enumerate(options_kept, start=1)
     )
-
-
-def _price_list(option: Option) -> str:
-    return pricing_service(option.service)
 
 
 def _replaces(better: Option, other: Option) -> bool:

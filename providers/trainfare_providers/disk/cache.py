@@ -91,7 +91,7 @@ class BookCache:
         path = self._path(name)
         try:
             content = read_own_file(path, self._max_bytes)
-            file = check_content(content)
+            facts, sha256 = check_content(content)
             rows = read_table(io.BytesIO(content))
             accepted = PriceBook.from_rows(rows, origin=name)
         except FileNotFoundError:
@@ -105,14 +105,12 @@ class BookCache:
         ) as error:
             self._set_aside(path, _why(error))
             return None
-        if len(accepted) != rows.height or len(accepted) != sum(
-            intake.accepted for intake in file.facts.intakes
-        ):
+        if len(accepted) != rows.height or len(accepted) != sum(intake.accepted for intake in facts.intakes):
             self._set_aside(path, "its number of rows is not the one it states")
             return None
         with contextlib.suppress(OSError):
             os.utime(path)  # marks the file as used; the age of its prices is stored inside it
-        return CachedBook(PriceBook(accepted.frame, file.facts.intakes), file.facts, file.sha256)
+        return CachedBook(PriceBook(accepted.frame, facts.intakes), facts, sha256)
 
     def write(self, name: str, rows: pl.DataFrame, facts: BookFacts) -> bool:
         """

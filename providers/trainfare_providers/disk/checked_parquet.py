@@ -10,7 +10,6 @@ can read the file, and one rename replaces rows, facts and checksum together:
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import Final
 
 from pydantic import AwareDatetime, ValidationError
@@ -47,14 +46,6 @@ class DamagedFileError(Exception):
     """A file that trainfare did not write, or that is damaged."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedFile:
-    """A Parquet file whose checksum is right."""
-
-    facts: BookFacts
-    sha256: str
-
-
 def with_checksum(parquet: bytes, facts: BookFacts) -> bytes:
     """Return a Parquet file with facts and checksum added."""
     footer_at = _footer_at(parquet)
@@ -65,9 +56,9 @@ def with_checksum(parquet: bytes, facts: BookFacts) -> bytes:
     return b"".join((rows, text, digest, end, footer))
 
 
-def check_content(content: bytes) -> CheckedFile:
+def check_content(content: bytes) -> tuple[BookFacts, str]:
     """
-    Return the content and facts of a file.
+    Return the facts of a file whose checksum is right, and that.
 
     Raises:
         DamagedFileError: it has no checksum, another one, or another schema version.
@@ -89,14 +80,13 @@ def check_content(content: bytes) -> CheckedFile:
         raise DamagedFileError("it was written by another version of trainfare") from None
     if facts.schema_version != SCHEMA_VERSION:
         raise DamagedFileError(f"its schema version is {facts.schema_version}, not {SCHEMA_VERSION}")
-    return CheckedFile(facts, hasher.hexdigest())
+    return facts, hasher.hexdigest()
 
 
 def _footer_at(content: bytes) -> int:
     """Return where the Parquet footer begins."""
-    if len(content) < 12 or content[-4:] != _FOOTER_END or content[:4] != _FOOTER_END:
-        raise DamagedFileError("it is not a whole Parquet file")
+    has_ends = len(content) >= 12 and content[-4:] == content[:4] == _FOOTER_END
     footer_at = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
-    if footer_at < 4:
+    if not has_ends or footer_at < 4:
         raise DamagedFileError("it is not a whole Parquet file")
     return footer_at

@@ -247,11 +247,9 @@ class HttpClient:
         """
         request = self._request_to(url, headers=headers)
         del url, headers
-        now = self._clock()
-        self._ends_s = now + self._budget_s if self._ends_s is None else self._ends_s
+        now, deadline = self._clock(), self._deadline(self.limits)
         self._failed_s += 0.0 if self._failed_at_s is None else now - self._failed_at_s  # the SDK's own wait
         self._failed_at_s = None
-        deadline = Deadline(self._clock, min(now + self.limits.total_s, self._ends_s), self._cancelled)
         try:
             return self._reply(request, method, content, deadline)
         except FetchError as error:
