@@ -136,17 +136,8 @@ def _check_row(row: dict[str, str]) -> ClaimLine:
         verdict = "derived"
     elif 1 / (1 + TOLERANCE) <= off_by <= 1 + TOLERANCE:
         verdict = "consistent"
-    return ClaimLine(
-        id=row["id"],
-        figure=row["figure"],
-        stated=stated,
-        computed=computed,
-        unit=row["unit"],
-        off_by=off_by,
-        verdict=verdict,
-        source=row["source"],
-        note=row["note"],
-    )
+    texts = {name: row[name] for name in ("id", "figure", "unit", "source", "note")}
+    return ClaimLine(**texts, stated=stated, computed=computed, off_by=off_by, verdict=verdict)
 
 
 def _off_by(stated: float, computed: float, unit: str) -> float:

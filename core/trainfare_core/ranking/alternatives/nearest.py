@@ -28,12 +28,7 @@ from trainfare_core.ranking.pricing.priced_runs import Limits, PricedRuns
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.pricing.run_pricer import RunPricer
 from trainfare_core.ranking.rank import rank
-from trainfare_core.recommendation import (
-    Alternative,
-    Constraints,
-    Option,
-    Recommendation,
-)
+from trainfare_core.recommendation import Alternative, Constraints, Option, Recommendation
 from trainfare_core.variants import variants_of, why_not_split
 
 Quantity: TypeAlias = Literal["usd", "hours"]
@@ -206,11 +201,6 @@ class _Search:
             }
         )
 
-    def _list_wider(self) -> list[Request]:
-        """Return the request with each larger number of machines, rising."""
-        tried = int(self._request.plan_space.node_counts(self._profile)[-1])
-        return [replace(self._request, max_nodes=count) for count in NODE_COUNTS if count > tried]
-
     def alternatives(self) -> tuple[Alternative, ...]:
         """Return the nearest runs: those that change one limit, then those that change what may be rented."""
         limits, profile = self._request.constraints, self._profile
@@ -285,11 +275,14 @@ class _Search:
         return Alternative(change=change, flag=" ".join(flags), option=surest_option.option)
 
     def _more_machines(self) -> Alternative | None:
-        for request in self._list_wider():
-            option = self._find_best(replace(request, objective="cheapest"))
+        """Return the cheapest run with the least larger number of machines that has one."""
+        tried = int(self._request.plan_space.node_counts(self._profile)[-1])
+        wider = [count for count in NODE_COUNTS if count > tried]
+        for count in wider:
+            option = self._find_best(replace(self._request, max_nodes=count, objective="cheapest"))
             if option is not None:
                 change = f"cheapest on {option.nodes} machines"
-                return Alternative(change=change, flag=f"--max-nodes {request.max_nodes}", option=option)
+                return Alternative(change=change, flag=f"--max-nodes {count}", option=option)
         return None
 
     def _try(self, change: str, flag: str, *, ported: bool = False, **update: object) -> Alternative | None:
