@@ -15,13 +15,7 @@ from trainfare_core.candidates.space import (
     own_micro_batch,
     own_sharding,
 )
-from trainfare_core.candidates.table import (
-    SHARDINGS,
-    CandidateTable,
-    ModelParallel,
-    sharding_label,
-    take,
-)
+from trainfare_core.candidates.table import SHARDINGS, CandidateTable, ModelParallel, sharding_label, take
 
 __all__ = [
     "MAX_NODES",

@@ -28,13 +28,7 @@ from trainfare_core.decline.cost_in_year import (
 from trainfare_core.decline.decomposition import DecompositionAnswer, RunState, decompose, run_cost
 from trainfare_core.decline.forecast import Forecast, forecast
 from trainfare_core.decline.later_years import ForecastAnswer, forecast_from_priors, forecast_from_series
-from trainfare_core.decline.moore import (
-    MooreFit,
-    fit_moore,
-    is_improving,
-    moore_variance,
-    prior_k,
-)
+from trainfare_core.decline.moore import MooreFit, fit_moore, is_improving, moore_variance, prior_k
 from trainfare_core.decline.outlook import DatedCost, Outlook, outlook
 from trainfare_core.decline.rates import LogRate, compose
 from trainfare_core.decline.records import DeclineError, QuantileLine, TooLittleDataError

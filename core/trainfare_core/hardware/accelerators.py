@@ -15,11 +15,7 @@ from typing import Final
 
 from trainfare_core.documents import data_text
 from trainfare_core.errors import InputError, UnknownNameError
-from trainfare_core.hardware.accelerator_rows import (
-    Accelerator,
-    read_accelerators,
-    read_sources,
-)
+from trainfare_core.hardware.accelerator_rows import Accelerator, read_accelerators, read_sources
 
 # A driver reports nominal memory less its reserve and error correction: 9 % less on a T4, 8 % on an L4. The 1 % above
 # nominal allows for rounding.

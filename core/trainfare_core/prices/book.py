@@ -30,11 +30,7 @@ from trainfare_core.prices.intake import (
 )
 from trainfare_core.prices.parquet import read_table
 from trainfare_core.prices.precedence import OTHER_CLOUDS, mark_spot_ends, replace_snapshot
-from trainfare_core.prices.shapes import (
-    MachineShapes,
-    renumber_shapes,
-    with_ids,
-)
+from trainfare_core.prices.shapes import MachineShapes, renumber_shapes, with_ids
 
 EXCLUDABLE: Final = ("provider", "service", "region", "instance_type", "accelerator")
 """Columns whose names can be excluded."""

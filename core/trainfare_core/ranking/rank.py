@@ -44,12 +44,7 @@ from trainfare_core.ranking.pricing.price_doubt import usable_offers
 from trainfare_core.ranking.pricing.priced_runs import Limits
 from trainfare_core.ranking.pricing.request import DEFAULT_PURCHASE, Request
 from trainfare_core.ranking.pricing.run_pricer import RunPricer
-from trainfare_core.recommendation import (
-    Constraints,
-    Objective,
-    Option,
-    Recommendation,
-)
+from trainfare_core.recommendation import Constraints, Objective, Option, Recommendation
 
 _BEST_TYPES: Final = 3
 """Accelerators of a cloud whose best options are always listed, so that a runner-up is, whatever `limit` is: the second

@@ -15,12 +15,7 @@ from trainfare_providers.aws.account import Account, Call, NotAllowedError, NotO
 from trainfare_providers.aws.blocks import capacity_block_row, offer_rows, training_plan_row
 from trainfare_providers.aws.machines import Machines, parse_instance_types
 from trainfare_providers.aws.price_list import EC2_FILTERS, ec2_row, read_products, sagemaker_row
-from trainfare_providers.aws.quotas import (
-    Quota,
-    TrainingQuota,
-    read_quotas,
-    read_training_quotas,
-)
+from trainfare_providers.aws.quotas import Quota, TrainingQuota, read_quotas, read_training_quotas
 from trainfare_providers.aws.rows import UNREADABLE, AwsRows, Service, SourceContext
 from trainfare_providers.aws.savings import PLANS, PlanFile, plan_rate_row
 from trainfare_providers.aws.spot import Bands, read_zone_ids, spot_rows

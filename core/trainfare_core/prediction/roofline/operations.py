@@ -15,12 +15,7 @@ from numpy.typing import NDArray
 
 from trainfare_core.arrays import Array, Flags
 from trainfare_core.hardware.accelerator_rows import Accelerator
-from trainfare_core.job_profile import (
-    POINTWISE_KINDS,
-    USUAL_FUSED_BYTES_SHARE,
-    JobProfile,
-    OperationGroup,
-)
+from trainfare_core.job_profile import POINTWISE_KINDS, USUAL_FUSED_BYTES_SHARE, JobProfile, OperationGroup
 from trainfare_core.prediction.roofline.coefficients import Calibration, OverheadFit
 from trainfare_core.prediction.roofline.features import (
     TENSOR_KINDS,

@@ -19,13 +19,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Constraints
 from trainfare_core.run_cost.model import compute_trained_model_gb, describe_trained_model
 from trainfare_core.run_cost.sourced import STATED, Sourced, choose_sourced, text_of
-from trainfare_core.run_cost_facts import (
-    Amount,
-    TieredPrice,
-    Unknown,
-    find_fact,
-    find_transfer,
-)
+from trainfare_core.run_cost_facts import Amount, TieredPrice, Unknown, find_fact, find_transfer
 
 PLANNED_EGRESS_USD_PER_GB: Final = 0.12
 """Where the way of the model out of a region is not published: the highest first tier of egress where it is, so that no
