@@ -112,7 +112,10 @@ class MixedProfiles:
 
     def _owner(self, differs: dict[Factor, bool]) -> Factor:
         order: tuple[Factor, ...] = ("model", "precision", "global_batch", "strategy", "trace")
-        return next((name for name in order if differs.get(name)), "trace")
+        for name in order:
+            if differs.get(name):
+                return name
+        return "trace"
 
     def mix(self, taken: frozenset[Factor]) -> JobProfile | str:
         """Return the profile with the given factors of head and the others of base, or why there is none."""

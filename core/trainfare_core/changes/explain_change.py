@@ -241,7 +241,10 @@ def _cause_of(factor: Factor, before: Option, after: Option) -> CauseName:
         same = (before.machine, before.nodes) == (after.machine, after.nodes)
         return "strategy" if same else "memory_fit"
     names: tuple[CauseName, ...] = get_args(CauseName)
-    return next((name for name in names if name == factor), "other")
+    for name in names:
+        if name == factor:
+            return name
+    return "other"
 
 
 def _side(label: str, option: Option | str) -> CostSide:

@@ -16,19 +16,7 @@ if TYPE_CHECKING:
 
     from trainfare_core.prices.book import PriceBook
 
-_NOTHING_HELD = {
-    "rows": 0,
-    "oldest": "",
-    "newest": "",
-    "fetched_at": None,
-    "age_days": 0,
-    "oldest_age_days": 0,
-    "fresh_rows": 0,
-    "old_rows": 0,
-    "rows_after_as_of": 0,
-    "estimated_dates": 0,
-    "caveats": 0,
-}
+_NO_DATES = {"oldest": "", "newest": "", "fetched_at": None}
 
 
 class ServiceStatus(ServiceFacts):
@@ -105,7 +93,8 @@ def _services(book: PriceBook, frame: pl.DataFrame) -> tuple[ServiceStatus, ...]
     services = [
         ServiceStatus.model_validate(
             {
-                **_NOTHING_HELD,
+                **dict.fromkeys(frame.columns, 0),
+                **_NO_DATES,
                 **rows_by_service.get((intake.provider, intake.service, intake.origin), {}),
                 "provider": intake.provider,
                 "service": intake.service,

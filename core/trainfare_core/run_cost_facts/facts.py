@@ -234,19 +234,13 @@ def _fact(line: int, row: dict[str, str], sources: Mapping[str, FactSource]) -> 
     worded = unit in WORD_UNITS
     # The Spot Advisor has machines whose spot price was above on-demand; a "saving" below -100 % would be an error.
     lowest = -1.0 if row["kind"] == "spot_savings" else 0.0
+    as_given = ("kind", "cloud", "service", "region", "machine", "item", "as_of", "weak_because")
     return Fact(
-        kind=row["kind"],
-        cloud=row["cloud"],
-        service=row["service"],
-        region=row["region"],
-        machine=row["machine"],
-        item=row["item"],
+        **{name: row[name] for name in as_given},
         from_gb=_number(line, "from_gb", row["from_gb"]) if row["from_gb"] else None,
         value=math.nan if worded else _number(line, "value", row["value"], lowest),
         words=row["value"] if worded else "",
         unit=unit,
-        as_of=row["as_of"],
         source=sources[row["source"]],
         weak=cast("Weakness", weak) if weak else None,
-        weak_because=row["weak_because"],
     )

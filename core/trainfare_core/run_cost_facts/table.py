@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypedDict, get_args
+from typing import Any, get_args
 
 from trainfare_core.documents import data_text
 from trainfare_core.run_cost_facts.answers import RegionMatch, Unknown
@@ -20,7 +20,7 @@ class Choice:
     region_match: RegionMatch
     unused: tuple[Fact, ...]
 
-    def fields(self) -> ChoiceFields:
+    def fields(self) -> dict[str, Any]:
         """Return what every `Answer` of this one row says."""
         return {
             "unit": self.row.unit,
@@ -28,15 +28,6 @@ class Choice:
             "rows": (self.row,),
             "unused": self.unused,
         }
-
-
-class ChoiceFields(TypedDict):
-    """The fields of `Answer`."""
-
-    unit: str
-    region_match: RegionMatch
-    rows: tuple[Fact, ...]
-    unused: tuple[Fact, ...]
 
 
 @lru_cache(maxsize=1)

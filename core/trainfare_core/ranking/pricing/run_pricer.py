@@ -98,7 +98,7 @@ class RunPricer:
         priced = self._price_machines(machines, offers, timed, possible)
         runs, machine = _round_times(take(timed.runs, possible)), timed.machine[possible]
         nodes, variant = search.candidates.nodes[runs.plan], search.candidates.variant_or_none[runs.plan]
-        rented = machines[machine]
+        rented, kept_usd = machines[machine], np.array([objects.kept_usd for objects in stored])
         return PricedRuns(
             offers=offers,
             machines=priced,
@@ -107,8 +107,7 @@ class RunPricer:
             side_costs=SideCosts(
                 transfer_usd=rented["transfer_usd"].to_numpy().astype(np.float64),
                 model_usd=routes.usd[rented["model_route"].to_numpy(), variant],
-                kept_usd=np.array([objects.kept_usd for objects in stored])[variant]
-                + stored[0].read_usd * nodes,
+                kept_usd=kept_usd[variant] + stored[0].read_usd * nodes.astype(np.float64),
                 disks_usd_per_hour=self._price_disks(
                     search, runs, rented, nodes, services.system_disk_gib[machine]
                 ),
