@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import traceback
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from trainfare.job.made_up_data import EXAMPLE
 from trainfare.job.user_code import describe, message_of, place_in_user_code, put_user_first
@@ -41,51 +43,16 @@ class Missing:
         return f"{doing} {self.what}{at} ({describe(error)}). {self.advice}"
 
 
-_GPU: Final = Missing(
-    "needs a GPU, which this machine does not have",
-    "Put the line behind torch.cuda.is_available(): a trace needs no GPU, and records the one that is asked for",
+_TABLE: Final[dict[str, Any]] = json.loads(
+    Path(__file__).with_name("missing_here.json").read_text(encoding="utf-8")
 )
-_GPU_CHECK: Final = Missing(
-    "asks for a GPU, which this machine does not have",
-    "Leave the check out for the trace, or let it warn: a trace needs no GPU, and records the one that is asked for",
-)
-_NETWORK: Final = Missing(
-    "needs the network, and its server cannot be reached from here",
-    "Run it once where the network is, so that its cache has what it needs, or give it a local copy",
-    of_data=True,
-)
-_DATA: Final = Missing(
-    "needs a file that is not here",
-    "Run the trace where the data are, or give their folder; a few samples are enough",
-    of_data=True,
-)
+"""
+What may be missing, each with parts of the messages that say so.
+
+Of the network also the classes of errors that do not derive from those of Python.
+"""
+_KNOWN: Final = {name: Missing(**row["said"]) for name, row in _TABLE.items()}
 _MADE_UP: Final = f"; or describe one batch: --made-up-data --batch '{EXAMPLE}'"
-_DATAMODULE: Final = Missing(
-    "reads the Trainer's datamodule, and there is none before launch",
-    "Give TrainingJob(datamodule=...), or the script itself as TARGET, whose Trainer has it",
-)
-_DEEPSPEED: Final = Missing(
-    "needs the package deepspeed, which is not installed here",
-    "Install deepspeed here, or use torch.optim.AdamW where it is not installed: the profile is nearly the same",
-)
-_LOADERS: Final = Missing(
-    "reads the Trainer's loaders, and there are none before launch",
-    "Give the script itself as TARGET, whose Trainer has them, or read what TrainingJob gives: "
-    "trainer.num_training_batches, trainer.max_epochs",
-)
-_GPU_TEXTS: Final = (
-    "not compiled with CUDA enabled", "Found no NVIDIA driver", "No CUDA GPUs are available",
-    "No supported gpu backend found", "since the accelerator is not available", "object on a CUDA device",
-)  # fmt: skip
-_GPU_CHECK_TEXTS: Final = ("CUDA is not available", "CUDA not available", "GPU is not available")
-_NETWORK_TEXTS: Final = ("couldn't connect to", "Max retries exceeded", "Name or service not known")
-_NETWORK_CLASSES: Final = {
-    ("requests.exceptions", "ConnectionError"), ("requests.exceptions", "Timeout"), ("httpx", "TransportError"),
-    ("huggingface_hub.errors", "LocalEntryNotFoundError"), ("huggingface_hub.errors", "OfflineModeIsEnabled"),
-    ("aiohttp.client_exceptions", "ClientConnectionError"), ("botocore.exceptions", "EndpointConnectionError"),
-}  # fmt: skip
-"""Errors of a connection that do not derive from those of Python: module and name."""
-_DATA_TEXTS: Final = ("Dataset not found", "Dataset not found or corrupted")
 
 
 def missing_here(error: BaseException) -> Missing | None:
@@ -97,26 +64,24 @@ def missing_here(error: BaseException) -> Missing | None:
     """
     chain = list(_chain(error))
     texts = [message_of(link) for link in chain]
-    if any(part in text for text in texts for part in _GPU_TEXTS):
-        return _GPU
+
+    def is_said(name: str, messages: Iterable[str] = texts) -> bool:
+        return any(part in text for text in messages for part in _TABLE[name]["texts"])
+
+    if is_said("gpu"):
+        return _KNOWN["gpu"]
     line = _line_of(error)
-    if (isinstance(error, AssertionError) and "cuda.is_available" in line) or any(
-        part in texts[0] for part in _GPU_CHECK_TEXTS
-    ):
-        return _GPU_CHECK
-    if any(_is_of_network(link) for link in chain) or any(
-        part in text for text in texts for part in _NETWORK_TEXTS
-    ):
-        return _NETWORK
+    if (isinstance(error, AssertionError) and "cuda.is_available" in line) or is_said("gpu check", texts[:1]):
+        return _KNOWN["gpu check"]
+    if any(_is_of_network(link) for link in chain) or is_said("network"):
+        return _KNOWN["network"]
     # A message of its own hides the file that was looked for, which then is the cause.
-    if any(isinstance(link, (FileNotFoundError, NotADirectoryError)) for link in chain) or any(
-        part in text for text in texts for part in _DATA_TEXTS
-    ):
-        return _DATA
+    if any(isinstance(link, (FileNotFoundError, NotADirectoryError)) for link in chain) or is_said("data"):
+        return _KNOWN["data"]
     if any(isinstance(link, ModuleNotFoundError) and link.name == "deepspeed" for link in chain):
-        return _DEEPSPEED
+        return _KNOWN["deepspeed"]
     if isinstance(error, (AttributeError, TypeError)) and "'NoneType'" in texts[0]:
-        return _DATAMODULE if "datamodule" in line else _LOADERS if "dataloader" in line else None
+        return _KNOWN.get("datamodule" if "datamodule" in line else "loaders" if "dataloader" in line else "")
     return None
 
 
@@ -154,7 +119,8 @@ def _is_of_network(error: BaseException) -> bool:
         return True
     if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
         return True
-    return any((base.__module__, base.__name__) in _NETWORK_CLASSES for base in type(error).__mro__)
+    names = [f"{base.__module__}.{base.__name__}" for base in type(error).__mro__]
+    return not set(names).isdisjoint(_TABLE["network"]["classes"])
 
 
 def _line_of(error: BaseException) -> str:
