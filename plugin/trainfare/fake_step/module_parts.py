@@ -10,19 +10,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-HOOKS = (
-    "_backward_pre_hooks",
-    "_backward_hooks",
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks_with_kwargs",
-    "_state_dict_hooks",
-    "_state_dict_pre_hooks",
-    "_load_state_dict_pre_hooks",
-    "_load_state_dict_post_hooks",
-)
+HOOKS = tuple(name for name in vars(nn.Module()) if "_hooks" in name)
 """Attributes in which a module keeps its hooks."""
 
 LIGHTNING_LINKS = ("_trainer", "_fabric", "_compiler_ctx")

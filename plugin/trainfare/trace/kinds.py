@@ -31,6 +31,15 @@ SKIPPED_NAMESPACES: Final = frozenset({
 
 _KINDS: Final = cast("dict[str, OperationKind]", read_pairs("operator_kinds.csv"))
 """By the name of an aten operation without the endings `_`, `_backward`, `_backward_data` and `_forward`."""
+TRAITS: Final = read_pairs("operator_traits.csv")
+"""
+What is particular about the memory that an aten operation uses.
+
+"no kernel": it runs on the host alone, or only makes the host wait for the device. "writes only": it overwrites its
+first operand without reading it. "sizes only": it reads the sizes of its first operand, and not the operand. "gathers":
+it reads from its first operand as many bytes as it returns, or a row for each index of a bag. "scatters": it changes a
+few rows of its first operand.
+"""
 # Kinds whose time is decided by FLOPs: without a formula such an operation is "unknown".
 _NEEDS_FORMULA: Final = frozenset(
     {"matmul", "grouped_matmul", "convolution", "attention", "recurrent", "fft"}
@@ -55,7 +64,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 def free_of_kernels(func: Any) -> bool:
     """Return whether an operation launches no kernel: a view, a metadata change, or an allocation."""
     name = str(func.overloadpacket.__name__)
-    if name.startswith(("empty", "new_empty", "sym_")) or name in _NO_KERNEL:
+    if name.startswith(("empty", "new_empty", "sym_")) or TRAITS.get(name) == "no kernel":
         return True
     return bool(func.is_view) or torch.Tag.inplace_view in func.tags
 
@@ -76,15 +85,6 @@ _COSTLY_WORDS: Final = (
     "conv", "attention", "_mm", "rnn", "lstm", "gru", "svd", "cholesky", "eig", "_qr", "qr_", "lu_", "solve",
     "matrix_exp", "pdist", "cdist", "householder", "triangular", "geqrf", "ormqr", "inverse", "transformer",
 )  # fmt: skip
-
-_NO_KERNEL: Final = frozenset({
-    "_unsafe_view", "lift", "lift_fresh", "lift_fresh_copy", "set_", "resize_", "resize_as_", "detach_",
-    "requires_grad_", "alias", "_version", "is_pinned", "is_same_size", "record_stream", "stride", "size",
-    "numel", "_has_compatible_shallow_copy_type", "rename_", "is_coalesced", "_coalesced_", "_nnz", "dim",
-    "sparse_dim", "dense_dim", "is_contiguous", "storage_offset", "_fw_primal", "_make_dual", "retain_grad",
-    "_fused_sdp_choice", "_local_scalar_dense", "item", "is_nonzero",
-})  # fmt: skip
-"""Operations that run on the host alone, or only make the host wait for the device."""
 
 
 def classify(

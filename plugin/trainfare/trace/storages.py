@@ -10,30 +10,11 @@ from typing import Any, Final, cast
 import torch
 
 from trainfare.trace import torch_private
+from trainfare.trace.kinds import TRAITS
 from trainfare_core.job_profile import SPARSE_TENSOR
 
 MAKES_SPARSE: Final = SPARSE_TENSOR.removeprefix("aten.")
 """`SPARSE_TENSOR` without its namespace."""
-
-_WRITES_ONLY: Final = frozenset({
-    "copy_", "fill_", "zero_", "bernoulli_", "normal_", "uniform_", "random_", "exponential_",
-})  # fmt: skip
-"""Operations that overwrite their first operand without reading it."""
-_SIZES_ONLY: Final = frozenset({
-    "zeros_like", "ones_like", "full_like", "rand_like", "randn_like", "randint_like", "new_zeros", "new_ones",
-    "new_full",
-})  # fmt: skip
-"""Operations that read the sizes of their first operand, and not the operand."""
-_GATHERS: Final = frozenset({
-    "embedding", "index", "_unsafe_index", "index_select", "gather", "take", "_embedding_bag",
-    "take_along_dim", "masked_select", "sparse_mask", "_embedding_bag_forward_only",
-})  # fmt: skip
-"""Operations that read from their first operand as many bytes as they return, or a row for each index of a bag."""
-_SCATTERS: Final = frozenset({
-    "index_put_", "_index_put_impl_", "index_add_", "index_copy_", "scatter_", "scatter_add_",
-    "scatter_reduce_", "index_fill_", "masked_scatter_", "put_",
-})  # fmt: skip
-"""Operations that change a few rows of their first operand."""
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
@@ -194,13 +175,14 @@ def traffic(
         return Traffic((), ())
     sources = registry.size_tensors(operands)
     sinks = registry.size_tensors(results or _list_changed_operands(func, args))
-    if name in _GATHERS and sinks and sources:
+    trait = TRAITS.get(name)
+    if trait == "gathers" and sinks and sources:
         rows = _rows_of_bags(args) if name.startswith("_embedding_bag") else sinks[0][1]
         return Traffic(_distinct([(sources[0][0], rows), *sources[1:]]), _distinct(sinks))
-    if len(sources) > 1 and (name in _SCATTERS or _adds_sparse(name, args)):
+    if len(sources) > 1 and (trait == "scatters" or _adds_sparse(name, args)):
         rows = min(max(size for _, size in sources[1:]), sources[0][1])
         return Traffic(_distinct([(sources[0][0], rows), *sources[1:]]), ((sources[0][0], rows),))
-    if name in _WRITES_ONLY or name in _SIZES_ONLY:
+    if trait in ("writes only", "sizes only"):
         sources = sources[1:]
     return Traffic(_distinct(sources), _distinct(sinks))
 
@@ -241,7 +223,7 @@ def _list_changed_operands(func: Any, args: Sequence[Any]) -> list[torch.Tensor]
 
 def looks_up(name: str) -> bool:
     """Return whether an operation reads or writes only indexed rows of its first operand."""
-    return name in _GATHERS or name in _SCATTERS
+    return TRAITS.get(name) in ("gathers", "scatters")
 
 
 def _distinct(items: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
