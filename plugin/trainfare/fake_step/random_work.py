@@ -22,9 +22,8 @@ from trainfare.fake_step.fake_tensors import seed_random
 from trainfare.fake_step.known_values import validates_arguments
 from trainfare.job import place_of_caller
 from trainfare.trace import StepFacts, torch_private
-from trainfare.trace.batch_spread import doubt_of_draws
 from trainfare.trace.modes import EagerMode
-from trainfare.trace.step_facts import average_draws
+from trainfare.trace.step_facts import average_draws, doubt_of_draws
 from trainfare.trace.storages import tensors_in
 
 FEWEST_DRAWS: Final = 4
@@ -116,7 +115,7 @@ class RandomWork(EagerMode):  # type: ignore[no-untyped-call]
         if self._real:
             most = min(most, _REAL_FLOPS * passes // (1 + steps[0].flops))
         if FEWEST_DRAWS <= len(steps) < min(MOST_DRAWS, most):
-            return doubt_of_draws([step.batch for step in steps]) > _DOUBT
+            return doubt_of_draws(steps) > _DOUBT
         return len(steps) < FEWEST_DRAWS
 
     def average(self, steps: Sequence[StepFacts]) -> StepFacts:

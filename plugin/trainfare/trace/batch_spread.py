@@ -11,16 +11,13 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from statistics import stdev
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from trainfare.trace.weighted_sum import (
     add_modules,
-    add_operations,
     add_rows,
     amounts_of,
-    largest_memory,
     with_amounts,
 )
 from trainfare_core.job_profile import BatchVariation, MemoryFacts, ModuleWork, OperationGroup
@@ -38,9 +35,6 @@ STEEPEST = 3.0
 """Work grows with the cube of the size at most: a chosen bound on what two traces can suggest."""
 ONE_TRACE_DOUBT = 0.5
 """Standard deviation of the power of the size that is assumed to be 1 where one size was traced; attention has 2."""
-UNSEEN = 0.5
-"""Difference in work of a kind of step that no draw showed, over the mean: a chosen value. By the rule of succession
-such a kind comes once in n + 2 steps, n draws having been seen."""
 MAX_DRAWS = 9
 """Traces of a step whose work is random. A chosen value: their mean is known to a third of their spread."""
 ALWAYS_DRAWS = 2
@@ -217,70 +211,6 @@ class MeanWork(TracedBatch):
     def over_mean(self, elements: float) -> float:
         """Return the work of a step with batches of a size, over that of the mean step."""
         return self.growth.at(elements / self.elements) / self.mean
-
-
-def mean_of_draws(draws: Sequence[TracedBatch]) -> tuple[TracedBatch, BatchVariation | None]:
-    """
-    Return the mean of several traces of equal batches whose work is random or periodic, and its spread.
-
-    Where the traces repeat each other in a period, the mean is that of whole periods.
-
-    Args:
-        draws: at least one, of batches of one size, in the order of the steps.
-
-    Returns:
-        The mean work, with the memory of the largest; the variation, None where all draws did the same work.
-    """
-    first = draws[0]
-    # An update that differs may cost time beyond its share of FLOPs and bytes, so it is compared by itself as well.
-    updates = [
-        replace(draw, operations=tuple(group for group in draw.operations if group.phase == "optimizer"))
-        for draw in draws
-    ]
-    if max(_deviation_of(draws), _deviation_of(updates)) <= VARIES_FROM:
-        return first, None
-    draws = _take_whole_periods(draws)
-    share = 1.0 / len(draws)
-    operations = add_operations((draw.operations, share) for draw in draws)
-    mean = TracedBatch(
-        elements=first.elements,
-        operations=operations,
-        modules=add_modules(((draw.modules, share) for draw in draws), operations),
-        memory=largest_memory([draw.memory for draw in draws]),
-    )
-    flops = [sum(group.flops for group in draw.operations) for draw in draws]
-    return mean, BatchVariation(
-        batches=len(draws),
-        smallest_flops=min(flops),
-        largest_flops=max(flops),
-        work_log_sigma=doubt_of_draws(draws),
-    )
-
-
-def doubt_of_draws(draws: Sequence[TracedBatch]) -> float:
-    """Return the standard deviation of ln(mean work) of several traces of equal batches whose work is random."""
-    return math.hypot(_deviation_of(draws) / math.sqrt(len(draws)), UNSEEN / (len(draws) + 2))
-
-
-def _take_whole_periods(draws: Sequence[TracedBatch]) -> Sequence[TracedBatch]:
-    """Return the last of the draws that make whole periods; all, where they do not repeat each other twice."""
-    for period in range(2, len(draws) // 2 + 1):
-        pairs = zip(draws, draws[period:], strict=False)
-        if all(_deviation_of(pair) <= VARIES_FROM for pair in pairs):
-            return draws[len(draws) % period :]
-    return draws
-
-
-def _deviation_of(draws: Sequence[TracedBatch]) -> float:
-    flops = [sum(group.flops for group in draw.operations) for draw in draws]
-    moved = [sum(group.bytes_moved for group in draw.operations) for draw in draws]
-    return max(_relative_deviation(flops), _relative_deviation(moved))
-
-
-def _relative_deviation(amounts: Sequence[int]) -> float:
-    """Return the standard deviation that a sample suggests, over its mean; 0 for one amount."""
-    mean = sum(amounts) / len(amounts)
-    return stdev(amounts) / mean if len(amounts) > 1 and mean else 0.0
 
 
 def join_variations(sizes: BatchVariation | None, draws: BatchVariation | None) -> BatchVariation | None:

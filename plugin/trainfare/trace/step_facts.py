@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import stdev
 from typing import Literal
 
 import torch
 from torch.optim.optimizer import Optimizer
 
 from trainfare.trace import module_facts
-from trainfare.trace.batch_spread import BatchSpread, MeanWork, TracedBatch, mean_of_draws, mean_work
+from trainfare.trace.batch_spread import VARIES_FROM, BatchSpread, MeanWork, TracedBatch, mean_work
 from trainfare.trace.weighted_sum import add_modules, add_operations, largest_memory
 from trainfare_core.job_profile import (
     BatchVariation,
@@ -21,6 +22,10 @@ from trainfare_core.job_profile import (
     OptimizerFacts,
     ParameterGroup,
 )
+
+UNSEEN = 0.5
+"""Difference in work of a kind of step that no draw showed, over the mean: a chosen value. By the rule of succession
+such a kind comes once in n + 2 steps, n draws having been seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,27 +139,68 @@ def _add_variations(parts: Sequence[tuple[StepFacts, float]]) -> BatchVariation 
 
 def average_draws(steps: Sequence[StepFacts], *, random: bool = True) -> StepFacts:
     """
-    Return the mean of several traces of a step whose work differs; the first where all did the same.
+    Return the mean of several traces of a step whose work is random or periodic; the first where all did the same.
+
+    Where the traces repeat each other in a period, the mean is that of whole periods; its memory is that of the largest
+    draw.
 
     Args:
         steps: at least one, of batches of one size, in their order.
         random: a value that the step read or drew may have chosen its work; False: the number of the step has.
     """
-    mean, variation = mean_of_draws([step.batch for step in steps])
-    if variation is None:
+    # An update that differs may cost time beyond its share of FLOPs and bytes, so it is compared by itself as well.
+    updates = [
+        replace(step, operations=tuple(group for group in step.operations if group.phase == "optimizer"))
+        for step in steps
+    ]
+    if max(_deviation_of(steps), _deviation_of(updates)) <= VARIES_FROM:
         return steps[0]
+    draws = _take_whole_periods(steps)
+    share, flops = 1.0 / len(draws), [draw.flops for draw in draws]
+    operations = add_operations((draw.operations, share) for draw in draws)
     return replace(
         # A layer that was left out in every step before has no optimizer state yet.
         max(steps, key=lambda step: step.optimizer.state_bytes),
-        operations=mean.operations,
-        modules=mean.modules,
-        memory=mean.memory,
-        variation=variation,
-        differs=f"mean of {variation.batches} traced steps, whose work is random"
+        operations=operations,
+        modules=add_modules(((draw.modules, share) for draw in draws), operations),
+        memory=largest_memory([draw.memory for draw in draws]),
+        variation=BatchVariation(
+            batches=len(draws),
+            smallest_flops=min(flops),
+            largest_flops=max(flops),
+            work_log_sigma=doubt_of_draws(draws),
+        ),
+        differs=f"mean of {len(draws)} traced steps, whose work is random"
         if random
-        else f"steps differ: mean of {variation.batches} traced steps",
+        else f"steps differ: mean of {len(draws)} traced steps",
         notes=tuple(dict.fromkeys(note for step in steps for note in step.notes)),
     )
+
+
+def doubt_of_draws(draws: Sequence[StepFacts]) -> float:
+    """Return the standard deviation of ln(mean work) of several traces of equal batches whose work is random."""
+    return math.hypot(_deviation_of(draws) / math.sqrt(len(draws)), UNSEEN / (len(draws) + 2))
+
+
+def _take_whole_periods(draws: Sequence[StepFacts]) -> Sequence[StepFacts]:
+    """Return the last of the draws that make whole periods; all, where they do not repeat each other twice."""
+    for period in range(2, len(draws) // 2 + 1):
+        pairs = zip(draws, draws[period:], strict=False)
+        if all(_deviation_of(pair) <= VARIES_FROM for pair in pairs):
+            return draws[len(draws) % period :]
+    return draws
+
+
+def _deviation_of(draws: Sequence[StepFacts]) -> float:
+    flops = [draw.flops for draw in draws]
+    moved = [sum(group.bytes_moved for group in draw.operations) for draw in draws]
+    return max(_relative_deviation(flops), _relative_deviation(moved))
+
+
+def _relative_deviation(amounts: Sequence[int]) -> float:
+    """Return the standard deviation that a sample suggests, over its mean; 0 for one amount."""
+    mean = sum(amounts) / len(amounts)
+    return stdev(amounts) / mean if len(amounts) > 1 and mean else 0.0
 
 
 def collect_untraced_facts(module: torch.nn.Module, optimizers: Sequence[Optimizer]) -> StepFacts:
