@@ -14,16 +14,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from trainfare.pull_request.ci_job import CiJob, Comment, NoComment
+from trainfare.pull_request.ci_job import CiJob, CodeHost, Comment, NoComment
 from trainfare.pull_request.json_api import JsonApi, Wire
 from trainfare_core.errors import InputError
 from trainfare_providers.http.addresses import Secret
 
 if TYPE_CHECKING:
     from trainfare_providers.http.client import HttpClient
-
-_LONGEST: Final = 150_000
-"""Characters of a comment."""
 
 _VERSION: Final = "api-version=7.1"
 
@@ -53,7 +50,7 @@ class _Connection(Wire):
     authenticatedUser: _Identity  # noqa: N815 - the API's name
 
 
-class AzureDevOps:
+class AzureDevOps(CodeHost):
     """
     The threads of one pull request.
 
@@ -67,6 +64,8 @@ class AzureDevOps:
         token: of the build service (`System.AccessToken`), or of a user.
     """
 
+    longest = 150_000
+
     def __init__(
         self,
         http: HttpClient,
@@ -78,15 +77,12 @@ class AzureDevOps:
         web_url: str,
         token: str,
     ) -> None:
-        self._api = JsonApi(http, {"Authorization": Secret(f"Bearer {token}")}, _give_advice)
+        super().__init__(JsonApi(http, {"Authorization": Secret(f"Bearer {token}")}, _give_advice))
         self._collection_url, self._web_url = collection_url, web_url
         self._threads_url = (
             f"{collection_url}{quote(project, safe='')}/_apis/git/repositories/{quote(repository, safe='')}"
             f"/pullRequests/{number}/threads"
         )
-        self._me: str | None = None
-
-    longest = _LONGEST
 
     def comments(self) -> Iterator[Comment]:
         """Yield the first comment of every thread; the API has them on one page."""
@@ -97,12 +93,10 @@ class AzureDevOps:
                     author = comment.author.id if comment.author else ""
                     yield Comment(self._comment_url(thread, comment), author, comment.content or "")
 
-    def is_ours(self, comment: Comment) -> bool:
-        """Return whether the token's owner wrote it."""
-        if self._me is None:
-            url = f"{self._collection_url}_apis/connectionData?api-version=7.1-preview.1"
-            self._me = self._api.ask("GET", url, _Connection).authenticatedUser.id
-        return comment.author == self._me
+    def find_me(self) -> str:
+        """Return the identity of the token's owner."""
+        url = f"{self._collection_url}_apis/connectionData?api-version=7.1-preview.1"
+        return self._api.ask("GET", url, _Connection).authenticatedUser.id
 
     def create(self, text: str) -> str:
         """Write a new thread."""
@@ -116,10 +110,6 @@ class AzureDevOps:
         self._api.ask("PATCH", comment.url, _Comment, {"content": text})
         match = re.search(r"/threads/([0-9]+)/", comment.url)
         return f"{self._web_url}?discussionId={match[1]}" if match else self._web_url
-
-    def delete(self, comment: Comment) -> None:
-        """Remove a comment."""
-        self._api.tell("DELETE", comment.url)
 
     def _comment_url(self, thread: _Thread, comment: _Comment) -> str:
         return f"{self._threads_url}/{thread.id}/comments/{comment.id}?{_VERSION}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
+    from trainfare.pull_request.json_api import JsonApi
     from trainfare_providers.http.client import HttpClient
 
 
@@ -29,33 +31,50 @@ class Comment:
     by_program: bool = False
 
 
-class CodeHost(Protocol):
-    """The comments of one pull request; every method raises `FetchError` where the host refuses."""
+class CodeHost(ABC):
+    """
+    The comments of one pull request; every method raises `FetchError` where the host refuses.
 
-    @property
-    def longest(self) -> int:
-        """The most characters that a comment may have."""
-        ...
+    Args:
+        api: of the host, with the token.
+    """
 
+    longest: ClassVar[int]
+    """The most characters that a comment may have."""
+
+    def __init__(self, api: JsonApi) -> None:
+        self._api = api
+        self._me: str | None = None
+
+    @abstractmethod
     def comments(self) -> Iterator[Comment]:
         """Yield every comment, the oldest first."""
-        ...
+
+    @abstractmethod
+    def find_me(self) -> str:
+        """Return the owner of the token, as `Comment.author` has accounts; "" where the host does not say."""
 
     def is_ours(self, comment: Comment) -> bool:
-        """Return whether the owner of the token wrote it: anyone may write a comment with our mark."""
-        ...
+        """
+        Return whether the owner of the token wrote it: anyone may write a comment with our mark.
 
+        Where the host does not say who that is, whether a program did.
+        """
+        if self._me is None:
+            self._me = self.find_me()
+        return comment.author == self._me if self._me else comment.by_program
+
+    @abstractmethod
     def create(self, text: str) -> str:
         """Write a new comment and return its address for people."""
-        ...
 
+    @abstractmethod
     def update(self, comment: Comment, text: str) -> str:
         """Replace the text of a comment and return its address for people."""
-        ...
 
     def delete(self, comment: Comment) -> None:
         """Remove a comment."""
-        ...
+        self._api.tell("DELETE", comment.url)
 
 
 @dataclass(frozen=True, slots=True)

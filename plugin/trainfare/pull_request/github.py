@@ -15,16 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from trainfare.pull_request.ci_job import CiJob, Comment, NoComment
+from trainfare.pull_request.ci_job import CiJob, CodeHost, Comment, NoComment
 from trainfare.pull_request.json_api import JsonApi, Wire
 from trainfare_core.errors import FetchError, InputError
 from trainfare_providers.http.addresses import Secret
 
 if TYPE_CHECKING:
     from trainfare_providers.http.client import HttpClient
-
-_LONGEST: Final = 65_536
-"""Characters; a longer body is refused with 422 ("body is too long")."""
 
 _REPOSITORY: Final = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
@@ -74,7 +71,7 @@ class _Event(Wire):
     issue: _Issue | None = None
 
 
-class GitHub:
+class GitHub(CodeHost):
     """
     The comments of one pull request.
 
@@ -87,6 +84,9 @@ class GitHub:
         token: of the workflow, or of a user.
         read_only: why the token can only read, "" where it may write.
     """
+
+    longest = 65_536
+    """A longer body is refused with 422 ("body is too long")."""
 
     def __init__(
         self,
@@ -104,13 +104,10 @@ class GitHub:
             "Accept": "application/vnd.github+json",
             "X-GitHub-Api-Version": "2022-11-28",
         }
-        self._api = JsonApi(http, headers, lambda status: _give_advice(status, read_only))
+        super().__init__(JsonApi(http, headers, lambda status: _give_advice(status, read_only)))
         self._graphql_url = graphql_url
         self._comments_url = f"{api_url}/repos/{repository}/issues/{number}/comments"
         self._comment_url = f"{api_url}/repos/{repository}/issues/comments"
-        self._login: str | None = None
-
-    longest = _LONGEST
 
     def comments(self) -> Iterator[Comment]:
         """Yield every comment, the oldest first."""
@@ -122,12 +119,6 @@ class GitHub:
                 f"{self._comment_url}/{comment.id}", user.login, comment.body or "", user.type == "Bot"
             )
 
-    def is_ours(self, comment: Comment) -> bool:
-        """Return whether the token's owner wrote it; where GitHub does not say who that is, whether a bot did."""
-        if self._login is None:
-            self._login = self._viewer()
-        return comment.author == self._login if self._login else comment.by_program
-
     def create(self, text: str) -> str:
         """Write a new comment."""
         created = self._api.ask("POST", self._comments_url, _Comment, {"body": text})
@@ -137,11 +128,8 @@ class GitHub:
         """Replace the text of a comment."""
         return self._api.hide_token(self._api.ask("PATCH", comment.url, _Comment, {"body": text}).html_url)
 
-    def delete(self, comment: Comment) -> None:
-        """Remove a comment."""
-        self._api.tell("DELETE", comment.url)
-
-    def _viewer(self) -> str:
+    def find_me(self) -> str:
+        """Return the login of the token's owner, where GitHub says it."""
         try:
             answer = self._api.ask("POST", self._graphql_url, _Graph, {"query": "query { viewer { login } }"})
         except FetchError as error:

@@ -15,16 +15,13 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
-from trainfare.pull_request.ci_job import CiJob, Comment, NoComment
+from trainfare.pull_request.ci_job import CiJob, CodeHost, Comment, NoComment
 from trainfare.pull_request.json_api import JsonApi, Wire
 from trainfare_core.errors import InputError
 from trainfare_providers.http.addresses import Secret
 
 if TYPE_CHECKING:
     from trainfare_providers.http.client import HttpClient
-
-_LONGEST: Final = 1_000_000
-"""Characters of a note."""
 
 _OPEN: Final = re.compile(r"([^!,\s]+)!([0-9]+)")
 """An entry of CI_OPEN_MERGE_REQUESTS: group/project!number."""
@@ -41,7 +38,7 @@ class _Note(Wire):
     system: bool = False
 
 
-class GitLab:
+class GitLab(CodeHost):
     """
     The notes of one merge request.
 
@@ -54,15 +51,14 @@ class GitLab:
         token: of a project, a group or a user, with the scope `api`.
     """
 
+    longest = 1_000_000
+
     def __init__(
         self, http: HttpClient, *, api_url: str, project: str, number: str, web_url: str, token: str
     ) -> None:
-        self._api = JsonApi(http, {"PRIVATE-TOKEN": Secret(token)}, _give_advice)
+        super().__init__(JsonApi(http, {"PRIVATE-TOKEN": Secret(token)}, _give_advice))
         self._api_url, self._web_url = api_url, web_url
         self._notes_url = f"{api_url}/projects/{quote(project, safe='')}/merge_requests/{number}/notes"
-        self._me: str | None = None
-
-    longest = _LONGEST
 
     def comments(self) -> Iterator[Comment]:
         """Yield every note that a person or program wrote, the oldest first."""
@@ -71,11 +67,9 @@ class GitLab:
             if not note.system:
                 yield Comment(f"{self._notes_url}/{note.id}", str(note.author.id), note.body)
 
-    def is_ours(self, comment: Comment) -> bool:
-        """Return whether the token's owner wrote it."""
-        if self._me is None:
-            self._me = str(self._api.ask("GET", f"{self._api_url}/user", _User).id)
-        return comment.author == self._me
+    def find_me(self) -> str:
+        """Return the number of the token's owner."""
+        return str(self._api.ask("GET", f"{self._api_url}/user", _User).id)
 
     def create(self, text: str) -> str:
         """Write a new note."""
@@ -84,10 +78,6 @@ class GitLab:
     def update(self, comment: Comment, text: str) -> str:
         """Replace the text of a note."""
         return self._format_note_url(self._api.ask("PUT", comment.url, _Note, {"body": text}))
-
-    def delete(self, comment: Comment) -> None:
-        """Remove a note."""
-        self._api.tell("DELETE", comment.url)
 
     def _format_note_url(self, note: _Note) -> str:
         return f"{self._web_url}#note_{note.id}"

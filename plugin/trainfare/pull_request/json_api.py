@@ -73,9 +73,9 @@ class JsonApi:
         """
         return self._read(self._send(method, url, body), url, TypeAdapter(model))
 
-    def tell(self, method: str, url: str, body: Mapping[str, object] | None = None) -> None:
+    def tell(self, method: str, url: str) -> None:
         """Send a request whose answer is not read; raises as `ask` does."""
-        self._send(method, url, body)
+        self._send(method, url, None)
 
     def list_entries(self, url: str, page: TypeAdapter[list[Model]]) -> Iterator[Model]:
         """Yield the entries of a listing over all of its pages; raises as `ask` does."""
