@@ -17,7 +17,7 @@ from typing import TypeAlias
 from trainfare.loops import load_plan_writer
 from trainfare.methods.request import MethodsRequest, fill_question
 from trainfare.methods.step_change import DescribedJob, StepChange, Tracer
-from trainfare.prices.constraints import read_constraints, select_used_prices, with_book_names
+from trainfare.prices.constraints import read_constraints, with_book_names
 from trainfare_core.constraints import Constraints
 from trainfare_core.errors import CannotTellError, InputError, InternalError, TargetError, TrainfareError
 from trainfare_core.hardware.accelerators import accelerator
@@ -40,6 +40,7 @@ from trainfare_core.methods.question import Question
 from trainfare_core.methods.situation import task_of
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.facts import PriceBookFacts
+from trainfare_core.ranking.pricing.price_doubt import offers_asked_for
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Option
@@ -62,7 +63,7 @@ def prices_of(request: MethodsRequest, book: PriceBook) -> PriceBook:
     Raises:
         UnknownNameError, NoOffersError: see `with_book_names`.
     """
-    return select_used_prices(book, _limits(request, book))
+    return offers_asked_for(book, _limits(request, book))
 
 
 def _limits(request: MethodsRequest, book: PriceBook) -> Constraints:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from trainfare.ledger.earlier_runs import list_last_runs
 from trainfare.loops import load_plan_writer
 from trainfare.policy.target_place import place_of
-from trainfare.prices.constraints import select_used_prices, with_book_names
+from trainfare.prices.constraints import with_book_names
 from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings
 from trainfare_core.errors import PricesUnavailableError, TrainfareError
 from trainfare_core.policy.check import JobCheck, JobInputs, check_job, report_unchecked_job
 from trainfare_core.policy.policy import Policy
+from trainfare_core.ranking.pricing.price_doubt import offers_asked_for
 
 if TYPE_CHECKING:
     from trainfare.ledger.place import LedgerPlace
@@ -86,7 +87,7 @@ def check_one(
         for waiver in policy.waivers_of(name)
     ):
         choice = dataclasses.replace(choice, on_stale="warn")
-    old = age_warnings(loaded, select_used_prices(loaded.book, book_constraints), choice)
+    old = age_warnings(loaded, offers_asked_for(loaded.book, book_constraints), choice)
     profile = pricing.profile_of(target)
     inputs = JobInputs(
         profile=profile,

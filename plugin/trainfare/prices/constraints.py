@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from trainfare_core.prices.book import PriceBook
 
 
-def select_used_prices(book: PriceBook, constraints: Constraints) -> PriceBook:
-    """Return the prices within the constraints, whose names are spelled as in the book."""
-    from trainfare_core.ranking.pricing.price_doubt import offers_asked_for
-
-    return offers_asked_for(book, constraints)
-
-
 def read_constraints(keywords: Mapping[str, Any], base: Constraints | None = None) -> Constraints:
     """
     Check the limits that a user gave, and read the file of quotas that they name; names are kept as typed.
