@@ -22,7 +22,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,17 +179,13 @@ def step_us(callback: pl.Callback | None, steps: int) -> Array:
     return np.median(np.diff(ends_ns), axis=1) / 1e3
 
 
-@dataclass(frozen=True, slots=True)
-class Interleaved:
-    """CPU and wall-clock time that each arm adds to a step, the largest difference of two plain runs, a plain step."""
+def run_interleaved(steps: int, rounds: int) -> tuple[dict[str, Array], Array, Array]:
+    """
+    Run without a callback, then each arm, then without again; `rounds` times, each on its share of the steps.
 
-    added_us: dict[str, Array]
-    noise_us: Array
-    plain_us: Array
-
-
-def run_interleaved(steps: int, rounds: int) -> Interleaved:
-    """Run without a callback, then each arm, then without again; `rounds` times, each on its share of the steps."""
+    Returns:
+        CPU and wall-clock time that each arm adds to a step, the largest difference of two plain runs, a plain step.
+    """
     share = max(200, steps // rounds)  # with fewer than 200 steps the median would rest on the warm-up
     added: dict[str, list[Array]] = {name: [] for name in ARMS}
     plain: list[tuple[Array, Array]] = []
@@ -200,7 +196,7 @@ def run_interleaved(steps: int, rounds: int) -> Interleaved:
         for name, step in taken.items():
             added[name].append(step - np.mean(plain[-1], axis=0))
     both = np.array(plain)
-    return Interleaved(
+    return (
         {name: np.median(values, axis=0) for name, values in added.items()},
         np.abs(both[:, 1] - both[:, 0]).max(axis=0),
         np.median(both.reshape(-1, 2), axis=0),
@@ -224,19 +220,19 @@ def measure(steps: int, growth_steps: int, rounds: int) -> dict[str, Case]:
     """Run all measurements and return the cases in the order of the table."""
     train([ARMS["after"](200)], 200)  # imports and first allocations happen here, outside the measurement
     hooks = {name: hooks_us(name, steps) for name in ARMS}
-    over = run_interleaved(steps, rounds)
+    added_us, noise_us, plain_us = run_interleaved(steps, rounds)
     growth = growth_mib("after", growth_steps), growth_mib("peer", growth_steps)
     cases = {
         "hooks in the window": case(hooks["window"], hooks["peer"]),
         "hooks after the window": case(hooks["after"], hooks["peer"]),
     }
     for clock, kind in enumerate(("step", "wall")):
-        added = {name: float(values[clock]) for name, values in over.added_us.items()}
+        added = {name: float(values[clock]) for name, values in added_us.items()}
         cases |= {
             f"{kind} in the window": case(added["window"], added["peer"]),
             f"{kind} after the window": case(added["after"], added["peer"]),
-            f"{kind}, noise": case(float(over.noise_us[clock]), None),
-            f"{kind} without callback": case(float(over.plain_us[clock]), None),
+            f"{kind}, noise": case(float(noise_us[clock]), None),
+            f"{kind} without callback": case(float(plain_us[clock]), None),
         }
     return {**cases, "resident memory growth": case(*growth, "MiB")}
 

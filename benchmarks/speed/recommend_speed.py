@@ -22,7 +22,6 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -159,19 +158,12 @@ def time_gpuhunt(table: pl.DataFrame, folder: Path) -> tuple[dict[str, float], i
     return times, len(query())
 
 
-@dataclass(frozen=True)
-class Search:
-    """A size of book, seconds to load it and to rank a job on it at first and again, and the memory of both."""
+def time_search(offers: int) -> tuple[float, float, float, int]:
+    """
+    Return the seconds to load a book of so many offers and to rank a job on it at first and again, and the memory.
 
-    offers: int
-    load_s: float
-    cold_s: float
-    warm_s: float
-    resident_bytes: int
-
-
-def time_search(offers: int) -> Search:
-    """Return the times of the search over a book of so many offers; its process should do nothing else."""
+    Its process should do nothing else.
+    """
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "book.parquet"
         in_a_fresh_process(_write_book, (offers, path))
@@ -181,20 +173,12 @@ def time_search(offers: int) -> Search:
     job, request = JobProfile.from_json(_JOB.read_bytes()), Request()
     cold_s = median_s(lambda: rank(job, book, request), 1)
     warm_s = median_s(lambda: rank(job, book, request), 3)
-    return Search(offers, load_s, cold_s, warm_s, peak_resident_bytes())
+    return load_s, cold_s, warm_s, peak_resident_bytes()
 
 
 def _write_book(work: tuple[int, Path]) -> None:
     offers, path = work
     big_book(offers).write_parquet(path, compression="zstd")
-
-
-def sizes(most: int) -> list[int]:
-    """Return the sizes up to `most`, each ten times the last."""
-    sizes_asked = [most]
-    while sizes_asked[0] >= 10 * _FEWEST_OFFERS:
-        sizes_asked.insert(0, sizes_asked[0] // 10)
-    return sizes_asked
 
 
 def run(offers: int, repeat: int) -> tuple[dict[str, Case], list[str]]:
@@ -228,14 +212,15 @@ def main() -> None:
     # First: a new process starts with the peak memory of the one that started it, which is small now.
     print(f"{'offers':>10}{'load':>10}{'search, cold':>14}{'again':>10}{'resident':>12}")
     searches: dict[str, Case] = {}
-    for size in sizes(arguments.offers):
-        result = in_a_fresh_process(time_search, size)
-        print(
-            f"{result.offers:>10,}{result.load_s:>8.3f} s{result.cold_s:>12.3f} s{result.warm_s:>8.3f} s"
-            f"{result.resident_bytes / 2**20:>8,.0f} MiB"
-        )
-        searches[f"search_{size}_cold"] = Case(result.cold_s, None, None, "s")
-        searches[f"search_{size}_again"] = Case(result.warm_s, None, None, "s")
+    sizes = [arguments.offers]
+    while sizes[0] >= 10 * _FEWEST_OFFERS:
+        sizes.insert(0, sizes[0] // 10)
+    for size in sizes:
+        load_s, cold_s, warm_s, resident_bytes = in_a_fresh_process(time_search, size)
+        resident = f"{resident_bytes / 2**20:>8,.0f} MiB"
+        print(f"{size:>10,}{load_s:>8.3f} s{cold_s:>12.3f} s{warm_s:>8.3f} s{resident}")
+        searches[f"search_{size}_cold"] = Case(cold_s, None, None, "s")
+        searches[f"search_{size}_again"] = Case(warm_s, None, None, "s")
     cases, notes = run(arguments.offers, arguments.repeat)
     print(f"\n{'case':<20}{'ours':>12}{'gpuhunt':>12}{'ratio':>9}")
     for name, case in cases.items():

@@ -12,9 +12,9 @@ timed separately. Garbage is collected as rarely as in the process in which a co
 
 from __future__ import annotations
 
+import argparse
 import gc
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.cases import case_parser, write_json
@@ -23,25 +23,7 @@ from benchmarks.speed.resident_memory import in_a_fresh_process, peak_resident_b
 DEFAULT = str(Path(__file__).resolve().parents[2] / "examples" / "llama_7b.py") + ":job"
 
 
-@dataclass(frozen=True, slots=True)
-class Traced:
-    """
-    What is traced.
-
-    Attributes:
-        target: a job, where `model` is None.
-        model: a model of `trainfare estimate`, with sequences of 8192 tokens.
-        every_block: trace every block, also of a module that has many equal ones.
-        strategies: trace the step of each strategy, plain and with its blocks recomputed.
-    """
-
-    target: str
-    model: str | None
-    every_block: bool
-    strategies: bool
-
-
-def measure(question: Traced) -> dict[str, float]:
+def measure(options: argparse.Namespace) -> dict[str, float]:
     """Trace in this process; return CPU seconds, peak resident bytes, and the size of the last traced step."""
     gc.set_threshold(200_000)
     started = time.process_time()
@@ -60,18 +42,18 @@ def measure(question: Traced) -> dict[str, float]:
     torch.set_num_threads(1)
     imported = time.process_time()
     traces = 1
-    if question.model is not None:
-        profile = estimate_profile(EstimateRequest(model=question.model, tokens=10**9, seq=8192))
+    if options.model is not None:
+        profile = estimate_profile(EstimateRequest(model=options.model, tokens=10**9, seq=8192))
     else:
-        job = load_job(question.target)
+        job = load_job(options.target)
         changes: list[ModuleChange | None] = [None]
-        if question.strategies:
+        if options.strategies:
             changes = [
                 ModuleChange(strategy, job.precision, trains_head=False, recompute=recompute)
                 for strategy in ("linear_probe", "lora", "qlora", "full_finetune")
                 for recompute in (False, True)
             ]
-        worthwhile = 0 if question.every_block else WORTHWHILE
+        worthwhile = 0 if options.every_block else WORTHWHILE
         profiles = [trace_changed(job, change, worthwhile=worthwhile) for change in changes]
         traces, profile = len(profiles), profiles[-1]
     done = time.process_time()
@@ -92,12 +74,17 @@ def main() -> None:
     """Run the command line."""
     parser = case_parser(__doc__)
     parser.add_argument("--target", default=DEFAULT, help="what to trace")
-    parser.add_argument("--model", help="trace a model of `trainfare estimate` in its place")
-    parser.add_argument("--every-block", action="store_true", help="trace every block")
-    parser.add_argument("--strategies", action="store_true", help="trace the step of each strategy")
+    parser.add_argument(
+        "--model", help="trace a model of `trainfare estimate` in its place, 8192 tokens a sequence"
+    )
+    parser.add_argument(
+        "--every-block", action="store_true", help="trace every block, also of many equal ones"
+    )
+    parser.add_argument(
+        "--strategies", action="store_true", help="trace the step of each strategy, plain and recomputed"
+    )
     arguments = parser.parse_args()
-    question = Traced(arguments.target, arguments.model, arguments.every_block, arguments.strategies)
-    figures = in_a_fresh_process(measure, question)
+    figures = in_a_fresh_process(measure, arguments)
     print(
         f"{figures['parameters']:,.0f} parameters, {figures['launches']:,.0f} launches a step: "
         f"{figures['trace_s']:.1f} s of CPU for {figures['traces']:.0f} trace(s) "
