@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+import resource
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
+
+import yaml
+
+_Argument = TypeVar("_Argument")
+_Result = TypeVar("_Result")
+
+WORKLOADS: Final[Mapping[str, str]] = yaml.safe_load(
+    Path(__file__).with_name("workloads.yaml").read_text(encoding="utf-8")
+)
+"""Training scripts, by name."""
 
 
 @dataclass(frozen=True)
@@ -38,3 +52,15 @@ def write_json(path: Path | None, document: dict[str, Any]) -> None:
     """Write a document; nothing where no path was given."""
     if path is not None:
         path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def in_a_fresh_process(work: Callable[[_Argument], _Result], argument: _Argument) -> _Result:
+    """Return what a function of a module returns in a new interpreter, whose memory holds nothing of this one's."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, argument).result()
+
+
+def peak_resident_bytes() -> int:
+    """Return the largest resident memory of this process so far; Linux counts in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -16,44 +16,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks.cases import Case, case_parser, write_cases
+from benchmarks.cases import WORKLOADS, Case, case_parser, write_cases
 
-SCRIPT = '''"""Train on texts."""
-import random
-
-import lightning.pytorch as pl
-import numpy
-import torch
-from torch.utils.data import DataLoader
-
-
-class Net(pl.LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.embed, self.drop = torch.nn.Embedding(99, 64), torch.nn.Dropout(0.1)
-        self.layers = torch.nn.ModuleList(torch.nn.Linear(64, 64) for _ in range(4))
-        self.head = torch.nn.Linear(64, 99)
-
-    def training_step(self, batch, batch_idx):
-        hidden = self.drop(self.embed(batch))
-        for layer in self.layers:
-            if random.random() > 0.1:
-                hidden = hidden + self.drop(layer(hidden).relu())
-        return self.head(hidden).mean()
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-def collate(rows):
-    cut = [row[numpy.random.randint(max(1, len(row) // 2)) :] for row in rows]
-    return torch.nn.utils.rnn.pad_sequence(cut, batch_first=True)
-
-
-texts = [torch.randint(99, (random.randint(4, 200),)) for _ in range(400)]
-trainer = pl.Trainer(max_epochs=2, logger=False, enable_checkpointing=False, devices=1)
-trainer.fit(Net(), DataLoader(texts, 8, shuffle=True, num_workers=2, collate_fn=collate))
-'''
+SCRIPT: str = WORKLOADS["random texts"]
 
 EDITS: dict[str, Callable[[str], str]] = {
     "comment at the end": lambda text: text + "# the end\n",

@@ -17,8 +17,7 @@ import time
 import zlib
 from pathlib import Path
 
-from benchmarks.cases import Case, case_parser, write_cases
-from benchmarks.speed.resident_memory import peak_resident_bytes
+from benchmarks.cases import Case, case_parser, peak_resident_bytes, write_cases
 from trainfare_providers.disk.part_files import part_file
 from trainfare_providers.http.answer import BULK_LIMITS
 from trainfare_providers.http.client import HttpClient

@@ -15,7 +15,9 @@ import resource
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.cases import Case, case_parser, write_cases
 
@@ -29,14 +31,14 @@ COMMANDS = {
 def cpu_s(tree: Path, arguments: tuple[str, ...], folder: Path | None = None) -> float:
     """Return the CPU seconds of one command run from a source tree, in a folder or the current one."""
     path = os.pathsep.join(str(tree / root) for root in ("core", "providers", "plugin"))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": ""}
+    return measure_cpu(["-m", "trainfare", *arguments], cwd=folder, env=environment)
+
+
+def measure_cpu(arguments: Sequence[str], **options: Any) -> float:
+    """Return the CPU seconds of a Python with these arguments; the options are those of `subprocess.run`."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [sys.executable, "-m", "trainfare", *arguments],
-        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": ""},
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
+    subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True, **options)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

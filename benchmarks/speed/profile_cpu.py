@@ -14,63 +14,14 @@ is not counted: it writes the bytecode that an installed package has.
 from __future__ import annotations
 
 import os
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.cases import Case, case_parser, write_cases
-from benchmarks.speed.command_cpu import TOP, cpu_s
+from benchmarks.cases import WORKLOADS, Case, case_parser, write_cases
+from benchmarks.speed.command_cpu import TOP, cpu_s, measure_cpu
 
 LIMITS_S = {"small": 1.0, "llama-7b": 4.0}
-SMALL = """
-import lightning.pytorch as pl
-import torch
-from torch.utils.data import DataLoader, TensorDataset
-
-
-class Net(pl.LightningModule):
-    def __init__(self):
-        super().__init__()
-        layers = (torch.nn.Linear(16, 32), torch.nn.ReLU(), torch.nn.Linear(32, 32), torch.nn.ReLU())
-        self.net = torch.nn.Sequential(*layers, torch.nn.Linear(32, 3))
-
-    def training_step(self, batch, batch_idx):
-        return torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])
-
-    def configure_optimizers(self):
-        return torch.optim.AdamW(self.parameters())
-
-
-if __name__ == "__main__":
-    data = TensorDataset(torch.randn(64, 16), torch.randint(0, 3, (64,)))
-    pl.Trainer(max_epochs=4, accelerator="cpu", logger=False).fit(Net(), DataLoader(data, 4))
-"""
-LARGE = """
-import lightning.pytorch as pl
-import torch
-from torch.utils.data import DataLoader
-from transformers import LlamaConfig, LlamaForCausalLM
-
-
-class Net(pl.LightningModule):
-    def configure_model(self):
-        self.model = LlamaForCausalLM(LlamaConfig())
-
-    def training_step(self, batch, batch_idx):
-        return self.model(input_ids=batch, labels=batch).loss
-
-    def configure_optimizers(self):
-        return torch.optim.AdamW(self.parameters())
-
-
-if __name__ == "__main__":
-    trainer = pl.Trainer(max_steps=1000, accelerator="gpu", devices=8, strategy="fsdp", precision="bf16-true")
-    trainer.fit(Net(), DataLoader(torch.zeros(64, 2048, dtype=torch.long), 1))
-"""
-SCRIPTS = {"small": SMALL, "llama-7b": LARGE}
 
 
 def main() -> None:
@@ -80,7 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cases: dict[str, Case] = {}
     for name, limit_s in LIMITS_S.items():
-        _, *rounds = (one_round(SCRIPTS[name]) for _ in range(arguments.repeat + 1))
+        _, *rounds = (one_round(WORKLOADS[name]) for _ in range(arguments.repeat + 1))
         whole_s, imports_s = (statistics.median(seconds) for seconds in zip(*rounds, strict=True))
         above_s = whole_s - imports_s
         cases[name] = Case(above_s, limit_s, above_s / limit_s, "s")
@@ -98,10 +49,7 @@ def one_round(script: str) -> tuple[float, float]:
         (folder / "train.py").write_text(script, encoding="utf-8")
         os.environ["TRAINFARE_TRACE_CACHE"] = str(folder / "traces")
         whole_s = cpu_s(TOP, ("profile", "train.py", "-o", "job.json"), folder)
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-c", "import train; train.Net()"], cwd=folder, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return whole_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return whole_s, measure_cpu(["-c", "import train; train.Net()"], cwd=folder)
 
 
 if __name__ == "__main__":

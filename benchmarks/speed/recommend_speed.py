@@ -27,8 +27,7 @@ from typing import Any
 
 import polars as pl
 
-from benchmarks.cases import Case, case_parser, write_cases
-from benchmarks.speed.resident_memory import in_a_fresh_process, peak_resident_bytes
+from benchmarks.cases import Case, case_parser, in_a_fresh_process, peak_resident_bytes, write_cases
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.intake import BOOK_SCHEMA

@@ -17,8 +17,7 @@ import gc
 import time
 from pathlib import Path
 
-from benchmarks.cases import case_parser, write_json
-from benchmarks.speed.resident_memory import in_a_fresh_process, peak_resident_bytes
+from benchmarks.cases import case_parser, in_a_fresh_process, peak_resident_bytes, write_json
 
 DEFAULT = str(Path(__file__).resolve().parents[2] / "examples" / "llama_7b.py") + ":job"
 
