@@ -29,42 +29,9 @@ REPORT_WIDTH, REPORT_HEIGHT = 1000, 1215
 """Pixels of the report's picture: down to the chart, with the tip of the answer's point."""
 
 AS_OF = "--as-of=2026-11-26"
-POLICY = """\
-[jobs.small_gpt]
-target = "small_gpt.py:job"
-max_usd = {max_usd}
-max_increase_percent = 25
-"""
-WAIVER = """
-[[waivers]]
-job = "small_gpt"
-rule = "max_increase_percent"
-owner = "ml-platform"
-reason = "18 layers, as agreed in the design review"
-expires = 2026-12-31
-"""
 DEEPER = {"layers: int = 12": "layers: int = 18", "max_steps=19_073": "max_steps=25_000"}
-CASES = {
-    "comment-over.png": POLICY.format(max_usd=500),
-    "comment-waived.png": POLICY.format(max_usd=500) + WAIVER,
-}
-
-# The look of a comment on GitHub, drawn without its style sheet.
-PAGE = """<!doctype html><meta charset="utf-8"><style>
-body {{ margin: 16px; background: #fff; color: #1f2328; font: 14px/1.5 "Noto Sans", Helvetica, Arial, sans-serif; }}
-article {{ border: 1px solid #d1d9e0; border-radius: 6px; }}
-header {{ padding: 8px 16px; background: #f6f8fa; border-bottom: 1px solid #d1d9e0; color: #59636e; }}
-header b {{ color: #1f2328; }}
-header span {{ border: 1px solid #d1d9e0; border-radius: 1em; padding: 0 6px; font-size: 12px; margin-left: 4px; }}
-main {{ padding: 16px; }}
-h2 {{ font-size: 1.5em; margin: 0 0 16px; padding-bottom: .3em; border-bottom: 1px solid #d1d9e0b3; }}
-h3 {{ font-size: 1.25em; margin: 24px 0 16px; }}
-table {{ border-collapse: collapse; margin: 0 0 16px; }}
-th, td {{ border: 1px solid #d1d9e0; padding: 6px 13px; }}
-tr:nth-child(2n) td {{ background: #f6f8fa; }}
-p, ul {{ margin: 0 0 16px; }} ul {{ padding-left: 2em; }} main > :last-child {{ margin-bottom: 0; }}
-</style><article><header><b>github-actions</b><span>bot</span> commented</header><main>{body}</main></article>
-"""
+FOLDER = Path(__file__).parent
+"""Has a policy for each picture, and the look of a comment on GitHub, drawn without its style sheet."""
 
 
 def comment(folder: Path, policy: str) -> str:
@@ -99,17 +66,11 @@ def comment(folder: Path, policy: str) -> str:
 def git(folder: Path, *arguments: str) -> str:
     """Run git in a folder, as nobody and at one time, so that the commits are the same each time."""
     day = "2026-11-26T00:00:00Z"
-    nobody = [
-        "-c",
-        "user.name=nobody",
-        "-c",
-        "user.email=nobody@example.invalid",
-        "-c",
-        "commit.gpgsign=false",
-    ]
+    nobody = ("user.name=nobody", "user.email=nobody@example.invalid", "commit.gpgsign=false")
+    settings = [word for setting in nobody for word in ("-c", setting)]
     environment = {"GIT_AUTHOR_DATE": day, "GIT_COMMITTER_DATE": day, "PATH": "/usr/bin:/bin:/usr/local/bin"}
     done = subprocess.run(  # noqa: S603 - git, with arguments of ours
-        ["git", *nobody, *arguments],  # noqa: S607 - the git of whoever runs this
+        ["git", *settings, *arguments],  # noqa: S607 - the git of whoever runs this
         cwd=folder,
         check=True,
         capture_output=True,
@@ -126,11 +87,12 @@ def draw(texts: dict[Path, str], report: Path, folder: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     renderer = MarkdownIt("gfm-like", {"html": True})
+    template = (FOLDER / "comment.html").read_text(encoding="utf-8")
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": WIDTH, "height": 200})
         for path, text in texts.items():
-            page.set_content(PAGE.format(body=renderer.render(text)))
+            page.set_content(template.replace("{body}", renderer.render(text)))
             page.screenshot(path=path, full_page=True)
         page.set_viewport_size({"width": REPORT_WIDTH, "height": REPORT_HEIGHT})
         page.goto(report.as_uri())
@@ -148,19 +110,8 @@ def draw(texts: dict[Path, str], report: Path, folder: Path) -> None:
 def write_report(path: Path) -> Path:
     """Write the page of the 7B example and return its path."""
     profile = TOP / "docs" / "examples" / "llama-7b.json"
-    command = [
-        sys.executable,
-        "-m",
-        "trainfare",
-        "recommend",
-        str(profile),
-        AS_OF,
-        "--format",
-        "html",
-        "-o",
-        str(path),
-    ]
-    subprocess.run(command, check=True)  # noqa: S603 - our own command
+    command = [sys.executable, "-m", "trainfare", "recommend", str(profile), AS_OF]
+    subprocess.run([*command, "--format", "html", "-o", str(path)], check=True)  # noqa: S603 - our own command
     return path
 
 
@@ -173,8 +124,10 @@ def main() -> None:
     folder = parser.parse_args().folder
     with tempfile.TemporaryDirectory() as work:
         texts = {
-            folder / name: comment(Path(work, str(number)), policy)
-            for number, (name, policy) in enumerate(CASES.items())
+            folder / f"{policy.stem}.png": comment(
+                Path(work, policy.stem), policy.read_text(encoding="utf-8")
+            )
+            for policy in sorted(FOLDER.glob("comment-*.toml"))
         }
         draw(texts, write_report(Path(work, "report.html")), folder)
 
