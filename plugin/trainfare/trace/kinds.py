@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -33,13 +34,16 @@ _KINDS: Final = cast("dict[str, OperationKind]", read_pairs("operator_kinds.csv"
 """By the name of an aten operation without the endings `_`, `_backward`, `_backward_data` and `_forward`."""
 TRAITS: Final = read_pairs("operator_traits.csv")
 """
-What is particular about the memory that an aten operation uses.
+What is particular about an aten operation; in a name, `*` stands for any letters.
 
 "no kernel": it runs on the host alone, or only makes the host wait for the device. "writes only": it overwrites its
 first operand without reading it. "sizes only": it reads the sizes of its first operand, and not the operand. "gathers":
 it reads from its first operand as many bytes as it returns, or a row for each index of a bag. "scatters": it changes a
-few rows of its first operand.
+few rows of its first operand. "costly": it is called like decompositions, solvers and products, which do much more
+arithmetic than their bytes suggest: without a formula they are "unknown", and every other one is taken to be bound by
+memory bandwidth.
 """
+_COSTLY: Final = [pattern for pattern, trait in TRAITS.items() if trait == "costly"]
 # Kinds whose time is decided by FLOPs: without a formula such an operation is "unknown".
 _NEEDS_FORMULA: Final = frozenset(
     {"matmul", "grouped_matmul", "convolution", "attention", "recurrent", "fft"}
@@ -67,24 +71,6 @@ def free_of_kernels(func: Any) -> bool:
     if name.startswith(("empty", "new_empty", "sym_")) or TRAITS.get(name) == "no kernel":
         return True
     return bool(func.is_view) or torch.Tag.inplace_view in func.tags
-
-
-# Parts of the names of operations that do much more arithmetic than their bytes suggest (decompositions, solvers,
-# products): without a formula they are "unknown", every other one is taken to be bound by memory bandwidth.
-_COSTLY_PREFIXES: Final = (
-    "linalg_",
-    "_linalg_",
-    "_sparse",
-    "sparse_",
-    "_spdiags",
-    "quantize",
-    "_quantize",
-    "fbgemm",
-)
-_COSTLY_WORDS: Final = (
-    "conv", "attention", "_mm", "rnn", "lstm", "gru", "svd", "cholesky", "eig", "_qr", "qr_", "lu_", "solve",
-    "matrix_exp", "pdist", "cdist", "householder", "triangular", "geqrf", "ormqr", "inverse", "transformer",
-)  # fmt: skip
 
 
 def classify(
@@ -128,16 +114,9 @@ def _kind(func: Any, name: str, *, has_formula: bool) -> OperationKind:
         return "elementwise"
     if has_formula:
         return "matmul"
-    if _is_costly(func, name):
+    if func.namespace == "higher_order" or any(fnmatchcase(name, pattern) for pattern in _COSTLY):
         return "unknown"
     return "elementwise" if name.endswith("_backward") else "other"
-
-
-def _is_costly(func: Any, name: str) -> bool:
-    """Return whether an operation of torch may do far more arithmetic than its bytes suggest."""
-    if getattr(func, "namespace", "") == "higher_order":
-        return True
-    return name.startswith(_COSTLY_PREFIXES) or any(word in name for word in _COSTLY_WORDS)
 
 
 def compute_dtype(
