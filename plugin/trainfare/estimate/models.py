@@ -82,9 +82,9 @@ def model_named(name: str) -> FoundModel:
         return _from_file(path)
     known = KNOWN_MODELS.get(name.lower())
     if known is not None:
-        config_class = _find_class(known.architecture, name).config_class
-        config = config_class(**known.sizes)
-        return _of_transformers(name, f"the published sizes of {name}", known.architecture, config)
+        config_class = _find_class(known["architecture"], name).config_class
+        config = config_class(**known["sizes"])
+        return _of_transformers(name, f"the published sizes of {name}", known["architecture"], config)
     package, slash, rest = name.partition("/")
     if slash and package in ("timm", "torchvision"):
         model = _of_package(package, rest)
@@ -231,22 +231,11 @@ def _of_package(package: str, name: str) -> FoundModel | None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class KnownModel:
-    """
-    A published configuration.
-
-    Attributes:
-        architecture: class of transformers.
-        sizes: fields of its configuration class that differ from the class's defaults.
-    """
-
-    architecture: str
-    sizes: MappingProxyType[str, Any]
-
-
-_TABLE: Final = json.loads(Path(__file__).with_name("known_models.json").read_text(encoding="utf-8"))
-KNOWN_MODELS: Final = MappingProxyType(
-    {name: KnownModel(row["architecture"], MappingProxyType(row["sizes"])) for name, row in _TABLE.items()}
+KNOWN_MODELS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+    json.loads(Path(__file__).with_name("known_models.json").read_text(encoding="utf-8"))
 )
-"""Sizes from the `config.json` that the authors published; the names are theirs in lower case, without the owner."""
+"""
+Class of transformers, and the sizes of the `config.json` that the authors published which differ from its defaults.
+
+The names are theirs in lower case, without the owner.
+"""

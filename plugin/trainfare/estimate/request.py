@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias
 
 from trainfare_core.errors import InputError
 
 Method: TypeAlias = Literal["full", "lora", "qlora"]
-METHODS: Final[tuple[Method, ...]] = get_args(Method)
 
 _COUNT: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([kMBT]?)", re.ASCII)
 _TIMES: Final = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
