@@ -46,8 +46,8 @@ def job_from_config(path: Path) -> TrainingJob:
     from trainfare.job.target import Scope
 
     config = read_config(path)
-    trainer = _render_section(path, config, "trainer", {})
-    model = _render_section(path, config, "model", {})
+    trainer = _render_section(path, config, "trainer")
+    model = _render_section(path, config, "model")
     _class_path(path, "model", model)
     _refuse_shortened(path, trainer)
     scope = Scope(path.resolve().parent)
@@ -162,13 +162,9 @@ def _mapping(value: object) -> dict[str, Any] | None:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
-def _render_section(
-    path: Path, config: Mapping[str, Any], name: str, default: dict[str, Any] | None
-) -> dict[str, Any]:
+def _render_section(path: Path, config: Mapping[str, Any], name: str) -> dict[str, Any]:
     value = config.get(name)
-    if value is None and default is not None:
-        return default
-    section = _mapping(value)
+    section = {} if value is None else _mapping(value)
     if section is None:
         raise TargetError(f"{path}: the section {name!r} is a {type(value).__name__}, not a mapping")
     return section

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from trainfare.job.run_facts import RunFacts, name_device_kind
-from trainfare.lightning.loaders import loader_batch_size, loader_workers
-from trainfare.lightning.run_length import replicas_of
+from trainfare.lightning.run_length import loader_batch_size, loader_workers, replicas_of
 from trainfare.lightning.strategy_arguments import read_strategy
 from trainfare_core.job_profile import ParallelFacts
 

@@ -1,4 +1,4 @@
-"""What decides the length of a Trainer's run, read in `on_train_start`."""
+"""What decides the length of a Trainer's run, and its loaders, read in `on_train_start`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_trainer(trainer: Any) -> LoopLength:
     loop = trainer.fit_loop.epoch_loop
     automatic = bool(trainer.lightning_module.automatic_optimization)
     batches, max_time_s = _whole(trainer.num_training_batches), _max_time_s(trainer)[0]
-    stated = _read_stated_batches(trainer.fit_loop) if batches is None else None
+    stated = _read_stated_batches(trainer) if batches is None else None
     estimates = automatic and stated is None
     return LoopLength(
         batches_per_epoch=batches if stated is None else stated,
@@ -47,9 +47,9 @@ def read_trainer(trainer: Any) -> LoopLength:
     )
 
 
-def _read_stated_batches(fit_loop: Any) -> int | None:
+def _read_stated_batches(trainer: Any) -> int | None:
     """Return the batches of an epoch that the only loader was given by webdataset's `with_epoch`; None without that."""
-    loaders = list(getattr(fit_loop._combined_loader, "flattened", ()))  # noqa: SLF001
+    loaders = _loaders(trainer)
     if len(loaders) != 1 or not type(loaders[0]).__module__.startswith("webdataset"):
         return None
     count, repetitions = (getattr(loaders[0], name, None) for name in ("nsamples", "repetitions"))
@@ -105,3 +105,27 @@ def replicas_of(trainer: Any) -> int | None:
         return None
     is_number = isinstance(replicas, int) and not isinstance(replicas, bool)
     return replicas if is_number and replicas > 0 and world % replicas == 0 else None
+
+
+def _loaders(trainer: Any) -> list[Any]:
+    combined = getattr(trainer.fit_loop, "_combined_loader", None)
+    return list(getattr(combined, "flattened", ()))
+
+
+def loader_batch_size(trainer: Any) -> int | None:
+    """Return the batch size of the only training DataLoader; None for several, or one without a batch size."""
+    loaders = _loaders(trainer)
+    if len(loaders) != 1:
+        return None
+    for owner in (loaders[0], getattr(loaders[0], "batch_sampler", None)):
+        size = getattr(owner, "batch_size", None)
+        if isinstance(size, int) and not isinstance(size, bool) and size > 0:
+            return size
+    return None
+
+
+def loader_workers(trainer: Any) -> int | None:
+    """Return the worker processes of all training DataLoaders; None where one does not give its number."""
+    counts = [getattr(loader, "num_workers", None) for loader in _loaders(trainer)]
+    known = [count for count in counts if isinstance(count, int)]
+    return sum(known) if known and len(known) == len(counts) else None

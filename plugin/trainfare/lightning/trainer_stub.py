@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 with Path(__file__).with_name("trainer_facts.csv").open(encoding="utf-8") as _table:
-    _FACTS: dict[str, Any] = {row["attribute"]: json.loads(row["value"]) for row in csv.DictReader(_table)}
-"""Attributes that are copied from a live Trainer, where there is one, and their values before launch."""
+    _FACTS = {row["attribute"]: row for row in csv.DictReader(_table)}
+"""Attributes with their values before launch, as JSON, and whether those of a live Trainer are copied."""
 
 
 class NullLogger:
@@ -44,8 +44,6 @@ class TrainerStub:
         live: a real Trainer, of which `_FACTS` are copied once and any other attribute is read; None before launch.
     """
 
-    is_last_optimizer_step = False
-    """A trace represents any step but the last."""
     current_epoch: int
     global_step: int
     datamodule: Any
@@ -57,20 +55,6 @@ class TrainerStub:
         self.lr_scheduler_configs: list[SimpleNamespace] = []
         self.logger = NullLogger()
         self.loggers: list[NullLogger] = [self.logger]
-        self.callbacks: list[object] = []
-        self.checkpoint_callback = self.early_stopping_callback = self.progress_bar_callback = None
-        self.checkpoint_callbacks: list[object] = []
-        self.early_stopping_callbacks: list[object] = []
-        self.callback_metrics: dict[str, Any] = {}
-        self.logged_metrics: dict[str, Any] = {}
-        self.progress_bar_metrics: dict[str, Any] = {}
-        self.device_ids = [0]
-        self.training = self.enable_validation = True
-        self.validating = self.testing = self.predicting = self.sanity_checking = self.evaluating = False
-        self.should_stop = self.is_last_batch = False
-        self.estimated_stepping_batches: float = 1000
-        self.train_dataloader = self.val_dataloaders = None
-        self.log_dir = self.ckpt_path = None
         self.profiler = NullLogger()
         self.precision_plugin = SimpleNamespace(clip_gradients=self._clip_gradients)
         self.strategy = SimpleNamespace(
@@ -90,10 +74,11 @@ class TrainerStub:
             precision_plugin=self.precision_plugin,
         )
         self._live = live
-        vars(self).update(_FACTS)
-        for name in () if live is None else _FACTS:
-            with contextlib.suppress(Exception):
-                setattr(self, name, getattr(live, name))
+        for name, row in _FACTS.items():
+            setattr(self, name, json.loads(row["value"]))
+            if live is not None and row["copied"] == "yes":
+                with contextlib.suppress(Exception):
+                    setattr(self, name, getattr(live, name))
         vars(self).update(facts)
 
     def __getattr__(self, name: str) -> Any:

@@ -25,8 +25,7 @@ from trainfare.job.made_up_data import MadeUpData
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.training_job import STRATEGIES
 from trainfare.lightning.callbacks import set_up_callbacks
-from trainfare.lightning.loaders import loader_batch_size
-from trainfare.lightning.run_length import read_trainer
+from trainfare.lightning.run_length import loader_batch_size, read_trainer
 from trainfare.lightning.script.interception import FitCall
 from trainfare.lightning.script.made_up_source import NO_LENGTH, MadeUpSource
 from trainfare.lightning.script.trainer_arguments import Asked, read_asked
@@ -40,6 +39,7 @@ _NO_LENGTH: Final = (
     "the training set has no length: give Trainer(max_steps=...) or Trainer(limit_train_batches=...), or a loader that "
     "has a len()"
 )
+_RESUMED: Final = ("fit(ckpt_path=...) resumes a run: the plan is that of the whole run",)
 
 
 def live_job(call: FitCall, notes: tuple[str, ...], made_up: MadeUpData | None = None) -> LiveJob:
@@ -83,7 +83,7 @@ def live_job(call: FitCall, notes: tuple[str, ...], made_up: MadeUpData | None =
         *spec.strategy.notes,
         *trainer.strategy.notes,
         *_note_other_group(trainer.world_size),
-        *_note_resumed_run(call),
+        *(_RESUMED if call.arguments.get("ckpt_path") else ()),
     )
     notes = (*(() if source is None else source.notes), *notes, *said)
     job = _job(module, trainer, spec, facts, batches, notes)
@@ -214,12 +214,6 @@ def _note_other_group(devices: int) -> tuple[str, ...]:
     return (
         f"init_process_group(world_size={asked}) differs from the Trainer's {devices} devices: those are priced",
     )
-
-
-def _note_resumed_run(call: FitCall) -> tuple[str, ...]:
-    if not call.arguments.get("ckpt_path"):
-        return ()
-    return ("fit(ckpt_path=...) resumes a run: the plan is that of the whole run",)
 
 
 @contextlib.contextmanager
