@@ -57,7 +57,23 @@ def check_jobs(
         target_of: returns the target of a job, as seen from the current folder.
         names: of the jobs, in the order of the answer.
     """
-    return tuple(_check_or_report(policy, name, pricing, target_of(name)) for name in names)
+    checks: list[JobCheck] = []
+    for name in names:
+        target = target_of(name)
+        try:
+            checks.append(check_one(policy, name, pricing, target))
+        except TrainfareError as error:
+            unchecked = report_unchecked_job(
+                policy,
+                name,
+                rule="max_price_age_days" if isinstance(error, PricesUnavailableError) else "not_checked",
+                message=str(error),
+                exit_code=error.exit_code,
+                day=pricing.choice.now.date(),
+                source_place=place_of(target, Path()),
+            )
+            checks.append(unchecked)
+    return tuple(checks)
 
 
 def check_one(
@@ -110,18 +126,3 @@ def check_one(
 
 
 _ON_DEMAND = "checked at on-demand prices; allow purchase option spot to include spot machines"
-
-
-def _check_or_report(policy: Policy, name: str, pricing: Pricing, target: str) -> JobCheck:
-    try:
-        return check_one(policy, name, pricing, target)
-    except TrainfareError as error:
-        return report_unchecked_job(
-            policy,
-            name,
-            rule="max_price_age_days" if isinstance(error, PricesUnavailableError) else "not_checked",
-            message=str(error),
-            exit_code=error.exit_code,
-            day=pricing.choice.now.date(),
-            source_place=place_of(target, Path()),
-        )

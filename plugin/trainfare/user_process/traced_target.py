@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from types import TracebackType
 from typing import final
 
@@ -55,10 +56,18 @@ class TracedTarget:
         say: Callable[[str], None] = lambda _: None,
         wait: Callable[[str], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        self._target, self._limits, self._copied = target, limits, copied
+        self._target, self._limits = target, limits
         self._say, self._wait = say, wait
         self._steps = steps
-        self._fit, self._optimizer_step, self._made_up = fit, optimizer_step, made_up
+        self._open = partial(
+            UserProcess,
+            target,
+            limits,
+            fit=fit,
+            optimizer_step=optimizer_step,
+            made_up=made_up,
+            copied=copied,
+        )
         self._process: UserProcess | None = None
         self._store, self._key = store, None
         self._profiles: dict[str, JobProfile] = {}
@@ -149,12 +158,5 @@ class TracedTarget:
 
     def _start(self) -> UserProcess:
         if self._process is None:
-            self._process = UserProcess(
-                self._target,
-                self._limits,
-                fit=self._fit,
-                optimizer_step=self._optimizer_step,
-                made_up=self._made_up,
-                copied=self._copied,
-            )
+            self._process = self._open()
         return self._process
