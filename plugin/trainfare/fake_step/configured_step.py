@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainfare.fake_step.equal_blocks import equal_blocks
 from trainfare.fake_step.fake_build import BuildMode, movable_fakes
 from trainfare.fake_step.fake_step import join_sentences, trace_step
 from trainfare.fake_step.fake_tensors import Faker
 from trainfare.fake_step.loop_kind import LoopKind
 from trainfare.fake_step.real_tensors import RealTensors
-from trainfare.fake_step.repeated_step import trace_repeated_step
+from trainfare.fake_step.repeated_step import ShortVersions
 from trainfare.fake_step.user_errors import user_errors
 from trainfare.job import LiveJob, TrainingJob, describe
 from trainfare.trace import StepFacts, torch_private
@@ -72,18 +73,12 @@ def trace_configured_step(
         training = prepared.step(tensors)
         if isinstance(tensors, Faker) and worthwhile and same:
             try:
-                repeated = trace_repeated_step(
-                    module,
-                    batch,
-                    tensors,
-                    training,
-                    prepared.step_of,
-                    precision=precision,
-                    micro_batches=job.accumulate_grad_batches,
-                    batch_bytes=batch_bytes,
-                    worthwhile=worthwhile,
-                    first_batch=first_batch,
-                )
+                blocks = equal_blocks(module, worthwhile)
+                versions = None if blocks is None else ShortVersions(
+                    module=module, batch=batch, tensors=tensors, blocks=blocks, training=training,
+                    make_step=prepared.step_of, precision=precision, batch_bytes=batch_bytes, first_batch=first_batch,
+                )  # fmt: skip
+                repeated = None if versions is None else versions.trace(job.accumulate_grad_batches)
             except Exception as error:  # the user's code may do anything with a version of the module
                 raise NotRepeatedError(describe(error)) from error
             if repeated is not None:

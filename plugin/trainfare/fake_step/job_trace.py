@@ -58,7 +58,6 @@ from trainfare_core.variants import find_compute_type
 
 _FP8_ROWS = 8
 """Divides the rows of every input of a layer that Transformer Engine runs in fp8."""
-"""Characters; a job profile allows no more."""
 
 
 def trace_job(job: TrainingJob, *, real: RealLimits | None = REAL_LIMITS) -> JobProfile:
@@ -141,7 +140,13 @@ def trace_changed(
         )
 
     def trace_fake(worthwhile: float) -> JobProfile:
-        return _trace_on_fake_tensors(job, change, worthwhile=worthwhile, first_batch=first_batch)
+        faker = Faker(new_mode(), true_dtype(job.precision, real=False))
+        try:
+            with rng_untouched():
+                return _trace_on_tensors(job, change, faker, worthwhile=worthwhile, first_batch=first_batch)
+        except FakeTraceError as error:
+            error.parameters = _sizes_of(faker.parameters)
+            raise
 
     try:
         try:
@@ -164,22 +169,6 @@ def _take_traced(job: LiveJob, profile: JobProfile, *, changed: bool, real: Real
         msg = f"a loop of the script's own is traced as it runs, in {profile.precision}, and not {other}"
         raise TraceError(f"{msg}: describe the run as a TrainingJob")
     return profile
-
-
-def _trace_on_fake_tensors(
-    job: TrainingJob,
-    change: Callable[[nn.Module], Sequence[str]] | None,
-    *,
-    worthwhile: float,
-    first_batch: bool,
-) -> JobProfile:
-    faker = Faker(new_mode(), true_dtype(job.precision, real=False))
-    try:
-        with rng_untouched():
-            return _trace_on_tensors(job, change, faker, worthwhile=worthwhile, first_batch=first_batch)
-    except FakeTraceError as error:
-        error.parameters = _sizes_of(faker.parameters)
-        raise
 
 
 def _sizes_of(parameters: Sequence[nn.Parameter]) -> list[tuple[int, bool]]:
@@ -220,7 +209,11 @@ def _trace_on_tensors(
     first_batch: bool = True,
 ) -> JobProfile:
     module, kind = _module_of(job, tensors)
-    batch = _batch_of(job, tensors, _device_of(module))
+    first = next(module.parameters(), None)
+    with user_errors("making the batch", fake=isinstance(tensors, Faker)):
+        batch = _make_batch(job.batch, tensors)
+    # On the device that the Trainer would move it to.
+    batch = tensors.batch(batch, None if first is None else first.device)
     if not isinstance(job, LiveJob):
         _check_batch_size(job, tensors.batch_tensors)
     untouched = _grads_untouched(job.module) if isinstance(tensors, Faker) else contextlib.nullcontext()
@@ -244,18 +237,6 @@ def _module_of(job: TrainingJob, tensors: Faker | RealTensors) -> tuple[nn.Modul
         return tensors.convert_module(module), kind
     with user_errors("copying the module onto fake tensors", fake=fake):
         return tensors.copy_module(module), kind
-
-
-def _device_of(module: nn.Module) -> torch.device | None:
-    """Return the device that the Trainer would move a batch to."""
-    first = next(module.parameters(), None)
-    return None if first is None else first.device
-
-
-def _batch_of(job: TrainingJob, tensors: Faker | RealTensors, device: torch.device | None) -> Any:
-    with user_errors("making the batch", fake=isinstance(tensors, Faker)):
-        batch = _make_batch(job.batch, tensors)
-    return tensors.batch(batch, device)
 
 
 def _make_batch(batch: Any, tensors: Faker | RealTensors) -> Any:
@@ -344,7 +325,7 @@ def _profile_of(
             ),
             plan=plan,
             work_note="; ".join(filter(None, (live.batch_note if live else "", step.differs))) or None,
-            notes=_join_notes(notes),
+            notes=tuple(dict.fromkeys(shorten_text(note, MAX_TEXT_CHARACTERS) for note in notes)),
         )
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
@@ -378,10 +359,6 @@ def _fp8_note(precision: str, operations: Sequence[OperationGroup]) -> str:
             else ""
         )
     )
-
-
-def _join_notes(notes: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(shorten_text(note, MAX_TEXT_CHARACTERS) for note in notes))
 
 
 @contextlib.contextmanager

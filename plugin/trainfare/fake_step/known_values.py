@@ -109,15 +109,10 @@ class KnownValues(EagerMode):  # type: ignore[no-untyped-call]
             with unset_fake_temporarily():
                 _attach(out, torch.full((), answer).expand(out.shape), of_batch=False)
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if torch_private.asks_device(func, args):
-            return args[0].device
-        if any(torch_private.is_wrapper_subclass(kind) for kind in types):
-            return NotImplemented
+    def run_operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operation, and keep the values of its results where those of its operands are known."""
         with torch_private.without_torch_functions():
-            return self._run(func, args, kwargs or {})
+            return self._run(func, args, kwargs)
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensors = tensors_in((args, kwargs))

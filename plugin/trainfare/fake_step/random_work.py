@@ -137,14 +137,9 @@ class RandomWork(EagerMode):  # type: ignore[no-untyped-call]
             note = f"the step's work may be random ({said}): {len(steps)} traced steps did the same"
         return replace(step, notes=(*step.notes, note))
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if torch_private.asks_device(func, args):
-            return args[0].device
-        if any(torch_private.is_wrapper_subclass(kind) for kind in types):
-            return NotImplemented
-        out = func(*args, **(kwargs or {}))
+    def run_operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operation, and note what it draws and reads."""
+        out = func(*args, **kwargs)
         if not self.updating and func not in _ZERO and not torch_private.in_backward():
             shapes = tuple(arg.shape for arg in args if isinstance(arg, Tensor))
             self._work = hash((self._work, func, shapes))

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainfare.fake_step.equal_blocks import SHORTEST, EqualBlocks, ForwardLog, equal_blocks, shorten_blocks
+from trainfare.fake_step.equal_blocks import SHORTEST, EqualBlocks, ForwardLog, shorten_blocks
 from trainfare.fake_step.fake_step import run_forward, trace_step
 from trainfare.fake_step.fake_tensors import Faker
 from trainfare.job.loop import TrainingStep
@@ -27,52 +27,21 @@ from trainfare.trace.longer_step import ShortStep, longer_step
 from trainfare.trace.repetition import Item, NotRepeatedError, extend_sequence
 
 
-def trace_repeated_step(
-    module: nn.Module,
-    batch: Any,
-    tensors: Faker,
-    training: TrainingStep,
-    make_step: Callable[[nn.Module, list[torch.optim.Optimizer], Faker], TrainingStep],
-    *,
-    precision: str,
-    micro_batches: int,
-    batch_bytes: int,
-    worthwhile: float,
-    first_batch: bool,
-) -> StepFacts | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShortVersions:
     """
-    Return the step of a module from those of its short versions; None where it has too few equal blocks.
+    Versions of a module that have few of its equal blocks.
 
-    Args:
+    Attributes:
         module: set up on fake tensors. Its own forward runs, so that another step needs another module.
         batch: one micro-batch on fake tensors.
         tensors: made both.
+        blocks: the equal ones.
         training: the module's step.
         make_step: returns the step of a version of the module; see `PreparedModule.step_of`.
-        precision: see `trace_step`.
-        micro_batches: see `trace_step`.
-        batch_bytes: see `trace_step`.
-        worthwhile: see `equal_blocks`.
-        first_batch: see `trace_step`.
-
-    Raises:
-        NotRepeatedError: it does not grow in the same way with each piece of equal blocks.
-        TraceError: see `trace_step`.
+        precision, batch_bytes, first_batch: see `trace_step`.
     """
-    blocks = equal_blocks(module, worthwhile)
-    if blocks is None:
-        return None
-    for optimizer in training.optimizers:
-        _check_copyable(optimizer)
-    versions = _Versions(module, batch, tensors, blocks, training, make_step, precision, first_batch)
-    with _no_collection():
-        versions.compare_forward()
-        steps = [versions.step(SHORTEST + more, batch_bytes) for more in range(3)]
-    return longer_step(steps, blocks.pieces - SHORTEST, module, micro_batches)
 
-
-@dataclass(frozen=True, slots=True)
-class _Versions:
     module: nn.Module
     batch: Any
     tensors: Faker
@@ -80,7 +49,26 @@ class _Versions:
     training: TrainingStep
     make_step: Callable[[nn.Module, list[torch.optim.Optimizer], Faker], TrainingStep]
     precision: str
+    batch_bytes: int
     first_batch: bool
+
+    def trace(self, micro_batches: int) -> StepFacts:
+        """
+        Return the step of the whole module from those of its versions.
+
+        Args:
+            micro_batches: see `longer_step`.
+
+        Raises:
+            NotRepeatedError: it does not grow in the same way with each piece of equal blocks.
+            TraceError: see `trace_step`.
+        """
+        for optimizer in self.training.optimizers:
+            _check_copyable(optimizer)
+        with _no_collection():
+            self.compare_forward()
+            steps = [self.step(SHORTEST + more) for more in range(3)]
+        return longer_step(steps, self.blocks.pieces - SHORTEST, self.module, micro_batches)
 
     def compare_forward(self) -> None:
         """Check that the forward of the whole module is what follows for it from two short versions."""
@@ -92,7 +80,7 @@ class _Versions:
         if extend_sequence(first, second, None, self.blocks.pieces - SHORTEST) != actual:
             raise NotRepeatedError("the whole module's forward is not that of its equal blocks")
 
-    def step(self, pieces: int, batch_bytes: int) -> ShortStep:
+    def step(self, pieces: int) -> ShortStep:
         """Trace the step of a version."""
         version, training = self._copy_shortened(pieces)
         traces: list[StepTrace] = []
@@ -102,7 +90,7 @@ class _Versions:
             training,
             self.tensors.mode,
             precision=self.precision,
-            batch_bytes=batch_bytes,
+            batch_bytes=self.batch_bytes,
             first_batch=self.first_batch,
             keep=traces.append,
             compare_batches=pieces == SHORTEST,

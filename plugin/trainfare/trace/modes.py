@@ -33,6 +33,19 @@ class EagerMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _should_skip_dynamo(cls) -> bool:
         return False
 
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if torch_private.asks_device(func, args):
+            return args[0].device
+        if any(torch_private.is_wrapper_subclass(kind) for kind in types):
+            return NotImplemented
+        return self.run_operation(func, args, kwargs or {})
+
+    def run_operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operation on tensors that wrap no others."""
+        return func(*args, **kwargs)
+
 
 class OperationMode(EagerMode):  # type: ignore[no-untyped-call]
     """
