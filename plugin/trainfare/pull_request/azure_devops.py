@@ -77,7 +77,7 @@ class AzureDevOps(CodeHost):
         web_url: str,
         token: str,
     ) -> None:
-        super().__init__(JsonApi(http, {"Authorization": Secret(f"Bearer {token}")}, _give_advice))
+        super().__init__(JsonApi(http, {"Authorization": Secret(f"Bearer {token}")}, "azure"))
         self._collection_url, self._web_url = collection_url, web_url
         self._threads_url = (
             f"{collection_url}{quote(project, safe='')}/_apis/git/repositories/{quote(repository, safe='')}"
@@ -160,13 +160,3 @@ def _host(environ: Mapping[str, str]) -> NoComment | Callable[[HttpClient], Azur
         web_url=f"{collection}{page}",
         token=Secret(token),
     )
-
-
-def _give_advice(status: int) -> str:
-    if status in (203, 302, 401):  # a token that is not accepted gets the page to sign in
-        return "the token is not accepted; give the step `env: SYSTEM_ACCESSTOKEN: $(System.AccessToken)`"
-    if status in (403, 404):
-        return (
-            "give the project's build service the permission `Contribute to pull requests` on the repository"
-        )
-    return "try again later" if status >= 500 else ""

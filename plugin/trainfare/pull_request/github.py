@@ -104,7 +104,7 @@ class GitHub(CodeHost):
             "Accept": "application/vnd.github+json",
             "X-GitHub-Api-Version": "2022-11-28",
         }
-        super().__init__(JsonApi(http, headers, lambda status: _give_advice(status, read_only)))
+        super().__init__(JsonApi(http, headers, "github", read_only))
         self._graphql_url = graphql_url
         self._comments_url = f"{api_url}/repos/{repository}/issues/{number}/comments"
         self._comment_url = f"{api_url}/repos/{repository}/issues/comments"
@@ -204,19 +204,6 @@ def _read_only(pull_request: _PullRequest | None, repository: str) -> str:
     if pull_request.user is not None and pull_request.user.login == "dependabot[bot]":
         return "the pull request is Dependabot's, and GitHub gives its workflows a token that can only read"
     return ""
-
-
-def _give_advice(status: int, read_only: str) -> str:
-    if status == 401:
-        return "the token is not accepted; pass `token: ${{ github.token }}`"
-    if status in (403, 404):  # 404 where the token may not even know that a private repository exists
-        return (
-            read_only
-            or "give the job `permissions: pull-requests: write`; a locked conversation takes no comment"
-        )
-    if status == 422:
-        return "GitHub does not take this text as a comment"
-    return "try again later" if status >= 500 else ""
 
 
 def _path(environ: Mapping[str, str], name: str) -> Path | None:

@@ -56,7 +56,7 @@ class GitLab(CodeHost):
     def __init__(
         self, http: HttpClient, *, api_url: str, project: str, number: str, web_url: str, token: str
     ) -> None:
-        super().__init__(JsonApi(http, {"PRIVATE-TOKEN": Secret(token)}, _give_advice))
+        super().__init__(JsonApi(http, {"PRIVATE-TOKEN": Secret(token)}, "gitlab"))
         self._api_url, self._web_url = api_url, web_url
         self._notes_url = f"{api_url}/projects/{quote(project, safe='')}/merge_requests/{number}/notes"
 
@@ -120,11 +120,3 @@ def _host(environ: Mapping[str, str]) -> NoComment | Callable[[HttpClient], GitL
     return partial(
         GitLab, api_url=api_url, project=project, number=number, web_url=web_url, token=Secret(token)
     )
-
-
-def _give_advice(status: int) -> str:
-    if status == 401:
-        return "the token is not accepted, or it has expired"
-    if status in (403, 404):
-        return "the token needs the scope api and the role Reporter or higher in the project of the merge request"
-    return "try again later" if status >= 500 else ""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -25,6 +27,14 @@ _DONE: Final = frozenset({200, 201, 204})
 _NEXT: Final = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
 _SHOWN_CHARS: Final = 300
 """Of a server's own words in a message: a sentence or two."""
+
+with Path(__file__).with_name("refusals.csv").open(encoding="utf-8") as _table:
+    _ADVICE: Final = {
+        (row["system"], int(status)): row["advice"]
+        for row in csv.DictReader(_table)
+        for status in row["statuses"].split()
+    }
+"""What to do about a refusal, by system and status."""
 
 Model = TypeVar("Model")
 
@@ -47,11 +57,15 @@ class JsonApi:
     Args:
         http: our client.
         headers: with the token.
-        advice: what to do about a status, "" where there is nothing to say.
+        system: whose API it is, as `CiJob.system`.
+        read_only: why the token can only read, "" where it may write.
     """
 
-    def __init__(self, http: HttpClient, headers: Mapping[str, str], advice: Callable[[int], str]) -> None:
-        self._http, self._headers, self._advice = http, dict(headers), advice
+    def __init__(
+        self, http: HttpClient, headers: Mapping[str, str], system: str, read_only: str = ""
+    ) -> None:
+        self._http, self._headers = http, dict(headers)
+        self._system, self._read_only = system, read_only
         # "Bearer TOKEN" or the token alone.
         secrets = [value for value in headers.values() if isinstance(value, Secret)]
         self._secrets = {text for secret in secrets for text in (str(secret), secret.rpartition(" ")[2])}
@@ -117,7 +131,11 @@ class JsonApi:
         if limited:
             advice = "the rate limit is reached" + ("" if wait_s is None else f" for another {wait_s:,.0f} s")
         else:
-            advice = self._advice(reply.status) or "see the host's documentation of that address"
+            advice = self._read_only if reply.status in (403, 404) else ""
+            advice = advice or _ADVICE.get((self._system, reply.status), "")
+            advice = advice or (
+                "try again later" if reply.status >= 500 else "see the host's documentation of that address"
+            )
         said = _quote_reply(reply, self.hide_token)
         return FetchError(
             self._http.cloud,
