@@ -31,16 +31,8 @@ from trainfare.fake_step.module_parts import attributes_kept
 from trainfare.fake_step.real_tensors import RealTensors, check_size, restore_after
 from trainfare.fake_step.several_batches import batches_of, trace_batches, with_tokens
 from trainfare.fake_step.user_errors import ADVICE, FakeTraceError, user_errors
-from trainfare.job import (
-    REAL_LIMITS,
-    ChosenBatch,
-    LiveJob,
-    RealLimits,
-    TrainingJob,
-    build_value,
-    is_builder,
-    plan_of,
-)
+from trainfare.job import REAL_LIMITS, ChosenBatch, LiveJob, RealLimits, TrainingJob, is_builder, plan_of
+from trainfare.job.training_job import build_value
 from trainfare.trace import StepFacts, group_parameters
 from trainfare.trace.repetition import NotRepeatedError
 from trainfare.trace.user_classes import spare_classes

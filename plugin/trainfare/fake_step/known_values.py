@@ -26,7 +26,8 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._pytree import tree_map_only
 
 from trainfare.fake_step.module_parts import tensor_leaves
-from trainfare.job import is_of_tracing, list_places, place_of_caller
+from trainfare.job import place_of_caller
+from trainfare.job.user_code import is_of_tracing, list_places
 from trainfare.trace import torch_private
 from trainfare.trace.modes import EagerMode
 from trainfare.trace.storages import tensors_in

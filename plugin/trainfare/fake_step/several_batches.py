@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 
 from trainfare.fake_step.fake_tensors import seeded_random
 from trainfare.fake_step.user_errors import user_errors
-from trainfare.job import Batches, ChosenBatch, TrainingJob, build_value, is_builder
+from trainfare.job import Batches, ChosenBatch, TrainingJob, is_builder
+from trainfare.job.training_job import build_value
 from trainfare.trace import BatchSpread, batch_elements, count_samples, count_tokens
 from trainfare.trace.batch_spread import TracedBatch, choose_sizes, join_variations, mean_work
 from trainfare_core.errors import InputError

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from trainfare.job.missing_here import Missing, describe_raised, missing_here
+from trainfare.job.missing_here import describe_raised, missing_here
 from trainfare.job.real_limits import REAL_LIMITS, RealLimits
 from trainfare.job.script_target import (
     ALL_CALLS,
@@ -17,25 +17,19 @@ from trainfare.job.script_target import (
 from trainfare.job.user_code import (
     describe,
     format_line,
-    is_of_library,
-    is_of_tracing,
-    is_of_user_code,
     is_users_file,
-    list_places,
     place_in_user_code,
     place_of_caller,
 )
 
 if TYPE_CHECKING:
-    from trainfare.job.job_plan import describe_length, plan_of, steps_per_epoch, with_steps
+    from trainfare.job.job_plan import plan_of, steps_per_epoch, with_steps
     from trainfare.job.live_job import LiveJob, LiveRun
     from trainfare.job.target import load_job
     from trainfare.job.training_job import (
         Batches,
         ChosenBatch,
         TrainingJob,
-        build_value,
-        canonical_precision,
         is_builder,
     )
 
@@ -47,24 +41,16 @@ __all__ = [
     "ChosenBatch",
     "LiveJob",
     "LiveRun",
-    "Missing",
     "Probe",
     "RealLimits",
     "Script",
     "TrainingJob",
-    "build_value",
-    "canonical_precision",
     "command_of",
     "describe",
-    "describe_length",
     "describe_raised",
     "format_line",
     "is_builder",
-    "is_of_library",
-    "is_of_tracing",
-    "is_of_user_code",
     "is_users_file",
-    "list_places",
     "load_job",
     "missing_here",
     "place_in_user_code",
@@ -77,15 +63,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "job_plan": ("plan_of", "steps_per_epoch", "describe_length", "with_steps"),
+    "job_plan": ("plan_of", "steps_per_epoch", "with_steps"),
     "live_job": ("LiveJob", "LiveRun"),
     "target": ("load_job",),
     "training_job": (
         "Batches",
         "ChosenBatch",
         "TrainingJob",
-        "build_value",
-        "canonical_precision",
         "is_builder",
     ),
 }

@@ -13,7 +13,8 @@ from trainfare.fake_step.fake_tensors import Faker
 from trainfare.fake_step.loop_kind import LoopKind, PreparedModule
 from trainfare.fake_step.real_tensors import RealTensors
 from trainfare.fake_step.user_errors import user_errors
-from trainfare.job import LiveJob, TrainingJob, describe, describe_length, plan_of, steps_per_epoch
+from trainfare.job import LiveJob, TrainingJob, describe, plan_of, steps_per_epoch
+from trainfare.job.job_plan import describe_length
 from trainfare.lightning.callbacks import describe_untraced_work, set_up_callbacks
 from trainfare.lightning.later_epochs import LaterEpochs
 from trainfare.lightning.step_forms import optimizers_of

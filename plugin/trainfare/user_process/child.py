@@ -26,15 +26,8 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 
-from trainfare.job import (
-    LiveJob,
-    RealLimits,
-    TrainingJob,
-    describe,
-    is_of_user_code,
-    place_in_user_code,
-    script_of,
-)
+from trainfare.job import LiveJob, RealLimits, TrainingJob, describe, place_in_user_code, script_of
+from trainfare.job.user_code import is_of_user_code
 from trainfare.lightning.cli_config import script_of_config
 from trainfare.user_process.copied_folder import refuse_modules_of
 from trainfare.user_process.environment import note_lookups

@@ -9,7 +9,7 @@ import sys
 import warnings
 from typing import IO, Any, Final
 
-from trainfare.job import is_of_library
+from trainfare.job.user_code import is_of_library
 from trainfare.report.escape import terminal_text
 
 _AT_ONCE_BYTES: Final = 2**16

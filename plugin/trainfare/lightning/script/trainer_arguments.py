@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import torch
 
-from trainfare.job import canonical_precision
+from trainfare.job.training_job import canonical_precision
 from trainfare.lightning.script.fp8_plugin import Fp8Plugin
 from trainfare.lightning.strategy_arguments import KEPT, StrategyFacts, read_registered, read_strategy
 
