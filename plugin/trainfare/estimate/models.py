@@ -107,19 +107,15 @@ def _hint(name: str) -> str:
     installed = [
         package for package in ("timm", "torchvision") if importlib.util.find_spec(package) is not None
     ]
-    near = difflib.get_close_matches(name.lower(), [*KNOWN_MODELS, *_vision_names(installed)], n=3)
+    names = [*KNOWN_MODELS]
+    for package in installed:
+        home: Any = import_module("torchvision.models" if package == "torchvision" else package)
+        names += home.list_models()
+    near = difflib.get_close_matches(name.lower(), names, n=3)
     if near:
         return f"did you mean {' or '.join(near)}?"
     others = f", a name in {' or '.join(installed)}" if installed else ""
     return f"give a config.json of Hugging Face{others}, or one of {', '.join(KNOWN_MODELS)}"
-
-
-def _vision_names(packages: list[str]) -> list[str]:
-    names: list[str] = []
-    for package in packages:
-        home: Any = import_module("torchvision.models" if package == "torchvision" else package)
-        names += home.list_models()
-    return names
 
 
 def _missing(package: str) -> str:

@@ -165,7 +165,7 @@ def run_fake(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if func in _SHARES_GRADIENTS:
         gradients = func(*args, **kwargs)
         return tuple(
-            gradient.clone() if _is_among(gradient, gradients[:i]) else gradient
+            gradient.clone() if any(gradient is other for other in gradients[:i]) else gradient
             for i, gradient in enumerate(gradients)
         )
     left: Tensor | None = args[0] if func in _GROUPED else None
@@ -173,10 +173,6 @@ def run_fake(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         return func(*args, **kwargs)
     narrow = (left.to(torch.bfloat16), args[1].to(torch.bfloat16), *args[2:])
     return func(*narrow, **kwargs).to(left.dtype)
-
-
-def _is_among(tensor: Tensor, others: Sequence[Tensor]) -> bool:
-    return any(tensor is other for other in others)
 
 
 def _rows_of_bags(gradient: Tensor, indices: Tensor, *, table_rows: int) -> Tensor:
