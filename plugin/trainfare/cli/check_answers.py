@@ -18,17 +18,11 @@ from trainfare.cli.limit_options import RunLimits
 from trainfare.cli.output import output_width, warn
 from trainfare.ledger.earlier_runs import find_named_ledger
 from trainfare.ledger.place import LedgerPlace
-from trainfare.policy import (
-    BaseTree,
-    PolicyFile,
-    Pricing,
-    TracedJobs,
-    check_jobs,
-    check_one,
-    place_of,
-    read_policy,
-    rule_policy,
-)
+from trainfare.policy import BaseTree, place_of, read_policy
+from trainfare.policy.base_policy import rule_policy
+from trainfare.policy.jobs import Pricing, check_jobs, check_one
+from trainfare.policy.policy_file import PolicyFile
+from trainfare.policy.traced_jobs import TracedJobs
 from trainfare.prices.sources import LoadedPrices, PriceChoice, load_prices
 from trainfare.report.escape import terminal_text
 from trainfare.report.policy import build_policy_check, github_annotations, junit_xml, sarif_log
@@ -44,7 +38,6 @@ from trainfare_core.policy.check import (
     report_policy_changes,
 )
 from trainfare_core.policy.policy import Policy, PolicyJob
-from trainfare_core.policy.rules import OnUnknown
 from trainfare_providers.disk.toml_file import key_hint
 
 if TYPE_CHECKING:
@@ -159,7 +152,10 @@ def policy_answer(
         here = Path() if options.policy is None else options.policy.parent
         tree = BaseTree("the base", traced.folder.resolve(), here.resolve())
     ruling = rule_policy(file, tree)
-    policy = ruling.policy if options.on_unknown is None else _with(ruling.policy, options.on_unknown)
+    policy = ruling.policy
+    if options.on_unknown is not None:
+        jobs_asked = {name: job.model_copy(update={"on_unknown": None}) for name, job in policy.jobs.items()}
+        policy = policy.model_copy(update={"on_unknown": options.on_unknown, "jobs": jobs_asked})
     names = _choose_names(dataclasses.replace(file, policy=policy), options.only or [*policy.jobs])
 
     def base_of(name: str, loaded: LoadedPrices) -> PricedJob | UnknownJob | None:
@@ -323,11 +319,6 @@ def _choose_names(file: PolicyFile, names_asked: Sequence[str]) -> tuple[str, ..
         if name not in known:
             raise InputError(f"--job {name}: {file.path} has no such job; {key_hint(name, known)}")
     return tuple(dict.fromkeys(names_asked))
-
-
-def _with(policy: Policy, on_unknown: OnUnknown) -> Policy:
-    jobs = {name: job.model_copy(update={"on_unknown": None}) for name, job in policy.jobs.items()}
-    return policy.model_copy(update={"on_unknown": on_unknown, "jobs": jobs})
 
 
 def _choose_prices(file: PolicyFile, choice: PriceChoice) -> PriceChoice:

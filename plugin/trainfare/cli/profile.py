@@ -72,7 +72,8 @@ def profile(
 
 def _profile_jobs(limits: TargetOptions, folder: Path) -> None:
     """Trace every job of the policy here into a folder; end with the worst exit code of those that cannot be."""
-    from trainfare.policy import leave_reason, read_policy, write_traced_jobs
+    from trainfare.policy import read_policy
+    from trainfare.policy.traced_jobs import leave_reason, write_traced_jobs
     from trainfare_core.policy.check import worst_exit_code
 
     if folder.exists() and not folder.is_dir():
