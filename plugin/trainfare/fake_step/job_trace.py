@@ -17,21 +17,26 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from trainfare.fake_step.configured_step import (
-    bytes_of,
-    making_fake,
-    running_fake,
-    trace_configured_step,
-)
-from trainfare.fake_step.equal_blocks import WORTHWHILE
-from trainfare.fake_step.fake_step import true_dtype
+from trainfare.fake_step.configured_step import bytes_of, making_fake, running_fake
+from trainfare.fake_step.equal_blocks import WORTHWHILE, equal_blocks
+from trainfare.fake_step.fake_step import join_sentences, trace_step, true_dtype
 from trainfare.fake_step.fake_tensors import Faker, new_mode, rng_untouched
 from trainfare.fake_step.loop_kind import LoopKind, find_kind
 from trainfare.fake_step.module_parts import attributes_kept
 from trainfare.fake_step.real_tensors import RealTensors, check_size, restore_after
+from trainfare.fake_step.repeated_step import ShortVersions
 from trainfare.fake_step.several_batches import batches_of, trace_batches, with_tokens
 from trainfare.fake_step.user_errors import ADVICE, FakeTraceError, user_errors
-from trainfare.job import REAL_LIMITS, ChosenBatch, LiveJob, RealLimits, TrainingJob, is_builder, plan_of
+from trainfare.job import (
+    REAL_LIMITS,
+    ChosenBatch,
+    LiveJob,
+    RealLimits,
+    TrainingJob,
+    describe,
+    is_builder,
+    plan_of,
+)
 from trainfare.job.training_job import build_value
 from trainfare.trace import StepFacts, group_parameters
 from trainfare.trace.repetition import NotRepeatedError
@@ -210,10 +215,67 @@ def _trace_on_tensors(
         _check_batch_size(job, tensors.batch_tensors)
     untouched = _grads_untouched(job.module) if isinstance(tensors, Faker) else contextlib.nullcontext()
     with untouched, attributes_kept(kind.kept_objects(job)):
-        step = trace_configured_step(
+        step = _trace_configured_step(
             job, module, batch, tensors, change, kind, worthwhile=worthwhile, first_batch=first_batch
         )
     return _profile_of(job, module, step, tensors, kind)
+
+
+def _trace_configured_step(
+    job: TrainingJob,
+    module: nn.Module,
+    batch: Any,
+    tensors: Faker | RealTensors,
+    change: Callable[[nn.Module], Sequence[str]] | None,
+    kind: LoopKind,
+    *,
+    worthwhile: float,
+    first_batch: bool,
+) -> StepFacts:
+    """Make a module ready for its step as its kind of loop does, change it, and trace the step."""
+    fake = isinstance(tensors, Faker)
+    batch_bytes = bytes_of(tensors.batch_tensors)
+    precision = "32-true" if kind.casts_itself else job.precision
+    with torch.enable_grad():
+        prepared = kind.prepare(job, module)
+        prepared.set_up(tensors)
+        with making_fake(tensors):
+            prepared.configure(tensors)
+            if change is not None:
+                with user_errors("changing the module", fake=fake):
+                    tensors.notes += change(tensors.convert_module(module))
+        tensors.convert_module(module)
+        if isinstance(job, LiveJob) and job.live.wrap_module is not None:
+            with user_errors("the strategy", fake=fake):
+                tensors.notes += job.live.wrap_module(module)
+        if isinstance(tensors, Faker):
+            tensors.parameters = list(module.parameters())
+        later = prepared.later_steps()
+        same = not prepared.manual and (later is None or not later.change_step)
+        training = prepared.step(tensors)
+        if isinstance(tensors, Faker) and worthwhile and same:
+            try:
+                blocks = equal_blocks(module, worthwhile)
+                versions = None if blocks is None else ShortVersions(
+                    module=module, batch=batch, tensors=tensors, blocks=blocks, training=training,
+                    make_step=prepared.step_of, precision=precision, batch_bytes=batch_bytes, first_batch=first_batch,
+                )  # fmt: skip
+                repeated = None if versions is None else versions.trace(job.accumulate_grad_batches)
+            except Exception as error:  # the user's code may do anything with a version of the module
+                raise NotRepeatedError(describe(error)) from error
+            if repeated is not None:
+                return replace(repeated, differs=join_sentences(repeated.differs, prepared.untraced))
+    step = trace_step(
+        module,
+        batch,
+        training,
+        tensors.mode if isinstance(tensors, Faker) else None,
+        precision=precision,
+        batch_bytes=batch_bytes,
+        first_batch=first_batch,
+        later=later,
+    )
+    return replace(step, differs=join_sentences(step.differs, prepared.untraced))
 
 
 def _module_of(job: TrainingJob, tensors: Faker | RealTensors) -> tuple[nn.Module, LoopKind]:
