@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch.optim.optimizer import Optimizer
@@ -19,18 +19,13 @@ from trainfare.trace.storages import StorageRegistry, tensor_bytes, tensors_in
 from trainfare_core.job_profile import MemoryFacts, OptimizerFacts, ParameterGroup, SynchronizedNorms
 
 Implementation = Literal["fused", "foreach", "for_loop", "mixed", "unknown"]
-_Read = TypeVar("_Read", bound=Callable[..., Any])
 
 
-def _read_without_torch_functions(read: _Read) -> _Read:
-    """Return a function that reads tensors without their `__torch_function__`, which may refuse `numel`."""
-
-    @functools.wraps(read)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        with torch_private.without_torch_functions():
-            return read(*args, **kwargs)
-
-    return cast("_Read", run)
+@contextlib.contextmanager
+def _plain_reading() -> Generator[None, None, None]:
+    """Read tensors without their `__torch_function__`, which may refuse `numel`."""
+    with torch_private.without_torch_functions():
+        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +58,7 @@ def parameter_groups(module: torch.nn.Module) -> tuple[ParameterGroup, ...]:
     return group_parameters([(parameter, parameter.requires_grad) for parameter in module.parameters()])
 
 
-@_read_without_torch_functions
+@_plain_reading()
 def group_parameters(
     parameters: Sequence[tuple[torch.Tensor, bool]], others: Iterable[ParameterGroup] = ()
 ) -> tuple[ParameterGroup, ...]:
@@ -102,7 +97,7 @@ def batch_norms(module: torch.nn.Module) -> BatchNorms:
     return BatchNorms(of_device=channels(torch_norms), of_all=channels(torch.nn.SyncBatchNorm))
 
 
-@_read_without_torch_functions
+@_plain_reading()
 def list_accumulated_gradients(parameters: Iterable[torch.Tensor]) -> list[tuple[str, int, int]]:
     """Return (dtype, elements, bytes) of the gradient of every trainable parameter."""
     return [
@@ -112,7 +107,7 @@ def list_accumulated_gradients(parameters: Iterable[torch.Tensor]) -> list[tuple
     ]
 
 
-@_read_without_torch_functions
+@_plain_reading()
 def gradient_owners(
     parameters: Iterable[torch.Tensor], owner: Callable[[torch.Tensor], str]
 ) -> list[tuple[str, int]]:
@@ -120,13 +115,13 @@ def gradient_owners(
     return [(owner(p), int(p.numel()) * p.element_size()) for p in _distinct(parameters) if p.requires_grad]
 
 
-@_read_without_torch_functions
+@_plain_reading()
 def buffer_bytes(module: torch.nn.Module) -> int:
     """Return the bytes of a module's buffers, each storage once."""
     return sum(tensor_bytes(b) for b in _distinct(module.buffers()))
 
 
-@_read_without_torch_functions
+@_plain_reading()
 def memory_facts(module: torch.nn.Module, recorder: Recorder) -> MemoryFacts:
     """Return the memory facts of a recorded step, in bytes."""
     gradients = sum(
@@ -145,7 +140,7 @@ def memory_facts(module: torch.nn.Module, recorder: Recorder) -> MemoryFacts:
     )
 
 
-@_read_without_torch_functions
+@_plain_reading()
 def optimizer_facts(optimizers: Sequence[Optimizer]) -> OptimizerFacts:
     """Return names, state size and implementation of the optimizers."""
     state: list[torch.Tensor] = []
