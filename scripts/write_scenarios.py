@@ -19,7 +19,6 @@ import re
 import shlex
 import sys
 import textwrap
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,21 +45,10 @@ AGREEMENT = 0.005
 "chosen value."""
 
 
-@dataclass(frozen=True)
-class Scenario:
-    """A question, the arguments of `trainfare recommend`, and what to notice in the answer."""
-
-    title: str
-    arguments: str
-    notice: str
-
-
-SCENARIOS = tuple(
-    Scenario(**row)
-    for row in tomllib.loads(Path(__file__).with_name("scenarios.toml").read_text(encoding="utf-8"))[
-        "scenario"
-    ]
-)
+SCENARIOS: list[dict[str, str]] = tomllib.loads(
+    Path(__file__).with_name("scenarios.toml").read_text(encoding="utf-8")
+)["scenario"]
+"""Each with a question, the arguments of `trainfare recommend`, and what to notice in the answer."""
 
 
 def page(as_of: str) -> str:
@@ -79,9 +67,9 @@ def page(as_of: str) -> str:
         f"Ages are counted to {as_of}.\n",
     ]
     for number, scenario in enumerate(SCENARIOS, start=1):
-        command, printed, by_hand = answer_scenario(scenario, as_of)
+        command, printed, by_hand = answer_scenario(scenario["arguments"], as_of)
         parts.append(
-            f"## {number}. {scenario.title}\n\n{_wrap(scenario.notice)}\n\n```console\n$ "
+            f"## {number}. {scenario['title']}\n\n{_wrap(scenario['notice'])}\n\n```console\n$ "
             f"{command}\n{printed}```\n\n{_wrap(f'By hand: {by_hand}')}\n"
         )
     return "\n".join(parts)
@@ -91,22 +79,22 @@ def _wrap(text: str) -> str:
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def answer_scenario(scenario: Scenario, as_of: str) -> tuple[str, str, str]:
-    """Return the command, what it prints, and the check by hand."""
+def answer_scenario(text: str, as_of: str) -> tuple[str, str, str]:
+    """Return the command with these arguments, what it prints, and the check by hand."""
     from trainfare.cli import main
     from trainfare_core.recommendation import Recommendation
 
-    arguments = ["recommend", *shlex.split(scenario.arguments)]
+    arguments = ["recommend", *shlex.split(text)]
     texts = []
     for output in ("table", "json"):
-        text = io.StringIO()
+        printed = io.StringIO()
         with (
-            contextlib.redirect_stdout(text),
+            contextlib.redirect_stdout(printed),
             contextlib.redirect_stderr(io.StringIO()),
             contextlib.suppress(SystemExit),
         ):
             main([*arguments, "--as-of", as_of, "--format", output])
-        texts.append(text.getvalue())
+        texts.append(printed.getvalue())
     by_hand = check_by_hand(Recommendation.from_json(texts[1]), TOP / arguments[1])
     return f"trainfare {' '.join(arguments)}", texts[0], by_hand
 
@@ -128,14 +116,8 @@ def check_by_hand(answer: Recommendation, path: Path) -> str:
     step_s, rate = option.step_s.mid, option.usd_per_hour
     training_hours = steps * step_s / 3600
     parts = option.cost_parts
-    beside_hours = (
-        parts.startup_usd
-        + parts.staging_usd
-        + parts.validation_usd
-        + parts.checkpoint_usd
-        + parts.interruption_usd
-        + parts.rounding_usd
-    ) / rate
+    beside = ("startup", "staging", "validation", "checkpoint", "interruption", "rounding")
+    beside_hours = sum(getattr(parts, f"{name}_usd") for name in beside) / rate
     once_usd = parts.transfer_usd + parts.object_storage_usd + parts.model_usd
     paid_usd = (training_hours + beside_hours) * rate + parts.storage_usd + once_usd
     if abs(paid_usd / option.run_usd.mid - 1) > AGREEMENT:
