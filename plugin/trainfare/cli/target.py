@@ -271,15 +271,10 @@ class TargetOptions:
         Raises:
             InputError: not a number; typer lets NaN pass any range.
         """
-        given = {
-            "target-seconds": self.target_seconds,
-            "target-memory-gib": self.target_memory_gib,
-            "real-gib": self.real_gib,
-            "real-cpu-seconds": self.real_cpu_seconds,
-        }
-        for name, value in given.items():
+        for name in ("target_seconds", "target_memory_gib", "real_gib", "real_cpu_seconds"):
+            value = getattr(self, name)
             if value is not None and math.isnan(value):
-                raise InputError(f"--{name} {value}: give a number")
+                raise InputError(f"--{name.replace('_', '-')} {value}: give a number")
         real = RealLimits(memory_gib=self.real_gib, cpu_s=self.real_cpu_seconds)
         return ProcessLimits(
             answer_s=self.target_seconds,

@@ -26,12 +26,7 @@ if TYPE_CHECKING:
     from trainfare.job.job_plan import plan_of, steps_per_epoch, with_steps
     from trainfare.job.live_job import LiveJob, LiveRun
     from trainfare.job.target import load_job
-    from trainfare.job.training_job import (
-        Batches,
-        ChosenBatch,
-        TrainingJob,
-        is_builder,
-    )
+    from trainfare.job.training_job import Batches, ChosenBatch, TrainingJob, is_builder
 
 __all__ = [
     "ALL_CALLS",
@@ -66,12 +61,7 @@ _HOMES = {
     "job_plan": ("plan_of", "steps_per_epoch", "with_steps"),
     "live_job": ("LiveJob", "LiveRun"),
     "target": ("load_job",),
-    "training_job": (
-        "Batches",
-        "ChosenBatch",
-        "TrainingJob",
-        "is_builder",
-    ),
+    "training_job": ("Batches", "ChosenBatch", "TrainingJob", "is_builder"),
 }
 """Modules of this package and the names that each defines."""
 

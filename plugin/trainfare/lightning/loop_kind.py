@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -130,21 +131,14 @@ def _set_up(module: nn.Module, tensors: Faker | RealTensors) -> None:
         with making_fake(tensors):
             _call_hook(module, "setup", "fit", fake=isinstance(tensors, Faker))
     except TraceError as error:
-        if isinstance(tensors, Faker) and _set_up_really(module):
-            return
+        if isinstance(tensors, Faker):
+            with contextlib.suppress(TraceError):
+                _call_hook(module, "setup", "fit", fake=False)
+                return
         if next(module.parameters(), None) is None:
             raise
         what = describe(error.__cause__) if error.__cause__ is not None else str(error)
         tensors.notes.append(f"setup was left out: it raised {what}")
-
-
-def _set_up_really(module: nn.Module) -> bool:
-    """Call `setup` with real tensors; return whether it raised nothing."""
-    try:
-        _call_hook(module, "setup", "fit", fake=False)
-    except TraceError:
-        return False
-    return True
 
 
 def _call_hook(module: nn.Module, name: str, *args: Any, fake: bool) -> Any:

@@ -271,28 +271,23 @@ class _Search:
         key = (METHODS[method].traced_as or method, precision, recompute)
         if key not in self._known:
             self.say(f"tracing {key[0]}, {precision}{', blocks recomputed' if recompute else ''}")
+            writes = task_of(self.question.domain) in ("instruction", "pretraining", "text-generation")
+            change = StepChange(
+                *key[:2],
+                lora_rank=self.question.lora_rank,
+                head=self.question.head,
+                trains_head=not writes,
+                recompute=recompute,
+            )
             try:
-                self._known[key] = self._trace(*key)
+                self._known[key] = profile = self.trace(change)
+                self.name = profile.name
             except TrainfareError as error:
                 self._known[key] = error
         known = self._known[key]
         if isinstance(known, TrainfareError):
             raise known
         return known
-
-    def _trace(self, method: Method, precision: str, recompute: bool) -> JobProfile:  # noqa: FBT001 - a key
-        writes = task_of(self.question.domain) in ("instruction", "pretraining", "text-generation")
-        change = StepChange(
-            method,
-            precision,
-            lora_rank=self.question.lora_rank,
-            head=self.question.head,
-            trains_head=not writes,
-            recompute=recompute,
-        )
-        profile = self.trace(change)
-        self.name = profile.name
-        return profile
 
 
 def _worth_recomputing(profile: JobProfile) -> bool:

@@ -348,21 +348,18 @@ def _quiet(namespace: str) -> Generator[None, None, None]:
 @contextlib.contextmanager
 def _environment() -> Generator[None, None, None]:
     """Give the variables of torchrun to code that cannot do without them, and switch off `wandb.init`."""
-    given = {"WANDB_MODE": "disabled"}
-    before = {name: os.environ.get(name) for name in given}
     environment: Any = os.environ
-    plain = type(os.environ)
-    environment.update(given)
+    before, plain = os.environ.get("WANDB_MODE"), type(os.environ)
+    environment["WANDB_MODE"] = "disabled"
     environment.__class__ = type("Ranked", (_Ranked, plain), {})
     try:
         yield
     finally:
         environment.__class__ = plain
-        for name, value in before.items():
-            if value is None:
-                environment.pop(name, None)
-            else:
-                environment[name] = value
+        if before is None:
+            environment.pop("WANDB_MODE", None)
+        else:
+            environment["WANDB_MODE"] = before
 
 
 def do_nothing(*_: object, **__: object) -> None:

@@ -24,6 +24,7 @@ from trainfare.job import Batches, LiveJob, LiveRun, describe_raised
 from trainfare.job.made_up_data import MadeUpData
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.training_job import STRATEGIES
+from trainfare.job.user_code import replace_attribute
 from trainfare.lightning.callbacks import set_up_callbacks
 from trainfare.lightning.run_length import loader_batch_size, read_trainer
 from trainfare.lightning.script.interception import FitCall
@@ -219,8 +220,7 @@ def _note_other_group(devices: int) -> tuple[str, ...]:
 @contextlib.contextmanager
 def load_in_this_process(*, nothing: bool = False) -> Generator[None, None, None]:
     """Load batches in this process, or nothing: a few batches do not repay the start of workers."""
-    loose: Any = DataLoader
-    original = loose.__iter__
+    original: Any = DataLoader.__iter__
 
     def here(self: Any) -> Any:
         before = self.num_workers, self.timeout
@@ -230,11 +230,8 @@ def load_in_this_process(*, nothing: bool = False) -> Generator[None, None, None
         finally:
             self.num_workers, self.timeout = before
 
-    loose.__iter__ = here
-    try:
+    with replace_attribute(DataLoader, "__iter__", here):
         yield
-    finally:
-        loose.__iter__ = original
 
 
 @contextlib.contextmanager
