@@ -11,7 +11,7 @@ import yaml
 from fuzz.market import NOW, book
 from fuzz.target import Target, file_of
 from trainfare.base_commit.dependencies import list_changed_dependencies
-from trainfare.cli.decline_input import decline_errors_as_input, read_series
+from trainfare.cli.decline import decline_errors_as_input, read_series
 from trainfare.cli.decline_tables import build_forecast
 from trainfare.estimate.models import model_named
 from trainfare.lightning.cli_config import job_from_config, read_config
@@ -273,5 +273,5 @@ TARGETS = (
         "text",
         ("trainfare/lightning/cli_config.py",),
     ),
-    Target("cost_series", _series, _all_series, "csv", ("trainfare/cli/decline_input.py",)),
+    Target("cost_series", _series, _all_series, "csv", ("trainfare/cli/decline.py",)),
 )

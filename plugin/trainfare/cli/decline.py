@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,13 +16,15 @@ from trainfare.cli.output import write_blocks
 from trainfare_core.errors import InputError
 
 if TYPE_CHECKING:
-    from trainfare_core.decline import RunState
+    from trainfare_core.decline import RunState, Series
 
 app = typer.Typer(
     name="decline", help="How the cost of the same run changes over the years.", no_args_is_help=True
 )
 
 DAYS_PER_YEAR = 365.25
+MAX_SERIES_BYTES = 10 * 1024 * 1024
+"""About 400,000 rows; a larger file is another one, named by mistake. Chosen."""
 
 
 QuestionOption = Annotated[
@@ -63,7 +69,6 @@ def forecast(
     output: Format = "table",
 ) -> None:
     """Forecast the cost of a run: median, 50 and 90 % intervals, and the chance that it is cheaper."""
-    from trainfare.cli.decline_input import decline_errors_as_input, read_series
     from trainfare.cli.decline_tables import build_forecast
     from trainfare_core.decline import decimal_year, forecast_from_priors, forecast_from_series
 
@@ -95,7 +100,6 @@ def wait(
     output: Format = "table",
 ) -> None:
     """Train now or wait: best start, break-even value and regret, over the uncertainty of the decline."""
-    from trainfare.cli.decline_input import decline_errors_as_input
     from trainfare.cli.decline_tables import build_wait
     from trainfare_core import decline
 
@@ -146,7 +150,6 @@ def decompose(
     output: Format = "table",
 ) -> None:
     """Split a change in cost exactly between algorithm, price, hardware and utilisation."""
-    from trainfare.cli.decline_input import decline_errors_as_input
     from trainfare.cli.decline_tables import build_decomposition
     from trainfare_core import decline
 
@@ -157,7 +160,6 @@ def decompose(
 
 
 def _state(option: str, text: str) -> RunState:
-    from trainfare.cli.decline_input import decline_errors_as_input
     from trainfare_core.decline import RunState, decimal_year
 
     parts = text.split(",")
@@ -170,3 +172,56 @@ def _state(option: str, text: str) -> RunState:
         raise InputError(f"{option} {text!r}: {len(parts)} values; at most 6, the last being the stated cost")
     with decline_errors_as_input():
         return RunState(decimal_year(parts[0]), flop, usd_per_hour, tflops * 1e12, utilisation, *stated)
+
+
+def read_series(path: Path) -> Series:
+    """
+    Read a CSV file with the columns date and cost, and perhaps production.
+
+    Raises:
+        InputError: no such file, columns missing, or invalid values.
+    """
+    from trainfare_core.decline import Series
+    from trainfare_providers.disk.files import read_input
+
+    data = read_input(path, MAX_SERIES_BYTES, kind="a series of costs")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text") from error
+    reader = csv.DictReader(io.StringIO(text), restval="")
+    try:
+        columns = set(reader.fieldnames or ())
+        rows = list(reader)
+    except csv.Error as error:
+        raise InputError(f"{path}: line {reader.line_num + 1} is not CSV: {error}") from error
+    if not {"date", "cost"} <= columns:
+        raise InputError(f"{path}: it needs the columns date and cost, and for Wright's law production")
+    try:
+        costs = [float(row["cost"]) for row in rows]
+        production = [float(row["production"]) for row in rows] if "production" in columns else None
+    except ValueError as error:
+        raise InputError(f"{path}: a cost or production is not a number") from error
+    with decline_errors_as_input():
+        return Series.of([row["date"] for row in rows], costs, production=production)
+
+
+@contextmanager
+def decline_errors_as_input() -> Generator[None, None, None]:
+    """
+    Re-raise a `DeclineError` as trainfare's own `InputError`.
+
+    Raises:
+        InputError: in place of a DeclineError, or of an answer that is beyond the numbers of a computer.
+    """
+    from trainfare_core.decline import DeclineError
+
+    try:
+        yield
+    except DeclineError as error:
+        raise InputError(str(error)) from error
+    except (ArithmeticError, ValueError) as error:  # out of range, or not finite in the answer
+        raise InputError(
+            "the answer is no finite number: check the costs and dates, which are far larger, smaller or closer than "
+            "those of any run"
+        ) from error
