@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import csv
 import json
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 with Path(__file__).with_name("trainer_facts.csv").open(encoding="utf-8") as _table:
-    _FACTS = {row["attribute"]: row for row in csv.DictReader(_table)}
-"""Attributes with their values before launch, as JSON, and whether those of a live Trainer are copied."""
+    _FACTS = {
+        row["attribute"]: (json.loads(row["value"]), row["copied"] == "yes") for row in csv.DictReader(_table)
+    }
+"""Attributes with their values before launch, and whether those of a live Trainer are copied."""
 
 
 class NullLogger:
@@ -74,9 +77,9 @@ class TrainerStub:
             precision_plugin=self.precision_plugin,
         )
         self._live = live
-        for name, row in _FACTS.items():
-            setattr(self, name, json.loads(row["value"]))
-            if live is not None and row["copied"] == "yes":
+        for name, (value, is_copied) in _FACTS.items():
+            setattr(self, name, copy.copy(value))
+            if live is not None and is_copied:
                 with contextlib.suppress(Exception):
                     setattr(self, name, getattr(live, name))
         vars(self).update(facts)
