@@ -85,7 +85,7 @@ def answer_scenario(text: str, as_of: str) -> tuple[str, str, str]:
     from trainfare_core.recommendation import Recommendation
 
     arguments = ["recommend", *shlex.split(text)]
-    texts = []
+    texts: list[str] = []
     for output in ("table", "json"):
         printed = io.StringIO()
         with (

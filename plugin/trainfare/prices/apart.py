@@ -95,8 +95,8 @@ def main() -> None:
 
 
 def _answer(question: PriceQuestion) -> float | None:
-    from trainfare.prices.constraints import read_constraints
-    from trainfare.prices.sources import PriceChoice, load_prices, load_requested_prices
+    from trainfare.prices.constraints import load_requested_prices, read_constraints
+    from trainfare.prices.sources import PriceChoice, load_prices
     from trainfare_core.constraints import Constraints
     from trainfare_core.limit_fields import take_limits
 

@@ -1,4 +1,4 @@
-"""Read the constraints of a request, and spell its names as the price book does."""
+"""Read the constraints of a request, load its prices, and spell its names as the price book does."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings, load_prices
 from trainfare_core.errors import NoOffersError
 
 if TYPE_CHECKING:
@@ -34,6 +35,34 @@ def read_constraints(keywords: Mapping[str, Any], base: Constraints | None = Non
     if given.get("quota") is not None:
         given["quota"] = read_quotas(Path(given["quota"]))
     return parse_limits(Constraints, given, base)
+
+
+def load_requested_prices(
+    constraints: Constraints, choice: PriceChoice, price_book: PriceBook | None = None
+) -> tuple[LoadedPrices, Constraints, tuple[str, ...]]:
+    """
+    Load the prices of a request and check names and ages; no job is needed.
+
+    Args:
+        constraints: names as a person types them.
+        choice: which prices to rank with.
+        price_book: prices to rank with instead.
+
+    Returns:
+        the prices, the constraints in the spelling of the prices, and the warnings about their age.
+
+    Raises:
+        TrainfareError: what `trainfare.recommend` raises of the prices, of the names and of the files.
+    """
+    from trainfare_core.ranking.pricing.price_doubt import offers_asked_for
+
+    if price_book is not None:
+        loaded = LoadedPrices(price_book, (), as_of=choice.now)
+        return loaded, with_book_names(constraints, price_book), ()
+    loaded = load_prices(choice=choice)
+    book_constraints = with_book_names(constraints, loaded.book)
+    old = age_warnings(loaded, offers_asked_for(loaded.book, book_constraints), choice)
+    return loaded, book_constraints, old
 
 
 def with_book_names(constraints: Constraints, book: PriceBook) -> Constraints:

@@ -19,7 +19,6 @@ from trainfare_providers.plugins import ProviderEntry, entries_with_prices
 
 if TYPE_CHECKING:
     from trainfare.prices.lock import LockHeader
-    from trainfare_core.constraints import Constraints
     from trainfare_core.prices.book import PriceBook
 
 OnStale: TypeAlias = Literal["warn", "fail"]
@@ -169,35 +168,6 @@ def _load_locked(chosen: PriceChoice, path: Path) -> LoadedPrices:
         f"SHA-256 {lock.sha256[:16]}"
     )
     return LoadedPrices(lock.book, (), (note,), end_of_day(lock.header.locked_on), lock.header)
-
-
-def load_requested_prices(
-    constraints: Constraints, choice: PriceChoice, price_book: PriceBook | None = None
-) -> tuple[LoadedPrices, Constraints, tuple[str, ...]]:
-    """
-    Load the prices of a request and check names and ages; no job is needed.
-
-    Args:
-        constraints: names as a person types them.
-        choice: which prices to rank with.
-        price_book: prices to rank with instead.
-
-    Returns:
-        the prices, the constraints in the spelling of the prices, and the warnings about their age.
-
-    Raises:
-        TrainfareError: what `trainfare.recommend` raises of the prices, of the names and of the files.
-    """
-    from trainfare.prices.constraints import with_book_names
-    from trainfare_core.ranking.pricing.price_doubt import offers_asked_for
-
-    if price_book is not None:
-        loaded = LoadedPrices(price_book, (), as_of=choice.now)
-        return loaded, with_book_names(constraints, price_book), ()
-    loaded = load_prices(choice=choice)
-    book_constraints = with_book_names(constraints, loaded.book)
-    old = age_warnings(loaded, offers_asked_for(loaded.book, book_constraints), choice)
-    return loaded, book_constraints, old
 
 
 def age_warnings(loaded: LoadedPrices, used: PriceBook, chosen: PriceChoice) -> tuple[str, ...]:

@@ -220,7 +220,8 @@ def _note_other_group(devices: int) -> tuple[str, ...]:
 @contextlib.contextmanager
 def load_in_this_process(*, nothing: bool = False) -> Generator[None, None, None]:
     """Load batches in this process, or nothing: a few batches do not repay the start of workers."""
-    original: Any = DataLoader.__iter__
+    loose: Any = DataLoader
+    original = loose.__iter__
 
     def here(self: Any) -> Any:
         before = self.num_workers, self.timeout
@@ -230,7 +231,7 @@ def load_in_this_process(*, nothing: bool = False) -> Generator[None, None, None
         finally:
             self.num_workers, self.timeout = before
 
-    with replace_attribute(DataLoader, "__iter__", here):
+    with replace_attribute(loose, "__iter__", here):
         yield
 
 
