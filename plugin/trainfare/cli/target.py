@@ -128,7 +128,7 @@ class TargetOptions:
             min=1,
             metavar="N",
             rich_help_panel=_SCRIPT_PANEL,
-            help="trace its own loop after this optimizer step; default: 1, or 100 where it calls Trainer.fit",
+            help="trace its own loop after this optimizer step; default: 1",
         ),
     ] = None
     steps: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from torch.utils.data import dataloader
 
 from trainfare.job import Probe, place_of_caller
 from trainfare.job.loop import Phase
+from trainfare.job.on_import import on_import
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.user_code import put_user_first, replace_attribute
@@ -41,9 +43,20 @@ _ITERATOR: Final[Any] = vars(dataloader)["_BaseDataLoaderIter"]
 _BEFORE_LAUNCH: Final = MeterServices(
     say=do_nothing, check_prices=do_nothing, write_status=do_nothing, find_ledger=lambda: None
 )
+_FABRIC: Final = ("Fabric", ("setup", "setup_module"))
+_PREPARE: Final = (
+    ("lightning.fabric.fabric", *_FABRIC),
+    ("lightning_fabric.fabric", *_FABRIC),
+    ("accelerate.accelerator", "Accelerator", ("prepare",)),
+)
+"""Modules, classes and methods with which a loop without a Trainer begins."""
+_BEGIN_LATER: Final = frozenset(
+    ("lightning.pytorch", "pytorch_lightning", "transformers.trainer", "accelerate.accelerator")
+)
+"""Modules by which a script that has loaded them may begin its training after what it prepares."""
 _MOST_STEPS: Final = 100
-"""Optimizer steps after which a loop is left of which no batch was seen. Chosen: as many as a script may make before it
-calls `fit`; one batch of reinforcement learning has fewer."""
+"""Optimizer steps after which a loop is left of which no batch was seen. Chosen: above those of one batch of
+reinforcement learning."""
 
 
 @final
@@ -57,25 +70,28 @@ class ScriptLoop(ProbingMeter, LoopMeter):
 
     Args:
         probe: what is measured; its `end` is called inside the loop.
-        find_first: returns the number of that optimizer step, counted are those that move a parameter; None: not yet.
+        first: the number of that optimizer step; counted are those that move a parameter, from the last call of
+            `Accelerator.prepare` or `Fabric.setup` on.
         adapt: before launch, changes what was read of the run; None: its steps are measured.
     """
 
     def __init__(
         self,
         probe: Probe,
-        find_first: Callable[[], int | None],
+        first: int,
         adapt: Callable[[RunFacts], RunFacts] | None = None,
     ) -> None:
         # The step at which it is found and the one that shows its batches are a part of the usual warm-up of 3.
         settings = MeterSettings.check(warmup_steps=1, measure_steps=probe.steps)
         services = ProbingMeter.services if adapt is None else _BEFORE_LAUNCH
         super().__init__(nn.Identity(), (), None, settings, services)
-        self._probe, self._find_first, self._adapt = probe, find_first, adapt
+        self._probe, self._first, self._adapt = probe, first, adapt
         self._start_probe(probe, 0, 1, TargetError("the loop has no optimizer step that could be measured"))
         self.warmed_up = adapt is not None
         self.place = ""
         """The optimizer and the line of the step by which the loop was found; "" before that."""
+        self.prepared = False
+        """`Accelerator.prepare` or `Fabric.setup` was called."""
         self.moves = self._open_steps = self._open_calls = self._steps_at_batch = 0
         self._earlier: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._new: Optimizer | None = None
@@ -90,6 +106,9 @@ class ScriptLoop(ProbingMeter, LoopMeter):
 
     def watch_script(self, stack: ExitStack) -> None:
         """Be told of optimizer steps and DataLoaders until the stack is closed; optimizers of before do not count."""
+        for home, kind, names in _PREPARE:
+            prepare = functools.partial(self._watch_prepare, stack, home, kind, names)
+            stack.enter_context(on_import(home, prepare))
         self._earlier.update(item for item in gc.get_objects() if issubclass(type(item), Optimizer))
         watched = self._watch_loader(_ITERATOR.__next__)
         stack.enter_context(replace_attribute(_ITERATOR, "__next__", watched))
@@ -97,9 +116,30 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         stack.callback(register_optimizer_step_post_hook(self._after_any).remove)
         stack.callback(self._release)
 
+    def _watch_prepare(self, stack: ExitStack, home: str, kind: str, names: Sequence[str]) -> None:
+        """Forget what came before a call of a method with a model: the loop begins with it."""
+        owner: Any = getattr(sys.modules[home], kind)
+
+        def watch(original: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(original)
+            def call(*args: Any, **kwargs: Any) -> Any:
+                if any(isinstance(argument, nn.Module) for argument in args):
+                    self._release()
+                    self.prepared, self.moves = True, 0
+                return original(*args, **kwargs)
+
+            return call
+
+        for name in names:
+            stack.enter_context(replace_attribute(owner, name, watch(getattr(owner, name))))
+
     def _release(self) -> None:
         """Undo every change, and keep nothing of the script."""
+        self.call_guarded(lambda meter: meter.release())
         self._undo.close()
+        self.place, self._pauses, self._updates = "", False, 0
+        self._earlier.update(self._optimizers)
+        self._modes.clear()
         self._model, self._models, self._optimizers = nn.Identity(), [], ()
         self._meter = self._loader = self._new = None
 
@@ -148,8 +188,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         self._open_steps = max(0, self._open_steps - 1)
         if self._open_steps or not self.moves:
             return
-        first = self._find_first()
-        if first is None or self.moves < first:
+        if self.moves < self._first:
             self._earlier.add(optimizer)
             return
         line = put_user_first(place_of_caller() or "a line of a library")
@@ -322,7 +361,13 @@ class ScriptLoop(ProbingMeter, LoopMeter):
     def run_facts(self) -> RunFacts:
         """Read the run, and before launch what it was asked for."""
         facts = super().run_facts()
-        return facts if self._adapt is None else self._adapt(facts)
+        facts = facts if self._adapt is None else self._adapt(facts)
+        if self.prepared or _BEGIN_LATER.isdisjoint(sys.modules):
+            return facts
+        note = (
+            f"{self.place} is taken as the training: where it only prepares that, give --optimizer-step N, "
+        )
+        return replace(facts, notes=(*facts.notes, f"{note}which lets N - 1 steps pass"))
 
     def length(self) -> LoopLength:
         """Say what gives a length where nothing does."""

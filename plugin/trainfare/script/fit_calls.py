@@ -6,7 +6,6 @@ import ast
 import inspect
 import linecache
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from trainfare.job import LiveJob, Script, format_line, is_users_file
-from trainfare.lightning.script.interception import NAMESPACES
 from trainfare.trace import batch_elements
 from trainfare_core.number_format import list_items
 
@@ -27,9 +25,6 @@ _SPLITTERS: Final = ("Fold", "Split")
 """How the names of scikit-learn's splitters end."""
 _DEFAULT_SPLITS: Final = 5
 """Of a splitter of scikit-learn that is given no number."""
-STEPS_BEFORE_FIT: Final = 100
-"""Optimizer steps of a script's own before it calls `fit`. Chosen: above what prepares a model, as for a codebook or a
-schedule that is plotted, and below what trains one."""
 _ALIKE_ELEMENTS: Final = 0.1
 """Share by which the batches of alike calls may differ in size. Chosen: padded texts of another part of the data differ
 by less, images of another size by more."""
@@ -75,33 +70,6 @@ def list_fit_lines(script: Script) -> list[int]:
     called = [node.func for node in nodes if isinstance(node, ast.Call)]
     methods = [node for node in called if isinstance(node, ast.Attribute) and node.attr == "fit"]
     return sorted({method.lineno for method in methods if "id='super'" not in ast.dump(method)})
-
-
-def may_call_fit(path: Path, *, prepared: bool) -> bool:
-    """
-    Return whether a script may still come to the call that its training begins with.
-
-    Args:
-        path: of the script.
-        prepared: whether `Accelerator.prepare` or `Fabric.setup` was called.
-    """
-    calls: list[tuple[tuple[str, ...], str]] = [(NAMESPACES, ".fit("), (NAMESPACES, "LightningCLI")]
-    calls += [] if prepared else [(("accelerate",), ".prepare(")]
-    texts = _read_user_code(path)
-    return any(
-        any(name in sys.modules for name in packages) and any(call in text for text in texts)
-        for packages, call in calls
-    )
-
-
-def _read_user_code(path: Path) -> list[str]:
-    """Return the text of a script and of the user's modules that it has loaded."""
-    files = {str(path), *(str(getattr(module, "__file__", None)) for module in [*sys.modules.values()])}
-    return [
-        Path(name).read_text("utf-8", "replace")
-        for name in files
-        if is_users_file(name) and Path(name).is_file()
-    ]
 
 
 def join_calls(jobs: Sequence[LiveJob]) -> LiveJob:

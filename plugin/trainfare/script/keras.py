@@ -34,17 +34,15 @@ class _FitStoppedError(Exception):
 
 
 @contextlib.contextmanager
-def intercept_keras(recorder: Recorder, on_update: Callable[[str], None]) -> Generator[None, None, None]:
+def intercept_keras(recorder: Recorder) -> Generator[None, None, None]:
     """
     Stop each call of `fit` before its first epoch, once Keras is imported.
 
     Args:
         recorder: takes the calls.
-        on_update: called before each update of an optimizer of Keras, with what makes it.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(on_import(NAMESPACE, partial(_replace_model, stack, recorder)))
-        stack.enter_context(watch_updates(on_update))
         yield
 
 

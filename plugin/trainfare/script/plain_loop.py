@@ -36,23 +36,19 @@ class LoopBeforeLaunch:
     Traces the loop of a script that has no Trainer, in the script's own steps on the CPU.
 
     Args:
-        find_first: see `ScriptLoop`.
+        first: see `ScriptLoop`.
         answer: see `run_script`.
     """
 
-    def __init__(
-        self, find_first: Callable[[], int | None], answer: Callable[[Callable[[], LiveJob]], Any]
-    ) -> None:
+    def __init__(self, first: int, answer: Callable[[Callable[[], LiveJob]], Any]) -> None:
         probe = Probe(1, save=False, end=lambda give: answer(lambda: self._make_job(give)))
-        self.loop = ScriptLoop(probe, find_first, self._adapt)
-        self.prepared = self._compiles = False
-        """`prepare` of an Accelerator was called."""
+        self.loop = ScriptLoop(probe, first, self._adapt)
+        self._compiles = False
         self._asked: Asked | None = None
         self._notes: list[str] = []
 
-    def watch_script(self, stack: ExitStack) -> None:
-        """Watch the script until the stack is closed, and replace what it cannot have on one CPU."""
-        self.loop.watch_script(stack)
+    def replace_devices(self, stack: ExitStack) -> None:
+        """Replace what a script cannot have on one CPU, until the stack is closed."""
         for package in _CONNECTORS:
             stack.enter_context(
                 on_import(f"{package}.fabric", functools.partial(self._replace_fabric, package, stack))
@@ -103,8 +99,6 @@ class LoopBeforeLaunch:
         connector = home._Connector  # noqa: SLF001
         replaced = replacing_fabric_connector(package, connector.__init__, keep)
         stack.enter_context(replace_attribute(connector, "__init__", replaced))
-        for name in ("setup", "setup_module"):
-            self._count_after(stack, home.Fabric, name)
 
     def _replace_accelerator(self, stack: ExitStack) -> None:
         kind: Any = sys.modules["accelerate.accelerator"].Accelerator
@@ -117,19 +111,6 @@ class LoopBeforeLaunch:
             make(accelerator, *args, **kwargs)
 
         stack.enter_context(replace_attribute(kind, "__init__", functools.wraps(make)(init)))
-        self._count_after(stack, kind, "prepare")
-
-    def _count_after(self, stack: ExitStack, kind: Any, name: str) -> None:
-        """Count the optimizer steps from a call of a method on: the loop begins with it."""
-        original = getattr(kind, name)
-
-        @functools.wraps(original)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            self.prepared = True
-            self.loop.moves = 0
-            return original(*args, **kwargs)
-
-        stack.enter_context(replace_attribute(kind, name, call))
 
     def _adapt(self, facts: RunFacts) -> RunFacts:
         """Return the facts of a run with the devices that it was asked for, and not those of the process here."""
@@ -143,7 +124,7 @@ class LoopBeforeLaunch:
             )
             local = os.environ.get("LOCAL_WORLD_SIZE") or world
             nodes = max(1, world // int(local))
-            strategy = "ddp" if self.prepared and world > 1 else strategy
+            strategy = "ddp" if self.loop.prepared and world > 1 else strategy
         because = facts.split_because
         if world > 1 and strategy in ("auto", "single_device"):
             because = f"{world} processes train, and nothing around the model says how they share the work"

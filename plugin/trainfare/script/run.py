@@ -76,7 +76,7 @@ def run_script(
             it ends the process, so that no `except` or `finally` of the script runs.
         fit: the number of the call, from 1, and calls before it return at once; or `ALL_CALLS`, and each does.
         optimizer_step: the number of the optimizer step after which the loop of a script that has not come to `fit` is
-            traced; None: the first, or the 100th of a script whose code has a call of `fit`.
+            traced; None: the first.
         made_up: what stands for the data; None reads them.
 
     Raises:
@@ -86,13 +86,7 @@ def run_script(
     from trainfare.lightning.script.live_fit import live_job
     from trainfare.lightning.script.unknown_data import stand_for_missing_data
     from trainfare.script import huggingface, keras
-    from trainfare.script.fit_calls import (
-        STEPS_BEFORE_FIT,
-        find_rounds,
-        join_calls,
-        list_fit_lines,
-        may_call_fit,
-    )
+    from trainfare.script.fit_calls import find_rounds, join_calls, list_fit_lines
     from trainfare.script.plain_loop import LoopBeforeLaunch
 
     jobs: list[LiveJob] = []
@@ -109,9 +103,12 @@ def run_script(
         return replace(job, live=replace(job.live, part=part, replaced=recorder.explain()))
 
     def on_fit(call: FitCall) -> None:
-        rounds = find_rounds()
-        if fit != ALL_CALLS:
+        loops.close()
+        rounds, number = find_rounds(), len(recorder.places)
+        if fit == number:
             answer(lambda: load(call, rounds))
+        if fit != ALL_CALLS:
+            return
         try:
             jobs.append(load(call, rounds))
         except TrainfareError as error:  # not left to an `except` of the script
@@ -125,18 +122,6 @@ def run_script(
         if once and rounds.where and rounds.exact and len(jobs) == rounds.count:
             answer(lambda: join_calls(jobs))
 
-    def find_first_step() -> int | None:
-        if recorder.places:  # the steps of a trace
-            return None
-        return optimizer_step or (STEPS_BEFORE_FIT if may_call_fit(path, prepared=plain.prepared) else 1)
-
-    updates = itertools.count(1)
-
-    def refuse_update(words: str) -> None:
-        if not recorder.places and next(updates) >= (optimizer_step or 1):  # else the step of a trace
-            msg = f"{script.name} trains with {words} at {place_of_caller()}, and was stopped there"
-            answer(partial(_fail, TargetError(f"{msg}: {_ONLY_KERAS_FIT}{recorder.explain()}")))
-
     def describe_error(error: Exception) -> str:
         replaced = recorder.explain()
         demand = "" if replaced else "a trace runs what stands before Trainer.fit, so it must work here"
@@ -145,20 +130,24 @@ def run_script(
             demand += "`trainfare probe` measures some where it trains"
         return describe_raised(script.name, error, demand, of_script=made_up is None) + replaced
 
-    recorder = Recorder(fit, on_fit)
+    recorder, first = Recorder(on_fit), optimizer_step or 1
 
     def answer_of_loop(load_loop: Callable[[], LiveJob]) -> NoReturn:
         answer(load_loop if made_up is None else partial(_fail, TargetError(_READS_ITS_DATA)))
 
-    path, plain = _find_script(script), LoopBeforeLaunch(find_first_step, answer_of_loop)
+    path, plain = _find_script(script), LoopBeforeLaunch(first, answer_of_loop)
     with (
         contextlib.ExitStack() as stack,
+        contextlib.ExitStack() as loops,
         contextlib.nullcontext() if made_up is None else stand_for_missing_data(recorder),
         intercept_trainers(recorder),
         huggingface.intercept_huggingface(recorder),
-        keras.intercept_keras(recorder, refuse_update),
+        keras.intercept_keras(recorder),
     ):
-        plain.watch_script(stack)
+        plain.replace_devices(stack)
+        plain.loop.watch_script(loops)
+        refuse = _refuse_updates(script, first, answer, recorder.explain)
+        loops.enter_context(keras.watch_updates(refuse))
         code = _run(script, path, describe_error)
         if jobs and code in (0, None):
             answer(lambda: join_calls(jobs))
@@ -168,6 +157,20 @@ def run_script(
 
 def _fail(error: BaseException) -> NoReturn:
     raise error
+
+
+def _refuse_updates(
+    script: Script, first: int, end: Callable[[Callable[[], NoReturn]], NoReturn], explain: Callable[[], str]
+) -> Callable[[str], None]:
+    """Return what ends the process at an update of an optimizer of Keras, of which no step is priced but in `fit`."""
+    updates = itertools.count(1)
+
+    def refuse(words: str) -> None:
+        if next(updates) >= first:
+            msg = f"{script.name} trains with {words} at {place_of_caller()}, and was stopped there"
+            end(partial(_fail, TargetError(f"{msg}: {_ONLY_KERAS_FIT}{explain()}")))
+
+    return refuse
 
 
 def run_callable(target: str, answer: Callable[[Callable[[], TrainingJob]], NoReturn]) -> TrainingJob:
@@ -198,7 +201,7 @@ def run_callable(target: str, answer: Callable[[Callable[[], TrainingJob]], NoRe
             partial(_fail, TargetError(f"{told}: write the TARGET as {script}, and its own run is priced"))
         )
 
-    with intercept_trainers(Recorder(1, on_fit, only_fit=True)):
+    with intercept_trainers(Recorder(on_fit, only_fit=True)):
         return load_job(target, from_trainer)
 
 
@@ -238,28 +241,19 @@ def probe_script(script: Script, probe: Probe, *, optimizer_step: int = 1) -> No
 
         probe.end(give_profile)
 
-    def refuse_update(words: str) -> None:
-        msg = f"{script.name} trains with {words} at {place_of_caller()}, and was stopped there"
-        probe.end(partial(_fail, TargetError(f"{msg}: {_ONLY_KERAS_FIT}")))
-
-    def find_first_step() -> int | None:
-        from trainfare.script.fit_calls import may_call_fit
-
-        to_trainer = "transformers.trainer" in sys.modules or may_call_fit(path, prepared=True)
-        return None if to_trainer else optimizer_step
-
     def intercept(name: str) -> None:
         import_module("torch")  # Keras may do without: `intercept("torch")` comes first
         if name == "torch":
             from trainfare.plain_loop.script_loop import ScriptLoop
 
-            plain.append(ScriptLoop(replace(probe, end=end), find_first_step))
+            plain.append(ScriptLoop(replace(probe, end=end), optimizer_step))
             plain[0].watch_script(loops)
             return
         if name.startswith("keras."):
             from trainfare.script.keras import watch_updates
 
-            loops.enter_context(watch_updates(refuse_update))
+            refuse = _refuse_updates(script, optimizer_step, probe.end, str)
+            loops.enter_context(watch_updates(refuse))
         (method, home), trainer = _LOOPS[name], sys.modules[name].Trainer
         measured = _measure(getattr(trainer, method), home, replace(probe, end=end), loops)
         stack.enter_context(replace_attribute(trainer, method, measured))
@@ -277,13 +271,13 @@ def probe_script(script: Script, probe: Probe, *, optimizer_step: int = 1) -> No
 def _measure(
     original: Callable[..., Any], home: str, probe: Probe, loops: contextlib.ExitStack
 ) -> Callable[..., Any]:
-    """Return the method that trains, with a meter; what other loops call is then a part of it."""
+    """Return the method that trains, with a meter; what other loops call is from then on a part of it."""
 
     @wraps(original)
     def train(trainer: Any, *args: Any, **kwargs: Any) -> Any:
+        loops.close()
         try:
             if import_module(home).attach(trainer, probe):
-                loops.close()
                 original(trainer, *args, **kwargs)
                 raise TargetError("the Trainer trained no step")  # noqa: TRY301 - the script may catch it and go on
         except BaseException as error:  # noqa: BLE001

@@ -295,7 +295,7 @@ def test_checkpoints_of_hugging_faces_trainer_are_written_where_it_is_asked(fold
     assert (folder / "out/checkpoint-2").is_dir()
 
 
-def measure(text: str, *, steps: int = 3, save: bool = False) -> JobProfile | None:
+def measure(text: str, *, steps: int = 3, save: bool = False, optimizer_step: int = 1) -> JobProfile | None:
     """Return the profile of a script which runs in this process, or raise its error."""
     answers: list[JobProfile | TrainfareError | None] = []
 
@@ -311,7 +311,7 @@ def measure(text: str, *, steps: int = 3, save: bool = False) -> JobProfile | No
     linecache.clearcache()  # of another test's train.py
     path, argv, threads = list(sys.path), list(sys.argv), os.environ.get("OMP_NUM_THREADS")
     try:
-        probe_script(Script("train.py"), Probe(steps, save, answer))
+        probe_script(Script("train.py"), Probe(steps, save, answer), optimizer_step=optimizer_step)
     except Answer:
         if isinstance(answers[0], TrainfareError):
             raise answers[0] from None
@@ -319,6 +319,75 @@ def measure(text: str, *, steps: int = 3, save: bool = False) -> JobProfile | No
     finally:
         sys.path[:], sys.argv[:] = path, argv
         os.environ.pop("OMP_NUM_THREADS") if threads is None else None
+
+
+OWN_LOOP = """
+def train(model, optimizer, samples=800):
+    for batch, _ in load(samples):
+        optimizer.zero_grad()
+        model(batch).square().mean().backward()
+        optimizer.step()
+        with pathlib.Path("steps").open("a") as file:
+            file.write("x")
+
+def train_linear(samples=800):
+    model = torch.nn.Linear(4, 2)
+    train(model, torch.optim.SGD(model.parameters()), samples)
+"""
+IMPORTS_TRANSFORMERS = (
+    "from transformers import Trainer\ndef is_trainer(value): return isinstance(value, Trainer)\n"
+)
+FITS_TOKENIZER = """
+class Tokenizer:
+    def fit(self, texts):
+        return self
+Tokenizer().fit(["a text"])
+"""
+UNTIL_MEASURED = 1 + 1 + 1 + 2 + 3
+"""Steps by which a loop is found, that show its batches, warm up, are traced, and are measured."""
+
+
+@pytest.mark.parametrize("first", [1, 7])
+@pytest.mark.parametrize("before", [IMPORTS_TRANSFORMERS, FITS_TOKENIZER], ids=["transformers", "lightning"])
+def test_an_own_loop_of_a_script_that_imports_a_trainer_is_measured_and_left(before: str, first: int) -> None:
+    """A Trainer for its type alone, or a `fit` that is none of a Trainer; of 100 steps the loop has seen 8."""
+    if "transformers" in before:
+        pytest.importorskip("transformers")
+    end = "train_linear()\npathlib.Path('after').touch()\n"
+    profile = measure(before + OWN_LOOP + end, optimizer_step=first)
+    assert profile is not None
+    assert profile.measured is not None
+    assert (profile.source.loop, profile.measured.steps) == ("plain", 3)
+    assert Path("steps").read_text() == "x" * (first - 1 + UNTIL_MEASURED)
+    assert not Path("after").exists()
+    assert any("SGD.step at train.py:" in note and "--optimizer-step" in note for note in profile.notes)
+
+
+def test_a_trainer_that_comes_first_is_measured() -> None:
+    """Three steps prepare something, too few to measure; the steps of the Trainer's own `fit` are its own."""
+    profile = measure(OWN_LOOP + "train_linear(24)\ntrainer(max_epochs=2).fit(Net(), load())\n")
+    assert profile is not None
+    assert (profile.source.loop, profile.plan.optimizer_steps) == ("", 200)
+    assert not any("--optimizer-step" in note for note in profile.notes)
+
+
+def test_steps_are_counted_from_the_setup_of_fabric() -> None:
+    """Six steps of before are no part of it, of which two were seen, nor are the four of it that come before the fifth."""
+    profile = measure(
+        OWN_LOOP
+        + """
+train_linear(48)
+fabric = __import__("lightning.fabric", fromlist=["Fabric"]).Fabric(accelerator="cpu", devices=1)
+model = torch.nn.Linear(4, 2)
+train(*fabric.setup(model, torch.optim.AdamW(model.parameters())))
+""",
+        optimizer_step=5,
+    )
+    assert profile is not None
+    assert Path("steps").read_text() == "x" * (6 + 4 + UNTIL_MEASURED)
+    assert profile.optimizer.names == ("AdamW",)
+    assert sum(group.count for group in profile.parameters) == 4 * 2 + 2
+    assert not any("--optimizer-step" in note for note in profile.notes)
 
 
 def test_with_save_checkpoints_are_written() -> None:

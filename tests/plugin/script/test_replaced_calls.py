@@ -28,6 +28,25 @@ for epoch in range(20):
 """
 
 
+FITS = """
+import torch, lightning.pytorch as pl
+from torch.utils.data import DataLoader
+
+class Net(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 2)
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch).mean()
+    def validation_step(self, batch, batch_idx):
+        pass
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+pl.Trainer(accelerator="cpu", max_epochs=1).fit(Net(), DataLoader(torch.zeros(8, 4), 4))
+"""
+
+
 def error_of(text: str, optimizer_step: int | None = None) -> str:
     """Return the error of a script that is run in this process."""
     with pytest.raises(TargetError) as raised:
@@ -46,9 +65,19 @@ def count_steps(folder: Path) -> int:
     return len((folder / "trained").read_text())
 
 
-@pytest.mark.parametrize("more", ["", "import lightning.pytorch\n"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        "import lightning.pytorch\nclass Tokenizer:\n    def fit(self, texts): ...\nTokenizer().fit(['a text'])\n",
+        "from transformers import Trainer\ndef is_trainer(value): return isinstance(value, Trainer)\n",
+    ],
+    ids=["plain", "lightning", "transformers"],
+)
 def test_a_plain_loop_is_left_after_a_few_steps(folder: Path, more: str) -> None:
-    """Its first step with gradients, one that shows its batches, and two that are traced; also where Lightning is imported."""
+    """Its first step with gradients, one that shows its batches, and two that are traced, whatever Trainer is imported."""
+    if "transformers" in more:
+        pytest.importorskip("transformers")
     (folder / "train.py").write_text(more + PLAIN)
     with UserProcess("train.py", ProcessLimits()) as process:
         profile = process.profile()
@@ -56,19 +85,35 @@ def test_a_plain_loop_is_left_after_a_few_steps(folder: Path, more: str) -> None
     assert sum(group.flops for group in profile.operations) == 2 * 2 * 4 * 16 * 3
     assert count_steps(folder) == 4
     assert any("AdamW.step at train.py:" in note for note in profile.notes)
+    assert any("only prepares" in note and "--optimizer-step" in note for note in profile.notes) == bool(more)
 
 
-def test_a_script_that_steps_an_optimizer_before_fit_goes_on(folder: Path) -> None:
-    """Where its code calls `fit` of a Trainer, 99 steps of its own optimizer may prepare what is trained."""
-    text = f"import lightning.pytorch{PLAIN}if False:\n    trainer.fit(model)\n"
-    assert "ended without a call of Trainer.fit" in error_of(text)
+def test_a_step_that_is_asked_for_is_waited_for(folder: Path) -> None:
+    load_script(PLAIN, optimizer_step=7)
+    assert count_steps(folder) == 7 + 3
+    assert "after 20 optimizer steps of its own: give a smaller --optimizer-step" in error_of(PLAIN, 21)
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 4])
+def test_a_fit_after_steps_of_the_scripts_own_is_what_is_priced(folder: Path, rounds: int) -> None:
+    """Too few to trace one, or let pass by `--optimizer-step`; the trace of `fit` has none of them."""
+    before = PLAIN.replace("range(20)", f"range({rounds})").replace(
+        "import pathlib", "import pathlib, lightning"
+    )
+    (folder / "train.py").write_text(before + FITS)
+    with UserProcess("train.py", ProcessLimits(), optimizer_step=5 if rounds > 2 else None) as process:
+        profile = process.profile()
+    # 4 * 2 products for each of 4 samples, forward and for the gradient of the weights.
+    assert sum(group.flops for group in profile.operations) == 2 * 2 * 4 * 4 * 2
+    assert (profile.source.loop, profile.plan.optimizer_steps) == ("", 2)
+    assert count_steps(folder) == rounds
+
+
+def test_a_fit_that_is_not_wanted_ends_the_wait_for_a_loop(folder: Path) -> None:
+    """`--fit 2`: the script's own steps between two calls are no loop to price."""
+    job = load_script(f"{FITS}{PLAIN}{FITS}", fit=2)
+    assert type(job.module).__name__ == "Net"
     assert count_steps(folder) == 20
-    longer = text.replace("range(20)", "range(1000)")
-    for at in (None, 700):
-        (folder / "trained").unlink()
-        load_script(longer, optimizer_step=at)
-        assert count_steps(folder) == (at or 100) + 3
-    assert "after 1000 optimizer steps of its own: give a smaller --optimizer-step" in error_of(longer, 1001)
 
 
 def test_a_loop_that_ends_too_early_is_refused() -> None:
@@ -90,32 +135,11 @@ def test_input_is_answered_and_named(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out.split("\n")[:2] == ["overwrite? ", "overwrite? "]
 
 
-SETTINGS = """
-import warnings
-import torch, lightning.pytorch as pl
-from torch.utils.data import DataLoader
-
-class Net(pl.LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Linear(4, 2)
-    def training_step(self, batch, batch_idx):
-        return self.layer(batch).mean()
-    def validation_step(self, batch, batch_idx):
-        pass
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-warnings.warn("mine")
-pl.Trainer(accelerator="cpu", max_epochs=1).fit(Net(), DataLoader(torch.zeros(8, 4), 4))
-"""
-
-
 def test_lightnings_warnings_are_left_to_the_run() -> None:
     """Of missing loaders and intervals it warns when it trains; a warning of the script's own is shown."""
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
-        load_script(SETTINGS)
+        load_script(f"import warnings\nwarnings.warn('mine')\n{FITS}")
     assert [str(warning.message) for warning in shown] == ["mine"]
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final, cast
 
 import torch
 
-from trainfare.job import ALL_CALLS, RANK_OF_ONE, place_of_caller
+from trainfare.job import RANK_OF_ONE, place_of_caller
 from trainfare.job.on_import import on_import
 from trainfare.job.user_code import replace_attribute
 from trainfare.lightning.script.replaced_answers import (
@@ -77,23 +77,15 @@ class FitCall:
 
 class Recorder:
     """
-    Counts the calls of `fit` and keeps what was skipped before the one that is wanted.
+    Keeps the calls of `fit` and what was skipped before.
 
     Args:
-        fit_number: of the call to stop at, from 1, or `ALL_CALLS`.
-        on_fit: called with each call that is wanted; where it returns, so does `fit`, without having trained.
+        on_fit: called with each call; where it returns, so does `fit`, without having trained.
         only_fit: replace nothing else that a Trainer or the script does.
     """
 
-    def __init__(
-        self,
-        fit_number: int,
-        on_fit: Callable[[FitCall], None],
-        *,
-        only_fit: bool = False,
-    ) -> None:
-        self.only_fit = only_fit
-        self._wanted, self._on_fit = fit_number, on_fit
+    def __init__(self, on_fit: Callable[[FitCall], None], *, only_fit: bool = False) -> None:
+        self.only_fit, self._on_fit = only_fit, on_fit
         self.places: list[str] = []
         self.method = "Trainer.fit"
         self.skipped: list[str] = []
@@ -110,8 +102,7 @@ class Recorder:
         """Record a call that would train, of a method of any Trainer."""
         self.method = method
         self.places.append(call.place)
-        if self._wanted in (len(self.places), ALL_CALLS):
-            self._on_fit(call)
+        self._on_fit(call)
         self.skipped.append(f"{method} at {call.place} trained nothing here")
 
     def skip(self, name: str, what: str = "did nothing here") -> None:
