@@ -71,7 +71,7 @@ class PlainLoop(Loop):
 
     def run_facts(self) -> RunFacts:
         name, device = type(self._module).__name__, torch.device("cpu")
-        return RunFacts(name, "32-true", device, "cpu", "plain", loader_batch_size=SAMPLES)
+        return RunFacts(name, "32-true", device, "plain", loader_batch_size=SAMPLES)
 
     def length(self) -> LoopLength:
         return LoopLength(batches_per_epoch=BATCHES, max_epochs=1, max_steps=None)

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 from torch import nn
 from torch.optim import Optimizer
@@ -21,8 +21,8 @@ try:
 except ImportError as problem:
     raise MissingExtraError("transformers", "huggingface") from problem
 
-from trainfare.huggingface.run_facts import count_nodes, find_frozen_parameters, read_length, read_run
-from trainfare.job.loop import Loop, LoopLog, Phase, PhaseListener
+from trainfare.huggingface.run_facts import find_frozen_parameters, read_length, read_run
+from trainfare.job.loop import LoopLog, Phase, ToldLoop
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.user_code import replace_attribute
@@ -30,9 +30,8 @@ from trainfare.meter.fare_log import warn_user
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.guarded_meter import GuardedMeter
 from trainfare.meter.settings import MeterSettings
+from trainfare.plain_loop.run_facts import count_nodes
 
-_TAKES: Final = [name for name in MeterSettings.model_fields if name != "pilot"]
-"""Left out: what needs the loss of a batch."""
 _STATE: Final = "trainfare"
 """Of the meter's state in that of the Trainer. No class has this name: the Trainer would make another FareMeter."""
 _TRACKERS: Final = ("TensorBoardCallback", "WandbCallback", "MLflowCallback")
@@ -65,7 +64,7 @@ class _CallbackLog(LoopLog):
             mlflow.log_metrics(values, step=step)
 
 
-class _TrainerLoop(Loop):
+class _TrainerLoop(ToldLoop):
     """The calls of `train` of one Trainer, one after another."""
 
     resumes_in_folder = True
@@ -83,7 +82,6 @@ class _TrainerLoop(Loop):
     """Micro-batches of this optimizer step after the present one."""
     validated = 0
     """Batches of the validation that has run last."""
-    _listener: PhaseListener | None = None
 
     @property
     def ends_in_step(self) -> bool:
@@ -119,19 +117,6 @@ class _TrainerLoop(Loop):
 
     def validation_batches(self) -> int | None:
         return self.validated
-
-    def watch(self, listener: PhaseListener, on_fault: Callable[[Exception], None]) -> Callable[[], None]:
-        self._listener, self._on_fault = listener, on_fault
-        return lambda: setattr(self, "_listener", None)
-
-    def tell(self, phase: Phase, what: Literal["begin", "end"], *_: Any, **__: Any) -> None:
-        """Tell the listener, if there is one, that a phase begins or ends."""
-        try:
-            if self._listener is not None:
-                getattr(self._listener, what)(phase)
-        except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
-            self._listener = None
-            self._on_fault(error)
 
     def folder(self) -> Path:
         return Path(self.trainer.args.output_dir)
@@ -195,10 +180,9 @@ class FareMeter(GuardedMeter, TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(self, **settings: Any) -> None:
-        for name in settings:
-            if name not in _TAKES:
-                raise InputError(f"FareMeter({name}=...): with Hugging Face it takes {', '.join(_TAKES)}")
-        super().__init__(MeterSettings.check(**settings))
+        # What needs the loss of a batch is left out.
+        message = "FareMeter({}=...): with Hugging Face it takes"
+        super().__init__(MeterSettings.check_without(("pilot",), message, settings))
         self._loop = _TrainerLoop()
 
     def attach(self, trainer: Any) -> FareMeter:
@@ -314,7 +298,7 @@ class FareMeter(GuardedMeter, TrainerCallback):  # type: ignore[misc]
             self._forget_earlier()
             states: Any = getattr(state, "stateful_callbacks", None)
             self.load_state_dict(states and states.get(_STATE))
-            self._prepare_meter(count_nodes(args), first_rank=first_rank)
+            self._prepare_meter(count_nodes(int(args.world_size)), first_rank=first_rank)
             self.call_guarded(lambda meter: meter.start(self._loop))
         elif first_rank:
             warn_user("FareMeter is off: attach it to the Trainer, by FareMeter().attach(trainer)")

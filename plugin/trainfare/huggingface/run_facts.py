@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -12,28 +11,15 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from trainfare.job.run_facts import RunFacts, name_device_kind
+from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import CheckpointTrigger, LoopLength
+from trainfare.plain_loop.run_facts import count_nodes, read_precision
 from trainfare_core.job_profile import ParallelFacts
 
 GENERATES: Final = "this Trainer generates text in its step, and generation is not traced"
 """As those of TRL for GRPO, RLOO, PPO and online DPO, which have an attribute for it."""
-_TRUE: Final = {torch.bfloat16: "bf16-true", torch.float16: "16-true", torch.float64: "64-true"}
 _MOST_EPOCHS: Final = 10**9
 """Without a length of its data a Trainer counts `sys.maxsize` epochs; chosen: above any real run."""
-
-
-def count_nodes(args: Any) -> int:
-    """Return the machines of a run, by what torchrun and accelerate set."""
-    world, local = int(args.world_size), os.environ.get("LOCAL_WORLD_SIZE", "")
-    return max(1, world // int(local)) if local.strip("0").isdecimal() else 1
-
-
-def _read_precision(args: Any, module: nn.Module) -> str:
-    """Return the precision of TrainingArguments in Lightning's words; weights in 16 bits leave autocast no cast."""
-    dtypes = {p.dtype for p in module.parameters() if p.requires_grad and p.is_floating_point()}
-    mixed = "bf16-mixed" if args.bf16 else "16-mixed" if args.fp16 else "32-true"
-    return _TRUE.get(dtypes.pop(), mixed) if len(dtypes) == 1 else mixed
 
 
 def _read_strategy(args: Any) -> str:
@@ -73,7 +59,8 @@ def read_run(trainer: Any, module: nn.Module, samples: int) -> RunFacts:
         samples: of an epoch.
     """
     args, device = trainer.args, torch.device(trainer.args.device)
-    world, nodes, accumulate = int(args.world_size), count_nodes(args), int(args.gradient_accumulation_steps)
+    world, accumulate = int(args.world_size), int(args.gradient_accumulation_steps)
+    nodes = count_nodes(world)
     size, strategy, why = int(trainer._train_batch_size), _read_strategy(args), ""  # noqa: SLF001
     replicas = max(1, trainer.get_total_train_batch_size(args) // (size * accumulate))
     if hasattr(trainer, "num_generations") or hasattr(trainer, "generation_config"):
@@ -86,7 +73,9 @@ def read_run(trainer: Any, module: nn.Module, samples: int) -> RunFacts:
     packages = [import_module(name) for name in ("torch", "transformers", "accelerate")]
     return RunFacts(
         name=type(module).__name__[:200],
-        precision=_read_precision(args, module),
+        precision=read_precision(
+            module, "bf16-mixed" if args.bf16 else "16-mixed" if args.fp16 else "32-true"
+        ),
         parallel=ParallelFacts(
             strategy=strategy,
             devices=world // nodes,
@@ -96,7 +85,6 @@ def read_run(trainer: Any, module: nn.Module, samples: int) -> RunFacts:
         ),
         replicas=replicas,
         device=device,
-        device_kind=name_device_kind(device),
         software=", ".join(f"{package.__name__} {package.__version__}" for package in packages),
         loader_batch_size=size,
         # By a loader of the library's own, unless the data are less than a batch.

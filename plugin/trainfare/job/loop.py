@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from torch import nn
@@ -266,6 +266,26 @@ class Loop(Protocol):
         """Print a line without breaking the loop's own output; return False where it has none to break."""
         del line
         return False
+
+
+class ToldLoop(Loop):
+    """A loop that its callback tells of the phases of a step."""
+
+    _listener: PhaseListener | None = None
+
+    def watch(self, listener: PhaseListener, on_fault: Callable[[Exception], None]) -> Callable[[], None]:
+        """Pass on to the listener what `tell` is told."""
+        self._listener, self._on_fault = listener, on_fault
+        return lambda: setattr(self, "_listener", None)
+
+    def tell(self, phase: Phase, what: Literal["begin", "end"], *_: object, **__: object) -> None:
+        """Tell the listener, if there is one, that a phase begins or ends."""
+        try:
+            if self._listener is not None:
+                getattr(self._listener, what)(phase)
+        except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
+            self._listener = None
+            self._on_fault(error)
 
 
 def _do_nothing() -> None:

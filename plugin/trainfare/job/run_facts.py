@@ -16,11 +16,6 @@ ONE_DEVICE: Final = ParallelFacts()
 """The parallelism of a loop that has none."""
 
 
-def name_device_kind(device: torch.device) -> DeviceKind:
-    """Return the kind of a device, as a profile names it."""
-    return _KINDS.get(device.type, "other")
-
-
 @dataclass(frozen=True, slots=True)
 class RunFacts:
     """
@@ -32,7 +27,6 @@ class RunFacts:
     name: str
     precision: str
     device: torch.device
-    device_kind: DeviceKind
     software: str
     parallel: ParallelFacts = ONE_DEVICE
     replicas: int | None = 1
@@ -50,3 +44,8 @@ class RunFacts:
     """What is compiled in the run runs eagerly here."""
     notes: tuple[str, ...] = ()
     """What of the settings of the loop is not counted, for the profile."""
+
+    @property
+    def device_kind(self) -> DeviceKind:
+        """The kind of the device, as a profile names it."""
+        return _KINDS.get(self.device.type, "other")

@@ -7,7 +7,7 @@ import functools
 import importlib.util
 import sysconfig
 import traceback
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -170,18 +170,28 @@ def format_line(filename: str, line: int | None, name: str) -> str:
     return f"{shown}:{line} in {name}"
 
 
-@contextlib.contextmanager
-def replace_attribute(home: Any, name: str, value: object) -> Generator[None, None, None]:
-    """Give an attribute another value inside the block; one that is inherited is inherited again afterwards."""
+def put_attribute(home: Any, name: str, value: object) -> Callable[[], None]:
+    """Give an attribute another value, and return what undoes it; one that is inherited is then inherited again."""
     owned = cast("Mapping[str, object]", vars(home))
     is_own, before = name in owned, owned.get(name)
     setattr(home, name, value)
-    try:
-        yield
-    finally:
+
+    def put_back() -> None:
         if owned.get(name) is not value:
-            pass  # the user has put another one around it
-        elif is_own:
+            return  # the user has put another one around it
+        if is_own:
             setattr(home, name, before)
         else:
             delattr(home, name)
+
+    return put_back
+
+
+@contextlib.contextmanager
+def replace_attribute(home: Any, name: str, value: object) -> Generator[None, None, None]:
+    """Give an attribute another value inside the block; see `put_attribute`."""
+    put_back = put_attribute(home, name, value)
+    try:
+        yield
+    finally:
+        put_back()

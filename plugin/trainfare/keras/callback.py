@@ -9,26 +9,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 from torch.optim import Optimizer
 
-from trainfare.job.loop import Loop, Phase, PhaseListener
+from trainfare.job.loop import Phase, ToldLoop
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
+from trainfare.job.user_code import put_attribute
 from trainfare.keras import run_facts
 from trainfare.keras.run_facts import BACKEND, keras
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.guarded_meter import GuardedMeter
 from trainfare.meter.settings import MeterSettings
 from trainfare.plain_loop.run_facts import find_processes
-from trainfare_core.errors import InputError
 from trainfare_core.job_profile import OperationGroup
 
-_TAKES: Final = [
-    name for name in MeterSettings.model_fields if name not in ("pilot", "log_metrics", "on_budget")
-]
-"""Left out: what needs the loss of a batch, loggers, which Keras has in no known form, and a checkpoint of a fit."""
+_WITHOUT: Final = ("pilot", "log_metrics", "on_budget")
+"""Arguments that it does not take: what needs the loss of a batch, loggers, which Keras has in no known form, and a
+checkpoint of a fit."""
 _END_OF_DATA: Final = ("StopIteration", "OutOfRangeError")
 """What a step of JAX or TensorFlow raises where data without a length end, and `fit` handles."""
 
@@ -37,10 +36,9 @@ def _read(name: str) -> Any:
     return property(attrgetter(name))
 
 
-class _FitLoop(Loop):
+class _FitLoop(ToldLoop):
     """One call of `fit`, from an epoch on."""
 
-    traced_before_launch = BACKEND == "torch"
     module, optimizers, epochs, passes = map(_read, ("view", "views", "epochs_done", "accumulated"))
 
     def __init__(self, model: Any, first_epoch: int) -> None:
@@ -55,7 +53,6 @@ class _FitLoop(Loop):
         self.index = 0
         """Batches so far in this epoch."""
         self.validated: int | None = None
-        self.listener: PhaseListener | None = None
 
     @property
     def updates(self) -> int:
@@ -87,11 +84,6 @@ class _FitLoop(Loop):
     def validation_batches(self) -> int | None:
         return self.validated
 
-    def watch(self, listener: PhaseListener, on_fault: object) -> Callable[[], None]:
-        del on_fault  # the callback guards each call
-        self.listener = listener
-        return lambda: setattr(self, "listener", None)
-
     def folder(self) -> Path:
         return Path()
 
@@ -112,10 +104,8 @@ class FareMeter(GuardedMeter, keras.callbacks.Callback):  # type: ignore[misc]
     """
 
     def __init__(self, **settings: Any) -> None:
-        for name in settings:
-            if name not in _TAKES:
-                raise InputError(f"FareMeter({name}=...): with Keras it takes {', '.join(_TAKES)}")
-        self._given = MeterSettings.check(**settings)
+        message = "FareMeter({}=...): with Keras it takes"
+        self._given = MeterSettings.check_without(_WITHOUT, message, settings)
         super().__init__(self._given)
         self._together = 1
         self._loop: _FitLoop | None = None
@@ -210,24 +200,12 @@ class FareMeter(GuardedMeter, keras.callbacks.Callback):  # type: ignore[misc]
                 self._end_batches(loop.index + 1)
             return result
 
-        self._replace(self._model, "train_function", train)
+        # Not by a generator, which Python may end while it exits.
+        self._undo.callback(put_attribute(self._model, "train_function", train))
         if BACKEND == "torch" and not self._model.jit_compile:  # else it would be a part of the compiled step
             for optimizer, view in zip(loop.owners, loop.views, strict=True):
-                self._replace(optimizer, "apply", self._watch_update(optimizer.apply, view))
-
-    def _replace(self, owner: Any, name: str, value: Any) -> None:
-        """Replace an attribute until `_undo` is closed; not by a generator, which Python may end while it exits."""
-        owned = cast("dict[str, Any]", vars(owner))
-        before = owned.get(name)
-        setattr(owner, name, value)
-
-        def put_back() -> None:
-            if owned.get(name) is value and before is None:
-                delattr(owner, name)
-            elif owned.get(name) is value:
-                setattr(owner, name, before)
-
-        self._undo.callback(put_back)
+                apply = self._watch_update(optimizer.apply, view)
+                self._undo.callback(put_attribute(optimizer, "apply", apply))
 
     def _watch_update(self, call: Callable[..., Any], view: Optimizer) -> Callable[..., Any]:
         def apply(*args: Any, **kwargs: Any) -> Any:
@@ -260,9 +238,8 @@ class FareMeter(GuardedMeter, keras.callbacks.Callback):  # type: ignore[misc]
 
     def _tell(self, phase: Phase, what: Literal["begin", "end"]) -> None:
         """Tell of a phase; the step of another backend loads its data itself."""
-        listener = None if self._loop is None else self._loop.listener
-        if listener is not None and (BACKEND == "torch" or phase is Phase.PAUSE):
-            self.call_guarded(lambda _: getattr(listener, what)(phase), every_batch=True)
+        if self._loop is not None and (BACKEND == "torch" or phase is Phase.PAUSE):
+            self._loop.tell(phase, what)
 
     if BACKEND != "torch":
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from trainfare.job.run_facts import RunFacts, name_device_kind
+from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import CheckpointTrigger, LoopLength
 from trainfare.plain_loop.run_facts import find_processes
 from trainfare_core.job_profile import ParallelFacts
@@ -152,7 +152,6 @@ def read_run(model: Any, fit: Mapping[str, Any]) -> RunFacts:
         parallel=ParallelFacts(strategy="auto" if shared else "single_device"),
         replicas=None if shared else 1,
         device=device,
-        device_kind=name_device_kind(device),
         software=f"keras {keras.__version__}, {BACKEND} {version}",
         loader_batch_size=getattr(adapter, "batch_size", None),
         loader_workers=getattr(getattr(adapter, "_dataloader", None), "num_workers", None),

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainfare.job.run_facts import RunFacts, name_device_kind
+from trainfare.job.run_facts import RunFacts
 from trainfare.lightning.run_length import loader_batch_size, loader_workers, replicas_of
 from trainfare.lightning.strategy_arguments import read_strategy
 from trainfare_core.job_profile import ParallelFacts
@@ -41,7 +41,6 @@ def read_run(trainer: Any, module: nn.Module) -> RunFacts:
         ),
         replicas=replicas,
         device=device,
-        device_kind=name_device_kind(device),
         software=f"torch {torch.__version__}, {package} {version}"[:500],
         loader_batch_size=loader_batch_size(trainer),
         loader_workers=loader_workers(trainer),

@@ -1,4 +1,4 @@
-"""The step after which a run whose dollars have reached its budget ends: the same one on all of its processes."""
+"""The step after which a run ends, at its budget or as a probe of it: the same one on all of its processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class BudgetStop:
         others: how many other processes there are.
         store: key-value store that they share; not used where there are no others.
         key: of the entries in it.
-        reached: on rank 0, returns whether the dollars have reached the budget.
+        reached: on rank 0, returns whether the run is to end.
         steps: optimizer steps before the run, earlier sessions included.
     """
 

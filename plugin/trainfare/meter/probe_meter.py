@@ -1,4 +1,4 @@
-"""The meter of `trainfare probe`, and how the ranks of a run leave their loop at the same step."""
+"""The meter of `trainfare probe`, and how the ranks of a run leave their loop."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ from typing import Any, Final, NoReturn
 from torch.utils.data import dataloader
 
 from trainfare.job import Probe, describe
+from trainfare.meter.budget_stop import BudgetStop
 from trainfare.meter.end_of_run import make_profile
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.guarded_meter import GuardedMeter
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.services import MeterServices
-from trainfare.meter.settings import MeterSettings
 from trainfare.meter.timing.rank_times import find_store
 from trainfare_core.errors import CannotTellError, InternalError
 from trainfare_core.job_profile import JobProfile
 
-_DECISION_WAIT: Final = timedelta(minutes=10)
-"""Chosen: rank 0 may trace or validate for minutes before it comes to the same place."""
 _LEAVING_WAIT: Final = timedelta(seconds=60)
 """Chosen: the other ranks are at most a step behind rank 0; its process may hold the store that they read."""
 
@@ -55,44 +53,6 @@ class ProbeMeter(FitMeter):
         return self._profile
 
 
-class SharedStop:
-    """
-    The step after which all ranks leave: rank 0 decides, and the others ask it through the store, without a collective.
-
-    Args:
-        settings: of the meters; other ranks trace no step, so they may have their window before rank 0.
-        rank: of this process.
-        world_size: processes of the run.
-    """
-
-    def __init__(self, settings: MeterSettings, rank: int, world_size: int) -> None:
-        self._least_steps = settings.steps_before_window + settings.measure_steps
-        self._rank, self._world_size = rank, world_size
-        self._asked = 0
-
-    def decide(self, meter: FitMeter) -> bool:
-        """Return whether to leave here; every rank asks at the same places of the loop."""
-        self._asked += 1
-        key, store = f"trainfare/probe/{self._asked}", find_store() if self._world_size > 1 else None
-        if store is not None and self._rank == 0 and meter.steps >= self._least_steps:
-            store.set(key, str(meter.window_full))  # from now on other ranks may ask
-        if store is None or self._rank == 0 or not meter.window_full:
-            return meter.window_full
-        store.wait([key], _DECISION_WAIT)
-        return bool(store.get(key) == b"True")
-
-    def wait_for_others(self) -> None:
-        """Tell that this rank reads the store no more; rank 0 waits until all have told it."""
-        store = find_store() if self._world_size > 1 else None
-        if store is None:
-            return
-        keys = [f"trainfare/probe/left/{rank}" for rank in range(self._world_size)]
-        with contextlib.suppress(RuntimeError):  # a rank has failed, or the store went with rank 0
-            store.set(keys[self._rank], "")
-            if self._rank == 0:
-                store.wait(keys, _LEAVING_WAIT)
-
-
 def _write_message(line: str) -> None:
     sys.stderr.write(line + "\n")
 
@@ -120,7 +80,8 @@ class ProbingMeter(GuardedMeter):
     def _start_probe(self, probe: Probe, rank: int, world_size: int, problem: Exception) -> None:
         """Keep what is measured, and the error of a run that has no step."""
         self._probe, self._problem = probe, problem
-        self._stop = SharedStop(self._settings, rank, world_size)
+        self._rank, self._others = rank, world_size - 1
+        self._stop: BudgetStop | None = None
 
     def make_meter(self) -> FitMeter:
         """Return a meter that keeps the profile."""
@@ -134,8 +95,12 @@ class ProbingMeter(GuardedMeter):
                 meter.release()
 
     def _has_enough(self, meter: FitMeter) -> bool:
-        """Return whether the steps are measured, on all ranks alike."""
-        return self._stop.decide(meter)
+        """Return whether the steps are measured, on all ranks alike; each asks at the same places of the loop."""
+        if self._stop is None and meter.window_full:
+            store, key = find_store() if self._others else None, "trainfare/probe"
+            others = 0 if store is None else self._others
+            self._stop = BudgetStop(self._rank, others, store, key, lambda: True, meter.steps - 1)
+        return self._stop is not None and self._stop.decide(meter.steps)
 
     def _is_measured(self) -> bool:
         """Return whether to leave here, after the window was closed: the steps are measured, or the meter is off."""
@@ -148,12 +113,23 @@ class ProbingMeter(GuardedMeter):
 
     def _end_process(self, *closes: Callable[[], object]) -> NoReturn:
         """Close what the loop has open, once all ranks have left, and end the process."""
-        for close in (*closes, self._stop.wait_for_others):
+        for close in (*closes, self._wait_for_others):
             try:
                 close()
             except Exception as error:  # noqa: BLE001, PERF203 - of the script; the measurement is kept
                 _write_message(f"warning: closing loaders and loggers: {describe(error)}")
         self._probe.end(self._give_profile)
+
+    def _wait_for_others(self) -> None:
+        """Tell that this rank reads the store no more; rank 0 waits until all have told it."""
+        store = find_store() if self._others else None
+        if store is None:
+            return
+        keys = [f"trainfare/probe/left/{rank}" for rank in range(self._others + 1)]
+        with contextlib.suppress(RuntimeError):  # a rank has failed, or the store went with rank 0
+            store.set(keys[self._rank], "")
+            if self._rank == 0:
+                store.wait(keys, _LEAVING_WAIT)
 
     def _give_profile(self) -> JobProfile | None:
         if self._meter is None:

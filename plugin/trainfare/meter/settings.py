@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -108,6 +109,24 @@ class MeterSettings(BaseModel):
                 "FareMeter(on_budget='checkpoint_and_stop'): it must have budget_usd, and usd_per_hour or machine"
             )
         return settings
+
+    @classmethod
+    def check_without(
+        cls, without: Collection[str], message: str, arguments: Mapping[str, Any]
+    ) -> MeterSettings:
+        """
+        Return the settings of a loop that has no use for some of them; see `check`.
+
+        Args:
+            without: their names.
+            message: what a loop says of another argument; its {} is the name, and a list of those it takes follows.
+            arguments: as they were given.
+        """
+        takes = [name for name in cls.model_fields if name not in without]
+        for name in arguments:
+            if name not in takes:
+                raise InputError(f"{message.format(name)} {', '.join(takes)}")
+        return cls.check(**arguments)
 
     @property
     def stops_at_budget(self) -> bool:

@@ -1,10 +1,12 @@
 """A loop of the user's own as the meter sees it, which is known by its batches and the steps of its optimizers."""
+# An attribute is what the property of `Loop` asks for.
+# pyright: reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
 
 from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar, cast
@@ -17,7 +19,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from trainfare.job.loop import Loop, Phase, PhaseListener
+from trainfare.job.loop import Phase, ToldLoop
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
 from trainfare.meter.fare_log import warn_user
@@ -30,20 +32,26 @@ from trainfare_core.errors import InputError
 from trainfare_core.job_profile import OperationGroup
 
 _Batch = TypeVar("_Batch")
-_TAKES: Final = [name for name in MeterSettings.model_fields if name not in ("pilot", "log_metrics")]
-"""Left out: what needs the loss of a batch, and loggers, which such a loop has in no known form."""
+_WITHOUT: Final = ("pilot", "log_metrics")
+"""Arguments that it does not take: what needs the loss of a batch, and loggers, of which none is known."""
 STEPS_SEEN_BEFORE: Final = 2
 """Optimizer steps after which the batches of one are known. Chosen: a loop that steps in its first batch and then in
 every fourth (`if i % 4 == 0`) shows in the second step alone what the others are."""
 
 
-class LoopMeter(GuardedMeter, Loop):
+class LoopMeter(GuardedMeter, ToldLoop):
     """
     Measures a loop from the entry to the end of its `with` block; see `FareMeter.loop`.
 
     A fault in it ends the measurement with one warning, and every exception of the loop is passed on.
     """
 
+    optimizers: Sequence[Optimizer] = ()
+    """Those of torch."""
+    updates: int = 0
+    """Steps of the optimizers."""
+    epochs: int = 0
+    """Whole passes over the data."""
     _active: ClassVar[LoopMeter | None] = None
     _counted: int
     _automatic: bool
@@ -56,20 +64,19 @@ class LoopMeter(GuardedMeter, Loop):
         settings: MeterSettings,
         services: MeterServices,
     ) -> None:
-        self._model, self._optimizers, self._total_steps = model, optimizers, total_steps
+        self._model, self.optimizers, self._total_steps = model, optimizers, total_steps
         # The steps that show what one consists of are a part of the warm-up; of several optimizers each batch shows it.
         self._seen_before = STEPS_SEEN_BEFORE if len(optimizers) == 1 else 0
         warmup_steps = max(0, settings.warmup_steps - self._seen_before)
         super().__init__(settings.model_copy(update={"warmup_steps": warmup_steps}))
         self.services = services
         self._undo = contextlib.ExitStack()
-        self._listener: PhaseListener | None = None
         self._loader: Any = None
         self._started = self._in_batch = self._in_pass = self._sees_own = False
         self._depth = 0
         """Calls of `step` under way: one of a derived class calls that of its base, which torch tells of too."""
-        self._updates = self._counted = self._done_before = 0
-        self._batches = self._batches_in_pass = self._epochs = self._since_step = 0
+        self._counted = self._done_before = 0
+        self._batches = self._batches_in_pass = self._since_step = 0
         self._last_of_pass: int | None = None
         self._passes, self._automatic = 1, len(optimizers) == 1
         self.stopped = False
@@ -101,7 +108,7 @@ class LoopMeter(GuardedMeter, Loop):
         # The meter may be kept longer than the model that it has measured.
         self._forget()
         self._loader = None
-        self._model, self._optimizers = nn.Identity(), ()
+        self._model, self.optimizers = nn.Identity(), ()
 
     def steps(self, loader: Iterable[_Batch]) -> Generator[_Batch, None, None]:
         """
@@ -116,7 +123,7 @@ class LoopMeter(GuardedMeter, Loop):
         self._loader, self._batches_in_pass = getattr(loader, "iterable", loader), 0  # that of tqdm
         self.call_guarded(lambda meter: meter.validation_end())
         self.call_guarded(lambda meter: meter.epoch_start())
-        self._tell(Phase.DATA_WAIT, begins=True)
+        self.tell(Phase.DATA_WAIT, "begin")
         batches, self._in_pass, whole = iter(() if self.stopped else loader), True, False
         try:
             while True:
@@ -126,18 +133,18 @@ class LoopMeter(GuardedMeter, Loop):
                     whole = True
                     return
                 finally:
-                    self._tell(Phase.DATA_WAIT, begins=False)
+                    self.tell(Phase.DATA_WAIT, "end")
                 self._begin_batch(held[0])
                 yield held.pop()  # kept by the loop's own variable alone
                 self._end_batch()
                 if self.stopped:
                     return
-                self._tell(Phase.DATA_WAIT, begins=True)
+                self.tell(Phase.DATA_WAIT, "begin")
         finally:
             self._in_pass = False
             if whole:
-                self._epochs, self._last_of_pass = self._epochs + 1, self._batches_in_pass
-            elif self._in_batch and self._updates != self._counted:
+                self.epochs, self._last_of_pass = self.epochs + 1, self._batches_in_pass
+            elif self._in_batch and self.updates != self._counted:
                 self._end_batch()  # left by `break` after its optimizer step
             if (
                 not self._in_batch
@@ -161,14 +168,14 @@ class LoopMeter(GuardedMeter, Loop):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the seconds and steps so far, for your checkpoint."""
-        return {**super().state_dict(), "steps": self._updates}
+        return {**super().state_dict(), "steps": self.updates}
 
     def load_state_dict(self, state_dict: Any) -> None:
         """Go on from the state in a checkpoint; called before `with`. A state of another form is ignored."""
         super().load_state_dict(state_dict)
         steps = cast("dict[str, Any]", state_dict).get("steps") if isinstance(state_dict, dict) else None
         if isinstance(steps, int) and steps >= 0:
-            self._updates = self._counted = self._done_before = steps
+            self.updates = self._counted = self._done_before = steps
 
     @classmethod
     def switch_off_active(cls) -> int | None:
@@ -185,7 +192,7 @@ class LoopMeter(GuardedMeter, Loop):
     def _begin_batch(self, batch: Any) -> None:
         self._in_batch, self._depth = True, 0  # after a step that has raised
         if not self._started and self._per_step.total() >= self._seen_before:
-            self._started, self._done_before = True, self._updates
+            self._started, self._done_before = True, self.updates
             self.call_guarded(lambda meter: meter.start(self))
         self.call_guarded(lambda meter: meter.batch_start(batch), every_batch=True)
 
@@ -193,30 +200,30 @@ class LoopMeter(GuardedMeter, Loop):
         self._in_batch = False
         self._batches, self._batches_in_pass = self._batches + 1, self._batches_in_pass + 1
         self._since_step += 1
-        if self._updates != self._counted:
+        if self.updates != self._counted:
             if not self._started:
                 self._passes = self._since_step
-                self._automatic &= self._updates == self._counted + 1
+                self._automatic &= self.updates == self._counted + 1
             self._per_step[self._since_step] += 1
-            self._since_step, self._counted = 0, self._updates
+            self._since_step, self._counted = 0, self.updates
         self.call_guarded(lambda meter: meter.batch_end(), every_batch=True)
         self.stopped |= self._stops_here
 
     def _find_own(self, optimizer: Optimizer) -> Optimizer | None:
         """Return that of the loop's optimizers which an optimizer is, or is the inner one of, as in SAM; else None."""
-        for own in self._optimizers:
+        for own in self.optimizers:
             if own is optimizer:
                 self._sees_own = True
                 return own
         parameters: set[int] = set() if self._sees_own else parameters_of(optimizer)
-        return next((own for own in self._optimizers if parameters & parameters_of(own)), None)
+        return next((own for own in self.optimizers if parameters & parameters_of(own)), None)
 
     def _before_update(self, optimizer: Optimizer, *_: Any) -> None:
         def note(meter: FitMeter) -> None:
             own = self._find_own(optimizer)
             self._depth += own is not None
             if own is not None and self._depth == 1:
-                self._tell(Phase.OPTIMIZER, begins=True)
+                self.tell(Phase.OPTIMIZER, "begin")
                 meter.before_step(own)
 
         if not torch.compiler.is_compiling():  # else the hook would become a part of the user's compiled step
@@ -226,23 +233,17 @@ class LoopMeter(GuardedMeter, Loop):
         def note(_: FitMeter) -> None:
             self._depth -= self._find_own(optimizer) is not None
             if not self._depth and self._find_own(optimizer) is not None:
-                self._updates += 1
-                self._tell(Phase.OPTIMIZER, begins=False)
+                self.updates += 1
+                self.tell(Phase.OPTIMIZER, "end")
 
         if not torch.compiler.is_compiling():
             self.call_guarded(note, every_batch=True)
 
-    def _tell(self, phase: Phase, *, begins: bool) -> None:
-        listener = self._listener
-        if listener is not None:
-            tell = listener.begin if begins else listener.end
-            self.call_guarded(lambda _: tell(phase), every_batch=True)
-
     def _explain_no_start(self) -> None:
         """Say that too few steps were made, or none was seen."""
         needed = self._settings.steps_needed + self._seen_before
-        why = f"not enough steps (have {self._updates - self._done_before}, need {needed})"
-        if self._batches and not self._updates:
+        why = f"not enough steps (have {self.updates - self._done_before}, need {needed})"
+        if self._batches and not self.updates:
             why = f"in {self._batches} batches no step of the optimizer of FareMeter.loop was seen: one that is a "
             why += "part of a compiled function is not"
         if self._settings.report and not self.rank:
@@ -256,16 +257,6 @@ class LoopMeter(GuardedMeter, Loop):
         return run_facts.unwrap_module(self._model)
 
     @property
-    def optimizers(self) -> Sequence[Optimizer]:
-        """Those of torch."""
-        return self._optimizers
-
-    @property
-    def updates(self) -> int:
-        """Steps of the optimizers."""
-        return self._updates
-
-    @property
     def rank(self) -> int:
         """As torch.distributed has it."""
         return run_facts.find_processes()[0]
@@ -274,11 +265,6 @@ class LoopMeter(GuardedMeter, Loop):
     def world_size(self) -> int:
         """As torch.distributed has it."""
         return run_facts.find_processes()[1]
-
-    @property
-    def epochs(self) -> int:
-        """Whole passes over the data."""
-        return self._epochs
 
     @property
     def passes(self) -> int:
@@ -316,15 +302,9 @@ class LoopMeter(GuardedMeter, Loop):
             max_steps=self._total_steps,
             accumulate_grad_batches=self.passes,
             automatic=self._automatic,
-            optimizers=len(self._optimizers),
+            optimizers=len(self.optimizers),
             calls_done=self._done_before,
         )
-
-    def watch(self, listener: PhaseListener, on_fault: Callable[[Exception], None]) -> Callable[[], None]:
-        """Tell a listener of the two phases that are known: waiting for data, and the update."""
-        del on_fault  # it is `_disable`
-        self._listener = listener
-        return lambda: setattr(self, "_listener", None)
 
     def folder(self) -> Path:
         """Return the current folder."""
@@ -359,9 +339,7 @@ class FareMeter:
         Raises:
             InputError: an argument that cannot be used; the message names it.
         """
-        for name in settings:
-            if name not in _TAKES:
-                raise InputError(f"FareMeter.loop({name}=...): it takes {', '.join(_TAKES)}")
+        checked = MeterSettings.check_without(_WITHOUT, "FareMeter.loop({}=...): it takes", settings)
         models: list[Any] = list(model) if isinstance(model, (list, tuple)) else [model]
         given: list[Any] = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
         optimizers: list[Any] = [run_facts.unwrap_optimizer(part) for part in given]
@@ -372,7 +350,7 @@ class FareMeter:
         if total_steps is not None and (type(total_steps) is not int or total_steps < 1):
             raise InputError("FareMeter.loop(total_steps=...): it must be a whole number above 0, or None")
         together = models[0] if len(models) == 1 else nn.ModuleList(models)
-        return LoopMeter(together, optimizers, total_steps, MeterSettings.check(**settings), cls.services)
+        return LoopMeter(together, optimizers, total_steps, checked, cls.services)
 
 
 def parameters_of(optimizer: Any) -> set[int]:

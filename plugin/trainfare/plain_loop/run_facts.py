@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from trainfare.job.run_facts import RunFacts, name_device_kind
+from trainfare.job.run_facts import RunFacts
 from trainfare.meter.tracing_method import CPU_AUTOCAST
 from trainfare_core.job_profile import OperationGroup, ParallelFacts
 
@@ -50,8 +50,26 @@ def find_processes() -> tuple[int, int, int]:
     dist = torch.distributed
     if not (dist.is_available() and dist.is_initialized()):
         return 0, 1, 1
-    world, local = dist.get_world_size(), os.environ.get("LOCAL_WORLD_SIZE", "")
-    return dist.get_rank(), world, max(1, world // int(local)) if local.strip("0").isdecimal() else 1
+    world = dist.get_world_size()
+    return dist.get_rank(), world, count_nodes(world)
+
+
+def count_nodes(world_size: int) -> int:
+    """Return the machines of a run, by what torchrun and accelerate set."""
+    local = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, world_size // int(local)) if local.strip("0").isdecimal() else 1
+
+
+def read_precision(model: nn.Module, mixed: str) -> str:
+    """
+    Return the precision of a run in Lightning's words: weights of one type in 16 or 64 bits leave autocast no cast.
+
+    Args:
+        model: with the weights that are trained.
+        mixed: the precision with other weights.
+    """
+    dtypes = {p.dtype for p in model.parameters() if p.requires_grad and p.is_floating_point()}
+    return _TRUE.get(dtypes.pop(), mixed) if len(dtypes) == 1 else mixed
 
 
 def read_run(model: nn.Module, loader: Any, passes: int) -> RunFacts:
@@ -65,20 +83,18 @@ def read_run(model: nn.Module, loader: Any, passes: int) -> RunFacts:
     """
     parameters, (_, world, nodes) = list(model.parameters()), find_processes()
     device = parameters[0].device if parameters else torch.device("cpu")
-    dtypes = {p.dtype for p in parameters if p.requires_grad and p.is_floating_point()}
     strategy, why = _read_strategy(model, world)
     if len({parameter.device for parameter in parameters}) > 1:
         why = "the model is split over devices, so no single device runs the whole step"
     word, module = strategy or "auto", unwrap_module(model)
     return RunFacts(
         name=type(getattr(module, "_orig_mod", module)).__name__[:200],
-        precision=_TRUE.get(dtypes.pop(), "32-true") if len(dtypes) == 1 else "32-true",
+        precision=read_precision(model, "32-true"),
         parallel=ParallelFacts(
             strategy=word, devices=world // nodes, num_nodes=nodes, accumulate_grad_batches=passes
         ),
         replicas=world if strategy else None,
         device=device,
-        device_kind=name_device_kind(device),
         software=f"torch {torch.__version__}",
         loader_batch_size=_read_batch_size(loader),
         loader_workers=getattr(loader, "num_workers", None),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, Final, NoReturn, cast, final
+from typing import Any, Final, NoReturn, cast
 
 import torch
 from torch import nn
@@ -29,9 +29,7 @@ from trainfare.job.on_import import on_import
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.user_code import put_user_first, replace_attribute
-from trainfare.meter.fit_meter import FitMeter
-from trainfare.meter.probe_meter import ProbingMeter, do_nothing, stop_workers
-from trainfare.meter.services import MeterServices
+from trainfare.meter.probe_meter import ProbingMeter, stop_workers
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.tracing_method import is_compiled
 from trainfare.plain_loop import run_facts
@@ -40,9 +38,6 @@ from trainfare.trace import torch_private
 from trainfare_core.errors import TargetError
 
 _ITERATOR: Final[Any] = vars(dataloader)["_BaseDataLoaderIter"]
-_BEFORE_LAUNCH: Final = MeterServices(
-    say=do_nothing, check_prices=do_nothing, write_status=do_nothing, find_ledger=lambda: None
-)
 _FABRIC: Final = ("Fabric", ("setup", "setup_module"))
 _PREPARE: Final = (
     ("lightning.fabric.fabric", *_FABRIC),
@@ -59,10 +54,9 @@ _MOST_STEPS: Final = 100
 reinforcement learning."""
 
 
-@final
 class ScriptLoop(ProbingMeter, LoopMeter):
     """
-    Measures the loop of a script from one of its optimizer steps on, or traces its step alone, and ends the process.
+    Measures the loop of a script from one of its optimizer steps on, and ends the process.
 
     A batch begins where a DataLoader is asked for the next one after a backward pass or an optimizer step; in a loop
     without a DataLoader where the model is called. What runs without gradients, on a model in another mode than at that
@@ -72,22 +66,16 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         probe: what is measured; its `end` is called inside the loop.
         first: the number of that optimizer step; counted are those that move a parameter, from the last call of
             `Accelerator.prepare` or `Fabric.setup` on.
-        adapt: before launch, changes what was read of the run; None: its steps are measured.
     """
 
-    def __init__(
-        self,
-        probe: Probe,
-        first: int,
-        adapt: Callable[[RunFacts], RunFacts] | None = None,
-    ) -> None:
+    length_option = "--total-steps, or --steps with its profile"
+
+    def __init__(self, probe: Probe, first: int) -> None:
         # The step at which it is found and the one that shows its batches are a part of the usual warm-up of 3.
         settings = MeterSettings.check(warmup_steps=1, measure_steps=probe.steps)
-        services = ProbingMeter.services if adapt is None else _BEFORE_LAUNCH
-        super().__init__(nn.Identity(), (), None, settings, services)
-        self._probe, self._first, self._adapt = probe, first, adapt
+        super().__init__(nn.Identity(), (), None, settings, type(self).services)
+        self._probe, self._first = probe, first
         self._start_probe(probe, 0, 1, TargetError("the loop has no optimizer step that could be measured"))
-        self.warmed_up = adapt is not None
         self.place = ""
         """The optimizer and the line of the step by which the loop was found; "" before that."""
         self.prepared = False
@@ -137,10 +125,10 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         """Undo every change, and keep nothing of the script."""
         self.call_guarded(lambda meter: meter.release())
         self._undo.close()
-        self.place, self._pauses, self._updates = "", False, 0
-        self._earlier.update(self._optimizers)
+        self.place, self._pauses, self.updates = "", False, 0
+        self._earlier.update(self.optimizers)
         self._modes.clear()
-        self._model, self._models, self._optimizers = nn.Identity(), [], ()
+        self._model, self._models, self.optimizers = nn.Identity(), [], ()
         self._meter = self._loader = self._new = None
 
     def end_script(self) -> None:
@@ -149,7 +137,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             if self._has_trained():
                 self._end_batch()
             if not self._started:
-                made = f"the script ended after {self._updates} optimizer steps"
+                made = f"the script ended after {self.updates} optimizer steps"
                 self._problem = TargetError(
                     f"{self.place}: {made}, and 2 more than those are needed to see one"
                 )
@@ -176,9 +164,9 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             return
         if self.place:
             self._after_update(optimizer)
-            if self._waits and self._updates >= self._counted + 2 * len(self._optimizers):
+            if self._waits and self.updates >= self._counted + 2 * len(self.optimizers):
                 self._by_loader = False  # that was no loader of this loop
-            if self._updates > self._steps_at_batch + _MOST_STEPS:
+            if self.updates > self._steps_at_batch + _MOST_STEPS:
                 self._problem = TargetError(
                     f"{self.place}: in {_MOST_STEPS} steps, no DataLoader gave a batch and no model was called"
                 )
@@ -218,7 +206,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         rank, world, nodes = run_facts.find_processes()
         self._start_probe(self._probe, rank, world, self._problem)
         self._models, self._model = models, models[0] if len(models) == 1 else nn.ModuleList(models)
-        self._optimizers, self._automatic = optimizers, len(optimizers) == 1
+        self.optimizers, self._automatic = optimizers, len(optimizers) == 1
         self._seen_before = int(self._automatic)
         self._started, self._waits = False, True
         self._forget_batches()
@@ -226,9 +214,9 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         self._modes = {id(part): part.training for part in self._model.modules()}
         self._total_steps = self.switch_off_active() or self._total_steps
         self._prepare_meter(nodes, first_rank=not rank)
-        if not watches and not (
-            self._adapt is None and is_compiled(self._model)
-        ):  # it would be compiled again
+        if not watches and (
+            self.warmed_up or not is_compiled(self._model)
+        ):  # else it would be compiled again
             watched = self._watch_call(nn.Module.__call__)
             self._undo.enter_context(replace_attribute(nn.Module, "__call__", watched))
 
@@ -237,7 +225,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
     def _forget_batches(self) -> None:
         self._in_batch = False
         self._since_step = self._depth = 0
-        self._counted = self._steps_at_batch = self._updates = max(self._updates, self.moves)
+        self._counted = self._steps_at_batch = self.updates = max(self.updates, self.moves)
         self._gradients = self._read_gradients()
         self._per_step.clear()
         self._takes_steps = False
@@ -259,14 +247,14 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             self._guard(lambda: self._begin_part(trains=trains))
             if not trains:
                 return original(iterator)
-            self._tell(Phase.DATA_WAIT, begins=True)
+            self.tell(Phase.DATA_WAIT, "begin")
             try:
                 batch = original(iterator)
             except StopIteration:
                 self._guard(self._pause)
                 raise
             finally:
-                self._tell(Phase.DATA_WAIT, begins=False)
+                self.tell(Phase.DATA_WAIT, "end")
             if not self._in_batch:
                 self._loader = SimpleNamespace(
                     batch_sampler=iterator._index_sampler,  # noqa: SLF001
@@ -310,7 +298,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         if self._new is not None:
             new, self._new = self._new, None
             self.call_guarded(lambda meter: meter.release())
-            self._find([*self._optimizers, new])
+            self._find([*self.optimizers, new])
         elif self._waits:  # what is left of the batch in which it was found
             self._waits = False
             self._forget_batches()
@@ -333,7 +321,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             # Where they differ, one pass of a step does not stand for the others.
             self._takes_steps = len(self._kinds_of_calls) > 1
         self._calls.clear()
-        self._gradients, self._steps_at_batch = self._read_gradients(), self._updates
+        self._gradients, self._steps_at_batch = self._read_gradients(), self.updates
         super()._end_batch()
         self._passes = 1 if self._takes_steps else self._passes
         if self._meter is None or (self._started and self._is_measured()):
@@ -341,14 +329,14 @@ class ScriptLoop(ProbingMeter, LoopMeter):
 
     def _has_trained(self) -> bool:
         """Return whether a backward pass or an optimizer step was made since the last batch."""
-        if self._updates != self._steps_at_batch or self._takes_steps:
-            return self._updates != self._steps_at_batch
+        if self.updates != self._steps_at_batch or self._takes_steps:
+            return self.updates != self._steps_at_batch
         changed = zip(self._read_gradients(), self._gradients, strict=True)
         return any(now and now != before for now, before in changed)
 
     def _read_gradients(self) -> list[tuple[int, int] | None]:
         with torch_private.without_torch_functions():
-            groups = (group for optimizer in self._optimizers for group in optimizer.param_groups)
+            groups = (group for optimizer in self.optimizers for group in optimizer.param_groups)
             gradients = [parameter.grad for group in groups for parameter in group["params"]]
             return [None if gradient is None else (id(gradient), gradient._version) for gradient in gradients]  # noqa: SLF001
 
@@ -359,9 +347,8 @@ class ScriptLoop(ProbingMeter, LoopMeter):
     # What the meter asks, and the end.
 
     def run_facts(self) -> RunFacts:
-        """Read the run, and before launch what it was asked for."""
+        """Read the run, and say where it may be none."""
         facts = super().run_facts()
-        facts = facts if self._adapt is None else self._adapt(facts)
         if self.prepared or _BEGIN_LATER.isdisjoint(sys.modules):
             return facts
         note = (
@@ -371,12 +358,8 @@ class ScriptLoop(ProbingMeter, LoopMeter):
 
     def length(self) -> LoopLength:
         """Say what gives a length where nothing does."""
-        option = "--total-steps, or --steps with its profile" if self._adapt is None else "--steps"
-        no_end = f"a loop of the script's own does not say how many steps it makes: give {option}"
+        no_end = f"a loop of the script's own does not say how many steps it makes: give {self.length_option}"
         return replace(super().length(), no_end=no_end)
-
-    def _has_enough(self, meter: FitMeter) -> bool:
-        return super()._has_enough(meter) if self._adapt is None else meter.window_begun
 
     def _guard(self, work: Callable[[], None]) -> None:
         """Do our own work; what it raises ends the measurement."""

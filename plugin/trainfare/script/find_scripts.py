@@ -71,8 +71,6 @@ def find_obstacle(source: bytes) -> str | None:
         "keras" in imported and "fit" in called
     ):
         return ""
-    if "keras" in imported and {"compile", "fit"} <= called:
-        return ""
     return OWN_LOOP if imported & _LOOPS and {"backward", "step"} <= called else None
 
 

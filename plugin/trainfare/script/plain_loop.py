@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, final
 
 import torch
 from torch.amp import autocast_mode
@@ -21,6 +21,8 @@ from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.user_code import replace_attribute
 from trainfare.lightning.script.trainer_arguments import Asked, replacing_fabric_connector
+from trainfare.meter.fit_meter import FitMeter
+from trainfare.meter.probe_meter import do_nothing
 from trainfare.meter.tracing_method import WAY_OUT
 from trainfare.plain_loop.script_loop import ScriptLoop
 from trainfare_core.errors import CannotTellError, TargetError, TraceError
@@ -31,18 +33,22 @@ _NOT_COUNTED: Final = "validation and checkpoints of a loop of the script's own 
 _FP16: Final = "fp16 mixed precision ran as bf16 on the CPU here, and is counted as that"
 
 
-class LoopBeforeLaunch:
+@final
+class LoopBeforeLaunch(ScriptLoop):
     """
-    Traces the loop of a script that has no Trainer, in the script's own steps on the CPU.
+    Traces the step of a script's own loop, in steps on the CPU, and measures none.
 
     Args:
         first: see `ScriptLoop`.
         answer: see `run_script`.
     """
 
+    services = replace(ScriptLoop.services, say=do_nothing)
+    warmed_up = True
+    length_option = "--steps"
+
     def __init__(self, first: int, answer: Callable[[Callable[[], LiveJob]], Any]) -> None:
-        probe = Probe(1, save=False, end=lambda give: answer(lambda: self._make_job(give)))
-        self.loop = ScriptLoop(probe, first, self._adapt)
+        super().__init__(Probe(1, save=False, end=lambda give: answer(lambda: self._make_job(give))), first)
         self._compiles = False
         self._asked: Asked | None = None
         self._notes: list[str] = []
@@ -82,7 +88,7 @@ class LoopBeforeLaunch:
             context.asked_of_cuda = device_type == "cuda" and given.get("enabled", True)
 
         def enter_on_cpu(context: Any) -> Any:
-            if self.loop.place and getattr(context, "asked_of_cuda", False):
+            if self.place and getattr(context, "asked_of_cuda", False):
                 context.device, context._enabled = "cpu", True  # noqa: SLF001
             return enter(context)
 
@@ -112,8 +118,12 @@ class LoopBeforeLaunch:
 
         stack.enter_context(replace_attribute(kind, "__init__", functools.wraps(make)(init)))
 
-    def _adapt(self, facts: RunFacts) -> RunFacts:
+    def _has_enough(self, meter: FitMeter) -> bool:
+        return meter.window_begun
+
+    def run_facts(self) -> RunFacts:
         """Return the facts of a run with the devices that it was asked for, and not those of the process here."""
+        facts = super().run_facts()
         asked, group = self._asked, torch.distributed.init_process_group
         strategy, devices, nodes = facts.parallel.strategy, os.environ.get("WORLD_SIZE"), 1
         if asked is not None:
@@ -124,7 +134,7 @@ class LoopBeforeLaunch:
             )
             local = os.environ.get("LOCAL_WORLD_SIZE") or world
             nodes = max(1, world // int(local))
-            strategy = "ddp" if self.loop.prepared and world > 1 else strategy
+            strategy = "ddp" if self.prepared and world > 1 else strategy
         because = facts.split_because
         if world > 1 and strategy in ("auto", "single_device"):
             because = f"{world} processes train, and nothing around the model says how they share the work"
@@ -133,6 +143,7 @@ class LoopBeforeLaunch:
         )
         notes = (
             _NOT_COUNTED,
+            *facts.notes[1:],  # the first says the same of a loop with a meter in it
             *self._notes,
             *(() if asked is None else (*asked.notes, *asked.strategy.notes)),
         )
@@ -145,29 +156,17 @@ class LoopBeforeLaunch:
         try:
             profile = give()
         except CannotTellError as error:
-            raise TraceError(f"{self.loop.place}: {str(error).removesuffix(f': {WAY_OUT}')}") from error
+            raise TraceError(f"{self.place}: {str(error).removesuffix(f': {WAY_OUT}')}") from error
         if profile is None or not profile.operations:
-            raise TargetError(f"{self.loop.place}: no step of it was traced")
+            raise TargetError(f"{self.place}: no step of it was traced")
         notes = [note for note in profile.notes if not note.endswith("nothing is measured")]
-        notes.append(
-            f"traced in the script's own loop, {self.loop.place}: what it does afterwards was not run"
-        )
+        notes.append(f"traced in the script's own loop, {self.place}: what it does afterwards was not run")
         profile = profile.model_copy(update={"measured": None, "notes": tuple(notes)})
-        batch, parallel = profile.batch, profile.parallel
-        size = batch.micro_batch_size
-        return LiveJob(
+        return LiveJob(  # of which the profile says the rest
             module=profile.name,
             batch=ChosenBatch.of(None),
-            batch_size=size or 1,
-            tokens_per_sample=batch.tokens_per_step // batch.samples_per_step
-            if batch.tokens_per_step and batch.samples_per_step
-            else None,
+            batch_size=1,
             precision=profile.precision,
-            accumulate_grad_batches=parallel.accumulate_grad_batches,
-            devices=parallel.devices,
-            num_nodes=parallel.num_nodes,
-            strategy=parallel.strategy,
-            live=LiveRun(
-                None, LoopLength(None, None, None), batch_size_known=size is not None, profile=profile
-            ),
+            strategy=profile.parallel.strategy,
+            live=LiveRun(None, LoopLength(None, None, None), profile=profile),
         )

@@ -125,7 +125,7 @@ def run_script(
     def describe_error(error: Exception) -> str:
         replaced = recorder.explain()
         demand = "" if replaced else "a trace runs what stands before Trainer.fit, so it must work here"
-        if plain.loop.place or plain.loop.moves:
+        if plain.place or plain.moves:
             demand = "a trace runs steps of the loop here, within --target-memory-gib and --target-seconds; "
             demand += "`trainfare probe` measures some where it trains"
         return describe_raised(script.name, error, demand, of_script=made_up is None) + replaced
@@ -145,14 +145,14 @@ def run_script(
         keras.intercept_keras(recorder),
     ):
         plain.replace_devices(stack)
-        plain.loop.watch_script(loops)
+        plain.watch_script(loops)
         refuse = _refuse_updates(script, first, answer, recorder.explain)
         loops.enter_context(keras.watch_updates(refuse))
         code = _run(script, path, describe_error)
         if jobs and code in (0, None):
             answer(lambda: join_calls(jobs))
-        plain.loop.end_script()
-    raise TargetError(_explain_end(script, recorder, fit, code, plain.loop.moves))
+        plain.end_script()
+    raise TargetError(_explain_end(script, recorder, fit, code, plain.moves))
 
 
 def _fail(error: BaseException) -> NoReturn:

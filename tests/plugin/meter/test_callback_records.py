@@ -337,7 +337,7 @@ def test_phases_are_timed_where_the_host_s_marks_time_them(tmp_path: Path) -> No
     trainer(tmp_path, meter, watch, max_steps=32).fit(Tiny(), loader(160))
     run = watch.run
     for device, timed in (("cpu", True), ("mps", False)):
-        run.progress.facts = replace(run.progress.facts, device_kind=device, device=torch.device(device))
+        run.progress.facts = replace(run.progress.facts, device=torch.device(device))
         measured = build_measured_profile(run, run.traced.step, ()).measured
         assert measured is not None
         assert measured.step.median_s > 0

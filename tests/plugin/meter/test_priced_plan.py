@@ -21,9 +21,7 @@ from trainfare_core.recommendation import PREDICTION_VARIABLE, PricedPlan
 
 def run_facts(strategy: str = "ddp", devices: int = 2, batch: int | None = 2, **of_run: object) -> RunFacts:
     parallel = ParallelFacts(strategy=strategy, devices=devices, **of_run)  # type: ignore[arg-type]
-    return RunFacts(
-        "Net", "32-true", torch.device("cuda"), "cuda", "torch", parallel, loader_batch_size=batch
-    )
+    return RunFacts("Net", "32-true", torch.device("cuda"), "torch", parallel, loader_batch_size=batch)
 
 
 def compare(facts: RunFacts, **of_plan: object) -> str:
@@ -102,7 +100,7 @@ def test_a_metered_run_says_so(
 
 def test_a_try_on_a_cpu_is_another_run() -> None:
     """Every plan is of a machine with an accelerator: what a CPU takes says nothing about its prediction."""
-    line = compare(replace(run_facts(), device=torch.device("cpu"), device_kind="cpu"), strategy="ddp")
+    line = compare(replace(run_facts(), device=torch.device("cpu")), strategy="ddp")
     assert line.startswith("this run is not the one that was priced as ")
     assert line.endswith(": on a CPU, priced on an accelerator")
 
