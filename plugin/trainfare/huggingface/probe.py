@@ -7,7 +7,8 @@ from typing import Any, NoReturn
 
 from trainfare.huggingface.callback import FareMeter
 from trainfare.job import Probe
-from trainfare.meter.probe_meter import ProbingMeter, do_nothing, stop_workers
+from trainfare.job.loop import do_nothing
+from trainfare.meter.probe_meter import ProbingMeter, stop_workers
 from trainfare_core.errors import TargetError
 
 

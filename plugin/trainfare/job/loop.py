@@ -251,7 +251,7 @@ class Loop(Protocol):
             What undoes it; called at most once.
         """
         del listener
-        return _do_nothing
+        return do_nothing
 
     def logs(self) -> Sequence[LoopLog]:
         """Return the loggers."""
@@ -260,7 +260,7 @@ class Loop(Protocol):
     def show_in_bar(self, give_text: Callable[[], str]) -> Callable[[], None]:
         """Show a text in the loop's own progress bar, where it has one, from now on; return what undoes it."""
         del give_text
-        return _do_nothing
+        return do_nothing
 
     def show(self, line: str) -> bool:
         """Print a line without breaking the loop's own output; return False where it has none to break."""
@@ -288,5 +288,5 @@ class ToldLoop(Loop):
             self._on_fault(error)
 
 
-def _do_nothing() -> None:
-    pass
+def do_nothing(*_: object, **__: object) -> None:
+    """Stand for what is left out."""

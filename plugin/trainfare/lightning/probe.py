@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any, Final, NoReturn
 
 from trainfare.job import Probe
+from trainfare.job.loop import do_nothing
 from trainfare.lightning.callback import FareMeter
 from trainfare.lightning.callback_base import LightningCallback
-from trainfare.meter.probe_meter import ProbingMeter, do_nothing
+from trainfare.meter.probe_meter import ProbingMeter
 from trainfare_core.errors import TargetError
 
 _SAVERS: Final = {"Checkpoint", "SaveConfigCallback"}

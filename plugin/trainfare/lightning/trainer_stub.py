@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainfare.job.loop import do_nothing
+
 with Path(__file__).with_name("trainer_facts.csv").open(encoding="utf-8") as _table:
     _FACTS = {
         row["attribute"]: (json.loads(row["value"]), row["copied"] == "yes") for row in csv.DictReader(_table)
@@ -69,7 +71,7 @@ class TrainerStub:
             model=module,
             _lightning_optimizers=self.optimizers,
             backward=self._backward,
-            barrier=_do_nothing,
+            barrier=do_nothing,
             broadcast=_return_first,
             reduce=_return_first,
             all_gather=self._all_gather,
@@ -120,21 +122,17 @@ class TrainerStub:
 def attach(module: nn.Module, trainer: TrainerStub) -> None:
     """Make the stub the module's Trainer, and replace the module's logging methods by ones that do nothing."""
     for name in ("log", "log_dict"):
-        object.__setattr__(module, name, _do_nothing)
+        object.__setattr__(module, name, do_nothing)
     if hasattr(type(module), "print"):
-        object.__setattr__(module, "print", _do_nothing)
+        object.__setattr__(module, "print", do_nothing)
     if hasattr(module, "_trainer"):
         for member in module.modules():
             if hasattr(member, "_trainer"):
                 object.__setattr__(member, "_trainer", trainer)
-                object.__setattr__(member, "log", _do_nothing)
-                object.__setattr__(member, "log_dict", _do_nothing)
+                object.__setattr__(member, "log", do_nothing)
+                object.__setattr__(member, "log_dict", do_nothing)
     else:
         module.trainer = trainer  # type: ignore[assignment]
-
-
-def _do_nothing(*_: object, **__: object) -> None:
-    pass
 
 
 def _return_first(value: Any, *_: object, **__: object) -> Any:

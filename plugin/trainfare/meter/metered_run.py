@@ -23,7 +23,8 @@ from trainfare.trace import batch_elements
 from trainfare.trace.mixture import BatchKind
 
 
-def _parameters_of(optimizer: Any) -> set[int]:
+def parameters_of(optimizer: Any) -> set[int]:
+    """Return the identities of an optimizer's parameters."""
     return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
 
 
@@ -144,11 +145,9 @@ class MeteredRun:
     def _note_update(self, optimizer: Any, *_: Any) -> None:
         """Note which optimizer of the loop has stepped, also inside another: SAM's own steps are no `step` of it."""
         try:
-            parameters = _parameters_of(optimizer)
+            parameters = parameters_of(optimizer)
             self._past_loop.update(
-                index
-                for index, other in enumerate(self.loop.optimizers)
-                if parameters & _parameters_of(other)
+                index for index, other in enumerate(self.loop.optimizers) if parameters & parameters_of(other)
             )
         except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
             self._forget_updates()

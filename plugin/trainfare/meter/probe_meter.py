@@ -12,6 +12,7 @@ from typing import Any, Final, NoReturn
 from torch.utils.data import dataloader
 
 from trainfare.job import Probe, describe
+from trainfare.job.loop import do_nothing
 from trainfare.meter.budget_stop import BudgetStop
 from trainfare.meter.end_of_run import make_profile
 from trainfare.meter.fit_meter import FitMeter
@@ -55,10 +56,6 @@ class ProbeMeter(FitMeter):
 
 def _write_message(line: str) -> None:
     sys.stderr.write(line + "\n")
-
-
-def do_nothing(*_: object, **__: object) -> None:
-    """Stand for what a probe switches off."""
 
 
 def stop_workers() -> None:

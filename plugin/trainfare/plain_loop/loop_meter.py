@@ -25,6 +25,7 @@ from trainfare.job.run_plan import LoopLength
 from trainfare.meter.fare_log import warn_user
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.guarded_meter import GuardedMeter
+from trainfare.meter.metered_run import parameters_of
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.plain_loop import run_facts
@@ -351,8 +352,3 @@ class FareMeter:
             raise InputError("FareMeter.loop(total_steps=...): it must be a whole number above 0, or None")
         together = models[0] if len(models) == 1 else nn.ModuleList(models)
         return LoopMeter(together, optimizers, total_steps, checked, cls.services)
-
-
-def parameters_of(optimizer: Any) -> set[int]:
-    """Return the identities of an optimizer's parameters."""
-    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}

@@ -29,11 +29,12 @@ from trainfare.job.on_import import on_import
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.user_code import put_user_first, replace_attribute
+from trainfare.meter.metered_run import parameters_of
 from trainfare.meter.probe_meter import ProbingMeter, stop_workers
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.tracing_method import is_compiled
 from trainfare.plain_loop import run_facts
-from trainfare.plain_loop.loop_meter import LoopMeter, parameters_of
+from trainfare.plain_loop.loop_meter import LoopMeter
 from trainfare.trace import torch_private
 from trainfare_core.errors import TargetError
 
@@ -111,7 +112,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         def watch(original: Callable[..., Any]) -> Callable[..., Any]:
             @functools.wraps(original)
             def call(*args: Any, **kwargs: Any) -> Any:
-                if any(isinstance(argument, nn.Module) for argument in args):
+                if any(isinstance(argument, nn.Module) for argument in (*args, *kwargs.values())):
                     self._release()
                     self.prepared, self.moves = True, 0
                 return original(*args, **kwargs)
@@ -351,10 +352,10 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         facts = super().run_facts()
         if self.prepared or _BEGIN_LATER.isdisjoint(sys.modules):
             return facts
-        note = (
-            f"{self.place} is taken as the training: where it only prepares that, give --optimizer-step N, "
-        )
-        return replace(facts, notes=(*facts.notes, f"{note}which lets N - 1 steps pass"))
+        note = f"{self.place} is taken as the training: where it only prepares that, give --optimizer-step N"
+        if not self.rank:
+            self.services.say(f"trainfare: {note}")
+        return replace(facts, notes=(*facts.notes, note))
 
     def length(self) -> LoopLength:
         """Say what gives a length where nothing does."""

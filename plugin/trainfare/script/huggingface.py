@@ -14,14 +14,10 @@ from typing import Any, Final, cast
 from trainfare.fake_step.fake_tensors import seeded_random
 from trainfare.fake_step.several_batches import READ_BATCHES, whole_batches
 from trainfare.job import Batches, LiveJob, LiveRun, place_of_caller
+from trainfare.job.loop import do_nothing
 from trainfare.job.on_import import on_import
 from trainfare.job.user_code import replace_attribute
-from trainfare.lightning.script.interception import (
-    FitCall,
-    Recorder,
-    do_nothing,
-    skip_call,
-)
+from trainfare.lightning.script.interception import FitCall, Recorder, skip_call
 from trainfare.lightning.script.live_fit import load_in_this_process, report_user_errors
 from trainfare.lightning.script.replaced_answers import UntrainedMetrics
 from trainfare.meter.batch_facts import BatchSizes

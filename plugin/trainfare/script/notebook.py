@@ -11,6 +11,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, Final, cast
 
+from trainfare.job.loop import do_nothing
 from trainfare_core.errors import TargetError
 from trainfare_providers.disk.files import read_input
 
@@ -31,14 +32,10 @@ def run_notebook(path: Path) -> None:
     """
     main = ModuleType("__main__")
     main.__file__ = str(path)
-    vars(main)["display"] = _do_nothing
+    vars(main)["display"] = do_nothing
     sys.modules["__main__"] = main
     for number, source in enumerate(code_cells(path), 1):
         _Cell(f"{path}[cell {number}]", source).exec_module(main)
-
-
-def _do_nothing(*_: object, **__: object) -> None:
-    pass
 
 
 class _Cell(InspectLoader):

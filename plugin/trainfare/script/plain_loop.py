@@ -16,13 +16,13 @@ import torch
 from torch.amp import autocast_mode
 
 from trainfare.job import ChosenBatch, LiveJob, LiveRun, Probe
+from trainfare.job.loop import do_nothing
 from trainfare.job.on_import import on_import
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.user_code import replace_attribute
 from trainfare.lightning.script.trainer_arguments import Asked, replacing_fabric_connector
 from trainfare.meter.fit_meter import FitMeter
-from trainfare.meter.probe_meter import do_nothing
 from trainfare.meter.tracing_method import WAY_OUT
 from trainfare.plain_loop.script_loop import ScriptLoop
 from trainfare_core.errors import CannotTellError, TargetError, TraceError

@@ -349,7 +349,9 @@ UNTIL_MEASURED = 1 + 1 + 1 + 2 + 3
 
 @pytest.mark.parametrize("first", [1, 7])
 @pytest.mark.parametrize("before", [IMPORTS_TRANSFORMERS, FITS_TOKENIZER], ids=["transformers", "lightning"])
-def test_an_own_loop_of_a_script_that_imports_a_trainer_is_measured_and_left(before: str, first: int) -> None:
+def test_an_own_loop_of_a_script_that_imports_a_trainer_is_measured_and_left(
+    before: str, first: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A Trainer for its type alone, or a `fit` that is none of a Trainer; of 100 steps the loop has seen 8."""
     if "transformers" in before:
         pytest.importorskip("transformers")
@@ -360,7 +362,9 @@ def test_an_own_loop_of_a_script_that_imports_a_trainer_is_measured_and_left(bef
     assert (profile.source.loop, profile.measured.steps) == ("plain", 3)
     assert Path("steps").read_text() == "x" * (first - 1 + UNTIL_MEASURED)
     assert not Path("after").exists()
-    assert any("SGD.step at train.py:" in note and "--optimizer-step" in note for note in profile.notes)
+    (note,) = [note for note in profile.notes if "--optimizer-step" in note]
+    assert note.startswith("SGD.step at train.py:")
+    assert f"trainfare: {note}\n" in capsys.readouterr().err
 
 
 def test_a_trainer_that_comes_first_is_measured() -> None:

@@ -22,6 +22,7 @@ from typing import Any, Final, cast
 import torch
 
 from trainfare.job import RANK_OF_ONE, place_of_caller
+from trainfare.job.loop import do_nothing
 from trainfare.job.on_import import on_import
 from trainfare.job.user_code import replace_attribute
 from trainfare.lightning.script.replaced_answers import (
@@ -351,7 +352,3 @@ def _environment() -> Generator[None, None, None]:
             environment.pop("WANDB_MODE", None)
         else:
             environment["WANDB_MODE"] = before
-
-
-def do_nothing(*_: object, **__: object) -> None:
-    """Do nothing."""
