@@ -8,7 +8,7 @@ from typing import Any, Final
 
 _STEPS_AHEAD: Final = 2
 """Chosen: without a GPU's queue no process is more than a step from rank 0, so each reads of the stop before it."""
-_DECISION_WAIT: Final = timedelta(minutes=5)
+_WAIT: Final = timedelta(minutes=5)
 """Chosen: rank 0 may trace for minutes before it comes to the same step; half of the ten after which NCCL gives up."""
 _NEVER: Final = 2**62
 """Above the steps of any run."""
@@ -20,7 +20,8 @@ class BudgetStop:
 
     Rank 0 writes a step some steps ahead into the store of the process group. Another rank reads it after each step,
     and adds itself to those that know the stop, unless it has passed that step: the host of a GPU may be further
-    ahead. At the stop all that know it wait for rank 0, which ends the run if these are all, else names a later step.
+    ahead. At the stop rank 0 names a later one unless all know it; else all wait there for each other. The last to come
+    ends the run: a rank whose meter a fault has turned off does not come, and tells the others that the run goes on.
 
     Args:
         rank: of this process.
@@ -51,29 +52,16 @@ class BudgetStop:
             return False
         if not self._others:
             return self._reached()
-        return self._follow(before, steps) if self._rank else self._lead(steps)
+        if self._stop is None and self._rank and self._store.check([self._key]):
+            self._know(int(self._store.get(self._key)), before)
+        elif self._stop is None and not self._rank and self._reached():
+            self._move(steps)
+        return self._stop is not None and steps >= self._stop and self._meet(self._stop, steps)
 
     def give_up(self) -> None:
-        """Let no rank wait for rank 0, whose meter is off, nor rank 0 count on another: the run goes on."""
-        if self._stop is None:
-            return
-        if self._rank:
-            self._store.add(f"{self._key}/{self._stop}/known", -1)
-        else:
+        """Let no rank wait for this one, whose meter is off: the run goes on."""
+        if self._stop is not None:
             self._store.set(f"{self._key}/{self._stop}/next", str(_NEVER))
-
-    def _lead(self, steps: int) -> bool:
-        stop = self._stop
-        if stop is None:
-            if self._reached():
-                self._move(steps)
-            return False
-        if steps < stop:
-            return False
-        known_by_all: bool = self._store.add(f"{self._key}/{stop}/known", 0) == self._others
-        later = stop if known_by_all else self._move(steps)
-        self._store.set(f"{self._key}/{stop}/next", str(later))
-        return known_by_all
 
     def _move(self, steps: int) -> int:
         """Name another step, each time twice as far ahead, so that few are named however far ahead a rank is."""
@@ -82,20 +70,26 @@ class BudgetStop:
         self._store.set(self._key, str(stop))
         return stop
 
-    def _follow(self, before: int, steps: int) -> bool:
-        if self._stop is None and self._store.check([self._key]):
-            self._know(int(self._store.get(self._key)), before)
-        stop = self._stop
-        if stop is None or steps < stop:
-            return False
-        key = f"{self._key}/{stop}/next"
-        self._store.wait([key], _DECISION_WAIT)
-        later = int(self._store.get(key))
-        if later != stop:
-            self._know(later, steps)
-        return later == stop
-
     def _know(self, stop: int, steps: int) -> None:
         if steps < stop:
             self._stop = stop
             self._store.add(f"{self._key}/{stop}/known", 1)
+
+    def _meet(self, stop: int, steps: int) -> bool:
+        """Return whether all ranks have come to a stop, for which each of them waits if all know it."""
+        store, ranks = self._store, self._others + 1
+        known, come, following = (f"{self._key}/{stop}/{name}" for name in ("known", "come", "next"))
+        if not self._rank and store.add(known, 0) < self._others:
+            store.set(following, str(self._move(steps)))
+            return False
+        if store.add(come, 1) == ranks:
+            store.set(following, str(stop))
+        try:
+            store.wait([following], _WAIT)
+        except RuntimeError:  # a process is gone, or slow: less this one, no count is that of all again
+            if store.add(come, -ranks) % ranks:
+                self.give_up()
+        later = int(store.get(following))
+        if later != stop:
+            self._know(later, steps)
+        return later == stop

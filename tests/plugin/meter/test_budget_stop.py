@@ -10,6 +10,7 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import distributed as dist
+from trainfare.meter.run_status import FILE_NAME, read_status, write_status
 
 from builders.huggingface import TimedModel, TimedTrainer, attach_meter, make_trainer
 from builders.huggingface import quiet as huggingface_quiet
@@ -26,7 +27,6 @@ from builders.lightning_modules import (
 )
 from trainfare.lightning import FareMeter
 from trainfare.meter.budget_stop import BudgetStop
-from trainfare.meter.run_status import FILE_NAME, read_status, write_status
 from trainfare_core.errors import InputError
 
 pytestmark = [*quiet, *huggingface_quiet]
@@ -88,6 +88,46 @@ def test_a_fault_on_another_rank_lets_rank_0_not_end_alone() -> None:
     assert [(first.decide(step), second.decide(step)) for step in (1, 2)] == [(False, False)] * 2
     second.give_up()
     assert not any(first.decide(step) for step in range(3, 50))
+
+
+def test_a_fault_on_a_rank_that_rank_0_counts_on_ends_nothing() -> None:
+    """
+    Rank 0 has come to the stop that both know when the meter of rank 1 is turned off: neither rank ends there.
+
+    Rank 0 in a thread waits for rank 1 in a collective, as it were: ended alone, it would leave rank 1 in one for ever.
+    """
+    store, ended = dist.HashStore(), list[bool]()
+    first, second = (BudgetStop(rank, 1, store, "key", lambda: True) for rank in (0, 1))
+    assert [(first.decide(step), second.decide(step)) for step in (1, 2)] == [(False, False)] * 2
+    thread = threading.Thread(target=lambda: ended.append(first.decide(3)), daemon=True)
+    thread.start()
+    while not store.check(["key/3/come"]) and thread.is_alive():
+        pass
+    second.give_up()
+    thread.join()
+    assert ended == [False]
+    assert not any(first.decide(step) for step in range(4, 50))
+
+
+class Impatient:
+    """A store that waits for nothing, as one whose time is over."""
+
+    def __init__(self, store: Any) -> None:
+        self.set, self.get, self.add, self.check = store.set, store.get, store.add, store.check
+
+    def wait(self, *_: Any) -> None:
+        raise dist.DistStoreError("wait timeout")
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_rank_that_does_not_come_in_time_ends_nothing(late: int) -> None:
+    """The other one goes on, and so does the late one when it comes; whoever is the last to come in time ends both."""
+    store = dist.HashStore()
+    stops = [BudgetStop(rank, 1, Impatient(store), "key", lambda: True) for rank in (0, 1)]
+    assert [[stop.decide(step) for stop in stops] for step in (1, 2)] == [[False, False]] * 2
+    assert not stops[1 - late].decide(3)
+    assert not stops[late].decide(3)
+    assert not any(stop.decide(step) for step in range(4, 50) for stop in stops)
 
 
 def run(

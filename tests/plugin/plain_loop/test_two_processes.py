@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,13 +11,34 @@ from builders import plain_ranks
 from builders.cli import run_python
 
 
-def test_ranks_call_no_collective_more(tmp_path: Path) -> None:
-    """The group's sequence number and the weights are those of a run without it; rank 0 alone prices the run."""
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each rank has done."""
     pytest.importorskip("accelerate")
+    folder = tmp_path_factory.mktemp("ranks")
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    done = run_python(*launch, plain_ranks.__file__, tmp_path, cwd=tmp_path)
+    done = run_python(*launch, plain_ranks.__file__, folder, cwd=folder)
     assert not done.exit_code, done.stderr
-    ranks = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in (0, 1)]
+    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("library", ["accelerate", "fabric"])
+def test_both_ranks_stop_at_the_budget(ranks: list[dict[str, Any]], library: str) -> None:
+    """
+    By the clock rank 0 has spent 5 cents in its third step, and both end two steps later, with the same weights.
+
+    Where a fault turns the meter of rank 1 off in that step, both train to the end: none waits for ever for the other.
+    """
+    steps = (
+        2 if library == "accelerate" else 1
+    )  # its optimizer is called in each batch, and steps in every second
+    for arm, count in (("stopped", 5), ("faulty", 12)):
+        assert [rank[library][arm]["batches"] for rank in ranks] == [steps * count] * 2
+        assert ranks[0][library][arm]["weights"] == ranks[1][library][arm]["weights"]
+
+
+def test_ranks_call_no_collective_more(ranks: list[dict[str, Any]]) -> None:
+    """The group's sequence number and the weights are those of a run without it; rank 0 alone prices the run."""
     for library in ("accelerate", "fabric"):
         for rank in ranks:
             plain, metered = rank[library]["False"], rank[library]["True"]
