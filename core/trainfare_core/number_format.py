@@ -48,6 +48,18 @@ def percent(share: float, decimals: int | None = None, *, sign: bool = False) ->
     return f"{100 * share:{'+' if sign else ''},.{decimals or 0}f} %"
 
 
+def cents(amount: float, *, sign: bool = False) -> str:
+    """
+    Return an amount of money in cents, below ten of them with two significant digits.
+
+    >>> cents(1234.5), cents(0.0234), cents(2.0, sign=True)
+    ('1,234.50', '0.023', '+2.00')
+    """
+    # Chosen: below 0.095 two digits say more than cents.
+    text = figures(amount, 2) if 0 < abs(amount) < 0.095 else f"{amount:,.2f}"
+    return f"+{text}" if sign and amount >= 0 else text
+
+
 TIME_UNITS: Final = {"h": 3600.0, "min": 60.0, "s": 1.0, "ms": 1e-3}
 """Units of time, longest first, in seconds."""
 

@@ -14,7 +14,7 @@ from typing import Final
 from pydantic import BaseModel, JsonValue
 
 from trainfare.cli.doctor import DoctorReport
-from trainfare.meter.run_status import RunStatus
+from trainfare.ledger.run_status import RunStatus
 from trainfare.prices.verify import PricesVerification
 from trainfare_core.decline import ClaimsAnswer, DecompositionAnswer, ForecastAnswer, WaitAnswer
 from trainfare_core.documents import format_records

@@ -19,8 +19,8 @@ from fuzz.market import NOW, ranking_of
 from fuzz.target import Target, file_of
 from trainfare.cli.profile import summary_of
 from trainfare.fake_step import read_profile
+from trainfare.ledger.run_status import RunStatus, read_status
 from trainfare.ledger.store import read_record, read_runs
-from trainfare.meter.run_status import RunStatus, read_status
 from trainfare.methods.request import read_curves
 from trainfare.pull_request.azure_devops import AzureDevOps
 from trainfare.pull_request.ci_job import CodeHost
@@ -339,7 +339,7 @@ def _measurements() -> Sequence[bytes]:
 
 
 TARGETS = (
-    Target("run_status", _run_status, _run_statuses, "json", ("trainfare/meter/run_status.py",)),
+    Target("run_status", _run_status, _run_statuses, "json", ("trainfare/ledger/run_status.py",)),
     Target(
         "device_measurement",
         _measurement,

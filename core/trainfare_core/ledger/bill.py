@@ -65,13 +65,16 @@ class BillReconciliation(Answer):
     notes: tuple[str, ...]
 
 
-def reconcile_bill(files: Sequence[Path], estimates: Mapping[str, Interval]) -> BillReconciliation:
+def reconcile_bill(
+    files: Sequence[Path], estimates: Mapping[str, Interval], last: Mapping[str, str] | None = None
+) -> BillReconciliation:
     """
     Find the runs on a bill.
 
     Args:
         files: Parquet or CSV, all of one format; a line must be in one of them only.
         estimates: dollars by id of the prediction.
+        last: the prediction of a resumed run's last session by that of an earlier one; the lines of both count there.
 
     Raises:
         InputError: a file cannot be read, lacks a mandatory column, or has another format than the first.
@@ -96,7 +99,7 @@ def reconcile_bill(files: Sequence[Path], estimates: Mapping[str, Interval]) -> 
     if len(formats) > 1:
         raise InputError("the files have different formats, in which the same charge may stand twice")
     with _name_file(files[0]):
-        runs, unmatched = _sum_lines(pl.concat(lines))
+        runs, unmatched = _sum_lines(pl.concat(lines).with_columns(pl.col("run").replace(last or {})))
     if not runs:
         notes.append(
             f"no line carries the tag {PREDICTION_TAG}: `trainfare export` sets it on machines, and AWS bills it only "

@@ -13,15 +13,15 @@ averages two orders; a record has no profile to price and its machine is given, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal, TypeAlias
 
 from pydantic import Field
 
 from trainfare_core.changes.cost_change import Signed
 from trainfare_core.documents import Answer, Finite, Interval, Record
-from trainfare_core.ledger.run_record import RunRecord, RunState
-from trainfare_core.number_format import duration
+from trainfare_core.ledger.run_record import RunRecord, RunState, TimeParts
+from trainfare_core.number_format import cents, duration
 
 RunCauseName: TypeAlias = Literal[
     "plan", "price", "steps", "step_time", "data_wait", "validation", "checkpoints", "startup", "interruptions",
@@ -57,6 +57,26 @@ class RunExplanation(Answer):
     difference_usd: Signed | None = Field(description="measured less predicted median; None: not known")
     causes: tuple[RunCause, ...] = Field(description="all of them in order; empty: not known")
     unknown_because: str = ""
+
+
+def join_sessions(sessions: Sequence[RunRecord]) -> RunRecord:
+    """
+    Return the record of a whole run: the last of its sessions, with the times by cause of all of them where known.
+
+    Args:
+        sessions: of the run, oldest first.
+    """
+    last = sessions[-1]
+    run_s = last.run_s.measured
+    own_s = sum((session.run_s.measured or 0.0) - session.earlier_s for session in sessions)
+    # Chosen: what differs by less than 1 % of the run is far below a prediction's error.
+    is_whole = run_s is not None and abs(own_s - run_s) <= 0.01 * run_s
+    at_one_price = len({session.usd_per_hour for session in sessions}) == 1
+    if not (is_whole and at_one_price and all(session.ended_at for session in sessions)):
+        return last
+    times = {name: [getattr(session.parts, name) for session in sessions] for name in TimeParts.model_fields}
+    parts = {name: None if None in values else sum(values) for name, values in times.items()}
+    return last.model_copy(update={"parts": TimeParts(**parts), "earlier_s": 0.0})
 
 
 def explain_run(record: RunRecord) -> RunExplanation:
@@ -122,14 +142,14 @@ def _list_changes(
         because = "the price or the hours of the prediction are not known"
         yield "price", None, "with another machine" if machines else because
     else:
-        yield "price", {"rate": rate}, f"${priced['rate']:,.2f} -> ${rate:,.2f} an hour"
-    if prediction.steps is None or record.step_s.predicted is None:
+        yield "price", {"rate": rate}, f"${cents(priced['rate'])} -> ${cents(rate)} an hour"
+    done = record.steps_done
+    if prediction.steps is None or done is None or record.step_s.predicted is None:
         yield "steps", None, "the prediction keeps no steps or step time"
     else:
-        done = record.steps_done
         yield "steps", {"steps": done}, f"{prediction.steps:,} -> {done:,} optimizer steps"
     no_parts = "" if parts is not None and prediction.usd_per_hour else "the prediction keeps no parts"
-    untimed = no_parts or ("only the last session of the resumed run was timed" if record.earlier_s else "")
+    untimed = no_parts or ("not all sessions of the resumed run were timed" if record.earlier_s else "")
     unsplit = "with another plan or machine" if changed else "not predicted or not measured"
     interrupted = no_parts or "how often the run was interrupted, or what that cost, is not known"
     interruption_s = None if no_parts or record.interruptions != 0 else 0.0
@@ -150,7 +170,7 @@ def _list_changes(
     if parts is None:
         yield "storage", None, no_parts
     else:
-        words = f"${parts.storage_usd:,.2f} priced; the measured dollars are of machine hours alone"
+        words = f"${cents(parts.storage_usd)} priced; the measured dollars are of machine hours alone"
         yield "storage", {"storage_usd": 0.0}, words
 
 
@@ -179,7 +199,7 @@ def _find_predicted_terms(record: RunRecord, predicted_usd: float) -> dict[str, 
     rate = prediction.usd_per_hour
     terms = dict.fromkeys((*_TIMED, "wait_s", "storage_usd", "other_s", "other_usd"), 0.0) | {
         "rate": (record.usd_per_hour or 0.0) if rate is None else rate,
-        "steps": record.steps_done if prediction.steps is None else prediction.steps,
+        "steps": (record.steps_done or 0) if prediction.steps is None else prediction.steps,
         "step_s": (record.step_s.measured or 0.0) if step is None else step.mid,
     }
     if parts is not None:

@@ -25,7 +25,7 @@ from trainfare_core.earlier_runs import EarlierRuns
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.ledger.run_record import RunRecord, identify_job
+from trainfare_core.ledger.run_record import RunRecord, identify_job, keep_last_sessions
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.source import LIMITS, get_measured_compute_s, source_device
 from trainfare_core.prediction.uncertainty import Z80
@@ -60,24 +60,6 @@ class MeasuredRun:
     """Of single steps within the run, from their percentiles; 0 where they are not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Normal:
-    """A normal distribution."""
-
-    mean: float
-    variance: float
-
-    def update(self, value: float, variance: float) -> Normal:
-        """
-        Return the distribution after one measurement of it, whose error has a variance.
-
-        >>> Normal(0.0, 0.04).update(0.2, 0.04)
-        Normal(mean=0.1, variance=0.02)
-        """
-        weight = self.variance / (self.variance + variance)
-        return Normal(self.mean + weight * (value - self.mean), self.variance * (1 - weight))
-
-
 def correct_step(runs: Sequence[MeasuredRun], job: str, silicon: str, run_log_sigma: float) -> EarlierRuns:
     """
     Return what runs of a project on the accelerators of one die say of a job there.
@@ -105,27 +87,27 @@ def correct_step(runs: Sequence[MeasuredRun], job: str, silicon: str, run_log_si
     # Runs that scatter as widely as their predictions are sure of say nothing, but that no interval is narrower.
     shared_variance = max(published**2 - least_variance, 0.0)
     steps = {
-        name: Normal(float(np.mean([_clip(run) for run in group])), run_variance / len(group))
+        name: (float(np.mean([_clip(run) for run in group])), run_variance / len(group))
         for name, group in jobs.items()
     }
-    between = len(steps) * float(np.var([step.mean for step in steps.values()]))
-    noise = (len(steps) - 1) * float(np.mean([step.variance for step in steps.values()]))
+    between = len(steps) * float(np.var([mean for mean, _ in steps.values()]))
+    noise = (len(steps) - 1) * float(np.mean([variance for _, variance in steps.values()]))
     job_variance = _pool_variance(
         (1 - PROJECT_SHARE) * shared_variance, max(between - noise, 0.0), len(steps) - 1
     )
-    error = Normal(0.0, PROJECT_SHARE * shared_variance)
-    for name, step in steps.items():
+    error, error_variance = 0.0, PROJECT_SHARE * shared_variance
+    for name, (mean, variance) in steps.items():
         if name != job:
-            error = error.update(step.mean, job_variance + step.variance)
-    error = Normal(error.mean, error.variance + job_variance)
+            error, error_variance = _update(error, error_variance, mean, job_variance + variance)
+    error_variance += job_variance
     if own := steps.get(job):
-        error = error.update(own.mean, own.variance)
+        error, error_variance = _update(error, error_variance, *own)
     return EarlierRuns(
         silicon=silicon,
         accelerators=tuple(sorted({run.accelerator for run in runs})),
         runs=tuple(run.run_id for run in runs),
-        factor=_round(math.exp(error.mean)),
-        log_sigma=_round(math.sqrt(error.variance)),
+        factor=_round(math.exp(error)),
+        log_sigma=_round(math.sqrt(error_variance)),
         shared_log_sigma=_round(math.sqrt(shared_variance)),
         published_log_sigma=_round(published),
         least_log_sigma=_round(math.sqrt(least_variance)),
@@ -170,7 +152,8 @@ def choose_earlier_runs(profile: JobProfile, records: Iterable[RunRecord]) -> tu
     if is_measured and profile.parallel.world_size == 1:
         return ()
     by_silicon: dict[str, list[MeasuredRun]] = {}
-    for record in sorted(records, key=lambda record: (record.started_at, record.run_id)):
+    measured = (record for record in records if read_run(record))
+    for record in keep_last_sessions(measured):  # a resumed run counts once
         if run := read_run(record):
             try:
                 silicon = accelerator(run.accelerator).silicon
@@ -182,6 +165,12 @@ def choose_earlier_runs(profile: JobProfile, records: Iterable[RunRecord]) -> tu
         correct_step(runs[-MOST_RUNS:], job, silicon, run_log_sigma)
         for silicon, runs in sorted(by_silicon.items())
     )
+
+
+def _update(mean: float, variance: float, value: float, value_variance: float) -> tuple[float, float]:
+    """Return mean and variance of a normal distribution after one measurement of it, whose error has a variance."""
+    weight = variance / (variance + value_variance)
+    return mean + weight * (value - mean), variance * (1 - weight)
 
 
 def _pool_variance(published: float, squares: float, freedom: int) -> float:

@@ -1,16 +1,15 @@
 """
 `RunRecord`: one training run, as it was predicted and as it went; its JSON has a published schema.
 
-A record holds counts, sizes, times and dollars; never weights, data, paths or host names. An unknown field is
-None, or "" where it is text.
+A record holds counts, sizes, times and dollars; never weights, data or host names, and no path but the folder of the
+run's own files. An unknown field is None, or "" where it is text.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable
-from datetime import datetime, timezone
+from datetime import timezone
 from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, AwareDatetime, Field, ValidationError
@@ -60,20 +59,6 @@ class Compared(Record):
     def measure(self, value: float | None) -> Compared:
         """Return the quantity with its measured value."""
         return Compared(predicted=self.predicted, measured=value)
-
-    @property
-    def log_ratio(self) -> float | None:
-        """ln(measured / predicted median); None where either is not known or is 0."""
-        if self.predicted is None or not self.measured or not self.predicted.mid:
-            return None
-        return math.log(self.measured / self.predicted.mid)
-
-    @property
-    def held(self) -> bool | None:
-        """Whether the measured value is inside the 80 % interval; None where either is not known."""
-        if self.predicted is None or self.measured is None:
-            return None
-        return self.predicted.low_80 <= self.measured <= self.predicted.high_80
 
 
 class RunMachine(Record):
@@ -190,10 +175,6 @@ class CloudJob(Record):
         default=False, description="billed_s counts the discount of spot: hours at the price on demand"
     )
 
-    def is_during(self, time: datetime) -> bool:
-        """Return whether the job ran at a time."""
-        return self.began_at <= time and (self.ended_at is None or time <= self.ended_at)
-
 
 class RunProcess(Record):
     """The process that writes the record, by which a reader on the same host sees that it is gone."""
@@ -208,6 +189,7 @@ class RunRecord(Document):
     schema_version: Literal[1] = 1
     tool_version: Text = ""
     run_id: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+    sessions_id: Text = Field(default="", description="the same in all sessions of a run; empty: not known")
     state: RunState = Field(
         description="running: it has begun; failed: an exception ended it; died: a reader found that it is gone"
     )
@@ -234,14 +216,15 @@ class RunRecord(Document):
         description="predicted: of the whole run; measured: from the meter's set-up to the end of this session, "
         "earlier sessions included",
     )
-    usd: Compared = Field(default=Compared(), description="measured: usd_per_hour for run_s")
+    usd: Compared = Field(default=Compared(), description="measured: of run_s, each session at its own price")
     usd_per_hour: Finite | None = Field(default=None, description="all nodes together, as the meter knew it")
     steps_planned: Count | None = None
-    steps_done: Count = Field(default=0, description="earlier sessions included")
+    steps_done: Count | None = Field(default=None, description="earlier sessions included; None: not known")
     earlier_s: Finite = Field(default=0.0, description="of run_s, earlier sessions of a resumed run")
     interruptions: Count | None = Field(default=None, description="0: the run is not a resumed one")
     parts: TimeParts = TimeParts()
     process: RunProcess = RunProcess()
+    folder: Text = Field(default="", description="of the run's status file; empty: not known")
     cloud_job: CloudJob | None = Field(default=None, description="None: not asked, or not found")
 
     def add_job(self, job: CloudJob) -> RunRecord:
@@ -277,7 +260,7 @@ class RunRecord(Document):
         predicted, measured = self.usd.predicted, self.usd.measured
         whole = (
             self.state == "finished"
-            and self.steps_done >= (self.steps_planned or 0)
+            and (self.steps_done or 0) >= (self.steps_planned or 0)
             and not self.prediction.differences
         )
         return measured - predicted.mid if whole and predicted is not None and measured is not None else None
@@ -298,6 +281,13 @@ class RunRecord(Document):
             return cls.model_validate_json(text)
         except ValidationError as error:
             raise InputError(f"{where}: not a run of schema 1: {first_problem(error)}") from error
+
+
+def keep_last_sessions(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Return the last of the records of each run that was resumed, and the other ones, oldest first."""
+    ordered = sorted(records, key=lambda record: (record.started_at, record.run_id))
+    last_id = {record.sessions_id or record.run_id: record.run_id for record in ordered}
+    return [record for record in ordered if record.run_id == last_id[record.sessions_id or record.run_id]]
 
 
 def identify_job(profile: JobProfile) -> str:

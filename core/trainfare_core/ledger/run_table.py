@@ -20,8 +20,8 @@ _ENDS: Final = {"low_80": 0.1, "mid": 0.5, "high_80": 0.9}
 _WHOLE_RUN: Final = ("run_s", "usd")
 """Quantities that a run which did not finish, or was stopped early, says nothing about."""
 _RANGE: Final = ("measured", "predicted_low_80", "predicted_mid", "predicted_high_80")
-_NAMES: Final = ("run_id", "started_at", "project", "job", "job_fingerprint", "tool_version", "plan_strategy",
-    "prediction_id", "prediction_tool_version", "prediction_differences")  # fmt: skip
+_NAMES: Final = ("run_id", "sessions_id", "started_at", "project", "job", "job_fingerprint", "tool_version",
+    "plan_strategy", "prediction_id", "prediction_tool_version", "prediction_differences")  # fmt: skip
 """Columns of text that `remove_names` leaves out or changes."""
 _WORDS: Final = ("state", "kind", "machine_cloud", "machine_instance_type", "machine_region", "machine_accelerator",
     "machine_purchase_option", "software_torch", "software_loop", "plan_precision", "prediction_made")  # fmt: skip
@@ -39,6 +39,12 @@ _VERSION: Final = (
     pl.when(pl.col("prediction_tool_version") != "").then("prediction_tool_version").otherwise("tool_version")
 )
 """The trainfare that predicted."""
+
+
+_RUN: Final = pl.coalesce(pl.col("sessions_id").replace("", None), "run_id")
+"""The same in the rows of all sessions of a run."""
+_IS_LAST: Final = _RUN.is_last_distinct()
+"""Whether a row is the last of those that the sessions of its run have written, in a table with the oldest first."""
 
 
 class ScoreRow(Record):
@@ -84,8 +90,10 @@ def score_runs(table: pl.DataFrame, by: Grouping = "all") -> LedgerScore:
     """
     Return how right predictions were, of runs as they were priced; hours and dollars of those that did all their steps.
 
+    A resumed run counts once: each quantity is of the last session that measured it.
+
     Args:
-        table: of `tabulate_runs`.
+        table: of `tabulate_runs`, oldest run first.
         by: what rows are grouped by; version is the trainfare that predicted.
     """
     groups: dict[Grouping, pl.Expr] = {
@@ -98,8 +106,21 @@ def score_runs(table: pl.DataFrame, by: Grouping = "all") -> LedgerScore:
     as_priced = table.filter(pl.col("prediction_differences") == "")
     scores = pl.concat([_score(as_priced, quantity, groups[by]) for quantity in get_args(Quantity)])
     rows = (ScoreRow.model_validate(row) for row in scores.sort("group", maintain_order=True).to_dicts())
-    after = table.filter(pl.col("prediction_made") == "after").height
-    return LedgerScore(by=by, runs=table.height, made_after=after, rows=tuple(rows))
+    runs = table.filter(_IS_LAST)
+    after = runs.filter(pl.col("prediction_made") == "after").height
+    return LedgerScore(by=by, runs=runs.height, made_after=after, rows=tuple(rows))
+
+
+def find_last_predictions(table: pl.DataFrame) -> dict[str, str]:
+    """Return the last prediction of runs by each of theirs, unless runs with different last ones had one in common."""
+    last = pl.col("prediction_id").last().over(_RUN).alias("last")
+    pairs = table.filter(pl.col("prediction_id") != "").select("prediction_id", last).unique()
+    return dict(pairs.filter(pl.col("prediction_id").is_unique()).iter_rows())
+
+
+def name_continued(table: pl.DataFrame) -> pl.DataFrame:
+    """Return runs, oldest first, in which the state of every session but a run's last is "continued"."""
+    return table.with_columns(pl.when(_IS_LAST).then("state").otherwise(pl.lit("continued")).alias("state"))
 
 
 def _score(table: pl.DataFrame, quantity: str, group: pl.Expr) -> pl.DataFrame:
@@ -111,7 +132,8 @@ def _score(table: pl.DataFrame, quantity: str, group: pl.Expr) -> pl.DataFrame:
         runs = runs.filter(whole & (pl.col("state") == "finished"))
     error = predicted / measured - 1
     return (
-        runs.group_by(group.alias("group"))
+        runs.filter(_IS_LAST)
+        .group_by(group.alias("group"))
         .agg(
             pl.lit(quantity).alias("quantity"),
             pl.len().cast(pl.Int64).alias("runs"),

@@ -75,8 +75,9 @@ def list_runs(
 ) -> None:
     """List the newest runs."""
     from trainfare.report.ledger import runs_text
+    from trainfare_core.ledger.run_table import name_continued
 
-    table = _read_table(folder, project)
+    table = name_continued(_read_table(folder, project))
     sys.stdout.write(runs_text(table.tail(last), output_width()) if table.height else "no runs\n")
 
 
@@ -162,10 +163,10 @@ def export(
     import polars as pl
 
     from trainfare.report.escape import csv_cell
-    from trainfare_core.ledger.run_table import remove_names
+    from trainfare_core.ledger.run_table import name_continued, remove_names
 
     check_writable(out)
-    table = _read_table(folder, project)
+    table = name_continued(_read_table(folder, project))
     rows = remove_names(table) if anonymous else table
     cells = rows.with_columns(pl.col(pl.String).map_elements(csv_cell, return_dtype=pl.String))
     write_answer(cells.write_csv(), out)
@@ -180,9 +181,9 @@ def why(
     output: Format = "table",
 ) -> None:
     """Split measured less predicted dollars of a run into causes."""
-    from trainfare.ledger.store import find_run
+    from trainfare.ledger.store import find_sessions
     from trainfare.report.run_causes import run_causes_table
-    from trainfare_core.ledger.causes import explain_run
+    from trainfare_core.ledger.causes import explain_run, join_sessions
 
-    answer = explain_run(find_run(folder_of(folder), run))
+    answer = explain_run(join_sessions(find_sessions(folder_of(folder), run)))
     sys.stdout.write(answer.to_json() if output == "json" else run_causes_table(answer, width=output_width()))

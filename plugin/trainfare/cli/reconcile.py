@@ -32,20 +32,22 @@ def reconcile(
     from trainfare.report.bill import bill_table
     from trainfare_core.ledger.bill import reconcile_bill
 
-    answer = reconcile_bill(bill, _read_estimates(ledger))
+    answer = reconcile_bill(bill, *_read_estimates(ledger))
     sys.stdout.write(answer.to_json() if output == "json" else bill_table(answer, width=output_width()))
 
 
-def _read_estimates(named: str | None) -> dict[str, Interval]:
-    """Return predicted dollars by prediction; none where the ledger is off."""
+def _read_estimates(named: str | None) -> tuple[dict[str, Interval], dict[str, str]]:
+    """Return predicted dollars by prediction, and predictions of resumed runs; none where the ledger is off."""
     from trainfare.ledger.place import find_ledger
     from trainfare.ledger.store import read_runs
     from trainfare_core.documents import Interval
+    from trainfare_core.ledger.run_table import find_last_predictions
 
     if named is None and find_ledger() is None:
-        return {}
+        return {}, {}
     runs = read_runs(folder_of(named))
     warn(runs.problems)
     ends = {f"usd_predicted_{end}": end for end in Interval.model_fields}
     table = runs.table.select("prediction_id", *ends).rename(ends).drop_nulls()
-    return {row.pop("prediction_id"): Interval(**row) for row in table.to_dicts()}
+    estimates = {row.pop("prediction_id"): Interval(**row) for row in table.to_dicts()}
+    return estimates, find_last_predictions(runs.table)

@@ -65,7 +65,7 @@ def follow_run(
     Raises:
         InputError: no run has written there, or its file cannot be read.
     """
-    from trainfare.meter.run_status import FILE_NAME, find_status_files, read_status
+    from trainfare.ledger.run_status import FILE_NAME, find_status_files, read_status
 
     files = find_status_files(folder) or find_status_files(folder / "lightning_logs")
     if not files:

@@ -38,7 +38,8 @@ def match_jobs(runs: Sequence[RunRecord], jobs: Jobs) -> list[RunRecord]:
     """
     jobs_by_run: dict[str, list[CloudJob]] = {}
     for prediction, job in jobs:
-        sessions = [run for run in runs if run.prediction.id == prediction and job.is_during(run.started_at)]
+        begun = [run for run in runs if run.prediction.id == prediction and run.started_at >= job.began_at]
+        sessions = [run for run in begun if job.ended_at is None or run.started_at <= job.ended_at]
         for last in sorted(sessions, key=lambda run: run.started_at)[-1:]:
             jobs_by_run.setdefault(last.run_id, []).append(job)
     own = {name: its[0] for name, its in jobs_by_run.items() if len(its) == 1 and its[0].ended_at}

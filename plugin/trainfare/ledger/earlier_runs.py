@@ -13,7 +13,7 @@ from trainfare.ledger.store import name_folder, read_records
 from trainfare_core.errors import InputError
 from trainfare_core.ledger.correction import choose_earlier_runs
 from trainfare_core.ledger.device_figures import DeviceMeasurement, choose_figures
-from trainfare_core.ledger.run_record import identify_job
+from trainfare_core.ledger.run_record import identify_job, keep_last_sessions
 from trainfare_providers.disk.files import make_folder, read_input, write_text
 
 if TYPE_CHECKING:
@@ -102,8 +102,9 @@ def list_last_runs(profiles: Iterable[JobProfile], place: LedgerPlace) -> tuple[
         place: the ledger and the project.
     """
     jobs = set(map(identify_job, profiles))
-    runs = [run for run in _read_newest(place) if run.job_fingerprint in jobs and run.ended_at is not None]
-    return tuple(reversed(runs[-_SHOWN_RUNS:]))
+    runs = keep_last_sessions(_read_newest(place))
+    ended = [run for run in runs if run.job_fingerprint in jobs and run.ended_at is not None]
+    return tuple(reversed(ended[-_SHOWN_RUNS:]))
 
 
 def _read_newest(place: LedgerPlace) -> list[RunRecord]:

@@ -17,15 +17,10 @@ LEDGER_VARIABLE: Final = "TRAINFARE_LEDGER"
 
 @dataclass(frozen=True, slots=True)
 class LedgerPlace:
-    """
-    Where the runs of this working folder are recorded.
-
-    Attributes:
-        folder: of the ledger; it may not exist.
-        project: name of the project.
-    """
+    """Where the runs of this working folder are recorded."""
 
     folder: Path
+    """Of the ledger; it may not exist."""
     project: str
 
 

@@ -8,9 +8,7 @@ reader may write or delete it: what it lacks is read from the records.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import platform
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,9 +16,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trainfare.ledger.run_status import FILE_NAME, has_ended, read_status
 from trainfare_core.constraints import DEFAULT_MAX_RUN_HOURS
 from trainfare_core.errors import InputError
-from trainfare_core.ledger.run_record import RunProcess, RunRecord
+from trainfare_core.ledger.run_record import RunRecord
 from trainfare_providers.disk.files import read_input, replace_file
 
 if TYPE_CHECKING:
@@ -38,16 +37,12 @@ _NOT_OF_A_NAME: Final = re.compile(r"[^A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class LedgerRuns:
-    """
-    What a ledger holds.
-
-    Attributes:
-        table: as `tabulate_runs` has it, oldest run first.
-        problems: files that hold no run, and why.
-    """
+    """What a ledger holds."""
 
     table: pl.DataFrame
+    """As `tabulate_runs` has it, oldest run first."""
     problems: tuple[str, ...]
+    """Files that hold no run, and why."""
 
 
 def write_run(record: RunRecord, folder: Path) -> Path:
@@ -83,29 +78,25 @@ def name_folder(project: str) -> str:
     return _NOT_OF_A_NAME.sub("-", project)[:100].strip("-") or "unnamed"
 
 
-def describe_process() -> RunProcess:
-    """Return this process as its records name it."""
-    return RunProcess(host=_digest_host(), pid=os.getpid())
-
-
 def mark_death(record: RunRecord, now: datetime) -> RunRecord:
     """
-    Return a record; of a run that has not ended, as died where that is known.
+    Return a record; of a run that has not ended, with how far its status file says it came, and as died where known.
 
     On the host of the run: its process is gone. On another one: it began more than `LONGEST_RUN` ago.
     """
-    if record.state != "running":
+    if record.state not in ("running", "died"):
         return record
-    gone = has_ended(record.process)
+    gone = record.state == "died" or has_ended(record.process)
     if gone is None:
         gone = now - record.started_at > LONGEST_RUN
-    return record.model_copy(update={"state": "died"}) if gone else record
-
-
-def has_ended(process: RunProcess) -> bool | None:
-    """Return whether a process is gone; None where that is not known, as on another host."""
-    here = process.host == _digest_host() and os.name == "posix"
-    return not _is_alive(process.pid) if here else None
+    update: dict[str, object] = {"state": "died" if gone else record.state, "steps_done": None}
+    with contextlib.suppress(InputError):
+        status = read_status(Path(record.folder) / FILE_NAME)
+        if (status.run_id, status.process) == (record.sessions_id, record.process):
+            update |= {"steps_done": status.steps_done, "run_s": record.run_s.measure(status.elapsed_s)}
+            if record.cloud_job is None:  # else its dollars are what was billed
+                update["usd"] = record.usd.measure(status.usd_so_far)
+    return record.model_copy(update=update)
 
 
 def read_runs(
@@ -181,6 +172,22 @@ def find_run(folder: Path, run_id: str) -> RunRecord:
     return mark_death(read_record(folder / names[0]), datetime.now(tz=timezone.utc))
 
 
+def find_sessions(folder: Path, run_id: str) -> list[RunRecord]:
+    """
+    Return the sessions of the run of which one has an id that begins like this, oldest first.
+
+    Raises:
+        InputError: as `find_run`.
+    """
+    import polars as pl
+
+    record = find_run(folder, run_id)
+    if not record.sessions_id:
+        return [record]
+    table = read_runs(folder).table.filter(pl.col("sessions_id") == record.sessions_id)
+    return [find_run(folder, session_id) for session_id in table["run_id"]]
+
+
 def _list_names(folder: Path) -> list[str]:
     """Return the records of a ledger as PROJECT/NAME."""
     names: list[str] = []
@@ -219,20 +226,3 @@ def _write_index(table: pl.DataFrame, path: Path) -> None:
     table.write_parquet(content, compression="zstd", compression_level=1)
     with contextlib.suppress(OSError):  # a folder of the team's that only others may write
         replace_file(path, content.getvalue(), lambda _: None)
-
-
-def _digest_host() -> str:
-    """Return a digest of what makes process ids comparable: the host, its boot and the namespace of processes."""
-    boot = namespace = ""
-    with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-        namespace = str(Path("/proc/self/ns/pid").readlink())
-    return hashlib.sha256(f"{platform.node()}\n{boot}\n{namespace}".encode()).hexdigest()[:12]
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError as error:  # or another user's
-        return not isinstance(error, ProcessLookupError)
-    return True

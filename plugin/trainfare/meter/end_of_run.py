@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from operator import methodcaller
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainfare.job.loop import RunReport
@@ -19,11 +18,6 @@ if TYPE_CHECKING:
     from trainfare.meter.curve_recorder import CurveRecorder
     from trainfare.meter.run_ledger import RunLedger
     from trainfare_core.job_profile import JobProfile
-
-
-def find_folder(run: MeteredRun) -> Path:
-    """Return the folder of the files: `report_dir`, else the loop's."""
-    return run.loop.folder() if run.settings.report_dir is None else Path(run.settings.report_dir)
 
 
 def write_curve(run: MeteredRun, recorder: CurveRecorder, *, ended_early: bool) -> None:
@@ -44,7 +38,7 @@ def write_curve(run: MeteredRun, recorder: CurveRecorder, *, ended_early: bool) 
             peak_memory_bytes=run.window.peak_memory_bytes,
             ended_early=ended_early,
         )
-        path = run.services.write_curve(curve, find_folder(run))
+        path = run.services.write_curve(curve, run.find_folder())
     except Exception as error:  # noqa: BLE001 - without the curve the rest of the report is still written
         warn_user(f"FareMeter: the pilot's learning curve is lost: {first_line(error)}")
         return
@@ -99,7 +93,7 @@ def report_run(
         if not failed:
             services.say(f"trainfare: no ranking: {unknown}")
         return
-    folder = find_folder(run)
+    folder = run.find_folder()
     path = services.write_profile(profile, folder)
     if unknown:
         services.say(f"trainfare: no ranking: {unknown}. The measured times are in {path}")

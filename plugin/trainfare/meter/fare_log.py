@@ -10,7 +10,7 @@ from operator import methodcaller
 
 from trainfare.job.loop import LoopLog
 from trainfare.job.run_plan import PlannedRun
-from trainfare.meter.run_status import RunStatus
+from trainfare.ledger.run_status import RunStatus
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.timing.step_timer import StepTimes
 from trainfare_core.documents import Interval

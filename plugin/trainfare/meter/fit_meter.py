@@ -14,14 +14,13 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from trainfare.ledger.store import describe_process
+from trainfare.ledger.run_status import RunStatus, describe_process, find_earlier_session
 from trainfare.meter.budget_stop import BudgetStop
-from trainfare.meter.end_of_run import compute_mfu, find_folder, make_profile, report_run, write_curve
+from trainfare.meter.end_of_run import compute_mfu, make_profile, report_run, write_curve
 from trainfare.meter.fare_log import FareLog, Pace, first_line, predict_left, progress_line, warn_user
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.priced_plan import compare_plan
 from trainfare.meter.run_ledger import RunLedger
-from trainfare.meter.run_status import RunStatus, find_earlier_session
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.timing.rank_times import collect_times, find_store, next_fit_number, rank_note
@@ -192,14 +191,15 @@ class FitMeter:
         if self._of_plan and self.settings.report:
             self.services.say(f"trainfare: {self._of_plan}")
         self._watch_budget(loop)
-        self._ledger.begin(self._run, self._usd_per_hour, self.elapsed_s - self.earlier_sessions_s)
+        status = self._estimate(self._run)
+        self._ledger.begin(self._run, self._usd_per_hour, status, self.earlier_sessions_s)
         self._update(self._run)
 
     def _continue_session(self, run: MeteredRun) -> None:
         """Of a resumed run, add what the session before has paid for after its last checkpoint."""
         loop, earlier = run.loop, None
         if self.run_id or (loop.resumes_in_folder and loop.updates):
-            earlier = find_earlier_session(find_folder(run), self.run_id, run.progress.steps_done())
+            earlier = find_earlier_session(run.find_folder(), self.run_id, run.progress.steps_done())
         if earlier is not None and earlier.elapsed_s > self.earlier_sessions_s:
             self.run_id, self.earlier_sessions_s = earlier.run_id, earlier.elapsed_s
             self.earlier_usd = earlier.usd_so_far
@@ -306,7 +306,7 @@ class FitMeter:
         with contextlib.suppress(Exception):  # the reader says since when there is no news
             now = {"written_at": self.services.utc_now()}
             status = None if self.status is None else self.status.model_copy(update=now)
-            self.services.write_status(status, find_folder(run))
+            self.services.write_status(status, run.find_folder())
 
     def _estimate(self, run: MeteredRun, error: BaseException | None = None) -> RunStatus:
         """Return how far the run is; `error` ended it."""
@@ -455,9 +455,9 @@ class FitMeter:
         run = self._run
         if run is not None:
             run.close_window()
-            self._ledger.end(run, error, self.elapsed_s, self.earlier_sessions_s)
             self._log_estimate(run)
             self.status = self._estimate(run, error)
+            self._ledger.end(run, error, self.status)
             self._write_status(run)
         if not self.settings.report:
             return

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
+from trainfare.ledger.run_status import RunStatus
 from trainfare.meter.fare_log import first_line, warn_user
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.other_rank_meter import OtherRankMeter
-from trainfare.meter.run_status import RunStatus
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.trace import torch_private

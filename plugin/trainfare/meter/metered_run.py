@@ -8,6 +8,7 @@ opens no file.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -72,6 +73,10 @@ class MeteredRun:
     def done(self) -> bool:
         """The window was measured."""
         return self.window.done
+
+    def find_folder(self) -> Path:
+        """Return the folder of the files: `report_dir`, else the loop's."""
+        return self.loop.folder() if self.settings.report_dir is None else Path(self.settings.report_dir)
 
     def attach(self) -> None:
         """Be told of the loop's phases from now on."""

@@ -16,7 +16,7 @@ from trainfare.job.run_facts import RunFacts
 from trainfare.job.user_code import replace_attribute
 from trainfare.ledger.place import LEDGER_VARIABLE
 from trainfare.ledger.profiles import add_profile, describe_setup
-from trainfare.ledger.store import describe_process
+from trainfare.ledger.run_status import RunStatus
 from trainfare.meter.fare_log import first_line, warn_user
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.priced_plan import list_differences, read_priced_plan
@@ -30,8 +30,6 @@ from trainfare_core.number_format import shorten_text
 
 if TYPE_CHECKING:
     from trainfare_core.recommendation import PricedPlan
-
-SECONDS_AN_HOUR = 3600.0
 
 
 class RunLedger:
@@ -50,13 +48,13 @@ class RunLedger:
         self._saving_s: float | None = None
         self._undo = contextlib.ExitStack()
 
-    def begin(self, run: MeteredRun, usd_per_hour: float | None, startup_s: float) -> None:
+    def begin(self, run: MeteredRun, usd_per_hour: float | None, status: RunStatus, earlier_s: float) -> None:
         """Write that a run has begun; called before its first step."""
-        self._guard(lambda: self._begin(run, usd_per_hour, startup_s))
+        self._guard(lambda: self._begin(run, usd_per_hour, status, earlier_s))
 
-    def end(self, run: MeteredRun, error: BaseException | None, elapsed_s: float, earlier_s: float) -> None:
+    def end(self, run: MeteredRun, error: BaseException | None, status: RunStatus) -> None:
         """Write what a run took; called after its window was closed."""
-        self._guard(lambda: self._end(run, error, elapsed_s, earlier_s))
+        self._guard(lambda: self._end(run, error, status))
 
     def add(self, profile: JobProfile, *, failed: bool) -> None:
         """
@@ -89,7 +87,9 @@ class RunLedger:
         self._record = record
         self._path = self._services.write_run(record, self._folder)
 
-    def _begin(self, run: MeteredRun, usd_per_hour: float | None, startup_s: float) -> None:
+    def _begin(
+        self, run: MeteredRun, usd_per_hour: float | None, status: RunStatus, earlier_s: float
+    ) -> None:
         place = self._services.find_ledger()
         if place is None:
             return
@@ -102,7 +102,9 @@ class RunLedger:
             tool_version=__version__, run_id=secrets.token_hex(6), state="running",
             started_at=self._services.utc_now(), project=place.project, job=facts.name,
             usd_per_hour=usd_per_hour, steps_planned=run.progress.planned_steps(),
-            parts=TimeParts(startup_s=startup_s), process=describe_process(),
+            parts=TimeParts(startup_s=status.elapsed_s - earlier_s), earlier_s=earlier_s,
+            process=status.process, sessions_id=status.run_id,
+            folder=str(run.find_folder().resolve())[:500] if run.settings.report else "",
         ).model_copy(update=setup)  # fmt: skip
         plan = read_priced_plan()
         self._time_saving(run.loop)
@@ -125,24 +127,23 @@ class RunLedger:
 
         self._undo.enter_context(replace_attribute(owner, name, save_timed))
 
-    def _end(self, run: MeteredRun, error: BaseException | None, elapsed_s: float, earlier_s: float) -> None:
+    def _end(self, run: MeteredRun, error: BaseException | None, status: RunStatus) -> None:
         self._undo.close()
         record, progress, times = self._record, run.progress, run.window.times
         if record is None:
             return
-        validation, hourly = run.window.validation, record.usd_per_hour
+        validation = run.window.validation
         batch = validation.batch_quantiles()
         update: dict[str, object] = {
             "state": "finished" if error is None else "failed",
             "ended_by": "" if error is None else type(error).__name__[:200],
             "ended_at": self._services.utc_now(),
             "memory_bytes": record.memory_bytes.measure(run.window.peak_memory_bytes),
-            "run_s": record.run_s.measure(elapsed_s),
-            "usd": record.usd.measure(None if hourly is None else hourly * elapsed_s / SECONDS_AN_HOUR),
+            "run_s": record.run_s.measure(status.elapsed_s),
+            "usd": record.usd.measure(status.usd_so_far),
             "steps_planned": progress.planned_steps(),
-            "steps_done": progress.steps_done(),
-            "earlier_s": earlier_s,
-            "interruptions": None if earlier_s > 0 or progress.length.calls_done > 0 else 0,
+            "steps_done": status.steps_done,
+            "interruptions": None if record.earlier_s > 0 or progress.length.calls_done > 0 else 0,
         }
         validation_s = batch.median_s * validation.batches if batch else None
         parts = {"validation_s": validation_s, "checkpoint_s": self._saving_s}
@@ -177,7 +178,7 @@ def _add_plan(record: RunRecord, plan: PricedPlan, differences: list[str]) -> Ru
         parts=PredictedParts.from_values(plan.parts) if plan.parts else None,
         differences=tuple(shorten_text(text, MAX_TEXT_CHARACTERS) for text in differences),
     )  # fmt: skip
-    hours = plan.hours and tuple(SECONDS_AN_HOUR * end for end in plan.hours)
+    hours = plan.hours and tuple(3600.0 * end for end in plan.hours)
     ends = {"run_s": hours, "usd": plan.usd, "step_s": plan.step_s, "memory_bytes": plan.memory_bytes}
     compared = {
         name: Compared(predicted=Interval(low_80=end[0], mid=end[1], high_80=end[2]))

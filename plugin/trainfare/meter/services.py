@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainfare.ledger.place import LedgerPlace, find_ledger
+from trainfare.ledger.run_status import RunStatus, write_status
 from trainfare.ledger.store import write_run
-from trainfare.meter.run_status import RunStatus, write_status
 from trainfare.prices.apart import PriceQuestion, ask_apart
 
 if TYPE_CHECKING:

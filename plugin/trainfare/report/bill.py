@@ -8,6 +8,7 @@ from typing import Final
 from trainfare.report.escape import terminal_text
 from trainfare.report.tables import UNLIMITED_WIDTH, table_text
 from trainfare_core.ledger.bill import BilledRun, BillReconciliation, UnmatchedCost
+from trainfare_core.number_format import cents
 
 _SERVICES: Final = 8
 """Services to name for each currency; a chosen value: what a reader takes in at once. The others are added up."""
@@ -55,4 +56,4 @@ def _add(costs: Iterable[float | None]) -> float | None:
 
 
 def _money(cost: float | None) -> str:
-    return "not known" if cost is None else f"{cost:,.2f}"
+    return "not known" if cost is None else cents(cost)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainfare.report.blocks import Block, Column, Heading, Table, Text, Where
 from trainfare.report.tables import UNLIMITED_WIDTH, table_text
-from trainfare_core.number_format import duration, hours_text, percent
+from trainfare_core.number_format import cents, duration, hours_text, percent
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,8 +27,9 @@ def runs_text(table: pl.DataFrame, width: int) -> str:
         ("steps", "step", "predicted", "hours", "USD"),
     )
     rows = (_write_cells(row) for row in table.iter_rows(named=True))
-    optional = ("predicted", "job", "steps", "USD")
-    return table_text((*left, *right), rows, right=right, width=width, optional=optional) + "\n"
+    optional, wrapped = ("predicted", "job", "project", "steps", "USD"), ("started", *left[3:])
+    text = table_text((*left, *right), rows, right=right, width=width, optional=optional, wrapped=wrapped)
+    return f"{text}\n"
 
 
 def _write_cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -36,7 +37,7 @@ def _write_cells(row: dict[str, Any]) -> tuple[str, ...]:
     machine = "".join(f"{count:.0f} x " for count in counts if count > 1) + row["machine_accelerator"]
     figures: tuple[tuple[str, Callable[[float], str]], ...] = (
         ("steps_done", "{:.0f}".format), ("step_s_measured", duration), ("step_s_predicted_mid", duration),
-        ("run_s_measured", lambda run_s: hours_text(run_s / 3600)), ("usd_measured", "{:,.2f}".format),
+        ("run_s_measured", lambda run_s: hours_text(run_s / 3600)), ("usd_measured", cents),
     )  # fmt: skip
     return (
         row["started_at"][:16].replace("T", " "),
@@ -62,9 +63,9 @@ def build_last_runs(runs: Sequence[RunRecord], *, job: str = "") -> list[Block]:
         (
             f"{run.ended_at:%Y-%m-%d}" if run.ended_at else "", _describe_end(run), _name_machine(run.machine),
             _write_known(run.run_s.measured, lambda run_s: hours_text(run_s / 3600)),
-            _write_known(run.usd.measured, "{:,.2f}".format),
-            f"{run.usd.predicted.mid:,.2f}" if run.usd.predicted else "",
-            _write_known(run.difference_usd, "{:+,.2f}".format),
+            _write_known(run.usd.measured, cents),
+            cents(run.usd.predicted.mid) if run.usd.predicted else "",
+            _write_known(run.difference_usd, lambda usd: cents(usd, sign=True)),
         )
         for run in runs
     ]  # fmt: skip
@@ -73,8 +74,9 @@ def build_last_runs(runs: Sequence[RunRecord], *, job: str = "") -> list[Block]:
 
 
 def _describe_end(run: RunRecord) -> str:
-    planned = run.steps_planned or 0
-    return f"{run.state}: {run.steps_done:,} of {planned:,} steps" if run.steps_done < planned else run.state
+    done, planned = run.steps_done, run.steps_planned or 0
+    is_whole = done is None or done >= planned
+    return run.state if is_whole else f"{run.state}: {done:,} of {planned:,} steps"
 
 
 def _name_machine(machine: RunMachine) -> str:

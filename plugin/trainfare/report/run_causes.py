@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from trainfare.report.escape import terminal_text
@@ -23,17 +24,20 @@ def run_causes_table(answer: RunExplanation, *, width: int = UNLIMITED_WIDTH) ->
     if predicted is None or answer.difference_usd is None:
         text = f"run {answer.run_id} ({answer.state}): the difference is not known: {answer.unknown_because}"
         return terminal_text(text) + "\n"
+    # Chosen: cents, and of less than a dollar three significant digits, so that causes are no rows of 0.00.
+    largest_usd = max(predicted.mid, answer.measured_usd or 0.0)
+    decimals = min(9, max(2, 2 - math.floor(math.log10(largest_usd)))) if largest_usd > 0 else 2
+
+    def subtract(usd: float, before_usd: float) -> str:
+        return f"{round(round(usd, decimals) - round(before_usd, decimals), decimals) + 0.0:+,.{decimals}f}"
+
     rows: list[tuple[str, str, str]] = []
     total = predicted.mid
     for cause in answer.causes:
         before, total = total, total + (cause.usd or 0.0)
-        shown = "not known" if cause.usd is None else f"{_subtract_cents(total, before):+,.2f}"
+        shown = "not known" if cause.usd is None else subtract(total, before)
         rows.append((_NAMES.get(cause.cause, cause.cause.replace("_", " ")), shown, cause.detail))
-    ends = f"${predicted.mid:,.2f} [${predicted.low_80:,.2f} to ${predicted.high_80:,.2f}]"
-    head = f"run {answer.run_id} ({answer.state}): predicted {ends}, measured ${total:,.2f}:"
+    low, mid, high = (f"${end:,.{decimals}f}" for end in (predicted.low_80, predicted.mid, predicted.high_80))
+    head = f"run {answer.run_id} ({answer.state}): predicted {mid} [{low} to {high}], measured ${total:,.{decimals}f}:"
     table = table_text(("cause", "USD", "priced -> measured"), rows, right=("USD",), width=width)
-    return f"{terminal_text(head)} {_subtract_cents(total, predicted.mid):+,.2f} USD\n{table}\n"
-
-
-def _subtract_cents(usd: float, before_usd: float) -> float:
-    return round(round(usd, 2) - round(before_usd, 2), 2) + 0.0
+    return f"{terminal_text(head)} {subtract(total, predicted.mid)} USD\n{table}\n"

@@ -300,3 +300,15 @@ def test_decimals_of_parquet_are_numbers(tmp_path: Path) -> None:
     )
     frame.write_parquet(tmp_path / "bill.parquet")
     assert only(reconcile_bill([tmp_path / "bill.parquet"], {})).billed_cost == 0.3
+
+
+def test_the_lines_of_two_predictions_of_a_resumed_run_are_added(tmp_path: Path) -> None:
+    """$5 under the first, with a correction that only its resource names, and $7 under the last: $12 of one run."""
+    first, last = "1" * 12, "2" * 12
+    lines = [focus_line("5", run=first, ResourceId="i-1"), focus_line("7", run=last, ResourceId="i-2")]
+    lines.append(focus_line("-1", ResourceId="i-1", ChargeClass="Correction"))
+    bill = write_csv(tmp_path / "bill.csv", lines)
+    estimates = {name: Interval(mid=mid, low_80=1, high_80=99) for name, mid in ((first, 10), (last, 11))}
+    run = only(reconcile_bill([bill], estimates, {first: last, last: last}))
+    assert (run.prediction_id, run.billed_cost, run.adjusted_cost) == (last, 12.0, -1.0)
+    assert run.estimate_usd == estimates[last]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from trainfare_core.documents import Interval
-from trainfare_core.ledger.causes import RunExplanation, explain_run
+from trainfare_core.ledger.causes import RunExplanation, explain_run, join_sessions
 from trainfare_core.ledger.run_record import (
     Compared,
     PredictedParts,
@@ -171,6 +171,43 @@ def test_unknown_is_said_and_in_the_rest(changes: dict[str, Any], unknown: set[s
     rest = answer.causes[-1]
     assert rest.cause == "rest"
     assert all(name.replace("_", " ") in rest.detail for name in unknown)
+
+
+def make_sessions(**first: Any) -> list[RunRecord]:
+    """
+    Return two sessions of 600 and 700 s whose times by cause add up to those that were priced.
+
+    Start-up 60 + 40 s, wait for data 40 + 60, validation 100 + 50, checkpoints 30 + 20.
+    """
+    ended = datetime(2026, 11, 2, tzinfo=timezone.utc)
+    times = {"startup_s": 60, "data_wait_s": 40, "validation_s": 100, "checkpoint_s": 30}
+    earlier = {"state": "failed", "run_s": 600.0, "steps_done": 400, "ended_at": ended, "times": times}
+    rest = {name: TIMES[name] - times[name] for name in times}
+    later = make_record(run_s=1300.0, earlier_s=600.0, interruptions=None, ended_at=ended, times=rest)
+    return [make_record(**earlier | first), later]
+
+
+def test_times_of_all_sessions_are_those_of_the_run() -> None:
+    """As priced, but for storage; what the interruption cost is not known, so its priced $1 is in the rest."""
+    sessions = make_sessions()
+    assert split(join_sessions(sessions)) == pytest.approx(
+        {"storage": -1.0, "interruptions": None, "rest": -1.0}, abs=1e-6
+    )
+    assert join_sessions(sessions[:1]) == sessions[0]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"run_s": 500.0},  # 100 s of the run are in neither session
+        {"rate": 18.0},
+        {"state": "died", "ended_at": None},
+        {"times": {"validation_s": None}},
+    ],
+)
+def test_times_of_a_session_that_are_not_known_are_not_of_the_run(first: dict[str, Any]) -> None:
+    """The last session alone would say that half the time was spent."""
+    assert split(join_sessions(make_sessions(**first)))["validation"] is None
 
 
 def test_causes_are_all_there_in_order() -> None:

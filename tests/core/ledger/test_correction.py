@@ -164,6 +164,17 @@ def test_a_run_of_an_exported_plan_compares_with_its_trace() -> None:
     assert 1.5 < answer.factor < 2.0
 
 
+def test_a_resumed_run_counts_once() -> None:
+    """By the last of its sessions that measured its step, here at 0.12 s, and not by the first, at 0.3 s."""
+    slow = make_record().step_s.model_copy(update={"measured": 0.3})
+    sessions = [
+        make_record(1, sessions_id="a", state="failed", step_s=slow),
+        make_record(2, sessions_id="a"),
+        make_record(3, sessions_id="a", state="died", steps_measured=0),
+    ]
+    assert choose_earlier_runs(JOB, sessions) == choose_earlier_runs(JOB, [make_record(2)])
+
+
 def test_the_newest_runs_count() -> None:
     """Software and predictions of long ago were others."""
     (answer,) = choose_earlier_runs(JOB, [make_record(index) for index in range(MOST_RUNS + 5)])

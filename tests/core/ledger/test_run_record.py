@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from builders.profiles import gpt_profile, operation, profile
 from builders.runs import build_compared, run
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import ModuleWork, ParallelFacts, ProfileSource
-from trainfare_core.ledger.run_record import Compared, RunRecord, identify_job, name_kind
+from trainfare_core.ledger.run_record import RunRecord, identify_job, keep_last_sessions, name_kind
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
@@ -47,14 +45,11 @@ def test_the_kind_is_what_takes_the_work() -> None:
     assert name_kind(profile(operations=())) == ""
 
 
-def test_predicted_and_measured_compare_where_both_are_known() -> None:
-    assert build_compared(2.0, 3.0).log_ratio == pytest.approx(math.log(1.5))
-    assert [build_compared(1.0, value).held for value in (0.79, 0.81, 1.24, 1.26)] == [
-        False,
-        True,
-        True,
-        False,
+def test_of_the_sessions_of_a_run_the_last_is_kept() -> None:
+    """Whatever the order of the files; a run whose sessions are not known is one of its own."""
+    first, other, second = run(0, sessions_id="a"), run(1), run(2, sessions_id="a")
+    assert keep_last_sessions([second, run(3, sessions_id="b"), first, other]) == [
+        other,
+        second,
+        run(3, sessions_id="b"),
     ]
-    assert (Compared().held, build_compared(1.0, None).log_ratio, Compared(measured=1.0).log_ratio) == (
-        None,
-    ) * 3

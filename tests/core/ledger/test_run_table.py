@@ -16,7 +16,15 @@ from trainfare_core.ledger.run_record import (
     RunSoftware,
     RunWords,
 )
-from trainfare_core.ledger.run_table import LedgerScore, ScoreRow, remove_names, score_runs, tabulate_runs
+from trainfare_core.ledger.run_table import (
+    LedgerScore,
+    ScoreRow,
+    find_last_predictions,
+    name_continued,
+    remove_names,
+    score_runs,
+    tabulate_runs,
+)
 
 
 def score(*records: RunRecord, by: str = "all") -> dict[tuple[str, str], ScoreRow]:
@@ -66,6 +74,47 @@ def test_a_run_of_another_plan_is_not_scored() -> None:
     """The user's change is no error of the prediction."""
     other = RunPrediction(id="1" * 12, made="before", differences=("ddp, priced fsdp",))
     assert score(run(1), run(2, prediction=other))["all", "step_s"].runs == 1
+
+
+def test_a_resumed_run_is_scored_once() -> None:
+    """
+    Two sessions, and two branches of one checkpoint: each quantity is of the last session that measured it.
+
+    Steps of 1 s took 2 s in the first session and 1.25 s in the third, and the fourth was killed; hours and dollars are
+    those of the session that finished: 10 predicted, 12.5 taken.
+    """
+    whole = {"run_s": build_compared(10.0, 12.5), "usd": build_compared(10.0, 12.5)}
+    began = {"run_s": build_compared(10.0, 4.0), "usd": build_compared(10.0, 4.0)}
+    sessions = (
+        run(1, sessions_id="a", state="failed", step_s=build_compared(1.0, 2.0), **began),
+        run(2, sessions_id="a", step_s=build_compared(1.0, 1.6), **whole),
+        run(3, sessions_id="a", state="failed", step_s=build_compared(1.0, 1.25), **began),
+        run(4, sessions_id="a", state="died", ended_at=None, step_s=build_compared(1.0, None)),
+    )
+    rows = score(*sessions)
+    assert {name: (row.runs, row.bias) for (_, name), row in rows.items()} == {
+        "step_s": (1, pytest.approx(1 / 1.25 - 1)),
+        "run_s": (1, pytest.approx(10 / 12.5 - 1)),
+        "usd": (1, pytest.approx(10 / 12.5 - 1)),
+    }
+    table = tabulate_runs([run(0), *sessions, run(5, sessions_id="b")])
+    assert score_runs(table).runs == 3
+    assert name_continued(table)["state"].to_list() == [
+        "finished", "continued", "continued", "continued", "died", "finished",
+    ]  # fmt: skip
+
+
+def test_the_last_prediction_of_a_resumed_run_is_found_by_its_first() -> None:
+    """Not where two runs began with one prediction and went on with different ones; a run without a prediction is left out."""
+
+    def make(number: int, prediction: str, sessions_id: str) -> RunRecord:
+        return run(number, sessions_id=sessions_id, prediction=RunPrediction(id=prediction))
+
+    table = tabulate_runs(
+        make(number, *names)
+        for number, names in enumerate(("xa", "ya", ("", "a"), ("", ""), "pb", "qb", "pc"))
+    )
+    assert find_last_predictions(table) == {"x": "y", "y": "y", "q": "q"}
 
 
 def test_groups() -> None:

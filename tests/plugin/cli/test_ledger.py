@@ -13,8 +13,10 @@ import pytest
 from builders.profiles import profile, write_profile
 from builders.runs import build_compared, build_measured, run
 from trainfare.cli import main
-from trainfare.ledger.store import write_run
+from trainfare.ledger.store import read_runs, write_run
+from trainfare.report.ledger import runs_text
 from trainfare_core.ledger.run_record import Compared, RunRecord
+from trainfare_core.ledger.run_table import name_continued
 
 
 @pytest.fixture
@@ -50,6 +52,36 @@ def test_list_shows_the_newest_runs(folder: Path, capsys: pytest.CaptureFixture[
     )
     ledger("list", "--ledger", folder, "--project", "a")
     assert capsys.readouterr().out.count("finished") == 2
+
+
+def test_list_shows_sessions_cents_and_what_is_not_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An earlier session is continued; a killed one has no steps, not 0; $0.0123 are not $0.01; $0.10 are no $0.1."""
+    small = {"usd": Compared(measured=0.0123), "project": "a"}
+    write_run(run(0, sessions_id="0a", state="failed", steps_done=7, **small), tmp_path)
+    write_run(run(1, sessions_id="0a", state="running", ended_at=None, **small), tmp_path)
+    write_run(run(2, usd=Compared(measured=0.099), steps_done=0), tmp_path)
+    ledger("list", "--ledger", tmp_path)
+    rows = [" ".join(line.split()[3:]) for line in capsys.readouterr().out.splitlines()[2:]]
+    assert rows == [
+        "continued a Net 4 x L40S-48GB 7 1.1 s 1 s 0.012",
+        "running a Net 4 x L40S-48GB 1.1 s 1 s 0.012",
+        "finished vision Net 4 x L40S-48GB 0 1.1 s 1 s 0.10",
+    ]
+    ledger("export", "--anonymous", "--ledger", tmp_path)
+    states = [row["state"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))]
+    assert states == ["continued", "running", "finished"]
+
+
+def test_no_id_is_folded_in_80_columns(folder: Path) -> None:
+    """The ids are there to be copied, and the dollars are what a user pays: other columns make room."""
+    text = runs_text(name_continued(read_runs(folder).table), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert [word for word in text.split() if word.startswith("0000")] == [
+        f"{index:012x}" for index in range(4)
+    ]
+    assert text.count(" 10.00\n") == 1
 
 
 def test_show_prints_the_record(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

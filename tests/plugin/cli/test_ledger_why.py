@@ -46,6 +46,32 @@ def test_bill_has_the_estimate_of_the_ledger(tmp_path: Path, capsys: pytest.Capt
     assert rows == [[RUN, "12.00", "19.00"], ["b" * 12, "not", "known"]]
 
 
+def test_a_resumed_run_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    By the id of either session: why explains the whole run, and the bill has what both predictions' tags name.
+
+    Of $20 in 2 h the first session had 1 h; 900 s of validation in each are 0.5 h, so $5 against $2 that were priced.
+    """
+    parts = PredictedParts(
+        input_s=0, startup_usd=0, validation_usd=2, checkpoint_usd=0, interruption_usd=0, storage_usd=0
+    )
+    for number, (plan, state) in enumerate((("b" * 12, "failed"), (RUN, "finished"))):
+        record = record_run(
+            usd_per_hour=10.0, state=state, sessions_id="0a", earlier_s=3600.0 * number,
+            run_s=build_compared(4320.0, 3600.0 * (number + 1)), parts=TimeParts(validation_s=900),
+        )  # fmt: skip
+        prediction = RunPrediction(id=plan, made="before", usd_per_hour=10, steps=100, parts=parts)
+        began = {"run_id": f"{number:012x}", "started_at": run(number).started_at, "prediction": prediction}
+        write_run(record.model_copy(update=began), tmp_path / "runs")
+    for run_id in ("000000000000", "000000000001"):
+        text = capture_main(capsys, "ledger", "why", run_id, "--ledger", tmp_path / "runs").stdout
+        assert text.startswith("run 000000000001 (finished): predicted $12.00")
+        assert " ".join(text.split()).count("validation +3.00 12 min -> 30 min") == 1
+    bill = write_csv(tmp_path / "bill.csv", [focus_line("9", run="b" * 12), focus_line("10", run=RUN)])
+    done = capture_main(capsys, "reconcile", bill, "--ledger", tmp_path / "runs")
+    assert [line.split()[:3] for line in done.stdout.splitlines()[2:]] == [[RUN, "12.00", "19.00"]]
+
+
 def test_run_as_priced_has_no_cause_but_storage() -> None:
     """
     The parts of a plan go through the variable of its environment, and each is found where it was priced.

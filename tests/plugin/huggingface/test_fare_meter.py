@@ -29,7 +29,7 @@ from builders.lightning_modules import Clock, MeterHarness, trainer
 from builders.lightning_modules import quiet as lightning_quiet
 from trainfare.huggingface import FareMeter
 from trainfare.ledger.place import LedgerPlace
-from trainfare.meter.run_status import write_status
+from trainfare.ledger.run_status import write_status
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 

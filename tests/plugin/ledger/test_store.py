@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from builders.runs import BEGAN, build_compared, run
+from trainfare.ledger.run_status import RunStatus, describe_process, write_status
 from trainfare.ledger.store import (
     INDEX,
     LONGEST_RUN,
     LedgerRuns,
-    describe_process,
     find_run,
     mark_death,
     name_folder,
@@ -25,7 +25,7 @@ from trainfare.ledger.store import (
     write_run,
 )
 from trainfare_core.errors import InputError
-from trainfare_core.ledger.run_record import RunProcess
+from trainfare_core.ledger.run_record import CloudJob, RunProcess
 from trainfare_core.ledger.run_table import score_runs
 
 LATER = BEGAN + timedelta(days=30)
@@ -34,7 +34,8 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from builders.runs import run
-from trainfare.ledger.store import describe_process, write_run
+from trainfare.ledger.run_status import describe_process
+from trainfare.ledger.store import write_run
 folder, first, count = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 write_run(run(first, state="running", ended_at=None, process=describe_process()), folder)
 print("ready", flush=True)
@@ -105,6 +106,36 @@ def test_a_run_elsewhere_is_dead_after_the_longest_run() -> None:
     own = other.model_copy(update={"process": describe_process()})
     assert mark_death(own, BEGAN + LONGEST_RUN + timedelta(days=99)).state == "running"
     assert mark_death(run(2), LATER).state == "finished"
+
+
+@pytest.mark.parametrize(
+    ("written", "steps_done"),
+    [({}, 250), (None, None), ({"run_id": "0b"}, None), ({"process": RunProcess(host="x", pid=1)}, None)],
+    ids=["its own", "none", "another run", "another session"],
+)
+def test_how_far_a_killed_run_came_is_in_its_status(
+    tmp_path: Path, written: dict[str, object] | None, steps_done: int | None
+) -> None:
+    """Its steps, seconds and dollars are those of the file beside its profile, if that is its own; else not known, not 0."""
+    own = RunProcess(host="of another", pid=7)
+    fields = {"run_id": "0a", "process": own, "steps_done": 250, "elapsed_s": 60.0, "usd_so_far": 0.5}
+    if written is not None:
+        write_status(RunStatus.model_validate(fields | written), tmp_path / "out")
+    killed = run(
+        3, state="running", ended_at=None, steps_done=0, process=own, sessions_id="0a",
+        folder=str(tmp_path / "out"), run_s=build_compared(100.0, None), usd=build_compared(1.0, None),
+    )  # fmt: skip
+    write_run(killed, tmp_path / "ledger")
+    (row,) = read_runs(tmp_path / "ledger", lambda: BEGAN + timedelta(days=99)).table.to_dicts()
+    known = steps_done is not None
+    assert (row["state"], row["steps_done"]) == ("died", steps_done)
+    assert (row["run_s_measured"], row["usd_measured"]) == ((60.0, 0.5) if known else (None, None))
+    died = find_run(tmp_path / "ledger", killed.run_id)
+    assert died.steps_done == steps_done
+    assert died.usd == build_compared(1.0, 0.5 if known else None)
+    job = CloudJob(began_at=BEGAN, ended_at=LATER)
+    billed = died.model_copy(update={"cloud_job": job, "usd": build_compared(1.0, 0.7)})
+    assert mark_death(billed, LATER).usd.measured == 0.7
 
 
 def test_two_thousand_runs_score_the_same_with_and_without_the_index(

@@ -10,7 +10,6 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import distributed as dist
-from trainfare.meter.run_status import FILE_NAME, read_status, write_status
 
 from builders.huggingface import TimedModel, TimedTrainer, attach_meter, make_trainer
 from builders.huggingface import quiet as huggingface_quiet
@@ -25,6 +24,7 @@ from builders.lightning_modules import (
     quiet,
     trainer,
 )
+from trainfare.ledger.run_status import FILE_NAME, read_status, write_status
 from trainfare.lightning import FareMeter
 from trainfare.meter.budget_stop import BudgetStop
 from trainfare_core.errors import InputError

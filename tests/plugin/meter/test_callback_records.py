@@ -26,9 +26,9 @@ from builders.lightning_modules import (
     trainer,
 )
 from builders.processes import HANG_S
+from trainfare.ledger.run_status import RunStatus
 from trainfare.meter.fare_log import progress_line
 from trainfare.meter.measured_profile import build_measured_profile
-from trainfare.meter.run_status import RunStatus
 from trainfare.meter.timing.step_timer import StepTimes
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.job_profile import Quantiles

@@ -21,8 +21,8 @@ from builders.lightning_modules import (
     quiet,
     trainer,
 )
+from trainfare.ledger.run_status import FILE_NAME, write_status
 from trainfare.lightning import FareMeter
-from trainfare.meter.run_status import FILE_NAME, write_status
 
 pytestmark = quiet
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
+from shutil import copy
 from typing import Any
 
 import pytest
@@ -19,9 +21,11 @@ from builders.huggingface import quiet as huggingface_quiet
 from builders.lightning_modules import Clock, MeterHarness, Tiny, fare_meter_warnings, loader, quiet, trainer
 from trainfare import FareMeter
 from trainfare.ledger.place import LedgerPlace
-from trainfare.ledger.store import read_record
+from trainfare.ledger.run_status import FILE_NAME, write_status
+from trainfare.ledger.store import find_run, read_record, read_runs
 from trainfare.meter.other_rank_meter import OtherRankMeter
 from trainfare_core.ledger.run_record import RunRecord
+from trainfare_core.ledger.run_table import name_continued
 from trainfare_core.recommendation import PREDICTION_VARIABLE, PricedPlan
 
 pytestmark = [*quiet, *huggingface_quiet]
@@ -62,7 +66,7 @@ def test_a_run_is_running_and_then_finished(tmp_path: Path) -> None:
     fit.fit(Tiny(clock), loader(32), loader(16))
     (running,) = watcher.records
     assert (running.state, running.ended_at, running.started_at) == ("running", None, NOW)
-    assert (running.steps_planned, running.steps_done, running.job) == (16, 0, "Tiny")
+    assert (running.steps_planned, running.steps_done, running.job) == (16, None, "Tiny")
     (record,) = read_project(ledger)
     assert (record.run_id, record.state, record.ended_by, record.ended_at) == (
         running.run_id, "finished", "", NOW,
@@ -213,14 +217,15 @@ def test_only_rank_0_writes(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_counts_its_earlier_sessions(tmp_path: Path) -> None:
-    """Hours and dollars are of all sessions; how often it was interrupted is not known."""
+    """Hours and dollars are of all sessions, each at its price; how often it was interrupted is not known."""
     ledger, clock = tmp_path / "ledger", Clock()
     first = harness(ledger, now=clock).meter(tmp_path, usd_per_hour=2.0)
     fit = trainer(tmp_path, first, max_epochs=1, enable_checkpointing=True)
     fit.fit(Tiny(clock), loader())
     fit.save_checkpoint(tmp_path / "last.ckpt")
+    first_s = clock.now_s - 100.0
     later = harness(ledger, now=clock, utc_now=lambda: NOW + timedelta(days=1)).meter(
-        tmp_path, usd_per_hour=2.0
+        tmp_path, usd_per_hour=8.0
     )
     again = trainer(tmp_path, later, max_epochs=2)
     again.fit(Tiny(clock), loader(), ckpt_path=str(tmp_path / "last.ckpt"), weights_only=False)
@@ -229,7 +234,45 @@ def test_a_resumed_run_counts_its_earlier_sessions(tmp_path: Path) -> None:
     assert (whole.interruptions, resumed.interruptions) == (0, None)
     assert resumed.earlier_s == pytest.approx(whole.run_s.measured)
     assert resumed.run_s.measured == pytest.approx(clock.now_s - 100.0)
-    assert resumed.usd.measured == pytest.approx(2.0 * (clock.now_s - 100.0) / 3600)
+    later_s = clock.now_s - 100.0 - first_s
+    assert resumed.usd.measured == pytest.approx((2.0 * first_s + 8.0 * later_s) / 3600)
+    assert whole.sessions_id == resumed.sessions_id != ""
+
+
+def test_a_session_that_was_killed_is_of_the_run_that_goes_on(tmp_path: Path) -> None:
+    """
+    After SIGKILL its record is as it was begun; its steps are in its status file, and the next session is of one run with it.
+
+    A checkpoint that names no run, as those of earlier versions, begins a run of its own.
+    """
+    ledger, clock = tmp_path / "ledger", Clock()
+    real = {"write_status": write_status, "update_every_s": 0.0, "now": clock}
+    meter = harness(ledger, **real).meter(tmp_path / "first", warmup_steps=1, measure_steps=4)
+
+    class Saver(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == 12:
+                self.state = meter.state_dict()
+                copy(next(ledger.rglob("*.json")), tmp_path / "killed.json")
+                copy(tmp_path / "first" / FILE_NAME, tmp_path / FILE_NAME)
+
+    saver = Saver()
+    trainer(tmp_path, meter, saver, max_steps=16).fit(Tiny(clock), loader())
+    (ended,) = read_project(ledger)
+    copy(tmp_path / "killed.json", ledger / "team" / ended.file_name)
+    copy(tmp_path / FILE_NAME, tmp_path / "first")
+    for number, state in enumerate((saver.state, {"version": 1, "elapsed_s": 1.0})):
+        services = {**real, "utc_now": partial(datetime.fromisoformat, f"2026-12-0{1 + number}T12:00+00:00")}
+        later = harness(ledger, **services).meter(tmp_path / f"later{number}", measure_steps=4)
+        later.load_state_dict(state)
+        trainer(tmp_path, later, max_steps=16).fit(Tiny(clock), loader())
+    killed, resumed, other = read_project(ledger)
+    assert (killed.state, killed.steps_done, killed.folder) == ("running", None, str(tmp_path / "first"))
+    assert killed.sessions_id == resumed.sessions_id != other.sessions_id
+    # The process of this test lives, so the run is not dead.
+    assert find_run(ledger, killed.run_id).steps_done == 12
+    table = name_continued(read_runs(ledger).table)
+    assert table["state"].to_list() == ["continued", "finished", "finished"]
 
 
 def test_the_time_of_checkpoints_is_in_the_record(tmp_path: Path) -> None:

@@ -27,15 +27,15 @@ from builders.lightning_modules import (
 from builders.profiles import operation
 from builders.toy_market import small_job
 from trainfare.cli.watch import follow_run
-from trainfare.ledger.store import describe_process
-from trainfare.meter.end_of_run import compute_mfu
-from trainfare.meter.run_status import (
+from trainfare.ledger.run_status import (
     FILE_NAME,
     RunStatus,
+    describe_process,
     find_earlier_session,
     read_status,
     write_status,
 )
+from trainfare.meter.end_of_run import compute_mfu
 from trainfare_core.documents import Interval
 from trainfare_core.job_profile import MeasuredStep, Quantiles
 

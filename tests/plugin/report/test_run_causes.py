@@ -56,6 +56,20 @@ def test_shown_cents_add_up(seed: int) -> None:
     assert sum(Decimal(row.split()[1]) for row in (price, steps, rest)) == Decimal(difference)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_causes_of_a_few_cents_are_no_rows_of_zero(seed: int) -> None:
+    """Three significant figures of what the run cost: a tenth of that is no 0, and the rows still add up."""
+    chance = random.Random(seed)
+    mid = 10 ** chance.uniform(-5, -1)
+    text = run_causes_table(
+        explain((mid * chance.uniform(0.1, 0.9), 0.0, mid * chance.uniform(0.1, 0.9)), mid)
+    )
+    (difference,) = re.findall(r"measured \$\S+: (\S+) USD", text)
+    price, steps, rest = (Decimal(row.split()[1]) for row in text.splitlines()[3:])
+    assert price + steps + rest == Decimal(difference)
+    assert min(price, rest) > 0 == steps
+
+
 def test_unknown_difference_says_why() -> None:
     """No table of nothing."""
     answer = explain((0.0, 0.0, 0.0), 1.0).model_copy(

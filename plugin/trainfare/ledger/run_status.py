@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
+import platform
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -9,7 +13,6 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from trainfare.ledger.store import has_ended
 from trainfare_core.documents import Count, Document, Finite, Interval, first_problem
 from trainfare_core.errors import InputError
 from trainfare_core.ledger.run_record import RunProcess
@@ -156,3 +159,31 @@ def find_earlier_session(folder: Path, run_id: str, steps_done: int) -> RunStatu
         if status.run_id == run_id or (not run_id and status.steps_done >= steps_done):
             return status
     return None
+
+
+def describe_process() -> RunProcess:
+    """Return this process as its records name it."""
+    return RunProcess(host=_digest_host(), pid=os.getpid())
+
+
+def has_ended(process: RunProcess) -> bool | None:
+    """Return whether a process is gone; None where that is not known, as on another host."""
+    here = process.host == _digest_host() and os.name == "posix"
+    return not _is_alive(process.pid) if here else None
+
+
+def _digest_host() -> str:
+    """Return a digest of what makes process ids comparable: the host, its boot and the namespace of processes."""
+    boot = namespace = ""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    return hashlib.sha256(f"{platform.node()}\n{boot}\n{namespace}".encode()).hexdigest()[:12]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:  # or another user's
+        return not isinstance(error, ProcessLookupError)
+    return True
