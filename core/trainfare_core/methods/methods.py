@@ -27,8 +27,7 @@ class MethodFacts:
     One training method.
 
     Attributes:
-        label: its name in tables, charts and sentences.
-        colour: of its mark in charts, a name of the report's palette.
+        label: its name in tables, bars and sentences.
         trains: which weights are trained.
         draw: place of its random draws among those of all methods, a new one's after all others: what is drawn for the
             others then stays as it is, wherever its entry stands.
@@ -47,7 +46,6 @@ class MethodFacts:
     """
 
     label: str
-    colour: str
     draw: int
     trains: Trained
     log_samples_sigma: float

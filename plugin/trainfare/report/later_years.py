@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from trainfare.report.block_builders import build_table
-from trainfare.report.blocks import Block, Bullets, Chart, Column, Heading, Text, Where
-from trainfare.report.charts.fan import fan_chart
+from trainfare.report.block_builders import build_bars, build_table
+from trainfare.report.blocks import Block, Bullets, Column, Heading, Text, Where
 from trainfare.report.wording import exact_usd, span, usd
 from trainfare_core.number_format import percent
 from trainfare_core.recommendation import CostOutlook, FutureCost, OutlookPart, Recommendation
 
 _SHOWN_MONTHS: Final = (6, 12, 24, 36)
-"""Months of the table: half a year, then each year to the end of the outlook; the chart has every month."""
+"""Months of the table: half a year, then each year to the end of the outlook."""
 
 
 def advise_waiting(recommendation: Recommendation) -> tuple[str, str]:
@@ -27,6 +26,9 @@ def advise_waiting(recommendation: Recommendation) -> tuple[str, str]:
         return "", ""
     verdict = _name_verdict(found)
     run = "1,000 steps cost" if recommendation.basis == "per_1000_steps" else "This run costs"
+    best = recommendation.best(recommendation.objective)
+    if best is not None and best.rank != found.rank:
+        run = f"At the cheapest, {run[:1].lower()}{run[1:]}"
     now, then = found.at(0), found.at(found.horizon_months)
     return verdict, (
         f"{run} {usd(now.median)} now; in {found.horizon_months} months "
@@ -53,11 +55,6 @@ def build_outlook_section(recommendation: Recommendation) -> list[Block]:
     if found is None:
         return []
     title = "What it costs later"
-    caption = (
-        "The flat line is today's list price, which one machine type mostly keeps. Below it are the savings of newer "
-        "machines, and below those the savings of new methods for the same quality. The bands show the uncertainty of "
-        "the same computation on newer machines."
-    )
     basis = (
         f"Option #{found.rank}, starting from its price of {found.price_observed_on}: the same computation on the "
         "machines that can be rented then."
@@ -75,15 +72,28 @@ def build_outlook_section(recommendation: Recommendation) -> list[Block]:
         (Column("chance it is cheaper", right=True), lambda cost: percent(cost.chance_cheaper)),
         (Column("same quality, new methods", right=True), lambda cost: quality.get(cost.months, "")),
     )
-    per_1000_steps = recommendation.basis == "per_1000_steps"
+    later = {cost.months: cost.median for cost in found.same_quality}
+    bars = [
+        _split_cost(cost, later[cost.months])
+        for cost in found.same_compute
+        if cost.months in later and cost.months in (0, *_SHOWN_MONTHS)
+    ]
+    names = ("same quality, new methods", "same run, newer machines")
+    largest_usd = max(sum(parts_usd) for _, parts_usd, _ in bars)
     return [
         Heading(title),
-        Chart(lambda: fan_chart(found, per_1000_steps=per_1000_steps), title, caption),
+        build_bars(title, names, bars, whole=largest_usd or None),
         Text(basis, "dim", Where.TERMINAL),
         build_table(shown, fields, caption=basis),
         Text(basis, where=Where.TEXT),
         Bullets((*(_part(found, part) for part in found.parts), *found.assumptions)),
     ]
+
+
+def _split_cost(cost: FutureCost, quality_usd: float) -> tuple[str, tuple[float, float], str]:
+    """Return the bar of a month: median dollars of the same quality, what the same computation adds, and its text."""
+    parts_usd = min(quality_usd, cost.median), max(0.0, cost.median - quality_usd)
+    return f"in {cost.months} months" if cost.months else "now", parts_usd, usd(cost.median)
 
 
 def _name_verdict(outlook: CostOutlook) -> str:

@@ -21,10 +21,9 @@ from trainfare_core.methods.methods import (
 
 
 def test_every_name_has_an_entry() -> None:
-    """In the order of the type, which JSON schemas list; each with a label and a colour of its own."""
+    """In the order of the type, which JSON schemas list; each with a label of its own."""
     assert get_args(Method) == METHOD_NAMES
     assert len({facts.label for facts in METHODS.values()}) == len(METHODS)
-    assert len({facts.colour for facts in METHODS.values()}) == len(METHODS)
 
 
 @pytest.mark.parametrize("name", METHOD_NAMES)

@@ -139,7 +139,7 @@ def test_rows_and_charts_are_visible(browser: _Browser) -> None:
     assert rows.count() == len(recommendation().options)
     assert all(rows.nth(index).is_visible() for index in range(rows.count()))
     assert "$5.15" in rows.nth(0).inner_text()
-    for drawings, number in ((page.locator("svg.chart"), 2), (page.locator("figure.bars"), 3)):
+    for drawings, number in ((page.locator("svg.chart"), 1), (page.locator("figure.bars"), 4)):
         assert drawings.count() == number
         for index in range(number):
             box = drawings.nth(index).bounding_box()

@@ -1,10 +1,9 @@
-"""The cost outlook of a report: the sentence on top, the chart of later months, and what is counted."""
+"""The cost outlook of a report: the sentence on top, the bars of later months, and what is counted."""
 
 from __future__ import annotations
 
 from datetime import date
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -14,8 +13,7 @@ from builders.toy_market import book, offer_row, small_job
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.recommendation import recommend
-from trainfare.report.blocks import Bullets
-from trainfare.report.charts.fan import fan_chart
+from trainfare.report.blocks import Bars, Bullets
 from trainfare.report.later_years import advise_waiting, build_outlook_section
 from trainfare_core.recommendation import Constraints, Recommendation
 
@@ -101,19 +99,43 @@ def test_without_an_outlook_the_report_has_no_such_section() -> None:
         assert "Train now" not in render(no_answer(), as_of=TODAY)
 
 
-def test_the_chart_has_two_intervals_and_three_parts() -> None:
-    """50 and 90 %, list price, hardware and software, each in the legend; axes say what they are."""
+def test_the_sentence_says_of_which_option_its_dollars_are() -> None:
+    """The outlook is of the cheapest, and an answer may be another: its card beside the sentence has other dollars."""
+    assert (
+        "At the cheapest, this run costs $5.15 now" in advise_waiting(recommendation(objective="fastest"))[1]
+    )
+    assert advise_waiting(recommendation())[1].startswith("This run costs $5.15 now")
+
+
+def test_the_bars_are_the_medians_of_the_table() -> None:
+    """Now and each month of the table, as shares of the dearest; new methods for the same quality are a part of each."""
+    answer = large_run()
+    outlook = answer.outlook
+    assert outlook is not None
+    (bars,) = [block for block in build_outlook_section(answer) if isinstance(block, Bars)]
+    assert [bar.name for bar in bars.bars] == ["now", *(f"in {months} months" for months in (6, 12, 24, 36))]
+    assert [bar.text for bar in bars.bars][:3:2] == ["$2,000", "$1,482"]
+    for bar, months in zip(bars.bars, (0, 6, 12, 24, 36), strict=True):
+        same = {cost.months: cost.median for cost in outlook.same_compute}[months]
+        quality = {cost.months: cost.median for cost in outlook.same_quality}[months]
+        assert sum(bar.shares) == pytest.approx(same / 2000)
+        assert bar.shares[0] == pytest.approx(quality / 2000)
+
+
+def test_an_outlook_of_two_months_has_two_bars() -> None:
+    """Now and the horizon are all that an answer must have."""
     answer = large_run()
     assert answer.outlook is not None
-    svg = ET.fromstring(fan_chart(answer.outlook, per_1000_steps=False))
-    texts = {"".join(element.itertext()) for element in svg.iter("text")}
-    assert {"90 % interval", "50 % interval", "price: this machine type", "+ hardware: newer machines",
-            "+ software: new methods", "cost of the run", "now", "36", "$0"} <= texts  # fmt: skip
-    bands = [g for g in svg.iter("g") if (g.get("id") or "").startswith("later-FillBetween")]
-    assert len(bands) == 2
-    assert "cost of 1,000 steps" in fan_chart(answer.outlook, per_1000_steps=True)
-    _, _, width, height = map(float, svg.attrib["viewBox"].split())
-    assert height < 0.6 * width  # on a phone the chart and its caption are seen together
+    ends = {
+        name: tuple(cost for cost in costs if cost.months in (0, answer.outlook.horizon_months))
+        for name, costs in (
+            ("same_compute", answer.outlook.same_compute),
+            ("same_quality", answer.outlook.same_quality),
+        )
+    }
+    short = answer.model_copy(update={"outlook": answer.outlook.model_copy(update=ends)})
+    (bars,) = [block for block in build_outlook_section(short) if isinstance(block, Bars)]
+    assert [bar.name for bar in bars.bars] == ["now", f"in {answer.outlook.horizon_months} months"]
 
 
 def test_recommend_computes_the_outlook() -> None:

@@ -6,18 +6,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Final
 
-from trainfare.report.charts.svg import (
-    COLOURS,
-    DASHED,
-    DOTTED,
-    Axes,
-    Figure,
-    draw,
-    short,
-    usd_tick,
-)
+from trainfare.report.charts.svg import COLOURS, Axes, Figure, draw
 from trainfare.report.escape import terminal_text
-from trainfare.report.wording import duration, machine_label
+from trainfare.report.wording import duration, exact_usd, machine_label
 from trainfare_core.clouds import CLOUDS
 from trainfare_core.number_format import time_unit
 from trainfare_core.recommendation import Interval, Option
@@ -34,6 +25,9 @@ _CROWDED: Final = 20
 
 _LABELS: Final = 10
 """Most names in the chart; more would cover the points."""
+
+_LABEL_CHARS: Final = 30
+"""Longest machine name in a chart; at 9 points about a fifth of the chart's width."""
 
 
 def cost_time_chart(
@@ -69,7 +63,7 @@ def cost_time_chart(
         _scale(axes, "x", [option.run_hours for option in options])
         _scale(axes, "y", [option.run_usd for option in options])
         axes.xaxis.set_major_formatter(time_tick)
-        axes.yaxis.set_major_formatter(usd_tick)
+        axes.yaxis.set_major_formatter(_format_usd)
         figure.legend(loc="outside upper left", ncols=6, handletextpad=0.5)
         _label(figure, axes, options, ranks)
 
@@ -81,6 +75,10 @@ def cost_time_chart(
         "The table has the same numbers.",
         size_inches=(8.0, 5.0),
     )
+
+
+def _format_usd(usd: float, _: int) -> str:
+    return exact_usd(max(0.0, float(usd))).removesuffix(".00")
 
 
 def _scale(axes: Axes, which: str, values: Sequence[Interval]) -> None:
@@ -105,7 +103,7 @@ def _draw_points(axes: Axes, options: Sequence[Option]) -> None:
         styles[name] = (COLOURS[f"cloud-{index_of_marker + 1}"], _MARKERS[index_of_marker])
         if any(option.provider == name for option in options):
             # matplotlib leaves labels with a leading underscore out of the legend
-            label = CLOUDS[name].label if name in CLOUDS else short(terminal_text(name).lstrip("_") or "?")
+            label = CLOUDS[name].label if name in CLOUDS else _shorten(terminal_text(name).lstrip("_") or "?")
             axes.plot([], [], styles[name][1], color=styles[name][0], label=label)
     if any(option.needs_porting for option in options):
         axes.plot([], [], "o", color=COLOURS["muted"], markerfacecolor="none", label="hollow: needs porting")
@@ -134,16 +132,14 @@ def _draw_points(axes: Axes, options: Sequence[Option]) -> None:
 def _draw_fronts(axes: Axes, options: Sequence[Option]) -> None:
     ready = _front([option for option in options if not option.needs_porting])
     overall = _front([option for option in options if not option.unmeasured_software])
-    if len(ready) > 1:
-        label = "Pareto front"
-        axes.plot(
-            *zip(*ready, strict=True), color=COLOURS["front"], linestyle=DASHED, label=label, gid="front-1"
-        )
-    if len(overall) > 1 and overall != ready:
-        label = "front after porting"
-        axes.plot(
-            *zip(*overall, strict=True), color=COLOURS["muted"], linestyle=DOTTED, label=label, gid="front-2"
-        )
+    lines = (
+        (ready, "front", (4, 3), "Pareto front"),
+        ([] if overall == ready else overall, "muted", (1, 2), "front after porting"),
+    )
+    for index, (points, colour, dashes, label) in enumerate(lines, start=1):
+        if len(points) > 1:
+            style = {"color": COLOURS[colour], "linestyle": (0, dashes)}
+            axes.plot(*zip(*points, strict=True), label=label, gid=f"front-{index}", **style)
 
 
 def _front(options: Sequence[Option]) -> list[tuple[float, float]]:
@@ -187,4 +183,9 @@ def _label(figure: Figure, axes: Axes, options: Sequence[Option], ranks: frozens
 def option_label(option: Option) -> str:
     """Return rank and machine, cut to the room a chart has, e.g. '#8 2 × p5.48xlarge'."""
     machine = machine_label(option) if option.nodes > 1 else option.instance_type
-    return short(f"#{option.rank} {terminal_text(machine)}")
+    return _shorten(f"#{option.rank} {terminal_text(machine)}")
+
+
+def _shorten(text: str) -> str:
+    """Return `text`, cut to what a chart has room for."""
+    return text if len(text) <= _LABEL_CHARS else f"{text[: _LABEL_CHARS - 1]}…"

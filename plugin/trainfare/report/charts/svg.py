@@ -16,14 +16,10 @@ from typing import Any, Final, TypeAlias
 from xml.etree import ElementTree as ET
 
 from trainfare.report.escape import terminal_text
-from trainfare.report.wording import exact_usd
 
 Figure: TypeAlias = Any
 Axes: TypeAlias = Any
 """matplotlib's own types are only partly known to strict type checkers."""
-
-DASHED: Final = (0, (4, 3))
-DOTTED: Final = (0, (1, 2))
 
 _VARIABLES: Final = (
     *("ink", "muted", "grid", "front", "on-part", "surface"),
@@ -56,8 +52,6 @@ _STYLE: Final = {
     "legend.fontsize": 9.0,
     "legend.columnspacing": 1.2,
 }
-_LABEL_CHARS: Final = 30
-"""Longest machine name in a chart; at 9 points about a fifth of the chart's width."""
 
 
 def draw(
@@ -90,16 +84,6 @@ def draw(
         fill(figure)
         canvas(figure).print_svg(written, metadata={"Date": None})
     return _inline(written.getvalue(), name, title, description)
-
-
-def short(text: str) -> str:
-    """Return `text`, cut to what a chart has room for."""
-    return text if len(text) <= _LABEL_CHARS else f"{text[: _LABEL_CHARS - 1]}…"
-
-
-def usd_tick(dollars: float, _: int) -> str:
-    """Return the label of a tick in dollars, for `Axis.set_major_formatter`."""
-    return exact_usd(max(0.0, float(dollars))).removesuffix(".00")
 
 
 def _inline(text: str, name: str, title: str, description: str) -> str:

@@ -1,4 +1,4 @@
-"""The report of a strategy answer, built once as blocks, and its chart of cost against quality."""
+"""The report of a strategy answer, built once as blocks."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from typing import Final, TypeAlias
 
-from trainfare.report.block_builders import build_list, build_table
-from trainfare.report.blocks import Block, Cell, Chart, Column, Heading, Line, Span, Table, Text, Tone, Where
-from trainfare.report.charts.svg import COLOURS, Figure, draw
+from trainfare.report.block_builders import build_bars, build_list, build_table
+from trainfare.report.blocks import Bars, Block, Cell, Column, Heading, Line, Span, Table, Text, Tone, Where
 from trainfare.report.facts import BookLine, book_line
 from trainfare.report.strategy.rows import (
     StrategyRow,
@@ -17,8 +16,8 @@ from trainfare.report.strategy.rows import (
     explain_left_out,
     use_labels,
 )
-from trainfare.report.wording import exact_usd, usd
-from trainfare_core.methods.answer import MethodLine, MethodsAnswer
+from trainfare.report.wording import usd
+from trainfare_core.methods.answer import MethodsAnswer
 from trainfare_core.methods.methods import METHODS
 
 _Field: TypeAlias = tuple[Column, Callable[[StrategyRow], Cell]] | None
@@ -55,17 +54,19 @@ def _build_strategies_section(answer: MethodsAnswer, rows: Sequence[StrategyRow]
     reference = "" if answer.reference is None else METHODS[answer.reference].label
     return [
         Heading("Strategies", where=Where.PAGE),
+        _build_bars(answer),
         *_build_tables(rows, reference),
-        Heading("Cost against quality", where=Where.PAGE),
-        _build_chart(answer, reference),
     ]
 
 
-def _build_chart(answer: MethodsAnswer, reference: str) -> Block:
-    drawn = [line for line in answer.lines if line.usd is not None and line.quality is not None]
-    if not drawn:
-        return Text("The quality that the strategies reach here is unknown.", "dim", Where.PAGE)
-    return Chart(lambda: strategy_chart(drawn, against=reference), "Cost against quality")
+def _build_bars(answer: MethodsAnswer) -> Bars:
+    costs = [
+        (METHODS[line.strategy].label, (line.usd.mid,), usd(line.usd.mid))
+        for line in answer.lines
+        if line.usd is not None
+    ]
+    whole = max(usd for _, (usd,), _ in costs) or None
+    return build_bars("Cost to the target", ("median cost to the target",), costs, whole=whole)
 
 
 def _build_tables(rows: Sequence[StrategyRow], reference: str) -> tuple[Table, Table]:
@@ -127,55 +128,3 @@ def _build_details(row: StrategyRow) -> list[Block]:
 
 def _describe_book(book: BookLine) -> str:
     return f"{book.cloud}: {book.rows} prices of {book.dates}, {book.age}{', STALE' if book.stale else ''}"
-
-
-def strategy_chart(lines: Sequence[MethodLine], *, against: str) -> str:
-    """
-    Return the chart.
-
-    Args:
-        lines: strategies with a cost and a quality.
-        against: label of the strategy that quality is relative to.
-
-    Raises:
-        ImportError: matplotlib is not installed.
-    """
-    drawn = [
-        (METHODS[line.strategy], line.usd, line.quality, line.quality_value)
-        for line in lines
-        if line.usd is not None and line.quality is not None
-    ]
-    known = all(value is not None for _, _, _, value in drawn)
-
-    def fill(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        for facts, cost, change, value in drawn:
-            quality = value if known and value is not None else change
-            colour = COLOURS[facts.colour]
-            axes.plot([cost.low_80, cost.high_80], [quality.mid] * 2, color=colour, linewidth=6, alpha=0.3)
-            axes.plot([cost.mid] * 2, [quality.low_80, quality.high_80], color=colour, linewidth=6, alpha=0.3)
-            axes.plot(
-                [cost.mid], [quality.mid], "o", color=colour, markersize=8,
-                label=f"{facts.label}, {usd(cost.mid)}",
-            )  # fmt: skip
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(_dollars)
-        axes.xaxis.set_minor_formatter("")  # no labels
-        figure.legend(loc="outside upper left", ncols=3, fontsize=9, columnspacing=1.2)
-        axes.set_xlabel("cost to the target, USD")
-        axes.set_ylabel("metric" if known else f"quality against {against}, %")
-
-    return draw(
-        fill,
-        name="strategies",
-        title="Cost against quality",
-        description=(
-            "One cross a strategy: cost to the target and quality, each with its central 80 %. "
-            "The table has the same numbers."
-        ),
-        size_inches=(8.0, 4.4),
-    )
-
-
-def _dollars(value: float, _place: int) -> str:
-    return exact_usd(float(value))

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from datetime import date
 from html.parser import HTMLParser
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import pytest
 
 from builders.profiles import gpt_profile
 from builders.recommendations import costs, option
-from trainfare.report.charts.svg import COLOURS
 from trainfare.report.strategy import report_strategy
 from trainfare.report.strategy.rows import build_strategy_rows, explain_left_out
-from trainfare.report.strategy.sections import strategy_chart
 from trainfare_core.methods.amounts import amount_of
 from trainfare_core.methods.answer import MethodsAnswer
 from trainfare_core.methods.draws import Found, Priced
@@ -46,7 +41,7 @@ def answer(name: str = "Net", *, instance: str = "g5.2xlarge", **fields: Any) ->
 
 
 class Page(HTMLParser):
-    """Tags, and all text outside of charts."""
+    """Tags, and all text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -66,7 +61,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_holds_every_strategy_and_loads_nothing() -> None:
-    """One row a priced strategy, the chart with all of them, what is left out and why, what was assumed."""
+    """One row a priced strategy, the bars of all of them, what is left out and why, what was assumed."""
     text = report_strategy(answer(), TODAY).as_page()
     page = Page(text)
     shown = " ".join(" ".join(page.texts).split())
@@ -75,14 +70,15 @@ def test_the_page_holds_every_strategy_and_loads_nothing() -> None:
     assert text.count('<th scope="row"') == 3
     for words in (
         "LoRA", "full fine-tuning", "linear probe", "QLoRA: unknown, because no kernel",
-        "from scratch: not possible: not asked for", "pre-training is sunk cost", "Cost against quality", "settings",
+        "from scratch: not possible: not asked for", "pre-training is sunk cost", "settings",
     ):  # fmt: skip
         assert words in shown, words
     assert "full_finetune" not in shown
-    chart = text[text.index("<svg") : text.index("</svg>")]
+    bars = text[text.index('<figure class="bars"') : text.index("</figure>")]
     for name in ("full_finetune", "lora", "linear_probe"):
-        assert METHODS[name].label in chart
-    assert "cost to the target, USD" in chart
+        (row,) = [row for row in build_strategy_rows(answer()) if row.name == METHODS[name].label]
+        assert row.name in bars
+        assert f"<span>{row.cost[0]}</span>" in bars
 
 
 def test_the_table_begins_at_the_first_column() -> None:
@@ -111,27 +107,12 @@ def test_foreign_names_are_harmless() -> None:
     assert "\u202e" not in table
 
 
-def test_known_values_are_drawn_as_values() -> None:
-    """With one value known the chart's axis is the metric, not a difference."""
-    text = report_strategy(answer(metric="accuracy", known_value=0.9, target_value=0.8), TODAY).as_page()
-    assert "quality against" not in text[text.index("<svg") : text.index("</svg>")]
-    assert "0.9" in text
-
-
 def test_a_pilot_that_is_too_dear_says_so() -> None:
     """More is expected to be saved than it costs, and it costs more than a tenth of the plan: both are told."""
     strategy_answer = answer(metric="accuracy", known_value=0.93, target_value=0.85)
     assert strategy_answer.pilot.saves_usd > strategy_answer.pilot.usd
     assert not strategy_answer.pilot.worth_it
     assert "more than a tenth of the cheapest plan" in report_strategy(strategy_answer, TODAY).as_page()
-
-
-def test_without_matplotlib_the_page_says_how_to_get_the_chart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The table holds the same numbers."""
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    text = report_strategy(answer(), TODAY).as_page()
-    assert "<svg" not in text
-    assert "trainfare[report]" in text
 
 
 def test_no_answer_has_its_page(capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,32 +129,6 @@ def test_no_answer_has_its_page(capsys: pytest.CaptureFixture[str]) -> None:
     question = Question()
     nothing = answer_of(question, [Found("lora", unknown_because="no kernel")], name="x", tool_version="0")
     assert "no kernel" in report_strategy(nothing, TODAY).as_page()
-
-
-def test_every_strategy_has_a_colour_of_the_palette() -> None:
-    """The chart can draw whatever the table of strategies holds."""
-    assert all(facts.colour in COLOURS for facts in METHODS.values())
-
-
-def test_a_cross_has_bars_of_one_width_in_a_frame_that_is_open() -> None:
-    """Cost and quality look equally sure; only the two axes are lines, one below and one at the left."""
-    chart = ET.fromstring(strategy_chart(answer().lines, against="LoRA"))
-    styles = {group.get("id") or "": group for group in chart.iter("g")}
-    bars = [
-        match[1]
-        for group in styles.values()
-        for path in group.findall("path")
-        if (match := re.search(r"stroke-opacity: 0\.3.*stroke-width: ([\d.]+)", path.get("style") or ""))
-    ]
-    assert len(bars) == 2 * 3
-    assert len(set(bars)) == 1
-    frame = [
-        group.findall("path")
-        for name, group in styles.items()
-        if name.startswith("strategies-patch_")
-        and any("stroke: var(--muted)" in (path.get("style") or "") for path in group.findall("path"))
-    ]
-    assert len(frame) == 2
 
 
 def test_without_a_trace_nothing_is_said_of_its_work() -> None:
