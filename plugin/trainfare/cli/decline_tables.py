@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 
-from trainfare.report.blocks import Block, Column, Heading, Table, Text, Where
+from trainfare.report.block_builders import build_answer
+from trainfare.report.blocks import Block
 from trainfare.report.wording import short_count, usd
 from trainfare_core.decline import (
     ClaimLine,
@@ -52,7 +53,7 @@ def build_claims(answer: ClaimsAnswer) -> list[Block]:
         f"Consistent (hardware, software, total): {ways}.",
         *(f"{claim.id}: {claim.note}." for claim in wrong),
     ]
-    return _build_table(
+    return build_answer(
         "Published claims of a decline, computed again",
         ("id", "figure", "stated", "computed", "verdict"),
         rows,
@@ -97,7 +98,7 @@ def build_forecast(answer: ForecastAnswer) -> list[Block]:
     if not answer.informative:
         below.append("The last interval spans a factor of 10,000 or more: it is uninformative.")
     names = ("year", "median", "50 %", "90 %", "cheaper than now")
-    return _build_table("What the run costs in later years", names, rows, names[1:], above=above, below=below)
+    return build_answer("What the run costs in later years", names, rows, names[1:], above=above, below=below)
 
 
 def build_wait(answer: WaitAnswer) -> list[Block]:
@@ -123,7 +124,7 @@ def build_wait(answer: WaitAnswer) -> list[Block]:
         f"The chance that waiting is right: {chance}.",
     ]
     names = ("if the decline is", "slow (5 %)", "median", "fast (95 %)")
-    return _build_table(
+    return build_answer(
         "Train now or wait",
         names,
         rows,
@@ -149,7 +150,7 @@ def build_decomposition(answer: DecompositionAnswer) -> list[Block]:
         "Below 1 time, or negative: more expensive. Shares are of the log change and independent of order."
     ]
     names = ("cause", "cheaper by", "share", "decline a year")
-    return _build_table("Why the cost changed", names, rows, names[1:], above=above, below=below)
+    return build_answer("Why the cost changed", names, rows, names[1:], above=above, below=below)
 
 
 def _usd(amount: float) -> str:
@@ -162,21 +163,3 @@ def _percents(share: float) -> str:
 
 def _make_sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
-
-
-def _build_table(
-    title: str,
-    names: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    right: Collection[str],
-    *,
-    above: Sequence[str] = (),
-    below: Sequence[str] = (),
-) -> list[Block]:
-    columns = tuple(Column(name, right=name in right, names_row=name == names[0]) for name in names)
-    return [
-        Heading(title, level=1, where=Where.TITLED),
-        *(Text(text, "" if index else "answer") for index, text in enumerate(above)),
-        Table(columns, rows),
-        *map(Text, below),
-    ]

@@ -11,7 +11,7 @@ import typer
 
 from trainfare.cli.option_groups import Format, group_options
 from trainfare.cli.options import OutputFile
-from trainfare.cli.output import check_writable, output_width, warn, write_answer
+from trainfare.cli.output import check_writable, output_width, warn, write_answer, write_blocks
 from trainfare_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,18 +67,25 @@ def _read_table(named: str | None, project: str | None = None) -> pl.DataFrame:
 
 
 @app.command("list")
+@group_options
 def list_runs(
     *,
     folder: LedgerOption = None,
     project: ProjectOption = None,
     last: Annotated[int, typer.Option(min=1, max=10**9, help="newest runs")] = 20,
+    output: Format = "table",
 ) -> None:
     """List the newest runs."""
-    from trainfare.report.ledger import runs_text
+    from trainfare.report.ledger import build_runs, runs_text
     from trainfare_core.ledger.run_table import name_continued
 
-    table = name_continued(_read_table(folder, project))
-    sys.stdout.write(runs_text(table.tail(last), output_width()) if table.height else "no runs\n")
+    table = name_continued(_read_table(folder, project)).tail(last)
+    if output == "html":
+        from trainfare.report.render.page import format_page
+
+        write_answer(format_page(build_runs(table)), None, references=True)
+    else:
+        sys.stdout.write(runs_text(table, output_width()) if table.height else "no runs\n")
 
 
 @app.command("show")
@@ -106,12 +113,11 @@ def score(
     output: Format = "table",
 ) -> None:
     """Show how right predictions were: errors, and how often the 80 % interval held."""
-    from trainfare.report.ledger import score_plot, score_text
+    from trainfare.report.ledger import build_score
     from trainfare_core.ledger.run_table import score_runs
 
     answer = score_runs(_read_table(folder, project), by)
-    text = score_text(answer, output_width()) + ("\n" + score_plot(answer) if plot and answer.rows else "")
-    sys.stdout.write(answer.to_json() if output == "json" else text)
+    write_blocks(answer, build_score(answer, plot=plot), output)
 
 
 @app.command("import")
@@ -174,7 +180,7 @@ def export(
 
 @app.command("why")
 @group_options
-def why(
+def explain(
     run: Annotated[str, typer.Argument(metavar="RUN", help="id of the run, or its beginning")],
     *,
     folder: LedgerOption = None,
@@ -182,8 +188,8 @@ def why(
 ) -> None:
     """Split measured less predicted dollars of a run into causes."""
     from trainfare.ledger.store import find_sessions
-    from trainfare.report.run_causes import run_causes_table
+    from trainfare.report.run_causes import build_run_causes
     from trainfare_core.ledger.causes import explain_run, join_sessions
 
     answer = explain_run(join_sessions(find_sessions(folder_of(folder), run)))
-    sys.stdout.write(answer.to_json() if output == "json" else run_causes_table(answer, width=output_width()))
+    write_blocks(answer, build_run_causes(answer), output)

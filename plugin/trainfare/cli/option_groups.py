@@ -26,7 +26,7 @@ FORMATS: Final[Mapping[str, tuple[Format, ...]]] = {
     "check": ("table", "json", "markdown", "html", "sarif", "junit", "github"),
     "offers": ("table", "json", "csv"),
     "strategy": ("table", "json", "html"),
-    "reconcile": ("table", "json"),
+    "reconcile": ("table", "json", "html"),
     "update": ("table", "json"),
     "verify": ("table", "json"),
     "status": ("table", "json"),
@@ -34,7 +34,9 @@ FORMATS: Final[Mapping[str, tuple[Format, ...]]] = {
     "forecast": ("table", "json", "html"),
     "wait": ("table", "json", "html"),
     "decompose": ("table", "json", "html"),
-    "score": ("table", "json"),
+    "list_runs": ("table", "html"),
+    "score": ("table", "json", "html"),
+    "explain": ("table", "json", "html"),
     "doctor": ("table", "json"),
 }
 """Formats of the answers of each command."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from trainfare.cli.ledger import LedgerOption, folder_of
 from trainfare.cli.option_groups import Format, group_options
-from trainfare.cli.output import output_width, warn
+from trainfare.cli.output import warn, write_blocks
 
 if TYPE_CHECKING:
     from trainfare_core.documents import Interval
@@ -29,11 +28,11 @@ def reconcile(
     output: Format = "table",
 ) -> None:
     """Show what runs cost on a bill: list, contracted, effective, billed and adjusted, beside the estimate."""
-    from trainfare.report.bill import bill_table
+    from trainfare.report.bill import build_bill
     from trainfare_core.ledger.bill import reconcile_bill
 
     answer = reconcile_bill(bill, *_read_estimates(ledger))
-    sys.stdout.write(answer.to_json() if output == "json" else bill_table(answer, width=output_width()))
+    write_blocks(answer, build_bill(answer), output)
 
 
 def _read_estimates(named: str | None) -> tuple[dict[str, Interval], dict[str, str]]:

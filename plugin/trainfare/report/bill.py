@@ -1,12 +1,12 @@
-"""The answer of `trainfare reconcile` as a table."""
+"""The answer of `trainfare reconcile` as blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from trainfare.report.escape import terminal_text
-from trainfare.report.tables import UNLIMITED_WIDTH, table_text
+from trainfare.report.block_builders import build_answer
+from trainfare.report.blocks import Block
 from trainfare_core.ledger.bill import BilledRun, BillReconciliation, UnmatchedCost
 from trainfare_core.number_format import cents
 
@@ -15,9 +15,8 @@ _SERVICES: Final = 8
 _NUMBERS: Final = ("estimate, USD", "list", "contracted", "effective", "billed", "adjusted", "machine hours")
 
 
-def bill_table(answer: BillReconciliation, *, width: int = UNLIMITED_WIDTH) -> str:
+def build_bill(answer: BillReconciliation) -> list[Block]:
     """Return one row a run and currency; below it what carries no tag, and notes."""
-    names = ("prediction", *_NUMBERS, "currency")
     rows = [(run.prediction_id, *map(_money, _list_numbers(run)), run.currency) for run in answer.runs]
     lines: list[str] = []
     for currency in dict.fromkeys(service.currency for service in answer.unmatched):
@@ -27,8 +26,21 @@ def bill_table(answer: BillReconciliation, *, width: int = UNLIMITED_WIDTH) -> s
         lines.append(f"note: adjustments without a tag that count in the run of their resource: {found:,}")
     if any(run.adjusted_cost != run.adjusted_effective_cost for run in answer.runs):
         lines.append("note: adjusted is as billed; --format json has it amortized, too")
-    table = [table_text(names, rows, right=_NUMBERS, width=width)] if rows else []
-    return "\n".join([*table, *map(terminal_text, lines)]) + "\n"
+    names = ("prediction", *_NUMBERS, "currency")
+    title, sentence = "What runs cost on the bill", _add_runs(answer.runs)
+    return build_answer(title, names, rows, _NUMBERS, sentence=sentence, below=lines)
+
+
+def _add_runs(runs: Sequence[BilledRun]) -> str:
+    """Return what was billed for all runs, by currency."""
+    billed: dict[str, list[float | None]] = {}
+    for run in runs:
+        billed.setdefault(run.currency, []).append(run.billed_cost)
+    totals = [
+        f"{_money(_add(costs))} {currency} billed for {len(costs):,} run{'s' * (len(costs) > 1)}"
+        for currency, costs in billed.items()
+    ]
+    return f"{'; '.join(totals) or 'No run is on the bill'}."
 
 
 def _list_numbers(run: BilledRun) -> tuple[float | None, ...]:

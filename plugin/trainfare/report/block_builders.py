@@ -1,11 +1,11 @@
-"""Blocks that several sections build alike: tables of rows, lists with and without a title."""
+"""Blocks that several answers and sections build alike: tables of rows, lists with and without a title."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeVar
 
-from trainfare.report.blocks import Bar, Bars, Block, Bullets, Cell, Column, Heading, Line, Table, Where
+from trainfare.report.blocks import Bar, Bars, Block, Bullets, Cell, Column, Heading, Line, Table, Text, Where
 
 Row = TypeVar("Row")
 
@@ -37,6 +37,38 @@ def build_table(
     named = frozenset(index for index, row in enumerate(rows) if picked is not None and picked(row))
     columns = tuple(column for column, _ in shown)
     return Table(columns, cells, caption, named, key, where, tuple(map(row_key, rows)) if row_key else ())
+
+
+def build_answer(
+    title: str,
+    names: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: Collection[str],
+    *,
+    sentence: str = "",
+    above: Sequence[str] = (),
+    below: Sequence[str] = (),
+) -> list[Block]:
+    """
+    Return an answer of one table, with sentences above and below it.
+
+    Args:
+        title: of its page.
+        names: of the columns.
+        rows: of texts; empty: no table.
+        right: names of the columns that are aligned to the right.
+        sentence: the answer, where only a page has one.
+        above: the answer, and what else comes before the table.
+        below: notes.
+    """
+    columns = tuple(Column(name, right=name in right, names_row=name == names[0]) for name in names)
+    return [
+        Heading(title, level=1, where=Where.TITLED),
+        *([Text(sentence, "answer", Where.TITLED)] if sentence else []),
+        *(Text(text, "" if index else "answer") for index, text in enumerate(above)),
+        *([Table(columns, rows)] if rows else []),
+        *map(Text, below),
+    ]
 
 
 def build_list(

@@ -1,12 +1,13 @@
-"""Runs of a ledger and the score of their predictions as text."""
+"""Runs of a ledger as text, and the score of their predictions as blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from trainfare.report.block_builders import build_answer
 from trainfare.report.blocks import Block, Column, Heading, Table, Text, Where
-from trainfare.report.tables import UNLIMITED_WIDTH, table_text
+from trainfare.report.tables import table_text
 from trainfare_core.number_format import cents, duration, hours_text, percent
 
 if TYPE_CHECKING:
@@ -17,19 +18,29 @@ if TYPE_CHECKING:
 
 _HALF_PLOT = 24
 """Columns on each side of no error. Chosen: with the names within 80 columns."""
+_WORDS = ("started", "run", "state", "project", "job", "machine")
+_NUMBERS = ("steps", "step", "predicted", "hours", "USD")
 _QUANTITIES = {"step_s": "step", "memory_bytes": "memory", "run_s": "hours", "usd": "dollars"}
 
 
 def runs_text(table: pl.DataFrame, width: int) -> str:
     """Return a line a run of a table of runs."""
-    left, right = (
-        ("started", "run", "state", "project", "job", "machine"),
-        ("steps", "step", "predicted", "hours", "USD"),
+    rows = map(_write_cells, table.iter_rows(named=True))
+    optional, wrapped = ("predicted", "job", "project", "steps", "USD"), ("started", *_WORDS[3:])
+    text = table_text(
+        (*_WORDS, *_NUMBERS), rows, right=_NUMBERS, width=width, optional=optional, wrapped=wrapped
     )
-    rows = (_write_cells(row) for row in table.iter_rows(named=True))
-    optional, wrapped = ("predicted", "job", "project", "steps", "USD"), ("started", *left[3:])
-    text = table_text((*left, *right), rows, right=right, width=width, optional=optional, wrapped=wrapped)
     return f"{text}\n"
+
+
+def build_runs(table: pl.DataFrame) -> list[Block]:
+    """Return the runs of a table for a page; the last session of a run has the dollars of those before."""
+    rows = [_write_cells(row) for row in table.iter_rows(named=True)]
+    runs = [usd for usd, state in table.select("usd_measured", "state").iter_rows() if state != "continued"]
+    known = [usd for usd in runs if usd is not None]
+    unknown = f"; the dollars of {len(runs) - len(known):,} are not known" * (len(known) < len(runs))
+    sentence = f"{len(runs):,} run{'s' * (len(runs) != 1)}: {cents(sum(known))} in all{unknown}."
+    return build_answer("What runs took and cost", (*_WORDS, *_NUMBERS), rows, _NUMBERS, sentence=sentence)
 
 
 def _write_cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -88,7 +99,40 @@ def _write_known(value: float | None, write: Callable[[float], str]) -> str:
     return "" if value is None else write(value)
 
 
-def score_plot(score: LedgerScore) -> str:
+def build_score(score: LedgerScore, *, plot: bool = False) -> list[Block]:
+    """Return the score as a table, and what it counts; `plot` adds the errors as lines, in a terminal."""
+    title, by = "How right predictions were", "" if score.by == "all" else score.by
+    if not score.rows:
+        no_pair = f"none of {score.runs} runs has both a prediction and what it took"
+        how = f"{no_pair}: start one from a file of `trainfare export`, or on a GPU"
+        return build_answer(title, (by,), (), (), above=[how])
+    names = (*((by,) if by else ()), "of", "runs", "median error", "mean", "bias", "in 80 %")
+    rows = [
+        (
+            *((row.group or "not known",) if by else ()), _QUANTITIES[row.quantity], str(row.runs),
+            percent(row.median_error, 1), percent(row.mean_error, 1), percent(row.bias, 1, sign=True),
+            percent(row.held),
+        )
+        for row in score.rows
+    ]  # fmt: skip
+    below = [
+        "Errors are predicted over measured minus one; hours and dollars are of runs that did all their steps."
+    ]
+    if score.made_after:
+        below.append(
+            f"{score.made_after} of {score.runs} predictions were made after the run, without its times."
+        )
+    last = score.rows[-1]  # dollars, where they are known
+    sentence = (
+        f"Over {last.runs:,} run{'s' * (last.runs > 1)}, the prediction of {_QUANTITIES[last.quantity]} was off by "
+        f"{percent(last.median_error, 1)} or less in half of them, and its 80 % interval held {percent(last.held)}."
+    )
+    shown = "" if by else sentence
+    blocks = build_answer(title, names, rows, names[-5:], sentence=shown, below=below)
+    return [*blocks, Text("", where=Where.TERMINAL), _draw_errors(score)] if plot else blocks
+
+
+def _draw_errors(score: LedgerScore) -> Table:
     """Return a line a row: the median error in the band that has 80 % of the errors, on one scale around no error."""
     # Chosen: beyond 100 % only the direction counts, and a scale below 1 % would enlarge noise.
     ends = (abs(end) for row in score.rows for end in (row.error_low_80, row.error_high_80))
@@ -105,30 +149,5 @@ def score_plot(score: LedgerScore) -> str:
         return "".join(line)
 
     names = (score.by, "of", f"predicted too little: -{percent(scale)} to +{percent(scale)}: too much")
-    rows = ((row.group or "not known", _QUANTITIES[row.quantity], draw(row)) for row in score.rows)
-    return table_text(names, rows, width=UNLIMITED_WIDTH) + "\n"
-
-
-def score_text(score: LedgerScore, width: int) -> str:
-    """Return the score as a table, and what it counts."""
-    if not score.rows:
-        no_pair = f"none of {score.runs} runs has both a prediction and what it took"
-        return f"{no_pair}: start one from a file of `trainfare export`, or on a GPU\n"
-    names = ("" if score.by == "all" else score.by, "of", "runs", "median error", "mean", "bias", "in 80 %")
-    rows = [
-        (
-            "" if score.by == "all" else row.group or "not known", _QUANTITIES[row.quantity], str(row.runs),
-            percent(row.median_error, 1), percent(row.mean_error, 1), percent(row.bias, 1, sign=True),
-            percent(row.held),
-        )
-        for row in score.rows
-    ]  # fmt: skip
-    lines = [table_text(names, rows, right=names[2:], width=width)]
-    lines.append(
-        "Errors are predicted over measured minus one; hours and dollars are of runs that did all their steps."
-    )
-    if score.made_after:
-        lines.append(
-            f"{score.made_after} of {score.runs} predictions were made after the run, without its times."
-        )
-    return "\n".join(lines) + "\n"
+    rows = [(row.group or "not known", _QUANTITIES[row.quantity], draw(row)) for row in score.rows]
+    return Table(tuple(map(Column, names)), rows, where=Where.TERMINAL)

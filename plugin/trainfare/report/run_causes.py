@@ -1,12 +1,12 @@
-"""The answer of `trainfare ledger why` as a table."""
+"""The answer of `trainfare ledger why` as blocks."""
 
 from __future__ import annotations
 
 import math
 from typing import Final
 
-from trainfare.report.escape import terminal_text
-from trainfare.report.tables import UNLIMITED_WIDTH, table_text
+from trainfare.report.block_builders import build_answer
+from trainfare.report.blocks import Block
 from trainfare_core.ledger.causes import RunCauseName, RunExplanation
 
 _NAMES: Final[dict[RunCauseName, str]] = {
@@ -18,26 +18,30 @@ _NAMES: Final[dict[RunCauseName, str]] = {
 """Of causes whose name says less."""
 
 
-def run_causes_table(answer: RunExplanation, *, width: int = UNLIMITED_WIDTH) -> str:
+def build_run_causes(answer: RunExplanation) -> list[Block]:
     """Return the dollars of a run and a row a cause; cents are those of the running sum, so that they add up."""
+    head, rows = f"run {answer.run_id} ({answer.state}): ", list[tuple[str, str, str]]()
     predicted = answer.predicted_usd
     if predicted is None or answer.difference_usd is None:
-        text = f"run {answer.run_id} ({answer.state}): the difference is not known: {answer.unknown_because}"
-        return terminal_text(text) + "\n"
-    # Chosen: cents, and of less than a dollar three significant digits, so that causes are no rows of 0.00.
-    largest_usd = max(predicted.mid, answer.measured_usd or 0.0)
-    decimals = min(9, max(2, 2 - math.floor(math.log10(largest_usd)))) if largest_usd > 0 else 2
+        head += f"the difference is not known: {answer.unknown_because}"
+    else:
+        # Chosen: cents, and of less than a dollar three significant digits, so that causes are no rows of 0.00.
+        largest_usd = max(predicted.mid, answer.measured_usd or 0.0)
+        decimals = min(9, max(2, 2 - math.floor(math.log10(largest_usd)))) if largest_usd > 0 else 2
 
-    def subtract(usd: float, before_usd: float) -> str:
-        return f"{round(round(usd, decimals) - round(before_usd, decimals), decimals) + 0.0:+,.{decimals}f}"
+        def subtract(usd: float, before_usd: float) -> str:
+            return (
+                f"{round(round(usd, decimals) - round(before_usd, decimals), decimals) + 0.0:+,.{decimals}f}"
+            )
 
-    rows: list[tuple[str, str, str]] = []
-    total = predicted.mid
-    for cause in answer.causes:
-        before, total = total, total + (cause.usd or 0.0)
-        shown = "not known" if cause.usd is None else subtract(total, before)
-        rows.append((_NAMES.get(cause.cause, cause.cause.replace("_", " ")), shown, cause.detail))
-    low, mid, high = (f"${end:,.{decimals}f}" for end in (predicted.low_80, predicted.mid, predicted.high_80))
-    head = f"run {answer.run_id} ({answer.state}): predicted {mid} [{low} to {high}], measured ${total:,.{decimals}f}:"
-    table = table_text(("cause", "USD", "priced -> measured"), rows, right=("USD",), width=width)
-    return f"{terminal_text(head)} {subtract(total, predicted.mid)} USD\n{table}\n"
+        total = predicted.mid
+        for cause in answer.causes:
+            before, total = total, total + (cause.usd or 0.0)
+            shown = "not known" if cause.usd is None else subtract(total, before)
+            rows.append((_NAMES.get(cause.cause, cause.cause.replace("_", " ")), shown, cause.detail))
+        ends = predicted.low_80, predicted.mid, predicted.high_80
+        low, mid, high = (f"${end:,.{decimals}f}" for end in ends)
+        head += f"predicted {mid} [{low} to {high}], measured ${total:,.{decimals}f}: "
+        head += f"{subtract(total, predicted.mid)} USD"
+    names = ("cause", "USD", "priced -> measured")
+    return build_answer("Why the run cost what it did", names, rows, ("USD",), above=[head])

@@ -6,6 +6,7 @@ Charts are left out of the golden page: their bytes belong to the installed matp
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 
 from builders.profiles import profile
 from builders.recommendations import job, make_measured_step, no_answer, option, recommendation
-from builders.reports import render_html, render_markdown, render_terminal
+from builders.reports import LEDGER_PAGES, render_html, render_markdown, render_terminal
 from trainfare_core.job_profile import RunPlan
 from trainfare_core.recommendation import Constraints
 
@@ -46,6 +47,11 @@ def _page() -> str:
     return re.sub(r"<svg.*?</svg>", "<svg></svg>", page, flags=re.DOTALL)
 
 
+def _draw_body(name: str) -> str:
+    """Return a page of a ledger without its style sheet and script, which the golden report has."""
+    return re.sub(r"(?s)<(style|script)>.*?</\1>", r"<\1></\1>", LEDGER_PAGES[name]("vision"))
+
+
 CASES = {
     "report.txt": lambda: render_terminal(recommendation(), profile=_MEASURED, as_of=TODAY),
     "report-80-columns.txt": lambda: render_terminal(recommendation(), as_of=TODAY, width=80),
@@ -53,6 +59,7 @@ CASES = {
     "report.md": lambda: render_markdown(recommendation(), profile=_MEASURED, as_of=TODAY),
     "report-per-1000-steps.md": _per_1000_steps,
     "report.html": _page,
+    **{f"{name}.html": functools.partial(_draw_body, name) for name in LEDGER_PAGES},
     "report.json": lambda: recommendation().to_json(),
 }
 

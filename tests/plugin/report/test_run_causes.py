@@ -8,7 +8,8 @@ from decimal import Decimal
 
 import pytest
 
-from trainfare.report.run_causes import run_causes_table
+from trainfare.report.render.text import format_lines
+from trainfare.report.run_causes import build_run_causes
 from trainfare_core.documents import Interval
 from trainfare_core.ledger.causes import RunCause, RunCauseName, RunExplanation
 
@@ -29,6 +30,10 @@ def explain(usd: tuple[float | None, ...], mid: float) -> RunExplanation:
         difference_usd=measured - mid,
         causes=causes,
     )
+
+
+def run_causes_table(answer: RunExplanation) -> str:
+    return format_lines(build_run_causes(answer))
 
 
 def test_table_says_dollars_causes_and_what_is_not_known() -> None:
