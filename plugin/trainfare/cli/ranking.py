@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -69,7 +69,7 @@ class RankingOptions(LedgerOptions):
         Raises:
             NothingFitsError: no machine is left; the answer, which says why, is written.
         """
-        from trainfare.export import read_launch
+        from trainfare.export import export_named_plans, read_launch
         from trainfare.recommendation import rank_job
         from trainfare_core.ranking.pricing.request import DEFAULT_LIMIT, Request, objective_of
 
@@ -92,9 +92,11 @@ class RankingOptions(LedgerOptions):
             ranking = rank_job(profile, request, choice, compare=compare)
         warn(ranking.warnings)
         whole = self.details or self.limit is not None
+        if self.output in ("json", "html") and target is not None:
+            launch = read_launch(target)
+            ranking = replace(ranking, answer=ranking.answer.model_copy(update={"launch": launch}))
         if self.output == "json":
-            launch = None if target is None else read_launch(target)
-            write_answer(ranking.answer.model_copy(update={"launch": launch}).to_json(), self.out)
+            write_answer(ranking.answer.to_json(), self.out)
         elif self.output == "csv":
             from trainfare.report.rows import ranking_csv
 
@@ -105,9 +107,10 @@ class RankingOptions(LedgerOptions):
 
             last = () if self.ledger is None else list_last_runs([profile], find_named_ledger(self.ledger))
             details = whole or self.output != "table"
+            files = tuple(export_named_plans(ranking.answer)) if self.output == "html" else ()
             report = report_ranking(
-                ranking.answer, profile, ranking.as_of, rows=rows, details=details, last_runs=last
-            )
+                ranking.answer, profile, ranking.as_of, rows=rows, details=details, last_runs=last, files=files
+            )  # fmt: skip
             write_report(report, self.output, self.out)
         if not ranking.answer.options:
             because = ranking.answer.unknown_because or "no machine is left"

@@ -2,13 +2,14 @@
 
 from trainfare.export.facts import list_fill_ins
 from trainfare.export.plan import ExportedFiles, PlanToExport, choose_plan
-from trainfare.export.targets import TARGETS, export_plan, read_launch
+from trainfare.export.targets import TARGETS, export_named_plans, export_plan, read_launch
 
 __all__ = [
     "TARGETS",
     "ExportedFiles",
     "PlanToExport",
     "choose_plan",
+    "export_named_plans",
     "export_plan",
     "list_fill_ins",
     "read_launch",

@@ -110,7 +110,7 @@ def choose_plan(answer: Recommendation, name: str, launch: Launch, *, porting: b
     Raises:
         InputError: no plan has the name, or it needs porting, or the answer is of an older version.
     """
-    option = _find_option(answer, name)
+    option = find_option(answer, name)
     if option is None:
         because = answer.unknown_because or (
             "no option runs the script as it is: give a rank, and --porting"
@@ -137,7 +137,8 @@ def choose_plan(answer: Recommendation, name: str, launch: Launch, *, porting: b
     return PlanToExport(answer, option, option.trainer, alternatives, launch)
 
 
-def _find_option(answer: Recommendation, name: str) -> Option | None:
+def find_option(answer: Recommendation, name: str) -> Option | None:
+    """Return the option that `choose_plan` takes by a name; None where the answer has none."""
     if name == "spot":
         spot = (option for option in answer.options if option.purchase_option == "spot")
         return answer.best_spot or next((option for option in spot if not option.needs_porting), None)

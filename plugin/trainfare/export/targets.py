@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from trainfare.export.azureml import export_azureml
-from trainfare.export.plan import ExportedFiles, PlanToExport, choose_plan
+from trainfare.export.plan import ExportedFiles, PlanToExport, choose_plan, find_option
 from trainfare.export.sagemaker import export_sagemaker
 from trainfare.export.skypilot import SERVICES, export_skypilot
 from trainfare.export.torchrun import export_torchrun
 from trainfare.job import command_of
 from trainfare.prices.run_cost_table import read_one_table
 from trainfare_core.errors import InputError
-from trainfare_core.recommendation import Launch, Recommendation
+from trainfare_core.recommendation import Launch, Option, Recommendation
 
 TARGETS: Final[Mapping[str, tuple[Callable[[PlanToExport], ExportedFiles], frozenset[str]]]] = {
     "skypilot": (export_skypilot, SERVICES),
@@ -58,6 +59,25 @@ def export_plan(answer: Recommendation, target: str, name: str, *, porting: bool
     if option.purchase_option == "capacity_block" and services:
         raise InputError(f"--plan {name} is a capacity block, which is booked first: no file can start it")
     return write(plan)
+
+
+def export_named_plans(answer: Recommendation) -> Iterator[tuple[str, Option, dict[str, str]]]:
+    """Yield each plan that a page names: its names, the option, and the texts that `trainfare export` writes for it."""
+    plans: dict[str, tuple[Option, list[str]]] = {}
+    first = answer.objective.replace("_", "-")
+    for name in dict.fromkeys((first, "runner-up", "cheapest", "best-value", "fastest", "spot")):
+        if (option := find_option(answer, name)) is not None:
+            plans.setdefault(option.plan_id, (option, []))[1].append(name)
+    for option, names in plans.values():
+        texts: dict[str, str] = {}
+        for target in TARGETS:
+            with contextlib.suppress(InputError):  # it does not start that machine, or not so long a run
+                files = export_plan(answer, target, names[0])
+                # What to fill in stands on top of a file, but in JSON: a page beside it says so, and comes first.
+                ends = sorted({"": files.text, **files.beside}.items(), key=lambda end: end[0] != ".md")
+                texts |= {f"{target}: FILE{end}": text for end, text in ends}
+        if texts:
+            yield ", ".join(names), option, texts
 
 
 def read_launch(target: str, folder: Path = Path()) -> Launch:

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from trainfare.report.blocks import Block
+    from trainfare.report.sections.plans import PlanFiles
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.ledger.run_record import RunRecord
     from trainfare_core.recommendation import Recommendation
@@ -76,6 +77,7 @@ def report_ranking(
     rows: int | None = None,
     details: bool = True,
     last_runs: Sequence[RunRecord] = (),
+    files: Sequence[PlanFiles] = (),
 ) -> Report:
     """
     Return the report of a ranking.
@@ -87,6 +89,7 @@ def report_ranking(
         rows: of the ranking, but in a page; None: the best, and those of the headline.
         details: the whole report, not its first screen alone, which is for a terminal.
         last_runs: of the job, from a ledger that is named: see `trainfare.ledger.earlier_runs.list_last_runs`.
+        files: that start the named plans, for a page: see `trainfare.export.export_named_plans`.
     """
     title = f"{recommendation.job.name}: what it costs to train"
     if details:
@@ -95,7 +98,7 @@ def report_ranking(
 
         return Report(
             lambda _width: [
-                *build_report(recommendation, profile, as_of, rows=rows),
+                *build_report(recommendation, profile, as_of, rows=rows, files=files),
                 *build_last_runs(last_runs),
             ],
             title,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import select
@@ -14,8 +15,12 @@ from typing import Any
 
 import pytest
 
+from builders.exports import small_answer
 from builders.profiles import profile
 from builders.recommendations import hostile_recommendation, make_measured_step, no_answer, recommendation
+from builders.reports import LEDGER_PAGES
+from trainfare.export import export_named_plans, export_plan
+from trainfare.report import report_ranking
 from trainfare.report.files import write_reports
 from trainfare_core.recommendation import Recommendation, TrainerArguments
 
@@ -53,6 +58,9 @@ class _Browser:
 
     def page_of(self, answer: str) -> Path:
         """Return the report of an answer, written once."""
+        if answer in _PAGES and answer not in self.pages:
+            self.pages[answer] = self.folder / f"{answer}.html"
+            self.pages[answer].write_text(_PAGES[answer](), encoding="utf-8")
         if answer not in self.pages:
             facts = profile(measured=make_measured_step())
             self.pages[answer], _ = write_reports(
@@ -104,6 +112,59 @@ def _with_plans() -> Recommendation:
 ANSWERS = {"whole": recommendation, "none": no_answer, "hostile": hostile_recommendation}
 """What a page may be of, for the tests that look at all of them."""
 _ANSWERS = ANSWERS | {"traced": _with_plans}
+
+
+def _draw_files() -> str:
+    """Return the page of a plan of SageMaker, with its files."""
+    answer = small_answer(service="sagemaker", instance_type="ml.g6.12xlarge")
+    return report_ranking(answer, None, TODAY, files=tuple(export_named_plans(answer))).as_page()
+
+
+_PAGES: dict[str, Callable[[], str]] = {
+    "files": _draw_files,
+    **{name: functools.partial(draw, "vision") for name, draw in LEDGER_PAGES.items()},
+}
+"""Pages that are not of `write_reports`."""
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+@pytest.mark.parametrize("page_name", _PAGES)
+def test_pages_of_files_and_of_a_ledger_are_like_the_others(
+    browser: _Browser, page_name: str, width: int, scheme: str
+) -> None:
+    """One request, nothing on the console, no sideways scrolling, enough contrast, nothing serious for axe; also opened."""
+    axe = pytest.importorskip("axe_playwright_python.base", reason="axe-playwright-python is not installed")
+    opened = _open(browser, page_name, width=width, scheme=scheme)
+    page = opened.page
+    page.evaluate("document.querySelectorAll('details.file').forEach(file => { file.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert (opened.messages, opened.violations()) == ([], [])
+    assert page.evaluate(_CONTRAST) == []
+    page.evaluate(axe.AXE_FILE_PATH.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run().then(results => results.violations)")
+    assert [finding["id"] for finding in found if finding["impact"] in ("serious", "critical")] == []
+
+
+def test_a_copied_file_is_the_one_that_export_writes(browser: _Browser) -> None:
+    """Closed at first; the button copies every byte, also the last line break."""
+    opened = _open(browser, "files")
+    page = opened.page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    files = page.locator("details.file")
+    labels = [files.nth(index).locator("summary").inner_text() for index in range(files.count())]
+    assert labels == ["sagemaker: FILE.md", "sagemaker: FILE", "torchrun: FILE"]
+    answer = small_answer(service="sagemaker", instance_type="ml.g6.12xlarge")
+    written = export_plan(answer, "sagemaker", "cheapest")
+    for index, text in enumerate(
+        (written.beside[".md"], written.text, export_plan(answer, "torchrun", "cheapest").text)
+    ):
+        assert not files.nth(index).locator("code").is_visible()
+        files.nth(index).locator("summary").click()
+        files.nth(index).locator("button").click()
+        files.nth(index).locator("button", has_text="copied").wait_for()
+        assert page.evaluate("navigator.clipboard.readText()") == text
+    assert len(re.findall(rb"/Type\s*/Page\b(?!s)", page.pdf(format="A4"))) <= 2
+    assert opened.messages == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -284,7 +345,7 @@ def test_a_copied_command_is_in_the_clipboard(browser: _Browser) -> None:
     _open_plan(page, 3)
     command = page.locator("#plan .copy", has_text="torchrun")
     command.locator("button").click()
-    page.wait_for_function("document.querySelector('#status').textContent === 'copied'")
+    page.locator("#status", has_text="copied").wait_for(state="attached")
     assert (
         page.evaluate("navigator.clipboard.readText()")
         == "trainfare export answer.json --to torchrun --plan 3"
@@ -310,7 +371,7 @@ def test_filters_drive_chart_and_table(browser: _Browser) -> None:
     assert count() == (azure, azure)
     assert page.locator("form output").inner_text() == f"{azure} of {total} options shown"
     page.locator("button[type=reset]").click()
-    page.wait_for_function("document.querySelector('form output').textContent === ''")
+    page.locator("form output:empty").wait_for(state="attached")
     page.locator("input[name=ready]").check()
     ready = sum(not option.needs_porting for option in answer.options)
     assert count() == (ready, ready)
@@ -338,9 +399,8 @@ def test_the_table_is_sorted_by_its_numbers(browser: _Browser) -> None:
             )
             values = [read(options[key - 1]) for key in keys]
             assert values == sorted(values, reverse=falls)
-            page.wait_for_function(
-                f"document.querySelector('#status').textContent === 'sorted by {name}, {direction}'"
-            )
+            said = page.locator("#status", has_text=f"sorted by {name}, {direction}")
+            said.wait_for(state="attached")
     assert page.locator("#ranking th[aria-sort]").count() == 1
 
 

@@ -11,8 +11,8 @@ import pytest
 from builders.exports import answer_of, small_answer
 from builders.recommendations import costs, interval, option, recommendation
 from trainfare.export import TARGETS, export_plan
-from trainfare.report.blocks import Code, Details, join_lines
-from trainfare.report.sections.plans import build_plans_section
+from trainfare.report.blocks import Code, Details, Text, join_lines
+from trainfare.report.sections.plans import build_files_section, build_plans_section
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import Recommendation
 
@@ -44,10 +44,13 @@ def test_every_export_command_of_a_page_writes_its_file(job: str) -> None:
     targets = set[str]()
     for details in _details(answer):
         for command in _commands(details):
-            _, _, _, _, target, _, name, *porting = shlex.split(command)
+            _, _, _, _, target, _, name, *rest = shlex.split(command)
             targets.add(target)
             try:
-                assert export_plan(answer, target, name, porting=porting == ["--porting"]).text
+                files = export_plan(answer, target, name, porting="--porting" in rest)
+                assert bool(files.beside) == (
+                    "--output" in rest
+                )  # several files do not go to standard output
             except InputError as error:
                 assert "SageMaker ends a job after 28 days" in str(error)  # noqa: PT017 - of long runs alone
     assert targets >= {"skypilot", "torchrun"}
@@ -70,6 +73,20 @@ def test_a_capacity_block_has_no_file_of_a_service() -> None:
     """It is booked first: a script for its machine is all there is to export."""
     (details,) = _details(small_answer(purchase_option="capacity_block"))
     assert [shlex.split(command)[4] for command in _commands(details)] == ["torchrun"]
+
+
+def test_a_file_that_a_page_cannot_show_exactly_is_left_out() -> None:
+    """A tab or a control character would be another text in the clipboard; blanks are kept."""
+    (only,) = small_answer().options
+    texts = {
+        "skypilot: FILE": "run: |\n  a  b\n",
+        "torchrun: FILE": "a\tb\n",
+        "sagemaker: FILE": "a\x1b[1m\n",
+    }
+    blocks = build_files_section([("cheapest, best-value", only, texts)])
+    assert [block.text for block in blocks if isinstance(block, Code)] == ["run: |\n  a  b\n"]
+    (line,) = [block.line for block in blocks if isinstance(block, Text) and not block.tone]
+    assert join_lines((line,)).startswith("Cheapest, best value: 1 × g6.12xlarge (AWS, ")
 
 
 def test_what_if_closes_the_gap_exactly() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 
 from trainfare.report.block_builders import build_list
@@ -18,7 +19,7 @@ from trainfare.report.sections.breakdowns import (
     build_step_section,
 )
 from trainfare.report.sections.machine import build_machine_sections
-from trainfare.report.sections.plans import build_plans_section
+from trainfare.report.sections.plans import PlanFiles, build_files_section, build_plans_section
 from trainfare.report.sections.ranking import build_ranking_section
 from trainfare.report.sections.reasons import (
     build_assumptions_section,
@@ -33,7 +34,12 @@ __all__ = ["build_report"]
 
 
 def build_report(
-    recommendation: Recommendation, profile: JobProfile | None, as_of: date, *, rows: int | None = None
+    recommendation: Recommendation,
+    profile: JobProfile | None,
+    as_of: date,
+    *,
+    rows: int | None = None,
+    files: Sequence[PlanFiles] = (),
 ) -> list[Block]:
     """
     Return the whole report.
@@ -43,9 +49,11 @@ def build_report(
         profile: the profile of the job, if available: adds measured phases and limits of the trace.
         as_of: the day of the report, to which ages are counted.
         rows: of the ranking; None: the best, and those of the headline.
+        files: that start the named plans.
     """
     return [
         *build_answer_section(recommendation, profile, as_of),
+        *build_files_section(files),
         *build_ranking_section(recommendation, as_of, rows=rows),
         *build_plans_section(recommendation, as_of),
         *build_outlook_section(recommendation),

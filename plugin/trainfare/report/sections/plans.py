@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
-from typing import Final
+from typing import Final, TypeAlias
 
 from trainfare.loops import format_plan
 from trainfare.report.blocks import Block, Bullets, Code, Details, Heading, Line, Span, Text, Where
+from trainfare.report.escape import terminal_text
 from trainfare.report.facts import interruptions_text
 from trainfare.report.headline import picks
 from trainfare.report.price_age import price_age, price_date_of
@@ -20,6 +21,8 @@ from trainfare.report.wording import (
     chance_text,
     cloud_label,
     describe_interval,
+    describe_machine_place,
+    describe_run,
     describe_unused_devices,
     hardware_label,
     machine_label,
@@ -40,6 +43,38 @@ _STARTERS: Final = {
     "azure_ml": "azureml",
 }
 """What `trainfare export` can start all machines of a service with, beside torchrun; a test compares it with that."""
+
+
+_OUTPUTS: Final = {"sagemaker": " --output job.json", "azureml": " --output job.yml"}
+"""Of targets with several files, which `trainfare export` does not write to standard output."""
+
+PlanFiles: TypeAlias = tuple[str, Option, Mapping[str, str]]
+"""Names of a plan, the option, and the text of each file that starts it."""
+
+
+def build_files_section(files: Sequence[PlanFiles]) -> list[Block]:
+    """Return the files that start the named plans, closed."""
+    if not files:
+        return []
+    note = (
+        "What trainfare export answer.json --to TARGET --plan NAME --output FILE writes. Copy a file, replace each "
+        "word FILL_IN_... in it, and start it as it says; this page starts nothing."
+    )
+    blocks: list[Block] = [
+        Heading("Start it", where=Where.PAGE, on_paper=False),
+        Text(note, "dim", Where.PAGE),
+    ]
+    for names, option, texts in files:
+        title = f"{names[:1].upper()}{names[1:].replace('best-value', 'best value')}"
+        place = f"{machine_label(option)} ({describe_machine_place(option)}), {terms_label(option)}"
+        blocks.append(Text((Span(title, "strong"), f": {place}: {describe_run(option)}."), where=Where.PAGE))
+        # A file that a page cannot show byte for byte is left out: who copies it would start something else.
+        blocks += [
+            Code(text, label)
+            for label, text in texts.items()
+            if text == "".join(f"{terminal_text(line)}\n" for line in text.splitlines())
+        ]
+    return blocks
 
 
 def build_plans_section(recommendation: Recommendation, as_of: date) -> list[Block]:
@@ -150,4 +185,5 @@ def _list_exports(option: Option) -> Iterator[tuple[str, str]]:
     porting = " --porting" if option.needs_porting else ""
     for target in dict.fromkeys((*starters, "torchrun")):
         if target is not None:
-            yield target, f"trainfare export answer.json --to {target} --plan {option.rank}{porting}"
+            out = _OUTPUTS.get(target, "")
+            yield target, f"trainfare export answer.json --to {target} --plan {option.rank}{porting}{out}"
