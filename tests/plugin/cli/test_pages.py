@@ -127,7 +127,7 @@ def test_a_page_has_each_file_that_export_writes_byte_for_byte(
     files = _Files(page).found
     assert set(files) == expected
     assert len(files) == len(expected)
-    assert page.index("FILL_IN_") > page.index("Start it")
+    assert len(page.encode()) < 2_000_000
     labels = [label for label, _ in files]
     if "sagemaker: FILE" in labels:  # what to fill in a request is said before it
         assert labels.index("sagemaker: FILE.md") == labels.index("sagemaker: FILE") - 1

@@ -48,6 +48,14 @@ def test_every_option_has_its_point_and_both_intervals() -> None:
         assert names[f"cost-time-{part}"] == len(recommendation().options)
 
 
+def test_the_frame_is_open() -> None:
+    """Only the two axes are lines, one below and one at the left."""
+    svg = ET.fromstring(cost_time_chart(recommendation().options, per_1000_steps=False))
+    patches = [group for group in svg.iter("g") if (group.get("id") or "").startswith("cost-time-patch_")]
+    styles = [path.get("style") or "" for group in patches for path in group.findall("path")]
+    assert sum("stroke: var(--muted)" in style for style in styles) == 2
+
+
 def test_colours_come_from_the_page() -> None:
     """Every colour is a variable of the style sheet, so that the chart follows light and dark."""
     svg = cost_time_chart(recommendation().options, per_1000_steps=False)
