@@ -39,7 +39,7 @@ def build_runs(table: pl.DataFrame) -> list[Block]:
     runs = [usd for usd, state in table.select("usd_measured", "state").iter_rows() if state != "continued"]
     known = [usd for usd in runs if usd is not None]
     unknown = f"; the dollars of {len(runs) - len(known):,} are not known" * (len(known) < len(runs))
-    sentence = f"{len(runs):,} run{'s' * (len(runs) != 1)}: {cents(sum(known))} in all{unknown}."
+    sentence = f"{len(runs):,} run{'s' * (len(runs) != 1)}: ${cents(sum(known))} in all{unknown}."
     return build_answer("What runs took and cost", (*_WORDS, *_NUMBERS), rows, _NUMBERS, sentence=sentence)
 
 
