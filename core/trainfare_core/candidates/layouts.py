@@ -168,9 +168,8 @@ def _nearest_batch(own_batch: int, world: NDArray[np.int64], least: NDArray[np.f
 def _is_kind(names: NDArray[np.str_], kind: str) -> NDArray[np.bool_]:
     distinct, inverse = np.unique(names, return_inverse=True)
     devices = [resolve_device(str(name)) for name in distinct]
-    return np.array([device is not None and device.kind == kind for device in devices], dtype=np.bool_)[
-        inverse
-    ]
+    are_kind = [device is not None and device.kind == kind for device in devices]
+    return np.array(are_kind, dtype=np.bool_)[inverse]
 
 
 def shares_evenly(profile: JobProfile, world: NDArray[np.int64]) -> NDArray[np.bool_]:

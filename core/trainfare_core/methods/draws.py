@@ -164,27 +164,20 @@ def outcomes(
     own_uniforms = draw_uniforms(random, METHODS)
     out: dict[Method, Outcome] = {}
     for priced_strategy in priced:
-        uniforms = own_uniforms[priced_strategy.strategy]
+        method, amount = priced_strategy.strategy, priced_strategy.amount
+        uniforms = own_uniforms[method]
         normal = _draw_normal(uniforms[0])
-        log_samples = (
-            math.log(priced_strategy.amount.samples)
-            + priced_strategy.amount.shared * shared_task
-            + priced_strategy.amount.own * normal
-        )
-        samples = np.exp(log_samples)
-        shared = own_uniforms[METHODS[priced_strategy.strategy].compared_through or priced_strategy.strategy][
-            1
-        ]
-        edge, relative, value = quality.draw(priced_strategy.strategy, shared, uniforms[3])
+        samples = np.exp(math.log(amount.samples) + amount.shared * shared_task + amount.own * normal)
+        shared = own_uniforms[METHODS[method].compared_through or method][1]
+        edge, relative, value = quality.draw(method, shared, uniforms[3])
         reached = _mark_reached(question, value, relative)
-        if law_applies(question, priced_strategy.strategy) and sizes.parameters:
+        if law_applies(question, method) and sizes.parameters:
             samples, reached = _by_law(question, sizes.parameters, constants)
         cost_z = math.sqrt(SHARED_COST) * shared_cost + math.sqrt(1 - SHARED_COST) * _draw_normal(uniforms[2])
-        usd, hours = _draw_costs(
-            priced_strategy, np.where(np.isfinite(samples), samples, priced_strategy.amount.samples), cost_z
-        )
+        paid_samples = np.where(np.isfinite(samples), samples, amount.samples)
+        usd, hours = _draw_costs(priced_strategy, paid_samples, cost_z)
         trials = question.learning_rate_trials
-        out[priced_strategy.strategy] = Outcome(
+        out[method] = Outcome(
             priced_strategy, relative, value, reached, samples, trials * usd, trials * hours, edge
         )
     return out
