@@ -104,7 +104,8 @@ def list_last_runs(profiles: Iterable[JobProfile], place: LedgerPlace) -> tuple[
     jobs = set(map(identify_job, profiles))
     runs = keep_last_sessions(_read_newest(place))
     ended = [run for run in runs if run.job_fingerprint in jobs and run.ended_at is not None]
-    return tuple(reversed(ended[-_SHOWN_RUNS:]))
+    # They are shown to others, whom a path of the user's does not concern.
+    return tuple(run.model_copy(update={"folder": ""}) for run in reversed(ended[-_SHOWN_RUNS:]))
 
 
 def _read_newest(place: LedgerPlace) -> list[RunRecord]:
