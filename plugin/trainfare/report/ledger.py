@@ -127,7 +127,7 @@ def build_score(score: LedgerScore, *, plot: bool = False) -> list[Block]:
         f"Over {last.runs:,} run{'s' * (last.runs > 1)}, the prediction of {_QUANTITIES[last.quantity]} was off by "
         f"{percent(last.median_error, 1)} or less in half of them, and its 80 % interval held {percent(last.held)}."
     )
-    shown = "" if by else sentence
+    shown = f"{score.runs:,} run{'s' * (score.runs != 1)}, by {by}." if by else sentence
     blocks = build_answer(title, names, rows, names[-5:], sentence=shown, below=below)
     return [*blocks, Text("", where=Where.TERMINAL), _draw_errors(score)] if plot else blocks
 

@@ -42,6 +42,7 @@ _ANSWERS = {
         ("ledger", "score", "--ledger", "runs"),
         "the prediction of dollars was off by 40.0 % or less",
     ),
+    "score by": (("ledger", "score", "--by", "project", "--ledger", "runs"), "1 run, by project."),
     "ledger why": (("ledger", "why", "000000", "--ledger", "runs"), "measured $20.00: +8.00 USD"),
     "reconcile": (("reconcile", "bill.csv", "--ledger", "runs"), "19.00 USD billed for 1 run."),
 }
