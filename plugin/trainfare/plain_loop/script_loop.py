@@ -89,6 +89,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         """Whether each part of the model is in training mode, by its identity."""
         self._gradients: list[tuple[int, int] | None] = []
         self._by_loader = self._pauses = self._waits = self._takes_steps = False
+        self._ends_pass = self._pass_over = False
         self._calls: list[object] = []
         self._kinds_of_calls: set[tuple[object, ...]] = set()
         self._thread = threading.get_ident()
@@ -252,6 +253,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             try:
                 batch = original(iterator)
             except StopIteration:
+                self._pass_over = True
                 self._guard(self._pause)
                 raise
             finally:
@@ -261,7 +263,8 @@ class ScriptLoop(ProbingMeter, LoopMeter):
                     batch_sampler=iterator._index_sampler,  # noqa: SLF001
                     num_workers=iterator._num_workers,  # noqa: SLF001
                 )
-                self._by_loader = True
+                self._by_loader, self._pass_over = True, False
+                self._ends_pass = _is_exhausted(iterator)
                 self._begin_batch(batch)
             return batch
 
@@ -289,7 +292,8 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         if not (trains and self._by_loader and (self._in_batch or self._waits)):
             self._begin_part(trains=trains)
             if trains and not self._in_batch:
-                self._by_loader = False
+                # Accelerate reads a batch ahead: this is the last of a pass.
+                self._by_loader, self._ends_pass, self._pass_over = False, self._pass_over, False
                 self._begin_batch(args[0] if len(args) == 1 and not kwargs else [args, kwargs])
         shapes = [leaf.shape for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         self._calls.append((id(module), *shapes))
@@ -347,6 +351,11 @@ class ScriptLoop(ProbingMeter, LoopMeter):
 
     # What the meter asks, and the end.
 
+    @property
+    def is_last_batch(self) -> bool:
+        """The DataLoader has no other one for this pass."""
+        return self._ends_pass
+
     def run_facts(self) -> RunFacts:
         """Read the run, and say where it may be none."""
         facts = super().run_facts()
@@ -371,6 +380,14 @@ class ScriptLoop(ProbingMeter, LoopMeter):
 
     def _leave(self) -> NoReturn:
         self._end_process(stop_workers)
+
+
+def _is_exhausted(iterator: Any) -> bool:
+    """Return whether a DataLoader's iterator has given its last batch; never true where it has no known length."""
+    try:
+        return bool(iterator._num_yielded == len(iterator._index_sampler))  # noqa: SLF001
+    except TypeError:
+        return False
 
 
 def _moves_parameters(optimizer: Optimizer, arguments: Sequence[Any]) -> bool:

@@ -46,6 +46,9 @@ def train(meter):
             for batch in DataLoader(torch.randn(60, 8), batch_size=6):
                 model(batch)
 """
+SHORT = """
+loader = DataLoader(torch.randn(18, 8), batch_size=4)  # the last of five batches has two samples
+""" + ACCUMULATED.replace("/ 4", "/ 1").replace("% 4", "% 1")
 GAN = """
 maker, critic = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 8)), nn.Linear(8, 1)
 model = [maker, critic]
@@ -264,6 +267,19 @@ def test_the_step_is_that_of_the_metered_run(folder: Path, text: str, most_steps
     assert ours.measured is None
     assert ours.plan.unknown_because is not None
     assert "give --steps" in ours.plan.unknown_because
+
+
+def test_a_shorter_last_batch_of_a_pass_is_no_other_step(folder: Path) -> None:
+    """FLOPs and samples are those of a whole batch, also where Accelerate reads a batch ahead of the loop."""
+    pytest.importorskip("accelerate")
+    ahead = SHORT.replace(
+        "def train",
+        "from accelerate import Accelerator\nloader = Accelerator(cpu=True).prepare(loader)\ndef train",
+    )
+    for profile in (price(SHORT), price_apart(ahead)):
+        assert count_flops(profile)["forward", "matmul", "fp32"] == 2 * 4 * (8 * 16 + 16 * 2)
+        assert profile.batch.micro_batch_size == 4
+        assert profile.batch.variation is None
 
 
 def test_devices_and_precision_are_those_that_fabric_was_asked_for() -> None:
