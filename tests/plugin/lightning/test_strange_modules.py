@@ -77,7 +77,7 @@ def test_hook_that_ends_an_epoch_is_named(module: type[Net], note: str | None) -
     ("given", "name"), [("auto", "single_device"), ("ddp_spawn", "ddp_spawn"), ("fsdp", "fsdp")]
 )
 def test_strategy_has_the_name_that_was_asked_for(given: str, name: str) -> None:
-    with intercept_trainers(Recorder(1, lambda _call: None)):
+    with intercept_trainers(Recorder(lambda _call: None)):
         trainer = Trainer(strategy=given, accelerator="gpu", devices=1, logger=False)
     assert trainer.strategy.strategy_name == name
     assert trainer._accelerator_connector._strategy_flag.strategy_name == name
