@@ -77,7 +77,7 @@ def module(namespace: str, *, by_hand: bool = False, blocks: int = 3, reads: boo
 def job_of(strategy: str | Make, net: Any = None, namespace: str = "lightning.pytorch") -> LiveJob:
     """Return the job of a script on 2 x 2 GPUs with a strategy."""
     jobs: list[LiveJob] = []
-    with intercept_trainers(Recorder(1, lambda call: jobs.append(live_job(call, ())))):
+    with intercept_trainers(Recorder(lambda call: jobs.append(live_job(call, ())))):
         pl = importlib.import_module(namespace)
         made = strategy if isinstance(strategy, str) else strategy(pl.strategies)
         fit = pl.Trainer(accelerator="gpu", devices=2, num_nodes=2, strategy=made, max_epochs=1)

@@ -43,7 +43,7 @@ class Unknown:
 
 def trainer_with(namespace: str, **arguments: Any) -> Any:
     """Return a Trainer whose plugin for fp8 was given these arguments."""
-    with intercept_trainers(Recorder(1, lambda _: None, only_fit=True)):
+    with intercept_trainers(Recorder(lambda _: None, only_fit=True)):
         pl = importlib.import_module(namespace)
         plugins = importlib.import_module(f"{namespace}.plugins")
         given = {"weights_dtype": torch.bfloat16, **arguments}
@@ -84,7 +84,7 @@ def test_what_no_trace_tells_is_refused_with_its_place(arguments: dict[str, Any]
 
 
 def test_other_plugins_are_left_alone() -> None:
-    with intercept_trainers(Recorder(1, lambda _: None, only_fit=True)):
+    with intercept_trainers(Recorder(lambda _: None, only_fit=True)):
         plugins = importlib.import_module(f"{NAMESPACES[0]}.plugins")
         trainer = importlib.import_module(NAMESPACES[0]).Trainer(plugins=plugins.HalfPrecision("bf16-true"))
     assert (read_asked(trainer).fp8, read_asked(trainer).precision) == (None, "bf16-true")

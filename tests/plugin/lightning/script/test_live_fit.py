@@ -66,7 +66,7 @@ def job_of(
 ) -> LiveJob:
     """Return the job of one call of `fit` in this process."""
     jobs: list[LiveJob] = []
-    recorder = Recorder(1, lambda call: jobs.append(live_job(call, ())))
+    recorder = Recorder(lambda call: jobs.append(live_job(call, ())))
     with intercept_trainers(recorder):
         trainer = importlib.import_module(namespace).Trainer(**arguments)
         trainer.fit(
@@ -96,7 +96,12 @@ def test_nothing_is_started_or_written(
             raise AssertionError("logged")
 
     jobs: list[LiveJob] = []
-    recorder = Recorder(2, lambda call: jobs.append(live_job(call, ())))
+
+    def take_second(call: FitCall) -> None:
+        if len(recorder.places) == 2:
+            jobs.append(live_job(call, ()))
+
+    recorder = Recorder(take_second)
     with intercept_trainers(recorder):
         wandb = loggers.WandbLogger(project="p", save_dir="logs")
         made = [
@@ -280,7 +285,7 @@ def test_launchers_variables_and_process_groups(monkeypatch: pytest.MonkeyPatch)
     """A script for torchrun reads its rank and makes its process group; one that asks first sees that there is none."""
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    with intercept_trainers(Recorder(1, lambda call: None)):
+    with intercept_trainers(Recorder(lambda call: None)):
         assert os.environ["LOCAL_RANK"] == "0"
         assert (os.environ.get("RANK"), "WORLD_SIZE" in os.environ) == (None, False)
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -360,7 +365,7 @@ def test_a_sampler_made_for_one_process_is_shared_among_the_devices(
     """A script for torchrun makes its own after `init_process_group`: 70 rows by 4 on 16 devices are 5 rows each."""
     monkeypatch.chdir(tmp_path)
     jobs: list[LiveJob] = []
-    with intercept_trainers(Recorder(1, lambda call: jobs.append(live_job(call, ())))):
+    with intercept_trainers(Recorder(lambda call: jobs.append(live_job(call, ())))):
         distributed.init_process_group("nccl")
         try:
             rows = Rows(70)
@@ -384,7 +389,7 @@ def test_a_process_group_of_another_size_is_said(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     for world, expected in ((4, 1), (2, 0), (-1, 0)):
         jobs: list[LiveJob] = []
-        with intercept_trainers(Recorder(1, lambda call, jobs=jobs: jobs.append(live_job(call, ())))):  # type: ignore[misc]
+        with intercept_trainers(Recorder(lambda call, jobs=jobs: jobs.append(live_job(call, ())))):  # type: ignore[misc]
             distributed.init_process_group("nccl", world_size=world, rank=0)
             try:
                 trainer = importlib.import_module("lightning.pytorch").Trainer(
@@ -470,7 +475,7 @@ def test_data_that_fail(
 def test_call_is_kept_as_it_was_made() -> None:
     """The names are Lightning's, also for arguments by place."""
     calls: list[FitCall] = []
-    with intercept_trainers(Recorder(1, calls.append)):
+    with intercept_trainers(Recorder(calls.append)):
         importlib.import_module("lightning.pytorch").Trainer().fit(1, 2, ckpt_path="last.ckpt")
     assert (calls[0].arguments, calls[0].namespace) == (
         {"model": 1, "train_dataloaders": 2, "ckpt_path": "last.ckpt"},
