@@ -15,12 +15,6 @@ import pytest
 from trainfare.cli.output import show_wait
 
 
-@pytest.fixture(autouse=True)
-def _terminal_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the terminal of whoever runs the tests: rich shows nothing on one that cannot move its cursor."""
-    monkeypatch.setenv("TERM", "xterm")
-
-
 class Terminal(io.StringIO):
     """Text that says it is a terminal."""
 
