@@ -143,7 +143,7 @@ class WriteWatch:
                 source = os.path.abspath(os.fsdecode(arguments[0]))  # noqa: PTH100
                 if self._before.setdefault(source, _state(source)) is not None:
                     self._older.add(path)
-            told = path.startswith(self._here) or not path.startswith(self._untold)
+            told = path.startswith(self._here) or not f"{path}/".startswith(self._untold)
             if told and "__pycache__" not in path and not path.startswith(self._covered):
                 self._before.setdefault(path, _state(path))
 
