@@ -65,7 +65,7 @@ def build_files_section(files: Sequence[PlanFiles]) -> list[Block]:
         Text(note, "dim", Where.PAGE),
     ]
     for names, option, texts in files:
-        title = f"{names[:1].upper()}{names[1:].replace('best-value', 'best value')}"
+        title = names.replace("best-value", "best value").capitalize()
         place = f"{machine_label(option)} ({describe_machine_place(option)}), {terms_label(option)}"
         blocks.append(Text((Span(title, "strong"), f": {place}: {describe_run(option)}."), where=Where.PAGE))
         # A file that a page cannot show byte for byte is left out: who copies it would start something else.
