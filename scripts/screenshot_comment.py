@@ -66,11 +66,11 @@ def comment(folder: Path, policy: str) -> str:
 def git(folder: Path, *arguments: str) -> str:
     """Run git in a folder, as nobody and at one time, so that the commits are the same each time."""
     day = "2026-11-26T00:00:00Z"
-    nobody = ("user.name=nobody", "user.email=nobody@example.invalid", "commit.gpgsign=false")
-    settings = [word for setting in nobody for word in ("-c", setting)]
+    settings = ("user.name=nobody", "user.email=nobody@example.invalid", "commit.gpgsign=false")
+    options = [word for setting in settings for word in ("-c", setting)]
     environment = {"GIT_AUTHOR_DATE": day, "GIT_COMMITTER_DATE": day, "PATH": "/usr/bin:/bin:/usr/local/bin"}
     done = subprocess.run(  # noqa: S603 - git, with arguments of ours
-        ["git", *settings, *arguments],  # noqa: S607 - the git of whoever runs this
+        ["git", *options, *arguments],  # noqa: S607 - the git that is first on PATH
         cwd=folder,
         check=True,
         capture_output=True,

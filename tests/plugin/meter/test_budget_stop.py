@@ -121,7 +121,7 @@ class Impatient:
 
 @pytest.mark.parametrize("late", [0, 1])
 def test_a_rank_that_does_not_come_in_time_ends_nothing(late: int) -> None:
-    """The other one goes on, and so does the late one when it comes; whoever is the last to come in time ends both."""
+    """The rank that has waited too long trains on, and so does the late one when it comes: neither stops alone."""
     store = dist.HashStore()
     stops = [BudgetStop(rank, 1, Impatient(store), "key", lambda: True) for rank in (0, 1)]
     assert [[stop.decide(step) for stop in stops] for step in (1, 2)] == [[False, False]] * 2

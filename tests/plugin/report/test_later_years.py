@@ -108,7 +108,7 @@ def test_the_sentence_says_of_which_option_its_dollars_are() -> None:
 
 
 def test_the_bars_are_the_medians_of_the_table() -> None:
-    """Now and each month of the table, as shares of the dearest; new methods for the same quality are a part of each."""
+    """A bar shows each cost as a share of the highest, now and in each month; a part of it is what better methods leave."""
     answer = large_run()
     outlook = answer.outlook
     assert outlook is not None
