@@ -4,7 +4,7 @@ Write the real output of commands into README.md and the tutorial, each between 
     python scripts/update_readme.py            # with today's date for the ages
     python scripts/update_readme.py --check    # exit 1 if a table differs from what the command prints
 
-The check counts ages to the date in the block, so that its result does not depend on the day.
+The check ranks and counts ages as of the date in the block, so that its result does not depend on the day.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ COUNTED_TO = re.compile(r"[Aa]ges (?:are )?counted to (\d{4}-\d{2}-\d{2})")
 
 
 def print_answer(profile_path: Path, max_usd: str | None, deadline_hours: str | None, as_of: str) -> str:
-    """Return what the command prints, ages counted to `as_of` (YYYY-MM-DD)."""
+    """Return what the command prints on a day, `as_of` (YYYY-MM-DD), by which it ranks and counts ages."""
     from trainfare import recommend
     from trainfare.fake_step import read_profile
     from trainfare.report import report_ranking
 
     profile = read_profile(str(profile_path))
-    day = datetime.strptime(as_of, "%Y-%m-%d").replace(tzinfo=timezone.utc).date()
+    now = datetime.strptime(as_of, "%Y-%m-%d").replace(tzinfo=timezone.utc)
     limits = {
         "max_usd": float(max_usd) if max_usd else None,
         "deadline_hours": float(deadline_hours) if deadline_hours else None,
     }
-    answer = recommend(profile, **limits)
-    return report_ranking(answer, profile, day, details=False).as_terminal()
+    answer = recommend(profile, now=now, **limits)  # the doubt about a price grows with its age
+    return report_ranking(answer, profile, now.date(), details=False).as_terminal()
 
 
 def update_blocks(text: str, profile_path: Path, *, keep_date: bool) -> str:
