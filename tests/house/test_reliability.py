@@ -27,7 +27,7 @@ def reliability() -> ModuleType:
 def test_every_promise_names_tests_that_are_there(reliability: ModuleType) -> None:
     """A file with tests, or a test function of it; 24 promises in order."""
     table = reliability.promises()
-    assert [one.number for one in table.promise] == list(range(1, 25))
+    assert [one.number for one in table.promise] == list(range(1, 26))
     missing = []
     for one in table.promise:
         for test in one.tests:

@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         take_over()
         end_soon_on_interrupt()
         if command in _RUN_TARGETS:
-            from trainfare.user_process.walls import hide_memory
+            from trainfare.sandbox import hide_memory
 
             hide_memory()
     code = _code_of(given, [command] if command in COMMANDS else COMMANDS)

@@ -94,6 +94,23 @@ class TargetOptions:
             help="give it this variable, which is withheld as a credential; may be repeated",
         ),
     ] = None
+    no_sandbox: Annotated[
+        bool,
+        typer.Option(
+            "--no-sandbox",
+            envvar="TRAINFARE_NO_SANDBOX",
+            rich_help_panel=_PANEL,
+            help="run it without a sandbox: what it writes stays",
+        ),
+    ] = False
+    keep_data: Annotated[
+        bool,
+        typer.Option(
+            "--keep-data",
+            rich_help_panel=_PANEL,
+            help="keep the new files that it writes before its training, such as data that it downloads",
+        ),
+    ] = False
     no_cache: Annotated[
         bool,
         typer.Option(
@@ -283,6 +300,8 @@ class TargetOptions:
             output_kib=self.target_output_kib,
             pass_env=tuple(self.pass_env or ()),
             real=None if self.no_real else real,
+            sandbox=("none",) if self.no_sandbox else ("overlay", "copy"),
+            keep_data=self.keep_data,
         )
 
 

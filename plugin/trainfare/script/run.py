@@ -32,6 +32,7 @@ from trainfare.job.made_up_data import MadeUpData
 from trainfare.job.on_import import on_import
 from trainfare.job.user_code import replace_attribute
 from trainfare.script.notebook import run_notebook
+from trainfare.script.trackers import switch_off_trackers
 from trainfare_core.errors import TargetError, TrainfareError
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ def run_script(
         huggingface.intercept_huggingface(recorder),
         keras.intercept_keras(recorder),
     ):
+        switch_off_trackers(stack, recorder.skip)
         plain.replace_devices(stack)
         plain.watch_script(loops)
         refuse = _refuse_updates(script, first, answer, recorder.explain)

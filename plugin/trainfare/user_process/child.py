@@ -24,18 +24,19 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 
 from trainfare.job import LiveJob, RealLimits, TrainingJob, describe, place_in_user_code, script_of
 from trainfare.job.user_code import is_of_user_code
 from trainfare.lightning.cli_config import script_of_config
+from trainfare.sandbox import Sandbox, SandboxRequest, enter_sandbox, keep_signals_inside
 from trainfare.user_process.copied_folder import refuse_modules_of
 from trainfare.user_process.environment import note_lookups
 from trainfare.user_process.limits import lower_limit
-from trainfare.user_process.messages import JobFacts, Reply, Start, Trace, reply_of
+from trainfare.user_process.messages import MOST_WRITTEN, JobFacts, Reply, Start, Trace, WrittenFile, reply_of
 from trainfare.user_process.output import mark_library_messages
 from trainfare.user_process.passes import TracePasses
-from trainfare.user_process.walls import keep_signals_inside
 from trainfare_core.errors import InternalError, MissingExtraError, TargetError, TraceError, TrainfareError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.variants import find_compute_type, of_narrow_type
@@ -55,7 +56,13 @@ def main() -> None:
     gc.set_threshold(_ALLOCATIONS_PER_COLLECTION)
     requests, replies = _own_pipes()
     start = Start.model_validate_json(requests.readline())
-    alone = keep_signals_inside()  # before any thread, which would stay outside
+    # Before any thread, which would stay outside.
+    alone = keep_signals_inside()
+    try:
+        sandbox = enter_sandbox(_request_of(start))
+    except TargetError as error:
+        _send(replies, reply_of(error))
+        return
     note_lookups(start.withheld)
     if not start.debug:
         mark_library_messages()
@@ -63,11 +70,12 @@ def main() -> None:
     threading.Thread(target=_read, args=(requests, waiting), daemon=True).start()
     _limit(start)
     _send(replies, Reply(kind="ready", alone=alone))
+    start = start.model_copy(update={"target": _target_in(sandbox, start.target)})
     sys.argv = [start.target]
     # Not by the environment, which processes of the user's code inherit: this one ends without exit handlers.
     tempfile.tempdir = tempfile.mkdtemp(prefix="tmp-", dir=start.scratch)
     pipes = (requests.fileno(), replies.fileno())
-    passes = TracePasses(start, pipes, lambda error: _ours(error, start))
+    passes = TracePasses(start, sandbox, pipes, lambda error: _ours(error, start, sandbox))
 
     def serve(load: Callable[[], TrainingJob]) -> NoReturn:
         """Answer for a job until there are no more requests; nothing of the user's code runs after that."""
@@ -81,7 +89,7 @@ def main() -> None:
                 train_samples=job.train_samples,
                 tokens_per_sample=job.tokens_per_sample,
             )
-            _send(replies, Reply(kind="job", job=facts))
+            _send(replies, Reply(kind="job", job=facts, written=_list_written(sandbox)))
             run_pass = partial(passes.run, job)
 
             @cache
@@ -91,9 +99,10 @@ def main() -> None:
                 return tracer_of(job, real, run_pass)
 
             while True:
-                _answer(job, Trace.model_validate_json(waiting.get()), run_pass, tracer, start, replies)
+                trace = Trace.model_validate_json(waiting.get())
+                _answer(job, trace, run_pass, tracer, start, sandbox, replies)
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-            _send(replies, reply_of(_ours(error, start)))
+            _send(replies, reply_of(_ours(error, start, sandbox)))
         finally:
             # Without the exit handlers and threads that the user's code left.
             os._exit(0)
@@ -133,6 +142,7 @@ def _answer(
     run_pass: RunPass,
     tracer: Callable[[RealLimits | None], Tracer],
     start: Start,
+    sandbox: Sandbox,
     replies: IO[bytes],
 ) -> None:
     try:
@@ -141,12 +151,15 @@ def _answer(
             refuse_modules_of(start.not_from)
         body = profile.to_json().encode()
     except TrainfareError as error:
-        reply, replaced = reply_of(error), job.live.replaced if isinstance(job, LiveJob) else ""
+        reply, replaced = (
+            reply_of(_ours(error, start, sandbox)),
+            job.live.replaced if isinstance(job, LiveJob) else "",
+        )
         if isinstance(error, TraceError):
             reply = reply.model_copy(update={"message": reply.message + replaced})
         _send(replies, reply)
     else:
-        _send(replies, Reply(kind="profile", body_bytes=len(body)), body)
+        _send(replies, Reply(kind="profile", body_bytes=len(body), written=_list_written(sandbox)), body)
 
 
 def _own_pipes() -> tuple[IO[bytes], IO[bytes]]:
@@ -205,8 +218,43 @@ def _trace_job_as_told(
     return profile
 
 
-def _ours(error: BaseException, start: Start) -> TrainfareError:
-    """Return the error to report: the user's code may raise anything, also what is no `Exception`."""
+def _request_of(start: Start) -> SandboxRequest:
+    script = script_of(start.target)
+    path = Path(start.target.rpartition(":")[0] if script is None else script.name)
+    folders = () if script is not None and script.is_module else (path.parent,)
+    return SandboxRequest(
+        scratch=Path(start.scratch).resolve(),
+        spare=None if start.spare is None else Path(start.spare),
+        kinds=start.sandbox,
+        folders=[folder for folder in folders if folder.is_dir()],
+        walled=start.walled,
+    )
+
+
+def _target_in(sandbox: Sandbox, target: str) -> str:
+    """Return a TARGET whose absolute path, if it has one, is that of the sandbox."""
+    path, separator, rest = target.partition(".py")
+    return f"{sandbox.path_of(Path(path))}{separator}{rest}" if path.startswith("/") else target
+
+
+def _list_written(sandbox: Sandbox) -> tuple[WrittenFile, ...]:
+    return tuple(
+        WrittenFile(
+            path=item.path, view=str(sandbox.path_of(Path(item.path))), bytes=item.bytes, is_new=item.is_new
+        )
+        for item in sandbox.list_written()[:MOST_WRITTEN]
+    )
+
+
+def _ours(error: BaseException, start: Start, sandbox: Sandbox) -> TrainfareError:
+    """Return the error to report, with what the sandbox has to do with it."""
+    ours = _translate(error, start)
+    because = sandbox.explain(error) if type(ours) in (TargetError, TraceError) else ""
+    return type(ours)(f"{ours}{because}") if because else ours
+
+
+def _translate(error: BaseException, start: Start) -> TrainfareError:
+    """Return the error of ours: the user's code may raise anything, also what is no `Exception`."""
     if isinstance(error, TrainfareError):
         return error
     if start.debug:

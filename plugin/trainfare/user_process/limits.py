@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from trainfare.job.real_limits import REAL_LIMITS, RealLimits
+
+if TYPE_CHECKING:
+    from trainfare.sandbox import SandboxKind
 
 ANSWER_LIMIT_S: Final = 600.0
 """Chosen: the slowest trace measured (a 7B with LoRA) took 114 s on a busy machine of two cores."""
@@ -29,6 +32,8 @@ class ProcessLimits:
         output_kib: KiB of output that are shown; the rest is dropped.
         pass_env: variables that it gets although they are credentials; see `environment_of`.
         real: limits of a trace on real tensors, which is made where fake ones do not do; None forbids it.
+        sandbox: the kinds of sandbox that may be built, the first that can be; see `trainfare.sandbox`.
+        keep_data: keep the new files that it has written before its training begins.
     """
 
     answer_s: float = ANSWER_LIMIT_S
@@ -37,6 +42,8 @@ class ProcessLimits:
     output_kib: int = OUTPUT_LIMIT_KIB
     pass_env: tuple[str, ...] = ()
     real: RealLimits | None = REAL_LIMITS
+    sandbox: tuple[SandboxKind, ...] = ("overlay", "copy")
+    keep_data: bool = False
 
 
 def machine_memory_gib() -> float | None:

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 from trainfare.job import RealLimits
 from trainfare.job.made_up_data import MadeUpData
 from trainfare.methods.step_change import StepChange
+from trainfare.sandbox import SandboxKind
 from trainfare.user_process.environment import explain_withheld
 from trainfare_core import errors
 from trainfare_core.documents import Record
@@ -28,6 +29,8 @@ LONGEST_HEADER: Final = 2**20
 """Bytes. Chosen: a header holds one message of an error at most."""
 MAX_PROFILE_BYTES: Final = 64 * 2**20
 """As for a profile file: far above the profile of a large model."""
+MOST_WRITTEN: Final = 1_000
+"""Names of what the code wrote that a header holds. Chosen: paths of the longest kind fit."""
 
 
 class Start(Record):
@@ -50,8 +53,11 @@ class Start(Record):
     """Variables of the command that the process does not have; see `environment_of`."""
     scratch: str
     """A folder of the command's own for what need not stay."""
-    overlay: bool = True
-    """Whether to put an overlay on the folders that the code may write to, where the system has one."""
+    spare: str | None = None
+    """Another one, for what is written beside the first; see `SandboxRequest`."""
+    sandbox: tuple[SandboxKind, ...] = ("overlay", "copy")
+    walled: bool = False
+    """Whether the process was started behind `sandbox-exec`."""
 
 
 class Trace(Record):
@@ -71,12 +77,24 @@ class JobFacts(Record):
     tokens_per_sample: int | None
 
 
+class WrittenFile(Record):
+    """A file or folder that the code has written; see `trainfare.sandbox.Written`."""
+
+    path: str
+    view: str
+    """Where it lies for the code."""
+    bytes: int
+    is_new: bool
+
+
 class Reply(Record):
     """The header of an answer."""
 
     kind: Literal["ready", "job", "profile", "error"]
     alone: bool = True
     """Of "ready": whether the process cannot signal others; see `keep_signals_inside`."""
+    written: tuple[WrittenFile, ...] = ()
+    """Of "job" and "profile": what the code has written so far, into its sandbox."""
     job: JobFacts | None = None
     body_bytes: Annotated[int, Field(ge=0)] = 0
     error: str = ""

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, final
 
 from trainfare.job import LiveJob, TrainingJob
+from trainfare.sandbox import Overlay, Sandbox, WriteWatch, list_caches, notes_of
 from trainfare.user_process.copied_folder import refuse_modules_of
 from trainfare.user_process.limits import lower_limit
 from trainfare.user_process.messages import PassEnd, Start, error_of, reply_of
-from trainfare.user_process.walls import Overlay, WriteWatch, notes_of
 from trainfare_core.errors import TargetError, TrainfareError
 from trainfare_core.job_profile import JobProfile
 
@@ -38,6 +38,7 @@ class TracePasses:
 
     Args:
         start: what the command said.
+        sandbox: of this process.
         pipes: numbers of this process's own pipes, which a fork closes.
         explain: turns what a pass raised into an error of ours.
     """
@@ -45,13 +46,14 @@ class TracePasses:
     def __init__(
         self,
         start: Start,
+        sandbox: Sandbox,
         pipes: Sequence[int],
         explain: Callable[[BaseException], TrainfareError],
     ) -> None:
-        self._start, self._pipes, self._explain = start, pipes, explain
+        self._start, self._sandbox, self._pipes, self._explain = start, sandbox, pipes, explain
         # macOS has `fork`, and frameworks that end a process which uses them after it.
         self._forks = self._overlay = sys.platform == "linux"
-        self._overlay &= start.overlay
+        self._overlay &= start.sandbox != ("copy",)
         self._modules: tuple[str, ...] = ()
 
     def run(self, job: TrainingJob, work: Callable[[], JobProfile]) -> JobProfile:
@@ -143,7 +145,7 @@ class TracePasses:
         overlay = None
         try:
             if folders:
-                overlay = Overlay(folders, self._make_folder())
+                overlay = Overlay(folders, [self._make_folder()])
         except (OSError, AttributeError):
             return PassEnd(impossible="overlay")
         try:
@@ -178,16 +180,20 @@ class TracePasses:
         if overlay is None and isinstance(job, LiveJob) and job.live.root is not None:
             setattr(*job.live.root, str(self._make_folder()))
         scratch = Path(self._start.scratch)
-        watch = WriteWatch((*folders, scratch), scratch.parent)
+        covered = folders if Path.cwd().is_relative_to(scratch) else (*folders, scratch)
+        watch = WriteWatch(covered, scratch.parent, *list_caches(os.environ))
         try:
             profile = work()
         except BaseException:
-            for note in notes_of((), watch.end()[1]):
+            _, stays = watch.end()
+            for note in notes_of((), stays if self._sandbox.kind == "none" else ()):
                 with contextlib.suppress(BaseException):
                     sys.stderr.write(f"note: {note}\n")
             raise
         gone, stays = watch.end()
-        notes = notes_of([*gone, *(() if overlay is None else overlay.list_written())], stays)
+        if self._sandbox.kind != "none":
+            gone, stays = [*gone, *stays], []
+        notes = notes_of([*gone, *(item.name for item in overlay.list_written())] if overlay else gone, stays)
         return profile.model_copy(update={"notes": (*profile.notes, *notes)}) if notes else profile
 
     def _make_folder(self) -> Path:

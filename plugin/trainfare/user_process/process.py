@@ -5,23 +5,34 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, final
 
 from trainfare.job.made_up_data import MadeUpData
 from trainfare.methods.step_change import StepChange
+from trainfare.sandbox import list_caches
+from trainfare.sandbox.macos import PROGRAM, wall_command
 from trainfare.user_process.copied_folder import CopiedFolder
 from trainfare.user_process.environment import environment_of, list_withheld
+from trainfare.user_process.folders import ProcessFolders
+from trainfare.user_process.kept_data import keep_new
 from trainfare.user_process.limits import ProcessLimits, machine_memory_gib
-from trainfare.user_process.messages import Answer, JobFacts, Start, Trace, error_of, read_replies
+from trainfare.user_process.messages import (
+    Answer,
+    JobFacts,
+    Start,
+    Trace,
+    WrittenFile,
+    error_of,
+    read_replies,
+)
 from trainfare.user_process.output import forward
 from trainfare_core.documents import Record
 from trainfare_core.errors import InternalError, ProfileError, TargetError
@@ -40,7 +51,8 @@ class UserProcess:
     """
     A TARGET that is loaded and traced in a process of its own; a context manager that ends it with all it started.
 
-    `alone` tells, once the job is loaded, whether the process cannot signal others; see `keep_signals_inside`.
+    `alone` tells, once the job is loaded, whether the process cannot signal others; see `keep_signals_inside`. `kept`
+    has the new files that were kept then; see `ProcessLimits`.
 
     The process starts at once: what the command does meanwhile costs no time.
 
@@ -50,7 +62,6 @@ class UserProcess:
         made_up: of a script, what stands for its data; None reads them.
         limits: what the process may use.
         copied: another copy of the TARGET's folder to load it from; None loads it where it is.
-        overlay: whether the code may be put behind an overlay; see `trainfare.user_process.walls`.
         command: how the process is started; None is this interpreter with the child's module.
         clock: seconds; the time limit counts them.
     """
@@ -64,24 +75,29 @@ class UserProcess:
         optimizer_step: int | None = None,
         made_up: MadeUpData | None = None,
         copied: CopiedFolder | None = None,
-        overlay: bool = True,
         command: list[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._target, self._limits, self._clock = target, limits, clock
         self._job: JobFacts | None = None
         self._ready = self.alone = False
+        self.kept: tuple[WrittenFile, ...] = ()
         self._cpu_before_s = _children_cpu_s()
         self._over: TargetError | InternalError | None = None
         self._replies: queue.SimpleQueue[Answer | str] = queue.SimpleQueue()
-        self._scratch = tempfile.mkdtemp(prefix="trainfare-")
+        self._folders = ProcessFolders(caches=limits.sandbox != ("none",))
+        self._written: tuple[WrittenFile, ...] = ()
+        walled = sys.platform == "darwin" and limits.sandbox != ("none",) and PROGRAM.exists()
+        wall = (
+            wall_command([Path(self._folders.scratch).resolve(), *list_caches(os.environ)]) if walled else []
+        )
         memory_gib = limits.memory_gib or machine_memory_gib()
         search_path = list_search_path(sys.path, os.environ, isolated=bool(sys.flags.ignore_environment))
         if copied:
             search_path = copied.search_path(search_path)
         # In a session of its own, Ctrl-C reaches the command alone, which then ends the whole group.
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter, without a shell
-            command or [sys.executable, "-c", _BOOT, *search_path],
+            command or [*wall, sys.executable, "-c", _BOOT, *search_path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -109,8 +125,10 @@ class UserProcess:
                 debug=bool(os.environ.get("TRAINFARE_DEBUG")),
                 not_from=str(copied.original) if copied else None,
                 withheld=list_withheld(os.environ, limits.pass_env),
-                scratch=self._scratch,
-                overlay=overlay,
+                scratch=self._folders.scratch,
+                spare=self._folders.spare,
+                sandbox=limits.sandbox,
+                walled=walled,
             )
         )
 
@@ -134,11 +152,18 @@ class UserProcess:
         if self._job is None:
             self.alone = self._answer("ready").header.alone
             self._ready = True
-            job = self._answer("job").header.job
-            if job is None:
+            header = self._answer("job").header
+            if header.job is None:
                 raise self._explain_forged()
-            self._job = job
+            self._job, self._written = header.job, header.written
+            if self._limits.keep_data:
+                self.kept = keep_new(header.written, self._process.pid)
         return self._job
+
+    @property
+    def written(self) -> tuple[WrittenFile, ...]:
+        """What the code has written into its sandbox, until the last answer."""
+        return self._written
 
     def profile(self, change: StepChange | None = None, *, precision: str | None = None) -> JobProfile:
         """
@@ -151,6 +176,7 @@ class UserProcess:
         self._ask(Trace(change=change, precision=precision, real=self._limits.real))
         _ = self.job
         answer = self._answer("profile")
+        self._written = answer.header.written
         try:
             return JobProfile.from_json(answer.body, where=self._target)
         except ProfileError as error:
@@ -250,7 +276,7 @@ class UserProcess:
             thread.join(_LAST_WORDS_S)
         with contextlib.suppress(OSError):
             _pipe(process.stdin).close()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._folders.remove()
 
 
 def list_search_path(entries: Iterable[str], environ: Mapping[str, str], *, isolated: bool) -> list[str]:

@@ -14,6 +14,7 @@ from trainfare.job.made_up_data import MadeUpData
 from trainfare.methods.step_change import StepChange
 from trainfare.user_process.copied_folder import CopiedFolder
 from trainfare.user_process.environment import environment_of
+from trainfare.user_process.kept_data import describe_written
 from trainfare.user_process.limits import ProcessLimits
 from trainfare.user_process.messages import JobFacts, Trace
 from trainfare.user_process.process import UserProcess
@@ -136,6 +137,9 @@ class TracedTarget:
             self._say(
                 f"nothing keeps the code of {self._target} from stopping this command: Linux 6.12 and later can"
             )
+        if not self._profiles:
+            for line in describe_written(process.written, process.kept, self._target.partition(" -- ")[0]):
+                self._say(line)
         if self._store is not None and self._key is not None:
             self._store.keep(self._key, changed, process.job, profile.to_json().encode())
         return profile

@@ -263,7 +263,7 @@ print('{"verdict": "within"}')
 os.write(1, b'\\xff\\x1b[31mred\\x1b]0;title\\x07\\n')
 subprocess.run([sys.executable, "-c", "print('a grandchild')"])
 sleeper = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
-open("pid", "w").write(str(sleeper.pid))
+print("the pid is", sleeper.pid)
 """
 
 
@@ -275,7 +275,7 @@ def test_the_honest_verdict_stands_whatever_runs_beside_it(tmp_path: Path) -> No
     for printed in ('{"verdict": "within"}', "a grandchild", "\ufffdred\n"):
         assert printed in done.stderr
     assert "\x1b" not in done.stderr
-    assert ends(int((tmp_path / "pid").read_text()))
+    assert ends(int(done.stderr.partition("the pid is ")[2].split()[0]))
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_json_on_standard_output_is_one_document(command: tuple[str, ...], tmp_p
     assert done.stderr.count('{"step": 1}') >= 1
     assert "a grandchild" in done.stderr
     assert "\x1b" not in done.stderr
-    assert ends(int((tmp_path / "pid").read_text()))
+    assert ends(int(done.stderr.partition("the pid is ")[2].split()[0]))
 
 
 @pytest.mark.parametrize("arguments", [("check", *OVER), ("profile",), ("recommend",), ("strategy",)])
@@ -399,12 +399,10 @@ def late():
 
 def test_the_process_ends_with_the_command(tmp_path: Path) -> None:
     """A command that is killed leaves no process of the code behind."""
-    text = (
-        "import os\nopen('pid', 'w').write(str(os.getpid()))\nprint('here', flush=True)\nwhile True: pass\n"
-    )
+    text = "import os\nprint(os.getpid(), flush=True)\nwhile True: pass\n"
     command = [sys.executable, "-m", "trainfare", "profile", "t.py:job"]
     with subprocess.Popen(command, cwd=script(tmp_path, text), stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
-        assert running.stderr.readline() == "here\n"
+        started = int(running.stderr.readline())
         running.send_signal(signal.SIGKILL)
-        assert ends(int((tmp_path / "pid").read_text()))
+        assert ends(started)

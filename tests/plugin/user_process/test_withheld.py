@@ -103,7 +103,7 @@ def test_the_code_cannot_signal_the_command(tmp_path: Path, capsys: pytest.Captu
 @pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
 def test_the_memory_of_the_command_is_hidden() -> None:
     """The system then refuses its variables to other processes of the same user, unless that is root."""
-    code = "import ctypes; from trainfare.user_process.walls import hide_memory as hide; hide(); print(ctypes.CDLL(None).prctl(3))"
+    code = "import ctypes; from trainfare.sandbox import hide_memory as hide; hide(); print(ctypes.CDLL(None).prctl(3))"
     assert run_python("-c", code, check=True).stdout == "0\n"
 
 
