@@ -38,15 +38,31 @@ class _OnImport(MetaPathFinder):
         execute(module)
         self._then()
 
+    def wait_for(self, spec: Any) -> None:
+        """Call the function once an import that has begun ends well, of which its spec is told last."""
+        kind = type(spec)
+
+        def end(own: Any, is_initializing: bool) -> None:  # noqa: FBT001 - signature of a setter
+            own.__class__ = kind
+            own._initializing = is_initializing  # noqa: SLF001
+            if self in sys.meta_path and self._name in sys.modules:
+                self._then()
+
+        spec.__class__ = type(kind.__name__, (kind,), {"_initializing": property(lambda _: True, end)})
+
 
 @contextlib.contextmanager
 def on_import(name: str, then: Callable[[], None]) -> Generator[None, None, None]:
     """Call a function once a module is imported, now or later: importing it here would cost seconds."""
     finder = _OnImport(name, then)
-    if name in sys.modules:
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    begun = getattr(spec, "_initializing", False)  # what a module imports finds it half loaded
+    if name in sys.modules and not begun:
         then()
     else:
         sys.meta_path.insert(0, finder)
+        if begun:
+            finder.wait_for(spec)
     try:
         yield
     finally:
