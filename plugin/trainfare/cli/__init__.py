@@ -21,6 +21,7 @@ from trainfare.cli.examples import epilog_of
 from trainfare.cli.exit_codes import describe_defect, exit_code_of
 from trainfare.cli.interrupt import INTERRUPTED_EXIT, end_soon_on_interrupt, was_interrupted
 from trainfare.cli.streams import take_over
+from trainfare.cli.supervise import run_in_fork, tell_exit_code
 from trainfare_core._version import __version__
 from trainfare_core.errors import InputError
 
@@ -136,14 +137,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if arguments is None:
         take_over()
-        end_soon_on_interrupt()
+        if command == "probe":
+            run_in_fork()
         if command in _RUN_TARGETS:
             from trainfare.sandbox import hide_memory
 
             hide_memory()
+        end_soon_on_interrupt()
     code = _code_of(given, [command] if command in COMMANDS else COMMANDS)
     if code == 1 and command != "check":  # typer's own, for a shell that it cannot complete
         code = InputError.exit_code
+    tell_exit_code(INTERRUPTED_EXIT if was_interrupted() else code)
     if was_interrupted() or code == INTERRUPTED_EXIT:
         sys.stderr.write("interrupted\n")
         sys.stderr.flush()

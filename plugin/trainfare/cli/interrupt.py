@@ -9,6 +9,7 @@ waits for the signal too, wakes the main thread, and ends the process where that
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 INTERRUPTED_EXIT: Final = 128 + signal.SIGINT
 """130, as shells say it."""
@@ -24,14 +25,16 @@ _TIME_TO_END_S: Final = 1.0
 """Chosen: half of the two seconds that are promised; an orderly end takes some milliseconds."""
 _TIME_TO_SEE_S: Final = 0.1
 """Chosen: after it, the main thread is woken."""
+_BY_DEFAULT: Final = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGCHLD")
+"""Signals that end the command, or tell of its own processes."""
 
-_state = {"interrupted": False}  # a handler may not wait for a lock, as that of an event
+_state = {"interrupted": False, "let_pass": False}  # a handler may not wait for a lock, as that of an event
 
 
 def end_soon_on_interrupt() -> None:
     """Let Ctrl-C raise KeyboardInterrupt as ever, and end the process where that has not done so in a second."""
     # A shell that starts a command in the background has it ignore Ctrl-C: then it stays so.
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         return
     seen, sent = socket.socketpair()  # not a pipe, which Windows does not take
     sent.setblocking(False)
@@ -45,6 +48,33 @@ def was_interrupted() -> bool:
     return _state["interrupted"]
 
 
+def take_signals_back() -> None:
+    """Undo what a script has done to signals: Ctrl-C ends the command, and no alarm disturbs it."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in signal.valid_signals():
+        handler, name = signal.getsignal(number), getattr(number, "name", "")
+        if name == "SIGINT" and handler is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+        elif callable(handler):
+            signal.signal(number, signal.SIG_DFL if name in _BY_DEFAULT else signal.SIG_IGN)
+
+
+def noting_interrupts(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `signal.signal` for a script: Ctrl-C has interrupted the command where its handler ends the script."""
+
+    @functools.wraps(original)
+    def install(number: int, handler: Any) -> Any:
+        def handle(*args: Any) -> None:
+            _state["interrupted"] = True
+            handler(*args)
+            _state.update(interrupted=False, let_pass=True)
+
+        return original(number, handle if number == signal.SIGINT and callable(handler) else handler)
+
+    return install
+
+
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     _state["interrupted"] = True
     raise KeyboardInterrupt
@@ -52,23 +82,29 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 def _watch(seen: socket.socket) -> None:
     """Wait for the signal, which Python's own C handler tells whatever the main thread does."""
-    while signal.SIGINT not in seen.recv(64):
-        pass
-    end_in_time()
+    with contextlib.suppress(OSError):  # a script may close what it does not know
+        while got := seen.recv(64):
+            if signal.SIGINT in got:
+                end_in_time()
 
 
 def _wake() -> None:
     main = threading.main_thread().ident
-    if not _state["interrupted"] and main is not None and hasattr(signal, "pthread_kill"):
+    if not any(_state.values()) and main is not None and hasattr(signal, "pthread_kill"):
         signal.pthread_kill(main, signal.SIGINT)
 
 
-def _end() -> None:
-    # Past `sys.stderr`, whose lock the thread that hangs may hold.
+def say_interrupted() -> None:
+    """Write the word past `sys.stderr`, whose lock a thread that hangs may hold."""
     cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it
     with contextlib.suppress(OSError):
         os.write(2, f"{cursor}interrupted\n".encode())
-    os._exit(INTERRUPTED_EXIT)
+
+
+def _end() -> None:
+    if not _state["let_pass"]:
+        say_interrupted()
+        os._exit(INTERRUPTED_EXIT)
 
 
 def end_in_time(

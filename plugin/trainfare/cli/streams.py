@@ -36,7 +36,12 @@ def take_over() -> None:
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - open as long as the process
     sys.stdout = _open_text(AnswerFile(1, "wb", closefd=False), sys.stdout, ESCAPES)
-    sys.stderr = _open_text(_Messages(2, "wb", closefd=False), sys.stderr, "backslashreplace")
+    sys.stderr = open_messages()
+
+
+def open_messages() -> TextIO:
+    """Return another standard error of this process, which may be closed without harm to the one that is."""
+    return _open_text(_Messages(2, "wb", closefd=False), sys.stderr, "backslashreplace")
 
 
 def _is_open(descriptor: int) -> bool:

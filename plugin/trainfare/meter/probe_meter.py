@@ -55,7 +55,8 @@ class ProbeMeter(FitMeter):
 
 
 def _write_message(line: str) -> None:
-    sys.stderr.write(line + "\n")
+    with contextlib.suppress(Exception):  # the script may have put anything there, or closed it
+        sys.stderr.write(line + "\n")
 
 
 def stop_workers() -> None:
