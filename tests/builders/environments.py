@@ -70,7 +70,7 @@ def lean_python() -> str:
     python.symlink_to(base)
     (folder / "pyvenv.cfg").write_text(f"home = {base.parent}\n", encoding="utf-8")
     script.write_text(
-        f"#!{python}\nfrom trainfare.cli import main\nraise SystemExit(main())\n", encoding="utf-8"
+        f"#!{python}\nfrom trainfare.__main__ import main\nraise SystemExit(main())\n", encoding="utf-8"
     )
     script.chmod(0o755)
     return str(python)
