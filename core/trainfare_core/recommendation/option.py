@@ -250,7 +250,9 @@ class Option(Record):
         description="other services of the cloud that rent the same machine at the same price an hour",
     )
     plan_id: str = Field(
-        default="", description="of this plan at this price; empty in documents of older versions"
+        default="",
+        pattern="^([0-9a-f]{12})?$",  # it becomes a part of names and labels
+        description="of this plan at this price; empty in documents of older versions",
     )
 
     @property

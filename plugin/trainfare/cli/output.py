@@ -27,13 +27,13 @@ _WAITING: Final = threading.Lock()
 """Held while a wait is shown: two threads that wait would write over each other."""
 
 
-def check_writable(out: Path | None, *, force: bool = False) -> None:
+def check_writable(out: Path | None, *, force: bool | None = None) -> None:
     """
     Check that `--output` names a new file in an existing folder; called before the work is done.
 
     Args:
         out: the file; None: standard output.
-        force: an existing file is overwritten.
+        force: an existing file is overwritten; None: the command has no `--force`.
 
     Raises:
         InputError: the file exists, or its folder does not.
@@ -41,7 +41,8 @@ def check_writable(out: Path | None, *, force: bool = False) -> None:
     if out is None:
         return
     if out.is_dir() or ((out.exists() or out.is_symlink()) and not force):
-        raise InputError(f"--output {out}: exists already; name another file, or --force to overwrite it")
+        overwrite = "" if force is None else ", or --force to overwrite it"
+        raise InputError(f"--output {out}: exists already; name another file{overwrite}")
     if not out.parent.is_dir():
         raise InputError(f"--output {out}: there is no folder {out.parent}; make it first")
 

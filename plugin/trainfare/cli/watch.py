@@ -67,7 +67,10 @@ def follow_run(
     """
     from trainfare.ledger.run_status import FILE_NAME, find_status_files, read_status
 
-    files = find_status_files(folder) or find_status_files(folder / "lightning_logs")
+    try:
+        files = find_status_files(folder) or find_status_files(folder / "lightning_logs")
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}") from error
     if not files:
         what = "FareMeter writes it from the first step on, unless it has report=False"
         raise InputError(f"{folder}: no {FILE_NAME} here or in a folder below: {what}")

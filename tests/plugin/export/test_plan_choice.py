@@ -38,6 +38,27 @@ def test_a_plan_is_taken_by_its_name(name: str, rank: int) -> None:
     assert chosen == next(option for option in answer.options if option.rank == rank)
 
 
+def test_an_answer_whose_plan_has_another_name_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would become a part of names and labels."""
+    text = answer_of(LLAMA).to_json()
+    (tmp_path / "answer.json").write_text(re.sub(r'"plan_id": ?"[0-9a-f]{12}"', '"plan_id": "a; rm"', text))
+    assert run_main("export", tmp_path / "answer.json", "--to", "torchrun") == 2
+    assert "plan_id" in capsys.readouterr().err
+
+
+def test_a_file_that_is_there_is_refused_without_a_word_of_force(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`export` has no `--force`."""
+    (tmp_path / "answer.json").write_text(answer_of(LLAMA).to_json())
+    assert (
+        run_main("export", tmp_path / "answer.json", "--to", "torchrun", "-o", tmp_path / "answer.json") == 2
+    )
+    assert capsys.readouterr().err.endswith("answer.json: exists already; name another file\n")
+
+
 def test_the_spot_plan_is_not_one_of_the_options() -> None:
     """The best spot machine stands beside the ranking of machines on demand."""
     answer = answer_of(LLAMA)

@@ -259,6 +259,9 @@ def test_the_command_prints_one_line_a_change(tmp_path: Path) -> None:
     refused = run_cli("watch", tmp_path / "empty")
     assert refused.exit_code == 2
     assert "FareMeter writes it from the first step on" in refused.stderr
+    too_long = run_cli("watch", tmp_path / ("x" * 300))
+    assert (too_long.exit_code, too_long.stderr.count("\n")) == (2, 1)
+    assert too_long.stderr.endswith("x: File name too long\n")
 
 
 def test_a_notebook_s_cell_shows_the_run(tmp_path: Path) -> None:
