@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+import time_machine
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -19,6 +22,17 @@ def test_table_is_real_output() -> None:
     command = [sys.executable, str(TOP / "scripts" / "update_readme.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("days", [45, 400])
+def test_the_pages_do_not_know_the_day(days: int) -> None:
+    """What they show is ranked, and its ages counted, on the day that they name: a price's doubt grows with its age."""
+    file = TOP / "scripts" / "update_readme.py"
+    scripts = runpy.run_path(str(file))
+    with time_machine.travel(datetime.now(tz=timezone.utc) + timedelta(days=days)):
+        for page, profile in scripts["PAGES"].items():
+            text = (TOP / page).read_text(encoding="utf-8")
+            assert scripts["update_blocks"](text, TOP / profile, keep_date=True) == text
 
 
 def test_commands_and_links_exist() -> None:
