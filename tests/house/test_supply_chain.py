@@ -148,7 +148,17 @@ def test_workflows_make_what_there_is() -> None:
     made = {name for text in texts for name in re.findall(r"\bmake ([\w-]+)", text)}
     targets = set(re.findall(r"^([\w-]+):", (TOP / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert made <= targets
-    assert {"test", "check", "coverage", "mutants", "fuzz", "test-wheel", "audit", "dist"} <= made
+    assert {
+        "test",
+        "test-days",
+        "check",
+        "coverage",
+        "mutants",
+        "fuzz",
+        "test-wheel",
+        "audit",
+        "dist",
+    } <= made
 
 
 def test_security_page_names_what_it_should() -> None:
