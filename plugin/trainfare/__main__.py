@@ -9,13 +9,13 @@ import signal
 def main() -> None:
     """Run the command line; Ctrl-C ends it in one word from here on, while its modules are imported too."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, lambda *_: _end())
+        signal.signal(signal.SIGINT, _end)
     from trainfare.cli import main as run_command
 
     run_command()
 
 
-def _end() -> None:
+def _end(*_: object) -> None:
     os.write(2, b"interrupted\n")
     os._exit(128 + signal.SIGINT)
 
