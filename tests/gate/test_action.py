@@ -46,11 +46,16 @@ def repository(tmp_path: Path) -> GitRepository:
 
 
 def act(
-    github: GitHubServer, repository: GitRepository, inputs: Mapping[str, str], *, source: str = "octo/models"
+    github: GitHubServer,
+    repository: GitRepository,
+    inputs: Mapping[str, str],
+    settings: Mapping[str, str] | None = None,
+    *,
+    source: str = "octo/models",
 ) -> ActionRun:
-    """Run the action in the repository; `source` is where the branch comes from."""
+    """Run the action in the repository; `source` is where the branch comes from, `settings` are variables of the job."""
     away = repository.root.parent / "runner"
-    job = {**clean_environment(), **github_environment(github, away, source=source)}
+    job = {**clean_environment(), **github_environment(github, away, source=source), **(settings or {})}
     job["PATH"] = f"{put_python(away / 'python')}:{job['PATH']}"
     job |= {"TRAINFARE_PRICE_CACHE": str(away / "prices"), "HOME": str(away / "home")}
     return run_action(
@@ -92,19 +97,28 @@ def test_over_the_limit_it_fails_and_says_why_on_the_pull_request(
     assert f"::{stop}::" in after
 
 
+@pytest.mark.parametrize("sandbox", [True, False])
 @pytest.mark.parametrize("name", ATTACKS)
 def test_code_of_a_branch_does_not_make_it_pass(
-    github: GitHubServer, repository: GitRepository, tmp_path: Path, name: str
+    github: GitHubServer,
+    repository: GitRepository,
+    tmp_path: Path,
+    name: str,
+    sandbox: bool,
 ) -> None:
-    """What the code writes into the runner's files counts for no later step, and is said; the token stays unread."""
+    """
+    What the code writes into the runner's files counts for no later step; the token stays unread.
+
+    Without a sandbox it gets there, and that is said.
+    """
     policy = (repository.root / "trainfare.toml").read_text().replace("max_usd = 100", "max_usd = 0.01")
     pull_request(repository, {"train.py": attack(tmp_path / "loot", name), "trainfare.toml": policy})
-    run = act(github, repository, {"compare-to": ""})
+    run = act(github, repository, {"compare-to": ""}, {} if sandbox else {"TRAINFARE_NO_SANDBOX": "1"})
     assert "attacked" in run.log
-    assert run.exit_code == 2, run.log
-    assert run.outputs["exit-code"] == "2"
+    assert run.exit_code == (1 if sandbox else 2), run.log
+    assert run.outputs["exit-code"] == str(run.exit_code)
     assert not (tmp_path / "loot").exists()
-    assert "code of the job wrote into the runner" in github.texts()[0]
+    assert ("code of the job wrote into the runner" in github.texts()[0]) is not sandbox
 
 
 def test_a_step_that_cannot_be_traced_cannot_be_told(github: GitHubServer, repository: GitRepository) -> None:

@@ -19,7 +19,7 @@ target = "net.json"
 max_usd = 20
 max_increase_percent = 10
 """
-SCRIPT = "import pathlib\npathlib.Path('was-here').touch()\nraise SystemExit('no job')\n"
+SCRIPT = "print('was here')\nraise SystemExit('no job')\n"
 
 
 @pytest.fixture
@@ -83,12 +83,12 @@ def test_a_job_that_could_not_be_traced_is_not_checked(
     (folder / "head" / "train.py").write_text(SCRIPT)
     (folder / "head" / "trainfare.toml").write_text(POLICY.replace("net.json", "train.py"))
     assert trace(folder, monkeypatch, "head") == 2
-    (folder / "head" / "was-here").unlink()
+    assert "was here" in capsys.readouterr().err
     code, answer = judge(folder, capsys)
     assert code == 2
     assert answer.jobs[0].verdict == "not_checked"
     assert "the job was not traced: train.py" in answer.jobs[0].findings[0].message
-    assert not list(folder.rglob("was-here"))
+    assert "was here" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("missing", ["net.json", "trainfare.toml"])

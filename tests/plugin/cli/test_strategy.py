@@ -187,9 +187,10 @@ def test_the_options_are_those_of_the_question(capsys: pytest.CaptureFixture[str
         "--cache-features", "--learning-rate-trials", "--max-usd", "--deadline", "--confidence", "--pilot", "--config",
         "--provider", "--region", "--purchase", "--max-nodes", "--lock", "--own-prices", "--allow-stale",
         "--max-price-age-days", "--on-stale", "--as-of", "--format", "--output", "--help",
+        "--keep-data",
     }  # fmt: skip
     assert set(re.findall(r"--[a-z][a-z-]+", text)) >= names
-    negations = {"--no-porting", "--no-cache", "--no-real"}
+    negations = {"--no-porting", "--no-cache", "--no-real", "--no-sandbox"}
     assert set(re.findall(r"--no-[a-z-]+", text)) <= negations
     assert "default: related" in " ".join(text.split())
 

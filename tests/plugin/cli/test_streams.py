@@ -260,17 +260,16 @@ def test_a_defect_of_ours_is_one_line_and_4(error: str, folder: Path) -> None:
 LOOP = """
 import os, subprocess, sys
 waits = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
-open("pids", "w").write(f"{os.getpid()} {waits.pid}")
-print("here")
+print("here", os.getpid(), waits.pid)
 while True: pass
 """
 
 
-def interrupt_command(folder: Path, *command: str, line: str = "here") -> int:
-    """Start a command, press Ctrl-C once it has said a line, and return its exit code."""
+def interrupt_command(folder: Path, *command: str, line: str = "here") -> tuple[int, list[int]]:
+    """Start a command, press Ctrl-C once it has said a line, and return its exit code and the numbers in that line."""
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
-        assert any(said.startswith(line) for said in running.stderr)
+        said = next(said for said in running.stderr if said.startswith(line))
         try:
             running.send_signal(signal.SIGINT)
             after = running.communicate()[1]
@@ -278,23 +277,21 @@ def interrupt_command(folder: Path, *command: str, line: str = "here") -> int:
             assert after.splitlines()[-1:] == ["interrupted"]
         finally:
             running.kill()
-        return running.returncode
+        return running.returncode, [int(word) for word in said.split() if word.isdecimal()]
 
 
 @pytest.mark.parametrize("command", ["profile", "recommend"])
 def test_ctrl_c_ends_a_target_that_never_ends(command: str, folder: Path) -> None:
     """130, while the code of the TARGET loops in its own process; that ends with all it has started."""
     (folder / "t.py").write_text(LOOP, encoding="utf-8")
-    assert interrupt_command(folder, *COMMAND, command, "t.py:job") == 130
-    for pid in (folder / "pids").read_text().split():
-        assert ends(int(pid))
+    code, processes = interrupt_command(folder, *COMMAND, command, "t.py:job")
+    assert (code, len(processes)) == (130, 2)
+    assert all(map(ends, processes))
 
 
 def test_ctrl_c_ends_a_later_trace_of_strategy(folder: Path) -> None:
     """130, while a step whose weights another strategy has frozen loops."""
-    # A file of a pass in the working folder is gone with the pass.
-    pids = folder.with_name(f"{folder.name}-pids")
-    loop = LOOP.replace('"pids"', repr(str(pids))).strip().replace("\n", "\n            ")
+    loop = LOOP.strip().replace("\n", "\n            ")
     late = f"""
 class Late(模型):
     def training_step(self, batch, batch_idx):
@@ -306,14 +303,14 @@ def late():
     return job(Late)
 """
     (folder / "t.py").write_text(TARGET + late, encoding="utf-8")
-    assert interrupt_command(folder, *COMMAND, "strategy", "t.py:late") == 130
-    for pid in pids.read_text().split():
-        assert ends(int(pid))
+    code, processes = interrupt_command(folder, *COMMAND, "strategy", "t.py:late")
+    assert (code, len(processes)) == (130, 2)
+    assert all(map(ends, processes))
 
 
 def test_ctrl_c_ends_the_demo(tmp_path: Path) -> None:
     """130, also where Lightning ends its training in its own way; no report is written."""
-    assert interrupt_command(tmp_path, *COMMAND, "demo", line="demo: training") == 130
+    assert interrupt_command(tmp_path, *COMMAND, "demo", line="demo: training")[0] == 130
     assert not list(tmp_path.glob("trainfare-report.*"))
 
 
@@ -329,7 +326,7 @@ with ThreadPoolExecutor() as threads:
     sys.stderr.write("here\\n")
     waiting.result()
 """
-    assert interrupt_command(folder, sys.executable, "-c", text) == 130
+    assert interrupt_command(folder, sys.executable, "-c", text)[0] == 130
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the library call is that of Linux")
@@ -349,7 +346,7 @@ while True:
     except KeyboardInterrupt:
         pass  # it came before the call
 """
-    assert interrupt_command(Path(), sys.executable, "-c", text) == 130
+    assert interrupt_command(Path(), sys.executable, "-c", text)[0] == 130
 
 
 @pytest.fixture

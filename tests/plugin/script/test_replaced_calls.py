@@ -61,6 +61,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+FOR_REAL = ProcessLimits(sandbox=("none",))
+"""The scripts write how far they came."""
+
+
 def count_steps(folder: Path) -> int:
     return len((folder / "trained").read_text())
 
@@ -79,7 +83,7 @@ def test_a_plain_loop_is_left_after_a_few_steps(folder: Path, more: str) -> None
     if "transformers" in more:
         pytest.importorskip("transformers")
     (folder / "train.py").write_text(more + PLAIN)
-    with UserProcess("train.py", ProcessLimits()) as process:
+    with UserProcess("train.py", FOR_REAL) as process:
         profile = process.profile()
     # 16 * 3 products for each of 4 samples, forward and for the gradient of the weights.
     assert sum(group.flops for group in profile.operations) == 2 * 2 * 4 * 16 * 3
@@ -101,7 +105,7 @@ def test_a_fit_after_steps_of_the_scripts_own_is_what_is_priced(folder: Path, ro
         "import pathlib", "import pathlib, lightning"
     )
     (folder / "train.py").write_text(before + FITS)
-    with UserProcess("train.py", ProcessLimits(), optimizer_step=5 if rounds > 2 else None) as process:
+    with UserProcess("train.py", FOR_REAL, optimizer_step=5 if rounds > 2 else None) as process:
         profile = process.profile()
     # 4 * 2 products for each of 4 samples, forward and for the gradient of the weights.
     assert sum(group.flops for group in profile.operations) == 2 * 2 * 4 * 4 * 2
@@ -167,7 +171,7 @@ trainer.fit(model, loader)
 def test_error_of_the_trace_names_what_was_replaced_before(folder: Path) -> None:
     """It may come of that as an error of the script itself may."""
     (folder / "train.py").write_text(FAILS_IN_STEP)
-    with UserProcess("train.py", ProcessLimits()) as process, pytest.raises(TraceError) as raised:
+    with UserProcess("train.py", FOR_REAL) as process, pytest.raises(TraceError) as raised:
         process.profile()
     assert "training_step raised AttributeError" in str(raised.value)
     assert "Before it, Trainer.validate at train.py:17 in <module> did nothing here" in str(raised.value)
