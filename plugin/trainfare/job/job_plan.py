@@ -97,14 +97,15 @@ def with_steps(profile: JobProfile, steps: int | None) -> JobProfile:
         steps: as the profile counts them; None: not given.
 
     Raises:
-        InputError: the script says it.
+        InputError: its Trainer says it.
     """
-    if steps is None:
+    if steps is None or profile.plan.optimizer_steps == steps:
         return profile
-    if profile.plan.optimizer_steps is not None:
+    if profile.plan.optimizer_steps is not None and profile.source.loop != "plain":
         said = f"the script says how many steps it makes: {profile.plan.optimizer_steps:,}"
         raise InputError(f"{said}; leave out the number of steps")
-    known = {"optimizer_steps": steps, "unknown_because": None}
+    # Of a plain loop they are those after which the script ended.
+    known = {"optimizer_steps": steps, "unknown_because": None, "steps_note": None, "epochs": None}
     return profile.model_copy(update={"plan": profile.plan.model_copy(update=known)})
 
 

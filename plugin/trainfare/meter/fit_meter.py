@@ -125,9 +125,9 @@ class FitMeter:
         self.run_id = run_id if isinstance(run_id, str) and len(run_id) <= MAX_ID_CHARACTERS else ""
 
     @property
-    def steps(self) -> int:
-        """Optimizer steps so far in this session."""
-        return 0 if self._run is None else self._run.progress.steps
+    def updates(self) -> int:
+        """Steps of the optimizers so far, as the loop counts them, else as torch tells of them."""
+        return 0 if self._run is None else self._run.loop.updates or self._run.progress.uncounted_updates
 
     @property
     def window_begun(self) -> bool:

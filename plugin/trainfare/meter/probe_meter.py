@@ -13,13 +13,13 @@ from torch.utils.data import dataloader
 
 from trainfare.job import Probe, describe
 from trainfare.job.loop import do_nothing
-from trainfare.meter.budget_stop import BudgetStop
 from trainfare.meter.end_of_run import make_profile
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.guarded_meter import GuardedMeter
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.services import MeterServices
 from trainfare.meter.timing.rank_times import find_store
+from trainfare.meter.traced_steps import MAX_TRACED_BATCHES
 from trainfare_core.errors import CannotTellError, InternalError
 from trainfare_core.job_profile import JobProfile
 
@@ -75,11 +75,15 @@ class ProbingMeter(GuardedMeter):
         say=_write_message, check_prices=do_nothing, write_status=do_nothing, find_ledger=lambda: None
     )
 
+    _steps: int
+    """Optimizer steps since the measurement began, the same on all ranks at the same place of the loop."""
+    _updates_before: int | None
+
     def _start_probe(self, probe: Probe, rank: int, world_size: int, problem: Exception) -> None:
         """Keep what is measured, and the error of a run that has no step."""
         self._probe, self._problem = probe, problem
         self._rank, self._others = rank, world_size - 1
-        self._stop: BudgetStop | None = None
+        self._steps, self._updates_before = 0, None
 
     def make_meter(self) -> FitMeter:
         """Return a meter that keeps the profile."""
@@ -93,12 +97,18 @@ class ProbingMeter(GuardedMeter):
                 meter.release()
 
     def _has_enough(self, meter: FitMeter) -> bool:
-        """Return whether the steps are measured, on all ranks alike; each asks at the same places of the loop."""
-        if self._stop is None and meter.window_full:
-            store, key = find_store() if self._others else None, "trainfare/probe"
-            others = 0 if store is None else self._others
-            self._stop = BudgetStop(self._rank, others, store, key, lambda: True, meter.steps - 1)
-        return self._stop is not None and self._stop.decide(meter.steps)
+        """
+        Return whether the steps are measured.
+
+        Of several ranks each counts to the same number: only rank 0 traces and knows how many steps that takes.
+        """
+        if meter.updates != self._updates_before:
+            self._steps += self._updates_before is not None
+            self._updates_before = meter.updates
+        if not self._others:
+            return meter.window_full
+        settings = meter.settings
+        return self._steps >= settings.steps_before_window + MAX_TRACED_BATCHES + settings.measure_steps
 
     def _is_measured(self) -> bool:
         """Return whether to leave here, after the window was closed: the steps are measured, or the meter is off."""
