@@ -23,17 +23,24 @@ from torch.optim.optimizer import (
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import dataloader
 
-from trainfare.job import Probe, place_of_caller
+from trainfare.job import Probe
 from trainfare.job.loop import Phase
 from trainfare.job.on_import import on_import
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
-from trainfare.job.user_code import put_user_first, replace_attribute
+from trainfare.job.user_code import replace_attribute
 from trainfare.meter.metered_run import parameters_of
 from trainfare.meter.probe_meter import ProbingMeter, stop_workers
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.tracing_method import is_compiled
 from trainfare.plain_loop import run_facts
+from trainfare.plain_loop.backward_watch import (
+    MOST_PASSES_WITH_OPTIMIZER,
+    BackwardWatch,
+    UpdateByHand,
+    list_optimizers,
+)
+from trainfare.plain_loop.found_objects import find_line, find_models, is_exhausted, moves_parameters
 from trainfare.plain_loop.loop_meter import LoopMeter
 from trainfare.trace import torch_private
 from trainfare_core.errors import TargetError
@@ -53,6 +60,10 @@ _BEGIN_LATER: Final = frozenset(
 _MOST_STEPS: Final = 100
 """Optimizer steps after which a loop is left of which no batch was seen. Chosen: above those of one batch of
 reinforcement learning."""
+_BY_HAND: Final = (
+    "the weights are moved by no optimizer of torch: what the update keeps between two steps is not counted"
+)
+_OTHER_WAYS: Final = "describe the run as a TrainingJob"
 
 
 class ScriptLoop(ProbingMeter, LoopMeter):
@@ -60,8 +71,8 @@ class ScriptLoop(ProbingMeter, LoopMeter):
     Measures the loop of a script from one of its optimizer steps on, and ends the process.
 
     A batch begins where a DataLoader is asked for the next one after a backward pass or an optimizer step; in a loop
-    without a DataLoader where the model is called. What runs without gradients, on a model in another mode than at that
-    optimizer step, is validation.
+    without a DataLoader where the model is called. Weights that move after a backward pass without an optimizer of
+    torch are a step, too. What runs without gradients, on a model in another mode than at that step, is validation.
 
     Args:
         probe: what is measured; its `end` is called inside the loop.
@@ -89,17 +100,25 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         """Whether each part of the model is in training mode, by its identity."""
         self._gradients: list[tuple[int, int] | None] = []
         self._by_loader = self._pauses = self._waits = self._takes_steps = False
-        self._ends_pass = self._pass_over = False
+        self._ends_pass = self._pass_over = self._watches_calls = False
         self._calls: list[object] = []
         self._kinds_of_calls: set[tuple[object, ...]] = set()
+        self._stepped: list[Optimizer] = []
+        """Since a batch was loaded or a part of the model was called."""
         self._thread = threading.get_ident()
+        self._by_hand: UpdateByHand | None = None
+        self._backwards = BackwardWatch(self.services.now, self._has_optimizer)
+        self._updates_by_hand = False
+        """A backward pass of a loop without an optimizer of torch is over, and no forward has begun."""
 
     def watch_script(self, stack: ExitStack) -> None:
         """Be told of optimizer steps and DataLoaders until the stack is closed; optimizers of before do not count."""
         for home, kind, names in _PREPARE:
             prepare = functools.partial(self._watch_prepare, stack, home, kind, names)
             stack.enter_context(on_import(home, prepare))
-        self._earlier.update(item for item in gc.get_objects() if issubclass(type(item), Optimizer))
+        self._earlier.update(list_optimizers())
+        backward = self._watch_backward(vars(torch.autograd)[torch_private.RUN_BACKWARD])
+        stack.enter_context(replace_attribute(torch.autograd, torch_private.RUN_BACKWARD, backward))
         watched = self._watch_loader(_ITERATOR.__next__)
         stack.enter_context(replace_attribute(_ITERATOR, "__next__", watched))
         stack.callback(register_optimizer_step_pre_hook(self._before_any).remove)
@@ -130,8 +149,11 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         self.place, self._pauses, self.updates = "", False, 0
         self._earlier.update(self.optimizers)
         self._modes.clear()
+        self._stepped.clear()
+        self._watches_calls = self._updates_by_hand = False
         self._model, self._models, self.optimizers = nn.Identity(), [], ()
-        self._meter = self._loader = self._new = None
+        self._meter = self._loader = self._new = self._by_hand = None
+        self._backwards.forget()
 
     def end_script(self) -> None:
         """Answer by what is known where the script has ended by itself; return where no loop was found."""
@@ -147,12 +169,69 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             self.call_guarded(lambda meter: meter.end())
             self._leave()
 
+    # Backward passes, and weights that move after them.
+
+    def _has_optimizer(self) -> bool:
+        return any(other not in self._earlier for other in list_optimizers())
+
+    def _watch_backward(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            nested = torch_private.in_backward() or torch.compiler.is_compiling()
+            result = original(*args, **kwargs)
+            if not nested and threading.get_ident() == self._thread:
+                inputs = None if kwargs.get("accumulate_grad", True) else cast("Any", args[4])
+                if not self._guard(lambda: self._note_backward(inputs)):
+                    self._leave()
+            return result
+
+        return run
+
+    def _note_backward(self, inputs: Sequence[Any] | None) -> None:
+        watch, most = self._backwards, None
+        if self._by_hand is not None:
+            watch.note(None, self._by_hand.param_groups[0]["params"])
+            self._begin_update(self._by_hand)
+            most = _MOST_STEPS
+        elif self.place:
+            watch.passes += 1
+            most = MOST_PASSES_WITH_OPTIMIZER
+        else:
+            moved = watch.find_moved()
+            if moved:
+                self.moves += 1
+                watch.forget()
+            watch.note(inputs)
+            if moved and self.moves >= self._first:
+                self.place = f"weights moved by hand after the backward pass at {find_line()}"
+                self._by_hand = UpdateByHand(moved)
+                self._find([self._by_hand])
+                if self._meter is None:
+                    self._leave()
+                return
+        why = watch.explain_end(most=most)
+        if why:
+            where = self.place or f"the backward pass at {find_line()}"
+            self._problem, self._meter = TargetError(f"{where}: {why}; {_OTHER_WAYS}"), None
+            self._leave()
+
+    def _begin_update(self, by_hand: UpdateByHand) -> None:
+        if not self._updates_by_hand:
+            self._updates_by_hand = True
+            self.tell(Phase.OPTIMIZER, "begin")
+            self.call_guarded(lambda meter: meter.before_step(by_hand), every_batch=True)
+
+    def _end_update(self) -> None:
+        if self._updates_by_hand:
+            self._updates_by_hand = False
+            self.tell(Phase.OPTIMIZER, "end")
+
     # Optimizer steps. Torch goes through its hooks meanwhile: none may be added or removed.
 
     def _before_any(self, optimizer: Optimizer, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         if torch.compiler.is_compiling():  # else the hook would become a part of the user's compiled step
             return
-        moves = _moves_parameters(optimizer, (*args, *kwargs.values()))
+        moves = moves_parameters(optimizer, (*args, *kwargs.values()))
         if not self.place:
             self._open_steps += 1
             self.moves += moves and self._open_steps == 1
@@ -168,10 +247,12 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             self._after_update(optimizer)
             if self._waits and self.updates >= self._counted + 2 * len(self.optimizers):
                 self._by_loader = False  # that was no loader of this loop
-            if self.updates > self._steps_at_batch + _MOST_STEPS:
-                self._problem = TargetError(
-                    f"{self.place}: in {_MOST_STEPS} steps, no DataLoader gave a batch and no model was called"
-                )
+            again = not self._depth and any(other is optimizer for other in self._stepped)
+            self._stepped.append(optimizer)
+            if self.updates > self._steps_at_batch + _MOST_STEPS or (again and self._watches_calls):
+                between = "between two steps" if again else f"in {_MOST_STEPS} steps"
+                msg = f"{self.place}: {between} of it, no DataLoader gave a batch and no model was called"
+                self._problem = TargetError(f"{msg}; {_OTHER_WAYS}")
                 self._meter = None
                 self._leave()
             return
@@ -180,9 +261,10 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             return
         if self.moves < self._first:
             self._earlier.add(optimizer)
+            self._backwards.forget()
             return
-        line = put_user_first(place_of_caller() or "a line of a library")
-        self.place = f"{type(optimizer).__name__}.step at {line}"
+        self.place = f"{type(optimizer).__name__}.step at {find_line()}"
+        self._backwards.forget()
         self._guard(lambda: self._find([optimizer]))
         if self._meter is None:
             self._leave()
@@ -193,16 +275,17 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         gc.collect()  # what earlier parts of the script have left
         objects, optimizers = gc.get_objects(), [*stepped]
         taken = set[int]().union(*map(parameters_of, stepped))
-        for other in (item for item in objects if issubclass(type(item), Optimizer)):
+        for other in list_optimizers():
             own = parameters_of(other) if hasattr(other, "param_groups") else set[int]()
             wraps = run_facts.unwrap_optimizer(other) is not other
             if own and not (own & taken or wraps or other in self._earlier):
                 optimizers.append(other)
                 taken |= own
         modules = [item for item in objects if issubclass(type(item), nn.Module)]
-        models = _find_models(modules, taken)
-        if not _find_models(modules, parameters_of(stepped[-1])):
-            msg = f"{self.place}: no torch.nn.Module has the parameters of {type(stepped[-1]).__name__}"
+        models = find_models(modules, taken)
+        if not find_models(modules, parameters_of(stepped[-1])):
+            what = "these weights" if self._by_hand else f"the parameters of {type(stepped[-1]).__name__}"
+            msg = f"{self.place}: no torch.nn.Module has {what}; {_OTHER_WAYS}"
             self._problem = TargetError(msg)
             return
         rank, world, nodes = run_facts.find_processes()
@@ -221,6 +304,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         ):  # else it would be compiled again
             watched = self._watch_call(nn.Module.__call__)
             self._undo.enter_context(replace_attribute(nn.Module, "__call__", watched))
+            self._watches_calls = True
 
     # Batches.
 
@@ -245,6 +329,8 @@ class ScriptLoop(ProbingMeter, LoopMeter):
                 batch = original(iterator)
                 self._by_loader = True
                 return batch
+            self._end_update()
+            self._stepped.clear()
             trains = torch.is_grad_enabled() and self._is_in_mode()
             self._guard(lambda: self._begin_part(trains=trains))
             if not trains:
@@ -264,7 +350,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
                     num_workers=iterator._num_workers,  # noqa: SLF001
                 )
                 self._by_loader, self._pass_over = True, False
-                self._ends_pass = _is_exhausted(iterator)
+                self._ends_pass = is_exhausted(iterator)
                 self._begin_batch(batch)
             return batch
 
@@ -275,8 +361,10 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         def call(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
             if id(module) not in self._modes or threading.get_ident() != self._thread:
                 return original(module, *args, **kwargs)
+            self._stepped.clear()
             # Backward runs checkpointed parts again, and an optimizer step its closure.
             if not (self._open_calls or self._depth or torch_private.in_backward()):
+                self._end_update()
                 self._guard(lambda: self._enter_model(module, args, kwargs))
             self._open_calls += 1
             try:
@@ -304,9 +392,10 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             new, self._new = self._new, None
             self.call_guarded(lambda meter: meter.release())
             self._find([*self.optimizers, new])
-        elif self._waits:  # what is left of the batch in which it was found
-            self._waits = False
-            self._forget_batches()
+        elif self._waits:  # what is left of the batch, of updates by hand of the step, in which it was found
+            if self._by_hand is None or self._backwards.find_moved():
+                self._waits = False
+                self._forget_batches()
         elif self._has_trained():
             self._end_batch()
         if not trains:
@@ -326,6 +415,10 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             # Where they differ, one pass of a step does not stand for the others.
             self._takes_steps = len(self._kinds_of_calls) > 1
         self._calls.clear()
+        if self._by_hand is not None:
+            self._end_update()
+            self.updates += bool(self._backwards.find_moved())
+        self._backwards.forget()
         self._gradients, self._steps_at_batch = self._read_gradients(), self.updates
         super()._end_batch()
         self._passes = 1 if self._takes_steps else self._passes
@@ -334,6 +427,8 @@ class ScriptLoop(ProbingMeter, LoopMeter):
 
     def _has_trained(self) -> bool:
         """Return whether a backward pass or an optimizer step was made since the last batch."""
+        if self._by_hand is not None:
+            return bool(self._backwards.passes)
         if self.updates != self._steps_at_batch or self._takes_steps:
             return self.updates != self._steps_at_batch
         changed = zip(self._read_gradients(), self._gradients, strict=True)
@@ -359,6 +454,8 @@ class ScriptLoop(ProbingMeter, LoopMeter):
     def run_facts(self) -> RunFacts:
         """Read the run, and say where it may be none."""
         facts = super().run_facts()
+        if self._by_hand is not None:
+            facts = replace(facts, notes=(*facts.notes, _BY_HAND))
         if self.prepared or _BEGIN_LATER.isdisjoint(sys.modules):
             return facts
         note = f"{self.place} is taken as the training: where it only prepares that, give --optimizer-step N"
@@ -371,38 +468,14 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         no_end = f"a loop of the script's own does not say how many steps it makes: give {self.length_option}"
         return replace(super().length(), no_end=no_end)
 
-    def _guard(self, work: Callable[[], None]) -> None:
-        """Do our own work; what it raises ends the measurement."""
+    def _guard(self, work: Callable[[], None]) -> bool:
+        """Do our own work; what it raises ends the measurement. Return whether it was done."""
         try:
             work()
         except Exception as error:  # noqa: BLE001 - a fault of ours must not reach the training
             self._disable(error)
+            return False
+        return True
 
     def _leave(self) -> NoReturn:
         self._end_process(stop_workers)
-
-
-def _is_exhausted(iterator: Any) -> bool:
-    """Return whether a DataLoader's iterator has given its last batch; never true where it has no known length."""
-    try:
-        return bool(iterator._num_yielded == len(iterator._index_sampler))  # noqa: SLF001
-    except TypeError:
-        return False
-
-
-def _moves_parameters(optimizer: Optimizer, arguments: Sequence[Any]) -> bool:
-    """Return whether a step has gradients, or a closure that makes them."""
-    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
-    return any(map(callable, arguments)) or any(parameter.grad is not None for parameter in parameters)
-
-
-def _find_models(modules: Sequence[nn.Module], parameters: set[int]) -> list[nn.Module]:
-    """Return the outermost modules that have some of the parameters, by their identities."""
-    inner = {id(child) for module in modules for child in _read_part(module, "_modules")}
-    outermost = [module for module in modules if id(module) not in inner]
-    return [module for module in outermost if any(id(p) in parameters for p in module.parameters())]
-
-
-def _read_part(module: nn.Module, name: str) -> list[Any]:
-    """Return the children of a module; one whose `__init__` has not run has none."""
-    return [*(cast("dict[str, dict[str, Any]]", vars(module)).get(name) or {}).values()]

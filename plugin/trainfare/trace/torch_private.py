@@ -8,11 +8,12 @@ nothing.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from types import FrameType
 from typing import Any, cast
 
@@ -32,6 +33,8 @@ StopRecomputation: type[Exception] = cast("Any", torch_checkpoint)._StopRecomput
 """Raised inside a recomputed block as soon as it has remade every tensor that backward asks for."""
 NO_TORCH_FUNCTION: Any = _C._disabled_torch_function_impl
 """The `__torch_function__` of a tensor class that has none."""
+RUN_BACKWARD = "_engine_run_backward"
+"""The function of `torch.autograd` that `backward`, `grad` and `torch.func` end in."""
 _RECOMPUTING = ("unpack_hook", "backward")
 """Functions of `torch.utils.checkpoint` that run a block again: without and with `use_reentrant`."""
 
@@ -165,6 +168,13 @@ def without_cpu_autocast() -> Any:
 def without_torch_functions() -> Any:
     """Return a context in which no torch-function mode and no `__torch_function__` of a tensor class is called."""
     return _C.DisableTorchFunction()
+
+
+@contextlib.contextmanager
+def without_modes() -> Generator[None, None, None]:
+    """Run what is inside the block past every torch-function and dispatch mode, such as that of a trace."""
+    with _C.DisableTorchFunction(), _dispatch._disable_current_modes():
+        yield
 
 
 def asks_device(func: Any, args: Sequence[Any]) -> bool:

@@ -371,7 +371,7 @@ def train(_):
         (
             ("def train(_):\n    while True:\n        (model[0].weight.sum() + model[3].weight.sum()).backward()\n"
             "        optimizer.step()"),
-            "in 100 steps, no DataLoader gave a batch and no model was called",
+            "between two steps of it, no DataLoader gave a batch and no model was called",
         ),
     ],
 )  # fmt: skip

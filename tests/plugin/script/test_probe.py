@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import linecache
-import os
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
 import pytest
 
 from builders.cli import CliResult, run_python
 from builders.environments import lean_python
 from builders.lightning_modules import NAMESPACES, quiet
-from builders.scripts import Answer
+from builders.scripts import measure_script
 from trainfare.cli.probe import describe_measurement
-from trainfare.job import Probe, Script
-from trainfare.script.run import probe_script
-from trainfare_core.errors import CannotTellError, InternalError, TargetError, TrainfareError
+from trainfare_core.errors import CannotTellError, InternalError, TargetError
 from trainfare_core.job_profile import JobProfile
 
 HEAD = """
@@ -295,30 +290,9 @@ def test_checkpoints_of_hugging_faces_trainer_are_written_where_it_is_asked(fold
     assert (folder / "out/checkpoint-2").is_dir()
 
 
-def measure(text: str, *, steps: int = 3, save: bool = False, optimizer_step: int = 1) -> JobProfile | None:
+def measure(text: str, **how: Any) -> JobProfile | None:
     """Return the profile of a script which runs in this process, or raise its error."""
-    answers: list[JobProfile | TrainfareError | None] = []
-
-    def answer(give: Callable[[], JobProfile | None]) -> NoReturn:
-        if not answers:  # else the end of the script by the first answer comes by
-            try:
-                answers.append(give())
-            except TrainfareError as error:
-                answers.append(error)
-        raise Answer
-
-    Path("train.py").write_text(HEAD + text, encoding="utf-8")
-    linecache.clearcache()  # of another test's train.py
-    path, argv, threads = list(sys.path), list(sys.argv), os.environ.get("OMP_NUM_THREADS")
-    try:
-        probe_script(Script("train.py"), Probe(steps, save, answer), optimizer_step=optimizer_step)
-    except Answer:
-        if isinstance(answers[0], TrainfareError):
-            raise answers[0] from None
-        return answers[0]
-    finally:
-        sys.path[:], sys.argv[:] = path, argv
-        os.environ.pop("OMP_NUM_THREADS") if threads is None else None
+    return measure_script(HEAD + text, **how)
 
 
 OWN_LOOP = """
