@@ -52,6 +52,12 @@ class LoopBeforeLaunch(ScriptLoop):
         self._compiles = False
         self._asked: Asked | None = None
         self._notes: list[str] = []
+        self._processes: int | None = None
+
+    def note_processes(self, count: int | None, what: str) -> None:
+        """Take note that what processes would do is called in this one; None: how many is not known."""
+        self._processes = count
+        self._notes.append(f"{what}: what it starts is called in this process, as the first of them")
 
     def replace_devices(self, stack: ExitStack) -> None:
         """Replace what a script cannot have on one CPU, until the stack is closed."""
@@ -130,9 +136,11 @@ class LoopBeforeLaunch(ScriptLoop):
             strategy, nodes, world = asked.strategy.word, asked.num_nodes, asked.devices * asked.num_nodes
         else:
             world = (
-                int(devices) if devices and devices.isdecimal() else getattr(group, "world_size", None) or 1
+                int(devices)
+                if devices and devices.isdecimal()
+                else getattr(group, "world_size", None) or self._processes or 1
             )
-            local = os.environ.get("LOCAL_WORLD_SIZE") or world
+            local = os.environ.get("LOCAL_WORLD_SIZE") or self._processes or world
             nodes = max(1, world // int(local))
             strategy = "ddp" if self.prepared and world > 1 else strategy
         because = facts.split_because

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import runpy
 import sys
 import traceback
@@ -32,6 +33,7 @@ from trainfare.job.made_up_data import MadeUpData
 from trainfare.job.on_import import on_import
 from trainfare.job.user_code import replace_attribute
 from trainfare.script.notebook import run_notebook
+from trainfare.script.processes import Processes, stop_in_child
 from trainfare.script.trackers import switch_off_trackers
 from trainfare_core.errors import TargetError, TrainfareError
 
@@ -93,6 +95,16 @@ def run_script(
     jobs: list[LiveJob] = []
     loads = {huggingface.NAMESPACE: huggingface.load_train_call, keras.NAMESPACE: keras.load_fit_call}
 
+    pid, end = os.getpid(), answer
+
+    def answer(load: Callable[[], LiveJob]) -> NoReturn:
+        stop_in_child(pid)
+        end(load)
+
+    def fail_in_process(what: str) -> NoReturn:
+        msg = f"{script.name} trains in processes of its own: {what} was called in this one, and made no step"
+        answer(partial(_fail, TargetError(f"{msg}; {_OTHER_WAYS}")))
+
     def load(call: FitCall, rounds: Rounds) -> LiveJob:
         try:
             notes = _write_notes(script, recorder, rounds, fit)
@@ -147,6 +159,9 @@ def run_script(
     ):
         switch_off_trackers(stack, recorder.skip)
         plain.replace_devices(stack)
+        processes = Processes(None, plain.note_processes, fail_in_process)
+        processes.watch_processes(stack)
+        processes.watch_torch(stack)
         plain.watch_script(loops)
         refuse = _refuse_updates(script, first, answer, recorder.explain)
         loops.enter_context(keras.watch_updates(refuse))
@@ -246,6 +261,7 @@ def probe_script(script: Script, probe: Probe, *, optimizer_step: int = 1) -> No
     def intercept(name: str) -> None:
         import_module("torch")  # Keras may do without: `intercept("torch")` comes first
         if name == "torch":
+            processes.watch_torch(stack)
             from trainfare.plain_loop.script_loop import ScriptLoop
 
             plain.append(ScriptLoop(replace(probe, end=end), optimizer_step))
@@ -260,8 +276,15 @@ def probe_script(script: Script, probe: Probe, *, optimizer_step: int = 1) -> No
         measured = _measure(getattr(trainer, method), home, replace(probe, end=end), loops)
         stack.enter_context(replace_attribute(trainer, method, measured))
 
+    def refuse_processes(what: str) -> NoReturn:
+        probe.end(
+            partial(_fail, TargetError(f"{what}: start one for each device with torchrun, to measure them"))
+        )
+
     path, plain = _find_script(script), cast("list[ScriptLoop]", [])
+    processes = Processes(refuse_processes)
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as loops:
+        processes.watch_processes(stack)
         for name in ("torch", *_LOOPS):
             stack.enter_context(on_import(name, partial(intercept, name)))
         code = _run(script, path, describe_error)

@@ -292,9 +292,9 @@ class _OneProcessGroup:
 
     world_size: object = None
 
-    def __call__(self, *_: object, **given: object) -> None:
+    def __call__(self, *args: object, **given: object) -> None:
         """Do what `init_process_group` does."""
-        self.world_size = given.get("world_size")
+        self.world_size = given.get("world_size", args[3] if len(args) > 3 else None)
         loose: Any = torch.distributed
         if not loose.is_initialized():
             loose.distributed_c10d.init_process_group("gloo", store=loose.HashStore(), rank=0, world_size=1)
