@@ -149,7 +149,9 @@ class Loop(Protocol):
     resumes_in_folder: bool = False
     """A resumed run, whose `updates` are above 0 before its first step, has the folder of the session before."""
     warmed_up: bool = False
-    """Steps were made before the first that the meter sees, so that it may be traced."""
+    """The first step that the meter sees may be traced."""
+    in_first_step: bool = False
+    """The batches belong to the first step of the run, of which nobody knows how many it takes."""
 
     @property
     @abstractmethod

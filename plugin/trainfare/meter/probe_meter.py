@@ -33,6 +33,16 @@ class ProbeMeter(FitMeter):
     _profile: JobProfile | None = None
     _unknown = "no optimizer step was trained"
 
+    @property
+    def has_trace(self) -> bool:
+        """A step was traced, or is being traced."""
+        return self._run is not None and (self._run.traced.step is not None or self._run.traced.probe.running)
+
+    def read_length(self) -> None:
+        """Read the length of the run again, once the batches of a step are known."""
+        if self._run is not None:
+            self._run.progress.read_length()
+
     def stop(self) -> None:
         """Close the window of a run that would go on."""
         self.release()

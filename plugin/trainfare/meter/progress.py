@@ -43,6 +43,10 @@ class RunProgress:
         self._batches_of_steps: int = 0
         self._calls_of_steps: int = 0
 
+    def read_length(self) -> None:
+        """Read the length again, once the batches of a step are known."""
+        self.length = self._loop.length()
+
     def see_first_batch(self, batch: Any) -> None:
         """Check the loader's batch size by a batch."""
         if self.facts.batch_of_rows:

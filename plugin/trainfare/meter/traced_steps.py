@@ -81,6 +81,7 @@ class TracedSteps:
         self._measured_in: StepFacts | None = None
         self._measured_kinds: Counter[BatchKind] = Counter()
         self._waited = self._passed_smaller = 0
+        self._of_first_step: StepFacts | None = None
         self._compiled_graphs = count_compiled_graphs()
         self._left = 0 if self.method.why_not else MAX_TRACED_BATCHES
         self._later_left = MAX_LATER_TRACES
@@ -198,7 +199,8 @@ class TracedSteps:
         if count_compiled_graphs() > self._compiled_graphs:  # by a function that no module shows
             self.method, self._left = COMPILED, 0
             return
-        if smaller_samples is not None and self._may_pass_smaller():
+        # In the first step it is the only batch of an epoch.
+        if smaller_samples is not None and self._may_pass_smaller() and not self._loop.in_first_step:
             self._passed_smaller += 1
         elif self._is_suitable(elements) or not self._may_wait():
             self.smaller_samples = smaller_samples if self.step is None else self.smaller_samples
@@ -215,8 +217,8 @@ class TracedSteps:
         """
         if not self.probe.running:
             return
-        traced = self._finish()
-        self._left = 0 if self.probe.fault else self._left - 1
+        traced, in_first_step = self._finish(), self._loop.in_first_step
+        self._left = 0 if self.probe.fault else self._left - (not in_first_step)
         if traced is None:
             return
         self._waited = 0
@@ -225,11 +227,22 @@ class TracedSteps:
             other = other or traced
         else:
             self._draws.setdefault(kind, []).append(traced)
+            self._leave_out_first_step(self._draws[kind])
+        self._of_first_step = traced if in_first_step else self._of_first_step
         if self._automatic:
             self.step = replace(self._average(self._draws[kind]), other=other)
             self.phases.trace(self.step)
         elif kind:
             self.step = traced
+
+    def _leave_out_first_step(self, draws: list[StepFacts]) -> None:
+        """
+        Let the second step stand for the first, which also makes the optimizer's state.
+
+        Where the first did other work, something before the training may have been traced with it.
+        """
+        if len(draws) == 2 and draws[0] is self._of_first_step:
+            draws[:] = [draws[1]] * (2 if draws[0].flops == draws[1].flops else 1)
 
     def _finish(self) -> StepFacts | None:
         automatic = self._automatic

@@ -108,6 +108,8 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         self._thread = threading.get_ident()
         self._by_hand: UpdateByHand | None = None
         self._backwards = BackwardWatch(self.services.now, self._has_optimizer)
+        self._is_provisional = False
+        """It was found by a call of its model: no optimizer has stepped yet."""
         self._updates_by_hand = False
         """A backward pass of a loop without an optimizer of torch is over, and no forward has begun."""
 
@@ -193,7 +195,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             watch.note(None, self._by_hand.param_groups[0]["params"])
             self._begin_update(self._by_hand)
             most = _MOST_STEPS
-        elif self.place:
+        elif self.place and not self._is_provisional:
             watch.passes += 1
             most = MOST_PASSES_WITH_OPTIMIZER
         else:
@@ -204,7 +206,8 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             watch.note(inputs)
             if moved and self.moves >= self._first:
                 self.place = f"weights moved by hand after the backward pass at {find_line()}"
-                self._by_hand = UpdateByHand(moved)
+                self._by_hand, self._is_provisional = UpdateByHand(moved), False
+                self.call_guarded(lambda meter: meter.release())
                 self._find([self._by_hand])
                 if self._meter is None:
                     self._leave()
@@ -323,11 +326,13 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         def load(iterator: Any) -> Any:
             if threading.get_ident() != self._thread:
                 return original(iterator)
+            self._before_load()
             if not self.place:
                 self._open_steps = 0  # after a step that has raised
                 self._by_loader = False  # where it has none any more
                 batch = original(iterator)
                 self._by_loader = True
+                self._keep_batch(iterator, batch)
                 return batch
             self._end_update()
             self._stepped.clear()
@@ -340,21 +345,31 @@ class ScriptLoop(ProbingMeter, LoopMeter):
                 batch = original(iterator)
             except StopIteration:
                 self._pass_over = True
+                self._end_pass()
                 self._guard(self._pause)
                 raise
             finally:
                 self.tell(Phase.DATA_WAIT, "end")
             if not self._in_batch:
-                self._loader = SimpleNamespace(
-                    batch_sampler=iterator._index_sampler,  # noqa: SLF001
-                    num_workers=iterator._num_workers,  # noqa: SLF001
-                )
-                self._by_loader, self._pass_over = True, False
-                self._ends_pass = is_exhausted(iterator)
+                self._read_loader(iterator)
                 self._begin_batch(batch)
             return batch
 
         return load
+
+    def _before_load(self) -> None:
+        """Take note that a DataLoader is asked for a batch."""
+
+    def _keep_batch(self, iterator: Any, batch: Any) -> None:
+        """Take note of a batch before the loop was found."""
+
+    def _read_loader(self, iterator: Any) -> None:
+        self._loader = SimpleNamespace(
+            batch_sampler=iterator._index_sampler,  # noqa: SLF001
+            num_workers=iterator._num_workers,  # noqa: SLF001
+        )
+        self._by_loader, self._pass_over = True, False
+        self._ends_pass = is_exhausted(iterator)
 
     def _watch_call(self, original: Callable[..., Any]) -> Callable[..., Any]:
         # Not by hooks for all modules, of which a compiled module warns.
@@ -403,6 +418,9 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         elif self._pauses:
             self._pauses = False
             self.call_guarded(lambda meter: meter.validation_end())
+
+    def _end_pass(self) -> None:
+        """Take note that the DataLoader has no other batch."""
 
     def _pause(self) -> None:
         if not self._pauses:

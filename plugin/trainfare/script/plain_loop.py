@@ -6,14 +6,17 @@ import functools
 import inspect
 import os
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 
 import torch
+from torch import nn
 from torch.amp import autocast_mode
+from torch.optim import Optimizer
 
 from trainfare.job import ChosenBatch, LiveJob, LiveRun, Probe
 from trainfare.job.loop import do_nothing
@@ -23,8 +26,15 @@ from trainfare.job.run_plan import LoopLength
 from trainfare.job.user_code import replace_attribute
 from trainfare.lightning.script.trainer_arguments import Asked, replacing_fabric_connector
 from trainfare.meter.fit_meter import FitMeter
+from trainfare.meter.metered_run import parameters_of
+from trainfare.meter.probe_meter import ProbeMeter
 from trainfare.meter.tracing_method import WAY_OUT
+from trainfare.plain_loop import run_facts
+from trainfare.plain_loop.backward_watch import list_optimizers
+from trainfare.plain_loop.found_objects import find_line, moves_parameters
+from trainfare.plain_loop.loop_meter import STEPS_SEEN_BEFORE
 from trainfare.plain_loop.script_loop import ScriptLoop
+from trainfare.trace import torch_private
 from trainfare_core.errors import CannotTellError, TargetError, TraceError
 from trainfare_core.job_profile import JobProfile
 
@@ -53,6 +63,14 @@ class LoopBeforeLaunch(ScriptLoop):
         self._asked: Asked | None = None
         self._notes: list[str] = []
         self._processes: int | None = None
+        self._optimizers_made = self._optimizers_seen = 0
+        self._may_step: list[Optimizer] = []
+        self._kinds_of_first = set[tuple[object, ...]]()
+        self._has_ended = False
+        self._is_from_first = False
+        """Its first two steps are traced, from the first call of the model on."""
+        self._last: tuple[Any, Any] | None = None
+        """The iterator of a DataLoader and its batch, before the loop was found."""
 
     def note_processes(self, count: int | None, what: str) -> None:
         """Take note that what processes would do is called in this one; None: how many is not known."""
@@ -94,7 +112,7 @@ class LoopBeforeLaunch(ScriptLoop):
             context.asked_of_cuda = device_type == "cuda" and given.get("enabled", True)
 
         def enter_on_cpu(context: Any) -> Any:
-            if self.place and getattr(context, "asked_of_cuda", False):
+            if (self.place or self._optimizers_made) and getattr(context, "asked_of_cuda", False):
                 context.device, context._enabled = "cpu", True  # noqa: SLF001
             return enter(context)
 
@@ -124,8 +142,146 @@ class LoopBeforeLaunch(ScriptLoop):
 
         stack.enter_context(replace_attribute(kind, "__init__", functools.wraps(make)(init)))
 
+    # The first step, which is traced from the first call of the model on.
+
+    def watch_script(self, stack: ExitStack) -> None:
+        """Be told of optimizers that are made and of calls of modules, too."""
+        if self._first == 1:  # first, for what finds the loop is put around it and undone before it
+            made = self._watch_optimizers(Optimizer.__init__)
+            stack.enter_context(replace_attribute(Optimizer, "__init__", made))
+            stack.enter_context(
+                replace_attribute(nn.Module, "__call__", self._watch_first_call(nn.Module.__call__))
+            )
+        super().watch_script(stack)
+
+    def _watch_optimizers(self, original: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(original)
+        def init(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+            self._optimizers_made += 1
+            original(optimizer, *args, **kwargs)
+
+        return init
+
+    def _watch_first_call(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+            if self.place or not self._may_train(module):
+                return original(module, *args, **kwargs)
+            self._guard(lambda: self._begin_with(module, args, kwargs))
+            if self._meter is None:
+                self._leave()
+            return nn.Module.__call__(module, *args, **kwargs)  # through what has found the loop
+
+        return call
+
+    def _may_train(self, module: nn.Module) -> bool:
+        if not (self._optimizers_made and torch.is_grad_enabled() and module.training):
+            return False
+        # A closure of `step` belongs to a batch that began before.
+        if self._open_steps or threading.get_ident() != self._thread or torch_private.in_backward():
+            return False
+        if self._optimizers_seen != self._optimizers_made:
+            self._optimizers_seen, self._may_step = self._optimizers_made, self._list_own()
+        parameters = {id(parameter) for parameter in module.parameters()} if self._may_step else set[int]()
+        self._may_step.sort(key=lambda optimizer: parameters.isdisjoint(parameters_of(optimizer)))
+        return any(not parameters.isdisjoint(parameters_of(optimizer)) for optimizer in self._may_step[:1])
+
+    def _list_own(self) -> list[Optimizer]:
+        return [
+            optimizer
+            for optimizer in list_optimizers()
+            if optimizer not in self._earlier
+            and hasattr(optimizer, "param_groups")
+            and run_facts.unwrap_optimizer(optimizer) is optimizer
+        ]
+
+    def _begin_with(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.place = f"the first call of {type(module).__name__} at {find_line()}"
+        self._is_provisional = self.in_first_step = self._is_from_first = True
+        self._find(self._may_step[:1])
+        if self._meter is None:
+            return
+        self._waits, self._seen_before = False, 0
+        last, self._last = self._last, None
+        if last is not None and self._by_loader:
+            self._read_loader(last[0])
+            self._begin_batch(last[1])
+        else:
+            self._by_loader = False
+            self._begin_batch(args[0] if len(args) == 1 and not kwargs else [args, kwargs])
+
+    def _before_load(self) -> None:
+        if self._is_provisional and not self._has_trained():  # that was no call of the training
+            self._release()
+
+    def _keep_batch(self, iterator: Any, batch: Any) -> None:
+        self._last = (iterator, batch) if self._first == 1 else None
+
+    def _before_any(self, optimizer: Optimizer, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        if self._is_provisional and moves_parameters(optimizer, (*args, *kwargs.values())):
+            self._is_provisional = False
+            self.place = f"{type(optimizer).__name__}.step at {find_line()}"
+        super()._before_any(optimizer, args, kwargs)
+
+    def _after_any(self, optimizer: Optimizer, *rest: Any) -> None:
+        super()._after_any(optimizer, *rest)
+        has_stepped = self._in_batch and self.updates != self._counted and not self._depth
+        if has_stepped and self._by_loader and self._ends_pass and self._automatic:
+            self._end_pass()
+
+    def _end_pass(self) -> None:
+        """Answer by what is traced, before the script goes on to save or to validate: there may be no other pass."""
+        meter = self._meter
+        if not (self._started and isinstance(meter, ProbeMeter) and meter.has_trace):
+            return
+        if self._in_batch and self.updates != self._counted:
+            self._guard(self._end_batch)
+        self.call_guarded(lambda _: meter.stop())
+        self._leave()
+
+    def _end_batch(self) -> None:
+        stepped, first = self.updates != self._counted, self.in_first_step
+        looks = self._is_from_first and self._automatic and self._per_step.total() < STEPS_SEEN_BEFORE
+        if looks and not self._by_loader:
+            self._kinds_of_calls.add(tuple(self._calls))
+        if stepped and looks:
+            batches = self._since_step + 1
+            is_plain = self.updates == self._counted + 1 and len(self._kinds_of_calls) < 2
+            # Without a DataLoader, both call the model in the same way or something else came before the first.
+            as_before = first or (batches == self._passes and self._kinds_of_calls == self._kinds_of_first)
+            if not (is_plain and as_before):
+                self._begin_anew(batches if is_plain and self._by_loader else None)
+                return
+            if first:
+                self._passes, self._kinds_of_first = batches, {*self._kinds_of_calls}
+                self._kinds_of_calls.clear()
+                self.call_guarded(lambda meter: cast("ProbeMeter", meter).read_length())
+        super()._end_batch()
+        self.in_first_step &= not stepped
+
+    def _begin_anew(self, batches: int | None) -> None:
+        """Trace the steps that follow, where the first two differ in batches, or one is no plain one (None)."""
+        self._in_batch = self._is_from_first = self.in_first_step = False
+        self.call_guarded(lambda meter: meter.release())
+        self._backwards.forget()
+        self._find([*self.optimizers])
+        self._waits = False
+        if batches is not None:
+            self._passes, self._seen_before = batches, 0
+
+    def _release(self) -> None:
+        super()._release()
+        self._is_provisional = self.in_first_step = self._is_from_first = False
+        self._optimizers_seen, self._may_step, self._last = 0, [], None
+
+    def end_script(self) -> None:
+        """Answer by what is known; a model that was called and not trained is no loop."""
+        self._has_ended = True
+        if self._is_provisional:
+            self._release()
+        super().end_script()
+
     def _has_enough(self, meter: FitMeter) -> bool:
-        return meter.window_begun
+        return meter.window_begun and not self._has_ended  # by its end, the length is known
 
     def run_facts(self) -> RunFacts:
         """Return the facts of a run with the devices that it was asked for, and not those of the process here."""

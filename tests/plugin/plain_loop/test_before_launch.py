@@ -391,13 +391,3 @@ def test_what_needs_another_trace_is_refused() -> None:
         pytest.raises(TargetError, match="--made-up-data is for a Trainer"),
     ):
         process.profile()
-
-
-def test_a_short_script_is_priced_by_what_it_ran(folder: Path) -> None:
-    """Three steps, after which it ends by itself: its length is known. Nothing but the script's own files is written."""
-    profile = price(
-        ACCUMULATED.replace("range(4)", "range(1)").replace("meter.steps(loader)", "[*loader][:12]")
-    )
-    assert {path.name for path in folder.iterdir()} == {"train.py", "steps", "after"}
-    assert profile.plan.optimizer_steps == 3
-    assert count_flops(profile) == count_flops(price(ACCUMULATED))
