@@ -97,9 +97,11 @@ def run_script(
 
     pid, end = os.getpid(), answer
 
-    def answer(load: Callable[[], LiveJob]) -> NoReturn:
+    def answer_in_parent(load: Callable[[], LiveJob]) -> NoReturn:
         stop_in_child(pid)
         end(load)
+
+    answer = answer_in_parent
 
     def fail_in_process(what: str) -> NoReturn:
         msg = f"{script.name} trains in processes of its own: {what} was called in this one, and made no step"
