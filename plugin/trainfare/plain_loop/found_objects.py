@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from torch import nn
 from torch.optim import Optimizer
 
 from trainfare.job import place_of_caller
 from trainfare.job.user_code import put_user_first
+
+_FABRIC: Final = ("Fabric", ("setup", "setup_module"))
+PREPARE: Final = (
+    ("lightning.fabric.fabric", *_FABRIC),
+    ("lightning_fabric.fabric", *_FABRIC),
+    ("accelerate.accelerator", "Accelerator", ("prepare",)),
+)
+"""Modules, classes and methods with which a loop without a Trainer begins."""
 
 
 def find_line() -> str:

@@ -40,19 +40,12 @@ from trainfare.plain_loop.backward_watch import (
     UpdateByHand,
     list_optimizers,
 )
-from trainfare.plain_loop.found_objects import find_line, find_models, is_exhausted, moves_parameters
+from trainfare.plain_loop.found_objects import PREPARE, find_line, find_models, is_exhausted, moves_parameters
 from trainfare.plain_loop.loop_meter import LoopMeter
 from trainfare.trace import torch_private
 from trainfare_core.errors import TargetError
 
 _ITERATOR: Final[Any] = vars(dataloader)["_BaseDataLoaderIter"]
-_FABRIC: Final = ("Fabric", ("setup", "setup_module"))
-_PREPARE: Final = (
-    ("lightning.fabric.fabric", *_FABRIC),
-    ("lightning_fabric.fabric", *_FABRIC),
-    ("accelerate.accelerator", "Accelerator", ("prepare",)),
-)
-"""Modules, classes and methods with which a loop without a Trainer begins."""
 _BEGIN_LATER: Final = frozenset(
     ("lightning.pytorch", "pytorch_lightning", "transformers.trainer", "accelerate.accelerator")
 )
@@ -115,7 +108,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
 
     def watch_script(self, stack: ExitStack) -> None:
         """Be told of optimizer steps and DataLoaders until the stack is closed; optimizers of before do not count."""
-        for home, kind, names in _PREPARE:
+        for home, kind, names in PREPARE:
             prepare = functools.partial(self._watch_prepare, stack, home, kind, names)
             stack.enter_context(on_import(home, prepare))
         self._earlier.update(list_optimizers())
@@ -179,7 +172,13 @@ class ScriptLoop(ProbingMeter, LoopMeter):
     def _watch_backward(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def run(*args: Any, **kwargs: Any) -> Any:
-            nested = torch_private.in_backward() or torch.compiler.is_compiling()
+            # Inside a step, as of LBFGS, the optimizer moves the weights.
+            nested = (
+                torch_private.in_backward()
+                or torch.compiler.is_compiling()
+                or self._open_steps
+                or self._depth
+            )
             result = original(*args, **kwargs)
             if not nested and threading.get_ident() == self._thread:
                 inputs = None if kwargs.get("accumulate_grad", True) else cast("Any", args[4])
@@ -376,7 +375,8 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         def call(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
             if id(module) not in self._modes or threading.get_ident() != self._thread:
                 return original(module, *args, **kwargs)
-            self._stepped.clear()
+            if not self._depth:
+                self._stepped.clear()
             # Backward runs checkpointed parts again, and an optimizer step its closure.
             if not (self._open_calls or self._depth or torch_private.in_backward()):
                 self._end_update()

@@ -160,6 +160,24 @@ def test_what_is_not_understood_is_left_with_the_reason(
     assert not (folder / "after").exists()
 
 
+def test_passes_inside_a_step_are_no_steps_by_hand(folder: Path) -> None:
+    text = """
+optimizer, batch = torch.optim.LBFGS(model.parameters(), max_iter=4), torch.randn(64, 8)
+def closure():
+    optimizer.zero_grad()
+    loss = model(batch).square().mean()
+    loss.backward()
+    return loss
+for number in range(100):
+    optimizer.step(closure)
+    note_step()
+"""
+    with pytest.raises(TargetError, match=r"LBFGS.step at train.py:\d+ in <module>: between two steps of it"):
+        load_script(HEAD + text + END)
+    assert int((folder / "steps").read_text()) <= 2
+    assert not (folder / "after").exists()
+
+
 def test_a_step_by_hand_is_measured_and_left(folder: Path) -> None:
     profile = measure_script(HEAD + DATA + END, steps=3)
     assert profile is not None
