@@ -21,6 +21,8 @@ _CHECKS: Final = frozenset({
 })  # fmt: skip
 """Functions by which torch's Python code asks whether a mode is on."""
 _PLAIN: Final = (torch.Tensor, torch.nn.Parameter, FakeTensor)
+_left_later: list[OperationMode] = []
+"""Modes that were to be left under `inference_mode`; they record nothing any more."""
 
 
 class EagerMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -182,8 +184,12 @@ def leave(mode: OperationMode | CallMode) -> None:
     Leave a mode at any depth of this thread's stack; do nothing where it is not on the stack.
 
     Modes above it are left and entered again with torch's own methods: each remembers the mode below it and would
-    restore this one on its own exit.
+    restore this one on its own exit. Under `torch.inference_mode`, whose end brings back the dispatch keys of its
+    beginning, a dispatch mode stays until `leave_rest`: else torch dispatches to Python where no mode is left.
     """
+    if isinstance(mode, OperationMode) and torch.is_inference_mode_enabled():
+        _left_later.append(mode)
+        return
     stack = torch_private.dispatch_modes if isinstance(mode, OperationMode) else torch_private.function_modes
     base = cast("Any", TorchDispatchMode if isinstance(mode, OperationMode) else TorchFunctionMode)
     if not any(other is mode for other in stack()):
@@ -195,3 +201,13 @@ def leave(mode: OperationMode | CallMode) -> None:
     base.__exit__(mode, None, None, None)
     for other in reversed(above):
         base.__enter__(other)
+
+
+def leave_rest() -> None:
+    """Leave the modes that could not be left under `torch.inference_mode`, once that has ended."""
+    if not _left_later or torch.is_inference_mode_enabled():
+        return
+    stack = torch_private.dispatch_modes()
+    for mode in [mode for mode in _left_later if any(other is mode for other in stack)]:  # of this thread
+        _left_later.remove(mode)
+        leave(mode)

@@ -318,7 +318,7 @@ class StepTrace:
         """Return whether a call with tensors of these classes is recorded."""
         if self._vetted_only and kinds:
             self._record_guarded(check_classes, kinds)
-        return self.fault is None
+        return self.fault is None and self._stack is not None
 
     def _meet_mode(self, kind: Any) -> None:
         if self._vetted_only:
@@ -327,6 +327,8 @@ class StepTrace:
     def _leave_modes_of_fault(self) -> None:
         """Leave the modes early in a step that is recorded no more; torch brings one back after a call of it."""
         if self.fault is None or torch_private.in_backward() or self._modes is None:
+            return
+        if torch.is_inference_mode_enabled():  # see `leave`
             return
         calls, operations = self._modes
         if not operations.running:
