@@ -28,12 +28,13 @@ from trainfare.lightning.script.trainer_arguments import Asked, replacing_fabric
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.metered_run import parameters_of
 from trainfare.meter.probe_meter import ProbeMeter
-from trainfare.meter.tracing_method import WAY_OUT
+from trainfare.meter.tracing_method import EAGER, WAY_OUT
 from trainfare.plain_loop import run_facts
 from trainfare.plain_loop.backward_watch import list_optimizers
 from trainfare.plain_loop.found_objects import find_line, moves_parameters
 from trainfare.plain_loop.loop_meter import STEPS_SEEN_BEFORE
 from trainfare.plain_loop.script_loop import ScriptLoop
+from trainfare.script.compiled_calls import CompiledCalls
 from trainfare.trace import torch_private
 from trainfare_core.errors import CannotTellError, TargetError, TraceError
 from trainfare_core.job_profile import JobProfile
@@ -59,7 +60,7 @@ class LoopBeforeLaunch(ScriptLoop):
 
     def __init__(self, first: int, answer: Callable[[Callable[[], LiveJob]], Any]) -> None:
         super().__init__(Probe(1, save=False, end=lambda give: answer(lambda: self._make_job(give))), first)
-        self._compiles = False
+        self._compiled = CompiledCalls()
         self._asked: Asked | None = None
         self._notes: list[str] = []
         self._processes: int | None = None
@@ -86,16 +87,7 @@ class LoopBeforeLaunch(ScriptLoop):
         stack.enter_context(
             on_import("accelerate.accelerator", functools.partial(self._replace_accelerator, stack))
         )
-        loose: Any = torch
-        compile_module = loose.compile
-
-        def compile_eagerly(*args: Any, **kwargs: Any) -> Any:
-            if not self._compiles:
-                self._compiles = True
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
-            return compile_module(*args, **kwargs)
-
-        stack.enter_context(replace_attribute(torch, "compile", compile_eagerly))
+        self._compiled.replace(stack)
         if not torch.cuda.is_available():
             self._replace_autocast(stack)
 
@@ -312,7 +304,12 @@ class LoopBeforeLaunch(ScriptLoop):
             *(() if asked is None else (*asked.notes, *asked.strategy.notes)),
         )
         return replace(
-            facts, parallel=parallel, replicas=world, split_because=because, eager=self._compiles, notes=notes
+            facts,
+            parallel=parallel,
+            replicas=world,
+            split_because=because,
+            eager=self._compiled.made,
+            notes=notes,
         )
 
     def _make_job(self, give: Callable[[], JobProfile | None]) -> LiveJob:
@@ -325,6 +322,11 @@ class LoopBeforeLaunch(ScriptLoop):
             raise TargetError(f"{self.place}: no step of it was traced")
         notes = [note for note in profile.notes if not note.endswith("nothing is measured")]
         notes.append(f"traced in the script's own loop, {self.place}: what it does afterwards was not run")
+        if not self._compiled.in_step:  # but by a library, or for something else
+            profile = profile.model_copy(
+                update={"source": profile.source.model_copy(update={"compiled": False})}
+            )
+            notes = [note for note in notes if note != EAGER.note]
         profile = profile.model_copy(update={"measured": None, "notes": tuple(notes)})
         return LiveJob(  # of which the profile says the rest
             module=profile.name,

@@ -55,7 +55,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize(("inside", "after"), [("evaluate()", "pass"), ("pass", "evaluate()")])
-def test_a_validation_between_traced_steps(autocast: bool, inside: str, after: str) -> None:  # noqa: FBT001
+def test_a_validation_between_traced_steps(autocast: bool, inside: str, after: str) -> None:
     """The step is priced, and torch dispatches as before."""
     profile = trace_job(load_script(SCRIPT.format(autocast=autocast, inside=inside, after=after)))
     matmul = sum(group.flops for group in profile.operations if group.kind == "matmul")
