@@ -11,7 +11,7 @@ from trainfare.job.live_job import LiveJob
 from trainfare.job.run_plan import CheckpointTrigger, LoopLength, PlannedRun, RunPlanner, StepComposition
 from trainfare.job.training_job import TrainingJob
 from trainfare_core.errors import InputError
-from trainfare_core.job_profile import JobProfile, RunPlan
+from trainfare_core.job_profile import UPPER_BOUND, JobProfile, RunPlan
 
 _MOST = 10**18
 """Upper limit of every count in a job profile, so that it fits a 64-bit integer."""
@@ -94,18 +94,20 @@ def with_steps(profile: JobProfile, steps: int | None) -> JobProfile:
 
     Args:
         profile: of the script.
-        steps: as the profile counts them; None: not given.
+        steps: as the profile counts them; None: not given. Of a loop of the script's own they go before what was read
+            of it.
 
     Raises:
-        InputError: its Trainer says it.
+        InputError: the script says it to a Trainer.
     """
     if steps is None or profile.plan.optimizer_steps == steps:
         return profile
     if profile.plan.optimizer_steps is not None and profile.source.loop != "plain":
         said = f"the script says how many steps it makes: {profile.plan.optimizer_steps:,}"
         raise InputError(f"{said}; leave out the number of steps")
-    # Of a plain loop they are those after which the script ended.
-    known = {"optimizer_steps": steps, "unknown_because": None, "steps_note": None, "epochs": None}
+    notes = (note for note in (profile.plan.steps_note or "").split("; ") if not note.endswith(UPPER_BOUND))
+    note = "; ".join(notes) or None
+    known = {"optimizer_steps": steps, "unknown_because": None, "steps_note": note, "epochs": None}
     return profile.model_copy(update={"plan": profile.plan.model_copy(update=known)})
 
 

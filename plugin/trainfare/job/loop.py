@@ -255,6 +255,10 @@ class Loop(Protocol):
         del listener
         return do_nothing
 
+    def complete_length(self, length: LoopLength) -> LoopLength:
+        """Return the length with what is known only once it trains; asked whenever the run is planned."""
+        return length
+
     def logs(self) -> Sequence[LoopLog]:
         """Return the loggers."""
         return ()

@@ -72,6 +72,12 @@ class LoopLength:
     validate_by_time: bool = False
     validate_every_n_epochs: int | None = 1
     checkpoints: tuple[CheckpointTrigger, ...] = ()
+    batches_per_step: float | None = None
+    """Batches of the mean step, where steps take different numbers of them."""
+    part: str = ""
+    """That the run is one of several in its script; "" where it is the only one."""
+    said: str = ""
+    """Where its length was read."""
     early_end: str = ""
     """What may end the run before its last step, e.g. "EarlyStopping"."""
     no_length: str = "the training set has no length: give the samples of an epoch, or a number of steps"
@@ -179,10 +185,10 @@ class RunPlanner:
     ) -> None:
         self.facts = facts
         self._ended = ended
-        self.notes: list[str] = []
+        self.notes = [facts.said] if facts.said else list[str]()
         self.step = composition or StepComposition(1.0, float(facts.optimizers))
         if facts.automatic:
-            self.step = StepComposition(float(facts.accumulate_grad_batches), 1.0)
+            self.step = StepComposition(facts.batches_per_step or float(facts.accumulate_grad_batches), 1.0)
         self.batches_in_epoch = self._batches_per_epoch(total_samples, micro_batch_size)
         if facts.automatic and facts.accumulation:
             self.step = StepComposition(self._mean_accumulation(), 1.0)
@@ -204,7 +210,7 @@ class RunPlanner:
         return PlannedRun(
             steps=steps,
             unknown_because=reason,
-            steps_note=said,
+            steps_note="; ".join(filter(None, (facts.part, said))) or None,
             steps_done_before=math.floor(facts.calls_done / step.calls_per_step),
             epochs=self._epochs(steps),
             validation_batches=self._validation_batches(steps),

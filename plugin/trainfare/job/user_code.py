@@ -130,6 +130,13 @@ def is_users_file(filename: str) -> bool:
     return not filename.startswith(("<", *_OURS)) and not _is_installed(filename)
 
 
+def is_of_loop(filename: str) -> bool:
+    """Return whether a file may hold a training loop: the user's, or of a package other than torch and its like."""
+    return is_users_file(filename) or (
+        is_of_library(filename) and not _is_plumbing(filename) and "accelerate" not in Path(filename).parts
+    )
+
+
 def is_of_library(filename: str) -> bool:
     """Return whether a file is of Python or of an installed package other than trainfare."""
     return _is_installed(filename) and not filename.startswith(_OURS)

@@ -149,7 +149,7 @@ class RunProgress:
 
     def _planner(self, ended: RunEnd | None = None) -> RunPlanner:
         return RunPlanner(
-            self.length,
+            self._loop.complete_length(self.length),
             composition=self.composition,
             total_samples=self._settings.total_samples,
             micro_batch_size=self.sizes().micro_batch_size,

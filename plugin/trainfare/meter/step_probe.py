@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trainfare.trace import StepFacts
@@ -108,6 +109,10 @@ class StepProbe:
         if whole and not self._optimizer_stepped:
             self.problem = "no optimizer stepped in the traced batch"
             return None
+        step = self._read(trace, micro_batches)
+        return replace(step, longer=self._read(trace, micro_batches + 1)) if whole else step
+
+    def _read(self, trace: StepTrace, micro_batches: int) -> StepFacts:
         return StepFacts(
             how="real",
             operations=tuple(trace.operations(micro_batches=micro_batches)),
@@ -118,4 +123,5 @@ class StepProbe:
             memory=trace.memory(),
             elements=self._elements,
             notes=tuple(trace.notes),
+            passes=micro_batches,
         )

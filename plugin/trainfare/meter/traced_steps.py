@@ -345,7 +345,10 @@ class TracedSteps:
             step = mix_batches(self._progress.kinds, self._mean_by_kind(), left_out)
         else:
             (traces,) = self._draws.values()  # averaged again, for all sizes are known now
-            step = self._mean_of_phases(replace(self._average(traces), other=self.step.other), steps or 0)
+            passes = self._progress.batches_per_step
+            first, other = self._average([trace.with_passes(passes) for trace in traces]), self.step.other
+            other = None if other is None else other.with_passes(passes)
+            step = self._mean_of_phases(replace(first, other=other), steps or 0)
         return replace(step, notes=(*step.notes, self.method.note)) if self.method.note else step
 
     def _mean_of_phases(self, first: StepFacts, steps: int) -> StepFacts:

@@ -288,11 +288,10 @@ class LoopMeter(GuardedMeter, ToldLoop):
 
     def complete_facts(self, facts: RunFacts, operations: Sequence[OperationGroup]) -> RunFacts:
         """Add the precision of an autocast, and say where steps took other numbers of batches."""
-        steps, others = self._per_step.total(), self._per_step.total() - self._per_step[self._passes]
-        if self._automatic and others >= STEPS_SEEN_BEFORE:  # of which the first may differ
-            note = f"{others} of {steps} optimizer steps took other numbers of batches than {self._passes}"
-            note += f", from {min(self._per_step)} to {max(self._per_step)}: each counts as {self._passes}"
-            facts = replace(facts, notes=(*facts.notes, note))
+        mean = self._mean_passes()
+        if mean is not None:
+            note = f"optimizer steps took from {min(self._per_step)} to {max(self._per_step)} batches: the mean, "
+            facts = replace(facts, notes=(*facts.notes, f"{note}{mean:.3g}, is priced"))
         return run_facts.complete_facts(facts, operations)
 
     def length(self) -> LoopLength:
@@ -306,6 +305,18 @@ class LoopMeter(GuardedMeter, ToldLoop):
             optimizers=len(self.optimizers),
             calls_done=self._done_before,
         )
+
+    def complete_length(self, length: LoopLength) -> LoopLength:
+        """Add the batches of the mean step so far."""
+        return replace(length, batches_per_step=self._mean_passes())
+
+    def _mean_passes(self) -> float | None:
+        """Return the batches of the mean step, None where steps take equally many."""
+        steps = self._per_step.total()
+        others = steps - self._per_step[self._passes]
+        if not self._automatic or others < STEPS_SEEN_BEFORE:  # of which the first may differ
+            return None
+        return sum(passes * count for passes, count in self._per_step.items()) / steps
 
     def folder(self) -> Path:
         """Return the current folder."""

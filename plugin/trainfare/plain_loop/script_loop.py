@@ -42,6 +42,7 @@ from trainfare.plain_loop.backward_watch import (
 )
 from trainfare.plain_loop.found_objects import PREPARE, find_line, find_models, is_exhausted, moves_parameters
 from trainfare.plain_loop.loop_meter import LoopMeter
+from trainfare.plain_loop.stated_length import LengthReader
 from trainfare.trace import torch_private
 from trainfare_core.errors import TargetError
 
@@ -50,6 +51,8 @@ _BEGIN_LATER: Final = frozenset(
     ("lightning.pytorch", "pytorch_lightning", "transformers.trainer", "accelerate.accelerator")
 )
 """Modules by which a script that has loaded them may begin its training after what it prepares."""
+_OF_EPOCH: Final = 0.01
+"""Share of an epoch that its last step may be without a word: so much does the mean step differ at most."""
 _MOST_STEPS: Final = 100
 """Optimizer steps after which a loop is left of which no batch was seen. Chosen: above those of one batch of
 reinforcement learning."""
@@ -74,6 +77,8 @@ class ScriptLoop(ProbingMeter, LoopMeter):
     """
 
     length_option = "--total-steps, or --steps with its profile"
+    not_divided = ""
+    """Why a DataLoader here has other batches than one of the run's processes."""
 
     def __init__(self, probe: Probe, first: int) -> None:
         # The step at which it is found and the one that shows its batches are a part of the usual warm-up of 3.
@@ -99,6 +104,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         self._stepped: list[Optimizer] = []
         """Since a batch was loaded or a part of the model was called."""
         self._thread = threading.get_ident()
+        self.reader = LengthReader()
         self._by_hand: UpdateByHand | None = None
         self._backwards = BackwardWatch(self.services.now, self._has_optimizer)
         self._is_provisional = False
@@ -116,6 +122,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         stack.enter_context(replace_attribute(torch.autograd, torch_private.RUN_BACKWARD, backward))
         watched = self._watch_loader(_ITERATOR.__next__)
         stack.enter_context(replace_attribute(_ITERATOR, "__next__", watched))
+        self.reader.watch(stack)
         stack.callback(register_optimizer_step_pre_hook(self._before_any).remove)
         stack.callback(register_optimizer_step_post_hook(self._after_any).remove)
         stack.callback(self._release)
@@ -246,6 +253,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         if torch.compiler.is_compiling():
             return
         if self.place:
+            self._guard(lambda: self.reader.see(optimizer, self.moves + 1))
             self._after_update(optimizer)
             if self._waits and self.updates >= self._counted + 2 * len(self.optimizers):
                 self._by_loader = False  # that was no loader of this loop
@@ -266,6 +274,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             self._backwards.forget()
             return
         self.place = f"{type(optimizer).__name__}.step at {find_line()}"
+        self._guard(lambda: self.reader.see(optimizer, self.moves))
         self._backwards.forget()
         self._guard(lambda: self._find([optimizer]))
         if self._meter is None:
@@ -483,8 +492,42 @@ class ScriptLoop(ProbingMeter, LoopMeter):
 
     def length(self) -> LoopLength:
         """Say what gives a length where nothing does."""
-        no_end = f"a loop of the script's own does not say how many steps it makes: give {self.length_option}"
+        no_end = f"how many steps the loop makes is not known: give {self.length_option}"
         return replace(super().length(), no_end=no_end)
+
+    def complete_length(self, length: LoopLength) -> LoopLength:
+        """Add what the loops of the script state, or say why they state nothing."""
+        length, stated = super().complete_length(length), self.reader.stated
+        why, mean = stated.why_not, stated.batches_per_step
+        if not stated.why_not and stated.of_batches and self.not_divided:
+            why = self.not_divided
+        elif not stated.why_not and not self._automatic and mean != 1:
+            why = "several optimizers step, not all in each batch"
+        # Rounds are batches where a step that was seen took as many of them.
+        if self._automatic and mean is not None and mean > 1 and self.passes in stated.rounds_of_steps:
+            length = replace(length, batches_per_step=mean)
+        elif mean is None:
+            length = replace(length, said=self._explain_rest())
+        length = replace(length, part=stated.part)
+        if length.max_steps is not None:
+            return length
+        if self._meter is None or not self._meter.window_begun:
+            return length  # a loop that only prepares something is known by its end before that
+        if why:
+            no_end = f"how many steps the loop makes is not known, since {why}: give {self.length_option}"
+            return replace(length, no_end=no_end)
+        return replace(length, estimated_steps=stated.steps, early_end=stated.early_end, said=stated.said)
+
+    def _explain_rest(self) -> str:
+        """Return what is not known of the steps where an epoch ends between two; "" where none does, or few."""
+        try:
+            batches = len(self._loader.batch_sampler)
+        except (AttributeError, TypeError):
+            return ""
+        if self.passes == 1 or batches % self.passes == 0 or self.passes < _OF_EPOCH * batches:
+            return ""
+        what = f"{batches} batches of an epoch are no whole number of steps of {self.passes}"
+        return f"{what}: what the loop does with the rest was not read, and each counts as {self.passes}"
 
     def _guard(self, work: Callable[[], None]) -> bool:
         """Do our own work; what it raises ends the measurement. Return whether it was done."""

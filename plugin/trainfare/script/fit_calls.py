@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import ast
 import inspect
-import linecache
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from trainfare.job import LiveJob, Script, format_line, is_users_file
+from trainfare.plain_loop.frame_values import count_items, list_loops
 from trainfare.trace import batch_elements
 from trainfare_core.number_format import list_items
 
 if TYPE_CHECKING:
     from trainfare.job import Batches
 
-_PASSED_ON: Final = ("enumerate", "sorted", "reversed", "list", "tuple", "tqdm", "items", "keys", "values")
-"""Functions, and methods of a dict, that give as many items as what they are called with has."""
-_SPLITTERS: Final = ("Fold", "Split")
-"""How the names of scikit-learn's splitters end."""
-_DEFAULT_SPLITS: Final = 5
-"""Of a splitter of scikit-learn that is given no number."""
 _ALIKE_ELEMENTS: Final = 0.1
 """Share by which the batches of alike calls may differ in size. Chosen: padded texts of another part of the data differ
 by less, images of another size by more."""
@@ -53,8 +46,9 @@ def find_rounds() -> Rounds:
         code = frame.f_code
         # A comprehension has a frame of its own before Python 3.12, on a line of the one around it.
         if is_users_file(code.co_filename) and not code.co_name.endswith(("comp>", "genexpr>")):
-            for loop, exact in reversed(_list_loops(frame)):
-                count = None if isinstance(loop, ast.While) else _count_items(loop.iter, frame)
+            for loop, exact in reversed(list_loops(frame)):
+                items = None if isinstance(loop, ast.While) else count_items(loop.iter, frame)
+                count = None if items is None or math.isinf(items) else int(items)
                 both = None if count is None or rounds.count is None else count * rounds.count
                 where = format_line(code.co_filename, loop.lineno, code.co_name)
                 rounds = Rounds(where, both, rounds.exact and exact)
@@ -113,65 +107,3 @@ def _describe_step(job: LiveJob) -> dict[str, Any]:
         "batch size": (job.batch_size, job.accumulate_grad_batches),
         "samples": sum(batch_elements(batch) for batch in batches) / len(batches),
     }
-
-
-def _list_loops(frame: FrameType) -> list[tuple[ast.For | ast.AsyncFor | ast.While, bool]]:
-    """Return the loops around a frame's line in its function, outermost first, and whether each round comes to it."""
-    line, loops = frame.f_lineno, list[tuple[ast.For | ast.AsyncFor | ast.While, bool]]()
-    try:
-        nodes = ast.walk(ast.parse("".join(linecache.getlines(frame.f_code.co_filename))))
-    except (SyntaxError, ValueError):  # not Python
-        return loops
-    for node in nodes:  # outer ones first
-        if not getattr(node, "lineno", math.inf) <= line <= getattr(node, "end_lineno", 0):
-            continue
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            loops = []
-        elif isinstance(node, (ast.For, ast.AsyncFor, ast.While)):
-            if node.body[0].lineno <= line <= (node.body[-1].end_lineno or 0):
-                leaves = any(isinstance(inner, (ast.Break, ast.Continue)) for inner in ast.walk(node))
-                loops.append((node, not leaves))
-        elif isinstance(node, ast.If) and loops:
-            loops[-1] = (loops[-1][0], False)
-    return loops
-
-
-def _count_items(node: ast.expr, frame: FrameType) -> int | None:
-    """Return how many items an expression gives, None where it is not known; none of the user's code is run."""
-    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
-        return None if any(isinstance(item, ast.Starred) for item in node.elts) else len(node.elts)
-    if not isinstance(node, ast.Call):
-        value = _read_value(node, frame)
-        return len(value) if type(value) in (list, tuple, set, dict, range) else None
-    name = str(getattr(node.func, "id", getattr(node.func, "attr", "")))
-    owner = getattr(node.func, "value", None)
-    if name == "range":
-        limits = [_read_value(argument, frame) for argument in node.args]
-        return len(range(*limits)) if limits and all(type(limit) is int for limit in limits) else None
-    if name == "split" and owner is not None:
-        return _count_splits(owner, frame)
-    source = node.args[0] if node.args else owner
-    return _count_items(source, frame) if name in _PASSED_ON and source is not None else None
-
-
-def _count_splits(splitter: ast.expr, frame: FrameType) -> int | None:
-    """Return the parts that a splitter of scikit-learn makes."""
-    if isinstance(splitter, ast.Call):
-        name = str(getattr(splitter.func, "id", getattr(splitter.func, "attr", "")))
-        given = [*splitter.args[:1], *(word.value for word in splitter.keywords if word.arg == "n_splits")]
-        count = _read_value(given[0], frame) if given else _DEFAULT_SPLITS
-    else:
-        value = _read_value(splitter, frame)
-        name, count = type(value).__name__, getattr(value, "__dict__", {}).get("n_splits")
-    return count if type(count) is int and name.endswith(_SPLITTERS) else None
-
-
-def _read_value(node: ast.expr, frame: FrameType) -> Any:
-    """Return the value of a constant, a variable, or an attribute that is in an object's own dict."""
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.Name):
-        return frame.f_locals.get(node.id, frame.f_globals.get(node.id))
-    if isinstance(node, ast.Attribute):
-        return getattr(_read_value(node.value, frame), "__dict__", {}).get(node.attr)
-    return None

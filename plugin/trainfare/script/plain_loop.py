@@ -275,19 +275,29 @@ class LoopBeforeLaunch(ScriptLoop):
     def _has_enough(self, meter: FitMeter) -> bool:
         return meter.window_begun and not self._has_ended  # by its end, the length is known
 
+    @property
+    def not_divided(self) -> str:  # type: ignore[override]
+        """Why the batches here are not those of one of the run's processes: this one has them all."""
+        world = self._count_processes()
+        return f"{world} processes share the batches" if world > 1 else ""
+
+    def _count_processes(self) -> int:
+        asked, group = self._asked, torch.distributed.init_process_group
+        if asked is not None:
+            return asked.devices * asked.num_nodes
+        devices = os.environ.get("WORLD_SIZE")
+        if devices and devices.isdecimal():
+            return int(devices)
+        return getattr(group, "world_size", None) or self._processes or 1
+
     def run_facts(self) -> RunFacts:
         """Return the facts of a run with the devices that it was asked for, and not those of the process here."""
         facts = super().run_facts()
-        asked, group = self._asked, torch.distributed.init_process_group
-        strategy, devices, nodes = facts.parallel.strategy, os.environ.get("WORLD_SIZE"), 1
+        asked, world = self._asked, self._count_processes()
         if asked is not None:
-            strategy, nodes, world = asked.strategy.word, asked.num_nodes, asked.devices * asked.num_nodes
+            strategy, nodes = asked.strategy.word, asked.num_nodes
         else:
-            world = (
-                int(devices)
-                if devices and devices.isdecimal()
-                else getattr(group, "world_size", None) or self._processes or 1
-            )
+            strategy = facts.parallel.strategy
             local = os.environ.get("LOCAL_WORLD_SIZE") or self._processes or world
             nodes = max(1, world // int(local))
             strategy = "ddp" if self.prepared and world > 1 else strategy

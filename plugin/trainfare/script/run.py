@@ -253,8 +253,8 @@ def probe_script(script: Script, probe: Probe, *, optimizer_step: int = 1) -> No
                 raise
             except BaseException as error:
                 raise TargetError(describe_error(error)) from error
-            if profile is None or not rounds.where or rounds.count == 1:
-                return profile
+            if profile is None or profile.source.loop == "plain" or not rounds.where or rounds.count == 1:
+                return profile  # of a loop of the script's own these are its own rounds
             note = f"the loop at {rounds.where} trains {rounds.count or 'several'} times: this is one of them"
             return profile.model_copy(update={"notes": (*profile.notes, note)})
 

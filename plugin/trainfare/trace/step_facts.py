@@ -23,6 +23,8 @@ from trainfare_core.job_profile import (
     ParameterGroup,
 )
 
+LEAST_DIFFERENCE = 1e-6
+"""Share of a step below which a mean of micro-batches differs by rounding alone."""
 UNSEEN = 0.5
 """Difference in work of a kind of step that no draw showed, over the mean: a chosen value. By the rule of succession
 such a kind comes once in n + 2 steps, n draws having been seen."""
@@ -48,6 +50,8 @@ class StepFacts:
         other: the same step for a micro-batch of another size, where batches vary.
         variation: how far steps of equal batches vary, where their work is random; the operations are their mean.
         notes: what could not be recorded or was assumed, one sentence each.
+        passes: micro-batches in the step.
+        longer: the same step with one more of them; None where that is not known.
     """
 
     how: Literal["real", "fake"]
@@ -64,6 +68,16 @@ class StepFacts:
     other: StepFacts | None = None
     variation: BatchVariation | None = None
     notes: tuple[str, ...] = ()
+    passes: int = 1
+    longer: StepFacts | None = None
+
+    def with_passes(self, passes: float) -> StepFacts:
+        """Return the mean of steps that have so many micro-batches in the mean."""
+        more = passes - self.passes
+        if self.longer is None or abs(more) < LEAST_DIFFERENCE * passes:
+            return self
+        other = None if self.other is None else self.other.with_passes(passes)
+        return replace(add_steps([(self.longer, more), (self, 1.0 - more)]), other=other)
 
     @property
     def batch(self) -> TracedBatch:

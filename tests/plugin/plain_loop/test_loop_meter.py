@@ -172,8 +172,7 @@ def test_a_profile_for_the_utilisation_leaves_no_note_for_that_at_the_end(tmp_pa
                 optimizer.zero_grad()
             if number > 20:
                 make_profile(meter._meter._run, ())
-    (note,) = [note for note in harness.profile.notes if "took other numbers of batches" in note]
-    assert note.startswith("7 of 21 optimizer steps")
+    assert any("from 1 to 2 batches: the mean, 1.33, is priced" in note for note in harness.profile.notes)
 
 
 def test_a_loop_without_a_loader_marks_its_batches(tmp_path: Path) -> None:
@@ -280,7 +279,10 @@ def test_a_loop_may_be_left_by_break(tmp_path: Path) -> None:
     profile = harness.profile
     assert profile.plan.steps_note == "stopped at step 24 of at most 40: priced to the last"
     assert profile.measured is not None
-    assert count_flops(profile) == count_flops(measure_in_lightning(tmp_path, 1))
+    flops = count_flops(
+        measure_in_lightning(tmp_path, 1)
+    )  # two steps also do the work of a batch that was left
+    assert count_flops(profile) == {key: pytest.approx(each * 26 / 24, abs=1) for key, each in flops.items()}
 
 
 def test_a_loop_inside_another_is_not_measured(tmp_path: Path) -> None:
