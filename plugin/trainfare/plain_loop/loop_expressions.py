@@ -5,26 +5,20 @@ from __future__ import annotations
 import ast
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, TypeAlias
 
 from torch import nn
 
 from trainfare.plain_loop.frame_values import count_items, read_value
+from trainfare.plain_loop.number_program import FUNCTIONS, OPERATORS, read_expression
 
 Key: TypeAlias = tuple[object, ...]
 """A variable of a frame, of a module, or an attribute of an object."""
 SYNC: Final = "_sync"
 """Variable that says whether Accelerate lets the optimizer step in this batch."""
-_FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
-    "int": int, "float": float, "bool": bool, "min": min, "max": max, "abs": abs, "round": round,
-    "ceil": math.ceil, "floor": math.floor,
-}  # fmt: skip
-_OPERATORS: Final = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod)
 _PLAIN: Final = (int, float, bool, str, type(None))
-NAMES: Final[Mapping[str, object]] = {"__builtins__": {}, "range": range, **_FUNCTIONS}
-"""All that a program may call."""
 
 
 class UnreadableError(Exception):
@@ -58,7 +52,7 @@ class Expressions:
         """
         written = self._write(node)
         names = {part.id for part in ast.walk(written) if isinstance(part, ast.Name)}
-        if isinstance(written, ast.Constant) or not names <= _FUNCTIONS.keys():
+        if isinstance(written, ast.Constant) or not names <= FUNCTIONS.keys():
             return written
         return ast.Constant(evaluate(written))
 
@@ -112,7 +106,7 @@ class Expressions:
         numbers = all(
             isinstance(part.value, (int, float)) for part in (left, right) if isinstance(part, ast.Constant)
         )
-        if not isinstance(node.op, _OPERATORS) or not numbers:
+        if type(node.op) not in OPERATORS or not numbers:
             raise UnreadableError(ast.unparse(node))
         return ast.BinOp(left, node.op, right)
 
@@ -183,7 +177,7 @@ class Expressions:
         if name == "hasattr" and len(node.args) == 2:
             return self._write_hasattr(node)
         is_of_math = isinstance(node.func, ast.Name) or getattr(node.func.value, "id", "") == "math"  # type: ignore[attr-defined]
-        if name not in _FUNCTIONS or node.keywords or not is_of_math:
+        if name not in FUNCTIONS or node.keywords or not is_of_math:
             raise UnreadableError(ast.unparse(node))
         return ast.Call(ast.Name(name, ast.Load()), [self.write(argument) for argument in node.args], [])
 
@@ -203,9 +197,8 @@ class Expressions:
 
 def evaluate(written: ast.expr) -> Any:
     """Return the value of an expression that was written without variables."""
-    code = compile(ast.fix_missing_locations(ast.Expression(written)), "<numbers>", "eval")
     try:
-        return eval(code, dict(NAMES))  # noqa: S307 - of constants, operators and the functions above alone
+        return read_expression(written)({})
     except (ArithmeticError, TypeError, ValueError) as error:
         raise UnreadableError(str(error)) from error
 

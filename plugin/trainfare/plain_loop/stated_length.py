@@ -17,13 +17,10 @@ from torch.optim import Optimizer
 from trainfare.job.user_code import is_of_loop, replace_attribute
 from trainfare.plain_loop.frame_values import Loop, count_items, list_loops
 from trainfare.plain_loop.loop_expressions import UnreadableError
-from trainfare.plain_loop.loop_program import (
-    LoopFacts,
-    LoopProgram,
-    describe_place,
-    start_values,
-    write_program,
-)
+from trainfare.plain_loop.loop_parts import LoopFacts
+from trainfare.plain_loop.loop_program import LoopProgram, start_values, write_program
+from trainfare.plain_loop.loop_source import describe_place
+from trainfare.plain_loop.number_program import read_block
 from trainfare_core.number_format import list_items
 
 _CHECKED_STEPS: Final = 3
@@ -215,17 +212,22 @@ def _run(program: LoopProgram, values: dict[str, Any], *, steps: float = math.in
     def stop() -> None:
         raise _Stop
 
+    functions = {name: read_block(body) for name, body in program.functions.items()}
+    names |= {name: functools.partial(_call, function, names) for name, function in functions.items()}
     names |= {**dict.fromkeys(program.counters, 0), **values, "_step": step, "_stop": stop}
     try:
-        exec(program.code, names)  # noqa: S102 - arithmetic of counters, written by `write_program`
-        names["_f0"]()
+        functions["_f0"](names)
         count.ended = True
     except _Stop:
         pass
-    except (ArithmeticError, NameError, TypeError, ValueError) as error:
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise UnreadableError(f"a counter of its loops ({error})") from error
     count.rounds = names[program.rounds]
     return count
+
+
+def _call(function: Callable[[dict[str, Any]], int], names: dict[str, Any]) -> None:
+    function(names)
 
 
 def _describe(program: LoopProgram, count: _Count) -> StatedLength:
