@@ -52,7 +52,13 @@ What may be missing, each with parts of the messages that say so.
 Of the network also the classes of errors that do not derive from those of Python.
 """
 _KNOWN: Final = {name: Missing(**row["said"]) for name, row in _TABLE.items()}
-_MADE_UP: Final = f"; or describe one batch: --made-up-data --batch '{EXAMPLE}'"
+MADE_UP: Final = f"; or describe one batch: --made-up-data --batch '{EXAMPLE}'"
+"""The way on without data, for a Trainer."""
+INSTEAD_OF_DATA: Final = (
+    "; pretrained weights may be left out for the trace, on which no cost depends; or describe the run as a "
+    "TrainingJob, with a batch that is made up"
+)
+"""The same for a loop of the script's own."""
 
 
 def missing_here(error: BaseException) -> Missing | None:
@@ -85,7 +91,7 @@ def missing_here(error: BaseException) -> Missing | None:
     return None
 
 
-def describe_raised(doing: str, error: BaseException, demand: str = "", *, of_script: bool = False) -> str:
+def describe_raised(doing: str, error: BaseException, demand: str = "", *, way_out: str = "") -> str:
     """
     Return the message for an exception of the user's code while a job is loaded.
 
@@ -93,15 +99,14 @@ def describe_raised(doing: str, error: BaseException, demand: str = "", *, of_sc
         doing: what was being done, e.g. "importing train.py".
         error: what was raised.
         demand: what the code must do, where nothing that it needs is missing here.
-        of_script: whether it is a script, whose data can be made up.
+        way_out: what to do where data are missing, instead of having them.
     """
     at = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else None
     code_place = at or place_in_user_code(error.__traceback__)
     where = f" at {code_place}" if code_place else ""
     missing = missing_here(error)
     if missing is not None:
-        way_out = _MADE_UP if of_script and missing.of_data else ""
-        return missing.sentence(doing, error, where) + way_out
+        return missing.sentence(doing, error, where) + (way_out if missing.of_data else "")
     return f"{doing} raised {describe(error)}{where}" + (f": {demand}" if demand else "")
 
 

@@ -74,6 +74,10 @@ class LoopLength:
     checkpoints: tuple[CheckpointTrigger, ...] = ()
     batches_per_step: float | None = None
     """Batches of the mean step, where steps take different numbers of them."""
+    composed: str = (
+        "manual optimization: one step is {batches}, in which {calls} optimizer steps count against max_steps"
+    )
+    """What one step is where the user's code steps the optimizer."""
     part: str = ""
     """That the run is one of several in its script; "" where it is the only one."""
     said: str = ""
@@ -203,10 +207,8 @@ class RunPlanner:
         facts, step = self.facts, self.step
         steps, reason, said = self._steps_of_the_run()
         if not facts.automatic and step != StepComposition():
-            self.notes.append(
-                f"manual optimization: one step is {step.batches_per_step:g} batches, in which "
-                f"{step.calls_per_step:g} optimizer steps count against max_steps"
-            )
+            batches, calls = f"{step.batches_per_step:g} batches", f"{step.calls_per_step:g}"
+            self.notes.append(facts.composed.format(batches=batches, calls=calls))
         return PlannedRun(
             steps=steps,
             unknown_because=reason,

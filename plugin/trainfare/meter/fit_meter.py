@@ -438,7 +438,7 @@ class FitMeter:
     def _explain_no_times(self, run: MeteredRun | None) -> str:
         """Return why no step was measured."""
         steps, needed = 0 if run is None else run.progress.steps, self.settings.steps_needed
-        if run is not None and not steps and len(run.progress.kinds):
+        if run is not None and not steps and len(run.progress.kinds) and run.progress.facts.loop != "plain":
             return (
                 f"no optimizer step was counted in {len(run.progress.kinds)} batches: under manual optimization "
                 "training_step must step a torch optimizer, best by `self.optimizers().step()`"

@@ -304,6 +304,7 @@ class LoopMeter(GuardedMeter, ToldLoop):
             automatic=self._automatic,
             optimizers=len(self.optimizers),
             calls_done=self._done_before,
+            composed="one step is {batches}, in which optimizers step {calls} times",
         )
 
     def complete_length(self, length: LoopLength) -> LoopLength:

@@ -53,8 +53,8 @@ class FrameWriter:
         """Refuse a line that is come to outside of the loops, too: they are not the whole training."""
         inside = {id(part) for part in walk_scope(self._region)}
         for node in walk_scope(find_body(self.frame)):
-            if id(node) not in inside and self._calls_callee(node) and ast.unparse(node.func) in self._calls:  # type: ignore[attr-defined]
-                place = self._place(node.lineno)  # type: ignore[attr-defined]
+            if id(node) not in inside and self._calls_callee(node) and ast.unparse(node.func) in self._calls:
+                place = self._place(node.lineno)
                 raise UnreadableError(f"whether {self._callee} is called at {place}, too")
 
     def _calls_callee(self, node: ast.AST) -> TypeGuard[ast.Call]:
@@ -129,8 +129,8 @@ class FrameWriter:
                     self._shared.unreadable.add(("a", id(owner), node.attr))
                 else:
                     self._shared.unreadable_attributes.add(node.attr)
-            elif calls and self._calls_callee(node) and ast.unparse(node.func) in self._calls:  # type: ignore[attr-defined]
-                place = self._place(node.lineno)  # type: ignore[attr-defined]
+            elif calls and self._calls_callee(node) and ast.unparse(node.func) in self._calls:
+                place = self._place(node.lineno)
                 if not self._contains_line([node]):
                     raise UnreadableError(f"whether {self._callee} is called at {place}, too")
         for name in list_stored(nodes):
@@ -179,7 +179,7 @@ class FrameWriter:
         """Return whether a statement calls what the line calls."""
         return any(
             self._calls_callee(part) and ast.unparse(part.func) in self._calls for part in walk_scope([node])
-        )  # type: ignore[attr-defined]
+        )
 
     def _reach(self, node: ast.stmt) -> Statements:
         """Return what stands for the line, or for another one that calls the same."""

@@ -112,6 +112,11 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         self._updates_by_hand = False
         """A backward pass of a loop without an optimizer of torch is over, and no forward has begun."""
 
+    @property
+    def has_begun(self) -> bool:
+        """The loop of the script has begun, or what it begins with."""
+        return bool(self.place or self.moves or self.prepared)
+
     def watch_script(self, stack: ExitStack) -> None:
         """Be told of optimizer steps and DataLoaders until the stack is closed; optimizers of before do not count."""
         for home, kind, names in PREPARE:

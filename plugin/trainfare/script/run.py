@@ -30,6 +30,7 @@ from trainfare.job import (
     place_of_caller,
 )
 from trainfare.job.made_up_data import MadeUpData
+from trainfare.job.missing_here import INSTEAD_OF_DATA, MADE_UP
 from trainfare.job.on_import import on_import
 from trainfare.job.user_code import replace_attribute
 from trainfare.script.notebook import run_notebook
@@ -138,12 +139,15 @@ def run_script(
             answer(lambda: join_calls(jobs))
 
     def describe_error(error: Exception) -> str:
-        replaced = recorder.explain()
+        replaced, own = recorder.explain(), plain.has_begun or not _names_a_trainer(script)
         demand = "" if replaced else "a trace runs what stands before Trainer.fit, so it must work here"
+        if own:
+            demand = "a trace runs what stands before the training loop, so it must work here"
         if plain.place or plain.moves:
             demand = "a trace runs steps of the loop here, within --target-memory-gib and --target-seconds; "
             demand += "`trainfare probe` measures some where it trains"
-        return describe_raised(script.name, error, demand, of_script=made_up is None) + replaced
+        way_out = "" if made_up is not None else INSTEAD_OF_DATA if own else MADE_UP
+        return describe_raised(script.name, error, demand, way_out=way_out) + replaced
 
     recorder, first = Recorder(on_fit), optimizer_step or 1
 
@@ -357,11 +361,26 @@ def _explain_end(script: Script, recorder: Recorder, fit: int, code: object, mov
 
 def _explain_early_end(script: Script, code: object, command: str, moves: int) -> str:
     if code not in (0, None):
-        msg = f"{script.name} ended with exit code {code} before it called Trainer.fit"
+        msg = f"{script.name} ended with exit code {code} before its training began"
         return f"{msg}: give its arguments after --, e.g. trainfare {command} {script.name} -- --epochs 3"
-    steps = f"after {moves} optimizer steps of its own: give a smaller --optimizer-step"
-    without = steps if moves else "or an optimizer step that moves a parameter"
-    return f"{script.name} ended without a call of Trainer.fit of {_NAMESPACES}, {without}; {_OTHER_WAYS}"
+    if moves:
+        return (
+            f"{script.name} ended after {moves} optimizer steps of its own: give a smaller --optimizer-step"
+        )
+    seen = "no optimizer of torch has made a step that moves a parameter"
+    if _names_a_trainer(script):
+        trainers = f"Trainer.fit of {_NAMESPACES}, of transformers' Trainer.train or Keras' Model.fit"
+        seen += f", and there was no call of {trainers}"
+    return f"{script.name} ended, and no training was seen: {seen}; {_OTHER_WAYS}"
+
+
+def _names_a_trainer(script: Script) -> bool:
+    """Return whether a script may train by a Trainer: its text names one, or it cannot be read."""
+    try:
+        text = Path(script.name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):  # a module
+        return True
+    return any(word in text for word in ("Trainer", "LightningCLI", ".fit(", "keras"))
 
 
 def _write_notes(script: Script, recorder: Recorder, rounds: Rounds, fit: int) -> tuple[str, ...]:

@@ -96,7 +96,7 @@ def test_scripts_of_which_one_is_broken_and_one_needs_arguments(capsys: pytest.C
     assert cost
     assert bool(cost[1]) == ("its time is a guess" in Path("trainfare.toml").read_text(encoding="utf-8"))
     assert lines[2:5] == [
-        "  args.py: ended with exit code 2 before it called Trainer.fit: give its ...",
+        "  args.py: ended with exit code 2 before its training began: give its ...",
         "  src/broken.py: SyntaxError in line 2",
         "  src/loop.py: its own loop: trainfare recommend --steps N prices it",
     ]

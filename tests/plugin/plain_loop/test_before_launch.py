@@ -362,7 +362,7 @@ def train(_):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("def train(_): pass", "train.py ended without a call of Trainer.fit of .*, or an optimizer step that moves"),
+        ("def train(_): pass", "train.py ended, and no training was seen: no optimizer of torch has made a step that moves a parameter"),
         (
             ("value = nn.Parameter(torch.ones(2))\nby = torch.optim.SGD([value])\n"
             "def train(_):\n    while True:\n        value.sum().backward()\n        by.step()"),

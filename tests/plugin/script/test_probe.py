@@ -418,8 +418,8 @@ pathlib.Path("after").touch()
         ),
         ("trainer(max_epochs=0).fit(Net(), load())", "the Trainer trained no step"),
         (f"{ENDS}trainer(max_epochs=1, callbacks=[Ends()]).fit(Net(), load())", "train.py raised SystemExit: 5"),
-        ("sys.exit(3)", r"train.py ended with exit code 3 before it called Trainer.fit: give its arguments after --"),
-        ("", "train.py ended without a call of Trainer.fit"),
+        ("sys.exit(3)", r"train.py ended with exit code 3 before its training began: give its arguments after --"),
+        ("", "train.py ended, and no training was seen: .* no call of Trainer.fit"),
         ("int('a')", r"train.py raised ValueError: .* at train.py:\d+ in <module>$"),
     ],
 )  # fmt: skip

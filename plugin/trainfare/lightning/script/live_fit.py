@@ -22,6 +22,7 @@ from trainfare.fake_step.fake_tensors import seeded_random
 from trainfare.fake_step.several_batches import whole_batches
 from trainfare.job import Batches, LiveJob, LiveRun, describe_raised
 from trainfare.job.made_up_data import MadeUpData
+from trainfare.job.missing_here import MADE_UP
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.training_job import STRATEGIES
 from trainfare.job.user_code import replace_attribute
@@ -243,4 +244,4 @@ def report_user_errors(doing: str, *, reads_data: bool = True) -> Generator[None
     except TrainfareError:
         raise
     except (Exception, SystemExit) as error:
-        raise TargetError(describe_raised(doing, error, of_script=reads_data)) from error
+        raise TargetError(describe_raised(doing, error, way_out=MADE_UP if reads_data else "")) from error

@@ -1,0 +1,73 @@
+"""Messages about a loop of the script's own have its words: no Trainer, and no way on that it does not have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from builders.lightning_modules import quiet
+from builders.scripts import load_script
+from trainfare_core.errors import TargetError
+
+pytestmark = quiet
+
+LOOP = """
+import torch
+model = torch.nn.Linear(2, 2)
+optimizer = torch.optim.SGD(model.parameters())
+for epoch in range(3):
+    {before}
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+"""
+NO_WEIGHTS = "raise ConnectionError('Max retries exceeded with url: /resnet50.a1_in1k')"
+NO_DATA = "open('images/labels.csv')"
+BUG = "raise KeyError('a')"
+MADE_UP, INSTEAD = "--made-up-data", "or describe the run as a TrainingJob, with a batch that is made up"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def refuse(text: str) -> str:
+    with pytest.raises(TargetError) as caught:
+        load_script(text)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "way_on"),
+    [
+        (NO_WEIGHTS, "pretrained weights may be left out for the trace"),
+        (NO_DATA, INSTEAD),
+        (BUG, "a trace runs what stands before the training loop, so it must work here"),
+        ("import sys; sys.exit(2)", "ended with exit code 2 before its training began: give its arguments"),
+        ("import sys; sys.exit(0)", "no optimizer of torch has made a step that moves a parameter"),
+    ],
+)
+def test_before_the_loop(first: str, way_on: str) -> None:
+    """A loop of PyTorch, and one of Accelerate that has not come to its first step."""
+    accelerate = "from accelerate import Accelerator\n"
+    for head in ("", accelerate):
+        message = refuse(head + first + LOOP.format(before="pass"))
+        assert way_on in message
+        assert "Trainer.fit" not in message
+        assert MADE_UP not in message
+
+
+@pytest.mark.parametrize(("raised", "way_on"), [(NO_DATA, INSTEAD), (BUG, "trainfare probe")])
+def test_in_the_loop(raised: str, way_on: str) -> None:
+    message = refuse(LOOP.format(before=f"if epoch == 1: {raised}"))
+    assert way_on in message
+    assert "Trainer.fit" not in message
+    assert MADE_UP not in message
+
+
+def test_a_script_that_names_a_trainer_is_told_of_it() -> None:
+    head = "from lightning.pytorch import Trainer\n"
+    assert MADE_UP in refuse(head + NO_DATA)
+    assert "before Trainer.fit" in refuse(head + BUG)
+    assert "no call of Trainer.fit" in refuse(head)
