@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from trainfare.fake_step.fake_tensors import seeded_random
 from trainfare.fake_step.user_errors import user_errors
 from trainfare.job import Batches, ChosenBatch, TrainingJob, is_builder
+from trainfare.job.job_plan import describe_length
 from trainfare.job.training_job import build_value
 from trainfare.trace import BatchSpread, batch_elements, count_samples, count_tokens
 from trainfare.trace.batch_spread import TracedBatch, choose_sizes, join_variations, mean_work
@@ -22,6 +23,25 @@ from trainfare_core.job_profile import JobProfile
 READ_BATCHES = 16
 """Batches that are read of a DataLoader: enough to know the mean of padded text to about a tenth, few enough to load in
 seconds. A chosen value."""
+
+
+MOST_BATCHES = 64
+"""The same where they differ in size."""
+
+
+def read_batches(loader: Iterable[Any], least: int = READ_BATCHES) -> tuple[Any, ...]:
+    """
+    Return the first batches of a loader, more where they differ in size.
+
+    Args:
+        loader: with the training data.
+        least: batches that are read in any case.
+    """
+    batches = iter(loader)
+    first = [*itertools.islice(batches, least)]
+    if len({batch_elements(batch) for batch in first}) > 1:
+        first += itertools.islice(batches, max(0, MOST_BATCHES - len(first)))
+    return tuple(first)
 
 
 def batches_of(batch: Any) -> tuple[Any, ...] | None:
@@ -35,7 +55,7 @@ def batches_of(batch: Any) -> tuple[Any, ...] | None:
     if isinstance(batch, DataLoader):
         with user_errors("reading the DataLoader", fake=False), seeded_random():
             loose = cast("Any", batch)
-            batch = Batches(whole_batches(itertools.islice(loose, READ_BATCHES), loose.batch_size))
+            batch = Batches(whole_batches(read_batches(loose), loose.batch_size))
     if not isinstance(batch, Batches):
         return None
     if not batch.found:
@@ -98,6 +118,7 @@ def trace_batches(
     """
     sizes = [batch_elements(batch) for batch in batches]
     spread = BatchSpread.of(sizes)
+    spread.of_run = describe_length(job).batches_per_epoch or 0
     first, second = choose_sizes(sizes, spread)
     profile = trace(replace(job, batch=ChosenBatch.of(batches[first])))
     if not spread.varies:

@@ -7,7 +7,7 @@ opens no file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,19 @@ class MeteredRun:
             self.window.spread.add(elements)
         progress.count_samples(batch)
         return None
+
+    def see_sizes(self, batches: Iterable[Any], of_run: int) -> None:
+        """
+        Count the sizes of batches that no step is made of.
+
+        Args:
+            batches: of the run.
+            of_run: how many it has; 0: not known.
+        """
+        self.traced.spread.of_run = of_run
+        for batch in batches:
+            self.traced.spread.add(batch_elements(batch))
+            self.progress.count_samples(batch)
 
     def epoch_start(self) -> None:
         """Look at the module again with the next batch: callbacks may change it at the start of an epoch."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Final, NoReturn
 
@@ -42,6 +42,19 @@ class ProbeMeter(FitMeter):
         """Read the length of the run again, once the batches of a step are known."""
         if self._run is not None:
             self._run.progress.read_length()
+
+    def see_sizes(self, give: Callable[[Sequence[int]], Iterable[Any]], of_run: int) -> None:
+        """
+        Count the sizes of further batches; what raises in them leaves those that were seen.
+
+        Args:
+            give: gives batches, to the sizes of those that were seen.
+            of_run: batches of the run; 0: not known.
+        """
+        if self._run is not None:
+            sizes = [round(size) for size, count in self._run.traced.spread.sizes() for _ in range(count)]
+            with contextlib.suppress(Exception):  # of a data set of the user's
+                self._run.see_sizes(give(sizes), of_run)
 
     def stop(self) -> None:
         """Close the window of a run that would go on."""

@@ -77,6 +77,8 @@ class ScriptLoop(ProbingMeter, LoopMeter):
     """
 
     length_option = "--total-steps, or --steps with its profile"
+    answers_early = False
+    """The answer is given at the end of a pass over the data, before the steps are known to be the training's."""
     not_divided = ""
     """Why a DataLoader here has other batches than one of the run's processes."""
 
@@ -380,6 +382,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         self._loader = SimpleNamespace(
             batch_sampler=iterator._index_sampler,  # noqa: SLF001
             num_workers=iterator._num_workers,  # noqa: SLF001
+            iterator=iterator,
         )
         self._by_loader, self._pass_over = True, False
         self._ends_pass = is_exhausted(iterator)
@@ -516,7 +519,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         length = replace(length, part=stated.part)
         if length.max_steps is not None:
             return length
-        if self._meter is None or not self._meter.window_begun:
+        if self._meter is None or not (self._meter.window_begun or self.answers_early):
             return length  # a loop that only prepares something is known by its end before that
         if why:
             no_end = f"how many steps the loop makes is not known, since {why}: give {self.length_option}"

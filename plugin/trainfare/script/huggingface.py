@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import math
 import sys
 from collections.abc import Callable, Generator
@@ -12,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final, cast
 
 from trainfare.fake_step.fake_tensors import seeded_random
-from trainfare.fake_step.several_batches import READ_BATCHES, whole_batches
+from trainfare.fake_step.several_batches import READ_BATCHES, read_batches, whole_batches
 from trainfare.job import Batches, LiveJob, LiveRun, place_of_caller
 from trainfare.job.loop import do_nothing
 from trainfare.job.on_import import on_import
@@ -135,7 +134,7 @@ def load_train_call(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
         loader, accumulate = trainer.get_train_dataloader(), int(args.gradient_accumulation_steps)
         values = trainer.set_initial_training_values(args, loader)
         run = read_run(trainer, trainer.model, int(values[2]))
-        batches: tuple[Any, ...] = tuple(itertools.islice(loader, max(READ_BATCHES, accumulate)))
+        batches: tuple[Any, ...] = read_batches(loader, max(READ_BATCHES, accumulate))
         batches = whole_batches(batches, count_samples(batches[0]) if run.batch_of_rows and batches else size)
         _, items = trainer.get_batch_samples(iter(batches), accumulate, args.device)
         data_sets: Any = trainer.eval_dataset

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import itertools
 import math
 import sys
 from collections import defaultdict
@@ -14,7 +13,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from trainfare.fake_step.fake_tensors import seeded_random
-from trainfare.fake_step.several_batches import READ_BATCHES, whole_batches
+from trainfare.fake_step.several_batches import read_batches, whole_batches
 from trainfare.job import Batches, LiveJob, LiveRun, place_of_caller
 from trainfare.job.loop import do_nothing
 from trainfare.job.on_import import on_import
@@ -127,7 +126,7 @@ def load_fit_call(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
     run, epochs = read_run(model, fit), fit["epoch_iterator"]
     with load_in_this_process(), report_user_errors("setting up the data"), seeded_random():
         loader = epochs.data_adapter.get_torch_dataloader()
-        batches = whole_batches(itertools.islice(loader, READ_BATCHES), run.loader_batch_size)
+        batches = whole_batches(read_batches(loader), run.loader_batch_size)
         validated = None
         if fit.get("validation_data") is not None:
             data = {name: fit[f"val_{name}"] for name in ("x", "y", "sample_weight")}

@@ -31,6 +31,7 @@ from trainfare.meter.probe_meter import ProbeMeter
 from trainfare.meter.tracing_method import EAGER, WAY_OUT
 from trainfare.plain_loop import run_facts
 from trainfare.plain_loop.backward_watch import list_optimizers
+from trainfare.plain_loop.batch_sample import count_epoch, sample_batches
 from trainfare.plain_loop.found_objects import find_line, moves_parameters
 from trainfare.plain_loop.loop_meter import STEPS_SEEN_BEFORE
 from trainfare.plain_loop.script_loop import ScriptLoop
@@ -227,6 +228,8 @@ class LoopBeforeLaunch(ScriptLoop):
             return
         if self._in_batch and self.updates != self._counted:
             self._guard(self._end_batch)
+        self.answers_early = True
+        self._guard(self._see_sizes)
         self.call_guarded(lambda _: meter.stop())
         self._leave()
 
@@ -273,7 +276,18 @@ class LoopBeforeLaunch(ScriptLoop):
         super().end_script()
 
     def _has_enough(self, meter: FitMeter) -> bool:
-        return meter.window_begun and not self._has_ended  # by its end, the length is known
+        if not meter.window_begun or self._has_ended:  # by its end, the length is known
+            return False
+        self._see_sizes()
+        return True
+
+    def _see_sizes(self) -> None:
+        """Read the sizes of batches that the loop has not come to."""
+        meter, iterator = self._meter, getattr(self._loader, "iterator", None)
+        if iterator is not None and isinstance(meter, ProbeMeter):
+            give = functools.partial(sample_batches, iterator, now=self.services.now)
+            of_run = (self.reader.stated.steps or 0) * self.passes
+            meter.see_sizes(give, max(count_epoch(iterator), of_run))
 
     @property
     def not_divided(self) -> str:  # type: ignore[override]

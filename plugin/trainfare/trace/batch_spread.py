@@ -47,6 +47,8 @@ SAME_DRAWS_OF_CHANCE = 6
 """The same of a step that draws a number on the host. A chosen value: of six layers that are each left out with a
 probability of 0.1, six traces are equal in 2 runs of a hundred, three in 20."""
 
+_EITHER_END = 0.05
+"""Share of runs in which a batch may lie beyond either end of the range that is said of them."""
 
 _Key: TypeAlias = tuple[str, str, str]
 """Phase, kind and name of an operation."""
@@ -109,6 +111,8 @@ class BatchSpread:
     _counts: dict[int, int] = field(default_factory=dict[int, int])
     _sums: dict[int, int] = field(default_factory=dict[int, int])
     batches: int = 0
+    of_run: int = 0
+    """Batches of the run, or of an epoch of it; 0: not known, or all were seen."""
 
     @classmethod
     def of(cls, sizes: Iterable[int]) -> BatchSpread:
@@ -159,6 +163,25 @@ class BatchSpread:
             return 1.0, 0.0
         variance = sum(count * (ratio - mean) ** 2 for ratio, count in work) / self.batches
         return mean, math.sqrt(variance) / mean
+
+    def range(self) -> tuple[float, float]:
+        """
+        Return the sizes between which those of the run lie.
+
+        Of more batches than were seen the ends lie further out: as far as those of so many draws from a normal
+        distribution of the logarithm lie in nine of ten runs.
+        """
+        sizes = self.sizes()
+        if self.of_run <= self.batches:
+            return sizes[0][0], sizes[-1][0]
+        logs = [(math.log(size), count) for size, count in sizes]
+        mean = sum(count * log for log, count in logs) / max(1, self.batches)
+        deviation = math.sqrt(
+            sum(count * (log - mean) ** 2 for log, count in logs) / max(1, self.batches - 1)
+        )
+        further = math.sqrt(2 * math.log(self.of_run / _EITHER_END)) - math.sqrt(2 * math.log(self.batches))
+        factor = math.exp(deviation * further)
+        return sizes[0][0] / factor, sizes[-1][0] * factor
 
     def median(self) -> float:
         """Return the median size, the lower of two; 0 before the first batch."""
@@ -270,7 +293,7 @@ def mean_work(traced: TracedBatch, spread: BatchSpread, other: TracedBatch | Non
     sizes = spread.sizes() or [(at, 1)]
     smallest, largest = (
         sum(round(group.flops * _growths_of(group, growths)[0].at(size / at)) for group in traced.operations)
-        for size in (sizes[0][0], sizes[-1][0])
+        for size in (spread.range() if spread.batches else (at, at))
     )
     operations = tuple(
         _scale(group, *(spread.mean_of(at, growth)[0] for growth in _growths_of(group, growths)))
