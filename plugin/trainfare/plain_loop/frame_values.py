@@ -136,7 +136,7 @@ def read_value(node: ast.expr, frame: FrameType) -> Any:
         return _attributes(read_value(node.value, frame)).get(node.attr)
     if isinstance(node, ast.Subscript):
         owner, key = read_value(node.value, frame), read_value(node.slice, frame)
-        return owner.get(key) if type(owner) is dict and type(key) is str else None
+        return cast("Any", owner).get(key) if type(owner) is dict and type(key) is str else None
     return None
 
 

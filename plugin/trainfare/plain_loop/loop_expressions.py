@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from torch import nn
 
@@ -131,7 +131,7 @@ class Expressions:
             return self.write(node)
         except UnreadableError:
             value = read_value(node, self.frame) if isinstance(node, (ast.Name, ast.Attribute)) else None
-            kind = type(value)
+            kind = cast("Any", type(value))
             if (
                 value is None
                 or self._find_key(node) is not None
@@ -187,7 +187,7 @@ class Expressions:
             raise UnreadableError(ast.unparse(node))
         value, missing = read_value(owner, self.frame), object()
         found = inspect.getattr_static(value, name, missing) is not missing
-        if not found and hasattr(type(value), "__getattr__") and not isinstance(value, nn.Module):
+        if not found and hasattr(type(value), "__getattr__") and not isinstance(value, nn.Module):  # pyright: ignore[reportUnknownArgumentType]
             raise UnreadableError(ast.unparse(node))
         inside = isinstance(value, nn.Module) and any(
             name in vars(value).get(kind, ()) for kind in ("_modules", "_parameters", "_buffers")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final, TypeGuard, cast
 
@@ -73,14 +73,14 @@ class FrameWriter:
         """Return the plain values now of the variables that are this frame's, of its module or of its objects."""
         values: dict[str, Any] = {}
         for key, variable in self._shared.variables.items():
-            owner: Any = None
+            owner: Mapping[object, Any] = {}
             if key[:2] == ("l", self.depth):
-                owner = self.frame.f_locals
+                owner = cast("Mapping[object, Any]", self.frame.f_locals)
             elif key[:2] == ("g", id(self.frame.f_globals)):
-                owner = self.frame.f_globals
+                owner = cast("Mapping[object, Any]", self.frame.f_globals)
             elif key[0] == "a" and key[1] in self._owners:
-                owner = vars(self._owners[key[1]])
-            if owner is not None and type(owner.get(key[-1])) in (int, float, bool):
+                owner = cast("Mapping[object, Any]", vars(self._owners[key[1]]))
+            if type(owner.get(key[-1])) in (int, float, bool):
                 values[variable] = owner[key[-1]]
         return values
 
@@ -186,7 +186,7 @@ class FrameWriter:
         if not self._is_last:
             self._shared.last_batch = self._last_batch
             calls = [part for part in walk_scope([node]) if self._calls_callee(part)]
-            given = self._write_arguments(cast("ast.Call", calls[0]) if len(calls) == 1 else None)
+            given = self._write_arguments(calls[0] if len(calls) == 1 else None)
             return [*given, _call(f"_f{self.depth + 1}")]
         if not self._shared.loops:
             raise UnreadableError("no loop")

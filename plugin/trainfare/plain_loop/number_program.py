@@ -7,22 +7,25 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 Names: TypeAlias = dict[str, Any]
 _Expression: TypeAlias = Callable[[Names], Any]
 _Statement: TypeAlias = Callable[[Names], int]
 _GOES_ON, _BREAKS, _CONTINUES, _RETURNS = range(4)
-FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
+FUNCTIONS: Final = cast("Mapping[str, Callable[..., Any]]", {
     "int": int, "float": float, "bool": bool, "min": min, "max": max, "abs": abs, "round": round,
     "ceil": math.ceil, "floor": math.floor,
-}  # fmt: skip
+})  # fmt: skip
 """What an expression may call."""
+_OF_OPERATORS: Final[Any] = operator
 OPERATORS: Final[Mapping[type[ast.AST], Callable[..., Any]]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Not: operator.not_, ast.USub: operator.neg,
-    ast.UAdd: operator.pos, ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,
-    ast.Gt: operator.gt, ast.GtE: operator.ge,
+    kind: getattr(_OF_OPERATORS, name)
+    for kind, name in (
+        (ast.Add, "add"), (ast.Sub, "sub"), (ast.Mult, "mul"), (ast.Div, "truediv"), (ast.FloorDiv, "floordiv"),
+        (ast.Mod, "mod"), (ast.Not, "not_"), (ast.USub, "neg"), (ast.UAdd, "pos"), (ast.Eq, "eq"), (ast.NotEq, "ne"),
+        (ast.Lt, "lt"), (ast.LtE, "le"), (ast.Gt, "gt"), (ast.GtE, "ge"),
+    )
 }  # fmt: skip
 """Powers and shifts are not among them, whose results may have no end."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
 import math
@@ -266,7 +267,7 @@ def _describe_rounds(loops: Sequence[tuple[FrameType, Loop, bool]]) -> str:
     if not loops:
         return ""
     counts = [
-        None if not hasattr(loop, "iter") else count_items(loop.iter, frame) for frame, loop, _ in loops
+        None if isinstance(loop, ast.While) else count_items(loop.iter, frame) for frame, loop, _ in loops
     ]
     known = [count for count in counts if count is not None and not math.isinf(count)]
     place = describe_place(loops[0][0].f_code.co_filename, loops[0][1].lineno)
