@@ -42,7 +42,7 @@ from trainfare.plain_loop.backward_watch import (
 )
 from trainfare.plain_loop.found_objects import PREPARE, find_line, find_models, is_exhausted, moves_parameters
 from trainfare.plain_loop.loop_meter import LoopMeter
-from trainfare.plain_loop.stated_length import LengthReader
+from trainfare.plain_loop.stated_length import LengthReader, StepsSeen, add_composition, add_steps
 from trainfare.trace import torch_private
 from trainfare_core.errors import TargetError
 
@@ -51,8 +51,6 @@ _BEGIN_LATER: Final = frozenset(
     ("lightning.pytorch", "pytorch_lightning", "transformers.trainer", "accelerate.accelerator")
 )
 """Modules by which a script that has loaded them may begin its training after what it prepares."""
-_OF_EPOCH: Final = 0.01
-"""Share of an epoch that its last step may be without a word: so much does the mean step differ at most."""
 _MOST_STEPS: Final = 100
 """Optimizer steps after which a loop is left of which no batch was seen. Chosen: above those of one batch of
 reinforcement learning."""
@@ -505,37 +503,18 @@ class ScriptLoop(ProbingMeter, LoopMeter):
 
     def complete_length(self, length: LoopLength) -> LoopLength:
         """Add what the loops of the script state, or say why they state nothing."""
-        length, stated = super().complete_length(length), self.reader.stated
-        why, mean = stated.why_not, stated.batches_per_step
-        if not stated.why_not and stated.of_batches and self.not_divided:
-            why = self.not_divided
-        elif not stated.why_not and not self._automatic and mean != 1:
-            why = "several optimizers step, not all in each batch"
-        # Rounds are batches where a step that was seen took as many of them.
-        if self._automatic and mean is not None and mean > 1 and self.passes in stated.rounds_of_steps:
-            length = replace(length, batches_per_step=mean)
-        elif mean is None:
-            length = replace(length, said=self._explain_rest())
-        length = replace(length, part=stated.part)
-        if length.max_steps is not None:
-            return length
-        if self._meter is None or not (self._meter.window_begun or self.answers_early):
-            return length  # a loop that only prepares something is known by its end before that
-        if why:
-            no_end = f"how many steps the loop makes is not known, since {why}: give {self.length_option}"
-            return replace(length, no_end=no_end)
-        return replace(length, estimated_steps=stated.steps, early_end=stated.early_end, said=stated.said)
-
-    def _explain_rest(self) -> str:
-        """Return what is not known of the steps where an epoch ends between two; "" where none does, or few."""
         try:
             batches = len(self._loader.batch_sampler)
         except (AttributeError, TypeError):
-            return ""
-        if self.passes == 1 or batches % self.passes == 0 or self.passes < _OF_EPOCH * batches:
-            return ""
-        what = f"{batches} batches of an epoch are no whole number of steps of {self.passes}"
-        return f"{what}: what the loop does with the rest was not read, and each counts as {self.passes}"
+            batches = None
+        steps = StepsSeen(
+            self.passes, is_of_one=self._automatic, of_epoch=batches, not_divided=self.not_divided
+        )
+        length = add_composition(super().complete_length(length), self.reader.stated, steps)
+        # A loop that only prepares something is known by its end before that.
+        if length.max_steps is None and self._meter and (self._meter.window_begun or self.answers_early):
+            return add_steps(length, self.reader.stated, steps, self.length_option)
+        return length
 
     def _guard(self, work: Callable[[], None]) -> bool:
         """Do our own work; what it raises ends the measurement. Return whether it was done."""

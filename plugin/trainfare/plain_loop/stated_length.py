@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from torch.optim import Optimizer
 
+from trainfare.job.run_plan import LoopLength
 from trainfare.job.user_code import is_of_loop, replace_attribute
 from trainfare.plain_loop.frame_values import Loop, count_items, list_loops
 from trainfare.plain_loop.loop_expressions import UnreadableError
@@ -27,6 +28,8 @@ from trainfare_core.number_format import list_items
 _CHECKED_STEPS: Final = 3
 """Later steps at which the counters of the loops are compared. Chosen: as many as are made before the answer."""
 _CHARACTERS: Final = 200
+_OF_EPOCH: Final = 0.01
+"""Share of an epoch that its last step may be without a word: so much does the mean step differ at most."""
 _Place = tuple[str, int]
 """File and line of a loop."""
 
@@ -55,6 +58,57 @@ class StatedLength:
     batches_per_step: float | None = None
     rounds_of_steps: tuple[int, ...] = ()
     part: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepsSeen:
+    """
+    What is known of a loop's steps besides its source.
+
+    Attributes:
+        passes: batches of a step that was seen.
+        is_of_one: one optimizer makes it.
+        of_epoch: batches of an epoch; None: not known.
+        not_divided: why the batches here are not those of one of the run's processes; "" where they are.
+    """
+
+    passes: int
+    is_of_one: bool
+    of_epoch: int | None
+    not_divided: str
+
+
+def add_composition(length: LoopLength, stated: StatedLength, steps: StepsSeen) -> LoopLength:
+    """Return a length with the batches of its mean step, and which part of the script's training it is."""
+    mean = stated.batches_per_step
+    # Rounds are batches where a step that was seen took as many of them.
+    if steps.is_of_one and mean is not None and mean > 1 and steps.passes in stated.rounds_of_steps:
+        length = replace(length, batches_per_step=mean)
+    elif mean is None:
+        length = replace(length, said=_explain_rest(steps))
+    return replace(length, part=stated.part)
+
+
+def add_steps(length: LoopLength, stated: StatedLength, steps: StepsSeen, option: str) -> LoopLength:
+    """Return a length with the steps that its loops state, or why they state none, and the option that gives them."""
+    why = stated.why_not
+    if not why and stated.of_batches and steps.not_divided:
+        why = steps.not_divided
+    elif not why and not steps.is_of_one and stated.batches_per_step != 1:
+        why = "several optimizers step, not all in each batch"
+    if why:
+        no_end = f"how many steps the loop makes is not known, since {why}: give {option}"
+        return replace(length, no_end=no_end)
+    return replace(length, estimated_steps=stated.steps, early_end=stated.early_end, said=stated.said)
+
+
+def _explain_rest(steps: StepsSeen) -> str:
+    """Return what is not known of the steps where an epoch ends between two; "" where none does, or few."""
+    batches, passes = steps.of_epoch, steps.passes
+    if batches is None or passes == 1 or batches % passes == 0 or passes < _OF_EPOCH * batches:
+        return ""
+    what = f"{batches} batches of an epoch are no whole number of steps of {passes}"
+    return f"{what}: what the loop does with the rest was not read, and each counts as {passes}"
 
 
 @dataclass(slots=True)
