@@ -8,9 +8,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from importlib import resources
-from typing import Annotated, Final, Literal, TypeAlias, cast
+from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_serializer
 
 from trainfare_core._version import __version__
 
@@ -37,7 +37,17 @@ _ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
 class Record(BaseModel):
     """Immutable record: its fields cannot be set, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, protected_namespaces=())
+
+
+def leave_out_empty(field: str) -> Any:
+    """Return a serializer for the body of a model that leaves out a field whose value is empty."""
+
+    # The annotation of what it returns would take the place of the model's JSON schema.
+    def serialize(self: Any, make: Callable[[Any], dict[str, Any]]):  # type: ignore[no-untyped-def]
+        return {name: value for name, value in make(self).items() if name != field or value}
+
+    return model_serializer(mode="wrap")(serialize)
 
 
 class Document(Record):

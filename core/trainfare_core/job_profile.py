@@ -8,12 +8,19 @@ seconds, and one FLOP is one floating-point operation (a multiply-add is two).
 
 from __future__ import annotations
 
-from operator import not_
 from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, ValidationError, model_validator
 
-from trainfare_core.documents import Count, Flops, KeptDocument, Record, check_text, first_problem
+from trainfare_core.documents import (
+    Count,
+    Flops,
+    KeptDocument,
+    Record,
+    check_text,
+    first_problem,
+    leave_out_empty,
+)
 from trainfare_core.errors import ProfileError
 
 SCHEMA_VERSION: Final = 1
@@ -367,7 +374,9 @@ class ProfileSource(Record):
         default=False,
         description="a trainer with fused kernels of its own, not known which, runs the language model",
     )
-    loop: Text = Field("", exclude_if=not_, description="huggingface, keras, plain; else it is left out")
+    loop: Text = Field("", description="huggingface, keras, plain; else it is left out")
+
+    _leave_out_loop = leave_out_empty("loop")
 
 
 class StepInPrecision(Record):

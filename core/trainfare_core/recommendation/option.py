@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from operator import not_
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from trainfare_core.documents import Finite, Interval, Record
+from trainfare_core.documents import Finite, Interval, Record, leave_out_empty
 
 Sharding: TypeAlias = Literal["none", "ddp", "fsdp", "zero1", "zero2", "hybrid"]
 Cause: TypeAlias = Literal["compute", "memory", "launch", "communication", "input"]
@@ -95,9 +94,10 @@ class TrainerArguments(Record):
     )
     code: str = Field(
         default="",
-        exclude_if=not_,
         description="the plan in the words of a loop other than Lightning's; else left out",
     )
+
+    _leave_out_code = leave_out_empty("code")
 
 
 Chance: TypeAlias = Annotated[float, Field(ge=0, le=1)]
