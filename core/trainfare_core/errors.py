@@ -23,6 +23,8 @@ A message states the problem, its place, and what to do about it.
 
 from __future__ import annotations
 
+from trainfare_core.installation import write_install_line
+
 
 class TrainfareError(Exception):
     """Base of all exceptions of trainfare; `exit_code` is the exit status of the command line."""
@@ -65,7 +67,7 @@ class MissingExtraError(InputError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed: install it with: pip install 'trainfare[{extra}]'")
+        super().__init__(f"{package} is not installed: install it with: {write_install_line(extra)}")
 
 
 class OutputError(InputError):

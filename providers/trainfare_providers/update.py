@@ -17,6 +17,7 @@ from pydantic import Field
 from trainfare_core._version import __version__
 from trainfare_core.documents import Document, Record
 from trainfare_core.errors import InputError, TrainfareError, UnknownNameError
+from trainfare_core.installation import write_install_line
 from trainfare_providers.http.progress import Step
 from trainfare_providers.plugins import ProviderEntry, provider_entries
 
@@ -103,7 +104,8 @@ def live_sources(
                 f"--provider {name!r}: its prices cannot be fetched; those of {', '.join(names) or 'no plug-in'} can"
             )
     if not sources:
-        raise InputError("no installed price source can be refreshed: install trainfare[aws,azure,gcp]")
+        line = write_install_line("aws", "azure", "gcp")
+        raise InputError(f"no installed price source can be refreshed: {line}")
     return [(name, source) for name, source in sources if chosen is None or name in chosen]
 
 

@@ -26,6 +26,7 @@ from builders.processes import HANG_S
 from faults.server import FaultServer, Script, json_script, make_gzipped, tls_twin
 from faults.table import Steps, Waits
 from trainfare_core.errors import FetchCancelledError, FetchError, InputError
+from trainfare_core.installation import write_install_line
 from trainfare_providers.http.answer import BULK_LIMITS, Limits
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.http.download import Download
@@ -590,7 +591,7 @@ def test_missing_package_is_named_with_its_extra(cloud: str, extra: str, package
     )
     result = run_python("-c", code, check=True)
     assert f"{package} is not installed" in result.stdout
-    assert f"trainfare[{extra}]" in result.stdout
+    assert write_install_line(extra) in result.stdout
 
 
 @settings(max_examples=200, deadline=None)

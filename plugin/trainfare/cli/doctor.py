@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterable
@@ -18,6 +17,7 @@ import typer
 
 from trainfare.cli.option_groups import Format, group_options
 from trainfare.cli.output import output_width
+from trainfare.job.floors import is_older, list_floors
 from trainfare.prices.run_cost_table import OWN_FILE, PROJECT_FILE
 from trainfare.prices.sources import LoadedPrices, PriceChoice, load_prices
 from trainfare.report.tables import table_text
@@ -25,6 +25,7 @@ from trainfare_core._version import __version__
 from trainfare_core.clouds import CLOUDS
 from trainfare_core.documents import Document
 from trainfare_core.errors import FetchError, PricesUnavailableError, TrainfareError
+from trainfare_core.installation import write_install_line
 from trainfare_providers.update import live_sources
 
 if TYPE_CHECKING:
@@ -98,29 +99,22 @@ def doctor_table(answer: DoctorReport, width: int) -> str:
 def check_extras(
     requirements: Iterable[str], version_of: Callable[[str], str] = metadata.version
 ) -> Generator[Finding, None, None]:
-    """Yield whether the packages of each extra are there, as metadata state them: `boto3>=1.41; extra == 'aws'`."""
+    """Yield whether the packages of each extra are there."""
     missing: dict[str, list[str]] = {name: [] for name in _PURPOSES}
-    for requirement in requirements:
-        parts = re.match(r"([\w.-]+)[^>;]*(?:>=([\d.]+))?.*extra == ['\"](\w+)['\"]", requirement)
-        if parts is None or parts[3] not in missing:
+    for floor in list_floors(requirements):
+        if floor.extra not in missing:
             continue
         try:
-            version = version_of(parts[1])
+            version = version_of(floor.package)
         except metadata.PackageNotFoundError:
-            missing[parts[3]].append(f"no {parts[1]}")
+            missing[floor.extra].append(f"no {floor.package}")
         else:
-            if _split_version(version) < _split_version(parts[2] or "0"):
-                missing[parts[3]].append(f"{parts[1]} {version} is older than {parts[2]}")
+            if is_older(version, floor.lowest):
+                missing[floor.extra].append(f"{floor.package} {version} is older than {floor.lowest}")
     for extra, packages in missing.items():
-        text, mend = f"for {_PURPOSES[extra]}", f"pip install -U 'trainfare[{extra}]'"
+        text, mend = f"for {_PURPOSES[extra]}", write_install_line(extra)
         text = f"{', '.join(packages)}: needed {text}" if packages else text
         yield Finding("extra", extra, "missing" if packages else "ok", text, mend if packages else "")
-
-
-def _split_version(version: str) -> list[int]:
-    """Return the numbers of a release: `2.8rc1` and `2.8.0+cpu` count as 2.8."""
-    release = re.split(r"(?:\.0)*(?:[^\d.]|$)", version)[0]
-    return [int(number) for number in release.split(".") if number]
 
 
 def check_prices(

@@ -8,6 +8,7 @@ from collections.abc import Generator
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from trainfare.job.floors import check_version
 from trainfare_core.errors import MissingExtraError
 
 NAMESPACES = ("pytorch_lightning", "lightning.pytorch")
@@ -31,7 +32,9 @@ def _list_installed_callbacks() -> tuple[type, ...]:
     with _logger_kept():
         for namespace in NAMESPACES:
             try:
-                callbacks.append(import_module(namespace).Callback)
+                package = import_module(namespace)
+                check_version(namespace.partition(".")[0], package.__version__)
+                callbacks.append(package.Callback)
             except ImportError as error:  # noqa: PERF203 - a package that is missing or broken must not exclude the other
                 problem = error
     if not callbacks:

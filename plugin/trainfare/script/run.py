@@ -29,6 +29,7 @@ from trainfare.job import (
     place_in_user_code,
     place_of_caller,
 )
+from trainfare.job.floors import checking_versions
 from trainfare.job.made_up_data import MadeUpData
 from trainfare.job.missing_here import INSTEAD_OF_DATA, MADE_UP
 from trainfare.job.on_import import on_import
@@ -156,6 +157,7 @@ def run_script(
 
     path, plain = _find_script(script), LoopBeforeLaunch(first, answer_of_loop)
     with (
+        checking_versions(),
         contextlib.ExitStack() as stack,
         contextlib.ExitStack() as loops,
         contextlib.nullcontext() if made_up is None else stand_for_missing_data(recorder),
@@ -289,7 +291,7 @@ def probe_script(script: Script, probe: Probe, *, optimizer_step: int = 1) -> No
 
     path, plain = _find_script(script), cast("list[ScriptLoop]", [])
     processes = Processes(refuse_processes)
-    with contextlib.ExitStack() as stack, contextlib.ExitStack() as loops:
+    with checking_versions(), contextlib.ExitStack() as stack, contextlib.ExitStack() as loops:
         processes.watch_processes(stack)
         for name in ("torch", *_LOOPS):
             stack.enter_context(on_import(name, partial(intercept, name)))

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from trainfare_core.errors import FetchError
+from trainfare_core.installation import write_install_line
 from trainfare_providers.answer_values import items_of, object_of, text_at
 from trainfare_providers.http.addresses import redact_url
 from trainfare_providers.http.client import HttpClient
@@ -231,7 +232,7 @@ def find_account(http: HttpClient) -> Account | str:
         boto3, config = importlib.import_module("boto3"), importlib.import_module("botocore.config")
         core = importlib.import_module("botocore.session").get_session
     except ImportError:
-        return "boto3 is not installed (pip install 'trainfare[aws]')"
+        return f"boto3 is not installed ({write_install_line('aws')})"
 
     def unusable(error: Exception) -> FetchError:
         msg = f"the settings for AWS credentials cannot be used ({type(error).__name__}); see `aws configure list`"

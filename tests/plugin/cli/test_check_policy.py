@@ -25,6 +25,7 @@ from trainfare.cli.check_answers import CheckAnswer, policy_answer
 from trainfare.cli.check_options import PolicyOptions
 from trainfare.prices.sources import PriceChoice
 from trainfare_core.errors import TargetError
+from trainfare_core.installation import write_install_line
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.policy.check import PolicyCheck
 from trainfare_core.recommendation import Constraints
@@ -238,7 +239,7 @@ def test_junit_is_written_or_names_its_extra(capsys: pytest.CaptureFixture[str])
     code = run("--output", "junit=x.xml", "--output", "json=x.json")
     if importlib.util.find_spec("junitparser") is None:
         assert code == 2
-        assert "trainfare[ci]" in capsys.readouterr().err
+        assert write_install_line("ci") in capsys.readouterr().err
         assert not list(Path().glob("x.*"))
     else:
         assert code == 1

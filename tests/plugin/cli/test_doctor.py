@@ -27,6 +27,7 @@ from trainfare.cli.doctor import (
 from trainfare.prices.lock import LockHeader, lock_text
 from trainfare.prices.sources import LoadedPrices, PriceChoice
 from trainfare_core.errors import PricesUnavailableError
+from trainfare_core.installation import write_install_line
 from trainfare_providers.aws import AwsPrices
 from trainfare_providers.azure import AzurePrices
 from trainfare_providers.gcp import GcpPrices
@@ -56,11 +57,11 @@ def version_from(installed: dict[str, str]) -> Callable[[str], str]:
     [
         ({"boto3": "1.41.0", "httpx": "0.27"}, "for prices update and quotas of AWS", ""),
         ({"boto3": "1.41rc1", "httpx": "0.100.0+cpu"}, "for prices update and quotas of AWS", ""),
-        ({"boto3": "1.41.0"}, "no httpx: needed for prices update", "pip install -U 'trainfare[aws]'"),
+        ({"boto3": "1.41.0"}, "no httpx: needed for prices update", write_install_line("aws")),
         (
             {"boto3": "1.9.99", "httpx": "1.0"},
             "boto3 1.9.99 is older than 1.41: needed",
-            "pip install -U 'trainfare[aws]'",
+            write_install_line("aws"),
         ),
     ],
 )

@@ -19,6 +19,7 @@ from trainfare.cli.prices_update import update_table
 from trainfare.prices.lock import LockHeader, lock_text
 from trainfare.prices.verify import PricesVerification, verify_prices, verify_snapshot
 from trainfare_core.errors import FetchError, InputError, MissingExtraError, UnknownNameError
+from trainfare_core.installation import write_install_line
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.facts import ReasonCount
 from trainfare_providers.disk.cache import BookCache
@@ -113,7 +114,7 @@ def test_each_cloud_has_its_own_result(tmp_path: Path) -> None:
         "bad: failed: the plug-in is broken (ImportError): update or remove it; there are no prices of it"
         in text
     )
-    assert "pip install 'trainfare[aws]'" in text
+    assert write_install_line("aws") in text
     assert SECRET not in text + answer.to_json()
     assert {name for name, step in progress if step == Step("done")} == set(clouds)
 

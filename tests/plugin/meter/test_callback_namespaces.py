@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from trainfare_core.installation import write_install_line
+
 PROGRAM = """
 import sys
 
@@ -25,4 +27,4 @@ except MissingExtraError as error:
 def test_without_either_the_extra_is_named() -> None:
     """Where torch is there and Lightning is not, the error says what to install."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
-    assert "pip install 'trainfare[lightning]'" in done.stdout, done.stderr
+    assert write_install_line("lightning") in done.stdout, done.stderr

@@ -12,6 +12,7 @@ from datetime import date
 from html.parser import HTMLParser
 
 import pytest
+from markupsafe import escape
 
 from builders.profiles import profile
 from builders.recommendations import (
@@ -24,6 +25,7 @@ from builders.recommendations import (
 )
 from builders.reports import render_html
 from trainfare.report.escape import terminal_text
+from trainfare_core.installation import write_install_line
 from trainfare_core.recommendation import Recommendation
 
 TODAY = date(2026, 11, 24)
@@ -167,10 +169,8 @@ def test_without_matplotlib_only_the_charts_are_missing(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     text = render_html(recommendation(), profile=_MEASURED, as_of=TODAY)
     assert "<svg" not in text
-    assert (
-        text.count("pip install &#39;trainfare[report]&#39;") + text.count("pip install 'trainfare[report]'")
-        == 1
-    )
+    line = write_install_line("report")
+    assert text.count(str(escape(line))) + text.count(line) == 1
     assert _Page(text).tags()["tr"] > 20
 
 

@@ -20,6 +20,7 @@ from builders.aws_server import Answer, AwsServer, aws_environment, aws_server, 
 from builders.patient_client import PATIENT, patient_client
 from builders.processes import HANG_S
 from trainfare_core.errors import FetchError
+from trainfare_core.installation import write_install_line
 from trainfare_providers.aws import AwsPrices
 from trainfare_providers.aws.account import Account, Call, NotAllowedError, NotOfferedError, find_account
 from trainfare_providers.http.client import HttpClient
@@ -251,7 +252,7 @@ except MissingExtraError as error:
             [sys.executable, "-c", code, package], capture_output=True, text=True, check=True, cwd=tmp_path
         )
         assert f"{package} is not installed" in said.stdout
-        assert "pip install 'trainfare[aws]'" in said.stdout
+        assert write_install_line("aws") in said.stdout
 
 
 def test_importing_the_provider_loads_no_sdk() -> None:

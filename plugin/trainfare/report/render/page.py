@@ -24,6 +24,7 @@ from trainfare.report.blocks import (
     split_line,
 )
 from trainfare.report.escape import terminal_text
+from trainfare_core.installation import write_install_line
 from trainfare_core.number_format import percent
 
 
@@ -69,6 +70,7 @@ def format_page(blocks: Iterable[Block], *, title: str = "") -> str:
     return _make_environment().get_template("page.html.j2").render(
         title=title, header=header, sections=sections, footer=footer, script_hash=f"sha256-{digest}",
         script=Markup(script),  # noqa: S704 - ours
+        install_line=write_install_line("report"),
     )  # fmt: skip
 
 
