@@ -20,7 +20,7 @@ from trainfare.fake_step.step_runner import StepRunner
 from trainfare.fake_step.user_errors import ADVICE
 from trainfare.job import describe
 from trainfare.job.loop import TrainingStep
-from trainfare.trace import StepFacts, StepTrace
+from trainfare.trace import StepFacts, StepTrace, torch_private
 from trainfare.trace.mixture import MAX_CHARACTERS, BatchKind, KindsOfBatches, mix_batches
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import OperationGroup, ParameterGroup
@@ -185,7 +185,7 @@ def _conditions(
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(torch_private.run_eagerly())
         if mode is not None and known is not None:
             stack.enter_context(mode)
             stack.enter_context(known)

@@ -17,12 +17,15 @@ from torch.optim import Optimizer
 from trainfare_core.errors import InputError, MissingExtraError
 
 try:
+    import transformers
     from transformers import Trainer, TrainerCallback
 except ImportError as problem:
     raise MissingExtraError("transformers", "huggingface") from problem
 
 from trainfare.huggingface.run_facts import find_frozen_parameters, read_length, read_run
-from trainfare.job.loop import LoopLog, Phase, ToldLoop
+from trainfare.huggingface.versions import TrainingLength, count_training
+from trainfare.job.floors import check_version
+from trainfare.job.loop import LoopLog, Phase, ToldLoop, do_nothing
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.user_code import replace_attribute
@@ -31,6 +34,8 @@ from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.guarded_meter import GuardedMeter
 from trainfare.meter.settings import MeterSettings
 from trainfare.plain_loop.run_facts import count_nodes
+
+check_version("transformers", transformers.__version__)
 
 _STATE: Final = "trainfare"
 """Of the meter's state in that of the Trainer. No class has this name: the Trainer would make another FareMeter."""
@@ -76,8 +81,8 @@ class _TrainerLoop(ToldLoop):
 
     trainer: Any = None
     """A `transformers.Trainer`; None before it is known."""
-    values: tuple[Any, ...] = ()
-    """What decides the length of the call, as the Trainer has counted it; empty where none is under way."""
+    training: TrainingLength | None = None
+    """Length of the call, as the Trainer has counted it; None where none is under way."""
     left = 0
     """Micro-batches of this optimizer step after the present one."""
     validated = 0
@@ -110,10 +115,10 @@ class _TrainerLoop(ToldLoop):
         return find_frozen_parameters(self.trainer)
 
     def run_facts(self) -> RunFacts:
-        return read_run(self.trainer, self.module, int(self.values[2]))
+        return read_run(self.trainer, self.module, cast("TrainingLength", self.training).samples)
 
     def length(self) -> LoopLength:
-        return read_length(self.trainer, self.values, None)
+        return read_length(self.trainer, cast("TrainingLength", self.training), None)
 
     def validation_batches(self) -> int | None:
         return self.validated
@@ -218,7 +223,7 @@ class FareMeter(GuardedMeter, TrainerCallback):  # type: ignore[misc]
 
     def _forget(self) -> None:
         super()._forget()
-        self._loop.values = ()
+        self._loop.training = None
 
     def _watch_trainer(self, stack: contextlib.ExitStack) -> None:
         """Be told of length, batches and phases, of which the Trainer tells its callbacks nothing."""
@@ -270,8 +275,15 @@ class FareMeter(GuardedMeter, TrainerCallback):  # type: ignore[misc]
         def end_validation(_: Any) -> None:
             self.call_guarded(lambda meter: meter.validation_end())
 
-        set_values = functools.partial(setattr, loop, "values")
-        wrap(trainer, "set_initial_training_values", lambda *_, **__: None, set_values)
+        def set_length(values: Any) -> None:
+            loop.training = TrainingLength.of_values(values)
+
+        def count_length(loader: Any) -> None:
+            if not hasattr(trainer, "set_initial_training_values"):
+                loop.training = count_training(trainer, loader)
+
+        wrap(trainer, "set_initial_training_values", do_nothing, set_length)
+        wrap(trainer, "get_train_dataloader", do_nothing, count_length)
         wrap(trainer, "get_batch_samples", begin_load, end_load)
         wrap(trainer, "training_step", begin_step, end_step)
         wrap(trainer, "_evaluate", begin_validation, end_validation)
@@ -293,7 +305,7 @@ class FareMeter(GuardedMeter, TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
         """Read the plan of the run and start to measure."""
         first_rank = bool(state.is_world_process_zero)
-        if self._loop.values:
+        if self._loop.training is not None:
             self.call_guarded(lambda meter: meter.give_up())  # auto_find_batch_size has begun once more
             self._forget_earlier()
             states: Any = getattr(state, "stateful_callbacks", None)

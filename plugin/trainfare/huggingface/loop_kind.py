@@ -17,6 +17,7 @@ from trainfare.fake_step.loop_kind import LoopKind, PreparedModule
 from trainfare.fake_step.real_tensors import RealTensors
 from trainfare.fake_step.user_errors import user_errors
 from trainfare.huggingface.run_facts import find_frozen_parameters, find_other_modules
+from trainfare.huggingface.versions import clip_gradients
 from trainfare.job import TrainingJob
 from trainfare.job.loop import TrainingStep
 
@@ -113,11 +114,9 @@ class _Step(TrainingStep):
         trainer.compute_loss(module, trainer._prepare_inputs(batch), num_items_in_batch=self._items)  # noqa: SLF001
 
     def before_update(self, optimizer: Optimizer) -> None:
-        """Clip the gradients; without a limit the Trainer takes their norm all the same."""
+        """Clip the gradients."""
         del optimizer
-        trainer = self._trainer
-        norm = trainer._clip_grad_norm(self._module) if trainer.args.max_grad_norm > 0 else None  # noqa: SLF001
-        trainer._get_grad_norm(self._module, grad_norm=norm)  # noqa: SLF001
+        clip_gradients(self._trainer, self._module)
 
     def count_update(self) -> None:
         self._trainer.state.global_step += 1

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import Any, Final
 
+from trainfare.job.floors import is_older
 from trainfare_core.recommendation import NEUTRAL, PlanFacts, PlanWriter, TrainerArguments
 
 _TYPES: Final = {"bf16-mixed": {"bf16": True}, "16-mixed": {"fp16": True}}
 _WEIGHTS: Final = {"bf16-true": "torch.bfloat16", "16-true": "torch.float16"}
 """Of precisions without autocast, which the type of the weights decides."""
+_NEW_WORDS: Final = "5.23"
+"""The first transformers with `activation_checkpointing`; from then on `fsdp_config` says how FSDP shards."""
 _STAGES: Final = {"zero1": 1, "zero2": 2}
 _HYBRID: Final = {"version": 1, "reshard_after_forward": "hybrid_shard"}
 
 
-class _HuggingFaceWriter:
+class HuggingFaceWriter:
+    """
+    Writes plans in Hugging Face's words.
+
+    Args:
+        version: of transformers, "" where it is not here: the words are those of the newest.
+    """
+
+    def __init__(self, version: str) -> None:
+        self._old = bool(version) and is_older(version, _NEW_WORDS)
+
     def write_arguments(self, plan: PlanFacts) -> TrainerArguments:
         """Return the plan with its line of code."""
         neutral, stage = NEUTRAL.write_arguments(plan), _find_stage(plan)
         strategy = f"deepspeed_stage_{stage}" if stage else neutral.strategy
-        code = neutral.code if plan.split else _write_code(plan)
+        code = neutral.code if plan.split else _write_code(plan, old=self._old)
         return neutral.model_copy(update={"strategy": strategy, "code": code})
 
     def name_split_need(self, plan: PlanFacts) -> str:
@@ -26,16 +40,23 @@ class _HuggingFaceWriter:
         return NEUTRAL.name_split_need(plan)
 
 
-WRITER: Final[PlanWriter] = _HuggingFaceWriter()
-"""Writer of plans in Hugging Face's words."""
+def _find_version() -> str:
+    try:
+        return metadata.version("transformers")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
-def _write_code(plan: PlanFacts) -> str:
+WRITER: Final[PlanWriter] = HuggingFaceWriter(_find_version())
+"""Writer of plans in the words of the transformers that are installed here."""
+
+
+def _write_code(plan: PlanFacts, *, old: bool) -> str:
     arguments: dict[str, Any] = {
         **({} if plan.micro_batch is None else {"per_device_train_batch_size": plan.micro_batch}),
         "gradient_accumulation_steps": plan.accumulate,
         **_TYPES.get(plan.precision, {}),
-        **_shard(plan),
+        **_shard(plan, old=old),
     }
     text = f"TrainingArguments({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
     if plan.precision in _WEIGHTS:
@@ -52,14 +73,18 @@ def _find_stage(plan: PlanFacts) -> int:
     return int(own) if own.isdigit() else _STAGES.get(plan.sharding, 0)
 
 
-def _shard(plan: PlanFacts) -> dict[str, Any]:
+def _shard(plan: PlanFacts, *, old: bool) -> dict[str, Any]:
     """Return the arguments that share the work among devices, and recompute activations."""
-    again = {"activation_checkpointing": True} if plan.recomputed_blocks else {}
+    recompute = {"activation_checkpointing": True} if plan.recomputed_blocks else {}
+    again = {"gradient_checkpointing": True} if old and recompute else recompute
     if stage := _find_stage(plan):
         counts = dict.fromkeys(("train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), "auto")
         types = {name: {"enabled": "auto"} for name in ("bf16", "fp16")}
         return {**again, "deepspeed": {"zero_optimization": {"stage": stage}, **counts, **types}}
     if plan.sharding not in ("fsdp", "hybrid"):
         return again
-    config = {**(_HYBRID if plan.sharding == "hybrid" else {}), **again}
+    if old:
+        words = f"{'hybrid' if plan.sharding == 'hybrid' else 'full'}_shard auto_wrap"
+        return {"fsdp": words, **({"fsdp_config": recompute} if recompute else {})}
+    config = {**(_HYBRID if plan.sharding == "hybrid" else {}), **recompute}
     return {"fsdp": True, **({"fsdp_config": config} if config else {})}

@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from trainfare.huggingface.versions import TrainingLength, count_batch, validates_at_end
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import CheckpointTrigger, LoopLength
 from trainfare.plain_loop.run_facts import count_nodes, read_precision
@@ -18,8 +19,6 @@ from trainfare_core.job_profile import ParallelFacts
 
 GENERATES: Final = "this Trainer generates text in its step, and generation is not traced"
 """As those of TRL for GRPO, RLOO, PPO and online DPO, which have an attribute for it."""
-_MOST_EPOCHS: Final = 10**9
-"""Without a length of its data a Trainer counts `sys.maxsize` epochs; chosen: above any real run."""
 
 
 def _read_strategy(args: Any) -> str:
@@ -62,7 +61,7 @@ def read_run(trainer: Any, module: nn.Module, samples: int) -> RunFacts:
     world, accumulate = int(args.world_size), int(args.gradient_accumulation_steps)
     nodes = count_nodes(world)
     size, strategy, why = int(trainer._train_batch_size), _read_strategy(args), ""  # noqa: SLF001
-    replicas = max(1, trainer.get_total_train_batch_size(args) // (size * accumulate))
+    replicas = max(1, count_batch(trainer) // (size * accumulate))
     if hasattr(trainer, "num_generations") or hasattr(trainer, "generation_config"):
         why = GENERATES
     elif replicas < world or trainer.is_model_parallel or args.n_gpu > 1:
@@ -96,17 +95,16 @@ def read_run(trainer: Any, module: nn.Module, samples: int) -> RunFacts:
     )
 
 
-def read_length(trainer: Any, values: tuple[Any, ...], validation_batches: int | None) -> LoopLength:
+def read_length(trainer: Any, training: TrainingLength, validation_batches: int | None) -> LoopLength:
     """
     Read what decides the length of a run, once the Trainer's state has its steps.
 
     Args:
         trainer: the Trainer.
-        values: what its `set_initial_training_values` has returned.
+        training: of its call of `train`.
         validation_batches: of one validation on one device; None: not known yet.
     """
-    args, state, steps = trainer.args, trainer.state, int(values[6])
-    in_epoch = int(values[5]) if values[0] < _MOST_EPOCHS else None
+    args, state, steps, in_epoch = trainer.args, trainer.state, training.steps, training.batches_per_epoch
     stops = [c for c in trainer.callback_handler.callbacks if hasattr(c, "early_stopping_patience")]
     # Of the best ones alone: as many as can be.
     best = args.save_strategy == "best"
@@ -129,9 +127,11 @@ def read_length(trainer: Any, values: tuple[Any, ...], validation_batches: int |
 
 
 def _count_validations(args: Any, every: int, steps: int, in_epoch: int | None) -> int | None:
-    """Return the validations of a run, of which one comes at its end in any case; None: not known."""
+    """Return the validations of a run; None: not known."""
     if args.eval_strategy == "steps":
-        ends = [*range(every, steps, every), steps]
+        ends = [*range(every, steps + 1, every)]
+        if steps % every and validates_at_end():
+            ends.append(steps)
     elif in_epoch is None:
         return None
     else:

@@ -20,7 +20,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ModelWrapValidatorHandler,
     ValidationError,
     model_validator,
 )
@@ -189,7 +188,7 @@ class TrainingJob:
 
     @model_validator(mode="wrap")
     @classmethod
-    def _check_arguments(cls, arguments: Any, handler: ModelWrapValidatorHandler[TrainingJob]) -> TrainingJob:
+    def _check_arguments(cls, arguments: Any, handler: Callable[[Any], TrainingJob]) -> TrainingJob:
         try:
             return handler(arguments)
         except ValidationError as error:

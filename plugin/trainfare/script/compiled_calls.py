@@ -36,7 +36,8 @@ class CompiledCalls:
         def compile_eagerly(model: Any = None, *args: Any, **kwargs: Any) -> Any:
             if not self.made:
                 self.made = True
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
+                torch_private.import_compiler()
+                stack.enter_context(torch_private.run_eagerly())
             made = compile_it(model, *args, **kwargs)
             # Without a model it is a decorator, which calls `torch.compile` with one.
             if model is None or made is model or kwargs.get("disable"):

@@ -63,7 +63,7 @@ def _replace_arguments(home: str, replace: Callable[..., None], _: Recorder) -> 
     def init(self: Any) -> None:
         own = cast("dict[str, Any]", vars(self))
         given = {name: own.get(name) for name in _ELSEWHERE}
-        own.update(dict.fromkeys(_ELSEWHERE), use_cpu=True)
+        own.update({name: getattr(kind, name) for name in _ELSEWHERE}, use_cpu=True)  # as if none was given
         original(self)
         # A script may read them; with `fsdp` a Trainer refuses one process, and with fp16 accelerate a CPU.
         own.update({**given, "fsdp": self.fsdp, "asked_fsdp": given["fsdp"], "mixed_precision": "no"})
@@ -127,16 +127,17 @@ def load_train_call(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
 
     from trainfare.huggingface.loop_kind import HuggingFaceKind
     from trainfare.huggingface.run_facts import GENERATES, read_length, read_run
+    from trainfare.huggingface.versions import count_training, set_intervals, take_batches
 
     trainer: Any = call.trainer
     args, size = trainer.args, int(trainer._train_batch_size)  # noqa: SLF001
     with load_in_this_process(), report_user_errors("setting up the data"), seeded_random():
         loader, accumulate = trainer.get_train_dataloader(), int(args.gradient_accumulation_steps)
-        values = trainer.set_initial_training_values(args, loader)
-        run = read_run(trainer, trainer.model, int(values[2]))
+        training = count_training(trainer, loader)
+        run = read_run(trainer, trainer.model, training.samples)
         batches: tuple[Any, ...] = read_batches(loader, max(READ_BATCHES, accumulate))
         batches = whole_batches(batches, count_samples(batches[0]) if run.batch_of_rows and batches else size)
-        _, items = trainer.get_batch_samples(iter(batches), accumulate, args.device)
+        _, items = take_batches(trainer, iter(batches), accumulate)
         data_sets: Any = trainer.eval_dataset
         names: list[Any] = [*data_sets] if isinstance(data_sets, dict) else [None]
         validated = [trainer.get_eval_dataloader(n) for n in names if args.eval_strategy != "no"]
@@ -145,8 +146,8 @@ def load_train_call(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
         raise TargetError(f"{call.place}: the training loader gave no batch")
     if run.split_because == GENERATES:
         raise TargetError(f"{call.place}: {GENERATES}: measure a run with trainfare.huggingface.FareMeter")
-    trainer.state.compute_steps(args, values[6])
-    facts, sizes = read_length(trainer, values, validation), BatchSizes.of_batches(size, batches)
+    set_intervals(trainer, training.steps)
+    facts, sizes = read_length(trainer, training, validation), BatchSizes.of_batches(size, batches)
     if run.batch_of_rows:
         sizes = replace(sizes, micro_batch_size=size, notes=())
     compiled = ("torch_compile=True: the trace is eager",) if args.torch_compile else ()
@@ -154,7 +155,7 @@ def load_train_call(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
         module=trainer.model,
         batch=Batches(batches),
         batch_size=sizes.micro_batch_size or 1,
-        train_samples=None if facts.batches_per_epoch is None else int(values[2]),
+        train_samples=None if facts.batches_per_epoch is None else training.samples,
         tokens_per_sample=sizes.tokens_per_sample,
         precision=run.precision,
         accumulate_grad_batches=accumulate,

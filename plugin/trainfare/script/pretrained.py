@@ -43,7 +43,8 @@ class _PackedLinear(FourBitLinear):
 
 def replace_configuration(home: str, replace: Callable[..., None], _: Recorder) -> None:
     """Say in one line which configuration is not here; see `intercept_huggingface`."""
-    kind: Any = sys.modules[home].PreTrainedConfig
+    configurations: Any = sys.modules[home]
+    kind = getattr(configurations, "PreTrainedConfig", None) or configurations.PretrainedConfig  # before 5.0
     original = kind.get_config_dict.__func__
 
     def read(cls: Any, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
@@ -71,7 +72,7 @@ def replace_loading(home: str, replace: Callable[..., None], recorder: Recorder)
         if not getattr(asked, "load_in_4bit", False):
             try:
                 return original(cls, name, *args, **{**kwargs, "local_files_only": True})
-            except OSError:
+            except (OSError, AttributeError):  # the latter in 4.57, of a file that its cache lacks
                 asked = None
         nothing = {"not_here": torch.empty(0)}  # in the type of weights of which the configuration tells none
         built = {**kwargs, "config": kwargs.get("config") or name, "state_dict": nothing}

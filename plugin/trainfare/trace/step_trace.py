@@ -178,7 +178,7 @@ class StepTrace:
         self._recorder.modules.enter(stack, self._guard_module, self._enter_block, self._leave_block)
         self._set_optimizing()
         # Compiled code that has run under a dispatch mode stays slower afterwards.
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(torch_private.run_eagerly())
         for register, hook in (
             (register_optimizer_step_pre_hook, self._before_step),
             (register_optimizer_step_post_hook, self._after_step),

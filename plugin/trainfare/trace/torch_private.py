@@ -1,8 +1,8 @@
 """
 Every private name of torch that the trace needs, behind one small function each.
 
-All of them exist from torch 2.8 on. Except `enable_higher_order_operators`, the functions read state and change
-nothing.
+Torch 2.4 to 2.7 lack some of them, for which a function says what it does instead. Except
+`enable_higher_order_operators` and `run_eagerly`, the functions read state and change nothing.
 """
 # ruff: noqa: SLF001 - this file exists to collect torch's private names
 
@@ -13,6 +13,7 @@ import functools
 import importlib
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Generator, Sequence
 from types import FrameType
 from typing import Any, cast
@@ -37,6 +38,37 @@ RUN_BACKWARD = "_engine_run_backward"
 """The function of `torch.autograd` that `backward`, `grad` and `torch.func` end in."""
 _RECOMPUTING = ("unpack_hook", "backward")
 """Functions of `torch.utils.checkpoint` that run a block again: without and with `use_reentrant`."""
+
+
+class _PushedHooks(threading.local):
+    """The saved-tensor hooks that this thread has pushed and not popped."""
+
+    def __init__(self) -> None:
+        self.hooks: list[tuple[Any, Any]] = []
+
+
+def _follow_hooks(autograd: Any) -> Callable[[bool], Any]:
+    """Return what says which saved-tensor hooks are on top; torch before 2.6 does not, so pushing them is noted."""
+    if hasattr(autograd, "_top_saved_tensors_default_hooks"):
+        top: Callable[[bool], Any] = autograd._top_saved_tensors_default_hooks
+        return top
+    pushed = _PushedHooks()
+    push, pop = autograd._push_saved_tensors_default_hooks, autograd._pop_saved_tensors_default_hooks
+
+    def push_noted(pack: Any, unpack: Any) -> None:
+        push(pack, unpack)
+        pushed.hooks.append((pack, unpack))
+
+    def pop_noted() -> None:
+        pop()
+        del pushed.hooks[-1:]
+
+    autograd._push_saved_tensors_default_hooks = push_noted
+    autograd._pop_saved_tensors_default_hooks = pop_noted
+    return lambda _: pushed.hooks[-1] if pushed.hooks else None
+
+
+_top_hooks = _follow_hooks(_C._autograd)
 
 
 def count_compiled_graphs() -> int:
@@ -76,7 +108,7 @@ def _is_called_by_checkpoint() -> bool:
 
 def packs_saved_tensors() -> bool:
     """Return whether what autograd saves now goes through hooks, as inside a checkpointed block."""
-    return _C._autograd._top_saved_tensors_default_hooks(False) is not None
+    return _top_hooks(False) is not None
 
 
 def graph_task() -> int:
@@ -128,10 +160,7 @@ def functorch_active() -> bool:
 
 def can_push_saved_tensor_hooks() -> bool:
     """Return whether saved-tensor hooks may be pushed: none are active that ours would hide, torch.func allows it."""
-    autograd = _C._autograd
-    return bool(
-        autograd._saved_tensors_hooks_is_enabled() and autograd._top_saved_tensors_default_hooks(True) is None
-    )
+    return bool(_C._autograd._saved_tensors_hooks_is_enabled() and _top_hooks(True) is None)
 
 
 def storage_address(storage: torch.UntypedStorage) -> int:
@@ -184,7 +213,9 @@ def asks_device(func: Any, args: Sequence[Any]) -> bool:
 
 def is_wrapper_subclass(kind: type) -> bool:
     """Return whether a tensor class wraps other tensors (DTensor, NestedTensor, quantized weights)."""
-    return bool(_dispatch.is_traceable_wrapper_subclass_type(kind))
+    if hasattr(_dispatch, "is_traceable_wrapper_subclass_type"):  # from 2.5 on
+        return bool(_dispatch.is_traceable_wrapper_subclass_type(kind))
+    return issubclass(kind, torch.Tensor) and hasattr(kind, "__tensor_flatten__")
 
 
 def dispatch_modes() -> list[Any]:
@@ -202,6 +233,28 @@ def import_compiler() -> None:
     importlib.import_module("torch._dynamo")
 
 
+def run_eagerly() -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which what torch.compile has made runs as it was before; torch 2.6 has a stance for it."""
+    if hasattr(torch.compiler, "set_stance"):
+        return cast("Any", torch.compiler).set_stance("force_eager")  # type: ignore[no-any-return]
+    return _without_frames(sys.modules.get("torch._dynamo.eval_frame"))
+
+
+@contextlib.contextmanager
+def _without_frames(frames: Any) -> Generator[None, None, None]:
+    """Let no call of a compiled function give its frame to the compiler."""
+    name = "_maybe_set_eval_frame" if hasattr(frames, "_maybe_set_eval_frame") else "set_eval_frame"
+    original = getattr(frames, name, None)
+    if original is None:  # nothing was compiled
+        yield
+        return
+    setattr(frames, name, lambda _: None)
+    try:
+        yield
+    finally:
+        setattr(frames, name, original)
+
+
 def enable_higher_order_operators(mode: type, run: Callable[..., Any]) -> None:
     """
     Let a dispatch mode run higher-order operators (flex attention, ...), which older torch refuses.
@@ -213,7 +266,8 @@ def enable_higher_order_operators(mode: type, run: Callable[..., Any]) -> None:
     if hasattr(_dispatch.TorchDispatchMode, "supports_higher_order_operators"):
         return
     for operator in _torch._ops._higher_order_ops.values():
-        if mode not in operator.python_key_table:
+        table = "python_key_table" if hasattr(operator, "python_key_table") else "python_key_mode_table"
+        if mode not in getattr(operator, table):
             operator.py_impl(mode)(functools.partial(run, operator))
 
 

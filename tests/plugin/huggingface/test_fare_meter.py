@@ -181,7 +181,7 @@ def train_seeded(folder: Path, *, meter: bool, **options: Any) -> dict[str, Any]
     [
         {},
         {"gradient_accumulation_steps": 4, "bf16": True},
-        {"activation_checkpointing": True, "optim": "adafactor", "max_grad_norm": 0.0},
+        {"gradient_checkpointing": True, "optim": "adafactor", "max_grad_norm": 0.0},
         {"label_smoothing_factor": 0.1, "save_strategy": "steps", "save_steps": 4},
     ],
 )
