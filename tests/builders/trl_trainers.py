@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset, disable_progress_bars
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 disable_progress_bars()
 ROWS, SIZE, WORDS = 64, 4, 100
@@ -61,6 +61,8 @@ def make_trl_trainer(method: str, folder: Path | str, **options: Any) -> Any:
         data = Dataset.from_dict({**prompts, **answers})
         args = DPOConfig(str(folder), **arguments)
         return DPOTrainer(make_model(), make_model(), args, train_dataset=data, **shared)
+    from trl import GRPOConfig, GRPOTrainer  # from 0.14 on
+
     return GRPOTrainer(
         make_model(),
         reward_funcs=lambda completions, **_: [float(len(text)) for text in completions],

@@ -11,11 +11,13 @@ from transformers import TrainingArguments
 
 from builders.cli import capture_main
 from builders.profiles import profile, write_profile
-from trainfare.huggingface.plan_code import WRITER
+from builders.versions import is_before, needs_version
+from trainfare.huggingface.plan_code import WRITER, HuggingFaceWriter
 from trainfare.loops import format_plan
 from trainfare_core.ranking.pricing.spot import write_saving
 from trainfare_core.recommendation import PlanFacts
 
+_NEW_WORDS = needs_version("transformers", "5.23", "says the plan in older words")
 _ON_CPU = partial(TrainingArguments, use_cpu=True)
 
 
@@ -25,6 +27,12 @@ def write(**facts: Any) -> str:
     return format_plan(WRITER.write_arguments(plan))
 
 
+def write_old(**facts: Any) -> str:
+    shared: dict[str, Any] = {"sharding": "none", "devices": 1, "nodes": 1, "micro_batch": 4, "accumulate": 2}
+    plan = PlanFacts(**{**shared, "precision": "32-true", **facts})
+    return format_plan(HuggingFaceWriter("4.46.0").write_arguments(plan))
+
+
 def read(code: str, make: Any = _ON_CPU) -> Any:
     """Call what is to be pasted, without what starts it."""
     return eval(
@@ -32,6 +40,27 @@ def read(code: str, make: Any = _ON_CPU) -> Any:
     )
 
 
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"recomputed_blocks": ("Block",)}, {"gradient_checkpointing": True}),
+        ({"sharding": "fsdp", "devices": 8}, {"fsdp": "full_shard auto_wrap"}),
+        (
+            {"sharding": "hybrid", "devices": 8, "nodes": 2, "recomputed_blocks": ("Block",)},
+            {"fsdp": "hybrid_shard auto_wrap", "fsdp_config": {"activation_checkpointing": True}},
+        ),
+    ],
+)
+def test_an_older_transformers_gets_its_own_words(facts: dict[str, Any], expected: dict[str, Any]) -> None:
+    """It knows no `activation_checkpointing`, and takes the sharding as words; the class takes them where it is old."""
+    assert read(write_old(**facts), dict).items() >= expected.items()
+    if is_before("transformers", "5.23"):
+        args = read(write_old(**facts))
+        assert [str(option.value) for option in args.fsdp or ()] == expected.get("fsdp", "").split()
+        assert write(**facts) == write_old(**facts)
+
+
+@_NEW_WORDS
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
@@ -52,6 +81,7 @@ def test_the_words_are_arguments_of_transformers(facts: dict[str, Any], expected
     assert {name: getattr(args, name) or (None if name == "fsdp" else False) for name in expected} == expected
 
 
+@_NEW_WORDS
 def test_activations_are_recomputed_by_fsdp_where_it_shards() -> None:
     """As transformers' documentation of `fsdp_config` prefers; a hybrid is one of FSDP1 alone there."""
     args = read(write(sharding="hybrid", devices=8, nodes=2, recomputed_blocks=("Block",)))

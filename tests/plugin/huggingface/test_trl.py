@@ -12,6 +12,7 @@ from builders.huggingface import attach_meter, quiet
 from builders.lightning_modules import MeterHarness
 from builders.scripts import load_script
 from builders.trl_trainers import ROWS, SIZE, WORDS, make_trl_trainer
+from builders.versions import needs_version
 from trainfare import trace_job
 from trainfare_core.errors import TargetError
 from trainfare_core.job_profile import JobProfile
@@ -25,6 +26,7 @@ trainer.train()
 """
 
 pytestmark = quiet
+_GRPO = needs_version("trl", "0.14", "has no GRPOTrainer")
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +54,7 @@ def sum_flops(profile: JobProfile) -> float:
     return sum(group.flops for group in profile.operations)
 
 
-@pytest.mark.parametrize("method", ["sft", "dpo", "grpo"])
+@pytest.mark.parametrize("method", ["sft", "dpo", pytest.param("grpo", marks=_GRPO)])
 def test_weights_are_bitwise_those_without_it(method: str, here: Path) -> None:
     """After ten steps, and the random state too."""
     plain = make_trl_trainer(method, here)
@@ -79,6 +81,7 @@ def test_before_launch_is_as_metered(method: str, options: dict[str, Any], here:
     assert before.source.loop == "huggingface"
 
 
+@needs_version("trl", "1.16", "keeps the logits, and computes the head once")
 @pytest.mark.parametrize(("method", "texts", "length"), [("sft", SIZE, 12), ("dpo", 2 * SIZE, 8)])
 def test_flops_are_those_of_the_products(method: str, texts: int, length: int) -> None:
     """By hand: a product takes 2 FLOPs of each weight and token, and its backward two more products; the head, whose
