@@ -114,8 +114,10 @@ fuzz: $(STAMP)
 test-wheel:
 	@PYTHON=$(PYTHON) bash scripts/test_wheel.sh
 
+# Each family of packages at its lowest versions, in an environment of its own; FAMILY="base torch huggingface mcp" names some.
+FAMILY ?=
 test-lowest:
-	@PYTHON=$(PYTHON) bash scripts/test_lowest.sh
+	@PYTHON=$(PYTHON) FAMILY="$(FAMILY)" bash scripts/test_lowest.sh
 
 dist:
 	@PYTHON=$(PYTHON) bash scripts/build_dist.sh

@@ -12,15 +12,8 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, ValidationError, model_validator
 
-from trainfare_core.documents import (
-    Count,
-    Flops,
-    KeptDocument,
-    Record,
-    check_text,
-    first_problem,
-    leave_out_empty,
-)
+from trainfare_core import documents
+from trainfare_core.documents import Count, Flops, KeptDocument, Record, check_text, first_problem
 from trainfare_core.errors import ProfileError
 
 SCHEMA_VERSION: Final = 1
@@ -327,8 +320,7 @@ class RunPlan(Record):
     @model_validator(mode="after")
     def _check_reason(self) -> RunPlan:
         if self.optimizer_steps is None and not self.unknown_because:
-            msg = "optimizer_steps is None and unknown_because is empty: say why"
-            raise ValueError(msg)
+            raise ValueError("optimizer_steps is None and unknown_because is empty: say why")
         return self
 
 
@@ -375,8 +367,7 @@ class ProfileSource(Record):
         description="a trainer with fused kernels of its own, not known which, runs the language model",
     )
     loop: Text = Field("", description="huggingface, keras, plain; else it is left out")
-
-    _leave_out_loop = leave_out_empty("loop")
+    _leave_out_loop = documents.leave_out_empty("loop")
 
 
 class StepInPrecision(Record):

@@ -42,11 +42,21 @@ def pythons() -> list[str]:
 
 
 def test_every_version_that_is_claimed_is_tested() -> None:
-    """The matrix of `make test` is the classifiers; the wheel is tested at both ends, and so are the dependencies."""
+    """The matrix of `make test` is the classifiers; the wheel is tested at both ends, and so, weekly, are
+    the lowest dependencies, of every extra."""
     jobs = workflow("ci.yml")["jobs"]
     assert jobs["test"]["strategy"]["matrix"]["python"] == pythons()
     assert jobs["wheel"]["strategy"]["matrix"]["python"] == [pythons()[0], pythons()[-1]]
-    assert jobs["lowest"]["strategy"]["matrix"]["python"] == [pythons()[0], pythons()[-1]]
+    lowest = workflow("weekly.yml")["jobs"]["lowest"]["strategy"]["matrix"]
+    assert lowest["python"] == [pythons()[0], pythons()[-1]]
+    script = (TOP / "scripts" / "test_lowest.sh").read_text(encoding="utf-8")
+    families = re.findall(r"^ +(\w+)\) test_family (\w+) \"([\w ]+)\"", script, re.MULTILINE)
+    assert [name for name, again, _ in families if name == again] == lowest["family"]
+    tested = {extra for *_, extras in families for extra in extras.split()}
+    assert tested == set(EXTRAS) - {
+        "all",
+        "demo",
+    }  # the packages of `demo` are those of `lightning`, and scikit-learn
     assert [
         version for version in pythons() if version in SpecifierSet(PROJECT["project"]["requires-python"])
     ] == pythons()
