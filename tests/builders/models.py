@@ -51,9 +51,8 @@ class Attention(nn.Module):
         if self.rotary:
             q, k = _rotate_half(q), _rotate_half(k)
         if self.how == "sdpa":
-            y = F.scaled_dot_product_attention(
-                q, k, v, is_causal=True, enable_gqa=self.kv_heads != self.heads
-            )
+            shared = {"enable_gqa": True} if self.kv_heads != self.heads else {}  # torch 2.4 does not know it
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True, **shared)
         else:
             mask = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
             scores = (q @ k.transpose(-2, -1) / math.sqrt(self.head_dim)).masked_fill(mask, float("-inf"))
