@@ -43,7 +43,8 @@ def pythons() -> list[str]:
 
 def test_every_version_that_is_claimed_is_tested() -> None:
     """The matrix of `make test` is the classifiers; the wheel is tested at both ends, and so, weekly, are
-    the lowest dependencies, of every extra."""
+    the lowest dependencies, of every extra.
+    """
     jobs = workflow("ci.yml")["jobs"]
     assert jobs["test"]["strategy"]["matrix"]["python"] == pythons()
     assert jobs["wheel"]["strategy"]["matrix"]["python"] == [pythons()[0], pythons()[-1]]
