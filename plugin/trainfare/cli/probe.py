@@ -99,6 +99,7 @@ def probe(
     loader: LoaderOptions,
 ) -> None:
     """Run a training script until some steps are measured on this machine, and rank every machine for its whole run."""
+    from trainfare.sandbox import FolderState, join_names
     from trainfare.script import probe_script
 
     target = TargetOptions(module=module, arguments=list(context.obj or ())).require_target(script)
@@ -108,11 +109,18 @@ def probe(
     if out is not None:
         check_profile_path(out, force=force)
     limits.constraints()  # checked before anything is trained
+    before = FolderState(folder)
+
+    def say_written() -> None:
+        names = before.list_changed()
+        if names:
+            sys.stderr.write(terminal_text(f"{to_run.name} wrote {join_names(names)}, which stays") + "\n")
 
     def answer(profile: JobProfile | None) -> None:
         if profile is None:  # of another rank than 0
             return
         os.chdir(folder)
+        say_written()
         profile = with_steps(profile, total_steps)
         if out is not None:
             write_text(out, profile.to_json())
@@ -123,6 +131,7 @@ def probe(
         ranking.options.answer(limits, prices, lambda: loader.apply_to(profile), target=target)
 
     def refuse(error: BaseException) -> NoReturn:
+        say_written()
         if isinstance(error, TrainfareError | KeyboardInterrupt):
             raise error
         raise TargetError(f"{to_run.name} raised {describe(error)}") from error

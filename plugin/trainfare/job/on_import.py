@@ -40,7 +40,7 @@ class _OnImport(MetaPathFinder):
 
     def wait_for(self, spec: Any) -> None:
         """Call the function once an import that has begun ends well, of which its spec is told last."""
-        kind: type[Any] = type(spec)
+        kind: Any = type(spec)
 
         def end(own: Any, is_initializing: bool) -> None:  # noqa: FBT001 - signature of a setter
             own.__class__ = kind

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import sys
+from collections.abc import Callable, Container, Sequence
+from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import Any, Final, cast
 
 from torch import nn
 from torch.optim import Optimizer
 
 from trainfare.job import place_of_caller
-from trainfare.job.user_code import put_user_first
+from trainfare.job.user_code import put_user_first, replace_attribute
+from trainfare.meter.metered_run import parameters_of
+from trainfare.plain_loop.backward_watch import list_optimizers
+from trainfare.plain_loop.run_facts import unwrap_optimizer
+from trainfare.trace import torch_private
 
 _FABRIC: Final = ("Fabric", ("setup", "setup_module"))
 PREPARE: Final = (
@@ -25,6 +33,20 @@ def find_line() -> str:
     return put_user_first(place_of_caller() or "a line of a library")
 
 
+def describe_loader(iterator: Any) -> SimpleNamespace:
+    """Return what is asked of a DataLoader, of which only the iterator is known."""
+    sampler, workers = iterator._index_sampler, iterator._num_workers  # noqa: SLF001
+    return SimpleNamespace(batch_sampler=sampler, num_workers=workers, iterator=iterator)
+
+
+def read_gradients(optimizers: Sequence[Optimizer]) -> list[tuple[int, int] | None]:
+    """Return what tells whether the gradients of some optimizers have changed, each by identity and version."""
+    with torch_private.without_torch_functions():
+        groups = (group for optimizer in optimizers for group in optimizer.param_groups)
+        gradients = [parameter.grad for group in groups for parameter in group["params"]]
+        return [None if gradient is None else (id(gradient), gradient._version) for gradient in gradients]  # noqa: SLF001
+
+
 def is_exhausted(iterator: Any) -> bool:
     """Return whether a DataLoader's iterator has given its last batch; never true where it has no known length."""
     try:
@@ -37,6 +59,45 @@ def moves_parameters(optimizer: Optimizer, arguments: Sequence[Any]) -> bool:
     """Return whether a step has gradients, or a closure that makes them."""
     parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
     return any(map(callable, arguments)) or any(parameter.grad is not None for parameter in parameters)
+
+
+def find_beside(
+    stepped: Sequence[Optimizer], earlier: Container[Optimizer]
+) -> tuple[list[Optimizer], set[int]]:
+    """
+    Return optimizers with those that may step beside them, and their parameters by identity.
+
+    Args:
+        stepped: that have stepped.
+        earlier: that belong to what came before the loop.
+    """
+    optimizers, taken = [*stepped], set[int]().union(*map(parameters_of, stepped))
+    for other in list_optimizers():
+        own = parameters_of(other) if hasattr(other, "param_groups") else set[int]()
+        wraps = unwrap_optimizer(other) is not other
+        if own and not (own & taken or wraps or other in earlier):
+            optimizers.append(other)
+            taken |= own
+    return optimizers, taken
+
+
+def watch_prepare(
+    stack: ExitStack, home: str, kind: str, names: Sequence[str], begin: Callable[[], None]
+) -> None:
+    """Call a function before each call of some methods with a model, until the stack is closed."""
+    owner: Any = getattr(sys.modules[home], kind)
+
+    def watch(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if any(isinstance(argument, nn.Module) for argument in (*args, *kwargs.values())):
+                begin()
+            return original(*args, **kwargs)
+
+        return call
+
+    for name in names:
+        stack.enter_context(replace_attribute(owner, name, watch(getattr(owner, name))))
 
 
 def find_models(modules: Sequence[nn.Module], parameters: set[int]) -> list[nn.Module]:

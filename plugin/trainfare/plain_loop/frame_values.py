@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 import linecache
 import math
 from collections.abc import Mapping
@@ -48,6 +49,16 @@ def _parse(text: str) -> ast.Module | None:
         return ast.parse(text)
     except (SyntaxError, ValueError):
         return None
+
+
+def find_column(frame: FrameType) -> int | None:
+    """Return the column of what a frame runs in its line; None where Python does not say it, as before 3.11."""
+    positions: Any = getattr(frame.f_code, "co_positions", None)
+    if positions is None:
+        return None
+    # An instruction has two bytes.
+    _, _, column, _ = next(itertools.islice(positions(), frame.f_lasti // 2, None))
+    return None if column is None else int(column)
 
 
 def list_loops(frame: FrameType) -> list[tuple[Loop, bool]]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final, TypeGuard, cast
 
-from trainfare.plain_loop.frame_values import Loop, count_items, read_value
+from trainfare.plain_loop.frame_values import Loop, count_items, find_column, read_value
 from trainfare.plain_loop.loop_expressions import SYNC, Expressions, Key, UnreadableError, is_accelerator
 from trainfare.plain_loop.loop_parts import LoopFacts, SharedParts, Statements
 from trainfare.plain_loop.loop_source import (
@@ -36,6 +36,7 @@ class FrameWriter:
     ) -> None:
         self.frame, self.depth, self._frames, self._shared = frame, depth, frames, shared
         self._line, self._code = frame.f_lineno, frame.f_code
+        self._column = find_column(frame)
         self._is_last = depth == len(frames) - 1
         self._region = shared.regions[depth]
         self._stored = list_stored(self._region)
@@ -140,12 +141,20 @@ class FrameWriter:
     # Statements.
 
     def _contains_line(self, nodes: Collection[ast.AST]) -> bool:
-        return any(
-            getattr(node, "lineno", math.inf) <= self._line <= getattr(node, "end_lineno", 0)
-            for node in nodes
-        )
+        return any(map(self._is_at, nodes))
+
+    def _is_at(self, node: Any) -> bool:
+        """Return whether the frame is in a node; of several statements on its line in the one that runs."""
+        if not getattr(node, "lineno", math.inf) <= self._line <= getattr(node, "end_lineno", 0):
+            return False
+        at, column = (self._line, self._column), getattr(node, "col_offset", None)
+        if self._column is None or column is None:
+            return True
+        return (node.lineno, column) <= at < (node.end_lineno, node.end_col_offset)
 
     def _write_block(self, statements: Sequence[ast.stmt]) -> Statements:
+        if self._column is None and sum(map(self._is_at, statements)) > 1:
+            raise UnreadableError(f"which statement of line {self._line} steps")
         return [written for statement in statements for written in self._write_statement(statement)]
 
     def _write_statement(self, node: ast.stmt) -> Statements:

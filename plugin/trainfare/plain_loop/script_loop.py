@@ -10,8 +10,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn
 
 import torch
 from torch import nn
@@ -33,6 +32,7 @@ from trainfare.meter.metered_run import parameters_of
 from trainfare.meter.probe_meter import ProbingMeter, stop_workers
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.tracing_method import is_compiled
+from trainfare.plain_loop import found_objects as found
 from trainfare.plain_loop import run_facts
 from trainfare.plain_loop.backward_watch import (
     MOST_PASSES_WITH_OPTIMIZER,
@@ -40,7 +40,6 @@ from trainfare.plain_loop.backward_watch import (
     UpdateByHand,
     list_optimizers,
 )
-from trainfare.plain_loop.found_objects import PREPARE, find_line, find_models, is_exhausted, moves_parameters
 from trainfare.plain_loop.loop_meter import LoopMeter
 from trainfare.plain_loop.stated_length import LengthReader, StepsSeen, add_composition, add_steps
 from trainfare.trace import torch_private
@@ -119,9 +118,9 @@ class ScriptLoop(ProbingMeter, LoopMeter):
 
     def watch_script(self, stack: ExitStack) -> None:
         """Be told of optimizer steps and DataLoaders until the stack is closed; optimizers of before do not count."""
-        for home, kind, names in PREPARE:
-            prepare = functools.partial(self._watch_prepare, stack, home, kind, names)
-            stack.enter_context(on_import(home, prepare))
+        for home, kind, names in found.PREPARE:
+            watch = functools.partial(found.watch_prepare, stack, home, kind, names, self._begin_anew_here)
+            stack.enter_context(on_import(home, watch))
         self._earlier.update(list_optimizers())
         backward = self._watch_backward(vars(torch.autograd)[torch_private.RUN_BACKWARD])
         stack.enter_context(replace_attribute(torch.autograd, torch_private.RUN_BACKWARD, backward))
@@ -132,22 +131,10 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         stack.callback(register_optimizer_step_post_hook(self._after_any).remove)
         stack.callback(self._release)
 
-    def _watch_prepare(self, stack: ExitStack, home: str, kind: str, names: Sequence[str]) -> None:
-        """Forget what came before a call of a method with a model: the loop begins with it."""
-        owner: Any = getattr(sys.modules[home], kind)
-
-        def watch(original: Callable[..., Any]) -> Callable[..., Any]:
-            @functools.wraps(original)
-            def call(*args: Any, **kwargs: Any) -> Any:
-                if any(isinstance(argument, nn.Module) for argument in (*args, *kwargs.values())):
-                    self._release()
-                    self.prepared, self.moves = True, 0
-                return original(*args, **kwargs)
-
-            return call
-
-        for name in names:
-            stack.enter_context(replace_attribute(owner, name, watch(getattr(owner, name))))
+    def _begin_anew_here(self) -> None:
+        """Forget what came before: the loop begins with what a call of `prepare` or `setup` gives."""
+        self._release()
+        self.prepared, self.moves = True, 0
 
     def _release(self) -> None:
         """Undo every change, and keep nothing of the script."""
@@ -193,7 +180,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             )
             result = original(*args, **kwargs)
             if not nested and threading.get_ident() == self._thread:
-                inputs = None if kwargs.get("accumulate_grad", True) else cast("Any", args[4])
+                inputs = None if kwargs.get("accumulate_grad", True) else args[4]
                 if not self._guard(lambda: self._note_backward(inputs)):
                     self._leave()
             return result
@@ -216,7 +203,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
                 watch.forget()
             watch.note(inputs)
             if moved and self.moves >= self._first:
-                self.place = f"weights moved by hand after the backward pass at {find_line()}"
+                self.place = f"weights moved by hand after the backward pass at {found.find_line()}"
                 self._by_hand, self._is_provisional = UpdateByHand(moved), False
                 self.call_guarded(lambda meter: meter.release())
                 self._find([self._by_hand])
@@ -225,7 +212,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
                 return
         why = watch.explain_end(most=most)
         if why:
-            where = self.place or f"the backward pass at {find_line()}"
+            where = self.place or f"the backward pass at {found.find_line()}"
             self._problem, self._meter = TargetError(f"{where}: {why}; {_OTHER_WAYS}"), None
             self._leave()
 
@@ -245,7 +232,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
     def _before_any(self, optimizer: Optimizer, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         if torch.compiler.is_compiling():  # else the hook would become a part of the user's compiled step
             return
-        moves = moves_parameters(optimizer, (*args, *kwargs.values()))
+        moves = found.moves_parameters(optimizer, (*args, *kwargs.values()))
         if not self.place:
             self._open_steps += 1
             self.moves += moves and self._open_steps == 1
@@ -278,7 +265,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             self._earlier.add(optimizer)
             self._backwards.forget()
             return
-        self.place = f"{type(optimizer).__name__}.step at {find_line()}"
+        self.place = f"{type(optimizer).__name__}.step at {found.find_line()}"
         self._guard(lambda: self.reader.see(optimizer, self.moves))
         self._backwards.forget()
         self._guard(lambda: self._find([optimizer]))
@@ -289,17 +276,11 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         """Find the optimizers that may step beside these, and the modules that have their parameters."""
         self._model = nn.Identity()
         gc.collect()  # what earlier parts of the script have left
-        objects, optimizers = gc.get_objects(), [*stepped]
-        taken = set[int]().union(*map(parameters_of, stepped))
-        for other in list_optimizers():
-            own = parameters_of(other) if hasattr(other, "param_groups") else set[int]()
-            wraps = run_facts.unwrap_optimizer(other) is not other
-            if own and not (own & taken or wraps or other in self._earlier):
-                optimizers.append(other)
-                taken |= own
+        objects = gc.get_objects()
+        optimizers, taken = found.find_beside(stepped, self._earlier)
         modules = [item for item in objects if issubclass(type(item), nn.Module)]
-        models = find_models(modules, taken)
-        if not find_models(modules, parameters_of(stepped[-1])):
+        models = found.find_models(modules, taken)
+        if not found.find_models(modules, parameters_of(stepped[-1])):
             what = "these weights" if self._by_hand else f"the parameters of {type(stepped[-1]).__name__}"
             msg = f"{self.place}: no torch.nn.Module has {what}; {_OTHER_WAYS}"
             self._problem = TargetError(msg)
@@ -328,7 +309,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         self._in_batch = False
         self._since_step = self._depth = 0
         self._counted = self._steps_at_batch = self.updates = max(self.updates, self.moves)
-        self._gradients = self._read_gradients()
+        self._gradients = found.read_gradients(self.optimizers)
         self._per_step.clear()
         self._takes_steps = False
         self._calls.clear()
@@ -377,13 +358,9 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         """Take note of a batch before the loop was found."""
 
     def _read_loader(self, iterator: Any) -> None:
-        self._loader = SimpleNamespace(
-            batch_sampler=iterator._index_sampler,  # noqa: SLF001
-            num_workers=iterator._num_workers,  # noqa: SLF001
-            iterator=iterator,
-        )
+        self._loader = found.describe_loader(iterator)
         self._by_loader, self._pass_over = True, False
-        self._ends_pass = is_exhausted(iterator)
+        self._ends_pass = found.is_exhausted(iterator)
 
     def _watch_call(self, original: Callable[..., Any]) -> Callable[..., Any]:
         # Not by hooks for all modules, of which a compiled module warns.
@@ -452,7 +429,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             self._end_update()
             self.updates += bool(self._backwards.find_moved())
         self._backwards.forget()
-        self._gradients, self._steps_at_batch = self._read_gradients(), self.updates
+        self._gradients, self._steps_at_batch = found.read_gradients(self.optimizers), self.updates
         super()._end_batch()
         self._passes = 1 if self._takes_steps else self._passes
         if self._meter is None or (self._started and self._is_measured()):
@@ -464,14 +441,8 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             return bool(self._backwards.passes)
         if self.updates != self._steps_at_batch or self._takes_steps:
             return self.updates != self._steps_at_batch
-        changed = zip(self._read_gradients(), self._gradients, strict=True)
+        changed = zip(found.read_gradients(self.optimizers), self._gradients, strict=True)
         return any(now and now != before for now, before in changed)
-
-    def _read_gradients(self) -> list[tuple[int, int] | None]:
-        with torch_private.without_torch_functions():
-            groups = (group for optimizer in self.optimizers for group in optimizer.param_groups)
-            gradients = [parameter.grad for group in groups for parameter in group["params"]]
-            return [None if gradient is None else (id(gradient), gradient._version) for gradient in gradients]  # noqa: SLF001
 
     def _is_in_mode(self) -> bool:
         """Return whether a model is in the mode in which it has trained."""

@@ -8,11 +8,12 @@ compilers are written for real.
 
 from trainfare.sandbox.caches import list_caches
 from trainfare.sandbox.enter import Sandbox, SandboxKind, SandboxRequest, enter_sandbox
+from trainfare.sandbox.folder_state import FolderState
 from trainfare.sandbox.kernel import hide_memory, keep_signals_inside
 from trainfare.sandbox.overlay import Overlay
 from trainfare.sandbox.written import WriteWatch, Written, join_names, notes_of
 
 __all__ = [
-    "Overlay", "Sandbox", "SandboxKind", "SandboxRequest", "WriteWatch", "Written", "enter_sandbox", "hide_memory",
-    "join_names", "keep_signals_inside", "list_caches", "notes_of",
+    "FolderState", "Overlay", "Sandbox", "SandboxKind", "SandboxRequest", "WriteWatch", "Written", "enter_sandbox",
+    "hide_memory", "join_names", "keep_signals_inside", "list_caches", "notes_of",
 ]  # fmt: skip

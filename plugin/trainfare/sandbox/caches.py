@@ -25,3 +25,13 @@ def list_caches(environment: Mapping[str, str]) -> list[Path]:
     also = ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "TORCHINDUCTOR_CACHE_DIR")
     folders = [Path(environment.get(name) or usual) for name, usual in chosen]
     return [*folders, *(Path(environment[name]) for name in also if environment.get(name))]
+
+
+def find_data_sets(environment: Mapping[str, str]) -> Path:
+    """
+    Return the folder in which Hugging Face's `datasets` keeps what it has prepared.
+
+    >>> str(find_data_sets({"HF_HOME": "/data/hf"}))
+    '/data/hf/datasets'
+    """
+    return Path(environment.get("HF_DATASETS_CACHE") or list_caches(environment)[0] / "datasets")

@@ -22,7 +22,7 @@ _MOST_BYTES: Final = 2 * 2**30
 _MOST_IN_FOLDER: Final = 5_000
 """Entries of a folder above which it is taken for data. Chosen."""
 _MOST_OF_HOME: Final = 2_000, 64 * 2**20
-_READ_ONLY: Final = frozenset((".git", ".hg", ".tox", "node_modules", "__pycache__"))
+OF_TOOLS: Final = frozenset((".git", ".hg", ".tox", "node_modules", "__pycache__"))
 """Folders of tools, which no training writes to."""
 
 
@@ -46,21 +46,21 @@ class CopiedTree:
     """
 
     top: Path
-    linked: list[Path] = field(default_factory=list)
-    _copied: list[Path] = field(default_factory=list)
+    linked: list[Path] = field(default_factory=list[Path])
+    _copied: list[Path] = field(default_factory=list[Path])
 
     def path_of(self, path: Path) -> Path:
         """Return where a path lies in the copy; one outside of every copied folder is the same."""
         inside = any(path.is_relative_to(folder) for folder in self._copied)
         return self.top / path.relative_to("/") if inside else path
 
-    def add_home(self, home: Path, caches: Sequence[Path]) -> None:
-        """Copy the small files of a home, and link the rest; its caches are linked."""
-        self._add(home, _Room(*_MOST_OF_HOME), most_depth=3, skipped=caches)
+    def add_small(self, folder: Path, caches: Sequence[Path] = (), *, most_depth: int = 3) -> None:
+        """Copy the small files of a folder, such as a home, and link the rest; caches in it are linked."""
+        self._add(folder, _Room(*_MOST_OF_HOME), most_depth=most_depth, skipped=caches)
 
     def add(self, folder: Path) -> None:
         """Copy a folder, as far as there is room."""
-        free_bytes = shutil.disk_usage(self.top).free // 2
+        free_bytes = shutil.disk_usage(self.top.parent).free // 2
         self._add(folder, _Room(_MOST_FILES, min(_MOST_BYTES, free_bytes)), most_depth=None)
 
     def list_written(self) -> list[Written]:
@@ -85,7 +85,7 @@ class CopiedTree:
                 path, there = Path(entry.path), copy / entry.name
                 if not entry.is_dir(follow_symlinks=False):
                     is_copied = self._copy_file(entry, there, room)
-                elif path in skipped or entry.name in _READ_ONLY or path == self.top:
+                elif path in skipped or entry.name in OF_TOOLS or path == self.top:
                     there.symlink_to(path)
                     continue
                 else:
@@ -103,15 +103,17 @@ class CopiedTree:
         target = self.top / folder.relative_to("/")
         for above in reversed(folder.parents):
             there = self.top / above.relative_to("/")
-            inner = there / target.relative_to(there).parts[0]
+            if there.is_symlink():  # else what follows would be done in the user's own folder
+                there.unlink()
             there.mkdir(mode=0o700, exist_ok=True)
+            inner = there / target.relative_to(there).parts[0]
             for name in _list_names(above):
                 path = there / name
                 if path != inner and not path.is_symlink() and not path.exists():
                     path.symlink_to(above / name)
-            if inner.is_symlink():
-                inner.unlink()
-        if target.exists():  # copied as a part of a folder above it, which had less room
+        if target.is_symlink():
+            target.unlink()
+        elif target.exists():  # copied as a part of a folder above it, which had less room
             shutil.rmtree(target)
         target.mkdir(mode=0o700)
         return target

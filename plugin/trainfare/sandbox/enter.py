@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, final
 
-from trainfare.sandbox.caches import list_caches
+from trainfare.sandbox.caches import find_data_sets, list_caches
 from trainfare.sandbox.copies import CopiedTree
 from trainfare.sandbox.kernel import allow_writes_in
 from trainfare.sandbox.overlay import SystemOverlay
@@ -128,21 +128,25 @@ def _enter_overlay(request: SandboxRequest) -> Sandbox:
 
 def _enter_copy(request: SandboxRequest) -> Sandbox:
     caches = [folder.resolve() for folder in list_caches(os.environ)]
+    data_sets = find_data_sets(os.environ).resolve()
+    if not request.walled:  # before anything is copied, so that no mistake of ours changes a file either
+        allow_writes_in([request.scratch, Path("/dev"), Path("/proc"), *caches])
     here, home = Path.cwd(), Path.home().resolve()
     folders = {home, here, *(folder.resolve() for folder in request.folders)} - {Path("/")}
     tree = CopiedTree(request.scratch / "root")
     # What is within another one comes later, and has its own room.
-    for folder in sorted(folders, key=lambda folder: len(folder.parts)):
+    for folder in sorted(folders, key=lambda folder: (len(folder.parts), folder)):
         if folder == home and folder != here:
-            tree.add_home(folder, caches)
+            tree.add_small(folder, caches)
         elif folder == here or here not in folder.parents:
             tree.add(folder)
-    if not request.walled:
-        devices = [Path("/dev"), Path("/proc")]
-        allow_writes_in([request.scratch, *devices, *caches])
     os.environ["HOME"] = str(tree.path_of(home))
     sys.path[:] = [entry and str(tree.path_of(Path(entry).absolute())) for entry in sys.path]
     os.chdir(tree.path_of(here))
+    if data_sets.is_dir():  # by the path of the copy, what is made there would never be found again
+        copy = CopiedTree(request.scratch / "data-sets")
+        copy.add_small(data_sets, most_depth=6)
+        os.environ["HF_DATASETS_CACHE"] = str(copy.path_of(data_sets))
     # That of the system takes nothing; what the code starts must know it, too.
     temporary = request.scratch / "tmp"
     temporary.mkdir(exist_ok=True)

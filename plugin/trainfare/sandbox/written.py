@@ -86,7 +86,7 @@ class WriteWatch:
                     (os.rmdir if stat.S_ISDIR(now[0]) else os.unlink)(path)
                 now = _state(path)
             (gone if now == before else stays).append(path.removeprefix(self._here) if is_here else path)
-        return _only_outer(gone), _only_outer(stays)
+        return only_outer(gone), only_outer(stays)
 
     def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
         place = _PATHS.get(event)
@@ -121,7 +121,7 @@ def join_names(names: Sequence[str]) -> str:
     return list_items(names, MAX_TEXT_CHARACTERS - _SENTENCE_CHARACTERS, most_items=_MOST_NAMES)
 
 
-def _only_outer(paths: Sequence[str]) -> list[str]:
+def only_outer(paths: Sequence[str]) -> list[str]:
     """Return the paths that lie in none of the others."""
     ordered = sorted(paths)
     return [path for path in ordered if not any(path.startswith(f"{outer}/") for outer in ordered)]

@@ -247,7 +247,7 @@ class LoopBeforeLaunch(ScriptLoop):
                 self._begin_anew(batches if is_plain and self._by_loader else None)
                 return
             if first:
-                self._passes, self._kinds_of_first = batches, {*self._kinds_of_calls}
+                self._passes, self._kinds_of_first = batches, self._kinds_of_calls.copy()
                 self._kinds_of_calls.clear()
                 self.call_guarded(lambda meter: cast("ProbeMeter", meter).read_length())
         super()._end_batch()

@@ -100,9 +100,9 @@ class Processes:
                 before = signal.signal(_WAKES, self._take_over)
                 self._stack.callback(signal.signal, _WAKES, before or signal.SIG_DFL)
             receive, send = multiprocessing.Pipe(duplex=False)
-            call = process.run  # with the arguments that it has
-            was = vars(process).get(name)
-            call = functools.partial(was, *process._args, **process._kwargs) if name == "_target" else call  # noqa: SLF001
+            call: Callable[[], object] = process.run
+            if name == "_target":
+                call = functools.partial(run, *process._args, **process._kwargs)  # noqa: SLF001
             what = f"{type(process).__name__} at {place_of_caller()}"
             self._started.append(_Started(process, receive, call, what))
             setattr(process, name, _Watched(run, send))
@@ -195,7 +195,7 @@ def _stop_here(*_: object, **__: object) -> NoReturn:
 
 def _find_users_code(process: Any) -> tuple[str, Callable[..., Any] | None]:
     """Return the attribute of a process that is called, and what it calls where that is the user's code, else None."""
-    run = type(process).run
+    run: Any = type(process).run
     if run is BaseProcess.run:
         target = process._target  # noqa: SLF001
         return "_target", target if _is_users(target) else None

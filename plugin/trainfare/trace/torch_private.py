@@ -233,6 +233,10 @@ def import_compiler() -> None:
     importlib.import_module("torch._dynamo")
 
 
+def _do_nothing(_: object) -> None:
+    """Stand for a function of one argument."""
+
+
 def run_eagerly() -> contextlib.AbstractContextManager[Any]:
     """Return a context in which what torch.compile has made runs as it was before; torch 2.6 has a stance for it."""
     if hasattr(torch.compiler, "set_stance"):
@@ -248,7 +252,7 @@ def _without_frames(frames: Any) -> Generator[None, None, None]:
     if original is None:  # nothing was compiled
         yield
         return
-    setattr(frames, name, lambda _: None)
+    setattr(frames, name, _do_nothing)
     try:
         yield
     finally:

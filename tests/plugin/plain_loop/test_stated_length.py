@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -316,6 +317,11 @@ LENGTHS = [
      "        if i % 16 == 0 or i == len(train_loader):\n            optimizer.step()\n            optimizer.zero_grad()"), 6),
     (("for epoch in range(2):\n    for i, batch in enumerate(train_loader):\n        compute_loss(batch).backward()\n"
      "        if (i + 1) % 16:\n            continue\n        optimizer.step()\n        optimizer.zero_grad()"), 4),
+    pytest.param(
+        "for epoch in range(3):\n    for x in train_loader: compute_loss(x).backward(); optimizer.step(); optimizer.zero_grad()",
+        120,
+        marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="Python says of no statement on a line which one runs"),
+    ),
 ]  # fmt: skip
 
 

@@ -43,7 +43,7 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def tree(home: Path, tmp_path: Path) -> CopiedTree:
     tree = CopiedTree(tmp_path / "copy")
-    tree.add_home(home, [home / ".cache"])
+    tree.add_small(home, [home / ".cache"])
     tree.add(home / "project")
     return tree
 
@@ -82,3 +82,27 @@ def test_what_was_written_is_listed_and_the_originals_are_as_they_were(tree: Cop
         "project/train.py": (7, False),
     }  # fmt: skip
     assert list_contents(home) == before
+
+
+@pytest.mark.parametrize("below", ["a/b/c/d/e/project", ".cache/hub/project"])
+def test_a_folder_below_what_is_linked_is_a_copy_all_the_same(below: str, home: Path, tmp_path: Path) -> None:
+    """A deep folder, or one in a cache: those above it are links to the user's own until it is copied."""
+    project = home / below
+    project.mkdir(parents=True)
+    (project / "best.pt").write_text("precious")
+    before = list_contents(home)
+    tree = CopiedTree(tmp_path / "copy")
+    tree.add_small(home, [home / ".cache"])
+    tree.add(project)
+    (tree.path_of(project) / "best.pt").write_text("changed")
+    assert list_contents(home) == before
+    assert (tree.path_of(project) / "../../hub").exists() == (home / below / "../../hub").exists()
+
+
+def test_a_folder_above_the_home_comes_first(home: Path, tmp_path: Path) -> None:
+    """As in a container whose working folder is less deep than HOME."""
+    tree = CopiedTree(tmp_path / "copy")
+    tree.add(home)
+    tree.add_small(home / "project")
+    assert (tree.path_of(home / "project") / "train.py").read_text() == "project/train.py"
+    assert (tree.path_of(home) / "data/train.bin").exists()

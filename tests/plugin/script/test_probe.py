@@ -132,6 +132,9 @@ def test_the_process_ends_after_the_measured_steps_and_the_whole_run_is_priced(f
     assert answer["job"]["optimizer_steps"] == 300
     assert answer["job"]["measured_step_s"] == profile.measured.step.median_s
     assert "noise" in done.stderr
+    written = next(line for line in done.stderr.splitlines() if line.startswith("train.py wrote "))
+    assert "logs" in written
+    assert written.endswith(", which stays")
     assert f"{profile.measured.step.median_s * 1e3:,.4g} ms each: 4 steps of 300\n" in done.stderr
     steps = int((folder / "steps").read_text())
     assert WARM_UP + TRACED_AT_LEAST + 4 <= steps < 30

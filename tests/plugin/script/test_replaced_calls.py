@@ -128,6 +128,14 @@ def test_a_loop_that_ends_too_early_is_refused() -> None:
     assert other.param_groups
 
 
+def test_a_script_that_asks_for_the_accelerator_gets_the_cpu(folder: Path) -> None:
+    """There is none here, and scripts read its type: `None` has none."""
+    if not hasattr(torch, "accelerator"):
+        pytest.skip("since torch 2.6")
+    before = "import torch\nassert torch.accelerator.current_accelerator().type == 'cpu'\n"
+    assert load_script(before + FITS).module is not None
+
+
 def test_input_is_answered_and_named(capsys: pytest.CaptureFixture[str]) -> None:
     """An empty line, yes, no, and then the end of the file, so that no prompt is asked for ever."""
     text = "while input('overwrite? ') != 'y':\n    pass\nwhile True:\n    input('sure? ')\n"

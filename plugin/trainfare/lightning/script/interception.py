@@ -137,6 +137,10 @@ def intercept_trainers(recorder: Recorder) -> Generator[None, None, None]:
         stack.enter_context(replace_attribute(torch.distributed, "init_process_group", _OneProcessGroup()))
         if not torch.cuda.is_available():
             stack.enter_context(replace_attribute(torch.cuda, "set_device", do_nothing))
+            accelerator: Any = getattr(torch, "accelerator", None)  # since torch 2.6
+            if accelerator is not None:
+                chosen = _choose_cpu(accelerator.current_accelerator)
+                stack.enter_context(replace_attribute(accelerator, "current_accelerator", chosen))
         stack.enter_context(_environment())
         yield
 
@@ -285,6 +289,16 @@ def fit_call(trainer: Any, arguments: tuple[Any, ...], code_place: str) -> FitCa
             f"{code_place}: its tuple is a Trainer and the arguments of its fit: {error}"
         ) from error
     return FitCall(trainer, dict(bound.arguments), namespace, code_place)
+
+
+def _choose_cpu(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that names the CPU where there is no accelerator: scripts read the type of its answer."""
+
+    @functools.wraps(original)
+    def choose(*args: Any, **kwargs: Any) -> Any:
+        return original(*args, **kwargs) or torch.device("cpu")
+
+    return choose
 
 
 class _OneProcessGroup:
