@@ -38,9 +38,9 @@ class _OnImport(MetaPathFinder):
         execute(module)
         self._then()
 
-    def wait_for(self, spec: Any) -> None:
+    def wait_for(self, spec: ModuleSpec) -> None:
         """Call the function once an import that has begun ends well, of which its spec is told last."""
-        kind: Any = type(spec)
+        kind = type(spec)
 
         def end(own: Any, is_initializing: bool) -> None:  # noqa: FBT001 - signature of a setter
             own.__class__ = kind
@@ -55,7 +55,7 @@ class _OnImport(MetaPathFinder):
 def on_import(name: str, then: Callable[[], None]) -> Generator[None, None, None]:
     """Call a function once a module is imported, now or later: importing it here would cost seconds."""
     finder = _OnImport(name, then)
-    spec = getattr(sys.modules.get(name), "__spec__", None)
+    spec: Any = getattr(sys.modules.get(name), "__spec__", None)
     begun = getattr(spec, "_initializing", False)  # what a module imports finds it half loaded
     if name in sys.modules and not begun:
         then()
