@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +155,9 @@ def test_recommend_reads_a_file(tmp_path: Path) -> None:
 
 def test_names_are_taken_as_the_book_spells_them() -> None:
     """Case does not matter, one name needs no list, and filters are recorded."""
-    answer = recommend(
-        gpt_profile(batch_size=32), providers="GCP", purchase="reserved_1y", use=0.9, price_book=PRICES
-    )
+    asked: dict[str, Any] = {"purchase": "reserved_1y", "use": 0.9, "price_book": PRICES}
+    day = datetime(2026, 11, 24, tzinfo=timezone.utc)  # prices of a year before are not ranked
+    answer = recommend(gpt_profile(batch_size=32), providers="GCP", now=day, **asked)
     assert {option.purchase_option for option in answer.options} == {"reserved_1y"}
     assert (answer.constraints.providers, answer.constraints.purchase) == (("gcp",), ("reserved_1y",))
 

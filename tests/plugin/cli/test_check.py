@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from builders.cli import run_main
+from builders.days import snapshot_day
 from builders.profiles import gpt_profile, write_profile
 from builders.toy_market import book, in_precisions, offer_row, small_job
 from trainfare.report.policy.text import build_check
@@ -167,7 +168,8 @@ def test_spot_counts_only_when_named(job: str, capsys: pytest.CaptureFixture[str
 def test_spot_is_judged_when_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A run that saves checkpoints may be judged on spot machines."""
     path = write_profile(tmp_path, small_job())
-    assert run(path, "--max-usd", "100000", "--purchase", "spot", "--format", "json") == 0
+    asked = ("--purchase", "spot", "--as-of", snapshot_day(), "--format", "json")
+    assert run(path, "--max-usd", "100000", *asked) == 0
     best = answer_of(capsys).best
     assert best is not None
     assert best.purchase_option == "spot"

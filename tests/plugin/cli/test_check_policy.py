@@ -17,6 +17,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from builders.cli import run_main
+from builders.days import snapshot_day
 from builders.profiles import gpt_profile
 from builders.sarif import SARIF_SCHEMA
 from builders.toy_market import small_job
@@ -307,7 +308,7 @@ def test_allow_lists_decide_where_a_job_runs(capsys: pytest.CaptureFixture[str])
         + GPT.format(name="b", usd=1e6)
         + allow.format(region="us-est-1", name="a10g")
     )
-    assert run("--format", "json") == 2
+    assert run("--as-of", snapshot_day(), "--format", "json") == 2
     a, b = answer_of(capsys).jobs
     assert a.check is not None
     assert a.check.best is not None

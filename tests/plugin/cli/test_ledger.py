@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
+import time_machine
 
 from builders.profiles import profile, write_profile
 from builders.runs import build_compared, build_measured, run
@@ -62,14 +63,16 @@ def test_list_shows_sessions_cents_and_what_is_not_known(
     write_run(run(0, sessions_id="0a", state="failed", steps_done=7, **small), tmp_path)
     write_run(run(1, sessions_id="0a", state="running", ended_at=None, **small), tmp_path)
     write_run(run(2, usd=Compared(measured=0.099), steps_done=0), tmp_path)
-    ledger("list", "--ledger", tmp_path)
+    with time_machine.travel("2026-11-02"):  # later than `LONGEST_RUN` a run is taken as dead
+        ledger("list", "--ledger", tmp_path)
     rows = [" ".join(line.split()[3:]) for line in capsys.readouterr().out.splitlines()[2:]]
     assert rows == [
         "continued a Net 4 x L40S-48GB 7 1.1 s 1 s 0.012",
         "running a Net 4 x L40S-48GB 1.1 s 1 s 0.012",
         "finished vision Net 4 x L40S-48GB 0 1.1 s 1 s 0.10",
     ]
-    ledger("export", "--anonymous", "--ledger", tmp_path)
+    with time_machine.travel("2026-11-02"):
+        ledger("export", "--anonymous", "--ledger", tmp_path)
     states = [row["state"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))]
     assert states == ["continued", "running", "finished"]
 

@@ -10,6 +10,7 @@ import pytest
 
 from builders.aws_server import AwsServer, aws_environment, aws_server
 from builders.cli import run_main
+from builders.days import snapshot_day
 from trainfare.prices.quotas import read_quotas
 
 pytest.importorskip("boto3", reason="AWS accounts are asked by boto3")
@@ -50,7 +51,7 @@ def test_the_file_is_one_that_a_ranking_takes(
         "--accelerator",
         "A100-SXM-40GB",
     )
-    assert run_main("recommend", str(job), *asked, "--purchase", "spot") == 3
+    assert run_main("recommend", str(job), *asked, "--purchase", "spot", "--as-of", snapshot_day()) == 3
     shown = " ".join(capsys.readouterr().out.split())
     assert re.search(r"1 machine takes 96 vCPUs, your quota of \S*p4d.* in us-east-1 is 0", shown)
 
