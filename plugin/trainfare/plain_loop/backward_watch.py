@@ -129,6 +129,7 @@ class BackwardWatch:
 def _is_leaf(item: Any) -> bool:
     return (
         issubclass(type(item), torch.Tensor)
+        and not torch_private.is_fake(item)
         and item.layout is torch.strided
         and item.is_leaf
         and item.requires_grad

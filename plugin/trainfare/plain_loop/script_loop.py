@@ -148,6 +148,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         self._model, self._models, self.optimizers = nn.Identity(), [], ()
         self._meter = self._loader = self._new = self._by_hand = None
         self._backwards.forget()
+        self.reader.forget()
 
     def end_script(self) -> None:
         """Answer by what is known where the script has ended by itself; return where no loop was found."""
@@ -155,10 +156,10 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             if self._has_trained():
                 self._end_batch()
             if not self._started:
-                made = f"the script ended after {self.updates} optimizer steps"
-                self._problem = TargetError(
-                    f"{self.place}: {made}, and 2 more than those are needed to see one"
+                made = (
+                    f"the script ended after {self.updates} optimizer steps, and 2 more than those are needed"
                 )
+                self._problem = TargetError(f"{self.place}: {made} to see one")
                 self._meter = None
             self.call_guarded(lambda meter: meter.end())
             self._leave()

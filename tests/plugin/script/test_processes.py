@@ -138,7 +138,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def price(text: str) -> JobProfile:
     """Return the profile of a script before launch, in the process of a command."""
     Path("train.py").write_text(HEAD + text)
-    with UserProcess("train.py", ProcessLimits()) as process:
+    with UserProcess("train.py", ProcessLimits(sandbox=("none",))) as process:  # it writes how far it came
         return process.profile()
 
 

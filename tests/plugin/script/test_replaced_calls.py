@@ -79,7 +79,7 @@ def count_steps(folder: Path) -> int:
     ids=["plain", "lightning", "transformers"],
 )
 def test_a_plain_loop_is_left_after_a_few_steps(folder: Path, more: str) -> None:
-    """Its first step with gradients, one that shows its batches, and two that are traced, whatever Trainer is imported."""
+    """Its first step and the next one, whatever Trainer is imported."""
     if "transformers" in more:
         pytest.importorskip("transformers")
     (folder / "train.py").write_text(more + PLAIN)
@@ -87,7 +87,7 @@ def test_a_plain_loop_is_left_after_a_few_steps(folder: Path, more: str) -> None
         profile = process.profile()
     # 16 * 3 products for each of 4 samples, forward and for the gradient of the weights.
     assert sum(group.flops for group in profile.operations) == 2 * 2 * 4 * 16 * 3
-    assert count_steps(folder) == 4
+    assert count_steps(folder) == 2
     assert any("AdamW.step at train.py:" in note for note in profile.notes)
     assert any("only prepares" in note and "--optimizer-step" in note for note in profile.notes) == bool(more)
 
@@ -118,14 +118,6 @@ def test_a_fit_that_is_not_wanted_ends_the_wait_for_a_loop(folder: Path) -> None
     job = load_script(f"{FITS}{PLAIN}{FITS}", fit=2)
     assert type(job.module).__name__ == "Net"
     assert count_steps(folder) == 20
-
-
-def test_a_loop_that_ends_too_early_is_refused() -> None:
-    """Its first step, and one that shows its batches: none is left to trace; optimizers of others do not count."""
-    other = torch.optim.SGD(torch.nn.Linear(2, 2).parameters())
-    message = "AdamW.step at train.py:11 in <module>: the script ended after 2 optimizer steps, and 2 more than those"
-    assert message in error_of(PLAIN.replace("range(20)", "range(2)"), 1)
-    assert other.param_groups
 
 
 def test_a_script_that_asks_for_the_accelerator_gets_the_cpu(folder: Path) -> None:
