@@ -206,6 +206,11 @@ def without_modes() -> Generator[None, None, None]:
         yield
 
 
+def casts_under_modes() -> bool:
+    """Return whether `Tensor.as_subclass` runs under the dispatch modes, as before torch 2.6."""
+    return not hasattr(_C._autograd, "_top_saved_tensors_default_hooks")
+
+
 def asks_device(func: Any, args: Sequence[Any]) -> bool:
     """Return whether a call asks a fake tensor for its device, as C++ does more often than it runs an operation."""
     return func is _DEVICE and isinstance(args[0], FakeTensor)

@@ -101,6 +101,8 @@ def spare_classes(report_mode: Callable[[Any], object] = is_known_mode) -> Gener
     _reports.append(report_mode)
     if len(_reports) == 1:
         _replace(torch.Tensor, "__new__", staticmethod(functools.partial(_make_tensor, _TENSOR.__new__)))
+        if torch_private.casts_under_modes():
+            _replace(torch.Tensor, "as_subclass", _past_modes(_TENSOR.as_subclass))
         for base in (TorchDispatchMode, TorchFunctionMode):
             _replace(base, "__enter__", _reporting(cast("Any", base).__enter__))
     try:
@@ -137,6 +139,16 @@ def _make_tensor(make: Callable[..., Any], cls: Any, *args: Any, **kwargs: Any) 
     plain = args[0] if casts else make(torch.Tensor, *args, **kwargs)
     with torch_private.without_torch_functions():
         return _TENSOR.as_subclass(plain, cls)
+
+
+def _past_modes(cast_tensor: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `as_subclass` as torch has it from 2.6 on, past the modes: it fails where one of them makes its alias."""
+
+    def as_subclass(self: Any, cls: Any) -> Any:
+        with torch_private.without_modes():
+            return cast_tensor(self, cls)
+
+    return as_subclass
 
 
 def _reporting(enter: Callable[..., Any]) -> Callable[..., Any]:
