@@ -8,8 +8,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from builders.versions import is_before
-
 
 class SmallCnn(nn.Module):
     """Convolution, batch norm, pooling, dropout and a linear head; 8 x 8 images, ten classes."""
@@ -54,9 +52,6 @@ class Attention(nn.Module):
             q, k = _rotate_half(q), _rotate_half(k)
         if self.how == "sdpa":
             shared = {} if self.kv_heads == self.heads else {"enable_gqa": True}
-            if shared and is_before("torch", "2.5"):  # which does not know it
-                k, v = (one.repeat_interleave(self.heads // self.kv_heads, dim=1) for one in (k, v))
-                shared = {}
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True, **shared)
         else:
             mask = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)

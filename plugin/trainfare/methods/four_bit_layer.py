@@ -36,9 +36,7 @@ def _make_unpacked(packed: Tensor, scales: Tensor, rows: int, columns: int, like
     return packed.new_empty((rows, columns), dtype=like.dtype)
 
 
-_SCHEMA = "(Tensor packed, Tensor scales, SymInt rows, SymInt columns, Tensor like) -> Tensor"
-"""Written, since torch 2.4 reads no annotations that are strings."""
-_operator: Any = torch.library.custom_op("trainfare::unpack_4bit", _unpack, mutates_args=(), schema=_SCHEMA)
+_operator: Any = torch.library.custom_op("trainfare::unpack_4bit", _unpack, mutates_args=())
 _operator.register_fake(_make_unpacked)
 unpack = cast("Callable[[Tensor, Tensor, int, int, Tensor], Tensor]", _operator)
 """Kernel that unpacks a weight: reads 0.516 byte a scalar and writes the compute type."""

@@ -1,7 +1,7 @@
 """
 Every private name of torch that the trace needs, behind one small function each.
 
-Torch 2.4 to 2.7 lack some of them, for which a function says what it does instead. Except
+Torch 2.5 to 2.7 lack some of them, for which a function says what it does instead. Except
 `enable_higher_order_operators` and `run_eagerly`, the functions read state and change nothing.
 """
 # ruff: noqa: SLF001 - this file exists to collect torch's private names
@@ -218,9 +218,7 @@ def asks_device(func: Any, args: Sequence[Any]) -> bool:
 
 def is_wrapper_subclass(kind: type) -> bool:
     """Return whether a tensor class wraps other tensors (DTensor, NestedTensor, quantized weights)."""
-    if hasattr(_dispatch, "is_traceable_wrapper_subclass_type"):  # from 2.5 on
-        return bool(_dispatch.is_traceable_wrapper_subclass_type(kind))
-    return issubclass(kind, torch.Tensor) and hasattr(kind, "__tensor_flatten__")
+    return bool(_dispatch.is_traceable_wrapper_subclass_type(kind))
 
 
 def dispatch_modes() -> list[Any]:
@@ -257,16 +255,15 @@ def run_eagerly() -> contextlib.AbstractContextManager[Any]:
 @contextlib.contextmanager
 def _without_frames(frames: Any) -> Generator[None, None, None]:
     """Let no call of a compiled function give its frame to the compiler."""
-    name = "_maybe_set_eval_frame" if hasattr(frames, "_maybe_set_eval_frame") else "set_eval_frame"
-    original = getattr(frames, name, None)
+    original = getattr(frames, "_maybe_set_eval_frame", None)
     if original is None:  # nothing was compiled
         yield
         return
-    setattr(frames, name, _do_nothing)
+    frames._maybe_set_eval_frame = _do_nothing
     try:
         yield
     finally:
-        setattr(frames, name, original)
+        frames._maybe_set_eval_frame = original
 
 
 def enable_higher_order_operators(mode: type, run: Callable[..., Any]) -> None:

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import (
 )
 
 from builders.models import Gpt2, Llama, SmallCnn, SmallLstm
+from builders.versions import needs_version
 from trainfare.trace import StepTrace
 
 IMAGES, TOKENS, ROWS = (4, 3, 8, 8), (2, 16), (4, 12, 64)
@@ -42,6 +43,11 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], torch.Tensor]]] = 
         tokens,
     ),
 }
+
+
+_TWO_BIASES = needs_version(
+    "torch", "2.6", "fake kernels give two biases one gradient, which autograd copies"
+)
 
 
 def loss_of(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
@@ -93,7 +99,9 @@ def test_every_optimizer_update_is_bitwise_the_same(option: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=_TWO_BIASES) if name == "lstm" else name for name in sorted(MODELS)]
+)
 def test_real_and_fake_agree_operation_by_operation(name: str) -> None:
     """The same groups, shapes, bytes, FLOPs, memory and optimizer facts on fake tensors."""
     real, fake = _second_step(name), None
