@@ -51,7 +51,8 @@ def keep_unlisted(rows: pl.DataFrame, newest_list: pl.Expr) -> pl.DataFrame:
         newest_list: its day.
     """
     known = pl.col("caveat").str.replace(rf"^{UNLISTED}[0-9-]+(; )?", "")
-    mark = pl.format("{}{}", pl.lit(UNLISTED), newest_list.cast(pl.String))
+    # `cast` gives the number of a constant day in polars 1.24.
+    mark = pl.format("{}{}", pl.lit(UNLISTED), newest_list.dt.to_string("%Y-%m-%d"))
     caveat = pl.concat_str([mark, pl.when(known != "").then(known)], separator="; ", ignore_nulls=True)
     lately = rows.filter((newest_list - _last_day()).dt.total_days() <= UNLISTED_DAYS)
     return lately.with_columns(caveat.alias("caveat"))
@@ -104,8 +105,7 @@ def replace_snapshot(
     )
     newer, outdated = both.filter(~pl.col("outdated")), both.filter("outdated")
     old = shipped.join(newer.select(*_GROUP, "live_day"), on=_GROUP)
-    types = old["instance_type"].unique().implode()
-    machines = others.filter(is_live, pl.col("instance_type").is_in(types)).select(_MACHINE).unique()
+    machines = others.filter(is_live).join(old, on="instance_type", how="semi").select(_MACHINE).unique()
     kept = keep_unlisted(old.join(machines, on=_MACHINE, how="anti"), pl.col("live_day")).select(
         shipped.columns
     )

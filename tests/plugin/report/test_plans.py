@@ -10,11 +10,14 @@ import pytest
 
 from builders.exports import answer_of, small_answer
 from builders.recommendations import costs, interval, option, recommendation
+from builders.versions import is_before
 from trainfare.export import TARGETS, export_plan
 from trainfare.report.blocks import Code, Details, Text, join_lines
 from trainfare.report.sections.plans import build_files_section, build_plans_section
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import Recommendation
+
+_LACKS_G7E = is_before("botocore", "1.43")
 
 TODAY = date(2026, 11, 24)
 
@@ -52,7 +55,9 @@ def test_every_export_command_of_a_page_writes_its_file(job: str) -> None:
                     "--output" in rest
                 )  # several files do not go to standard output
             except InputError as error:
-                assert "SageMaker ends a job after 28 days" in str(error)  # noqa: PT017 - of long runs alone
+                assert "SageMaker ends a job after 28 days" in str(error) or (  # noqa: PT017 - of long runs alone
+                    _LACKS_G7E and "update boto3" in str(error)
+                )
     assert targets >= {"skypilot", "torchrun"}
 
 
