@@ -101,9 +101,7 @@ class BackwardWatch:
             inputs: for which gradients were returned; None: they were added to those of the leaves.
             weights: to look at; None: they are not known yet, and looked for where it may be worth the time.
         """
-        self.passes += 1
-        if self.passes == 1:
-            self._began_s = self._now()
+        self.count()
         if torch_private.functorch_active():  # what it differentiates is no weight that stays
             inputs = ()
         with torch.no_grad(), torch_private.without_modes():
@@ -117,9 +115,15 @@ class BackwardWatch:
                 weights = sorted(weights, key=torch.numel)[:_WEIGHTS]
             self._samples = [_Sample.of(weight) for weight in weights if weight.numel()]
 
+    def count(self) -> None:
+        """Count a pass after which nothing is looked at."""
+        self.passes += 1
+        if self.passes == 1:
+            self._began_s = self._now()
+
     def explain_end(self, *, most: int | None = None) -> str:
         """Return why the script is to be left here, "" where it may go on; `most` passes are allowed."""
-        over_s = self._now() - self._began_s
+        over_s = self._now() - self._began_s if self.passes else 0.0
         if self.passes < (most or self._most) and over_s < MOST_S:
             return ""
         times = f"{self.passes} backward passes" if over_s < MOST_S else f"{over_s:,.0f} s"

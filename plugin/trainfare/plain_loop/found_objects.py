@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Container, Sequence
 from contextlib import ExitStack
@@ -37,6 +38,33 @@ def describe_loader(iterator: Any) -> SimpleNamespace:
     """Return what is asked of a DataLoader, of which only the iterator is known."""
     sampler, workers = iterator._index_sampler, iterator._num_workers  # noqa: SLF001
     return SimpleNamespace(batch_sampler=sampler, num_workers=workers, iterator=iterator)
+
+
+def count_batches(loader: Any) -> int | None:
+    """Return the batches of an epoch, None where they are not known."""
+    try:
+        return len(loader.batch_sampler)
+    except (AttributeError, TypeError):
+        return None
+
+
+class ReadAhead:
+    """Knows which batch a loop begins, of a loader that has read the next one already, as Accelerate's do."""
+
+    def __init__(self) -> None:
+        self._next: Any = None
+
+    def find_begun(self, batch: Any) -> Any:
+        """Return the batch that the loop begins where a DataLoader gives one; called from what asks for it."""
+        frame: Any = inspect.currentframe()
+        if frame.f_back.f_back.f_globals.get("__name__") != "accelerate.data_loader":
+            return batch
+        begun, self._next = batch if self._next is None else self._next, batch
+        return begun
+
+    def forget(self) -> None:
+        """Begin another pass over the data."""
+        self._next = None
 
 
 def read_gradients(optimizers: Sequence[Optimizer]) -> list[tuple[int, int] | None]:

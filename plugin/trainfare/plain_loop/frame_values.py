@@ -7,7 +7,7 @@ import functools
 import itertools
 import linecache
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import FrameType, MappingProxyType
 from typing import Any, Final, TypeAlias, cast
 
@@ -57,8 +57,8 @@ def find_column(frame: FrameType) -> int | None:
     if positions is None:
         return None
     # An instruction has two bytes.
-    _, _, column, _ = next(itertools.islice(positions(), frame.f_lasti // 2, None))
-    return None if column is None else int(column)
+    cells: Iterable[tuple[int | None, ...]] = positions()
+    return next(itertools.islice(cells, frame.f_lasti // 2, None))[2]
 
 
 def list_loops(frame: FrameType) -> list[tuple[Loop, bool]]:
@@ -110,6 +110,8 @@ def _count_value(value: Any) -> float | None:
     if isinstance(value, DataLoader):
         return count_batches(cast("Any", value))
     own = _attributes(value)
+    if type(value).__name__ == "_FabricDataLoader":
+        return _count_value(own.get("_dataloader"))
     if type(value).__name__.startswith("tqdm") and "iterable" in own:
         return _count_value(own["iterable"])
     return None

@@ -195,6 +195,12 @@ class FrameWriter:
         if not self._is_last:
             self._shared.last_batch = self._last_batch
             calls = [part for part in walk_scope([node]) if self._calls_callee(part)]
+            names = self._code.co_varnames[: self._code.co_argcount + self._code.co_kwonlyargcount]
+            handed = [part for part in walk_scope([node]) if getattr(part, "id", "") in names]
+            if not calls and any(
+                isinstance(part, ast.Call) and part.func in handed for part in walk_scope([node])
+            ):
+                raise UnreadableError(f"which function line {node.lineno} is handed")
             given = self._write_arguments(calls[0] if len(calls) == 1 else None)
             return [*given, _call(f"_f{self.depth + 1}")]
         if not self._shared.loops:

@@ -75,7 +75,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
 
     length_option = "--total-steps, or --steps with its profile"
     answers_early = False
-    """The answer is given at the end of a pass over the data, before the steps are known to be the training's."""
+    """At the end of a pass over the data, before the steps are known to be the training's."""
     not_divided = ""
     """Why a DataLoader here has other batches than one of the run's processes."""
 
@@ -103,7 +103,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         self._stepped: list[Optimizer] = []
         """Since a batch was loaded or a part of the model was called."""
         self._thread = threading.get_ident()
-        self.reader = LengthReader()
+        self.reader, self._ahead = LengthReader(), found.ReadAhead()
         self._by_hand: UpdateByHand | None = None
         self._backwards = BackwardWatch(self.services.now, self._has_optimizer)
         self._is_provisional = False
@@ -195,7 +195,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             self._begin_update(self._by_hand)
             most = _MOST_STEPS
         elif self.place and not self._is_provisional:
-            watch.passes += 1
+            watch.count()
             most = MOST_PASSES_WITH_OPTIMIZER
         else:
             moved = watch.find_moved()
@@ -327,7 +327,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
                 self._by_loader = False  # where it has none any more
                 batch = original(iterator)
                 self._by_loader = True
-                self._keep_batch(iterator, batch)
+                self._keep_batch(iterator, self._ahead.find_begun(batch))
                 return batch
             self._end_update()
             self._stepped.clear()
@@ -339,15 +339,17 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             try:
                 batch = original(iterator)
             except StopIteration:
+                self._ahead.forget()
                 self._pass_over = True
                 self._end_pass()
                 self._guard(self._pause)
                 raise
             finally:
                 self.tell(Phase.DATA_WAIT, "end")
+            begun = self._ahead.find_begun(batch)
             if not self._in_batch:
                 self._read_loader(iterator)
-                self._begin_batch(batch)
+                self._begin_batch(begun)
             return batch
 
         return load
@@ -475,13 +477,8 @@ class ScriptLoop(ProbingMeter, LoopMeter):
 
     def complete_length(self, length: LoopLength) -> LoopLength:
         """Add what the loops of the script state, or say why they state nothing."""
-        try:
-            batches = len(self._loader.batch_sampler)
-        except (AttributeError, TypeError):
-            batches = None
-        steps = StepsSeen(
-            self.passes, is_of_one=self._automatic, of_epoch=batches, not_divided=self.not_divided
-        )
+        batches = found.count_batches(self._loader)
+        steps = StepsSeen(self.passes, self._automatic, batches, self.not_divided)
         length = add_composition(super().complete_length(length), self.reader.stated, steps)
         # A loop that only prepares something is known by its end before that.
         if length.max_steps is None and self._meter and (self._meter.window_begun or self.answers_early):

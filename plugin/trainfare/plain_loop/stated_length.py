@@ -47,6 +47,7 @@ class StatedLength:
         of_batches: it depends on the number of batches.
         batches_per_step: rounds of the innermost loop in a step, the mean; None where they cannot be read.
         rounds_of_steps: the same of the first steps.
+        most_rounds: the most of any step.
         part: that it is one of several in the script; "" where it is the only one.
     """
 
@@ -57,6 +58,7 @@ class StatedLength:
     of_batches: bool = False
     batches_per_step: float | None = None
     rounds_of_steps: tuple[int, ...] = ()
+    most_rounds: int = 0
     part: str = ""
 
 
@@ -81,8 +83,10 @@ class StepsSeen:
 def add_composition(length: LoopLength, stated: StatedLength, steps: StepsSeen) -> LoopLength:
     """Return a length with the batches of its mean step, and which part of the script's training it is."""
     mean = stated.batches_per_step
-    # Rounds are batches where a step that was seen took as many of them.
-    if steps.is_of_one and mean is not None and mean > 1 and steps.passes in stated.rounds_of_steps:
+    # Rounds are batches where a step that was seen took as many of them, and none far more: a step of one pass, or of
+    # several and a rest that was dropped, has less than twice as many, and others are of a validation.
+    are_batches = steps.passes in stated.rounds_of_steps and stated.most_rounds < 2 * steps.passes
+    if steps.is_of_one and mean is not None and mean > 1 and are_batches:
         length = replace(length, batches_per_step=mean)
     elif mean is None:
         length = replace(length, said=_explain_rest(steps))
@@ -117,6 +121,8 @@ class _Count:
 
     steps: int = 0
     rounds: int = 0
+    most_rounds: int = 0
+    rounds_before: int = 0
     ended: bool = False
     values: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """Of the first steps."""
@@ -258,6 +264,8 @@ def _run(program: LoopProgram, values: dict[str, Any], *, steps: float = math.in
 
     def step() -> None:
         count.steps += 1
+        count.most_rounds = max(count.most_rounds, names[program.rounds] - count.rounds_before)
+        count.rounds_before = names[program.rounds]
         if count.steps <= kept:
             count.values.append({name: names[name] for name in program.keys if name in names})
             count.rounds_of_steps.append(names[program.rounds])
@@ -295,6 +303,7 @@ def _describe(program: LoopProgram, count: _Count) -> StatedLength:
         of_batches=any(loop.of_batches for loop in program.loops),
         batches_per_step=count.rounds / count.steps,
         rounds_of_steps=tuple(firsts),
+        most_rounds=count.most_rounds,
     )
     if not count.ended:
         if program.exits:

@@ -67,7 +67,7 @@ class LoopBeforeLaunch(ScriptLoop):
         self._processes: int | None = None
         self._optimizers_made = self._optimizers_seen = 0
         self._may_step: list[Optimizer] = []
-        self._kinds_of_first = set[tuple[object, ...]]()
+        self._kinds_of_first: set[tuple[object, ...]] = set()
         self._has_ended = False
         self._is_from_first = False
         """Its first two steps are traced, from the first call of the model on."""

@@ -55,7 +55,7 @@ class Processes:
         self._refuse, self._on_call, self._fail = refuse, on_call, fail
         self._pid = os.getpid()
         self._started: list[_Started] = []
-        self._has_called = False
+        self._has_called = self._starts = self._has_told = False
 
     def watch_processes(self, stack: ExitStack) -> None:
         """Watch `multiprocessing` until the stack is closed; not on Windows, which has no such signal."""
@@ -106,13 +106,22 @@ class Processes:
             what = f"{type(process).__name__} at {place_of_caller()}"
             self._started.append(_Started(process, receive, call, what))
             setattr(process, name, _Watched(run, send))
-            original(process)
+            self._starts, self._has_told = True, False
+            try:
+                original(process)
+            finally:
+                self._starts = False
             send.close()
+            if self._has_told:  # before `start` had its process
+                self._take_over()
 
         return start
 
     def _take_over(self, *_: object) -> None:
         """Call what a process would do, in the signal's handler, wherever the script waits for it."""
+        if self._starts:
+            self._has_told = True
+            return
         told = [started for started in self._started if started.has_told()]
         for started in self._started if self._refuse is not None else told:
             started.process.kill()  # else the exit handlers of this process would wait for it
@@ -195,7 +204,7 @@ def _stop_here(*_: object, **__: object) -> NoReturn:
 
 def _find_users_code(process: Any) -> tuple[str, Callable[..., Any] | None]:
     """Return the attribute of a process that is called, and what it calls where that is the user's code, else None."""
-    run: Any = type(process).run
+    run: Callable[..., Any] = process.__class__.run
     if run is BaseProcess.run:
         target = process._target  # noqa: SLF001
         return "_target", target if _is_users(target) else None

@@ -82,8 +82,7 @@ def _change_no_hub(stack: ExitStack, skip: Callable[[str], None]) -> None:
 
         return call
 
-    methods: list[str] = list(vars(home.HfApi))
-    for name in filter(lambda name: name.startswith(_CHANGES), methods):
+    for name in [name for name in dir(home.HfApi) if name.startswith(_CHANGES)]:
         original = getattr(home.HfApi, name)
         stack.enter_context(replace_attribute(home.HfApi, name, make_nothing(name, original)))
         if hasattr(home, name):  # the same method, of the client that the module has made

@@ -325,6 +325,38 @@ LENGTHS = [
 ]  # fmt: skip
 
 
+VALIDATES_BY_THE_SAME = """
+def run_epoch(loader, training):
+    for x in loader:
+        if training:
+            train_step(x)
+        else:
+            compute_loss(x)
+for epoch in range(3):
+    run_epoch(train_loader, True)
+    run_epoch(DataLoader(data, batch_size=8), False)
+"""
+HANDED = """
+def validate(x):
+    compute_loss(x)
+def run_epoch(loader, step):
+    for x in loader:
+        step(x)
+for epoch in range(3):
+    run_epoch(train_loader, train_step)
+    run_epoch(train_loader, validate)
+"""
+
+
+def test_a_validation_by_the_same_function_is_no_part_of_a_step() -> None:
+    """Its rounds are no batches of a step; where the function of the step is handed, how often it runs is not known."""
+    profile = price(VALIDATES_BY_THE_SAME)
+    assert (profile.plan.optimizer_steps, profile.batch.samples_per_step) == (120, 4)
+    handed = price(HANDED).plan
+    assert handed.optimizer_steps is None
+    assert "is handed cannot be read" in str(handed.unknown_because)
+
+
 @pytest.mark.parametrize(("text", "steps"), LENGTHS)
 def test_the_length_is_read(text: str, steps: int) -> None:
     profile = price(text)

@@ -24,7 +24,7 @@ import torch
 from trainfare.job import RANK_OF_ONE, place_of_caller
 from trainfare.job.loop import do_nothing
 from trainfare.job.on_import import on_import
-from trainfare.job.user_code import replace_attribute
+from trainfare.job.user_code import is_users_file, replace_attribute
 from trainfare.lightning.script.replaced_answers import (
     UntrainedMetrics,
     answer_input,
@@ -296,7 +296,10 @@ def _choose_cpu(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def choose(*args: Any, **kwargs: Any) -> Any:
-        return original(*args, **kwargs) or torch.device("cpu")
+        caller: Any = inspect.currentframe()
+        # Torch and libraries know what to do without one.
+        of_user = is_users_file(caller.f_back.f_code.co_filename)
+        return original(*args, **kwargs) or (torch.device("cpu") if of_user else None)
 
     return choose
 

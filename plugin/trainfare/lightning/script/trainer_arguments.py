@@ -144,6 +144,10 @@ class _OneProcess:
         return len(self.parallel_devices) * self.num_nodes
 
     @property
+    def num_processes(self) -> int:
+        return len(self.parallel_devices)
+
+    @property
     def is_distributed(self) -> bool:
         return self.world_size > 1
 
