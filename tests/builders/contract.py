@@ -139,12 +139,13 @@ def torch_modes() -> dict[str, Any]:
     from torch.overrides import _get_current_function_mode_stack
     from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-    frame = sys.modules.get("torch._dynamo.eval_frame")
+    stance = getattr(sys.modules.get("torch._dynamo.eval_frame"), "_stance", None)  # from 2.6 on, as the next
+    top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: None)
     return {
         "dispatch": [type(mode).__name__ for mode in _get_current_dispatch_mode_stack()],
         "function": [type(mode).__name__ for mode in _get_current_function_mode_stack()],
-        "stance": "default" if frame is None else frame._stance.stance,
-        "saved_tensors_hooks": torch._C._autograd._top_saved_tensors_default_hooks(True) is not None,
+        "stance": "default" if stance is None else stance.stance,
+        "saved_tensors_hooks": top_hooks(True) is not None,
         "step_hooks": len(optimizer._global_optimizer_pre_hooks)
         + len(optimizer._global_optimizer_post_hooks),
     }

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from builders.jobs import job
 from builders.lightning_modules import lightning_module, update_by
+from builders.versions import needs_version
 from trainfare import trace_job
 from trainfare.trace import StepTrace
 from trainfare_core.job_profile import MemoryFacts, MemoryMoment
@@ -216,6 +217,7 @@ def test_one_device_holds_what_the_tracker_measures() -> None:
         assert tensors_bytes(parts) == pytest.approx(seen["Total"], rel=0.002)
 
 
+@needs_version("torch", "2.6", "has no public fully_shard")
 def test_a_rank_of_fsdp_holds_what_the_tracker_measures(ranks: Any) -> None:
     """An eighth of the state, all of the activations, and far less than one device alone."""
     seen, parts = on_one_rank(ranks), ours(RANKS)
