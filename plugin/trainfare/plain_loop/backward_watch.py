@@ -131,9 +131,9 @@ class BackwardWatch:
 
 
 def _is_leaf(item: Any) -> bool:
+    # Other classes of tensors, such as fake and distributed ones, may do anything when they are asked.
     return (
-        issubclass(type(item), torch.Tensor)
-        and not torch_private.is_fake(item)
+        type(item) in (torch.Tensor, torch.nn.Parameter)
         and item.layout is torch.strided
         and item.is_leaf
         and item.requires_grad

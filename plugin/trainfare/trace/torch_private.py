@@ -236,11 +236,6 @@ def import_compiler() -> None:
     importlib.import_module("torch._dynamo")
 
 
-def is_fake(value: object) -> bool:
-    """Return whether a value is a tensor without values."""
-    return issubclass(type(value), FakeTensor)
-
-
 def _do_nothing(_: object) -> None:
     """Stand for a function of one argument."""
 
