@@ -104,7 +104,7 @@ def live_sources(
                 f"--provider {name!r}: its prices cannot be fetched; those of {', '.join(names) or 'no plug-in'} can"
             )
     if not sources:
-        line = write_install_line("aws", "azure", "gcp")
+        line = write_install_line("all")
         raise InputError(f"no installed price source can be refreshed: {line}")
     return [(name, source) for name, source in sources if chosen is None or name in chosen]
 
