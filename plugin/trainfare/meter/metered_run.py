@@ -22,7 +22,7 @@ from trainfare.meter.timing.phase_marks import PhaseMarks
 from trainfare.meter.traced_steps import TracedSteps
 from trainfare.trace import batch_elements
 from trainfare.trace.mixture import BatchKind
-from trainfare.trace.modes import leave_rest
+from trainfare.trace.modes import leave_rest, left_later
 
 
 def parameters_of(optimizer: Any) -> set[int]:
@@ -99,7 +99,8 @@ class MeteredRun:
         try:
             self.traced.probe.drop()
         finally:
-            leave_rest()
+            if left_later:  # a call of its own would be one more in each step
+                leave_rest()
             self._forget_updates()
             self.detach()
 
@@ -110,7 +111,8 @@ class MeteredRun:
 
     def batch_start(self, batch: Any) -> None:
         """Look at the batch's size, and start the trace if this batch is to be traced."""
-        leave_rest()
+        if left_later:  # a call of its own would be one more in each step
+            leave_rest()
         if self._new_epoch:
             self._new_epoch = False
             self.traced.see_phase()
@@ -158,7 +160,8 @@ class MeteredRun:
 
     def before_step(self, optimizer: Any) -> None:
         """Mark the start of the optimizer's part in the trace; under manual optimization, note which one steps."""
-        leave_rest()
+        if left_later:  # a call of its own would be one more in each step
+            leave_rest()
         if not self.progress.length.automatic:
             places = (index for index, other in enumerate(self.loop.optimizers) if other is optimizer)
             self._stepped.extend(places)
@@ -248,7 +251,8 @@ class MeteredRun:
 
     def validation_end(self) -> None:
         """Record the end of a validation run, whose number of batches may not have been known before it."""
-        leave_rest()
+        if left_later:  # a call of its own would be one more in each step
+            leave_rest()
         batches = self.loop.validation_batches()
         self.window.validation.end(batches)
         self.progress.set_validation_batches(batches)

@@ -21,7 +21,7 @@ _CHECKS: Final = frozenset({
 })  # fmt: skip
 """Functions by which torch's Python code asks whether a mode is on."""
 _PLAIN: Final = (torch.Tensor, torch.nn.Parameter, FakeTensor)
-_left_later: list[OperationMode] = []
+left_later: list[OperationMode] = []
 """Modes that were to be left under `inference_mode`; they record nothing any more."""
 
 
@@ -188,7 +188,7 @@ def leave(mode: OperationMode | CallMode) -> None:
     beginning, a dispatch mode stays until `leave_rest`: else torch dispatches to Python where no mode is left.
     """
     if isinstance(mode, OperationMode) and torch.is_inference_mode_enabled():
-        _left_later.append(mode)
+        left_later.append(mode)
         return
     stack = torch_private.dispatch_modes if isinstance(mode, OperationMode) else torch_private.function_modes
     base = cast("Any", TorchDispatchMode if isinstance(mode, OperationMode) else TorchFunctionMode)
@@ -205,9 +205,9 @@ def leave(mode: OperationMode | CallMode) -> None:
 
 def leave_rest() -> None:
     """Leave the modes that could not be left under `torch.inference_mode`, once that has ended."""
-    if not _left_later or torch.is_inference_mode_enabled():
+    if not left_later or torch.is_inference_mode_enabled():
         return
     stack = torch_private.dispatch_modes()
-    for mode in [mode for mode in _left_later if any(other is mode for other in stack)]:  # of this thread
-        _left_later.remove(mode)
+    for mode in [mode for mode in left_later if any(other is mode for other in stack)]:  # of this thread
+        left_later.remove(mode)
         leave(mode)
