@@ -181,7 +181,7 @@ class _Ending:
 
     def end(self, give: Callable[[], JobProfile | None]) -> NoReturn:
         """Answer, and end the process; the script's own code does not go on."""
-        if os.getpid() != self._process:  # a fork of the script: it measures for nobody
+        if os.getpid() != self._process:  # a fork of the script, whose steps are not measured
             _exit(0)
         if self._code >= 0:  # an exit handler ends it
             _exit(self._code)

@@ -151,7 +151,7 @@ class Loop(Protocol):
     warmed_up: bool = False
     """The first step that the meter sees may be traced."""
     in_first_step: bool = False
-    """The batches belong to the first step of the run, of which nobody knows how many it takes."""
+    """The batches belong to the first step of the run, before it is known how many batches a step takes."""
 
     @property
     @abstractmethod

@@ -402,7 +402,9 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             new, self._new = self._new, None
             self.call_guarded(lambda meter: meter.release())
             self._find([*self.optimizers, new])
-        elif self._waits:  # what is left of the batch, of updates by hand of the step, in which it was found
+        elif (
+            self._waits
+        ):  # the rest of the batch in which the loop was found, or of the step where weights move by hand
             if self._by_hand is None or self._backwards.find_moved():
                 self._waits = False
                 self._forget_batches()

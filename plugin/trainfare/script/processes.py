@@ -30,7 +30,7 @@ from trainfare.job.on_import import on_import
 from trainfare.job.user_code import is_users_file, replace_attribute
 
 _WAKES: Final[Any] = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else getattr(signal, "SIGUSR2", None)
-"""The signal of a process that would train; None on Windows. Chosen: a real-time one, which nobody else uses."""
+"""The signal of a process that would train; None on Windows. Chosen: a real-time one, which libraries leave free."""
 _SPAWNS: Final = ("spawn", "start_processes")
 _told: Connection | None = None
 """In a process that was started: what its parent hears of it by."""

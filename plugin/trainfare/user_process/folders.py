@@ -58,7 +58,7 @@ def _make_cache(folder: Path) -> bool:
 
 
 def _unlock(_: object, path: str, __: object) -> None:
-    """Remove a folder in which an overlay has worked, which lets nobody look into it."""
+    """Remove a folder in which an overlay has worked, whose work folder cannot be read until its mode is changed."""
     with contextlib.suppress(OSError):
         Path(path).chmod(0o700)
         Path(path).rmdir()
