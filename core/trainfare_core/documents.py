@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_serializer
 
-from trainfare_core._version import __version__
+from trainfare_core.installation import __version__
 
 MAX_DEPTH: Final = 64
 """Levels of a file or an answer. Chosen: far below the depth at which Python runs out of stack; price lists are nested

@@ -1,4 +1,4 @@
-"""The command that installs an extra from where trainfare itself was installed."""
+"""The version of the distribution, which the build reads here, and the command that installs its extras."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import shlex
 from importlib import metadata
 from typing import Any
+
+__version__ = "0.2.0"
 
 
 def write_install_line(*extras: str, origin: str | None = None) -> str:

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from trainfare.loops import register_loop, register_words
-from trainfare_core._version import __version__ as __version__
+from trainfare_core.installation import __version__ as __version__
 
 if TYPE_CHECKING:
     from trainfare.fake_step import trace_job

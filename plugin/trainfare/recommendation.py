@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, get_type_hints
 from trainfare.loops import load_plan_writer
 from trainfare.prices.constraints import load_requested_prices, read_constraints
 from trainfare.prices.sources import PriceChoice
-from trainfare_core.constraints import Constraints, LimitKeywords
 from trainfare_core.errors import CannotTellError, InputError, TrainfareError
-from trainfare_core.limit_fields import limits_of
+from trainfare_core.limits.constraints import Constraints, LimitKeywords
+from trainfare_core.limits.limit_fields import limits_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -13,8 +13,8 @@ from typing import Final, Protocol, runtime_checkable
 
 import polars as pl
 
-from trainfare_core._version import __version__
 from trainfare_core.errors import FetchError, PricesUnavailableError
+from trainfare_core.installation import __version__
 from trainfare_core.prices.book import PriceBook, PriceProvider
 from trainfare_core.prices.facts import Intake, ReasonCount
 from trainfare_core.prices.intake import BOOK_SCHEMA

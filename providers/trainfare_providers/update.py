@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field
 
-from trainfare_core._version import __version__
 from trainfare_core.documents import Document, Record
 from trainfare_core.errors import InputError, TrainfareError, UnknownNameError
-from trainfare_core.installation import write_install_line
+from trainfare_core.installation import __version__, write_install_line
 from trainfare_providers.http.progress import Step
 from trainfare_providers.plugins import ProviderEntry, provider_entries
 

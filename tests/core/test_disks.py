@@ -8,7 +8,7 @@ import pytest
 
 from builders.toy_market import GIB, ToyPredictor, book, offer_row, small_job
 from trainfare_core.clouds import CLOUDS
-from trainfare_core.cost_assumptions import CostAssumptions
+from trainfare_core.limits.cost_assumptions import CostAssumptions
 from trainfare_core.ranking.pricing.machines import ServiceColumns, disk_prices_of
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank

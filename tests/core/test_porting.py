@@ -8,7 +8,7 @@ from builders.profiles import profile
 from builders.recommendations import make_measured_step
 from trainfare_core.hardware.accelerators import accelerator, accelerators
 from trainfare_core.job_profile import ProfileSource
-from trainfare_core.porting import Environment
+from trainfare_core.prediction.porting import Environment
 
 
 @pytest.mark.parametrize(

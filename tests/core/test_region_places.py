@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from trainfare_core.clouds.region_places import country_of, lies_in, list_places
 from trainfare_core.errors import UnknownNameError
-from trainfare_core.region_places import country_of, lies_in, list_places
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from builders.toy_market import GIB, ToyPredictor, shapes, small_job
 from trainfare_core import clouds
 from trainfare_core.candidates import CandidateTable, PlanSpace, enumerate_candidates
 from trainfare_core.clouds import service_startup_s
-from trainfare_core.cost_assumptions import COMPILE_S, TORCH_COMPILE_S, CostAssumptions
 from trainfare_core.interruptions.hazard import HAZARDS, PRIOR, hazard_of_band
 from trainfare_core.job_profile import (
     JobProfile,
@@ -23,6 +22,7 @@ from trainfare_core.job_profile import (
     ProfileSource,
     Quantiles,
 )
+from trainfare_core.limits.cost_assumptions import COMPILE_S, TORCH_COMPILE_S, CostAssumptions
 from trainfare_core.run_cost.disks import disk_gib, disks_usd_per_hour
 from trainfare_core.run_cost.interrupted import SPOT_WAIT_S, interruption_rates
 from trainfare_core.run_cost.model import checkpoint_bytes

@@ -16,7 +16,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from trainfare_core._version import __version__
+from trainfare_core.installation import __version__
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -176,7 +176,7 @@ def test_security_page_names_what_it_should() -> None:
     """How to report, which versions are supported, and what the process of the user's code does not guard against."""
     text = (TOP / "SECURITY.md").read_text(encoding="utf-8")
     version = re.search(
-        r'"(\d+)\.(\d+)', (TOP / "core/trainfare_core/_version.py").read_text(encoding="utf-8")
+        r'"(\d+)\.(\d+)', (TOP / "core/trainfare_core/installation.py").read_text(encoding="utf-8")
     )
     assert version
     assert f"{version[1]}.{version[2]}" in text

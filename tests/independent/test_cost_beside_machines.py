@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
-from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import OptimizerFacts, ParameterGroup
+from trainfare_core.limits.cost_assumptions import CostAssumptions
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Constraints, Option

@@ -42,7 +42,7 @@ def test_ctrl_c_in_the_imports_is_one_word_and_130(module: str, command: str, tm
 
 
 @pytest.mark.parametrize(
-    "module", ["trainfare.cli.recommend", "trainfare.cli.ranking", "trainfare_core.cost_assumptions"]
+    "module", ["trainfare.cli.recommend", "trainfare.cli.ranking", "trainfare_core.limits.cost_assumptions"]
 )
 def test_ctrl_c_in_the_imports_of_a_command_is_one_word_and_130(module: str, tmp_path: Path) -> None:
     assert press(tmp_path, module, "-m", "trainfare", "recommend") == (130, "interrupted\n")

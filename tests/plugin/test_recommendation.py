@@ -134,7 +134,7 @@ def test_the_installed_snapshot_covers_the_three_clouds() -> None:
 
 def test_recommend_ranks_a_profile() -> None:
     """A profile and a book give a ranked answer with this version in it."""
-    from trainfare_core._version import __version__
+    from trainfare_core.installation import __version__
 
     answer = recommend(gpt_profile(batch_size=32), price_book=PRICES)
     assert answer.tool_version == __version__

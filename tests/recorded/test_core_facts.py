@@ -14,13 +14,14 @@ import trainfare_core.clouds as clouds
 import trainfare_core.number_format as number_format
 from builders.recorded import answer_or_error, compare_with_recorded
 from builders.toy_market import offer_row, small_job
-from trainfare_core.cost_assumptions import CostAssumptions
+from trainfare_core.clouds.region_places import country_of, lies_in
 from trainfare_core.documents import escape_controls, format_records, is_flat, is_too_deep
 from trainfare_core.hardware.accelerators import accelerator, resolve_device
 from trainfare_core.interruptions.hazard import HAZARDS, find_hazards, hazard_of_band, hazard_of_range
 from trainfare_core.interruptions.process import SpotProcess
 from trainfare_core.job_profile import JobProfile, ProfileSource
-from trainfare_core.porting import Environment
+from trainfare_core.limits.cost_assumptions import CostAssumptions
+from trainfare_core.prediction.porting import Environment
 from trainfare_core.prices.age_doubt import moves_of, price_log_sigma, price_moves, too_old_to_rank
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.explain import explain_prices
@@ -29,7 +30,6 @@ from trainfare_core.prices.listing import Query, select
 from trainfare_core.prices.own_prices import Discount, OwnPrices, Rate, apply_own
 from trainfare_core.prices.status import price_status
 from trainfare_core.ranking.pricing.price_doubt import filter_by_residency
-from trainfare_core.region_places import country_of, lies_in
 from trainfare_core.run_cost.billing import BillingClock
 from trainfare_core.run_cost.disks import disk_usd_per_gib_month, disks_usd_per_hour, system_disk_gib
 from trainfare_core.run_cost.timing import forward_share

@@ -1,7 +1,7 @@
 """Rankings of drawn jobs, markets and limits, and what is said where there is no answer; see `builders.recorded`.
 
 Reaches `trainfare_core.run_cost`, `trainfare_core.run_cost_facts`, `trainfare_core.interruptions`, `trainfare_core.prices`,
-`trainfare_core.candidates`, `trainfare_core.recommendation`, `trainfare_core.constraints` and `trainfare_core.porting` too.
+`trainfare_core.candidates`, `trainfare_core.recommendation`, `trainfare_core.limits.constraints` and `trainfare_core.prediction.porting` too.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from builders.toy_market import (
     offer_row,
     small_job,
 )
-from trainfare_core.constraints import QuotaLimit
-from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import JobProfile, MeasuredStep, ParallelFacts, Quantiles
+from trainfare_core.limits.constraints import QuotaLimit
+from trainfare_core.limits.cost_assumptions import CostAssumptions
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.alternatives.nearest import surest, with_alternatives

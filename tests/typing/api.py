@@ -5,9 +5,9 @@ from __future__ import annotations
 from concurrent.futures import Executor
 
 from trainfare import FareMeter, TrainingJob, recommend, recommend_many, trace_job
-from trainfare_core.constraints import Constraints
 from trainfare_core.errors import TrainfareError
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.limits.constraints import Constraints
 from trainfare_core.recommendation import Recommendation
 
 

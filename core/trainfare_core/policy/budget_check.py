@@ -72,8 +72,8 @@ def judge(
         base: the job before a change, to say what the change does to the cost; None: no comparison.
         notes: sentences for the reader, such as a price source that failed.
     """
-    from trainfare_core._version import __version__
     from trainfare_core.changes.explain_change import PricedJob, explain_change
+    from trainfare_core.installation import __version__
     from trainfare_core.ranking.options.assumptions import job_summary
     from trainfare_core.ranking.rank import best_chance
 

@@ -117,7 +117,7 @@ def policy_check(
     jobs: Iterable[JobCheck], *, policy: str | None = None, notes: tuple[str, ...] = ()
 ) -> PolicyCheck:
     """Return the answer for some jobs; arguments are fields of `PolicyCheck`."""
-    from trainfare_core._version import __version__
+    from trainfare_core.installation import __version__
 
     checks = tuple(jobs)
     code = worst_exit_code(job.exit_code for job in checks)

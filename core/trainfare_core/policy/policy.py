@@ -15,11 +15,11 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from trainfare_core.candidates import MAX_NODES
-from trainfare_core.constraints import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints
-from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.documents import Document, Finite, Record
 from trainfare_core.ledger.run_record import LedgerSettings
-from trainfare_core.limit_fields import LimitField, add_limits, limits_of
+from trainfare_core.limits.constraints import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints
+from trainfare_core.limits.cost_assumptions import CostAssumptions
+from trainfare_core.limits.limit_fields import LimitField, add_limits, limits_of
 from trainfare_core.policy.rules import LIMIT_RULES, LimitRule, OnUnknown, WaivableRule
 from trainfare_core.recommendation.launch import Launch
 

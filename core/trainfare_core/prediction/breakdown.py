@@ -8,9 +8,9 @@ from trainfare_core.documents import Record
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.job_profile import SynchronizedNorms
 from trainfare_core.number_format import percent
-from trainfare_core.porting import Environment
 from trainfare_core.prediction.columns import Run
 from trainfare_core.prediction.measured_step import correction_factors
+from trainfare_core.prediction.porting import Environment
 from trainfare_core.prediction.roofline.operations import (
     PHASES,
     Operations,

@@ -19,19 +19,25 @@ from trainfare_core.candidates import (
     own_sharding,
 )
 from trainfare_core.documents import Document, Interval, Record
-from trainfare_core.earlier_runs import DeviceFigures, EarlierRuns, Evidence, find_earlier_runs, find_figures
 from trainfare_core.errors import CannotTellError, InputError
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import percent
-from trainfare_core.porting import Environment
 from trainfare_core.prediction.breakdown import KindTime, device_breakdown, notes_of
 from trainfare_core.prediction.columns import Run
 from trainfare_core.prediction.distance import MeasuredGroup, load_measured_groups
+from trainfare_core.prediction.earlier_runs import (
+    DeviceFigures,
+    EarlierRuns,
+    Evidence,
+    find_earlier_runs,
+    find_figures,
+)
 from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.memory.calibrated import memory_note, memory_peak
 from trainfare_core.prediction.memory.sharding import Shards
+from trainfare_core.prediction.porting import Environment
 from trainfare_core.prediction.roofline.features import PATHS
 from trainfare_core.prediction.roofline.operations import Roofline
 from trainfare_core.prediction.source import input_pipeline

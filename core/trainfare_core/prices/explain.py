@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from pydantic import Field
 
-from trainfare_core._version import __version__
 from trainfare_core.documents import Document, Finite, Interval, Record
 from trainfare_core.errors import UnknownNameError
+from trainfare_core.installation import __version__
 
 if TYPE_CHECKING:
     import polars as pl

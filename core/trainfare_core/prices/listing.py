@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field
 
-from trainfare_core._version import __version__
 from trainfare_core.documents import Document, Record
 from trainfare_core.errors import InputError, NoOffersError
+from trainfare_core.installation import __version__
 from trainfare_core.prices.facts import OfferRow
 
 if TYPE_CHECKING:

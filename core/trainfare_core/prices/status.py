@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from trainfare_core._version import __version__
 from trainfare_core.documents import Document
+from trainfare_core.installation import __version__
 from trainfare_core.prices.facts import ReasonCount, ServiceFacts, facts_by_service
 
 if TYPE_CHECKING:

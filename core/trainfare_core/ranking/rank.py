@@ -14,12 +14,12 @@ from typing import Final, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core._version import __version__
 from trainfare_core.arrays import Rows
 from trainfare_core.candidates import take
-from trainfare_core.earlier_runs import DeviceFigures, EarlierRuns
+from trainfare_core.installation import __version__
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
+from trainfare_core.prediction.earlier_runs import DeviceFigures, EarlierRuns
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.entries import (
     Entries,

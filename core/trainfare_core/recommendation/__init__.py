@@ -7,8 +7,8 @@ The doubt about a price grows with its age, which is counted to the day `priced_
 
 from __future__ import annotations
 
-from trainfare_core.constraints import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints, QuotaLimit
 from trainfare_core.documents import Interval
+from trainfare_core.limits.constraints import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints, QuotaLimit
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation.answer import (
     Alternative,

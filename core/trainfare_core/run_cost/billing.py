@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.arrays import Column
-from trainfare_core.cost_assumptions import CostAssumptions
+from trainfare_core.limits.cost_assumptions import CostAssumptions
 from trainfare_core.run_cost.sourced import Sourced, choose_sourced
 from trainfare_core.run_cost.table import S_PER_HOUR, RunTable
 from trainfare_core.run_cost_facts import find_fact

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from trainfare_core.arrays import Column
 from trainfare_core.clouds import HOURS_PER_MONTH, SERVICES, service_label
-from trainfare_core.cost_assumptions import CostAssumptions
+from trainfare_core.limits.cost_assumptions import CostAssumptions
 from trainfare_core.run_cost.sourced import STATED, Sourced, text_of
 from trainfare_core.run_cost_facts import Unknown, find_fact, local_disk, machines_without_local_disk
 

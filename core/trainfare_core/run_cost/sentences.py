@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from trainfare_core.clouds import CLOUDS, SERVICES
-from trainfare_core.cost_assumptions import COMPILE_S, TORCH_COMPILE_S, CostAssumptions
 from trainfare_core.interruptions.hazard import HAZARDS, PRIOR, hazard_of_band
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.limits.cost_assumptions import COMPILE_S, TORCH_COMPILE_S, CostAssumptions
 from trainfare_core.number_format import percent
 from trainfare_core.run_cost.billing import BillingClock
 from trainfare_core.run_cost.disks import PLANNED_USD_PER_GIB_MONTH, system_disk_gib

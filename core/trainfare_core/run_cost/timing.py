@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from trainfare_core.arrays import Column
 from trainfare_core.candidates import CandidateTable
-from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.interruptions.ends import RunEnds
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.limits.cost_assumptions import CostAssumptions
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.run_cost.billing import rounding_s

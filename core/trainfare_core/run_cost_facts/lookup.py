@@ -12,8 +12,8 @@ from functools import lru_cache, partial
 from typing import Final, get_args, overload
 
 from trainfare_core.clouds import CLOUDS, INTERRUPTION_BANDS
+from trainfare_core.clouds.region_places import continent_of
 from trainfare_core.documents import data_rows
-from trainfare_core.region_places import continent_of
 from trainfare_core.run_cost_facts.answers import (
     Amount,
     DiskPrice,

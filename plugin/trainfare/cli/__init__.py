@@ -22,8 +22,8 @@ from trainfare.cli.exit_codes import describe_defect, exit_code_of
 from trainfare.cli.interrupt import INTERRUPTED_EXIT, end_soon_on_interrupt, was_interrupted
 from trainfare.cli.streams import take_over
 from trainfare.cli.supervise import run_in_fork, tell_exit_code
-from trainfare_core._version import __version__
 from trainfare_core.errors import InputError
+from trainfare_core.installation import __version__
 
 __all__ = ["COMMANDS", "app_of", "main"]
 

@@ -21,11 +21,10 @@ from trainfare.job.floors import is_older, list_floors
 from trainfare.prices.run_cost_table import OWN_FILE, PROJECT_FILE
 from trainfare.prices.sources import LoadedPrices, PriceChoice, load_prices
 from trainfare.report.tables import table_text
-from trainfare_core._version import __version__
 from trainfare_core.clouds import CLOUDS
 from trainfare_core.documents import Document
 from trainfare_core.errors import FetchError, PricesUnavailableError, TrainfareError
-from trainfare_core.installation import write_install_line
+from trainfare_core.installation import __version__, write_install_line
 from trainfare_providers.update import live_sources
 
 if TYPE_CHECKING:

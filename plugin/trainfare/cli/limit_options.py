@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from trainfare.cli.option_groups import OptionGroup
-from trainfare_core.constraints import Constraints
 from trainfare_core.errors import InputError
-from trainfare_core.limit_fields import LimitField, limits_of, plain_type
+from trainfare_core.limits.constraints import Constraints
+from trainfare_core.limits.limit_fields import LimitField, limits_of, plain_type
 
 _LIMITS: Final = limits_of(Constraints)
 _ORDER: Final = (

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 import typer
 
 from trainfare.cli.limit_options import separate
-from trainfare_core._version import __version__
 from trainfare_core.errors import InputError, MissingExtraError
+from trainfare_core.installation import __version__
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server

@@ -26,8 +26,8 @@ from trainfare.prices.lock import LOCK_FILE, LockHeader, lock_text, read_lock
 from trainfare.prices.sources import OnStale, PriceChoice
 from trainfare.prices.verify import PricesVerification, verify_prices, verify_snapshot
 from trainfare.report.escape import terminal_text
-from trainfare_core._version import __version__
 from trainfare_core.errors import InputError, PriceLockError, PricesUnavailableError
+from trainfare_core.installation import __version__
 
 app = typer.Typer(name="prices", help="Fetch, check, lock and inspect the price book.", no_args_is_help=True)
 

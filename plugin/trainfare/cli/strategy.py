@@ -115,7 +115,7 @@ def _split(targets: list[str], pilots: list[str], target: TargetOptions) -> tupl
 
 def _pilots(curves: list[str], question: Question) -> PilotReport:
     from trainfare.methods.request import read_curves
-    from trainfare_core._version import __version__
+    from trainfare_core.installation import __version__
     from trainfare_core.methods.pilots import common_metric, read_pilots
 
     by_method = read_curves(curves)

@@ -320,7 +320,7 @@ def _check_batch_size(job: TrainingJob, tensors: Sequence[Tensor]) -> None:
 def _profile_of(
     job: TrainingJob, module: nn.Module, step: StepFacts, tensors: Faker | RealTensors, kind: LoopKind
 ) -> JobProfile:
-    from trainfare_core._version import __version__
+    from trainfare_core.installation import __version__
 
     parameter_bytes = sum(group.parameter_bytes for group in step.parameters)
     checkpoint_bytes = parameter_bytes + step.memory.buffer_bytes + step.optimizer.state_bytes

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 import torch
 
 from trainfare.trace import StepTrace
-from trainfare_core._version import __version__
+from trainfare_core.installation import __version__
 from trainfare_core.ledger.device_figures import DeviceMeasurement, KernelTime
 
 _Launch: TypeAlias = Callable[[], object]

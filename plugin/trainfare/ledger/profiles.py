@@ -7,9 +7,9 @@ import re
 from datetime import datetime
 from typing import Final
 
-from trainfare_core._version import __version__
 from trainfare_core.documents import Interval
 from trainfare_core.errors import CannotTellError, InputError
+from trainfare_core.installation import __version__
 from trainfare_core.job_profile import JobProfile, ParallelFacts
 from trainfare_core.ledger.run_record import (
     Compared,

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainfare.ledger.run_status import FILE_NAME, has_ended, read_status
-from trainfare_core.constraints import DEFAULT_MAX_RUN_HOURS
 from trainfare_core.errors import InputError
 from trainfare_core.ledger.run_record import RunRecord
+from trainfare_core.limits.constraints import DEFAULT_MAX_RUN_HOURS
 from trainfare_providers.disk.files import read_input, replace_file
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from trainfare.meter.fare_log import FareLog, first_line, warn_user
 from trainfare.meter.measured_profile import build_measured_profile
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.trace import collect_untraced_facts
-from trainfare_core._version import __version__
 from trainfare_core.hardware.accelerators import resolve_device
+from trainfare_core.installation import __version__
 from trainfare_providers.time_limit import call_while_working
 
 if TYPE_CHECKING:

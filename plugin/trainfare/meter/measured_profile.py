@@ -10,7 +10,7 @@ from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.timing.step_timer import StepTimes
 from trainfare.trace import StepFacts, group_parameters
 from trainfare.trace.batch_spread import MeanWork, join_variations
-from trainfare_core._version import __version__
+from trainfare_core.installation import __version__
 from trainfare_core.job_profile import (
     MAX_TEXT_CHARACTERS,
     BatchFacts,

@@ -21,9 +21,9 @@ from trainfare.meter.fare_log import first_line, warn_user
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.priced_plan import list_differences, read_priced_plan
 from trainfare.meter.services import MeterServices, import_polars
-from trainfare_core._version import __version__
 from trainfare_core.documents import Interval
 from trainfare_core.hardware.accelerators import resolve_device
+from trainfare_core.installation import __version__
 from trainfare_core.job_profile import MAX_TEXT_CHARACTERS, JobProfile
 from trainfare_core.ledger.run_record import Compared, PredictedParts, RunPrediction, RunRecord, TimeParts
 from trainfare_core.number_format import shorten_text

@@ -71,8 +71,8 @@ def _recommend(profile: JobProfile, settings: MeterSettings) -> Recommendation:
     import_polars()
     from trainfare.prices.constraints import read_constraints
     from trainfare.recommendation import recommend
-    from trainfare_core.constraints import Constraints
-    from trainfare_core.limit_fields import take_limits
+    from trainfare_core.limits.constraints import Constraints
+    from trainfare_core.limits.limit_fields import take_limits
 
     return recommend(
         profile,

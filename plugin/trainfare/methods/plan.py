@@ -18,11 +18,11 @@ from trainfare.loops import load_plan_writer
 from trainfare.methods.request import MethodsRequest, fill_question
 from trainfare.methods.step_change import DescribedJob, StepChange, Tracer
 from trainfare.prices.constraints import read_constraints, with_book_names
-from trainfare_core.constraints import Constraints
 from trainfare_core.errors import CannotTellError, InputError, InternalError, TargetError, TrainfareError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.limit_fields import take_limits
+from trainfare_core.limits.constraints import Constraints
+from trainfare_core.limits.limit_fields import take_limits
 from trainfare_core.methods.amounts import Amount, amount_of
 from trainfare_core.methods.answer import MethodsAnswer
 from trainfare_core.methods.draws import Found, Priced, ReachedBy
@@ -101,7 +101,7 @@ def answer_methods(
         NoOffersError: no price matches the filters.
         TargetError: the user's code ended its process, or exceeded a limit.
     """
-    from trainfare_core._version import __version__
+    from trainfare_core.installation import __version__
 
     question, assumed = fill_question(request.question, job)
     search = _Search(job, trace, question, book, _limits(request, book), request.max_nodes, as_of, say)

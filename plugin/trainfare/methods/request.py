@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, ValidationError
 
 from trainfare.methods.step_change import DescribedJob
-from trainfare_core.constraints import Constraints, NameList
 from trainfare_core.errors import InputError, ProfileError
-from trainfare_core.limit_fields import LimitField, add_limits, limits_of
+from trainfare_core.limits.constraints import Constraints, NameList
+from trainfare_core.limits.limit_fields import LimitField, add_limits, limits_of
 from trainfare_core.methods.curves import LearningCurve
 from trainfare_core.methods.methods import Method, find_method
 from trainfare_core.methods.question import Question

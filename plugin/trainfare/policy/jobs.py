@@ -21,8 +21,8 @@ from trainfare_core.ranking.pricing.price_doubt import offers_asked_for
 if TYPE_CHECKING:
     from trainfare.ledger.place import LedgerPlace
     from trainfare_core.changes.explain_change import PricedJob, UnknownJob
-    from trainfare_core.constraints import Constraints
     from trainfare_core.job_profile import JobProfile
+    from trainfare_core.limits.constraints import Constraints
 
 
 @dataclass(frozen=True, slots=True)

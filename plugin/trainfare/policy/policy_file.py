@@ -18,9 +18,9 @@ from pydantic import BaseModel, ValidationError
 
 from trainfare.job import script_of, target_of
 from trainfare.prices.run_cost_table import OWN_FILE, PROJECT_FILE, PROJECT_TABLE
-from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.errors import InputError
 from trainfare_core.ledger.run_record import LedgerSettings
+from trainfare_core.limits.cost_assumptions import CostAssumptions
 from trainfare_core.policy.policy import AllowList, Policy, PolicyJob, Waiver
 from trainfare_core.recommendation import Launch
 from trainfare_providers.disk.files import read_input

@@ -97,8 +97,8 @@ def main() -> None:
 def _answer(question: PriceQuestion) -> float | None:
     from trainfare.prices.constraints import load_requested_prices, read_constraints
     from trainfare.prices.sources import PriceChoice, load_prices
-    from trainfare_core.constraints import Constraints
-    from trainfare_core.limit_fields import take_limits
+    from trainfare_core.limits.constraints import Constraints
+    from trainfare_core.limits.limit_fields import take_limits
 
     lock, own_prices = (None if name is None else Path(name) for name in (question.lock, question.own_prices))
     choice = PriceChoice(lock=lock, own_prices=own_prices, allow_stale=True)

@@ -11,7 +11,7 @@ from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings, lo
 from trainfare_core.errors import NoOffersError
 
 if TYPE_CHECKING:
-    from trainfare_core.constraints import Constraints, QuotaLimit
+    from trainfare_core.limits.constraints import Constraints, QuotaLimit
     from trainfare_core.prices.book import PriceBook
 
 
@@ -28,8 +28,8 @@ def read_constraints(keywords: Mapping[str, Any], base: Constraints | None = Non
         TypeError: a keyword that there is none of.
     """
     from trainfare.prices.quotas import read_quotas
-    from trainfare_core.constraints import Constraints
-    from trainfare_core.limit_fields import parse_limits
+    from trainfare_core.limits.constraints import Constraints
+    from trainfare_core.limits.limit_fields import parse_limits
 
     given = dict(keywords)
     if given.get("quota") is not None:

@@ -11,7 +11,7 @@ from trainfare_core.errors import InputError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from trainfare_core.cost_assumptions import CostAssumptions
+    from trainfare_core.limits.cost_assumptions import CostAssumptions
 
 _Model = TypeVar("_Model", bound="BaseModel")
 
@@ -34,7 +34,7 @@ def read_run_cost(folder: Path = Path()) -> CostAssumptions:
     Raises:
         InputError: see `read_one_table`.
     """
-    from trainfare_core.cost_assumptions import CostAssumptions
+    from trainfare_core.limits.cost_assumptions import CostAssumptions
 
     return read_one_table("run_cost", CostAssumptions, folder)
 

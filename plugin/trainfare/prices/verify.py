@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from trainfare.prices.lock import read_lock
-from trainfare_core._version import __version__
 from trainfare_core.documents import Document, Record
 from trainfare_core.errors import InputError, TrainfareError
+from trainfare_core.installation import __version__
 from trainfare_core.prices.facts import ReasonCount
 from trainfare_providers.plugins import ProviderEntry, provider_entries
 

@@ -18,9 +18,9 @@ from trainfare.report.wording import (
     usd,
 )
 from trainfare_core.clouds import service_label
-from trainfare_core.constraints import Constraints
 from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles
-from trainfare_core.limit_fields import LimitField, limits_of
+from trainfare_core.limits.constraints import Constraints
+from trainfare_core.limits.limit_fields import LimitField, limits_of
 from trainfare_core.number_format import hours_text, percent, quantify
 from trainfare_core.recommendation import JobSummary, Option, PriceBookFacts, Recommendation
 

@@ -6,8 +6,8 @@ import math
 from typing import Final, get_args
 
 from trainfare_core.clouds import SERVICES, service_label
-from trainfare_core.commitments import CAPACITY_BLOCK
 from trainfare_core.number_format import TIME_UNITS, percent, time_unit
+from trainfare_core.prices.commitments import CAPACITY_BLOCK
 from trainfare_core.recommendation import Cause, Interval, Option, Recommendation, TrainerArguments
 
 _PURCHASE = {

@@ -26,9 +26,9 @@ from pydantic import AwareDatetime, ValidationError
 
 from trainfare.job import script_of
 from trainfare.user_process.messages import JobFacts
-from trainfare_core._version import __version__
 from trainfare_core.documents import Record
 from trainfare_core.errors import ProfileError
+from trainfare_core.installation import __version__
 from trainfare_core.job_profile import JobProfile
 from trainfare_providers.disk import folder
 from trainfare_providers.disk.files import FileRefusedError, read_own_file, replace_file

@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-from trainfare_core._version import __version__
 from trainfare_core.clouds import pip_extra
 from trainfare_core.errors import FetchError, InputError, MissingExtraError
+from trainfare_core.installation import __version__
 from trainfare_providers.disk.part_files import PartFile
 from trainfare_providers.http.addresses import target_of, why_refused
 from trainfare_providers.http.answer import (

@@ -14,9 +14,9 @@ from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import REDUCTION_KINDS, JobProfile
-from trainfare_core.porting import describe_work
 from trainfare_core.prediction.distance import describe_work as describe_plan
 from trainfare_core.prediction.distance import name_work
+from trainfare_core.prediction.porting import describe_work
 from trainfare_core.prediction.roofline.features import (
     BRIEF,
     COMPILED_LOOP,

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from trainfare_core.hardware.accelerators import resolve_device
-from trainfare_core.porting import describe_work
 from trainfare_core.prediction.network.collectives import link_calibration
+from trainfare_core.prediction.porting import describe_work
 from trainfare_research.fitting.command_line import table_command
 from trainfare_research.fitting.language_model_sums import empty_fit, read_rows
 from trainfare_research.fitting.one_device_tables import read_measurements

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
-from trainfare_core.commitments import TERM_HOURS
+from trainfare_core.prices.commitments import TERM_HOURS
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Constraints, Recommendation

@@ -15,7 +15,6 @@ from builders.toy_market import GIB, ToyPredictor, book, names_of, offer_row, sm
 from trainfare.lightning.plan_code import WRITER, format_plan
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.clouds import service_startup_s
-from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import (
     BatchFacts,
     BatchVariation,
@@ -26,6 +25,7 @@ from trainfare_core.job_profile import (
     Quantiles,
     RunPlan,
 )
+from trainfare_core.limits.cost_assumptions import CostAssumptions
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.shapes import MachineShapes

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from builders.drawn_markets import EVERYTHING, MACHINES, TOY, Row, books, key, offer_key, rank_rows, unhurried
 from builders.toy_market import GIB, ToyPredictor, block_job, book, in_precisions, offer_row, small_job
 from trainfare.lightning.plan_code import WRITER
-from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import BatchFacts, ParallelFacts
+from trainfare_core.limits.cost_assumptions import CostAssumptions
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.alternatives.why_not import why_not
 from trainfare_core.ranking.options.named_options import uses_every_device

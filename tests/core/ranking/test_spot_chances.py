@@ -10,7 +10,7 @@ import pytest
 
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from independent.spot_runs import UNKNOWN, Setting, play
-from trainfare_core.cost_assumptions import CostAssumptions
+from trainfare_core.limits.cost_assumptions import CostAssumptions
 from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import best_chance, rank

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from builders.toy_market import ToyPredictor, book, in_precisions, offer_row, small_job
-from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import ParameterGroup
+from trainfare_core.limits.cost_assumptions import CostAssumptions
 from trainfare_core.ranking.pricing.data_costs import ObjectStorage
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import best_chance, rank

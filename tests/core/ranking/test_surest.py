@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from builders.drawn_markets import TOY, Row, books, key, unhurried
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from trainfare_core.candidates import CandidateTable
-from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.limits.cost_assumptions import CostAssumptions
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.ranking.alternatives.nearest import Quantity, surest, with_alternatives

@@ -15,9 +15,9 @@ from trainfare.cli.limit_options import LimitOptions, OfferFilters, RunLimits, S
 from trainfare.cli.option_groups import FORMATS, Format, group_options
 from trainfare.methods.request import strategy_request_base
 from trainfare.recommendation import recommend
-from trainfare_core.constraints import Constraints, LimitKeywords
 from trainfare_core.errors import InputError
-from trainfare_core.limit_fields import Limit, limits_of, parse_limits
+from trainfare_core.limits.constraints import Constraints, LimitKeywords
+from trainfare_core.limits.limit_fields import Limit, limits_of, parse_limits
 from trainfare_core.policy.policy import allow_list_base
 
 ROOT = Path(__file__).parents[3]
@@ -94,7 +94,7 @@ def test_the_recipe_names_these_files() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     recipe = text.partition("\n## Add a constraint\n")[2].partition("\n## ")[0]
     named = [word.strip("`:,.") for word in recipe.split() if word.startswith("`") and ".py" in word]
-    assert "core/trainfare_core/constraints.py" in named
+    assert "core/trainfare_core/limits/constraints.py" in named
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from trainfare_core._version import __version__
 from trainfare_core.documents import Document
 from trainfare_core.errors import UnknownNameError
+from trainfare_core.installation import __version__
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import hours_range, percent
 from trainfare_core.prediction import predict as predict_plans

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.limits.cost_assumptions import CostAssumptions
 from trainfare_core.ranking.pricing.data_costs import ObjectStorage, price_model, price_way_of_data
 from trainfare_core.recommendation import AssumedNumber, Constraints, Option
 from trainfare_core.run_cost.billing import BillingClock

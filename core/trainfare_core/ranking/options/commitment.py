@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from trainfare_core.arrays import Rows
-from trainfare_core.commitments import TERM_HOURS
 from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.commitments import TERM_HOURS
 from trainfare_core.ranking.options.options import OptionMaker
 from trainfare_core.ranking.pricing.price_doubt import MACHINE_TYPE, usable_offers
 from trainfare_core.ranking.pricing.request import Request

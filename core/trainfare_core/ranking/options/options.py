@@ -12,18 +12,18 @@ import polars as pl
 
 from trainfare_core.arrays import Column
 from trainfare_core.candidates import take
-from trainfare_core.commitments import CAPACITY_BLOCK, TERM_HOURS
-from trainfare_core.earlier_runs import find_earlier_runs, find_figures
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import duration, percent
-from trainfare_core.porting import Environment, find_basis
 from trainfare_core.prediction.distance import load_measured_groups
+from trainfare_core.prediction.earlier_runs import find_earlier_runs, find_figures
+from trainfare_core.prediction.porting import Environment, find_basis
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.age_doubt import Z_80
+from trainfare_core.prices.commitments import CAPACITY_BLOCK, TERM_HOURS
 from trainfare_core.prices.precedence import OWN_RATES
 from trainfare_core.ranking.options.plans import (
     collect_plan_facts,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from trainfare_core.arrays import Column, Flags, Rows
 from trainfare_core.clouds import CLOUDS
-from trainfare_core.cost_assumptions import CostAssumptions
+from trainfare_core.limits.cost_assumptions import CostAssumptions
 from trainfare_core.prices.shapes import MACHINE_KEYS, MachineShapes, distinct_numbers
 from trainfare_core.run_cost.billing import BillingClock
 from trainfare_core.run_cost.disks import (

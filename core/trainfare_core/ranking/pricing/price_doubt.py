@@ -12,9 +12,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trainfare_core.commitments import CAPACITY_BLOCK, MAX_COMMITMENT_AGE_DAYS, TERM_HOURS
+from trainfare_core.clouds.region_places import lies_in
 from trainfare_core.prices.age_doubt import TOO_OLD_FACTOR, Z_80, price_log_sigma, too_old_to_rank
 from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.commitments import CAPACITY_BLOCK, MAX_COMMITMENT_AGE_DAYS, TERM_HOURS
 from trainfare_core.prices.freshness import end_of_day, with_ages
 from trainfare_core.prices.intake import PURCHASE_OPTIONS
 from trainfare_core.prices.precedence import OWN_RATES
@@ -22,7 +23,6 @@ from trainfare_core.prices.shapes import distinct_numbers
 from trainfare_core.ranking.pricing.data_costs import explain_unknown_transfer, price_transfer
 from trainfare_core.ranking.pricing.request import DEFAULT_PURCHASE
 from trainfare_core.recommendation import Constraints
-from trainfare_core.region_places import lies_in
 
 MACHINE_TYPE: Final = ("provider", "service", "instance_type")
 """Columns that name a machine type."""

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Final, get_args
 
 from trainfare_core.candidates import MAX_NODES, PlanSpace
-from trainfare_core.earlier_runs import Evidence
 from trainfare_core.errors import InputError
+from trainfare_core.prediction.earlier_runs import Evidence
 from trainfare_core.recommendation import NEUTRAL, Constraints, Objective, PlanWriter
 
 DEFAULT_LIMIT: Final = 30

@@ -11,8 +11,8 @@ import polars as pl
 
 from trainfare_core.arrays import Column, Rows, find_least, mark_rows, pair_rows
 from trainfare_core.candidates import MAX_NODES, take
-from trainfare_core.commitments import CAPACITY_BLOCK
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.prices.commitments import CAPACITY_BLOCK
 from trainfare_core.ranking.pricing.best_plans import quantise_times, worth_changing
 from trainfare_core.ranking.pricing.data_costs import ModelRoutes, ObjectStorage
 from trainfare_core.ranking.pricing.machines import (

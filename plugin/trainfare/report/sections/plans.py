@@ -32,8 +32,8 @@ from trainfare.report.wording import (
     script_lines,
     terms_label,
 )
-from trainfare_core.commitments import CAPACITY_BLOCK
 from trainfare_core.number_format import percent
+from trainfare_core.prices.commitments import CAPACITY_BLOCK
 from trainfare_core.ranking.options.named_options import find_changes
 from trainfare_core.recommendation import Option, Recommendation
 

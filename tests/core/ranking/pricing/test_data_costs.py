@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
-from trainfare_core.cost_assumptions import CostAssumptions
+from trainfare_core.limits.cost_assumptions import CostAssumptions
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import best_chance, rank
 from trainfare_core.recommendation import Constraints, Option, Recommendation

@@ -10,8 +10,8 @@ import pytest
 from builders.toy_market import ToyPredictor, book, in_precisions, offer_row, small_job
 from trainfare_core.candidates import SHARDINGS, CandidateTable
 from trainfare_core.clouds import service_startup_s
-from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import JobProfile, ParallelFacts
+from trainfare_core.limits.cost_assumptions import CostAssumptions
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.shapes import MachineShapes
 from trainfare_core.ranking.pricing.request import Request

@@ -14,10 +14,10 @@ from typing import Annotated, Final, Literal, TypeAlias, TypedDict, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from trainfare_core.commitments import TERM_HOURS
-from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.documents import Finite, Record
-from trainfare_core.limit_fields import Command, Limit, list_names
+from trainfare_core.limits.cost_assumptions import CostAssumptions
+from trainfare_core.limits.limit_fields import Command, Limit, list_names
+from trainfare_core.prices.commitments import TERM_HOURS
 
 Names: TypeAlias = "str | Sequence[str] | None"
 """What a user gives for names: one, several, or None for all."""

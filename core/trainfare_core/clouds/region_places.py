@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Final
 
-from trainfare_core.clouds import CLOUDS
+from trainfare_core.clouds.facts import CLOUDS
 from trainfare_core.errors import UnknownNameError
 
 _PLACES: Final = {
