@@ -109,7 +109,7 @@ def _count_value(value: Any) -> float | None:
         return len(value)
     if isinstance(value, DataLoader):
         return count_batches(cast("Any", value))
-    own = _attributes(value)
+    own = read_attributes(value)
     if type(value).__name__ == "_FabricDataLoader":
         return _count_value(own.get("_dataloader"))
     if type(value).__name__.startswith("tqdm") and "iterable" in own:
@@ -135,7 +135,7 @@ def _count_splits(splitter: ast.expr, frame: FrameType) -> int | None:
         count = read_value(given[0], frame) if given else _DEFAULT_SPLITS
     else:
         value = read_value(splitter, frame)
-        name, count = type(value).__name__, _attributes(value).get("n_splits")
+        name, count = type(value).__name__, read_attributes(value).get("n_splits")
     return count if type(count) is int and name.endswith(_SPLITTERS) else None
 
 
@@ -146,12 +146,29 @@ def read_value(node: ast.expr, frame: FrameType) -> Any:
     if isinstance(node, ast.Name):
         return frame.f_locals.get(node.id, frame.f_globals.get(node.id))
     if isinstance(node, ast.Attribute):
-        return _attributes(read_value(node.value, frame)).get(node.attr)
+        return read_attributes(read_value(node.value, frame)).get(node.attr)
     if isinstance(node, ast.Subscript):
         owner, key = read_value(node.value, frame), read_value(node.slice, frame)
-        return cast("Any", owner).get(key) if type(owner) is dict and type(key) is str else None
+        items = cast("Mapping[object, Any]", owner) if type(owner) is dict else _read_config(owner)
+        return items.get(key) if type(key) is str else None
     return None
 
 
-def _attributes(value: Any) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", getattr(value, "__dict__", _EMPTY))
+def read_attributes(value: Any) -> Mapping[str, Any]:
+    """Return an object's own dict, or what a configuration of OmegaConf holds."""
+    return _read_config(value) or cast("Mapping[str, Any]", getattr(value, "__dict__", _EMPTY))
+
+
+def _read_config(value: Any) -> Mapping[str, Any]:
+    """Return the nodes and plain values of OmegaConf's, without those that are made of others (`${...}`, `???`)."""
+    kind = type(value)
+    if (kind.__module__, kind.__name__) != ("omegaconf.dictconfig", "DictConfig"):
+        return _EMPTY
+    nodes = vars(value).get("_content")
+    if type(nodes) is not dict:  # a text: missing, or made of another
+        return _EMPTY
+    held = cast("dict[str, Any]", nodes)
+    values = {name: vars(node).get("_val", node) for name, node in held.items()}
+    return {
+        name: one for name, one in values.items() if type(one) is not str or not ("${" in one or one == "???")
+    }

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias, cast
 
 from torch import nn
 
-from trainfare.plain_loop.frame_values import count_items, read_value
+from trainfare.plain_loop.frame_values import count_items, read_attributes, read_value
 from trainfare.plain_loop.number_program import FUNCTIONS, OPERATORS, read_expression
 
 Key: TypeAlias = tuple[object, ...]
@@ -86,7 +86,7 @@ class Expressions:
         if isinstance(node, ast.Name):
             return node.id not in self.frame.f_locals and node.id not in self.frame.f_globals
         if isinstance(node, ast.Attribute):
-            return node.attr not in getattr(read_value(node.value, self.frame), "__dict__", {})
+            return node.attr not in read_attributes(read_value(node.value, self.frame))
         return read_value(node, self.frame) is None
 
     @staticmethod

@@ -447,16 +447,23 @@ class FrameWriter:
         return ast.Call(ast.Name("range", ast.Load()), [ast.Constant(int(number))], []), number
 
     def _check_remade(self, items: ast.expr, node: ast.stmt) -> None:
-        """Refuse data that one of several statements may have made."""
+        """Refuse data that one of several statements may have made; where a condition never changes, one has."""
         for name in {part.id for part in ast.walk(items) if isinstance(part, ast.Name)} & self._stored:
-            chosen = [
-                outer
-                for statement in self._region
-                for outer in ast.walk(statement)
-                if isinstance(outer, ast.If) and f"{name}" in list_stored([outer])
-            ]
-            if any(not self._contains_line([outer]) for outer in chosen):
-                raise UnreadableError(f"which {name} the loop at {self._place(node.lineno)} goes over")
+            never = set[int]()
+            for outer in (
+                part for statement in self._region for part in ast.walk(statement)
+            ):  # outer ones first
+                chooses = isinstance(outer, ast.If) and name in list_stored([outer])
+                if not chooses or id(outer) in never or self._contains_line([outer]):
+                    continue
+                try:
+                    test = self._expressions.write_test(outer.test)
+                except UnreadableError:
+                    test = outer.test
+                if not isinstance(test, ast.Constant):
+                    raise UnreadableError(f"which {name} the loop at {self._place(node.lineno)} goes over")
+                left_out = outer.orelse if test.value else outer.body
+                never |= {id(part) for statement in left_out for part in ast.walk(statement)}
 
     def _place(self, line: int) -> str:
         return describe_place(self._code.co_filename, line)
