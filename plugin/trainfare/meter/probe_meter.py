@@ -56,6 +56,11 @@ class ProbeMeter(FitMeter):
             with contextlib.suppress(Exception):  # of a data set of the user's
                 self._run.see_sizes(give(sizes), of_run)
 
+    def replace_size(self, samples: int | None, tokens: int | None) -> None:
+        """Count the last batch by another size: what is known at its end."""
+        if self._run is not None:
+            self._run.progress.replace_size(samples, tokens)
+
     def stop(self) -> None:
         """Close the window of a run that would go on."""
         self.release()

@@ -61,6 +61,13 @@ class RunProgress:
             self._samples.append(count_samples(batch))
         self._tokens.append(count_tokens(batch))
 
+    def replace_size(self, samples: int | None, tokens: int | None) -> None:
+        """Count the last batch by another size."""
+        if self._samples:
+            self._samples[-1] = samples
+        if self._tokens:
+            self._tokens[-1] = tokens
+
     def count_incomplete(self, batch: Any) -> int | None:
         """
         Return the samples of a batch that is the last of its epoch and smaller than the others; None for any other.

@@ -67,6 +67,11 @@ class ReadAhead:
         self._next = None
 
 
+def join_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return what a model is called with, as a batch."""
+    return args[0] if len(args) == 1 and not kwargs else [args, kwargs]
+
+
 def read_gradients(optimizers: Sequence[Optimizer]) -> list[tuple[int, int] | None]:
     """Return what tells whether the gradients of some optimizers have changed, each by identity and version."""
     with torch_private.without_torch_functions():

@@ -453,8 +453,9 @@ class FrameWriter:
             for outer in (
                 part for statement in self._region for part in ast.walk(statement)
             ):  # outer ones first
-                chooses = isinstance(outer, ast.If) and name in list_stored([outer])
-                if not chooses or id(outer) in never or self._contains_line([outer]):
+                if not isinstance(outer, ast.If) or id(outer) in never or self._contains_line([outer]):
+                    continue
+                if name not in list_stored([outer]):
                     continue
                 try:
                     test = self._expressions.write_test(outer.test)

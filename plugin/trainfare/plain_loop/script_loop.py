@@ -29,7 +29,7 @@ from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.user_code import replace_attribute
 from trainfare.meter.metered_run import parameters_of
-from trainfare.meter.probe_meter import ProbingMeter, stop_workers
+from trainfare.meter.probe_meter import ProbeMeter, ProbingMeter, stop_workers
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.tracing_method import is_compiled
 from trainfare.plain_loop import found_objects as found
@@ -42,6 +42,7 @@ from trainfare.plain_loop.backward_watch import (
 )
 from trainfare.plain_loop.loop_meter import LoopMeter
 from trainfare.plain_loop.stated_length import LengthReader, StepsSeen, add_composition, add_steps
+from trainfare.plain_loop.trained_calls import TrainedCalls
 from trainfare.trace import torch_private
 from trainfare_core.errors import TargetError
 
@@ -99,9 +100,9 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         self._by_loader = self._pauses = self._waits = self._takes_steps = False
         self._ends_pass = self._pass_over = self._watches_calls = False
         self._calls: list[object] = []
+        self._trained = TrainedCalls()
         self._kinds_of_calls: set[tuple[object, ...]] = set()
         self._stepped: list[Optimizer] = []
-        """Since a batch was loaded or a part of the model was called."""
         self._thread = threading.get_ident()
         self.reader, self._ahead = LengthReader(), found.ReadAhead()
         self._by_hand: UpdateByHand | None = None
@@ -156,10 +157,10 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             if self._has_trained():
                 self._end_batch()
             if not self._started:
-                made = (
-                    f"the script ended after {self.updates} optimizer steps, and 2 more than those are needed"
+                made = f"the script ended after {self.updates} optimizer steps"
+                self._problem = TargetError(
+                    f"{self.place}: {made}, and 2 more than those are needed to see one"
                 )
-                self._problem = TargetError(f"{self.place}: {made} to see one")
                 self._meter = None
             self.call_guarded(lambda meter: meter.end())
             self._leave()
@@ -173,12 +174,8 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         @functools.wraps(original)
         def run(*args: Any, **kwargs: Any) -> Any:
             # Inside a step, as of LBFGS, the optimizer moves the weights.
-            nested = (
-                torch_private.in_backward()
-                or torch.compiler.is_compiling()
-                or self._open_steps
-                or self._depth
-            )
+            nested = torch_private.in_backward() or torch.compiler.is_compiling()
+            nested = nested or bool(self._open_steps or self._depth)
             result = original(*args, **kwargs)
             if not nested and threading.get_ident() == self._thread:
                 inputs = None if kwargs.get("accumulate_grad", True) else args[4]
@@ -213,9 +210,12 @@ class ScriptLoop(ProbingMeter, LoopMeter):
                 return
         why = watch.explain_end(most=most)
         if why:
-            where = self.place or f"the backward pass at {found.find_line()}"
-            self._problem, self._meter = TargetError(f"{where}: {why}; {_OTHER_WAYS}"), None
-            self._leave()
+            self._give_up(why)
+
+    def _give_up(self, why: str) -> NoReturn:
+        where = self.place or f"the backward pass at {found.find_line()}"
+        self._problem, self._meter = TargetError(f"{where}: {why}; {_OTHER_WAYS}"), None
+        self._leave()
 
     def _begin_update(self, by_hand: UpdateByHand) -> None:
         if not self._updates_by_hand:
@@ -254,10 +254,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             self._stepped.append(optimizer)
             if self.updates > self._steps_at_batch + _MOST_STEPS or (again and self._watches_calls):
                 between = "between two steps" if again else f"in {_MOST_STEPS} steps"
-                msg = f"{self.place}: {between} of it, no DataLoader gave a batch and no model was called"
-                self._problem = TargetError(f"{msg}; {_OTHER_WAYS}")
-                self._meter = None
-                self._leave()
+                self._give_up(f"{between} of it, no DataLoader gave a batch and no model was called")
             return
         self._open_steps = max(0, self._open_steps - 1)
         if self._open_steps or not self.moves:
@@ -283,8 +280,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         models = found.find_models(modules, taken)
         if not found.find_models(modules, parameters_of(stepped[-1])):
             what = "these weights" if self._by_hand else f"the parameters of {type(stepped[-1]).__name__}"
-            msg = f"{self.place}: no torch.nn.Module has {what}; {_OTHER_WAYS}"
-            self._problem = TargetError(msg)
+            self._problem = TargetError(f"{self.place}: no torch.nn.Module has {what}; {_OTHER_WAYS}")
             return
         rank, world, nodes = run_facts.find_processes()
         self._start_probe(self._probe, rank, world, self._problem)
@@ -297,14 +293,11 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         self._modes = {id(part): part.training for part in self._model.modules()}
         self._total_steps = self.switch_off_active() or self._total_steps
         self._prepare_meter(nodes, first_rank=not rank)
-        if not watches and (
-            self.warmed_up or not is_compiled(self._model)
-        ):  # else it would be compiled again
+        # Else a compiled one would be compiled again.
+        if not watches and (self.warmed_up or not is_compiled(self._model)):
             watched = self._watch_call(nn.Module.__call__)
             self._undo.enter_context(replace_attribute(nn.Module, "__call__", watched))
             self._watches_calls = True
-
-    # Batches.
 
     def _forget_batches(self) -> None:
         self._in_batch = False
@@ -313,6 +306,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
         self._gradients = found.read_gradients(self.optimizers)
         self._per_step.clear()
         self._takes_steps = False
+        self._trained.begin()
         self._calls.clear()
         self._kinds_of_calls.clear()
 
@@ -378,9 +372,12 @@ class ScriptLoop(ProbingMeter, LoopMeter):
                 self._guard(lambda: self._enter_model(module, args, kwargs))
             self._open_calls += 1
             try:
-                return original(module, *args, **kwargs)
+                result = original(module, *args, **kwargs)
             finally:
                 self._open_calls -= 1
+            if not (self._open_calls or self._by_loader):
+                self._guard(lambda: self._trained.note(found.join_arguments(args, kwargs), result))
+            return result
 
         return call
 
@@ -392,7 +389,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             if trains and not self._in_batch:
                 # Accelerate reads a batch ahead: this is the last of a pass.
                 self._by_loader, self._ends_pass, self._pass_over = False, self._pass_over, False
-                self._begin_batch(args[0] if len(args) == 1 and not kwargs else [args, kwargs])
+                self._begin_batch(found.join_arguments(args, kwargs))
         shapes = [leaf.shape for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         self._calls.append((id(module), *shapes))
 
@@ -402,9 +399,8 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             new, self._new = self._new, None
             self.call_guarded(lambda meter: meter.release())
             self._find([*self.optimizers, new])
-        elif (
-            self._waits
-        ):  # the rest of the batch in which the loop was found, or of the step where weights move by hand
+        elif self._waits:
+            # The rest of the batch in which the loop was found, or of the step where weights move by hand.
             if self._by_hand is None or self._backwards.find_moved():
                 self._waits = False
                 self._forget_batches()
@@ -435,6 +431,10 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             self.updates += bool(self._backwards.find_moved())
         self._backwards.forget()
         self._gradients, self._steps_at_batch = found.read_gradients(self.optimizers), self.updates
+        size = None if self._by_loader else self._trained.find()
+        if size is not None and isinstance(self._meter, ProbeMeter):
+            self._meter.replace_size(*size)
+        self._trained.begin()
         super()._end_batch()
         self._passes = 1 if self._takes_steps else self._passes
         if self._meter is None or (self._started and self._is_measured()):

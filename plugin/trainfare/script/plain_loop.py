@@ -32,7 +32,7 @@ from trainfare.meter.tracing_method import EAGER, WAY_OUT
 from trainfare.plain_loop import run_facts
 from trainfare.plain_loop.backward_watch import list_optimizers
 from trainfare.plain_loop.batch_sample import count_epoch, sample_batches
-from trainfare.plain_loop.found_objects import find_line, moves_parameters
+from trainfare.plain_loop.found_objects import find_line, join_arguments, moves_parameters
 from trainfare.plain_loop.loop_meter import STEPS_SEEN_BEFORE
 from trainfare.plain_loop.script_loop import ScriptLoop
 from trainfare.script.compiled_calls import CompiledCalls
@@ -200,7 +200,7 @@ class LoopBeforeLaunch(ScriptLoop):
             self._begin_batch(last[1])
         else:
             self._by_loader = False
-            self._begin_batch(args[0] if len(args) == 1 and not kwargs else [args, kwargs])
+            self._begin_batch(join_arguments(args, kwargs))
 
     def _before_load(self) -> None:
         if self._is_provisional and not self._has_trained():  # that was no call of the training
