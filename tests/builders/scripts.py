@@ -19,7 +19,9 @@ class Answer(BaseException):
     """Ends a script where the process of a TARGET would end."""
 
 
-def load_script(text: str, *, fit: int = 1, optimizer_step: int | None = None) -> LiveJob:
+def load_script(
+    text: str, *, fit: int = 1, optimizer_step: int | None = None, arguments: tuple[str, ...] = ()
+) -> LiveJob:
     """
     Return the job of a script, which is written to `train.py` in the working folder.
 
@@ -38,7 +40,7 @@ def load_script(text: str, *, fit: int = 1, optimizer_step: int | None = None) -
     Path("train.py").write_text(text, encoding="utf-8")
     path, argv = list(sys.path), list(sys.argv)
     try:
-        run_script(Script("train.py"), answer, fit=fit, optimizer_step=optimizer_step)
+        run_script(Script("train.py", arguments=arguments), answer, fit=fit, optimizer_step=optimizer_step)
     except Answer:
         if isinstance(answers[0], TrainfareError):
             raise answers[0] from None

@@ -26,6 +26,9 @@ _NOT_COUNTED: Final = (
     "what the loop does between two passes over its data and inside `pause()`, such as validation and the saving of "
     "checkpoints, is left out of the cost"
 )
+_DATA_PARALLEL: Final = (
+    "nn.DataParallel is priced as one device: over several GPUs it is not priced, and DDP is"
+)
 _OF_WEIGHTS: Final = "the precision is that of the weights: autocast shows in a traced step alone"
 
 
@@ -87,6 +90,7 @@ def read_run(model: nn.Module, loader: Any, passes: int) -> RunFacts:
     if len({parameter.device for parameter in parameters}) > 1:
         why = "the model is split over devices, so no single device runs the whole step"
     word, module = strategy or "auto", unwrap_module(model)
+    is_parallel = strategy == "single_device" and type(model).__name__ == "DataParallel"
     return RunFacts(
         name=type(getattr(module, "_orig_mod", module)).__name__[:200],
         precision=read_precision(model, "32-true"),
@@ -100,7 +104,7 @@ def read_run(model: nn.Module, loader: Any, passes: int) -> RunFacts:
         loader_workers=getattr(loader, "num_workers", None),
         split_because=why,
         loop="plain",
-        notes=(_NOT_COUNTED,),
+        notes=(_NOT_COUNTED, *([_DATA_PARALLEL] if is_parallel else [])),
     )
 
 
@@ -112,7 +116,9 @@ def _read_strategy(model: nn.Module, world: int) -> tuple[str, str]:
             return word, f"{word} shards the weights over devices, so no single rank runs the whole step"
     if "DistributedDataParallel" in kinds:
         return "ddp", ""
-    if "DataParallel" in kinds or any(type(p).__name__ == "DTensor" for p in model.parameters()):
+    if ("DataParallel" in kinds and torch.cuda.device_count() > 1) or any(
+        type(p).__name__ == "DTensor" for p in model.parameters()
+    ):
         return "", "the model or each batch is split over devices, so no single device runs the whole step"
     if world == 1:
         return "single_device", ""

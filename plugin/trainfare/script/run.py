@@ -37,6 +37,7 @@ from trainfare.job.user_code import replace_attribute
 from trainfare.script.notebook import run_notebook
 from trainfare.script.processes import Processes, stop_in_child
 from trainfare.script.trackers import switch_off_trackers
+from trainfare.script.unsuited import trains_by_jax
 from trainfare_core.errors import TargetError, TrainfareError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ _LOOPS: Final = {
 _NAMESPACES: Final = "lightning.pytorch or pytorch_lightning"
 _READS_ITS_DATA: Final = "--made-up-data is for a Trainer: a loop of the script's own reads its data itself"
 _ONLY_KERAS_FIT: Final = "of Keras only Model.fit is priced; or describe the run as a TrainingJob"
+_OF_JAX: Final = "of its loops only Keras' Model.fit is priced"
 _OTHER_WAYS: Final = (
     "`with FareMeter.loop(...)` around a loop prices it while it trains (docs/loops.md); or describe the run as a "
     "TrainingJob"
@@ -325,6 +327,8 @@ def _find_script(script: Script) -> Path:
     path = Path(script.name)
     if not script.is_module and not path.is_file():
         raise TargetError(f"{script.name}: no such file")
+    if not script.is_module and trains_by_jax(path):
+        raise TargetError(f"{script.name} trains by JAX: {_OF_JAX}")
     return path
 
 
@@ -363,7 +367,12 @@ def _explain_end(script: Script, recorder: Recorder, fit: int, code: object, mov
 
 def _explain_early_end(script: Script, code: object, command: str, moves: int) -> str:
     if code not in (0, None):
-        msg = f"{script.name} ended with exit code {code} before its training began"
+        ended = (
+            f"ended with exit code {code}" if type(code) is int else f"ended by sys.exit({str(code)[:200]!r})"
+        )
+        msg = f"{script.name} {ended} before its training began"
+        if script.arguments or type(code) is not int:
+            return f"{msg}: what it printed says why"
         return f"{msg}: give its arguments after --, e.g. trainfare {command} {script.name} -- --epochs 3"
     if moves:
         return (

@@ -66,6 +66,36 @@ def test_in_the_loop(raised: str, way_on: str) -> None:
     assert MADE_UP not in message
 
 
+@pytest.mark.parametrize(
+    ("first", "way_on"),
+    [
+        ("import sys; sys.exit(2)", "exit code 2 before its training began: what it printed says why"),
+        ("import sys; sys.exit('no data')", "ended by sys.exit('no data')"),
+    ],
+)
+def test_an_exit_with_arguments_does_not_ask_for_them(first: str, way_on: str) -> None:
+    with pytest.raises(TargetError) as caught:
+        load_script(first, arguments=("--epochs", "3"))
+    assert way_on in str(caught.value)
+    assert "give its arguments" not in str(caught.value)
+
+
+def test_jax_is_named() -> None:
+    """Before it runs: it would train to its end."""
+    assert "train.py trains by JAX: of its loops only Keras' Model.fit" in refuse("from jax import numpy")
+    assert "trains by JAX" not in refuse("if 0: import jax\nimport torch")
+
+
+@pytest.mark.parametrize(
+    "call", ["torch.nn.Linear(2, 2).to(0)", "torch.nn.Linear(2, 2).cuda(0)", "torch.ones(1).to('cuda:1')"]
+)
+def test_a_gpu_that_is_not_here_is_named(call: str) -> None:
+    message = refuse(f"import torch\n{call}")
+    assert "train.py needs a GPU, which this machine does not have at train.py:2" in message
+    assert "Put the line behind torch.cuda.is_available()" in message
+    assert "so it must work here" not in message
+
+
 def test_a_script_that_names_a_trainer_is_told_of_it() -> None:
     head = "from lightning.pytorch import Trainer\n"
     assert MADE_UP in refuse(head + NO_DATA)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from builders.lightning_modules import quiet
 from builders.scripts import load_script
@@ -41,6 +42,16 @@ for number in range(15):
 """
 
 
+PARALLEL = """
+model = torch.nn.DataParallel(model)
+optimizer = torch.optim.Adam(model.parameters())
+for number in range(50):
+    optimizer.zero_grad()
+    model(torch.randn(8, 4)).sum().backward()
+    optimizer.step()
+"""
+
+
 @pytest.mark.parametrize(("text", "samples"), [(ACTS, 128), (CLOSURE, 17)])
 def test_samples_are_those_of_the_call_that_is_trained(
     text: str, samples: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -49,3 +60,12 @@ def test_samples_are_those_of_the_call_that_is_trained(
     monkeypatch.chdir(tmp_path)
     batch = trace_job(load_script(HEAD + text)).batch
     assert (batch.micro_batch_size, batch.samples_per_step) == (samples, samples)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 1, reason="DataParallel splits each batch there")
+def test_data_parallel_without_gpus_is_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    profile = trace_job(load_script(HEAD + PARALLEL))
+    assert (profile.parallel.strategy, profile.parallel.devices) == ("single_device", 1)
+    assert profile.batch.samples_per_step == 8
+    assert any(note.startswith("nn.DataParallel is priced as one device") for note in profile.notes)
