@@ -122,7 +122,15 @@ def _read_strategy(model: nn.Module, world: int) -> tuple[str, str]:
         return "", "the model or each batch is split over devices, so no single device runs the whole step"
     if world == 1:
         return "single_device", ""
-    return "", f"{world} processes train, and nothing around the model says how they share the work"
+    return "", explain_sharing(world)
+
+
+def explain_sharing(world: int) -> str:
+    """Return why processes that average their gradients by hand, or in no known way, are not priced, and a way on."""
+    what = f"{world} processes train, and nothing around the model says how they share the work"
+    return (
+        f"{what}: wrap it in DistributedDataParallel, which averages the gradients as dist.all_reduce would"
+    )
 
 
 def _read_batch_size(loader: Any) -> int | None:

@@ -317,7 +317,7 @@ class LoopBeforeLaunch(ScriptLoop):
             strategy = "ddp" if self.prepared and world > 1 else strategy
         because = facts.split_because
         if world > 1 and strategy in ("auto", "single_device"):
-            because = f"{world} processes train, and nothing around the model says how they share the work"
+            because = run_facts.explain_sharing(world)
         parallel = facts.parallel.model_copy(
             update={"strategy": strategy, "devices": max(1, world // nodes), "num_nodes": nodes}
         )
