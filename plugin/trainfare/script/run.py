@@ -58,6 +58,10 @@ _NAMESPACES: Final = "lightning.pytorch or pytorch_lightning"
 _READS_ITS_DATA: Final = "--made-up-data is for a Trainer: a loop of the script's own reads its data itself"
 _ONLY_KERAS_FIT: Final = "of Keras only Model.fit is priced; or describe the run as a TrainingJob"
 _OF_JAX: Final = "of its loops only Keras' Model.fit is priced"
+_NOT_WRITABLE: Final = (
+    "where the sandbox is a copy of the script's folder, what lies beside that cannot be written: start it from the "
+    "folder above, or give --no-sandbox"
+)
 _OTHER_WAYS: Final = (
     "`with FareMeter.loop(...)` around a loop prices it while it trains (docs/loops.md); or describe the run as a "
     "TrainingJob"
@@ -149,6 +153,8 @@ def run_script(
         if plain.place or plain.moves:
             demand = "a trace runs steps of the loop here, within --target-memory-gib and --target-seconds; "
             demand += "`trainfare probe` measures some where it trains"
+        if isinstance(error, PermissionError):
+            demand = _NOT_WRITABLE
         way_out = "" if made_up is not None else INSTEAD_OF_DATA if own else MADE_UP
         return describe_raised(script.name, error, demand, way_out=way_out) + replaced
 

@@ -80,6 +80,11 @@ def test_an_exit_with_arguments_does_not_ask_for_them(first: str, way_on: str) -
     assert "give its arguments" not in str(caught.value)
 
 
+def test_a_place_that_a_sandbox_does_not_let_write_gets_a_way_on() -> None:
+    message = refuse("raise PermissionError(13, 'Permission denied', '../data')")
+    assert "start it from the folder above, or give --no-sandbox" in message
+
+
 def test_jax_is_named() -> None:
     """Before it runs: it would train to its end."""
     assert "train.py trains by JAX: of its loops only Keras' Model.fit" in refuse("from jax import numpy")

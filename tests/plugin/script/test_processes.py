@@ -223,4 +223,4 @@ def test_gradients_that_are_averaged_by_hand_are_refused_with_a_way_on() -> None
     """Nothing around the model says how the processes share the work."""
     by_hand = DDP.replace("nn.parallel.DistributedDataParallel(nn.Linear(8, 2))", "nn.Linear(8, 2)")
     with pytest.raises((TargetError, TraceError), match="share the work: wrap it in DistributedDataParallel"):
-        price(HEAD + by_hand + SPAWN.replace("COUNT", "2"))
+        price(by_hand + SPAWN.replace("COUNT", "2"))
