@@ -241,7 +241,8 @@ def _list_written_tensors(func: Any, args: Sequence[Any], kwargs: dict[str, Any]
         return []
     tensors: list[Tensor] = []
     for position, argument in enumerate(func._schema.arguments):  # noqa: SLF001
-        if argument.is_write:
+        # `argument.is_write` is of newer torch.
+        if argument.alias_info is not None and argument.alias_info.is_write:
             given = args[position] if position < len(args) else kwargs.get(argument.name)
             tensors += tensor_leaves(given)
     return tensors
