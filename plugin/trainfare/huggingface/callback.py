@@ -23,7 +23,7 @@ except ImportError as problem:
     raise MissingExtraError("transformers", "huggingface") from problem
 
 from trainfare.huggingface.run_facts import find_frozen_parameters, read_length, read_run
-from trainfare.huggingface.versions import TrainingLength, count_training
+from trainfare.huggingface.versions import TrainingLength, read_training
 from trainfare.job.floors import check_version
 from trainfare.job.loop import LoopLog, Phase, ToldLoop, do_nothing
 from trainfare.job.run_facts import RunFacts
@@ -278,12 +278,7 @@ class FareMeter(GuardedMeter, TrainerCallback):  # type: ignore[misc]
         def set_length(values: Any) -> None:
             loop.training = TrainingLength.of_values(values)
 
-        def count_length(loader: Any) -> None:
-            if not hasattr(trainer, "set_initial_training_values"):
-                loop.training = count_training(trainer, loader)
-
         wrap(trainer, "set_initial_training_values", do_nothing, set_length)
-        wrap(trainer, "get_train_dataloader", do_nothing, count_length)
         wrap(trainer, "get_batch_samples", begin_load, end_load)
         wrap(trainer, "training_step", begin_step, end_step)
         wrap(trainer, "_evaluate", begin_validation, end_validation)
@@ -305,6 +300,9 @@ class FareMeter(GuardedMeter, TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
         """Read the plan of the run and start to measure."""
         first_rank = bool(state.is_world_process_zero)
+        trainer = self._loop.trainer
+        if trainer is not None and not hasattr(trainer, "set_initial_training_values"):  # before 4.49
+            self._loop.training = read_training(trainer)
         if self._loop.training is not None:
             self.call_guarded(lambda meter: meter.give_up())  # auto_find_batch_size has begun once more
             self._forget_earlier()

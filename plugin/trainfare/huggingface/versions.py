@@ -59,6 +59,21 @@ def count_training(trainer: Any, loader: Any) -> TrainingLength:
     return TrainingLength(epochs, int(trainer.num_examples(loader)), len(loader), steps)
 
 
+def read_training(trainer: Any) -> TrainingLength:
+    """Return the length that a Trainer before 4.49 has counted when it tells its callbacks that the training begins.
+
+    It is read where the loop keeps it: to count again would call `__len__` of the user's data once more.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and "num_update_steps_per_epoch" not in frame.f_locals:
+        frame = frame.f_back
+    if frame is None:  # a loop of another class's own
+        return count_training(trainer, trainer.callback_handler.train_dataloader)
+    kept = frame.f_locals
+    epochs, batches = int(kept["num_train_epochs"]), kept["len_dataloader"]
+    return TrainingLength(epochs, int(kept["num_examples"]), batches, int(kept["max_steps"]))
+
+
 def count_batch(trainer: Any) -> int:
     """Return the samples of an optimizer step on all devices."""
     count: Any = getattr(trainer, "get_total_train_batch_size", None)  # from 4.53 on
