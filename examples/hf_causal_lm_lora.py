@@ -36,7 +36,8 @@ def make_trainer(output_dir: str = "out-lora", **changes: object) -> Trainer:
     adapters = LoraConfig(task_type="CAUSAL_LM", r=8, target_modules=["q_proj", "v_proj"])
     arguments: dict[str, object] = {
         "max_steps": 20, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "learning_rate": 1e-3,
-        "gradient_checkpointing": True, "save_strategy": "no", "logging_steps": 10, "report_to": "none",
+        "gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "save_strategy": "no", "logging_steps": 10, "report_to": "none",
     }  # fmt: skip
     return Trainer(
         model=get_peft_model(LlamaForCausalLM(config), adapters),
