@@ -24,6 +24,7 @@ quiet = [
     pytest.mark.filterwarnings(
         "ignore:.*is deprecated and will be removed in v6"
     ),  # names that TRL still uses
+    pytest.mark.filterwarnings("ignore:You didn't pass a `max_seq_length`"),  # TRL before 0.13
 ]
 """Warnings of torch and transformers in such small runs."""
 TOKENS, VOCABULARY = 16, 96

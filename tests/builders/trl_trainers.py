@@ -60,7 +60,7 @@ def make_trl_trainer(method: str, folder: Path | str, **options: Any) -> Any:
         answers = {"chosen": [" 5 6 7" for _ in rows], "rejected": [" 7 6 5" for _ in rows]}
         data = Dataset.from_dict({**prompts, **answers})
         args = DPOConfig(str(folder), **arguments)
-        return DPOTrainer(make_model(), make_model(), args, train_dataset=data, **shared)
+        return DPOTrainer(make_model(), make_model(), args=args, train_dataset=data, **shared)
     from trl import GRPOConfig, GRPOTrainer  # from 0.14 on
 
     return GRPOTrainer(

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
 from builders.call_counter import CallCounter
 from builders.huggingface import (
@@ -27,7 +27,9 @@ from builders.huggingface import (
 )
 from builders.lightning_modules import Clock, MeterHarness, trainer
 from builders.lightning_modules import quiet as lightning_quiet
+from builders.versions import is_before
 from trainfare.huggingface import FareMeter
+from trainfare.huggingface.versions import validates_at_end
 from trainfare.ledger.place import LedgerPlace
 from trainfare.ledger.run_status import write_status
 from trainfare_core.errors import InputError
@@ -75,7 +77,8 @@ def test_a_step_lasts_from_end_to_end_less_evaluation_and_saving(tmp_path: Path)
 
 def test_plan_and_batch_are_those_of_the_arguments(tmp_path: Path) -> None:
     """60 samples by 4 are 15 batches, 4 a step: 4 steps an epoch, 3 epochs; validation has 3 batches,
-    after steps 5 and 10 and at the end.
+    after steps 5 and 10 and at the end. Before 4.49 the Trainer counts 3 steps an epoch, and makes 4; before 5.4 it does
+    not validate at the end.
     """
     profile = measure(
         tmp_path,
@@ -89,7 +92,10 @@ def test_plan_and_batch_are_those_of_the_arguments(tmp_path: Path) -> None:
         save_only_model=True,
     )
     plan, batch = profile.plan, profile.batch
-    assert (plan.optimizer_steps, plan.epochs, plan.validation_batches) == (12, 3.0, 3 * 3)
+    expected = (12, 3.0, 3 * 3) if validates_at_end() else (12, 3.0, 2 * 3)
+    if is_before("transformers", "4.49"):
+        expected = 9, 9 / 4, 3
+    assert (plan.optimizer_steps, plan.epochs, plan.validation_batches) == expected
     assert (plan.checkpoint_every_n_steps, profile.parallel.accumulate_grad_batches) == (4, 4)
     assert (batch.micro_batch_size, batch.samples_per_step, batch.tokens_per_step) == (4, 16, 16 * 16)
     weights_bytes = sum(group.parameter_bytes for group in profile.parameters)
@@ -105,6 +111,7 @@ def test_plan_and_batch_are_those_of_the_arguments(tmp_path: Path) -> None:
 def test_flops_are_those_of_the_same_model_in_lightning(tmp_path: Path) -> None:
     """To the digit, by phase and kind, with accumulation over 4 batches and clipped gradients."""
     ours = measure(tmp_path, make_classifier(), max_steps=10, gradient_accumulation_steps=4)
+    fused = TrainingArguments(str(tmp_path)).optim == "adamw_torch_fused"  # as newer versions choose
 
     class Module(pl.LightningModule):
         def __init__(self) -> None:
@@ -115,7 +122,7 @@ def test_flops_are_those_of_the_same_model_in_lightning(tmp_path: Path) -> None:
             return self.model(**batch).loss
 
         def configure_optimizers(self) -> Any:
-            return torch.optim.AdamW(self.parameters(), lr=5e-5, fused=True)
+            return torch.optim.AdamW(self.parameters(), lr=5e-5, fused=fused)
 
     harness = MeterHarness()
     meter = harness.meter(tmp_path, warmup_steps=1, measure_steps=3)
@@ -401,7 +408,7 @@ def test_metrics_go_to_its_trackers_and_survive_a_resume(
         made = make_trainer(
             tmp_path, TimedModel(clock), max_steps=24, callbacks=[Ends()], report_to=["tensorboard"],
             train_dataset=Texts(200, clock=clock), save_strategy="steps", save_steps=12, logging_strategy="steps",
-            logging_steps=2,
+            logging_steps=2, **({"logging_dir": str(board)} if is_before("transformers", "5.0") else {}),
         )  # fmt: skip
         harness = MeterHarness(clock, write_status=write_status, update_every_s=0.0)
         attach_meter(made, harness, tmp_path, warmup_steps=1, measure_steps=3, usd_per_hour=3600.0)

@@ -18,7 +18,7 @@ from trainfare_core.ranking.pricing.spot import write_saving
 from trainfare_core.recommendation import PlanFacts
 
 _NEW_WORDS = needs_version("transformers", "5.23", "says the plan in older words")
-_ON_CPU = partial(TrainingArguments, use_cpu=True)
+_ON_CPU = partial(TrainingArguments, "out", use_cpu=True)
 
 
 def write(**facts: Any) -> str:
