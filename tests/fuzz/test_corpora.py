@@ -39,6 +39,7 @@ OWN_DATA = {
     "trainfare/lightning/script/made_up_source.py": "the source of a script, in the process that runs it",
     "trainfare/lightning/strategy_arguments.py": "a configuration of DeepSpeed, in the process that runs the script",
     "trainfare/pull_request/workflow.py": "a table in the wheel",
+    "trainfare/script/unsuited.py": "the source of a script, before it runs",
     "trainfare/script/fit_calls.py": "the source of a script, in the process that runs it",
     "trainfare/user_process/passes.py": "how a pass of its own ended",
     "trainfare/user_process/child.py": "requests of the command that started it",

@@ -23,9 +23,9 @@ import numpy as np
 
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.hardware.earlier_runs import EarlierRuns
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ledger.run_record import RunRecord, identify_job, keep_last_sessions
-from trainfare_core.prediction.earlier_runs import EarlierRuns
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.source import LIMITS, get_measured_compute_s, source_device
 from trainfare_core.prediction.uncertainty import Z80

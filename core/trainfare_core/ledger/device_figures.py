@@ -17,8 +17,8 @@ from pydantic import AwareDatetime, Field, ValidationError
 from trainfare_core.documents import Count, KeptDocument, Record, first_problem
 from trainfare_core.errors import InputError
 from trainfare_core.hardware.accelerators import accelerator, resolve_device
+from trainfare_core.hardware.earlier_runs import DeviceFigures, EarlierRuns, find_earlier_runs
 from trainfare_core.job_profile import JobProfile, OperationGroup, Text
-from trainfare_core.prediction.earlier_runs import DeviceFigures, EarlierRuns, find_earlier_runs
 from trainfare_core.prediction.network.collectives import collective_s, link_of
 from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
 from trainfare_core.prediction.roofline.features import TENSOR_KINDS

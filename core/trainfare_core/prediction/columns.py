@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from trainfare_core.arrays import Array, Flags
 from trainfare_core.candidates import SHARDINGS, CandidateTable, take
 from trainfare_core.hardware.accelerator_rows import Accelerator
+from trainfare_core.hardware.earlier_runs import Evidence
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.distance import (
     DEVICES,
@@ -21,7 +22,6 @@ from trainfare_core.prediction.distance import (
     Work,
     describe_work,
 )
-from trainfare_core.prediction.earlier_runs import Evidence
 from trainfare_core.prediction.language_models.coefficients import DecoderFit
 from trainfare_core.prediction.language_models.sums import DecoderLedger
 from trainfare_core.prediction.memory.sharding import Shards

@@ -21,11 +21,11 @@ from trainfare_core.candidates import SHARDINGS, CandidateTable, take
 from trainfare_core.candidates.table import join_tables
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.hardware.earlier_runs import Evidence, find_earlier_runs, find_figures
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import source, uncertainty
 from trainfare_core.prediction.columns import Devices, PlacedPlans, Run, StepColumns
 from trainfare_core.prediction.distance import load_measured_groups
-from trainfare_core.prediction.earlier_runs import Evidence, find_earlier_runs, find_figures
 from trainfare_core.prediction.language_model_job import language_model_steps
 from trainfare_core.prediction.language_models.coefficients import DecoderFit, decoder_calibration
 from trainfare_core.prediction.language_models.sums import DecoderLedger

@@ -22,18 +22,18 @@ from trainfare_core.documents import Document, Interval, Record
 from trainfare_core.errors import CannotTellError, InputError
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.job_profile import JobProfile
-from trainfare_core.number_format import percent
-from trainfare_core.prediction.breakdown import KindTime, device_breakdown, notes_of
-from trainfare_core.prediction.columns import Run
-from trainfare_core.prediction.distance import MeasuredGroup, load_measured_groups
-from trainfare_core.prediction.earlier_runs import (
+from trainfare_core.hardware.earlier_runs import (
     DeviceFigures,
     EarlierRuns,
     Evidence,
     find_earlier_runs,
     find_figures,
 )
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.number_format import percent
+from trainfare_core.prediction.breakdown import KindTime, device_breakdown, notes_of
+from trainfare_core.prediction.columns import Run
+from trainfare_core.prediction.distance import MeasuredGroup, load_measured_groups
 from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.memory.calibrated import memory_note, memory_peak
 from trainfare_core.prediction.memory.sharding import Shards

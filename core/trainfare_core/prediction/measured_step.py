@@ -8,9 +8,9 @@ import numpy as np
 
 from trainfare_core.arrays import Array
 from trainfare_core.hardware.accelerator_rows import Accelerator
+from trainfare_core.hardware.earlier_runs import DeviceFigures, find_earlier_runs, find_figures
 from trainfare_core.job_profile import OperationGroup
 from trainfare_core.prediction.columns import SMALLEST_S, Run
-from trainfare_core.prediction.earlier_runs import DeviceFigures, find_earlier_runs, find_figures
 from trainfare_core.prediction.language_models.plans import decoder_device_s
 from trainfare_core.prediction.roofline.features import TENSOR_KINDS
 from trainfare_core.prediction.roofline.host import host_bound, host_launch_s

@@ -18,8 +18,8 @@ import numpy as np
 from trainfare_core.arrays import Array
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import resolve_device
+from trainfare_core.hardware.earlier_runs import EarlierRuns
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prediction.earlier_runs import EarlierRuns
 from trainfare_core.prediction.roofline.coefficients import SourceFit
 
 LIMITS: Final = (0.4, 3.0)

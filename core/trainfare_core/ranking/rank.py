@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from trainfare_core.arrays import Rows
 from trainfare_core.candidates import take
+from trainfare_core.hardware.earlier_runs import DeviceFigures, EarlierRuns
 from trainfare_core.installation import __version__
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
-from trainfare_core.prediction.earlier_runs import DeviceFigures, EarlierRuns
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.entries import (
     Entries,

@@ -8,8 +8,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from trainfare_core.documents import Count, Document, Finite, Flops, Record, first_problem
 from trainfare_core.errors import InputError
+from trainfare_core.hardware.earlier_runs import DeviceFigures, EarlierRuns
 from trainfare_core.limits.constraints import Constraints
-from trainfare_core.prediction.earlier_runs import DeviceFigures, EarlierRuns
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation.launch import Launch, identify_plan
 from trainfare_core.recommendation.option import Option

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final
 
@@ -27,30 +27,49 @@ from trainfare_core.installation import __version__
 
 __all__ = ["COMMANDS", "app_of", "main"]
 
-COMMANDS: Final = (
-    "demo",
-    "profile",
-    "probe",
-    "watch",
-    "calibrate",
-    "predict",
-    "recommend",
-    "estimate",
-    "why",
-    "export",
-    "check",
-    "comment",
-    "offers",
-    "strategy",
-    "reconcile",
-    "prices",
-    "decline",
-    "ledger",
-    "doctor",
-    "init",
-    "mcp",
-)
-"""In the order of `--help`. `trainfare.cli.NAME` has a function NAME, or an `app` with commands of its own."""
+_GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
+    "First steps": {
+        "demo": "Train a small model and read the answer and its report.",
+        "init": "Write the policy and the workflow for the scripts of a folder.",
+        "doctor": "Say what is found here, what is missing, and what mends it.",
+    },
+    "Before a run": {
+        "profile": "Trace a script without an accelerator; keep the result.",
+        "probe": "Measure some real steps of a script, and rank machines.",
+        "calibrate": "Time kernels here, for predictions on this device.",
+        "predict": "Time, throughput and memory of one step on a machine.",
+    },
+    "Decide": {
+        "recommend": "Rank every machine for a script, by cost or time.",
+        "estimate": "The same from a model's name or size, without code.",
+        "why": "Why a machine is not the answer, with figures.",
+        "strategy": "Fine-tune or train from scratch: cost to the target.",
+        "decline": "Train now or wait: how the cost changes over the years.",
+    },
+    "Launch": {
+        "export": "Write the file that starts a plan; nothing is started.",
+    },
+    "While it runs": {
+        "watch": "Follow a run: steps, dollars, projection, time left, MFU.",
+    },
+    "Afterwards": {
+        "ledger": "What runs took and cost, beside what was predicted.",
+        "reconcile": "What runs cost on the bill, beside the estimate.",
+    },
+    "In CI, and for assistants": {
+        "check": "Check runs against limits: exit 0 within, 1 over, 3 unknown.",
+        "comment": "Write one comment on the pull request of this CI job.",
+        "mcp": "Serve assistants by the Model Context Protocol.",
+    },
+    "Prices": {
+        "offers": "The lowest prices of accelerators or machines, with sources.",
+        "prices": "Fetch, check, lock and inspect the price book.",
+    },
+}
+"""The commands by group, in the order of `--help`, with the line that it prints of each."""
+
+COMMANDS: Final = tuple(name for group in _GROUPS.values() for name in group)
+"""`trainfare.cli.NAME` has a function NAME, or an `app` with commands of its own."""
 
 _RUN_TARGETS: Final = ("profile", "predict", "recommend", "why", "check", "strategy", "init")
 """Commands that run the code of a TARGET."""
@@ -59,8 +78,8 @@ _ALLOCATIONS_PER_COLLECTION: Final = 200_000
 
 
 _EPILOG: Final = (
-    "Exit codes: 0 done, or within budget; 1 over budget; 2 bad usage or input, or an answer that cannot be written; "
-    "3 cannot tell; 4 a defect of trainfare (TRAINFARE_DEBUG=1 shows where); 130 interrupted."
+    "Exit codes: 0 done, or within budget; 1 over; 2 bad usage or input; 3 cannot tell; 4 a defect of ours "
+    "(TRAINFARE_DEBUG=1 shows where); 130 interrupted."
 )
 
 
@@ -100,22 +119,26 @@ def app_of(commands: Iterable[str] = COMMANDS) -> typer.Typer:
     app = typer.Typer(
         name="trainfare",
         cls=_Commands,
-        help="Predict what a training run costs on every machine you could rent, with intervals.",
+        help="Predict what a training run costs on every machine you could rent.",
         epilog=_EPILOG,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
+    lines = {name: (panel, line) for panel, group in _GROUPS.items() for name, line in group.items()}
     for name in commands:
+        panel, line = lines[name]
         module = import_module(f"trainfare.cli.{name}")
         group: object = getattr(module, "app", None)
         if isinstance(group, typer.Typer):
             for command in group.registered_commands:
                 command.epilog = epilog_of(f"{name} {command.name}")
-            app.add_typer(group, name=name)
+            app.add_typer(group, name=name, short_help=line, rich_help_panel=panel)
         else:
-            app.command(name, epilog=epilog_of(name))(getattr(module, name))
+            app.command(name, epilog=epilog_of(name), short_help=line, rich_help_panel=panel)(
+                getattr(module, name)
+            )
     return app
 
 

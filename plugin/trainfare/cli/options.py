@@ -16,8 +16,8 @@ from trainfare_core.errors import InputError
 from trainfare_providers.disk.folder import CACHE_VARIABLE
 
 if TYPE_CHECKING:
+    from trainfare_core.hardware.earlier_runs import Evidence
     from trainfare_core.job_profile import JobProfile
-    from trainfare_core.prediction.earlier_runs import Evidence
 
 Objectives: TypeAlias = Literal["cheapest", "fastest", "best_value"]
 ImplementationOption = Annotated[

@@ -17,9 +17,9 @@ from trainfare_core.ledger.run_record import identify_job, keep_last_sessions
 from trainfare_providers.disk.files import make_folder, read_input, write_text
 
 if TYPE_CHECKING:
+    from trainfare_core.hardware.earlier_runs import Evidence
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.ledger.run_record import RunRecord
-    from trainfare_core.prediction.earlier_runs import Evidence
 
 _MOST_FILES: Final = 500
 """The newest of a project that are read, in some 0.1 s: ten dies with as many runs as count. A chosen value."""

@@ -10,6 +10,7 @@ from builders.measurements import addition, copy, measurement, product
 from builders.profiles import gpt_profile
 from trainfare_core.errors import InputError
 from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.hardware.earlier_runs import EarlierRuns
 from trainfare_core.job_profile import MeasuredStep, Quantiles
 from trainfare_core.ledger.device_figures import (
     DeviceMeasurement,
@@ -17,7 +18,6 @@ from trainfare_core.ledger.device_figures import (
     choose_figures,
     compare_kernels,
 )
-from trainfare_core.prediction.earlier_runs import EarlierRuns
 
 A100 = accelerator("A100-SXM-80GB")
 JOB = gpt_profile(batch_size=64)

@@ -13,7 +13,7 @@ from typer.main import get_command
 from builders.cli import capture_main, run_cli
 from builders.days import snapshot_day
 from builders.profiles import profile
-from trainfare.cli import app_of
+from trainfare.cli import COMMANDS, app_of
 from trainfare.cli.examples import EXAMPLES
 
 LINES = [(command, example) for command, examples in EXAMPLES.items() for example in examples]
@@ -133,3 +133,16 @@ def test_the_function_of_a_shell_is_printed() -> None:
     assert done.exit_code == 0
     assert done.stdout.startswith("#compdef trainfare")
     assert run_cli(environment={"_TRAINFARE_COMPLETE": "nonsense"}).exit_code == 2
+
+
+def test_help_names_each_command_in_one_line_of_its_group() -> None:
+    """`--help` fits a screen: at most 56 lines of 80 columns, a group for each moment of a run, a line a command."""
+    page = run_cli("--help", environment={"COLUMNS": "80"}).stdout.splitlines()
+    assert len(page) <= 56
+    assert max(map(len, page)) <= 80
+    words = [line.strip("│ ").split(" ")[0] for line in page if line.startswith("│")]
+    assert [words.count(name) for name in COMMANDS] == [1] * len(COMMANDS)
+    assert [line.strip("╭─╮ ") for line in page if line.startswith("╭")] == [
+        "Options", "First steps", "Before a run", "Decide", "Launch", "While it runs", "Afterwards",
+        "In CI, and for assistants", "Prices",
+    ]  # fmt: skip

@@ -14,10 +14,10 @@ from trainfare_core.arrays import Column
 from trainfare_core.candidates import take
 from trainfare_core.hardware.accelerator_rows import Accelerator
 from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.hardware.earlier_runs import find_earlier_runs, find_figures
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import duration, percent
 from trainfare_core.prediction.distance import load_measured_groups
-from trainfare_core.prediction.earlier_runs import find_earlier_runs, find_figures
 from trainfare_core.prediction.porting import Environment, find_basis
 from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.source import input_pipeline

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from trainfare_core.arrays import Column, Flags, Rows
 from trainfare_core.candidates import CandidateTable, PlanSpace, enumerate_candidates, plan_gaps, take
 from trainfare_core.hardware.accelerators import resolve_device
+from trainfare_core.hardware.earlier_runs import Evidence
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prediction.earlier_runs import Evidence
 from trainfare_core.prediction.porting import Environment
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.shapes import MachineShapes

@@ -9,7 +9,7 @@ from typing import Final, get_args
 
 from trainfare_core.candidates import MAX_NODES, PlanSpace
 from trainfare_core.errors import InputError
-from trainfare_core.prediction.earlier_runs import Evidence
+from trainfare_core.hardware.earlier_runs import Evidence
 from trainfare_core.recommendation import NEUTRAL, Constraints, Objective, PlanWriter
 
 DEFAULT_LIMIT: Final = 30

@@ -9,9 +9,9 @@ import pytest
 from builders.profiles import gpt_profile, profile
 from builders.toy_market import book, offer_row
 from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.hardware.earlier_runs import DeviceFigures, EarlierRuns
 from trainfare_core.job_profile import MeasuredStep, Quantiles
 from trainfare_core.prediction import MachinePrediction, predict_machine
-from trainfare_core.prediction.earlier_runs import DeviceFigures, EarlierRuns
 from trainfare_core.prediction.roofline.operations import Operations, Roofline
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
