@@ -14,6 +14,9 @@ from torch import nn
 
 from trainfare.job.floors import is_older
 
+_COUNTED = {"num_train_epochs", "num_examples", "len_dataloader", "max_steps", "num_update_steps_per_epoch"}
+"""Variables of a loop before 4.49, all of which no other function is likely to have."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingLength:
@@ -65,7 +68,7 @@ def read_training(trainer: Any) -> TrainingLength:
     It is read where the loop keeps it: to count again would call `__len__` of the user's data once more.
     """
     frame = inspect.currentframe()
-    while frame is not None and "num_update_steps_per_epoch" not in frame.f_locals:
+    while frame is not None and not frame.f_locals.keys() >= _COUNTED:
         frame = frame.f_back
     if frame is None:  # a loop of another class's own
         return count_training(trainer, trainer.callback_handler.train_dataloader)

@@ -14,6 +14,7 @@ from trainfare.huggingface.versions import (
     clip_gradients,
     count_batch,
     count_training,
+    read_training,
     set_intervals,
     take_batches,
     validates_at_end,
@@ -74,6 +75,27 @@ def test_a_trainer_that_counts_is_asked_with_the_arguments_it_takes() -> None:
     assert count_training(Middle(), range(10)) == TrainingLength(3, 40, 10, 32)
     assert count_training(New(), range(10)) == TrainingLength(3, 40, 10, 7)
     assert count_batch(OldTrainer()) == 32
+
+
+def test_an_old_trainers_length_is_read_where_its_loop_keeps_it() -> None:
+    """Nothing is counted again: this Trainer has no loader to ask."""
+
+    def run_loop(num_train_epochs: int = 3, num_examples: int = 40, max_steps: int = 6) -> TrainingLength:
+        len_dataloader, num_update_steps_per_epoch = 10, 2
+        length = read_training(OldTrainer())
+        assert (len_dataloader, num_update_steps_per_epoch) == (10, 2)
+        return length
+
+    assert run_loop() == TrainingLength(3, 40, 10, 6)
+
+
+def test_a_loop_that_keeps_its_length_elsewhere_is_counted_by_its_loader() -> None:
+    """Also where a caller has a variable of that name, as the scripts of Accelerate have."""
+    num_update_steps_per_epoch = 99
+    trainer = OldTrainer()
+    trainer.callback_handler = SimpleNamespace(train_dataloader=range(10))  # type: ignore[attr-defined]
+    assert read_training(trainer) == TrainingLength(3, 40, 10, 6)
+    assert num_update_steps_per_epoch == 99
 
 
 def test_batches_of_a_step_come_by_the_trainer_itself() -> None:
