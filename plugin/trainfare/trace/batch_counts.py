@@ -11,6 +11,8 @@ import torch
 MAX_ITEMS = 64
 """Items of a nested batch that are visited; a chosen value that bounds the time spent on one batch."""
 TOKEN_KEY = "input_ids"  # noqa: S105 - a dictionary key: the usual name of a (samples, tokens) tensor
+PAIR_KEYS = ("prompt_input_ids", "chosen_input_ids", "rejected_input_ids")
+"""Of TRL before 1.0, whose DPO puts the prompt before both answers, and pads the shorter answer."""
 
 
 def batch_elements(batch: Any) -> int:
@@ -71,10 +73,18 @@ def count_samples(batch: Any) -> int | None:
 
 
 def count_tokens(batch: Any) -> int | None:
-    """Return the number of elements of a two-axis `input_ids`, padding included; None for any other batch."""
+    """Return the tokens of a two-axis `input_ids`, or of TRL's pairs, padding included; None for any other batch."""
     if not isinstance(batch, Mapping):
         return None
-    ids = cast("Any", batch).get(TOKEN_KEY)
+    given = cast("Any", batch)
+    parts = [_numel_of_ids(given.get(key)) for key in PAIR_KEYS if TOKEN_KEY not in given]
+    if parts and None not in parts:
+        prompt, chosen, rejected = cast("list[int]", parts)
+        return 2 * (prompt + max(chosen, rejected))
+    return _numel_of_ids(given.get(TOKEN_KEY))
+
+
+def _numel_of_ids(ids: Any) -> int | None:
     return int(ids.numel()) if isinstance(ids, torch.Tensor) and ids.ndim == 2 else None
 
 

@@ -18,7 +18,7 @@ from trainfare import TrainingJob, trace_job
 from trainfare.fake_step import with_tokens
 from trainfare.fake_step.several_batches import batches_of
 from trainfare.job import Batches
-from trainfare.trace import BatchSpread, batch_elements
+from trainfare.trace import BatchSpread, batch_elements, count_tokens
 from trainfare.trace.batch_spread import Growth
 from trainfare_core.errors import InputError, TraceError
 
@@ -188,6 +188,15 @@ def test_elements_of_batches_in_any_form() -> None:
     assert batch_elements(Graph()) == 24
     assert batch_elements((torch.ones(3), [torch.ones(2)], "text", None, 4)) == 5
     assert batch_elements([torch.ones(1) for _ in range(1000)]) <= 64
+
+
+def test_tokens_of_pairs_are_those_of_both_texts() -> None:
+    """As DPO of TRL before 1.0 joins them: the prompt before each answer, the shorter of which is padded."""
+    shapes = {"prompt_input_ids": (4, 5), "chosen_input_ids": (4, 3), "rejected_input_ids": (4, 7)}
+    pairs = {key: torch.zeros(shape).long() for key, shape in shapes.items()}
+    assert count_tokens(pairs) == 2 * 4 * (5 + 7)
+    assert count_tokens({key: pairs[key] for key in ("prompt_input_ids", "chosen_input_ids")}) is None
+    assert count_tokens({**pairs, "input_ids": torch.zeros(4, 2)}) == 8
 
 
 Words = lightning_module(

@@ -12,7 +12,7 @@ from builders.huggingface import attach_meter, quiet
 from builders.lightning_modules import MeterHarness
 from builders.scripts import load_script
 from builders.trl_trainers import ROWS, SIZE, WORDS, make_trl_trainer
-from builders.versions import is_before, needs_version
+from builders.versions import needs_version
 from trainfare import trace_job
 from trainfare_core.errors import TargetError
 from trainfare_core.job_profile import JobProfile
@@ -26,9 +26,6 @@ trainer.train()
 """
 
 pytestmark = quiet
-_APART = is_before(
-    "trl", "1.0"
-)  # prompts and answers are tensors of their own, and their tokens are not counted
 _GRPO = needs_version("trl", "0.14", "has no GRPOTrainer")
 
 
@@ -104,7 +101,7 @@ def test_a_sample_of_dpo_is_a_pair_and_its_reference_model_is_counted() -> None:
     profile = trace("dpo")
     trained = sum(p.numel() for p in make_trl_trainer("dpo", "out").model.parameters())
     assert (profile.batch.micro_batch_size, profile.batch.samples_per_step) == (SIZE, SIZE)
-    assert profile.batch.tokens_per_step == (None if _APART else SIZE * 2 * 8)
+    assert profile.batch.tokens_per_step == SIZE * 2 * 8
     assert profile.plan.epochs == pytest.approx(10 * SIZE / ROWS)
     assert {group.trainable: group.count for group in profile.parameters} == {True: trained, False: trained}
     # Adam keeps two moments of 4 bytes of each weight, and a count for each tensor; no checkpoint holds the reference.
@@ -114,8 +111,7 @@ def test_a_sample_of_dpo_is_a_pair_and_its_reference_model_is_counted() -> None:
 def test_a_last_batch_with_fewer_pairs_is_not_the_one_that_is_traced(here: Path) -> None:
     """Of 64 pairs by 24 the third batch of an epoch has 16, which are 32 texts: more than 24, and fewer than 48."""
     profile = meter("dpo", here, per_device_train_batch_size=24)[1].profile
-    tokens = None if _APART else 24 * 2 * 8
-    assert (profile.batch.micro_batch_size, profile.batch.tokens_per_step) == (24, tokens)
+    assert (profile.batch.micro_batch_size, profile.batch.tokens_per_step) == (24, 24 * 2 * 8)
     assert profile.batch.variation is None
 
 
