@@ -26,6 +26,7 @@ from trainfare.huggingface.run_facts import find_frozen_parameters, read_length,
 from trainfare.huggingface.versions import TrainingLength, read_training
 from trainfare.job.floors import check_version
 from trainfare.job.loop import LoopLog, Phase, ToldLoop, do_nothing
+from trainfare.job.processes import count_nodes
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.user_code import replace_attribute
@@ -33,7 +34,6 @@ from trainfare.meter.fare_log import warn_user
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.guarded_meter import GuardedMeter
 from trainfare.meter.settings import MeterSettings
-from trainfare.plain_loop.run_facts import count_nodes
 
 check_version("transformers", transformers.__version__)
 

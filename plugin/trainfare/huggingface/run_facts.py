@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from trainfare.huggingface.versions import TrainingLength, count_batch, validates_at_end
+from trainfare.job.processes import count_nodes, read_precision
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import CheckpointTrigger, LoopLength
-from trainfare.plain_loop.run_facts import count_nodes, read_precision
 from trainfare_core.job_profile import ParallelFacts
 
 GENERATES: Final = "this Trainer generates text in its step, and generation is not traced"

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from torch.optim import Optimizer
 
 from trainfare.job.loop import Phase, ToldLoop
+from trainfare.job.processes import find_processes
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.user_code import put_attribute
@@ -22,7 +23,6 @@ from trainfare.keras.run_facts import BACKEND, keras
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.guarded_meter import GuardedMeter
 from trainfare.meter.settings import MeterSettings
-from trainfare.plain_loop.run_facts import find_processes
 from trainfare_core.job_profile import OperationGroup
 
 _WITHOUT: Final = ("pilot", "log_metrics", "on_budget")

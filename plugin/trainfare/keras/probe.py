@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from trainfare.job import Probe
+from trainfare.job.processes import find_processes
 from trainfare.keras.callback import FareMeter
 from trainfare.keras.run_facts import keras
 from trainfare.meter.probe_meter import ProbingMeter, stop_workers
-from trainfare.plain_loop.run_facts import find_processes
 from trainfare_core.errors import TargetError
 
 

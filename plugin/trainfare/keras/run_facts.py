@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from trainfare.job.processes import find_processes
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import CheckpointTrigger, LoopLength
-from trainfare.plain_loop.run_facts import find_processes
 from trainfare_core.job_profile import ParallelFacts
 
 keras: Any = import_module("keras")  # it has no types

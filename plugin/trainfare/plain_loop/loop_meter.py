@@ -20,6 +20,7 @@ from torch.optim.optimizer import (
 )
 
 from trainfare.job.loop import Phase, ToldLoop
+from trainfare.job.processes import find_processes
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
 from trainfare.meter.fare_log import warn_user
@@ -91,7 +92,7 @@ class LoopMeter(GuardedMeter, ToldLoop):
         if LoopMeter._active is not None or self._batches:
             warn_user("FareMeter measures neither a loop inside another one nor one for the second time")
             return self
-        self._prepare_meter(run_facts.find_processes()[2], first_rank=not self.rank)
+        self._prepare_meter(find_processes()[2], first_rank=not self.rank)
         LoopMeter._active = self
         self._undo.callback(register_optimizer_step_pre_hook(self._before_update).remove)
         self._undo.callback(register_optimizer_step_post_hook(self._after_update).remove)
@@ -260,12 +261,12 @@ class LoopMeter(GuardedMeter, ToldLoop):
     @property
     def rank(self) -> int:
         """As torch.distributed has it."""
-        return run_facts.find_processes()[0]
+        return find_processes()[0]
 
     @property
     def world_size(self) -> int:
         """As torch.distributed has it."""
-        return run_facts.find_processes()[1]
+        return find_processes()[1]
 
     @property
     def passes(self) -> int:

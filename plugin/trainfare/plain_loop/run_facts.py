@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,11 +11,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from trainfare.job.processes import find_processes, read_precision
 from trainfare.job.run_facts import RunFacts
 from trainfare.meter.tracing_method import CPU_AUTOCAST
 from trainfare_core.job_profile import OperationGroup, ParallelFacts
 
-_TRUE: Final = {torch.bfloat16: "bf16-true", torch.float16: "16-true", torch.float64: "64-true"}
 _WRAPPERS: Final = ("_FabricModule", "DistributedDataParallel", "DataParallel")
 """Classes of modules around the user's, which is their `module`."""
 _OF_LIBRARIES: Final = ("accelerate", "lightning", "lightning_fabric")
@@ -46,33 +45,6 @@ def unwrap_optimizer(optimizer: Any) -> Optimizer:
     while type(optimizer).__module__.partition(".")[0] in _OF_LIBRARIES:
         optimizer = optimizer.optimizer
     return optimizer  # type: ignore[no-any-return]
-
-
-def find_processes() -> tuple[int, int, int]:
-    """Return the rank of this process, how many train together, and on how many machines."""
-    dist = torch.distributed
-    if not (dist.is_available() and dist.is_initialized()):
-        return 0, 1, 1
-    world = dist.get_world_size()
-    return dist.get_rank(), world, count_nodes(world)
-
-
-def count_nodes(world_size: int) -> int:
-    """Return the machines of a run, by what torchrun and accelerate set."""
-    local = os.environ.get("LOCAL_WORLD_SIZE", "")
-    return max(1, world_size // int(local)) if local.strip("0").isdecimal() else 1
-
-
-def read_precision(model: nn.Module, mixed: str) -> str:
-    """
-    Return the precision of a run in Lightning's words: weights of one type in 16 or 64 bits leave autocast no cast.
-
-    Args:
-        model: with the weights that are trained.
-        mixed: the precision with other weights.
-    """
-    dtypes = {p.dtype for p in model.parameters() if p.requires_grad and p.is_floating_point()}
-    return _TRUE.get(dtypes.pop(), mixed) if len(dtypes) == 1 else mixed
 
 
 def read_run(model: nn.Module, loader: Any, passes: int) -> RunFacts:

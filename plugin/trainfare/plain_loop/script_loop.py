@@ -25,6 +25,7 @@ from torch.utils.data import dataloader
 from trainfare.job import Probe
 from trainfare.job.loop import Phase
 from trainfare.job.on_import import on_import
+from trainfare.job.processes import find_processes
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.user_code import replace_attribute
@@ -33,7 +34,6 @@ from trainfare.meter.probe_meter import ProbeMeter, ProbingMeter, stop_workers
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.tracing_method import is_compiled
 from trainfare.plain_loop import found_objects as found
-from trainfare.plain_loop import run_facts
 from trainfare.plain_loop.backward_watch import (
     MOST_PASSES_WITH_OPTIMIZER,
     BackwardWatch,
@@ -282,7 +282,7 @@ class ScriptLoop(ProbingMeter, LoopMeter):
             what = "these weights" if self._by_hand else f"the parameters of {type(stepped[-1]).__name__}"
             self._problem = TargetError(f"{self.place}: no torch.nn.Module has {what}; {_OTHER_WAYS}")
             return
-        rank, world, nodes = run_facts.find_processes()
+        rank, world, nodes = find_processes()
         self._start_probe(self._probe, rank, world, self._problem)
         self._models, self._model = models, models[0] if len(models) == 1 else nn.ModuleList(models)
         self.optimizers, self._automatic = optimizers, len(optimizers) == 1
