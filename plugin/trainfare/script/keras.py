@@ -15,11 +15,11 @@ from typing import Any, Final
 from trainfare.fake_step.fake_tensors import seeded_random
 from trainfare.fake_step.several_batches import read_batches, whole_batches
 from trainfare.job import Batches, LiveJob, LiveRun, place_of_caller
+from trainfare.job.fit_call import FitCall, Recorder, skip_call
+from trainfare.job.loading import load_in_this_process, report_user_errors
 from trainfare.job.loop import do_nothing
 from trainfare.job.on_import import on_import
 from trainfare.job.user_code import replace_attribute
-from trainfare.lightning.script.interception import FitCall, Recorder, skip_call
-from trainfare.lightning.script.live_fit import load_in_this_process, report_user_errors
 from trainfare.meter.batch_facts import BatchSizes
 from trainfare_core.errors import TargetError
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainfare.lightning.script.interception import Recorder
+from trainfare.job.fit_call import Recorder
 from trainfare.methods.four_bit_layer import FourBitLinear
 
 _LARGE_NUMEL: Final = 2**20

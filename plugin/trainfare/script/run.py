@@ -42,7 +42,7 @@ from trainfare_core.errors import TargetError, TrainfareError
 
 if TYPE_CHECKING:
     from trainfare.job import LiveJob, TrainingJob
-    from trainfare.lightning.script.interception import FitCall, Recorder
+    from trainfare.job.fit_call import FitCall, Recorder
     from trainfare.plain_loop.script_loop import ScriptLoop
     from trainfare.script.fit_calls import Rounds
     from trainfare_core.job_profile import JobProfile
@@ -93,7 +93,8 @@ def run_script(
     Raises:
         TargetError: the script raised, or ended without that call or step.
     """
-    from trainfare.lightning.script.interception import Recorder, intercept_trainers
+    from trainfare.job.fit_call import Recorder
+    from trainfare.lightning.script.interception import intercept_trainers
     from trainfare.lightning.script.live_fit import live_job
     from trainfare.lightning.script.unknown_data import stand_for_missing_data
     from trainfare.script import huggingface, keras
@@ -217,7 +218,8 @@ def run_callable(target: str, answer: Callable[[Callable[[], TrainingJob]], NoRe
     Raises:
         TargetError, MissingExtraError: see `trainfare.job.load_job`.
     """
-    from trainfare.lightning.script.interception import Recorder, fit_call, intercept_trainers
+    from trainfare.job.fit_call import Recorder
+    from trainfare.lightning.script.interception import fit_call, intercept_trainers
     from trainfare.lightning.script.live_fit import live_job
 
     def from_trainer(trainer: Any, arguments: tuple[Any, ...]) -> TrainingJob:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from trainfare import TrainingJob, trace_job
 from trainfare.fake_step.configured_step import bytes_of
-from trainfare.lightning.script.interception import Recorder, intercept_trainers
+from trainfare.job.fit_call import Recorder
+from trainfare.lightning.script.interception import intercept_trainers
 
 
 class Net(LightningModule):

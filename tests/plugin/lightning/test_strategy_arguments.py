@@ -23,8 +23,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from builders.lightning_modules import NAMESPACES, Clock, MeterHarness, Rows, Tiny, loader, quiet, trainer
 from trainfare.fake_step import trace_job
 from trainfare.job import LiveJob
+from trainfare.job.fit_call import Recorder
 from trainfare.lightning.run_facts import read_run
-from trainfare.lightning.script.interception import Recorder, intercept_trainers
+from trainfare.lightning.script.interception import intercept_trainers
 from trainfare.lightning.script.live_fit import live_job
 from trainfare.lightning.strategy_arguments import ARGUMENTS, checkpoint_modules
 from trainfare_core.job_profile import JobProfile

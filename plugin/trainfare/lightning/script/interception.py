@@ -22,12 +22,12 @@ from typing import Any, Final, cast
 import torch
 
 from trainfare.job import RANK_OF_ONE, place_of_caller
+from trainfare.job.fit_call import FitCall, Recorder, skip_call
 from trainfare.job.loop import do_nothing
 from trainfare.job.on_import import on_import
+from trainfare.job.untrained import UntrainedMetrics, answer_input
 from trainfare.job.user_code import is_users_file, replace_attribute
 from trainfare.lightning.script.replaced_answers import (
-    UntrainedMetrics,
-    answer_input,
     make_untrained_metrics,
     make_untrained_predictions,
     name_unsaved_checkpoints,
@@ -36,7 +36,6 @@ from trainfare.lightning.script.silent_logger import silent
 from trainfare.lightning.script.trainer_arguments import replacing_connector, tolerant
 from trainfare.lightning.trainer_stub import NullLogger
 from trainfare_core.errors import TargetError
-from trainfare_core.number_format import list_items
 
 NAMESPACES: Final = ("pytorch_lightning", "lightning.pytorch")
 _SKIPPED: Final[Mapping[str, tuple[Callable[[Mapping[str, Any]], Any], str]]] = {
@@ -58,65 +57,6 @@ _OF_LOADING: Final = {"map_location", "hparams_file", "strict", "weights_only"}
 """Arguments of `load_from_checkpoint` that do not make another module."""
 _LEARNING_RATE: Final = 1e-3
 """Chosen: what `lr_find` suggests here; no cost depends on it."""
-
-
-class FitCall:
-    """
-    One call of `Trainer.fit`.
-
-    Attributes:
-        trainer: the Trainer.
-        arguments: of the call, by Lightning's names.
-        namespace: the package of the Trainer.
-        place: line of the script.
-    """
-
-    def __init__(self, trainer: Any, arguments: dict[str, Any], namespace: str, script: str | None) -> None:
-        self.trainer, self.arguments, self.namespace = trainer, arguments, namespace
-        self.place = script or "a place that is not in the script"
-
-
-class Recorder:
-    """
-    Keeps the calls of `fit` and what was skipped before.
-
-    Args:
-        on_fit: called with each call; where it returns, so does `fit`, without having trained.
-        only_fit: replace nothing else that a Trainer or the script does.
-    """
-
-    def __init__(self, on_fit: Callable[[FitCall], None], *, only_fit: bool = False) -> None:
-        self.only_fit, self._on_fit = only_fit, on_fit
-        self.places: list[str] = []
-        self.method = "Trainer.fit"
-        self.skipped: list[str] = []
-        self.untrained: dict[str, Any] = {}
-        """Modules of the calls that did not train, by the paths of the checkpoints that were not saved."""
-
-    def fit(self, trainer: Any, arguments: dict[str, Any], namespace: str) -> None:
-        """Record a call of `Trainer.fit`."""
-        self.note_call(FitCall(trainer, arguments, namespace, place_of_caller()), "Trainer.fit")
-        trainer.strategy._lightning_module = arguments["model"]  # noqa: SLF001
-        self.untrained.update(dict.fromkeys(name_unsaved_checkpoints(trainer), arguments["model"]))
-
-    def note_call(self, call: FitCall, method: str) -> None:
-        """Record a call that would train, of a method of any Trainer."""
-        self.method = method
-        self.places.append(call.place)
-        self._on_fit(call)
-        self.skipped.append(f"{method} at {call.place} trained nothing here")
-
-    def skip(self, name: str, what: str = "did nothing here") -> None:
-        """Record a call that does something else here."""
-        self.skipped.append(f"{name} at {place_of_caller()} {what}")
-
-    def explain(self) -> str:
-        """Return a sentence on what was replaced so far, for an error that may come of it; "" where nothing was."""
-        if not self.skipped:
-            return ""
-        # Chosen: about ten lines of a terminal.
-        calls = list_items(list(dict.fromkeys(self.skipped)), 800, separator="; ")
-        return f". Before it, {calls}. A trace stops before training, so what such calls give is made up"
 
 
 @contextlib.contextmanager
@@ -193,27 +133,11 @@ def _record_fit(original: Callable[..., None], namespace: str, recorder: Recorde
     def fit(self: Any, *args: Any, **kwargs: Any) -> None:
         arguments = dict(signature.bind(self, *args, **kwargs).arguments)
         arguments.pop("self", None)
-        recorder.fit(self, arguments, namespace)
+        recorder.note_call(FitCall(self, arguments, namespace, place_of_caller()), "Trainer.fit")
+        self.strategy._lightning_module = arguments["model"]  # noqa: SLF001
+        recorder.untrained.update(dict.fromkeys(name_unsaved_checkpoints(self), arguments["model"]))
 
     return fit
-
-
-def skip_call(
-    original: Callable[..., Any],
-    name: str,
-    recorder: Recorder,
-    result: Callable[[Mapping[str, Any]], Any],
-    what: str = "did nothing here",
-) -> Callable[..., Any]:
-    """Return a method that records its calls, and returns what `result` makes of their arguments."""
-    signature = inspect.signature(original)
-
-    @functools.wraps(original)
-    def skip(*args: Any, **kwargs: Any) -> Any:
-        recorder.skip(name, what)
-        return result(signature.bind(*args, **kwargs).arguments)
-
-    return skip
 
 
 def _give_untrained(original: property, name: str, recorder: Recorder) -> property:

@@ -8,32 +8,29 @@ callbacks and module, the loaders. `configure_model` and `configure_optimizers` 
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import Any, Final
 
 import torch
-from torch.utils.data import DataLoader
 
 from trainfare.fake_step.fake_tensors import seeded_random
 from trainfare.fake_step.several_batches import whole_batches
-from trainfare.job import Batches, LiveJob, LiveRun, describe_raised
+from trainfare.job import Batches, LiveJob, LiveRun
+from trainfare.job.fit_call import FitCall
+from trainfare.job.loading import load_in_this_process, report_user_errors
 from trainfare.job.made_up_data import MadeUpData
-from trainfare.job.missing_here import MADE_UP
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.training_job import STRATEGIES
-from trainfare.job.user_code import replace_attribute
 from trainfare.lightning.callbacks import set_up_callbacks
 from trainfare.lightning.run_length import loader_batch_size, read_trainer
-from trainfare.lightning.script.interception import FitCall
 from trainfare.lightning.script.made_up_source import NO_LENGTH, MadeUpSource
 from trainfare.lightning.script.trainer_arguments import Asked, read_asked
 from trainfare.lightning.strategy_arguments import checkpoint_modules
 from trainfare.meter.batch_facts import BatchSizes
-from trainfare_core.errors import TargetError, TrainfareError
+from trainfare_core.errors import TargetError
 
 _BATCHES: Final = 8
 """Chosen: enough to see how far batches differ in size, and few enough to load in seconds."""
@@ -216,32 +213,3 @@ def _note_other_group(devices: int) -> tuple[str, ...]:
     return (
         f"init_process_group(world_size={asked}) differs from the Trainer's {devices} devices: those are priced",
     )
-
-
-@contextlib.contextmanager
-def load_in_this_process(*, nothing: bool = False) -> Generator[None, None, None]:
-    """Load batches in this process, or nothing: a few batches do not repay the start of workers."""
-    loose: Any = DataLoader
-    original = loose.__iter__
-
-    def here(self: Any) -> Any:
-        before = self.num_workers, self.timeout
-        self.num_workers = self.timeout = 0
-        try:
-            return itertools.repeat(None) if nothing else original(self)
-        finally:
-            self.num_workers, self.timeout = before
-
-    with replace_attribute(loose, "__iter__", here):
-        yield
-
-
-@contextlib.contextmanager
-def report_user_errors(doing: str, *, reads_data: bool = True) -> Generator[None, None, None]:
-    """Raise a TargetError of what the user's code raises, `doing` something."""
-    try:
-        yield
-    except TrainfareError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise TargetError(describe_raised(doing, error, way_out=MADE_UP if reads_data else "")) from error

@@ -16,9 +16,9 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from trainfare.job import missing_here, place_of_caller
+from trainfare.job.fit_call import Recorder
 from trainfare.job.on_import import on_import
 from trainfare.job.user_code import replace_attribute
-from trainfare.lightning.script.interception import Recorder
 from trainfare_core.errors import TargetError
 
 _REPLACED: Final = {

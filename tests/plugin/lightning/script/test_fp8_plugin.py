@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from builders.lightning_modules import NAMESPACES, quiet
+from trainfare.job.fit_call import FitCall, Recorder
 from trainfare.lightning.script.fp8_plugin import Fp8Plugin
-from trainfare.lightning.script.interception import FitCall, Recorder, intercept_trainers
+from trainfare.lightning.script.interception import intercept_trainers
 from trainfare.lightning.script.live_fit import live_job
 from trainfare.lightning.script.trainer_arguments import read_asked
 from trainfare_core.errors import TargetError

@@ -19,9 +19,10 @@ from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
 from builders.lightning_modules import NAMESPACES, Rows, Stream, quiet
 from trainfare.fake_step import trace_job
 from trainfare.job import LiveJob
+from trainfare.job.fit_call import FitCall, Recorder
 from trainfare.job.run_plan import LoopLength
 from trainfare.lightning.run_length import read_trainer
-from trainfare.lightning.script.interception import FitCall, Recorder, intercept_trainers
+from trainfare.lightning.script.interception import intercept_trainers
 from trainfare.lightning.script.live_fit import live_job
 from trainfare.script.run import run_callable
 from trainfare_core.errors import TargetError
