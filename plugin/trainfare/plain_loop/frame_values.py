@@ -161,14 +161,20 @@ def read_attributes(value: Any) -> Mapping[str, Any]:
 
 def _read_config(value: Any) -> Mapping[str, Any]:
     """Return the nodes and plain values of OmegaConf's, without those that are made of others (`${...}`, `???`)."""
-    kind = type(value)
+    kind = cast("type[object]", type(value))
     if (kind.__module__, kind.__name__) != ("omegaconf.dictconfig", "DictConfig"):
         return _EMPTY
-    nodes = vars(value).get("_content")
+    nodes = _members(value).get("_content")
     if type(nodes) is not dict:  # a text: missing, or made of another
         return _EMPTY
     held = cast("dict[str, Any]", nodes)
-    values = {name: vars(node).get("_val", node) for name, node in held.items()}
-    return {
-        name: one for name, one in values.items() if type(one) is not str or not ("${" in one or one == "???")
-    }
+    values: dict[str, Any] = {name: _members(node).get("_val", node) for name, node in held.items()}
+    return {name: value for name, value in values.items() if not _is_made(value)}
+
+
+def _members(value: object) -> Mapping[str, Any]:
+    return vars(value)
+
+
+def _is_made(value: object) -> bool:
+    return isinstance(value, str) and ("${" in value or value == "???")

@@ -83,6 +83,12 @@ def _replace_trainer(home: str, replace: Callable[..., None], recorder: Recorder
             recorder.skip("resume_from_checkpoint", "was left out: the plan is that of the whole run")
 
         def stop(*_: Any, **__: Any) -> Any:
+            # A Trainer of 4.x turns it on in what is replaced here.
+            off = not getattr(self.model, "is_gradient_checkpointing", False)
+            if self.args.gradient_checkpointing and off:
+                self.model.gradient_checkpointing_enable(
+                    gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs
+                )
             recorder.note_call(call, "Trainer.train")
             return loose.TrainOutput(0, math.nan, {})
 
