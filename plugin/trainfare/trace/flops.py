@@ -247,7 +247,8 @@ _FUSED_ATTENTION = (
 
 # Formulas by the names of aten operations; they replace torch's.
 _OWN: dict[str, _Formula] = {
-    **dict.fromkeys(("mv", "dot", "vdot", "_int_mm", "_scaled_mm_v2"), _count_product(0, 1)),
+    # torch 2.5 has no formula of `_scaled_mm`.
+    **dict.fromkeys(("mv", "dot", "vdot", "_int_mm", "_scaled_mm", "_scaled_mm_v2"), _count_product(0, 1)),
     **dict.fromkeys(
         ("addmv", "addmv_", "addbmm", "addmm_", "baddbmm_", "_addmm_activation"), _count_product(1, 2)
     ),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from builders.versions import is_before
 from trainfare.fake_step.fake_results import MAKERS, find_known_result
 
 _aten: Any = torch.ops.aten
@@ -129,6 +130,8 @@ def test_every_known_operation_is_compared() -> None:
 def test_a_known_result_is_that_of_torch(name: str, dtype: torch.dtype) -> None:
     known, found, _ = _both(name, _ALL[name], dtype)
     assert known is not NotImplemented
+    if name.startswith("native_layer_norm.") and dtype != torch.float32 and is_before("torch", "2.6"):
+        pytest.skip("torch 2.5 keeps other statistics on fake tensors of a CPU than on real ones")
     assert _describe_result(known) == _describe_result(found)
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from builders.jobs import BATCH, WIDTH, Tiny, job, tiny_batch, with_step
+from builders.versions import is_before
 from trainfare.fake_step import trace_job
 from trainfare.job import is_builder
 from trainfare_core.errors import TraceError
@@ -246,7 +247,9 @@ def test_a_jagged_batch_is_traced_with_its_lengths() -> None:
         [torch.ones(length, WIDTH) for length in (2, 3, 5)], layout=torch.jagged
     )
     step = with_step(lambda self, batch, batch_idx: self.layer(batch).values().mean())
-    assert trace_job(job(step, batch, batch_size=3)).step_flops == 10 * LINEAR
+    # torch 2.5 computes the gradient of a nested input that needs none: three products for two.
+    products = 3 if is_before("torch", "2.6") else 2
+    assert trace_job(job(step, batch, batch_size=3)).step_flops == 10 * LINEAR * products / 2
 
 
 def test_a_batch_too_large_for_this_machine_is_made_of_fake_tensors() -> None:

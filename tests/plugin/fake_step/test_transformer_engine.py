@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from builders.jobs import Tiny, Transformer, job
 from builders.plans import predict_one
+from builders.versions import needs_version
 from trainfare.fake_step import trace_changed, trace_job
 from trainfare.fake_step.equal_blocks import WORTHWHILE
 from trainfare_core.errors import TraceError
@@ -206,6 +207,7 @@ def test_scaled_products_of_the_users_own_are_in_fp8_with_their_bytes(module: An
     assert predict_one(profile, "H100-SXM-80GB").memory_log_sigma[0] > 0.4
 
 
+@needs_version("torch", "2.7", "has no scales of eight bits")
 def test_products_of_the_users_own_with_a_scale_for_each_block_are_in_mxfp8() -> None:
     """Blackwell has them, Hopper does not; one byte a scale."""
     profile = trace_module("bf16-true", ScaledBlocks, batch_size=32)

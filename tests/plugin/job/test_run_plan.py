@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, GradientAccumulationScheduler, ModelCheckpoint
 
 from builders.lightning_modules import MeterHarness, Tiny, loader, quiet, stream, trainer
+from builders.versions import is_before
 from trainfare.job.run_plan import (
     CheckpointTrigger,
     LoopLength,
@@ -168,7 +169,8 @@ def test_a_resumed_run_plans_the_whole_run(tmp_path: Path) -> None:
     fit = trainer(tmp_path, reader, max_epochs=2)
     fit.fit(Tiny(), loader(32), ckpt_path=str(tmp_path / "half.ckpt"))
     assert (reader.plan.steps, reader.plan.steps_done_before, reader.plan.steps_left) == (16, 5, 11)
-    assert fit.global_step == 16
+    # Lightning before 2.5 runs the batch once more at which it was left.
+    assert fit.global_step == 16 + is_before("pytorch_lightning", "2.5")
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_the_page_shows_the_same_table() -> None:
         (
             lambda s: s.DeepSpeedStrategy(
                 stage=3, offload_optimizer=True, offload_parameters=True, partition_activations=True, cpu_checkpointing=True,
-                reduce_bucket_size=5, timeout=None,
+                reduce_bucket_size=5, hysteresis=3,
             ),
             "deepspeed_stage_3_offload",
             (f"not counted of DeepSpeedStrategy: offload_optimizer, offload_parameters {HOST}; partition_activations, "
