@@ -12,7 +12,7 @@ _OTHERS: Final = ("torch", "keras", "transformers", "lightning", "accelerate", "
 
 
 def trains_by_jax(path: Path) -> bool:
-    """Return whether a script imports JAX, and nothing of it names another library that trains."""
+    """Return whether a script imports JAX, no module beside it, and names no other library that trains."""
     try:
         text = path.read_text(encoding="utf-8")
         tree = ast.parse(text)
@@ -21,4 +21,8 @@ def trains_by_jax(path: Path) -> bool:
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     imports = {name.partition(".")[0] for name in names}
+    if any(
+        (path.parent / name).is_dir() or path.with_name(f"{name}.py").exists() for name in imports if name
+    ):
+        return False  # which may train by torch
     return not _JAX.isdisjoint(imports) and not any(word in text for word in _OTHERS)

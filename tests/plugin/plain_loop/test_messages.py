@@ -89,6 +89,8 @@ def test_jax_is_named() -> None:
     """Before it runs: it would train to its end."""
     assert "train.py trains by JAX: of its loops only Keras' Model.fit" in refuse("from jax import numpy")
     assert "trains by JAX" not in refuse("if 0: import jax\nimport torch")
+    Path("learner.py").write_text("import torch")
+    assert "trains by JAX" not in refuse("if 0: import jax\nimport learner")
 
 
 @pytest.mark.parametrize(
