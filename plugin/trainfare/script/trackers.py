@@ -77,7 +77,9 @@ def _change_no_hub(stack: ExitStack, skip: Callable[[str], None]) -> None:
             if name == "create_repo":
                 return home.RepoUrl(url, endpoint=home.constants.ENDPOINT)
             is_commit = name.startswith(("create_commit", "upload_"))
-            made = home.CommitInfo(f"{url}/commit/0", commit_message="", commit_description="", oid="0")
+            made = home.CommitInfo(
+                commit_url=f"{url}/commit/0", commit_message="", commit_description="", oid="0"
+            )
             return made if is_commit else None
 
         return call

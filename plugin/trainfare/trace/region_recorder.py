@@ -89,10 +89,11 @@ class RegionRecorder:
         """Record a fused call that has returned, and store which autograd nodes are its backward."""
         recomputed = torch_private.recomputing()
         results = tensors_in(out)
-        if region.kind == "recurrent" and results and results[0].dtype != region.operands[0].dtype:
+        if results and results[0].dtype != region.operands[0].dtype:
             # Autocast has cast the operands inside the call.
-            sizes = results[0].element_size(), region.operands[0].element_size()
-            region.extra_kept_bytes = region.extra_kept_bytes * sizes[0] // sizes[1]
+            if region.kind == "recurrent":
+                sizes = results[0].element_size(), region.operands[0].element_size()
+                region.extra_kept_bytes = region.extra_kept_bytes * sizes[0] // sizes[1]
             region.dtype = compute_dtype(region.kind, "", results, [])
         registry = self.memory.registry
         moved = Traffic(registry.size_tensors(region.operands), registry.size_tensors(results))
@@ -153,9 +154,13 @@ class RegionRecorder:
         if region.backward_reads_results:
             region.backward_read += moved.bytes_written
             held += results
-        region.held = [self.memory.registry.key(tensor) for tensor in held]
+        # Autocast casts the operands of attention inside the call: autograd keeps the casts, and not what was given.
+        cast = [t for t in held if region.kind == "attention" and t.is_floating_point() and t.dtype != results[0].dtype]
+        given = [tensor for tensor in held if all(tensor is not other for other in cast)]
+        region.held = [self.memory.registry.key(tensor) for tensor in given]
         if region.autograd_keeps or torch_private.in_backward():
             self.memory.live.pin(region.held)
-            for tensor in held:
+            for tensor in given:
                 self.memory.save(tensor)
-            region.held.append(self.memory.save_extra(region.extra_kept_bytes))
+            cast_bytes = sum(tensor.numel() for tensor in cast) * results[0].element_size()
+            region.held.append(self.memory.save_extra(region.extra_kept_bytes + cast_bytes))

@@ -259,6 +259,8 @@ def test_the_step_without_a_first_batch_is_the_same(case: str, worthwhile: float
 )
 def test_the_step_of_a_strategy_equals_that_of_every_block(change: ModuleChange) -> None:
     """Adapters in every block, and recomputed blocks."""
+    if change.strategy == "lora":
+        pytest.importorskip("peft")
     described = job(Net)
     profile = trace_changed(described, change, worthwhile=ALWAYS)
     assert profile == trace_changed(described, change, worthwhile=0)

@@ -267,6 +267,7 @@ if __name__ == "__main__":
 
 def test_hugging_faces_trainer_is_measured_and_left(folder: Path) -> None:
     """400 samples in batches of 4, accumulated over 2, over 3 epochs are 150 steps; nothing is saved."""
+    pytest.importorskip("transformers")
     (folder / "train.py").write_text(HUGGING_FACE)
     done = probe(folder, "--steps", 4, "--format", "json", python=sys.executable)
     assert done.exit_code == 0, done.stderr
@@ -287,6 +288,7 @@ def test_hugging_faces_trainer_is_measured_and_left(folder: Path) -> None:
 
 
 def test_checkpoints_of_hugging_faces_trainer_are_written_where_it_is_asked(folder: Path) -> None:
+    pytest.importorskip("transformers")
     (folder / "train.py").write_text(HUGGING_FACE.replace("dataloader_num_workers=2, ", ""))
     done = probe(folder, "--steps", 4, "--save", python=sys.executable)
     assert done.exit_code == 0, done.stderr

@@ -423,3 +423,22 @@ def test_a_step_that_is_not_recorded_runs_alike() -> None:
         found.append((out.dtype, trace.optimizer_facts(), bool(trace.operations()), bool(trace.modules())))
     assert found == [(HALF, found[0][1], True, True), (HALF, found[0][1], False, False)]
     assert found[0][1].state_bytes > 0
+
+
+def test_a_real_step_keeps_what_autocast_casts_attention_to() -> None:
+    """Rotary embeddings leave queries and keys in fp32; autograd keeps their casts, as it does on fake tensors."""
+
+    class Attention(nn.Module):
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            queries = tokens.view(2, 3, 8, 16) * 2
+            return F.scaled_dot_product_attention(queries, queries + 1, queries + 2, is_causal=True)
+
+    with torch.autocast("cpu", HALF), StepTrace(nn.Module()) as real:
+        Attention()(torch.ones(2, 3, 128, requires_grad=True)).sum()
+    with FakeTensorMode():
+        tokens = torch.ones(2, 3, 128, requires_grad=True)
+        with StepTrace(nn.Module(), cuda_autocast_dtype=HALF) as fake:
+            Attention()(tokens).sum()
+    assert real.memory().saved_activation_bytes == fake.memory().saved_activation_bytes > 0
+    types = [[g.dtype for g in trace.operations() if g.kind == "attention"] for trace in (real, fake)]
+    assert types == [["bf16"], ["bf16"]]
