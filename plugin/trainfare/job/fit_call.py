@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from trainfare.job.launch import Launch
 from trainfare.job.user_code import place_of_caller
 from trainfare_core.number_format import list_items
 
@@ -43,6 +44,7 @@ class Recorder:
         self.skipped: list[str] = []
         self.untrained: dict[str, Any] = {}
         """Modules of the calls that did not train, by the paths of the checkpoints that were not saved."""
+        self.launch = Launch()
 
     def note_call(self, call: FitCall, method: str) -> None:
         """Record a call that would train."""

@@ -19,12 +19,12 @@ from torch.amp import autocast_mode
 from torch.optim import Optimizer
 
 from trainfare.job import ChosenBatch, LiveJob, LiveRun, Probe
+from trainfare.job.launch import FP16_AS_BF16, Launch
 from trainfare.job.loop import do_nothing
 from trainfare.job.on_import import on_import
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.user_code import replace_attribute
-from trainfare.lightning.script.trainer_arguments import Asked, replacing_fabric_connector
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.metered_run import parameters_of
 from trainfare.meter.probe_meter import ProbeMeter
@@ -32,17 +32,15 @@ from trainfare.meter.tracing_method import EAGER, WAY_OUT
 from trainfare.plain_loop import run_facts
 from trainfare.plain_loop.backward_watch import list_optimizers
 from trainfare.plain_loop.batch_sample import count_epoch, sample_batches
+from trainfare.plain_loop.compiled_calls import CompiledCalls
 from trainfare.plain_loop.found_objects import find_line, join_arguments, moves_parameters
 from trainfare.plain_loop.loop_meter import STEPS_SEEN_BEFORE
 from trainfare.plain_loop.script_loop import ScriptLoop
-from trainfare.script.compiled_calls import CompiledCalls
 from trainfare.trace import torch_private
 from trainfare_core.errors import CannotTellError, TargetError, TraceError
 from trainfare_core.job_profile import JobProfile
 
-_CONNECTORS: Final = ("lightning.fabric", "lightning_fabric")
 _NOT_COUNTED: Final = "validation and checkpoints of a loop of the script's own are left out of the cost"
-_FP16: Final = "fp16 mixed precision ran as bf16 on the CPU here, and is counted as that"
 
 
 @final
@@ -53,18 +51,17 @@ class LoopBeforeLaunch(ScriptLoop):
     Args:
         first: see `ScriptLoop`.
         answer: see `run_script`.
+        launch: what the script asks for.
     """
 
     services = replace(ScriptLoop.services, say=do_nothing)
     warmed_up = True
     length_option = "--steps"
 
-    def __init__(self, first: int, answer: Callable[[Callable[[], LiveJob]], Any]) -> None:
+    def __init__(self, first: int, answer: Callable[[Callable[[], LiveJob]], Any], launch: Launch) -> None:
         super().__init__(Probe(1, save=False, end=lambda give: answer(lambda: self._make_job(give))), first)
         self._compiled = CompiledCalls()
-        self._asked: Asked | None = None
-        self._notes: list[str] = []
-        self._processes: int | None = None
+        self._launch = launch
         self._optimizers_made = self._optimizers_seen = 0
         self._may_step: list[Optimizer] = []
         self._kinds_of_first: set[tuple[object, ...]] = set()
@@ -74,17 +71,8 @@ class LoopBeforeLaunch(ScriptLoop):
         self._last: tuple[Any, Any] | None = None
         """The iterator of a DataLoader and its batch, before the loop was found."""
 
-    def note_processes(self, count: int | None, what: str) -> None:
-        """Take note that what processes would do is called in this one; None: how many is not known."""
-        self._processes = count
-        self._notes.append(f"{what}: what it starts is called in this process, as the first of them")
-
     def replace_devices(self, stack: ExitStack) -> None:
         """Replace what a script cannot have on one CPU, until the stack is closed."""
-        for package in _CONNECTORS:
-            stack.enter_context(
-                on_import(f"{package}.fabric", functools.partial(self._replace_fabric, package, stack))
-            )
         stack.enter_context(
             on_import("accelerate.accelerator", functools.partial(self._replace_accelerator, stack))
         )
@@ -112,17 +100,6 @@ class LoopBeforeLaunch(ScriptLoop):
         stack.enter_context(replace_attribute(kind, "__init__", init))
         stack.enter_context(replace_attribute(kind, "__enter__", enter_on_cpu))
 
-    def _replace_fabric(self, package: str, stack: ExitStack) -> None:
-        home: Any = sys.modules[f"{package}.fabric"]
-
-        def keep(asked: Asked) -> None:
-            self._asked = asked
-            self._notes += [_FP16] if asked.precision == "16-mixed" else []
-
-        connector = home._Connector  # noqa: SLF001
-        replaced = replacing_fabric_connector(package, connector.__init__, keep)
-        stack.enter_context(replace_attribute(connector, "__init__", replaced))
-
     def _replace_accelerator(self, stack: ExitStack) -> None:
         kind: Any = sys.modules["accelerate.accelerator"].Accelerator
         make = kind.__init__
@@ -130,7 +107,7 @@ class LoopBeforeLaunch(ScriptLoop):
         def init(accelerator: Any, *args: Any, **kwargs: Any) -> None:
             if kwargs.get("mixed_precision", os.environ.get("ACCELERATE_MIXED_PRECISION")) == "fp16":
                 kwargs["mixed_precision"] = "bf16"
-                self._notes.append(_FP16)
+                self._launch.notes.append(FP16_AS_BF16)
             make(accelerator, *args, **kwargs)
 
         stack.enter_context(replace_attribute(kind, "__init__", functools.wraps(make)(init)))
@@ -296,23 +273,23 @@ class LoopBeforeLaunch(ScriptLoop):
         return f"{world} processes share the batches" if world > 1 else ""
 
     def _count_processes(self) -> int:
-        asked, group = self._asked, torch.distributed.init_process_group
+        asked, group = self._launch.devices, torch.distributed.init_process_group
         if asked is not None:
             return asked.devices * asked.num_nodes
         devices = os.environ.get("WORLD_SIZE")
         if devices and devices.isdecimal():
             return int(devices)
-        return getattr(group, "world_size", None) or self._processes or 1
+        return getattr(group, "world_size", None) or self._launch.processes or 1
 
     def run_facts(self) -> RunFacts:
         """Return the facts of a run with the devices that it was asked for, and not those of the process here."""
         facts = super().run_facts()
-        asked, world = self._asked, self._count_processes()
+        asked, world = self._launch.devices, self._count_processes()
         if asked is not None:
-            strategy, nodes = asked.strategy.word, asked.num_nodes
+            strategy, nodes = asked.strategy, asked.num_nodes
         else:
             strategy = facts.parallel.strategy
-            local = os.environ.get("LOCAL_WORLD_SIZE") or self._processes or world
+            local = os.environ.get("LOCAL_WORLD_SIZE") or self._launch.processes or world
             nodes = max(1, world // int(local))
             strategy = "ddp" if self.prepared and world > 1 else strategy
         because = facts.split_because
@@ -324,8 +301,8 @@ class LoopBeforeLaunch(ScriptLoop):
         notes = (
             _NOT_COUNTED,
             *facts.notes[1:],  # the first says the same of a loop with a meter in it
-            *self._notes,
-            *(() if asked is None else (*asked.notes, *asked.strategy.notes)),
+            *self._launch.notes,
+            *(() if asked is None else asked.notes),
         )
         return replace(
             facts,

@@ -164,7 +164,7 @@ def run_script(
     def answer_of_loop(load_loop: Callable[[], LiveJob]) -> NoReturn:
         answer(load_loop if made_up is None else partial(_fail, TargetError(_READS_ITS_DATA)))
 
-    path, plain = _find_script(script), LoopBeforeLaunch(first, answer_of_loop)
+    path, plain = _find_script(script), LoopBeforeLaunch(first, answer_of_loop, recorder.launch)
     with (
         checking_versions(),
         contextlib.ExitStack() as stack,
@@ -176,7 +176,7 @@ def run_script(
     ):
         switch_off_trackers(stack, recorder.skip)
         plain.replace_devices(stack)
-        processes = Processes(None, plain.note_processes, fail_in_process)
+        processes = Processes(None, recorder.launch.note_processes, fail_in_process)
         processes.watch_processes(stack)
         processes.watch_torch(stack)
         plain.watch_script(loops)

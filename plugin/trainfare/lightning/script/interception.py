@@ -12,6 +12,7 @@ import functools
 import inspect
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from functools import partial
@@ -23,6 +24,7 @@ import torch
 
 from trainfare.job import RANK_OF_ONE, place_of_caller
 from trainfare.job.fit_call import FitCall, Recorder, skip_call
+from trainfare.job.launch import Launch
 from trainfare.job.loop import do_nothing
 from trainfare.job.on_import import on_import
 from trainfare.job.untrained import UntrainedMetrics, answer_input
@@ -33,11 +35,16 @@ from trainfare.lightning.script.replaced_answers import (
     name_unsaved_checkpoints,
 )
 from trainfare.lightning.script.silent_logger import silent
-from trainfare.lightning.script.trainer_arguments import replacing_connector, tolerant
+from trainfare.lightning.script.trainer_arguments import (
+    replacing_connector,
+    replacing_fabric_connector,
+    tolerant,
+)
 from trainfare.lightning.trainer_stub import NullLogger
 from trainfare_core.errors import TargetError
 
 NAMESPACES: Final = ("pytorch_lightning", "lightning.pytorch")
+_FABRICS: Final = ("lightning.fabric", "lightning_fabric")
 _SKIPPED: Final[Mapping[str, tuple[Callable[[Mapping[str, Any]], Any], str]]] = {
     "validate": (make_untrained_metrics, "did nothing here: its metrics are nan"),
     "test": (make_untrained_metrics, "did nothing here: its metrics are nan"),
@@ -71,6 +78,9 @@ def intercept_trainers(recorder: Recorder) -> Generator[None, None, None]:
         for namespace in NAMESPACES:
             stack.enter_context(on_import(namespace, partial(_intercept, namespace, recorder, stack)))
         if not recorder.only_fit:
+            for package in _FABRICS:
+                replace = partial(_replace_fabric, package, recorder.launch, stack)
+                stack.enter_context(on_import(f"{package}.fabric", replace))
             stack.enter_context(
                 replace_attribute(builtins, "input", answer_input(partial(recorder.skip, "input()")))
             )
@@ -83,6 +93,13 @@ def intercept_trainers(recorder: Recorder) -> Generator[None, None, None]:
                 stack.enter_context(replace_attribute(accelerator, "current_accelerator", chosen))
         stack.enter_context(_environment())
         yield
+
+
+def _replace_fabric(package: str, launch: Launch, stack: contextlib.ExitStack) -> None:
+    home: Any = sys.modules[f"{package}.fabric"]
+    connector = home._Connector  # noqa: SLF001
+    replaced = replacing_fabric_connector(package, connector.__init__, launch)
+    stack.enter_context(replace_attribute(connector, "__init__", replaced))
 
 
 def _intercept(namespace: str, recorder: Recorder, stack: contextlib.ExitStack) -> None:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, cast
 
 import torch
 
+from trainfare.job.launch import FP16_AS_BF16, AskedDevices, Launch
 from trainfare.job.training_job import canonical_precision
 from trainfare.lightning.script.fp8_plugin import Fp8Plugin
 from trainfare.lightning.strategy_arguments import KEPT, StrategyFacts, read_registered, read_strategy
@@ -84,9 +85,9 @@ def replacing_connector(namespace: str, original: Callable[..., None]) -> Callab
 
 
 def replacing_fabric_connector(
-    package: str, original: Callable[..., None], keep: Callable[[Asked], None]
+    package: str, original: Callable[..., None], launch: Launch
 ) -> Callable[..., None]:
-    """Return an `__init__` of Fabric's connector that takes one CPU; `keep` is given what was asked for."""
+    """Return an `__init__` of Fabric's connector that takes one CPU; `launch` is told what was asked for."""
     signature = inspect.signature(original)
 
     @functools.wraps(original)
@@ -95,8 +96,9 @@ def replacing_fabric_connector(
         bound.apply_defaults()
         registry = import_module(f"{package}.strategies").STRATEGY_REGISTRY
         asked = _build_asked({**bound.arguments, "sync_batchnorm": False}, registry)
-        notes = tuple(note.replace("Trainer(", "Fabric(") for note in asked.notes)
-        keep(replace(asked, notes=notes))
+        notes = (*(note.replace("Trainer(", "Fabric(") for note in asked.notes), *asked.strategy.notes)
+        launch.devices = AskedDevices(asked.devices, asked.num_nodes, asked.strategy.word, notes)
+        launch.notes += [FP16_AS_BF16] if asked.precision == "16-mixed" else []
         bound.arguments.update(accelerator="cpu", devices=1, num_nodes=1, strategy="auto")
         original(*bound.args, **bound.kwargs)
 
