@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from trainfare.loops import register_loop, register_words
+from trainfare.loops import register_loop, register_script, register_words
 from trainfare_core.installation import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -31,8 +31,16 @@ _HOMES = {
     "trace_job": "trainfare.fake_step",
 }
 
-register_loop("trainfare.lightning.loop_kind", plan_code="trainfare.lightning.plan_code")
+register_loop(
+    "trainfare.lightning.loop_kind",
+    plan_code="trainfare.lightning.plan_code",
+    script="trainfare.lightning.script.interception",
+    trainers={"lightning.pytorch": "fit", "pytorch_lightning": "fit"},
+)
 register_words("huggingface", "trainfare.huggingface.plan_code")
+register_script("trainfare.huggingface.script", {"transformers.trainer": "train"})
+register_script("trainfare.keras.script", {"keras.src.models.model": "fit"})
+register_script("trainfare.plain_loop.script")
 
 
 def __getattr__(name: str) -> Any:

@@ -30,7 +30,7 @@ READS = re.compile(
 """A call of a parser."""
 ROOTS = ("core", "plugin", "providers")
 OWN_DATA = {
-    "trainfare/plain_loop/frame_values.py": "the source of a script, in the process that runs it",
+    "trainfare/script/frame_values.py": "the source of a script, in the process that runs it",
     "trainfare/plain_loop/loop_writer.py": "the source of a script, in the process that runs it",
     "trainfare_core/installation.py": "what pip has written of this installation",
     "trainfare/prices/apart.py": "questions and replies between two processes of its own",

@@ -12,20 +12,52 @@ import pytest
 
 TOP = Path(__file__).resolve().parents[2]
 ROOTS = ("core", "providers", "plugin")
-LINT = "import sys; from importlinter.cli import lint_imports_command as lint; sys.path[:0] = sys.argv[1].split(':'); lint(['--no-cache', '--contract=port', '--contract=plugin'])"
+LINT = "import sys; from importlinter.cli import lint_imports_command as lint; sys.path[:0] = sys.argv[1].split(':'); lint(['--no-cache', '--contract=port', '--contract=loops', '--contract=plugin'])"
 TRACE = """
 from trainfare import TrainingJob, trace_job
 from trainfare.plain.loop_kind import PlainModule, SAMPLES, make_batch
 job = TrainingJob(module=PlainModule, batch=make_batch, batch_size=SAMPLES, max_steps=5)
 print(trace_job(job).name)
 """
+FRAMEWORK = """
+class Trainer:
+    def __init__(self, module):
+        self.module = module
+
+    def train(self):
+        open("trained", "w").close()
+"""
+TRAIN = """
+from plain_framework import Trainer
+from trainfare.plain.loop_kind import PlainModule
+Trainer(PlainModule()).train()
+open("went on", "w").close()
+"""
+SCRIPT = """
+import os, sys
+from trainfare import trace_job
+from trainfare.job import Probe, Script
+from trainfare.script import probe_script, run_script
+
+how = sys.argv[1]  # a script has arguments of its own
+
+def end(give):
+    made = give()
+    profile = trace_job(made) if how == "trace" else made
+    print(profile.name, profile.source.how, profile.plan.optimizer_steps, bool(profile.measured), flush=True)
+    os._exit(0)
+
+if how == "trace":
+    run_script(Script("train.py"), end)
+probe_script(Script("train.py"), Probe(3, False, end))
+"""
 
 pytestmark = pytest.mark.sources
 
 
-def replace_once(path: Path, old: str, new: str) -> None:
+def replace_text(path: Path, old: str, new: str, count: int = 1) -> None:
     text = path.read_text(encoding="utf-8")
-    assert text.count(old) == 1, (path, old)
+    assert text.count(old) == count, (path, old)
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
@@ -52,16 +84,18 @@ def product(tmp_path: Path) -> Path:
     own.mkdir()
     (own / "__init__.py").write_text('"""A loop of plain PyTorch."""\n')
     shutil.copy(TOP / "tests" / "builders" / "plain_loop.py", own / "loop_kind.py")
-    replace_once(
+    script = (TOP / "tests" / "builders" / "plain_script.py").read_text(encoding="utf-8")
+    (own / "script.py").write_text(script.replace("builders.plain_loop", "trainfare.plain.loop_kind"))
+    replace_text(
         tmp_path / "plugin" / "trainfare" / "__init__.py",
         "\n\n\ndef __getattr__",
-        '\nregister_loop("trainfare.plain.loop_kind")\n\n\ndef __getattr__',
+        '\nregister_loop("trainfare.plain.loop_kind", script="trainfare.plain.script", trainers={"plain_framework": "train"})\n\n\ndef __getattr__',
     )
     settings = tmp_path / "pyproject.toml"
-    replace_once(
+    replace_text(
         settings, '  "huggingface | keras | lightning",\n', '  "huggingface | keras | lightning | plain",\n'
     )
-    replace_once(settings, '["trainfare.lightning", ', '["trainfare.lightning", "trainfare.plain", ')
+    replace_text(settings, '["trainfare.lightning", ', '["trainfare.lightning", "trainfare.plain", ', count=2)
     return tmp_path
 
 
@@ -75,6 +109,19 @@ def test_a_loop_by_the_recipe_traces_its_modules(product: Path) -> None:
     done = run_python(TRACE, product)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "PlainModule\n"
+
+
+@pytest.mark.parametrize(
+    ("how", "answer"), [("trace", "PlainModule fake 24 False\n"), ("probe", "PlainModule real 24 True\n")]
+)
+def test_a_loop_by_the_recipe_answers_for_its_scripts(how: str, answer: str, product: Path) -> None:
+    """Its script half is the module that it registers: a script is traced before launch, and measured."""
+    (product / "plain_framework.py").write_text(FRAMEWORK)
+    (product / "train.py").write_text(TRAIN)
+    done = run_python(SCRIPT, product, how)
+    assert (done.returncode, done.stdout) == (0, answer), done.stderr
+    assert not (product / "trained").exists()
+    assert not (product / "went on").exists()
 
 
 def test_the_recipe_names_each_file_that_changes() -> None:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from trainfare.job.launch import Launch
 from trainfare.job.user_code import place_of_caller
 from trainfare_core.number_format import list_items
+
+if TYPE_CHECKING:
+    from trainfare.job.live_job import LiveJob
+    from trainfare.job.made_up_data import MadeUpData
+
+LoadCall: TypeAlias = "Callable[[FitCall, tuple[str, ...], MadeUpData | None], LiveJob]"
+"""Returns the job of a call; its other arguments are notes on the script, and what stands for the data."""
 
 
 class FitCall:
@@ -21,11 +28,15 @@ class FitCall:
         arguments: of the call, by the names of the loop's method.
         namespace: the package of the Trainer.
         place: line of the script.
+        load: sets up the data and returns the job, or raises a TargetError.
     """
 
-    def __init__(self, trainer: Any, arguments: dict[str, Any], namespace: str, script: str | None) -> None:
+    def __init__(
+        self, trainer: Any, arguments: dict[str, Any], namespace: str, script: str | None, load: LoadCall
+    ) -> None:
         self.trainer, self.arguments, self.namespace = trainer, arguments, namespace
         self.place = script or "a place that is not in the script"
+        self.load = load
 
 
 class Recorder:

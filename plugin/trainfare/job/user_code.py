@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import trainfare_core
 import trainfare_providers
@@ -175,6 +175,11 @@ def format_line(filename: str, line: int | None, name: str) -> str:
     except ValueError:
         shown = path
     return f"{shown}:{line} in {name}"
+
+
+def raise_error(error: BaseException) -> NoReturn:
+    """Raise what was caught, or found, elsewhere."""
+    raise error
 
 
 def put_attribute(home: Any, name: str, value: object) -> Callable[[], None]:

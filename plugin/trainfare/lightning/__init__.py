@@ -1,19 +1,12 @@
 """PyTorch Lightning behind the meter and the fake step: `FareMeter` is its callback."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from typing import TYPE_CHECKING, Any
+from trainfare.loops import load_callback
 
 if TYPE_CHECKING:
     from trainfare.lightning.callback import FareMeter
 
 __all__ = ["FareMeter"]
 
-
-def __getattr__(name: str) -> Any:
-    # Loaded on first use: the module imports Lightning, and so torch.
-    if name == "FareMeter":
-        from trainfare.lightning.callback import FareMeter
-
-        return FareMeter
-    raise AttributeError(f"module 'trainfare.lightning' has no attribute {name!r}")
+__getattr__ = load_callback(__name__)

@@ -11,8 +11,8 @@ from typing import Any, Final, TypeAlias, cast
 
 from torch import nn
 
-from trainfare.plain_loop.frame_values import count_items, read_attributes, read_value
 from trainfare.plain_loop.number_program import FUNCTIONS, OPERATORS, read_expression
+from trainfare.script.frame_values import count_items, read_attributes, read_value
 
 Key: TypeAlias = tuple[object, ...]
 """A variable of a frame, of a module, or an attribute of an object."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from trainfare.plain_loop.frame_values import Loop
 from trainfare.plain_loop.loop_expressions import SYNC, Key
 from trainfare.plain_loop.loop_parts import LoopFacts, SharedParts, Statements
 from trainfare.plain_loop.loop_source import find_body, list_shared, list_stored
 from trainfare.plain_loop.loop_writer import PASSES, FrameWriter
+from trainfare.script.frame_values import Loop
 
 
 @dataclass(slots=True)

@@ -10,8 +10,8 @@ from typing import Final
 from torch.utils.data import DataLoader
 
 from trainfare.job import format_line
-from trainfare.plain_loop.frame_values import parse_source, read_value
 from trainfare.plain_loop.loop_expressions import UnreadableError
+from trainfare.script.frame_values import parse_source, read_value
 
 _SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 

@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final, TypeGuard, cast
 
-from trainfare.plain_loop.frame_values import Loop, count_items, find_column, read_value
 from trainfare.plain_loop.loop_expressions import SYNC, Expressions, Key, UnreadableError, is_accelerator
 from trainfare.plain_loop.loop_parts import LoopFacts, SharedParts, Statements
 from trainfare.plain_loop.loop_source import (
@@ -20,6 +19,7 @@ from trainfare.plain_loop.loop_source import (
     unwrap_items,
     walk_scope,
 )
+from trainfare.script.frame_values import Loop, count_items, find_column, read_value
 
 MOST_ROUNDS: Final = 2_000_000
 """Rounds that are counted through; above them a length is not known. Chosen: a few seconds."""

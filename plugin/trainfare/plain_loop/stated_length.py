@@ -17,12 +17,12 @@ from torch.optim import Optimizer
 
 from trainfare.job.run_plan import LoopLength
 from trainfare.job.user_code import is_of_loop, replace_attribute
-from trainfare.plain_loop.frame_values import Loop, count_items, list_loops
 from trainfare.plain_loop.loop_expressions import UnreadableError
 from trainfare.plain_loop.loop_parts import LoopFacts
 from trainfare.plain_loop.loop_program import LoopProgram, start_values, write_program
 from trainfare.plain_loop.loop_source import describe_place
 from trainfare.plain_loop.number_program import read_block
+from trainfare.script.frame_values import Loop, count_items, list_loops
 from trainfare_core.number_format import list_items
 
 _CHECKED_STEPS: Final = 3

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from trainfare.job import LiveJob, Script, format_line, is_users_file
-from trainfare.plain_loop.frame_values import count_items, list_loops
+from trainfare.script.frame_values import count_items, list_loops
 from trainfare.trace import batch_elements
 from trainfare_core.number_format import list_items
 

@@ -7,17 +7,16 @@ Importing this module loads no torch: a script that is measured may set variable
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import runpy
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from trainfare.job import (
     ALL_CALLS,
@@ -27,13 +26,16 @@ from trainfare.job import (
     describe_raised,
     load_job,
     place_in_user_code,
-    place_of_caller,
 )
+from trainfare.job.fit_call import FitCall, Recorder
 from trainfare.job.floors import checking_versions
+from trainfare.job.loop import do_nothing
 from trainfare.job.made_up_data import MadeUpData
 from trainfare.job.missing_here import INSTEAD_OF_DATA, MADE_UP
 from trainfare.job.on_import import on_import
-from trainfare.job.user_code import replace_attribute
+from trainfare.job.user_code import raise_error, replace_attribute
+from trainfare.loops import list_scripts
+from trainfare.script.loop_scripts import LoopScript, ScriptRun, WatchedLoop, load_script, load_scripts
 from trainfare.script.notebook import run_notebook
 from trainfare.script.processes import Processes, stop_in_child
 from trainfare.script.trackers import switch_off_trackers
@@ -42,21 +44,13 @@ from trainfare_core.errors import TargetError, TrainfareError
 
 if TYPE_CHECKING:
     from trainfare.job import LiveJob, TrainingJob
-    from trainfare.job.fit_call import FitCall, Recorder
-    from trainfare.plain_loop.script_loop import ScriptLoop
     from trainfare.script.fit_calls import Rounds
     from trainfare_core.job_profile import JobProfile
 
-_LOOPS: Final = {
-    "lightning.pytorch": ("fit", "trainfare.lightning.probe"),
-    "pytorch_lightning": ("fit", "trainfare.lightning.probe"),
-    "transformers.trainer": ("train", "trainfare.huggingface.probe"),
-    "keras.src.models.model": ("fit", "trainfare.keras.probe"),
-}
-"""Modules with a `Trainer`, its method that trains, and the module whose `attach` gives it a meter."""
-_NAMESPACES: Final = "lightning.pytorch or pytorch_lightning"
-_READS_ITS_DATA: Final = "--made-up-data is for a Trainer: a loop of the script's own reads its data itself"
-_ONLY_KERAS_FIT: Final = "of Keras only Model.fit is priced; or describe the run as a TrainingJob"
+_CALLS: Final = (
+    "Trainer.fit of lightning.pytorch or pytorch_lightning, of transformers' Trainer.train "
+    "or Keras' Model.fit"
+)
 _OF_JAX: Final = "of its loops only Keras' Model.fit is priced"
 _NOT_WRITABLE: Final = (
     "where the sandbox is a copy of the script's folder, what lies beside that cannot be written: start it from the "
@@ -93,17 +87,12 @@ def run_script(
     Raises:
         TargetError: the script raised, or ended without that call or step.
     """
-    from trainfare.job.fit_call import Recorder
-    from trainfare.lightning.script.interception import intercept_trainers
-    from trainfare.lightning.script.live_fit import live_job
-    from trainfare.lightning.script.unknown_data import stand_for_missing_data
-    from trainfare.script import huggingface, keras
     from trainfare.script.fit_calls import find_rounds, join_calls, list_fit_lines
-    from trainfare.script.plain_loop import LoopBeforeLaunch
+    from trainfare.script.one_process import run_as_one_process
+    from trainfare.script.unknown_data import stand_for_missing_data
 
     jobs: list[LiveJob] = []
-    loads = {huggingface.NAMESPACE: huggingface.load_train_call, keras.NAMESPACE: keras.load_fit_call}
-
+    watched: list[WatchedLoop] = []
     pid, end = os.getpid(), answer
 
     def answer_in_parent(load: Callable[[], LiveJob]) -> NoReturn:
@@ -114,20 +103,18 @@ def run_script(
 
     def fail_in_process(what: str) -> NoReturn:
         msg = f"{script.name} trains in processes of its own: {what} was called in this one, and made no step"
-        answer(partial(_fail, TargetError(f"{msg}; {_OTHER_WAYS}")))
+        answer(partial(raise_error, TargetError(f"{msg}; {_OTHER_WAYS}")))
 
     def load(call: FitCall, rounds: Rounds) -> LiveJob:
         try:
-            notes = _write_notes(script, recorder, rounds, fit)
-            load_call = loads.get(call.namespace, partial(live_job, made_up=made_up))
-            job = load_call(call, notes)
+            job = call.load(call, _write_notes(script, recorder, rounds, fit), made_up)
         except TargetError as error:
             raise TargetError(f"{error}{recorder.explain()}") from error
         part = _describe_part(len(recorder.places), rounds)
         return replace(job, live=replace(job.live, part=part, replaced=recorder.explain()))
 
     def on_fit(call: FitCall) -> None:
-        loops.close()
+        until_training.close()
         rounds, number = find_rounds(), len(recorder.places)
         if fit == number:
             answer(lambda: load(call, rounds))
@@ -136,7 +123,7 @@ def run_script(
         try:
             jobs.append(load(call, rounds))
         except TrainfareError as error:  # not left to an `except` of the script
-            answer(partial(_fail, error))
+            answer(partial(raise_error, error))
         # A function with the call may be called again after the loop; the code of a module runs once.
         once = (
             call.place.endswith(" in <module>")
@@ -147,11 +134,12 @@ def run_script(
             answer(lambda: join_calls(jobs))
 
     def describe_error(error: Exception) -> str:
-        replaced, own = recorder.explain(), plain.has_begun or not _names_a_trainer(script)
+        replaced = recorder.explain()
+        own = any(loop.has_begun for loop in watched) or not _names_a_trainer(script)
         demand = "" if replaced else "a trace runs what stands before Trainer.fit, so it must work here"
         if own:
             demand = "a trace runs what stands before the training loop, so it must work here"
-        if plain.place or plain.moves:
+        if any(loop.place or loop.moves for loop in watched):
             demand = "a trace runs steps of the loop here, within --target-memory-gib and --target-seconds; "
             demand += "`trainfare probe` measures some where it trains"
         if isinstance(error, PermissionError):
@@ -159,52 +147,34 @@ def run_script(
         way_out = "" if made_up is not None else INSTEAD_OF_DATA if own else MADE_UP
         return describe_raised(script.name, error, demand, way_out=way_out) + replaced
 
-    recorder, first = Recorder(on_fit), optimizer_step or 1
-
-    def answer_of_loop(load_loop: Callable[[], LiveJob]) -> NoReturn:
-        answer(load_loop if made_up is None else partial(_fail, TargetError(_READS_ITS_DATA)))
-
-    path, plain = _find_script(script), LoopBeforeLaunch(first, answer_of_loop, recorder.launch)
+    path, recorder, loops = _find_script(script), Recorder(on_fit), load_scripts()
     with (
         checking_versions(),
         contextlib.ExitStack() as stack,
-        contextlib.ExitStack() as loops,
+        contextlib.ExitStack() as until_training,
         contextlib.nullcontext() if made_up is None else stand_for_missing_data(recorder),
-        intercept_trainers(recorder),
-        huggingface.intercept_huggingface(recorder),
-        keras.intercept_keras(recorder),
+        run_as_one_process(recorder),
     ):
+        for loop in loops:
+            stack.enter_context(loop.intercept(recorder))
         switch_off_trackers(stack, recorder.skip)
-        plain.replace_devices(stack)
         processes = Processes(None, recorder.launch.note_processes, fail_in_process)
         processes.watch_processes(stack)
         processes.watch_torch(stack)
-        plain.watch_script(loops)
-        refuse = _refuse_updates(script, first, answer, recorder.explain)
-        loops.enter_context(keras.watch_updates(refuse))
+        run = ScriptRun(
+            script.name, optimizer_step or 1, answer, until_training, stack, recorder, made_up=made_up
+        )
+        watched += _watch(loops, run)
         code = _run(script, path, describe_error)
         if jobs and code in (0, None):
             answer(lambda: join_calls(jobs))
-        plain.end_script()
-    raise TargetError(_explain_end(script, recorder, fit, code, plain.moves))
+        for watched_loop in watched:
+            watched_loop.end_script()
+    raise TargetError(_explain_end(script, recorder, fit, code, watched))
 
 
-def _fail(error: BaseException) -> NoReturn:
-    raise error
-
-
-def _refuse_updates(
-    script: Script, first: int, end: Callable[[Callable[[], NoReturn]], NoReturn], explain: Callable[[], str]
-) -> Callable[[str], None]:
-    """Return what ends the process at an update of an optimizer of Keras, of which no step is priced but in `fit`."""
-    updates = itertools.count(1)
-
-    def refuse(words: str) -> None:
-        if next(updates) >= first:
-            msg = f"{script.name} trains with {words} at {place_of_caller()}, and was stopped there"
-            end(partial(_fail, TargetError(f"{msg}: {_ONLY_KERAS_FIT}{explain()}")))
-
-    return refuse
+def _watch(loops: Iterable[LoopScript], run: ScriptRun) -> list[WatchedLoop]:
+    return [watched for loop in loops if (watched := loop.watch(run)) is not None]
 
 
 def run_callable(target: str, answer: Callable[[Callable[[], TrainingJob]], NoReturn]) -> TrainingJob:
@@ -218,12 +188,14 @@ def run_callable(target: str, answer: Callable[[Callable[[], TrainingJob]], NoRe
     Raises:
         TargetError, MissingExtraError: see `trainfare.job.load_job`.
     """
-    from trainfare.job.fit_call import Recorder
-    from trainfare.lightning.script.interception import fit_call, intercept_trainers
-    from trainfare.lightning.script.live_fit import live_job
+    from trainfare.script.one_process import run_as_one_process
+
+    loops = [loop for loop in load_scripts() if loop.read_returned is not None]
 
     def from_trainer(trainer: Any, arguments: tuple[Any, ...]) -> TrainingJob:
-        return live_job(fit_call(trainer, arguments, target), ())
+        calls = (loop.read_returned(trainer, arguments, target) for loop in loops if loop.read_returned)
+        call = next(call for call in calls if call is not None)
+        return call.load(call, (), None)
 
     def on_fit(call: FitCall) -> None:
         file = target.rpartition(":")[0]
@@ -232,11 +204,13 @@ def run_callable(target: str, answer: Callable[[Callable[[], TrainingJob]], NoRe
         trains = "trains when it is imported" if is_imported else f"trains when {target} is called"
         told = f"{file} {trains}, at {call.place}, and was stopped there"
         script = file if file.endswith(".py") else f"--module {file}"
-        answer(
-            partial(_fail, TargetError(f"{told}: write the TARGET as {script}, and its own run is priced"))
-        )
+        error = TargetError(f"{told}: write the TARGET as {script}, and its own run is priced")
+        answer(partial(raise_error, error))
 
-    with intercept_trainers(Recorder(on_fit, only_fit=True)):
+    recorder = Recorder(on_fit, only_fit=True)
+    with run_as_one_process(recorder), contextlib.ExitStack() as stack:
+        for loop in loops:
+            stack.enter_context(loop.intercept(recorder))
         return load_job(target, from_trainer)
 
 
@@ -276,55 +250,55 @@ def probe_script(script: Script, probe: Probe, *, optimizer_step: int = 1) -> No
 
         probe.end(give_profile)
 
-    def intercept(name: str) -> None:
-        import_module("torch")  # Keras may do without: `intercept("torch")` comes first
-        if name == "torch":
-            processes.watch_torch(stack)
-            from trainfare.plain_loop.script_loop import ScriptLoop
+    @cache
+    def watch(home: str) -> LoopScript:
+        loop = load_script(home)
+        watched.extend(_watch([loop], run))
+        return loop
 
-            plain.append(ScriptLoop(replace(probe, end=end), optimizer_step))
-            plain[0].watch_script(loops)
-            return
-        if name.startswith("keras."):
-            from trainfare.script.keras import watch_updates
-
-            refuse = _refuse_updates(script, optimizer_step, probe.end, str)
-            loops.enter_context(watch_updates(refuse))
-        (method, home), trainer = _LOOPS[name], sys.modules[name].Trainer
-        measured = _measure(getattr(trainer, method), home, replace(probe, end=end), loops)
-        stack.enter_context(replace_attribute(trainer, method, measured))
+    def intercept(home: str, name: str, method: str | None) -> None:
+        import_module("torch")  # Keras may do without: what waits for it comes first
+        loop = watch(home)
+        if method is not None:
+            trainer = sys.modules[name].Trainer
+            measured = _measure(getattr(trainer, method), loop, measured_by, until_training)
+            stack.enter_context(replace_attribute(trainer, method, measured))
 
     def refuse_processes(what: str) -> NoReturn:
-        probe.end(
-            partial(_fail, TargetError(f"{what}: start one for each device with torchrun, to measure them"))
-        )
+        error = TargetError(f"{what}: start one for each device with torchrun, to measure them")
+        probe.end(partial(raise_error, error))
 
-    path, plain = _find_script(script), cast("list[ScriptLoop]", [])
-    processes = Processes(refuse_processes)
-    with checking_versions(), contextlib.ExitStack() as stack, contextlib.ExitStack() as loops:
+    path, processes, measured_by = _find_script(script), Processes(refuse_processes), replace(probe, end=end)
+    watched: list[WatchedLoop] = []
+    with checking_versions(), contextlib.ExitStack() as stack, contextlib.ExitStack() as until_training:
+        run = ScriptRun(
+            script.name, optimizer_step, end, until_training, stack, Recorder(do_nothing), measured_by
+        )
         processes.watch_processes(stack)
-        for name in ("torch", *_LOOPS):
-            stack.enter_context(on_import(name, partial(intercept, name)))
+        stack.enter_context(on_import("torch", partial(processes.watch_torch, stack)))
+        for home, trainers in list_scripts():
+            for name in trainers or ("torch",):
+                stack.enter_context(on_import(name, partial(intercept, home, name, trainers.get(name))))
         code = _run(script, path, describe_error)
-        for loop in plain:
+        for loop in watched:
             loop.end_script()
-    raise TargetError(_explain_early_end(script, code, "probe", plain[0].moves if plain else 0))
+    raise TargetError(_explain_early_end(script, code, "probe", watched))
 
 
 def _measure(
-    original: Callable[..., Any], home: str, probe: Probe, loops: contextlib.ExitStack
+    original: Callable[..., Any], loop: LoopScript, probe: Probe, until_training: contextlib.ExitStack
 ) -> Callable[..., Any]:
     """Return the method that trains, with a meter; what other loops call is from then on a part of it."""
 
     @wraps(original)
     def train(trainer: Any, *args: Any, **kwargs: Any) -> Any:
-        loops.close()
+        until_training.close()
         try:
-            if import_module(home).attach(trainer, probe):
+            if loop.probe and import_module(loop.probe).attach(trainer, probe):
                 original(trainer, *args, **kwargs)
                 raise TargetError("the Trainer trained no step")  # noqa: TRY301 - the script may catch it and go on
         except BaseException as error:  # noqa: BLE001
-            probe.end(partial(_fail, error))
+            probe.end(partial(raise_error, error))
         return original(trainer, *args, **kwargs)
 
     return train
@@ -361,7 +335,9 @@ def _run(script: Script, path: Path, describe_error: Callable[[Exception], str])
     return 0
 
 
-def _explain_end(script: Script, recorder: Recorder, fit: int, code: object, moves: int) -> str:
+def _explain_end(
+    script: Script, recorder: Recorder, fit: int, code: object, watched: Iterable[WatchedLoop]
+) -> str:
     """Return why a script that has ended gave no job."""
     places = recorder.places
     made_up = recorder.explain()
@@ -370,10 +346,10 @@ def _explain_end(script: Script, recorder: Recorder, fit: int, code: object, mov
         return f"--fit {fit}: {script.name} calls Trainer.fit {len(places)} times ({calls})"
     if places and code not in (0, None):
         return f"--fit all: {script.name} ended with exit code {code}{made_up}"
-    return _explain_early_end(script, code, "profile", moves) + made_up
+    return _explain_early_end(script, code, "profile", watched) + made_up
 
 
-def _explain_early_end(script: Script, code: object, command: str, moves: int) -> str:
+def _explain_early_end(script: Script, code: object, command: str, watched: Iterable[WatchedLoop]) -> str:
     if code not in (0, None):
         ended = (
             f"ended with exit code {code}" if type(code) is int else f"ended by sys.exit({str(code)[:200]!r})"
@@ -382,14 +358,13 @@ def _explain_early_end(script: Script, code: object, command: str, moves: int) -
         if script.arguments or type(code) is not int:
             return f"{msg}: what it printed says why"
         return f"{msg}: give its arguments after --, e.g. trainfare {command} {script.name} -- --epochs 3"
-    if moves:
+    if moves := sum(loop.moves for loop in watched):
         return (
             f"{script.name} ended after {moves} optimizer steps of its own: give a smaller --optimizer-step"
         )
     seen = "no optimizer of torch has made a step that moves a parameter"
     if _names_a_trainer(script):
-        trainers = f"Trainer.fit of {_NAMESPACES}, of transformers' Trainer.train or Keras' Model.fit"
-        seen += f", and there was no call of {trainers}"
+        seen += f", and there was no call of {_CALLS}"
     return f"{script.name} ended, and no training was seen: {seen}; {_OTHER_WAYS}"
 
 

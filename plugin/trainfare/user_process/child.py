@@ -29,7 +29,6 @@ from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 
 from trainfare.job import LiveJob, RealLimits, TrainingJob, describe, place_in_user_code, script_of
 from trainfare.job.user_code import is_of_user_code
-from trainfare.lightning.cli_config import script_of_config
 from trainfare.sandbox import Sandbox, SandboxRequest, enter_sandbox, keep_signals_inside
 from trainfare.user_process.copied_folder import refuse_modules_of
 from trainfare.user_process.environment import note_lookups
@@ -123,10 +122,11 @@ def _load_job(start: Start, serve: Callable[[Callable[[], TrainingJob]], NoRetur
         ) from error
     from trainfare.fake_step.fake_tensors import seed_random
     from trainfare.script import run_callable, run_script
+    from trainfare.script.loop_scripts import find_script_of_config
 
     torch.manual_seed(0)  # of devices, too
     seed_random()
-    script = script_of(start.target) or script_of_config(start.target)
+    script = script_of(start.target) or find_script_of_config(start.target)
     return (
         run_callable(start.target, serve)
         if script is None

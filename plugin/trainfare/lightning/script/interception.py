@@ -1,34 +1,32 @@
 """
-What is replaced in Lightning, torch and the environment while a script runs up to its call of `Trainer.fit`.
+What is replaced in Lightning while a script runs up to its call of `Trainer.fit`.
 
 docs/scripts.md lists it for users. Everything else that the script does is done for real.
 """
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import functools
 import inspect
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from importlib import import_module
 from types import ModuleType, SimpleNamespace
-from typing import Any, Final, cast
+from typing import Any, Final
 
-import torch
-
-from trainfare.job import RANK_OF_ONE, place_of_caller
+from trainfare.job import place_of_caller
 from trainfare.job.fit_call import FitCall, Recorder, skip_call
 from trainfare.job.launch import Launch
 from trainfare.job.loop import do_nothing
 from trainfare.job.on_import import on_import
-from trainfare.job.untrained import UntrainedMetrics, answer_input
-from trainfare.job.user_code import is_users_file, replace_attribute
+from trainfare.job.untrained import UntrainedMetrics
+from trainfare.job.user_code import replace_attribute
+from trainfare.lightning.cli_config import script_of_config
+from trainfare.lightning.script.live_fit import live_job
 from trainfare.lightning.script.replaced_answers import (
     make_untrained_metrics,
     make_untrained_predictions,
@@ -41,6 +39,7 @@ from trainfare.lightning.script.trainer_arguments import (
     tolerant,
 )
 from trainfare.lightning.trainer_stub import NullLogger
+from trainfare.script.loop_scripts import LoopScript
 from trainfare_core.errors import TargetError
 
 NAMESPACES: Final = ("pytorch_lightning", "lightning.pytorch")
@@ -69,7 +68,7 @@ _LEARNING_RATE: Final = 1e-3
 @contextlib.contextmanager
 def intercept_trainers(recorder: Recorder) -> Generator[None, None, None]:
     """
-    Replace what a Trainer of any installed namespace would start, write or need a device for.
+    Replace what a Trainer of any installed namespace would start, write or need a device for, once it is imported.
 
     Args:
         recorder: takes the calls of `fit`.
@@ -81,17 +80,6 @@ def intercept_trainers(recorder: Recorder) -> Generator[None, None, None]:
             for package in _FABRICS:
                 replace = partial(_replace_fabric, package, recorder.launch, stack)
                 stack.enter_context(on_import(f"{package}.fabric", replace))
-            stack.enter_context(
-                replace_attribute(builtins, "input", answer_input(partial(recorder.skip, "input()")))
-            )
-        stack.enter_context(replace_attribute(torch.distributed, "init_process_group", _OneProcessGroup()))
-        if not torch.cuda.is_available():
-            stack.enter_context(replace_attribute(torch.cuda, "set_device", do_nothing))
-            accelerator: Any = getattr(torch, "accelerator", None)  # since torch 2.6
-            if accelerator is not None:
-                chosen = _choose_cpu(accelerator.current_accelerator)
-                stack.enter_context(replace_attribute(accelerator, "current_accelerator", chosen))
-        stack.enter_context(_environment())
         yield
 
 
@@ -150,7 +138,7 @@ def _record_fit(original: Callable[..., None], namespace: str, recorder: Recorde
     def fit(self: Any, *args: Any, **kwargs: Any) -> None:
         arguments = dict(signature.bind(self, *args, **kwargs).arguments)
         arguments.pop("self", None)
-        recorder.note_call(FitCall(self, arguments, namespace, place_of_caller()), "Trainer.fit")
+        recorder.note_call(FitCall(self, arguments, namespace, place_of_caller(), live_job), "Trainer.fit")
         self.strategy._lightning_module = arguments["model"]  # noqa: SLF001
         recorder.untrained.update(dict.fromkeys(name_unsaved_checkpoints(self), arguments["model"]))
 
@@ -206,7 +194,7 @@ def _suggestion(_: object) -> SimpleNamespace:
     return SimpleNamespace(suggestion=suggest, results={"lr": [], "loss": []}, plot=NullLogger())
 
 
-def fit_call(trainer: Any, arguments: tuple[Any, ...], code_place: str) -> FitCall:
+def _read_returned(trainer: Any, arguments: tuple[Any, ...], code_place: str) -> FitCall:
     """
     Return a call of `fit` that was not made.
 
@@ -229,55 +217,7 @@ def fit_call(trainer: Any, arguments: tuple[Any, ...], code_place: str) -> FitCa
         raise TargetError(
             f"{code_place}: its tuple is a Trainer and the arguments of its fit: {error}"
         ) from error
-    return FitCall(trainer, dict(bound.arguments), namespace, code_place)
-
-
-def _choose_cpu(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that names the CPU where there is no accelerator: scripts read the type of its answer."""
-
-    @functools.wraps(original)
-    def choose(*args: Any, **kwargs: Any) -> Any:
-        caller: Any = inspect.currentframe()
-        # Torch and libraries know what to do without one.
-        of_user = is_users_file(caller.f_back.f_code.co_filename)
-        return original(*args, **kwargs) or (torch.device("cpu") if of_user else None)
-
-    return choose
-
-
-class _OneProcessGroup:
-    """Makes the process group of one process, in memory, whatever backend and `world_size` were asked for."""
-
-    world_size: object = None
-
-    def __call__(self, *args: object, **given: object) -> None:
-        """Do what `init_process_group` does."""
-        self.world_size = given.get("world_size", args[3] if len(args) > 3 else None)
-        loose: Any = torch.distributed
-        if not loose.is_initialized():
-            loose.distributed_c10d.init_process_group("gloo", store=loose.HashStore(), rank=0, world_size=1)
-
-
-class _Ranked(os._Environ[str]):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - its only class
-    """An environment whose `[]` knows the rank; `in` and `get` see what is really set."""
-
-    def __getitem__(self, key: str) -> str:
-        try:
-            return super().__getitem__(key)
-        except KeyError:
-            if key not in RANK_OF_ONE:
-                raise
-            return RANK_OF_ONE[key]
-
-    def __contains__(self, key: object) -> bool:
-        try:
-            super().__getitem__(cast("str", key))
-        except KeyError:
-            return False
-        return True
-
-    def get(self, key: str, default: Any = None) -> Any:
-        return super().__getitem__(key) if key in self else default
+    return FitCall(trainer, dict(bound.arguments), namespace, code_place, live_job)
 
 
 @contextlib.contextmanager
@@ -295,18 +235,10 @@ def _quiet(namespace: str) -> Generator[None, None, None]:
         log.setLevel(before)
 
 
-@contextlib.contextmanager
-def _environment() -> Generator[None, None, None]:
-    """Give the variables of torchrun to code that cannot do without them, and switch off `wandb.init`."""
-    environment: Any = os.environ
-    before, plain = os.environ.get("WANDB_MODE"), type(os.environ)
-    environment["WANDB_MODE"] = "disabled"
-    environment.__class__ = type("Ranked", (_Ranked, plain), {})
-    try:
-        yield
-    finally:
-        environment.__class__ = plain
-        if before is None:
-            environment.pop("WANDB_MODE", None)
-        else:
-            environment["WANDB_MODE"] = before
+SCRIPT: Final = LoopScript(
+    intercept_trainers,
+    probe="trainfare.lightning.probe",
+    read_returned=_read_returned,
+    script_of_config=script_of_config,
+)
+"""As `trainfare.loops` asks for it."""

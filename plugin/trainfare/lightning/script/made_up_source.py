@@ -19,7 +19,7 @@ from trainfare.job import describe, describe_raised, place_in_user_code
 from trainfare.job.made_up_data import EXAMPLE, BatchItem, MadeUpData, parse_batch
 from trainfare.lightning.callbacks import is_lightnings
 from trainfare.lightning.run_length import loader_batch_size
-from trainfare.lightning.script.unknown_data import UnknownDataError
+from trainfare.script.unknown_data import UnknownDataError
 from trainfare.trace import count_samples
 from trainfare_core.errors import TargetError
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +24,7 @@ from trainfare.job.run_plan import LoopLength
 from trainfare.lightning.run_length import read_trainer
 from trainfare.lightning.script.interception import intercept_trainers
 from trainfare.lightning.script.live_fit import live_job
+from trainfare.script.one_process import run_as_one_process
 from trainfare.script.run import run_callable
 from trainfare_core.errors import TargetError
 
@@ -62,13 +63,20 @@ def loader(rows: int = 64) -> DataLoader[Any]:
     return DataLoader(Rows(rows), batch_size=4, num_workers=2)
 
 
+@contextlib.contextmanager
+def replace_all(recorder: Recorder) -> Iterator[None]:
+    """Replace what a script with Lightning has replaced before launch."""
+    with run_as_one_process(recorder), intercept_trainers(recorder):
+        yield
+
+
 def job_of(
     namespace: str, *, fit: dict[str, Any] | None = None, module: Any = None, **arguments: Any
 ) -> LiveJob:
     """Return the job of one call of `fit` in this process."""
     jobs: list[LiveJob] = []
     recorder = Recorder(lambda call: jobs.append(live_job(call, ())))
-    with intercept_trainers(recorder):
+    with replace_all(recorder):
         trainer = importlib.import_module(namespace).Trainer(**arguments)
         trainer.fit(
             module or net(namespace),
@@ -103,7 +111,7 @@ def test_nothing_is_started_or_written(
             jobs.append(live_job(call, ()))
 
     recorder = Recorder(take_second)
-    with intercept_trainers(recorder):
+    with replace_all(recorder):
         wandb = loggers.WandbLogger(project="p", save_dir="logs")
         made = [
             wandb, loggers.TensorBoardLogger("logs", name="tb"), loggers.CSVLogger("logs"), OwnLogger(),
@@ -282,23 +290,6 @@ def test_a_strategy_that_splits_the_maths_is_refused(tmp_path: Path, monkeypatch
         job_of("lightning.pytorch", accelerator="gpu", devices=2, strategy="model_parallel")
 
 
-def test_launchers_variables_and_process_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script for torchrun reads its rank and makes its process group; one that asks first sees that there is none."""
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    with intercept_trainers(Recorder(lambda call: None)):
-        assert os.environ["LOCAL_RANK"] == "0"
-        assert (os.environ.get("RANK"), "WORLD_SIZE" in os.environ) == (None, False)
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        distributed.init_process_group("nccl")
-        assert (distributed.get_rank(), distributed.get_world_size()) == (0, 1)
-        distributed.destroy_process_group()
-        with pytest.raises(KeyError):
-            os.environ["NOT_SET_ANYWHERE"]
-    with pytest.raises(KeyError):
-        os.environ["LOCAL_RANK"]
-
-
 class Dropping(DistributedSampler[Any]):
     """A sampler of torch with a rule of its own."""
 
@@ -366,7 +357,7 @@ def test_a_sampler_made_for_one_process_is_shared_among_the_devices(
     """A script for torchrun makes its own after `init_process_group`: 70 rows by 4 on 16 devices are 5 rows each."""
     monkeypatch.chdir(tmp_path)
     jobs: list[LiveJob] = []
-    with intercept_trainers(Recorder(lambda call: jobs.append(live_job(call, ())))):
+    with replace_all(Recorder(lambda call: jobs.append(live_job(call, ())))):
         distributed.init_process_group("nccl")
         try:
             rows = Rows(70)
@@ -390,7 +381,7 @@ def test_a_process_group_of_another_size_is_said(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     for world, expected in ((4, 1), (2, 0), (-1, 0)):
         jobs: list[LiveJob] = []
-        with intercept_trainers(Recorder(lambda call, jobs=jobs: jobs.append(live_job(call, ())))):  # type: ignore[misc]
+        with replace_all(Recorder(lambda call, jobs=jobs: jobs.append(live_job(call, ())))):  # type: ignore[misc]
             distributed.init_process_group("nccl", world_size=world, rank=0)
             try:
                 trainer = importlib.import_module("lightning.pytorch").Trainer(
@@ -476,7 +467,7 @@ def test_data_that_fail(
 def test_call_is_kept_as_it_was_made() -> None:
     """The names are Lightning's, also for arguments by place."""
     calls: list[FitCall] = []
-    with intercept_trainers(Recorder(calls.append)):
+    with replace_all(Recorder(calls.append)):
         importlib.import_module("lightning.pytorch").Trainer().fit(1, 2, ckpt_path="last.ckpt")
     assert (calls[0].arguments, calls[0].namespace) == (
         {"model": 1, "train_dataloaders": 2, "ckpt_path": "last.ckpt"},

@@ -12,19 +12,21 @@ from typing import Any, Final, cast
 
 from trainfare.fake_step.fake_tensors import seeded_random
 from trainfare.fake_step.several_batches import READ_BATCHES, read_batches, whole_batches
+from trainfare.huggingface.pretrained import replace_configuration, replace_loading
 from trainfare.job import Batches, LiveJob, LiveRun, place_of_caller
 from trainfare.job.fit_call import FitCall, Recorder, skip_call
 from trainfare.job.loading import load_in_this_process, report_user_errors
 from trainfare.job.loop import do_nothing
+from trainfare.job.made_up_data import MadeUpData
 from trainfare.job.on_import import on_import
 from trainfare.job.untrained import UntrainedMetrics
 from trainfare.job.user_code import replace_attribute
 from trainfare.meter.batch_facts import BatchSizes
-from trainfare.script.pretrained import replace_configuration, replace_loading
+from trainfare.script.loop_scripts import LoopScript
 from trainfare.trace import count_samples
 from trainfare_core.errors import TargetError
 
-NAMESPACE: Final = "transformers"
+_NAMESPACE: Final = "transformers"
 _ELSEWHERE: Final = ("deepspeed", "fsdp", "tf32")
 """Of TrainingArguments: what cannot be had without GPUs or packages, and is read from what the script gave."""
 _ONE_DEVICE: Final = (
@@ -33,7 +35,7 @@ _ONE_DEVICE: Final = (
 
 
 @contextlib.contextmanager
-def intercept_huggingface(recorder: Recorder) -> Generator[None, None, None]:
+def _intercept_huggingface(recorder: Recorder) -> Generator[None, None, None]:
     """
     Replace what a Trainer of Hugging Face would start, write or need a device for, once it is imported.
 
@@ -51,7 +53,7 @@ def intercept_huggingface(recorder: Recorder) -> Generator[None, None, None]:
             ("training_args", _replace_arguments),
             ("trainer", _replace_trainer),
         ):
-            name = f"{NAMESPACE}.{home}"
+            name = f"{_NAMESPACE}.{home}"
             stack.enter_context(on_import(name, functools.partial(change, name, replace, recorder)))
         yield
 
@@ -78,7 +80,7 @@ def _replace_trainer(home: str, replace: Callable[..., None], recorder: Recorder
 
     def train(self: Any, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
         # Up to its inner loop it does what changes the model: `model_init`, checkpointing of activations, ...
-        call = FitCall(self, {}, NAMESPACE, place_of_caller())
+        call = FitCall(self, {}, _NAMESPACE, place_of_caller(), _load_train_call)
         if resume_from_checkpoint:
             recorder.skip("resume_from_checkpoint", "was left out: the plan is that of the whole run")
 
@@ -118,7 +120,7 @@ def _replace_trainer(home: str, replace: Callable[..., None], recorder: Recorder
         replace(trainer, name, skip_call(getattr(trainer, name), f"Trainer.{name}", recorder, do_nothing))
 
 
-def load_train_call(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
+def _load_train_call(call: FitCall, notes: tuple[str, ...], _made_up: MadeUpData | None) -> LiveJob:
     """
     Set up the data and the length of a call of `train` and return its job.
 
@@ -175,3 +177,7 @@ def load_train_call(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
             root=(args, "output_dir"),
         ),
     )
+
+
+SCRIPT: Final = LoopScript(_intercept_huggingface, probe="trainfare.huggingface.probe")
+"""As `trainfare.loops` asks for it."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from functools import partial, wraps
 from importlib import import_module
 from typing import Any, Final
@@ -18,15 +19,18 @@ from trainfare.job import Batches, LiveJob, LiveRun, place_of_caller
 from trainfare.job.fit_call import FitCall, Recorder, skip_call
 from trainfare.job.loading import load_in_this_process, report_user_errors
 from trainfare.job.loop import do_nothing
+from trainfare.job.made_up_data import MadeUpData
 from trainfare.job.on_import import on_import
-from trainfare.job.user_code import replace_attribute
+from trainfare.job.user_code import raise_error, replace_attribute
 from trainfare.meter.batch_facts import BatchSizes
+from trainfare.script.loop_scripts import LoopScript, ScriptRun
 from trainfare_core.errors import TargetError
 
-NAMESPACE: Final = "keras.src.models.model"
+_MODEL: Final = "keras.src.models.model"
 """The module of `keras.Model`, and of its base class for the backend, `Trainer`."""
 _UPDATES: Final = "keras.src.optimizers.base_optimizer"
 _WRITE: Final = ("save", "save_weights", "export")
+_ONLY_FIT: Final = "of Keras only Model.fit is priced; or describe the run as a TrainingJob"
 
 
 class _FitStoppedError(Exception):
@@ -34,7 +38,7 @@ class _FitStoppedError(Exception):
 
 
 @contextlib.contextmanager
-def intercept_keras(recorder: Recorder) -> Generator[None, None, None]:
+def _intercept_keras(recorder: Recorder) -> Generator[None, None, None]:
     """
     Stop each call of `fit` before its first epoch, once Keras is imported.
 
@@ -42,13 +46,13 @@ def intercept_keras(recorder: Recorder) -> Generator[None, None, None]:
         recorder: takes the calls.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(on_import(NAMESPACE, partial(_replace_model, stack, recorder)))
+        stack.enter_context(on_import(_MODEL, partial(_replace_model, stack, recorder)))
         yield
 
 
-@contextlib.contextmanager
-def watch_updates(on_update: Callable[[str], None]) -> Generator[None, None, None]:
-    """Call a function before each update of an optimizer of Keras, with what makes it."""
+def _watch_updates(run: ScriptRun) -> None:
+    """Refuse an update of an optimizer of Keras outside of `fit`, of which no step is priced."""
+    updates, stack = itertools.count(1), run.until_training
 
     def replace() -> None:
         base: Any = sys.modules[_UPDATES].BaseOptimizer
@@ -56,17 +60,20 @@ def watch_updates(on_update: Callable[[str], None]) -> Generator[None, None, Non
 
         @wraps(original)
         def apply(self: Any, *args: Any, **kwargs: Any) -> Any:
-            on_update(f"Keras's {type(self).__name__}.apply, without Model.fit,")
+            if next(updates) >= run.optimizer_step:
+                words = f"Keras's {type(self).__name__}.apply, without Model.fit, at {place_of_caller()}"
+                msg = f"{run.name} trains with {words}, and was stopped there: {_ONLY_FIT}"
+                error = TargetError(msg + run.recorder.explain())
+                run.end(partial(raise_error, error))
             return original(self, *args, **kwargs)
 
         stack.enter_context(replace_attribute(base, "apply", apply))
 
-    with contextlib.ExitStack() as stack, on_import(_UPDATES, replace):
-        yield
+    stack.enter_context(on_import(_UPDATES, replace))
 
 
 def _replace_model(stack: contextlib.ExitStack, recorder: Recorder) -> None:
-    home: Any = sys.modules[NAMESPACE]
+    home: Any = sys.modules[_MODEL]
     original = home.Trainer.fit
     signature = inspect.signature(original)
 
@@ -74,7 +81,9 @@ def _replace_model(stack: contextlib.ExitStack, recorder: Recorder) -> None:
     def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
         keras: Any = import_module("keras")
         given = dict(signature.bind(self, *args, **kwargs).arguments)
-        call = FitCall(self, {"callbacks": given.get("callbacks") or ()}, NAMESPACE, place_of_caller())
+        call = FitCall(
+            self, {"callbacks": given.get("callbacks") or ()}, _MODEL, place_of_caller(), _load_fit_call
+        )
 
         class Stop(keras.callbacks.Callback):  # type: ignore[misc]
             def on_train_begin(self, logs: Any = None) -> None:
@@ -98,7 +107,7 @@ def _replace_model(stack: contextlib.ExitStack, recorder: Recorder) -> None:
         stack.enter_context(replace_attribute(home.Model, name, skipped))
 
 
-def load_fit_call(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
+def _load_fit_call(call: FitCall, notes: tuple[str, ...], _made_up: MadeUpData | None) -> LiveJob:
     """
     Return the job of a call of `fit`.
 
@@ -154,3 +163,7 @@ def load_fit_call(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
             kind=KerasKind(model),
         ),
     )
+
+
+SCRIPT: Final = LoopScript(_intercept_keras, _watch_updates, "trainfare.keras.probe")
+"""As `trainfare.loops` asks for it."""

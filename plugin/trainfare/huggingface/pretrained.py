@@ -42,7 +42,7 @@ class _PackedLinear(FourBitLinear):
 
 
 def replace_configuration(home: str, replace: Callable[..., None], _: Recorder) -> None:
-    """Say in one line which configuration is not here; see `intercept_huggingface`."""
+    """Say in one line which configuration is not here; see `trainfare.huggingface.script`."""
     configurations: Any = sys.modules[home]
     kind = getattr(configurations, "PreTrainedConfig", None) or configurations.PretrainedConfig  # before 5.0
     original = kind.get_config_dict.__func__
@@ -60,7 +60,7 @@ def replace_configuration(home: str, replace: Callable[..., None], _: Recorder) 
 
 
 def replace_loading(home: str, replace: Callable[..., None], recorder: Recorder) -> None:
-    """Build models from configurations where their weights are not here; see `intercept_huggingface`."""
+    """Build models from configurations where their weights are not here; see `trainfare.huggingface.script`."""
     kind: Any = sys.modules[home].PreTrainedModel
     original = kind.from_pretrained.__func__
 

@@ -24,7 +24,7 @@ from trainfare.job.loop import do_nothing
 from trainfare.job.on_import import on_import
 from trainfare.job.run_facts import RunFacts
 from trainfare.job.run_plan import LoopLength
-from trainfare.job.user_code import replace_attribute
+from trainfare.job.user_code import raise_error, replace_attribute
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.metered_run import parameters_of
 from trainfare.meter.probe_meter import ProbeMeter
@@ -36,21 +36,23 @@ from trainfare.plain_loop.compiled_calls import CompiledCalls
 from trainfare.plain_loop.found_objects import find_line, join_arguments, moves_parameters
 from trainfare.plain_loop.loop_meter import STEPS_SEEN_BEFORE
 from trainfare.plain_loop.script_loop import ScriptLoop
+from trainfare.script.loop_scripts import LoopScript, ScriptRun
 from trainfare.trace import torch_private
 from trainfare_core.errors import CannotTellError, TargetError, TraceError
 from trainfare_core.job_profile import JobProfile
 
+_READS_ITS_DATA: Final = "--made-up-data is for a Trainer: a loop of the script's own reads its data itself"
 _NOT_COUNTED: Final = "validation and checkpoints of a loop of the script's own are left out of the cost"
 
 
 @final
-class LoopBeforeLaunch(ScriptLoop):
+class _LoopBeforeLaunch(ScriptLoop):
     """
     Traces the step of a script's own loop, in steps on the CPU, and measures none.
 
     Args:
         first: see `ScriptLoop`.
-        answer: see `run_script`.
+        answer: see `ScriptRun.end`.
         launch: what the script asks for.
     """
 
@@ -337,3 +339,25 @@ class LoopBeforeLaunch(ScriptLoop):
             strategy=profile.parallel.strategy,
             live=LiveRun(None, LoopLength(None, None, None), profile=profile),
         )
+
+
+def _watch_script(run: ScriptRun) -> ScriptLoop:
+    """Watch a script for a loop of its own, which is traced or measured."""
+    loop: ScriptLoop
+    if run.probe is not None:
+        loop = ScriptLoop(run.probe, run.optimizer_step)
+    else:
+
+        def answer(load: Callable[[], LiveJob]) -> None:
+            run.end(
+                load if run.made_up is None else functools.partial(raise_error, TargetError(_READS_ITS_DATA))
+            )
+
+        loop = _LoopBeforeLaunch(run.optimizer_step, answer, run.recorder.launch)
+        loop.replace_devices(run.until_end)
+    loop.watch_script(run.until_training)
+    return loop
+
+
+SCRIPT: Final = LoopScript(watch=_watch_script)
+"""As `trainfare.loops` asks for it."""
