@@ -25,7 +25,7 @@ from trainfare_core.errors import PricesUnavailableError
 from trainfare_core.hardware.accelerators import accelerators
 from trainfare_core.prices.book import PriceBook, PriceProvider
 from trainfare_core.prices.intake import KEY_COLUMNS
-from trainfare_providers.sanity import MACHINE, judge
+from trainfare_core.prices.sanity import MACHINE, LastPrices
 
 MIN_SPOT_SHARE: Final = 0.99
 """Share of machines and regions whose spot price must be at most the on-demand price. A chosen value."""
@@ -154,7 +154,7 @@ def check_book(book: PriceBook) -> tuple[Finding, ...]:
     pairs, above = spot_above_on_demand(book)
     if pairs and 1 - above / pairs < MIN_SPOT_SHARE:
         findings.append(Finding("spot", f"{above:,} of {pairs:,} spot prices are above the on-demand price"))
-    judged = judge(book.rows, last_good=None, origin="conformance")
+    judged = PriceBook.from_rows(book.rows, origin="conformance", last=LastPrices())
     refused = [tally for intake in judged.intakes for tally in intake.quarantined]
     if sum(tally.rows for tally in refused) > 0.01 * frame.height:
         findings += [Finding("sanity", f"{tally.rows:,} rows: {tally.reason}") for tally in refused]

@@ -19,11 +19,12 @@ from trainfare_core.prices.book import PriceBook, PriceProvider
 from trainfare_core.prices.facts import Intake, ReasonCount
 from trainfare_core.prices.intake import BOOK_SCHEMA
 from trainfare_core.prices.precedence import UNLISTED_DAYS, is_unlisted, keep_unlisted
+from trainfare_core.prices.sanity import CONFIRMABLE, LastPrices, why_not_replaced
 from trainfare_core.recommendation import QuotaLimit
-from trainfare_providers.disk.cache import BookCache, CachedBook
+from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.disk.cached_book import CachedBook, read_book, write_book
 from trainfare_providers.disk.checked_parquet import BookFacts
 from trainfare_providers.http.client import HttpClient
-from trainfare_providers.sanity import judge, why_not_replaced
 
 _UNCONFIRMED: Final = "-unconfirmed"
 _PART: Final = ["purchase_option", "region"]
@@ -135,7 +136,7 @@ class RefreshResult:
 
 def load_last_good(name: str, cache: BookCache | None = None) -> PriceBook:
     """Return the last good prices of a cloud from disk; an empty book, without a warning, where there are none."""
-    cached = (cache or BookCache()).read(name)
+    cached = read_book(cache or BookCache(), name)
     return PriceBook.empty() if cached is None else cached.book
 
 
@@ -162,7 +163,7 @@ def refresh(
         KeyboardInterrupt: Ctrl-C; nothing has been stored.
     """
     with cache.lock(source.name):
-        last = cache.read(source.name)
+        last = read_book(cache, source.name)
         progress("asking for prices")
         try:
             parts = source.fetch(http)
@@ -178,7 +179,7 @@ def refresh(
         facts = BookFacts(
             fetched_at=now, tool_version=__version__, intakes=result.intakes, notes=result.notes
         )
-        if not cache.write(source.name, rows, facts):
+        if not write_book(cache, source.name, rows, facts):
             problem = f"{source.name}: the new prices could not be written to {cache.folder}"
             return _keep_last_prices(replace(result, problem=problem), last)
         return result
@@ -204,29 +205,28 @@ def _check_fetched_rows(
     """Return what to store, new rows and old ones where new ones are missing or may not replace them."""
     if not parts:
         raise FetchError(name, "it gave no price list; update trainfare")
-    unconfirmed = cache.read(f"{name}{_UNCONFIRMED}")
+    unconfirmed = read_book(cache, f"{name}{_UNCONFIRMED}")
     read = pl.concat([_as_text(part, now) for part in parts], how="vertical")
-    judged = judge(
-        read,
-        last_good=None if last is None else last.book.frame,
-        origin=name,
-        unconfirmed=None if unconfirmed is None else unconfirmed.book.frame,
-    )
-    _store_unconfirmed(cache, f"{name}{_UNCONFIRMED}", judged.unconfirmed, now)
-    intakes = _with_parser_counts(name, judged.intakes, parts)
+    before = (None if cached is None else cached.book.frame for cached in (last, unconfirmed))
+    book = PriceBook.from_rows(read, origin=name, last=LastPrices(*before))
+    _store_unconfirmed(cache, name, book, now)
+    intakes = _with_parser_counts(name, book.intakes, parts)
     machines_read = read.select("provider", "service", *_MACHINE).unique()
-    rows, result = _merge_services(judged.rows, machines_read, intakes, last, now)
+    rows, result = _merge_services(book.rows, machines_read, intakes, last, now)
     notes = (*(note for part in parts for note in part.notes), *result.notes)
     return rows, replace(result, notes=tuple(dict.fromkeys(notes)))
 
 
-def _store_unconfirmed(cache: BookCache, name: str, unconfirmed: pl.DataFrame, now: datetime) -> None:
+def _store_unconfirmed(cache: BookCache, name: str, book: PriceBook, now: datetime) -> None:
     """Store the rows that the next fetch can confirm."""
-    if unconfirmed.is_empty():
-        cache.discard(name)
+    waiting = [rows.filter(pl.col("set_aside").is_in(CONFIRMABLE)) for rows in book.set_aside]
+    height = sum(rows.height for rows in waiting)
+    if not height:
+        cache.discard(f"{name}{_UNCONFIRMED}")
         return
-    book = PriceBook.from_rows(unconfirmed, origin=name)
-    cache.write(name, book.frame, BookFacts(fetched_at=now, intakes=book.intakes))
+    counts = Intake(name, name, "unconfirmed", height, height)
+    facts = BookFacts(fetched_at=now, intakes=(counts,))
+    write_book(cache, f"{name}{_UNCONFIRMED}", pl.concat(waiting), facts)
 
 
 def _merge_services(

@@ -22,6 +22,7 @@ from trainfare_core.errors import PricesUnavailableError
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.intake import BOOK_SCHEMA, check_columns
 from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.disk.cached_book import read_book, write_book
 from trainfare_providers.disk.checked_parquet import BookFacts
 from trainfare_providers.disk.foreign_parquet import read_foreign_table
 from trainfare_providers.http.addresses import redact_url
@@ -80,17 +81,13 @@ class SharedBook:
         try:
             book = _book(self._read_rows(where, self._limit_s, shown=shown))
         except PricesUnavailableError as error:
-            copy = cache.read(_COPY)
+            copy = read_book(cache, _COPY)
             if copy is None or copy.facts.notes != (shown,):
                 raise
             _log.warning("%s; the copy of %s is used", error, copy.facts.fetched_at.date())
-            return _book(copy.book.frame)
-        book_kept = PriceBook.from_rows(book.frame, origin=_COPY)
-        cache.write(
-            _COPY,
-            book_kept.frame,
-            BookFacts(fetched_at=self._now(), intakes=book_kept.intakes, notes=(shown,)),
-        )
+            return copy.book
+        facts = BookFacts(fetched_at=self._now(), intakes=book.intakes, notes=(shown,))
+        write_book(cache, _COPY, book.rows, facts)
         return book
 
     def _read_rows(self, where: str, limit_s: float | None, *, shown: str) -> pl.DataFrame:

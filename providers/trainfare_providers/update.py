@@ -217,11 +217,13 @@ class _Run:
 
     def report_failure(self, problem: str) -> CloudUpdate:
         """Return the outcome of a cloud that keeps what it has."""
+        from trainfare_providers.disk.cached_book import read_book
+
         last = None
         with contextlib.suppress(
             InputError
         ):  # a plug-in whose name cannot be that of a file has no prices on disk
-            last = self.cache.read(self.name)
+            last = read_book(self.cache, self.name)
         return CloudUpdate(
             provider=self.name,
             refreshed=False,

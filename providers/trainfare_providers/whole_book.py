@@ -1,7 +1,7 @@
 """
 Plausibility of a whole price book: every price beside its siblings, for `trainfare prices verify --snapshot`.
 
-`sanity.judge` refuses what cannot be a price. The rules here find what is improbable beside the rest of the book; what
+`prices.sanity` refuses what cannot be a price. The rules here find what is improbable beside the rest of the book; what
 was looked into and is right is named in `data/accepted_prices.csv` with the reason.
 """
 
@@ -13,12 +13,13 @@ from typing import Final
 import polars as pl
 
 from trainfare_core.clouds import CLOUDS
+from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.facts import ReasonCount
 from trainfare_core.prices.intake import KEY_COLUMNS
 from trainfare_core.prices.precedence import EQUAL, LEAST_SPOT_SHARE, NO_SPOT_CAPACITY
+from trainfare_core.prices.sanity import MACHINE, LastPrices
 from trainfare_providers.conformance import Finding
 from trainfare_providers.machine_types import table_rows
-from trainfare_providers.sanity import MACHINE, judge
 
 # Chosen: 10 of the snapshot's 491 machines and regions with several zones, half of them with a zone at on demand.
 _ZONES_APART: Final = 4.0
@@ -49,7 +50,8 @@ def check_whole_book(
     """
     columns = [*KEY_COLUMNS, "usd_per_hour"]
     book = _add_neighbours(rows)
-    parts = [judge(rows, last_good=None, origin="whole book").refused.select(*columns, "rule")]
+    judged = PriceBook.from_rows(rows, origin="whole book", last=LastPrices())
+    parts = [odd.select(*columns, pl.col("set_aside").alias("rule")) for odd in judged.set_aside]
     for rule, wrong in _rules().items():
         parts.append(book.filter(wrong).select(*columns, pl.lit(rule).alias("rule")))
     suspects = pl.concat(parts).sort("rule", *KEY_COLUMNS)

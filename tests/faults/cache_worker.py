@@ -23,6 +23,7 @@ from pathlib import Path
 from builders.offers import book_of, offer_row
 from trainfare_core.prices.book import PriceBook
 from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.disk.cached_book import read_book, write_book
 from trainfare_providers.disk.checked_parquet import BookFacts, DamagedFileError, check_content, with_checksum
 from trainfare_providers.disk.files import read_own_file, replace_file
 
@@ -89,13 +90,13 @@ def stress(folder: Path, rounds: int) -> dict[str, int]:
         cache = BookCache(folder)
         for _ in range(rounds):
             for prices in books:
-                writes.append(cache.write("aws", prices.frame, facts(prices)))
+                writes.append(write_book(cache, "aws", prices.frame, facts(prices)))
 
     def read() -> None:
         cache, reads = BookCache(folder), 0
         while reads < 2 * rounds or any(writer.is_alive() for writer in writers):
             reads += 1
-            book = cache.read("aws")
+            book = read_book(cache, "aws")
             whole = ((1.0, 20), (2.0, 2000))
             torn.append(book is None or (book.book.frame["usd_per_hour"][0], len(book.book)) not in whole)
 
@@ -111,38 +112,38 @@ def stress(folder: Path, rounds: int) -> dict[str, int]:
 def limit(folder: Path) -> dict[str, list[int]]:
     cache = BookCache(folder)
     old, new = book(1.0), book(2.0)
-    cache.write("aws", new.frame, facts(new))
+    write_book(cache, "aws", new.frame, facts(new))
     size = (folder / "aws.parquet").stat().st_size
-    cache.write("aws", old.frame, facts(old))
+    write_book(cache, "aws", old.frame, facts(old))
     fields: dict[str, list[int]] = {"kept old": [], "took new": [], "else": []}
     for most in (*range(0, size + 200, 211), size - 1, size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
-        took = cache.write("aws", new.frame, facts(new))
+        took = write_book(cache, "aws", new.frame, facts(new))
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        cached_book = cache.read("aws")
+        cached_book = read_book(cache, "aws")
         price = None if cached_book is None else cached_book.book.frame["usd_per_hour"][0]
         fits = most >= size
         what = {(False, 1.0, False): "kept old", (True, 2.0, True): "took new"}.get(
             (took, price, fits), "else"
         )
         fields[what].append(most)
-        cache.write("aws", old.frame, facts(old))
+        write_book(cache, "aws", old.frame, facts(old))
     return {**fields, "files": [len(list(folder.iterdir()))]}
 
 
 def readonly(folder: Path) -> dict[str, object]:
     cache = BookCache(folder)
     old, new = book(1.0), book(2.0)
-    cache.write("aws", old.frame, facts(old))
+    write_book(cache, "aws", old.frame, facts(old))
     # Import lazily loaded modules now: the unprivileged account may not be able to read the packages.
-    cache.read("aws")
+    read_book(cache, "aws")
     with cache.lock("aws"):
         pass
     folder.chmod(0o555)
     if os.geteuid() == 0:
         os.seteuid(65534)
-    took = cache.write("aws", new.frame, facts(new))
-    cached_book = cache.read("aws")
+    took = write_book(cache, "aws", new.frame, facts(new))
+    cached_book = read_book(cache, "aws")
     with cache.lock("aws"):
         pass
     return {"took": took, "price": None if cached_book is None else cached_book.book.frame["usd_per_hour"][0]}

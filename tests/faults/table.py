@@ -29,6 +29,7 @@ from builders.processes import HANG_S
 from faults.server import FaultServer, Script, tls_twin
 from trainfare_core.errors import FetchError
 from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.disk.cached_book import read_book, write_book
 from trainfare_providers.disk.checked_parquet import BookFacts
 from trainfare_providers.http.answer import Limits
 from trainfare_providers.http.client import HttpClient
@@ -328,7 +329,7 @@ def put_through(
         source = make_source(url)
         cache = BookCache(folder)
         last = book_of(offer_row(), origin=source.name)
-        assert cache.write(source.name, last.frame, BookFacts(fetched_at=NOW, intakes=last.intakes))
+        assert write_book(cache, source.name, last.frame, BookFacts(fetched_at=NOW, intakes=last.intakes))
         result = refresh(source, cache=cache, now=NOW + timedelta(days=2), http=out)
     took_s = clock.now + sum(waits.all)
     record(f"at most {{}} s for a cloud under a fault, by its client's clock, {seconds:g} allowed", took_s)
@@ -337,7 +338,7 @@ def put_through(
     assert result.problem
     assert result.problem.startswith(source.name)
     assert (result.rows, result.fetched_at) == (1, NOW)
-    book = cache.read(source.name)
+    book = read_book(cache, source.name)
     assert book is not None
     assert book.book.frame.equals(last.frame)
     assert book.facts.fetched_at == NOW

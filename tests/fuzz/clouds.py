@@ -14,6 +14,8 @@ from fuzz.market import TODAY
 from fuzz.target import Target
 from trainfare_core.clouds import INTERRUPTION_BANDS
 from trainfare_core.errors import FetchError
+from trainfare_core.prices.accept import accept
+from trainfare_core.prices.sanity import LastPrices
 from trainfare_providers.answer_values import items_of, object_of
 from trainfare_providers.aws.blocks import capacity_block_row, training_plan_row
 from trainfare_providers.aws.bulk_csv import read_offer_csv
@@ -32,7 +34,6 @@ from trainfare_providers.gcp.quotas import family_quota, gpu_limits, parse_regio
 from trainfare_providers.http.answer import HttpRequest, body_chunks, read_json
 from trainfare_providers.http.exchange import Head
 from trainfare_providers.http.strict_json import parse_json
-from trainfare_providers.sanity import judge
 from trainfare_providers.source_rows import RowSink
 
 _MOMENTS: Final = ("Timestamp", "StartDate", "EndDate", "StartTime")
@@ -50,7 +51,7 @@ def _check(sink: RowSink, data: bytes) -> None:
     if sum(data) % _INPUTS_PER_TABLE and b"99999999" not in data:
         return
     rows = sink.finish()
-    judged = judge(rows.rows, last_good=None, origin=sink.provider)
+    judged = accept(rows.rows, origin=sink.provider, last=LastPrices())
     assert sum(intake.rows_read for intake in judged.intakes) == rows.rows.height
     prices = judged.rows["usd_per_hour"]
     assert (prices.is_finite() & (prices > 0)).all()

@@ -17,14 +17,16 @@ from fuzz.market import book
 from fuzz.target import Target, file_of
 from trainfare.prices.lock import LockHeader, lock_text, read_lock
 from trainfare_core.errors import PriceLockError, PricesUnavailableError
+from trainfare_core.prices.accept import accept
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.facts import Intake
 from trainfare_core.prices.parquet import read_table
+from trainfare_core.prices.sanity import LastPrices
 from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.disk.cached_book import read_book, write_book
 from trainfare_providers.disk.checked_parquet import BookFacts, with_checksum
 from trainfare_providers.disk.folder import price_file
 from trainfare_providers.disk.part_files import PartFile
-from trainfare_providers.sanity import judge
 from trainfare_providers.shared_book import SharedBook
 
 _FETCHED: Final = datetime(2026, 8, 1, tzinfo=timezone.utc)
@@ -38,7 +40,7 @@ _PART: Final = b"the beginning of a download"
 def _rows(data: bytes) -> None:
     """Rows of any plug-in: checked, kept on disk and locked, and read again."""
     rows = PriceBook.from_rows(_table(data), origin="other")
-    judged = judge(rows.rows, last_good=book().rows, origin="other")
+    judged = accept(rows.rows, origin="other", last=LastPrices(book().rows))
     for frame in (rows.frame, judged.rows):
         assert (frame["usd_per_hour"].is_finite() & (frame["usd_per_hour"] > 0)).all()
     joined = PriceBook.concat([rows, book()])
@@ -52,8 +54,8 @@ def _rows(data: bytes) -> None:
     assert lock_text(locked.header, locked.book) == text
     with file_of(b"", "empty") as path:
         cache = BookCache(path.parent)
-        assert cache.write("other", rows.frame, BookFacts(fetched_at=_FETCHED, intakes=rows.intakes))
-        cached_book = cache.read("other")
+        assert write_book(cache, "other", rows.frame, BookFacts(fetched_at=_FETCHED, intakes=rows.intakes))
+        cached_book = read_book(cache, "other")
     assert cached_book is not None
     assert len(cached_book.book) == len(rows)
 
@@ -118,7 +120,7 @@ def _price_file(data: bytes) -> None:
         with file_of(b"", "empty") as empty:
             path = price_file("aws", empty.parent)
             path.write_bytes(content)
-            book = BookCache(empty.parent).read("aws")
+            book = read_book(BookCache(empty.parent), "aws")
             assert book is not None or not path.exists(), "neither read nor set aside"
 
 

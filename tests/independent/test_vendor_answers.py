@@ -33,7 +33,7 @@ from typing import Any
 
 import pytest
 
-from trainfare_core.prices.intake import accept_rows
+from trainfare_core.prices.accept import accept
 from trainfare_providers.aws.blocks import capacity_block_row, offer_rows, training_plan_row
 from trainfare_providers.aws.machines import Machines, read_known_machines
 from trainfare_providers.aws.price_list import ec2_row, read_products, sagemaker_row
@@ -164,7 +164,8 @@ def test_capacity_blocks_have_the_published_rate() -> None:
     assert sink.rows[0].sku == "cb-0c1fa9b2125eb49e0"  # the largest fee: its rounding is the least
     assert "offers" not in (sink.rows[0].caveat or "")
     assert sink.filtered == {"another offer of the same machine and zone": 2}
-    rows, (intake,) = accept_rows(sink.finish().rows, origin="aws")
+    judged = accept(sink.finish().rows, origin="aws")
+    rows, (intake,) = judged.rows, judged.intakes
     assert (rows.height, intake.quarantined) == (1, ())
 
 
@@ -201,7 +202,8 @@ def test_training_plans_of_the_guide() -> None:
         assert float(row.usd_per_hour) == pytest.approx(13.57, abs=0.0005)
     sink = sink_of(offer_rows(plans, training_plan_row, aws("us-west-2")), "sagemaker")
     assert float(prices(sink)["ml.p4d.24xlarge", "capacity_block"]) == pytest.approx(13.57, abs=0.0002)
-    rows, (intake,) = accept_rows(sink.finish().rows, origin="aws")
+    judged = accept(sink.finish().rows, origin="aws")
+    rows, (intake,) = judged.rows, judged.intakes
     assert (rows.height, intake.quarantined) == (1, ())
 
 
@@ -209,7 +211,8 @@ def test_rates_that_differ_by_rounding_are_one_price_to_the_intake() -> None:
     """The three rates of the guide as three rows, which a third party's plug-in may bring: one is kept, none refused."""
     sink = sink_of((training_plan_row(plan, aws("us-west-2")) for plan in plans_at(13.57)), "sagemaker")
     assert len({row.usd_per_hour for row in sink.rows}) == 3
-    rows, (intake,) = accept_rows(sink.finish().rows, origin="aws")
+    judged = accept(sink.finish().rows, origin="aws")
+    rows, (intake,) = judged.rows, judged.intakes
     assert (rows.height, intake.quarantined) == (1, ())
     assert {tally.reason: tally.rows for tally in intake.filtered} == {"the same price again": 2}
 

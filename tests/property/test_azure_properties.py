@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from builders.azure_ml import size, usage
 from builders.azure_wire import ITEMS, page
 from builders.junk import draw_damaged
+from trainfare_core.prices.accept import accept
 from trainfare_core.prices.facts import ReasonCount
-from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.azure import vm_rows
 from trainfare_providers.azure.ml_rows import ml_rows
 from trainfare_providers.azure.workspace import WorkspaceOffer, parse_offer
@@ -43,7 +43,8 @@ def test_every_meter_is_counted_once(items: list[Any]) -> None:
     rows = sink.finish()
     read = len(items) + sum(map(plans_of, items))
     assert rows.rows.height + rows_of(rows.filtered) + rows_of(rows.quarantined) == read == sink.rows_read
-    accepted, intakes = accept_rows(rows.rows, origin="azure")
+    judged = accept(rows.rows, origin="azure")
+    accepted, intakes = judged.rows, judged.intakes
     assert sum(intake.rows_read for intake in intakes) == rows.rows.height
     prices = accepted["usd_per_hour"]
     assert (prices.is_finite() & (prices > 0)).all()

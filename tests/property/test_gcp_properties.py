@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from builders.gcp_wire import COMPUTE, TPU, page
 from builders.junk import draw_damaged
+from trainfare_core.prices.accept import accept
 from trainfare_core.prices.facts import ReasonCount
-from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.gcp import catalogue_rows
 from trainfare_providers.gcp.machines import PartIndex, machine_rows, slice_rows
 from trainfare_providers.gcp.skus import Part, read_sku
@@ -48,7 +48,8 @@ def test_every_sku_and_sum_is_counted_once(compute: list[Any], tpu: list[Any]) -
         rows = sink.finish()
         ended += rows.rows.height + rows_of(rows.filtered) + rows_of(rows.quarantined)
         if rows.rows.height:
-            accepted, (intake,) = accept_rows(rows.rows, origin="gcp")
+            judged = accept(rows.rows, origin="gcp")
+            accepted, (intake,) = judged.rows, judged.intakes
             assert intake.rows_read == rows.rows.height
             assert (accepted["usd_per_hour"].is_finite() & (accepted["usd_per_hour"] > 0)).all()
     assert ended == read

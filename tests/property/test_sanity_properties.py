@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders.offers import offer_row, table
+from trainfare_core.prices.accept import accept
 from trainfare_core.prices.intake import BOOK_SCHEMA, KEY_COLUMNS
-from trainfare_providers.sanity import judge, why_not_replaced
+from trainfare_core.prices.sanity import CONFIRMABLE, LastPrices, why_not_replaced
 
 NUMBERS = st.sampled_from(
     [
@@ -65,9 +66,9 @@ def test_every_row_is_counted_once(
     new: list[dict[str, Any]], old: list[dict[str, Any]], seed: int, seen: bool
 ) -> None:
     """Accepted + filtered + quarantined = read, and what is accepted is a finite price above 0 of one key."""
-    last = judge(rows_of(old), last_good=None, origin="x")
+    last = accept(rows_of(old), origin="x", last=LastPrices())
     frame = rows_of(new)
-    result = judge(frame, last_good=last.rows, origin="x", unconfirmed=last.rows if seen else None)
+    result = accept(frame, origin="x", last=LastPrices(last.rows, last.rows if seen else None))
     assert sum(intake.rows_read for intake in result.intakes) == frame.height
     assert sum(intake.accepted for intake in result.intakes) == result.rows.height
     assert all(math.isfinite(price) and price > 0 for price in result.rows["usd_per_hour"])
@@ -75,12 +76,14 @@ def test_every_row_is_counted_once(
         result.rows[name].is_nan().any() for name, kind in BOOK_SCHEMA.items() if kind is pl.Float64
     )
     assert result.rows.select(KEY_COLUMNS).is_unique().all()
-    assert result.unconfirmed.height <= sum(intake.quarantined_rows for intake in result.intakes)
-    shuffled = judge(
+    assert result.set_aside.filter(pl.col("set_aside").is_in(CONFIRMABLE)).height <= sum(
+        intake.quarantined_rows for intake in result.intakes
+    )
+    backwards = last.rows.reverse()
+    shuffled = accept(
         frame.sample(fraction=1.0, shuffle=True, seed=seed),
-        last_good=last.rows.reverse(),
         origin="x",
-        unconfirmed=last.rows.reverse() if seen else None,
+        last=LastPrices(backwards, backwards if seen else None),
     )
     assert shuffled.rows.equals(result.rows)
     assert shuffled.intakes == result.intakes
@@ -92,6 +95,6 @@ def test_prices_may_replace_themselves_and_not_ten_times_themselves(
     rows: list[dict[str, Any]], factor: float
 ) -> None:
     """Only the size of the move decides when every price moves together."""
-    book = judge(rows_of(rows), last_good=None, origin="x").rows
+    book = accept(rows_of(rows), origin="x", last=LastPrices()).rows
     moved = book.with_columns(pl.col("usd_per_hour") * factor)
     assert (why_not_replaced(moved, book) is None) is (not book.is_empty() and 0.1 <= factor <= 10)

@@ -8,7 +8,9 @@ import pytest
 
 from builders import aws_wire, azure_wire, gcp_wire
 from builders.mislabelled import AWS_EC2, AWS_PLANS, AWS_SAGEMAKER, AZURE, GCP, Mislabelled
+from trainfare_core.prices.accept import accept
 from trainfare_core.prices.facts import ReasonCount
+from trainfare_core.prices.sanity import LastPrices
 from trainfare_providers.answer_values import items_of
 from trainfare_providers.aws.bulk_csv import read_offer_csv
 from trainfare_providers.aws.machines import read_known_machines
@@ -19,7 +21,6 @@ from trainfare_providers.azure import vm_rows
 from trainfare_providers.gcp.skus import read_sku
 from trainfare_providers.http.strict_json import parse_json
 from trainfare_providers.refresh import FetchedRows
-from trainfare_providers.sanity import judge
 from trainfare_providers.source_rows import Refused, RowSink
 
 CONTEXT = SourceContext("us-east-1", read_known_machines(), "https://aws.invalid", "2026-08-02")
@@ -28,7 +29,7 @@ CONTEXT = SourceContext("us-east-1", read_known_machines(), "https://aws.invalid
 def ask_closed_port(found: FetchedRows, *, kept: int = 0) -> list[str]:
     """Return the reasons of the parser and of the checks; all other rows of the list are prices."""
     tallies: list[ReasonCount] = [*found.filtered, *found.quarantined]
-    judged = judge(found.rows, last_good=None, origin="x")
+    judged = accept(found.rows, origin="x", last=LastPrices())
     tallies += [tally for intake in judged.intakes for tally in (*intake.filtered, *intake.quarantined)]
     assert judged.rows.height == kept
     return [tally.reason for tally in tallies for _ in range(tally.rows)]

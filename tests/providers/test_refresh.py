@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from builders.offers import offer_row, table
@@ -49,6 +51,33 @@ def gave(*rows: dict[str, Any], service: str = "ec2", **more: Any) -> tuple[Fetc
 def once(cloud: Cloud, now: datetime = NOW) -> RefreshResult:
     with patient_client(cloud.name) as http:
         return refresh(cloud, cache=cloud.cache, now=now, http=http)
+
+
+def count_judgements(do: Callable[[], object]) -> int:
+    """How often a column of reasons was made for rows while a function ran."""
+    judged = 0
+
+    def see(frame: FrameType, event: str, _: object) -> None:
+        nonlocal judged
+        judged += event == "call" and frame.f_code.co_name == "_quarantine_reason"
+
+    before = sys.getprofile()
+    sys.setprofile(see)
+    try:
+        do()
+    finally:
+        sys.setprofile(before)
+    return judged
+
+
+def test_each_row_is_judged_once(tmp_path: Path) -> None:
+    """When it is fetched; not when it is stored, waits for confirmation, is compared with or is read."""
+    cache = BookCache(tmp_path)
+    answers = [gave(*(offer_row(region=name, usd_per_hour=usd) for name in "abc")) for usd in (10, 60, 60)]
+    cloud = Cloud([*answers], cache)
+    assert [count_judgements(lambda: once(cloud)) for _ in answers] == [1, 1, 1]
+    assert count_judgements(cloud.load) == 0
+    assert cloud.load().frame["usd_per_hour"].to_list() == [60.0] * 3
 
 
 def test_first_refresh_is_stored_with_its_counts_and_dates(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from faults.canary import CANARY
 from faults.server import FaultServer, Script
 from trainfare_core.errors import PricesUnavailableError
 from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.disk.cached_book import write_book
 from trainfare_providers.disk.checked_parquet import BookFacts
 from trainfare_providers.plugins import BOOK_VARIABLE
 from trainfare_providers.shared_book import SharedBook
@@ -31,7 +32,7 @@ def price_file(folder: Path, name: str = "aws", price: float = 9.0) -> Path:
     book = book_of(
         offer_row(provider=name, usd_per_hour=price, fetched_at="2026-11-20T00:00:00Z"), origin=name
     )
-    assert BookCache(folder).write(name, book.frame, BookFacts(fetched_at=NOW, intakes=book.intakes))
+    assert write_book(BookCache(folder), name, book.frame, BookFacts(fetched_at=NOW, intakes=book.intakes))
     return folder / f"{name}.parquet"
 
 
@@ -148,9 +149,8 @@ def test_unreachable_storage_falls_back_to_the_copy_in_seconds(
 ) -> None:
     """The last copy answers, with its dates and a warning; a copy of another book does not."""
     cache = BookCache(tmp_path)
-    copy = book_of(offer_row(fetched_at="2026-11-20T00:00:00Z"), origin="shared-copy")
-    facts = BookFacts(fetched_at=NOW, intakes=copy.intakes, notes=("s3://team/prices",))
-    assert cache.write("shared-copy", copy.frame, facts)
+    kept = book_of(offer_row(fetched_at="2026-11-20T00:00:00Z")).rows
+    SharedBook("s3://team/prices", cache=cache, now=lambda: NOW, read=lambda *_: kept).load()
     with FaultServer() as server:
         server.everywhere(Script(before_head_s=HANG_S))
         point_at(monkeypatch, server.url())
@@ -161,6 +161,23 @@ def test_unreachable_storage_falls_back_to_the_copy_in_seconds(
     assert (offer.origin, offer.fetched_at) == ("aws", "2026-11-20T00:00:00Z")
     assert "no answer within 0.2 s" in caplog.text
     assert "the copy of 2026-11-24 is used" in caplog.text
+
+
+def test_copy_says_what_became_of_the_rows_that_were_refused(tmp_path: Path) -> None:
+    """The rows are judged when the book is read; its copy has the same prices and the same counts."""
+    rows = pl.concat([book_of(offer_row(provider=name)).rows for name in ("aws", "gcp")])
+    bad = rows.with_columns(pl.lit(-1.0).alias("usd_per_hour"), pl.lit("nowhere").alias("region"))
+
+    def fail(*_: object) -> pl.DataFrame:
+        raise PricesUnavailableError("no answer")
+
+    first, copy = (
+        SharedBook("s3://team/prices", cache=BookCache(tmp_path), now=lambda: NOW, read=read).load()
+        for read in (lambda *_: pl.concat([rows, bad]), fail)
+    )
+    assert [(intake.origin, intake.quarantined_rows) for intake in copy.intakes] == [("aws", 1), ("gcp", 1)]
+    assert copy.intakes == first.intakes
+    assert copy.frame.equals(first.frame)
 
 
 def test_book_that_is_no_price_table_is_an_error(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from trainfare_core.prices.book import PriceBook
 from trainfare_providers.aws import AwsPrices, Sites
 from trainfare_providers.azure import AzurePrices
 from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.disk.cached_book import write_book
 from trainfare_providers.disk.checked_parquet import BookFacts
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import FetchedRows
@@ -79,7 +80,7 @@ class LaterAtEveryLook:
 def compute_kept(folder: Path, name: str) -> bytes:
     """Keep a last good price of a cloud on disk; return its file."""
     book = book_of(offer_row(provider=name), origin=name)
-    assert BookCache(folder).write(name, book.frame, BookFacts(fetched_at=NOW, intakes=book.intakes))
+    assert write_book(BookCache(folder), name, book.frame, BookFacts(fetched_at=NOW, intakes=book.intakes))
     return (folder / f"{name}.parquet").read_bytes()
 
 

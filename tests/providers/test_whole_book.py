@@ -7,8 +7,8 @@ from functools import cache
 import polars as pl
 import pytest
 
+from trainfare_core.prices import sanity
 from trainfare_core.prices.book import PriceBook
-from trainfare_providers import sanity
 from trainfare_providers.snapshot import SnapshotProvider
 from trainfare_providers.whole_book import check_whole_book
 

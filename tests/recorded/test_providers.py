@@ -28,8 +28,9 @@ from builders.gcp_wire import page as gcp_page
 from builders.offers import offer_row, table
 from builders.recorded import answer_or_error, compare_with_recorded, simplify
 from trainfare_core.errors import TrainfareError
+from trainfare_core.prices.accept import accept
 from trainfare_core.prices.book import PriceBook
-from trainfare_core.prices.intake import accept_rows
+from trainfare_core.prices.sanity import LastPrices, why_not_replaced
 from trainfare_providers import answer_values
 from trainfare_providers.aws.blocks import capacity_block_row, training_plan_row
 from trainfare_providers.aws.bulk_csv import read_offer_csv
@@ -69,7 +70,6 @@ from trainfare_providers.gcp.skus import read_sku
 from trainfare_providers.http import addresses, retry
 from trainfare_providers.http.strict_json import parse_json
 from trainfare_providers.machine_types import network_gbit_per_s
-from trainfare_providers.sanity import judge, why_not_replaced
 
 TODAY = "2026-08-02"
 CONTEXT = SourceContext(
@@ -392,12 +392,12 @@ def test_judged_prices() -> None:
                 )
             )  # fmt: skip
         keys = ["instance_type", "region", "purchase_option"]
-        return accept_rows(table(*rows).unique(keys, keep="first", maintain_order=True), origin="aws")[0]
+        return accept(table(*rows).unique(keys, keep="first", maintain_order=True), origin="aws").rows
 
     for index in range(60):
         new, old = draw_table(draws.choice([2, 6, 14])), draw_table(draws.choice([3, 12]))
-        judged = judge(
-            new, last_good=draws.choice([None, old]), origin="aws", unconfirmed=draws.choice([None, old, new])
+        judged = accept(
+            new, origin="aws", last=LastPrices(draws.choice([None, old]), draws.choice([None, old, new]))
         )
         columns = ["instance_type", "region", "purchase_option", "usd_per_hour"]
         answers[str(index)] = [

@@ -2,7 +2,7 @@
 Stage 2: `PriceBook`, the hourly price of each machine with its source and date.
 
 A price book is columns: a million offers share a few hundred machine shapes, so predictions are made once a
-shape (`PriceBook.shapes`) and joined to prices by `shape_id`. Rows enter through `intake`,
+shape (`PriceBook.shapes`) and joined to prices by `shape_id`. Rows enter through `accept`,
 which rejects what is not a price. Nothing here depends on the order of the rows.
 """
 
@@ -20,16 +20,17 @@ from numpy.typing import NDArray
 
 from trainfare_core.documents import data_rows
 from trainfare_core.errors import NoOffersError, PricesUnavailableError, UnknownNameError
+from trainfare_core.prices.accept import accept
 from trainfare_core.prices.facts import Intake, OfferRow, PriceBookFacts, facts_by_service
 from trainfare_core.prices.intake import (
     BOOK_SCHEMA,
     KEY_COLUMNS,
     PURCHASE_OPTIONS,
-    judge_rows,
     settle_overlaps,
 )
 from trainfare_core.prices.parquet import read_table
 from trainfare_core.prices.precedence import OTHER_CLOUDS, mark_spot_ends, replace_snapshot
+from trainfare_core.prices.sanity import LastPrices
 from trainfare_core.prices.shapes import MachineShapes, renumber_shapes, with_ids
 
 EXCLUDABLE: Final = ("provider", "service", "region", "instance_type", "accelerator")
@@ -115,19 +116,20 @@ class PriceBook:
         return newest if isinstance(newest, str) else ""
 
     @classmethod
-    def from_rows(cls, rows: pl.DataFrame, *, origin: str) -> PriceBook:
+    def from_rows(cls, rows: pl.DataFrame, *, origin: str, last: LastPrices | None = None) -> PriceBook:
         """
         Check rows and make a book of those that pass; `intakes` counts the others.
 
         Args:
             rows: the columns of `BOOK_SCHEMA`; numbers may be decimal text, optional columns may be absent.
             origin: name of the provider plug-in.
+            last: what the rows of a price list are compared with; None looks at each row alone.
 
         Raises:
             PricesUnavailableError: a required column is missing.
         """
-        frame, intakes, aside = judge_rows(rows, origin=origin)
-        return cls(frame, intakes, () if aside.is_empty() else (aside,))
+        judged = accept(rows, origin=origin, last=last)
+        return cls(judged.rows, judged.intakes, () if judged.set_aside.is_empty() else (judged.set_aside,))
 
     @classmethod
     def read_parquet(cls, source: str | Path | BinaryIO, *, origin: str) -> PriceBook:

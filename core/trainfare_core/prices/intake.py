@@ -1,5 +1,5 @@
 """
-Checks that a row passes to become an offer, and counts of the rows that do not.
+Checks that a row alone passes to become an offer, and counts of the rows that do not; `accept` makes them.
 
 Each row is either accepted, filtered (out of scope by a rule, whose name is kept), or quarantined (it claims to be a
 price and is not credible). `book.PriceBook` holds the accepted rows.
@@ -92,24 +92,6 @@ def first_day() -> pl.Expr:
     return day.str.to_date("%Y-%m-%d", strict=False)
 
 
-def accept_rows(rows: pl.DataFrame, *, origin: str) -> tuple[pl.DataFrame, tuple[Intake, ...]]:
-    """
-    Check rows, and count those accepted, filtered and quarantined.
-
-    Args:
-        rows: the columns of `BOOK_SCHEMA`; numbers may be decimal text, optional columns may be absent.
-        origin: the provider plug-in that read them.
-
-    Returns:
-        the accepted rows with all columns of `BOOK_SCHEMA`, and one `Intake` per cloud service.
-
-    Raises:
-        PricesUnavailableError: a required column is missing.
-    """
-    accepted, intakes, _ = judge_rows(rows, origin=origin)
-    return accepted, intakes
-
-
 def check_columns(rows: pl.DataFrame, *, origin: str) -> None:
     """
     Check that a table may be one of prices.
@@ -134,26 +116,31 @@ def _is_read(name: str, kind: pl.DataType) -> bool:
     return not kind.is_temporal() or BOOK_SCHEMA[name] is pl.String
 
 
-def judge_rows(rows: pl.DataFrame, *, origin: str) -> tuple[pl.DataFrame, tuple[Intake, ...], pl.DataFrame]:
-    """Do what `accept_rows` does, and return also the rows that name a machine and were not accepted: `set_aside`."""
+def judge_alone(rows: pl.DataFrame, *, origin: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """
+    Look at each row alone and at the other rows of its key.
+
+    Returns:
+        the rows that are prices and those that are not, with all columns of `BOOK_SCHEMA`; and with the reason in
+        `_quarantine` or `_filter`.
+
+    Raises:
+        PricesUnavailableError: a required column is missing.
+    """
     check_columns(rows, origin=origin)
     typed = _cast_columns(rows, origin)
     out_of_scope = _first_true({"machine without an accelerator": pl.col("accelerator").is_null()})
-    judged = typed.with_columns(_quarantine_reason(), out_of_scope.alias("_filter"))
-    sound = pl.col("_quarantine").is_null() & pl.col("_filter").is_null()
-    accepted = judged.filter(sound)
-    judged = judged.filter(~sound)
+    accepted, refused = split_rows(typed.with_columns(_quarantine_reason(), out_of_scope.alias("_filter")))
     if _has_repeats(accepted):
-        marked = _judge_repeats(accepted)
-        settled = pl.col("_quarantine").is_null() & pl.col("_filter").is_null()
-        accepted, judged = marked.filter(settled), pl.concat([judged, marked.filter(~settled)])
-    with_accelerator = judged.filter(pl.col("accelerator").is_not_null())
-    reason = pl.coalesce("_quarantine", "_filter")
-    return (
-        accepted.select(list(BOOK_SCHEMA)),
-        _intakes(accepted, judged, origin),
-        set_aside(with_accelerator, reason),
-    )
+        accepted, repeated = split_rows(_judge_repeats(accepted))
+        refused = pl.concat([refused, repeated])
+    return accepted, refused
+
+
+def split_rows(marked: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the rows without a reason in `_quarantine` or `_filter`, and those with one."""
+    sound = pl.col("_quarantine").is_null() & pl.col("_filter").is_null()
+    return marked.filter(sound), marked.filter(~sound)
 
 
 def set_aside(dropped: pl.DataFrame, reason: pl.Expr) -> pl.DataFrame:
@@ -252,7 +239,7 @@ def _judge_repeats(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def counts_by_reason(frame: pl.DataFrame, column: str) -> dict[tuple[str, str], tuple[ReasonCount, ...]]:
+def _counts_by_reason(frame: pl.DataFrame, column: str) -> dict[tuple[str, str], tuple[ReasonCount, ...]]:
     """Return the number of rows for each reason in a column, by provider and service."""
     groups = frame.filter(pl.col(column).is_not_null()).group_by("provider", "service", column).len()
     found: dict[tuple[str, str], list[ReasonCount]] = defaultdict(list)
@@ -261,13 +248,14 @@ def counts_by_reason(frame: pl.DataFrame, column: str) -> dict[tuple[str, str], 
     return {key: tuple(counts) for key, counts in found.items()}
 
 
-def _intakes(accepted_rows: pl.DataFrame, refused: pl.DataFrame, origin: str) -> tuple[Intake, ...]:
+def count_rows(accepted_rows: pl.DataFrame, refused: pl.DataFrame, origin: str) -> tuple[Intake, ...]:
+    """Return the counts of accepted rows and of `judge_alone`' others, one `Intake` per cloud service."""
     group = [pl.col(name).fill_null("(none)").str.slice(0, 100) for name in ("provider", "service")]
     refused = refused.with_columns(group)
     totals = accepted_rows.group_by("provider", "service").len().iter_rows()
     accepted: dict[tuple[str, str], int] = {(provider, service): rows for provider, service, rows in totals}
-    quarantined = counts_by_reason(refused, "_quarantine")
-    filtered = counts_by_reason(refused.filter(pl.col("_quarantine").is_null()), "_filter")
+    quarantined = _counts_by_reason(refused, "_quarantine")
+    filtered = _counts_by_reason(refused.filter(pl.col("_quarantine").is_null()), "_filter")
     return tuple(
         Intake(origin, *key, 0, 0).add(
             filtered.get(key, ()), quarantined.get(key, ()), accepted=accepted.get(key, 0)
@@ -293,18 +281,17 @@ def settle_overlaps(
     aged = frame.with_columns(seen_at.alias("_seen_at"))
     newest = aged.filter(pl.col("_seen_at") == pl.col("_seen_at").max().over(keys))
     older = aged.filter(pl.col("_seen_at") < pl.col("_seen_at").max().over(keys))
-    judged = _judge_repeats(newest)
-    sound = pl.col("_quarantine").is_null() & pl.col("_filter").is_null()
+    accepted, repeated = split_rows(_judge_repeats(newest))
     dropped = pl.concat(
         [
-            judged.filter(~sound),
+            repeated,
             older.with_columns(
                 pl.lit(None, dtype=pl.String).alias("_quarantine"),
                 pl.lit("an older price than another source's").alias("_filter"),
-            ).select(judged.columns),
+            ).select(repeated.columns),
         ]
     )
-    accepted = judged.filter(sound).select(list(BOOK_SCHEMA))
+    accepted = accepted.select(*BOOK_SCHEMA)
     aside = set_aside(dropped, pl.coalesce("_quarantine", "_filter"))
     return accepted, tuple(_move_rows(intake, dropped) for intake in _merge_intakes(intakes)), aside
 
@@ -342,6 +329,6 @@ def _move_rows(intake: Intake, dropped: pl.DataFrame) -> Intake:
     """Return the intake with the rows that an overlap dropped counted as filtered or quarantined."""
     ours = dropped.filter(pl.col("origin") == intake.origin)
     key = (intake.provider, intake.service)
-    quarantined = counts_by_reason(ours, "_quarantine").get(key, ())
-    filtered = counts_by_reason(ours.filter(pl.col("_quarantine").is_null()), "_filter").get(key, ())
+    quarantined = _counts_by_reason(ours, "_quarantine").get(key, ())
+    filtered = _counts_by_reason(ours.filter(pl.col("_quarantine").is_null()), "_filter").get(key, ())
     return intake.drop(filtered, quarantined)

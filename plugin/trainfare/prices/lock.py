@@ -213,7 +213,8 @@ def _book(path: Path, rows: list[dict[str, Any]]) -> PriceBook:
     """Return the prices, each put through the checks that every price goes through."""
     import polars as pl
 
-    from trainfare_core.prices.intake import BOOK_SCHEMA, accept_rows
+    from trainfare_core.prices.book import PriceBook
+    from trainfare_core.prices.intake import BOOK_SCHEMA
 
     if any(set(row) - set(BOOK_SCHEMA) for row in rows):
         _refuse(path, "a price has a field that is none of ours")
@@ -227,9 +228,11 @@ def _book(path: Path, rows: list[dict[str, Any]]) -> PriceBook:
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
         # Not of the type, half of a surrogate pair, or an integer beyond any float.
         _refuse(path, "a field of a price has the wrong type, or a value that no price has")
-    accepted, intakes = accept_rows(frame, origin="lock")
-    if accepted.height != frame.height:
-        reasons = [tally.reason for intake in intakes for tally in (*intake.quarantined, *intake.filtered)]
+    accepted = PriceBook.from_rows(frame, origin="lock")
+    if len(accepted) != frame.height:
+        reasons = [
+            tally.reason for intake in accepted.intakes for tally in (*intake.quarantined, *intake.filtered)
+        ]
         _refuse(path, f"a row is no price ({reasons[0]})")
     if frame["origin"].null_count():
         _refuse(path, "a price does not name its origin")

@@ -95,10 +95,11 @@ def _of_plugin(entry: ProviderEntry, cache: BookCache) -> Verified:
 
 def _of_file(name: str, cache: BookCache) -> Verified:
     from trainfare_providers.conformance import check_book
+    from trainfare_providers.disk.cached_book import read_book
 
     try:
         with _warnings() as messages:
-            cached = cache.read(name)
+            cached = read_book(cache, name)
     except InputError as error:
         return _report_nothing(name, str(error))
     if cached is None:

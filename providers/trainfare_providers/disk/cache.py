@@ -1,15 +1,14 @@
 """
-The cache of fetched prices: one file a cloud, replaced atomically and checked when read.
+The cache of fetched prices: one file a cloud, replaced atomically. It stores bytes; `cached_book` knows what they say.
 
-An error of the disk is never an error of the caller: a file that is damaged, not ours or of another version counts as
-absent, with one warning, and is renamed to `.bad`.
+An error of the disk is never an error of the caller: a file that is not ours or cannot be read counts as absent, with
+one warning, and is renamed to `.bad`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import logging
 import os
 import re
@@ -17,17 +16,10 @@ import stat
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import polars as pl
-
-from trainfare_core.errors import InputError, PricesUnavailableError
-from trainfare_core.prices.book import PriceBook
-from trainfare_core.prices.intake import BOOK_SCHEMA
-from trainfare_core.prices.parquet import read_table
-from trainfare_providers.disk.checked_parquet import BookFacts, DamagedFileError, check_content, with_checksum
+from trainfare_core.errors import InputError
 from trainfare_providers.disk.files import FileRefusedError, read_own_file, replace_file
 from trainfare_providers.disk.folder import PRICE_FILE_ENDING, default_folder, price_file
 
@@ -41,22 +33,6 @@ _LOCK_WAIT_S: Final = 5.0
 """A refresh waits so long for another of the same cloud; then both run, and the later one is kept."""
 
 _log = logging.getLogger("trainfare")
-
-
-@dataclass(frozen=True, slots=True)
-class CachedBook:
-    """
-    The last good prices of one cloud.
-
-    Attributes:
-        book: its offers; their intakes are those of the refresh that read them.
-        facts: when they were fetched, what became of every row, notes.
-        sha256: of the file, without the bytes of the checksum itself.
-    """
-
-    book: PriceBook
-    facts: BookFacts
-    sha256: str
 
 
 class BookCache:
@@ -81,7 +57,7 @@ class BookCache:
         self.folder = default_folder() if folder is None else folder
         self._max_bytes, self._clock, self._sync = max_bytes, clock, sync
 
-    def read(self, name: str) -> CachedBook | None:
+    def read(self, name: str) -> bytes | None:
         """
         Return what is kept under a name, or None where there is nothing usable.
 
@@ -91,41 +67,26 @@ class BookCache:
         path = self._path(name)
         try:
             content = read_own_file(path, self._max_bytes)
-            facts, sha256 = check_content(content)
-            rows = read_table(io.BytesIO(content))
-            accepted = PriceBook.from_rows(rows, origin=name)
         except FileNotFoundError:
             return None
-        except (
-            OSError,
-            FileRefusedError,
-            DamagedFileError,
-            PricesUnavailableError,
-            pl.exceptions.PolarsError,
-        ) as error:
-            self._set_aside(path, _why(error))
-            return None
-        if len(accepted) != rows.height or len(accepted) != sum(intake.accepted for intake in facts.intakes):
-            self._set_aside(path, "its number of rows is not the one it states")
+        except (OSError, FileRefusedError) as error:
+            self.set_aside(name, _why(error))
             return None
         with contextlib.suppress(OSError):
             os.utime(path)  # marks the file as used; the age of its prices is stored inside it
-        return CachedBook(PriceBook(accepted.frame, facts.intakes), facts, sha256)
+        return content
 
-    def write(self, name: str, rows: pl.DataFrame, facts: BookFacts) -> bool:
+    def write(self, name: str, content: bytes) -> bool:
         """
-        Store accepted rows (`BOOK_SCHEMA`) under a name, replacing what is there.
+        Store a file under a name, replacing what is there.
 
         Returns:
-            whether they are stored; if not, what was there before still is.
+            whether it is stored; if not, what was there before still is.
 
         Raises:
             InputError: the name is none for a file.
         """
         path = self._path(name)
-        buffer = io.BytesIO()
-        rows.select(list(BOOK_SCHEMA)).write_parquet(buffer, compression="zstd", compression_level=1)
-        content = with_checksum(buffer.getvalue(), facts)
         if len(content) > self._max_bytes:
             _log.warning("%s: %d bytes of prices are more than the cache may hold", path, len(content))
             return False
@@ -137,6 +98,14 @@ class BookCache:
             return False
         self._make_room(path)
         return True
+
+    def set_aside(self, name: str, why: str) -> None:
+        """Warn, and rename the file to `.bad` where that is possible."""
+        path, done = self._path(name), ""
+        with contextlib.suppress(OSError):
+            path.replace(path.with_name(path.name + ".bad"))
+            done = "; set aside as .bad"
+        _log.warning("%s: not used, %s%s; `trainfare prices update` fetches again", path, why, done)
 
     def discard(self, name: str) -> None:
         """Delete what is stored under a name, if anything is."""
@@ -168,14 +137,6 @@ class BookCache:
             raise InputError(f"price file {name!r}: a name is lower-case letters, digits, - and _")
         return price_file(name, self.folder)
 
-    def _set_aside(self, path: Path, why: str) -> None:
-        """Warn, and rename the file to `.bad` where that is possible."""
-        done = ""
-        with contextlib.suppress(OSError):
-            path.replace(path.with_name(path.name + ".bad"))
-            done = "; set aside as .bad"
-        _log.warning("%s: not used, %s%s; `trainfare prices update` fetches again", path, why, done)
-
     def _make_room(self, keep: Path) -> None:
         """Delete temporary files of killed processes, then the least recently used files, until the rest fits."""
         with contextlib.suppress(OSError):
@@ -194,10 +155,7 @@ class BookCache:
                 room += size
 
 
-def _why(error: Exception) -> str:
-    if isinstance(error, OSError):
-        link = error.errno == errno.ELOOP
-        return "it is a link" if link else (error.strerror or type(error).__name__).lower()
-    if isinstance(error, (DamagedFileError, FileRefusedError)):
+def _why(error: OSError | FileRefusedError) -> str:
+    if isinstance(error, FileRefusedError):
         return str(error)
-    return "its rows cannot be read"
+    return "it is a link" if error.errno == errno.ELOOP else (error.strerror or type(error).__name__).lower()

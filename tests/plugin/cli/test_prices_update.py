@@ -22,11 +22,12 @@ from trainfare_core.errors import FetchError, InputError, MissingExtraError, Unk
 from trainfare_core.installation import write_install_line
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.facts import ReasonCount
+from trainfare_core.prices.sanity import BLOCK_ABOVE
 from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.disk.cached_book import read_book
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.http.progress import Step
 from trainfare_providers.refresh import FetchedRows, load_last_good
-from trainfare_providers.sanity import BLOCK_ABOVE
 from trainfare_providers.snapshot import SnapshotProvider
 from trainfare_providers.update import PricesUpdate, live_sources, update_clouds
 
@@ -199,7 +200,7 @@ def test_a_price_file_that_cannot_be_renamed_is_not_said_to_be(
 ) -> None:
     """A path below a file: nothing was set aside there."""
     (tmp_path / "file").touch()
-    assert BookCache(tmp_path / "file").read("aws") is None
+    assert read_book(BookCache(tmp_path / "file"), "aws") is None
     (said,) = caplog.messages
     assert said.endswith("aws.parquet: not used, not a directory; `trainfare prices update` fetches again")
 

@@ -20,6 +20,7 @@ from trainfare.recommendation import recommend
 from trainfare_core.errors import InputError, PricesUnavailableError
 from trainfare_core.prices.book import PriceBook
 from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.disk.cached_book import write_book
 from trainfare_providers.disk.checked_parquet import BookFacts
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
@@ -195,7 +196,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         source_class="price_api",
     )
     book = book_of(row, origin="aws")
-    assert BookCache().write("aws", book.frame, BookFacts(fetched_at=NOW, intakes=book.intakes))
+    assert write_book(BookCache(), "aws", book.frame, BookFacts(fetched_at=NOW, intakes=book.intakes))
     return write_profile(tmp_path, gpt_profile(batch_size=32))
 
 

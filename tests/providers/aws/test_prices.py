@@ -18,11 +18,12 @@ from builders.aws_server import Answer, AwsServer, aws_environment, aws_server
 from builders.offers import book_of, offer_row
 from builders.patient_client import PATIENT, patient_client
 from trainfare_core.errors import CannotTellError, InputError, PricesUnavailableError
+from trainfare_core.prices.accept import accept
 from trainfare_core.prices.book import PriceProvider
-from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.aws import DEFAULT_REGIONS, AwsPrices
 from trainfare_providers.aws.price_list import EC2_FILTERS
 from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.disk.cached_book import read_book
 from trainfare_providers.http.answer import Limits
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import FetchedRows, LiveSource, refresh
@@ -93,7 +94,7 @@ def rows_of(fetched: tuple[FetchedRows, ...]) -> pl.DataFrame:
 
 def list_offered(fetched: tuple[FetchedRows, ...]) -> set[tuple[str, str, str]]:
     """(type, option, price) of what passes the intake."""
-    frame, _ = accept_rows(rows_of(fetched), origin="aws")
+    frame = accept(rows_of(fetched), origin="aws").rows
     return {
         (name, option, f"{usd:g}")
         for name, option, usd in frame.select("instance_type", "purchase_option", "usd_per_hour").iter_rows()
@@ -229,7 +230,7 @@ def test_filters_leave_one_row_a_machine(seen: Seen) -> None:
 
 def test_parsed_rows_are_as_recorded(seen: Seen) -> None:
     """Every column of every row that our fixtures give, golden."""
-    frame, _ = accept_rows(rows_of(seen.fetched), origin="aws")
+    frame = accept(rows_of(seen.fetched), origin="aws").rows
     shown = frame.select(SHOWN).with_columns(
         pl.col("source").str.replace_all(r"http://127\.0\.0\.1:\d+", "https://aws")
     )
@@ -270,7 +271,7 @@ def test_refresh_keeps_what_loads_again(seen: Seen, tmp_path: Path) -> None:
     with patient_client("aws") as http:
         result = refresh(Fetched(), cache=cache, now=NOW, http=http)
     assert result.refreshed, result.problem
-    cached = cache.read("aws")
+    cached = read_book(cache, "aws")
     assert cached is not None
     assert len(cached.book) == result.rows
     ec2 = next(intake for intake in result.intakes if intake.service == "ec2")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from builders import aws_server
 from builders import aws_wire as wire
 from trainfare_core.errors import PricesUnavailableError
-from trainfare_core.prices.intake import accept_rows
+from trainfare_core.prices.accept import accept
 from trainfare_providers.aws.blocks import capacity_block_row, training_plan_row
 from trainfare_providers.aws.bulk_csv import read_offer_csv
 from trainfare_providers.aws.machines import parse_instance_types, read_known_machines
@@ -97,7 +97,8 @@ class Book:
         sink.rows = self.rows
         frame = sink.finish().rows
         assert frame.height == len(self.rows)
-        data_frame, intakes = accept_rows(frame, origin="aws")
+        judged = accept(frame, origin="aws")
+        data_frame, intakes = judged.rows, judged.intakes
         assert sum(intake.rows_read for intake in intakes) == len(self.rows)
         assert {intake.service for intake in intakes} <= {service}
         for name in ("usd_per_hour", "accelerator_count", "accelerator_memory_gib"):

@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 
 from builders.azure_wire import FRANCE, ITEMS, V100, csv_of, golden, item, page, reservation
+from trainfare_core.prices.accept import accept
 from trainfare_core.prices.book import PriceBook
-from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.azure import vm_rows
 from trainfare_providers.azure.meters import machines
 from trainfare_providers.http.strict_json import parse_json
@@ -73,7 +73,7 @@ def test_every_item_and_savings_plan_is_counted_once() -> None:
         "unit is not 1 Hour": 1,
     }
     assert rows.rows.height + sum(reasons(rows).values()) == len(ITEMS) + 2
-    _, (intake,) = accept_rows(rows.rows, origin="azure")
+    (intake,) = accept(rows.rows, origin="azure").intakes
     assert {tally.reason: tally.rows for tally in intake.quarantined} == {"currency is not USD": 1}
     assert {tally.reason: tally.rows for tally in intake.filtered} == {"the same price again": 1}
 
@@ -190,10 +190,11 @@ def test_nonprimary_meter_gives_way_to_the_primary_one() -> None:
 def test_one_machine_under_two_names_is_one_offer() -> None:
     """Standard_ND96asr_A100_v4 is Standard_ND96asr_v4; two prices for it are both quarantined."""
     same = fetch_rows(item("Standard_ND96asr_A100_v4", 27.197), item("Standard_ND96asr_v4", 27.197))
-    rows, _ = accept_rows(same.rows, origin="azure")
+    rows = accept(same.rows, origin="azure").rows
     assert rows["instance_type"].to_list() == ["Standard_ND96asr_v4"]
     unlike = fetch_rows(item("Standard_ND96asr_A100_v4", 27.197), item("Standard_ND96asr_v4", 32.77))
-    rows, (intake,) = accept_rows(unlike.rows, origin="azure")
+    judged = accept(unlike.rows, origin="azure")
+    rows, (intake,) = judged.rows, judged.intakes
     assert rows.is_empty()
     assert intake.quarantined_rows == 2
 
@@ -281,7 +282,8 @@ def test_recorded_items_of_francecentral() -> None:
     """91 real items of 2021-12: 6 machines on demand, each cheaper as spot and reserved; Windows nowhere."""
     text = (RECORDED / "azure_retail_prices_francecentral_accelerators_2021-12.json").read_text("utf-8")
     fetched_rows = fetch_rows(*json.loads(text)["items"])
-    rows, (intake,) = accept_rows(fetched_rows.rows, origin="azure")
+    judged = accept(fetched_rows.rows, origin="azure")
+    rows, (intake,) = judged.rows, judged.intakes
     assert fetched_rows.quarantined == intake.quarantined == ()
     assert rows.height + sum(tally.rows for tally in fetched_rows.filtered) == 91
     book = PriceBook.from_rows(fetched_rows.rows, origin="azure")

@@ -13,14 +13,14 @@ import pytest
 
 from builders.azure_wire import csv_of, golden
 from builders.gcp_wire import COMPUTE, TPU, page, ram, sku, ssd
+from trainfare_core.prices.accept import accept
 from trainfare_core.prices.book import PriceBook
-from trainfare_core.prices.intake import accept_rows
+from trainfare_core.prices.sanity import LastPrices
 from trainfare_providers.gcp import catalogue_rows
 from trainfare_providers.gcp.machines import PartIndex, known_generations, machine_rows, machines, slice_rows
 from trainfare_providers.gcp.skus import Part, read_sku
 from trainfare_providers.http.strict_json import parse_json
 from trainfare_providers.refresh import FetchedRows
-from trainfare_providers.sanity import judge
 from trainfare_providers.source_rows import Refused
 
 RECORDED = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "prices" / "recorded"
@@ -148,14 +148,14 @@ def test_every_sku_and_every_sum_is_counted_once() -> None:
     counted = sum(rows.rows.height + sum(reasons(rows).values()) for rows in (gce, tpu))
     assert counted == len(COMPUTE) + len(TPU) + len(sums)
     for rows in (gce, tpu):
-        _, (intake,) = accept_rows(rows.rows, origin="gcp")
+        (intake,) = accept(rows.rows, origin="gcp").intakes
         assert intake.accepted == rows.rows.height
 
 
 def test_sanity_checks_accept_every_row() -> None:
     """Spot below on demand, more GPUs never cheaper, memory as the makers say."""
     for rows in fetch_rows():
-        judged = judge(rows.rows, last_good=None, origin="gcp")
+        judged = accept(rows.rows, origin="gcp", last=LastPrices())
         assert [intake.quarantined for intake in judged.intakes] == [()]
 
 

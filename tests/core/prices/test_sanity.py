@@ -8,16 +8,22 @@ import polars as pl
 import pytest
 
 from builders.offers import offer_row, table
+from trainfare_core.prices import sanity
+from trainfare_core.prices.accept import Judged, accept
 from trainfare_core.prices.intake import BOOK_SCHEMA
-from trainfare_providers import sanity
-from trainfare_providers.sanity import Judged, judge, why_not_replaced
+from trainfare_core.prices.sanity import CONFIRMABLE, LastPrices, why_not_replaced
 from trainfare_providers.snapshot import SnapshotProvider
 
 
 def judge_rows_given(
     *rows: dict[str, Any], last: pl.DataFrame | None = None, seen: pl.DataFrame | None = None
 ) -> Judged:
-    return judge(table(*rows), last_good=last, origin="aws", unconfirmed=seen)
+    return accept(table(*rows), origin="aws", last=LastPrices(last, seen))
+
+
+def confirmable(judged: Judged) -> pl.DataFrame:
+    """The rows that a second fetch can confirm."""
+    return judged.set_aside.filter(pl.col("set_aside").is_in(CONFIRMABLE))
 
 
 def accept_given(*rows: dict[str, Any]) -> pl.DataFrame:
@@ -48,7 +54,7 @@ def large(**changes: Any) -> dict[str, Any]:
 def test_every_price_of_the_snapshot_passes_unchanged() -> None:
     """Some 6,500 true prices, compared with themselves as the last good ones, are all accepted."""
     rows = SnapshotProvider().load().frame.select(list(BOOK_SCHEMA))
-    result = judge(rows, last_good=rows, origin="again")
+    result = accept(rows, origin="again", last=LastPrices(rows))
     assert ask_closed_port(result) == {}
     assert result.rows.height == rows.height
     assert why_not_replaced(rows, rows) is None
@@ -165,7 +171,7 @@ def test_price_jumps_at_most_five_times(price: float, passes: bool) -> None:
     """AWS cut p5 to 56 %; a price that moves more than five times is more likely another unit."""
     result = judge_rows_given(offer_row(usd_per_hour=price), last=accept_given(offer_row()))
     assert ask_closed_port(result) == ({} if passes else {sanity.JUMPED: 1})
-    assert result.unconfirmed.height == (not passes)
+    assert confirmable(result).height == (not passes)
 
 
 @pytest.mark.parametrize(("again", "passes"), [(200.0, True), (260.0, True), (310.0, False), (30.0, True)])
@@ -174,7 +180,7 @@ def test_second_fetch_confirms_a_jump(again: float, passes: bool) -> None:
     last = accept_given(offer_row())
     first = judge_rows_given(offer_row(usd_per_hour=200.0), last=last)
     assert first.rows.is_empty()
-    second = judge_rows_given(offer_row(usd_per_hour=again), last=last, seen=first.unconfirmed)
+    second = judge_rows_given(offer_row(usd_per_hour=again), last=last, seen=confirmable(first))
     assert ask_closed_port(second) == ({} if passes else {sanity.JUMPED: 1})
 
 
@@ -184,11 +190,13 @@ def test_machine_that_changes_its_accelerators_needs_a_second_fetch() -> None:
     first = judge_rows_given(offer_row(accelerator_count=4.0), last=last)
     assert ask_closed_port(first) == {sanity.RESHAPED: 1}
     assert (
-        ask_closed_port(judge_rows_given(offer_row(accelerator_count=4.0), last=last, seen=first.unconfirmed))
+        ask_closed_port(
+            judge_rows_given(offer_row(accelerator_count=4.0), last=last, seen=confirmable(first))
+        )
         == {}
     )
     assert ask_closed_port(
-        judge_rows_given(offer_row(accelerator_count=2.0), last=last, seen=first.unconfirmed)
+        judge_rows_given(offer_row(accelerator_count=2.0), last=last, seen=confirmable(first))
     ) == {sanity.RESHAPED: 1}
 
 

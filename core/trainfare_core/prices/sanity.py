@@ -1,8 +1,8 @@
 """
 Checks of prices beside each other, and the rule by which a refresh may replace the last good prices.
 
-`prices.intake.accept_rows` looks at each row alone. The checks here compare it with the same machine on demand, with
-smaller machines of the same accelerator, with the maker's data sheet, and with the last good prices.
+`intake.judge_alone` looks at each row alone. The checks here compare it with the same machine on demand, with smaller
+machines of the same accelerator, with the maker's data sheet, and with the last good prices.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import polars as pl
 
 from trainfare_core.hardware.accelerators import accelerators
 from trainfare_core.number_format import percent
-from trainfare_core.prices.facts import Intake
-from trainfare_core.prices.intake import KEY_COLUMNS, ROUNDING, accept_rows, counts_by_reason
+from trainfare_core.prices.intake import BOOK_SCHEMA, KEY_COLUMNS, ROUNDING
 
 MAX_JUMP: Final = 5.0
 """A price that moves by more than this factor is accepted only when a second fetch confirms it.
@@ -36,7 +35,7 @@ _MIN_WITHIN_FACTOR: Final = 0.95
 """More than 5 % of the prices moving tenfold is taken for a change of unit or currency. Both are chosen values."""
 
 MACHINE: Final = ("provider", "service", "instance_type", "region")
-_WHY: Final = "_why"
+_WHY: Final = "_quarantine"
 
 _LEAST_COMMITTED: Final = 0.1
 """A committed price below this share of the on-demand price is one hour's price divided by the hours of a whole term.
@@ -60,60 +59,41 @@ JUMPED: Final = (
 RESHAPED: Final = "accelerators of the machine changed since the last fetch; a second fetch must confirm it"
 
 
+CONFIRMABLE: Final = (JUMPED, RESHAPED)
+"""Reasons of rows that the next fetch can confirm."""
+
+
 @dataclass(frozen=True, slots=True)
-class Judged:
+class LastPrices:
     """
-    The result of `judge`.
+    What new prices are compared with; without either they are compared only with each other.
 
     Attributes:
-        rows: accepted, with the columns of `BOOK_SCHEMA`.
-        intakes: counts of every row, per cloud service.
-        unconfirmed: those of the quarantined rows that the next fetch can confirm.
-        refused: the quarantined rows of these checks, with the reason in `rule`.
+        rows: the prices they would replace.
+        unconfirmed: rows of the fetch before this one that await confirmation.
     """
 
-    rows: pl.DataFrame
-    intakes: tuple[Intake, ...]
-    unconfirmed: pl.DataFrame
-    refused: pl.DataFrame
+    rows: pl.DataFrame | None = None
+    unconfirmed: pl.DataFrame | None = None
 
 
-def judge(
-    rows: pl.DataFrame,
-    *,
-    last_good: pl.DataFrame | None,
-    origin: str,
-    unconfirmed: pl.DataFrame | None = None,
-) -> Judged:
+def judge_beside(accepted: pl.DataFrame, last: LastPrices) -> pl.DataFrame:
     """
-    Check rows that were just read.
+    Return rows, each a price by itself, sorted and with the reason in `_quarantine` where others contradict them.
 
     Args:
-        rows: the columns of `BOOK_SCHEMA`; numbers may be decimal text.
-        last_good: the prices they would replace.
-        origin: name of the provider.
-        unconfirmed: rows of the fetch before this one that await confirmation.
-
-    Raises:
-        PricesUnavailableError: a required column is missing.
+        accepted: of `intake.judge_alone`.
+        last: what they are compared with.
     """
-    accepted, intakes = accept_rows(rows, origin=origin)
-    known = accepted.head(0) if last_good is None else last_good.select(accepted.columns)
-    previous = accepted.head(0) if unconfirmed is None else unconfirmed.select(accepted.columns)
-    judged = accepted.with_columns(pl.lit(None, dtype=pl.String).alias(_WHY))
-    judged = _two_shapes(_wrong_count(_wrong_memory(judged)))
+    known, previous = (
+        accepted.select(*BOOK_SCHEMA).head(0) if rows is None else rows.select(*BOOK_SCHEMA)
+        for rows in (last.rows, last.unconfirmed)
+    )
+    judged = _two_shapes(_wrong_count(_wrong_memory(accepted)))
     judged = _refuse_changed_prices(judged, known, previous)
     # These two compare rows with each other, so rows that are refused already are left out of them.
     judged = _more_for_less(_beside_on_demand(judged, known))
-    judged = judged.sort(list(KEY_COLUMNS))
-    refused = judged.filter(pl.col(_WHY).is_not_null())
-    counts = counts_by_reason(refused, _WHY)
-    return Judged(
-        judged.filter(pl.col(_WHY).is_null()).drop(_WHY),
-        tuple(intake.drop((), counts.get((intake.provider, intake.service), ())) for intake in intakes),
-        refused.filter(pl.col(_WHY).is_in([JUMPED, RESHAPED])).drop(_WHY),
-        refused.rename({_WHY: "rule"}),
-    )
+    return judged.sort(list(KEY_COLUMNS))
 
 
 def why_not_replaced(new: pl.DataFrame, old: pl.DataFrame) -> str | None:
