@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainfare_core.errors import FetchError
 from trainfare_providers.http.retry import (
     FAULTS,
     RETRY_AFTER_CAP_S,
     is_retried,
+    repeat,
     retry_after_s,
     status_words,
     wait_ceiling_s,
@@ -109,3 +112,62 @@ def test_waits_grow_and_stay_bounded() -> None:
     """Half a second, doubled, at most eight; also after a thousand tries."""
     assert [wait_ceiling_s(attempt) for attempt in (1, 2, 3, 4, 5, 6, 1024)] == [0.5, 1, 2, 4, 8, 8, 8]
     assert RETRY_AFTER_CAP_S == 10.0
+
+
+PASSES = FetchError("aws", "busy", retryable=True)
+
+
+@pytest.mark.parametrize(
+    ("errors", "waits"),
+    [
+        ([], []),
+        ([PASSES], [0.25]),
+        ([PASSES, PASSES, PASSES], [0.25, 0.5, 1.0]),
+        ([FetchError("aws", "busy", retryable=True, retry_after_s=10.0), PASSES], [10.0, 0.5]),
+    ],
+)
+def test_attempts_are_repeated_until_one_succeeds(errors: list[FetchError], waits: list[float]) -> None:
+    """After a part of the ceiling that is drawn, or after the time that the server names."""
+    left, waited = list(errors), list[float]()
+
+    def attempt() -> str:
+        if left:
+            raise left.pop(0)
+        return "answer"
+
+    assert repeat(attempt, sleep=waited.append, jitter=lambda most: most / 2) == "answer"
+    assert waited == waits
+
+
+@pytest.mark.parametrize(
+    ("error", "latest_s", "attempts"),
+    [
+        (PASSES, 9.0, 4),
+        (PASSES, 0.9, 2),
+        (FetchError("aws", "refused"), 9.0, 1),
+        (FetchError("aws", "busy", retryable=True, retry_after_s=10.1), 99.0, 1),
+        (KeyError("a defect"), 9.0, 1),
+    ],
+)
+def test_last_error_is_the_answer(error: Exception, latest_s: float, attempts: int) -> None:
+    """Four attempts; fewer where another cannot help, the wait is too long or no time is left for it."""
+    made: list[int] = []
+
+    def fail() -> None:
+        made.append(1)
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        repeat(fail, sleep=lambda _: None, is_late=lambda wait_s: wait_s > latest_s)
+    assert caught.value is error
+    assert len(made) == attempts
+
+
+@pytest.mark.sources
+@pytest.mark.parametrize("name", ["tenacity import", "wait_ceiling_s("])
+def test_there_is_one_retry_policy(name: str) -> None:
+    """A second loop would wait by other rules."""
+    top = Path(__file__).resolve().parents[2]
+    files = [path for root in ("core", "providers", "plugin") for path in (top / root).rglob("*.py")]
+    users = [path.name for path in files if name in path.read_text(encoding="utf-8")]
+    assert users == ["retry.py"]

@@ -11,15 +11,10 @@ from typing import TYPE_CHECKING, Final, Literal
 from trainfare.pull_request.ci_job import CodeHost
 from trainfare.report.escape import markdown_text
 from trainfare_core.errors import FetchError, InputError
-from trainfare_providers.http.retry import wait_ceiling_s
+from trainfare_providers.http.retry import repeat
 
 if TYPE_CHECKING:
-    from tenacity import RetryCallState
-
     from trainfare_providers.http.client import HttpClient
-
-_ATTEMPTS: Final = 4
-"""As many as for a price list (`http/answer.py`)."""
 
 _LONGEST_WAIT_S: Final = 60.0
 """GitHub asks for a minute where its secondary rate limit is reached; a longer wait is not worth a comment."""
@@ -97,23 +92,7 @@ def post(host: CodeHost, mark: str, text: str, *, sleep: Callable[[float], None]
     Raises:
         FetchError: a failure that stays, or a wait of more than a minute.
     """
-    from tenacity import Retrying, retry_if_exception
-
-    retrying = Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, FetchError) and error.retryable),
-        wait=_wait_s,
-        stop=lambda state: state.attempt_number >= _ATTEMPTS or _wait_s(state) > _LONGEST_WAIT_S,
-        sleep=sleep,
-        reraise=True,
-    )
-    return retrying(upsert, host, mark, text)
-
-
-def _wait_s(state: RetryCallState) -> float:
-    """Return the wait that the host asked for, else the ceiling of `retry`, seconds."""
-    error = state.outcome.exception() if state.outcome else None
-    asked_s = error.retry_after_s if isinstance(error, FetchError) else None
-    return wait_ceiling_s(state.attempt_number) if asked_s is None else asked_s
+    return repeat(lambda: upsert(host, mark, text), sleep=sleep, longest_asked_s=_LONGEST_WAIT_S)
 
 
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

@@ -85,10 +85,18 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
     )  # outside the handler: the other error may hold a secret
 
 
-def build_failure(what: str, status: int | None = None) -> FetchError:
+def build_failure(
+    what: str, status: int | None = None, *, retryable: bool = False, retry_after_s: float | None = None
+) -> FetchError:
     """Return the error for a call of Azure Resource Manager that failed, with what to check."""
     words = f"Azure Resource Manager {what}; check the sign-in (az login), and"
-    return FetchError("azure", f"{words} the variables and the role in docs/permissions.md", status=status)
+    return FetchError(
+        "azure",
+        f"{words} the variables and the role in docs/permissions.md",
+        retryable=retryable,
+        status=status,
+        retry_after_s=retry_after_s,
+    )
 
 
 def silence_logs() -> None:

@@ -3,7 +3,7 @@ The sizes and quota of an Azure ML workspace, read with the official client.
 
 The client has several values only under their JSON name (`vCPUs`, `currentValue`) and None under the documented
 attribute, so both are read. It has no total deadline and waits as long as a server asks, so its own retries are off,
-ours are few, and all calls together run within a time limit.
+each call goes through `retry.repeat`, and all calls together run within a time limit.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.answer_values import amount_at, items_of, name_of, object_of, text_of
 from trainfare_providers.azure.sign_in import NO_SIGN_IN, build_failure, find_credential, silence_logs, within
 from trainfare_providers.derived_rows import NEEDS
-from trainfare_providers.http.retry import RETRY_AFTER_CAP_S, is_retried, retry_after_s, wait_ceiling_s
+from trainfare_providers.http.retry import is_retried, repeat, retry_after_s
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 # Chosen values: attempts and time-outs are those of `Limits`, and 60 s is enough for three calls that each retry.
 _MOST_S: Final = 60.0
-_TRIES: Final = 4
 _CONNECT_S: Final = 5
 _READ_S: Final = 10
 
@@ -105,12 +104,16 @@ def offer_of(client: MLClient, workspace: Workspace, sleep: Callable[[float], No
     Raises:
         FetchError: the service refused or did not answer.
     """
+
+    def call(ask: Callable[[], Result]) -> Result:
+        return repeat(lambda: _ask(ask), sleep=sleep)
+
     workspaces = cast("Any", client.workspaces)  # its types are of unknown parts
-    region = name_of(getattr(call(lambda: workspaces.get(workspace.name), sleep), "location", None))
+    region = name_of(getattr(call(lambda: workspaces.get(workspace.name)), "location", None))
     if region is None:
         raise FetchError("azure", "the Azure ML workspace names no region; check the workspace")
-    sizes = call(lambda: list(client.compute.list_sizes(location=region)), sleep)
-    usages = call(lambda: list(client.compute.list_usage(location=region)), sleep)
+    sizes = call(lambda: list(client.compute.list_sizes(location=region)))
+    usages = call(lambda: list(client.compute.list_usage(location=region)))
     return parse_offer(region, sizes, usages)
 
 
@@ -166,28 +169,25 @@ def ml_client(
     )
 
 
-def call(ask: Callable[[], Result], sleep: Callable[[float], None]) -> Result:
-    """Make a call with at most four attempts; an error has the server's status and none of its text."""
+def _ask(ask: Callable[[], Result]) -> Result:
+    """Make a call once; an error has the server's status and none of its text."""
     from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 
-    attempt = 0
-    while True:
-        attempt += 1
-        try:
-            return ask()
-        except ClientAuthenticationError:
-            raise build_failure(NO_SIGN_IN) from None
-        except HttpResponseError as error:
-            status = error.status_code
-            headers: Mapping[str, str] = getattr(error.response, "headers", {})
-            wait_s = retry_after_s(headers.get("Retry-After"), now_s=time.time())
-            wait_s = wait_ceiling_s(attempt) if wait_s is None else wait_s
-            if not is_retried(status or 0) or attempt == _TRIES or wait_s > RETRY_AFTER_CAP_S:
-                said = f"answered {status}" if (status or 0) >= 400 else "gave an answer that cannot be read"
-                raise build_failure(said, status) from None
-            sleep(wait_s)
-        except AzureError as error:
-            raise build_failure(f"could not be asked ({type(error).__name__})") from None
+    try:
+        return ask()
+    except ClientAuthenticationError:
+        raise build_failure(NO_SIGN_IN) from None
+    except HttpResponseError as error:
+        status = error.status_code or 0
+        headers: Mapping[str, str] = getattr(error.response, "headers", {})
+        raise build_failure(
+            f"answered {status}" if status >= 400 else "gave an answer that cannot be read",
+            error.status_code,
+            retryable=is_retried(status),
+            retry_after_s=retry_after_s(headers.get("Retry-After"), now_s=time.time()),
+        ) from None
+    except AzureError as error:
+        raise build_failure(f"could not be asked ({type(error).__name__})") from None
 
 
 def _either(values: Mapping[str, object], *names: str) -> object:

@@ -10,7 +10,7 @@ from typing import Final, cast
 from trainfare_core.errors import FetchCancelledError, FetchError
 from trainfare_providers.http.addresses import format_host, redact_url, same_origin, target_of
 from trainfare_providers.http.exchange import Exchange, Head, UnpackError, unpack_gzip
-from trainfare_providers.http.retry import FAULTS
+from trainfare_providers.http.retry import FAULTS, MAX_ATTEMPTS
 from trainfare_providers.http.strict_json import parse_json
 
 _ERROR_NAMES: Final = ("error", "errors", "Error", "fault", "Fault", "__type")
@@ -37,7 +37,7 @@ class Limits:
     read_s: float = 10.0
     total_s: float = 15.0
     max_body_bytes: int = 16 * 2**20
-    max_attempts: int = 4
+    max_attempts: int = MAX_ATTEMPTS
     max_pages: int = 10_000
 
 

@@ -36,16 +36,14 @@ from trainfare_providers.http.download import ROWS_A_STEP, Download, read_file
 from trainfare_providers.http.exchange import Exchange, Head, silence_http_logs
 from trainfare_providers.http.progress import Step
 from trainfare_providers.http.retry import (
-    RETRY_AFTER_CAP_S,
     is_retried,
+    repeat,
     retry_after_s,
     status_words,
-    wait_ceiling_s,
 )
 
 if TYPE_CHECKING:
     import httpx
-    from tenacity import RetryCallState
 
 _log = logging.getLogger("trainfare")
 _MAX_REDIRECTS: Final = 5  # price APIs redirect once at most; a loop ends soon
@@ -289,8 +287,6 @@ class HttpClient:
         self, attempt: Callable[[Deadline], Result], limits: Limits, deadline: Deadline | None = None
     ) -> Result:
         """Repeat a request until there is an answer, an error that no retry can help, or no time."""
-        from tenacity import Retrying, retry_if_exception
-
         deadline = deadline or self._deadline(limits)
 
         def attempt_timed() -> Result:
@@ -301,26 +297,14 @@ class HttpClient:
                 self._failed_s += self._clock() - began
                 raise
 
-        retrying = Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, FetchError) and error.retryable),
-            wait=self._wait_s,
-            stop=lambda state: self._must_stop(state, limits, deadline),
-            sleep=lambda seconds: self._wait(float(seconds)),
-            reraise=True,
-        )
-        return retrying(attempt_timed)
-
-    def _wait_s(self, state: RetryCallState) -> float:
-        asked_s = _error_of(state).retry_after_s
-        return self._jitter(wait_ceiling_s(state.attempt_number)) if asked_s is None else asked_s
-
-    def _must_stop(self, state: RetryCallState, limits: Limits, deadline: Deadline) -> bool:
-        wait_s = state.upcoming_sleep
-        return (
-            state.attempt_number >= limits.max_attempts
-            or (_error_of(state).retry_after_s or 0.0) > RETRY_AFTER_CAP_S
-            or self._clock() + wait_s >= deadline.at_s
-            or self._failed_s + wait_s >= self._allowed_failed_s
+        return repeat(
+            attempt_timed,
+            sleep=self._wait,
+            max_attempts=limits.max_attempts,
+            jitter=self._jitter,
+            is_late=lambda wait_s: (
+                self._clock() + wait_s >= deadline.at_s or self._failed_s + wait_s >= self._allowed_failed_s
+            ),
         )
 
     def _wait(self, seconds: float) -> None:
@@ -445,13 +429,6 @@ class HttpClient:
             status=head.status,
             retry_after_s=asked_s,
         )
-
-
-def _error_of(state: RetryCallState) -> FetchError:
-    error = state.outcome.exception() if state.outcome else None
-    if not isinstance(error, FetchError):
-        raise TypeError("only a FetchError is retried")
-    return error
 
 
 def _need_packages(cloud: str) -> None:
