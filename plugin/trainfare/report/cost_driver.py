@@ -14,6 +14,8 @@ from trainfare_core.recommendation import CostParts, Option
 
 NOTED_SHARE: Final = 0.15
 """Of a run's dollars that are not for training: from here on the largest part of them is named. A chosen value."""
+_MOSTLY: Final = 0.5
+"""A run whose start-up is at least this part of its cost is dominated by it. A chosen value."""
 _CHECKPOINT_SHARE: Final = 0.02
 """Of the dollars for training that checkpoints may cost in the advice. A chosen value."""
 
@@ -50,8 +52,11 @@ def describe_cost_driver(named: Sequence[NamedOption], profile: JobProfile | Non
     title, option, cause, part_usd = first or max(
         drivers, key=lambda driver: driver[3] / driver[1].run_usd.mid
     )
+    share = part_usd / option.run_usd.mid
     advice = _advise_saving(option, profile) if cause == "checkpoint_usd" else ""
-    return f"{title.capitalize()}: {percent(part_usd / option.run_usd.mid)} of its cost is {_CAUSES[cause]}{advice}."
+    if cause == "startup_usd" and share >= _MOSTLY:
+        advice = ": faster machines cost more here and save little time"
+    return f"{title.capitalize()}: {percent(share)} of its cost is {_CAUSES[cause]}{advice}."
 
 
 def _find_largest(option: Option) -> tuple[str, float]:

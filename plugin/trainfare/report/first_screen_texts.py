@@ -1,4 +1,4 @@
-"""Sentences of the first screen: quota, spot, later years, constraints, how sure the answer is, what is not ranked."""
+"""Sentences beside an answer: quota, spot, later years, constraints, how sure the answer is, what is not ranked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import date
 from trainfare.report.facts import compare_spot, constraints_text, interruptions_text
 from trainfare.report.headline import NamedOption
 from trainfare.report.later_years import advise_waiting, explain_verdict
-from trainfare.report.price_age import price_age, price_ages, price_date_of
+from trainfare.report.price_age import oldest_price, price_age, price_date_of
 from trainfare.report.wording import SOLD_ONLY_SO, describe_interval, machine_label, terms_label
 from trainfare_core.job_profile import UPPER_BOUND
 from trainfare_core.number_format import hours_text, percent
@@ -18,15 +18,20 @@ from trainfare_core.prices.precedence import AT_FLOOR
 from trainfare_core.ranking.options.options import LOADER_NOTE
 from trainfare_core.ranking.options.rejections import REASON_WORDS
 from trainfare_core.ranking.pricing.quotas import QUOTA_NOTE
-from trainfare_core.recommendation import Recommendation
+from trainfare_core.recommendation import Option, Recommendation
 from trainfare_core.variants import IMPLEMENTATION_NOTE
 
 
+def find_quota(option: Option) -> str:
+    """Return that a new account cannot start a machine, in four words; "" where that is not known."""
+    return "new account: quota 0" if any(note.startswith(QUOTA_NOTE) for note in option.notes) else ""
+
+
 def describe_quota(named: Sequence[NamedOption]) -> str:
-    """Say that a new account cannot start the answer's machine, where that is known."""
+    """Say which quota a new account must raise to start the answer's machine, where that is known."""
     notes = named[0][1].notes if named else ()
     note = next((note for note in notes if note.startswith(QUOTA_NOTE)), "")
-    return f"{note[:1].upper()}{note[1:].partition('. Source')[0]}." if note else ""
+    return f"{note[:1].upper()}{note[1:]}." if note else ""
 
 
 def describe_spot(recommendation: Recommendation) -> str:
@@ -62,25 +67,36 @@ def describe_commitment(recommendation: Recommendation) -> str:
 
 def describe_unknowns(named: Sequence[NamedOption]) -> str:
     """Say what is not known of the named machines and may decide: measurements, input pipeline, availability."""
-    ready = [option for _, option in named if not option.needs_porting]
-    sentences: list[str] = []
-    unmeasured = dict.fromkeys(option.accelerator for option in ready if not option.accelerator_measured)
-    if unmeasured:
-        sentences.append(
-            f"No step was ever measured on {' or '.join(unmeasured)}: its time follows from its data sheet."
-        )
-    guesses = [(titles[0], option) for titles, option in named if option.guess_because]
-    if guesses:
-        title, guess = guesses[0]
-        sentences.append(f"{title.capitalize()} is a guess: {guess.guess_because}.")
-    load = next((note for option in ready[:1] for note in option.notes if note.startswith(LOADER_NOTE)), "")
-    if load:
-        sentences.append(f"{load[:1].upper()}{load[1:]}.")
-    for option in ready:
+    unmeasured = _list_unmeasured(named)
+    sentences = [
+        f"No step was ever measured on {' or '.join(unmeasured)}: its time follows from its data sheet."
+        if unmeasured
+        else "",
+        *(
+            f"{titles[0].capitalize()} is a guess: {option.guess_because}."
+            for titles, option in named
+            if option.guess_because
+        ),
+        _describe_loader(named),
+    ]
+    for _, option in named:
         price = next((note for note in option.notes if SOLD_ONLY_SO in note), "")
-        if price:
+        if price and not option.needs_porting:
             sentences.append(f"{option.instance_type}: {price.removeprefix('price: ')}.")
-    return " ".join(dict.fromkeys(sentences))
+    return " ".join(dict.fromkeys(filter(None, sentences)))
+
+
+def _list_unmeasured(named: Sequence[NamedOption]) -> list[str]:
+    """Return the accelerators on which no step was ever measured."""
+    never = (option for _, option in named if not (option.accelerator_measured or option.needs_porting))
+    return list(dict.fromkeys(option.accelerator for option in never))
+
+
+def _describe_loader(named: Sequence[NamedOption]) -> str:
+    """Say what the vCPUs of the first machine that runs the script must load, where that is much."""
+    ready = [option for _, option in named if not option.needs_porting]
+    load = next((note for option in ready[:1] for note in option.notes if note.startswith(LOADER_NOTE)), "")
+    return f"{load[:1].upper()}{load[1:]}." if load else ""
 
 
 def describe_earlier_runs(recommendation: Recommendation) -> str:
@@ -133,19 +149,24 @@ def describe_constraints(recommendation: Recommendation) -> str:
     return f"Asked for: {asked}." if asked else ""
 
 
-def describe_certainty(recommendation: Recommendation, named: Sequence[NamedOption], as_of: date) -> str:
-    """Say what the brackets are, how old the prices are, and what is not known."""
+def list_doubts(recommendation: Recommendation, named: Sequence[NamedOption], as_of: date) -> tuple[str, ...]:
+    """Return what the brackets are, how old the prices are and what is not known, the most important first."""
     if not named:
-        return ""
+        return ()
     dates = frozenset(price_date_of(option) for _, option in named)
-    stale = any(price_age(date, as_of).stale for date in dates)
-    old = ", not confirmed since: `trainfare prices update`" if stale else ""
+    stale = any(price_age(price_date, as_of).stale for price_date in dates)
     measured = "no step was measured" if recommendation.job.measured_on is None else "with your measured step"
-    known = (
-        "" if recommendation.job.input_known else "; the input pipeline is not known and counted as nothing"
+    unmeasured = _list_unmeasured(named)
+    doubts = (
+        f"Brackets: 80 % intervals, {measured}.",
+        f"{oldest_price(dates, as_of)}{': `trainfare prices update`' if stale else ''}.",
+        f"{' and '.join(unmeasured)} {'was' if len(unmeasured) == 1 else 'were'} never measured."
+        if unmeasured
+        else "",
+        "" if recommendation.job.input_known else "The input pipeline is not known and counted as nothing.",
+        _describe_loader(named),
     )
-    ages = price_ages(dates, as_of)
-    return f"Brackets: 80 % intervals, {measured}{known}. {ages[:1].upper()}{ages[1:]}{old}."
+    return tuple(doubt for doubt in doubts if doubt)
 
 
 def describe_implementations(recommendation: Recommendation) -> str:

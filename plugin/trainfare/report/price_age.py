@@ -132,7 +132,7 @@ def _since_fetch(price_date: PriceDate, fetched_at: str, as_of: date) -> PriceAg
 
 def price_ages(price_dates: frozenset[PriceDate], as_of: date) -> str:
     """Return the dates and ages of a set of prices as a phrase: 'prices of 2026-07-20, 127 days old'."""
-    ordered = sorted(price_dates, key=lambda price_date: (price_date.text, price_date.fetched_at or ""))
+    ordered = _sort_dates(price_dates)
     if not ordered:
         return "no prices"
     oldest, newest = ordered[0], ordered[-1]
@@ -140,6 +140,17 @@ def price_ages(price_dates: frozenset[PriceDate], as_of: date) -> str:
     if oldest.text == newest.text:
         return f"prices of {oldest.text}, {age}"
     return f"prices of {oldest.text} ({age}) to {newest.text} ({price_age(newest, as_of).text})"
+
+
+def oldest_price(price_dates: frozenset[PriceDate], as_of: date) -> str:
+    """Return the date and age of the oldest of a set of prices: 'The oldest price is of 2026-07-20, 127 days old'."""
+    oldest, *others = _sort_dates(price_dates)
+    words = "The oldest price is" if any(other.text != oldest.text for other in others) else "Prices"
+    return f"{words} of {oldest.text}, {price_age(oldest, as_of).text}"
+
+
+def _sort_dates(price_dates: frozenset[PriceDate]) -> list[PriceDate]:
+    return sorted(price_dates, key=lambda price_date: (price_date.text, price_date.fetched_at or ""))
 
 
 def _age(count: int, unit: str) -> str:

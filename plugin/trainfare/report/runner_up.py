@@ -40,16 +40,18 @@ def compare_options(recommendation: Recommendation, answer: Option, other: Optio
     time = _describe_difference(other.run_hours.mid, answer.run_hours.mid, more="longer")
     hourly = _describe_difference(other.usd_per_hour, answer.usd_per_hour)
     step = _describe_difference(other.step_s.mid, answer.step_s.mid, more="longer")
+    better = compute_chance_better(recommendation, answer, other)
+    tie = "" if better is None else f" It is the better one with a probability of {percent(better)}."
+    return f"{name} costs {cost} and takes {time}: an hour costs {hourly}, a step takes {step}.{tie}"
+
+
+def compute_chance_better(recommendation: Recommendation, answer: Option, other: Option) -> float | None:
+    """Return the chance that another option is better than the answer; None where the order is sure."""
     field: Literal["run_hours", "run_usd"] = (
         "run_hours" if recommendation.objective == "fastest" else "run_usd"
     )
     better = chance_less(other, answer, getattr(other, field), getattr(answer, field))
-    tie = (
-        f" It is the better one with a probability of {percent(better)}."
-        if 1 - SURE < better < 1 and not share_devices(answer, other)
-        else ""
-    )
-    return f"{name} costs {cost} and takes {time}: an hour costs {hourly}, a step takes {step}.{tie}"
+    return better if 1 - SURE < better < 1 and not share_devices(answer, other) else None
 
 
 def describe_sensitivity(recommendation: Recommendation) -> str:

@@ -10,15 +10,13 @@ import pytest
 from builders.profiles import profile
 from builders.recommendations import hostile_recommendation, job, no_answer, option, recommendation
 from builders.reports import render_terminal
-from trainfare.report.blocks import Text
-from trainfare.report.first_screen import MAX_LINES, build_first_screen
+from trainfare.report.first_screen_lines import MAX_LINES
 from trainfare.report.headline import list_named_options
 from trainfare_core.recommendation import (
     Alternative,
     Commitment,
     Constraints,
     CostParts,
-    Option,
     Recommendation,
     RunnerUp,
     TrainerArguments,
@@ -70,6 +68,10 @@ def screen(answer: Recommendation) -> str:
     return render_terminal(answer, profile=profile(), as_of=TODAY, details=False)
 
 
+def print_details(answer: Recommendation) -> str:
+    return " ".join(render_terminal(answer, profile=profile(), as_of=TODAY).split())
+
+
 @pytest.mark.parametrize(
     "answer",
     [recommendation(), LONG, LARGE, NOTHING, hostile_recommendation(), no_answer()],
@@ -115,16 +117,17 @@ def test_it_names_answer_runner_up_cheapest_on_demand_and_fastest() -> None:
         "Fastest",
     ]
     said = " ".join(text.split())
-    assert "The runner-up costs 20 % more and takes 11 % less" in said
+    assert "Prices of 2026-07-20, 127 days old: `trainfare prices update`." in said
+    assert "80 % intervals" in said
+    assert "The runner-up" not in said
     assert (
+        "The runner-up costs 20 % more and takes 11 % less: an hour costs 35 % more, a step takes the same. "
         "The runner-up wins if 1 x g6.xlarge gets 20 % more expensive or slower, or if 1 x g5.xlarge gets 17 % "
-        "faster." in said
+        "faster." in print_details(answer)
     )
     far = RunnerUp(rank=2, price_higher=0.2, step_slower=8.4)
-    said = " ".join(screen(answer.model_copy(update={"runner_up": far})).split())
-    assert "wins if 1 x g6.xlarge gets 20 % more expensive." in said
-    assert "of 2026-07-20, 127 days old" in said
-    assert "80 % intervals" in said
+    far_details = print_details(answer.model_copy(update={"runner_up": far}))
+    assert "wins if 1 x g6.xlarge gets 20 % more expensive. " in far_details
     twice = answer.model_copy(update={"runner_up": RunnerUp(rank=4)})
     assert [", ".join(titles) for titles, _ in list_named_options(twice)] == [
         "cheapest",
@@ -138,12 +141,11 @@ def test_the_chance_is_shown_whole() -> None:
     assert screen(LARGE).count("limits kept: 99.8 %\n") == 3
 
 
-def compare(usd: float, **other: Any) -> str:
-    """Return the first screen of two options of which the second costs so much."""
+def compare(usd: float, **other: Any) -> tuple[str, str]:
+    """Return the first screen of two options of which the second costs so much, and the whole report."""
     options = (option(rank=1, usd=5.0), option(rank=2, usd=usd, instance_type="g5.xlarge", **other))
-    return " ".join(
-        screen(recommendation(options=options, fastest_rank=1, runner_up=RunnerUp(rank=2))).split()
-    )
+    answer = recommendation(options=options, fastest_rank=1, runner_up=RunnerUp(rank=2))
+    return screen(answer), print_details(answer)
 
 
 def test_a_runner_up_that_may_be_better_has_its_probability() -> None:
@@ -153,16 +155,21 @@ def test_a_runner_up_that_may_be_better_has_its_probability() -> None:
     ln(6 / 5) = 0.182 over 0.28 sqrt(2 - 2 x 0.631) = 0.241 is 0.757 deviations: 22 %. At 7 dollars it is 8 %, although
     the intervals overlap; at 60 they do not.
     """
-    assert "It is the better one with a probability of 22 %." in compare(6.0, accelerator="A10G-24GB")
+    first, details = compare(6.0, accelerator="A10G-24GB")
+    assert "   likely better: 22 %\n" in first
+    assert "It is the better one with a probability of 22 %." in details
     for usd in (7.0, 60.0):
-        assert "the better one" not in compare(usd, accelerator="A10G-24GB")
+        first, details = compare(usd, accelerator="A10G-24GB")
+        assert "better" not in first
+        assert "the better one" not in details
 
 
 def test_twins_of_one_accelerator_do_not_decide_by_chance() -> None:
     """Their errors are one and the same: the cheaper one is cheaper. It shares the answer's line."""
-    said = compare(5.95)
-    assert "the better one" not in said
-    assert "also g5.xlarge, +19 %" in said
+    first, details = compare(5.95)
+    assert "better" not in first
+    assert "the better one" not in details
+    assert "also g5.xlarge, +19 %" in first
 
 
 def test_named_options_stand_in_their_order() -> None:
@@ -250,20 +257,63 @@ def test_what_is_not_known_of_a_named_machine_is_said() -> None:
     answer = recommendation(
         options=(option(accelerator_measured=False, notes=notes, mfu=0.314),), cheapest_rank=1, fastest_rank=1
     )
-    said = " ".join(screen(answer).split())
-    assert "No step was ever measured on L4-24GB: its time follows from its data sheet." in said
-    assert "Each vCPU must load 272 samples a second" in said
-    assert "only as spot or flex-start" in said
-    assert "spot or flex-start only, listed at" in said
-    assert "on demand" not in said
-    assert "MFU 31 %" in said
+    first = " ".join(screen(answer).split())
+    assert "L4-24GB was never measured." in first
+    assert "Each vCPU must load 272 samples a second" not in first  # a third line of doubt
+    assert "spot or flex-start only, listed at" in first
+    assert "on demand" not in first
+    assert "MFU 31 %" in first
+    details = print_details(answer)
+    assert "No step was ever measured on L4-24GB: its time follows from its data sheet." in details
+    assert "Each vCPU must load 272 samples a second" in details
+    assert "g6.2xlarge: Google creates this size only as spot or flex-start: listed, but" in details
 
 
 def test_a_guess_is_called_one() -> None:
-    """Where nothing like a named run was measured, with what is nearest."""
+    """Where nothing like a named run was measured; the whole report says what is nearest."""
     because = "nothing like it was measured: nearest is timm: matrix products on one device (261 runs)"
     answer = recommendation(options=(option(guess_because=because),), cheapest_rank=1, fastest_rank=1)
-    assert f"Cheapest is a guess: {because}." in " ".join(screen(answer).split())
+    assert "13.2 h [10.2 - 17.1 h]   a guess\n" in screen(answer)
+    assert f"Cheapest is a guess: {because}." in print_details(answer)
+    assert "a guess" not in screen(recommendation(options=(option(),), cheapest_rank=1, fastest_rank=1))
+
+
+def test_doubt_takes_two_lines_at_most() -> None:
+    """However much is not known: what the brackets are and how old the prices are stand first, the rest gives way."""
+    notes = ("each vCPU must load 272 samples a second",)
+    options = tuple(
+        option(
+            rank=rank, usd=float(rank), hours=9.0 - rank, accelerator=f"X{rank}-24GB", accelerator_measured=False,
+            notes=notes, price_observed_on=f"2026-0{rank}",
+        )
+        for rank in (1, 2, 3)
+    )  # fmt: skip
+    answer = recommendation(
+        options=options,
+        fastest_rank=3,
+        runner_up=RunnerUp(rank=2),
+        job=job(measured_on=None, input_known=False),
+    )
+    for width in (100, 80):
+        text = render_terminal(answer, as_of=TODAY, details=False, width=width)
+        doubt = text[text.index("Brackets: ") : text.index("--details shows")].splitlines()
+        assert len(doubt) <= 2
+        assert " ".join(map(str.strip, doubt)).startswith(
+            "Brackets: 80 % intervals, no step was measured. The oldest price is of 2026-01, 10 months old: `trainfare "
+            "prices update`."
+        )
+        assert ("X1-24GB and X2-24GB and X3-24GB were never measured." in text) is (width == 100)
+        assert "counted as nothing" not in text
+
+
+def test_a_quota_of_0_stands_with_the_answer_and_its_name_in_the_whole_report() -> None:
+    """Four words beside the machine that a new account cannot start."""
+    note = 'new account: its quota "P instances" is 0, so ask for an increase first. Source: a page'
+    answer = recommendation(options=(option(notes=(note,)),), fastest_rank=1)
+    assert "; new account: quota 0\n" in screen(answer)
+    assert "P instances" not in screen(answer)
+    assert f"New{note[3:]}." in print_details(answer)
+    assert "quota" not in screen(recommendation())
 
 
 def test_more_machines_than_usual_are_said() -> None:
@@ -318,36 +368,6 @@ def test_the_plan_to_paste_is_that_of_the_answer() -> None:
     assert "devices=1," in text
     assert "devices=2," not in text
     assert "It changes the script's plan" not in text
-
-
-def test_machines_that_need_porting_give_way_last() -> None:
-    """The longer the plan to paste: first what is said about the runner-up goes, then what porting would gain."""
-    runner_up = option(rank=2, usd=6.0, hours=8.0, instance_type="g5.xlarge")
-
-    def compute_kept(characters: int, *others: Option) -> tuple[int, int, bool]:
-        trainer = TrainerArguments(
-            devices=1, num_nodes=1, strategy="s" * characters, precision="32-true", accumulate_grad_batches=1, batch_size=1
-        )  # fmt: skip
-        answer = recommendation(
-            options=(
-                option(rank=1, usd=5.0, hours=9.0, trainer=trainer),
-                *others,
-                option(rank=3, usd=3.0, hours=9.5, instance_type="tpu-a", needs_porting=True),
-                option(rank=4, usd=7.0, hours=1.0, instance_type="tpu-b", needs_porting=True),
-            ),
-            cheapest_rank=1,
-            fastest_rank=2 if others else 1,
-            runner_up=RunnerUp(rank=2) if others else None,
-        )
-        screen = build_first_screen(answer, profile=None, as_of=TODAY, width=100)
-        said = [line.line for line in screen if isinstance(line, Text) and isinstance(line.line, str)]
-        ported = sum("after porting" in line for line in said)
-        return sum("runner-up costs" in line for line in said), ported, said[0].startswith("Cheapest")
-
-    seen = list(dict.fromkeys(compute_kept(100 * lines, runner_up) for lines in range(25)))
-    assert seen == [(1, 2, True), (0, 2, True), (0, 1, True), (0, 0, True)]
-    alone = list(dict.fromkeys(compute_kept(100 * lines) for lines in range(25)))
-    assert alone == [(0, 2, True), (0, 1, True), (0, 0, True)]
 
 
 @pytest.mark.parametrize(

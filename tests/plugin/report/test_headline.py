@@ -193,7 +193,7 @@ def test_a_run_that_is_mostly_start_up_says_so() -> None:
     for spent, said in ((half, True), (costs(2.0), False)):
         answer = recommendation(options=(option(usd=2.0, cost_parts=spent),))
         text = " ".join(write_texts_beside(answer))
-        assert ("50 % of the cost of #1 is its start-up" in text) is said
+        assert ("50 % of its cost is start-up before the first step: faster machines" in text) is said
 
 
 def test_what_is_not_known_of_a_job_is_not_said() -> None:

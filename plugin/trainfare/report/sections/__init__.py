@@ -53,7 +53,7 @@ def build_report(
     """
     return [
         *build_answer_section(recommendation, profile, as_of),
-        *build_ranking_section(recommendation, as_of, rows=rows),
+        *build_ranking_section(recommendation, profile, as_of, rows=rows),
         *build_plans_section(recommendation, as_of),
         *build_files_section(files),
         *build_outlook_section(recommendation),

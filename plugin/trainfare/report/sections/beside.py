@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from trainfare.loops import format_plan
+from trainfare.report.cost_driver import describe_cost_driver
 from trainfare.report.facts import compare_spot, interruptions_text
-from trainfare.report.headline import picks
+from trainfare.report.first_screen_texts import (
+    describe_commitment,
+    describe_earlier_runs,
+    describe_nodes,
+    describe_quota,
+    describe_unknowns,
+)
+from trainfare.report.headline import list_named_options, picks
 from trainfare.report.price_age import price_date_of
+from trainfare.report.runner_up import compare_runner_up, describe_sensitivity
 from trainfare.report.wording import (
     batch_text,
     cloud_label,
@@ -19,20 +26,31 @@ from trainfare.report.wording import (
     purchase_label,
     script_lines,
 )
+from trainfare_core.job_profile import JobProfile
 from trainfare_core.number_format import figures, percent
 from trainfare_core.recommendation import Option, Recommendation
 
-_MOSTLY: Final = 0.5
-"""A run whose start-up is at least this part of its cost is dominated by it. A chosen value."""
 
+def write_texts_beside(recommendation: Recommendation, profile: JobProfile | None = None) -> tuple[str, ...]:
+    """
+    Return what there is to say, a paragraph each; what gives way on the first screen is among them.
 
-def write_texts_beside(recommendation: Recommendation) -> tuple[str, ...]:
-    """Return what there is to say, a paragraph each."""
+    Args:
+        recommendation: the ranked answer.
+        profile: of the job, if available: says how often checkpoints are written.
+    """
     _, option = next(iter(picks(recommendation)), (None, None))
+    named = list_named_options(recommendation)
     texts = (
         *_list_alternatives(recommendation),
+        f"{compare_runner_up(recommendation)} {describe_sensitivity(recommendation)}".strip(),
         "" if option is None else _describe_plan(option),
-        "" if option is None else _describe_startup(option),
+        describe_quota(named),
+        describe_earlier_runs(recommendation),
+        describe_cost_driver(named, profile),
+        describe_unknowns(named),
+        describe_nodes(recommendation),
+        describe_commitment(recommendation),
         "" if option is None or recommendation.job.input_known else _describe_loader(option),
         _describe_spot(recommendation),
         _describe_other_clouds(recommendation),
@@ -65,19 +83,6 @@ def _describe_plan(option: Option) -> str:
     lines = "".join(f" {line}." for line in script_lines(option.trainer))
     return (
         f"Plan of #{option.rank}{batch_text(option.trainer)}: {format_plan(option.trainer)}.{lines}{changes}"
-    )
-
-
-def _describe_startup(option: Option) -> str:
-    """Say that the run of the headline is mostly start-up, where it is."""
-    if option.run_usd.mid <= 0:
-        return ""
-    share = option.cost_parts.startup_usd / option.run_usd.mid
-    if share < _MOSTLY:
-        return ""
-    return (
-        f"{percent(share)} of the cost of #{option.rank} is its start-up before the first step: faster machines cost "
-        "more here and save little time."
     )
 
 

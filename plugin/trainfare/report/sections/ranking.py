@@ -25,6 +25,7 @@ from trainfare.report.wording import (
     purchase_label,
     usd,
 )
+from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Interval, Option, Recommendation
 
 _TERMINAL_ROWS: Final = 10
@@ -48,17 +49,18 @@ _LEGEND: Final = (
 
 
 def build_ranking_section(
-    recommendation: Recommendation, as_of: date, *, rows: int | None = None
+    recommendation: Recommendation, profile: JobProfile | None, as_of: date, *, rows: int | None = None
 ) -> list[Block]:
     """
     Return the ranking: whole in a page, its first rows elsewhere.
 
     Args:
         recommendation: the ranked answer.
+        profile: of the job, if available: says how often checkpoints are written.
         as_of: the day of the report, to which the ages of prices are counted.
         rows: exactly so many in a terminal and in Markdown; None: the usual ones, and those of the headline.
     """
-    beside = write_texts_beside(recommendation)
+    beside = write_texts_beside(recommendation, profile)
     ranked = build_ranking_rows(recommendation, as_of)
     if not ranked:
         return [Text(text, where=Where.RUNNING) for text in beside]
