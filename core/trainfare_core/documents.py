@@ -40,12 +40,12 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, protected_namespaces=())
 
 
-def leave_out_empty(field: str) -> Any:
-    """Return a serializer for the body of a model that leaves out a field whose value is empty."""
+def leave_out_empty(*fields: str) -> Any:
+    """Return a serializer for the body of a model that leaves out those of some fields whose value is empty."""
 
     # The annotation of what it returns would take the place of the model's JSON schema.
     def serialize(self: Any, make: Callable[[Any], dict[str, Any]]):  # type: ignore[no-untyped-def]
-        return {name: value for name, value in make(self).items() if name != field or value}
+        return {name: value for name, value in make(self).items() if name not in fields or value}
 
     return model_serializer(mode="wrap")(serialize)
 

@@ -15,6 +15,7 @@ import polars as pl
 
 from trainfare_core.clouds import pricing_service
 from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.caveats import CAVEATS
 from trainfare_core.prices.facts import Intake
 from trainfare_providers.machine_types import table_rows
 
@@ -23,9 +24,7 @@ SERVICE: Final = "azure_ml"
 NEEDS: Final = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZUREML_WORKSPACE_NAME")
 """Environment variables that name a workspace."""
 
-UNCHECKED: Final = "Azure ML's documented sizes"
-"""Beginning of the caveat of a size that no workspace has listed."""
-_CAVEAT: Final = f"{UNCHECKED}; what your workspace may rent: set {', '.join(NEEDS)}"
+_CAVEAT: Final = f"{CAVEATS['not_checked']}; what your workspace may rent: set {', '.join(NEEDS)}"
 _LONGEST_JOB: Final = {"on_demand": "a job may last 21 days", "spot": "a job may last 7 days"}
 """By purchase option; "Job lifetime" of learn.microsoft.com/azure/machine-learning/how-to-manage-quotas."""
 

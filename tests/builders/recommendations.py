@@ -13,6 +13,7 @@ from trainfare_core.recommendation import (
     CostParts,
     Interval,
     JobSummary,
+    Note,
     Option,
     PriceBookFacts,
     Recommendation,
@@ -111,7 +112,7 @@ def _options() -> tuple[Option, ...]:
     return (
         option(
             rank=1, purchase_option="spot", zone="us-east-1c", hours=13.2, usd=5.15, on_front=True,
-            cost_parts=costs(5.15, 0.06), notes=("interruptions: 5 % an hour assumed",),
+            cost_parts=costs(5.15, 0.06), notes=(Note(kind="spot", because="interruptions: 5 % an hour assumed"),),
         ),
         option(
             rank=2, provider="gcp", service="tpu", instance_type="tpu-v5e-4", region="us-west4", accelerator="TPU-v5e",

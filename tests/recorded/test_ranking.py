@@ -233,7 +233,7 @@ def describe_recommendation(answer: Recommendation) -> Mapping[str, Any]:
         "other_clouds": describe_option(answer.other_clouds),
         "machines": [f"{option.nodes} {option.instance_type} {option.region} {option.purchase_option}" for option in options],
         "numbers": [fingerprint(np.array(read_column(path))) for path in columns] if options else [],
-        "notes": sorted({note for option in options for note in option.notes}),
+        "notes": sorted({note.text for option in options for note in option.notes}),
         "alternatives": [
             {**alternative.model_dump(exclude={"option"}), "option": describe_option(alternative.option)}
             for alternative in answer.alternatives

@@ -119,14 +119,14 @@ def find_basis(profile: JobProfile, device: Accelerator) -> tuple[str, bool]:
     table = data_rows("measured_software.csv")
     rows = [row for row in table if row["work"] == work and row["accelerator"] in siblings]
     if not rows:
-        return f"unknown: no step on {device.name} in {software} was ever measured with {work}", False
+        return f"no step on {device.name} in {software} was ever measured with {work}", False
     names, sources = (sorted({row[column] for row in rows}) for column in ("accelerator", "source"))
     count, more = sum(int(row["rows"]) for row in rows), "s" * (len(sources) > 1)
     counted = (
         f"{count} row{'s' * (count > 1)} of {' and '.join(names)} in {software}, {len(sources)} source{more}"
     )
     if count < LEAST_ROWS:
-        return f"unknown: too few measured with {work} ({counted})", False
+        return f"too few measured with {work} ({counted})", False
     return f"rests on {counted}", True
 
 

@@ -16,6 +16,7 @@ from typing import Final
 import polars as pl
 
 from trainfare_core.clouds import CLOUDS
+from trainfare_core.prices.caveats import CAVEATS
 from trainfare_core.prices.facts import Intake
 from trainfare_core.prices.intake import KEY_COLUMNS, first_day, move_out, set_aside
 
@@ -123,7 +124,6 @@ def replace_snapshot(
 
 
 NO_SPOT_CAPACITY: Final = "no spot capacity when seen: the price stands at the on-demand price"
-AT_FLOOR: Final = "the provider's floor: the least share of the on-demand price at which it sells spot"
 
 LEAST_SPOT_SHARE: Final[Mapping[str, float]] = {
     name: cloud.least_spot_share for name, cloud in CLOUDS.items() if cloud.least_spot_share
@@ -157,9 +157,9 @@ def mark_spot_ends(offers: pl.DataFrame) -> pl.DataFrame:
         pl.when((share - 1).abs() <= EQUAL)
         .then(pl.lit(NO_SPOT_CAPACITY))
         .when((share / floor - 1).abs() <= EQUAL)
-        .then(pl.lit(AT_FLOOR))
+        .then(pl.lit(CAVEATS["at_floor"]))
     )
-    marked = pl.col("caveat").str.contains_any([NO_SPOT_CAPACITY, AT_FLOOR]).fill_null(value=False)
+    marked = pl.col("caveat").str.contains_any([NO_SPOT_CAPACITY, CAVEATS["at_floor"]]).fill_null(value=False)
     caveat = pl.concat_str([mark, pl.col("caveat")], separator="; ", ignore_nulls=True)
     return (
         offers.join(on_demand, on=_RENTED_THERE, how="left", maintain_order="left")

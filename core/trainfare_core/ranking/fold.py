@@ -7,7 +7,7 @@ from typing import Final
 
 from trainfare_core.clouds import pricing_service, service_label
 from trainfare_core.number_format import hours_text, percent
-from trainfare_core.recommendation import Option
+from trainfare_core.recommendation import Note, Option
 
 SAME: Final = 0.01
 """Options of one kind that cost and take at most this much more than a better one are not listed: a person could not
@@ -77,13 +77,15 @@ def _name_other(better: Option, other: Option) -> Option:
         *(note for note in other.notes if other.also_services and note not in better.notes),
     )
     if better.service == other.service:
-        note = f"{other.instance_type} is the same machine, or costs and takes within {percent(SAME)} of it"
+        words = f"{other.instance_type} is the same machine, or costs and takes within {percent(SAME)} of it"
+        note = Note(kind="same_machine", because=words)
         services = better.also_services or other.also_services
         return better.model_copy(update={"notes": (*notes, note), "also_services": services})
-    note = (
+    words = (
         f"{service_label(other.provider, other.service)} rents {other.instance_type} at the same price an hour: "
         f"{other.run_usd.mid:,.2f} USD, {hours_text(other.run_hours.mid)}"
     )
-    doubts = (text for text in other.notes if text.startswith("price: ") and text not in better.notes)
+    note = Note(kind="same_price", because=words)
+    doubts = (doubt for doubt in other.notes if doubt.kind == "caveat" and doubt not in better.notes)
     services = tuple(dict.fromkeys((*better.also_services, other.service)))
     return better.model_copy(update={"also_services": services, "notes": (*notes, note, *doubts)})

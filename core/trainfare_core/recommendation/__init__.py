@@ -25,6 +25,7 @@ from trainfare_core.recommendation.answer import (
     WaitingValue,
 )
 from trainfare_core.recommendation.launch import PREDICTION_TAG, PREDICTION_VARIABLE, Launch, PricedPlan
+from trainfare_core.recommendation.note import Note, NoteKind
 from trainfare_core.recommendation.option import (
     Cause,
     Commitment,
@@ -57,6 +58,8 @@ __all__ = [
     "JobSummary",
     "Launch",
     "ModelSplit",
+    "Note",
+    "NoteKind",
     "Objective",
     "Option",
     "OutlookPart",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from trainfare_core.documents import Finite, Interval, Record, leave_out_empty
+from trainfare_core.recommendation.note import Note
 
 Sharding: TypeAlias = Literal["none", "ddp", "fsdp", "zero1", "zero2", "hybrid"]
 Cause: TypeAlias = Literal["compute", "memory", "launch", "communication", "input"]
@@ -206,7 +207,7 @@ class Option(Record):
     )
     rests_on: str = Field(
         default="",
-        description="rows in another vendor's software that its figures rest on, or that there are too few",
+        description="rows in another vendor's software that its figures rest on, or why these are too few",
     )
     unmeasured_software: bool = Field(
         default=False, description="there are too few: its figures are a guess, and it is never named cheaper"
@@ -244,7 +245,7 @@ class Option(Record):
         default="",
         description="why time and cost are a guess, and which measured runs are nearest; empty: they are none",
     )
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     also_services: tuple[str, ...] = Field(
         default=(),
         description="other services of the cloud that rent the same machine at the same price an hour",

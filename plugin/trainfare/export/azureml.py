@@ -9,9 +9,9 @@ from typing import Any, Final
 from trainfare.export.facts import list_facts
 from trainfare.export.plan import CHECKPOINT_VARIABLE, DATA_VARIABLE, ExportedFiles, PlanToExport
 from trainfare.export.yaml_text import format_yaml
+from trainfare.report.wording import has_caveat
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import PREDICTION_TAG, PREDICTION_VARIABLE
-from trainfare_providers.derived_rows import UNCHECKED
 
 _SCHEMAS: Final = "https://azuremlschemas.azureedge.net/latest"
 _SIZE: Final = re.compile(r"Standard_[A-Z]+\d+[A-Za-z0-9_-]*")
@@ -50,7 +50,7 @@ def export_azureml(plan: PlanToExport) -> ExportedFiles:
     job = _write_job(plan, str(cluster["name"]), tags)
     body = format_yaml(job)
     how = "Start: az ml compute create --file FILE-compute.yml, then az ml job create --file FILE"
-    is_listed = option.price_fetched_at is not None and not any(UNCHECKED in note for note in option.notes)
+    is_listed = option.price_fetched_at is not None and not has_caveat(option, "not_checked")
     listed = f"Your workspace listed {size} when its prices were read."
     unlisted = f"It was not checked that your workspace has {size}: az ml compute list-sizes."
     facts = list_facts(plan, body, f"{how}. {listed if is_listed else unlisted}")

@@ -88,7 +88,7 @@ def list_facts(plan: PlanToExport, body: str, how: str, machines: Sequence[Optio
         * (CHECKPOINT_VARIABLE in body and option.spot is None),
         f"Read the data from the folder that {DATA_VARIABLE} names." * (DATA_VARIABLE in body),
         "The script does not run there as it is: port it first." if option.needs_porting else "",
-        *(f"{note[:1].upper()}{note[1:]}." for note in option.notes),
+        *map(wording.note_sentence, option.notes),
         how,
     ]
     return [terminal_text(fact) for fact in facts if fact]

@@ -10,28 +10,30 @@ from trainfare.report.facts import compare_spot, constraints_text, interruptions
 from trainfare.report.headline import NamedOption
 from trainfare.report.later_years import advise_waiting, explain_verdict
 from trainfare.report.price_age import oldest_price, price_age, price_date_of
-from trainfare.report.wording import SOLD_ONLY_SO, describe_interval, machine_label, terms_label
+from trainfare.report.wording import (
+    describe_interval,
+    has_caveat,
+    machine_label,
+    note_sentence,
+    terms_label,
+)
 from trainfare_core.job_profile import UPPER_BOUND
 from trainfare_core.number_format import hours_text, percent
 from trainfare_core.prices.own_prices import OWN_NOTES
-from trainfare_core.prices.precedence import AT_FLOOR
-from trainfare_core.ranking.options.options import LOADER_NOTE
 from trainfare_core.ranking.options.rejections import REASON_WORDS
-from trainfare_core.ranking.pricing.quotas import QUOTA_NOTE
 from trainfare_core.recommendation import Option, Recommendation
 from trainfare_core.variants import IMPLEMENTATION_NOTE
 
 
 def find_quota(option: Option) -> str:
     """Return that a new account cannot start a machine, in four words; "" where that is not known."""
-    return "new account: quota 0" if any(note.startswith(QUOTA_NOTE) for note in option.notes) else ""
+    return "new account: quota 0" if any(note.kind == "quota" for note in option.notes) else ""
 
 
 def describe_quota(named: Sequence[NamedOption]) -> str:
     """Say which quota a new account must raise to start the answer's machine, where that is known."""
     notes = named[0][1].notes if named else ()
-    note = next((note for note in notes if note.startswith(QUOTA_NOTE)), "")
-    return f"{note[:1].upper()}{note[1:]}." if note else ""
+    return next((note_sentence(note) for note in notes if note.kind == "quota"), "")
 
 
 def describe_spot(recommendation: Recommendation) -> str:
@@ -47,7 +49,7 @@ def describe_spot(recommendation: Recommendation) -> str:
     saving = compare_spot(recommendation, spot)
     if saving <= 0:
         return ""
-    floor = ", a tenth of on demand, if it can be had" if any(AT_FLOOR in note for note in spot.notes) else ""
+    floor = ", a tenth of on demand, if it can be had" if has_caveat(spot, "at_floor") else ""
     return (
         f"Spot could cost {percent(saving)} less: {describe_interval(spot.run_usd, 'usd')} on {machine_label(spot)} at "
         f"its price of {price_date_of(spot).text}{floor}, with {interruptions_text(spot)}: --purchase spot."
@@ -80,9 +82,9 @@ def describe_unknowns(named: Sequence[NamedOption]) -> str:
         _describe_loader(named),
     ]
     for _, option in named:
-        price = next((note for note in option.notes if SOLD_ONLY_SO in note), "")
-        if price and not option.needs_porting:
-            sentences.append(f"{option.instance_type}: {price.removeprefix('price: ')}.")
+        if has_caveat(option, "spot_or_flex_only") and not option.needs_porting:
+            caveat = next(note.because for note in option.notes if note.caveats)
+            sentences.append(f"{option.instance_type}: {caveat}.")
     return " ".join(dict.fromkeys(filter(None, sentences)))
 
 
@@ -95,8 +97,8 @@ def _list_unmeasured(named: Sequence[NamedOption]) -> list[str]:
 def _describe_loader(named: Sequence[NamedOption]) -> str:
     """Say what the vCPUs of the first machine that runs the script must load, where that is much."""
     ready = [option for _, option in named if not option.needs_porting]
-    load = next((note for option in ready[:1] for note in option.notes if note.startswith(LOADER_NOTE)), "")
-    return f"{load[:1].upper()}{load[1:]}." if load else ""
+    notes = (note for option in ready[:1] for note in option.notes)
+    return next((note_sentence(note) for note in notes if note.kind == "loader_rate"), "")
 
 
 def describe_earlier_runs(recommendation: Recommendation) -> str:

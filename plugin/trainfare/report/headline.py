@@ -109,7 +109,7 @@ def locate_option(option: Option) -> str:
 
 def explain_no_answer(recommendation: Recommendation) -> str:
     """Return the reason why nothing is ranked, as a sentence."""
-    guesses = (option.rests_on.removeprefix("unknown: ") for option in recommendation.options)
+    guesses = (option.rests_on for option in recommendation.options)
     reason = (recommendation.unknown_because or next(guesses, "nothing is left to rank")).rstrip(". ")
     return f"No answer, because {reason[:1].lower() + reason[1:] if reason[1:2].islower() else reason}."
 

@@ -26,7 +26,7 @@ def why_text(answer: WhyNot, *, width: int) -> str:
             lines += [f"{line}." for line in script_lines(answer.option.trainer)]
         if answer.option.plan_changes:
             lines.append(plan_changes_text(answer.option))
-        lines += [f"Note: {note}." for note in answer.option.notes]
+        lines += [f"Note: {note.text}." for note in answer.option.notes]
         lines += [
             f"Not ranked: {item.count:,} of its {answer.offers:,} prices: {REASON_WORDS[item.reason]} ({item.detail})."
             for item in answer.rejections

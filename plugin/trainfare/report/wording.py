@@ -7,8 +7,9 @@ from typing import Final, get_args
 
 from trainfare_core.clouds import SERVICES, service_label
 from trainfare_core.number_format import TIME_UNITS, percent, time_unit
+from trainfare_core.prices.caveats import CaveatKind
 from trainfare_core.prices.commitments import CAPACITY_BLOCK
-from trainfare_core.recommendation import Cause, Interval, Option, Recommendation, TrainerArguments
+from trainfare_core.recommendation import Cause, Interval, Note, Option, Recommendation, TrainerArguments
 
 _PURCHASE = {
     "on_demand": "on demand",
@@ -26,14 +27,22 @@ _BOUND = {
     "communication": "communication",
     "input": "input pipeline",
 }
-SOLD_ONLY_SO: Final = "only as spot or flex-start"
-"""In the note of an option whose machine cannot be had on demand, though it has such a price."""
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def purchase_label(purchase_option: str) -> str:
     """Return a purchase option as text, e.g. 'on demand'; an unknown one keeps its own name."""
     return _PURCHASE.get(purchase_option, purchase_option)
+
+
+def has_caveat(option: Option, kind: CaveatKind) -> bool:
+    """Return whether the price of an option has a caveat of a kind."""
+    return any(kind in note.caveats for note in option.notes)
+
+
+def note_sentence(note: Note) -> str:
+    """Return a note as a sentence."""
+    return f"{note.text[:1].upper()}{note.text[1:]}."
 
 
 def terms_label(option: Option) -> str:
@@ -45,7 +54,7 @@ def terms_label(option: Option) -> str:
     """
     label, paid = purchase_label(option.purchase_option), option.commitment
     hourly = f"{usd(option.usd_per_hour)}/h"
-    if any(SOLD_ONLY_SO in note for note in option.notes):
+    if has_caveat(option, "spot_or_flex_only"):
         label = "spot or flex-start only, listed"
     if paid is None:
         return f"{label} at {hourly}"

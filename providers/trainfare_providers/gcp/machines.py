@@ -17,6 +17,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Final
 
+from trainfare_core.prices.caveats import CAVEATS
 from trainfare_providers.gcp.skus import Part
 from trainfare_providers.machine_types import Machine, machine_of, table_rows
 from trainfare_providers.source_rows import Refused, SourceRow
@@ -136,9 +137,7 @@ def _build_row(
         sku="+".join(part.sku_id for part in used.values()),
         source=source,
         currency="USD",
-        caveat="Google creates this size only as spot or flex-start: listed, but perhaps not available"
-        if flex_only
-        else None,
+        caveat=f"{CAVEATS['spot_or_flex_only']}: listed, but perhaps not available" if flex_only else None,
     )
 
 

@@ -96,7 +96,7 @@ def test_a_ranking_corrects_the_options_on_the_die_of_the_runs(constraints: Cons
     assert {option.accelerator for option in after.options if identify(option) in steps} == {A100, L40S}
     for option in after.options:
         corrected = option.accelerator == L40S
-        assert (RUNS.describe() in option.notes) is corrected
+        assert (RUNS.describe() in [note.text for note in option.notes]) is corrected
         if option.nodes == 1 and identify(option) in steps:
             factor = 1.3 if corrected else 1.0
             assert option.step_s.mid == pytest.approx(factor * steps[identify(option)])
@@ -158,4 +158,4 @@ def test_a_ranking_says_which_figures_it_uses() -> None:
     answer = rank(gpt_profile(batch_size=64), book(*rows), Request(earlier_runs=(figures,)))
     assert (answer.earlier_runs, answer.device_figures) == ((), (figures,))
     for option in answer.options:
-        assert (figures.describe() in option.notes) is (option.accelerator == L40S)
+        assert (figures.describe() in [note.text for note in option.notes]) is (option.accelerator == L40S)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from builders.offers import book_of, offer_row
 from trainfare_core.prices.book import PriceBook
-from trainfare_core.prices.precedence import AT_FLOOR, NO_SPOT_CAPACITY
+from trainfare_core.prices.caveats import CAVEATS, read_caveats
+from trainfare_core.prices.precedence import NO_SPOT_CAPACITY
 
 
 def caveats(*rows: dict[str, object]) -> dict[str | None, str | None]:
@@ -49,12 +50,12 @@ def test_the_least_that_a_cloud_sells_spot_for_is_marked() -> None:
     )
     assert texts_by_key == {
         None: None,
-        "use1-az1": f"{AT_FLOOR}; known",
+        "use1-az1": f"{CAVEATS['at_floor']}; known",
         "use1-az2": "known",
-        "a": f"{AT_FLOOR}; known",
+        "a": f"{CAVEATS['at_floor']}; known",
         "b": "known",
     }
-    assert AT_FLOOR.startswith("the provider's floor")
+    assert read_caveats(f"{CAVEATS['at_floor']}; known") == ("at_floor",)
 
 
 def test_marking_twice_is_marking_once() -> None:

@@ -13,7 +13,7 @@ from trainfare.report.first_screen import build_first_screen
 from trainfare.report.wording import cloud_label
 from trainfare_core.ranking.pricing.request import Request
 from trainfare_core.ranking.rank import rank
-from trainfare_core.recommendation import Constraints, Recommendation
+from trainfare_core.recommendation import Constraints, Note, Recommendation
 
 CAVEAT = "to see what your workspace may rent, set X"
 
@@ -35,8 +35,8 @@ def test_services_of_one_price_share_a_line_that_names_both(steps: int, first: s
     assert option.service == first
     assert {first, *option.also_services} == {"azure_vm", "azure_ml"}
     assert cloud_label(option) == "Azure or Azure ML"
-    assert any("nc.1x at the same price an hour: " in note for note in option.notes)
-    assert f"price: {CAVEAT}" in option.notes
+    assert any("nc.1x at the same price an hour: " in note.text for note in option.notes)
+    assert Note(kind="caveat", because=CAVEAT) in option.notes
     assert answer.runner_up is None
 
 
@@ -85,7 +85,7 @@ def test_of_equal_names_the_line_has_the_one_of_both_services() -> None:
     ]
     (option,) = rank_long(*rows, steps=36_000).options
     assert option.instance_type == "nc.1x.both"
-    assert any(note.startswith("nc.1x is the same machine") for note in option.notes)
+    assert any(note.text.startswith("nc.1x is the same machine") for note in option.notes)
 
 
 def test_another_service_with_prices_of_its_own_keeps_its_line() -> None:

@@ -94,7 +94,7 @@ def test_several_machines_pay_for_each() -> None:
     assert two.usd_per_hour == 8.0
     assert (two.micro_batch_size, two.accumulate_grad_batches, two.sharding) == (16, 1, "ddp")
     assert two.step_s.mid == pytest.approx(0.05)
-    assert any("together" in note for note in two.notes)
+    assert any("together" in note.text for note in two.notes)
 
 
 def test_intervals_are_the_central_80_percent() -> None:
@@ -144,7 +144,7 @@ def test_what_needs_porting_is_marked_and_never_called_best() -> None:
     answer = rank_rows(book(A100_ROW, H100_ROW, TPU_ROW))
     assert answer.options[0].accelerator == TPU
     assert answer.options[0].needs_porting
-    assert any("torch_xla" in note for note in answer.options[0].notes)
+    assert any("torch_xla" in note.text for note in answer.options[0].notes)
     assert answer.options[(answer.cheapest_rank or 0) - 1].accelerator == A100
     assert answer.options[(answer.fastest_rank or 0) - 1].accelerator == H100
     alone = rank_rows(book(TPU_ROW))
@@ -166,13 +166,13 @@ def test_the_script_s_plan_is_kept_where_it_fits_and_a_faster_one_is_named() -> 
     assert format_plan(option.trainer) == (
         "Trainer(devices=4, num_nodes=1, strategy='ddp_spawn', precision='bf16-mixed', accumulate_grad_batches=1)"
     )
-    assert any("FSDP, micro-batch 8 would take 50 % less time a step" in note for note in option.notes)
+    assert any("FSDP, micro-batch 8 would take 50 % less time a step" in note.text for note in option.notes)
     free = rank_rows(
         prices, job=job, predict=FasterSharded(seconds=SPEEDS), constraints=Constraints(allow=("plan",))
     ).options[0]
     assert (free.sharding, free.step_s.mid) == ("fsdp", pytest.approx(option.step_s.mid / 2))
     assert free.plan_changes == ("FSDP instead of DDP", "micro-batch 8 instead of 32")
-    assert not any("--allow plan" in note for note in free.notes)
+    assert not any("--allow plan" in note.text for note in free.notes)
 
 
 def test_a_plan_is_changed_where_the_script_s_own_does_not_fit() -> None:
@@ -218,7 +218,7 @@ def test_an_input_pipeline_that_was_not_measured_is_unknown_and_its_load_is_stat
     assert answer.job.input_known is False
     rates = [option.loader_samples_per_s_per_vcpu for option in answer.options]
     assert rates == [pytest.approx(160), pytest.approx(20), None]
-    noted = [any("each vCPU must load" in note for note in option.notes) for option in answer.options]
+    noted = [any("each vCPU must load" in note.text for note in option.notes) for option in answer.options]
     assert noted == [True, False, False]
 
 
@@ -232,7 +232,7 @@ def test_a_stated_input_pipeline_is_timed() -> None:
     assert option.step_s.mid == pytest.approx(0.8)
     assert option.bound_by == "input"
     assert rank(stated, book(offer_row(vcpus=2.0)), request).job.input_known is True
-    assert not any("each vCPU must load" in note for note in option.notes)
+    assert not any("each vCPU must load" in note.text for note in option.notes)
     assert rank(job, book(offer_row(vcpus=2.0)), request).options[0].step_s.mid < 0.8
 
 
@@ -618,7 +618,7 @@ def test_prices_carry_their_doubts_as_notes() -> None:
     """Old, estimated, converted and caveated prices are pointed out on the option."""
     old = offer_row(observed_on="2022-03", observed_on_estimated=True, caveat="list price", currency="EUR")
     new = offer_row(instance_type="b", usd_per_hour=9.0)
-    notes = " | ".join(rank_rows(book(old, new)).options[0].notes)
+    notes = " | ".join(note.text for note in rank_rows(book(old, new)).options[0].notes)
     for words in ("old price: of 2022-03", "estimate", "price: list price", "converted from EUR"):
         assert words in notes
     assert rank_rows(book(old, new)).options[1].notes == ()
@@ -628,7 +628,7 @@ def test_max_time_is_pointed_out_where_it_stops_the_run() -> None:
     """A Trainer that stops after half an hour does not finish an hour of steps."""
     plan = RunPlan(optimizer_steps=36_000, checkpoint_every_n_steps=100, max_time_s=1_800)
     answer = rank_rows(book(A100_ROW), job=small_job(plan=plan))
-    assert any("max_time of 30 min" in note for note in answer.options[0].notes)
+    assert any("max_time of 30 min" in note.text for note in answer.options[0].notes)
     long = plan.model_copy(update={"max_time_s": 36_000.0})
     assert rank_rows(book(A100_ROW), job=small_job(plan=long)).options[0].notes == ()
 
@@ -638,11 +638,11 @@ def test_spot_says_how_often_it_is_interrupted_and_how_to_save() -> None:
     spot = offer_row(purchase_option="spot")
     job = small_job(steps=3_600_000, every=100_000, checkpoint_bytes=10**9)
     option = rank_rows(book(spot), job=job, constraints=Constraints(purchase=("spot",))).options[0]
-    assert "interruptions expected" in option.notes[0]
+    assert "interruptions expected" in option.notes[0].text
     assert option.spot is not None
     advice = f"ModelCheckpoint(every_n_train_steps={option.spot.save_every_n_steps}) would lose least"
-    assert advice in option.notes[1]
-    assert "every 100,000 steps" in option.notes[1]
+    assert advice in option.notes[1].text
+    assert "every 100,000 steps" in option.notes[1].text
 
 
 def test_an_unknown_batch_gives_no_throughput() -> None:
@@ -742,7 +742,7 @@ def test_a_measured_machine_that_keeps_the_limits_comes_before_a_guess() -> None
     assert [option if isinstance(option, str) else option.accelerator for option in options] == [H100, A100]
     kept, guess = (option for option in options if not isinstance(option, str))
     assert (kept.guess_because, guess.guess_because[:30]) == ("", "nothing like it was measured: ")
-    assert guess.notes[0] == f"a guess: {guess.guess_because}"
+    assert guess.notes[0].text == f"a guess: {guess.guess_because}"
 
 
 def test_sure_enough_is_enough() -> None:
@@ -824,7 +824,7 @@ def test_one_machine_under_two_names_is_listed_once() -> None:
         "1xazure:nd.1x@us-east-1/on_demand",
     ]
     assert [option.rank for option in answer.options] == [1, 2, 3, 4]
-    folded = [note for note in answer.options[0].notes if "is the same machine" in note]
+    folded = [note.text for note in answer.options[0].notes if note.kind == "same_machine"]
     assert [note.split()[0] for note in folded] == ["a100.1x.v2", "a100.1x.dear"]
     assert answer.options_total == len(rows)
 

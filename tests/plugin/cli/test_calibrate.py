@@ -52,13 +52,13 @@ def test_predict_and_recommend_say_which_figures_they_use(
     ranking = ("recommend", job, "--provider", "aws", "--accelerator", "A100-SXM-80GB", "--ledger", ledger)
     answer: dict[str, Any] = json.loads(ask(capsys, *ranking, "--format", "json"))
     assert answer["device_figures"] == [after["device_figures"]]
-    assert all(SAYS in option["notes"] for option in answer["options"])
+    assert all(SAYS in [note["text"] for note in option["notes"]] for option in answer["options"])
     assert f"Times on A100-SXM-80GB are {SAYS}." in " ".join(ask(capsys, *ranking).split())
     page = ask(capsys, *ranking, "--format", "html")
     assert "What the operations take is not known here" not in page
     assert "Predicted time of the device alone" in page
     why = json.loads(ask(capsys, "why", "A100-SXM-80GB", job, "--ledger", ledger, "--format", "json"))
-    assert SAYS in why["option"]["notes"]
+    assert SAYS in [note["text"] for note in why["option"]["notes"]]
 
 
 def test_the_users_figures_are_not_read_in_ci_with_a_lock_or_by_check(

@@ -136,7 +136,7 @@ def test_why_compares_with_the_corrected_ranking(
     command = ("why", "L40S", job, "--provider", "aws", "--format", "json")
     before, after = (json.loads(ask(capsys, *command, *more)) for more in ((), ("--ledger", ledger)))
     assert after["option"]["step_s"]["mid"] > 1.1 * before["option"]["step_s"]["mid"]
-    assert any("3 runs of this project on L40S-48GB" in note for note in after["option"]["notes"])
+    assert any("3 runs of this project on L40S-48GB" in note["text"] for note in after["option"]["notes"])
 
 
 def test_estimate_takes_a_ledger(job: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from builders.cli import run_main
 from builders.exports import PROFILES, answer_of, plan, read_prediction, small_answer
 from trainfare.export import TARGETS, choose_plan, export_plan, list_fill_ins, read_launch
 from trainfare_core.errors import InputError
-from trainfare_core.recommendation import Launch, PricedPlan, Recommendation
+from trainfare_core.recommendation import Launch, Note, PricedPlan, Recommendation
 
 LLAMA = "llama-7b"
 """Its first two ranks are TPU slices, on which the script does not run as it is; rank 3 is the cheapest."""
@@ -254,14 +254,14 @@ def test_recommend_writes_what_an_export_needs(
 def test_what_is_said_above_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Price, interval, chance of the limits, missing quota, and the Trainer that the script must have."""
     monkeypatch.chdir(tmp_path)
-    note = 'new account: its quota "Running On-Demand G instances" is 0'
+    note = Note(kind="quota", name="Running On-Demand G instances", source="a page")
     answer = small_answer(probability_within=0.93, notes=(note,), needs_porting=False)
     limits = answer.constraints.model_copy(update={"max_usd": 20.0, "deadline_hours": 30.0})
     text = export_plan(answer.model_copy(update={"constraints": limits}), "torchrun", "cheapest").text
     for said in (
         "$12.40 [$8.66 – $17.75] in 10.0 h [7.74 – 12.9 h], 80 % intervals.",
         "# Chance to keep $20.00 and 30 h: 93 %.",
-        '# New account: its quota "Running On-Demand G instances" is 0.',
+        '# New account: its quota "Running On-Demand G instances" is 0, so ask for an increase first. Source: a page.',
         "# The script must have Trainer(devices=2, num_nodes=1, strategy='ddp', precision='32-true', ",
         "accumulate_grad_batches=1), batch size 2 per device.",
         "# It uses 2 of 4 accelerators of each machine.",

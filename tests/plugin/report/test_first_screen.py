@@ -17,6 +17,7 @@ from trainfare_core.recommendation import (
     Commitment,
     Constraints,
     CostParts,
+    Note,
     Recommendation,
     RunnerUp,
     TrainerArguments,
@@ -251,8 +252,12 @@ def test_what_else_than_training_costs_is_said() -> None:
 def test_what_is_not_known_of_a_named_machine_is_said() -> None:
     """An accelerator without measurements, vCPUs that cannot load so much, a machine that is not sold on demand."""
     notes = (
-        "each vCPU must load 272 samples a second; the input pipeline was not measured, and about 100 decoded JPEGs are usual",
-        "price: Google creates this size only as spot or flex-start: listed, but perhaps not available",
+        Note(kind="loader_rate", samples_per_s=272.0),
+        Note(
+            kind="caveat",
+            because="Google creates this size only as spot or flex-start: listed, but perhaps not available",
+            caveats=("spot_or_flex_only",),
+        ),
     )
     answer = recommendation(
         options=(option(accelerator_measured=False, notes=notes, mfu=0.314),), cheapest_rank=1, fastest_rank=1
@@ -280,7 +285,7 @@ def test_a_guess_is_called_one() -> None:
 
 def test_doubt_takes_two_lines_at_most() -> None:
     """However much is not known: what the brackets are and how old the prices are stand first, the rest gives way."""
-    notes = ("each vCPU must load 272 samples a second",)
+    notes = (Note(kind="loader_rate", samples_per_s=272.0),)
     options = tuple(
         option(
             rank=rank, usd=float(rank), hours=9.0 - rank, accelerator=f"X{rank}-24GB", accelerator_measured=False,
@@ -308,11 +313,14 @@ def test_doubt_takes_two_lines_at_most() -> None:
 
 def test_a_quota_of_0_stands_with_the_answer_and_its_name_in_the_whole_report() -> None:
     """Four words beside the machine that a new account cannot start."""
-    note = 'new account: its quota "P instances" is 0, so ask for an increase first. Source: a page'
+    note = Note(kind="quota", name="P instances", source="a page")
     answer = recommendation(options=(option(notes=(note,)),), fastest_rank=1)
     assert "; new account: quota 0\n" in screen(answer)
     assert "P instances" not in screen(answer)
-    assert f"New{note[3:]}." in print_details(answer)
+    assert (
+        'New account: its quota "P instances" is 0, so ask for an increase first. Source: a page.'
+        in print_details(answer)
+    )
     assert "quota" not in screen(recommendation())
 
 

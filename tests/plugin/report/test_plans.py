@@ -133,7 +133,7 @@ def test_a_guess_is_never_compared_as_if_it_were_known() -> None:
     """An option whose vendor's software was too little measured has the reason, and no change that makes it the answer."""
     answer = recommendation()
     guess = answer.options[1].model_copy(
-        update={"unmeasured_software": True, "rests_on": "unknown: too few measured (4 rows)"}
+        update={"unmeasured_software": True, "rests_on": "too few measured (4 rows)"}
     )
     texts = _texts(_details(answer.model_copy(update={"options": (answer.options[0], guess)}))[1])
     assert "Why: A guess, never named cheapest or fastest: too few measured (4 rows)." in texts

@@ -52,7 +52,7 @@ def test_a_measured_machine_says_what_its_figure_rests_on() -> None:
     assert rows == 25
     assert any("cheapest" in title and title.endswith("after porting") for title, _ in picks(answer))
     assert text in headline(answer, TODAY)
-    assert text in find_option(answer, "Trainium1").notes
+    assert text in [note.text for note in find_option(answer, "Trainium1").notes]
     assert text in " ".join(render_terminal(answer, as_of=TODAY, details=False).split())
 
 
@@ -87,7 +87,7 @@ def test_what_nobody_measured_is_listed_as_a_guess_and_never_named(
     assert guess.run_usd.mid < find_option(answer, "L4-24GB").run_usd.mid
     assert guess.needs_porting
     assert guess.unmeasured_software
-    assert any(note.startswith(f"unknown: {words}") for note in guess.notes)
+    assert any(note.text.startswith(f"unknown: {words}") for note in guess.notes)
     assert "a guess" in marks(guess, TODAY)
     assert [option.accelerator for _, option in picks(answer)] == ["L4-24GB"]
     assert {option.accelerator for _, option in list_named_options(answer)} == {"L4-24GB"}

@@ -121,7 +121,7 @@ def _write_sentence(machine: str, option: Option | None, best: Option | None, al
     if best is None or _run(best) == _run(option):
         return f"{run}: it is the {best_at}"
     if option.needs_porting and not best.needs_porting:
-        porting = next((note for note in option.notes if note.startswith("needs porting")), "needs porting")
+        porting = next((note.text for note in option.notes if note.kind == "porting"), "needs porting")
         run = f"{run}, but {porting}"
     return (
         f"{run}; the {best_at}, {_run(best)}, {_estimate(best)}: {machine} costs "

@@ -23,6 +23,7 @@ from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.age_doubt import Z_80
+from trainfare_core.prices.caveats import read_caveats
 from trainfare_core.prices.commitments import CAPACITY_BLOCK, TERM_HOURS
 from trainfare_core.prices.precedence import OWN_RATES
 from trainfare_core.ranking.options.plans import (
@@ -42,22 +43,18 @@ from trainfare_core.recommendation import (
     Constraints,
     CostParts,
     Interval,
+    Note,
+    NoteKind,
     Option,
     PlanWriter,
     SpotOutlook,
     StepParts,
 )
+from trainfare_core.recommendation.note import NOTED_LOADER_RATE
 from trainfare_core.run_cost import NOT_SPOT, book_block_hours
 
 OLD_PRICE_MONTHS: Final = 12
 """A price so much older than the newest in its book gets a note. A chosen value."""
-
-NOTED_LOADER_RATE: Final = 100.0
-"""Samples a second on each vCPU from which an input pipeline that was not measured is a note: a core decodes and crops
-about a hundred JPEGs of ImageNet a second. A planning figure."""
-
-LOADER_NOTE: Final = "each vCPU must load"
-"""How the note about that begins."""
 
 NOTED_SIGMA: Final = 0.04
 """Of ln(price): from an 80 % interval of about 5 % to either side an option says so. A chosen value."""
@@ -177,7 +174,14 @@ class OptionMaker:
             price_fetched_at=offer["fetched_at"],
             price_by_contract=offer["origin"] == OWN_RATES,
             guess_because=_explain_guess(prediction, plan),
-            notes=(*self._collect_notes(run, offer, spot), *filter(None, (rests_on,))),
+            notes=(
+                *self._collect_notes(run, offer, spot),
+                *(
+                    [Note(kind="rests_on" if is_measured else "unmeasured_software", because=rests_on)]
+                    if rests_on
+                    else []
+                ),
+            ),
         )
 
     def _describe_commitment(self, purchase: str, run: int, usd_per_hour: float) -> Commitment | None:
@@ -241,61 +245,67 @@ class OptionMaker:
             model_usd=round_figure(float(side.model_usd[run])),
         )
 
-    def _collect_notes(self, run: int, offer: dict[str, Any], spot: SpotOutlook | None) -> tuple[str, ...]:
+    def _collect_notes(self, run: int, offer: dict[str, Any], spot: SpotOutlook | None) -> tuple[Note, ...]:
         priced, search, plan = self.priced, self.priced.search, int(self.priced.runs.plan[run])
-        notes: list[str] = []
+        notes: list[Note] = []
+
+        def say(kind: NoteKind, *sentences: str) -> None:
+            notes.extend(Note(kind=kind, because=sentence) for sentence in sentences)
+
         if guess := _explain_guess(search.prediction, plan):
-            notes.append(f"a guess: {guess}")
+            say("guess", guess)
         device = accelerator(str(offer["accelerator"]))
         known = search.earlier_runs
         both = (find_earlier_runs(known, device.silicon), find_figures(known, device.name))
-        notes += [evidence.describe() for evidence in both if evidence]
+        say("correction", *(evidence.describe() for evidence in both if evidence))
         if priced.needs_porting[run]:
-            notes.append(f"needs porting: {Environment.of(self.profile).obstacle(device)}")
+            say("porting", Environment.of(self.profile).obstacle(device))
         if spot is not None:
-            notes.extend(spot_notes(spot, self.profile))
+            say("spot", *spot_notes(spot, self.profile))
         faster = int(priced.faster_plan[run])
         own_s, best_s = (float(search.prediction.step_s[row]) for row in (plan, faster))
         if best_s < own_s:
-            notes.append(
-                f"{plan_text(search.candidates, faster)} would take {percent(1 - best_s / own_s)} less time a step and "
-                "fit: --allow plan"
-            )
+            name = plan_text(search.candidates, faster)
+            notes.append(Note(kind="faster_plan", name=name, because=percent(1 - best_s / own_s)))
         rate = self._loader_rate(plan, _make_interval(own_s, 0.0))
         if rate is not None and rate > NOTED_LOADER_RATE and input_pipeline(self.profile).worker_s is None:
-            notes.append(
-                f"{LOADER_NOTE} {rate:,.0f} samples a second; the input pipeline was not measured, and about "
-                f"{NOTED_LOADER_RATE:g} decoded JPEGs are usual"
-            )
-        notes += explain_unused_devices(search.candidates, search.prediction, search.shapes, plan)
-        notes += fp8_notes(search.candidates, search.prediction, plan)
+            notes.append(Note(kind="loader_rate", samples_per_s=rate))
+        say(
+            "unused_devices",
+            *explain_unused_devices(search.candidates, search.prediction, search.shapes, plan),
+        )
+        say("fp8", *fp8_notes(search.candidates, search.prediction, plan))
         if not is_covered(offer, self.constraints.quotas):
             notes += quota_notes(offer)
         if priced.nodes[run] > 1:
-            notes.append(f"{int(priced.nodes[run])} machines are needed together, in one zone")
+            say("nodes", f"{int(priced.nodes[run])} machines are needed together, in one zone")
         price_sigma = float(offer["price_log_sigma"])
         if price_sigma > NOTED_SIGMA:
             now = _make_interval(float(offer["usd_per_hour"]), price_sigma)
-            notes.append(
+            say(
+                "price_range",
                 f"the price of {offer['observed_on']} may have moved: 80 % interval "
-                f"{now.low_80:,.2f} to {now.high_80:,.2f} USD an hour for one machine"
+                f"{now.low_80:,.2f} to {now.high_80:,.2f} USD an hour for one machine",
             )
         if offer["observed_on_estimated"]:
-            notes.append("the date of the price is an estimate of its source's age")
+            say("price_date", "the date of the price is an estimate of its source's age")
         if _months(self.newest) - _months(str(offer["observed_on"])) >= OLD_PRICE_MONTHS:
-            notes.append(
-                f"old price: of {offer['observed_on']}, while the newest in the book is of {self.newest}"
+            say(
+                "price_date",
+                f"old price: of {offer['observed_on']}, while the newest in the book is of {self.newest}",
             )
         if offer["caveat"]:
-            notes.append(f"price: {offer['caveat']}")
+            caveat = str(offer["caveat"])
+            notes.append(Note(kind="caveat", because=caveat, caveats=read_caveats(caveat)))
         if offer["currency"] != "USD":
-            notes.append(f"price converted from {offer['currency']}")
+            notes.append(Note(kind="currency", name=str(offer["currency"])))
         stop_s = self.profile.plan.max_time_s
         needs_s = float(priced.runs.training_s[run] + priced.runs.validation_s[run])
         if stop_s is not None and self.profile.plan.optimizer_steps is not None and needs_s > stop_s:
-            notes.append(
+            say(
+                "max_time",
                 f"the Trainer's max_time of {duration(stop_s)} stops this run early; "
-                "it is priced to its last step"
+                "it is priced to its last step",
             )
         return tuple(notes)
 

@@ -13,11 +13,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trainfare_core.clouds import CLOUDS
-from trainfare_core.recommendation import QuotaLimit
+from trainfare_core.recommendation import Note, QuotaLimit
 from trainfare_core.run_cost_facts import Unknown, default_quota
-
-QUOTA_NOTE: Final = "new account: "
-"""How a note on a quota begins."""
 
 _COUNTED: Final = ("on_demand", "spot")
 """Purchase options that the known quotas are about."""
@@ -157,7 +154,7 @@ def _is_wanted(name: str, families: Sequence[str], end: str) -> bool:
     ) or (letters is not None and letters[1] in families)
 
 
-def quota_notes(offer: Mapping[str, Any]) -> tuple[str, ...]:
+def quota_notes(offer: Mapping[str, Any]) -> tuple[Note, ...]:
     """
     Return a note where a new account may start none of an offer's machines; nothing where that is not known.
 
@@ -173,6 +170,4 @@ def quota_notes(offer: Mapping[str, Any]) -> tuple[str, ...]:
     if isinstance(quota, Unknown) or quota.value > 0:
         return ()
     doubt = f"; {quota.weak_because}" if quota.weak else ""
-    return (
-        f'{QUOTA_NOTE}its quota "{quota.name}" is 0, so ask for an increase first. Source: {quota.source}{doubt}',
-    )
+    return (Note(kind="quota", name=quota.name, source=f"{quota.source}{doubt}"),)

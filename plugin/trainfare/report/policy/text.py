@@ -94,10 +94,14 @@ def _describe_finding(finding: Finding) -> str:
     return f"{finding.level}: {RULES[finding.rule].id} {finding.rule}: {status}{finding.message}"
 
 
+def _list_note_texts(option: Option | None) -> tuple[str, ...]:
+    return () if option is None else tuple(note.text for note in option.notes)
+
+
 def _list_notes(answer: PolicyCheck) -> tuple[str, ...]:
     """Return the notes of the answer and of its jobs, each once."""
     checks = [job.check for job in answer.jobs if job.check is not None]
-    of_jobs = [note for check in checks for note in (*(check.best.notes if check.best else ()), *check.notes)]
+    of_jobs = [note for check in checks for note in (*_list_note_texts(check.best), *check.notes)]
     changes = (check.change for check in checks if check.change and check.change.causes)
     of_jobs += [note for change in changes for note in change_notes(change)]
     return tuple(dict.fromkeys([*answer.notes, *of_jobs]))
@@ -116,7 +120,7 @@ def _describe_result(answer: PolicyCheck) -> str:
 def build_check(answer: BudgetCheck, *, as_of: date) -> list[Block]:
     """Return the verdict with its reason and its price, whose age is counted to `as_of`, and the change in cost."""
     best, verdict = answer.best, answer.verdict.replace("_", " ")
-    notes = [*(best.notes if best is not None else ()), *answer.notes]
+    notes = [*_list_note_texts(best), *answer.notes]
     return [
         Text(f"{verdict.upper()}  {answer.job.name}", where=Where.TERMINAL),
         Text(f"  {answer.reason}", where=Where.TERMINAL),

@@ -61,7 +61,7 @@ def write_texts_beside(recommendation: Recommendation, profile: JobProfile | Non
 
 def _describe_guesses(recommendation: Recommendation) -> str:
     guesses = (option.rests_on for option in recommendation.options if option.unmeasured_software)
-    reasons = "; ".join(dict.fromkeys(text.removeprefix("unknown: ") for text in guesses))
+    reasons = "; ".join(dict.fromkeys(guesses))
     return f"Unknown: {reasons}. Their figures are guesses." if reasons else ""
 
 

@@ -26,6 +26,7 @@ from trainfare.report.wording import (
     describe_unused_devices,
     hardware_label,
     machine_label,
+    note_sentence,
     place_label,
     plan_changes_text,
     purchase_label,
@@ -103,7 +104,7 @@ def _build_details(recommendation: Recommendation, option: Option, as_of: date, 
     lists = (
         tuple(f"{text}." for text in texts if text),
         tuple(_list_what_if(recommendation, option)),
-        tuple(f"{note[:1].upper()}{note[1:]}." for note in option.notes),
+        tuple(map(note_sentence, option.notes)),
     )
     blocks += [Bullets(items) for items in lists if items]
     blocks += [Code(text, f"Export to {target}") for target, text in _list_exports(option)]
@@ -138,7 +139,7 @@ def _explain_rank(recommendation: Recommendation, option: Option, title: str) ->
     """Say what an option is best at, its title in the headline, or by what it differs from the answer."""
     answer = recommendation.best(recommendation.objective)
     if option.unmeasured_software:
-        return f"A guess, never named cheapest or fastest: {option.rests_on.removeprefix('unknown: ')}."
+        return f"A guess, never named cheapest or fastest: {option.rests_on}."
     if answer is None or answer.rank == option.rank:
         return f"It is the {title}." if title else "No option runs the script as it is."
     named = f"It is the {title}. " if title else ""

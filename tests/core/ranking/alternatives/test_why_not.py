@@ -201,7 +201,7 @@ def test_porting_is_a_way_out_where_it_is_forbidden() -> None:
     again = explain("v5e-1", job)
     assert again.option is not None
     assert again.option.run_usd == way.option.run_usd
-    assert "rests on 18 rows of TPU-v5e in XLA, 1 source" in way.option.notes
+    assert "rests on 18 rows of TPU-v5e in XLA, 1 source" in [note.text for note in way.option.notes]
 
 
 def test_the_global_batch_is_named_where_it_is_the_obstacle() -> None:

@@ -98,8 +98,8 @@ def test_another_batch_is_tried_only_where_it_is_allowed_and_needed() -> None:
         "global batch 8 instead of 4, which changes what is trained: 18,000 steps see the same samples",
         "micro-batch 1 instead of 4",
     )
-    assert "uses 4 of 8 accelerators" in " ".join(option.notes)
-    assert "accelerators" not in " ".join(changed.notes)
+    assert "uses 4 of 8 accelerators" in " ".join(note.text for note in option.notes)
+    assert "accelerators" not in " ".join(note.text for note in changed.notes)
     assert changed.cost_parts.training_usd == option.cost_parts.training_usd / 2
     shared = Request(Constraints(allow=("batch",)), max_nodes=1)
     (same,) = rank(small_job(batch=16), machine, shared, predict=ToyPredictor()).options
@@ -267,20 +267,20 @@ def test_fp8_is_named_where_precisions_are_free_and_taken_where_the_plan_is_too(
         request = Request(Constraints(allow=allow), max_nodes=1)
         return {option.accelerator: option for option in rank(job, machines, request, predict=toy).options}
 
-    assert not any("fp8" in note for option in find_by_path("plan").values() for note in option.notes)
+    assert not any(note.kind == "fp8" for option in find_by_path("plan").values() for note in option.notes)
     options_by_key = find_by_path("precision")
     assert all(option.plan_changes == () for option in options_by_key.values())
-    (note,) = [note for note in options_by_key["H100-SXM-80GB"].notes if "fp8" in note]
+    (note,) = [note.text for note in options_by_key["H100-SXM-80GB"].notes if note.kind == "fp8"]
     assert note.startswith(
         "precision transformer-engine is not taken: -20 % time a step, 1.8 GiB a device instead of 2, -20 % at the "
         "upper ends of the intervals; linear layers in fp8, whose effect on the loss is not predicted; "
     )
     assert note.endswith("compare 50 steps of both")
-    assert not any("fp8" in note for note in options_by_key["T4-16GB"].notes)
+    assert not any(note.kind == "fp8" for note in options_by_key["T4-16GB"].notes)
     taken = find_by_path("precision", "plan")["H100-SXM-80GB"]
     assert taken.trainer is not None
     assert taken.trainer.precision == "transformer-engine"
-    assert not any("fp8" in note for note in taken.notes)
+    assert not any(note.kind == "fp8" for note in taken.notes)
     (change,) = taken.plan_changes
     assert change.startswith("precision transformer-engine instead of bf16-true: linear layers in fp8, whose")
     assert change.endswith("; -20 % time a step, 1.8 GiB a device instead of 2")

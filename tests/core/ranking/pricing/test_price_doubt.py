@@ -48,7 +48,7 @@ def test_the_dollar_interval_holds_both_doubts() -> None:
     assert old.usd_per_hour == 1.0
     assert old.usd_per_hour_now is not None
     assert math.log(old.usd_per_hour_now.high_80) == pytest.approx(Z_80 * price)
-    assert any("may have moved" in note for note in old.notes)
+    assert any("may have moved" in note.text for note in old.notes)
 
 
 def test_the_answer_says_the_day_it_was_priced_on() -> None:

@@ -51,8 +51,10 @@ def test_fewer_accelerators_of_a_machine_are_used_where_that_is_faster_by_enough
         assert option.trainer is not None
         assert option.trainer.devices == used
         assert option.accelerator_count == 8
-        assert note in " ".join(option.notes)
-        assert ("accelerators of a machine that is paid whole" in " ".join(option.notes)) == (used < 8)
+        assert note in " ".join(note.text for note in option.notes)
+        assert (
+            "accelerators of a machine that is paid whole" in " ".join(note.text for note in option.notes)
+        ) == (used < 8)
 
 
 def test_a_faster_part_whose_time_is_less_sure_is_not_taken() -> None:
@@ -107,7 +109,7 @@ def test_a_faster_plan_is_noted_where_the_whole_run_gains_a_tenth(steps: int, no
     pair = book(offer_row(instance_type="a100.2x", accelerator_count=2.0))
     job = small_job(steps=steps, parallel=ParallelFacts(strategy="fsdp", devices=2))
     (option,) = rank(job, pair, Request(max_nodes=1), predict=predict_sharded).options
-    assert ("less time a step and fit: --allow plan" in " ".join(option.notes)) == noted
+    assert ("less time a step and fit: --allow plan" in " ".join(note.text for note in option.notes)) == noted
 
 
 def test_fewer_steps_of_a_larger_batch_are_weighed_with_their_time() -> None:

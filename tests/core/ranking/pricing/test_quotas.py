@@ -13,7 +13,6 @@ from builders.drawn_markets import Row, books, key, rank_rows, unhurried
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from trainfare_core.ranking.alternatives.nearest import with_alternatives
 from trainfare_core.ranking.pricing.quotas import (
-    QUOTA_NOTE,
     is_covered,
     machines_allowed,
     machines_of_family,
@@ -39,7 +38,8 @@ def test_only_a_quota_that_is_known_to_be_0_is_told(offer: dict[str, object], na
     """P and G machines of EC2 have one; a capacity block does not use it, and of others nothing is known."""
     notes = quota_notes(offer)
     assert len(notes) == (name is not None)
-    assert all(note.startswith(QUOTA_NOTE) and str(name) in note for note in notes)
+    assert all(note.kind == "quota" and note.name.startswith(str(name)) for note in notes)
+    assert all(note.text.startswith(f'new account: its quota "{note.name}" is 0') for note in notes)
 
 
 def test_an_option_has_the_note() -> None:
@@ -49,7 +49,7 @@ def test_an_option_has_the_note() -> None:
     )
     answer = rank(small_job(), prices, Request(max_nodes=1), predict=ToyPredictor({"A100-SXM-80GB": 0.1}))
     told = {
-        option.instance_type: any(QUOTA_NOTE in note for note in option.notes) for option in answer.options
+        option.instance_type: any(note.kind == "quota" for note in option.notes) for option in answer.options
     }
     assert told == {"p4d.24xlarge": True, "a100.1x": False}
 
@@ -148,8 +148,8 @@ def test_a_machine_above_its_quota_is_rejected_with_its_figures() -> None:
 def test_a_stated_quota_takes_the_place_of_a_new_account_s() -> None:
     """The note is about accounts of which nothing is known."""
     told = [note for option in under(aws(vcpus=960)).options for note in option.notes]
-    assert not any(QUOTA_NOTE in note for note in told if "P instances" in note)
-    assert any("P instances" in note for option in under().options for note in option.notes)
+    assert not any("P instances" in note.name for note in told)
+    assert any("P instances" in note.name for option in under().options for note in option.notes)
 
 
 def test_a_quota_of_spot_machines_is_another_one() -> None:
