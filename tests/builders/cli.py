@@ -28,11 +28,11 @@ def run_python(
     stdin: str | None = None,
     environment: Mapping[str, str] | None = None,
     check: bool = False,
-    python: str = sys.executable,
+    python: str | None = None,
 ) -> CliResult:
     """Run Python in a process of its own, with variables besides those of the test; `check` that it ends with 0."""
     done = subprocess.run(
-        [python, *map(str, arguments)],
+        [python or sys.executable, *map(str, arguments)],
         cwd=cwd,
         input=stdin,
         env={**os.environ, **(environment or {})},

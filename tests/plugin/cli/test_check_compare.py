@@ -372,6 +372,7 @@ def test_a_committed_profile_is_compared_with_its_own_past(
     assert [cause.detail for cause in change.causes] == ["1,000,000 -> 2,000,000 optimizer steps"]
 
 
+@pytest.mark.own_start
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_no_worktree(repository: GitRepository, number: signal.Signals) -> None:

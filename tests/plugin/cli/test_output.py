@@ -72,6 +72,7 @@ signal.pause()
 """
 
 
+@pytest.mark.own_start
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_ctrl_c_on_a_terminal_is_one_line_and_leaves_no_file(tmp_path: Path) -> None:
     """A real terminal, on which the wait for the trace is shown until Ctrl-C; 130, and no part of the file that -o names."""

@@ -13,6 +13,7 @@ import pytest
 from builders.cli import CliResult, run_cli
 from builders.processes import ends
 
+pytestmark = pytest.mark.own_start  # signals, streams and ends of the process are its subject
 LOOP = """
 import torch
 model = torch.nn.Linear(8, 2)

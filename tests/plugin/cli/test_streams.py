@@ -27,6 +27,7 @@ from trainfare.cli.check_options import Output, write_outputs
 from trainfare.cli.streams import AnswerFile
 from trainfare_core.errors import OutputError
 
+pytestmark = pytest.mark.own_start
 COMMAND = (sys.executable, "-m", "trainfare")
 WITHIN = ("check", "job.json", "--max-usd", "100000")
 OVER = ("check", "job.json", "--max-usd", "0.01")

@@ -241,6 +241,7 @@ def test_memory_is_limited(tmp_path: Path) -> None:
     assert "raised MemoryError at t.py:1" in done.stderr
 
 
+@pytest.mark.own_start
 @pytest.mark.parametrize(
     "error", ["ImportError('libcublasLt.so.12: failed to map segment')", "MemoryError()"]
 )
@@ -397,6 +398,7 @@ def late():
     )
 
 
+@pytest.mark.own_start
 def test_the_process_ends_with_the_command(tmp_path: Path) -> None:
     """A command that is killed leaves no process of the code behind."""
     text = "import os\nprint(os.getpid(), flush=True)\nwhile True: pass\n"
