@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, Final
 
@@ -32,7 +33,6 @@ from trainfare.lightning.script.replaced_answers import (
     make_untrained_predictions,
     name_unsaved_checkpoints,
 )
-from trainfare.lightning.script.silent_logger import silent
 from trainfare.lightning.script.trainer_arguments import (
     replacing_connector,
     replacing_fabric_connector,
@@ -61,18 +61,15 @@ _MAY_BE_MISSING: Final = (
 """Module, class, and the class whose `__init__` is enough for it where its package is not installed."""
 _OF_LOADING: Final = {"map_location", "hparams_file", "strict", "weights_only"}
 """Arguments of `load_from_checkpoint` that do not make another module."""
+_KEPT: Final = ("name", "version", "save_dir", "log_dir", "root_dir")
+"""What a silent logger keeps, as text."""
 _LEARNING_RATE: Final = 1e-3
 """Chosen: what `lr_find` suggests here; no cost depends on it."""
 
 
 @contextlib.contextmanager
 def intercept_trainers(recorder: Recorder) -> Generator[None, None, None]:
-    """
-    Replace what a Trainer of any installed namespace would start, write or need a device for, once it is imported.
-
-    Args:
-        recorder: takes the calls of `fit`.
-    """
+    """Replace what a Trainer would start, write or need a device for, once its namespace is imported."""
     with contextlib.ExitStack() as stack:
         for namespace in NAMESPACES:
             stack.enter_context(on_import(namespace, partial(_intercept, namespace, recorder, stack)))
@@ -107,7 +104,7 @@ def _intercept(namespace: str, recorder: Recorder, stack: contextlib.ExitStack) 
         replace(module, "load_from_checkpoint", _load_untrained(module, recorder))
     connector: Any = part("trainer.connectors.accelerator_connector")._AcceleratorConnector  # noqa: SLF001
     replace(connector, "__init__", replacing_connector(namespace, connector.__init__))
-    stack.enter_context(silent(part("loggers.logger").Logger))
+    stack.enter_context(_silent(part("loggers.logger").Logger))
     for home, name, base in _MAY_BE_MISSING:
         loose: Any = part(home)
         cls: Any = getattr(loose, name, None)
@@ -233,6 +230,62 @@ def _quiet(namespace: str) -> Generator[None, None, None]:
             yield
     finally:
         log.setLevel(before)
+
+
+class _Silent:
+    """Put before a logger's class: keeps its name and folder as text, and does nothing in any method."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = kwargs.get("save_dir") or kwargs.get("dir") or next(iter(args), None)
+        folder = str(given) if isinstance(given, (str, Path)) else "."
+        name = str(kwargs.get("name") or "lightning_logs")
+        version = str(kwargs.get("version") or "version_0")
+        root = str(Path(folder) / name)
+        texts = (name, version, folder, str(Path(root) / version), root)
+        object.__setattr__(self, "trainfare_texts", dict(zip(_KEPT, texts, strict=True)))
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("__") or name == "trainfare_texts":
+            return object.__getattribute__(self, name)
+        return object.__getattribute__(self, "trainfare_texts").get(name, NullLogger())
+
+    def __getitem__(self, index: int) -> _Silent:
+        return self
+
+
+@contextlib.contextmanager
+def _silent(base: Any) -> Generator[None, None, None]:
+    """
+    Make every logger silent that is made inside the block: each becomes an object of a silent subclass of its class.
+
+    Args:
+        base: Lightning's base class of loggers.
+    """
+    base.__new__ = staticmethod(_silent_new())
+    try:
+        yield
+    finally:
+        # Python does not forget that a class had a `__new__`: without one, it would refuse arguments from now on.
+        base.__new__ = staticmethod(_plain_new)
+
+
+def _plain_new(cls: Any, *_: object, **__: object) -> Any:
+    plain: Any = object
+    return plain.__new__(cls)
+
+
+def _silent_new() -> Callable[..., Any]:
+    values_by_type: dict[type, Any] = {}
+    plain: Any = object
+
+    def new(cls: Any, *_: object, **__: object) -> Any:
+        if issubclass(cls, _Silent) or cls.__name__ == "DummyLogger":
+            return plain.__new__(cls)
+        if cls not in values_by_type:
+            values_by_type[cls] = type(cls.__name__, (_Silent, cls), {"__module__": cls.__module__})
+        return plain.__new__(values_by_type[cls])
+
+    return new
 
 
 SCRIPT: Final = LoopScript(

@@ -79,7 +79,7 @@ def test_weights_and_recipe_are_read(namespace: str, arguments: dict[str, Any], 
     ],
 )
 def test_what_no_trace_tells_is_refused_with_its_place(arguments: dict[str, Any], because: str) -> None:
-    call = FitCall(trainer_with(NAMESPACES[0], **arguments), {}, NAMESPACES[0], "train.py:9")
+    call = FitCall(trainer_with(NAMESPACES[0], **arguments), {}, NAMESPACES[0], "train.py:9", live_job)
     with pytest.raises(TargetError, match=rf"^train\.py:9: .*{re.escape(because)}"):
         live_job(call, ())
 
