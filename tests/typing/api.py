@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from concurrent.futures import Executor
 
+from torch import nn
+from torch.optim import Optimizer
+
 from trainfare import FareMeter, TrainingJob, recommend, recommend_many, trace_job
+from trainfare.huggingface import FareMeter as HuggingFaceMeter
 from trainfare_core.errors import TrainfareError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.limits.constraints import Constraints
@@ -49,4 +53,15 @@ def while_training() -> FareMeter:
         value_usd_per_hour=20.0,
         quota="quotas.toml",
         report_dir=None,
+    )
+
+
+def while_training_elsewhere(model: nn.Module, optimizer: Optimizer) -> tuple[object, ...]:
+    """The arguments of the other loops are typed too: what one does not take is an error."""
+    return (
+        HuggingFaceMeter(warmup_steps=3, providers=["aws"], log_metrics=False),
+        HuggingFaceMeter(pilot="lora"),  # type: ignore[call-arg]
+        FareMeter.loop(model, optimizer, total_steps=100, on_budget="checkpoint_and_stop", budget_usd=9.0),
+        FareMeter.loop(model, optimizer, log_metrics=True),  # type: ignore[call-arg]
+        FareMeter(measure_steps="10"),  # type: ignore[arg-type]
     )

@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 from torch import nn
 from torch.optim import Optimizer
+from typing_extensions import Unpack
 
 from trainfare_core.errors import InputError, MissingExtraError
 
@@ -33,7 +34,7 @@ from trainfare.job.user_code import replace_attribute
 from trainfare.meter.fare_log import warn_user
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.guarded_meter import GuardedMeter
-from trainfare.meter.settings import MeterSettings
+from trainfare.meter.settings import TrainKeywords, check_keywords, with_meter_keywords
 
 check_version("transformers", transformers.__version__)
 
@@ -184,10 +185,10 @@ class FareMeter(GuardedMeter, TrainerCallback):  # type: ignore[misc]
         InputError: an argument that cannot be used; the message names it.
     """
 
-    def __init__(self, **settings: Any) -> None:
-        # What needs the loss of a batch is left out.
+    @with_meter_keywords(TrainKeywords)
+    def __init__(self, **settings: Unpack[TrainKeywords]) -> None:
         message = "FareMeter({}=...): with Hugging Face it takes"
-        super().__init__(MeterSettings.check_without(("pilot",), message, settings))
+        super().__init__(check_keywords(TrainKeywords, message, settings))
         self._loop = _TrainerLoop()
 
     def attach(self, trainer: Any) -> FareMeter:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from torch.optim import Optimizer
+from typing_extensions import Unpack
 
 from trainfare.job.loop import Phase, ToldLoop
 from trainfare.job.processes import find_processes
@@ -22,12 +23,9 @@ from trainfare.keras import run_facts
 from trainfare.keras.run_facts import BACKEND, keras
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.guarded_meter import GuardedMeter
-from trainfare.meter.settings import MeterSettings
+from trainfare.meter.settings import FitKeywords, check_keywords, with_meter_keywords
 from trainfare_core.job_profile import OperationGroup
 
-_WITHOUT: Final = ("pilot", "log_metrics", "on_budget")
-"""Arguments that it does not take: what needs the loss of a batch, loggers, which Keras has in no known form, and a
-checkpoint of a fit."""
 _END_OF_DATA: Final = ("StopIteration", "OutOfRangeError")
 """What a step of JAX or TensorFlow raises where data without a length end, and `fit` handles."""
 
@@ -103,9 +101,10 @@ class FareMeter(GuardedMeter, keras.callbacks.Callback):  # type: ignore[misc]
         InputError: an argument that cannot be used; the message names it.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    @with_meter_keywords(FitKeywords)
+    def __init__(self, **settings: Unpack[FitKeywords]) -> None:
         message = "FareMeter({}=...): with Keras it takes"
-        self._given = MeterSettings.check_without(_WITHOUT, message, settings)
+        self._given = check_keywords(FitKeywords, message, settings)
         super().__init__(self._given)
         self._together = 1
         self._loop: _FitLoop | None = None

@@ -13,13 +13,15 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from typing_extensions import Unpack
+
 # Imported first: without Lightning it raises an error that names the extra, where torch would raise its own.
 from trainfare.lightning.callback_base import LightningCallback  # isort: skip
 
 from trainfare.lightning.loop import LightningLoop, save_at_budget
 from trainfare.meter.fare_log import warn_user
 from trainfare.meter.guarded_meter import GuardedMeter
-from trainfare.meter.settings import MeterSettings
+from trainfare.meter.settings import MeterKeywords, check_keywords, with_meter_keywords
 from trainfare.plain_loop import FareMeter as LoopFareMeter
 
 _Hook = TypeVar("_Hook", bound=Callable[..., Any])
@@ -110,36 +112,9 @@ class FareMeter(GuardedMeter, LoopFareMeter, LightningCallback):
         True
     """
 
-    def __init__(
-        self,
-        *,
-        warmup_steps: int = 3,
-        measure_steps: int = 10,
-        machine: str | None = None,
-        usd_per_hour: float | None = None,
-        budget_usd: float | None = None,
-        on_budget: str = "warn",
-        deadline_hours: float | None = None,
-        value_usd_per_month: float | None = None,
-        value_usd_per_hour: float | None = None,
-        report_dir: str | None = None,
-        total_samples: int | None = None,
-        batch_size: int | None = None,
-        trace: bool = True,
-        report: bool = True,
-        log_metrics: bool = True,
-        providers: list[str] | None = None,
-        regions: list[str] | None = None,
-        purchase: list[str] | None = None,
-        price_lock: str | None = None,
-        own_prices: str | None = None,
-        quota: str | None = None,
-        pilot: str | None = None,
-    ) -> None:
-        arguments = dict(locals())  # first, while every local name but `self` is an argument
-        super().__init__(
-            MeterSettings.check(**{name: arguments[name] for name in MeterSettings.model_fields})
-        )
+    @with_meter_keywords(MeterKeywords)
+    def __init__(self, **settings: Unpack[MeterKeywords]) -> None:
+        super().__init__(check_keywords(MeterKeywords, "FareMeter({}=...): it takes", settings))
         self._warned_of_fabric = False
 
     def warn_of_fabric(self) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 import os
-from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal, cast
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, TypedDict, TypeVar, cast, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -37,6 +38,8 @@ _Name = Annotated[str, Field(min_length=1)]
 _Names = Annotated[tuple[_Name, ...], BeforeValidator(_tuple_of_list), Field(min_length=1)]
 _Pilot = Method | Literal["auto"]
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
 _AMOUNT = "be a finite number above 0, or None"
 _SWITCH = "be True or False"
 _FILE = "be the name of a file, or None"
@@ -49,7 +52,7 @@ _MACHINE = (
 
 class MeterSettings(BaseModel):
     """
-    The arguments of `FareMeter`, whose docstring explains them.
+    The arguments of `FareMeter`, whose docstring explains them; `MeterKeywords` has their types for callers.
 
     A field's description completes "it must ..." in the message about a value that cannot be used.
     """
@@ -110,24 +113,6 @@ class MeterSettings(BaseModel):
             )
         return settings
 
-    @classmethod
-    def check_without(
-        cls, without: Collection[str], message: str, arguments: Mapping[str, Any]
-    ) -> MeterSettings:
-        """
-        Return the settings of a loop that has no use for some of them; see `check`.
-
-        Args:
-            without: their names.
-            message: what a loop says of another argument; its {} is the name, and a list of those it takes follows.
-            arguments: as they were given.
-        """
-        takes = [name for name in cls.model_fields if name not in without]
-        for name in arguments:
-            if name not in takes:
-                raise InputError(f"{message.format(name)} {', '.join(takes)}")
-        return cls.check(**arguments)
-
     @property
     def stops_at_budget(self) -> bool:
         """The run ends where its dollars reach the budget."""
@@ -142,3 +127,87 @@ class MeterSettings(BaseModel):
     def steps_needed(self) -> int:
         """Optimizer steps of the whole measurement: warm-up, the traced step, the measured window."""
         return self.steps_before_window + int(self.trace) + self.measure_steps
+
+
+class FitKeywords(TypedDict, total=False):
+    """The fields of `MeterSettings` that every `FareMeter` takes, typed for its callers; Keras's takes no others."""
+
+    warmup_steps: int
+    measure_steps: int
+    machine: str | None
+    usd_per_hour: float | None
+    budget_usd: float | None
+    deadline_hours: float | None
+    value_usd_per_month: float | None
+    value_usd_per_hour: float | None
+    report_dir: str | None
+    total_samples: int | None
+    batch_size: int | None
+    trace: bool
+    report: bool
+    providers: list[str] | None
+    regions: list[str] | None
+    purchase: list[str] | None
+    price_lock: str | None
+    own_prices: str | None
+    quota: str | None
+
+
+class LoopKeywords(FitKeywords, total=False):
+    """Also of `FareMeter.loop`: the checkpoint before the end, which a fit of Keras has not."""
+
+    on_budget: str
+
+
+class TrainKeywords(LoopKeywords, total=False):
+    """Also of Hugging Face: it has loggers of a known form."""
+
+    log_metrics: bool
+
+
+class MeterKeywords(TrainKeywords, total=False):
+    """Also of Lightning: what needs the loss of a batch."""
+
+    pilot: str | None
+
+
+def check_keywords(keywords: type, message: str, given: Mapping[str, Any]) -> MeterSettings:
+    """
+    Return the settings of a `FareMeter`; see `MeterSettings.check`.
+
+    Args:
+        keywords: those that it takes.
+        message: what it says of another one; its {} is the name, and a list of those it takes follows.
+        given: the arguments.
+
+    Raises:
+        InputError: another argument, or a value that cannot be used.
+    """
+    takes = _names_of(keywords)
+    for name in given:
+        if name not in takes:
+            raise InputError(f"{message.format(name)} {', '.join(takes)}")
+    return MeterSettings.check(**given)
+
+
+def with_meter_keywords(keywords: type) -> Callable[[_Function], _Function]:
+    """Return a decorator that gives a function each of its `**settings` by name, for `help` and LightningCLI."""
+
+    def name_them(function: _Function) -> _Function:
+        own = inspect.signature(function)
+        *others, _ = own.parameters.values()
+        fields, types = MeterSettings.model_fields, get_type_hints(keywords)
+        kind = inspect.Parameter.KEYWORD_ONLY
+        options = [
+            inspect.Parameter(name, kind, default=fields[name].default, annotation=types[name])
+            for name in _names_of(keywords)
+        ]
+        function.__signature__ = own.replace(parameters=[*others, *options])  # type: ignore[attr-defined]
+        return function
+
+    return name_them
+
+
+def _names_of(keywords: type) -> list[str]:
+    types = get_type_hints(keywords)
+    return [name for name in MeterSettings.model_fields if name in types]

@@ -18,6 +18,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
+from typing_extensions import Unpack
 
 from trainfare.job.loop import Phase, ToldLoop
 from trainfare.job.processes import find_processes
@@ -28,14 +29,12 @@ from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.guarded_meter import GuardedMeter
 from trainfare.meter.metered_run import parameters_of
 from trainfare.meter.services import MeterServices
-from trainfare.meter.settings import MeterSettings
+from trainfare.meter.settings import LoopKeywords, MeterSettings, check_keywords, with_meter_keywords
 from trainfare.plain_loop import run_facts
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import OperationGroup
 
 _Batch = TypeVar("_Batch")
-_WITHOUT: Final = ("pilot", "log_metrics")
-"""Arguments that it does not take: what needs the loss of a batch, and loggers, of which none is known."""
 STEPS_SEEN_BEFORE: Final = 2
 """Optimizer steps after which the batches of one are known. Chosen: a loop that steps in its first batch and then in
 every fourth (`if i % 4 == 0`) shows in the second step alone what the others are."""
@@ -332,13 +331,14 @@ class FareMeter:
     """Clock, prices, tracing, files and console; tests replace it on a subclass."""
 
     @classmethod
+    @with_meter_keywords(LoopKeywords)
     def loop(
         cls,
         model: nn.Module | Sequence[nn.Module],
         optimizer: Optimizer | Sequence[Optimizer],
         *,
         total_steps: int | None = None,
-        **settings: Any,
+        **settings: Unpack[LoopKeywords],
     ) -> LoopMeter:
         """
         Return the meter of a loop in plain PyTorch, Lightning Fabric or Accelerate, to be entered by `with`.
@@ -353,7 +353,7 @@ class FareMeter:
         Raises:
             InputError: an argument that cannot be used; the message names it.
         """
-        checked = MeterSettings.check_without(_WITHOUT, "FareMeter.loop({}=...): it takes", settings)
+        checked = check_keywords(LoopKeywords, "FareMeter.loop({}=...): it takes", settings)
         models: list[Any] = list(model) if isinstance(model, (list, tuple)) else [model]
         given: list[Any] = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
         optimizers: list[Any] = [run_facts.unwrap_optimizer(part) for part in given]

@@ -104,16 +104,12 @@ def offer_of(client: MLClient, workspace: Workspace, sleep: Callable[[float], No
     Raises:
         FetchError: the service refused or did not answer.
     """
-
-    def call(ask: Callable[[], Result]) -> Result:
-        return repeat(lambda: _ask(ask), sleep=sleep)
-
     workspaces = cast("Any", client.workspaces)  # its types are of unknown parts
-    region = name_of(getattr(call(lambda: workspaces.get(workspace.name)), "location", None))
+    region = name_of(getattr(call(lambda: workspaces.get(workspace.name), sleep), "location", None))
     if region is None:
         raise FetchError("azure", "the Azure ML workspace names no region; check the workspace")
-    sizes = call(lambda: list(client.compute.list_sizes(location=region)))
-    usages = call(lambda: list(client.compute.list_usage(location=region)))
+    sizes = call(lambda: list(client.compute.list_sizes(location=region)), sleep)
+    usages = call(lambda: list(client.compute.list_usage(location=region)), sleep)
     return parse_offer(region, sizes, usages)
 
 
@@ -169,8 +165,13 @@ def ml_client(
     )
 
 
-def _ask(ask: Callable[[], Result]) -> Result:
-    """Make a call once; an error has the server's status and none of its text."""
+def call(ask: Callable[[], Result], sleep: Callable[[float], None]) -> Result:
+    """Make a call, and again where that can help (`retry.repeat`)."""
+    return repeat(lambda: _call_once(ask), sleep=sleep)
+
+
+def _call_once(ask: Callable[[], Result]) -> Result:
+    """Make a call; an error has the server's status and none of its text."""
     from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 
     try:

@@ -7,14 +7,21 @@ import inspect
 import math
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_type_hints
 
 import pytest
 
 from builders.lightning_modules import NAMESPACES, module_class, quiet
 from trainfare.lightning import FareMeter
-from trainfare.meter.settings import MeterSettings
+from trainfare.meter.settings import (
+    FitKeywords,
+    LoopKeywords,
+    MeterKeywords,
+    MeterSettings,
+    TrainKeywords,
+)
 from trainfare_core.errors import InputError
+from trainfare_core.limits.limit_fields import plain_type
 
 pytestmark = [
     *quiet,
@@ -111,6 +118,45 @@ def test_every_argument_is_typed_documented_and_has_a_default() -> None:
         assert parameter.annotation is not inspect.Parameter.empty, name
         assert parameter.default == getattr(MeterSettings(), name), name
         assert f"        {name}: " in str(FareMeter.__doc__), name
+
+
+@pytest.mark.parametrize(
+    ("where", "keywords", "without"),
+    [
+        ("trainfare.lightning", MeterKeywords, set[str]()),
+        ("trainfare.huggingface", TrainKeywords, {"pilot"}),
+        ("trainfare.plain_loop", LoopKeywords, {"pilot", "log_metrics"}),
+        ("trainfare.keras", FitKeywords, {"pilot", "log_metrics", "on_budget"}),
+    ],
+)
+def test_each_meter_names_and_types_the_settings_that_it_takes(
+    where: str, keywords: type, without: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order of the fields, with their defaults and types, for `help`, editors and type checkers alike."""
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    meter: Any = importlib.import_module(where).FareMeter
+    signature = inspect.signature(meter.loop if where.endswith("plain_loop") else meter)
+    given = {name: one for name, one in signature.parameters.items() if name in MeterSettings.model_fields}
+    fields, types = MeterSettings.model_fields, get_type_hints(keywords)
+    assert list(given) == [name for name in fields if name not in without]
+    assert set(given) == set(types)
+    for name, parameter in given.items():
+        assert (parameter.default, parameter.annotation) == (fields[name].default, types[name])
+        accepts_none = type(None) in get_args(types[name])
+        assert accepts_none == (fields[name].default is None), name
+        told, kept = plain_type(types[name]), plain_type(fields[name].annotation)
+        assert {list: tuple, str: Literal}.get(told, told) is kept or told is kept, name
+    with pytest.raises(
+        InputError, match=r"FareMeter.*\(stepz=\.\.\.\): .*it takes warmup_steps, measure_steps"
+    ):
+        make(meter, where, stepz=3)
+    for name in without:
+        with pytest.raises(InputError, match=rf"{name}=\.\.\."):
+            make(meter, where, **{name: None})
+
+
+def make(meter: Any, where: str, **settings: Any) -> Any:
+    return meter.loop(None, None, **settings) if where.endswith("plain_loop") else meter(**settings)
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
