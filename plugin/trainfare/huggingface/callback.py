@@ -9,11 +9,10 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from torch import nn
 from torch.optim import Optimizer
-from typing_extensions import Unpack
 
 from trainfare_core.errors import InputError, MissingExtraError
 
@@ -35,6 +34,9 @@ from trainfare.meter.fare_log import warn_user
 from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.guarded_meter import GuardedMeter
 from trainfare.meter.settings import TrainKeywords, check_keywords, with_meter_keywords
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 check_version("transformers", transformers.__version__)
 

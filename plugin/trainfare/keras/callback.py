@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from torch.optim import Optimizer
-from typing_extensions import Unpack
 
 from trainfare.job.loop import Phase, ToldLoop
 from trainfare.job.processes import find_processes
@@ -25,6 +24,9 @@ from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.guarded_meter import GuardedMeter
 from trainfare.meter.settings import FitKeywords, check_keywords, with_meter_keywords
 from trainfare_core.job_profile import OperationGroup
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _END_OF_DATA: Final = ("StopIteration", "OutOfRangeError")
 """What a step of JAX or TensorFlow raises where data without a length end, and `fit` handles."""

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-from typing_extensions import Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 # Imported first: without Lightning it raises an error that names the extra, where torch would raise its own.
 from trainfare.lightning.callback_base import LightningCallback  # isort: skip
@@ -23,6 +21,9 @@ from trainfare.meter.fare_log import warn_user
 from trainfare.meter.guarded_meter import GuardedMeter
 from trainfare.meter.settings import MeterKeywords, check_keywords, with_meter_keywords
 from trainfare.plain_loop import FareMeter as LoopFareMeter
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _Hook = TypeVar("_Hook", bound=Callable[..., Any])
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 
 import torch
 from torch import nn
@@ -18,7 +18,6 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
-from typing_extensions import Unpack
 
 from trainfare.job.loop import Phase, ToldLoop
 from trainfare.job.processes import find_processes
@@ -33,6 +32,9 @@ from trainfare.meter.settings import LoopKeywords, MeterSettings, check_keywords
 from trainfare.plain_loop import run_facts
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import OperationGroup
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _Batch = TypeVar("_Batch")
 STEPS_SEEN_BEFORE: Final = 2
