@@ -1,5 +1,5 @@
 """A run that a model's name or configuration file describes, without code. Loads torch only to trace."""
 
-from trainfare.estimate.request import EstimateRequest, Method, parse_count
+from trainfare.estimate.request import EstimateRequest, parse_count
 
-__all__ = ["EstimateRequest", "Method", "parse_count"]
+__all__ = ["EstimateRequest", "parse_count"]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
+
+import typer
 
 from trainfare_core.errors import InputError
 
 Method: TypeAlias = Literal["full", "lora", "qlora"]
+Precision: TypeAlias = Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true"]
 
 _COUNT: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([kMBT]?)", re.ASCII)
 _TIMES: Final = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
@@ -24,34 +27,51 @@ _TRACED_IMAGES: Final = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EstimateRequest:
-    """
-    A run, by its model and its size.
+    """A run, by its model and its size; each field is an option of `trainfare estimate`."""
 
-    Args:
-        model: a configuration file or folder of Hugging Face, or a name; see `model_named`.
-        method: which weights are trained.
-        tokens: trained on in the whole run, for a language model.
-        samples: trained on in the whole run, where `tokens` is None.
-        seq: tokens of one sequence, for a language model.
-        batch: samples of one optimizer step, over all devices.
-        micro_batch: samples of the forward pass that is traced; None chooses one.
-        image_size: pixels of one side, for an image model; None takes the model's own.
-        precision: in Lightning's terms.
-        lora_rank: of the adapters.
-        recompute: whether the blocks are recomputed in backward.
-    """
-
-    model: str
-    method: Method = "full"
-    tokens: int | None = None
-    samples: int | None = None
-    seq: int | None = None
-    batch: int = 64
-    micro_batch: int | None = None
-    image_size: int | None = None
-    precision: str = "bf16-mixed"
-    lora_rank: int = 16
-    recompute: bool = False
+    model: Annotated[
+        str,
+        typer.Option(
+            help="a config.json of Hugging Face or its folder, a name such as gpt2 or llama-3.1-8b, "
+            "or a name in timm or torchvision; nothing is downloaded"
+        ),
+    ]
+    method: Annotated[
+        Method, typer.Option(help="full trains all weights, lora and qlora adapters on frozen ones")
+    ] = "full"
+    tokens: Annotated[
+        int | None,
+        typer.Option(
+            parser=lambda text: parse_count(text, "--tokens"),
+            metavar="<str>",
+            help="trained on in the whole run, e.g. 10B; with --seq, for text",
+        ),
+    ] = None
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            parser=lambda text: parse_count(text, "--samples"),
+            metavar="<str>",
+            help="trained on in the whole run, e.g. 2M, in place of --tokens",
+        ),
+    ] = None
+    seq: Annotated[int | None, typer.Option(min=1, max=10**7, help="tokens of one sequence, for text")] = None
+    batch: Annotated[
+        int, typer.Option(min=1, max=10**6, help="samples of one optimizer step, over all devices")
+    ] = 64
+    micro_batch: Annotated[
+        int | None,
+        typer.Option(min=1, max=10**6, help="samples of the forward pass that is traced; default: chosen"),
+    ] = None
+    image_size: Annotated[
+        int | None,
+        typer.Option(min=1, max=10**5, help="pixels of one side, for images; default: the model's"),
+    ] = None
+    precision: Annotated[Precision, typer.Option(help="as Lightning names it")] = "bf16-mixed"
+    lora_rank: Annotated[int, typer.Option(min=1, max=10**4, help="of the adapters")] = 16
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="recompute the blocks in backward, which saves memory")
+    ] = False
 
     def steps(self) -> int:
         """

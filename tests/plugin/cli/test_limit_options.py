@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import pytest
 import typer
 from pydantic import Field, ValidationError
 from typer.testing import CliRunner
 
-from trainfare.cli.limit_options import LimitOptions, OfferFilters, RunLimits, StrategyLimits, make_options
+from trainfare.cli.estimate import estimate
+from trainfare.cli.limit_options import (
+    LimitOptions,
+    LockFilterOptions,
+    OfferFilters,
+    RunLimits,
+    StrategyLimits,
+    make_options,
+)
 from trainfare.cli.option_groups import FORMATS, Format, group_options
+from trainfare.cli.predict import predict
+from trainfare.cli.probe import probe
+from trainfare.estimate import EstimateRequest
+from trainfare.job import Probe
 from trainfare.methods.request import strategy_request_base
 from trainfare.recommendation import recommend
+from trainfare.script import probe_script
 from trainfare_core.errors import InputError
 from trainfare_core.limits.constraints import Constraints, LimitKeywords
 from trainfare_core.limits.limit_fields import Limit, limits_of, parse_limits
 from trainfare_core.policy.policy import allow_list_base
+from trainfare_core.prediction.machine import Sharding, predict_machine
+from trainfare_core.prices.book import PriceBook
 
 ROOT = Path(__file__).parents[3]
 
@@ -108,6 +125,77 @@ def test_the_typed_keywords_are_those_of_the_fields() -> None:
     signature = inspect.signature(recommend)
     assert set(keywords) < set(signature.parameters)
     assert all(f"            {keyword}: " in str(recommend.__doc__) for keyword in keywords)
+
+
+def test_options_stand_in_their_order() -> None:
+    """Those that most runs need first; a name that is no option's would leave one behind them all."""
+    first = [
+        "max_usd",
+        "deadline",
+        "confidence",
+        "provider",
+        "service",
+        "region",
+        "instance_type",
+        "accelerator",
+        "exclude",
+        "residency",
+        "max_accelerators",
+        "quota",
+        "min_network_gbit",
+        "no_porting",
+        "purchase",
+        "all_clouds",
+        "max_nodes",
+        "max_hours",
+        "keep_plan",
+        "allow",
+        "data_in",
+        "data_gb",
+    ]
+    assert list(RunLimits.__signature__.parameters)[: len(first)] == first
+
+
+def test_prices_are_filtered_by_each_name_that_they_have() -> None:
+    """A limit that takes names of a column of the prices is an option of `offers` and of `prices lock` too."""
+    columns = {
+        limit.option for limit in limits_of(Constraints) if limit.takes_names and limit.name in FILTERED
+    }
+    assert columns == set(OfferFilters.__signature__.parameters) - {"all_clouds"}
+    # A lock has every size of a machine: a ranking that may choose among them is the same as with all prices.
+    assert columns - {"instance_type"} == set(LockFilterOptions.__signature__.parameters)
+
+
+FILTERED = set(inspect.signature(PriceBook.filter).parameters) - {"excluded"}
+
+
+def option_defaults(command: Callable[..., None]) -> dict[str, Any]:
+    return {name: option.default for name, option in inspect.signature(command).parameters.items()}
+
+
+def test_predict_has_an_option_for_each_argument_and_its_default() -> None:
+    """Under the names that people type; what is read from files is no option."""
+    renamed = {"accelerator_name": "on", "sharding": "strategy", "network_gbit_per_s": "network_gbit"}
+    arguments = dict(inspect.signature(predict_machine).parameters)
+    options = option_defaults(predict)
+    for name in ("profile", "earlier"):
+        del arguments[name]
+    assert {renamed.get(name, name): argument.default for name, argument in arguments.items()} == {
+        renamed.get(name, name): options[renamed.get(name, name)] for name in arguments
+    }
+    choices = get_args(
+        get_args(inspect.signature(predict, eval_str=True).parameters["strategy"].annotation)[0]
+    )
+    assert {*choices, "none"} == set(get_args(Sharding))  # none: the script's own on one device
+
+
+def test_probe_and_estimate_have_an_option_for_each_field() -> None:
+    """The fields of what they ask for, with their defaults."""
+    options = option_defaults(probe)
+    assert {field.name for field in fields(Probe)} - {"end"} < set(options)
+    assert options["optimizer_step"] == inspect.signature(probe_script).parameters["optimizer_step"].default
+    asked = {field.name: field.default for field in fields(EstimateRequest) if field.default is not MISSING}
+    assert asked == {name: option_defaults(estimate)[name] for name in asked}
 
 
 def test_constraints_and_keywords_together() -> None:

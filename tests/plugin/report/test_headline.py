@@ -124,6 +124,58 @@ def test_marks() -> None:
     assert any("own price" in row.marks for row in rows)
 
 
+GIVEN = {
+    "max_usd": 500,
+    "deadline_hours": 24,
+    "confidence": 0.8,
+    "value_usd_per_hour": 2,
+    "value_usd_per_month": 3,
+    "providers": ("aws",),
+    "services": ("ec2",),
+    "regions": ("us-east-1",),
+    "residency": ("us",),
+    "instance_types": ("p5",),
+    "accelerators": ("H100",),
+    "excluded": ("gcp",),
+    "purchase": ("spot", "reserved_1y"),
+    "data_gb": 5,
+    "run_cost": {"startup_s": 1.5},
+    "max_accelerators": 8,
+    "quotas": ({"provider": "aws", "family": ("p",), "vcpus": 96},),
+    "min_network_gbit_per_s": 100,
+    "no_porting": True,
+    "use": 0.6,
+}
+SAID_ELSEWHERE = {
+    "data_in": "with data_gb",
+    **dict.fromkeys(("max_nodes", "keep_plan", "allow"), "the plan of each option, and what changes"),
+    **dict.fromkeys(("max_run_hours", "max_usd_per_hour"), "what is rejected"),
+    "all_clouds": "the clouds of the options",
+}
+
+
+def test_each_constraint_is_said_or_has_its_place_elsewhere() -> None:
+    """A field without words would be applied in silence; one whose name is mistyped in the order would come last."""
+    assert set(GIVEN) | set(SAID_ELSEWHERE) == set(Constraints.model_fields)
+    assert constraints_text(Constraints.model_validate(GIVEN)) == (
+        "at most $500; within 24 h; kept with a probability of at least 80 %; each hour less is worth $2.00; having "
+        "the model a month earlier is worth $3.00; cloud: aws; service: ec2; region: us-east-1; residency: us; "
+        "instance type: p5; accelerator: H100; without: gcp; purchase: spot, reserved 1 year; 5 GB of data; stated: "
+        "startup_s = 1.5; at most 8 accelerators; 1 quota of your accounts; a network of at least 100 Gbit/s; only "
+        "machines that run the script as it is; 60 % of a commitment's term used"
+    )
+    elsewhere = {
+        "data_in": "aws:us-east-1",
+        "data_gb": 5,
+        "max_nodes": 2,
+        "keep_plan": True,
+        "allow": ("plan",),
+    }
+    elsewhere |= {"max_run_hours": 9, "max_usd_per_hour": 9, "all_clouds": True}
+    assert set(elsewhere) - {"data_gb"} == set(SAID_ELSEWHERE)
+    assert constraints_text(Constraints.model_validate(elsewhere)) == "5 GB of data in aws:us-east-1"
+
+
 def test_constraints_are_shown() -> None:
     """Budget, deadline, confidence and filters as text; probabilities only where there are limits."""
     constraints = Constraints(max_usd=500, deadline_hours=24, providers=("aws",), purchase=("on_demand",))
