@@ -293,7 +293,7 @@ def rank_job(
         request = replace(request, earlier_runs=read_earlier_runs(profile, ledger))
     if constraints.any_precision and (missing := why_no_precision(profile)):
         warnings = (*warnings, missing)
-    notes = [*loaded.problems, *loaded.notes]
+    compared = ""
     if compare:
 
         def price(other: JobProfile) -> str:
@@ -302,8 +302,10 @@ def rank_job(
                 return "an unknown amount"
             return f"${best.run_usd.mid:,.{0 if best.run_usd.mid >= _WHOLE_USD else 2}f}"
 
-        notes.append(compare_implementations(profile, "the cheapest run would cost", price))
-    answer = rank(profile, loaded.book, request, notes=tuple(notes))
+        compared = compare_implementations(profile, "the cheapest run would cost", price)
+    notes = (*loaded.problems, *loaded.notes, *filter(None, [compared]))
+    answer = rank(profile, loaded.book, request, notes=notes)
+    answer = answer.model_copy(update={"own_prices": loaded.own_prices, "implementations": compared})
     if answer.cheapest_rank is None:
         from trainfare_core.ranking.alternatives.nearest import with_alternatives
 

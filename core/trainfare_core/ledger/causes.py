@@ -129,7 +129,8 @@ def _list_changes(
     prediction, parts, times = record.prediction, record.prediction.parts, record.parts
     moved = _name_other_machine(record)
     changed = "; ".join((*prediction.differences, *moved))
-    machines = bool(moved) or any(text.startswith("machines ") for text in prediction.differences)
+    nodes = {prediction.nodes, record.plan.nodes} - {None}
+    machines = bool(moved) or len(nodes) > 1
     rate = None if prediction.usd_per_hour is None else record.usd_per_hour
     step_s, wait_s = _measure_step(record)
     if not changed:

@@ -140,6 +140,7 @@ class RunPrediction(Record):
         description="one step as its trace is predicted without measured times and earlier runs, by which later "
         "predictions are corrected; None: `step_s` where that was made after, else not known",
     )
+    nodes: Count | None = Field(default=None, description="machines that were priced; None: not known")
     differences: tuple[Text, ...] = Field(
         default=(), description="what of the run's plan is not as it was priced, e.g. 'ddp, priced fsdp'"
     )

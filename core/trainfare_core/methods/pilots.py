@@ -101,10 +101,10 @@ def predict_reached(report: PilotReport) -> dict[Method, ReachedBy]:
 
 def sentences(report: PilotReport) -> tuple[str, ...]:
     """Return the limits of the pilots, in sentences."""
-    lines = [f"pilots: {note}" for note in report.notes]
+    lines = list(report.notes)
     for line in report.lines:
-        lines += [f"pilots: {line.strategy}: {line.cannot_tell}"] if line.cannot_tell else []
-        lines += [f"pilots: {line.strategy}: {note}" for note in line.notes]
+        lines += [f"{line.strategy}: {line.cannot_tell}"] if line.cannot_tell else []
+        lines += [f"{line.strategy}: {note}" for note in line.notes]
     return tuple(lines)
 
 

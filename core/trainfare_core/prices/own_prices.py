@@ -31,8 +31,6 @@ _FACTS: Final = (
     "memory_gib",
     "network_gbit_per_s",
 )
-OWN_NOTES: Final = ("own discount ", "own rate ", "own price ")
-"""Beginnings of the notes on what was applied and what is not in force."""
 
 _Amount = Annotated[Decimal, Field(gt=0, le=10**9, allow_inf_nan=False)]
 _Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -153,7 +151,7 @@ def apply_own(book: PriceBook, own_prices: OwnPrices, *, day: date) -> AppliedPr
             rate for a machine of unknown accelerators.
     """
     notes = [
-        f"{OWN_NOTES[2]}{entry.name!r} is not in force (it holds from {entry.valid_from or 'the start'} "
+        f"price {entry.name!r} is not in force (it holds from {entry.valid_from or 'the start'} "
         f"to {entry.valid_until or 'no end'})"
         for entry in (*own_prices.discount, *own_prices.rate)
         if not entry.holds_on(day)
@@ -165,7 +163,7 @@ def apply_own(book: PriceBook, own_prices: OwnPrices, *, day: date) -> AppliedPr
     if rates:
         book = _with_rates(book, rates)
         notes += [
-            f"{OWN_NOTES[1]}{rate.name!r}: {rate.hourly_usd:.6g} USD per hour for "
+            f"rate {rate.name!r}: {rate.hourly_usd:.6g} USD per hour for "
             f"{rate.provider}:{rate.instance_type}@{rate.zone or rate.region}, {rate.purchase_option}"
             for rate in rates
         ]
@@ -187,7 +185,7 @@ def _apply_discounts(book: PriceBook, discounts: Sequence[Discount]) -> tuple[Pr
         taken = taken | matches
         count = int(matches.sum())
         notes.append(
-            f"{OWN_NOTES[0]}{discount.name!r}: {discount.percent.normalize():f} % off {count:,} list prices"
+            f"discount {discount.name!r}: {discount.percent.normalize():f} % off {count:,} list prices"
         )
         frame = _mark_discounted(frame, matches, discount)
     return PriceBook(frame, book.intakes, book.set_aside), notes

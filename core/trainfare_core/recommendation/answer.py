@@ -214,6 +214,13 @@ class Recommendation(Document):
     rejections: tuple[Rejection, ...]
     price_books: tuple[PriceBookFacts, ...]
     assumptions: tuple[str, ...]
+    own_prices: tuple[str, ...] = Field(
+        default=(), description="your discounts and rates that are in the prices, or not in force"
+    )
+    implementations: str = Field(
+        default="",
+        description="which implementation of the model is meant and what others would cost; empty: not compared",
+    )
     assumed_numbers: tuple[AssumedNumber, ...] = Field(
         default=(), description="figures that the cost of the best option rests on"
     )

@@ -17,7 +17,6 @@ from trainfare_core.variants.eight_bits import (
     of_narrow_type,
 )
 from trainfare_core.variants.implementations import (
-    IMPLEMENTATION_NOTE,
     compare_implementations,
     with_implementation,
 )
@@ -31,7 +30,6 @@ from trainfare_core.variants.variant import JobVariant, variants_of, why_no_prec
 
 __all__ = [
     "CAST_TO_8_BITS",
-    "IMPLEMENTATION_NOTE",
     "NARROW_TYPES",
     "PRECISIONS",
     "PRODUCTS",

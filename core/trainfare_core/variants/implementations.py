@@ -10,8 +10,6 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.variants.decoder import is_decoder
 
 Implementation: TypeAlias = Literal["eager", "compile", "fused"]
-IMPLEMENTATION_NOTE: Final = "implementation "
-"""Start of the sentence of `compare_implementations`."""
 _FUSED_NOTE: Final = (
     "fused kernels: of a trainer such as Megatron, litgpt or llm.c; which one is not known, and the terms were fitted "
     "on Megatron and NeMo, so the interval is wider; the memory is that of the traced code"
@@ -57,7 +55,7 @@ def compare_implementations(profile: JobProfile, what: str, describe: Callable[[
         if name != meant and (name != "fused" or is_decoder(profile))
     )
     uncorrected = "" if profile.measured is None else " without the measured step"
-    return f"{IMPLEMENTATION_NOTE}{meant}: {what} {others}{uncorrected}"
+    return f"implementation {meant}: {what} {others}{uncorrected}"
 
 
 def _read_implementation(profile: JobProfile) -> Implementation:

@@ -137,7 +137,8 @@ def _answer(
     if curves:
         pilots = _pilots(curves, request.question)
         sys.stderr.write(render_pilots(pilots))
-        reached, notes = predict_reached(pilots), sentences(pilots)
+        reached = predict_reached(pilots)
+        notes = tuple(f"pilots: {text}" for text in sentences(pilots))
         request = request.model_copy(
             update={"metric": pilots.metric, "direction": "max" if pilots.higher_is_better else "min"}
         )

@@ -175,7 +175,7 @@ def _add_plan(record: RunRecord, plan: PricedPlan, differences: list[str]) -> Ru
     """Return a record with the prediction that its run was started for."""
     prediction = RunPrediction(
         id=plan.id, made="before", machine=plan.machine or "", usd_per_hour=plan.usd_per_hour, steps=plan.steps,
-        parts=PredictedParts.from_values(plan.parts) if plan.parts else None,
+        parts=PredictedParts.from_values(plan.parts) if plan.parts else None, nodes=plan.nodes,
         differences=tuple(shorten_text(text, MAX_TEXT_CHARACTERS) for text in differences),
     )  # fmt: skip
     hours = plan.hours and tuple(3600.0 * end for end in plan.hours)

@@ -67,6 +67,7 @@ class LoadedPrices:
             that a commit with its lock gives the same bytes on every day.
         lock: the header of the lock that was used.
         own_prices_sha256: of the file of own prices that was used.
+        own_prices: a phrase for each discount and rate of it, which are notes too.
     """
 
     book: PriceBook
@@ -75,6 +76,7 @@ class LoadedPrices:
     as_of: datetime = field(default_factory=_now)
     lock: LockHeader | None = None
     own_prices_sha256: str | None = None
+    own_prices: tuple[str, ...] = ()
 
 
 def load_prices(
@@ -145,9 +147,10 @@ def _with_own(loaded: LoadedPrices, path: Path, chosen: PriceChoice) -> LoadedPr
     return LoadedPrices(
         applied.book,
         loaded.problems,
-        (*applied.notes, *loaded.notes),
+        (*(f"own {note}" for note in applied.notes), *loaded.notes),
         loaded.as_of,
         own_prices_sha256=file.sha256,
+        own_prices=applied.notes,
     )
 
 

@@ -19,10 +19,8 @@ from trainfare.report.wording import (
 )
 from trainfare_core.job_profile import UPPER_BOUND
 from trainfare_core.number_format import hours_text, percent
-from trainfare_core.prices.own_prices import OWN_NOTES
 from trainfare_core.ranking.options.rejections import REASON_WORDS
 from trainfare_core.recommendation import Option, Recommendation
-from trainfare_core.variants import IMPLEMENTATION_NOTE
 
 
 def find_quota(option: Option) -> str:
@@ -133,8 +131,8 @@ def describe_early_end(recommendation: Recommendation) -> str:
 
 def describe_own_prices(recommendation: Recommendation) -> str:
     """Name the user's own discounts and rates, applied or not in force; empty where there are none."""
-    own = [note for note in recommendation.assumptions if note.startswith(OWN_NOTES)]
-    return f"Own prices: {'; '.join(note.removeprefix('own ') for note in own)}." if own else ""
+    own = recommendation.own_prices
+    return f"Own prices: {'; '.join(own)}." if own else ""
 
 
 def describe_outlook(recommendation: Recommendation) -> str:
@@ -173,8 +171,8 @@ def list_doubts(recommendation: Recommendation, named: Sequence[NamedOption], as
 
 def describe_implementations(recommendation: Recommendation) -> str:
     """Say which implementation is meant, and what others would cost; empty where none was priced."""
-    notes = (text for text in recommendation.assumptions if text.startswith(IMPLEMENTATION_NOTE))
-    return next((f"{text[0].upper()}{text[1:]}." for text in notes), "")
+    text = recommendation.implementations
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 def count_rejected(recommendation: Recommendation) -> str:

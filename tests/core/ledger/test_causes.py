@@ -22,6 +22,7 @@ from trainfare_core.ledger.run_record import (
     RunMachine,
     RunPrediction,
     RunRecord,
+    RunWords,
     TimeParts,
 )
 
@@ -116,6 +117,17 @@ ALWAYS: dict[str, float | None] = {"storage": -1.0, "interruptions": -1.0}
         # 1,400 s at $0.02 less 1,000 x 0.5 s at $0.02, less $14.
         (
             {"run_s": 800, "rate": 72.0, "step_s": 0.5, "machine": "p5.48xlarge"},
+            {"plan": 4.0, "price": None, "step_time": None, "interruptions": -2.0},
+        ),
+        # The same, of two machines where one was priced.
+        (
+            {
+                "run_s": 800,
+                "rate": 72.0,
+                "step_s": 0.5,
+                "prediction": {"differences": ("machines 2, priced 1",), "nodes": 1},
+                "plan": RunWords(nodes=2),
+            },
             {"plan": 4.0, "price": None, "step_time": None, "interruptions": -2.0},
         ),
         # The plan alone: the price is still told apart. 1,000 x 0.5 s more at $0.01; $0.02 for 1,900 s less $0.01.
@@ -248,7 +260,9 @@ def test_random_records_add_up_to_the_cent(seed: int) -> None:
     parts = (
         None if chance.random() < 0.3 else PredictedParts(**{name: chance.uniform(0, 50) for name in names})
     )
-    differences = chance.choice([(), (), ("ddp, priced fsdp",), ("machines 2, priced 1",)])
+    differences, nodes = chance.choice(
+        [((), None), ((), 2), (("ddp, priced fsdp",), None), (("machines 2, priced 1",), 1)]
+    )
     usd = Compared(predicted=interval(chance.uniform(0, 1e5)), measured=chance.uniform(0, 1e5))
     answer = explain_run(
         make_record(
@@ -257,7 +271,9 @@ def test_random_records_add_up_to_the_cent(seed: int) -> None:
                 "usd_per_hour": draw(100),
                 "steps": chance.choice([None, 0, 5000]),
                 "differences": differences,
+                "nodes": nodes,
             },
+            plan=RunWords(nodes=2),
             times={name: draw(1e4) for name in TIMES},
             machine=chance.choice(["", "p4de.24xlarge", "p5.48xlarge"]),
             usd=usd,

@@ -51,7 +51,7 @@ def test_a_discount_is_off_the_list_price_of_what_it_matches() -> None:
     assert offer.caveat == "own discount 'EDP', 12.5 % off the list price of 21.957642 USD"
     assert price(prices.book, purchase_option="spot") == [9.5]
     assert price(prices.book, provider="gcp") == [16.8]
-    assert prices.notes == ("own discount 'EDP': 12.5 % off 4 list prices",)
+    assert prices.notes == ("discount 'EDP': 12.5 % off 4 list prices",)
     assert prices.book.intakes == small_market().intakes
 
 

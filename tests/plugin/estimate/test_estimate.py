@@ -52,7 +52,8 @@ def test_a_configuration_is_ranked(config: Callable[..., str], capsys: pytest.Ca
     assert run("--model", config(), *asked) == 0
     answer = Recommendation.from_json(capsys.readouterr().out)
     assert answer.options
-    assert any(text.startswith("implementation eager: the cheapest") for text in answer.assumptions)
+    assert answer.implementations.startswith("implementation eager: the cheapest run would cost $")
+    assert answer.implementations in answer.assumptions
     profile = estimate_profile(EstimateRequest(model=config(), tokens=10**6, seq=64, batch=16))
     assert profile.plan.optimizer_steps == -(-(10**6) // (64 * 16))
     assert profile.name == "tiny, full"

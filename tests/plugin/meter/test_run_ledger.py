@@ -122,6 +122,7 @@ def test_the_prediction_of_the_environment_is_in_the_record(
     prediction = record.prediction
     assert (prediction.id, prediction.made, prediction.machine) == (option.plan_id, "before", option.machine)
     assert (prediction.steps, prediction.usd_per_hour) == (5000, option.usd_per_hour)
+    assert prediction.nodes == option.nodes
     assert prediction.parts is not None
     assert tuple(prediction.parts.model_dump().values()) == priced.parts
     assert prediction.differences == (

@@ -158,6 +158,7 @@ def test_own_prices_reach_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
         min(o.usd_per_hour for o in listed.options) / 2
     )
     assert any("own discount 'half': 50 % off" in line for line in mine.assumptions)
+    assert [text.partition(":")[0] for text in mine.own_prices] == ["discount 'half'"]
 
 
 def test_own_prices_with_a_lock_are_refused(tmp_path: Path) -> None:

@@ -413,11 +413,11 @@ def test_what_may_end_the_run_early_is_said() -> None:
 def test_own_prices_are_named() -> None:
     """Each discount and rate that the dollars depend on, however full the screen is."""
     own = (
-        "own price 'old' is not in force (it holds from the start to 2026-08-31)",
-        "own discount 'EDP': 12.5 % off 986 list prices",
-        "own rate 'deal': 20 USD per hour for aws:p5@x, spot",
+        "price 'old' is not in force (it holds from the start to 2026-08-31)",
+        "discount 'EDP': 12.5 % off 986 list prices",
+        "rate 'deal': 20 USD per hour for aws:p5@x, spot",
     )
-    text = " ".join(screen(LONG.model_copy(update={"assumptions": ("Start-up takes 6 min.", *own)})).split())
+    text = " ".join(screen(LONG.model_copy(update={"own_prices": own})).split())
     assert (
         "Own prices: price 'old' is not in force (it holds from the start to 2026-08-31); discount 'EDP': 12.5 % off "
         "986 list prices; rate 'deal': 20 USD" in text

@@ -36,6 +36,7 @@ FULL = recommendation(
         ),
     ),
     assumptions=("own discount 'EDP': 12.5 % off 986 list prices",),
+    own_prices=("discount 'EDP': 12.5 % off 986 list prices",),
 )  # fmt: skip
 """An answer with something to say under nearly every owner."""
 

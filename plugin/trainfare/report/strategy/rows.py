@@ -171,7 +171,7 @@ def render_pilots(report: PilotReport) -> str:
     where = "no common step" if report.common_step is None else f"at step {report.common_step:,}"
     lines = [f"Pilots by {report.metric} ({better} is better), {where}:"]
     lines += [_format_line(line) for line in report.lines]
-    lines += [f"  - {text.removeprefix('pilots: ')}" for text in sentences(report)]
+    lines += [f"  - {text}" for text in sentences(report)]
     return "".join(f"{terminal_text(line)}\n" for line in lines)
 
 
