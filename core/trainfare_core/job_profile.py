@@ -404,6 +404,12 @@ class JobProfile(KeptDocument):
     precisions: Annotated[tuple[StepInPrecision, ...], Field(max_length=16)] = Field(
         default=(), description="the same step traced in other precisions, for plans that may change it"
     )
+    untraced_precisions: tuple[Text, ...] = Field(
+        default=(), description="precisions in which the step cannot be traced; a note says why"
+    )
+    untraced_because: Text | None = Field(
+        default=None, description="why there are no operations; None: there are, or it is not known"
+    )
     notes: tuple[Text, ...] = Field(default=(), description="what was assumed or could not be seen")
 
     @property

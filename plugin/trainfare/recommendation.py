@@ -284,7 +284,7 @@ def rank_job(
     writer = load_plan_writer(profile.source.loop)
     request = replace(request, constraints=constraints, as_of=loaded.as_of, writer=writer)
     if not profile.operations:
-        why = next((note for note in profile.notes if note.startswith("the operations")), "")
+        why = profile.untraced_because
         what = "the profile has no operations, so nothing can be predicted from it"
         raise CannotTellError(f"{what}: {why}" if why else f"{what}: trace the step with `trainfare profile`")
     if ledger is not None:

@@ -51,12 +51,11 @@ def is_known(profile: JobProfile, precision: str) -> bool:
 
 
 def precisions_not_known(profile: JobProfile) -> tuple[str, ...]:
-    """Return those of `PRECISIONS` in which the step is not known, but for those that a note says cannot be traced."""
+    """Return those of `PRECISIONS` in which the step is not known, but for those in which it cannot be traced."""
     return tuple(
         precision
         for precision in PRECISIONS
-        if not is_known(profile, precision)
-        and not any(note.startswith(_explain_untraced(precision)) for note in profile.notes)
+        if not is_known(profile, precision) and precision not in profile.untraced_precisions
     )
 
 
@@ -77,22 +76,28 @@ def with_precisions(
         trace: traces the same job in a precision.
         precisions: those to trace; None: `precisions_to_trace`.
     """
-    steps, notes = list(profile.precisions), list(profile.notes)
+    steps, untraced = list(profile.precisions), dict[str, str]()
     for precision in precisions_to_trace(profile) if precisions is None else precisions:
         if precision in _collect_traced_steps(profile):
             continue
         try:
             traced = trace(precision)
         except TraceError as error:
-            notes.append(f"{_explain_untraced(precision)}{error}"[:500])
+            untraced[precision] = str(error)
             continue
         rows = count_refused_rows(traced) if find_compute_type(precision) == "fp8" else 0
         if rows:
-            because = f"layers in fp8 refuse inputs of {rows} rows (samples x tokens)"
-            notes.append(f"{_explain_untraced(precision)}{because}")
+            untraced[precision] = f"layers in fp8 refuse inputs of {rows} rows (samples x tokens)"
         else:
             steps.append(_step(traced))
-    return profile.model_copy(update={"precisions": tuple(steps), "notes": tuple(notes)})
+    notes = (f"the step cannot be traced in {name}: {because}"[:500] for name, because in untraced.items())
+    return profile.model_copy(
+        update={
+            "precisions": tuple(steps),
+            "untraced_precisions": (*profile.untraced_precisions, *untraced),
+            "notes": (*profile.notes, *notes),
+        }
+    )
 
 
 def in_precision(profile: JobProfile, precision: str) -> JobProfile:
@@ -150,10 +155,6 @@ def _sum_saved_bytes(step: StepInPrecision | JobProfile, *, state: bool) -> int:
     """Return the bytes of all parameters and buffers, and with `state` of the optimizer's."""
     weights_bytes = sum(group.parameter_bytes for group in step.parameters) + step.memory.buffer_bytes
     return weights_bytes + (step.optimizer.state_bytes if state else 0)
-
-
-def _explain_untraced(precision: str) -> str:
-    return f"the step cannot be traced in {precision}: "
 
 
 def _step(profile: JobProfile) -> StepInPrecision:

@@ -127,7 +127,7 @@ def probe(
             sys.stderr.write(f"wrote {out}\n")
         sys.stderr.write(terminal_text(describe_measurement(profile)) + "\n")
         if not profile.operations:
-            raise TraceError(f"no ranking: {profile.notes[-1]}")
+            raise TraceError(f"no ranking: {profile.untraced_because}")
         ranking.options.answer(limits, prices, lambda: loader.apply_to(profile), target=target)
 
     def refuse(error: BaseException) -> NoReturn:

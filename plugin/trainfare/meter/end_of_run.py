@@ -12,6 +12,8 @@ from trainfare.meter.metered_run import MeteredRun
 from trainfare.trace import collect_untraced_facts
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.installation import __version__
+from trainfare_core.job_profile import MAX_TEXT_CHARACTERS
+from trainfare_core.number_format import shorten_text
 from trainfare_providers.time_limit import call_while_working
 
 if TYPE_CHECKING:
@@ -62,7 +64,9 @@ def make_profile(run: MeteredRun, notes: tuple[str, ...]) -> tuple[JobProfile | 
     facts = run.progress.facts
     run.progress.facts = run.loop.complete_facts(facts, step.operations)
     try:
-        return build_measured_profile(run, step, notes), unknown
+        profile = build_measured_profile(run, step, notes)
+        because = shorten_text(unknown, MAX_TEXT_CHARACTERS) or None
+        return profile.model_copy(update={"untraced_because": because}), unknown
     finally:
         run.progress.facts = facts  # which a later profile completes by what is known then
 

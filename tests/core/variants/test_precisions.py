@@ -116,6 +116,7 @@ def test_a_precision_that_cannot_be_traced_is_a_note_and_the_others_are_kept() -
     profile = with_precisions(small_job(precision="32-true"), trace)
     assert [step.precision for step in profile.precisions] == ["bf16-true", "transformer-engine"]
     assert profile.notes == ("the step cannot be traced in bf16-mixed: the step calls binary_cross_entropy",)
+    assert profile.untraced_precisions == ("bf16-mixed",)
     assert with_precisions(profile, trace, ("bf16-true", "32-true")) == profile
     assert "bf16-mixed" not in why_no_precision(
         profile
