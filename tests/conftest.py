@@ -16,9 +16,12 @@ import signal
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from builders.slow_tests import MOST_S, list_slow
 
 if os.environ.get("TRAINFARE_INTEGRITY") != "live":
     os.environ["TRAINFARE_PRICE_CACHE"] = str(
@@ -71,3 +74,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     drawn = re.findall(r"(\d+) passing", getattr(item, "hypothesis_statistics", ""))
     if call.when == "call" and drawn:
         item.user_properties.append(("{} examples of properties", sum(map(int, drawn))))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Name the tests that took long, as a machine and its load are: the next one to be made faster."""
+    slow = list_slow(
+        report for state in ("passed", "failed") for report in terminalreporter.getreports(state)
+    )
+    if slow:
+        terminalreporter.section(f"calls above {MOST_S:g} s")
+        for line in slow:
+            terminalreporter.write_line(line)
