@@ -13,6 +13,7 @@ import pytest
 from builders.cli import run_cli
 from builders.environments import lean_python
 
+pytestmark = pytest.mark.own_start
 TESTS = Path(__file__).parents[2]
 LOOP = """
 for batch in loader:
