@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -22,6 +23,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from builders.slow_tests import MOST_S, list_slow
+from builders.warm_process import warm_python
 
 if os.environ.get("TRAINFARE_INTEGRITY") != "live":
     os.environ["TRAINFARE_PRICE_CACHE"] = str(
@@ -67,6 +69,18 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
         del os.environ[name]
     os.environ.update(before)
     return ended
+
+
+@pytest.fixture(scope="session")
+def _warm_python() -> str:
+    """Return the warm Python of this worker, which has the variables that no test has changed."""
+    return warm_python()
+
+
+@pytest.fixture
+def warm_start(_warm_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands start the process of a TARGET warm, and `run_cli` commands too."""
+    monkeypatch.setattr(sys, "executable", _warm_python)
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:

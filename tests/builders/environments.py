@@ -66,7 +66,7 @@ def lean_python() -> str:
     for path in (site, python.parent):
         path.mkdir(parents=True)
     overlay(site, ())
-    base = Path(sys.executable).resolve()
+    base = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]  # as `venv` does: a warm one may stand in its place
     python.symlink_to(base)
     (folder / "pyvenv.cfg").write_text(f"home = {base.parent}\n", encoding="utf-8")
     script.write_text(

@@ -174,6 +174,7 @@ def run_shell(block: Block, folder: Path) -> None:
     assert ran == len([line for line in block.text.splitlines() if line.strip()]), block.text
 
 
+@pytest.mark.usefixtures("warm_start")
 def test_the_tutorial_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
