@@ -258,7 +258,8 @@ def _is_shadowed(entries: list[str], known: list[str]) -> bool:
 
 def _serve(folder: Path, listener: socket.socket, real: str) -> None:
     """Import once somebody asks, serve, and in each fork run what is asked for; called in a process of its own."""
-    asked, _, _ = select.select([listener, 0], [], [])
+    either: list[Any] = [listener, 0]
+    asked, _, _ = select.select(either, [], [])
     if 0 in asked:
         return
     for name in PRELOADED:
