@@ -398,18 +398,12 @@ class JobProfile(KeptDocument):
     parallel: ParallelFacts = ParallelFacts()
     plan: RunPlan
     measured: MeasuredStep | None = None
-    work_note: Text | None = Field(
-        default=None, description="what a step is, where steps differ from each other"
-    )
+    work_note: Text | None = Field(default=None, description="what a step is, where steps differ")
     precisions: Annotated[tuple[StepInPrecision, ...], Field(max_length=16)] = Field(
         default=(), description="the same step traced in other precisions, for plans that may change it"
     )
-    untraced_precisions: tuple[Text, ...] = Field(
-        default=(), description="precisions in which the step cannot be traced; a note says why"
-    )
-    untraced_because: Text | None = Field(
-        default=None, description="why there are no operations; None: there are, or it is not known"
-    )
+    untraced_precisions: tuple[Text, ...] = Field(default=(), description="that cannot be traced: see notes")
+    untraced_because: Text | None = Field(default=None, description="why there are no operations")
     notes: tuple[Text, ...] = Field(default=(), description="what was assumed or could not be seen")
 
     @property
