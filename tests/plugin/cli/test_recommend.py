@@ -348,7 +348,7 @@ def test_a_stated_input_pipeline_reaches_every_command(job: str, capsys: pytest.
     """One sample a second on each vCPU is slower than any device; what is not stated is called unknown."""
     machine = ("--instance-type", "g6.xlarge", "--max-nodes", "1")
     assert run(job, *machine) == 0
-    assert "the input pipeline is not known and counted as nothing" in " ".join(
+    assert "The input pipeline is not known and counted as nothing" in " ".join(
         capsys.readouterr().out.split()
     )
     assert run(job, *machine, "--details") == 0
