@@ -9,6 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from builders.recommendations import option, recommendation
+from builders.toy_market import ToyPredictor, book, offer_row, small_job
+from trainfare_core.prices.caveats import CAVEATS, CaveatKind
+from trainfare_core.ranking.pricing.request import Request
+from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Note, NoteKind, Recommendation
 
 
@@ -65,3 +69,12 @@ def test_a_sentence_of_an_older_document_is_a_note_of_another_kind() -> None:
     assert "other" in get_args(NoteKind)
     with pytest.raises(ValidationError):
         Note.model_validate({"kind": "odd"})
+
+
+@pytest.mark.parametrize("kind", get_args(CaveatKind))
+def test_what_the_caveat_of_a_price_means_is_in_its_note(kind: CaveatKind) -> None:
+    """Beside other words in the price book, and for a caveat without a meaning nothing."""
+    for text, caveats in ((f"{CAVEATS[kind]}; more", (kind,)), ("a promotion", ())):
+        prices = book(offer_row(caveat=text))
+        answer = rank(small_job(), prices, Request(max_nodes=1), predict=ToyPredictor({"A100-SXM-80GB": 0.1}))
+        assert Note(kind="caveat", because=text, caveats=caveats) in answer.options[0].notes
