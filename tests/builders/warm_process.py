@@ -22,6 +22,7 @@ import gc
 import importlib
 import importlib.util
 import io
+import multiprocessing.process
 import os
 import random
 import runpy
@@ -225,6 +226,8 @@ class _Server:
 def _prepare(call: list[str], environment: dict[str, str], folder: str, stub: str) -> None:
     """Make this fork what a new Python would be."""
     os.chdir(folder)
+    # Where multiprocessing was imported: its spawned processes look there for the script.
+    vars(multiprocessing.process)["ORIGINAL_DIR"] = str(folder)
     os.environ.clear()
     os.environ.update(environment)
     path = [entry for entry in sys.path if entry]
